@@ -29,6 +29,7 @@ export interface BakeInputs {
   readonly targets: readonly string[];
   readonly files: readonly string[];
   readonly set: readonly string[];
+  readonly workdir: string | undefined;
 }
 
 /** The inputs of export-image as they were given; `planExport` decides what they mean. */
@@ -39,6 +40,7 @@ export interface ExportInputs {
   readonly branchLabel: string | undefined;
   readonly tarball: string;
   readonly artifactName: string;
+  /** 0 is the repository's default. */
   readonly retentionDays: number;
   readonly platform: string;
   readonly sourceImage: string | undefined;
@@ -71,7 +73,7 @@ export function readExportInputs(inputs: Inputs): ExportInputs {
     branchLabel: inputs.optional('branch-label'),
     tarball: inputs.text('tarball'),
     artifactName: inputs.text('artifact-name'),
-    retentionDays: inputs.integer('retention-days', 1, 90),
+    retentionDays: inputs.integer('retention-days', 0, 90),
     platform: inputs.text('platform'),
     sourceImage: inputs.unlessNone('source-image'),
     sourceTarball: inputs.unlessNone('source-tarball'),
@@ -81,6 +83,7 @@ export function readExportInputs(inputs: Inputs): ExportInputs {
       targets: inputs.listOrNone('bake-targets'),
       files: inputs.listOrNone('bake-files'),
       set: inputs.lines('bake-set'),
+      workdir: inputs.optional('workdir'),
     },
     requireCache: inputs.boolean('require-cache'),
     compression: inputs.text('compression'),

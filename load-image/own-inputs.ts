@@ -25,7 +25,7 @@ export function readImagesInputs(inputs: Inputs): ImagesInputs {
     ociLayout: inputs.optional('oci-layout'),
     load: inputs.boolean('load'),
     digestsArtifact: inputs.optional('digests-artifact'),
-    digestsRetentionDays: inputs.integer('digests-retention-days', 1, 90),
+    digestsRetentionDays: inputs.integer('digests-retention-days', 0, 90),
   };
 }
 

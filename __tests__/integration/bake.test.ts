@@ -22,7 +22,7 @@ let engines: Engines;
 let service: ArtifactService;
 beforeAll(async () => {
   engines = await startEngines();
-  mkdirSync(join(engines.directory, 'project'));
+  mkdirSync(join(engines.directory, 'project', 'deploy'), { recursive: true });
   for (const [name, content] of Object.entries(files)) writeFileSync(place(name), content);
 });
 afterAll(() => engines.stop());
@@ -59,6 +59,40 @@ const files: Readonly<Record<string, string | Buffer>> = {
     '    image: postgres:17',
     '',
   ].join('\n'),
+  // A web and a worker of one image.
+  'same.yaml': [
+    'services:',
+    '  web: {image: "pair:local", build: {context: ., target: web}}',
+    '  worker: {image: "pair:local", command: worker, build: {context: ., target: web}}',
+    '',
+  ].join('\n'),
+  'differing.yaml': [
+    'services:',
+    '  web: {image: "pair:local", build: {context: ., target: web}}',
+    '  other: {image: "other:local", build: {context: ., target: api}}',
+    '  worker: {image: "pair:local", build: {context: ., target: worker}}',
+    '',
+  ].join('\n'),
+  'further-names.yaml': [
+    'services:',
+    '  web:',
+    '    image: web:1',
+    '    build: {context: ., target: web, tags: ["web:extra"], x-bake: {tags: ["web:baked"]}}',
+    '  api: {build: {context: ., target: api, tags: ["api:extra"]}}',
+    '  worker: {image: "worker:1", build: .}',
+    '',
+  ].join('\n'),
+  // Paths as `docker compose` reads them: relative to the file.
+  'deploy/compose.yaml': [
+    'services:',
+    '  web:',
+    '    image: "deployed:${VERSION:-none}"',
+    '    build: {context: .., target: web, dockerfile: Dockerfile}',
+    '',
+  ].join('\n'),
+  'deploy/.env': 'VERSION=7\n',
+  // Paths as `docker buildx bake` reads them: relative to where it runs.
+  'deploy/from-root.yaml': 'services: {web: {image: "rooted:1", build: {context: ., target: web}}}\n',
   'docker-bake.hcl': [
     'group "both" { targets = ["one", "two"] }',
     'target "one" {',
@@ -131,6 +165,60 @@ describe.each(stores)('built on the %s store', (store) => {
   });
 });
 
+test.each(stores)(
+  'two services of one image and one build are built and handed over once, on the %s store',
+  async (store) => {
+    const exported = await exportOn(engines[store], { 'bake-files': 'same.yaml' });
+    expect(exported.log).not.toContain('::error');
+    expect(exported.outputs['image']).toBe('pair:local');
+    const loaded = await loadOn(engines.containerd);
+    expect(loaded.log).not.toContain('::error');
+    expect(namesOn(engines.containerd)).toEqual(['pair:local']);
+  },
+);
+
+test('a service is handed over under its `image`, also where its build has tags of its own', async () => {
+  const exported = await exportOn(engines.containerd, { 'bake-files': 'further-names.yaml' });
+  expect(exported.log).not.toContain('::error');
+  const loaded = await loadOn(engines.classic);
+  expect(loaded.log).not.toContain('::error');
+  expect(namesOn(engines.classic)).toEqual(['api:extra', 'web:1', 'web:baked', 'web:extra', 'worker:1']);
+});
+
+test('the `image` of a compose file that buildx finds by itself counts too', async () => {
+  const cwd = join(engines.directory, 'found');
+  mkdirSync(cwd, { recursive: true });
+  writeFileSync(join(cwd, 'Dockerfile'), 'FROM scratch\nCOPY Dockerfile /d\n');
+  writeFileSync(
+    join(cwd, 'compose.yaml'),
+    'services: {web: {image: "web:1", build: {context: ., tags: ["web:extra"]}}}\n',
+  );
+  const inputs = { tarball: join(engines.directory, 'charon.tar'), 'bake-targets': 'web' };
+  const exported = await stepOn(service, engines.containerd, 'export-image', inputs, {}, { cwd });
+  expect(exported.log).not.toContain('::error');
+  await loadOn(engines.classic);
+  expect(namesOn(engines.classic)).toEqual(['web:1', 'web:extra']);
+});
+
+test.each([
+  [
+    'a compose file’s paths and .env are read from its own folder',
+    { 'bake-files': 'deploy/compose.yaml' },
+    'deployed:7',
+  ],
+  ['`workdir` is where bake runs', { 'bake-files': 'compose.yaml', workdir: 'deploy' }, 'deployed:7'],
+  [
+    '`workdir: .` reads a compose file’s paths from the workspace',
+    { 'bake-files': 'deploy/from-root.yaml', workdir: '.' },
+    'rooted:1',
+  ],
+])('%s', async (_, inputs, name) => {
+  const exported = await exportOn(engines.containerd, inputs);
+  expect(exported.log).not.toContain('::error');
+  await loadOn(engines.classic);
+  expect(namesOn(engines.classic)).toEqual([name]);
+});
+
 test('the joined action builds a compose project once, and has its images in the engine of both jobs', async () => {
   const inputs = { 'bake-files': 'compose.yaml', tarball: join(engines.directory, 'charon.tar') };
   const more = { cwd: join(engines.directory, 'project') };
@@ -146,7 +234,13 @@ test.each([
   ['a target that isn’t there', { 'bake-targets': 'nope' }, 'nope'],
   ['a file that isn’t there', { 'bake-files': 'nope.hcl' }, 'nope.hcl'],
   ['a target without a name', { 'bake-targets': 'nameless' }, 'nameless has no tags'],
-  ['two targets of one name', { 'bake-targets': 'one,twin' }, 'one:other is the name of two'],
+  ['two targets of one name', { 'bake-targets': 'one,twin' }, 'one:other is the name of the targets one and twin'],
+  [
+    'two services of one image and two builds',
+    { 'bake-files': 'differing.yaml' },
+    'pair:local is the name of the targets web and worker',
+  ],
+  ['a `workdir` that isn’t there', { 'bake-files': 'compose.yaml', workdir: 'nowhere' }, 'nowhere'],
 ])('%s is told before anything is built', async (_, inputs, told) => {
   const outcome = await exportOn(engines.containerd, inputs);
   expect(errorCode(outcome)).toBe('invalid-input');

@@ -17,7 +17,7 @@ describe('invalid-input', () => {
     [{ image: 'charon:local:twice' }, 'charon:local:twice'],
     [{ image: 'Charon Local' }, 'charon local'],
     [{ image: `charon@sha256:${'a'.repeat(64)}` }, 'stored under a digest'],
-    [{ 'retention-days': '0' }, '`retention-days` is "0"'],
+    [{ 'retention-days': '91' }, '`retention-days` is "91"'],
     [{ 'retention-days': 'a week' }, '"a week"'],
     [{ 'artifact-name': 'a/b' }, '"a/b"'],
     [{ platform: 'linux/amd64,linux/arm64' }, 'linux/amd64,linux/arm64'],
@@ -118,11 +118,49 @@ describe('hosts', () => {
     const { exports, docker } = await begin({ docker: { fail: 'buildx' } });
     const without = await exports();
     expect(errorCode(without)).toBe('builder-unsupported');
+    expect(errorMessage(without)).toContain('unknown command: docker buildx');
     expect(errorMessage(without)).toContain('docker/setup-buildx-action');
     docker.set({ fail: 'none', driver: 'docker', store: 'classic' });
     const classic = await exports({ 'cache-to': 'type=gha,mode=max,ignore-error=false' });
     expect(errorCode(classic)).toBe('builder-unsupported');
     expect(errorMessage(classic)).toContain('docker/setup-buildx-action');
+  });
+});
+
+describe('before anything is built', () => {
+  test('docker-unavailable: a `docker` that is podman’s asks for `engine: podman`', async () => {
+    const { exports, loads, handOver } = await begin({ docker: { fail: 'podman-docker' } });
+    await handOver();
+    for (const outcome of [await exports({ 'artifact-name': 'built' }), await loads()]) {
+      expect(errorCode(outcome)).toBe('docker-unavailable');
+      expect(errorMessage(outcome)).toContain('`docker` on this runner is podman (podman version 5.4.2)');
+      expect(errorMessage(outcome)).toContain('`engine: podman`');
+    }
+  });
+
+  test('builder-unsupported: a folder of buildx’s that is read-only', async () => {
+    const { exports } = await begin({ docker: { fail: 'buildx-folder' } });
+    const outcome = await exports();
+    expect(errorCode(outcome)).toBe('builder-unsupported');
+    expect(errorMessage(outcome)).toContain('mkdir /home/runner/.docker/buildx: read-only file system');
+    expect(errorMessage(outcome)).toContain('BUILDX_CONFIG');
+    expect(errorMessage(outcome)).not.toContain('setup-buildx-action');
+  });
+
+  test('build-failed: what buildx refuses before it builds anything is in no log', async () => {
+    const { exports } = await begin({ docker: { fail: 'build', progress: [] } });
+    const outcome = await exports();
+    expect(errorCode(outcome)).toBe('build-failed');
+    expect(errorMessage(outcome)).toContain('Nothing was built.');
+    expect(errorMessage(outcome)).not.toContain('in the log above');
+  });
+
+  test('builder-unsupported: a remote builder that can’t be reached, in buildx’s words', async () => {
+    const { exports } = await begin({ docker: { fail: 'builder' } });
+    const outcome = await exports();
+    expect(errorCode(outcome)).toBe('builder-unsupported');
+    expect(errorMessage(outcome)).toContain('[internal] waiting for connection: context deadline exceeded');
+    expect(errorMessage(outcome)).not.toContain('in the log above');
   });
 });
 

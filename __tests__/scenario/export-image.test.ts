@@ -394,6 +394,15 @@ describe('other sources', () => {
   });
 });
 
+test('`retention-days: 0` leaves the artifact to the repository’s default', async () => {
+  const { exports, service } = await begin();
+  const outcome = await exports({ 'retention-days': '0' });
+  expect(outcome.log).not.toContain('::error');
+  const [artifact] = service.artifacts;
+  // What the service sets where it is given no date.
+  expect((Date.parse(artifact?.expiresAt ?? '') - Date.now()) / 86_400_000).toBeCloseTo(90, 1);
+});
+
 describe('names of artifacts', () => {
   test('a later attempt of the same job replaces its own artifact (S2.5)', async () => {
     const { handOver, service } = await begin();

@@ -1,12 +1,20 @@
 import { describe, expect, test } from '@jest/globals';
 import { buildInputs as build, exportFacts as facts, exportInputs as defaults } from '../fixtures/export-inputs.ts';
 import type { BakeInputs, ExportInputs } from '../../export-image/inputs.ts';
-import { bakeArguments, bakePrintArguments, type BakeSource, planBake } from '../../export-image/plan/bake.ts';
+import {
+  bakeArguments,
+  bakeCacheArguments,
+  bakePrintArguments,
+  type BakeSource,
+  planBake,
+} from '../../export-image/plan/bake.ts';
 import { describeSource, planExport } from '../../export-image/plan/plan.ts';
-import { parseBakeFile } from '../../shared/docker/buildx.ts';
+import { namedTargets } from '../../export-image/source/from-bake.ts';
+import { type BakeTarget, parseBakeFile } from '../../shared/docker/buildx.ts';
 import { parsePlatform } from '../../shared/image/platform.ts';
+import { formatReference } from '../../shared/image/reference.ts';
 
-const nothing: BakeInputs = { targets: [], files: [], set: [] };
+const nothing: BakeInputs = { targets: [], files: [], set: [], workdir: undefined };
 // As action.yml has it.
 const inputs: ExportInputs = { ...defaults, build: { ...build, context: '.' } };
 const plan = (bake: Partial<BakeInputs>, change: Partial<ExportInputs> = {}): BakeSource | undefined =>
@@ -34,6 +42,32 @@ describe('what is built of a bake file', () => {
       expect(() => plan({ targets: [name] })).toThrow(`"${name}" in \`bake-targets\` is not the name of a target`);
     },
   );
+
+  test.each<readonly [string, Partial<BakeInputs>, string, readonly string[]]>([
+    ['the workspace', { files: ['compose.yaml'] }, '.', ['compose.yaml']],
+    ['the folder of a compose file', { files: ['deploy/compose.yaml'] }, 'deploy', ['compose.yaml']],
+    [
+      'the folder of the first of several compose files',
+      { files: ['cwd://deploy/compose.yaml', 'more/dev.YML', '/a/b.yml'] },
+      'deploy',
+      ['compose.yaml', '../more/dev.YML', '/a/b.yml'],
+    ],
+    ['the workspace for a bake file', { files: ['deploy/bake.hcl'] }, '.', ['deploy/bake.hcl']],
+    [
+      'the workspace for a compose file beside a bake file',
+      { files: ['deploy/compose.yaml', 'bake.json'] },
+      '.',
+      ['deploy/compose.yaml', 'bake.json'],
+    ],
+    ['`workdir`', { files: ['deploy/compose.yaml'], workdir: '.' }, '.', ['deploy/compose.yaml']],
+    ['`workdir` without files', { targets: ['api'], workdir: 'deploy' }, 'deploy', []],
+  ])('bake runs in %s', (_, bake, workdir, files) => {
+    expect(plan(bake)).toMatchObject({ workdir, files });
+  });
+
+  test('`workdir` without a bake file is refused', () => {
+    expect(() => plan({ workdir: 'deploy' })).toThrow('`workdir` is "deploy", but there is no bake file');
+  });
 
   test.each<readonly [string, Partial<ExportInputs>]>([
     ['image', { image: 'app:local' }],
@@ -70,6 +104,7 @@ describe('the arguments of buildx bake', () => {
     kind: 'bake',
     targets: ['default'],
     files: ['compose.yaml', 'docker-bake.hcl'],
+    workdir: '.',
     set: ['*.args.V=1', 'api.tags=x', '*.platform=linux/s390x', 'web.output=type=tar,dest=x'],
     builder: 'big',
     noCache: true,
@@ -104,15 +139,61 @@ describe('the arguments of buildx bake', () => {
   });
 });
 
+test('the workspace may be read and written wherever bake runs', () => {
+  const source = plan({ files: ['deploy/app/compose.yaml'] });
+  if (source === undefined) throw new Error('there is no plan');
+  const platform = parsePlatform('linux/amd64');
+  expect(bakeArguments(source, platform, [], '/tmp').join(' ')).toContain('--allow fs=../.. --allow fs.write=/tmp');
+  expect(bakeCacheArguments(source, platform, 'api', 'type=gha').join(' ')).toContain('--allow fs=../..');
+});
+
+describe('the images of a bake file', () => {
+  const target = (name: string, definition: string, ...tags: readonly string[]): BakeTarget => ({
+    name,
+    definition,
+    tags,
+  });
+  const images = (...targets: readonly BakeTarget[]): readonly (readonly [string, readonly string[]])[] =>
+    namedTargets(targets).map(({ name, references }) => [name, references.map(formatReference)]);
+
+  test('targets of one name and one build are one image, in the place of the first, with all names', () => {
+    const [web, api, worker] = [
+      target('web', '1', 'a:1'),
+      target('api', '2', 'b:1'),
+      target('worker', '1', 'a:1', 'a:2'),
+    ];
+    expect(images(web, api, worker)).toEqual([
+      ['web', ['a:1', 'a:2']],
+      ['api', ['b:1']],
+    ]);
+  });
+
+  test('so are two of different names that a third one joins', () => {
+    expect(images(target('a', '1', 'a:1'), target('b', '1', 'b:1'), target('c', '1', 'b:1', 'a:1'))).toEqual([
+      ['a', ['a:1', 'b:1']],
+    ]);
+  });
+
+  test('targets of one build and different names stay apart', () => {
+    expect(images(target('a', '1', 'a:1'), target('b', '1', 'b:1'))).toHaveLength(2);
+  });
+
+  test('one name of two builds is an error that names both targets', () => {
+    expect(() => images(target('a', '1', 'a:1'), target('b', '1', 'b:1'), target('c', '2', 'x:1', 'b:1'))).toThrow(
+      'b:1 is the name of the targets b and c, which are built differently.',
+    );
+  });
+});
+
 describe('what buildx says of a bake file', () => {
   const json = JSON.stringify({
     group: { default: { targets: ['all', 'db'] }, all: { targets: ['web', 'api', 'web'] }, db: { targets: ['db'] } },
     target: { api: { tags: ['api:1', 'api:2'] }, web: { tags: ['web:1'] }, db: {}, base: { tags: ['base:1'] } },
   });
   const [api, web, db] = [
-    { name: 'api', tags: ['api:1', 'api:2'] },
-    { name: 'web', tags: ['web:1'] },
-    { name: 'db', tags: [] },
+    { name: 'api', tags: ['api:1', 'api:2'], definition: '{}' },
+    { name: 'web', tags: ['web:1'], definition: '{}' },
+    { name: 'db', tags: [], definition: '{}' },
   ];
 
   test.each([

@@ -125,7 +125,7 @@ test('the caches of a bake file are read in the forms of all buildx versions', (
       ]),
       ['a'],
     ),
-  ).toEqual([{ name: 'a', tags: ['a:1'], cacheTo: ['mode=max,type=gha', '"dest=a,b",type=local'] }]);
+  ).toMatchObject([{ name: 'a', tags: ['a:1'], cacheTo: ['mode=max,type=gha', '"dest=a,b",type=local'] }]);
   expect(parseBakeFile(file(['type=gha']), ['a'])?.[0]?.cacheTo).toEqual(['type=gha']);
-  expect(parseBakeFile(file(undefined), ['a'])).toEqual([{ name: 'a', tags: ['a:1'] }]);
+  expect(parseBakeFile(file(undefined), ['a'])).toEqual([{ name: 'a', tags: ['a:1'], definition: '{}' }]);
 });

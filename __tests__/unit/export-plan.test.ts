@@ -238,6 +238,8 @@ describe('what is changed on the way is said', () => {
     [1, undefined, 1, 0],
     [5, 5, 5, 0],
     [30, 7, 7, 1],
+    // The repository's default.
+    [0, 7, 0, 0],
   ])('%d days asked for, at most %s allowed: kept for %d (S0.2)', (retentionDays, max, kept, said) => {
     const found = planExport({ ...defaults, retentionDays }, { ...facts, maxRetentionDays: max });
     expect(found.retentionDays).toBe(kept);

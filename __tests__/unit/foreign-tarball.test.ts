@@ -304,7 +304,10 @@ describe('on its way to the engine', () => {
     };
     expect(await namesOf({ 'io.containerd.image.name': 'docker.io/library/app:1' })).toEqual(['app:1']);
     expect(await namesOf({ 'org.opencontainers.image.ref.name': 'ghcr.io/org/app:2' })).toEqual(['ghcr.io/org/app:2']);
-    expect(await namesOf({ 'org.opencontainers.image.ref.name': '2.0' })).toEqual(['charon:local']);
+    // skopeo copy … oci-archive:FILE:app:v1
+    expect(await namesOf({ 'org.opencontainers.image.ref.name': 'app:v1' })).toEqual(['app:v1']);
+    for (const tag of ['2.0', 'latest', 'v1', ':v1'])
+      expect(await namesOf({ 'org.opencontainers.image.ref.name': tag })).toEqual(['charon:local']);
     expect(await namesOf({ 'io.containerd.image.name': 'not a name' })).toEqual(['charon:local']);
   });
 });

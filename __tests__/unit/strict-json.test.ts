@@ -131,6 +131,16 @@ describe('what can be read in two ways isn’t read (B.11)', () => {
     expect(await codeOf(() => parse(bytes, 'it'))).toBe('tarball-invalid');
   });
 
+  test.each<readonly [string, Parse, unknown]>([
+    ['an index', parseIndex, index],
+    ['a manifest', parseManifest, manifest],
+    ['a config', parseConfig, config],
+  ])('the error for a sha512 digest in %s says that only sha256 is supported', (_, parse, document) => {
+    const sha512 = `sha512:${'0f'.repeat(64)}`;
+    const bytes = Buffer.from(JSON.stringify(document).replace(/sha256:[0-9a-f]{64}/, sha512));
+    expect(() => parse(bytes, 'index.json')).toThrow(/has the digest sha512:0f0f.*only sha256 digests are supported/);
+  });
+
   test('it is said what is wrong, and where', () => {
     const text = JSON.stringify(config).replace('"Labels"', '"labels":{},"Labels"');
     expect(() => parseConfig(Buffer.from(text), 'config sha256:1')).toThrow(

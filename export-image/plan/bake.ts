@@ -1,4 +1,5 @@
-import type { ExportInputs } from '../inputs.ts';
+import { dirname, isAbsolute, relative } from 'node:path';
+import type { BakeInputs, ExportInputs } from '../inputs.ts';
 import { type Exporter, isOnlyAutomatic, outputOf } from './build-arguments.ts';
 import { HandoverError } from '../../shared/base/errors.ts';
 import { quoteForeign } from '../../shared/base/text.ts';
@@ -9,7 +10,10 @@ export interface BakeSource {
   readonly kind: 'bake';
   /** Targets and groups, in the order they were asked for. */
   readonly targets: readonly string[];
+  /** Relative to `workdir`. */
   readonly files: readonly string[];
+  /** The folder that bake runs in, and resolves paths from. */
+  readonly workdir: string;
   /** What is changed in the file, as `docker buildx bake --set` takes it. */
   readonly set: readonly string[];
   readonly builder: string | undefined;
@@ -27,8 +31,15 @@ const workspace = '.';
  * @throws HandoverError `invalid-input` for what isn't a target's name, and for inputs that a bake file has an own place for
  */
 export function planBake(inputs: ExportInputs): BakeSource | undefined {
-  const { targets, files, set } = inputs.bake;
-  if (targets.length + files.length + set.length === 0) return undefined;
+  const { targets, files, set, workdir } = inputs.bake;
+  if (targets.length + files.length + set.length === 0) {
+    if (workdir === undefined) return undefined;
+    throw new HandoverError(
+      'invalid-input',
+      `\`workdir\` is "${quoteForeign(workdir)}", but there is no bake file: it would have no effect.`,
+      'Give the bake file with `bake-files` or `bake-targets`, or remove `workdir`. For a build, set `context`.',
+    );
+  }
   const [misplaced] = withoutPlace(inputs);
   if (misplaced !== undefined) throw notWithBake(misplaced);
   const wrong = targets.find((name) => !/^\w[\w.-]*$/.test(name));
@@ -41,7 +52,25 @@ export function planBake(inputs: ExportInputs): BakeSource | undefined {
   }
   const { builder, noCache, pull, allow } = inputs.build;
   const named = targets.length === 0 ? everything : targets;
-  return { kind: 'bake', targets: named, files, set, builder, noCache, pull, allow };
+  return { kind: 'bake', targets: named, ...placeOf(inputs.bake), set, builder, noCache, pull, allow };
+}
+
+/** Whether buildx reads a file as a compose file (bake/compose.go, validateComposeFile). */
+export function isComposeFile(file: string): boolean {
+  return /\.ya?ml$/i.test(file);
+}
+
+/**
+ * Returns where bake runs. buildx resolves the paths of a compose file from there; `docker compose` resolves them from the folder of
+ * the first file, and reads the .env in it (Compose specification, "project directory"; buildx 0.36 has BUILDX_BAKE_FILE_RELATIVE_PATHS).
+ */
+function placeOf({ files, workdir }: BakeInputs): Pick<BakeSource, 'files' | 'workdir'> {
+  if (workdir !== undefined) return { files, workdir };
+  // In buildx, `cwd://` means that a file is here, and not in a remote definition.
+  const local = files.map((file) => file.replace(/^cwd:\/\//, ''));
+  const folder = dirname(local[0] ?? '');
+  if (folder === workspace || !files.every(isComposeFile)) return { files, workdir: workspace };
+  return { files: local.map((file) => (isAbsolute(file) ? file : relative(folder, file))), workdir: folder };
 }
 
 /** The inputs that are given, and would be passed over. */
@@ -96,6 +125,15 @@ export function bakePrintArguments(source: BakeSource): readonly string[] {
   return [...selection(source, source.set), '--print', '--', ...source.targets];
 }
 
+/**
+ * Returns a compose file that takes the tags of services' builds away. Behind the file that has them, it makes buildx show their
+ * `image`, which buildx drops otherwise (bake/compose.go, ParseCompose).
+ */
+export function withoutBuildTags(targets: readonly string[]): string {
+  const services = targets.map((name) => `  "${name}": {build: {tags: !reset [], x-bake: {tags: !reset []}}}\n`);
+  return `services:\n${services.join('')}`;
+}
+
 /** What one target of a bake file writes. */
 export interface BakeOutput {
   readonly target: string;
@@ -133,7 +171,7 @@ export function bakeArguments(
     ...common(source, set),
     ...(source.noCache ? ['--no-cache'] : []),
     ...(source.pull ? ['--pull'] : []),
-    ...allow([...source.allow, `fs.write=${written}`]),
+    ...allow([...allowed(source), `fs.write=${written}`]),
     '--',
     ...outputs.map(({ target }) => target),
   ];
@@ -153,7 +191,7 @@ export function bakeCacheArguments(
     ...[`${target}.platform=${formatPlatform(platform)}`, `${target}.output=type=cacheonly`, ...again],
     ...setCaches(target, [cache]),
   ];
-  return [...common(source, set), ...allow(source.allow), '--', target];
+  return [...common(source, set), ...allow(allowed(source)), '--', target];
 }
 
 /** The same targets without the caches that they read. */
@@ -167,6 +205,11 @@ function common(source: BakeSource, set: readonly string[]): readonly string[] {
     ...selection(source, set),
     ...['--provenance=false', '--sbom=false'],
   ];
+}
+
+// buildx asks for leave to read and write outside of the folder that it runs in. The workspace needs none, wherever bake runs.
+function allowed({ allow: items, workdir }: BakeSource): readonly string[] {
+  return workdir === workspace ? items : [...items, `fs=${relative(workdir, workspace)}`];
 }
 
 function allow(items: readonly string[]): readonly string[] {

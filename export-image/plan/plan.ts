@@ -60,6 +60,7 @@ interface AnyPlan {
   readonly artifactName: string;
   /** What becomes of the image when another job has the artifact's name: `keep` leaves it on this runner alone. */
   readonly whenTaken: 'fail' | 'keep';
+  /** 0 is the repository's default. */
   readonly retentionDays: number;
   readonly engine: EngineName;
   readonly jobKey: string;

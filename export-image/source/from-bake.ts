@@ -1,20 +1,23 @@
-import { mkdir, symlink } from 'node:fs/promises';
-import { join } from 'node:path';
+import { mkdir, rm, stat, symlink, writeFile } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
 import type { FilledLayout, HandedOverImage } from '../hand-over.ts';
-import { bakeArguments, bakeCacheArguments, bakePrintArguments } from '../plan/bake.ts';
+import {
+  bakeArguments,
+  bakeCacheArguments,
+  bakePrintArguments,
+  type BakeSource,
+  isComposeFile,
+  withoutBuildTags,
+} from '../plan/bake.ts';
 import { type CacheWrites, classicProblems, planCacheWrites, requireClassicWrites } from '../plan/cache.ts';
 import type { BakePlan } from '../plan/plan.ts';
 import type { CacheBuild } from './cache-writing.ts';
 import { saveIntoLayout, type SourceTools, type UsedCaches } from './from-engine.ts';
 import { HandoverError, setupBuildxHint } from '../../shared/base/errors.ts';
-import type { BakeTarget } from '../../shared/docker/buildx.ts';
+import { quoteForeign } from '../../shared/base/text.ts';
+import type { BakeTarget, Buildx } from '../../shared/docker/buildx.ts';
 import { ownNames } from '../../shared/docker/own-names.ts';
-import {
-  formatReference,
-  parseTaggedReference,
-  repeatedName,
-  type TaggedReference,
-} from '../../shared/image/reference.ts';
+import { formatReference, parseTaggedReference, type TaggedReference } from '../../shared/image/reference.ts';
 import { readOciLayout } from '../../shared/layout/read-layout.ts';
 
 // The targets of a bake file are built in one go: what they share is built once, and waits for nobody. Each target writes an
@@ -31,9 +34,8 @@ export async function bakeIntoLayout(tools: SourceTools, plan: BakePlan, directo
   const info = tools.engine.info();
   info.catch(() => undefined);
   const builder = await buildx.builder(source.builder);
-  const found = await buildx.targets(bakePrintArguments(source), source.targets);
-  const targets = named(found).map((target): WrittenTarget => {
-    const caches = found.find(({ name }) => name === target.name)?.cacheTo ?? [];
+  const targets = namedTargets(await findTargets(buildx, source, directory)).map((target): WrittenTarget => {
+    const caches = target.cacheTo ?? [];
     return { ...target, writes: planCacheWrites(caches, tools.cacheService), hasCaches: caches.length > 0 };
   });
   for (const { name, references } of targets) log.info(`${name}: ${references.map(formatReference).join(', ')}`);
@@ -45,6 +47,8 @@ export async function bakeIntoLayout(tools: SourceTools, plan: BakePlan, directo
 interface NamedTarget {
   readonly name: string;
   readonly references: readonly TaggedReference[];
+  readonly definition: string;
+  readonly cacheTo: readonly string[] | undefined;
 }
 
 interface WrittenTarget extends NamedTarget {
@@ -52,8 +56,58 @@ interface WrittenTarget extends NamedTarget {
   readonly hasCaches: boolean;
 }
 
-function named(targets: readonly BakeTarget[]): readonly NamedTarget[] {
-  const all = targets.map(({ name, tags }) => {
+/**
+ * Returns the targets to build, with all of their names.
+ * @param directory a folder for temporary files
+ * @throws HandoverError `invalid-input`
+ */
+async function findTargets(buildx: Buildx, source: BakeSource, directory: string): Promise<readonly BakeTarget[]> {
+  const { targets: names, workdir } = source;
+  const place = await stat(workdir).catch(() => undefined);
+  if (place?.isDirectory() !== true) {
+    throw new HandoverError(
+      'invalid-input',
+      `There is no folder ${quoteForeign(workdir)} to run docker buildx bake in.`,
+      'Correct `workdir` or `bake-files`; check the repository out before this step.',
+    );
+  }
+  const found = await buildx.targets({ args: bakePrintArguments(source), workdir }, names);
+  const files = source.files.length === 0 ? await defaultFiles(workdir) : source.files;
+  const lastComposeFile = files.findLastIndex(isComposeFile);
+  if (lastComposeFile === -1) return found;
+  const override = join(directory, 'without-build-tags.yaml');
+  await mkdir(directory, { recursive: true });
+  await writeFile(override, withoutBuildTags(found.map(({ name }) => name)));
+  const withOverride = files.toSpliced(lastComposeFile + 1, 0, override);
+  const args = bakePrintArguments({ ...source, files: withOverride });
+  const images = await buildx.targets({ args, workdir }, names);
+  await rm(override);
+  return found.map((target) => {
+    const image = images.find(({ name }) => name === target.name)?.tags ?? [];
+    return { ...target, tags: [...image, ...target.tags] };
+  });
+}
+
+// What buildx reads when no file is named (bake/bake.go, defaultFilenames).
+const foundByBuildx = [
+  ...['compose.yaml', 'compose.yml', 'docker-compose.yml', 'docker-compose.yaml'],
+  ...['docker-bake.json', 'docker-bake.hcl', 'docker-bake.override.json', 'docker-bake.override.hcl'],
+] as const;
+
+async function defaultFiles(workdir: string): Promise<readonly string[]> {
+  const there = await Promise.all(
+    foundByBuildx.map(async (name) => (await stat(resolve(workdir, name)).catch(() => undefined)) !== undefined),
+  );
+  return foundByBuildx.filter((_, position) => there[position]);
+}
+
+/**
+ * Returns the images to build: targets that share a name and are built alike, such as a web and a worker, are one.
+ * @throws HandoverError `invalid-input` for a target without a name, and for a name of targets that are built differently
+ */
+export function namedTargets(targets: readonly BakeTarget[]): readonly NamedTarget[] {
+  const images: NamedTarget[] = [];
+  for (const { name, tags, definition, cacheTo } of targets) {
     if (tags.length === 0) {
       throw new HandoverError(
         'invalid-input',
@@ -61,16 +115,33 @@ function named(targets: readonly BakeTarget[]): readonly NamedTarget[] {
         `Give it \`tags\` there (\`image:\` in a compose file), or with \`bake-set: ${name}.tags=app:local\`.`,
       );
     }
-    return { name, references: tags.map(parseTaggedReference) };
-  });
-  // A target may give one name twice.
-  const each = all.map(({ references }) => [...new Map(references.map((one) => [formatReference(one), one])).values()]);
-  const twice = repeatedName(each.flat());
-  if (twice === undefined) return all;
-  throw new HandoverError(
+    const image = { name, references: unique(tags.map(parseTaggedReference)), definition, cacheTo };
+    const mates = images.filter(({ references }) => sharedName(references, image.references) !== undefined);
+    const [first = image, ...further] = mates;
+    const stranger = mates.find((mate) => mate.definition !== definition);
+    if (stranger !== undefined) throw contested(stranger, image);
+    const merged = { ...first, references: unique([first, ...further, image].flatMap(({ references }) => references)) };
+    if (first === image) images.push(image);
+    else images.splice(images.indexOf(first), 1, merged);
+    for (const mate of further) images.splice(images.indexOf(mate), 1);
+  }
+  return images;
+}
+
+function unique(references: readonly TaggedReference[]): readonly TaggedReference[] {
+  return [...new Map(references.map((one) => [formatReference(one), one])).values()];
+}
+
+function sharedName(some: readonly TaggedReference[], others: readonly TaggedReference[]): string | undefined {
+  const names = new Set(others.map(formatReference));
+  return some.map(formatReference).find((name) => names.has(name));
+}
+
+function contested(one: NamedTarget, other: NamedTarget): HandoverError {
+  return new HandoverError(
     'invalid-input',
-    `${twice} is the name of two of the targets ${all.map(({ name }) => name).join(', ')}.`,
-    'Give each target `tags` of its own in the bake file.',
+    `${sharedName(one.references, other.references) ?? ''} is the name of the targets ${one.name} and ${other.name}, which are built differently.`,
+    'Give each target `tags` of its own in the bake file (`image:` in a compose file), or build both alike.',
   );
 }
 
@@ -93,13 +164,13 @@ async function bakeDirectly(
     return { target: name, name: `baked:${String(position)}`, exporter, cacheTo };
   });
   const { steps, unreadCaches } = await tools.buildx.bake(
-    bakeArguments(source, platform, outputs, directory),
+    { args: bakeArguments(source, platform, outputs, directory), workdir: source.workdir },
     tools.log.info,
   );
   const builds = targets.flatMap(({ name, writes }) =>
     writes.afterImage.map((cache): CacheBuild => {
       const args = bakeCacheArguments(source, platform, name, cache);
-      return { cache, write: (writer) => tools.buildx.writeCache('bake', args, writer) };
+      return { cache, write: (writer) => tools.buildx.writeCache('bake', args, writer, source.workdir) };
     }),
   );
   const problems = [...new Set([...unreadCaches, ...targets.flatMap(({ writes }) => writes.problems)])];
@@ -127,7 +198,10 @@ async function bakeByEngine(
     return { target, name, exporter: 'engine', cacheTo } as const;
   });
   const problems = new Set(targets.flatMap(({ writes }) => classicProblems(writes)));
-  const { steps, unreadCaches } = await buildx.bake(bakeArguments(source, platform, outputs, directory), log.info);
+  const { steps, unreadCaches } = await buildx.bake(
+    { args: bakeArguments(source, platform, outputs, directory), workdir: source.workdir },
+    log.info,
+  );
   const images: HandedOverImage[] = [];
   for (const [position, { references }] of targets.entries()) {
     const name = outputs[position]?.name ?? '';

@@ -26,7 +26,7 @@ export interface ResultsService {
   /** A URL that reads the blob, for some minutes. */
   signDownload(artifact: ListedArtifact): Promise<string>;
   /** Reserves a name and returns a URL to write the blob to. Throws `HttpError` 409 when the name is taken. */
-  create(name: string, expiresAt: Date): Promise<string>;
+  create(name: string, expiresAt: Date | undefined): Promise<string>;
   finalize(name: string, size: number, digest: Digest): Promise<number>;
   /** Removes the artifact of a name that a job has: each attempt of a job has ids of its own. Throws `HttpError` 404 without one. */
   remove(name: string, owner: ArtifactOwner): Promise<void>;
@@ -74,7 +74,7 @@ export function resultsService(
     },
     create: async (name, expiresAt) => {
       const format = { mime_type: 'application/zip', version: formatVersion };
-      const answer = await call('CreateArtifact', { name, ...format, expires_at: expiresAt.toISOString() });
+      const answer = await call('CreateArtifact', { name, ...format, expires_at: expiresAt?.toISOString() });
       return url(field(answer, 'signed_upload_url', 'signedUploadUrl'), 'CreateArtifact');
     },
     finalize: async (name, size, digest) => {

@@ -170,7 +170,8 @@ async function upload(
 ): Promise<Artifact> {
   const { name } = request;
   await using lock = await lockName(credentials, name);
-  const expiresAt = new Date(Date.now() + request.retentionDays * dayMs);
+  const { retentionDays } = request;
+  const expiresAt = retentionDays === 0 ? undefined : new Date(Date.now() + retentionDays * dayMs);
   const isAlone = lock !== undefined;
   const url = await explain(`create the artifact "${name}"`, () =>
     reserve(credentials, options, { name, expiresAt, isAlone }),
@@ -191,7 +192,8 @@ async function upload(
 
 interface Reservation {
   readonly name: string;
-  readonly expiresAt: Date;
+  /** Undefined leaves it to the service, which takes the repository's default. */
+  readonly expiresAt: Date | undefined;
   /** Whether no other step of this job is uploading under the name. */
   readonly isAlone: boolean;
 }

@@ -29,6 +29,7 @@ export interface ArtifactFile {
 
 export interface UploadRequest {
   readonly name: string;
+  /** 0 is the repository's default. */
   readonly retentionDays: number;
   /** Written one after the other; a later file may be decided when an earlier one has passed. */
   readonly files: AsyncIterable<ArtifactFile>;

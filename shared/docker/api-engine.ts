@@ -3,7 +3,7 @@ import { stringOr } from '../base/json.ts';
 import type { LentChunks } from '../bytes/chunks.ts';
 import { endOfArchive } from '../tar/header.ts';
 import { type EngineAnswer, type EngineApi, inPath } from './api.ts';
-import { type CliOutput, type DockerCli, failedCommand, failedWork, type FailureCode } from './cli.ts';
+import { type CliOutput, type DockerCli, failedCommand, failedWork, type FailureCode, requireDocker } from './cli.ts';
 import {
   type Engine,
   inspectArgs,
@@ -36,7 +36,13 @@ export function apiEngine(api: EngineApi, cli: DockerCli): Engine {
     nameOf: (reference) => reference,
     info: async () => {
       await cli.available();
-      return info(await api.ask({ method: 'GET', path: '/info' }));
+      const answer = await api.ask({ method: 'GET', path: '/info' }).catch(async (error: unknown) => {
+        await requireDocker(cli);
+        throw error;
+      });
+      // Podman's API has this besides (containers/podman, pkg/api/handlers/types.go). Docker's own command may use it.
+      if (!answer.ok || answer.text.includes('"BuildahVersion"')) await requireDocker(cli);
+      return info(answer);
     },
     inspect: (image) => inspect(api, image),
     confirm: (references) => confirm(cli, references),

@@ -25,6 +25,13 @@ const keptLines = 20;
 const cacheImport = /^importing cache manifest from (.+)$/;
 // What it says when bytes that it was promised don't come, or are others (containerd content.Copy). A base image's layers may be those.
 const missingBytes = /(?:failed to solve|failed to compute cache key): (?:failed to copy: |failed commit on ref ")/;
+// What buildx does before the build: its drivers get to a builder (driver/*/driver.go), and bake reads its files.
+const builderStart = /^\[internal\] (?:booting buildkit|waiting for connection)/;
+const preparation = /^\[internal\] (?:booting buildkit|waiting for connection|load local bake definitions)/;
+// What it says of a builder that no connection can be made to (build/build.go, builder/node.go).
+const unreachable =
+  /no valid drivers found|failed to list workers|listing workers|code = Unavailable|Unavailable: connection error/;
+
 // What stands before the cause of a failed build.
 const failurePrefix = /^ERROR: (?:failed to build: )?(?:failed to solve: )?/;
 
@@ -107,6 +114,19 @@ export class BuildProgress {
   get cacheBroke(): boolean {
     const found = this.#imports().some(({ done, error }) => done && error === '');
     return found && missingBytes.test(this.#lastError() ?? '');
+  }
+
+  /** Whether a step of the build was begun: then the builder was reached. */
+  get began(): boolean {
+    return [...this.#vertices.values()].some(({ name }) => !preparation.test(name));
+  }
+
+  /** Why the builder couldn't be reached, in buildx's words; undefined when it was. */
+  get builderFailure(): string | undefined {
+    if (this.began) return undefined;
+    const failed = [...this.#vertices.values()].find(({ name, error }) => builderStart.test(name) && error !== '');
+    if (failed !== undefined) return `${failed.name}: ${quoteError(failed.error)}`;
+    return unreachable.test(this.failure()) ? this.cause() : undefined;
   }
 
   #imports(): readonly Vertex[] {

@@ -3,7 +3,7 @@ import { CacheFailure, HandoverError, RegistryFailure, setupBuildxHint } from '.
 import { isObject, parseJson, stringOr, stringsOf } from '../base/json.ts';
 import { formatDuration, quoteForeign } from '../base/text.ts';
 import { BuildProgress, type BuildStep } from './build-progress.ts';
-import { type DockerCli, lastLine } from './cli.ts';
+import { causeLine, type DockerCli, lastLine, requireDocker } from './cli.ts';
 import { registryLimit } from './registry.ts';
 
 export interface Builder {
@@ -39,12 +39,23 @@ export interface Buildx {
    * @param pushed the references that the build pushes
    */
   build(args: readonly string[], print: (line: string) => void, pushed?: readonly string[]): Promise<BuildOutcome>;
-  /** The targets that `docker buildx bake` would build. Throws `invalid-input` when it can't tell. */
-  targets(args: readonly string[], names: readonly string[]): Promise<readonly BakeTarget[]>;
-  /** Runs `docker buildx bake` with these arguments. Throws as `build`. */
-  bake(args: readonly string[], print: (line: string) => void): Promise<BuildOutcome>;
+  /** Returns the targets that `docker buildx bake` would build. Throws `invalid-input` when it doesn't print them. */
+  targets(bake: BakeCommand, names: readonly string[]): Promise<readonly BakeTarget[]>;
+  /** Runs `docker buildx bake`. Throws as `build`. */
+  bake(bake: BakeCommand, print: (line: string) => void): Promise<BuildOutcome>;
   /** Runs a build whose one purpose is a cache. Returns why it failed; undefined when all is written. */
-  writeCache(command: BuildCommand, args: readonly string[], writer: CacheWriter): Promise<string | undefined>;
+  writeCache(
+    command: BuildCommand,
+    args: readonly string[],
+    writer: CacheWriter,
+    workdir?: string,
+  ): Promise<string | undefined>;
+}
+
+/** Arguments of `docker buildx bake`, and the folder that it runs in: bake resolves paths from there. */
+export interface BakeCommand {
+  readonly args: readonly string[];
+  readonly workdir: string;
 }
 
 /** A target of a bake file. */
@@ -52,6 +63,8 @@ export interface BakeTarget {
   readonly name: string;
   /** What its image is called. */
   readonly tags: readonly string[];
+  /** How it is built, as JSON: equal for targets that differ in their names, platforms and outputs only. */
+  readonly definition: string;
   /** Its caches to write, as `cache-to` lines; undefined for none. */
   readonly cacheTo?: readonly string[] | undefined;
 }
@@ -76,18 +89,22 @@ export function dockerBuildx(cli: DockerCli, stepMinutes: number): Buildx {
       }
       if (name !== undefined && /no builder .* found/.test(output.stderr)) throw await noSuchBuilder(cli, name);
       const which = name === undefined ? 'the current builder' : `the builder "${quoteForeign(name)}"`;
+      await requireDocker(cli);
+      const cause = causeLine(output);
       throw new HandoverError(
         'builder-unsupported',
-        `docker buildx can't use ${which}: ${lastLine(output)}`,
-        setupBuildxHint,
+        `docker buildx can't use ${which}: ${cause}`,
+        folderHint(cause) ?? setupBuildxHint,
       );
     },
-    build: (args, print, pushed = []) => build(cli, ['build', '--progress=rawjson', ...args], print, pushed),
-    bake: (args, print) => build(cli, ['bake', '--progress=rawjson', ...args], print, []),
-    writeCache: (command, args, { signal }) =>
-      writeCache(cli, [command, '--progress=rawjson', ...args], cacheIdleMs(stepMinutes), signal),
-    targets: async (args, names) => {
-      const output = await cli.query(['buildx', 'bake', ...args]);
+    build: (args, print, pushed = []) =>
+      build({ cli, args: ['build', '--progress=rawjson', ...args], workdir: undefined }, print, pushed),
+    bake: ({ args, workdir }, print) =>
+      build({ cli, args: ['bake', '--progress=rawjson', ...args], workdir }, print, []),
+    writeCache: (command, args, { signal }, workdir) =>
+      writeCache({ cli, args: [command, '--progress=rawjson', ...args], workdir }, cacheIdleMs(stepMinutes), signal),
+    targets: async ({ args, workdir }, names) => {
+      const output = await cli.query(['buildx', 'bake', ...args], workdir);
       const found = output.exitCode === 0 ? parseBakeFile(output.stdout, names) : undefined;
       if (found !== undefined) return found;
       throw new HandoverError(
@@ -113,9 +130,11 @@ export function parseBakeFile(json: string, names: readonly string[]): readonly 
     const group = isObject(groups) && !within.includes(name) ? groups[name] : undefined;
     if (isObject(group)) return stringsOf(group['targets']).every((one) => add(one, [...within, name]));
     const target = targets[name];
-    if (isObject(target))
-      found.set(name, { name, tags: stringsOf(target['tags']), cacheTo: cachesOf(target['cache-to']) });
-    return isObject(target);
+    if (!isObject(target)) return false;
+    const built = Object.entries(target).filter(([key]) => !['tags', 'output', 'platforms'].includes(key));
+    const definition = JSON.stringify(Object.fromEntries(built));
+    found.set(name, { name, tags: stringsOf(target['tags']), definition, cacheTo: cachesOf(target['cache-to']) });
+    return true;
   };
   return names.every((name) => add(name, [])) && found.size > 0 ? [...found.values()] : undefined;
 }
@@ -147,13 +166,18 @@ async function noSuchBuilder(cli: DockerCli, name: string): Promise<HandoverErro
   );
 }
 
+interface BuildRun {
+  readonly cli: DockerCli;
+  readonly args: readonly string[];
+  readonly workdir: string | undefined;
+}
+
 async function build(
-  cli: DockerCli,
-  args: readonly string[],
+  { cli, args, workdir }: BuildRun,
   print: (line: string) => void,
   pushed: readonly string[],
 ): Promise<BuildOutcome> {
-  const running = await cli.start(['buildx', ...args]);
+  const running = await cli.start(['buildx', ...args], undefined, workdir);
   running.stdin.end();
   running.stdout.resume();
   const progress = new BuildProgress(print);
@@ -176,20 +200,38 @@ async function build(
   if (failure.includes('rawjson')) {
     throw new HandoverError('builder-unsupported', `This buildx is too old: ${failure}`, setupBuildxHint);
   }
+  const { builderFailure } = progress;
+  if (builderFailure !== undefined) {
+    throw new HandoverError(
+      'builder-unsupported',
+      `docker buildx can't reach the builder: ${builderFailure}`,
+      'Check that the builder runs, and that this job gets to it: docker buildx inspect --bootstrap.',
+    );
+  }
   throw new HandoverError(
     'build-failed',
     `docker buildx ${args[0] ?? ''} failed with exit code ${String(exitCode)}: ${failure}`,
-    'The step that failed is in the log above, under "Build".',
+    progress.began
+      ? 'The step that failed is in the log above, under "Build".'
+      : (folderHint(failure) ??
+          'Nothing was built. Correct what docker buildx refuses, in the inputs or in the build’s files.'),
   );
 }
 
+// buildx writes to a folder of its own for each command (buildx, util/confutil: ~/.docker/buildx).
+function folderHint(cause: string): string | undefined {
+  return /\b(?:mkdir|open|openat|chmod|rename) [^:]+: (?:read-only file system|permission denied)/.test(cause)
+    ? 'Set the variable `BUILDX_CONFIG` to a folder that this job may write to, such as `BUILDX_CONFIG: ${{ runner.temp }}/buildx` in the ' +
+        '`env:` of this step and of those that make the builder. By default, buildx writes to ~/.docker/buildx.'
+    : undefined;
+}
+
 async function writeCache(
-  cli: DockerCli,
-  args: readonly string[],
+  { cli, args, workdir }: BuildRun,
   idleMs: number,
   signal: AbortSignal,
 ): Promise<string | undefined> {
-  const running = await cli.start(['buildx', ...args]);
+  const running = await cli.start(['buildx', ...args], undefined, workdir);
   running.stdin.end();
   running.stdout.resume();
   const stop = (): void => {

@@ -38,15 +38,19 @@ export interface DockerCli {
   readonly signal: AbortSignal;
   /** Throws `docker-unavailable` when there is no such command. */
   available(): Promise<void>;
-  /** Runs a short command to its end. Throws `docker-unavailable` when docker can't be started. */
-  query(args: readonly string[]): Promise<CliOutput>;
+  /**
+   * Runs a short command to its end. Throws `docker-unavailable` when docker can't be started.
+   * @param workdir the folder that it runs in; this step's own by default
+   */
+  query(args: readonly string[], workdir?: string): Promise<CliOutput>;
   /** The same command for what puts things back: it works when all else has been cancelled, with little time for each question. */
   readonly forCleanUp: DockerCli;
   /**
    * Starts a long command. Throws `docker-unavailable` when docker can't be started.
    * @param tempDir where the command is to put its temporary files, if that matters
+   * @param workdir the folder that it runs in; this step's own by default
    */
-  start(args: readonly string[], tempDir?: string): Promise<RunningCli>;
+  start(args: readonly string[], tempDir?: string, workdir?: string): Promise<RunningCli>;
 }
 
 // A command that is asked to end has so long, and its streams so long after it.
@@ -63,25 +67,26 @@ export function dockerCli(signal: AbortSignal, name: CommandName = 'docker'): Do
     available: async () => {
       await program();
     },
-    query: async (args) => {
+    query: async (args, workdir) => {
       times.signal.throwIfAborted();
       const path = await program();
       // It may have been aborted meanwhile.
       times.signal.throwIfAborted();
-      const asked = getExecOutput(quoteProgram(path), [...args], { silent: true, ignoreReturnCode: true });
+      const options = { silent: true, ignoreReturnCode: true, ...(workdir === undefined ? {} : { cwd: workdir }) };
+      const asked = getExecOutput(quoteProgram(path), [...args], options);
       return times.within(asked, () => {
         // @actions/exec can't be told to end what it runs.
         killChildren(args);
       });
     },
-    start: async (args, tempDir) => {
+    start: async (args, tempDir, workdir) => {
       times.signal.throwIfAborted();
       const path = await program();
       // It may have been aborted meanwhile: nobody would end a command that is started now.
       times.signal.throwIfAborted();
       // `env` becomes the command: the child is the command itself, and is ended like it.
       const [file, before] = tempDir === undefined ? [path, []] : ['env', [`TMPDIR=${tempDir}`, path]];
-      const child = spawn(file, [...before, ...args], { stdio: ['pipe', 'pipe', 'pipe'] });
+      const child = spawn(file, [...before, ...args], { stdio: ['pipe', 'pipe', 'pipe'], cwd: workdir });
       await once(child, 'spawn').catch((error: unknown) => {
         throw unavailable(name, messageOf(error), error);
       });
@@ -163,6 +168,27 @@ export async function outputOf({ stdout, stderr, exit }: RunningCli): Promise<Cl
 export function lastLine(output: Pick<CliOutput, 'stdout' | 'stderr'>): string {
   const said = output.stderr.trim() === '' ? output.stdout : output.stderr;
   return quoteError(said.trim().split('\n').at(-1) ?? '');
+}
+
+/** The line with which a command says what went wrong: its error, else the first one. What follows is often about its usage. */
+export function causeLine({ stdout, stderr }: Pick<CliOutput, 'stdout' | 'stderr'>): string {
+  const lines = `${stderr}\n${stdout}`.split('\n').filter((line) => line.trim() !== '');
+  return quoteError(lines.find((line) => line.startsWith('ERROR: ')) ?? lines[0] ?? '');
+}
+
+/**
+ * Throws `docker-unavailable` when the command `docker` is podman's, as in the package podman-docker. To be called when docker has
+ * failed: it costs a process.
+ */
+export async function requireDocker(cli: DockerCli): Promise<void> {
+  const { stdout } = await cli.query(['--version']);
+  const version = /^podman version .+/m.exec(stdout)?.[0];
+  if (version === undefined) return;
+  throw new HandoverError(
+    'docker-unavailable',
+    `The command \`docker\` on this runner is podman (${quoteForeign(version)}).`,
+    'Set `engine: podman`, or use a runner with Docker. Podman takes images and builds none: build in a step before, and set `source-image`.',
+  );
 }
 
 const hints = {

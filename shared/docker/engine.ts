@@ -8,6 +8,7 @@ import {
   failedCommand,
   lastLine,
   outputOf,
+  requireDocker,
   type RunningCli,
 } from './cli.ts';
 import {
@@ -140,6 +141,7 @@ async function info(cli: DockerCli): Promise<EngineInfo> {
   const output = await cli.query(['info', '--format', '{{json .}}']);
   const parsed = parseInfo(output.stdout);
   if (output.exitCode !== 0 || parsed === undefined) {
+    await requireDocker(cli);
     throw new HandoverError(
       'docker-unavailable',
       `No Docker engine answers: ${lastLine(output) || `docker info exited with ${String(output.exitCode)}`}`,

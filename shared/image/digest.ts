@@ -9,6 +9,13 @@ export function isDigest(text: unknown): text is Digest {
   return typeof text === 'string' && pattern.test(text);
 }
 
+/** Whether a text is a digest of another algorithm, such as `sha512:…` (OCI image-spec, descriptor.md, "Digests"). */
+export function isOtherDigest(text: unknown): text is string {
+  return (
+    typeof text === 'string' && !text.startsWith('sha256:') && /^[a-z0-9]+(?:[+._-][a-z0-9]+)*:[\w=-]{32,}$/.test(text)
+  );
+}
+
 /** Takes `sha256:<hex>` or the bare hex that some clients print. Returns undefined for anything else. */
 export function parseDigest(text: string): Digest | undefined {
   const full = text.includes(':') ? text : `sha256:${text}`;

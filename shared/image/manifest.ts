@@ -12,7 +12,7 @@ import {
 import { limits } from '../base/limits.ts';
 import { readStrictJson, type Shape } from '../base/strict-json.ts';
 import { quoteForeign } from '../base/text.ts';
-import { type Digest, digestOf, isDigest } from './digest.ts';
+import { type Digest, digestOf, isDigest, isOtherDigest } from './digest.ts';
 import { formatPlatform, type Platform, platformOf } from './platform.ts';
 import { archiveShape, configShape, manifestShape } from './shapes.ts';
 
@@ -161,6 +161,8 @@ export function parseConfig(bytes: Uint8Array, where: string): ImageConfig {
   const { rootfs } = value;
   if (!isObject(rootfs)) throw invalid(where, 'an image config', bytes);
   const diffIds = stringsOf(rootfs['diff_ids']);
+  const other = diffIds.find(isOtherDigest);
+  if (other !== undefined) throw unsupportedDigest(where, other);
   if (!diffIds.every(isDigest)) throw ambiguous(where, 'has a diff ID that is no sha256 digest');
   const created = stringOr(value['created'], undefined);
   const config = isObject(value['config']) ? value['config'] : {};
@@ -229,6 +231,7 @@ function parseDescriptor(value: JsonObject, where: string): Descriptor {
   const { digest, size, platform } = value;
   const mediaType = stringOr(value['mediaType'], '');
   const isDescriptor = isDigest(digest) && isByteCount(size) && (mediaType === '' || isMediaType(mediaType));
+  if (isOtherDigest(digest)) throw unsupportedDigest(where, digest);
   if (!isDescriptor) throw ambiguous(where, `has an invalid descriptor: ${quoteForeign(JSON.stringify(value), 120)}`);
   requireHere(value, where);
   // containerd uses embedded data instead of the blob (core/content/helpers.go).
@@ -289,6 +292,14 @@ function ambiguous(where: string, what: string, bytes?: Uint8Array): HandoverErr
     'tarball-invalid',
     `${where} ${what}${bytes === undefined ? '' : ` ("${startOf(bytes)}")`}.`,
     'Build the image again with a builder that follows the OCI image specification, such as docker buildx, podman or kaniko.',
+  );
+}
+
+function unsupportedDigest(where: string, digest: string): HandoverError {
+  return new HandoverError(
+    'tarball-invalid',
+    `${where} has the digest ${quoteForeign(digest, 40)}: only sha256 digests are supported.`,
+    'Make the image with sha256 digests: build it again with docker buildx, which writes no others.',
   );
 }
 

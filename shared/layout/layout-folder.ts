@@ -1,6 +1,6 @@
 import { createHash, randomBytes } from 'node:crypto';
-import { renameSync } from 'node:fs';
-import { chmod, lstat, mkdir, open, readdir, rename, writeFile } from 'node:fs/promises';
+import { existsSync, renameSync } from 'node:fs';
+import { chmod, lstat, mkdir, open, readdir, readFile, realpath, rename, writeFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { asError, HandoverError, messageOf } from '../base/errors.ts';
 import { onForcedEnd } from '../base/forced-end.ts';
@@ -19,7 +19,9 @@ import { type NamedImage, smallEntries } from '../tar/tarball-writer.ts';
 import { blobPath } from './read-layout.ts';
 
 // An OCI layout for others to use, such as a build with `build-contexts: base=oci-layout://DIR`. It is written beside its
-// place, and gets its name when it is whole; what was there before is replaced only if it is empty, or was written here.
+// place, and gets its name when it is whole; what was there before is replaced only if it is empty, or was written here. A mount point
+// can't be renamed or replaced (rename(2), EBUSY), and may be another file system (EXDEV): there, it is written in the folder itself,
+// and its entries get their names when all of them are whole, index.json last.
 
 /** A folder that appears under its name only when it is a whole layout. Leaving its scope before `commit` removes it. */
 export interface LayoutFolder extends AsyncDisposable {
@@ -43,20 +45,22 @@ const advice = 'Set `oci-layout` to a path on a filesystem with more space.';
 export async function layoutFolder(path: string, log: Pick<Log, 'warning'>): Promise<LayoutFolder> {
   const place = resolve(path);
   await using opening = new AsyncDisposableStack();
-  (await openReplaced(place, place))?.keep();
+  const mounted = await isMountPoint(place);
+  (await openReplaced(place, place, mounted))?.keep();
   const trouble = (error: unknown): never => {
     throw error instanceof HandoverError ? error : unwritable(path, messageOf(error), error);
   };
   await requireOwnLinks(dirname(place)).catch(trouble);
   await mkdir(dirname(place), { recursive: true }).catch(trouble);
+  const beside = mounted ? join(place, nameInside) : place;
   opening.use(
-    await lockPath(place, (holder) => {
+    await lockPath(beside, (holder) => {
       log.warning(`Another step on this host is writing ${path} at this moment (${holder}).`);
     }),
   );
-  await removeRemains(place);
+  await removeRemains(beside);
   const own = opening.use(await livingName());
-  const partial = `${place}.partial-${own.name}`;
+  const partial = `${beside}.partial-${own.name}`;
   // Its owner's alone until it is whole.
   const folder = orElse(() => makeOwnFolder(partial), trouble);
   opening.defer(onForcedEnd(folder.remove));
@@ -70,7 +74,7 @@ export async function layoutFolder(path: string, log: Pick<Log, 'warning'>): Pro
       requireLayers(images, sizes);
       for (const [name, bytes] of layoutEntries(images)) await writeFile(join(partial, name), bytes);
       await chmod(partial, 0o755);
-      await putInPlace(folder, partial, place).catch(trouble);
+      await (mounted ? fillMount(partial, place) : putInPlace(folder, partial, place)).catch(trouble);
     },
     [Symbol.asyncDispose]: () => held.disposeAsync(),
   };
@@ -145,12 +149,57 @@ async function putInPlace(folder: OwnFolder, partial: string, place: string): Pr
   replaced?.remove();
 }
 
+// What is being written in a mount point is called `layout.partial-…`.
+const nameInside = 'layout';
+const layoutEntryNames = ['blobs', 'oci-layout', 'index.json'] as const;
+
+/** Moves a whole layout into a mount point, where it replaces that of an earlier step. What can't be moved leaves all as it was. */
+async function fillMount(partial: string, place: string): Promise<void> {
+  const replaced = await openReplaced(place, place, true);
+  replaced?.keep();
+  await using aside = await livingName();
+  const before = `${join(place, nameInside)}.partial-${aside.name}`;
+  const old = makeOwnFolder(before);
+  const moved: (readonly [string, string])[] = [];
+  const move = (from: string, to: string): void => {
+    renameSync(from, to);
+    moved.push([from, to]);
+  };
+  try {
+    // At once, so that nothing but a kill comes between.
+    for (const name of layoutEntryNames.toReversed())
+      if (existsSync(join(place, name))) move(join(place, name), join(before, name));
+    for (const name of layoutEntryNames) move(join(partial, name), join(place, name));
+  } catch (error) {
+    for (const [from, to] of moved.reverse()) renameSync(to, from);
+    old.remove();
+    throw error;
+  }
+  old.remove();
+}
+
+/** Whether a folder can't be renamed because something is mounted there (proc_pid_mountinfo(5), field 5). */
+async function isMountPoint(path: string): Promise<boolean> {
+  const place = await realpath(path).catch(() => undefined);
+  if (place === undefined) return false;
+  const [own, above] = await Promise.all([lstat(place), lstat(dirname(place))]);
+  if (own.dev !== above.dev) return true;
+  const mounts = await readFile('/proc/self/mountinfo', 'utf8').catch(() => '');
+  return mounts.split('\n').some((line) => unescapeMount(line.split(' ')[4] ?? '') === place);
+}
+
+// Blanks and backslashes are octal numbers there.
+function unescapeMount(path: string): string {
+  return path.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)));
+}
+
 /**
  * Opens the layout of an earlier step that is to be replaced; returns undefined where nothing is, or an empty folder.
  * @param removedAt where it will have been moved to
+ * @param mounted whether it is a mount point: what its file system and this project keep in it doesn't count
  * @throws HandoverError `invalid-input` when something else is there, or another user's
  */
-async function openReplaced(path: string, removedAt: string): Promise<OwnFolder | undefined> {
+async function openReplaced(path: string, removedAt: string, mounted = false): Promise<OwnFolder | undefined> {
   // What else is wrong with the path is told when the folder is made.
   const there = await lstat(path).catch(() => undefined);
   if (there === undefined) return undefined;
@@ -158,7 +207,8 @@ async function openReplaced(path: string, removedAt: string): Promise<OwnFolder 
   const trouble = (error: unknown): never => {
     throw unwritable(path, messageOf(error), error);
   };
-  const names = await readdir(path).catch(trouble);
+  const isKept = (name: string): boolean => name === 'lost+found' || name.startsWith(`${nameInside}.partial-`);
+  const names = (await readdir(path).catch(trouble)).filter((name) => !mounted || !isKept(name));
   if (names.length === 0) return undefined;
   const folder = orElse(() => openOwnFolder(path, removedAt), trouble);
   if (await isOurs(folder.inside)) return folder;

@@ -176,10 +176,11 @@ function where({ descriptor }: IndexedManifest): string {
   return `manifest ${descriptor.digest}`;
 }
 
-// The first annotation is containerd's and holds a whole reference; in the other one most tools write a tag alone, some a reference.
+// The first annotation is containerd's and holds a whole reference. In the other one BuildKit writes a tag alone (`v1`), which names no
+// repository; skopeo writes what it is given (`oci-archive:FILE:app:v1`), and docker load takes a reference as the image's name.
 function namesOf({ annotations }: Descriptor): readonly Reference[] {
   const short = annotations['org.opencontainers.image.ref.name'];
-  const name = annotations['io.containerd.image.name'] ?? (short?.includes('/') === true ? short : undefined);
+  const name = annotations['io.containerd.image.name'] ?? (/[:/]/.test(short ?? '') ? short : undefined);
   if (name === undefined) return [];
   try {
     return [parseReference(name)];

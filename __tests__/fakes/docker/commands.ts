@@ -53,7 +53,8 @@ async function run(images: FakeImages, call: Call): Promise<void> {
   const [command = '', verb = ''] = args;
   const last = args.at(-1) ?? '';
   const isPodman = program === 'podman';
-  if (command === 'info') info(images, call);
+  if (images.state.fail === 'podman-docker' && command === '--version') out('podman version 5.4.2\n');
+  else if (command === 'info') info(images, call);
   else if (command === 'buildx' && verb === 'inspect') inspectBuilder(images, call);
   else if (command === 'buildx' && verb === 'build') await build(images, call);
   else if (command === 'buildx' && verb === 'imagetools') readManifest(images, call, last);
@@ -124,12 +125,27 @@ function list(images: FakeImages, { out }: Call): void {
 }
 
 function inspectBuilder({ state }: FakeImages, { args, out }: Call): void {
-  if (state.fail === 'buildx') throw new Exit("docker: 'buildx' is not a docker command.");
+  // Docker 28.2.
+  if (state.fail === 'buildx')
+    throw new Exit("docker: unknown command: docker buildx\n\nRun 'docker --help' for more information");
+  // Podman 4.3.
+  if (state.fail === 'podman-docker')
+    throw new Exit(
+      "Error: unrecognized command `podman buildx inspect`\nTry 'podman buildx --help' for more information",
+    );
+  if (state.fail === 'buildx-folder') throw new Exit('ERROR: mkdir /home/runner/.docker/buildx: read-only file system');
   out(`Name:   ${args[2] ?? 'default'}\nDriver: ${state.driver}\n`);
 }
 
 async function build(images: FakeImages, { args, err, signal }: Call): Promise<void> {
   const { state } = images;
+  if (state.fail === 'builder') {
+    // buildx 0.29.
+    const vertex = { digest: 'sha256:1', name: '[internal] waiting for connection', started: '2026-11-30T00:13:22Z' };
+    const end = { ...vertex, completed: '2026-11-30T00:13:42Z', error: 'context deadline exceeded' };
+    for (const one of [vertex, end]) err(JSON.stringify({ vertexes: [one] }));
+    throw new Exit('ERROR: failed to build: context deadline exceeded');
+  }
   state.progress.forEach(err);
   if (state.fail === 'hang-build') await sleep(60_000, undefined, { signal });
   if (state.fail === 'build') {

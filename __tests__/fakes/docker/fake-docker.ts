@@ -51,7 +51,8 @@ export async function fakeDocker(initial: Partial<FakeState> = {}): Promise<Fake
       commandSocket,
     ),
   ];
-  if (initial.fail !== 'info') servers.push(await listening(engineApiServer(images), apiSocket));
+  if (initial.fail !== 'info' && initial.fail !== 'podman-docker')
+    servers.push(await listening(engineApiServer(images), apiSocket));
   return {
     env: {
       PATH: `${bin}:/usr/bin:/bin`,

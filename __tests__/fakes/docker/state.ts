@@ -57,6 +57,12 @@ export interface FakeState {
     | 'info'
     | 'silent-load'
     | 'buildx'
+    // buildx can't write to its own folder.
+    | 'buildx-folder'
+    // buildx waits for its remote builder in vain.
+    | 'builder'
+    // The command `docker` is podman's (the package podman-docker). Known from the start: there is no engine's socket.
+    | 'podman-docker'
     | 'hang-build'
     | 'hang-info'
     | 'lost-layers'
