@@ -278,6 +278,24 @@ describe('a login', () => {
       },
     );
 
+    test('is asked for what the registry’s challenge names, too (containerd, crane)', async () => {
+      const asked: (readonly string[])[] = [];
+      front.misbehave = (request) => {
+        if (request.path.startsWith('/token')) {
+          asked.push(new URL(request.path, 'http://x').searchParams.getAll('scope'));
+          return answer(200, {}, `{"token":"t${String(asked.length)}"}`);
+        }
+        const isPush = !['GET', 'HEAD'].includes(request.method);
+        const scope = `repository:org/app:pull${isPush ? ' repository:inner/org/app:push,pull' : ''}`;
+        const realm = `Bearer realm="http://${front.address}/token",scope="${scope}"`;
+        const isGood = request.authorization === 'Bearer t2' || (!isPush && request.authorization !== undefined);
+        return isGood ? undefined : answer(401, { 'www-authenticate': realm });
+      };
+      await pushAll();
+      const ours = 'repository:org/app:pull,push';
+      expect(asked).toEqual([[ours], [ours, 'repository:inner/org/app:push,pull']]);
+    });
+
     test('whose words are shown', async () => {
       front.misbehave = (request) =>
         request.path.startsWith('/token')

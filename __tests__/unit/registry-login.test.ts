@@ -1,10 +1,11 @@
 import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
 import { type Credentials, dockerCredentials, loginFolder } from '../../shared/docker/credentials.ts';
 import { parseChallenges } from '../../shared/registry/authorization.ts';
+import { registries } from '../../shared/registry/registries.ts';
 
 describe('challenges', () => {
   test.each([
@@ -66,6 +67,27 @@ describe('challenges', () => {
   });
 });
 
+test('a certificate that is none is refused, and not shown', async () => {
+  const path = join(mkdtempSync(join(tmpdir(), 'authority-')), 'ca.pem');
+  writeFileSync(path, '-----BEGIN CERTIFICATE-----\nhunter2\n-----END CERTIFICATE-----\n');
+  const { signal } = new AbortController();
+  const ignore = (): void => undefined;
+  const places = { dockerConfigFolder: dirname(path), buildxConfigFolder: dirname(path), dockerAuthConfig: '' };
+  const log = { onNotice: ignore, onRetry: ignore, maskSecret: ignore };
+  await using all = registries({
+    ...places,
+    ...log,
+    login: undefined,
+    authorityPath: path,
+    proxies: { except: '' },
+    signal,
+  });
+  const error: unknown = await all.of('ghcr.io/org/app').catch((caught: unknown) => caught);
+  expect(error).toMatchObject({ code: 'invalid-input', message: expect.stringContaining(path) });
+  expect(String(error)).not.toContain('hunter2');
+  rmSync(dirname(path), { recursive: true });
+});
+
 describe('what docker has for a registry', () => {
   let folder: string;
   beforeEach(() => void (folder = mkdtempSync(join(tmpdir(), 'docker-config-'))));
@@ -123,6 +145,12 @@ describe('what docker has for a registry', () => {
     expect(await find('ghcr.io', { folder: join(folder, 'gone') })).toBeUndefined();
     config('{ "auths": ');
     await expect(find('ghcr.io')).rejects.toMatchObject({ code: 'invalid-input' });
+  });
+
+  test('a file that can’t be read is told of, as docker does, and is no login', async () => {
+    mkdirSync(join(folder, 'config.json'));
+    expect(await find('ghcr.io')).toBeUndefined();
+    expect(notices).toEqual([expect.stringMatching(/config\.json, because it can’t be read/)]);
   });
 
   test.each(['../../evil', 'a b', 'x;y'])('a helper called "%s" isn’t run', async (name) => {

@@ -120,7 +120,7 @@ export function authorization(options: AuthorizationOptions): Authorization {
 async function askForToken(
   credentials: Credentials | undefined,
   { parameters }: Challenge,
-  scopes: readonly string[],
+  ownScopes: readonly string[],
   { own, via }: TokenPlace,
 ): Promise<{ readonly token: string; readonly seconds: number }> {
   const { realm = '', service } = parameters;
@@ -129,6 +129,8 @@ async function askForToken(
   const isPlain = url?.protocol === 'http:' && own.protocol === 'http:' && isLoopback(url.host);
   const isSafe = url?.protocol === 'https:' || isPlain;
   if (url === undefined || !isSafe) throw badRealm(realm);
+  const named = (parameters['scope'] ?? '').split(' ').filter(Boolean);
+  const scopes = [...ownScopes, ...named.filter((scope) => !ownScopes.some((held) => covers(held, scope)))];
   const { header, ...request } =
     credentials?.kind === 'identity-token'
       ? withRefreshToken(url, service, scopes, credentials.token)
@@ -147,6 +149,13 @@ async function askForToken(
   if (!/^[\x21-\x7e]+$/.test(token)) throw noToken(url);
   const { expires_in: expires } = said;
   return { token, seconds: typeof expires === 'number' && expires > 0 ? expires : usualSeconds };
+}
+
+/** Whether a scope, `repository:<name>:<actions>`, has all that another has. Behind a proxy a repository may have another name. */
+function covers(held: string, scope: string): boolean {
+  const [, of, actions = ''] = /^(.*):([^:]*)$/.exec(scope) ?? [];
+  const [, heldOf, heldActions = ''] = /^(.*):([^:]*)$/.exec(held) ?? [];
+  return of === heldOf && actions.split(',').every((action) => heldActions.split(',').includes(action));
 }
 
 interface TokenRequest extends HttpRequest {
