@@ -1,6 +1,7 @@
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { createServer } from 'node:http';
+import { connect as connectTcp, createServer as createTcpServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
@@ -646,6 +647,39 @@ describe('a manifest', () => {
     expect(message).toContain(digestOf(config));
   });
 });
+
+test.each(['hangs up', 'answers 400'])(
+  'a registry on this machine whose TLS is cut off once isn’t taken for one without; to plain HTTP it %s',
+  async (how) => {
+    const secure = await startRegistryFront(registry.address, certificate);
+    let connections = 0;
+    const gate = createTcpServer((socket) => {
+      connections += 1;
+      socket.on('error', () => undefined);
+      if (connections === 1) return void socket.destroy();
+      socket.once('data', (first: Buffer) => {
+        // 22 is the first byte of a TLS handshake.
+        if (first[0] !== 22)
+          return void socket.end(how === 'hangs up' ? '' : 'HTTP/1.1 400 no\r\ncontent-length: 0\r\n\r\n');
+        const through = connectTcp(Number(secure.address.split(':')[1]), '127.0.0.1');
+        through.on('error', () => undefined).write(first);
+        socket.pipe(through).pipe(socket);
+      });
+    });
+    gate.listen(0, '127.0.0.1');
+    await once(gate, 'listening');
+    const address = gate.address();
+    const host = `127.0.0.1:${typeof address === 'object' ? String(address?.port) : ''}`;
+    try {
+      client = connect(host);
+      expect(await push(host)).toBe('pushed');
+    } finally {
+      await client[Symbol.asyncDispose]();
+      gate.close();
+      await secure.close();
+    }
+  },
+);
 
 test('a registry on this machine isn’t asked through a proxy', async () => {
   const seen: string[] = [];

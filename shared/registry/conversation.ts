@@ -85,9 +85,14 @@ async function findOrigin(host: string, http: Http): Promise<URL> {
     await response.body.dump();
     return secure;
   } catch (error) {
+    const [code, plain] = [systemCodeOf(error) ?? '', new URL(`http://${host}`)];
     // What a server without TLS does with a handshake.
-    if (/^(?:ERR_SSL_|EPROTO|ECONNRESET|UND_ERR_SOCKET)/.test(systemCodeOf(error) ?? ''))
-      return new URL(`http://${host}`);
-    throw asError(error);
+    if (/^(?:ERR_SSL_|EPROTO)/.test(code)) return plain;
+    if (!/^(?:ECONNRESET|UND_ERR_SOCKET)/.test(code)) throw asError(error);
+    // It may hang up, too; so may a busy one with TLS, which has no answer to a request without it, or 400.
+    const response = await http.send({ method: 'GET', url: new URL('/v2/', plain).href });
+    await response.body.dump();
+    if (response.statusCode === 400) throw asError(error);
+    return plain;
   }
 }
