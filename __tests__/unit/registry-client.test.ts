@@ -478,6 +478,18 @@ describe('a blob', () => {
     }
   });
 
+  test.each([{ kind: 'cut', afterBytes: 0 }, answer(503)] as const)(
+    'whose upload fails leaves no session where ending it fails once, too: %j',
+    async (failure) => {
+      front.misbehave = (request) => {
+        if (request.method === 'DELETE' && request.count === 1) return failure;
+        return isUpload(request) ? answer(400) : undefined;
+      };
+      await failureOf(push());
+      expect([...registry.sessions]).toEqual([]);
+    },
+  );
+
   test('an address that may be signed isn’t shown whole', async () => {
     front.misbehave = (request) =>
       isPost(request) ? answer(301, { location: 'https://elsewhere.invalid/x?X-Amz-Signature=hunter2' }) : undefined;

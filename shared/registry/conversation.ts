@@ -1,6 +1,14 @@
-import { again, type AgainOptions, type Http, type HttpRequest, isTransient } from '../artifacts/http.ts';
+import {
+  again,
+  type AgainOptions,
+  type Http,
+  type HttpRequest,
+  isTransient,
+  isTransientStatus,
+} from '../artifacts/http.ts';
 import { asError, systemCodeOf } from '../base/errors.ts';
 import { isLoopback } from '../base/proxies.ts';
+import { retry } from '../base/retry.ts';
 import { type Answer, answerTo, required } from './answers.ts';
 import { authorization, type AuthorizationOptions, parseChallenges } from './authorization.ts';
 
@@ -71,7 +79,12 @@ export function conversation(host: string, options: ConversationOptions): Conver
     endUpload: async (scopes, url) => {
       const ends = { outlivesStep: true, signal: AbortSignal.timeout(endMs) } as const;
       const via: Http = { ...http, send: (request) => http.send({ ...request, ...ends }) };
-      await askBy(via, scopes, () => ({ method: 'DELETE', url: url.href })).catch(() => undefined);
+      const attempt = async (): Promise<void> => {
+        const answer = await askBy(via, scopes, () => ({ method: 'DELETE', url: url.href }));
+        required(answer, (status) => !isTransientStatus(status));
+      };
+      const policy = { attempts: 3, delayMs: () => endMs / 8, isRetryable: isTransient, signal: ends.signal };
+      await retry(attempt, policy).catch(() => undefined);
     },
   };
 }
