@@ -80,7 +80,10 @@ export async function pushFromEngine(
   const pushAs = async (reference: TaggedReference): Promise<Digest> => {
     const name = formatReference(reference);
     await guard.tag(image, name);
-    return registry.push(name);
+    const digest = await registry.push(name);
+    // Where a later one is refused, this one is set.
+    log.info(`${name}: pushed, ${digest}`);
+    return digest;
   };
   const [first, ...others] = plan.references;
   const digest = await pushAs(first);

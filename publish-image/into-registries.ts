@@ -48,23 +48,6 @@ export async function intoRegistries(
   const children = images.length === 1 ? [] : images.map(manifestOf);
   const blobs = [...new Map(images.flatMap(blobsOf).map((blob) => [blob.digest, blob])).values()];
   const jobs = new Map<string, Job>();
-  for (const repository of repositories) {
-    const client = await tools.registry(repository);
-    // The user's own inputs alone say where blobs are taken over from: an artifact could name a private repository.
-    const mountFrom = mountable([...jobs.keys(), ...plan.mountFrom], repository);
-    const job = {
-      client,
-      repository,
-      blobs,
-      manifests: [...children, top],
-      mountFrom,
-      origins: new Map<Digest, BlobOrigin>(),
-      sent,
-      tools,
-    };
-    jobs.set(repository, job);
-    await despiteLostBlobs(job, () => putContents(job));
-  }
   const resultFor = (references: PublishResult['references']): PublishResult => ({
     digest: top.digest,
     references,
@@ -78,6 +61,24 @@ export async function intoRegistries(
   });
   const set: TaggedReference[] = [];
   try {
+    for (const repository of repositories) {
+      const client = await tools.registry(repository);
+      // The user's own inputs alone say where blobs are taken over from: an artifact could name a private repository.
+      const mountFrom = mountable([...jobs.keys(), ...plan.mountFrom], repository);
+      const manifests = [...children, top];
+      const job = {
+        client,
+        repository,
+        blobs,
+        manifests,
+        mountFrom,
+        origins: new Map<Digest, BlobOrigin>(),
+        sent,
+        tools,
+      };
+      jobs.set(repository, job);
+      await despiteLostBlobs(job, () => putContents(job));
+    }
     for (const reference of plan.tags) {
       const job = jobs.get(reference.repository);
       if (job !== undefined) await setTag(job, reference, top);
@@ -99,15 +100,16 @@ function tellPartial(
 ): void {
   const names = (references: readonly TaggedReference[]): string => references.map(formatReference).join(', ');
   const missing = names(tags.filter((reference) => !set.includes(reference)));
-  log.warning(`References that are set: ${names(set) || 'none'}. Not set, or not confirmed: ${missing}.`);
   const [first, ...others] = set;
+  const tell = first === undefined ? log.info : log.warning;
+  tell(`References that are set: ${names(set) || 'none'}. Not set, or not confirmed: ${missing}.`);
   if (first !== undefined) onPartial(resultFor([first, ...others]));
 }
 
 async function setTag(job: Job, reference: TaggedReference, top: PushedManifest): Promise<void> {
   const { client, tools, sent } = job;
   const { repository, tag } = reference;
-  const found = await client.manifestDigest(repository, tag);
+  const found = await client.manifestDigest(repository, tag, top.digest);
   const isNew = found !== top.digest;
   if (isNew) await despiteLostBlobs(job, () => client.pushManifest(repository, top, tag, found));
   sent.isNew ||= isNew;
@@ -146,7 +148,7 @@ async function putContents(job: Job, lost: ReadonlySet<Digest> = new Set()): Pro
   await putBlobs(job, lost);
   for (const manifest of manifests) {
     const { digest } = manifest;
-    if (!lost.has(digest) && (await client.manifestDigest(repository, digest)) === digest) continue;
+    if (!lost.has(digest) && (await client.manifestDigest(repository, digest, digest)) === digest) continue;
     await client.pushManifest(repository, manifest, digest);
     sent.isNew = true;
   }

@@ -110,9 +110,14 @@ async function expectAllOf({ blobs, manifestDigest }: FixtureImage): Promise<voi
 
 /** Pulls each reference with skopeo, which shares no code with our client, and checks what each digest leads to. */
 async function expectPullable(...references: readonly string[]): Promise<void> {
+  for (const reference of references) await expectPullableAs([], reference);
+}
+
+/** @param login options of skopeo */
+async function expectPullableAs(login: readonly string[], ...references: readonly string[]): Promise<void> {
   for (const reference of references) {
     const copy = join(directory, 'pulled');
-    const from = ['--src-tls-verify=false', `docker://${reference}`];
+    const from = ['--src-tls-verify=false', ...login, `docker://${reference}`];
     const args = ['--insecure-policy', 'copy', '--quiet', '--all', ...from, `dir:${copy}`];
     await promisify(execFile)('skopeo', args, { timeout: 60_000 });
     rmSync(copy, { recursive: true });
@@ -415,6 +420,10 @@ describe('with a token service', () => {
     const second = await publish({ tags: `${repository}-two:1.0` });
     expect(second.log).not.toContain('::error');
     expect(second.outputs['published']).toBe('true');
+    const basic = Buffer.from(`${login.user}:${login.password}`).toString('base64');
+    expect(outcome.log).toContain(`::add-mask::${basic}`);
+    const references = [...tags.split('\n'), `${repository}-two:1.0`];
+    await expectPullableAs(['--src-creds', `${login.user}:${login.password}`], ...references);
   });
 
   test('a mount that we may not even ask for costs nothing but the mount', async () => {
@@ -448,6 +457,7 @@ describe('with TLS', () => {
     const trusted = await publish({ 'registry-ca': certificate.caFile });
     expect(trusted.log).not.toContain('::error');
     expect(trusted.outputs['digest']).toBe(image.manifestDigest);
+    await expectPullable(`${repository}:1.0`);
     const noFile = await publish({ 'registry-ca': join(directory, 'gone.pem') });
     expect(errorCode(noFile)).toBe('invalid-input');
     const noCertificate = await publish({ 'registry-ca': join(directory, 'key.pem') });
@@ -581,7 +591,35 @@ describe('a registry that misbehaves', () => {
     const outcome = await publish({ tags: `${repository}:1.0\n${repository}-two:1.0` });
     expect(errorCode(outcome)).toBe('registry-failed');
     expect(outcome.outputs).toEqual({});
+    expect(outcome.log).toContain('References that are set: none. Not set');
     expect((await get('manifests/1.0', anyManifest)).toString()).toMatch(/^HTTP 404/);
+  });
+
+  test('a cancel between two tags leaves the first, and outputs and log say so', async () => {
+    const controller = new AbortController();
+    front.misbehave = ({ method, path }) => {
+      if (method !== 'PUT' || !path.endsWith('/manifests/1.1')) return undefined;
+      controller.abort();
+      return { kind: 'silence' };
+    };
+    const tags = `${repository}:1.0\n${repository}:1.1`;
+    const outcome = await step('publish-image', { tags }, {}, {}, controller.signal);
+    expect(errorCode(outcome)).toBe('cancelled');
+    expect(outcome.outputs).toMatchObject({ references: `${repository}:1.0`, digest: image.manifestDigest });
+    expect(outcome.log).toContain(
+      `References that are set: ${repository}:1.0. Not set, or not confirmed: ${repository}:1.1.`,
+    );
+  });
+
+  test('a manifest that a HEAD claims to be there, and that can’t be read, is published', async () => {
+    front.misbehave = ({ method, path }) =>
+      method === 'HEAD' && path.includes('/manifests/')
+        ? { kind: 'answer', status: 200, headers: { 'docker-content-digest': image.manifestDigest } }
+        : undefined;
+    const outcome = await publish();
+    expect(outcome.log).not.toContain('::error');
+    expect(outcome.outputs['published']).toBe('true');
+    await expectPullable(`${repository}:1.0`);
   });
 
   test('the second of two tags that is refused leaves the first, and outputs and log say so', async () => {

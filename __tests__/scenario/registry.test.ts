@@ -147,6 +147,7 @@ describe('a push', () => {
     expect(outcome.log).not.toContain('::error');
     expect(builds()).toHaveLength(1);
     expect(calls('push')).toEqual(names.map((name) => ['push', name]));
+    for (const name of names) expect(outcome.log).toContain(`${name}: pushed, ${pushedDigest}`);
     expect(outcome.outputs['pushed-reference']).toBe(pinned);
     expect(scenario.docker.state().images).toEqual([]);
   });

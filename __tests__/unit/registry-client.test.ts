@@ -1,8 +1,10 @@
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { createServer } from 'node:http';
+import { connect as connectTcp, createServer as createTcpServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { gzipSync } from 'node:zlib';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
 import { parseRetryAfter } from '../../shared/artifacts/http.ts';
 import { RegistryFailure } from '../../shared/base/errors.ts';
@@ -26,6 +28,7 @@ let registry: PlainRegistry;
 let front: RegistryFront;
 let client: RegistryClient;
 let retries: string[];
+let masked: string[];
 const bytes = Buffer.from('a layer');
 const digest = digestOf(bytes);
 const config = Buffer.from('{}');
@@ -41,6 +44,7 @@ beforeEach(async () => {
   registry = await startPlainRegistry();
   front = await startRegistryFront(registry.address);
   retries = [];
+  masked = [];
   client = connect(front.address);
 });
 afterEach(async () => {
@@ -57,7 +61,7 @@ function connect(host: string, credentials?: Credentials, signal = new AbortCont
     proxies: { except: '' },
     authority: certificate.cert.toString(),
     onRetry: (line) => retries.push(line),
-    maskSecret: () => undefined,
+    maskSecret: (secret) => masked.push(secret),
     signal,
   });
 }
@@ -109,7 +113,11 @@ const isStored = (of: Digest = digest): boolean => registry.blobs.has(`org/app@$
 const isPost = ({ method, path }: SeenRequest): boolean => method === 'POST' && path.includes('/blobs/uploads/');
 const isUpload = ({ method, path }: SeenRequest): boolean => method === 'PUT' && path.includes('/blobs/uploads/');
 const isManifest = ({ path }: SeenRequest): boolean => path.includes('/manifests/');
-const answer = (status: number, headers: Readonly<Record<string, string>> = {}, body = ''): Misbehaviour => ({
+const answer = (
+  status: number,
+  headers: Readonly<Record<string, string>> = {},
+  body: string | Buffer = '',
+): Misbehaviour => ({
   kind: 'answer',
   status,
   headers,
@@ -140,8 +148,9 @@ describe('a login', () => {
         : request.authorization === undefined
           ? answer(401, { 'www-authenticate': 'Basic realm="x"' })
           : undefined;
-    const { message } = await failureOf(push());
-    expect(message).toContain('HTTP 401');
+    const { message, hint } = await failureOf(push());
+    expect(message).toContain(`HTTP 401 from another host, ${other.address}`);
+    expect(hint).not.toContain('Log in');
     expect(other.seen.map(({ path }) => path.split('?')[0])).not.toContain('/token');
     expect(other.seen.filter(({ authorization }) => authorization !== undefined)).toEqual([]);
   });
@@ -211,6 +220,115 @@ describe('a login', () => {
     };
     await expect(push()).rejects.toThrow();
     expect([given, [...registry.sessions]]).toEqual([2, []]);
+  });
+
+  const me = `Basic ${Buffer.from('me:opensesame').toString('base64')}`;
+  const basic = answer(401, { 'www-authenticate': 'Basic realm="x"' });
+
+  test('is kept out of the log in the form that is sent, too', async () => {
+    client = connect(front.address, password);
+    front.misbehave = ({ authorization }) =>
+      authorization === undefined ? answer(401, { 'www-authenticate': 'Basic' }) : undefined;
+    expect(await push()).toBe('pushed');
+    expect(masked).toContain(me.replace('Basic ', ''));
+  });
+
+  describe('with a token service', () => {
+    const given = (request: SeenRequest, otherwise?: Misbehaviour): Misbehaviour | undefined =>
+      request.authorization === 'Bearer good' ? otherwise : challenge(`http://${front.address}/token`);
+    beforeEach(() => void (client = connect(front.address, password)));
+
+    test.each([
+      '{"access_token":"good"}',
+      '{"token":"","access_token":"good","expires_in":0}',
+      '{"token":"good","access_token":"good","expires_in":"300","refresh_token":"other"}',
+      '{"token":"good","expires_in":-5,"issued_at":"soon"}',
+    ])('that answers %s', async (body) => {
+      front.misbehave = (request) => (request.path.startsWith('/token') ? answer(200, {}, body) : given(request));
+      await pushAll();
+      expect(masked).toContain('good');
+    });
+
+    test('that redirects within itself gets the login there', async () => {
+      front.misbehave = (request) => {
+        if (request.path.startsWith('/token?'))
+          return answer(307, { location: request.path.replace('token', 'token/v2') });
+        if (request.path.startsWith('/token/v2'))
+          return request.authorization === me ? answer(200, {}, '{"token":"good"}') : answer(401);
+        return given(request);
+      };
+      await pushAll();
+    });
+
+    test.each([password, { kind: 'identity-token', token: 'opensesame' }] as const)(
+      'that redirects to another host takes no login there: $kind',
+      async (credentials) => {
+        await using other = Object.assign(await elsewhere(), {
+          [Symbol.asyncDispose]: async (): Promise<void> => other.close(),
+        });
+        client = connect(front.address, credentials);
+        other.misbehave = () => answer(401);
+        front.misbehave = (request) =>
+          request.path.startsWith('/token')
+            ? answer(307, { location: `http://${other.address}/token` })
+            : given(request);
+        await failureOf(push());
+        expect(other.seen.map(({ method, authorization }) => [method, authorization])).toEqual(
+          credentials.kind === 'password' ? [['GET', undefined]] : [],
+        );
+      },
+    );
+
+    test('is asked for what the registry’s challenge names, too (containerd, crane)', async () => {
+      const asked: (readonly string[])[] = [];
+      front.misbehave = (request) => {
+        if (request.path.startsWith('/token')) {
+          asked.push(new URL(request.path, 'http://x').searchParams.getAll('scope'));
+          return answer(200, {}, `{"token":"t${String(asked.length)}"}`);
+        }
+        const isPush = !['GET', 'HEAD'].includes(request.method);
+        const scope = `repository:org/app:pull${isPush ? ' repository:inner/org/app:push,pull' : ''}`;
+        const realm = `Bearer realm="http://${front.address}/token",scope="${scope}"`;
+        const isGood = request.authorization === 'Bearer t2' || (!isPush && request.authorization !== undefined);
+        return isGood ? undefined : answer(401, { 'www-authenticate': realm });
+      };
+      await pushAll();
+      const ours = 'repository:org/app:pull,push';
+      expect(asked).toEqual([[ours], [ours, 'repository:inner/org/app:push,pull']]);
+    });
+
+    test('whose words are shown', async () => {
+      front.misbehave = (request) =>
+        request.path.startsWith('/token')
+          ? answer(401, {}, '{"details":"incorrect username or password"}')
+          : given(request);
+      const { message, hint } = await failureOf(push());
+      expect(message).toContain('incorrect username or password');
+      expect(hint).toContain('Log in');
+    });
+  });
+
+  test('follows a redirect of a POST or PUT within the registry, and nowhere else', async () => {
+    await using other = Object.assign(await elsewhere(), {
+      [Symbol.asyncDispose]: async (): Promise<void> => other.close(),
+    });
+    for (const host of [front.address, other.address]) {
+      client = connect(front.address, password);
+      registry.blobs.clear();
+      registry.manifests.clear();
+      front.misbehave = ({ method, path, authorization }) => {
+        if (authorization === undefined) return basic;
+        if (!['POST', 'PUT'].includes(method) || path.includes('moved')) return undefined;
+        return answer(method === 'PUT' ? 308 : 307, {
+          location: `http://${host}${path}${path.includes('?') ? '&' : '?'}moved`,
+        });
+      };
+      await pushAll();
+      expect(isStored()).toBe(true);
+      expect(registry.manifests.has('org/app:1.0')).toBe(true);
+    }
+    expect(other.seen.length).toBeGreaterThan(4);
+    expect(other.seen.filter(({ authorization }) => authorization !== undefined)).toEqual([]);
   });
 
   test('whose token is refused in the middle of an upload gets another', async () => {
@@ -322,6 +440,67 @@ describe('a blob', () => {
     });
   });
 
+  test.each([200, 204])('whose upload begins with %i', async (status) => {
+    front.misbehave = (request) => (isPost(request) ? { kind: 'change', status } : undefined);
+    expect(await push()).toBe('pushed');
+    expect(isStored()).toBe(true);
+  });
+
+  test('whose upload begins with 201 is there if it is there (containerd, crane)', async () => {
+    front.misbehave = (request) => {
+      if (!isPost(request)) return undefined;
+      registry.blobs.set(`org/app@${digest}`, bytes);
+      return answer(201, { location: `/v2/org/app/blobs/${digest}` });
+    };
+    expect(await push()).toBe('there');
+    registry.blobs.clear();
+    front.misbehave = (request) => (isPost(request) ? answer(201) : undefined);
+    await expect(push()).rejects.toMatchObject({ code: 'registry-failed', message: expect.stringContaining('201') });
+  });
+
+  test('whose upload is answered with 202 by a registry without HEAD is there', async () => {
+    front.misbehave = (request) =>
+      request.method === 'HEAD' ? answer(405) : isUpload(request) ? { kind: 'change', status: 202 } : undefined;
+    expect(await push()).toBe('pushed');
+  });
+
+  test('that is cancelled while its upload begins leaves no session', async () => {
+    for (const mountFrom of [[], [`${front.address}/org/a`]]) {
+      const controller = new AbortController();
+      client = connect(front.address, undefined, controller.signal);
+      front.misbehave = (request) => {
+        if (isPost(request)) controller.abort(new Error('cancelled'));
+        return undefined;
+      };
+      await expect(push(front.address, bytes, mountFrom)).rejects.toThrow('cancelled');
+      expect([...registry.sessions]).toEqual([]);
+      expect(counted(({ method }) => method === 'DELETE')).toBeGreaterThan(0);
+    }
+  });
+
+  test.each([{ kind: 'cut', afterBytes: 0 }, answer(503)] as const)(
+    'whose upload fails leaves no session where ending it fails once, too: %j',
+    async (failure) => {
+      front.misbehave = (request) => {
+        if (request.method === 'DELETE' && request.count === 1) return failure;
+        return isUpload(request) ? answer(400) : undefined;
+      };
+      await failureOf(push());
+      expect([...registry.sessions]).toEqual([]);
+    },
+  );
+
+  test('an address that may be signed isn’t shown whole', async () => {
+    front.misbehave = (request) =>
+      isPost(request) ? answer(301, { location: 'https://elsewhere.invalid/x?X-Amz-Signature=hunter2' }) : undefined;
+    const { message } = await failureOf(push());
+    expect(message).toContain('https://elsewhere.invalid/x');
+    expect(message).not.toContain('hunter2');
+    front.misbehave = (request) =>
+      isPost(request) ? answer(202, { location: 'http://me:hunter2@elsewhere.invalid/x?sig=hunter2' }) : undefined;
+    await expect(push()).rejects.toMatchObject({ message: expect.not.stringContaining('hunter2') });
+  });
+
   test('the session of a refused mount is the one that it is sent in', async () => {
     expect(await push(front.address, bytes, [`${front.address}/org/a`, `${front.address}/org/b`])).toBe('pushed');
     expect(counted(isPost)).toBe(2);
@@ -415,12 +594,104 @@ describe('a manifest', () => {
     }
   });
 
+  test('that this login may not read, of a registry that tells no digest, is published', async () => {
+    client = connect(front.address, password);
+    front.misbehave = (request) => {
+      if (!isManifest(request)) return undefined;
+      return request.method === 'PUT' ? { kind: 'change', without: ['docker-content-digest'] } : answer(403);
+    };
+    await pushAll();
+    expect(registry.manifests.has('org/app:1.0')).toBe(true);
+  });
+
+  test('that the registry compresses unasked is read', async () => {
+    front.misbehave = (request) =>
+      isManifest(request) && request.method === 'GET'
+        ? answer(200, { 'content-encoding': 'gzip' }, gzipSync(manifestBytes))
+        : undefined;
+    await pushAll();
+    front.misbehave = (request) =>
+      isManifest(request) && request.method === 'GET'
+        ? answer(200, { 'content-encoding': 'gzip' }, gzipSync(manifestBytes).subarray(0, 30))
+        : undefined;
+    await failureOf(client.pushManifest(`${front.address}/org/app`, manifest, '1.0'));
+  });
+
+  test.each([405, 501])('is found where HEAD is answered with %i', async (status) => {
+    await pushAll();
+    front.misbehave = ({ method }) => (method === 'HEAD' ? answer(status) : undefined);
+    expect(await client.manifestDigest(`${front.address}/org/app`, '1.0')).toBe(manifest.digest);
+  });
+
+  test('that a HEAD claims to be there is there only if it can be read', async () => {
+    const claim = answer(200, { 'docker-content-digest': manifest.digest });
+    front.misbehave = ({ method }) => (method === 'HEAD' ? claim : undefined);
+    const look = (): Promise<Digest | undefined> =>
+      client.manifestDigest(`${front.address}/org/app`, '1.0', manifest.digest);
+    expect(await look()).toBeUndefined();
+    registry.manifests.set('org/app:1.0', { type: manifest.mediaType, bytes: config });
+    expect(await look()).toBe(digestOf(config));
+    // This login may look, and not read.
+    front.misbehave = ({ method }) => (method === 'HEAD' ? claim : answer(403));
+    expect(await look()).toBe(manifest.digest);
+  });
+
+  test('whose PUT succeeds without an answer, under a tag that can’t be moved, is published', async () => {
+    front.misbehave = (request) => {
+      if (!isManifest(request) || request.method !== 'PUT') return undefined;
+      return request.count === 1
+        ? { kind: 'change', status: 503 }
+        : answer(
+            400,
+            {},
+            '{"errors":[{"code":"TAG_INVALID","message":"The image tag already exists and is immutable"}]}',
+          );
+    };
+    await pushAll();
+    registry.manifests.set('org/app:1.0', { type: manifest.mediaType, bytes: config });
+    const { reason } = await failureOf(client.pushManifest(`${front.address}/org/app`, manifest, '1.0'));
+    expect(reason).toBe('immutable-tag');
+  });
+
   test('that lacks a blob is refused in words that name it', async () => {
     const { message } = await failureOf(client.pushManifest(`${front.address}/org/app`, manifest, '1.0'));
     expect(message).toContain('MANIFEST_BLOB_UNKNOWN');
     expect(message).toContain(digestOf(config));
   });
 });
+
+test.each(['hangs up', 'answers 400'])(
+  'a registry on this machine whose TLS is cut off once isn’t taken for one without; to plain HTTP it %s',
+  async (how) => {
+    const secure = await startRegistryFront(registry.address, certificate);
+    let connections = 0;
+    const gate = createTcpServer((socket) => {
+      connections += 1;
+      socket.on('error', () => undefined);
+      if (connections === 1) return void socket.destroy();
+      socket.once('data', (first: Buffer) => {
+        // 22 is the first byte of a TLS handshake.
+        if (first[0] !== 22)
+          return void socket.end(how === 'hangs up' ? '' : 'HTTP/1.1 400 no\r\ncontent-length: 0\r\n\r\n');
+        const through = connectTcp(Number(secure.address.split(':')[1]), '127.0.0.1');
+        through.on('error', () => undefined).write(first);
+        socket.pipe(through).pipe(socket);
+      });
+    });
+    gate.listen(0, '127.0.0.1');
+    await once(gate, 'listening');
+    const address = gate.address();
+    const host = `127.0.0.1:${typeof address === 'object' ? String(address?.port) : ''}`;
+    try {
+      client = connect(host);
+      expect(await push(host)).toBe('pushed');
+    } finally {
+      await client[Symbol.asyncDispose]();
+      gate.close();
+      await secure.close();
+    }
+  },
+);
 
 test('a registry on this machine isn’t asked through a proxy', async () => {
   const seen: string[] = [];
@@ -495,6 +766,13 @@ describe('a failure’s hint fits its cause, and only a refused login sends to l
     ["tag invalid: The image tag '1' already exists in the 'a' repository and cannot be overwritten", 'tag of its own'],
     ['precondition failed: Failed to process request due to a:1 configured as immutable.', 'tag of its own'],
     ['unexpected status from PUT request to https://x/v2/a/manifests/1: 400 Bad Request', 'doesn’t accept the name'],
+    ["ImageTagAlreadyExistsException: The image tag '1' already exists in the 'a' repository", 'tag of its own'],
+    ['unauthorized: The operation is disallowed on this registry, repository or image.', 'locked'],
+    [
+      'denied: adding 1.2 MiB of storage resource, which when updated to current usage of 10.0 MiB will exceed the configured upper limit of 10.0 MiB.',
+      'no room left',
+    ],
+    ['Parse Error: Expected HTTP/, RTSP/ or ICE/ HPE_INVALID_CONSTANT', 'Nothing usable answers'],
     ['error parsing HTTP 413 response body: invalid character', 'client_max_body_size'],
     ['unexpected status from PUT request to https://x/v2/a/manifests/1: 415 Unsupported Media Type', 'compression'],
     ['manifest blob unknown: blob unknown to registry', 'lost a part'],
@@ -527,6 +805,7 @@ describe('a failure’s hint fits its cause, and only a refused login sends to l
     ],
     [405, {}, '', 'no pushes', 'HTTP 405'],
     [409, {}, '{"errors":[{"code":"TAG_INVALID","message":"tag is immutable"}]}', 'tag of its own', 'immutable'],
+    [409, {}, '', 'tag of its own', 'HTTP 409'],
     [413, {}, '<h1>Request Entity Too Large</h1>', 'client_max_body_size', 'HTTP 413'],
     [415, {}, '', 'compression', 'HTTP 415'],
   ] as const)('HTTP %i of a push', async (status, headers, body, hinted, shown) => {

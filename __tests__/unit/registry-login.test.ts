@@ -1,10 +1,11 @@
 import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
 import { type Credentials, dockerCredentials, loginFolder } from '../../shared/docker/credentials.ts';
 import { parseChallenges } from '../../shared/registry/authorization.ts';
+import { registries } from '../../shared/registry/registries.ts';
 
 describe('challenges', () => {
   test.each([
@@ -33,8 +34,25 @@ describe('challenges', () => {
     ],
     ['bearer REALM=https://x/t', [['bearer', { realm: 'https://x/t' }]]],
     ['', []],
-    ['Bearer', []],
-    ['Negotiate abc==', []],
+    ['Bearer', [['bearer', {}]]],
+    // Artifactory and others: without a realm.
+    ['Basic', [['basic', {}]]],
+    ['Negotiate abc==', [['negotiate', {}]]],
+    [
+      'Negotiate, NTLM abc==, Basic realm="simple"',
+      [
+        ['negotiate', {}],
+        ['ntlm', {}],
+        ['basic', { realm: 'simple' }],
+      ],
+    ],
+    [
+      'Bearer realm="https://x/t" , x-trace.id = 1,, error_description="a, b=\\"c\\"", service=s , Basic',
+      [
+        ['bearer', { realm: 'https://x/t', 'x-trace.id': '1', error_description: 'a, b="c"', service: 's' }],
+        ['basic', {}],
+      ],
+    ],
   ])('%s', (header, expected) => {
     expect(parseChallenges(header).map(({ scheme, parameters }) => [scheme, parameters])).toEqual(expected);
   });
@@ -43,10 +61,31 @@ describe('challenges', () => {
     const piece = fc.constantFrom('Bearer ', 'Basic ', 'realm=', '"', '\\', ',', ' ', 'a', '=', 'https://x/', '\t');
     fc.assert(
       fc.property(fc.array(piece, { maxLength: 400 }), (pieces) => {
-        for (const { parameters } of parseChallenges(pieces.join(''))) expect(Object.keys(parameters)).not.toEqual([]);
+        for (const { scheme } of parseChallenges(pieces.join(''))) expect(scheme).toMatch(/^[!-~]+$/);
       }),
     );
   });
+});
+
+test('a certificate that is none is refused, and not shown', async () => {
+  const path = join(mkdtempSync(join(tmpdir(), 'authority-')), 'ca.pem');
+  writeFileSync(path, '-----BEGIN CERTIFICATE-----\nhunter2\n-----END CERTIFICATE-----\n');
+  const { signal } = new AbortController();
+  const ignore = (): void => undefined;
+  const places = { dockerConfigFolder: dirname(path), buildxConfigFolder: dirname(path), dockerAuthConfig: '' };
+  const log = { onNotice: ignore, onRetry: ignore, maskSecret: ignore };
+  await using all = registries({
+    ...places,
+    ...log,
+    login: undefined,
+    authorityPath: path,
+    proxies: { except: '' },
+    signal,
+  });
+  const error: unknown = await all.of('ghcr.io/org/app').catch((caught: unknown) => caught);
+  expect(error).toMatchObject({ code: 'invalid-input', message: expect.stringContaining(path) });
+  expect(String(error)).not.toContain('hunter2');
+  rmSync(dirname(path), { recursive: true });
 });
 
 describe('what docker has for a registry', () => {
@@ -106,6 +145,12 @@ describe('what docker has for a registry', () => {
     expect(await find('ghcr.io', { folder: join(folder, 'gone') })).toBeUndefined();
     config('{ "auths": ');
     await expect(find('ghcr.io')).rejects.toMatchObject({ code: 'invalid-input' });
+  });
+
+  test('a file that can’t be read is told of, as docker does, and is no login', async () => {
+    mkdirSync(join(folder, 'config.json'));
+    expect(await find('ghcr.io')).toBeUndefined();
+    expect(notices).toEqual([expect.stringMatching(/config\.json, because it can’t be read/)]);
   });
 
   test.each(['../../evil', 'a b', 'x;y'])('a helper called "%s" isn’t run', async (name) => {
@@ -224,7 +269,8 @@ echo "credentials not found in native keychain"; exit 1`);
       const controller = new AbortController();
       const asked = find('ghcr.io', { signal: controller.signal });
       const watch = setInterval(() => {
-        if (existsSync(join(folder, 'pid'))) controller.abort(new Error('cancelled'));
+        if (existsSync(join(folder, 'pid')) && readFileSync(join(folder, 'pid'), 'utf8').endsWith('\n'))
+          controller.abort(new Error('cancelled'));
       }, 10);
       await expect(asked).rejects.toThrow('cancelled');
       clearInterval(watch);

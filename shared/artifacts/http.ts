@@ -1,5 +1,6 @@
 import { Readable } from 'node:stream';
 import { rootCertificates } from 'node:tls';
+import { gunzipSync } from 'node:zlib';
 import { Agent, type Dispatcher, EnvHttpProxyAgent, request } from 'undici';
 import { messageOf, systemCodeOf } from '../base/errors.ts';
 import { limits } from '../base/limits.ts';
@@ -76,8 +77,10 @@ export function httpClient(proxies: Proxies, signal: AbortSignal, authority?: st
   };
   const [plain, secure] = [through(proxies.http), through(proxies.https)];
   return {
-    send: ({ method, url, headers = {}, body, signal: own, outlivesStep = false, answerMs = silenceMs }) => {
+    send: async ({ method, url, headers = {}, body, signal: own, outlivesStep = false, answerMs = silenceMs }) => {
       const ends = AbortSignal.any([...(outlivesStep ? [] : [signal]), ...(own === undefined ? [] : [own])]);
+      // Otherwise undici destroys the body with an error that nothing catches.
+      ends.throwIfAborted();
       const { protocol, host } = new URL(url);
       const dispatcher = isLoopback(host) ? direct : protocol === 'https:' ? secure : plain;
       const common = { dispatcher, method, signal: ends, headersTimeout: answerMs };
@@ -114,7 +117,14 @@ export async function textOf(response: Dispatcher.ResponseData): Promise<string>
       );
     chunks.push(chunk);
   }
-  return Buffer.concat(chunks).toString();
+  const whole = Buffer.concat(chunks);
+  const coding = String(response.headers['content-encoding'] ?? '');
+  if (size === 0 || !/^(?:x-)?gzip$/i.test(coding)) return whole.toString();
+  try {
+    return gunzipSync(whole, { maxOutputLength: limits.answerBytes }).toString();
+  } catch (error) {
+    throw new HttpError(response.statusCode, 'not-gzip', `an answer that can't be unpacked: ${messageOf(error)}`);
+  }
 }
 
 /** Reads a whole, small answer. Throws `HttpError` unless the status is a success. */

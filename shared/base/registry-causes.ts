@@ -5,6 +5,7 @@ export type RegistryCause =
   | 'rate-limit'
   | 'immutable-tag'
   | 'quota'
+  | 'elsewhere'
   | 'login'
   | 'unknown-blob'
   | 'certificate'
@@ -30,7 +31,7 @@ interface Row {
 }
 
 // Words: distribution-spec, "Error Codes"; docker's, containerd's and BuildKit's messages; Node's and OpenSSL's codes; what Amazon ECR,
-// Harbor and Quay say of immutable tags and quotas. The first row that fits counts.
+// Azure, Harbor and Quay say of immutable tags and quotas. The first row that fits counts.
 const rows: readonly Row[] = [
   {
     cause: 'rate-limit',
@@ -41,17 +42,24 @@ const rows: readonly Row[] = [
   },
   {
     cause: 'immutable-tag',
-    words: /immutab|cannot be overwritten|tag \S* ?already exists/i,
-    statuses: [],
+    words: /immutab|cannot be overwritten|tag \S* ?already ?exists|operation is disallowed/i,
+    statuses: [409],
     permanent: true,
-    hint: 'This tag was set before and can’t be moved: give a tag of its own to each commit, such as `sha-<commit>`, or allow it in the registry.',
+    hint: 'This tag was set before and can’t be moved, or is locked: give a tag of its own to each commit, such as `sha-<commit>`, or allow it in the registry.',
   },
   {
     cause: 'quota',
-    words: /\bquota\b|insufficient storage|no space left/i,
+    words: /\bquota\b|exceed the configured upper limit|insufficient storage|no space left/i,
     statuses: [507],
     permanent: true,
     hint: 'The registry has no room left for this repository: remove images there, or raise its quota.',
+  },
+  {
+    cause: 'elsewhere',
+    words: /\brefused by another host\b/,
+    statuses: [],
+    permanent: false,
+    hint: 'The registry sent this request to another host, which gets no login and refused it: run the step again, and look at the storage behind the registry.',
   },
   {
     cause: 'login',
@@ -80,7 +88,7 @@ const rows: readonly Row[] = [
   {
     cause: 'connection',
     words:
-      /connection (?:refused|reset)|no such host|i\/o timeout|broken pipe|network is unreachable|no route to host|\bEOF\b|server gave HTTP response|\bE(?:CONN|AI_|PIPE|NOTFOUND|TIMEDOUT|HOST|NET)|\bUND_ERR_|ERR_SSL_|\bEPROTO\b|took longer than/i,
+      /connection (?:refused|reset)|no such host|i\/o timeout|broken pipe|network is unreachable|no route to host|\bEOF\b|server gave HTTP response|\bE(?:CONN|AI_|PIPE|NOTFOUND|TIMEDOUT|HOST|NET)|\bUND_ERR_|\bHPE_|ERR_SSL_|\bEPROTO\b|took longer than/i,
     statuses: [408],
     permanent: false,
     hint: 'Nothing usable answers there: check the registry’s host and port, that it is running, and that this runner can reach it (a service of the job, a VPN, `HTTPS_PROXY`).',

@@ -1,8 +1,9 @@
 import { readdir } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
-import { HandoverError } from '../base/errors.ts';
+import { HandoverError, messageOf, systemCodeOf } from '../base/errors.ts';
 import { isObject, type JsonObject, parseJson, stringOr } from '../base/json.ts';
 import { limits } from '../base/limits.ts';
+import { quoteForeign } from '../base/text.ts';
 import { readSmallFile } from '../bytes/files.ts';
 import { canonicalReference, registryHost } from '../image/reference.ts';
 import { askHelper, type Credentials } from './credential-helper.ts';
@@ -83,11 +84,15 @@ export interface CredentialsOptions {
  * @throws HandoverError `invalid-input` when the file isn't docker's; `registry-failed` when a helper can't be run
  */
 export async function dockerCredentials(host: string, options: CredentialsOptions): Promise<Credentials | undefined> {
-  const { folder, signal } = options;
+  const { folder, signal, onNotice } = options;
   const given = inEnvironment(host, options);
   if (given !== undefined) return given;
   const path = join(folder, 'config.json');
-  const bytes = await readSmallFile(path, limits.settingsBytes).catch(() => undefined);
+  const bytes = await readSmallFile(path, limits.settingsBytes).catch((error: unknown) => {
+    if (!['ENOENT', 'ENOTDIR'].includes(systemCodeOf(error) ?? ''))
+      onNotice(`No login is taken from ${path}, because it can’t be read: ${quoteForeign(messageOf(error))}.`);
+    return undefined;
+  });
   if (bytes === undefined) return undefined;
   const config = parseJson(bytes.toString());
   if (!isObject(config)) throw notDocker(path);

@@ -2,8 +2,10 @@ import { HandoverError } from '../base/errors.ts';
 import { isObject, parseJson, stringOr } from '../base/json.ts';
 import { isLoopback } from '../base/proxies.ts';
 import { quoteForeign } from '../base/text.ts';
-import { type Http, type HttpRequest, readText } from '../artifacts/http.ts';
+import type { Http, HttpRequest } from '../artifacts/http.ts';
 import type { Credentials } from '../docker/credentials.ts';
+import { answerTo, required } from './answers.ts';
+import { withoutSecrets } from './locations.ts';
 
 // Who we are, as a registry wants to know it: it answers 401 with a challenge, and gets a name and password, or a token that its
 // token service gives for those (distribution, "Token Authentication Specification" and "Oauth2 Token Authentication").
@@ -14,19 +16,25 @@ export interface Challenge {
   readonly parameters: Readonly<Record<string, string>>;
 }
 
-/** Reads `WWW-Authenticate` (RFC 9110, section 11.6.1), which may hold several challenges. */
+// RFC 9110, section 5.6.2.
+const tchar = "[\\w!#$%&'*+.^`|~-]";
+const piece = new RegExp(
+  `[\\s,]*(?:(${tchar}+)\\s*=\\s*(?:"((?:[^"\\\\]|\\\\.)*)"|([^\\s,"=][^\\s,"]*))|(${tchar}+)(?:\\s+[\\w.~+/-]+=*(?=\\s*(?:,|$)))?)`,
+  'y',
+);
+
+/** Reads `WWW-Authenticate` (RFC 9110, section 11.6.1), which may hold several challenges; what is none ends it. */
 export function parseChallenges(header: string): readonly Challenge[] {
-  const one = /([a-z][\w-]*)\s+((?:[a-z_]+\s*=\s*(?:"(?:[^"\\]|\\.)*"|[^\s,"=][^\s,"]*)(?:\s*,\s*|\s*$))+)/gi;
-  const parameter = /([a-z_]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"=][^\s,"]*))/gi;
-  return [...header.matchAll(one)].map(([, scheme = '', list = '']) => ({
-    scheme: scheme.toLowerCase(),
-    parameters: Object.fromEntries(
-      [...list.matchAll(parameter)].map(([, name = '', quoted, bare = '']) => [
-        name.toLowerCase(),
-        quoted === undefined ? bare : quoted.replace(/\\(.)/g, '$1'),
-      ]),
-    ),
-  }));
+  const found: { scheme: string; parameters: Record<string, string> }[] = [];
+  piece.lastIndex = 0;
+  for (let match = piece.exec(header); match !== null; match = piece.exec(header)) {
+    const [, name, quoted, bare = '', scheme] = match;
+    if (scheme !== undefined) found.push({ scheme: scheme.toLowerCase(), parameters: {} });
+    const current = found.at(-1);
+    if (name !== undefined && current !== undefined)
+      current.parameters[name.toLowerCase()] = quoted === undefined ? bare : quoted.replace(/\\(.)/g, '$1');
+  }
+  return found;
 }
 
 export interface AuthorizationOptions {
@@ -67,6 +75,9 @@ export function authorization(options: AuthorizationOptions): Authorization {
   let basic: string | undefined;
   const tokens = new Map<string, { readonly header: string; readonly until: number }>();
   const asking = new Map<string, Promise<string>>();
+  // As it is sent, too: an answer may repeat it.
+  if (credentials?.kind === 'password')
+    maskSecret(basicHeader(credentials.username, credentials.password).replace('Basic ', ''));
   const header = (scopes: readonly string[]): string | undefined => {
     const held = tokens.get(scopes.join(' '));
     return held !== undefined && held.until > Date.now() ? held.header : basic;
@@ -109,7 +120,7 @@ export function authorization(options: AuthorizationOptions): Authorization {
 async function askForToken(
   credentials: Credentials | undefined,
   { parameters }: Challenge,
-  scopes: readonly string[],
+  ownScopes: readonly string[],
   { own, via }: TokenPlace,
 ): Promise<{ readonly token: string; readonly seconds: number }> {
   const { realm = '', service } = parameters;
@@ -118,16 +129,37 @@ async function askForToken(
   const isPlain = url?.protocol === 'http:' && own.protocol === 'http:' && isLoopback(url.host);
   const isSafe = url?.protocol === 'https:' || isPlain;
   if (url === undefined || !isSafe) throw badRealm(realm);
-  const request: HttpRequest =
+  const named = (parameters['scope'] ?? '').split(' ').filter(Boolean);
+  const scopes = [...ownScopes, ...named.filter((scope) => !ownScopes.some((held) => covers(held, scope)))];
+  const { header, ...request } =
     credentials?.kind === 'identity-token'
       ? withRefreshToken(url, service, scopes, credentials.token)
       : withPassword(url, service, scopes, credentials);
-  const answer = parseJson(await readText(await via.send(request)));
+  // Neither header nor form goes to another host.
+  const answered = await answerTo(
+    via,
+    () => request,
+    url,
+    header,
+    (target) => target.origin === url.origin,
+  );
+  const answer = parseJson(required(answered, (status) => status < 300).text);
   const said = isObject(answer) ? answer : {};
-  const token = stringOr(said['token'], undefined) ?? stringOr(said['access_token'], '');
+  const token = stringOr(said['token'], '') || stringOr(said['access_token'], '');
   if (!/^[\x21-\x7e]+$/.test(token)) throw noToken(url);
   const { expires_in: expires } = said;
   return { token, seconds: typeof expires === 'number' && expires > 0 ? expires : usualSeconds };
+}
+
+/** Whether a scope, `repository:<name>:<actions>`, has all that another has. Behind a proxy a repository may have another name. */
+function covers(held: string, scope: string): boolean {
+  const [, of, actions = ''] = /^(.*):([^:]*)$/.exec(scope) ?? [];
+  const [, heldOf, heldActions = ''] = /^(.*):([^:]*)$/.exec(held) ?? [];
+  return of === heldOf && actions.split(',').every((action) => heldActions.split(',').includes(action));
+}
+
+interface TokenRequest extends HttpRequest {
+  readonly header?: string;
 }
 
 function withPassword(
@@ -135,13 +167,12 @@ function withPassword(
   service: string | undefined,
   scopes: readonly string[],
   credentials: Extract<Credentials, { kind: 'password' }> | undefined,
-): HttpRequest {
+): TokenRequest {
   if (service !== undefined) url.searchParams.set('service', service);
   for (const scope of scopes) url.searchParams.append('scope', scope);
   if (credentials === undefined) return { method: 'GET', url: url.href };
   url.searchParams.set('account', credentials.username);
-  const headers = { authorization: basicHeader(credentials.username, credentials.password) };
-  return { method: 'GET', url: url.href, headers };
+  return { method: 'GET', url: url.href, header: basicHeader(credentials.username, credentials.password) };
 }
 
 function withRefreshToken(
@@ -149,7 +180,7 @@ function withRefreshToken(
   service: string | undefined,
   scopes: readonly string[],
   token: string,
-): HttpRequest {
+): TokenRequest {
   const form = new URLSearchParams({ grant_type: 'refresh_token', client_id: 'image-handover', refresh_token: token });
   if (service !== undefined) form.set('service', service);
   form.set('scope', scopes.join(' '));
@@ -164,7 +195,7 @@ function basicHeader(username: string, password: string): string {
 function badRealm(realm: string): HandoverError {
   return new HandoverError(
     'registry-failed',
-    `The registry sends us to "${quoteForeign(realm)}" for a token; an address with https:// was expected.`,
+    `The registry sends us to "${quoteForeign(withoutSecrets(realm))}" for a token; an address with https:// was expected.`,
     'No password was sent there. Check the host in `tags`, and the registry’s `realm`.',
   );
 }

@@ -4,8 +4,9 @@ import { asError, HandoverError } from '../base/errors.ts';
 import { quoteForeign } from '../base/text.ts';
 import { type LentChunks, viewOf } from '../bytes/chunks.ts';
 import type { Digest } from '../image/digest.ts';
-import { type Answer, type Conversation, required } from './conversation.ts';
-import { mayUploadTo, resolveLocation, withDigest } from './locations.ts';
+import { type Answer, required } from './answers.ts';
+import type { Conversation } from './conversation.ts';
+import { mayUploadTo, resolveLocation, withDigest, withoutSecrets } from './locations.ts';
 import { isTaken } from './manifests.ts';
 import { pathOf, pulls, pushes } from './paths.ts';
 
@@ -55,8 +56,7 @@ export async function pushBlob(
   if (!options.anyway && (await isThere(job))) return 'there';
   await using uploads = openUploads(job);
   if (!options.anyway && (await mount(job, uploads))) return 'mounted';
-  await upload(job, uploads);
-  return 'pushed';
+  return await upload(job, uploads);
 }
 
 const what = ({ blob }: Job): string => `The blob ${blob.digest}`;
@@ -105,7 +105,19 @@ function openUploads({ talk, scopes }: Job): Uploads {
   };
 }
 
-const noBody = { 'content-length': '0' } as const;
+// A cancelled step has seconds.
+const lateMs = 2000;
+
+/** What begins an upload. It outlives a cancel for a moment: only its answer says what there is to end. */
+function beginning(url: string, signal: AbortSignal): HttpRequest {
+  const late = new AbortController();
+  const end = (): void =>
+    void setTimeout(() => {
+      late.abort(signal.reason);
+    }, lateMs).unref();
+  signal.addEventListener('abort', end, { once: true });
+  return { method: 'POST', url, headers: { 'content-length': '0' }, signal: late.signal, outlivesStep: true };
+}
 
 /**
  * Whether the registry takes the blob over from another repository. That it doesn't, or that we may not look there, is no failure; it
@@ -116,7 +128,8 @@ async function mount(job: Job, uploads: Uploads): Promise<boolean> {
   const asked = new URL(`/v2/${pathOf(repository)}/blobs/uploads/`, await talk.origin()).href;
   for (const other of options.mountFrom.filter((one) => pathOf(one) !== pathOf(repository))) {
     const url = `${asked}?${new URLSearchParams({ mount: blob.digest, from: pathOf(other) }).toString()}`;
-    const request = { method: 'POST', url, headers: noBody, signal: options.signal } as const;
+    options.signal.throwIfAborted();
+    const request = beginning(url, options.signal);
     const answer = await talk
       .ask([...scopes, pulls(other)], () => request)
       .catch((error: unknown) => {
@@ -128,7 +141,7 @@ async function mount(job: Job, uploads: Uploads): Promise<boolean> {
     await uploads.end();
     if (answer.status === 201) return true;
     const own = await talk.origin();
-    const place = resolveLocation(answer.header('location'), url, own);
+    const place = resolveLocation(answer.header('location'), answer.url, own);
     if (place !== undefined && mayUploadTo(place, own)) uploads.begun(place);
   }
   return false;
@@ -137,10 +150,11 @@ async function mount(job: Job, uploads: Uploads): Promise<boolean> {
 // A registry may move a large blob to where it keeps it before it answers.
 const commitMs = 5 * 60_000;
 
-async function upload(job: Job, uploads: Uploads): Promise<void> {
+async function upload(job: Job, uploads: Uploads): Promise<BlobOrigin> {
   const { options, onRetry } = job;
-  const attempt = async (): Promise<number> => {
+  const attempt = async (): Promise<number | undefined> => {
     const place = uploads.open() ?? (await begin(job));
+    if (place === undefined) return undefined;
     uploads.begun(place);
     try {
       const { status } = await send(job, place);
@@ -153,10 +167,12 @@ async function upload(job: Job, uploads: Uploads): Promise<void> {
   };
   const isRetryable = (error: unknown): boolean => isTransient(error) || isLostUpload(error);
   const status = await again('part', attempt, { what: () => what(job), onRetry, signal: options.signal, isRetryable });
-  if (status === 201) return;
-  // Taken, perhaps not yet stored; a login that may only push can't look.
-  const isAccepted = (found: number): boolean => [200, 401, 403].includes(found);
+  if (status === undefined) return 'there';
+  if (status === 201) return 'pushed';
+  // Taken, perhaps not yet stored; a login that may only push can't look, and a registry may not know HEAD.
+  const isAccepted = (found: number): boolean => [200, 401, 403, 405, 501].includes(found);
   await head(job, isAccepted, (error) => isTransient(error) || (error instanceof HttpError && error.status === 404));
+  return 'pushed';
 }
 
 // distribution-spec, "Error Codes": a registry that was started again, or one of several, doesn't know it.
@@ -164,18 +180,22 @@ function isLostUpload(error: unknown): boolean {
   return error instanceof HttpError && /^BLOB_UPLOAD_(?:UNKNOWN|INVALID)/.test(error.serviceCode);
 }
 
-/** Begins an upload, and returns where it goes on. */
-async function begin({ talk, repository, options, scopes }: Job): Promise<URL> {
+/** Begins an upload. Returns where it goes on; undefined where the registry says that it needs none, and has the blob. */
+async function begin(job: Job): Promise<URL | undefined> {
+  const { talk, repository, options, scopes } = job;
   const own = await talk.origin();
-  const url = new URL(`/v2/${pathOf(repository)}/blobs/uploads/`, own).href;
-  const request = { method: 'POST', url, headers: noBody, signal: options.signal } as const;
-  const begun = required(await talk.ask(scopes, () => request), (status) => status === 202);
+  options.signal.throwIfAborted();
+  const request = beginning(new URL(`/v2/${pathOf(repository)}/blobs/uploads/`, own).href, options.signal);
+  // 202 is the specification's; containerd takes the others, crane 201.
+  const begun = required(await talk.ask(scopes, () => request), isTaken);
+  if (begun.status === 201 && (await isThere(job))) return undefined;
   const location = begun.header('location');
-  const place = resolveLocation(location, url, own);
+  const place = begun.status === 201 ? undefined : resolveLocation(location, begun.url, own);
   if (place !== undefined && mayUploadTo(place, own)) return place;
+  const to = quoteForeign(withoutSecrets(location));
   throw new HandoverError(
     'registry-failed',
-    `The registry sends an upload to "${quoteForeign(location)}"; an address with https:// was expected.`,
+    `The registry answers the beginning of an upload with HTTP ${String(begun.status)} and sends it to "${to}"; an address with https:// was expected.`,
     'Look at the configuration of the registry, or of the proxy before it.',
   );
 }

@@ -34,6 +34,11 @@ export function mayReadFrom(url: URL, own: URL): boolean {
   return url.protocol === 'https:' || own.protocol === 'http:';
 }
 
+/** An address as a message may show it: its query may be a signature, and its user a login. */
+export function withoutSecrets(location: string): string {
+  return location.replace(/[?#].*$/s, '').replace(/\/\/[^/]*@/, '//');
+}
+
 /** Adds the blob's digest to the address of its upload, whose own query stays as it is: it may be signed. */
 export function withDigest(place: URL, digest: string): string {
   const address = place.href.replace(/\?$/, '');

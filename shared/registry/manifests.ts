@@ -3,7 +3,8 @@ import { HandoverError, RegistryFailure } from '../base/errors.ts';
 import { quoteForeign } from '../base/text.ts';
 import { type Digest, digestOf, isDigest } from '../image/digest.ts';
 import { mediaTypes } from '../image/manifest.ts';
-import { type Conversation, required } from './conversation.ts';
+import { required } from './answers.ts';
+import type { Conversation } from './conversation.ts';
 import { pathOf, pushes } from './paths.ts';
 
 // Manifests in a registry: what a name stands for, and a new one under a name (distribution-spec 1.1, "Pushing Manifests").
@@ -18,11 +19,15 @@ const anyManifest = [mediaTypes.index, mediaTypes.manifest, mediaTypes.dockerInd
   ', ',
 );
 
-/** The digest of what a tag, or a digest, stands for; undefined when nothing is there, or it may not be seen by this login. */
+/**
+ * The digest of what a tag, or a digest, stands for; undefined when nothing is there, or it may not be seen by this login.
+ * @param wanted the digest that makes a push needless: it is believed only when the manifest can be read
+ */
 export async function manifestDigest(
   { call }: Conversation,
   repository: string,
   name: string,
+  wanted?: Digest,
 ): Promise<Digest | undefined> {
   const path = `/v2/${pathOf(repository)}/manifests/${name}`;
   const headers = { accept: anyManifest };
@@ -30,13 +35,18 @@ export async function manifestDigest(
     // To an error the answer to a HEAD has no words, that to a push has.
     call(`Looking for ${repository} ${name}`, [pushes(repository)], path, { method, headers }, isFinal);
   const head = await ask('HEAD');
-  if (head.status !== 200) return undefined;
+  if (head.status !== 200 && !withoutHead.includes(head.status)) return undefined;
   const told = head.header('docker-content-digest');
-  if (isDigest(told)) return told;
+  if (isDigest(told) && told !== wanted) return told;
   const whole = await ask('GET');
-  return whole.status === 200 ? digestOf(whole.text) : undefined;
+  if (whole.status === 200) return digestOf(whole.text);
+  return isDigest(told) && unreadable.includes(whole.status) ? told : undefined;
 }
 
+// Of a registry that doesn't know this method.
+const withoutHead: readonly number[] = [405, 501];
+// To a login that may push, or look, but not read.
+const unreadable: readonly number[] = [401, 403];
 const isFinal = (status: number): boolean => !isTransientStatus(status);
 // 201 is the specification's; others are seen with registries and the proxies before them, and taken by containerd.
 export const isTaken = (status: number): boolean => [200, 201, 202, 204].includes(status);
@@ -60,12 +70,18 @@ export async function pushManifest(
   const scopes = [pushes(repository)];
   const what = `The manifest ${repository} ${name}`;
   const request = { method: 'PUT', headers: { 'content-type': mediaType }, body: bytes } as const;
-  const put = await call(what, scopes, path, request, isTaken);
   const url = new URL(path, await origin()).href;
+  const read = { method: 'GET', url, headers: { accept: mediaType } } as const;
+  const put = await call(what, scopes, path, request, isTaken).catch(async (error: unknown) => {
+    // An attempt whose answer was lost may have set a tag that can't be set twice.
+    const got = isDigest(name) || !(error instanceof HttpError) ? undefined : await ask(scopes, () => read);
+    if (got?.status === 200 && digestOf(got.text) === digest) return got;
+    throw error;
+  });
   const readBack = async (): Promise<string> => {
-    const read = { method: 'GET', url, headers: { accept: mediaType } } as const;
-    const got = required(await ask(scopes, () => read), (status) => [200, 401, 403].includes(status));
-    if (got.status !== 200) return put.header('docker-content-digest');
+    const got = required(await ask(scopes, () => read), (status) => [200, ...unreadable].includes(status));
+    // Then the registry's word is all there is.
+    if (got.status !== 200) return put.header('docker-content-digest') || digest;
     const found = digestOf(got.text);
     if (found === options.replaced && found !== digest) throw new HttpError(404, '', 'the old manifest is still there');
     return found;

@@ -1,4 +1,5 @@
-import { HandoverError, messageOf } from '../base/errors.ts';
+import { X509Certificate } from 'node:crypto';
+import { attempt, HandoverError, messageOf } from '../base/errors.ts';
 import { type Credentials, dockerCredentials, loginFolder, type LoginPlaces } from '../docker/credentials.ts';
 import { limits } from '../base/limits.ts';
 import { readSmallFile } from '../bytes/files.ts';
@@ -54,8 +55,12 @@ async function readAuthority(path: string): Promise<string> {
     throw unusable(path, messageOf(error));
   });
   const text = bytes.toString();
-  if (text.includes('-----BEGIN CERTIFICATE-----')) return text;
-  throw unusable(path, 'it has no line "-----BEGIN CERTIFICATE-----"');
+  if (!text.includes('-----BEGIN CERTIFICATE-----'))
+    throw unusable(path, 'it has no line "-----BEGIN CERTIFICATE-----"');
+  // Node passes over one that it can't read.
+  if (attempt(() => new X509Certificate(text), undefined) === undefined)
+    throw unusable(path, 'what it has there is no certificate');
+  return text;
 }
 
 function unusable(path: string, why: string): HandoverError {

@@ -16,8 +16,11 @@ export type { PushedManifest } from './manifests.ts';
 
 /** One registry. Each method throws a RegistryFailure when its attempts are used up. */
 export interface RegistryClient extends AsyncDisposable {
-  /** The digest of what a tag, or a digest, stands for; undefined when nothing is there, or this login may not look. */
-  manifestDigest(repository: string, name: string): Promise<Digest | undefined>;
+  /**
+   * The digest of what a tag, or a digest, stands for; undefined when nothing is there, or this login may not look.
+   * @param wanted the digest that makes a push needless: it is believed only when the manifest can be read
+   */
+  manifestDigest(repository: string, name: string, wanted?: Digest): Promise<Digest | undefined>;
   /**
    * Makes sure that the repository has the blob.
    * @throws what the blob's chunks throw; HandoverError `artifact-corrupt` when they are another blob's
@@ -47,8 +50,8 @@ export function registryClient(host: string, options: RegistryClientOptions): Re
   const http = httpClient(options.proxies, signal, options.authority);
   const talk = conversation(host, { ...options, http });
   return {
-    manifestDigest: (repository, name) =>
-      failing('The look-up', repository, name, () => manifestDigest(talk, repository, name)),
+    manifestDigest: (repository, name, wanted) =>
+      failing('The look-up', repository, name, () => manifestDigest(talk, repository, name, wanted)),
     pushBlob: (repository, blob, push) => {
       const ends = { ...push, signal: AbortSignal.any([signal, push.signal]) };
       return failing('The push', repository, blob.digest, () => pushBlob(talk, repository, blob, ends, onRetry));

@@ -21,12 +21,14 @@ export type Misbehaviour =
       readonly kind: 'change';
       readonly status?: number;
       readonly location?: (location: string) => string;
+      /** Headers of the answer that don't come back. */
+      readonly without?: readonly string[];
     }
   | {
       readonly kind: 'answer';
       readonly status: number;
       readonly headers?: Readonly<Record<string, string>>;
-      readonly body?: string;
+      readonly body?: string | Buffer;
     };
 
 /** What stands before a real registry, and misbehaves where it is told to. */
@@ -92,7 +94,11 @@ function passOn(
     // RFC 9110, section 15.3.5: it has no content.
     const framed = status === 204 ? { ...answer.headers, 'transfer-encoding': undefined } : answer.headers;
     response.writeHead(status, {
-      ...Object.fromEntries(Object.entries(framed).filter(([, value]) => value !== undefined)),
+      ...Object.fromEntries(
+        Object.entries(framed).filter(
+          ([name, value]) => value !== undefined && change?.without?.includes(name) !== true,
+        ),
+      ),
       ...moved,
     });
     answer.pipe(response);
