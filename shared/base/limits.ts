@@ -13,6 +13,8 @@ export const limits = {
   eventBytes: 32 * 1024 * 1024,
   /** Of a file with settings: docker's configuration, a certificate, what buildx says of a build. In bytes. */
   settingsBytes: 4 * 1024 * 1024,
+  /** Values in one config, manifest or index: each takes time and memory. */
+  jsonValues: 100_000,
   /** How deep JSON may be nested. */
   jsonDepth: 100,
   /** Of a record, in bytes: the labels of the largest config are in it. */
