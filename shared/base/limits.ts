@@ -29,6 +29,8 @@ export const limits = {
   tarLinks: 20,
   /** Indexes in indexes. */
   indexDepth: 4,
+  /** Manifests and indexes that the indexes of a tarball name, each as often as it is named. */
+  indexed: 10_000,
   /** Images in one artifact. */
   images: 101,
   /** References of one image. */
