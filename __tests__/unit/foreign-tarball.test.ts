@@ -14,6 +14,7 @@ import {
   ociArchive,
   podmanTarball,
   savedTarball,
+  savedTogether,
   tar,
   writeLayout,
 } from '../fixtures/image.ts';
@@ -232,7 +233,7 @@ describe('what an index names', () => {
   });
 
   test('more images in manifest.json than an artifact has are refused', async () => {
-    const archive = JSON.parse(archiveManifest(packed).toString());
+    const archive = objectsOf(JSON.parse(archiveManifest(packed).toString()));
     const many = json(Array.from({ length: 200 }, () => archive[0]));
     await expect(see(tar([...all, ['manifest.json', many]]))).rejects.toMatchObject({
       code: 'tarball-invalid',
@@ -411,6 +412,19 @@ describe('the manifest that identifies the image', () => {
     const [{ Layers: layers }] = JSON.parse(fileIn(made, 'manifest.json'));
     expect(stringsOf(layers).map((name) => made.includes(`${name}\0`))).toEqual([true, true]);
   });
+});
+
+test('two images under one reference are refused: the last one named would have it', async () => {
+  const two = savedTogether([
+    [packed, ['a:1', 'x:1']],
+    [plain, ['b:1', 'x:1']],
+  ]);
+  await expect(copiedBytes(passing(inReusedMemory(two, 997)).chunks)).rejects.toMatchObject({
+    code: 'tarball-invalid',
+    message: expect.stringContaining('x:1'),
+  });
+  // Where one of them is asked for, the other one's names don't count.
+  await copiedBytes(passing(inReusedMemory(two, 997), parseTaggedReference('a:1')).chunks);
 });
 
 describe('an artifact with a record', () => {
