@@ -414,6 +414,17 @@ describe('the manifest that identifies the image', () => {
   });
 });
 
+test.each([
+  ['no reference', ['a:1', '<none>:<none>'], '<none>:<none>'],
+  ['hundreds of references', Array.from({ length: 300 }, (_, at) => `a:${String(at)}`), '300 references'],
+])('%s in manifest.json: the tarball is wrong, and no input', async (_, tags, words) => {
+  await expect(see(savedTarball(packed, tags))).rejects.toMatchObject({
+    code: 'tarball-invalid',
+    message: expect.stringContaining(words),
+    hint: expect.stringContaining('docker save'),
+  });
+});
+
 test('two images under one reference are refused: the last one named would have it', async () => {
   const two = savedTogether([
     [packed, ['a:1', 'x:1']],

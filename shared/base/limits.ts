@@ -25,6 +25,8 @@ export const limits = {
   tarEntries: 100_000,
   /** Of a header that comes in front of a tarball's entry, in bytes: names are a few kilobytes at most (Linux, PATH_MAX). */
   tarHeaderBytes: 1024 * 1024,
+  /** Characters of an entry's name or of a link's: PATH_MAX of Linux is 4096 bytes, and of other systems less. */
+  tarNameLength: 4096,
   /** Links that lead from one name in a tarball to another; more are a circle. */
   tarLinks: 20,
   /** Indexes in indexes. */

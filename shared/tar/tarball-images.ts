@@ -1,5 +1,5 @@
 import { limits } from '../base/limits.ts';
-import { HandoverError } from '../base/errors.ts';
+import { HandoverError, messageOf } from '../base/errors.ts';
 import { quoteForeign } from '../base/text.ts';
 import type { Digest } from '../image/digest.ts';
 import {
@@ -248,7 +248,7 @@ function archiveImage(
   const found = layers.map((name) => requireEntry(seen.find(name), by, name));
   const manifests = manifestsOf(entry.configDigest, found, all);
   const image = {
-    references: repoTags.map(parseReference),
+    references: referencesIn(repoTags),
     ...entry,
     manifests,
     manifestDigests: [
@@ -260,6 +260,29 @@ function archiveImage(
   requireLayers(image, seen);
   requireDiffIds(image, seen);
   return image;
+}
+
+/** @throws HandoverError `tarball-invalid` for a text that is no reference: it is no input of this step */
+function referencesIn(repoTags: readonly string[]): readonly Reference[] {
+  if (repoTags.length > limits.references)
+    throw invalidNames(`has ${String(repoTags.length)} references for one image`);
+  return repoTags.map((tag) => {
+    try {
+      return parseReference(tag);
+    } catch (error) {
+      throw invalidNames(`calls an image by something that is no reference: ${messageOf(error)}`, error);
+    }
+  });
+}
+
+/** @param what the end of a sentence whose subject is the manifest.json */
+function invalidNames(what: string, cause?: unknown): HandoverError {
+  return new HandoverError(
+    'tarball-invalid',
+    `The tarball's manifest.json ${what}`.replace(/\.?$/, '.'),
+    `Make the tarball with docker save and at most ${String(limits.references)} references of the image.`,
+    cause,
+  );
 }
 
 /**
