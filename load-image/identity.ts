@@ -5,6 +5,7 @@ import { quoteForeign } from '../shared/base/text.ts';
 import { copiedBytes } from '../shared/bytes/chunks.ts';
 import { type Digest, digestOf } from '../shared/image/digest.ts';
 import {
+  configFault,
   type Descriptor,
   type ImageConfig,
   type ImageContents,
@@ -61,7 +62,10 @@ export async function identifyByRange(
   const places = images
     .flatMap(({ configAt, manifestAt }) => [configAt, manifestAt])
     .filter((one) => one !== undefined);
+  const inAll = places.reduce((sum, { size }) => sum + size, 0);
   if (!images.every(hasPlaces) || places.some(({ size }) => size > limits.jsonBytes)) return undefined;
+  // A hundred images may all point to the same bytes.
+  if (inAll > limits.jsonBytesInAll) return undefined;
   const read = await content.ranges(record.tarballName);
   if (read === undefined) return undefined;
   const bytesAt = await reader(read, places);
@@ -101,6 +105,8 @@ async function knownImage(image: RecordedImage, bytesAt: BytesAt): Promise<Known
   const identity = { ...config, configDigest, manifestDigest: digestOf(manifestBytes) };
   requireAgreement('config digest', image.configDigest, manifest.config.digest);
   requireRecorded(image, identity, manifest.layers);
+  const fault = configFault(manifest, configBytes, config);
+  if (fault !== undefined) throw corrupt(`the manifest ${identity.manifestDigest} ${fault}`);
   const contents = {
     configDigest,
     configBytes,

@@ -19,7 +19,7 @@ import { layoutFolder } from '../shared/layout/layout-folder.ts';
 import { layoutImages, wholeSize, wordFor } from './feed.ts';
 import type { Handover } from './find.ts';
 import type { Identity } from './identity.ts';
-import { findHere, proveAndName } from './name.ts';
+import { findHere, proveAndName, requireNames } from './name.ts';
 import { type EachPlan, fallbackReference } from './plan/plan.ts';
 import type { LoadResult } from './result.ts';
 import { requireExpected } from './verify.ts';
@@ -242,6 +242,8 @@ async function nameOnAll(
       const image = await proveAndName({ engine, log, info }, request, what, guard);
       first ??= image;
     }
+    // Of two images that claim one name, the last one has it.
+    if (images.length > 1) await requireNames({ engine, info }, images);
     return first;
   };
   const outcomes = await Promise.allSettled(nodes.map((node) => onNode(node, () => name(node))));

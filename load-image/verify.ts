@@ -86,7 +86,7 @@ function wholePort(port: string): string {
 function configDifferences(expected: Identity, found: InspectedImage): readonly string[] {
   const has = compared(found.config);
   const other = [...compared(expected.config)].filter(([name, value]) => has.get(name) !== value);
-  const created = [expected.created, found.created].map((text) => Date.parse(text ?? ''));
+  const created = [expected.created, found.created].map(timeOf);
   return [
     ...other.map(
       ([name, value]) => `${name} ${quoteForeign(has.get(name) ?? '', 80)} instead of ${quoteForeign(value, 80)}`,
@@ -95,6 +95,15 @@ function configDifferences(expected: Identity, found: InspectedImage): readonly 
       ? []
       : [`created ${found.created ?? 'at no time'} instead of ${expected.created ?? ''}`]),
   ];
+}
+
+// Go's time without a value, which an engine may leave out. crane and other tools of that library write it.
+const zeroTime = Date.parse('0001-01-01T00:00:00Z');
+
+/** In ms since the epoch; NaN for no time. */
+function timeOf(text: string | undefined): number {
+  const time = Date.parse(text ?? '');
+  return time === zeroTime ? Number.NaN : time;
 }
 
 /** A value in one form: an engine leaves out what is empty, or writes it as null, and orders members as it likes. */

@@ -6,7 +6,12 @@ import { formatManifest, type ImageContents, layerMediaType } from '../shared/im
 import type { Digest } from '../shared/image/digest.ts';
 import type { Platform } from '../shared/image/platform.ts';
 import { corrupt, type HandoverRecord, imagesOf } from '../shared/image/record.ts';
-import { formatReference, parseTaggedReference, type Reference } from '../shared/image/reference.ts';
+import {
+  canonicalReference,
+  formatReference,
+  parseTaggedReference,
+  type Reference,
+} from '../shared/image/reference.ts';
 import { compressionOf, decompress, magicBytes } from '../shared/tar/compression.ts';
 import { endOfArchive, tarHeader, tarPadding } from '../shared/tar/header.ts';
 import {
@@ -155,6 +160,7 @@ async function* rewritten(
       ? chooseImages(images, request)
       : recordedImages(images, { ...request, record: request.record });
   if (request.needsManifest === true && chosen.some(({ manifest }) => manifest === undefined)) throw noManifest();
+  requireOwnNames(chosen);
   const { passed, entries } = closing(chosen, request.repository);
   told(passed);
   for (const [name, bytes] of entries) yield smallEntry(name, bytes);
@@ -241,6 +247,23 @@ export function chooseRecorded<T extends { readonly references: readonly Referen
   const name = formatReference(reference);
   const named = images.find(({ references }) => references.some((own) => formatReference(own) === name));
   return [named ?? images[0]].flatMap((chosen) => (chosen === undefined ? [] : [{ chosen, references: [reference] }]));
+}
+
+/** Of two images under one reference, the one that is named last would have it, and the other one would count as verified. */
+function requireOwnNames(chosen: readonly ChosenImage[]): void {
+  const owners = new Map<string, Digest>();
+  for (const { image, references } of chosen)
+    for (const reference of references) {
+      const name = canonicalReference(reference);
+      const owner = owners.get(name) ?? image.configDigest;
+      owners.set(name, owner);
+      if (owner === image.configDigest) continue;
+      throw new HandoverError(
+        'tarball-invalid',
+        `The tarball holds two images under the reference ${formatReference(reference)}: ${owner} and ${image.configDigest}.`,
+        'Give each image a reference of its own, or set the input `image` to a reference that only one of them has.',
+      );
+    }
 }
 
 /**

@@ -14,6 +14,7 @@ import {
   ociArchive,
   podmanTarball,
   savedTarball,
+  savedTogether,
   tar,
   writeLayout,
 } from '../fixtures/image.ts';
@@ -197,6 +198,65 @@ describe('reading', () => {
   });
 });
 
+describe('what an index names', () => {
+  const mediaType = 'application/vnd.oci.image.index.v1+json';
+  const manifestType = 'application/vnd.oci.image.manifest.v1+json';
+  const blob = (bytes: Buffer): [string, Buffer] => [`blobs/sha256/${hexOf(digestOf(bytes))}`, bytes];
+  const all = [...packed.blobs.values()].map(blob);
+  const own = { mediaType: manifestType, digest: packed.manifestDigest, size: 1 };
+
+  test('one index in another many times over, many times over, is refused and not walked', async () => {
+    const named = (bytes: Buffer): Buffer =>
+      json({
+        schemaVersion: 2,
+        manifests: Array.from({ length: 400 }, () => ({ mediaType, digest: digestOf(bytes), size: bytes.length })),
+      });
+    const inner = json({ schemaVersion: 2, manifests: [own] });
+    const [one, two] = [named(inner), named(named(inner))];
+    const bytes = tar([...all, blob(inner), blob(one), blob(two), ['index.json', named(two)]]);
+    await expect(see(bytes)).rejects.toMatchObject({
+      code: 'tarball-invalid',
+      message: expect.stringContaining('too many'),
+    });
+  });
+
+  test('an artifact of another kind beside the image is of no concern', async () => {
+    const other = json({ mediaType: 'application/vnd.oci.artifact.manifest.v1+json', blobs: [] });
+    const beside = {
+      mediaType: 'application/vnd.oci.artifact.manifest.v1+json',
+      digest: digestOf(other),
+      size: other.length,
+    };
+    const index = json({ schemaVersion: 2, manifests: [own, beside] });
+    const found = await see(tar([...all, blob(other), ['index.json', index]]));
+    expect(found.images.map(({ configDigest }) => configDigest)).toEqual([packed.configDigest]);
+  });
+
+  test('more images in manifest.json than an artifact has are refused', async () => {
+    const archive = objectsOf(JSON.parse(archiveManifest(packed).toString()));
+    const many = json(Array.from({ length: 200 }, () => archive[0]));
+    await expect(see(tar([...all, ['manifest.json', many]]))).rejects.toMatchObject({
+      code: 'tarball-invalid',
+      message: expect.stringContaining('200 images'),
+    });
+  });
+
+  test.each([
+    ['an OCI archive', true],
+    ['docker save', false],
+  ])('%s: a manifest that tells another length of its config is refused', async (_, isOci) => {
+    const manifest = JSON.parse(String(packed.blobs.get(packed.manifestDigest)));
+    const lying = json({ ...manifest, config: { ...manifest.config, size: 7 } });
+    const index = json({ schemaVersion: 2, manifests: [{ ...own, digest: digestOf(lying) }] });
+    const layers = all.filter(([name]) => !name.endsWith(hexOf(packed.manifestDigest)));
+    const archive: [string, Buffer][] = isOci ? [] : [['manifest.json', archiveManifest(packed)]];
+    await expect(see(tar([...layers, blob(lying), ['index.json', index], ...archive]))).rejects.toMatchObject({
+      code: 'tarball-invalid',
+      message: expect.stringContaining('config has 7 bytes'),
+    });
+  });
+});
+
 describe('several platforms', () => {
   const amd64 = makeImage();
   const arm64 = makeImage({ architecture: 'arm64' });
@@ -352,6 +412,30 @@ describe('the manifest that identifies the image', () => {
     const [{ Layers: layers }] = JSON.parse(fileIn(made, 'manifest.json'));
     expect(stringsOf(layers).map((name) => made.includes(`${name}\0`))).toEqual([true, true]);
   });
+});
+
+test.each([
+  ['no reference', ['a:1', '<none>:<none>'], '<none>:<none>'],
+  ['hundreds of references', Array.from({ length: 300 }, (_, at) => `a:${String(at)}`), '300 references'],
+])('%s in manifest.json: the tarball is wrong, and no input', async (_, tags, words) => {
+  await expect(see(savedTarball(packed, tags))).rejects.toMatchObject({
+    code: 'tarball-invalid',
+    message: expect.stringContaining(words),
+    hint: expect.stringContaining('docker save'),
+  });
+});
+
+test('two images under one reference are refused: the last one named would have it', async () => {
+  const two = savedTogether([
+    [packed, ['a:1', 'x:1']],
+    [plain, ['b:1', 'x:1']],
+  ]);
+  await expect(copiedBytes(passing(inReusedMemory(two, 997)).chunks)).rejects.toMatchObject({
+    code: 'tarball-invalid',
+    message: expect.stringContaining('x:1'),
+  });
+  // Where one of them is asked for, the other one's names don't count.
+  await copiedBytes(passing(inReusedMemory(two, 997), parseTaggedReference('a:1')).chunks);
 });
 
 describe('an artifact with a record', () => {

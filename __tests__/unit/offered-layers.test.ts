@@ -12,6 +12,7 @@ import {
 } from '../../load-image/overlap/loopback-registry.ts';
 import { LayerTurns, type LayerWatch, type Offer, offerImage } from '../../load-image/overlap/offer.ts';
 import type { ArtifactContent } from '../../shared/artifacts/store.ts';
+import { type JsonObject, objectsOf } from '../../shared/base/json.ts';
 import { copiedBytes } from '../../shared/bytes/chunks.ts';
 import { type Digest, digestOf, hexOf } from '../../shared/image/digest.ts';
 import { parseManifest } from '../../shared/image/manifest.ts';
@@ -156,6 +157,10 @@ describe('the layers of an artifact, one by one', () => {
     const { contents, layers } = await know(content, record);
     return offerImage({ contents: contents ?? missing(), layers: layers ?? missing(), read }, store, watch);
   };
+  const manifestText = async (content: ArtifactContent, { manifestAt }: HandoverRecord): Promise<string> => {
+    const bytes = await copiedBytes(content.read('charon.tar', () => undefined));
+    return bytes.subarray(manifestAt?.offset, (manifestAt?.offset ?? 0) + (manifestAt?.size ?? 0)).toString();
+  };
   const missing = (): never => {
     throw new Error('it is not offered');
   };
@@ -285,6 +290,41 @@ describe('the layers of an artifact, one by one', () => {
       code: 'artifact-corrupt',
       message: expect.stringMatching(words),
     });
+  });
+
+  test.each<[string, (manifest: JsonObject) => object, RegExp]>([
+    [
+      'another length of its config',
+      ({ config, ...rest }) => ({ ...rest, config: { ...Object(config), size: 7 } }),
+      /config has 7 bytes/,
+    ],
+    [
+      'another kind of config',
+      ({ config, ...rest }) => ({ ...rest, config: { ...Object(config), mediaType: 'application/vnd.x+json' } }),
+      /not an image's/,
+    ],
+    [
+      'fewer layers than its config',
+      ({ layers, ...rest }) => ({ ...rest, layers: objectsOf(layers).slice(1) }),
+      /has 1 layers; its config has 2/,
+    ],
+  ])('a manifest that tells %s is corrupt: what is published from it, nobody could pull', async (_, change, words) => {
+    const { record, content } = handedOver((manifest) => change(Object(manifest)));
+    const listed = objectsOf(JSON.parse(await manifestText(content, record)).layers).length;
+    const told = { ...record, layers: record.layers.slice(-listed) };
+    await expect(identifyByRange(content, told)).rejects.toMatchObject({
+      code: 'artifact-corrupt',
+      message: expect.stringMatching(words),
+    });
+  });
+
+  test('a hundred images at one place are not read a hundred times', async () => {
+    const { record, content } = handedOver();
+    const { manifestAt, ...image } = { ...record, configAt: { offset: 0, size: 4_000_000 } };
+    expect(manifestAt).toBeDefined();
+    const further = Array.from({ length: 99 }, () => ({ ...image, manifestDigests: [] }));
+    const read = { ...content, ranges: () => Promise.reject(new Error('it is read')) };
+    expect(await identifyByRange(read, { ...image, manifestDigests: [], further })).toBeUndefined();
   });
 
   test.each<[string, (record: HandoverRecord) => HandoverRecord]>([

@@ -15,7 +15,7 @@ import {
   parseManifest,
 } from '../../shared/image/manifest.ts';
 import { platformOf } from '../../shared/image/platform.ts';
-import { configShape } from '../../shared/image/shapes.ts';
+import { configShape, manifestShape } from '../../shared/image/shapes.ts';
 import { codeOf, mutated, settings } from '../fixtures/any-bytes.ts';
 import { json } from '../fixtures/image.ts';
 
@@ -247,6 +247,12 @@ describe('what honest tools write is read', () => {
     const members = Array.from({ length: 60_000 }, (_, at) => `"${String(at)}":${String(at)}`).join();
     expect(readStrictJson(Buffer.from(`{${members}}`), 'any')).toHaveProperty('value');
     expect(readStrictJson(Buffer.alloc(size * 2, ' '), 'any')).toEqual({ why: 'has more than 4194304 bytes' });
+  });
+
+  test('a document of more values than an image has is given up', () => {
+    const items = (item: string): string => Array.from({ length: 1_000_000 }, () => item).join();
+    for (const text of [`{"layers":[${items('{}')}]}`, `{"x":[${items('0')}]}`, `{"x":[${items('""')}]}`])
+      expect(readStrictJson(Buffer.from(text), manifestShape)).toEqual({ why: 'has more than 100000 values' });
   });
 });
 

@@ -17,7 +17,7 @@ import { parseArchiveManifest, parseConfig, parseIndex, parseManifest } from '..
 import { imagesOf, parseRecord, recordName } from '../../shared/image/record.ts';
 import { formatReference, parseReference } from '../../shared/image/reference.ts';
 import { tarEntries } from '../../shared/tar/entries.ts';
-import { tarHeader } from '../../shared/tar/header.ts';
+import { tarHeader, tarPadding } from '../../shared/tar/header.ts';
 import { chooseImage, imagesIn } from '../../shared/tar/tarball-images.ts';
 import { seeTarball } from '../../shared/tar/tarball-reader.ts';
 import { wholeTarball } from '../../load-image/whole-tarball.ts';
@@ -328,6 +328,20 @@ describe('more than there can be', () => {
       };
       expect(await codeOf(read)).toBe('tarball-invalid');
     }
+  });
+
+  test('letters of a name', async () => {
+    const name = Buffer.from('x'.repeat(70_000));
+    const header = tarHeader('long', name.length);
+    header.write('L', 156);
+    header.fill(0x20, 148, 156);
+    const sum = header.reduce((total, byte) => total + byte, 0);
+    header.write(`${sum.toString(8).padStart(6, '0')}\u0000 `, 148, 'latin1');
+    const bytes = Buffer.concat([header, name, Buffer.alloc(tarPadding(name.length)), tar([['a', Buffer.from('b')]])]);
+    const read = async (): Promise<void> => {
+      for await (const entry of tarEntries(Readable.from([bytes]))) expect(entry.name).toBe('');
+    };
+    expect(await codeOf(read)).toBe('tarball-invalid');
   });
 
   test('pax records without a length', async () => {

@@ -116,6 +116,14 @@ describe('the image ID', () => {
       expect(differences(identity, { ...image, ...change }, 'containerd')).toEqual([]);
     });
 
+    test('an image of the year 1, as crane makes one, is the same where the engine leaves the time out', () => {
+      const { created, ...undated } = image;
+      const zero = { ...identity, created: '0001-01-01T00:00:00Z' };
+      expect(created).toBeDefined();
+      expect(differences(zero, undated, 'containerd')).toEqual([]);
+      expect(differences(zero, { ...undated, created: '0001-01-01T00:00:00Z' }, 'containerd')).toEqual([]);
+    });
+
     test('ports and folders are sets, written in more than one way', () => {
       const of = (ExposedPorts: object, Volumes: object): Identity & InspectedImage => ({
         ...{ ...identity, ...image },

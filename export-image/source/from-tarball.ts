@@ -121,9 +121,9 @@ function repacked(file: ArchiveFile, image: HandedOverImage, plan: TarballPlan, 
 
 async function* layersOf({ path, compression, layers }: ArchiveFile): AsyncGenerator<ArrivingLayer> {
   const seen = new SeenTarball();
-  const wanted = new Map(layers.map((layer) => [layer.path, layer.digest]));
+  const wanted = new Map(layers.map((layer) => [layer.offset, layer.digest]));
   for await (const entry of readTarball(decompress(fileChunks(path, chunkBytes), compression), seen)) {
-    const digest = wanted.get(entry.path);
+    const digest = wanted.get(entry.offset);
     if (digest !== undefined) yield { digest, size: entry.size, chunks: () => entry.chunks };
   }
   const changed = layers.find(({ digest }) => seen.blob(digest) === undefined);

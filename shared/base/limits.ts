@@ -13,6 +13,8 @@ export const limits = {
   eventBytes: 32 * 1024 * 1024,
   /** Of a file with settings: docker's configuration, a certificate, what buildx says of a build. In bytes. */
   settingsBytes: 4 * 1024 * 1024,
+  /** Values in one config, manifest or index: each takes time and memory. */
+  jsonValues: 100_000,
   /** How deep JSON may be nested. */
   jsonDepth: 100,
   /** Of a record, in bytes: the labels of the largest config are in it. */
@@ -23,10 +25,14 @@ export const limits = {
   tarEntries: 100_000,
   /** Of a header that comes in front of a tarball's entry, in bytes: names are a few kilobytes at most (Linux, PATH_MAX). */
   tarHeaderBytes: 1024 * 1024,
+  /** Characters of an entry's name or of a link's: PATH_MAX of Linux is 4096 bytes, and of other systems less. */
+  tarNameLength: 4096,
   /** Links that lead from one name in a tarball to another; more are a circle. */
   tarLinks: 20,
   /** Indexes in indexes. */
   indexDepth: 4,
+  /** Manifests and indexes that the indexes of a tarball name, each as often as it is named. */
+  indexed: 10_000,
   /** Images in one artifact. */
   images: 101,
   /** References of one image. */

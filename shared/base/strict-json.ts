@@ -66,77 +66,104 @@ function requireGrammar(text: string): void {
  * fold.go). This folding is coarser for a few letters. `ſ` becomes s, and the Kelvin sign becomes k.
  */
 export function foldedName(name: string): string {
+  // Of ASCII, only capitals fold.
+  if (/^[ -@[-~]*$/.test(name)) return name;
   return Array.from(name, (letter) => letter.toLowerCase().toUpperCase().toLowerCase()).join('');
 }
 
-type Path = readonly string[];
+type Path = readonly (string | number)[];
+
+const noMembers: ObjectShape['members'] = {};
+const spellings = new WeakMap<ObjectShape['members'], ReadonlyMap<string, string>>();
+
+/** The known names, by what they fold to. Worked out once for each shape: a document may have millions of objects. */
+function spellingsOf(members: ObjectShape['members']): ReadonlyMap<string, string> {
+  const found = spellings.get(members) ?? new Map(Object.keys(members).map((name) => [foldedName(name), name]));
+  spellings.set(members, found);
+  return found;
+}
 
 /** Reads a text whose grammar is valid. */
 class Reader {
   readonly #text: string;
   #at = 0;
+  #values = 0;
+  /** Where the reader is: the names and positions from the top. */
+  readonly #path: (string | number)[] = [];
 
   constructor(text: string) {
     this.#text = text;
   }
 
   document(shape: Shape): unknown {
-    return this.#value(shape, []);
+    return this.#value(shape);
   }
 
-  #value(shape: Shape, path: Path): unknown {
+  #inside(step: string | number, shape: Shape): unknown {
+    this.#path.push(step);
+    const value = this.#value(shape);
+    this.#path.pop();
+    return value;
+  }
+
+  #value(shape: Shape): unknown {
+    const path = this.#path;
+    this.#values += 1;
+    if (this.#values > limits.jsonValues) throw new Refusal(`has more than ${String(limits.jsonValues)} values`);
     if (path.length > limits.jsonDepth) throw new Refusal(`is nested deeper than ${String(limits.jsonDepth)} levels`);
     switch (this.#next()) {
       case '{':
-        return this.#object(shape, path);
+        return this.#object(shape);
       case '[':
-        return this.#list(shape, path);
+        return this.#list(shape);
       case '"':
         requireType(shape === 'any' || shape === 'string', shape, path);
-        return this.#string(path);
+        return this.#string();
       default:
-        return this.#word(shape, path);
+        return this.#word(shape);
     }
   }
 
-  #object(shape: Shape, path: Path): unknown {
+  #object(shape: Shape): unknown {
+    const path = this.#path;
     const isMap = typeof shape === 'object' && 'values' in shape;
-    const known = typeof shape === 'object' && 'members' in shape ? shape.members : {};
+    const known = typeof shape === 'object' && 'members' in shape ? shape.members : noMembers;
     requireType(shape === 'any' || isMap || (typeof shape === 'object' && 'members' in shape), shape, path);
     const names = new Map<string, string>();
-    const spelled = new Map(Object.keys(known).map((name) => [foldedName(name), name]));
+    const spelled = spellingsOf(known);
     const members = this.#items('}', (): readonly [string, unknown] => {
-      const name = this.#string(path);
+      const name = this.#string();
       const key = isMap ? name : foldedName(name);
       const twin = names.get(key);
       if (twin !== undefined)
         throw new Refusal(`has ${said(twin)} and ${said(name)} ${at(path)}, which is one name to an engine`);
-      if ((spelled.get(key) ?? name) !== name)
-        throw new Refusal(`has ${said(name)} ${at(path)}, which is ${said(spelled.get(key) ?? '')} to an engine`);
+      const spelling = spelled.get(key) ?? name;
+      if (spelling !== name)
+        throw new Refusal(`has ${said(name)} ${at(path)}, which is ${said(spelling)} to an engine`);
       if (name === '__proto__') throw new Refusal(`has ${said(name)} ${at(path)}`);
       names.set(key, name);
       this.#next();
       this.#at += 1;
       const own = isMap ? shape.values : Object.hasOwn(known, name) ? (known[name] ?? 'any') : 'any';
-      const value = this.#value(own, [...path, name]);
+      const value = this.#inside(name, own);
       // Go turns null into an empty string.
-      if (isMap && own === 'string') requireType(value !== null, own, [...path, name]);
+      if (value === null && isMap) requireType(own !== 'string', own, [...path, name]);
       return [name, value];
     });
     return Object.fromEntries(members);
   }
 
-  #list(shape: Shape, path: Path): unknown {
+  #list(shape: Shape): unknown {
+    const path = this.#path;
     const isList = typeof shape === 'object' && 'items' in shape;
     requireType(shape === 'any' || isList, shape, path);
     const own = isList ? shape.items : 'any';
     let position = 0;
     return this.#items(']', () => {
-      const inside = [...path, String(position)];
-      position += 1;
-      const value = this.#value(own, inside);
+      const value = this.#inside(position, own);
       // Go turns null into an empty item.
-      requireType(value !== null || own === 'any', own, inside);
+      if (value === null) requireType(own === 'any', own, [...path, position]);
+      position += 1;
       return value;
     });
   }
@@ -154,12 +181,14 @@ class Reader {
     return items;
   }
 
-  #string(path: Path): string {
+  #string(): string {
+    const path = this.#path;
     const start = this.#at;
     do this.#at = this.#text.indexOf('"', this.#at + 1);
     while (this.#isEscaped());
     this.#at += 1;
-    const text = String(JSON.parse(this.#text.slice(start, this.#at)));
+    const quoted = this.#text.slice(start, this.#at);
+    const text = quoted.includes('\\') ? String(JSON.parse(quoted)) : quoted.slice(1, -1);
     if (text.includes('\0')) throw new Refusal(`has a NUL ${at(path)}`);
     if (!text.isWellFormed()) throw new Refusal(`has a lone surrogate ${at(path)}`);
     return text;
@@ -171,7 +200,8 @@ class Reader {
     return (this.#at - before) % 2 === 0;
   }
 
-  #word(shape: Shape, path: Path): unknown {
+  #word(shape: Shape): unknown {
+    const path = this.#path;
     const word = this.#pass(/[-+.\w]*/y);
     if (word === 'null') return null;
     if (word === 'true' || word === 'false') {
@@ -186,8 +216,13 @@ class Reader {
 
   /** Skips blanks and returns the next character, without consuming it. */
   #next(): string {
-    this.#pass(/[ \t\r\n]*/y);
+    while (this.#isBlank()) this.#at += 1;
     return this.#text[this.#at] ?? '';
+  }
+
+  #isBlank(): boolean {
+    const code = this.#text.charCodeAt(this.#at);
+    return code === 0x20 || code === 0x0a || code === 0x0d || code === 0x09;
   }
 
   #pass(pattern: RegExp): string {

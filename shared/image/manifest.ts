@@ -78,6 +78,24 @@ export function isImageConfig({ mediaType }: Descriptor): boolean {
   return ['', mediaTypes.config, mediaTypes.dockerConfig].includes(mediaType);
 }
 
+/**
+ * What is wrong between an image's config and the manifest that names it; undefined when they fit. A registry or an engine refuses
+ * such an image later, after the step.
+ * @returns the end of a sentence whose subject is the manifest
+ */
+export function configFault(
+  { config, layers }: Pick<Manifest, 'config' | 'layers'>,
+  bytes: Buffer,
+  { diffIds }: Pick<ImageConfig, 'diffIds'>,
+): string | undefined {
+  if (!isImageConfig(config))
+    return `describes its config as ${quoteForeign(config.mediaType, 100)}, which is not an image's`;
+  if (config.size !== bytes.length)
+    return `says that its config has ${String(config.size)} bytes; it has ${String(bytes.length)}`;
+  if (layers.length === diffIds.length) return undefined;
+  return `has ${String(layers.length)} layers; its config has ${String(diffIds.length)}`;
+}
+
 /** Attestations travel as manifests of an unknown platform (BuildKit docs/attestations/attestation-storage.md). */
 export function isAttestation(descriptor: Descriptor): boolean {
   return descriptor.annotations['vnd.docker.reference.type'] === 'attestation-manifest';

@@ -60,6 +60,8 @@ export async function* tarEntries(chunks: LentChunks): AsyncGenerator<TarEntry> 
       const { type } = header;
       const { name, size: told } = { ...header, ...extension };
       if (![told, header.size].every(isByteCount)) throw invalid(`${quoteForeign(name, 80)} has an impossible size`);
+      if (Math.max(name.length, extension.link?.length ?? 0) > limits.tarNameLength)
+        throw invalid(`${quoteForeign(name, 80)} is a name that goes on for ${String(name.length)} letters`);
       const size = hasContent(type) ? told : 0;
       if (type === 'x' || type === 'L' || type === 'K') {
         extension = {

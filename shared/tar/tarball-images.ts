@@ -1,8 +1,9 @@
 import { limits } from '../base/limits.ts';
-import { HandoverError } from '../base/errors.ts';
+import { HandoverError, messageOf } from '../base/errors.ts';
 import { quoteForeign } from '../base/text.ts';
 import type { Digest } from '../image/digest.ts';
 import {
+  configFault,
   type Descriptor,
   type ImageConfig,
   type ImageContents,
@@ -72,6 +73,7 @@ export function imagesIn(seen: SeenTarball): TarballImages {
   const manifests = index === undefined ? [] : manifestsIn(index, seen);
   if (archive !== undefined) {
     const images = parseArchiveManifest(archive, 'manifest.json');
+    if (images.length > limits.images) throw tooMany('manifest.json', images.length);
     const all = [...manifests.filter(isPresent).map(manifestOf), ...looseManifests(seen)];
     return { kind: 'docker', images: images.map((image) => archiveImage(image, all, seen)) };
   }
@@ -107,17 +109,23 @@ type PresentManifest = IndexedManifest & { readonly bytes: Buffer };
 /** The manifests of images in an index, each once, with all the references that they stand under. */
 function manifestsIn(index: Buffer, seen: SeenTarball): readonly IndexedManifest[] {
   const found = new Map<Digest, IndexedManifest>();
-  const visit = (json: Buffer, where: string, around: readonly Digest[], names: readonly Reference[]): void => {
-    for (const descriptor of parseIndex(json, where)) {
-      if (isAttestation(descriptor)) continue;
+  const read = new Map<Digest, readonly Descriptor[]>();
+  let count = 0;
+  const visit = (descriptors: readonly Descriptor[], around: readonly Digest[], names: readonly Reference[]): void => {
+    // Indexes that name one index many times over are many paths in few bytes.
+    count += descriptors.length;
+    if (count > limits.indexed) throw tooMany('index.json', count);
+    for (const descriptor of descriptors) {
+      if (isAttestation(descriptor) || !isManifestOrIndex(descriptor)) continue;
       const { digest } = descriptor;
       const references = [...names, ...namesOf(descriptor)];
       const { bytes, offset = 0, size } = seen.blob(digest) ?? {};
-      if (size !== undefined && bytes === undefined && isManifestOrIndex(descriptor))
-        throw unreadable(descriptor, size);
+      if (size !== undefined && bytes === undefined) throw unreadable(descriptor, size);
       if (isIndex(descriptor)) {
         if (bytes === undefined || around.length >= limits.indexDepth) continue;
-        visit(bytes, `index ${digest}`, [...around, digest], references);
+        const inner = read.get(digest) ?? parseIndex(bytes, `index ${digest}`);
+        read.set(digest, inner);
+        visit(inner, [...around, digest], references);
         continue;
       }
       const before = found.get(digest);
@@ -130,7 +138,7 @@ function manifestsIn(index: Buffer, seen: SeenTarball): readonly IndexedManifest
       });
     }
   };
-  visit(index, 'index.json', [], []);
+  visit(parseIndex(index, 'index.json'), [], []);
   return [...found.values()];
 }
 
@@ -146,6 +154,14 @@ function isThere(found: IndexedManifest): found is PresentManifest {
 function isManifestOrIndex(descriptor: Descriptor): boolean {
   const { manifest, dockerManifest } = mediaTypes;
   return isIndex(descriptor) || ['', manifest, dockerManifest].includes(descriptor.mediaType);
+}
+
+function tooMany(where: string, count: number): HandoverError {
+  return new HandoverError(
+    'tarball-invalid',
+    `The tarball's ${where} names ${String(count)} images or more: too many.`,
+    `Hand over at most ${String(limits.images)} images in one tarball.`,
+  );
 }
 
 function unreadable({ digest }: Descriptor, size: number): HandoverError {
@@ -199,9 +215,19 @@ function ociImage(found: PresentManifest, seen: SeenTarball): TarballImage {
     manifestDigests: [manifest.digest, ...found.around],
     layers: manifest.layers.map(({ digest }) => requireEntry(seen.blob(digest), by, digest)),
   };
+  requireFit(manifest, image);
   requireLayers(image, seen);
   requireDiffIds(image, seen);
   return image;
+}
+
+/** @throws HandoverError `tarball-invalid` when the config is not what its manifest says of it */
+function requireFit(
+  manifest: TarballManifest,
+  { configBytes, config }: Pick<TarballImage, 'configBytes' | 'config'>,
+): void {
+  const fault = configFault(manifest, configBytes, config);
+  if (fault !== undefined) throw contradicting(manifest, fault);
 }
 
 function manifestOf(found: PresentManifest): TarballManifest {
@@ -222,7 +248,7 @@ function archiveImage(
   const found = layers.map((name) => requireEntry(seen.find(name), by, name));
   const manifests = manifestsOf(entry.configDigest, found, all);
   const image = {
-    references: repoTags.map(parseReference),
+    references: referencesIn(repoTags),
     ...entry,
     manifests,
     manifestDigests: [
@@ -230,9 +256,33 @@ function archiveImage(
     ],
     layers: found,
   };
+  for (const manifest of manifests) requireFit(manifest, image);
   requireLayers(image, seen);
   requireDiffIds(image, seen);
   return image;
+}
+
+/** @throws HandoverError `tarball-invalid` for a text that is no reference: it is no input of this step */
+function referencesIn(repoTags: readonly string[]): readonly Reference[] {
+  if (repoTags.length > limits.references)
+    throw invalidNames(`has ${String(repoTags.length)} references for one image`);
+  return repoTags.map((tag) => {
+    try {
+      return parseReference(tag);
+    } catch (error) {
+      throw invalidNames(`calls an image by something that is no reference: ${messageOf(error)}`, error);
+    }
+  });
+}
+
+/** @param what the end of a sentence whose subject is the manifest.json */
+function invalidNames(what: string, cause?: unknown): HandoverError {
+  return new HandoverError(
+    'tarball-invalid',
+    `The tarball's manifest.json ${what}`.replace(/\.?$/, '.'),
+    `Make the tarball with docker save and at most ${String(limits.references)} references of the image.`,
+    cause,
+  );
 }
 
 /**
@@ -250,14 +300,18 @@ function manifestsOf(
     (manifest) => isImageConfig(manifest.config) && manifest.layers.map(({ digest }) => digest).join() === digests,
   );
   const [first] = own;
-  if (first !== undefined && fitting.length === 0) throw contradicting(first);
+  if (first !== undefined && fitting.length === 0) throw contradicting(first, contradiction(first));
   return fitting.filter(({ digest }, position) => fitting.findIndex((one) => one.digest === digest) === position);
 }
 
-function contradicting({ digest, config }: TarballManifest): HandoverError {
-  const how = isImageConfig(config)
+function contradiction({ config }: TarballManifest): string {
+  return isImageConfig(config)
     ? 'lists other layers than its manifest.json'
     : `describes its config as ${quoteForeign(config.mediaType)}, which is not an image's`;
+}
+
+/** @param how the end of a sentence whose subject is the manifest */
+function contradicting({ digest, config }: TarballManifest, how: string): HandoverError {
   return new HandoverError(
     'tarball-invalid',
     `The tarball's manifest ${digest} of the image with the config ${config.digest} ${how}.`,

@@ -28,6 +28,8 @@ export interface PassingEntry {
   readonly digest: Digest | undefined;
   /** Bytes. */
   readonly size: number;
+  /** Where its content begins in the tarball, in bytes: a tar may have two entries of one name. */
+  readonly offset: number;
   readonly packing: Packing;
   readonly chunks: LentChunks;
 }
@@ -147,7 +149,7 @@ export async function* readTarball(chunks: LentChunks, seen: SeenTarball): Async
     const out = before?.name ?? (told === undefined ? seen.nextName() : blobName(told));
     // Other files are not passed on: one could be a config that another document names.
     if (before === undefined && packing !== undefined)
-      yield { path, name: out, digest: told, size, packing, chunks: passing };
+      yield { path, name: out, digest: told, size, offset, packing, chunks: passing };
     // What nobody has taken.
     await drained(passing);
     seen.add({ path, name: out, digest: requireTold(told, `sha256:${hash.digest('hex')}`), size, offset, packing });
