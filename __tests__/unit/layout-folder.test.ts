@@ -158,7 +158,7 @@ describe('refused', () => {
         writeFileSync(path, '');
         path = join(path, 'below');
       },
-      'mkdir',
+      'ENOTDIR',
     ],
   ])('%s', async (_, prepare, message) => {
     prepare();

@@ -1,7 +1,7 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { renameSync } from 'node:fs';
 import { chmod, lstat, mkdir, open, readdir, rename, writeFile } from 'node:fs/promises';
-import { dirname, join, resolve } from 'node:path';
+import { basename, dirname, join, resolve } from 'node:path';
 import { asError, HandoverError, messageOf } from '../base/errors.ts';
 import { onForcedEnd } from '../base/forced-end.ts';
 import { isObject, parseJson } from '../base/json.ts';
@@ -11,7 +11,7 @@ import { type LentChunk, viewOf } from '../bytes/chunks.ts';
 import { explainDiskFull } from '../bytes/disk-space.ts';
 import { readSmallFile, writeAll } from '../bytes/files.ts';
 import { livingName } from '../bytes/locks.ts';
-import { makeOwnFolder, openOwnFolder, type OwnFolder, requireOwnLinks } from '../bytes/own-folder.ts';
+import { holdFolder, makeOwnFolder, openOwnFolder, type OwnFolder } from '../bytes/own-folder.ts';
 import { lockPath, removeRemains } from '../bytes/partial-file.ts';
 import type { Digest } from '../image/digest.ts';
 import { invalidLayout } from '../image/manifest.ts';
@@ -41,14 +41,16 @@ const advice = 'Set `oci-layout` to a path on a filesystem with more space.';
  * @throws HandoverError `invalid-input` when it can't be there
  */
 export async function layoutFolder(path: string, log: Pick<Log, 'warning'>): Promise<LayoutFolder> {
-  const place = resolve(path);
   await using opening = new AsyncDisposableStack();
-  (await openReplaced(place, place))?.keep();
+  const folderAbove = holdFolder(dirname(resolve(path))).catch((error: unknown) => {
+    throw unwritable(path, messageOf(error), error);
+  });
+  const above = opening.use(await folderAbove);
   const trouble = (error: unknown): never => {
-    throw error instanceof HandoverError ? error : unwritable(path, messageOf(error), error);
+    throw error instanceof HandoverError ? error : unwritable(path, above.wordsOf(error), error);
   };
-  await requireOwnLinks(dirname(place)).catch(trouble);
-  await mkdir(dirname(place), { recursive: true }).catch(trouble);
+  const place = join(above.inside, basename(resolve(path)));
+  (await openReplaced(path, place, place))?.keep();
   opening.use(
     await lockPath(place, (holder) => {
       log.warning(`Another step on this host is writing ${path} at this moment (${holder}).`);
@@ -61,16 +63,17 @@ export async function layoutFolder(path: string, log: Pick<Log, 'warning'>): Pro
   const folder = orElse(() => makeOwnFolder(partial), trouble);
   opening.defer(onForcedEnd(folder.remove));
   opening.defer(folder.remove);
-  await mkdir(join(partial, 'blobs', 'sha256'), { recursive: true });
+  const { inside } = folder;
+  await mkdir(join(inside, 'blobs', 'sha256'), { recursive: true });
   const held = opening.move();
   const sizes = new Map<Digest, number>();
   return {
-    tee: (chunks) => teeBlob(chunks, partial, path, sizes),
+    tee: (chunks) => teeBlob(chunks, inside, path, sizes),
     commit: async (images) => {
       requireLayers(images, sizes);
-      for (const [name, bytes] of layoutEntries(images)) await writeFile(join(partial, name), bytes);
-      await chmod(partial, 0o755);
-      await putInPlace(folder, partial, place).catch(trouble);
+      for (const [name, bytes] of layoutEntries(images)) await writeFile(join(inside, name), bytes);
+      await chmod(inside, 0o755);
+      await putInPlace(path, folder, partial, place).catch(trouble);
     },
     [Symbol.asyncDispose]: () => held.disposeAsync(),
   };
@@ -127,11 +130,11 @@ function layoutEntries(images: readonly NamedImage[]): ReadonlyMap<string, Buffe
   return entries;
 }
 
-async function putInPlace(folder: OwnFolder, partial: string, place: string): Promise<void> {
+async function putInPlace(path: string, folder: OwnFolder, partial: string, place: string): Promise<void> {
   // A name like that of what is being written, so that a later step removes it when this one is killed.
   await using aside = await livingName();
   const before = `${place}.partial-${aside.name}`;
-  const replaced = await openReplaced(place, before);
+  const replaced = await openReplaced(path, place, before);
   // An empty folder is replaced by the rename itself (rename(2)); one of ours goes aside, and comes back if this fails.
   if (replaced !== undefined) renameSync(place, before);
   try {
@@ -150,17 +153,17 @@ async function putInPlace(folder: OwnFolder, partial: string, place: string): Pr
  * @param removedAt where it will have been moved to
  * @throws HandoverError `invalid-input` when something else is there, or another user's
  */
-async function openReplaced(path: string, removedAt: string): Promise<OwnFolder | undefined> {
+async function openReplaced(path: string, place: string, removedAt: string): Promise<OwnFolder | undefined> {
   // What else is wrong with the path is told when the folder is made.
-  const there = await lstat(path).catch(() => undefined);
+  const there = await lstat(place).catch(() => undefined);
   if (there === undefined) return undefined;
   if (!there.isDirectory()) throw unwritable(path, 'there is something that is no folder');
   const trouble = (error: unknown): never => {
     throw unwritable(path, messageOf(error), error);
   };
-  const names = await readdir(path).catch(trouble);
+  const names = await readdir(place).catch(trouble);
   if (names.length === 0) return undefined;
-  const folder = orElse(() => openOwnFolder(path, removedAt), trouble);
+  const folder = orElse(() => openOwnFolder(place, removedAt), trouble);
   if (await isOurs(folder.inside)) return folder;
   folder.keep();
   const some = names.sort().slice(0, 5).join(', ');
