@@ -300,6 +300,41 @@ describe.each(builders)('with %s', (_, builder: Inputs) => {
     expect(execFileSync('ls', [local], { encoding: 'utf8' })).toContain('index.json');
   }, 120_000);
 
+  test('the caches of a target that another one is built on fail nothing, and it isn’t built anew for them (B.12, B.6)', async () => {
+    const context = newContext();
+    const folder = join(engines.directory, `linked-${String(seed)}`);
+    mkdirSync(folder);
+    const local = join(folder, 'written');
+    const target = (name: string, more: string): string =>
+      `target "${name}" {\n  context = "${context}"\n  tags = ["${name}:1"]\n${more}}\n`;
+    writeFileSync(join(context, 'app.Dockerfile'), 'FROM base\nCOPY big /big\n');
+    writeFileSync(
+      join(folder, 'docker-bake.hcl'),
+      target('base', `  target = "tools"\n  cache-to = ["type=gha,mode=max"]\n  no-cache = true\n`) +
+        target(
+          'app',
+          `  dockerfile = "app.Dockerfile"\n  contexts = { base = "target:base" }\n  cache-to = ["type=local,dest=${local}"]\n`,
+        ),
+    );
+    const outcome = await runStep({
+      action: 'export-image',
+      inputs: {
+        ...builder,
+        tarball: join(folder, 'charon.tar'),
+        'bake-targets': 'app',
+        allow: `fs.read=${context},fs.write=${local}`,
+      },
+      expressions: { 'github.job': 'build', 'strategy.job-index': '0', 'github.token': service.rest.token },
+      env: { ...service.env({ cache: 'read' }), ...engines.containerd.env, ACTIONS_CACHE_SERVICE_V2: 'true' },
+      cwd: folder,
+    });
+    expect(outcome.log).not.toContain('::error');
+    expect(notices(outcome)).toEqual([
+      expect.stringMatching(/^A build cache failed, [^:]*: type=gha,mode=max was not written: .*failed to reserve/),
+    ]);
+    expect(execFileSync('ls', [local], { encoding: 'utf8' })).toContain('index.json');
+  }, 120_000);
+
   test('the joined action is as patient with its cache (B.12)', async () => {
     const inputs = { ...builder, context: newContext(), 'cache-to': gha, image: 'charon:joined' };
     const outcome = await exportOn(engines.containerd, inputs, { cache: 'read', action: '.' });

@@ -92,7 +92,7 @@ describe('the arguments of buildx bake', () => {
       { target: 'api', name: 'baked:0', exporter: layout },
       { target: 'web', name: 'baked:1', exporter: 'engine' },
     ] as const;
-    expect(bakeArguments(source, parsePlatform('linux/arm64'), outputs, '/tmp')).toEqual([
+    expect(bakeArguments(source, parsePlatform('linux/arm64'), outputs, { written: '/tmp', caches: [] })).toEqual([
       ...['--builder', 'big', '--file', 'compose.yaml', '--file', 'docker-bake.hcl'],
       ...['--set', '*.args.V=1', '--set', '*.platform=linux/arm64'],
       ...['--set', 'api.tags=baked:0'],

@@ -5,6 +5,7 @@ import { bakeArguments, bakeCacheArguments, bakePrintArguments } from '../plan/b
 import { type CacheWrites, classicProblems, planCacheWrites, requireClassicWrites } from '../plan/cache.ts';
 import type { BakePlan } from '../plan/plan.ts';
 import type { CacheBuild } from './cache-writing.ts';
+import { requireBakePaths } from './given-paths.ts';
 import { saveIntoLayout, type SourceTools, type UsedCaches } from './from-engine.ts';
 import { HandoverError, setupBuildxHint } from '../../shared/base/errors.ts';
 import type { BakeTarget } from '../../shared/docker/buildx.ts';
@@ -28,18 +29,20 @@ export type BakedImages = Pick<FilledLayout, 'images' | 'steps'> & { readonly ca
 export async function bakeIntoLayout(tools: SourceTools, plan: BakePlan, directory: string): Promise<BakedImages> {
   const { buildx, log } = tools;
   const { source } = plan;
+  await requireBakePaths(source);
   const info = tools.engine.info();
   info.catch(() => undefined);
   const builder = await buildx.builder(source.builder);
   const found = await buildx.targets(bakePrintArguments(source), source.targets);
-  const targets = named(found).map((target): WrittenTarget => {
-    const caches = found.find(({ name }) => name === target.name)?.cacheTo ?? [];
-    return { ...target, writes: planCacheWrites(caches, tools.cacheService), hasCaches: caches.length > 0 };
-  });
+  const targets = named(found.filter(({ isLinked }) => isLinked !== true));
+  const caches = found.flatMap(({ name, cacheTo = [] }): readonly TargetCaches[] =>
+    cacheTo.length === 0 ? [] : [{ target: name, writes: planCacheWrites(cacheTo, tools.cacheService) }],
+  );
   for (const { name, references } of targets) log.info(`${name}: ${references.map(formatReference).join(', ')}`);
   const direct = builder.driver !== 'docker' || (await info).imageStore === 'containerd';
   log.info(`Builder ${builder.name} (driver ${builder.driver}): ${direct ? 'OCI layouts' : 'load and docker save'}`);
-  return direct ? bakeDirectly(tools, plan, targets, directory) : bakeByEngine(tools, plan, targets, directory);
+  const wanted = { targets, caches };
+  return direct ? bakeDirectly(tools, plan, wanted, directory) : bakeByEngine(tools, plan, wanted, directory);
 }
 
 interface NamedTarget {
@@ -47,9 +50,16 @@ interface NamedTarget {
   readonly references: readonly TaggedReference[];
 }
 
-interface WrittenTarget extends NamedTarget {
+/** A target's `cache-to`: BuildKit writes that of a target that others are built on, too. */
+interface TargetCaches {
+  readonly target: string;
   readonly writes: CacheWrites;
-  readonly hasCaches: boolean;
+}
+
+interface WantedTargets {
+  readonly targets: readonly NamedTarget[];
+  /** Of those that have any. */
+  readonly caches: readonly TargetCaches[];
 }
 
 function named(targets: readonly BakeTarget[]): readonly NamedTarget[] {
@@ -77,7 +87,7 @@ function named(targets: readonly BakeTarget[]): readonly NamedTarget[] {
 async function bakeDirectly(
   tools: SourceTools,
   { source, platform, compression }: BakePlan,
-  targets: readonly WrittenTarget[],
+  { targets, caches }: WantedTargets,
   directory: string,
 ): Promise<BakedImages> {
   const blobs = join(directory, 'blobs');
@@ -87,22 +97,23 @@ async function bakeDirectly(
     await mkdir(layout, { recursive: true });
     await symlink(blobs, join(layout, 'blobs'));
   }
-  const outputs = targets.map(({ name, writes, hasCaches }, position) => {
+  const outputs = targets.map(({ name }, position) => {
     const exporter = { kind: 'oci-layout', directory: layouts[position] ?? '', compression } as const;
-    const cacheTo = hasCaches ? writes.withImage : undefined;
-    return { target: name, name: `baked:${String(position)}`, exporter, cacheTo };
+    return { target: name, name: `baked:${String(position)}`, exporter };
   });
+  const withImage = caches.map(({ target, writes }) => ({ target, cacheTo: writes.withImage }));
   const { steps, unreadCaches } = await tools.buildx.bake(
-    bakeArguments(source, platform, outputs, directory),
+    bakeArguments(source, platform, outputs, { written: directory, caches: withImage }),
     tools.log.info,
   );
-  const builds = targets.flatMap(({ name, writes }) =>
+  const builds = caches.flatMap(({ target, writes }) =>
     writes.afterImage.map((cache): CacheBuild => {
-      const args = bakeCacheArguments(source, platform, name, cache);
+      const others = caches.flatMap((other) => (other.target === target ? [] : [{ ...other, cacheTo: [] }]));
+      const args = bakeCacheArguments(source, platform, target, [{ target, cacheTo: [cache] }, ...others]);
       return { cache, write: (writer) => tools.buildx.writeCache('bake', args, writer) };
     }),
   );
-  const problems = [...new Set([...unreadCaches, ...targets.flatMap(({ writes }) => writes.problems)])];
+  const problems = [...new Set([...unreadCaches, ...caches.flatMap(({ writes }) => writes.problems)])];
   const images = await Promise.all(
     targets.map(async ({ references }, position) => ({
       image: await readOciLayout(layouts[position] ?? '', platform),
@@ -115,19 +126,22 @@ async function bakeDirectly(
 async function bakeByEngine(
   tools: SourceTools,
   { source, platform, compression }: BakePlan,
-  targets: readonly WrittenTarget[],
+  { targets, caches }: WantedTargets,
   directory: string,
 ): Promise<BakedImages> {
   const { buildx, log } = tools;
   await using names = await ownNames(tools);
-  const outputs = targets.map(({ name: target, writes, hasCaches }, position) => {
+  const outputs = targets.map(({ name: target }, position) => {
     const name = `${names.repository}:${String(position)}`;
     names.add(name);
-    const cacheTo = hasCaches ? requireClassicWrites(writes) : undefined;
-    return { target, name, exporter: 'engine', cacheTo } as const;
+    return { target, name, exporter: 'engine' } as const;
   });
-  const problems = new Set(targets.flatMap(({ writes }) => classicProblems(writes)));
-  const { steps, unreadCaches } = await buildx.bake(bakeArguments(source, platform, outputs, directory), log.info);
+  const written = caches.map(({ target, writes }) => ({ target, cacheTo: requireClassicWrites(writes) }));
+  const problems = new Set(caches.flatMap(({ writes }) => classicProblems(writes)));
+  const { steps, unreadCaches } = await buildx.bake(
+    bakeArguments(source, platform, outputs, { written: directory, caches: written }),
+    log.info,
+  );
   const images: HandedOverImage[] = [];
   for (const [position, { references }] of targets.entries()) {
     const name = outputs[position]?.name ?? '';

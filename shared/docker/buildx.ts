@@ -39,7 +39,7 @@ export interface Buildx {
    * @param pushed the references that the build pushes
    */
   build(args: readonly string[], print: (line: string) => void, pushed?: readonly string[]): Promise<BuildOutcome>;
-  /** The targets that `docker buildx bake` would build. Throws `invalid-input` when it can't tell. */
+  /** The targets that `docker buildx bake` would build, and those with caches that they are built on. Throws `invalid-input` when it can't tell. */
   targets(args: readonly string[], names: readonly string[]): Promise<readonly BakeTarget[]>;
   /** Runs `docker buildx bake` with these arguments. Throws as `build`. */
   bake(args: readonly string[], print: (line: string) => void): Promise<BuildOutcome>;
@@ -54,6 +54,8 @@ export interface BakeTarget {
   readonly tags: readonly string[];
   /** Its caches to write, as `cache-to` lines; undefined for none. */
   readonly cacheTo?: readonly string[] | undefined;
+  /** Built because another target is built on it (`contexts: target:…`); nobody asked for its image. */
+  readonly isLinked?: true;
 }
 
 /**
@@ -102,7 +104,7 @@ export function dockerBuildx(cli: DockerCli, stepMinutes: number): Buildx {
 /**
  * Reads what `docker buildx bake --print` writes.
  * @param names targets and groups; a group stands for its targets, also where one of those is called the same
- * @returns in the order of the names, each once; undefined when one of them isn't there
+ * @returns in the order of the names, each once, then those with caches that they are built on; undefined when one of them isn't there
  */
 export function parseBakeFile(json: string, names: readonly string[]): readonly BakeTarget[] | undefined {
   const file = parseJson(json);
@@ -117,7 +119,12 @@ export function parseBakeFile(json: string, names: readonly string[]): readonly 
       found.set(name, { name, tags: stringsOf(target['tags']), cacheTo: cachesOf(target['cache-to']) });
     return isObject(target);
   };
-  return names.every((name) => add(name, [])) && found.size > 0 ? [...found.values()] : undefined;
+  if (!names.every((name) => add(name, [])) || found.size === 0) return undefined;
+  const linked = Object.entries(targets).flatMap(([name, target]): readonly BakeTarget[] => {
+    const cacheTo = isObject(target) && !found.has(name) ? cachesOf(target['cache-to']) : undefined;
+    return cacheTo === undefined ? [] : [{ name, tags: [], cacheTo, isLinked: true }];
+  });
+  return [...found.values(), ...linked];
 }
 
 // A list of lines before buildx 0.20, of objects since then.
