@@ -225,6 +225,17 @@ describe.each(builders)('with %s', (_, builder: Inputs) => {
     );
   }, 120_000);
 
+  test('caches that together take longer than the step may are given up, and the step is green (B.12)', async () => {
+    service.faults.add({ on: 'CreateCacheEntry', times: 99, effect: { kind: 'hang', ms: 600_000 } });
+    const caches = Array.from({ length: 6 }, (_none, at) => `${gha},scope=s${String(at)}`);
+    const limit = { 'timeout-minutes': '0.3' };
+    const outcome = await exports({ context: newContext(), 'cache-to': caches.join('\n'), ...limit });
+    await expectGreen(
+      outcome,
+      /scope=s0,mode=max was not written: nothing came of it for 4\.5 s.*scope=s5,mode=max was not written/,
+    );
+  }, 120_000);
+
   test.each<readonly [string, Fault['effect']]>([
     ['are refused', { kind: 'status', status: 403 }],
     ['break off', { kind: 'reset', afterBytes: 100 }],

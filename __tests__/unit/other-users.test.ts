@@ -203,6 +203,30 @@ describe('a folder of another user, who puts a link to somewhere else in its pla
   });
 });
 
+test.each(['darwin', 'win32'] as const)(
+  'on %s, without handles and locks, all is written and removed too',
+  async (platform) => {
+    const before = process.platform;
+    Object.defineProperty(process, 'platform', { value: platform });
+    try {
+      const path = join(folder, 'out', 'charon.tar');
+      {
+        await using temp = await makeTempDir(folder);
+        writeFileSync(join(temp.path, 'file'), '');
+        await using file = await partialFile(path, '', log);
+        await file.commit();
+        await using layout = await layoutFolder(join(folder, 'out', 'layout'), log);
+        await layout.commit([]);
+        await using given = await layoutFolder(join(folder, 'out', 'other'), log);
+        expect(given).toBeDefined();
+      }
+      expect([readdirSync(folder), readdirSync(join(folder, 'out'))]).toEqual([['out'], ['charon.tar', 'layout']]);
+    } finally {
+      Object.defineProperty(process, 'platform', { value: before });
+    }
+  },
+);
+
 describe('whether a step still lives', () => {
   test('a name whose lock can’t be tried is not dead', async () => {
     const dead = await deadName();
