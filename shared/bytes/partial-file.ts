@@ -89,10 +89,12 @@ export async function partialFile(path: string, advice: string, log: Pick<Log, '
     commit: async () => {
       await close();
       // Renaming over a file makes ext4 write the new one to the disk first: 0.3 s for 560 MB.
-      await rm(place, { force: true });
-      await rename(partial, place).catch((error: unknown) => {
-        throw unwritable(path, 'another process has taken it away while it was written', error);
-      });
+      try {
+        await rm(place, { force: true });
+        await rename(partial, place);
+      } catch (error) {
+        throw unwritable(path, folder.wordsOf(error), error);
+      }
     },
     [Symbol.asyncDispose]: async () => {
       await close();
