@@ -1,7 +1,13 @@
 import { describe, expect, test } from '@jest/globals';
 import { buildInputs as build, exportFacts as facts, exportInputs as defaults } from '../fixtures/export-inputs.ts';
 import type { BakeInputs, ExportInputs } from '../../export-image/inputs.ts';
-import { bakeArguments, bakePrintArguments, type BakeSource, planBake } from '../../export-image/plan/bake.ts';
+import {
+  bakeArguments,
+  bakeCacheArguments,
+  bakePrintArguments,
+  type BakeSource,
+  planBake,
+} from '../../export-image/plan/bake.ts';
 import { describeSource, planExport } from '../../export-image/plan/plan.ts';
 import { parseBakeFile } from '../../shared/docker/buildx.ts';
 import { parsePlatform } from '../../shared/image/platform.ts';
@@ -130,4 +136,26 @@ describe('what buildx says of a bake file', () => {
       expect(parseBakeFile(text, ['api'])).toBeUndefined();
     },
   );
+});
+
+test('a target’s cache is written without building anything anew, and without the caches of other targets (B.12)', () => {
+  const source: BakeSource = {
+    ...{ kind: 'bake', targets: ['app'], files: [], set: ['*.no-cache=true'], builder: undefined, allow: [] },
+    ...{ noCache: true, pull: true },
+  };
+  const caches = [
+    { target: 'app', cacheTo: ['type=gha'] },
+    { target: 'base', cacheTo: [] },
+  ];
+  const args = bakeCacheArguments(source, parsePlatform('linux/arm64'), 'app', caches);
+  expect(args.filter((arg) => arg.includes('cache'))).toEqual([
+    '*.no-cache=true',
+    'app.output=type=cacheonly',
+    '*.no-cache=false',
+    '*.no-cache-filter=image-handover-none',
+    'app.cache-to=type=gha',
+    'base.cache-to=',
+  ]);
+  expect(args).toContain('*.pull=false');
+  expect(args.at(-1)).toBe('app');
 });

@@ -110,6 +110,9 @@ export interface BakeCaches {
   readonly cacheTo: readonly string[];
 }
 
+// An empty list of stages to build anew could be read as all of them.
+const noStage = 'image-handover-none';
+
 // What is ours to say: buildx would add it to what it says here (bake/bake.go, newOverrides).
 const ours = /^[^.=]+\.(?:output|platform|tags|cache-to)\+?=/;
 const cachesRead = /^[^.=]+\.cache-from\+?=/;
@@ -155,7 +158,7 @@ export function bakeCacheArguments(
   caches: readonly BakeCaches[],
 ): readonly string[] {
   // What was built once isn't built anew, whatever the file says, nor what it is built on.
-  const again = ['*.no-cache=false', '*.pull=false'];
+  const again = ['*.no-cache=false', `*.no-cache-filter=${noStage}`, '*.pull=false'];
   const set = [
     ...source.set.filter((item) => !ours.test(item)),
     ...[`${target}.platform=${formatPlatform(platform)}`, `${target}.output=type=cacheonly`, ...again],
