@@ -225,6 +225,17 @@ describe.each(builders)('with %s', (_, builder: Inputs) => {
     );
   }, 120_000);
 
+  test('caches that together take longer than the step may are given up, and the step is green (B.12)', async () => {
+    service.faults.add({ on: 'CreateCacheEntry', times: 99, effect: { kind: 'hang', ms: 600_000 } });
+    const caches = Array.from({ length: 6 }, (_none, at) => `${gha},scope=s${String(at)}`);
+    const limit = { 'timeout-minutes': '0.3' };
+    const outcome = await exports({ context: newContext(), 'cache-to': caches.join('\n'), ...limit });
+    await expectGreen(
+      outcome,
+      /scope=s0,mode=max was not written: nothing came of it for 4\.5 s.*scope=s5,mode=max was not written/,
+    );
+  }, 120_000);
+
   test.each<readonly [string, Fault['effect']]>([
     ['are refused', { kind: 'status', status: 403 }],
     ['break off', { kind: 'reset', afterBytes: 100 }],
@@ -296,6 +307,41 @@ describe.each(builders)('with %s', (_, builder: Inputs) => {
       expect.stringMatching(
         /type=gha,mode=max was not written: .*failed to reserve.* type=gha,scope=two was not written: .*failed to reserve/,
       ),
+    ]);
+    expect(execFileSync('ls', [local], { encoding: 'utf8' })).toContain('index.json');
+  }, 120_000);
+
+  test('the caches of a target that another one is built on fail nothing either (B.12, B.6)', async () => {
+    const context = newContext();
+    const folder = join(engines.directory, `linked-${String(seed)}`);
+    mkdirSync(folder);
+    const local = join(folder, 'written');
+    const target = (name: string, more: string): string =>
+      `target "${name}" {\n  context = "${context}"\n  tags = ["${name}:1"]\n${more}}\n`;
+    writeFileSync(join(context, 'app.Dockerfile'), 'FROM base\nCOPY big /big\n');
+    writeFileSync(
+      join(folder, 'docker-bake.hcl'),
+      target('base', `  target = "tools"\n  cache-to = ["type=gha,mode=max"]\n  no-cache = true\n`) +
+        target(
+          'app',
+          `  dockerfile = "app.Dockerfile"\n  contexts = { base = "target:base" }\n  cache-to = ["type=local,dest=${local}"]\n`,
+        ),
+    );
+    const outcome = await runStep({
+      action: 'export-image',
+      inputs: {
+        ...builder,
+        tarball: join(folder, 'charon.tar'),
+        'bake-targets': 'app',
+        allow: `fs.read=${context},fs.write=${local}`,
+      },
+      expressions: { 'github.job': 'build', 'strategy.job-index': '0', 'github.token': service.rest.token },
+      env: { ...service.env({ cache: 'read' }), ...engines.containerd.env, ACTIONS_CACHE_SERVICE_V2: 'true' },
+      cwd: folder,
+    });
+    expect(outcome.log).not.toContain('::error');
+    expect(notices(outcome)).toEqual([
+      expect.stringMatching(/^A build cache failed, [^:]*: type=gha,mode=max was not written: .*failed to reserve/),
     ]);
     expect(execFileSync('ls', [local], { encoding: 'utf8' })).toContain('index.json');
   }, 120_000);

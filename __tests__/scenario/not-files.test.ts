@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { runStep, type StepOutcome } from '../../dev/action-runner.ts';
@@ -55,6 +55,35 @@ describe.each([
 });
 
 describe('a pipe is no file', () => {
+  test.each<readonly [string, (path: string) => Inputs]>([
+    ['file', (path) => ({ file: path })],
+    ['bake-files', (path) => ({ 'bake-files': path })],
+    ['ssh', (path) => ({ ssh: `default=${path}` })],
+    ['context', (path) => ({ context: path })],
+    ['build-contexts', (path) => ({ 'build-contexts': `base=${path}` })],
+  ])('as `%s`', async (input, given) => {
+    const outcome = await scenario.exports(given(pipe), bounded());
+    expectRefused(outcome, 'invalid-input', new RegExp(`\`${input}\` .* is a pipe, not a file`));
+    expect(scenario.docker.state().calls.filter((call) => call.includes('--file'))).toEqual([]);
+  });
+
+  test.each([
+    ['export-image', (): Promise<StepOutcome> => scenario.exports({ tarball: pipe }, bounded())],
+    ['load-image', (): Promise<StepOutcome> => scenario.loads({ 'artifact-name': 'other', tarball: pipe }, bounded())],
+  ])('as the `tarball` that %s is to write: it is left as it is', async (_, step) => {
+    await scenario.handOver({ 'artifact-name': 'other' });
+    expectRefused(await step(), 'invalid-input', /can't be written to .*: it is a pipe, not a file/);
+    expect(statSync(pipe).isFIFO()).toBe(true);
+  });
+
+  test('as docker’s configuration, for which docker itself would wait', async () => {
+    const folder = join(scenario.directory, 'docker-config');
+    mkdirSync(folder);
+    expect(spawnSync('mkfifo', [join(folder, 'config.json')]).status).toBe(0);
+    const outcome = await scenario.exports({}, { ...bounded(), env: { DOCKER_CONFIG: folder } });
+    expectRefused(outcome, 'docker-unavailable', /config\.json is a pipe, not a file/);
+  });
+
   test('as index.json of the folder in `oci-layout`', async () => {
     await scenario.handOver();
     const layout = join(scenario.directory, 'base');

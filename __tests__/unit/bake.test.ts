@@ -127,7 +127,7 @@ describe('the arguments of buildx bake', () => {
       { target: 'api', name: 'baked:0', exporter: layout },
       { target: 'web', name: 'baked:1', exporter: 'engine' },
     ] as const;
-    expect(bakeArguments(source, parsePlatform('linux/arm64'), outputs, '/tmp')).toEqual([
+    expect(bakeArguments(source, parsePlatform('linux/arm64'), outputs, { written: '/tmp', caches: [] })).toEqual([
       ...['--builder', 'big', '--file', 'compose.yaml', '--file', 'docker-bake.hcl'],
       ...['--set', '*.args.V=1', '--set', '*.platform=linux/arm64'],
       ...['--set', 'api.tags=baked:0'],
@@ -143,8 +143,9 @@ test('the workspace may be read and written wherever bake runs', () => {
   const source = plan({ files: ['deploy/app/compose.yaml'] });
   if (source === undefined) throw new Error('there is no plan');
   const platform = parsePlatform('linux/amd64');
-  expect(bakeArguments(source, platform, [], '/tmp').join(' ')).toContain('--allow fs=../.. --allow fs.write=/tmp');
-  expect(bakeCacheArguments(source, platform, 'api', 'type=gha').join(' ')).toContain('--allow fs=../..');
+  expect(bakeArguments(source, platform, [], { written: '/tmp', caches: [] }).join(' ')).toContain('--allow fs=../.. --allow fs.write=/tmp');
+  const caches = [{ target: 'api', cacheTo: ['type=gha'] }];
+  expect(bakeCacheArguments(source, platform, 'api', caches).join(' ')).toContain('--allow fs=../..');
 });
 
 describe('the images of a bake file', () => {
@@ -211,4 +212,26 @@ describe('what buildx says of a bake file', () => {
       expect(parseBakeFile(text, ['api'])).toBeUndefined();
     },
   );
+});
+
+test('a target’s cache is written without building anything anew, and without the caches of other targets (B.12)', () => {
+  const source: BakeSource = {
+    ...{ kind: 'bake', targets: ['app'], files: [], set: ['*.no-cache=true'], builder: undefined, allow: [] },
+    ...{ workdir: '.', noCache: true, pull: true },
+  };
+  const caches = [
+    { target: 'app', cacheTo: ['type=gha'] },
+    { target: 'base', cacheTo: [] },
+  ];
+  const args = bakeCacheArguments(source, parsePlatform('linux/arm64'), 'app', caches);
+  expect(args.filter((arg) => arg.includes('cache'))).toEqual([
+    '*.no-cache=true',
+    'app.output=type=cacheonly',
+    '*.no-cache=false',
+    '*.no-cache-filter=image-handover-none',
+    'app.cache-to=type=gha',
+    'base.cache-to=',
+  ]);
+  expect(args).toContain('*.pull=false');
+  expect(args.at(-1)).toBe('app');
 });

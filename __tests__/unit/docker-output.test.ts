@@ -162,6 +162,16 @@ describe('build progress (S0.3)', () => {
     ]);
   });
 
+  test('an instruction of many kilobytes is cut short in the names of steps and in the failure', () => {
+    const progress = new BuildProgress(() => undefined);
+    const long = `RUN ${'x'.repeat(60_000)} && false`;
+    progress.line(vertex('1', `[1/1] ${long}`, { started, completed }));
+    progress.line(`ERROR: failed to solve: process "${long}" did not complete successfully: exit code: 1`);
+    expect(progress.steps()[0]?.name).toMatch(/^\[1\/1\] RUN x{290}…$/);
+    expect(progress.failure()).toMatch(/^ERROR: failed to solve: .* did not complete successfully: exit code: 1$/);
+    expect(progress.failure().length).toBeLessThan(3100);
+  });
+
   test('tells it for people, logs and warnings included', () => {
     const lines: string[] = [];
     const progress = new BuildProgress((line) => lines.push(line));

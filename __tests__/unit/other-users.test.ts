@@ -6,6 +6,8 @@ import {
   mkdirSync,
   mkdtempSync,
   readdirSync,
+  readFileSync,
+  renameSync,
   rmSync,
   symlinkSync,
   utimesSync,
@@ -146,6 +148,84 @@ describe('a path that leads through a link', () => {
     await sweepPartials(linked(owner, mode));
   });
 });
+
+describe('a folder of another user, who puts a link to somewhere else in its place while the step writes there', () => {
+  /** A folder in a place where everybody may write, and what its owner does. */
+  const attacked = (): { readonly place: string; readonly victim: string; readonly swap: () => void } => {
+    const place = makeFolder(join(makeFolder(join(folder, 'tmp'), 0, 0o1777), 'out'), other);
+    const victim = makeFolder(join(folder, 'victim'));
+    for (const name of ['charon.tar', 'index.json']) writeFileSync(join(victim, name), 'precious');
+    const swap = (): void => {
+      renameSync(place, `${place}.aside`);
+      symlinkSync(victim, place);
+      lchownSync(place, other, other);
+    };
+    return { place, victim, swap };
+  };
+  const expectUnharmed = (victim: string): void => {
+    expect(readdirSync(victim)).toEqual(['charon.tar', 'index.json']);
+    for (const name of readdirSync(victim)) expect(readFileSync(join(victim, name), 'utf8')).toBe('precious');
+  };
+
+  asRoot('changes nothing there: the file appears in the folder that was opened', async () => {
+    const { place, victim, swap } = attacked();
+    {
+      await using file = await partialFile(join(place, 'charon.tar'), '', log);
+      swap();
+      await file.commit();
+    }
+    expectUnharmed(victim);
+    expect(readdirSync(`${place}.aside`)).toEqual(['charon.tar']);
+  });
+
+  asRoot('changes nothing there when the step fails', async () => {
+    const { place, victim, swap } = attacked();
+    {
+      await using file = await partialFile(join(place, 'charon.tar'), '', log);
+      await using layout = await layoutFolder(join(place, 'layout'), log);
+      expect([file, layout]).toHaveLength(2);
+      swap();
+    }
+    expectUnharmed(victim);
+    expect(readdirSync(`${place}.aside`)).toEqual([]);
+  });
+
+  asRoot('changes nothing there though the link takes the place of the layout itself', async () => {
+    const { place, victim } = attacked();
+    {
+      await using layout = await layoutFolder(join(place, 'layout'), log);
+      const [name = ''] = readdirSync(place);
+      renameSync(join(place, name), `${place}.aside`);
+      symlinkSync(victim, join(place, name));
+      await layout.commit([]).catch(() => undefined);
+    }
+    expectUnharmed(victim);
+  });
+});
+
+test.each(['darwin', 'win32'] as const)(
+  'on %s, without handles and locks, all is written and removed too',
+  async (platform) => {
+    const before = process.platform;
+    Object.defineProperty(process, 'platform', { value: platform });
+    try {
+      const path = join(folder, 'out', 'charon.tar');
+      {
+        await using temp = await makeTempDir(folder);
+        writeFileSync(join(temp.path, 'file'), '');
+        await using file = await partialFile(path, '', log);
+        await file.commit();
+        await using layout = await layoutFolder(join(folder, 'out', 'layout'), log);
+        await layout.commit([]);
+        await using given = await layoutFolder(join(folder, 'out', 'other'), log);
+        expect(given).toBeDefined();
+      }
+      expect([readdirSync(folder), readdirSync(join(folder, 'out'))]).toEqual([['out'], ['charon.tar', 'layout']]);
+    } finally {
+      Object.defineProperty(process, 'platform', { value: before });
+    }
+  },
+);
 
 describe('whether a step still lives', () => {
   test('a name whose lock can’t be tried is not dead', async () => {

@@ -1,4 +1,16 @@
-import { chmod, chown, mkdtemp, readdir, readFile, rm, stat, symlink, utimes, writeFile } from 'node:fs/promises';
+import {
+  chmod,
+  chown,
+  mkdir,
+  mkdtemp,
+  readdir,
+  readFile,
+  rm,
+  stat,
+  symlink,
+  utimes,
+  writeFile,
+} from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
@@ -89,4 +101,18 @@ describe('a tarball on its way to the disk', () => {
     expect(await readFile(path, 'utf8')).toBe('another’s');
     expect(await partials()).toEqual([]);
   });
+});
+
+test('what has taken the file’s place meanwhile, and can’t be replaced, is told as the path’s fault', async () => {
+  const place = join(folder, 'taken.tar');
+  const attempted = async (): Promise<void> => {
+    await using file = await partialFile(place, '', log);
+    await mkdir(place);
+    await file.commit();
+  };
+  await expect(attempted()).rejects.toMatchObject({
+    code: 'invalid-input',
+    message: expect.stringMatching(/^The tarball can't be written to .*taken\.tar: .*directory/),
+  });
+  expect(await readdir(folder)).toEqual(['taken.tar']);
 });

@@ -140,9 +140,16 @@ export interface BakeOutput {
   /** What the image is called meanwhile; the names in the file are for others to give. */
   readonly name: string;
   readonly exporter: Extract<Exporter, { kind: 'oci-layout' }> | 'engine';
-  /** What the build itself writes of the target's caches; undefined leaves the target as it is. */
-  readonly cacheTo?: readonly string[] | undefined;
 }
+
+/** The caches that a build writes of a target, in place of those in the file; none is an empty list. */
+export interface BakeCaches {
+  readonly target: string;
+  readonly cacheTo: readonly string[];
+}
+
+// An empty list of stages to build anew could be read as all of them.
+const noStage = 'image-handover-none';
 
 // What is ours to say: buildx would add it to what it says here (bake/bake.go, newOverrides).
 const ours = /^[^.=]+\.(?:output|platform|tags|cache-to)\+?=/;
@@ -151,21 +158,22 @@ const cachesRead = /^[^.=]+\.cache-from\+?=/;
 /**
  * The arguments of `docker buildx bake` that build targets in one go, each into a place of its own.
  * @param written the folder of those places, which buildx writes to only if it is allowed to
+ * @param caches of the targets that have any, also of those that others are built on
  */
 export function bakeArguments(
   source: BakeSource,
   platform: Platform,
   outputs: readonly BakeOutput[],
-  written: string,
+  { written, caches }: { readonly written: string; readonly caches: readonly BakeCaches[] },
 ): readonly string[] {
   const set = [
     ...source.set.filter((item) => !ours.test(item)),
     `*.platform=${formatPlatform(platform)}`,
-    ...outputs.flatMap(({ target, name, exporter, cacheTo }) => [
+    ...outputs.flatMap(({ target, name, exporter }) => [
       `${target}.tags=${name}`,
       `${target}.output=${exporter === 'engine' ? 'type=docker' : outputOf(exporter)}`,
-      ...setCaches(target, cacheTo),
     ]),
+    ...caches.flatMap(setCaches),
   ];
   return [
     ...common(source, set),
@@ -177,19 +185,22 @@ export function bakeArguments(
   ];
 }
 
-/** The arguments of `docker buildx bake` that write one cache of a target that was built before. */
+/**
+ * The arguments of `docker buildx bake` that write one cache of a target that was built before.
+ * @param caches of all targets that have any
+ */
 export function bakeCacheArguments(
   source: BakeSource,
   platform: Platform,
   target: string,
-  cache: string,
+  caches: readonly BakeCaches[],
 ): readonly string[] {
-  // What was built once isn't built anew, whatever the file says.
-  const again = [`${target}.no-cache=false`, `${target}.pull=false`];
+  // What was built once isn't built anew, whatever the file says, nor what it is built on.
+  const again = ['*.no-cache=false', `*.no-cache-filter=${noStage}`, '*.pull=false'];
   const set = [
     ...source.set.filter((item) => !ours.test(item)),
     ...[`${target}.platform=${formatPlatform(platform)}`, `${target}.output=type=cacheonly`, ...again],
-    ...setCaches(target, [cache]),
+    ...caches.flatMap(setCaches),
   ];
   return [...common(source, set), ...allow(allowed(source)), '--', target];
 }
@@ -217,9 +228,8 @@ function allow(items: readonly string[]): readonly string[] {
 }
 
 // An empty one takes away those of the file.
-function setCaches(target: string, caches: readonly string[] | undefined): readonly string[] {
-  if (caches === undefined) return [];
-  return (caches.length === 0 ? [''] : caches).map((cache) => `${target}.cache-to=${cache}`);
+function setCaches({ target, cacheTo }: BakeCaches): readonly string[] {
+  return (cacheTo.length === 0 ? [''] : cacheTo).map((cache) => `${target}.cache-to=${cache}`);
 }
 
 function selection({ files }: BakeSource, set: readonly string[]): readonly string[] {

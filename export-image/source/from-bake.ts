@@ -12,6 +12,7 @@ import {
 import { type CacheWrites, classicProblems, planCacheWrites, requireClassicWrites } from '../plan/cache.ts';
 import type { BakePlan } from '../plan/plan.ts';
 import type { CacheBuild } from './cache-writing.ts';
+import { requireBakePaths } from './given-paths.ts';
 import { saveIntoLayout, type SourceTools, type UsedCaches } from './from-engine.ts';
 import { HandoverError, setupBuildxHint } from '../../shared/base/errors.ts';
 import { quoteForeign } from '../../shared/base/text.ts';
@@ -31,29 +32,41 @@ export type BakedImages = Pick<FilledLayout, 'images' | 'steps'> & { readonly ca
 export async function bakeIntoLayout(tools: SourceTools, plan: BakePlan, directory: string): Promise<BakedImages> {
   const { buildx, log } = tools;
   const { source } = plan;
+  await requireBakePaths(source);
   const info = tools.engine.info();
   info.catch(() => undefined);
   const builder = await buildx.builder(source.builder);
-  const targets = namedTargets(await findTargets(buildx, source, directory)).map((target): WrittenTarget => {
-    const caches = target.cacheTo ?? [];
-    return { ...target, writes: planCacheWrites(caches, tools.cacheService), hasCaches: caches.length > 0 };
-  });
+  const found = await findTargets(buildx, source, directory);
+  const targets = namedTargets(found.filter(({ isLinked }) => isLinked !== true));
+  // Of targets that are built alike, one is built.
+  const isBuilt = ({ name, isLinked }: BakeTarget): boolean =>
+    isLinked === true || targets.some((target) => target.name === name);
+  const caches = found.filter(isBuilt).flatMap(({ name, cacheTo = [] }): readonly TargetCaches[] =>
+    cacheTo.length === 0 ? [] : [{ target: name, writes: planCacheWrites(cacheTo, tools.cacheService) }],
+  );
   for (const { name, references } of targets) log.info(`${name}: ${references.map(formatReference).join(', ')}`);
   const direct = builder.driver !== 'docker' || (await info).imageStore === 'containerd';
   log.info(`Builder ${builder.name} (driver ${builder.driver}): ${direct ? 'OCI layouts' : 'load and docker save'}`);
-  return direct ? bakeDirectly(tools, plan, targets, directory) : bakeByEngine(tools, plan, targets, directory);
+  const wanted = { targets, caches };
+  return direct ? bakeDirectly(tools, plan, wanted, directory) : bakeByEngine(tools, plan, wanted, directory);
 }
 
 interface NamedTarget {
   readonly name: string;
   readonly references: readonly TaggedReference[];
   readonly definition: string;
-  readonly cacheTo: readonly string[] | undefined;
 }
 
-interface WrittenTarget extends NamedTarget {
+/** A target's `cache-to`: BuildKit writes that of a target that others are built on, too. */
+interface TargetCaches {
+  readonly target: string;
   readonly writes: CacheWrites;
-  readonly hasCaches: boolean;
+}
+
+interface WantedTargets {
+  readonly targets: readonly NamedTarget[];
+  /** Of those that have any. */
+  readonly caches: readonly TargetCaches[];
 }
 
 /**
@@ -77,7 +90,7 @@ async function findTargets(buildx: Buildx, source: BakeSource, directory: string
   if (lastComposeFile === -1) return found;
   const override = join(directory, 'without-build-tags.yaml');
   await mkdir(directory, { recursive: true });
-  await writeFile(override, withoutBuildTags(found.map(({ name }) => name)));
+  await writeFile(override, withoutBuildTags(found.filter(({ isLinked }) => isLinked !== true).map(({ name }) => name)));
   const withOverride = files.toSpliced(lastComposeFile + 1, 0, override);
   const args = bakePrintArguments({ ...source, files: withOverride });
   const images = await buildx.targets({ args, workdir }, names);
@@ -107,7 +120,7 @@ async function defaultFiles(workdir: string): Promise<readonly string[]> {
  */
 export function namedTargets(targets: readonly BakeTarget[]): readonly NamedTarget[] {
   const images: NamedTarget[] = [];
-  for (const { name, tags, definition, cacheTo } of targets) {
+  for (const { name, tags, definition } of targets) {
     if (tags.length === 0) {
       throw new HandoverError(
         'invalid-input',
@@ -115,7 +128,7 @@ export function namedTargets(targets: readonly BakeTarget[]): readonly NamedTarg
         `Give it \`tags\` there (\`image:\` in a compose file), or with \`bake-set: ${name}.tags=app:local\`.`,
       );
     }
-    const image = { name, references: unique(tags.map(parseTaggedReference)), definition, cacheTo };
+    const image = { name, references: unique(tags.map(parseTaggedReference)), definition };
     const mates = images.filter(({ references }) => sharedName(references, image.references) !== undefined);
     const [first = image, ...further] = mates;
     const stranger = mates.find((mate) => mate.definition !== definition);
@@ -148,7 +161,7 @@ function contested(one: NamedTarget, other: NamedTarget): HandoverError {
 async function bakeDirectly(
   tools: SourceTools,
   { source, platform, compression }: BakePlan,
-  targets: readonly WrittenTarget[],
+  { targets, caches }: WantedTargets,
   directory: string,
 ): Promise<BakedImages> {
   const blobs = join(directory, 'blobs');
@@ -158,22 +171,26 @@ async function bakeDirectly(
     await mkdir(layout, { recursive: true });
     await symlink(blobs, join(layout, 'blobs'));
   }
-  const outputs = targets.map(({ name, writes, hasCaches }, position) => {
+  const outputs = targets.map(({ name }, position) => {
     const exporter = { kind: 'oci-layout', directory: layouts[position] ?? '', compression } as const;
-    const cacheTo = hasCaches ? writes.withImage : undefined;
-    return { target: name, name: `baked:${String(position)}`, exporter, cacheTo };
+    return { target: name, name: `baked:${String(position)}`, exporter };
   });
+  const withImage = caches.map(({ target, writes }) => ({ target, cacheTo: writes.withImage }));
   const { steps, unreadCaches } = await tools.buildx.bake(
-    { args: bakeArguments(source, platform, outputs, directory), workdir: source.workdir },
+    {
+      args: bakeArguments(source, platform, outputs, { written: directory, caches: withImage }),
+      workdir: source.workdir,
+    },
     tools.log.info,
   );
-  const builds = targets.flatMap(({ name, writes }) =>
+  const builds = caches.flatMap(({ target, writes }) =>
     writes.afterImage.map((cache): CacheBuild => {
-      const args = bakeCacheArguments(source, platform, name, cache);
+      const others = caches.flatMap((other) => (other.target === target ? [] : [{ ...other, cacheTo: [] }]));
+      const args = bakeCacheArguments(source, platform, target, [{ target, cacheTo: [cache] }, ...others]);
       return { cache, write: (writer) => tools.buildx.writeCache('bake', args, writer, source.workdir) };
     }),
   );
-  const problems = [...new Set([...unreadCaches, ...targets.flatMap(({ writes }) => writes.problems)])];
+  const problems = [...new Set([...unreadCaches, ...caches.flatMap(({ writes }) => writes.problems)])];
   const images = await Promise.all(
     targets.map(async ({ references }, position) => ({
       image: await readOciLayout(layouts[position] ?? '', platform),
@@ -186,20 +203,20 @@ async function bakeDirectly(
 async function bakeByEngine(
   tools: SourceTools,
   { source, platform, compression }: BakePlan,
-  targets: readonly WrittenTarget[],
+  { targets, caches }: WantedTargets,
   directory: string,
 ): Promise<BakedImages> {
   const { buildx, log } = tools;
   await using names = await ownNames(tools);
-  const outputs = targets.map(({ name: target, writes, hasCaches }, position) => {
+  const outputs = targets.map(({ name: target }, position) => {
     const name = `${names.repository}:${String(position)}`;
     names.add(name);
-    const cacheTo = hasCaches ? requireClassicWrites(writes) : undefined;
-    return { target, name, exporter: 'engine', cacheTo } as const;
+    return { target, name, exporter: 'engine' } as const;
   });
-  const problems = new Set(targets.flatMap(({ writes }) => classicProblems(writes)));
+  const written = caches.map(({ target, writes }) => ({ target, cacheTo: requireClassicWrites(writes) }));
+  const problems = new Set(caches.flatMap(({ writes }) => classicProblems(writes)));
   const { steps, unreadCaches } = await buildx.bake(
-    { args: bakeArguments(source, platform, outputs, directory), workdir: source.workdir },
+    { args: bakeArguments(source, platform, outputs, { written: directory, caches: written }), workdir: source.workdir },
     log.info,
   );
   const images: HandedOverImage[] = [];

@@ -12,6 +12,7 @@ import { classicProblems, planCacheWrites, requireClassicWrites } from '../plan/
 import type { PushPlan } from '../plan/push-plan.ts';
 import { pushFromEngine, type PushWay } from '../push.ts';
 import type { CacheBuild } from './cache-writing.ts';
+import { requireBuildPaths } from './given-paths.ts';
 import type { LayoutRequest, SourcedImage, SourceTools } from './from-engine.ts';
 import { HandoverError, messageOf, type RegistryFailure, setupBuildxHint } from '../../shared/base/errors.ts';
 import { isObject, parseJson } from '../../shared/base/json.ts';
@@ -43,6 +44,7 @@ export interface BuildRequest {
  */
 export async function buildIntoLayout(tools: SourceTools, request: BuildRequest): Promise<SourcedImage> {
   const { buildx, log } = tools;
+  await requireBuildPaths(request.build);
   const secrets = await writeSecrets(tools.tempDir, request.secrets);
   // Asked beside the builder: each question takes a tenth of a second. A builder of its own needs no answer.
   const info = tools.engine.info();

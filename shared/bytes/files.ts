@@ -68,15 +68,25 @@ export async function* fileChunks(path: string, atMostBytes: number): AsyncGener
 const readFlags = constants.O_RDONLY | constants.O_NONBLOCK;
 
 function requireFile(path: string, found: Stats): void {
-  if (found.isFile()) return;
-  const what = found.isFIFO()
-    ? 'a pipe'
-    : found.isDirectory()
-      ? 'a folder'
-      : found.isSocket()
-        ? 'a socket'
-        : 'a device';
-  throw new Error(`${path} is ${what}, not a file`);
+  if (!found.isFile()) throw new NotAFile(path, found);
+}
+
+/** What is at a path isn't a file. */
+export class NotAFile extends Error {
+  /** Whether to open it would wait for whoever writes to it. */
+  readonly isPipe: boolean;
+
+  constructor(path: string, found: Stats) {
+    super(`${path} is ${kindOf(found)}, not a file`);
+    this.isPipe = found.isFIFO();
+  }
+}
+
+/** What something that isn't a file is. */
+export function kindOf(found: Stats): string {
+  if (found.isFIFO()) return 'a pipe';
+  if (found.isDirectory()) return 'a folder';
+  return found.isSocket() ? 'a socket' : 'a device';
 }
 
 function tooLarge(path: string, maxBytes: number): Error {

@@ -5,13 +5,14 @@ import {
   mkdirSync,
   openSync,
   readdirSync,
+  readlinkSync,
   rmdirSync,
   rmSync,
   unlinkSync,
 } from 'node:fs';
-import { lstat, open, stat } from 'node:fs/promises';
-import { join, resolve, sep } from 'node:path';
-import { attempt } from '../base/errors.ts';
+import { type FileHandle, lstat, mkdir, open, readlink } from 'node:fs/promises';
+import { isAbsolute, join, resolve, sep } from 'node:path';
+import { attempt, messageOf, systemCodeOf } from '../base/errors.ts';
 
 // Folders that this project makes in places where other users may write, such as /tmp. Whoever may rename one of the folders above can put
 // something else under a path between two looks at it. So nothing is removed by its path from there on: a folder is held open, and what
@@ -118,23 +119,87 @@ function isOwn(uid: number): boolean {
   return uid === (process.geteuid?.() ?? uid);
 }
 
-/**
- * Sees to it that the way to a folder leads through no link that another user put into a place where everybody may write, such as /tmp:
- * it could lead anywhere. Linux refuses to follow such links where fs.protected_symlinks is set (proc_sys_fs(5)).
- * @throws Error that names the link
- */
-export async function requireOwnLinks(folder: string): Promise<void> {
-  const way = resolve(folder).split(sep).slice(1);
-  for (let depth = 1; depth <= way.length; depth += 1) {
-    const [above, path] = [depth - 1, depth].map((end) => `${sep}${way.slice(0, end).join(sep)}`);
-    if (above === undefined || path === undefined) return;
-    const link = await lstat(path).catch(() => undefined);
-    if (link?.isSymbolicLink() !== true || isOwn(link.uid)) continue;
-    const place = await stat(above).catch(() => undefined);
-    if (place !== undefined && (place.mode & 0o1002) === 0o1002 && place.uid !== link.uid)
-      throw new Error(`${path} is a link of another user (uid ${String(link.uid)})`);
-  }
+/** A folder that is held open while something is written to it. */
+export interface HeldFolder extends AsyncDisposable {
+  /** Leads to what is in it, whatever others put under its path meanwhile. */
+  readonly inside: string;
+  /** What an error says, with the folder's path. */
+  readonly wordsOf: (error: unknown) => string;
 }
+
+/**
+ * Makes a folder with those above it, where they aren't there, and holds it open. Another user may own one of them, and put a link to
+ * anywhere in its place: so each is opened in the one above, and a link is followed only where it is this user's or root's, or nobody else
+ * can have put it. Linux itself is as careful in folders such as /tmp (proc_sys_fs(5), protected_symlinks).
+ * @throws Error that names the link; the system's errors
+ */
+export async function holdFolder(path: string): Promise<HeldFolder> {
+  const way = resolve(path);
+  if (process.platform !== 'linux') {
+    await mkdir(way, { recursive: true });
+    return { inside: way, wordsOf: messageOf, [Symbol.asyncDispose]: () => Promise.resolve() };
+  }
+  let held = await open(sep, wayFlags);
+  let left = partsOf(way);
+  try {
+    for (let links = 0; left.length > 0;) {
+      const [name = '', ...rest] = left;
+      const place = join(throughHandle(held.fd), name);
+      const found = await lstat(place).catch(() => undefined);
+      if (found?.isSymbolicLink() === true) {
+        if ((links += 1) > mostLinks) throw new Error(`${way} leads through too many links`);
+        requireOwnLink(join(await readlink(throughHandle(held.fd)), name), found.uid, await held.stat());
+        const target = await readlink(place);
+        left = [...partsOf(target), ...rest];
+        if (isAbsolute(target)) held = await instead(held, sep);
+        continue;
+      }
+      // Another process may make it at the same time.
+      if (found === undefined)
+        await mkdir(place).catch((error: unknown) => {
+          if (systemCodeOf(error) !== 'EEXIST') throw error;
+        });
+      held = await instead(held, place);
+      left = rest;
+    }
+  } catch (error) {
+    const words = withPath(error, held.fd);
+    await held.close();
+    throw new Error(words, { cause: error });
+  }
+  const { fd } = held;
+  return {
+    inside: throughHandle(fd),
+    wordsOf: (error) => withPath(error, fd),
+    [Symbol.asyncDispose]: () => held.close(),
+  };
+}
+
+function withPath(error: unknown, fd: number): string {
+  const handle = throughHandle(fd);
+  const path = attempt(() => readlinkSync(handle), handle);
+  return messageOf(error).replaceAll(`${handle}/`, path === sep ? sep : `${path}/`);
+}
+
+function partsOf(path: string): readonly string[] {
+  return path.split(sep).filter((part) => part !== '' && part !== '.');
+}
+
+async function instead(held: FileHandle, path: string): Promise<FileHandle> {
+  const next = await open(path, wayFlags);
+  await held.close();
+  return next;
+}
+
+function requireOwnLink(link: string, uid: number, above: { readonly uid: number; readonly mode: number }): void {
+  const isTrusted = isOwn(uid) || uid === 0 || ((isOwn(above.uid) || above.uid === 0) && (above.mode & 0o022) === 0);
+  if (!isTrusted) throw new Error(`${link} is a link of another user (uid ${String(uid)})`);
+}
+
+// O_PATH, which Node has no name for: enough to go on from there, also where this user may not list what is in it (open(2)).
+const wayFlags = constants.O_DIRECTORY | constants.O_NOFOLLOW | 0o10000000;
+// As many as Linux follows (path_resolution(7)).
+const mostLinks = 40;
 
 const folderFlags = constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW;
 

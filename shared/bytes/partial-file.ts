@@ -1,14 +1,14 @@
 import { rmSync } from 'node:fs';
-import { lstat, mkdir, open, rename, rm, stat } from 'node:fs/promises';
-import { basename, dirname } from 'node:path';
+import { lstat, open, rename, rm, stat } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
 import { asError, HandoverError, messageOf } from '../base/errors.ts';
 import { onForcedEnd } from '../base/forced-end.ts';
 import type { Log } from '../base/log.ts';
 import type { LentChunk } from './chunks.ts';
 import { explainDiskFull } from './disk-space.ts';
-import { writeAll } from './files.ts';
+import { kindOf, writeAll } from './files.ts';
 import { isDead, holderOf, isOfAnotherScope, livingName, livingNamePattern, lockKey } from './locks.ts';
-import { removeOwn, requireOwnLinks } from './own-folder.ts';
+import { type HeldFolder, holdFolder, removeOwn } from './own-folder.ts';
 
 // No step lives longer: `timeout-minutes` is 5 days at most.
 const longestStepMs = 6 * 24 * 60 * 60_000;
@@ -48,18 +48,20 @@ export interface PartialFile extends AsyncDisposable {
  */
 export async function partialFile(path: string, advice: string, log: Pick<Log, 'warning'>): Promise<PartialFile> {
   await using opening = new AsyncDisposableStack();
-  await makeFolder(path);
+  const folder = await folderOf(path, opening);
+  const place = join(folder.inside, basename(path));
+  await requireReplaceable(path, place);
   opening.use(
-    await lockPath(path, (holder) => {
+    await lockPath(place, (holder) => {
       log.warning(contested(path, holder));
     }),
   );
-  await removeRemains(path);
+  await removeRemains(place);
   const own = opening.use(await livingName());
-  const partial = `${path}.partial-${own.name}`;
+  const partial = `${place}.partial-${own.name}`;
   // Nobody can have put a link there: the name is random, and must not exist.
   const file = await open(partial, 'wx', 0o600).catch((error: unknown) => {
-    throw unwritable(path, messageOf(error), error);
+    throw unwritable(path, folder.wordsOf(error), error);
   });
   opening.defer(
     onForcedEnd(() => {
@@ -87,8 +89,12 @@ export async function partialFile(path: string, advice: string, log: Pick<Log, '
     commit: async () => {
       await close();
       // Renaming over a file makes ext4 write the new one to the disk first: 0.3 s for 560 MB.
-      await rm(path, { force: true });
-      await rename(partial, path);
+      try {
+        await rm(place, { force: true });
+        await rename(partial, place);
+      } catch (error) {
+        throw unwritable(path, folder.wordsOf(error), error);
+      }
     },
     [Symbol.asyncDispose]: async () => {
       await close();
@@ -98,17 +104,21 @@ export async function partialFile(path: string, advice: string, log: Pick<Log, '
   };
 }
 
-async function makeFolder(path: string): Promise<void> {
-  const existing = await stat(path).catch(() => undefined);
-  if (existing?.isDirectory() === true) throw unwritable(path, 'it is a folder');
-  const trouble = (error: unknown): never => {
+async function folderOf(path: string, opening: AsyncDisposableStack): Promise<HeldFolder> {
+  const folder = holdFolder(dirname(path)).catch((error: unknown) => {
     throw unwritable(path, messageOf(error), error);
-  };
-  await requireOwnLinks(dirname(path)).catch(trouble);
-  await mkdir(dirname(path), { recursive: true }).catch(trouble);
+  });
+  return opening.use(await folder);
+}
+
+async function requireReplaceable(path: string, place: string): Promise<void> {
+  const existing = await stat(place).catch(() => undefined);
+  if (existing?.isDirectory() === true) throw unwritable(path, 'it is a folder');
+  // A device would be gone for all that use it.
+  if (existing?.isFile() === false) throw unwritable(path, `it is ${kindOf(existing)}, not a file`);
   const [there, folder, uid] = [
-    await lstat(path).catch(() => undefined),
-    await stat(dirname(path)),
+    await lstat(place).catch(() => undefined),
+    await stat(dirname(place)),
     process.getuid?.(),
   ];
   if (there === undefined || uid === undefined || uid === 0) return;

@@ -19,6 +19,9 @@ interface Vertex {
 }
 
 const keptLines = 20;
+// An instruction can have 64 kB, and be in each message about it. In characters.
+const longestStep = 300;
+const longestFailure = 3000;
 
 // What BuildKit calls the look into a cache that it may read (moby/buildkit solver/llbsolver/bridge.go). It goes on without one that it
 // can't reach.
@@ -87,7 +90,7 @@ export class BuildProgress {
     for (const vertex of [...this.#vertices.values()].sort((one, other) => one.number - other.number)) {
       const [, place, text = ''] = instruction.exec(vertex.name) ?? [];
       if (place === undefined || !vertex.done || (copies.test(text) && !vertex.hasInputs)) continue;
-      const name = `${place} ${text}`;
+      const name = quoteForeign(`${place} ${text}`, longestStep);
       steps.set(name, { name, cached: vertex.cached && steps.get(name)?.cached !== false });
     }
     return [...steps.values()];
@@ -95,7 +98,7 @@ export class BuildProgress {
 
   /** What went wrong, in BuildKit's words; the last lines that weren't progress when no step failed. */
   failure(): string {
-    return this.#lastError() ?? this.#failed ?? this.#otherLines.at(-1) ?? 'no message';
+    return quoteError(this.#lastError() ?? this.#failed ?? this.#otherLines.at(-1) ?? 'no message', longestFailure);
   }
 
   /** The same without the words that every failed build has. */

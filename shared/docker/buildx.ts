@@ -39,7 +39,10 @@ export interface Buildx {
    * @param pushed the references that the build pushes
    */
   build(args: readonly string[], print: (line: string) => void, pushed?: readonly string[]): Promise<BuildOutcome>;
-  /** Returns the targets that `docker buildx bake` would build. Throws `invalid-input` when it doesn't print them. */
+  /**
+   * Returns the targets that `docker buildx bake` would build, and those with caches that they are built on. Throws `invalid-input` when
+   * it doesn't print them.
+   */
   targets(bake: BakeCommand, names: readonly string[]): Promise<readonly BakeTarget[]>;
   /** Runs `docker buildx bake`. Throws as `build`. */
   bake(bake: BakeCommand, print: (line: string) => void): Promise<BuildOutcome>;
@@ -67,6 +70,8 @@ export interface BakeTarget {
   readonly definition: string;
   /** Its caches to write, as `cache-to` lines; undefined for none. */
   readonly cacheTo?: readonly string[] | undefined;
+  /** Built because another target is built on it (`contexts: target:…`); nobody asked for its image. */
+  readonly isLinked?: true;
 }
 
 /**
@@ -119,7 +124,7 @@ export function dockerBuildx(cli: DockerCli, stepMinutes: number): Buildx {
 /**
  * Reads what `docker buildx bake --print` writes.
  * @param names targets and groups; a group stands for its targets, also where one of those is called the same
- * @returns in the order of the names, each once; undefined when one of them isn't there
+ * @returns in the order of the names, each once, then those with caches that they are built on; undefined when one of them isn't there
  */
 export function parseBakeFile(json: string, names: readonly string[]): readonly BakeTarget[] | undefined {
   const file = parseJson(json);
@@ -136,7 +141,12 @@ export function parseBakeFile(json: string, names: readonly string[]): readonly 
     found.set(name, { name, tags: stringsOf(target['tags']), definition, cacheTo: cachesOf(target['cache-to']) });
     return true;
   };
-  return names.every((name) => add(name, [])) && found.size > 0 ? [...found.values()] : undefined;
+  if (!names.every((name) => add(name, [])) || found.size === 0) return undefined;
+  const linked = Object.entries(targets).flatMap(([name, target]): readonly BakeTarget[] => {
+    const cacheTo = isObject(target) && !found.has(name) ? cachesOf(target['cache-to']) : undefined;
+    return cacheTo === undefined ? [] : [{ name, tags: [], definition: '', cacheTo, isLinked: true }];
+  });
+  return [...found.values(), ...linked];
 }
 
 // A list of lines before buildx 0.20, of objects since then.

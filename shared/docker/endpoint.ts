@@ -1,8 +1,10 @@
 import { createHash } from 'node:crypto';
-import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { HandoverError, systemCodeOf } from '../base/errors.ts';
 import { isObject, type JsonObject, parseJson, stringOr } from '../base/json.ts';
+import { limits } from '../base/limits.ts';
 import type { Proxies } from '../base/proxies.ts';
+import { NotAFile, readSmallFile } from '../bytes/files.ts';
 
 // Where docker's own commands go, found as docker finds it (docker/cli, cli/command/cli.go and cli/context/docker/load.go), so that
 // the engine can be asked over its API there. Whatever isn't plain here has no endpoint, and docker is asked as a command: SSH,
@@ -71,10 +73,26 @@ async function readConfig(folder: string): Promise<JsonObject | undefined> {
   return isObject(config) ? config : undefined;
 }
 
-/** @returns '' for a file that isn't there; undefined for one that can't be read */
+/**
+ * @returns '' for a file that isn't there; undefined for one that can't be read
+ * @throws HandoverError `docker-unavailable` for a pipe
+ */
 async function readIfThere(path: string): Promise<string | undefined> {
-  return readFile(path, 'utf8').catch((error: unknown) =>
-    isObject(error) && error['code'] === 'ENOENT' ? '' : undefined,
+  try {
+    return (await readSmallFile(path, limits.jsonBytes)).toString();
+  } catch (error) {
+    // Docker itself would wait there, without end.
+    if (error instanceof NotAFile && error.isPipe) throw notAFile(error);
+    return systemCodeOf(error) === 'ENOENT' ? '' : undefined;
+  }
+}
+
+function notAFile(error: NotAFile): HandoverError {
+  return new HandoverError(
+    'docker-unavailable',
+    `Docker's configuration can't be read: ${error.message}.`,
+    'Look at what DOCKER_CONFIG, DOCKER_CERT_PATH and DOCKER_CONTEXT lead to.',
+    error,
   );
 }
 

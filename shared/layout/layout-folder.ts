@@ -1,7 +1,7 @@
 import { createHash, randomBytes } from 'node:crypto';
-import { existsSync, renameSync } from 'node:fs';
-import { chmod, lstat, mkdir, open, readdir, readFile, realpath, rename, writeFile } from 'node:fs/promises';
-import { dirname, join, resolve } from 'node:path';
+import { renameSync } from 'node:fs';
+import { chmod, lstat, mkdir, open, readdir, rename, writeFile } from 'node:fs/promises';
+import { basename, dirname, join, resolve } from 'node:path';
 import { asError, HandoverError, messageOf } from '../base/errors.ts';
 import { onForcedEnd } from '../base/forced-end.ts';
 import { isObject, parseJson } from '../base/json.ts';
@@ -11,7 +11,7 @@ import { type LentChunk, viewOf } from '../bytes/chunks.ts';
 import { explainDiskFull } from '../bytes/disk-space.ts';
 import { readSmallFile, writeAll } from '../bytes/files.ts';
 import { livingName } from '../bytes/locks.ts';
-import { makeOwnFolder, openOwnFolder, type OwnFolder, requireOwnLinks } from '../bytes/own-folder.ts';
+import { holdFolder, makeOwnFolder, openOwnFolder, type OwnFolder } from '../bytes/own-folder.ts';
 import { lockPath, removeRemains } from '../bytes/partial-file.ts';
 import type { Digest } from '../image/digest.ts';
 import { invalidLayout } from '../image/manifest.ts';
@@ -19,9 +19,7 @@ import { type NamedImage, smallEntries } from '../tar/tarball-writer.ts';
 import { blobPath } from './read-layout.ts';
 
 // An OCI layout for others to use, such as a build with `build-contexts: base=oci-layout://DIR`. It is written beside its
-// place, and gets its name when it is whole; what was there before is replaced only if it is empty, or was written here. A mount point
-// can't be renamed or replaced (rename(2), EBUSY), and may be another file system (EXDEV): there, it is written in the folder itself,
-// and its entries get their names when all of them are whole, index.json last.
+// place, and gets its name when it is whole; what was there before is replaced only if it is empty, or was written here.
 
 /** A folder that appears under its name only when it is a whole layout. Leaving its scope before `commit` removes it. */
 export interface LayoutFolder extends AsyncDisposable {
@@ -43,38 +41,39 @@ const advice = 'Set `oci-layout` to a path on a filesystem with more space.';
  * @throws HandoverError `invalid-input` when it can't be there
  */
 export async function layoutFolder(path: string, log: Pick<Log, 'warning'>): Promise<LayoutFolder> {
-  const place = resolve(path);
   await using opening = new AsyncDisposableStack();
-  const mounted = await isMountPoint(place);
-  (await openReplaced(place, place, mounted))?.keep();
+  const folderAbove = holdFolder(dirname(resolve(path))).catch((error: unknown) => {
+    throw unwritable(path, messageOf(error), error);
+  });
+  const above = opening.use(await folderAbove);
   const trouble = (error: unknown): never => {
-    throw error instanceof HandoverError ? error : unwritable(path, messageOf(error), error);
+    throw error instanceof HandoverError ? error : unwritable(path, above.wordsOf(error), error);
   };
-  await requireOwnLinks(dirname(place)).catch(trouble);
-  await mkdir(dirname(place), { recursive: true }).catch(trouble);
-  const beside = mounted ? join(place, nameInside) : place;
+  const place = join(above.inside, basename(resolve(path)));
+  (await openReplaced(path, place, place))?.keep();
   opening.use(
-    await lockPath(beside, (holder) => {
+    await lockPath(place, (holder) => {
       log.warning(`Another step on this host is writing ${path} at this moment (${holder}).`);
     }),
   );
-  await removeRemains(beside);
+  await removeRemains(place);
   const own = opening.use(await livingName());
-  const partial = `${beside}.partial-${own.name}`;
+  const partial = `${place}.partial-${own.name}`;
   // Its owner's alone until it is whole.
   const folder = orElse(() => makeOwnFolder(partial), trouble);
   opening.defer(onForcedEnd(folder.remove));
   opening.defer(folder.remove);
-  await mkdir(join(partial, 'blobs', 'sha256'), { recursive: true });
+  const { inside } = folder;
+  await mkdir(join(inside, 'blobs', 'sha256'), { recursive: true });
   const held = opening.move();
   const sizes = new Map<Digest, number>();
   return {
-    tee: (chunks) => teeBlob(chunks, partial, path, sizes),
+    tee: (chunks) => teeBlob(chunks, inside, path, sizes),
     commit: async (images) => {
       requireLayers(images, sizes);
-      for (const [name, bytes] of layoutEntries(images)) await writeFile(join(partial, name), bytes);
-      await chmod(partial, 0o755);
-      await (mounted ? fillMount(partial, place) : putInPlace(folder, partial, place)).catch(trouble);
+      for (const [name, bytes] of layoutEntries(images)) await writeFile(join(inside, name), bytes);
+      await chmod(inside, 0o755);
+      await putInPlace(path, folder, partial, place).catch(trouble);
     },
     [Symbol.asyncDispose]: () => held.disposeAsync(),
   };
@@ -131,11 +130,11 @@ function layoutEntries(images: readonly NamedImage[]): ReadonlyMap<string, Buffe
   return entries;
 }
 
-async function putInPlace(folder: OwnFolder, partial: string, place: string): Promise<void> {
+async function putInPlace(path: string, folder: OwnFolder, partial: string, place: string): Promise<void> {
   // A name like that of what is being written, so that a later step removes it when this one is killed.
   await using aside = await livingName();
   const before = `${place}.partial-${aside.name}`;
-  const replaced = await openReplaced(place, before);
+  const replaced = await openReplaced(path, place, before);
   // An empty folder is replaced by the rename itself (rename(2)); one of ours goes aside, and comes back if this fails.
   if (replaced !== undefined) renameSync(place, before);
   try {
@@ -149,68 +148,22 @@ async function putInPlace(folder: OwnFolder, partial: string, place: string): Pr
   replaced?.remove();
 }
 
-// What is being written in a mount point is called `layout.partial-…`.
-const nameInside = 'layout';
-const layoutEntryNames = ['blobs', 'oci-layout', 'index.json'] as const;
-
-/** Moves a whole layout into a mount point, where it replaces that of an earlier step. What can't be moved leaves all as it was. */
-async function fillMount(partial: string, place: string): Promise<void> {
-  const replaced = await openReplaced(place, place, true);
-  replaced?.keep();
-  await using aside = await livingName();
-  const before = `${join(place, nameInside)}.partial-${aside.name}`;
-  const old = makeOwnFolder(before);
-  const moved: (readonly [string, string])[] = [];
-  const move = (from: string, to: string): void => {
-    renameSync(from, to);
-    moved.push([from, to]);
-  };
-  try {
-    // At once, so that nothing but a kill comes between.
-    for (const name of layoutEntryNames.toReversed())
-      if (existsSync(join(place, name))) move(join(place, name), join(before, name));
-    for (const name of layoutEntryNames) move(join(partial, name), join(place, name));
-  } catch (error) {
-    for (const [from, to] of moved.reverse()) renameSync(to, from);
-    old.remove();
-    throw error;
-  }
-  old.remove();
-}
-
-/** Whether a folder can't be renamed because something is mounted there (proc_pid_mountinfo(5), field 5). */
-async function isMountPoint(path: string): Promise<boolean> {
-  const place = await realpath(path).catch(() => undefined);
-  if (place === undefined) return false;
-  const [own, above] = await Promise.all([lstat(place), lstat(dirname(place))]);
-  if (own.dev !== above.dev) return true;
-  const mounts = await readFile('/proc/self/mountinfo', 'utf8').catch(() => '');
-  return mounts.split('\n').some((line) => unescapeMount(line.split(' ')[4] ?? '') === place);
-}
-
-// Blanks and backslashes are octal numbers there.
-function unescapeMount(path: string): string {
-  return path.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)));
-}
-
 /**
  * Opens the layout of an earlier step that is to be replaced; returns undefined where nothing is, or an empty folder.
  * @param removedAt where it will have been moved to
- * @param mounted whether it is a mount point: what its file system and this project keep in it doesn't count
  * @throws HandoverError `invalid-input` when something else is there, or another user's
  */
-async function openReplaced(path: string, removedAt: string, mounted = false): Promise<OwnFolder | undefined> {
+async function openReplaced(path: string, place: string, removedAt: string): Promise<OwnFolder | undefined> {
   // What else is wrong with the path is told when the folder is made.
-  const there = await lstat(path).catch(() => undefined);
+  const there = await lstat(place).catch(() => undefined);
   if (there === undefined) return undefined;
   if (!there.isDirectory()) throw unwritable(path, 'there is something that is no folder');
   const trouble = (error: unknown): never => {
     throw unwritable(path, messageOf(error), error);
   };
-  const isKept = (name: string): boolean => name === 'lost+found' || name.startsWith(`${nameInside}.partial-`);
-  const names = (await readdir(path).catch(trouble)).filter((name) => !mounted || !isKept(name));
+  const names = await readdir(place).catch(trouble);
   if (names.length === 0) return undefined;
-  const folder = orElse(() => openOwnFolder(path, removedAt), trouble);
+  const folder = orElse(() => openOwnFolder(place, removedAt), trouble);
   if (await isOurs(folder.inside)) return folder;
   folder.keep();
   const some = names.sort().slice(0, 5).join(', ');

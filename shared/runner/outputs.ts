@@ -8,14 +8,20 @@ export function setOutputs(outputs: Readonly<Record<string, string>>): void {
   for (const [name, value] of Object.entries(outputs)) setOutput(name, value);
 }
 
+// GitHub shows nothing of a step's summary that has more (docs.github.com, "Workflow commands", "Step isolation and limits").
+const mostBytes = 1024 * 1024;
+
 /** Adds Markdown to the job summary. A step doesn't fail over its summary: trouble is a warning. */
 export async function addSummary(markdown: Markdown): Promise<void> {
   const path = process.env['GITHUB_STEP_SUMMARY'];
   if (path === undefined) return;
   try {
     // To open a pipe would wait for its reader, and no signal would end that.
-    if (!statSync(path).isFile()) throw new Error(`${path} is no file`);
-    await summary.addRaw(markdown.toString(), true).write();
+    const there = statSync(path);
+    if (!there.isFile()) throw new Error(`${path} is no file`);
+    const text = markdown.toString();
+    if (there.size + Buffer.byteLength(text) >= mostBytes) throw new Error('it would have more than 1 MiB');
+    await summary.addRaw(text, true).write();
   } catch (error) {
     warning(`The job summary could not be written: ${messageOf(error)}`);
   }
