@@ -34,7 +34,12 @@ describe.each([
     (): Environment => ({ ...secure.env(), NODE_EXTRA_CA_CERTS: undefined }),
     'self-signed certificate',
   ],
-  ['a proxy that isn’t there', (): Environment => ({ http_proxy: 'http://127.0.0.1:9' }), '127.0.0.1:9'],
+  [
+    'a proxy that isn’t there',
+    // A service on the loopback interface is reached without a proxy.
+    (): Environment => ({ ACTIONS_RESULTS_URL: 'http://results.invalid/', http_proxy: 'http://127.0.0.1:9' }),
+    '127.0.0.1:9',
+  ],
 ])('%s', (_what, env, told) => {
   test('ends a load and a handover with transfer-failed that names it, and nothing is left', async () => {
     const [load, handOver] = await Promise.all([

@@ -143,7 +143,9 @@ test('the workspace may be read and written wherever bake runs', () => {
   const source = plan({ files: ['deploy/app/compose.yaml'] });
   if (source === undefined) throw new Error('there is no plan');
   const platform = parsePlatform('linux/amd64');
-  expect(bakeArguments(source, platform, [], { written: '/tmp', caches: [] }).join(' ')).toContain('--allow fs=../.. --allow fs.write=/tmp');
+  expect(bakeArguments(source, platform, [], { written: '/tmp', caches: [] }).join(' ')).toContain(
+    '--allow fs=../.. --allow fs.write=/tmp',
+  );
   const caches = [{ target: 'api', cacheTo: ['type=gha'] }];
   expect(bakeCacheArguments(source, platform, 'api', caches).join(' ')).toContain('--allow fs=../..');
 });

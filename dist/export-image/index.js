@@ -30049,7 +30049,7 @@ module.exports = __WEBPACK_EXTERNAL_createRequire(import.meta.url)("zlib");
 
 /***/ }),
 
-/***/ 136:
+/***/ 9966:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -30169,16 +30169,18 @@ async function partialFile(path, advice, log) {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
         const opening = __addDisposableResource(env_1, new AsyncDisposableStack(), true);
-        await makeFolder(path);
-        opening.use(await lockPath(path, (holder) => {
+        const folder = await folderOf(path, opening);
+        const place = (0,external_node_path_.join)(folder.inside, (0,external_node_path_.basename)(path));
+        await requireReplaceable(path, place);
+        opening.use(await lockPath(place, (holder) => {
             log.warning(contested(path, holder));
         }));
-        await removeRemains(path);
+        await removeRemains(place);
         const own = opening.use(await (0,locks/* livingName */.$Q)());
-        const partial = `${path}.partial-${own.name}`;
+        const partial = `${place}.partial-${own.name}`;
         // Nobody can have put a link there: the name is random, and must not exist.
         const file = await (0,promises_.open)(partial, 'wx', 0o600).catch((error) => {
-            throw unwritable(path, (0,errors/* messageOf */.bD)(error), error);
+            throw unwritable(path, folder.wordsOf(error), error);
         });
         opening.defer((0,forced_end/* onForcedEnd */.Gf)(() => {
             (0,external_node_fs_.rmSync)(partial, { force: true });
@@ -30205,8 +30207,13 @@ async function partialFile(path, advice, log) {
             commit: async () => {
                 await close();
                 // Renaming over a file makes ext4 write the new one to the disk first: 0.3 s for 560 MB.
-                await (0,promises_.rm)(path, { force: true });
-                await (0,promises_.rename)(partial, path);
+                try {
+                    await (0,promises_.rm)(place, { force: true });
+                    await (0,promises_.rename)(partial, place);
+                }
+                catch (error) {
+                    throw unwritable(path, folder.wordsOf(error), error);
+                }
             },
             [Symbol.asyncDispose]: async () => {
                 await close();
@@ -30225,18 +30232,22 @@ async function partialFile(path, advice, log) {
             await result_1;
     }
 }
-async function makeFolder(path) {
-    const existing = await (0,promises_.stat)(path).catch(() => undefined);
+async function folderOf(path, opening) {
+    const folder = (0,own_folder/* holdFolder */.Ub)((0,external_node_path_.dirname)(path)).catch((error) => {
+        throw unwritable(path, (0,errors/* messageOf */.bD)(error), error);
+    });
+    return opening.use(await folder);
+}
+async function requireReplaceable(path, place) {
+    const existing = await (0,promises_.stat)(place).catch(() => undefined);
     if (existing?.isDirectory() === true)
         throw unwritable(path, 'it is a folder');
-    const trouble = (error) => {
-        throw unwritable(path, (0,errors/* messageOf */.bD)(error), error);
-    };
-    await (0,own_folder/* requireOwnLinks */.x8)((0,external_node_path_.dirname)(path)).catch(trouble);
-    await (0,promises_.mkdir)((0,external_node_path_.dirname)(path), { recursive: true }).catch(trouble);
+    // A device would be gone for all that use it.
+    if (existing?.isFile() === false)
+        throw unwritable(path, `it is ${(0,bytes_files/* kindOf */.I)(existing)}, not a file`);
     const [there, folder, uid] = [
-        await (0,promises_.lstat)(path).catch(() => undefined),
-        await (0,promises_.stat)((0,external_node_path_.dirname)(path)),
+        await (0,promises_.lstat)(place).catch(() => undefined),
+        await (0,promises_.stat)((0,external_node_path_.dirname)(place)),
         process.getuid?.(),
     ];
     if (there === undefined || uid === undefined || uid === 0)
@@ -31266,6 +31277,46 @@ var plan_plan = __nccwpck_require__(6403);
 var bake = __nccwpck_require__(2402);
 // EXTERNAL MODULE: ./build/export-image/plan/cache.js
 var plan_cache = __nccwpck_require__(337);
+;// CONCATENATED MODULE: ./build/export-image/source/given-paths.js
+
+
+
+
+
+/** @throws HandoverError `invalid-input` for a path of a build that leads to a pipe or a device */
+function requireBuildPaths({ context, file, buildContexts, ssh }) {
+    const valueOf = (item) => item.slice(item.indexOf('=') + 1);
+    return requireNoPipes([
+        ['context', context],
+        ...(file === undefined
+            ? []
+            : [
+                ['file', file],
+                ['file', (0,external_node_path_.join)(context, file)],
+            ]),
+        ...buildContexts.map((item) => ['build-contexts', pathOf(valueOf(item))]),
+        ...ssh.map((item) => ['ssh', valueOf(item)]),
+    ]);
+}
+/** @throws HandoverError `invalid-input` for a bake file that is a pipe or a device */
+function requireBakePaths({ files }) {
+    return requireNoPipes(files.map((file) => ['bake-files', file.replace(/^cwd:\/\//, '')]));
+}
+// Of a layout, its index is what would be waited for.
+function pathOf(context) {
+    const layout = /^oci-layout:\/\/([^@:]+)/.exec(context)?.[1];
+    return layout === undefined ? context : (0,external_node_path_.join)(layout, 'index.json');
+}
+async function requireNoPipes(given) {
+    for (const [input, path] of given) {
+        const found = await (0,promises_.stat)(path).catch(() => undefined);
+        // An agent of SSH is a socket.
+        if (found === undefined || found.isFile() || found.isDirectory() || found.isSocket())
+            continue;
+        throw new errors/* HandoverError */.Cu('invalid-input', `The input \`${input}\` leads to ${(0,base_text/* quoteForeign */.xS)(path)}, which is ${(0,bytes_files/* kindOf */.I)(found)}, not a file.`, 'Write what it holds to a file first, and give the path of that.');
+    }
+}
+
 ;// CONCATENATED MODULE: ./build/shared/tar/entries.js
 
 
@@ -31304,6 +31355,8 @@ async function* tarEntries(chunks) {
             const { name, size: told } = { ...header, ...extension };
             if (![told, header.size].every(json/* isByteCount */.A0))
                 throw invalid(`${(0,base_text/* quoteForeign */.xS)(name, 80)} has an impossible size`);
+            if (Math.max(name.length, extension.link?.length ?? 0) > limits/* limits */.F.tarNameLength)
+                throw invalid(`${(0,base_text/* quoteForeign */.xS)(name, 80)} is a name that goes on for ${String(name.length)} letters`);
             const size = hasContent(type) ? told : 0;
             if (type === 'x' || type === 'L' || type === 'K') {
                 extension = {
@@ -31847,39 +31900,104 @@ var from_bake_disposeResources = (undefined && undefined.__disposeResources) || 
 
 
 
+
+
 /** @throws HandoverError `invalid-input` for targets that aren't there or have no name; `builder-unsupported`, `build-failed` */
 async function bakeIntoLayout(tools, plan, directory) {
     const { buildx, log } = tools;
     const { source } = plan;
+    await requireBakePaths(source);
     const info = tools.engine.info();
     info.catch(() => undefined);
     const builder = await buildx.builder(source.builder);
-    const found = await buildx.targets((0,bake/* bakePrintArguments */.Dd)(source), source.targets);
-    const targets = named(found).map((target) => {
-        const caches = found.find(({ name }) => name === target.name)?.cacheTo ?? [];
-        return { ...target, writes: (0,plan_cache/* planCacheWrites */.uS)(caches, tools.cacheService), hasCaches: caches.length > 0 };
-    });
+    const found = await findTargets(buildx, source, directory);
+    const targets = namedTargets(found.filter(({ isLinked }) => isLinked !== true));
+    // Of targets that are built alike, one is built.
+    const isBuilt = ({ name, isLinked }) => isLinked === true || targets.some((target) => target.name === name);
+    const caches = found
+        .filter(isBuilt)
+        .flatMap(({ name, cacheTo = [] }) => cacheTo.length === 0 ? [] : [{ target: name, writes: (0,plan_cache/* planCacheWrites */.uS)(cacheTo, tools.cacheService) }]);
     for (const { name, references } of targets)
         log.info(`${name}: ${references.map(image_reference/* formatReference */.FH).join(', ')}`);
     const direct = builder.driver !== 'docker' || (await info).imageStore === 'containerd';
     log.info(`Builder ${builder.name} (driver ${builder.driver}): ${direct ? 'OCI layouts' : 'load and docker save'}`);
-    return direct ? bakeDirectly(tools, plan, targets, directory) : bakeByEngine(tools, plan, targets, directory);
+    const wanted = { targets, caches };
+    return direct ? bakeDirectly(tools, plan, wanted, directory) : bakeByEngine(tools, plan, wanted, directory);
 }
-function named(targets) {
-    const all = targets.map(({ name, tags }) => {
+/**
+ * Returns the targets to build, with all of their names.
+ * @param directory a folder for temporary files
+ * @throws HandoverError `invalid-input`
+ */
+async function findTargets(buildx, source, directory) {
+    const { targets: names, workdir } = source;
+    const place = await (0,promises_.stat)(workdir).catch(() => undefined);
+    if (place?.isDirectory() !== true) {
+        throw new errors/* HandoverError */.Cu('invalid-input', `There is no folder ${(0,base_text/* quoteForeign */.xS)(workdir)} to run docker buildx bake in.`, 'Correct `workdir` or `bake-files`; check the repository out before this step.');
+    }
+    const found = await buildx.targets({ args: (0,bake/* bakePrintArguments */.Dd)(source), workdir }, names);
+    const files = source.files.length === 0 ? await defaultFiles(workdir) : source.files;
+    const lastComposeFile = files.findLastIndex(bake/* isComposeFile */.Pv);
+    if (lastComposeFile === -1)
+        return found;
+    const override = (0,external_node_path_.join)(directory, 'without-build-tags.yaml');
+    await (0,promises_.mkdir)(directory, { recursive: true });
+    await (0,promises_.writeFile)(override, (0,bake/* withoutBuildTags */.K8)(found.filter(({ isLinked }) => isLinked !== true).map(({ name }) => name)));
+    const withOverride = files.toSpliced(lastComposeFile + 1, 0, override);
+    const args = (0,bake/* bakePrintArguments */.Dd)({ ...source, files: withOverride });
+    const images = await buildx.targets({ args, workdir }, names);
+    await (0,promises_.rm)(override);
+    return found.map((target) => {
+        const image = images.find(({ name }) => name === target.name)?.tags ?? [];
+        return { ...target, tags: [...image, ...target.tags] };
+    });
+}
+// What buildx reads when no file is named (bake/bake.go, defaultFilenames).
+const foundByBuildx = [
+    ...['compose.yaml', 'compose.yml', 'docker-compose.yml', 'docker-compose.yaml'],
+    ...['docker-bake.json', 'docker-bake.hcl', 'docker-bake.override.json', 'docker-bake.override.hcl'],
+];
+async function defaultFiles(workdir) {
+    const there = await Promise.all(foundByBuildx.map(async (name) => (await (0,promises_.stat)((0,external_node_path_.resolve)(workdir, name)).catch(() => undefined)) !== undefined));
+    return foundByBuildx.filter((_, position) => there[position]);
+}
+/**
+ * Returns the images to build: targets that share a name and are built alike, such as a web and a worker, are one.
+ * @throws HandoverError `invalid-input` for a target without a name, and for a name of targets that are built differently
+ */
+function namedTargets(targets) {
+    const images = [];
+    for (const { name, tags, definition } of targets) {
         if (tags.length === 0) {
             throw new errors/* HandoverError */.Cu('invalid-input', `The target ${name} has no tags in the bake file: its image has no name to hand it over under.`, `Give it \`tags\` there (\`image:\` in a compose file), or with \`bake-set: ${name}.tags=app:local\`.`);
         }
-        return { name, references: tags.map(image_reference/* parseTaggedReference */.$R) };
-    });
-    // A target may give one name twice.
-    const each = all.map(({ references }) => [...new Map(references.map((one) => [(0,image_reference/* formatReference */.FH)(one), one])).values()]);
-    const twice = (0,image_reference/* repeatedName */.OC)(each.flat());
-    if (twice === undefined)
-        return all;
-    throw new errors/* HandoverError */.Cu('invalid-input', `${twice} is the name of two of the targets ${all.map(({ name }) => name).join(', ')}.`, 'Give each target `tags` of its own in the bake file.');
+        const image = { name, references: unique(tags.map(image_reference/* parseTaggedReference */.$R)), definition };
+        const mates = images.filter(({ references }) => sharedName(references, image.references) !== undefined);
+        const [first = image, ...further] = mates;
+        const stranger = mates.find((mate) => mate.definition !== definition);
+        if (stranger !== undefined)
+            throw from_bake_contested(stranger, image);
+        const merged = { ...first, references: unique([first, ...further, image].flatMap(({ references }) => references)) };
+        if (first === image)
+            images.push(image);
+        else
+            images.splice(images.indexOf(first), 1, merged);
+        for (const mate of further)
+            images.splice(images.indexOf(mate), 1);
+    }
+    return images;
 }
-async function bakeDirectly(tools, { source, platform, compression }, targets, directory) {
+function unique(references) {
+    return [...new Map(references.map((one) => [(0,image_reference/* formatReference */.FH)(one), one])).values()];
+}
+function sharedName(some, others) {
+    const names = new Set(others.map(image_reference/* formatReference */.FH));
+    return some.map(image_reference/* formatReference */.FH).find((name) => names.has(name));
+}
+function from_bake_contested(one, other) {
+    return new errors/* HandoverError */.Cu('invalid-input', `${sharedName(one.references, other.references) ?? ''} is the name of the targets ${one.name} and ${other.name}, which are built differently.`, 'Give each target `tags` of its own in the bake file (`image:` in a compose file), or build both alike.');
+}
+async function bakeDirectly(tools, { source, platform, compression }, { targets, caches }, directory) {
     const blobs = (0,external_node_path_.join)(directory, 'blobs');
     await (0,promises_.mkdir)((0,external_node_path_.join)(blobs, 'sha256'), { recursive: true });
     const layouts = targets.map(({ name }) => (0,external_node_path_.join)(directory, 'targets', name));
@@ -31887,36 +32005,43 @@ async function bakeDirectly(tools, { source, platform, compression }, targets, d
         await (0,promises_.mkdir)(layout, { recursive: true });
         await (0,promises_.symlink)(blobs, (0,external_node_path_.join)(layout, 'blobs'));
     }
-    const outputs = targets.map(({ name, writes, hasCaches }, position) => {
+    const outputs = targets.map(({ name }, position) => {
         const exporter = { kind: 'oci-layout', directory: layouts[position] ?? '', compression };
-        const cacheTo = hasCaches ? writes.withImage : undefined;
-        return { target: name, name: `baked:${String(position)}`, exporter, cacheTo };
+        return { target: name, name: `baked:${String(position)}`, exporter };
     });
-    const { steps, unreadCaches } = await tools.buildx.bake((0,bake/* bakeArguments */._u)(source, platform, outputs, directory), tools.log.info);
-    const builds = targets.flatMap(({ name, writes }) => writes.afterImage.map((cache) => {
-        const args = (0,bake/* bakeCacheArguments */.s_)(source, platform, name, cache);
-        return { cache, write: (writer) => tools.buildx.writeCache('bake', args, writer) };
+    const withImage = caches.map(({ target, writes }) => ({ target, cacheTo: writes.withImage }));
+    const { steps, unreadCaches } = await tools.buildx.bake({
+        args: (0,bake/* bakeArguments */._u)(source, platform, outputs, { written: directory, caches: withImage }),
+        workdir: source.workdir,
+    }, tools.log.info);
+    const builds = caches.flatMap(({ target, writes }) => writes.afterImage.map((cache) => {
+        const others = caches.flatMap((other) => (other.target === target ? [] : [{ ...other, cacheTo: [] }]));
+        const args = (0,bake/* bakeCacheArguments */.s_)(source, platform, target, [{ target, cacheTo: [cache] }, ...others]);
+        return { cache, write: (writer) => tools.buildx.writeCache('bake', args, writer, source.workdir) };
     }));
-    const problems = [...new Set([...unreadCaches, ...targets.flatMap(({ writes }) => writes.problems)])];
+    const problems = [...new Set([...unreadCaches, ...caches.flatMap(({ writes }) => writes.problems)])];
     const images = await Promise.all(targets.map(async ({ references }, position) => ({
         image: await readOciLayout(layouts[position] ?? '', platform),
         references,
     })));
     return { steps, images: requireSome(images), caches: { problems, builds } };
 }
-async function bakeByEngine(tools, { source, platform, compression }, targets, directory) {
+async function bakeByEngine(tools, { source, platform, compression }, { targets, caches }, directory) {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
         const { buildx, log } = tools;
         const names = from_bake_addDisposableResource(env_1, await ownNames(tools), true);
-        const outputs = targets.map(({ name: target, writes, hasCaches }, position) => {
+        const outputs = targets.map(({ name: target }, position) => {
             const name = `${names.repository}:${String(position)}`;
             names.add(name);
-            const cacheTo = hasCaches ? (0,plan_cache/* requireClassicWrites */.m_)(writes) : undefined;
-            return { target, name, exporter: 'engine', cacheTo };
+            return { target, name, exporter: 'engine' };
         });
-        const problems = new Set(targets.flatMap(({ writes }) => (0,plan_cache/* classicProblems */.$g)(writes)));
-        const { steps, unreadCaches } = await buildx.bake((0,bake/* bakeArguments */._u)(source, platform, outputs, directory), log.info);
+        const written = caches.map(({ target, writes }) => ({ target, cacheTo: (0,plan_cache/* requireClassicWrites */.m_)(writes) }));
+        const problems = new Set(caches.flatMap(({ writes }) => (0,plan_cache/* classicProblems */.$g)(writes)));
+        const { steps, unreadCaches } = await buildx.bake({
+            args: (0,bake/* bakeArguments */._u)(source, platform, outputs, { written: directory, caches: written }),
+            workdir: source.workdir,
+        }, log.info);
         const images = [];
         for (const [position, { references }] of targets.entries()) {
             const name = outputs[position]?.name ?? '';
@@ -32011,6 +32136,7 @@ var from_build_disposeResources = (undefined && undefined.__disposeResources) ||
 
 
 
+
 /**
  * Builds the image into an OCI layout: straight from BuildKit where the builder can (field-notes M1: four times as
  * fast as its tarball exporter), else through the engine's store and `docker save`. Where it can, it pushes in the
@@ -32021,6 +32147,7 @@ async function buildIntoLayout(tools, request) {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
         const { buildx, log } = tools;
+        await requireBuildPaths(request.build);
         const secrets = await writeSecrets(tools.tempDir, request.secrets);
         // Asked beside the builder: each question takes a tenth of a second. A builder of its own needs no answer.
         const info = tools.engine.info();
@@ -32286,7 +32413,7 @@ function requireCached(steps, plan, log) {
     const { source } = plan;
     const what = source.kind === 'build' ? `with the context "${(0,base_text/* quoteForeign */.xS)(source.build.context)}"` : (0,plan_plan/* describeSource */.B6)(source);
     throw new errors/* HandoverError */.Cu('cache-missed', `The export, ${what}, had to run ${String(executed.length)} of ` +
-        `${String(steps.length)} build steps: ${executed.map((step) => step.name).join('; ')}`, 'Give the main build and the export the same `context`: docker/build-push-action without one builds the Git ' +
+        `${String(steps.length)} build steps: ${(0,base_text/* quoteForeign */.xS)(executed.map((step) => step.name).join('; '), 3000)}`, 'Give the main build and the export the same `context`: docker/build-push-action without one builds the Git ' +
         'repository, so write `context: .` in both. Then the same build-args, target and platform; and that build must have ' +
         'written `cache-to: type=gha,mode=max`. Or set `require-cache: false`.');
 }
@@ -32316,7 +32443,7 @@ class SeenTarball {
     #unnamed = 0;
     /** What stands under a name in the tar, or where links under that name lead. */
     find(name) {
-        let path = pathOf(name);
+        let path = tarball_reader_pathOf(name);
         for (let steps = 0; steps < limits/* limits */.F.tarLinks; steps += 1) {
             const target = this.#links.get(path);
             if (target === undefined)
@@ -32349,7 +32476,7 @@ class SeenTarball {
         this.#jsonBytes += entry.bytes?.length ?? 0;
     }
     addLink(path, { kind, target }) {
-        this.#links.set(path, pathOf(kind === 'hard' ? target : external_node_path_.posix.join(external_node_path_.posix.dirname(path), target)));
+        this.#links.set(path, tarball_reader_pathOf(kind === 'hard' ? target : external_node_path_.posix.join(external_node_path_.posix.dirname(path), target)));
     }
     addDiffId(name, diffId) {
         this.#diffIds.set(name, diffId);
@@ -32371,7 +32498,7 @@ class SeenTarball {
  */
 async function* readTarball(chunks, seen) {
     for await (const { name, size, offset, isFile, link, content } of tarEntries(chunks)) {
-        const path = pathOf(name);
+        const path = tarball_reader_pathOf(name);
         if (link !== undefined)
             seen.addLink(path, link);
         if (!isFile)
@@ -32391,7 +32518,7 @@ async function* readTarball(chunks, seen) {
         const out = before?.name ?? (told === undefined ? seen.nextName() : (0,image_digest/* blobName */.PF)(told));
         // Other files are not passed on: one could be a config that another document names.
         if (before === undefined && packing !== undefined)
-            yield { path, name: out, digest: told, size, packing, chunks: passing };
+            yield { path, name: out, digest: told, size, offset, packing, chunks: passing };
         // What nobody has taken.
         await drained(passing);
         seen.add({ path, name: out, digest: requireTold(told, `sha256:${hash.digest('hex')}`), size, offset, packing });
@@ -32431,7 +32558,7 @@ function digestIn(path) {
     return (0,image_digest/* parseDigest */.m)(`sha256:${/^blobs\/sha256\/([0-9a-f]{64})$/.exec(path)?.[1] ?? ''}`);
 }
 // Some makers write `./manifest.json`; engines unpack the tar, and so take it for `manifest.json`.
-function pathOf(name) {
+function tarball_reader_pathOf(name) {
     return external_node_path_.posix.join('/', name).slice(1);
 }
 // Whoever has taken some of it may leave the rest: so it doesn't end with its consumer.
@@ -32479,6 +32606,8 @@ function imagesIn(seen) {
     const manifests = index === undefined ? [] : manifestsIn(index, seen);
     if (archive !== undefined) {
         const images = (0,image_manifest/* parseArchiveManifest */.Ts)(archive, 'manifest.json');
+        if (images.length > limits/* limits */.F.images)
+            throw tooMany('manifest.json', images.length);
         const all = [...manifests.filter(isPresent).map(manifestOf), ...looseManifests(seen)];
         return { kind: 'docker', images: images.map((image) => archiveImage(image, all, seen)) };
     }
@@ -32495,19 +32624,27 @@ function imagesIn(seen) {
 /** The manifests of images in an index, each once, with all the references that they stand under. */
 function manifestsIn(index, seen) {
     const found = new Map();
-    const visit = (json, where, around, names) => {
-        for (const descriptor of (0,image_manifest/* parseIndex */.A1)(json, where)) {
-            if ((0,image_manifest/* isAttestation */.H3)(descriptor))
+    const read = new Map();
+    let count = 0;
+    const visit = (descriptors, around, names) => {
+        // Indexes that name one index many times over are many paths in few bytes.
+        count += descriptors.length;
+        if (count > limits/* limits */.F.indexed)
+            throw tooMany('index.json', count);
+        for (const descriptor of descriptors) {
+            if ((0,image_manifest/* isAttestation */.H3)(descriptor) || !isManifestOrIndex(descriptor))
                 continue;
             const { digest } = descriptor;
             const references = [...names, ...tarball_images_namesOf(descriptor)];
             const { bytes, offset = 0, size } = seen.blob(digest) ?? {};
-            if (size !== undefined && bytes === undefined && isManifestOrIndex(descriptor))
+            if (size !== undefined && bytes === undefined)
                 throw unreadable(descriptor, size);
             if ((0,image_manifest/* isIndex */.nw)(descriptor)) {
                 if (bytes === undefined || around.length >= limits/* limits */.F.indexDepth)
                     continue;
-                visit(bytes, `index ${digest}`, [...around, digest], references);
+                const inner = read.get(digest) ?? (0,image_manifest/* parseIndex */.A1)(bytes, `index ${digest}`);
+                read.set(digest, inner);
+                visit(inner, [...around, digest], references);
                 continue;
             }
             const before = found.get(digest);
@@ -32520,7 +32657,7 @@ function manifestsIn(index, seen) {
             });
         }
     };
-    visit(index, 'index.json', [], []);
+    visit((0,image_manifest/* parseIndex */.A1)(index, 'index.json'), [], []);
     return [...found.values()];
 }
 function isPresent(found) {
@@ -32533,6 +32670,9 @@ function isThere(found) {
 function isManifestOrIndex(descriptor) {
     const { manifest, dockerManifest } = image_manifest/* mediaTypes */.Ib;
     return (0,image_manifest/* isIndex */.nw)(descriptor) || ['', manifest, dockerManifest].includes(descriptor.mediaType);
+}
+function tooMany(where, count) {
+    return new errors/* HandoverError */.Cu('tarball-invalid', `The tarball's ${where} names ${String(count)} images or more: too many.`, `Hand over at most ${String(limits/* limits */.F.images)} images in one tarball.`);
 }
 function unreadable({ digest }, size) {
     return new errors/* HandoverError */.Cu('tarball-invalid', `The tarball's index.json names the manifest ${digest}, which is no JSON object of at most ${String(limits/* limits */.F.jsonBytes)} bytes (it has ${String(size)}).`, 'The tarball was edited: make it again with docker save.');
@@ -32554,10 +32694,11 @@ function isWhole(bytes, seen) {
 function where({ descriptor }) {
     return `manifest ${descriptor.digest}`;
 }
-// The first annotation is containerd's and holds a whole reference; in the other one most tools write a tag alone, some a reference.
+// The first annotation is containerd's and holds a whole reference. In the other one BuildKit writes a tag alone (`v1`), which names no
+// repository; skopeo writes what it is given (`oci-archive:FILE:app:v1`), and docker load takes a reference as the image's name.
 function tarball_images_namesOf({ annotations }) {
     const short = annotations['org.opencontainers.image.ref.name'];
-    const name = annotations['io.containerd.image.name'] ?? (short?.includes('/') === true ? short : undefined);
+    const name = annotations['io.containerd.image.name'] ?? (/[:/]/.test(short ?? '') ? short : undefined);
     if (name === undefined)
         return [];
     try {
@@ -32577,9 +32718,16 @@ function ociImage(found, seen) {
         manifestDigests: [manifest.digest, ...found.around],
         layers: manifest.layers.map(({ digest }) => requireEntry(seen.blob(digest), by, digest)),
     };
+    requireFit(manifest, image);
     tarball_images_requireLayers(image, seen);
     requireDiffIds(image, seen);
     return image;
+}
+/** @throws HandoverError `tarball-invalid` when the config is not what its manifest says of it */
+function requireFit(manifest, { configBytes, config }) {
+    const fault = (0,image_manifest/* configFault */.fT)(manifest, configBytes, config);
+    if (fault !== undefined)
+        throw contradicting(manifest, fault);
 }
 function manifestOf(found) {
     const { descriptor, bytes, offset, around } = found;
@@ -32594,7 +32742,7 @@ function archiveImage({ config, repoTags, layers }, all, seen) {
     const found = layers.map((name) => requireEntry(seen.find(name), by, name));
     const manifests = manifestsOf(entry.configDigest, found, all);
     const image = {
-        references: repoTags.map(image_reference/* parseReference */.F2),
+        references: referencesIn(repoTags),
         ...entry,
         manifests,
         manifestDigests: [
@@ -32602,9 +32750,28 @@ function archiveImage({ config, repoTags, layers }, all, seen) {
         ],
         layers: found,
     };
+    for (const manifest of manifests)
+        requireFit(manifest, image);
     tarball_images_requireLayers(image, seen);
     requireDiffIds(image, seen);
     return image;
+}
+/** @throws HandoverError `tarball-invalid` for a text that is no reference: it is no input of this step */
+function referencesIn(repoTags) {
+    if (repoTags.length > limits/* limits */.F.references)
+        throw invalidNames(`has ${String(repoTags.length)} references for one image`);
+    return repoTags.map((tag) => {
+        try {
+            return (0,image_reference/* parseReference */.F2)(tag);
+        }
+        catch (error) {
+            throw invalidNames(`calls an image by something that is no reference: ${(0,errors/* messageOf */.bD)(error)}`, error);
+        }
+    });
+}
+/** @param what the end of a sentence whose subject is the manifest.json */
+function invalidNames(what, cause) {
+    return new errors/* HandoverError */.Cu('tarball-invalid', `The tarball's manifest.json ${what}`.replace(/\.?$/, '.'), `Make the tarball with docker save and at most ${String(limits/* limits */.F.references)} references of the image.`, cause);
 }
 /**
  * The manifests of an image that `manifest.json` describes, each once.
@@ -32616,13 +32783,16 @@ function manifestsOf(configDigest, layers, all) {
     const fitting = own.filter((manifest) => (0,image_manifest/* isImageConfig */._m)(manifest.config) && manifest.layers.map(({ digest }) => digest).join() === digests);
     const [first] = own;
     if (first !== undefined && fitting.length === 0)
-        throw contradicting(first);
+        throw contradicting(first, contradiction(first));
     return fitting.filter(({ digest }, position) => fitting.findIndex((one) => one.digest === digest) === position);
 }
-function contradicting({ digest, config }) {
-    const how = (0,image_manifest/* isImageConfig */._m)(config)
+function contradiction({ config }) {
+    return (0,image_manifest/* isImageConfig */._m)(config)
         ? 'lists other layers than its manifest.json'
         : `describes its config as ${(0,base_text/* quoteForeign */.xS)(config.mediaType)}, which is not an image's`;
+}
+/** @param how the end of a sentence whose subject is the manifest */
+function contradicting({ digest, config }, how) {
     return new errors/* HandoverError */.Cu('tarball-invalid', `The tarball's manifest ${digest} of the image with the config ${config.digest} ${how}.`, 'The tarball was edited: make it again with docker save.');
 }
 function requireConfig(entry, by, name) {
@@ -32777,9 +32947,9 @@ function repacked(file, image, plan, producer) {
 }
 async function* layersOf({ path, compression, layers }) {
     const seen = new SeenTarball();
-    const wanted = new Map(layers.map((layer) => [layer.path, layer.digest]));
+    const wanted = new Map(layers.map((layer) => [layer.offset, layer.digest]));
     for await (const entry of readTarball(decompress((0,bytes_files/* fileChunks */.T9)(path, chunkBytes), compression), seen)) {
-        const digest = wanted.get(entry.path);
+        const digest = wanted.get(entry.offset);
         if (digest !== undefined)
             yield { digest, size: entry.size, chunks: () => entry.chunks };
     }
@@ -33033,7 +33203,7 @@ function readExportInputs(inputs) {
         branchLabel: inputs.optional('branch-label'),
         tarball: inputs.text('tarball'),
         artifactName: inputs.text('artifact-name'),
-        retentionDays: inputs.integer('retention-days', 1, 90),
+        retentionDays: inputs.integer('retention-days', 0, 90),
         platform: inputs.text('platform'),
         sourceImage: inputs.unlessNone('source-image'),
         sourceTarball: inputs.unlessNone('source-tarball'),
@@ -33043,6 +33213,7 @@ function readExportInputs(inputs) {
             targets: inputs.listOrNone('bake-targets'),
             files: inputs.listOrNone('bake-files'),
             set: inputs.lines('bake-set'),
+            workdir: inputs.optional('workdir'),
         },
         requireCache: inputs.boolean('require-cache'),
         compression: inputs.text('compression'),
@@ -33092,7 +33263,7 @@ function readBuildInputs(inputs) {
 /***/ ((__webpack_module__, __unused_webpack___webpack_exports__, __nccwpck_require__) => {
 
 __nccwpck_require__.a(__webpack_module__, async (__webpack_handle_async_dependencies__, __webpack_async_result__) => { try {
-/* harmony import */ var _export_image_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(136);
+/* harmony import */ var _export_image_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(9966);
 /* harmony import */ var _inputs_js__WEBPACK_IMPORTED_MODULE_14__ = __nccwpck_require__(5878);
 /* harmony import */ var _outputs_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4133);
 /* harmony import */ var _plan_plan_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(6403);
@@ -33284,15 +33455,19 @@ function exportOutputs(result, plan, runUrl) {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
 /* harmony export */   Dd: () => (/* binding */ bakePrintArguments),
+/* harmony export */   K8: () => (/* binding */ withoutBuildTags),
+/* harmony export */   Pv: () => (/* binding */ isComposeFile),
 /* harmony export */   Tm: () => (/* binding */ planBake),
 /* harmony export */   _u: () => (/* binding */ bakeArguments),
 /* harmony export */   aO: () => (/* binding */ withoutCachesRead),
 /* harmony export */   s_: () => (/* binding */ bakeCacheArguments)
 /* harmony export */ });
-/* harmony import */ var _build_arguments_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(522);
-/* harmony import */ var _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4754);
-/* harmony import */ var _shared_base_text_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(1453);
-/* harmony import */ var _shared_image_platform_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(4851);
+/* harmony import */ var node_path__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(6760);
+/* harmony import */ var _build_arguments_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(522);
+/* harmony import */ var _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(4754);
+/* harmony import */ var _shared_base_text_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(1453);
+/* harmony import */ var _shared_image_platform_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(4851);
+
 
 
 
@@ -33305,19 +33480,40 @@ const workspace = '.';
  * @throws HandoverError `invalid-input` for what isn't a target's name, and for inputs that a bake file has an own place for
  */
 function planBake(inputs) {
-    const { targets, files, set } = inputs.bake;
-    if (targets.length + files.length + set.length === 0)
-        return undefined;
+    const { targets, files, set, workdir } = inputs.bake;
+    if (targets.length + files.length + set.length === 0) {
+        if (workdir === undefined)
+            return undefined;
+        throw new _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .HandoverError */ .Cu('invalid-input', `\`workdir\` is "${(0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_4__/* .quoteForeign */ .xS)(workdir)}", but there is no bake file: it would have no effect.`, 'Give the bake file with `bake-files` or `bake-targets`, or remove `workdir`. For a build, set `context`.');
+    }
     const [misplaced] = withoutPlace(inputs);
     if (misplaced !== undefined)
         throw notWithBake(misplaced);
     const wrong = targets.find((name) => !/^\w[\w.-]*$/.test(name));
     if (wrong !== undefined) {
-        throw new _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .HandoverError */ .Cu('invalid-input', `"${(0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_3__/* .quoteForeign */ .xS)(wrong)}" in \`bake-targets\` is not the name of a target or group.`, 'Give names out of the bake file, one a line; `docker buildx bake --print` shows them.');
+        throw new _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .HandoverError */ .Cu('invalid-input', `"${(0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_4__/* .quoteForeign */ .xS)(wrong)}" in \`bake-targets\` is not the name of a target or group.`, 'Give names out of the bake file, one a line; `docker buildx bake --print` shows them.');
     }
     const { builder, noCache, pull, allow } = inputs.build;
     const named = targets.length === 0 ? everything : targets;
-    return { kind: 'bake', targets: named, files, set, builder, noCache, pull, allow };
+    return { kind: 'bake', targets: named, ...placeOf(inputs.bake), set, builder, noCache, pull, allow };
+}
+/** Whether buildx reads a file as a compose file (bake/compose.go, validateComposeFile). */
+function isComposeFile(file) {
+    return /\.ya?ml$/i.test(file);
+}
+/**
+ * Returns where bake runs. buildx resolves the paths of a compose file from there; `docker compose` resolves them from the folder of
+ * the first file, and reads the .env in it (Compose specification, "project directory"; buildx 0.36 has BUILDX_BAKE_FILE_RELATIVE_PATHS).
+ */
+function placeOf({ files, workdir }) {
+    if (workdir !== undefined)
+        return { files, workdir };
+    // In buildx, `cwd://` means that a file is here, and not in a remote definition.
+    const local = files.map((file) => file.replace(/^cwd:\/\//, ''));
+    const folder = (0,node_path__WEBPACK_IMPORTED_MODULE_0__.dirname)(local[0] ?? '');
+    if (folder === workspace || !files.every(isComposeFile))
+        return { files, workdir: workspace };
+    return { files: local.map((file) => ((0,node_path__WEBPACK_IMPORTED_MODULE_0__.isAbsolute)(file) ? file : (0,node_path__WEBPACK_IMPORTED_MODULE_0__.relative)(folder, file))), workdir: folder };
 }
 /** The inputs that are given, and would be passed over. */
 function withoutPlace(inputs) {
@@ -33341,7 +33537,7 @@ function withoutPlace(inputs) {
         ['secret-files', build.secretFiles.length > 0],
         ['secret-envs', build.secretEnvs.length > 0],
         ['ssh', build.ssh.length > 0],
-        ['cache-from', !(0,_build_arguments_js__WEBPACK_IMPORTED_MODULE_0__/* .isOnlyAutomatic */ .c_)(build.cacheFrom)],
+        ['cache-from', !(0,_build_arguments_js__WEBPACK_IMPORTED_MODULE_1__/* .isOnlyAutomatic */ .c_)(build.cacheFrom)],
         ['cache-to', build.cacheTo.length > 0],
         ['network', build.network !== undefined],
         ['add-hosts', build.addHosts.length > 0],
@@ -33357,48 +33553,62 @@ const hints = {
     engine: 'Remove it: buildx needs Docker.',
 };
 function notWithBake(input) {
-    return new _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .HandoverError */ .Cu('invalid-input', `\`${input}\` is given together with a bake file (\`bake-targets\`, \`bake-files\` or \`bake-set\`), which says itself what is built.`, hints[input] ?? `Say it in the bake file, or with \`bake-set\`; else remove \`${input}\`.`);
+    return new _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .HandoverError */ .Cu('invalid-input', `\`${input}\` is given together with a bake file (\`bake-targets\`, \`bake-files\` or \`bake-set\`), which says itself what is built.`, hints[input] ?? `Say it in the bake file, or with \`bake-set\`; else remove \`${input}\`.`);
 }
 /** The arguments of `docker buildx bake` that show what it would build. */
 function bakePrintArguments(source) {
     return [...selection(source, source.set), '--print', '--', ...source.targets];
 }
+/**
+ * Returns a compose file that takes the tags of services' builds away. Behind the file that has them, it makes buildx show their
+ * `image`, which buildx drops otherwise (bake/compose.go, ParseCompose).
+ */
+function withoutBuildTags(targets) {
+    const services = targets.map((name) => `  "${name}": {build: {tags: !reset [], x-bake: {tags: !reset []}}}\n`);
+    return `services:\n${services.join('')}`;
+}
+// An empty list of stages to build anew could be read as all of them.
+const noStage = 'image-handover-none';
 // What is ours to say: buildx would add it to what it says here (bake/bake.go, newOverrides).
 const ours = /^[^.=]+\.(?:output|platform|tags|cache-to)\+?=/;
 const cachesRead = /^[^.=]+\.cache-from\+?=/;
 /**
  * The arguments of `docker buildx bake` that build targets in one go, each into a place of its own.
  * @param written the folder of those places, which buildx writes to only if it is allowed to
+ * @param caches of the targets that have any, also of those that others are built on
  */
-function bakeArguments(source, platform, outputs, written) {
+function bakeArguments(source, platform, outputs, { written, caches }) {
     const set = [
         ...source.set.filter((item) => !ours.test(item)),
-        `*.platform=${(0,_shared_image_platform_js__WEBPACK_IMPORTED_MODULE_2__/* .formatPlatform */ .Bq)(platform)}`,
-        ...outputs.flatMap(({ target, name, exporter, cacheTo }) => [
+        `*.platform=${(0,_shared_image_platform_js__WEBPACK_IMPORTED_MODULE_3__/* .formatPlatform */ .Bq)(platform)}`,
+        ...outputs.flatMap(({ target, name, exporter }) => [
             `${target}.tags=${name}`,
-            `${target}.output=${exporter === 'engine' ? 'type=docker' : (0,_build_arguments_js__WEBPACK_IMPORTED_MODULE_0__/* .outputOf */ .jH)(exporter)}`,
-            ...setCaches(target, cacheTo),
+            `${target}.output=${exporter === 'engine' ? 'type=docker' : (0,_build_arguments_js__WEBPACK_IMPORTED_MODULE_1__/* .outputOf */ .jH)(exporter)}`,
         ]),
+        ...caches.flatMap(setCaches),
     ];
     return [
         ...common(source, set),
         ...(source.noCache ? ['--no-cache'] : []),
         ...(source.pull ? ['--pull'] : []),
-        ...allow([...source.allow, `fs.write=${written}`]),
+        ...allow([...allowed(source), `fs.write=${written}`]),
         '--',
         ...outputs.map(({ target }) => target),
     ];
 }
-/** The arguments of `docker buildx bake` that write one cache of a target that was built before. */
-function bakeCacheArguments(source, platform, target, cache) {
-    // What was built once isn't built anew, whatever the file says.
-    const again = [`${target}.no-cache=false`, `${target}.pull=false`];
+/**
+ * The arguments of `docker buildx bake` that write one cache of a target that was built before.
+ * @param caches of all targets that have any
+ */
+function bakeCacheArguments(source, platform, target, caches) {
+    // What was built once isn't built anew, whatever the file says, nor what it is built on.
+    const again = ['*.no-cache=false', `*.no-cache-filter=${noStage}`, '*.pull=false'];
     const set = [
         ...source.set.filter((item) => !ours.test(item)),
-        ...[`${target}.platform=${(0,_shared_image_platform_js__WEBPACK_IMPORTED_MODULE_2__/* .formatPlatform */ .Bq)(platform)}`, `${target}.output=type=cacheonly`, ...again],
-        ...setCaches(target, [cache]),
+        ...[`${target}.platform=${(0,_shared_image_platform_js__WEBPACK_IMPORTED_MODULE_3__/* .formatPlatform */ .Bq)(platform)}`, `${target}.output=type=cacheonly`, ...again],
+        ...caches.flatMap(setCaches),
     ];
-    return [...common(source, set), ...allow(source.allow), '--', target];
+    return [...common(source, set), ...allow(allowed(source)), '--', target];
 }
 /** The same targets without the caches that they read. */
 function withoutCachesRead(source) {
@@ -33411,14 +33621,16 @@ function common(source, set) {
         ...['--provenance=false', '--sbom=false'],
     ];
 }
+// buildx asks for leave to read and write outside of the folder that it runs in. The workspace needs none, wherever bake runs.
+function allowed({ allow: items, workdir }) {
+    return workdir === workspace ? items : [...items, `fs=${(0,node_path__WEBPACK_IMPORTED_MODULE_0__.relative)(workdir, workspace)}`];
+}
 function allow(items) {
     return items.flatMap((item) => ['--allow', item]);
 }
 // An empty one takes away those of the file.
-function setCaches(target, caches) {
-    if (caches === undefined)
-        return [];
-    return (caches.length === 0 ? [''] : caches).map((cache) => `${target}.cache-to=${cache}`);
+function setCaches({ target, cacheTo }) {
+    return (cacheTo.length === 0 ? [''] : cacheTo).map((cache) => `${target}.cache-to=${cache}`);
 }
 function selection({ files }, set) {
     return [...files.flatMap((file) => ['--file', file]), ...set.flatMap((item) => ['--set', item])];
@@ -34638,7 +34850,10 @@ async function pushFromEngine({ engine, registry, log, signal }, image, plan) {
         const pushAs = async (reference) => {
             const name = (0,image_reference/* formatReference */.FH)(reference);
             await guard.tag(image, name);
-            return registry.push(name);
+            const digest = await registry.push(name);
+            // Where a later one is refused, this one is set.
+            log.info(`${name}: pushed, ${digest}`);
+            return digest;
         };
         const [first, ...others] = plan.references;
         const digest = await pushAs(first);
@@ -35098,6 +35313,7 @@ var retry = __nccwpck_require__(3830);
 
 
 
+
 /** A request to the artifact service or its blob store that was answered with something other than success. */
 class HttpError extends Error {
     name = 'HttpError';
@@ -35138,8 +35354,10 @@ function httpClient(proxies, signal, authority) {
     };
     const [plain, secure] = [through(proxies.http), through(proxies.https)];
     return {
-        send: ({ method, url, headers = {}, body, signal: own, outlivesStep = false, answerMs = silenceMs }) => {
+        send: async ({ method, url, headers = {}, body, signal: own, outlivesStep = false, answerMs = silenceMs }) => {
             const ends = AbortSignal.any([...(outlivesStep ? [] : [signal]), ...(own === undefined ? [] : [own])]);
+            // Otherwise undici destroys the body with an error that nothing catches.
+            ends.throwIfAborted();
             const { protocol, host } = new URL(url);
             const dispatcher = (0,base_proxies/* isLoopback */.U9)(host) ? direct : protocol === 'https:' ? secure : plain;
             const common = { dispatcher, method, signal: ends, headersTimeout: answerMs };
@@ -35170,7 +35388,16 @@ async function textOf(response) {
             throw new HttpError(response.statusCode, 'too-large', `an answer of more than ${(0,base_text/* formatBytes */.z3)(limits/* limits */.F.answerBytes)}`);
         chunks.push(chunk);
     }
-    return Buffer.concat(chunks).toString();
+    const whole = Buffer.concat(chunks);
+    const coding = String(response.headers['content-encoding'] ?? '');
+    if (size === 0 || !/^(?:x-)?gzip$/i.test(coding))
+        return whole.toString();
+    try {
+        return (0,external_node_zlib_.gunzipSync)(whole, { maxOutputLength: limits/* limits */.F.answerBytes }).toString();
+    }
+    catch (error) {
+        throw new HttpError(response.statusCode, 'not-gzip', `an answer that can't be unpacked: ${(0,errors/* messageOf */.bD)(error)}`);
+    }
 }
 /** Reads a whole, small answer. Throws `HttpError` unless the status is a success. */
 async function http_readText(response) {
@@ -35388,7 +35615,7 @@ function resultsService(http, credentials, onRetry, signal) {
         },
         create: async (name, expiresAt) => {
             const format = { mime_type: 'application/zip', version: formatVersion };
-            const answer = await call('CreateArtifact', { name, ...format, expires_at: expiresAt.toISOString() });
+            const answer = await call('CreateArtifact', { name, ...format, expires_at: expiresAt?.toISOString() });
             return url(field(answer, 'signed_upload_url', 'signedUploadUrl'), 'CreateArtifact');
         },
         finalize: async (name, size, digest) => {
@@ -36322,7 +36549,8 @@ async function run_store_upload(http, service, credentials, options, request) {
     try {
         const { name } = request;
         const lock = __addDisposableResource(env_2, await lockName(credentials, name), true);
-        const expiresAt = new Date(Date.now() + request.retentionDays * dayMs);
+        const { retentionDays } = request;
+        const expiresAt = retentionDays === 0 ? undefined : new Date(Date.now() + retentionDays * dayMs);
         const isAlone = lock !== undefined;
         const url = await explain(`create the artifact "${name}"`, () => reserve(credentials, options, { name, expiresAt, isAlone }));
         try {
@@ -36493,7 +36721,7 @@ __nccwpck_require__.d(__webpack_exports__, {
 ;// CONCATENATED MODULE: ./build/shared/base/registry-causes.js
 // Why a registry's work failed, and what helps: one table for the words of the docker commands, and for what our own client sees.
 // Words: distribution-spec, "Error Codes"; docker's, containerd's and BuildKit's messages; Node's and OpenSSL's codes; what Amazon ECR,
-// Harbor and Quay say of immutable tags and quotas. The first row that fits counts.
+// Azure, Harbor and Quay say of immutable tags and quotas. The first row that fits counts.
 const rows = [
     {
         cause: 'rate-limit',
@@ -36504,17 +36732,24 @@ const rows = [
     },
     {
         cause: 'immutable-tag',
-        words: /immutab|cannot be overwritten|tag \S* ?already exists/i,
-        statuses: [],
+        words: /immutab|cannot be overwritten|tag \S* ?already ?exists|operation is disallowed/i,
+        statuses: [409],
         permanent: true,
-        hint: 'This tag was set before and can’t be moved: give a tag of its own to each commit, such as `sha-<commit>`, or allow it in the registry.',
+        hint: 'This tag was set before and can’t be moved, or is locked: give a tag of its own to each commit, such as `sha-<commit>`, or allow it in the registry.',
     },
     {
         cause: 'quota',
-        words: /\bquota\b|insufficient storage|no space left/i,
+        words: /\bquota\b|exceed the configured upper limit|insufficient storage|no space left/i,
         statuses: [507],
         permanent: true,
         hint: 'The registry has no room left for this repository: remove images there, or raise its quota.',
+    },
+    {
+        cause: 'elsewhere',
+        words: /\brefused by another host\b/,
+        statuses: [],
+        permanent: false,
+        hint: 'The registry sent this request to another host, which gets no login and refused it: run the step again, and look at the storage behind the registry.',
     },
     {
         cause: 'login',
@@ -36540,7 +36775,7 @@ const rows = [
     },
     {
         cause: 'connection',
-        words: /connection (?:refused|reset)|no such host|i\/o timeout|broken pipe|network is unreachable|no route to host|\bEOF\b|server gave HTTP response|\bE(?:CONN|AI_|PIPE|NOTFOUND|TIMEDOUT|HOST|NET)|\bUND_ERR_|ERR_SSL_|\bEPROTO\b|took longer than/i,
+        words: /connection (?:refused|reset)|no such host|i\/o timeout|broken pipe|network is unreachable|no route to host|\bEOF\b|server gave HTTP response|\bE(?:CONN|AI_|PIPE|NOTFOUND|TIMEDOUT|HOST|NET)|\bUND_ERR_|\bHPE_|ERR_SSL_|\bEPROTO\b|took longer than/i,
         statuses: [408],
         permanent: false,
         hint: 'Nothing usable answers there: check the registry’s host and port, that it is running, and that this runner can reach it (a service of the job, a VPN, `HTTPS_PROXY`).',
@@ -36889,6 +37124,8 @@ const limits = {
     eventBytes: 32 * 1024 * 1024,
     /** Of a file with settings: docker's configuration, a certificate, what buildx says of a build. In bytes. */
     settingsBytes: 4 * 1024 * 1024,
+    /** Values in one config, manifest or index: each takes time and memory. */
+    jsonValues: 100_000,
     /** How deep JSON may be nested. */
     jsonDepth: 100,
     /** Of a record, in bytes: the labels of the largest config are in it. */
@@ -36899,10 +37136,14 @@ const limits = {
     tarEntries: 100_000,
     /** Of a header that comes in front of a tarball's entry, in bytes: names are a few kilobytes at most (Linux, PATH_MAX). */
     tarHeaderBytes: 1024 * 1024,
+    /** Characters of an entry's name or of a link's: PATH_MAX of Linux is 4096 bytes, and of other systems less. */
+    tarNameLength: 4096,
     /** Links that lead from one name in a tarball to another; more are a circle. */
     tarLinks: 20,
     /** Indexes in indexes. */
     indexDepth: 4,
+    /** Manifests and indexes that the indexes of a tarball name, each as often as it is named. */
+    indexed: 10_000,
     /** Images in one artifact. */
     images: 101,
     /** References of one image. */
@@ -36952,7 +37193,10 @@ function words(text) {
     const parts = visible(text).split(/([\s"'(),;<>]+)/);
     const line = parts.map((part) => (isLively.test(part) ? code(part)[source] : escaped(part))).join('');
     // At its beginning, some marks make a list or a line of it.
-    return made(line.replace(/^(\s*\d*)([-+=.)])/, (_, before, mark) => `${before}${numbered(mark)}`));
+    return made(line.replace(/^(\s*)([-+=])|^(\s*\d+)([.)])(?=\s|$)/, (...found) => {
+        const [, blanks = '', mark = '', number = '', point = ''] = found;
+        return `${blanks}${number}${numbered(mark || point)}`;
+    }));
 }
 const isLively = /[@$]|#\d|\b(?:GH|GHSA|CVE)-|:\/\/|www\.|\b(?:mailto|xmpp|tel):|:[\w+-]+:|\b[0-9a-f]{7,40}\b/i;
 // A number of a character is never a mark.
@@ -37406,11 +37650,13 @@ function explainDiskFull(error, path, advice) {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
 /* harmony export */   EW: () => (/* binding */ readSmallFile),
+/* harmony export */   I: () => (/* binding */ kindOf),
 /* harmony export */   T9: () => (/* binding */ fileChunks),
 /* harmony export */   Tq: () => (/* binding */ openFile),
 /* harmony export */   f4: () => (/* binding */ writeAll),
 /* harmony export */   jx: () => (/* binding */ transientFileChunks),
 /* harmony export */   mk: () => (/* binding */ makeTempDir),
+/* harmony export */   pX: () => (/* binding */ NotAFile),
 /* harmony export */   x6: () => (/* binding */ readSmallFileSync),
 /* harmony export */   zE: () => (/* binding */ tempDirs)
 /* harmony export */ });
@@ -37553,16 +37799,25 @@ async function* fileChunks(path, atMostBytes) {
 }
 const readFlags = node_fs__WEBPACK_IMPORTED_MODULE_0__.constants.O_RDONLY | node_fs__WEBPACK_IMPORTED_MODULE_0__.constants.O_NONBLOCK;
 function requireFile(path, found) {
-    if (found.isFile())
-        return;
-    const what = found.isFIFO()
-        ? 'a pipe'
-        : found.isDirectory()
-            ? 'a folder'
-            : found.isSocket()
-                ? 'a socket'
-                : 'a device';
-    throw new Error(`${path} is ${what}, not a file`);
+    if (!found.isFile())
+        throw new NotAFile(path, found);
+}
+/** What is at a path isn't a file. */
+class NotAFile extends Error {
+    /** Whether to open it would wait for whoever writes to it. */
+    isPipe;
+    constructor(path, found) {
+        super(`${path} is ${kindOf(found)}, not a file`);
+        this.isPipe = found.isFIFO();
+    }
+}
+/** What something that isn't a file is. */
+function kindOf(found) {
+    if (found.isFIFO())
+        return 'a pipe';
+    if (found.isDirectory())
+        return 'a folder';
+    return found.isSocket() ? 'a socket' : 'a device';
 }
 function tooLarge(path, maxBytes) {
     return new Error(`${path} has more than ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_7__/* .formatBytes */ .z3)(maxBytes)}`);
@@ -37894,7 +38149,7 @@ function unknownScope() {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
 /* harmony export */   LO: () => (/* binding */ removeOwn),
-/* harmony export */   x8: () => (/* binding */ requireOwnLinks),
+/* harmony export */   Ub: () => (/* binding */ holdFolder),
 /* harmony export */   xc: () => (/* binding */ makeOwnFolder)
 /* harmony export */ });
 /* unused harmony export openOwnFolder */
@@ -37996,24 +38251,78 @@ function isOwn(uid) {
     return uid === (process.geteuid?.() ?? uid);
 }
 /**
- * Sees to it that the way to a folder leads through no link that another user put into a place where everybody may write, such as /tmp:
- * it could lead anywhere. Linux refuses to follow such links where fs.protected_symlinks is set (proc_sys_fs(5)).
- * @throws Error that names the link
+ * Makes a folder with those above it, where they aren't there, and holds it open. Another user may own one of them, and put a link to
+ * anywhere in its place: so each is opened in the one above, and a link is followed only where it is this user's or root's, or nobody else
+ * can have put it. Linux itself is as careful in folders such as /tmp (proc_sys_fs(5), protected_symlinks).
+ * @throws Error that names the link; the system's errors
  */
-async function requireOwnLinks(folder) {
-    const way = (0,node_path__WEBPACK_IMPORTED_MODULE_2__.resolve)(folder).split(node_path__WEBPACK_IMPORTED_MODULE_2__.sep).slice(1);
-    for (let depth = 1; depth <= way.length; depth += 1) {
-        const [above, path] = [depth - 1, depth].map((end) => `${node_path__WEBPACK_IMPORTED_MODULE_2__.sep}${way.slice(0, end).join(node_path__WEBPACK_IMPORTED_MODULE_2__.sep)}`);
-        if (above === undefined || path === undefined)
-            return;
-        const link = await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_1__.lstat)(path).catch(() => undefined);
-        if (link?.isSymbolicLink() !== true || isOwn(link.uid))
-            continue;
-        const place = await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_1__.stat)(above).catch(() => undefined);
-        if (place !== undefined && (place.mode & 0o1002) === 0o1002 && place.uid !== link.uid)
-            throw new Error(`${path} is a link of another user (uid ${String(link.uid)})`);
+async function holdFolder(path) {
+    const way = (0,node_path__WEBPACK_IMPORTED_MODULE_2__.resolve)(path);
+    if (process.platform !== 'linux') {
+        await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_1__.mkdir)(way, { recursive: true });
+        return { inside: way, wordsOf: _base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .messageOf */ .bD, [Symbol.asyncDispose]: () => Promise.resolve() };
     }
+    let held = await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_1__.open)(node_path__WEBPACK_IMPORTED_MODULE_2__.sep, wayFlags);
+    let left = partsOf(way);
+    try {
+        for (let links = 0; left.length > 0;) {
+            const [name = '', ...rest] = left;
+            const place = (0,node_path__WEBPACK_IMPORTED_MODULE_2__.join)(throughHandle(held.fd), name);
+            const found = await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_1__.lstat)(place).catch(() => undefined);
+            if (found?.isSymbolicLink() === true) {
+                if ((links += 1) > mostLinks)
+                    throw new Error(`${way} leads through too many links`);
+                requireOwnLink((0,node_path__WEBPACK_IMPORTED_MODULE_2__.join)(await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_1__.readlink)(throughHandle(held.fd)), name), found.uid, await held.stat());
+                const target = await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_1__.readlink)(place);
+                left = [...partsOf(target), ...rest];
+                if ((0,node_path__WEBPACK_IMPORTED_MODULE_2__.isAbsolute)(target))
+                    held = await instead(held, node_path__WEBPACK_IMPORTED_MODULE_2__.sep);
+                continue;
+            }
+            // Another process may make it at the same time.
+            if (found === undefined)
+                await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_1__.mkdir)(place).catch((error) => {
+                    if ((0,_base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .systemCodeOf */ .c7)(error) !== 'EEXIST')
+                        throw error;
+                });
+            held = await instead(held, place);
+            left = rest;
+        }
+    }
+    catch (error) {
+        const words = withPath(error, held.fd);
+        await held.close();
+        throw new Error(words, { cause: error });
+    }
+    const { fd } = held;
+    return {
+        inside: throughHandle(fd),
+        wordsOf: (error) => withPath(error, fd),
+        [Symbol.asyncDispose]: () => held.close(),
+    };
 }
+function withPath(error, fd) {
+    const handle = throughHandle(fd);
+    const path = (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .attempt */ .CD)(() => (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.readlinkSync)(handle), handle);
+    return (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .messageOf */ .bD)(error).replaceAll(`${handle}/`, path === node_path__WEBPACK_IMPORTED_MODULE_2__.sep ? node_path__WEBPACK_IMPORTED_MODULE_2__.sep : `${path}/`);
+}
+function partsOf(path) {
+    return path.split(node_path__WEBPACK_IMPORTED_MODULE_2__.sep).filter((part) => part !== '' && part !== '.');
+}
+async function instead(held, path) {
+    const next = await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_1__.open)(path, wayFlags);
+    await held.close();
+    return next;
+}
+function requireOwnLink(link, uid, above) {
+    const isTrusted = isOwn(uid) || uid === 0 || ((isOwn(above.uid) || above.uid === 0) && (above.mode & 0o022) === 0);
+    if (!isTrusted)
+        throw new Error(`${link} is a link of another user (uid ${String(uid)})`);
+}
+// O_PATH, which Node has no name for: enough to go on from there, also where this user may not list what is in it (open(2)).
+const wayFlags = node_fs__WEBPACK_IMPORTED_MODULE_0__.constants.O_DIRECTORY | node_fs__WEBPACK_IMPORTED_MODULE_0__.constants.O_NOFOLLOW | 0o10000000;
+// As many as Linux follows (path_resolution(7)).
+const mostLinks = 40;
 const folderFlags = node_fs__WEBPACK_IMPORTED_MODULE_0__.constants.O_RDONLY | node_fs__WEBPACK_IMPORTED_MODULE_0__.constants.O_DIRECTORY | node_fs__WEBPACK_IMPORTED_MODULE_0__.constants.O_NOFOLLOW;
 function throughHandle(handle) {
     return `/proc/self/fd/${String(handle)}`;
@@ -38075,11 +38384,19 @@ var base_text = __nccwpck_require__(1453);
 
 
 const keptLines = 20;
+// An instruction can have 64 kB, and be in each message about it. In characters.
+const longestStep = 300;
+const longestFailure = 3000;
 // What BuildKit calls the look into a cache that it may read (moby/buildkit solver/llbsolver/bridge.go). It goes on without one that it
 // can't reach.
 const cacheImport = /^importing cache manifest from (.+)$/;
 // What it says when bytes that it was promised don't come, or are others (containerd content.Copy). A base image's layers may be those.
 const missingBytes = /(?:failed to solve|failed to compute cache key): (?:failed to copy: |failed commit on ref ")/;
+// What buildx does before the build: its drivers get to a builder (driver/*/driver.go), and bake reads its files.
+const builderStart = /^\[internal\] (?:booting buildkit|waiting for connection)/;
+const preparation = /^\[internal\] (?:booting buildkit|waiting for connection|load local bake definitions)/;
+// What it says of a builder that no connection can be made to (build/build.go, builder/node.go).
+const unreachable = /no valid drivers found|failed to list workers|listing workers|code = Unavailable|Unavailable: connection error/;
 // What stands before the cause of a failed build.
 const failurePrefix = /^ERROR: (?:failed to build: )?(?:failed to solve: )?/;
 // `[build 2/4] RUN …`: an instruction. `FROM` only names a base, and `[internal] …` is BuildKit's own work.
@@ -38134,14 +38451,14 @@ class BuildProgress {
             const [, place, text = ''] = instruction.exec(vertex.name) ?? [];
             if (place === undefined || !vertex.done || (copies.test(text) && !vertex.hasInputs))
                 continue;
-            const name = `${place} ${text}`;
+            const name = (0,base_text/* quoteForeign */.xS)(`${place} ${text}`, longestStep);
             steps.set(name, { name, cached: vertex.cached && steps.get(name)?.cached !== false });
         }
         return [...steps.values()];
     }
     /** What went wrong, in BuildKit's words; the last lines that weren't progress when no step failed. */
     failure() {
-        return this.#lastError() ?? this.#failed ?? this.#otherLines.at(-1) ?? 'no message';
+        return (0,base_text/* quoteError */.PI)(this.#lastError() ?? this.#failed ?? this.#otherLines.at(-1) ?? 'no message', longestFailure);
     }
     /** The same without the words that every failed build has. */
     cause() {
@@ -38155,6 +38472,19 @@ class BuildProgress {
     get cacheBroke() {
         const found = this.#imports().some(({ done, error }) => done && error === '');
         return found && missingBytes.test(this.#lastError() ?? '');
+    }
+    /** Whether a step of the build was begun: then the builder was reached. */
+    get began() {
+        return [...this.#vertices.values()].some(({ name }) => !preparation.test(name));
+    }
+    /** Why the builder couldn't be reached, in buildx's words; undefined when it was. */
+    get builderFailure() {
+        if (this.began)
+            return undefined;
+        const failed = [...this.#vertices.values()].find(({ name, error }) => builderStart.test(name) && error !== '');
+        if (failed !== undefined)
+            return `${failed.name}: ${(0,base_text/* quoteError */.PI)(failed.error)}`;
+        return unreachable.test(this.failure()) ? this.cause() : undefined;
     }
     #imports() {
         return [...this.#vertices.values()].filter(({ name }) => cacheImport.test(name));
@@ -38271,13 +38601,15 @@ function dockerBuildx(cli, stepMinutes) {
             if (name !== undefined && /no builder .* found/.test(output.stderr))
                 throw await noSuchBuilder(cli, name);
             const which = name === undefined ? 'the current builder' : `the builder "${(0,base_text/* quoteForeign */.xS)(name)}"`;
-            throw new errors/* HandoverError */.Cu('builder-unsupported', `docker buildx can't use ${which}: ${(0,docker_cli/* lastLine */.fM)(output)}`, errors/* setupBuildxHint */.bY);
+            await (0,docker_cli/* requireDocker */.c1)(cli);
+            const cause = (0,docker_cli/* causeLine */.mB)(output);
+            throw new errors/* HandoverError */.Cu('builder-unsupported', `docker buildx can't use ${which}: ${cause}`, folderHint(cause) ?? errors/* setupBuildxHint */.bY);
         },
-        build: (args, print, pushed = []) => build(cli, ['build', '--progress=rawjson', ...args], print, pushed),
-        bake: (args, print) => build(cli, ['bake', '--progress=rawjson', ...args], print, []),
-        writeCache: (command, args, { signal }) => writeCache(cli, [command, '--progress=rawjson', ...args], cacheIdleMs(stepMinutes), signal),
-        targets: async (args, names) => {
-            const output = await cli.query(['buildx', 'bake', ...args]);
+        build: (args, print, pushed = []) => build({ cli, args: ['build', '--progress=rawjson', ...args], workdir: undefined }, print, pushed),
+        bake: ({ args, workdir }, print) => build({ cli, args: ['bake', '--progress=rawjson', ...args], workdir }, print, []),
+        writeCache: (command, args, { signal }, workdir) => writeCache({ cli, args: [command, '--progress=rawjson', ...args], workdir }, cacheIdleMs(stepMinutes), signal),
+        targets: async ({ args, workdir }, names) => {
+            const output = await cli.query(['buildx', 'bake', ...args], workdir);
             const found = output.exitCode === 0 ? parseBakeFile(output.stdout, names) : undefined;
             if (found !== undefined)
                 return found;
@@ -38288,7 +38620,7 @@ function dockerBuildx(cli, stepMinutes) {
 /**
  * Reads what `docker buildx bake --print` writes.
  * @param names targets and groups; a group stands for its targets, also where one of those is called the same
- * @returns in the order of the names, each once; undefined when one of them isn't there
+ * @returns in the order of the names, each once, then those with caches that they are built on; undefined when one of them isn't there
  */
 function parseBakeFile(json, names) {
     const file = (0,base_json/* parseJson */.qF)(json);
@@ -38301,11 +38633,20 @@ function parseBakeFile(json, names) {
         if ((0,base_json/* isObject */.Gv)(group))
             return (0,base_json/* stringsOf */.iw)(group['targets']).every((one) => add(one, [...within, name]));
         const target = targets[name];
-        if ((0,base_json/* isObject */.Gv)(target))
-            found.set(name, { name, tags: (0,base_json/* stringsOf */.iw)(target['tags']), cacheTo: cachesOf(target['cache-to']) });
-        return (0,base_json/* isObject */.Gv)(target);
+        if (!(0,base_json/* isObject */.Gv)(target))
+            return false;
+        const built = Object.entries(target).filter(([key]) => !['tags', 'output', 'platforms'].includes(key));
+        const definition = JSON.stringify(Object.fromEntries(built));
+        found.set(name, { name, tags: (0,base_json/* stringsOf */.iw)(target['tags']), definition, cacheTo: cachesOf(target['cache-to']) });
+        return true;
     };
-    return names.every((name) => add(name, [])) && found.size > 0 ? [...found.values()] : undefined;
+    if (!names.every((name) => add(name, [])) || found.size === 0)
+        return undefined;
+    const linked = Object.entries(targets).flatMap(([name, target]) => {
+        const cacheTo = (0,base_json/* isObject */.Gv)(target) && !found.has(name) ? cachesOf(target['cache-to']) : undefined;
+        return cacheTo === undefined ? [] : [{ name, tags: [], definition: '', cacheTo, isLinked: true }];
+    });
+    return [...found.values(), ...linked];
 }
 // A list of lines before buildx 0.20, of objects since then.
 function cachesOf(value) {
@@ -38330,8 +38671,8 @@ async function noSuchBuilder(cli, name) {
     return new errors/* HandoverError */.Cu('builder-unsupported', `There is no builder "${(0,base_text/* quoteForeign */.xS)(name)}" here.${there}`, 'Correct the input `builder`, or leave it out to use the current one. docker/setup-buildx-action tells the name of the ' +
         'builder that it makes in its output `name`.');
 }
-async function build(cli, args, print, pushed) {
-    const running = await cli.start(['buildx', ...args]);
+async function build({ cli, args, workdir }, print, pushed) {
+    const running = await cli.start(['buildx', ...args], undefined, workdir);
     running.stdin.end();
     running.stdout.resume();
     const progress = new BuildProgress(print);
@@ -38357,10 +38698,24 @@ async function build(cli, args, print, pushed) {
     if (failure.includes('rawjson')) {
         throw new errors/* HandoverError */.Cu('builder-unsupported', `This buildx is too old: ${failure}`, errors/* setupBuildxHint */.bY);
     }
-    throw new errors/* HandoverError */.Cu('build-failed', `docker buildx ${args[0] ?? ''} failed with exit code ${String(exitCode)}: ${failure}`, 'The step that failed is in the log above, under "Build".');
+    const { builderFailure } = progress;
+    if (builderFailure !== undefined) {
+        throw new errors/* HandoverError */.Cu('builder-unsupported', `docker buildx can't reach the builder: ${builderFailure}`, 'Check that the builder runs, and that this job gets to it: docker buildx inspect --bootstrap.');
+    }
+    throw new errors/* HandoverError */.Cu('build-failed', `docker buildx ${args[0] ?? ''} failed with exit code ${String(exitCode)}: ${failure}`, progress.began
+        ? 'The step that failed is in the log above, under "Build".'
+        : (folderHint(failure) ??
+            'Nothing was built. Correct what docker buildx refuses, in the inputs or in the build’s files.'));
 }
-async function writeCache(cli, args, idleMs, signal) {
-    const running = await cli.start(['buildx', ...args]);
+// buildx writes to a folder of its own for each command (buildx, util/confutil: ~/.docker/buildx).
+function folderHint(cause) {
+    return /\b(?:mkdir|open|openat|chmod|rename) [^:]+: (?:read-only file system|permission denied)/.test(cause)
+        ? 'Set the variable `BUILDX_CONFIG` to a folder that this job may write to, such as `BUILDX_CONFIG: ${{ runner.temp }}/buildx` in the ' +
+            '`env:` of this step and of those that make the builder. By default, buildx writes to ~/.docker/buildx.'
+        : undefined;
+}
+async function writeCache({ cli, args, workdir }, idleMs, signal) {
+    const running = await cli.start(['buildx', ...args], undefined, workdir);
     running.stdin.end();
     running.stdout.resume();
     const stop = () => {
@@ -38401,11 +38756,13 @@ async function writeCache(cli, args, idleMs, signal) {
 
 // EXPORTS
 __nccwpck_require__.d(__webpack_exports__, {
+  mB: () => (/* binding */ causeLine),
   RK: () => (/* binding */ dockerCli),
   xq: () => (/* binding */ failedCommand),
   r7: () => (/* binding */ failedWork),
   fM: () => (/* binding */ lastLine),
-  jH: () => (/* binding */ outputOf)
+  jH: () => (/* binding */ outputOf),
+  c1: () => (/* binding */ requireDocker)
 });
 
 ;// CONCATENATED MODULE: external "node:child_process"
@@ -38449,25 +38806,26 @@ function dockerCli(signal, name = 'docker') {
         available: async () => {
             await program();
         },
-        query: async (args) => {
+        query: async (args, workdir) => {
             times.signal.throwIfAborted();
             const path = await program();
             // It may have been aborted meanwhile.
             times.signal.throwIfAborted();
-            const asked = (0,exec/* getExecOutput */.H)(quoteProgram(path), [...args], { silent: true, ignoreReturnCode: true });
+            const options = { silent: true, ignoreReturnCode: true, ...(workdir === undefined ? {} : { cwd: workdir }) };
+            const asked = (0,exec/* getExecOutput */.H)(quoteProgram(path), [...args], options);
             return times.within(asked, () => {
                 // @actions/exec can't be told to end what it runs.
                 (0,forced_end/* killChildren */.at)(args);
             });
         },
-        start: async (args, tempDir) => {
+        start: async (args, tempDir, workdir) => {
             times.signal.throwIfAborted();
             const path = await program();
             // It may have been aborted meanwhile: nobody would end a command that is started now.
             times.signal.throwIfAborted();
             // `env` becomes the command: the child is the command itself, and is ended like it.
             const [file, before] = tempDir === undefined ? [path, []] : ['env', [`TMPDIR=${tempDir}`, path]];
-            const child = (0,external_node_child_process_namespaceObject.spawn)(file, [...before, ...args], { stdio: ['pipe', 'pipe', 'pipe'] });
+            const child = (0,external_node_child_process_namespaceObject.spawn)(file, [...before, ...args], { stdio: ['pipe', 'pipe', 'pipe'], cwd: workdir });
             await (0,external_node_events_.once)(child, 'spawn').catch((error) => {
                 throw unavailable(name, (0,errors/* messageOf */.bD)(error), error);
             });
@@ -38548,6 +38906,22 @@ async function outputOf({ stdout, stderr, exit }) {
 function lastLine(output) {
     const said = output.stderr.trim() === '' ? output.stdout : output.stderr;
     return (0,base_text/* quoteError */.PI)(said.trim().split('\n').at(-1) ?? '');
+}
+/** The line with which a command says what went wrong: its error, else the first one. What follows is often about its usage. */
+function causeLine({ stdout, stderr }) {
+    const lines = `${stderr}\n${stdout}`.split('\n').filter((line) => line.trim() !== '');
+    return (0,base_text/* quoteError */.PI)(lines.find((line) => line.startsWith('ERROR: ')) ?? lines[0] ?? '');
+}
+/**
+ * Throws `docker-unavailable` when the command `docker` is podman's, as in the package podman-docker. To be called when docker has
+ * failed: it costs a process.
+ */
+async function requireDocker(cli) {
+    const { stdout } = await cli.query(['--version']);
+    const version = /^podman version .+/m.exec(stdout)?.[0];
+    if (version === undefined)
+        return;
+    throw new errors/* HandoverError */.Cu('docker-unavailable', `The command \`docker\` on this runner is podman (${(0,base_text/* quoteForeign */.xS)(version)}).`, 'Set `engine: podman`, or use a runner with Docker. Podman takes images and builds none: build in a step before, and set `source-image`.');
 }
 const hints = {
     'load-failed': (program) => `Look for a full disk or an engine of another version on this runner: ${program} ${program === 'ctr' ? 'version' : 'info'}; df -h.`,
@@ -38906,6 +39280,7 @@ async function info(cli) {
     const output = await cli.query(['info', '--format', '{{json .}}']);
     const parsed = (0,docker_output/* parseInfo */.YL)(output.stdout);
     if (output.exitCode !== 0 || parsed === undefined) {
+        await (0,docker_cli/* requireDocker */.c1)(cli);
         throw new errors/* HandoverError */.Cu('docker-unavailable', `No Docker engine answers: ${(0,docker_cli/* lastLine */.fM)(output) || `docker info exited with ${String(output.exitCode)}`}`, 'Start the engine, or check DOCKER_HOST and the permission of its socket. ubuntu-slim and macOS runners have none.');
     }
     return requireSupportedEngine(parsed);
@@ -39061,7 +39436,14 @@ function apiEngine(api, cli) {
         nameOf: (reference) => reference,
         info: async () => {
             await cli.available();
-            return api_engine_info(await api.ask({ method: 'GET', path: '/info' }));
+            const answer = await api.ask({ method: 'GET', path: '/info' }).catch(async (error) => {
+                await (0,docker_cli/* requireDocker */.c1)(cli);
+                throw error;
+            });
+            // Podman's API has this besides (containers/podman, pkg/api/handlers/types.go). Docker's own command may use it.
+            if (!answer.ok || answer.text.includes('"BuildahVersion"'))
+                await (0,docker_cli/* requireDocker */.c1)(cli);
+            return api_engine_info(answer);
         },
         inspect: (image) => inspect(api, image),
         confirm: (references) => api_engine_confirm(cli, references),
@@ -39170,11 +39552,13 @@ async function list(api) {
 var deadlines = __nccwpck_require__(432);
 // EXTERNAL MODULE: external "node:crypto"
 var external_node_crypto_ = __nccwpck_require__(7598);
-// EXTERNAL MODULE: external "node:fs/promises"
-var promises_ = __nccwpck_require__(1455);
 // EXTERNAL MODULE: external "node:path"
 var external_node_path_ = __nccwpck_require__(6760);
+// EXTERNAL MODULE: ./build/shared/bytes/files.js
+var files = __nccwpck_require__(9543);
 ;// CONCATENATED MODULE: ./build/shared/docker/endpoint.js
+
+
 
 
 
@@ -39200,9 +39584,23 @@ async function readConfig(folder) {
     const config = text === undefined ? undefined : (0,json/* parseJson */.qF)(text === '' ? '{}' : text);
     return (0,json/* isObject */.Gv)(config) ? config : undefined;
 }
-/** @returns '' for a file that isn't there; undefined for one that can't be read */
+/**
+ * @returns '' for a file that isn't there; undefined for one that can't be read
+ * @throws HandoverError `docker-unavailable` for a pipe
+ */
 async function readIfThere(path) {
-    return (0,promises_.readFile)(path, 'utf8').catch((error) => (0,json/* isObject */.Gv)(error) && error['code'] === 'ENOENT' ? '' : undefined);
+    try {
+        return (await (0,files/* readSmallFile */.EW)(path, limits/* limits */.F.jsonBytes)).toString();
+    }
+    catch (error) {
+        // Docker itself would wait there, without end.
+        if (error instanceof files/* NotAFile */.pX && error.isPipe)
+            throw notAFile(error);
+        return (0,errors/* systemCodeOf */.c7)(error) === 'ENOENT' ? '' : undefined;
+    }
+}
+function notAFile(error) {
+    return new errors/* HandoverError */.Cu('docker-unavailable', `Docker's configuration can't be read: ${error.message}.`, 'Look at what DOCKER_CONFIG, DOCKER_CERT_PATH and DOCKER_CONTEXT lead to.', error);
 }
 function headersIn(config) {
     const { HttpHeaders: given } = config;
@@ -39269,8 +39667,6 @@ function addressOf({ host, tls }, proxies) {
     return { kind: 'tcp', hostname, port, tls };
 }
 
-// EXTERNAL MODULE: ./build/shared/bytes/files.js
-var files = __nccwpck_require__(9543);
 // EXTERNAL MODULE: ./build/shared/image/digest.js
 var image_digest = __nccwpck_require__(3968);
 // EXTERNAL MODULE: ./build/shared/image/reference.js
@@ -39807,6 +40203,7 @@ async function rawManifest(cli, reference) {
 /* harmony export */   Bc: () => (/* binding */ isDigest),
 /* harmony export */   PF: () => (/* binding */ blobName),
 /* harmony export */   ZD: () => (/* binding */ hexOf),
+/* harmony export */   Zg: () => (/* binding */ isOtherDigest),
 /* harmony export */   m: () => (/* binding */ parseDigest),
 /* harmony export */   ol: () => (/* binding */ digestOf)
 /* harmony export */ });
@@ -39815,6 +40212,10 @@ async function rawManifest(cli, reference) {
 const pattern = /^sha256:[0-9a-f]{64}$/;
 function isDigest(text) {
     return typeof text === 'string' && pattern.test(text);
+}
+/** Whether a text is a digest of another algorithm, such as `sha512:…` (OCI image-spec, descriptor.md, "Digests"). */
+function isOtherDigest(text) {
+    return (typeof text === 'string' && !text.startsWith('sha256:') && /^[a-z0-9]+(?:[+._-][a-z0-9]+)*:[\w=-]{32,}$/.test(text));
 }
 /** Takes `sha256:<hex>` or the bare hex that some clients print. Returns undefined for anything else. */
 function parseDigest(text) {
@@ -39903,6 +40304,7 @@ function requireDocker(engine, what) {
 
 // EXPORTS
 __nccwpck_require__.d(__webpack_exports__, {
+  fT: () => (/* binding */ configFault),
   L_: () => (/* binding */ formatManifest),
   YG: () => (/* binding */ invalidLayout),
   H3: () => (/* binding */ isAttestation),
@@ -39974,72 +40376,99 @@ function requireGrammar(text) {
  * fold.go). This folding is coarser for a few letters. `ſ` becomes s, and the Kelvin sign becomes k.
  */
 function foldedName(name) {
+    // Of ASCII, only capitals fold.
+    if (/^[ -@[-~]*$/.test(name))
+        return name;
     return Array.from(name, (letter) => letter.toLowerCase().toUpperCase().toLowerCase()).join('');
+}
+const noMembers = {};
+const spellings = new WeakMap();
+/** The known names, by what they fold to. Worked out once for each shape: a document may have millions of objects. */
+function spellingsOf(members) {
+    const found = spellings.get(members) ?? new Map(Object.keys(members).map((name) => [foldedName(name), name]));
+    spellings.set(members, found);
+    return found;
 }
 /** Reads a text whose grammar is valid. */
 class Reader {
     #text;
     #at = 0;
+    #values = 0;
+    /** Where the reader is: the names and positions from the top. */
+    #path = [];
     constructor(text) {
         this.#text = text;
     }
     document(shape) {
-        return this.#value(shape, []);
+        return this.#value(shape);
     }
-    #value(shape, path) {
+    #inside(step, shape) {
+        this.#path.push(step);
+        const value = this.#value(shape);
+        this.#path.pop();
+        return value;
+    }
+    #value(shape) {
+        const path = this.#path;
+        this.#values += 1;
+        if (this.#values > limits/* limits */.F.jsonValues)
+            throw new Refusal(`has more than ${String(limits/* limits */.F.jsonValues)} values`);
         if (path.length > limits/* limits */.F.jsonDepth)
             throw new Refusal(`is nested deeper than ${String(limits/* limits */.F.jsonDepth)} levels`);
         switch (this.#next()) {
             case '{':
-                return this.#object(shape, path);
+                return this.#object(shape);
             case '[':
-                return this.#list(shape, path);
+                return this.#list(shape);
             case '"':
                 requireType(shape === 'any' || shape === 'string', shape, path);
-                return this.#string(path);
+                return this.#string();
             default:
-                return this.#word(shape, path);
+                return this.#word(shape);
         }
     }
-    #object(shape, path) {
+    #object(shape) {
+        const path = this.#path;
         const isMap = typeof shape === 'object' && 'values' in shape;
-        const known = typeof shape === 'object' && 'members' in shape ? shape.members : {};
+        const known = typeof shape === 'object' && 'members' in shape ? shape.members : noMembers;
         requireType(shape === 'any' || isMap || (typeof shape === 'object' && 'members' in shape), shape, path);
         const names = new Map();
-        const spelled = new Map(Object.keys(known).map((name) => [foldedName(name), name]));
+        const spelled = spellingsOf(known);
         const members = this.#items('}', () => {
-            const name = this.#string(path);
+            const name = this.#string();
             const key = isMap ? name : foldedName(name);
             const twin = names.get(key);
             if (twin !== undefined)
                 throw new Refusal(`has ${said(twin)} and ${said(name)} ${at(path)}, which is one name to an engine`);
-            if ((spelled.get(key) ?? name) !== name)
-                throw new Refusal(`has ${said(name)} ${at(path)}, which is ${said(spelled.get(key) ?? '')} to an engine`);
+            const spelling = spelled.get(key) ?? name;
+            if (spelling !== name)
+                throw new Refusal(`has ${said(name)} ${at(path)}, which is ${said(spelling)} to an engine`);
             if (name === '__proto__')
                 throw new Refusal(`has ${said(name)} ${at(path)}`);
             names.set(key, name);
             this.#next();
             this.#at += 1;
             const own = isMap ? shape.values : Object.hasOwn(known, name) ? (known[name] ?? 'any') : 'any';
-            const value = this.#value(own, [...path, name]);
+            const value = this.#inside(name, own);
             // Go turns null into an empty string.
-            if (isMap && own === 'string')
-                requireType(value !== null, own, [...path, name]);
+            if (value === null && isMap)
+                requireType(own !== 'string', own, [...path, name]);
             return [name, value];
         });
         return Object.fromEntries(members);
     }
-    #list(shape, path) {
+    #list(shape) {
+        const path = this.#path;
         const isList = typeof shape === 'object' && 'items' in shape;
         requireType(shape === 'any' || isList, shape, path);
         const own = isList ? shape.items : 'any';
         let position = 0;
         return this.#items(']', () => {
-            const inside = [...path, String(position)];
-            position += 1;
-            const value = this.#value(own, inside);
+            const value = this.#inside(position, own);
             // Go turns null into an empty item.
-            requireType(value !== null || own === 'any', own, inside);
+            if (value === null)
+                requireType(own === 'any', own, [...path, position]);
+            position += 1;
             return value;
         });
     }
@@ -40056,13 +40485,15 @@ class Reader {
         this.#at += 1;
         return items;
     }
-    #string(path) {
+    #string() {
+        const path = this.#path;
         const start = this.#at;
         do
             this.#at = this.#text.indexOf('"', this.#at + 1);
         while (this.#isEscaped());
         this.#at += 1;
-        const text = String(JSON.parse(this.#text.slice(start, this.#at)));
+        const quoted = this.#text.slice(start, this.#at);
+        const text = quoted.includes('\\') ? String(JSON.parse(quoted)) : quoted.slice(1, -1);
         if (text.includes('\0'))
             throw new Refusal(`has a NUL ${at(path)}`);
         if (!text.isWellFormed())
@@ -40075,7 +40506,8 @@ class Reader {
             before -= 1;
         return (this.#at - before) % 2 === 0;
     }
-    #word(shape, path) {
+    #word(shape) {
+        const path = this.#path;
         const word = this.#pass(/[-+.\w]*/y);
         if (word === 'null')
             return null;
@@ -40090,8 +40522,13 @@ class Reader {
     }
     /** Skips blanks and returns the next character, without consuming it. */
     #next() {
-        this.#pass(/[ \t\r\n]*/y);
+        while (this.#isBlank())
+            this.#at += 1;
         return this.#text[this.#at] ?? '';
+    }
+    #isBlank() {
+        const code = this.#text.charCodeAt(this.#at);
+        return code === 0x20 || code === 0x0a || code === 0x0d || code === 0x09;
     }
     #pass(pattern) {
         pattern.lastIndex = this.#at;
@@ -40268,6 +40705,20 @@ function isIndex(descriptor) {
 function isImageConfig({ mediaType }) {
     return ['', mediaTypes.config, mediaTypes.dockerConfig].includes(mediaType);
 }
+/**
+ * What is wrong between an image's config and the manifest that names it; undefined when they fit. A registry or an engine refuses
+ * such an image later, after the step.
+ * @returns the end of a sentence whose subject is the manifest
+ */
+function configFault({ config, layers }, bytes, { diffIds }) {
+    if (!isImageConfig(config))
+        return `describes its config as ${(0,base_text/* quoteForeign */.xS)(config.mediaType, 100)}, which is not an image's`;
+    if (config.size !== bytes.length)
+        return `says that its config has ${String(config.size)} bytes; it has ${String(bytes.length)}`;
+    if (layers.length === diffIds.length)
+        return undefined;
+    return `has ${String(layers.length)} layers; its config has ${String(diffIds.length)}`;
+}
 /** Attestations travel as manifests of an unknown platform (BuildKit docs/attestations/attestation-storage.md). */
 function isAttestation(descriptor) {
     return descriptor.annotations['vnd.docker.reference.type'] === 'attestation-manifest';
@@ -40343,6 +40794,9 @@ function parseConfig(bytes, where) {
     if (!(0,json/* isObject */.Gv)(rootfs))
         throw invalid(where, 'an image config', bytes);
     const diffIds = (0,json/* stringsOf */.iw)(rootfs['diff_ids']);
+    const other = diffIds.find(image_digest/* isOtherDigest */.Zg);
+    if (other !== undefined)
+        throw unsupportedDigest(where, other);
     if (!diffIds.every(image_digest/* isDigest */.Bc))
         throw ambiguous(where, 'has a diff ID that is no sha256 digest');
     const created = (0,json/* stringOr */.JI)(value['created'], undefined);
@@ -40398,6 +40852,8 @@ function parseDescriptor(value, where) {
     const { digest, size, platform } = value;
     const mediaType = (0,json/* stringOr */.JI)(value['mediaType'], '');
     const isDescriptor = (0,image_digest/* isDigest */.Bc)(digest) && (0,json/* isByteCount */.A0)(size) && (mediaType === '' || isMediaType(mediaType));
+    if ((0,image_digest/* isOtherDigest */.Zg)(digest))
+        throw unsupportedDigest(where, digest);
     if (!isDescriptor)
         throw ambiguous(where, `has an invalid descriptor: ${(0,base_text/* quoteForeign */.xS)(JSON.stringify(value), 120)}`);
     requireHere(value, where);
@@ -40449,6 +40905,9 @@ function strict(bytes, shape, where, expected) {
 /** @param what the end of a sentence whose subject is the document */
 function ambiguous(where, what, bytes) {
     return new errors/* HandoverError */.Cu('tarball-invalid', `${where} ${what}${bytes === undefined ? '' : ` ("${startOf(bytes)}")`}.`, 'Build the image again with a builder that follows the OCI image specification, such as docker buildx, podman or kaniko.');
+}
+function unsupportedDigest(where, digest) {
+    return new errors/* HandoverError */.Cu('tarball-invalid', `${where} has the digest ${(0,base_text/* quoteForeign */.xS)(digest, 40)}: only sha256 digests are supported.`, 'Make the image with sha256 digests: build it again with docker buildx, which writes no others.');
 }
 function invalid(where, expected, bytes) {
     return new errors/* HandoverError */.Cu('tarball-invalid', `${where} is not ${expected}: "${startOf(bytes)}".`, 'Make the tarball with docker save, or with docker buildx build --output type=docker,dest=FILE.');
@@ -42960,6 +43419,8 @@ function setOutputs(outputs) {
     for (const [name, value] of Object.entries(outputs))
         (0,_actions_core__WEBPACK_IMPORTED_MODULE_1__/* .setOutput */ .uH)(name, value);
 }
+// GitHub shows nothing of a step's summary that has more (docs.github.com, "Workflow commands", "Step isolation and limits").
+const mostBytes = 1024 * 1024;
 /** Adds Markdown to the job summary. A step doesn't fail over its summary: trouble is a warning. */
 async function addSummary(markdown) {
     const path = process.env['GITHUB_STEP_SUMMARY'];
@@ -42967,17 +43428,22 @@ async function addSummary(markdown) {
         return;
     try {
         // To open a pipe would wait for its reader, and no signal would end that.
-        if (!(0,node_fs__WEBPACK_IMPORTED_MODULE_0__.statSync)(path).isFile())
+        const there = (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.statSync)(path);
+        if (!there.isFile())
             throw new Error(`${path} is no file`);
-        await _actions_core__WEBPACK_IMPORTED_MODULE_1__/* .summary */ .z.addRaw(markdown.toString(), true).write();
+        const text = markdown.toString();
+        if (there.size + Buffer.byteLength(text) >= mostBytes)
+            throw new Error('it would have more than 1 MiB');
+        await _actions_core__WEBPACK_IMPORTED_MODULE_1__/* .summary */ .z.addRaw(text, true).write();
     }
     catch (error) {
         (0,_actions_core__WEBPACK_IMPORTED_MODULE_1__/* .warning */ .$e)(`The job summary could not be written: ${(0,_base_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .messageOf */ .bD)(error)}`);
     }
 }
-/** Keeps a text out of the log. */
+/** Keeps a text out of the log. The runner complains about an empty one. */
 function maskSecret(secret) {
-    (0,_actions_core__WEBPACK_IMPORTED_MODULE_1__/* .setSecret */ .Pq)(secret);
+    if (secret !== '')
+        (0,_actions_core__WEBPACK_IMPORTED_MODULE_1__/* .setSecret */ .Pq)(secret);
 }
 // Shorter ones stand in words and numbers of every kind.
 const shortestSecret = 4;

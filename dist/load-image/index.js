@@ -30310,7 +30310,11 @@ async function identifyByRange(content, record) {
     const places = images
         .flatMap(({ configAt, manifestAt }) => [configAt, manifestAt])
         .filter((one) => one !== undefined);
+    const inAll = places.reduce((sum, { size }) => sum + size, 0);
     if (!images.every(hasPlaces) || places.some(({ size }) => size > _shared_base_limits_js__WEBPACK_IMPORTED_MODULE_1__/* .limits */ .F.jsonBytes))
+        return undefined;
+    // A hundred images may all point to the same bytes.
+    if (inAll > _shared_base_limits_js__WEBPACK_IMPORTED_MODULE_1__/* .limits */ .F.jsonBytesInAll)
         return undefined;
     const read = await content.ranges(record.tarballName);
     if (read === undefined)
@@ -30348,6 +30352,9 @@ async function knownImage(image, bytesAt) {
     const identity = { ...config, configDigest, manifestDigest: (0,_shared_image_digest_js__WEBPACK_IMPORTED_MODULE_3__/* .digestOf */ .ol)(manifestBytes) };
     requireAgreement('config digest', image.configDigest, manifest.config.digest);
     requireRecorded(image, identity, manifest.layers);
+    const fault = (0,_shared_image_manifest_js__WEBPACK_IMPORTED_MODULE_4__/* .configFault */ .fT)(manifest, configBytes, config);
+    if (fault !== undefined)
+        throw (0,_shared_image_record_js__WEBPACK_IMPORTED_MODULE_6__/* .corrupt */ .qb)(`the manifest ${identity.manifestDigest} ${fault}`);
     const contents = {
         configDigest,
         configBytes,
@@ -30636,7 +30643,7 @@ function readImagesInputs(inputs) {
         ociLayout: inputs.optional('oci-layout'),
         load: inputs.boolean('load'),
         digestsArtifact: inputs.optional('digests-artifact'),
-        digestsRetentionDays: inputs.integer('digests-retention-days', 1, 90),
+        digestsRetentionDays: inputs.integer('digests-retention-days', 0, 90),
     };
 }
 /** @throws HandoverError `invalid-input` */
@@ -31179,16 +31186,18 @@ async function partialFile(path, advice, log) {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
         const opening = __addDisposableResource(env_1, new AsyncDisposableStack(), true);
-        await makeFolder(path);
-        opening.use(await lockPath(path, (holder) => {
+        const folder = await folderOf(path, opening);
+        const place = (0,external_node_path_.join)(folder.inside, (0,external_node_path_.basename)(path));
+        await requireReplaceable(path, place);
+        opening.use(await lockPath(place, (holder) => {
             log.warning(contested(path, holder));
         }));
-        await removeRemains(path);
+        await removeRemains(place);
         const own = opening.use(await (0,locks/* livingName */.$Q)());
-        const partial = `${path}.partial-${own.name}`;
+        const partial = `${place}.partial-${own.name}`;
         // Nobody can have put a link there: the name is random, and must not exist.
         const file = await (0,promises_.open)(partial, 'wx', 0o600).catch((error) => {
-            throw unwritable(path, (0,errors/* messageOf */.bD)(error), error);
+            throw unwritable(path, folder.wordsOf(error), error);
         });
         opening.defer((0,forced_end/* onForcedEnd */.Gf)(() => {
             (0,external_node_fs_.rmSync)(partial, { force: true });
@@ -31215,8 +31224,13 @@ async function partialFile(path, advice, log) {
             commit: async () => {
                 await close();
                 // Renaming over a file makes ext4 write the new one to the disk first: 0.3 s for 560 MB.
-                await (0,promises_.rm)(path, { force: true });
-                await (0,promises_.rename)(partial, path);
+                try {
+                    await (0,promises_.rm)(place, { force: true });
+                    await (0,promises_.rename)(partial, place);
+                }
+                catch (error) {
+                    throw unwritable(path, folder.wordsOf(error), error);
+                }
             },
             [Symbol.asyncDispose]: async () => {
                 await close();
@@ -31235,18 +31249,22 @@ async function partialFile(path, advice, log) {
             await result_1;
     }
 }
-async function makeFolder(path) {
-    const existing = await (0,promises_.stat)(path).catch(() => undefined);
+async function folderOf(path, opening) {
+    const folder = (0,own_folder/* holdFolder */.Ub)((0,external_node_path_.dirname)(path)).catch((error) => {
+        throw unwritable(path, (0,errors/* messageOf */.bD)(error), error);
+    });
+    return opening.use(await folder);
+}
+async function requireReplaceable(path, place) {
+    const existing = await (0,promises_.stat)(place).catch(() => undefined);
     if (existing?.isDirectory() === true)
         throw unwritable(path, 'it is a folder');
-    const trouble = (error) => {
-        throw unwritable(path, (0,errors/* messageOf */.bD)(error), error);
-    };
-    await (0,own_folder/* requireOwnLinks */.x8)((0,external_node_path_.dirname)(path)).catch(trouble);
-    await (0,promises_.mkdir)((0,external_node_path_.dirname)(path), { recursive: true }).catch(trouble);
+    // A device would be gone for all that use it.
+    if (existing?.isFile() === false)
+        throw unwritable(path, `it is ${(0,files/* kindOf */.I)(existing)}, not a file`);
     const [there, folder, uid] = [
-        await (0,promises_.lstat)(path).catch(() => undefined),
-        await (0,promises_.stat)((0,external_node_path_.dirname)(path)),
+        await (0,promises_.lstat)(place).catch(() => undefined),
+        await (0,promises_.stat)((0,external_node_path_.dirname)(place)),
         process.getuid?.(),
     ];
     if (there === undefined || uid === undefined || uid === 0)
@@ -31925,14 +31943,16 @@ const advice = 'Set `oci-layout` to a path on a filesystem with more space.';
 async function layoutFolder(path, log) {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
-        const place = (0,external_node_path_.resolve)(path);
         const opening = layout_folder_addDisposableResource(env_1, new AsyncDisposableStack(), true);
-        (await openReplaced(place, place))?.keep();
+        const folderAbove = (0,own_folder/* holdFolder */.Ub)((0,external_node_path_.dirname)((0,external_node_path_.resolve)(path))).catch((error) => {
+            throw layout_folder_unwritable(path, (0,errors/* messageOf */.bD)(error), error);
+        });
+        const above = opening.use(await folderAbove);
         const trouble = (error) => {
-            throw error instanceof errors/* HandoverError */.Cu ? error : layout_folder_unwritable(path, (0,errors/* messageOf */.bD)(error), error);
+            throw error instanceof errors/* HandoverError */.Cu ? error : layout_folder_unwritable(path, above.wordsOf(error), error);
         };
-        await (0,own_folder/* requireOwnLinks */.x8)((0,external_node_path_.dirname)(place)).catch(trouble);
-        await (0,promises_.mkdir)((0,external_node_path_.dirname)(place), { recursive: true }).catch(trouble);
+        const place = (0,external_node_path_.join)(above.inside, (0,external_node_path_.basename)((0,external_node_path_.resolve)(path)));
+        (await openReplaced(path, place, place))?.keep();
         opening.use(await lockPath(place, (holder) => {
             log.warning(`Another step on this host is writing ${path} at this moment (${holder}).`);
         }));
@@ -31943,17 +31963,18 @@ async function layoutFolder(path, log) {
         const folder = orElse(() => (0,own_folder/* makeOwnFolder */.xc)(partial), trouble);
         opening.defer((0,forced_end/* onForcedEnd */.Gf)(folder.remove));
         opening.defer(folder.remove);
-        await (0,promises_.mkdir)((0,external_node_path_.join)(partial, 'blobs', 'sha256'), { recursive: true });
+        const { inside } = folder;
+        await (0,promises_.mkdir)((0,external_node_path_.join)(inside, 'blobs', 'sha256'), { recursive: true });
         const held = opening.move();
         const sizes = new Map();
         return {
-            tee: (chunks) => teeBlob(chunks, partial, path, sizes),
+            tee: (chunks) => teeBlob(chunks, inside, path, sizes),
             commit: async (images) => {
                 layout_folder_requireLayers(images, sizes);
                 for (const [name, bytes] of layoutEntries(images))
-                    await (0,promises_.writeFile)((0,external_node_path_.join)(partial, name), bytes);
-                await (0,promises_.chmod)(partial, 0o755);
-                await putInPlace(folder, partial, place).catch(trouble);
+                    await (0,promises_.writeFile)((0,external_node_path_.join)(inside, name), bytes);
+                await (0,promises_.chmod)(inside, 0o755);
+                await putInPlace(path, folder, partial, place).catch(trouble);
             },
             [Symbol.asyncDispose]: () => held.disposeAsync(),
         };
@@ -32010,13 +32031,13 @@ function layoutEntries(images) {
     entries.set('index.json', Buffer.from(JSON.stringify({ ...((0,json/* isObject */.Gv)(index) ? index : {}), annotations: { [mark]: '1' } })));
     return entries;
 }
-async function putInPlace(folder, partial, place) {
+async function putInPlace(path, folder, partial, place) {
     const env_2 = { stack: [], error: void 0, hasError: false };
     try {
         // A name like that of what is being written, so that a later step removes it when this one is killed.
         const aside = layout_folder_addDisposableResource(env_2, await (0,locks/* livingName */.$Q)(), true);
         const before = `${place}.partial-${aside.name}`;
-        const replaced = await openReplaced(place, before);
+        const replaced = await openReplaced(path, place, before);
         // An empty folder is replaced by the rename itself (rename(2)); one of ours goes aside, and comes back if this fails.
         if (replaced !== undefined)
             (0,external_node_fs_.renameSync)(place, before);
@@ -32047,9 +32068,9 @@ async function putInPlace(folder, partial, place) {
  * @param removedAt where it will have been moved to
  * @throws HandoverError `invalid-input` when something else is there, or another user's
  */
-async function openReplaced(path, removedAt) {
+async function openReplaced(path, place, removedAt) {
     // What else is wrong with the path is told when the folder is made.
-    const there = await (0,promises_.lstat)(path).catch(() => undefined);
+    const there = await (0,promises_.lstat)(place).catch(() => undefined);
     if (there === undefined)
         return undefined;
     if (!there.isDirectory())
@@ -32057,10 +32078,10 @@ async function openReplaced(path, removedAt) {
     const trouble = (error) => {
         throw layout_folder_unwritable(path, (0,errors/* messageOf */.bD)(error), error);
     };
-    const names = await (0,promises_.readdir)(path).catch(trouble);
+    const names = await (0,promises_.readdir)(place).catch(trouble);
     if (names.length === 0)
         return undefined;
-    const folder = orElse(() => (0,own_folder/* openOwnFolder */.NL)(path, removedAt), trouble);
+    const folder = orElse(() => (0,own_folder/* openOwnFolder */.NL)(place, removedAt), trouble);
     if (await isOurs(folder.inside))
         return folder;
     folder.keep();
@@ -32595,6 +32616,8 @@ async function* tarEntries(chunks) {
             const { name, size: told } = { ...header, ...extension };
             if (![told, header.size].every(json/* isByteCount */.A0))
                 throw invalid(`${(0,base_text/* quoteForeign */.xS)(name, 80)} has an impossible size`);
+            if (Math.max(name.length, extension.link?.length ?? 0) > base_limits/* limits */.F.tarNameLength)
+                throw invalid(`${(0,base_text/* quoteForeign */.xS)(name, 80)} is a name that goes on for ${String(name.length)} letters`);
             const size = hasContent(type) ? told : 0;
             if (type === 'x' || type === 'L' || type === 'K') {
                 extension = {
@@ -32823,7 +32846,7 @@ async function* readTarball(chunks, seen) {
         const out = before?.name ?? (told === undefined ? seen.nextName() : (0,image_digest/* blobName */.PF)(told));
         // Other files are not passed on: one could be a config that another document names.
         if (before === undefined && packing !== undefined)
-            yield { path, name: out, digest: told, size, packing, chunks: passing };
+            yield { path, name: out, digest: told, size, offset, packing, chunks: passing };
         // What nobody has taken.
         await drained(passing);
         seen.add({ path, name: out, digest: requireTold(told, `sha256:${hash.digest('hex')}`), size, offset, packing });
@@ -32911,6 +32934,8 @@ function imagesIn(seen) {
     const manifests = index === undefined ? [] : manifestsIn(index, seen);
     if (archive !== undefined) {
         const images = (0,image_manifest/* parseArchiveManifest */.Ts)(archive, 'manifest.json');
+        if (images.length > base_limits/* limits */.F.images)
+            throw tooMany('manifest.json', images.length);
         const all = [...manifests.filter(isPresent).map(manifestOf), ...looseManifests(seen)];
         return { kind: 'docker', images: images.map((image) => archiveImage(image, all, seen)) };
     }
@@ -32927,19 +32952,27 @@ function imagesIn(seen) {
 /** The manifests of images in an index, each once, with all the references that they stand under. */
 function manifestsIn(index, seen) {
     const found = new Map();
-    const visit = (json, where, around, names) => {
-        for (const descriptor of (0,image_manifest/* parseIndex */.A1)(json, where)) {
-            if ((0,image_manifest/* isAttestation */.H3)(descriptor))
+    const read = new Map();
+    let count = 0;
+    const visit = (descriptors, around, names) => {
+        // Indexes that name one index many times over are many paths in few bytes.
+        count += descriptors.length;
+        if (count > base_limits/* limits */.F.indexed)
+            throw tooMany('index.json', count);
+        for (const descriptor of descriptors) {
+            if ((0,image_manifest/* isAttestation */.H3)(descriptor) || !isManifestOrIndex(descriptor))
                 continue;
             const { digest } = descriptor;
             const references = [...names, ...tarball_images_namesOf(descriptor)];
             const { bytes, offset = 0, size } = seen.blob(digest) ?? {};
-            if (size !== undefined && bytes === undefined && isManifestOrIndex(descriptor))
+            if (size !== undefined && bytes === undefined)
                 throw unreadable(descriptor, size);
             if ((0,image_manifest/* isIndex */.nw)(descriptor)) {
                 if (bytes === undefined || around.length >= base_limits/* limits */.F.indexDepth)
                     continue;
-                visit(bytes, `index ${digest}`, [...around, digest], references);
+                const inner = read.get(digest) ?? (0,image_manifest/* parseIndex */.A1)(bytes, `index ${digest}`);
+                read.set(digest, inner);
+                visit(inner, [...around, digest], references);
                 continue;
             }
             const before = found.get(digest);
@@ -32952,7 +32985,7 @@ function manifestsIn(index, seen) {
             });
         }
     };
-    visit(index, 'index.json', [], []);
+    visit((0,image_manifest/* parseIndex */.A1)(index, 'index.json'), [], []);
     return [...found.values()];
 }
 function isPresent(found) {
@@ -32965,6 +32998,9 @@ function isThere(found) {
 function isManifestOrIndex(descriptor) {
     const { manifest, dockerManifest } = image_manifest/* mediaTypes */.Ib;
     return (0,image_manifest/* isIndex */.nw)(descriptor) || ['', manifest, dockerManifest].includes(descriptor.mediaType);
+}
+function tooMany(where, count) {
+    return new errors/* HandoverError */.Cu('tarball-invalid', `The tarball's ${where} names ${String(count)} images or more: too many.`, `Hand over at most ${String(base_limits/* limits */.F.images)} images in one tarball.`);
 }
 function unreadable({ digest }, size) {
     return new errors/* HandoverError */.Cu('tarball-invalid', `The tarball's index.json names the manifest ${digest}, which is no JSON object of at most ${String(base_limits/* limits */.F.jsonBytes)} bytes (it has ${String(size)}).`, 'The tarball was edited: make it again with docker save.');
@@ -32986,10 +33022,11 @@ function isWhole(bytes, seen) {
 function where({ descriptor }) {
     return `manifest ${descriptor.digest}`;
 }
-// The first annotation is containerd's and holds a whole reference; in the other one most tools write a tag alone, some a reference.
+// The first annotation is containerd's and holds a whole reference. In the other one BuildKit writes a tag alone (`v1`), which names no
+// repository; skopeo writes what it is given (`oci-archive:FILE:app:v1`), and docker load takes a reference as the image's name.
 function tarball_images_namesOf({ annotations }) {
     const short = annotations['org.opencontainers.image.ref.name'];
-    const name = annotations['io.containerd.image.name'] ?? (short?.includes('/') === true ? short : undefined);
+    const name = annotations['io.containerd.image.name'] ?? (/[:/]/.test(short ?? '') ? short : undefined);
     if (name === undefined)
         return [];
     try {
@@ -33009,9 +33046,16 @@ function ociImage(found, seen) {
         manifestDigests: [manifest.digest, ...found.around],
         layers: manifest.layers.map(({ digest }) => requireEntry(seen.blob(digest), by, digest)),
     };
+    requireFit(manifest, image);
     tarball_images_requireLayers(image, seen);
     requireDiffIds(image, seen);
     return image;
+}
+/** @throws HandoverError `tarball-invalid` when the config is not what its manifest says of it */
+function requireFit(manifest, { configBytes, config }) {
+    const fault = (0,image_manifest/* configFault */.fT)(manifest, configBytes, config);
+    if (fault !== undefined)
+        throw contradicting(manifest, fault);
 }
 function manifestOf(found) {
     const { descriptor, bytes, offset, around } = found;
@@ -33026,7 +33070,7 @@ function archiveImage({ config, repoTags, layers }, all, seen) {
     const found = layers.map((name) => requireEntry(seen.find(name), by, name));
     const manifests = manifestsOf(entry.configDigest, found, all);
     const image = {
-        references: repoTags.map(image_reference/* parseReference */.F2),
+        references: referencesIn(repoTags),
         ...entry,
         manifests,
         manifestDigests: [
@@ -33034,9 +33078,28 @@ function archiveImage({ config, repoTags, layers }, all, seen) {
         ],
         layers: found,
     };
+    for (const manifest of manifests)
+        requireFit(manifest, image);
     tarball_images_requireLayers(image, seen);
     requireDiffIds(image, seen);
     return image;
+}
+/** @throws HandoverError `tarball-invalid` for a text that is no reference: it is no input of this step */
+function referencesIn(repoTags) {
+    if (repoTags.length > base_limits/* limits */.F.references)
+        throw invalidNames(`has ${String(repoTags.length)} references for one image`);
+    return repoTags.map((tag) => {
+        try {
+            return (0,image_reference/* parseReference */.F2)(tag);
+        }
+        catch (error) {
+            throw invalidNames(`calls an image by something that is no reference: ${(0,errors/* messageOf */.bD)(error)}`, error);
+        }
+    });
+}
+/** @param what the end of a sentence whose subject is the manifest.json */
+function invalidNames(what, cause) {
+    return new errors/* HandoverError */.Cu('tarball-invalid', `The tarball's manifest.json ${what}`.replace(/\.?$/, '.'), `Make the tarball with docker save and at most ${String(base_limits/* limits */.F.references)} references of the image.`, cause);
 }
 /**
  * The manifests of an image that `manifest.json` describes, each once.
@@ -33048,13 +33111,16 @@ function manifestsOf(configDigest, layers, all) {
     const fitting = own.filter((manifest) => (0,image_manifest/* isImageConfig */._m)(manifest.config) && manifest.layers.map(({ digest }) => digest).join() === digests);
     const [first] = own;
     if (first !== undefined && fitting.length === 0)
-        throw contradicting(first);
+        throw contradicting(first, contradiction(first));
     return fitting.filter(({ digest }, position) => fitting.findIndex((one) => one.digest === digest) === position);
 }
-function contradicting({ digest, config }) {
-    const how = (0,image_manifest/* isImageConfig */._m)(config)
+function contradiction({ config }) {
+    return (0,image_manifest/* isImageConfig */._m)(config)
         ? 'lists other layers than its manifest.json'
         : `describes its config as ${(0,base_text/* quoteForeign */.xS)(config.mediaType)}, which is not an image's`;
+}
+/** @param how the end of a sentence whose subject is the manifest */
+function contradicting({ digest, config }, how) {
     return new errors/* HandoverError */.Cu('tarball-invalid', `The tarball's manifest ${digest} of the image with the config ${config.digest} ${how}.`, 'The tarball was edited: make it again with docker save.');
 }
 function requireConfig(entry, by, name) {
@@ -33229,6 +33295,7 @@ async function* rewritten(plain, request, told) {
         : recordedImages(images, { ...request, record: request.record });
     if (request.needsManifest === true && chosen.some(({ manifest }) => manifest === undefined))
         throw noManifest();
+    requireOwnNames(chosen);
     const { passed, entries } = closing(chosen, request.repository);
     told(passed);
     for (const [name, bytes] of entries)
@@ -33296,6 +33363,19 @@ function chooseRecorded(images, reference) {
     const name = (0,image_reference/* formatReference */.FH)(reference);
     const named = images.find(({ references }) => references.some((own) => (0,image_reference/* formatReference */.FH)(own) === name));
     return [named ?? images[0]].flatMap((chosen) => (chosen === undefined ? [] : [{ chosen, references: [reference] }]));
+}
+/** Of two images under one reference, the one that is named last would have it, and the other one would count as verified. */
+function requireOwnNames(chosen) {
+    const owners = new Map();
+    for (const { image, references } of chosen)
+        for (const reference of references) {
+            const name = (0,image_reference/* canonicalReference */.Ys)(reference);
+            const owner = owners.get(name) ?? image.configDigest;
+            owners.set(name, owner);
+            if (owner === image.configDigest)
+                continue;
+            throw new errors/* HandoverError */.Cu('tarball-invalid', `The tarball holds two images under the reference ${(0,image_reference/* formatReference */.FH)(reference)}: ${owner} and ${image.configDigest}.`, 'Give each image a reference of its own, or set the input `image` to a reference that only one of them has.');
+        }
 }
 /**
  * What names the images, under names of ours; and who they are then. Each gets a manifest: a containerd store would make one for an
@@ -33554,13 +33634,20 @@ function wholePort(port) {
 function configDifferences(expected, found) {
     const has = compared(found.config);
     const other = [...compared(expected.config)].filter(([name, value]) => has.get(name) !== value);
-    const created = [expected.created, found.created].map((text) => Date.parse(text ?? ''));
+    const created = [expected.created, found.created].map(timeOf);
     return [
         ...other.map(([name, value]) => `${name} ${(0,base_text/* quoteForeign */.xS)(has.get(name) ?? '', 80)} instead of ${(0,base_text/* quoteForeign */.xS)(value, 80)}`),
         ...(Object.is(created[0], created[1]) || Number.isNaN(created[0])
             ? []
             : [`created ${found.created ?? 'at no time'} instead of ${expected.created ?? ''}`]),
     ];
+}
+// Go's time without a value, which an engine may leave out. crane and other tools of that library write it.
+const zeroTime = Date.parse('0001-01-01T00:00:00Z');
+/** In ms since the epoch; NaN for no time. */
+function timeOf(text) {
+    const time = Date.parse(text ?? '');
+    return time === zeroTime ? Number.NaN : time;
 }
 /** A value in one form: an engine leaves out what is empty, or writes it as null, and orders members as it likes. */
 function said(value) {
@@ -34024,6 +34111,9 @@ async function nameOnAll({ log, nodes }, { images, loaded, names, guards, info }
             const image = await proveAndName({ engine, log, info }, request, what, guard);
             first ??= image;
         }
+        // Of two images that claim one name, the last one has it.
+        if (images.length > 1)
+            await requireNames({ engine, info }, images);
         return first;
     };
     const outcomes = await Promise.allSettled(nodes.map((node) => onNode(node, () => name(node))));
@@ -35542,12 +35632,14 @@ function missing(artifact, name, members) {
 /* unused harmony exports parseRetryAfter, isTransientStatus */
 /* harmony import */ var node_stream__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(7075);
 /* harmony import */ var node_tls__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(1692);
-/* harmony import */ var undici__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(6752);
-/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(4754);
-/* harmony import */ var _base_limits_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(2618);
-/* harmony import */ var _base_proxies_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(4820);
-/* harmony import */ var _base_retry_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(3830);
-/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(1453);
+/* harmony import */ var node_zlib__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(8522);
+/* harmony import */ var undici__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(6752);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(4754);
+/* harmony import */ var _base_limits_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(2618);
+/* harmony import */ var _base_proxies_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(4820);
+/* harmony import */ var _base_retry_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(3830);
+/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(1453);
+
 
 
 
@@ -35585,27 +35677,29 @@ function httpClient(proxies, signal, authority) {
     const trust = authority === undefined ? {} : { ca: [...node_tls__WEBPACK_IMPORTED_MODULE_1__.rootCertificates, authority] };
     const connect = { timeout: silenceMs, ...trust };
     const options = { headersTimeout: silenceMs, bodyTimeout: silenceMs, connect, pipelining: 1 };
-    const direct = new undici__WEBPACK_IMPORTED_MODULE_2__/* .Agent */ .g6(options);
+    const direct = new undici__WEBPACK_IMPORTED_MODULE_3__/* .Agent */ .g6(options);
     const through = (proxy) => {
         if (proxy === undefined)
             return direct;
-        const url = (0,_base_proxies_js__WEBPACK_IMPORTED_MODULE_5__/* .proxyUrl */ .sd)(proxy);
+        const url = (0,_base_proxies_js__WEBPACK_IMPORTED_MODULE_6__/* .proxyUrl */ .sd)(proxy);
         // It passes `requestTls` on to the agent that goes through the proxy.
         const to = { httpProxy: url, httpsProxy: url, noProxy: proxies.except, requestTls: trust };
-        return new undici__WEBPACK_IMPORTED_MODULE_2__/* .EnvHttpProxyAgent */ .J2({ ...options, ...to });
+        return new undici__WEBPACK_IMPORTED_MODULE_3__/* .EnvHttpProxyAgent */ .J2({ ...options, ...to });
     };
     const [plain, secure] = [through(proxies.http), through(proxies.https)];
     return {
-        send: ({ method, url, headers = {}, body, signal: own, outlivesStep = false, answerMs = silenceMs }) => {
+        send: async ({ method, url, headers = {}, body, signal: own, outlivesStep = false, answerMs = silenceMs }) => {
             const ends = AbortSignal.any([...(outlivesStep ? [] : [signal]), ...(own === undefined ? [] : [own])]);
+            // Otherwise undici destroys the body with an error that nothing catches.
+            ends.throwIfAborted();
             const { protocol, host } = new URL(url);
-            const dispatcher = (0,_base_proxies_js__WEBPACK_IMPORTED_MODULE_5__/* .isLoopback */ .U9)(host) ? direct : protocol === 'https:' ? secure : plain;
+            const dispatcher = (0,_base_proxies_js__WEBPACK_IMPORTED_MODULE_6__/* .isLoopback */ .U9)(host) ? direct : protocol === 'https:' ? secure : plain;
             const common = { dispatcher, method, signal: ends, headersTimeout: answerMs };
             if (body === undefined || typeof body === 'string')
-                return (0,undici__WEBPACK_IMPORTED_MODULE_2__/* .request */ .Em)(url, { ...common, headers, ...(body === undefined ? {} : { body }) });
+                return (0,undici__WEBPACK_IMPORTED_MODULE_3__/* .request */ .Em)(url, { ...common, headers, ...(body === undefined ? {} : { body }) });
             const streamed = Buffer.isBuffer(body) ? { size: body.length, chunks: inPieces(body) } : body;
             const length = { 'content-length': String(streamed.size) };
-            return (0,undici__WEBPACK_IMPORTED_MODULE_2__/* .request */ .Em)(url, { ...common, headers: { ...headers, ...length }, body: node_stream__WEBPACK_IMPORTED_MODULE_0__.Readable.from(streamed.chunks) });
+            return (0,undici__WEBPACK_IMPORTED_MODULE_3__/* .request */ .Em)(url, { ...common, headers: { ...headers, ...length }, body: node_stream__WEBPACK_IMPORTED_MODULE_0__.Readable.from(streamed.chunks) });
         },
         close: async () => {
             await Promise.all([...new Set([direct, plain, secure])].map((each) => each.destroy()));
@@ -35624,11 +35718,20 @@ async function textOf(response) {
     const body = response.body;
     for await (const chunk of body) {
         size += chunk.length;
-        if (size > _base_limits_js__WEBPACK_IMPORTED_MODULE_4__/* .limits */ .F.answerBytes)
-            throw new HttpError(response.statusCode, 'too-large', `an answer of more than ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_7__/* .formatBytes */ .z3)(_base_limits_js__WEBPACK_IMPORTED_MODULE_4__/* .limits */ .F.answerBytes)}`);
+        if (size > _base_limits_js__WEBPACK_IMPORTED_MODULE_5__/* .limits */ .F.answerBytes)
+            throw new HttpError(response.statusCode, 'too-large', `an answer of more than ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_8__/* .formatBytes */ .z3)(_base_limits_js__WEBPACK_IMPORTED_MODULE_5__/* .limits */ .F.answerBytes)}`);
         chunks.push(chunk);
     }
-    return Buffer.concat(chunks).toString();
+    const whole = Buffer.concat(chunks);
+    const coding = String(response.headers['content-encoding'] ?? '');
+    if (size === 0 || !/^(?:x-)?gzip$/i.test(coding))
+        return whole.toString();
+    try {
+        return (0,node_zlib__WEBPACK_IMPORTED_MODULE_2__.gunzipSync)(whole, { maxOutputLength: _base_limits_js__WEBPACK_IMPORTED_MODULE_5__/* .limits */ .F.answerBytes }).toString();
+    }
+    catch (error) {
+        throw new HttpError(response.statusCode, 'not-gzip', `an answer that can't be unpacked: ${(0,_base_errors_js__WEBPACK_IMPORTED_MODULE_4__/* .messageOf */ .bD)(error)}`);
+    }
 }
 /** Reads a whole, small answer. Throws `HttpError` unless the status is a success. */
 async function readText(response) {
@@ -35670,7 +35773,7 @@ const transientCodes = [
 function isTransient(error) {
     if (error instanceof HttpError)
         return isTransientStatus(error.status);
-    return transientCodes.includes((0,_base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .systemCodeOf */ .c7)(error) ?? '');
+    return transientCodes.includes((0,_base_errors_js__WEBPACK_IMPORTED_MODULE_4__/* .systemCodeOf */ .c7)(error) ?? '');
 }
 /** How often a request is made in all, and the first and the longest pause, in ms, where the service asks for none. */
 const policies = {
@@ -35685,14 +35788,14 @@ const policies = {
  */
 function again(policy, request, { what, onRetry, signal, isRetryable = isTransient, isAtOnce = () => false }) {
     const { attempts, firstMs, longestMs } = policies[policy];
-    const doubling = (0,_base_retry_js__WEBPACK_IMPORTED_MODULE_6__/* .backoff */ .J)(firstMs, longestMs);
-    return (0,_base_retry_js__WEBPACK_IMPORTED_MODULE_6__/* .retry */ .L)(request, {
+    const doubling = (0,_base_retry_js__WEBPACK_IMPORTED_MODULE_7__/* .backoff */ .J)(firstMs, longestMs);
+    return (0,_base_retry_js__WEBPACK_IMPORTED_MODULE_7__/* .retry */ .L)(request, {
         attempts,
         delayMs: (attempt, error) => (isAtOnce(error) ? 0 : (retryAfter(error) ?? doubling(attempt))),
         isRetryable: (error) => isAtOnce(error) || isRetryable(error),
         onRetry: (error, attempt, delayMs) => {
-            const next = delayMs === 0 ? 'at once' : `in ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_7__/* .formatDuration */ .a3)(delayMs)}`;
-            onRetry(`${what()}: ${(0,_base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .messageOf */ .bD)(error)}; attempt ${String(attempt)} of ${String(attempts)}, the next ${next}.`);
+            const next = delayMs === 0 ? 'at once' : `in ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_8__/* .formatDuration */ .a3)(delayMs)}`;
+            onRetry(`${what()}: ${(0,_base_errors_js__WEBPACK_IMPORTED_MODULE_4__/* .messageOf */ .bD)(error)}; attempt ${String(attempt)} of ${String(attempts)}, the next ${next}.`);
         },
         signal,
     });
@@ -36154,7 +36257,7 @@ function resultsService(http, credentials, onRetry, signal) {
         },
         create: async (name, expiresAt) => {
             const format = { mime_type: 'application/zip', version: formatVersion };
-            const answer = await call('CreateArtifact', { name, ...format, expires_at: expiresAt.toISOString() });
+            const answer = await call('CreateArtifact', { name, ...format, expires_at: expiresAt?.toISOString() });
             return url(field(answer, 'signed_upload_url', 'signedUploadUrl'), 'CreateArtifact');
         },
         finalize: async (name, size, digest) => {
@@ -36885,7 +36988,8 @@ async function run_store_upload(http, service, credentials, options, request) {
     try {
         const { name } = request;
         const lock = __addDisposableResource(env_2, await lockName(credentials, name), true);
-        const expiresAt = new Date(Date.now() + request.retentionDays * dayMs);
+        const { retentionDays } = request;
+        const expiresAt = retentionDays === 0 ? undefined : new Date(Date.now() + retentionDays * dayMs);
         const isAlone = lock !== undefined;
         const url = await explain(`create the artifact "${name}"`, () => reserve(credentials, options, { name, expiresAt, isAlone }));
         try {
@@ -37619,7 +37723,7 @@ __nccwpck_require__.d(__webpack_exports__, {
 ;// CONCATENATED MODULE: ./build/shared/base/registry-causes.js
 // Why a registry's work failed, and what helps: one table for the words of the docker commands, and for what our own client sees.
 // Words: distribution-spec, "Error Codes"; docker's, containerd's and BuildKit's messages; Node's and OpenSSL's codes; what Amazon ECR,
-// Harbor and Quay say of immutable tags and quotas. The first row that fits counts.
+// Azure, Harbor and Quay say of immutable tags and quotas. The first row that fits counts.
 const rows = [
     {
         cause: 'rate-limit',
@@ -37630,17 +37734,24 @@ const rows = [
     },
     {
         cause: 'immutable-tag',
-        words: /immutab|cannot be overwritten|tag \S* ?already exists/i,
-        statuses: [],
+        words: /immutab|cannot be overwritten|tag \S* ?already ?exists|operation is disallowed/i,
+        statuses: [409],
         permanent: true,
-        hint: 'This tag was set before and can’t be moved: give a tag of its own to each commit, such as `sha-<commit>`, or allow it in the registry.',
+        hint: 'This tag was set before and can’t be moved, or is locked: give a tag of its own to each commit, such as `sha-<commit>`, or allow it in the registry.',
     },
     {
         cause: 'quota',
-        words: /\bquota\b|insufficient storage|no space left/i,
+        words: /\bquota\b|exceed the configured upper limit|insufficient storage|no space left/i,
         statuses: [507],
         permanent: true,
         hint: 'The registry has no room left for this repository: remove images there, or raise its quota.',
+    },
+    {
+        cause: 'elsewhere',
+        words: /\brefused by another host\b/,
+        statuses: [],
+        permanent: false,
+        hint: 'The registry sent this request to another host, which gets no login and refused it: run the step again, and look at the storage behind the registry.',
     },
     {
         cause: 'login',
@@ -37666,7 +37777,7 @@ const rows = [
     },
     {
         cause: 'connection',
-        words: /connection (?:refused|reset)|no such host|i\/o timeout|broken pipe|network is unreachable|no route to host|\bEOF\b|server gave HTTP response|\bE(?:CONN|AI_|PIPE|NOTFOUND|TIMEDOUT|HOST|NET)|\bUND_ERR_|ERR_SSL_|\bEPROTO\b|took longer than/i,
+        words: /connection (?:refused|reset)|no such host|i\/o timeout|broken pipe|network is unreachable|no route to host|\bEOF\b|server gave HTTP response|\bE(?:CONN|AI_|PIPE|NOTFOUND|TIMEDOUT|HOST|NET)|\bUND_ERR_|\bHPE_|ERR_SSL_|\bEPROTO\b|took longer than/i,
         statuses: [408],
         permanent: false,
         hint: 'Nothing usable answers there: check the registry’s host and port, that it is running, and that this runner can reach it (a service of the job, a VPN, `HTTPS_PROXY`).',
@@ -38015,6 +38126,8 @@ const limits = {
     eventBytes: 32 * 1024 * 1024,
     /** Of a file with settings: docker's configuration, a certificate, what buildx says of a build. In bytes. */
     settingsBytes: 4 * 1024 * 1024,
+    /** Values in one config, manifest or index: each takes time and memory. */
+    jsonValues: 100_000,
     /** How deep JSON may be nested. */
     jsonDepth: 100,
     /** Of a record, in bytes: the labels of the largest config are in it. */
@@ -38025,10 +38138,14 @@ const limits = {
     tarEntries: 100_000,
     /** Of a header that comes in front of a tarball's entry, in bytes: names are a few kilobytes at most (Linux, PATH_MAX). */
     tarHeaderBytes: 1024 * 1024,
+    /** Characters of an entry's name or of a link's: PATH_MAX of Linux is 4096 bytes, and of other systems less. */
+    tarNameLength: 4096,
     /** Links that lead from one name in a tarball to another; more are a circle. */
     tarLinks: 20,
     /** Indexes in indexes. */
     indexDepth: 4,
+    /** Manifests and indexes that the indexes of a tarball name, each as often as it is named. */
+    indexed: 10_000,
     /** Images in one artifact. */
     images: 101,
     /** References of one image. */
@@ -38079,7 +38196,10 @@ function words(text) {
     const parts = visible(text).split(/([\s"'(),;<>]+)/);
     const line = parts.map((part) => (isLively.test(part) ? code(part)[source] : escaped(part))).join('');
     // At its beginning, some marks make a list or a line of it.
-    return made(line.replace(/^(\s*\d*)([-+=.)])/, (_, before, mark) => `${before}${numbered(mark)}`));
+    return made(line.replace(/^(\s*)([-+=])|^(\s*\d+)([.)])(?=\s|$)/, (...found) => {
+        const [, blanks = '', mark = '', number = '', point = ''] = found;
+        return `${blanks}${number}${numbered(mark || point)}`;
+    }));
 }
 const isLively = /[@$]|#\d|\b(?:GH|GHSA|CVE)-|:\/\/|www\.|\b(?:mailto|xmpp|tel):|:[\w+-]+:|\b[0-9a-f]{7,40}\b/i;
 // A number of a character is never a mark.
@@ -38533,8 +38653,10 @@ function explainDiskFull(error, path, advice) {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
 /* harmony export */   EW: () => (/* binding */ readSmallFile),
+/* harmony export */   I: () => (/* binding */ kindOf),
 /* harmony export */   f4: () => (/* binding */ writeAll),
 /* harmony export */   mk: () => (/* binding */ makeTempDir),
+/* harmony export */   pX: () => (/* binding */ NotAFile),
 /* harmony export */   x6: () => (/* binding */ readSmallFileSync),
 /* harmony export */   zE: () => (/* binding */ tempDirs)
 /* harmony export */ });
@@ -38678,16 +38800,25 @@ async function* fileChunks(path, atMostBytes) {
 }
 const readFlags = node_fs__WEBPACK_IMPORTED_MODULE_0__.constants.O_RDONLY | node_fs__WEBPACK_IMPORTED_MODULE_0__.constants.O_NONBLOCK;
 function requireFile(path, found) {
-    if (found.isFile())
-        return;
-    const what = found.isFIFO()
-        ? 'a pipe'
-        : found.isDirectory()
-            ? 'a folder'
-            : found.isSocket()
-                ? 'a socket'
-                : 'a device';
-    throw new Error(`${path} is ${what}, not a file`);
+    if (!found.isFile())
+        throw new NotAFile(path, found);
+}
+/** What is at a path isn't a file. */
+class NotAFile extends Error {
+    /** Whether to open it would wait for whoever writes to it. */
+    isPipe;
+    constructor(path, found) {
+        super(`${path} is ${kindOf(found)}, not a file`);
+        this.isPipe = found.isFIFO();
+    }
+}
+/** What something that isn't a file is. */
+function kindOf(found) {
+    if (found.isFIFO())
+        return 'a pipe';
+    if (found.isDirectory())
+        return 'a folder';
+    return found.isSocket() ? 'a socket' : 'a device';
 }
 function tooLarge(path, maxBytes) {
     return new Error(`${path} has more than ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_7__/* .formatBytes */ .z3)(maxBytes)}`);
@@ -39020,7 +39151,7 @@ function unknownScope() {
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
 /* harmony export */   LO: () => (/* binding */ removeOwn),
 /* harmony export */   NL: () => (/* binding */ openOwnFolder),
-/* harmony export */   x8: () => (/* binding */ requireOwnLinks),
+/* harmony export */   Ub: () => (/* binding */ holdFolder),
 /* harmony export */   xc: () => (/* binding */ makeOwnFolder)
 /* harmony export */ });
 /* harmony import */ var node_fs__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3024);
@@ -39121,24 +39252,78 @@ function isOwn(uid) {
     return uid === (process.geteuid?.() ?? uid);
 }
 /**
- * Sees to it that the way to a folder leads through no link that another user put into a place where everybody may write, such as /tmp:
- * it could lead anywhere. Linux refuses to follow such links where fs.protected_symlinks is set (proc_sys_fs(5)).
- * @throws Error that names the link
+ * Makes a folder with those above it, where they aren't there, and holds it open. Another user may own one of them, and put a link to
+ * anywhere in its place: so each is opened in the one above, and a link is followed only where it is this user's or root's, or nobody else
+ * can have put it. Linux itself is as careful in folders such as /tmp (proc_sys_fs(5), protected_symlinks).
+ * @throws Error that names the link; the system's errors
  */
-async function requireOwnLinks(folder) {
-    const way = (0,node_path__WEBPACK_IMPORTED_MODULE_2__.resolve)(folder).split(node_path__WEBPACK_IMPORTED_MODULE_2__.sep).slice(1);
-    for (let depth = 1; depth <= way.length; depth += 1) {
-        const [above, path] = [depth - 1, depth].map((end) => `${node_path__WEBPACK_IMPORTED_MODULE_2__.sep}${way.slice(0, end).join(node_path__WEBPACK_IMPORTED_MODULE_2__.sep)}`);
-        if (above === undefined || path === undefined)
-            return;
-        const link = await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_1__.lstat)(path).catch(() => undefined);
-        if (link?.isSymbolicLink() !== true || isOwn(link.uid))
-            continue;
-        const place = await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_1__.stat)(above).catch(() => undefined);
-        if (place !== undefined && (place.mode & 0o1002) === 0o1002 && place.uid !== link.uid)
-            throw new Error(`${path} is a link of another user (uid ${String(link.uid)})`);
+async function holdFolder(path) {
+    const way = (0,node_path__WEBPACK_IMPORTED_MODULE_2__.resolve)(path);
+    if (process.platform !== 'linux') {
+        await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_1__.mkdir)(way, { recursive: true });
+        return { inside: way, wordsOf: _base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .messageOf */ .bD, [Symbol.asyncDispose]: () => Promise.resolve() };
     }
+    let held = await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_1__.open)(node_path__WEBPACK_IMPORTED_MODULE_2__.sep, wayFlags);
+    let left = partsOf(way);
+    try {
+        for (let links = 0; left.length > 0;) {
+            const [name = '', ...rest] = left;
+            const place = (0,node_path__WEBPACK_IMPORTED_MODULE_2__.join)(throughHandle(held.fd), name);
+            const found = await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_1__.lstat)(place).catch(() => undefined);
+            if (found?.isSymbolicLink() === true) {
+                if ((links += 1) > mostLinks)
+                    throw new Error(`${way} leads through too many links`);
+                requireOwnLink((0,node_path__WEBPACK_IMPORTED_MODULE_2__.join)(await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_1__.readlink)(throughHandle(held.fd)), name), found.uid, await held.stat());
+                const target = await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_1__.readlink)(place);
+                left = [...partsOf(target), ...rest];
+                if ((0,node_path__WEBPACK_IMPORTED_MODULE_2__.isAbsolute)(target))
+                    held = await instead(held, node_path__WEBPACK_IMPORTED_MODULE_2__.sep);
+                continue;
+            }
+            // Another process may make it at the same time.
+            if (found === undefined)
+                await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_1__.mkdir)(place).catch((error) => {
+                    if ((0,_base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .systemCodeOf */ .c7)(error) !== 'EEXIST')
+                        throw error;
+                });
+            held = await instead(held, place);
+            left = rest;
+        }
+    }
+    catch (error) {
+        const words = withPath(error, held.fd);
+        await held.close();
+        throw new Error(words, { cause: error });
+    }
+    const { fd } = held;
+    return {
+        inside: throughHandle(fd),
+        wordsOf: (error) => withPath(error, fd),
+        [Symbol.asyncDispose]: () => held.close(),
+    };
 }
+function withPath(error, fd) {
+    const handle = throughHandle(fd);
+    const path = (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .attempt */ .CD)(() => (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.readlinkSync)(handle), handle);
+    return (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .messageOf */ .bD)(error).replaceAll(`${handle}/`, path === node_path__WEBPACK_IMPORTED_MODULE_2__.sep ? node_path__WEBPACK_IMPORTED_MODULE_2__.sep : `${path}/`);
+}
+function partsOf(path) {
+    return path.split(node_path__WEBPACK_IMPORTED_MODULE_2__.sep).filter((part) => part !== '' && part !== '.');
+}
+async function instead(held, path) {
+    const next = await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_1__.open)(path, wayFlags);
+    await held.close();
+    return next;
+}
+function requireOwnLink(link, uid, above) {
+    const isTrusted = isOwn(uid) || uid === 0 || ((isOwn(above.uid) || above.uid === 0) && (above.mode & 0o022) === 0);
+    if (!isTrusted)
+        throw new Error(`${link} is a link of another user (uid ${String(uid)})`);
+}
+// O_PATH, which Node has no name for: enough to go on from there, also where this user may not list what is in it (open(2)).
+const wayFlags = node_fs__WEBPACK_IMPORTED_MODULE_0__.constants.O_DIRECTORY | node_fs__WEBPACK_IMPORTED_MODULE_0__.constants.O_NOFOLLOW | 0o10000000;
+// As many as Linux follows (path_resolution(7)).
+const mostLinks = 40;
 const folderFlags = node_fs__WEBPACK_IMPORTED_MODULE_0__.constants.O_RDONLY | node_fs__WEBPACK_IMPORTED_MODULE_0__.constants.O_DIRECTORY | node_fs__WEBPACK_IMPORTED_MODULE_0__.constants.O_NOFOLLOW;
 function throughHandle(handle) {
     return `/proc/self/fd/${String(handle)}`;
@@ -39187,8 +39372,11 @@ __nccwpck_require__.d(__webpack_exports__, {
   xq: () => (/* binding */ failedCommand),
   r7: () => (/* binding */ failedWork),
   fM: () => (/* binding */ lastLine),
-  jH: () => (/* binding */ outputOf)
+  jH: () => (/* binding */ outputOf),
+  c1: () => (/* binding */ requireDocker)
 });
+
+// UNUSED EXPORTS: causeLine
 
 ;// CONCATENATED MODULE: external "node:child_process"
 const external_node_child_process_namespaceObject = __WEBPACK_EXTERNAL_createRequire(import.meta.url)("node:child_process");
@@ -39231,25 +39419,26 @@ function dockerCli(signal, name = 'docker') {
         available: async () => {
             await program();
         },
-        query: async (args) => {
+        query: async (args, workdir) => {
             times.signal.throwIfAborted();
             const path = await program();
             // It may have been aborted meanwhile.
             times.signal.throwIfAborted();
-            const asked = (0,exec/* getExecOutput */.H)(quoteProgram(path), [...args], { silent: true, ignoreReturnCode: true });
+            const options = { silent: true, ignoreReturnCode: true, ...(workdir === undefined ? {} : { cwd: workdir }) };
+            const asked = (0,exec/* getExecOutput */.H)(quoteProgram(path), [...args], options);
             return times.within(asked, () => {
                 // @actions/exec can't be told to end what it runs.
                 (0,forced_end/* killChildren */.at)(args);
             });
         },
-        start: async (args, tempDir) => {
+        start: async (args, tempDir, workdir) => {
             times.signal.throwIfAborted();
             const path = await program();
             // It may have been aborted meanwhile: nobody would end a command that is started now.
             times.signal.throwIfAborted();
             // `env` becomes the command: the child is the command itself, and is ended like it.
             const [file, before] = tempDir === undefined ? [path, []] : ['env', [`TMPDIR=${tempDir}`, path]];
-            const child = (0,external_node_child_process_namespaceObject.spawn)(file, [...before, ...args], { stdio: ['pipe', 'pipe', 'pipe'] });
+            const child = (0,external_node_child_process_namespaceObject.spawn)(file, [...before, ...args], { stdio: ['pipe', 'pipe', 'pipe'], cwd: workdir });
             await (0,external_node_events_.once)(child, 'spawn').catch((error) => {
                 throw unavailable(name, (0,errors/* messageOf */.bD)(error), error);
             });
@@ -39330,6 +39519,22 @@ async function outputOf({ stdout, stderr, exit }) {
 function lastLine(output) {
     const said = output.stderr.trim() === '' ? output.stdout : output.stderr;
     return (0,base_text/* quoteError */.PI)(said.trim().split('\n').at(-1) ?? '');
+}
+/** The line with which a command says what went wrong: its error, else the first one. What follows is often about its usage. */
+function causeLine({ stdout, stderr }) {
+    const lines = `${stderr}\n${stdout}`.split('\n').filter((line) => line.trim() !== '');
+    return quoteError(lines.find((line) => line.startsWith('ERROR: ')) ?? lines[0] ?? '');
+}
+/**
+ * Throws `docker-unavailable` when the command `docker` is podman's, as in the package podman-docker. To be called when docker has
+ * failed: it costs a process.
+ */
+async function requireDocker(cli) {
+    const { stdout } = await cli.query(['--version']);
+    const version = /^podman version .+/m.exec(stdout)?.[0];
+    if (version === undefined)
+        return;
+    throw new errors/* HandoverError */.Cu('docker-unavailable', `The command \`docker\` on this runner is podman (${(0,base_text/* quoteForeign */.xS)(version)}).`, 'Set `engine: podman`, or use a runner with Docker. Podman takes images and builds none: build in a step before, and set `source-image`.');
 }
 const hints = {
     'load-failed': (program) => `Look for a full disk or an engine of another version on this runner: ${program} ${program === 'ctr' ? 'version' : 'info'}; df -h.`,
@@ -39639,7 +39844,14 @@ function apiEngine(api, cli) {
         nameOf: (reference) => reference,
         info: async () => {
             await cli.available();
-            return info(await api.ask({ method: 'GET', path: '/info' }));
+            const answer = await api.ask({ method: 'GET', path: '/info' }).catch(async (error) => {
+                await (0,docker_cli/* requireDocker */.c1)(cli);
+                throw error;
+            });
+            // Podman's API has this besides (containers/podman, pkg/api/handlers/types.go). Docker's own command may use it.
+            if (!answer.ok || answer.text.includes('"BuildahVersion"'))
+                await (0,docker_cli/* requireDocker */.c1)(cli);
+            return info(answer);
         },
         inspect: (image) => inspect(api, image),
         confirm: (references) => api_engine_confirm(cli, references),
@@ -39748,11 +39960,13 @@ async function list(api) {
 var deadlines = __nccwpck_require__(432);
 // EXTERNAL MODULE: external "node:crypto"
 var external_node_crypto_ = __nccwpck_require__(7598);
-// EXTERNAL MODULE: external "node:fs/promises"
-var promises_ = __nccwpck_require__(1455);
 // EXTERNAL MODULE: external "node:path"
 var external_node_path_ = __nccwpck_require__(6760);
+// EXTERNAL MODULE: ./build/shared/bytes/files.js
+var files = __nccwpck_require__(9543);
 ;// CONCATENATED MODULE: ./build/shared/docker/endpoint.js
+
+
 
 
 
@@ -39778,9 +39992,23 @@ async function readConfig(folder) {
     const config = text === undefined ? undefined : (0,json/* parseJson */.qF)(text === '' ? '{}' : text);
     return (0,json/* isObject */.Gv)(config) ? config : undefined;
 }
-/** @returns '' for a file that isn't there; undefined for one that can't be read */
+/**
+ * @returns '' for a file that isn't there; undefined for one that can't be read
+ * @throws HandoverError `docker-unavailable` for a pipe
+ */
 async function readIfThere(path) {
-    return (0,promises_.readFile)(path, 'utf8').catch((error) => (0,json/* isObject */.Gv)(error) && error['code'] === 'ENOENT' ? '' : undefined);
+    try {
+        return (await (0,files/* readSmallFile */.EW)(path, limits/* limits */.F.jsonBytes)).toString();
+    }
+    catch (error) {
+        // Docker itself would wait there, without end.
+        if (error instanceof files/* NotAFile */.pX && error.isPipe)
+            throw notAFile(error);
+        return (0,errors/* systemCodeOf */.c7)(error) === 'ENOENT' ? '' : undefined;
+    }
+}
+function notAFile(error) {
+    return new errors/* HandoverError */.Cu('docker-unavailable', `Docker's configuration can't be read: ${error.message}.`, 'Look at what DOCKER_CONFIG, DOCKER_CERT_PATH and DOCKER_CONTEXT lead to.', error);
 }
 function headersIn(config) {
     const { HttpHeaders: given } = config;
@@ -39847,8 +40075,6 @@ function addressOf({ host, tls }, proxies) {
     return { kind: 'tcp', hostname, port, tls };
 }
 
-// EXTERNAL MODULE: ./build/shared/bytes/files.js
-var files = __nccwpck_require__(9543);
 // EXTERNAL MODULE: ./build/shared/image/digest.js
 var image_digest = __nccwpck_require__(3968);
 // EXTERNAL MODULE: ./build/shared/image/platform.js
@@ -40220,6 +40446,7 @@ async function info(cli) {
     const output = await cli.query(['info', '--format', '{{json .}}']);
     const parsed = (0,_output_js__WEBPACK_IMPORTED_MODULE_4__/* .parseInfo */ .YL)(output.stdout);
     if (output.exitCode !== 0 || parsed === undefined) {
+        await (0,_cli_js__WEBPACK_IMPORTED_MODULE_3__/* .requireDocker */ .c1)(cli);
         throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .HandoverError */ .Cu('docker-unavailable', `No Docker engine answers: ${(0,_cli_js__WEBPACK_IMPORTED_MODULE_3__/* .lastLine */ .fM)(output) || `docker info exited with ${String(output.exitCode)}`}`, 'Start the engine, or check DOCKER_HOST and the permission of its socket. ubuntu-slim and macOS runners have none.');
     }
     return requireSupportedEngine(parsed);
@@ -40962,6 +41189,7 @@ function matchesPattern(pattern, name) {
 /* harmony export */   Bc: () => (/* binding */ isDigest),
 /* harmony export */   PF: () => (/* binding */ blobName),
 /* harmony export */   ZD: () => (/* binding */ hexOf),
+/* harmony export */   Zg: () => (/* binding */ isOtherDigest),
 /* harmony export */   m: () => (/* binding */ parseDigest),
 /* harmony export */   ol: () => (/* binding */ digestOf)
 /* harmony export */ });
@@ -40970,6 +41198,10 @@ function matchesPattern(pattern, name) {
 const pattern = /^sha256:[0-9a-f]{64}$/;
 function isDigest(text) {
     return typeof text === 'string' && pattern.test(text);
+}
+/** Whether a text is a digest of another algorithm, such as `sha512:…` (OCI image-spec, descriptor.md, "Digests"). */
+function isOtherDigest(text) {
+    return (typeof text === 'string' && !text.startsWith('sha256:') && /^[a-z0-9]+(?:[+._-][a-z0-9]+)*:[\w=-]{32,}$/.test(text));
 }
 /** Takes `sha256:<hex>` or the bare hex that some clients print. Returns undefined for anything else. */
 function parseDigest(text) {
@@ -41058,6 +41290,7 @@ function requireDocker(engine, what) {
 
 // EXPORTS
 __nccwpck_require__.d(__webpack_exports__, {
+  fT: () => (/* binding */ configFault),
   L_: () => (/* binding */ formatManifest),
   YG: () => (/* binding */ invalidLayout),
   H3: () => (/* binding */ isAttestation),
@@ -41129,72 +41362,99 @@ function requireGrammar(text) {
  * fold.go). This folding is coarser for a few letters. `ſ` becomes s, and the Kelvin sign becomes k.
  */
 function foldedName(name) {
+    // Of ASCII, only capitals fold.
+    if (/^[ -@[-~]*$/.test(name))
+        return name;
     return Array.from(name, (letter) => letter.toLowerCase().toUpperCase().toLowerCase()).join('');
+}
+const noMembers = {};
+const spellings = new WeakMap();
+/** The known names, by what they fold to. Worked out once for each shape: a document may have millions of objects. */
+function spellingsOf(members) {
+    const found = spellings.get(members) ?? new Map(Object.keys(members).map((name) => [foldedName(name), name]));
+    spellings.set(members, found);
+    return found;
 }
 /** Reads a text whose grammar is valid. */
 class Reader {
     #text;
     #at = 0;
+    #values = 0;
+    /** Where the reader is: the names and positions from the top. */
+    #path = [];
     constructor(text) {
         this.#text = text;
     }
     document(shape) {
-        return this.#value(shape, []);
+        return this.#value(shape);
     }
-    #value(shape, path) {
+    #inside(step, shape) {
+        this.#path.push(step);
+        const value = this.#value(shape);
+        this.#path.pop();
+        return value;
+    }
+    #value(shape) {
+        const path = this.#path;
+        this.#values += 1;
+        if (this.#values > limits/* limits */.F.jsonValues)
+            throw new Refusal(`has more than ${String(limits/* limits */.F.jsonValues)} values`);
         if (path.length > limits/* limits */.F.jsonDepth)
             throw new Refusal(`is nested deeper than ${String(limits/* limits */.F.jsonDepth)} levels`);
         switch (this.#next()) {
             case '{':
-                return this.#object(shape, path);
+                return this.#object(shape);
             case '[':
-                return this.#list(shape, path);
+                return this.#list(shape);
             case '"':
                 requireType(shape === 'any' || shape === 'string', shape, path);
-                return this.#string(path);
+                return this.#string();
             default:
-                return this.#word(shape, path);
+                return this.#word(shape);
         }
     }
-    #object(shape, path) {
+    #object(shape) {
+        const path = this.#path;
         const isMap = typeof shape === 'object' && 'values' in shape;
-        const known = typeof shape === 'object' && 'members' in shape ? shape.members : {};
+        const known = typeof shape === 'object' && 'members' in shape ? shape.members : noMembers;
         requireType(shape === 'any' || isMap || (typeof shape === 'object' && 'members' in shape), shape, path);
         const names = new Map();
-        const spelled = new Map(Object.keys(known).map((name) => [foldedName(name), name]));
+        const spelled = spellingsOf(known);
         const members = this.#items('}', () => {
-            const name = this.#string(path);
+            const name = this.#string();
             const key = isMap ? name : foldedName(name);
             const twin = names.get(key);
             if (twin !== undefined)
                 throw new Refusal(`has ${said(twin)} and ${said(name)} ${at(path)}, which is one name to an engine`);
-            if ((spelled.get(key) ?? name) !== name)
-                throw new Refusal(`has ${said(name)} ${at(path)}, which is ${said(spelled.get(key) ?? '')} to an engine`);
+            const spelling = spelled.get(key) ?? name;
+            if (spelling !== name)
+                throw new Refusal(`has ${said(name)} ${at(path)}, which is ${said(spelling)} to an engine`);
             if (name === '__proto__')
                 throw new Refusal(`has ${said(name)} ${at(path)}`);
             names.set(key, name);
             this.#next();
             this.#at += 1;
             const own = isMap ? shape.values : Object.hasOwn(known, name) ? (known[name] ?? 'any') : 'any';
-            const value = this.#value(own, [...path, name]);
+            const value = this.#inside(name, own);
             // Go turns null into an empty string.
-            if (isMap && own === 'string')
-                requireType(value !== null, own, [...path, name]);
+            if (value === null && isMap)
+                requireType(own !== 'string', own, [...path, name]);
             return [name, value];
         });
         return Object.fromEntries(members);
     }
-    #list(shape, path) {
+    #list(shape) {
+        const path = this.#path;
         const isList = typeof shape === 'object' && 'items' in shape;
         requireType(shape === 'any' || isList, shape, path);
         const own = isList ? shape.items : 'any';
         let position = 0;
         return this.#items(']', () => {
-            const inside = [...path, String(position)];
-            position += 1;
-            const value = this.#value(own, inside);
+            const value = this.#inside(position, own);
             // Go turns null into an empty item.
-            requireType(value !== null || own === 'any', own, inside);
+            if (value === null)
+                requireType(own === 'any', own, [...path, position]);
+            position += 1;
             return value;
         });
     }
@@ -41211,13 +41471,15 @@ class Reader {
         this.#at += 1;
         return items;
     }
-    #string(path) {
+    #string() {
+        const path = this.#path;
         const start = this.#at;
         do
             this.#at = this.#text.indexOf('"', this.#at + 1);
         while (this.#isEscaped());
         this.#at += 1;
-        const text = String(JSON.parse(this.#text.slice(start, this.#at)));
+        const quoted = this.#text.slice(start, this.#at);
+        const text = quoted.includes('\\') ? String(JSON.parse(quoted)) : quoted.slice(1, -1);
         if (text.includes('\0'))
             throw new Refusal(`has a NUL ${at(path)}`);
         if (!text.isWellFormed())
@@ -41230,7 +41492,8 @@ class Reader {
             before -= 1;
         return (this.#at - before) % 2 === 0;
     }
-    #word(shape, path) {
+    #word(shape) {
+        const path = this.#path;
         const word = this.#pass(/[-+.\w]*/y);
         if (word === 'null')
             return null;
@@ -41245,8 +41508,13 @@ class Reader {
     }
     /** Skips blanks and returns the next character, without consuming it. */
     #next() {
-        this.#pass(/[ \t\r\n]*/y);
+        while (this.#isBlank())
+            this.#at += 1;
         return this.#text[this.#at] ?? '';
+    }
+    #isBlank() {
+        const code = this.#text.charCodeAt(this.#at);
+        return code === 0x20 || code === 0x0a || code === 0x0d || code === 0x09;
     }
     #pass(pattern) {
         pattern.lastIndex = this.#at;
@@ -41423,6 +41691,20 @@ function isIndex(descriptor) {
 function isImageConfig({ mediaType }) {
     return ['', mediaTypes.config, mediaTypes.dockerConfig].includes(mediaType);
 }
+/**
+ * What is wrong between an image's config and the manifest that names it; undefined when they fit. A registry or an engine refuses
+ * such an image later, after the step.
+ * @returns the end of a sentence whose subject is the manifest
+ */
+function configFault({ config, layers }, bytes, { diffIds }) {
+    if (!isImageConfig(config))
+        return `describes its config as ${(0,base_text/* quoteForeign */.xS)(config.mediaType, 100)}, which is not an image's`;
+    if (config.size !== bytes.length)
+        return `says that its config has ${String(config.size)} bytes; it has ${String(bytes.length)}`;
+    if (layers.length === diffIds.length)
+        return undefined;
+    return `has ${String(layers.length)} layers; its config has ${String(diffIds.length)}`;
+}
 /** Attestations travel as manifests of an unknown platform (BuildKit docs/attestations/attestation-storage.md). */
 function isAttestation(descriptor) {
     return descriptor.annotations['vnd.docker.reference.type'] === 'attestation-manifest';
@@ -41498,6 +41780,9 @@ function parseConfig(bytes, where) {
     if (!(0,json/* isObject */.Gv)(rootfs))
         throw invalid(where, 'an image config', bytes);
     const diffIds = (0,json/* stringsOf */.iw)(rootfs['diff_ids']);
+    const other = diffIds.find(image_digest/* isOtherDigest */.Zg);
+    if (other !== undefined)
+        throw unsupportedDigest(where, other);
     if (!diffIds.every(image_digest/* isDigest */.Bc))
         throw ambiguous(where, 'has a diff ID that is no sha256 digest');
     const created = (0,json/* stringOr */.JI)(value['created'], undefined);
@@ -41553,6 +41838,8 @@ function parseDescriptor(value, where) {
     const { digest, size, platform } = value;
     const mediaType = (0,json/* stringOr */.JI)(value['mediaType'], '');
     const isDescriptor = (0,image_digest/* isDigest */.Bc)(digest) && (0,json/* isByteCount */.A0)(size) && (mediaType === '' || isMediaType(mediaType));
+    if ((0,image_digest/* isOtherDigest */.Zg)(digest))
+        throw unsupportedDigest(where, digest);
     if (!isDescriptor)
         throw ambiguous(where, `has an invalid descriptor: ${(0,base_text/* quoteForeign */.xS)(JSON.stringify(value), 120)}`);
     requireHere(value, where);
@@ -41604,6 +41891,9 @@ function strict(bytes, shape, where, expected) {
 /** @param what the end of a sentence whose subject is the document */
 function ambiguous(where, what, bytes) {
     return new errors/* HandoverError */.Cu('tarball-invalid', `${where} ${what}${bytes === undefined ? '' : ` ("${startOf(bytes)}")`}.`, 'Build the image again with a builder that follows the OCI image specification, such as docker buildx, podman or kaniko.');
+}
+function unsupportedDigest(where, digest) {
+    return new errors/* HandoverError */.Cu('tarball-invalid', `${where} has the digest ${(0,base_text/* quoteForeign */.xS)(digest, 40)}: only sha256 digests are supported.`, 'Make the image with sha256 digests: build it again with docker buildx, which writes no others.');
 }
 function invalid(where, expected, bytes) {
     return new errors/* HandoverError */.Cu('tarball-invalid', `${where} is not ${expected}: "${startOf(bytes)}".`, 'Make the tarball with docker save, or with docker buildx build --output type=docker,dest=FILE.');
@@ -44346,6 +44636,8 @@ function setOutputs(outputs) {
     for (const [name, value] of Object.entries(outputs))
         (0,_actions_core__WEBPACK_IMPORTED_MODULE_1__/* .setOutput */ .uH)(name, value);
 }
+// GitHub shows nothing of a step's summary that has more (docs.github.com, "Workflow commands", "Step isolation and limits").
+const mostBytes = 1024 * 1024;
 /** Adds Markdown to the job summary. A step doesn't fail over its summary: trouble is a warning. */
 async function addSummary(markdown) {
     const path = process.env['GITHUB_STEP_SUMMARY'];
@@ -44353,17 +44645,22 @@ async function addSummary(markdown) {
         return;
     try {
         // To open a pipe would wait for its reader, and no signal would end that.
-        if (!(0,node_fs__WEBPACK_IMPORTED_MODULE_0__.statSync)(path).isFile())
+        const there = (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.statSync)(path);
+        if (!there.isFile())
             throw new Error(`${path} is no file`);
-        await _actions_core__WEBPACK_IMPORTED_MODULE_1__/* .summary */ .z.addRaw(markdown.toString(), true).write();
+        const text = markdown.toString();
+        if (there.size + Buffer.byteLength(text) >= mostBytes)
+            throw new Error('it would have more than 1 MiB');
+        await _actions_core__WEBPACK_IMPORTED_MODULE_1__/* .summary */ .z.addRaw(text, true).write();
     }
     catch (error) {
         (0,_actions_core__WEBPACK_IMPORTED_MODULE_1__/* .warning */ .$e)(`The job summary could not be written: ${(0,_base_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .messageOf */ .bD)(error)}`);
     }
 }
-/** Keeps a text out of the log. */
+/** Keeps a text out of the log. The runner complains about an empty one. */
 function maskSecret(secret) {
-    (0,_actions_core__WEBPACK_IMPORTED_MODULE_1__/* .setSecret */ .Pq)(secret);
+    if (secret !== '')
+        (0,_actions_core__WEBPACK_IMPORTED_MODULE_1__/* .setSecret */ .Pq)(secret);
 }
 // Shorter ones stand in words and numbers of every kind.
 const shortestSecret = 4;

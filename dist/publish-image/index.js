@@ -30248,7 +30248,7 @@ __nccwpck_require__.a(__webpack_module__, async (__webpack_handle_async_dependen
 /* harmony import */ var _shared_base_timeline_js__WEBPACK_IMPORTED_MODULE_12__ = __nccwpck_require__(1829);
 /* harmony import */ var _shared_runner_inputs_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(6110);
 /* harmony import */ var _shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(197);
-/* harmony import */ var _shared_registry_registries_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(5341);
+/* harmony import */ var _shared_registry_registries_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(9557);
 /* harmony import */ var _shared_runner_run_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(1422);
 /* harmony import */ var _shared_runner_time_limit_js__WEBPACK_IMPORTED_MODULE_10__ = __nccwpck_require__(7804);
 var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
@@ -30558,6 +30558,8 @@ function noTags(reason) {
     return new errors/* HandoverError */.Cu('invalid-input', `\`tags: auto\` can't tell what this run is for: ${reason}.`, 'Write the references of the image into `tags`, one a line.');
 }
 
+// EXTERNAL MODULE: external "node:path"
+var external_node_path_ = __nccwpck_require__(6760);
 // EXTERNAL MODULE: ./build/shared/image/platform.js
 var platform = __nccwpck_require__(4851);
 ;// CONCATENATED MODULE: ./build/export-image/plan/build-arguments.js
@@ -30697,6 +30699,7 @@ function quoted(text) {
 
 
 
+
 // What buildx builds when nobody names a target.
 const everything = (/* unused pure expression or super */ null && (['default']));
 const workspace = '.';
@@ -30705,9 +30708,12 @@ const workspace = '.';
  * @throws HandoverError `invalid-input` for what isn't a target's name, and for inputs that a bake file has an own place for
  */
 function bake_planBake(inputs) {
-    const { targets, files, set } = inputs.bake;
-    if (targets.length + files.length + set.length === 0)
-        return undefined;
+    const { targets, files, set, workdir } = inputs.bake;
+    if (targets.length + files.length + set.length === 0) {
+        if (workdir === undefined)
+            return undefined;
+        throw new HandoverError('invalid-input', `\`workdir\` is "${quoteForeign(workdir)}", but there is no bake file: it would have no effect.`, 'Give the bake file with `bake-files` or `bake-targets`, or remove `workdir`. For a build, set `context`.');
+    }
     const [misplaced] = withoutPlace(inputs);
     if (misplaced !== undefined)
         throw notWithBake(misplaced);
@@ -30717,7 +30723,25 @@ function bake_planBake(inputs) {
     }
     const { builder, noCache, pull, allow } = inputs.build;
     const named = targets.length === 0 ? everything : targets;
-    return { kind: 'bake', targets: named, files, set, builder, noCache, pull, allow };
+    return { kind: 'bake', targets: named, ...placeOf(inputs.bake), set, builder, noCache, pull, allow };
+}
+/** Whether buildx reads a file as a compose file (bake/compose.go, validateComposeFile). */
+function isComposeFile(file) {
+    return /\.ya?ml$/i.test(file);
+}
+/**
+ * Returns where bake runs. buildx resolves the paths of a compose file from there; `docker compose` resolves them from the folder of
+ * the first file, and reads the .env in it (Compose specification, "project directory"; buildx 0.36 has BUILDX_BAKE_FILE_RELATIVE_PATHS).
+ */
+function placeOf({ files, workdir }) {
+    if (workdir !== undefined)
+        return { files, workdir };
+    // In buildx, `cwd://` means that a file is here, and not in a remote definition.
+    const local = files.map((file) => file.replace(/^cwd:\/\//, ''));
+    const folder = dirname(local[0] ?? '');
+    if (folder === workspace || !files.every(isComposeFile))
+        return { files, workdir: workspace };
+    return { files: local.map((file) => (isAbsolute(file) ? file : relative(folder, file))), workdir: folder };
 }
 /** The inputs that are given, and would be passed over. */
 function withoutPlace(inputs) {
@@ -30763,42 +30787,56 @@ function notWithBake(input) {
 function bakePrintArguments(source) {
     return [...selection(source, source.set), '--print', '--', ...source.targets];
 }
+/**
+ * Returns a compose file that takes the tags of services' builds away. Behind the file that has them, it makes buildx show their
+ * `image`, which buildx drops otherwise (bake/compose.go, ParseCompose).
+ */
+function withoutBuildTags(targets) {
+    const services = targets.map((name) => `  "${name}": {build: {tags: !reset [], x-bake: {tags: !reset []}}}\n`);
+    return `services:\n${services.join('')}`;
+}
+// An empty list of stages to build anew could be read as all of them.
+const noStage = 'image-handover-none';
 // What is ours to say: buildx would add it to what it says here (bake/bake.go, newOverrides).
 const ours = /^[^.=]+\.(?:output|platform|tags|cache-to)\+?=/;
 const cachesRead = /^[^.=]+\.cache-from\+?=/;
 /**
  * The arguments of `docker buildx bake` that build targets in one go, each into a place of its own.
  * @param written the folder of those places, which buildx writes to only if it is allowed to
+ * @param caches of the targets that have any, also of those that others are built on
  */
-function bakeArguments(source, platform, outputs, written) {
+function bakeArguments(source, platform, outputs, { written, caches }) {
     const set = [
         ...source.set.filter((item) => !ours.test(item)),
         `*.platform=${formatPlatform(platform)}`,
-        ...outputs.flatMap(({ target, name, exporter, cacheTo }) => [
+        ...outputs.flatMap(({ target, name, exporter }) => [
             `${target}.tags=${name}`,
             `${target}.output=${exporter === 'engine' ? 'type=docker' : outputOf(exporter)}`,
-            ...setCaches(target, cacheTo),
         ]),
+        ...caches.flatMap(setCaches),
     ];
     return [
         ...common(source, set),
         ...(source.noCache ? ['--no-cache'] : []),
         ...(source.pull ? ['--pull'] : []),
-        ...allow([...source.allow, `fs.write=${written}`]),
+        ...allow([...allowed(source), `fs.write=${written}`]),
         '--',
         ...outputs.map(({ target }) => target),
     ];
 }
-/** The arguments of `docker buildx bake` that write one cache of a target that was built before. */
-function bakeCacheArguments(source, platform, target, cache) {
-    // What was built once isn't built anew, whatever the file says.
-    const again = [`${target}.no-cache=false`, `${target}.pull=false`];
+/**
+ * The arguments of `docker buildx bake` that write one cache of a target that was built before.
+ * @param caches of all targets that have any
+ */
+function bakeCacheArguments(source, platform, target, caches) {
+    // What was built once isn't built anew, whatever the file says, nor what it is built on.
+    const again = ['*.no-cache=false', `*.no-cache-filter=${noStage}`, '*.pull=false'];
     const set = [
         ...source.set.filter((item) => !ours.test(item)),
         ...[`${target}.platform=${formatPlatform(platform)}`, `${target}.output=type=cacheonly`, ...again],
-        ...setCaches(target, [cache]),
+        ...caches.flatMap(setCaches),
     ];
-    return [...common(source, set), ...allow(source.allow), '--', target];
+    return [...common(source, set), ...allow(allowed(source)), '--', target];
 }
 /** The same targets without the caches that they read. */
 function bake_withoutCachesRead(source) {
@@ -30811,14 +30849,16 @@ function common(source, set) {
         ...['--provenance=false', '--sbom=false'],
     ];
 }
+// buildx asks for leave to read and write outside of the folder that it runs in. The workspace needs none, wherever bake runs.
+function allowed({ allow: items, workdir }) {
+    return workdir === workspace ? items : [...items, `fs=${relative(workdir, workspace)}`];
+}
 function allow(items) {
     return items.flatMap((item) => ['--allow', item]);
 }
 // An empty one takes away those of the file.
-function setCaches(target, caches) {
-    if (caches === undefined)
-        return [];
-    return (caches.length === 0 ? [''] : caches).map((cache) => `${target}.cache-to=${cache}`);
+function setCaches({ target, cacheTo }) {
+    return (cacheTo.length === 0 ? [''] : cacheTo).map((cache) => `${target}.cache-to=${cache}`);
 }
 function selection({ files }, set) {
     return [...files.flatMap((file) => ['--file', file]), ...set.flatMap((item) => ['--set', item])];
@@ -31348,8 +31388,6 @@ function describeSource(source) {
 
 // EXTERNAL MODULE: ./build/load-image/plan/plan.js + 1 modules
 var plan = __nccwpck_require__(7207);
-// EXTERNAL MODULE: external "node:path"
-var external_node_path_ = __nccwpck_require__(6760);
 ;// CONCATENATED MODULE: ./build/load-image/plan/run-plan.js
 
 
@@ -31572,7 +31610,11 @@ async function identifyByRange(content, record) {
     const places = images
         .flatMap(({ configAt, manifestAt }) => [configAt, manifestAt])
         .filter((one) => one !== undefined);
+    const inAll = places.reduce((sum, { size }) => sum + size, 0);
     if (!images.every(hasPlaces) || places.some(({ size }) => size > limits/* limits */.F.jsonBytes))
+        return undefined;
+    // A hundred images may all point to the same bytes.
+    if (inAll > limits/* limits */.F.jsonBytesInAll)
         return undefined;
     const read = await content.ranges(record.tarballName);
     if (read === undefined)
@@ -31610,6 +31652,9 @@ async function knownImage(image, bytesAt) {
     const identity = { ...config, configDigest, manifestDigest: (0,digest/* digestOf */.ol)(manifestBytes) };
     requireAgreement('config digest', image.configDigest, manifest.config.digest);
     requireRecorded(image, identity, manifest.layers);
+    const fault = (0,image_manifest/* configFault */.fT)(manifest, configBytes, config);
+    if (fault !== undefined)
+        throw (0,image_record/* corrupt */.qb)(`the manifest ${identity.manifestDigest} ${fault}`);
     const contents = {
         configDigest,
         configBytes,
@@ -31929,13 +31974,20 @@ function wholePort(port) {
 function configDifferences(expected, found) {
     const has = compared(found.config);
     const other = [...compared(expected.config)].filter(([name, value]) => has.get(name) !== value);
-    const created = [expected.created, found.created].map((text) => Date.parse(text ?? ''));
+    const created = [expected.created, found.created].map(timeOf);
     return [
         ...other.map(([name, value]) => `${name} ${quoteForeign(has.get(name) ?? '', 80)} instead of ${quoteForeign(value, 80)}`),
         ...(Object.is(created[0], created[1]) || Number.isNaN(created[0])
             ? []
             : [`created ${found.created ?? 'at no time'} instead of ${expected.created ?? ''}`]),
     ];
+}
+// Go's time without a value, which an engine may leave out. crane and other tools of that library write it.
+const zeroTime = Date.parse('0001-01-01T00:00:00Z');
+/** In ms since the epoch; NaN for no time. */
+function timeOf(text) {
+    const time = Date.parse(text ?? '');
+    return time === zeroTime ? Number.NaN : time;
 }
 /** A value in one form: an engine leaves out what is empty, or writes it as null, and orders members as it likes. */
 function said(value) {
@@ -32252,23 +32304,6 @@ async function intoRegistries(plan, tools, images, top) {
     const children = images.length === 1 ? [] : images.map(manifestOf);
     const blobs = [...new Map(images.flatMap(blobsOf).map((blob) => [blob.digest, blob])).values()];
     const jobs = new Map();
-    for (const repository of repositories) {
-        const client = await tools.registry(repository);
-        // The user's own inputs alone say where blobs are taken over from: an artifact could name a private repository.
-        const mountFrom = mountable([...jobs.keys(), ...plan.mountFrom], repository);
-        const job = {
-            client,
-            repository,
-            blobs,
-            manifests: [...children, top],
-            mountFrom,
-            origins: new Map(),
-            sent,
-            tools,
-        };
-        jobs.set(repository, job);
-        await despiteLostBlobs(job, () => putContents(job));
-    }
     const resultFor = (references) => ({
         digest: top.digest,
         references,
@@ -32282,6 +32317,24 @@ async function intoRegistries(plan, tools, images, top) {
     });
     const set = [];
     try {
+        for (const repository of repositories) {
+            const client = await tools.registry(repository);
+            // The user's own inputs alone say where blobs are taken over from: an artifact could name a private repository.
+            const mountFrom = mountable([...jobs.keys(), ...plan.mountFrom], repository);
+            const manifests = [...children, top];
+            const job = {
+                client,
+                repository,
+                blobs,
+                manifests,
+                mountFrom,
+                origins: new Map(),
+                sent,
+                tools,
+            };
+            jobs.set(repository, job);
+            await despiteLostBlobs(job, () => putContents(job));
+        }
         for (const reference of plan.tags) {
             const job = jobs.get(reference.repository);
             if (job !== undefined)
@@ -32299,15 +32352,16 @@ async function intoRegistries(plan, tools, images, top) {
 function tellPartial(tags, set, { log, onPartial }, resultFor) {
     const names = (references) => references.map(image_reference/* formatReference */.FH).join(', ');
     const missing = names(tags.filter((reference) => !set.includes(reference)));
-    log.warning(`References that are set: ${names(set) || 'none'}. Not set, or not confirmed: ${missing}.`);
     const [first, ...others] = set;
+    const tell = first === undefined ? log.info : log.warning;
+    tell(`References that are set: ${names(set) || 'none'}. Not set, or not confirmed: ${missing}.`);
     if (first !== undefined)
         onPartial(resultFor([first, ...others]));
 }
 async function setTag(job, reference, top) {
     const { client, tools, sent } = job;
     const { repository, tag } = reference;
-    const found = await client.manifestDigest(repository, tag);
+    const found = await client.manifestDigest(repository, tag, top.digest);
     const isNew = found !== top.digest;
     if (isNew)
         await despiteLostBlobs(job, () => client.pushManifest(repository, top, tag, found));
@@ -32345,7 +32399,7 @@ async function putContents(job, lost = new Set()) {
     await putBlobs(job, lost);
     for (const manifest of manifests) {
         const { digest } = manifest;
-        if (!lost.has(digest) && (await client.manifestDigest(repository, digest)) === digest)
+        if (!lost.has(digest) && (await client.manifestDigest(repository, digest, digest)) === digest)
             continue;
         await client.pushManifest(repository, manifest, digest);
         sent.isNew = true;
@@ -32420,6 +32474,8 @@ function blobsOf({ contents, layers, read }) {
 
 
 
+// From the artifact to the registry, without an engine and without a file: the very blobs, under the very manifest, so that the digest
+// that is published is the digest that was tested. Several artifacts, one for each platform, become an index.
 /**
  * @throws HandoverError `artifact-not-found`, `artifact-corrupt`, `transfer-failed`, `image-not-found`, `tarball-invalid`,
  *   `image-mismatch`, `revision-mismatch`, `registry-failed`
@@ -32757,63 +32813,30 @@ function missing(artifact, name, members) {
 
 /***/ }),
 
-/***/ 9209:
+/***/ 3298:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   Dm: () => (/* binding */ isTransientStatus),
+/* harmony export */   TG: () => (/* binding */ again),
+/* harmony export */   b6: () => (/* binding */ textOf),
+/* harmony export */   dg: () => (/* binding */ isTransient),
+/* harmony export */   j$: () => (/* binding */ HttpError),
+/* harmony export */   mu: () => (/* binding */ parseRetryAfter),
+/* harmony export */   ok: () => (/* binding */ httpClient),
+/* harmony export */   p2: () => (/* binding */ httpError),
+/* harmony export */   yR: () => (/* binding */ readText)
+/* harmony export */ });
+/* harmony import */ var node_stream__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(7075);
+/* harmony import */ var node_tls__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(1692);
+/* harmony import */ var node_zlib__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(8522);
+/* harmony import */ var undici__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(6752);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(4754);
+/* harmony import */ var _base_limits_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(2618);
+/* harmony import */ var _base_proxies_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(4820);
+/* harmony import */ var _base_retry_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(3830);
+/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(1453);
 
-// EXPORTS
-__nccwpck_require__.d(__webpack_exports__, {
-  j$: () => (/* binding */ HttpError),
-  TG: () => (/* binding */ again),
-  ok: () => (/* binding */ httpClient),
-  p2: () => (/* binding */ httpError),
-  dg: () => (/* binding */ isTransient),
-  Dm: () => (/* binding */ isTransientStatus),
-  mu: () => (/* binding */ parseRetryAfter),
-  yR: () => (/* binding */ readText),
-  b6: () => (/* binding */ textOf)
-});
-
-// EXTERNAL MODULE: external "node:stream"
-var external_node_stream_ = __nccwpck_require__(7075);
-// EXTERNAL MODULE: external "node:tls"
-var external_node_tls_ = __nccwpck_require__(1692);
-// EXTERNAL MODULE: ./node_modules/undici/index.js
-var undici = __nccwpck_require__(6752);
-// EXTERNAL MODULE: ./build/shared/base/errors.js + 1 modules
-var errors = __nccwpck_require__(4754);
-// EXTERNAL MODULE: ./build/shared/base/limits.js
-var limits = __nccwpck_require__(2618);
-// EXTERNAL MODULE: ./build/shared/base/proxies.js
-var base_proxies = __nccwpck_require__(4820);
-// EXTERNAL MODULE: external "node:timers/promises"
-var promises_ = __nccwpck_require__(8500);
-;// CONCATENATED MODULE: ./build/shared/base/retry.js
-
-/** Runs the work until it succeeds, an error isn't retryable, or the attempts are used up; throws the last error. */
-async function retry(work, options) {
-    for (let attempt = 1;; attempt += 1) {
-        try {
-            return await work(attempt);
-        }
-        catch (error) {
-            options.signal?.throwIfAborted();
-            if (attempt >= options.attempts || !options.isRetryable(error))
-                throw error;
-            const delayMs = options.delayMs(attempt, error);
-            options.onRetry?.(error, attempt, delayMs);
-            await (0,promises_.setTimeout)(delayMs, undefined, options.signal ? { signal: options.signal } : {});
-        }
-    }
-}
-/** Doubling pauses with a little spread, so that many jobs don't come back at the same moment. */
-function backoff(firstMs, maxMs) {
-    return (attempt) => Math.round(Math.min(maxMs, firstMs * 2 ** (attempt - 1)) * (0.75 + Math.random() / 2));
-}
-
-// EXTERNAL MODULE: ./build/shared/base/text.js
-var base_text = __nccwpck_require__(1453);
-;// CONCATENATED MODULE: ./build/shared/artifacts/http.js
 
 
 
@@ -32848,30 +32871,32 @@ const pieceBytes = 256 * 1024;
  * @throws HandoverError `unsupported-host` when a proxy is none that can be used
  */
 function httpClient(proxies, signal, authority) {
-    const trust = authority === undefined ? {} : { ca: [...external_node_tls_.rootCertificates, authority] };
+    const trust = authority === undefined ? {} : { ca: [...node_tls__WEBPACK_IMPORTED_MODULE_1__.rootCertificates, authority] };
     const connect = { timeout: silenceMs, ...trust };
     const options = { headersTimeout: silenceMs, bodyTimeout: silenceMs, connect, pipelining: 1 };
-    const direct = new undici/* Agent */.g6(options);
+    const direct = new undici__WEBPACK_IMPORTED_MODULE_3__/* .Agent */ .g6(options);
     const through = (proxy) => {
         if (proxy === undefined)
             return direct;
-        const url = (0,base_proxies/* proxyUrl */.sd)(proxy);
+        const url = (0,_base_proxies_js__WEBPACK_IMPORTED_MODULE_6__/* .proxyUrl */ .sd)(proxy);
         // It passes `requestTls` on to the agent that goes through the proxy.
         const to = { httpProxy: url, httpsProxy: url, noProxy: proxies.except, requestTls: trust };
-        return new undici/* EnvHttpProxyAgent */.J2({ ...options, ...to });
+        return new undici__WEBPACK_IMPORTED_MODULE_3__/* .EnvHttpProxyAgent */ .J2({ ...options, ...to });
     };
     const [plain, secure] = [through(proxies.http), through(proxies.https)];
     return {
-        send: ({ method, url, headers = {}, body, signal: own, outlivesStep = false, answerMs = silenceMs }) => {
+        send: async ({ method, url, headers = {}, body, signal: own, outlivesStep = false, answerMs = silenceMs }) => {
             const ends = AbortSignal.any([...(outlivesStep ? [] : [signal]), ...(own === undefined ? [] : [own])]);
+            // Otherwise undici destroys the body with an error that nothing catches.
+            ends.throwIfAborted();
             const { protocol, host } = new URL(url);
-            const dispatcher = (0,base_proxies/* isLoopback */.U9)(host) ? direct : protocol === 'https:' ? secure : plain;
+            const dispatcher = (0,_base_proxies_js__WEBPACK_IMPORTED_MODULE_6__/* .isLoopback */ .U9)(host) ? direct : protocol === 'https:' ? secure : plain;
             const common = { dispatcher, method, signal: ends, headersTimeout: answerMs };
             if (body === undefined || typeof body === 'string')
-                return (0,undici/* request */.Em)(url, { ...common, headers, ...(body === undefined ? {} : { body }) });
+                return (0,undici__WEBPACK_IMPORTED_MODULE_3__/* .request */ .Em)(url, { ...common, headers, ...(body === undefined ? {} : { body }) });
             const streamed = Buffer.isBuffer(body) ? { size: body.length, chunks: inPieces(body) } : body;
             const length = { 'content-length': String(streamed.size) };
-            return (0,undici/* request */.Em)(url, { ...common, headers: { ...headers, ...length }, body: external_node_stream_.Readable.from(streamed.chunks) });
+            return (0,undici__WEBPACK_IMPORTED_MODULE_3__/* .request */ .Em)(url, { ...common, headers: { ...headers, ...length }, body: node_stream__WEBPACK_IMPORTED_MODULE_0__.Readable.from(streamed.chunks) });
         },
         close: async () => {
             await Promise.all([...new Set([direct, plain, secure])].map((each) => each.destroy()));
@@ -32881,7 +32906,7 @@ function httpClient(proxies, signal, authority) {
 // Node's TLS copies what is written to it beside the headers, and holds it encrypted as well: in pieces that is little.
 function inPieces(body) {
     const starts = Array.from({ length: Math.ceil(body.length / pieceBytes) }, (_, piece) => piece * pieceBytes);
-    return external_node_stream_.Readable.from(starts.map((start) => body.subarray(start, start + pieceBytes)));
+    return node_stream__WEBPACK_IMPORTED_MODULE_0__.Readable.from(starts.map((start) => body.subarray(start, start + pieceBytes)));
 }
 /** The body of an answer as text. Throws `HttpError` when there is more of it than an honest service has to say. */
 async function textOf(response) {
@@ -32890,11 +32915,20 @@ async function textOf(response) {
     const body = response.body;
     for await (const chunk of body) {
         size += chunk.length;
-        if (size > limits/* limits */.F.answerBytes)
-            throw new HttpError(response.statusCode, 'too-large', `an answer of more than ${(0,base_text/* formatBytes */.z3)(limits/* limits */.F.answerBytes)}`);
+        if (size > _base_limits_js__WEBPACK_IMPORTED_MODULE_5__/* .limits */ .F.answerBytes)
+            throw new HttpError(response.statusCode, 'too-large', `an answer of more than ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_8__/* .formatBytes */ .z3)(_base_limits_js__WEBPACK_IMPORTED_MODULE_5__/* .limits */ .F.answerBytes)}`);
         chunks.push(chunk);
     }
-    return Buffer.concat(chunks).toString();
+    const whole = Buffer.concat(chunks);
+    const coding = String(response.headers['content-encoding'] ?? '');
+    if (size === 0 || !/^(?:x-)?gzip$/i.test(coding))
+        return whole.toString();
+    try {
+        return (0,node_zlib__WEBPACK_IMPORTED_MODULE_2__.gunzipSync)(whole, { maxOutputLength: _base_limits_js__WEBPACK_IMPORTED_MODULE_5__/* .limits */ .F.answerBytes }).toString();
+    }
+    catch (error) {
+        throw new HttpError(response.statusCode, 'not-gzip', `an answer that can't be unpacked: ${(0,_base_errors_js__WEBPACK_IMPORTED_MODULE_4__/* .messageOf */ .bD)(error)}`);
+    }
 }
 /** Reads a whole, small answer. Throws `HttpError` unless the status is a success. */
 async function readText(response) {
@@ -32936,7 +32970,7 @@ const transientCodes = [
 function isTransient(error) {
     if (error instanceof HttpError)
         return isTransientStatus(error.status);
-    return transientCodes.includes((0,errors/* systemCodeOf */.c7)(error) ?? '');
+    return transientCodes.includes((0,_base_errors_js__WEBPACK_IMPORTED_MODULE_4__/* .systemCodeOf */ .c7)(error) ?? '');
 }
 /** How often a request is made in all, and the first and the longest pause, in ms, where the service asks for none. */
 const policies = {
@@ -32951,14 +32985,14 @@ const policies = {
  */
 function again(policy, request, { what, onRetry, signal, isRetryable = isTransient, isAtOnce = () => false }) {
     const { attempts, firstMs, longestMs } = policies[policy];
-    const doubling = backoff(firstMs, longestMs);
-    return retry(request, {
+    const doubling = (0,_base_retry_js__WEBPACK_IMPORTED_MODULE_7__/* .backoff */ .J)(firstMs, longestMs);
+    return (0,_base_retry_js__WEBPACK_IMPORTED_MODULE_7__/* .retry */ .L)(request, {
         attempts,
         delayMs: (attempt, error) => (isAtOnce(error) ? 0 : (retryAfter(error) ?? doubling(attempt))),
         isRetryable: (error) => isAtOnce(error) || isRetryable(error),
         onRetry: (error, attempt, delayMs) => {
-            const next = delayMs === 0 ? 'at once' : `in ${(0,base_text/* formatDuration */.a3)(delayMs)}`;
-            onRetry(`${what()}: ${(0,errors/* messageOf */.bD)(error)}; attempt ${String(attempt)} of ${String(attempts)}, the next ${next}.`);
+            const next = delayMs === 0 ? 'at once' : `in ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_8__/* .formatDuration */ .a3)(delayMs)}`;
+            onRetry(`${what()}: ${(0,_base_errors_js__WEBPACK_IMPORTED_MODULE_4__/* .messageOf */ .bD)(error)}; attempt ${String(attempt)} of ${String(attempts)}, the next ${next}.`);
         },
         signal,
     });
@@ -32987,8 +33021,8 @@ var base_text = __nccwpck_require__(1453);
 var files = __nccwpck_require__(4189);
 // EXTERNAL MODULE: ./build/shared/artifacts/artifact-content.js + 2 modules
 var artifact_content = __nccwpck_require__(712);
-// EXTERNAL MODULE: ./build/shared/artifacts/http.js + 1 modules
-var artifacts_http = __nccwpck_require__(9209);
+// EXTERNAL MODULE: ./build/shared/artifacts/http.js
+var artifacts_http = __nccwpck_require__(3298);
 // EXTERNAL MODULE: ./build/shared/image/artifact-name.js
 var artifact_name = __nccwpck_require__(2704);
 ;// CONCATENATED MODULE: ./build/shared/artifacts/other-run.js
@@ -33369,7 +33403,7 @@ function explained(what, search, error) {
 /* harmony export */ });
 /* harmony import */ var _base_json_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(604);
 /* harmony import */ var _image_digest_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3968);
-/* harmony import */ var _http_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(9209);
+/* harmony import */ var _http_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(3298);
 
 
 
@@ -33406,7 +33440,7 @@ function resultsService(http, credentials, onRetry, signal) {
         },
         create: async (name, expiresAt) => {
             const format = { mime_type: 'application/zip', version: formatVersion };
-            const answer = await call('CreateArtifact', { name, ...format, expires_at: expiresAt.toISOString() });
+            const answer = await call('CreateArtifact', { name, ...format, expires_at: expiresAt?.toISOString() });
             return url(field(answer, 'signed_upload_url', 'signedUploadUrl'), 'CreateArtifact');
         },
         finalize: async (name, size, digest) => {
@@ -33503,8 +33537,8 @@ var locks = __nccwpck_require__(1344);
 var artifact_content = __nccwpck_require__(712);
 // EXTERNAL MODULE: external "node:crypto"
 var external_node_crypto_ = __nccwpck_require__(7598);
-// EXTERNAL MODULE: ./build/shared/artifacts/http.js + 1 modules
-var artifacts_http = __nccwpck_require__(9209);
+// EXTERNAL MODULE: ./build/shared/artifacts/http.js
+var artifacts_http = __nccwpck_require__(3298);
 ;// CONCATENATED MODULE: ./build/shared/artifacts/blob-upload.js
 
 
@@ -34079,7 +34113,8 @@ async function run_store_upload(http, service, credentials, options, request) {
     try {
         const { name } = request;
         const lock = __addDisposableResource(env_2, await lockName(credentials, name), true);
-        const expiresAt = new Date(Date.now() + request.retentionDays * dayMs);
+        const { retentionDays } = request;
+        const expiresAt = retentionDays === 0 ? undefined : new Date(Date.now() + retentionDays * dayMs);
         const isAlone = lock !== undefined;
         const url = await explain(`create the artifact "${name}"`, () => reserve(credentials, options, { name, expiresAt, isAlone }));
         try {
@@ -34454,8 +34489,8 @@ function explainDiskFull(error, path, advice) {
     return new errors/* HandoverError */.Cu('not-enough-space', `The filesystem ran full while writing ${path} (${code}).`, advice, error);
 }
 
-// EXTERNAL MODULE: ./build/shared/artifacts/http.js + 1 modules
-var http = __nccwpck_require__(9209);
+// EXTERNAL MODULE: ./build/shared/artifacts/http.js
+var http = __nccwpck_require__(3298);
 // EXTERNAL MODULE: ./build/shared/artifacts/results-service.js
 var results_service = __nccwpck_require__(2332);
 ;// CONCATENATED MODULE: ./build/shared/artifacts/signed-blob.js
@@ -34874,7 +34909,7 @@ __nccwpck_require__.d(__webpack_exports__, {
 ;// CONCATENATED MODULE: ./build/shared/base/registry-causes.js
 // Why a registry's work failed, and what helps: one table for the words of the docker commands, and for what our own client sees.
 // Words: distribution-spec, "Error Codes"; docker's, containerd's and BuildKit's messages; Node's and OpenSSL's codes; what Amazon ECR,
-// Harbor and Quay say of immutable tags and quotas. The first row that fits counts.
+// Azure, Harbor and Quay say of immutable tags and quotas. The first row that fits counts.
 const rows = [
     {
         cause: 'rate-limit',
@@ -34885,17 +34920,24 @@ const rows = [
     },
     {
         cause: 'immutable-tag',
-        words: /immutab|cannot be overwritten|tag \S* ?already exists/i,
-        statuses: [],
+        words: /immutab|cannot be overwritten|tag \S* ?already ?exists|operation is disallowed/i,
+        statuses: [409],
         permanent: true,
-        hint: 'This tag was set before and can’t be moved: give a tag of its own to each commit, such as `sha-<commit>`, or allow it in the registry.',
+        hint: 'This tag was set before and can’t be moved, or is locked: give a tag of its own to each commit, such as `sha-<commit>`, or allow it in the registry.',
     },
     {
         cause: 'quota',
-        words: /\bquota\b|insufficient storage|no space left/i,
+        words: /\bquota\b|exceed the configured upper limit|insufficient storage|no space left/i,
         statuses: [507],
         permanent: true,
         hint: 'The registry has no room left for this repository: remove images there, or raise its quota.',
+    },
+    {
+        cause: 'elsewhere',
+        words: /\brefused by another host\b/,
+        statuses: [],
+        permanent: false,
+        hint: 'The registry sent this request to another host, which gets no login and refused it: run the step again, and look at the storage behind the registry.',
     },
     {
         cause: 'login',
@@ -34921,7 +34963,7 @@ const rows = [
     },
     {
         cause: 'connection',
-        words: /connection (?:refused|reset)|no such host|i\/o timeout|broken pipe|network is unreachable|no route to host|\bEOF\b|server gave HTTP response|\bE(?:CONN|AI_|PIPE|NOTFOUND|TIMEDOUT|HOST|NET)|\bUND_ERR_|ERR_SSL_|\bEPROTO\b|took longer than/i,
+        words: /connection (?:refused|reset)|no such host|i\/o timeout|broken pipe|network is unreachable|no route to host|\bEOF\b|server gave HTTP response|\bE(?:CONN|AI_|PIPE|NOTFOUND|TIMEDOUT|HOST|NET)|\bUND_ERR_|\bHPE_|ERR_SSL_|\bEPROTO\b|took longer than/i,
         statuses: [408],
         permanent: false,
         hint: 'Nothing usable answers there: check the registry’s host and port, that it is running, and that this runner can reach it (a service of the job, a VPN, `HTTPS_PROXY`).',
@@ -35270,6 +35312,8 @@ const limits = {
     eventBytes: 32 * 1024 * 1024,
     /** Of a file with settings: docker's configuration, a certificate, what buildx says of a build. In bytes. */
     settingsBytes: 4 * 1024 * 1024,
+    /** Values in one config, manifest or index: each takes time and memory. */
+    jsonValues: 100_000,
     /** How deep JSON may be nested. */
     jsonDepth: 100,
     /** Of a record, in bytes: the labels of the largest config are in it. */
@@ -35280,10 +35324,14 @@ const limits = {
     tarEntries: 100_000,
     /** Of a header that comes in front of a tarball's entry, in bytes: names are a few kilobytes at most (Linux, PATH_MAX). */
     tarHeaderBytes: 1024 * 1024,
+    /** Characters of an entry's name or of a link's: PATH_MAX of Linux is 4096 bytes, and of other systems less. */
+    tarNameLength: 4096,
     /** Links that lead from one name in a tarball to another; more are a circle. */
     tarLinks: 20,
     /** Indexes in indexes. */
     indexDepth: 4,
+    /** Manifests and indexes that the indexes of a tarball name, each as often as it is named. */
+    indexed: 10_000,
     /** Images in one artifact. */
     images: 101,
     /** References of one image. */
@@ -35333,7 +35381,10 @@ function words(text) {
     const parts = visible(text).split(/([\s"'(),;<>]+)/);
     const line = parts.map((part) => (isLively.test(part) ? code(part)[source] : escaped(part))).join('');
     // At its beginning, some marks make a list or a line of it.
-    return made(line.replace(/^(\s*\d*)([-+=.)])/, (_, before, mark) => `${before}${numbered(mark)}`));
+    return made(line.replace(/^(\s*)([-+=])|^(\s*\d+)([.)])(?=\s|$)/, (...found) => {
+        const [, blanks = '', mark = '', number = '', point = ''] = found;
+        return `${blanks}${number}${numbered(mark || point)}`;
+    }));
 }
 const isLively = /[@$]|#\d|\b(?:GH|GHSA|CVE)-|:\/\/|www\.|\b(?:mailto|xmpp|tel):|:[\w+-]+:|\b[0-9a-f]{7,40}\b/i;
 // A number of a character is never a mark.
@@ -35476,6 +35527,39 @@ function proxyUrl({ variable, value }) {
         return url.href;
     const shown = (0,_text_js__WEBPACK_IMPORTED_MODULE_1__/* .quoteForeign */ .xS)(text.replace(/\/\/.*@/, '//***@'), 100);
     throw new _errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('unsupported-host', `The environment variable ${variable} names the proxy "${shown}"; expected http://HOST:PORT or https://HOST:PORT.`, `Set ${variable} on the runner to such a proxy, or remove it; hosts that need none stand in no_proxy.`);
+}
+
+
+/***/ }),
+
+/***/ 3830:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   J: () => (/* binding */ backoff),
+/* harmony export */   L: () => (/* binding */ retry)
+/* harmony export */ });
+/* harmony import */ var node_timers_promises__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(8500);
+
+/** Runs the work until it succeeds, an error isn't retryable, or the attempts are used up; throws the last error. */
+async function retry(work, options) {
+    for (let attempt = 1;; attempt += 1) {
+        try {
+            return await work(attempt);
+        }
+        catch (error) {
+            options.signal?.throwIfAborted();
+            if (attempt >= options.attempts || !options.isRetryable(error))
+                throw error;
+            const delayMs = options.delayMs(attempt, error);
+            options.onRetry?.(error, attempt, delayMs);
+            await (0,node_timers_promises__WEBPACK_IMPORTED_MODULE_0__.setTimeout)(delayMs, undefined, options.signal ? { signal: options.signal } : {});
+        }
+    }
+}
+/** Doubling pauses with a little spread, so that many jobs don't come back at the same moment. */
+function backoff(firstMs, maxMs) {
+    return (attempt) => Math.round(Math.min(maxMs, firstMs * 2 ** (attempt - 1)) * (0.75 + Math.random() / 2));
 }
 
 
@@ -35682,7 +35766,7 @@ __nccwpck_require__.d(__webpack_exports__, {
   zE: () => (/* binding */ tempDirs)
 });
 
-// UNUSED EXPORTS: fileChunks, makeTempDir, openFile, transientFileChunks, writeAll
+// UNUSED EXPORTS: NotAFile, fileChunks, kindOf, makeTempDir, openFile, transientFileChunks, writeAll
 
 // EXTERNAL MODULE: external "node:fs"
 var external_node_fs_ = __nccwpck_require__(3024);
@@ -35795,24 +35879,78 @@ function isOwn(uid) {
     return uid === (process.geteuid?.() ?? uid);
 }
 /**
- * Sees to it that the way to a folder leads through no link that another user put into a place where everybody may write, such as /tmp:
- * it could lead anywhere. Linux refuses to follow such links where fs.protected_symlinks is set (proc_sys_fs(5)).
- * @throws Error that names the link
+ * Makes a folder with those above it, where they aren't there, and holds it open. Another user may own one of them, and put a link to
+ * anywhere in its place: so each is opened in the one above, and a link is followed only where it is this user's or root's, or nobody else
+ * can have put it. Linux itself is as careful in folders such as /tmp (proc_sys_fs(5), protected_symlinks).
+ * @throws Error that names the link; the system's errors
  */
-async function requireOwnLinks(folder) {
-    const way = resolve(folder).split(sep).slice(1);
-    for (let depth = 1; depth <= way.length; depth += 1) {
-        const [above, path] = [depth - 1, depth].map((end) => `${sep}${way.slice(0, end).join(sep)}`);
-        if (above === undefined || path === undefined)
-            return;
-        const link = await lstat(path).catch(() => undefined);
-        if (link?.isSymbolicLink() !== true || isOwn(link.uid))
-            continue;
-        const place = await stat(above).catch(() => undefined);
-        if (place !== undefined && (place.mode & 0o1002) === 0o1002 && place.uid !== link.uid)
-            throw new Error(`${path} is a link of another user (uid ${String(link.uid)})`);
+async function holdFolder(path) {
+    const way = resolve(path);
+    if (process.platform !== 'linux') {
+        await mkdir(way, { recursive: true });
+        return { inside: way, wordsOf: messageOf, [Symbol.asyncDispose]: () => Promise.resolve() };
     }
+    let held = await open(sep, wayFlags);
+    let left = partsOf(way);
+    try {
+        for (let links = 0; left.length > 0;) {
+            const [name = '', ...rest] = left;
+            const place = join(throughHandle(held.fd), name);
+            const found = await lstat(place).catch(() => undefined);
+            if (found?.isSymbolicLink() === true) {
+                if ((links += 1) > mostLinks)
+                    throw new Error(`${way} leads through too many links`);
+                requireOwnLink(join(await readlink(throughHandle(held.fd)), name), found.uid, await held.stat());
+                const target = await readlink(place);
+                left = [...partsOf(target), ...rest];
+                if (isAbsolute(target))
+                    held = await instead(held, sep);
+                continue;
+            }
+            // Another process may make it at the same time.
+            if (found === undefined)
+                await mkdir(place).catch((error) => {
+                    if (systemCodeOf(error) !== 'EEXIST')
+                        throw error;
+                });
+            held = await instead(held, place);
+            left = rest;
+        }
+    }
+    catch (error) {
+        const words = withPath(error, held.fd);
+        await held.close();
+        throw new Error(words, { cause: error });
+    }
+    const { fd } = held;
+    return {
+        inside: throughHandle(fd),
+        wordsOf: (error) => withPath(error, fd),
+        [Symbol.asyncDispose]: () => held.close(),
+    };
 }
+function withPath(error, fd) {
+    const handle = throughHandle(fd);
+    const path = attempt(() => readlinkSync(handle), handle);
+    return messageOf(error).replaceAll(`${handle}/`, path === sep ? sep : `${path}/`);
+}
+function partsOf(path) {
+    return path.split(sep).filter((part) => part !== '' && part !== '.');
+}
+async function instead(held, path) {
+    const next = await open(path, wayFlags);
+    await held.close();
+    return next;
+}
+function requireOwnLink(link, uid, above) {
+    const isTrusted = isOwn(uid) || uid === 0 || ((isOwn(above.uid) || above.uid === 0) && (above.mode & 0o022) === 0);
+    if (!isTrusted)
+        throw new Error(`${link} is a link of another user (uid ${String(uid)})`);
+}
+// O_PATH, which Node has no name for: enough to go on from there, also where this user may not list what is in it (open(2)).
+const wayFlags = external_node_fs_.constants.O_DIRECTORY | external_node_fs_.constants.O_NOFOLLOW | 0o10000000;
+// As many as Linux follows (path_resolution(7)).
+const mostLinks = 40;
 const folderFlags = external_node_fs_.constants.O_RDONLY | external_node_fs_.constants.O_DIRECTORY | external_node_fs_.constants.O_NOFOLLOW;
 function throughHandle(handle) {
     return `/proc/self/fd/${String(handle)}`;
@@ -35980,16 +36118,25 @@ async function* fileChunks(path, atMostBytes) {
 }
 const readFlags = external_node_fs_.constants.O_RDONLY | external_node_fs_.constants.O_NONBLOCK;
 function requireFile(path, found) {
-    if (found.isFile())
-        return;
-    const what = found.isFIFO()
-        ? 'a pipe'
-        : found.isDirectory()
-            ? 'a folder'
-            : found.isSocket()
-                ? 'a socket'
-                : 'a device';
-    throw new Error(`${path} is ${what}, not a file`);
+    if (!found.isFile())
+        throw new NotAFile(path, found);
+}
+/** What is at a path isn't a file. */
+class NotAFile extends Error {
+    /** Whether to open it would wait for whoever writes to it. */
+    isPipe;
+    constructor(path, found) {
+        super(`${path} is ${kindOf(found)}, not a file`);
+        this.isPipe = found.isFIFO();
+    }
+}
+/** What something that isn't a file is. */
+function kindOf(found) {
+    if (found.isFIFO())
+        return 'a pipe';
+    if (found.isDirectory())
+        return 'a folder';
+    return found.isSocket() ? 'a socket' : 'a device';
 }
 function tooLarge(path, maxBytes) {
     return new Error(`${path} has more than ${(0,base_text/* formatBytes */.z3)(maxBytes)}`);
@@ -36380,6 +36527,7 @@ function matchesPattern(pattern, name) {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
 /* harmony export */   Bc: () => (/* binding */ isDigest),
+/* harmony export */   Zg: () => (/* binding */ isOtherDigest),
 /* harmony export */   m: () => (/* binding */ parseDigest),
 /* harmony export */   ol: () => (/* binding */ digestOf)
 /* harmony export */ });
@@ -36389,6 +36537,10 @@ function matchesPattern(pattern, name) {
 const pattern = /^sha256:[0-9a-f]{64}$/;
 function isDigest(text) {
     return typeof text === 'string' && pattern.test(text);
+}
+/** Whether a text is a digest of another algorithm, such as `sha512:…` (OCI image-spec, descriptor.md, "Digests"). */
+function isOtherDigest(text) {
+    return (typeof text === 'string' && !text.startsWith('sha256:') && /^[a-z0-9]+(?:[+._-][a-z0-9]+)*:[\w=-]{32,}$/.test(text));
 }
 /** Takes `sha256:<hex>` or the bare hex that some clients print. Returns undefined for anything else. */
 function parseDigest(text) {
@@ -36474,6 +36626,7 @@ function requireDocker(engine, what) {
 
 // EXPORTS
 __nccwpck_require__.d(__webpack_exports__, {
+  fT: () => (/* binding */ configFault),
   Qe: () => (/* binding */ formatIndex),
   Ib: () => (/* binding */ mediaTypes),
   o4: () => (/* binding */ parseConfig),
@@ -36535,72 +36688,99 @@ function requireGrammar(text) {
  * fold.go). This folding is coarser for a few letters. `ſ` becomes s, and the Kelvin sign becomes k.
  */
 function foldedName(name) {
+    // Of ASCII, only capitals fold.
+    if (/^[ -@[-~]*$/.test(name))
+        return name;
     return Array.from(name, (letter) => letter.toLowerCase().toUpperCase().toLowerCase()).join('');
+}
+const noMembers = {};
+const spellings = new WeakMap();
+/** The known names, by what they fold to. Worked out once for each shape: a document may have millions of objects. */
+function spellingsOf(members) {
+    const found = spellings.get(members) ?? new Map(Object.keys(members).map((name) => [foldedName(name), name]));
+    spellings.set(members, found);
+    return found;
 }
 /** Reads a text whose grammar is valid. */
 class Reader {
     #text;
     #at = 0;
+    #values = 0;
+    /** Where the reader is: the names and positions from the top. */
+    #path = [];
     constructor(text) {
         this.#text = text;
     }
     document(shape) {
-        return this.#value(shape, []);
+        return this.#value(shape);
     }
-    #value(shape, path) {
+    #inside(step, shape) {
+        this.#path.push(step);
+        const value = this.#value(shape);
+        this.#path.pop();
+        return value;
+    }
+    #value(shape) {
+        const path = this.#path;
+        this.#values += 1;
+        if (this.#values > base_limits/* limits */.F.jsonValues)
+            throw new Refusal(`has more than ${String(base_limits/* limits */.F.jsonValues)} values`);
         if (path.length > base_limits/* limits */.F.jsonDepth)
             throw new Refusal(`is nested deeper than ${String(base_limits/* limits */.F.jsonDepth)} levels`);
         switch (this.#next()) {
             case '{':
-                return this.#object(shape, path);
+                return this.#object(shape);
             case '[':
-                return this.#list(shape, path);
+                return this.#list(shape);
             case '"':
                 requireType(shape === 'any' || shape === 'string', shape, path);
-                return this.#string(path);
+                return this.#string();
             default:
-                return this.#word(shape, path);
+                return this.#word(shape);
         }
     }
-    #object(shape, path) {
+    #object(shape) {
+        const path = this.#path;
         const isMap = typeof shape === 'object' && 'values' in shape;
-        const known = typeof shape === 'object' && 'members' in shape ? shape.members : {};
+        const known = typeof shape === 'object' && 'members' in shape ? shape.members : noMembers;
         requireType(shape === 'any' || isMap || (typeof shape === 'object' && 'members' in shape), shape, path);
         const names = new Map();
-        const spelled = new Map(Object.keys(known).map((name) => [foldedName(name), name]));
+        const spelled = spellingsOf(known);
         const members = this.#items('}', () => {
-            const name = this.#string(path);
+            const name = this.#string();
             const key = isMap ? name : foldedName(name);
             const twin = names.get(key);
             if (twin !== undefined)
                 throw new Refusal(`has ${said(twin)} and ${said(name)} ${at(path)}, which is one name to an engine`);
-            if ((spelled.get(key) ?? name) !== name)
-                throw new Refusal(`has ${said(name)} ${at(path)}, which is ${said(spelled.get(key) ?? '')} to an engine`);
+            const spelling = spelled.get(key) ?? name;
+            if (spelling !== name)
+                throw new Refusal(`has ${said(name)} ${at(path)}, which is ${said(spelling)} to an engine`);
             if (name === '__proto__')
                 throw new Refusal(`has ${said(name)} ${at(path)}`);
             names.set(key, name);
             this.#next();
             this.#at += 1;
             const own = isMap ? shape.values : Object.hasOwn(known, name) ? (known[name] ?? 'any') : 'any';
-            const value = this.#value(own, [...path, name]);
+            const value = this.#inside(name, own);
             // Go turns null into an empty string.
-            if (isMap && own === 'string')
-                requireType(value !== null, own, [...path, name]);
+            if (value === null && isMap)
+                requireType(own !== 'string', own, [...path, name]);
             return [name, value];
         });
         return Object.fromEntries(members);
     }
-    #list(shape, path) {
+    #list(shape) {
+        const path = this.#path;
         const isList = typeof shape === 'object' && 'items' in shape;
         requireType(shape === 'any' || isList, shape, path);
         const own = isList ? shape.items : 'any';
         let position = 0;
         return this.#items(']', () => {
-            const inside = [...path, String(position)];
-            position += 1;
-            const value = this.#value(own, inside);
+            const value = this.#inside(position, own);
             // Go turns null into an empty item.
-            requireType(value !== null || own === 'any', own, inside);
+            if (value === null)
+                requireType(own === 'any', own, [...path, position]);
+            position += 1;
             return value;
         });
     }
@@ -36617,13 +36797,15 @@ class Reader {
         this.#at += 1;
         return items;
     }
-    #string(path) {
+    #string() {
+        const path = this.#path;
         const start = this.#at;
         do
             this.#at = this.#text.indexOf('"', this.#at + 1);
         while (this.#isEscaped());
         this.#at += 1;
-        const text = String(JSON.parse(this.#text.slice(start, this.#at)));
+        const quoted = this.#text.slice(start, this.#at);
+        const text = quoted.includes('\\') ? String(JSON.parse(quoted)) : quoted.slice(1, -1);
         if (text.includes('\0'))
             throw new Refusal(`has a NUL ${at(path)}`);
         if (!text.isWellFormed())
@@ -36636,7 +36818,8 @@ class Reader {
             before -= 1;
         return (this.#at - before) % 2 === 0;
     }
-    #word(shape, path) {
+    #word(shape) {
+        const path = this.#path;
         const word = this.#pass(/[-+.\w]*/y);
         if (word === 'null')
             return null;
@@ -36651,8 +36834,13 @@ class Reader {
     }
     /** Skips blanks and returns the next character, without consuming it. */
     #next() {
-        this.#pass(/[ \t\r\n]*/y);
+        while (this.#isBlank())
+            this.#at += 1;
         return this.#text[this.#at] ?? '';
+    }
+    #isBlank() {
+        const code = this.#text.charCodeAt(this.#at);
+        return code === 0x20 || code === 0x0a || code === 0x0d || code === 0x09;
     }
     #pass(pattern) {
         pattern.lastIndex = this.#at;
@@ -36829,6 +37017,20 @@ function isIndex(descriptor) {
 function isImageConfig({ mediaType }) {
     return ['', mediaTypes.config, mediaTypes.dockerConfig].includes(mediaType);
 }
+/**
+ * What is wrong between an image's config and the manifest that names it; undefined when they fit. A registry or an engine refuses
+ * such an image later, after the step.
+ * @returns the end of a sentence whose subject is the manifest
+ */
+function configFault({ config, layers }, bytes, { diffIds }) {
+    if (!isImageConfig(config))
+        return `describes its config as ${(0,base_text/* quoteForeign */.xS)(config.mediaType, 100)}, which is not an image's`;
+    if (config.size !== bytes.length)
+        return `says that its config has ${String(config.size)} bytes; it has ${String(bytes.length)}`;
+    if (layers.length === diffIds.length)
+        return undefined;
+    return `has ${String(layers.length)} layers; its config has ${String(diffIds.length)}`;
+}
 /** Attestations travel as manifests of an unknown platform (BuildKit docs/attestations/attestation-storage.md). */
 function isAttestation(descriptor) {
     return descriptor.annotations['vnd.docker.reference.type'] === 'attestation-manifest';
@@ -36904,6 +37106,9 @@ function parseConfig(bytes, where) {
     if (!(0,json/* isObject */.Gv)(rootfs))
         throw invalid(where, 'an image config', bytes);
     const diffIds = (0,json/* stringsOf */.iw)(rootfs['diff_ids']);
+    const other = diffIds.find(image_digest/* isOtherDigest */.Zg);
+    if (other !== undefined)
+        throw unsupportedDigest(where, other);
     if (!diffIds.every(image_digest/* isDigest */.Bc))
         throw ambiguous(where, 'has a diff ID that is no sha256 digest');
     const created = (0,json/* stringOr */.JI)(value['created'], undefined);
@@ -36959,6 +37164,8 @@ function parseDescriptor(value, where) {
     const { digest, size, platform } = value;
     const mediaType = (0,json/* stringOr */.JI)(value['mediaType'], '');
     const isDescriptor = (0,image_digest/* isDigest */.Bc)(digest) && (0,json/* isByteCount */.A0)(size) && (mediaType === '' || isMediaType(mediaType));
+    if ((0,image_digest/* isOtherDigest */.Zg)(digest))
+        throw unsupportedDigest(where, digest);
     if (!isDescriptor)
         throw ambiguous(where, `has an invalid descriptor: ${(0,base_text/* quoteForeign */.xS)(JSON.stringify(value), 120)}`);
     requireHere(value, where);
@@ -37010,6 +37217,9 @@ function strict(bytes, shape, where, expected) {
 /** @param what the end of a sentence whose subject is the document */
 function ambiguous(where, what, bytes) {
     return new errors/* HandoverError */.Cu('tarball-invalid', `${where} ${what}${bytes === undefined ? '' : ` ("${startOf(bytes)}")`}.`, 'Build the image again with a builder that follows the OCI image specification, such as docker buildx, podman or kaniko.');
+}
+function unsupportedDigest(where, digest) {
+    return new errors/* HandoverError */.Cu('tarball-invalid', `${where} has the digest ${(0,base_text/* quoteForeign */.xS)(digest, 40)}: only sha256 digests are supported.`, 'Make the image with sha256 digests: build it again with docker buildx, which writes no others.');
 }
 function invalid(where, expected, bytes) {
     return new errors/* HandoverError */.Cu('tarball-invalid', `${where} is not ${expected}: "${startOf(bytes)}".`, 'Make the tarball with docker save, or with docker buildx build --output type=docker,dest=FILE.');
@@ -37480,7 +37690,7 @@ function parsePinnedReference(text) {
 
 /***/ }),
 
-/***/ 5341:
+/***/ 9557:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -37489,6 +37699,8 @@ __nccwpck_require__.d(__webpack_exports__, {
   Y: () => (/* binding */ registries)
 });
 
+// EXTERNAL MODULE: external "node:crypto"
+var external_node_crypto_ = __nccwpck_require__(7598);
 // EXTERNAL MODULE: ./build/shared/base/errors.js + 1 modules
 var errors = __nccwpck_require__(4754);
 // EXTERNAL MODULE: external "node:fs/promises"
@@ -37499,6 +37711,8 @@ var external_node_path_ = __nccwpck_require__(6760);
 var json = __nccwpck_require__(604);
 // EXTERNAL MODULE: ./build/shared/base/limits.js
 var limits = __nccwpck_require__(2618);
+// EXTERNAL MODULE: ./build/shared/base/text.js
+var base_text = __nccwpck_require__(1453);
 // EXTERNAL MODULE: ./build/shared/bytes/files.js + 1 modules
 var files = __nccwpck_require__(4189);
 // EXTERNAL MODULE: ./build/shared/image/reference.js
@@ -37511,8 +37725,6 @@ var external_node_events_ = __nccwpck_require__(8474);
 var io = __nccwpck_require__(8701);
 // EXTERNAL MODULE: ./build/shared/base/forced-end.js
 var forced_end = __nccwpck_require__(5375);
-// EXTERNAL MODULE: ./build/shared/base/text.js
-var base_text = __nccwpck_require__(1453);
 ;// CONCATENATED MODULE: ./build/shared/docker/credential-helper.js
 
 
@@ -37614,6 +37826,7 @@ function badHelper(name, why) {
 
 
 
+
 /**
  * Returns the folder whose config.json has the login for a push to a repository: docker's, or that of a login for this repository or
  * this kind of use alone, which docker/login-action writes for its input `scope` (`<host>/<repository>@<actions>` below buildx's
@@ -37648,12 +37861,16 @@ function parseScope(folder) {
  * @throws HandoverError `invalid-input` when the file isn't docker's; `registry-failed` when a helper can't be run
  */
 async function dockerCredentials(host, options) {
-    const { folder, signal } = options;
+    const { folder, signal, onNotice } = options;
     const given = inEnvironment(host, options);
     if (given !== undefined)
         return given;
     const path = (0,external_node_path_.join)(folder, 'config.json');
-    const bytes = await (0,files/* readSmallFile */.EW)(path, limits/* limits */.F.settingsBytes).catch(() => undefined);
+    const bytes = await (0,files/* readSmallFile */.EW)(path, limits/* limits */.F.settingsBytes).catch((error) => {
+        if (!['ENOENT', 'ENOTDIR'].includes((0,errors/* systemCodeOf */.c7)(error) ?? ''))
+            onNotice(`No login is taken from ${path}, because it can’t be read: ${(0,base_text/* quoteForeign */.xS)((0,errors/* messageOf */.bD)(error))}.`);
+        return undefined;
+    });
     if (bytes === undefined)
         return undefined;
     const config = (0,json/* parseJson */.qF)(bytes.toString());
@@ -37724,126 +37941,14 @@ function notDocker(path) {
     return new errors/* HandoverError */.Cu('invalid-input', `${path} is no JSON object, and so not docker's configuration.`, 'Repair or remove it; `docker login` writes it anew.');
 }
 
-// EXTERNAL MODULE: ./build/shared/artifacts/http.js + 1 modules
-var artifacts_http = __nccwpck_require__(9209);
+// EXTERNAL MODULE: ./build/shared/artifacts/http.js
+var artifacts_http = __nccwpck_require__(3298);
 // EXTERNAL MODULE: ./build/shared/image/digest.js
 var image_digest = __nccwpck_require__(3968);
-// EXTERNAL MODULE: external "node:crypto"
-var external_node_crypto_ = __nccwpck_require__(7598);
 // EXTERNAL MODULE: ./build/shared/bytes/chunks.js
 var chunks = __nccwpck_require__(4256);
 // EXTERNAL MODULE: ./build/shared/base/proxies.js
 var proxies = __nccwpck_require__(4820);
-;// CONCATENATED MODULE: ./build/shared/registry/authorization.js
-
-
-
-
-
-/** Reads `WWW-Authenticate` (RFC 9110, section 11.6.1), which may hold several challenges. */
-function parseChallenges(header) {
-    const one = /([a-z][\w-]*)\s+((?:[a-z_]+\s*=\s*(?:"(?:[^"\\]|\\.)*"|[^\s,"=][^\s,"]*)(?:\s*,\s*|\s*$))+)/gi;
-    const parameter = /([a-z_]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"=][^\s,"]*))/gi;
-    return [...header.matchAll(one)].map(([, scheme = '', list = '']) => ({
-        scheme: scheme.toLowerCase(),
-        parameters: Object.fromEntries([...list.matchAll(parameter)].map(([, name = '', quoted, bare = '']) => [
-            name.toLowerCase(),
-            quoted === undefined ? bare : quoted.replace(/\\(.)/g, '$1'),
-        ])),
-    }));
-}
-// A token is renewed so long before it ends, or when half of its time is over.
-const marginMs = 10_000;
-// Token specification: without `expires_in`, a token lasts a minute.
-const usualSeconds = 60;
-function authorization(options) {
-    const { credentials, maskSecret } = options;
-    let basic;
-    const tokens = new Map();
-    const asking = new Map();
-    const header = (scopes) => {
-        const held = tokens.get(scopes.join(' '));
-        return held !== undefined && held.until > Date.now() ? held.header : basic;
-    };
-    const fetchToken = async (bearer, scopes, place) => {
-        const { token, seconds } = await askForToken(credentials, bearer, scopes, place);
-        maskSecret(token);
-        const lifeMs = seconds * 1000;
-        const held = { header: `Bearer ${token}`, until: Date.now() + lifeMs - Math.min(marginMs, lifeMs / 2) };
-        tokens.set(scopes.join(' '), held);
-        return held.header;
-    };
-    const next = async (challenges, scopes, place) => {
-        const bearer = challenges.find(({ scheme }) => scheme === 'bearer');
-        if (bearer !== undefined) {
-            const key = scopes.join(' ');
-            const asked = asking.get(key) ?? fetchToken(bearer, scopes, place).finally(() => asking.delete(key));
-            asking.set(key, asked);
-            return asked;
-        }
-        if (credentials?.kind === 'password' && challenges.some(({ scheme }) => scheme === 'basic'))
-            basic = basicHeader(credentials.username, credentials.password);
-        return basic;
-    };
-    return {
-        header,
-        answer: async (challenges, scopes, refused, place) => {
-            const meanwhile = header(scopes);
-            if (meanwhile !== undefined && meanwhile !== refused)
-                return meanwhile;
-            const found = await next(challenges, scopes, place);
-            return found === refused ? undefined : found;
-        },
-    };
-}
-async function askForToken(credentials, { parameters }, scopes, { own, via }) {
-    const { realm = '', service } = parameters;
-    const url = URL.canParse(realm) ? new URL(realm) : undefined;
-    // Without TLS it may only be on this machine, for a registry that is there without TLS itself.
-    const isPlain = url?.protocol === 'http:' && own.protocol === 'http:' && (0,proxies/* isLoopback */.U9)(url.host);
-    const isSafe = url?.protocol === 'https:' || isPlain;
-    if (url === undefined || !isSafe)
-        throw badRealm(realm);
-    const request = credentials?.kind === 'identity-token'
-        ? withRefreshToken(url, service, scopes, credentials.token)
-        : withPassword(url, service, scopes, credentials);
-    const answer = (0,json/* parseJson */.qF)(await (0,artifacts_http/* readText */.yR)(await via.send(request)));
-    const said = (0,json/* isObject */.Gv)(answer) ? answer : {};
-    const token = (0,json/* stringOr */.JI)(said['token'], undefined) ?? (0,json/* stringOr */.JI)(said['access_token'], '');
-    if (!/^[\x21-\x7e]+$/.test(token))
-        throw noToken(url);
-    const { expires_in: expires } = said;
-    return { token, seconds: typeof expires === 'number' && expires > 0 ? expires : usualSeconds };
-}
-function withPassword(url, service, scopes, credentials) {
-    if (service !== undefined)
-        url.searchParams.set('service', service);
-    for (const scope of scopes)
-        url.searchParams.append('scope', scope);
-    if (credentials === undefined)
-        return { method: 'GET', url: url.href };
-    url.searchParams.set('account', credentials.username);
-    const headers = { authorization: basicHeader(credentials.username, credentials.password) };
-    return { method: 'GET', url: url.href, headers };
-}
-function withRefreshToken(url, service, scopes, token) {
-    const form = new URLSearchParams({ grant_type: 'refresh_token', client_id: 'image-handover', refresh_token: token });
-    if (service !== undefined)
-        form.set('service', service);
-    form.set('scope', scopes.join(' '));
-    const headers = { 'content-type': 'application/x-www-form-urlencoded' };
-    return { method: 'POST', url: url.href, headers, body: form.toString() };
-}
-function basicHeader(username, password) {
-    return `Basic ${Buffer.from(`${username}:${password}`).toString('base64')}`;
-}
-function badRealm(realm) {
-    return new errors/* HandoverError */.Cu('registry-failed', `The registry sends us to "${(0,base_text/* quoteForeign */.xS)(realm)}" for a token; an address with https:// was expected.`, 'No password was sent there. Check the host in `tags`, and the registry’s `realm`.');
-}
-function noToken(url) {
-    return new errors/* HandoverError */.Cu('registry-failed', `The token service ${url.host} answered without a token.`, 'Check the login (`docker/login-action` before this step, or `username` and `password`).');
-}
-
 ;// CONCATENATED MODULE: ./build/shared/registry/locations.js
 
 // Where a registry sends a request on to: with a redirect, or with the `Location` of an upload (distribution-spec 1.1, "Pushing a blob
@@ -37876,102 +37981,54 @@ function mayUploadTo(url, own) {
 function mayReadFrom(url, own) {
     return url.protocol === 'https:' || own.protocol === 'http:';
 }
+/** An address as a message may show it: its query may be a signature, and its user a login. */
+function withoutSecrets(location) {
+    return location.replace(/[?#].*$/s, '').replace(/\/\/[^/]*@/, '//');
+}
 /** Adds the blob's digest to the address of its upload, whose own query stays as it is: it may be signed. */
 function withDigest(place, digest) {
     const address = place.href.replace(/\?$/, '');
     return `${address}${place.search === '' ? '?' : '&'}digest=${encodeURIComponent(digest)}`;
 }
 
-;// CONCATENATED MODULE: ./build/shared/registry/conversation.js
+;// CONCATENATED MODULE: ./build/shared/registry/answers.js
 
 
 
 
 
-
-
-// moby registry/config.go: where Docker Hub's API is.
-const apiHosts = { 'docker.io': 'registry-1.docker.io' };
-// A cancelled step has seconds.
-const endMs = 2000;
-function conversation(host, options) {
-    const { http, onRetry, signal } = options;
-    const login = authorization(options);
-    let found;
-    const origin = () => (found ??= findOrigin(host, http).catch((error) => {
-        found = undefined;
-        throw (0,errors/* asError */.zR)(error);
-    }));
-    const askBy = async (via, scopes, request) => {
-        const own = await origin();
-        const send = (header) => answerTo(via, request(), own, header);
-        const header = login.header(scopes);
-        const first = await send(header);
-        if (first.status !== 401 || first.isElsewhere)
-            return first;
-        const challenges = parseChallenges(first.header('www-authenticate'));
-        const another = await login.answer(challenges, scopes, header, { own, via });
-        return another === undefined ? first : send(another);
-    };
-    const ask = (scopes, request) => askBy(http, scopes, request);
-    return {
-        origin,
-        ask,
-        call: async (what, scopes, path, request, isAccepted, isRetryable = artifacts_http/* isTransient */.dg) => {
-            const ends = request.signal ?? signal;
-            const attempt = async () => {
-                const url = new URL(path, await origin()).href;
-                return required(await ask(scopes, () => ({ ...request, url })), isAccepted);
-            };
-            return (0,artifacts_http/* again */.TG)('call', attempt, { what: () => what, onRetry, signal: ends, isRetryable });
-        },
-        endUpload: async (scopes, url) => {
-            const ends = { outlivesStep: true, signal: AbortSignal.timeout(endMs) };
-            const via = { ...http, send: (request) => http.send({ ...request, ...ends }) };
-            await askBy(via, scopes, () => ({ method: 'DELETE', url: url.href })).catch(() => undefined);
-        },
-    };
-}
-/** How a registry on the loopback interface is spoken to; elsewhere it is always TLS, as with docker. */
-async function findOrigin(host, http) {
-    const secure = new URL(`https://${apiHosts[host] ?? host}`);
-    if (!(0,proxies/* isLoopback */.U9)(host))
-        return secure;
-    try {
-        const response = await http.send({ method: 'GET', url: new URL('/v2/', secure).href });
-        await response.body.dump();
-        return secure;
-    }
-    catch (error) {
-        // What a server without TLS does with a handshake.
-        if (/^(?:ERR_SSL_|EPROTO|ECONNRESET|UND_ERR_SOCKET)/.test((0,errors/* systemCodeOf */.c7)(error) ?? ''))
-            return new URL(`http://${host}`);
-        throw (0,errors/* asError */.zR)(error);
-    }
-}
 // RFC 9110, section 15.4: those that lead to the same thing elsewhere.
 const redirects = [301, 302, 303, 307, 308];
+// Those that leave method and body as they are.
+const sameMethod = [307, 308];
 // Go's net/http, and so docker's and crane's.
 const mostRedirects = 10;
 /**
- * Sends a request, and follows the redirects of GET and HEAD (as containerd and crane do). The login goes to the registry's own origin
- * alone. Where a redirect can't be followed, the answer is the redirect.
+ * Sends a request, and follows redirects as Go's net/http does, and so containerd and crane: those of GET and HEAD, and of others where
+ * method and body stay. The login goes to the server's own origin alone. Where a redirect can't be followed, the answer is the redirect.
+ * @param request called for each hop: a body can be sent once
+ * @param own origin of the server
  */
-async function answerTo(http, asked, own, authorized) {
-    const send = (url) => {
+async function answerTo(http, request, own, authorized, maySend = mayUploadTo) {
+    const asked = request();
+    const isRead = asked.method === 'GET' || asked.method === 'HEAD';
+    const send = (one, url) => {
         const isOwn = authorized !== undefined && new URL(url).origin === own.origin;
-        const headers = { ...asked.headers, ...(isOwn ? { authorization: authorized } : {}) };
-        return http.send({ ...asked, url, headers });
+        // Without this header any coding would do (RFC 9110, section 12.5.3).
+        const headers = { 'accept-encoding': 'identity', ...one.headers, ...(isOwn ? { authorization: authorized } : {}) };
+        return http.send({ ...one, url, headers });
     };
     let { url } = asked;
-    let response = await send(url);
+    let response = await send(asked, url);
     for (let hop = 0; hop < mostRedirects && redirects.includes(response.statusCode); hop += 1) {
         const target = resolveLocation(headerOf(response, 'location'), url, own);
-        if (!['GET', 'HEAD'].includes(asked.method) || target === undefined || !mayReadFrom(target, own))
+        if (target === undefined || !(isRead ? mayReadFrom : maySend)(target, own))
             break;
-        const next = await send(target.href).catch((error) => {
+        if (!isRead && !sameMethod.includes(response.statusCode))
+            break;
+        const next = await send(isRead ? asked : request(), target.href).catch((error) => {
             asked.signal?.throwIfAborted();
-            if ((0,artifacts_http/* isTransient */.dg)(error))
+            if (isRead && (0,artifacts_http/* isTransient */.dg)(error))
                 return undefined;
             throw (0,errors/* asError */.zR)(error);
         });
@@ -37980,13 +38037,13 @@ async function answerTo(http, asked, own, authorized) {
         await response.body.dump();
         [url, response] = [target.href, next];
     }
-    const isElsewhere = new URL(url).origin !== own.origin;
     const answered = response;
     return {
         status: answered.statusCode,
         header: (name) => headerOf(answered, name),
         text: await (0,artifacts_http/* textOf */.b6)(answered),
-        isElsewhere,
+        url,
+        isElsewhere: new URL(url).origin !== own.origin,
     };
 }
 function headerOf(response, name) {
@@ -37994,17 +38051,20 @@ function headerOf(response, name) {
 }
 /** @throws HttpError unless the status is accepted */
 function required(answer, isAccepted) {
-    const { status, header } = answer;
+    const { status, header, url, isElsewhere } = answer;
     if (isAccepted(status))
         return answer;
     const { words, details } = wordsOf(answer);
     const parts = [
         `HTTP ${String(status)}`,
-        ...(redirects.includes(status) ? [` to "${(0,base_text/* quoteForeign */.xS)(header('location'))}"`] : []),
+        ...(isElsewhere ? [` from another host, ${new URL(url).host}`] : []),
+        ...(redirects.includes(status) ? [` to "${(0,base_text/* quoteForeign */.xS)(withoutSecrets(header('location')))}"`] : []),
         ...(words === '' ? [] : [` (${(0,base_text/* quoteForeign */.xS)(words, 300)})`]),
         ...(details === '' ? [] : [`; detail: ${(0,base_text/* quoteForeign */.xS)(details, 300)}`]),
     ];
-    throw new artifacts_http/* HttpError */.j$(status, words, parts.join(''), (0,artifacts_http/* parseRetryAfter */.mu)(header('retry-after')));
+    // No login would help: that host gets none.
+    const why = isElsewhere && (status === 401 || status === 403) ? 'refused by another host' : words;
+    throw new artifacts_http/* HttpError */.j$(status, why, parts.join(''), (0,artifacts_http/* parseRetryAfter */.mu)(header('retry-after')));
 }
 /** What the registry said, in its own words (distribution-spec, "Error Codes"). */
 function wordsOf({ text }) {
@@ -38040,24 +38100,32 @@ const pushes = (repository) => `repository:${pathOf(repository)}:pull,push`;
 
 
 
-// Manifests in a registry: what a name stands for, and a new one under a name (distribution-spec 1.1, "Pushing Manifests").
 const anyManifest = [manifest/* mediaTypes */.Ib.index, manifest/* mediaTypes */.Ib.manifest, manifest/* mediaTypes */.Ib.dockerIndex, manifest/* mediaTypes */.Ib.dockerManifest].join(', ');
-/** The digest of what a tag, or a digest, stands for; undefined when nothing is there, or it may not be seen by this login. */
-async function manifestDigest({ call }, repository, name) {
+/**
+ * The digest of what a tag, or a digest, stands for; undefined when nothing is there, or it may not be seen by this login.
+ * @param wanted the digest that makes a push needless: it is believed only when the manifest can be read
+ */
+async function manifestDigest({ call }, repository, name, wanted) {
     const path = `/v2/${pathOf(repository)}/manifests/${name}`;
     const headers = { accept: anyManifest };
     const ask = (method) => 
     // To an error the answer to a HEAD has no words, that to a push has.
     call(`Looking for ${repository} ${name}`, [pushes(repository)], path, { method, headers }, isFinal);
     const head = await ask('HEAD');
-    if (head.status !== 200)
+    if (head.status !== 200 && !withoutHead.includes(head.status))
         return undefined;
     const told = head.header('docker-content-digest');
-    if ((0,image_digest/* isDigest */.Bc)(told))
+    if ((0,image_digest/* isDigest */.Bc)(told) && told !== wanted)
         return told;
     const whole = await ask('GET');
-    return whole.status === 200 ? (0,image_digest/* digestOf */.ol)(whole.text) : undefined;
+    if (whole.status === 200)
+        return (0,image_digest/* digestOf */.ol)(whole.text);
+    return (0,image_digest/* isDigest */.Bc)(told) && unreadable.includes(whole.status) ? told : undefined;
 }
+// Of a registry that doesn't know this method.
+const withoutHead = [405, 501];
+// To a login that may push, or look, but not read.
+const unreadable = [401, 403];
 const isFinal = (status) => !(0,artifacts_http/* isTransientStatus */.Dm)(status);
 // 201 is the specification's; others are seen with registries and the proxies before them, and taken by containerd.
 const isTaken = (status) => [200, 201, 202, 204].includes(status);
@@ -38070,13 +38138,20 @@ async function pushManifest({ call, ask, origin }, repository, { bytes, mediaTyp
     const scopes = [pushes(repository)];
     const what = `The manifest ${repository} ${name}`;
     const request = { method: 'PUT', headers: { 'content-type': mediaType }, body: bytes };
-    const put = await call(what, scopes, path, request, isTaken);
     const url = new URL(path, await origin()).href;
+    const read = { method: 'GET', url, headers: { accept: mediaType } };
+    const put = await call(what, scopes, path, request, isTaken).catch(async (error) => {
+        // An attempt whose answer was lost may have set a tag that can't be set twice.
+        const got = (0,image_digest/* isDigest */.Bc)(name) || !(error instanceof artifacts_http/* HttpError */.j$) ? undefined : await ask(scopes, () => read);
+        if (got?.status === 200 && (0,image_digest/* digestOf */.ol)(got.text) === digest)
+            return got;
+        throw error;
+    });
     const readBack = async () => {
-        const read = { method: 'GET', url, headers: { accept: mediaType } };
-        const got = required(await ask(scopes, () => read), (status) => [200, 401, 403].includes(status));
+        const got = required(await ask(scopes, () => read), (status) => [200, ...unreadable].includes(status));
+        // Then the registry's word is all there is.
         if (got.status !== 200)
-            return put.header('docker-content-digest');
+            return put.header('docker-content-digest') || digest;
         const found = (0,image_digest/* digestOf */.ol)(got.text);
         if (found === options.replaced && found !== digest)
             throw new artifacts_http/* HttpError */.j$(404, '', 'the old manifest is still there');
@@ -38168,8 +38243,7 @@ async function pushBlob(talk, repository, blob, options, onRetry) {
         const uploads = __addDisposableResource(env_1, openUploads(job), true);
         if (!options.anyway && (await mount(job, uploads)))
             return 'mounted';
-        await upload(job, uploads);
-        return 'pushed';
+        return await upload(job, uploads);
     }
     catch (e_1) {
         env_1.error = e_1;
@@ -38212,7 +38286,17 @@ function openUploads({ talk, scopes }) {
         [Symbol.asyncDispose]: end,
     };
 }
-const noBody = { 'content-length': '0' };
+// A cancelled step has seconds.
+const lateMs = 2000;
+/** What begins an upload. It outlives a cancel for a moment: only its answer says what there is to end. */
+function beginning(url, signal) {
+    const late = new AbortController();
+    const end = () => void setTimeout(() => {
+        late.abort(signal.reason);
+    }, lateMs).unref();
+    signal.addEventListener('abort', end, { once: true });
+    return { method: 'POST', url, headers: { 'content-length': '0' }, signal: late.signal, outlivesStep: true };
+}
 /**
  * Whether the registry takes the blob over from another repository. That it doesn't, or that we may not look there, is no failure; it
  * is asked once, and where it begins an upload instead, that one is used.
@@ -38222,7 +38306,8 @@ async function mount(job, uploads) {
     const asked = new URL(`/v2/${pathOf(repository)}/blobs/uploads/`, await talk.origin()).href;
     for (const other of options.mountFrom.filter((one) => pathOf(one) !== pathOf(repository))) {
         const url = `${asked}?${new URLSearchParams({ mount: blob.digest, from: pathOf(other) }).toString()}`;
-        const request = { method: 'POST', url, headers: noBody, signal: options.signal };
+        options.signal.throwIfAborted();
+        const request = beginning(url, options.signal);
         const answer = await talk
             .ask([...scopes, pulls(other)], () => request)
             .catch((error) => {
@@ -38237,7 +38322,7 @@ async function mount(job, uploads) {
         if (answer.status === 201)
             return true;
         const own = await talk.origin();
-        const place = resolveLocation(answer.header('location'), url, own);
+        const place = resolveLocation(answer.header('location'), answer.url, own);
         if (place !== undefined && mayUploadTo(place, own))
             uploads.begun(place);
     }
@@ -38249,6 +38334,8 @@ async function upload(job, uploads) {
     const { options, onRetry } = job;
     const attempt = async () => {
         const place = uploads.open() ?? (await begin(job));
+        if (place === undefined)
+            return undefined;
         uploads.begun(place);
         try {
             const { status } = await send(job, place);
@@ -38262,27 +38349,35 @@ async function upload(job, uploads) {
     };
     const isRetryable = (error) => (0,artifacts_http/* isTransient */.dg)(error) || isLostUpload(error);
     const status = await (0,artifacts_http/* again */.TG)('part', attempt, { what: () => what(job), onRetry, signal: options.signal, isRetryable });
+    if (status === undefined)
+        return 'there';
     if (status === 201)
-        return;
-    // Taken, perhaps not yet stored; a login that may only push can't look.
-    const isAccepted = (found) => [200, 401, 403].includes(found);
+        return 'pushed';
+    // Taken, perhaps not yet stored; a login that may only push can't look, and a registry may not know HEAD.
+    const isAccepted = (found) => [200, 401, 403, 405, 501].includes(found);
     await head(job, isAccepted, (error) => (0,artifacts_http/* isTransient */.dg)(error) || (error instanceof artifacts_http/* HttpError */.j$ && error.status === 404));
+    return 'pushed';
 }
 // distribution-spec, "Error Codes": a registry that was started again, or one of several, doesn't know it.
 function isLostUpload(error) {
     return error instanceof artifacts_http/* HttpError */.j$ && /^BLOB_UPLOAD_(?:UNKNOWN|INVALID)/.test(error.serviceCode);
 }
-/** Begins an upload, and returns where it goes on. */
-async function begin({ talk, repository, options, scopes }) {
+/** Begins an upload. Returns where it goes on; undefined where the registry says that it needs none, and has the blob. */
+async function begin(job) {
+    const { talk, repository, options, scopes } = job;
     const own = await talk.origin();
-    const url = new URL(`/v2/${pathOf(repository)}/blobs/uploads/`, own).href;
-    const request = { method: 'POST', url, headers: noBody, signal: options.signal };
-    const begun = required(await talk.ask(scopes, () => request), (status) => status === 202);
+    options.signal.throwIfAborted();
+    const request = beginning(new URL(`/v2/${pathOf(repository)}/blobs/uploads/`, own).href, options.signal);
+    // 202 is the specification's; containerd takes the others, crane 201.
+    const begun = required(await talk.ask(scopes, () => request), isTaken);
+    if (begun.status === 201 && (await isThere(job)))
+        return undefined;
     const location = begun.header('location');
-    const place = resolveLocation(location, url, own);
+    const place = begun.status === 201 ? undefined : resolveLocation(location, begun.url, own);
     if (place !== undefined && mayUploadTo(place, own))
         return place;
-    throw new errors/* HandoverError */.Cu('registry-failed', `The registry sends an upload to "${(0,base_text/* quoteForeign */.xS)(location)}"; an address with https:// was expected.`, 'Look at the configuration of the registry, or of the proxy before it.');
+    const to = (0,base_text/* quoteForeign */.xS)(withoutSecrets(location));
+    throw new errors/* HandoverError */.Cu('registry-failed', `The registry answers the beginning of an upload with HTTP ${String(begun.status)} and sends it to "${to}"; an address with https:// was expected.`, 'Look at the configuration of the registry, or of the proxy before it.');
 }
 async function send({ talk, blob, options, scopes }, place) {
     const { size, digest } = blob;
@@ -38345,6 +38440,216 @@ function otherBlob({ digest, size }, found, length) {
     return new errors/* HandoverError */.Cu('artifact-corrupt', `A layer of the artifact has the digest ${found} and ${String(length)} bytes; its manifest says ${digest} and ${String(size)}.`, 'Nothing was published. Run the job that exports the image again.');
 }
 
+// EXTERNAL MODULE: ./build/shared/base/retry.js
+var retry = __nccwpck_require__(3830);
+;// CONCATENATED MODULE: ./build/shared/registry/authorization.js
+
+
+
+
+
+
+// RFC 9110, section 5.6.2.
+const tchar = "[\\w!#$%&'*+.^`|~-]";
+const piece = new RegExp(`[\\s,]*(?:(${tchar}+)\\s*=\\s*(?:"((?:[^"\\\\]|\\\\.)*)"|([^\\s,"=][^\\s,"]*))|(${tchar}+)(?:\\s+[\\w.~+/-]+=*(?=\\s*(?:,|$)))?)`, 'y');
+/** Reads `WWW-Authenticate` (RFC 9110, section 11.6.1), which may hold several challenges; what is none ends it. */
+function parseChallenges(header) {
+    const found = [];
+    piece.lastIndex = 0;
+    for (let match = piece.exec(header); match !== null; match = piece.exec(header)) {
+        const [, name, quoted, bare = '', scheme] = match;
+        if (scheme !== undefined)
+            found.push({ scheme: scheme.toLowerCase(), parameters: {} });
+        const current = found.at(-1);
+        if (name !== undefined && current !== undefined)
+            current.parameters[name.toLowerCase()] = quoted === undefined ? bare : quoted.replace(/\\(.)/g, '$1');
+    }
+    return found;
+}
+// A token is renewed so long before it ends, or when half of its time is over.
+const marginMs = 10_000;
+// Token specification: without `expires_in`, a token lasts a minute.
+const usualSeconds = 60;
+function authorization(options) {
+    const { credentials, maskSecret } = options;
+    let basic;
+    const tokens = new Map();
+    const asking = new Map();
+    // As it is sent, too: an answer may repeat it.
+    if (credentials?.kind === 'password')
+        maskSecret(basicHeader(credentials.username, credentials.password).replace('Basic ', ''));
+    const header = (scopes) => {
+        const held = tokens.get(scopes.join(' '));
+        return held !== undefined && held.until > Date.now() ? held.header : basic;
+    };
+    const fetchToken = async (bearer, scopes, place) => {
+        const { token, seconds } = await askForToken(credentials, bearer, scopes, place);
+        maskSecret(token);
+        const lifeMs = seconds * 1000;
+        const held = { header: `Bearer ${token}`, until: Date.now() + lifeMs - Math.min(marginMs, lifeMs / 2) };
+        tokens.set(scopes.join(' '), held);
+        return held.header;
+    };
+    const next = async (challenges, scopes, place) => {
+        const bearer = challenges.find(({ scheme }) => scheme === 'bearer');
+        if (bearer !== undefined) {
+            const key = scopes.join(' ');
+            const asked = asking.get(key) ?? fetchToken(bearer, scopes, place).finally(() => asking.delete(key));
+            asking.set(key, asked);
+            return asked;
+        }
+        if (credentials?.kind === 'password' && challenges.some(({ scheme }) => scheme === 'basic'))
+            basic = basicHeader(credentials.username, credentials.password);
+        return basic;
+    };
+    return {
+        header,
+        answer: async (challenges, scopes, refused, place) => {
+            const meanwhile = header(scopes);
+            if (meanwhile !== undefined && meanwhile !== refused)
+                return meanwhile;
+            const found = await next(challenges, scopes, place);
+            return found === refused ? undefined : found;
+        },
+    };
+}
+async function askForToken(credentials, { parameters }, ownScopes, { own, via }) {
+    const { realm = '', service } = parameters;
+    const url = URL.canParse(realm) ? new URL(realm) : undefined;
+    // Without TLS it may only be on this machine, for a registry that is there without TLS itself.
+    const isPlain = url?.protocol === 'http:' && own.protocol === 'http:' && (0,proxies/* isLoopback */.U9)(url.host);
+    const isSafe = url?.protocol === 'https:' || isPlain;
+    if (url === undefined || !isSafe)
+        throw badRealm(realm);
+    const named = (parameters['scope'] ?? '').split(' ').filter(Boolean);
+    const scopes = [...ownScopes, ...named.filter((scope) => !ownScopes.some((held) => covers(held, scope)))];
+    const { header, ...request } = credentials?.kind === 'identity-token'
+        ? withRefreshToken(url, service, scopes, credentials.token)
+        : withPassword(url, service, scopes, credentials);
+    // Neither header nor form goes to another host.
+    const answered = await answerTo(via, () => request, url, header, (target) => target.origin === url.origin);
+    const answer = (0,json/* parseJson */.qF)(required(answered, (status) => status < 300).text);
+    const said = (0,json/* isObject */.Gv)(answer) ? answer : {};
+    const token = (0,json/* stringOr */.JI)(said['token'], '') || (0,json/* stringOr */.JI)(said['access_token'], '');
+    if (!/^[\x21-\x7e]+$/.test(token))
+        throw noToken(url);
+    const { expires_in: expires } = said;
+    return { token, seconds: typeof expires === 'number' && expires > 0 ? expires : usualSeconds };
+}
+/** Whether a scope, `repository:<name>:<actions>`, has all that another has. Behind a proxy a repository may have another name. */
+function covers(held, scope) {
+    const [, of, actions = ''] = /^(.*):([^:]*)$/.exec(scope) ?? [];
+    const [, heldOf, heldActions = ''] = /^(.*):([^:]*)$/.exec(held) ?? [];
+    return of === heldOf && actions.split(',').every((action) => heldActions.split(',').includes(action));
+}
+function withPassword(url, service, scopes, credentials) {
+    if (service !== undefined)
+        url.searchParams.set('service', service);
+    for (const scope of scopes)
+        url.searchParams.append('scope', scope);
+    if (credentials === undefined)
+        return { method: 'GET', url: url.href };
+    url.searchParams.set('account', credentials.username);
+    return { method: 'GET', url: url.href, header: basicHeader(credentials.username, credentials.password) };
+}
+function withRefreshToken(url, service, scopes, token) {
+    const form = new URLSearchParams({ grant_type: 'refresh_token', client_id: 'image-handover', refresh_token: token });
+    if (service !== undefined)
+        form.set('service', service);
+    form.set('scope', scopes.join(' '));
+    const headers = { 'content-type': 'application/x-www-form-urlencoded' };
+    return { method: 'POST', url: url.href, headers, body: form.toString() };
+}
+function basicHeader(username, password) {
+    return `Basic ${Buffer.from(`${username}:${password}`).toString('base64')}`;
+}
+function badRealm(realm) {
+    return new errors/* HandoverError */.Cu('registry-failed', `The registry sends us to "${(0,base_text/* quoteForeign */.xS)(withoutSecrets(realm))}" for a token; an address with https:// was expected.`, 'No password was sent there. Check the host in `tags`, and the registry’s `realm`.');
+}
+function noToken(url) {
+    return new errors/* HandoverError */.Cu('registry-failed', `The token service ${url.host} answered without a token.`, 'Check the login (`docker/login-action` before this step, or `username` and `password`).');
+}
+
+;// CONCATENATED MODULE: ./build/shared/registry/conversation.js
+
+
+
+
+
+
+// moby registry/config.go: where Docker Hub's API is.
+const apiHosts = { 'docker.io': 'registry-1.docker.io' };
+// A cancelled step has seconds.
+const endMs = 2000;
+function conversation(host, options) {
+    const { http, onRetry, signal } = options;
+    const login = authorization(options);
+    let found;
+    const origin = () => (found ??= findOrigin(host, http).catch((error) => {
+        found = undefined;
+        throw (0,errors/* asError */.zR)(error);
+    }));
+    const askBy = async (via, scopes, request) => {
+        const own = await origin();
+        const send = (header) => answerTo(via, request, own, header);
+        const header = login.header(scopes);
+        const first = await send(header);
+        if (first.status !== 401 || first.isElsewhere)
+            return first;
+        const challenges = parseChallenges(first.header('www-authenticate'));
+        const another = await login.answer(challenges, scopes, header, { own, via });
+        return another === undefined ? first : send(another);
+    };
+    const ask = (scopes, request) => askBy(http, scopes, request);
+    return {
+        origin,
+        ask,
+        call: async (what, scopes, path, request, isAccepted, isRetryable = artifacts_http/* isTransient */.dg) => {
+            const ends = request.signal ?? signal;
+            const attempt = async () => {
+                const url = new URL(path, await origin()).href;
+                return required(await ask(scopes, () => ({ ...request, url })), isAccepted);
+            };
+            return (0,artifacts_http/* again */.TG)('call', attempt, { what: () => what, onRetry, signal: ends, isRetryable });
+        },
+        endUpload: async (scopes, url) => {
+            const ends = { outlivesStep: true, signal: AbortSignal.timeout(endMs) };
+            const via = { ...http, send: (request) => http.send({ ...request, ...ends }) };
+            const attempt = async () => {
+                const answer = await askBy(via, scopes, () => ({ method: 'DELETE', url: url.href }));
+                required(answer, (status) => !(0,artifacts_http/* isTransientStatus */.Dm)(status));
+            };
+            const policy = { attempts: 3, delayMs: () => endMs / 8, isRetryable: artifacts_http/* isTransient */.dg, signal: ends.signal };
+            await (0,retry/* retry */.L)(attempt, policy).catch(() => undefined);
+        },
+    };
+}
+/** How a registry on the loopback interface is spoken to; elsewhere it is always TLS, as with docker. */
+async function findOrigin(host, http) {
+    const secure = new URL(`https://${apiHosts[host] ?? host}`);
+    if (!(0,proxies/* isLoopback */.U9)(host))
+        return secure;
+    try {
+        const response = await http.send({ method: 'GET', url: new URL('/v2/', secure).href });
+        await response.body.dump();
+        return secure;
+    }
+    catch (error) {
+        const [code, plain] = [(0,errors/* systemCodeOf */.c7)(error) ?? '', new URL(`http://${host}`)];
+        // What a server without TLS does with a handshake.
+        if (/^(?:ERR_SSL_|EPROTO)/.test(code))
+            return plain;
+        if (!/^(?:ECONNRESET|UND_ERR_SOCKET)/.test(code))
+            throw (0,errors/* asError */.zR)(error);
+        // It may hang up, too; so may a busy one with TLS, which has no answer to a request without it, or 400.
+        const response = await http.send({ method: 'GET', url: new URL('/v2/', plain).href });
+        await response.body.dump();
+        if (response.statusCode === 400)
+            throw (0,errors/* asError */.zR)(error);
+        return plain;
+    }
+}
+
 ;// CONCATENATED MODULE: ./build/shared/registry/registry-client.js
 
 
@@ -38358,7 +38663,7 @@ function registryClient(host, options) {
     const http = (0,artifacts_http/* httpClient */.ok)(options.proxies, signal, options.authority);
     const talk = conversation(host, { ...options, http });
     return {
-        manifestDigest: (repository, name) => failing('The look-up', repository, name, () => manifestDigest(talk, repository, name)),
+        manifestDigest: (repository, name, wanted) => failing('The look-up', repository, name, () => manifestDigest(talk, repository, name, wanted)),
         pushBlob: (repository, blob, push) => {
             const ends = { ...push, signal: AbortSignal.any([signal, push.signal]) };
             return failing('The push', repository, blob.digest, () => pushBlob(talk, repository, blob, ends, onRetry));
@@ -38383,6 +38688,7 @@ async function failing(work, repository, name, action) {
 }
 
 ;// CONCATENATED MODULE: ./build/shared/registry/registries.js
+
 
 
 
@@ -38420,9 +38726,12 @@ async function readAuthority(path) {
         throw unusable(path, (0,errors/* messageOf */.bD)(error));
     });
     const text = bytes.toString();
-    if (text.includes('-----BEGIN CERTIFICATE-----'))
-        return text;
-    throw unusable(path, 'it has no line "-----BEGIN CERTIFICATE-----"');
+    if (!text.includes('-----BEGIN CERTIFICATE-----'))
+        throw unusable(path, 'it has no line "-----BEGIN CERTIFICATE-----"');
+    // Node passes over one that it can't read.
+    if ((0,errors/* attempt */.CD)(() => new external_node_crypto_.X509Certificate(text), undefined) === undefined)
+        throw unusable(path, 'what it has there is no certificate');
+    return text;
 }
 function unusable(path, why) {
     return new errors/* HandoverError */.Cu('invalid-input', `The certificate in \`registry-ca\`, ${path}, can't be used: ${why}.`, 'Give the path of a certificate in PEM, as docker has it in /etc/docker/certs.d/<registry>/ca.crt.');
@@ -40704,6 +41013,8 @@ function setOutputs(outputs) {
     for (const [name, value] of Object.entries(outputs))
         (0,_actions_core__WEBPACK_IMPORTED_MODULE_1__/* .setOutput */ .uH)(name, value);
 }
+// GitHub shows nothing of a step's summary that has more (docs.github.com, "Workflow commands", "Step isolation and limits").
+const mostBytes = 1024 * 1024;
 /** Adds Markdown to the job summary. A step doesn't fail over its summary: trouble is a warning. */
 async function addSummary(markdown) {
     const path = process.env['GITHUB_STEP_SUMMARY'];
@@ -40711,17 +41022,22 @@ async function addSummary(markdown) {
         return;
     try {
         // To open a pipe would wait for its reader, and no signal would end that.
-        if (!(0,node_fs__WEBPACK_IMPORTED_MODULE_0__.statSync)(path).isFile())
+        const there = (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.statSync)(path);
+        if (!there.isFile())
             throw new Error(`${path} is no file`);
-        await _actions_core__WEBPACK_IMPORTED_MODULE_1__/* .summary */ .z.addRaw(markdown.toString(), true).write();
+        const text = markdown.toString();
+        if (there.size + Buffer.byteLength(text) >= mostBytes)
+            throw new Error('it would have more than 1 MiB');
+        await _actions_core__WEBPACK_IMPORTED_MODULE_1__/* .summary */ .z.addRaw(text, true).write();
     }
     catch (error) {
         (0,_actions_core__WEBPACK_IMPORTED_MODULE_1__/* .warning */ .$e)(`The job summary could not be written: ${(0,_base_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .messageOf */ .bD)(error)}`);
     }
 }
-/** Keeps a text out of the log. */
+/** Keeps a text out of the log. The runner complains about an empty one. */
 function maskSecret(secret) {
-    (0,_actions_core__WEBPACK_IMPORTED_MODULE_1__/* .setSecret */ .Pq)(secret);
+    if (secret !== '')
+        (0,_actions_core__WEBPACK_IMPORTED_MODULE_1__/* .setSecret */ .Pq)(secret);
 }
 // Shorter ones stand in words and numbers of every kind.
 const shortestSecret = 4;

@@ -41,9 +41,11 @@ export async function bakeIntoLayout(tools: SourceTools, plan: BakePlan, directo
   // Of targets that are built alike, one is built.
   const isBuilt = ({ name, isLinked }: BakeTarget): boolean =>
     isLinked === true || targets.some((target) => target.name === name);
-  const caches = found.filter(isBuilt).flatMap(({ name, cacheTo = [] }): readonly TargetCaches[] =>
-    cacheTo.length === 0 ? [] : [{ target: name, writes: planCacheWrites(cacheTo, tools.cacheService) }],
-  );
+  const caches = found
+    .filter(isBuilt)
+    .flatMap(({ name, cacheTo = [] }): readonly TargetCaches[] =>
+      cacheTo.length === 0 ? [] : [{ target: name, writes: planCacheWrites(cacheTo, tools.cacheService) }],
+    );
   for (const { name, references } of targets) log.info(`${name}: ${references.map(formatReference).join(', ')}`);
   const direct = builder.driver !== 'docker' || (await info).imageStore === 'containerd';
   log.info(`Builder ${builder.name} (driver ${builder.driver}): ${direct ? 'OCI layouts' : 'load and docker save'}`);
@@ -90,7 +92,10 @@ async function findTargets(buildx: Buildx, source: BakeSource, directory: string
   if (lastComposeFile === -1) return found;
   const override = join(directory, 'without-build-tags.yaml');
   await mkdir(directory, { recursive: true });
-  await writeFile(override, withoutBuildTags(found.filter(({ isLinked }) => isLinked !== true).map(({ name }) => name)));
+  await writeFile(
+    override,
+    withoutBuildTags(found.filter(({ isLinked }) => isLinked !== true).map(({ name }) => name)),
+  );
   const withOverride = files.toSpliced(lastComposeFile + 1, 0, override);
   const args = bakePrintArguments({ ...source, files: withOverride });
   const images = await buildx.targets({ args, workdir }, names);
@@ -216,7 +221,10 @@ async function bakeByEngine(
   const written = caches.map(({ target, writes }) => ({ target, cacheTo: requireClassicWrites(writes) }));
   const problems = new Set(caches.flatMap(({ writes }) => classicProblems(writes)));
   const { steps, unreadCaches } = await buildx.bake(
-    { args: bakeArguments(source, platform, outputs, { written: directory, caches: written }), workdir: source.workdir },
+    {
+      args: bakeArguments(source, platform, outputs, { written: directory, caches: written }),
+      workdir: source.workdir,
+    },
     log.info,
   );
   const images: HandedOverImage[] = [];
