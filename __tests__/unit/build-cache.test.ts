@@ -133,7 +133,7 @@ test('the caches of a bake file are read in the forms of all buildx versions', (
 test('the targets that a bake file’s target is built on come last, with their caches', () => {
   const target = { app: { tags: ['app:1'] }, base: { tags: ['base:1'], 'cache-to': ['type=gha'] } };
   expect(parseBakeFile(JSON.stringify({ target }), ['app'])).toEqual([
-    { name: 'app', tags: ['app:1'], cacheTo: undefined },
-    { name: 'base', tags: [], cacheTo: ['type=gha'], isLinked: true },
+    { name: 'app', tags: ['app:1'], definition: '{}', cacheTo: undefined },
+    { name: 'base', tags: [], definition: '', cacheTo: ['type=gha'], isLinked: true },
   ]);
 });
