@@ -9,6 +9,9 @@ const rewritten = ['*.md', 'docs/*.md', 'docs/decisions/*.md', 'examples/**/*.md
 /** Written by `npm run docs` from the titles of the tests. */
 const generated = ['docs/requirements-coverage.md'];
 
+/** What users read of each action: its inputs and outputs, and its README. Also in plain English. */
+const ofActions = ['action.yml', '*-image/action.yml', '{*-image,handover}/README.md'];
+
 /** Headings that tests and other documents use as a key. */
 const keys = [
   'Have the image here, whoever builds it',
@@ -90,7 +93,7 @@ function longSentences(text: string): readonly string[] {
     .filter((sentence) => sentence.split(' ').filter((word) => /\w/.test(word)).length > maxWords);
 }
 
-const files = globSync(rewritten, { cwd: projectRoot })
+const files = globSync([...rewritten, ...ofActions], { cwd: projectRoot })
   .filter((path) => !generated.includes(path))
   .sort();
 
@@ -108,7 +111,7 @@ describe.each(files)('%s', (path) => {
 });
 
 test('the lists are of files and headings that there are', () => {
-  for (const pattern of rewritten)
+  for (const pattern of [...rewritten, ...ofActions])
     expect([pattern, globSync(pattern, { cwd: projectRoot })]).not.toEqual([pattern, []]);
   const all = files.map((path) => readFileSync(join(projectRoot, path), 'utf8')).join('\n');
   for (const key of keys) expect(all).toContain(`## ${key}\n`);
