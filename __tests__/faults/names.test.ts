@@ -2,7 +2,7 @@ import { afterEach, describe, expect, test } from '@jest/globals';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Fault } from '../fakes/artifact-service/faults.ts';
 import { makeImage } from '../fixtures/image.ts';
-import { errorCode, errorMessage, type Scenario, startScenario } from '../fixtures/scenario.ts';
+import { errorCode, errorMessage, type Scenario, shortPauses, startScenario } from '../fixtures/scenario.ts';
 
 let scenario: Scenario;
 afterEach(() => scenario.end());
@@ -111,7 +111,7 @@ describe('the artifact of an earlier attempt', () => {
     scenario = await startScenario({ image });
     await scenario.handOver();
     scenario.service.faults.add({ on: 'get', times: 99, effect });
-    const outcome = await scenario.handOver({}, { job: { attempt: 2 } });
+    const outcome = await scenario.handOver({}, { job: { attempt: 2 }, env: shortPauses });
     expect(errorCode(outcome)).toBe('transfer-failed');
     expect(listed()).toEqual(['docker-image']);
   });

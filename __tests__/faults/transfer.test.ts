@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs';
 import { afterEach, describe, expect, test } from '@jest/globals';
 import type { Fault } from '../fakes/artifact-service/faults.ts';
 import { makeImage } from '../fixtures/image.ts';
-import { errorCode, type Scenario, type ScenarioOptions, startScenario } from '../fixtures/scenario.ts';
+import { errorCode, type Scenario, type ScenarioOptions, shortPauses, startScenario } from '../fixtures/scenario.ts';
 
 let scenario: Scenario;
 const begin = async (options?: ScenarioOptions): Promise<Scenario> => (scenario = await startScenario(options));
@@ -173,7 +173,7 @@ describe('where the official client doesn’t understand the service either', ()
     const { handOver, loads, service, docker } = await begin({ image });
     await handOver();
     service.faults.add({ on: method, times: 100, effect });
-    const outcome = await loads();
+    const outcome = await loads({}, { env: shortPauses });
     expect(outcome.log).not.toContain('defect');
     // An answer without a list is an empty list to the official client.
     expect(['transfer-failed', 'artifact-not-found']).toContain(errorCode(outcome));
@@ -187,7 +187,7 @@ describe('where the official client doesn’t understand the service either', ()
     async (effect) => {
       const { handOver, service } = await begin({ image });
       service.faults.add({ on: 'CreateArtifact', times: 100, effect });
-      const outcome = await handOver();
+      const outcome = await handOver({}, { env: shortPauses });
       expect(outcome.log).not.toContain('defect');
       expect(errorCode(outcome)).toBe('transfer-failed');
       service.faults.clear();
@@ -210,7 +210,7 @@ describe('whatever the service answers', () => {
     const { handOver, loads, service, docker } = await begin({ image: small });
     await handOver();
     service.faults.add({ on: method, times: 100, effect: { kind: 'status', status: 200, body } });
-    const outcome = await loads();
+    const outcome = await loads({}, { env: shortPauses });
     expect(outcome.exitCode).toBe(1);
     expect(outcome.log).not.toContain('defect');
     expect(['transfer-failed', 'artifact-not-found']).toContain(errorCode(outcome));
@@ -223,7 +223,7 @@ describe('whatever the service answers', () => {
     async (method, body) => {
       const { handOver, service } = await begin({ image: small });
       service.faults.add({ on: method, times: 100, effect: { kind: 'unknown-answer', body } });
-      const outcome = await handOver();
+      const outcome = await handOver({}, { env: shortPauses });
       expect(outcome.log).not.toContain('defect');
       const isThere = service.artifacts.some(({ finalised }) => finalised);
       expect([outcome.exitCode === 0, outcome.outputs['run-integration']]).toEqual([isThere, String(isThere)]);

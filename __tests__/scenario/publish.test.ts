@@ -19,7 +19,7 @@ import { type RegistryFront, startRegistryFront } from '../fakes/registry/front.
 import { startTokenService, type TokenService } from '../fakes/registry/tokens.ts';
 import { type FixtureImage, makeImage, podmanTarball, savedTarball } from '../fixtures/image.ts';
 import { publish as upload, recordOf, rewritten, twoFaced } from '../fixtures/lying-artifact.ts';
-import { errorCode, errorMessage, testStore } from '../fixtures/scenario.ts';
+import { errorCode, errorMessage, shortPauses, testStore } from '../fixtures/scenario.ts';
 
 // publish-image as it is built, against real registries (Debian's docker-registry, and zot where Go is): open, with a password, with a token service, with
 // TLS, and with something before it that misbehaves.
@@ -742,7 +742,7 @@ test.each([
 
 test('a registry that isn’t there is registry-failed, with its address', async () => {
   await handOver(image);
-  const outcome = await publish({ tags: '127.0.0.1:9/org/app:1', 'timeout-minutes': '2' });
+  const outcome = await publish({ tags: '127.0.0.1:9/org/app:1', 'timeout-minutes': '2' }, {}, shortPauses);
   expect(errorCode(outcome)).toBe('registry-failed');
   expect(errorMessage(outcome)).toContain('127.0.0.1:9');
 });
