@@ -150,9 +150,8 @@ async function release(api: EngineApi, reference: string): Promise<void> {
   await untag(api, reference);
 }
 
-// eslint-disable-next-line @typescript-eslint/require-await -- there is nothing to wait for
 async function* emptyTarball(): AsyncGenerator<Buffer> {
-  yield endOfArchive;
+  yield await Promise.resolve(endOfArchive);
 }
 
 async function list(api: EngineApi): Promise<readonly ListedImage[]> {
