@@ -35,7 +35,7 @@ import type { CacheWriting } from './source/cache-writing.ts';
 export type UnsealedRecord = Omit<HandoverRecord, 'tarballDigest' | 'times'>;
 
 /** Where the tarball's bytes come from while they are uploaded. */
-export interface TarballSource {
+interface TarballSource {
   readonly name: string;
   /** Bytes; undefined when that is known only at the end. */
   readonly size: number | undefined;

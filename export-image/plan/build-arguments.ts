@@ -32,7 +32,7 @@ export function parseSecrets(build: BuildInputs, warnings: string[]): readonly B
 }
 
 /** The item as `--secret` takes it, which is CSV. */
-export function formatSecret({ id, from, place }: PassedSecret): string {
+function formatSecret({ id, from, place }: PassedSecret): string {
   const field = `${from}=${place}`;
   return `id=${id},${/[",]/.test(field) ? quoted(field) : field}`;
 }

@@ -9,7 +9,7 @@ import { decompress } from '../../shared/tar/compression.ts';
 // offers such a layer unpacked: its digest is then its diff ID, and the image's config, and so its ID, stays what it is.
 
 /** What a gzip file ends with: the length of what it holds, in bytes modulo 2^32 (RFC 1952 section 2.3.1). */
-export const gzipTrailerBytes = 4;
+const gzipTrailerBytes = 4;
 
 /** A layer as it is when it isn't compressed. Its digest is the layer's diff ID. */
 export interface PlainLayer {

@@ -94,7 +94,7 @@ function cell(markdown: Markdown): string {
 }
 
 /** `sha256:` and 12 digits: enough to tell two images apart by eye. */
-export function shortDigest(digest: string): string {
+function shortDigest(digest: string): string {
   return digest.slice(0, 'sha256:'.length + 12);
 }
 

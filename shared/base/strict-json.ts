@@ -11,16 +11,16 @@ import { quoteForeign } from './text.ts';
 export type Shape = 'any' | 'string' | 'integer' | 'boolean' | ObjectShape | ListShape | MapShape;
 
 /** A Go struct: a fixed set of member names. */
-export interface ObjectShape {
+interface ObjectShape {
   readonly members: Readonly<Record<string, Shape>>;
 }
 
-export interface ListShape {
+interface ListShape {
   readonly items: Shape;
 }
 
 /** A Go map, such as labels: member names are data and case-sensitive. */
-export interface MapShape {
+interface MapShape {
   readonly values: Shape;
 }
 

@@ -6,7 +6,7 @@ import { BuildProgress, type BuildStep } from './build-progress.ts';
 import { causeLine, type DockerCli, lastLine, requireDocker } from './cli.ts';
 import { registryLimit } from './registry.ts';
 
-export interface Builder {
+interface Builder {
   readonly name: string;
   readonly driver: string;
 }
@@ -28,7 +28,7 @@ export interface CacheWriter {
 }
 
 /** Which command of buildx builds. */
-export type BuildCommand = 'build' | 'bake';
+type BuildCommand = 'build' | 'bake';
 
 /** What the stories need of buildx. */
 export interface Buildx {
@@ -56,7 +56,7 @@ export interface Buildx {
 }
 
 /** Arguments of `docker buildx bake`, and the folder that it runs in: bake resolves paths from there. */
-export interface BakeCommand {
+interface BakeCommand {
   readonly args: readonly string[];
   readonly workdir: string;
 }

@@ -30,12 +30,12 @@ export interface Endpoint {
   readonly apiVersion: string | undefined;
 }
 
-export interface UnixAddress {
+interface UnixAddress {
   readonly kind: 'unix';
   readonly socketPath: string;
 }
 
-export interface TcpAddress {
+interface TcpAddress {
   readonly kind: 'tcp';
   readonly hostname: string;
   readonly port: number;

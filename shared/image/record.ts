@@ -26,10 +26,10 @@ import type { HandoverTimes } from './times.ts';
 export const recordName = 'image-handover.json';
 
 /** The version of its format. */
-export const recordSchema = 1;
+const recordSchema = 1;
 
 /** @param found what the record says its schema is */
-export function wrongSchema(found: unknown): HandoverError {
+function wrongSchema(found: unknown): HandoverError {
   const newer = typeof found === 'number' && found > recordSchema;
   return new HandoverError(
     'artifact-corrupt',
@@ -41,7 +41,7 @@ export function wrongSchema(found: unknown): HandoverError {
 }
 
 /** @param bytes of a record that nobody would read */
-export function tooLarge(bytes: number): HandoverError {
+function tooLarge(bytes: number): HandoverError {
   return new HandoverError(
     'tarball-invalid',
     `The labels of the images are too long to be handed over: the record of them would have ${String(bytes)} bytes, more than 8 MiB.`,
