@@ -77,7 +77,7 @@ export function notWritten(cache: string, why: string): string {
   return `${describeCache(cache)} was not written: ${quoteForeign(why.replace(/\.$/, ''), 500)}${hint}.`;
 }
 
-/** A cache for the log: its type and place, without the fields that may be secret. */
+/** A cache for the log: its type and place, without the fields that may be secret. @internal */
 export function describeCache(cache: string): string {
   const fields = fieldsOf(cache);
   const [only, ...more] = fields;

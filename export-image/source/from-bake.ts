@@ -122,6 +122,7 @@ async function defaultFiles(workdir: string): Promise<readonly string[]> {
 /**
  * Returns the images to build: targets that share a name and are built alike, such as a web and a worker, are one.
  * @throws HandoverError `invalid-input` for a target without a name, and for a name of targets that are built differently
+ * @internal
  */
 export function namedTargets(targets: readonly BakeTarget[]): readonly NamedTarget[] {
   const images: NamedTarget[] = [];

@@ -17,6 +17,7 @@ import { writeOciLayout } from '../../shared/layout/write-layout.ts';
 /**
  * Local references that a reader may have meant: the same repository under another tag, or the same text in another
  * case. Both sides are as docker prints them.
+ * @internal
  */
 export function nearMisses(wanted: string, local: readonly string[]): readonly string[] {
   const repository = (reference: string): string => reference.slice(0, tagColon(reference)).toLowerCase();

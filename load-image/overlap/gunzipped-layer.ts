@@ -18,7 +18,7 @@ export interface PlainLayer {
   readonly size: number;
 }
 
-/** Whether a layer's bytes are gzip's: `….tar+gzip` of OCI, `….tar.gzip` of Docker. */
+/** Whether a layer's bytes are gzip's: `….tar+gzip` of OCI, `….tar.gzip` of Docker. @internal */
 export function isGzipLayer(mediaType: string): boolean {
   return /\.tar[+.]gzip$/.test(mediaType);
 }
@@ -27,6 +27,7 @@ export function isGzipLayer(mediaType: string): boolean {
  * The length that a gzip file's last bytes tell.
  * @param compressedSize bytes of the file
  * @returns undefined when that can't be the length of the whole, as in a file of several members
+ * @internal
  */
 export function plainSize(trailer: Buffer, compressedSize: number): number | undefined {
   const size = trailer.readUInt32LE(trailer.length - gzipTrailerBytes);

@@ -125,6 +125,7 @@ interface Waiting {
 /**
  * Lets layers pass one at a time, the lowest first: the engine unpacks them in that order, and so can begin the sooner. A layer
  * waits for lower ones that haven't been asked for yet, but not for long: the engine may have them.
+ * @internal
  */
 export class LayerTurns {
   readonly #asked = new Set<number>();

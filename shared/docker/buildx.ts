@@ -125,6 +125,7 @@ export function dockerBuildx(cli: DockerCli, stepMinutes: number): Buildx {
  * Reads what `docker buildx bake --print` writes.
  * @param names targets and groups; a group stands for its targets, also where one of those is called the same
  * @returns in the order of the names, each once, then those with caches that they are built on; undefined when one of them isn't there
+ * @internal
  */
 export function parseBakeFile(json: string, names: readonly string[]): readonly BakeTarget[] | undefined {
   const file = parseJson(json);

@@ -42,7 +42,7 @@ interface TcpAddress {
   readonly tls: Tls | undefined;
 }
 
-/** PEM texts. */
+/** PEM texts. @internal */
 export interface Tls {
   readonly ca: string | undefined;
   readonly cert: string | undefined;

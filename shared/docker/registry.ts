@@ -8,9 +8,9 @@ import { isAttestation, isIndex, isIndexDocument, parseIndex, parseManifest } fr
 import { formatPlatform, type Platform, samePlatform } from '../image/platform.ts';
 import { formatReference, type PinnedReference, type Reference } from '../image/reference.ts';
 
-/** How often registry work is tried in all. */
+/** How often registry work is tried in all. @internal */
 export const registryAttempts = 3;
-/** How long one push or pull may take, in ms. */
+/** How long one push or pull may take, in ms. @internal */
 export const registryLimitMs = 25 * 60_000;
 
 export interface AttemptOptions {
@@ -24,6 +24,7 @@ export interface AttemptOptions {
  * Runs registry work until it succeeds, for three attempts at most, with a warning before each further one.
  * @param failed the first attempt, if it was made elsewhere
  * @throws RegistryFailure of the last attempt; at once when another would fail in the same way
+ * @internal
  */
 export function attemptRegistry<T>(
   work: () => Promise<T>,
