@@ -2,6 +2,7 @@ import { execFileSync, spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build } from './build.ts';
+import { longSubjects } from './commit-subjects.ts';
 import { deadCode } from './dead-code.ts';
 import { updateDocs } from './docs.ts';
 import { importCycles } from './import-cycles.ts';
@@ -30,6 +31,7 @@ const checks: readonly Check[] = [
   { name: 'each requirement has a test', run: () => updateCoverage(true) },
   { name: 'action.yml and workflow files', run: lintYamlFiles },
   { name: 'nothing machine-made in the tree', run: forbiddenText },
+  { name: 'short commit subjects', run: () => longSubjects(root) },
   { name: 'dist in step with source', run: distInStep },
 ];
 
