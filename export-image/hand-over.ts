@@ -13,12 +13,12 @@ import type { Digest } from '../shared/image/digest.ts';
 import {
   formatRecord,
   type HandoverRecord,
+  type HandoverTimes,
   type Producer,
   type RecordedImage,
   recordName,
 } from '../shared/image/record.ts';
 import type { PinnedReference, TaggedReference } from '../shared/image/reference.ts';
-import type { HandoverTimes } from '../shared/image/times.ts';
 import { arrivingLayers, begun } from '../shared/layout/arriving-layers.ts';
 import {
   type ArrivingLayer,

@@ -1,10 +1,9 @@
 import { code, gantt, joined, type Markdown, markdownTable, safe, prose, words } from '../shared/base/markdown.ts';
-import { formatBytes } from '../shared/base/text.ts';
+import { formatBytes, formatDuration } from '../shared/base/text.ts';
 import type { Span } from '../shared/base/timeline.ts';
 import { layerTable } from '../shared/base/markdown.ts';
 import { formatPlatform } from '../shared/image/platform.ts';
 import { formatReference } from '../shared/image/reference.ts';
-import { besidePlainRecipe } from '../shared/image/times.ts';
 import type { ExportResult } from './export-image.ts';
 import type { PushOutcome } from './push.ts';
 
@@ -64,11 +63,9 @@ export function exportSummary(result: ExportResult, spans: readonly Span[], note
 }
 
 function minutes({ record, artifact }: ExportResult): readonly (readonly Markdown[])[] {
-  const { times, tarballSize } = record;
+  const { times } = record;
   if (times === undefined || artifact === undefined) return [];
-  return [
-    [safe`From built to handed over`, words(besidePlainRecipe(times.ready - times.built, 'export', tarballSize))],
-  ];
+  return [[safe`From built to handed over`, words(formatDuration(times.ready - times.built))]];
 }
 
 function pushFacts(push: PushOutcome): readonly (readonly Markdown[])[] {

@@ -20,7 +20,6 @@ import {
   type PinnedReference,
   type TaggedReference,
 } from './reference.ts';
-import type { HandoverTimes } from './times.ts';
 
 /** The record's file name within the artifact. */
 export const recordName = 'image-handover.json';
@@ -114,6 +113,16 @@ export interface RecordedImage {
 /** All images of a record, the first one first. */
 export function imagesOf(record: HandoverRecord): readonly RecordedImage[] {
   return [record, ...(record.further ?? [])];
+}
+
+/** When an image was handed over, in ms since the epoch by its job's own clock. */
+export interface HandoverTimes {
+  /** The step began. */
+  readonly began: number;
+  /** The image was built, or taken from where it was. */
+  readonly built: number;
+  /** All of it had passed to the artifact service. */
+  readonly ready: number;
 }
 
 /** What was handed over: `image-handover.json` in the artifact. Written by export, only read by load. */
