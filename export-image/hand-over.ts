@@ -142,7 +142,7 @@ function recordedImage({ image, references }: HandedOverImage, { offsets }: Writ
 
 /** What to do when the tarball's filesystem is full. */
 export const spaceAdvice =
-  'Set `tarball` to a path on a filesystem with more space, such as ${{ runner.temp }}/charon.tar.';
+  'Free space on that filesystem, or set `tarball` (export-image) to a path on another, such as ${{ runner.temp }}/charon.tar.';
 
 /** The image's record, and the artifact as it was finalised. */
 export interface HandedOver {

@@ -19,8 +19,7 @@ await run('export-image', async ({ context, log, signal, limit }) => {
   setOutputs(failedOutputs());
   const minutes = readTimeLimit(actionInputs());
   limit(minutes);
-  const inputs = readExportInputs(actionInputs());
-  const plan = planExport(inputs, context);
+  const plan = planExport(readExportInputs(actionInputs()), context);
   const cli = dockerCli(signal);
   const times = timeline();
   await using store = runStore({
@@ -34,7 +33,7 @@ await run('export-image', async ({ context, log, signal, limit }) => {
   const result = await exportImage(plan, {
     engine: await containerEngine(plan.engine, context, signal),
     buildx: dockerBuildx(cli, minutes),
-    registry: dockerRegistry(cli, { pauseMs: inputs.push.retrySeconds * 1000, warning: log.warning, signal }),
+    registry: dockerRegistry(cli, { warning: log.warning, signal }),
     cacheService: { isThere: context.hasCacheService, mode: context.cacheMode },
     store,
     log,

@@ -7,14 +7,18 @@ import { formatReference } from '../shared/image/reference.ts';
 import type { ExportResult } from './export-image.ts';
 import type { PushOutcome } from './push.ts';
 
+/** What the summary shows of an export: no path if the tarball is not kept. */
+type ShownExport = Omit<ExportResult, 'tarballPath'> & { readonly tarballPath: string | undefined };
+
 /**
- * The job summary of a handover that worked.
- * @param note a paragraph that comes first
+ * Returns the job summary of an export that succeeded.
+ * @param note the first paragraph
  */
-export function exportSummary(result: ExportResult, spans: readonly Span[], note?: Markdown): Markdown {
+export function exportSummary(result: ShownExport, spans: readonly Span[], note?: Markdown): Markdown {
   const { record, artifact, steps } = result;
   const executed = steps.filter((step) => !step.cached);
   const manifests = record.manifestDigests.map(code);
+  const path = result.tarballPath === undefined ? [] : [code(result.tarballPath)];
   const facts = [
     [
       safe`Image`,
@@ -35,7 +39,7 @@ export function exportSummary(result: ExportResult, spans: readonly Span[], note
           ],
         ]),
     ...pushFacts(result.push),
-    [safe`Tarball`, safe`${code(result.tarballPath)}, ${words(formatBytes(record.tarballSize))}`],
+    [safe`Tarball`, joined([...path, words(formatBytes(record.tarballSize))], ', ')],
     ...minutes(result),
     ...(steps.length === 0
       ? []
@@ -62,7 +66,7 @@ export function exportSummary(result: ExportResult, spans: readonly Span[], note
   );
 }
 
-function minutes({ record, artifact }: ExportResult): readonly (readonly Markdown[])[] {
+function minutes({ record, artifact }: ShownExport): readonly (readonly Markdown[])[] {
   const { times } = record;
   if (times === undefined || artifact === undefined) return [];
   return [[safe`From built to handed over`, words(formatDuration(times.ready - times.built))]];
@@ -75,6 +79,6 @@ function pushFacts(push: PushOutcome): readonly (readonly Markdown[])[] {
   return [[safe`Pushed`, outcome]];
 }
 
-function formatReferenceOf(result: ExportResult): string {
+function formatReferenceOf(result: ShownExport): string {
   return result.record.references.map(formatReference)[0] ?? '';
 }

@@ -24,8 +24,7 @@ await run('load-image', async ({ context, log, signal, limit }) => {
   const inputs = actionInputs();
   const limitMinutes = readTimeLimit(inputs);
   limit(limitMinutes);
-  const given = readImagesInputs(inputs);
-  const plan = planImages(given, context.maxRetentionDays);
+  const plan = planImages(readImagesInputs(inputs));
   const runInputs = readRunInputs(inputs);
   const { other, fallback } = planRun(runInputs, plan, context.producer.repository);
   const wait = planWait(readWaitInputs(inputs), plan, other !== undefined, limitMinutes);
@@ -43,12 +42,11 @@ await run('load-image', async ({ context, log, signal, limit }) => {
   await using jobs = wait === undefined || token === '' ? undefined : runJobs(reads);
   const waiting = { ...context, ...context.producer, jobs, log, timeline: times, signal };
   const store: ArtifactReader = wait === undefined ? found : waitingReader(found, wait, waiting);
-  const pauseMs = given.registryRetrySeconds * 1000;
   const result = await loadImages(plan, fallback, {
     engine: await containerEngine(engine, context, signal),
     nodes,
     signal,
-    registry: dockerRegistry(dockerCli(signal), { pauseMs, warning: log.warning, signal }),
+    registry: dockerRegistry(dockerCli(signal), { warning: log.warning, signal }),
     store,
     ownStore,
     log,

@@ -8,14 +8,13 @@ import { isAttestation, isIndex, isIndexDocument, parseIndex, parseManifest } fr
 import { formatPlatform, type Platform, samePlatform } from '../image/platform.ts';
 import { formatReference, type PinnedReference, type Reference } from '../image/reference.ts';
 
-/** How often registry work is tried in all. @internal */
-export const registryAttempts = 3;
-/** How long one push or pull may take, in ms. @internal */
-export const registryLimitMs = 25 * 60_000;
+const registryAttempts = 3;
+/** Pause between two attempts, in ms. */
+const pauseMs = 10_000;
+/** How long one push or pull may take, in ms. */
+const registryLimitMs = 25 * 60_000;
 
-export interface AttemptOptions {
-  /** Pause between two attempts, in ms. */
-  readonly pauseMs: number;
+interface AttemptOptions {
   readonly warning: (message: string) => void;
   readonly signal: AbortSignal;
 }
@@ -24,11 +23,10 @@ export interface AttemptOptions {
  * Runs registry work until it succeeds, for three attempts at most, with a warning before each further one.
  * @param failed the first attempt, if it was made elsewhere
  * @throws RegistryFailure of the last attempt; at once when another would fail in the same way
- * @internal
  */
-export function attemptRegistry<T>(
+function attemptRegistry<T>(
   work: () => Promise<T>,
-  { pauseMs, warning, signal }: AttemptOptions,
+  { warning, signal }: AttemptOptions,
   failed?: RegistryFailure,
 ): Promise<T> {
   return retry((attempt) => (attempt === 1 && failed !== undefined ? Promise.reject(failed) : work()), {
