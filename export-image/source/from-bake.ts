@@ -47,7 +47,7 @@ export async function bakeIntoLayout(tools: SourceTools, plan: BakePlan, directo
       cacheTo.length === 0 ? [] : [{ target: name, writes: planCacheWrites(cacheTo, tools.cacheService) }],
     );
   for (const { name, references } of targets) log.info(`${name}: ${references.map(formatReference).join(', ')}`);
-  const direct = builder.driver !== 'docker' || (await info).imageStore === 'containerd';
+  const direct = builder.driver !== 'docker' || (await info).imageStore.exportsLayouts;
   log.info(`Builder ${builder.name} (driver ${builder.driver}): ${direct ? 'OCI layouts' : 'load and docker save'}`);
   const wanted = { targets, caches };
   return direct ? bakeDirectly(tools, plan, wanted, directory) : bakeByEngine(tools, plan, wanted, directory);

@@ -50,7 +50,7 @@ export async function buildIntoLayout(tools: SourceTools, request: BuildRequest)
   const info = tools.engine.info();
   info.catch(() => undefined);
   const builder = await buildx.builder(request.build.builder);
-  const direct = builder.driver !== 'docker' || (await info).imageStore === 'containerd';
+  const direct = builder.driver !== 'docker' || (await info).imageStore.exportsLayouts;
   log.info(`Builder ${builder.name} (driver ${builder.driver}): ${direct ? 'OCI layout' : 'load and docker save'}`);
   if (direct) return buildAndPush(tools, request, secrets);
   requireOnePlatform(request.push);

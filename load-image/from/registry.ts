@@ -116,7 +116,7 @@ async function configDigestOf(
   image: InspectedImage,
   isNeeded: boolean,
 ): Promise<Digest | undefined> {
-  if (info.imageStore === 'classic') return parseDigest(image.imageId);
+  if (info.imageStore.imageIdIs === 'config') return parseDigest(image.imageId);
   try {
     return await registry.configDigest(source, image.platform);
   } catch (error) {
@@ -178,7 +178,7 @@ async function fallbackDigest(
   image: InspectedImage,
   { engine, info }: EngineTools,
 ): Promise<Digest | undefined> {
-  if (info.imageStore === 'classic') return parseDigest(image.imageId);
+  if (info.imageStore.imageIdIs === 'config') return parseDigest(image.imageId);
   if (plan.expectedConfigDigest === undefined) return undefined;
   const { images } = imagesIn(await seeTarball(engine.save(formatReference(fallback))));
   return chooseImage(images, fallback, image.platform).configDigest;

@@ -3,6 +3,7 @@ import { isObject, objectsOf, parseJson, stringOr } from '../base/json.ts';
 import { makeTempDir } from '../bytes/files.ts';
 import type { LentChunks } from '../bytes/chunks.ts';
 import { isDigest } from '../image/digest.ts';
+import { imageStores } from '../image/image-store.ts';
 import { platformOf } from '../image/platform.ts';
 import { registryOf } from '../image/reference.ts';
 import { type DockerCli, lastLine } from './cli.ts';
@@ -87,7 +88,7 @@ export function parsePodmanInfo(text: string): EngineInfo | undefined {
   return {
     version: stringOr(version['Version'], ''),
     platform: platformOf(stringOr(host['os'], ''), stringOr(host['arch'], '')),
-    imageStore: 'podman',
+    imageStore: imageStores.podman,
     dataRoot: stringOr(store['graphRoot'], ''),
     hostName: stringOr(host['hostname'], ''),
   };
