@@ -68,7 +68,7 @@ async function exportLayout(plan: LayoutPlan, tools: ExportTools, problems: read
   if (!buildsForPush(plan))
     void filled.then(
       ({ caches }) => {
-        caches.writing.begin();
+        caches.begin();
       },
       () => undefined,
     );
@@ -79,16 +79,13 @@ async function exportLayout(plan: LayoutPlan, tools: ExportTools, problems: read
   await file.commit();
   logTarball(log, plan.tarballPath, record);
   const push = await finishPush(plan.push, way, tools);
-  reportCaches([...problems, ...caches.problems, ...(await caches.writing.problems())], log);
+  const failed = [...problems, ...(await caches.problems())];
+  if (failed.length > 0) log.notice(`A build cache failed, which doesn’t affect the image: ${failed.join(' ')}`);
   return { record, artifact, tarballPath: plan.tarballPath, steps, push };
 }
 
 function buildsForPush({ push }: LayoutPlan): boolean {
   return push !== undefined && push.listedPlatforms.length > 0;
-}
-
-function reportCaches(problems: readonly string[], log: Log): void {
-  if (problems.length > 0) log.notice(`A build cache failed, which doesn’t affect the image: ${problems.join(' ')}`);
 }
 
 async function claimFor(plan: ExportPlan, { store, producer }: ExportTools): Promise<NameClaim> {

@@ -89,11 +89,7 @@ export interface FilledLayout {
   readonly images: readonly [HandedOverImage, ...HandedOverImage[]];
   readonly steps: readonly BuildStep[];
   readonly push: PushWay | undefined;
-  readonly caches: {
-    readonly writing: CacheWriting;
-    /** A sentence for each cache that was of no use. */
-    readonly problems: readonly string[];
-  };
+  readonly caches: CacheWriting;
 }
 
 export interface PlannedHandover extends HandedOverImage {

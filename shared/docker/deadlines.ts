@@ -90,6 +90,39 @@ function afterAbort(signal: AbortSignal, ms: number, reason: HandoverError): Abo
   return controller.signal;
 }
 
+/** The time limit of a command. */
+export interface TimeLimit {
+  /** Aborted when the time is up. */
+  readonly signal: AbortSignal;
+  /** Starts the time, unless it has started before. */
+  start(): void;
+  /** Starts the time again. */
+  restart(): void;
+  stop(): void;
+}
+
+export function timeLimit(ms: number): TimeLimit {
+  const controller = new AbortController();
+  let timer: NodeJS.Timeout | undefined;
+  const stop = (): void => {
+    clearTimeout(timer);
+  };
+  const restart = (): void => {
+    stop();
+    timer = setTimeout(() => {
+      controller.abort();
+    }, ms);
+  };
+  return {
+    signal: controller.signal,
+    start: () => {
+      if (timer === undefined) restart();
+    },
+    restart,
+    stop,
+  };
+}
+
 function noAnswer(program: string, ms: number): HandoverError {
   return new HandoverError(
     'docker-unavailable',

@@ -171,7 +171,7 @@ export async function loadInto(
   onLoaded: (loaded: string) => void,
   tempDir?: string,
 ): Promise<readonly string[]> {
-  const report = await load(cli, await cli.start(['load'], tempDir), chunks);
+  const report = await load(cli, await cli.start(['load'], { tempDir }), chunks);
   report.loaded.forEach(onLoaded);
   if (report.failure !== undefined) throw report.failure;
   return report.loaded;
@@ -248,13 +248,8 @@ export async function pullWatched(
 
 function pullByCommand(cli: DockerCli, reference: string, registry: WatchedRegistry): Promise<void> {
   return pullWatched(registry, async (signal) => {
-    const running = await cli.start(['pull', '--quiet', reference]);
+    const running = await cli.start(['pull', '--quiet', reference], { signal });
     running.stdin.end();
-    signal.addEventListener('abort', () => {
-      running.kill();
-    });
-    // While it was being started.
-    if (signal.aborted) running.kill();
     const output = await outputOf(running);
     return output.exitCode === 0 ? undefined : lastLine(output);
   });
@@ -262,7 +257,7 @@ function pullByCommand(cli: DockerCli, reference: string, registry: WatchedRegis
 
 /** What a save command writes. Throws `image-not-found` while iterating. */
 export async function* saveFrom(cli: DockerCli, args: readonly string[], tempDir?: string): AsyncGenerator<Buffer> {
-  const running = await cli.start(args, tempDir);
+  const running = await cli.start(args, { tempDir });
   const said = text(running.stderr);
   running.stdin.end();
   let finished = false;

@@ -1,7 +1,8 @@
 import { messageOf, RegistryFailure } from '../base/errors.ts';
 import { retry } from '../base/retry.ts';
 import { formatDuration } from '../base/text.ts';
-import { type CliOutput, type DockerCli, lastLine, outputOf, type RunningCli } from './cli.ts';
+import { type CliOutput, type DockerCli, lastLine, outputOf } from './cli.ts';
+import { type TimeLimit, timeLimit } from './deadlines.ts';
 import { parsePush } from './output.ts';
 import { type Digest, digestOf } from '../image/digest.ts';
 import { isAttestation, isIndex, isIndexDocument, parseIndex, parseManifest } from '../image/manifest.ts';
@@ -41,29 +42,12 @@ function attemptRegistry<T>(
   });
 }
 
-/** Ends a command whose work on a registry takes too long. */
-export interface RegistryLimit {
-  /** The work on the registry begins; told again, nothing changes. */
-  start(): void;
-  stop(): void;
-  /** Why the command was ended, if it was. */
-  exceeded(): string | undefined;
-}
+/** Limits the time that a command works on a registry. */
+export const registryLimit = (): TimeLimit => timeLimit(registryLimitMs);
 
-export function registryLimit(running: RunningCli): RegistryLimit {
-  let timer: NodeJS.Timeout | undefined;
-  let why: string | undefined;
-  const end = (): void => {
-    why = `it took longer than ${formatDuration(registryLimitMs)}`;
-    running.kill();
-  };
-  return {
-    start: () => void (timer ??= setTimeout(end, registryLimitMs)),
-    stop: () => {
-      clearTimeout(timer);
-    },
-    exceeded: () => why,
-  };
+/** Why the limit ended a command; undefined if it didn't. */
+export function exceeded({ signal }: TimeLimit): string | undefined {
+  return signal.aborted ? `it took longer than ${formatDuration(registryLimitMs)}` : undefined;
 }
 
 /** What the stories need of a registry. Each throws a RegistryFailure when its attempts are used up. */
@@ -99,14 +83,14 @@ export function dockerRegistry(cli: DockerCli, options: AttemptOptions): Registr
 
 // The reference comes last.
 async function run(cli: DockerCli, work: string, args: readonly string[]): Promise<CliOutput> {
-  const running = await cli.start(args);
+  const limit = registryLimit();
+  const running = await cli.start(args, limit);
   running.stdin.end();
-  const limit = registryLimit(running);
   limit.start();
   const output = await outputOf(running);
   limit.stop();
   if (output.exitCode === 0) return output;
-  throw new RegistryFailure(work, args.slice(-1), limit.exceeded() ?? lastLine(output));
+  throw new RegistryFailure(work, args.slice(-1), exceeded(limit) ?? lastLine(output));
 }
 
 async function configDigest(cli: DockerCli, reference: PinnedReference, platform: Platform): Promise<Digest> {
