@@ -13,13 +13,12 @@ import { dockerRegistry } from '../shared/docker/registry.ts';
 import { actionInputs } from '../shared/runner/inputs.ts';
 import { addSummary, maskSecret, setOutputs } from '../shared/runner/outputs.ts';
 import { run } from '../shared/runner/run.ts';
-import { readTimeLimit } from '../shared/runner/time-limit.ts';
 
 await run('export-image', async ({ context, log, signal, limit }) => {
   setOutputs(failedOutputs());
-  const minutes = readTimeLimit(actionInputs());
-  limit(minutes);
-  const plan = planExport(readExportInputs(actionInputs()), context);
+  const inputs = actionInputs();
+  const minutes = limit(inputs);
+  const plan = planExport(readExportInputs(inputs), context);
   const cli = dockerCli(signal);
   const times = timeline();
   await using store = runStore({

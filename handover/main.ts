@@ -16,14 +16,13 @@ import { dockerRegistry } from '../shared/docker/registry.ts';
 import { actionInputs } from '../shared/runner/inputs.ts';
 import { addSummary, maskSecret, setOutputs } from '../shared/runner/outputs.ts';
 import { run } from '../shared/runner/run.ts';
-import { readTimeLimit } from '../shared/runner/time-limit.ts';
 
 await run('image-handover', async ({ context, log, signal, limit }) => {
-  const minutes = readTimeLimit(actionInputs());
-  limit(minutes);
+  const inputs = actionInputs();
+  const minutes = limit(inputs);
   await using temp = await makeTempDir(context.tempRoot);
-  const inputs = readHandoverInputs(actionInputs(), join(temp.path, 'charon.tar'));
-  const plans = { export: planExport(inputs.export, context), load: planLoad(inputs.load) };
+  const given = readHandoverInputs(inputs, join(temp.path, 'charon.tar'));
+  const plans = { export: planExport(given.export, context), load: planLoad(given.load) };
   const cli = dockerCli(signal);
   const times = timeline();
   await using store = runStore({

@@ -18,12 +18,10 @@ import { dockerRegistry } from '../shared/docker/registry.ts';
 import { actionInputs } from '../shared/runner/inputs.ts';
 import { addSummary, maskSecret, setOutputs } from '../shared/runner/outputs.ts';
 import { run } from '../shared/runner/run.ts';
-import { readTimeLimit } from '../shared/runner/time-limit.ts';
 
 await run('load-image', async ({ context, log, signal, limit }) => {
   const inputs = actionInputs();
-  const limitMinutes = readTimeLimit(inputs);
-  limit(limitMinutes);
+  const limitMinutes = limit(inputs);
   const plan = planImages(readImagesInputs(inputs));
   const runInputs = readRunInputs(inputs);
   const { other, fallback } = planRun(runInputs, plan, context.producer.repository);

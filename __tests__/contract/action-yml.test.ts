@@ -10,7 +10,7 @@ import { readImagesInputs, readRunInputs, readWaitInputs } from '../../load-imag
 import { readPublishInputs } from '../../publish-image/inputs.ts';
 import { errorCodes } from '../../shared/base/errors.ts';
 import type { Inputs } from '../../shared/runner/inputs.ts';
-import { readTimeLimit } from '../../shared/runner/time-limit.ts';
+import { readTimeLimit } from '../../shared/runner/run.ts';
 
 const read = (path: string): string => readFileSync(join(projectRoot, path), 'utf8');
 const names = (file: string, kind: string): readonly string[] =>

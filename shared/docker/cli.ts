@@ -68,7 +68,7 @@ const streamMs = 500;
 export function dockerCli(signal: AbortSignal, name: CommandName = 'docker'): DockerCli {
   let found: Promise<string> | undefined;
   const program = (): Promise<string> => (found ??= findProgram(name));
-  const cliWithin = (times: Deadlines): Omit<DockerCli, 'forCleanUp'> => ({
+  const cliWithin = (times: Deadlines): DockerCli => ({
     program: name,
     signal: times.signal,
     available: async () => {
@@ -99,15 +99,11 @@ export function dockerCli(signal: AbortSignal, name: CommandName = 'docker'): Do
       });
       return running(name, child, times.signal, kills);
     },
-  });
-  const times = deadlines(signal, name);
-  const cleaning: DockerCli = {
-    ...cliWithin(times.forCleanUp),
     get forCleanUp() {
-      return cleaning;
+      return cliWithin(times.forCleanUp);
     },
-  };
-  return { ...cliWithin(times), forCleanUp: cleaning };
+  });
+  return cliWithin(deadlines(signal, name));
 }
 
 // @actions/exec splits its first argument at spaces.
