@@ -12,7 +12,7 @@ import { makeTempDir } from '../shared/bytes/files.ts';
 import { dockerBuildx } from '../shared/docker/buildx.ts';
 import { dockerCli } from '../shared/docker/cli.ts';
 import { containerEngine } from '../shared/docker/container-engine.ts';
-import { dockerRegistry } from '../shared/docker/registry.ts';
+import { registryCommands } from '../shared/docker/registry-commands.ts';
 import { actionInputs } from '../shared/runner/inputs.ts';
 import { addSummary, maskSecret, setOutputs } from '../shared/runner/outputs.ts';
 import { run } from '../shared/runner/run.ts';
@@ -36,7 +36,7 @@ await run('image-handover', async ({ context, log, signal, limit }) => {
   const result = await handover(plans, {
     engine: await containerEngine(plans.load.engine, context, signal),
     buildx: dockerBuildx(cli, minutes),
-    registry: dockerRegistry(cli, { warning: log.warning, signal }),
+    registry: registryCommands(cli, { warning: log.warning, signal }),
     signal,
     cacheService: { isThere: context.hasCacheService, mode: context.cacheMode },
     store,

@@ -14,7 +14,7 @@ import { timeline } from '../shared/base/timeline.ts';
 import { dockerCli } from '../shared/docker/cli.ts';
 import { containerEngine } from '../shared/docker/container-engine.ts';
 import { imageNodes } from '../shared/docker/image-nodes.ts';
-import { dockerRegistry } from '../shared/docker/registry.ts';
+import { registryCommands } from '../shared/docker/registry-commands.ts';
 import { actionInputs } from '../shared/runner/inputs.ts';
 import { addSummary, maskSecret, setOutputs } from '../shared/runner/outputs.ts';
 import { run } from '../shared/runner/run.ts';
@@ -44,7 +44,7 @@ await run('load-image', async ({ context, log, signal, limit }) => {
     engine: await containerEngine(engine, context, signal),
     nodes,
     signal,
-    registry: dockerRegistry(dockerCli(signal), { warning: log.warning, signal }),
+    registry: registryCommands(dockerCli(signal), { warning: log.warning, signal }),
     store,
     ownStore,
     log,

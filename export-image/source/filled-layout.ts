@@ -1,4 +1,4 @@
-import type { FilledLayout, HandedOverImage } from '../hand-over.ts';
+import type { FilledLayout, ExportedImage } from '../upload.ts';
 import { describeSource, type ImagePlan, type LayoutPlan } from '../plan/plan.ts';
 import { HandoverError } from '../../shared/base/errors.ts';
 import type { Log } from '../../shared/base/log.ts';
@@ -70,8 +70,8 @@ async function saveFurther(
   { further, platform, compression }: ImagePlan,
   tools: Tools,
   directory: string,
-): Promise<readonly HandedOverImage[]> {
-  const images: HandedOverImage[] = [];
+): Promise<readonly ExportedImage[]> {
+  const images: ExportedImage[] = [];
   for (const reference of further) {
     const name = formatReference(reference);
     const save = (): Promise<SourcedImage> => saveIntoLayout(tools, name, { directory, compression }, undefined);

@@ -1,6 +1,6 @@
 import { mkdir, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
-import type { FilledLayout, HandedOverImage } from '../hand-over.ts';
+import type { FilledLayout, ExportedImage } from '../upload.ts';
 import {
   bakeArguments,
   bakeCacheArguments,
@@ -216,7 +216,7 @@ async function bakeByEngine(
   const args = bakeArguments(source, platform, outputs, { written: directory, caches: written });
   const command = { name: 'bake', args, workdir: source.workdir } as const;
   const { steps, unreadCaches } = await buildx.build(command, log.info);
-  const images: HandedOverImage[] = [];
+  const images: ExportedImage[] = [];
   for (const [position, { references }] of targets.entries()) {
     const name = outputs[position]?.name ?? '';
     const { replaced } = await saveIntoLayout(tools, name, { directory, compression }, undefined);
@@ -225,7 +225,7 @@ async function bakeByEngine(
   return { steps, images: requireSome(images), caches: { problems: [...unreadCaches, ...problems], builds: [] } };
 }
 
-function requireSome(images: readonly HandedOverImage[]): FilledLayout['images'] {
+function requireSome(images: readonly ExportedImage[]): FilledLayout['images'] {
   const [first, ...further] = images;
   if (first !== undefined) return [first, ...further];
   throw new HandoverError('builder-unsupported', 'docker buildx bake built no image.', setupBuildxHint);

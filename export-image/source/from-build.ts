@@ -10,7 +10,7 @@ import {
 } from '../plan/build-arguments.ts';
 import { planCacheWrites } from '../plan/cache.ts';
 import type { PushPlan } from '../plan/push-plan.ts';
-import { pushFromEngine, type PushWay } from '../push.ts';
+import { pushFromEngine, type PushState } from '../push.ts';
 import type { CacheBuild } from './cache-writing.ts';
 import { requireBuildPaths } from './given-paths.ts';
 import { exportsLayouts, type LayoutRequest, type SourcedImage, type SourceTools } from './from-engine.ts';
@@ -176,7 +176,7 @@ async function buildAndPush(
   const { steps, pushFailure, unreadCaches } = await run(build, [platform], pushes ? [layout, registry] : [layout]);
   const caches = { problems: [...missed(unreadCaches, build, tools.log), ...writes.problems], builds };
   if (push === undefined) return { steps, caches };
-  const later = (failed?: RegistryFailure): PushWay => ({
+  const later = (failed?: RegistryFailure): PushState => ({
     kind: 'to-do',
     push: () => tools.registry.attempt(() => pushOutOfCache(run, build, push, platform, registry), failed),
   });

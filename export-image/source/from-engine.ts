@@ -1,13 +1,13 @@
 import type { CacheService } from '../plan/cache.ts';
 import type { PushPlan } from '../plan/push-plan.ts';
-import { pushFromEngine, type PushWay } from '../push.ts';
+import { pushFromEngine, type PushState } from '../push.ts';
 import type { UsedCaches } from './cache-writing.ts';
 import { HandoverError } from '../../shared/base/errors.ts';
 import type { Log } from '../../shared/base/log.ts';
 import type { BuildStep } from '../../shared/docker/build-progress.ts';
 import type { Buildx } from '../../shared/docker/buildx.ts';
 import type { Engine } from '../../shared/docker/engine.ts';
-import type { Registry } from '../../shared/docker/registry.ts';
+import type { RegistryCommands } from '../../shared/docker/registry-commands.ts';
 import type { Digest } from '../../shared/image/digest.ts';
 import { isImageId } from '../../shared/image/reference.ts';
 import type { LayerCompression } from '../../shared/layout/compress-layer.ts';
@@ -35,7 +35,7 @@ function tagColon(reference: string): number {
 export interface SourceTools {
   readonly engine: Engine;
   readonly buildx: Buildx;
-  readonly registry: Registry;
+  readonly registry: RegistryCommands;
   readonly log: Log;
   readonly signal: AbortSignal;
   readonly cacheService: CacheService;
@@ -69,7 +69,7 @@ export interface SourcedImage {
   readonly steps: readonly BuildStep[];
   /** Layers that were compressed on the way. */
   readonly replaced?: ReadonlyMap<Digest, ReplacedLayer>;
-  readonly push?: PushWay;
+  readonly push?: PushState;
   readonly caches?: UsedCaches;
   /** What a push still needs, or is being removed; to be disposed of at the end. */
   readonly kept?: AsyncDisposable;

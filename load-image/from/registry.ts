@@ -7,7 +7,7 @@ import { fallbackReference, type LoadPlan } from '../plan/plan.ts';
 import { requireExpected } from '../verify.ts';
 import { HandoverError, RegistryFailure } from '../../shared/base/errors.ts';
 import type { EngineInfo, InspectedImage } from '../../shared/docker/output.ts';
-import type { Registry } from '../../shared/docker/registry.ts';
+import type { RegistryCommands } from '../../shared/docker/registry-commands.ts';
 import { claimTags, placeOf } from '../../shared/docker/tag-claims.ts';
 import { guardTags } from '../../shared/docker/tag-guard.ts';
 import { type Digest, parseDigest } from '../../shared/image/digest.ts';
@@ -16,7 +16,7 @@ import { chooseImage, imagesIn } from '../../shared/tar/tarball-images.ts';
 import { seeTarball } from '../../shared/tar/tarball-reader.ts';
 
 export interface RegistryTools {
-  readonly registry: Registry;
+  readonly registry: RegistryCommands;
 }
 
 type Tools = Pick<LoadTools, 'engine' | 'log' | 'timeline' | 'signal'> & RegistryTools;

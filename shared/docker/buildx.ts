@@ -5,7 +5,7 @@ import { formatDuration, quoteForeign } from '../base/text.ts';
 import { BuildProgress, type BuildStep } from './build-progress.ts';
 import { causeLine, type DockerCli, lastLine, requireDocker } from './cli.ts';
 import { timeLimit } from './deadlines.ts';
-import { exceeded, registryLimit } from './registry.ts';
+import { exceeded, registryLimit } from './registry-commands.ts';
 
 interface Builder {
   readonly name: string;

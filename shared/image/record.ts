@@ -116,7 +116,7 @@ export function imagesOf(record: HandoverRecord): readonly RecordedImage[] {
 }
 
 /** When an image was handed over, in ms since the epoch by its job's own clock. */
-export interface HandoverTimes {
+export interface RecordTimes {
   /** The step began. */
   readonly began: number;
   /** The image was built, or taken from where it was. */
@@ -138,7 +138,7 @@ export interface HandoverRecord extends RecordedImage {
   readonly producer: Producer;
   /** Where the image is in a registry too, when the build that made it pushed it. */
   readonly pushedReference?: PinnedReference;
-  readonly times?: HandoverTimes;
+  readonly times?: RecordTimes;
 }
 
 /**

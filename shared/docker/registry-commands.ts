@@ -51,7 +51,7 @@ export function exceeded({ signal }: TimeLimit): string | undefined {
 }
 
 /** What the stories need of a registry. Each throws a RegistryFailure when its attempts are used up. */
-export interface Registry {
+export interface RegistryCommands {
   /** Pulls into the engine, for its own platform. */
   pull(reference: Reference): Promise<void>;
   /** Pushes an image that has this tag in the engine; returns the digest it has in the registry. */
@@ -62,8 +62,8 @@ export interface Registry {
   attempt<T>(work: () => Promise<T>, failed?: RegistryFailure): Promise<T>;
 }
 
-export function dockerRegistry(cli: DockerCli, options: AttemptOptions): Registry {
-  const attempt: Registry['attempt'] = (work, failed) => attemptRegistry(work, options, failed);
+export function registryCommands(cli: DockerCli, options: AttemptOptions): RegistryCommands {
+  const attempt: RegistryCommands['attempt'] = (work, failed) => attemptRegistry(work, options, failed);
   return {
     attempt,
     pull: (reference) =>
