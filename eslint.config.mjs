@@ -53,6 +53,17 @@ const network = [
 ];
 const theRunner = [['@actions/core'], 'Only shared/runner talks to the runner.'];
 
+const syntax = [
+  { selector: 'TSEnumDeclaration', message: 'Use a union type.' },
+  { selector: 'ExportDefaultDeclaration', message: 'Use a named export.' },
+];
+// What a store does is a fact in shared/image/image-store.ts.
+const comparedStores = [
+  'BinaryExpression > Literal[value="classic"]',
+  'SwitchCase > Literal[value="classic"]',
+  ':matches(BinaryExpression, SwitchCase) > MemberExpression[object.name="imageStores"]',
+].map((selector) => ({ selector, message: 'Use a fact of the image store.' }));
+
 // Each of these rooms may import those on its left.
 const order = ['base', 'bytes', 'image', 'tar', 'layout'];
 const rightOf = (room) => [...order.slice(order.indexOf(room) + 1), 'docker', 'artifacts', 'registry', 'runner'];
@@ -74,15 +85,15 @@ export default tseslint.config(
       ],
       '@typescript-eslint/dot-notation': 'off',
       '@typescript-eslint/consistent-indexed-object-style': 'off',
-      'no-restricted-syntax': [
-        'error',
-        { selector: 'TSEnumDeclaration', message: 'Use a union type.' },
-        { selector: 'ExportDefaultDeclaration', message: 'Use a named export.' },
-      ],
+      'no-restricted-syntax': ['error', ...syntax],
       'max-lines': ['error', { max: 400, skipBlankLines: true, skipComments: true }],
       'max-lines-per-function': ['error', { max: 60, skipBlankLines: true, skipComments: true }],
       eqeqeq: 'error',
     },
+  },
+  {
+    files: ['{export-image,load-image,publish-image,handover,shared}/**/*.ts'],
+    rules: { 'no-restricted-syntax': ['error', ...syntax, ...comparedStores] },
   },
   {
     files: ['{export-image,load-image,publish-image,handover}/main.ts'],

@@ -2,6 +2,8 @@ import { execFileSync, spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build } from './build.ts';
+import { longSubjects } from './commit-subjects.ts';
+import { deadCode } from './dead-code.ts';
 import { updateDocs } from './docs.ts';
 import { importCycles } from './import-cycles.ts';
 import { lintYamlFiles } from './lint-yaml.ts';
@@ -24,10 +26,12 @@ const checks: readonly Check[] = [
     run: () =>
       importCycles(root, ['export-image', 'load-image', 'publish-image', 'handover', 'shared', 'dev', 'bench']),
   },
+  { name: 'no dead code', run: () => deadCode(root) },
   { name: 'docs in step with action.yml', run: () => updateDocs(true).map((file) => `${file}: run npm run docs`) },
   { name: 'each requirement has a test', run: () => updateCoverage(true) },
   { name: 'action.yml and workflow files', run: lintYamlFiles },
   { name: 'nothing machine-made in the tree', run: forbiddenText },
+  { name: 'short commit subjects', run: () => longSubjects(root) },
   { name: 'dist in step with source', run: distInStep },
 ];
 

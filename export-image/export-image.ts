@@ -9,7 +9,7 @@ import { type PartialFile, partialFile } from '../shared/bytes/partial-file.ts';
 import type { BuildStep } from '../shared/docker/build-progress.ts';
 import type { HandoverRecord } from '../shared/image/record.ts';
 import { formatReference } from '../shared/image/reference.ts';
-import { mayKeep, spaceAdvice, upload, uploadLayout, type UploadTools } from './hand-over.ts';
+import { mayKeep, spaceAdvice, upload, uploadLayout, type UploadTools } from './upload.ts';
 import { claimName, type NameClaim } from './name-claim.ts';
 import { describeSource, type ExportPlan, type LayoutPlan, type TarballPlan, withoutCacheFrom } from './plan/plan.ts';
 import { finishPush, type PushOutcome } from './push.ts';
@@ -42,7 +42,7 @@ export async function exportImage(plan: ExportPlan, tools: ExportTools): Promise
   log.info(`Handing over ${describeSource(plan.source)} as the artifact "${plan.artifactName}"`);
   for (const notice of plan.notices) log.notice(notice);
   for (const warning of plan.warnings) log.warning(warning);
-  if (plan.kind === 'tarball') return handOverFile(plan, tools, await claimFor(plan, tools));
+  if (plan.kind === 'tarball') return exportTarball(plan, tools, await claimFor(plan, tools));
   try {
     return await exportLayout(plan, tools, []);
   } catch (error) {
@@ -68,27 +68,24 @@ async function exportLayout(plan: LayoutPlan, tools: ExportTools, problems: read
   if (!buildsForPush(plan))
     void filled.then(
       ({ caches }) => {
-        caches.writing.begin();
+        caches.begin();
       },
       () => undefined,
     );
   // Nothing is removed before both are over. What has broken the layout has broken the upload too.
   await Promise.allSettled([filled, uploaded]);
-  const { steps, push: way, caches } = await filled;
+  const { steps, push: pending, caches } = await filled;
   const { record, artifact } = await uploaded;
   await file.commit();
   logTarball(log, plan.tarballPath, record);
-  const push = await finishPush(plan.push, way, tools);
-  reportCaches([...problems, ...caches.problems, ...(await caches.writing.problems())], log);
+  const push = await finishPush(plan.push, pending, tools);
+  const failed = [...problems, ...(await caches.problems())];
+  if (failed.length > 0) log.notice(`A build cache failed, which doesn’t affect the image: ${failed.join(' ')}`);
   return { record, artifact, tarballPath: plan.tarballPath, steps, push };
 }
 
 function buildsForPush({ push }: LayoutPlan): boolean {
   return push !== undefined && push.listedPlatforms.length > 0;
-}
-
-function reportCaches(problems: readonly string[], log: Log): void {
-  if (problems.length > 0) log.notice(`A build cache failed, which doesn’t affect the image: ${problems.join(' ')}`);
 }
 
 async function claimFor(plan: ExportPlan, { store, producer }: ExportTools): Promise<NameClaim> {
@@ -100,7 +97,7 @@ async function claimFor(plan: ExportPlan, { store, producer }: ExportTools): Pro
   }
 }
 
-async function handOverFile(plan: TarballPlan, tools: ExportTools, claim: NameClaim): Promise<ExportResult> {
+async function exportTarball(plan: TarballPlan, tools: ExportTools, claim: NameClaim): Promise<ExportResult> {
   const { log, timeline } = tools;
   const { path } = plan.source;
   const source = await log.chapter('Check the tarball', () =>
@@ -112,15 +109,15 @@ async function handOverFile(plan: TarballPlan, tools: ExportTools, claim: NameCl
   const tarballPath = file === undefined ? path : plan.tarballPath;
   const { size, chunks } = source;
   const tarball = { name: basename(tarballPath), size, chunks: file === undefined ? chunks : file.tee(chunks) };
-  const handedOver = await log.chapter('Upload', () =>
+  const uploaded = await log.chapter('Upload', () =>
     timeline.measure(
       (done) => (done !== undefined && done.artifact === undefined ? 'Read' : 'Upload'),
       () => upload(plan, tools, { tarball, claim }, source.unsealed),
     ),
   );
   await file?.commit();
-  log.info(`Tarball: ${tarballPath}, ${formatBytes(handedOver.record.tarballSize)}`);
-  return { ...handedOver, tarballPath, steps: [], push: { kind: 'none' } };
+  log.info(`Tarball: ${tarballPath}, ${formatBytes(uploaded.record.tarballSize)}`);
+  return { ...uploaded, tarballPath, steps: [], push: { kind: 'none' } };
 }
 
 async function newFile({ tarballPath, source }: TarballPlan, log: Log): Promise<PartialFile> {

@@ -61,23 +61,23 @@ export interface PushInputs {
   readonly enabled: boolean;
   readonly platforms: readonly string[];
   readonly onFailure: string;
-  readonly retrySeconds: number;
 }
 
+/** The inputs of an image that is built here, which the joined action has as well. */
+type BuiltImageInputs = Pick<
+  ExportInputs,
+  'image' | 'tags' | 'repository' | 'artifactName' | 'retentionDays' | 'platform' | 'build' | 'bake' | 'jobKey'
+>;
+
 /** @throws HandoverError `invalid-input` */
-export function readExportInputs(inputs: Inputs): ExportInputs {
+export function readBuiltImageInputs(inputs: Inputs): BuiltImageInputs {
   return {
     image: inputs.optional('image'),
     tags: inputs.optional('tags'),
     repository: inputs.optional('repository'),
-    branchLabel: inputs.optional('branch-label'),
-    tarball: inputs.text('tarball'),
     artifactName: inputs.text('artifact-name'),
     retentionDays: inputs.integer('retention-days', 0, 90),
     platform: inputs.text('platform'),
-    sourceImage: inputs.unlessNone('source-image'),
-    sourceTarball: inputs.unlessNone('source-tarball'),
-    furtherImages: inputs.lines('further-images'),
     build: readBuildInputs(inputs),
     bake: {
       targets: inputs.listOrNone('bake-targets'),
@@ -85,21 +85,28 @@ export function readExportInputs(inputs: Inputs): ExportInputs {
       set: inputs.lines('bake-set'),
       workdir: inputs.optional('workdir'),
     },
+    jobKey: inputs.optional('job-key'),
+  };
+}
+
+/** @throws HandoverError `invalid-input` */
+export function readExportInputs(inputs: Inputs): ExportInputs {
+  return {
+    ...readBuiltImageInputs(inputs),
+    branchLabel: inputs.optional('branch-label'),
+    tarball: inputs.text('tarball'),
+    sourceImage: inputs.unlessNone('source-image'),
+    sourceTarball: inputs.unlessNone('source-tarball'),
+    furtherImages: inputs.lines('further-images'),
     requireCache: inputs.boolean('require-cache'),
     compression: inputs.text('compression'),
     compressionLevel: inputs.optional('compression-level'),
     engine: inputs.text('engine'),
-    jobKey: inputs.optional('job-key'),
-    push: readPushInputs(inputs),
-  };
-}
-
-function readPushInputs(inputs: Inputs): PushInputs {
-  return {
-    enabled: inputs.boolean('push'),
-    platforms: inputs.list('push-platforms'),
-    onFailure: inputs.text('push-failure'),
-    retrySeconds: inputs.integer('registry-retry-seconds', 0, 600),
+    push: {
+      enabled: inputs.boolean('push'),
+      platforms: inputs.list('push-platforms'),
+      onFailure: inputs.text('push-failure'),
+    },
   };
 }
 

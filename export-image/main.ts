@@ -9,18 +9,16 @@ import { timeline } from '../shared/base/timeline.ts';
 import { dockerBuildx } from '../shared/docker/buildx.ts';
 import { dockerCli } from '../shared/docker/cli.ts';
 import { containerEngine } from '../shared/docker/container-engine.ts';
-import { dockerRegistry } from '../shared/docker/registry.ts';
+import { registryCommands } from '../shared/docker/registry-commands.ts';
 import { actionInputs } from '../shared/runner/inputs.ts';
 import { addSummary, maskSecret, setOutputs } from '../shared/runner/outputs.ts';
 import { run } from '../shared/runner/run.ts';
-import { readTimeLimit } from '../shared/runner/time-limit.ts';
 
 await run('export-image', async ({ context, log, signal, limit }) => {
   setOutputs(failedOutputs());
-  const minutes = readTimeLimit(actionInputs());
-  limit(minutes);
-  const inputs = readExportInputs(actionInputs());
-  const plan = planExport(inputs, context);
+  const inputs = actionInputs();
+  const minutes = limit(inputs);
+  const plan = planExport(readExportInputs(inputs), context);
   const cli = dockerCli(signal);
   const times = timeline();
   await using store = runStore({
@@ -34,7 +32,7 @@ await run('export-image', async ({ context, log, signal, limit }) => {
   const result = await exportImage(plan, {
     engine: await containerEngine(plan.engine, context, signal),
     buildx: dockerBuildx(cli, minutes),
-    registry: dockerRegistry(cli, { pauseMs: inputs.push.retrySeconds * 1000, warning: log.warning, signal }),
+    registry: registryCommands(cli, { warning: log.warning, signal }),
     cacheService: { isThere: context.hasCacheService, mode: context.cacheMode },
     store,
     log,

@@ -2,7 +2,7 @@ import { HandoverError } from '../shared/base/errors.ts';
 import type { Log } from '../shared/base/log.ts';
 import type { Timeline } from '../shared/base/timeline.ts';
 import type { Engine } from '../shared/docker/engine.ts';
-import type { Registry } from '../shared/docker/registry.ts';
+import type { RegistryCommands } from '../shared/docker/registry-commands.ts';
 import { claimTags, placeOf } from '../shared/docker/tag-claims.ts';
 import { guardTags } from '../shared/docker/tag-guard.ts';
 import type { Digest } from '../shared/image/digest.ts';
@@ -10,7 +10,7 @@ import { formatReference, type PinnedReference, type TaggedReference } from '../
 import type { PushPlan } from './plan/push-plan.ts';
 
 /** How an image gets to its registry. */
-export type PushWay =
+export type PushState =
   /** Its build has pushed it already. */
   | { readonly kind: 'done'; readonly digest: Digest }
   /** `push` makes all the attempts that are left, and returns the digest that the image has there. */
@@ -23,8 +23,8 @@ export type PushOutcome =
   | { readonly kind: 'failed'; readonly error: HandoverError };
 
 /** Where the image is already, if its build has pushed it. */
-export function pushedByBuild(plan: PushPlan | undefined, way: PushWay | undefined): PinnedReference | undefined {
-  return plan !== undefined && way?.kind === 'done' ? pinned(plan, way.digest) : undefined;
+export function pushedByBuild(plan: PushPlan | undefined, state: PushState | undefined): PinnedReference | undefined {
+  return plan !== undefined && state?.kind === 'done' ? pinned(plan, state.digest) : undefined;
 }
 
 // The first reference names the image: by digest, because a tag can move.
@@ -39,14 +39,14 @@ function pinned(plan: PushPlan, digest: Digest): PinnedReference {
  */
 export async function finishPush(
   plan: PushPlan | undefined,
-  way: PushWay | undefined,
+  state: PushState | undefined,
   tools: { readonly log: Log; readonly timeline: Timeline },
 ): Promise<PushOutcome> {
-  if (plan === undefined || way === undefined) return { kind: 'none' };
+  if (plan === undefined || state === undefined) return { kind: 'none' };
   const { log, timeline } = tools;
   try {
     const digest =
-      way.kind === 'done' ? way.digest : await log.chapter('Push', () => timeline.measure('Push', way.push));
+      state.kind === 'done' ? state.digest : await log.chapter('Push', () => timeline.measure('Push', state.push));
     const reference = pinned(plan, digest);
     log.info(`Pushed ${plan.references.map(formatReference).join(', ')}: ${formatReference(reference)}`);
     return { kind: 'pushed', reference };
@@ -64,7 +64,7 @@ export function requirePushed(plan: PushPlan | undefined, outcome: PushOutcome):
 
 interface PushTools {
   readonly engine: Engine;
-  readonly registry: Registry;
+  readonly registry: RegistryCommands;
   readonly log: Log;
   readonly signal: AbortSignal;
 }

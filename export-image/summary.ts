@@ -1,21 +1,24 @@
 import { code, gantt, joined, type Markdown, markdownTable, safe, prose, words } from '../shared/base/markdown.ts';
-import { formatBytes } from '../shared/base/text.ts';
+import { formatBytes, formatDuration } from '../shared/base/text.ts';
 import type { Span } from '../shared/base/timeline.ts';
 import { layerTable } from '../shared/base/markdown.ts';
 import { formatPlatform } from '../shared/image/platform.ts';
 import { formatReference } from '../shared/image/reference.ts';
-import { besidePlainRecipe } from '../shared/image/times.ts';
 import type { ExportResult } from './export-image.ts';
 import type { PushOutcome } from './push.ts';
 
+/** What the summary shows of an export: no path if the tarball is not kept. */
+type ShownExport = Omit<ExportResult, 'tarballPath'> & { readonly tarballPath: string | undefined };
+
 /**
- * The job summary of a handover that worked.
- * @param note a paragraph that comes first
+ * Returns the job summary of an export that succeeded.
+ * @param note the first paragraph
  */
-export function exportSummary(result: ExportResult, spans: readonly Span[], note?: Markdown): Markdown {
+export function exportSummary(result: ShownExport, spans: readonly Span[], note?: Markdown): Markdown {
   const { record, artifact, steps } = result;
   const executed = steps.filter((step) => !step.cached);
   const manifests = record.manifestDigests.map(code);
+  const path = result.tarballPath === undefined ? [] : [code(result.tarballPath)];
   const facts = [
     [
       safe`Image`,
@@ -36,7 +39,7 @@ export function exportSummary(result: ExportResult, spans: readonly Span[], note
           ],
         ]),
     ...pushFacts(result.push),
-    [safe`Tarball`, safe`${code(result.tarballPath)}, ${words(formatBytes(record.tarballSize))}`],
+    [safe`Tarball`, joined([...path, words(formatBytes(record.tarballSize))], ', ')],
     ...minutes(result),
     ...(steps.length === 0
       ? []
@@ -63,12 +66,10 @@ export function exportSummary(result: ExportResult, spans: readonly Span[], note
   );
 }
 
-function minutes({ record, artifact }: ExportResult): readonly (readonly Markdown[])[] {
-  const { times, tarballSize } = record;
+function minutes({ record, artifact }: ShownExport): readonly (readonly Markdown[])[] {
+  const { times } = record;
   if (times === undefined || artifact === undefined) return [];
-  return [
-    [safe`From built to handed over`, words(besidePlainRecipe(times.ready - times.built, 'export', tarballSize))],
-  ];
+  return [[safe`From built to handed over`, words(formatDuration(times.ready - times.built))]];
 }
 
 function pushFacts(push: PushOutcome): readonly (readonly Markdown[])[] {
@@ -78,6 +79,6 @@ function pushFacts(push: PushOutcome): readonly (readonly Markdown[])[] {
   return [[safe`Pushed`, outcome]];
 }
 
-function formatReferenceOf(result: ExportResult): string {
+function formatReferenceOf(result: ShownExport): string {
   return result.record.references.map(formatReference)[0] ?? '';
 }

@@ -1,14 +1,45 @@
-import { type ExportInputs, readExportInputs } from '../export-image/inputs.ts';
-import { type LoadInputs, readLoadInputs } from '../load-image/inputs.ts';
+import { type ExportInputs, readBuiltImageInputs } from '../export-image/inputs.ts';
+import type { LoadInputs } from '../load-image/inputs.ts';
 import type { Inputs } from '../shared/runner/inputs.ts';
 
-/** The inputs of both actions; `tarball` is the export's, a load keeps none. */
+/** The inputs of both actions, as far as they matter to an image that is built or loaded. The others have their defaults. */
 export interface HandoverInputs {
   readonly export: ExportInputs;
   readonly load: LoadInputs;
 }
 
-/** @throws HandoverError `invalid-input` */
-export function readHandoverInputs(inputs: Inputs): HandoverInputs {
-  return { export: readExportInputs(inputs), load: { ...readLoadInputs(inputs), tarball: undefined } };
+/**
+ * @param tarball path of the tarball that a build writes
+ * @throws HandoverError `invalid-input`
+ */
+export function readHandoverInputs(inputs: Inputs, tarball: string): HandoverInputs {
+  const built = readBuiltImageInputs(inputs);
+  const { artifactName, image } = built;
+  return {
+    export: {
+      ...built,
+      tarball,
+      branchLabel: undefined,
+      sourceImage: undefined,
+      sourceTarball: undefined,
+      furtherImages: [],
+      requireCache: false,
+      compression: 'auto',
+      compressionLevel: undefined,
+      engine: 'docker',
+      push: { enabled: inputs.boolean('push'), platforms: [], onFailure: 'error' },
+    },
+    load: {
+      artifactName,
+      image,
+      tarball: undefined,
+      expectedConfigDigest: inputs.orNone('expected-config-digest'),
+      expectedRevision: inputs.orNone('expected-revision'),
+      checkPlatform: inputs.boolean('check-platform'),
+      overlap: inputs.boolean('overlap'),
+      from: 'artifact',
+      registryImage: undefined,
+      engine: 'docker',
+    },
+  };
 }

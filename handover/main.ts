@@ -1,3 +1,4 @@
+import { join } from 'node:path';
 import { planExport } from '../export-image/plan/plan.ts';
 import { requirePushed } from '../export-image/push.ts';
 import { handover } from './handover.ts';
@@ -7,20 +8,21 @@ import { handoverSummary } from './summary.ts';
 import { planLoad } from '../load-image/plan/plan.ts';
 import { runStore } from '../shared/artifacts/run-store.ts';
 import { timeline } from '../shared/base/timeline.ts';
+import { makeTempDir } from '../shared/bytes/files.ts';
 import { dockerBuildx } from '../shared/docker/buildx.ts';
 import { dockerCli } from '../shared/docker/cli.ts';
 import { containerEngine } from '../shared/docker/container-engine.ts';
-import { dockerRegistry } from '../shared/docker/registry.ts';
+import { registryCommands } from '../shared/docker/registry-commands.ts';
 import { actionInputs } from '../shared/runner/inputs.ts';
 import { addSummary, maskSecret, setOutputs } from '../shared/runner/outputs.ts';
 import { run } from '../shared/runner/run.ts';
-import { readTimeLimit } from '../shared/runner/time-limit.ts';
 
 await run('image-handover', async ({ context, log, signal, limit }) => {
-  const minutes = readTimeLimit(actionInputs());
-  limit(minutes);
-  const inputs = readHandoverInputs(actionInputs());
-  const plans = { export: planExport(inputs.export, context), load: planLoad(inputs.load) };
+  const inputs = actionInputs();
+  const minutes = limit(inputs);
+  await using temp = await makeTempDir(context.tempRoot);
+  const given = readHandoverInputs(inputs, join(temp.path, 'charon.tar'));
+  const plans = { export: planExport(given.export, context), load: planLoad(given.load) };
   const cli = dockerCli(signal);
   const times = timeline();
   await using store = runStore({
@@ -34,7 +36,7 @@ await run('image-handover', async ({ context, log, signal, limit }) => {
   const result = await handover(plans, {
     engine: await containerEngine(plans.load.engine, context, signal),
     buildx: dockerBuildx(cli, minutes),
-    registry: dockerRegistry(cli, { pauseMs: inputs.export.push.retrySeconds * 1000, warning: log.warning, signal }),
+    registry: registryCommands(cli, { warning: log.warning, signal }),
     signal,
     cacheService: { isThere: context.hasCacheService, mode: context.cacheMode },
     store,

@@ -11,14 +11,9 @@ import type { OtherImage } from './own-image.ts';
  */
 export function handoverSummary(result: HandoverResult, name: string, timeline: Timeline): Markdown {
   const loaded = loadSummary(result.loaded, timeline);
-  switch (result.kind) {
-    case 'loaded':
-      return loaded;
-    case 'handed-over':
-      return joined([exportSummary(result.exported, []), loaded], '');
-    case 'kept':
-      return joined([exportSummary(result.exported, [], keptNote(result.other, name)), loaded], '');
-  }
+  if (result.kind === 'loaded') return loaded;
+  const note = result.kind === 'kept' ? keptNote(result.other, name) : undefined;
+  return joined([exportSummary({ ...result.exported, tarballPath: undefined }, [], note), loaded], '');
 }
 
 function keptNote(other: OtherImage, name: string): Markdown {

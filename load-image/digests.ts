@@ -98,7 +98,7 @@ export interface DigestsClaim {
  */
 export async function claimDigests(
   store: ArtifactStore,
-  { artifactName: name, retentionDays }: DigestsPlan,
+  { artifactName: name }: DigestsPlan,
   names: readonly string[],
 ): Promise<DigestsClaim> {
   const existing = (await store.list()).find((artifact) => artifact.name === name);
@@ -109,7 +109,7 @@ export async function claimDigests(
       const text = Buffer.from(`${formatMapping(images, 2)}\n`);
       if (existing !== undefined) await store.remove(existing);
       const file = { name: digestsFileName, size: text.length, chunks: Readable.from([text]) };
-      return store.upload({ name, retentionDays, files: Readable.from([file]), onBytes: () => undefined });
+      return store.upload({ name, retentionDays: 0, files: Readable.from([file]), onBytes: () => undefined });
     },
   };
 }

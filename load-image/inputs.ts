@@ -11,7 +11,6 @@ export interface LoadInputs {
   readonly overlap: boolean;
   readonly from: string;
   readonly registryImage: string | undefined;
-  readonly registryRetrySeconds: number;
   readonly engine: string;
 }
 
@@ -27,7 +26,6 @@ export function readLoadInputs(inputs: Inputs): LoadInputs {
     overlap: inputs.boolean('overlap'),
     from: inputs.text('from'),
     registryImage: inputs.orNone('registry-image'),
-    registryRetrySeconds: inputs.integer('registry-retry-seconds', 0, 600),
     engine: inputs.text('engine'),
   };
 }

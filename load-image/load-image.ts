@@ -189,8 +189,7 @@ function nameOf({ references, identity }: ArrivedImage): { readonly reference: s
 
 /** Bytes that the engine needs where it stores images, to load an artifact of so many bytes. */
 export function spaceNeeded(info: EngineInfo, size: number): number {
-  // The classic store keeps the whole tarball beside the unpacked layers while it loads.
-  return info.imageStore === 'classic' ? 2 * size : size;
+  return info.imageStore.sizesWhileLoading * size;
 }
 
 /** Where the engine stores images, if that is on this machine and can be looked at. */

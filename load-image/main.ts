@@ -14,18 +14,15 @@ import { timeline } from '../shared/base/timeline.ts';
 import { dockerCli } from '../shared/docker/cli.ts';
 import { containerEngine } from '../shared/docker/container-engine.ts';
 import { imageNodes } from '../shared/docker/image-nodes.ts';
-import { dockerRegistry } from '../shared/docker/registry.ts';
+import { registryCommands } from '../shared/docker/registry-commands.ts';
 import { actionInputs } from '../shared/runner/inputs.ts';
 import { addSummary, maskSecret, setOutputs } from '../shared/runner/outputs.ts';
 import { run } from '../shared/runner/run.ts';
-import { readTimeLimit } from '../shared/runner/time-limit.ts';
 
 await run('load-image', async ({ context, log, signal, limit }) => {
   const inputs = actionInputs();
-  const limitMinutes = readTimeLimit(inputs);
-  limit(limitMinutes);
-  const given = readImagesInputs(inputs);
-  const plan = planImages(given, context.maxRetentionDays);
+  const limitMinutes = limit(inputs);
+  const plan = planImages(readImagesInputs(inputs));
   const runInputs = readRunInputs(inputs);
   const { other, fallback } = planRun(runInputs, plan, context.producer.repository);
   const wait = planWait(readWaitInputs(inputs), plan, other !== undefined, limitMinutes);
@@ -43,12 +40,11 @@ await run('load-image', async ({ context, log, signal, limit }) => {
   await using jobs = wait === undefined || token === '' ? undefined : runJobs(reads);
   const waiting = { ...context, ...context.producer, jobs, log, timeline: times, signal };
   const store: ArtifactReader = wait === undefined ? found : waitingReader(found, wait, waiting);
-  const pauseMs = given.registryRetrySeconds * 1000;
   const result = await loadImages(plan, fallback, {
     engine: await containerEngine(engine, context, signal),
     nodes,
     signal,
-    registry: dockerRegistry(dockerCli(signal), { pauseMs, warning: log.warning, signal }),
+    registry: registryCommands(dockerCli(signal), { warning: log.warning, signal }),
     store,
     ownStore,
     log,

@@ -13,6 +13,7 @@ import type { EngineInfo, InspectedImage } from '../shared/docker/output.ts';
 import { claimTags } from '../shared/docker/tag-claims.ts';
 import { guardTags, type TagGuard } from '../shared/docker/tag-guard.ts';
 import { isDigest } from '../shared/image/digest.ts';
+import { imageStores } from '../shared/image/image-store.ts';
 import { platformOf } from '../shared/image/platform.ts';
 import { formatReference } from '../shared/image/reference.ts';
 import { layoutFolder } from '../shared/layout/layout-folder.ts';
@@ -51,7 +52,13 @@ export function enginesOf({ engine, nodes }: Holders): readonly Engine[] {
 export async function hostInfo(holders: Holders): Promise<EngineInfo> {
   const [first] = enginesOf(holders);
   if (first !== undefined) return first.info();
-  return { version: '', platform: platformOf('linux', arch()), imageStore: 'containerd', dataRoot: '', hostName: '' };
+  return {
+    version: '',
+    platform: platformOf('linux', arch()),
+    imageStore: imageStores.containerd,
+    dataRoot: '',
+    hostName: '',
+  };
 }
 
 /** The image where it goes, and what the nodes call it. */

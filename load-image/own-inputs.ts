@@ -13,7 +13,6 @@ export interface ImagesInputs extends LoadInputs, PlaceInputs {
   readonly artifactNames: readonly string[];
   readonly load: boolean;
   readonly digestsArtifact: string | undefined;
-  readonly digestsRetentionDays: number;
 }
 
 /** @throws HandoverError `invalid-input` */
@@ -25,7 +24,6 @@ export function readImagesInputs(inputs: Inputs): ImagesInputs {
     ociLayout: inputs.optional('oci-layout'),
     load: inputs.boolean('load'),
     digestsArtifact: inputs.optional('digests-artifact'),
-    digestsRetentionDays: inputs.integer('digests-retention-days', 0, 90),
   };
 }
 

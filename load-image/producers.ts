@@ -99,6 +99,7 @@ export function watchProducers(
  * The jobs that were to make what is wanted, once all of them have ended: those that `wanted` names, else all but this one.
  * @param runnerName of this job
  * @returns certain where one of them has failed or was left out, and it is known that nobody else is to make it
+ * @internal
  */
 export function whoHasEnded(
   jobs: readonly RunJob[],
@@ -121,6 +122,7 @@ export function whoHasEnded(
  * The jobs of an attempt, with those of earlier ones that count in it. When only failed jobs are run again, the others may not be
  * listed in the new attempt (r-universe-org/help#607); a job that is yet to be run again isn't either, while it waits for another. But
  * those that it waits for are run again though they had succeeded.
+ * @internal
  */
 export function withCarriedOver(
   jobs: readonly RunJob[],

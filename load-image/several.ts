@@ -24,6 +24,7 @@ const most = 3;
  * How many images are loaded at once: as many as the disk takes even when the largest come together, but at least one.
  * @param needs bytes that each load needs on the disk
  * @param freeBytes bytes that are free there; undefined when that can't be told
+ * @internal
  */
 export function loadsAtOnce(needs: readonly number[], freeBytes: number | undefined): number {
   const largest = [...needs].sort((one, other) => other - one).slice(0, most);

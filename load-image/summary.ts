@@ -13,7 +13,6 @@ import { formatBytes, formatDuration } from '../shared/base/text.ts';
 import type { Timeline } from '../shared/base/timeline.ts';
 import { layerTable } from '../shared/base/markdown.ts';
 import { formatPlatform } from '../shared/image/platform.ts';
-import { besidePlainRecipe, type HandoverTimes } from '../shared/image/times.ts';
 import { digestsFileName } from './plan/images-plan.ts';
 import type { LoadResult } from './result.ts';
 import type { ImagesResult } from './several.ts';
@@ -67,56 +66,24 @@ export function loadSummary(result: LoadResult, timeline: Timeline): Markdown {
       safe`### ${words(title(result))} ${code(result.reference)}`,
       markdownTable(['', ''], facts),
       ...layers,
-      chart([result], timeline),
+      gantt(timeline.spans()),
       safe``,
     ],
     '\n\n',
   );
 }
 
-/** When the image was handed over, where that was another job of this run. */
-function handedOver({ artifact, record }: LoadResult, { began }: Timeline): HandoverTimes | undefined {
+/** When another job of this run built the image, and how long this job took. */
+function minutes({ artifact, record }: LoadResult, timeline: Timeline): readonly (readonly Markdown[])[] {
   const times = artifact === undefined || artifact.run !== undefined ? undefined : record?.times;
-  return times?.began === began ? undefined : times;
-}
-
-/** What this job didn't wait for, and what it would have waited for otherwise. */
-function minutes(result: LoadResult, timeline: Timeline): readonly (readonly Markdown[])[] {
-  const times = handedOver(result, timeline);
-  if (times === undefined || result.record === undefined) return [];
+  if (times === undefined || times.began === timeline.began) return [];
   const took = Math.max(0, ...timeline.spans().map(({ endMs }) => endMs));
   const early = timeline.began - times.ready;
   const when = early >= 0 ? `${formatDuration(early)} before this step began` : `${formatDuration(-early)} after it`;
   return [
     [safe`Built`, words(`once, in ${formatDuration(times.built - times.began)}; ready ${when}`)],
-    [safe`Took here`, words(besidePlainRecipe(took, 'load', result.record.tarballSize))],
+    [safe`Took here`, words(formatDuration(took))],
   ];
-}
-
-// More bars nobody reads; nor shorter ones, in a chart that begins long before them.
-const mostBuilds = 10;
-const longestMs = 30 * 60_000;
-
-/** The minutes of the run, as far as they are this image's: how it was made, and how it came here. */
-function chart(results: readonly LoadResult[], timeline: Timeline): Markdown {
-  const spans = timeline.spans();
-  const built = results.flatMap((result) => {
-    const times = handedOver(result, timeline);
-    const isNear = times !== undefined && timeline.began - times.began < longestMs;
-    return isNear ? [{ name: result.artifact?.name ?? '', times }] : [];
-  });
-  if (built.length > mostBuilds) return gantt(spans);
-  const before = built.map(({ name, times: { began, built: end, ready } }) => {
-    const at = (ms: number): number => ms - timeline.began;
-    return {
-      name: `Job of ${name}`,
-      spans: [
-        { name: 'Build', startMs: at(began), endMs: at(end) },
-        { name: 'Rest of the upload', startMs: at(end), endMs: at(ready) },
-      ],
-    };
-  });
-  return gantt(spans, before, 'This job');
 }
 
 /** Where the image is, besides the engine. */
@@ -174,7 +141,7 @@ export function imagesSummary(result: ImagesResult, timeline: Timeline): Markdow
     [
       safe`### 📦 ${words(`${title} ${String(images.length)} ${images.length === 1 ? 'image' : 'images'}`)}`,
       markdownTable([...head, ...(known ? [] : ['Here'])], rows),
-      safe`${uploaded}${chart(loaded, timeline)}`,
+      safe`${uploaded}${gantt(timeline.spans())}`,
       safe``,
     ],
     '\n\n',

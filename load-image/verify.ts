@@ -1,7 +1,8 @@
 import { HandoverError } from '../shared/base/errors.ts';
 import { isObject, type JsonObject } from '../shared/base/json.ts';
 import { quoteForeign } from '../shared/base/text.ts';
-import type { ImageStore, InspectedImage } from '../shared/docker/output.ts';
+import type { InspectedImage } from '../shared/docker/output.ts';
+import type { ImageStore } from '../shared/image/image-store.ts';
 import type { Digest } from '../shared/image/digest.ts';
 import { formatPlatform, type Platform, runsOn, samePlatform } from '../shared/image/platform.ts';
 import type { Identity } from './identity.ts';
@@ -23,7 +24,7 @@ const revisionLabel = 'org.opencontainers.image.revision';
  * @returns undefined where it can't be foretold: a containerd store makes a manifest for an image that has none
  */
 export function imageIdOf({ configDigest, manifestDigest }: Identity, store: ImageStore): Digest | undefined {
-  return store === 'containerd' ? manifestDigest : configDigest;
+  return store.imageIdIs === 'manifest' ? manifestDigest : configDigest;
 }
 
 /** How the engine's image differs from the expected one, in words; empty when it is the very image, whole. */
@@ -38,7 +39,7 @@ export function differences(expected: Identity, found: InspectedImage, store: Im
       ? []
       : [`config digest ${found.configDigest} instead of ${expected.configDigest ?? 'none'}`]),
     // Podman changes members of the config in its answer. Its image ID is the config digest.
-    ...(store === 'podman' ? [] : configDifferences(expected, found)),
+    ...(store.returnsConfig ? configDifferences(expected, found) : []),
     ...(layersFit ? [] : [`layers ${listed(found.diffIds)} instead of ${listed(expected.diffIds)}`]),
     ...(samePlatform(expected.platform, found.platform)
       ? []

@@ -18,7 +18,7 @@ export interface WaitTools extends ProducersTools {
 }
 
 /** In ms. */
-export interface WaitPace {
+interface WaitPace {
   /** The first pause between two looks at the artifacts, and the longest one. */
   readonly pause: readonly [number, number];
   /** Between two looks at the jobs: with ten jobs that wait, they stay far below what GitHub lets a token ask in an hour. */

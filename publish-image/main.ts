@@ -11,11 +11,10 @@ import { actionInputs } from '../shared/runner/inputs.ts';
 import { addSummary, maskSecret, setOutputs } from '../shared/runner/outputs.ts';
 import { registries } from '../shared/registry/registries.ts';
 import { run } from '../shared/runner/run.ts';
-import { readTimeLimit } from '../shared/runner/time-limit.ts';
 
 await run('publish-image', async ({ context, log, signal, limit }) => {
   const inputs = actionInputs();
-  limit(readTimeLimit(inputs));
+  limit(inputs);
   const { repository: ownRepository } = context.producer;
   const plan = planPublish(readPublishInputs(inputs), { ...context, ownRepository });
   plan.notices.forEach(log.notice);

@@ -4,7 +4,13 @@ import { describe, expect, test } from '@jest/globals';
 import { parse } from 'yaml';
 import { projectRoot } from '../../dev/action-runner.ts';
 import { readEntries, updateDocs } from '../../dev/docs.ts';
+import { readExportInputs } from '../../export-image/inputs.ts';
+import { readHandoverInputs } from '../../handover/inputs.ts';
+import { readImagesInputs, readRunInputs, readWaitInputs } from '../../load-image/own-inputs.ts';
+import { readPublishInputs } from '../../publish-image/inputs.ts';
 import { errorCodes } from '../../shared/base/errors.ts';
+import type { Inputs } from '../../shared/runner/inputs.ts';
+import { readTimeLimit } from '../../shared/runner/run.ts';
 
 const read = (path: string): string => readFileSync(join(projectRoot, path), 'utf8');
 const names = (file: string, kind: string): readonly string[] =>
@@ -12,13 +18,33 @@ const names = (file: string, kind: string): readonly string[] =>
     .map(({ name }) => name)
     .sort();
 
-/** Names that code asks `inputs` for, or gives out as keys of an object of outputs. */
-const readInputs = (...files: readonly string[]): readonly string[] =>
-  [
-    ...new Set(
-      files.flatMap((file) => [...read(file).matchAll(/inputs\.\w+\(\s*'([^']+)'/g)].map(([, name = '']) => name)),
-    ),
-  ].sort();
+/** The inputs that a reader reads, sorted, and the method that it reads each with. */
+function readInputs(...readers: readonly ((inputs: Inputs) => unknown)[]): ReadonlyMap<string, keyof Inputs> {
+  const found = new Map<string, keyof Inputs>();
+  const reading =
+    <Value>(method: keyof Inputs, value: Value) =>
+    (name: string): Value => {
+      found.set(name, method);
+      return value;
+    };
+  const inputs: Inputs = {
+    text: reading('text', 'x'),
+    optional: reading('optional', undefined),
+    unlessNone: reading('unlessNone', undefined),
+    orNone: reading('orNone', undefined),
+    listOrNone: reading('listOrNone', []),
+    boolean: reading('boolean', false),
+    integer: reading('integer', 1),
+    decimal: reading('decimal', 1),
+    lines: reading('lines', []),
+    list: reading('list', []),
+    secrets: reading('secrets', []),
+    secretFiles: reading('secretFiles', []),
+    secretEnvs: reading('secretEnvs', []),
+  };
+  for (const reader of readers) reader(inputs);
+  return new Map([...found].sort(([one], [other]) => (one < other ? -1 : 1)));
+}
 const writtenOutputs = (file: string): readonly string[] =>
   [
     ...new Set(
@@ -28,35 +54,20 @@ const writtenOutputs = (file: string): readonly string[] =>
     ),
   ].sort();
 
-const timeLimit = 'shared/runner/time-limit.ts';
-// The joined action is about this run alone.
-const ownInputs = 'load-image/own-inputs.ts';
+const ofExport = readInputs(readExportInputs, readTimeLimit);
+const ofLoad = readInputs(readImagesInputs, readRunInputs, readWaitInputs, readTimeLimit);
+const ofPublish = readInputs(readPublishInputs, readTimeLimit);
+const ofJoined = readInputs((inputs) => readHandoverInputs(inputs, 'charon.tar'), readTimeLimit);
 const actions = [
-  {
-    file: 'export-image/action.yml',
-    inputs: ['export-image/inputs.ts', timeLimit],
-    outputs: 'export-image/outputs.ts',
-  },
-  {
-    file: 'load-image/action.yml',
-    inputs: ['load-image/inputs.ts', ownInputs, timeLimit],
-    outputs: 'load-image/outputs.ts',
-  },
-  {
-    file: 'publish-image/action.yml',
-    inputs: ['publish-image/inputs.ts', timeLimit],
-    outputs: 'publish-image/outputs.ts',
-  },
-  {
-    file: 'action.yml',
-    inputs: ['export-image/inputs.ts', 'load-image/inputs.ts', timeLimit],
-    outputs: 'handover/outputs.ts',
-  },
+  { file: 'export-image/action.yml', inputs: ofExport, outputs: 'export-image/outputs.ts' },
+  { file: 'load-image/action.yml', inputs: ofLoad, outputs: 'load-image/outputs.ts' },
+  { file: 'publish-image/action.yml', inputs: ofPublish, outputs: 'publish-image/outputs.ts' },
+  { file: 'action.yml', inputs: ofJoined, outputs: 'handover/outputs.ts' },
 ] as const;
 
 describe.each(actions)('$file', ({ file, inputs, outputs }) => {
   test('declares exactly the inputs that the code reads', () => {
-    expect(names(file, 'inputs')).toEqual(readInputs(...inputs));
+    expect(names(file, 'inputs')).toEqual([...inputs.keys()]);
   });
 
   test('declares exactly the outputs that the code writes', () => {
@@ -75,17 +86,17 @@ describe.each(actions)('$file', ({ file, inputs, outputs }) => {
 describe('inputs whose absence switches a check off or takes another image', () => {
   const ofAnotherRun = ['run-id', 'workflow', 'branch', 'event'];
   const checks = ['expected-config-digest', 'expected-revision'];
-  const sources = ['source-image', 'source-tarball', 'bake-targets', 'bake-files'];
+  const bake = ['bake-targets', 'bake-files'];
   // An empty text is known to have been given only where the default is another one (docs/decisions/0022).
   test.each([
-    ['export-image/action.yml', sources],
+    ['export-image/action.yml', [...bake, 'source-image', 'source-tarball']],
     ['load-image/action.yml', [...checks, 'registry-image', ...ofAnotherRun, 'repository']],
     ['publish-image/action.yml', [...checks, ...ofAnotherRun, 'run-repository']],
-    ['action.yml', [...sources, ...checks, 'registry-image']],
+    ['action.yml', [...bake, ...checks]],
   ] as const)('%s: the code reads them so, and each has the default `none`', (file, expected) => {
-    const code = actions.find((action) => action.file === file)?.inputs ?? [];
-    const reading = /inputs\.(?:orNone|listOrNone|unlessNone)\('([^']+)'/g;
-    const found = code.flatMap((path) => [...read(path).matchAll(reading)].map(([, name]) => name));
+    const methods: readonly (keyof Inputs)[] = ['orNone', 'listOrNone', 'unlessNone'];
+    const read = actions.find((action) => action.file === file)?.inputs ?? [];
+    const found = [...read].flatMap(([name, method]) => (methods.includes(method) ? [name] : []));
     const withNone = readEntries(file, 'inputs').filter((entry) => entry.default === 'none');
     expect(found.sort()).toEqual([...expected].sort());
     expect(withNone.map(({ name }) => name).sort()).toEqual([...expected].sort());
@@ -93,14 +104,11 @@ describe('inputs whose absence switches a check off or takes another image', () 
   });
 });
 
-test('the joined action has the defaults of the two', () => {
-  const joined = new Map(readEntries('action.yml', 'inputs').map((entry) => [entry.name, entry.default]));
-  for (const file of ['export-image/action.yml', 'load-image/action.yml']) {
-    const own = ['tarball', ...readInputs(ownInputs), ...readInputs(ownInputs)];
-    for (const entry of readEntries(file, 'inputs')) {
-      if (!own.includes(entry.name)) expect([entry.name, joined.get(entry.name)]).toEqual([entry.name, entry.default]);
-    }
-  }
+test('each input of the joined action has the default that it has in the other two', () => {
+  const defaults = (file: string): ReadonlyMap<string, string | undefined> =>
+    new Map(readEntries(file, 'inputs').map((entry) => [entry.name, entry.default]));
+  const others = new Map([...defaults('load-image/action.yml'), ...defaults('export-image/action.yml')]);
+  for (const [name, value] of defaults('action.yml')) expect([name, value]).toEqual([name, others.get(name)]);
 });
 
 test('the tables in the documentation are in step', () => {

@@ -65,6 +65,9 @@ test.each([
   ['shared/image/record.ts', "import { planExport } from '../../export-image/plan/plan.ts';"],
   ['shared/base/retry.ts', "import { spawn } from 'node:child_process';"],
   ['shared/base/retry.ts', "import { request } from 'undici';"],
+  // A fact of an image store is in one table: no other code compares stores.
+  ['shared/docker/engine.ts', "export const isClassic = (store: string): boolean => store === 'classic';"],
+  ['load-image/load-image.ts', 'export const has = (store: ImageStore): boolean => store !== imageStores.containerd;'],
   // Engines, artifacts and the runner know nothing of each other.
   ['shared/docker/engine.ts', "import { runStore } from '../artifacts/run-store.ts';"],
   ['shared/docker/engine.ts', "import { info } from '@actions/core';"],

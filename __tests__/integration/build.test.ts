@@ -11,7 +11,7 @@ import { whyNoGoParts } from '../../dev/go-parts.ts';
 import { endChild, spawnOwn } from '../../dev/own-processes.ts';
 import type { ArtifactService } from '../fakes/artifact-service/service.ts';
 import { type Engines, type Inputs, startArtifactService, startEngines, stepOn } from '../fixtures/engines.ts';
-import { errorCode, errorMessage } from '../fixtures/scenario.ts';
+import { errorCode, errorMessage, shortPauses } from '../fixtures/scenario.ts';
 
 // What builders of several kinds do: the engine's own on both stores, and BuildKit 0.34 in a container.
 
@@ -46,12 +46,19 @@ function folder(name: string, files: Readonly<Record<string, string>>): string {
   return path;
 }
 
-const exportOn = (engine: EngineClient, context: string, inputs: Inputs = {}) =>
-  stepOn(service, engine, 'export-image', {
-    context: context.includes(':') ? context : join(engines.directory, context),
-    tarball: join(engines.directory, 'charon.tar'),
-    ...inputs,
-  });
+const exportOn = (engine: EngineClient, context: string, inputs: Inputs = {}, env = {}) =>
+  stepOn(
+    service,
+    engine,
+    'export-image',
+    {
+      context: context.includes(':') ? context : join(engines.directory, context),
+      tarball: join(engines.directory, 'charon.tar'),
+      ...inputs,
+    },
+    {},
+    { env },
+  );
 const loadOn = (engine: EngineClient, inputs: Inputs = {}) =>
   stepOn(service, engine, 'load-image', inputs, { jobId: 'waf' });
 
@@ -157,8 +164,8 @@ withGo(`BuildKit 0.34 in a container${noGo === undefined ? '' : ` (left out: ${n
     ['warn', 0],
   ])('a push that fails costs no artifact (push-failure: %s) (S0.6, S1.5)', async (how, exitCode) => {
     const tags = `127.0.0.1:${String(await freePort())}/org/app:1`;
-    const pushing = { ...builder, push: 'true', tags, 'push-failure': how, 'registry-retry-seconds': '0' };
-    const exported = await exportOn(engines.containerd, 'copies', pushing);
+    const pushing = { ...builder, push: 'true', tags, 'push-failure': how };
+    const exported = await exportOn(engines.containerd, 'copies', pushing, shortPauses);
     expect(exported.exitCode).toBe(exitCode);
     expect(exported.outputs).toMatchObject({ 'run-integration': 'true', 'pushed-reference': '' });
     if (how === 'error') expect(errorCode(exported)).toBe('registry-failed');

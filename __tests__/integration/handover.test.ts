@@ -290,11 +290,7 @@ test('an artifact on a server that ignores ranges, on both stores (S0.4)', async
 
 test('of two jobs of the joined action, the second builds once, keeps that, and says which image later jobs get (S2.5)', async () => {
   const jobs = [engines.classic, engines.containerd].map((engine) => {
-    const inputs = {
-      ...build('examples/hello'),
-      tarball: join(engines.directory, `${engine.store}.tar`),
-      'build-args': `VERSION=${engine.store}`,
-    };
+    const inputs = { ...build('examples/hello'), 'build-args': `VERSION=${engine.store}` };
     return stepOn(service, engine, '.', inputs, { jobId: engine.store });
   });
   const outcomes = await Promise.all(jobs);

@@ -16,7 +16,7 @@ import {
   stores,
   stepOn,
 } from '../fixtures/engines.ts';
-import { errorCode, errorMessage } from '../fixtures/scenario.ts';
+import { errorCode, errorMessage, shortPauses } from '../fixtures/scenario.ts';
 
 // A registry of the distribution's packages, on loopback, and both image stores.
 
@@ -48,7 +48,6 @@ const exporting = (change: Inputs): Inputs => ({
   context: join(engines.directory, 'plain'),
   tarball: join(engines.directory, 'charon.tar'),
   push: 'true',
-  'registry-retry-seconds': '0',
   ...change,
 });
 const references = (engine: EngineClient): readonly string[] =>
@@ -58,7 +57,7 @@ const references = (engine: EngineClient): readonly string[] =>
     .filter(Boolean);
 const exportOn = (engine: EngineClient, inputs: Inputs) => stepOn(service, engine, 'export-image', exporting(inputs));
 const loadOn = (engine: EngineClient, inputs: Inputs) =>
-  stepOn(service, engine, 'load-image', { 'registry-retry-seconds': '0', ...inputs }, { jobId: 'waf' });
+  stepOn(service, engine, 'load-image', inputs, { jobId: 'waf' }, { env: shortPauses });
 
 const pairs = halfOf([
   ['containerd', 'classic'],

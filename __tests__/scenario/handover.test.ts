@@ -1,4 +1,3 @@
-import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { afterEach, describe, expect, test } from '@jest/globals';
@@ -17,7 +16,7 @@ afterEach(async () => {
 });
 
 function have(jobKey: string, job: Job = {}, docker = scenario.docker, more = {}): Promise<StepOutcome> {
-  const inputs = { ...more, tarball: `${scenario.directory}/${jobKey}.tar`, 'job-key': jobKey };
+  const inputs = { ...more, 'job-key': jobKey };
   return runStep({ action: '.', inputs, env: { ...scenario.service.env(job), ...docker.env } });
 }
 
@@ -91,7 +90,7 @@ describe('a job that comes second to the name keeps what it built, builds once, 
     expect(outcome.outputs).toMatchObject({ ...kept, 'config-digest': scenario.image.configDigest });
     expect(builds(outcome.docker)).toBe(1);
     expect(outcome.docker.state().images).toMatchObject([{ tags: ['charon:local'] }]);
-    expect(existsSync(`${scenario.directory}/b.tar`)).toBe(true);
+    expect(outcome.leftInTemp).toEqual([]);
     expect(outcome.log).toContain(
       `It is the very image of the artifact "docker-image" (id ${outputs['artifact-id'] ?? ''})`,
     );
@@ -129,17 +128,6 @@ describe('a job that comes second to the name keeps what it built, builds once, 
     const outcome = await comesSecond({ 'expected-config-digest': digest }, makeImage());
     expect(errorCode(outcome)).toBe('image-mismatch');
     expect(outcome.docker.state().images).toEqual([]);
-  });
-
-  test('a tarball that is handed over, too', async () => {
-    scenario = await startScenario();
-    await have('a');
-    const outcome = await comesSecond({
-      'source-tarball': join(scenario.directory, 'saved.tar'),
-      image: 'charon:local',
-    });
-    expect(outcome.outputs).toMatchObject({ ...kept, 'config-digest': scenario.image.configDigest });
-    expect(outcome.summary).not.toContain('Handed over');
   });
 
   test('when the first one has not ended its upload, nothing is compared', async () => {
@@ -196,7 +184,7 @@ test('pushes what it builds; a failed push is told when the image is here (S1.1,
   const digest = `sha256:${'e'.repeat(64)}`;
   const registry = { failures: [], digest, pushed: [], images: {}, manifests: {} };
   scenario = await startScenario({ docker: { registry } });
-  const push = { push: 'true', tags: 'ghcr.io/org/charon:1', 'registry-retry-seconds': '0' };
+  const push = { push: 'true', tags: 'ghcr.io/org/charon:1' };
   const pushed = await have('a', {}, scenario.docker, push);
   expect(pushed.outputs).toMatchObject({ source: 'build', 'pushed-reference': `ghcr.io/org/charon@${digest}` });
   await scenario.removeArtifacts('docker-image');

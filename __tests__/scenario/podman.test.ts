@@ -1,7 +1,6 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, test } from '@jest/globals';
-import { runStep } from '../../dev/action-runner.ts';
 import { makeImage, podmanTarball } from '../fixtures/image.ts';
 import { errorCode, errorMessage, type Scenario } from '../fixtures/scenario.ts';
 import { begin, scenario, useScenarios } from '../fixtures/scenario-suite.ts';
@@ -132,25 +131,4 @@ describe('export-image', () => {
     expect(docker.state().calls).toEqual([]);
     expect(service.artifacts).toEqual([]);
   });
-});
-
-test('the joined action hands over out of podman and has the image there', async () => {
-  const { docker, service, directory } = await beginWithImage();
-  const join_ = () =>
-    runStep({
-      action: '.',
-      inputs: {
-        ...podman,
-        'source-image': 'charon:built',
-        image: 'charon:local',
-        tarball: join(directory, 'charon.tar'),
-        'job-key': '0',
-      },
-      env: { ...service.env(), ...docker.env },
-    });
-  const first = await join_();
-  expect(first.log).not.toContain('::error');
-  expect(first.outputs).toMatchObject({ source: 'build', image: 'charon:local' });
-  expect(tags()).toEqual(['localhost/charon:built', 'localhost/charon:local']);
-  expect((await join_()).outputs).toMatchObject({ source: 'artifact', loaded: 'false' });
 });

@@ -1,7 +1,7 @@
 import { describe, expect, test } from '@jest/globals';
 import { type FakeImage, type FakeRegistry, type FakeState, pulledReferences, verbOf } from '../fakes/docker/state.ts';
 import { json, makeImage } from '../fixtures/image.ts';
-import { errorCode, errorMessage } from '../fixtures/scenario.ts';
+import { errorCode, errorMessage, shortPauses } from '../fixtures/scenario.ts';
 import { begin, scenario, useScenarios } from '../fixtures/scenario-suite.ts';
 import { type Digest, digestOf } from '../../shared/image/digest.ts';
 import { parseRecord, recordName } from '../../shared/image/record.ts';
@@ -10,7 +10,7 @@ useScenarios();
 
 const tags = 'ghcr.io/Org/charon:pr-1-abc1234\n\nghcr.io/org/charon:latest\n';
 const names = ['ghcr.io/org/charon:pr-1-abc1234', 'ghcr.io/org/charon:latest'] as const;
-const pushing = { push: 'true', tags, 'registry-retry-seconds': '0' } as const;
+const pushing = { push: 'true', tags } as const;
 const pushedDigest = `sha256:${'e'.repeat(64)}` as const;
 const pinned = `ghcr.io/org/charon@${pushedDigest}`;
 const unavailable = 'failed to push: unexpected status: 503 Service Unavailable';
@@ -95,14 +95,14 @@ describe('a push', () => {
     const { exports, image } = await begin({
       docker: { registry: registry({ failures: [unavailable, unavailable] }) },
     });
-    const outcome = await exports({ ...pushing, 'no-cache': 'true' });
+    const outcome = await exports({ ...pushing, 'no-cache': 'true' }, { env: shortPauses });
     expect(outcome.exitCode).toBe(0);
     // Both outputs; the layout alone, the push alone, twice: out of the cache.
     expect(builds().map((call) => outputsOf(call).length)).toEqual([2, 1, 1, 1]);
     expect(builds().map((call) => call.includes('--no-cache'))).toEqual([true, false, false, false]);
     expect(warnings(outcome)).toEqual([
-      expect.stringMatching(/503 Service Unavailable.*Attempt 2 of 3/s),
-      expect.stringMatching(/503 Service Unavailable.*Attempt 3 of 3/s),
+      expect.stringMatching(/503 Service Unavailable.*Attempt 2 of 3 in 10\.0 s\.$/s),
+      expect.stringMatching(/503 Service Unavailable.*Attempt 3 of 3 in 10\.0 s\.$/s),
     ]);
     expect(outcome.outputs).toMatchObject({ 'pushed-reference': pinned, 'config-digest': image.configDigest });
     expect(await recordOf()).not.toHaveProperty('pushedReference');
@@ -111,7 +111,7 @@ describe('a push', () => {
   test('registry-failed, after the artifact is uploaded: run-integration is true all the same (S0.6)', async () => {
     const failures = [unavailable, unavailable, unavailable];
     const { exports, service, tarball } = await begin({ docker: { registry: registry({ failures }) } });
-    const outcome = await exports(pushing);
+    const outcome = await exports(pushing, { env: shortPauses });
     expect(outcome.exitCode).toBe(1);
     expect(errorCode(outcome)).toBe('registry-failed');
     expect(errorMessage(outcome)).toContain(names[0]);
@@ -124,7 +124,7 @@ describe('a push', () => {
 
   test('a wrong login isn’t tried again; push-failure: warn leaves it at a warning (S1.5)', async () => {
     const { exports } = await begin({ docker: { registry: registry({ failures: [denied] }) } });
-    const outcome = await exports({ ...pushing, 'push-failure': 'warn', 'registry-retry-seconds': '600' });
+    const outcome = await exports({ ...pushing, 'push-failure': 'warn' });
     expect(outcome.exitCode).toBe(0);
     expect(builds()).toHaveLength(2);
     expect(warnings(outcome)).toEqual([expect.stringContaining('401 Unauthorized')]);
@@ -155,7 +155,7 @@ describe('a push', () => {
   test('there, the artifact comes first too, and a failed push leaves no tag (S1.5)', async () => {
     const failures = [unavailable, unavailable, unavailable];
     const { exports, service } = await begin({ docker: { ...classic, registry: registry({ failures }) } });
-    const outcome = await exports(pushing);
+    const outcome = await exports(pushing, { env: shortPauses });
     expect(errorCode(outcome)).toBe('registry-failed');
     expect(outcome.outputs['run-integration']).toBe('true');
     expect(calls('push')).toHaveLength(3);
@@ -225,7 +225,7 @@ describe.each(['classic', 'containerd'] as const)('a pull, on the %s store', (st
       ...change,
     });
   const start = (change: Partial<FakeRegistry> = {}) => begin({ image, docker: { store, registry: full(change) } });
-  const pulling = { from: 'registry', 'registry-image': source, 'registry-retry-seconds': '0' } as const;
+  const pulling = { from: 'registry', 'registry-image': source } as const;
   const left = (): readonly string[] =>
     scenario.docker.state().images.flatMap(({ tags: names, pinned = [] }) => [...names, ...pinned]);
 
@@ -262,7 +262,7 @@ describe.each(['classic', 'containerd'] as const)('a pull, on the %s store', (st
 
   test('is tried three times, with a warning on each retry; registry-failed names what it tried (S1.5)', async () => {
     const { loads } = await start({ failures: ['connection refused', 'i/o timeout', 'EOF'] });
-    const outcome = await loads(pulling);
+    const outcome = await loads(pulling, { env: shortPauses });
     expect(errorCode(outcome)).toBe('registry-failed');
     expect(errorMessage(outcome)).toContain(source);
     expect(errorMessage(outcome)).toContain('EOF');

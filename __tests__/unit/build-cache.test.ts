@@ -14,18 +14,18 @@ describe('which caches are written with the image, and which after it (B.12)', (
     // BuildKit passes over what isn't a boolean.
     ['type=gha,ignore-error=no', 'type=gha'],
   ])('%s goes after the image', (cache, written) => {
-    expect(planCacheWrites([cache], service)).toEqual({ withImage: [], afterImage: [written], problems: [] });
+    expect(planCacheWrites([cache], service, true)).toEqual({ withImage: [], afterImage: [written], problems: [] });
   });
 
   test.each(['type=inline', 'type=gha,ignore-error=false', 'type=local,dest=x,Ignore-Error=0', '"type=inline"'])(
     '%s stays with the image',
     (cache) => {
-      expect(planCacheWrites([cache], service)).toEqual({ withImage: [cache], afterImage: [], problems: [] });
+      expect(planCacheWrites([cache], service, true)).toEqual({ withImage: [cache], afterImage: [], problems: [] });
     },
   );
 
   test.each(['read', 'none'])('a job with cache-mode %s doesn’t ask for type=gha, but for all others', (mode) => {
-    const { afterImage, problems } = planCacheWrites(['type=gha', 'type=local,dest=x'], { isThere: true, mode });
+    const { afterImage, problems } = planCacheWrites(['type=gha', 'type=local,dest=x'], { isThere: true, mode }, true);
     expect(afterImage).toEqual(['type=local,dest=x']);
     expect(problems).toEqual([
       `type=gha was not written: this job's \`cache-mode\` is \`${mode}\` (ACTIONS_CACHE_MODE).`,
@@ -34,11 +34,11 @@ describe('which caches are written with the image, and which after it (B.12)', (
 
   test('where there is no cache service, buildx drops type=gha without a word: it is said, or an error if it has to be', () => {
     const nowhere = { isThere: false, mode: '' };
-    expect(planCacheWrites(['type=gha'], nowhere).problems).toEqual([
+    expect(planCacheWrites(['type=gha'], nowhere, true).problems).toEqual([
       expect.stringContaining('type=gha was not written: there is no Actions cache service here'),
     ]);
-    expect(planCacheWrites(['type=gha,token=t,url=http://x'], nowhere).afterImage).toHaveLength(1);
-    expect(() => planCacheWrites(['type=gha,ignore-error=false'], nowhere)).toThrow(
+    expect(planCacheWrites(['type=gha,token=t,url=http://x'], nowhere, true).afterImage).toHaveLength(1);
+    expect(() => planCacheWrites(['type=gha,ignore-error=false'], nowhere, true)).toThrow(
       expect.objectContaining({ code: 'unsupported-host' }),
     );
   });

@@ -11,6 +11,7 @@ import {
   parseListing,
   saysNoSuchImage,
 } from '../../shared/docker/output.ts';
+import { imageStores } from '../../shared/image/image-store.ts';
 
 describe('what docker prints', () => {
   test('the image store is known from the driver status', () => {
@@ -23,13 +24,13 @@ describe('what docker prints', () => {
     };
     const containerd = { ...info, DriverStatus: [['driver-type', 'io.containerd.snapshotter.v1']] };
     expect(parseInfo(JSON.stringify(containerd))).toMatchObject({
-      imageStore: 'containerd',
+      imageStore: imageStores.containerd,
       platform: { os: 'linux', architecture: 'arm64' },
       dataRoot: '/d',
       hostName: 'host',
     });
     const classic = { ...info, DriverStatus: [['Backing Filesystem', 'extfs']] };
-    expect(parseInfo(JSON.stringify(classic))?.imageStore).toBe('classic');
+    expect(parseInfo(JSON.stringify(classic))?.imageStore).toBe(imageStores.classic);
   });
 
   test.each(['', 'null', '[]', '{"ServerErrors":["Cannot connect"]}'])('%j is no engine', (text) => {

@@ -15,7 +15,6 @@ const inputs: ImagesInputs = {
   into: 'docker',
   ociLayout: undefined,
   digestsArtifact: undefined,
-  digestsRetentionDays: 1,
 };
 
 describe('matchesPattern', () => {
@@ -93,12 +92,6 @@ describe('planImages', () => {
     [['a', 'b?'], false, 'mapping'],
   ] as const)('%j with load: %j is %s', (artifactNames, load, kind) => {
     expect(planImages({ ...inputs, artifactNames, load })).toMatchObject({ kind, wanted: artifactNames });
-  });
-
-  test('the mapping is kept as long as asked, within what the repository allows', () => {
-    const asked = { ...inputs, digestsArtifact: 'digests', digestsRetentionDays: 30 };
-    expect(planImages(asked).digests).toEqual({ artifactName: 'digests', retentionDays: 30 });
-    expect(planImages(asked, 5).digests).toEqual({ artifactName: 'digests', retentionDays: 5 });
   });
 
   test.each([

@@ -19,6 +19,7 @@ import { parseManifest } from '../../shared/image/manifest.ts';
 import { parsePlatform } from '../../shared/image/platform.ts';
 import type { HandoverRecord } from '../../shared/image/record.ts';
 import { parseTaggedReference } from '../../shared/image/reference.ts';
+import { imageStores } from '../../shared/image/image-store.ts';
 
 describe('the registry on the loopback interface', () => {
   const manifest = Buffer.from('{"schemaVersion":2}');
@@ -155,7 +156,11 @@ describe('the layers of an artifact, one by one', () => {
     const read = await content.ranges(record.tarballName);
     if (read === undefined) throw new Error('it can’t be read');
     const { contents, layers } = await know(content, record);
-    return offerImage({ contents: contents ?? missing(), layers: layers ?? missing(), read }, store, watch);
+    return offerImage(
+      { contents: contents ?? missing(), layers: layers ?? missing(), read },
+      imageStores[store],
+      watch,
+    );
   };
   const manifestText = async (content: ArtifactContent, { manifestAt }: HandoverRecord): Promise<string> => {
     const bytes = await copiedBytes(content.read('charon.tar', () => undefined));

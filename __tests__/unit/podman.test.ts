@@ -7,6 +7,7 @@ import { parsePodmanInfo, parsePodmanInspect, podmanName } from '../../shared/do
 import { requireSupportedEngine } from '../../shared/docker/engine.ts';
 import { guardTags } from '../../shared/docker/tag-guard.ts';
 import { platformOf } from '../../shared/image/platform.ts';
+import { imageStores } from '../../shared/image/image-store.ts';
 import { explainRunner, runnerPlatform } from '../../shared/image/host.ts';
 
 const hex = 'a'.repeat(64);
@@ -21,7 +22,7 @@ describe('what podman prints', () => {
     expect(parsePodmanInfo(JSON.stringify(info, undefined, 2))).toEqual({
       version: '5.0.0',
       platform: { os: 'linux', architecture: 'arm64' },
-      imageStore: 'podman',
+      imageStore: imageStores.podman,
       dataRoot: '/var/lib/containers/storage',
       hostName: 'host',
     });
@@ -54,7 +55,7 @@ describe('what podman prints', () => {
 });
 
 describe('hosts', () => {
-  const engine = { version: '1', imageStore: 'classic', dataRoot: '', hostName: '' } as const;
+  const engine = { version: '1', imageStore: imageStores.classic, dataRoot: '', hostName: '' } as const;
 
   test.each([
     ['linux', 'x86_64', true],

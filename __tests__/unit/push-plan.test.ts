@@ -1,12 +1,9 @@
-import { PassThrough } from 'node:stream';
 import { describe, expect, jest, test } from '@jest/globals';
 import fc from 'fast-check';
-import { readEntries } from '../../dev/docs.ts';
 import type { PushInputs } from '../../export-image/inputs.ts';
 import { planPush } from '../../export-image/plan/push-plan.ts';
 import { parseTagList } from '../../export-image/plan/tags.ts';
-import { HandoverError } from '../../shared/base/errors.ts';
-import { attemptRegistry, registryAttempts, registryLimit, registryLimitMs } from '../../shared/docker/registry.ts';
+import { exceeded, registryLimit } from '../../shared/docker/registry-commands.ts';
 import { RegistryFailure } from '../../shared/base/errors.ts';
 import { parsePlatform } from '../../shared/image/platform.ts';
 import { formatReference, parsePinnedReference } from '../../shared/image/reference.ts';
@@ -37,67 +34,20 @@ describe('a registry failure', () => {
   });
 });
 
-describe('attempts at a registry (S1.5)', () => {
-  const away = (): RegistryFailure => new RegistryFailure('The pull', ['a/b:1'], 'connection refused');
-  const attempt = async (outcomes: readonly (Error | string)[], failed?: RegistryFailure) => {
-    const warnings: string[] = [];
-    let calls = 0;
-    const work = (): Promise<string> => {
-      const outcome = outcomes[calls] ?? 'too many';
-      calls += 1;
-      return outcome instanceof Error ? Promise.reject(outcome) : Promise.resolve(outcome);
-    };
-    const options = {
-      pauseMs: 0,
-      warning: (text: string) => warnings.push(text),
-      signal: new AbortController().signal,
-    };
-    const result = await attemptRegistry(work, options, failed).catch((error: unknown) => error);
-    return { result, calls, warnings };
-  };
-
-  test('three of them, ten seconds between them, 25 minutes each', () => {
-    expect(registryAttempts).toBe(3);
-    expect(registryLimitMs).toBe(25 * 60 * 1000);
-    for (const file of ['export-image/action.yml', 'load-image/action.yml']) {
-      const pause = readEntries(file, 'inputs').find(({ name }) => name === 'registry-retry-seconds');
-      expect(pause?.default).toBe('10');
-    }
-  });
-
-  test('a warning before each further one, and the last error in the end', async () => {
-    const last = away();
-    expect(await attempt([away(), away(), last])).toMatchObject({ result: last, calls: 3 });
-    expect((await attempt([away(), 'done'])).warnings).toEqual([
-      'The pull of a/b:1 failed: connection refused. Attempt 2 of 3 in 0 ms.',
-    ]);
-  });
-
-  test('an attempt that was made elsewhere counts', async () => {
-    expect(await attempt([away(), 'done'], away())).toMatchObject({ result: 'done', calls: 2 });
-    const refused = new RegistryFailure('The push', ['a/b:1'], 'denied');
-    expect(await attempt(['done'], refused)).toMatchObject({ result: refused, calls: 0, warnings: [] });
-  });
-
-  test('what isn’t the registry’s trouble is not tried again', async () => {
-    const broken = new HandoverError('build-failed', 'no', 'no');
-    expect(await attempt([broken, 'done'])).toMatchObject({ result: broken, calls: 1 });
-  });
-
+describe('the time limit of an attempt at a registry (S1.5)', () => {
   test('a command that takes longer than the limit is ended, counted from where its push begins', () => {
     jest.useFakeTimers();
     try {
-      let ended = false;
-      const streams = { stdin: new PassThrough(), stdout: new PassThrough(), stderr: new PassThrough() };
-      const limit = registryLimit({ ...streams, exit: Promise.resolve(1), kill: () => void (ended = true) });
-      jest.advanceTimersByTime(2 * registryLimitMs);
+      const limit = registryLimit();
+      jest.advanceTimersByTime(50 * 60_000);
       limit.start();
-      jest.advanceTimersByTime(registryLimitMs - 1);
+      jest.advanceTimersByTime(25 * 60_000 - 1);
       limit.start();
-      expect(limit.exceeded()).toBeUndefined();
+      expect(exceeded(limit)).toBeUndefined();
+      expect(limit.signal.aborted).toBe(false);
       jest.advanceTimersByTime(1);
-      expect(limit.exceeded()).toBe('it took longer than 25 min 0 s');
-      expect(ended).toBe(true);
+      expect(exceeded(limit)).toBe('it took longer than 25 min 0 s');
+      expect(limit.signal.aborted).toBe(true);
     } finally {
       jest.useRealTimers();
     }
@@ -106,7 +56,7 @@ describe('attempts at a registry (S1.5)', () => {
 
 describe('what is pushed', () => {
   const tags = parseTagList('a/b:1', undefined);
-  const inputs: PushInputs = { enabled: true, platforms: [], onFailure: 'error', retrySeconds: 10 };
+  const inputs: PushInputs = { enabled: true, platforms: [], onFailure: 'error' };
 
   test('nothing, unless it is asked for: then `tags` may say anything', () => {
     expect(planPush({ ...inputs, enabled: false }, [], 'tarball', amd64)).toBeUndefined();

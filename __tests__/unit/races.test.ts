@@ -13,6 +13,7 @@ import type { EngineInfo, InspectedImage } from '../../shared/docker/output.ts';
 import { claimTags } from '../../shared/docker/tag-claims.ts';
 import { guardTags } from '../../shared/docker/tag-guard.ts';
 import { digestOf, isDigest } from '../../shared/image/digest.ts';
+import { imageStores } from '../../shared/image/image-store.ts';
 import { parsePlatform } from '../../shared/image/platform.ts';
 import { formatReference, parseTaggedReference } from '../../shared/image/reference.ts';
 import { imagesIn } from '../../shared/tar/tarball-images.ts';
@@ -40,7 +41,7 @@ class Store {
   constructor() {
     places += 1;
     const dataRoot = `/races/${String(process.pid)}/${String(places)}`;
-    this.info = { version: '28', platform, imageStore: 'classic', dataRoot, hostName: 'elsewhere' };
+    this.info = { version: '28', platform, imageStore: imageStores.classic, dataRoot, hostName: 'elsewhere' };
   }
 
   /** @param refused a reference that this step of the two can't set */

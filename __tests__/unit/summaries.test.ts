@@ -11,7 +11,7 @@ import { HandoverError } from '../../shared/base/errors.ts';
 import type { Timeline } from '../../shared/base/timeline.ts';
 import type { Digest } from '../../shared/image/digest.ts';
 import type { HandoverRecord } from '../../shared/image/record.ts';
-import { failureSummary } from '../../shared/runner/failure-summary.ts';
+import { failureSummary } from '../../shared/runner/run.ts';
 import { rendered } from '../fixtures/github-markdown.ts';
 
 // Every text that others may choose, in the summary of every action: rendered as GitHub does, it adds no element to what is there with

@@ -4,6 +4,7 @@ import type { Identity } from '../../load-image/identity.ts';
 import { differences, requireExpected, requireSameImage } from '../../load-image/verify.ts';
 import type { InspectedImage } from '../../shared/docker/output.ts';
 import { type Digest, digestOf } from '../../shared/image/digest.ts';
+import { imageStores } from '../../shared/image/image-store.ts';
 import { parsePlatform, platformOf } from '../../shared/image/platform.ts';
 
 const expected: Identity = {
@@ -29,9 +30,9 @@ const host = platformOf('linux', 'aarch64');
 describe('requireSameImage', () => {
   test('the very image passes, whatever way the engine spells its platform (S0.4)', () => {
     expect(() => {
-      requireSameImage('charon:local', expected, found, 'classic');
-      requireSameImage('charon:local', expected, { ...found, imageId: digestOf('manifest') }, 'containerd');
-      requireSameImage('charon:local', expected, found, 'podman');
+      requireSameImage('charon:local', expected, found, imageStores.classic);
+      requireSameImage('charon:local', expected, { ...found, imageId: digestOf('manifest') }, imageStores.containerd);
+      requireSameImage('charon:local', expected, found, imageStores.podman);
     }).not.toThrow();
   });
 
@@ -44,7 +45,7 @@ describe('requireSameImage', () => {
       'platform linux/amd64 instead of linux/arm64.',
     ].join('; ');
     expect(() => {
-      requireSameImage('charon:local', expected, other, 'classic');
+      requireSameImage('charon:local', expected, other, imageStores.classic);
     }).toThrow(expect.objectContaining({ code: 'image-mismatch', message }));
   });
 
@@ -53,7 +54,7 @@ describe('requireSameImage', () => {
     fc.assert(
       fc.property(digests, digests, (one, other) => {
         const same = one.join() === other.join();
-        const said = differences({ ...expected, diffIds: one }, { ...found, diffIds: other }, 'classic');
+        const said = differences({ ...expected, diffIds: one }, { ...found, diffIds: other }, imageStores.classic);
         expect(said).toHaveLength(same ? 0 : 1);
       }),
     );
@@ -68,7 +69,9 @@ describe('the image ID', () => {
     ['containerd', digestOf('other')],
     ['podman', digestOf('manifest')],
   ] as const)('%s: nothing else than the one digest will do', (store, imageId) => {
-    expect(differences(expected, { ...found, imageId }, store)).toEqual([expect.stringContaining(imageId)]);
+    expect(differences(expected, { ...found, imageId }, imageStores[store])).toEqual([
+      expect.stringContaining(imageId),
+    ]);
   });
 
   test.each(['classic', 'containerd'] as const)(
@@ -77,12 +80,12 @@ describe('the image ID', () => {
       const imageId = store === 'classic' ? expected.configDigest : expected.manifestDigest;
       const own: Identity = { ...expected, config: { Env: ['A=1'], Labels: { a: 'b' } } };
       const image: InspectedImage = { ...found, imageId: imageId ?? '', config: own.config };
-      expect(differences(own, image, store)).toEqual([]);
-      expect(differences(own, { ...image, config: { Env: ['A=1'], Labels: { a: 'c' } } }, store)).toEqual([
+      expect(differences(own, image, imageStores[store])).toEqual([]);
+      expect(differences(own, { ...image, config: { Env: ['A=1'], Labels: { a: 'c' } } }, imageStores[store])).toEqual([
         'Labels {"a":"c"} instead of {"a":"b"}',
       ]);
-      expect(differences(own, { ...image, config: {} }, store)).toHaveLength(2);
-      expect(differences(own, { ...image, configDigest: digestOf('other') }, store)).toEqual([
+      expect(differences(own, { ...image, config: {} }, imageStores[store])).toHaveLength(2);
+      expect(differences(own, { ...image, configDigest: digestOf('other') }, imageStores[store])).toEqual([
         `config digest ${digestOf('other')} instead of ${digestOf('config')}`,
       ]);
     },
@@ -113,15 +116,15 @@ describe('the image ID', () => {
         { config: { Healthcheck: { Interval: 5, Test: ['CMD', 'x'] }, Labels: { a: 'b' }, Cmd: ['sh'], Env: ['A=1'] } },
       ],
     ])('%s: the same', (_, change) => {
-      expect(differences(identity, { ...image, ...change }, 'containerd')).toEqual([]);
+      expect(differences(identity, { ...image, ...change }, imageStores.containerd)).toEqual([]);
     });
 
     test('an image of the year 1, as crane makes one, is the same where the engine leaves the time out', () => {
       const { created, ...undated } = image;
       const zero = { ...identity, created: '0001-01-01T00:00:00Z' };
       expect(created).toBeDefined();
-      expect(differences(zero, undated, 'containerd')).toEqual([]);
-      expect(differences(zero, { ...undated, created: '0001-01-01T00:00:00Z' }, 'containerd')).toEqual([]);
+      expect(differences(zero, undated, imageStores.containerd)).toEqual([]);
+      expect(differences(zero, { ...undated, created: '0001-01-01T00:00:00Z' }, imageStores.containerd)).toEqual([]);
     });
 
     test('ports and folders are sets, written in more than one way', () => {
@@ -130,8 +133,10 @@ describe('the image ID', () => {
         config: { ExposedPorts, Volumes },
       });
       const one = of({ '80': {}, '53/UDP': {} }, { '/a': {}, '/b': {} });
-      expect(differences(one, of({ '53/udp': {}, '80/tcp': {} }, { '/b': null, '/a': {} }), 'containerd')).toEqual([]);
-      expect(differences(one, of({ '53/udp': {} }, { '/b': {}, '/a': {} }), 'containerd')).toHaveLength(1);
+      expect(
+        differences(one, of({ '53/udp': {}, '80/tcp': {} }, { '/b': null, '/a': {} }), imageStores.containerd),
+      ).toEqual([]);
+      expect(differences(one, of({ '53/udp': {} }, { '/b': {}, '/a': {} }), imageStores.containerd)).toHaveLength(1);
     });
 
     test.each<[string, Partial<InspectedImage>]>([
@@ -146,7 +151,7 @@ describe('the image ID', () => {
       ['platform', { platform: platformOf('linux', 'amd64') }],
       ['layers', { diffIds: [digestOf('1')] }],
     ])('another %s is a difference', (name, change) => {
-      const said = differences(identity, { ...image, ...change }, 'containerd');
+      const said = differences(identity, { ...image, ...change }, imageStores.containerd);
       expect(said).toEqual([expect.stringMatching(new RegExp(`^${name} `))]);
     });
   });

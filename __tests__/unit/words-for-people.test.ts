@@ -34,35 +34,9 @@ describe('words for people', () => {
     expect(String(chart)).toContain('    Load  x init  a b  (1 ms) :t0, 1, 2\n');
     expect(String(gantt([]))).toBe('');
   });
-
-  test('a chart of what others did before has a section for each, on one clock that begins with the first of them', () => {
-    const before = [{ name: 'Job: a', spans: [{ name: 'Build', startMs: -5000, endMs: -1000 }] }];
-    expect(String(gantt([{ name: 'Load', startMs: 100, endMs: 2100 }], before, 'This job')).split('\n')).toEqual([
-      '```mermaid',
-      '%%{init: {"gantt": {"leftPadding": 75}}}%%',
-      'gantt',
-      '    dateFormat x',
-      '    axisFormat %S.%L s',
-      '    section Job  a',
-      '    Build (4.0 s) :t0x0, 0, 4000',
-      '    section This job',
-      '    Load (2.0 s) :t1x0, 5100, 7100',
-      '```',
-    ]);
-  });
 });
 
 describe('a job summary', () => {
-  test.each([
-    ['docker-image-worker', 170],
-    ['x'.repeat(200), 260],
-  ])('has room for the section %s', (name, padding) => {
-    const before = [{ name: `Job of ${name}`, spans: [{ name: 'Build', startMs: -5000, endMs: -1000 }] }];
-    const chart = String(gantt([{ name: 'Load', startMs: 100, endMs: 2100 }], before, 'This job'));
-    expect(chart).toContain(`"leftPadding": ${String(padding)}}`);
-    for (const [, section = ''] of chart.matchAll(/section (.*)/g)) expect(section.length).toBeLessThan(42);
-  });
-
   test.each([
     [1, '1 layer'],
     [2, '2 layers'],

@@ -32,7 +32,7 @@ export function parseSecrets(build: BuildInputs, warnings: string[]): readonly B
 }
 
 /** The item as `--secret` takes it, which is CSV. */
-export function formatSecret({ id, from, place }: PassedSecret): string {
+function formatSecret({ id, from, place }: PassedSecret): string {
   const field = `${from}=${place}`;
   return `id=${id},${/[",]/.test(field) ? quoted(field) : field}`;
 }
@@ -68,7 +68,7 @@ function notAPair(input: string, what: string, number: number): HandoverError {
 // The default of `cache-from`: the Actions cache, where there is one and the builder can read it.
 const automatic = 'auto';
 
-/** Whether a cache is the Actions cache service, in the long or the short form of `cache-from`. */
+/** Whether a cache is the Actions cache service, in the long or the short form of `cache-from`. @internal */
 export function isGhaCache(cache: string): boolean {
   const text = cache.trim();
   return text === automatic || text === 'gha' || cache.split(',').some((part) => part.trim() === 'type=gha');

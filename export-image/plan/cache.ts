@@ -14,34 +14,28 @@ export interface CacheService {
   readonly mode: string;
 }
 
-/** What becomes of the caches in `cache-to`. */
+/** What happens to the caches in `cache-to`. */
 export interface CacheWrites {
-  /** Written by the build itself, which fails with them. */
+  /** The build itself writes them, and fails with them. */
   readonly withImage: readonly string[];
-  /** Written by a build of their own, as `cache-to` lines. */
+  /** Separate builds write them, as `cache-to` lines. */
   readonly afterImage: readonly string[];
-  /** Why others aren't written. */
+  /** A sentence for each of the others. */
   readonly problems: readonly string[];
 }
 
 /**
- * An inline cache is a part of the image, and `ignore-error=false` asks for a build that fails with its cache; all others never fail it.
- * @throws HandoverError `unsupported-host` for a cache with `ignore-error=false` that buildx would drop without a word
+ * Plans which build writes each cache. An inline cache is part of the image, and `ignore-error=false` requests a build that fails with
+ * its cache. All others never fail the build.
+ * @param exportsCaches false for BuildKit in an engine with the classic store, which writes inline caches only
+ * @throws HandoverError `unsupported-host` or `builder-unsupported` for a cache with `ignore-error=false` that can't be written
  */
-export function planCacheWrites(caches: readonly string[], service: CacheService): CacheWrites {
+export function planCacheWrites(caches: readonly string[], service: CacheService, exportsCaches: boolean): CacheWrites {
   const withImage = caches.filter((cache) => isInline(cache) || isRequired(cache));
-  for (const cache of withImage) {
-    const missing = whyNoWrite(cache, { ...service, mode: '' });
-    if (missing === undefined) continue;
-    throw new HandoverError(
-      'unsupported-host',
-      `The build cache ${describeCache(cache)} can't be written, and \`ignore-error=false\` asks to fail then: ${missing}.`,
-      'Remove `ignore-error=false`, or take another type of cache.',
-    );
-  }
+  for (const cache of withImage) requireWritable(cache, service, exportsCaches);
   const others = caches
     .filter((cache) => !withImage.includes(cache))
-    .map((cache) => ({ cache, why: whyNoWrite(cache, service) }));
+    .map((cache) => ({ cache, why: whyNoWrite(cache, service) ?? (exportsCaches ? undefined : classicStore) }));
   return {
     withImage,
     afterImage: others.flatMap(({ cache, why }) => (why === undefined ? [withoutIgnoreError(cache)] : [])),
@@ -49,24 +43,23 @@ export function planCacheWrites(caches: readonly string[], service: CacheService
   };
 }
 
-/**
- * The caches that BuildKit inside an engine with the classic store writes with the image: inline ones alone.
- * @throws HandoverError `builder-unsupported` for another that has to be written
- */
-export function requireClassicWrites({ withImage }: CacheWrites): readonly string[] {
-  const required = withImage.find((cache) => !isInline(cache));
-  if (required === undefined) return withImage;
+const classicStore = `the docker driver on the classic image store writes none. ${setupBuildxHint}`;
+
+function requireWritable(cache: string, service: CacheService, exportsCaches: boolean): void {
+  const missing = whyNoWrite(cache, { ...service, mode: '' });
+  if (missing !== undefined) {
+    throw new HandoverError(
+      'unsupported-host',
+      `The build cache ${describeCache(cache)} can't be written, and \`ignore-error=false\` asks to fail then: ${missing}.`,
+      'Remove `ignore-error=false`, or use another type of cache.',
+    );
+  }
+  if (exportsCaches || isInline(cache)) return;
   throw new HandoverError(
     'builder-unsupported',
-    `The docker driver on the classic image store can't write a build cache (cache-to: ${describeCache(required)}).`,
+    `The docker driver on the classic image store can't write a build cache (cache-to: ${describeCache(cache)}).`,
     `${setupBuildxHint} Or remove \`cache-to\`.`,
   );
-}
-
-/** Why the others aren't written there. */
-export function classicProblems({ afterImage, problems }: CacheWrites): readonly string[] {
-  const why = `the docker driver on the classic image store writes none. ${setupBuildxHint}`;
-  return [...problems, ...afterImage.map((cache) => notWritten(cache, why))];
 }
 
 /** The sentence for a cache that wasn't written. */
@@ -77,7 +70,7 @@ export function notWritten(cache: string, why: string): string {
   return `${describeCache(cache)} was not written: ${quoteForeign(why.replace(/\.$/, ''), 500)}${hint}.`;
 }
 
-/** A cache for the log: its type and place, without the fields that may be secret. */
+/** A cache for the log: its type and place, without the fields that may be secret. @internal */
 export function describeCache(cache: string): string {
   const fields = fieldsOf(cache);
   const [only, ...more] = fields;

@@ -29,20 +29,20 @@ import { branchOf, type EventFacts, type WorkflowEvent, workflowEvent } from '..
 import type { LayerCompression } from '../../shared/layout/compress-layer.ts';
 
 /** An image that is built here. */
-export interface BuildSource {
+interface BuildSource {
   readonly kind: 'build';
   readonly build: BuildInputs;
   readonly secrets: readonly BuildSecret[];
 }
 
 /** An image of this engine: a reference with a tag or digest, or an image ID. */
-export interface EngineSource {
+interface EngineSource {
   readonly kind: 'engine';
   readonly image: string;
 }
 
 /** A tarball that somebody else has written. */
-export interface TarballSource {
+interface TarballSource {
   readonly kind: 'tarball';
   readonly path: string;
 }
@@ -247,7 +247,7 @@ function chooseSource(
  * The source with the label that records its branch; a label that the user sets stays.
  * @throws HandoverError `invalid-input` for a source that can't be given a label, or for a malformed name
  */
-export function withBranchLabel(
+function withBranchLabel(
   source: ExportSource,
   name: string | undefined,
   event: WorkflowEvent,

@@ -35,6 +35,7 @@ export function immutableTag(event: WorkflowEvent): string | undefined {
 /**
  * The tags of `tags: auto`: the immutable tag, the git tag's name, `latest` on the default branch, and `sha-<sha>`.
  * None when the event names no commit.
+ * @internal
  */
 export function automaticTags(event: WorkflowEvent): readonly string[] {
   const immutable = immutableTag(event);
@@ -87,6 +88,7 @@ export function parseMetadataTags(text: string): readonly [Reference, ...Referen
  * The same as the references an image is given, each with a tag.
  * @param repository what a bare tag belongs to: metadata-action puts out bare tags when its input `images` is empty
  * @throws HandoverError `invalid-input` when nothing is left, for a malformed line, or for a bare tag without repository
+ * @internal
  */
 export function parseTagList(text: string, repository: string | undefined): readonly TaggedReference[] {
   const found = tagLines(text).map((line) => taggedReference(line, repository));
@@ -95,7 +97,7 @@ export function parseTagList(text: string, repository: string | undefined): read
 }
 
 /** What docker/metadata-action left in the environment, and in which variable. */
-export interface MetadataVariable {
+interface MetadataVariable {
   readonly name: string;
   readonly text: string;
 }
@@ -105,6 +107,7 @@ export interface MetadataVariable {
  * `DOCKER_METADATA_OUTPUT_<NAME>`, unless DOCKER_METADATA_SET_OUTPUT_ENV is false; TAG_NAMES since 5.9).
  * @param env the variables, by name
  * @returns undefined when it didn't run; an empty output of a run that left something else is returned as it is
+ * @internal
  */
 export function metadataVariable(env: Readonly<Record<string, string>>): MetadataVariable | undefined {
   const variables = ['TAGS', 'JSON', 'TAG_NAMES', 'VERSION'].map((output) => {

@@ -2,30 +2,38 @@ import { notWritten } from '../plan/cache.ts';
 import { messageOf } from '../../shared/base/errors.ts';
 import type { Log } from '../../shared/base/log.ts';
 import { formatDuration } from '../../shared/base/text.ts';
-import type { CacheWriter } from '../../shared/docker/buildx.ts';
+
+/** The build caches of an image that was built. */
+export interface UsedCaches {
+  /** A sentence for each cache that was not read or not written. */
+  readonly problems: readonly string[];
+  /** The caches that are still to be written. */
+  readonly builds: readonly CacheBuild[];
+}
 
 /** A cache, and the build that writes it. */
 export interface CacheBuild {
   readonly cache: string;
-  readonly write: (writer: CacheWriter) => Promise<string | undefined>;
+  /** Returns why it failed; undefined if the cache was written. */
+  readonly write: (signal: AbortSignal) => Promise<string | undefined>;
 }
 
-/** Caches that are written when the image is there; nothing that becomes of them is thrown. */
+/** Writes caches after the image is built. No failure is thrown. */
 export interface CacheWriting extends AsyncDisposable {
-  /** Begins to write, unless that was done before. */
+  /** Starts writing, unless it has started before. */
   begin(): void;
-  /** Waits for the end. Returns a sentence for each cache that wasn't written. */
+  /** Waits for the end. Returns a sentence for each cache that was not read or not written. */
   problems(): Promise<readonly string[]>;
 }
 
-/** Writes caches one after the other: they share the builder, and most of their blobs. When it is disposed of, it stops at once. */
-export function cacheWriting(builds: readonly CacheBuild[], log: Log): CacheWriting {
+/** Writes caches one after another, because they share the builder and most of their blobs. Disposing stops it. */
+export function cacheWriting({ builds, problems }: UsedCaches, log: Log): CacheWriting {
   const stop = new AbortController();
   let work: Promise<readonly string[]> | undefined;
   const begin = (): Promise<readonly string[]> => (work ??= writeAll(builds, log, stop.signal));
   return {
     begin: () => void begin(),
-    problems: () => begin(),
+    problems: async () => [...problems, ...(await begin())],
     [Symbol.asyncDispose]: async () => {
       stop.abort();
       await work;
@@ -38,7 +46,7 @@ async function writeAll(builds: readonly CacheBuild[], log: Log, signal: AbortSi
   for (const { cache, write } of builds) {
     if (signal.aborted) break;
     const began = performance.now();
-    const why = await write({ signal }).catch(messageOf);
+    const why = await write(signal).catch(messageOf);
     if (why !== undefined) problems.push(notWritten(cache, why));
     else log.info(`Wrote the build cache in ${formatDuration(performance.now() - began)}`);
   }

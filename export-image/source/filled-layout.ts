@@ -1,4 +1,4 @@
-import type { FilledLayout, HandedOverImage } from '../hand-over.ts';
+import type { FilledLayout, ExportedImage } from '../upload.ts';
 import { describeSource, type ImagePlan, type LayoutPlan } from '../plan/plan.ts';
 import { HandoverError } from '../../shared/base/errors.ts';
 import type { Log } from '../../shared/base/log.ts';
@@ -10,7 +10,7 @@ import { readOciLayout } from '../../shared/layout/read-layout.ts';
 import { type BakedImages, bakeIntoLayout } from './from-bake.ts';
 import { buildIntoLayout } from './from-build.ts';
 import { cacheWriting } from './cache-writing.ts';
-import { saveIntoLayout, type SourcedImage, type SourceTools, type UsedCaches } from './from-engine.ts';
+import { saveIntoLayout, type SourcedImage, type SourceTools } from './from-engine.ts';
 
 type Tools = SourceTools & StepsListener & { readonly timeline: Timeline };
 
@@ -36,7 +36,7 @@ export async function fillLayout(
     const { steps, ...baked } = await log.chapter('Bake', () => timeline.measure('Bake', bake));
     tools.onSteps(steps);
     requireCached(steps, plan, log);
-    return { ...baked, steps, push: undefined, caches: useCaches(baked.caches, tools, kept) };
+    return { ...baked, steps, push: undefined, caches: kept.use(cacheWriting(baked.caches, log)) };
   }
   const source = await takeSource(plan, tools, directory);
   kept.use(source.kept);
@@ -44,17 +44,11 @@ export async function fillLayout(
     tools.onSteps(source.steps);
     requireCached(source.steps, plan, log);
   }
-  const caches = useCaches(source.caches, tools, kept);
+  const caches = kept.use(cacheWriting(source.caches ?? { problems: [], builds: [] }, log));
   const image = await readOciLayout(directory, plan.platform, source.replaced);
   const references = [plan.reference, ...plan.tags];
   const further = await saveFurther(plan, tools, directory);
   return { images: [{ image, references }, ...further], steps: source.steps, push: source.push, caches };
-}
-
-// What is still being written when the export fails is stopped.
-function useCaches(used: UsedCaches | undefined, { log }: Tools, kept: AsyncDisposableStack): FilledLayout['caches'] {
-  const writing = kept.use(cacheWriting(used?.builds ?? [], log));
-  return { writing, problems: used?.problems ?? [] };
 }
 
 async function takeSource(
@@ -76,8 +70,8 @@ async function saveFurther(
   { further, platform, compression }: ImagePlan,
   tools: Tools,
   directory: string,
-): Promise<readonly HandedOverImage[]> {
-  const images: HandedOverImage[] = [];
+): Promise<readonly ExportedImage[]> {
+  const images: ExportedImage[] = [];
   for (const reference of further) {
     const name = formatReference(reference);
     const save = (): Promise<SourcedImage> => saveIntoLayout(tools, name, { directory, compression }, undefined);

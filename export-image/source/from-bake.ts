@@ -1,6 +1,6 @@
 import { mkdir, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
-import type { FilledLayout, HandedOverImage } from '../hand-over.ts';
+import type { FilledLayout, ExportedImage } from '../upload.ts';
 import {
   bakeArguments,
   bakeCacheArguments,
@@ -9,11 +9,11 @@ import {
   isComposeFile,
   withoutBuildTags,
 } from '../plan/bake.ts';
-import { type CacheWrites, classicProblems, planCacheWrites, requireClassicWrites } from '../plan/cache.ts';
+import { type CacheWrites, planCacheWrites } from '../plan/cache.ts';
 import type { BakePlan } from '../plan/plan.ts';
-import type { CacheBuild } from './cache-writing.ts';
+import type { CacheBuild, UsedCaches } from './cache-writing.ts';
 import { requireBakePaths } from './given-paths.ts';
-import { saveIntoLayout, type SourceTools, type UsedCaches } from './from-engine.ts';
+import { exportsLayouts, saveIntoLayout, type SourceTools } from './from-engine.ts';
 import { HandoverError, setupBuildxHint } from '../../shared/base/errors.ts';
 import { quoteForeign } from '../../shared/base/text.ts';
 import type { BakeTarget, Buildx } from '../../shared/docker/buildx.ts';
@@ -33,9 +33,7 @@ export async function bakeIntoLayout(tools: SourceTools, plan: BakePlan, directo
   const { buildx, log } = tools;
   const { source } = plan;
   await requireBakePaths(source);
-  const info = tools.engine.info();
-  info.catch(() => undefined);
-  const builder = await buildx.builder(source.builder);
+  const direct = await exportsLayouts(tools, source.builder);
   const found = await findTargets(buildx, source, directory);
   const targets = namedTargets(found.filter(({ isLinked }) => isLinked !== true));
   // Of targets that are built alike, one is built.
@@ -44,11 +42,9 @@ export async function bakeIntoLayout(tools: SourceTools, plan: BakePlan, directo
   const caches = found
     .filter(isBuilt)
     .flatMap(({ name, cacheTo = [] }): readonly TargetCaches[] =>
-      cacheTo.length === 0 ? [] : [{ target: name, writes: planCacheWrites(cacheTo, tools.cacheService) }],
+      cacheTo.length === 0 ? [] : [{ target: name, writes: planCacheWrites(cacheTo, tools.cacheService, direct) }],
     );
   for (const { name, references } of targets) log.info(`${name}: ${references.map(formatReference).join(', ')}`);
-  const direct = builder.driver !== 'docker' || (await info).imageStore === 'containerd';
-  log.info(`Builder ${builder.name} (driver ${builder.driver}): ${direct ? 'OCI layouts' : 'load and docker save'}`);
   const wanted = { targets, caches };
   return direct ? bakeDirectly(tools, plan, wanted, directory) : bakeByEngine(tools, plan, wanted, directory);
 }
@@ -86,7 +82,7 @@ async function findTargets(buildx: Buildx, source: BakeSource, directory: string
       'Correct `workdir` or `bake-files`; check the repository out before this step.',
     );
   }
-  const found = await buildx.targets({ args: bakePrintArguments(source), workdir }, names);
+  const found = await buildx.targets({ name: 'bake', args: bakePrintArguments(source), workdir }, names);
   const files = source.files.length === 0 ? await defaultFiles(workdir) : source.files;
   const lastComposeFile = files.findLastIndex(isComposeFile);
   if (lastComposeFile === -1) return found;
@@ -98,7 +94,7 @@ async function findTargets(buildx: Buildx, source: BakeSource, directory: string
   );
   const withOverride = files.toSpliced(lastComposeFile + 1, 0, override);
   const args = bakePrintArguments({ ...source, files: withOverride });
-  const images = await buildx.targets({ args, workdir }, names);
+  const images = await buildx.targets({ name: 'bake', args, workdir }, names);
   await rm(override);
   return found.map((target) => {
     const image = images.find(({ name }) => name === target.name)?.tags ?? [];
@@ -122,6 +118,7 @@ async function defaultFiles(workdir: string): Promise<readonly string[]> {
 /**
  * Returns the images to build: targets that share a name and are built alike, such as a web and a worker, are one.
  * @throws HandoverError `invalid-input` for a target without a name, and for a name of targets that are built differently
+ * @internal
  */
 export function namedTargets(targets: readonly BakeTarget[]): readonly NamedTarget[] {
   const images: NamedTarget[] = [];
@@ -181,18 +178,14 @@ async function bakeDirectly(
     return { target: name, name: `baked:${String(position)}`, exporter };
   });
   const withImage = caches.map(({ target, writes }) => ({ target, cacheTo: writes.withImage }));
-  const { steps, unreadCaches } = await tools.buildx.bake(
-    {
-      args: bakeArguments(source, platform, outputs, { written: directory, caches: withImage }),
-      workdir: source.workdir,
-    },
-    tools.log.info,
-  );
+  const { workdir } = source;
+  const args = bakeArguments(source, platform, outputs, { written: directory, caches: withImage });
+  const { steps, unreadCaches } = await tools.buildx.build({ name: 'bake', args, workdir }, tools.log.info);
   const builds = caches.flatMap(({ target, writes }) =>
     writes.afterImage.map((cache): CacheBuild => {
       const others = caches.flatMap((other) => (other.target === target ? [] : [{ ...other, cacheTo: [] }]));
       const args = bakeCacheArguments(source, platform, target, [{ target, cacheTo: [cache] }, ...others]);
-      return { cache, write: (writer) => tools.buildx.writeCache('bake', args, writer, source.workdir) };
+      return { cache, write: (signal) => tools.buildx.writeCache({ name: 'bake', args, workdir }, signal) };
     }),
   );
   const problems = [...new Set([...unreadCaches, ...caches.flatMap(({ writes }) => writes.problems)])];
@@ -218,16 +211,12 @@ async function bakeByEngine(
     names.add(name);
     return { target, name, exporter: 'engine' } as const;
   });
-  const written = caches.map(({ target, writes }) => ({ target, cacheTo: requireClassicWrites(writes) }));
-  const problems = new Set(caches.flatMap(({ writes }) => classicProblems(writes)));
-  const { steps, unreadCaches } = await buildx.bake(
-    {
-      args: bakeArguments(source, platform, outputs, { written: directory, caches: written }),
-      workdir: source.workdir,
-    },
-    log.info,
-  );
-  const images: HandedOverImage[] = [];
+  const written = caches.map(({ target, writes }) => ({ target, cacheTo: writes.withImage }));
+  const problems = new Set(caches.flatMap(({ writes }) => writes.problems));
+  const args = bakeArguments(source, platform, outputs, { written: directory, caches: written });
+  const command = { name: 'bake', args, workdir: source.workdir } as const;
+  const { steps, unreadCaches } = await buildx.build(command, log.info);
+  const images: ExportedImage[] = [];
   for (const [position, { references }] of targets.entries()) {
     const name = outputs[position]?.name ?? '';
     const { replaced } = await saveIntoLayout(tools, name, { directory, compression }, undefined);
@@ -236,7 +225,7 @@ async function bakeByEngine(
   return { steps, images: requireSome(images), caches: { problems: [...unreadCaches, ...problems], builds: [] } };
 }
 
-function requireSome(images: readonly HandedOverImage[]): FilledLayout['images'] {
+function requireSome(images: readonly ExportedImage[]): FilledLayout['images'] {
   const [first, ...further] = images;
   if (first !== undefined) return [first, ...further];
   throw new HandoverError('builder-unsupported', 'docker buildx bake built no image.', setupBuildxHint);

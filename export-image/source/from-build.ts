@@ -8,18 +8,18 @@ import {
   type PassedSecret,
   withoutGhaCache,
 } from '../plan/build-arguments.ts';
-import { classicProblems, planCacheWrites, requireClassicWrites } from '../plan/cache.ts';
+import { planCacheWrites } from '../plan/cache.ts';
 import type { PushPlan } from '../plan/push-plan.ts';
-import { pushFromEngine, type PushWay } from '../push.ts';
+import { pushFromEngine, type PushState } from '../push.ts';
 import type { CacheBuild } from './cache-writing.ts';
 import { requireBuildPaths } from './given-paths.ts';
-import type { LayoutRequest, SourcedImage, SourceTools } from './from-engine.ts';
+import { exportsLayouts, type LayoutRequest, type SourcedImage, type SourceTools } from './from-engine.ts';
 import { HandoverError, messageOf, type RegistryFailure, setupBuildxHint } from '../../shared/base/errors.ts';
 import { isObject, parseJson } from '../../shared/base/json.ts';
 import type { Log } from '../../shared/base/log.ts';
 import { quoteForeign } from '../../shared/base/text.ts';
 import { openFile } from '../../shared/bytes/files.ts';
-import type { BuildOutcome } from '../../shared/docker/buildx.ts';
+import type { BuildCommand, BuildOutcome } from '../../shared/docker/buildx.ts';
 import { ownNames } from '../../shared/docker/own-names.ts';
 import { type Digest, isDigest } from '../../shared/image/digest.ts';
 import { formatPlatform, type Platform } from '../../shared/image/platform.ts';
@@ -46,13 +46,7 @@ export async function buildIntoLayout(tools: SourceTools, request: BuildRequest)
   const { buildx, log } = tools;
   await requireBuildPaths(request.build);
   const secrets = await writeSecrets(tools.tempDir, request.secrets);
-  // Asked beside the builder: each question takes a tenth of a second. A builder of its own needs no answer.
-  const info = tools.engine.info();
-  info.catch(() => undefined);
-  const builder = await buildx.builder(request.build.builder);
-  const direct = builder.driver !== 'docker' || (await info).imageStore === 'containerd';
-  log.info(`Builder ${builder.name} (driver ${builder.driver}): ${direct ? 'OCI layout' : 'load and docker save'}`);
-  if (direct) return buildAndPush(tools, request, secrets);
+  if (await exportsLayouts(tools, request.build.builder)) return buildAndPush(tools, request, secrets);
   requireOnePlatform(request.push);
   const { build, problems } = withoutRemoteCaches(request.build, tools);
   const idFile = join(tools.tempDir, 'image-id');
@@ -61,7 +55,7 @@ export async function buildIntoLayout(tools: SourceTools, request: BuildRequest)
   const name = `${names.repository}:built`;
   names.add(name);
   const args = buildArguments(build, [request.platform], [{ kind: 'engine', idFile, name }], secrets);
-  const { steps, unreadCaches } = await buildx.build(args, log.info);
+  const { steps, unreadCaches } = await buildx.build({ name: 'build', args }, log.info);
   const caches = { problems: [...problems, ...missed(unreadCaches, build, log)], builds: [] };
   return { steps, caches, ...(await saveOnce(tools, (await readFile(idFile, 'utf8')).trim(), request, held.move())) };
 }
@@ -81,8 +75,7 @@ function withoutRemoteCaches(
   build: BuildInputs,
   { log, cacheService }: SourceTools,
 ): { readonly build: BuildInputs; readonly problems: readonly string[] } {
-  const writes = planCacheWrites(build.cacheTo, cacheService);
-  const cacheTo = requireClassicWrites(writes);
+  const { withImage, problems } = planCacheWrites(build.cacheTo, cacheService, false);
   const { caches, asked } = withoutGhaCache(build.cacheFrom);
   if (caches.length < build.cacheFrom.length) {
     const tell = asked ? log.notice : log.info;
@@ -90,7 +83,7 @@ function withoutRemoteCaches(
       `The docker driver on the classic image store can't read cache-from type=gha: it is left out. ${setupBuildxHint}`,
     );
   }
-  return { build: { ...build, cacheFrom: caches, cacheTo }, problems: classicProblems(writes) };
+  return { build: { ...build, cacheFrom: caches, cacheTo: withImage }, problems };
 }
 
 /** What is worth a notice: the Actions cache is looked into by itself, and where nobody asked for it, nobody misses it. */
@@ -160,16 +153,20 @@ async function buildAndPush(
   secrets: readonly PassedSecret[],
 ): Promise<SourcedImage> {
   const { platform, push } = request;
-  const writes = planCacheWrites(request.build.cacheTo, tools.cacheService);
+  const writes = planCacheWrites(request.build.cacheTo, tools.cacheService, true);
   const build = { ...request.build, cacheTo: writes.withImage };
   const references = push?.references.map(formatReference) ?? [];
+  const commandOf = (...[inputs, platforms, exporters]: Parameters<Build>): BuildCommand => ({
+    name: 'build',
+    args: buildArguments(inputs, platforms, exporters, secrets),
+  });
   const run: Build = (inputs, platforms, exporters) =>
-    tools.buildx.build(buildArguments(inputs, platforms, exporters, secrets), tools.log.info, references);
+    tools.buildx.build(commandOf(inputs, platforms, exporters), tools.log.info, references);
   const several = push !== undefined && push.listedPlatforms.length > 0;
   const builds = writes.afterImage.map((cache): CacheBuild => {
     const inputs = { ...outOfCache(build), cacheTo: [cache] };
-    const args = buildArguments(inputs, several ? push.listedPlatforms : [platform], [{ kind: 'nothing' }], secrets);
-    return { cache, write: (writer) => tools.buildx.writeCache('build', args, writer) };
+    const command = commandOf(inputs, several ? push.listedPlatforms : [platform], [{ kind: 'nothing' }]);
+    return { cache, write: (signal) => tools.buildx.writeCache(command, signal) };
   });
   const layout: Exporter = { kind: 'oci-layout', ...request.layout };
   const metadataFile = join(tools.tempDir, 'pushed.json');
@@ -179,7 +176,7 @@ async function buildAndPush(
   const { steps, pushFailure, unreadCaches } = await run(build, [platform], pushes ? [layout, registry] : [layout]);
   const caches = { problems: [...missed(unreadCaches, build, tools.log), ...writes.problems], builds };
   if (push === undefined) return { steps, caches };
-  const later = (failed?: RegistryFailure): PushWay => ({
+  const later = (failed?: RegistryFailure): PushState => ({
     kind: 'to-do',
     push: () => tools.registry.attempt(() => pushOutOfCache(run, build, push, platform, registry), failed),
   });

@@ -1,13 +1,13 @@
 import type { CacheService } from '../plan/cache.ts';
 import type { PushPlan } from '../plan/push-plan.ts';
-import { pushFromEngine, type PushWay } from '../push.ts';
-import type { CacheBuild } from './cache-writing.ts';
+import { pushFromEngine, type PushState } from '../push.ts';
+import type { UsedCaches } from './cache-writing.ts';
 import { HandoverError } from '../../shared/base/errors.ts';
 import type { Log } from '../../shared/base/log.ts';
 import type { BuildStep } from '../../shared/docker/build-progress.ts';
 import type { Buildx } from '../../shared/docker/buildx.ts';
 import type { Engine } from '../../shared/docker/engine.ts';
-import type { Registry } from '../../shared/docker/registry.ts';
+import type { RegistryCommands } from '../../shared/docker/registry-commands.ts';
 import type { Digest } from '../../shared/image/digest.ts';
 import { isImageId } from '../../shared/image/reference.ts';
 import type { LayerCompression } from '../../shared/layout/compress-layer.ts';
@@ -17,6 +17,7 @@ import { writeOciLayout } from '../../shared/layout/write-layout.ts';
 /**
  * Local references that a reader may have meant: the same repository under another tag, or the same text in another
  * case. Both sides are as docker prints them.
+ * @internal
  */
 export function nearMisses(wanted: string, local: readonly string[]): readonly string[] {
   const repository = (reference: string): string => reference.slice(0, tagColon(reference)).toLowerCase();
@@ -34,7 +35,7 @@ function tagColon(reference: string): number {
 export interface SourceTools {
   readonly engine: Engine;
   readonly buildx: Buildx;
-  readonly registry: Registry;
+  readonly registry: RegistryCommands;
   readonly log: Log;
   readonly signal: AbortSignal;
   readonly cacheService: CacheService;
@@ -48,12 +49,18 @@ export interface LayoutRequest {
   readonly compression: LayerCompression;
 }
 
-/** The build caches of an image that was built. */
-export interface UsedCaches {
-  /** A sentence for each that was of no use. */
-  readonly problems: readonly string[];
-  /** Those that are still to be written. */
-  readonly builds: readonly CacheBuild[];
+/** Returns whether the builder exports OCI layouts. If not, it loads images into the engine. */
+export async function exportsLayouts(
+  { buildx, engine, log }: SourceTools,
+  builderName: string | undefined,
+): Promise<boolean> {
+  // At the same time as the builder: each query takes a tenth of a second. A builder outside of the engine needs no answer.
+  const info = engine.info();
+  info.catch(() => undefined);
+  const { name, driver } = await buildx.builder(builderName);
+  const exports = driver !== 'docker' || (await info).imageStore.exportsLayouts;
+  log.info(`Builder ${name} (driver ${driver}): ${exports ? 'OCI layout' : 'load and docker save'}`);
+  return exports;
 }
 
 /** An image that is in its OCI layout. */
@@ -62,7 +69,7 @@ export interface SourcedImage {
   readonly steps: readonly BuildStep[];
   /** Layers that were compressed on the way. */
   readonly replaced?: ReadonlyMap<Digest, ReplacedLayer>;
-  readonly push?: PushWay;
+  readonly push?: PushState;
   readonly caches?: UsedCaches;
   /** What a push still needs, or is being removed; to be disposed of at the end. */
   readonly kept?: AsyncDisposable;

@@ -1,6 +1,6 @@
 import { stat } from 'node:fs/promises';
 import { basename } from 'node:path';
-import { imageRecord, type HandedOverImage, type UnsealedRecord } from '../hand-over.ts';
+import { imageRecord, type ExportedImage, type UnsealedRecord } from '../upload.ts';
 import type { TarballPlan } from '../plan/plan.ts';
 import { HandoverError, messageOf } from '../../shared/base/errors.ts';
 import type { LentChunks } from '../../shared/bytes/chunks.ts';
@@ -106,10 +106,10 @@ interface ArchiveFile extends Omit<TarballFile, 'size'> {
 }
 
 /** The tarball of ours, made of the archive's layers as they pass for the second time. */
-function repacked(file: ArchiveFile, image: HandedOverImage, plan: TarballPlan, producer: Producer): OpenedTarball {
+function repacked(file: ArchiveFile, image: ExportedImage, plan: TarballPlan, producer: Producer): OpenedTarball {
   const written = Promise.withResolvers<WrittenTarball>();
   const layers = layersOf(file);
-  const images = (): Promise<readonly [HandedOverImage]> => Promise.resolve([image]);
+  const images = (): Promise<readonly [ExportedImage]> => Promise.resolve([image]);
   return {
     size: undefined,
     chunks: tarballChunks(layers, images, written.resolve),

@@ -7,7 +7,7 @@ import { fallbackReference, type LoadPlan } from '../plan/plan.ts';
 import { requireExpected } from '../verify.ts';
 import { HandoverError, RegistryFailure } from '../../shared/base/errors.ts';
 import type { EngineInfo, InspectedImage } from '../../shared/docker/output.ts';
-import type { Registry } from '../../shared/docker/registry.ts';
+import type { RegistryCommands } from '../../shared/docker/registry-commands.ts';
 import { claimTags, placeOf } from '../../shared/docker/tag-claims.ts';
 import { guardTags } from '../../shared/docker/tag-guard.ts';
 import { type Digest, parseDigest } from '../../shared/image/digest.ts';
@@ -16,7 +16,7 @@ import { chooseImage, imagesIn } from '../../shared/tar/tarball-images.ts';
 import { seeTarball } from '../../shared/tar/tarball-reader.ts';
 
 export interface RegistryTools {
-  readonly registry: Registry;
+  readonly registry: RegistryCommands;
 }
 
 type Tools = Pick<LoadTools, 'engine' | 'log' | 'timeline' | 'signal'> & RegistryTools;
@@ -116,7 +116,7 @@ async function configDigestOf(
   image: InspectedImage,
   isNeeded: boolean,
 ): Promise<Digest | undefined> {
-  if (info.imageStore === 'classic') return parseDigest(image.imageId);
+  if (info.imageStore.imageIdIs === 'config') return parseDigest(image.imageId);
   try {
     return await registry.configDigest(source, image.platform);
   } catch (error) {
@@ -178,7 +178,7 @@ async function fallbackDigest(
   image: InspectedImage,
   { engine, info }: EngineTools,
 ): Promise<Digest | undefined> {
-  if (info.imageStore === 'classic') return parseDigest(image.imageId);
+  if (info.imageStore.imageIdIs === 'config') return parseDigest(image.imageId);
   if (plan.expectedConfigDigest === undefined) return undefined;
   const { images } = imagesIn(await seeTarball(engine.save(formatReference(fallback))));
   return chooseImage(images, fallback, image.platform).configDigest;

@@ -9,7 +9,7 @@ import { decompress } from '../../shared/tar/compression.ts';
 // offers such a layer unpacked: its digest is then its diff ID, and the image's config, and so its ID, stays what it is.
 
 /** What a gzip file ends with: the length of what it holds, in bytes modulo 2^32 (RFC 1952 section 2.3.1). */
-export const gzipTrailerBytes = 4;
+const gzipTrailerBytes = 4;
 
 /** A layer as it is when it isn't compressed. Its digest is the layer's diff ID. */
 export interface PlainLayer {
@@ -18,7 +18,7 @@ export interface PlainLayer {
   readonly size: number;
 }
 
-/** Whether a layer's bytes are gzip's: `….tar+gzip` of OCI, `….tar.gzip` of Docker. */
+/** Whether a layer's bytes are gzip's: `….tar+gzip` of OCI, `….tar.gzip` of Docker. @internal */
 export function isGzipLayer(mediaType: string): boolean {
   return /\.tar[+.]gzip$/.test(mediaType);
 }
@@ -27,6 +27,7 @@ export function isGzipLayer(mediaType: string): boolean {
  * The length that a gzip file's last bytes tell.
  * @param compressedSize bytes of the file
  * @returns undefined when that can't be the length of the whole, as in a file of several members
+ * @internal
  */
 export function plainSize(trailer: Buffer, compressedSize: number): number | undefined {
   const size = trailer.readUInt32LE(trailer.length - gzipTrailerBytes);

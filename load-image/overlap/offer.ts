@@ -1,7 +1,7 @@
 import { Readable } from 'node:stream';
 import type { ReadRange } from '../../shared/artifacts/store.ts';
 import type { LentChunk, LentChunks } from '../../shared/bytes/chunks.ts';
-import type { ImageStore } from '../../shared/docker/output.ts';
+import type { ImageStore } from '../../shared/image/image-store.ts';
 import type { Digest } from '../../shared/image/digest.ts';
 import { formatManifest, type ImageContents, layerMediaType, mediaTypes } from '../../shared/image/manifest.ts';
 import { corruptLayer, type RecordLayer } from '../../shared/image/record.ts';
@@ -42,7 +42,7 @@ export interface Offer {
 export async function offerImage(ranged: RangedImage, store: ImageStore, watch: LayerWatch): Promise<Offer> {
   const { contents, layers } = ranged;
   const { configDigest, configBytes, manifestDigest, manifestBytes, manifestMediaType } = contents;
-  const plain = store === 'classic' ? await plainLayers(ranged) : new Map<Digest, PlainLayer>();
+  const plain = store.keepsBlobs ? new Map<Digest, PlainLayer>() : await plainLayers(ranged);
   const config = [configDigest, smallBlob(configBytes, mediaTypes.config)] as const;
   const blobs = [config, ...layerBlobs(ranged, plain, watch)];
   if (plain.size === 0) {
@@ -125,6 +125,7 @@ interface Waiting {
 /**
  * Lets layers pass one at a time, the lowest first: the engine unpacks them in that order, and so can begin the sooner. A layer
  * waits for lower ones that haven't been asked for yet, but not for long: the engine may have them.
+ * @internal
  */
 export class LayerTurns {
   readonly #asked = new Set<number>();

@@ -92,7 +92,7 @@ async function fetchImage(
   });
   // A containerd store doesn't fetch a layer that it has unpacked for another manifest, and then lacks it for this one
   // (field-notes M19): it is given those that it didn't ask for.
-  if (skipped.length > 0 && info.imageStore === 'containerd' && (await engine.inspect(name))?.isWhole !== true) {
+  if (skipped.length > 0 && info.imageStore.keepsBlobs && (await engine.inspect(name))?.isWhole !== true) {
     log.info('The engine has those layers in another form than this image: it gets them all the same.');
     name = `${names.repository}:${offered.manifestDigest.slice('sha256:'.length, 19)}`;
     names.add(name);

@@ -9,7 +9,6 @@ export const digestsFileName = 'docker-image-digests.json';
 /** The artifact that the mapping goes into. */
 export interface DigestsPlan {
   readonly artifactName: string;
-  readonly retentionDays: number;
 }
 
 /** All that is decided before anything is done: one image, several side by side, or no more than the mapping. */
@@ -18,19 +17,10 @@ export type ImagesPlan = { readonly digests: DigestsPlan | undefined } & (
   | { readonly kind: 'several' | 'mapping'; readonly wanted: readonly string[]; readonly each: EachPlan }
 );
 
-/**
- * @param maxRetentionDays how long the repository keeps artifacts at most, in days, where that is known
- * @throws HandoverError `invalid-input`
- */
-export function planImages(inputs: ImagesInputs, maxRetentionDays = Infinity): ImagesPlan {
-  const { artifactNames, digestsArtifact, digestsRetentionDays } = inputs;
-  const digests =
-    digestsArtifact === undefined
-      ? undefined
-      : {
-          artifactName: requireArtifactName(digestsArtifact),
-          retentionDays: Math.min(digestsRetentionDays, maxRetentionDays),
-        };
+/** @throws HandoverError `invalid-input` */
+export function planImages(inputs: ImagesInputs): ImagesPlan {
+  const { artifactNames, digestsArtifact } = inputs;
+  const digests = digestsArtifact === undefined ? undefined : { artifactName: requireArtifactName(digestsArtifact) };
   const wanted = [...new Set(artifactNames)];
   const [artifactName = '', ...more] = wanted;
   const isOne = more.length === 0 && !isPattern(artifactName);

@@ -38,7 +38,7 @@ export interface LoadPlan {
 const places = ['artifact', 'registry', 'artifact-then-registry', 'registry-then-artifact'] as const;
 
 /** Where an image comes from. */
-export type ImagePlace = (typeof places)[number];
+type ImagePlace = (typeof places)[number];
 /** The part of it that doesn't depend on the artifact. */
 export type EachPlan = Omit<LoadPlan, 'artifactName'>;
 

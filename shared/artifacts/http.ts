@@ -26,7 +26,7 @@ export class HttpError extends Error {
 }
 
 /** A body that comes in chunks, which the request takes for good. */
-export interface StreamedBody {
+interface StreamedBody {
   /** Bytes of all chunks. */
   readonly size: number;
   readonly chunks: AsyncIterable<Buffer>;

@@ -4,7 +4,7 @@ import { quoteForeign } from '../base/text.ts';
 import { again, type Http, HttpError, isTransient, textOf } from './http.ts';
 
 /** The answer to one GET. */
-export interface RestPage {
+interface RestPage {
   readonly body: JsonObject;
   /** Address of the next page, undefined on the last one. */
   readonly next: string | undefined;

@@ -19,7 +19,7 @@ export interface AskedPart {
 }
 
 /** Asks for a part's bytes; `signal` ends the request. */
-export type AskForPart = (signal: AbortSignal) => Promise<Buffer>;
+type AskForPart = (signal: AbortSignal) => Promise<Buffer>;
 
 /** Parts of one blob, and how long they take. */
 export interface Parts {

@@ -112,7 +112,7 @@ function hex(crc: number): string {
   return crc.toString(16).padStart(8, '0');
 }
 
-/** Passes chunks on, always keeping the last `bytes` until the source has ended without an error. */
+/** Passes chunks on, always keeping the last `bytes` until the source has ended without an error. @internal */
 export async function* holdBack(chunks: AsyncIterable<Buffer>, bytes: number): AsyncGenerator<Buffer> {
   const held: Buffer[] = [];
   let total = 0;

@@ -1,7 +1,7 @@
 import { explainRegistry, type RegistryCause } from './registry-causes.ts';
 import { quoteForeign } from './text.ts';
 
-/** Every way a handover can fail. Each has a scenario that produces it and a heading in TROUBLESHOOTING.md. */
+/** Every way a handover can fail. Each has a scenario that produces it and a heading in TROUBLESHOOTING.md. @internal */
 export const errorCodes = [
   'invalid-input',
   'docker-unavailable',

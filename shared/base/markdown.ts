@@ -1,4 +1,4 @@
-import { formatBytes, formatDuration, quoteForeign } from './text.ts';
+import { formatBytes, formatDuration } from './text.ts';
 import type { Span } from './timeline.ts';
 
 // Job summaries are GitHub's Markdown, and much of what is in them is text of others: names in an artifact, words of a registry, an image's
@@ -94,7 +94,7 @@ function cell(markdown: Markdown): string {
 }
 
 /** `sha256:` and 12 digits: enough to tell two images apart by eye. */
-export function shortDigest(digest: string): string {
+function shortDigest(digest: string): string {
   return digest.slice(0, 'sha256:'.length + 12);
 }
 
@@ -118,49 +118,17 @@ export function layerTable(layers: readonly TableLayer[]): Markdown {
   return safe`<details><summary>${count}</summary>\n\n${markdownTable(['#', 'Digest', 'Size', 'Format'], rows)}\n\n</details>`;
 }
 
-/** A part of a chart, under a name of its own. */
-export interface ChartSection {
-  readonly name: string;
-  readonly spans: readonly Span[];
-}
-
-/**
- * Where the time went, as a chart that GitHub draws (Mermaid gantt; `x` is ms since the epoch).
- * @param before what others did, on the same clock, which may be before 0: then the chart has sections, and `own` is the last one's name
- */
-export function gantt(spans: readonly Span[], before: readonly ChartSection[] = [], own = ''): Markdown {
+/** Returns a chart of where the time went, which GitHub draws (Mermaid gantt; `x` is ms since the epoch). */
+export function gantt(spans: readonly Span[]): Markdown {
   if (spans.length === 0) return safe``;
-  const sections = [...before, { name: own, spans }];
-  const all = sections.flatMap((section) => section.spans);
-  const [first, last] = [Math.min(0, ...all.map(({ startMs }) => startMs)), Math.max(...all.map(({ endMs }) => endMs))];
-  const titles = before.length === 0 ? [] : sections.map(({ name }) => quoteForeign(chartWord(name), longestName));
-  const tasks = sections.flatMap(({ spans: of }, section) => [
-    ...(titles.length === 0 ? [] : [`    section ${titles[section] ?? ''}`]),
-    ...of.map((span, position) => {
-      const start = Math.round(span.startMs - first);
-      const end = Math.max(start + 1, Math.round(span.endMs - first));
-      const id = before.length === 0 ? `t${String(position)}` : `t${String(section)}x${String(position)}`;
-      return `    ${chartWord(span.name)} (${formatDuration(end - start)}) :${id}, ${String(start)}, ${String(end)}`;
-    }),
-  ]);
-  const lines = [
-    '```mermaid',
-    ...(titles.length === 0 ? [] : [`%%{init: {"gantt": {"leftPadding": ${String(roomFor(titles))}}}}%%`]),
-    'gantt',
-    '    dateFormat x',
-    `    axisFormat ${last - first > 60_000 ? '%M:%S' : '%S.%L s'}`,
-    ...tasks,
-    '```',
-  ];
-  return made(lines.join('\n'));
-}
-
-// Mermaid writes the sections' names left of the bars, and over them where they are longer than its own 75 pixels; a letter has about six
-// (mermaid, packages/mermaid/src/schemas/config.schema.yaml, GanttDiagramConfig).
-const longestName = 40;
-
-function roomFor(names: readonly string[]): number {
-  return Math.max(75, 14 + 6 * Math.max(...names.map((name) => name.length)));
+  const tasks = spans.map((span, position) => {
+    const start = Math.round(span.startMs);
+    const end = Math.max(start + 1, Math.round(span.endMs));
+    return `    ${chartWord(span.name)} (${formatDuration(end - start)}) :t${String(position)}, ${String(start)}, ${String(end)}`;
+  });
+  const isLong = spans.some(({ endMs }) => endMs > 60_000);
+  const axis = `    axisFormat ${isLong ? '%M:%S' : '%S.%L s'}`;
+  return made(['```mermaid', 'gantt', '    dateFormat x', axis, ...tasks, '```'].join('\n'));
 }
 
 // Letters and digits, and what doesn't end a name, begin a comment or a directive, or make HTML in Mermaid's text.

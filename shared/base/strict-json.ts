@@ -11,16 +11,16 @@ import { quoteForeign } from './text.ts';
 export type Shape = 'any' | 'string' | 'integer' | 'boolean' | ObjectShape | ListShape | MapShape;
 
 /** A Go struct: a fixed set of member names. */
-export interface ObjectShape {
+interface ObjectShape {
   readonly members: Readonly<Record<string, Shape>>;
 }
 
-export interface ListShape {
+interface ListShape {
   readonly items: Shape;
 }
 
 /** A Go map, such as labels: member names are data and case-sensitive. */
-export interface MapShape {
+interface MapShape {
   readonly values: Shape;
 }
 
@@ -64,6 +64,7 @@ function requireGrammar(text: string): void {
 /**
  * Folds a member name so that two names are equal here if they are equal to Go, which uses Unicode's simple folding (encoding/json,
  * fold.go). This folding is coarser for a few letters. `ſ` becomes s, and the Kelvin sign becomes k.
+ * @internal
  */
 export function foldedName(name: string): string {
   // Of ASCII, only capitals fold.

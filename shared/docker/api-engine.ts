@@ -4,14 +4,7 @@ import type { LentChunks } from '../bytes/chunks.ts';
 import { endOfArchive } from '../tar/header.ts';
 import { type EngineAnswer, type EngineApi, inPath } from './api.ts';
 import { type CliOutput, type DockerCli, failedCommand, failedWork, type FailureCode, requireDocker } from './cli.ts';
-import {
-  type Engine,
-  inspectArgs,
-  pullWatched,
-  requireSupportedEngine,
-  saveFrom,
-  type WatchedRegistry,
-} from './engine.ts';
+import { type Engine, inspectArgs, pullWatched, requireSupportedEngine, saveFrom, type PullWatch } from './engine.ts';
 import {
   type EngineInfo,
   type InspectedImage,
@@ -114,7 +107,7 @@ async function load(
   return loaded;
 }
 
-function pull(api: EngineApi, reference: string, registry: WatchedRegistry): Promise<void> {
+function pull(api: EngineApi, reference: string, registry: PullWatch): Promise<void> {
   const [fromImage = '', tag = ''] = reference.split('@');
   return pullWatched(registry, async (signal) => {
     const request = { method: 'POST', path: '/images/create', query: { fromImage, tag }, signal } as const;

@@ -12,7 +12,7 @@ import type { Endpoint } from './endpoint.ts';
 // process for each question. Each request has a connection of its own, so nothing is left open. It is Node's client and not
 // undici's: a tarball's chunks are lent, and undici asks for the next before it is done with one.
 
-export interface EngineRequest {
+interface EngineRequest {
   readonly method: 'GET' | 'POST' | 'DELETE';
   /** Without a version: `/info`. */
   readonly path: string;

@@ -4,9 +4,10 @@ import { isObject, parseJson, stringOr, stringsOf } from '../base/json.ts';
 import { formatDuration, quoteForeign } from '../base/text.ts';
 import { BuildProgress, type BuildStep } from './build-progress.ts';
 import { causeLine, type DockerCli, lastLine, requireDocker } from './cli.ts';
-import { registryLimit } from './registry.ts';
+import { timeLimit } from './deadlines.ts';
+import { exceeded, registryLimit } from './registry-commands.ts';
 
-export interface Builder {
+interface Builder {
   readonly name: string;
   readonly driver: string;
 }
@@ -21,44 +22,30 @@ export interface BuildOutcome {
   readonly unreadCaches: readonly string[];
 }
 
-/** How long a cache is waited for. */
-export interface CacheWriter {
-  /** Ends the build when it is aborted. */
-  readonly signal: AbortSignal;
-}
-
-/** Which command of buildx builds. */
-export type BuildCommand = 'build' | 'bake';
-
 /** What the stories need of buildx. */
 export interface Buildx {
   /** The named builder, or the current one. Throws `builder-unsupported` without buildx or without that builder. */
   builder(name: string | undefined): Promise<Builder>;
   /**
-   * Runs `docker buildx build` with these arguments. Throws `build-failed`; a CacheFailure when it may do without `cache-from`.
+   * Runs a build. Throws `build-failed`, or a CacheFailure if the build may succeed without `cache-from`.
    * @param pushed the references that the build pushes
    */
-  build(args: readonly string[], print: (line: string) => void, pushed?: readonly string[]): Promise<BuildOutcome>;
+  build(command: BuildCommand, print: (line: string) => void, pushed?: readonly string[]): Promise<BuildOutcome>;
   /**
-   * Returns the targets that `docker buildx bake` would build, and those with caches that they are built on. Throws `invalid-input` when
-   * it doesn't print them.
+   * Returns the targets that a bake would build, and those with caches that they are built on. Throws `invalid-input` if `docker buildx
+   * bake --print` doesn't print them.
    */
-  targets(bake: BakeCommand, names: readonly string[]): Promise<readonly BakeTarget[]>;
-  /** Runs `docker buildx bake`. Throws as `build`. */
-  bake(bake: BakeCommand, print: (line: string) => void): Promise<BuildOutcome>;
-  /** Runs a build whose one purpose is a cache. Returns why it failed; undefined when all is written. */
-  writeCache(
-    command: BuildCommand,
-    args: readonly string[],
-    writer: CacheWriter,
-    workdir?: string,
-  ): Promise<string | undefined>;
+  targets(command: BuildCommand, names: readonly string[]): Promise<readonly BakeTarget[]>;
+  /** Runs a build that only writes a cache, until the signal is aborted. Returns why it failed; undefined if the cache was written. */
+  writeCache(command: BuildCommand, signal: AbortSignal): Promise<string | undefined>;
 }
 
-/** Arguments of `docker buildx bake`, and the folder that it runs in: bake resolves paths from there. */
-export interface BakeCommand {
+/** A command of `docker buildx`. */
+export interface BuildCommand {
+  readonly name: 'build' | 'bake';
   readonly args: readonly string[];
-  readonly workdir: string;
+  /** The folder that it runs in, where bake resolves paths from; undefined is this step's own. */
+  readonly workdir?: string;
 }
 
 /** A target of a bake file. */
@@ -102,14 +89,10 @@ export function dockerBuildx(cli: DockerCli, stepMinutes: number): Buildx {
         folderHint(cause) ?? setupBuildxHint,
       );
     },
-    build: (args, print, pushed = []) =>
-      build({ cli, args: ['build', '--progress=rawjson', ...args], workdir: undefined }, print, pushed),
-    bake: ({ args, workdir }, print) =>
-      build({ cli, args: ['bake', '--progress=rawjson', ...args], workdir }, print, []),
-    writeCache: (command, args, { signal }, workdir) =>
-      writeCache({ cli, args: [command, '--progress=rawjson', ...args], workdir }, cacheIdleMs(stepMinutes), signal),
-    targets: async ({ args, workdir }, names) => {
-      const output = await cli.query(['buildx', 'bake', ...args], workdir);
+    build: (command, print, pushed = []) => build(cli, command, print, pushed),
+    writeCache: (command, signal) => writeCache(cli, command, cacheIdleMs(stepMinutes), signal),
+    targets: async ({ name: command, args, workdir }, names) => {
+      const output = await cli.query(['buildx', command, ...args], workdir);
       const found = output.exitCode === 0 ? parseBakeFile(output.stdout, names) : undefined;
       if (found !== undefined) return found;
       throw new HandoverError(
@@ -125,6 +108,7 @@ export function dockerBuildx(cli: DockerCli, stepMinutes: number): Buildx {
  * Reads what `docker buildx bake --print` writes.
  * @param names targets and groups; a group stands for its targets, also where one of those is called the same
  * @returns in the order of the names, each once, then those with caches that they are built on; undefined when one of them isn't there
+ * @internal
  */
 export function parseBakeFile(json: string, names: readonly string[]): readonly BakeTarget[] | undefined {
   const file = parseJson(json);
@@ -176,34 +160,43 @@ async function noSuchBuilder(cli: DockerCli, name: string): Promise<HandoverErro
   );
 }
 
-interface BuildRun {
-  readonly cli: DockerCli;
-  readonly args: readonly string[];
-  readonly workdir: string | undefined;
+/**
+ * Runs buildx to its end, or until the signal is aborted.
+ * @param onLine called with each line of its progress
+ * @returns the exit code
+ */
+async function run(
+  cli: DockerCli,
+  { name, args, workdir }: BuildCommand,
+  signal: AbortSignal,
+  onLine: (line: string) => void,
+): Promise<number> {
+  const running = await cli.start(['buildx', name, '--progress=rawjson', ...args], { workdir, signal });
+  running.stdin.end();
+  running.stdout.resume();
+  for await (const line of createInterface({ input: running.stderr })) onLine(line);
+  return running.exit;
 }
 
 async function build(
-  { cli, args, workdir }: BuildRun,
+  cli: DockerCli,
+  command: BuildCommand,
   print: (line: string) => void,
   pushed: readonly string[],
 ): Promise<BuildOutcome> {
-  const running = await cli.start(['buildx', ...args], undefined, workdir);
-  running.stdin.end();
-  running.stdout.resume();
   const progress = new BuildProgress(print);
-  // The limit is the push's: a build may take its time.
-  const limit = registryLimit(running);
-  for await (const line of createInterface({ input: running.stderr })) {
+  // The limit is for the push. The build itself has none.
+  const limit = registryLimit();
+  const exitCode = await run(cli, command, limit.signal, (line) => {
     progress.line(line);
     if (pushed.length > 0 && progress.pushing) limit.start();
-  }
-  const exitCode = await running.exit;
+  });
   limit.stop();
   const { unreadCaches } = progress;
   const steps = progress.steps();
   if (exitCode === 0) return { steps, pushFailure: undefined, unreadCaches };
-  const failure = limit.exceeded() ?? progress.failure();
-  if (limit.exceeded() !== undefined || (pushed.length > 0 && progress.pushFailed)) {
+  const failure = exceeded(limit) ?? progress.failure();
+  if (limit.signal.aborted || (pushed.length > 0 && progress.pushFailed)) {
     return { steps, pushFailure: new RegistryFailure('The push', pushed, failure), unreadCaches };
   }
   if (progress.cacheBroke) throw new CacheFailure(progress.cause());
@@ -220,7 +213,7 @@ async function build(
   }
   throw new HandoverError(
     'build-failed',
-    `docker buildx ${args[0] ?? ''} failed with exit code ${String(exitCode)}: ${failure}`,
+    `docker buildx ${command.name} failed with exit code ${String(exitCode)}: ${failure}`,
     progress.began
       ? 'The step that failed is in the log above, under "Build".'
       : (folderHint(failure) ??
@@ -237,36 +230,19 @@ function folderHint(cause: string): string | undefined {
 }
 
 async function writeCache(
-  { cli, args, workdir }: BuildRun,
+  cli: DockerCli,
+  command: BuildCommand,
   idleMs: number,
   signal: AbortSignal,
 ): Promise<string | undefined> {
-  const running = await cli.start(['buildx', ...args], undefined, workdir);
-  running.stdin.end();
-  running.stdout.resume();
-  const stop = (): void => {
-    running.kill();
-  };
-  signal.addEventListener('abort', stop, { once: true });
-  if (signal.aborted) stop();
   const progress = new BuildProgress(() => undefined);
-  let timer: NodeJS.Timeout | undefined;
-  const idle = new AbortController();
-  const watch = (): void => {
-    clearTimeout(timer);
-    timer = setTimeout(() => {
-      idle.abort();
-      stop();
-    }, idleMs);
-  };
-  watch();
-  for await (const line of createInterface({ input: running.stderr })) {
+  const idle = timeLimit(idleMs);
+  idle.start();
+  const exitCode = await run(cli, command, AbortSignal.any([signal, idle.signal]), (line) => {
     progress.line(line);
-    watch();
-  }
-  const exitCode = await running.exit;
-  clearTimeout(timer);
-  signal.removeEventListener('abort', stop);
-  if (idle.signal.aborted) return `nothing came of it for ${formatDuration(idleMs)}`;
+    idle.restart();
+  });
+  idle.stop();
+  if (idle.signal.aborted) return `it made no progress for ${formatDuration(idleMs)}`;
   return exitCode === 0 ? undefined : progress.cause();
 }

@@ -46,11 +46,18 @@ export interface DockerCli {
   /** The same command for what puts things back: it works when all else has been cancelled, with little time for each question. */
   readonly forCleanUp: DockerCli;
   /**
-   * Starts a long command. Throws `docker-unavailable` when docker can't be started.
-   * @param tempDir where the command is to put its temporary files, if that matters
-   * @param workdir the folder that it runs in; this step's own by default
+   * Starts a long command. Throws `docker-unavailable` if the program can't be started.
    */
-  start(args: readonly string[], tempDir?: string, workdir?: string): Promise<RunningCli>;
+  start(args: readonly string[], options?: StartOptions): Promise<RunningCli>;
+}
+
+interface StartOptions {
+  /** Folder for the command's temporary files. */
+  readonly tempDir?: string | undefined;
+  /** The folder that it runs in; undefined is this step's own. */
+  readonly workdir?: string | undefined;
+  /** Kills the command when it is aborted. */
+  readonly signal?: AbortSignal;
 }
 
 // A command that is asked to end has so long, and its streams so long after it.
@@ -61,7 +68,7 @@ const streamMs = 500;
 export function dockerCli(signal: AbortSignal, name: CommandName = 'docker'): DockerCli {
   let found: Promise<string> | undefined;
   const program = (): Promise<string> => (found ??= findProgram(name));
-  const cliWithin = (times: Deadlines): Omit<DockerCli, 'forCleanUp'> => ({
+  const cliWithin = (times: Deadlines): DockerCli => ({
     program: name,
     signal: times.signal,
     available: async () => {
@@ -79,7 +86,7 @@ export function dockerCli(signal: AbortSignal, name: CommandName = 'docker'): Do
         killChildren(args);
       });
     },
-    start: async (args, tempDir, workdir) => {
+    start: async (args, { tempDir, workdir, signal: kills } = {}) => {
       times.signal.throwIfAborted();
       const path = await program();
       // It may have been aborted meanwhile: nobody would end a command that is started now.
@@ -90,17 +97,13 @@ export function dockerCli(signal: AbortSignal, name: CommandName = 'docker'): Do
       await once(child, 'spawn').catch((error: unknown) => {
         throw unavailable(name, messageOf(error), error);
       });
-      return running(name, child, times.signal);
+      return running(name, child, times.signal, kills);
+    },
+    get forCleanUp() {
+      return cliWithin(times.forCleanUp);
     },
   });
-  const times = deadlines(signal, name);
-  const cleaning: DockerCli = {
-    ...cliWithin(times.forCleanUp),
-    get forCleanUp() {
-      return cleaning;
-    },
-  };
-  return { ...cliWithin(times), forCleanUp: cleaning };
+  return cliWithin(deadlines(signal, name));
 }
 
 // @actions/exec splits its first argument at spaces.
@@ -108,7 +111,7 @@ function quoteProgram(path: string): string {
   return `"${path}"`;
 }
 
-function running(name: CommandName, child: ChildProcess, signal: AbortSignal): RunningCli {
+function running(name: CommandName, child: ChildProcess, signal: AbortSignal, kills?: AbortSignal): RunningCli {
   const { stdin, stdout, stderr } = child;
   if (stdin === null || stdout === null || stderr === null) throw unavailable(name, 'it has no streams');
   const kill = (): void => {
@@ -119,13 +122,16 @@ function running(name: CommandName, child: ChildProcess, signal: AbortSignal): R
     setTimeout(kill, killMs).unref();
   };
   signal.addEventListener('abort', stop, { once: true });
-  // While it was being started.
+  kills?.addEventListener('abort', kill, { once: true });
+  // Aborted during the start.
   if (signal.aborted) stop();
+  if (kills?.aborted === true) kill();
   // A command that ends before it has read all its input is judged by its exit code, not by the broken pipe.
   stdin.on('error', () => undefined);
   const exit = new Promise<number>((resolve) => {
     const end = (code: number | null): void => {
       signal.removeEventListener('abort', stop);
+      kills?.removeEventListener('abort', kill);
       resolve(code ?? 1);
     };
     child.on('close', end);

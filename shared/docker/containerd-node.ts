@@ -2,6 +2,7 @@ import { arch } from 'node:os';
 import { HandoverError } from '../base/errors.ts';
 import type { LentChunks } from '../bytes/chunks.ts';
 import { type Digest, digestOf, isDigest } from '../image/digest.ts';
+import { imageStores } from '../image/image-store.ts';
 import { parseConfig, parseManifest } from '../image/manifest.ts';
 import { platformOf } from '../image/platform.ts';
 import { canonicalReference, parseReference } from '../image/reference.ts';
@@ -110,7 +111,7 @@ function ctrInfo(architecture: string): EngineInfo {
   return {
     version: '',
     platform: platformOf('linux', architecture),
-    imageStore: 'containerd',
+    imageStore: imageStores.containerd,
     dataRoot: '',
     hostName: '',
   };

@@ -26,11 +26,16 @@ export interface Deadlines {
  * @param program the engine's command, for messages
  */
 export function deadlines(signal: AbortSignal, program: string): Deadlines {
-  const late = afterAbort(signal, cleanUpMs, noAnswer(program, cleanUpMs));
+  const late = timeLimit(cleanUpMs, noAnswer(program, cleanUpMs));
+  if (signal.aborted) late.start();
+  else signal.addEventListener('abort', late.start, { once: true });
   const cleaning: Deadlines = {
-    signal: late,
-    within: (work, giveUp) =>
-      unlessAborted(work, AbortSignal.any([late, after(answerMs, noAnswer(program, answerMs))]), 0, giveUp),
+    signal: late.signal,
+    within: (work, giveUp) => {
+      const answer = timeLimit(answerMs, noAnswer(program, answerMs));
+      answer.start();
+      return unlessAborted(work, AbortSignal.any([late.signal, answer.signal]), 0, giveUp).finally(answer.stop);
+    },
     get forCleanUp() {
       return cleaning;
     },
@@ -68,26 +73,37 @@ async function unlessAborted<T>(
   }
 }
 
-/** Aborted so many ms from now. */
-function after(ms: number, reason: HandoverError): AbortSignal {
-  const controller = new AbortController();
-  setTimeout(() => {
-    controller.abort(reason);
-  }, ms).unref();
-  return controller.signal;
+/** The time limit of a command. */
+export interface TimeLimit {
+  /** Aborted when the time is up. */
+  readonly signal: AbortSignal;
+  /** Starts the time, unless it has started before. */
+  readonly start: () => void;
+  /** Starts the time again. */
+  readonly restart: () => void;
+  readonly stop: () => void;
 }
 
-/** Aborted so many ms after another signal. */
-function afterAbort(signal: AbortSignal, ms: number, reason: HandoverError): AbortSignal {
+/** @param reason what the signal is aborted with */
+export function timeLimit(ms: number, reason?: HandoverError): TimeLimit {
   const controller = new AbortController();
-  const begin = (): void => {
-    setTimeout(() => {
+  let timer: NodeJS.Timeout | undefined;
+  const restart = (): void => {
+    clearTimeout(timer);
+    timer = setTimeout(() => {
       controller.abort(reason);
     }, ms).unref();
   };
-  if (signal.aborted) begin();
-  else signal.addEventListener('abort', begin, { once: true });
-  return controller.signal;
+  return {
+    signal: controller.signal,
+    start: () => {
+      if (timer === undefined) restart();
+    },
+    restart,
+    stop: () => {
+      clearTimeout(timer);
+    },
+  };
 }
 
 function noAnswer(program: string, ms: number): HandoverError {

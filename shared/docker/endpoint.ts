@@ -30,19 +30,19 @@ export interface Endpoint {
   readonly apiVersion: string | undefined;
 }
 
-export interface UnixAddress {
+interface UnixAddress {
   readonly kind: 'unix';
   readonly socketPath: string;
 }
 
-export interface TcpAddress {
+interface TcpAddress {
   readonly kind: 'tcp';
   readonly hostname: string;
   readonly port: number;
   readonly tls: Tls | undefined;
 }
 
-/** PEM texts. */
+/** PEM texts. @internal */
 export interface Tls {
   readonly ca: string | undefined;
   readonly cert: string | undefined;

@@ -27,7 +27,7 @@ import { formatPlatform } from '../image/platform.ts';
 import { endOfArchive } from '../tar/header.ts';
 
 /** The registry that an image is pulled from, as far as the one who pulls wants to know how it goes. */
-export interface WatchedRegistry {
+export interface PullWatch {
   /** Settles when somebody has asked for the image. */
   readonly reached: Promise<unknown>;
   /** Settles with what went wrong when the image's bytes couldn't be had. */
@@ -58,7 +58,7 @@ export interface Engine {
    * Pulls an image by digest from a registry that is watched; undefined for an engine that takes whole tarballs only. Throws
    * `load-failed`, and what went wrong with the registry.
    */
-  readonly pull: ((reference: string, registry: WatchedRegistry) => Promise<void>) | undefined;
+  readonly pull: ((reference: string, registry: PullWatch) => Promise<void>) | undefined;
   /** The bytes of `docker save`. Throws `image-not-found` while iterating. */
   save(image: string): AsyncIterable<Buffer>;
   tag(image: string, reference: string): Promise<void>;
@@ -171,7 +171,7 @@ export async function loadInto(
   onLoaded: (loaded: string) => void,
   tempDir?: string,
 ): Promise<readonly string[]> {
-  const report = await load(cli, await cli.start(['load'], tempDir), chunks);
+  const report = await load(cli, await cli.start(['load'], { tempDir }), chunks);
   report.loaded.forEach(onLoaded);
   if (report.failure !== undefined) throw report.failure;
   return report.loaded;
@@ -219,7 +219,7 @@ const reachMs = 10_000;
  * @throws HandoverError `load-failed` when the engine can't, or doesn't ask within ten seconds; what `failed` settles with
  */
 export async function pullWatched(
-  { reached, failed }: WatchedRegistry,
+  { reached, failed }: PullWatch,
   pull: (signal: AbortSignal) => Promise<string | undefined>,
 ): Promise<void> {
   const ends = new AbortController();
@@ -246,15 +246,10 @@ export async function pullWatched(
   );
 }
 
-function pullByCommand(cli: DockerCli, reference: string, registry: WatchedRegistry): Promise<void> {
+function pullByCommand(cli: DockerCli, reference: string, registry: PullWatch): Promise<void> {
   return pullWatched(registry, async (signal) => {
-    const running = await cli.start(['pull', '--quiet', reference]);
+    const running = await cli.start(['pull', '--quiet', reference], { signal });
     running.stdin.end();
-    signal.addEventListener('abort', () => {
-      running.kill();
-    });
-    // While it was being started.
-    if (signal.aborted) running.kill();
     const output = await outputOf(running);
     return output.exitCode === 0 ? undefined : lastLine(output);
   });
@@ -262,7 +257,7 @@ function pullByCommand(cli: DockerCli, reference: string, registry: WatchedRegis
 
 /** What a save command writes. Throws `image-not-found` while iterating. */
 export async function* saveFrom(cli: DockerCli, args: readonly string[], tempDir?: string): AsyncGenerator<Buffer> {
-  const running = await cli.start(args, tempDir);
+  const running = await cli.start(args, { tempDir });
   const said = text(running.stderr);
   running.stdin.end();
   let finished = false;

@@ -1,11 +1,9 @@
 import { isObject, type JsonObject, objectsOf, parseJson, stringMapOf, stringOr, stringsOf } from '../base/json.ts';
 import { type Digest, isDigest } from '../image/digest.ts';
+import { type ImageStore, imageStores } from '../image/image-store.ts';
 import { type Platform, platformOf, samePlatform } from '../image/platform.ts';
 
 // Reads what docker prints. Everything here is pure.
-
-/** How the engine stores images: `.Id` is a manifest's digest in containerd's store, else the config digest. */
-export type ImageStore = 'classic' | 'containerd' | 'podman';
 
 export interface EngineInfo {
   readonly version: string;
@@ -53,7 +51,7 @@ export function parseInfo(text: string): EngineInfo | undefined {
   return {
     version,
     platform: platformOf(stringOr(info['OSType'], ''), stringOr(info['Architecture'], '')),
-    imageStore: status.includes('io.containerd.snapshotter') ? 'containerd' : 'classic',
+    imageStore: imageStores[status.includes('io.containerd.snapshotter') ? 'containerd' : 'classic'],
     dataRoot: stringOr(info['DockerRootDir'], ''),
     hostName: stringOr(info['Name'], ''),
   };

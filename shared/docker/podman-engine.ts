@@ -3,6 +3,7 @@ import { isObject, objectsOf, parseJson, stringOr } from '../base/json.ts';
 import { makeTempDir } from '../bytes/files.ts';
 import type { LentChunks } from '../bytes/chunks.ts';
 import { isDigest } from '../image/digest.ts';
+import { imageStores } from '../image/image-store.ts';
 import { platformOf } from '../image/platform.ts';
 import { registryOf } from '../image/reference.ts';
 import { type DockerCli, lastLine } from './cli.ts';
@@ -77,7 +78,7 @@ async function* save(cli: DockerCli, tempRoot: string, image: string): AsyncGene
 
 // What podman prints, where that differs from docker.
 
-/** Reads `podman info --format json`; undefined when it isn't that. */
+/** Reads `podman info --format json`; undefined when it isn't that. @internal */
 export function parsePodmanInfo(text: string): EngineInfo | undefined {
   const info = parseJson(text);
   if (!isObject(info) || !isObject(info['host'])) return undefined;
@@ -87,7 +88,7 @@ export function parsePodmanInfo(text: string): EngineInfo | undefined {
   return {
     version: stringOr(version['Version'], ''),
     platform: platformOf(stringOr(host['os'], ''), stringOr(host['arch'], '')),
-    imageStore: 'podman',
+    imageStore: imageStores.podman,
     dataRoot: stringOr(store['graphRoot'], ''),
     hostName: stringOr(host['hostname'], ''),
   };
@@ -96,6 +97,7 @@ export function parsePodmanInfo(text: string): EngineInfo | undefined {
 /**
  * Reads `podman image inspect` of one image, a list of one; undefined when it isn't that. Podman leaves out the
  * `sha256:` of an ID.
+ * @internal
  */
 export function parsePodmanInspect(text: string): InspectedImage | undefined {
   const [image] = objectsOf(parseJson(text));
@@ -107,6 +109,7 @@ export function parsePodmanInspect(text: string): InspectedImage | undefined {
 /**
  * A reference as podman lists it: one without a registry is under `localhost/` (what `podman tag` does with it).
  * An image ID stays as it is.
+ * @internal
  */
 export function podmanName(reference: string): string {
   return registryOf(reference) !== undefined || isDigest(reference) ? reference : `localhost/${reference}`;

@@ -20,16 +20,15 @@ import {
   type PinnedReference,
   type TaggedReference,
 } from './reference.ts';
-import type { HandoverTimes } from './times.ts';
 
 /** The record's file name within the artifact. */
 export const recordName = 'image-handover.json';
 
 /** The version of its format. */
-export const recordSchema = 1;
+const recordSchema = 1;
 
 /** @param found what the record says its schema is */
-export function wrongSchema(found: unknown): HandoverError {
+function wrongSchema(found: unknown): HandoverError {
   const newer = typeof found === 'number' && found > recordSchema;
   return new HandoverError(
     'artifact-corrupt',
@@ -41,7 +40,7 @@ export function wrongSchema(found: unknown): HandoverError {
 }
 
 /** @param bytes of a record that nobody would read */
-export function tooLarge(bytes: number): HandoverError {
+function tooLarge(bytes: number): HandoverError {
   return new HandoverError(
     'tarball-invalid',
     `The labels of the images are too long to be handed over: the record of them would have ${String(bytes)} bytes, more than 8 MiB.`,
@@ -116,6 +115,16 @@ export function imagesOf(record: HandoverRecord): readonly RecordedImage[] {
   return [record, ...(record.further ?? [])];
 }
 
+/** When an image was handed over, in ms since the epoch by its job's own clock. */
+export interface RecordTimes {
+  /** The step began. */
+  readonly began: number;
+  /** The image was built, or taken from where it was. */
+  readonly built: number;
+  /** All of it had passed to the artifact service. */
+  readonly ready: number;
+}
+
 /** What was handed over: `image-handover.json` in the artifact. Written by export, only read by load. */
 export interface HandoverRecord extends RecordedImage {
   /** Images that are in the tarball besides. */
@@ -129,7 +138,7 @@ export interface HandoverRecord extends RecordedImage {
   readonly producer: Producer;
   /** Where the image is in a registry too, when the build that made it pushed it. */
   readonly pushedReference?: PinnedReference;
-  readonly times?: HandoverTimes;
+  readonly times?: RecordTimes;
 }
 
 /**

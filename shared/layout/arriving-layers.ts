@@ -15,7 +15,7 @@ import type { ArrivingLayer } from '../tar/tarball-writer.ts';
  * looks, and the last one is behind the end, so that nothing is missed.
  * @param written settles when nobody writes any more; its failure is thrown
  */
-export function untilWritten(written: Promise<unknown>, waitMs: number): () => Promise<boolean> {
+function untilWritten(written: Promise<unknown>, waitMs: number): () => Promise<boolean> {
   let [isFirst, isLast, hasFailed] = [true, false, false];
   const over = new AbortController();
   const { signal } = over;
@@ -59,7 +59,7 @@ interface GrowingFile extends LayerBlob {
 }
 
 /** The size of a layer's file in bytes; undefined for a config or a manifest, which are JSON objects. */
-export async function wholeLayerSize(path: string): Promise<number | undefined> {
+async function wholeLayerSize(path: string): Promise<number | undefined> {
   const file = await openFile(path);
   try {
     const { buffer } = await file.read(Buffer.alloc(tarBlock), 0, tarBlock, 0);
@@ -74,7 +74,7 @@ export async function wholeLayerSize(path: string): Promise<number | undefined> 
  * @returns chunks of at most 1 MiB
  * @throws HandoverError `tarball-invalid` when the file has another size by now, or holds other bytes than its digest says
  */
-export async function* wholeFileChunks(path: string, blob: LayerBlob): AsyncGenerator<LentChunk> {
+async function* wholeFileChunks(path: string, blob: LayerBlob): AsyncGenerator<LentChunk> {
   yield* verified(blob, path, transientFileChunks(path));
 }
 

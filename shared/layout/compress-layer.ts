@@ -5,7 +5,7 @@ import type { LentChunk, LentChunks } from '../bytes/chunks.ts';
 import type { LayerFormat } from '../image/manifest.ts';
 
 /** Compresses one frame after the other; each is a whole file of its format. */
-export interface FrameCompressor {
+interface FrameCompressor {
   compress(frame: Buffer): Promise<readonly Buffer[]>;
   /** Gives its memory back. */
   close(): void;
@@ -17,7 +17,7 @@ const gzipFrame = promisify(gzip);
  * @param frameBytes the longest frame
  * @param level undefined for the compressor's own default
  */
-export function gzipCompressor(frameBytes: number, level: number | undefined): FrameCompressor {
+function gzipCompressor(frameBytes: number, level: number | undefined): FrameCompressor {
   // Room for the whole result, else Node comes back from its thread for every 16 KiB; what doesn't compress grows by less
   // than a thousandth.
   const chunkSize = frameBytes + 64 * 1024;
@@ -35,7 +35,7 @@ const zstdChunkBytes = 2304 * 1024;
  * busy (docs/decisions/0013-memory-is-used-again-up-and-down.md).
  * @param level undefined for the compressor's own default
  */
-export function zstdCompressor(level: number | undefined): FrameCompressor {
+function zstdCompressor(level: number | undefined): FrameCompressor {
   const params = level === undefined ? {} : { [constants.ZSTD_c_compressionLevel]: level };
   // Each write is a frame of its own (zstd.h, ZSTD_EndDirective). zstd takes it in one pass where the room left holds the
   // longest result, so a chunk has room for more than one.

@@ -60,7 +60,7 @@ export interface Authorization {
   ): Promise<string | undefined>;
 }
 
-export interface TokenPlace {
+interface TokenPlace {
   readonly own: URL;
   readonly via: Http;
 }

@@ -8,6 +8,7 @@ const everyMs = 5000;
  * Counts bytes while long work runs, and tells of them every five seconds and at the end. Only work that ended well is
  * told to be done, with what has come and nothing else: a total would compare it with what was merely foreseen.
  * @param tell gets each line
+ * @internal
  */
 export function progressTo(tell: (line: string) => void): Log['progress'] {
   return async (what, total, work) => {

@@ -2,20 +2,20 @@ import { error as annotate } from '@actions/core';
 import { HandoverError, messageOf } from '../base/errors.ts';
 import { endByForce } from '../base/forced-end.ts';
 import type { Log } from '../base/log.ts';
+import { code, type Markdown, prose, safe, words } from '../base/markdown.ts';
 import { type JobContext, jobContext, requireRunnerFiles } from './context.ts';
 import { explainRunner } from '../image/host.ts';
-import { failureSummary } from './failure-summary.ts';
 import { runnerLog } from './log.ts';
+import type { Inputs } from './inputs.ts';
 import { addSummary } from './outputs.ts';
-import { timedOut } from './time-limit.ts';
 
 export interface Step {
   readonly context: JobContext;
   readonly log: Log;
   /** Aborted when the job is cancelled, and when the time is up. */
   readonly signal: AbortSignal;
-  /** Ends the step with `timed-out` after so many minutes, in the same way as a cancel does. */
-  readonly limit: (minutes: number) => void;
+  /** Limits the step's time to the input `timeout-minutes`, which it returns. When the time is up, the step ends as after a cancel. */
+  readonly limit: (inputs: Inputs) => number;
 }
 
 // What doesn't end by itself this long after the time is up is left behind: nobody else would end it.
@@ -34,10 +34,12 @@ export async function run(name: string, step: (step: Step) => Promise<void>): Pr
     controller.abort(error);
     setTimeout(() => void fail(name, error), withinMs).unref();
   };
-  const limit = (minutes: number): void => {
+  const limit = (inputs: Inputs): number => {
+    const minutes = readTimeLimit(inputs);
     setTimeout(() => {
       end(timedOut(minutes), graceMs);
     }, minutes * 60_000).unref();
+    return minutes;
   };
   const cancel = (signal: NodeJS.Signals): void => {
     end(new HandoverError('cancelled', `The step was cancelled (${signal}).`, 'Run the job again.'), cancelMs);
@@ -60,6 +62,20 @@ export async function run(name: string, step: (step: Step) => Promise<void>): Pr
     await fail(name, controller.signal.aborted ? reason : explainRunner(firstError(error), context.runner));
   }
   return process.exit(1);
+}
+
+/** Reads the minutes that a step may take: at most 5 days, as long as a job may run on a self-hosted runner. @internal */
+export function readTimeLimit(inputs: Inputs): number {
+  return inputs.decimal('timeout-minutes', 0.001, 7200);
+}
+
+function timedOut(minutes: number): HandoverError {
+  return new HandoverError(
+    'timed-out',
+    `The step was not done after ${String(minutes)} minutes (\`timeout-minutes\`).`,
+    'Look in the log for what it waited for. Raise `timeout-minutes` for a large image on a slow connection, else run the ' +
+      'job again.',
+  );
 }
 
 async function fail(name: string, error: unknown): Promise<void> {
@@ -85,11 +101,16 @@ async function report(name: string, error: unknown): Promise<void> {
     annotate(`${messageOf(error)}\nThis is a defect of ${name}: please report it with the log.`, {
       title: `${name}: unexpected error`,
     });
-    await addSummary(failureSummary(name, error));
-    return;
+  } else {
+    annotate(`${error.message}\nNext step: ${error.hint}\n(code ${error.code}; see TROUBLESHOOTING.md)`, {
+      title: `${name}: ${error.code}`,
+    });
   }
-  annotate(`${error.message}\nNext step: ${error.hint}\n(code ${error.code}; see TROUBLESHOOTING.md)`, {
-    title: `${name}: ${error.code}`,
-  });
   await addSummary(failureSummary(name, error));
+}
+
+/** Returns the job summary of a failed step. @internal */
+export function failureSummary(name: string, error: unknown): Markdown {
+  if (!(error instanceof HandoverError)) return safe`### ❌ ${words(name)} failed\n\n${prose(messageOf(error))}\n`;
+  return safe`### ❌ ${words(name)}: ${code(error.code)}\n\n${prose(error.message)}\n\n**Next step:** ${prose(error.hint)}\n`;
 }

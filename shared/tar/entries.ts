@@ -189,6 +189,7 @@ class ByteSource {
 /**
  * The files of a small tar, by name.
  * @throws HandoverError `tarball-invalid` when it isn't a whole tar
+ * @internal
  */
 export async function readSmallTar(bytes: Buffer): Promise<ReadonlyMap<string, Buffer>> {
   const files = new Map<string, Buffer>();

@@ -9,10 +9,7 @@ export const joined: Scenario = {
   title: 'The joined action: two jobs that start at once, and one that comes later',
   recipes: [joinedAction],
   run: async ({ workflow, world, recipe }) => {
-    // Both jobs run on this one host: each needs a tarball of its own, as the warning of a step that finds another at it says.
-    const own = 'uses: org/image-handover@v1\n        with: { tarball: "${{ runner.temp }}/charon.tar" }';
-    const steps = indented(recipe(joinedAction), 6).replace('uses: org/image-handover@v1', own);
-    assert.ok(steps.includes(own));
+    const steps = indented(recipe(joinedAction), 6);
     const job = (id: string, needs = ''): string =>
       `  ${id}:\n${needs}    runs-on: ubuntu-latest\n    steps:\n      - uses: actions/checkout@v7\n${steps}\n`;
     // So slow that neither can find the other's.

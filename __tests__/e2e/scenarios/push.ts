@@ -27,7 +27,6 @@ jobs:
           push: true
           tags: ${registry}/org/charon:pr-1
           push-failure: ${failure}
-          registry-retry-seconds: 1
   integration:
     needs: build
     if: always() && needs.build.outputs.run-integration == 'true'

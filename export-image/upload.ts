@@ -13,12 +13,12 @@ import type { Digest } from '../shared/image/digest.ts';
 import {
   formatRecord,
   type HandoverRecord,
+  type RecordTimes,
   type Producer,
   type RecordedImage,
   recordName,
 } from '../shared/image/record.ts';
 import type { PinnedReference, TaggedReference } from '../shared/image/reference.ts';
-import type { HandoverTimes } from '../shared/image/times.ts';
 import { arrivingLayers, begun } from '../shared/layout/arriving-layers.ts';
 import {
   type ArrivingLayer,
@@ -28,14 +28,14 @@ import {
 } from '../shared/tar/tarball-writer.ts';
 import type { NameClaim } from './name-claim.ts';
 import type { ExportPlan, LayoutPlan } from './plan/plan.ts';
-import { pushedByBuild, type PushWay } from './push.ts';
+import { pushedByBuild, type PushState } from './push.ts';
 import type { CacheWriting } from './source/cache-writing.ts';
 
 /** All of the record but what is known only when the tarball has passed. */
 export type UnsealedRecord = Omit<HandoverRecord, 'tarballDigest' | 'times'>;
 
 /** Where the tarball's bytes come from while they are uploaded. */
-export interface TarballSource {
+interface UploadedTarball {
   readonly name: string;
   /** Bytes; undefined when that is known only at the end. */
   readonly size: number | undefined;
@@ -47,8 +47,8 @@ export interface TarballSource {
  * @param unsealed asked for when the tarball has passed
  * @param sealed told of the finished record
  */
-async function* handoverFiles(
-  tarball: TarballSource,
+async function* artifactFiles(
+  tarball: UploadedTarball,
   unsealed: () => Promise<UnsealedRecord>,
   timeline: Timeline,
   sealed: (record: HandoverRecord) => void,
@@ -67,7 +67,7 @@ async function* handoverFiles(
 }
 
 /** What is measured by now is how the image was made; its upload isn't over. */
-function timesOf(timeline: Timeline): HandoverTimes {
+function timesOf(timeline: Timeline): RecordTimes {
   const { began } = timeline;
   const ready = Math.max(began, Date.now());
   const built = began + Math.round(Math.max(0, ...timeline.spans().map(({ endMs }) => endMs)));
@@ -82,22 +82,18 @@ async function* hashed(chunks: LentChunks, update: (chunk: Buffer) => void): Asy
 }
 
 /** An image and the references it is handed over under. */
-export type HandedOverImage = NamedImage<TaggedReference>;
+export type ExportedImage = NamedImage<TaggedReference>;
 
 /** An OCI layout with all that is handed over. */
 export interface FilledLayout {
-  readonly images: readonly [HandedOverImage, ...HandedOverImage[]];
+  readonly images: readonly [ExportedImage, ...ExportedImage[]];
   readonly steps: readonly BuildStep[];
-  readonly push: PushWay | undefined;
-  readonly caches: {
-    readonly writing: CacheWriting;
-    /** A sentence for each cache that was of no use. */
-    readonly problems: readonly string[];
-  };
+  readonly push: PushState | undefined;
+  readonly caches: CacheWriting;
 }
 
-export interface PlannedHandover extends HandedOverImage {
-  readonly further: readonly HandedOverImage[];
+export interface WrittenExport extends ExportedImage {
+  readonly further: readonly ExportedImage[];
   readonly tarball: WrittenTarball;
   readonly path: string;
   readonly producer: Producer;
@@ -105,7 +101,7 @@ export interface PlannedHandover extends HandedOverImage {
 }
 
 /** The record of an image whose tarball has been written. */
-export function imageRecord(planned: PlannedHandover): UnsealedRecord {
+export function imageRecord(planned: WrittenExport): UnsealedRecord {
   const { image, further, tarball, path, producer, pushedReference } = planned;
   const { config } = image;
   return {
@@ -120,7 +116,7 @@ export function imageRecord(planned: PlannedHandover): UnsealedRecord {
   };
 }
 
-function recordedImage({ image, references }: HandedOverImage, { offsets }: WrittenTarball): RecordedImage {
+function recordedImage({ image, references }: ExportedImage, { offsets }: WrittenTarball): RecordedImage {
   const { config, configDigest, configBytes, manifestDigest, manifestBytes } = image;
   const { platform, diffIds, labels } = config;
   const at = (digest: Digest): { readonly offset?: number } => {
@@ -142,10 +138,10 @@ function recordedImage({ image, references }: HandedOverImage, { offsets }: Writ
 
 /** What to do when the tarball's filesystem is full. */
 export const spaceAdvice =
-  'Set `tarball` to a path on a filesystem with more space, such as ${{ runner.temp }}/charon.tar.';
+  'Free space on that filesystem, or set `tarball` (export-image) to a path on another, such as ${{ runner.temp }}/charon.tar.';
 
 /** The image's record, and the artifact as it was finalised. */
-export interface HandedOver {
+export interface Uploaded {
   readonly record: HandoverRecord;
   /** Undefined when another job has the name, and the plan keeps the image all the same. */
   readonly artifact: Artifact | undefined;
@@ -171,7 +167,7 @@ export interface LayoutUpload {
  * Writes the tarball and uploads it while its layers arrive; nothing before the first of them is there.
  * @throws HandoverError what `filled` throws; `artifact-name-taken`, `transfer-failed`, `not-enough-space`
  */
-export async function uploadLayout(plan: LayoutPlan, tools: UploadTools, layout: LayoutUpload): Promise<HandedOver> {
+export async function uploadLayout(plan: LayoutPlan, tools: UploadTools, layout: LayoutUpload): Promise<Uploaded> {
   const { directory, filled, file, claim } = layout;
   // What is judged when the build is over must not be uploaded before.
   if (plan.requireCache || plan.push !== undefined) await filled;
@@ -209,7 +205,7 @@ async function* whileItFits(layers: AsyncIterable<ArrivingLayer>, path: string):
 
 /** A tarball, and the name that it is to go by. */
 export interface ClaimedTarball {
-  readonly tarball: TarballSource;
+  readonly tarball: UploadedTarball;
   readonly claim: NameClaim;
 }
 
@@ -224,10 +220,10 @@ export async function upload(
   { store, log, timeline }: UploadTools,
   { tarball, claim }: ClaimedTarball,
   unsealed: () => Promise<UnsealedRecord>,
-): Promise<HandedOver> {
+): Promise<Uploaded> {
   const { artifactName: name, retentionDays } = plan;
   let record: HandoverRecord | undefined;
-  const files = handoverFiles(tarball, unsealed, timeline, (sealed) => (record = sealed));
+  const files = artifactFiles(tarball, unsealed, timeline, (sealed) => (record = sealed));
   let artifact: Artifact | undefined;
   try {
     await claim.release();

@@ -1,21 +1,21 @@
 import { messageOf, RegistryFailure } from '../base/errors.ts';
 import { retry } from '../base/retry.ts';
 import { formatDuration } from '../base/text.ts';
-import { type CliOutput, type DockerCli, lastLine, outputOf, type RunningCli } from './cli.ts';
+import { type CliOutput, type DockerCli, lastLine, outputOf } from './cli.ts';
+import { type TimeLimit, timeLimit } from './deadlines.ts';
 import { parsePush } from './output.ts';
 import { type Digest, digestOf } from '../image/digest.ts';
 import { isAttestation, isIndex, isIndexDocument, parseIndex, parseManifest } from '../image/manifest.ts';
 import { formatPlatform, type Platform, samePlatform } from '../image/platform.ts';
 import { formatReference, type PinnedReference, type Reference } from '../image/reference.ts';
 
-/** How often registry work is tried in all. */
-export const registryAttempts = 3;
+const registryAttempts = 3;
+/** Pause between two attempts, in ms. */
+const pauseMs = 10_000;
 /** How long one push or pull may take, in ms. */
-export const registryLimitMs = 25 * 60_000;
+const registryLimitMs = 25 * 60_000;
 
-export interface AttemptOptions {
-  /** Pause between two attempts, in ms. */
-  readonly pauseMs: number;
+interface AttemptOptions {
   readonly warning: (message: string) => void;
   readonly signal: AbortSignal;
 }
@@ -25,9 +25,9 @@ export interface AttemptOptions {
  * @param failed the first attempt, if it was made elsewhere
  * @throws RegistryFailure of the last attempt; at once when another would fail in the same way
  */
-export function attemptRegistry<T>(
+function attemptRegistry<T>(
   work: () => Promise<T>,
-  { pauseMs, warning, signal }: AttemptOptions,
+  { warning, signal }: AttemptOptions,
   failed?: RegistryFailure,
 ): Promise<T> {
   return retry((attempt) => (attempt === 1 && failed !== undefined ? Promise.reject(failed) : work()), {
@@ -42,33 +42,16 @@ export function attemptRegistry<T>(
   });
 }
 
-/** Ends a command whose work on a registry takes too long. */
-export interface RegistryLimit {
-  /** The work on the registry begins; told again, nothing changes. */
-  start(): void;
-  stop(): void;
-  /** Why the command was ended, if it was. */
-  exceeded(): string | undefined;
-}
+/** Limits the time that a command works on a registry. */
+export const registryLimit = (): TimeLimit => timeLimit(registryLimitMs);
 
-export function registryLimit(running: RunningCli): RegistryLimit {
-  let timer: NodeJS.Timeout | undefined;
-  let why: string | undefined;
-  const end = (): void => {
-    why = `it took longer than ${formatDuration(registryLimitMs)}`;
-    running.kill();
-  };
-  return {
-    start: () => void (timer ??= setTimeout(end, registryLimitMs)),
-    stop: () => {
-      clearTimeout(timer);
-    },
-    exceeded: () => why,
-  };
+/** Why the limit ended a command; undefined if it didn't. */
+export function exceeded({ signal }: TimeLimit): string | undefined {
+  return signal.aborted ? `it took longer than ${formatDuration(registryLimitMs)}` : undefined;
 }
 
 /** What the stories need of a registry. Each throws a RegistryFailure when its attempts are used up. */
-export interface Registry {
+export interface RegistryCommands {
   /** Pulls into the engine, for its own platform. */
   pull(reference: Reference): Promise<void>;
   /** Pushes an image that has this tag in the engine; returns the digest it has in the registry. */
@@ -79,8 +62,8 @@ export interface Registry {
   attempt<T>(work: () => Promise<T>, failed?: RegistryFailure): Promise<T>;
 }
 
-export function dockerRegistry(cli: DockerCli, options: AttemptOptions): Registry {
-  const attempt: Registry['attempt'] = (work, failed) => attemptRegistry(work, options, failed);
+export function registryCommands(cli: DockerCli, options: AttemptOptions): RegistryCommands {
+  const attempt: RegistryCommands['attempt'] = (work, failed) => attemptRegistry(work, options, failed);
   return {
     attempt,
     pull: (reference) =>
@@ -100,14 +83,14 @@ export function dockerRegistry(cli: DockerCli, options: AttemptOptions): Registr
 
 // The reference comes last.
 async function run(cli: DockerCli, work: string, args: readonly string[]): Promise<CliOutput> {
-  const running = await cli.start(args);
+  const limit = registryLimit();
+  const running = await cli.start(args, limit);
   running.stdin.end();
-  const limit = registryLimit(running);
   limit.start();
   const output = await outputOf(running);
   limit.stop();
   if (output.exitCode === 0) return output;
-  throw new RegistryFailure(work, args.slice(-1), limit.exceeded() ?? lastLine(output));
+  throw new RegistryFailure(work, args.slice(-1), exceeded(limit) ?? lastLine(output));
 }
 
 async function configDigest(cli: DockerCli, reference: PinnedReference, platform: Platform): Promise<Digest> {

@@ -1,0 +1,20 @@
+import { spawnSync } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+
+const knip = fileURLToPath(new URL('../node_modules/knip/bin/knip.js', import.meta.url));
+
+/**
+ * Returns the files, exports and dependencies that nothing uses. A test isn't a user of product code: an export for a test alone needs
+ * the tag `@internal`, and a test that can't reach the behaviour otherwise.
+ * @param root the folder with `package.json` and `knip.jsonc`
+ */
+export function deadCode(root: string): readonly string[] {
+  const everything = ['--include', 'files,exports,types,duplicates'];
+  return [['--production'], everything].flatMap((options) => {
+    const { status, stdout, stderr } = spawnSync(process.execPath, [knip, '--no-progress', ...options], {
+      cwd: root,
+      encoding: 'utf8',
+    });
+    return status === 0 ? [] : [`knip ${options.join(' ')}\n${stdout}${stderr}`.trim()];
+  });
+}
