@@ -1,5 +1,6 @@
 import { open } from 'node:fs/promises';
-import { httpClient, readText } from '../shared/artifacts/http.ts';
+import { readText } from '../shared/http/answer.ts';
+import { httpClient } from '../shared/http/client.ts';
 import { resultsService } from '../shared/artifacts/results-service.ts';
 import { serviceCredentials } from '../shared/artifacts/service-credentials.ts';
 

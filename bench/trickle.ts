@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { testStore } from '../__tests__/fixtures/scenario.ts';
 import { startArtifactService } from '../__tests__/fakes/artifact-service/service.ts';
-import { httpClient } from '../shared/artifacts/http.ts';
+import { httpClient } from '../shared/http/client.ts';
 import { rangedReader } from '../shared/artifacts/ranged-reader.ts';
 import { Readable } from 'node:stream';
 

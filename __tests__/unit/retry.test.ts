@@ -1,5 +1,5 @@
 import { describe, expect, test } from '@jest/globals';
-import { backoff, retry } from '../../shared/base/retry.ts';
+import { backoff, retry } from '../../shared/http/retry.ts';
 
 describe('retrying', () => {
   const options = { attempts: 3, delayMs: () => 0, isRetryable: (error: unknown) => !(error instanceof RangeError) };

@@ -7,7 +7,7 @@ import { openArtifact } from '../../shared/artifacts/artifact-content.ts';
 import type { RangedReader } from '../../shared/artifacts/ranged-reader.ts';
 import { storedZip } from '../../shared/artifacts/zip-writer.ts';
 import { limits } from '../../shared/base/limits.ts';
-import { proxyUrl } from '../../shared/base/proxies.ts';
+import { proxyUrl } from '../../shared/http/proxies.ts';
 import { harmlessLines } from '../../shared/base/text.ts';
 import { BuildProgress } from '../../shared/docker/build-progress.ts';
 import { parseInfo, parseInspect, parseListing, parseLoadOutput, parsePush } from '../../shared/docker/output.ts';

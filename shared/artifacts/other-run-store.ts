@@ -1,10 +1,11 @@
-import type { Proxies } from '../base/proxies.ts';
+import type { Proxies } from '../http/proxies.ts';
 import { HandoverError, messageOf } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import { quoteForeign } from '../base/text.ts';
 import { tempDirs } from '../bytes/files.ts';
 import { openArtifact } from './artifact-content.ts';
-import { httpClient, HttpError } from './http.ts';
+import { HttpError } from '../http/answer.ts';
+import { httpClient } from '../http/client.ts';
 import { chooseRun, type ChosenRun, type RunSearch, wordsFor } from './other-run.ts';
 import { rateLimited, restClient } from './rest-client.ts';
 import { maskedUrl } from './signed-url.ts';

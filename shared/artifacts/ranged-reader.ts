@@ -2,7 +2,7 @@ import type { Readable } from 'node:stream';
 import { finished } from 'node:stream/promises';
 import type { LentChunk, LentChunks } from '../bytes/chunks.ts';
 import { quoteForeign } from '../base/text.ts';
-import { httpError, textOf } from './http.ts';
+import { httpError, textOf } from '../http/answer.ts';
 import {
   CutShort,
   discard,

@@ -1,7 +1,8 @@
-import type { Dispatcher } from 'undici';
 import { isObject, type JsonObject, parseJson, stringOr } from '../base/json.ts';
 import { quoteForeign } from '../base/text.ts';
-import { again, type Http, HttpError, isTransient, textOf } from './http.ts';
+import { HttpError, textOf } from '../http/answer.ts';
+import type { Http, HttpResponse } from '../http/client.ts';
+import { again, isTransient } from '../http/retry.ts';
 
 /** The answer to one GET. */
 export interface RestPage {
@@ -66,8 +67,8 @@ export function restClient(options: RestClientOptions): RestClient {
 }
 
 /** A success or a redirect, after as many tries as it takes. */
-function send(options: RestClientOptions, url: string): Promise<Dispatcher.ResponseData> {
-  const attempt = async (): Promise<Dispatcher.ResponseData> => {
+function send(options: RestClientOptions, url: string): Promise<HttpResponse> {
+  const attempt = async (): Promise<HttpResponse> => {
     const response = await sendOnce(options, url);
     if (response.statusCode < 400) return response;
     throw restError(response, await textOf(response));
@@ -82,7 +83,7 @@ function send(options: RestClientOptions, url: string): Promise<Dispatcher.Respo
 
 // A repository that was renamed answers 301 or 307 with its new address in the same API. A 302 leads elsewhere: it is the
 // caller's, and the token doesn't go there.
-async function sendOnce(options: RestClientOptions, url: string, hops = 3): Promise<Dispatcher.ResponseData> {
+async function sendOnce(options: RestClientOptions, url: string, hops = 3): Promise<HttpResponse> {
   const response = await options.http.send({ method: 'GET', url, headers: headers(options.token) });
   const location = String(response.headers['location'] ?? '');
   const moved = [301, 307, 308].includes(response.statusCode) && URL.canParse(location, url);
@@ -101,7 +102,7 @@ function headers(token: string): Readonly<Record<string, string>> {
   };
 }
 
-function restError(response: Dispatcher.ResponseData, text: string): HttpError {
+function restError(response: HttpResponse, text: string): HttpError {
   const { statusCode } = response;
   const body = parseJson(text);
   const message = quoteForeign(isObject(body) ? stringOr(body['message'], '') : '', 200);
@@ -117,7 +118,7 @@ function restError(response: Dispatcher.ResponseData, text: string): HttpError {
  * primary one with `x-ratelimit-remaining: 0`, a secondary one with `retry-after` or in words, and then for at least a
  * minute (docs.github.com/rest: "Rate limits for the REST API").
  */
-function rateLimitWait({ statusCode, headers }: Dispatcher.ResponseData, message: string): number | undefined {
+function rateLimitWait({ statusCode, headers }: HttpResponse, message: string): number | undefined {
   if (statusCode !== 403 && statusCode !== 429) return undefined;
   const header = (name: string): number => Number(headers[name] ?? NaN);
   if (header('retry-after') >= 0) return header('retry-after') * 1000;
@@ -139,7 +140,7 @@ function waitOf(error: HttpError): number {
  * The `next` of a Link header (RFC 8288), on the API's own host whatever host it names: the token goes nowhere else, and a
  * server behind a proxy may name itself otherwise.
  */
-function nextPage({ headers }: Dispatcher.ResponseData, apiUrl: string): string | undefined {
+function nextPage({ headers }: HttpResponse, apiUrl: string): string | undefined {
   const link = /<([^>]*)>\s*;\s*rel="next"/.exec(String(headers['link'] ?? ''))?.[1];
   if (link === undefined || !URL.canParse(link, apiUrl)) return undefined;
   const { pathname, search } = new URL(link, apiUrl);

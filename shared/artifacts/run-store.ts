@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Proxies } from '../base/proxies.ts';
+import type { Proxies } from '../http/proxies.ts';
 import { asError, HandoverError, messageOf } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import { type TempDirs, tempDirs } from '../bytes/files.ts';
@@ -7,7 +7,8 @@ import { lockKey } from '../bytes/locks.ts';
 import { openArtifact } from './artifact-content.ts';
 import { uploadBlob, type UploadedBlob } from './blob-upload.ts';
 import { fallbackStore } from './fallback-store.ts';
-import { type Http, httpClient, HttpError } from './http.ts';
+import { HttpError } from '../http/answer.ts';
+import { type Http, httpClient } from '../http/client.ts';
 import { officialStore } from './official-store.ts';
 import {
   isOwnedBy,

@@ -1,6 +1,7 @@
-import type { Dispatcher } from 'undici';
 import { HandoverError, messageOf } from '../base/errors.ts';
-import { again, type Http, HttpError } from './http.ts';
+import { HttpError } from '../http/answer.ts';
+import type { Http, HttpResponse } from '../http/client.ts';
+import { again } from '../http/retry.ts';
 import { UnknownAnswer } from './results-service.ts';
 
 export interface SignedBlobOptions {
@@ -20,7 +21,7 @@ export interface SignedBlob {
    * Asks for the blob; the body of the answer must be read to its end or destroyed.
    * @param signal ends this request alone
    */
-  get(headers?: Readonly<Record<string, string>>, signal?: AbortSignal): Promise<Dispatcher.ResponseData>;
+  get(headers?: Readonly<Record<string, string>>, signal?: AbortSignal): Promise<HttpResponse>;
   /**
    * Does the work until it succeeds, with a new URL where the last one has run out.
    * @param reached the byte that the work has come to
@@ -85,7 +86,7 @@ export function requireListedSize(size: number, { size: listed }: Pick<SignedBlo
 }
 
 /** Ends an answer that nobody will read; destroying its body would raise an error event out of reach. */
-export async function discard(response: Dispatcher.ResponseData): Promise<void> {
+export async function discard(response: HttpResponse): Promise<void> {
   await response.body.dump({ limit: 64 * 1024 }).catch(() => undefined);
 }
 

@@ -9,7 +9,7 @@ import { formatBytes } from '../base/text.ts';
 import { copiedBytes, type LentChunk } from '../bytes/chunks.ts';
 import { explainDiskFull, requireDiskSpace } from '../bytes/disk-space.ts';
 import type { TempDirs } from '../bytes/files.ts';
-import { httpError, textOf } from './http.ts';
+import { httpError, textOf } from '../http/answer.ts';
 import { type RangedReader, rangedReader } from './ranged-reader.ts';
 import {
   CutShort,

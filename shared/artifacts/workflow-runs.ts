@@ -1,6 +1,6 @@
 import { isByteCount, isObject, type JsonObject, objectsOf, stringOr } from '../base/json.ts';
 import { type Digest, parseDigest } from '../image/digest.ts';
-import { HttpError } from './http.ts';
+import { HttpError } from '../http/answer.ts';
 import type { RestClient } from './rest-client.ts';
 import type { RunLink } from './store.ts';
 

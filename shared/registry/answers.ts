@@ -1,5 +1,6 @@
-import type { Dispatcher } from 'undici';
-import { type Http, HttpError, type HttpRequest, isTransient, parseRetryAfter, textOf } from '../artifacts/http.ts';
+import { HttpError, parseRetryAfter, textOf } from '../http/answer.ts';
+import type { Http, HttpRequest, HttpResponse } from '../http/client.ts';
+import { isTransient } from '../http/retry.ts';
 import { asError } from '../base/errors.ts';
 import { isObject, objectsOf, parseJson, stringOr } from '../base/json.ts';
 import { quoteForeign } from '../base/text.ts';
@@ -44,7 +45,7 @@ export async function answerTo(
 ): Promise<Answer> {
   const asked = request();
   const isRead = asked.method === 'GET' || asked.method === 'HEAD';
-  const send = (one: HttpRequest, url: string): Promise<Dispatcher.ResponseData> => {
+  const send = (one: HttpRequest, url: string): Promise<HttpResponse> => {
     const isOwn = authorized !== undefined && new URL(url).origin === own.origin;
     // Without this header any coding would do (RFC 9110, section 12.5.3).
     const headers = { 'accept-encoding': 'identity', ...one.headers, ...(isOwn ? { authorization: authorized } : {}) };
@@ -75,7 +76,7 @@ export async function answerTo(
   };
 }
 
-function headerOf(response: Dispatcher.ResponseData, name: string): string {
+function headerOf(response: HttpResponse, name: string): string {
   return [response.headers[name] ?? ''].flat().join(', ');
 }
 

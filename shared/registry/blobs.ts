@@ -1,5 +1,7 @@
 import { createHash } from 'node:crypto';
-import { again, HttpError, type HttpRequest, isTransient, isTransientStatus } from '../artifacts/http.ts';
+import { HttpError } from '../http/answer.ts';
+import type { HttpRequest } from '../http/client.ts';
+import { again, isTransient, isTransientStatus } from '../http/retry.ts';
 import { asError, HandoverError } from '../base/errors.ts';
 import { quoteForeign } from '../base/text.ts';
 import { type LentChunks, viewOf } from '../bytes/chunks.ts';

@@ -1,14 +1,8 @@
-import {
-  again,
-  type AgainOptions,
-  type Http,
-  type HttpRequest,
-  isTransient,
-  isTransientStatus,
-} from '../artifacts/http.ts';
+import type { Http, HttpRequest } from '../http/client.ts';
+import { again, type AgainOptions, isTransient, isTransientStatus } from '../http/retry.ts';
 import { asError, systemCodeOf } from '../base/errors.ts';
-import { isLoopback } from '../base/proxies.ts';
-import { retry } from '../base/retry.ts';
+import { isLoopback } from '../http/proxies.ts';
+import { retry } from '../http/retry.ts';
 import { type Answer, answerTo, required } from './answers.ts';
 import { authorization, type AuthorizationOptions, parseChallenges } from './authorization.ts';
 

@@ -1,9 +1,9 @@
 import { X509Certificate } from 'node:crypto';
 import { attempt, HandoverError, messageOf } from '../base/errors.ts';
-import { type Credentials, dockerCredentials, loginFolder, type LoginPlaces } from '../docker/credentials.ts';
 import { limits } from '../base/limits.ts';
 import { readSmallFile } from '../bytes/files.ts';
 import { registryHost } from '../image/reference.ts';
+import { type AskHelper, type Credentials, dockerCredentials, loginFolder, type LoginPlaces } from './logins.ts';
 import { registryClient, type RegistryClient, type RegistryClientOptions } from './registry-client.ts';
 
 /** The registries that a step talks to, each with the login that there is for it. */
@@ -20,6 +20,7 @@ export interface RegistriesOptions extends Omit<RegistryClientOptions, 'credenti
   readonly login: { readonly username: string; readonly password: string } | undefined;
   /** Path of a certificate to trust in addition to the system's, in PEM. */
   readonly authorityPath: string | undefined;
+  readonly askHelper: AskHelper;
   readonly onNotice: (line: string) => void;
 }
 
