@@ -735,7 +735,7 @@ test('a `Retry-After` that is a date is kept to', async () => {
 test.each([
   ['3', 3000],
   ['0', 0],
-  ['3600', 60_000],
+  ['3600', 3_600_000],
   ['Sun, 06 Nov 1994 08:49:40 GMT', 3000],
   ['Sunday, 06-Nov-94 08:49:40 GMT', 3000],
   ['Sun, 06 Nov 1994 08:49:00 GMT', 0],

@@ -2,7 +2,7 @@ import type { Readable } from 'node:stream';
 import { finished } from 'node:stream/promises';
 import type { LentChunk, LentChunks } from '../bytes/chunks.ts';
 import { quoteForeign } from '../base/text.ts';
-import { httpError, textOf } from '../http/answer.ts';
+import { readAnswer, serviceError } from '../http/answer.ts';
 import {
   CutShort,
   discard,
@@ -43,15 +43,24 @@ export interface RangedReaderOptions extends SignedBlobOptions {
 export function rangedReader(options: RangedReaderOptions): RangedReader {
   const { size } = options;
   const blob = signedBlob(options);
-  const ask: Ask = (all, bytes, start) =>
-    all.ask(
-      (signal) => readPart(blob, options, bytes, start, signal),
-      (signal) => {
-        const what = `Bytes ${String(start)}-${String(start + bytes.length)} of the download`;
+  const ask: Ask = (all, bytes, start) => {
+    const end = start + bytes.length;
+    return all.ask(
+      async (signal, timed) => {
+        const part = { bytes, start, filled: 0 };
+        const attempt = (): Promise<void> => timed(() => fill(blob, options, part, signal));
+        await blob.persist(attempt, () => start + part.filled, end);
+        return bytes;
+      },
+      async (signal) => {
+        const what = `Bytes ${String(start)}-${String(end)} of the download`;
         options.onRetry(`${what} take far longer than those beside them: they are asked for once more.`);
-        return readPart(blob, options, Buffer.allocUnsafeSlow(bytes.length), start, signal);
+        const part = { bytes: Buffer.allocUnsafeSlow(bytes.length), start, filled: 0 };
+        await fill(blob, options, part, signal);
+        return part.bytes;
       },
     );
+  };
   const newParts = (): Parts => parts(options.asksAgain ?? true);
   const small = newParts();
   return {
@@ -92,27 +101,24 @@ async function* inParts(
   }
 }
 
-/** Fills `bytes` from `start` on. */
-async function readPart(
-  blob: SignedBlob,
-  options: RangedReaderOptions,
-  bytes: Buffer,
-  start: number,
-  signal: AbortSignal,
-): Promise<Buffer> {
+/** A part's memory, and how much of it is filled. */
+interface Filling {
+  readonly bytes: Buffer;
+  readonly start: number;
+  filled: number;
+}
+
+/** Requests the bytes that a part still lacks, once. */
+async function fill(blob: SignedBlob, options: RangedReaderOptions, part: Filling, signal: AbortSignal): Promise<void> {
+  const { bytes, start } = part;
   const end = start + bytes.length;
-  let filled = 0;
-  const attempt = async (): Promise<void> => {
-    const body = await request(blob, options, { start: start + filled, end, signal });
-    // An event for each chunk: promises for each would cost a tenth of a load's CPU time.
-    body.on('data', (chunk: Buffer) => {
-      filled += chunk.copy(bytes, filled);
-    });
-    await finished(body);
-    if (filled < bytes.length) throw new CutShort(start + filled, end);
-  };
-  await blob.persist(attempt, () => start + filled, end);
-  return bytes;
+  const body = await request(blob, options, { start: start + part.filled, end, signal });
+  // An event for each chunk: promises for each would cost a tenth of a load's CPU time.
+  body.on('data', (chunk: Buffer) => {
+    part.filled += chunk.copy(bytes, part.filled);
+  });
+  await finished(body);
+  if (part.filled < bytes.length) throw new CutShort(start + part.filled, end);
 }
 
 interface PartRequest {
@@ -131,10 +137,7 @@ async function request(
     await discard(response);
     throw new RangesIgnored(`HTTP 200 for bytes ${String(start)}-${String(end)}`);
   }
-  if (response.statusCode !== 206) {
-    const text = await textOf(response);
-    throw httpError(response, text);
-  }
+  if (response.statusCode !== 206) throw serviceError(await readAnswer(response));
   try {
     const range = String(response.headers['content-range'] ?? '');
     const [, from, size] = /^bytes (\d+)-\d+\/(\d+)$/.exec(range) ?? [];

@@ -18,17 +18,27 @@ export interface AskedPart {
   readonly hasArrived: () => boolean;
 }
 
-/** Asks for a part's bytes; `signal` ends the request. */
-export type AskForPart = (signal: AbortSignal) => Promise<Buffer>;
+/**
+ * Asks for a part's bytes, again after a failure.
+ * @param signal ends that
+ * @param timed runs each request, so that the pauses between them don't count as slow
+ */
+export type AskForPart = (
+  signal: AbortSignal,
+  timed: (request: () => Promise<void>) => Promise<void>,
+) => Promise<Buffer>;
+
+/** The same once. */
+export type AskOnce = (signal: AbortSignal) => Promise<Buffer>;
 
 /** Parts of one blob, and how long they take. */
 export interface Parts {
   /**
    * Asks for a part.
    * @param first into the memory that is meant for it
-   * @param again into other memory; called when it is asked for once more
+   * @param again into other memory; called when a request of the first takes too long
    */
-  ask(first: AskForPart, again: AskForPart): AskedPart;
+  ask(first: AskForPart, again: AskOnce): AskedPart;
   /**
    * The part's bytes, by whichever request brings them first; the other one is ended.
    * @param neighbours parts that were asked for after it
@@ -38,8 +48,9 @@ export interface Parts {
 }
 
 interface OpenPart extends AskedPart {
-  readonly askedAt: number;
-  readonly again: AskForPart;
+  /** When the request under way began; `Infinity` without one. */
+  readonly askedAt: () => number;
+  readonly again: AskOnce;
   /** Ends the first request. */
   readonly abandon: () => void;
   /** Aborted when the first request has ended. */
@@ -71,7 +82,7 @@ export function parts(asksAgain: boolean): Parts {
       if (part === undefined || !asksAgain) return asked.arriving;
       // Where its neighbours wait, too, the link is slow, and one more request would make it slower.
       const isAlone = (): boolean => neighbours.filter((other) => other.hasArrived()).length * 2 >= neighbours.length;
-      const isHopeless = (): boolean => isSlow(performance.now() - part.askedAt) && isAlone();
+      const isHopeless = (): boolean => isSlow(performance.now() - part.askedAt()) && isAlone();
       // Until the wait is cut short.
       while (await waited(part.ended)) {
         if (!isHopeless() || askedAgain >= beyond + come / oneIn) continue;
@@ -87,11 +98,18 @@ function waited(ended: AbortSignal): Promise<boolean> {
   return sleep(lookEveryMs, true, { signal: ended }).catch(() => false);
 }
 
-function begun(first: AskForPart, again: AskForPart, took: (ms: number) => void): OpenPart {
-  const askedAt = performance.now();
+function begun(first: AskForPart, again: AskOnce, took: (ms: number) => void): OpenPart {
+  let askedAt = performance.now();
   const [abandoned, ended] = [new AbortController(), new AbortController()];
   let hasArrived = false;
-  const arriving = first(abandoned.signal);
+  const arriving = first(abandoned.signal, async (request) => {
+    askedAt = performance.now();
+    try {
+      await request();
+    } finally {
+      askedAt = Infinity;
+    }
+  });
   arriving
     .then(
       () => {
@@ -106,7 +124,7 @@ function begun(first: AskForPart, again: AskForPart, took: (ms: number) => void)
   return {
     arriving,
     hasArrived: () => hasArrived,
-    askedAt,
+    askedAt: () => askedAt,
     again,
     abandon: () => {
       abandoned.abort();

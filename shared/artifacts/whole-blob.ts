@@ -9,7 +9,7 @@ import { formatBytes } from '../base/text.ts';
 import { copiedBytes, type LentChunk } from '../bytes/chunks.ts';
 import { explainDiskFull, requireDiskSpace } from '../bytes/disk-space.ts';
 import type { TempDirs } from '../bytes/files.ts';
-import { httpError, textOf } from '../http/answer.ts';
+import { readAnswer, serviceError } from '../http/answer.ts';
 import { type RangedReader, rangedReader } from './ranged-reader.ts';
 import {
   CutShort,
@@ -121,7 +121,7 @@ async function writeWhole(
   onBytes: (bytes: number) => void,
 ): Promise<void> {
   const response = await blob.get();
-  if (response.statusCode !== 200) throw httpError(response, await textOf(response));
+  if (response.statusCode !== 200) throw serviceError(await readAnswer(response));
   const announced = response.headers['content-length'];
   const hash = createHash('sha256');
   let size = 0;

@@ -4,13 +4,13 @@ import { limits } from '../base/limits.ts';
 import { formatBytes } from '../base/text.ts';
 import type { HttpResponse } from './client.ts';
 
-/** A request to the artifact service or its blob store that was answered with something other than success. */
+/** An answer that isn't a success. */
 export class HttpError extends Error {
   override readonly name = 'HttpError';
   readonly status: number;
-  /** The service's own error code: twirp's `code` or Azure's `x-ms-error-code`. */
+  /** The service's own error code: twirp's `code`, Azure's `x-ms-error-code`, or a registry's words. */
   readonly serviceCode: string;
-  /** How long the service asked to wait, in ms, if it did. */
+  /** How long the service wants the client to wait, in ms. */
   readonly retryAfterMs: number | undefined;
 
   constructor(status: number, serviceCode: string, message: string, retryAfterMs?: number) {
@@ -21,59 +21,65 @@ export class HttpError extends Error {
   }
 }
 
-/** The body of an answer as text. Throws `HttpError` when there is more of it than an honest service has to say. */
-export async function textOf(response: HttpResponse): Promise<string> {
+/** A whole answer. */
+export interface Answer {
+  readonly status: number;
+  /** Returns a header's values, joined with commas; empty without one. */
+  readonly header: (name: string) => string;
+  readonly text: string;
+}
+
+/**
+ * Reads an answer to its end, as text.
+ * @throws HttpError when it is larger than any honest answer, or can't be unpacked
+ */
+export async function readAnswer({ statusCode: status, headers, body }: HttpResponse): Promise<Answer> {
+  const header = (name: string): string => [headers[name] ?? ''].flat().join(', ');
   const chunks: Buffer[] = [];
   let size = 0;
-  const body: AsyncIterable<Buffer> = response.body;
-  for await (const chunk of body) {
+  const arriving: AsyncIterable<Buffer> = body;
+  for await (const chunk of arriving) {
     size += chunk.length;
     if (size > limits.answerBytes)
-      throw new HttpError(
-        response.statusCode,
-        'too-large',
-        `an answer of more than ${formatBytes(limits.answerBytes)}`,
-      );
+      throw new HttpError(status, 'too-large', `an answer of more than ${formatBytes(limits.answerBytes)}`);
     chunks.push(chunk);
   }
   const whole = Buffer.concat(chunks);
-  const coding = String(response.headers['content-encoding'] ?? '');
-  if (size === 0 || !/^(?:x-)?gzip$/i.test(coding)) return whole.toString();
+  const isPacked = size > 0 && /^(?:x-)?gzip$/i.test(header('content-encoding'));
   try {
-    return gunzipSync(whole, { maxOutputLength: limits.answerBytes }).toString();
+    const bytes = isPacked ? gunzipSync(whole, { maxOutputLength: limits.answerBytes }) : whole;
+    return { status, header, text: bytes.toString() };
   } catch (error) {
-    throw new HttpError(response.statusCode, 'not-gzip', `an answer that can't be unpacked: ${messageOf(error)}`);
+    throw new HttpError(status, 'not-gzip', `an answer that can't be unpacked: ${messageOf(error)}`);
   }
 }
 
-/** Reads a whole, small answer. Throws `HttpError` unless the status is a success. */
-export async function readText(response: HttpResponse): Promise<string> {
-  const text = await textOf(response);
-  if (response.statusCode < 300) return text;
-  throw httpError(response, text);
-}
-
-/** The error for an answer that isn't a success; `text` is its body. */
-export function httpError(response: HttpResponse, text: string): HttpError {
-  const header = (name: string): string => String(response.headers[name] ?? '');
-  const serviceCode = header('x-ms-error-code') || (/"code"\s*:\s*"([^"]*)"/.exec(text)?.[1] ?? '');
-  const message = /"msg"\s*:\s*"([^"]*)"/.exec(text)?.[1] ?? serviceCode;
-  return new HttpError(
-    response.statusCode,
-    serviceCode,
-    `HTTP ${String(response.statusCode)}${message === '' ? '' : ` (${message})`}`,
-    parseRetryAfter(header('retry-after')),
-  );
-}
-
-const longestRetryAfterMs = 60_000;
-
 /**
- * Returns how long a `Retry-After` header asks to wait, in ms, at most a minute; undefined when it is neither a number of seconds nor
- * a date (RFC 9110, section 10.2.3).
+ * Reads a small answer of the artifact service or its blob store.
+ * @throws HttpError unless the status is a success
  */
+export async function readText(response: HttpResponse): Promise<string> {
+  const answer = await readAnswer(response);
+  if (answer.status < 300) return answer.text;
+  throw serviceError(answer);
+}
+
+/** Returns the error for an answer of the artifact service or its blob store. */
+export function serviceError(answer: Answer): HttpError {
+  const { status, header, text } = answer;
+  const serviceCode = header('x-ms-error-code') || (/"code"\s*:\s*"([^"]*)"/.exec(text)?.[1] ?? '');
+  const words = /"msg"\s*:\s*"([^"]*)"/.exec(text)?.[1] ?? serviceCode;
+  return refusal(answer, serviceCode, `HTTP ${String(status)}${words === '' ? '' : ` (${words})`}`);
+}
+
+/** Returns the error for an answer that isn't a success. Only this reads `Retry-After`. */
+export function refusal({ status, header }: Omit<Answer, 'text'>, serviceCode: string, message: string): HttpError {
+  return new HttpError(status, serviceCode, message, parseRetryAfter(header('retry-after')));
+}
+
+/** Returns the wait that a `Retry-After` header asks for, in ms; undefined unless it has seconds or a date (RFC 9110, section 10.2.3). */
 export function parseRetryAfter(header: string, now = Date.now()): number | undefined {
   const text = header.trim();
   const ms = /^\d+$/.test(text) ? Number(text) * 1000 : /^[a-z]+,? /i.test(text) ? Date.parse(text) - now : NaN;
-  return Number.isNaN(ms) ? undefined : Math.min(Math.max(ms, 0), longestRetryAfterMs);
+  return Number.isNaN(ms) ? undefined : Math.max(ms, 0);
 }

@@ -4,13 +4,13 @@ import { formatDuration } from '../base/text.ts';
 import { HttpError } from './answer.ts';
 
 export interface RetryOptions {
-  /** How often the work is tried in all. */
+  /** How often the work runs, the first time included. */
   readonly attempts: number;
-  /** Pause before try number `attempt` + 1, in ms. */
+  /** Pause before attempt number `attempt` + 1, in ms. */
   readonly delayMs: (attempt: number, error: unknown) => number;
-  /** Whether another try can help. */
+  /** Whether another attempt can help. */
   readonly isRetryable: (error: unknown) => boolean;
-  /** Told before each pause. */
+  /** Called before each pause. */
   readonly onRetry?: (error: unknown, attempt: number, delayMs: number) => void;
   readonly signal?: AbortSignal;
 }
@@ -30,7 +30,7 @@ export async function retry<T>(work: (attempt: number) => Promise<T>, options: R
   }
 }
 
-/** Doubling pauses with a little spread, so that many jobs don't come back at the same moment. */
+/** Returns pauses that double, with a random spread, so that many jobs don't return at the same moment. */
 export function backoff(firstMs: number, maxMs: number): (attempt: number) => number {
   return (attempt) => Math.round(Math.min(maxMs, firstMs * 2 ** (attempt - 1)) * (0.75 + Math.random() / 2));
 }
@@ -42,44 +42,49 @@ export function isTransientStatus(status: number): boolean {
   return transientStatus.includes(status);
 }
 
-// Of the system (errno(3), getaddrinfo(3)), of undici and of Node's HTTP parser: what says that the connection is at fault, not the
-// request, the certificate or this machine.
+// Of the system (errno(3), getaddrinfo(3)), of undici and of Node's HTTP parser: the connection failed, not the request, the
+// certificate or this machine.
 const transientCodes: readonly string[] = [
   ...['ECONNRESET', 'ECONNREFUSED', 'ECONNABORTED', 'EPIPE', 'ETIMEDOUT', 'ENETUNREACH', 'ENETDOWN', 'EHOSTUNREACH'],
   ...['EAI_AGAIN', 'ENOTFOUND', 'UND_ERR_SOCKET', 'UND_ERR_CONNECT_TIMEOUT', 'UND_ERR_HEADERS_TIMEOUT'],
   ...['UND_ERR_BODY_TIMEOUT', 'UND_ERR_RES_CONTENT_LENGTH_MISMATCH', 'HPE_INVALID_EOF_STATE', 'CUT_SHORT'],
 ];
 
-/** Whether the same request may succeed in a moment: a lost connection, a time-out or a busy service. */
+/** Whether the same request may succeed in a moment, after a lost connection, a time-out or a busy service. */
 export function isTransient(error: unknown): boolean {
   if (error instanceof HttpError) return isTransientStatus(error.status);
   return transientCodes.includes(systemCodeOf(error) ?? '');
 }
 
-/** How often a request is made in all, and the first and the longest pause, in ms, where the service asks for none. */
+/**
+ * For each kind of request: how often it is made, and the first and the longest pause in ms, unless the service asks for another. A
+ * request that is retried is never part of other work that is retried.
+ */
 const policies = {
   /** A question to a service. */
   call: { attempts: 5, firstMs: 1000, longestMs: 15_000 },
   /** A part of a blob, up or down: there are many, and each starts anew. */
   part: { attempts: 6, firstMs: 500, longestMs: 10_000 },
+  /** Removes an unfinished upload, in the seconds that a cancelled step has. */
+  cleanup: { attempts: 3, firstMs: 250, longestMs: 250 },
 } as const;
 
+/** The longest pause that a service gets, in ms, if it asks for a longer one. */
+export const longestRetryAfterMs = 60_000;
+
 export interface AgainOptions {
-  /** What is asked for, as the log names it. */
+  /** The request's name in the log. */
   readonly what: () => string;
-  /** Told of each request that is made again, in one line. */
+  /** Called with one log line before each retry. */
   readonly onRetry: (line: string) => void;
   readonly signal: AbortSignal;
-  /** Whether another request can help; undefined takes `isTransient`. */
+  /** Whether another request can help; `isTransient` by default. */
   readonly isRetryable?: (error: unknown) => boolean;
-  /** Whether it can help at once; told before the pause. */
+  /** Whether it can help without a pause; called before the pause. */
   readonly isAtOnce?: (error: unknown) => boolean;
 }
 
-/**
- * Makes a request until it succeeds, with pauses that double, and never in silence. All requests of a step stand under one
- * deadline, the signal's. Throws the last error.
- */
+/** Makes a request until it succeeds, and logs each retry. Throws the last error. */
 export function again<T>(
   policy: keyof typeof policies,
   request: () => Promise<T>,
@@ -87,9 +92,14 @@ export function again<T>(
 ): Promise<T> {
   const { attempts, firstMs, longestMs } = policies[policy];
   const doubling = backoff(firstMs, longestMs);
+  const pauseMs = (attempt: number, error: unknown): number => {
+    if (isAtOnce(error)) return 0;
+    const wanted = error instanceof HttpError ? error.retryAfterMs : undefined;
+    return wanted === undefined ? doubling(attempt) : Math.min(wanted, longestRetryAfterMs);
+  };
   return retry(request, {
     attempts,
-    delayMs: (attempt, error) => (isAtOnce(error) ? 0 : (retryAfter(error) ?? doubling(attempt))),
+    delayMs: pauseMs,
     isRetryable: (error) => isAtOnce(error) || isRetryable(error),
     onRetry: (error, attempt, delayMs) => {
       const next = delayMs === 0 ? 'at once' : `in ${formatDuration(delayMs)}`;
@@ -97,8 +107,4 @@ export function again<T>(
     },
     signal,
   });
-}
-
-function retryAfter(error: unknown): number | undefined {
-  return error instanceof HttpError ? error.retryAfterMs : undefined;
 }
