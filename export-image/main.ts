@@ -4,7 +4,7 @@ import { exportOutputs, failedOutputs, stepOutputs } from './outputs.ts';
 import { planExport } from './plan/plan.ts';
 import { requirePushed } from './push.ts';
 import { exportSummary } from './summary.ts';
-import { runStore } from '../shared/artifacts/run-store.ts';
+import { runStore } from '../shared/artifacts/service/run-store.ts';
 import { timeline } from '../shared/base/timeline.ts';
 import { dockerBuildx } from '../shared/docker/buildx.ts';
 import { dockerCli } from '../shared/docker/cli.ts';

@@ -5,7 +5,7 @@ import { readHandoverInputs } from './inputs.ts';
 import { handoverOutputs } from './outputs.ts';
 import { handoverSummary } from './summary.ts';
 import { planLoad } from '../load-image/plan/plan.ts';
-import { runStore } from '../shared/artifacts/run-store.ts';
+import { runStore } from '../shared/artifacts/service/run-store.ts';
 import { timeline } from '../shared/base/timeline.ts';
 import { dockerBuildx } from '../shared/docker/buildx.ts';
 import { dockerCli } from '../shared/docker/cli.ts';

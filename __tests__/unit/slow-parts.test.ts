@@ -23,7 +23,7 @@ jest.unstable_mockModule('node:timers/promises', () => ({
     }),
 }));
 const clock = jest.spyOn(performance, 'now').mockImplementation(() => now);
-const { parts } = await import('../../shared/artifacts/slow-parts.ts');
+const { parts } = await import('../../shared/artifacts/blob/slow-parts.ts');
 
 beforeEach(() => {
   now = 0;

@@ -3,11 +3,11 @@ import { buffer } from 'node:stream/consumers';
 import fc from 'fast-check';
 import { expect, test } from '@jest/globals';
 import { viewOf } from '../../shared/bytes/chunks.ts';
-import { openArtifact } from '../../shared/artifacts/artifact-content.ts';
-import type { RangedReader } from '../../shared/artifacts/ranged-reader.ts';
-import { holdBack } from '../../shared/artifacts/verified-stream.ts';
-import { listZip } from '../../shared/artifacts/zip-reader.ts';
-import { storedZip } from '../../shared/artifacts/zip-writer.ts';
+import { openArtifact } from '../../shared/artifacts/zip/artifact-content.ts';
+import type { RangedReader } from '../../shared/artifacts/blob/ranged-reader.ts';
+import { holdBack } from '../../shared/artifacts/zip/verified-stream.ts';
+import { listZip } from '../../shared/artifacts/zip/zip-reader.ts';
+import { storedZip } from '../../shared/artifacts/zip/zip-writer.ts';
 import { digestOf } from '../../shared/image/digest.ts';
 
 const entry = (name: string, bytes: Buffer) => ({ name, size: bytes.length, chunks: Readable.from([bytes]) });

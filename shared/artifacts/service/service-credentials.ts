@@ -1,5 +1,5 @@
-import { HandoverError } from '../base/errors.ts';
-import { isObject, parseJson, stringOr } from '../base/json.ts';
+import { HandoverError } from '../../base/errors.ts';
+import { isObject, parseJson, stringOr } from '../../base/json.ts';
 
 /** What the runner gives an action for talking to the artifact service. */
 export interface ServiceCredentials {

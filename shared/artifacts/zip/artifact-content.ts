@@ -1,8 +1,8 @@
-import { HandoverError } from '../base/errors.ts';
-import { limits } from '../base/limits.ts';
-import { copiedBytes, countedChunks } from '../bytes/chunks.ts';
-import type { RangedReader } from './ranged-reader.ts';
-import type { Artifact, ArtifactContent } from './store.ts';
+import { HandoverError } from '../../base/errors.ts';
+import { limits } from '../../base/limits.ts';
+import { copiedBytes, countedChunks } from '../../bytes/chunks.ts';
+import type { RangedReader } from '../blob/ranged-reader.ts';
+import type { Artifact, ArtifactContent } from '../store.ts';
 import { withTailCache } from './tail-cache.ts';
 import { verifiedBlob, verifiedMember } from './verified-stream.ts';
 import { dataOffset, listZip, readLocalHeader, type ZipMember } from './zip-reader.ts';

@@ -1,4 +1,4 @@
-import type { RangedReader } from './ranged-reader.ts';
+import type { RangedReader } from '../blob/ranged-reader.ts';
 
 // The end record may have a comment of 65,535 bytes: this is what a zip reader looks at (APPNOTE 4.3.16).
 const tailBytes = 68 * 1024;

@@ -1,8 +1,8 @@
 import type { Readable } from 'node:stream';
 import { finished } from 'node:stream/promises';
-import type { LentChunk, LentChunks } from '../bytes/chunks.ts';
-import { quoteForeign } from '../base/text.ts';
-import { readAnswer, serviceError } from '../http/answer.ts';
+import type { LentChunk, LentChunks } from '../../bytes/chunks.ts';
+import { quoteForeign } from '../../base/text.ts';
+import { readAnswer, serviceError } from '../../http/answer.ts';
 import {
   CutShort,
   discard,

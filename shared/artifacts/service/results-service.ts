@@ -1,8 +1,8 @@
-import { arrayOf, isByteCount, isObject, type JsonObject, parseJson, stringOr } from '../base/json.ts';
-import { type Digest, parseDigest } from '../image/digest.ts';
-import { readText } from '../http/answer.ts';
-import type { Http } from '../http/client.ts';
-import { again } from '../http/retry.ts';
+import { arrayOf, isByteCount, isObject, type JsonObject, parseJson, stringOr } from '../../base/json.ts';
+import { type Digest, parseDigest } from '../../image/digest.ts';
+import { readText } from '../../http/answer.ts';
+import type { Http } from '../../http/client.ts';
+import { again } from '../../http/retry.ts';
 import type { ServiceCredentials } from './service-credentials.ts';
 
 /** The service answered with success, but not with what we know: our client is older than the service. */

@@ -3,13 +3,13 @@ import { appendFileSync, createReadStream } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { finished } from 'node:stream/promises';
-import { asError } from '../base/errors.ts';
-import type { Log } from '../base/log.ts';
-import { formatBytes } from '../base/text.ts';
-import { copiedBytes, type LentChunk } from '../bytes/chunks.ts';
-import { explainDiskFull, requireDiskSpace } from '../bytes/disk-space.ts';
-import type { TempDirs } from '../bytes/files.ts';
-import { readAnswer, serviceError } from '../http/answer.ts';
+import { asError } from '../../base/errors.ts';
+import type { Log } from '../../base/log.ts';
+import { formatBytes } from '../../base/text.ts';
+import { copiedBytes, type LentChunk } from '../../bytes/chunks.ts';
+import { explainDiskFull, requireDiskSpace } from '../../bytes/disk-space.ts';
+import type { TempDirs } from '../../bytes/files.ts';
+import { readAnswer, serviceError } from '../../http/answer.ts';
 import { type RangedReader, rangedReader } from './ranged-reader.ts';
 import {
   CutShort,
@@ -20,8 +20,8 @@ import {
   signedBlob,
   type SignedBlobOptions,
 } from './signed-blob.ts';
-import type { Artifact } from './store.ts';
-import { requireListedDigest } from './verified-stream.ts';
+import type { Artifact } from '../store.ts';
+import { requireListedDigest } from '../zip/verified-stream.ts';
 
 // A blob is read in parts. A server, or a proxy before it, may answer with the whole instead. A zip's directory and our
 // record lie at its end, and nothing unproved may reach the engine: so the whole goes to the disk first, once, and is

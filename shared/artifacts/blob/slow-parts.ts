@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { asError } from '../base/errors.ts';
+import { asError } from '../../base/errors.ts';
 
 // One connection in many is slow (actions/cache#810, actions/toolkit#1484), and parts are given out in order: one that takes far longer
 // than its neighbours would hold up all of them. It is asked for once more beside the first request, and whoever comes first wins.

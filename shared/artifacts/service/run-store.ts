@@ -1,14 +1,14 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Proxies } from '../http/proxies.ts';
-import { asError, HandoverError, messageOf } from '../base/errors.ts';
-import type { Log } from '../base/log.ts';
-import { type TempDirs, tempDirs } from '../bytes/files.ts';
-import { lockKey } from '../bytes/locks.ts';
-import { openArtifact } from './artifact-content.ts';
-import { uploadBlob, type UploadedBlob } from './blob-upload.ts';
+import type { Proxies } from '../../http/proxies.ts';
+import { asError, HandoverError, messageOf } from '../../base/errors.ts';
+import type { Log } from '../../base/log.ts';
+import { type TempDirs, tempDirs } from '../../bytes/files.ts';
+import { lockKey } from '../../bytes/locks.ts';
+import { openArtifact } from '../zip/artifact-content.ts';
+import { uploadBlob, type UploadedBlob } from '../blob/blob-upload.ts';
 import { fallbackStore } from './fallback-store.ts';
-import { HttpError } from '../http/answer.ts';
-import { type Http, httpClient } from '../http/client.ts';
+import { HttpError } from '../../http/answer.ts';
+import { type Http, httpClient } from '../../http/client.ts';
 import { officialStore } from './official-store.ts';
 import {
   isOwnedBy,
@@ -18,10 +18,10 @@ import {
   UnknownAnswer,
 } from './results-service.ts';
 import { type ServiceCredentials, serviceCredentials } from './service-credentials.ts';
-import { maskedUrl } from './signed-url.ts';
-import type { Artifact, ArtifactContent, ArtifactStore, UploadRequest } from './store.ts';
-import { blobReader } from './whole-blob.ts';
-import { storedZip } from './zip-writer.ts';
+import { maskedUrl } from '../blob/signed-url.ts';
+import type { Artifact, ArtifactContent, ArtifactStore, UploadRequest } from '../store.ts';
+import { blobReader } from '../blob/whole-blob.ts';
+import { storedZip } from '../zip/zip-writer.ts';
 
 export interface RunStoreOptions {
   /** `ACTIONS_RUNTIME_TOKEN` and `ACTIONS_RESULTS_URL`, empty when not set. */

@@ -1,16 +1,16 @@
-import type { Proxies } from '../http/proxies.ts';
-import { HandoverError, messageOf } from '../base/errors.ts';
-import type { Log } from '../base/log.ts';
-import { quoteForeign } from '../base/text.ts';
-import { tempDirs } from '../bytes/files.ts';
-import { openArtifact } from './artifact-content.ts';
-import { HttpError } from '../http/answer.ts';
-import { httpClient } from '../http/client.ts';
+import type { Proxies } from '../../http/proxies.ts';
+import { HandoverError, messageOf } from '../../base/errors.ts';
+import type { Log } from '../../base/log.ts';
+import { quoteForeign } from '../../base/text.ts';
+import { tempDirs } from '../../bytes/files.ts';
+import { openArtifact } from '../zip/artifact-content.ts';
+import { HttpError } from '../../http/answer.ts';
+import { httpClient } from '../../http/client.ts';
 import { chooseRun, type ChosenRun, type RunSearch, wordsFor } from './other-run.ts';
 import { rateLimited, restClient } from './rest-client.ts';
-import { maskedUrl } from './signed-url.ts';
-import type { Artifact, ArtifactReader } from './store.ts';
-import { blobReader } from './whole-blob.ts';
+import { maskedUrl } from '../blob/signed-url.ts';
+import type { Artifact, ArtifactReader } from '../store.ts';
+import { blobReader } from '../blob/whole-blob.ts';
 import { type WorkflowRuns, workflowRuns } from './workflow-runs.ts';
 
 export interface OtherRunOptions {

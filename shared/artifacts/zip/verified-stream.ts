@@ -1,10 +1,10 @@
 import { createHash, type Hash } from 'node:crypto';
 import { pipeline } from 'node:stream';
 import { crc32, createInflateRaw } from 'node:zlib';
-import { asError, HandoverError, messageOf } from '../base/errors.ts';
-import { watchedChunks } from '../bytes/chunks.ts';
-import type { RangedReader } from './ranged-reader.ts';
-import type { Artifact } from './store.ts';
+import { asError, HandoverError, messageOf } from '../../base/errors.ts';
+import { watchedChunks } from '../../bytes/chunks.ts';
+import type { RangedReader } from '../blob/ranged-reader.ts';
+import type { Artifact } from '../store.ts';
 import type { ZipMember } from './zip-reader.ts';
 
 // Held back until the whole artifact has been checked, so that an engine never sees a valid end of wrong bytes.

@@ -1,5 +1,5 @@
 import { UnknownAnswer } from './results-service.ts';
-import type { Artifact, ArtifactContent, ArtifactStore } from './store.ts';
+import type { Artifact, ArtifactContent, ArtifactStore } from '../store.ts';
 
 /**
  * Our own store, and the official client where the service answers in a way that ours doesn't know.

@@ -1,8 +1,8 @@
-import { isObject, type JsonObject, parseJson, stringOr } from '../base/json.ts';
-import { quoteForeign } from '../base/text.ts';
-import { type Answer, HttpError, readAnswer, refusal } from '../http/answer.ts';
-import type { Http, HttpResponse } from '../http/client.ts';
-import { again, isTransient, longestRetryAfterMs } from '../http/retry.ts';
+import { isObject, type JsonObject, parseJson, stringOr } from '../../base/json.ts';
+import { quoteForeign } from '../../base/text.ts';
+import { type Answer, HttpError, readAnswer, refusal } from '../../http/answer.ts';
+import type { Http, HttpResponse } from '../../http/client.ts';
+import { again, isTransient, longestRetryAfterMs } from '../../http/retry.ts';
 
 /** The answer to one GET. */
 export interface RestPage {

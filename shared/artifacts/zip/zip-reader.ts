@@ -1,10 +1,10 @@
 import { Readable } from 'node:stream';
 import { type Entry, fromRandomAccessReaderPromise, RandomAccessReader } from 'yauzl';
-import { HandoverError, messageOf } from '../base/errors.ts';
-import { isByteCount } from '../base/json.ts';
-import { limits } from '../base/limits.ts';
-import { quoteForeign } from '../base/text.ts';
-import type { RangedReader } from './ranged-reader.ts';
+import { HandoverError, messageOf } from '../../base/errors.ts';
+import { isByteCount } from '../../base/json.ts';
+import { limits } from '../../base/limits.ts';
+import { quoteForeign } from '../../base/text.ts';
+import type { RangedReader } from '../blob/ranged-reader.ts';
 
 /** One file in a zip: where its bytes lie and what they are. */
 export interface ZipMember {

@@ -3,11 +3,11 @@ import { readdir, readFile, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import type { ArtifactClient } from '@actions/artifact';
-import { HandoverError } from '../base/errors.ts';
-import { countedChunks, streamableChunks } from '../bytes/chunks.ts';
-import { tempDirs } from '../bytes/files.ts';
-import { parseDigest } from '../image/digest.ts';
-import type { Artifact, ArtifactContent, ArtifactStore, UploadRequest } from './store.ts';
+import { HandoverError } from '../../base/errors.ts';
+import { countedChunks, streamableChunks } from '../../bytes/chunks.ts';
+import { tempDirs } from '../../bytes/files.ts';
+import { parseDigest } from '../../image/digest.ts';
+import type { Artifact, ArtifactContent, ArtifactStore, UploadRequest } from '../store.ts';
 
 /** The same store through the official client: slower and by way of the disk, but kept in step with the service. */
 export function officialStore(tempRoot: string): ArtifactStore {

@@ -1,8 +1,8 @@
-import { HandoverError, messageOf } from '../base/errors.ts';
-import { HttpError } from '../http/answer.ts';
-import type { Http, HttpResponse } from '../http/client.ts';
-import { again } from '../http/retry.ts';
-import { UnknownAnswer } from './results-service.ts';
+import { HandoverError, messageOf } from '../../base/errors.ts';
+import { HttpError } from '../../http/answer.ts';
+import type { Http, HttpResponse } from '../../http/client.ts';
+import { again } from '../../http/retry.ts';
+import { UnknownAnswer } from '../service/results-service.ts';
 
 export interface SignedBlobOptions {
   readonly http: Http;
