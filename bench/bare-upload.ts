@@ -2,7 +2,7 @@ import { open } from 'node:fs/promises';
 import { readText } from '../shared/http/answer.ts';
 import { httpClient } from '../shared/http/client.ts';
 import { resultsService } from '../shared/artifacts/service/results-service.ts';
-import { serviceCredentials } from '../shared/artifacts/service/service-credentials.ts';
+import { serviceCredentials } from '../shared/artifacts/service/results-service.ts';
 
 // The link alone: sends a file's bytes in blocks, eight at a time, without hashing, packing or checking anything.
 //   node bare-upload.ts NAME FILE

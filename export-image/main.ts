@@ -23,14 +23,7 @@ await run('export-image', async ({ context, log, signal, limit }) => {
   const plan = planExport(inputs, context);
   const cli = dockerCli(signal);
   const times = timeline();
-  await using store = runStore({
-    ...context,
-    onRetry: log.info,
-    progress: log.progress,
-    onNotice: log.notice,
-    maskSecret,
-    signal,
-  });
+  await using store = runStore({ ...context, log, maskSecret, signal });
   const result = await exportImage(plan, {
     engine: await containerEngine(plan.engine, context, signal),
     buildx: dockerBuildx(cli, minutes),

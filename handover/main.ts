@@ -23,14 +23,7 @@ await run('image-handover', async ({ context, log, signal, limit }) => {
   const plans = { export: planExport(inputs.export, context), load: planLoad(inputs.load) };
   const cli = dockerCli(signal);
   const times = timeline();
-  await using store = runStore({
-    ...context,
-    onRetry: log.info,
-    progress: log.progress,
-    onNotice: log.notice,
-    maskSecret,
-    signal,
-  });
+  await using store = runStore({ ...context, log, maskSecret, signal });
   const result = await handover(plans, {
     engine: await containerEngine(plans.load.engine, context, signal),
     buildx: dockerBuildx(cli, minutes),

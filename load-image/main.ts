@@ -32,12 +32,9 @@ await run('load-image', async ({ context, log, signal, limit }) => {
   const { engine, into } = plan.kind === 'one' ? plan.plan : plan.each;
   const times = timeline();
   const nodes = await imageNodes(into, signal);
-  const ownStore = (): ArtifactStore =>
-    runStore({ ...context, onRetry: log.info, progress: log.progress, onNotice: log.notice, maskSecret, signal });
-  await using found =
-    other === undefined
-      ? ownStore()
-      : otherRunStore({ ...context, ...other, say: log.info, progress: log.progress, maskSecret, signal });
+  const tools = { ...context, log, maskSecret, signal };
+  const ownStore = (): ArtifactStore => runStore(tools);
+  await using found = other === undefined ? ownStore() : otherRunStore({ ...tools, ...other });
   const { githubToken: token = '' } = runInputs;
   const reads = { ...context, ...context.producer, token, onRetry: log.info, signal };
   await using jobs = wait === undefined || token === '' ? undefined : runJobs(reads);

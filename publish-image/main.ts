@@ -20,9 +20,8 @@ await run('publish-image', async ({ context, log, signal, limit }) => {
   const { repository: ownRepository } = context.producer;
   const plan = planPublish(readPublishInputs(inputs), { ...context, ownRepository });
   plan.notices.forEach(log.notice);
-  const common = { ...context, onRetry: log.info, progress: log.progress, onNotice: log.notice, maskSecret, signal };
-  await using store =
-    plan.other === undefined ? runStore(common) : otherRunStore({ ...common, ...plan.other, say: log.info });
+  const common = { ...context, log, maskSecret, signal };
+  await using store = plan.other === undefined ? runStore(common) : otherRunStore({ ...common, ...plan.other });
   await using registry = registries({ ...common, ...plan, askHelper });
   const times = timeline();
   const { runAttempt } = context.producer;

@@ -8,7 +8,7 @@ import { uploadBlob } from '../../shared/artifacts/blob/blob-upload.ts';
 import { rangedReader } from '../../shared/artifacts/blob/ranged-reader.ts';
 import { restClient } from '../../shared/artifacts/service/rest-client.ts';
 import { resultsService } from '../../shared/artifacts/service/results-service.ts';
-import { blobReader } from '../../shared/artifacts/blob/whole-blob.ts';
+import { openBlob } from '../../shared/artifacts/blob/open-blob.ts';
 import { copiedBytes } from '../../shared/bytes/chunks.ts';
 import { tempDirs } from '../../shared/bytes/files.ts';
 import { type Http, httpClient } from '../../shared/http/client.ts';
@@ -99,10 +99,7 @@ describe.each([503, 429])('a service that answers each time with %i', (status) =
     const credentials = { token: 't', origin, runBackendId: 'r', jobBackendId: 'j' };
     const service = resultsService(http, credentials, onRetry, signal);
     const listed = { id: 1, name: 'a', size: 1, runBackendId: 'r', jobBackendId: 'j' };
-    const sign = (): Promise<string> =>
-      service.signDownload(listed).catch((error: unknown) => {
-        throw new Error('no signed URL', { cause: error });
-      });
+    const sign = (): Promise<string> => service.signDownload(listed);
     const reader = rangedReader({ ...readerOptions(), size: 50_000_000, sign });
     expect(Object.values(await failing(copiedBytes(reader.stream(0, reader.size))))).toEqual([5]);
   });
@@ -113,8 +110,8 @@ describe.each([503, 429])('a service that answers each time with %i', (status) =
     answer = ({ headers }) => (headers.range === undefined ? undefined : { status: 200, body: 'whole' });
     const progress = <T>(_verb: string, _size: unknown, work: (onBytes: (count: number) => void) => Promise<T>) =>
       work(() => undefined);
-    const reader = blobReader({ ...readerOptions(), artifact: { name: 'a', size: 10 }, folders, progress });
-    expect(await failing(reader.read(0, 10))).toEqual({ 'GET /blob': 7 });
+    const opening = openBlob({ ...readerOptions(), artifact: { id: 1, name: 'a', size: 10 }, folders, progress });
+    expect(await failing(opening)).toEqual({ 'GET /blob': 7 });
     rmSync(root, { recursive: true });
   });
 

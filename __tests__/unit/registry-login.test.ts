@@ -74,7 +74,7 @@ test('a certificate that is none is refused, and not shown', async () => {
   const { signal } = new AbortController();
   const ignore = (): void => undefined;
   const places = { dockerConfigFolder: dirname(path), buildxConfigFolder: dirname(path), dockerAuthConfig: '' };
-  const log = { onNotice: ignore, onRetry: ignore, maskSecret: ignore };
+  const log = { log: { info: ignore, notice: ignore }, maskSecret: ignore };
   await using all = registries({
     ...places,
     ...log,

@@ -43,12 +43,13 @@ export interface RangedReaderOptions extends SignedBlobOptions {
 export function rangedReader(options: RangedReaderOptions): RangedReader {
   const { size } = options;
   const blob = signedBlob(options);
+  const source: Source = { blob, size, givesParts: false };
   const ask: Ask = (all, bytes, start) => {
     const end = start + bytes.length;
     return all.ask(
       async (signal, timed) => {
         const part = { bytes, start, filled: 0 };
-        const attempt = (): Promise<void> => timed(() => fill(blob, options, part, signal));
+        const attempt = (): Promise<void> => timed(() => fill(source, part, signal));
         await blob.persist(attempt, () => start + part.filled, end);
         return bytes;
       },
@@ -56,7 +57,7 @@ export function rangedReader(options: RangedReaderOptions): RangedReader {
         const what = `Bytes ${String(start)}-${String(end)} of the download`;
         options.onRetry(`${what} take far longer than those beside them: they are asked for once more.`);
         const part = { bytes: Buffer.allocUnsafeSlow(bytes.length), start, filled: 0 };
-        await fill(blob, options, part, signal);
+        await fill(source, part, signal);
         return part.bytes;
       },
     );
@@ -102,17 +103,24 @@ async function* inParts(
 }
 
 /** A part's memory, and how much of it is filled. */
-interface Filling {
+interface Part {
   readonly bytes: Buffer;
   readonly start: number;
   filled: number;
 }
 
+interface Source {
+  readonly blob: SignedBlob;
+  readonly size: number;
+  /** Whether the server has answered with a part. */
+  givesParts: boolean;
+}
+
 /** Requests the bytes that a part still lacks, once. */
-async function fill(blob: SignedBlob, options: RangedReaderOptions, part: Filling, signal: AbortSignal): Promise<void> {
+async function fill(source: Source, part: Part, signal: AbortSignal): Promise<void> {
   const { bytes, start } = part;
   const end = start + bytes.length;
-  const body = await request(blob, options, { start: start + part.filled, end, signal });
+  const body = await request(source, start + part.filled, end, signal);
   // An event for each chunk: promises for each would cost a tenth of a load's CPU time.
   body.on('data', (chunk: Buffer) => {
     part.filled += chunk.copy(bytes, part.filled);
@@ -121,31 +129,22 @@ async function fill(blob: SignedBlob, options: RangedReaderOptions, part: Fillin
   if (part.filled < bytes.length) throw new CutShort(start + part.filled, end);
 }
 
-interface PartRequest {
-  readonly start: number;
-  readonly end: number;
-  readonly signal: AbortSignal;
-}
-
-async function request(
-  blob: SignedBlob,
-  options: RangedReaderOptions,
-  { start, end, signal }: PartRequest,
-): Promise<Readable> {
-  const response = await blob.get({ range: `bytes=${String(start)}-${String(end - 1)}` }, signal);
-  if (response.statusCode === 200) {
-    await discard(response);
-    throw new RangesIgnored(`HTTP 200 for bytes ${String(start)}-${String(end)}`);
-  }
-  if (response.statusCode !== 206) throw serviceError(await readAnswer(response));
+async function request(source: Source, start: number, end: number, signal: AbortSignal): Promise<Readable> {
+  const response = await source.blob.get({ range: `bytes=${String(start)}-${String(end - 1)}` }, signal);
+  const { statusCode, headers } = response;
+  if (statusCode !== 200 && statusCode !== 206) throw serviceError(await readAnswer(response));
   try {
-    const range = String(response.headers['content-range'] ?? '');
+    if (statusCode === 200 && !source.givesParts)
+      throw new RangesIgnored(`HTTP 200 for bytes ${String(start)}-${String(end)}`);
+    if (statusCode === 200) throw new CutShort(start, end, 'the answer is the whole blob');
+    const range = String(headers['content-range'] ?? '');
     const [, from, size] = /^bytes (\d+)-\d+\/(\d+)$/.exec(range) ?? [];
-    requireListedSize(Number(size), options);
+    requireListedSize(Number(size), source);
     if (Number(from) !== start) throw new CutShort(start, end, `the answer is "${quoteForeign(range, 80)}"`);
+    source.givesParts = true;
+    return response.body;
   } catch (error) {
     await discard(response);
     throw error;
   }
-  return response.body;
 }

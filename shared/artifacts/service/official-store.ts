@@ -1,74 +1,142 @@
-import { createReadStream, createWriteStream } from 'node:fs';
-import { readdir, readFile, rm, stat } from 'node:fs/promises';
+import { createWriteStream } from 'node:fs';
+import { readdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import type { ArtifactClient } from '@actions/artifact';
-import { HandoverError } from '../../base/errors.ts';
-import { countedChunks, streamableChunks } from '../../bytes/chunks.ts';
+import { HandoverError, messageOf } from '../../base/errors.ts';
+import { streamableChunks } from '../../bytes/chunks.ts';
 import { tempDirs } from '../../bytes/files.ts';
-import { parseDigest } from '../../image/digest.ts';
-import type { Artifact, ArtifactContent, ArtifactStore, UploadRequest } from '../store.ts';
+import { type Digest, parseDigest } from '../../image/digest.ts';
+import { openOnDisk } from '../on-disk.ts';
+import {
+  type Artifact,
+  type ArtifactContent,
+  type ArtifactStore,
+  corruptArtifact,
+  type UploadRequest,
+} from '../store.ts';
+import { lockName, nameTaken, removeUnfinished, type ReservationOptions, transferFailed } from './reservation.ts';
+import { UnknownAnswer } from './results-service.ts';
 
-/** The same store through the official client: slower and by way of the disk, but kept in step with the service. */
-export function officialStore(tempRoot: string): ArtifactStore {
-  const folders = tempDirs(tempRoot);
+type Options = Omit<ReservationOptions, 'isAlone'>;
+
+/**
+ * Uses another store until the service answers in a form that it doesn't know, and from then on the official client. That is slower
+ * and needs the disk, but is kept up to date with the service.
+ */
+export function withOfficialClient(own: ArtifactStore, options: Options): ArtifactStore {
+  let official: ArtifactStore | undefined;
+  const withFallback = async <T>(work: (store: ArtifactStore) => Promise<T>): Promise<T> => {
+    if (official !== undefined) return work(official);
+    try {
+      return await work(own);
+    } catch (error) {
+      if (!(error instanceof UnknownAnswer)) throw error;
+      options.log.notice(
+        `The artifact service answered in an unknown way (${error.message}): using the official client instead.`,
+      );
+      official ??= officialStore(options);
+      return work(official);
+    }
+  };
   return {
-    list,
-    open: async (artifact) => open(artifact, await folders.make()),
-    upload: async (request) => upload(request, await folders.make()),
-    remove: async ({ name }) => {
-      await (await client()).deleteArtifact(name);
+    list: () => withFallback((store) => store.list()),
+    open: (artifact) => withFallback((store) => store.open(artifact)),
+    upload: (request) => withFallback((store) => store.upload(request)),
+    remove: (artifact) => withFallback((store) => store.remove(artifact)),
+    [Symbol.asyncDispose]: async () => {
+      await own[Symbol.asyncDispose]();
+      await official?.[Symbol.asyncDispose]();
     },
+  };
+}
+
+function officialStore(options: Options): ArtifactStore {
+  const folders = tempDirs(options.tempRoot);
+  return {
+    list: () => explained('list the artifacts of this run', '', list()),
+    open: (artifact) =>
+      explained(
+        `read the artifact "${artifact.name}"`,
+        artifact.name,
+        folders.make().then((path) => open(artifact, path)),
+      ),
+    upload: (request) =>
+      explained(
+        `upload the artifact "${request.name}"`,
+        request.name,
+        folders.make().then((path) => uploadLocked(request, path, options)),
+      ),
+    remove: ({ name }) =>
+      explained(
+        `delete the artifact "${name}"`,
+        name,
+        client().then(async (official) => {
+          await official.deleteArtifact(name);
+        }),
+      ),
     [Symbol.asyncDispose]: () => folders[Symbol.asyncDispose](),
   };
 }
 
-// All bundles share one of the client, which lies beside them as it lies here: the bundler leaves the import as it is.
+/** Explains the client's errors, which have only a message, or a name for a missing artifact. */
+async function explained<T>(what: string, name: string, work: Promise<T>): Promise<T> {
+  try {
+    return await work;
+  } catch (error) {
+    if (error instanceof Error && error.name === 'ArtifactNotFoundError') throw notFound(name, error);
+    throw transferFailed(`${what} by way of the official client`, error);
+  }
+}
+
+// All bundles share one bundle of the client, at the same relative path as here: the bundler keeps this import unchanged.
 async function client(): Promise<ArtifactClient> {
   const { DefaultArtifactClient } = await import(/* webpackIgnore: true */ '../official-client/index.ts');
   return new DefaultArtifactClient();
 }
 
+const withDigest = (text: string | undefined): { readonly digest?: Digest } => {
+  const digest = parseDigest(text ?? '');
+  return digest === undefined ? {} : { digest };
+};
+
 async function list(): Promise<readonly Artifact[]> {
   const { artifacts } = await (await client()).listArtifacts();
   return artifacts
-    .map(({ id, name, size, createdAt, digest: text }) => {
-      const digest = text === undefined ? undefined : parseDigest(text);
-      return {
-        id,
-        name,
-        size,
-        ...(digest === undefined ? {} : { digest }),
-        ...(createdAt === undefined ? {} : { createdAt: createdAt.toISOString() }),
-      };
-    })
+    .map(({ id, name, size, createdAt, digest }) => ({
+      ...{ id, name, size, ...withDigest(digest) },
+      ...(createdAt === undefined ? {} : { createdAt: createdAt.toISOString() }),
+    }))
     .sort((one, other) => other.id - one.id);
 }
 
-async function open(artifact: Artifact, path: string): Promise<ArtifactContent> {
-  const expectedHash = artifact.digest;
-  const options = { path, ...(expectedHash === undefined ? {} : { expectedHash }) };
+async function open(artifact: Artifact, folder: string): Promise<ArtifactContent> {
+  const { digest } = artifact;
+  const options = { path: folder, skipDecompress: true, ...(digest === undefined ? {} : { expectedHash: digest }) };
   const { digestMismatch } = await (await client()).downloadArtifact(artifact.id, options);
-  if (digestMismatch === true) {
-    throw new HandoverError(
-      'artifact-corrupt',
-      `The artifact "${artifact.name}" arrived with another digest than the artifact service lists (${expectedHash ?? 'none'}).`,
-      'Run the job that exports the image again.',
+  if (digestMismatch === true)
+    throw corruptArtifact(
+      `The artifact "${artifact.name}" arrived with another digest than the artifact service lists (${digest ?? 'none'}).`,
     );
+  const [file = ''] = await readdir(folder);
+  return openOnDisk(artifact, join(folder, file), artifact.size);
+}
+
+async function uploadLocked(request: UploadRequest, folder: string, options: Options): Promise<Artifact> {
+  const { name } = request;
+  await using lock = await lockName(options.credentials, name);
+  try {
+    return await upload(request, folder);
+  } catch (error) {
+    // Possibly the client's own reservation: it tries again when an answer was lost.
+    const wasOurs = lock !== undefined && (await removeUnfinished(name, options, { unlessListed: true }));
+    if (!wasOurs && messageOf(error).includes('(409)')) throw nameTaken(name, error);
+    throw error;
   }
-  const names = await readdir(path);
-  const files = await Promise.all(names.map(async (name) => ({ name, size: (await stat(join(path, name))).size })));
-  return {
-    artifact,
-    downloaded: () => artifact.size,
-    files,
-    text: async (name) => (names.includes(name) ? readFile(join(path, name), 'utf8') : undefined),
-    read: (name, onBytes) => countedChunks(createReadStream(join(path, name), { highWaterMark: 1024 * 1024 }), onBytes),
-    ranges: () => Promise.resolve(undefined),
-  };
 }
 
 async function upload(request: UploadRequest, folder: string): Promise<Artifact> {
+  const { name, retentionDays } = request;
   const paths: string[] = [];
   for await (const file of request.files) {
     const path = join(folder, file.name);
@@ -76,16 +144,22 @@ async function upload(request: UploadRequest, folder: string): Promise<Artifact>
     paths.push(path);
     request.onBytes((await stat(path)).size);
   }
-  const options = { compressionLevel: 0, retentionDays: request.retentionDays };
-  const { id, size = 0, digest: text } = await (await client()).uploadArtifact(request.name, paths, folder, options);
+  const options = { compressionLevel: 0, retentionDays };
+  const { id, size = 0, digest } = await (await client()).uploadArtifact(name, paths, folder, options);
   await Promise.all(paths.map((path) => rm(path)));
-  if (id === undefined) {
-    throw new HandoverError(
-      'transfer-failed',
-      'The official client uploaded the artifact, but got no id for it.',
-      'Re-run the job.',
-    );
-  }
-  const digest = text === undefined ? undefined : parseDigest(text);
-  return { id, name: request.name, size, ...(digest === undefined ? {} : { digest }) };
+  if (id !== undefined) return { id, name, size, ...withDigest(digest) };
+  throw new HandoverError(
+    'transfer-failed',
+    'The official client uploaded the artifact, but got no id for it.',
+    'Re-run the job.',
+  );
+}
+
+function notFound(name: string, error: unknown): HandoverError {
+  return new HandoverError(
+    'artifact-not-found',
+    `The artifact service lists no artifact "${name}" any more: ${messageOf(error)}.`,
+    'It was deleted meanwhile, or has expired. Re-run all jobs, so that the image is built and handed over again.',
+    error,
+  );
 }
