@@ -12,8 +12,13 @@ const concrete = [
   '!**/shared/docker/tag-guard.ts',
   '!**/shared/docker/own-names.ts',
   '**/shared/artifacts/*',
+  // Reads a file, and needs no service.
+  '!**/shared/artifacts/on-disk.ts',
   '**/shared/registry/*',
   '**/shared/runner/*',
+  // What is in it but the pauses between two attempts.
+  '**/shared/http/*',
+  '!**/shared/http/retry.ts',
 ];
 const stories = ['export-image', 'load-image', 'publish-image', 'handover'];
 // These are made of the others' parts.
@@ -48,9 +53,10 @@ const pure = rule(
 );
 const commands = [['@actions/exec', '@actions/io', 'node:child_process'], 'Only shared/docker runs commands.'];
 const network = [
-  ['@actions/artifact', 'undici', 'node:http', 'node:https', 'node:net'],
-  'Only shared/artifacts, and shared/docker to engines, talk to the network.',
+  ['undici', 'node:http', 'node:https', 'node:net'],
+  'Only shared/http, and shared/docker to engines, use the network.',
 ];
+const officialClient = [['@actions/artifact'], 'Only shared/artifacts uses the official client.'];
 const theRunner = [['@actions/core'], 'Only shared/runner talks to the runner.'];
 
 const syntax = [
@@ -64,10 +70,26 @@ const comparedStores = [
   ':matches(BinaryExpression, SwitchCase) > MemberExpression[object.name="imageStores"]',
 ].map((selector) => ({ selector, message: 'Use a fact of the image store.' }));
 
-// Each of these rooms may import those on its left.
-const order = ['base', 'bytes', 'image', 'tar', 'layout'];
-const rightOf = (room) => [...order.slice(order.indexOf(room) + 1), 'docker', 'artifacts', 'registry', 'runner'];
-const notFrom = (rooms) => [rooms.map((room) => `**/${room}/**`), 'A room imports only those on its left (design).'];
+// The rooms of shared/ that each of them may import. Of the words, each may import those on its left.
+const words = ['base', 'bytes', 'image', 'tar', 'layout'];
+const mayImport = {
+  ...Object.fromEntries(words.map((room, at) => [room, words.slice(0, at)])),
+  http: ['base', 'bytes'],
+  docker: [...words, 'http'],
+  artifacts: [...words, 'http'],
+  registry: [...words, 'http'],
+  runner: [...words, 'http'],
+};
+const notFromOthers = (room) => [
+  Object.keys(mayImport)
+    .filter((other) => other !== room && !mayImport[room].includes(other))
+    .map((other) => `**/${other}/**`),
+  `shared/${room} imports only ${mayImport[room].join(', ') || 'no other room'} (design, section 2).`,
+];
+const insideOf = (room, ...groups) => ({
+  files: [`shared/${room}/**/*.ts`],
+  rules: rule([...groups, notFromOthers(room)]),
+});
 
 export default tseslint.config(
   { ignores: ['dist/', 'build/', 'node_modules/', 'coverage/', '**/*.{mjs,cjs}'] },
@@ -167,49 +189,30 @@ export default tseslint.config(
       ],
     },
   },
-  ...order.map((room) => ({
-    files: [`shared/${room}/*.ts`],
-    rules: rule([
-      commands,
-      network,
-      theRunner,
-      notFrom(rightOf(room)),
-      ...(room === 'image' || room === 'tar' ? [[fs, 'This room touches no files.']] : []),
-    ]),
-  })),
+  ...['base', 'bytes', 'layout'].map((room) => insideOf(room, commands, network, officialClient, theRunner)),
+  ...['image', 'tar'].map((room) =>
+    insideOf(room, commands, network, officialClient, theRunner, [fs, 'This room touches no files.']),
+  ),
   {
     // A lock on this host is a socket, and who holds it is asked through it.
     files: ['shared/bytes/{locks,lock-holder}.ts'],
-    rules: rule([commands, theRunner, notFrom(rightOf('bytes'))]),
+    rules: rule([commands, theRunner, notFromOthers('bytes')]),
   },
-  {
-    files: ['shared/docker/*.ts'],
-    rules: rule([network, theRunner, notFrom(['artifacts', 'registry', 'runner'])]),
-  },
+  insideOf('http', commands, officialClient, theRunner),
+  insideOf('docker', network, officialClient, theRunner),
   {
     // It asks engines over their API.
     files: ['shared/docker/api.ts'],
     rules: rule([
-      [['@actions/artifact', 'undici', 'node:net'], 'Engines are asked by one HTTP client.'],
-      commands,
-      theRunner,
-      notFrom(['artifacts', 'registry', 'runner']),
+      [['undici', 'node:net'], 'Engines are asked by one HTTP client.'],
+      ...[commands, officialClient, theRunner, notFromOthers('docker')],
     ]),
   },
-  {
-    files: ['shared/artifacts/*.ts'],
-    rules: rule([commands, theRunner, notFrom(['docker', 'registry', 'runner'])]),
-  },
-  {
-    // It speaks to registries through the client of shared/artifacts, which knows proxies, pauses and what is worth another try.
-    files: ['shared/registry/*.ts'],
-    rules: rule([commands, theRunner, notFrom(['runner'])]),
-  },
+  insideOf('artifacts', commands, network, theRunner),
+  insideOf('registry', commands, network, officialClient, theRunner),
   {
     files: ['shared/runner/*.ts'],
-    rules: rule([commands, network, notFrom(['docker', 'artifacts', 'registry'])], {
-      'no-restricted-properties': 'off',
-    }),
+    rules: rule([commands, network, officialClient, notFromOthers('runner')], { 'no-restricted-properties': 'off' }),
   },
   {
     files: ['__tests__/**/*.ts', 'dev/**/*.ts', 'bench/**/*.ts'],

@@ -1,7 +1,8 @@
 import { open } from 'node:fs/promises';
-import { httpClient, readText } from '../shared/artifacts/http.ts';
-import { resultsService } from '../shared/artifacts/results-service.ts';
-import { serviceCredentials } from '../shared/artifacts/service-credentials.ts';
+import { readText } from '../shared/http/answer.ts';
+import { httpClient } from '../shared/http/client.ts';
+import { resultsService } from '../shared/artifacts/service/results-service.ts';
+import { serviceCredentials } from '../shared/artifacts/service/results-service.ts';
 
 // The link alone: sends a file's bytes in blocks, eight at a time, without hashing, packing or checking anything.
 //   node bare-upload.ts NAME FILE

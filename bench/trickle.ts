@@ -4,8 +4,8 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { testStore } from '../__tests__/fixtures/scenario.ts';
 import { startArtifactService } from '../__tests__/fakes/artifact-service/service.ts';
-import { httpClient } from '../shared/artifacts/http.ts';
-import { rangedReader } from '../shared/artifacts/ranged-reader.ts';
+import { httpClient } from '../shared/http/client.ts';
+import { rangedReader } from '../shared/artifacts/blob/ranged-reader.ts';
 import { Readable } from 'node:stream';
 
 // A link on which one connection in twenty trickles: how long a download of 100 MB takes with slow parts asked for once more, and

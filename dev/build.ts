@@ -12,10 +12,10 @@ import { withLock } from './docker-packages.ts';
 const root = fileURLToPath(new URL('..', import.meta.url));
 export const actions = ['export-image', 'load-image', 'publish-image', 'handover'] as const;
 
-// All actions share one bundle of the official client (shared/artifacts/official-store.ts).
+// All actions share one bundle of the official client (shared/artifacts/service/official-store.ts).
 const entries: ReadonlyMap<string, string> = new Map([
   ...actions.map((action) => [action, join('build', action, 'main.js')] as const),
-  ['official-client', join('build', 'shared', 'official-client', 'index.js')] as const,
+  ['official-client', join('build', 'shared', 'artifacts', 'official-client', 'index.js')] as const,
 ]);
 const stampFile = join(root, 'build', 'bundles.json');
 

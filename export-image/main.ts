@@ -4,7 +4,7 @@ import { exportOutputs, failedOutputs, stepOutputs } from './outputs.ts';
 import { planExport } from './plan/plan.ts';
 import { requirePushed } from './push.ts';
 import { exportSummary } from './summary.ts';
-import { runStore } from '../shared/artifacts/run-store.ts';
+import { runStore } from '../shared/artifacts/service/run-store.ts';
 import { timeline } from '../shared/base/timeline.ts';
 import { dockerBuildx } from '../shared/docker/buildx.ts';
 import { dockerCli } from '../shared/docker/cli.ts';
@@ -21,14 +21,7 @@ await run('export-image', async ({ context, log, signal, limit }) => {
   const plan = planExport(readExportInputs(inputs), context);
   const cli = dockerCli(signal);
   const times = timeline();
-  await using store = runStore({
-    ...context,
-    onRetry: log.info,
-    progress: log.progress,
-    onNotice: log.notice,
-    maskSecret,
-    signal,
-  });
+  await using store = runStore({ ...context, log, maskSecret, signal });
   const result = await exportImage(plan, {
     engine: await containerEngine(plan.engine, context, signal),
     buildx: dockerBuildx(cli, minutes),

@@ -4,9 +4,10 @@ import { type FromTools, loadFrom } from '../load-image/from/from.ts';
 import { loadHandover } from '../load-image/load-image.ts';
 import type { LoadResult } from '../load-image/result.ts';
 import type { LoadPlan } from '../load-image/plan/plan.ts';
+import { openOnDisk } from '../shared/artifacts/on-disk.ts';
 import type { ArtifactStore } from '../shared/artifacts/store.ts';
 import { HandoverError } from '../shared/base/errors.ts';
-import { compareWithHandedOver, type OtherImage, ownContent } from './own-image.ts';
+import { compareWithHandedOver, type OtherImage } from './own-image.ts';
 
 /** What happened: in the end the image is here in each case. */
 export type HandoverResult =
@@ -66,8 +67,9 @@ async function keepOwn(
   tools: HandoverTools,
   exported: ExportResult,
 ): Promise<HandoverResult> {
-  const { record } = exported;
-  const own = { origin: 'build', content: ownContent(artifactName, exported), record, known: undefined } as const;
+  const { record, tarballPath } = exported;
+  const content = await openOnDisk({ id: 0, name: artifactName, size: record.tarballSize }, tarballPath, 0);
+  const own = { origin: 'build', content, record, known: undefined } as const;
   const loaded = await loadHandover(load, tools, own, await tools.engine.info());
   // As late as can be: the other job may be uploading still.
   const other = await compareWithHandedOver(tools, artifactName, record);

@@ -6,7 +6,7 @@ import { readHandoverInputs } from './inputs.ts';
 import { handoverOutputs } from './outputs.ts';
 import { handoverSummary } from './summary.ts';
 import { planLoad } from '../load-image/plan/plan.ts';
-import { runStore } from '../shared/artifacts/run-store.ts';
+import { runStore } from '../shared/artifacts/service/run-store.ts';
 import { timeline } from '../shared/base/timeline.ts';
 import { makeTempDir } from '../shared/bytes/files.ts';
 import { dockerBuildx } from '../shared/docker/buildx.ts';
@@ -25,14 +25,7 @@ await run('image-handover', async ({ context, log, signal, limit }) => {
   const plans = { export: planExport(given.export, context), load: planLoad(given.load) };
   const cli = dockerCli(signal);
   const times = timeline();
-  await using store = runStore({
-    ...context,
-    onRetry: log.info,
-    progress: log.progress,
-    onNotice: log.notice,
-    maskSecret,
-    signal,
-  });
+  await using store = runStore({ ...context, log, maskSecret, signal });
   const result = await handover(plans, {
     engine: await containerEngine(plans.load.engine, context, signal),
     buildx: dockerBuildx(cli, minutes),

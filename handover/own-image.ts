@@ -1,27 +1,12 @@
-import type { ExportResult } from '../export-image/export-image.ts';
-import type { Artifact, ArtifactContent, ArtifactStore } from '../shared/artifacts/store.ts';
+import type { Artifact, ArtifactStore } from '../shared/artifacts/store.ts';
 import { messageOf } from '../shared/base/errors.ts';
 import type { Log } from '../shared/base/log.ts';
-import { countedChunks } from '../shared/bytes/chunks.ts';
-import { fileChunks } from '../shared/bytes/files.ts';
 import type { Digest } from '../shared/image/digest.ts';
 import { type HandoverRecord, parseRecord, recordName } from '../shared/image/record.ts';
 import { formatReference } from '../shared/image/reference.ts';
 
 // For a job that came second to the artifact's name: its image stays in this job, is loaded from its own tarball, and is
 // compared with the one that later jobs get.
-
-/** The tarball of an export that was not uploaded, as the content of an artifact with that name. */
-export function ownContent(name: string, { record, tarballPath }: ExportResult): ArtifactContent {
-  return {
-    artifact: { id: 0, name, size: record.tarballSize },
-    downloaded: () => 0,
-    files: [{ name: record.tarballName, size: record.tarballSize }],
-    text: () => Promise.resolve(undefined),
-    read: (_name, onBytes) => countedChunks(fileChunks(tarballPath, 1024 * 1024), onBytes),
-    ranges: () => Promise.resolve(undefined),
-  };
-}
 
 /** What the artifact of that name holds, beside what this job built. */
 export type OtherImage =

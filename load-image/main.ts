@@ -6,9 +6,9 @@ import { planWait } from './plan/wait-plan.ts';
 import { loadImages } from './several.ts';
 import { imagesSummary } from './summary.ts';
 import { waitingReader } from './wait.ts';
-import { otherRunStore } from '../shared/artifacts/other-run-store.ts';
-import { runJobs } from '../shared/artifacts/run-jobs.ts';
-import { runStore } from '../shared/artifacts/run-store.ts';
+import { otherRunStore } from '../shared/artifacts/service/other-run-store.ts';
+import { runJobs } from '../shared/artifacts/service/run-jobs.ts';
+import { runStore } from '../shared/artifacts/service/run-store.ts';
 import type { ArtifactReader, ArtifactStore } from '../shared/artifacts/store.ts';
 import { timeline } from '../shared/base/timeline.ts';
 import { dockerCli } from '../shared/docker/cli.ts';
@@ -29,12 +29,9 @@ await run('load-image', async ({ context, log, signal, limit }) => {
   const { engine, into } = plan.kind === 'one' ? plan.plan : plan.each;
   const times = timeline();
   const nodes = await imageNodes(into, signal);
-  const ownStore = (): ArtifactStore =>
-    runStore({ ...context, onRetry: log.info, progress: log.progress, onNotice: log.notice, maskSecret, signal });
-  await using found =
-    other === undefined
-      ? ownStore()
-      : otherRunStore({ ...context, ...other, say: log.info, progress: log.progress, maskSecret, signal });
+  const tools = { ...context, log, maskSecret, signal };
+  const ownStore = (): ArtifactStore => runStore(tools);
+  await using found = other === undefined ? ownStore() : otherRunStore({ ...tools, ...other });
   const { githubToken: token = '' } = runInputs;
   const reads = { ...context, ...context.producer, token, onRetry: log.info, signal };
   await using jobs = wait === undefined || token === '' ? undefined : runJobs(reads);

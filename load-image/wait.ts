@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { RunJob } from '../shared/artifacts/run-jobs.ts';
+import type { RunJob } from '../shared/artifacts/service/run-jobs.ts';
 import type { Artifact, ArtifactReader } from '../shared/artifacts/store.ts';
-import { backoff } from '../shared/base/retry.ts';
+import { backoff } from '../shared/http/retry.ts';
 import { formatDuration } from '../shared/base/text.ts';
 import type { Timeline } from '../shared/base/timeline.ts';
 import { artifactNotFound, selectArtifacts, type VainWait } from './find.ts';

@@ -4,9 +4,9 @@ import { buffer } from 'node:stream/consumers';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import { viewOf } from '../../shared/bytes/chunks.ts';
-import { uploadBlob, type UploadTarget } from '../../shared/artifacts/blob-upload.ts';
-import { type Http, httpClient } from '../../shared/artifacts/http.ts';
-import { type RangedReader, rangedReader } from '../../shared/artifacts/ranged-reader.ts';
+import { uploadBlob, type UploadTarget } from '../../shared/artifacts/blob/blob-upload.ts';
+import { type Http, httpClient } from '../../shared/http/client.ts';
+import { type RangedReader, rangedReader } from '../../shared/artifacts/blob/ranged-reader.ts';
 import { digestOf } from '../../shared/image/digest.ts';
 import { type Azurite, startAzurite } from '../fakes/azurite.ts';
 

@@ -1,5 +1,5 @@
 import { describe, expect, test } from '@jest/globals';
-import { serviceCredentials } from '../../shared/artifacts/service-credentials.ts';
+import { serviceCredentials } from '../../shared/artifacts/service/results-service.ts';
 import { HandoverError } from '../../shared/base/errors.ts';
 import { diskSpace, explainDiskFull } from '../../shared/bytes/disk-space.ts';
 import { jobContext } from '../../shared/runner/context.ts';

@@ -1,8 +1,9 @@
 import { once } from 'node:events';
 import { createServer, type Server } from 'node:http';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
-import { httpClient, readText } from '../../shared/artifacts/http.ts';
-import { proxiesOf } from '../../shared/base/proxies.ts';
+import { readText } from '../../shared/http/answer.ts';
+import { httpClient } from '../../shared/http/client.ts';
+import { proxiesOf } from '../../shared/http/proxies.ts';
 
 let proxy: Server;
 let asked: string[];

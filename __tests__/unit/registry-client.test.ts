@@ -6,9 +6,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
-import { parseRetryAfter } from '../../shared/artifacts/http.ts';
+import { parseRetryAfter } from '../../shared/http/answer.ts';
 import { RegistryFailure } from '../../shared/base/errors.ts';
-import type { Credentials } from '../../shared/docker/credentials.ts';
+import type { Credentials } from '../../shared/registry/logins.ts';
 import { type Digest, digestOf } from '../../shared/image/digest.ts';
 import { registryClient, type RegistryClient } from '../../shared/registry/registry-client.ts';
 import { type Certificate, makeCertificate } from '../fakes/artifact-service/tls.ts';
@@ -735,7 +735,7 @@ test('a `Retry-After` that is a date is kept to', async () => {
 test.each([
   ['3', 3000],
   ['0', 0],
-  ['3600', 60_000],
+  ['3600', 3_600_000],
   ['Sun, 06 Nov 1994 08:49:40 GMT', 3000],
   ['Sunday, 06-Nov-94 08:49:40 GMT', 3000],
   ['Sun, 06 Nov 1994 08:49:00 GMT', 0],

@@ -3,8 +3,9 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
-import { type Credentials, dockerCredentials, loginFolder } from '../../shared/docker/credentials.ts';
+import { askHelper } from '../../shared/docker/credential-helper.ts';
 import { parseChallenges } from '../../shared/registry/authorization.ts';
+import { type Credentials, dockerCredentials, loginFolder } from '../../shared/registry/logins.ts';
 import { registries } from '../../shared/registry/registries.ts';
 
 describe('challenges', () => {
@@ -73,10 +74,11 @@ test('a certificate that is none is refused, and not shown', async () => {
   const { signal } = new AbortController();
   const ignore = (): void => undefined;
   const places = { dockerConfigFolder: dirname(path), buildxConfigFolder: dirname(path), dockerAuthConfig: '' };
-  const log = { onNotice: ignore, onRetry: ignore, maskSecret: ignore };
+  const log = { log: { info: ignore, notice: ignore }, maskSecret: ignore };
   await using all = registries({
     ...places,
     ...log,
+    askHelper,
     login: undefined,
     authorityPath: path,
     proxies: { except: '' },
@@ -107,6 +109,7 @@ describe('what docker has for a registry', () => {
     dockerCredentials(host, {
       folder,
       dockerAuthConfig: '',
+      askHelper,
       signal: new AbortController().signal,
       onNotice: (line) => notices.push(line),
       ...more,

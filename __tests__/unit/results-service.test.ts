@@ -1,8 +1,9 @@
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { once } from 'node:events';
 import { createServer, type Server } from 'node:http';
-import { type Http, httpClient, isTransient } from '../../shared/artifacts/http.ts';
-import { type ResultsService, resultsService } from '../../shared/artifacts/results-service.ts';
+import { type Http, httpClient } from '../../shared/http/client.ts';
+import { isTransient } from '../../shared/http/retry.ts';
+import { type ResultsService, resultsService } from '../../shared/artifacts/service/results-service.ts';
 
 let server: Server;
 let http: Http;

@@ -1,5 +1,6 @@
 import { describe, expect, test } from '@jest/globals';
-import { backoff, retry } from '../../shared/base/retry.ts';
+import { HttpError } from '../../shared/http/answer.ts';
+import { again, backoff, retry } from '../../shared/http/retry.ts';
 
 describe('retrying', () => {
   const options = { attempts: 3, delayMs: () => 0, isRetryable: (error: unknown) => !(error instanceof RangeError) };
@@ -35,6 +36,21 @@ describe('retrying', () => {
       cancel.abort();
     }, 20);
     await expect(work).rejects.toMatchObject({ name: 'AbortError' });
+  });
+
+  test.each([
+    [3000, 'in 3.0 s'],
+    [3_600_000, 'in 1 min 0 s'],
+  ])('a service that asks for a pause of %i ms gets one of a minute at most', async (retryAfterMs, pause) => {
+    const cancel = new AbortController();
+    const lines: string[] = [];
+    const onRetry = (line: string): void => {
+      lines.push(line);
+      cancel.abort();
+    };
+    const busy = (): Promise<never> => Promise.reject(new HttpError(503, '', 'HTTP 503', retryAfterMs));
+    await expect(again('call', busy, { what: () => 'It', onRetry, signal: cancel.signal })).rejects.toThrow();
+    expect(lines).toEqual([`It: HTTP 503; attempt 1 of 5, the next ${pause}.`]);
   });
 
   test('pauses double up to a limit, with a spread of a quarter', () => {

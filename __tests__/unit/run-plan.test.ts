@@ -5,8 +5,8 @@ import type { RunInputs } from '../../load-image/own-inputs.ts';
 import type { ImagesPlan } from '../../load-image/plan/images-plan.ts';
 import { planLoad } from '../../load-image/plan/plan.ts';
 import { planRun, type RunPlan } from '../../load-image/plan/run-plan.ts';
-import { chooseRun, type RunSearch } from '../../shared/artifacts/other-run.ts';
-import type { RunArtifact, WorkflowRun, WorkflowRuns } from '../../shared/artifacts/workflow-runs.ts';
+import { chooseRun, type RunSearch } from '../../shared/artifacts/service/other-run.ts';
+import type { RunArtifact, WorkflowRun, WorkflowRuns } from '../../shared/artifacts/service/workflow-runs.ts';
 import { formatReference } from '../../shared/image/reference.ts';
 
 const none: RunInputs = {

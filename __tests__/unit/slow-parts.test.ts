@@ -23,7 +23,7 @@ jest.unstable_mockModule('node:timers/promises', () => ({
     }),
 }));
 const clock = jest.spyOn(performance, 'now').mockImplementation(() => now);
-const { parts } = await import('../../shared/artifacts/slow-parts.ts');
+const { parts } = await import('../../shared/artifacts/blob/slow-parts.ts');
 
 beforeEach(() => {
   now = 0;
@@ -48,6 +48,7 @@ async function pass(ms: number): Promise<void> {
 class Part {
   readonly first = Promise.withResolvers<Buffer>();
   readonly again = Promise.withResolvers<Buffer>();
+  readonly pause = Promise.withResolvers<undefined>();
   readonly signals: AbortSignal[] = [];
   readonly ask = (signal: AbortSignal): Promise<Buffer> => {
     this.signals.push(signal);
@@ -102,6 +103,29 @@ describe('a part that takes far longer than its neighbours', () => {
     expect(part.requests).toBe(1);
     part.first.resolve(bytes('first'));
     expect((await arriving).toString()).toBe('first');
+  });
+
+  test('isn’t asked for again in the pause after a failure, but while its next request takes too long', async () => {
+    const { asking, asked } = await afterSome(true);
+    const part = new Part();
+    const waiting = asking.ask(
+      async (signal, timed) => {
+        await timed(() => Promise.reject(new Error('busy'))).catch(() => undefined);
+        await part.pause.promise;
+        await timed(() => part.ask(signal).then(() => undefined));
+        return part.first.promise;
+      },
+      (signal) => part.askAgain(signal),
+    );
+    const arriving = asking.firstToCome(waiting, asked);
+    await pass(10_000);
+    expect(part.requests).toBe(0);
+    part.pause.resolve(undefined);
+    await pass(1150);
+    expect(part.requests).toBe(2);
+    part.again.resolve(bytes('again'));
+    expect((await arriving).toString()).toBe('again');
+    part.first.resolve(bytes('first'));
   });
 
   test('is never asked for again where that is switched off', async () => {

@@ -1,7 +1,7 @@
 import { expect, test } from '@jest/globals';
 import { watchProducers, whoHasEnded, withCarriedOver } from '../../load-image/producers.ts';
 import { waitingReader } from '../../load-image/wait.ts';
-import type { RunJob } from '../../shared/artifacts/run-jobs.ts';
+import type { RunJob } from '../../shared/artifacts/service/run-jobs.ts';
 import type { Artifact } from '../../shared/artifacts/store.ts';
 import { timeline } from '../../shared/base/timeline.ts';
 import { progressTo } from '../../shared/runner/log.ts';

@@ -3,11 +3,11 @@ import { buffer } from 'node:stream/consumers';
 import fc from 'fast-check';
 import { expect, test } from '@jest/globals';
 import { viewOf } from '../../shared/bytes/chunks.ts';
-import { openArtifact } from '../../shared/artifacts/artifact-content.ts';
-import type { RangedReader } from '../../shared/artifacts/ranged-reader.ts';
-import { holdBack } from '../../shared/artifacts/verified-stream.ts';
-import { listZip } from '../../shared/artifacts/zip-reader.ts';
-import { storedZip } from '../../shared/artifacts/zip-writer.ts';
+import { heldBack } from '../../shared/bytes/verified.ts';
+import { openArtifact } from '../../shared/artifacts/zip/content.ts';
+import type { RangedReader } from '../../shared/artifacts/blob/ranged-reader.ts';
+import { listZip } from '../../shared/artifacts/zip/zip-reader.ts';
+import { storedZip } from '../../shared/artifacts/zip/zip-writer.ts';
 import { digestOf } from '../../shared/image/digest.ts';
 
 const entry = (name: string, bytes: Buffer) => ({ name, size: bytes.length, chunks: Readable.from([bytes]) });
@@ -99,7 +99,7 @@ test.each([0, 10, 100, 5000])('the last %d bytes are given out only after the so
     throw new Error('wrong digest');
   }
   const read = async (): Promise<void> => {
-    for await (const chunk of holdBack(failing(), bytes)) given.push(chunk);
+    for await (const chunk of heldBack(failing(), bytes)) given.push(chunk);
   };
   await expect(read()).rejects.toThrow('wrong digest');
   expect(350 - Buffer.concat(given).length).toBeGreaterThanOrEqual(Math.min(350, bytes));

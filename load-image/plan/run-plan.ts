@@ -1,7 +1,7 @@
 import { posix } from 'node:path';
 import type { RunInputs } from '../own-inputs.ts';
 import type { ImagesPlan } from './images-plan.ts';
-import type { RunChoice, RunSearch } from '../../shared/artifacts/other-run.ts';
+import type { RunChoice, RunSearch } from '../../shared/artifacts/service/other-run.ts';
 import { HandoverError } from '../../shared/base/errors.ts';
 import { quoteForeign } from '../../shared/base/text.ts';
 import { parseReference, type Reference } from '../../shared/image/reference.ts';

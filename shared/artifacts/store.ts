@@ -1,4 +1,7 @@
+import { HandoverError } from '../base/errors.ts';
 import type { LentChunks } from '../bytes/chunks.ts';
+import type { Log } from '../base/log.ts';
+import type { Proxies } from '../http/proxies.ts';
 import type { Digest } from '../image/digest.ts';
 
 /** A workflow run, for people to look at. */
@@ -77,4 +80,19 @@ export interface ArtifactStore extends ArtifactReader {
   upload(request: UploadRequest): Promise<Artifact>;
   /** Removes an artifact that this store has listed; one that is gone already is no trouble. */
   remove(artifact: Artifact): Promise<void>;
+}
+
+/** What each store needs. */
+export interface StoreOptions {
+  readonly proxies: Proxies;
+  /** For whole artifacts, when the official client downloads them or a server doesn't answer with parts. */
+  readonly tempRoot: string;
+  readonly log: Pick<Log, 'info' | 'notice' | 'progress'>;
+  /** Keeps the signature of a signed URL out of the log. */
+  readonly maskSecret: (secret: string) => void;
+  readonly signal: AbortSignal;
+}
+
+export function corruptArtifact(message: string, cause?: unknown): HandoverError {
+  return new HandoverError('artifact-corrupt', message, 'Run the job that exports the image again.', cause);
 }

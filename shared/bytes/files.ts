@@ -59,10 +59,19 @@ export function readSmallFileSync(path: string, maxBytes: number): Buffer {
   }
 }
 
-/** A file's bytes in order. Throws as `openFile` does. */
-export async function* fileChunks(path: string, atMostBytes: number): AsyncGenerator<Buffer> {
+/**
+ * Reads a file in order. Throws as `openFile` does.
+ * @param range the bytes from `start` up to but not including `end`
+ */
+export async function* fileChunks(
+  path: string,
+  atMostBytes: number,
+  { start, end }: { readonly start: number; readonly end: number } = { start: 0, end: Infinity },
+): AsyncGenerator<Buffer> {
   const file = await openFile(path);
-  yield* file.createReadStream({ highWaterMark: atMostBytes });
+  // A stream reads one byte at least.
+  if (start < end) yield* file.createReadStream({ highWaterMark: atMostBytes, start, end: end - 1 });
+  else await file.close();
 }
 
 const readFlags = constants.O_RDONLY | constants.O_NONBLOCK;

@@ -7,11 +7,6 @@ import { killTree } from '../base/forced-end.ts';
 import { isObject, parseJson, stringOr } from '../base/json.ts';
 import { quoteForeign } from '../base/text.ts';
 
-/** A name and password, or a token that others are got for. */
-export type Credentials =
-  | { readonly kind: 'password'; readonly username: string; readonly password: string }
-  | { readonly kind: 'identity-token'; readonly token: string };
-
 // A program that keeps docker's logins (docker/docker-credential-helpers). What it prints is a password, or may hold one: no message has
 // any of it.
 
@@ -27,7 +22,11 @@ const mostBytes = 1024 * 1024;
  * @returns undefined when it has none
  * @throws HandoverError `registry-failed` when it can't be run, fails, or answers with something else; the signal's reason
  */
-export async function askHelper(name: string, key: string, signal: AbortSignal): Promise<Credentials | undefined> {
+export async function askHelper(
+  name: string,
+  key: string,
+  signal: AbortSignal,
+): Promise<{ readonly username: string; readonly secret: string } | undefined> {
   if (!/^[\w.-]+$/.test(name)) throw badHelper(name, 'that is no name of a program');
   const program = `docker-credential-${name}`;
   const path = await which(program, false);
@@ -41,10 +40,7 @@ export async function askHelper(name: string, key: string, signal: AbortSignal):
   const answer = parseJson(stdout);
   if (!isObject(answer)) throw badHelper(name, `${program} get printed something other than a JSON object`);
   const [username, secret] = [stringOr(answer['Username'], ''), stringOr(answer['Secret'], '')];
-  if (secret === '') return undefined;
-  // The helpers' protocol: a name that is no name says what the secret is.
-  if (username === '<token>') return { kind: 'identity-token', token: secret };
-  return { kind: 'password', username, password: secret };
+  return secret === '' ? undefined : { username, secret };
 }
 
 async function run(

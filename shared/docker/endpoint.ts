@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { HandoverError, systemCodeOf } from '../base/errors.ts';
 import { isObject, type JsonObject, parseJson, stringOr } from '../base/json.ts';
 import { limits } from '../base/limits.ts';
-import type { Proxies } from '../base/proxies.ts';
+import type { Proxies } from '../http/proxies.ts';
 import { NotAFile, readSmallFile } from '../bytes/files.ts';
 
 // Where docker's own commands go, found as docker finds it (docker/cli, cli/command/cli.go and cli/context/docker/load.go), so that

@@ -1,5 +1,5 @@
 import { messageOf, RegistryFailure } from '../base/errors.ts';
-import { retry } from '../base/retry.ts';
+import { retry } from '../http/retry.ts';
 import { formatDuration } from '../base/text.ts';
 import { type CliOutput, type DockerCli, lastLine, outputOf } from './cli.ts';
 import { type TimeLimit, timeLimit } from './deadlines.ts';

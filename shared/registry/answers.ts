@@ -1,5 +1,6 @@
-import type { Dispatcher } from 'undici';
-import { type Http, HttpError, type HttpRequest, isTransient, parseRetryAfter, textOf } from '../artifacts/http.ts';
+import { type Answer, readAnswer, refusal } from '../http/answer.ts';
+import type { Http, HttpRequest, HttpResponse } from '../http/client.ts';
+import { isTransient } from '../http/retry.ts';
 import { asError } from '../base/errors.ts';
 import { isObject, objectsOf, parseJson, stringOr } from '../base/json.ts';
 import { quoteForeign } from '../base/text.ts';
@@ -7,15 +8,11 @@ import { mayReadFrom, mayUploadTo, resolveLocation, withoutSecrets } from './loc
 
 // Answers of a registry or its token service: over redirects, read to their end, and in their own words where they refuse.
 
-/** What a registry answered, read to its end. */
-export interface Answer {
-  readonly status: number;
-  /** Empty when there is none. */
-  readonly header: (name: string) => string;
-  readonly text: string;
-  /** Address that answered, after redirects. */
+/** A whole answer, after redirects. */
+export interface RegistryAnswer extends Answer {
+  /** Address that answered. */
   readonly url: string;
-  /** Whether another host answered, to which the registry had sent us. */
+  /** Whether that is another host, to which the registry redirected. */
   readonly isElsewhere: boolean;
 }
 
@@ -41,10 +38,10 @@ export async function answerTo(
   own: URL,
   authorized: string | undefined,
   maySend: MaySend = mayUploadTo,
-): Promise<Answer> {
+): Promise<RegistryAnswer> {
   const asked = request();
   const isRead = asked.method === 'GET' || asked.method === 'HEAD';
-  const send = (one: HttpRequest, url: string): Promise<Dispatcher.ResponseData> => {
+  const send = (one: HttpRequest, url: string): Promise<HttpResponse> => {
     const isOwn = authorized !== undefined && new URL(url).origin === own.origin;
     // Without this header any coding would do (RFC 9110, section 12.5.3).
     const headers = { 'accept-encoding': 'identity', ...one.headers, ...(isOwn ? { authorization: authorized } : {}) };
@@ -53,7 +50,7 @@ export async function answerTo(
   let { url } = asked;
   let response = await send(asked, url);
   for (let hop = 0; hop < mostRedirects && redirects.includes(response.statusCode); hop += 1) {
-    const target = resolveLocation(headerOf(response, 'location'), url, own);
+    const target = resolveLocation([response.headers['location'] ?? ''].flat().join(', '), url, own);
     if (target === undefined || !(isRead ? mayReadFrom : maySend)(target, own)) break;
     if (!isRead && !sameMethod.includes(response.statusCode)) break;
     const next = await send(isRead ? asked : request(), target.href).catch((error: unknown) => {
@@ -65,22 +62,11 @@ export async function answerTo(
     await response.body.dump();
     [url, response] = [target.href, next];
   }
-  const answered = response;
-  return {
-    status: answered.statusCode,
-    header: (name) => headerOf(answered, name),
-    text: await textOf(answered),
-    url,
-    isElsewhere: new URL(url).origin !== own.origin,
-  };
-}
-
-function headerOf(response: Dispatcher.ResponseData, name: string): string {
-  return [response.headers[name] ?? ''].flat().join(', ');
+  return { ...(await readAnswer(response)), url, isElsewhere: new URL(url).origin !== own.origin };
 }
 
 /** @throws HttpError unless the status is accepted */
-export function required(answer: Answer, isAccepted: (status: number) => boolean): Answer {
+export function required(answer: RegistryAnswer, isAccepted: (status: number) => boolean): RegistryAnswer {
   const { status, header, url, isElsewhere } = answer;
   if (isAccepted(status)) return answer;
   const { words, details } = wordsOf(answer);
@@ -93,11 +79,11 @@ export function required(answer: Answer, isAccepted: (status: number) => boolean
   ];
   // No login would help: that host gets none.
   const why = isElsewhere && (status === 401 || status === 403) ? 'refused by another host' : words;
-  throw new HttpError(status, why, parts.join(''), parseRetryAfter(header('retry-after')));
+  throw refusal(answer, why, parts.join(''));
 }
 
 /** What the registry said, in its own words (distribution-spec, "Error Codes"). */
-function wordsOf({ text }: Answer): { readonly words: string; readonly details: string } {
+function wordsOf({ text }: RegistryAnswer): { readonly words: string; readonly details: string } {
   const body = parseJson(text);
   const errors = isObject(body) ? objectsOf(body['errors']) : [];
   const said = errors.map(({ code, message }) =>

@@ -1,9 +1,9 @@
 import { HandoverError } from '../base/errors.ts';
 import { isObject, parseJson, stringOr } from '../base/json.ts';
-import { isLoopback } from '../base/proxies.ts';
+import { isLoopback } from '../http/proxies.ts';
 import { quoteForeign } from '../base/text.ts';
-import type { Http, HttpRequest } from '../artifacts/http.ts';
-import type { Credentials } from '../docker/credentials.ts';
+import type { Http, HttpRequest } from '../http/client.ts';
+import type { Credentials } from './logins.ts';
 import { answerTo, required } from './answers.ts';
 import { withoutSecrets } from './locations.ts';
 

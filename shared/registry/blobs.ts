@@ -1,10 +1,12 @@
 import { createHash } from 'node:crypto';
-import { again, HttpError, type HttpRequest, isTransient, isTransientStatus } from '../artifacts/http.ts';
+import { HttpError } from '../http/answer.ts';
+import type { HttpRequest } from '../http/client.ts';
+import { again, isTransient, isTransientStatus } from '../http/retry.ts';
 import { asError, HandoverError } from '../base/errors.ts';
 import { quoteForeign } from '../base/text.ts';
 import { type LentChunks, viewOf } from '../bytes/chunks.ts';
 import type { Digest } from '../image/digest.ts';
-import { type Answer, required } from './answers.ts';
+import { type RegistryAnswer, required } from './answers.ts';
 import type { Conversation } from './conversation.ts';
 import { mayUploadTo, resolveLocation, withDigest, withoutSecrets } from './locations.ts';
 import { isTaken } from './manifests.ts';
@@ -64,44 +66,55 @@ const isFinal = (status: number): boolean => !isTransientStatus(status);
 
 /** Whether the registry can give out the blob, as far as this login can see; a redirect counts for what it leads to. */
 async function isThere(job: Job): Promise<boolean> {
-  const { status, header, isElsewhere } = await head(job, isFinal);
+  return showsBlob(job, await head(job, isFinal));
+}
+
+function showsBlob({ blob }: Job, { status, header, isElsewhere }: RegistryAnswer): boolean {
   if (status !== 200) return false;
   const size = header('content-length');
-  return size === '' ? !isElsewhere : Number(size) === job.blob.size;
+  return size === '' ? !isElsewhere : Number(size) === blob.size;
 }
 
 function head(
   job: Job,
   isAccepted: (status: number) => boolean,
   isRetryable?: (error: unknown) => boolean,
-): Promise<Answer> {
-  const { talk, repository, blob, options, scopes } = job;
-  const path = `/v2/${pathOf(repository)}/blobs/${blob.digest}`;
-  return talk.call(what(job), scopes, path, { method: 'HEAD', signal: options.signal }, isAccepted, isRetryable);
+): Promise<RegistryAnswer> {
+  const { talk, options, scopes } = job;
+  const request = { method: 'HEAD', signal: options.signal } as const;
+  return talk.call(what(job), scopes, pathIn(job), request, isAccepted, isRetryable);
 }
 
-/** Uploads that have been begun and not finished; they are ended when this is disposed of. */
+function pathIn({ repository, blob }: Job): string {
+  return `/v2/${pathOf(repository)}/blobs/${blob.digest}`;
+}
+
+/** The upload that was begun and not finished, if there is one; ended on dispose. */
 interface Uploads extends AsyncDisposable {
   begun(place: URL): void;
   finished(): void;
-  /** The one to go on with. */
+  /** Returns the one to continue with. */
   readonly open: () => URL | undefined;
-  end(): Promise<void>;
+  /** Starts to end the open one. It has retries of its own, so no attempt waits for it. */
+  end(): void;
 }
 
 function openUploads({ talk, scopes }: Job): Uploads {
   let open: URL | undefined;
-  const end = async (): Promise<void> => {
-    const place = open;
+  const endings: Promise<void>[] = [];
+  const end = (): void => {
+    if (open !== undefined) endings.push(talk.endUpload(scopes, open));
     open = undefined;
-    if (place !== undefined) await talk.endUpload(scopes, place);
   };
   return {
     begun: (place) => void (open = place),
     finished: () => void (open = undefined),
     open: () => open,
     end,
-    [Symbol.asyncDispose]: end,
+    [Symbol.asyncDispose]: async () => {
+      end();
+      await Promise.all(endings);
+    },
   };
 }
 
@@ -138,7 +151,7 @@ async function mount(job: Job, uploads: Uploads): Promise<boolean> {
         throw asError(error);
       });
     if (answer?.status !== 201 && answer?.status !== 202) continue;
-    await uploads.end();
+    uploads.end();
     if (answer.status === 201) return true;
     const own = await talk.origin();
     const place = resolveLocation(answer.header('location'), answer.url, own);
@@ -161,7 +174,7 @@ async function upload(job: Job, uploads: Uploads): Promise<BlobOrigin> {
       uploads.finished();
       return status;
     } catch (error) {
-      await uploads.end();
+      uploads.end();
       throw asError(error);
     }
   };
@@ -188,7 +201,10 @@ async function begin(job: Job): Promise<URL | undefined> {
   const request = beginning(new URL(`/v2/${pathOf(repository)}/blobs/uploads/`, own).href, options.signal);
   // 202 is the specification's; containerd takes the others, crane 201.
   const begun = required(await talk.ask(scopes, () => request), isTaken);
-  if (begun.status === 201 && (await isThere(job))) return undefined;
+  if (begun.status === 201) {
+    const look = { method: 'HEAD', url: new URL(pathIn(job), own).href, signal: options.signal } as const;
+    if (showsBlob(job, required(await talk.ask(scopes, () => look), isFinal))) return undefined;
+  }
   const location = begun.header('location');
   const place = begun.status === 201 ? undefined : resolveLocation(location, begun.url, own);
   if (place !== undefined && mayUploadTo(place, own)) return place;
@@ -200,7 +216,7 @@ async function begin(job: Job): Promise<URL | undefined> {
   );
 }
 
-async function send({ talk, blob, options, scopes }: Job, place: URL): Promise<Answer> {
+async function send({ talk, blob, options, scopes }: Job, place: URL): Promise<RegistryAnswer> {
   const { size, digest } = blob;
   let sent = 0;
   let failure: unknown;

@@ -1,15 +1,8 @@
-import {
-  again,
-  type AgainOptions,
-  type Http,
-  type HttpRequest,
-  isTransient,
-  isTransientStatus,
-} from '../artifacts/http.ts';
+import type { Http, HttpRequest } from '../http/client.ts';
+import { again, type AgainOptions, isTransient, isTransientStatus } from '../http/retry.ts';
 import { asError, systemCodeOf } from '../base/errors.ts';
-import { isLoopback } from '../base/proxies.ts';
-import { retry } from '../base/retry.ts';
-import { type Answer, answerTo, required } from './answers.ts';
+import { isLoopback } from '../http/proxies.ts';
+import { type RegistryAnswer, answerTo, required } from './answers.ts';
 import { authorization, type AuthorizationOptions, parseChallenges } from './authorization.ts';
 
 // Requests to one registry: with its login, which no other host gets or may ask for, and repeated in one place.
@@ -18,7 +11,7 @@ export interface Conversation {
   /** Origin of the registry. */
   readonly origin: () => Promise<URL>;
   /** Makes one request, and a second one where the registry asks for its login; `request` is called for each. Throws HttpError, errors of the connection. */
-  readonly ask: (scopes: readonly string[], request: () => HttpRequest) => Promise<Answer>;
+  readonly ask: (scopes: readonly string[], request: () => HttpRequest) => Promise<RegistryAnswer>;
   /** Asks for a path of the registry until the answer's status is accepted, or another attempt can't help. Throws HttpError. */
   readonly call: (
     what: string,
@@ -27,7 +20,7 @@ export interface Conversation {
     request: Omit<HttpRequest, 'url'>,
     isAccepted: (status: number) => boolean,
     isRetryable?: AgainOptions['isRetryable'],
-  ) => Promise<Answer>;
+  ) => Promise<RegistryAnswer>;
   /** Ends an upload, even after a cancel; whatever comes of it. */
   readonly endUpload: (scopes: readonly string[], url: URL) => Promise<void>;
 }
@@ -53,9 +46,9 @@ export function conversation(host: string, options: ConversationOptions): Conver
       throw asError(error);
     }));
 
-  const askBy = async (via: Http, scopes: readonly string[], request: () => HttpRequest): Promise<Answer> => {
+  const askBy = async (via: Http, scopes: readonly string[], request: () => HttpRequest): Promise<RegistryAnswer> => {
     const own = await origin();
-    const send = (header: string | undefined): Promise<Answer> => answerTo(via, request, own, header);
+    const send = (header: string | undefined): Promise<RegistryAnswer> => answerTo(via, request, own, header);
     const header = login.header(scopes);
     const first = await send(header);
     if (first.status !== 401 || first.isElsewhere) return first;
@@ -70,7 +63,7 @@ export function conversation(host: string, options: ConversationOptions): Conver
     ask,
     call: async (what, scopes, path, request, isAccepted, isRetryable = isTransient) => {
       const ends = request.signal ?? signal;
-      const attempt = async (): Promise<Answer> => {
+      const attempt = async (): Promise<RegistryAnswer> => {
         const url = new URL(path, await origin()).href;
         return required(await ask(scopes, () => ({ ...request, url })), isAccepted);
       };
@@ -83,8 +76,8 @@ export function conversation(host: string, options: ConversationOptions): Conver
         const answer = await askBy(via, scopes, () => ({ method: 'DELETE', url: url.href }));
         required(answer, (status) => !isTransientStatus(status));
       };
-      const policy = { attempts: 3, delayMs: () => endMs / 8, isRetryable: isTransient, signal: ends.signal };
-      await retry(attempt, policy).catch(() => undefined);
+      const what = (): string => 'The end of an unfinished upload';
+      await again('cleanup', attempt, { what, onRetry, signal: ends.signal }).catch(() => undefined);
     },
   };
 }

@@ -1,4 +1,4 @@
-import { isLoopback } from '../base/proxies.ts';
+import { isLoopback } from '../http/proxies.ts';
 
 // Where a registry sends a request on to: with a redirect, or with the `Location` of an upload (distribution-spec 1.1, "Pushing a blob
 // monolithically"; RFC 9110, section 10.2.2).

@@ -1,4 +1,5 @@
-import { again, HttpError, isTransient, isTransientStatus } from '../artifacts/http.ts';
+import { HttpError } from '../http/answer.ts';
+import { again, isTransient, isTransientStatus } from '../http/retry.ts';
 import { HandoverError, RegistryFailure } from '../base/errors.ts';
 import { quoteForeign } from '../base/text.ts';
 import { type Digest, digestOf, isDigest } from '../image/digest.ts';

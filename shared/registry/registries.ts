@@ -1,9 +1,10 @@
 import { X509Certificate } from 'node:crypto';
 import { attempt, HandoverError, messageOf } from '../base/errors.ts';
-import { type Credentials, dockerCredentials, loginFolder, type LoginPlaces } from '../docker/credentials.ts';
 import { limits } from '../base/limits.ts';
+import type { Log } from '../base/log.ts';
 import { readSmallFile } from '../bytes/files.ts';
 import { registryHost } from '../image/reference.ts';
+import { type AskHelper, type Credentials, dockerCredentials, loginFolder, type LoginPlaces } from './logins.ts';
 import { registryClient, type RegistryClient, type RegistryClientOptions } from './registry-client.ts';
 
 /** The registries that a step talks to, each with the login that there is for it. */
@@ -15,24 +16,28 @@ export interface Registries extends AsyncDisposable {
   readonly of: (repository: string) => Promise<RegistryClient>;
 }
 
-export interface RegistriesOptions extends Omit<RegistryClientOptions, 'credentials' | 'authority'>, LoginPlaces {
+export interface RegistriesOptions
+  extends Omit<RegistryClientOptions, 'credentials' | 'authority' | 'onRetry'>, LoginPlaces {
   /** For all of them; undefined takes what docker has for each. */
   readonly login: { readonly username: string; readonly password: string } | undefined;
   /** Path of a certificate to trust in addition to the system's, in PEM. */
   readonly authorityPath: string | undefined;
-  readonly onNotice: (line: string) => void;
+  readonly askHelper: AskHelper;
+  readonly log: Pick<Log, 'info' | 'notice'>;
 }
 
 export function registries(options: RegistriesOptions): Registries {
-  const { login, authorityPath, maskSecret } = options;
+  const { login, authorityPath, log, maskSecret } = options;
   const clients = new Map<string, Promise<RegistryClient>>();
   const connect = async (host: string, folder: string): Promise<RegistryClient> => {
     const authority = authorityPath === undefined ? undefined : await readAuthority(authorityPath);
     const credentials: Credentials | undefined =
-      login === undefined ? await dockerCredentials(host, { ...options, folder }) : { kind: 'password', ...login };
+      login === undefined
+        ? await dockerCredentials(host, { ...options, folder, onNotice: log.notice })
+        : { kind: 'password', ...login };
     if (credentials !== undefined)
       maskSecret(credentials.kind === 'password' ? credentials.password : credentials.token);
-    return registryClient(host, { ...options, credentials, authority });
+    return registryClient(host, { ...options, onRetry: log.info, credentials, authority });
   };
   return {
     of: async (repository) => {

@@ -1,8 +1,9 @@
-import { httpClient, HttpError } from '../artifacts/http.ts';
+import { HttpError } from '../http/answer.ts';
+import { httpClient } from '../http/client.ts';
 import { HandoverError, messageOf, RegistryFailure, systemCodeOf } from '../base/errors.ts';
-import type { Proxies } from '../base/proxies.ts';
+import type { Proxies } from '../http/proxies.ts';
 import { type Digest, isDigest } from '../image/digest.ts';
-import type { Credentials } from '../docker/credentials.ts';
+import type { Credentials } from './logins.ts';
 import { type BlobOrigin, type BlobPush, pushBlob, type PushedBlob } from './blobs.ts';
 import { conversation } from './conversation.ts';
 import { manifestDigest, type PushedManifest, pushManifest } from './manifests.ts';

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { HandoverError, messageOf } from '../base/errors.ts';
 import { parseJson } from '../base/json.ts';
 import { limits } from '../base/limits.ts';
-import { type Proxies, proxiesOf } from '../base/proxies.ts';
+import { type Proxies, proxiesOf } from '../http/proxies.ts';
 import { readSmallFileSync } from '../bytes/files.ts';
 import type { Producer } from '../image/record.ts';
 import { quoteForeign } from '../base/text.ts';

@@ -1,8 +1,8 @@
-import { isByteCount, isObject, type JsonObject, objectsOf, stringOr } from '../base/json.ts';
-import { type Digest, parseDigest } from '../image/digest.ts';
-import { HttpError } from './http.ts';
+import { isByteCount, isObject, type JsonObject, objectsOf, stringOr } from '../../base/json.ts';
+import { type Digest, parseDigest } from '../../image/digest.ts';
+import { HttpError } from '../../http/answer.ts';
 import type { RestClient } from './rest-client.ts';
-import type { RunLink } from './store.ts';
+import type { RunLink } from '../store.ts';
 
 /** A workflow run, as far as choosing one needs it. */
 export interface WorkflowRun extends RunLink {

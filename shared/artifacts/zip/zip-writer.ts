@@ -1,5 +1,5 @@
 import { crc32 } from 'node:zlib';
-import { type LentChunk, type LentChunks, viewOf } from '../bytes/chunks.ts';
+import { type LentChunk, type LentChunks, viewOf } from '../../bytes/chunks.ts';
 
 // Format: PKWARE APPNOTE 6.3.10. Entries are stored (method 0) with a data descriptor, as the official client writes
 // them at level 0, so that an entry can be sent before its checksum is known.

@@ -1,5 +1,5 @@
-import { HandoverError } from './errors.ts';
-import { quoteForeign } from './text.ts';
+import { HandoverError } from '../base/errors.ts';
+import { quoteForeign } from '../base/text.ts';
 
 /** A proxy as the environment names it. */
 export interface Proxy {

@@ -1,8 +1,8 @@
 import type { Readable } from 'node:stream';
 import { finished } from 'node:stream/promises';
-import type { LentChunk, LentChunks } from '../bytes/chunks.ts';
-import { quoteForeign } from '../base/text.ts';
-import { httpError, textOf } from './http.ts';
+import type { LentChunk, LentChunks } from '../../bytes/chunks.ts';
+import { quoteForeign } from '../../base/text.ts';
+import { readAnswer, serviceError } from '../../http/answer.ts';
 import {
   CutShort,
   discard,
@@ -43,15 +43,25 @@ export interface RangedReaderOptions extends SignedBlobOptions {
 export function rangedReader(options: RangedReaderOptions): RangedReader {
   const { size } = options;
   const blob = signedBlob(options);
-  const ask: Ask = (all, bytes, start) =>
-    all.ask(
-      (signal) => readPart(blob, options, bytes, start, signal),
-      (signal) => {
-        const what = `Bytes ${String(start)}-${String(start + bytes.length)} of the download`;
+  const source: Source = { blob, size, givesParts: false };
+  const ask: Ask = (all, bytes, start) => {
+    const end = start + bytes.length;
+    return all.ask(
+      async (signal, timed) => {
+        const part = { bytes, start, filled: 0 };
+        const attempt = (): Promise<void> => timed(() => fill(source, part, signal));
+        await blob.persist(attempt, () => start + part.filled, end);
+        return bytes;
+      },
+      async (signal) => {
+        const what = `Bytes ${String(start)}-${String(end)} of the download`;
         options.onRetry(`${what} take far longer than those beside them: they are asked for once more.`);
-        return readPart(blob, options, Buffer.allocUnsafeSlow(bytes.length), start, signal);
+        const part = { bytes: Buffer.allocUnsafeSlow(bytes.length), start, filled: 0 };
+        await fill(source, part, signal);
+        return part.bytes;
       },
     );
+  };
   const newParts = (): Parts => parts(options.asksAgain ?? true);
   const small = newParts();
   return {
@@ -92,57 +102,49 @@ async function* inParts(
   }
 }
 
-/** Fills `bytes` from `start` on. */
-async function readPart(
-  blob: SignedBlob,
-  options: RangedReaderOptions,
-  bytes: Buffer,
-  start: number,
-  signal: AbortSignal,
-): Promise<Buffer> {
-  const end = start + bytes.length;
-  let filled = 0;
-  const attempt = async (): Promise<void> => {
-    const body = await request(blob, options, { start: start + filled, end, signal });
-    // An event for each chunk: promises for each would cost a tenth of a load's CPU time.
-    body.on('data', (chunk: Buffer) => {
-      filled += chunk.copy(bytes, filled);
-    });
-    await finished(body);
-    if (filled < bytes.length) throw new CutShort(start + filled, end);
-  };
-  await blob.persist(attempt, () => start + filled, end);
-  return bytes;
-}
-
-interface PartRequest {
+/** A part's memory, and how much of it is filled. */
+interface Part {
+  readonly bytes: Buffer;
   readonly start: number;
-  readonly end: number;
-  readonly signal: AbortSignal;
+  filled: number;
 }
 
-async function request(
-  blob: SignedBlob,
-  options: RangedReaderOptions,
-  { start, end, signal }: PartRequest,
-): Promise<Readable> {
-  const response = await blob.get({ range: `bytes=${String(start)}-${String(end - 1)}` }, signal);
-  if (response.statusCode === 200) {
-    await discard(response);
-    throw new RangesIgnored(`HTTP 200 for bytes ${String(start)}-${String(end)}`);
-  }
-  if (response.statusCode !== 206) {
-    const text = await textOf(response);
-    throw httpError(response, text);
-  }
+interface Source {
+  readonly blob: SignedBlob;
+  readonly size: number;
+  /** Whether the server has answered with a part. */
+  givesParts: boolean;
+}
+
+/** Requests the bytes that a part still lacks, once. */
+async function fill(source: Source, part: Part, signal: AbortSignal): Promise<void> {
+  const { bytes, start } = part;
+  const end = start + bytes.length;
+  const body = await request(source, start + part.filled, end, signal);
+  // An event for each chunk: promises for each would cost a tenth of a load's CPU time.
+  body.on('data', (chunk: Buffer) => {
+    part.filled += chunk.copy(bytes, part.filled);
+  });
+  await finished(body);
+  if (part.filled < bytes.length) throw new CutShort(start + part.filled, end);
+}
+
+async function request(source: Source, start: number, end: number, signal: AbortSignal): Promise<Readable> {
+  const response = await source.blob.get({ range: `bytes=${String(start)}-${String(end - 1)}` }, signal);
+  const { statusCode, headers } = response;
+  if (statusCode !== 200 && statusCode !== 206) throw serviceError(await readAnswer(response));
   try {
-    const range = String(response.headers['content-range'] ?? '');
+    if (statusCode === 200 && !source.givesParts)
+      throw new RangesIgnored(`HTTP 200 for bytes ${String(start)}-${String(end)}`);
+    if (statusCode === 200) throw new CutShort(start, end, 'the answer is the whole blob');
+    const range = String(headers['content-range'] ?? '');
     const [, from, size] = /^bytes (\d+)-\d+\/(\d+)$/.exec(range) ?? [];
-    requireListedSize(Number(size), options);
+    requireListedSize(Number(size), source);
     if (Number(from) !== start) throw new CutShort(start, end, `the answer is "${quoteForeign(range, 80)}"`);
+    source.givesParts = true;
+    return response.body;
   } catch (error) {
     await discard(response);
     throw error;
   }
-  return response.body;
 }

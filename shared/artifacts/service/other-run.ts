@@ -1,6 +1,6 @@
-import { HandoverError } from '../base/errors.ts';
-import { quoteForeign } from '../base/text.ts';
-import { isPattern, matchesPattern } from '../image/artifact-name.ts';
+import { HandoverError } from '../../base/errors.ts';
+import { quoteForeign } from '../../base/text.ts';
+import { isPattern, matchesPattern } from '../../image/artifact-name.ts';
 import type { RunArtifact, RunFilter, WorkflowRun, WorkflowRuns } from './workflow-runs.ts';
 
 /** Which other run the artifact is taken from: one by its id, or the latest that fits. */

@@ -6,9 +6,21 @@ import { limits } from '../base/limits.ts';
 import { quoteForeign } from '../base/text.ts';
 import { readSmallFile } from '../bytes/files.ts';
 import { canonicalReference, registryHost } from '../image/reference.ts';
-import { askHelper, type Credentials } from './credential-helper.ts';
 
-export type { Credentials } from './credential-helper.ts';
+/** A name and password, or a token from which others are got. */
+export type Credentials =
+  | { readonly kind: 'password'; readonly username: string; readonly password: string }
+  | { readonly kind: 'identity-token'; readonly token: string };
+
+/**
+ * Runs the program that keeps docker's logins under a name (docker/docker-credential-helpers), and returns what it has for a key.
+ * @throws HandoverError `registry-failed`; the signal's reason
+ */
+export type AskHelper = (
+  name: string,
+  key: string,
+  signal: AbortSignal,
+) => Promise<{ readonly username: string; readonly secret: string } | undefined>;
 
 // What docker has for a registry, where `docker login` (docker/login-action) has put it: in its config file, with a program that keeps
 // it, in a login for one repository, or in the environment (docker/cli, cli/config).
@@ -73,6 +85,7 @@ export interface CredentialsOptions {
   /** The folder of config.json. */
   readonly folder: string;
   readonly dockerAuthConfig: string;
+  readonly askHelper: AskHelper;
   /** Ends a credential helper. */
   readonly signal: AbortSignal;
   readonly onNotice: (line: string) => void;
@@ -84,7 +97,7 @@ export interface CredentialsOptions {
  * @throws HandoverError `invalid-input` when the file isn't docker's; `registry-failed` when a helper can't be run
  */
 export async function dockerCredentials(host: string, options: CredentialsOptions): Promise<Credentials | undefined> {
-  const { folder, signal, onNotice } = options;
+  const { folder, askHelper, signal, onNotice } = options;
   const given = inEnvironment(host, options);
   if (given !== undefined) return given;
   const path = join(folder, 'config.json');
@@ -103,7 +116,9 @@ export async function dockerCredentials(host: string, options: CredentialsOption
   if (helper !== '') {
     for (const key of keys) {
       const found = await askHelper(helper, key, signal);
-      if (found !== undefined) return found;
+      // The helpers' protocol: this name shows that the secret is a token.
+      if (found?.username === '<token>') return { kind: 'identity-token', token: found.secret };
+      if (found !== undefined) return { kind: 'password', username: found.username, password: found.secret };
     }
   }
   return inConfig(config, host);

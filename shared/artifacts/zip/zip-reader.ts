@@ -1,10 +1,11 @@
 import { Readable } from 'node:stream';
 import { type Entry, fromRandomAccessReaderPromise, RandomAccessReader } from 'yauzl';
-import { HandoverError, messageOf } from '../base/errors.ts';
-import { isByteCount } from '../base/json.ts';
-import { limits } from '../base/limits.ts';
-import { quoteForeign } from '../base/text.ts';
-import type { RangedReader } from './ranged-reader.ts';
+import { HandoverError, messageOf } from '../../base/errors.ts';
+import { isByteCount } from '../../base/json.ts';
+import { limits } from '../../base/limits.ts';
+import { quoteForeign } from '../../base/text.ts';
+import type { RangedReader } from '../blob/ranged-reader.ts';
+import { corruptArtifact } from '../store.ts';
 
 /** One file in a zip: where its bytes lie and what they are. */
 export interface ZipMember {
@@ -33,12 +34,7 @@ export async function listZip(reader: RangedReader): Promise<readonly ZipMember[
     return members;
   } catch (error) {
     if (error instanceof HandoverError) throw error;
-    throw new HandoverError(
-      'artifact-corrupt',
-      `The artifact is not a whole zip file: ${messageOf(error)}.`,
-      'Run the job that exports the image again.',
-      error,
-    );
+    throw corruptArtifact(`The artifact is not a whole zip file: ${messageOf(error)}.`, error);
   }
 }
 
@@ -64,10 +60,8 @@ function member(entry: Entry, blobBytes: number): ZipMember {
 /** Where a member's own bytes start (APPNOTE 4.3.7): behind a header of 30 bytes, its name and its extra field. */
 export function dataOffset(member: ZipMember, localHeader: Buffer): number {
   if (localHeader.length < localHeaderBytes || localHeader.readUInt32LE(0) !== 0x04034b50) {
-    throw new HandoverError(
-      'artifact-corrupt',
+    throw corruptArtifact(
       `The artifact's zip has no header for ${member.name} at byte ${String(member.headerOffset)}.`,
-      'Run the job that exports the image again.',
     );
   }
   return member.headerOffset + localHeaderBytes + localHeader.readUInt16LE(26) + localHeader.readUInt16LE(28);

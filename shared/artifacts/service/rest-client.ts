@@ -1,7 +1,8 @@
-import type { Dispatcher } from 'undici';
-import { isObject, type JsonObject, parseJson, stringOr } from '../base/json.ts';
-import { quoteForeign } from '../base/text.ts';
-import { again, type Http, HttpError, isTransient, textOf } from './http.ts';
+import { isObject, type JsonObject, parseJson, stringOr } from '../../base/json.ts';
+import { quoteForeign } from '../../base/text.ts';
+import { type Answer, HttpError, readAnswer, refusal } from '../../http/answer.ts';
+import type { Http, HttpResponse } from '../../http/client.ts';
+import { again, isTransient, longestRetryAfterMs } from '../../http/retry.ts';
 
 /** The answer to one GET. */
 interface RestPage {
@@ -32,16 +33,14 @@ export interface RestClientOptions {
 /** The service code of an answer that refuses because of a rate limit. */
 export const rateLimited = 'rate-limited';
 
-// A longer wait is the user's to decide on.
-const longestWaitMs = 60_000;
-
 export function restClient(options: RestClientOptions): RestClient {
   const { apiUrl } = options;
   const get = async (url: string): Promise<RestPage> => {
     const response = await send(options, url);
-    const body = parseJson(await textOf(response));
-    if (!isObject(body)) throw new HttpError(response.statusCode, 'malformed', 'the answer is not a JSON object');
-    return { body, next: nextPage(response, apiUrl) };
+    const answer = await readAnswer(response);
+    const body = parseJson(answer.text);
+    if (!isObject(body)) throw new HttpError(answer.status, 'malformed', 'the answer is not a JSON object');
+    return { body, next: nextPage(answer.header('link'), apiUrl) };
   };
   return {
     get: async (path) => (await get(`${apiUrl}${path}`)).body,
@@ -66,23 +65,27 @@ export function restClient(options: RestClientOptions): RestClient {
 }
 
 /** A success or a redirect, after as many tries as it takes. */
-function send(options: RestClientOptions, url: string): Promise<Dispatcher.ResponseData> {
-  const attempt = async (): Promise<Dispatcher.ResponseData> => {
+function send(options: RestClientOptions, url: string): Promise<HttpResponse> {
+  const attempt = async (): Promise<HttpResponse> => {
     const response = await sendOnce(options, url);
     if (response.statusCode < 400) return response;
-    throw restError(response, await textOf(response));
+    throw restError(await readAnswer(response));
   };
   return again('call', attempt, {
     what: () => "GitHub's REST API",
     onRetry: options.onRetry,
     signal: options.signal,
-    isRetryable: (error) => (isRateLimit(error) ? waitOf(error) <= longestWaitMs : isTransient(error)),
+    // Whether a longer wait is worth it is the user's decision.
+    isRetryable: (error) =>
+      error instanceof HttpError && error.serviceCode === rateLimited
+        ? (error.retryAfterMs ?? 0) <= longestRetryAfterMs
+        : isTransient(error),
   });
 }
 
 // A repository that was renamed answers 301 or 307 with its new address in the same API. A 302 leads elsewhere: it is the
 // caller's, and the token doesn't go there.
-async function sendOnce(options: RestClientOptions, url: string, hops = 3): Promise<Dispatcher.ResponseData> {
+async function sendOnce(options: RestClientOptions, url: string, hops = 3): Promise<HttpResponse> {
   const response = await options.http.send({ method: 'GET', url, headers: headers(options.token) });
   const location = String(response.headers['location'] ?? '');
   const moved = [301, 307, 308].includes(response.statusCode) && URL.canParse(location, url);
@@ -101,46 +104,35 @@ function headers(token: string): Readonly<Record<string, string>> {
   };
 }
 
-function restError(response: Dispatcher.ResponseData, text: string): HttpError {
-  const { statusCode } = response;
+function restError(answer: Answer): HttpError {
+  const { status, text } = answer;
   const body = parseJson(text);
-  const message = quoteForeign(isObject(body) ? stringOr(body['message'], '') : '', 200);
-  const said = `HTTP ${String(statusCode)}${message === '' ? '' : ` (${message})`}`;
-  const waitMs = rateLimitWait(response, message);
-  return waitMs === undefined
-    ? new HttpError(statusCode, '', said)
-    : new HttpError(statusCode, rateLimited, `${said}: a rate limit, for ${(waitMs / 1000).toFixed(0)} s more`, waitMs);
+  const words = quoteForeign(isObject(body) ? stringOr(body['message'], '') : '', 200);
+  const message = `HTTP ${String(status)}${words === '' ? '' : ` (${words})`}`;
+  const error = refusal(answer, '', message);
+  const waitMs = status === 403 || status === 429 ? (error.retryAfterMs ?? rateLimitMs(answer, words)) : undefined;
+  if (waitMs === undefined) return error;
+  const seconds = (waitMs / 1000).toFixed(0);
+  return new HttpError(status, rateLimited, `${message}: a rate limit, for ${seconds} s more`, waitMs);
 }
 
 /**
- * How long a rate limit holds, in ms; undefined when the answer is about something else. A limit answers 403 or 429: the
- * primary one with `x-ratelimit-remaining: 0`, a secondary one with `retry-after` or in words, and then for at least a
- * minute (docs.github.com/rest: "Rate limits for the REST API").
+ * Returns how long a rate limit without `Retry-After` holds, in ms; undefined when the answer is about something else. The primary
+ * limit has `x-ratelimit-remaining: 0`. A secondary one is named in words, and holds for at least a minute (docs.github.com/rest:
+ * "Rate limits for the REST API").
  */
-function rateLimitWait({ statusCode, headers }: Dispatcher.ResponseData, message: string): number | undefined {
-  if (statusCode !== 403 && statusCode !== 429) return undefined;
-  const header = (name: string): number => Number(headers[name] ?? NaN);
-  if (header('retry-after') >= 0) return header('retry-after') * 1000;
-  if (header('x-ratelimit-remaining') === 0 && header('x-ratelimit-reset') > 0) {
-    return Math.max(1000, header('x-ratelimit-reset') * 1000 - Date.now());
-  }
-  return statusCode === 429 || /rate limit/i.test(message) ? 60_000 : undefined;
-}
-
-function isRateLimit(error: unknown): error is HttpError {
-  return error instanceof HttpError && error.serviceCode === rateLimited;
-}
-
-function waitOf(error: HttpError): number {
-  return error.retryAfterMs ?? 0;
+function rateLimitMs({ status, header }: Answer, words: string): number | undefined {
+  const reset = Number(header('x-ratelimit-reset'));
+  if (header('x-ratelimit-remaining') === '0' && reset > 0) return Math.max(1000, reset * 1000 - Date.now());
+  return status === 429 || /rate limit/i.test(words) ? 60_000 : undefined;
 }
 
 /**
  * The `next` of a Link header (RFC 8288), on the API's own host whatever host it names: the token goes nowhere else, and a
  * server behind a proxy may name itself otherwise.
  */
-function nextPage({ headers }: Dispatcher.ResponseData, apiUrl: string): string | undefined {
-  const link = /<([^>]*)>\s*;\s*rel="next"/.exec(String(headers['link'] ?? ''))?.[1];
+function nextPage(header: string, apiUrl: string): string | undefined {
+  const link = /<([^>]*)>\s*;\s*rel="next"/.exec(header)?.[1];
   if (link === undefined || !URL.canParse(link, apiUrl)) return undefined;
   const { pathname, search } = new URL(link, apiUrl);
   return `${new URL(apiUrl).origin}${pathname}${search}`;

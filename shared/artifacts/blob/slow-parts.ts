@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { asError } from '../base/errors.ts';
+import { asError } from '../../base/errors.ts';
 
 // One connection in many is slow (actions/cache#810, actions/toolkit#1484), and parts are given out in order: one that takes far longer
 // than its neighbours would hold up all of them. It is asked for once more beside the first request, and whoever comes first wins.
@@ -18,17 +18,24 @@ export interface AskedPart {
   readonly hasArrived: () => boolean;
 }
 
-/** Asks for a part's bytes; `signal` ends the request. */
-type AskForPart = (signal: AbortSignal) => Promise<Buffer>;
+/**
+ * Asks for a part's bytes, again after a failure.
+ * @param signal ends that
+ * @param timed runs each request, so that the pauses between them don't count as slow
+ */
+type AskForPart = (signal: AbortSignal, timed: (request: () => Promise<void>) => Promise<void>) => Promise<Buffer>;
+
+/** The same once. */
+type AskOnce = (signal: AbortSignal) => Promise<Buffer>;
 
 /** Parts of one blob, and how long they take. */
 export interface Parts {
   /**
    * Asks for a part.
    * @param first into the memory that is meant for it
-   * @param again into other memory; called when it is asked for once more
+   * @param again into other memory; called when a request of the first takes too long
    */
-  ask(first: AskForPart, again: AskForPart): AskedPart;
+  ask(first: AskForPart, again: AskOnce): AskedPart;
   /**
    * The part's bytes, by whichever request brings them first; the other one is ended.
    * @param neighbours parts that were asked for after it
@@ -38,8 +45,9 @@ export interface Parts {
 }
 
 interface OpenPart extends AskedPart {
-  readonly askedAt: number;
-  readonly again: AskForPart;
+  /** When the request under way began; `Infinity` without one. */
+  readonly askedAt: () => number;
+  readonly again: AskOnce;
   /** Ends the first request. */
   readonly abandon: () => void;
   /** Aborted when the first request has ended. */
@@ -71,7 +79,7 @@ export function parts(asksAgain: boolean): Parts {
       if (part === undefined || !asksAgain) return asked.arriving;
       // Where its neighbours wait, too, the link is slow, and one more request would make it slower.
       const isAlone = (): boolean => neighbours.filter((other) => other.hasArrived()).length * 2 >= neighbours.length;
-      const isHopeless = (): boolean => isSlow(performance.now() - part.askedAt) && isAlone();
+      const isHopeless = (): boolean => isSlow(performance.now() - part.askedAt()) && isAlone();
       // Until the wait is cut short.
       while (await waited(part.ended)) {
         if (!isHopeless() || askedAgain >= beyond + come / oneIn) continue;
@@ -87,11 +95,18 @@ function waited(ended: AbortSignal): Promise<boolean> {
   return sleep(lookEveryMs, true, { signal: ended }).catch(() => false);
 }
 
-function begun(first: AskForPart, again: AskForPart, took: (ms: number) => void): OpenPart {
-  const askedAt = performance.now();
+function begun(first: AskForPart, again: AskOnce, took: (ms: number) => void): OpenPart {
+  let askedAt = performance.now();
   const [abandoned, ended] = [new AbortController(), new AbortController()];
   let hasArrived = false;
-  const arriving = first(abandoned.signal);
+  const arriving = first(abandoned.signal, async (request) => {
+    askedAt = performance.now();
+    try {
+      await request();
+    } finally {
+      askedAt = Infinity;
+    }
+  });
   arriving
     .then(
       () => {
@@ -106,7 +121,7 @@ function begun(first: AskForPart, again: AskForPart, took: (ms: number) => void)
   return {
     arriving,
     hasArrived: () => hasArrived,
-    askedAt,
+    askedAt: () => askedAt,
     again,
     abandon: () => {
       abandoned.abort();

@@ -1,6 +1,7 @@
-import { type JsonObject, objectsOf, stringOr } from '../base/json.ts';
-import type { Proxies } from '../base/proxies.ts';
-import { httpClient, HttpError } from './http.ts';
+import { type JsonObject, objectsOf, stringOr } from '../../base/json.ts';
+import type { Proxies } from '../../http/proxies.ts';
+import { HttpError } from '../../http/answer.ts';
+import { httpClient } from '../../http/client.ts';
 import { rateLimited, restClient } from './rest-client.ts';
 
 /** A job of a workflow run, as the run's page shows it. */

@@ -1,40 +1,30 @@
-import type { Proxies } from '../base/proxies.ts';
-import { HandoverError, messageOf } from '../base/errors.ts';
-import type { Log } from '../base/log.ts';
-import { quoteForeign } from '../base/text.ts';
-import { tempDirs } from '../bytes/files.ts';
-import { openArtifact } from './artifact-content.ts';
-import { httpClient, HttpError } from './http.ts';
+import { HandoverError, messageOf } from '../../base/errors.ts';
+import { quoteForeign } from '../../base/text.ts';
+import { tempDirs } from '../../bytes/files.ts';
+import { HttpError } from '../../http/answer.ts';
+import { httpClient } from '../../http/client.ts';
+import { openBlob } from '../blob/open-blob.ts';
+import { maskedUrl } from '../blob/signed-blob.ts';
+import type { Artifact, ArtifactReader, StoreOptions } from '../store.ts';
+import { openArtifact } from '../zip/content.ts';
 import { chooseRun, type ChosenRun, type RunSearch, wordsFor } from './other-run.ts';
 import { rateLimited, restClient } from './rest-client.ts';
-import { maskedUrl } from './signed-url.ts';
-import type { Artifact, ArtifactReader } from './store.ts';
-import { blobReader } from './whole-blob.ts';
 import { type WorkflowRuns, workflowRuns } from './workflow-runs.ts';
 
-export interface OtherRunOptions {
+export interface OtherRunOptions extends StoreOptions {
   readonly search: RunSearch;
   /** Base of the REST API, without a slash at its end. */
   readonly apiUrl: string;
   /** Needs `actions: read` in that repository. */
   readonly token: string;
-  readonly proxies: Proxies;
-  /** Told which run is taken, which are passed over, and what is tried again. */
-  readonly say: (message: string) => void;
-  readonly progress: Log['progress'];
-  /** Where a whole artifact may lie when its server gives no parts of it. */
-  readonly tempRoot: string;
-  /** Keeps the signature of a signed URL out of the log. */
-  readonly maskSecret: (secret: string) => void;
-  readonly signal: AbortSignal;
 }
 
-/** The artifacts of another workflow run, in this repository or another one, through the REST API. */
+/** Returns the artifacts of another workflow run, in this repository or another one, through the REST API. */
 export function otherRunStore(options: OtherRunOptions): ArtifactReader {
-  const { search, apiUrl, token, say, progress, maskSecret, signal } = options;
+  const { search, apiUrl, token, log, maskSecret, signal } = options;
   const folders = tempDirs(options.tempRoot);
   const http = httpClient(options.proxies, signal);
-  const runs = workflowRuns(restClient({ http, apiUrl, token, onRetry: say, signal }), search.repository);
+  const runs = workflowRuns(restClient({ http, apiUrl, token, onRetry: log.info, signal }), search.repository);
   const explain = <T>(what: string, work: () => Promise<T>): Promise<T> =>
     work().catch((error: unknown) => {
       throw signal.aborted ? error : explained(what, search, error);
@@ -42,19 +32,20 @@ export function otherRunStore(options: OtherRunOptions): ArtifactReader {
   let chosen: Promise<ChosenRun> | undefined;
   return {
     list: async () => {
-      chosen ??= explain('find the run', () => chooseRun(runs, search, say));
+      chosen ??= explain('find the run', () => chooseRun(runs, search, log.info));
       const { run, artifacts } = await chosen;
-      say(`Taken from run ${String(run.id)} of ${run.createdAt}: ${run.url}`);
+      log.info(`Using run ${String(run.id)} of ${run.createdAt}: ${run.url}`);
       const link = { id: run.id, url: run.url };
       return artifacts.map(({ id, name, size, digest, createdAt }) => ({
         ...{ id, name, size, createdAt, run: link },
         ...(digest === undefined ? {} : { digest }),
       }));
     },
-    open: (artifact) => {
+    open: async (artifact) => {
       const sign = async (): Promise<string> =>
         maskedUrl(await explain('read the artifact', () => signDownload(runs, artifact)), maskSecret);
-      return openArtifact(artifact, blobReader({ http, artifact, sign, onRetry: say, progress, folders, signal }));
+      const blob = { http, artifact, sign, onRetry: log.info, progress: log.progress, folders, signal };
+      return openArtifact(artifact, await openBlob(blob));
     },
     [Symbol.asyncDispose]: async () => {
       await http.close();

@@ -1,8 +1,10 @@
 import { createHash } from 'node:crypto';
-import { asError } from '../base/errors.ts';
-import type { LentChunks } from '../bytes/chunks.ts';
-import type { Digest } from '../image/digest.ts';
-import { again, type Http, readText } from './http.ts';
+import { asError } from '../../base/errors.ts';
+import type { LentChunks } from '../../bytes/chunks.ts';
+import type { Digest } from '../../image/digest.ts';
+import { readText } from '../../http/answer.ts';
+import type { Http } from '../../http/client.ts';
+import { again } from '../../http/retry.ts';
 
 // Put Block and Put Block List of the Blob service REST API, which the artifact service's signed URLs lead to.
 const apiVersion = '2024-11-04';

@@ -1,0 +1,135 @@
+import { appendFileSync } from 'node:fs';
+import { open } from 'node:fs/promises';
+import { join } from 'node:path';
+import { finished } from 'node:stream/promises';
+import { asError } from '../../base/errors.ts';
+import type { Log } from '../../base/log.ts';
+import { formatBytes } from '../../base/text.ts';
+import { explainDiskFull, requireDiskSpace } from '../../bytes/disk-space.ts';
+import type { TempDirs } from '../../bytes/files.ts';
+import { Checksum } from '../../bytes/verified.ts';
+import { readAnswer, serviceError } from '../../http/answer.ts';
+import { fileReader } from '../on-disk.ts';
+import type { Artifact } from '../store.ts';
+import { otherDigest } from '../zip/content.ts';
+import { type RangedReader, rangedReader } from './ranged-reader.ts';
+import {
+  CutShort,
+  discard,
+  RangesIgnored,
+  requireListedSize,
+  type SignedBlob,
+  signedBlob,
+  type SignedBlobOptions,
+} from './signed-blob.ts';
+
+export interface BlobOptions extends Omit<SignedBlobOptions, 'size'> {
+  readonly artifact: Artifact;
+  /** For a whole blob, as long as it is read. */
+  readonly folders: TempDirs;
+  readonly progress: Log['progress'];
+}
+
+const spaceAdvice =
+  'The server that holds the artifact gives it as a whole only, so it passes through RUNNER_TEMP. Free space there: df -h shows what there is.';
+
+// The end record may have a comment of 65,535 bytes: a zip reader looks for it in this many (APPNOTE 4.3.16).
+const tailBytes = 68 * 1024;
+
+/**
+ * Opens an artifact's blob. A zip's directory and the record are in its last 68 KiB, so these are read once, and kept. A server may
+ * answer a request for a part with the whole blob: then the whole is downloaded to the disk, checked, and read from there.
+ * @throws HandoverError `transfer-failed`, `artifact-expired`, `artifact-corrupt` or `not-enough-space`
+ */
+export async function openBlob(given: BlobOptions): Promise<RangedReader> {
+  const options = { ...given, size: given.artifact.size };
+  try {
+    return await withTail(rangedReader(options));
+  } catch (error) {
+    if (!(error instanceof RangesIgnored)) throw error;
+    return fileReader(await fetchWhole(options), options.size, options.size);
+  }
+}
+
+async function withTail(reader: RangedReader): Promise<RangedReader> {
+  const { size } = reader;
+  const tailStart = Math.max(0, size - tailBytes);
+  const tail = size === 0 ? Buffer.alloc(0) : await reader.read(tailStart, size);
+  const kept = (start: number, end: number): Buffer => tail.subarray(start - tailStart, end - tailStart);
+  const keptChunk = async function* (start: number, end: number): AsyncGenerator<Buffer> {
+    if (start < end) yield await Promise.resolve(kept(start, end));
+  };
+  return {
+    ...reader,
+    read: (start, end) => (start >= tailStart ? Promise.resolve(kept(start, end)) : reader.read(start, end)),
+    stream: (start, end) => (start >= tailStart ? keptChunk(start, end) : reader.stream(start, end)),
+    lend: (start, end) => (start >= tailStart ? keptChunk(start, end) : reader.lend(start, end)),
+  };
+}
+
+type WholeOptions = BlobOptions & SignedBlobOptions;
+
+/** Returns the path of the downloaded blob. */
+async function fetchWhole(options: WholeOptions): Promise<string> {
+  const { artifact, size, onRetry, folders } = options;
+  onRetry(
+    `The server of the artifact "${artifact.name}" answers with all of it when it is asked for a part: it is downloaded as a ` +
+      `whole (${formatBytes(size)}) to RUNNER_TEMP, and read from there.`,
+  );
+  const path = join(await folders.make(), 'blob');
+  await requireDiskSpace(path, size, `The artifact "${artifact.name}"`, spaceAdvice);
+  const blob = signedBlob(options);
+  let written = 0;
+  await options.progress('Downloaded', size, (passed) =>
+    blob.persist(
+      async () => {
+        written = 0;
+        await writeWhole(blob, options, path, (bytes) => {
+          written += bytes;
+          passed(bytes);
+        });
+      },
+      () => written,
+      size,
+    ),
+  );
+  return path;
+}
+
+/** @throws HandoverError `artifact-corrupt`, `not-enough-space`; errors of the connection */
+async function writeWhole(
+  blob: SignedBlob,
+  options: WholeOptions,
+  path: string,
+  onBytes: (bytes: number) => void,
+): Promise<void> {
+  const response = await blob.get();
+  if (response.statusCode !== 200) throw serviceError(await readAnswer(response));
+  const announced = response.headers['content-length'];
+  const checksum = new Checksum();
+  const file = await open(path, 'w');
+  try {
+    if (announced !== undefined) requireListedSize(Number(announced), options);
+    const { body } = response;
+    // Written at once: undici 6 ends the process when a server closes the connection while the body waits for a reader.
+    body.on('data', (chunk: Buffer) => {
+      try {
+        checksum.add(chunk);
+        if (checksum.size > options.size) requireListedSize(checksum.size, options);
+        appendFileSync(file.fd, chunk);
+        onBytes(chunk.length);
+      } catch (error) {
+        body.destroy(asError(error));
+      }
+    });
+    await finished(body);
+  } catch (error) {
+    await discard(response);
+    throw asError(explainDiskFull(error, path, spaceAdvice));
+  } finally {
+    await file.close();
+  }
+  const { size, digest } = checksum.found();
+  if (size < options.size) throw new CutShort(size, options.size);
+  if (digest !== (options.artifact.digest ?? digest)) throw otherDigest(options.artifact, digest);
+}

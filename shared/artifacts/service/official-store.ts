@@ -1,0 +1,165 @@
+import { createWriteStream } from 'node:fs';
+import { readdir, rm, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { pipeline } from 'node:stream/promises';
+import type { ArtifactClient } from '@actions/artifact';
+import { HandoverError, messageOf } from '../../base/errors.ts';
+import { streamableChunks } from '../../bytes/chunks.ts';
+import { tempDirs } from '../../bytes/files.ts';
+import { type Digest, parseDigest } from '../../image/digest.ts';
+import { openOnDisk } from '../on-disk.ts';
+import {
+  type Artifact,
+  type ArtifactContent,
+  type ArtifactStore,
+  corruptArtifact,
+  type UploadRequest,
+} from '../store.ts';
+import { lockName, nameTaken, removeUnfinished, type ReservationOptions, transferFailed } from './reservation.ts';
+import { UnknownAnswer } from './results-service.ts';
+
+type Options = Omit<ReservationOptions, 'isAlone'>;
+
+/**
+ * Uses another store until the service answers in a form that it doesn't know, and from then on the official client. That is slower
+ * and needs the disk, but is kept up to date with the service.
+ */
+export function withOfficialClient(own: ArtifactStore, options: Options): ArtifactStore {
+  let official: ArtifactStore | undefined;
+  const withFallback = async <T>(work: (store: ArtifactStore) => Promise<T>): Promise<T> => {
+    if (official !== undefined) return work(official);
+    try {
+      return await work(own);
+    } catch (error) {
+      if (!(error instanceof UnknownAnswer)) throw error;
+      options.log.notice(
+        `The artifact service answered in an unknown way (${error.message}): using the official client instead.`,
+      );
+      official ??= officialStore(options);
+      return work(official);
+    }
+  };
+  return {
+    list: () => withFallback((store) => store.list()),
+    open: (artifact) => withFallback((store) => store.open(artifact)),
+    upload: (request) => withFallback((store) => store.upload(request)),
+    remove: (artifact) => withFallback((store) => store.remove(artifact)),
+    [Symbol.asyncDispose]: async () => {
+      await own[Symbol.asyncDispose]();
+      await official?.[Symbol.asyncDispose]();
+    },
+  };
+}
+
+function officialStore(options: Options): ArtifactStore {
+  const folders = tempDirs(options.tempRoot);
+  return {
+    list: () => explained('list the artifacts of this run', '', list()),
+    open: (artifact) =>
+      explained(
+        `read the artifact "${artifact.name}"`,
+        artifact.name,
+        folders.make().then((path) => open(artifact, path)),
+      ),
+    upload: (request) =>
+      explained(
+        `upload the artifact "${request.name}"`,
+        request.name,
+        folders.make().then((path) => uploadLocked(request, path, options)),
+      ),
+    remove: ({ name }) =>
+      explained(
+        `delete the artifact "${name}"`,
+        name,
+        client().then(async (official) => {
+          await official.deleteArtifact(name);
+        }),
+      ),
+    [Symbol.asyncDispose]: () => folders[Symbol.asyncDispose](),
+  };
+}
+
+/** Explains the client's errors, which have only a message, or a name for a missing artifact. */
+async function explained<T>(what: string, name: string, work: Promise<T>): Promise<T> {
+  try {
+    return await work;
+  } catch (error) {
+    if (error instanceof Error && error.name === 'ArtifactNotFoundError') throw notFound(name, error);
+    throw transferFailed(`${what} by way of the official client`, error);
+  }
+}
+
+// All bundles share one bundle of the client, at the same relative path as here: the bundler keeps this import unchanged.
+async function client(): Promise<ArtifactClient> {
+  const { DefaultArtifactClient } = await import(/* webpackIgnore: true */ '../official-client/index.ts');
+  return new DefaultArtifactClient();
+}
+
+const withDigest = (text: string | undefined): { readonly digest?: Digest } => {
+  const digest = parseDigest(text ?? '');
+  return digest === undefined ? {} : { digest };
+};
+
+async function list(): Promise<readonly Artifact[]> {
+  const { artifacts } = await (await client()).listArtifacts();
+  return artifacts
+    .map(({ id, name, size, createdAt, digest }) => ({
+      ...{ id, name, size, ...withDigest(digest) },
+      ...(createdAt === undefined ? {} : { createdAt: createdAt.toISOString() }),
+    }))
+    .sort((one, other) => other.id - one.id);
+}
+
+async function open(artifact: Artifact, folder: string): Promise<ArtifactContent> {
+  const { digest } = artifact;
+  const options = { path: folder, skipDecompress: true, ...(digest === undefined ? {} : { expectedHash: digest }) };
+  const { digestMismatch } = await (await client()).downloadArtifact(artifact.id, options);
+  if (digestMismatch === true)
+    throw corruptArtifact(
+      `The artifact "${artifact.name}" arrived with another digest than the artifact service lists (${digest ?? 'none'}).`,
+    );
+  const [file = ''] = await readdir(folder);
+  return openOnDisk(artifact, join(folder, file), artifact.size);
+}
+
+async function uploadLocked(request: UploadRequest, folder: string, options: Options): Promise<Artifact> {
+  const { name } = request;
+  await using lock = await lockName(options.credentials, name);
+  try {
+    return await upload(request, folder);
+  } catch (error) {
+    // Possibly the client's own reservation: it tries again when an answer was lost.
+    const wasOurs = lock !== undefined && (await removeUnfinished(name, options, { unlessListed: true }));
+    if (!wasOurs && messageOf(error).includes('(409)')) throw nameTaken(name, error);
+    throw error;
+  }
+}
+
+async function upload(request: UploadRequest, folder: string): Promise<Artifact> {
+  const { name, retentionDays } = request;
+  const paths: string[] = [];
+  for await (const file of request.files) {
+    const path = join(folder, file.name);
+    await pipeline(streamableChunks(file.chunks), createWriteStream(path));
+    paths.push(path);
+    request.onBytes((await stat(path)).size);
+  }
+  const options = { compressionLevel: 0, retentionDays };
+  const { id, size = 0, digest } = await (await client()).uploadArtifact(name, paths, folder, options);
+  await Promise.all(paths.map((path) => rm(path)));
+  if (id !== undefined) return { id, name, size, ...withDigest(digest) };
+  throw new HandoverError(
+    'transfer-failed',
+    'The official client uploaded the artifact, but got no id for it.',
+    'Re-run the job.',
+  );
+}
+
+function notFound(name: string, error: unknown): HandoverError {
+  return new HandoverError(
+    'artifact-not-found',
+    `The artifact service lists no artifact "${name}" any more: ${messageOf(error)}.`,
+    'It was deleted meanwhile, or has expired. Re-run all jobs, so that the image is built and handed over again.',
+    error,
+  );
+}

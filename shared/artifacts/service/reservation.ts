@@ -1,0 +1,168 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { asError, HandoverError, messageOf } from '../../base/errors.ts';
+import { lockKey } from '../../bytes/locks.ts';
+import { HttpError } from '../../http/answer.ts';
+import { httpClient } from '../../http/client.ts';
+import type { StoreOptions } from '../store.ts';
+import {
+  isOwnedBy,
+  type ListedArtifact,
+  type ResultsService,
+  resultsService,
+  type ServiceCredentials,
+} from './results-service.ts';
+
+// A reserved name is taken until the artifact is removed, also for the next attempt of the same step. So a failed or cancelled upload
+// leaves no reservation.
+
+export interface ReservationOptions extends StoreOptions {
+  readonly credentials: ServiceCredentials;
+  /** Whether no other step of this job uploads under the name. */
+  readonly isAlone: boolean;
+}
+
+// A cancelled step is killed after 7.5 s. Until then it waits for the answer to a reservation, and then removes that.
+const answerMs = 2000;
+const cleanupMs = 4500;
+const latePauseMs = 500;
+
+/**
+ * Locks a name among the steps of one job that run at the same time. These have the same ids, and one must not remove another's
+ * reservation.
+ * @returns undefined when another step has the lock
+ */
+export function lockName(
+  { origin, runBackendId, jobBackendId }: ServiceCredentials,
+  name: string,
+): Promise<AsyncDisposable | undefined> {
+  return lockKey(JSON.stringify([origin, runBackendId, jobBackendId, name]), 'taken');
+}
+
+/**
+ * Reserves a name, and returns the URL to write the blob to.
+ * @param expiresAt undefined takes the repository's default
+ * @throws HandoverError `artifact-name-taken`; what the service throws. After any error, a cancel included, the name isn't reserved.
+ */
+export async function reserveName(
+  name: string,
+  expiresAt: Date | undefined,
+  options: ReservationOptions,
+): Promise<string> {
+  const { signal, isAlone } = options;
+  const budget = after(signal, answerMs);
+  await using client = connect(options, budget);
+  const removeLeftover = async (lateMs: number): Promise<boolean> =>
+    isAlone && (await removeUnfinished(name, options, { unlessListed: true, lateMs }));
+  try {
+    const url = await client.service.create(name, expiresAt).catch(async (error: unknown) => {
+      // Possibly our own earlier reservation: by a request whose answer was lost, or by a killed step of this job.
+      if (!isTaken(error) || !(await removeLeftover(0))) throw error;
+      return client.service.create(name, expiresAt);
+    });
+    if (!signal.aborted) return url;
+    await removeUnfinished(name, options);
+    throw asError(signal.reason);
+  } catch (error) {
+    if (isTaken(error)) throw nameTaken(name, error);
+    // A refused request reserved nothing; after any other error, or a success in an unknown form, a name may be reserved.
+    if (!(error instanceof HttpError && error.status < 500)) await removeLeftover(answerMs);
+    throw error;
+  }
+}
+
+function isTaken(error: unknown): boolean {
+  return error instanceof HttpError && error.status === 409;
+}
+
+/** Returns a signal that is aborted a number of ms after another one. */
+function after(signal: AbortSignal, ms: number): AbortSignal {
+  const controller = new AbortController();
+  const begin = (): void => {
+    setTimeout(() => {
+      controller.abort(signal.reason);
+    }, ms).unref();
+  };
+  if (signal.aborted) begin();
+  else signal.addEventListener('abort', begin, { once: true });
+  return controller.signal;
+}
+
+interface RemovalOptions {
+  /** Whether a listed artifact is kept: it is complete, and another step's of this job. */
+  readonly unlessListed?: boolean;
+  /** How long a reservation may still be on its way to the service, in ms. */
+  readonly lateMs?: number;
+}
+
+/**
+ * Removes what this attempt of this job has reserved under a name, over its own connection, because the step may be cancelled.
+ * @returns whether there was something
+ */
+export async function removeUnfinished(
+  name: string,
+  options: Omit<ReservationOptions, 'isAlone'>,
+  { unlessListed = false, lateMs = 0 }: RemovalOptions = {},
+): Promise<boolean> {
+  const giveUpAt = Date.now() + lateMs;
+  const signal = AbortSignal.timeout(cleanupMs);
+  await using client = connect(options, signal);
+  const { service } = client;
+  try {
+    const isOurs = (artifact: ListedArtifact): boolean => isOwnedBy(artifact, service.self);
+    if (unlessListed && (await service.list(name)).some(isOurs)) return false;
+    for (;;) {
+      const isGone = await removeOwn(service, name);
+      if (isGone || Date.now() >= giveUpAt) return isGone;
+      await sleep(latePauseMs, undefined, { signal });
+    }
+  } catch {
+    // The error that led here is the one to report.
+    return false;
+  }
+}
+
+async function removeOwn(service: ResultsService, name: string): Promise<boolean> {
+  try {
+    await service.remove(name, service.self);
+    return true;
+  } catch (error) {
+    if (error instanceof HttpError && error.status === 404) return false;
+    throw error;
+  }
+}
+
+function connect(
+  { credentials, proxies, log }: Omit<ReservationOptions, 'isAlone'>,
+  signal: AbortSignal,
+): AsyncDisposable & { readonly service: ResultsService } {
+  const http = httpClient(proxies, signal);
+  return { service: resultsService(http, credentials, log.info, signal), [Symbol.asyncDispose]: () => http.close() };
+}
+
+export function nameTaken(name: string, error: unknown): HandoverError {
+  return new HandoverError(
+    'artifact-name-taken',
+    `The artifact service refuses the name "${name}": ${messageOf(error)}. Another job or step of this run uses it, or is uploading to it now.`,
+    `Give each job, and each step that hands over, its own \`artifact-name\`. In a matrix, add what varies: \`${name}-\${{ matrix.component }}\`.`,
+    error,
+  );
+}
+
+// actions/toolkit, artifact, shared/errors.ts: UsageError.
+const quota = /insufficient usage|storage quota/i;
+
+/** @param what the work that failed, in the imperative */
+export function transferFailed(what: string, error: unknown): Error {
+  if (error instanceof HandoverError) return error;
+  const authorization = error instanceof HttpError && (error.status === 401 || error.status === 403);
+  return new HandoverError(
+    'transfer-failed',
+    `Could not ${what}: ${messageOf(error)}.`,
+    quota.test(messageOf(error))
+      ? 'The artifact storage of this account is used up; it is counted anew every 6 to 12 hours. Delete old artifacts, or lower `retention-days`.'
+      : authorization
+        ? "The job's token was refused: it is valid only while the job runs. Re-run the job."
+        : 'Re-run the job. If it repeats, look at https://www.githubstatus.com and at the proxy of a self-hosted runner.',
+    error,
+  );
+}

@@ -1,0 +1,129 @@
+import { asError, HandoverError } from '../../base/errors.ts';
+import { tempDirs } from '../../bytes/files.ts';
+import { HttpError } from '../../http/answer.ts';
+import { type Http, httpClient } from '../../http/client.ts';
+import { uploadBlob, type UploadedBlob } from '../blob/blob-upload.ts';
+import { openBlob } from '../blob/open-blob.ts';
+import { maskedUrl } from '../blob/signed-blob.ts';
+import type { Artifact, ArtifactStore, StoreOptions, UploadRequest } from '../store.ts';
+import { openArtifact } from '../zip/content.ts';
+import { storedZip } from '../zip/zip-writer.ts';
+import { withOfficialClient } from './official-store.ts';
+import { lockName, removeUnfinished, reserveName, transferFailed } from './reservation.ts';
+import {
+  isOwnedBy,
+  type ListedArtifact,
+  type ResultsService,
+  resultsService,
+  type ServiceCredentials,
+  serviceCredentials,
+  UnknownAnswer,
+} from './results-service.ts';
+
+export interface RunStoreOptions extends StoreOptions {
+  /** `ACTIONS_RUNTIME_TOKEN` and `ACTIONS_RESULTS_URL`, empty when not set. */
+  readonly runtimeToken: string;
+  readonly resultsUrl: string;
+}
+
+/**
+ * Returns the artifacts of the workflow run that this job belongs to.
+ * @throws HandoverError `unsupported-host` outside a runner
+ */
+export function runStore(options: RunStoreOptions): ArtifactStore {
+  const credentials = serviceCredentials(options.runtimeToken, options.resultsUrl);
+  return withOfficialClient(ownStore({ ...options, credentials }), { ...options, credentials });
+}
+
+interface OwnOptions extends StoreOptions {
+  readonly credentials: ServiceCredentials;
+}
+
+function ownStore(options: OwnOptions): ArtifactStore {
+  const { credentials, log, maskSecret, signal } = options;
+  const http = httpClient(options.proxies, signal);
+  const service = resultsService(http, credentials, log.info, signal);
+  const folders = tempDirs(options.tempRoot);
+  const known = new Map<number, ListedArtifact>();
+  const listed = ({ id }: Artifact): ListedArtifact => {
+    const found = known.get(id);
+    if (found === undefined) throw new RangeError(`artifact ${String(id)} was not listed by this store`);
+    return found;
+  };
+  return {
+    list: () =>
+      explain('list the artifacts of this run', async () => {
+        const artifacts = await service.list();
+        for (const artifact of artifacts) known.set(artifact.id, artifact);
+        return artifacts;
+      }),
+    open: async (artifact) => {
+      const [what, found] = [`read the artifact "${artifact.name}"`, listed(artifact)];
+      let isOpen = false;
+      const sign = (): Promise<string> =>
+        explain(what, async () => maskedUrl(await service.signDownload(found), maskSecret)).catch((error: unknown) => {
+          // The official client can't continue what was read in part.
+          throw isOpen ? transferFailed(what, error) : asError(error);
+        });
+      const blob = { http, artifact, sign, onRetry: log.info, progress: log.progress, folders, signal };
+      const content = await openArtifact(artifact, await openBlob(blob));
+      isOpen = true;
+      return content;
+    },
+    upload: (request) => upload(http, service, options, request),
+    remove: (artifact) =>
+      explain(`delete the artifact "${artifact.name}"`, () =>
+        service.remove(artifact.name, listed(artifact)).catch((error: unknown) => {
+          if (!(error instanceof HttpError) || error.status !== 404) throw error;
+        }),
+      ),
+    [Symbol.asyncDispose]: async () => {
+      await http.close();
+      await folders[Symbol.asyncDispose]();
+    },
+  };
+}
+
+const dayMs = 24 * 60 * 60 * 1000;
+
+async function upload(
+  http: Http,
+  service: ResultsService,
+  options: OwnOptions,
+  { name, retentionDays, files, onBytes }: UploadRequest,
+): Promise<Artifact> {
+  const { log, signal } = options;
+  await using lock = await lockName(options.credentials, name);
+  const expiresAt = retentionDays === 0 ? undefined : new Date(Date.now() + retentionDays * dayMs);
+  const reservation = { ...options, isAlone: lock !== undefined };
+  const url = await explain(`create the artifact "${name}"`, () => reserveName(name, expiresAt, reservation));
+  try {
+    const target = { http, url: maskedUrl(url, options.maskSecret), onRetry: log.info, signal };
+    const blob = await uploadBlob(target, storedZip(files), onBytes);
+    const id = await service
+      .finalize(name, blob.size, blob.digest)
+      .catch((error: unknown) => listedId(service, name, blob, error));
+    return { id, name, ...blob };
+  } catch (error) {
+    await removeUnfinished(name, options);
+    throw error instanceof HandoverError ? error : transferFailed(`upload the artifact "${name}"`, error);
+  }
+}
+
+/** Returns the id of an artifact that the service lists as it was sent, although the answer to the end of its upload was lost or unknown. */
+async function listedId(service: ResultsService, name: string, sent: UploadedBlob, error: unknown): Promise<number> {
+  const artifacts = await service.list(name).catch(() => []);
+  const found = artifacts.find(
+    (artifact) => isOwnedBy(artifact, service.self) && artifact.size === sent.size && artifact.digest === sent.digest,
+  );
+  if (found === undefined) throw error;
+  return found.id;
+}
+
+async function explain<T>(what: string, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    throw error instanceof UnknownAnswer ? error : transferFailed(what, error);
+  }
+}

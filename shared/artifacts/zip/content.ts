@@ -1,0 +1,148 @@
+import { pipeline } from 'node:stream';
+import { crc32, createInflateRaw } from 'node:zlib';
+import { asError, type HandoverError, messageOf } from '../../base/errors.ts';
+import { limits } from '../../base/limits.ts';
+import { copiedBytes, countedChunks, watchedChunks } from '../../bytes/chunks.ts';
+import { heldBack, verifiedChunks } from '../../bytes/verified.ts';
+import type { RangedReader } from '../blob/ranged-reader.ts';
+import { type Artifact, type ArtifactContent, corruptArtifact } from '../store.ts';
+import { dataOffset, listZip, readLocalHeader, type ZipMember } from './zip-reader.ts';
+
+/**
+ * Opens an artifact's blob: a zip of files, or one raw file (`archive: false` of the upload action).
+ * @throws HandoverError `artifact-corrupt` or `transfer-failed`
+ */
+export async function openArtifact(artifact: Artifact, reader: RangedReader): Promise<ArtifactContent> {
+  const head = await reader.read(0, Math.min(4, reader.size));
+  const isZip = head.length === 4 && (head.readUInt32LE(0) === 0x04034b50 || head.readUInt32LE(0) === 0x06054b50);
+  return isZip ? zipContent(artifact, reader, await listZip(reader)) : rawContent(artifact, reader);
+}
+
+function rawContent(artifact: Artifact, reader: RangedReader): ArtifactContent {
+  return {
+    artifact,
+    downloaded: reader.downloaded,
+    files: [{ name: artifact.name, size: reader.size }],
+    text: () => Promise.resolve(undefined),
+    read: (_name, onBytes) => heldBack(verifiedBlob(reader, artifact, onBytes), heldBackBytes),
+    ranges: () => Promise.resolve((start, end, onBytes) => countedChunks(reader.lend(start, end), onBytes)),
+  };
+}
+
+function zipContent(artifact: Artifact, reader: RangedReader, members: readonly ZipMember[]): ArtifactContent {
+  const find = (name: string): ZipMember | undefined => members.find((member) => member.name === name);
+  return {
+    artifact,
+    downloaded: reader.downloaded,
+    files: members.map(({ name, size }) => ({ name, size })),
+    text: async (name) => {
+      const member = find(name);
+      return member === undefined ? undefined : readText(reader, artifact, member);
+    },
+    read: async function* (name, onBytes) {
+      const member = find(name);
+      if (member === undefined) throw missing(artifact, name, members);
+      const start = dataOffset(member, await readLocalHeader(reader, member));
+      const packed = slice(verifiedBlob(reader, artifact, onBytes), start, start + member.compressedSize);
+      yield* heldBack(unzipped(packed, member), heldBackBytes);
+    },
+    ranges: async (name) => {
+      const member = find(name);
+      if (member?.stored !== true) return undefined;
+      const at = dataOffset(member, await readLocalHeader(reader, member));
+      return (start, end, onBytes) => {
+        if (start < 0 || end > member.size || start > end) throw outside(member, start, end);
+        return countedChunks(reader.lend(at + start, at + end), onBytes);
+      };
+    },
+  };
+}
+
+// A part of the blob: its digest can't be checked, but the member's size and CRC can.
+async function readText(reader: RangedReader, artifact: Artifact, member: ZipMember): Promise<string> {
+  if (member.size > limits.recordBytes || member.compressedSize > limits.recordBytes) throw tooLarge(artifact, member);
+  const start = dataOffset(member, await readLocalHeader(reader, member));
+  return (await copiedBytes(unzipped(reader.stream(start, start + member.compressedSize), member))).toString();
+}
+
+// An engine never gets the last bytes of an artifact that turns out to be wrong.
+const heldBackBytes = 1024 * 1024;
+
+/** Reads the whole blob, and checks its digest at the end, if one is listed. */
+function verifiedBlob(
+  reader: RangedReader,
+  artifact: Artifact,
+  onBytes: (bytes: number) => void,
+): AsyncIterable<Buffer> {
+  const { name, digest } = artifact;
+  const chunks = countedChunks(reader.stream(0, reader.size), onBytes);
+  if (digest === undefined) return chunks;
+  return verifiedChunks(chunks, { digest }, (found) => otherDigest({ name, digest }, found.digest));
+}
+
+/** The bytes from `start` up to but not including `end`; the others are read, too. */
+async function* slice(chunks: AsyncIterable<Buffer>, start: number, end: number): AsyncGenerator<Buffer> {
+  let position = 0;
+  for await (const chunk of chunks) {
+    const from = Math.max(start - position, 0);
+    const to = Math.min(end - position, chunk.length);
+    if (from < to) yield chunk.subarray(from, to);
+    position += chunk.length;
+  }
+}
+
+/** A member's own bytes, with their size and CRC checked at the end. */
+async function* unzipped(packed: AsyncIterable<Buffer>, member: ZipMember): AsyncGenerator<Buffer> {
+  let size = 0;
+  let crc = 0;
+  for await (const chunk of member.stored ? packed : inflated(packed, member.name)) {
+    size += chunk.length;
+    // A zip bomb is not unpacked to its end.
+    if (size > member.size) break;
+    crc = crc32(chunk, crc);
+    yield chunk;
+  }
+  if (size !== member.size || crc !== member.crc) throw otherMember(member, size, crc);
+}
+
+async function* inflated(packed: AsyncIterable<Buffer>, name: string): AsyncGenerator<Buffer> {
+  let broken: unknown;
+  const source = watchedChunks(packed, (error) => (broken = error));
+  try {
+    yield* pipeline(source, createInflateRaw({ chunkSize: 256 * 1024 }), () => undefined);
+  } catch (error) {
+    if (broken !== undefined) throw asError(broken);
+    throw corruptArtifact(`${name} in the artifact can't be unzipped: ${messageOf(error)}.`, error);
+  }
+}
+
+export function otherDigest({ name, digest }: Pick<Artifact, 'name' | 'digest'>, found = 'none'): HandoverError {
+  return corruptArtifact(
+    `The artifact "${name}" arrived with digest ${found}; the artifact service lists ${digest ?? 'none'}.`,
+  );
+}
+
+function otherMember(member: ZipMember, size: number, crc: number): HandoverError {
+  const hex = (number: number): string => number.toString(16).padStart(8, '0');
+  return corruptArtifact(
+    `${member.name} in the artifact has ${size > member.size ? 'at least ' : ''}${String(size)} bytes with CRC ${hex(crc)}; ` +
+      `its zip lists ${String(member.size)} bytes with CRC ${hex(member.crc)}.`,
+  );
+}
+
+function outside({ name, size }: ZipMember, start: number, end: number): HandoverError {
+  return corruptArtifact(
+    `Bytes ${String(start)}-${String(end)} of ${name} in the artifact are needed, but it has only ${String(size)}.`,
+  );
+}
+
+function tooLarge(artifact: Artifact, { name, size }: ZipMember): HandoverError {
+  return corruptArtifact(
+    `${name} in the artifact "${artifact.name}" has ${String(size)} bytes; some kilobytes were expected.`,
+  );
+}
+
+function missing(artifact: Artifact, name: string, members: readonly ZipMember[]): HandoverError {
+  const there = members.map((member) => member.name).join(', ');
+  return corruptArtifact(`The artifact "${artifact.name}" has no file ${name}; it contains: ${there}.`);
+}

@@ -1,0 +1,84 @@
+import { Readable } from 'node:stream';
+import { rootCertificates } from 'node:tls';
+import { Agent, type Dispatcher, EnvHttpProxyAgent, request } from 'undici';
+import { isLoopback, type Proxies, type Proxy, proxyUrl } from './proxies.ts';
+
+/** A body that comes in chunks, which the request takes for good. */
+interface StreamedBody {
+  /** Bytes of all chunks. */
+  readonly size: number;
+  readonly chunks: AsyncIterable<Buffer>;
+}
+
+export interface HttpRequest {
+  readonly method: 'GET' | 'HEAD' | 'POST' | 'PUT' | 'DELETE';
+  readonly url: string;
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly body?: Buffer | string | StreamedBody;
+  /** Ends this request alone. */
+  readonly signal?: AbortSignal;
+  /** Whether it is sent even after the step was cancelled. */
+  readonly outlivesStep?: true;
+  /** How long the answer may take once all is sent, in ms, where that is longer than usual. */
+  readonly answerMs?: number;
+}
+
+/** An answer whose body is still arriving. */
+export type HttpResponse = Dispatcher.ResponseData;
+
+export interface Http {
+  /** Sends a request. The body of the answer must be read to its end or destroyed. */
+  send(request: HttpRequest): Promise<HttpResponse>;
+  /** Ends whatever is still under way. */
+  close(): Promise<void>;
+}
+
+// A connection that says nothing for this long is given up; the request is then tried again.
+const silenceMs = 30_000;
+const pieceBytes = 256 * 1024;
+
+/**
+ * @param proxies are used as curl and the runner use them: one for http isn't one for https, and none is used for the loopback
+ *   interface (actions/toolkit, http-client/src/proxy.ts; Go's net/http, ProxyFromEnvironment)
+ * @param signal ends requests under way
+ * @param authority a certificate to trust beside the usual ones, in PEM
+ * @throws HandoverError `unsupported-host` when a proxy is none that can be used
+ */
+export function httpClient(proxies: Proxies, signal: AbortSignal, authority?: string): Http {
+  const trust = authority === undefined ? {} : { ca: [...rootCertificates, authority] };
+  const connect = { timeout: silenceMs, ...trust };
+  const options = { headersTimeout: silenceMs, bodyTimeout: silenceMs, connect, pipelining: 1 };
+  const direct = new Agent(options);
+  const through = (proxy: Proxy | undefined): Dispatcher => {
+    if (proxy === undefined) return direct;
+    const url = proxyUrl(proxy);
+    // It passes `requestTls` on to the agent that goes through the proxy.
+    const to = { httpProxy: url, httpsProxy: url, noProxy: proxies.except, requestTls: trust };
+    return new EnvHttpProxyAgent({ ...options, ...to });
+  };
+  const [plain, secure] = [through(proxies.http), through(proxies.https)];
+  return {
+    send: async ({ method, url, headers = {}, body, signal: own, outlivesStep = false, answerMs = silenceMs }) => {
+      const ends = AbortSignal.any([...(outlivesStep ? [] : [signal]), ...(own === undefined ? [] : [own])]);
+      // Otherwise undici destroys the body with an error that nothing catches.
+      ends.throwIfAborted();
+      const { protocol, host } = new URL(url);
+      const dispatcher = isLoopback(host) ? direct : protocol === 'https:' ? secure : plain;
+      const common = { dispatcher, method, signal: ends, headersTimeout: answerMs };
+      if (body === undefined || typeof body === 'string')
+        return request(url, { ...common, headers, ...(body === undefined ? {} : { body }) });
+      const streamed = Buffer.isBuffer(body) ? { size: body.length, chunks: inPieces(body) } : body;
+      const length = { 'content-length': String(streamed.size) };
+      return request(url, { ...common, headers: { ...headers, ...length }, body: Readable.from(streamed.chunks) });
+    },
+    close: async () => {
+      await Promise.all([...new Set([direct, plain, secure])].map((each) => each.destroy()));
+    },
+  };
+}
+
+// Node's TLS copies what is written to it beside the headers, and holds it encrypted as well: in pieces that is little.
+function inPieces(body: Buffer): Readable {
+  const starts = Array.from({ length: Math.ceil(body.length / pieceBytes) }, (_, piece) => piece * pieceBytes);
+  return Readable.from(starts.map((start) => body.subarray(start, start + pieceBytes)));
+}
