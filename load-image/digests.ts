@@ -6,8 +6,9 @@ import { formatPlatform } from '../shared/image/platform.ts';
 import type { HandoverRecord } from '../shared/image/record.ts';
 import { formatReference, type Reference } from '../shared/image/reference.ts';
 import type { LoadResult } from './result.ts';
-import { digestsFileName, type DigestsPlan } from './plan/images-plan.ts';
-import type { Identity } from './identity.ts';
+import { digestsFileName } from '../shared/handed-over/find.ts';
+import type { DigestsPlan } from './plan/images-plan.ts';
+import type { Identity } from '../shared/handed-over/identity.ts';
 
 /** What later jobs need to know of one image. */
 export interface MappedImage {

@@ -8,7 +8,7 @@ import type { HandoverRecord } from '../shared/image/record.ts';
 import type { ImageContents } from '../shared/image/manifest.ts';
 import type { Reference } from '../shared/image/reference.ts';
 import type { NamedImage } from '../shared/tar/tarball-writer.ts';
-import type { Identity, KnownImage } from './identity.ts';
+import type { Identity, KnownImage } from '../shared/handed-over/identity.ts';
 import { type OwnNames, ownNames } from '../shared/docker/own-names.ts';
 import { fetchOverlapped } from './overlap/overlap.ts';
 import { chooseRecorded, wholeTarball } from './whole-tarball.ts';

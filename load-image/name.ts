@@ -4,7 +4,7 @@ import type { Engine } from '../shared/docker/engine.ts';
 import type { EngineInfo, InspectedImage } from '../shared/docker/output.ts';
 import type { TagGuard } from '../shared/docker/tag-guard.ts';
 import { formatReference, type Reference } from '../shared/image/reference.ts';
-import type { Identity } from './identity.ts';
+import type { Identity } from '../shared/handed-over/identity.ts';
 import { differences, imageIdOf, requireSameImage } from './verify.ts';
 
 interface Tools {

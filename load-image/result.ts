@@ -1,4 +1,4 @@
-import type { Identity } from './identity.ts';
+import type { Identity } from '../shared/handed-over/identity.ts';
 import type { Artifact } from '../shared/artifacts/store.ts';
 import type { InspectedImage } from '../shared/docker/output.ts';
 import type { HandoverRecord } from '../shared/image/record.ts';

@@ -1,4 +1,4 @@
-import { type Outcome, requireAll, sideBySide } from './side-by-side.ts';
+import { type Outcome, requireAll, sideBySide } from '../shared/handed-over/side-by-side.ts';
 import type { Artifact, ArtifactStore } from '../shared/artifacts/store.ts';
 import { HandoverError } from '../shared/base/errors.ts';
 import { namedLog } from '../shared/base/log.ts';
@@ -8,7 +8,7 @@ import type { EngineInfo } from '../shared/docker/output.ts';
 import { recordName } from '../shared/image/record.ts';
 import { formatReference, type Reference } from '../shared/image/reference.ts';
 import { claimDigests, type MappedImage, mappedImages, mappedLoad } from './digests.ts';
-import { type Handover, openHandovers } from './find.ts';
+import { type Handover, openHandovers } from '../shared/handed-over/find.ts';
 import { type FromTools, loadFrom } from './from/from.ts';
 import { engineFolder, loadHandover, type LoadTools, spaceNeeded } from './load-image.ts';
 import type { LoadResult } from './result.ts';

@@ -5,7 +5,7 @@ import type { InspectedImage } from '../shared/docker/output.ts';
 import type { ImageStore } from '../shared/image/image-store.ts';
 import type { Digest } from '../shared/image/digest.ts';
 import { formatPlatform, type Platform, runsOn, samePlatform } from '../shared/image/platform.ts';
-import type { Identity } from './identity.ts';
+import type { Identity } from '../shared/handed-over/identity.ts';
 
 // The proof that an image is the one that was handed over: who it is was computed from its bytes (identity.ts), and here that
 // is held against what the inputs expect and what the engine has. There is no list of values that would do as well.

@@ -4,7 +4,7 @@ import type { Artifact, ArtifactReader } from '../shared/artifacts/store.ts';
 import { backoff } from '../shared/base/retry.ts';
 import { formatDuration } from '../shared/base/text.ts';
 import type { Timeline } from '../shared/base/timeline.ts';
-import { artifactNotFound, selectArtifacts, type VainWait } from './find.ts';
+import { artifactNotFound, selectArtifacts, type VainWait } from '../shared/handed-over/find.ts';
 import type { WaitPlan } from './plan/wait-plan.ts';
 import { type Producers, type ProducersTools, watchProducers } from './producers.ts';
 

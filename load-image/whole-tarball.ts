@@ -23,7 +23,7 @@ import {
 } from '../shared/tar/tarball-images.ts';
 import { type PassingEntry, readTarball, SeenTarball } from '../shared/tar/tarball-reader.ts';
 import { smallEntries, smallEntry } from '../shared/tar/tarball-writer.ts';
-import { type Identity, type KnownImage, requireRecorded } from './identity.ts';
+import { type Identity, type KnownImage, requireRecorded } from '../shared/handed-over/identity.ts';
 import { chooseTarball, fallbackReference } from './plan/plan.ts';
 
 // The whole tarball of an artifact on its way to the engine, whoever made it: ours, a Docker archive of any tool and age, or

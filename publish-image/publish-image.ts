@@ -1,6 +1,6 @@
-import type { KnownImage } from '../load-image/identity.ts';
-import { type Handover, openHandovers } from '../load-image/find.ts';
-import { requireAll } from '../load-image/side-by-side.ts';
+import type { KnownImage } from '../shared/handed-over/identity.ts';
+import { type Handover, openHandovers } from '../shared/handed-over/find.ts';
+import { requireAll } from '../shared/handed-over/side-by-side.ts';
 import { requireExpected } from '../load-image/verify.ts';
 import type { Artifact } from '../shared/artifacts/store.ts';
 import { HandoverError } from '../shared/base/errors.ts';

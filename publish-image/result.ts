@@ -1,4 +1,4 @@
-import type { FindTools } from '../load-image/find.ts';
+import type { FindTools } from '../shared/handed-over/find.ts';
 import type { Artifact, ReadRange } from '../shared/artifacts/store.ts';
 import type { Timeline } from '../shared/base/timeline.ts';
 import type { Digest } from '../shared/image/digest.ts';

@@ -25,7 +25,7 @@ import {
   undescribedTarball,
 } from '../fixtures/misleading-tarball.ts';
 import { inReusedMemory } from '../fixtures/reused-memory.ts';
-import type { KnownImage } from '../../load-image/identity.ts';
+import type { KnownImage } from '../../shared/handed-over/identity.ts';
 import { type PassingTarball, type TarballRequest, wholeTarball } from '../../load-image/whole-tarball.ts';
 import type { ArtifactContent } from '../../shared/artifacts/store.ts';
 import { objectsOf, stringsOf } from '../../shared/base/json.ts';

@@ -2,7 +2,7 @@ import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
 import { loadInputs } from '../fixtures/load-inputs.ts';
 import { formatMapping, type MappedImage } from '../../load-image/digests.ts';
-import { selectArtifacts } from '../../load-image/find.ts';
+import { selectArtifacts } from '../../shared/handed-over/find.ts';
 import type { ImagesInputs } from '../../load-image/own-inputs.ts';
 import { planImages } from '../../load-image/plan/images-plan.ts';
 import { loadsAtOnce } from '../../load-image/several.ts';

@@ -4,7 +4,7 @@ import { setImmediate as settle, setTimeout as sleep } from 'node:timers/promise
 import { afterEach, describe, expect, test } from '@jest/globals';
 import { type FixtureImage, type FixtureOptions, json, makeImage, tar } from '../fixtures/image.ts';
 import { inReusedMemory } from '../fixtures/reused-memory.ts';
-import { identifyByRange, type KnownImage } from '../../load-image/identity.ts';
+import { identifyByRange, type KnownImage } from '../../shared/handed-over/identity.ts';
 import {
   type LoopbackRegistry,
   loopbackRegistry,

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from '@jest/globals';
-import type { Identity } from '../../load-image/identity.ts';
+import type { Identity } from '../../shared/handed-over/identity.ts';
 import { differences, requireExpected, requireSameImage } from '../../load-image/verify.ts';
 import type { InspectedImage } from '../../shared/docker/output.ts';
 import { type Digest, digestOf } from '../../shared/image/digest.ts';

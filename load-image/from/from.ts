@@ -1,6 +1,6 @@
 import { type ErrorCode, HandoverError, messageOf } from '../../shared/base/errors.ts';
 import { formatReference, type Reference } from '../../shared/image/reference.ts';
-import { findHandover, type Handover } from '../find.ts';
+import { findHandover, type Handover } from '../../shared/handed-over/find.ts';
 import { loadImage, type LoadTools } from '../load-image.ts';
 import type { LoadResult } from '../result.ts';
 import type { LoadPlan } from '../plan/plan.ts';

@@ -1,5 +1,5 @@
-import type { Handover } from '../find.ts';
-import type { Identity } from '../identity.ts';
+import type { Handover } from '../../shared/handed-over/find.ts';
+import type { Identity } from '../../shared/handed-over/identity.ts';
 import type { LoadTools } from '../load-image.ts';
 import type { LoadResult } from '../result.ts';
 import { findHere, proveAndName } from '../name.ts';

@@ -3,9 +3,6 @@ import { HandoverError } from '../../shared/base/errors.ts';
 import { isPattern, requireArtifactName } from '../../shared/image/artifact-name.ts';
 import { type EachPlan, type LoadPlan, planEach, planLoad } from './plan.ts';
 
-/** The file that holds the mapping in its artifact. */
-export const digestsFileName = 'docker-image-digests.json';
-
 /** The artifact that the mapping goes into. */
 export interface DigestsPlan {
   readonly artifactName: string;

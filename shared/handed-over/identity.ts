@@ -1,9 +1,9 @@
-import type { ArtifactContent, ReadRange } from '../shared/artifacts/store.ts';
-import { messageOf } from '../shared/base/errors.ts';
-import { limits } from '../shared/base/limits.ts';
-import { quoteForeign } from '../shared/base/text.ts';
-import { copiedBytes } from '../shared/bytes/chunks.ts';
-import { type Digest, digestOf } from '../shared/image/digest.ts';
+import type { ArtifactContent, ReadRange } from '../artifacts/store.ts';
+import { messageOf } from '../base/errors.ts';
+import { limits } from '../base/limits.ts';
+import { quoteForeign } from '../base/text.ts';
+import { copiedBytes } from '../bytes/chunks.ts';
+import { type Digest, digestOf } from '../image/digest.ts';
 import {
   configFault,
   type Descriptor,
@@ -12,8 +12,8 @@ import {
   mediaTypes,
   parseConfig,
   parseManifest,
-} from '../shared/image/manifest.ts';
-import { formatPlatform, samePlatform } from '../shared/image/platform.ts';
+} from '../image/manifest.ts';
+import { formatPlatform, samePlatform } from '../image/platform.ts';
 import {
   type BytePlace,
   corrupt,
@@ -21,8 +21,8 @@ import {
   imagesOf,
   type RecordedImage,
   type RecordLayer,
-} from '../shared/image/record.ts';
-import type { TaggedReference } from '../shared/image/reference.ts';
+} from '../image/record.ts';
+import type { TaggedReference } from '../image/reference.ts';
 
 // Who an image is, is computed here from the bytes of its config and its manifest, and never believed: an artifact's record
 // may say anything. It only tells where the bytes lie, and what it says besides has to agree with them. All that is

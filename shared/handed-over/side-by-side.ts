@@ -1,4 +1,4 @@
-import { HandoverError, messageOf } from '../shared/base/errors.ts';
+import { HandoverError, messageOf } from '../base/errors.ts';
 
 /** What became of one of several works, by its name. */
 export type Outcome<T> =

@@ -1,12 +1,14 @@
-import type { Artifact, ArtifactContent, ArtifactReader } from '../shared/artifacts/store.ts';
-import { HandoverError } from '../shared/base/errors.ts';
-import type { Log } from '../shared/base/log.ts';
-import { formatBytes } from '../shared/base/text.ts';
-import { matchesPattern } from '../shared/image/artifact-name.ts';
-import { type HandoverRecord, parseRecord, recordName } from '../shared/image/record.ts';
+import type { Artifact, ArtifactContent, ArtifactReader } from '../artifacts/store.ts';
+import { HandoverError } from '../base/errors.ts';
+import type { Log } from '../base/log.ts';
+import { formatBytes } from '../base/text.ts';
+import { matchesPattern } from '../image/artifact-name.ts';
+import { type HandoverRecord, parseRecord, recordName } from '../image/record.ts';
 import { identifyByRange, type KnownImage } from './identity.ts';
-import { digestsFileName } from './plan/images-plan.ts';
 import { type Outcome, sideBySide } from './side-by-side.ts';
+
+/** The file that holds the mapping in its artifact. */
+export const digestsFileName = 'docker-image-digests.json';
 
 /** An artifact that was found, or what this job has made and keeps, and what is known of its images. */
 export interface Handover {
