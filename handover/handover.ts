@@ -1,7 +1,6 @@
 import { exportImage, type ExportResult, type ExportTools } from '../export-image/export-image.ts';
 import type { ExportPlan } from '../export-image/plan/plan.ts';
-import { type FromTools, loadFrom } from '../load-image/from/from.ts';
-import { loadHandover } from '../load-image/load-image.ts';
+import { loadArtifact, loadImage, type LoadTools } from '../load-image/load-image.ts';
 import type { LoadResult } from '../load-image/result.ts';
 import type { LoadPlan } from '../load-image/plan/plan.ts';
 import type { ArtifactStore } from '../shared/artifacts/store.ts';
@@ -22,7 +21,7 @@ export type HandoverResult =
       readonly other: OtherImage;
     };
 
-export interface HandoverTools extends ExportTools, FromTools {
+export interface HandoverTools extends ExportTools, LoadTools {
   readonly store: ArtifactStore;
 }
 
@@ -43,7 +42,7 @@ export async function handover(plans: HandoverPlans, tools: HandoverTools): Prom
   const exported = await exportImage({ ...plans.export, whenTaken: 'keep' }, tools);
   return exported.artifact === undefined
     ? keepOwn(plans, tools, exported)
-    : { kind: 'handed-over', exported, loaded: await loadFrom(plans.load, tools) };
+    : { kind: 'handed-over', exported, loaded: await loadImage(plans.load, tools) };
 }
 
 async function loadIfThere(plan: LoadPlan, tools: HandoverTools): Promise<LoadResult | undefined> {
@@ -51,7 +50,7 @@ async function loadIfThere(plan: LoadPlan, tools: HandoverTools): Promise<LoadRe
   if (!(await tools.store.list()).some((artifact) => artifact.name === name)) return undefined;
   tools.log.info(`This run has the artifact "${name}" already: loading it.`);
   try {
-    return await loadFrom(plan, tools);
+    return await loadImage(plan, tools);
   } catch (error) {
     // An attempt of another day may have left no more than its name.
     if (!(error instanceof HandoverError) || !['artifact-expired', 'artifact-not-found'].includes(error.code))
@@ -67,8 +66,8 @@ async function keepOwn(
   exported: ExportResult,
 ): Promise<HandoverResult> {
   const { record } = exported;
-  const own = { origin: 'build', content: ownContent(artifactName, exported), record, known: undefined } as const;
-  const loaded = await loadHandover(load, tools, own, await tools.engine.info());
+  const own = { origin: 'build', content: ownContent(artifactName, exported), record, identified: undefined } as const;
+  const loaded = await loadArtifact(load, tools, own, await tools.engine.info());
   // As late as can be: the other job may be uploading still.
   const other = await compareWithHandedOver(tools, artifactName, record);
   return { kind: 'kept', exported, loaded, other };

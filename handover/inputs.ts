@@ -32,7 +32,9 @@ export function readHandoverInputs(inputs: Inputs, tarball: string): HandoverInp
     load: {
       artifactName,
       image,
+      into: 'docker',
       tarball: undefined,
+      ociLayout: undefined,
       expectedConfigDigest: inputs.orNone('expected-config-digest'),
       expectedRevision: inputs.orNone('expected-revision'),
       checkPlatform: inputs.boolean('check-platform'),

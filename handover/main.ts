@@ -33,8 +33,10 @@ await run('image-handover', async ({ context, log, signal, limit }) => {
     maskSecret,
     signal,
   });
+  const engine = await containerEngine(plans.load.engine, context, signal);
   const result = await handover(plans, {
-    engine: await containerEngine(plans.load.engine, context, signal),
+    engine,
+    holders: [{ engine, node: undefined }],
     buildx: dockerBuildx(cli, minutes),
     registry: registryCommands(cli, { warning: log.warning, signal }),
     signal,

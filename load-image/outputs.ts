@@ -1,5 +1,5 @@
 import { formatMapping } from './digests.ts';
-import type { ImagesResult } from './several.ts';
+import type { ImagesResult } from './load-images.ts';
 
 /** This job's own run. */
 export interface OwnRun {

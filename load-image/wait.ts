@@ -4,7 +4,7 @@ import type { Artifact, ArtifactReader } from '../shared/artifacts/store.ts';
 import { backoff } from '../shared/base/retry.ts';
 import { formatDuration } from '../shared/base/text.ts';
 import type { Timeline } from '../shared/base/timeline.ts';
-import { artifactNotFound, selectArtifacts, type VainWait } from '../shared/handed-over/find.ts';
+import { artifactNotFound, selectArtifacts, type WaitTimeout } from '../shared/handed-over/find.ts';
 import type { WaitPlan } from './plan/wait-plan.ts';
 import { type Producers, type ProducersTools, watchProducers } from './producers.ts';
 
@@ -85,7 +85,7 @@ async function untilThere(reader: ArtifactReader, plan: WaitPlan, tools: WaitToo
   });
 }
 
-function inVain(state: Producers, waitedMs: number): VainWait {
+function inVain(state: Producers, waitedMs: number): WaitTimeout {
   const waited = `It was waited for, for ${formatDuration(waitedMs)} (\`wait-minutes\`)`;
   return state.over === undefined
     ? { why: `${waited}.`, hint: lateHint(state) }

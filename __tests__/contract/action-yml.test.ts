@@ -6,7 +6,7 @@ import { projectRoot } from '../../dev/action-runner.ts';
 import { readEntries, updateDocs } from '../../dev/docs.ts';
 import { readExportInputs } from '../../export-image/inputs.ts';
 import { readHandoverInputs } from '../../handover/inputs.ts';
-import { readImagesInputs, readRunInputs, readWaitInputs } from '../../load-image/own-inputs.ts';
+import { readImagesInputs, readRunInputs, readWaitInputs } from '../../load-image/inputs.ts';
 import { readPublishInputs } from '../../publish-image/inputs.ts';
 import { errorCodes } from '../../shared/base/errors.ts';
 import type { Inputs } from '../../shared/runner/inputs.ts';

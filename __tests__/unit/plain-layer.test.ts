@@ -3,7 +3,7 @@ import { Readable } from 'node:stream';
 import { gzipSync } from 'node:zlib';
 import { expect, test } from '@jest/globals';
 import { inReusedMemory } from '../fixtures/reused-memory.ts';
-import { isGzipLayer, plainLayerChunks, plainSize } from '../../load-image/overlap/gunzipped-layer.ts';
+import { isGzipLayer, plainLayerChunks, plainSize } from '../../load-image/into/gunzipped-layer.ts';
 import { copiedBytes, countedChunks } from '../../shared/bytes/chunks.ts';
 
 const plain = Buffer.from(randomBytes(3_000_000).toString('hex'));

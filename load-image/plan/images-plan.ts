@@ -1,6 +1,6 @@
-import type { ImagesInputs } from '../own-inputs.ts';
+import type { ImagesInputs } from '../inputs.ts';
 import { HandoverError } from '../../shared/base/errors.ts';
-import { isPattern, requireArtifactName } from '../../shared/image/artifact-name.ts';
+import { isPattern, requireArtifactName, requireNameOrPattern } from '../../shared/image/artifact-name.ts';
 import { type EachPlan, type LoadPlan, planEach, planLoad } from './plan.ts';
 
 /** The artifact that the mapping goes into. */
@@ -25,10 +25,9 @@ export function planImages(inputs: ImagesInputs): ImagesPlan {
     requireNoneOf(inputs, ['image', 'tarball', 'oci-layout', 'expected-config-digest', 'from'], whySeveral(wanted));
   if (!inputs.load)
     requireNoneOf(inputs, ['image', 'tarball', 'oci-layout', 'from', 'into'], 'With `load: false` no image is loaded');
-  if (isOne && inputs.load) return { kind: 'one', plan: planLoad({ ...inputs, artifactName }, inputs), digests };
-  for (const part of wanted.flatMap((name) => name.split(/[*?]+/))) if (part !== '') requireArtifactName(part);
-  if (isOne) requireArtifactName(artifactName);
-  return { kind: inputs.load ? 'several' : 'mapping', wanted, each: planEach(inputs, inputs), digests };
+  if (isOne && inputs.load) return { kind: 'one', plan: planLoad({ ...inputs, artifactName }), digests };
+  wanted.forEach(requireNameOrPattern);
+  return { kind: inputs.load ? 'several' : 'mapping', wanted, each: planEach(inputs), digests };
 }
 
 function whySeveral(wanted: readonly string[]): string {

@@ -1,4 +1,4 @@
-import type { WaitInputs } from '../own-inputs.ts';
+import type { WaitInputs } from '../inputs.ts';
 import type { ImagesPlan } from './images-plan.ts';
 import { HandoverError } from '../../shared/base/errors.ts';
 

@@ -1,11 +1,10 @@
-import { chooseTags } from '../../export-image/plan/tags.ts';
-import { loweredNotices } from '../../export-image/plan/plan.ts';
-import { requireExpectedDigest } from '../../load-image/plan/plan.ts';
-import { planOtherRun, type RunPlan } from '../../load-image/plan/run-plan.ts';
+import { chooseTags, loweredNotices } from '../../shared/image/tags.ts';
 import type { PublishInputs } from '../inputs.ts';
 import { HandoverError } from '../../shared/base/errors.ts';
 import { quoteForeign } from '../../shared/base/text.ts';
-import { isPattern, requireArtifactName } from '../../shared/image/artifact-name.ts';
+import { requireNameOrPattern } from '../../shared/image/artifact-name.ts';
+import { parseExpectedDigest } from '../../shared/handed-over/expectations.ts';
+import { type OtherRun, planOtherRun } from '../../shared/handed-over/other-run-plan.ts';
 import type { Digest } from '../../shared/image/digest.ts';
 import {
   formatReference,
@@ -34,7 +33,7 @@ export interface PublishPlan {
   readonly expectedConfigDigests: readonly Digest[];
   readonly expectedRevision: string | undefined;
   /** Undefined is this job's own run. */
-  readonly other: RunPlan['other'];
+  readonly other: OtherRun | undefined;
   readonly notices: readonly string[];
 }
 
@@ -55,10 +54,7 @@ export function planPublish(inputs: PublishInputs, facts: PublishFacts): Publish
   notices.push(...loweredNotices([first, ...others]));
   const wanted = [...new Set(inputs.artifactNames)];
   if (wanted.length === 0) throw invalid('The input `artifact-name` is empty.', 'Leave it out for `docker-image`.');
-  for (const name of wanted) {
-    if (!isPattern(name)) requireArtifactName(name);
-    else for (const part of name.split(/[*?]+/)) if (part !== '') requireArtifactName(part);
-  }
+  wanted.forEach(requireNameOrPattern);
   const run = { ...inputs, repository: inputs.runRepository, allowForkRuns: false };
   return {
     wanted,
@@ -67,21 +63,11 @@ export function planPublish(inputs: PublishInputs, facts: PublishFacts): Publish
     mountFrom: inputs.mountFrom.map(repositoryOf),
     login: planLogin(inputs, [first, ...others]),
     authorityPath: inputs.registryCa,
-    expectedConfigDigests: inputs.expectedConfigDigests.map(requireExpectedDigest),
+    expectedConfigDigests: inputs.expectedConfigDigests.map(parseExpectedDigest),
     expectedRevision: inputs.expectedRevision,
-    other: namingRunRepository(() => planOtherRun(run, wanted, ownRepository)),
+    other: planOtherRun(run, { wanted, ownRepository, repositoryInput: 'run-repository' }),
     notices,
   };
-}
-
-/** Here the repository of a run has another name, because `repository` is the image's. */
-function namingRunRepository<T>(plan: () => T): T {
-  try {
-    return plan();
-  } catch (error) {
-    if (!(error instanceof HandoverError)) throw error;
-    throw new HandoverError(error.code, error.message.replace('`repository`', '`run-repository`'), error.hint, error);
-  }
 }
 
 function repositoryOf(text: string): string {

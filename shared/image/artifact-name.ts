@@ -49,3 +49,12 @@ export function matchesPattern(pattern: string, name: string): boolean {
   }
   return /^\**$/.test(pattern.slice(at));
 }
+
+/**
+ * Checks a name or a pattern of artifacts.
+ * @throws HandoverError `invalid-input`
+ */
+export function requireNameOrPattern(text: string): void {
+  if (!isPattern(text)) requireArtifactName(text);
+  for (const part of text.split(/[*?]+/)) if (part !== '') requireArtifactName(part);
+}

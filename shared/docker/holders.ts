@@ -5,11 +5,11 @@ import { containerdNode } from './containerd-node.ts';
 import { parseSnapshotter } from './ctr-output.ts';
 import type { Engine } from './engine.ts';
 
-/** One of the places that an image goes to at the same time. */
-export interface ImageNode {
-  /** What its cluster calls it. */
-  readonly name: string;
+/** What an image is loaded into: an engine, or a node of a cluster. */
+export interface Holder {
   readonly engine: Engine;
+  /** The node's name in its cluster; undefined for the job's own engine. */
+  readonly node: string | undefined;
 }
 
 // Kubernetes' images are in this namespace of containerd (containerd, internal/cri/constants).
@@ -23,17 +23,18 @@ const labels = {
 } as const;
 
 /**
- * The nodes that stand for a destination, each of which answers.
- * @returns none where the image goes nowhere; undefined where it goes into the engine itself
+ * Returns the holders of a destination: no holder for `none`.
+ * @param engine the job's own engine
  * @throws HandoverError `cluster-not-found`, `docker-unavailable`
  */
-export async function imageNodes(
+export async function holdersOf(
   destination: Destination,
+  engine: Engine,
   signal: AbortSignal,
-): Promise<readonly ImageNode[] | undefined> {
+): Promise<readonly Holder[]> {
   switch (destination.kind) {
     case 'engine':
-      return undefined;
+      return [{ engine, node: undefined }];
     case 'none':
       return [];
     case 'containerd':
@@ -44,7 +45,7 @@ export async function imageNodes(
   }
 }
 
-async function localNode(cli: DockerCli, namespace: string): Promise<ImageNode> {
+async function localNode(cli: DockerCli, namespace: string): Promise<Holder> {
   const output = await cli.query(['version']);
   if (output.exitCode !== 0) {
     throw new HandoverError(
@@ -56,10 +57,10 @@ async function localNode(cli: DockerCli, namespace: string): Promise<ImageNode> 
   }
   const before = [`--namespace=${namespace}`];
   const engine = containerdNode({ cli, before: () => before, architecture: undefined, snapshotter: undefined });
-  return { name: `containerd:${namespace}`, engine };
+  return { node: `containerd:${namespace}`, engine };
 }
 
-async function clusterNodes(cli: DockerCli, kind: keyof typeof labels, cluster: string): Promise<readonly ImageNode[]> {
+async function clusterNodes(cli: DockerCli, kind: keyof typeof labels, cluster: string): Promise<readonly Holder[]> {
   const { cluster: clusterLabel, role, nodes } = labels[kind];
   const rows = await containers(cli, `${clusterLabel}=${cluster}`, `{{.Names}}\t{{.State}}\t{{.Label "${role}"}}`);
   const found = rows.filter(([, , itsRole = '']) => nodes.some((one) => one === itsRole));
@@ -100,7 +101,7 @@ async function noCluster(cli: DockerCli, kind: keyof typeof labels, cluster: str
   );
 }
 
-async function clusterNode(cli: DockerCli, kind: keyof typeof labels, name: string): Promise<ImageNode> {
+async function clusterNode(cli: DockerCli, kind: keyof typeof labels, name: string): Promise<Holder> {
   // As kind runs its own commands in a node.
   const inside = (stdin: boolean): readonly string[] => ['exec', '--privileged', ...(stdin ? ['-i'] : []), name];
   const dump = [...inside(false), 'containerd', 'config', 'dump'];
@@ -112,5 +113,5 @@ async function clusterNode(cli: DockerCli, kind: keyof typeof labels, name: stri
     architecture: [...inside(false), 'uname', '-m'],
     snapshotter: output === undefined ? undefined : parseSnapshotter(output.stdout),
   });
-  return { name, engine };
+  return { node: name, engine };
 }
