@@ -88,7 +88,7 @@ function planDestination(
   if (into.kind !== 'engine' && engine !== 'docker') {
     throw invalid(
       `\`engine: ${engine}\` and \`into: ${formatDestination(into)}\` are given together, but the image goes into one of them.`,
-      'Leave one of them out. Nodes of kind and k3d are looked for in docker.',
+      'Leave one of them out. Nodes of kind, k3d and minikube are containers of docker.',
     );
   }
   if (into.kind === 'none' && ociLayout === undefined && tarball === undefined) {
