@@ -15,7 +15,7 @@ const concrete = [
   '**/shared/registry/*',
   '**/shared/runner/*',
 ];
-const stories = ['export-image', 'load-image', 'publish-image', 'handover'];
+const stories = ['export-image', 'load-image', 'publish-image', 'joined'];
 // The joined action runs the stories of these two.
 const joinedStories = ['export-image', 'load-image'];
 const storyRooms = ['plan', 'source', 'into'];
@@ -96,15 +96,15 @@ export default tseslint.config(
     },
   },
   {
-    files: ['{export-image,load-image,publish-image,handover,shared}/**/*.ts'],
+    files: ['{export-image,load-image,publish-image,joined,shared}/**/*.ts'],
     rules: { 'no-restricted-syntax': ['error', ...syntax, ...comparedStores] },
   },
   {
-    files: ['{export-image,load-image,publish-image,handover}/main.ts'],
+    files: ['{export-image,load-image,publish-image,joined}/main.ts'],
     rules: rule([[[...io, ...fs, ...toolkit], 'An entry only wires.']], noEnvironment),
   },
   {
-    files: ['{export-image,load-image,publish-image,handover}/**/*.ts'],
+    files: ['{export-image,load-image,publish-image,joined}/**/*.ts'],
     ignores: ['**/main.ts'],
     rules: rule(
       [
@@ -130,8 +130,8 @@ export default tseslint.config(
   },
   {
     files: [
-      '{export-image,load-image,publish-image,handover}/plan/*.ts',
-      '{export-image,load-image,publish-image,handover}/{inputs,outputs,summary}.ts',
+      '{export-image,load-image,publish-image,joined}/plan/*.ts',
+      '{export-image,load-image,publish-image,joined}/{inputs,outputs,summary}.ts',
     ],
     rules: pure,
   },
@@ -142,7 +142,7 @@ export default tseslint.config(
         'error',
         {
           patterns: [
-            story === 'handover'
+            story === 'joined'
               ? {
                   group: [
                     '**/publish-image/**',

@@ -22,7 +22,7 @@ const complaints = async (file: string, line: string): Promise<readonly string[]
 test.each([
   // An entry wires.
   ['export-image/main.ts', "import { readFile } from 'node:fs/promises';"],
-  ['handover/main.ts', "import { info } from '@actions/core';"],
+  ['joined/main.ts', "import { info } from '@actions/core';"],
   // Inputs, outputs, summaries and plans are pure.
   ['export-image/inputs.ts', "import { spawn } from 'node:child_process';"],
   ['load-image/inputs.ts', "import { getInput } from '@actions/core';"],
@@ -51,12 +51,12 @@ test.each([
   // No action imports files of another; the joined action imports the doors of two.
   ['publish-image/publish-image.ts', "import { loadImage } from '../load-image/load-image.ts';"],
   ['publish-image/plan/plan.ts', "import { wishOf } from '../../load-image/plan/plan.ts';"],
-  ['handover/handover.ts', "import { publishImage } from '../publish-image/publish-image.ts';"],
-  ['handover/handover.ts', "import { loadInto } from '../load-image/into/into-holders.ts';"],
-  ['handover/handover.ts', "import { planRun } from '../load-image/plan/run-plan.ts';"],
+  ['joined/joined.ts', "import { publishImage } from '../publish-image/publish-image.ts';"],
+  ['joined/joined.ts', "import { loadInto } from '../load-image/into/into-holders.ts';"],
+  ['joined/joined.ts', "import { planRun } from '../load-image/plan/run-plan.ts';"],
   ['export-image/plan/plan.ts', "import { planLoad } from '../../load-image/plan/plan.ts';"],
   ['load-image/load-image.ts', "import { exportImage } from '../export-image/export-image.ts';"],
-  ['export-image/export-image.ts', "import { handOver } from '../handover/handover.ts';"],
+  ['export-image/export-image.ts', "import { handOver } from '../joined/joined.ts';"],
   // base <- bytes <- image <- tar <- layout: each knows what stands left of it.
   ['shared/base/json.ts', "import { tempDirs } from '../bytes/files.ts';"],
   ['shared/bytes/files.ts', "import { parseDigest } from '../image/digest.ts';"],
@@ -110,8 +110,8 @@ test.each([
   ['load-image/load-image.ts', "import { loadInto } from './into/into-holders.ts';"],
   ['load-image/registry.ts', "import { proveAndName } from './into/prove.ts';"],
   ['load-image/into/loopback-registry.ts', "import { createServer } from 'node:http';"],
-  ['handover/handover.ts', "import { exportImage } from '../export-image/export-image.ts';"],
-  ['handover/main.ts', "import { planLoad } from '../load-image/plan/plan.ts';"],
+  ['joined/joined.ts', "import { exportImage } from '../export-image/export-image.ts';"],
+  ['joined/main.ts', "import { planLoad } from '../load-image/plan/plan.ts';"],
   ['publish-image/publish-image.ts', "import { resolveArtifact } from '../shared/handed-over/opened-artifact.ts';"],
   ['shared/handed-over/find.ts', "import type { ArtifactReader } from '../artifacts/store.ts';"],
 ])('%s may have: %s', async (file, line) => {

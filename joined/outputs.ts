@@ -1,6 +1,6 @@
 import { formatPlatform } from '../shared/image/platform.ts';
 import { formatReference } from '../shared/image/reference.ts';
-import type { HandoverResult } from './handover.ts';
+import type { HandoverResult } from './joined.ts';
 
 export function handoverOutputs(result: HandoverResult): Readonly<Record<string, string>> {
   const { loaded } = result;

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { planExport } from '../export-image/plan/plan.ts';
 import { requirePushed } from '../export-image/push.ts';
-import { handover } from './handover.ts';
+import { handover } from './joined.ts';
 import { readHandoverInputs } from './inputs.ts';
 import { handoverOutputs } from './outputs.ts';
 import { handoverSummary } from './summary.ts';
