@@ -5,7 +5,7 @@ import { parse } from 'yaml';
 import { projectRoot } from '../../dev/action-runner.ts';
 import { readEntries, updateDocs } from '../../dev/docs.ts';
 import { readExportInputs } from '../../export-image/inputs.ts';
-import { readHandoverInputs } from '../../joined/inputs.ts';
+import { readJoinedInputs } from '../../joined/inputs.ts';
 import { readImagesInputs, readRunInputs, readWaitInputs } from '../../load-image/inputs.ts';
 import { readPublishInputs } from '../../publish-image/inputs.ts';
 import { errorCodes } from '../../shared/base/errors.ts';
@@ -57,7 +57,7 @@ const writtenOutputs = (file: string): readonly string[] =>
 const ofExport = readInputs(readExportInputs, readTimeLimit);
 const ofLoad = readInputs(readImagesInputs, readRunInputs, readWaitInputs, readTimeLimit);
 const ofPublish = readInputs(readPublishInputs, readTimeLimit);
-const ofJoined = readInputs((inputs) => readHandoverInputs(inputs, 'charon.tar'), readTimeLimit);
+const ofJoined = readInputs((inputs) => readJoinedInputs(inputs, 'charon.tar'), readTimeLimit);
 const actions = [
   { file: 'export-image/action.yml', inputs: ofExport, outputs: 'export-image/outputs.ts' },
   { file: 'load-image/action.yml', inputs: ofLoad, outputs: 'load-image/outputs.ts' },

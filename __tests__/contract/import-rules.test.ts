@@ -56,7 +56,7 @@ test.each([
   ['joined/joined.ts', "import { planRun } from '../load-image/plan/run-plan.ts';"],
   ['export-image/plan/plan.ts', "import { planLoad } from '../../load-image/plan/plan.ts';"],
   ['load-image/load-image.ts', "import { exportImage } from '../export-image/export-image.ts';"],
-  ['export-image/export-image.ts', "import { handOver } from '../joined/joined.ts';"],
+  ['export-image/export-image.ts', "import { loadOrExport } from '../joined/joined.ts';"],
   // base <- bytes <- image <- tar <- layout: each knows what stands left of it.
   ['shared/base/json.ts', "import { tempDirs } from '../bytes/files.ts';"],
   ['shared/bytes/files.ts', "import { parseDigest } from '../image/digest.ts';"],

@@ -305,7 +305,7 @@ test('of two jobs of the joined action, the second builds once, keeps that, and 
   expect(first?.annotations.filter(({ level }) => level === 'warning')).toEqual([]);
   expect(second?.outputs).toMatchObject({ 'artifact-id': '', 'artifact-name': '' });
   expect(second?.summary).toContain('Kept here, not handed over');
-  expect(second?.log).toMatch(/is not the image that later jobs get|has not ended its upload/);
+  expect(second?.log).toMatch(/is not the image that later jobs get|has not finished its upload/);
   for (const engine of [engines.classic, engines.containerd]) {
     expect(engine.docker('run', '--rm', '--network=none', 'charon:local')).toContain(engine.store);
   }
