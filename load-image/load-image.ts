@@ -1,9 +1,9 @@
 import { type ErrorCode, HandoverError, messageOf } from '../shared/base/errors.ts';
 import type { EngineInfo } from '../shared/docker/output.ts';
 import { findArtifact, type FindTools, type FoundArtifact } from '../shared/handed-over/find.ts';
-import { resolveArtifact, type ResolvedImage } from '../shared/handed-over/opened-artifact.ts';
+import { resolveArtifact } from '../shared/handed-over/opened-artifact.ts';
 import { formatReference, type Reference } from '../shared/image/reference.ts';
-import { hostInfo, type IntoTools, loadInto } from './into/into-holders.ts';
+import { type HeldImage, hostInfo, type IntoTools, loadInto } from './into/into-holders.ts';
 import { type EachPlan, type LoadPlan, wishOf } from './plan/plan.ts';
 import { loadFromRegistry, pullFallback, type RegistryTools } from './registry.ts';
 import type { LoadResult } from './result.ts';
@@ -127,6 +127,6 @@ export async function loadArtifact(
   };
 }
 
-function namedImage({ references, identity }: ResolvedImage): Pick<LoadResult, 'reference' | 'identity'> {
+function namedImage({ references, identity }: HeldImage): Pick<LoadResult, 'reference' | 'identity'> {
   return { reference: formatReference(references[0]), identity };
 }

@@ -1,5 +1,5 @@
 import type { Artifact, ArtifactStore } from '../shared/artifacts/store.ts';
-import { HandoverError } from '../shared/base/errors.ts';
+import { HandoverError, invalidInput } from '../shared/base/errors.ts';
 import { namedLog } from '../shared/base/log.ts';
 import { namedTimeline } from '../shared/base/timeline.ts';
 import type { Holder } from '../shared/docker/holders.ts';
@@ -133,8 +133,7 @@ function requireOwnReferences(artifacts: readonly FoundArtifact[]): void {
 }
 
 function sameReference(reference: string, one: string, other: string): HandoverError {
-  return new HandoverError(
-    'invalid-input',
+  return invalidInput(
     `The artifacts "${one}" and "${other}" hold different images under the same reference, ${reference}.`,
     'Give each export a reference of its own, such as `image: ${{ matrix.component }}:local`, or load them in different jobs.',
   );

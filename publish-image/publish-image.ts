@@ -27,7 +27,7 @@ export async function publishImage(plan: PublishPlan, tools: PublishTools): Prom
 
 async function findImages(plan: PublishPlan, tools: PublishTools): Promise<readonly [SourceImage, ...SourceImage[]]> {
   const artifacts = requireAll(await findArtifacts(plan.wanted, tools), 'read');
-  const [first, ...others] = await Promise.all(artifacts.map((artifact) => sourceImage(artifact, plan)));
+  const [first, ...others] = artifacts.map((artifact) => sourceImage(artifact, plan));
   if (first === undefined) throw new RangeError('no artifact, and no error');
   const images = [first, ...others] as const;
   requirePlatforms(images);
@@ -35,18 +35,14 @@ async function findImages(plan: PublishPlan, tools: PublishTools): Promise<reado
   return images;
 }
 
-async function sourceImage(found: FoundArtifact, { image, expectedRevision }: PublishPlan): Promise<SourceImage> {
-  const { content, record, identified } = found;
-  const { artifact } = content;
-  if (record === undefined || identified === undefined) throw unsuitable(artifact);
+function sourceImage(found: FoundArtifact, { image, expectedRevision }: PublishPlan): SourceImage {
+  const { artifact } = found.content;
+  if (found.identified === undefined) throw unsuitable(artifact);
   // The config digests of all artifacts are compared together.
   const wish = { reference: undefined, expectedConfigDigest: undefined, expectedRevision, host: undefined };
   const [resolved] = resolveArtifact(onlyImage(found, image), wish).images ?? [];
-  const read = await content.ranges(record.tarballName);
-  if (resolved?.contents === undefined || resolved.layers === undefined || read === undefined)
-    throw unsuitable(artifact);
-  const { contents, layers, identity } = resolved;
-  return { artifact, platform: identity.platform, contents, layers, read };
+  if (resolved?.ranged === undefined) throw unsuitable(artifact);
+  return { artifact, platform: resolved.identity.platform, ...resolved.ranged };
 }
 
 function unsuitable({ name }: Artifact): HandoverError {

@@ -488,9 +488,8 @@ describe('an artifact with a record', () => {
     const known = (manifestDigest: Digest): readonly IdentifiedImage[] => [
       {
         identity: { ...identity, manifestDigest },
-        contents: undefined,
         references: [parseTaggedReference('a:1')],
-        layers: undefined,
+        ranged: undefined,
       },
     ];
     expect(await passed(bytes, [], known(packed.manifestDigest))).toBe(packed.manifestDigest);

@@ -149,14 +149,8 @@ describe('the layers of an artifact, one by one', () => {
     watch: LayerWatch = nobody,
     store: 'classic' | 'containerd' = 'classic',
   ): Promise<Offer> => {
-    const read = await content.ranges(record.tarballName);
-    if (read === undefined) throw new Error('it can’t be read');
-    const { contents, layers } = await know(content, record);
-    return offerImage(
-      { contents: contents ?? missing(), layers: layers ?? missing(), read },
-      imageStores[store],
-      watch,
-    );
+    const { ranged } = await know(content, record);
+    return offerImage(ranged ?? missing(), imageStores[store], watch);
   };
   const manifestText = async (content: ArtifactContent, { manifestAt }: HandoverRecord): Promise<string> => {
     const bytes = await copiedBytes(content.read('charon.tar', () => undefined));

@@ -2,7 +2,7 @@ import type { ReadRange } from '../../shared/artifacts/store.ts';
 import { HandoverError, messageOf } from '../../shared/base/errors.ts';
 import { copiedBytes, type LentChunks, streamableChunks, watchedChunks } from '../../shared/bytes/chunks.ts';
 import type { Digest } from '../../shared/image/digest.ts';
-import type { RecordLayer } from '../../shared/image/record.ts';
+import type { LocatedLayer } from '../../shared/handed-over/ranged-image.ts';
 import { decompress } from '../../shared/tar/compression.ts';
 
 // A classic store spends a good part of its time on unpacking gzip, in one thread. Where this step has a core to spare, it
@@ -73,7 +73,7 @@ const minBytes = 4 * 1024 * 1024;
  * @returns undefined for a layer that isn't worth it, or whose length its end doesn't tell
  */
 export async function gunzippedLayer(
-  { mediaType, size, offset = 0 }: RecordLayer,
+  { mediaType, size, offset }: LocatedLayer,
   diffId: Digest,
   read: ReadRange,
 ): Promise<PlainLayer | undefined> {

@@ -15,6 +15,7 @@ import { guardTags, type TagGuard } from '../../shared/docker/tag-guard.ts';
 import type { OpenedArtifact, ResolvedImage, ResolvedImages } from '../../shared/handed-over/opened-artifact.ts';
 import { imageStores } from '../../shared/image/image-store.ts';
 import { platformOf } from '../../shared/image/platform.ts';
+import type { ImageContents } from '../../shared/image/manifest.ts';
 import { formatReference, type Reference } from '../../shared/image/reference.ts';
 import { type LayoutFolder, layoutFolder } from '../../shared/layout/layout-folder.ts';
 import { fetchOverlapped } from './overlap.ts';
@@ -45,9 +46,12 @@ export interface IntoTools {
   readonly signal: AbortSignal;
 }
 
+/** An image, and the references that it has. */
+export type HeldImage = Pick<ResolvedImage, 'identity' | 'references'>;
+
 /** Images that every holder has. */
 export interface HeldImages {
-  readonly images: ResolvedImages;
+  readonly images: ResolvedImages<HeldImage>;
   /** The main image in the first holder; undefined without a holder. */
   readonly image: InspectedImage | undefined;
   /** Whether a holder lacked an image. */
@@ -148,7 +152,7 @@ async function nameWhereHeld(tools: IntoTools, request: IntoRequest): Promise<Fo
 /** Returns what the holder calls each of the images; undefined if it lacks one. */
 async function namesOf(
   { engine }: Holder,
-  images: readonly ResolvedImage[],
+  images: readonly HeldImage[],
   info: EngineInfo,
 ): Promise<readonly string[] | undefined> {
   const names: string[] = [];
@@ -173,8 +177,11 @@ function claimReferences(
   );
 }
 
-/** An image under its temporary tag. */
-type ArrivedImage = ResolvedImage & { readonly name: string };
+/** An image under its temporary tag; with its contents after a whole tarball. */
+interface ArrivedImage extends HeldImage {
+  readonly name: string;
+  readonly contents?: ImageContents;
+}
 
 interface Receiving extends IntoRequest {
   readonly lacking: readonly Holder[];
@@ -219,20 +226,18 @@ async function pullOverlapped(
   { holders, log }: IntoTools,
   { opened, info, overlap, kept, layout, temporary, onBytes }: Receiving,
 ): Promise<ResolvedImages<ArrivedImage> | undefined> {
-  const { content, record, images } = opened;
+  const { content, images } = opened;
   const [holder, ...others] = holders;
   // Files are written from the whole tarball.
   if (!overlap || holder === undefined || others.length > 0 || (kept ?? layout) !== undefined) return undefined;
-  if (images === undefined || record === undefined || holder.engine.pull === undefined) return undefined;
-  const read = await content.ranges(record.tarballName);
-  if (read === undefined) return undefined;
+  if (images === undefined || holder.engine.pull === undefined) return undefined;
   const names = temporary.of(holder);
   const pull = async (image: ResolvedImage): Promise<ArrivedImage | undefined> => {
-    const { contents, layers } = image;
-    if (contents === undefined || layers === undefined) return undefined;
-    const fetched = { image: { contents, layers, read }, names, word: wordFor(content), onBytes };
+    const { identity, references, ranged } = image;
+    if (ranged === undefined) return undefined;
+    const fetched = { image: ranged, names, word: wordFor(content), onBytes };
     const name = await fetchOverlapped({ engine: holder.engine, log, info }, fetched);
-    return name === undefined ? undefined : { ...image, name };
+    return name === undefined ? undefined : { identity, references, name };
   };
   const [main, ...further] = images;
   const first = await pull(main);
@@ -281,7 +286,7 @@ async function feedAll(chunks: LentChunks, holders: readonly Holder[]): Promise<
 interface Naming {
   readonly opened: OpenedArtifact;
   readonly info: EngineInfo;
-  readonly images: readonly ResolvedImage[];
+  readonly images: readonly HeldImage[];
   /** What each holder calls the images; one without an entry had them before. */
   readonly names: ReadonlyMap<Holder, readonly string[]>;
   readonly temporary: TemporaryTags;

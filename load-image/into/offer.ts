@@ -1,23 +1,13 @@
 import { Readable } from 'node:stream';
-import type { ReadRange } from '../../shared/artifacts/store.ts';
 import type { LentChunk, LentChunks } from '../../shared/bytes/chunks.ts';
 import type { ImageStore } from '../../shared/image/image-store.ts';
 import type { Digest } from '../../shared/image/digest.ts';
-import { formatManifest, type ImageContents, layerMediaType, mediaTypes } from '../../shared/image/manifest.ts';
-import { corruptLayer, type RecordLayer } from '../../shared/image/record.ts';
-import { layerChunks } from '../../shared/tar/layer-form.ts';
+import { layerBytes, type LocatedLayer, type RangedImage } from '../../shared/handed-over/ranged-image.ts';
+import { formatManifest, layerMediaType, mediaTypes } from '../../shared/image/manifest.ts';
 import { gunzippedLayer, type PlainLayer, plainLayerChunks } from './gunzipped-layer.ts';
 import type { OfferedBlob, OfferedImage } from './loopback-registry.ts';
 
 // What the registry of an overlapped load has to give: the image's manifest, its config, and its layers in turn.
-
-/** An image whose layers can be read one by one. */
-export interface RangedImage {
-  readonly contents: ImageContents;
-  /** Where its layers lie, in the order they are applied. */
-  readonly layers: readonly RecordLayer[];
-  readonly read: ReadRange;
-}
 
 export interface LayerWatch {
   /** The engine asks for a layer, maybe not for the first time. */
@@ -82,8 +72,7 @@ function layerBlobs(
   return distinct.map((layer, position) => {
     const { digest, size, mediaType } = offeredAs(layer, plain);
     const bytes = (): LentChunks => {
-      const { offset = 0 } = layer;
-      const stored = layerBytes(layer, read(offset, offset + layer.size, watch.onBytes));
+      const stored = layerBytes(layer, read, watch.onBytes);
       return plain.has(layer.digest) ? plainLayerChunks(stored, size) : stored;
     };
     const chunks = (): LentChunks => {
@@ -95,19 +84,11 @@ function layerBlobs(
 }
 
 function offeredAs(
-  layer: RecordLayer,
+  layer: LocatedLayer,
   plain: ReadonlyMap<Digest, PlainLayer>,
-): Pick<RecordLayer, 'digest' | 'size' | 'mediaType'> {
+): Pick<LocatedLayer, 'digest' | 'size' | 'mediaType'> {
   const unpacked = plain.get(layer.digest);
   return unpacked === undefined ? layer : { ...unpacked, mediaType: layerMediaType('uncompressed') };
-}
-
-/**
- * Returns a layer's bytes unchanged.
- * @throws HandoverError `artifact-corrupt` while iterating, when the first bytes don't match the media type
- */
-export function layerBytes({ digest, mediaType }: RecordLayer, chunks: LentChunks): LentChunks {
-  return layerChunks(chunks, mediaType, (what) => corruptLayer(digest, what));
 }
 
 function smallBlob(bytes: Buffer, mediaType: string): OfferedBlob {

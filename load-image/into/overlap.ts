@@ -5,12 +5,12 @@ import type { Log } from '../../shared/base/log.ts';
 import { formatBytes } from '../../shared/base/text.ts';
 import type { LentChunk } from '../../shared/bytes/chunks.ts';
 import { blobName, type Digest } from '../../shared/image/digest.ts';
-import type { RecordLayer } from '../../shared/image/record.ts';
+import { layerBytes, type LocatedLayer, type RangedImage } from '../../shared/handed-over/ranged-image.ts';
 import { parseTaggedReference } from '../../shared/image/reference.ts';
 import { endOfArchive, tarHeader, tarPadding } from '../../shared/tar/header.ts';
 import { smallEntries, smallEntry } from '../../shared/tar/tarball-writer.ts';
 import { loopbackRegistry } from './loopback-registry.ts';
-import { layerBytes, offerImage, type RangedImage } from './offer.ts';
+import { offerImage } from './offer.ts';
 
 // The overlapped load. `docker load` takes a whole tarball first, and unpacks it then: downloading and unpacking come one after the
 // other, and layers that the engine has are moved all the same. `docker pull` does better: it asks for the layers that the engine
@@ -104,15 +104,14 @@ async function fetchImage(
 /** A tarball that completes an image whose other layers the engine has. */
 async function* completing(
   { contents, read }: RangedImage,
-  layers: readonly RecordLayer[],
+  layers: readonly LocatedLayer[],
   name: string,
   onBytes: (bytes: number) => void,
 ): AsyncGenerator<LentChunk> {
   for (const layer of layers) {
-    const { digest, size, offset = 0 } = layer;
-    yield tarHeader(blobName(digest), size);
-    yield* layerBytes(layer, read(offset, offset + size, onBytes));
-    yield Buffer.alloc(tarPadding(size));
+    yield tarHeader(blobName(layer.digest), layer.size);
+    yield* layerBytes(layer, read, onBytes);
+    yield Buffer.alloc(tarPadding(layer.size));
   }
   const named = smallEntries([{ image: contents, references: [parseTaggedReference(name)] }]);
   for (const [path, bytes] of named) yield smallEntry(path, bytes);
@@ -120,7 +119,7 @@ async function* completing(
 }
 
 interface Fetch {
-  readonly skipped: readonly RecordLayer[];
+  readonly skipped: readonly LocatedLayer[];
   readonly unpacked: number;
   readonly asked: number;
 }
@@ -138,10 +137,10 @@ function tellLayers(log: Log, image: RangedImage, { skipped, unpacked, asked }: 
   );
 }
 
-function distinctLayers({ layers }: RangedImage): readonly RecordLayer[] {
+function distinctLayers({ layers }: RangedImage): readonly LocatedLayer[] {
   return [...new Map(layers.map((layer) => [layer.digest, layer])).values()];
 }
 
-function bytesOf(layers: readonly RecordLayer[]): number {
+function bytesOf(layers: readonly LocatedLayer[]): number {
   return layers.reduce((sum, { size }) => sum + size, 0);
 }

@@ -12,13 +12,13 @@ export interface TemporaryTags extends AsyncDisposable {
   readonly repository: string;
   of(holder: Holder): OwnNames;
   /** Tags the images that have the references now, because containerd removes an image without a reference. */
-  keepEarlier(holder: Holder, images: readonly ResolvedImage[]): Promise<void>;
+  keepEarlier(holder: Holder, images: readonly Pick<ResolvedImage, 'identity' | 'references'>[]): Promise<void>;
 }
 
 /** @param arrived returns the images that were loaded under temporary tags */
 export async function temporaryTags(
   holders: readonly Holder[],
-  arrived: () => readonly ResolvedImage[],
+  arrived: () => readonly Pick<ResolvedImage, 'identity' | 'references'>[],
   log: Log,
 ): Promise<TemporaryTags> {
   await using all = new AsyncDisposableStack();
@@ -60,7 +60,11 @@ export async function temporaryTags(
 }
 
 /** Removes also the digest by which Kubernetes lists an image, if the image has no other reference. */
-async function nodeTags({ engine }: Holder, arrived: () => readonly ResolvedImage[], log: Log): Promise<OwnNames> {
+async function nodeTags(
+  { engine }: Holder,
+  arrived: () => readonly Pick<ResolvedImage, 'identity' | 'references'>[],
+  log: Log,
+): Promise<OwnNames> {
   const before = new Set((await engine.images()).map(({ reference }) => reference));
   const own = await ownNames({ engine, log });
   return {

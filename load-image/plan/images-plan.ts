@@ -1,5 +1,5 @@
 import type { ImagesInputs } from '../inputs.ts';
-import { HandoverError } from '../../shared/base/errors.ts';
+import { invalidInput } from '../../shared/base/errors.ts';
 import { isPattern, requireArtifactName, requireNameOrPattern } from '../../shared/image/artifact-name.ts';
 import { type EachPlan, type LoadPlan, planEach, planLoad } from './plan.ts';
 
@@ -43,8 +43,7 @@ function requireNoneOf(inputs: ImagesInputs, names: readonly OnlyForOne[], why: 
   const given = { image, tarball, 'oci-layout': ociLayout, 'expected-config-digest': expectedConfigDigest, from, into };
   const set = names.filter((name) => given[name] !== undefined);
   if (set.length === 0) return;
-  throw new HandoverError(
-    'invalid-input',
+  throw invalidInput(
     `${why}, but ${set.map((name) => `\`${name}\``).join(' and ')} can be true of one loaded image only.`,
     'Leave it out, or load that one image in a step of its own.',
   );

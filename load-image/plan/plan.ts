@@ -1,5 +1,5 @@
 import type { LoadInputs } from '../inputs.ts';
-import { HandoverError } from '../../shared/base/errors.ts';
+import { invalidInput } from '../../shared/base/errors.ts';
 import { quoteForeign } from '../../shared/base/text.ts';
 import { parseExpectedDigest } from '../../shared/handed-over/expectations.ts';
 import type { Wish } from '../../shared/handed-over/opened-artifact.ts';
@@ -80,19 +80,19 @@ function planDestination(
     ...(into.kind === 'engine' ? [] : [`into: ${formatDestination(into)}`]),
   ];
   if (asked !== undefined && from !== 'artifact') {
-    throw invalid(
+    throw invalidInput(
       `\`${asked}\` and \`from: ${from}\` are given together, but only an engine pulls.`,
       'Leave `from` out: the image then comes from its artifact.',
     );
   }
   if (into.kind !== 'engine' && engine !== 'docker') {
-    throw invalid(
+    throw invalidInput(
       `\`engine: ${engine}\` and \`into: ${formatDestination(into)}\` are given together, but the image goes into one of them.`,
       'Leave one of them out. Nodes of kind, k3d and minikube are containers of docker.',
     );
   }
   if (into.kind === 'none' && ociLayout === undefined && tarball === undefined) {
-    throw invalid(
+    throw invalidInput(
       '`into: none` leaves nothing behind without `oci-layout` or `tarball`.',
       'Add one of them; with `load: false` nothing is downloaded but what the records say.',
     );
@@ -100,15 +100,10 @@ function planDestination(
   return into;
 }
 
-function invalid(message: string, hint: string): HandoverError {
-  return new HandoverError('invalid-input', message, hint);
-}
-
 function choosePlace(text: string): ImagePlace {
   const place = places.find((one) => one === text);
   if (place !== undefined) return place;
-  throw new HandoverError(
-    'invalid-input',
+  throw invalidInput(
     `The input \`from\` is "${quoteForeign(text)}"; expected ${places.join(', ')}.`,
     'Correct `from` under `with:`.',
   );

@@ -1,6 +1,6 @@
 import type { RunInputs } from '../inputs.ts';
 import type { ImagesPlan } from './images-plan.ts';
-import { HandoverError } from '../../shared/base/errors.ts';
+import { invalidInput } from '../../shared/base/errors.ts';
 import { type OtherRun, planOtherRun } from '../../shared/handed-over/other-run-plan.ts';
 import { parseReference, type Reference } from '../../shared/image/reference.ts';
 import { requireDocker } from '../../shared/image/host.ts';
@@ -27,7 +27,7 @@ export function planRun(inputs: RunInputs, images: ImagesPlan, ownRepository: st
 // Whoever opened the pull request also chose the names in it, `alpine:latest` for instance.
 function requireOneName(images: ImagesPlan): void {
   if (images.kind === 'one' ? images.plan.reference !== undefined : images.kind === 'mapping') return;
-  throw invalid(
+  throw invalidInput(
     '`allow-fork-runs` is given without `image`: a fork would decide which names its images get here.',
     'Set `image` to the one reference that the image is to have, such as `image: charon:pr`, and load one artifact.',
   );
@@ -36,21 +36,17 @@ function requireOneName(images: ImagesPlan): void {
 function planFallback({ fallbackImage }: RunInputs, images: ImagesPlan): Reference | undefined {
   if (fallbackImage === undefined) return undefined;
   if (images.kind !== 'one') {
-    throw invalid('The input `fallback-image` stands for one image, and no one image is loaded.', 'Leave it out.');
+    throw invalidInput('The input `fallback-image` stands for one image, and no one image is loaded.', 'Leave it out.');
   }
   const { tarballPath, layoutPath, into, engine } = images.plan;
   requireDocker(engine, '`fallback-image`');
   const other = tarballPath !== undefined ? 'tarball' : layoutPath !== undefined ? 'oci-layout' : undefined;
   if (into.kind !== 'engine' || other !== undefined) {
-    throw invalid(
+    throw invalidInput(
       `Both \`fallback-image\` and \`${other ?? 'into'}\` are given, but an image that is pulled leaves no tarball and no layout, and goes into the engine alone.`,
       'Leave one of them out.',
     );
   }
   const reference = parseReference(fallbackImage);
   return reference.tag === undefined && reference.digest === undefined ? { ...reference, tag: 'latest' } : reference;
-}
-
-function invalid(message: string, hint = 'Correct it under `with:`.'): HandoverError {
-  return new HandoverError('invalid-input', message, hint);
 }

@@ -1,6 +1,6 @@
 import { chooseTags, loweredNotices } from '../../shared/image/tags.ts';
 import type { PublishInputs } from '../inputs.ts';
-import { HandoverError } from '../../shared/base/errors.ts';
+import { invalidInput } from '../../shared/base/errors.ts';
 import { quoteForeign } from '../../shared/base/text.ts';
 import { requireNameOrPattern } from '../../shared/image/artifact-name.ts';
 import { parseExpectedDigest } from '../../shared/handed-over/expectations.ts';
@@ -50,10 +50,12 @@ export function planPublish(inputs: PublishInputs, facts: PublishFacts): Publish
   const notices: string[] = [];
   const { event, metadata, ownRepository } = facts;
   const [first, ...others] = chooseTags(inputs, { event: workflowEvent(event), metadata }, notices);
-  if (first === undefined) throw invalid('`tags` names no reference to publish under.', 'Give one reference a line.');
+  if (first === undefined)
+    throw invalidInput('`tags` names no reference to publish under.', 'Give one reference a line.');
   notices.push(...loweredNotices([first, ...others]));
   const wanted = [...new Set(inputs.artifactNames)];
-  if (wanted.length === 0) throw invalid('The input `artifact-name` is empty.', 'Leave it out for `docker-image`.');
+  if (wanted.length === 0)
+    throw invalidInput('The input `artifact-name` is empty.', 'Leave it out for `docker-image`.');
   wanted.forEach(requireNameOrPattern);
   const run = { ...inputs, repository: inputs.runRepository, allowForkRuns: false };
   return {
@@ -73,7 +75,7 @@ export function planPublish(inputs: PublishInputs, facts: PublishFacts): Publish
 function repositoryOf(text: string): string {
   const { repository, tag, digest } = parseReference(text);
   if (tag === undefined && digest === undefined) return repository;
-  throw invalid(
+  throw invalidInput(
     `\`mount-from\` has "${quoteForeign(text)}"; expected a repository without a tag or digest.`,
     `Write ${formatReference({ repository })}.`,
   );
@@ -83,19 +85,15 @@ function planLogin({ username, password }: PublishInputs, tags: PublishPlan['tag
   if (username !== undefined && password !== undefined) {
     const hosts = [...new Set(tags.map(({ repository }) => registryHost(repository)))];
     if (hosts.length === 1) return { username, password };
-    throw invalid(
+    throw invalidInput(
       `\`username\` and \`password\` are given, but \`tags\` names ${String(hosts.length)} registries: ${hosts.join(', ')}.`,
       'Log in to each with `docker/login-action` before this step, and leave both out.',
     );
   }
   if (username === undefined && password === undefined) return undefined;
   const [given, missing] = username === undefined ? ['password', 'username'] : ['username', 'password'];
-  throw invalid(
+  throw invalidInput(
     `\`${given}\` is given without \`${missing}\`.`,
     'Give both, or neither to use what `docker/login-action` has left. A secret that a fork’s run doesn’t have is empty.',
   );
-}
-
-function invalid(message: string, hint: string): HandoverError {
-  return new HandoverError('invalid-input', message, hint);
 }

@@ -1,4 +1,4 @@
-import { HandoverError } from '../base/errors.ts';
+import { HandoverError, invalidInput } from '../base/errors.ts';
 import { quoteForeign } from '../base/text.ts';
 import { type Digest, parseDigest } from '../image/digest.ts';
 import { formatPlatform, type Platform, runsOn } from '../image/platform.ts';
@@ -21,8 +21,7 @@ const revisionLabel = 'org.opencontainers.image.revision';
 export function parseExpectedDigest(text: string): Digest {
   const digest = parseDigest(text);
   if (digest !== undefined) return digest;
-  throw new HandoverError(
-    'invalid-input',
+  throw invalidInput(
     `The input \`expected-config-digest\` is "${quoteForeign(text)}"; expected sha256:<64 hex digits>.`,
     'Give it the output `config-digest` of export-image: ${{ needs.build.outputs.config-digest }}.',
   );

@@ -8,21 +8,14 @@ import {
   configFault,
   type Descriptor,
   type ImageConfig,
-  type ImageContents,
   mediaTypes,
   parseConfig,
   parseManifest,
 } from '../image/manifest.ts';
 import { formatPlatform, samePlatform } from '../image/platform.ts';
-import {
-  type BytePlace,
-  corrupt,
-  type HandoverRecord,
-  imagesOf,
-  type RecordedImage,
-  type RecordLayer,
-} from '../image/record.ts';
+import { type BytePlace, corrupt, type HandoverRecord, imagesOf, type RecordedImage } from '../image/record.ts';
 import type { Reference } from '../image/reference.ts';
+import type { LocatedLayer, RangedImage } from './ranged-image.ts';
 
 // An image's identity is computed from the bytes of its config and manifest, never taken from the record. The record only gives
 // the positions of these bytes, and everything else in it has to match them. The inputs' expectations and the engine's image are
@@ -39,12 +32,10 @@ export interface Identity extends ImageConfig {
 /** An image of an artifact, identified before any of its layers is read. */
 export interface IdentifiedImage {
   readonly identity: Identity;
-  /** Undefined for an image without a manifest. */
-  readonly contents: ImageContents | undefined;
   /** The references in the record. */
   readonly references: readonly Reference[];
-  /** Its layers and their positions, in the order they are applied; undefined where the record lacks a position. */
-  readonly layers: readonly RecordLayer[] | undefined;
+  /** Undefined for an image without a manifest, and where the record lacks a layer's position. */
+  readonly ranged: RangedImage | undefined;
 }
 
 /**
@@ -69,7 +60,7 @@ export async function identifyByRange(
   const read = await content.ranges(record.tarballName);
   if (read === undefined) return undefined;
   const bytesAt = await reader(read, places);
-  return Promise.all(images.map((image) => identifiedImage(image, bytesAt)));
+  return Promise.all(images.map((image) => identifiedImage(image, bytesAt, read)));
 }
 
 // A record with a manifest digest has to give the manifest's position: only that digest identifies the image.
@@ -89,7 +80,7 @@ async function reader(read: ReadRange, places: readonly BytePlace[]): Promise<By
   return ({ offset, size }) => Promise.resolve(all.subarray(offset - start, offset - start + size));
 }
 
-async function identifiedImage(image: RecordedImage, bytesAt: BytesAt): Promise<IdentifiedImage> {
+async function identifiedImage(image: RecordedImage, bytesAt: BytesAt, read: ReadRange): Promise<IdentifiedImage> {
   const { references, configAt, manifestAt } = image;
   const configBytes = configAt === undefined ? Buffer.alloc(0) : await bytesAt(configAt);
   const configDigest = digestOf(configBytes);
@@ -98,7 +89,7 @@ async function identifiedImage(image: RecordedImage, bytesAt: BytesAt): Promise<
   if (manifestAt === undefined) {
     const identity = { ...config, configDigest, manifestDigest: undefined };
     requireRecorded(image, identity, undefined);
-    return { identity, contents: undefined, references, layers: undefined };
+    return { identity, references, ranged: undefined };
   }
   const manifestBytes = await bytesAt(manifestAt);
   const manifest = parsed(() => parseManifest(manifestBytes, 'the manifest'));
@@ -117,7 +108,8 @@ async function identifiedImage(image: RecordedImage, bytesAt: BytesAt): Promise<
     manifestMediaType: manifest.mediaType || mediaTypes.manifest,
     layers: manifest.layers,
   };
-  return { identity, contents, references, layers: locatedLayers(image, manifest.layers) };
+  const layers = locatedLayers(image, manifest.layers);
+  return { identity, references, ranged: layers === undefined ? undefined : { contents, layers, read } };
 }
 
 /** Reports an unreadable document as a mismatch with the record. */
@@ -130,7 +122,7 @@ function parsed<T>(parse: () => T): T {
 }
 
 /** Returns the manifest's layers with their positions; undefined where the record lacks a position. */
-function locatedLayers(record: RecordedImage, layers: readonly Descriptor[]): readonly RecordLayer[] | undefined {
+function locatedLayers(record: RecordedImage, layers: readonly Descriptor[]): readonly LocatedLayer[] | undefined {
   const located = layers.flatMap(({ digest, size, mediaType }, position) => {
     const offset = record.layers[position]?.offset;
     return offset === undefined ? [] : [{ digest, size, mediaType, offset }];

@@ -39,7 +39,7 @@ export interface OpenedArtifact extends FoundArtifact {
 }
 
 /** An image as a whole tarball contains it; with a generated manifest if the tarball has none for it. */
-export interface TarballResolvedImage extends ResolvedImage {
+export interface TarballResolvedImage extends Omit<ResolvedImage, 'ranged'> {
   readonly contents: ImageContents;
   /** Names of its layers in the tarball, in the order they are applied. */
   readonly layerNames: readonly string[];
@@ -222,7 +222,7 @@ function resolvedImage({ image, manifest, references }: SelectedImage): TarballR
   const contents = manifest === undefined ? generatedContents(image) : contentsOf(image, manifest);
   const { config, configDigest, manifestDigest } = contents;
   const layerNames = image.layers.map(({ name }) => name);
-  return { identity: { ...config, configDigest, manifestDigest }, contents, layers: undefined, references, layerNames };
+  return { identity: { ...config, configDigest, manifestDigest }, contents, references, layerNames };
 }
 
 function generatedContents({ configDigest, configBytes, config, layers }: TarballImage): ImageContents {

@@ -1,6 +1,6 @@
 import { posix } from 'node:path';
 import type { RunChoice, RunSearch } from '../artifacts/other-run.ts';
-import { HandoverError } from '../base/errors.ts';
+import { invalidInput } from '../base/errors.ts';
 import { quoteForeign } from '../base/text.ts';
 
 /** The inputs that select another workflow run. */
@@ -42,10 +42,10 @@ export function planOtherRun(
   if (choice === undefined) return undefined;
   const repository = inputs.repository ?? ownRepository;
   if (!/^[\w-][\w.-]*\/[\w.-]+$/.test(repository) || /\/\.{1,2}$/.test(repository)) {
-    throw invalid(`The input \`${repositoryInput}\` is "${quoteForeign(repository)}"; expected owner/name.`);
+    throw invalidInput(`The input \`${repositoryInput}\` is "${quoteForeign(repository)}"; expected owner/name.`);
   }
   if (inputs.githubToken === undefined) {
-    throw invalid(
+    throw invalidInput(
       'The input `github-token` is empty, and another run can only be read with a token.',
       'Leave `github-token` out to use the job’s own, with `permissions: actions: read`.',
     );
@@ -61,11 +61,14 @@ function planChoice(
   if (runId !== undefined) return { runId: planRunId(runId, { workflow, branch, event }) };
   if (workflow !== undefined) {
     if (branch !== undefined) return { workflow: planWorkflow(workflow), branch, event };
-    throw invalid('The input `workflow` is given without `branch`.', 'Name the branch too, such as `branch: main`.');
+    throw invalidInput(
+      'The input `workflow` is given without `branch`.',
+      'Name the branch too, such as `branch: main`.',
+    );
   }
   const [alone] = given({ branch, event, [repositoryInput]: repository });
   if (alone === undefined) return undefined;
-  throw invalid(
+  throw invalidInput(
     `The input \`${alone}\` is given without \`workflow\` and without \`run-id\`.`,
     'Give `workflow` and `branch` for the latest run, `run-id` for one run, or neither for this run.',
   );
@@ -74,7 +77,7 @@ function planChoice(
 function planWorkflow(workflow: string): string {
   const name = posix.basename(workflow);
   if (/.\.ya?ml$/.test(name) || /^\d+$/.test(name)) return name;
-  throw invalid(
+  throw invalidInput(
     `The input \`workflow\` is "${quoteForeign(workflow)}"; expected the name of its file, such as ci.yml.`,
     'It is the file below .github/workflows, not the `name:` in it.',
   );
@@ -83,14 +86,14 @@ function planWorkflow(workflow: string): string {
 function planRunId(runId: string, others: Readonly<Record<string, string | undefined>>): number {
   const [conflict] = given(others);
   if (conflict !== undefined) {
-    throw invalid(
+    throw invalidInput(
       `Both \`run-id\` (${quoteForeign(runId)}) and \`${conflict}\` are given.`,
       'Give `run-id` for one run, or `workflow` and `branch` for the latest one.',
     );
   }
   const id = Number(runId);
   if (/^[1-9]\d*$/.test(runId) && Number.isSafeInteger(id)) return id;
-  throw invalid(
+  throw invalidInput(
     `The input \`run-id\` is "${quoteForeign(runId)}"; expected the number of a run.`,
     'It is the number in the run’s address, or an expression such as ${{ github.event.workflow_run.id }}.',
   );
@@ -98,8 +101,4 @@ function planRunId(runId: string, others: Readonly<Record<string, string | undef
 
 function given(inputs: Readonly<Record<string, string | undefined>>): readonly string[] {
   return Object.entries(inputs).flatMap(([name, value]) => (value === undefined ? [] : [name]));
-}
-
-function invalid(message: string, hint = 'Correct it under `with:`.'): HandoverError {
-  return new HandoverError('invalid-input', message, hint);
 }

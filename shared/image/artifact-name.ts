@@ -1,4 +1,4 @@
-import { HandoverError } from '../base/errors.ts';
+import { invalidInput } from '../base/errors.ts';
 import { quoteForeign } from '../base/text.ts';
 
 /**
@@ -9,8 +9,7 @@ export function requireArtifactName(name: string): string {
   const wrong = /[":<>|*?\r\n\\/]/.exec(name)?.[0];
   if (wrong === undefined && name.trim() !== '') return name;
   const why = wrong === undefined ? 'it is empty' : `it contains ${JSON.stringify(wrong)}`;
-  throw new HandoverError(
-    'invalid-input',
+  throw invalidInput(
     `"${quoteForeign(name)}" can't be the name of an artifact: ${why}.`,
     'Set `artifact-name` without any of " : < > | * ? \\ / and without line ends, such as docker-image-pr-1.',
   );

@@ -1,4 +1,4 @@
-import { HandoverError } from '../base/errors.ts';
+import { invalidInput } from '../base/errors.ts';
 import { quoteForeign } from '../base/text.ts';
 
 /** Where an image goes: into the engine, into every node of a cluster, into a containerd of this machine, or nowhere. */
@@ -30,8 +30,7 @@ export function parseDestination(text: string): Destination {
   if (name !== undefined && kind === 'minikube' && profileName.test(name)) return { kind, cluster: name };
   if (name !== undefined && kind === 'containerd' && namespaceName.test(name) && name.length <= 76)
     return { kind, namespace: name };
-  throw new HandoverError(
-    'invalid-input',
+  throw invalidInput(
     `The input \`into\` is "${quoteForeign(text)}"; expected docker, none, kind, kind:NAME, k3d:NAME, minikube, minikube:PROFILE or containerd:NAMESPACE.`,
     'Use the name that `kind get clusters`, `k3d cluster list` or `minikube profile list` shows: `into: kind:NAME`.',
   );
