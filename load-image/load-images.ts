@@ -9,7 +9,7 @@ import { resolveArtifact } from '../shared/handed-over/opened-artifact.ts';
 import { type Outcome, requireAll, sideBySide } from '../shared/handed-over/side-by-side.ts';
 import { recordName } from '../shared/image/record.ts';
 import { formatReference, type Reference } from '../shared/image/reference.ts';
-import { claimDigests, type MappedImage, mappedImages, mappedLoad } from './digests.ts';
+import { claimDigests, type MappedImage, mappedImages } from './digests.ts';
 import { chooseAtOnce, hostInfo } from './into/into-holders.ts';
 import { differences } from './into/prove.ts';
 import { loadArtifact, loadImage, type LoadTools } from './load-image.ts';
@@ -18,24 +18,24 @@ import type { EachPlan } from './plan/plan.ts';
 import type { LoadResult } from './result.ts';
 
 export type ImagesTools = LoadTools & {
-  /** Opens the artifacts of this job's own run, for the mapping. */
+  /** Opens the artifact store of this job's run, for the mapping. */
   readonly ownStore: () => ArtifactStore;
 };
 
 /** What happened. */
 export interface ImagesResult {
-  /** One for each artifact, sorted by name; several for an artifact with several images. */
+  /** Sorted by the artifact's name. */
   readonly images: readonly MappedImage[];
-  /** The same when they were loaded; none when only their records were read. */
+  /** Empty when only the records were read. */
   readonly loaded: readonly LoadResult[];
-  /** Where the mapping was uploaded to. */
+  /** The artifact with the mapping. */
   readonly digests: Artifact | undefined;
 }
 
 /**
- * Loads one image, or several side by side; or only reads what their records say. Uploads the mapping if asked to.
- * @param fallback what to pull when the one image's artifact isn't there
- * @throws HandoverError of any code of the consumer, naming every image that failed. Those that were verified stay
+ * Loads one image, or several at once, or only reads their digests. Uploads the mapping if the plan has one.
+ * @param fallback the image to pull when the artifact of one image doesn't exist
+ * @throws HandoverError of any code of the consumer, with every image that failed. Verified images are kept
  */
 export async function loadImages(
   plan: ImagesPlan,
@@ -46,7 +46,7 @@ export async function loadImages(
     const { artifactName } = plan.plan;
     return withDigests(plan.digests, tools, [artifactName], async () => {
       const loaded = await loadImage(plan.plan, tools, fallback);
-      return { images: mappedLoad(artifactName, loaded), loaded: [loaded] };
+      return { images: mappedLoad(loaded, artifactName), loaded: [loaded] };
     });
   }
   const { log, timeline } = tools;
@@ -62,7 +62,14 @@ export async function loadImages(
 }
 
 function loadedResult(loaded: readonly LoadResult[]): Omit<ImagesResult, 'digests'> {
-  return { images: loaded.flatMap((result) => mappedLoad(result.artifact?.name ?? result.reference, result)), loaded };
+  return { images: loaded.flatMap((result) => mappedLoad(result)), loaded };
+}
+
+function mappedLoad(
+  { reference, identity, further, artifact, record }: LoadResult,
+  name = artifact?.name ?? reference,
+): readonly MappedImage[] {
+  return mappedImages(name, artifact, record, [{ reference, identity }, ...further]);
 }
 
 async function withDigests(
@@ -85,7 +92,8 @@ async function readMapping(each: EachPlan, found: readonly Outcome<FoundArtifact
     // No engine is involved: the platform is compared when the image is loaded.
     const { content, record, images } = resolveArtifact(artifact, { ...each, host: undefined });
     if (images === undefined) throw unknownImage(content.artifact);
-    return Promise.resolve(mappedImages(content.artifact, record, images));
+    const named = images.map(({ identity, references }) => ({ identity, reference: formatReference(references[0]) }));
+    return Promise.resolve(mappedImages(content.artifact.name, content.artifact, record, named));
   });
   return requireAll(read, 'read').flat();
 }

@@ -351,7 +351,7 @@ describe.each(waysToLoad())('into the %s store, overlap: %s', (store, overlap) =
     const engine = engines[store];
     const loaded = await stepOn(service, engine, 'load-image', { overlap });
     expect(loaded.outputs['loaded']).toBe('true');
-    expect(loaded.log.includes('docker load gets the whole tarball')).toBe(false);
+    expect(loaded.log.includes('Sending the whole tarball')).toBe(false);
     expect(engine.docker('image', 'ls', '--all', '--digests')).not.toContain('handover-');
     const [image] = JSON.parse(engine.docker('image', 'inspect', 'charon:local'));
     expect(image.RepoTags).toEqual(['charon:local']);

@@ -119,7 +119,7 @@ function missing(engine: Engine, name: string): HandoverError {
  * Returns the image's ID in an engine: the config digest, or the manifest digest in a containerd store.
  * @returns undefined where it is unpredictable: a containerd store generates a manifest for an image without one
  */
-export function imageIdOf({ configDigest, manifestDigest }: Identity, store: ImageStore): Digest | undefined {
+function imageIdOf({ configDigest, manifestDigest }: Identity, store: ImageStore): Digest | undefined {
   return store.imageIdIs === 'manifest' ? manifestDigest : configDigest;
 }
 
@@ -225,7 +225,7 @@ function listed(diffIds: readonly Digest[]): string {
   return last === undefined ? 'none' : `${String(diffIds.length)} up to ${last.slice(0, 19)}…`;
 }
 
-/** @throws HandoverError `image-mismatch` */
+/** @throws HandoverError `image-mismatch` @internal */
 export function requireSameImage(
   reference: string,
   expected: Identity,

@@ -16,6 +16,7 @@ const maxConcurrent = 3;
  * Returns the number of images to load at once: as many as fit on the disk even when the largest load together, but at least one.
  * @param needs bytes that each load needs on the disk
  * @param freeBytes bytes free there; undefined when unknown
+ * @internal
  */
 export function fittingLoads(needs: readonly number[], freeBytes: number | undefined): number {
   const largest = [...needs].sort((one, other) => other - one).slice(0, maxConcurrent);

@@ -22,7 +22,7 @@ import { smallEntries, smallEntry } from '../../shared/tar/tarball-writer.ts';
 // written anew, at the end. So the classic store loads OCI archives too, and the artifact can't set any reference in the engine.
 
 /** An image of the tarball, and its temporary tag. */
-export type PassedImage = TarballResolvedImage & { readonly name: string };
+type PassedImage = TarballResolvedImage & { readonly name: string };
 
 /** A tarball on its way from the artifact to the engine. */
 export interface PassingTarball {
