@@ -20,15 +20,12 @@ const concrete = [
   '**/shared/http/*',
   '!**/shared/http/retry.ts',
 ];
-const stories = ['export-image', 'load-image', 'publish-image', 'handover'];
-// These are made of the others' parts.
-const joining = ['publish-image', 'handover'];
-
-// What the others may import of a room that has an inside; every file of the other rooms is a door.
-const doors = {
-  'load-image/overlap': ['overlap'],
-  'load-image/from': ['from'],
-};
+const stories = ['export-image', 'load-image', 'publish-image', 'joined'];
+// The joined action runs the stories of these two.
+const joinedStories = ['export-image', 'load-image'];
+const storyRooms = ['plan', 'source', 'into'];
+// What other rooms may import of load-image/into.
+const intoDoors = ['into-holders', 'prove'];
 
 const rule = (groups, extra = {}) => ({
   '@typescript-eslint/no-restricted-imports': [
@@ -75,6 +72,7 @@ const words = ['base', 'bytes', 'image', 'tar', 'layout'];
 const mayImport = {
   ...Object.fromEntries(words.map((room, at) => [room, words.slice(0, at)])),
   http: ['base', 'bytes'],
+  'handed-over': [...words.filter((room) => room !== 'layout'), 'http', 'artifacts'],
   docker: [...words, 'http'],
   artifacts: [...words, 'http'],
   registry: [...words, 'http'],
@@ -114,15 +112,15 @@ export default tseslint.config(
     },
   },
   {
-    files: ['{export-image,load-image,publish-image,handover,shared}/**/*.ts'],
+    files: ['{export-image,load-image,publish-image,joined,shared}/**/*.ts'],
     rules: { 'no-restricted-syntax': ['error', ...syntax, ...comparedStores] },
   },
   {
-    files: ['{export-image,load-image,publish-image,handover}/main.ts'],
+    files: ['{export-image,load-image,publish-image,joined}/main.ts'],
     rules: rule([[[...io, ...fs, ...toolkit], 'An entry only wires.']], noEnvironment),
   },
   {
-    files: ['{export-image,load-image,publish-image,handover}/**/*.ts'],
+    files: ['{export-image,load-image,publish-image,joined}/**/*.ts'],
     ignores: ['**/main.ts'],
     rules: rule(
       [
@@ -135,21 +133,21 @@ export default tseslint.config(
   },
   {
     // The engine fetches from a server of this room, over the loopback interface.
-    files: ['load-image/overlap/*.ts'],
+    files: ['load-image/into/*.ts'],
     rules: rule(
       [
         [toolkit, 'A story knows no toolkit.'],
         [['node:child_process', 'node:net', 'undici'], 'A story runs nothing and talks to nobody.'],
         [concrete, 'A story knows interfaces only.', { allowTypeImports: true }],
-        [['../*.ts', '../from/*', '../plan/*'], 'The overlap knows nothing of the story.'],
+        [['../*.ts', '../plan/*'], 'Loading into holders is independent of the story.'],
       ],
       noEnvironment,
     ),
   },
   {
     files: [
-      '{export-image,load-image,publish-image,handover}/plan/*.ts',
-      '{export-image,load-image,publish-image,handover}/{inputs,own-inputs,outputs,summary}.ts',
+      '{export-image,load-image,publish-image,joined}/plan/*.ts',
+      '{export-image,load-image,publish-image,joined}/{inputs,outputs,summary}.ts',
     ],
     rules: pure,
   },
@@ -160,20 +158,23 @@ export default tseslint.config(
         'error',
         {
           patterns: [
-            ...(joining.includes(story)
-              ? []
-              : [
-                  {
-                    group: stories.filter((other) => other !== story).map((other) => `**/${other}/**`),
-                    message: 'The actions know nothing of each other.',
-                  },
-                ]),
-            ...Object.entries(doors)
-              .map(([room, files]) => [room.split('/').at(-1), files])
-              .map(([name, files]) => ({
-                group: [`**/${name}/*`, ...files.map((file) => `!**/${name}/${file}.ts`)],
-                message: 'Only the door of a room is imported from outside.',
-              })),
+            story === 'joined'
+              ? {
+                  group: [
+                    '**/publish-image/**',
+                    ...joinedStories.flatMap((other) => storyRooms.map((room) => `**/${other}/${room}/**`)),
+                    ...joinedStories.map((other) => `!**/${other}/plan/plan.ts`),
+                  ],
+                  message: 'The joined action uses the doors of export-image and load-image.',
+                }
+              : {
+                  group: stories.filter((other) => other !== story).map((other) => `**/${other}/**`),
+                  message: 'No action imports files of another.',
+                },
+            {
+              group: ['**/into/*', ...intoDoors.map((door) => `!**/into/${door}.ts`)],
+              message: 'Only the door of a room is imported from outside.',
+            },
           ],
         },
       ],
@@ -197,6 +198,17 @@ export default tseslint.config(
     // A lock on this host is a socket, and who holds it is asked through it.
     files: ['shared/bytes/{locks,lock-holder}.ts'],
     rules: rule([commands, theRunner, notFromOthers('bytes')]),
+  },
+  {
+    files: ['shared/handed-over/*.ts'],
+    rules: rule([
+      commands,
+      network,
+      theRunner,
+      [fs, 'This room touches no files.'],
+      [['**/artifacts/**'], 'This room knows the interface of artifacts only.', { allowTypeImports: true }],
+      notFromOthers('handed-over'),
+    ]),
   },
   insideOf('http', commands, officialClient, theRunner),
   insideOf('docker', network, officialClient, theRunner),

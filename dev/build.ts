@@ -10,7 +10,7 @@ import { withLock } from './docker-packages.ts';
 
 // Compiles with tsc, then bundles each entry with ncc: ncc's own TypeScript loader doesn't know TypeScript 6.
 const root = fileURLToPath(new URL('..', import.meta.url));
-export const actions = ['export-image', 'load-image', 'publish-image', 'handover'] as const;
+export const actions = ['export-image', 'load-image', 'publish-image', 'joined'] as const;
 
 // All actions share one bundle of the official client (shared/artifacts/service/official-store.ts).
 const entries: ReadonlyMap<string, string> = new Map([

@@ -1,5 +1,5 @@
 import { execFileSync, spawnSync } from 'node:child_process';
-import { copyFileSync, existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { delimiter, dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -7,7 +7,7 @@ import type { DockerEngine } from './docker-engine.ts';
 import { writeRootFilesystem } from './test-images.ts';
 
 // Containers that stand for the nodes of a cluster, where no node image can be pulled: a real containerd with Kubernetes' CRI
-// plugin, and its ctr, in containers that are labelled as kind and k3d label theirs. There is no Kubernetes on them.
+// plugin, and its ctr, in containers that are labelled as kind, k3d and minikube label theirs. There is no Kubernetes on them.
 
 const image = 'node-of-a-cluster';
 
@@ -34,6 +34,27 @@ export function kindLabels(cluster: string, role: string): NodeOptions['labels']
 /** How k3d labels a node (k3d, pkg/types/types.go). */
 export function k3dLabels(cluster: string, role: string): NodeOptions['labels'] {
   return { app: 'k3d', 'k3d.cluster': cluster, 'k3d.role': role };
+}
+
+/** How minikube labels a node (minikube, pkg/drivers/kic/oci/oci.go, CreateContainerNode). */
+export function minikubeLabels(node: string): NodeOptions['labels'] {
+  return {
+    'created_by.minikube.sigs.k8s.io': 'true',
+    'name.minikube.sigs.k8s.io': node,
+    'role.minikube.sigs.k8s.io': '',
+    'mode.minikube.sigs.k8s.io': node,
+  };
+}
+
+/** Writes the file that contains the socket of a minikube node's container runtime. */
+export function setRuntime(engine: Pick<DockerEngine, 'docker'>, node: string, socket: string): void {
+  const folder = mkdtempSync(join(tmpdir(), 'ih-crictl-'));
+  try {
+    writeFileSync(join(folder, 'crictl.yaml'), `runtime-endpoint: unix://${socket}\n`);
+    engine.docker('cp', join(folder, 'crictl.yaml'), `${node}:/etc/crictl.yaml`);
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
 }
 
 /** Puts the nodes' image into an engine: busybox, and the engine's own containerd with all that it takes to run a container. */

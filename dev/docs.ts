@@ -13,7 +13,7 @@ const documents = [
   'export-image/README.md',
   'load-image/README.md',
   'publish-image/README.md',
-  'handover/README.md',
+  'joined/README.md',
   'docs/performance.md',
 ] as const;
 const section = /<!-- (inputs|outputs|results): (\S+) -->\n[\s\S]*?<!-- \/\1 -->/g;

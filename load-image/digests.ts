@@ -4,48 +4,33 @@ import { HandoverError, isUnreadable } from '../shared/base/errors.ts';
 import { isObject, parseJson } from '../shared/base/json.ts';
 import { formatPlatform } from '../shared/image/platform.ts';
 import type { HandoverRecord } from '../shared/image/record.ts';
-import { formatReference, type Reference } from '../shared/image/reference.ts';
-import type { LoadResult } from './result.ts';
-import { digestsFileName, type DigestsPlan } from './plan/images-plan.ts';
-import type { Identity } from './identity.ts';
+import { formatReference } from '../shared/image/reference.ts';
+import { digestsFileName } from '../shared/handed-over/find.ts';
+import type { DigestsPlan } from './plan/images-plan.ts';
+import type { Identity } from '../shared/handed-over/identity.ts';
 
-/** What later jobs need to know of one image. */
+/** The digests of one image, for later jobs. */
 export interface MappedImage {
-  /** What it is listed under: the artifact's name, or the reference when the artifact holds several images. */
+  /** The artifact's name, or the reference when the artifact contains several images. */
   readonly name: string;
-  /** Undefined when the image came from a registry. */
+  /** Undefined for an image from a registry. */
   readonly artifact: Artifact | undefined;
   readonly reference: string;
   readonly configDigest: string;
-  /** Empty where it isn't known. */
+  /** Empty when unknown. */
   readonly manifestDigest: string;
-  /** Where the image was pushed to, by digest; empty when it wasn't. */
+  /** The pushed reference with its digest; empty when the image wasn't pushed. */
   readonly pushedReference: string;
   readonly platform: string;
-  /** Bytes of the artifact; 0 without one. */
+  /** Size of the artifact in bytes; 0 without one. */
   readonly size: number;
 }
 
-/** @param name the artifact's, or what stands for it */
-export function mappedLoad(name: string, result: LoadResult): readonly MappedImage[] {
-  const { artifact, record, reference, identity, further } = result;
-  return listed(name, artifact, record, [{ reference, identity }, ...further]);
-}
-
-/** What is known of an artifact's images that are not loaded. */
+/**
+ * Returns the digests of an artifact's images.
+ * @param name of the artifact, or the reference without one
+ */
 export function mappedImages(
-  artifact: Artifact,
-  record: HandoverRecord | undefined,
-  images: readonly { readonly identity: Identity; readonly references: readonly Reference[] }[],
-): readonly MappedImage[] {
-  const named = images.map(({ identity, references }) => ({
-    identity,
-    reference: references.map(formatReference)[0] ?? '',
-  }));
-  return listed(artifact.name, artifact, record, named);
-}
-
-function listed(
   name: string,
   artifact: Artifact | undefined,
   record: HandoverRecord | undefined,
@@ -64,7 +49,7 @@ function listed(
   }));
 }
 
-/** The mapping as JSON: name → reference, digests, platform and size in bytes; sorted by name. */
+/** Returns the mapping as JSON: name → reference, digests, platform and size in bytes; sorted by name. */
 export function formatMapping(images: readonly MappedImage[], indent?: number): string {
   const entries = images.map(
     (image) =>
@@ -84,16 +69,15 @@ export function formatMapping(images: readonly MappedImage[], indent?: number): 
   return JSON.stringify(Object.fromEntries(sorted), undefined, indent);
 }
 
-/** A name that the mapping may be uploaded under. */
+/** A name that is free for the mapping. */
 export interface DigestsClaim {
-  /** Uploads the mapping as the one file of its artifact, in place of the earlier one. */
+  /** Uploads the mapping as the only file of its artifact, and replaces an earlier one. */
   upload(images: readonly MappedImage[]): Promise<Artifact>;
 }
 
 /**
- * Looks, before any work, whether the name is free. An earlier attempt's mapping gives way when nothing in it is lost:
- * when each image that it names is named by the new one, too.
- * @param names what the new mapping will name
+ * Checks, before any work, that the name is free. An earlier attempt's mapping may be replaced if the new one has all of its images.
+ * @param names of the images in the new mapping
  * @throws HandoverError `artifact-name-taken`
  */
 export async function claimDigests(
@@ -114,7 +98,7 @@ export async function claimDigests(
   };
 }
 
-/** What the mapping in the artifact names; undefined when the artifact holds no mapping, or can't be read. */
+/** Returns the names in the artifact's mapping; undefined when the artifact contains no mapping, or can't be read. */
 async function mappedNames(store: ArtifactStore, artifact: Artifact): Promise<readonly string[] | undefined> {
   try {
     const content = await store.open(artifact);

@@ -1,9 +1,9 @@
 import { loadOutputs } from './outputs.ts';
-import { readImagesInputs, readRunInputs, readWaitInputs } from './own-inputs.ts';
+import { readImagesInputs, readRunInputs, readWaitInputs } from './inputs.ts';
 import { planImages } from './plan/images-plan.ts';
 import { planRun } from './plan/run-plan.ts';
 import { planWait } from './plan/wait-plan.ts';
-import { loadImages } from './several.ts';
+import { loadImages } from './load-images.ts';
 import { imagesSummary } from './summary.ts';
 import { waitingReader } from './wait.ts';
 import { otherRunStore } from '../shared/artifacts/service/other-run-store.ts';
@@ -13,7 +13,7 @@ import type { ArtifactReader, ArtifactStore } from '../shared/artifacts/store.ts
 import { timeline } from '../shared/base/timeline.ts';
 import { dockerCli } from '../shared/docker/cli.ts';
 import { containerEngine } from '../shared/docker/container-engine.ts';
-import { imageNodes } from '../shared/docker/image-nodes.ts';
+import { holdersOf } from '../shared/docker/holders.ts';
 import { registryCommands } from '../shared/docker/registry-commands.ts';
 import { actionInputs } from '../shared/runner/inputs.ts';
 import { addSummary, maskSecret, setOutputs } from '../shared/runner/outputs.ts';
@@ -26,9 +26,10 @@ await run('load-image', async ({ context, log, signal, limit }) => {
   const runInputs = readRunInputs(inputs);
   const { other, fallback } = planRun(runInputs, plan, context.producer.repository);
   const wait = planWait(readWaitInputs(inputs), plan, other !== undefined, limitMinutes);
-  const { engine, into } = plan.kind === 'one' ? plan.plan : plan.each;
+  const each = plan.kind === 'one' ? plan.plan : plan.each;
   const times = timeline();
-  const nodes = await imageNodes(into, signal);
+  const engine = await containerEngine(each.engine, context, signal);
+  const holders = await holdersOf(each.into, engine, signal);
   const tools = { ...context, log, maskSecret, signal };
   const ownStore = (): ArtifactStore => runStore(tools);
   await using found = other === undefined ? ownStore() : otherRunStore({ ...tools, ...other });
@@ -38,8 +39,8 @@ await run('load-image', async ({ context, log, signal, limit }) => {
   const waiting = { ...context, ...context.producer, jobs, log, timeline: times, signal };
   const store: ArtifactReader = wait === undefined ? found : waitingReader(found, wait, waiting);
   const result = await loadImages(plan, fallback, {
-    engine: await containerEngine(engine, context, signal),
-    nodes,
+    engine,
+    holders,
     signal,
     registry: registryCommands(dockerCli(signal), { warning: log.warning, signal }),
     store,

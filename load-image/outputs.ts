@@ -1,5 +1,5 @@
 import { formatMapping } from './digests.ts';
-import type { ImagesResult } from './several.ts';
+import type { ImagesResult } from './load-images.ts';
 
 /** This job's own run. */
 export interface OwnRun {
@@ -7,7 +7,7 @@ export interface OwnRun {
   readonly url: string;
 }
 
-/** What can be said of one image only is empty when there are several; what a load tells is empty without one. */
+/** Outputs about one image are empty when several were loaded, and outputs about a load are empty without one. */
 export function loadOutputs({ images, loaded }: ImagesResult, own: OwnRun): Readonly<Record<string, string>> {
   const [image] = images.length === 1 ? images : [];
   const [result] = images.length === 1 ? loaded : [];

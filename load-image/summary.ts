@@ -13,9 +13,9 @@ import { formatBytes, formatDuration } from '../shared/base/text.ts';
 import type { Timeline } from '../shared/base/timeline.ts';
 import { layerTable } from '../shared/base/markdown.ts';
 import { formatPlatform } from '../shared/image/platform.ts';
-import { digestsFileName } from './plan/images-plan.ts';
+import { digestsFileName } from '../shared/handed-over/find.ts';
 import type { LoadResult } from './result.ts';
-import type { ImagesResult } from './several.ts';
+import type { ImagesResult } from './load-images.ts';
 
 const sources = {
   artifact: 'the artifact',

@@ -4,13 +4,12 @@ import type { Artifact, ArtifactReader } from '../shared/artifacts/store.ts';
 import { backoff } from '../shared/http/retry.ts';
 import { formatDuration } from '../shared/base/text.ts';
 import type { Timeline } from '../shared/base/timeline.ts';
-import { artifactNotFound, selectArtifacts, type VainWait } from './find.ts';
+import { artifactNotFound, selectArtifacts, type WaitTimeout } from '../shared/handed-over/find.ts';
 import type { WaitPlan } from './plan/wait-plan.ts';
 import { type Producers, type ProducersTools, watchProducers } from './producers.ts';
 
-// A load that begins before the image is built. To the rest of the story it is a run whose artifacts take their time to be
-// listed: the wait is behind `list()`. It ends when all that is wanted is there; at the limit; and before that when the job that
-// makes it has ended without it, as far as the run's jobs may be read (producers.ts).
+// Waits for an artifact that is still being built. The rest of the code only sees a list of artifacts that takes long. The wait ends when
+// all wanted artifacts exist, at the time limit, or when the job that should make them has ended (producers.ts).
 
 export interface WaitTools extends ProducersTools {
   readonly timeline: Timeline;
@@ -19,19 +18,19 @@ export interface WaitTools extends ProducersTools {
 
 /** In ms. */
 interface WaitPace {
-  /** The first pause between two looks at the artifacts, and the longest one. */
+  /** The first pause between two lists of the artifacts, and the longest one. */
   readonly pause: readonly [number, number];
-  /** Between two looks at the jobs: with ten jobs that wait, they stay far below what GitHub lets a token ask in an hour. */
+  /** Pause between two lists of the jobs. Even with ten waiting jobs that is far below GitHub's hourly limit for a token. */
   readonly jobs: number;
-  /** Between two lines in the log. */
+  /** Pause between two lines in the log. */
   readonly tell: number;
 }
 
 const usualPace: WaitPace = { pause: [1000, 15_000], jobs: 30_000, tell: 60_000 };
 
 /**
- * The same artifacts, whose list waits until all that the plan wants are there.
- * @throws HandoverError `artifact-not-found` from `list`, saying how long was waited and why not longer
+ * Returns the same reader, but `list` waits until all artifacts that the plan wants exist.
+ * @throws HandoverError `artifact-not-found` from `list`, with the time waited and the reason for the end
  */
 export function waitingReader(reader: ArtifactReader, plan: WaitPlan, tools: WaitTools): ArtifactReader {
   let waited: Promise<readonly Artifact[]> | undefined;
@@ -48,18 +47,18 @@ async function untilThere(reader: ArtifactReader, plan: WaitPlan, tools: WaitToo
   const began = performance.now();
   const limitMs = plan.minutes * 60_000;
   const look = async (): Promise<Look> => {
-    // First the jobs: what one of them has made before it ended is then listed.
+    // The jobs come first: an artifact that a job made before it ended is then listed.
     const state = await producers();
     const all = await reader.list();
     const artifacts = all.filter(({ createdAt }) => counts(createdAt, state));
     return { state, all, artifacts, missing: selectArtifacts(plan.wanted, artifacts).missing };
   };
-  /** What the look has found, if that ends the wait. */
+  /** Returns the artifacts if all exist. Throws when the wait is over without them. */
   const found = ({ state, all, artifacts, missing }: Look): readonly Artifact[] | undefined => {
     if (missing.length === 0) return artifacts;
     const waitedMs = performance.now() - began;
     if (state.over === undefined && waitedMs < limitMs) return undefined;
-    throw artifactNotFound(missing, all, runAttempt, inVain(state, waitedMs));
+    throw artifactNotFound(missing, all, runAttempt, waitTimeout(state, waitedMs));
   };
   const first = await look();
   const there = found(first);
@@ -75,7 +74,7 @@ async function untilThere(reader: ArtifactReader, plan: WaitPlan, tools: WaitToo
       const artifacts = found(now);
       const waitedMs = performance.now() - began;
       if (artifacts !== undefined) {
-        log.info(`There after ${formatDuration(waitedMs)}: ${listed(plan.wanted)}`);
+        log.info(`Artifact ${listed(plan.wanted)} appeared after ${formatDuration(waitedMs)}.`);
         return artifacts;
       }
       if (waitedMs - toldMs < pace.tell) continue;
@@ -85,17 +84,18 @@ async function untilThere(reader: ArtifactReader, plan: WaitPlan, tools: WaitToo
   });
 }
 
-function inVain(state: Producers, waitedMs: number): VainWait {
-  const waited = `It was waited for, for ${formatDuration(waitedMs)} (\`wait-minutes\`)`;
+function waitTimeout(state: Producers, waitedMs: number): WaitTimeout {
+  const gaveUp = `Gave up after ${formatDuration(waitedMs)} (\`wait-minutes\`)`;
   return state.over === undefined
-    ? { why: `${waited}.`, hint: lateHint(state) }
-    : { why: `${waited}, and no longer: ${described(state.over)}.`, hint: endedHint };
+    ? { why: `${gaveUp}.`, hint: lateHint(state) }
+    : { why: `${gaveUp}: ${described(state.over)}.`, hint: endedHint };
 }
 
+/** The state at one point in time. */
 interface Look {
   readonly state: Producers;
   readonly all: readonly Artifact[];
-  /** Those that count. */
+  /** Without those of an earlier attempt that are being made again. */
   readonly artifacts: readonly Artifact[];
   readonly missing: readonly string[];
 }
@@ -107,7 +107,7 @@ function counts(createdAt: string | undefined, { since }: Producers): boolean {
 function described(ended: readonly RunJob[]): string {
   const failed = ended.filter(({ conclusion }) => conclusion !== 'success');
   const shown = (failed.length > 0 ? failed : ended).slice(0, 5);
-  if (shown.length === 0) return 'no other job of this run is left that could make it';
+  if (shown.length === 0) return 'no other job of this run can still make it';
   const words = shown.map(({ name, conclusion, url }) => `"${name}" (${conclusion ?? ''}, ${url})`).join(', ');
   return `${shown.length === 1 ? 'the job' : 'the jobs'} ${words} ended without it`;
 }

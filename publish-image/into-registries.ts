@@ -1,9 +1,8 @@
 import { asError, RegistryFailure } from '../shared/base/errors.ts';
+import { layerBytes } from '../shared/handed-over/ranged-image.ts';
 import type { Digest } from '../shared/image/digest.ts';
-import { corruptLayer } from '../shared/image/record.ts';
 import { formatReference, registryHost, type TaggedReference } from '../shared/image/reference.ts';
 import type { BlobOrigin, PushedBlob, PushedManifest, RegistryClient } from '../shared/registry/registry-client.ts';
-import { layerChunks } from '../shared/tar/layer-form.ts';
 import type { PublishPlan } from './plan/plan.ts';
 import type { PublishResult, PublishTools, SourceImage } from './result.ts';
 
@@ -205,10 +204,10 @@ function blobsOf({ contents, layers, read }: SourceImage): readonly PushedBlob[]
   };
   const nothing = (): void => undefined;
   return [
-    ...layers.map(({ digest, size, mediaType, offset = 0 }) => ({
-      digest,
-      size,
-      open: () => layerChunks(read(offset, offset + size, nothing), mediaType, (what) => corruptLayer(digest, what)),
+    ...layers.map((layer) => ({
+      digest: layer.digest,
+      size: layer.size,
+      open: () => layerBytes(layer, read, nothing),
     })),
     config,
   ];

@@ -1,13 +1,11 @@
-import type { KnownImage } from '../load-image/identity.ts';
-import { type Handover, openHandovers } from '../load-image/find.ts';
-import { requireAll } from '../load-image/side-by-side.ts';
-import { requireExpected } from '../load-image/verify.ts';
+import { findArtifacts, type FoundArtifact } from '../shared/handed-over/find.ts';
+import { onlyImage, resolveArtifact } from '../shared/handed-over/opened-artifact.ts';
+import { requireAll } from '../shared/handed-over/side-by-side.ts';
 import type { Artifact } from '../shared/artifacts/store.ts';
 import { HandoverError } from '../shared/base/errors.ts';
 import { digestOf } from '../shared/image/digest.ts';
 import { formatIndex } from '../shared/image/manifest.ts';
 import { formatPlatform, samePlatform } from '../shared/image/platform.ts';
-import { formatReference } from '../shared/image/reference.ts';
 import type { PushedManifest } from '../shared/registry/registry-client.ts';
 import { intoRegistries, manifestOf } from './into-registries.ts';
 import type { PublishPlan } from './plan/plan.ts';
@@ -28,8 +26,8 @@ export async function publishImage(plan: PublishPlan, tools: PublishTools): Prom
 }
 
 async function findImages(plan: PublishPlan, tools: PublishTools): Promise<readonly [SourceImage, ...SourceImage[]]> {
-  const handovers = requireAll(await openHandovers(plan.wanted, tools), 'read');
-  const [first, ...others] = await Promise.all(handovers.map((handover) => sourceImage(handover, plan)));
+  const artifacts = requireAll(await findArtifacts(plan.wanted, tools), 'read');
+  const [first, ...others] = artifacts.map((artifact) => sourceImage(artifact, plan));
   if (first === undefined) throw new RangeError('no artifact, and no error');
   const images = [first, ...others] as const;
   requirePlatforms(images);
@@ -37,31 +35,14 @@ async function findImages(plan: PublishPlan, tools: PublishTools): Promise<reado
   return images;
 }
 
-async function sourceImage({ content, record, known }: Handover, plan: PublishPlan): Promise<SourceImage> {
-  const { artifact } = content;
-  if (record === undefined || known === undefined) throw unsuitable(artifact);
-  const { contents, layers, identity } = chosen(artifact, known, plan);
-  const read = await content.ranges(record.tarballName);
-  if (contents === undefined || layers === undefined || read === undefined) throw unsuitable(artifact);
-  const { expectedRevision } = plan;
-  const { platform } = identity;
-  requireExpected({ expectedConfigDigest: undefined, expectedRevision, checkPlatform: false }, identity, platform);
-  return { artifact, platform, contents, layers, read };
-}
-
-function chosen(artifact: Artifact, known: readonly KnownImage[], { image }: PublishPlan): KnownImage {
-  const names = ({ references }: KnownImage): readonly string[] => references.map(formatReference);
-  const wanted = image === undefined ? known : known.filter((one) => names(one).includes(formatReference(image)));
-  const [found, ...others] = wanted;
-  if (found !== undefined && others.length === 0) return found;
-  const there = known.flatMap(names).slice(0, 20).join(', ');
-  throw new HandoverError(
-    'image-not-found',
-    image === undefined
-      ? `The artifact "${artifact.name}" holds ${String(known.length)} images: ${there}. One is published at a time.`
-      : `The artifact "${artifact.name}" has no image ${formatReference(image)}; it has ${there}.`,
-    'Set `image` to the one that is meant, as the artifact calls it.',
-  );
+function sourceImage(found: FoundArtifact, { image, expectedRevision }: PublishPlan): SourceImage {
+  const { artifact } = found.content;
+  if (found.identified === undefined) throw unsuitable(artifact);
+  // The config digests of all artifacts are compared together.
+  const wish = { reference: undefined, expectedConfigDigest: undefined, expectedRevision, host: undefined };
+  const [resolved] = resolveArtifact(onlyImage(found, image), wish).images ?? [];
+  if (resolved?.ranged === undefined) throw unsuitable(artifact);
+  return { artifact, platform: resolved.identity.platform, ...resolved.ranged };
 }
 
 function unsuitable({ name }: Artifact): HandoverError {

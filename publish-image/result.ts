@@ -1,20 +1,16 @@
-import type { FindTools } from '../load-image/find.ts';
-import type { Artifact, ReadRange } from '../shared/artifacts/store.ts';
+import type { FindTools } from '../shared/handed-over/find.ts';
+import type { Artifact } from '../shared/artifacts/store.ts';
 import type { Timeline } from '../shared/base/timeline.ts';
+import type { RangedImage } from '../shared/handed-over/ranged-image.ts';
 import type { Digest } from '../shared/image/digest.ts';
-import type { ImageContents } from '../shared/image/manifest.ts';
 import type { Platform } from '../shared/image/platform.ts';
-import type { RecordLayer } from '../shared/image/record.ts';
 import type { TaggedReference } from '../shared/image/reference.ts';
 import type { BlobOrigin, RegistryClient } from '../shared/registry/registry-client.ts';
 
 /** One image, as the artifact has it. */
-export interface SourceImage {
+export interface SourceImage extends RangedImage {
   readonly artifact: Artifact;
   readonly platform: Platform;
-  readonly contents: ImageContents;
-  readonly layers: readonly RecordLayer[];
-  readonly read: ReadRange;
 }
 
 /** What happened. */

@@ -5,8 +5,8 @@ import { parse } from 'yaml';
 import { projectRoot } from '../../dev/action-runner.ts';
 import { readEntries, updateDocs } from '../../dev/docs.ts';
 import { readExportInputs } from '../../export-image/inputs.ts';
-import { readHandoverInputs } from '../../handover/inputs.ts';
-import { readImagesInputs, readRunInputs, readWaitInputs } from '../../load-image/own-inputs.ts';
+import { readJoinedInputs } from '../../joined/inputs.ts';
+import { readImagesInputs, readRunInputs, readWaitInputs } from '../../load-image/inputs.ts';
 import { readPublishInputs } from '../../publish-image/inputs.ts';
 import { errorCodes } from '../../shared/base/errors.ts';
 import type { Inputs } from '../../shared/runner/inputs.ts';
@@ -57,12 +57,12 @@ const writtenOutputs = (file: string): readonly string[] =>
 const ofExport = readInputs(readExportInputs, readTimeLimit);
 const ofLoad = readInputs(readImagesInputs, readRunInputs, readWaitInputs, readTimeLimit);
 const ofPublish = readInputs(readPublishInputs, readTimeLimit);
-const ofJoined = readInputs((inputs) => readHandoverInputs(inputs, 'charon.tar'), readTimeLimit);
+const ofJoined = readInputs((inputs) => readJoinedInputs(inputs, 'charon.tar'), readTimeLimit);
 const actions = [
   { file: 'export-image/action.yml', inputs: ofExport, outputs: 'export-image/outputs.ts' },
   { file: 'load-image/action.yml', inputs: ofLoad, outputs: 'load-image/outputs.ts' },
   { file: 'publish-image/action.yml', inputs: ofPublish, outputs: 'publish-image/outputs.ts' },
-  { file: 'action.yml', inputs: ofJoined, outputs: 'handover/outputs.ts' },
+  { file: 'action.yml', inputs: ofJoined, outputs: 'joined/outputs.ts' },
 ] as const;
 
 describe.each(actions)('$file', ({ file, inputs, outputs }) => {
@@ -139,7 +139,7 @@ describe('examples and snippets', () => {
     'export-image/README.md',
     'load-image/README.md',
     'publish-image/README.md',
-    'handover/README.md',
+    'joined/README.md',
     'TROUBLESHOOTING.md',
   ];
   const texts = [

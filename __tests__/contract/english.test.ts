@@ -10,7 +10,7 @@ const rewritten = ['*.md', 'docs/*.md', 'docs/decisions/*.md', 'examples/**/*.md
 const generated = ['docs/requirements-coverage.md'];
 
 /** What users read of each action: its inputs and outputs, and its README. Also in plain English. */
-const ofActions = ['action.yml', '*-image/action.yml', '{*-image,handover}/README.md'];
+const ofActions = ['action.yml', '*-image/action.yml', '{*-image,joined}/README.md'];
 
 /** Headings that tests and other documents use as a key. */
 const keys = [

@@ -22,7 +22,7 @@ const complaints = async (file: string, line: string): Promise<readonly string[]
 test.each([
   // An entry wires.
   ['export-image/main.ts', "import { readFile } from 'node:fs/promises';"],
-  ['handover/main.ts', "import { info } from '@actions/core';"],
+  ['joined/main.ts', "import { info } from '@actions/core';"],
   // Inputs, outputs, summaries and plans are pure.
   ['export-image/inputs.ts', "import { spawn } from 'node:child_process';"],
   ['load-image/inputs.ts', "import { getInput } from '@actions/core';"],
@@ -30,10 +30,10 @@ test.each([
   ['export-image/plan/plan.ts', "import { readFile } from 'node:fs/promises';"],
   ['load-image/plan/plan.ts', "import { dockerEngine } from '../../shared/docker/engine.ts';"],
   // A story knows interfaces only, runs nothing and talks to nobody.
-  ['load-image/verify.ts', "import { dockerEngine } from '../shared/docker/engine.ts';"],
+  ['load-image/into/prove.ts', "import { dockerEngine } from '../../shared/docker/engine.ts';"],
   ['load-image/load-image.ts', "import { runStore } from '../shared/artifacts/service/run-store.ts';"],
   ['load-image/load-image.ts', "import { spawn } from 'node:child_process';"],
-  ['load-image/from/registry.ts', "import { request } from 'undici';"],
+  ['load-image/registry.ts', "import { request } from 'undici';"],
   ['publish-image/publish-image.ts', "import { registryClient } from '../shared/registry/registry-client.ts';"],
   ['shared/artifacts/service/run-store.ts', "import { registryClient } from '../registry/registry-client.ts';"],
   ['shared/artifacts/service/run-store.ts', "import { request } from 'undici';"],
@@ -46,17 +46,21 @@ test.each([
   ['export-image/export-image.ts', "import { dockerEngine } from '../shared/docker/engine.ts';"],
   ['export-image/source/from-build.ts', "import { dockerEngine } from '../../shared/docker/engine.ts';"],
   ['export-image/export-image.ts', "export const path = process.env['PATH'];"],
-  // Of the hard rooms the others know the door; the overlap knows nothing of the story.
-  ['load-image/feed.ts', "import { offerImage } from './overlap/offer.ts';"],
-  ['load-image/from/from.ts', "import { loopbackRegistry } from '../overlap/loopback-registry.ts';"],
-  ['handover/handover.ts', "import { fetchOverlapped } from '../load-image/overlap/offer.ts';"],
-  ['load-image/overlap/offer.ts', "import { loadImage } from '../load-image.ts';"],
-  ['load-image/overlap/offer.ts', "import { planLoad } from '../plan/plan.ts';"],
-  ['load-image/overlap/overlap.ts', "import { spawn } from 'node:child_process';"],
-  // The actions know nothing of each other.
+  // Other rooms import only the doors of a room; loading into holders is independent of the story.
+  ['load-image/load-image.ts', "import { offerImage } from './into/offer.ts';"],
+  ['load-image/registry.ts', "import { loopbackRegistry } from './into/loopback-registry.ts';"],
+  ['load-image/into/offer.ts', "import { loadImage } from '../load-image.ts';"],
+  ['load-image/into/offer.ts', "import { planLoad } from '../plan/plan.ts';"],
+  ['load-image/into/overlap.ts', "import { spawn } from 'node:child_process';"],
+  // No action imports files of another; the joined action imports the doors of two.
+  ['publish-image/publish-image.ts', "import { loadImage } from '../load-image/load-image.ts';"],
+  ['publish-image/plan/plan.ts', "import { wishOf } from '../../load-image/plan/plan.ts';"],
+  ['joined/joined.ts', "import { publishImage } from '../publish-image/publish-image.ts';"],
+  ['joined/joined.ts', "import { loadInto } from '../load-image/into/into-holders.ts';"],
+  ['joined/joined.ts', "import { planRun } from '../load-image/plan/run-plan.ts';"],
   ['export-image/plan/plan.ts', "import { planLoad } from '../../load-image/plan/plan.ts';"],
   ['load-image/load-image.ts', "import { exportImage } from '../export-image/export-image.ts';"],
-  ['export-image/export-image.ts', "import { handOver } from '../handover/handover.ts';"],
+  ['export-image/export-image.ts', "import { loadOrExport } from '../joined/joined.ts';"],
   // base <- bytes <- image <- tar <- layout: each knows what stands left of it.
   ['shared/base/json.ts', "import { tempDirs } from '../bytes/files.ts';"],
   ['shared/bytes/files.ts', "import { parseDigest } from '../image/digest.ts';"],
@@ -79,6 +83,13 @@ test.each([
   ['shared/http/client.ts', "import { resultsService } from '../artifacts/service/results-service.ts';"],
   ['shared/http/client.ts', "import { info } from '@actions/core';"],
   ['load-image/wait.ts', "import { httpClient } from '../shared/http/client.ts';"],
+  // An opened artifact is made of words and the interface of artifacts.
+  ['shared/handed-over/find.ts', "import { dockerEngine } from '../docker/engine.ts';"],
+  ['shared/handed-over/find.ts', "import { runStore } from '../artifacts/service/run-store.ts';"],
+  ['shared/handed-over/find.ts', "import { registryClient } from '../registry/registry-client.ts';"],
+  ['shared/handed-over/find.ts', "import { info } from '@actions/core';"],
+  ['shared/handed-over/identity.ts', "import { readFile } from 'node:fs/promises';"],
+  ['shared/tar/entries.ts', "import { resolveArtifact } from '../handed-over/opened-artifact.ts';"],
   // Engines, artifacts and the runner know nothing of each other.
   ['shared/docker/engine.ts', "import { runStore } from '../artifacts/service/run-store.ts';"],
   ['shared/docker/engine.ts', "import { info } from '@actions/core';"],
@@ -109,9 +120,13 @@ test.each([
   ['shared/layout/read-layout.ts', "import { tarHeader } from '../tar/header.ts';"],
   ['export-image/export-image.ts', "import type { Engine } from '../shared/docker/engine.ts';"],
   ['load-image/load-image.ts', "import { guardTags } from '../shared/docker/tag-guard.ts';"],
-  ['load-image/feed.ts', "import { fetchOverlapped } from './overlap/overlap.ts';"],
-  ['load-image/overlap/loopback-registry.ts', "import { createServer } from 'node:http';"],
-  ['handover/handover.ts', "import { exportImage } from '../export-image/export-image.ts';"],
+  ['load-image/load-image.ts', "import { loadInto } from './into/into-holders.ts';"],
+  ['load-image/registry.ts', "import { proveAndName } from './into/prove.ts';"],
+  ['load-image/into/loopback-registry.ts', "import { createServer } from 'node:http';"],
+  ['joined/joined.ts', "import { exportImage } from '../export-image/export-image.ts';"],
+  ['joined/main.ts', "import { planLoad } from '../load-image/plan/plan.ts';"],
+  ['publish-image/publish-image.ts', "import { resolveArtifact } from '../shared/handed-over/opened-artifact.ts';"],
+  ['shared/handed-over/find.ts', "import type { ArtifactReader } from '../artifacts/store.ts';"],
 ])('%s may have: %s', async (file, line) => {
   expect(await complaints(file, line)).toEqual([]);
 });

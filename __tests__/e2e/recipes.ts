@@ -12,7 +12,7 @@ const documents = [
   'export-image/README.md',
   'load-image/README.md',
   'publish-image/README.md',
-  'handover/README.md',
+  'joined/README.md',
   'TROUBLESHOOTING.md',
 ] as const;
 

@@ -46,7 +46,7 @@ export const notRunHere: Readonly<Record<string, string>> = {
   'docs/recipes.md#Use arm64 runners': 'there is one machine, and it has one architecture',
   'README.md#Load while the job sets itself up':
     'act doesn’t know background steps: __tests__/integration/side-by-side.test.ts starts them as the runner does',
-  'handover/README.md#The joined action': 'its two steps are in the scenario joined',
+  'joined/README.md#The joined action': 'its two steps are in the scenario joined',
   'TROUBLESHOOTING.md#builder-unsupported': 'its one step is in nearly every scenario',
   'TROUBLESHOOTING.md#run-not-found': 'act knows no permissions',
   'a job that is cancelled': 'act ends the whole run; __tests__/faults/ has the actions’ side',

@@ -64,7 +64,7 @@ test.each(stores)(
     docker('builder', 'prune', '-af');
     const loaded = await stepOn(service, engines[to], 'load-image', { 'artifact-name': 'docker-image-*' });
     expect(loaded.log).not.toContain('::error');
-    expect(loaded.log).not.toContain('gets the whole tarball');
+    expect(loaded.log).not.toContain('Sending the whole tarball');
     for (const name of components) {
       expect(docker('run', '--rm', '--network=none', `${name}:local`)).toBe(name);
       docker('save', `${name}:local`, '-o', join(engines.directory, 'saved.tar'));

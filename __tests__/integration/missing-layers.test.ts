@@ -89,9 +89,9 @@ test.each(stores)(
     engine.docker('builder', 'prune', '-af');
     const loaded = await stepOn(service, engine, 'load-image', {});
     // A containerd store keeps them as they are; the classic store would only unpack them again.
-    const unpacked = loaded.log.includes('Unpacked on their way to the engine: 1 of the 2 layers that it fetched.');
+    const unpacked = loaded.log.includes('Unpacked for the engine: 1 of the 2 layers that it requested.');
     expect(unpacked).toBe(to === 'classic');
-    expect(loaded.log).not.toContain('gets the whole tarball');
+    expect(loaded.log).not.toContain('Sending the whole tarball');
     expect(loaded.outputs).toMatchObject({ loaded: 'true', 'config-digest': exported.outputs['config-digest'] });
     const end = readFileSync(join(context, 'text'), 'utf8').slice(-8);
     expect(engine.docker('run', '--rm', '--network=none', 'charon:local')).toBe(end);

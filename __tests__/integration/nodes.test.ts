@@ -13,7 +13,9 @@ import {
   type ClusterNode,
   k3dLabels,
   kindLabels,
+  minikubeLabels,
   provideNodeImage,
+  setRuntime,
   startNode,
 } from '../../dev/cluster-nodes.ts';
 import { type DockerEngine, startDockerEngine } from '../../dev/docker-engine.ts';
@@ -27,13 +29,14 @@ import { socketNameOf } from '../fixtures/lock-socket.ts';
 import { errorCode, errorMessage, testStore } from '../fixtures/scenario.ts';
 
 // Straight into containerds: those of nodes, which are containers of a real engine with a real containerd and its CRI plugin, labelled
-// as kind and k3d label theirs (their own node images can't be had here); and one of this machine.
+// as kind, k3d and minikube label theirs (their own node images can't be had here); and one of this machine.
 
 let engine: DockerEngine;
 let service: ArtifactService;
 let folder: string;
 let nodes: readonly ClusterNode[];
 let other: ClusterNode;
+let profile: readonly ClusterNode[];
 beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), 'nodes-'));
   engine = await startDockerEngine({ store: 'classic', version: testedDocker(), name: 'nodes' });
@@ -48,6 +51,7 @@ beforeAll(async () => {
   await start('kind-external-load-balancer', kindLabels('kind', 'external-load-balancer'), ['sleep', '3600']);
   other = await start('k3d-other-server-0', k3dLabels('other', 'server'));
   await start('k3d-other-serverlb', k3dLabels('other', 'loadbalancer'), ['sleep', '3600']);
+  profile = await Promise.all(['minikube', 'minikube-m02'].map((name) => start(name, minikubeLabels(name))));
 });
 afterAll(async () => {
   await engine.stop();
@@ -59,7 +63,7 @@ const begin = async (options: ServiceOptions = {}): Promise<void> =>
 beforeEach(() => begin());
 afterEach(async () => {
   await service.close();
-  for (const { ctr } of [...nodes, other]) {
+  for (const { ctr } of [...nodes, other, ...profile]) {
     const names = ctr('images', 'ls', '-q').split('\n').filter(Boolean);
     if (names.length > 0) ctr('images', 'rm', '--sync', ...names);
   }
@@ -460,6 +464,37 @@ test('into k3d: its server, and not its load balancer (B.4)', async () => {
   expect(outcome.log).not.toContain('::error');
   expectOn([other], image);
   for (const node of nodes) expect(namesOn(node)).toEqual({});
+});
+
+describe('into minikube', () => {
+  const setAll = (socket: string): void => {
+    for (const { name } of profile) setRuntime(engine, name, socket);
+  };
+
+  test('every node of the profile has the image (B.4)', async () => {
+    setAll('/run/containerd/containerd.sock');
+    await handOver();
+    const outcome = await load({ into: 'minikube' });
+    expect(outcome.log).not.toContain('::error');
+    expectOn(profile, image);
+    for (const node of [...nodes, other]) expect(namesOn(node)).toEqual({});
+    const again = await load({ into: 'minikube:minikube' });
+    expect(again.outputs).toMatchObject({ loaded: 'false', size: '0' });
+  });
+
+  test('a profile with another container runtime is refused, with the runtime’s socket', async () => {
+    setAll('/var/run/cri-dockerd.sock');
+    const outcome = await load({ into: 'minikube' });
+    expect(errorCode(outcome)).toBe('cluster-not-found');
+    expect(errorMessage(outcome)).toContain('/var/run/cri-dockerd.sock');
+    expect(errorMessage(outcome)).toContain('--container-runtime=containerd');
+  });
+
+  test('a profile that doesn’t exist is an error, with those that do', async () => {
+    const outcome = await load({ into: 'minikube:nope' });
+    expect(errorCode(outcome)).toBe('cluster-not-found');
+    expect(errorMessage(outcome)).toContain('minikube has no cluster "nope" in this engine; it has minikube');
+  });
 });
 
 test('a cluster that isn’t there is named, with those that are', async () => {

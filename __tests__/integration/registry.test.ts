@@ -91,7 +91,7 @@ describe.each(pairs)('pushed from the %s store, pulled on the %s store', (from, 
     expect(again.log).not.toContain('::error');
     expect(again.outputs['config-digest']).toBe(exported.outputs['config-digest']);
     // A push from the classic store compresses the layers in its own way, and the containerd store knows them in that form.
-    expect(again.log.includes('in another form than this image')).toBe(from === 'classic' && to === 'containerd');
+    expect(again.log.includes('in a different form')).toBe(from === 'classic' && to === 'containerd');
     engines[to].docker('pull', `${repository}:latest`);
   });
 });

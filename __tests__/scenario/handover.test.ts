@@ -92,7 +92,7 @@ describe('a job that comes second to the name keeps what it built, builds once, 
     expect(outcome.docker.state().images).toMatchObject([{ tags: ['charon:local'] }]);
     expect(outcome.leftInTemp).toEqual([]);
     expect(outcome.log).toContain(
-      `It is the very image of the artifact "docker-image" (id ${outputs['artifact-id'] ?? ''})`,
+      `It is the same image as in the artifact "docker-image" (id ${outputs['artifact-id'] ?? ''})`,
     );
     expect(outcome.log).toContain('Verified: charon:local is this job’s own image');
     expect(outcome.log).not.toMatch(/^(Uploaded|Downloaded)/m);
@@ -130,7 +130,7 @@ describe('a job that comes second to the name keeps what it built, builds once, 
     expect(outcome.docker.state().images).toEqual([]);
   });
 
-  test('when the first one has not ended its upload, nothing is compared', async () => {
+  test('when the first one has not finished its upload, nothing is compared', async () => {
     scenario = await startScenario();
     let end: () => void = () => undefined;
     const ended = new Promise<void>((resolve) => (end = resolve));

@@ -61,7 +61,7 @@ describe('overlap: the engine fetches layer by layer', () => {
   test('an engine that is elsewhere gets the whole tarball through docker load, and it is said', async () => {
     await handOver({ fail: 'far-away' });
     const outcome = await scenario.loads();
-    expect(outcome.log).toMatch(/can't fetch layers from this step: .*connection refused.* docker load gets the whole/);
+    expect(outcome.log).toMatch(/can't fetch layers from this step: .*connection refused.* Sending the whole tarball/);
     expect(outcome.outputs['loaded']).toBe('true');
     expect([pulls(), loads(), tags(), pinned()]).toEqual([1, 1, ['charon:local'], []]);
   });
@@ -126,7 +126,7 @@ describe('overlap: gzip layers are unpacked on their way', () => {
   test('the classic store, which keeps no compressed layers, gets nothing else', async () => {
     await handOver('classic');
     const outcome = await scenario.loads();
-    expect(outcome.log).toContain('Unpacked on their way to the engine: 2 of the 2 layers that it fetched.');
+    expect(outcome.log).toContain('Unpacked for the engine: 2 of the 2 layers that it requested.');
     expect(outcome.outputs).toMatchObject({ loaded: 'true', source: 'artifact' });
     expect([moved(), names()]).toEqual([['pull'], ['charon:local']]);
   });
@@ -134,7 +134,7 @@ describe('overlap: gzip layers are unpacked on their way', () => {
   test('the containerd store gets them as they are, and nothing is downloaded twice', async () => {
     await handOver('containerd');
     const outcome = await scenario.loads();
-    expect(outcome.log).not.toContain('Unpacked on their way');
+    expect(outcome.log).not.toContain('Unpacked for the engine');
     const layers = image.layerDigests.reduce((sum, digest) => sum + (image.blobs.get(digest)?.length ?? 0), 0);
     expect(Number(outcome.outputs['size'])).toBe(layers);
     expect([moved(), names()]).toEqual([['pull'], ['charon:local']]);
@@ -145,7 +145,7 @@ describe('overlap: gzip layers are unpacked on their way', () => {
     for (const store of ['classic', 'containerd'] as const) {
       await handOver(store, {}, members);
       const outcome = await scenario.loads();
-      const told = /can't be unpacked on its way: it has not the \d+ bytes .* gets the whole tarball/;
+      const told = /can't be unpacked while it is sent: it doesn't have the \d+ bytes .* Sending the whole tarball/;
       expect(told.test(outcome.log)).toBe(store === 'classic');
       expect(outcome.outputs).toMatchObject({ loaded: 'true', 'config-digest': members.configDigest });
       expect(names()).toEqual(['charon:local']);

@@ -51,7 +51,7 @@ describe.each(['classic', 'containerd'] as const)('a load into the %s store (S2.
       expect.stringMatching(/^Downloaded: done, [\d.]+ [kM]B in [\d.]+ s/),
     ]);
     // A containerd store keeps a layer as the manifest names it, compressed.
-    const unpacked = 'Unpacked on their way to the engine: 1 of the 1 layers that it fetched.';
+    const unpacked = 'Unpacked for the engine: 1 of the 1 layers that it requested.';
     expect(lines(outcome, 'Unpacked')).toEqual(store === 'classic' ? [unpacked] : []);
   });
 

@@ -46,7 +46,7 @@ test('it waits for the artifact, loads it when it is there, and tells both (B.3)
   expect(outcome.log).not.toContain('::error');
   expect(outcome.outputs).toMatchObject({ loaded: 'true', 'config-digest': scenario.image.configDigest });
   expect(count(outcome.log, 'Waiting for "docker-image", for 30.0 s at most.')).toBe(1);
-  expect(outcome.log).toMatch(/There after [\d.]+ s: "docker-image"/);
+  expect(outcome.log).toMatch(/Artifact "docker-image" appeared after [\d.]+ s\./);
   expect(outcome.summary).toContain('Wait for the artifact');
 });
 
@@ -77,7 +77,7 @@ test('at the limit: artifact-not-found that says how long it was waited for, and
   const outcome = await waits({ 'wait-minutes': '0.03' });
   expect(errorCode(outcome)).toBe('artifact-not-found');
   expect(errorMessage(outcome)).toMatch(
-    /This run has no artifact "docker-image"; it has none. It was waited for, for 1\.[89] s \(`wait-minutes`\)\./,
+    /This run has no artifact "docker-image"; it has none. Gave up after 1\.[89] s \(`wait-minutes`\)\./,
   );
   expect(errorMessage(outcome)).toContain('The run’s jobs: build, lint, test (waf).');
 });
@@ -92,7 +92,7 @@ describe('the job that makes it', () => {
       expect(errorMessage(outcome)).toContain(
         `the job "build" (${state}, https://github.com/org/charon/actions/runs/1/job/1) ended without it`,
       );
-      expect(errorMessage(outcome)).toMatch(/It was waited for, for [\d.]+ m?s \(`wait-minutes`\), and no longer/);
+      expect(errorMessage(outcome)).toMatch(/Gave up after [\d.]+ m?s \(`wait-minutes`\): /);
     },
   );
 
@@ -112,7 +112,7 @@ describe('the job that makes it', () => {
     await begin({ name: 'build', state: 'failure' }, self);
     const token = scenario.service.rest.powerlessToken;
     const outcome = await waits({ 'wait-minutes': '0.06', 'wait-for-job': 'build', 'github-token': token });
-    expect(errorMessage(outcome)).toContain('It was waited for, for 3.');
+    expect(errorMessage(outcome)).toContain('Gave up after 3.');
     expect(count(outcome.log, "can't be read (HTTP 403 (Resource not accessible by integration))")).toBe(1);
     expect(outcome.log).toContain('`permissions: actions: read`');
     expect(scenario.service.rest.requests).toHaveLength(1);

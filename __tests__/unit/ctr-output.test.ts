@@ -70,18 +70,25 @@ describe('the snapshotter of Kubernetes’ images', () => {
   });
 });
 
-test.each(['docker', 'none', 'kind:kind', 'kind:chart-testing', 'k3d:k3s-default', 'containerd:k8s.io'])(
-  'into %s is read, and written as it was',
-  (text) => {
-    expect(formatDestination(parseDestination(text))).toBe(text);
-  },
-);
+test.each([
+  'docker',
+  'none',
+  'kind:kind',
+  'kind:chart-testing',
+  'k3d:k3s-default',
+  'minikube:minikube',
+  'containerd:k8s.io',
+])('into %s is read, and written as it was', (text) => {
+  expect(formatDestination(parseDestination(text))).toBe(text);
+});
 
 test.each([
   '',
   'Kind',
   'kind:',
   'k3d',
+  'minikube:',
+  'minikube:-p x',
   'kind:a/b',
   'kind:-f x',
   'containerd',

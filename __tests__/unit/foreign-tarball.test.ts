@@ -25,11 +25,13 @@ import {
   undescribedTarball,
 } from '../fixtures/misleading-tarball.ts';
 import { inReusedMemory } from '../fixtures/reused-memory.ts';
-import type { KnownImage } from '../../load-image/identity.ts';
-import { type PassingTarball, type TarballRequest, wholeTarball } from '../../load-image/whole-tarball.ts';
+import { type PassingTarball, type TarballRequest, wholeTarball } from '../../load-image/into/whole-tarball.ts';
 import type { ArtifactContent } from '../../shared/artifacts/store.ts';
 import { objectsOf, stringsOf } from '../../shared/base/json.ts';
 import { viewOf, copiedBytes } from '../../shared/bytes/chunks.ts';
+import type { FoundArtifact } from '../../shared/handed-over/find.ts';
+import type { IdentifiedImage } from '../../shared/handed-over/identity.ts';
+import { resolveArtifact } from '../../shared/handed-over/opened-artifact.ts';
 import { type Digest, digestOf, hexOf } from '../../shared/image/digest.ts';
 import { parsePlatform } from '../../shared/image/platform.ts';
 import { formatRecord, parseRecord } from '../../shared/image/record.ts';
@@ -48,7 +50,7 @@ const platform = parsePlatform('linux/amd64');
 function passing(
   chunks: AsyncIterable<Buffer>,
   reference?: Reference,
-  given: Partial<TarballRequest> = {},
+  { record, identified, ...given }: Partial<TarballRequest & FoundArtifact> = {},
 ): PassingTarball {
   const content: ArtifactContent = {
     artifact: { id: 1, name: 'image', size: 1, digest: digestOf('zip') },
@@ -58,11 +60,9 @@ function passing(
     read: () => chunks,
     ranges: () => Promise.resolve(undefined),
   };
-  const request = {
-    ...{ content, record: undefined, reference, platform, repository: 'ours.invalid/x', tee: undefined },
-    ...given,
-  };
-  return wholeTarball(request, () => undefined);
+  const wish = { reference, expectedConfigDigest: undefined, expectedRevision: undefined, host: undefined };
+  const opened = resolveArtifact({ origin: 'artifact', content, record, identified }, wish);
+  return wholeTarball({ opened, platform, repository: 'ours.invalid/x', ...given }, () => undefined);
 }
 
 async function see(bytes: Buffer, pieceBytes = 10_000): Promise<TarballImages> {
@@ -337,7 +337,7 @@ describe('on its way to the engine', () => {
     expect(again?.config.diffIds).toEqual(image.diffIds);
     const [passed, ...more] = tarball.images();
     expect(more).toEqual([]);
-    expect(passed).toMatchObject({ loadedAs: 'ours.invalid/x:1', references: [reference] });
+    expect(passed).toMatchObject({ name: 'ours.invalid/x:1', references: [reference] });
     expect(passed?.identity.configDigest).toBe(image.configDigest);
     expect(passed?.identity.manifestDigest).toEqual(again?.manifestDigests[0]);
   });
@@ -451,7 +451,7 @@ describe('an artifact with a record', () => {
   async function passed(
     tarball: Buffer,
     manifestDigests: readonly Digest[],
-    known?: readonly KnownImage[],
+    known?: readonly IdentifiedImage[],
   ): Promise<string | undefined> {
     const [image] = (await see(bytes)).images;
     const record = {
@@ -462,7 +462,7 @@ describe('an artifact with a record', () => {
       tarballCompression: 'none' as const,
       producer: { repository: '', runId: '', runAttempt: 1, commit: '', jobKey: '' },
     };
-    const on = passing(Readable.from([tarball]), undefined, { record, known });
+    const on = passing(Readable.from([tarball]), undefined, { record, identified: known });
     await copiedBytes(on.chunks);
     return on.images()[0]?.identity.manifestDigest;
   }
@@ -485,12 +485,11 @@ describe('an artifact with a record', () => {
       ...(image?.config ?? { platform, diffIds: [], labels: {}, config: {} }),
       configDigest: packed.configDigest,
     };
-    const known = (manifestDigest: Digest): readonly KnownImage[] => [
+    const known = (manifestDigest: Digest): readonly IdentifiedImage[] => [
       {
         identity: { ...identity, manifestDigest },
-        contents: undefined,
         references: [parseTaggedReference('a:1')],
-        layers: undefined,
+        ranged: undefined,
       },
     ];
     expect(await passed(bytes, [], known(packed.manifestDigest))).toBe(packed.manifestDigest);

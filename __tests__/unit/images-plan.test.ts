@@ -2,18 +2,16 @@ import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
 import { loadInputs } from '../fixtures/load-inputs.ts';
 import { formatMapping, type MappedImage } from '../../load-image/digests.ts';
-import { selectArtifacts } from '../../load-image/find.ts';
-import type { ImagesInputs } from '../../load-image/own-inputs.ts';
+import { selectArtifacts } from '../../shared/handed-over/find.ts';
+import type { ImagesInputs } from '../../load-image/inputs.ts';
 import { planImages } from '../../load-image/plan/images-plan.ts';
-import { loadsAtOnce } from '../../load-image/several.ts';
+import { fittingLoads } from '../../load-image/into/space.ts';
 import { isPattern, matchesPattern } from '../../shared/image/artifact-name.ts';
 
 const inputs: ImagesInputs = {
   ...loadInputs,
   artifactNames: ['docker-image'],
   load: true,
-  into: 'docker',
-  ociLayout: undefined,
   digestsArtifact: undefined,
 };
 
@@ -131,7 +129,7 @@ test.each([
   [[100], 1, 1],
   [[], 1, 1],
 ])('of loads that need %j bytes each, where %j are free, so many run at once: %j', (needs, free, count) => {
-  expect(loadsAtOnce(needs, free)).toBe(count);
+  expect(fittingLoads(needs, free)).toBe(count);
 });
 
 test('property: the mapping is JSON that says what went in, whatever the names', () => {

@@ -2,7 +2,7 @@ import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
 import { eventFacts, type RecordedEvent } from '../fixtures/events.ts';
 import { noEvent } from '../fixtures/export-inputs.ts';
-import { automaticTags, immutableTag } from '../../export-image/plan/tags.ts';
+import { automaticTags, immutableTag } from '../../shared/image/tags.ts';
 import { branchOf, type EventFacts, type WorkflowEvent, workflowEvent } from '../../shared/image/workflow-event.ts';
 
 const sha = 'abc1234def5678abc1234def5678abc1234def56';

@@ -1,6 +1,7 @@
 import { describe, expect, test } from '@jest/globals';
 import { loadInputs as inputs } from '../fixtures/load-inputs.ts';
-import { chooseTarball, fallbackReference, planLoad } from '../../load-image/plan/plan.ts';
+import { planLoad } from '../../load-image/plan/plan.ts';
+import { fallbackReference } from '../../shared/handed-over/opened-artifact.ts';
 import { formatReference } from '../../shared/image/reference.ts';
 
 const hex = 'c'.repeat(64);
@@ -54,30 +55,5 @@ describe('planLoad', () => {
     expect(() => planLoad({ ...inputs, ...change })).toThrow(
       expect.objectContaining({ code: 'invalid-input', message: expect.stringContaining(message) }),
     );
-  });
-});
-
-describe('chooseTarball', () => {
-  test.each([
-    [['image-handover.json', 'charon.tar'], 'charon.tar'],
-    [['out/charon.tar.zst', 'out/README'], 'out/charon.tar.zst'],
-    [['a.tar.md', 'b.tzst'], 'b.tzst'],
-    [['x.tar/notes.txt', 'real.tar'], 'real.tar'],
-  ])('of %j it is %s', (names, chosen) => {
-    expect(chooseTarball('docker-image', names)).toBe(chosen);
-  });
-
-  test('what can’t be chosen names the artifact and lists at most ten files (S0.8)', () => {
-    const names = Array.from({ length: 12 }, (_, at) => `file-${String(at)}.txt`);
-    expect(() => chooseTarball('docker-image', names)).toThrow(
-      expect.objectContaining({
-        code: 'image-not-found',
-        message: `The artifact "docker-image" should hold one tarball of an image; it holds ${names.slice(0, 10).join(', ')}.`,
-      }),
-    );
-  });
-
-  test('an artifact with nothing but the record holds no file', () => {
-    expect(() => chooseTarball('docker-image', ['image-handover.json'])).toThrow('it holds no file');
   });
 });

@@ -4,13 +4,9 @@ import { setImmediate as settle, setTimeout as sleep } from 'node:timers/promise
 import { afterEach, describe, expect, test } from '@jest/globals';
 import { type FixtureImage, type FixtureOptions, json, makeImage, tar } from '../fixtures/image.ts';
 import { inReusedMemory } from '../fixtures/reused-memory.ts';
-import { identifyByRange, type KnownImage } from '../../load-image/identity.ts';
-import {
-  type LoopbackRegistry,
-  loopbackRegistry,
-  type OfferedBlob,
-} from '../../load-image/overlap/loopback-registry.ts';
-import { LayerTurns, type LayerWatch, type Offer, offerImage } from '../../load-image/overlap/offer.ts';
+import { identifyByRange, type IdentifiedImage } from '../../shared/handed-over/identity.ts';
+import { type LoopbackRegistry, loopbackRegistry, type OfferedBlob } from '../../load-image/into/loopback-registry.ts';
+import { LayerTurns, type LayerWatch, type Offer, offerImage } from '../../load-image/into/offer.ts';
 import type { ArtifactContent } from '../../shared/artifacts/store.ts';
 import { type JsonObject, objectsOf } from '../../shared/base/json.ts';
 import { copiedBytes } from '../../shared/bytes/chunks.ts';
@@ -143,7 +139,7 @@ describe('the layers of an artifact, one by one', () => {
     };
     return { record, content, image };
   };
-  const know = async (content: ArtifactContent, record: HandoverRecord): Promise<KnownImage> => {
+  const know = async (content: ArtifactContent, record: HandoverRecord): Promise<IdentifiedImage> => {
     const [image] = (await identifyByRange(content, record)) ?? [];
     if (image === undefined) throw new Error('nothing is known');
     return image;
@@ -153,14 +149,8 @@ describe('the layers of an artifact, one by one', () => {
     watch: LayerWatch = nobody,
     store: 'classic' | 'containerd' = 'classic',
   ): Promise<Offer> => {
-    const read = await content.ranges(record.tarballName);
-    if (read === undefined) throw new Error('it can’t be read');
-    const { contents, layers } = await know(content, record);
-    return offerImage(
-      { contents: contents ?? missing(), layers: layers ?? missing(), read },
-      imageStores[store],
-      watch,
-    );
+    const { ranged } = await know(content, record);
+    return offerImage(ranged ?? missing(), imageStores[store], watch);
   };
   const manifestText = async (content: ArtifactContent, { manifestAt }: HandoverRecord): Promise<string> => {
     const bytes = await copiedBytes(content.read('charon.tar', () => undefined));

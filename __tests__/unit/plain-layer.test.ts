@@ -3,7 +3,7 @@ import { Readable } from 'node:stream';
 import { gzipSync } from 'node:zlib';
 import { expect, test } from '@jest/globals';
 import { inReusedMemory } from '../fixtures/reused-memory.ts';
-import { isGzipLayer, plainLayerChunks, plainSize } from '../../load-image/overlap/gunzipped-layer.ts';
+import { isGzipLayer, plainLayerChunks, plainSize } from '../../load-image/into/gunzipped-layer.ts';
 import { copiedBytes, countedChunks } from '../../shared/bytes/chunks.ts';
 
 const plain = Buffer.from(randomBytes(3_000_000).toString('hex'));
@@ -42,7 +42,7 @@ test.each([
   const counted = countedChunks(plainLayerChunks(inReusedMemory(gzip, 100_000), size), (bytes) => (given += bytes));
   await expect(copiedBytes(counted)).rejects.toMatchObject({
     code: 'load-failed',
-    message: expect.stringContaining(`has not the ${String(size)} bytes`),
+    message: expect.stringContaining(`doesn't have the ${String(size)} bytes`),
   });
   expect(given).toBeLessThanOrEqual(size);
 });

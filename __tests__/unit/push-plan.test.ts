@@ -2,7 +2,7 @@ import { describe, expect, jest, test } from '@jest/globals';
 import fc from 'fast-check';
 import type { PushInputs } from '../../export-image/inputs.ts';
 import { planPush } from '../../export-image/plan/push-plan.ts';
-import { parseTagList } from '../../export-image/plan/tags.ts';
+import { parseTagList } from '../../shared/image/tags.ts';
 import { exceeded, registryLimit } from '../../shared/docker/registry-commands.ts';
 import { RegistryFailure } from '../../shared/base/errors.ts';
 import { parsePlatform } from '../../shared/image/platform.ts';

@@ -1,7 +1,8 @@
 import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
 import { makeImage, savedTogether, type FixtureImage } from '../fixtures/image.ts';
-import { loadHandover, type LoadTools } from '../../load-image/load-image.ts';
+import type { IntoTools } from '../../load-image/into/into-holders.ts';
+import { loadArtifact } from '../../load-image/load-image.ts';
 import type { EachPlan } from '../../load-image/plan/plan.ts';
 import type { ArtifactContent } from '../../shared/artifacts/store.ts';
 import { HandoverError } from '../../shared/base/errors.ts';
@@ -148,21 +149,15 @@ async function step(store: Store, image: FixtureImage, { turn, onWait, refused }
   const info = (line: string): void => {
     if (line.startsWith('Waiting for another')) onWait?.();
   };
-  const tools: LoadTools = {
-    engine: store.engine(turn, refused),
+  const tools: IntoTools = {
+    holders: [{ engine: store.engine(turn, refused), node: undefined }],
     log: { ...silent, info },
     timeline: timeline(),
     signal: new AbortController().signal,
-    store: {
-      list: () => Promise.resolve([]),
-      open: () => Promise.reject(new Error('nothing is opened')),
-      [Symbol.asyncDispose]: () => Promise.resolve(),
-    },
-    runAttempt: 1,
   };
-  const handover = { origin: 'artifact', content: contentOf(image), record: undefined, known: undefined } as const;
+  const found = { origin: 'artifact', content: contentOf(image), record: undefined, identified: undefined } as const;
   try {
-    await loadHandover(plan, tools, handover, store.info);
+    await loadArtifact(plan, tools, found, store.info);
     return true;
   } catch (error) {
     if (error instanceof HandoverError) return false;

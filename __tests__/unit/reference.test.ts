@@ -1,6 +1,6 @@
 import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
-import { parseMetadataTags } from '../../export-image/plan/tags.ts';
+import { parseMetadataTags } from '../../shared/image/tags.ts';
 import { nearMisses } from '../../export-image/source/from-engine.ts';
 import { HandoverError } from '../../shared/base/errors.ts';
 import { requireArtifactName } from '../../shared/image/artifact-name.ts';

@@ -1,7 +1,7 @@
 import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
 import { loadInputs } from '../fixtures/load-inputs.ts';
-import type { RunInputs } from '../../load-image/own-inputs.ts';
+import type { RunInputs } from '../../load-image/inputs.ts';
 import type { ImagesPlan } from '../../load-image/plan/images-plan.ts';
 import { planLoad } from '../../load-image/plan/plan.ts';
 import { planRun, type RunPlan } from '../../load-image/plan/run-plan.ts';

@@ -2,7 +2,7 @@ import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
 import type { ExportResult } from '../../export-image/export-image.ts';
 import { exportSummary } from '../../export-image/summary.ts';
-import { handoverSummary } from '../../handover/summary.ts';
+import { joinedSummary } from '../../joined/summary.ts';
 import type { LoadResult } from '../../load-image/result.ts';
 import { imagesSummary, loadSummary } from '../../load-image/summary.ts';
 import type { PublishResult } from '../../publish-image/result.ts';
@@ -114,7 +114,7 @@ const summaries: Readonly<Record<string, (word: string) => string>> = {
   'of a publication': (word) => String(publishSummary(published(word), nowhere.spans())),
   'of the joined action': (word) =>
     String(
-      handoverSummary(
+      joinedSummary(
         { kind: 'kept', exported: exportedOf(word), loaded: loadedOf(word), other: { kind: 'unknown', why: word } },
         word,
         nowhere,

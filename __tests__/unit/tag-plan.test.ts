@@ -3,7 +3,7 @@ import { eventFacts } from '../fixtures/events.ts';
 import { buildInputs, exportFacts, exportInputs } from '../fixtures/export-inputs.ts';
 import type { ExportInputs } from '../../export-image/inputs.ts';
 import { type ExportFacts, planExport } from '../../export-image/plan/plan.ts';
-import { metadataVariable } from '../../export-image/plan/tags.ts';
+import { metadataVariable } from '../../shared/image/tags.ts';
 import { formatReference } from '../../shared/image/reference.ts';
 
 const plan = (change: Partial<ExportInputs>, facts: Partial<ExportFacts> = {}) =>

@@ -6,6 +6,7 @@ import fc from 'fast-check';
 import { openArtifact } from '../../shared/artifacts/zip/content.ts';
 import type { RangedReader } from '../../shared/artifacts/blob/ranged-reader.ts';
 import { storedZip } from '../../shared/artifacts/zip/zip-writer.ts';
+import { resolveArtifact } from '../../shared/handed-over/opened-artifact.ts';
 import { limits } from '../../shared/base/limits.ts';
 import { proxyUrl } from '../../shared/http/proxies.ts';
 import { harmlessLines } from '../../shared/base/text.ts';
@@ -20,7 +21,7 @@ import { tarEntries } from '../../shared/tar/entries.ts';
 import { tarHeader, tarPadding } from '../../shared/tar/header.ts';
 import { chooseImage, imagesIn } from '../../shared/tar/tarball-images.ts';
 import { seeTarball } from '../../shared/tar/tarball-reader.ts';
-import { wholeTarball } from '../../load-image/whole-tarball.ts';
+import { wholeTarball } from '../../load-image/into/whole-tarball.ts';
 import { mutated, mutatedJson, settings, codeOf } from '../fixtures/any-bytes.ts';
 import { json, makeImage, ociArchive, podmanTarball, savedTarball, tar } from '../fixtures/image.ts';
 
@@ -154,15 +155,14 @@ describe('property: any bytes in place of', () => {
       async (bytes) => {
         const artifact = { id: 1, name: 'a', size: bytes.length };
         const content = await openArtifact(artifact, readerOf(bytes));
-        const request = {
-          content,
-          record: undefined,
+        const wish = {
           reference: undefined,
-          platform,
-          repository: 'a.invalid/b',
-          tee: undefined,
+          expectedConfigDigest: undefined,
+          expectedRevision: undefined,
+          host: undefined,
         };
-        const passing = wholeTarball(request, () => undefined);
+        const opened = resolveArtifact({ origin: 'artifact', content, record: undefined, identified: undefined }, wish);
+        const passing = wholeTarball({ opened, platform, repository: 'a.invalid/b' }, () => undefined);
         const passed = await buffer(Readable.from(passing.chunks));
         // What names images in it is ours alone.
         for await (const { name, content: bytesOf } of tarEntries(Readable.from([passed]))) {

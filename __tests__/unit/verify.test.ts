@@ -1,7 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, test } from '@jest/globals';
-import type { Identity } from '../../load-image/identity.ts';
-import { differences, requireExpected, requireSameImage } from '../../load-image/verify.ts';
+import { requireExpected } from '../../shared/handed-over/expectations.ts';
+import type { Identity } from '../../shared/handed-over/identity.ts';
+import { differences, requireSameImage } from '../../load-image/into/prove.ts';
 import type { InspectedImage } from '../../shared/docker/output.ts';
 import { type Digest, digestOf } from '../../shared/image/digest.ts';
 import { imageStores } from '../../shared/image/image-store.ts';
@@ -24,7 +25,7 @@ const found: InspectedImage = {
   config: {},
   size: 1,
 };
-const nothing = { expectedConfigDigest: undefined, expectedRevision: undefined, checkPlatform: true };
+const nothing = { expectedConfigDigest: undefined, expectedRevision: undefined };
 const host = platformOf('linux', 'aarch64');
 
 describe('requireSameImage', () => {
@@ -159,10 +160,10 @@ describe('the image ID', () => {
 
 describe('requireExpected', () => {
   const check =
-    (expectations: Partial<{ expectedConfigDigest: Digest; expectedRevision: string; checkPlatform: boolean }>) =>
+    (expectations: Partial<{ expectedConfigDigest: Digest; expectedRevision: string; host: undefined }>) =>
     (image: Partial<Identity>, engine = host) =>
     () => {
-      requireExpected({ ...nothing, ...expectations }, { ...expected, ...image }, engine);
+      requireExpected({ ...nothing, host: engine, ...expectations }, [{ ...expected, ...image }]);
     };
   const revision = (value: string) => ({ labels: { 'org.opencontainers.image.revision': value } });
 
@@ -171,7 +172,7 @@ describe('requireExpected', () => {
     ['the config digest that was asked for', check({ expectedConfigDigest: digestOf('config') })({})],
     ['an image without a revision when none is expected', check({})({})],
     ['another variant of the engine’s architecture', check({})({ platform: platformOf('linux', 'arm64', 'v9') })],
-    ['an emulated platform', check({ checkPlatform: false })({}, platformOf('linux', 'x86_64'))],
+    ['an emulated platform', check({ host: undefined })({ platform: platformOf('linux', 'x86_64') })],
   ])('%s passes', (_, work) => {
     expect(work).not.toThrow();
   });

@@ -175,7 +175,7 @@ test('a job that has made nothing is looked at once more, since a list may lag',
 
 test('while it waits, it tells so now and then, not at each look', async () => {
   const { outcome, lines, looks } = await play([[job('build'), own]], Infinity, 'build');
-  expect(outcome).toContain('It was waited for, for 0.6 s');
+  expect(outcome).toContain('Gave up after 0.6 s');
   const told = lines.filter((line) => line.startsWith('Still waiting')).length;
   expect(looks).toBeGreaterThan(20);
   expect([told >= 3, told <= 6]).toEqual([true, true]);

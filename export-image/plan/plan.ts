@@ -4,7 +4,7 @@ import { type BuildSecret, parseSecrets, requireBuildLines, withoutGhaCache } fr
 import { mayReadCache } from './cache.ts';
 import { chooseCompression } from './compression.ts';
 import { planPush, type PushPlan } from './push-plan.ts';
-import { chooseTags, immutableTag, lines, parseMetadataTags } from './tags.ts';
+import { chooseTags, immutableTag, lines, loweredNotices, parseMetadataTags } from '../../shared/image/tags.ts';
 import { HandoverError } from '../../shared/base/errors.ts';
 import { quoteForeign } from '../../shared/base/text.ts';
 import { requireArtifactName } from '../../shared/image/artifact-name.ts';
@@ -183,15 +183,6 @@ export function withoutCacheFrom(plan: LayoutPlan): LayoutPlan {
     ...plan,
     source: { ...source, build: { ...source.build, cacheFrom: [] } },
   };
-}
-
-/** One notice for each repository that had upper-case letters. */
-export function loweredNotices(references: readonly (Reference | undefined)[]): readonly string[] {
-  const firsts = new Map<string, string>();
-  for (const { repository, loweredFrom } of references.filter((one) => one !== undefined)) {
-    if (loweredFrom !== undefined && !firsts.has(repository)) firsts.set(repository, loweredFrom);
-  }
-  return [...firsts].map(([repository, from]) => `Repositories are lower-case: ${from} is read as ${repository}.`);
 }
 
 /** An image of the engine as `source-image` names it. */

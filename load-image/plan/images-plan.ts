@@ -1,10 +1,7 @@
-import type { ImagesInputs } from '../own-inputs.ts';
-import { HandoverError } from '../../shared/base/errors.ts';
-import { isPattern, requireArtifactName } from '../../shared/image/artifact-name.ts';
+import type { ImagesInputs } from '../inputs.ts';
+import { invalidInput } from '../../shared/base/errors.ts';
+import { isPattern, requireArtifactName, requireNameOrPattern } from '../../shared/image/artifact-name.ts';
 import { type EachPlan, type LoadPlan, planEach, planLoad } from './plan.ts';
-
-/** The file that holds the mapping in its artifact. */
-export const digestsFileName = 'docker-image-digests.json';
 
 /** The artifact that the mapping goes into. */
 export interface DigestsPlan {
@@ -28,10 +25,9 @@ export function planImages(inputs: ImagesInputs): ImagesPlan {
     requireNoneOf(inputs, ['image', 'tarball', 'oci-layout', 'expected-config-digest', 'from'], whySeveral(wanted));
   if (!inputs.load)
     requireNoneOf(inputs, ['image', 'tarball', 'oci-layout', 'from', 'into'], 'With `load: false` no image is loaded');
-  if (isOne && inputs.load) return { kind: 'one', plan: planLoad({ ...inputs, artifactName }, inputs), digests };
-  for (const part of wanted.flatMap((name) => name.split(/[*?]+/))) if (part !== '') requireArtifactName(part);
-  if (isOne) requireArtifactName(artifactName);
-  return { kind: inputs.load ? 'several' : 'mapping', wanted, each: planEach(inputs, inputs), digests };
+  if (isOne && inputs.load) return { kind: 'one', plan: planLoad({ ...inputs, artifactName }), digests };
+  wanted.forEach(requireNameOrPattern);
+  return { kind: inputs.load ? 'several' : 'mapping', wanted, each: planEach(inputs), digests };
 }
 
 function whySeveral(wanted: readonly string[]): string {
@@ -47,8 +43,7 @@ function requireNoneOf(inputs: ImagesInputs, names: readonly OnlyForOne[], why: 
   const given = { image, tarball, 'oci-layout': ociLayout, 'expected-config-digest': expectedConfigDigest, from, into };
   const set = names.filter((name) => given[name] !== undefined);
   if (set.length === 0) return;
-  throw new HandoverError(
-    'invalid-input',
+  throw invalidInput(
     `${why}, but ${set.map((name) => `\`${name}\``).join(' and ')} can be true of one loaded image only.`,
     'Leave it out, or load that one image in a step of its own.',
   );

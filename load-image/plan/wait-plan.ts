@@ -1,6 +1,6 @@
-import type { WaitInputs } from '../own-inputs.ts';
+import type { WaitInputs } from '../inputs.ts';
 import type { ImagesPlan } from './images-plan.ts';
-import { HandoverError } from '../../shared/base/errors.ts';
+import { invalidInput } from '../../shared/base/errors.ts';
 
 /** How long a load waits for artifacts that aren't there yet, and for whom. */
 export interface WaitPlan {
@@ -25,26 +25,22 @@ export function planWait(
 ): WaitPlan | undefined {
   if (minutes === 0) {
     if (job === undefined) return undefined;
-    throw invalid(
+    throw invalidInput(
       `\`wait-for-job\` (${job}) is given, but nothing is waited for.`,
       'Set `wait-minutes` too, or leave `wait-for-job` out.',
     );
   }
   if (isOtherRun) {
-    throw invalid(
+    throw invalidInput(
       '`wait-minutes` is given, but the artifact is of another run, and only this run’s jobs are waited for.',
       'Leave `wait-minutes` out: start the workflow with `on: workflow_run` when the other one is done.',
     );
   }
   if (minutes >= limitMinutes) {
-    throw invalid(
+    throw invalidInput(
       `\`wait-minutes\` is ${String(minutes)}, but the step is ended after ${String(limitMinutes)} minutes (\`timeout-minutes\`).`,
       'Raise `timeout-minutes`: it has to cover the wait and the load.',
     );
   }
   return { wanted: images.kind === 'one' ? [images.plan.artifactName] : images.wanted, minutes, job };
-}
-
-function invalid(message: string, hint: string): HandoverError {
-  return new HandoverError('invalid-input', message, hint);
 }

@@ -1,11 +1,10 @@
-import { chooseTags } from '../../export-image/plan/tags.ts';
-import { loweredNotices } from '../../export-image/plan/plan.ts';
-import { requireExpectedDigest } from '../../load-image/plan/plan.ts';
-import { planOtherRun, type RunPlan } from '../../load-image/plan/run-plan.ts';
+import { chooseTags, loweredNotices } from '../../shared/image/tags.ts';
 import type { PublishInputs } from '../inputs.ts';
-import { HandoverError } from '../../shared/base/errors.ts';
+import { invalidInput } from '../../shared/base/errors.ts';
 import { quoteForeign } from '../../shared/base/text.ts';
-import { isPattern, requireArtifactName } from '../../shared/image/artifact-name.ts';
+import { requireNameOrPattern } from '../../shared/image/artifact-name.ts';
+import { parseExpectedDigest } from '../../shared/handed-over/expectations.ts';
+import { type OtherRun, planOtherRun } from '../../shared/handed-over/other-run-plan.ts';
 import type { Digest } from '../../shared/image/digest.ts';
 import {
   formatReference,
@@ -34,7 +33,7 @@ export interface PublishPlan {
   readonly expectedConfigDigests: readonly Digest[];
   readonly expectedRevision: string | undefined;
   /** Undefined is this job's own run. */
-  readonly other: RunPlan['other'];
+  readonly other: OtherRun | undefined;
   readonly notices: readonly string[];
 }
 
@@ -51,14 +50,13 @@ export function planPublish(inputs: PublishInputs, facts: PublishFacts): Publish
   const notices: string[] = [];
   const { event, metadata, ownRepository } = facts;
   const [first, ...others] = chooseTags(inputs, { event: workflowEvent(event), metadata }, notices);
-  if (first === undefined) throw invalid('`tags` names no reference to publish under.', 'Give one reference a line.');
+  if (first === undefined)
+    throw invalidInput('`tags` names no reference to publish under.', 'Give one reference a line.');
   notices.push(...loweredNotices([first, ...others]));
   const wanted = [...new Set(inputs.artifactNames)];
-  if (wanted.length === 0) throw invalid('The input `artifact-name` is empty.', 'Leave it out for `docker-image`.');
-  for (const name of wanted) {
-    if (!isPattern(name)) requireArtifactName(name);
-    else for (const part of name.split(/[*?]+/)) if (part !== '') requireArtifactName(part);
-  }
+  if (wanted.length === 0)
+    throw invalidInput('The input `artifact-name` is empty.', 'Leave it out for `docker-image`.');
+  wanted.forEach(requireNameOrPattern);
   const run = { ...inputs, repository: inputs.runRepository, allowForkRuns: false };
   return {
     wanted,
@@ -67,27 +65,17 @@ export function planPublish(inputs: PublishInputs, facts: PublishFacts): Publish
     mountFrom: inputs.mountFrom.map(repositoryOf),
     login: planLogin(inputs, [first, ...others]),
     authorityPath: inputs.registryCa,
-    expectedConfigDigests: inputs.expectedConfigDigests.map(requireExpectedDigest),
+    expectedConfigDigests: inputs.expectedConfigDigests.map(parseExpectedDigest),
     expectedRevision: inputs.expectedRevision,
-    other: namingRunRepository(() => planOtherRun(run, wanted, ownRepository)),
+    other: planOtherRun(run, { wanted, ownRepository, repositoryInput: 'run-repository' }),
     notices,
   };
-}
-
-/** Here the repository of a run has another name, because `repository` is the image's. */
-function namingRunRepository<T>(plan: () => T): T {
-  try {
-    return plan();
-  } catch (error) {
-    if (!(error instanceof HandoverError)) throw error;
-    throw new HandoverError(error.code, error.message.replace('`repository`', '`run-repository`'), error.hint, error);
-  }
 }
 
 function repositoryOf(text: string): string {
   const { repository, tag, digest } = parseReference(text);
   if (tag === undefined && digest === undefined) return repository;
-  throw invalid(
+  throw invalidInput(
     `\`mount-from\` has "${quoteForeign(text)}"; expected a repository without a tag or digest.`,
     `Write ${formatReference({ repository })}.`,
   );
@@ -97,19 +85,15 @@ function planLogin({ username, password }: PublishInputs, tags: PublishPlan['tag
   if (username !== undefined && password !== undefined) {
     const hosts = [...new Set(tags.map(({ repository }) => registryHost(repository)))];
     if (hosts.length === 1) return { username, password };
-    throw invalid(
+    throw invalidInput(
       `\`username\` and \`password\` are given, but \`tags\` names ${String(hosts.length)} registries: ${hosts.join(', ')}.`,
       'Log in to each with `docker/login-action` before this step, and leave both out.',
     );
   }
   if (username === undefined && password === undefined) return undefined;
   const [given, missing] = username === undefined ? ['password', 'username'] : ['username', 'password'];
-  throw invalid(
+  throw invalidInput(
     `\`${given}\` is given without \`${missing}\`.`,
     'Give both, or neither to use what `docker/login-action` has left. A secret that a fork’s run doesn’t have is empty.',
   );
-}
-
-function invalid(message: string, hint: string): HandoverError {
-  return new HandoverError('invalid-input', message, hint);
 }

@@ -44,6 +44,11 @@ export class HandoverError extends Error {
   }
 }
 
+/** Returns the error for an input. */
+export function invalidInput(message: string, hint = 'Correct it under `with:`.'): HandoverError {
+  return new HandoverError('invalid-input', message, hint);
+}
+
 /** Whether an error says that an artifact has nothing to read, or nothing that we know, and not that it couldn't be reached. */
 export function isUnreadable(error: unknown): boolean {
   return error instanceof HandoverError && unreadable.includes(error.code);

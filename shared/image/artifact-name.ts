@@ -1,4 +1,4 @@
-import { HandoverError } from '../base/errors.ts';
+import { invalidInput } from '../base/errors.ts';
 import { quoteForeign } from '../base/text.ts';
 
 /**
@@ -9,8 +9,7 @@ export function requireArtifactName(name: string): string {
   const wrong = /[":<>|*?\r\n\\/]/.exec(name)?.[0];
   if (wrong === undefined && name.trim() !== '') return name;
   const why = wrong === undefined ? 'it is empty' : `it contains ${JSON.stringify(wrong)}`;
-  throw new HandoverError(
-    'invalid-input',
+  throw invalidInput(
     `"${quoteForeign(name)}" can't be the name of an artifact: ${why}.`,
     'Set `artifact-name` without any of " : < > | * ? \\ / and without line ends, such as docker-image-pr-1.',
   );
@@ -48,4 +47,13 @@ export function matchesPattern(pattern: string, name: string): boolean {
     }
   }
   return /^\**$/.test(pattern.slice(at));
+}
+
+/**
+ * Checks a name or a pattern of artifacts.
+ * @throws HandoverError `invalid-input`
+ */
+export function requireNameOrPattern(text: string): void {
+  if (!isPattern(text)) requireArtifactName(text);
+  for (const part of text.split(/[*?]+/)) if (part !== '') requireArtifactName(part);
 }

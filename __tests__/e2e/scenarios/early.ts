@@ -19,7 +19,10 @@ export const earlyAndBase: Scenario = {
     });
     const run = await workflow(waiting.replace('scripts/set-up.sh', 'sh scripts/set-up.sh'), { repository });
     assert.deepEqual(results(run), ['build: success', 'integration: success']);
-    assert.match(jobOf(run, 'integration').log, /There after [\d.]+ s: "docker-image"|Loaded and verified/);
+    assert.match(
+      jobOf(run, 'integration').log,
+      /Artifact "docker-image" appeared after [\d.]+ s\.|Loaded and verified/,
+    );
 
     world.clearEngines();
     const built = await workflow(

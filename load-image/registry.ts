@@ -1,64 +1,64 @@
-import type { Handover } from '../find.ts';
-import type { Identity } from '../identity.ts';
-import type { LoadTools } from '../load-image.ts';
-import type { LoadResult } from '../result.ts';
-import { findHere, proveAndName } from '../name.ts';
-import { fallbackReference, type LoadPlan } from '../plan/plan.ts';
-import { requireExpected } from '../verify.ts';
-import { HandoverError, RegistryFailure } from '../../shared/base/errors.ts';
-import type { EngineInfo, InspectedImage } from '../../shared/docker/output.ts';
-import type { RegistryCommands } from '../../shared/docker/registry-commands.ts';
-import { claimTags, placeOf } from '../../shared/docker/tag-claims.ts';
-import { guardTags } from '../../shared/docker/tag-guard.ts';
-import { type Digest, parseDigest } from '../../shared/image/digest.ts';
-import { formatReference, type PinnedReference, type Reference } from '../../shared/image/reference.ts';
-import { chooseImage, imagesIn } from '../../shared/tar/tarball-images.ts';
-import { seeTarball } from '../../shared/tar/tarball-reader.ts';
+import { HandoverError, RegistryFailure } from '../shared/base/errors.ts';
+import type { Log } from '../shared/base/log.ts';
+import type { Timeline } from '../shared/base/timeline.ts';
+import type { Engine } from '../shared/docker/engine.ts';
+import type { EngineInfo, InspectedImage } from '../shared/docker/output.ts';
+import type { RegistryCommands } from '../shared/docker/registry-commands.ts';
+import { claimTags, placeOf } from '../shared/docker/tag-claims.ts';
+import { guardTags } from '../shared/docker/tag-guard.ts';
+import { type Digest, parseDigest } from '../shared/image/digest.ts';
+import { formatReference, type PinnedReference, type Reference } from '../shared/image/reference.ts';
+import { requireExpected } from '../shared/handed-over/expectations.ts';
+import type { FoundArtifact } from '../shared/handed-over/find.ts';
+import type { Identity } from '../shared/handed-over/identity.ts';
+import { fallbackReference, type OpenedArtifact, resolveArtifact } from '../shared/handed-over/opened-artifact.ts';
+import { chooseImage, imagesIn } from '../shared/tar/tarball-images.ts';
+import { seeTarball } from '../shared/tar/tarball-reader.ts';
+import { findImage, proveAndName } from './into/prove.ts';
+import { type LoadPlan, wishOf } from './plan/plan.ts';
+import type { LoadResult } from './result.ts';
 
 export interface RegistryTools {
+  /** The engine that pulls. */
+  readonly engine: Engine;
   readonly registry: RegistryCommands;
+  readonly log: Log;
+  readonly timeline: Timeline;
+  readonly signal: AbortSignal;
 }
 
-type Tools = Pick<LoadTools, 'engine' | 'log' | 'timeline' | 'signal'> & RegistryTools;
-type EngineTools = Tools & { readonly info: EngineInfo };
+type EngineTools = RegistryTools & { readonly info: EngineInfo };
 
 /**
- * Pulls the image by digest, proves that it is the one expected, and only then names it.
- * @param handover what was handed over, where that is known
- * @throws HandoverError `registry-failed`, or what is wrong with the image; then no reference of it is left behind
+ * Pulls the image by digest, proves that it is the expected one, and only then sets its reference.
+ * @param found the artifact to compare with, if there is one
+ * @throws HandoverError `registry-failed`, or the code for a wrong image; then no reference of it is left
  */
 export async function loadFromRegistry(
   plan: LoadPlan,
-  tools: Tools,
-  handover: Handover | undefined,
+  tools: RegistryTools,
+  found: FoundArtifact | undefined,
 ): Promise<LoadResult> {
   const { engine, registry, log, timeline } = tools;
   const info = await engine.info();
-  const record = handover?.record;
-  const known = handover?.known?.[0]?.identity;
-  const claimed = known ?? record;
-  if (claimed !== undefined) requireExpected(plan, claimed, info.platform);
-  const references = [plan.reference ?? record?.references[0] ?? fallbackReference];
-  const facts = {
-    reference: formatReference(references[0] ?? fallbackReference),
-    artifact: undefined,
-    record,
-    size: 0,
-    further: [],
-  };
-  // Disposed of last: with a tag of the same repository beside it, the pulled reference has to stay.
+  const wish = wishOf(plan, info.platform);
+  const opened = found === undefined ? undefined : resolveArtifact(found, wish);
+  const record = opened?.record;
+  const known = opened?.images?.[0].identity;
+  const reference = plan.reference ?? record?.references[0] ?? fallbackReference;
+  const facts = { reference: formatReference(reference), artifact: undefined, record, size: 0, further: [] };
+  // Disposed of last: the pulled reference has to be kept while the repository has a tag.
   await using pulled = new AsyncDisposableStack();
-  await using guard = guardTags(engine, log.warning, await claimTags([placeOf(info)], references, tools));
-  const here = known === undefined ? undefined : await findHere({ engine, info }, known, references);
-  if (known !== undefined && here !== undefined) {
-    log.info(`The engine has this very image already: ${here}. Nothing to load.`);
-    const image = await proveAndName(
-      { engine, log, info },
-      { name: here, identity: known, references },
-      handedOver,
-      guard,
-    );
+  await using guard = guardTags(engine, log.warning, await claimTags([placeOf(info)], [reference], tools));
+  const prove = async (name: string, identity: Identity, what: string): Promise<InspectedImage> => {
+    const image = await proveAndName({ engine, log, info }, { name, identity, references: [reference] }, what, guard);
     guard.keep();
+    return image;
+  };
+  const here = known === undefined ? undefined : await findImage({ engine, info }, known, [reference]);
+  if (known !== undefined && here !== undefined) {
+    log.info(`The engine has this image already: ${here}. Nothing to load.`);
+    const image = await prove(here, known, 'the image that was handed over');
     return { ...facts, image, identity: known, source: 'engine', loaded: false };
   }
 
@@ -69,21 +69,18 @@ export async function loadFromRegistry(
     await log.chapter('Pull', () => timeline.measure('Pull', () => registry.pull(source)));
     pulled.defer(() => removePinned(tools, source));
   }
-  const found = before ?? (await engine.inspect(name)) ?? missingImage(name);
-  if (found.isWhole === false) throw notWhole(name);
-  const identity = await identifyPulled(plan, { ...tools, info }, source, found, handover);
-  requireExpected(plan, identity, info.platform);
-  const image = await proveAndName({ engine, log, info }, { name, identity, references }, name, guard);
-  guard.keep();
+  const image = before ?? (await engine.inspect(name)) ?? missingImage(name);
+  if (image.isWhole === false) throw notWhole(name);
+  const identity = await identifyPulled(plan, { ...tools, info }, source, image, opened);
+  // With a known image, the expectations were held against it, and this is that image.
+  if (known === undefined) requireExpected(wish, [identity]);
   const loaded = before === undefined;
-  return { ...facts, image, identity, source: loaded ? 'registry' : 'engine', loaded };
+  const proved = await prove(name, identity, name);
+  return { ...facts, image: proved, identity, source: loaded ? 'registry' : 'engine', loaded };
 }
 
-const handedOver = 'the image that was handed over';
-
 /**
- * Who a pulled image is: the engine has checked all of it against the digest that it was pulled by, and that is what a
- * containerd store calls it.
+ * Identifies a pulled image. The engine has verified it against the digest of the reference, which is its ID in a containerd store.
  * @throws HandoverError `image-mismatch` when it isn't the image that was handed over
  */
 async function identifyPulled(
@@ -91,10 +88,10 @@ async function identifyPulled(
   tools: EngineTools,
   source: PinnedReference,
   image: InspectedImage,
-  handover: Handover | undefined,
+  opened: OpenedArtifact | undefined,
 ): Promise<Identity> {
-  const known = handover?.known?.[0]?.identity;
-  const wanted = known?.configDigest ?? handover?.record?.configDigest;
+  const known = opened?.images?.[0].identity;
+  const wanted = known?.configDigest ?? opened?.record?.configDigest;
   const configDigest =
     known?.manifestDigest === source.digest
       ? known.configDigest
@@ -109,7 +106,7 @@ async function identifyPulled(
   return { ...(known ?? image), configDigest, manifestDigest: source.digest };
 }
 
-// On the classic store the image ID is the config digest. The containerd store doesn't tell it: the registry is asked.
+// On the classic store the image ID is the config digest. For the containerd store, the registry returns it.
 async function configDigestOf(
   { registry, log, info }: EngineTools,
   source: PinnedReference,
@@ -126,26 +123,26 @@ async function configDigestOf(
   }
 }
 
-// The engine lists a pulled digest as a reference of its own. The containerd store removes every tag of that repository
-// with it: so it stays where there is one.
-async function removePinned({ engine, log }: Tools, source: PinnedReference): Promise<void> {
+// The engine lists a pulled digest as a reference of its own. The containerd store removes every tag of that repository with it, so
+// it is kept where there is one.
+async function removePinned({ engine, log }: RegistryTools, source: PinnedReference): Promise<void> {
   const pinned = formatReference(source);
   const image = await engine.forCleanUp.inspect(pinned);
   if (image === undefined || image.repoTags.some((name) => name.startsWith(`${source.repository}:`))) return;
   await engine.untag(pinned).catch((error: unknown) => {
-    log.info(`The reference ${pinned} stays in the engine: ${String(error)}`);
+    log.info(`The reference ${pinned} could not be removed: ${String(error)}`);
   });
 }
 
 /**
- * Pulls another image, where there is no artifact: nobody says who it has to be but the inputs.
+ * Pulls another image instead of a missing artifact. Only the inputs' expectations are held against it.
  * @param reason why there is no artifact
- * @throws HandoverError `registry-failed`, or what is wrong with the image; then no reference of it is left behind
+ * @throws HandoverError `registry-failed`, or the code for a wrong image; then no reference of it is left
  */
 export async function pullFallback(
   plan: LoadPlan,
   fallback: Reference,
-  tools: Tools,
+  tools: RegistryTools,
   reason: string,
 ): Promise<LoadResult> {
   const { engine, registry, log, timeline } = tools;
@@ -160,7 +157,7 @@ export async function pullFallback(
       const image = (await engine.inspect(pulledFrom)) ?? missingImage(pulledFrom);
       const configDigest = await fallbackDigest(plan, fallback, image, { ...tools, info });
       const identity = { ...image, configDigest, manifestDigest: undefined };
-      requireExpected(plan, identity, info.platform);
+      requireExpected(wishOf(plan, info.platform), [identity]);
       if (reference !== pulledFrom) await guard.tag(pulledFrom, reference);
       guard.keep();
       log.info(`Pulled: ${reference} is ${pulledFrom} (${image.imageId})`);
@@ -170,8 +167,7 @@ export async function pullFallback(
   );
 }
 
-// On the containerd store the tarball of docker save names the config, which takes reading the whole image: only when it is
-// asked for.
+// On the containerd store only the tarball of docker save shows the config digest. That takes reading the whole image.
 async function fallbackDigest(
   plan: LoadPlan,
   fallback: Reference,
@@ -197,7 +193,7 @@ function notWhole(reference: string): HandoverError {
 function missingReference(): never {
   throw new HandoverError(
     'registry-failed',
-    'There is nothing to pull: `registry-image` is empty, and the record of the artifact names no pushed reference.',
+    'There is nothing to pull: `registry-image` is empty, and the record of the artifact has no pushed reference.',
     'Set `registry-image: ${{ needs.build.outputs.pushed-reference }}`, and `push: true` in export-image.',
   );
 }
@@ -205,7 +201,7 @@ function missingReference(): never {
 function missingImage(reference: string): never {
   throw new HandoverError(
     'image-missing',
-    `docker pull said that all was well, but docker image inspect ${reference} finds no image.`,
+    `docker pull succeeded, but \`docker image inspect ${reference}\` finds no image.`,
     'Look at the engine on this runner: docker image ls; docker info.',
   );
 }

@@ -5,19 +5,19 @@ import type { Digest } from '../shared/image/digest.ts';
 import { type HandoverRecord, parseRecord, recordName } from '../shared/image/record.ts';
 import { formatReference } from '../shared/image/reference.ts';
 
-// For a job that came second to the artifact's name: its image stays in this job, is loaded from its own tarball, and is
-// compared with the one that later jobs get.
+// For a job that used the artifact's name second: its image is kept in this job, loaded from its own tarball, and compared with the
+// image that later jobs get.
 
-/** What the artifact of that name holds, beside what this job built. */
+/** The image in the artifact of that name, compared with the image that this job built. */
 export type OtherImage =
   | { readonly kind: 'same' | 'different'; readonly artifact: Artifact; readonly configDigest: Digest }
   | { readonly kind: 'unknown'; readonly why: string };
 
 /**
- * Says whether the image that another job hands over under the name is the one that this job built: whoever loads it later
- * gets the other job's. It isn't waited for, and trouble with it is no failure of this job, which has its image.
+ * Compares the image that another job hands over under the name with the one that this job built. Later jobs get the other job's.
+ * Doesn't wait for that job. An error is only logged, because this job has its image.
  */
-export async function compareWithHandedOver(
+export async function compareWithOther(
   { store, log }: { readonly store: ArtifactStore; readonly log: Log },
   name: string,
   own: HandoverRecord,
@@ -25,10 +25,10 @@ export async function compareWithHandedOver(
   const other = await readOther(store, name, own).catch((error: unknown) => unknown(messageOf(error)));
   const image = own.references.map(formatReference)[0] ?? '';
   if (other.kind === 'unknown') {
-    log.info(`Whether the artifact "${name}" holds the same image as ${image} here is not known: ${other.why}`);
+    log.info(`It is unknown whether the artifact "${name}" holds the same image as ${image} here: ${other.why}`);
   } else if (other.kind === 'same') {
     log.info(
-      `It is the very image of the artifact "${name}" (id ${String(other.artifact.id)}), which another job handed over.`,
+      `It is the same image as in the artifact "${name}" (id ${String(other.artifact.id)}), which another job handed over.`,
     );
   } else {
     log.warning(
@@ -43,7 +43,7 @@ export async function compareWithHandedOver(
 
 async function readOther(store: ArtifactStore, name: string, own: HandoverRecord): Promise<OtherImage> {
   const artifact = (await store.list()).find((candidate) => candidate.name === name);
-  if (artifact === undefined) return unknown('the other job has not ended its upload.');
+  if (artifact === undefined) return unknown('the other job has not finished its upload.');
   const text = await (await store.open(artifact)).text(recordName);
   if (text === undefined) return unknown(`it has no ${recordName}.`);
   const { configDigest } = parseRecord(text);

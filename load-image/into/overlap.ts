@@ -5,25 +5,23 @@ import type { Log } from '../../shared/base/log.ts';
 import { formatBytes } from '../../shared/base/text.ts';
 import type { LentChunk } from '../../shared/bytes/chunks.ts';
 import { blobName, type Digest } from '../../shared/image/digest.ts';
-import type { RecordLayer } from '../../shared/image/record.ts';
+import { layerBytes, type LocatedLayer, type RangedImage } from '../../shared/handed-over/ranged-image.ts';
 import { parseTaggedReference } from '../../shared/image/reference.ts';
 import { endOfArchive, tarHeader, tarPadding } from '../../shared/tar/header.ts';
 import { smallEntries, smallEntry } from '../../shared/tar/tarball-writer.ts';
 import { loopbackRegistry } from './loopback-registry.ts';
-import { layerBytes, offerImage, type RangedImage } from './offer.ts';
+import { offerImage } from './offer.ts';
 
-// The overlapped load. `docker load` takes a whole tarball first, and unpacks it then: downloading and unpacking come one after the
-// other, and layers that the engine has are moved all the same. `docker pull` does better: it asks for the layers that the engine
-// lacks, and unpacks one while others are on their way. So for the time of a load this step is a registry, on the loopback
-// interface, with one image under a random name (loopback-registry.ts). The engine pulls it from there by its digest, and each
-// layer that is asked for is read from the artifact by its byte range (offer.ts). What comes out has no name yet but that
-// random one; who it is, and what it is to be called, is for others to say.
+// The overlapped load. `docker load` reads a whole tarball before it unpacks anything, and also gets the layers that the engine has.
+// `docker pull` requests only the missing layers, and unpacks one while it downloads others. So during a load this step is a registry on
+// the loopback interface, with one image under a random name (loopback-registry.ts). The engine pulls that image by its digest. Each
+// requested layer is read from the artifact by its byte range (offer.ts). The caller proves the image and sets its references.
 
-/** What to call an image until it has its own name. */
+/** Temporary tags. */
 interface Names {
   readonly repository: string;
   readonly loopbackName: string;
-  /** Has a name taken away at the end. */
+  /** Registers a tag for removal at the end. */
   add(name: string): void;
 }
 
@@ -33,19 +31,19 @@ interface Tools {
   readonly info: EngineInfo;
 }
 
-/** What is fetched, and who wants to know how it goes. */
+/** The image to pull, and how to report its progress. */
 export interface FetchRequest {
   readonly image: RangedImage;
   readonly names: Names;
-  /** What the log calls it when bytes pass: `Downloaded`. */
+  /** The verb in the log: `Downloaded`. */
   readonly word: string;
-  /** Of each part that was downloaded, in bytes. */
+  /** Called with the number of bytes of each part that has arrived. */
   readonly onBytes: (bytes: number) => void;
 }
 
 /**
- * Lets the engine fetch an image from this step.
- * @returns what the engine knows it by, one of the names; undefined when that can't be done: then the tarball has to be loaded as a whole
+ * Lets the engine pull an image from this step.
+ * @returns the image's temporary tag; undefined when the engine can't pull it, so that the whole tarball has to be loaded
  * @throws HandoverError `transfer-failed`, `artifact-expired`, `artifact-corrupt`, when the artifact can't be read
  */
 export async function fetchOverlapped(tools: Tools, request: FetchRequest): Promise<string | undefined> {
@@ -62,7 +60,7 @@ export async function fetchOverlapped(tools: Tools, request: FetchRequest): Prom
     );
   } catch (error) {
     if (!(error instanceof HandoverError) || error.code !== 'load-failed') throw error;
-    log.info(`${error.message} So docker load gets the whole tarball.`);
+    log.info(`${error.message} Sending the whole tarball to docker load.`);
     return undefined;
   }
 }
@@ -90,10 +88,10 @@ async function fetchImage(
     unpacked: [...asked].filter((digest) => unpacked.has(digest)).length,
     asked: asked.size,
   });
-  // A containerd store doesn't fetch a layer that it has unpacked for another manifest, and then lacks it for this one
-  // (field-notes M19): it is given those that it didn't ask for.
+  // A containerd store doesn't request a layer that it has unpacked for another manifest, and then lacks it for this one. It gets the
+  // layers that it didn't request.
   if (skipped.length > 0 && info.imageStore.keepsBlobs && (await engine.inspect(name))?.isWhole !== true) {
-    log.info('The engine has those layers in another form than this image: it gets them all the same.');
+    log.info('The engine stores these layers in a different form; sending them anyway.');
     name = `${names.repository}:${offered.manifestDigest.slice('sha256:'.length, 19)}`;
     names.add(name);
     await engine.load(completing(image, skipped, name, onBytes), () => undefined);
@@ -101,18 +99,17 @@ async function fetchImage(
   return name;
 }
 
-/** A tarball that completes an image whose other layers the engine has. */
+/** Yields a tarball that completes an image whose other layers the engine has. */
 async function* completing(
   { contents, read }: RangedImage,
-  layers: readonly RecordLayer[],
+  layers: readonly LocatedLayer[],
   name: string,
   onBytes: (bytes: number) => void,
 ): AsyncGenerator<LentChunk> {
   for (const layer of layers) {
-    const { digest, size, offset = 0 } = layer;
-    yield tarHeader(blobName(digest), size);
-    yield* layerBytes(layer, read(offset, offset + size, onBytes));
-    yield Buffer.alloc(tarPadding(size));
+    yield tarHeader(blobName(layer.digest), layer.size);
+    yield* layerBytes(layer, read, onBytes);
+    yield Buffer.alloc(tarPadding(layer.size));
   }
   const named = smallEntries([{ image: contents, references: [parseTaggedReference(name)] }]);
   for (const [path, bytes] of named) yield smallEntry(path, bytes);
@@ -120,16 +117,14 @@ async function* completing(
 }
 
 interface Fetch {
-  readonly skipped: readonly RecordLayer[];
+  readonly skipped: readonly LocatedLayer[];
   readonly unpacked: number;
   readonly asked: number;
 }
 
 function tellLayers(log: Log, image: RangedImage, { skipped, unpacked, asked }: Fetch): void {
   if (unpacked > 0) {
-    log.info(
-      `Unpacked on their way to the engine: ${String(unpacked)} of the ${String(asked)} layers that it fetched.`,
-    );
+    log.info(`Unpacked for the engine: ${String(unpacked)} of the ${String(asked)} layers that it requested.`);
   }
   if (skipped.length === 0) return;
   log.info(
@@ -138,10 +133,10 @@ function tellLayers(log: Log, image: RangedImage, { skipped, unpacked, asked }: 
   );
 }
 
-function distinctLayers({ layers }: RangedImage): readonly RecordLayer[] {
+function distinctLayers({ layers }: RangedImage): readonly LocatedLayer[] {
   return [...new Map(layers.map((layer) => [layer.digest, layer])).values()];
 }
 
-function bytesOf(layers: readonly RecordLayer[]): number {
+function bytesOf(layers: readonly LocatedLayer[]): number {
   return layers.reduce((sum, { size }) => sum + size, 0);
 }

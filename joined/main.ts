@@ -1,10 +1,10 @@
 import { join } from 'node:path';
 import { planExport } from '../export-image/plan/plan.ts';
 import { requirePushed } from '../export-image/push.ts';
-import { handover } from './handover.ts';
-import { readHandoverInputs } from './inputs.ts';
-import { handoverOutputs } from './outputs.ts';
-import { handoverSummary } from './summary.ts';
+import { loadOrExport } from './joined.ts';
+import { readJoinedInputs } from './inputs.ts';
+import { joinedOutputs } from './outputs.ts';
+import { joinedSummary } from './summary.ts';
 import { planLoad } from '../load-image/plan/plan.ts';
 import { runStore } from '../shared/artifacts/service/run-store.ts';
 import { timeline } from '../shared/base/timeline.ts';
@@ -21,13 +21,15 @@ await run('image-handover', async ({ context, log, signal, limit }) => {
   const inputs = actionInputs();
   const minutes = limit(inputs);
   await using temp = await makeTempDir(context.tempRoot);
-  const given = readHandoverInputs(inputs, join(temp.path, 'charon.tar'));
+  const given = readJoinedInputs(inputs, join(temp.path, 'charon.tar'));
   const plans = { export: planExport(given.export, context), load: planLoad(given.load) };
   const cli = dockerCli(signal);
   const times = timeline();
   await using store = runStore({ ...context, log, maskSecret, signal });
-  const result = await handover(plans, {
-    engine: await containerEngine(plans.load.engine, context, signal),
+  const engine = await containerEngine(plans.load.engine, context, signal);
+  const result = await loadOrExport(plans, {
+    engine,
+    holders: [{ engine, node: undefined }],
     buildx: dockerBuildx(cli, minutes),
     registry: registryCommands(cli, { warning: log.warning, signal }),
     signal,
@@ -40,7 +42,7 @@ await run('image-handover', async ({ context, log, signal, limit }) => {
     tempRoot: context.tempRoot,
     onSteps: () => undefined,
   });
-  setOutputs(handoverOutputs(result));
-  await addSummary(handoverSummary(result, plans.load.artifactName, times));
+  setOutputs(joinedOutputs(result));
+  await addSummary(joinedSummary(result, plans.load.artifactName, times));
   if (result.kind !== 'loaded') requirePushed(plans.export.push, result.exported.push);
 });

@@ -5,7 +5,7 @@ import { pipeline } from 'node:stream/promises';
 import { type LentChunks, streamableChunks, watchedChunks } from '../../shared/bytes/chunks.ts';
 import { type Digest, parseDigest } from '../../shared/image/digest.ts';
 
-/** A blob that can be asked for. */
+/** A blob that the registry serves. */
 export interface OfferedBlob {
   /** Bytes. */
   readonly size: number;
@@ -13,27 +13,27 @@ export interface OfferedBlob {
   chunks(): LentChunks;
 }
 
-/** An image whose manifest, config and layers can be asked for one by one. */
+/** An image whose manifest, config and layers are served one by one. */
 export interface OfferedImage {
   readonly manifestDigest: Digest;
   readonly blobs: ReadonlyMap<Digest, OfferedBlob>;
 }
 
-/** A registry with one image, in this process, on this machine's loopback interface. */
+/** A registry with one image, in this process, on the loopback interface. */
 export interface LoopbackRegistry extends AsyncDisposable {
-  /** The image, by digest. */
+  /** The image's reference, with its digest. */
   readonly reference: string;
-  /** Settles when somebody has asked for the image. */
+  /** Settles at the first request for the image. */
   readonly reached: Promise<void>;
-  /** Settles with what went wrong when a blob's bytes couldn't be had. */
+  /** Settles with the error when a blob can't be read. */
   readonly failed: Promise<unknown>;
 }
 
 /**
- * Serves the part of the OCI distribution spec that a pull by digest needs (sections "Pulling manifests" and "Pulling blobs"). Engines take
- * plain HTTP from the loopback interface (dockerd, "insecure registries"). Nobody who doesn't know the random repository
- * gets anything; whoever may see this machine's processes while they run can read it there.
- * @param name what the repository's name begins with
+ * Serves the part of the OCI distribution spec that a pull by digest needs (sections "Pulling manifests" and "Pulling blobs"). Engines accept
+ * plain HTTP from the loopback interface (dockerd, "insecure registries"). The random repository name is needed to read anything.
+ * Users that can list this machine's processes can see it there.
+ * @param name the start of the repository's name
  */
 export async function loopbackRegistry(image: OfferedImage, name: string): Promise<LoopbackRegistry> {
   const repository = `${name}-${randomBytes(16).toString('hex')}`;
@@ -74,7 +74,7 @@ async function answer(
   onFailure: (error: unknown) => void,
 ): Promise<void> {
   if (blob === undefined) {
-    // The one path beside the image's own that a client asks for: whether this is a registry.
+    // The only other path that clients request shows that this is a registry.
     response.writeHead(request.url === '/v2/' ? 200 : 404, { 'content-length': 0 }).end();
     return;
   }
@@ -83,8 +83,8 @@ async function answer(
     response.end();
     return;
   }
-  // It may be a while until the first byte.
+  // The first byte may arrive much later.
   response.flushHeaders();
-  // A client that goes away is no failure of ours: it comes again, or its command says why not.
+  // A closed connection is no error here: the client requests the blob again, or its command fails with the reason.
   await pipeline(streamableChunks(watchedChunks(blob.chunks(), onFailure)), response).catch(() => undefined);
 }

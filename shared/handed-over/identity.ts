@@ -1,85 +1,76 @@
-import type { ArtifactContent, ReadRange } from '../shared/artifacts/store.ts';
-import { messageOf } from '../shared/base/errors.ts';
-import { limits } from '../shared/base/limits.ts';
-import { quoteForeign } from '../shared/base/text.ts';
-import { copiedBytes } from '../shared/bytes/chunks.ts';
-import { type Digest, digestOf } from '../shared/image/digest.ts';
+import type { ArtifactContent, ReadRange } from '../artifacts/store.ts';
+import { messageOf } from '../base/errors.ts';
+import { limits } from '../base/limits.ts';
+import { quoteForeign } from '../base/text.ts';
+import { copiedBytes } from '../bytes/chunks.ts';
+import { type Digest, digestOf } from '../image/digest.ts';
 import {
   configFault,
   type Descriptor,
   type ImageConfig,
-  type ImageContents,
   mediaTypes,
   parseConfig,
   parseManifest,
-} from '../shared/image/manifest.ts';
-import { formatPlatform, samePlatform } from '../shared/image/platform.ts';
-import {
-  type BytePlace,
-  corrupt,
-  type HandoverRecord,
-  imagesOf,
-  type RecordedImage,
-  type RecordLayer,
-} from '../shared/image/record.ts';
-import type { TaggedReference } from '../shared/image/reference.ts';
+} from '../image/manifest.ts';
+import { formatPlatform, samePlatform } from '../image/platform.ts';
+import { type BytePlace, corrupt, type HandoverRecord, imagesOf, type RecordedImage } from '../image/record.ts';
+import type { Reference } from '../image/reference.ts';
+import type { LocatedLayer, RangedImage } from './ranged-image.ts';
 
-// Who an image is, is computed here from the bytes of its config and its manifest, and never believed: an artifact's record
-// may say anything. It only tells where the bytes lie, and what it says besides has to agree with them. All that is
-// expected of an image, and what the engine has in the end (verify.ts), is compared with what is computed here.
+// An image's identity is computed from the bytes of its config and manifest, never taken from the record. The record only gives
+// the positions of these bytes, and everything else in it has to match them. The inputs' expectations and the engine's image are
+// compared with this identity.
 
-/** Who an image is. */
+/** The identity of an image, computed from its bytes. */
 export interface Identity extends ImageConfig {
-  /** Undefined where an image was pulled, and nobody tells. */
+  /** Undefined for an image from a registry whose config digest is unknown. */
   readonly configDigest: Digest | undefined;
-  /** What a containerd store calls the image; undefined for one that has no manifest yet. */
+  /** The image ID in a containerd store; undefined for an image without a manifest. */
   readonly manifestDigest: Digest | undefined;
 }
 
-/** An image of an artifact, known before any of its layers has been read. */
-export interface KnownImage {
+/** An image of an artifact, identified before any of its layers is read. */
+export interface IdentifiedImage {
   readonly identity: Identity;
-  /** Undefined for an image without a manifest. */
-  readonly contents: ImageContents | undefined;
-  /** What the record calls it. */
-  readonly references: readonly TaggedReference[];
-  /** Where its layers lie, in the order they are applied; unknown where the record doesn't tell. */
-  readonly layers: readonly RecordLayer[] | undefined;
+  /** The references in the record. */
+  readonly references: readonly Reference[];
+  /** Undefined for an image without a manifest, and where the record lacks a layer's position. */
+  readonly ranged: RangedImage | undefined;
 }
 
 /**
- * The images of an artifact, from the bytes of their configs and manifests: some kilobytes.
- * @returns in the record's order; undefined when the record doesn't tell where those lie, or when the artifact can't be read in
- *   parts: then it takes all of it to know them
- * @throws HandoverError `artifact-corrupt` when the bytes are not what the record says; `transfer-failed`, `artifact-expired`
+ * Identifies the images of an artifact by the bytes of their configs and manifests: some kilobytes.
+ * @returns in the record's order; undefined when the record lacks a position, or when the artifact can't be read in parts.
+ *   Then only the whole tarball shows them
+ * @throws HandoverError `artifact-corrupt` when the bytes don't match the record; `transfer-failed`, `artifact-expired`
  */
 export async function identifyByRange(
   content: ArtifactContent,
   record: HandoverRecord,
-): Promise<readonly KnownImage[] | undefined> {
+): Promise<readonly IdentifiedImage[] | undefined> {
   const images = imagesOf(record);
   if (record.tarballCompression !== 'none') return undefined;
   const places = images
     .flatMap(({ configAt, manifestAt }) => [configAt, manifestAt])
     .filter((one) => one !== undefined);
-  const inAll = places.reduce((sum, { size }) => sum + size, 0);
+  const total = places.reduce((sum, { size }) => sum + size, 0);
   if (!images.every(hasPlaces) || places.some(({ size }) => size > limits.jsonBytes)) return undefined;
-  // A hundred images may all point to the same bytes.
-  if (inAll > limits.jsonBytesInAll) return undefined;
+  // A hundred images may point to the same bytes.
+  if (total > limits.jsonBytesInAll) return undefined;
   const read = await content.ranges(record.tarballName);
   if (read === undefined) return undefined;
   const bytesAt = await reader(read, places);
-  return Promise.all(images.map((image) => knownImage(image, bytesAt)));
+  return Promise.all(images.map((image) => identifiedImage(image, bytesAt, read)));
 }
 
-// A record that names a manifest has to tell where it lies, too: nothing less than that manifest's digest identifies the image.
+// A record with a manifest digest has to give the manifest's position: only that digest identifies the image.
 function hasPlaces({ configAt, manifestAt, manifestDigests }: RecordedImage): boolean {
   return configAt !== undefined && (manifestAt !== undefined || manifestDigests.length === 0);
 }
 
 type BytesAt = (place: BytePlace) => Promise<Buffer>;
 
-/** Reads places: in one go where they lie side by side, as in a tarball of ours, whose small entries stand at its end. */
+/** Reads places: in one request where they are close together, as at the end of a tarball that export-image wrote. */
 async function reader(read: ReadRange, places: readonly BytePlace[]): Promise<BytesAt> {
   const part = (start: number, end: number): Promise<Buffer> => copiedBytes(read(start, end, () => undefined));
   const start = Math.min(...places.map(({ offset }) => offset));
@@ -89,7 +80,7 @@ async function reader(read: ReadRange, places: readonly BytePlace[]): Promise<By
   return ({ offset, size }) => Promise.resolve(all.subarray(offset - start, offset - start + size));
 }
 
-async function knownImage(image: RecordedImage, bytesAt: BytesAt): Promise<KnownImage> {
+async function identifiedImage(image: RecordedImage, bytesAt: BytesAt, read: ReadRange): Promise<IdentifiedImage> {
   const { references, configAt, manifestAt } = image;
   const configBytes = configAt === undefined ? Buffer.alloc(0) : await bytesAt(configAt);
   const configDigest = digestOf(configBytes);
@@ -98,7 +89,7 @@ async function knownImage(image: RecordedImage, bytesAt: BytesAt): Promise<Known
   if (manifestAt === undefined) {
     const identity = { ...config, configDigest, manifestDigest: undefined };
     requireRecorded(image, identity, undefined);
-    return { identity, contents: undefined, references, layers: undefined };
+    return { identity, references, ranged: undefined };
   }
   const manifestBytes = await bytesAt(manifestAt);
   const manifest = parsed(() => parseManifest(manifestBytes, 'the manifest'));
@@ -117,10 +108,11 @@ async function knownImage(image: RecordedImage, bytesAt: BytesAt): Promise<Known
     manifestMediaType: manifest.mediaType || mediaTypes.manifest,
     layers: manifest.layers,
   };
-  return { identity, contents, references, layers: locatedLayers(image, manifest.layers) };
+  const layers = locatedLayers(image, manifest.layers);
+  return { identity, references, ranged: layers === undefined ? undefined : { contents, layers, read } };
 }
 
-/** What cannot be read is not what the record says. */
+/** Reports an unreadable document as a mismatch with the record. */
 function parsed<T>(parse: () => T): T {
   try {
     return parse();
@@ -129,8 +121,8 @@ function parsed<T>(parse: () => T): T {
   }
 }
 
-/** The layers as the manifest has them, where the record tells where each of them lies. */
-function locatedLayers(record: RecordedImage, layers: readonly Descriptor[]): readonly RecordLayer[] | undefined {
+/** Returns the manifest's layers with their positions; undefined where the record lacks a position. */
+function locatedLayers(record: RecordedImage, layers: readonly Descriptor[]): readonly LocatedLayer[] | undefined {
   const located = layers.flatMap(({ digest, size, mediaType }, position) => {
     const offset = record.layers[position]?.offset;
     return offset === undefined ? [] : [{ digest, size, mediaType, offset }];
@@ -139,8 +131,9 @@ function locatedLayers(record: RecordedImage, layers: readonly Descriptor[]): re
 }
 
 /**
- * @param layers what the image's manifest says of them; undefined where there is none
- * @throws HandoverError `artifact-corrupt` when the record says anything else than the bytes
+ * Compares the record with the image's identity.
+ * @param layers the layers in the image's manifest; undefined for an image without one
+ * @throws HandoverError `artifact-corrupt` when they differ
  */
 export function requireRecorded(
   record: RecordedImage,
@@ -162,9 +155,9 @@ export function requireRecorded(
   if (layers === undefined) return;
   requireAgreement('number of layers', String(record.layers.length), String(layers.length));
   layers.forEach(({ digest, size }, position) => {
-    const said = record.layers[position];
-    requireAgreement(`layer ${String(position + 1)}`, said?.digest ?? 'none', digest);
-    requireAgreement(`size of layer ${String(position + 1)}`, String(said?.size ?? 0), String(size));
+    const recorded = record.layers[position];
+    requireAgreement(`layer ${String(position + 1)}`, recorded?.digest ?? 'none', digest);
+    requireAgreement(`size of layer ${String(position + 1)}`, String(recorded?.size ?? 0), String(size));
   });
 }
 

@@ -1,21 +1,20 @@
 import { exportImage, type ExportResult, type ExportTools } from '../export-image/export-image.ts';
 import type { ExportPlan } from '../export-image/plan/plan.ts';
-import { type FromTools, loadFrom } from '../load-image/from/from.ts';
-import { loadHandover } from '../load-image/load-image.ts';
+import { loadArtifact, loadImage, type LoadTools } from '../load-image/load-image.ts';
 import type { LoadResult } from '../load-image/result.ts';
 import type { LoadPlan } from '../load-image/plan/plan.ts';
 import { openOnDisk } from '../shared/artifacts/on-disk.ts';
 import type { ArtifactStore } from '../shared/artifacts/store.ts';
 import { HandoverError } from '../shared/base/errors.ts';
-import { compareWithHandedOver, type OtherImage } from './own-image.ts';
+import { compareWithOther, type OtherImage } from './own-image.ts';
 
-/** What happened: in the end the image is here in each case. */
-export type HandoverResult =
-  /** The run had it. */
+/** What happened. The image is in the engine in each case. */
+export type JoinedResult =
+  /** The run had the artifact. */
   | { readonly kind: 'loaded'; readonly loaded: LoadResult }
-  /** This job built it and handed it over. */
+  /** This job built the image and handed it over. */
   | { readonly kind: 'handed-over'; readonly exported: ExportResult; readonly loaded: LoadResult }
-  /** This job built it, and came second to the name: `other` is what goes by it. */
+  /** This job built the image, but another job used the name first: `other` is that job's image. */
   | {
       readonly kind: 'kept';
       readonly exported: ExportResult;
@@ -23,38 +22,38 @@ export type HandoverResult =
       readonly other: OtherImage;
     };
 
-export interface HandoverTools extends ExportTools, FromTools {
+interface JoinedTools extends ExportTools, LoadTools {
   readonly store: ArtifactStore;
 }
 
-export interface HandoverPlans {
+interface JoinedPlans {
   readonly export: ExportPlan;
   readonly load: LoadPlan;
 }
 
 /**
- * Loads the image if this run, in any attempt, has handed it over; else builds it, hands it over and loads it here.
- * Of two jobs that start at once, the one that comes second to the name keeps the image that it has built itself.
+ * Loads the image if this run, in any attempt, has handed it over. Otherwise builds it, hands it over and loads it.
+ * Of two jobs that start at once, the second one to use the name keeps the image that it has built.
  * @throws HandoverError of any code
  */
-export async function handover(plans: HandoverPlans, tools: HandoverTools): Promise<HandoverResult> {
-  const there = await loadIfThere(plans.load, tools);
-  if (there !== undefined) return { kind: 'loaded', loaded: there };
+export async function loadOrExport(plans: JoinedPlans, tools: JoinedTools): Promise<JoinedResult> {
+  const loaded = await loadIfThere(plans.load, tools);
+  if (loaded !== undefined) return { kind: 'loaded', loaded };
   tools.log.info(`This run has no artifact "${plans.load.artifactName}" that can be loaded: building it here.`);
   const exported = await exportImage({ ...plans.export, whenTaken: 'keep' }, tools);
   return exported.artifact === undefined
     ? keepOwn(plans, tools, exported)
-    : { kind: 'handed-over', exported, loaded: await loadFrom(plans.load, tools) };
+    : { kind: 'handed-over', exported, loaded: await loadImage(plans.load, tools) };
 }
 
-async function loadIfThere(plan: LoadPlan, tools: HandoverTools): Promise<LoadResult | undefined> {
+async function loadIfThere(plan: LoadPlan, tools: JoinedTools): Promise<LoadResult | undefined> {
   const name = plan.artifactName;
   if (!(await tools.store.list()).some((artifact) => artifact.name === name)) return undefined;
   tools.log.info(`This run has the artifact "${name}" already: loading it.`);
   try {
-    return await loadFrom(plan, tools);
+    return await loadImage(plan, tools);
   } catch (error) {
-    // An attempt of another day may have left no more than its name.
+    // Of an attempt some days ago, only the name may be left.
     if (!(error instanceof HandoverError) || !['artifact-expired', 'artifact-not-found'].includes(error.code))
       throw error;
     tools.log.info(error.message);
@@ -63,15 +62,15 @@ async function loadIfThere(plan: LoadPlan, tools: HandoverTools): Promise<LoadRe
 }
 
 async function keepOwn(
-  { load, export: { artifactName } }: HandoverPlans,
-  tools: HandoverTools,
+  { load, export: { artifactName } }: JoinedPlans,
+  tools: JoinedTools,
   exported: ExportResult,
-): Promise<HandoverResult> {
+): Promise<JoinedResult> {
   const { record, tarballPath } = exported;
   const content = await openOnDisk({ id: 0, name: artifactName, size: record.tarballSize }, tarballPath, 0);
-  const own = { origin: 'build', content, record, known: undefined } as const;
-  const loaded = await loadHandover(load, tools, own, await tools.engine.info());
-  // As late as can be: the other job may be uploading still.
-  const other = await compareWithHandedOver(tools, artifactName, record);
+  const own = { origin: 'build', content, record, identified: undefined } as const;
+  const loaded = await loadArtifact(load, tools, own, await tools.engine.info());
+  // As late as possible: the other job may still be uploading.
+  const other = await compareWithOther(tools, artifactName, record);
   return { kind: 'kept', exported, loaded, other };
 }

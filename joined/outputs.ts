@@ -1,8 +1,8 @@
 import { formatPlatform } from '../shared/image/platform.ts';
 import { formatReference } from '../shared/image/reference.ts';
-import type { HandoverResult } from './handover.ts';
+import type { JoinedResult } from './joined.ts';
 
-export function handoverOutputs(result: HandoverResult): Readonly<Record<string, string>> {
+export function joinedOutputs(result: JoinedResult): Readonly<Record<string, string>> {
   const { loaded } = result;
   const push = result.kind === 'loaded' ? undefined : result.exported.push;
   return {

@@ -1,12 +1,12 @@
-import { HandoverError, messageOf } from '../shared/base/errors.ts';
+import { HandoverError, messageOf } from '../base/errors.ts';
 
-/** What became of one of several works, by its name. */
+/** The outcome of one of several tasks, with the task's name. */
 export type Outcome<T> =
   | { readonly name: string; readonly ok: true; readonly value: T }
   | { readonly name: string; readonly ok: false; readonly error: unknown };
 
 /**
- * Does the next work for each that has gone well so far, `atOnce` at a time. One that fails doesn't hinder the others.
+ * Runs the next step of each task that has not failed, `atOnce` tasks at a time. A failure doesn't stop the others.
  * @returns the outcomes in the same order
  */
 export async function sideBySide<T, U>(
@@ -34,9 +34,9 @@ async function next<T, U>(outcome: Outcome<T>, work: (value: T, name: string) =>
 }
 
 /**
- * The values, if all went well.
- * @param done what went well, as a participle: `loaded`
- * @throws HandoverError that names every one that failed: of their code when all have the same, else `load-failed`
+ * Returns the values if no task failed.
+ * @param done the successful work, as a participle: `loaded`
+ * @throws HandoverError with every task that failed: with their code if they have the same, else `load-failed`
  */
 export function requireAll<T>(outcomes: readonly Outcome<T>[], done: string): readonly T[] {
   const failures = outcomes.flatMap((outcome) => (outcome.ok ? [] : [outcome]));

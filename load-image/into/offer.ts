@@ -1,42 +1,32 @@
 import { Readable } from 'node:stream';
-import type { ReadRange } from '../../shared/artifacts/store.ts';
 import type { LentChunk, LentChunks } from '../../shared/bytes/chunks.ts';
 import type { ImageStore } from '../../shared/image/image-store.ts';
 import type { Digest } from '../../shared/image/digest.ts';
-import { formatManifest, type ImageContents, layerMediaType, mediaTypes } from '../../shared/image/manifest.ts';
-import { corruptLayer, type RecordLayer } from '../../shared/image/record.ts';
-import { layerChunks } from '../../shared/tar/layer-form.ts';
+import { layerBytes, type LocatedLayer, type RangedImage } from '../../shared/handed-over/ranged-image.ts';
+import { formatManifest, layerMediaType, mediaTypes } from '../../shared/image/manifest.ts';
 import { gunzippedLayer, type PlainLayer, plainLayerChunks } from './gunzipped-layer.ts';
 import type { OfferedBlob, OfferedImage } from './loopback-registry.ts';
 
-// What the registry of an overlapped load has to give: the image's manifest, its config, and its layers in turn.
-
-/** An image whose layers can be read one by one. */
-export interface RangedImage {
-  readonly contents: ImageContents;
-  /** Where its layers lie, in the order they are applied. */
-  readonly layers: readonly RecordLayer[];
-  readonly read: ReadRange;
-}
+// Offers an image to the engine that pulls it: the manifest, the config, and the layers one after the other.
 
 export interface LayerWatch {
-  /** The engine asks for a layer, maybe not for the first time. */
+  /** Called when the engine requests a layer, possibly again. */
   readonly onAsked: (digest: Digest) => void;
-  /** So many bytes of a layer have come. */
+  /** Called with the number of bytes of each part that has arrived. */
   readonly onBytes: (bytes: number) => void;
 }
 
-/** An image to be fetched. */
+/** An image for the registry. */
 export interface Offer {
   readonly image: OfferedImage;
-  /** The layers that are offered unpacked. */
+  /** Digests of the layers that are offered unpacked. */
   readonly unpacked: ReadonlySet<Digest>;
 }
 
 /**
- * The bytes of layers aren't checked here: who asks for a blob by its digest checks it. For the classic store large gzip layers
- * are offered unpacked (docs/decisions/0006-gzip-layers-reach-the-classic-store-unpacked.md); a containerd store keeps the layers
- * as the manifest names them.
+ * Prepares an image for the registry. The engine verifies each blob against the digest in its request. For the classic store, large
+ * gzip layers are offered unpacked (docs/decisions/0006-gzip-layers-reach-the-classic-store-unpacked.md). A containerd store needs the
+ * layers that the manifest lists.
  * @throws HandoverError `transfer-failed`, `artifact-expired`
  */
 export async function offerImage(ranged: RangedImage, store: ImageStore, watch: LayerWatch): Promise<Offer> {
@@ -49,7 +39,7 @@ export async function offerImage(ranged: RangedImage, store: ImageStore, watch: 
     const manifest = [manifestDigest, smallBlob(manifestBytes, manifestMediaType)] as const;
     return { image: { manifestDigest, blobs: new Map([...blobs, manifest]) }, unpacked: new Set() };
   }
-  // Another manifest of the same config: to the classic store, the same image.
+  // A different manifest with the same config is the same image in the classic store.
   const described = layers.map((layer) => offeredAs(layer, plain));
   const other = formatManifest({ digest: configDigest, size: configBytes.length }, described);
   const manifest = [other.manifestDigest, smallBlob(other.manifestBytes, other.manifestMediaType)] as const;
@@ -59,7 +49,7 @@ export async function offerImage(ranged: RangedImage, store: ImageStore, watch: 
   };
 }
 
-/** Those gzip layers that are offered unpacked, by their own digest. */
+/** Returns the layers to offer unpacked, by their digest in the manifest. */
 async function plainLayers({ contents, layers, read }: RangedImage): Promise<ReadonlyMap<Digest, PlainLayer>> {
   const { diffIds } = contents.config;
   const found = await Promise.all(
@@ -82,8 +72,7 @@ function layerBlobs(
   return distinct.map((layer, position) => {
     const { digest, size, mediaType } = offeredAs(layer, plain);
     const bytes = (): LentChunks => {
-      const { offset = 0 } = layer;
-      const stored = layerBytes(layer, read(offset, offset + layer.size, watch.onBytes));
+      const stored = layerBytes(layer, read, watch.onBytes);
       return plain.has(layer.digest) ? plainLayerChunks(stored, size) : stored;
     };
     const chunks = (): LentChunks => {
@@ -95,26 +84,18 @@ function layerBlobs(
 }
 
 function offeredAs(
-  layer: RecordLayer,
+  layer: LocatedLayer,
   plain: ReadonlyMap<Digest, PlainLayer>,
-): Pick<RecordLayer, 'digest' | 'size' | 'mediaType'> {
+): Pick<LocatedLayer, 'digest' | 'size' | 'mediaType'> {
   const unpacked = plain.get(layer.digest);
   return unpacked === undefined ? layer : { ...unpacked, mediaType: layerMediaType('uncompressed') };
-}
-
-/**
- * Returns a layer's bytes unchanged.
- * @throws HandoverError `artifact-corrupt` while iterating, when the first bytes don't match the media type
- */
-export function layerBytes({ digest, mediaType }: RecordLayer, chunks: LentChunks): LentChunks {
-  return layerChunks(chunks, mediaType, (what) => corruptLayer(digest, what));
 }
 
 function smallBlob(bytes: Buffer, mediaType: string): OfferedBlob {
   return { size: bytes.length, mediaType, chunks: () => Readable.from([bytes]) };
 }
 
-// An engine asks for all layers within some hundredths of a second, in any order.
+// An engine requests all layers within about 20 ms, in any order.
 const graceMs = 100;
 
 interface Waiting {
@@ -123,8 +104,8 @@ interface Waiting {
 }
 
 /**
- * Lets layers pass one at a time, the lowest first: the engine unpacks them in that order, and so can begin the sooner. A layer
- * waits for lower ones that haven't been asked for yet, but not for long: the engine may have them.
+ * Sends layers one at a time, the lowest first, because the engine unpacks them in that order. A layer waits briefly for lower ones that
+ * haven't been requested: the engine may have them.
  * @internal
  */
 export class LayerTurns {
@@ -133,7 +114,7 @@ export class LayerTurns {
   #taken = false;
   #grace: 'unused' | 'running' | 'over' = 'unused';
 
-  /** The same chunks, once it is this layer's turn. */
+  /** Yields the chunks when it is this layer's turn. */
   async *pass<Chunk extends LentChunk>(position: number, chunks: () => AsyncIterable<Chunk>): AsyncGenerator<Chunk> {
     await this.#turn(position);
     try {

@@ -1,7 +1,6 @@
-import type { ExportInputs } from '../inputs.ts';
-import { HandoverError } from '../../shared/base/errors.ts';
-import { isObject, parseJson, stringsOf } from '../../shared/base/json.ts';
-import { quoteForeign } from '../../shared/base/text.ts';
+import { HandoverError } from '../base/errors.ts';
+import { isObject, parseJson, stringsOf } from '../base/json.ts';
+import { quoteForeign } from '../base/text.ts';
 import {
   formatReference,
   isTag,
@@ -9,8 +8,8 @@ import {
   parseTaggedReference,
   type Reference,
   type TaggedReference,
-} from '../../shared/image/reference.ts';
-import type { WorkflowEvent } from '../../shared/image/workflow-event.ts';
+} from './reference.ts';
+import type { WorkflowEvent } from './workflow-event.ts';
 
 const shortShaLength = 7;
 /** What leaves room for `-<short sha>` in Docker's 128 characters. */
@@ -150,6 +149,12 @@ function noReference(text: string): HandoverError {
   );
 }
 
+/** The inputs that decide which references an image is published under. */
+interface TagInputs {
+  readonly tags: string | undefined;
+  readonly repository: string | undefined;
+}
+
 interface TagFacts {
   readonly event: WorkflowEvent;
   readonly metadata: Readonly<Record<string, string>>;
@@ -159,11 +164,7 @@ interface TagFacts {
  * The references that the input `tags` gives the image, each once.
  * @throws HandoverError `invalid-input`
  */
-export function chooseTags(
-  inputs: Pick<ExportInputs, 'tags' | 'repository'>,
-  facts: TagFacts,
-  notices: string[],
-): readonly TaggedReference[] {
+export function chooseTags(inputs: TagInputs, facts: TagFacts, notices: string[]): readonly TaggedReference[] {
   const repository = requireRepository(inputs.repository);
   const tags = tagsOf(inputs.tags, repository, facts, notices);
   return [...new Map(tags.map((tag) => [formatReference(tag), tag])).values()];
@@ -213,4 +214,13 @@ function noTags(reason: string): HandoverError {
     `\`tags: auto\` can't tell what this run is for: ${reason}.`,
     'Write the references of the image into `tags`, one a line.',
   );
+}
+
+/** One notice for each repository that had upper-case letters. */
+export function loweredNotices(references: readonly (Reference | undefined)[]): readonly string[] {
+  const firsts = new Map<string, string>();
+  for (const { repository, loweredFrom } of references.filter((one) => one !== undefined)) {
+    if (loweredFrom !== undefined && !firsts.has(repository)) firsts.set(repository, loweredFrom);
+  }
+  return [...firsts].map(([repository, from]) => `Repositories are lower-case: ${from} is read as ${repository}.`);
 }

@@ -2,31 +2,31 @@ import type { ReadRange } from '../../shared/artifacts/store.ts';
 import { HandoverError, messageOf } from '../../shared/base/errors.ts';
 import { copiedBytes, type LentChunks, streamableChunks, watchedChunks } from '../../shared/bytes/chunks.ts';
 import type { Digest } from '../../shared/image/digest.ts';
-import type { RecordLayer } from '../../shared/image/record.ts';
+import type { LocatedLayer } from '../../shared/handed-over/ranged-image.ts';
 import { decompress } from '../../shared/tar/compression.ts';
 
-// A classic store spends a good part of its time on unpacking gzip, in one thread. Where this step has a core to spare, it
-// offers such a layer unpacked: its digest is then its diff ID, and the image's config, and so its ID, stays what it is.
+// A classic store spends much of its time on unpacking gzip, in one thread. This step unpacks large gzip layers on another core. The
+// digest of such a layer is then its diff ID. The image's config, and so its ID, is unchanged.
 
-/** What a gzip file ends with: the length of what it holds, in bytes modulo 2^32 (RFC 1952 section 2.3.1). */
+/** Size of the length at the end of a gzip file, in bytes. That is the unpacked length modulo 2^32 (RFC 1952 section 2.3.1). */
 const gzipTrailerBytes = 4;
 
-/** A layer as it is when it isn't compressed. Its digest is the layer's diff ID. */
+/** An uncompressed layer. Its digest is the layer's diff ID. */
 export interface PlainLayer {
   readonly digest: Digest;
   /** Bytes. */
   readonly size: number;
 }
 
-/** Whether a layer's bytes are gzip's: `….tar+gzip` of OCI, `….tar.gzip` of Docker. @internal */
+/** Whether a layer is in gzip: `….tar+gzip` of OCI, `….tar.gzip` of Docker. @internal */
 export function isGzipLayer(mediaType: string): boolean {
   return /\.tar[+.]gzip$/.test(mediaType);
 }
 
 /**
- * The length that a gzip file's last bytes tell.
+ * Returns the unpacked length in a gzip file's last bytes.
  * @param compressedSize bytes of the file
- * @returns undefined when that can't be the length of the whole, as in a file of several members
+ * @returns undefined when that can't be the whole length, as in a file of several members
  * @internal
  */
 export function plainSize(trailer: Buffer, compressedSize: number): number | undefined {
@@ -35,9 +35,9 @@ export function plainSize(trailer: Buffer, compressedSize: number): number | und
 }
 
 /**
- * A gzip layer's plain bytes.
- * @returns `size` bytes in all
- * @throws HandoverError `load-failed` while iterating, when the bytes aren't those of a gzip file of that length; what `chunks` throw
+ * Unpacks a gzip layer.
+ * @returns `size` bytes in total
+ * @throws HandoverError `load-failed` while iterating, unless the bytes are a gzip file of that length; what `chunks` throws
  */
 export async function* plainLayerChunks(chunks: LentChunks, size: number): AsyncGenerator<Buffer> {
   let length = 0;
@@ -52,28 +52,28 @@ export async function* plainLayerChunks(chunks: LentChunks, size: number): Async
   } catch (error) {
     throw source.failed ? error : unfit(messageOf(error), error);
   }
-  if (length !== size) throw unfit(`it has not the ${String(size)} bytes that its end tells`);
+  if (length !== size) throw unfit(`it doesn't have the ${String(size)} bytes that its end says`);
 }
 
 function unfit(why: string, cause?: unknown): HandoverError {
   return new HandoverError(
     'load-failed',
-    `A layer can't be unpacked on its way: ${why}.`,
+    `A layer can't be unpacked while it is sent: ${why}.`,
     'Set `overlap: false`.',
     cause,
   );
 }
 
-// To ask for the end of a smaller layer would take longer than to unpack it.
+// A request for the end of a smaller layer would take longer than unpacking it.
 const minBytes = 4 * 1024 * 1024;
 
 /**
- * A gzip layer as it is when it isn't compressed.
- * @param diffId its digest then, as the image's config has it
- * @returns undefined for a layer that isn't worth it, or whose length its end doesn't tell
+ * Describes a gzip layer in its uncompressed form.
+ * @param diffId its uncompressed digest, from the image's config
+ * @returns undefined for a small layer, and for one whose unpacked length is unknown
  */
 export async function gunzippedLayer(
-  { mediaType, size, offset = 0 }: RecordLayer,
+  { mediaType, size, offset }: LocatedLayer,
   diffId: Digest,
   read: ReadRange,
 ): Promise<PlainLayer | undefined> {

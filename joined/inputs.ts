@@ -2,8 +2,8 @@ import { type ExportInputs, readBuiltImageInputs } from '../export-image/inputs.
 import type { LoadInputs } from '../load-image/inputs.ts';
 import type { Inputs } from '../shared/runner/inputs.ts';
 
-/** The inputs of both actions, as far as they matter to an image that is built or loaded. The others have their defaults. */
-export interface HandoverInputs {
+/** The inputs of both actions that matter for an image that is built or loaded. The other inputs have their defaults. */
+export interface JoinedInputs {
   readonly export: ExportInputs;
   readonly load: LoadInputs;
 }
@@ -12,7 +12,7 @@ export interface HandoverInputs {
  * @param tarball path of the tarball that a build writes
  * @throws HandoverError `invalid-input`
  */
-export function readHandoverInputs(inputs: Inputs, tarball: string): HandoverInputs {
+export function readJoinedInputs(inputs: Inputs, tarball: string): JoinedInputs {
   const built = readBuiltImageInputs(inputs);
   const { artifactName, image } = built;
   return {
@@ -32,7 +32,9 @@ export function readHandoverInputs(inputs: Inputs, tarball: string): HandoverInp
     load: {
       artifactName,
       image,
+      into: 'docker',
       tarball: undefined,
+      ociLayout: undefined,
       expectedConfigDigest: inputs.orNone('expected-config-digest'),
       expectedRevision: inputs.orNone('expected-revision'),
       checkPlatform: inputs.boolean('check-platform'),

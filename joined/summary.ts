@@ -2,14 +2,14 @@ import { exportSummary } from '../export-image/summary.ts';
 import { loadSummary } from '../load-image/summary.ts';
 import { code, joined, type Markdown, safe, prose, words } from '../shared/base/markdown.ts';
 import type { Timeline } from '../shared/base/timeline.ts';
-import type { HandoverResult } from './handover.ts';
+import type { JoinedResult } from './joined.ts';
 import type { OtherImage } from './own-image.ts';
 
 /**
  * The job summary of the joined action.
- * @param name the artifact's
+ * @param name of the artifact
  */
-export function handoverSummary(result: HandoverResult, name: string, timeline: Timeline): Markdown {
+export function joinedSummary(result: JoinedResult, name: string, timeline: Timeline): Markdown {
   const loaded = loadSummary(result.loaded, timeline);
   if (result.kind === 'loaded') return loaded;
   const note = result.kind === 'kept' ? keptNote(result.other, name) : undefined;

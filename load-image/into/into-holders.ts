@@ -1,0 +1,352 @@
+import { arch } from 'node:os';
+import type { ArtifactContent } from '../../shared/artifacts/store.ts';
+import { HandoverError } from '../../shared/base/errors.ts';
+import type { Log, TotalBytes } from '../../shared/base/log.ts';
+import type { Timeline } from '../../shared/base/timeline.ts';
+import type { LentChunks } from '../../shared/bytes/chunks.ts';
+import { fanOut } from '../../shared/bytes/fan-out.ts';
+import { awaitKey } from '../../shared/bytes/locks.ts';
+import { type PartialFile, partialFile } from '../../shared/bytes/partial-file.ts';
+import type { Holder } from '../../shared/docker/holders.ts';
+import type { EngineInfo, InspectedImage } from '../../shared/docker/output.ts';
+import { sweepNames } from '../../shared/docker/own-names.ts';
+import { claimTags, placeOf } from '../../shared/docker/tag-claims.ts';
+import { guardTags, type TagGuard } from '../../shared/docker/tag-guard.ts';
+import type { OpenedArtifact, ResolvedImage, ResolvedImages } from '../../shared/handed-over/opened-artifact.ts';
+import { imageStores } from '../../shared/image/image-store.ts';
+import { platformOf } from '../../shared/image/platform.ts';
+import type { ImageContents } from '../../shared/image/manifest.ts';
+import { formatReference, type Reference } from '../../shared/image/reference.ts';
+import { type LayoutFolder, layoutFolder } from '../../shared/layout/layout-folder.ts';
+import { fetchOverlapped } from './overlap.ts';
+import { findImage, proveAndName, requireNames } from './prove.ts';
+import { loadsAtOnce, requireSpace, spaceAdvice } from './space.ts';
+import { onHolder, type TemporaryTags, temporaryTags } from './temporary-tags.ts';
+import { wholeTarball } from './whole-tarball.ts';
+
+// Loads an artifact's images into any number of holders: no holder where only files are wanted, one engine, or the nodes of a cluster.
+// A single holder that can pull fetches the missing layers from this step (overlap.ts). Otherwise the bytes of one download go to all
+// holders at once (whole-tarball.ts), and the slowest sets the pace. Images arrive under temporary tags. They get their references
+// when every holder has the right image. After an error, every holder has the references that it had before.
+
+/** What to load, and the files to write. */
+export interface IntoRequest {
+  readonly opened: OpenedArtifact;
+  readonly info: EngineInfo;
+  /** Whether the engine may pull layers one by one. */
+  readonly overlap: boolean;
+  readonly tarballPath: string | undefined;
+  readonly layoutPath: string | undefined;
+}
+
+export interface IntoTools {
+  readonly holders: readonly Holder[];
+  readonly log: Log;
+  readonly timeline: Timeline;
+  readonly signal: AbortSignal;
+}
+
+/** An image, and the references that it has. */
+export type HeldImage = Pick<ResolvedImage, 'identity' | 'references'>;
+
+/** Images that every holder has. */
+export interface HeldImages {
+  readonly images: ResolvedImages<HeldImage>;
+  /** The main image in the first holder; undefined without a holder. */
+  readonly image: InspectedImage | undefined;
+  /** Whether a holder lacked an image. */
+  readonly loaded: boolean;
+  /** Total bytes downloaded, including by a failed attempt. */
+  readonly size: number;
+}
+
+/** Returns the facts about the first holder; without one, those of this machine. */
+export async function hostInfo([first]: readonly Holder[]): Promise<EngineInfo> {
+  if (first !== undefined) return first.engine.info();
+  const facts = { version: '', dataRoot: '', hostName: '' };
+  return { ...facts, platform: platformOf('linux', arch()), imageStore: imageStores.containerd };
+}
+
+/** Returns how many artifacts of these sizes, in bytes, to load at once. */
+export async function chooseAtOnce(
+  holders: readonly Holder[],
+  info: EngineInfo,
+  sizes: readonly number[],
+): Promise<number> {
+  return takesTurns(holders) ? 1 : loadsAtOnce(info, sizes);
+}
+
+/**
+ * Whether images are loaded one after the other. containerd makes an import wait while another import writes the same blob. Two
+ * images with a common layer could then wait for each other: on one node the first for the second, on another the reverse.
+ */
+function takesTurns(holders: readonly Holder[]): boolean {
+  return holders.length > 1;
+}
+
+/**
+ * Loads the images into all holders, proves them there, and sets their references. Writes the wanted files.
+ * @throws HandoverError of any code of the consumer, with the node's name if it failed there. Then no reference and no file is left
+ */
+export async function loadInto(tools: IntoTools, request: IntoRequest): Promise<HeldImages> {
+  const { holders, log, timeline } = tools;
+  await using turn = new AsyncDisposableStack();
+  turn.use(await takeTurn(tools));
+  const { lacking, held } = await nameWhereHeld(tools, request);
+  if (held !== undefined) return held;
+  await requireSpace(request, request.opened.content, request.info);
+  const isLoad = holders.length > 0;
+  const ofNodes = `Load into ${String(lacking.length)} of ${String(holders.length)} nodes`;
+  const title = !isLoad ? 'Download' : holders.some(({ node }) => node === undefined) ? 'Load' : ofNodes;
+  const span = (result: HeldImages | undefined): string =>
+    !isLoad ? 'Download' : result?.size === 0 ? 'Load' : 'Download and load';
+  return await log.chapter(title, () => timeline.measure(span, () => receive(tools, request, lacking)));
+}
+
+async function takeTurn({ log, holders, signal }: IntoTools): Promise<AsyncDisposable | undefined> {
+  if (!takesTurns(holders)) return undefined;
+  const names = holders.map(({ node }) => node).join();
+  return awaitKey(`nodes ${names}`, {
+    signal,
+    onWait: (owner) => {
+      log.info(`Waiting for another image to finish loading into ${names}: ${owner} has the turn.`);
+    },
+    onGiveUp: (owner) => {
+      log.warning(`Loading into ${names} without a turn: ${owner} has had it for too long.`);
+    },
+  });
+}
+
+interface Found {
+  /** The holders that lack one of the images. */
+  readonly lacking: readonly Holder[];
+  /** Undefined unless every holder has all images. */
+  readonly held?: HeldImages;
+}
+
+/** Sets the references if every holder has all images already. */
+async function nameWhereHeld(tools: IntoTools, request: IntoRequest): Promise<Found> {
+  const { holders, log } = tools;
+  const { opened, info, tarballPath, layoutPath } = request;
+  const { images, content } = opened;
+  if (images === undefined || (tarballPath ?? layoutPath) !== undefined) return { lacking: holders };
+  // The references are claimed first: another step may be about to put one back.
+  await using claim = new AsyncDisposableStack();
+  claim.use(await claimReferences(tools, info, images));
+  const found = await Promise.all(holders.map((holder) => onHolder(holder, () => namesOf(holder, images, info))));
+  const lacking = holders.filter((_, at) => found[at] === undefined);
+  if (lacking.length > 0 || holders.length === 0) return { lacking };
+  const nodes = holders.filter(({ node }) => node !== undefined);
+  await using temporary = await temporaryTags(nodes, () => [], log);
+  await using guards = new AsyncDisposableStack();
+  const names = new Map(holders.map((holder, at) => [holder, found[at] ?? []]));
+  const where = nodes.length === 0 ? 'The engine has' : 'Every node has';
+  for (const name of found[0] ?? []) log.info(`${where} this image already: ${name}. Nothing to load.`);
+  const { image, keep } = await nameOnAll(tools, { ...request, images, names, temporary, guards });
+  keep();
+  for (const { engine, node } of holders)
+    if (node === undefined) await sweepNames({ engine, log }, image?.repoTags ?? []);
+  return { lacking, held: { images, image, loaded: false, size: content.downloaded() ?? 0 } };
+}
+
+/** Returns what the holder calls each of the images; undefined if it lacks one. */
+async function namesOf(
+  { engine }: Holder,
+  images: readonly HeldImage[],
+  info: EngineInfo,
+): Promise<readonly string[] | undefined> {
+  const names: string[] = [];
+  for (const { identity, references } of images) {
+    const name = await findImage({ engine, info }, identity, references);
+    if (name === undefined) return undefined;
+    names.push(name);
+  }
+  return names;
+}
+
+/** Claims the references of the images in every holder. */
+function claimReferences(
+  { holders, log, signal }: IntoTools,
+  info: EngineInfo,
+  images: readonly { readonly references: readonly Reference[] }[],
+): Promise<AsyncDisposable> {
+  return claimTags(
+    holders.map(({ node }) => (node === undefined ? placeOf(info) : `node ${node}`)),
+    images.flatMap(({ references }) => references),
+    { log, signal },
+  );
+}
+
+/** An image under its temporary tag; with its contents after a whole tarball. */
+interface ArrivedImage extends HeldImage {
+  readonly name: string;
+  readonly contents?: ImageContents;
+}
+
+interface Receiving extends IntoRequest {
+  readonly lacking: readonly Holder[];
+  readonly temporary: TemporaryTags;
+  readonly kept: PartialFile | undefined;
+  readonly layout: LayoutFolder | undefined;
+  readonly onBytes: (bytes: number) => void;
+}
+
+async function receive(tools: IntoTools, request: IntoRequest, lacking: readonly Holder[]): Promise<HeldImages> {
+  const { holders, log } = tools;
+  const { opened, info, tarballPath, layoutPath } = request;
+  await using kept = tarballPath === undefined ? undefined : await partialFile(tarballPath, spaceAdvice, log);
+  await using layout = layoutPath === undefined ? undefined : await layoutFolder(layoutPath, log);
+  let size = 0;
+  const onBytes = (bytes: number): void => void (size += bytes);
+  let arrived: readonly ArrivedImage[] = [];
+  // Disposed of after the guards: an image that loses its references still needs its temporary tag, and is removed with it.
+  await using temporary = await temporaryTags(holders, () => arrived, log);
+  const receiving = { ...request, lacking, temporary, kept, layout, onBytes };
+  const images = (await pullOverlapped(tools, receiving)) ?? (await loadWhole(tools, receiving));
+  arrived = images;
+  await using claim = new AsyncDisposableStack();
+  claim.use(await claimReferences(tools, info, images));
+  await using guards = new AsyncDisposableStack();
+  const tags = images.map(({ name }) => name);
+  const names = new Map(lacking.map((holder) => [holder, tags]));
+  const { image, keep } = await nameOnAll(tools, { ...request, images, names, temporary, guards });
+  // A layout of one image needs no more than one reference.
+  await layout?.commit(
+    images.flatMap(({ contents, references: [reference] }) =>
+      contents === undefined ? [] : [{ image: contents, references: [reference] }],
+    ),
+  );
+  await kept?.commit();
+  keep();
+  return { images, image, loaded: holders.length > 0, size: opened.content.downloaded() ?? size };
+}
+
+/** @returns undefined when the whole tarball has to be loaded */
+async function pullOverlapped(
+  { holders, log }: IntoTools,
+  { opened, info, overlap, kept, layout, temporary, onBytes }: Receiving,
+): Promise<ResolvedImages<ArrivedImage> | undefined> {
+  const { content, images } = opened;
+  const [holder, ...others] = holders;
+  // Files are written from the whole tarball.
+  if (!overlap || holder === undefined || others.length > 0 || (kept ?? layout) !== undefined) return undefined;
+  if (images === undefined || holder.engine.pull === undefined) return undefined;
+  const names = temporary.of(holder);
+  const pull = async (image: ResolvedImage): Promise<ArrivedImage | undefined> => {
+    const { identity, references, ranged } = image;
+    if (ranged === undefined) return undefined;
+    const fetched = { image: ranged, names, word: wordFor(content), onBytes };
+    const name = await fetchOverlapped({ engine: holder.engine, log, info }, fetched);
+    return name === undefined ? undefined : { identity, references, name };
+  };
+  const [main, ...further] = images;
+  const first = await pull(main);
+  if (first === undefined) return undefined;
+  const rest: ArrivedImage[] = [];
+  for (const image of further) {
+    const next = await pull(image);
+    if (next === undefined) return undefined;
+    rest.push(next);
+  }
+  return [first, ...rest];
+}
+
+async function loadWhole(
+  { holders, log }: IntoTools,
+  { opened, info, lacking, temporary, kept, layout, onBytes }: Receiving,
+): Promise<ResolvedImages<ArrivedImage>> {
+  const { content } = opened;
+  const request = {
+    ...{ opened, platform: info.platform, repository: temporary.repository },
+    ...{ tee: kept?.tee, teeLayer: layout?.tee, needsManifest: holders.some(({ node }) => node !== undefined) },
+  };
+  return log.progress(wordFor(content), wholeSize(opened), async (count) => {
+    const tarball = wholeTarball(request, (bytes) => {
+      onBytes(bytes);
+      count(bytes);
+    });
+    const loaded = await feedAll(tarball.chunks, lacking).finally(() => {
+      for (const { name } of tarball.images()) for (const holder of lacking) temporary.of(holder).add(name);
+    });
+    const [first, ...further] = tarball.images();
+    if (first === undefined) throw nothingLoaded(lacking, loaded);
+    return [first, ...further];
+  });
+}
+
+/** Feeds the tarball to all holders. Returns what they report. */
+async function feedAll(chunks: LentChunks, holders: readonly Holder[]): Promise<readonly string[]> {
+  const feed = (holder: Holder) => (lent: LentChunks) =>
+    onHolder(holder, () => holder.engine.load(lent, () => undefined));
+  const [only, ...others] = holders;
+  if (only !== undefined && others.length === 0) return feed(only)(chunks);
+  return (await fanOut(chunks, holders.map(feed))).flat();
+}
+
+interface Naming {
+  readonly opened: OpenedArtifact;
+  readonly info: EngineInfo;
+  readonly images: readonly HeldImage[];
+  /** What each holder calls the images; one without an entry had them before. */
+  readonly names: ReadonlyMap<Holder, readonly string[]>;
+  readonly temporary: TemporaryTags;
+  /** Restores the earlier references unless `keep` is called. */
+  readonly guards: AsyncDisposableStack;
+}
+
+/** Proves the images on all holders, and sets their references there. */
+async function nameOnAll(
+  { log, holders }: IntoTools,
+  { opened, info, images, names, temporary, guards }: Naming,
+): Promise<Pick<HeldImages, 'image'> & { readonly keep: () => void }> {
+  const what = opened.origin === 'artifact' ? 'the image that was handed over' : 'this job’s own image';
+  const kept: TagGuard[] = [];
+  const nameOn = async (holder: Holder): Promise<InspectedImage | undefined> => {
+    const { engine, node } = holder;
+    await temporary.keepEarlier(holder, images);
+    const guard = guardTags(engine, log.warning);
+    guards.use(guard);
+    kept.push(guard);
+    const known = names.get(holder) ?? (await namesOf(holder, images, info)) ?? [];
+    let first: InspectedImage | undefined;
+    for (const [at, { identity, references }] of images.entries()) {
+      const request = { name: known[at] ?? formatReference(references[0]), identity, references };
+      const where = node === undefined ? '' : `, on ${node}`;
+      const image = await proveAndName({ engine, log, info }, request, `${what}${where}`, guard);
+      first ??= image;
+    }
+    // Of two images with one reference, only the last one has it.
+    if (images.length > 1) await requireNames({ engine, info }, images);
+    return first;
+  };
+  const outcomes = await Promise.allSettled(holders.map((holder) => onHolder(holder, () => nameOn(holder))));
+  const failed = outcomes.find((outcome) => outcome.status === 'rejected');
+  if (failed !== undefined) throw failed.reason;
+  const [image] = outcomes.flatMap((outcome) => (outcome.status === 'fulfilled' ? [outcome.value] : []));
+  return {
+    image,
+    keep: () => {
+      for (const guard of kept) guard.keep();
+    },
+  };
+}
+
+/** The verb in the log for the artifact's bytes. */
+function wordFor({ downloaded }: ArtifactContent): string {
+  return downloaded() === undefined ? 'Downloaded' : 'Read from this machine';
+}
+
+function wholeSize({ content, record }: OpenedArtifact): TotalBytes {
+  // The artifact's digest is verified by reading the whole artifact, unless it is on this machine.
+  const total = content.downloaded() === undefined ? content.artifact.size : record?.tarballSize;
+  return total ?? 'unknown';
+}
+
+function nothingLoaded(holders: readonly Holder[], loaded: readonly string[]): HandoverError {
+  const program = holders[0]?.engine.program ?? 'docker';
+  return new HandoverError(
+    'load-failed',
+    `${program} load ended before it had the whole tarball; it reported ${loaded.join(', ') || 'nothing'}.`,
+    `Look at the engine on this runner: ${program} info; df -h.`,
+  );
+}

@@ -1,0 +1,243 @@
+import { HandoverError } from '../../shared/base/errors.ts';
+import { isObject, type JsonObject } from '../../shared/base/json.ts';
+import type { Log } from '../../shared/base/log.ts';
+import { quoteForeign } from '../../shared/base/text.ts';
+import type { Engine } from '../../shared/docker/engine.ts';
+import type { EngineInfo, InspectedImage } from '../../shared/docker/output.ts';
+import type { TagGuard } from '../../shared/docker/tag-guard.ts';
+import type { Identity } from '../../shared/handed-over/identity.ts';
+import type { Digest } from '../../shared/image/digest.ts';
+import type { ImageStore } from '../../shared/image/image-store.ts';
+import { formatPlatform, samePlatform } from '../../shared/image/platform.ts';
+import { formatReference, type Reference } from '../../shared/image/reference.ts';
+
+// Proves that the engine's image is the one that was handed over: compares it with the identity that was computed from the artifact's
+// bytes. No other value is accepted.
+
+interface Tools {
+  readonly engine: Engine;
+  readonly log: Log;
+  readonly info: EngineInfo;
+}
+
+/**
+ * Finds the image in the engine, under one of the references or any other name.
+ * @returns a reference or an image ID; undefined when the engine lacks the image
+ */
+export async function findImage(
+  { engine, info }: Omit<Tools, 'log'>,
+  identity: Identity,
+  references: readonly Reference[],
+): Promise<string | undefined> {
+  const imageId = imageIdOf(identity, info.imageStore);
+  const names = [...references.map(formatReference), ...(imageId === undefined ? [] : [imageId])];
+  for (const name of names) {
+    const found = await engine.inspect(name);
+    if (found !== undefined && differences(identity, found, info.imageStore).length === 0) return name;
+  }
+  return undefined;
+}
+
+/**
+ * Proves that the engine has the image under this name, and only then sets its references. Each reference is verified again, with
+ * the engine's own command.
+ * @param what the image in words, for the log: `the image that was handed over`
+ * @param guard restores the earlier references after an error
+ * @returns the image under its first reference
+ * @throws HandoverError `image-missing`, `image-mismatch`
+ */
+export async function proveAndName(
+  { engine, log, info }: Tools,
+  {
+    name,
+    identity,
+    references,
+  }: { readonly name: string; readonly identity: Identity; readonly references: readonly Reference[] },
+  what: string,
+  guard: TagGuard,
+): Promise<InspectedImage> {
+  const [first] = references.map(formatReference);
+  const image = await inspect(engine, name);
+  requireSameImage(first ?? name, identity, image, info.imageStore);
+  const named: InspectedImage[] = [];
+  for (const reference of references.map(formatReference)) {
+    const before = reference === name ? image : await engine.inspect(reference);
+    const hasIt = before !== undefined && differences(identity, before, info.imageStore).length === 0;
+    const found = hasIt ? before : await guard.tag(name, reference, { imageId: image.imageId, before });
+    if (found === undefined) throw missing(engine, reference);
+    requireSameImage(reference, identity, found, info.imageStore);
+    named.push(found);
+  }
+  const [last = image] = (await confirmed({ engine, info }, identity, references)) ?? named;
+  log.info(`Verified: ${first ?? name} is ${what} (${last.imageId})`);
+  for (const reference of references.slice(1)) log.info(`Also tagged ${formatReference(reference)}.`);
+  return last;
+}
+
+/** Verifies the references with the engine's own command; undefined where `inspect` is that command. */
+async function confirmed(
+  { engine, info }: Omit<Tools, 'log'>,
+  identity: Identity,
+  references: readonly Reference[],
+): Promise<readonly InspectedImage[] | undefined> {
+  const names = references.map(formatReference);
+  if (engine.confirm === undefined || names.length === 0) return undefined;
+  const images = await engine.confirm(names);
+  for (const [position, image] of images.entries())
+    requireSameImage(names[position] ?? '', identity, image, info.imageStore);
+  return images;
+}
+
+/**
+ * Verifies again that each of the images has all of its references.
+ * @throws HandoverError `image-missing`, `image-mismatch`
+ */
+export async function requireNames(
+  { engine, info }: Omit<Tools, 'log'>,
+  images: readonly { readonly identity: Identity; readonly references: readonly Reference[] }[],
+): Promise<void> {
+  for (const { identity, references } of images)
+    for (const name of references.map(formatReference))
+      requireSameImage(name, identity, await inspect(engine, name), info.imageStore);
+}
+
+async function inspect(engine: Engine, name: string): Promise<InspectedImage> {
+  const image = await engine.inspect(name);
+  if (image !== undefined) return image;
+  throw missing(engine, name);
+}
+
+function missing(engine: Engine, name: string): HandoverError {
+  return new HandoverError(
+    'image-missing',
+    `${engine.program} succeeded, but \`${engine.program} image inspect ${name}\` finds no image.`,
+    `Look at the engine: ${engine.program} image ls; ${engine.program} ${engine.program === 'ctr' ? 'version' : 'info'}.`,
+  );
+}
+
+/**
+ * Returns the image's ID in an engine: the config digest, or the manifest digest in a containerd store.
+ * @returns undefined where it is unpredictable: a containerd store generates a manifest for an image without one
+ */
+function imageIdOf({ configDigest, manifestDigest }: Identity, store: ImageStore): Digest | undefined {
+  return store.imageIdIs === 'manifest' ? manifestDigest : configDigest;
+}
+
+/** Describes how the engine's image differs from the expected one; empty when it is the same image, and whole. */
+export function differences(expected: Identity, found: InspectedImage, store: ImageStore): readonly string[] {
+  const imageId = imageIdOf(expected, store);
+  const layersFit =
+    expected.diffIds.length === found.diffIds.length &&
+    expected.diffIds.every((diffId, position) => diffId === found.diffIds[position]);
+  return [
+    ...(imageId === undefined || imageId === found.imageId ? [] : [`image ID ${found.imageId} instead of ${imageId}`]),
+    ...(found.configDigest === undefined || found.configDigest === expected.configDigest
+      ? []
+      : [`config digest ${found.configDigest} instead of ${expected.configDigest ?? 'none'}`]),
+    // Podman changes members of the config in its answer. Its image ID is the config digest.
+    ...(store.returnsConfig ? configDifferences(expected, found) : []),
+    ...(layersFit ? [] : [`layers ${listed(found.diffIds)} instead of ${listed(expected.diffIds)}`]),
+    ...(samePlatform(expected.platform, found.platform)
+      ? []
+      : [`platform ${formatPlatform(found.platform)} instead of ${formatPlatform(expected.platform)}`]),
+    ...(found.isWhole === false ? ['content that the engine lacks, so that docker save would fail'] : []),
+  ];
+}
+
+// The members that every engine returns and containers use (docker-image-spec, DockerOCIImageConfig). Docker before 28 returns more
+// of them, and Docker before 25 has no StartInterval in a health check.
+const plain = [
+  'User',
+  'Env',
+  'Entrypoint',
+  'Cmd',
+  'WorkingDir',
+  'Labels',
+  'StopSignal',
+  'ArgsEscaped',
+  'OnBuild',
+  'Shell',
+];
+const healthMembers = ['Test', 'Interval', 'Timeout', 'StartPeriod', 'Retries'];
+
+/** Returns a config's members in one form. Docker 29's classic store normalises ports, its containerd store returns them unchanged. */
+function compared(config: JsonObject): ReadonlyMap<string, string> {
+  const { ExposedPorts: ports, Volumes: volumes, Healthcheck: health } = config;
+  const namesOf = (set: unknown): readonly string[] => (isObject(set) ? Object.keys(set) : []);
+  const checks = isObject(health) ? healthMembers.map((name) => [name, health[name]]) : [];
+  return new Map([
+    ...plain.map((name) => [name, normalized(config[name])] as const),
+    ['ExposedPorts', normalized([...new Set(namesOf(ports).map(wholePort))].sort())] as const,
+    ['Volumes', normalized(namesOf(volumes).toSorted())] as const,
+    ['Healthcheck', normalized(sorted(Object.fromEntries(checks)))] as const,
+  ]);
+}
+
+// moby api/types/network/port.go, ParsePort
+function wholePort(port: string): string {
+  const [number = '', protocol = ''] = port.split('/');
+  return `${number.replace(/^0+(?=\d)/, '')}/${protocol.toLowerCase() || 'tcp'}`;
+}
+
+/** Compares the engine's reading of the config. An image ID proves only which bytes the engine has. */
+function configDifferences(expected: Identity, found: InspectedImage): readonly string[] {
+  const has = compared(found.config);
+  const other = [...compared(expected.config)].filter(([name, value]) => has.get(name) !== value);
+  const created = [expected.created, found.created].map(timeOf);
+  return [
+    ...other.map(
+      ([name, value]) => `${name} ${quoteForeign(has.get(name) ?? '', 80)} instead of ${quoteForeign(value, 80)}`,
+    ),
+    ...(Object.is(created[0], created[1]) || Number.isNaN(created[0])
+      ? []
+      : [`created ${found.created ?? 'at no time'} instead of ${expected.created ?? ''}`]),
+  ];
+}
+
+// Go's time without a value, which an engine may leave out. crane and other tools of that library write it.
+const zeroTime = Date.parse('0001-01-01T00:00:00Z');
+
+/** In ms since the epoch; NaN for no time. */
+function timeOf(text: string | undefined): number {
+  const time = Date.parse(text ?? '');
+  return time === zeroTime ? Number.NaN : time;
+}
+
+/** Formats a value in one form: an engine omits empty members or writes null, and their order varies. */
+function normalized(value: unknown): string {
+  const isEmpty = value === undefined || value === null || value === '' || value === false || value === 0;
+  if (isEmpty || (Array.isArray(value) && value.length === 0)) return 'nothing';
+  return isObject(value) && Object.keys(value).length === 0 ? 'nothing' : JSON.stringify(sorted(value));
+}
+
+function sorted(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(sorted);
+  if (!isObject(value)) return value;
+  const members = Object.entries(value).filter(([, member]) => normalized(member) !== 'nothing' || isObject(member));
+  const ordered: JsonObject = Object.fromEntries(
+    members.sort(([one], [other]) => (one < other ? -1 : 1)).map(([name, member]) => [name, sorted(member)]),
+  );
+  return ordered;
+}
+
+function listed(diffIds: readonly Digest[]): string {
+  const last = diffIds.at(-1);
+  return last === undefined ? 'none' : `${String(diffIds.length)} up to ${last.slice(0, 19)}…`;
+}
+
+/** @throws HandoverError `image-mismatch` @internal */
+export function requireSameImage(
+  reference: string,
+  expected: Identity,
+  found: InspectedImage,
+  store: ImageStore,
+): void {
+  const wrong = differences(expected, found, store);
+  if (wrong.length === 0) return;
+  throw new HandoverError(
+    'image-mismatch',
+    `${reference} is not the image that was handed over: ${wrong.join('; ')}.`,
+    'The tag is as it was before. Run the job that exports the image again; if it repeats, look for a step that builds or ' +
+      'pulls the same tag on this runner.',
+  );
+}

@@ -1,0 +1,153 @@
+import { createHash } from 'node:crypto';
+import { asError, HandoverError, messageOf } from '../../shared/base/errors.ts';
+import { type LentChunk, type LentChunks, watchedChunks, withHead } from '../../shared/bytes/chunks.ts';
+import {
+  type OpenedArtifact,
+  type ResolvedImages,
+  resolveTarball,
+  tarballNameOf,
+  type TarballResolvedImage,
+} from '../../shared/handed-over/opened-artifact.ts';
+import type { Platform } from '../../shared/image/platform.ts';
+import type { HandoverRecord } from '../../shared/image/record.ts';
+import { parseTaggedReference } from '../../shared/image/reference.ts';
+import { compressionOf, decompress, magicBytes } from '../../shared/tar/compression.ts';
+import { endOfArchive, tarHeader, tarPadding } from '../../shared/tar/header.ts';
+import { imagesIn } from '../../shared/tar/tarball-images.ts';
+import { readTarball, SeenTarball } from '../../shared/tar/tarball-reader.ts';
+import { smallEntries, smallEntry } from '../../shared/tar/tarball-writer.ts';
+
+// Rewrites an artifact's whole tarball for the engine, whatever made it: export-image, a Docker archive of any tool and age, or an OCI
+// archive, plain or compressed. The layers pass unchanged, and each is compared with the digest in its name. The index and manifests are
+// written anew, at the end. So the classic store loads OCI archives too, and the artifact can't set any reference in the engine.
+
+/** An image of the tarball, and its temporary tag. */
+type PassedImage = TarballResolvedImage & { readonly name: string };
+
+/** A tarball on its way from the artifact to the engine. */
+export interface PassingTarball {
+  readonly chunks: LentChunks;
+  /** Its images; empty until all of `chunks` has been read. */
+  images(): readonly [] | ResolvedImages<PassedImage>;
+}
+
+export interface TarballRequest {
+  readonly opened: OpenedArtifact;
+  /** Selects one of several platforms. */
+  readonly platform: Platform;
+  /** The repository of the temporary tags. */
+  readonly repository: string;
+  /** Passes on the file's bytes as they are in the artifact. */
+  readonly tee?: ((chunks: AsyncIterable<Buffer>) => AsyncIterable<Buffer>) | undefined;
+  /** Passes on each layer as it is in the tarball. */
+  readonly teeLayer?: ((chunks: LentChunks) => LentChunks) | undefined;
+  /** Whether to refuse an image without a manifest of its own. */
+  readonly needsManifest?: boolean;
+}
+
+/**
+ * @param onBytes called with the number of bytes of each part that has arrived
+ * @throws HandoverError `artifact-corrupt`, `tarball-invalid`, `image-not-found`, and what the expectations throw, while iterating.
+ *   The index and manifests are yielded only when the images are resolved
+ */
+export function wholeTarball(request: TarballRequest, onBytes: (bytes: number) => void): PassingTarball {
+  const { opened, tee } = request;
+  const { content, record } = opened;
+  const name = tarballNameOf(opened);
+  const bytes = content.read(name, onBytes);
+  const checked = record === undefined ? bytes : asRecorded(bytes, record, content.artifact.digest === undefined);
+  let images: readonly [] | ResolvedImages<PassedImage> = [];
+  const plain = plainTarball(tee === undefined ? checked : tee(checked), name);
+  const chunks = rewritten(plain, request, (passed) => (images = passed));
+  return { chunks, images: () => images };
+}
+
+/** Yields the plain tarball, whatever its compression. */
+async function* plainTarball(chunks: AsyncIterable<Buffer>, name: string): AsyncGenerator<Buffer> {
+  let broken: unknown;
+  const source = watchedChunks(chunks, (error) => (broken = error));
+  const { head, all } = await withHead(source, (bytes) => bytes.length >= magicBytes);
+  if (head.length === 0) throw invalid(`${name} in the artifact is empty.`);
+  const compression = compressionOf(head);
+  if (compression === 'none') {
+    yield* all;
+    return;
+  }
+  try {
+    yield* decompress(all, compression);
+  } catch (error) {
+    if (broken !== undefined) throw asError(broken);
+    throw invalid(`${name} in the artifact is damaged ${compression} data: ${messageOf(error)}.`, error);
+  }
+}
+
+/** Compares the size with the record, and the digest also, where the artifact service gave none for the artifact. */
+async function* asRecorded(
+  chunks: AsyncIterable<Buffer>,
+  record: HandoverRecord,
+  withDigest: boolean,
+): AsyncGenerator<Buffer> {
+  const hash = createHash('sha256');
+  let size = 0;
+  for await (const chunk of chunks) {
+    if (withDigest) hash.update(chunk);
+    size += chunk.length;
+    yield chunk;
+  }
+  const digest = withDigest ? `sha256:${hash.digest('hex')}` : record.tarballDigest;
+  if (size === record.tarballSize && digest === record.tarballDigest) return;
+  throw new HandoverError(
+    'artifact-corrupt',
+    `The tarball has ${String(size)} bytes with digest ${digest}; the record says ${String(record.tarballSize)} bytes ` +
+      `with digest ${record.tarballDigest}.`,
+    'Run the job that exports the image again.',
+  );
+}
+
+async function* rewritten(
+  plain: AsyncIterable<Buffer>,
+  { opened, platform, repository, teeLayer, needsManifest = false }: TarballRequest,
+  onImages: (images: ResolvedImages<PassedImage>) => void,
+): AsyncGenerator<LentChunk> {
+  try {
+    const seen = new SeenTarball();
+    for await (const { name, size, chunks } of readTarball(plain, seen)) {
+      yield tarHeader(name, size);
+      yield* teeLayer === undefined ? chunks : teeLayer(chunks);
+      yield Buffer.alloc(tarPadding(size));
+    }
+    const [main, ...further] = resolveTarball(imagesIn(seen).images, opened, { platform, needsManifest });
+    const named = (image: TarballResolvedImage, at: number): PassedImage => ({
+      ...image,
+      name: `${repository}:${String(at + 1)}`,
+    });
+    const passed = [named(main, 0), ...further.map((image, at) => named(image, at + 1))] as const;
+    onImages(passed);
+    for (const [name, bytes] of indexAndManifests(passed)) yield smallEntry(name, bytes);
+    yield endOfArchive;
+  } catch (error) {
+    const isCorrupt = error instanceof HandoverError && error.code === 'tarball-invalid' && opened.record !== undefined;
+    if (!isCorrupt) throw error;
+    // export-image made a valid tarball: it was damaged in the artifact.
+    throw new HandoverError('artifact-corrupt', error.message, 'Run the job that exports the image again.', error);
+  }
+}
+
+function indexAndManifests(images: readonly PassedImage[]): ReadonlyMap<string, Buffer> {
+  return smallEntries(
+    images.map(({ contents: image, name, layerNames }) => ({
+      image,
+      references: [parseTaggedReference(name)],
+      layerNames,
+    })),
+  );
+}
+
+function invalid(message: string, cause?: unknown): HandoverError {
+  return new HandoverError(
+    'tarball-invalid',
+    message,
+    'Make the tarball with docker save, plain or compressed with gzip or zstd, and upload it again.',
+    cause,
+  );
+}

@@ -1,0 +1,168 @@
+import type { Artifact, ArtifactStore } from '../shared/artifacts/store.ts';
+import { HandoverError, invalidInput } from '../shared/base/errors.ts';
+import { namedLog } from '../shared/base/log.ts';
+import { namedTimeline } from '../shared/base/timeline.ts';
+import type { Holder } from '../shared/docker/holders.ts';
+import type { EngineInfo } from '../shared/docker/output.ts';
+import { findArtifacts, type FoundArtifact } from '../shared/handed-over/find.ts';
+import { resolveArtifact } from '../shared/handed-over/opened-artifact.ts';
+import { type Outcome, requireAll, sideBySide } from '../shared/handed-over/side-by-side.ts';
+import { recordName } from '../shared/image/record.ts';
+import { formatReference, type Reference } from '../shared/image/reference.ts';
+import { claimDigests, type MappedImage, mappedImages } from './digests.ts';
+import { chooseAtOnce, hostInfo } from './into/into-holders.ts';
+import { differences } from './into/prove.ts';
+import { loadArtifact, loadImage, type LoadTools } from './load-image.ts';
+import type { DigestsPlan, ImagesPlan } from './plan/images-plan.ts';
+import type { EachPlan } from './plan/plan.ts';
+import type { LoadResult } from './result.ts';
+
+export type ImagesTools = LoadTools & {
+  /** Opens the artifact store of this job's run, for the mapping. */
+  readonly ownStore: () => ArtifactStore;
+};
+
+/** What happened. */
+export interface ImagesResult {
+  /** Sorted by the artifact's name. */
+  readonly images: readonly MappedImage[];
+  /** Empty when only the records were read. */
+  readonly loaded: readonly LoadResult[];
+  /** The artifact with the mapping. */
+  readonly digests: Artifact | undefined;
+}
+
+/**
+ * Loads one image, or several at once, or only reads their digests. Uploads the mapping if the plan has one.
+ * @param fallback the image to pull when the artifact of one image doesn't exist
+ * @throws HandoverError of any code of the consumer, with every image that failed. Verified images are kept
+ */
+export async function loadImages(
+  plan: ImagesPlan,
+  fallback: Reference | undefined,
+  tools: ImagesTools,
+): Promise<ImagesResult> {
+  if (plan.kind === 'one') {
+    const { artifactName } = plan.plan;
+    return withDigests(plan.digests, tools, [artifactName], async () => {
+      const loaded = await loadImage(plan.plan, tools, fallback);
+      return { images: mappedLoad(loaded, artifactName), loaded: [loaded] };
+    });
+  }
+  const { log, timeline } = tools;
+  const found = await log.chapter('Find the artifacts', () =>
+    timeline.measure('Find', () => findArtifacts(plan.wanted, tools)),
+  );
+  const names = found.map(({ name }) => name);
+  return withDigests(plan.digests, tools, names, async () =>
+    plan.kind === 'several'
+      ? loadedResult(await loadSideBySide(plan.each, tools, found))
+      : { images: await readMapping(plan.each, found), loaded: [] },
+  );
+}
+
+function loadedResult(loaded: readonly LoadResult[]): Omit<ImagesResult, 'digests'> {
+  return { images: loaded.flatMap((result) => mappedLoad(result)), loaded };
+}
+
+function mappedLoad(
+  { reference, identity, further, artifact, record }: LoadResult,
+  name = artifact?.name ?? reference,
+): readonly MappedImage[] {
+  return mappedImages(name, artifact, record, [{ reference, identity }, ...further]);
+}
+
+async function withDigests(
+  plan: DigestsPlan | undefined,
+  { ownStore, log }: ImagesTools,
+  names: readonly string[],
+  work: () => Promise<Omit<ImagesResult, 'digests'>>,
+): Promise<ImagesResult> {
+  if (plan === undefined) return { ...(await work()), digests: undefined };
+  await using store = ownStore();
+  const claim = await claimDigests(store, plan, names);
+  const result = await work();
+  const digests = await claim.upload(result.images);
+  log.info(`Uploaded the digests as the artifact "${digests.name}" (id ${String(digests.id)})`);
+  return { ...result, digests };
+}
+
+async function readMapping(each: EachPlan, found: readonly Outcome<FoundArtifact>[]): Promise<readonly MappedImage[]> {
+  const read = await sideBySide(found, 1, (artifact) => {
+    // No engine is involved: the platform is compared when the image is loaded.
+    const { content, record, images } = resolveArtifact(artifact, { ...each, host: undefined });
+    if (images === undefined) throw unknownImage(content.artifact);
+    const named = images.map(({ identity, references }) => ({ identity, reference: formatReference(references[0]) }));
+    return Promise.resolve(mappedImages(content.artifact.name, content.artifact, record, named));
+  });
+  return requireAll(read, 'read').flat();
+}
+
+function unknownImage({ name }: Artifact): HandoverError {
+  return new HandoverError(
+    'image-not-found',
+    `The artifact "${name}" has no ${recordName} with the position of its image’s config: its image is identified only when it is loaded.`,
+    'Make the artifact with export-image, or load it: remove `load: false`.',
+  );
+}
+
+async function loadSideBySide(
+  each: EachPlan,
+  tools: LoadTools,
+  found: readonly Outcome<FoundArtifact>[],
+): Promise<readonly LoadResult[]> {
+  const { log, timeline, holders } = tools;
+  const artifacts = found.flatMap((outcome) => (outcome.ok ? [outcome.value] : []));
+  requireOwnReferences(artifacts);
+  const info = await hostInfo(holders);
+  const sizes = artifacts.map(({ content }) => content.artifact.size);
+  const atOnce = await chooseAtOnce(holders, info, sizes);
+  const title = `Load ${String(found.length)} images, at most ${String(atOnce)} at once`;
+  const loaded = await log.chapter(title, () =>
+    sideBySide(found, atOnce, (artifact, name) => {
+      const named = { ...tools, log: namedLog(log, name), timeline: namedTimeline(timeline, name) };
+      return loadArtifact(each, named, artifact, info);
+    }),
+  );
+  return requireAll(await sideBySide(loaded, 1, (result) => requireStillThere(holders, info, result)), 'loaded');
+}
+
+// Of two images with the same reference, only the one that is loaded last would have it.
+function requireOwnReferences(artifacts: readonly FoundArtifact[]): void {
+  const owners = new Map<string, { readonly name: string; readonly configDigest: string }>();
+  for (const { content, record } of artifacts) {
+    for (const reference of record?.references.map(formatReference) ?? []) {
+      const mine = { name: content.artifact.name, configDigest: record?.configDigest ?? '' };
+      const owner = owners.get(reference) ?? mine;
+      owners.set(reference, owner);
+      if (owner.configDigest !== mine.configDigest) throw sameReference(reference, owner.name, mine.name);
+    }
+  }
+}
+
+function sameReference(reference: string, one: string, other: string): HandoverError {
+  return invalidInput(
+    `The artifacts "${one}" and "${other}" hold different images under the same reference, ${reference}.`,
+    'Give each export a reference of its own, such as `image: ${{ matrix.component }}:local`, or load them in different jobs.',
+  );
+}
+
+// The reference of an artifact without a record is known only while it is loaded, when another image may have been verified under it.
+async function requireStillThere(
+  holders: readonly Holder[],
+  info: EngineInfo,
+  result: LoadResult,
+): Promise<LoadResult> {
+  for (const { engine } of holders) {
+    for (const { reference, identity } of [result, ...result.further]) {
+      const image = await engine.inspect(reference);
+      if (image !== undefined && differences(identity, image, info.imageStore).length === 0) continue;
+      throw new HandoverError(
+        'image-mismatch',
+        `${reference} was loaded and verified, but is ${image === undefined ? 'gone' : 'another image'} now.`,
+        'Two artifacts may hold images of the same reference: give each its own, or load them in different jobs.',
+      );
+    }
+  }
+  return result;
+}
