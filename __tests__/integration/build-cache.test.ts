@@ -10,18 +10,38 @@ import { whyNoGoParts } from '../../dev/go-parts.ts';
 import type { Fault } from '../fakes/artifact-service/faults.ts';
 import type { CacheAccess } from '../fakes/artifact-service/token.ts';
 import type { ArtifactService } from '../fakes/artifact-service/service.ts';
-import { type Engines, type Inputs, startArtifactService, startEngines, stepOn } from '../fixtures/engines.ts';
+import {
+  type Engines,
+  type Inputs,
+  oneOf,
+  shareOf,
+  startArtifactService,
+  startEngines,
+  stepOn,
+} from '../fixtures/engines.ts';
 import { errorCode, errorMessage } from '../fixtures/scenario.ts';
 
 // A build cache that refuses, is away or breaks, under real builders: BuildKit 0.34 in a container, and the engines' own.
+
+const noGo = whyNoGoParts(['buildkit', 'runc']);
+const contained = 'contained';
+const builders: readonly (readonly [string, Inputs])[] = [
+  ['the docker driver on the containerd store', {}],
+  ...(noGo === undefined ? ([['BuildKit 0.34 in a container', { builder: contained }]] as const) : []),
+];
 
 let engines: Engines;
 let service: ArtifactService;
 let seed = 0;
 beforeAll(async () => {
   engines = await startEngines();
-}, 180_000);
+  if (noGo !== undefined) return;
+  await provideBuildKit(engines.containerd);
+  const create = ['buildx', 'create', '--driver', 'docker-container', '--driver-opt', 'network=host'];
+  engines.containerd.docker(...create, '--name', contained, '--bootstrap');
+}, 600_000);
 afterAll(async () => {
+  if (noGo === undefined) engines.containerd.docker('buildx', 'rm', contained);
   await engines.stop();
 }, 60_000);
 beforeEach(async () => void (service = await startArtifactService()));
@@ -85,30 +105,23 @@ const status = (on: string, code: number, after = 0): Fault => ({
   effect: { kind: 'status', status: code },
 });
 
-const noGo = whyNoGoParts(['buildkit', 'runc']);
-const builders = [
-  ['the docker driver on the containerd store', {}],
-  ...(noGo === undefined ? ([['BuildKit 0.34 in a container', { builder: 'contained' }]] as const) : []),
-] as const;
-
-describe.each(builders)('with %s', (_, builder: Inputs) => {
-  const own = builder['builder'];
-  const prune = (): void => {
-    const named = own === undefined ? [] : ['--builder', own];
-    engines.containerd.docker('buildx', 'prune', ...named, '--all', '--force');
-  };
-  beforeAll(async () => {
-    if (own === undefined) return;
-    await provideBuildKit(engines.containerd);
-    const create = ['buildx', 'create', '--driver', 'docker-container', '--driver-opt', 'network=host'];
-    engines.containerd.docker(...create, '--name', own, '--bootstrap');
-  }, 600_000);
-  afterAll(() => {
-    if (own !== undefined) engines.containerd.docker('buildx', 'rm', own);
-  }, 60_000);
-
-  const exports = (inputs: Inputs, more?: More): Promise<StepOutcome> =>
+/** Exports on the containerd engine, with one of its builders. */
+const exportsWith =
+  (builder: Inputs) =>
+  (inputs: Inputs, more?: More): Promise<StepOutcome> =>
     exportOn(engines.containerd, { ...builder, ...inputs }, more);
+
+// Docker 28.5 doesn't pass on what else the service says.
+const refused = 'error writing layer blob: failed to reserve cache';
+
+describe.each(builders)('with %s', (name, builder) => {
+  const way = builders.findIndex((each) => each[0] === name);
+  const exports = exportsWith(builder);
+  const prune = (): void => {
+    const { builder: named } = builder;
+    const chosen = named === undefined ? [] : ['--builder', named];
+    engines.containerd.docker('buildx', 'prune', ...chosen, '--all', '--force');
+  };
 
   test('what is written is read by a builder that has nothing, all of it (B.12, S0.3)', async () => {
     const context = newContext();
@@ -122,9 +135,8 @@ describe.each(builders)('with %s', (_, builder: Inputs) => {
     expect(again.outputs['manifest-digest']).toBe(first.outputs['manifest-digest']);
   }, 120_000);
 
-  // Docker 28.5 doesn't pass on what else the service says.
-  const refused = 'error writing layer blob: failed to reserve cache';
-  test.each<readonly [string, Inputs, More, readonly Fault[], RegExp]>([
+  type Row = readonly [string, Inputs, More, readonly Fault[], RegExp];
+  const failing: readonly Row[] = [
     [
       'refuses to write',
       { 'cache-to': gha },
@@ -174,14 +186,8 @@ describe.each(builders)('with %s', (_, builder: Inputs) => {
       [],
       /type=s3 was not written: (?:.*bucket|unknown cache exporter)/,
     ],
-    [
-      'is a job’s that may only read',
-      { 'cache-to': gha },
-      { env: { ACTIONS_CACHE_MODE: 'read' } },
-      [],
-      /`cache-mode` is `read` \(ACTIONS_CACHE_MODE\)/,
-    ],
-  ])(
+  ];
+  test.each(shareOf(failing, way, builders.length))(
     'a cache that %s is one notice (B.12)',
     async (_title, inputs, more, faults, why) => {
       for (const fault of faults) service.faults.add(fault);
@@ -190,57 +196,12 @@ describe.each(builders)('with %s', (_, builder: Inputs) => {
     120_000,
   );
 
-  test('the Actions cache that nobody asked for is missed in the log alone (B.12)', async () => {
-    service.faults.add(status('GetCacheEntryDownloadURL', 500));
-    const outcome = await exports({ context: newContext() });
-    expect(outcome.exitCode).toBe(0);
-    expect(outcome.annotations).toEqual([]);
-    expect(outcome.log).toContain('type=gha was not read: unavailable.');
-  }, 60_000);
-
-  test('a job whose cache-mode is read asks BuildKit to write nothing (B.12)', async () => {
-    await exports({ context: newContext(), 'cache-to': gha }, { env: { ACTIONS_CACHE_MODE: 'read' } });
-    expect(service.cacheEntries).toEqual([]);
-  }, 60_000);
-
-  test('a registry and an address where nothing answers, read and written, are one notice (B.12)', async () => {
-    const at = `127.0.0.1:${String(await freePort())}`;
-    const nowhere = `type=registry,ref=${at}/org/app:cache`;
-    const gone = `type=gha,scope=gone,version=2,token=${service.env()['ACTIONS_RUNTIME_TOKEN'] ?? ''},url_v2=http://${at}/`;
-    const caches = `${nowhere}\n${gone}`;
-    const outcome = await exports({ context: newContext(), 'cache-from': caches, 'cache-to': caches });
-    await expectGreen(
-      outcome,
-      /type=gha was not read: .*refused.* was not written: .*refused.*type=gha,scope=gone was not written: .*refused/,
-    );
-    expect(outcome.log).not.toContain(service.env()['ACTIONS_RUNTIME_TOKEN']?.split('.')[2] ?? 'no token');
-  }, 60_000);
-
-  test('a cache that gives no answer while it is written is given up (B.12)', async () => {
-    service.faults.add({ on: 'CreateCacheEntry', times: 99, effect: { kind: 'hang', ms: 600_000 } });
-    const limit = { 'timeout-minutes': '0.6' };
-    await expectGreen(
-      await exports({ context: newContext(), 'cache-to': gha, ...limit }),
-      /it made no progress for 9\.0 s/,
-    );
-  }, 120_000);
-
-  test('caches that together take longer than the step may are given up, and the step is green (B.12)', async () => {
-    service.faults.add({ on: 'CreateCacheEntry', times: 99, effect: { kind: 'hang', ms: 600_000 } });
-    const caches = Array.from({ length: 6 }, (_none, at) => `${gha},scope=s${String(at)}`);
-    const limit = { 'timeout-minutes': '0.3' };
-    const outcome = await exports({ context: newContext(), 'cache-to': caches.join('\n'), ...limit });
-    await expectGreen(
-      outcome,
-      /scope=s0,mode=max was not written: it made no progress for 4\.5 s.*scope=s5,mode=max was not written/,
-    );
-  }, 120_000);
-
-  test.each<readonly [string, Fault['effect']]>([
+  const damaged: readonly (readonly [string, Fault['effect']])[] = [
     ['are refused', { kind: 'status', status: 403 }],
     ['break off', { kind: 'reset', afterBytes: 100 }],
     ['are others', { kind: 'flip', offset: 20 }],
-  ])(
+  ];
+  test.each(shareOf(damaged, way, builders.length))(
     'a cache whose layers %s is built without (B.12)',
     async (_title, effect) => {
       const context = newContext();
@@ -256,6 +217,24 @@ describe.each(builders)('with %s', (_, builder: Inputs) => {
     },
     120_000,
   );
+});
+
+// The builders do the following in the same way: it is shown with one of them.
+describe.each(oneOf(builders, 0))('with %s alone', (_, builder) => {
+  const exports = exportsWith(builder);
+
+  test('a registry and an address where nothing answers, read and written, are one notice (B.12)', async () => {
+    const at = `127.0.0.1:${String(await freePort())}`;
+    const nowhere = `type=registry,ref=${at}/org/app:cache`;
+    const gone = `type=gha,scope=gone,version=2,token=${service.env()['ACTIONS_RUNTIME_TOKEN'] ?? ''},url_v2=http://${at}/`;
+    const caches = `${nowhere}\n${gone}`;
+    const outcome = await exports({ context: newContext(), 'cache-from': caches, 'cache-to': caches });
+    await expectGreen(
+      outcome,
+      /type=gha was not read: .*refused.* was not written: .*refused.*type=gha,scope=gone was not written: .*refused/,
+    );
+    expect(outcome.log).not.toContain(service.env()['ACTIONS_RUNTIME_TOKEN']?.split('.')[2] ?? 'no token');
+  }, 60_000);
 
   test('with ignore-error=false the same refusal fails the step, in BuildKit’s words (B.12)', async () => {
     const inputs = { context: newContext(), 'cache-to': `${gha},ignore-error=false` };
@@ -265,17 +244,6 @@ describe.each(builders)('with %s', (_, builder: Inputs) => {
     expect(outcome.outputs['run-integration']).toBe('false');
     expect(service.artifacts.filter(({ finalised }) => finalised)).toEqual([]);
   }, 60_000);
-
-  test('a build that fails for its own reasons fails in its own words, once, whatever its caches (B.12)', async () => {
-    const context = newContext();
-    expect((await exports({ context, 'cache-to': gha, 'artifact-name': 'seed' })).exitCode).toBe(0);
-    writeFileSync(join(context, 'Dockerfile'), 'FROM scratch\nCOPY tool.txt /tool.txt\nCOPY gone.txt /gone.txt\n');
-    const outcome = await exports({ context, 'cache-to': gha }, { cache: 'read' });
-    expect(errorCode(outcome)).toBe('build-failed');
-    expect(errorMessage(outcome)).toMatch(/gone\.txt.*not found/);
-    expect(notices(outcome)).toEqual([]);
-    expect(outcome.log).not.toContain('Building again');
-  }, 120_000);
 
   test('the caches of bake targets and of bake-set fail nothing either; those that work are written (B.12, B.6)', async () => {
     const context = newContext();
@@ -309,6 +277,56 @@ describe.each(builders)('with %s', (_, builder: Inputs) => {
       ),
     ]);
     expect(execFileSync('ls', [local], { encoding: 'utf8' })).toContain('index.json');
+  }, 120_000);
+
+  test('the joined action is as patient with its cache (B.12)', async () => {
+    const inputs = { ...builder, context: newContext(), 'cache-to': gha, image: 'charon:joined' };
+    const outcome = await exportOn(engines.containerd, inputs, { cache: 'read', action: '.' });
+    expect(outcome.exitCode).toBe(0);
+    expect(outcome.outputs['source']).toBe('build');
+    expect(notices(outcome)).toEqual([expect.stringContaining(refused)]);
+  }, 60_000);
+});
+
+describe.each(oneOf(builders, 1))('with %s alone', (_, builder) => {
+  const exports = exportsWith(builder);
+
+  test('the Actions cache that nobody asked for is missed in the log alone (B.12)', async () => {
+    service.faults.add(status('GetCacheEntryDownloadURL', 500));
+    const outcome = await exports({ context: newContext() });
+    expect(outcome.exitCode).toBe(0);
+    expect(outcome.annotations).toEqual([]);
+    expect(outcome.log).toContain('type=gha was not read: unavailable.');
+  }, 60_000);
+
+  test('in a job whose cache-mode is read, a cache is one notice, and BuildKit is asked to write nothing (B.12)', async () => {
+    await expectGreen(
+      await exports({ context: newContext(), 'cache-to': gha }, { env: { ACTIONS_CACHE_MODE: 'read' } }),
+      /`cache-mode` is `read` \(ACTIONS_CACHE_MODE\)/,
+    );
+    expect(service.cacheEntries).toEqual([]);
+  }, 60_000);
+
+  test('caches that together take longer than the step may are given up, and the step is green (B.12)', async () => {
+    service.faults.add({ on: 'CreateCacheEntry', times: 99, effect: { kind: 'hang', ms: 600_000 } });
+    const caches = Array.from({ length: 6 }, (_none, at) => `${gha},scope=s${String(at)}`);
+    const limit = { 'timeout-minutes': '0.3' };
+    const outcome = await exports({ context: newContext(), 'cache-to': caches.join('\n'), ...limit });
+    await expectGreen(
+      outcome,
+      /scope=s0,mode=max was not written: it made no progress for 4\.5 s.*scope=s5,mode=max was not written/,
+    );
+  }, 120_000);
+
+  test('a build that fails for its own reasons fails in its own words, once, whatever its caches (B.12)', async () => {
+    const context = newContext();
+    expect((await exports({ context, 'cache-to': gha, 'artifact-name': 'seed' })).exitCode).toBe(0);
+    writeFileSync(join(context, 'Dockerfile'), 'FROM scratch\nCOPY tool.txt /tool.txt\nCOPY gone.txt /gone.txt\n');
+    const outcome = await exports({ context, 'cache-to': gha }, { cache: 'read' });
+    expect(errorCode(outcome)).toBe('build-failed');
+    expect(errorMessage(outcome)).toMatch(/gone\.txt.*not found/);
+    expect(notices(outcome)).toEqual([]);
+    expect(outcome.log).not.toContain('Building again');
   }, 120_000);
 
   test('the caches of a target that another one is built on fail nothing either (B.12, B.6)', async () => {
@@ -345,14 +363,6 @@ describe.each(builders)('with %s', (_, builder: Inputs) => {
     ]);
     expect(execFileSync('ls', [local], { encoding: 'utf8' })).toContain('index.json');
   }, 120_000);
-
-  test('the joined action is as patient with its cache (B.12)', async () => {
-    const inputs = { ...builder, context: newContext(), 'cache-to': gha, image: 'charon:joined' };
-    const outcome = await exportOn(engines.containerd, inputs, { cache: 'read', action: '.' });
-    expect(outcome.exitCode).toBe(0);
-    expect(outcome.outputs['source']).toBe('build');
-    expect(notices(outcome)).toEqual([expect.stringContaining(refused)]);
-  }, 60_000);
 });
 
 test('the docker driver on the classic store writes no cache: one notice, and an error only if it has to (B.12)', async () => {
