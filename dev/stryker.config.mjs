@@ -1,4 +1,6 @@
-// Mutation testing: `npm run mutants`.
+// Mutation testing: dev/mutants.ts.
+
+const report = `build/mutants/${process.env.MUTANT_FILE.replaceAll('/', '-')}`;
 
 /** @type {import('@stryker-mutator/api/core').PartialStrykerOptions} */
 export default {
@@ -15,7 +17,8 @@ export default {
   // Slow is no proof that a test noticed something, and the machine may be busy.
   timeoutMS: 20_000,
   timeoutFactor: 4,
-  reporters: ['clear-text', 'html'],
+  reporters: ['clear-text', 'html', 'json'],
   clearTextReporter: { allowColor: false, logTests: false, reportTests: false },
-  htmlReporter: { fileName: 'build/mutants.html' },
+  htmlReporter: { fileName: `${report}.html` },
+  jsonReporter: { fileName: `${report}.json` },
 };
