@@ -8,6 +8,7 @@ export default {
   transform: { '^.+\\.ts$': '<rootDir>/dev/jest-transform.mjs' },
   testMatch: process.env.MUTANT_TESTS.split(',').map((test) => `<rootDir>/${test}`),
   testEnvironment: '@stryker-mutator/jest-runner/jest-env/node',
+  setupFiles: ['<rootDir>/dev/jest-mutants-setup.mjs'],
   testTimeout: 300_000,
   watchman: false,
 };

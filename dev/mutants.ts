@@ -38,7 +38,7 @@ function mutate(file: string, tests: readonly string[]): boolean {
     cwd: root,
     stdio: 'inherit',
     // Stryker's `testFiles` are only for its first run: each mutant would load every test file of the configuration.
-    env: { ...process.env, MUTANT_FILE: file, MUTANT_TESTS: tests.join() },
+    env: { FUZZ_RUNS: '20', ...process.env, MUTANT_FILE: file, MUTANT_TESTS: tests.join() },
   });
   return status === 0;
 }
