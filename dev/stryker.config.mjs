@@ -15,7 +15,7 @@ export default {
   tempDirName: 'build/stryker',
   concurrency: 1,
   // Slow is no proof that a test noticed something, and the machine may be busy.
-  timeoutMS: 20_000,
+  timeoutMS: 120_000,
   timeoutFactor: 4,
   // A second run judges only what is new: other mutants, or other tests of those that survived.
   incremental: true,
