@@ -1,4 +1,6 @@
-// Mutation testing: `npm run mutants`.
+// Mutation testing: dev/mutants.ts.
+
+const report = `build/mutants/${process.env.MUTANT_FILE.replaceAll('/', '-')}`;
 
 /** @type {import('@stryker-mutator/api/core').PartialStrykerOptions} */
 export default {
@@ -13,9 +15,12 @@ export default {
   tempDirName: 'build/stryker',
   concurrency: 1,
   // Slow is no proof that a test noticed something, and the machine may be busy.
-  timeoutMS: 20_000,
+  timeoutMS: 120_000,
   timeoutFactor: 4,
+  // A second run judges only what is new: other mutants, or other tests of those that survived.
+  incremental: true,
+  incrementalFile: `${report}.json`,
   reporters: ['clear-text', 'html'],
   clearTextReporter: { allowColor: false, logTests: false, reportTests: false },
-  htmlReporter: { fileName: 'build/mutants.html' },
+  htmlReporter: { fileName: `${report}.html` },
 };

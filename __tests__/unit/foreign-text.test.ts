@@ -21,6 +21,8 @@ describe('what others write into the log', () => {
 
   test('text without commands stays as it is (S0.6)', () => {
     for (const text of ['', 'a::b', '#1 [2/3] RUN a', 'x\ny', '# [x]']) expect(harmlessLines(text)).toBe(text);
+    expect(harmlessLines('a\r\nb\rc')).toBe('a\nb\nc');
+    expect(harmlessLines(' ::a::\n##[b]')).toBe('>  ::a::\n## [b]');
   });
 
   test('whatever is put together (S0.6)', () => {
@@ -53,4 +55,6 @@ test('of a long error its beginning and its end are shown: the end says why', ()
   expect(quoteError(said)).toMatch(/^Error unpacking image a:1: x+ … x+: no space left on device$/);
   expect(quoteError(said).length).toBeLessThan(510);
   expect(quoteError('a\nb')).toBe('a b');
+  expect(quoteError('ab'.repeat(250))).toBe('ab'.repeat(250));
+  expect(quoteError(`${'a'.repeat(250)}x${'b'.repeat(250)}`)).toBe(`${'a'.repeat(250)} … ${'b'.repeat(250)}`);
 });

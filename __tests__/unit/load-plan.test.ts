@@ -46,14 +46,79 @@ describe('planLoad', () => {
   });
 
   test.each([
-    ['a short digest', { expectedConfigDigest: 'sha256:abc' }, 'is "sha256:abc"'],
-    ['another algorithm', { expectedConfigDigest: `sha512:${hex}` }, 'expected sha256:<64 hex digits>'],
-    ['a malformed reference (S0.7)', { image: 'charon:local:' }, 'is not an image reference'],
-    ['a reference with a digest', { image: `charon@sha256:${hex}` }, 'stored under a digest'],
-    ['a name with a line end', { artifactName: 'docker\nimage' }, "can't be the name of an artifact"],
-  ])('%s is refused with the text in the message', (_, change, message) => {
+    ['a short digest', { expectedConfigDigest: 'sha256:abc' }, 'is "sha256:abc"', 'output `config-digest`'],
+    ['another algorithm', { expectedConfigDigest: `sha512:${hex}` }, 'expected sha256:<64 hex digits>', ''],
+    ['a malformed reference (S0.7)', { image: 'charon:local:' }, 'is not an image reference', ''],
+    ['a reference with a digest', { image: `charon@sha256:${hex}` }, 'stored under a digest', ''],
+    ['a registry image without a digest', { registryImage: 'charon:1' }, '"charon:1" has no digest', ''],
+    ['a name with a line end', { artifactName: 'docker\nimage' }, "can't be the name of an artifact", ''],
+    [
+      'a place that is none',
+      { from: 'cache' },
+      'The input `from` is "cache"; expected artifact, registry, artifact-then-registry, registry-then-artifact.',
+      'Correct `from`',
+    ],
+    ['an engine that is none', { engine: 'ctr' }, 'The input `engine` is "ctr"; expected docker or podman.', ''],
+  ])('%s is refused with the text in the message', (_, change, message, hint) => {
     expect(() => planLoad({ ...inputs, ...change })).toThrow(
-      expect.objectContaining({ code: 'invalid-input', message: expect.stringContaining(message) }),
+      expect.objectContaining({
+        code: 'invalid-input',
+        message: expect.stringContaining(message),
+        hint: expect.stringContaining(hint),
+      }),
+    );
+  });
+
+  test.each([
+    [
+      { into: 'kind', ociLayout: undefined },
+      { kind: 'kind', cluster: 'kind' },
+    ],
+    [
+      { into: 'containerd:k8s.io', ociLayout: '/out' },
+      { kind: 'containerd', namespace: 'k8s.io' },
+    ],
+    [{ into: 'none', ociLayout: '/out' }, { kind: 'none' }],
+  ])('%j is where the image goes (B.4, B.5)', (places, into) => {
+    expect(planLoad({ ...inputs, ...places })).toMatchObject({ into, layoutPath: places.ociLayout });
+  });
+
+  test('a tarball is enough of a place, and an engine may pull by digest', () => {
+    expect(planLoad({ ...inputs, tarball: '/x.tar', into: 'none' }).into.kind).toBe('none');
+    expect(planLoad({ ...inputs, from: 'registry', registryImage: `charon@sha256:${hex}` })).toMatchObject({
+      from: 'registry',
+      registryImage: { repository: 'charon', digest: `sha256:${hex}` },
+    });
+  });
+
+  test.each([
+    [
+      { from: 'registry' },
+      { into: 'kind', ociLayout: undefined },
+      '`into: kind:kind` and `from: registry` are given together',
+      'Leave `from` out',
+    ],
+    [
+      { from: 'registry' },
+      { into: 'docker', ociLayout: '/out' },
+      '`oci-layout` and `from: registry` are given together',
+      'Leave `from` out',
+    ],
+    [
+      { engine: 'podman' },
+      { into: 'k3d:dev', ociLayout: undefined },
+      '`engine: podman` and `into: k3d:dev` are given together',
+      'Leave one of them out.',
+    ],
+    [{}, { into: 'none', ociLayout: undefined }, '`into: none` leaves nothing behind', 'Add one of them'],
+    [{}, { into: 'nomad', ociLayout: undefined }, 'The input `into` is "nomad"', ''],
+  ])('%j and %j contradict each other', (change, places, message, hint) => {
+    expect(() => planLoad({ ...inputs, ...change, ...places })).toThrow(
+      expect.objectContaining({
+        code: 'invalid-input',
+        message: expect.stringContaining(message),
+        hint: expect.stringContaining(hint),
+      }),
     );
   });
 });

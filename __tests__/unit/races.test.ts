@@ -274,6 +274,20 @@ describe('a guard of tags', () => {
     expect(store.tags.get('app:1')).toBe(other.configDigest);
   });
 
+  test('puts a reference that it has set twice back to what it was at first (B.7)', async () => {
+    const store = new Store();
+    await step(store, older, { turn: now });
+    for (const { configDigest } of [one, other])
+      store.images.set(configDigest, { diffIds: [], labels: {}, size: 1, platform, config: {} });
+    const engine = store.engine(now);
+    {
+      await using guard = guardTags({ ...engine, forCleanUp: engine }, () => undefined);
+      for (const { configDigest } of [one, other]) await guard.tag(configDigest, 'app:1');
+      expect(store.tags.get('app:1')).toBe(other.configDigest);
+    }
+    expect(store.tags.get('app:1')).toBe(older.configDigest);
+  });
+
   test('puts a reference back that was set by a command that failed after it', async () => {
     const store = new Store();
     await step(store, older, { turn: now });

@@ -9,8 +9,13 @@ import { formatPlatform, parsePlatform, platformOf, runsOn, samePlatform } from 
 import {
   canonicalReference,
   formatReference,
+  isImageId,
+  parsePinnedReference,
   parseReference,
   parseTaggedReference,
+  registryHost,
+  registryOf,
+  repeatedName,
 } from '../../shared/image/reference.ts';
 
 const digest = `sha256:${'a'.repeat(64)}`;
@@ -41,32 +46,101 @@ describe('references', () => {
       loweredFrom: 'ghcr.io/Wikid82/Charon:PR-1',
     });
     expect(formatReference(parseReference('Wikid82/charon:x'))).toBe('wikid82/charon:x');
+    expect(parseReference('charon')).toStrictEqual({ repository: 'charon' });
   });
 
   test.each([
-    '',
-    ' ',
-    ':local',
-    'charon:',
-    'charon:local:twice',
-    'charon:-x',
-    `charon:${'x'.repeat(129)}`,
-    'charon@sha256:123',
-    'char on',
-    'a//b',
-    '/charon',
-    'charon/',
-    'https://example.com/x',
-    '-charon',
-    'char!on',
-    'a..b/c',
-    'a'.repeat(256),
-    'f'.repeat(64),
-    'ghcr.io/org/charon:x@md5:abc',
-    'exa_mple.com:5000/x',
-  ])('%j is refused with its text in the message (S0.7)', (text) => {
+    ['', 'it is empty'],
+    [' ', 'it is empty'],
+    [':local', '"" is not a repository'],
+    [`@${digest}`, '"" is not a repository'],
+    ['charon:', '"" is not a tag: at most 128 of letters, digits, "_", "." and "-"'],
+    ['charon:local:twice', '"charon:local" is not a repository'],
+    ['charon:-x', '"-x" is not a tag'],
+    [`charon:${'x'.repeat(129)}`, 'x" is not a tag'],
+    ['charon@sha256:123', '"sha256:123" is not a digest of the form sha256:<64 hex digits>'],
+    ['char on', '"char on" is not a repository'],
+    ['a//b', '"a//b" is not a repository'],
+    ['/charon', '"/charon" is not a repository'],
+    ['charon/', '"charon/" is not a repository'],
+    ['https://example.com/x', '"https:" is not a registry host'],
+    ['-charon', '"-charon" is not a repository'],
+    ['ghcr.io/-charon', '"-charon" is not a repository'],
+    ['char!on', '"char!on" is not a repository'],
+    ['a..b/c', '"a..b" is not a registry host'],
+    ['a'.repeat(256), 'its repository is longer than 255 characters'],
+    ['f'.repeat(64), 'it is an image ID, not a reference'],
+    [`sha256:${'f'.repeat(12)}`, 'it is an image ID, not a reference'],
+    ['sha256:latest', 'it would be an image ID, not a reference'],
+    ['ghcr.io/org/charon:x@md5:abc', '"md5:abc" is not a digest'],
+    ['exa_mple.com:5000/x', '"exa_mple.com:5000" is not a registry host'],
+  ])('%j is refused with its text in the message, because %s (S0.7)', (text, why) => {
     expect(() => parseReference(text)).toThrow(HandoverError);
     expect(() => parseReference(text)).toThrow(JSON.stringify(text.trim().slice(0, 20)).slice(0, -1));
+    expect(() => parseReference(text)).toThrow(
+      expect.objectContaining({
+        message: expect.stringContaining(why),
+        hint: 'Give a reference such as charon:local or ghcr.io/org/charon:1.2.3.',
+      }),
+    );
+  });
+
+  test('a repository has at most 255 characters without its registry, and with library/ on Docker Hub', () => {
+    for (const longest of ['a'.repeat(247), `a/${'b'.repeat(253)}`, `ghcr.io/${'a'.repeat(255)}`]) {
+      expect(parseReference(longest)).toStrictEqual({ repository: longest });
+      expect(() => parseReference(`${longest}a`)).toThrow('longer than 255 characters');
+    }
+  });
+
+  test('another registry’s library/ and docker.io/ belong to the name, and so do more digits than an image ID has', () => {
+    for (const text of ['ghcr.io/library/x', 'ghcr.io/docker.io/x', 'f'.repeat(65), `library/${'f'.repeat(64)}`])
+      expect(formatReference(parseReference(text))).toBe(text);
+  });
+
+  test.each([
+    ['0123456789ab', true],
+    ['0123456789a', false],
+    ['f'.repeat(64), true],
+    ['f'.repeat(65), false],
+    [`sha256:${'f'.repeat(64)}`, true],
+    ['sha256:latest', false],
+    ['charon:0123456789ab', false],
+    ['0123456789ab:1', false],
+  ])('whether %s can only be an image ID: %s', (text, expected) => {
+    expect(isImageId(text)).toBe(expected);
+  });
+
+  test.each([
+    ['charon', undefined],
+    ['org/charon', undefined],
+    ['a.b', undefined],
+    ['localhost', undefined],
+    ['localhost/charon', 'localhost'],
+    ['ghcr.io/org/charon', 'ghcr.io'],
+    ['host:5000/charon', 'host:5000'],
+  ])('the registry of %s is %s, else Docker Hub', (repository, registry) => {
+    expect(registryOf(repository)).toBe(registry);
+    expect(registryHost(repository)).toBe(registry ?? 'docker.io');
+  });
+
+  test('a name that two references have is found', () => {
+    const references = (...texts: readonly string[]) => texts.map((text) => parseReference(text));
+    expect(repeatedName(references('a:1', 'b:1', 'docker.io/library/a:1'))).toBe('a:1');
+    expect(repeatedName(references('a:1', 'a:2', 'b'))).toBeUndefined();
+  });
+
+  test('a pinned reference is a repository and a digest; a tag alone can change (S3.4)', () => {
+    expect(parsePinnedReference(`ghcr.io/org/charon:1@${digest}`)).toStrictEqual({
+      repository: 'ghcr.io/org/charon',
+      digest,
+    });
+    expect(() => parsePinnedReference('charon:1')).toThrow(
+      expect.objectContaining({
+        code: 'invalid-input',
+        message: '"charon:1" has no digest: what a tag stands for can change between two jobs.',
+        hint: expect.stringContaining('pushed-reference'),
+      }),
+    );
   });
 
   test('property: whatever is accepted, is accepted again in its own form, and is the same', () => {
@@ -120,21 +194,58 @@ describe('platforms', () => {
     ['linux/amd64', 'linux/amd64'],
     ['linux/arm64/v8', 'linux/arm64'],
     ['linux/arm/v7', 'linux/arm/v7'],
+    ['linux/amd64/v1', 'linux/amd64'],
+    ['linux/amd64/v3', 'linux/amd64/v3'],
+    ['linux/amd64/v8', 'linux/amd64/v8'],
+    ['linux/arm64/v1', 'linux/arm64/v1'],
+    ['linux/arm64/v9.2', 'linux/arm64/v9.2'],
     ['linux/x86_64', 'linux/amd64'],
+    ['linux/x64', 'linux/amd64'],
     ['linux/aarch64', 'linux/arm64'],
+    ['linux/armv7l', 'linux/arm'],
+    ['linux/i386', 'linux/386'],
+    [' linux/s390x\n', 'linux/s390x'],
   ])('%s is %s', (text, normal) => {
     expect(formatPlatform(parsePlatform(text))).toBe(normal);
   });
 
-  test.each(['', 'amd64', 'linux/amd64,linux/arm64', 'linux/amd64/v1/x', 'linux / amd64'])('%j is refused', (text) => {
-    expect(() => parsePlatform(text)).toThrow('not one platform');
-  });
+  test.each(['', 'amd64', 'linux/amd64,linux/arm64', 'linux/amd64/v1/x', 'linux / amd64', 'my linux/amd64'])(
+    '%j is refused',
+    (text) => {
+      expect(() => parsePlatform(text)).toThrow(
+        expect.objectContaining({
+          code: 'invalid-input',
+          message: `"${text}" is not one platform of the form os/arch[/variant].`,
+          hint: 'Hand over one platform per artifact, such as linux/amd64 or linux/arm64.',
+        }),
+      );
+    },
+  );
 
   test('the default variants are no difference; others are', () => {
     expect(samePlatform(platformOf('linux', 'arm64', 'v8'), parsePlatform('linux/arm64'))).toBe(true);
     expect(samePlatform(platformOf('linux', 'arm', 'v6'), parsePlatform('linux/arm/v7'))).toBe(false);
     expect(runsOn(parsePlatform('linux/amd64/v3'), platformOf('linux', 'x86_64'))).toBe(true);
     expect(runsOn(parsePlatform('linux/arm64'), platformOf('linux', 'x86_64'))).toBe(false);
+    expect(runsOn(parsePlatform('windows/amd64'), platformOf('linux', 'x86_64'))).toBe(false);
+    expect(samePlatform(parsePlatform('windows/amd64'), parsePlatform('linux/amd64'))).toBe(false);
+  });
+
+  test('an architecture that a config doesn’t tell may be any, on the same system', () => {
+    const untold = platformOf('linux', '', '');
+    expect(untold).toStrictEqual({ os: 'linux', architecture: 'unknown' });
+    for (const [os, fits] of [
+      ['linux', true],
+      ['windows', false],
+    ] as const) {
+      const told = platformOf(os, 'arm64');
+      expect([samePlatform(untold, told), samePlatform(told, untold), runsOn(untold, told)]).toEqual([
+        fits,
+        fits,
+        fits,
+      ]);
+    }
+    expect(runsOn(platformOf('linux', 'arm64'), untold)).toBe(false);
   });
 });
 

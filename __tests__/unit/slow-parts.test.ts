@@ -1,3 +1,5 @@
+import { once } from 'node:events';
+import { createServer, type ServerResponse } from 'node:http';
 import { setImmediate } from 'node:timers';
 import { afterAll, beforeEach, describe, expect, jest, test } from '@jest/globals';
 import fc from 'fast-check';
@@ -24,6 +26,8 @@ jest.unstable_mockModule('node:timers/promises', () => ({
 }));
 const clock = jest.spyOn(performance, 'now').mockImplementation(() => now);
 const { parts } = await import('../../shared/artifacts/blob/slow-parts.ts');
+const { httpClient } = await import('../../shared/http/client.ts');
+const { rangedReader } = await import('../../shared/artifacts/blob/ranged-reader.ts');
 
 beforeEach(() => {
   now = 0;
@@ -137,6 +141,39 @@ describe('a part that takes far longer than its neighbours', () => {
     part.first.resolve(bytes('first'));
     expect((await arriving).toString()).toBe('first');
   });
+});
+
+test('the two requests for a part ask for the same bytes, and neither writes into the memory of the other', async () => {
+  const responses: ServerResponse[] = [];
+  const ranges: unknown[] = [];
+  const server = createServer(({ headers }, response) => {
+    ranges.push(headers.range);
+    response.writeHead(206, { 'content-range': 'bytes 100-199/1000', 'content-length': 100 }).flushHeaders();
+    responses.push(response);
+  }).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const address = server.address();
+  const url = `http://127.0.0.1:${String(typeof address === 'object' ? address?.port : '')}/blob`;
+  const { signal } = new AbortController();
+  const http = httpClient({ except: '' }, signal);
+  const lines: string[] = [];
+  const sign = (): Promise<string> => Promise.resolve(url);
+  const reader = rangedReader({ http, size: 1000, sign, onRetry: (line) => lines.push(line), signal });
+  const reading = reader.read(100, 200);
+  while (responses.length < 1) await settled();
+  responses[0]?.write('1'.repeat(10));
+  while (responses.length < 2) await pass(100);
+  responses[1]?.write('2'.repeat(50));
+  for (let turn = 0; turn < 100; turn += 1) await settled();
+  responses[0]?.end('1'.repeat(90));
+  expect(String(await reading)).toBe('1'.repeat(100));
+  expect(ranges).toEqual(['bytes=100-199', 'bytes=100-199']);
+  expect(lines).toEqual([
+    'Bytes 100-200 of the download take far longer than those beside them: they are asked for once more.',
+  ]);
+  await http.close();
+  server.closeAllConnections();
+  server.close();
 });
 
 test.each([

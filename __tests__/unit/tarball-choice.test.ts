@@ -23,6 +23,9 @@ describe('which file is the tarball', () => {
     [['README.md', 'image.tar.gz'], 'image.tar.gz'],
     [['a.txt', 'b.TGZ', 'image-handover.json'], 'b.TGZ'],
     [['a.txt', 'b.tar.xz'], 'b.tar.xz'],
+    [['a.txt', 'b.tar.bz2'], 'b.tar.bz2'],
+    [['a.txt', 'b.txz'], 'b.txz'],
+    [['a.txt', 'b.tbz2'], 'b.tbz2'],
   ])('%j: %s', (names, chosen) => {
     expect(tarballName('x', names)).toBe(chosen);
   });

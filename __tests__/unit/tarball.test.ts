@@ -17,7 +17,6 @@ import { copiedBytes } from '../../shared/bytes/chunks.ts';
 import { digestOf } from '../../shared/image/digest.ts';
 import { parseManifest } from '../../shared/image/manifest.ts';
 import { parsePlatform } from '../../shared/image/platform.ts';
-import { formatRecord, type HandoverRecord, parseRecord } from '../../shared/image/record.ts';
 import { parseTaggedReference } from '../../shared/image/reference.ts';
 import { arrivingLayers } from '../../shared/layout/arriving-layers.ts';
 import { blobPath, readOciLayout } from '../../shared/layout/read-layout.ts';
@@ -268,72 +267,5 @@ describe('reading', () => {
     expect(compressionOf(plain)).toBe('none');
     expect(compressionOf(gzipSync(plain))).toBe('gzip');
     expect(await buffer(decompress(Readable.from([gzipSync(plain)]), 'gzip'))).toEqual(plain);
-  });
-});
-
-describe('the record', () => {
-  const digest = fc.stringMatching(/^[0-9a-f]{64}$/).map((hex): `sha256:${string}` => `sha256:${hex}`);
-  const record: fc.Arbitrary<HandoverRecord> = fc.record({
-    references: fc.constant(references),
-    platform: fc.constant(platform),
-    configDigest: digest,
-    manifestDigests: fc.array(digest, { maxLength: 2 }),
-    diffIds: fc.array(digest, { maxLength: 4 }),
-    layers: fc.array(fc.record({ digest, size: fc.nat(1000), mediaType: fc.string(), offset: fc.nat(1000) }), {
-      maxLength: 4,
-    }),
-    labels: fc.dictionary(fc.stringMatching(/^[a-z.]{1,9}$/), fc.string()),
-    tarballName: fc.constant('charon.tar'),
-    tarballSize: fc.integer({ min: 2000, max: 2 ** 50 }),
-    tarballDigest: digest,
-    tarballCompression: fc.constantFrom('none' as const, 'gzip' as const, 'zstd' as const),
-    producer: fc.record({
-      repository: fc.string(),
-      runId: fc.string(),
-      runAttempt: fc.nat(),
-      commit: fc.string(),
-      jobKey: fc.string(),
-    }),
-  });
-
-  test('property: what export writes, load reads; unknown fields are ignored', () => {
-    fc.assert(
-      fc.property(record, (written) => {
-        expect(parseRecord(formatRecord(written))).toEqual(written);
-        const more = { ...JSON.parse(formatRecord(written)), future: true };
-        expect(parseRecord(JSON.stringify(more))).toEqual(written);
-      }),
-    );
-  });
-
-  test.each([
-    ['as export writes them', { began: 1, built: 2, ready: 3 }, { began: 1, built: 2, ready: 3 }],
-    ['that run backwards', { began: 3, built: 2, ready: 1 }, undefined],
-    ['that are texts', { began: '1', built: '2', ready: '3' }, undefined],
-    ['beyond all counting', { began: 0, built: 1, ready: 2 ** 60 }, undefined],
-    ['that are none', null, undefined],
-  ])('times %s: shown if they can be times, and else left out', (_, times, expected) => {
-    const [good] = fc.sample(record, 1);
-    if (good === undefined) throw new Error('no sample');
-    expect(parseRecord(JSON.stringify({ ...JSON.parse(formatRecord(good)), times })).times).toEqual(expected);
-  });
-
-  test.each([
-    ['another schema', { schema: 2 }, 'has schema 2'],
-    ['a reference that docker would refuse', { references: ['a b'] }, 'a reference in it is malformed'],
-    ['a path as the tarball’s name', { tarballName: '../x' }, 'not a file name'],
-    [
-      'a layer outside the tarball',
-      { layers: [{ digest: digestOf(''), size: 10, offset: 9e15 }] },
-      'outside the tarball',
-    ],
-    ['a negative size', { tarballSize: -1 }, 'tarballSize'],
-    ['a digest with a path in it', { configDigest: 'sha256:../../etc' }, 'configDigest'],
-    ['two thousand layers', { layers: Array.from({ length: 2000 }, () => ({})) }, '2000 layers'],
-  ])('%s is refused as artifact-corrupt', (_, change, message) => {
-    const [good] = fc.sample(record, 1);
-    if (good === undefined) throw new Error('no sample');
-    const text = JSON.stringify({ ...JSON.parse(formatRecord(good)), ...change });
-    expect(() => parseRecord(text)).toThrow(message);
   });
 });

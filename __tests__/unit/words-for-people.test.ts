@@ -8,17 +8,25 @@ describe('words for people', () => {
     [999, '999 B'],
     [1000, '1.0 kB'],
     [110_000, '110 kB'],
-    [999_700, '1.0 MB'],
+    [99_940, '99.9 kB'],
+    [99_950, '100 kB'],
+    [999_499, '999 kB'],
+    [999_500, '1.0 MB'],
     [2_500_000_000, '2.5 GB'],
+    [5e15, '5000 TB'],
   ])('%d bytes: %s', (bytes, text) => {
     expect(formatBytes(bytes)).toBe(text);
   });
   test.each([
     [0.2, '0 ms'],
     [40, '40 ms'],
+    [99.9, '100 ms'],
+    [100, '0.1 s'],
     [400, '0.4 s'],
     [59_900, '59.9 s'],
-    [125_000, '2 min 5 s'],
+    [60_000, '1 min 0 s'],
+    [125_400, '2 min 5 s'],
+    [3_600_000, '60 min 0 s'],
   ])('%d ms: %s', (ms, text) => {
     expect(formatDuration(ms)).toBe(text);
   });
@@ -26,7 +34,10 @@ describe('words for people', () => {
   test('text of others can’t break out of a line, a table or code', () => {
     expect(quoteForeign('a\n::error::b\u001b[31m', 20)).toBe('a ::error::b [31m');
     expect(quoteForeign('a\u009b31m\u202eb\u2028c')).toBe('a 31m b c');
+    expect(quoteForeign('\u2029 a\r\n')).toBe('a');
     expect(quoteForeign('x'.repeat(50), 10)).toBe(`${'x'.repeat(10)}…`);
+    expect(quoteForeign('x'.repeat(10), 10)).toBe('x'.repeat(10));
+    expect(quoteForeign('x'.repeat(301))).toBe(`${'x'.repeat(300)}…`);
     const table = markdownTable(['a'], [[code('b|c\nd')], [words('b|c\nd')]]);
     expect(String(table)).toBe('| a |\n| --- |\n| `b\\|c d` |\n| b&#124;c d |');
     expect(String(code('a`b'))).toBe("`a'b`");

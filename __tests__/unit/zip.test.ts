@@ -2,6 +2,7 @@ import { Readable } from 'node:stream';
 import { buffer } from 'node:stream/consumers';
 import fc from 'fast-check';
 import { expect, test } from '@jest/globals';
+import { limits } from '../../shared/base/limits.ts';
 import { viewOf } from '../../shared/bytes/chunks.ts';
 import { heldBack } from '../../shared/bytes/verified.ts';
 import { openArtifact } from '../../shared/artifacts/zip/content.ts';
@@ -85,6 +86,36 @@ test('above 4 GiB it is a zip64, and the entry behind is found', async () => {
   expect(members[1]?.headerOffset).toBeGreaterThan(size);
   const content = await openArtifact({ id: 1, name: 'a', size: position }, reader);
   expect(await content.text('small.json')).toBe('{"a":1}');
+});
+
+test('a file that is read as text has at most 8 MiB: a longer one is refused before its bytes are read', async () => {
+  const most = Buffer.alloc(limits.recordBytes, ' ');
+  const zip = await buffer(storedZip([entry('most', most), entry('more', Buffer.concat([most, Buffer.from(' ')]))]));
+  const asked: number[] = [];
+  const reader = readerOf(zip);
+  const watched: RangedReader = {
+    ...reader,
+    read: (start, end) => {
+      asked.push(end - start);
+      return reader.read(start, end);
+    },
+    stream: (start, end) => {
+      asked.push(end - start);
+      return reader.stream(start, end);
+    },
+    lend: (start, end) => {
+      asked.push(end - start);
+      return reader.lend(start, end);
+    },
+  };
+  const content = await openArtifact({ id: 1, name: 'a', size: zip.length }, watched);
+  asked.length = 0;
+  await expect(content.text('more')).rejects.toMatchObject({
+    code: 'artifact-corrupt',
+    message: 'more in the artifact "a" has 8388609 bytes; some kilobytes were expected.',
+  });
+  expect(asked).toEqual([]);
+  expect((await content.text('most'))?.length).toBe(limits.recordBytes);
 });
 
 test('an entry that isn’t as long as it said is an error', async () => {

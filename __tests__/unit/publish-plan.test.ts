@@ -1,0 +1,123 @@
+import { describe, expect, test } from '@jest/globals';
+import { eventFacts } from '../fixtures/events.ts';
+import type { PublishInputs } from '../../publish-image/inputs.ts';
+import { planPublish, type PublishFacts } from '../../publish-image/plan/plan.ts';
+import { formatReference } from '../../shared/image/reference.ts';
+
+const digest = `sha256:${'a'.repeat(64)}`;
+const given: PublishInputs = {
+  artifactNames: ['docker-image'],
+  image: undefined,
+  tags: 'ghcr.io/org/charon:1',
+  repository: undefined,
+  mountFrom: [],
+  username: undefined,
+  password: undefined,
+  registryCa: undefined,
+  expectedConfigDigests: [],
+  expectedRevision: undefined,
+  runId: undefined,
+  workflow: undefined,
+  branch: undefined,
+  event: undefined,
+  runRepository: undefined,
+  githubToken: 'token',
+};
+const facts: PublishFacts = { event: eventFacts('push-default-branch'), metadata: {}, ownRepository: 'org/charon' };
+const plan = (inputs: Partial<PublishInputs>) => planPublish({ ...given, ...inputs }, facts);
+
+describe('planPublish', () => {
+  test('publishes the artifact of this run under its tags, with docker’s own login (B.1)', () => {
+    expect(plan({})).toEqual({
+      wanted: ['docker-image'],
+      image: undefined,
+      tags: [{ repository: 'ghcr.io/org/charon', tag: '1' }],
+      mountFrom: [],
+      login: undefined,
+      authorityPath: undefined,
+      expectedConfigDigests: [],
+      expectedRevision: undefined,
+      other: undefined,
+      notices: [],
+    });
+  });
+
+  test('takes over what the inputs say', () => {
+    const planned = plan({
+      artifactNames: ['image-*', 'docker-image', 'image-*'],
+      image: 'charon',
+      mountFrom: ['ghcr.io/Org/Base'],
+      registryCa: '/ca.pem',
+      expectedConfigDigests: [digest],
+      expectedRevision: 'abc',
+    });
+    expect(planned).toMatchObject({
+      wanted: ['image-*', 'docker-image'],
+      image: { repository: 'charon', tag: 'latest' },
+      mountFrom: ['ghcr.io/org/base'],
+      authorityPath: '/ca.pem',
+      expectedConfigDigests: [digest],
+      expectedRevision: 'abc',
+    });
+  });
+
+  test('tags: auto are the tags of the event, the first of which is for this commit alone (S3.6)', () => {
+    const { tags } = plan({ tags: 'auto', repository: 'ghcr.io/org/charon' });
+    expect(tags.map(formatReference)).toEqual(
+      ['main-6113728', 'latest', 'sha-6113728'].map((tag) => `ghcr.io/org/charon:${tag}`),
+    );
+  });
+
+  test('the tags of docker/metadata-action go before those of the event (C.5)', () => {
+    const metadata = { DOCKER_METADATA_OUTPUT_TAGS: 'ghcr.io/org/charon:2' };
+    const { tags, notices } = planPublish({ ...given, tags: 'auto' }, { ...facts, metadata });
+    expect(tags.map(formatReference)).toEqual(['ghcr.io/org/charon:2']);
+    expect(notices).toEqual([expect.stringContaining('docker/metadata-action')]);
+  });
+
+  test('a repository that had to be lowered is one notice (S2.4)', () => {
+    expect(plan({ tags: 'ghcr.io/Org/charon:1' }).notices).toEqual([expect.stringContaining('ghcr.io/Org/charon:1')]);
+  });
+
+  test('a name and password are for the one registry of all tags', () => {
+    const login = { username: 'me', password: 'secret' };
+    expect(plan({ ...login, tags: 'ghcr.io/org/charon:1\nghcr.io/org/other:1' }).login).toEqual(login);
+    expect(() => plan({ ...login, tags: 'ghcr.io/org/charon:1\norg/charon:1' })).toThrow(
+      'names 2 registries: ghcr.io, docker.io.',
+    );
+  });
+
+  test('the artifact may be another run’s, in another repository (S3.3)', () => {
+    expect(plan({ runId: '7', runRepository: 'org/builder' }).other).toEqual({
+      search: { choice: { runId: 7 }, repository: 'org/builder', wanted: ['docker-image'], allowForkRuns: false },
+      token: 'token',
+    });
+    expect(plan({ runId: '7' }).other?.search.repository).toBe('org/charon');
+  });
+
+  test.each<[Partial<PublishInputs>, string, string]>([
+    [{ tags: 'auto' }, '`tags: auto` has no repository', 'Set `repository`'],
+    [{ artifactNames: [] }, 'The input `artifact-name` is empty.', 'docker-image'],
+    [{ artifactNames: ['a/b'] }, 'a/b', ''],
+    [{ artifactNames: ['a/*'] }, 'a/', ''],
+    [{ mountFrom: ['ghcr.io/org/base:1'] }, '`mount-from` has "ghcr.io/org/base:1"', 'Write ghcr.io/org/base.'],
+    [{ mountFrom: [`ghcr.io/org/base@${digest}`] }, 'without a tag or digest', 'Write ghcr.io/org/base.'],
+    [{ username: 'me' }, '`username` is given without `password`.', 'Give both'],
+    [{ password: 'secret' }, '`password` is given without `username`.', 'Give both'],
+    [{ expectedConfigDigests: ['latest'] }, 'is "latest"; expected sha256:', 'config-digest'],
+    [{ runId: '7', runRepository: 'charon' }, 'The input `run-repository` is "charon"', 'Correct it'],
+    [{ image: `charon@${digest}` }, 'stored under a digest', ''],
+  ])('%j is refused', (inputs, message, hint) => {
+    expect(() => plan(inputs)).toThrow(
+      expect.objectContaining({
+        code: 'invalid-input',
+        message: expect.stringContaining(message),
+        hint: expect.stringContaining(hint),
+      }),
+    );
+  });
+
+  test('stars and question marks alone are a pattern', () => {
+    expect(plan({ artifactNames: ['*', 'image-?-*'] }).wanted).toEqual(['*', 'image-?-*']);
+  });
+});
