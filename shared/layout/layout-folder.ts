@@ -2,14 +2,14 @@ import { randomBytes } from 'node:crypto';
 import { renameSync } from 'node:fs';
 import { chmod, lstat, mkdir, open, readdir, rename, writeFile } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
-import { asError, HandoverError, messageOf } from '../base/errors.ts';
+import { HandoverError, messageOf } from '../base/errors.ts';
 import { onForcedEnd } from '../base/forced-end.ts';
 import { isObject, parseJson } from '../base/json.ts';
 import { limits } from '../base/limits.ts';
 import type { Log } from '../base/log.ts';
 import type { LentChunk } from '../bytes/chunks.ts';
-import { explainDiskFull } from '../bytes/disk-space.ts';
-import { readSmallFile, writeAll } from '../bytes/files.ts';
+import { teeFile } from '../bytes/disk-space.ts';
+import { readSmallFile } from '../bytes/files.ts';
 import { livingName } from '../bytes/locks.ts';
 import { holdFolder, makeOwnFolder, openOwnFolder, type OwnFolder } from '../bytes/own-folder.ts';
 import { lockPath, removeRemains } from '../bytes/partial-file.ts';
@@ -90,15 +90,9 @@ async function* teeBlob<Chunk extends LentChunk>(
   const file = await open(incoming, 'wx');
   const checksum = new Checksum();
   try {
-    for await (const chunk of chunks) {
-      const writing = writeAll(file, chunk).catch((error: unknown) => {
-        throw asError(explainDiskFull(error, path, advice));
-      });
-      writing.catch(() => undefined); // thrown below
+    for await (const chunk of teeFile(chunks, file, path, advice)) {
       checksum.add(chunk);
-      // The chunk is used further while it is written, and given up only when both are done.
       yield chunk;
-      await writing;
     }
   } finally {
     await file.close();

@@ -8,9 +8,8 @@ import { heldBack, verifiedChunks } from '../bytes/verified.ts';
 import type { Digest } from '../image/digest.ts';
 import { type RegistryAnswer, required } from './answers.ts';
 import type { Conversation } from './conversation.ts';
-import { mayUploadTo, resolveLocation, withDigest, withoutSecrets } from './locations.ts';
+import { mayUploadTo, pathOf, pulls, pushes, resolveLocation, withDigest, withoutSecrets } from './locations.ts';
 import { isTaken } from './manifests.ts';
-import { pathOf, pulls, pushes } from './paths.ts';
 
 // Blobs into a registry (distribution-spec 1.1, "Pushing Blobs"): asked for, else mounted, else sent in one request. Each begun upload is
 // finished or ended: a registry keeps it for days otherwise.

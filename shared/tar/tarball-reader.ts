@@ -43,7 +43,7 @@ export interface SeenEntry {
   readonly bytes?: Buffer;
 }
 
-export type KeptEntry = SeenEntry & { readonly bytes: Buffer };
+type KeptEntry = SeenEntry & { readonly bytes: Buffer };
 
 function isKept(entry: SeenEntry): entry is KeptEntry {
   return entry.bytes !== undefined;

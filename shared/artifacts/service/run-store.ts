@@ -21,7 +21,7 @@ import {
   UnknownAnswer,
 } from './results-service.ts';
 
-export interface RunStoreOptions extends StoreOptions {
+interface RunStoreOptions extends StoreOptions {
   /** `ACTIONS_RUNTIME_TOKEN` and `ACTIONS_RESULTS_URL`, empty when not set. */
   readonly runtimeToken: string;
   readonly resultsUrl: string;
