@@ -25,11 +25,11 @@ await store.upload({ name: 'a', retentionDays: 1, files: Readable.from([file]), 
 const [artifact] = service.artifacts;
 
 /** Downloads all of it; seconds, and bytes that were sent for each byte that was needed. */
-async function download(asksAgain: boolean): Promise<{ readonly seconds: number; readonly sent: number }> {
+async function download(duplicates: boolean): Promise<{ readonly seconds: number; readonly sent: number }> {
   const http = httpClient({ except: '' }, signal);
   const size = artifact?.size ?? 0;
   const sign = (): Promise<string> => Promise.resolve(service.signDownload(artifact?.blob ?? ''));
-  const reader = rangedReader({ http, size, sign, onRetry: () => undefined, signal, asksAgain });
+  const reader = rangedReader({ http, size, sign, onRetry: () => undefined, signal, duplicates });
   const [before, began] = [service.traffic.down, performance.now()];
   let read = 0;
   for await (const part of reader.lend(0, size)) read += part.length;

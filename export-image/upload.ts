@@ -1,13 +1,13 @@
-import { createHash } from 'node:crypto';
 import { basename } from 'node:path';
 import { Readable } from 'node:stream';
 import type { Artifact, ArtifactFile, ArtifactStore } from '../shared/artifacts/store.ts';
 import { HandoverError, messageOf } from '../shared/base/errors.ts';
 import type { Log } from '../shared/base/log.ts';
 import type { Timeline } from '../shared/base/timeline.ts';
-import { type LentChunk, type LentChunks, viewOf } from '../shared/bytes/chunks.ts';
+import type { LentChunks } from '../shared/bytes/chunks.ts';
 import { requireDiskSpace } from '../shared/bytes/disk-space.ts';
 import type { PartialFile } from '../shared/bytes/partial-file.ts';
+import { Checksum, checksummed } from '../shared/bytes/verified.ts';
 import type { BuildStep } from '../shared/docker/build-progress.ts';
 import type { Digest } from '../shared/image/digest.ts';
 import {
@@ -53,13 +53,13 @@ async function* artifactFiles(
   timeline: Timeline,
   sealed: (record: HandoverRecord) => void,
 ): AsyncGenerator<ArtifactFile> {
-  const hash = createHash('sha256');
+  const checksum = new Checksum();
   yield {
     name: tarball.name,
     size: tarball.size,
-    chunks: hashed(tarball.chunks, (chunk) => hash.update(chunk)),
+    chunks: checksummed(tarball.chunks, checksum),
   };
-  const tarballDigest: Digest = `sha256:${hash.digest('hex')}`;
+  const tarballDigest = checksum.found().digest;
   const record: HandoverRecord = { ...(await unsealed()), tarballDigest, times: timesOf(timeline) };
   sealed(record);
   const text = Buffer.from(formatRecord(record));
@@ -72,13 +72,6 @@ function timesOf(timeline: Timeline): RecordTimes {
   const ready = Math.max(began, Date.now());
   const built = began + Math.round(Math.max(0, ...timeline.spans().map(({ endMs }) => endMs)));
   return { began, built: Math.min(built, ready), ready };
-}
-
-async function* hashed(chunks: LentChunks, update: (chunk: Buffer) => void): AsyncGenerator<LentChunk> {
-  for await (const chunk of chunks) {
-    update(viewOf(chunk));
-    yield chunk;
-  }
 }
 
 /** An image and the references it is handed over under. */

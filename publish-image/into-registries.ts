@@ -1,4 +1,5 @@
-import { asError, RegistryFailure } from '../shared/base/errors.ts';
+import { RegistryFailure } from '../shared/base/errors.ts';
+import { inPool } from '../shared/base/pool.ts';
 import { layerBytes } from '../shared/handed-over/ranged-image.ts';
 import type { Digest } from '../shared/image/digest.ts';
 import { formatReference, registryHost, type TaggedReference } from '../shared/image/reference.ts';
@@ -167,29 +168,12 @@ async function putBlobs(job: Job, lost: ReadonlySet<Digest>): Promise<void> {
   const { client, repository, blobs, mountFrom, tools } = job;
   const atMost = blobs.reduce((sum, { size }) => sum + size, 0);
   await tools.log.progress('Pushed', { atMost }, async (onBytes) => {
-    const waiting = blobs.values();
-    const ends = new AbortController();
-    const { signal } = ends;
-    const worker = async (): Promise<void> => {
-      for (const blob of waiting) {
-        const origin = await client.pushBlob(repository, blob, {
-          mountFrom,
-          anyway: lost.has(blob.digest),
-          onBytes,
-          signal,
-        });
-        count(job, blob, origin);
-        signal.throwIfAborted();
-      }
-    };
-    // Where one fails the others end their uploads in the registry, and are waited for.
-    const all = Array.from({ length: blobsAtOnce }, () =>
-      worker().catch((error: unknown) => {
-        ends.abort(error);
-      }),
-    );
-    await Promise.all(all);
-    if (signal.aborted) throw asError(signal.reason);
+    // After an error, the others end their uploads in the registry.
+    await inPool(blobs, blobsAtOnce, async (blob, signal) => {
+      const anyway = lost.has(blob.digest);
+      const origin = await client.pushBlob(repository, blob, { mountFrom, anyway, onBytes, signal });
+      count(job, blob, origin);
+    });
   });
 }
 

@@ -62,7 +62,7 @@ describe('a download goes on where it broke', () => {
     const outcome = await loads();
     expect(outcome.log).not.toContain('::error');
     expect(outcome.outputs['loaded']).toBe('true');
-    const again = outcome.log.match(/^Bytes \d+-\d+ of the download take far longer than those beside them/gm) ?? [];
+    const again = outcome.log.match(/^Bytes \d+-\d+ of the download take far longer than their neighbours/gm) ?? [];
     expect([1, 2]).toContain(again.length);
     expect(service.traffic.down - before).toBeLessThan(30_200_000 + 2 * 2_200_000);
     // At 10 kB/s, or after 25 s, those two parts would not have come by now.

@@ -18,7 +18,7 @@ import { type Registry, startRegistry } from '../../dev/docker-registry.ts';
 import { copiedBytes } from '../../shared/bytes/chunks.ts';
 import { digestOf, hexOf } from '../../shared/image/digest.ts';
 import { parseArchiveManifest } from '../../shared/image/manifest.ts';
-import { readSmallTar } from '../../shared/tar/entries.ts';
+import { readSmallTar } from '../fixtures/tar-file.ts';
 
 let engines: Engines;
 let service: ArtifactService;

@@ -6,7 +6,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import type { EngineClient } from '../../dev/docker-engine.ts';
 import { type Registry, startRegistry } from '../../dev/docker-registry.ts';
 import { digestOf, hexOf } from '../../shared/image/digest.ts';
-import { readSmallTar } from '../../shared/tar/entries.ts';
+import { readSmallTar } from '../fixtures/tar-file.ts';
 import type { ArtifactService } from '../fakes/artifact-service/service.ts';
 import { type Engines, halfOf, startArtifactService, startEngines, stepOn, waysToLoad } from '../fixtures/engines.ts';
 import { type FixtureImage, makeImage, savedTarball } from '../fixtures/image.ts';

@@ -73,7 +73,7 @@ const bytes = (text: string): Buffer => Buffer.from(text);
 /** Parts of which some have come in a moment, so that what is slow can be known. */
 async function afterSome(asksAgain: boolean, come = 4) {
   const asking = parts(asksAgain);
-  const open = (part: Part) => asking.ask(part.ask, part.askAgain);
+  const open = (part: Part) => asking.request(part.ask, part.askAgain);
   const neighbours = Array.from({ length: come }, () => new Part());
   const asked = neighbours.map(open);
   await pass(100);
@@ -86,7 +86,7 @@ describe('a part that takes far longer than its neighbours', () => {
   test('is asked for again after a second, once, and not before', async () => {
     const { asking, open, asked } = await afterSome(true);
     const part = new Part();
-    const arriving = asking.firstToCome(open(part), asked);
+    const arriving = asking.firstResponse(open(part), asked);
     await pass(1000);
     expect(part.requests).toBe(1);
     await pass(150);
@@ -102,7 +102,7 @@ describe('a part that takes far longer than its neighbours', () => {
     const { asking, open } = await afterSome(true);
     const part = new Part();
     const asked = open(part);
-    const arriving = asking.firstToCome(asked, [open(new Part()), open(new Part())]);
+    const arriving = asking.firstResponse(asked, [open(new Part()), open(new Part())]);
     await pass(60_000);
     expect(part.requests).toBe(1);
     part.first.resolve(bytes('first'));
@@ -112,7 +112,7 @@ describe('a part that takes far longer than its neighbours', () => {
   test('isn’t asked for again in the pause after a failure, but while its next request takes too long', async () => {
     const { asking, asked } = await afterSome(true);
     const part = new Part();
-    const waiting = asking.ask(
+    const waiting = asking.request(
       async (signal, timed) => {
         await timed(() => Promise.reject(new Error('busy'))).catch(() => undefined);
         await part.pause.promise;
@@ -121,7 +121,7 @@ describe('a part that takes far longer than its neighbours', () => {
       },
       (signal) => part.askAgain(signal),
     );
-    const arriving = asking.firstToCome(waiting, asked);
+    const arriving = asking.firstResponse(waiting, asked);
     await pass(10_000);
     expect(part.requests).toBe(0);
     part.pause.resolve(undefined);
@@ -135,7 +135,7 @@ describe('a part that takes far longer than its neighbours', () => {
   test('is never asked for again where that is switched off', async () => {
     const { asking, open, asked } = await afterSome(false);
     const part = new Part();
-    const arriving = asking.firstToCome(open(part), asked);
+    const arriving = asking.firstResponse(open(part), asked);
     await pass(60_000);
     expect(part.requests).toBe(1);
     part.first.resolve(bytes('first'));
@@ -182,7 +182,7 @@ test.each([
 ])('after %d parts at most %d are asked for again', async (come, most) => {
   const { asking, open, asked } = await afterSome(true, come);
   const slow = Array.from({ length: 8 }, () => new Part());
-  for (const part of slow) void asking.firstToCome(open(part), asked);
+  for (const part of slow) void asking.firstResponse(open(part), asked);
   await pass(60_000);
   expect(slow.filter(({ requests }) => requests === 2)).toHaveLength(most);
 });
@@ -192,7 +192,7 @@ test('property: whichever request ends first, the part has bytes unless both fai
     fc.asyncProperty(fc.scheduler(), fc.boolean(), fc.boolean(), async (turns, firstFails, againFails) => {
       const { asking, open, asked } = await afterSome(true);
       const part = new Part();
-      const arriving = asking.firstToCome(open(part), asked).then(String, (error: unknown) => String(error));
+      const arriving = asking.firstResponse(open(part), asked).then(String, (error: unknown) => String(error));
       await pass(1200);
       expect(part.requests).toBe(2);
       const ends: string[] = [];

@@ -1,6 +1,6 @@
-import { createHash } from 'node:crypto';
 import { asError, HandoverError, messageOf } from '../../shared/base/errors.ts';
 import { type LentChunk, type LentChunks, watchedChunks, withHead } from '../../shared/bytes/chunks.ts';
+import { verifiedChunks } from '../../shared/bytes/verified.ts';
 import {
   type OpenedArtifact,
   type ResolvedImages,
@@ -82,26 +82,18 @@ async function* plainTarball(chunks: AsyncIterable<Buffer>, name: string): Async
 }
 
 /** Compares the size with the record, and the digest also, where the artifact service gave none for the artifact. */
-async function* asRecorded(
+function asRecorded(
   chunks: AsyncIterable<Buffer>,
-  record: HandoverRecord,
+  { tarballSize: size, tarballDigest }: HandoverRecord,
   withDigest: boolean,
-): AsyncGenerator<Buffer> {
-  const hash = createHash('sha256');
-  let size = 0;
-  for await (const chunk of chunks) {
-    if (withDigest) hash.update(chunk);
-    size += chunk.length;
-    yield chunk;
-  }
-  const digest = withDigest ? `sha256:${hash.digest('hex')}` : record.tarballDigest;
-  if (size === record.tarballSize && digest === record.tarballDigest) return;
-  throw new HandoverError(
-    'artifact-corrupt',
-    `The tarball has ${String(size)} bytes with digest ${digest}; the record says ${String(record.tarballSize)} bytes ` +
-      `with digest ${record.tarballDigest}.`,
-    'Run the job that exports the image again.',
-  );
+): AsyncIterable<Buffer> {
+  const expected = { size, digest: withDigest ? tarballDigest : undefined };
+  return verifiedChunks(chunks, expected, (found) => {
+    const message =
+      `The tarball has ${found.size > size ? 'at least ' : ''}${String(found.size)} bytes with digest ${found.digest ?? tarballDigest}; ` +
+      `the record says ${String(size)} bytes with digest ${tarballDigest}.`;
+    return new HandoverError('artifact-corrupt', message, 'Run the job that exports the image again.');
+  });
 }
 
 async function* rewritten(

@@ -104,7 +104,7 @@ export class CacheFailure extends HandoverError {
 }
 
 /** What is known of a registry's failure besides its words. */
-export interface RegistrySeen {
+interface RegistrySeen {
   /** Of HTTP. */
   readonly status?: number | undefined;
   /** Of the connection, such as `ECONNREFUSED`. */

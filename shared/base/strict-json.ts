@@ -25,7 +25,7 @@ interface MapShape {
 }
 
 /** The value, or the reason for a refusal: the end of a sentence whose subject is the document. */
-export type StrictJson = { readonly value: unknown } | { readonly why: string };
+type StrictJson = { readonly value: unknown } | { readonly why: string };
 
 /** Reads a document of this shape, of at most `limits.jsonBytes`. A member that is null is kept as null: Go ignores it. */
 export function readStrictJson(bytes: Uint8Array, shape: Shape): StrictJson {

@@ -1,9 +1,11 @@
-import { readFile, stat, statfs } from 'node:fs/promises';
+import { type FileHandle, readFile, stat, statfs } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
-import { HandoverError } from '../base/errors.ts';
+import { asError, HandoverError } from '../base/errors.ts';
 import { formatBytes } from '../base/text.ts';
+import type { LentChunk } from './chunks.ts';
+import { writeAll } from './files.ts';
 
-export interface DiskSpace {
+interface DiskSpace {
   readonly mountPoint: string;
   readonly type: string;
   readonly freeBytes: number;
@@ -61,6 +63,28 @@ export async function requireDiskSpace(path: string, neededBytes: number, what: 
       `has ${formatBytes(space.freeBytes)} free.`,
     advice,
   );
+}
+
+/**
+ * Writes chunks to a file while they are used further.
+ * @param path for messages
+ * @param advice what to do when the disk is full
+ * @throws HandoverError `not-enough-space`; the system's errors
+ */
+export async function* teeFile<Chunk extends LentChunk>(
+  chunks: AsyncIterable<Chunk>,
+  file: FileHandle,
+  path: string,
+  advice: string,
+): AsyncGenerator<Chunk> {
+  for await (const chunk of chunks) {
+    const writing = writeAll(file, chunk).catch((error: unknown) => {
+      throw asError(explainDiskFull(error, path, advice));
+    });
+    writing.catch(() => undefined); // thrown below
+    yield chunk;
+    await writing;
+  }
 }
 
 /** Turns the system's "disk full" into `not-enough-space`; any other error comes back as it was. */

@@ -152,7 +152,7 @@ export async function writeAll(file: FileHandle, chunk: LentChunk): Promise<void
 }
 
 /** A folder that is gone when its scope ends, however it ends: `await using dir = await makeTempDir(root)`. */
-export interface TempDir extends AsyncDisposable {
+interface TempDir extends AsyncDisposable {
   readonly path: string;
 }
 

@@ -59,7 +59,7 @@ export type KeyWaits = Readonly<Record<LockHolder['kind'], number>>;
 // A step ends by itself, and gives back what it has. Other users may hold a key as long as they like, so they get little.
 const usualWaits: KeyWaits = { 'this-user': 60 * 60_000, 'other-user': 2 * 60_000, stranger: 10_000 };
 
-export interface KeyWait {
+interface KeyWait {
   readonly signal: AbortSignal;
   /** Called for each process that is waited for, with its description. */
   readonly onWait: (holder: string) => void;
@@ -106,7 +106,7 @@ export async function awaitKey(
 }
 
 /** A name that nobody else has, until it is disposed of. Whether its process still runs can be told by the name alone. */
-export interface LivingName extends AsyncDisposable {
+interface LivingName extends AsyncDisposable {
   readonly name: string;
 }
 

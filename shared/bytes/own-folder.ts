@@ -81,7 +81,7 @@ export function openOwnFolder(path: string, removedAt: string = path): OwnFolder
 }
 
 /** A file or folder that was found under a name. */
-export type FoundKind = 'file' | 'folder';
+type FoundKind = 'file' | 'folder';
 
 /**
  * Removes files and folders of this user from a folder. Nothing is removed where other users may rename what is this user's: the folder

@@ -1,12 +1,12 @@
 import { rmSync } from 'node:fs';
 import { lstat, open, rename, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
-import { asError, HandoverError, messageOf } from '../base/errors.ts';
+import { HandoverError, messageOf } from '../base/errors.ts';
 import { onForcedEnd } from '../base/forced-end.ts';
 import type { Log } from '../base/log.ts';
 import type { LentChunk } from './chunks.ts';
-import { explainDiskFull } from './disk-space.ts';
-import { kindOf, writeAll } from './files.ts';
+import { teeFile } from './disk-space.ts';
+import { kindOf } from './files.ts';
 import { isDead, holderOf, isOfAnotherScope, livingName, livingNamePattern, lockKey } from './locks.ts';
 import { type HeldFolder, holdFolder, removeOwn } from './own-folder.ts';
 
@@ -75,17 +75,7 @@ export async function partialFile(path: string, advice: string, log: Pick<Log, '
     closed = true;
   };
   return {
-    tee: async function* (chunks) {
-      for await (const chunk of chunks) {
-        const writing = writeAll(file, chunk).catch((error: unknown) => {
-          throw asError(explainDiskFull(error, path, advice));
-        });
-        writing.catch(() => undefined); // thrown below
-        // The chunk is used further while it is written, and given up only when both are done.
-        yield chunk;
-        await writing;
-      }
-    },
+    tee: (chunks) => teeFile(chunks, file, path, advice),
     commit: async () => {
       await close();
       // Renaming over a file makes ext4 write the new one to the disk first: 0.3 s for 560 MB.

@@ -23,13 +23,10 @@ export class Checksum {
   }
 }
 
-/**
- * Returns the same chunks, and adds each to a checksum.
- * @returns chunks whose rest can still be read after a consumer has stopped early
- */
-export function addedTo<Chunk extends LentChunk>(
-  checksum: Checksum,
+/** Adds each chunk to a checksum. A consumer may stop early: the remaining chunks can still be read. */
+export function checksummed<Chunk extends LentChunk>(
   chunks: AsyncIterable<Chunk>,
+  checksum: Checksum,
 ): AsyncIterable<Chunk> {
   const source = chunks[Symbol.asyncIterator]();
   const next = async (): Promise<IteratorResult<Chunk, undefined>> => {

@@ -3,7 +3,7 @@ import { messageOf, systemCodeOf } from '../base/errors.ts';
 import { formatDuration } from '../base/text.ts';
 import { HttpError } from './answer.ts';
 
-export interface RetryOptions {
+interface RetryOptions {
   /** How often the work runs, the first time included. */
   readonly attempts: number;
   /** Pause before attempt number `attempt` + 1, in ms. */

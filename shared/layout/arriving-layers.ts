@@ -1,9 +1,9 @@
-import { createHash } from 'node:crypto';
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type LentChunk, type LentChunks, viewOf } from '../bytes/chunks.ts';
+import type { LentChunk, LentChunks } from '../bytes/chunks.ts';
 import { openFile, readSmallFile, transientFileChunks } from '../bytes/files.ts';
+import { verifiedChunks } from '../bytes/verified.ts';
 import { type Digest, parseDigest } from '../image/digest.ts';
 import { invalidLayout } from '../image/manifest.ts';
 import { blobPath } from './read-layout.ts';
@@ -74,8 +74,8 @@ async function wholeLayerSize(path: string): Promise<number | undefined> {
  * @returns chunks of at most 1 MiB
  * @throws HandoverError `tarball-invalid` when the file has another size by now, or holds other bytes than its digest says
  */
-async function* wholeFileChunks(path: string, blob: LayerBlob): AsyncGenerator<LentChunk> {
-  yield* verified(blob, path, transientFileChunks(path));
+function wholeFileChunks(path: string, blob: LayerBlob): LentChunks {
+  return verified(blob, path, transientFileChunks(path));
 }
 
 /**
@@ -94,19 +94,13 @@ async function* growingFileChunks(
   yield* verified(blob, wholePath, transientFileChunks(file, grows));
 }
 
-async function* verified({ digest, size }: LayerBlob, path: string, chunks: LentChunks): AsyncGenerator<LentChunk> {
-  const hash = createHash('sha256');
-  let read = 0;
-  for await (const chunk of chunks) {
-    read += chunk.length;
-    if (read > size) break;
-    hash.update(viewOf(chunk));
-    yield chunk;
-  }
-  if (read !== size)
-    throw invalidLayout(`${path} changed while it was read: ${String(read)} bytes instead of ${String(size)}.`);
-  const found: Digest = `sha256:${hash.digest('hex')}`;
-  if (found !== digest) throw invalidLayout(`The layer ${digest} in the OCI layout holds other bytes (${found}).`);
+function verified(blob: LayerBlob, path: string, chunks: LentChunks): LentChunks {
+  const { size, digest } = blob;
+  return verifiedChunks(chunks, blob, (found) =>
+    found.size === size
+      ? invalidLayout(`The layer ${digest} in the OCI layout holds other bytes (${found.digest ?? ''}).`)
+      : invalidLayout(`${path} changed while it was read: ${String(found.size)} bytes instead of ${String(size)}.`),
+  );
 }
 
 const lookEveryMs = 25;

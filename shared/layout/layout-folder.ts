@@ -1,18 +1,19 @@
-import { createHash, randomBytes } from 'node:crypto';
+import { randomBytes } from 'node:crypto';
 import { renameSync } from 'node:fs';
 import { chmod, lstat, mkdir, open, readdir, rename, writeFile } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
-import { asError, HandoverError, messageOf } from '../base/errors.ts';
+import { HandoverError, messageOf } from '../base/errors.ts';
 import { onForcedEnd } from '../base/forced-end.ts';
 import { isObject, parseJson } from '../base/json.ts';
 import { limits } from '../base/limits.ts';
 import type { Log } from '../base/log.ts';
-import { type LentChunk, viewOf } from '../bytes/chunks.ts';
-import { explainDiskFull } from '../bytes/disk-space.ts';
-import { readSmallFile, writeAll } from '../bytes/files.ts';
+import type { LentChunk } from '../bytes/chunks.ts';
+import { teeFile } from '../bytes/disk-space.ts';
+import { readSmallFile } from '../bytes/files.ts';
 import { livingName } from '../bytes/locks.ts';
 import { holdFolder, makeOwnFolder, openOwnFolder, type OwnFolder } from '../bytes/own-folder.ts';
 import { lockPath, removeRemains } from '../bytes/partial-file.ts';
+import { Checksum } from '../bytes/verified.ts';
 import type { Digest } from '../image/digest.ts';
 import { invalidLayout } from '../image/manifest.ts';
 import { type NamedImage, smallEntries } from '../tar/tarball-writer.ts';
@@ -87,24 +88,16 @@ async function* teeBlob<Chunk extends LentChunk>(
 ): AsyncGenerator<Chunk> {
   const incoming = join(folder, `incoming-${randomBytes(8).toString('hex')}`);
   const file = await open(incoming, 'wx');
-  const hash = createHash('sha256');
-  let size = 0;
+  const checksum = new Checksum();
   try {
-    for await (const chunk of chunks) {
-      const writing = writeAll(file, chunk).catch((error: unknown) => {
-        throw asError(explainDiskFull(error, path, advice));
-      });
-      writing.catch(() => undefined); // thrown below
-      hash.update(viewOf(chunk));
-      size += chunk.length;
-      // The chunk is used further while it is written, and given up only when both are done.
+    for await (const chunk of teeFile(chunks, file, path, advice)) {
+      checksum.add(chunk);
       yield chunk;
-      await writing;
     }
   } finally {
     await file.close();
   }
-  const digest: Digest = `sha256:${hash.digest('hex')}`;
+  const { digest, size } = checksum.found();
   await rename(incoming, blobPath(folder, digest));
   sizes.set(digest, size);
 }

@@ -1,9 +1,9 @@
-import { createHash } from 'node:crypto';
 import { mkdir, open, rename, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { HandoverError } from '../base/errors.ts';
-import { copiedBytes, type LentChunks, viewOf, withHead } from '../bytes/chunks.ts';
+import { copiedBytes, type LentChunks, withHead } from '../bytes/chunks.ts';
 import { writeAll } from '../bytes/files.ts';
+import { Checksum } from '../bytes/verified.ts';
 import { type Digest, hexOf, parseDigest } from '../image/digest.ts';
 import { formatManifest, layerMediaType, parseArchiveManifest } from '../image/manifest.ts';
 import { tarEntries } from '../tar/entries.ts';
@@ -94,21 +94,19 @@ async function writeBlob(
     return undefined;
   }
   const partial = partialPath(layout, digest);
-  const hash = createHash('sha256');
-  let size = 0;
+  const checksum = new Checksum();
   const file = await open(partial, 'wx');
   try {
     for await (const part of compressLayer(all, compression)) {
-      hash.update(viewOf(part));
-      size += part.length;
+      checksum.add(part);
       await writeAll(file, part);
     }
   } finally {
     await file.close();
   }
-  const compressed: Digest = `sha256:${hash.digest('hex')}`;
-  await rename(partial, blobPath(layout, compressed));
-  return { digest: compressed, size, mediaType: layerMediaType(compression.format) };
+  const compressed = checksum.found();
+  await rename(partial, blobPath(layout, compressed.digest));
+  return { ...compressed, mediaType: layerMediaType(compression.format) };
 }
 
 /** A blob is renamed into place when it is whole: others read it from then on (arriving-layers.ts). */

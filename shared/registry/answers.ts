@@ -24,7 +24,7 @@ const sameMethod: readonly number[] = [307, 308];
 const mostRedirects = 10;
 
 /** Whether a request with a body may be sent on to another place. */
-export type MaySend = (target: URL, own: URL) => boolean;
+type MaySend = (target: URL, own: URL) => boolean;
 
 /**
  * Sends a request, and follows redirects as Go's net/http does, and so containerd and crane: those of GET and HEAD, and of others where

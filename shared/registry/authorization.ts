@@ -10,7 +10,7 @@ import { withoutSecrets } from './locations.ts';
 // Who we are, as a registry wants to know it: it answers 401 with a challenge, and gets a name and password, or a token that its
 // token service gives for those (distribution, "Token Authentication Specification" and "Oauth2 Token Authentication").
 
-export interface Challenge {
+interface Challenge {
   /** In lower case. */
   readonly scheme: string;
   readonly parameters: Readonly<Record<string, string>>;
@@ -42,7 +42,7 @@ export interface AuthorizationOptions {
   readonly maskSecret: (secret: string) => void;
 }
 
-export interface Authorization {
+interface Authorization {
   /** The header for a request within these scopes, as far as it is known; undefined to ask without. */
   header(scopes: readonly string[]): string | undefined;
   /**

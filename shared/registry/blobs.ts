@@ -1,16 +1,15 @@
-import { createHash } from 'node:crypto';
 import { HttpError } from '../http/answer.ts';
 import type { HttpRequest } from '../http/client.ts';
 import { again, isTransient, isTransientStatus } from '../http/retry.ts';
 import { asError, HandoverError } from '../base/errors.ts';
 import { quoteForeign } from '../base/text.ts';
 import { type LentChunks, viewOf } from '../bytes/chunks.ts';
+import { heldBack, verifiedChunks } from '../bytes/verified.ts';
 import type { Digest } from '../image/digest.ts';
 import { type RegistryAnswer, required } from './answers.ts';
 import type { Conversation } from './conversation.ts';
-import { mayUploadTo, resolveLocation, withDigest, withoutSecrets } from './locations.ts';
+import { mayUploadTo, pathOf, pulls, pushes, resolveLocation, withDigest, withoutSecrets } from './locations.ts';
 import { isTaken } from './manifests.ts';
-import { pathOf, pulls, pushes } from './paths.ts';
 
 // Blobs into a registry (distribution-spec 1.1, "Pushing Blobs"): asked for, else mounted, else sent in one request. Each begun upload is
 // finished or ended: a registry keeps it for days otherwise.
@@ -226,10 +225,11 @@ async function send({ talk, blob, options, scopes }: Job, place: URL): Promise<R
   };
   async function* chunks(): AsyncGenerator<Buffer> {
     try {
-      yield* checked(blob, (bytes) => {
-        sent += bytes;
-        options.onBytes(bytes);
-      });
+      for await (const piece of verifiedPieces(blob)) {
+        yield piece;
+        sent += piece.length;
+        options.onBytes(piece.length);
+      }
     } catch (error) {
       failure = error;
       throw error;
@@ -251,34 +251,22 @@ async function send({ talk, blob, options, scopes }: Job, place: URL): Promise<R
 
 const pieceBytes = 256 * 1024;
 
-/** A blob's bytes, copied in pieces, of which the last is given out when all are known to be right. */
-async function* checked({ digest, size, open }: PushedBlob, onBytes: (bytes: number) => void): AsyncGenerator<Buffer> {
-  const hash = createHash('sha256');
-  let [length, held] = [0, Buffer.alloc(0)];
-  for await (const chunk of open()) {
-    for (let at = 0; at < chunk.length; at += pieceBytes) {
-      const piece = Buffer.from(viewOf(chunk.subarray(at, Math.min(at + pieceBytes, chunk.length))));
-      hash.update(piece);
-      length += piece.length;
-      if (held.length > 0) yield held;
-      onBytes(held.length);
-      held = piece;
-    }
-  }
-  const found: Digest = `sha256:${hash.digest('hex')}`;
-  if (found !== digest || length !== size) throw otherBlob({ digest, size }, found, length);
-  if (held.length > 0) yield held;
-  onBytes(held.length);
+/** Returns a blob's bytes, copied in pieces. The last piece follows when all are verified. */
+function verifiedPieces(blob: PushedBlob): AsyncIterable<Buffer> {
+  const verified = verifiedChunks(pieces(blob.open()), blob, (found) => otherBlob(blob, found));
+  return heldBack(verified, 1);
 }
 
-function otherBlob(
-  { digest, size }: Pick<PushedBlob, 'digest' | 'size'>,
-  found: Digest,
-  length: number,
-): HandoverError {
+async function* pieces(chunks: LentChunks): AsyncGenerator<Buffer> {
+  for await (const chunk of chunks)
+    for (let at = 0; at < chunk.length; at += pieceBytes)
+      yield Buffer.from(viewOf(chunk.subarray(at, Math.min(at + pieceBytes, chunk.length))));
+}
+
+function otherBlob({ digest, size }: PushedBlob, found: { size: number; digest?: string | undefined }): HandoverError {
   return new HandoverError(
     'artifact-corrupt',
-    `A layer of the artifact has the digest ${found} and ${String(length)} bytes; its manifest says ${digest} and ${String(size)}.`,
+    `A layer of the artifact has the digest ${found.digest ?? 'none'} and ${String(found.size)} bytes; its manifest says ${digest} and ${String(size)}.`,
     'Nothing was published. Run the job that exports the image again.',
   );
 }

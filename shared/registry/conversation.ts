@@ -30,7 +30,7 @@ const apiHosts: Readonly<Record<string, string>> = { 'docker.io': 'registry-1.do
 // A cancelled step has seconds.
 const endMs = 2000;
 
-export interface ConversationOptions extends AuthorizationOptions {
+interface ConversationOptions extends AuthorizationOptions {
   readonly http: Http;
   readonly onRetry: (line: string) => void;
   readonly signal: AbortSignal;

@@ -1,4 +1,15 @@
 import { isLoopback } from '../http/proxies.ts';
+import { canonicalReference } from '../image/reference.ts';
+
+/** Returns a repository's path in its registry, with `library/` for Docker Hub. */
+export function pathOf(repository: string): string {
+  const whole = canonicalReference({ repository });
+  return whole.slice(whole.indexOf('/') + 1);
+}
+
+// distribution, "Token Scope Documentation".
+export const pulls = (repository: string): string => `repository:${pathOf(repository)}:pull`;
+export const pushes = (repository: string): string => `repository:${pathOf(repository)}:pull,push`;
 
 // Where a registry sends a request on to: with a redirect, or with the `Location` of an upload (distribution-spec 1.1, "Pushing a blob
 // monolithically"; RFC 9110, section 10.2.2).

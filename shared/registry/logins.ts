@@ -81,7 +81,7 @@ function parseScope(folder: string): LoginScope {
   return { folder, host, repository: repository.join('/'), actions: [...new Set(named)] };
 }
 
-export interface CredentialsOptions {
+interface CredentialsOptions {
   /** The folder of config.json. */
   readonly folder: string;
   readonly dockerAuthConfig: string;

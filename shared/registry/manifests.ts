@@ -6,7 +6,7 @@ import { type Digest, digestOf, isDigest } from '../image/digest.ts';
 import { mediaTypes } from '../image/manifest.ts';
 import { required } from './answers.ts';
 import type { Conversation } from './conversation.ts';
-import { pathOf, pushes } from './paths.ts';
+import { pathOf, pushes } from './locations.ts';
 
 // Manifests in a registry: what a name stands for, and a new one under a name (distribution-spec 1.1, "Pushing Manifests").
 

@@ -16,8 +16,7 @@ export interface Registries extends AsyncDisposable {
   readonly of: (repository: string) => Promise<RegistryClient>;
 }
 
-export interface RegistriesOptions
-  extends Omit<RegistryClientOptions, 'credentials' | 'authority' | 'onRetry'>, LoginPlaces {
+interface RegistriesOptions extends Omit<RegistryClientOptions, 'credentials' | 'authority' | 'onRetry'>, LoginPlaces {
   /** For all of them; undefined takes what docker has for each. */
   readonly login: { readonly username: string; readonly password: string } | undefined;
   /** Path of a certificate to trust in addition to the system's, in PEM. */

@@ -1,13 +1,12 @@
-import { Readable } from 'node:stream';
 import { HandoverError } from '../base/errors.ts';
 import { isByteCount } from '../base/json.ts';
 import { limits } from '../base/limits.ts';
 import { quoteForeign } from '../base/text.ts';
-import { copiedBytes, type LentChunk, type LentChunks } from '../bytes/chunks.ts';
+import type { LentChunk, LentChunks } from '../bytes/chunks.ts';
 import { isZero, readPaxRecords, readTarHeader, tarBlock, tarPadding, textAt } from './header.ts';
 
 /** An entry of a tar. What isn't read of its content is passed over when the next entry is asked for. */
-export interface TarEntry {
+interface TarEntry {
   readonly name: string;
   /** Bytes. */
   readonly size: number;
@@ -184,17 +183,4 @@ class ByteSource {
     }
     return true;
   }
-}
-
-/**
- * The files of a small tar, by name.
- * @throws HandoverError `tarball-invalid` when it isn't a whole tar
- * @internal
- */
-export async function readSmallTar(bytes: Buffer): Promise<ReadonlyMap<string, Buffer>> {
-  const files = new Map<string, Buffer>();
-  for await (const { name, isFile, content } of tarEntries(Readable.from([bytes]))) {
-    if (isFile) files.set(name, await copiedBytes(content));
-  }
-  return files;
 }

@@ -32,7 +32,7 @@ export function looksLikeTar(head: Buffer): boolean {
 }
 
 /** What a header says of its entry. */
-export interface TarHeader {
+interface TarHeader {
   readonly name: string;
   /** Bytes. */
   readonly size: number;

@@ -1,16 +1,8 @@
-import { createHash, type Hash } from 'node:crypto';
 import { posix } from 'node:path';
 import { limits } from '../base/limits.ts';
 import { HandoverError, messageOf } from '../base/errors.ts';
-import {
-  copiedBytes,
-  type LentChunk,
-  type LentChunks,
-  streamableChunks,
-  viewOf,
-  watchedChunks,
-  withHead,
-} from '../bytes/chunks.ts';
+import { copiedBytes, type LentChunks, streamableChunks, watchedChunks, withHead } from '../bytes/chunks.ts';
+import { Checksum, checksummed, drain } from '../bytes/verified.ts';
 import { blobName, type Digest, digestOf, parseDigest } from '../image/digest.ts';
 import { looksLikeJson } from './header.ts';
 import { decompress, type Packing } from './compression.ts';
@@ -51,7 +43,7 @@ export interface SeenEntry {
   readonly bytes?: Buffer;
 }
 
-export type KeptEntry = SeenEntry & { readonly bytes: Buffer };
+type KeptEntry = SeenEntry & { readonly bytes: Buffer };
 
 function isKept(entry: SeenEntry): entry is KeptEntry {
   return entry.bytes !== undefined;
@@ -143,16 +135,15 @@ export async function* readTarball(chunks: LentChunks, seen: SeenTarball): Async
       seen.add({ path, name: blobName(digest), digest, size, offset, packing, bytes });
       continue;
     }
-    const hash = createHash('sha256');
-    const passing = hashed(all, hash);
+    const checksum = new Checksum();
+    const passing = checksummed(all, checksum);
     const before = told === undefined ? undefined : seen.blob(told);
     const out = before?.name ?? (told === undefined ? seen.nextName() : blobName(told));
     // Other files are not passed on: one could be a config that another document names.
     if (before === undefined && packing !== undefined)
       yield { path, name: out, digest: told, size, offset, packing, chunks: passing };
-    // What nobody has taken.
-    await drained(passing);
-    seen.add({ path, name: out, digest: requireTold(told, `sha256:${hash.digest('hex')}`), size, offset, packing });
+    await drain(passing);
+    seen.add({ path, name: out, digest: requireTold(told, checksum.found().digest), size, offset, packing });
   }
 }
 
@@ -176,15 +167,9 @@ export async function seeTarball(chunks: LentChunks): Promise<SeenTarball> {
 }
 
 async function contentDigest(chunks: LentChunks): Promise<Digest> {
-  const hash = createHash('sha256');
-  await drained(hashed(chunks, hash));
-  return `sha256:${hash.digest('hex')}`;
-}
-
-/** Takes what is left of some chunks. */
-async function drained(chunks: AsyncIterable<unknown>): Promise<void> {
-  const source = chunks[Symbol.asyncIterator]();
-  while ((await source.next()).done !== true);
+  const checksum = new Checksum();
+  await drain(checksummed(chunks, checksum));
+  return checksum.found().digest;
 }
 
 function digestIn(path: string): Digest | undefined {
@@ -194,18 +179,6 @@ function digestIn(path: string): Digest | undefined {
 // Some makers write `./manifest.json`; engines unpack the tar, and so take it for `manifest.json`.
 function pathOf(name: string): string {
   return posix.join('/', name).slice(1);
-}
-
-// Whoever has taken some of it may leave the rest: so it doesn't end with its consumer.
-function hashed(chunks: LentChunks, hash: Hash): LentChunks {
-  const source = chunks[Symbol.asyncIterator]();
-  const next = async (): Promise<IteratorResult<LentChunk, undefined>> => {
-    const result = await source.next();
-    if (result.done === true) return { done: true, value: undefined };
-    hash.update(viewOf(result.value));
-    return result;
-  };
-  return { [Symbol.asyncIterator]: () => ({ next }) };
 }
 
 function undecodable(path: string, packing: Packing, cause: unknown): HandoverError {

@@ -1,7 +1,6 @@
-import { createHash } from 'node:crypto';
-import { asError } from '../../base/errors.ts';
+import { inPool } from '../../base/pool.ts';
 import type { LentChunks } from '../../bytes/chunks.ts';
-import type { Digest } from '../../image/digest.ts';
+import { Checksum, checksummed, type Found } from '../../bytes/verified.ts';
 import { readText } from '../../http/answer.ts';
 import type { Http } from '../../http/client.ts';
 import { again } from '../../http/retry.ts';
@@ -11,63 +10,39 @@ const apiVersion = '2024-11-04';
 const blockBytes = 4 * 1024 * 1024;
 const blocksInFlight = 8;
 
-/** Where a blob goes, and how requests are made again. */
+/** The destination of a blob. */
 export interface UploadTarget {
   readonly http: Http;
   /** A signed URL that may create and write the blob. */
   readonly url: string;
-  /** Told of each request that is made again, in one line. */
+  /** Called with one log line before each retry. */
   readonly onRetry: (line: string) => void;
   readonly signal: AbortSignal;
 }
 
-export interface UploadedBlob {
-  readonly size: number;
-  readonly digest: Digest;
-}
-
 /**
- * Uploads chunks as one blob while they are still being made; at most 8 blocks of 4 MiB are in flight.
- * @param onBytes told how many bytes have arrived, block by block
- * @throws HttpError or a connection error, after each block was tried as often as `again` does; whatever `chunks` throws
+ * Uploads chunks as one blob while they are produced, at most 8 blocks of 4 MiB at a time.
+ * @param onBytes called with the number of bytes of each block that has arrived
+ * @throws HttpError or a connection error after the last retry; errors of `chunks`
  */
 export async function uploadBlob(
   target: UploadTarget,
   chunks: LentChunks,
   onBytes: (bytes: number) => void,
-): Promise<UploadedBlob> {
-  const hash = createHash('sha256');
+): Promise<Found> {
+  const checksum = new Checksum();
   const ids: string[] = [];
-  const inFlight = new Set<Promise<void>>();
-  let failure: unknown;
-  let size = 0;
-  const pool = new BlockPool();
-  for await (const { buffer, length } of blocks(chunks, pool)) {
-    const block = buffer.subarray(0, length);
-    hash.update(block);
-    const start = size;
-    size += length;
-    const id = blockId(ids.length);
-    ids.push(id);
-    const sent: Promise<void> = putBlock(target, id, block, start)
-      .then(
-        () => {
-          onBytes(length);
-          pool.giveBack(buffer);
-        },
-        (error: unknown) => {
-          failure ??= error;
-        },
-      )
-      .finally(() => inFlight.delete(sent));
-    inFlight.add(sent);
-    if (inFlight.size >= blocksInFlight) await Promise.race(inFlight);
-    if (failure !== undefined) break;
-  }
-  await Promise.all(inFlight);
-  if (failure !== undefined) throw asError(failure);
+  // Used again: leaving them to the garbage collector would triple the memory held.
+  const free: Buffer[] = [];
+  await inPool(blocks(checksummed(chunks, checksum), free), blocksInFlight, async ({ bytes, start }) => {
+    const id = blockId(start / blockBytes);
+    ids[start / blockBytes] = id;
+    await putBlock(target, id, bytes, start);
+    onBytes(bytes.length);
+    free.push(Buffer.from(bytes.buffer));
+  });
   await putBlockList(target, ids);
-  return { size, digest: `sha256:${hash.digest('hex')}` };
+  return checksum.found();
 }
 
 // All ids of a blob have one length (Put Block, "Remarks").
@@ -75,38 +50,26 @@ function blockId(position: number): string {
   return Buffer.from(String(position).padStart(6, '0')).toString('base64');
 }
 
-/** Block-sized buffers that are used again: leaving them to the garbage collector would triple the memory held. */
-class BlockPool {
-  readonly #free: Buffer[] = [];
-
-  take(): Buffer {
-    return this.#free.pop() ?? Buffer.allocUnsafeSlow(blockBytes);
-  }
-
-  giveBack(block: Buffer): void {
-    this.#free.push(block);
-  }
-}
-
-/** Fills blocks out of the pool; whoever takes one gives its buffer back. The last may be shorter. */
+/** Copies chunks into blocks, of which the last may be shorter. Takes memory from `free`. */
 async function* blocks(
   chunks: LentChunks,
-  pool: BlockPool,
-): AsyncGenerator<{ readonly buffer: Buffer; readonly length: number }> {
-  let buffer = pool.take();
-  let length = 0;
+  free: Buffer[],
+): AsyncGenerator<{ readonly bytes: Buffer; readonly start: number }> {
+  let block: Buffer = Buffer.alloc(0);
+  let [length, start] = [0, 0];
   for await (const chunk of chunks) {
     for (let taken = 0; taken < chunk.length;) {
-      const count = chunk.copy(buffer, length, taken);
+      if (length === 0) block = free.pop() ?? Buffer.allocUnsafeSlow(blockBytes);
+      const count = chunk.copy(block, length, taken);
       taken += count;
       length += count;
       if (length < blockBytes) continue;
-      yield { buffer, length };
-      buffer = pool.take();
+      yield { bytes: block, start };
+      start += length;
       length = 0;
     }
   }
-  if (length > 0) yield { buffer, length };
+  if (length > 0) yield { bytes: block.subarray(0, length), start };
 }
 
 function putBlock(target: UploadTarget, id: string, block: Buffer, start: number): Promise<void> {

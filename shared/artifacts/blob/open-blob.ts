@@ -23,7 +23,7 @@ import {
   type SignedBlobOptions,
 } from './signed-blob.ts';
 
-export interface BlobOptions extends Omit<SignedBlobOptions, 'size'> {
+interface BlobOptions extends Omit<SignedBlobOptions, 'size'> {
   readonly artifact: Artifact;
   /** For a whole blob, as long as it is read. */
   readonly folders: TempDirs;

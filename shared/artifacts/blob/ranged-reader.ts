@@ -12,66 +12,81 @@ import {
   signedBlob,
   type SignedBlobOptions,
 } from './signed-blob.ts';
-import { type AskedPart, type Parts, parts } from './slow-parts.ts';
+import { type Part, type Parts, parts } from './slow-parts.ts';
 
 const partBytes = 2 * 1024 * 1024;
 const partsInFlight = 8;
 
-/** Reads a blob by byte range through signed URLs that run out. */
+/** Reads a blob by byte range. */
 export interface RangedReader {
   /** Size of the blob in bytes. */
   readonly size: number;
-  /** Bytes that were downloaded to have the whole blob on this machine; undefined when it isn't. */
+  /** Returns the number of bytes that were downloaded if the whole blob is on this machine, else undefined. */
   readonly downloaded: () => number | undefined;
-  /** The bytes from `start` up to but not including `end`; meant for small ranges. */
+  /** Reads the bytes from `start` up to but not including `end`; meant for small ranges. */
   read(start: number, end: number): Promise<Buffer>;
-  /** The bytes from `start` to `end` in order, several parts at a time; at most 16 MiB are held. */
+  /** Reads the bytes from `start` to `end` in order, several parts at a time; holds at most 16 MiB. */
   readonly stream: (start: number, end: number) => AsyncIterable<Buffer>;
-  /** The same in memory that is used again and again. */
+  /** Does the same in memory that is used again for later chunks. */
   readonly lend: (start: number, end: number) => LentChunks;
 }
 
-export interface RangedReaderOptions extends SignedBlobOptions {
-  /** Whether a part that takes too long is asked for once more; the benchmark looks at what that is worth. */
-  readonly asksAgain?: boolean;
+interface RangedReaderOptions extends SignedBlobOptions {
+  /** Whether a slow part is requested again; the benchmark measures both. */
+  readonly duplicates?: boolean;
 }
 
 /**
+ * Reads a blob through signed URLs that expire.
  * @throws (from its methods) HandoverError `transfer-failed`, `artifact-expired` or `artifact-corrupt`; `RangesIgnored` when the
- *   server answers with the whole
+ *   server answers the first request with the whole blob
  */
 export function rangedReader(options: RangedReaderOptions): RangedReader {
-  const { size } = options;
+  const { size, onRetry, duplicates = true } = options;
   const blob = signedBlob(options);
   const source: Source = { blob, size, givesParts: false };
-  const ask: Ask = (all, bytes, start) => {
+  const request = (all: Parts, bytes: Buffer, start: number): Part => {
     const end = start + bytes.length;
-    return all.ask(
+    return all.request(
       async (signal, timed) => {
-        const part = { bytes, start, filled: 0 };
-        const attempt = (): Promise<void> => timed(() => fill(source, part, signal));
-        await blob.persist(attempt, () => start + part.filled, end);
+        const filling = { bytes, start, filled: 0 };
+        const attempt = (): Promise<void> => timed(() => fill(source, filling, signal));
+        await blob.persist(attempt, () => start + filling.filled, end);
         return bytes;
       },
       async (signal) => {
         const what = `Bytes ${String(start)}-${String(end)} of the download`;
-        options.onRetry(`${what} take far longer than those beside them: they are asked for once more.`);
-        const part = { bytes: Buffer.allocUnsafeSlow(bytes.length), start, filled: 0 };
-        await fill(source, part, signal);
-        return part.bytes;
+        onRetry(`${what} take far longer than their neighbours: requesting them again.`);
+        const filling = { bytes: Buffer.allocUnsafeSlow(bytes.length), start, filled: 0 };
+        await fill(source, filling, signal);
+        return filling.bytes;
       },
     );
   };
-  const newParts = (): Parts => parts(options.asksAgain ?? true);
-  const small = newParts();
+  const small = parts(duplicates);
+  /** @param free memory to use again */
+  const inParts = async function* (start: number, end: number, free: Buffer[]): AsyncGenerator<Buffer> {
+    const all = parts(duplicates);
+    const queue: Part[] = [];
+    let next = start;
+    while (next < end || queue.length > 0) {
+      while (next < end && queue.length < partsInFlight) {
+        const bytes = free.pop() ?? Buffer.allocUnsafeSlow(Math.min(partBytes, end - start));
+        queue.push(request(all, bytes.subarray(0, end - next), next));
+        next = Math.min(end, next + partBytes);
+      }
+      const part = queue.shift();
+      if (part !== undefined) yield await all.firstResponse(part, queue);
+    }
+  };
   return {
     size,
     downloaded: () => undefined,
-    read: (start, end) => small.firstToCome(ask(small, Buffer.allocUnsafeSlow(end - start), start), []),
-    stream: (start, end) => inParts(newParts(), ask, { start, end }, () => undefined),
+    read: (start, end) => small.firstResponse(request(small, Buffer.allocUnsafeSlow(end - start), start), []),
+    stream: (start, end) => inParts(start, end, []),
     lend: async function* (start, end): AsyncGenerator<LentChunk> {
       const free: Buffer[] = [];
-      for await (const part of inParts(newParts(), ask, { start, end }, () => free.pop())) {
+      for await (const part of inParts(start, end, free)) {
         yield part;
         free.push(Buffer.from(part.buffer));
       }
@@ -79,31 +94,8 @@ export function rangedReader(options: RangedReaderOptions): RangedReader {
   };
 }
 
-/** Asks for the bytes from `start` on that fill a memory, or other memory where that takes too long. */
-type Ask = (all: Parts, bytes: Buffer, start: number) => AskedPart;
-
-/** @param memory asked for a buffer to use again */
-async function* inParts(
-  all: Parts,
-  ask: Ask,
-  { start, end }: { readonly start: number; readonly end: number },
-  memory: () => Buffer | undefined,
-): AsyncGenerator<Buffer> {
-  const queue: AskedPart[] = [];
-  let next = start;
-  while (next < end || queue.length > 0) {
-    while (next < end && queue.length < partsInFlight) {
-      const bytes = memory() ?? Buffer.allocUnsafeSlow(Math.min(partBytes, end - start));
-      queue.push(ask(all, bytes.subarray(0, end - next), next));
-      next = Math.min(end, next + partBytes);
-    }
-    const part = queue.shift();
-    if (part !== undefined) yield await all.firstToCome(part, queue);
-  }
-}
-
 /** A part's memory, and how much of it is filled. */
-interface Part {
+interface Filling {
   readonly bytes: Buffer;
   readonly start: number;
   filled: number;
@@ -117,10 +109,10 @@ interface Source {
 }
 
 /** Requests the bytes that a part still lacks, once. */
-async function fill(source: Source, part: Part, signal: AbortSignal): Promise<void> {
+async function fill(source: Source, part: Filling, signal: AbortSignal): Promise<void> {
   const { bytes, start } = part;
   const end = start + bytes.length;
-  const body = await request(source, start + part.filled, end, signal);
+  const body = await requestRange(source, start + part.filled, end, signal);
   // An event for each chunk: promises for each would cost a tenth of a load's CPU time.
   body.on('data', (chunk: Buffer) => {
     part.filled += chunk.copy(bytes, part.filled);
@@ -129,7 +121,7 @@ async function fill(source: Source, part: Part, signal: AbortSignal): Promise<vo
   if (part.filled < bytes.length) throw new CutShort(start + part.filled, end);
 }
 
-async function request(source: Source, start: number, end: number, signal: AbortSignal): Promise<Readable> {
+async function requestRange(source: Source, start: number, end: number, signal: AbortSignal): Promise<Readable> {
   const response = await source.blob.get({ range: `bytes=${String(start)}-${String(end - 1)}` }, signal);
   const { statusCode, headers } = response;
   if (statusCode !== 200 && statusCode !== 206) throw serviceError(await readAnswer(response));

@@ -1,119 +1,97 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { asError } from '../../base/errors.ts';
 
-// One connection in many is slow (actions/cache#810, actions/toolkit#1484), and parts are given out in order: one that takes far longer
-// than its neighbours would hold up all of them. It is asked for once more beside the first request, and whoever comes first wins.
+// One connection in many is slow (actions/cache#810, actions/toolkit#1484), and parts are used in order: one that takes far longer than
+// its neighbours would delay all later ones. Its bytes are requested a second time, and the first response wins
+// (docs/decisions/0001-speed-alone-has-to-win-a-tenth.md).
 
 const lookEveryMs = 100;
-/** So much longer than parts take in the middle, and at least so long. */
+/** A part is slow when it takes this many times as long as the median part, and at least this long. */
 const slowFactor = 4;
-const slowMs = 1000;
-/** Of the parts that have come, one in so many may be asked for again, and so many beyond. */
+const minSlowMs = 1000;
+/** One received part in this many may be requested again, and this many in addition. */
 const oneIn = 20;
 const beyond = 2;
 
-/** A part that has been asked for. */
-export interface AskedPart {
+/** A requested part of a blob. */
+export interface Part {
   readonly arriving: Promise<Buffer>;
   readonly hasArrived: () => boolean;
-}
-
-/**
- * Asks for a part's bytes, again after a failure.
- * @param signal ends that
- * @param timed runs each request, so that the pauses between them don't count as slow
- */
-type AskForPart = (signal: AbortSignal, timed: (request: () => Promise<void>) => Promise<void>) => Promise<Buffer>;
-
-/** The same once. */
-type AskOnce = (signal: AbortSignal) => Promise<Buffer>;
-
-/** Parts of one blob, and how long they take. */
-export interface Parts {
-  /**
-   * Asks for a part.
-   * @param first into the memory that is meant for it
-   * @param again into other memory; called when a request of the first takes too long
-   */
-  ask(first: AskForPart, again: AskOnce): AskedPart;
-  /**
-   * The part's bytes, by whichever request brings them first; the other one is ended.
-   * @param neighbours parts that were asked for after it
-   * @throws what the first request throws, when no other brings the bytes
-   */
-  firstToCome(part: AskedPart, neighbours: readonly AskedPart[]): Promise<Buffer>;
-}
-
-interface OpenPart extends AskedPart {
-  /** When the request under way began; `Infinity` without one. */
-  readonly askedAt: () => number;
-  readonly again: AskOnce;
+  /** Returns when the current request was sent; `Infinity` in a pause between two of them. */
+  readonly sentAt: () => number;
+  readonly requestAgain: RequestOnce;
   /** Ends the first request. */
   readonly abandon: () => void;
   /** Aborted when the first request has ended. */
   readonly ended: AbortSignal;
 }
 
-/** @param asksAgain otherwise each part is asked for once only */
-export function parts(asksAgain: boolean): Parts {
-  const open = new WeakMap<AskedPart, OpenPart>();
+/** Requests a part's bytes, into its own memory. `timed` runs each request. */
+type RequestPart = (signal: AbortSignal, timed: (request: () => Promise<void>) => Promise<void>) => Promise<Buffer>;
+/** Requests a part's bytes once, into other memory. */
+type RequestOnce = (signal: AbortSignal) => Promise<Buffer>;
+
+/** Parts of one blob, and how long they take. */
+export interface Parts {
+  request(first: RequestPart, again: RequestOnce): Part;
+  /**
+   * Returns the part's bytes from the first response, and ends the other request.
+   * @param neighbours parts that were requested after it
+   * @throws the first request's error, when no other request succeeds
+   */
+  firstResponse(part: Part, neighbours: readonly Part[]): Promise<Buffer>;
+}
+
+/** @param duplicates whether a slow part is requested again */
+export function parts(duplicates: boolean): Parts {
   const lastMs: number[] = [];
-  let [come, askedAgain] = [0, 0];
-  const took = (ms: number): void => {
-    come += 1;
-    lastMs.push(ms);
-    if (lastMs.length > 16) lastMs.shift();
-  };
+  let [received, duplicateRequests] = [0, 0];
   const isSlow = (ms: number): boolean => {
-    const middle = lastMs.toSorted((one, other) => one - other)[lastMs.length >> 1] ?? 0;
-    return ms > Math.max(slowMs, slowFactor * middle);
+    const median = lastMs.toSorted((one, other) => one - other)[lastMs.length >> 1] ?? 0;
+    return ms > Math.max(minSlowMs, slowFactor * median);
   };
+  // When its neighbours are slow as well, the link is slow, and another request would make it slower.
+  const isAlone = (neighbours: readonly Part[]): boolean =>
+    neighbours.filter(({ hasArrived }) => hasArrived()).length * 2 >= neighbours.length;
   return {
-    ask: (first, again) => {
-      const part = begun(first, again, took);
-      open.set(part, part);
-      return part;
-    },
-    firstToCome: async (asked, neighbours) => {
-      const part = open.get(asked);
-      if (part === undefined || !asksAgain) return asked.arriving;
-      // Where its neighbours wait, too, the link is slow, and one more request would make it slower.
-      const isAlone = (): boolean => neighbours.filter((other) => other.hasArrived()).length * 2 >= neighbours.length;
-      const isHopeless = (): boolean => isSlow(performance.now() - part.askedAt()) && isAlone();
-      // Until the wait is cut short.
-      while (await waited(part.ended)) {
-        if (!isHopeless() || askedAgain >= beyond + come / oneIn) continue;
-        askedAgain += 1;
-        return beside(part);
+    request: (first, again) =>
+      requestPart(first, again, (ms) => {
+        received += 1;
+        lastMs.push(ms);
+        if (lastMs.length > 16) lastMs.shift();
+      }),
+    firstResponse: async (part, neighbours) => {
+      while (duplicates && (await isWaiting(part))) {
+        if (!isSlow(performance.now() - part.sentAt()) || !isAlone(neighbours)) continue;
+        if (duplicateRequests >= beyond + received / oneIn) continue;
+        duplicateRequests += 1;
+        return race(part);
       }
       return part.arriving;
     },
   };
 }
 
-function waited(ended: AbortSignal): Promise<boolean> {
+/** Returns after a moment whether the first request is still running. */
+function isWaiting({ ended }: Part): Promise<boolean> {
   return sleep(lookEveryMs, true, { signal: ended }).catch(() => false);
 }
 
-function begun(first: AskForPart, again: AskOnce, took: (ms: number) => void): OpenPart {
-  let askedAt = performance.now();
+function requestPart(first: RequestPart, requestAgain: RequestOnce, onArrival: (ms: number) => void): Part {
+  const requestedAt = performance.now();
+  let [sentAt, hasArrived] = [requestedAt, false];
   const [abandoned, ended] = [new AbortController(), new AbortController()];
-  let hasArrived = false;
   const arriving = first(abandoned.signal, async (request) => {
-    askedAt = performance.now();
-    try {
-      await request();
-    } finally {
-      askedAt = Infinity;
-    }
+    sentAt = performance.now();
+    await request().finally(() => (sentAt = Infinity));
   });
   arriving
     .then(
       () => {
         hasArrived = true;
-        took(performance.now() - askedAt);
+        onArrival(performance.now() - requestedAt);
       },
-      () => undefined, // reported when its turn comes
+      () => undefined, // thrown by firstResponse
     )
     .finally(() => {
       ended.abort();
@@ -121,8 +99,8 @@ function begun(first: AskForPart, again: AskOnce, took: (ms: number) => void): O
   return {
     arriving,
     hasArrived: () => hasArrived,
-    askedAt: () => askedAt,
-    again,
+    sentAt: () => sentAt,
+    requestAgain,
     abandon: () => {
       abandoned.abort();
     },
@@ -130,26 +108,26 @@ function begun(first: AskForPart, again: AskOnce, took: (ms: number) => void): O
   };
 }
 
-async function beside({ arriving, again, abandon }: OpenPart): Promise<Buffer> {
+async function race({ arriving, requestAgain, abandon }: Part): Promise<Buffer> {
   const second = new AbortController();
-  const asked = again(second.signal);
-  asked.catch(() => undefined);
-  const wins = arriving.then(
+  const again = requestAgain(second.signal);
+  again.catch(() => undefined);
+  const first = arriving.then(
     (bytes) => {
       second.abort();
       return bytes;
     },
     (error: unknown) =>
-      asked.catch(() => {
+      again.catch(() => {
         throw asError(error);
       }),
   );
-  const other = asked.then(
+  const other = again.then(
     (bytes) => {
       abandon();
       return bytes;
     },
-    () => wins,
+    () => first,
   );
-  return Promise.race([wins, other]);
+  return Promise.race([first, other]);
 }

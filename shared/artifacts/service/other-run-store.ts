@@ -11,7 +11,7 @@ import { chooseRun, type ChosenRun, type RunSearch, wordsFor } from './other-run
 import { rateLimited, restClient } from './rest-client.ts';
 import { type WorkflowRuns, workflowRuns } from './workflow-runs.ts';
 
-export interface OtherRunOptions extends StoreOptions {
+interface OtherRunOptions extends StoreOptions {
   readonly search: RunSearch;
   /** Base of the REST API, without a slash at its end. */
   readonly apiUrl: string;

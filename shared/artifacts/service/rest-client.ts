@@ -20,7 +20,7 @@ export interface RestClient {
   redirect(path: string): Promise<string>;
 }
 
-export interface RestClientOptions {
+interface RestClientOptions {
   readonly http: Http;
   /** Such as `https://api.github.com`, or `https://host/api/v3` on GitHub Enterprise. */
   readonly apiUrl: string;

@@ -37,7 +37,7 @@ export interface ResultsService {
 }
 
 /** An attempt of a job, as the service knows it. */
-export type ArtifactOwner = Pick<ListedArtifact, 'runBackendId' | 'jobBackendId'>;
+type ArtifactOwner = Pick<ListedArtifact, 'runBackendId' | 'jobBackendId'>;
 
 export function isOwnedBy(one: ArtifactOwner, other: ArtifactOwner): boolean {
   return one.runBackendId === other.runBackendId && one.jobBackendId === other.jobBackendId;

@@ -27,7 +27,7 @@ export interface RunJobs extends AsyncDisposable {
   startedAt(): Promise<number>;
 }
 
-export interface RunJobsOptions {
+interface RunJobsOptions {
   /** Base of the REST API, without a slash at its end. */
   readonly apiUrl: string;
   /** Needs `actions: read`. */

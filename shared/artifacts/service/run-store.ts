@@ -1,8 +1,9 @@
 import { asError, HandoverError } from '../../base/errors.ts';
 import { tempDirs } from '../../bytes/files.ts';
+import type { Found } from '../../bytes/verified.ts';
 import { HttpError } from '../../http/answer.ts';
 import { type Http, httpClient } from '../../http/client.ts';
-import { uploadBlob, type UploadedBlob } from '../blob/blob-upload.ts';
+import { uploadBlob } from '../blob/blob-upload.ts';
 import { openBlob } from '../blob/open-blob.ts';
 import { maskedUrl } from '../blob/signed-blob.ts';
 import type { Artifact, ArtifactStore, StoreOptions, UploadRequest } from '../store.ts';
@@ -20,7 +21,7 @@ import {
   UnknownAnswer,
 } from './results-service.ts';
 
-export interface RunStoreOptions extends StoreOptions {
+interface RunStoreOptions extends StoreOptions {
   /** `ACTIONS_RUNTIME_TOKEN` and `ACTIONS_RESULTS_URL`, empty when not set. */
   readonly runtimeToken: string;
   readonly resultsUrl: string;
@@ -111,7 +112,7 @@ async function upload(
 }
 
 /** Returns the id of an artifact that the service lists as it was sent, although the answer to the end of its upload was lost or unknown. */
-async function listedId(service: ResultsService, name: string, sent: UploadedBlob, error: unknown): Promise<number> {
+async function listedId(service: ResultsService, name: string, sent: Found, error: unknown): Promise<number> {
   const artifacts = await service.list(name).catch(() => []);
   const found = artifacts.find(
     (artifact) => isOwnedBy(artifact, service.self) && artifact.size === sent.size && artifact.digest === sent.digest,

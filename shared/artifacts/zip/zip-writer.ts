@@ -9,7 +9,7 @@ const dosEpoch = 0x0021; // 1980-01-01: the same content gives the same bytes
 const limit32 = 0xffffffff;
 
 /** One file of the zip. `chunks` is asked for when its turn has come, and must give `size` bytes where that is known. */
-export interface ZipEntry {
+interface ZipEntry {
   readonly name: string;
   readonly size: number | undefined;
   readonly chunks: LentChunks;
