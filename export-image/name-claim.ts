@@ -1,16 +1,17 @@
 import type { Artifact, ArtifactStore } from '../shared/artifacts/store.ts';
 import { HandoverError, isUnreadable } from '../shared/base/errors.ts';
 import { quoteForeign } from '../shared/base/text.ts';
-import { parseRecord, type Producer, recordName } from '../shared/image/record.ts';
+import { readRecord } from '../shared/handed-over/find.ts';
+import type { Producer } from '../shared/image/record.ts';
 
-/** A name that this job may upload under. */
+/** A name that is free for this job's artifact. */
 export interface NameClaim {
-  /** Removes what an earlier attempt of this job left under the name; called just before the upload. */
+  /** Removes the artifact of an earlier attempt of this job; called just before the upload. */
   release(): Promise<void>;
 }
 
 /**
- * Looks, before any work, whether the name is free or was used by an earlier attempt of this very job.
+ * Checks, before any work, that the name is free or was used by an earlier attempt of this job.
  * @throws HandoverError `artifact-name-taken` when another job of this run uses it
  */
 export async function claimName(store: ArtifactStore, name: string, producer: Producer): Promise<NameClaim> {
@@ -42,8 +43,8 @@ function describeOwner(
   const job = quoteForeign(owner?.jobKey ?? '', 100);
   if (owner === undefined) {
     return {
-      by: 'a step that is no export-image',
-      hint: `Give each export and each upload of a run a name of its own. ${sameInLoad}`,
+      by: 'a step that is not export-image',
+      hint: `Give each export and each upload of a run its own name. ${sameInLoad}`,
     };
   }
   if (owner.jobKey !== producer.jobKey) {
@@ -63,11 +64,10 @@ function describeOwner(
 
 async function ownerOf(store: ArtifactStore, artifact: Artifact): Promise<Producer | undefined> {
   try {
-    const text = await (await store.open(artifact)).text(recordName);
-    return text === undefined ? undefined : parseRecord(text).producer;
+    return (await readRecord(await store.open(artifact)))?.producer;
   } catch (error) {
     if (!isUnreadable(error)) throw error;
-    // Not ours: then it isn't an earlier attempt of this job.
+    // export-image didn't make it, so it isn't of an earlier attempt of this job.
     return undefined;
   }
 }

@@ -2,7 +2,8 @@ import type { Artifact, ArtifactStore } from '../shared/artifacts/store.ts';
 import { messageOf } from '../shared/base/errors.ts';
 import type { Log } from '../shared/base/log.ts';
 import type { Digest } from '../shared/image/digest.ts';
-import { type HandoverRecord, parseRecord, recordName } from '../shared/image/record.ts';
+import { readRecord } from '../shared/handed-over/find.ts';
+import { type HandoverRecord, recordName } from '../shared/image/record.ts';
 import { formatReference } from '../shared/image/reference.ts';
 
 // For a job that used the artifact's name second: its image is kept in this job, loaded from its own tarball, and compared with the
@@ -44,9 +45,9 @@ export async function compareWithOther(
 async function readOther(store: ArtifactStore, name: string, own: HandoverRecord): Promise<OtherImage> {
   const artifact = (await store.list()).find((candidate) => candidate.name === name);
   if (artifact === undefined) return unknown('the other job has not finished its upload.');
-  const text = await (await store.open(artifact)).text(recordName);
-  if (text === undefined) return unknown(`it has no ${recordName}.`);
-  const { configDigest } = parseRecord(text);
+  const record = await readRecord(await store.open(artifact));
+  if (record === undefined) return unknown(`it has no ${recordName}.`);
+  const { configDigest } = record;
   return { kind: configDigest === own.configDigest ? 'same' : 'different', artifact, configDigest };
 }
 

@@ -1,5 +1,5 @@
 import { findArtifacts, type FoundArtifact } from '../shared/handed-over/find.ts';
-import { onlyImage, resolveArtifact } from '../shared/handed-over/opened-artifact.ts';
+import { onlyImage, requireOne, resolveArtifact } from '../shared/handed-over/opened-artifact.ts';
 import { requireAll } from '../shared/handed-over/side-by-side.ts';
 import type { Artifact } from '../shared/artifacts/store.ts';
 import { HandoverError } from '../shared/base/errors.ts';
@@ -27,9 +27,7 @@ export async function publishImage(plan: PublishPlan, tools: PublishTools): Prom
 
 async function findImages(plan: PublishPlan, tools: PublishTools): Promise<readonly [SourceImage, ...SourceImage[]]> {
   const artifacts = requireAll(await findArtifacts(plan.wanted, tools), 'read');
-  const [first, ...others] = artifacts.map((artifact) => sourceImage(artifact, plan));
-  if (first === undefined) throw new RangeError('no artifact, and no error');
-  const images = [first, ...others] as const;
+  const images = requireOne(artifacts.map((artifact) => sourceImage(artifact, plan)));
   requirePlatforms(images);
   requireDigests(plan, images);
   return images;

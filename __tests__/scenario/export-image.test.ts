@@ -446,7 +446,7 @@ describe('names of artifacts', () => {
     const files = Readable.from([{ name: 'a.txt', size: 1, chunks: Readable.from([Buffer.from('a')]) }]);
     await store().upload({ name: 'docker-image', retentionDays: 1, files, onBytes: () => undefined });
     const message = errorMessage(await exports());
-    expect(message).toContain('uploaded by a step that is no export-image');
+    expect(message).toContain('uploaded by a step that is not export-image');
     expect(message).toContain('Give each export and each upload of a run a name of its own');
   });
 

@@ -12,7 +12,12 @@ import type { EngineInfo, InspectedImage } from '../../shared/docker/output.ts';
 import { sweepNames } from '../../shared/docker/own-names.ts';
 import { claimTags, placeOf } from '../../shared/docker/tag-claims.ts';
 import { guardTags, type TagGuard } from '../../shared/docker/tag-guard.ts';
-import type { OpenedArtifact, ResolvedImage, ResolvedImages } from '../../shared/handed-over/opened-artifact.ts';
+import {
+  type OpenedArtifact,
+  requireOne,
+  type ResolvedImage,
+  type ResolvedImages,
+} from '../../shared/handed-over/opened-artifact.ts';
 import { imageStores } from '../../shared/image/image-store.ts';
 import { platformOf } from '../../shared/image/platform.ts';
 import type { ImageContents } from '../../shared/image/manifest.ts';
@@ -232,23 +237,15 @@ async function pullOverlapped(
   if (!overlap || holder === undefined || others.length > 0 || (kept ?? layout) !== undefined) return undefined;
   if (images === undefined || holder.engine.pull === undefined) return undefined;
   const names = temporary.of(holder);
-  const pull = async (image: ResolvedImage): Promise<ArrivedImage | undefined> => {
-    const { identity, references, ranged } = image;
+  const arrived: ArrivedImage[] = [];
+  for (const { identity, references, ranged } of images) {
     if (ranged === undefined) return undefined;
-    const fetched = { image: ranged, names, word: wordFor(content), onBytes };
-    const name = await fetchOverlapped({ engine: holder.engine, log, info }, fetched);
-    return name === undefined ? undefined : { identity, references, name };
-  };
-  const [main, ...further] = images;
-  const first = await pull(main);
-  if (first === undefined) return undefined;
-  const rest: ArrivedImage[] = [];
-  for (const image of further) {
-    const next = await pull(image);
-    if (next === undefined) return undefined;
-    rest.push(next);
+    const request = { image: ranged, names, word: wordFor(content), onBytes };
+    const name = await fetchOverlapped({ engine: holder.engine, log, info }, request);
+    if (name === undefined) return undefined;
+    arrived.push({ identity, references, name });
   }
-  return [first, ...rest];
+  return requireOne(arrived);
 }
 
 async function loadWhole(
@@ -268,9 +265,8 @@ async function loadWhole(
     const loaded = await feedAll(tarball.chunks, lacking).finally(() => {
       for (const { name } of tarball.images()) for (const holder of lacking) temporary.of(holder).add(name);
     });
-    const [first, ...further] = tarball.images();
-    if (first === undefined) throw nothingLoaded(lacking, loaded);
-    return [first, ...further];
+    if (tarball.images().length === 0) throw nothingLoaded(lacking, loaded);
+    return requireOne(tarball.images());
   });
 }
 

@@ -3,7 +3,6 @@ import { type LentChunk, type LentChunks, watchedChunks, withHead } from '../../
 import { verifiedChunks } from '../../shared/bytes/verified.ts';
 import {
   type OpenedArtifact,
-  type ResolvedImages,
   resolveTarball,
   tarballNameOf,
   type TarballResolvedImage,
@@ -28,7 +27,7 @@ type PassedImage = TarballResolvedImage & { readonly name: string };
 export interface PassingTarball {
   readonly chunks: LentChunks;
   /** Its images; empty until all of `chunks` has been read. */
-  images(): readonly [] | ResolvedImages<PassedImage>;
+  images(): readonly PassedImage[];
 }
 
 export interface TarballRequest {
@@ -56,7 +55,7 @@ export function wholeTarball(request: TarballRequest, onBytes: (bytes: number) =
   const name = tarballNameOf(opened);
   const bytes = content.read(name, onBytes);
   const checked = record === undefined ? bytes : asRecorded(bytes, record, content.artifact.digest === undefined);
-  let images: readonly [] | ResolvedImages<PassedImage> = [];
+  let images: readonly PassedImage[] = [];
   const plain = plainTarball(tee === undefined ? checked : tee(checked), name);
   const chunks = rewritten(plain, request, (passed) => (images = passed));
   return { chunks, images: () => images };
@@ -99,7 +98,7 @@ function asRecorded(
 async function* rewritten(
   plain: AsyncIterable<Buffer>,
   { opened, platform, repository, teeLayer, needsManifest = false }: TarballRequest,
-  onImages: (images: ResolvedImages<PassedImage>) => void,
+  onImages: (images: readonly PassedImage[]) => void,
 ): AsyncGenerator<LentChunk> {
   try {
     const seen = new SeenTarball();
@@ -108,12 +107,8 @@ async function* rewritten(
       yield* teeLayer === undefined ? chunks : teeLayer(chunks);
       yield Buffer.alloc(tarPadding(size));
     }
-    const [main, ...further] = resolveTarball(imagesIn(seen).images, opened, { platform, needsManifest });
-    const named = (image: TarballResolvedImage, at: number): PassedImage => ({
-      ...image,
-      name: `${repository}:${String(at + 1)}`,
-    });
-    const passed = [named(main, 0), ...further.map((image, at) => named(image, at + 1))] as const;
+    const resolved = resolveTarball(imagesIn(seen).images, opened, { platform, needsManifest });
+    const passed = resolved.map((image, at) => ({ ...image, name: `${repository}:${String(at + 1)}` }));
     onImages(passed);
     for (const [name, bytes] of indexAndManifests(passed)) yield smallEntry(name, bytes);
     yield endOfArchive;

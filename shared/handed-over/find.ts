@@ -43,13 +43,21 @@ async function identified(content: ArtifactContent, log: Log): Promise<FoundArti
   log.info(
     `Artifact "${artifact.name}": id ${String(artifact.id)}, ${formatBytes(artifact.size)}, ${artifact.digest ?? 'no digest'}`,
   );
-  const text = await content.text(recordName);
-  if (text === undefined) {
+  const record = await readRecord(content);
+  if (record === undefined)
     log.info(`It has no ${recordName}: its images are identified by the tarball's own manifest.`);
-    return { origin: 'artifact', content, record: undefined, identified: undefined };
-  }
-  const record = parseRecord(text);
-  return { origin: 'artifact', content, record, identified: await identifyByRange(content, record) };
+  const images = record === undefined ? undefined : await identifyByRange(content, record);
+  return { origin: 'artifact', content, record, identified: images };
+}
+
+/**
+ * Reads an artifact's record, which is a claim until its images are identified.
+ * @returns undefined for an artifact without a record
+ * @throws HandoverError `artifact-corrupt`, `transfer-failed`
+ */
+export async function readRecord(content: ArtifactContent): Promise<HandoverRecord | undefined> {
+  const text = await content.text(recordName);
+  return text === undefined ? undefined : parseRecord(text);
 }
 
 /** Explains why waiting ended without the artifact. */

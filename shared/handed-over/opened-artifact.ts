@@ -79,7 +79,8 @@ function hasReference(references: readonly Reference[], wanted: Reference): bool
   return references.some((reference) => formatReference(reference) === formatReference(wanted));
 }
 
-function requireOne<T>([first, ...others]: readonly T[]): ResolvedImages<T> {
+/** Returns the same images as a list of at least one. */
+export function requireOne<T>([first, ...others]: readonly T[]): ResolvedImages<T> {
   if (first === undefined) throw new RangeError('an artifact without an image');
   return [first, ...others];
 }
