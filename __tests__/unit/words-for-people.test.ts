@@ -1,5 +1,16 @@
 import { describe, expect, test } from '@jest/globals';
-import { code, gantt, layerTable, markdownTable, words } from '../../shared/base/markdown.ts';
+import {
+  code,
+  gantt,
+  joined,
+  layerTable,
+  link,
+  markdownTable,
+  prose,
+  safe,
+  shortDigest,
+  words,
+} from '../../shared/base/markdown.ts';
 import { formatBytes, formatDuration, quoteForeign } from '../../shared/base/text.ts';
 
 describe('words for people', () => {
@@ -44,6 +55,107 @@ describe('words for people', () => {
     const chart = gantt([{ name: 'Load: x\n%%{init: a}%%;<b>', startMs: 1, endMs: 1 }]);
     expect(String(chart)).toContain('    Load  x init  a b  (1 ms) :t0, 1, 2\n');
     expect(String(gantt([]))).toBe('');
+  });
+});
+
+describe('Markdown of any text', () => {
+  test.each([
+    ['- a', '&#45; a'],
+    ['+ a', '&#43; a'],
+    ['= a', '&#61; a'],
+    [' - a', ' &#45; a'],
+    ['1. a', '1&#46; a'],
+    [' 12) a', ' 12&#41; a'],
+    ['1.', '1&#46;'],
+    ['1.5', '1.5'],
+    ['a - b', 'a - b'],
+    ['a 1. b', 'a 1. b'],
+    ['a \r\n\t\u200b b', 'a b'],
+    ['\\ ` * _ [ ] < > # ~ | &', '&#92; &#96; &#42; &#95; &#91; &#93; &#60; &#62; &#35; &#126; &#124; &#38;'],
+    ['@me', '`@me`'],
+    ['$x$', '`$x$`'],
+    ['(#1)', '(`#1`)'],
+    ['gh-1', '`gh-1`'],
+    ['GHSA-x', '`GHSA-x`'],
+    ['CVE-1', '`CVE-1`'],
+    ['xGH-1', 'xGH-1'],
+    ['see ftp://x, too', 'see `ftp://x`, too'],
+    ['www.x', '`www.x`'],
+    ['mailto:a', '`mailto:a`'],
+    ['xmpp:a', '`xmpp:a`'],
+    ['tel:1', '`tel:1`'],
+    ['hotel:1', 'hotel:1'],
+    [':+1:', '`:+1:`'],
+    ['a:b', 'a:b'],
+    ['abcdef1', '`abcdef1`'],
+    ['abcdef', 'abcdef'],
+    ['a'.repeat(41), 'a'.repeat(41)],
+  ])('%j is %s as words (S0.6)', (text, markdown) => {
+    expect(String(words(text))).toBe(markdown);
+  });
+
+  test.each([
+    ['', '` `'],
+    ['a\n b', '`a b`'],
+    ['`a`', "`'a'`"],
+  ])('%j is %s in code style (S0.6)', (text, markdown) => {
+    expect(String(code(text))).toBe(markdown);
+  });
+
+  test.each([
+    ['https://x/a?b=1&c=(2)', '[t](https://x/a?b=1&amp;c=%282%29)'],
+    ['http://x/', '[t](http://x/)'],
+    ['http://x/?a=|`\\', '[t](http://x/?a=%7c%60%5c)'],
+    ['javascript:alert(1)', 't'],
+    ['x', 't'],
+  ])('a link to %j is %s (S0.6)', (address, markdown) => {
+    expect(String(link('t', address))).toBe(markdown);
+  });
+
+  test('parts are joined by what is given, and code ends with its backtick', () => {
+    expect(String(joined([words('a'), words('b')], ', '))).toBe('a, b');
+    expect(String(safe`**${words('a')}** and ${code('b')}`)).toBe('**a** and `b`');
+    expect(String(prose('Set `a` or `b` (#1)'))).toBe('Set `a` or `b` (`#1`)');
+    expect(String(prose('a ```b``` c'))).toBe("a 'b' c");
+    expect(shortDigest(`sha256:${'a'.repeat(64)}`)).toBe(`sha256:${'a'.repeat(12)}`);
+  });
+
+  test('a bar in code doesn’t end a cell of a table, whatever stands before it (S0.6)', () => {
+    const table = markdownTable(['#', 'b'], [[code('a\\|b'), code('||')]]);
+    expect(String(table)).toBe('| &#35; | b |\n| --- | --- |\n| `a\\\\\\|b` | `\\|\\|` |');
+  });
+
+  test('layers are a table that is folded', () => {
+    const layer = { digest: `sha256:${'a'.repeat(64)}`, size: 2000, mediaType: 'application/vnd.oci.x.tar+gzip' };
+    expect(String(layerTable([layer]))).toBe(
+      '<details><summary>1 layer</summary>\n\n| &#35; | Digest | Size | Format |\n| --- | --- | --- | --- |\n' +
+        `| 1 | \`sha256:${'a'.repeat(12)}\` | 2.0 kB | tar+gzip |\n\n</details>`,
+    );
+  });
+
+  test.each([
+    [60_000, '%S.%L s'],
+    [60_001, '%M:%S'],
+  ])('a chart of %d ms has the axis %s', (endMs, axis) => {
+    expect(String(gantt([{ name: 'a', startMs: 0, endMs }])).split('\n')).toContain(`    axisFormat ${axis}`);
+  });
+
+  test('a chart of one job has no sections, and begins with the step', () => {
+    const spans = [
+      { name: 'a.b-c_(d)/+', startMs: 10.4, endMs: 20.6 },
+      { name: 'é: 1', startMs: 20.6, endMs: 20.6 },
+    ];
+    expect(String(gantt(spans))).toBe(
+      [
+        '```mermaid',
+        'gantt',
+        '    dateFormat x',
+        '    axisFormat %S.%L s',
+        '    a.b-c_(d)/+ (11 ms) :t0, 10, 21',
+        '    é  1 (1 ms) :t1, 21, 22',
+        '```',
+      ].join('\n'),
+    );
   });
 });
 

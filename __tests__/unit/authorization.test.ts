@@ -1,0 +1,215 @@
+import { once } from 'node:events';
+import { createServer, type IncomingHttpHeaders, type Server } from 'node:http';
+import { afterEach, beforeEach, describe, expect, jest, test } from '@jest/globals';
+import { type Http, httpClient } from '../../shared/artifacts/http.ts';
+import type { Credentials } from '../../shared/docker/credentials.ts';
+import { authorization, type Authorization, type Challenge } from '../../shared/registry/authorization.ts';
+
+// A registry's token service, on the loopback interface as a registry without TLS has it.
+
+interface Asked {
+  readonly method: string | undefined;
+  readonly url: URL;
+  readonly headers: IncomingHttpHeaders;
+  readonly body: string;
+}
+
+let server: Server;
+let http: Http;
+let origin: string;
+let asked: Asked[];
+let reply: { status: number; body: string };
+let masked: string[];
+let time: number;
+
+beforeEach(async () => {
+  asked = [];
+  masked = [];
+  reply = { status: 200, body: '{"token":"t1"}' };
+  server = createServer((request, response) => {
+    let body = '';
+    request.on('data', (chunk: Buffer) => (body += chunk.toString()));
+    request.on('end', () => {
+      const { method, headers } = request;
+      asked.push({ method, url: new URL(request.url ?? '', origin), headers, body });
+      response.writeHead(reply.status).end(reply.body);
+    });
+  }).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const address = server.address();
+  origin = `http://127.0.0.1:${String(typeof address === 'object' ? address?.port : '')}`;
+  http = httpClient({ except: '' }, new AbortController().signal);
+  time = 1_000_000;
+  jest.spyOn(Date, 'now').mockImplementation(() => time);
+});
+afterEach(async () => {
+  jest.restoreAllMocks();
+  await http.close();
+  server.close();
+});
+
+const password: Credentials = { kind: 'password', username: 'me', password: 'a:b' };
+const basic = `Basic ${Buffer.from('me:a:b').toString('base64')}`;
+const scope = 'repository:org/app:pull,push';
+
+const login = (credentials?: Credentials): Authorization =>
+  authorization({ credentials, maskSecret: (secret) => void masked.push(secret) });
+const bearer = (parameters: Record<string, string> = {}): Challenge => ({
+  scheme: 'bearer',
+  parameters: { realm: `${origin}/token`, ...parameters },
+});
+const answer = (
+  to: Authorization,
+  challenges: readonly Challenge[],
+  refused?: string,
+  own = 'http://127.0.0.1:5000',
+  scopes: readonly string[] = [scope],
+): Promise<string | undefined> => to.answer(challenges, scopes, refused, { own: new URL(own), via: http });
+
+describe('a token', () => {
+  test('is asked for with name and password, for the scopes of the request and the service of the challenge', async () => {
+    const own = login(password);
+    expect(own.header([scope])).toBeUndefined();
+    expect(await answer(own, [bearer({ service: 'registry' })])).toBe('Bearer t1');
+    expect(asked).toMatchObject([{ method: 'GET', headers: { authorization: basic }, body: '' }]);
+    expect([...(asked[0]?.url.searchParams ?? [])]).toEqual([
+      ['service', 'registry'],
+      ['scope', scope],
+      ['account', 'me'],
+    ]);
+    expect(asked[0]?.url.pathname).toBe('/token');
+    expect(own.header([scope])).toBe('Bearer t1');
+    expect(own.header(['repository:other:pull'])).toBeUndefined();
+    expect(masked).toEqual([basic.slice('Basic '.length), 't1']);
+  });
+
+  test('is asked for without a login, too', async () => {
+    expect(await answer(login(), [bearer()])).toBe('Bearer t1');
+    expect(asked[0]?.headers.authorization).toBeUndefined();
+    expect([...(asked[0]?.url.searchParams ?? [])]).toEqual([['scope', scope]]);
+    expect(masked).toEqual(['t1']);
+  });
+
+  test('is given for an identity token, which goes into a form', async () => {
+    const own = login({ kind: 'identity-token', token: 'refresh' });
+    expect(await answer(own, [bearer({ service: 'registry', scope: 'registry:catalog:*' })])).toBe('Bearer t1');
+    expect(asked).toMatchObject([
+      { method: 'POST', headers: { 'content-type': 'application/x-www-form-urlencoded' }, url: { search: '' } },
+    ]);
+    expect(asked[0]?.headers.authorization).toBeUndefined();
+    expect([...new URLSearchParams(asked[0]?.body)]).toEqual([
+      ['grant_type', 'refresh_token'],
+      ['client_id', 'image-handover'],
+      ['refresh_token', 'refresh'],
+      ['service', 'registry'],
+      ['scope', `${scope} registry:catalog:*`],
+    ]);
+    await answer(own, [bearer()], 'Bearer t1');
+    expect(new URLSearchParams(asked[1]?.body).has('service')).toBe(false);
+  });
+
+  test.each([
+    ['repository:org/app:pull', []],
+    ['repository:org/app:push,pull', []],
+    ['repository:org/app:delete', ['repository:org/app:delete']],
+    ['repository:org/app:pull,delete', ['repository:org/app:pull,delete']],
+    ['repository:mirror/org/app:pull  repository:org/app:pull', ['repository:mirror/org/app:pull']],
+    ['', []],
+    ['odd', ['odd']],
+  ])('of a challenge for %j has the scopes that the request doesn’t cover: %j', async (named, more) => {
+    await answer(login(), [bearer({ scope: named })]);
+    expect(asked[0]?.url.searchParams.getAll('scope')).toEqual([scope, ...more]);
+  });
+
+  test.each([
+    [{}, 50],
+    [{ expires_in: 300 }, 290],
+    [{ expires_in: 10 }, 5],
+    [{ expires_in: 20 }, 10],
+    [{ expires_in: 0 }, 50],
+    [{ expires_in: -5 }, 50],
+    [{ expires_in: '300' }, 50],
+  ])('with %j is used for %d s', async (expiry, seconds) => {
+    reply.body = JSON.stringify({ access_token: 't2', ...expiry });
+    const own = login();
+    await answer(own, [bearer()]);
+    time += seconds * 1000 - 1;
+    expect(own.header([scope])).toBe('Bearer t2');
+    time += 1;
+    expect(own.header([scope])).toBeUndefined();
+  });
+
+  test('is asked for once by requests that are refused at once, and again later', async () => {
+    const own = login();
+    expect(await Promise.all([answer(own, [bearer()]), answer(own, [bearer()])])).toEqual(['Bearer t1', 'Bearer t1']);
+    expect(asked).toHaveLength(1);
+    // Another request was refused without a token, and one is there by now.
+    expect(await answer(own, [bearer()])).toBe('Bearer t1');
+    expect(asked).toHaveLength(1);
+    reply.body = '{"token":"t2"}';
+    expect(await answer(own, [bearer()], 'Bearer t1')).toBe('Bearer t2');
+    expect(asked).toHaveLength(2);
+    expect(await answer(own, [bearer()], 'Bearer t2')).toBeUndefined();
+  });
+
+  test('is preferred to a password, whichever the registry names first', async () => {
+    const challenge = { scheme: 'basic', parameters: {} };
+    expect(await answer(login(password), [challenge, bearer()])).toBe('Bearer t1');
+  });
+
+  test.each([
+    ['', 'http://127.0.0.1:5000', ''],
+    ['/token', 'http://127.0.0.1:5000', '/token'],
+    ['http://registry.invalid/token?password=x', 'http://127.0.0.1:5000', 'http://registry.invalid/token'],
+    ['http://127.0.0.1:1/token', 'https://127.0.0.1:5000', 'http://127.0.0.1:1/token'],
+    ['ftp://127.0.0.1:1/token', 'http://127.0.0.1:5000', 'ftp://127.0.0.1:1/token'],
+  ])('is not asked for at "%s", of the registry %s', async (realm, own, shown) => {
+    await expect(answer(login(password), [bearer({ realm })], undefined, own)).rejects.toMatchObject({
+      code: 'registry-failed',
+      message: expect.stringContaining(`The registry sends us to "${shown}`),
+      hint: expect.stringContaining('No password was sent there.'),
+    });
+    expect(asked).toEqual([]);
+  });
+
+  test.each(['{}', '[]', 'no JSON', '{"token":""}', '{"token":5}', '{"token":"a b"}', '{"token":"a\\nb"}'])(
+    'isn’t in the answer %s',
+    async (body) => {
+      reply.body = body;
+      const own = login();
+      await expect(answer(own, [bearer()])).rejects.toMatchObject({
+        code: 'registry-failed',
+        message: `The token service ${new URL(origin).host} answered without a token.`,
+        hint: expect.stringContaining('Check the login'),
+      });
+      expect(own.header([scope])).toBeUndefined();
+    },
+  );
+
+  test('that is refused is the service’s own error, and the next request asks again', async () => {
+    reply.status = 403;
+    const own = login(password);
+    await expect(answer(own, [bearer()])).rejects.toMatchObject({ name: 'HttpError', status: 403 });
+    reply.status = 200;
+    expect(await answer(own, [bearer()])).toBe('Bearer t1');
+  });
+});
+
+describe('a name and password', () => {
+  const challenge = { scheme: 'basic', parameters: { realm: 'x' } };
+
+  test('are sent to the registry that asks for them, once', async () => {
+    const own = login(password);
+    expect(await answer(own, [challenge])).toBe(basic);
+    expect(own.header([])).toBe(basic);
+    expect(await answer(own, [challenge], basic)).toBeUndefined();
+    expect(asked).toEqual([]);
+  });
+
+  test('aren’t there, or aren’t asked for', async () => {
+    expect(await answer(login(), [challenge])).toBeUndefined();
+    expect(await answer(login({ kind: 'identity-token', token: 't' }), [challenge])).toBeUndefined();
+    expect(await answer(login(password), [{ scheme: 'negotiate', parameters: {} }])).toBeUndefined();
+    expect(await answer(login(password), [])).toBeUndefined();
+  });
+});
