@@ -437,7 +437,7 @@ describe('artifacts of other makers', () => {
     expect(errorMessage(outcome)).toContain('a.tar, b.tar');
   });
 
-  test('a cut tarball in a whole artifact leaves no tag', async () => {
+  test('a cut tarball in a whole artifact contains no tag', async () => {
     const { image } = await begin();
     const tarball = savedTarball(image, ['charon:local']);
     await uploadForeign('docker-image', { 'charon.tar': tarball.subarray(0, tarball.length - 3000) });
