@@ -253,7 +253,7 @@ describe('what is passed on', () => {
   });
 
   test.each([
-    ['a name that the service refuses', { artifactName: 'a/b' }, `can't be the name of an artifact`],
+    ['a name that the service refuses', { artifactName: 'a/b' }, `is not a valid name of an artifact`],
     ['several platforms', { platform: 'linux/amd64,linux/arm64' }, 'not one platform'],
   ])('%s is refused', (_, change, message) => {
     expect(() => plan(change)).toThrow(message);
