@@ -367,7 +367,7 @@ test('cancelled among the tags of an image: those that were set are gone, and on
   cancel.abort();
   const outcome = await running;
   expect(errorCode(outcome)).toBe('cancelled');
-  expect(outcome.log).not.toContain('could not be taken back');
+  expect(outcome.log).not.toContain('could not be restored');
   const { images } = docker.state();
   expect(images.map(({ imageId, tags }) => ({ imageId, tags: [...tags].sort() }))).toEqual([
     { imageId: before[0]?.imageId, tags: ['app:2', 'app:old'] },

@@ -94,7 +94,9 @@ describe('overlap: the engine fetches layer by layer', () => {
     expect(outcome.annotations).toMatchObject([
       {
         level: 'warning',
-        message: expect.stringMatching(/^The reference 127\.0\.0\.1:.* stays in the engine: .*conflict/),
+        message: expect.stringMatching(
+          /^The reference 127\.0\.0\.1:.* could not be removed from the engine: .*conflict/,
+        ),
       },
     ]);
     expect([outcome.exitCode, tags()]).toEqual([0, ['charon:local']]);

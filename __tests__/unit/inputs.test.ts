@@ -81,9 +81,7 @@ describe('lists, as docker/actions-toolkit reads them', () => {
   });
 
   test('quotes that are not closed are an error, which shows a secret nowhere', () => {
-    expect(() => list('a\n"b')).toThrow(
-      'The input `foo` is "a "b"; expected one item per line, with closed quotes',
-    );
+    expect(() => list('a\n"b')).toThrow('The input `foo` is "a "b"; expected one item per line, with closed quotes');
     expect(() => secrets('"KEY=hunter2')).toThrow('with closed quotes');
     expect(() => secrets('"KEY=hunter2')).not.toThrow('hunter2');
   });
@@ -147,7 +145,9 @@ describe('inputs whose absence switches a check off or takes another image', () 
   );
 
   test('a list of nothing but commas is empty too', () => {
-    expect(() => inputs({ foo: ',\n,' }).listOrNone('foo')).toThrow('The input `foo` is empty and would have no effect');
+    expect(() => inputs({ foo: ',\n,' }).listOrNone('foo')).toThrow(
+      'The input `foo` is empty and would have no effect',
+    );
   });
 
   test('`none` and a line that is missing go without; anything else is read as ever', () => {

@@ -50,7 +50,7 @@ describe('planLoad', () => {
     ['another algorithm', { expectedConfigDigest: `sha512:${hex}` }, 'expected sha256:<64 hex digits>'],
     ['a malformed reference (S0.7)', { image: 'charon:local:' }, 'is not an image reference'],
     ['a reference with a digest', { image: `charon@sha256:${hex}` }, 'stored under a digest'],
-    ['a name with a line end', { artifactName: 'docker\nimage' }, "is not a valid name of an artifact"],
+    ['a name with a line end', { artifactName: 'docker\nimage' }, 'is not a valid name of an artifact'],
   ])('%s is refused with the text in the message', (_, change, message) => {
     expect(() => planLoad({ ...inputs, ...change })).toThrow(
       expect.objectContaining({ code: 'invalid-input', message: expect.stringContaining(message) }),
