@@ -10,7 +10,7 @@ export interface NameClaim {
 }
 
 /**
- * Looks, before any work, whether the name is free or was used by an earlier attempt of this very job.
+ * Looks, before any work, whether the name is free or was used by an earlier attempt of this job.
  * @throws HandoverError `artifact-name-taken` when another job of this run uses it
  */
 export async function claimName(store: ArtifactStore, name: string, producer: Producer): Promise<NameClaim> {

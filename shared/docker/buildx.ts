@@ -107,8 +107,8 @@ export function dockerBuildx(cli: DockerCli, stepMinutes: number): Buildx {
 /**
  * Reads the output of `docker buildx bake --print`.
  * @param names targets and groups. A group means its targets, even if one of them has the group's name.
- * @returns the targets in the order of the names, each once, then the targets with caches that they are built on; undefined if one is
- * missing
+ * @returns the targets in the order of the names, each once. Targets with caches that they are built on follow. Undefined if one is
+ * missing.
  * @internal
  */
 export function parseBakeFile(json: string, names: readonly string[]): readonly BakeTarget[] | undefined {
