@@ -17,10 +17,10 @@ import { fillLayout, type StepsListener } from './source/filled-layout.ts';
 import { openSourceTarball } from './source/from-tarball.ts';
 import type { SourceTools } from './source/from-engine.ts';
 
-/** What happened. */
+/** The result of an export. */
 export interface ExportResult {
   readonly record: HandoverRecord;
-  /** Undefined when another job has the name, and the plan keeps the image all the same. */
+  /** Undefined if another job has the name and the plan keeps the image anyway. */
   readonly artifact: Artifact | undefined;
   readonly tarballPath: string;
   readonly steps: readonly BuildStep[];
@@ -31,11 +31,12 @@ export interface ExportTools extends Omit<SourceTools, 'tempDir'>, UploadTools, 
   readonly tempRoot: string;
 }
 
-const tempAdvice = 'Free space in RUNNER_TEMP first: the image passes through it. df -h shows what there is.';
+const tempAdvice =
+  'Free space in RUNNER_TEMP, where the image is stored during the export. `df -h` shows the free space.';
 
 /**
- * Builds or takes the image, writes the tarball, and uploads it with its record: all three at the same time.
- * @throws HandoverError of any code of the producer; then no tarball, tag or unfinished artifact is left behind
+ * Builds or saves the image, writes the tarball, and uploads it with its record, all at the same time.
+ * @throws HandoverError with any code of an export. Then no tarball, tag or unfinished artifact is left behind.
  */
 export async function exportImage(plan: ExportPlan, tools: ExportTools): Promise<ExportResult> {
   const { log } = tools;
@@ -52,7 +53,7 @@ export async function exportImage(plan: ExportPlan, tools: ExportTools): Promise
   }
 }
 
-/** @param problems what is known of its caches already */
+/** @param problems sentences about its caches that an earlier build has reported */
 async function exportLayout(plan: LayoutPlan, tools: ExportTools, problems: readonly string[]): Promise<ExportResult> {
   const { log } = tools;
   const claim = await claimFor(plan, tools);
@@ -64,7 +65,7 @@ async function exportLayout(plan: LayoutPlan, tools: ExportTools, problems: read
     throw asError(explainDiskFull(error, temp.path, tempAdvice));
   });
   const uploaded = uploadLayout(plan, tools, { directory, filled, file, claim });
-  // Beside the upload; what a push has yet to build for the cache comes first.
+  // During the upload. A push that still has to build writes its cache first.
   if (!buildsForPush(plan))
     void filled.then(
       ({ caches }) => {
@@ -72,7 +73,7 @@ async function exportLayout(plan: LayoutPlan, tools: ExportTools, problems: read
       },
       () => undefined,
     );
-  // Nothing is removed before both are over. What has broken the layout has broken the upload too.
+  // Nothing is removed before both have ended. A failure of the layout is also one of the upload.
   await Promise.allSettled([filled, uploaded]);
   const { steps, push: pending, caches } = await filled;
   const { record, artifact } = await uploaded;
@@ -105,7 +106,7 @@ async function exportTarball(plan: TarballPlan, tools: ExportTools, claim: NameC
   );
   await using file = source.isNew ? await newFile(plan, log) : undefined;
   if (file !== undefined)
-    log.info(`${path} is an OCI archive: its image is handed over as a tarball that every engine loads.`);
+    log.info(`${path} is an OCI archive. Its image is handed over as a tarball that every engine loads.`);
   const tarballPath = file === undefined ? path : plan.tarballPath;
   const { size, chunks } = source;
   const tarball = { name: basename(tarballPath), size, chunks: file === undefined ? chunks : file.tee(chunks) };

@@ -4,12 +4,12 @@ import { formatReference } from '../shared/image/reference.ts';
 import type { ExportResult } from './export-image.ts';
 import type { ExportPlan } from './plan/plan.ts';
 
-/** What is true until the upload is finalised, and stays so when the step fails. */
+/** Returns the outputs of a step that fails. They are set before anything else. */
 export function failedOutputs(): Readonly<Record<string, string>> {
   return { 'run-integration': 'false' };
 }
 
-/** What is told of a build even when the export fails after it. */
+/** Returns the outputs of a build, which are set even if the export fails later. */
 export function stepOutputs(steps: readonly BuildStep[]): Readonly<Record<string, string>> {
   const cached = steps.filter((step) => step.cached).length;
   return {

@@ -9,32 +9,32 @@ import type { Digest } from '../shared/image/digest.ts';
 import { formatReference, type PinnedReference, type TaggedReference } from '../shared/image/reference.ts';
 import type { PushPlan } from './plan/push-plan.ts';
 
-/** How an image gets to its registry. */
+/** The state of a push after the build. */
 export type PushState =
-  /** Its build has pushed it already. */
+  /** The build has pushed the image. */
   | { readonly kind: 'done'; readonly digest: Digest }
-  /** `push` makes all the attempts that are left, and returns the digest that the image has there. */
+  /** `push` makes all remaining attempts, and returns the image's digest in the registry. */
   | { readonly kind: 'to-do'; readonly push: () => Promise<Digest> };
 
-/** What came of the push. */
+/** The result of a push. */
 export type PushOutcome =
   | { readonly kind: 'none' }
   | { readonly kind: 'pushed'; readonly reference: PinnedReference }
   | { readonly kind: 'failed'; readonly error: HandoverError };
 
-/** Where the image is already, if its build has pushed it. */
+/** Returns the pushed reference, if the build has pushed the image. */
 export function pushedByBuild(plan: PushPlan | undefined, state: PushState | undefined): PinnedReference | undefined {
   return plan !== undefined && state?.kind === 'done' ? pinned(plan, state.digest) : undefined;
 }
 
-// The first reference names the image: by digest, because a tag can move.
+// By digest, because a tag can move.
 function pinned(plan: PushPlan, digest: Digest): PinnedReference {
   return { repository: plan.references[0].repository, digest };
 }
 
 /**
- * Pushes what isn't pushed yet. It comes after the handover, so that a registry never costs the artifact: the failure
- * is a part of what happened, to be judged when the outputs are written.
+ * Pushes an image that is not pushed yet. It runs after the upload, so that a registry's failure never costs the artifact. The failure is
+ * part of the result, and the step fails after its outputs are written.
  * @throws HandoverError `cancelled`
  */
 export async function finishPush(
@@ -57,7 +57,7 @@ export async function finishPush(
   }
 }
 
-/** @throws HandoverError what the push failed with, unless the plan is content with a warning */
+/** @throws HandoverError the error of the push, unless the plan only warns */
 export function requirePushed(plan: PushPlan | undefined, outcome: PushOutcome): void {
   if (outcome.kind === 'failed' && plan?.onFailure === 'error') throw outcome.error;
 }
@@ -69,7 +69,7 @@ interface PushTools {
   readonly signal: AbortSignal;
 }
 
-/** Pushes an image of the engine, by ID or reference: tagged for the push only, unless it had the tag before. */
+/** Pushes an image of the engine, by ID or reference. It has the tags only during the push, unless it had them before. */
 export async function pushFromEngine(
   { engine, registry, log, signal }: PushTools,
   image: string,
@@ -81,7 +81,7 @@ export async function pushFromEngine(
     const name = formatReference(reference);
     await guard.tag(image, name);
     const digest = await registry.push(name);
-    // Where a later one is refused, this one is set.
+    // Also if a later one is refused.
     log.info(`${name}: pushed, ${digest}`);
     return digest;
   };

@@ -31,21 +31,21 @@ import type { ExportPlan, LayoutPlan } from './plan/plan.ts';
 import { pushedByBuild, type PushState } from './push.ts';
 import type { CacheWriting } from './source/cache-writing.ts';
 
-/** All of the record but what is known only when the tarball has passed. */
+/** The record without the facts that are known only after the tarball is written. */
 export type UnsealedRecord = Omit<HandoverRecord, 'tarballDigest' | 'times'>;
 
-/** Where the tarball's bytes come from while they are uploaded. */
+/** The bytes of a tarball during its upload. */
 interface UploadedTarball {
   readonly name: string;
-  /** Bytes; undefined when that is known only at the end. */
+  /** In bytes; undefined if it is known only at the end. */
   readonly size: number | undefined;
   readonly chunks: LentChunks;
 }
 
 /**
- * The artifact's two files: the tarball, then the record with the digest that was taken while it passed.
- * @param unsealed asked for when the tarball has passed
- * @param sealed told of the finished record
+ * Returns the artifact's two files: the tarball, then the record with the tarball's digest.
+ * @param unsealed called after the tarball is read
+ * @param sealed called with the finished record
  */
 async function* artifactFiles(
   tarball: UploadedTarball,
@@ -66,7 +66,7 @@ async function* artifactFiles(
   yield { name: recordName, size: text.length, chunks: Readable.from([text]) };
 }
 
-/** What is measured by now is how the image was made; its upload isn't over. */
+/** The spans that have ended by now are those of the build. */
 function timesOf(timeline: Timeline): RecordTimes {
   const { began } = timeline;
   const ready = Math.max(began, Date.now());
@@ -74,10 +74,10 @@ function timesOf(timeline: Timeline): RecordTimes {
   return { began, built: Math.min(built, ready), ready };
 }
 
-/** An image and the references it is handed over under. */
+/** An image and its references. */
 export type ExportedImage = NamedImage<TaggedReference>;
 
-/** An OCI layout with all that is handed over. */
+/** An OCI layout with all images of the export. */
 export interface FilledLayout {
   readonly images: readonly [ExportedImage, ...ExportedImage[]];
   readonly steps: readonly BuildStep[];
@@ -93,7 +93,7 @@ export interface WrittenExport extends ExportedImage {
   readonly pushedReference?: PinnedReference | undefined;
 }
 
-/** The record of an image whose tarball has been written. */
+/** Returns the record of an image whose tarball is written. */
 export function imageRecord(planned: WrittenExport): UnsealedRecord {
   const { image, further, tarball, path, producer, pushedReference } = planned;
   const { config } = image;
@@ -129,14 +129,14 @@ function recordedImage({ image, references }: ExportedImage, { offsets }: Writte
   };
 }
 
-/** What to do when the tarball's filesystem is full. */
+/** The hint if the tarball's filesystem is full. */
 export const spaceAdvice =
   'Free space on that filesystem, or set `tarball` (export-image) to a path on another, such as ${{ runner.temp }}/charon.tar.';
 
-/** The image's record, and the artifact as it was finalised. */
+/** The image's record, and the finalised artifact. */
 export interface Uploaded {
   readonly record: HandoverRecord;
-  /** Undefined when another job has the name, and the plan keeps the image all the same. */
+  /** Undefined if another job has the name and the plan keeps the image anyway. */
   readonly artifact: Artifact | undefined;
 }
 
@@ -147,22 +147,22 @@ export interface UploadTools {
   readonly timeline: Timeline;
 }
 
-/** A layout that is being filled, and what becomes of it. */
+/** A layout that is being filled, and its upload. */
 export interface LayoutUpload {
   readonly directory: string;
   readonly filled: Promise<FilledLayout>;
-  /** Where the tarball is written to. */
+  /** The file of the tarball. */
   readonly file: PartialFile;
   readonly claim: NameClaim;
 }
 
 /**
- * Writes the tarball and uploads it while its layers arrive; nothing before the first of them is there.
- * @throws HandoverError what `filled` throws; `artifact-name-taken`, `transfer-failed`, `not-enough-space`
+ * Writes the tarball and uploads it while its layers arrive. It starts with the first layer.
+ * @throws HandoverError with the error of `filled`, `artifact-name-taken`, `transfer-failed` or `not-enough-space`
  */
 export async function uploadLayout(plan: LayoutPlan, tools: UploadTools, layout: LayoutUpload): Promise<Uploaded> {
   const { directory, filled, file, claim } = layout;
-  // What is judged when the build is over must not be uploaded before.
+  // The result of the build decides whether anything is uploaded.
   if (plan.requireCache || plan.push !== undefined) await filled;
   const layers = await begun(arrivingLayers(directory, filled));
   const images = async (): Promise<FilledLayout['images']> => (await filled).images;
@@ -188,7 +188,7 @@ export async function uploadLayout(plan: LayoutPlan, tools: UploadTools, layout:
   );
 }
 
-// The size of the whole is known only at the end: so each layer is asked for its own.
+// The total size is known only at the end, so each layer is checked separately.
 async function* whileItFits(layers: AsyncIterable<ArrivingLayer>, path: string): AsyncGenerator<ArrivingLayer> {
   for await (const layer of layers) {
     await requireDiskSpace(path, layer.size, `Layer ${layer.digest.slice(0, 19)}… of the tarball`, spaceAdvice);
@@ -196,16 +196,16 @@ async function* whileItFits(layers: AsyncIterable<ArrivingLayer>, path: string):
   }
 }
 
-/** A tarball, and the name that it is to go by. */
+/** A tarball, and the claim on its artifact's name. */
 export interface ClaimedTarball {
   readonly tarball: UploadedTarball;
   readonly claim: NameClaim;
 }
 
 /**
- * Uploads a tarball with its record. When the name is taken and the plan keeps the image, the tarball passes all the same,
- * so that its file gets written.
- * @param unsealed asked for when the tarball has passed
+ * Uploads a tarball with its record. If the name is taken and the plan keeps the image, the tarball is still read, so that its file is
+ * written.
+ * @param unsealed called after the tarball is read
  * @throws HandoverError `artifact-name-taken`, `transfer-failed`
  */
 export async function upload(
@@ -226,7 +226,7 @@ export async function upload(
   } catch (error) {
     if (!mayKeep(plan, error)) throw error;
     log.info(`${messageOf(error)} This job keeps its own image.`);
-    // A name is reserved before any file is asked for; the official client has asked for all of them.
+    // A name is reserved before any file is read. The official client has read all of them.
     for await (const { chunks } of files) await drain(chunks);
   }
   if (record === undefined) throw unfinished(name);
@@ -236,12 +236,12 @@ export async function upload(
 function unfinished(name: string): HandoverError {
   return new HandoverError(
     'transfer-failed',
-    `The upload of the artifact "${name}" is said to be done, but its last file was never asked for.`,
+    `The upload of the artifact "${name}" ended without reading its last file.`,
     'Re-run the job.',
   );
 }
 
-/** Whether the name is another job's, and the plan keeps the image in that case. */
+/** Returns whether another job has the name and the plan keeps the image in that case. */
 export function mayKeep({ whenTaken }: ExportPlan, error: unknown): boolean {
   return whenTaken === 'keep' && error instanceof HandoverError && error.code === 'artifact-name-taken';
 }

@@ -3,41 +3,41 @@ import { messageOf } from '../shared/base/errors.ts';
 import type { Log } from '../shared/base/log.ts';
 import { isPattern, matchesPattern } from '../shared/image/artifact-name.ts';
 
-// Which jobs of the run may still make an artifact that is waited for. Nobody tells which job makes which artifact: so it is the one that
-// the user names, else any other job than this one. They can be seen only with the permission to read the run's jobs.
+// Watches the jobs of the run that may still create the expected artifact. The service doesn't show which job creates it. So it is the job
+// that the user names, or any other job. This needs the permission to read the run's jobs.
 //
-// A run that is run again still has the artifacts of its earlier attempts. Those count once the job that makes them is done in this
-// attempt, which it is from the beginning when only later jobs are run again.
+// A re-run still has the artifacts of its earlier attempts. They count after their job has ended in this attempt. If only later jobs are
+// re-run, it has ended from the beginning.
 
 export interface ProducersTools {
   /** Undefined without a token. */
   readonly jobs: RunJobs | undefined;
-  /** Name of the runner that this job is on; empty where nobody says. */
+  /** Name of this job's runner; may be empty. */
   readonly runnerName: string;
   readonly runAttempt: number;
   readonly log: Log;
   readonly signal: AbortSignal;
 }
 
-/** What is known of them. */
+/** Facts about these jobs. */
 export interface Producers {
-  /** The jobs that have ended without making it; undefined while it can still come, and where nobody knows. */
+  /** The jobs that have ended without it; undefined while it can still arrive, or if that is unknown. */
   readonly over: readonly RunJob[] | undefined;
-  /** Artifacts that are older than this, in ms since the epoch, are about to be replaced. */
+  /** Older artifacts will be replaced. In ms since the epoch. */
   readonly since: number | undefined;
-  /** Names of all jobs that are known. */
+  /** Names of all known jobs. */
   readonly jobs: readonly string[];
 }
 
 const nothingKnown: Producers = { over: undefined, since: undefined, jobs: [] };
 
-// So often a service that answers badly is asked before an artifact of an earlier attempt is taken without knowing whether it is replaced.
+// Failed attempts to read the jobs before an older artifact is used.
 const triesBeforeOlder = 3;
 
 /**
- * Asks for the jobs now and then, and answers with what was known last in between.
- * @param wanted the name of the job that makes it, or a pattern
- * @param everyMs between two looks at the jobs
+ * Reads the jobs from time to time, and returns the last known facts.
+ * @param wanted the name of the job that creates it, or a pattern
+ * @param everyMs between two reads
  */
 export function watchProducers(
   wanted: string | undefined,
@@ -63,7 +63,7 @@ export function watchProducers(
       const { ended, isCertain } = whoHasEnded(all, wanted, runnerName);
       const isRunAgain = isAgain && wanted !== undefined && ended === undefined;
       known = {
-        // What has just ended may start others, and what it has made may not be listed at once: that takes a second look.
+        // After the end of a job, others may start, and its artifact may be listed late. A second look is needed.
         over: isCertain || wasOver ? ended : undefined,
         since: isRunAgain ? (known.since ?? (await jobs.startedAt())) : undefined,
         jobs: all.map(({ name }) => name),
@@ -75,7 +75,7 @@ export function watchProducers(
       if (!jobs.isRefusal(error)) {
         failures += 1;
         if (failures === 1)
-          log.info(`The jobs of this run couldn't be read (${messageOf(error)}): trying again later.`);
+          log.info(`The jobs of this run could not be read (${messageOf(error)}): trying again later.`);
         if (!isAgain || wanted === undefined || known !== nothingKnown) return known;
         if (failures === triesBeforeOlder) log.warning(mayBeOlder(runAttempt));
         if (failures >= triesBeforeOlder) return known;
@@ -84,11 +84,11 @@ export function watchProducers(
       }
       isReadable = false;
       log.info(
-        `The jobs of this run can't be read (${messageOf(error)}): that the build has failed is noticed at the limit only. ` +
+        `The jobs of this run can't be read (${messageOf(error)}): so a failed build is noticed only when the wait times out. ` +
           'The job’s own token may read them with `permissions: actions: read`.',
       );
       if (isAgain && wanted !== undefined && known === nothingKnown) log.warning(mayBeOlder(runAttempt));
-      // What was known to be about to be replaced still is.
+      // The artifact that will be replaced is still known.
       known = { ...known, over: undefined };
     }
     return known;
@@ -96,9 +96,9 @@ export function watchProducers(
 }
 
 /**
- * The jobs that were to make what is wanted, once all of them have ended: those that `wanted` names, else all but this one.
+ * Returns the jobs that could create the artifact, after all of them have ended: those that `wanted` names, or all others.
  * @param runnerName of this job
- * @returns certain where one of them has failed or was left out, and it is known that nobody else is to make it
+ * @returns certain if one of the named jobs has failed or was skipped
  * @internal
  */
 export function whoHasEnded(
@@ -106,7 +106,7 @@ export function whoHasEnded(
   wanted: string | undefined,
   runnerName: string,
 ): { readonly ended: readonly RunJob[] | undefined; readonly isCertain: boolean } {
-  // A runner has one job at a time.
+  // A runner runs one job at a time.
   const own = jobs.find(({ conclusion, runner }) => conclusion === undefined && runner !== '' && runner === runnerName);
   const named = jobs.filter(({ name }) => wanted !== undefined && isNamed(name, wanted));
   const producers = wanted !== undefined ? named : own === undefined ? [] : jobs.filter((job) => job !== own);
@@ -119,9 +119,9 @@ export function whoHasEnded(
 }
 
 /**
- * The jobs of an attempt, with those of earlier ones that count in it. When only failed jobs are run again, the others may not be
- * listed in the new attempt (r-universe-org/help#607); a job that is yet to be run again isn't either, while it waits for another. But
- * those that it waits for are run again though they had succeeded.
+ * Returns the jobs of an attempt, with the earlier jobs that count in it. If only failed jobs are re-run, the others may be missing in the
+ * new attempt (r-universe-org/help#607). A job that still waits for its re-run is also missing. But then the jobs that it waits for are
+ * re-run, although they had succeeded.
  * @internal
  */
 export function withCarriedOver(
@@ -135,7 +135,7 @@ export function withCarriedOver(
   return isAllAgain ? jobs : [...jobs, ...earlier.filter(({ name }) => !names.has(name))];
 }
 
-/** Of a matrix, the job's own name stands for all of its legs: `build` for `build (arm64)`. */
+/** Returns whether a job has this name. The name of a matrix job matches all of its legs: `build` matches `build (arm64)`. */
 function isNamed(name: string, wanted: string): boolean {
   if (isPattern(wanted)) return matchesPattern(wanted, name);
   return name === wanted || (name.startsWith(`${wanted} (`) && name.endsWith(')'));
@@ -143,7 +143,7 @@ function isNamed(name: string, wanted: string): boolean {
 
 function mayBeOlder(runAttempt: number): string {
   return (
-    `This is attempt ${String(runAttempt)} of the run: an artifact of an earlier attempt is taken, even where it is being built again. ` +
-    'With `wait-for-job` and `permissions: actions: read` the new one is waited for.'
+    `This is attempt ${String(runAttempt)} of the run: an artifact of an earlier attempt is used, even if a new one is being built. ` +
+    'With `wait-for-job` and `permissions: actions: read` the step waits for the new one.'
   );
 }

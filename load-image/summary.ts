@@ -20,7 +20,7 @@ import type { ImagesResult } from './load-images.ts';
 const sources = {
   artifact: 'the artifact',
   registry: 'the registry',
-  engine: 'this engine, which had this very image',
+  engine: 'this engine, which already had this image',
   build: 'this job’s own, which was not handed over',
 } as const;
 

@@ -1,10 +1,18 @@
 import { globSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from '@jest/globals';
+import ts from 'typescript';
 import { projectRoot } from '../../dev/action-runner.ts';
 
 /** The files that are written in plain English so far. Add a pattern when more of them are. */
 const rewritten = ['*.md', 'docs/*.md', 'docs/decisions/*.md', 'examples/**/*.md', 'examples/**/*.yml'];
+
+/** Sources whose comments and messages are in plain English so far. */
+const rewrittenSources = [
+  'export-image/**/*.ts',
+  'load-image/{producers,summary}.ts',
+  'shared/{base,docker,image,runner}/*.ts',
+];
 
 /** Written by `npm run docs` from the titles of the tests. */
 const generated = ['docs/requirements-coverage.md'];
@@ -68,6 +76,28 @@ function proseOf(text: string): string {
     .replaceAll(/\]\([^)\s]+\)/g, ']');
 }
 
+/** The comments and texts of a source, one paragraph for each, and for each tag of a comment. Quoted code is marked. */
+function proseOfSource(source: string): string {
+  const file = ts.createSourceFile('source.ts', source, ts.ScriptTarget.Latest, true);
+  const found = new Map<number, string>();
+  const visit = (node: ts.Node): void => {
+    for (const { pos, end } of ts.getLeadingCommentRanges(source, node.getFullStart()) ?? [])
+      found.set(pos, source.slice(pos, end).replaceAll(/^\/\*\*?|\*\/$|^\s*(?:\/\/|\*)/gm, ''));
+    if (ts.isImportDeclaration(node)) return;
+    if (ts.isStringLiteralLike(node)) found.set(node.getStart(), node.text);
+    if (ts.isTemplateExpression(node))
+      found.set(
+        node.getStart(),
+        [node.head, ...node.templateSpans.map(({ literal }) => literal)].map(({ text }) => text).join('X'),
+      );
+    node.forEachChild(visit);
+  };
+  visit(file);
+  // A text in quotes is one of many texts in a line of code, so only sentences are kept.
+  const texts = [...found.values()].filter((text) => /\s/.test(text.trim()));
+  return texts.map((text) => text.replaceAll(/^ *@/gm, '\n@')).join('\n\n');
+}
+
 /** Each banned phrase in a text, with the words around it and what to write instead. */
 function bannedIn(text: string): readonly string[] {
   const plain = proseOf(text).replaceAll(/`[^`\n]*`/g, '`code`');
@@ -110,8 +140,32 @@ describe.each(files)('%s', (path) => {
     });
 });
 
+describe.each(globSync(rewrittenSources, { cwd: projectRoot }).sort())('%s', (path) => {
+  const text = proseOfSource(readFileSync(join(projectRoot, path), 'utf8'));
+
+  test('has no banned phrase and no long sentence in its comments and messages', () => {
+    expect(bannedIn(text)).toEqual([]);
+    expect(longSentences(text)).toEqual([]);
+  });
+});
+
+test('a phrase and a long sentence are found in comments and texts of a source, and not in its code', () => {
+  const sources = [
+    '// It is told of it.',
+    '/** Waits\n * in vain. */\nf();',
+    'f("None of ours.");',
+    'f(`${x} of ours`);',
+  ];
+  for (const source of sources) expect([source, bannedIn(proseOfSource(source))]).not.toEqual([source, []]);
+  expect(bannedIn(proseOfSource('const inVain = nobody(ours);'))).toEqual([]);
+  expect(longSentences(proseOfSource(`/**\n * ${'so long '.repeat(13)}\n * @returns it\n */\nf();`))).toHaveLength(1);
+  expect(
+    longSentences(proseOfSource(`/**\n * ${'one two '.repeat(9)}\n * @returns ${'one two '.repeat(9)}\n */\nf();`)),
+  ).toEqual([]);
+});
+
 test('the lists are of files and headings that there are', () => {
-  for (const pattern of [...rewritten, ...ofActions])
+  for (const pattern of [...rewritten, ...ofActions, ...rewrittenSources])
     expect([pattern, globSync(pattern, { cwd: projectRoot })]).not.toEqual([pattern, []]);
   const all = files.map((path) => readFileSync(join(projectRoot, path), 'utf8')).join('\n');
   for (const key of keys) expect(all).toContain(`## ${key}\n`);

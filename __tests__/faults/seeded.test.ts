@@ -224,7 +224,7 @@ function judge(planned: FaultCase, { exitCode, log, outputs, leftInTemp }: StepO
   expect(seen.processes).toEqual([]);
   if (hasToPass(planned)) expect(log).not.toContain('::error');
   // What an engine that doesn't answer can't take back is named.
-  const stays = planned.planned.kind === 'engine' && /stays in the engine|could not be taken back/.test(log);
+  const stays = planned.planned.kind === 'engine' && /could not be (?:removed from the engine|restored)/.test(log);
   if (exitCode === 0) {
     if (phase === 'load')
       expect(now).toContainEqual(

@@ -89,7 +89,7 @@ describe.each(stores)('on the %s store', (store) => {
     expect(left).toHaveLength(1);
     const outcome = await runStep({ action: 'load-image', env });
     expect(outcome.log).not.toContain('::error');
-    expect(outcome.log).toContain('A step that was killed left');
+    expect(outcome.log).toContain('left behind by a killed step');
     expect(everything(engine)).toEqual([expect.stringMatching(/^charon:local /)]);
     expect(await readdir(temp)).toEqual([]);
     await rm(temp, { recursive: true, force: true });

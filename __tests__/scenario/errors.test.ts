@@ -29,8 +29,8 @@ describe('invalid-input', () => {
     [{ secrets: 'TOKEN' }, 'Item 1 of the input `secrets`'],
     [{ secrets: '"TOKEN=hunter2' }, 'The input `secrets` is "(not shown)"'],
     [{ 'secret-files': 'npmrc=./missing.npmrc' }, 'of the secret "npmrc" is "./missing.npmrc"'],
-    [{ tags: 'Array' }, 'The input `tags` is "Array", which is what an expression leaves of a list'],
-    [{ 'build-args': 'A=1\nObject' }, 'has the line "Object", which is what an expression leaves of an object'],
+    [{ tags: 'Array' }, 'The input `tags` is "Array", the value of an expression with a list'],
+    [{ 'build-args': 'A=1\nObject' }, 'has the line "Object", the value of an expression with an object'],
     [{ tarball: '/' }, 'it is a folder'],
   ])('%j never reaches docker (S0.7)', async (inputs, message) => {
     const { exports, docker } = await begin();
@@ -102,7 +102,7 @@ describe('hosts', () => {
     const outcome = await (action === 'load-image' ? loads : exports)({ [input]: '' });
     expect(errorCode(outcome)).toBe('invalid-input');
     expect(errorMessage(outcome)).toMatch(
-      new RegExp(`\`${input}\` is given, but empty.*\`outputs:\`.*\`needs:\`.*\`none\``, 's'),
+      new RegExp(`\`${input}\` is empty and would have no effect.*\`outputs:\`.*\`needs:\`.*\`none\``, 's'),
     );
     expect(service.artifacts).toEqual([]);
   });
@@ -367,7 +367,7 @@ test('cancelled among the tags of an image: those that were set are gone, and on
   cancel.abort();
   const outcome = await running;
   expect(errorCode(outcome)).toBe('cancelled');
-  expect(outcome.log).not.toContain('could not be taken back');
+  expect(outcome.log).not.toContain('could not be restored');
   const { images } = docker.state();
   expect(images.map(({ imageId, tags }) => ({ imageId, tags: [...tags].sort() }))).toEqual([
     { imageId: before[0]?.imageId, tags: ['app:2', 'app:old'] },

@@ -250,7 +250,7 @@ describe('other sources', () => {
     expect(outcome.exitCode).toBe(0);
     expect(outcome.outputs['image']).toBe('ghcr.io/wikid82/charon:pr-1');
     expect(docker.state().calls).toContainEqual(['save', 'ghcr.io/wikid82/charon:pr-1']);
-    expect(outcome.log).toContain('ghcr.io/Wikid82/charon:pr-1 is read as ghcr.io/wikid82/charon');
+    expect(outcome.log).toContain('ghcr.io/Wikid82/charon:pr-1 becomes ghcr.io/wikid82/charon');
   });
 
   test.each([

@@ -94,7 +94,9 @@ describe('overlap: the engine fetches layer by layer', () => {
     expect(outcome.annotations).toMatchObject([
       {
         level: 'warning',
-        message: expect.stringMatching(/^The reference 127\.0\.0\.1:.* stays in the engine: .*conflict/),
+        message: expect.stringMatching(
+          /^The reference 127\.0\.0\.1:.* could not be removed from the engine: .*conflict/,
+        ),
       },
     ]);
     expect([outcome.exitCode, tags()]).toEqual([0, ['charon:local']]);
@@ -437,7 +439,7 @@ describe('artifacts of other makers', () => {
     expect(errorMessage(outcome)).toContain('a.tar, b.tar');
   });
 
-  test('a cut tarball in a whole artifact leaves no tag', async () => {
+  test('a cut tarball in a whole artifact contains no tag', async () => {
     const { image } = await begin();
     const tarball = savedTarball(image, ['charon:local']);
     await uploadForeign('docker-image', { 'charon.tar': tarball.subarray(0, tarball.length - 3000) });

@@ -110,7 +110,7 @@ describe('a pipe is no file', () => {
     const outcome = await scenario.handOver({}, { ...bounded(), env: { GITHUB_STEP_SUMMARY: pipe } });
     expect(outcome.exitCode).toBe(0);
     expect(outcome.annotations).toEqual([
-      expect.objectContaining({ level: 'warning', message: expect.stringContaining('is no file') }),
+      expect.objectContaining({ level: 'warning', message: expect.stringContaining('is not a file') }),
     ]);
   });
 });

@@ -116,7 +116,7 @@ describe('a push', () => {
     expect(errorCode(outcome)).toBe('registry-failed');
     expect(errorMessage(outcome)).toContain(names[0]);
     expect(errorMessage(outcome)).toContain('503 Service Unavailable');
-    expect(errorMessage(outcome)).toContain('The registry itself has trouble');
+    expect(errorMessage(outcome)).toContain('The registry itself fails');
     expect(outcome.outputs).toMatchObject({ 'run-integration': 'true', tarball, 'pushed-reference': '' });
     expect(service.artifacts).toMatchObject([{ name: 'docker-image', finalised: true }]);
     expect(outcome.leftInTemp).toEqual([]);

@@ -146,6 +146,6 @@ describe('the branch label', () => {
     const { handOver } = await begin();
     const outcome = await handOver({ 'branch-label': name }, { env: pullRequest });
     expect(errorCode(outcome)).toBe('invalid-input');
-    expect(errorMessage(outcome)).toContain('only a build can be given a label');
+    expect(errorMessage(outcome)).toContain('only a build can add a label');
   });
 });

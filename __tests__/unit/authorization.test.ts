@@ -1,9 +1,9 @@
 import { once } from 'node:events';
 import { createServer, type IncomingHttpHeaders, type Server } from 'node:http';
 import { afterEach, beforeEach, describe, expect, jest, test } from '@jest/globals';
-import { type Http, httpClient } from '../../shared/artifacts/http.ts';
-import type { Credentials } from '../../shared/docker/credentials.ts';
-import { authorization, type Authorization, type Challenge } from '../../shared/registry/authorization.ts';
+import { type Http, httpClient } from '../../shared/http/client.ts';
+import type { Credentials } from '../../shared/registry/logins.ts';
+import { authorization, type parseChallenges } from '../../shared/registry/authorization.ts';
 
 // A registry's token service, on the loopback interface as a registry without TLS has it.
 
@@ -13,6 +13,9 @@ interface Asked {
   readonly headers: IncomingHttpHeaders;
   readonly body: string;
 }
+
+type Authorization = ReturnType<typeof authorization>;
+type Challenge = ReturnType<typeof parseChallenges>[number];
 
 let server: Server;
 let http: Http;

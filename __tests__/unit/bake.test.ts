@@ -39,7 +39,7 @@ describe('what is built of a bake file', () => {
   test.each(['--print', 'https://example.com/repo.git', 'a b', '../x'])(
     'what is no target’s name is refused: %s',
     (name) => {
-      expect(() => plan({ targets: [name] })).toThrow(`"${name}" in \`bake-targets\` is not the name of a target`);
+      expect(() => plan({ targets: [name] })).toThrow(`"${name}" in \`bake-targets\` is not a valid name of a target`);
     },
   );
 

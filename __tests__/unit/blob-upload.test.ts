@@ -2,7 +2,7 @@ import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { createServer, type Server, type ServerResponse } from 'node:http';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
-import { uploadBlob, type UploadedBlob } from '../../shared/artifacts/blob/blob-upload.ts';
+import { uploadBlob } from '../../shared/artifacts/blob/blob-upload.ts';
 import { type Http, httpClient } from '../../shared/http/client.ts';
 import { inReusedMemory } from '../fixtures/reused-memory.ts';
 
@@ -54,7 +54,7 @@ afterEach(async () => {
   server.close();
 });
 
-const upload = (chunks: AsyncIterable<Buffer>): Promise<UploadedBlob> => {
+const upload = (chunks: AsyncIterable<Buffer>): ReturnType<typeof uploadBlob> => {
   const target = { http, url, onRetry: (line: string) => void retries.push(line), signal: stop.signal };
   return uploadBlob(target, chunks, (bytes) => void arrived.push(bytes));
 };

@@ -61,7 +61,7 @@ test('a cache is named by its type and place, and never by what may be secret', 
   expect(describeCache('example.com/app:cache')).toBe('type=registry,ref=example.com/app:cache');
   expect(describeCache('mode=max,token=hunter2,type=gha')).toBe('type=gha,mode=max');
   expect(notWritten('type=gha,token=hunter2', 'failed to reserve cache.')).toMatch(
-    /^type=gha was not written: failed to reserve cache \(GitHub gives .*read\)\.$/,
+    /^type=gha was not written: failed to reserve cache \(for jobs of low-trust events, .*read-only\)\.$/,
   );
 });
 

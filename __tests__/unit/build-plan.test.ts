@@ -20,7 +20,7 @@ describe('the plan of an export', () => {
     expect(caches(true)).toMatchObject({ source: { build: { cacheFrom } }, notices: [] });
     expect(caches(false)).toMatchObject({
       source: { build: { cacheFrom: ['type=local,src=x'] } },
-      notices: [expect.stringContaining('type=gha is left out')],
+      notices: [expect.stringContaining('type=gha is omitted')],
     });
   });
 
@@ -33,7 +33,7 @@ describe('the plan of an export', () => {
     expect(planExport({ ...inputs, sourceImage: `a/b@${digest}`, image: 'c:1' }, runner).reference).toMatchObject({
       tag: '1',
     });
-    expect(() => planExport({ ...inputs, sourceImage: `a/b@${digest}` }, runner)).toThrow('leaves no tag');
+    expect(() => planExport({ ...inputs, sourceImage: `a/b@${digest}` }, runner)).toThrow('contains no tag');
   });
 
   test('retention is what the repository allows, and it is said', () => {

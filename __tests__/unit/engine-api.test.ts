@@ -144,7 +144,7 @@ describe('an engine that can’t be asked', () => {
     try {
       await expect(engine().images()).rejects.toMatchObject({
         code: 'docker-unavailable',
-        message: expect.stringContaining('this user may not open the socket'),
+        message: expect.stringContaining('this user has no permission for the socket'),
         hint: expect.stringMatching(/group .*rootless engine/s),
       });
     } finally {
@@ -158,7 +158,7 @@ describe('an engine that can’t be asked', () => {
     await once(server.listen(socketPath()), 'listening');
     await expect(engine().images()).rejects.toMatchObject({
       code: 'docker-unavailable',
-      message: expect.stringContaining('HTTP 404, but not of an engine'),
+      message: expect.stringContaining('HTTP 404, which is not an engine’s answer'),
     });
   });
 

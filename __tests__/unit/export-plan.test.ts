@@ -131,7 +131,7 @@ describe('the source', () => {
       secrets: [{ id: 'a', from: 'value', value: 'b' }],
     });
     expect(plan({ build: { ...build, secrets: ['a='] } }).warnings).toEqual([expect.stringContaining('"a"')]);
-    expect(() => plan({ build: { ...build, secretFiles: ['a'] } })).toThrow('not of the form id=path');
+    expect(() => plan({ build: { ...build, secretFiles: ['a'] } })).toThrow('not have the form id=path');
   });
 
   test.each([
@@ -155,8 +155,8 @@ describe('further images (S3.1)', () => {
   });
 
   test.each([
-    ['the image itself', { furtherImages: ['charon:local'] }, 'charon:local is given twice'],
-    ['the same one again', { furtherImages: ['a:1', 'a:1'] }, 'a:1 is given twice'],
+    ['the image itself', { furtherImages: ['charon:local'] }, 'charon:local is set twice'],
+    ['the same one again', { furtherImages: ['a:1', 'a:1'] }, 'a:1 is set twice'],
     ['something malformed', { furtherImages: ['A b'] }, 'A b'],
     ['a tarball', { sourceTarball: '/t.tar', furtherImages: ['a:1'] }, 'further-images'],
   ])('can’t be %s', (_, change, words) => {
@@ -230,7 +230,7 @@ describe('what is changed on the way is said', () => {
     const cacheFrom = ['type=gha,scope=a', 'type=local,src=/c'];
     const { source, notices } = plan({ build: { ...build, cacheFrom } }, { hasCacheService: false });
     expect(source).toMatchObject({ build: { cacheFrom: ['type=local,src=/c'] } });
-    expect(notices).toEqual([expect.stringContaining('cache-from type=gha is left out')]);
+    expect(notices).toEqual([expect.stringContaining('cache-from type=gha is omitted')]);
     expect(plan({ build: { ...build, cacheFrom } }).source).toMatchObject({ build: { cacheFrom } });
   });
 
@@ -253,7 +253,7 @@ describe('what is passed on', () => {
   });
 
   test.each([
-    ['a name that the service refuses', { artifactName: 'a/b' }, `can't be the name of an artifact`],
+    ['a name that the service refuses', { artifactName: 'a/b' }, `is not a valid name of an artifact`],
     ['several platforms', { platform: 'linux/amd64,linux/arm64' }, 'not one platform'],
   ])('%s is refused', (_, change, message) => {
     expect(() => plan(change)).toThrow(message);

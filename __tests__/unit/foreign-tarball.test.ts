@@ -252,7 +252,7 @@ describe('what an index names', () => {
     const archive: [string, Buffer][] = isOci ? [] : [['manifest.json', archiveManifest(packed)]];
     await expect(see(tar([...layers, blob(lying), ['index.json', index], ...archive]))).rejects.toMatchObject({
       code: 'tarball-invalid',
-      message: expect.stringContaining('config has 7 bytes'),
+      message: expect.stringContaining('config of 7 bytes'),
     });
   });
 });

@@ -81,10 +81,8 @@ describe('lists, as docker/actions-toolkit reads them', () => {
   });
 
   test('quotes that are not closed are an error, which shows a secret nowhere', () => {
-    expect(() => list('a\n"b')).toThrow(
-      'The input `foo` is "a "b"; expected one item a line, with quotes that are closed',
-    );
-    expect(() => secrets('"KEY=hunter2')).toThrow('with quotes that are closed');
+    expect(() => list('a\n"b')).toThrow('The input `foo` is "a "b"; expected one item per line, with closed quotes');
+    expect(() => secrets('"KEY=hunter2')).toThrow('with closed quotes');
     expect(() => secrets('"KEY=hunter2')).not.toThrow('hunter2');
   });
 });
@@ -139,7 +137,7 @@ describe('inputs whose absence switches a check off or takes another image', () 
       expect(() => inputs({ foo: text })[reader]('foo')).toThrow(
         expect.objectContaining({
           code: 'invalid-input',
-          message: 'The input `foo` is given, but empty; it would have no effect.',
+          message: 'The input `foo` is empty and would have no effect.',
           hint: expect.stringMatching(/`outputs:`.*`needs:`.*`none`.*\|\| 'none'/),
         }),
       );
@@ -147,7 +145,9 @@ describe('inputs whose absence switches a check off or takes another image', () 
   );
 
   test('a list of nothing but commas is empty too', () => {
-    expect(() => inputs({ foo: ',\n,' }).listOrNone('foo')).toThrow('The input `foo` is given, but empty');
+    expect(() => inputs({ foo: ',\n,' }).listOrNone('foo')).toThrow(
+      'The input `foo` is empty and would have no effect',
+    );
   });
 
   test('`none` and a line that is missing go without; anything else is read as ever', () => {
@@ -180,7 +180,7 @@ describe('what an expression makes of a list or an object', () => {
     expect(() => inputs({ foo: text })[reader]('foo')).toThrow(
       expect.objectContaining({
         code: 'invalid-input',
-        message: expect.stringContaining(`which is what an expression leaves of ${what}`),
+        message: expect.stringContaining(`the value of an expression with ${what}`),
         hint: expect.stringMatching(/join\(|toJSON\(/),
       }),
     );

@@ -51,7 +51,7 @@ describe('planLoad', () => {
     ['a malformed reference (S0.7)', { image: 'charon:local:' }, 'is not an image reference', ''],
     ['a reference with a digest', { image: `charon@sha256:${hex}` }, 'stored under a digest', ''],
     ['a registry image without a digest', { registryImage: 'charon:1' }, '"charon:1" has no digest', ''],
-    ['a name with a line end', { artifactName: 'docker\nimage' }, "can't be the name of an artifact", ''],
+    ['a name with a line end', { artifactName: 'docker\nimage' }, 'is not a valid name of an artifact', ''],
     [
       'a place that is none',
       { from: 'cache' },

@@ -291,7 +291,7 @@ describe('the layers of an artifact, one by one', () => {
     [
       'another length of its config',
       ({ config, ...rest }) => ({ ...rest, config: { ...Object(config), size: 7 } }),
-      /config has 7 bytes/,
+      /config of 7 bytes/,
     ],
     [
       'another kind of config',

@@ -328,7 +328,7 @@ describe('a claim', () => {
       await using late = await claimTags([place], references, { log, signal }, waits);
       expect(late).toBeDefined();
       expect(lines).toEqual([
-        expect.stringMatching(/^Waiting for another step that is setting app:1: process \d+ of uid/),
+        expect.stringMatching(/^Waiting for another step that sets app:1: process \d+ of uid/),
         expect.stringMatching(/^Setting app:1 without waiting any longer for process \d+ of uid/),
       ]);
     }

@@ -268,7 +268,7 @@ describe('small things', () => {
   test.each(['a"b', 'a:b', 'a<b', 'a|b', 'a*b', 'a?b', 'a\\b', 'a/b', 'a\nb', '', ' '])(
     'artifact name %j is refused',
     (name) => {
-      expect(() => requireArtifactName(name)).toThrow("can't be the name of an artifact");
+      expect(() => requireArtifactName(name)).toThrow('is not a valid name of an artifact');
     },
   );
 });

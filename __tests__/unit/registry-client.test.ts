@@ -754,8 +754,8 @@ describe('a failure’s hint fits its cause, and only a refused login sends to l
     ['unexpected status from HEAD request to https://ghcr.io/v2/a/b/blobs/x: 403 Forbidden', login],
     ['denied: installation not allowed to Write organization package', login],
     ['push access denied, repository does not exist or may require authorization', login],
-    ['dial tcp 127.0.0.1:9: connect: connection refused', 'Nothing usable answers'],
-    ['Get "https://nowhere.invalid/v2/": dial tcp: lookup nowhere.invalid: no such host', 'Nothing usable answers'],
+    ['dial tcp 127.0.0.1:9: connect: connection refused', 'no usable registry'],
+    ['Get "https://nowhere.invalid/v2/": dial tcp: lookup nowhere.invalid: no such host', 'no usable registry'],
     [
       'failed to do request: Head "https://x/v2/": tls: failed to verify certificate: x509: unknown authority',
       'authority',
@@ -772,13 +772,13 @@ describe('a failure’s hint fits its cause, and only a refused login sends to l
       'denied: adding 1.2 MiB of storage resource, which when updated to current usage of 10.0 MiB will exceed the configured upper limit of 10.0 MiB.',
       'no room left',
     ],
-    ['Parse Error: Expected HTTP/, RTSP/ or ICE/ HPE_INVALID_CONSTANT', 'Nothing usable answers'],
+    ['Parse Error: Expected HTTP/, RTSP/ or ICE/ HPE_INVALID_CONSTANT', 'no usable registry'],
     ['error parsing HTTP 413 response body: invalid character', 'client_max_body_size'],
     ['unexpected status from PUT request to https://x/v2/a/manifests/1: 415 Unsupported Media Type', 'compression'],
     ['manifest blob unknown: blob unknown to registry', 'lost a part'],
-    ['toomanyrequests: You have reached your pull rate limit', 'limits how often'],
-    ['received unexpected HTTP status: 500 Internal Server Error', 'itself has trouble'],
-    ['something new', 'words'],
+    ['toomanyrequests: You have reached your pull rate limit', 'rate limit'],
+    ['received unexpected HTTP status: 500 Internal Server Error', 'itself fails'],
+    ['something new', 'registry’s message'],
   ])('%s', (said, part) => {
     const { hint } = new RegistryFailure('The push', ['ghcr.io/denied/app:1'], said);
     expect(hint).toContain(part);
@@ -786,7 +786,7 @@ describe('a failure’s hint fits its cause, and only a refused login sends to l
   });
 
   test.each([
-    [301, { location: 'https://elsewhere.invalid/x' }, '', 'name the registry', 'elsewhere.invalid'],
+    [301, { location: 'https://elsewhere.invalid/x' }, '', 'use the registry’s own address', 'elsewhere.invalid'],
     [
       400,
       {},

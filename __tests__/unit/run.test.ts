@@ -44,6 +44,6 @@ test('what went wrong first is what is told, not that its clean-up went wrong, t
   });
   const log = await text(child.stdout);
   expect(log).toContain('::error title=a-step%3A load-failed::the engine went away');
-  expect(log.match(/^Cleaning up went wrong, too: the clean-up broke$/gm)).toHaveLength(2);
+  expect(log.match(/^Cleanup also failed: the clean-up broke$/gm)).toHaveLength(2);
   expect(log).not.toContain('unexpected error');
 });

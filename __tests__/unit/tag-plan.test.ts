@@ -44,7 +44,7 @@ describe('tags', () => {
   test('a repository is lowered once for all its tags, and the notice says so (S2.4)', () => {
     const { notices } = plan(auto, { event });
     expect(notices.filter((notice) => notice.includes('lower-case'))).toEqual([
-      'Repositories are lower-case: ghcr.io/Wikid82/charon:main-6113728 is read as ghcr.io/wikid82/charon.',
+      'Repositories are lower-case: ghcr.io/Wikid82/charon:main-6113728 becomes ghcr.io/wikid82/charon.',
     ]);
   });
 });
@@ -124,7 +124,7 @@ describe('branch-label', () => {
   test('without a branch there is no label, and a notice (S1.4)', () => {
     const found = plan({ branchLabel }, { event: eventFacts('push-tag') });
     expect(found.source).toMatchObject({ build: { labels: [] } });
-    expect(found.notices).toEqual(['The label io.charon.feature.branch is left out: this run is for no branch.']);
+    expect(found.notices).toEqual(['The label io.charon.feature.branch is omitted: this run has no branch.']);
   });
 
   test.each([

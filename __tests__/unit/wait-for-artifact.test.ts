@@ -91,7 +91,7 @@ test('jobs that couldn’t be read once are read at the next look, and permissio
   const { state, lines } = watched([job('build'), own], broken, broken, [job('build', 'failure'), own]);
   for (let look = 0; look < 3; look += 1) expect((await state()).over).toBeUndefined();
   expect((await state()).over).toMatchObject([{ name: 'build', conclusion: 'failure' }]);
-  expect(lines).toEqual(["The jobs of this run couldn't be read (HTTP 502): trying again later."]);
+  expect(lines).toEqual(['The jobs of this run could not be read (HTTP 502): trying again later.']);
 });
 
 test('in a re-run, a service that answers badly at first doesn’t make an earlier image count', async () => {

@@ -5,16 +5,16 @@ import { HandoverError } from '../../shared/base/errors.ts';
 import { quoteForeign } from '../../shared/base/text.ts';
 import { formatPlatform, type Platform } from '../../shared/image/platform.ts';
 
-/** Targets of a bake file (or services of a compose file), which says how they are built and what they are called. */
+/** Targets of a bake file, or services of a compose file. The file defines their builds and their names. */
 export interface BakeSource {
   readonly kind: 'bake';
-  /** Targets and groups, in the order they were asked for. */
+  /** Targets and groups, in the order of the input. */
   readonly targets: readonly string[];
   /** Relative to `workdir`. */
   readonly files: readonly string[];
   /** The folder that bake runs in, and resolves paths from. */
   readonly workdir: string;
-  /** What is changed in the file, as `docker buildx bake --set` takes it. */
+  /** Overrides for the file, as `docker buildx bake --set` accepts them. */
   readonly set: readonly string[];
   readonly builder: string | undefined;
   readonly noCache: boolean;
@@ -22,13 +22,13 @@ export interface BakeSource {
   readonly allow: readonly string[];
 }
 
-// What buildx builds when nobody names a target.
+// What buildx builds by default.
 const everything = ['default'] as const;
 const workspace = '.';
 
 /**
- * @returns undefined when no bake file is asked for
- * @throws HandoverError `invalid-input` for what isn't a target's name, and for inputs that a bake file has an own place for
+ * @returns undefined if there is no bake file in the inputs
+ * @throws HandoverError `invalid-input` for an invalid name of a target, and for inputs that the bake file replaces
  */
 export function planBake(inputs: ExportInputs): BakeSource | undefined {
   const { targets, files, set, workdir } = inputs.bake;
@@ -37,7 +37,7 @@ export function planBake(inputs: ExportInputs): BakeSource | undefined {
     throw new HandoverError(
       'invalid-input',
       `\`workdir\` is "${quoteForeign(workdir)}", but there is no bake file: it would have no effect.`,
-      'Give the bake file with `bake-files` or `bake-targets`, or remove `workdir`. For a build, set `context`.',
+      'Set `bake-files` or `bake-targets`, or remove `workdir`. For a build, set `context`.',
     );
   }
   const [misplaced] = withoutPlace(inputs);
@@ -46,8 +46,8 @@ export function planBake(inputs: ExportInputs): BakeSource | undefined {
   if (wrong !== undefined) {
     throw new HandoverError(
       'invalid-input',
-      `"${quoteForeign(wrong)}" in \`bake-targets\` is not the name of a target or group.`,
-      'Give names out of the bake file, one a line; `docker buildx bake --print` shows them.',
+      `"${quoteForeign(wrong)}" in \`bake-targets\` is not a valid name of a target or group.`,
+      'Use names from the bake file, one per line. `docker buildx bake --print` shows them.',
     );
   }
   const { builder, noCache, pull, allow } = inputs.build;
@@ -55,14 +55,14 @@ export function planBake(inputs: ExportInputs): BakeSource | undefined {
   return { kind: 'bake', targets: named, ...placeOf(inputs.bake), set, builder, noCache, pull, allow };
 }
 
-/** Whether buildx reads a file as a compose file (bake/compose.go, validateComposeFile). */
+/** Returns whether buildx reads a file as a compose file (bake/compose.go, validateComposeFile). */
 export function isComposeFile(file: string): boolean {
   return /\.ya?ml$/i.test(file);
 }
 
 /**
- * Returns where bake runs. buildx resolves the paths of a compose file from there; `docker compose` resolves them from the folder of
- * the first file, and reads the .env in it (Compose specification, "project directory"; buildx 0.36 has BUILDX_BAKE_FILE_RELATIVE_PATHS).
+ * Returns the folder that bake runs in. buildx resolves the paths of a compose file from there. `docker compose` resolves them from the
+ * folder of the first file, and reads its .env (Compose specification, "project directory").
  */
 function placeOf({ files, workdir }: BakeInputs): Pick<BakeSource, 'files' | 'workdir'> {
   if (workdir !== undefined) return { files, workdir };
@@ -73,7 +73,7 @@ function placeOf({ files, workdir }: BakeInputs): Pick<BakeSource, 'files' | 'wo
   return { files: local.map((file) => (isAbsolute(file) ? file : relative(folder, file))), workdir: folder };
 }
 
-/** The inputs that are given, and would be passed over. */
+/** Returns the inputs that are set, but would have no effect. */
 function withoutPlace(inputs: ExportInputs): readonly string[] {
   const { build, push, engine } = inputs;
   const given: readonly (readonly [string, boolean])[] = [
@@ -106,59 +106,59 @@ function withoutPlace(inputs: ExportInputs): readonly string[] {
 }
 
 const hints: Readonly<Record<string, string>> = {
-  image: 'Give each target its `tags` in the bake file (`image:` in a compose file).',
-  tags: 'Give each target its `tags` in the bake file, or add the bake file of docker/metadata-action to `bake-files`.',
-  push: 'Push what was tested, in a later job: org/image-handover/publish-image@v1.',
+  image: 'Set the `tags` of each target in the bake file (`image:` in a compose file).',
+  tags: 'Set the `tags` of each target in the bake file, or add the bake file of docker/metadata-action to `bake-files`.',
+  push: 'Push the tested image in a later job: org/image-handover/publish-image@v1.',
   engine: 'Remove it: buildx needs Docker.',
 };
 
 function notWithBake(input: string): HandoverError {
   return new HandoverError(
     'invalid-input',
-    `\`${input}\` is given together with a bake file (\`bake-targets\`, \`bake-files\` or \`bake-set\`), which says itself what is built.`,
-    hints[input] ?? `Say it in the bake file, or with \`bake-set\`; else remove \`${input}\`.`,
+    `\`${input}\` is given together with a bake file (\`bake-targets\`, \`bake-files\` or \`bake-set\`), which defines what is built.`,
+    hints[input] ?? `Set it in the bake file or with \`bake-set\`, or remove \`${input}\`.`,
   );
 }
 
-/** The arguments of `docker buildx bake` that show what it would build. */
+/** Returns the arguments of `docker buildx bake` that print its targets. */
 export function bakePrintArguments(source: BakeSource): readonly string[] {
   return [...selection(source, source.set), '--print', '--', ...source.targets];
 }
 
 /**
- * Returns a compose file that takes the tags of services' builds away. Behind the file that has them, it makes buildx show their
- * `image`, which buildx drops otherwise (bake/compose.go, ParseCompose).
+ * Returns a compose file that removes the tags of the services' builds. After the file that has them, it makes buildx print their `image`,
+ * which buildx drops otherwise (bake/compose.go, ParseCompose).
  */
 export function withoutBuildTags(targets: readonly string[]): string {
   const services = targets.map((name) => `  "${name}": {build: {tags: !reset [], x-bake: {tags: !reset []}}}\n`);
   return `services:\n${services.join('')}`;
 }
 
-/** What one target of a bake file writes. */
+/** The output of one target of a bake file. */
 export interface BakeOutput {
   readonly target: string;
-  /** What the image is called meanwhile; the names in the file are for others to give. */
+  /** Temporary name of the image. It gets the names in the file later. */
   readonly name: string;
   readonly exporter: Extract<Exporter, { kind: 'oci-layout' }> | 'engine';
 }
 
-/** The caches that a build writes of a target, in place of those in the file; none is an empty list. */
+/** The caches that a build writes for a target, instead of those in the file. */
 export interface BakeCaches {
   readonly target: string;
   readonly cacheTo: readonly string[];
 }
 
-// An empty list of stages to build anew could be read as all of them.
+// An empty list of stages to rebuild could mean all of them.
 const noStage = 'image-handover-none';
 
-// What is ours to say: buildx would add it to what it says here (bake/bake.go, newOverrides).
+// Overrides that this action sets itself. buildx would add to them (bake/bake.go, newOverrides).
 const ours = /^[^.=]+\.(?:output|platform|tags|cache-to)\+?=/;
 const cachesRead = /^[^.=]+\.cache-from\+?=/;
 
 /**
- * The arguments of `docker buildx bake` that build targets in one go, each into a place of its own.
- * @param written the folder of those places, which buildx writes to only if it is allowed to
- * @param caches of the targets that have any, also of those that others are built on
+ * Returns the arguments of `docker buildx bake` that build the targets, each into its own output.
+ * @param written the folder of the outputs, which buildx may write to
+ * @param caches the caches of all targets, including those that others are built on
  */
 export function bakeArguments(
   source: BakeSource,
@@ -186,8 +186,8 @@ export function bakeArguments(
 }
 
 /**
- * The arguments of `docker buildx bake` that write one cache of a target that was built before.
- * @param caches of all targets that have any
+ * Returns the arguments of `docker buildx bake` that write one cache of a target that is already built.
+ * @param caches the caches of all targets
  */
 export function bakeCacheArguments(
   source: BakeSource,
@@ -195,7 +195,7 @@ export function bakeCacheArguments(
   target: string,
   caches: readonly BakeCaches[],
 ): readonly string[] {
-  // What was built once isn't built anew, whatever the file says, nor what it is built on.
+  // Nothing is built again, even if the file requests it.
   const again = ['*.no-cache=false', `*.no-cache-filter=${noStage}`, '*.pull=false'];
   const set = [
     ...source.set.filter((item) => !ours.test(item)),
@@ -205,7 +205,7 @@ export function bakeCacheArguments(
   return [...common(source, set), ...allow(allowed(source)), '--', target];
 }
 
-/** The same targets without the caches that they read. */
+/** Returns the same targets without the caches that they read. */
 export function withoutCachesRead(source: BakeSource): BakeSource {
   return { ...source, set: [...source.set.filter((item) => !cachesRead.test(item)), '*.cache-from='] };
 }
@@ -218,7 +218,7 @@ function common(source: BakeSource, set: readonly string[]): readonly string[] {
   ];
 }
 
-// buildx asks for leave to read and write outside of the folder that it runs in. The workspace needs none, wherever bake runs.
+// buildx needs a permission to access files outside of its folder. The workspace is always permitted.
 function allowed({ allow: items, workdir }: BakeSource): readonly string[] {
   return workdir === workspace ? items : [...items, `fs=${relative(workdir, workspace)}`];
 }
@@ -227,7 +227,7 @@ function allow(items: readonly string[]): readonly string[] {
   return items.flatMap((item) => ['--allow', item]);
 }
 
-// An empty one takes away those of the file.
+// An empty one removes those of the file.
 function setCaches({ target, cacheTo }: BakeCaches): readonly string[] {
   return (cacheTo.length === 0 ? [''] : cacheTo).map((cache) => `${target}.cache-to=${cache}`);
 }

@@ -4,7 +4,7 @@ import { quoteForeign } from '../../shared/base/text.ts';
 import { formatPlatform, type Platform } from '../../shared/image/platform.ts';
 import type { LayerCompression } from '../../shared/layout/compress-layer.ts';
 
-/** A secret that buildx reads itself: out of a file, or out of a variable of the step. */
+/** A secret that buildx reads from a file or from a variable of the step. */
 export interface PassedSecret {
   readonly id: string;
   readonly from: 'src' | 'env';
@@ -12,13 +12,13 @@ export interface PassedSecret {
   readonly place: string;
 }
 
-/** A secret of the build. A value goes into a file of its own, never onto a command line. */
+/** A secret of the build. A value is passed in a file, never on a command line. */
 export type BuildSecret = PassedSecret | { readonly id: string; readonly from: 'value'; readonly value: string };
 
 /**
- * The secrets of all three inputs. An empty one is left out with a warning, as docker/build-push-action does: a pull request
+ * Returns the secrets of all three inputs. An empty one is omitted with a warning, as in docker/build-push-action, because a pull request
  * from a fork has no secrets.
- * @throws HandoverError `invalid-input` for an item of another form, without showing it
+ * @throws HandoverError `invalid-input` for an item of another form. The message doesn't contain the item.
  */
 export function parseSecrets(build: BuildInputs, warnings: string[]): readonly BuildSecret[] {
   const { secrets, secretFiles, secretEnvs } = build;
@@ -31,7 +31,7 @@ export function parseSecrets(build: BuildInputs, warnings: string[]): readonly B
   ];
 }
 
-/** The item as `--secret` takes it, which is CSV. */
+/** Returns the value of `--secret`, in CSV format. */
 function formatSecret({ id, from, place }: PassedSecret): string {
   const field = `${from}=${place}`;
   return `id=${id},${/[",]/.test(field) ? quoted(field) : field}`;
@@ -50,8 +50,8 @@ function pairs(
     const value = item.slice(at + 1);
     if (value.trim() !== '') return [[id, value] as const];
     warnings.push(
-      `The secret "${quoteForeign(id)}" in the input \`${input}\` is empty: it is left out. A repository that doesn't have a ` +
-        'secret, and a pull request from a fork, pass it on empty.',
+      `The secret "${quoteForeign(id)}" in the input \`${input}\` is empty and was omitted. A repository that lacks a ` +
+        'secret, and a pull request from a fork, pass an empty one.',
     );
     return [];
   });
@@ -60,26 +60,26 @@ function pairs(
 function notAPair(input: string, what: string, number: number): HandoverError {
   return new HandoverError(
     'invalid-input',
-    `Item ${String(number)} of the input \`${input}\` is not of the form id=${what} (it is not shown here).`,
-    `Write one id=${what} a line. A value of several lines stands in double quotes, together with its id: "id=first line…".`,
+    `Item ${String(number)} of the input \`${input}\` does not have the form id=${what} (it is not shown here).`,
+    `Write one id=${what} per line. Put a multi-line value in double quotes together with its id: "id=first line…".`,
   );
 }
 
-// The default of `cache-from`: the Actions cache, where there is one and the builder can read it.
+// The default of `cache-from`: the Actions cache, if there is one and the builder can read it.
 const automatic = 'auto';
 
-/** Whether a cache is the Actions cache service, in the long or the short form of `cache-from`. @internal */
+/** Returns whether a cache is the Actions cache service, in the long or the short form of `cache-from`. @internal */
 export function isGhaCache(cache: string): boolean {
   const text = cache.trim();
   return text === automatic || text === 'gha' || cache.split(',').some((part) => part.trim() === 'type=gha');
 }
 
-/** Whether nobody has said anything about caches. */
+/** Returns whether the caches are the default. */
 export function isOnlyAutomatic(caches: readonly string[]): boolean {
   return caches.every((cache) => cache.trim() === automatic);
 }
 
-/** The caches without the Actions cache service, and whether somebody asked for it by name. */
+/** Returns the caches without the Actions cache service, and whether the inputs name that service. */
 export function withoutGhaCache(caches: readonly string[]): {
   readonly caches: readonly string[];
   readonly asked: boolean;
@@ -91,14 +91,14 @@ export function withoutGhaCache(caches: readonly string[]): {
   };
 }
 
-/** What the build writes, and how. */
+/** An output of the build. */
 export type Exporter =
-  /** Nothing: the build is for its cache alone. */
+  /** None: the build only writes a cache. */
   | { readonly kind: 'nothing' }
   | { readonly kind: 'oci-layout'; readonly directory: string; readonly compression: LayerCompression }
-  /** Into the engine, under a name of ours; the image's ID goes into a file. */
+  /** The engine, under a temporary tag. The image's ID is written to a file. */
   | { readonly kind: 'engine'; readonly idFile: string; readonly name: string }
-  /** Into registries, under these references; facts about what was pushed go into a file. */
+  /** Registries, under these references. Facts about the push are written to a file. */
   | {
       readonly kind: 'registry';
       readonly references: readonly string[];
@@ -107,8 +107,8 @@ export type Exporter =
     };
 
 /**
- * Refuses lines that buildx would refuse in the middle of the build, and build arguments that it would drop without a word.
- * As there, a build argument without `=` takes its value from the environment, and a label without one is empty.
+ * Rejects lines that buildx would reject during the build, and build arguments that it would ignore. As in buildx, a build argument without
+ * `=` gets its value from the environment, and a label without one is empty.
  * @throws HandoverError `invalid-input`
  */
 export function requireBuildLines(build: BuildInputs): void {
@@ -116,7 +116,7 @@ export function requireBuildLines(build: BuildInputs): void {
     'build-args',
     build.buildArgs,
     /^[^\s=]+(?:=|$)/,
-    'NAME=value (or NAME alone, which takes its value from the environment)',
+    'NAME=value (or NAME alone for the value in the environment)',
   );
   requireLines('labels', build.labels, /^(?:[^\s=]+$|[^=]+=)/, 'name=value');
   requireLines('build-contexts', build.buildContexts, /^[^\s=]+=./, 'name=path');
@@ -128,14 +128,14 @@ function requireLines(input: string, lines: readonly string[], form: RegExp, exp
   throw new HandoverError(
     'invalid-input',
     `Line ${String(wrong + 1)} of the input \`${input}\` is "${quoteForeign(lines[wrong] ?? '')}"; expected ${expected}.`,
-    'Write one a line. A value with line ends goes into double quotes, together with its name.',
+    'Write one per line. Put a multi-line value in double quotes together with its name.',
   );
 }
 
 /**
- * The arguments of `docker buildx build`, the context last. Attestations are off: a tarball that both image stores
- * load holds one plain image (buildx#1460).
- * @param exporters what one build writes; several need BuildKit 0.13 and another driver than a classic engine's
+ * Returns the arguments of `docker buildx build`. Attestations are off, because a tarball for both image stores contains one plain image
+ * (buildx#1460).
+ * @param exporters the outputs of the build. Several need BuildKit 0.13, and not the driver of a classic engine.
  */
 export function buildArguments(
   build: BuildInputs,
@@ -179,13 +179,13 @@ function exporterArguments(exporter: Exporter): readonly string[] {
   if (exporter.kind === 'nothing') return ['--output', 'type=cacheonly'];
   if (exporter.kind === 'engine') return ['--load', '--tag', exporter.name, '--iidfile', exporter.idFile];
   if (exporter.kind === 'oci-layout') return ['--output', outputOf(exporter)];
-  // The layout's layers and media types, so that the manifest has one digest here and there; and no copy in the engine's store.
+  // With the layout's layers and media types, the manifest has the same digest in both. There is no copy in the engine's store.
   const image = ['type=image,push=true,store=false,oci-mediatypes=true', ...compressionOf(exporter)];
   const output = [...image, quoted(`name=${exporter.references.join(',')}`)].join(',');
   return ['--metadata-file', exporter.metadataFile, '--output', output];
 }
 
-/** The value of `--output`. It is CSV: a path with a comma, or a list of names, has to be quoted. */
+/** Returns the value of `--output`, in CSV format. */
 export function outputOf(exporter: Extract<Exporter, { kind: 'oci-layout' }>): string {
   return ['type=oci,tar=false', ...compressionOf(exporter), quoted(`dest=${exporter.directory}`)].join(',');
 }

@@ -1,16 +1,16 @@
 import { HandoverError, setupBuildxHint } from '../../shared/base/errors.ts';
 import { quoteForeign } from '../../shared/base/text.ts';
 
-// A build cache costs or saves time; it never decides whether there is an image. BuildKit sees that differently: a cache that it can't
-// write fails the whole build, and with `ignore-error=true` still does when it refuses the cache's settings (0.34: a token that it can't
-// parse, a folder that can't be made, a container of azblob that doesn't answer). So the image is built first, and its caches are written
-// by builds of their own, whose failures are told in one notice.
+// A build cache never decides whether there is an image. But in BuildKit, a cache that can't be written fails the build. Even with
+// `ignore-error=true`, the build fails if BuildKit refuses the cache's settings (0.34: a malformed token, a folder that can't be created,
+// an azblob container that doesn't respond). So the image is built first. Separate builds write its caches, and their failures are reported
+// in one notice.
 
 /** The Actions cache service of this job. */
 export interface CacheService {
-  /** Whether BuildKit's `gha` cache has a service to talk to. */
+  /** Whether BuildKit's `gha` cache has a service. */
   readonly isThere: boolean;
-  /** `ACTIONS_CACHE_MODE`: what the job may do there, such as `read`, `write-only` or `none`; empty where the runner doesn't set it. */
+  /** `ACTIONS_CACHE_MODE`: the job's permission, such as `read`, `write-only` or `none`; empty if the runner doesn't set it. */
   readonly mode: string;
 }
 
@@ -25,9 +25,9 @@ export interface CacheWrites {
 }
 
 /**
- * Plans which build writes each cache. An inline cache is part of the image, and `ignore-error=false` requests a build that fails with
- * its cache. All others never fail the build.
- * @param exportsCaches false for BuildKit in an engine with the classic store, which writes inline caches only
+ * Plans which build writes each cache. An inline cache is part of the image. With `ignore-error=false`, the build fails if the cache can't
+ * be written. All other caches never fail the build.
+ * @param exportsCaches false for BuildKit in an engine with the classic store, which only writes inline caches
  * @throws HandoverError `unsupported-host` or `builder-unsupported` for a cache with `ignore-error=false` that can't be written
  */
 export function planCacheWrites(caches: readonly string[], service: CacheService, exportsCaches: boolean): CacheWrites {
@@ -50,7 +50,7 @@ function requireWritable(cache: string, service: CacheService, exportsCaches: bo
   if (missing !== undefined) {
     throw new HandoverError(
       'unsupported-host',
-      `The build cache ${describeCache(cache)} can't be written, and \`ignore-error=false\` asks to fail then: ${missing}.`,
+      `The build cache ${describeCache(cache)} can't be written, and \`ignore-error=false\` makes that an error: ${missing}.`,
       'Remove `ignore-error=false`, or use another type of cache.',
     );
   }
@@ -62,15 +62,15 @@ function requireWritable(cache: string, service: CacheService, exportsCaches: bo
   );
 }
 
-/** The sentence for a cache that wasn't written. */
+/** Returns the sentence for a cache that was not written. */
 export function notWritten(cache: string, why: string): string {
   const hint = /failed to reserve cache|write denied/.test(why)
-    ? ' (GitHub gives jobs of low-trust events, such as pull_request_target, a cache that they can only read)'
+    ? ' (for jobs of low-trust events, such as pull_request_target, the GitHub cache is read-only)'
     : '';
   return `${describeCache(cache)} was not written: ${quoteForeign(why.replace(/\.$/, ''), 500)}${hint}.`;
 }
 
-/** A cache for the log: its type and place, without the fields that may be secret. @internal */
+/** Returns a cache for the log: its type and location, without fields that may be secret. @internal */
 export function describeCache(cache: string): string {
   const fields = fieldsOf(cache);
   const [only, ...more] = fields;
@@ -82,18 +82,18 @@ export function describeCache(cache: string): string {
     .join(',');
 }
 
-/** Whether a cache is a part of the image that it is of. */
+/** Returns whether a cache is part of its image. */
 function isInline(cache: string): boolean {
   return valueOf(cache, 'type') === 'inline';
 }
 
-/** Whether a cache that can't be written is to fail the build. */
+/** Returns whether the build fails if this cache can't be written. */
 function isRequired(cache: string): boolean {
-  // What Go's strconv.ParseBool takes for false; BuildKit passes over all else.
+  // The false values of Go's strconv.ParseBool. BuildKit ignores all others.
   return ['0', 'f', 'F', 'false', 'FALSE', 'False'].includes(valueOf(cache, 'ignore-error') ?? '');
 }
 
-/** Whether the job may read the Actions cache, where there is one. */
+/** Returns whether the job may read the Actions cache. */
 export function mayReadCache({ isThere, mode }: CacheService): boolean {
   return isThere && mode !== 'none' && mode !== 'write-only';
 }
@@ -105,7 +105,7 @@ function whyNoWrite(cache: string, { isThere, mode }: CacheService): string | un
   return undefined;
 }
 
-// Its own build shows whether it was written: buildx would hide that.
+// With `ignore-error`, buildx would hide the failure.
 function withoutIgnoreError(cache: string): string {
   const fields = fieldsOf(cache);
   if (fields.every(({ key }) => key !== 'ignore-error')) return cache;
@@ -113,10 +113,10 @@ function withoutIgnoreError(cache: string): string {
 }
 
 interface Field {
-  /** Lower-case, as buildx reads it. */
+  /** In lower case, as buildx reads it. */
   readonly key: string;
   readonly value: string | undefined;
-  /** As it was written. */
+  /** The original text. */
   readonly text: string;
 }
 

@@ -3,10 +3,10 @@ import { quoteForeign } from '../../shared/base/text.ts';
 import type { LayerFormat } from '../../shared/image/manifest.ts';
 import type { LayerCompression } from '../../shared/layout/compress-layer.ts';
 
-/** What `auto` is: see docs/decisions/0004-compression-auto-is-zstd-at-level-1.md for the figures. */
+/** The meaning of `auto` (docs/decisions/0004-compression-auto-is-zstd-at-level-1.md). */
 const automatic: LayerCompression = { format: 'zstd', level: 1 };
 
-// The lowest and the highest level that both BuildKit and Node take.
+// The lowest and highest levels that both BuildKit and Node accept.
 const levels: Readonly<Record<LayerFormat, readonly [number, number] | undefined>> = {
   gzip: [0, 9],
   zstd: [1, 22],
@@ -14,7 +14,7 @@ const levels: Readonly<Record<LayerFormat, readonly [number, number] | undefined
 };
 
 /**
- * How new layers are compressed, from the inputs `compression` and `compression-level`.
+ * Returns the compression of new layers from the inputs `compression` and `compression-level`.
  * @throws HandoverError `invalid-input`
  */
 export function chooseCompression(compression: string, level: string | undefined): LayerCompression {
@@ -25,7 +25,7 @@ export function chooseCompression(compression: string, level: string | undefined
     throw new HandoverError(
       'invalid-input',
       `The input \`compression\` is "${quoteForeign(compression)}"; expected auto, gzip, zstd or uncompressed.`,
-      'Leave it out for what is fastest in most cases.',
+      'Remove it to use the fastest one in most cases.',
     );
   }
   return { format, level: level === undefined ? undefined : chooseLevel(format, level) };
@@ -41,6 +41,6 @@ function chooseLevel(format: LayerFormat, text: string): number {
       (range === undefined
         ? `none for ${format} layers.`
         : `a whole number from ${String(range[0])} to ${String(range[1])} for ${format}.`),
-    'Leave it out for the level that fits most cases.',
+    'Remove it to use the default level.',
   );
 }

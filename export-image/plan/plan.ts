@@ -28,20 +28,20 @@ import {
 import { branchOf, type EventFacts, type WorkflowEvent, workflowEvent } from '../../shared/image/workflow-event.ts';
 import type { LayerCompression } from '../../shared/layout/compress-layer.ts';
 
-/** An image that is built here. */
+/** An image to build. */
 interface BuildSource {
   readonly kind: 'build';
   readonly build: BuildInputs;
   readonly secrets: readonly BuildSecret[];
 }
 
-/** An image of this engine: a reference with a tag or digest, or an image ID. */
+/** An image in this engine: a reference with a tag or digest, or an image ID. */
 interface EngineSource {
   readonly kind: 'engine';
   readonly image: string;
 }
 
-/** A tarball that somebody else has written. */
+/** An existing tarball. */
 interface TarballSource {
   readonly kind: 'tarball';
   readonly path: string;
@@ -49,47 +49,47 @@ interface TarballSource {
 
 export type ExportSource = BuildSource | BakeSource | EngineSource | TarballSource;
 
-/** All that is decided before anything is done, whatever the source. */
+/** The decisions for all sources. */
 interface AnyPlan {
-  /** Further references of the image, in the order they were given; not `reference` itself. */
+  /** Additional references of the image, in the order of the input, without `reference`. */
   readonly tags: readonly TaggedReference[];
-  /** The immutable tag of the event at hand, if it names a commit. */
+  /** The event's immutable tag, if it has a commit. */
   readonly immutableTag: string | undefined;
   readonly platform: Platform;
   readonly tarballPath: string;
   readonly artifactName: string;
-  /** What becomes of the image when another job has the artifact's name: `keep` leaves it on this runner alone. */
+  /** What happens if another job has the artifact's name: `keep` keeps the image on this runner only. */
   readonly whenTaken: 'fail' | 'keep';
   /** 0 is the repository's default. */
   readonly retentionDays: number;
   readonly engine: EngineName;
   readonly jobKey: string;
-  /** What was changed on the way from the inputs, for the log. */
+  /** Changes to the inputs, for the log. */
   readonly notices: readonly string[];
-  /** What was left out that the user may miss. */
+  /** Omissions that the user may notice. */
   readonly warnings: readonly string[];
 }
 
-/** What goes by way of an OCI layout. */
+/** The decisions for sources that are written to an OCI layout. */
 interface AnyLayoutPlan extends AnyPlan {
   readonly requireCache: boolean;
-  /** How layers are stored that aren't compressed yet. */
+  /** The compression of layers that are not compressed yet. */
   readonly compression: LayerCompression;
-  /** What is pushed besides; undefined pushes nothing. */
+  /** Undefined pushes nothing. */
   readonly push: PushPlan | undefined;
 }
 
-/** An image that is built, or taken from the engine. */
+/** An image to build, or in the engine. */
 export interface ImagePlan extends AnyLayoutPlan {
   readonly kind: 'image';
   readonly source: BuildSource | EngineSource;
-  /** The reference to hand over under. */
+  /** The image's reference in later jobs. */
   readonly reference: TaggedReference;
-  /** Images of this engine that go into the same tarball. */
+  /** Images in this engine for the same tarball. */
   readonly further: readonly TaggedReference[];
 }
 
-/** Images that a bake file says how to build and what to call. */
+/** Images that a bake file defines. */
 export interface BakePlan extends AnyLayoutPlan {
   readonly kind: 'bake';
   readonly source: BakeSource;
@@ -100,11 +100,11 @@ export interface BakePlan extends AnyLayoutPlan {
 
 export type LayoutPlan = ImagePlan | BakePlan;
 
-/** A tarball that is there already. */
+/** An existing tarball. */
 export interface TarballPlan extends AnyPlan {
   readonly kind: 'tarball';
   readonly source: TarballSource;
-  /** The reference to hand over under; undefined takes the tarball's own. */
+  /** The image's reference in later jobs; undefined is the tarball's. */
   readonly reference: TaggedReference | undefined;
   readonly push: undefined;
 }
@@ -117,7 +117,7 @@ export interface ExportFacts {
   readonly cacheMode?: string;
   readonly maxRetentionDays: number | undefined;
   readonly event: EventFacts;
-  /** What docker/metadata-action left in the environment: `DOCKER_METADATA_OUTPUT_*`, by name. */
+  /** The variables that docker/metadata-action has set: `DOCKER_METADATA_OUTPUT_*`, by name. */
   readonly metadata: Readonly<Record<string, string>>;
   readonly runner: Runner;
 }
@@ -150,7 +150,7 @@ export function planExport(inputs: ExportInputs, facts: ExportFacts): ExportPlan
   const push = planPush(inputs.push, tags, source.kind, platform);
   if (push !== undefined) requireDocker(engine, '`push: true`');
   const own = reference === undefined ? undefined : formatReference(reference);
-  // Outside a workflow nobody asked for a tag of the event.
+  // Outside of a workflow there is no event.
   if (event.kind === 'none' && facts.event.name !== '') notices.push(`There is no immutable tag: ${event.reason}.`);
   notices.push(...loweredNotices([reference, taken?.reference, ...tags]));
   const further = chooseFurther(inputs.furtherImages, source, [reference, ...tags]);
@@ -174,7 +174,7 @@ export function planExport(inputs: ExportInputs, facts: ExportFacts): ExportPlan
   return { ...layout, ...what, further, push };
 }
 
-/** The same build without the caches that it reads. */
+/** Returns the same build without the caches that it reads. */
 export function withoutCacheFrom(plan: LayoutPlan): LayoutPlan {
   if (plan.kind === 'bake') return { ...plan, source: withoutCachesRead(plan.source) };
   const { source } = plan;
@@ -185,15 +185,15 @@ export function withoutCacheFrom(plan: LayoutPlan): LayoutPlan {
   };
 }
 
-/** An image of the engine as `source-image` names it. */
+/** The image of `source-image`. */
 interface EngineImage {
-  /** What the engine is asked for. */
+  /** Its name for the engine. */
   readonly image: string;
   /** Undefined for an image ID. */
   readonly reference: Reference | undefined;
 }
 
-// Never a name without a tag: the engine would also take it for the beginning of an ID.
+// The name has a tag, because the engine could read it as the beginning of an ID otherwise.
 function parseEngineImage(text: string): EngineImage {
   const [first = ''] = lines(text);
   if (isImageId(first)) return { image: parseDigest(first) ?? first, reference: undefined };
@@ -230,13 +230,13 @@ function chooseSource(
   const why = service.isThere
     ? `This job's \`cache-mode\` is \`${service.mode}\``
     : 'There is no Actions cache service here';
-  if (asked) notices.push(`${why}: cache-from type=gha is left out.`);
+  if (asked) notices.push(`${why}: cache-from type=gha is omitted.`);
   return { kind: 'build', build: { ...build, cacheFrom: caches }, secrets };
 }
 
 /**
- * The source with the label that records its branch; a label that the user sets stays.
- * @throws HandoverError `invalid-input` for a source that can't be given a label, or for a malformed name
+ * Returns the source with the label that records its branch. A label that the user sets is kept.
+ * @throws HandoverError `invalid-input` for a source that can't get a label, or for a malformed name
  */
 function withBranchLabel(
   source: ExportSource,
@@ -250,7 +250,7 @@ function withBranchLabel(
   if (labels.some((label) => label.startsWith(`${name}=`))) return source;
   const branch = branchOf(event);
   if (branch === undefined) {
-    notices.push(`The label ${name} is left out: this run is for no branch.`);
+    notices.push(`The label ${name} is omitted: this run has no branch.`);
     return source;
   }
   return { ...source, build: { ...source.build, labels: [...labels, `${name}=${branch}`] } };
@@ -259,16 +259,16 @@ function withBranchLabel(
 function noLabel(name: string, source: ExportSource): HandoverError {
   const why =
     source.kind === 'build'
-      ? 'a label needs a name without "=" and white space'
-      : 'only a build can be given a label, and the image has another source';
+      ? 'the name of a label has no "=" and no white space'
+      : 'only a build can add a label, and the image has another source';
   return new HandoverError(
     'invalid-input',
     `The input \`branch-label\` is "${quoteForeign(name)}": ${why}.`,
-    'Set it to a name such as io.charon.feature.branch, or remove the line; label other images where they are built.',
+    'Set it to a name such as io.charon.feature.branch, or remove the line. Label other images in their builds.',
   );
 }
 
-/** What an image is called that nobody names. */
+/** Returns the reference if `image` is not set. */
 function ownReference(
   source: BuildSource | EngineSource,
   sourceImage: string | undefined,
@@ -284,7 +284,7 @@ function ownReference(
 function noName(givenBy: string): HandoverError {
   return new HandoverError(
     'invalid-input',
-    `\`source-image\` is given by ${givenBy}, which leaves no tag to hand the image over under.`,
+    `\`source-image\` is given by ${givenBy}, which contains no tag for the image in later jobs.`,
     'Set `image` to the reference that the integration jobs use, such as charon:local.',
   );
 }
@@ -299,20 +299,20 @@ function chooseFurther(
   if (further.length > 0 && source.kind === 'tarball') {
     throw new HandoverError(
       'invalid-input',
-      'A `source-tarball` is handed over as it is: `further-images` can’t be added to it.',
-      'Save all of the images into that tarball, or give them as `source-image` and `further-images`.',
+      'A `source-tarball` is handed over unchanged: `further-images` can’t be added to it.',
+      'Save all images to that tarball, or set `source-image` and `further-images`.',
     );
   }
   const twice = repeatedName([...taken.filter((one) => one !== undefined), ...further]);
   if (twice === undefined || further.length === 0) return further;
   throw new HandoverError(
     'invalid-input',
-    `${twice} is given twice: as the image that is handed over or as one of \`further-images\`.`,
-    'Give each image a reference of its own.',
+    `${twice} is set twice: as the image or in \`further-images\`.`,
+    'Set a different reference for each image.',
   );
 }
 
-/** `native` is the runner's own platform. */
+/** Returns the platform. `native` is the runner's. */
 function choosePlatform(text: string, runner: Runner): Platform {
   return text.trim() === 'native' ? runnerPlatform(runner) : parsePlatform(text);
 }
@@ -322,8 +322,8 @@ function chooseEngine(text: string, source: ExportSource): EngineName {
   if (engine === 'docker' || source.kind !== 'build') return engine;
   throw new HandoverError(
     'builder-unsupported',
-    'There is no build with `engine: podman`: buildx needs Docker.',
-    'Build with podman or buildah in a step before, and set `source-image` to the image that it made.',
+    '`engine: podman` has no build, because buildx needs Docker.',
+    'Build with podman or buildah in an earlier step, and set `source-image` to that image.',
   );
 }
 
@@ -346,8 +346,8 @@ function requirePath(path: string): string {
 function compressedAlready(compression: string): HandoverError {
   return new HandoverError(
     'invalid-input',
-    `A \`source-tarball\` is handed over as it is, but \`compression\` is "${quoteForeign(compression)}".`,
-    'Leave `compression` out, or give the image as `source-image`.',
+    `A \`source-tarball\` is handed over unchanged, but \`compression\` is "${quoteForeign(compression)}".`,
+    'Remove `compression`, or set `source-image`.',
   );
 }
 
@@ -359,7 +359,7 @@ function twoSources(given: readonly string[]): HandoverError {
   );
 }
 
-/** The source in words: what the log says first. */
+/** Returns a description of the source for the log. */
 export function describeSource(source: ExportSource): string {
   if (source.kind === 'build') return `a build of ${source.build.context}`;
   if (source.kind === 'bake') return `the targets ${source.targets.join(', ')} of a bake file`;

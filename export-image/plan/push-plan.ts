@@ -4,18 +4,18 @@ import { quoteForeign } from '../../shared/base/text.ts';
 import { formatPlatform, parsePlatform, type Platform, samePlatform } from '../../shared/image/platform.ts';
 import type { TaggedReference } from '../../shared/image/reference.ts';
 
-/** What is pushed besides the handover. */
+/** A push in addition to the artifact. */
 export interface PushPlan {
   readonly references: readonly [TaggedReference, ...TaggedReference[]];
-  /** The platforms of a manifest list; empty pushes the very image that is handed over. */
+  /** The platforms of a manifest list. If empty, the handed-over image is pushed. */
   readonly listedPlatforms: readonly Platform[];
   readonly onFailure: 'error' | 'warn';
 }
 
 /**
- * @param tags the references to push under; the first is the one that the outputs name
- * @param source where the image comes from
- * @param platform the handover's
+ * @param tags the references to push. The outputs contain the first.
+ * @param source the kind of the image's source
+ * @param platform of the handed-over image
  * @throws HandoverError `invalid-input`
  */
 export function planPush(
@@ -50,8 +50,8 @@ export function planPush(
 function noTags(): HandoverError {
   return new HandoverError(
     'invalid-input',
-    '`push` is true, but the input `tags` is empty: there is no reference to push under.',
-    'Give `tags` the output of docker/metadata-action, references one a line, or `auto` with a `repository`.',
+    '`push` is true, but the input `tags` is empty: there is no reference to push.',
+    'Set `tags` to the output of docker/metadata-action, to one reference per line, or to `auto` with a `repository`.',
   );
 }
 

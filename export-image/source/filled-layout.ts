@@ -14,15 +14,15 @@ import { saveIntoLayout, type SourcedImage, type SourceTools } from './from-engi
 
 type Tools = SourceTools & StepsListener & { readonly timeline: Timeline };
 
-/** Is told the Dockerfile's steps when they are known, whatever becomes of the export after that. */
+/** Called with the Dockerfile's steps as soon as they are known, even if the export fails later. */
 export interface StepsListener {
   readonly onSteps: (steps: readonly BuildStep[]) => void;
 }
 
 /**
- * Builds or saves the image, and saves the further ones beside it: the layout keeps each layer once.
- * @param kept takes what a push still needs, or is being removed, to be disposed of at the end
- * @throws HandoverError of any code of the producer
+ * Builds or saves the image, and saves the further images to the same layout, which keeps each layer once.
+ * @param kept receives everything that is disposed of at the end of the export
+ * @throws HandoverError with any code of an export
  */
 export async function fillLayout(
   plan: LayoutPlan,

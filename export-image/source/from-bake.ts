@@ -21,14 +21,13 @@ import { ownNames } from '../../shared/docker/own-names.ts';
 import { formatReference, parseTaggedReference, type TaggedReference } from '../../shared/image/reference.ts';
 import { readOciLayout } from '../../shared/layout/read-layout.ts';
 
-// The targets of a bake file are built in one go: what they share is built once, and waits for nobody. Each target writes an
-// OCI layout of its own, as buildx locks a layout's index; but all of them keep their blobs in one folder, so that a layer that
-// is in six images is handed over once.
+// One command builds all targets of a bake file, so their shared steps are built once. Each target writes its own OCI layout, because
+// buildx locks a layout's index. All layouts have one folder of blobs, so that a layer of six images is handed over once.
 
 /** The images of a bake file, in the layout. */
 export type BakedImages = Pick<FilledLayout, 'images' | 'steps'> & { readonly caches: UsedCaches };
 
-/** @throws HandoverError `invalid-input` for targets that aren't there or have no name; `builder-unsupported`, `build-failed` */
+/** @throws HandoverError `invalid-input` for targets that don't exist or have no name; `builder-unsupported`, `build-failed` */
 export async function bakeIntoLayout(tools: SourceTools, plan: BakePlan, directory: string): Promise<BakedImages> {
   const { buildx, log } = tools;
   const { source } = plan;
@@ -36,7 +35,7 @@ export async function bakeIntoLayout(tools: SourceTools, plan: BakePlan, directo
   const direct = await exportsLayouts(tools, source.builder);
   const found = await findTargets(buildx, source, directory);
   const targets = namedTargets(found.filter(({ isLinked }) => isLinked !== true));
-  // Of targets that are built alike, one is built.
+  // Only one of several targets with the same definition is built.
   const isBuilt = ({ name, isLinked }: BakeTarget): boolean =>
     isLinked === true || targets.some((target) => target.name === name);
   const caches = found
@@ -55,7 +54,7 @@ interface NamedTarget {
   readonly definition: string;
 }
 
-/** A target's `cache-to`: BuildKit writes that of a target that others are built on, too. */
+/** A target's `cache-to`. BuildKit also writes the caches of targets that others are built on. */
 interface TargetCaches {
   readonly target: string;
   readonly writes: CacheWrites;
@@ -63,7 +62,7 @@ interface TargetCaches {
 
 interface WantedTargets {
   readonly targets: readonly NamedTarget[];
-  /** Of those that have any. */
+  /** Of the targets that have any. */
   readonly caches: readonly TargetCaches[];
 }
 
@@ -102,7 +101,7 @@ async function findTargets(buildx: Buildx, source: BakeSource, directory: string
   });
 }
 
-// What buildx reads when no file is named (bake/bake.go, defaultFilenames).
+// The files that buildx reads by default (bake/bake.go, defaultFilenames).
 const foundByBuildx = [
   ...['compose.yaml', 'compose.yml', 'docker-compose.yml', 'docker-compose.yaml'],
   ...['docker-bake.json', 'docker-bake.hcl', 'docker-bake.override.json', 'docker-bake.override.hcl'],
@@ -116,7 +115,7 @@ async function defaultFiles(workdir: string): Promise<readonly string[]> {
 }
 
 /**
- * Returns the images to build: targets that share a name and are built alike, such as a web and a worker, are one.
+ * Returns the images to build: targets with the same name and definition, such as a web and a worker, are one.
  * @throws HandoverError `invalid-input` for a target without a name, and for a name of targets that are built differently
  * @internal
  */
@@ -126,7 +125,7 @@ export function namedTargets(targets: readonly BakeTarget[]): readonly NamedTarg
     if (tags.length === 0) {
       throw new HandoverError(
         'invalid-input',
-        `The target ${name} has no tags in the bake file: its image has no name to hand it over under.`,
+        `The target ${name} has no tags in the bake file, so its image has no name.`,
         `Give it \`tags\` there (\`image:\` in a compose file), or with \`bake-set: ${name}.tags=app:local\`.`,
       );
     }

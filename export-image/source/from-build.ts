@@ -32,15 +32,14 @@ export interface BuildRequest {
   readonly platform: Platform;
   readonly layout: LayoutRequest;
   readonly push: PushPlan | undefined;
-  /** Whether the steps are judged before anything is pushed. */
+  /** Whether the steps are checked before anything is pushed. */
   readonly requireCache: boolean;
 }
 
 /**
- * Builds the image into an OCI layout: straight from BuildKit where the builder can (field-notes M1: four times as
- * fast as its tarball exporter), else through the engine's store and `docker save`. Where it can, it pushes in the
- * same build.
- * @throws HandoverError `invalid-input` for a secret's file that isn't there, `builder-unsupported`, `build-failed`, `docker-unavailable`
+ * Builds the image into an OCI layout: directly from BuildKit if the builder can (four times as fast as its tarball exporter), otherwise
+ * through the engine's store and `docker save`. If possible, the same build pushes.
+ * @throws HandoverError `invalid-input` for a missing file of a secret, `builder-unsupported`, `build-failed`, `docker-unavailable`
  */
 export async function buildIntoLayout(tools: SourceTools, request: BuildRequest): Promise<SourcedImage> {
   const { buildx, log } = tools;
@@ -86,7 +85,7 @@ function withoutRemoteCaches(
   return { build: { ...build, cacheFrom: caches, cacheTo: withImage }, problems };
 }
 
-/** What is worth a notice: the Actions cache is looked into by itself, and where nobody asked for it, nobody misses it. */
+/** Returns the unread caches that deserve a notice. The default Actions cache is optional, so it is only logged. */
 function missed(unread: readonly string[], { cacheFrom }: BuildInputs, log: Log): readonly string[] {
   const { asked } = withoutGhaCache(cacheFrom);
   const isMissed = (problem: string): boolean => asked || !problem.startsWith('type=gha ');
@@ -94,7 +93,7 @@ function missed(unread: readonly string[], { cacheFrom }: BuildInputs, log: Log)
   return unread.filter(isMissed);
 }
 
-// Each value in a file of its own, byte for byte.
+// Each value is written to a separate file.
 async function writeSecrets(tempDir: string, secrets: readonly BuildSecret[]): Promise<readonly PassedSecret[]> {
   return Promise.all(
     secrets.map(async (secret, position) => {
@@ -118,7 +117,7 @@ async function requireSecretFile({ id, place }: PassedSecret): Promise<void> {
   await file.close();
 }
 
-/** @param names the image's only one, which goes when all is done with it */
+/** @param names the image's temporary tag, removed at the end */
 async function saveOnce(
   tools: SourceTools,
   imageId: string,
@@ -130,9 +129,9 @@ async function saveOnce(
   if (push !== undefined) {
     return { replaced, push: { kind: 'to-do', push: () => pushFromEngine(tools, imageId, push) }, kept: kept.move() };
   }
-  // Removed while the last layer is uploaded.
+  // Removed during the upload of the last layer.
   const removed = kept.disposeAsync();
-  removed.catch(() => undefined); // thrown when it is disposed of
+  removed.catch(() => undefined); // rethrown on dispose
   return { replaced, kept: { [Symbol.asyncDispose]: () => removed } };
 }
 
@@ -143,8 +142,8 @@ type Build = (
 ) => Promise<BuildOutcome>;
 
 /**
- * Builds into the OCI layout, and pushes in the same build where that is one image and nothing is to be judged first.
- * When only the push fails, the same build is done again for the layout alone, out of its cache.
+ * Builds into the OCI layout. The same build pushes, if it is one image and nothing has to be checked first. If only the push fails, the
+ * build is repeated from its cache for the layout alone.
  * @throws HandoverError `build-failed`
  */
 async function buildAndPush(
@@ -191,7 +190,7 @@ async function buildAndPush(
   return { steps, caches, push: later(pushFailure) };
 }
 
-// What was built once is not to be built anew, nor on another base: it would be another image.
+// A rebuild, or a newer base image, would give another image.
 function outOfCache(build: BuildInputs): BuildInputs {
   return { ...build, noCache: false, pull: false };
 }
@@ -204,7 +203,7 @@ async function pushOutOfCache(
   registry: Extract<Exporter, { kind: 'registry' }>,
 ): Promise<Digest> {
   const several = push.listedPlatforms.length > 0;
-  // The handover's build has written the cache, but for the further platforms.
+  // The first build has written the cache, except for the other platforms.
   const inputs = { ...outOfCache(build), cacheTo: several ? build.cacheTo : [] };
   const { pushFailure } = await run(inputs, several ? push.listedPlatforms : [platform], [registry]);
   if (pushFailure !== undefined) throw pushFailure;
@@ -212,12 +211,12 @@ async function pushOutOfCache(
   if (digest !== undefined) return digest;
   throw new HandoverError(
     'builder-unsupported',
-    'docker buildx build pushed the image, but told no digest of it.',
+    'docker buildx build pushed the image, but reported no digest.',
     'Use a newer builder: update docker/setup-buildx-action.',
   );
 }
 
-/** Reads what buildx tells of a push (`--metadata-file`): the manifest's digest, or the manifest list's. */
+/** Reads the digest of the pushed manifest or manifest list from buildx's `--metadata-file`. */
 async function pushedDigest(metadataFile: string): Promise<Digest | undefined> {
   const metadata = parseJson(await readFile(metadataFile, 'utf8'));
   const digest = isObject(metadata) ? metadata['containerimage.digest'] : undefined;

@@ -15,8 +15,8 @@ import type { ReplacedLayer } from '../../shared/layout/read-layout.ts';
 import { writeOciLayout } from '../../shared/layout/write-layout.ts';
 
 /**
- * Local references that a reader may have meant: the same repository under another tag, or the same text in another
- * case. Both sides are as docker prints them.
+ * Returns the local references that the user may have meant: another tag of the same repository, or a different case. All are as docker
+ * prints them.
  * @internal
  */
 export function nearMisses(wanted: string, local: readonly string[]): readonly string[] {
@@ -31,7 +31,7 @@ function tagColon(reference: string): number {
   return colon > reference.lastIndexOf('/') ? colon : reference.length;
 }
 
-/** What getting an image into an OCI layout needs. */
+/** The tools to write an image to an OCI layout. */
 export interface SourceTools {
   readonly engine: Engine;
   readonly buildx: Buildx;
@@ -39,11 +39,11 @@ export interface SourceTools {
   readonly log: Log;
   readonly signal: AbortSignal;
   readonly cacheService: CacheService;
-  /** A folder of our own for layouts and secrets. */
+  /** A temporary folder for layouts and secrets. */
   readonly tempDir: string;
 }
 
-/** The OCI layout to write, and how new layers are stored in it. */
+/** The OCI layout to write, and the compression of new layers. */
 export interface LayoutRequest {
   readonly directory: string;
   readonly compression: LayerCompression;
@@ -63,22 +63,22 @@ export async function exportsLayouts(
   return exports;
 }
 
-/** An image that is in its OCI layout. */
+/** An image in an OCI layout. */
 export interface SourcedImage {
   /** The Dockerfile's steps. */
   readonly steps: readonly BuildStep[];
-  /** Layers that were compressed on the way. */
+  /** Layers that were compressed during the save. */
   readonly replaced?: ReadonlyMap<Digest, ReplacedLayer>;
   readonly push?: PushState;
   readonly caches?: UsedCaches;
-  /** What a push still needs, or is being removed; to be disposed of at the end. */
+  /** Disposed of at the end of the export. */
   readonly kept?: AsyncDisposable;
 }
 
 /**
  * Saves an image of this engine into an OCI layout.
  * @param name a reference with a tag or digest, or an image ID
- * @throws HandoverError `image-not-found`, listing what is there and what comes near
+ * @throws HandoverError `image-not-found`, with the local references and similar ones
  */
 export async function saveIntoLayout(
   tools: SourceTools,

@@ -27,16 +27,15 @@ export interface OpenedTarball {
   /** Bytes; undefined when that is known only at the end. */
   readonly size: number | undefined;
   readonly chunks: LentChunks;
-  /** Whether it has to be written anew, because not every engine loads it as it is. */
+  /** Whether it is a new tarball, because not every engine loads the source. */
   readonly isNew: boolean;
-  /** To be asked when all chunks have passed. */
+  /** Called after all chunks are read. */
   readonly unsealed: () => Promise<UnsealedRecord>;
 }
 
 /**
- * Checks a tarball from end to end: each layer, and whether an engine can load it. What `docker save` or another tool wrote
- * as a Docker archive is handed over as it is. Of an OCI archive, the image for the plan's platform becomes a tarball of ours:
- * the classic store doesn't load the archive itself.
+ * Checks a complete tarball: each layer, and whether an engine can load it. A Docker archive (`docker save` or another tool) is handed over
+ * unchanged. The image for the plan's platform in an OCI archive becomes a new tarball, because the classic store can't load the archive.
  * @throws HandoverError `tarball-invalid`, `image-not-found`, `platform-mismatch`
  */
 export async function openSourceTarball(plan: TarballPlan, producer: Producer): Promise<OpenedTarball> {
@@ -100,12 +99,12 @@ function recordOf(
   };
 }
 
-/** An OCI archive, and where the layers are in it. */
+/** An OCI archive, and the positions of its layers. */
 interface ArchiveFile extends Omit<TarballFile, 'size'> {
   readonly layers: readonly SeenEntry[];
 }
 
-/** The tarball of ours, made of the archive's layers as they pass for the second time. */
+/** Writes a new tarball from the archive's layers, which are read a second time. */
 function repacked(file: ArchiveFile, image: ExportedImage, plan: TarballPlan, producer: Producer): OpenedTarball {
   const written = Promise.withResolvers<WrittenTarball>();
   const layers = layersOf(file);
@@ -127,7 +126,8 @@ async function* layersOf({ path, compression, layers }: ArchiveFile): AsyncGener
     if (digest !== undefined) yield { digest, size: entry.size, chunks: () => entry.chunks };
   }
   const changed = layers.find(({ digest }) => seen.blob(digest) === undefined);
-  if (changed !== undefined) throw invalid(`${path} changed while it was read: ${changed.path} has other bytes now.`);
+  if (changed !== undefined)
+    throw invalid(`${path} changed during the export: ${changed.path} has different bytes now.`);
 }
 
 function chooseReferences(
@@ -143,8 +143,8 @@ function chooseReferences(
 function missingReference(path: string): never {
   throw new HandoverError(
     'invalid-input',
-    `The image in ${path} has no reference of its own.`,
-    'Set `image` to the reference to hand it over under, such as charon:local.',
+    `The image in ${path} has no reference.`,
+    'Set `image` to a reference for it, such as charon:local.',
   );
 }
 

@@ -6,12 +6,12 @@ import { kindOf } from '../../shared/bytes/files.ts';
 import type { BuildInputs } from '../inputs.ts';
 import type { BakeSource } from '../plan/bake.ts';
 
-// Paths that buildx opens by itself: it would wait for a pipe's writer, and read a device without end. Whatever else is wrong with a path,
-// buildx says itself; many of these texts are no paths at all, such as a Git repository.
+// Paths that buildx opens. It would wait for a pipe's writer, and read a device endlessly. buildx reports all other problems itself, and
+// some of these texts are not paths, such as a Git repository.
 
 type Given = readonly [input: string, path: string];
 
-/** @throws HandoverError `invalid-input` for a path of a build that leads to a pipe or a device */
+/** @throws HandoverError `invalid-input` if a path of a build is a pipe or a device */
 export function requireBuildPaths({ context, file, buildContexts, ssh }: BuildInputs): Promise<void> {
   const valueOf = (item: string): string => item.slice(item.indexOf('=') + 1);
   return requireNoPipes([
@@ -27,12 +27,12 @@ export function requireBuildPaths({ context, file, buildContexts, ssh }: BuildIn
   ]);
 }
 
-/** @throws HandoverError `invalid-input` for a bake file that is a pipe or a device */
+/** @throws HandoverError `invalid-input` if a bake file is a pipe or a device */
 export function requireBakePaths({ files }: BakeSource): Promise<void> {
   return requireNoPipes(files.map((file) => ['bake-files', file.replace(/^cwd:\/\//, '')] as const));
 }
 
-// Of a layout, its index is what would be waited for.
+// buildx reads the index of a layout.
 function pathOf(context: string): string {
   const layout = /^oci-layout:\/\/([^@:]+)/.exec(context)?.[1];
   return layout === undefined ? context : join(layout, 'index.json');
@@ -41,12 +41,12 @@ function pathOf(context: string): string {
 async function requireNoPipes(given: readonly Given[]): Promise<void> {
   for (const [input, path] of given) {
     const found = await stat(path).catch(() => undefined);
-    // An agent of SSH is a socket.
+    // An SSH agent is a socket.
     if (found === undefined || found.isFile() || found.isDirectory() || found.isSocket()) continue;
     throw new HandoverError(
       'invalid-input',
       `The input \`${input}\` leads to ${quoteForeign(path)}, which is ${kindOf(found)}, not a file.`,
-      'Write what it holds to a file first, and give the path of that.',
+      'Write its content to a file first, and use the path of that file.',
     );
   }
 }

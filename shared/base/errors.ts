@@ -1,7 +1,7 @@
 import { explainRegistry, type RegistryCause } from './registry-causes.ts';
 import { quoteForeign } from './text.ts';
 
-/** Every way a handover can fail. Each has a scenario that produces it and a heading in TROUBLESHOOTING.md. @internal */
+/** All error codes. Each has a scenario that produces it, and a heading in TROUBLESHOOTING.md. @internal */
 export const errorCodes = [
   'invalid-input',
   'docker-unavailable',
@@ -31,7 +31,7 @@ export const errorCodes = [
 
 export type ErrorCode = (typeof errorCodes)[number];
 
-/** The one error this project throws on purpose: what happened (with the value seen) and the next step. */
+/** The error that this project throws: what happened, with the value seen, and the next step. */
 export class HandoverError extends Error {
   override readonly name = 'HandoverError';
   readonly code: ErrorCode;
@@ -49,28 +49,28 @@ export function invalidInput(message: string, hint = 'Correct it under `with:`.'
   return new HandoverError('invalid-input', message, hint);
 }
 
-/** Whether an error says that an artifact has nothing to read, or nothing that we know, and not that it couldn't be reached. */
+/** Returns whether an error means that an artifact has no readable content. Failures to reach the artifact don't. */
 export function isUnreadable(error: unknown): boolean {
   return error instanceof HandoverError && unreadable.includes(error.code);
 }
 
 const unreadable: readonly ErrorCode[] = ['artifact-corrupt', 'artifact-expired', 'artifact-not-found'];
 
-/** The message of anything that was thrown, for use inside a sentence. */
+/** Returns the message of anything that was thrown. */
 export function messageOf(error: unknown): string {
   if (!Error.isError(error)) return String(error);
-  // Node's error for a host with several addresses, none of which answers, has no message of its own.
+  // Node's error for a host with several unreachable addresses has no message.
   return error.message || (systemCodeOf(error) ?? error.name);
 }
 
-/** The system error code (`ENOENT`, `ECONNRESET`, …) of anything that was thrown, or undefined. */
+/** Returns the system error code (`ENOENT`, `ECONNRESET`, …) of anything that was thrown, or undefined. */
 export function systemCodeOf(error: unknown): string | undefined {
-  // Not asked whether it is an Error: one of another realm is none here (ECMA-262, "Realms").
+  // An Error of another realm is not an instance of this realm's (ECMA-262, "Realms").
   if (typeof error !== 'object' || error === null || !('code' in error)) return undefined;
   return typeof error.code === 'string' ? error.code : undefined;
 }
 
-/** The result of a look at what may change meanwhile, such as processes and files of others; `otherwise` when it throws. */
+/** Returns the result of `look`, such as a read of a file that may disappear; `otherwise` if it throws. */
 export function attempt<T>(look: () => T, otherwise: T): T {
   try {
     return look();
@@ -79,17 +79,17 @@ export function attempt<T>(look: () => T, otherwise: T): T {
   }
 }
 
-/** What was caught, as an error to throw on: some libraries throw other things. */
+/** Returns a caught value as an error. Some libraries throw other values. */
 export function asError(error: unknown): Error {
   return Error.isError(error) ? error : new Error(String(error));
 }
 
-/** The line of YAML that helps with every shortcoming of a builder. */
+/** The hint for all limits of the default builder. */
 export const setupBuildxHint = 'Add this step before it: `- uses: docker/setup-buildx-action@v4`.';
 
-/** A build that failed over a cache that it read. The same build without that cache may do. */
+/** A build that failed because of a cache that it read. It may succeed without that cache. */
 export class CacheFailure extends HandoverError {
-  /** In BuildKit's words. */
+  /** BuildKit's message. */
   readonly why: string;
 
   constructor(why: string) {
@@ -97,34 +97,34 @@ export class CacheFailure extends HandoverError {
     super(
       'build-failed',
       `The build failed while it read layers of a cache or a base image: ${quoted}`,
-      'Look whether the base images and what `cache-from` names can be read.',
+      'Check whether the base images and the caches in `cache-from` can be read.',
     );
     this.why = quoted;
   }
 }
 
-/** What is known of a registry's failure besides its words. */
+/** Facts about a registry's failure besides its message. */
 interface RegistrySeen {
-  /** Of HTTP. */
+  /** The HTTP status. */
   readonly status?: number | undefined;
-  /** Of the connection, such as `ECONNREFUSED`. */
+  /** The connection's error, such as `ECONNREFUSED`. */
   readonly systemCode?: string | undefined;
-  /** The part of its words that says why; undefined takes all. */
+  /** The part of the message with the cause; undefined is all of it. */
   readonly why?: string | undefined;
 }
 
 /** A push or a pull that failed. */
 export class RegistryFailure extends HandoverError {
   readonly reason: RegistryCause;
-  /** Another try would fail in the same way: a wrong login, a missing image. */
+  /** Whether another attempt would fail in the same way: a wrong login, a missing image. */
   readonly permanent: boolean;
-  /** The client's last words, whole. */
+  /** The client's full message. */
   readonly said: string;
 
   /**
-   * @param work what was tried, such as `The pull`
-   * @param references what it was tried with
-   * @param said the client's last words
+   * @param work such as `The pull`
+   * @param references the images
+   * @param said the client's message
    */
   constructor(work: string, references: readonly string[], said: string, seen: RegistrySeen = {}) {
     const words = `${withoutNames(seen.why ?? said, references)} ${seen.systemCode ?? ''}`;
@@ -140,7 +140,7 @@ export class RegistryFailure extends HandoverError {
   }
 }
 
-// A repository may be called anything, "denied" too; registries name it without themselves.
+// A repository can have any name, even "denied". Registries omit their own name.
 function withoutNames(said: string, references: readonly string[]): string {
   const paths = references.map((name) => name.replace(/^[^/]*\//, '').replace(/[:@].*$/, ''));
   const names = [...references, ...paths].filter((name) => name !== '');

@@ -1,29 +1,29 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { attempt } from './errors.ts';
 
-// A step that was cancelled or whose time is up cleans up by itself. Where that stands still, it is ended by force, by itself, a
-// moment before the runner would do it: then what it has started and written goes here, without waiting for anything.
+// A step that is cancelled or out of time cleans up. If the cleanup hangs, the step ends itself shortly before the runner would kill it.
+// Then this file removes what the step has started and written, without waiting.
 
 const works = new Set<() => void>();
 
 /**
- * @param work is done when the step is ended by force; it can't wait for anything
- * @returns what takes that back
+ * @param work called at a forced end; it can't wait for anything
+ * @returns a function that unregisters it
  */
 export function onForcedEnd(work: () => void): () => void {
   works.add(work);
   return () => void works.delete(work);
 }
 
-/** Kills what this process has started, and does all that is to be done. */
+/** Kills the child processes, and calls the registered functions. */
 export function endByForce(): void {
   killChildren();
   for (const work of works) attempt(work, undefined);
 }
 
 /**
- * Kills child processes of this process, and theirs: all of them, or those that were started with these last arguments. A command that
- * was given up would outlive the step. Only Linux tells who they are (proc_pid_task_children(5)).
+ * Kills the descendants of this process: all of them, or those that were started with these last arguments. Works on Linux only
+ * (proc_pid_task_children(5)).
  */
 export function killChildren(lastArguments: readonly string[] = []): void {
   // In /proc, each argument ends with a zero byte.
@@ -33,7 +33,7 @@ export function killChildren(lastArguments: readonly string[] = []): void {
   }
 }
 
-/** Kills a process and all that it has started: docker runs its plugins as processes of their own. */
+/** Kills a process and its descendants, such as docker's plugins. */
 export function killTree(pid: number): void {
   const below = childrenOf(pid);
   attempt(() => process.kill(pid, 'SIGKILL'), false);

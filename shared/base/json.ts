@@ -2,7 +2,7 @@ import { limits } from './limits.ts';
 
 export type JsonObject = Readonly<Record<string, unknown>>;
 
-/** Parses text that somebody else wrote. Returns undefined when it isn't JSON, or nested deeper than anybody would. */
+/** Parses foreign text. Returns undefined if it isn't JSON, or is nested too deeply. */
 export function parseJson(text: string): unknown {
   try {
     const value: unknown = JSON.parse(text);
@@ -12,7 +12,7 @@ export function parseJson(text: string): unknown {
   }
 }
 
-// What goes through the members of a value calls itself for each level.
+// Readers of a value are recursive.
 function isShallow(value: unknown): boolean {
   let level: readonly unknown[] = [value];
   for (let depth = 0; level.length > 0; depth += 1) {
@@ -44,12 +44,12 @@ export function stringsOf(value: unknown): readonly string[] {
   return arrayOf(value).filter((item) => typeof item === 'string');
 }
 
-/** A byte count or an offset: a whole number that JavaScript holds exactly. */
+/** Returns whether a value is a byte count or an offset: an integer that JavaScript stores exactly. */
 export function isByteCount(value: unknown): value is number {
   return typeof value === 'number' && Number.isSafeInteger(value) && value >= 0;
 }
 
-/** The string members of an object (labels, annotations); anything else in it is left out. */
+/** Returns the string members of an object (labels, annotations). Others are ignored. */
 export function stringMapOf(value: unknown): Readonly<Record<string, string>> {
   if (!isObject(value)) return {};
   return Object.fromEntries(

@@ -1,37 +1,34 @@
-/**
- * The most that is taken of what others send: an artifact may be anybody's, and a service may answer with anything. Each stands far above
- * what honest images have, and far below what a runner's memory holds. SECURITY.md lists them.
- */
+/** Limits for untrusted input. Each is far above the values of real images, and far below a runner's memory. SECURITY.md lists them. */
 export const limits = {
-  /** Of an answer that is read as text, in bytes. A listing of a thousand artifacts has half a megabyte. */
+  /** Of a response that is read as text, in bytes. A list of a thousand artifacts has half a megabyte. */
   answerBytes: 16 * 1024 * 1024,
-  /** Of one config, manifest or index, in bytes: it is held in memory, more than once. */
+  /** Of one config, manifest or index, in bytes. */
   jsonBytes: 4 * 1024 * 1024,
   /** Of all configs, manifests and indexes of a tarball together, in bytes. */
   jsonBytesInAll: 32 * 1024 * 1024,
-  /** Of the event's payload, in bytes: GitHub sends 25 MB at most (docs.github.com, "Webhook events and payloads"). */
+  /** Of the event's payload, in bytes: GitHub's maximum is 25 MB (docs.github.com, "Webhook events and payloads"). */
   eventBytes: 32 * 1024 * 1024,
-  /** Of a file with settings: docker's configuration, a certificate, what buildx says of a build. In bytes. */
+  /** Of a file with settings, in bytes: docker's configuration, a certificate, buildx's metadata. */
   settingsBytes: 4 * 1024 * 1024,
-  /** Values in one config, manifest or index: each takes time and memory. */
+  /** Values in one config, manifest or index. */
   jsonValues: 100_000,
-  /** How deep JSON may be nested. */
+  /** Levels of nested JSON. */
   jsonDepth: 100,
-  /** Of a record, in bytes: the labels of the largest config are in it. */
+  /** Of a record, in bytes. It contains the labels of the largest config. */
   recordBytes: 8 * 1024 * 1024,
   /** Files in an artifact's zip. */
   zipMembers: 1000,
   /** Entries of a tarball, folders and links included. */
   tarEntries: 100_000,
-  /** Of a header that comes in front of a tarball's entry, in bytes: names are a few kilobytes at most (Linux, PATH_MAX). */
+  /** Of the header of a tarball's entry, in bytes. Names have a few kilobytes at most (Linux, PATH_MAX). */
   tarHeaderBytes: 1024 * 1024,
-  /** Characters of an entry's name or of a link's: PATH_MAX of Linux is 4096 bytes, and of other systems less. */
+  /** Characters in the name of an entry or link: PATH_MAX of Linux is 4096 bytes, of other systems less. */
   tarNameLength: 4096,
-  /** Links that lead from one name in a tarball to another; more are a circle. */
+  /** Links from one name in a tarball to another. More are a cycle. */
   tarLinks: 20,
   /** Indexes in indexes. */
   indexDepth: 4,
-  /** Manifests and indexes that the indexes of a tarball name, each as often as it is named. */
+  /** References to manifests and indexes in the indexes of a tarball. */
   indexed: 10_000,
   /** Images in one artifact. */
   images: 101,

@@ -1,11 +1,11 @@
-/** Where a story tells what it does. The runner's log implements it; a story never knows that. */
+/** Logging interface used by the actions; they don't know its implementation. */
 export interface Log {
   readonly info: (message: string) => void;
   readonly notice: (message: string) => void;
   readonly warning: (message: string) => void;
-  /** Runs one chapter; its lines fold together in the runner's log. */
+  /** Runs one chapter, whose lines fold in the runner's log. */
   chapter<T>(title: string, work: () => Promise<T>): Promise<T>;
-  /** Runs long work that tells how many bytes have passed; lines say how far it is, and at the end whether it went well. */
+  /** Runs long work that reports its bytes, and logs its progress and its end. */
   readonly progress: <T>(
     what: string,
     total: TotalBytes,
@@ -13,10 +13,10 @@ export interface Log {
   ) => Promise<T>;
 }
 
-/** Bytes that will pass; `atMost` where others decide how many of them. */
+/** The expected bytes; `atMost` if the number depends on others. */
 export type TotalBytes = number | { readonly atMost: number } | 'unknown';
 
-/** The same log for one of several works at once: each line begins with the name, and chapters don't fold. */
+/** Returns the log for one of several parallel works: each line begins with the name, and chapters don't fold. */
 export function namedLog(log: Log, name: string): Log {
   return {
     info: (message) => {

@@ -1,12 +1,12 @@
 import { formatBytes, formatDuration } from './text.ts';
 import type { Span } from './timeline.ts';
 
-// Job summaries are GitHub's Markdown, and much of what is in them is text of others: names in an artifact, words of a registry, an image's
-// platform. So a summary is made of `Markdown` alone, which only this room makes: the compiler refuses a text that wasn't made safe here.
+// Job summaries are GitHub's Markdown with foreign text: names in an artifact, messages of a registry, an image's platform. A summary
+// consists of `Markdown`, which only this file creates. So the compiler rejects a text that is not escaped.
 
 const source = Symbol('source');
 
-/** Markdown that can be put anywhere into a line of a job summary. */
+/** Markdown for any place in a line of a job summary. */
 export interface Markdown {
   readonly [source]: string;
   readonly toString: () => string;
@@ -16,24 +16,24 @@ function made(text: string): Markdown {
   return { [source]: text, toString: () => text };
 }
 
-/** A template of this project's own words, with parts that are safe. */
+/** Creates Markdown from a template of this project, with safe parts. */
 export function safe(own: TemplateStringsArray, ...parts: readonly Markdown[]): Markdown {
   return made(own.map((text, position) => `${text}${parts[position]?.[source] ?? ''}`).join(''));
 }
 
-/** Parts with something of ours between them. */
+/** Joins parts. */
 export function joined(parts: readonly Markdown[], between: '' | ', ' | '<br>' | '\n\n'): Markdown {
   return made(parts.map((part) => part[source]).join(between));
 }
 
 /**
- * Any text, as text. What GitHub would make a link or a picture of is put into code style, where it makes none: addresses, mentions,
- * references to issues and commits, names of emoji (GFM, "Autolinks"; docs.github.com, "Autolinked references and URLs").
+ * Escapes any text. Code style protects everything that GitHub would convert to a link or a picture: addresses, mentions, references to
+ * issues and commits, names of emoji (GFM, "Autolinks"; docs.github.com, "Autolinked references and URLs").
  */
 export function words(text: string): Markdown {
   const parts = visible(text).split(/([\s"'(),;<>]+)/);
   const line = parts.map((part) => (isLively.test(part) ? code(part)[source] : escaped(part))).join('');
-  // At its beginning, some marks make a list or a line of it.
+  // At the beginning, some marks start a list or a line.
   return made(
     line.replace(/^(\s*)([-+=])|^(\s*\d+)([.)])(?=\s|$)/, (...found: readonly string[]) => {
       const [, blanks = '', mark = '', number = '', point = ''] = found;
@@ -44,7 +44,7 @@ export function words(text: string): Markdown {
 
 const isLively = /[@$]|#\d|\b(?:GH|GHSA|CVE)-|:\/\/|www\.|\b(?:mailto|xmpp|tel):|:[\w+-]+:|\b[0-9a-f]{7,40}\b/i;
 
-// A number of a character is never a mark.
+// A character reference is never a mark.
 function escaped(text: string): string {
   return text.replace(/[\\`*_[\]<>#~|&]/g, numbered);
 }
@@ -53,17 +53,17 @@ function numbered(mark: string): string {
   return `&#${String(mark.charCodeAt(0))};`;
 }
 
-/** One line, without characters that can't be seen or turn the direction of others. */
+/** Returns one line, without invisible characters and characters that change the direction of text. */
 function visible(text: string): string {
   return text.replace(/[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]+/gu, ' ').replace(/\s+/g, ' ');
 }
 
-/** Any text in code style. */
+/** Returns any text in code style. */
 export function code(text: string): Markdown {
   return made(`\`${visible(text).replaceAll('`', "'") || ' '}\``);
 }
 
-/** A message: what is between single backticks is code, all else is text. */
+/** Returns a message. Text between single backticks is code. */
 export function prose(message: string): Markdown {
   const spans = message.replace(/`{2,}/g, "'").split(/(`[^`\n]*`)/);
   return joined(
@@ -72,7 +72,7 @@ export function prose(message: string): Markdown {
   );
 }
 
-/** A link, if the address is one of the web; else its text alone. */
+/** Returns a link if the address is a web address, otherwise the text. */
 export function link(text: string, address: string): Markdown {
   const url = URL.canParse(address) ? new URL(address) : undefined;
   if (url?.protocol !== 'https:' && url?.protocol !== 'http:') return words(text);
@@ -82,31 +82,31 @@ export function link(text: string, address: string): Markdown {
   return safe`[${words(text)}](${made(target)})`;
 }
 
-/** A table. The head is of this project's own words. */
+/** Returns a table. Only the rows contain foreign text. */
 export function markdownTable(head: readonly string[], rows: readonly (readonly Markdown[])[]): Markdown {
   const line = (cells: readonly Markdown[]): string => `| ${cells.map(cell).join(' | ')} |`;
   return made([line(head.map(words)), line(head.map(() => safe`---`)), ...rows.map(line)].join('\n'));
 }
 
-// Only code has bars still. A backslash before one would be paired with the one that escapes it (GFM, "Tables").
+// Only code still has bars. A backslash before one would escape the backslash that escapes the bar (GFM, "Tables").
 function cell(markdown: Markdown): string {
   return markdown[source].replace(/(\\*)\|/g, '$1$1\\|');
 }
 
-/** `sha256:` and 12 digits: enough to tell two images apart by eye. */
+/** Returns `sha256:` and 12 digits. */
 function shortDigest(digest: string): string {
   return digest.slice(0, 'sha256:'.length + 12);
 }
 
-/** A layer as a summary shows it. */
+/** A layer in a summary. */
 interface TableLayer {
   readonly digest: string;
-  /** Bytes. */
+  /** In bytes. */
   readonly size: number;
   readonly mediaType: string;
 }
 
-/** The layers with their sizes, folded under one line of a job summary. */
+/** Returns a table of layers that folds under one line. */
 export function layerTable(layers: readonly TableLayer[]): Markdown {
   const rows = layers.map((layer, position) => [
     words(String(position + 1)),
@@ -131,7 +131,7 @@ export function gantt(spans: readonly Span[]): Markdown {
   return made(['```mermaid', 'gantt', '    dateFormat x', axis, ...tasks, '```'].join('\n'));
 }
 
-// Letters and digits, and what doesn't end a name, begin a comment or a directive, or make HTML in Mermaid's text.
+// Keeps letters, digits and marks without a meaning in Mermaid's text.
 function chartWord(text: string): string {
   return text.replace(/[^\p{L}\p{N} ._/()+-]+/gu, ' ');
 }

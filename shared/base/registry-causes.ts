@@ -1,6 +1,6 @@
-// Why a registry's work failed, and what helps: one table for the words of the docker commands, and for what our own client sees.
+// Causes of registry failures, with hints: one table for the messages of docker's commands and of this project's client.
 
-/** What went wrong, as far as it can be told from the registry's status and words. */
+/** The cause, as far as the registry's status and message show it. */
 export type RegistryCause =
   | 'rate-limit'
   | 'immutable-tag'
@@ -31,14 +31,14 @@ interface Row {
 }
 
 // Words: distribution-spec, "Error Codes"; docker's, containerd's and BuildKit's messages; Node's and OpenSSL's codes; what Amazon ECR,
-// Azure, Harbor and Quay say of immutable tags and quotas. The first row that fits counts.
+// Azure, Harbor and Quay return for immutable tags and quotas. The first matching row counts.
 const rows: readonly Row[] = [
   {
     cause: 'rate-limit',
     words: /\btoo ?many ?requests\b|\brate limit\b/i,
     statuses: [429],
     permanent: false,
-    hint: 'The registry limits how often it is asked: run the job again later, or use an account with a higher limit.',
+    hint: 'The registry has a rate limit: run the job again later, or use an account with a higher limit.',
   },
   {
     cause: 'immutable-tag',
@@ -91,7 +91,7 @@ const rows: readonly Row[] = [
       /connection (?:refused|reset)|no such host|i\/o timeout|broken pipe|network is unreachable|no route to host|\bEOF\b|server gave HTTP response|\bE(?:CONN|AI_|PIPE|NOTFOUND|TIMEDOUT|HOST|NET)|\bUND_ERR_|\bHPE_|ERR_SSL_|\bEPROTO\b|took longer than/i,
     statuses: [408],
     permanent: false,
-    hint: 'Nothing usable answers there: check the registry’s host and port, that it is running, and that this runner can reach it (a service of the job, a VPN, `HTTPS_PROXY`).',
+    hint: 'There is no usable registry at that address: check the registry’s host and port, that it is running, and that this runner can reach it (a service of the job, a VPN, `HTTPS_PROXY`).',
   },
   {
     cause: 'too-large',
@@ -112,7 +112,7 @@ const rows: readonly Row[] = [
     words: /stopped after \d+ redirects/i,
     statuses: [301, 302, 303, 307, 308],
     permanent: true,
-    hint: 'The registry sends this request to another address: name the registry by the address that it answers at itself.',
+    hint: 'The registry redirects this request to another address: use the registry’s own address.',
   },
   {
     cause: 'no-such-platform',
@@ -154,19 +154,19 @@ const rows: readonly Row[] = [
     words: /\bserver error\b|\bbad gateway\b|\bservice unavailable\b|\bgateway time-?out\b/i,
     statuses: [500, 502, 503, 504],
     permanent: false,
-    hint: 'The registry itself has trouble: look at its status page or its log, and run the job again.',
+    hint: 'The registry itself fails: check its status page or its log, and run the job again.',
   },
 ];
 
 const other: Pick<Row, 'cause' | 'permanent' | 'hint'> = {
   cause: 'other',
   permanent: false,
-  hint: 'See the registry’s words in the message; its own log may tell more.',
+  hint: 'See the registry’s message. Its log may show more.',
 };
 
 /**
- * @param words what was said of the failure, without names that anybody may choose
- * @param status of HTTP, where it is known; otherwise it is looked for in the words
+ * @param words the message of the failure, without names that users choose
+ * @param status the HTTP status; undefined searches the message for it
  */
 export function explainRegistry(words: string, status = statusIn(words)): typeof other {
   return rows.find((row) => row.words.test(words) || (status !== undefined && row.statuses.includes(status))) ?? other;

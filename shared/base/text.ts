@@ -1,4 +1,4 @@
-/** A byte count for people, in decimal units as disks and networks are measured: `580 MB`. */
+/** Formats a byte count in decimal units: `580 MB`. */
 export function formatBytes(bytes: number): string {
   const units = ['B', 'kB', 'MB', 'GB', 'TB'] as const;
   let value = bytes;
@@ -11,7 +11,7 @@ export function formatBytes(bytes: number): string {
   return `${value.toFixed(digits)} ${units[unit] ?? 'B'}`;
 }
 
-/** A duration for people: `40 ms`, `0.4 s`, `12.3 s`, `2 min 5 s`. */
+/** Formats a duration: `40 ms`, `0.4 s`, `12.3 s`, `2 min 5 s`. */
 export function formatDuration(ms: number): string {
   if (ms < 100) return `${String(Math.round(ms))} ms`;
   if (ms < 60_000) return `${(ms / 1000).toFixed(1)} s`;
@@ -19,13 +19,13 @@ export function formatDuration(ms: number): string {
   return `${String(Math.floor(seconds / 60))} min ${String(seconds % 60)} s`;
 }
 
-/** Text of someone else's on one line of a message: length bounded, and no character that controls a terminal or can't be seen. */
+/** Returns foreign text for one line of a message: with limited length, and without control characters and invisible characters. */
 export function quoteForeign(text: string, limit = 300): string {
   const clean = text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]+/gu, ' ').trim();
   return clean.length > limit ? `${clean.slice(0, limit)}…` : clean;
 }
 
-/** The same of an error, whose beginning says what was done and whose end says why that failed: the middle is left out. */
+/** The same for an error, without its middle: its beginning shows the work, and its end the cause. */
 export function quoteError(text: string, limit = 500): string {
   const clean = quoteForeign(text, Infinity);
   if (clean.length <= limit) return clean;
@@ -34,9 +34,8 @@ export function quoteError(text: string, limit = 500): string {
 }
 
 /**
- * A text as lines that a workflow runner takes for text and never for a command, whoever wrote them. The runner looks for
- * `::command::` where a line begins, after white space, and for `##[command]` anywhere in it; `\r` ends a line, too (actions/runner,
- * src/Runner.Common/ActionCommand.cs; lines are .NET's StreamReader.ReadLine).
+ * Returns foreign text as lines without workflow commands. The runner looks for `::command::` at the beginning of a line, after white
+ * space, and for `##[command]` anywhere. `\r` also ends a line (actions/runner, src/Runner.Common/ActionCommand.cs).
  */
 export function harmlessLines(text: string): string {
   return text

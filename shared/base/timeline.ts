@@ -1,16 +1,16 @@
-/** One stretch of work, in ms since the timeline began. */
+/** One part of the work, in ms since the timeline began. */
 export interface Span {
   readonly name: string;
   readonly startMs: number;
   readonly endMs: number;
 }
 
-/** Remembers where the time went. */
+/** Records how long parts of the work took. */
 export interface Timeline {
-  /** @param name of the stretch; a function of the result, which a failure hasn't, where that tells what it was */
+  /** @param name of the part, or a function that returns it for the result (undefined after a failure) */
   measure<T>(name: string | ((result: T | undefined) => string), work: () => Promise<T>): Promise<T>;
   spans(): readonly Span[];
-  /** When it began, in ms since the epoch. */
+  /** The beginning, in ms since the epoch. */
   readonly began: number;
 }
 
@@ -25,7 +25,7 @@ export function timeline(): Timeline {
         result = await work();
         return result;
       } finally {
-        // What failed took its time too: another place may come after it.
+        // Failures are also recorded.
         const called = typeof name === 'string' ? name : name(result);
         spans.push({ name: called, startMs, endMs: performance.now() - began });
       }
@@ -35,7 +35,7 @@ export function timeline(): Timeline {
   };
 }
 
-/** The same timeline for one of several works at once: each stretch begins with the name. */
+/** Returns the timeline for one of several parallel works: each part begins with the name. */
 export function namedTimeline(timeline: Timeline, name: string): Timeline {
   return {
     ...timeline,

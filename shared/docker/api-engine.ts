@@ -17,8 +17,8 @@ import {
 } from './output.ts';
 
 /**
- * Docker, asked over its API.
- * @param cli has the last word, saves, and is what docker's own commands are run with
+ * Docker over its API.
+ * @param cli runs the commands that have no use of the API, such as the last inspect and `docker save`
  */
 export function apiEngine(api: EngineApi, cli: DockerCli): Engine {
   return {
@@ -33,7 +33,7 @@ export function apiEngine(api: EngineApi, cli: DockerCli): Engine {
         await requireDocker(cli);
         throw error;
       });
-      // Podman's API has this besides (containers/podman, pkg/api/handlers/types.go). Docker's own command may use it.
+      // Only podman's API returns this (containers/podman, pkg/api/handlers/types.go). Docker's command can use that API.
       if (!answer.ok || answer.text.includes('"BuildahVersion"')) await requireDocker(cli);
       return info(answer);
     },
@@ -41,7 +41,7 @@ export function apiEngine(api: EngineApi, cli: DockerCli): Engine {
     confirm: (references) => confirm(cli, references),
     load: (chunks, onLoaded) => load(api, chunks, onLoaded),
     pull: (reference, registry) => pull(api, reference, registry),
-    // Its bytes are as many as the image's: starting a process is nothing beside them.
+    // A process costs little compared with the bytes of an image.
     save: (image) => saveFrom(cli, ['save', image]),
     tag: (image, reference) => tag(api, image, reference),
     untag: (reference) => untag(api, reference),
@@ -50,7 +50,7 @@ export function apiEngine(api: EngineApi, cli: DockerCli): Engine {
   };
 }
 
-/** The text of an answer. Throws `code` when it is a refusal. */
+/** Returns the text of an answer. Throws `code` for a refusal. */
 function must(answer: EngineAnswer, code: FailureCode, command: string): string {
   if (answer.ok) return answer.text;
   throw failedWork('docker', code, `docker ${command} failed`, answer.message);
@@ -62,12 +62,12 @@ function info(answer: EngineAnswer): EngineInfo {
   throw new HandoverError(
     'docker-unavailable',
     `No Docker engine answers: ${answer.ok ? 'its answer to `docker info` can’t be read' : answer.message}.`,
-    'Run `docker info` in a step before, and repair what it says.',
+    'Run `docker info` in an earlier step, and fix what it reports.',
   );
 }
 
 async function inspect(api: EngineApi, name: string): Promise<InspectedImage | undefined> {
-  // `docker image inspect` can't ask for the manifests that the image stands for.
+  // `docker image inspect` can't return the image's manifests.
   const answer = await api.ask({ method: 'GET', path: `/images/${inPath(name)}/json`, query: { manifests: '1' } });
   if (!answer.ok && saysNoSuchImage(answer.message)) return undefined;
   const command = `image inspect ${name}`;
@@ -88,7 +88,7 @@ async function confirm(cli: DockerCli, references: readonly string[]): Promise<r
 }
 
 function said(output: CliOutput): CliOutput {
-  // What it has found isn't what went wrong.
+  // The images that it found are not the cause.
   return { ...output, stdout: '' };
 }
 
@@ -134,7 +134,7 @@ async function untag(api: EngineApi, reference: string): Promise<void> {
   must(answer, 'image-missing', `image rm ${reference}`);
 }
 
-// Nothing in the API takes the last name of an image and leaves the image: so the name goes to an empty one first.
+// The API can't remove the last tag of an image without the image. So an empty image gets the tag first.
 async function release(api: EngineApi, reference: string): Promise<void> {
   const query = { fromSrc: '-', repo: reference };
   const request = { method: 'POST', path: '/images/create', query, body: emptyTarball() } as const;

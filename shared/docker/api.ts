@@ -8,44 +8,44 @@ import { type LentChunks, writeChunks } from '../bytes/chunks.ts';
 import type { Deadlines } from './deadlines.ts';
 import type { Endpoint } from './endpoint.ts';
 
-// Docker's Engine API over HTTP (https://docs.docker.com/reference/api/engine/): what `docker` itself speaks, without starting a
-// process for each question. Each request has a connection of its own, so nothing is left open. It is Node's client and not
-// undici's: a tarball's chunks are lent, and undici asks for the next before it is done with one.
+// Docker's Engine API over HTTP (https://docs.docker.com/reference/api/engine/): the protocol of `docker`, without a process for each
+// request. Each request has its own connection, so none is left open. This is Node's client and not undici's: a tarball's chunks are lent,
+// and undici requests the next chunk before it has sent the last one.
 
 interface EngineRequest {
   readonly method: 'GET' | 'POST' | 'DELETE';
   /** Without a version: `/info`. */
   readonly path: string;
   readonly query?: Readonly<Record<string, string>>;
-  /** A tarball. An error of its chunks ends the request, and is rethrown. */
+  /** A tarball. An error of its chunks ends the request and is rethrown. */
   readonly body?: LentChunks;
   /** Ends this request alone. */
   readonly signal?: AbortSignal;
 }
 
-/** What the engine answered: its words, when it refused. */
+/** The engine's answer, with its message if it refused. */
 export type EngineAnswer =
   | { readonly ok: true; readonly text: string }
   | { readonly ok: false; readonly status: number; readonly message: string };
 
-/** An engine's API. Its calls throw `docker-unavailable` when nothing can be reached there. */
+/** An engine's API. Its calls throw `docker-unavailable` if the engine can't be reached. */
 export interface EngineApi {
-  /** Asks what is answered soon. */
+  /** Sends a request with a quick answer. */
   ask(request: EngineRequest): Promise<EngineAnswer>;
-  /** Starts long work. The engine tells how it goes in JSON messages; the one of a failure makes the answer. */
+  /** Starts long work. The engine reports it in JSON messages. A failure's message becomes the answer. */
   follow(request: EngineRequest, onMessage: (message: JsonObject) => void): Promise<EngineAnswer>;
-  /** The same for what puts things back: it works after a cancel, with little time for each question. */
+  /** The same API for cleanup. It works after a cancel, with little time for each request. */
   readonly forCleanUp: EngineApi;
 }
 
-// The newest version whose answers are known here: Docker 28.5's. Docker 29.7 serves all from 1.40 on.
+// The newest version with known answers: Docker 28.5's. Docker 29.7 serves all from 1.40 on.
 const newestVersion = '1.51';
 
-/** @param agreed the version that has been agreed with the engine */
+/** @param agreed the version that was negotiated with the engine */
 export function engineApi(endpoint: Endpoint, times: Deadlines, agreed: { version?: string } = {}): EngineApi {
   const connect = (request: EngineRequest, path: string, signal: AbortSignal): Exchange =>
     exchange(open(endpoint, request, path), request, endpoint, signal);
-  // As docker does: the newest that both know (docker/docker, client, NegotiateAPIVersion).
+  // The newest version of both, as in docker (docker/docker, client, NegotiateAPIVersion).
   const version = async (signal: AbortSignal): Promise<string> => {
     if (endpoint.apiVersion !== undefined) return endpoint.apiVersion;
     if (agreed.version !== undefined) return agreed.version;
@@ -54,7 +54,7 @@ export function engineApi(endpoint: Endpoint, times: Deadlines, agreed: { versio
     if (isLost(answered)) throw noEngine(endpoint, answered.message);
     const { 'api-version': served } = answered.headers;
     if (typeof served !== 'string')
-      throw noEngine(endpoint, `HTTP ${String(answered.statusCode)}, but not of an engine`);
+      throw noEngine(endpoint, `HTTP ${String(answered.statusCode)}, which is not an engine’s answer`);
     return (agreed.version = olderOf(served, newestVersion));
   };
   const begin = async (request: EngineRequest, signal: AbortSignal): Promise<Exchange> => {
@@ -91,7 +91,7 @@ function olderOf(one: string, other: string): string {
   return minor(one) < minor(other) ? one : other;
 }
 
-/** A name in a path: slashes are part of it. */
+/** Encodes a name for a path, with its slashes. */
 export function inPath(name: string): string {
   return name.split('/').map(encodeURIComponent).join('/');
 }
@@ -117,9 +117,9 @@ interface Lost {
 
 interface Exchange {
   readonly response: Promise<IncomingMessage | Lost>;
-  /** Settles when no more of the body is sent; rejects with what its chunks throw. */
+  /** Settles at the end of the body; rejects with an error of its chunks. */
   readonly sent: Promise<void>;
-  /** Ends the connection, whatever is under way. */
+  /** Ends the connection. */
   readonly end: () => void;
 }
 
@@ -127,7 +127,7 @@ function isLost(response: IncomingMessage | Lost): response is Lost {
   return !('headers' in response);
 }
 
-/** Sends a request. Its response rejects with `docker-unavailable`, or with the signal's reason. */
+/** Sends a request. The response rejects with `docker-unavailable`, or with the signal's reason. */
 function exchange(asked: ClientRequest, { body }: EngineRequest, endpoint: Endpoint, signal: AbortSignal): Exchange {
   let connected = false;
   const answered = new AbortController();
@@ -160,12 +160,12 @@ function exchange(asked: ClientRequest, { body }: EngineRequest, endpoint: Endpo
   const sent = writeChunks(asked, body ?? none(), answered.signal).then(
     () => void asked.end(),
     (error: unknown) => {
-      // Broken off before its end, so that the engine can't take what it has for the whole.
+      // Broken off before its end, so that the engine can't accept a part as the whole.
       end();
       throw asError(error);
     },
   );
-  sent.catch(() => undefined); // thrown where the answer is read
+  sent.catch(() => undefined); // rethrown with the answer
   return { response, sent, end };
 }
 
@@ -205,7 +205,7 @@ async function followed(begun: Exchange, onMessage: (message: JsonObject) => voi
   try {
     return await messagesOf(begun, onMessage);
   } finally {
-    // An error of the body comes first: the engine only saw it broken off.
+    // An error of the body comes first. It is the cause of the engine's error.
     await begun.sent;
   }
 }
@@ -239,7 +239,7 @@ async function messagesOf(begun: Exchange, onMessage: (message: JsonObject) => v
   return failure ?? { ok: true, text: '' };
 }
 
-/** The failure that a message of long work tells of (moby, pkg/jsonmessage). */
+/** Returns the failure in a message of long work (moby, pkg/jsonmessage). */
 function failureIn(message: JsonObject): string | undefined {
   const { errorDetail: detail, error } = message;
   const said = isObject(detail) ? stringOr(detail['message'], '') : '';
@@ -247,16 +247,16 @@ function failureIn(message: JsonObject): string | undefined {
 }
 
 const start =
-  'Start the engine, or say where it is: DOCKER_HOST or `docker context use`. ubuntu-slim and macOS runners have none.';
+  'Start the engine, or set its address: DOCKER_HOST or `docker context use`. ubuntu-slim and macOS runners have no engine.';
 
 // Of the system (connect(2), getaddrinfo(3)).
 const causes: Readonly<Record<string, readonly [string, string]>> = {
   ENOENT: ['there is no such socket', start],
-  ECONNREFUSED: ['nothing listens there', `${start} Where it has stopped, \`journalctl -u docker\` says why.`],
+  ECONNREFUSED: ['nothing listens there', `${start} If it has stopped, \`journalctl -u docker\` shows the cause.`],
   EACCES: [
-    'this user may not open the socket',
-    'Let the runner’s user join the group that owns the socket (usermod -aG docker USER) and start the runner again, or run the ' +
-      'job as root. A rootless engine has a socket of its own: name it in DOCKER_HOST, or with `docker context use rootless`.',
+    'this user has no permission for the socket',
+    'Add the runner’s user to the group that owns the socket (usermod -aG docker USER) and restart the runner, or run the ' +
+      'job as root. A rootless engine has its own socket: set DOCKER_HOST, or use `docker context use rootless`.',
   ],
 };
 

@@ -8,7 +8,7 @@ export interface BuildStep {
 }
 
 interface Vertex {
-  /** In the order of starting; 0 until then. */
+  /** In the order of the starts; 0 before it. */
   number: number;
   readonly name: string;
   hasInputs: boolean;
@@ -19,41 +19,40 @@ interface Vertex {
 }
 
 const keptLines = 20;
-// An instruction can have 64 kB, and be in each message about it. In characters.
+// In characters. An instruction can have 64 kB, and is in each message about it.
 const longestStep = 300;
 const longestFailure = 3000;
 
-// What BuildKit calls the look into a cache that it may read (moby/buildkit solver/llbsolver/bridge.go). It goes on without one that it
-// can't reach.
+// The vertex that imports a cache (moby/buildkit solver/llbsolver/bridge.go). BuildKit continues without unreachable caches.
 const cacheImport = /^importing cache manifest from (.+)$/;
-// What it says when bytes that it was promised don't come, or are others (containerd content.Copy). A base image's layers may be those.
+// The error for missing or wrong bytes of a layer in a cache or a base image (containerd content.Copy).
 const missingBytes = /(?:failed to solve|failed to compute cache key): (?:failed to copy: |failed commit on ref ")/;
-// What buildx does before the build: its drivers get to a builder (driver/*/driver.go), and bake reads its files.
+// The vertices before the build: buildx's drivers connect to a builder (driver/*/driver.go), and bake reads its files.
 const builderStart = /^\[internal\] (?:booting buildkit|waiting for connection)/;
 const preparation = /^\[internal\] (?:booting buildkit|waiting for connection|load local bake definitions)/;
-// What it says of a builder that no connection can be made to (build/build.go, builder/node.go).
+// The errors for an unreachable builder (build/build.go, builder/node.go).
 const unreachable =
   /no valid drivers found|failed to list workers|listing workers|code = Unavailable|Unavailable: connection error/;
 
-// What stands before the cause of a failed build.
+// The prefix of a failed build's cause.
 const failurePrefix = /^ERROR: (?:failed to build: )?(?:failed to solve: )?/;
 
-// `[build 2/4] RUN …`: an instruction. `FROM` only names a base, and `[internal] …` is BuildKit's own work.
+// `[build 2/4] RUN …`: an instruction. `FROM` only names a base, and `[internal] …` is internal work.
 const instruction = /^(\[(?:[^\]]+ )?\d+\/\d+\]) (?:LINK )?((?!FROM ).+)/s;
 
-// What is copied comes from somewhere: without inputs it is the download of an ADD, under the instruction's name. BuildKit
-// asks for it in each build, so it is never "cached"; where something new came, the copy behind it isn't either.
+// A copy without inputs is the download of an ADD, with the instruction's name. BuildKit requests it in each build, so it is never
+// "cached". If the download has changed, the copy after it is not cached either.
 const copies = /^(?:ADD|COPY) /;
 
-// What BuildKit calls its image exporter, and what it says of the exporter's pushes in all versions from 0.13 to 0.34
-// (moby/buildkit exporter/containerimage/export.go). Since 0.28 the push is no longer part of the exporter's first run: it
-// runs under no vertex in 0.28, and as a second run of the same vertex later.
+// The vertex of the image exporter, and its errors of pushes in all versions from 0.13 to 0.34 (moby/buildkit
+// exporter/containerimage/export.go). The push is not part of the exporter's first run since 0.28. It has no vertex in 0.28, and is a
+// second run of the same vertex later.
 const imageExporter = 'exporting to image';
 const pushStatus = 'pushing ';
 const pushError =
   /^ERROR: (?:failed to build: )?(?:failed to solve: )?(?:rpc error: code = \w+ desc = )?failed to push /;
 
-/** Takes the lines of `buildx build --progress=rawjson` and tells them for people. */
+/** Reads the lines of `buildx build --progress=rawjson`, and prints readable progress. */
 export class BuildProgress {
   readonly #print: (line: string) => void;
   readonly #vertices = new Map<string, Vertex>();
@@ -62,7 +61,7 @@ export class BuildProgress {
   #failed: string | undefined;
   #pushing = false;
 
-  /** @param print takes one line of readable progress, in the style of `--progress=plain` */
+  /** @param print called with each line, in the style of `--progress=plain` */
   constructor(print: (line: string) => void) {
     this.#print = print;
   }
@@ -82,8 +81,8 @@ export class BuildProgress {
   }
 
   /**
-   * The instructions that were run or found in the cache, in the order they started. One instruction can be several
-   * vertices (a download and its copy; a copy and its link): it was cached when all of its work was.
+   * Returns the instructions in the order of their starts. An instruction can have several vertices (a download and its copy, a copy and
+   * its link). It was cached if all of them were.
    */
   steps(): readonly BuildStep[] {
     const steps = new Map<string, BuildStep>();
@@ -96,35 +95,35 @@ export class BuildProgress {
     return [...steps.values()];
   }
 
-  /** What went wrong, in BuildKit's words; the last lines that weren't progress when no step failed. */
+  /** Returns BuildKit's error, or the last line that was not progress. */
   failure(): string {
     return quoteError(this.#lastError() ?? this.#failed ?? this.#otherLines.at(-1) ?? 'no message', longestFailure);
   }
 
-  /** The same without the words that every failed build has. */
+  /** The same without the prefix of every failed build. */
   cause(): string {
     return this.failure().replace(failurePrefix, '');
   }
 
-  /** A sentence for each cache that couldn't be reached. */
+  /** A sentence for each unreachable cache. */
   get unreadCaches(): readonly string[] {
     return this.#imports().flatMap(({ name, error }) =>
       error === '' ? [] : [`${cacheName(name)} was not read: ${quoteError(error)}.`],
     );
   }
 
-  /** Whether the build ended because bytes of a layer didn't come, in a build that had found a cache. */
+  /** Whether bytes of a layer were missing in a build that had found a cache. */
   get cacheBroke(): boolean {
     const found = this.#imports().some(({ done, error }) => done && error === '');
     return found && missingBytes.test(this.#lastError() ?? '');
   }
 
-  /** Whether a step of the build was begun: then the builder was reached. */
+  /** Whether a step of the build has started, so the builder was reached. */
   get began(): boolean {
     return [...this.#vertices.values()].some(({ name }) => !preparation.test(name));
   }
 
-  /** Why the builder couldn't be reached, in buildx's words; undefined when it was. */
+  /** buildx's error for an unreachable builder; undefined if it was reached. */
   get builderFailure(): string | undefined {
     if (this.began) return undefined;
     const failed = [...this.#vertices.values()].find(({ name, error }) => builderStart.test(name) && error !== '');
@@ -136,22 +135,21 @@ export class BuildProgress {
     return [...this.#vertices.values()].filter(({ name }) => cacheImport.test(name));
   }
 
-  /** Whether a push has begun, in a build that pushes. */
+  /** Whether a push has started, in a build that pushes. */
   get pushing(): boolean {
     return this.#pushing;
   }
 
-  /** Whether it was a push that ended the build: then each step of it was done before. */
+  /** Whether a push made the build fail, after all of its steps. */
   get pushFailed(): boolean {
     return pushError.test(this.#lastError() ?? '');
   }
 
-  // buildx ends with the one error that the build has failed with. Vertices have others too: of what was cancelled then,
-  // and of caches that can't be read.
+  // buildx prints the error of the build last. Vertices also have errors of cancelled work and of unreadable caches.
   #lastError(): string | undefined {
     const at = this.#otherLines.findLastIndex((line) => line.startsWith('ERROR: '));
     if (at === -1) return undefined;
-    // What a server has answered takes further lines, with rules between them.
+    // A server's answer has more lines, with rules between them.
     return this.#otherLines
       .slice(at)
       .filter((line) => !/^-+$/.test(line))
@@ -168,7 +166,7 @@ export class BuildProgress {
     vertex.cached ||= update['cached'] === true;
     vertex.hasInputs ||= Array.isArray(update['inputs']) && update['inputs'].length > 0;
     const error = stringOr(update['error'], '');
-    // A vertex can run again: its end is told once, and whatever error comes later.
+    // A vertex can run again. Its first end is printed, and every later error.
     if (typeof update['completed'] !== 'string' || (vertex.done && error === '')) return;
     vertex.done = true;
     vertex.error ||= error;
@@ -200,7 +198,7 @@ export class BuildProgress {
   }
 }
 
-// BuildKit adds the settings' hash to the type, such as `gha:5882378797973059818`; a registry's cache goes by its reference.
+// BuildKit adds the settings' hash to the type, such as `gha:5882378797973059818`. A registry's cache has its reference as its name.
 function cacheName(vertex: string): string {
   const name = cacheImport.exec(vertex)?.[1] ?? '';
   const type = /^([a-z0-9]+):\d{15,}$/.exec(name)?.[1];

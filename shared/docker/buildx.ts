@@ -12,19 +12,19 @@ interface Builder {
   readonly driver: string;
 }
 
-/** What a build came to. */
+/** The result of a build. */
 export interface BuildOutcome {
   /** The Dockerfile's steps. */
   readonly steps: readonly BuildStep[];
-  /** Set when all went well but the push. */
+  /** Set if only the push failed. */
   readonly pushFailure: RegistryFailure | undefined;
-  /** A sentence for each cache that couldn't be reached: BuildKit has built without it. */
+  /** A sentence for each unreachable cache. BuildKit has built without it. */
   readonly unreadCaches: readonly string[];
 }
 
-/** What the stories need of buildx. */
+/** The interface to buildx. */
 export interface Buildx {
-  /** The named builder, or the current one. Throws `builder-unsupported` without buildx or without that builder. */
+  /** Returns the named builder, or the current one. Throws `builder-unsupported` without buildx or that builder. */
   builder(name: string | undefined): Promise<Builder>;
   /**
    * Runs a build. Throws `build-failed`, or a CacheFailure if the build may succeed without `cache-from`.
@@ -51,26 +51,26 @@ export interface BuildCommand {
 /** A target of a bake file. */
 export interface BakeTarget {
   readonly name: string;
-  /** What its image is called. */
+  /** The names of its image. */
   readonly tags: readonly string[];
-  /** How it is built, as JSON: equal for targets that differ in their names, platforms and outputs only. */
+  /** Its definition as JSON, without its names, platforms and outputs. */
   readonly definition: string;
-  /** Its caches to write, as `cache-to` lines; undefined for none. */
+  /** Its caches to write, as `cache-to` lines. */
   readonly cacheTo?: readonly string[] | undefined;
-  /** Built because another target is built on it (`contexts: target:…`); nobody asked for its image. */
+  /** Whether it is only built because another target is built on it (`contexts: target:…`). */
   readonly isLinked?: true;
 }
 
 /**
- * How long the writing of a cache may make no progress, in ms. A layer is written in one step: 5 minutes are 3 GB at 100 ms a MiB, as
- * BuildKit sends them (field-notes M26). Without a limit, BuildKit repeats what a blob store answers with 500 for a quarter of an hour.
- * @param stepMinutes how long the step may take; a cache must not use that up
+ * Returns the time without progress after which a cache build ends, in ms. A layer is written in one step: 5 minutes are enough for 3 GB at
+ * BuildKit's rate. Without a limit, BuildKit repeats requests with status 500 for a quarter of an hour.
+ * @param stepMinutes the step's time limit
  */
 function cacheIdleMs(stepMinutes: number): number {
   return Math.min(5, stepMinutes / 4) * 60_000;
 }
 
-/** @param stepMinutes how long the step may take */
+/** @param stepMinutes the step's time limit */
 export function dockerBuildx(cli: DockerCli, stepMinutes: number): Buildx {
   return {
     builder: async (name) => {
@@ -97,17 +97,18 @@ export function dockerBuildx(cli: DockerCli, stepMinutes: number): Buildx {
       if (found !== undefined) return found;
       throw new HandoverError(
         'invalid-input',
-        `docker buildx bake can't tell what the targets ${names.map((name) => quoteForeign(name)).join(', ')} are: ${lastLine(output)}`,
-        'Look at what `docker buildx bake --print` says in the workspace; check it out before this step.',
+        `docker buildx bake can't resolve the targets ${names.map((name) => quoteForeign(name)).join(', ')}: ${lastLine(output)}`,
+        'Run `docker buildx bake --print` in the workspace. Check the repository out before this step.',
       );
     },
   };
 }
 
 /**
- * Reads what `docker buildx bake --print` writes.
- * @param names targets and groups; a group stands for its targets, also where one of those is called the same
- * @returns in the order of the names, each once, then those with caches that they are built on; undefined when one of them isn't there
+ * Reads the output of `docker buildx bake --print`.
+ * @param names targets and groups. A group means its targets, even if one of them has the group's name.
+ * @returns the targets in the order of the names, each once. Targets with caches that they are built on follow. Undefined if one is
+ * missing.
  * @internal
  */
 export function parseBakeFile(json: string, names: readonly string[]): readonly BakeTarget[] | undefined {
@@ -147,7 +148,7 @@ function cachesOf(value: unknown): readonly string[] | undefined {
 }
 
 async function noSuchBuilder(cli: DockerCli, name: string): Promise<HandoverError> {
-  // One object a line; a buildx that doesn't know the format yet lists nothing.
+  // One object per line. Older versions of buildx don't know the format.
   const { stdout } = await cli.query(['buildx', 'ls', '--format', 'json']);
   const builders = stdout.split('\n').map((line) => parseJson(line));
   const names = builders.map((builder) => (isObject(builder) ? stringOr(builder['Name'], '') : '')).filter(Boolean);
@@ -155,8 +156,8 @@ async function noSuchBuilder(cli: DockerCli, name: string): Promise<HandoverErro
   return new HandoverError(
     'builder-unsupported',
     `There is no builder "${quoteForeign(name)}" here.${there}`,
-    'Correct the input `builder`, or leave it out to use the current one. docker/setup-buildx-action tells the name of the ' +
-      'builder that it makes in its output `name`.',
+    'Correct the input `builder`, or remove it to use the current one. docker/setup-buildx-action returns the name of its ' +
+      'builder in its output `name`.',
   );
 }
 
@@ -208,24 +209,23 @@ async function build(
     throw new HandoverError(
       'builder-unsupported',
       `docker buildx can't reach the builder: ${builderFailure}`,
-      'Check that the builder runs, and that this job gets to it: docker buildx inspect --bootstrap.',
+      'Check that the builder runs, and that this job can reach it: docker buildx inspect --bootstrap.',
     );
   }
   throw new HandoverError(
     'build-failed',
     `docker buildx ${command.name} failed with exit code ${String(exitCode)}: ${failure}`,
     progress.began
-      ? 'The step that failed is in the log above, under "Build".'
-      : (folderHint(failure) ??
-          'Nothing was built. Correct what docker buildx refuses, in the inputs or in the build’s files.'),
+      ? 'The log above shows the failed step under "Build".'
+      : (folderHint(failure) ?? 'Nothing was built. Correct the inputs or the build’s files.'),
   );
 }
 
-// buildx writes to a folder of its own for each command (buildx, util/confutil: ~/.docker/buildx).
+// buildx writes to its own folder (buildx, util/confutil: ~/.docker/buildx).
 function folderHint(cause: string): string | undefined {
   return /\b(?:mkdir|open|openat|chmod|rename) [^:]+: (?:read-only file system|permission denied)/.test(cause)
     ? 'Set the variable `BUILDX_CONFIG` to a folder that this job may write to, such as `BUILDX_CONFIG: ${{ runner.temp }}/buildx` in the ' +
-        '`env:` of this step and of those that make the builder. By default, buildx writes to ~/.docker/buildx.'
+        '`env:` of this step and of the steps that create the builder. By default, buildx writes to ~/.docker/buildx.'
     : undefined;
 }
 

@@ -23,27 +23,27 @@ export interface RunningCli {
   readonly stderr: Readable;
   /** The exit code; a command ended by a signal counts as 1. */
   readonly exit: Promise<number>;
-  /** Ends the command at once. */
+  /** Kills the command. */
   kill(): void;
 }
 
-/** The commands that are run here: those of engines, and containerd's own. */
+/** The commands of engines, and containerd's. */
 export type CommandName = EngineName | 'ctr';
 
-/** The one place that runs docker, podman or ctr. The exit code is the caller's to judge. */
+/** Runs docker, podman or ctr. The caller checks the exit code. */
 export interface DockerCli {
-  /** The command that is run. */
+  /** The command's name. */
   readonly program: CommandName;
   /** Ends running commands when it is aborted. */
   readonly signal: AbortSignal;
-  /** Throws `docker-unavailable` when there is no such command. */
+  /** Throws `docker-unavailable` if there is no such command. */
   available(): Promise<void>;
   /**
-   * Runs a short command to its end. Throws `docker-unavailable` when docker can't be started.
-   * @param workdir the folder that it runs in; this step's own by default
+   * Runs a short command to its end. Throws `docker-unavailable` if it can't be started.
+   * @param workdir the folder that it runs in; the step's by default
    */
   query(args: readonly string[], workdir?: string): Promise<CliOutput>;
-  /** The same command for what puts things back: it works when all else has been cancelled, with little time for each question. */
+  /** The same command for cleanup. It works after a cancel, with little time for each query. */
   readonly forCleanUp: DockerCli;
   /**
    * Starts a long command. Throws `docker-unavailable` if the program can't be started.
@@ -54,13 +54,13 @@ export interface DockerCli {
 interface StartOptions {
   /** Folder for the command's temporary files. */
   readonly tempDir?: string | undefined;
-  /** The folder that it runs in; undefined is this step's own. */
+  /** The folder that it runs in; undefined is the step's. */
   readonly workdir?: string | undefined;
   /** Kills the command when it is aborted. */
   readonly signal?: AbortSignal;
 }
 
-// A command that is asked to end has so long, and its streams so long after it.
+// The times in ms that a command has to end after SIGTERM, and its streams after its end.
 const killMs = 3000;
 const streamMs = 500;
 
@@ -77,21 +77,21 @@ export function dockerCli(signal: AbortSignal, name: CommandName = 'docker'): Do
     query: async (args, workdir) => {
       times.signal.throwIfAborted();
       const path = await program();
-      // It may have been aborted meanwhile.
+      // Aborted during the lookup.
       times.signal.throwIfAborted();
       const options = { silent: true, ignoreReturnCode: true, ...(workdir === undefined ? {} : { cwd: workdir }) };
       const asked = getExecOutput(quoteProgram(path), [...args], options);
       return times.within(asked, () => {
-        // @actions/exec can't be told to end what it runs.
+        // @actions/exec can't end a command.
         killChildren(args);
       });
     },
     start: async (args, { tempDir, workdir, signal: kills } = {}) => {
       times.signal.throwIfAborted();
       const path = await program();
-      // It may have been aborted meanwhile: nobody would end a command that is started now.
+      // Aborted during the lookup. Nothing would end the command.
       times.signal.throwIfAborted();
-      // `env` becomes the command: the child is the command itself, and is ended like it.
+      // `env` replaces itself with the command, so the child is the command.
       const [file, before] = tempDir === undefined ? [path, []] : ['env', [`TMPDIR=${tempDir}`, path]];
       const child = spawn(file, [...before, ...args], { stdio: ['pipe', 'pipe', 'pipe'], cwd: workdir });
       await once(child, 'spawn').catch((error: unknown) => {
@@ -126,7 +126,7 @@ function running(name: CommandName, child: ChildProcess, signal: AbortSignal, ki
   // Aborted during the start.
   if (signal.aborted) stop();
   if (kills?.aborted === true) kill();
-  // A command that ends before it has read all its input is judged by its exit code, not by the broken pipe.
+  // If a command ends before it has read its input, its exit code counts, not the broken pipe.
   stdin.on('error', () => undefined);
   const exit = new Promise<number>((resolve) => {
     const end = (code: number | null): void => {
@@ -135,7 +135,7 @@ function running(name: CommandName, child: ChildProcess, signal: AbortSignal, ki
       resolve(code ?? 1);
     };
     child.on('close', end);
-    // What it has started may hold on to its streams.
+    // Its children may keep its streams open.
     child.on('exit', (code) => {
       if (!signal.aborted) return;
       setTimeout(() => {
@@ -155,8 +155,8 @@ async function findProgram(name: CommandName): Promise<string> {
 
 const runnerHints = {
   docker: 'Use a runner with Docker, such as ubuntu-latest (ubuntu-slim and macOS runners have no engine).',
-  podman: 'Install podman in a step before (apt-get install podman), or remove `engine: podman`.',
-  ctr: 'Install containerd on this runner: its command ctr comes with it.',
+  podman: 'Install podman in an earlier step (apt-get install podman), or remove `engine: podman`.',
+  ctr: 'Install containerd on this runner. It contains ctr.',
 } as const;
 
 function unavailable(name: CommandName, why: string, cause?: unknown): HandoverError {
@@ -164,27 +164,27 @@ function unavailable(name: CommandName, why: string, cause?: unknown): HandoverE
   return new HandoverError('docker-unavailable', `${titles[name]} can't be run: ${why}.`, runnerHints[name], cause);
 }
 
-/** All that a running command says, once it has ended. */
+/** Waits for the end of a command, and returns its output. */
 export async function outputOf({ stdout, stderr, exit }: RunningCli): Promise<CliOutput> {
   const [said, complained, exitCode] = await Promise.all([text(stdout), text(stderr), exit]);
   return { exitCode, stdout: said, stderr: complained };
 }
 
-/** The last thing a command said: what to show of a failure. */
+/** Returns the last line of a command's output, which shows its failure. */
 export function lastLine(output: Pick<CliOutput, 'stdout' | 'stderr'>): string {
   const said = output.stderr.trim() === '' ? output.stdout : output.stderr;
   return quoteError(said.trim().split('\n').at(-1) ?? '');
 }
 
-/** The line with which a command says what went wrong: its error, else the first one. What follows is often about its usage. */
+/** Returns the line with a command's error, or its first line. Later lines are often about its usage. */
 export function causeLine({ stdout, stderr }: Pick<CliOutput, 'stdout' | 'stderr'>): string {
   const lines = `${stderr}\n${stdout}`.split('\n').filter((line) => line.trim() !== '');
   return quoteError(lines.find((line) => line.startsWith('ERROR: ')) ?? lines[0] ?? '');
 }
 
 /**
- * Throws `docker-unavailable` when the command `docker` is podman's, as in the package podman-docker. To be called when docker has
- * failed: it costs a process.
+ * Throws `docker-unavailable` if the command `docker` is podman's, as in the package podman-docker. Call it after a failure, because it
+ * costs a process.
  */
 export async function requireDocker(cli: DockerCli): Promise<void> {
   const { stdout } = await cli.query(['--version']);
@@ -193,31 +193,31 @@ export async function requireDocker(cli: DockerCli): Promise<void> {
   throw new HandoverError(
     'docker-unavailable',
     `The command \`docker\` on this runner is podman (${quoteForeign(version)}).`,
-    'Set `engine: podman`, or use a runner with Docker. Podman takes images and builds none: build in a step before, and set `source-image`.',
+    'Set `engine: podman`, or use a runner with Docker. With podman, build in an earlier step, and set `source-image`.',
   );
 }
 
 const hints = {
   'load-failed': (program: CommandName) =>
-    `Look for a full disk or an engine of another version on this runner: ${program} ${program === 'ctr' ? 'version' : 'info'}; df -h.`,
+    `Check for a full disk or an engine of another version on this runner: ${program} ${program === 'ctr' ? 'version' : 'info'}; df -h.`,
   'image-missing': (program: CommandName) => `Check the engine: ${program} image ls.`,
   'image-not-found': (program: CommandName) => `Check that the image is in this engine: ${program} image ls.`,
 } as const;
 
-// What the engine's own words mean, where that isn't plain.
+// Explanations of messages of engines.
 const meanings: readonly (readonly [RegExp, string])[] = [
   [
     // moby layer/layer_store.go, maxLayerDepth
     /max depth exceeded/,
-    "The engine's classic image store takes 125 layers at most, and the image has more. Build it with fewer: join RUN and COPY " +
-      'instructions, or copy the result into a last stage (COPY --from). The containerd image store takes it as it is.',
+    "The engine's classic image store accepts 125 layers at most, and the image has more. Build it with fewer: join RUN and COPY " +
+      'instructions, or copy the result to a last stage (COPY --from). The containerd image store has no such limit.',
   ],
 ];
 
-/** Codes of work that an engine can't do. */
+/** The codes of failed work of an engine. */
 export type FailureCode = keyof typeof hints;
 
-/** The error for a command that has failed, with the last thing it said. */
+/** Creates the error for a failed command, with its last line. */
 export function failedCommand(
   { program }: DockerCli,
   code: FailureCode,
@@ -229,9 +229,9 @@ export function failedCommand(
 }
 
 /**
- * The error for work that an engine refused.
- * @param what the work and that it failed: `docker load failed`
- * @param said the engine's own words
+ * Creates the error for failed work of an engine.
+ * @param what such as `docker load failed`
+ * @param said the engine's message
  */
 export function failedWork(program: CommandName, code: FailureCode, what: string, said: string): HandoverError {
   const hint = meanings.find(([words]) => words.test(said))?.[1] ?? hints[code](program);

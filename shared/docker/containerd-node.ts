@@ -11,23 +11,22 @@ import { type CtrImage, parseCtrCheck, parseCtrConfigDigest, parseCtrImages } fr
 import { type Engine, feedCommand, saveFrom } from './engine.ts';
 import type { EngineInfo, InspectedImage } from './output.ts';
 
-// A containerd, whoever runs it, as an engine that holds images: a node of a cluster, where ctr is run by `docker exec`, or
-// one of this machine. An image's ID is its manifest's digest, and what it consists of is read from the blobs that the containerd
-// has stored, not from what it tells of them. Names are containerd's: `docker.io/library/charon:local`, which is what
-// Kubernetes looks for when a pod wants `charon:local`.
+// A containerd as an engine: a node of a cluster, where `docker exec` runs ctr, or a containerd of this machine. An image's ID is its
+// manifest's digest. The image's facts are read from the stored blobs, not from containerd's listing. Names are containerd's: Kubernetes
+// looks for `docker.io/library/charon:local` if a pod has the image `charon:local`.
 
 export interface CtrCommand {
-  /** docker, to run ctr in a container; else ctr itself. */
+  /** docker to run ctr in a container, or ctr. */
   readonly cli: DockerCli;
-  /** What stands before ctr's own arguments; with a stdin of its own if asked for. */
+  /** Returns the arguments before ctr's. */
   readonly before: (stdin: boolean) => readonly string[];
-  /** Asks for the machine's architecture, where it isn't this one's. */
+  /** A command that prints the machine's architecture; undefined for this machine. */
   readonly architecture: readonly string[] | undefined;
-  /** Undefined leaves it to ctr. */
+  /** Undefined is ctr's default. */
   readonly snapshotter: string | undefined;
 }
 
-/** Cached answers: the content under a digest never changes, nor does containerd's reading of it. */
+/** A cache. The content of a digest never changes, nor does containerd's reading of it. */
 class KnownContent {
   readonly blobs = new Map<Digest, Buffer>();
   readonly configs = new Map<Digest, Digest>();
@@ -45,7 +44,7 @@ export function containerdNode(command: CtrCommand, known = new KnownContent()):
     parseCtrImages(await must('image-missing', 'images', 'ls', ...filter));
   const content = contentOf((...args) => must('image-missing', 'content', ...args), known);
   const untag = async (reference: string): Promise<void> => {
-    // Of what isn't there it only says so.
+    // A missing image is not an error.
     const args = [...before(false), 'images', 'rm', containerdName(reference)];
     const output = await cli.forCleanUp.query(args);
     if (output.exitCode !== 0) throw failedCommand(cli, 'image-missing', args, output);
@@ -61,7 +60,7 @@ export function containerdNode(command: CtrCommand, known = new KnownContent()):
     inspect: async (image) => {
       const filter = isDigest(image) ? `target.digest==${image}` : `name==${containerdName(image)}`;
       const args = ['images', 'check', ...withSnapshotter, filter];
-      // It lists what it checks, as `images ls` does; and fails after that when something is wrong with the image.
+      // It lists the images like `images ls`, and fails after that if the image is damaged.
       const output = await ask(...args);
       const [found] = parseCtrImages(output.stdout);
       if (found !== undefined) return inspected(found, content, parseCtrCheck(output.stdout, found.name));
@@ -73,7 +72,7 @@ export function containerdNode(command: CtrCommand, known = new KnownContent()):
       return [];
     },
     confirm: undefined,
-    // It takes whole tarballs only.
+    // It only accepts whole tarballs.
     pull: undefined,
     save: (image) => saveFrom(cli, [...before(false), 'images', 'export', '-', containerdName(image)]),
     tag: async (image, reference) => {
@@ -81,7 +80,7 @@ export function containerdNode(command: CtrCommand, known = new KnownContent()):
       await must('load-failed', 'images', 'tag', '--force', source ?? image, containerdName(reference));
     },
     untag,
-    // No image stays without a name here.
+    // containerd keeps no image without a name.
     release: untag,
     images: async () => (await list()).map(({ name, target }) => ({ reference: name, imageId: target })),
   };
@@ -91,11 +90,11 @@ function otherBytes(digest: Digest): HandoverError {
   return new HandoverError(
     'image-mismatch',
     `containerd has other bytes under the digest ${digest}.`,
-    'Look at the disk of that node: its content store is damaged.',
+    'Check the disk of that node. Its content store is damaged.',
   );
 }
 
-/** A reference in containerd's normal form; an ID, which Kubernetes gives images as a name, stays as it is. */
+/** Returns a reference in containerd's normal form. IDs, which Kubernetes uses as names, are returned unchanged. */
 function containerdName(reference: string): string {
   return isDigest(reference) ? reference : canonicalReference(parseReference(reference));
 }
@@ -157,7 +156,7 @@ async function inspected(
     const read = { platform, diffIds, labels, config, configDigest: await configDigest(target) };
     return { ...common, ...read, ...(created === undefined ? {} : { created }) };
   } catch (error) {
-    // An index of several platforms, a chart, or what lacks its content: in any case not the image of a handover.
+    // An index of several platforms, a chart, or an image without content: never a handed-over image.
     if (!(error instanceof HandoverError) || !['tarball-invalid', 'image-missing'].includes(error.code)) throw error;
     return { ...common, platform: platformOf('', ''), diffIds: [], labels: {}, config: {} };
   }

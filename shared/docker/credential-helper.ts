@@ -7,33 +7,33 @@ import { killTree } from '../base/forced-end.ts';
 import { isObject, parseJson, stringOr } from '../base/json.ts';
 import { quoteForeign } from '../base/text.ts';
 
-// A program that keeps docker's logins (docker/docker-credential-helpers). What it prints is a password, or may hold one: no message has
-// any of it.
+// A program that stores docker's logins (docker/docker-credential-helpers). Its output may contain a password, so no message contains the
+// output.
 
-// One that opens a browser, or asks on a terminal, never answers here.
+// A helper that opens a browser or a prompt never returns here.
 const answerMs = 60_000;
-// What it has started may hold on to its output.
+// Its children may keep its output open.
 const streamMs = 500;
 const mostBytes = 1024 * 1024;
 
 /**
- * Asks a helper for the login of a registry.
- * @param key the registry, as docker calls it
- * @returns undefined when it has none
- * @throws HandoverError `registry-failed` when it can't be run, fails, or answers with something else; the signal's reason
+ * Requests the login of a registry from a helper.
+ * @param key docker's name for the registry
+ * @returns undefined if it has none
+ * @throws HandoverError `registry-failed` if it can't run, fails, or returns anything else; the signal's reason
  */
 export async function askHelper(
   name: string,
   key: string,
   signal: AbortSignal,
 ): Promise<{ readonly username: string; readonly secret: string } | undefined> {
-  if (!/^[\w.-]+$/.test(name)) throw badHelper(name, 'that is no name of a program');
+  if (!/^[\w.-]+$/.test(name)) throw badHelper(name, 'that is not a valid name of a program');
   const program = `docker-credential-${name}`;
   const path = await which(program, false);
   if (path === '') throw badHelper(name, `there is no ${program} on PATH`);
   const { exitCode, stdout } = await run(name, path, key, signal);
   if (exitCode !== 0) {
-    // docker-credential-helpers, credentials/error.go: what is not there is no failure.
+    // docker-credential-helpers, credentials/error.go: a missing login is not a failure.
     if (/credentials not found|no credentials/i.test(stdout)) return undefined;
     throw badHelper(name, `${program} get exited with ${exitCode === null ? 'a signal' : String(exitCode)}`);
   }
@@ -88,8 +88,8 @@ async function read(stdout: Readable): Promise<string> {
 function badHelper(name: string, why: string): HandoverError {
   return new HandoverError(
     'registry-failed',
-    `Docker’s configuration has logins kept by "${quoteForeign(name)}", which can't be asked: ${quoteForeign(why, 200)}.`,
-    'Put that program on PATH and try it on this runner (what it prints isn’t shown here, because it may be a password), or give ' +
-      'this step `username` and `password`.',
+    `Docker’s configuration has logins in "${quoteForeign(name)}", which failed: ${quoteForeign(why, 200)}.`,
+    'Put that program on PATH and test it on this runner (its output may contain a password and isn’t shown here), or set ' +
+      '`username` and `password`.',
   );
 }

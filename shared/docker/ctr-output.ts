@@ -1,8 +1,8 @@
 import { type Digest, isDigest } from '../image/digest.ts';
 
-// Reads what ctr prints. Everything here is pure.
+// Pure readers of ctr's output.
 
-/** An image as containerd lists it: a name, and the manifest or index that it stands for. */
+/** An image in containerd's list: a name, and its manifest or index. */
 export interface CtrImage {
   readonly name: string;
   readonly target: Digest;
@@ -33,10 +33,7 @@ export function parseCtrConfigDigest(text: string, manifest: Digest): Digest | u
   return isDigest(digest) ? digest : undefined;
 }
 
-/**
- * Reads `containerd config dump`: which snapshotter Kubernetes' containers get, under the name that the plugin has in
- * containerd 1 or 2. Undefined where it doesn't tell.
- */
+/** Reads the snapshotter of Kubernetes' containers from `containerd config dump` of containerd 1 or 2. Undefined if there is none. */
 export function parseSnapshotter(text: string): string | undefined {
   let isImages = false;
   for (const line of text.split('\n').map((one) => one.trim())) {

@@ -1,28 +1,28 @@
 import { asError, HandoverError } from '../base/errors.ts';
 
-// A cancelled step is killed 7.5 s after it was asked to end (actions/runner, ProcessInvoker). Short work may end first, and all
-// that puts things back has to end within that time.
+// The runner kills a cancelled step 7.5 s after its first signal (actions/runner, ProcessInvoker). Short work may finish first, and the
+// cleanup has to end within that time.
 const cancelGraceMs = 1000;
 const cleanUpMs = 5500;
-// Where nothing was cancelled: to remove a large image takes a while.
+// Without a cancel: the removal of a large image takes long.
 const answerMs = 60_000;
 
-/** What ends work on an engine: the cancel of the step, and for what puts things back a time limit. */
+/** The ends of work on an engine: the cancel of the step, and a time limit for cleanup. */
 export interface Deadlines {
-  /** Ends long work when it is aborted. */
+  /** Ends long work. */
   readonly signal: AbortSignal;
   /**
    * Waits for short work.
-   * @param giveUp ends the work, where it hasn't ended in time
-   * @throws the signal's reason, or `docker-unavailable` when an answer took too long
+   * @param giveUp called to end the work, if it is late
+   * @throws the signal's reason, or `docker-unavailable` after the time limit
    */
   within<T>(work: Promise<T>, giveUp: () => void): Promise<T>;
-  /** The same for what puts things back: it works after a cancel, with little time for each question. */
+  /** The same for cleanup. It works after a cancel, with little time for each query. */
   readonly forCleanUp: Deadlines;
 }
 
 /**
- * @param signal is aborted when the step is cancelled
+ * @param signal aborted by the cancel of the step
  * @param program the engine's command, for messages
  */
 export function deadlines(signal: AbortSignal, program: string): Deadlines {
@@ -47,7 +47,7 @@ export function deadlines(signal: AbortSignal, program: string): Deadlines {
   };
 }
 
-/** The work's result; or the signal's reason as an error, when the work hasn't ended so many ms after the abort: then it is given up. */
+/** Returns the work's result. Throws the signal's reason if the work has not ended `graceMs` after the abort, and gives it up. */
 async function unlessAborted<T>(
   work: Promise<T>,
   signal: AbortSignal,
@@ -63,7 +63,7 @@ async function unlessAborted<T>(
     }, graceMs);
   };
   signal.addEventListener('abort', stop, { once: true });
-  // While the work was being started.
+  // Aborted during the start.
   if (signal.aborted) stop();
   try {
     return await Promise.race([work, promise]);
@@ -110,6 +110,6 @@ function noAnswer(program: string, ms: number): HandoverError {
   return new HandoverError(
     'docker-unavailable',
     `${program} gave no answer within ${String(ms / 1000)} s.`,
-    `Look at the engine on this runner: ${program} ${program === 'ctr' ? 'version' : 'info'}.`,
+    `Check the engine on this runner: ${program} ${program === 'ctr' ? 'version' : 'info'}.`,
   );
 }

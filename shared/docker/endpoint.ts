@@ -6,11 +6,11 @@ import { limits } from '../base/limits.ts';
 import type { Proxies } from '../http/proxies.ts';
 import { NotAFile, readSmallFile } from '../bytes/files.ts';
 
-// Where docker's own commands go, found as docker finds it (docker/cli, cli/command/cli.go and cli/context/docker/load.go), so that
-// the engine can be asked over its API there. Whatever isn't plain here has no endpoint, and docker is asked as a command: SSH,
-// Windows pipes, hosts behind a proxy, a file that can't be read. So docker itself says what is wrong with it.
+// Finds the API of the engine that docker's commands use, in the same way as docker (docker/cli, cli/command/cli.go and
+// cli/context/docker/load.go). All special cases have no endpoint, and docker's commands are used: SSH, Windows pipes, hosts behind a
+// proxy, unreadable files. Then docker reports the error.
 
-/** What decides which engine docker uses. */
+/** The settings that select docker's engine. */
 export interface DockerSettings {
   /** `DOCKER_CONFIG`, else ~/.docker. */
   readonly dockerConfigFolder: string;
@@ -19,14 +19,14 @@ export interface DockerSettings {
   readonly proxies: Proxies;
 }
 
-/** An engine's API, and how to get there. */
+/** The address of an engine's API. */
 export interface Endpoint {
-  /** As docker writes it: `unix:///var/run/docker.sock`. */
+  /** In docker's form: `unix:///var/run/docker.sock`. */
   readonly host: string;
   readonly address: UnixAddress | TcpAddress;
-  /** Sent with each request, as docker does (config.json, `HttpHeaders`). */
+  /** Sent with each request, as in docker (config.json, `HttpHeaders`). */
   readonly headers: Readonly<Record<string, string>>;
-  /** The version that `DOCKER_API_VERSION` asks for; undefined leaves it to be agreed with the engine. */
+  /** The version in `DOCKER_API_VERSION`; undefined is negotiated with the engine. */
   readonly apiVersion: string | undefined;
 }
 
@@ -52,7 +52,7 @@ export interface Tls {
 
 const defaultHost = 'unix:///var/run/docker.sock';
 
-/** The endpoint that docker's commands use; undefined when only docker can tell, or get there. */
+/** Returns the endpoint that docker's commands use; undefined if only docker can find or reach it. */
 export async function engineEndpoint(settings: DockerSettings): Promise<Endpoint | undefined> {
   const { dockerConfigFolder: folder, dockerVariables: variables } = settings;
   const config = await readConfig(folder);
@@ -66,7 +66,7 @@ export async function engineEndpoint(settings: DockerSettings): Promise<Endpoint
   return { host: target.host, address, headers, apiVersion: version === '' ? undefined : version.replace(/^v/, '') };
 }
 
-/** @returns an empty one when there is none; undefined when it can't be read */
+/** @returns an empty one if there is none; undefined if it can't be read */
 async function readConfig(folder: string): Promise<JsonObject | undefined> {
   const text = await readIfThere(join(folder, 'config.json'));
   const config = text === undefined ? undefined : parseJson(text === '' ? '{}' : text);
@@ -160,7 +160,7 @@ function addressOf({ host, tls }: Target, proxies: Proxies): Endpoint['address']
   if (tls?.verify === true && tls.ca === undefined) return undefined;
   const hostname = url.hostname.replace(/^\[(.*)\]$/, '$1');
   const proxy = tls === undefined ? proxies.http : proxies.https;
-  // Docker goes through a proxy unless the host is this one (golang.org/x/net/http/httpproxy).
+  // Docker uses a proxy for all hosts except this one (golang.org/x/net/http/httpproxy).
   if (proxy !== undefined && !/^(?:localhost|127\.\d+\.\d+\.\d+|::1)$/.test(hostname)) return undefined;
   // `tcp://h:80` is port 80, which URLs leave out.
   const port = Number(/:(\d+)\/?$/.exec(host)?.[1] ?? (tls === undefined ? 2375 : 2376));

@@ -26,55 +26,53 @@ import {
 import { formatPlatform } from '../image/platform.ts';
 import { endOfArchive } from '../tar/header.ts';
 
-/** The registry that an image is pulled from, as far as the one who pulls wants to know how it goes. */
+/** The state of the registry that an image is pulled from. */
 export interface PullWatch {
-  /** Settles when somebody has asked for the image. */
+  /** Settles after the first request for the image. */
   readonly reached: Promise<unknown>;
-  /** Settles with what went wrong when the image's bytes couldn't be had. */
+  /** Settles with the error if the image's bytes can't be read. */
   readonly failed: Promise<unknown>;
 }
 
-/** What the stories need of a container engine. */
+/** The interface to a container engine. */
 export interface Engine {
   /** The engine's command, for messages. */
   readonly program: CommandName;
-  /** A reference as this engine lists it; an image ID stays as it is. */
+  /** Returns a reference in the form of this engine's list. Image IDs are returned unchanged. */
   nameOf(reference: string): string;
-  /** Throws `docker-unavailable` without an engine, `unsupported-host` when it doesn't run Linux containers. */
+  /** Throws `docker-unavailable` without an engine, `unsupported-host` if it doesn't run Linux containers. */
   info(): Promise<EngineInfo>;
-  /** The image under a reference or ID, or undefined. */
+  /** Returns the image of a reference or ID, or undefined. */
   inspect(image: string): Promise<InspectedImage | undefined>;
   /**
-   * The images under these references, as the engine's own command tells of them: the last word. Undefined where `inspect` is that
-   * command. Throws `image-missing`.
+   * Returns the images of these references from the engine's own command, as the last check. Undefined if `inspect` uses that command.
+   * Throws `image-missing`.
    */
   readonly confirm: ((references: readonly string[]) => Promise<readonly InspectedImage[]>) | undefined;
   /**
-   * Feeds a plain tarball to `docker load`, and returns what it says it loaded (references and IDs). `onLoaded` is told
-   * of each even when the load fails. Throws `load-failed`; an error of `chunks` ends the load and is rethrown.
+   * Loads an uncompressed tarball, and returns the loaded references and IDs. `onLoaded` is called with each, even if the load fails.
+   * Throws `load-failed`. An error of `chunks` ends the load and is rethrown.
    */
   load(chunks: LentChunks, onLoaded: (loaded: string) => void): Promise<readonly string[]>;
   /**
-   * Pulls an image by digest from a registry that is watched; undefined for an engine that takes whole tarballs only. Throws
-   * `load-failed`, and what went wrong with the registry.
+   * Pulls an image by digest from this step's registry; undefined for an engine that only accepts whole tarballs. Throws `load-failed`, or
+   * the registry's error.
    */
   readonly pull: ((reference: string, registry: PullWatch) => Promise<void>) | undefined;
-  /** The bytes of `docker save`. Throws `image-not-found` while iterating. */
+  /** Returns the bytes of `docker save`. Throws `image-not-found` during the iteration. */
   save(image: string): AsyncIterable<Buffer>;
   tag(image: string, reference: string): Promise<void>;
-  /**
-   * Removes a reference, if it is there; the image goes with its last one. Works also when all else has been cancelled.
-   */
+  /** Removes a reference if it exists, and the image with its last one. Also works after a cancel. */
   untag(reference: string): Promise<void>;
-  /** Takes a tag away, and leaves the image, with no name if it was its last. Works also when all else has been cancelled. */
+  /** Removes a tag but keeps the image, untagged if that was its last tag. Also works after a cancel. */
   release(reference: string): Promise<void>;
-  /** All images, those without a name included; an image with several names stands here several times. */
+  /** Returns all images, including untagged ones. An image with several names is listed several times. */
   images(): Promise<readonly ListedImage[]>;
-  /** The same engine for what puts things back: it works when all else has been cancelled, with little time for each question. */
+  /** The same engine for cleanup. It works after a cancel, with little time for each query. */
   readonly forCleanUp: Engine;
 }
 
-/** Docker, asked by its command. */
+/** Docker through its command. */
 export function commandEngine(cli: DockerCli): Engine {
   return {
     program: cli.program,
@@ -97,12 +95,12 @@ export function commandEngine(cli: DockerCli): Engine {
   };
 }
 
-/** The arguments to inspect images, one line of JSON each. */
+/** Returns the arguments to inspect images, one line of JSON each. */
 export function inspectArgs(...images: readonly string[]): readonly string[] {
   return ['image', 'inspect', '--format', '{{json .}}', ...images];
 }
 
-/** Runs a short command that has to work. Throws `code` when it doesn't. */
+/** Runs a short command. Throws `code` if it fails. */
 export async function must(
   cli: DockerCli,
   args: readonly string[],
@@ -113,14 +111,14 @@ export async function must(
   return output;
 }
 
-/** Removes a reference, if it is there: docker and podman do it alike, with a name that each knows. */
+/** Removes a reference if it exists, in docker or podman. */
 export async function removeReference(cli: DockerCli, name: string): Promise<void> {
   const args = ['image', 'rm', name];
   const output = await cli.forCleanUp.query(args);
   if (output.exitCode !== 0 && !saysNoSuchImage(output.stderr)) throw failedCommand(cli, 'image-missing', args, output);
 }
 
-// No command of docker's takes the last name of an image and leaves the image: so the name goes to an empty one first.
+// Docker has no command that removes the last tag of an image without the image. So an empty image gets the tag first.
 async function releaseTag({ forCleanUp }: DockerCli, reference: string): Promise<void> {
   const args = ['import', '-', reference];
   const running = await forCleanUp.start(args);
@@ -130,7 +128,7 @@ async function releaseTag({ forCleanUp }: DockerCli, reference: string): Promise
   await removeReference(forCleanUp, reference);
 }
 
-/** All images with their names: docker and podman list them alike. */
+/** Returns all images with their names, in docker or podman. */
 export async function listImages(cli: DockerCli): Promise<readonly ListedImage[]> {
   const args = ['image', 'ls', '--all', '--no-trunc', '--digests', '--format', listingFormat];
   const output = await must(cli, args, 'image-missing');
@@ -151,7 +149,7 @@ async function info(cli: DockerCli): Promise<EngineInfo> {
   return requireSupportedEngine(parsed);
 }
 
-/** The image that an inspect command tells of, or undefined when there is none. Throws `image-missing` otherwise. */
+/** Returns the image of an inspect command, or undefined if there is none. Throws `image-missing` if the command fails. */
 export async function inspectWith(
   cli: DockerCli,
   args: readonly string[],
@@ -164,7 +162,7 @@ export async function inspectWith(
   throw failedCommand(cli, 'image-missing', args, output);
 }
 
-/** Feeds `load` as `Engine.load` says. */
+/** Implements `Engine.load` with a command. */
 export async function loadInto(
   cli: DockerCli,
   chunks: LentChunks,
@@ -189,7 +187,7 @@ async function load(
   return { ...report, failure: failedCommand(cli, 'load-failed', ['load'], output) };
 }
 
-/** Gives a command all the chunks as its input, as fast as it takes them. An error of theirs kills it, and is rethrown. */
+/** Writes the chunks to a command. An error of the chunks kills it and is rethrown. */
 export async function feedCommand(running: RunningCli, chunks: LentChunks): Promise<CliOutput> {
   const said = Promise.all([text(running.stdout), text(running.stderr)]);
   const ended = new AbortController();
@@ -199,7 +197,7 @@ export async function feedCommand(running: RunningCli, chunks: LentChunks): Prom
   try {
     await writeChunks(running.stdin, chunks, ended.signal);
   } catch (error) {
-    // Killed before its input ends, so that it can't take what it has for the whole.
+    // Killed before its input ends, so that it can't accept a part as the whole.
     running.kill();
     await running.exit;
     throw error;
@@ -210,13 +208,13 @@ export async function feedCommand(running: RunningCli, chunks: LentChunks): Prom
   return { exitCode, stdout, stderr };
 }
 
-// An engine on this machine asks at once; one that is elsewhere may wait for its own loopback interface to answer.
+// An engine on this machine sends its first request immediately. A remote one may wait for its own loopback interface.
 const reachMs = 10_000;
 
 /**
- * Has the engine pull an image by its digest from a registry that is watched.
- * @param pull does it until the signal is aborted; returns the engine's words when it can't
- * @throws HandoverError `load-failed` when the engine can't, or doesn't ask within ten seconds; what `failed` settles with
+ * Runs a pull by digest from this step's registry.
+ * @param pull called to pull until the signal is aborted; returns the engine's message if it fails
+ * @throws HandoverError `load-failed` if the pull fails, or without a request within ten seconds; the error that `failed` settles with
  */
 export async function pullWatched(
   { reached, failed }: PullWatch,
@@ -255,7 +253,7 @@ function pullByCommand(cli: DockerCli, reference: string, registry: PullWatch): 
   });
 }
 
-/** What a save command writes. Throws `image-not-found` while iterating. */
+/** Returns the output of a save command. Throws `image-not-found` during the iteration. */
 export async function* saveFrom(cli: DockerCli, args: readonly string[], tempDir?: string): AsyncGenerator<Buffer> {
   const running = await cli.start(args, { tempDir });
   const said = text(running.stderr);
@@ -274,7 +272,7 @@ export async function* saveFrom(cli: DockerCli, args: readonly string[], tempDir
 }
 
 function failedSave(cli: DockerCli, args: readonly string[], output: CliOutput): HandoverError {
-  // moby layer/empty.go: the classic store has no content for an image without layers.
+  // moby layer/empty.go: the classic store has no content of an image without layers.
   if (!output.stderr.includes('empty export')) return failedCommand(cli, 'image-not-found', args, output);
   return new HandoverError(
     'unsupported-host',
@@ -287,8 +285,8 @@ function failedSave(cli: DockerCli, args: readonly string[], output: CliOutput):
 const architectures = ['amd64', 'arm64'];
 
 /**
- * The engine that was given, if it runs what can be handed over: Linux containers on amd64 or arm64.
- * @throws HandoverError `unsupported-host` naming what it runs
+ * Checks that the engine runs Linux containers on amd64 or arm64.
+ * @throws HandoverError `unsupported-host` with its platform
  */
 export function requireSupportedEngine(info: EngineInfo): EngineInfo {
   const { os, architecture } = info.platform;

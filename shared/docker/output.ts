@@ -3,7 +3,7 @@ import { type Digest, isDigest } from '../image/digest.ts';
 import { type ImageStore, imageStores } from '../image/image-store.ts';
 import { type Platform, platformOf, samePlatform } from '../image/platform.ts';
 
-// Reads what docker prints. Everything here is pure.
+// Pure readers of docker's output.
 
 export interface EngineInfo {
   readonly version: string;
@@ -15,33 +15,33 @@ export interface EngineInfo {
   readonly hostName: string;
 }
 
-/** What `docker image inspect` says of one image on one engine. */
+/** An image in one engine, as in `docker image inspect`. */
 export interface InspectedImage {
-  /** The image ID: local to this engine's store. */
+  /** The image ID in this engine's store. */
   readonly imageId: string;
   readonly repoTags: readonly string[];
   readonly platform: Platform;
   readonly diffIds: readonly Digest[];
   readonly labels: Readonly<Record<string, string>>;
   readonly size: number;
-  /** Inspect's `Config`: what containers are made of. */
+  /** Inspect's `Config`, which containers use. */
   readonly config: JsonObject;
   readonly created?: string;
-  /** The config digest in the engine's own reading of the manifest; undefined when the engine doesn't return it. */
+  /** The config digest in the engine's own reading of the manifest; undefined if the engine doesn't return it. */
   readonly configDigest?: Digest | undefined;
-  /** Whether the engine has all of it, in the form that its manifest names; undefined when nobody can tell. */
+  /** Whether the engine has all of its content, as its manifest names it; undefined if that is unknown. */
   readonly isWhole?: boolean | undefined;
 }
 
-/** What `docker load` reported. */
+/** The report of `docker load`. */
 export interface LoadReport {
-  /** References and image IDs that load printed, as printed. */
+  /** The printed references and image IDs. */
   readonly loaded: readonly string[];
-  /** The engine's own words when an image was stored but couldn't be unpacked. */
+  /** The engine's message if an image was stored but not unpacked. */
   readonly unpackError?: string;
 }
 
-/** Reads `docker info --format '{{json .}}'`, or the API's SystemInfo; undefined when there is no engine behind the client. */
+/** Reads `docker info --format '{{json .}}'`, or the API's SystemInfo; undefined without an engine. */
 export function parseInfo(text: string): EngineInfo | undefined {
   const info = parseJson(text);
   if (!isObject(info)) return undefined;
@@ -57,13 +57,13 @@ export function parseInfo(text: string): EngineInfo | undefined {
   };
 }
 
-/** Reads `docker image inspect --format '{{json .}}'` of one image, or the API's ImageInspect; undefined when it isn't that. */
+/** Reads `docker image inspect --format '{{json .}}'` of one image, or the API's ImageInspect; undefined for anything else. */
 export function parseInspect(text: string): InspectedImage | undefined {
   const image = parseJson(text);
   return isObject(image) ? inspectedImage(image) : undefined;
 }
 
-/** Whether the engine has all of an image for a platform; undefined when its manifests aren't told. */
+/** Returns whether the engine has all content of an image for a platform; undefined without a list of manifests. */
 function hasAll(manifests: unknown, platform: Platform): boolean | undefined {
   if (!Array.isArray(manifests)) return undefined;
   const available = manifests.flatMap((manifest: unknown) => {
@@ -82,7 +82,7 @@ function platformIn(found: JsonObject): Platform {
   );
 }
 
-/** The same of an image's JSON that is parsed already. */
+/** The same for parsed JSON. */
 export function inspectedImage(image: JsonObject): InspectedImage | undefined {
   if (typeof image['Id'] !== 'string') return undefined;
   const rootFs = isObject(image['RootFS']) ? image['RootFS'] : {};
@@ -101,15 +101,15 @@ export function inspectedImage(image: JsonObject): InspectedImage | undefined {
     config,
     ...(typeof image['Created'] === 'string' ? { created: image['Created'] } : {}),
     size: typeof image['Size'] === 'number' ? image['Size'] : 0,
-    // The containerd store, from Docker 28 on, has a descriptor; and from 29.1.2 on it describes an image too whose layers it
-    // has only unpacked for another manifest (moby 2e3a23c8ec). Of the manifests it tells over its API alone, from Docker 28 on.
+    // The containerd store returns a descriptor since Docker 28. Since 29.1.2 it also returns one for an image whose layers are only
+    // unpacked for another manifest (moby 2e3a23c8ec). It only lists manifests over its API, since Docker 28.
     isWhole: image['Descriptor'] === undefined ? true : hasAll(image['Manifests'], platform),
   };
 }
 
 /**
- * Reads what `docker load` printed. With the containerd store a failed unpack is only printed, and load exits 0
- * (moby daemon/containerd/image_exporter.go).
+ * Reads the output of `docker load`. With the containerd store, a failed unpack is only printed, and load exits with 0 (moby
+ * daemon/containerd/image_exporter.go).
  */
 export function parseLoadOutput(text: string): LoadReport {
   const lines = text.split(/[\r\n]+/);
@@ -121,13 +121,13 @@ export function parseLoadOutput(text: string): LoadReport {
 /** For `image ls --digests --format`. */
 export const listingFormat = '{{.Repository}}:{{.Tag}} {{.Digest}} {{.ID}}';
 
-/** A name of an image in an engine; undefined for an image that has none. */
+/** A name of an image in an engine. */
 export interface ListedImage {
   readonly reference: string | undefined;
   readonly imageId: string;
 }
 
-/** Reads `image ls` in that format. An image that was pulled by digest may have that name alone. */
+/** Reads `image ls` in that format. An image that was pulled by digest may have no tag. */
 export function parseListing(text: string): readonly ListedImage[] {
   return text.split('\n').flatMap((line) => {
     const [tagged = '', digest = '', imageId] = line.trim().split(' ');
@@ -140,7 +140,7 @@ export function parseListing(text: string): readonly ListedImage[] {
   });
 }
 
-/** Reads the API's list of images, with the names that `image ls` would show; undefined when it isn't that. */
+/** Reads the API's list of images, with the names that `image ls` would show; undefined for anything else. */
 export function parseImages(text: string): readonly ListedImage[] | undefined {
   const images = parseJson(text);
   if (!Array.isArray(images)) return undefined;
@@ -148,7 +148,7 @@ export function parseImages(text: string): readonly ListedImage[] | undefined {
     const imageId = stringOr(image['Id'], '');
     const tags = stringsOf(image['RepoTags']).filter((name) => !name.startsWith('<none>'));
     const repositories = new Set(tags.map((name) => name.slice(0, name.lastIndexOf(':'))));
-    // A containerd store makes a name by digest for each tag.
+    // A containerd store creates a name by digest for each tag.
     const pinned = stringsOf(image['RepoDigests']).filter((name) => {
       const [repository = ''] = name.split('@');
       return repository !== '<none>' && !repositories.has(repository);
@@ -158,12 +158,12 @@ export function parseImages(text: string): readonly ListedImage[] | undefined {
   });
 }
 
-/** Whether docker's answer means that the image isn't there, as opposed to any other trouble. */
+/** Returns whether docker's answer means that the image doesn't exist. */
 export function saysNoSuchImage(stderr: string): boolean {
   return /no such image|image not known/i.test(stderr);
 }
 
-/** The digest that `docker push` told at its end: `latest: digest: sha256:… size: 1234`. */
+/** Reads the digest in the last line of `docker push`: `latest: digest: sha256:… size: 1234`. */
 export function parsePush(text: string): Digest | undefined {
   const digest = /: digest: (\S+) size: \d+\s*$/.exec(text)?.[1];
   return isDigest(digest) ? digest : undefined;

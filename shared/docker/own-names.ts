@@ -3,21 +3,21 @@ import { isDead, livingName, livingNamePattern } from '../bytes/locks.ts';
 import type { Engine } from './engine.ts';
 import type { ListedImage } from './output.ts';
 
-// An image gets into the engine under a random name that nobody else has: one that is loaded, until it is proved and named; one that
-// is built, until it is saved. Whatever goes wrong, it goes with that name, unless it was in the engine before, perhaps without any
-// name. What steps that were killed left under such names goes with the next step on the same machine.
+// A temporary tag is a random, unique name: a loaded image has it until it is verified, and a built image until it is saved. After that,
+// the tag is removed, and the image with it if it was not in the engine before. The next step on the same machine removes the temporary
+// tags of killed steps.
 
-/** Names of ours in an engine. They are taken away when this is disposed of. */
+/** Temporary tags that this step created; removed on dispose. */
 export interface OwnNames extends AsyncDisposable {
-  /** A repository that no host and no other step has. */
+  /** A unique repository. */
   readonly repository: string;
-  /** A name for the repository that the engine pulls from this step. */
+  /** The name of the repository that the engine pulls from this step. */
   readonly loopbackName: string;
-  /** Has a name of ours taken away at the end. It need not be there by then. */
+  /** Adds a temporary tag. It need not exist on dispose. */
   add(name: string): void;
 }
 
-// No host is ever called so (RFC 2606, section 2).
+// No host has this name (RFC 2606, section 2).
 const host = 'image-handover.invalid';
 const loopback = 'handover-';
 const owner = new RegExp(`^(?:${host}/|127\\.0\\.0\\.1:\\d+/${loopback})(${livingNamePattern})`);
@@ -27,7 +27,7 @@ interface Tools {
   readonly log: Log;
 }
 
-/** @throws HandoverError `image-missing` when the engine can't list its images */
+/** @throws HandoverError `image-missing` if the engine can't list its images */
 export async function ownNames({ engine, log }: Tools): Promise<OwnNames> {
   const before = await engine.images();
   await sweep({ engine, log }, namesOf(before));
@@ -41,7 +41,7 @@ export async function ownNames({ engine, log }: Tools): Promise<OwnNames> {
     [Symbol.asyncDispose]: async () => {
       for (const name of added.splice(0).reverse()) {
         await takeAway(engine, here, name).catch((error: unknown) => {
-          log.warning(`The reference ${name} stays in the engine: ${String(error)}`);
+          log.warning(`The reference ${name} could not be removed from the engine: ${String(error)}`);
         });
       }
       await own[Symbol.asyncDispose]();
@@ -53,7 +53,7 @@ async function takeAway({ forCleanUp }: Engine, here: ReadonlySet<string>, name:
   const image = await forCleanUp.inspect(name);
   if (image === undefined) return;
   if (!here.has(image.imageId) || image.repoTags.some((tag) => tag !== name)) return forCleanUp.untag(name);
-  // Without a name before, and without one in the end. A name with a digest can't be released: it takes a tag beside it.
+  // The image was untagged before. A name with a digest can't be released, so it gets a tag first.
   if (!name.includes('@')) return forCleanUp.release(name);
   const tag = `${name.replace(/@.*/, '')}:1`;
   await forCleanUp.tag(name, tag);
@@ -62,8 +62,8 @@ async function takeAway({ forCleanUp }: Engine, here: ReadonlySet<string>, name:
 }
 
 /**
- * Takes away what killed steps left. What goes wrong in it is no trouble of this load.
- * @param found names of the image that was found: a listing of the containerd store leaves out a name by digest beside a tag
+ * Removes what killed steps left behind. Failures are ignored.
+ * @param found names of the image that was found. A list of the containerd store omits names by digest of a tagged image.
  */
 export async function sweepNames(tools: Tools, found: readonly string[]): Promise<void> {
   const listed = await tools.engine.images().catch(() => []);
@@ -78,7 +78,7 @@ async function sweep({ engine, log }: Tools, names: readonly string[]): Promise<
   for (const name of new Set(names)) {
     const left = owner.exec(name)?.[1];
     if (left === undefined || !(await isDead(left))) continue;
-    log.info(`A step that was killed left ${name} in the engine: it is taken away.`);
+    log.info(`Removing ${name}, left behind by a killed step.`);
     await engine.untag(name).catch(() => undefined);
   }
 }

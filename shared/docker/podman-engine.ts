@@ -20,8 +20,8 @@ import {
 import { type EngineInfo, type InspectedImage, inspectedImage } from './output.ts';
 
 /**
- * Podman as an engine. It works without a daemon: its temporary files are ours to clear away when it is killed.
- * @param tempRoot folder for them; loading needs up to twice the tarball's size there
+ * Podman as an engine. It has no daemon, so this step removes its temporary files.
+ * @param tempRoot folder for them. A load needs up to twice the tarball's size.
  */
 export function podmanEngine(cli: DockerCli, tempRoot: string): Engine {
   return {
@@ -34,7 +34,7 @@ export function podmanEngine(cli: DockerCli, tempRoot: string): Engine {
     inspect: (image) => inspectWith(cli, ['image', 'inspect', image], parsePodmanInspect),
     load: (chunks, onLoaded) => load(cli, tempRoot, chunks, onLoaded),
     confirm: undefined,
-    // It takes whole tarballs only.
+    // It only accepts whole tarballs.
     pull: undefined,
     save: (image) => save(cli, tempRoot, image),
     tag: async (image, reference) => {
@@ -54,8 +54,8 @@ async function info(cli: DockerCli): Promise<EngineInfo> {
   if (parsed !== undefined) return requireSupportedEngine(parsed);
   throw new HandoverError(
     'docker-unavailable',
-    `Podman doesn't answer: ${lastLine(output) || `podman info exited with ${String(output.exitCode)}`}`,
-    'Run podman info in a step before, and repair what it says.',
+    `Podman fails: ${lastLine(output) || `podman info exited with ${String(output.exitCode)}`}`,
+    'Run `podman info` in an earlier step, and fix what it reports.',
   );
 }
 
@@ -69,16 +69,15 @@ async function load(
   return await loadInto(cli, chunks, onLoaded, temp.path);
 }
 
-// The Docker format keeps the config as it is; from an image of that format, `oci-archive` would make another config
-// (without its health check), and so another image.
+// The Docker format keeps the config. `oci-archive` would convert it (without the health check), which gives another image.
 async function* save(cli: DockerCli, tempRoot: string, image: string): AsyncGenerator<Buffer> {
   await using temp = await makeTempDir(tempRoot);
   yield* saveFrom(cli, ['save', '--format', 'docker-archive', image], temp.path);
 }
 
-// What podman prints, where that differs from docker.
+// Readers of podman's output, where it differs from docker's.
 
-/** Reads `podman info --format json`; undefined when it isn't that. @internal */
+/** Reads `podman info --format json`; undefined for anything else. @internal */
 export function parsePodmanInfo(text: string): EngineInfo | undefined {
   const info = parseJson(text);
   if (!isObject(info) || !isObject(info['host'])) return undefined;
@@ -94,11 +93,7 @@ export function parsePodmanInfo(text: string): EngineInfo | undefined {
   };
 }
 
-/**
- * Reads `podman image inspect` of one image, a list of one; undefined when it isn't that. Podman leaves out the
- * `sha256:` of an ID.
- * @internal
- */
+/** Reads `podman image inspect` of one image; undefined for anything else. Podman omits the `sha256:` of an ID. @internal */
 export function parsePodmanInspect(text: string): InspectedImage | undefined {
   const [image] = objectsOf(parseJson(text));
   if (image === undefined || typeof image['Id'] !== 'string') return undefined;
@@ -107,8 +102,8 @@ export function parsePodmanInspect(text: string): InspectedImage | undefined {
 }
 
 /**
- * A reference as podman lists it: one without a registry is under `localhost/` (what `podman tag` does with it).
- * An image ID stays as it is.
+ * Returns a reference in the form of podman's list. One without a registry is under `localhost/`, as in `podman tag`. Image IDs are
+ * returned unchanged.
  * @internal
  */
 export function podmanName(reference: string): string {

@@ -21,9 +21,9 @@ interface AttemptOptions {
 }
 
 /**
- * Runs registry work until it succeeds, for three attempts at most, with a warning before each further one.
- * @param failed the first attempt, if it was made elsewhere
- * @throws RegistryFailure of the last attempt; at once when another would fail in the same way
+ * Runs registry work until it succeeds, with at most three attempts and a warning before each retry.
+ * @param failed the error of the first attempt, if that was made before
+ * @throws RegistryFailure of the last attempt, or of one that would fail again in the same way
  */
 function attemptRegistry<T>(
   work: () => Promise<T>,
@@ -50,15 +50,15 @@ export function exceeded({ signal }: TimeLimit): string | undefined {
   return signal.aborted ? `it took longer than ${formatDuration(registryLimitMs)}` : undefined;
 }
 
-/** What the stories need of a registry. Each throws a RegistryFailure when its attempts are used up. */
+/** Docker's commands for registries. Each throws a RegistryFailure after its last attempt. */
 export interface RegistryCommands {
-  /** Pulls into the engine, for its own platform. */
+  /** Pulls into the engine, for the engine's platform. */
   pull(reference: Reference): Promise<void>;
-  /** Pushes an image that has this tag in the engine; returns the digest it has in the registry. */
+  /** Pushes a tag of the engine, and returns its digest in the registry. */
   push(reference: string): Promise<Digest>;
-  /** The config digest of a platform's image behind a reference, proved by the digests on the way to it. */
+  /** Returns the config digest of a platform's image, verified by all digests that lead to it. */
   configDigest(reference: PinnedReference, platform: Platform): Promise<Digest>;
-  /** Runs other work on a registry with the same attempts; `failed` is the first one, if it was made elsewhere. */
+  /** Runs other registry work with the same attempts. `failed` is the error of the first one, if that was made before. */
   attempt<T>(work: () => Promise<T>, failed?: RegistryFailure): Promise<T>;
 }
 
@@ -74,14 +74,14 @@ export function registryCommands(cli: DockerCli, options: AttemptOptions): Regis
       attempt(async () => {
         const output = await run(cli, 'The push', ['push', reference]);
         const digest = parsePush(output.stdout);
-        if (digest === undefined) throw new RegistryFailure('The push', [reference], 'it told no digest');
+        if (digest === undefined) throw new RegistryFailure('The push', [reference], 'docker push printed no digest');
         return digest;
       }),
     configDigest: (reference, platform) => attempt(() => configDigest(cli, reference, platform)),
   };
 }
 
-// The reference comes last.
+// The reference is the last argument.
 async function run(cli: DockerCli, work: string, args: readonly string[]): Promise<CliOutput> {
   const limit = registryLimit();
   const running = await cli.start(args, limit);
@@ -112,5 +112,5 @@ async function rawManifest(cli: DockerCli, reference: PinnedReference): Promise<
   // The digest proves that decoding to text lost no byte.
   const bytes = Buffer.from(output.stdout);
   if (digestOf(bytes) === reference.digest) return bytes;
-  throw new RegistryFailure('Reading', [name], 'the manifest that came has another digest');
+  throw new RegistryFailure('Reading', [name], 'the received manifest has another digest');
 }

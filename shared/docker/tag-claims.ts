@@ -3,11 +3,10 @@ import { awaitKey, type KeyWaits } from '../bytes/locks.ts';
 import { formatReference, type Reference } from '../image/reference.ts';
 import type { EngineInfo } from './output.ts';
 
-// Two steps that set one reference at once can't know whose tag it is: both may set it to the same image. So a step claims its
-// references before it looks at them, and gives them back when they are proved or put back. The claim holds between the steps of
-// this project on this machine, as far as locks do (locks.ts).
+// Two steps that set the same reference at the same time can't tell whose tag it is. So a step claims its references before it inspects
+// them, and releases them after they are verified or restored. A claim works between the steps of this project on this machine (locks.ts).
 
-/** An engine as a place where references are set: what every step on this machine knows it by. */
+/** Returns the name of an engine for all steps on this machine. */
 export function placeOf({ hostName, dataRoot }: Pick<EngineInfo, 'hostName' | 'dataRoot'>): string {
   return `${hostName} ${dataRoot}`;
 }
@@ -17,14 +16,14 @@ interface Tools {
   readonly signal: AbortSignal;
 }
 
-// Longer than a step needs to name its images, and than most pulls and pushes take.
+// Longer than a step needs to tag its images, and than most pulls and pushes.
 const usualWaits: KeyWaits = { 'this-user': 120_000, 'other-user': 120_000, stranger: 10_000 };
 
 /**
- * Claims references in some places. All in one order, so that two steps can't wait for each other.
- * @param waits how long another process is waited for; then it warns, and goes on without what that one holds
- * @returns what gives them back
- * @throws AbortError when the signal is aborted
+ * Claims references in some engines. The order is fixed, so that two steps can't wait for each other.
+ * @param waits how long to wait for another process before a warning
+ * @returns disposed of to release them
+ * @throws AbortError if the signal is aborted
  */
 export async function claimTags(
   places: readonly string[],
@@ -40,7 +39,7 @@ export async function claimTags(
       signal,
       waits,
       onWait: (holder) => {
-        log.info(`Waiting for another step that is setting ${name}: ${holder}.`);
+        log.info(`Waiting for another step that sets ${name}: ${holder}.`);
       },
       onGiveUp: (holder) => {
         log.warning(

@@ -2,43 +2,43 @@ import { messageOf } from '../base/errors.ts';
 import type { Engine } from './engine.ts';
 import type { InspectedImage } from './output.ts';
 
-// A cancelled step has little time for it.
+// A cancelled step has little time.
 const atOnce = 8;
 
 /**
- * Sets references, and puts each back where it was unless all turns out well: no wrong image stays under a tag, and none that
- * was there before is lost. It touches only what was set through it, and leaves alone what somebody else has set since.
+ * Sets references, and restores them on dispose unless the step succeeds. So no tag keeps a wrong image, and no earlier image loses its
+ * tag. References that another process has set since are not changed.
  */
 export interface TagGuard extends AsyncDisposable {
   /**
-   * Gives an image a reference. Throws `load-failed`.
-   * @param known the image's ID, and the image that has the reference, if they have just been asked
-   * @returns what has it now
+   * Tags an image. Throws `load-failed`.
+   * @param known the image's ID, and the reference's image, if they have just been inspected
+   * @returns the reference's image after that
    */
   tag(
     image: string,
     reference: string,
     known?: { readonly imageId: string; readonly before: InspectedImage | undefined },
   ): Promise<InspectedImage | undefined>;
-  /** Does work that sets a reference, such as a pull. Throws what it throws. */
+  /** Runs work that sets a reference, such as a pull. Rethrows its error. */
   during(reference: string, work: () => Promise<void>): Promise<void>;
-  /** All turned out well: everything stays. */
+  /** Keeps all references. */
   keep(): void;
 }
 
 interface Change {
   readonly reference: string;
-  /** Image IDs; undefined where there was, or is, none. */
+  /** Image ID; undefined for none. */
   readonly before: string | undefined;
-  /** What was set: not what was found afterwards, which may be somebody else's. */
+  /** The image that was set. The reference may have another one now. */
   readonly after: string | undefined;
-  /** Whether the image that was set was in the engine before, by another name or by none. */
+  /** Whether that image was in the engine before, tagged or not. */
   readonly wasHere: boolean;
 }
 
 /**
- * @param onTrouble called with a message when a reference couldn't be put back
- * @param claim of the references, given back after that
+ * @param onTrouble called with a message if a reference can't be restored
+ * @param claim on the references, released after that
  */
 export function guardTags(engine: Engine, onTrouble: (message: string) => void, claim?: AsyncDisposable): TagGuard {
   const changes: Change[] = [];
@@ -54,7 +54,7 @@ export function guardTags(engine: Engine, onTrouble: (message: string) => void, 
   const putBackAll = async (reference: string): Promise<void> => {
     for (const change of changes.filter((one) => one.reference === reference).reverse()) {
       await putBack(change).catch((error: unknown) => {
-        onTrouble(`The tag ${reference} could not be taken back: ${messageOf(error)}`);
+        onTrouble(`The tag ${reference} could not be restored: ${messageOf(error)}`);
       });
     }
   };
@@ -72,7 +72,7 @@ export function guardTags(engine: Engine, onTrouble: (message: string) => void, 
     tag: async (image, reference, known) => {
       const after = known?.imageId ?? (await engine.inspect(image))?.imageId ?? image;
       const before = (known === undefined ? await engine.inspect(reference) : known.before)?.imageId;
-      // Also when the command fails after it has set it.
+      // Also if the command fails after it has set the tag.
       changes.push({ reference, before, after, wasHere: true });
       await engine.tag(image, reference);
       return engine.inspect(reference);

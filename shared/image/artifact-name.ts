@@ -2,7 +2,7 @@ import { invalidInput } from '../base/errors.ts';
 import { quoteForeign } from '../base/text.ts';
 
 /**
- * The characters that the artifact service refuses (actions/toolkit, artifact, path-and-artifact-name-validation.ts).
+ * Rejects the characters that the artifact service rejects (actions/toolkit, artifact, path-and-artifact-name-validation.ts).
  * @throws HandoverError `invalid-input`
  */
 export function requireArtifactName(name: string): string {
@@ -10,24 +10,21 @@ export function requireArtifactName(name: string): string {
   if (wrong === undefined && name.trim() !== '') return name;
   const why = wrong === undefined ? 'it is empty' : `it contains ${JSON.stringify(wrong)}`;
   throw invalidInput(
-    `"${quoteForeign(name)}" can't be the name of an artifact: ${why}.`,
+    `"${quoteForeign(name)}" is not a valid name of an artifact: ${why}.`,
     'Set `artifact-name` without any of " : < > | * ? \\ / and without line ends, such as docker-image-pr-1.',
   );
 }
 
-/** Whether the text stands for any number of names: it has a `*` (any characters) or a `?` (one character). */
+/** Returns whether a text is a pattern for names: it has a `*` (any characters) or a `?` (one character). */
 export function isPattern(text: string): boolean {
   return /[*?]/.test(text);
 }
 
-/**
- * Whether the pattern stands for this name. `*` and `?` alone mean something; every other character means itself. Takes
- * time in proportion to both lengths at most, whatever the pattern.
- */
+/** Returns whether a pattern matches a name. Only `*` and `?` are special. The time is at most proportional to both lengths. */
 export function matchesPattern(pattern: string, name: string): boolean {
   let at = 0;
   let position = 0;
-  // Where the last `*` stands, and up to where it has swallowed the name.
+  // The position of the last `*`, and of the end of its match.
   let star = -1;
   let swallowed = 0;
   while (position < name.length) {

@@ -1,7 +1,7 @@
 import { invalidInput } from '../base/errors.ts';
 import { quoteForeign } from '../base/text.ts';
 
-/** Where an image goes: into the engine, into every node of a cluster, into a containerd of this machine, or nowhere. */
+/** The destination of an image: the engine, every node of a cluster, a containerd of this machine, or none. */
 export type Destination =
   | { readonly kind: 'engine' | 'none' }
   | { readonly kind: 'kind' | 'k3d' | 'minikube'; readonly cluster: string }

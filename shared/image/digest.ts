@@ -26,7 +26,7 @@ export function hexOf(digest: Digest): string {
   return digest.slice('sha256:'.length);
 }
 
-/** Where a blob lies in an OCI layout and in a tarball (OCI image-spec, image-layout.md). */
+/** Returns the path of a blob in an OCI layout and in a tarball (OCI image-spec, image-layout.md). */
 export function blobName(digest: Digest): string {
   return `blobs/sha256/${hexOf(digest)}`;
 }

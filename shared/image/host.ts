@@ -31,8 +31,8 @@ export function runnerPlatform({ architecture }: Runner): Platform {
 }
 
 /**
- * What went wrong, told by the runner where that is the cause: most Windows and macOS runners, and those of other
- * architectures, have no engine for Linux containers. One that has an engine is as good as any.
+ * Explains an error by the runner, if that is the cause. Most Windows and macOS runners, and those of other architectures, have no engine
+ * for Linux containers.
  */
 export function explainRunner(error: unknown, { os, architecture }: Runner): unknown {
   const isUsual = (os === 'Linux' && architectures.has(architecture)) || os === '';
@@ -47,7 +47,7 @@ export function explainRunner(error: unknown, { os, architecture }: Runner): unk
   );
 }
 
-/** The container engines that can hold an image here; each is the name of its command, too. */
+/** The supported container engines, each by the name of its command. */
 export type EngineName = 'docker' | 'podman';
 
 /** @throws HandoverError `invalid-input` when the text is neither `docker` nor `podman` */
@@ -62,8 +62,8 @@ export function parseEngineName(text: string): EngineName {
 }
 
 /**
- * Registries are reached through docker alone.
- * @param what the input that asks for one, with its value
+ * Checks that the engine is Docker, which is required for registries.
+ * @param what the input that needs a registry, with its value
  * @throws HandoverError `invalid-input` for another engine
  */
 export function requireDocker(engine: EngineName, what: string): void {

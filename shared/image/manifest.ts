@@ -52,7 +52,7 @@ export interface Manifest {
   readonly layers: readonly Descriptor[];
 }
 
-/** What an image's config tells of it. */
+/** The facts in an image's config. */
 export interface ImageConfig {
   readonly platform: Platform;
   readonly diffIds: readonly Digest[];
@@ -91,7 +91,7 @@ export function configFault(
   if (!isImageConfig(config))
     return `describes its config as ${quoteForeign(config.mediaType, 100)}, which is not an image's`;
   if (config.size !== bytes.length)
-    return `says that its config has ${String(config.size)} bytes; it has ${String(bytes.length)}`;
+    return `names a config of ${String(config.size)} bytes; it has ${String(bytes.length)}`;
   if (layers.length === diffIds.length) return undefined;
   return `has ${String(layers.length)} layers; its config has ${String(diffIds.length)}`;
 }
@@ -210,7 +210,7 @@ export function parseArchiveManifest(bytes: Uint8Array, where: string): readonly
   });
 }
 
-/** A manifest of our own for the image's config and layers. */
+/** Creates a manifest for the image's config and layers. */
 export function formatManifest(
   config: Pick<Descriptor, 'digest' | 'size'>,
   layers: readonly Pick<Descriptor, 'digest' | 'size' | 'mediaType'>[],
@@ -341,7 +341,7 @@ export interface ImageContents {
   readonly manifestDigest: Digest;
   readonly manifestBytes: Buffer;
   readonly manifestMediaType: string;
-  /** In the order they are applied; the same blob may stand here twice. */
+  /** In the order of application. A blob can occur twice. */
   readonly layers: readonly Descriptor[];
 }
 

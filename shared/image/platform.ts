@@ -4,7 +4,7 @@ import { quoteForeign } from '../base/text.ts';
 /** `os/arch[/variant]` (OCI image-spec, image-index.md, "platform"). */
 export interface Platform {
   readonly os: string;
-  /** `unknown` where a config doesn't tell it. */
+  /** `unknown` if the config doesn't contain it. */
   readonly architecture: string;
   readonly variant?: string;
 }
@@ -41,7 +41,7 @@ function normalise(platform: Platform): Platform {
   return { os, architecture, ...(variant === undefined || variant === '' || isDefault ? {} : { variant }) };
 }
 
-/** A platform out of an image config or an engine's answer, with the default variants left out. */
+/** Creates a platform from an image config or an engine's response, without default variants. */
 export function platformOf(os: string, architecture: string, variant?: string): Platform {
   return normalise({ os, architecture: architecture || unknown, ...(variant === undefined ? {} : { variant }) });
 }
@@ -61,7 +61,7 @@ export function runsOn(image: Platform, host: Platform): boolean {
   return image.os === host.os && (!isKnown(image) || image.architecture === host.architecture);
 }
 
-/** Whether it tells its architecture: engines load images that don't. */
+/** Returns whether the architecture is known. Engines also load images without one. */
 export function isKnown({ architecture }: Platform): boolean {
   return architecture !== unknown;
 }

@@ -27,7 +27,7 @@ export const recordName = 'image-handover.json';
 /** The version of its format. */
 const recordSchema = 1;
 
-/** @param found what the record says its schema is */
+/** @param found the schema in the record */
 function wrongSchema(found: unknown): HandoverError {
   const newer = typeof found === 'number' && found > recordSchema;
   return new HandoverError(
@@ -39,7 +39,7 @@ function wrongSchema(found: unknown): HandoverError {
   );
 }
 
-/** @param bytes of a record that nobody would read */
+/** @param bytes of a record that is too large */
 function tooLarge(bytes: number): HandoverError {
   return new HandoverError(
     'tarball-invalid',
@@ -88,7 +88,7 @@ export interface Producer {
   readonly jobKey: string;
 }
 
-/** Where some bytes lie in the plain tarball. */
+/** The position of some bytes in the uncompressed tarball. */
 export interface BytePlace {
   readonly offset: number;
   readonly size: number;
@@ -142,8 +142,8 @@ export interface HandoverRecord extends RecordedImage {
 }
 
 /**
- * The record as the text that goes into the artifact.
- * @throws HandoverError `tarball-invalid` when it would be larger than one that is read
+ * Formats a record for the artifact.
+ * @throws HandoverError `tarball-invalid` if it would be too large to be read
  */
 export function formatRecord(record: HandoverRecord): string {
   const { pushedReference, further, ...rest } = record;
@@ -175,8 +175,8 @@ function formatImage({
 }
 
 /**
- * Reads a record that may come from anybody: each size, digest and reference is checked, unknown fields are ignored.
- * @throws HandoverError `artifact-corrupt`; a newer schema says so
+ * Reads an untrusted record. Each size, digest and reference is checked; unknown fields are ignored.
+ * @throws HandoverError `artifact-corrupt`
  */
 export function parseRecord(text: string): HandoverRecord {
   if (Buffer.byteLength(text) > limits.recordBytes) throw corrupt('it is larger than 8 MiB');
@@ -203,7 +203,7 @@ export function parseRecord(text: string): HandoverRecord {
 function furtherImages(value: unknown): readonly RecordedImage[] {
   const items: readonly unknown[] = Array.isArray(value) ? value : [value];
   if (items.length >= limits.images) throw corrupt(`it lists ${String(items.length)} further images`);
-  // One that is left out would be an image that nobody misses.
+  // An ignored one would be a missing image.
   if (!items.every(isObject)) throw corrupt('a further image in it is not a JSON object');
   return items.map(image);
 }

@@ -15,7 +15,7 @@ export interface Reference {
 /** The name an image has in an engine or registry. */
 export type TaggedReference = Reference & { readonly tag: string };
 
-/** `repository@sha256:…`: stands for one image for ever. */
+/** `repository@sha256:…`: always the same image. */
 export type PinnedReference = Pick<Reference, 'repository'> & { readonly digest: Digest };
 
 // Grammar: github.com/distribution/reference, reference.go and regexp.go.
@@ -156,7 +156,7 @@ export function parseTaggedReference(text: string): TaggedReference {
 }
 
 /**
- * Parses a reference by digest; a tag in it says nothing more and is dropped.
+ * Parses a reference by digest. A tag in it is dropped.
  * @throws HandoverError `invalid-input`
  */
 export function parsePinnedReference(text: string): PinnedReference {
@@ -164,7 +164,7 @@ export function parsePinnedReference(text: string): PinnedReference {
   if (digest !== undefined) return { repository, digest };
   throw new HandoverError(
     'invalid-input',
-    `"${quoteForeign(text)}" has no digest: what a tag stands for can change between two jobs.`,
+    `"${quoteForeign(text)}" has no digest: the image of a tag can change between two jobs.`,
     'Give a reference by digest, such as ${{ needs.build.outputs.pushed-reference }}.',
   );
 }

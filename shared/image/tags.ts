@@ -12,15 +12,14 @@ import {
 import type { WorkflowEvent } from './workflow-event.ts';
 
 const shortShaLength = 7;
-/** What leaves room for `-<short sha>` in Docker's 128 characters. */
+/** Leaves room for `-<short sha>` in Docker's 128 characters. */
 const maxNameLength = 120;
 const maxTagLength = 128;
 
 /**
- * The one tag that stands for this commit, and is never given to another: `pr-<number>-<sha>`,
- * `merge-queue-pr-<number>-<sha>`, `<branch or git tag>-<sha>` (a git tag may be moved, so its name alone is not
- * enough), or `sha-<sha>` for a bare commit; `<sha>` is the first 7 characters of the commit.
- * @returns undefined when the event names no commit
+ * Returns the tag that no other commit gets: `pr-<number>-<sha>`, `merge-queue-pr-<number>-<sha>`, `<branch or git tag>-<sha>`, or
+ * `sha-<sha>`. `<sha>` is the first 7 characters of the commit. A git tag can move, so its name is not enough.
+ * @returns undefined if the event has no commit
  */
 export function immutableTag(event: WorkflowEvent): string | undefined {
   if (event.kind === 'none') return undefined;
@@ -32,8 +31,8 @@ export function immutableTag(event: WorkflowEvent): string | undefined {
 }
 
 /**
- * The tags of `tags: auto`: the immutable tag, the git tag's name, `latest` on the default branch, and `sha-<sha>`.
- * None when the event names no commit.
+ * Returns the tags of `tags: auto`: the immutable tag, the git tag's name, `latest` on the default branch, and `sha-<sha>`. Without a
+ * commit, there are none.
  * @internal
  */
 export function automaticTags(event: WorkflowEvent): readonly string[] {
@@ -52,7 +51,7 @@ function shortSha(sha: string): string {
   return sha.slice(0, shortShaLength);
 }
 
-/** A branch's name as the first part of a tag: `feature/Add_New-Feature` is `feature-add-new-feature`. */
+/** Returns a branch's name as the first part of a tag: `feature/Add_New-Feature` becomes `feature-add-new-feature`. */
 function cleanName(name: string): string {
   return name
     .toLowerCase()
@@ -63,7 +62,7 @@ function cleanName(name: string): string {
     .replace(/-+$/, '');
 }
 
-/** A git tag as a tag of an image: `v1.2.3` stays, `v1.2.3+build.5` is `v1.2.3-build.5`. */
+/** Returns a git tag as a tag of an image: `v1.2.3+build.5` becomes `v1.2.3-build.5`. */
 function cleanGitTag(name: string): string {
   return name
     .replace(/[^\w.-]+/gu, '-')
@@ -73,9 +72,8 @@ function cleanGitTag(name: string): string {
 }
 
 /**
- * Reads what docker/metadata-action puts out: `tags` (one reference per line) or `json` (an object with `tags`).
- * Empty lines are dropped; the order stays, and the first is the action's own first choice.
- * @throws HandoverError `invalid-input` when nothing is left, showing what was received
+ * Reads an output of docker/metadata-action: `tags` (one reference per line) or `json` (an object with `tags`). Empty lines are dropped.
+ * @throws HandoverError `invalid-input` with the text, if it has no reference
  */
 export function parseMetadataTags(text: string): readonly [Reference, ...Reference[]] {
   const [first, ...rest] = tagLines(text).map(parseReference);
@@ -84,9 +82,9 @@ export function parseMetadataTags(text: string): readonly [Reference, ...Referen
 }
 
 /**
- * The same as the references an image is given, each with a tag.
- * @param repository what a bare tag belongs to: metadata-action puts out bare tags when its input `images` is empty
- * @throws HandoverError `invalid-input` when nothing is left, for a malformed line, or for a bare tag without repository
+ * Reads references, each with a tag.
+ * @param repository the repository of bare tags, which metadata-action returns if its input `images` is empty
+ * @throws HandoverError `invalid-input` without any reference, for a malformed line, or for a bare tag without a repository
  * @internal
  */
 export function parseTagList(text: string, repository: string | undefined): readonly TaggedReference[] {
@@ -95,17 +93,17 @@ export function parseTagList(text: string, repository: string | undefined): read
   return found;
 }
 
-/** What docker/metadata-action left in the environment, and in which variable. */
+/** A variable that docker/metadata-action has set. */
 interface MetadataVariable {
   readonly name: string;
   readonly text: string;
 }
 
 /**
- * Finds the tags that docker/metadata-action left for the steps after it (its src/main.ts: each output is exported as
- * `DOCKER_METADATA_OUTPUT_<NAME>`, unless DOCKER_METADATA_SET_OUTPUT_ENV is false; TAG_NAMES since 5.9).
+ * Finds the tags that docker/metadata-action has set for later steps. It exports each output as `DOCKER_METADATA_OUTPUT_<NAME>`, unless
+ * DOCKER_METADATA_SET_OUTPUT_ENV is false (src/main.ts; TAG_NAMES since 5.9).
  * @param env the variables, by name
- * @returns undefined when it didn't run; an empty output of a run that left something else is returned as it is
+ * @returns undefined if it did not run
  * @internal
  */
 export function metadataVariable(env: Readonly<Record<string, string>>): MetadataVariable | undefined {
@@ -116,7 +114,7 @@ export function metadataVariable(env: Readonly<Record<string, string>>): Metadat
   return variables.find(({ text }) => text !== '');
 }
 
-/** Lines of a multi-line output, one argument each; empty lines dropped. */
+/** Returns the lines of a text, without empty ones. */
 export function lines(text: string): readonly string[] {
   return text
     .split(/\r?\n/)
@@ -124,7 +122,7 @@ export function lines(text: string): readonly string[] {
     .filter((line) => line !== '');
 }
 
-// The action's `sep-tags` may be a comma, which no reference contains.
+// The action's `sep-tags` can be a comma, which no reference contains.
 function tagLines(text: string): readonly string[] {
   const json = text.trimStart().startsWith('{') ? parseJson(text) : undefined;
   const parts = isObject(json) ? stringsOf(json['tags']) : [text];
@@ -137,7 +135,7 @@ function taggedReference(line: string, repository: string | undefined): TaggedRe
   throw new HandoverError(
     'invalid-input',
     `"${quoteForeign(line)}" in the list of tags is a tag without a repository.`,
-    'Write the whole reference, such as ghcr.io/org/charon:1.2.3, or set `repository`.',
+    'Write the full reference, such as ghcr.io/org/charon:1.2.3, or set `repository`.',
   );
 }
 
@@ -161,7 +159,7 @@ interface TagFacts {
 }
 
 /**
- * The references that the input `tags` gives the image, each once.
+ * Returns the references in the input `tags`, each once.
  * @throws HandoverError `invalid-input`
  */
 export function chooseTags(inputs: TagInputs, facts: TagFacts, notices: string[]): readonly TaggedReference[] {
@@ -188,7 +186,7 @@ function tagsOf(
   return parseTagList(automaticTags(event).join('\n'), repository);
 }
 
-// Kept as it was given: each reference made of it then knows what was lowered.
+// Returned unchanged, so that each reference made from it has its original spelling.
 function requireRepository(given: string | undefined): string | undefined {
   if (given === undefined) return undefined;
   const { tag, digest } = parseReference(given);
@@ -203,7 +201,7 @@ function requireRepository(given: string | undefined): string | undefined {
 function noRepository(): HandoverError {
   return new HandoverError(
     'invalid-input',
-    '`tags: auto` has no repository, and docker/metadata-action left no tags in the environment.',
+    '`tags: auto` has no repository, and docker/metadata-action has set no tags in the environment.',
     'Set `repository`, such as ghcr.io/${{ github.repository }}, or run docker/metadata-action before this step.',
   );
 }
@@ -211,8 +209,8 @@ function noRepository(): HandoverError {
 function noTags(reason: string): HandoverError {
   return new HandoverError(
     'invalid-input',
-    `\`tags: auto\` can't tell what this run is for: ${reason}.`,
-    'Write the references of the image into `tags`, one a line.',
+    `\`tags: auto\` can't create tags for this run: ${reason}.`,
+    'Set `tags` to the references of the image, one per line.',
   );
 }
 

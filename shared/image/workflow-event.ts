@@ -1,7 +1,7 @@
 import { isObject, type JsonObject, objectsOf, stringOr } from '../base/json.ts';
 import { quoteForeign } from '../base/text.ts';
 
-/** What the runner says about the event that started the workflow; an empty text where it says nothing. */
+/** The runner's facts about the event that started the workflow; missing ones are empty. */
 export interface EventFacts {
   /** GITHUB_EVENT_NAME; a called workflow has its caller's. */
   readonly name: string;
@@ -31,10 +31,10 @@ export type WorkflowEvent =
 // Sources: GitHub docs, "Events that trigger workflows" and "Webhook events and payloads"; octokit/webhooks,
 // payload-examples. Payloads are checked member by member: other forges and local runners send less.
 
-/** Events that mean the branch they run on. A comment, say, runs on the default branch and may mean a pull request. */
+/** Events for the branch that they run on. For example, a comment runs on the default branch and may be about a pull request. */
 const branchEvents = ['push', 'schedule', 'workflow_dispatch', 'repository_dispatch', 'create'] as const;
 
-/** Says what the workflow runs for, or why that can't be known. Never throws. */
+/** Returns what the workflow runs for, or why that is unknown. Never throws. */
 export function workflowEvent(facts: EventFacts): WorkflowEvent {
   const payload = isObject(facts.payload) ? facts.payload : {};
   if (facts.name === '') return none('there is no workflow event here');
@@ -63,7 +63,7 @@ function pullRequest(facts: EventFacts, payload: JsonObject): WorkflowEvent {
   const number = [request['number'], payload['number'], fromRef].find(isNumber);
   const sha = firstCommit(head['sha']);
   if (number === undefined) return none(`the payload of ${quoteForeign(facts.name)} has no pull request number`);
-  // GITHUB_SHA is the merge commit of this very run: a tag made from it could not be found by the head's commit.
+  // GITHUB_SHA is the merge commit of this run. The head's commit would not lead to a tag with it.
   if (sha === undefined) return none(`the payload of ${quoteForeign(facts.name)} has no pull_request.head.sha`);
   const branch = stringOr(head['ref'], '') || facts.headRef;
   return { kind: 'pull-request', number, sha, ...(branch === '' ? {} : { branch }) };

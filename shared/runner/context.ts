@@ -11,43 +11,43 @@ import { quoteForeign } from '../base/text.ts';
 import type { EventFacts } from '../image/workflow-event.ts';
 import type { Runner } from '../image/host.ts';
 
-/** What the runner says about this job. */
+/** Facts about this job from the runner. */
 export interface JobContext {
   /** A folder that the runner empties after the job. */
   readonly tempRoot: string;
   readonly runtimeToken: string;
   readonly resultsUrl: string;
-  /** Whether BuildKit's `gha` cache has a service to talk to. */
+  /** Whether BuildKit's `gha` cache has a service. */
   readonly hasCacheService: boolean;
-  /** What the job may do with the Actions cache (`cache-mode` in the workflow), such as `read`; empty where the runner doesn't say. */
+  /** The job's permission for the Actions cache (`cache-mode` in the workflow), such as `read`; empty if the runner doesn't set it. */
   readonly cacheMode: string;
   readonly proxies: Proxies;
   readonly producer: Omit<Producer, 'jobKey'>;
-  /** Names the job in its run, the same in each attempt; legs of a matrix may share it, calls of a reusable workflow don't. */
+  /** Identifies the job in its run, the same in each attempt. Legs of a matrix may share it; calls of a reusable workflow don't. */
   readonly jobPath: string;
   readonly runUrl: string;
-  /** Base of the REST API without a slash at its end; on GitHub Enterprise it has a path. */
+  /** Base URL of the REST API without a trailing slash; on GitHub Enterprise it has a path. */
   readonly apiUrl: string;
   readonly isGithubRunner: boolean;
-  /** The longest retention that the repository allows, in days, if the runner says so. */
+  /** The repository's maximum retention in days, if the runner sets it. */
   readonly maxRetentionDays: number | undefined;
   readonly runner: Runner;
-  /** Name of the runner; empty where there is none. */
+  /** Name of the runner; may be empty. */
   readonly runnerName: string;
   readonly event: EventFacts;
-  /** Docker's configuration, with the logins that a step before this one has made. */
+  /** Docker's configuration, with the logins of earlier steps. */
   readonly dockerConfigFolder: string;
-  /** Buildx's configuration, with the logins for one repository. */
+  /** Buildx's configuration, with the logins for single repositories. */
   readonly buildxConfigFolder: string;
-  /** Logins that docker takes from the environment, as JSON; empty when there are none. */
+  /** Docker's logins in the environment, as JSON; may be empty. */
   readonly dockerAuthConfig: string;
-  /** The variables that docker reads: those whose names begin with `DOCKER_`. */
+  /** The variables whose names begin with `DOCKER_`. */
   readonly dockerVariables: Readonly<Record<string, string>>;
-  /** What docker/metadata-action left for later steps: `DOCKER_METADATA_OUTPUT_*`, by name. */
+  /** The variables that docker/metadata-action has set: `DOCKER_METADATA_OUTPUT_*`, by name. */
   readonly metadata: Readonly<Record<string, string>>;
 }
 
-/** The one place that reads the runner's environment, inputs aside. */
+/** Reads the runner's environment, except for the inputs. */
 export function jobContext(env: Readonly<Record<string, string | undefined>> = process.env): JobContext {
   const variable = (name: string): string => env[name] ?? '';
   const runtimeToken = variable('ACTIONS_RUNTIME_TOKEN');
@@ -93,7 +93,7 @@ function jobPath(orchestration: string): string | undefined {
 }
 
 /**
- * Sees to it that a step's outputs can be set and its temporary files written, before anything is done that they are for.
+ * Checks that the step can set outputs and write temporary files.
  * @throws HandoverError `unsupported-host`
  */
 export function requireRunnerFiles(env: Readonly<Record<string, string | undefined>> = process.env): void {
@@ -108,7 +108,8 @@ function requirePath(variable: string, path: string, kind: 'file' | 'folder'): v
   const told = `${variable} is "${quoteForeign(path)}"; expected a ${kind} that this step can write to`;
   try {
     const found = statSync(path);
-    if (!(kind === 'file' ? found.isFile() : found.isDirectory())) throw unfit(`${told}: it is no ${kind}.`, variable);
+    if (!(kind === 'file' ? found.isFile() : found.isDirectory()))
+      throw unfit(`${told}: it is not a ${kind}.`, variable);
     accessSync(path, constants.W_OK);
   } catch (error) {
     throw error instanceof HandoverError ? error : unfit(`${told}: ${messageOf(error)}.`, variable, error);
@@ -119,8 +120,8 @@ function unfit(message: string, variable: string, cause?: unknown): HandoverErro
   return new HandoverError(
     'unsupported-host',
     message,
-    `The runner sets ${variable} for each step: pass it on unchanged where a script or a container calls the action, and ` +
-      'look at the owner of what it names.',
+    `The runner sets ${variable} for each step. Pass it on unchanged if a script or a container calls the action, and ` +
+      'check the owner of that path.',
     cause,
   );
 }
@@ -148,7 +149,7 @@ function eventFacts(variable: (name: string) => string): EventFacts {
   };
 }
 
-/** The event's payload; undefined where there is none, or none that can be read: then the variables decide. */
+/** Reads the event's payload; undefined if it can't be read. */
 function readPayload(path: string): unknown {
   try {
     return path === '' ? undefined : parseJson(readSmallFileSync(path, limits.eventBytes).toString());

@@ -5,38 +5,38 @@ import { quoteForeign } from '../base/text.ts';
 import { readSmallFileSync } from '../bytes/files.ts';
 import { maskLines, maskSecret } from './outputs.ts';
 
-/** Reads the step's inputs by name. Defaults are action.yml's affair: the runner fills them in. */
+/** Reads the step's inputs by name. Defaults come from action.yml. */
 export interface Inputs {
-  /** A text without surrounding white space. Throws `invalid-input` when it is empty. */
+  /** Returns a text without surrounding white space. Throws `invalid-input` if it is empty. */
   text(name: string): string;
-  /** The same, but empty means undefined. */
+  /** Returns undefined for an empty text. */
   optional(name: string): string | undefined;
-  /** The text as it came, line ends included; undefined when it was left at the default `none`. */
+  /** Returns the unchanged text; undefined for the default `none`. */
   unlessNone(name: string): string | undefined;
   /**
-   * A text whose absence switches a check off or takes another image; `none`, the default, says so on purpose. Throws `invalid-input` when
-   * an empty text was given: that is what an expression leaves of an output that nobody declared.
+   * Returns a text whose absence disables a check or selects another image; undefined for the default `none`. Throws `invalid-input` for an
+   * empty text, which is the value of an expression with an undeclared output.
    */
   orNone(name: string): string | undefined;
-  /** The same for a list, read as `list` reads it; empty for `none`. */
+  /** The same for a list. Empty for `none`. */
   listOrNone(name: string): readonly string[];
   boolean(name: string): boolean;
   integer(name: string, min: number, max: number): number;
-  /** A number that may have decimals. */
+  /** Returns a number with or without decimals. */
   decimal(name: string, min: number, max: number): number;
-  /** One item a line; a comma inside an item stays (docker/build-push-action reads build-args so). */
+  /** Returns one item per line. An item may contain commas, as in the build-args of docker/build-push-action. */
   lines(name: string): readonly string[];
-  /** One item a line or between commas (docker/build-push-action reads add-hosts so). */
+  /** Returns one item per line or between commas, as in the add-hosts of docker/build-push-action. */
   list(name: string): readonly string[];
-  /** One `id=value` a line, untrimmed: a key may need its last line end. What is read is kept out of the log. */
+  /** Returns one `id=value` per line, untrimmed, because a key may need its last line end. Masks the values. */
   secrets(name: string): readonly string[];
-  /** One `id=path` a line; what stands in the files is kept out of the log. */
+  /** Returns one `id=path` per line. Masks the content of the files. */
   secretFiles(name: string): readonly string[];
-  /** One `id=VARIABLE` a line or between commas; the variables' values are kept out of the log. */
+  /** Returns one `id=VARIABLE` per line or between commas. Masks the values of the variables. */
   secretEnvs(name: string): readonly string[];
 }
 
-/** @param mask keeps a text out of the log */
+/** @param mask called with each text to keep out of the log */
 export function actionInputs(mask: (secret: string) => void = maskSecret): Inputs {
   const optional = (name: string): string | undefined => read(name).trim() || undefined;
   const text = (name: string): string => {
@@ -70,7 +70,7 @@ export function actionInputs(mask: (secret: string) => void = maskSecret): Input
     list,
     secrets: (name) => {
       const items = rows(read(name))?.map((row) => row.join(','));
-      // Before anything can fail: an error, too, is in the log.
+      // Masked before any error, which would be in the log.
       for (const item of items ?? read(name).split('\n')) maskLines(valueOf(item), mask);
       if (items === undefined) throw invalid(name, '(not shown)', closedQuotes);
       return items.filter((item) => item.trim() !== '');
@@ -88,7 +88,7 @@ export function actionInputs(mask: (secret: string) => void = maskSecret): Input
   };
 }
 
-// The runner applies a default only when the line is missing: so an empty text was given (docs/decisions/0022).
+// The runner applies a default only if the line is missing (docs/decisions/0022).
 function unlessNone(name: string): string | undefined {
   const given = read(name);
   return process.env[variableOf(name)] === undefined || given.trim() === 'none' ? undefined : given;
@@ -97,9 +97,9 @@ function unlessNone(name: string): string | undefined {
 function givenEmpty(name: string): HandoverError {
   return new HandoverError(
     'invalid-input',
-    `The input \`${name}\` is given, but empty; it would have no effect.`,
-    'Look at the expression it comes from. Usually the job that it names lacks this output under `outputs:`, or isn’t in the `needs:` of ' +
-      `this job. To go without \`${name}\`, remove the line or write \`none\`, also in a condition: \`\${{ … || 'none' }}\`.`,
+    `The input \`${name}\` is empty and would have no effect.`,
+    'Check its expression. Usually the other job doesn’t declare this output under `outputs:`, or isn’t in the `needs:` of ' +
+      `this job. To disable \`${name}\`, remove the line or set \`none\`, also in a condition: \`\${{ … || 'none' }}\`.`,
   );
 }
 
@@ -107,7 +107,7 @@ function lines(name: string): readonly string[] {
   return items(records(name).map((row) => row.join(',')));
 }
 
-// Quotes around a whole line don't keep its commas together (docker/actions-toolkit, util.ts, getList).
+// Quotes around a whole line don't protect its commas (docker/actions-toolkit, util.ts, getList).
 function list(name: string): readonly string[] {
   return items(records(name).flatMap((row) => (row.length === 1 ? (row[0] ?? '').split(',') : row)));
 }
@@ -120,10 +120,10 @@ function variableOf(name: string): string {
   return `INPUT_${name.replaceAll(' ', '_').toUpperCase()}`;
 }
 
-/** The text of an input, as it came; every reading of an input begins here. */
+/** Returns the unchanged text of an input. */
 function read(name: string): string {
   const given = getInput(name, { trimWhitespace: false });
-  // Actions turns what isn't a single value into its type's name (docs.github.com: "Evaluate expressions", "Literals").
+  // Actions converts a list or an object to the name of its type (docs.github.com: "Evaluate expressions", "Literals").
   const lost = given
     .split('\n')
     .map((line) => line.trim())
@@ -131,15 +131,12 @@ function read(name: string): string {
   if (lost === undefined) return given;
   const [what, hint] =
     lost === 'Array'
-      ? [
-          'a list',
-          "Join its items into text: ${{ join(fromJSON(…).tags, ',') }}, or let the step before put out lines.",
-        ]
-      : ['an object', 'Take one of its fields, or its text: ${{ toJSON(…) }}.'];
+      ? ['a list', "Join its items: ${{ join(fromJSON(…).tags, ',') }}, or output lines in the earlier step."]
+      : ['an object', 'Use one of its fields, or its text: ${{ toJSON(…) }}.'];
   throw new HandoverError(
     'invalid-input',
-    `The input \`${name}\` ${given.trim() === lost ? 'is' : 'has the line'} "${lost}", which is what an expression leaves of ${what}.`,
-    `${hint} An output of a step is text already: \${{ steps.meta.outputs.tags }}.`,
+    `The input \`${name}\` ${given.trim() === lost ? 'is' : 'has the line'} "${lost}", the value of an expression with ${what}.`,
+    `${hint} The output of a step is already text: \${{ steps.meta.outputs.tags }}.`,
   );
 }
 
@@ -147,10 +144,10 @@ function valueOf(item: string): string {
   return item.slice(item.indexOf('=') + 1);
 }
 
-// A file that a secret is read from; a large one isn't made of lines that anybody would print.
+// The maximum size of a file of secrets, in bytes. Lines of larger files are not masked.
 const maxSecretFile = 64 * 1024;
 
-/** Its text, as far as there is one to be masked: whether the file is there is the build's to say. */
+/** Returns the text of a file, or an empty one. The build reports a missing file. */
 function smallFile(path: string): string {
   try {
     return readSmallFileSync(path, maxSecretFile).toString();
@@ -165,7 +162,7 @@ function number(name: string, value: string, form: RegExp, what: string, min: nu
   throw invalid(name, value, `${what} from ${String(min)} to ${String(max)}`);
 }
 
-const closedQuotes = 'one item a line, with quotes that are closed';
+const closedQuotes = 'one item per line, with closed quotes';
 
 function records(name: string): readonly string[][] {
   const value = read(name).trim();
@@ -174,8 +171,7 @@ function records(name: string): readonly string[][] {
   return found;
 }
 
-// CSV by line, as docker/actions-toolkit reads lists: quotes around a whole item keep line ends in it. Undefined where
-// quotes aren't closed.
+// Reads CSV, as docker/actions-toolkit reads lists. Undefined if quotes are not closed.
 function rows(value: string): readonly string[][] | undefined {
   if (value.trim() === '') return [];
   try {

@@ -5,9 +5,8 @@ import { formatBytes, formatDuration, harmlessLines } from '../base/text.ts';
 const everyMs = 5000;
 
 /**
- * Counts bytes while long work runs, and tells of them every five seconds and at the end. Only work that ended well is
- * told to be done, with what has come and nothing else: a total would compare it with what was merely foreseen.
- * @param tell gets each line
+ * Counts bytes during long work, and logs them every five seconds and at the end. The last line has no total, which was only an estimate.
+ * @param tell called with each line
  * @internal
  */
 export function progressTo(tell: (line: string) => void): Log['progress'] {
@@ -37,7 +36,7 @@ export function progressTo(tell: (line: string) => void): Log['progress'] {
   };
 }
 
-/** What the bytes are a part of; nothing once they are more, as when something is sent again. */
+/** Returns the share of the total; empty if there are more bytes than that, such as after a retry. */
 function share(bytes: number, total: TotalBytes): string {
   if (total === 'unknown') return '';
   if (typeof total === 'object') return bytes > total.atMost ? '' : ` of at most ${formatBytes(total.atMost)}`;
@@ -48,12 +47,12 @@ function percent(bytes: number, total: number): string {
   return total === 0 ? '100 %' : `${String(Math.floor((100 * bytes) / total))} %`;
 }
 
-// Much of what is told is somebody else's text: lines of a build, an engine's words, names in an artifact.
+// Much of the log is foreign text: lines of a build, messages of an engine, names in an artifact.
 function tellLines(message: string): void {
   info(harmlessLines(message));
 }
 
-/** The log of a workflow step: chapters fold, notices and warnings become annotations. */
+/** The log of a workflow step. Chapters fold, notices and warnings become annotations. */
 export const runnerLog: Log = {
   info: tellLines,
   notice: (message) => {

@@ -3,22 +3,22 @@ import { setOutput, setSecret, summary, warning } from '@actions/core';
 import { messageOf } from '../base/errors.ts';
 import type { Markdown } from '../base/markdown.ts';
 
-/** Sets the step's outputs; a later call wins over an earlier one. */
+/** Sets the step's outputs. A later call overwrites an earlier one. */
 export function setOutputs(outputs: Readonly<Record<string, string>>): void {
   for (const [name, value] of Object.entries(outputs)) setOutput(name, value);
 }
 
-// GitHub shows nothing of a step's summary that has more (docs.github.com, "Workflow commands", "Step isolation and limits").
+// GitHub doesn't show a larger summary of a step (docs.github.com, "Workflow commands", "Step isolation and limits").
 const mostBytes = 1024 * 1024;
 
-/** Adds Markdown to the job summary. A step doesn't fail over its summary: trouble is a warning. */
+/** Adds Markdown to the job summary. A failure is only a warning. */
 export async function addSummary(markdown: Markdown): Promise<void> {
   const path = process.env['GITHUB_STEP_SUMMARY'];
   if (path === undefined) return;
   try {
-    // To open a pipe would wait for its reader, and no signal would end that.
+    // Opening a pipe would wait for its reader.
     const there = statSync(path);
-    if (!there.isFile()) throw new Error(`${path} is no file`);
+    if (!there.isFile()) throw new Error(`${path} is not a file`);
     const text = markdown.toString();
     if (there.size + Buffer.byteLength(text) >= mostBytes) throw new Error('it would have more than 1 MiB');
     await summary.addRaw(text, true).write();
@@ -27,17 +27,17 @@ export async function addSummary(markdown: Markdown): Promise<void> {
   }
 }
 
-/** Keeps a text out of the log. The runner complains about an empty one. */
+/** Keeps a text out of the log. The runner rejects an empty one. */
 export function maskSecret(secret: string): void {
   if (secret !== '') setSecret(secret);
 }
 
-// Shorter ones stand in words and numbers of every kind.
+// Shorter ones are part of many words and numbers.
 const shortestSecret = 4;
 
 /**
- * Keeps each line of a secret out of the log, where it is printed line by line. What a mask would only spoil is left:
- * a brace of some JSON or a `true` would be blotted out wherever it stands, and the runner drops outputs with masked text.
+ * Keeps each line of a secret out of the log. Common texts such as `{` or `true` are not masked, because the runner drops outputs with
+ * masked text.
  */
 export function maskLines(secret: string, mask: (line: string) => void): void {
   for (const line of secret.split(/[\r\n]+/).map((one) => one.trim())) {

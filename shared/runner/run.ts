@@ -12,20 +12,20 @@ import { addSummary } from './outputs.ts';
 export interface Step {
   readonly context: JobContext;
   readonly log: Log;
-  /** Aborted when the job is cancelled, and when the time is up. */
+  /** Aborted when the job is cancelled or the time is up. */
   readonly signal: AbortSignal;
   /** Limits the step's time to the input `timeout-minutes`, which it returns. When the time is up, the step ends as after a cancel. */
   readonly limit: (inputs: Inputs) => number;
 }
 
-// What doesn't end by itself this long after the time is up is left behind: nobody else would end it.
+// Grace period after the time is up. Then the process exits even if cleanup hangs.
 const graceMs = 15_000;
-// A cancelled step gets SIGINT, and 7.5 s later SIGTERM; then it is killed without a word (actions/runner, src/Runner.Sdk/ProcessInvoker.cs).
+// A cancelled step gets SIGINT, 7.5 s later SIGTERM, and is killed after that (actions/runner, src/Runner.Sdk/ProcessInvoker.cs).
 const cancelMs = 7_000;
 
 /**
- * The one error boundary: runs a step, turns whatever it throws into one annotation and a line in the job summary, and
- * ends the process with 0 or 1. On a cancel the step's own clean-up runs first.
+ * Runs a step, and ends the process with 0 or 1. Any error becomes one annotation and a job summary. After a cancel, the step's cleanup
+ * runs first.
  */
 export async function run(name: string, step: (step: Step) => Promise<void>): Promise<never> {
   const controller = new AbortController();
@@ -44,9 +44,9 @@ export async function run(name: string, step: (step: Step) => Promise<void>): Pr
   const cancel = (signal: NodeJS.Signals): void => {
     end(new HandoverError('cancelled', `The step was cancelled (${signal}).`, 'Run the job again.'), cancelMs);
   };
-  // What escapes every promise must not end the step without a word.
+  // Errors outside of all promises.
   const escaped = (error: unknown): void => void fail(name, error);
-  // A log that nobody reads any more is no failure; to tell of it there would be the next one.
+  // A closed log is not a failure.
   process.stdout.on('error', () => undefined);
   process.on('uncaughtException', escaped);
   process.on('unhandledRejection', escaped);
@@ -72,8 +72,8 @@ export function readTimeLimit(inputs: Inputs): number {
 function timedOut(minutes: number): HandoverError {
   return new HandoverError(
     'timed-out',
-    `The step was not done after ${String(minutes)} minutes (\`timeout-minutes\`).`,
-    'Look in the log for what it waited for. Raise `timeout-minutes` for a large image on a slow connection, else run the ' +
+    `The step did not finish within ${String(minutes)} minutes (\`timeout-minutes\`).`,
+    'The log shows what it waited for. Raise `timeout-minutes` for a large image on a slow connection, otherwise run the ' +
       'job again.',
   );
 }
@@ -87,10 +87,10 @@ async function fail(name: string, error: unknown): Promise<void> {
   }
 }
 
-/** What went wrong first; what went wrong while that was cleaned up is only logged (ECMA-262, SuppressedError). */
+/** Returns the first error. Errors of the cleanup after it are only logged (ECMA-262, SuppressedError). */
 function firstError(error: unknown): unknown {
   if (!(error instanceof SuppressedError)) return error;
-  runnerLog.info(`Cleaning up went wrong, too: ${messageOf(firstError(error.error))}`);
+  runnerLog.info(`Cleanup also failed: ${messageOf(firstError(error.error))}`);
   return firstError(error.suppressed);
 }
 
@@ -98,7 +98,7 @@ async function report(name: string, error: unknown): Promise<void> {
   if (!(error instanceof HandoverError)) {
     const stack = error instanceof Error ? error.stack : undefined;
     if (stack !== undefined) runnerLog.info(stack);
-    annotate(`${messageOf(error)}\nThis is a defect of ${name}: please report it with the log.`, {
+    annotate(`${messageOf(error)}\nThis is a bug in ${name}. Please report it with the log.`, {
       title: `${name}: unexpected error`,
     });
   } else {
