@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { afterEach, describe, expect, test } from '@jest/globals';
 import type { Fault } from '../fakes/artifact-service/faults.ts';
 import { makeImage } from '../fixtures/image.ts';
+import { handOverMade } from '../fixtures/lying-artifact.ts';
 import { type PlainServer, startPlainServer } from '../fixtures/plain-server.ts';
 import { errorCode, errorMessage, type Scenario, startScenario } from '../fixtures/scenario.ts';
 import { copiedBytes } from '../../shared/bytes/chunks.ts';
@@ -17,14 +18,14 @@ afterEach(async () => {
   await scenario.end();
 });
 
-const image = makeImage({ layers: 3, layerBytes: 4_000_000, gzip: false });
+const image = makeImage({ layers: 3, layerBytes: 1_000_000, gzip: false });
 const artifactSize = (): number => scenario.service.artifacts[0]?.size ?? 0;
 const tags = (): readonly string[] => scenario.docker.state().images.flatMap((one) => one.tags);
 
 /** An artifact whose blob lies on a server that nobody here wrote, as `change` makes it. */
 async function onPlainServer(change: (blob: Buffer) => Buffer = (blob) => blob): Promise<PlainServer> {
   scenario = await startScenario({ image });
-  await scenario.exports();
+  await handOverMade(scenario.service, image);
   scenario.docker.set({ images: [], calls: [] });
   const { service, directory } = scenario;
   const blob = await copiedBytes(service.blobs.read(service.artifacts[0]?.blob ?? '', 0, artifactSize()));
@@ -63,7 +64,7 @@ describe('a server that ignores ranges', () => {
 
   test('damage is found before the engine sees a byte (S0.8)', async () => {
     await onPlainServer((blob) => {
-      blob[3_000_000] = (blob[3_000_000] ?? 0) ^ 0xff;
+      blob[1_500_000] = (blob[1_500_000] ?? 0) ^ 0xff;
       return blob;
     });
     const outcome = await scenario.loads();
@@ -73,7 +74,7 @@ describe('a server that ignores ranges', () => {
   });
 
   test.each([
-    ['shorter', (blob: Buffer) => blob.subarray(0, 5_000_000)],
+    ['shorter', (blob: Buffer) => blob.subarray(0, 1_500_000)],
     ['longer', (blob: Buffer) => Buffer.concat([blob, blob])],
   ])('a blob that is %s than the service lists', async (_, change) => {
     await onPlainServer(change);
@@ -87,13 +88,13 @@ describe('a server that ignores ranges', () => {
 
 describe('a service that ignores ranges', () => {
   test.each<[string, Fault]>([
-    ['the connection is reset', { on: 'get', after: 1, times: 2, effect: { kind: 'reset', afterBytes: 5_000_000 } }],
-    ['the body ends early', { on: 'get', after: 1, times: 2, effect: { kind: 'short', afterBytes: 5_000_000 } }],
+    ['the connection is reset', { on: 'get', after: 1, times: 2, effect: { kind: 'reset', afterBytes: 1_500_000 } }],
+    ['the body ends early', { on: 'get', after: 1, times: 2, effect: { kind: 'short', afterBytes: 1_500_000 } }],
     ['the store is busy', { on: 'get', after: 1, times: 2, effect: { kind: 'status', status: 503 } }],
     ['the signed URL has run out', { on: 'get', after: 1, times: 2, effect: { kind: 'status', status: 403 } }],
   ])('%s: the whole is asked for again', async (_, fault) => {
     scenario = await startScenario({ image, service: { ignoresRanges: true } });
-    await scenario.handOver();
+    await handOverMade(scenario.service, image);
     scenario.service.faults.add(fault);
     const outcome = await scenario.loads();
     expect(outcome.log).not.toContain('::error');
@@ -104,7 +105,7 @@ describe('a service that ignores ranges', () => {
 
   test('a connection that keeps breaking: transfer-failed, and nothing stays', async () => {
     scenario = await startScenario({ image, service: { ignoresRanges: true } });
-    await scenario.handOver();
+    await handOverMade(scenario.service, image);
     scenario.service.faults.add({ on: 'get', after: 1, times: 50, effect: { kind: 'status', status: 400 } });
     const outcome = await scenario.loads();
     expect(errorCode(outcome)).toBe('transfer-failed');
@@ -114,7 +115,7 @@ describe('a service that ignores ranges', () => {
   test('the artifact of another run (S3.3)', async () => {
     scenario = await startScenario({ image, service: { ignoresRanges: true } });
     scenario.service.addRun({ id: 100 });
-    await scenario.handOver({}, { job: { runId: '100' } });
+    await handOverMade(scenario.service, image, { job: { runId: '100' } });
     const outcome = await scenario.loads({ 'run-id': '100' });
     expect(outcome.log).not.toContain('::error');
     expect(outcome.outputs).toMatchObject({ loaded: 'true', 'run-id': '100', 'config-digest': image.configDigest });

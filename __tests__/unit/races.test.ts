@@ -1,142 +1,22 @@
 import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
-import { makeImage, savedTogether, type FixtureImage } from '../fixtures/image.ts';
+import { makeImage, type FixtureImage } from '../fixtures/image.ts';
+import { contentOf, plan, platform, RacingStore, silent } from '../fixtures/racing-store.ts';
 import type { IntoTools } from '../../load-image/into/into-holders.ts';
 import { loadArtifact } from '../../load-image/load-image.ts';
-import type { EachPlan } from '../../load-image/plan/plan.ts';
-import type { ArtifactContent } from '../../shared/artifacts/store.ts';
 import { HandoverError } from '../../shared/base/errors.ts';
-import type { Log } from '../../shared/base/log.ts';
 import { timeline } from '../../shared/base/timeline.ts';
-import { streamableChunks } from '../../shared/bytes/chunks.ts';
 import type { Engine } from '../../shared/docker/engine.ts';
-import type { EngineInfo, InspectedImage } from '../../shared/docker/output.ts';
 import { claimTags } from '../../shared/docker/tag-claims.ts';
 import { guardTags } from '../../shared/docker/tag-guard.ts';
-import { digestOf, isDigest } from '../../shared/image/digest.ts';
-import { imageStores } from '../../shared/image/image-store.ts';
-import { parsePlatform } from '../../shared/image/platform.ts';
-import { formatReference, parseTaggedReference } from '../../shared/image/reference.ts';
-import { imagesIn } from '../../shared/tar/tarball-images.ts';
-import { seeTarball } from '../../shared/tar/tarball-reader.ts';
+import { parseTaggedReference } from '../../shared/image/reference.ts';
 
 // Two steps that set one reference at once: the test decides when each of them gets its answer from the engine.
 
-const platform = parsePlatform('linux/amd64');
-const silent: Log = {
-  info: () => undefined,
-  notice: () => undefined,
-  warning: () => undefined,
-  chapter: (_title, work) => work(),
-  progress: (_what, _total, work) => work(() => undefined),
-};
-
-let places = 0;
-
-/** An engine of the classic store. Each of its answers waits for its turn. */
-class Store {
-  readonly images = new Map<string, Omit<InspectedImage, 'repoTags' | 'imageId'>>();
-  readonly tags = new Map<string, string>();
-  readonly info: EngineInfo;
-
-  constructor() {
-    places += 1;
-    const dataRoot = `/races/${String(process.pid)}/${String(places)}`;
-    this.info = { version: '28', platform, imageStore: imageStores.classic, dataRoot, hostName: 'elsewhere' };
-  }
-
-  /** @param refused a reference that this step of the two can't set */
-  engine(turn: () => Promise<unknown>, refused?: string): Engine {
-    const found = (name: string): InspectedImage | undefined => {
-      const imageId = isDigest(name) ? name : (this.tags.get(name) ?? '');
-      const image = this.images.get(imageId);
-      const repoTags = [...this.tags].flatMap(([tag, id]) => (id === imageId ? [tag] : []));
-      return image === undefined ? undefined : { ...image, imageId, repoTags };
-    };
-    const untag = async (reference: string): Promise<void> => {
-      await turn();
-      const imageId = this.tags.get(reference) ?? '';
-      this.tags.delete(reference);
-      if (![...this.tags.values()].includes(imageId)) this.images.delete(imageId);
-    };
-    const engine: Engine = {
-      program: 'docker',
-      nameOf: (reference) => reference,
-      info: () => Promise.resolve(this.info),
-      inspect: async (name) => {
-        await turn();
-        return found(name);
-      },
-      confirm: undefined,
-      load: async (chunks) => {
-        const { images } = imagesIn(await seeTarball(streamableChunks(chunks)));
-        await turn();
-        for (const { configDigest, config, references } of images) {
-          this.images.set(configDigest, { ...config, size: 1 });
-          for (const reference of references) this.tags.set(formatReference(reference), configDigest);
-        }
-        return [];
-      },
-      pull: undefined,
-      save: () => {
-        throw new Error('nothing is saved');
-      },
-      tag: async (image, reference) => {
-        await turn();
-        const imageId = found(image)?.imageId;
-        if (imageId === undefined || reference === refused)
-          throw new HandoverError('load-failed', `No such image: ${image}`, 'None.');
-        this.tags.set(reference, imageId);
-      },
-      untag,
-      release: async (reference) => {
-        await turn();
-        this.tags.delete(reference);
-      },
-      images: async () => {
-        await turn();
-        return [...this.tags].map(([reference, imageId]) => ({ reference, imageId }));
-      },
-      get forCleanUp() {
-        return engine;
-      },
-    };
-    return engine;
-  }
-}
-
 const names = ['app:1', 'app:2'];
-
-function contentOf(image: FixtureImage): ArtifactContent {
-  const tarball = savedTogether([[image, names]]);
-  return {
-    artifact: { id: 1, name: 'image', size: tarball.length, digest: digestOf(tarball) },
-    downloaded: () => undefined,
-    files: [{ name: 'image.tar', size: tarball.length }],
-    text: () => Promise.resolve(undefined),
-    read: async function* () {
-      yield await Promise.resolve(tarball);
-    },
-    ranges: () => Promise.resolve(undefined),
-  };
-}
 
 const small = { layers: 1, layerBytes: 1000 };
 const [one, other, older] = [makeImage(small), makeImage(small), makeImage(small)];
-
-const plan: EachPlan = {
-  from: 'artifact',
-  engine: 'docker',
-  into: { kind: 'engine' },
-  registryImage: undefined,
-  reference: undefined,
-  overlap: false,
-  tarballPath: undefined,
-  layoutPath: undefined,
-  expectedConfigDigest: undefined,
-  expectedRevision: undefined,
-  checkPlatform: true,
-};
 
 interface Step {
   readonly turn: () => Promise<unknown>;
@@ -145,7 +25,7 @@ interface Step {
 }
 
 /** Loads an image into the store as a step does. @returns whether that went well */
-async function step(store: Store, image: FixtureImage, { turn, onWait, refused }: Step): Promise<boolean> {
+async function step(store: RacingStore, image: FixtureImage, { turn, onWait, refused }: Step): Promise<boolean> {
   const info = (line: string): void => {
     if (line.startsWith('Waiting for another')) onWait?.();
   };
@@ -155,7 +35,12 @@ async function step(store: Store, image: FixtureImage, { turn, onWait, refused }
     timeline: timeline(),
     signal: new AbortController().signal,
   };
-  const found = { origin: 'artifact', content: contentOf(image), record: undefined, identified: undefined } as const;
+  const found = {
+    origin: 'artifact',
+    content: contentOf(image, names),
+    record: undefined,
+    identified: undefined,
+  } as const;
   try {
     await loadArtifact(plan, tools, found, store.info);
     return true;
@@ -172,7 +57,7 @@ const now = (): Promise<void> => Promise.resolve();
  * has come to its own number `until`, has ended, or waits for the second.
  */
 async function race(
-  store: Store,
+  store: RacingStore,
   second: { readonly image: FixtureImage; readonly refused?: string },
   [at, until]: readonly [number, number],
 ): Promise<readonly [boolean, boolean]> {
@@ -212,7 +97,7 @@ describe('two loads that set the same references at once', () => {
   ] as const;
 
   /** The first is verified, so its references stay, unless the second has moved them on and is verified, too. */
-  const expectVerified = (store: Store, image: FixtureImage, outcome: readonly boolean[]): void => {
+  const expectVerified = (store: RacingStore, image: FixtureImage, outcome: readonly boolean[]): void => {
     const [first, second] = outcome;
     expect(first).toBe(true);
     const left = names.map((name) => store.tags.get(name));
@@ -226,7 +111,7 @@ describe('two loads that set the same references at once', () => {
     '%s, one of which fails: wherever it is overtaken, it takes back nothing of the other’s (B.7)',
     async (_, image) => {
       for (let at = 1; at < questions; at += 1) {
-        const store = new Store();
+        const store = new RacingStore();
         const outcome = await race(store, { image, refused: 'app:2' }, [at, Infinity]);
         expectVerified(store, image, outcome);
       }
@@ -240,7 +125,7 @@ describe('two loads that set the same references at once', () => {
     await fc.assert(
       fc.asyncProperty(turns, seconds, fc.boolean(), async (at, { of, refused }, hadOlder) => {
         const image = of === 0 ? one : other;
-        const store = new Store();
+        const store = new RacingStore();
         if (hadOlder) await step(store, older, { turn: now });
         expectVerified(store, image, await race(store, { image, refused }, at));
       }),
@@ -251,7 +136,7 @@ describe('two loads that set the same references at once', () => {
 
 describe('a guard of tags', () => {
   test('leaves alone what another step has set in the meantime, also while its own command was under way (B.7)', async () => {
-    const store = new Store();
+    const store = new RacingStore();
     await step(store, one, { turn: now });
     await step(store, older, { turn: now });
     const inspected = { ...store.images.get(one.configDigest) };
@@ -289,7 +174,7 @@ describe('a guard of tags', () => {
   });
 
   test('puts a reference back that was set by a command that failed after it', async () => {
-    const store = new Store();
+    const store = new RacingStore();
     await step(store, older, { turn: now });
     store.images.set(one.configDigest, { diffIds: [], labels: {}, size: 1, platform, config: {} });
     const engine = store.engine(now);
