@@ -137,7 +137,7 @@ describe('references', () => {
     expect(() => parsePinnedReference('charon:1')).toThrow(
       expect.objectContaining({
         code: 'invalid-input',
-        message: '"charon:1" has no digest: what a tag stands for can change between two jobs.',
+        message: '"charon:1" has no digest: the image of a tag can change between two jobs.',
         hint: expect.stringContaining('pushed-reference'),
       }),
     );
