@@ -2,7 +2,7 @@ import { execFileSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { whenWeEnd } from '../dev/own-processes.ts';
+import { onExit } from '../dev/own-processes.ts';
 import { messageOf } from '../shared/base/errors.ts';
 
 /** A folder for an engine to live in. */
@@ -46,7 +46,7 @@ export function makeDisk(): Disk {
     run('losetup', '--detach', device);
     removeRoot();
   };
-  const forget = whenWeEnd(remove);
+  const forget = onExit(remove);
   return {
     folder,
     remove: () => {

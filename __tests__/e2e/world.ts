@@ -21,7 +21,7 @@ import { type DockerEngine, startDockerEngine } from '../../dev/docker-engine.ts
 import { freePort } from '../../dev/free-port.ts';
 import { endChild, spawnOwn } from '../../dev/own-processes.ts';
 import { writeRootFilesystem } from '../../dev/test-images.ts';
-import { imageOfBuildKit } from '../../dev/buildkit-image.ts';
+import { buildKitImage } from '../../dev/buildkit-image.ts';
 
 /** Which engine a job's runner has: that of the jobs that build, or one where nothing of theirs can be found. */
 export type EngineName = 'builder' | 'tester';
@@ -103,7 +103,7 @@ function clear(engine: DockerEngine): void {
   engine.docker('network', 'prune', '--force');
   const references = ids('image', 'ls', '--format', '{{.Repository}}:{{.Tag}} {{.ID}}')
     .map((line) => line.split(' '))
-    .filter(([reference]) => reference !== imageOfBuildKit)
+    .filter(([reference]) => reference !== buildKitImage)
     .map(([reference = '', id = '']) => (reference.includes('<none>') ? id : reference));
   if (references.length > 0) engine.docker('image', 'rm', '--force', ...references);
 }

@@ -8,8 +8,8 @@ import { promisify } from 'node:util';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
 import { runStep, type StepOutcome } from '../../dev/action-runner.ts';
 import { type Registry, registrySoftware, startRegistry } from '../../dev/docker-registry.ts';
-import { whyNoGoParts } from '../../dev/go-parts.ts';
-import { bringPrograms } from '../../dev/podman.ts';
+import { describeMissingGoParts } from '../../dev/go-parts.ts';
+import { installPrograms } from '../../dev/podman.ts';
 import { copiedBytes } from '../../shared/bytes/chunks.ts';
 import { digestOf } from '../../shared/image/digest.ts';
 import { recordName } from '../../shared/image/record.ts';
@@ -37,7 +37,7 @@ const arm = makeImage({ layers: 2, layerBytes: 100_000, architecture: 'arm64' })
 beforeAll(async () => {
   directory = mkdtempSync(join(tmpdir(), 'publish-'));
   certificate = makeCertificate(directory);
-  await bringPrograms({ skopeo: 'skopeo' });
+  await installPrograms({ skopeo: 'skopeo' });
   open = await startRegistry();
 });
 afterAll(async () => {
@@ -130,7 +130,7 @@ async function removeManifest(digest: string): Promise<void> {
   expect(response.status).toBe(202);
 }
 
-const noZot = whyNoGoParts(['zot']);
+const noZot = describeMissingGoParts(['zot']);
 describe.each(noZot === undefined ? registrySoftware : (['docker-registry'] as const))('to %s', (software) => {
   let registry: Registry;
   beforeAll(async () => void (registry = await startRegistry({ software })), 600_000);
