@@ -1,7 +1,7 @@
 import { mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { notRunHere, scenarios, unaccounted } from '../__tests__/e2e/scenarios.ts';
-import { play, standInTable } from '../__tests__/e2e/stage.ts';
+import { runScenario, standInTable } from '../__tests__/e2e/stage.ts';
 import { startWorld } from '../__tests__/e2e/world.ts';
 import { messageOf } from '../shared/base/errors.ts';
 import { projectRoot } from './action-runner.ts';
@@ -34,7 +34,7 @@ try {
   for (const scenario of chosen) {
     title(scenario.title);
     const startedAt = performance.now();
-    const error = await play(scenario, world, logs).then(() => undefined, String);
+    const error = await runScenario(scenario, world, logs).then(() => undefined, String);
     const label = `${scenario.name} (${((performance.now() - startedAt) / 1000).toFixed(0)} s)`;
     if (error === undefined) console.log(`✓ ${label}`);
     else {
