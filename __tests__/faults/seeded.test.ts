@@ -7,7 +7,7 @@ import type { DockerEngine } from '../../dev/docker-engine.ts';
 import { errorCodes } from '../../shared/base/errors.ts';
 import type { ArtifactService } from '../fakes/artifact-service/service.ts';
 import { type OwnEngines, halfOf, startArtifactService, startOwnEngines, testedDocker } from '../fixtures/engines.ts';
-import { type FaultCase, faultCase, hasToPass, inWords, type Phase } from '../fixtures/fault-cases.ts';
+import { type FaultCase, faultCase, mustSucceed, describeCase, type Phase } from '../fixtures/fault-cases.ts';
 import { makeImage, savedTarball } from '../fixtures/image.ts';
 import { errorCode } from '../fixtures/scenario.ts';
 
@@ -169,7 +169,7 @@ const all = Array.from({ length: cases }, (_, at) => first + at);
 // A run that names its cases wants them on each Docker.
 const numbers = process.env['FAULTS_CASES'] === undefined ? halfOf(all) : all;
 
-test.each(numbers.map((number) => [number, inWords(faultCase(seed, number)), faultCase(seed, number)] as const))(
+test.each(numbers.map((number) => [number, describeCase(faultCase(seed, number)), faultCase(seed, number)] as const))(
   `seed ${String(seed)}, case %i: %s`,
   async (number, words, planned) => {
     const { phase, store, overlap, before } = planned;
@@ -187,7 +187,7 @@ test.each(numbers.map((number) => [number, inWords(faultCase(seed, number)), fau
     // What a killed step had started goes on, and may name what it has built after the next step has looked for it.
     while (processesOf(mark).length > 0) await sleep(100);
     const code = errorCode(outcome) ?? '';
-    report({ number, words, exitCode: outcome.exitCode, code, passed: hasToPass(planned) });
+    report({ number, words, exitCode: outcome.exitCode, code, passed: mustSucceed(planned) });
 
     // By SIGKILL, or by another signal before it had begun.
     const mayBeKilled =
@@ -222,7 +222,7 @@ function judge(planned: FaultCase, { exitCode, log, outputs, leftInTemp }: StepO
   expect([0, 1]).toContain(exitCode);
   expect(leftInTemp).toEqual([]);
   expect(seen.processes).toEqual([]);
-  if (hasToPass(planned)) expect(log).not.toContain('::error');
+  if (mustSucceed(planned)) expect(log).not.toContain('::error');
   // What an engine that doesn't answer can't take back is named.
   const stays = planned.planned.kind === 'engine' && /could not be (?:removed from the engine|restored)/.test(log);
   if (exitCode === 0) {

@@ -24,7 +24,7 @@ import type { ServiceOptions } from '../fakes/artifact-service/service.ts';
 import { type ArtifactService, startArtifactService } from '../fakes/artifact-service/service.ts';
 import { type Inputs, testedDocker } from '../fixtures/engines.ts';
 import { type FixtureImage, makeImage, podmanTarball, savedTarball } from '../fixtures/image.ts';
-import { publish, reconfigured, recordOf, twoFaced } from '../fixtures/lying-artifact.ts';
+import { publish, reconfigured, recordOf, imageWithTwoConfigs } from '../fixtures/lying-artifact.ts';
 import { socketNameOf } from '../fixtures/lock-socket.ts';
 import { errorCode, errorMessage, testStore } from '../fixtures/scenario.ts';
 
@@ -220,7 +220,7 @@ describe('into kind', () => {
   test('a manifest with `config` and `Config` is refused, with a record and without one (B.11)', async () => {
     await service.close();
     await begin({ tls: false });
-    const lie = twoFaced(image, older.blobs.get(older.configDigest) ?? Buffer.alloc(0));
+    const lie = imageWithTwoConfigs(image, older.blobs.get(older.configDigest) ?? Buffer.alloc(0));
     const tarball = savedTarball(lie, ['charon:local']);
     seed();
     for (const record of [recordOf(lie, tarball, {}), undefined]) {

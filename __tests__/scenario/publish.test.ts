@@ -18,7 +18,7 @@ import { type Certificate, makeCertificate } from '../fakes/artifact-service/tls
 import { type RegistryFront, startRegistryFront } from '../fakes/registry/front.ts';
 import { startTokenService, type TokenService } from '../fakes/registry/tokens.ts';
 import { type FixtureImage, makeImage, podmanTarball, savedTarball } from '../fixtures/image.ts';
-import { publish as upload, recordOf, rewritten, twoFaced } from '../fixtures/lying-artifact.ts';
+import { publish as upload, recordOf, rewritten, imageWithTwoConfigs } from '../fixtures/lying-artifact.ts';
 import { errorCode, errorMessage, shortPauses, testStore } from '../fixtures/scenario.ts';
 
 // publish-image as it is built, against real registries (Debian's docker-registry, and zot where Go is): open, with a password, with a token service, with
@@ -200,7 +200,7 @@ describe.each(noZot === undefined ? registrySoftware : (['docker-registry'] as c
     // zot takes a blob from any repository, without its bytes.
     const fresh = makeImage({ labels: { 'org.opencontainers.image.revision': 'abc123' } });
     test.each<[string, FixtureImage]>([
-      ['that engines read as another', twoFaced(image, arm.blobs.get(arm.configDigest) ?? Buffer.alloc(0))],
+      ['that engines read as another', imageWithTwoConfigs(image, arm.blobs.get(arm.configDigest) ?? Buffer.alloc(0))],
       [
         'with a layer elsewhere',
         rewritten(image, { manifest: (text) => text.replace('"layers":[{', '$&"urls":["http://127.0.0.1:1"],') }),
@@ -410,12 +410,12 @@ describe('with a token service', () => {
   });
 
   test('one token for all that is done in a repository, with a password or an identity token', async () => {
-    const before = tokens.asked.length;
+    const before = tokens.tokenRequests.length;
     const tags = `${repository}:1.0\n${repository}:1.1\n${repository}:1.2`;
     const outcome = await publish({ tags, username: login.user, password: login.password });
     expect(outcome.log).not.toContain('::error');
     const path = repository.slice(repository.indexOf('/') + 1);
-    expect(tokens.asked.slice(before)).toEqual([`repository:${path}:pull,push as the user`]);
+    expect(tokens.tokenRequests.slice(before)).toEqual([`repository:${path}:pull,push as the user`]);
     dockerConfig({ auths: { [guarded.address]: { identitytoken: 'an-identity-token' } } });
     const second = await publish({ tags: `${repository}-two:1.0` });
     expect(second.log).not.toContain('::error');
