@@ -14,7 +14,7 @@ export interface Disk {
 /**
  * Makes a filesystem in a file: ext4 with a journal, as on runners. Without a journal, ext4 skips inodes that were deleted
  * in the last minutes (fs/ext4/ialloc.c, recently_deleted). An engine that is emptied and filled repeatedly then gets slower
- * each time, and more so with size (25 s became 78 s at 4 GB).
+ * each time, especially with large images (25 s became 78 s at 4 GB).
  * Throws if it can't be mounted: results from an unknown filesystem would mislead.
  */
 export function makeDisk(): Disk {

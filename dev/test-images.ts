@@ -107,16 +107,18 @@ export function writeNoise(file: string, megabytes: number, seed = 1): void {
 }
 
 // Text that compresses like source code, in folders of a hundred files.
-const smallFileProgram = `BEGIN {
-  srand(1);
-  for (i = 0; i < count; i++) {
-    folder = "/app/node_modules/package-" int(i / 100);
-    if (i % 100 == 0) system("mkdir -p " folder);
-    file = folder "/module-" i ".js";
-    text = "";
-    while (length(text) < size) text = text "export const value" int(rand() * 100000) " = " rand() ";\\n";
-    print text > file;
-    close(file);
-  }
-}
-`;
+const smallFileProgram = [
+  'BEGIN {',
+  '  srand(1);',
+  '  for (i = 0; i < count; i++) {',
+  '    folder = "/app/node_modules/package-" int(i / 100);',
+  '    if (i % 100 == 0) system("mkdir -p " folder);',
+  '    file = folder "/module-" i ".js";',
+  '    text = "";',
+  '    while (length(text) < size) text = text "export const value" int(rand() * 100000) " = " rand() ";\\n";',
+  '    print text > file;',
+  '    close(file);',
+  '  }',
+  '}',
+  '',
+].join('\n');

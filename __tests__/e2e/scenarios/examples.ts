@@ -28,7 +28,7 @@ export const examples: readonly Scenario[] = [
   {
     name: 'example-components-nightly',
     title:
-      'examples/components-nightly: a nightly run tests three components with their digests from main’s latest run, also in a cluster, or from the registry (S3.1, S3.2, S3.3, S3.4, S3.5)',
+      'examples/components-nightly: nightly tests of main’s latest three components, also in a cluster, or from the registry (S3.1, S3.2, S3.3, S3.4, S3.5)',
     recipes: [],
     run: componentsNightly,
   },
