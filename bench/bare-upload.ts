@@ -4,7 +4,7 @@ import { httpClient } from '../shared/http/client.ts';
 import { resultsService } from '../shared/artifacts/service/results-service.ts';
 import { serviceCredentials } from '../shared/artifacts/service/results-service.ts';
 
-// The link alone: sends a file's bytes in blocks, eight at a time, without hashing, packing or checking anything.
+// Measures the link: sends a file in blocks, eight at a time, without hashing, packing or checks.
 //   node bare-upload.ts NAME FILE
 const [, , name = '', path = ''] = process.argv;
 const blockBytes = 4 * 1024 * 1024;

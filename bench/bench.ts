@@ -5,7 +5,7 @@ import { parseArgs } from 'node:util';
 import { type DockerEngine, type ImageStore, startDockerEngine } from '../dev/docker-engine.ts';
 import { startRegistry } from '../dev/docker-registry.ts';
 import { writeLargeContext } from '../dev/test-images.ts';
-import { buildAnew, emptyEngine, removeOutputs } from './clean-slate.ts';
+import { buildWithoutCache, emptyEngine, removeOutputs } from './clean-slate.ts';
 import {
   type Arena,
   cacheAndRebuild,
@@ -32,16 +32,16 @@ import { roundByRound } from './tables.ts';
 import { Results } from './results.ts';
 import { sh, startService } from './world.ts';
 
-// npm run bench: everything side by side in one run, the contenders taking turns, on real engines. More than two hours.
-// A run of some of them leaves the results of the others as they are.
-//   --quick                            one image of 0.25 GB, the containerd store, the unlimited link: some minutes
-//   --sizes 1000,250,4000              of the images, in MB, unpacked
+// npm run bench: compares all contenders in one run, in turns, on real engines. Takes more than two hours.
+// A run of some contenders keeps the earlier results of the others.
+//   --quick                            one image of 0.25 GB, the containerd store, the unlimited link; a few minutes
+//   --sizes 1000,250,4000              sizes of the unpacked images in MB
 //   --stores classic,containerd        --links unlimited,limited        --rounds 5
 //   --races producer,consumer,present,layers
-//   --only 'ours|docs'                 the contenders with such names; the results have a file of their own, limits.md
-//   --builder containerd               the store of the engine that builds; otherwise the same as the one that loads
-//   --redraw                           measures nothing, and makes the README's table and plot anew
-//   --against DIR                      ours against another built tree of this project instead, or several of them; only prints
+//   --only 'ours|docs'                 only contenders whose names match; their results are written to limits.md
+//   --builder containerd               the store of the building engine; default: that of the loading engine
+//   --redraw                           measures nothing; generates the README's table and plot
+//   --against DIR                      compares this project with one or more other built trees of it; only prints
 
 const { values } = parseArgs({
   options: {
@@ -70,7 +70,7 @@ const only = new RegExp(values.only);
 const limited = { bytesPerSecond: 100e6, bytesPerSecondPerConnection: 60e6, latencyMs: 10 };
 
 const folder = mkdtempSync(join(tmpdir(), 'bench-'));
-// Some contenders alone don't take the place of a race of all of them.
+// Results of a few contenders don't replace those of a complete race.
 const results = new Results(quick ? 'quick' : values.only === '' ? 'full' : 'limits');
 if (values.redraw) {
   results.draw();
@@ -97,7 +97,7 @@ async function benchSize(megabytes: number): Promise<void> {
       startDockerEngine({ store, folder: disk.folder }),
     ]);
     try {
-      // The slow link is for the size that the targets are set for.
+      // The targets for the slow link are for this size.
       for (const link of megabytes === 1000 || sizes.length === 1 ? links : links.slice(0, 1)) {
         await benchLink(megabytes, link, context, builder, consumer);
       }
@@ -128,18 +128,18 @@ async function benchLink(
     { ...shared, engine: builder },
     { ...shared, engine: consumer },
   ];
-  // The largest is there for the slope alone.
+  // The largest image is only for the slope.
   const isLarge = megabytes > 2000;
   const inRace = ({ name }: Contender): boolean =>
     only.test(name) && (!isLarge || inSlope.test(name) || name === withoutOverlap);
   const { produce, consume } = rivals ?? { produce: producers.filter(inRace), consume: consumers.filter(inRace) };
   const rounds = Number(values.rounds ?? (isLarge && rivals === undefined ? 1 : 5));
   const about = { megabytes, store: consumer.store, link, rounds };
-  // Warm: the build is cached, the registry has the layers, and round 0's artifacts are there for the consumers.
+  // Warm: the build is cached, the registry has the layers, and consumers can load the artifacts of round 0.
   removeOutputs(producing);
   for (const [position, { run }] of produce.entries()) {
     await run(producing, '0');
-    // The first is ours.
+    // The first contender is this project.
     if (position === 0) renameSync(join(outputsOf(producing), 'ours.tar'), tarballOf(producing));
   }
   await service.keep();
@@ -157,7 +157,7 @@ async function benchLink(
     return emptyEngine(consumer);
   };
   if (races.includes('producer')) add(await race({ ...about, what: 'Producer', tarball }, produce, producing, forget));
-  // There and back: at that size the disk has a say.
+  // Alternates the order: at that size the state of the disk matters.
   const loading = { ...about, rounds: Math.max(2, rounds), what: 'Consumer', tarball };
   if (races.includes('consumer')) {
     const overLink = consume.some(({ name }) => name === linkedPull || name === cacheAndRebuild);
@@ -190,13 +190,13 @@ async function benchCompressions(
   const service = await startService(link === 'limited' ? limited : {});
   const arena = { service, registry: registry.address, context, folder, engine };
   const heading = { megabytes, store: engine.store, link, rounds: Number(values.rounds ?? 5), tarball: 0 };
-  const anew = async (): Promise<void> => {
+  const rebuild = async (): Promise<void> => {
     removeOutputs(arena);
     await service.forget();
     await emptyEngine(consumer);
-    await buildAnew(arena);
+    await buildWithoutCache(arena);
   };
   const what = 'New layers, from build to test';
-  results.race(await race({ ...heading, what }, compressions(consumer), arena, anew));
+  results.race(await race({ ...heading, what }, compressions(consumer), arena, rebuild));
   await service.stop();
 }

@@ -21,8 +21,8 @@ import { raceTable } from './tables.ts';
 import { sh, startService } from './world.ts';
 import { writeNoise } from '../dev/test-images.ts';
 
-// Six images of a compose project that share a base, from their cached build to six containers that can run: one handover of all, one
-// for each, and the docs recipe six times. `node dev/run.mjs bench/compose.ts`; the three take turns.
+// Six images of a compose project that share a base, from the cached build to six created containers. Compares one handover of
+// all, one for each, and the docs recipe six times, in turns. `node dev/run.mjs bench/compose.ts`.
 
 const services = ['api', 'worker', 'web', 'admin', 'cron', 'test'] as const;
 const [megabytes, ownMegabytes, rounds] = [250, 10, 5];
@@ -52,7 +52,7 @@ async function writeProject(): Promise<void> {
   for (const [position, name] of services.entries()) writeNoise(join(project, name), ownMegabytes, position + 2);
 }
 
-// What all this is for: each can run.
+// The end of each measurement: a container can be started.
 async function createContainers(): Promise<void> {
   for (const name of services) await createContainer(testing, nameOf(name));
 }
@@ -103,7 +103,7 @@ const plainRecipe: Contender = {
 try {
   await writeProject();
   removeOutputs(arena);
-  // The builds are cached, and the layers compressed, before the first round.
+  // Caches the builds and the compressed layers before the first round.
   await together.run(arena, 'warm');
   const heading = { megabytes, store: 'containerd', link: 'unlimited', rounds, tarball: 0 };
   const what = `Six images that share a base, each with ${String(ownMegabytes)} MB of its own, from cached build to test`;

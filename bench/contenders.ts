@@ -5,28 +5,28 @@ import { projectRoot, runStep, type StepOutcome } from '../dev/action-runner.ts'
 import type { DockerEngine } from '../dev/docker-engine.ts';
 import { type BenchService, officialClient, sh } from './world.ts';
 
-/** What all contenders of a round share. */
+/** Shared by all contenders of a round. */
 export interface Arena {
   readonly service: BenchService;
   readonly engine: DockerEngine;
   readonly registry: string;
-  /** The address of the registry behind the link, where a contender needs it. */
+  /** Address of the registry behind the link, if a contender needs it. */
   readonly linkedRegistry?: string | undefined;
   readonly context: string;
   readonly folder: string;
-  /** How ours stores new layers. */
+  /** Compression of new layers by export-image. */
   readonly compression?: string;
 }
 
-/** One way to do a job. `run` is what is measured; it returns the peak memory of our own process, in kB, if it is ours. */
+/** A way to do a job. `run` is measured. It returns the peak memory of an action's process in kB. */
 export interface Contender {
   readonly name: string;
   readonly run: (arena: Arena, round: string) => Promise<number | undefined>;
 }
 
-/** Where a turn writes what nobody needs after it. */
+/** Returns the folder for files that are not needed after a turn. */
 export const outputsOf = ({ folder }: Pick<Arena, 'folder'>): string => join(folder, 'outputs');
-/** Where our tarball is kept for those who take it as it is. */
+/** Returns the path of the tarball that several contenders use. */
 export const tarballOf = ({ folder }: Pick<Arena, 'folder'>): string => join(folder, 'tarball.tar');
 
 export const buildArguments = (context: string, ...output: readonly string[]): readonly string[] => [
@@ -35,7 +35,7 @@ export const buildArguments = (context: string, ...output: readonly string[]): r
   context,
 ];
 
-/** Runs one of our steps to its end; throws with its last words when it fails. */
+/** Runs a step of this project. Throws an error with the end of its log if it fails. */
 export async function step(
   action: string,
   { service, engine }: Pick<Arena, 'service' | 'engine'>,
@@ -47,7 +47,7 @@ export async function step(
   return outcome;
 }
 
-/** Uploads a file as actions/upload-artifact does. */
+/** Uploads a file like actions/upload-artifact. */
 export function upload(arena: Arena, name: string, file: string, level: number): Promise<void> {
   const args = [name, [file], outputsOf(arena), { compressionLevel: level }]
     .map((value) => JSON.stringify(value))
@@ -55,7 +55,7 @@ export function upload(arena: Arena, name: string, file: string, level: number):
   return officialClient(arena.service.env, `await client.uploadArtifact(${args});`);
 }
 
-// On the classic store the docs recipe can't run without another builder: there people load and save.
+// The docs recipe needs another builder on the classic store. People use docker save and docker load there.
 async function tarballByRecipe(arena: Arena, file: string): Promise<void> {
   if (arena.engine.store === 'containerd') {
     await sh(
@@ -69,7 +69,7 @@ async function tarballByRecipe(arena: Arena, file: string): Promise<void> {
   await sh(arena.engine.env, 'docker', 'save', 'charon:local', '-o', file);
 }
 
-/** What Docker's documentation shows: the docker exporter, actions/upload-artifact, actions/download-artifact, `docker load`. */
+/** The recipe in Docker's documentation: docker exporter, actions/upload-artifact, actions/download-artifact, `docker load`. */
 export const docsRecipe = 'docs recipe (zip level 6)';
 
 const recipe =
@@ -80,15 +80,15 @@ const recipe =
     await upload(arena, `recipe-${String(level)}-${round}`, file, level);
   };
 
-/** On the classic store, which can't export a layout: the cached build into the engine, and `docker save` to nowhere. */
+/** On the classic store, which can't export a layout: the cached build into the engine, and `docker save` to /dev/null. */
 export const bareExport = 'floor: bare export (OCI layout, or docker save)';
-/** Nothing but the bytes of our tarball on their way to the service. */
+/** Uploads only the bytes of the tarball. */
 export const linkAlone = 'the link alone: bare upload';
 
 /** A built tree of this project. */
 interface Tree {
   readonly name: string;
-  /** Its root, as seen from this one's. */
+  /** Path of its root, relative to this tree's. */
   readonly path: string;
 }
 
@@ -111,7 +111,7 @@ const exportBy = ({ name, path }: Tree): Contender => ({
 
 const ours = exportBy(thisTree);
 
-/** From "build is cached" to "artifact finalised". */
+/** Measured from the cached build to the finalised artifact. */
 export const producers: readonly Contender[] = [
   ours,
   { name: docsRecipe, run: recipe(6) },
@@ -174,15 +174,15 @@ export const producers: readonly Contender[] = [
   },
 ];
 
-/** The whole tarball through `docker load`. */
+/** `docker load` of the whole tarball. */
 export const withoutOverlap = 'ours with `overlap: false`';
-/** Without TLS, and not over the link. */
+/** Without TLS and without the link. */
 export const loopbackPull = 'docker pull from a loopback registry';
-/** From a registry that is as far away as the artifacts are. */
+/** From a registry behind the same link as the artifacts. */
 export const linkedPull = 'docker pull over the same link';
-/** No handover: each job builds again, out of a cache in that registry. */
+/** Without a handover: each job builds from a cache in that registry. */
 export const cacheAndRebuild = 'cache in a registry over the same link, build again';
-/** The engine's own work, from page cache. */
+/** The engine's own work, with the tarball in the page cache. */
 export const loadFloor = 'floor: docker load of our tarball';
 
 const download =
@@ -192,7 +192,7 @@ const download =
     await createContainer(arena, 'charon:local');
   };
 
-/** What the docs recipe does in the test job: the official client, then `docker load` of the file. */
+/** The docs recipe's test job: a download by the official client, then `docker load` of the file. */
 export async function downloadAndLoad(arena: Arena, artifact: string, file: string): Promise<void> {
   const path = join(outputsOf(arena), 'downloaded');
   const find = `const { artifact } = await client.getArtifact(${JSON.stringify(artifact)});`;
@@ -203,7 +203,7 @@ export async function downloadAndLoad(arena: Arena, artifact: string, file: stri
   await sh(arena.engine.env, 'docker', 'load', '--input', join(path, file));
 }
 
-// What all this is for: a container can run. The network is the test engine's, which has none.
+// The end of each measurement: a container can be started. Test engines have no network.
 export async function createContainer(arena: Arena, image: string): Promise<void> {
   const id = (await sh(arena.engine.env, 'docker', 'create', '--network=none', image)).trim();
   await sh(arena.engine.env, 'docker', 'rm', id);
@@ -225,7 +225,7 @@ const load =
     return peakMemoryKb;
   };
 
-/** From the start of the step to "a container can run". */
+/** Measured from the start of the step until a container can be started. */
 export const consumers: readonly Contender[] = [
   { name: 'ours', run: load(thisTree, true) },
   { name: docsRecipe, run: download(6) },
@@ -246,23 +246,23 @@ export const consumers: readonly Contender[] = [
     run: async (arena) => {
       const cache = ['--cache-from', `type=registry,ref=${arena.linkedRegistry ?? ''}/charon:cached`];
       const args = buildArguments(arena.context, '-t', 'charon:local', '--load', ...cache);
-      const said = await sh(arena.engine.env, 'docker', ...args.slice(0, 2), '--progress=plain', ...args.slice(2));
-      if (!said.includes('CACHED')) throw new Error(`Nothing came from the cache:\n${said}`);
+      const output = await sh(arena.engine.env, 'docker', ...args.slice(0, 2), '--progress=plain', ...args.slice(2));
+      if (!output.includes('CACHED')) throw new Error(`The build used no cache:\n${output}`);
       await createContainer(arena, 'charon:local');
       return undefined;
     },
   },
 ];
 
-/** Pushes the image with the cache that `cacheAndRebuild` reads: within the image, as every builder can. */
+/** Pushes the image and its inline cache, which every builder supports, for `cacheAndRebuild`. */
 export async function pushCache({ engine, context, registry }: Arena): Promise<void> {
   const args = ['-t', `${registry}/charon:cached`, '--push', '--cache-to', 'type=inline'];
   await sh(engine.env, 'docker', ...buildArguments(context, ...args));
 }
 
 /**
- * This tree and others, to see what a change wins: each exports, and loads what it has exported.
- * @param folders of the others, which are built already
+ * Returns this tree and others as contenders, to measure a change. Each exports an image and loads it.
+ * @param folders the other trees, already built
  */
 export function rivalTrees(folders: readonly string[]): Record<'produce' | 'consume', readonly Contender[]> {
   const others = folders.map((folder) => {
@@ -275,7 +275,7 @@ export function rivalTrees(folders: readonly string[]): Record<'produce' | 'cons
   return { produce: trees.map(exportBy), consume: trees.map((tree) => ({ name: tree.name, run: load(tree, true) })) };
 }
 
-/** Export and load of layers that are new, so that they have to be compressed: the way from the build to the test. */
+/** Exports and loads new layers, which must be compressed: from the build to the test. */
 export function compressions(consumer: DockerEngine): readonly Contender[] {
   return ['auto', 'gzip', 'uncompressed'].map((compression) => ({
     name: compression,

@@ -2,20 +2,20 @@ import { execFileSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { whenWeEnd } from '../dev/own-processes.ts';
+import { onExit } from '../dev/own-processes.ts';
 import { messageOf } from '../shared/base/errors.ts';
 
-/** A folder for an engine to live in. */
+/** A folder for the data of an engine. */
 export interface Disk {
   readonly folder: string;
   remove(): void;
 }
 
 /**
- * A filesystem of our own in a file: ext4 with a journal, as runners have it. Without a journal, ext4 passes over each inode
- * that was deleted in the last minute or more (fs/ext4/ialloc.c, recently_deleted): an engine that is emptied and filled again
- * in turns then gets slower by the turn, and out of all proportion with size (25 s became 78 s at 4 GB).
- * Throws where none can be mounted: figures from a filesystem that nobody has looked at are worse than none.
+ * Makes a filesystem in a file: ext4 with a journal, as on runners. Without a journal, ext4 skips inodes that were deleted
+ * in the last minutes (fs/ext4/ialloc.c, recently_deleted). An engine that is emptied and filled repeatedly then gets slower
+ * each time, especially with large images (25 s became 78 s at 4 GB).
+ * Throws if it can't be mounted: results from an unknown filesystem would mislead.
  */
 export function makeDisk(): Disk {
   const root = mkdtempSync(join(tmpdir(), 'ih-disk-'));
@@ -31,13 +31,13 @@ export function makeDisk(): Disk {
     writeFileSync(image, '');
     truncateSync(image, 40 * 2 ** 30);
     run('mkfs.ext4', '-q', '-F', image);
-    // Direct: what passes through the cache a second time costs a fifth of a load.
+    // Direct I/O: a second pass through the page cache would cost a fifth of a load.
     device = run('losetup', '--find', '--show', '--direct-io=on', image);
     run('mount', device, folder);
   } catch (error) {
     if (device !== '') run('losetup', '--detach', device);
     removeRoot();
-    throw new Error(`The benchmark needs a loop device for a filesystem of its own: ${messageOf(error)}`, {
+    throw new Error(`The benchmark needs a loop device for its filesystem: ${messageOf(error)}`, {
       cause: error,
     });
   }
@@ -46,7 +46,7 @@ export function makeDisk(): Disk {
     run('losetup', '--detach', device);
     removeRoot();
   };
-  const forget = whenWeEnd(remove);
+  const forget = onExit(remove);
   return {
     folder,
     remove: () => {

@@ -3,12 +3,12 @@ import { join } from 'node:path';
 import { projectRoot, runStep } from '../dev/action-runner.ts';
 import { median } from './measured.ts';
 
-/** What the actions weigh before they do anything. */
+/** Size and start-up time of an action. */
 export interface Footprint {
   readonly action: string;
-  /** ms from the start of the process to the error for a bad input, median of ten. */
+  /** Median of ten times in ms, from the start of the process to the error for an invalid input. */
   readonly startMs: number;
-  /** Bytes of JavaScript that are read at the start, and of the official client, which is read only when it is needed. */
+  /** Bytes of JavaScript read at the start. `laterBytes` are of the official client, which is read on demand. */
   readonly entryBytes: number;
   readonly laterBytes: number;
 }
@@ -18,10 +18,10 @@ export async function footprint(): Promise<readonly Footprint[]> {
   for (const action of ['export-image', 'load-image']) {
     const times: number[] = [];
     for (let round = 0; round < 10; round += 1) {
-      const began = performance.now();
+      const startedAt = performance.now();
       const { exitCode } = await runStep({ action, inputs: { 'artifact-name': 'a:b' } });
-      if (exitCode !== 1) throw new Error(`${action} took a:b for the name of an artifact`);
-      times.push(performance.now() - began);
+      if (exitCode !== 1) throw new Error(`${action} accepted a:b as an artifact name`);
+      times.push(performance.now() - startedAt);
     }
     const sizeOf = (bundle: string): number => statSync(join(projectRoot, 'dist', bundle, 'index.js')).size;
     all.push({

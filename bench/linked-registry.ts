@@ -12,9 +12,9 @@ import { makeCertificate } from '../__tests__/fakes/artifact-service/tls.ts';
 import { type Digest, digestOf, hexOf } from '../shared/image/digest.ts';
 import { type Descriptor, mediaTypes, parseManifest } from '../shared/image/manifest.ts';
 
-/** A registry with one image, behind TLS and a link like the stand-in service's. */
+/** A registry with one image, with TLS and behind a link like the fake artifact service's. */
 export interface LinkedRegistry {
-  /** `127.0.0.1:<port>`: docker takes any certificate from such an address. */
+  /** `127.0.0.1:<port>`: docker accepts any certificate from such an address. */
   readonly address: string;
   stop(): Promise<void>;
 }
@@ -26,17 +26,17 @@ interface StoredFile {
 }
 
 /**
- * Offers a copy of the image `charon:local` of a registry.
- * @param folder for the copy
+ * Serves a copy of the image `charon:local` from another registry.
+ * @param folder where the copy is stored
  */
 export async function startLinkedRegistry(from: string, folder: string, limits: LinkOptions): Promise<LinkedRegistry> {
   await mkdir(folder, { recursive: true });
   const files = await copyImage(`http://${from}/v2/charon`, folder);
   const { key, cert } = makeCertificate(folder);
-  const way = link(limits);
+  const serverLink = link(limits);
   const server = createServer({ key, cert }, (request, response) => {
-    // An engine that goes away says why itself.
-    answer(files, way, request, response).catch(() => response.destroy());
+    // An engine that closes the connection reports the reason itself.
+    answer(files, serverLink, request, response).catch(() => response.destroy());
   });
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
@@ -53,7 +53,7 @@ export async function startLinkedRegistry(from: string, folder: string, limits: 
   };
 }
 
-/** @returns the image's manifest and blobs, by the end of their path: the tag, or a digest */
+/** @returns the image's manifest and blobs, keyed by the end of their path: the tag, or a digest */
 async function copyImage(repository: string, folder: string): Promise<ReadonlyMap<string, StoredFile>> {
   const { bytes, mediaType, blobs } = await fetchManifest(repository, 'local');
   const manifest = { path: join(folder, 'manifest'), size: bytes.length, mediaType };
@@ -67,8 +67,8 @@ async function copyImage(repository: string, folder: string): Promise<ReadonlyMa
 }
 
 /**
- * Reads the manifest of a tag, and what it lists, the config first.
- * @param repository its address: `http://HOST/v2/NAME`
+ * Returns the manifest of a tag and its blobs, the config first.
+ * @param repository address, `http://HOST/v2/NAME`
  */
 export async function fetchManifest(
   repository: string,
@@ -81,7 +81,7 @@ export async function fetchManifest(
   return { bytes, mediaType: response.headers.get('content-type') ?? '', blobs: [config, ...layers] };
 }
 
-/** @returns the path of a file with the blob, named by its digest, in the folder */
+/** Downloads a blob into a file of the folder, named by its digest. Returns the path. */
 export async function fetchBlob(repository: string, digest: Digest, folder: string): Promise<string> {
   const path = join(folder, hexOf(digest));
   const { body, ok, status } = await fetch(`${repository}/blobs/${digest}`);
@@ -92,11 +92,11 @@ export async function fetchBlob(repository: string, digest: Digest, folder: stri
 
 async function answer(
   files: ReadonlyMap<string, StoredFile>,
-  way: Link,
+  serverLink: Link,
   request: IncomingMessage,
   response: ServerResponse,
 ): Promise<void> {
-  await way.latency();
+  await serverLink.latency();
   const name = request.url?.split('/').at(-1) ?? '';
   const file = files.get(name);
   if (file === undefined) {
@@ -109,13 +109,13 @@ async function answer(
     return;
   }
   const chunks: AsyncIterable<Buffer> = createReadStream(file.path, { highWaterMark: readBytes });
-  await pipeline(paced(chunks, way, request.socket), response);
+  await pipeline(paced(chunks, serverLink, request.socket), response);
 }
 
-async function* paced(chunks: AsyncIterable<Buffer>, way: Link, connection: object): AsyncGenerator<Buffer> {
+async function* paced(chunks: AsyncIterable<Buffer>, serverLink: Link, connection: object): AsyncGenerator<Buffer> {
   for await (const chunk of chunks) {
-    for (const portion of portions(chunk, way.limited)) {
-      await way.pass(connection, portion.length);
+    for (const portion of portions(chunk, serverLink.limited)) {
+      await serverLink.pass(connection, portion.length);
       yield portion;
     }
   }

@@ -1,11 +1,11 @@
-// What a race has measured, as data: what runs one makes it, tables and plots show it, results keep it.
+// Measurements of a race: `race` makes them, tables and plots show them, results store them.
 
-/** One turn of one contender. */
+/** Measurements of one turn of a contender. */
 export interface Sample {
   readonly ms: number;
-  /** CPU of its own processes, without the engines. */
+  /** CPU time of the contender's processes, without engines. */
   readonly cpuSeconds: number;
-  /** Bytes of artifacts that it downloaded. */
+  /** Artifact bytes that it downloaded. */
   readonly downloaded: number;
   readonly peakMemoryKb?: number;
 }
@@ -17,18 +17,18 @@ export interface Series {
 
 export interface Heading {
   readonly what: string;
-  /** Of the unpacked image. */
+  /** Size of the unpacked image. */
   readonly megabytes: number;
   readonly store: string;
   readonly link: string;
   readonly rounds: number;
-  /** Bytes of our tarball. */
+  /** Size of the tarball in bytes. */
   readonly tarball: number;
 }
 
 export interface Race {
   readonly heading: Heading;
-  /** The day on which it was run, as 2026-01-31. */
+  /** Date of the run, as 2026-01-31. */
   readonly day: string;
   readonly series: readonly Series[];
 }
@@ -41,7 +41,7 @@ export function median(values: readonly number[]): number {
   return (low + high) / 2;
 }
 
-/** The median time of a contender in ms; NaN when it didn't run. */
+/** Returns the median time of a contender in ms, or NaN if it didn't run. */
 export function timeOf(race: Race, name: string): number {
   const times = race.series.find((series) => series.name === name)?.samples.map(({ ms }) => ms) ?? [];
   return times.length === 0 ? Number.NaN : median(times);

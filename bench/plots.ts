@@ -9,7 +9,7 @@ function colourOf(name: string): string {
   return /^(?:floor|the link)/.test(name) ? colours.floor : colours.other;
 }
 
-/** The races as bars in SVG, one group per race, each with a scale of its own. */
+/** Draws the races as SVG bars: one group for each race, with its own scale. */
 export function barsPlot(races: readonly Race[]): string {
   const parts: string[] = [];
   let y = 10;
@@ -29,14 +29,14 @@ export function barsPlot(races: readonly Race[]): string {
   return svg(790, y, parts);
 }
 
-/** Those that the README's plot shows, by the names that a stranger understands. */
+/** Contenders in the README's plot, with names for readers. */
 const glance: readonly (readonly [string, string])[] = [
   ['ours', 'Image Handover'],
   [docsRecipe, 'recipe of Docker’s docs'],
   [linkedPull, 'docker pull, same link'],
 ];
 
-/** Four races of the 1 GB image over the slow link, on one scale: handed over and loaded, on both image stores. */
+/** Draws four races of the 1 GB image over the slow link on one scale: handover and load, with both image stores. */
 export function glancePlot(races: readonly Race[]): string {
   const chosen = ['Producer', 'Consumer'].flatMap((what) =>
     ['containerd', 'classic'].flatMap((store) =>
@@ -77,10 +77,10 @@ export function glancePlot(races: readonly Race[]): string {
 
 const chart = { width: 330, height: 190, left: 50 } as const;
 
-/** The contenders that the slope shows. */
+/** Contenders in the slope plot. */
 export const inSlope = /^ours$|^docs|^floor/;
 
-/** Time against size, a chart per kind of race and store, on the unlimited link. */
+/** Plots time against size on the unlimited link, one chart for each kind of race and store. */
 export function slopePlot(races: readonly Race[]): string {
   const kinds = ['Producer', 'Consumer'].flatMap((what) =>
     ['containerd', 'classic'].map((store) => ({

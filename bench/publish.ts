@@ -14,21 +14,20 @@ import { fetchBlob, fetchManifest } from './linked-registry.ts';
 import { median } from './measured.ts';
 import { sh, startService } from './world.ts';
 
-// publish-image of 1 GB to a registry that has the base, artifact and registry behind a link of 100 MB/s each: one whose connections
-// get all of it, and one that gives a connection 60 MB/s, as a blob store may. Beside it the same bytes by a bare PUT, out of memory: what
-// link and registry take. The rounds alternate.
-// `node dev/run.mjs bench/publish.ts`.
+// Publishes an image of 1 GB to a registry that has its base. Artifact service and registry are behind links of 100 MB/s.
+// On one link a connection gets all of it; on the other at most 60 MB/s, as with a blob store.
+// For comparison, a bare PUT sends the same bytes from memory. The rounds alternate. `node dev/run.mjs bench/publish.ts`.
 
 const [megabytes, rounds] = [1000, 5];
 const whole = { bytesPerSecond: 100e6, latencyMs: 10 };
 const links = [
-  { name: 'all of it', limits: whole },
+  { name: '100 MB/s', limits: whole },
   { name: '60 MB/s', limits: { ...whole, bytesPerSecondPerConnection: 60e6 } },
 ];
 
 interface Sample {
   readonly seconds: number;
-  /** Of the bare PUT of the same blobs. */
+  /** Seconds of a bare PUT of the same blobs. */
   readonly bare: number;
   readonly pushed: number;
   readonly peakMemoryKb: number;
@@ -41,7 +40,7 @@ const engine = await startDockerEngine({ store: 'containerd' });
 const worlds = await Promise.all(
   links.map(async ({ name, limits }) => {
     const samples: Sample[] = [];
-    return { name, samples, service: await startService(limits), way: await slowWayTo(registry.address, limits) };
+    return { name, samples, service: await startService(limits), proxy: await startProxy(registry.address, limits) };
   }),
 );
 
@@ -52,29 +51,29 @@ try {
   const build = { context, network: 'host', 'cache-from': '', tarball: join(folder, 'charon.tar') };
   for (const { service } of worlds) await step('export-image', { service, engine }, build);
   for (let round = 1; round <= rounds; round += 1) {
-    for (const [position, { name, service, way, samples }] of worlds.entries()) {
+    for (const [position, { name, service, proxy, samples }] of worlds.entries()) {
       const repository = `org/charon-${String(position)}-${String(round)}`;
       await sh(
         engine.env,
         'docker',
         ...['buildx', 'imagetools', 'create', '-t', `${registry.address}/${repository}:base`, base],
       );
-      const began = performance.now();
-      const tags = `${way.address}/${repository}:latest`;
+      const startedAt = performance.now();
+      const tags = `${proxy.address}/${repository}:latest`;
       const { outputs, peakMemoryKb } = await step('publish-image', { service, engine }, { tags });
-      const seconds = (performance.now() - began) / 1000;
+      const seconds = (performance.now() - startedAt) / 1000;
       const blobs = await missingBlobs(`http://${registry.address}/v2/${repository}`, join(folder, 'blobs'));
-      const bareBegan = performance.now();
-      await sh({}, process.execPath, barePush, `http://${way.address}/v2/bare/${repository}`, ...blobs);
-      const bare = (performance.now() - bareBegan) / 1000;
+      const bareStartedAt = performance.now();
+      await sh({}, process.execPath, barePush, `http://${proxy.address}/v2/bare/${repository}`, ...blobs);
+      const bare = (performance.now() - bareStartedAt) / 1000;
       samples.push({ seconds, bare, pushed: Number(outputs['pushed-bytes']), peakMemoryKb });
       console.log(name, samples.at(-1));
     }
   }
   const table = [
-    `An image of ${String(megabytes)} MB whose base the registry has, ${String(rounds)} rounds, 100 MB/s in all, ${new Date().toISOString().slice(0, 10)}:`,
+    `An image of ${String(megabytes)} MB whose base the registry has, ${String(rounds)} rounds, 100 MB/s in total, ${new Date().toISOString().slice(0, 10)}:`,
     '',
-    '| A connection gets | Published in | Sent | The link’s time for that | Part of it | A bare PUT of the same | Part of it | Peak memory |',
+    '| Speed of a connection | Published in | Sent | Minimum time on the link | Ratio | Bare PUT of the same bytes | Ratio | Peak memory |',
     '| --- | --- | --- | --- | --- | --- | --- | --- |',
     ...worlds.map(({ name, samples }) => {
       const seconds = median(samples.map((sample) => sample.seconds));
@@ -88,8 +87,8 @@ try {
   writeFileSync(fileURLToPath(new URL('results/publish.md', import.meta.url)), `${table}\n`);
   console.log(table);
 } finally {
-  for (const { way, service } of worlds) {
-    way.stop();
+  for (const { proxy, service } of worlds) {
+    proxy.stop();
     await service.stop();
   }
   await engine.stop();
@@ -97,17 +96,17 @@ try {
   rmSync(folder, { recursive: true, force: true });
 }
 
-/** Keeps what the tag `latest` needs and the tag `base` doesn't in files, named by their digests. */
+/** Downloads the blobs of the tag `latest` that `base` doesn't have. Returns their files, named by digest. */
 async function missingBlobs(repository: string, into: string): Promise<readonly string[]> {
   mkdirSync(into, { recursive: true });
   const [base, latest] = await Promise.all([fetchManifest(repository, 'base'), fetchManifest(repository, 'latest')]);
-  const there = base.blobs.map(({ digest }) => digest);
-  const missing = latest.blobs.map(({ digest }) => digest).filter((digest) => !there.includes(digest));
+  const present = base.blobs.map(({ digest }) => digest);
+  const missing = latest.blobs.map(({ digest }) => digest).filter((digest) => !present.includes(digest));
   return Promise.all(missing.map((digest) => fetchBlob(repository, digest, into)));
 }
 
-/** The same registry, as far away as the artifacts are. */
-async function slowWayTo(address: string, options: LinkOptions): Promise<{ readonly address: string; stop(): void }> {
+/** Starts a proxy that puts the registry behind a link. */
+async function startProxy(address: string, options: LinkOptions): Promise<{ readonly address: string; stop(): void }> {
   const up = link(options);
   const [host = '', port = ''] = address.split(':');
   const sockets = new Set<Socket>();
@@ -125,14 +124,14 @@ async function slowWayTo(address: string, options: LinkOptions): Promise<{ reado
       });
     }
     far.pipe(near);
-    // A connection that ends in the middle has said so by its event.
+    // An interrupted connection is reported by its event.
     send(near, far, up).catch(() => far.destroy());
   });
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
-  const at = server.address();
+  const bound = server.address();
   return {
-    address: `127.0.0.1:${String(typeof at === 'object' && at !== null ? at.port : 0)}`,
+    address: `127.0.0.1:${String(typeof bound === 'object' && bound !== null ? bound.port : 0)}`,
     stop: () => {
       server.close();
       for (const socket of sockets) socket.destroy();
@@ -140,11 +139,11 @@ async function slowWayTo(address: string, options: LinkOptions): Promise<{ reado
   };
 }
 
-async function send(near: Socket, far: Socket, way: ReturnType<typeof link>): Promise<void> {
+async function send(near: Socket, far: Socket, uplink: ReturnType<typeof link>): Promise<void> {
   const chunks: AsyncIterable<Buffer> = near;
   for await (const chunk of chunks) {
-    for (const portion of portions(chunk, way.limited)) {
-      await way.pass(near, portion.length);
+    for (const portion of portions(chunk, uplink.limited)) {
+      await uplink.pass(near, portion.length);
       if (!far.write(portion)) await once(far, 'drain');
     }
   }

@@ -4,9 +4,9 @@ import { raceTable } from './tables.ts';
 import { clientCpuSeconds, sh } from './world.ts';
 
 /**
- * Lets contenders take turns; every second round goes back the way of the one before, so that a machine that gets slower, as
- * its disk fills its queue, slows down all alike; and each pair of rounds begins with another contender.
- * @param prepare done before each turn, not measured
+ * Runs the contenders in turns. Every second round has the reverse order, so that a machine that slows down (its disk
+ * queue fills) slows all contenders equally. Each pair of rounds starts with another contender.
+ * @param prepare runs before each turn, not measured
  */
 export async function race(
   heading: Heading,
@@ -18,7 +18,7 @@ export async function race(
   for (let round = 1; round <= heading.rounds; round += 1) {
     for (const contender of inTurn(contenders, round)) {
       await prepare();
-      // What the one before has left to be written to the disk would slow down the next.
+      // Unwritten data of the previous turn would slow this one down.
       await sh({}, 'sync');
       samples.get(contender.name)?.push(await measure(contender, arena, String(round)));
     }
@@ -36,13 +36,17 @@ function inTurn(contenders: readonly Contender[], round: number): readonly Conte
 }
 
 async function measure({ run }: Contender, arena: Arena, round: string): Promise<Sample> {
-  const [cpu, down, began] = [clientCpuSeconds(), await arena.service.downloaded(), performance.now()];
+  const [cpuBefore, downloadedBefore, startedAt] = [
+    clientCpuSeconds(),
+    await arena.service.downloaded(),
+    performance.now(),
+  ];
   const peakMemoryKb = await run(arena, round);
-  const ms = performance.now() - began;
+  const ms = performance.now() - startedAt;
   return {
     ms,
-    cpuSeconds: clientCpuSeconds() - cpu,
-    downloaded: (await arena.service.downloaded()) - down,
+    cpuSeconds: clientCpuSeconds() - cpuBefore,
+    downloaded: (await arena.service.downloaded()) - downloadedBefore,
     ...(peakMemoryKb === undefined ? {} : { peakMemoryKb }),
   };
 }

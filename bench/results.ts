@@ -13,7 +13,7 @@ const orders = {
   link: ['unlimited', 'limited'],
 } as const;
 
-/** By size, store, link and kind. */
+/** Sorts races by size, store, link and kind. */
 function inOrder(races: readonly Race[]): readonly Race[] {
   const keyOf = ({ heading }: Race): readonly number[] => [
     heading.megabytes,
@@ -31,8 +31,8 @@ function isSame({ heading: one }: Race, { heading: other }: Race): boolean {
 }
 
 /**
- * What was measured; written anew after each race, so that a run that is cut short leaves what it has. The races of an
- * earlier run stay, each with its day, until they are run again.
+ * Stores the measurements after each race, so an interrupted run keeps its results. Races of an earlier run are kept, each
+ * with its date, until they are repeated.
  */
 export class Results {
   readonly #name: string;
@@ -54,7 +54,7 @@ export class Results {
     this.#save();
   }
 
-  /** Writes what the README shows. */
+  /** Writes the tables and plots of the README. */
   draw(): void {
     this.#write('-readme.md', `${readmeTable(this.#races)}\n`);
     this.#write('-ways.md', `${waysTable(this.#races)}\n`);
@@ -76,9 +76,9 @@ export class Results {
     };
     if (this.#name === 'full') this.draw();
     const head =
-      'Each race is one run: its contenders take turns, side by side, on a machine with two cores; medians. ' +
-      'The slow link gives 100 MB/s in all, 60 MB/s a connection, and takes 10 ms. ' +
-      'CPU is that of the contender’s own processes, without the engine.';
+      'Each race is one run on a machine with two cores, with its contenders in turns. Times are medians. ' +
+      'The slow link has 100 MB/s in total, 60 MB/s for a connection, and a latency of 10 ms. ' +
+      'CPU is the time of the contender’s own processes, without the engine.';
     const tables = [...this.#races.map(raceTable), footprintTable(this.#footprint)];
     write('.json', `${JSON.stringify({ races: this.#races }, null, 2)}\n`);
     write('.md', `${head}\n\n${tables.join('\n\n')}\n`);
@@ -89,11 +89,11 @@ export class Results {
   }
 }
 
-/** The races that an earlier run has written; none when there was no run. Throws on a file that isn't ours. */
+/** Reads the races of an earlier run, none without one. Throws if the file has another format. */
 function readRaces(path: string): readonly Race[] {
   if (!existsSync(path)) return [];
   const written = parseJson(readFileSync(path, 'utf8'));
-  if (!isObject(written)) throw new Error(`${path} holds no races: remove it.`);
+  if (!isObject(written)) throw new Error(`${path} contains no races: remove it.`);
   return objectsOf(written['races']).map((race) => ({
     heading: headingOf(isObject(race['heading']) ? race['heading'] : {}),
     day: textOf(race, 'day'),

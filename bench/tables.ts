@@ -16,7 +16,7 @@ export function titleOf({ what, megabytes, store, link, tarball }: Heading): str
   return `${what}, ${String(megabytes)} MB image${size}, ${store} store, ${link} link`;
 }
 
-/** A race as a Markdown table: medians, spread, and ratios to the first contender (ours). */
+/** Returns a race as a Markdown table: medians, spread, and ratios to the first contender. */
 export function raceTable({ heading, series, day }: Race): string {
   const first = median(series[0]?.samples.map(({ ms }) => ms) ?? []);
   const rows = series.map(({ name, samples }) => {
@@ -44,7 +44,7 @@ function movedAndHeld(samples: readonly Sample[]): readonly [downloaded: string,
   ];
 }
 
-/** Every time of every contender, in seconds: pairs of a round tell more than medians when the machine has other work. */
+/** Returns every time of every contender in seconds. Pairs of a round show more than medians if the machine is busy. */
 export function roundByRound({ series }: Race): string {
   return series.map(({ name, samples }) => `${name}: ${samples.map(({ ms }) => seconds(ms)).join(', ')}`).join('\n');
 }
@@ -62,7 +62,7 @@ function bytes(count: number): string {
   return count < 1e6 ? `${(count / 1e3).toFixed(0)} kB` : `${(count / 1e6).toFixed(0)} MB`;
 }
 
-/** Ours beside what people use and beside the floors, a row per race. */
+/** Compares this project with common recipes and with lower bounds, one row for each race. */
 export function summaryTable(races: readonly Race[]): string {
   const rows = races.flatMap((race) => {
     const ours = timeOf(race, 'ours');
@@ -94,7 +94,7 @@ export function summaryTable(races: readonly Race[]): string {
   return [`| ${names.join(' | ')} |`, `|${' --- |'.repeat(names.length)}`, ...rows].join('\n');
 }
 
-/** The race that the README shows: 1 GB, into the containerd store, over the slow link; present images move nothing over a link. */
+/** Returns the README's race: 1 GB, containerd store, slow link. Without a link if the image is already present. */
 function shown(races: readonly Race[], what: string): Race | undefined {
   const link = what === 'Consumer that has it' ? 'unlimited' : 'limited';
   return races.find(
@@ -103,7 +103,7 @@ function shown(races: readonly Race[], what: string): Race | undefined {
   );
 }
 
-/** What the README says of the speed: one row, ours and the docs recipe. */
+/** Returns the README's row on speed: this project and the docs recipe. */
 export function readmeTable(races: readonly Race[]): string {
   const cells = ['Producer', 'Consumer', 'Consumer that has it'].map((what) => {
     const race = shown(races, what);
@@ -115,7 +115,7 @@ export function readmeTable(races: readonly Race[]): string {
   return table(names, [['this, instead of the recipe in Docker’s documentation', ...cells]]);
 }
 
-/** The four ways to share an image between jobs, with what a test job waits for as measured, and what speaks for and against each. */
+/** Compares the ways to share an image between jobs: the measured wait of a test job, advantages and disadvantages. */
 export function waysTable(races: readonly Race[]): string {
   const race = shown(races, 'Consumer');
   const wait = (name: string): string => {
@@ -123,7 +123,7 @@ export function waysTable(races: readonly Race[]): string {
     return Number.isNaN(ms) ? 'not measured' : `${seconds(ms)} s`;
   };
   return table(
-    ['Way', 'A test job waits', 'For it', 'Against it'],
+    ['Way', 'A test job waits', 'Advantages', 'Disadvantages'],
     [
       [
         'Registry: push, then pull',
@@ -135,20 +135,20 @@ export function waysTable(races: readonly Race[]): string {
         'Build cache: build again in each job',
         wait(cacheAndRebuild),
         'nothing to hand over',
-        'nothing says that it is the same image; a miss is a full build; the cache has a limit of 10 GB',
+        'no proof that it is the same image; a cache miss is a full build; the cache is limited to 10 GB',
       ],
       [
         'Artifact, by this project',
         wait('ours'),
-        'no login; the very image, proved; gone after a day',
+        'no login; proves that it is the same image; expires after a day',
         'the whole image is uploaded in each run',
       ],
-      ['Artifact, by hand (zip, `docker load`)', wait(docsRecipe), 'no third action', 'slow, and nothing is checked'],
+      ['Artifact, by hand (zip, `docker load`)', wait(docsRecipe), 'no third action', 'slow, and nothing is verified'],
       [
         'Matrix: each job builds for itself',
         'a whole build',
         'simplest',
-        'n builds, and each job tests another image than the one that ships',
+        'n builds, and the published image is not the one that was tested',
       ],
     ],
   );
@@ -158,7 +158,7 @@ function table(names: readonly string[], rows: readonly (readonly string[])[]): 
   return [names, names.map(() => '---'), ...rows].map((cells) => `| ${cells.join(' | ')} |`).join('\n');
 }
 
-/** Start-up and size of the bundles. */
+/** Returns a table of the bundles' sizes and start-up times. */
 export function footprintTable(all: readonly Footprint[]): string {
   const rows = all.map(({ action, startMs, entryBytes, laterBytes }) => {
     const [entry, later] = [entryBytes, laterBytes].map((count) => `${(count / 1e6).toFixed(1)} MB`);

@@ -8,8 +8,8 @@ import { httpClient } from '../shared/http/client.ts';
 import { rangedReader } from '../shared/artifacts/blob/ranged-reader.ts';
 import { Readable } from 'node:stream';
 
-// A link on which one connection in twenty trickles: how long a download of 100 MB takes with slow parts asked for once more, and
-// without. `node dev/run.mjs bench/trickle.ts`; the two sides take turns.
+// One of twenty connections is very slow. Compares downloads of 100 MB with and without a second request for slow parts.
+// `node dev/run.mjs bench/trickle.ts`; both sides take turns.
 
 const megabytes = 100;
 const rounds = 15;
@@ -24,16 +24,16 @@ const file = { name: 'a.tar', size: megabytes * piece.length, chunks };
 await store.upload({ name: 'a', retentionDays: 1, files: Readable.from([file]), onBytes: () => undefined });
 const [artifact] = service.artifacts;
 
-/** Downloads all of it; seconds, and bytes that were sent for each byte that was needed. */
+/** Downloads the artifact. Returns the seconds, and the sent bytes for each needed byte. */
 async function download(duplicates: boolean): Promise<{ readonly seconds: number; readonly sent: number }> {
   const http = httpClient({ except: '' }, signal);
   const size = artifact?.size ?? 0;
   const sign = (): Promise<string> => Promise.resolve(service.signDownload(artifact?.blob ?? ''));
   const reader = rangedReader({ http, size, sign, onRetry: () => undefined, signal, duplicates });
-  const [before, began] = [service.traffic.down, performance.now()];
+  const [before, startedAt] = [service.traffic.down, performance.now()];
   let read = 0;
   for await (const part of reader.lend(0, size)) read += part.length;
-  const seconds = (performance.now() - began) / 1000;
+  const seconds = (performance.now() - startedAt) / 1000;
   await http.close();
   return { seconds, sent: (service.traffic.down - before) / read };
 }
@@ -52,12 +52,12 @@ const row = (name: string, runs: readonly Run[]): string => {
   return `| ${name} | ${percentile(seconds, 0.5).toFixed(1)} s | ${percentile(seconds, 0.99).toFixed(1)} s | ${(100 * (sent - 1)).toFixed(1)} % |`;
 };
 const table = [
-  `${String(megabytes)} MB, ${String(rounds)} rounds in turns, 60 MB/s a connection, one connection in twenty 1 MB/s:`,
+  `${String(megabytes)} MB, ${String(rounds)} rounds in turns, 60 MB/s for a connection, 1 MB/s for one of twenty:`,
   '',
   '| | p50 | p99 | Bytes sent twice |',
   '| --- | --- | --- | --- |',
-  row('slow parts are asked for once more', sides.with),
-  row('each part is asked for once', sides.without),
+  row('slow parts are requested again', sides.with),
+  row('each part is requested once', sides.without),
 ].join('\n');
 writeFileSync(join(fileURLToPath(new URL('.', import.meta.url)), 'results/trickle.md'), `${table}\n`);
 console.log(table);

@@ -10,12 +10,12 @@ import { isObject, parseJson, stringMapOf } from '../shared/base/json.ts';
 
 const run = promisify(execFile);
 
-/** The stand-in service in a process of its own, over TLS, behind a link of the given speed. */
+/** The fake artifact service in a separate process, with TLS, behind a link of the given speed. */
 export interface BenchService {
   readonly env: Readonly<Record<string, string>>;
-  /** Bytes of blobs that were downloaded so far. */
+  /** Returns the number of blob bytes downloaded so far. */
   downloaded(): Promise<number>;
-  /** Keeps the artifacts that are there now. */
+  /** Protects the current artifacts from `forget`. */
   keep(): Promise<void>;
   /** Removes the content of all other artifacts. */
   forget(): Promise<void>;
@@ -56,7 +56,7 @@ export async function startService(link: LinkOptions): Promise<BenchService> {
   };
 }
 
-/** Seconds of CPU that the programs we started and waited for have used so far, without the engines (proc(5), cutime). */
+/** Returns the CPU seconds of all finished child processes, without engines (proc(5), cutime). */
 export function clientCpuSeconds(): number {
   const fields = readFileSync('/proc/self/stat', 'utf8')
     .replace(/^.*\) /, '')
@@ -64,7 +64,7 @@ export function clientCpuSeconds(): number {
   return (Number(fields[13]) + Number(fields[14])) / 100;
 }
 
-/** Runs a program to its end; throws with its last words when it fails. */
+/** Runs a program. Throws an error with the end of its output if it fails. */
 export async function sh(
   env: Readonly<Record<string, string>>,
   program: string,
@@ -78,9 +78,9 @@ export async function sh(
   return stdout;
 }
 
-/** The official client, in a process of its own as in the upload and download actions. */
+/** Runs a script with the official client in a separate process, like the upload and download actions. */
 export async function officialClient(env: Readonly<Record<string, string>>, script: string): Promise<void> {
   const head = `import { DefaultArtifactClient } from '@actions/artifact';\nconst client = new DefaultArtifactClient();\n`;
-  // The client leaves connections open for some seconds; the actions end their process, and so does this.
+  // The client keeps connections open for some seconds. Like the actions, this ends the process.
   await sh(env, process.execPath, '--input-type=module', '-e', `${head}${script}\nprocess.exit(0);`);
 }

@@ -6,22 +6,22 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parse } from 'yaml';
 
-/** Plays the part of the workflow runner for one step: defaults from action.yml, `INPUT_*`, files for outputs and summary. */
+/** A step to run as the workflow runner would: defaults from action.yml, `INPUT_*`, files for outputs and summary. */
 export interface StepRequest {
   /** Folder of the action below the project, such as `export-image`; `.` is the joined action. */
   readonly action: string;
   readonly inputs?: Readonly<Record<string, string>>;
-  /** On top of the caller's environment; undefined takes a variable away. */
+  /** Added to the caller's environment; undefined removes a variable. */
   readonly env?: Readonly<Record<string, string | undefined>>;
-  /** Values for `${{ … }}` in defaults, by expression. */
+  /** Values of `${{ … }}` expressions in defaults. */
   readonly expressions?: Readonly<Record<string, string>>;
   readonly cwd?: string;
-  /** Sees the log while it comes. */
+  /** Called with each piece of the log as it arrives. */
   readonly onOutput?: (text: string) => void;
   readonly signal?: AbortSignal;
-  /** What the step gets when `signal` is aborted; otherwise SIGINT, as the runner sends it first. */
+  /** Signal for the step when `signal` is aborted. Default: SIGINT, the first signal of the runner. */
   readonly killWith?: NodeJS.Signals;
-  /** A command that runs node for us, such as `unshare`. */
+  /** A command that runs node, such as `unshare`. */
   readonly wrapper?: readonly string[];
 }
 
@@ -30,11 +30,11 @@ export interface StepOutcome {
   readonly log: string;
   readonly outputs: Readonly<Record<string, string>>;
   readonly summary: string;
-  /** `::error …::` and its kin, as the runner would show them. */
+  /** `::error …::` and similar commands, decoded as the runner shows them. */
   readonly annotations: readonly { readonly level: string; readonly title: string; readonly message: string }[];
-  /** Largest resident size of the step's own process, kB. */
+  /** Largest resident size of the step's own process in kB. */
   readonly peakMemoryKb: number;
-  /** What the step left in RUNNER_TEMP. */
+  /** Files that the step left in RUNNER_TEMP. */
   readonly leftInTemp: readonly string[];
 }
 
@@ -51,7 +51,7 @@ export async function runStep(request: StepRequest): Promise<StepOutcome> {
     const definition = await readAction(request.action);
     const { exitCode, log, peakMemoryKb } = await runNode(definition.main, request, {
       ...process.env,
-      // Of the job that runs the tests.
+      // Belongs to the job that runs the tests.
       ACTIONS_ORCHESTRATION_ID: undefined,
       GITHUB_ACTIONS: 'true',
       GITHUB_OUTPUT: outputFile,
@@ -124,7 +124,7 @@ function runNode(
   const timers: NodeJS.Timeout[] = [];
   const cancel = (): void => {
     child.kill(request.killWith ?? 'SIGINT');
-    // As the runner does with a step that is cancelled (actions/runner, src/Runner.Sdk/ProcessInvoker.cs).
+    // The runner cancels a step in this order (actions/runner, src/Runner.Sdk/ProcessInvoker.cs).
     timers.push(
       setTimeout(() => child.kill('SIGTERM'), 7500),
       setTimeout(() => child.kill('SIGKILL'), 10_000),
@@ -157,7 +157,7 @@ function runNode(
   });
 }
 
-/** Reads GITHUB_OUTPUT: `name<<delimiter`, lines, `delimiter`; a later value wins. */
+/** Reads GITHUB_OUTPUT (`name<<delimiter`, lines, `delimiter`). A later value wins. */
 export function parseOutputs(text: string): Readonly<Record<string, string>> {
   const outputs = text.matchAll(/^([^\n<]+)<<(\S+)\r?\n([\s\S]*?)\r?\n?^\2$/gm);
   const pairs = [...outputs].map(([, name = '', , value = '']): readonly [string, string] => [

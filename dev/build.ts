@@ -8,7 +8,7 @@ import ts from 'typescript';
 import { isObject, parseJson } from '../shared/base/json.ts';
 import { withLock } from './docker-packages.ts';
 
-// Compiles with tsc, then bundles each entry with ncc: ncc's own TypeScript loader doesn't know TypeScript 6.
+// Compiles with tsc, then bundles each entry with ncc, because ncc's own TypeScript loader doesn't support TypeScript 6.
 const root = fileURLToPath(new URL('..', import.meta.url));
 export const actions = ['export-image', 'load-image', 'publish-image', 'joined'] as const;
 
@@ -20,15 +20,15 @@ const entries: ReadonlyMap<string, string> = new Map([
 const stampFile = join(root, 'build', 'bundles.json');
 
 /**
- * Rebuilds what is out of date in `dist/`, two bundles at a time. A bundle is up to date when it was built here from the same files
- * by the same tools, and hasn't changed since: hashes tell, not times.
- * @returns the names of the bundles that were built
+ * Rebuilds the outdated bundles in `dist/`, two at a time.
+ * A bundle is up to date if its sources, its tools and the bundle itself have the hash of its last build here.
+ * @returns the names of the rebuilt bundles
  */
 export async function build(): Promise<readonly string[]> {
   mkdirSync(join(root, 'build'), { recursive: true });
   let outdated: readonly string[] = [];
   await withLock(join(root, 'build'), async () => {
-    // Compiled in full each time, in a few seconds: tsc's incremental mode trusts that its last output is still there unchanged.
+    // Always compiled in full, in a few seconds: tsc's incremental mode doesn't notice that its last output was changed or removed.
     await node('typescript/lib/tsc.js', ['--project', 'tsconfig.build.json']);
     const stamps = readStamps();
     outdated = [...entries].filter(([name, entry]) => stamps.get(name) !== stampOf(name, entry)).map(([name]) => name);
@@ -47,7 +47,7 @@ export async function build(): Promise<readonly string[]> {
 async function bundle(name: string): Promise<void> {
   const out = join(root, 'dist', name);
   rmSync(out, { recursive: true, force: true });
-  // Without ncc's cache, which two of them at a time would share.
+  // No cache: two concurrent ncc processes would share it.
   const options = ['-o', out, '--license', 'licenses.txt', '--no-cache'];
   await node('@vercel/ncc/dist/ncc/cli.js', ['build', entries.get(name) ?? name, ...options]);
   requireClean(out);
@@ -60,7 +60,7 @@ async function node(script: string, args: readonly string[]): Promise<void> {
       maxBuffer: 1 << 26,
     });
   } catch (error) {
-    // tsc writes its complaints to stdout.
+    // tsc prints its errors to stdout.
     if (isObject(error)) console.error(String(error['stdout']) + String(error['stderr']));
     throw new Error(`${script} failed`, { cause: error });
   }
@@ -71,7 +71,7 @@ function readStamps(): ReadonlyMap<string, unknown> {
   return new Map(isObject(stamps) ? Object.entries(stamps) : []);
 }
 
-/** A hash of all that a bundle is made of, and of the bundle. */
+/** Returns a hash of a bundle and everything it is built from. */
 function stampOf(name: string, entry: string): string {
   const tools = ['package.json', 'package-lock.json', 'dev/build.ts'].map((file) => join(root, file));
   const out = globSync(`dist/${name}/**`, { cwd: root, withFileTypes: true })
@@ -86,7 +86,7 @@ function stampOf(name: string, entry: string): string {
   return hash.digest('hex');
 }
 
-/** A compiled file, and all files of this project that it imports, sorted. Packages are known by package-lock.json. */
+/** Returns a compiled file and the project files that it imports, sorted. package-lock.json identifies the packages. */
 function importedBy(entry: string): readonly string[] {
   const found = new Set<string>();
   const visit = (file: string): void => {
@@ -99,11 +99,11 @@ function importedBy(entry: string): readonly string[] {
   return [...found].sort();
 }
 
-// A bundle that holds this machine's paths wouldn't be the same when built elsewhere.
+// Throws if a bundle contains a path of this machine: then another machine would build a different bundle.
 function requireClean(out: string): void {
   for (const file of readdirSync(out)) {
     if (readFileSync(join(out, file), 'utf8').includes(root))
-      throw new Error(`${join(out, file)} holds the path ${root}`);
+      throw new Error(`${join(out, file)} contains the path ${root}`);
   }
 }
 

@@ -6,14 +6,13 @@ import type { EngineClient } from './docker-engine.ts';
 import { goPart } from './go-parts.ts';
 import { writeRootFilesystem } from './test-images.ts';
 
-/** The image that `buildx create --driver docker-container` and docker/setup-buildx-action ask for. */
-export const imageOfBuildKit = 'moby/buildkit:buildx-stable-1';
+/** The image of builders that `buildx create --driver docker-container` and docker/setup-buildx-action pull. */
+export const buildKitImage = 'moby/buildkit:buildx-stable-1';
 const certificates = 'etc/ssl/certs/ca-certificates.crt';
 
 /**
- * Puts BuildKit, built from its source, into an engine under the name that buildx asks for, where it can't be pulled: so a
- * builder with the driver docker-container can be made there. An engine of ours has no bridge: a builder that shall reach the
- * network (a registry, the cache service) needs `--driver-opt network=host`.
+ * Imports BuildKit, built from source, under the image name that buildx pulls, because nothing can be pulled here.
+ * Test engines have no bridge: a builder that needs the network (registry, cache service) needs `--driver-opt network=host`.
  */
 export async function provideBuildKit(engine: EngineClient): Promise<void> {
   const folder = mkdtempSync(join(tmpdir(), 'ih-buildkit-'));
@@ -31,13 +30,13 @@ export async function provideBuildKit(engine: EngineClient): Promise<void> {
     const tarball = join(folder, 'root.tar');
     execFileSync('tar', ['--create', '--owner=0', '--group=0', '--file', tarball, '--directory', root, '.']);
     const changes = ['ENTRYPOINT ["buildkitd"]', 'VOLUME /var/lib/buildkit', 'ENV PATH=/bin'];
-    engine.docker('import', ...changes.flatMap((change) => ['--change', change]), tarball, imageOfBuildKit);
+    engine.docker('import', ...changes.flatMap((change) => ['--change', change]), tarball, buildKitImage);
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
 }
 
-// What BuildKit fetches a Git context with: git, the libraries that it is linked to, and the scripts that `git submodule` is.
+// Copies what BuildKit needs to fetch a Git context: git, its shared libraries, and the scripts behind `git submodule`.
 function copyGit(root: string): void {
   const ask = (program: string, ...args: readonly string[]): string =>
     execFileSync(program, args, { encoding: 'utf8' }).trim();

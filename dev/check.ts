@@ -11,7 +11,7 @@ import { updateCoverage } from './requirements-coverage.ts';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 
-/** One check: what it is called, and its complaints (none when all is well). */
+/** A check and its name. It returns its findings, none on success. */
 interface Check {
   readonly name: string;
   readonly run: () => readonly string[] | Promise<readonly string[]>;
@@ -26,12 +26,12 @@ const checks: readonly Check[] = [
     run: () => importCycles(root, ['export-image', 'load-image', 'publish-image', 'joined', 'shared', 'dev', 'bench']),
   },
   { name: 'no dead code', run: () => deadCode(root) },
-  { name: 'docs in step with action.yml', run: () => updateDocs(true).map((file) => `${file}: run npm run docs`) },
+  { name: 'docs match action.yml', run: () => updateDocs(true).map((file) => `${file}: run npm run docs`) },
   { name: 'each requirement has a test', run: () => updateCoverage(true) },
   { name: 'action.yml and workflow files', run: lintYamlFiles },
-  { name: 'nothing machine-made in the tree', run: forbiddenText },
+  { name: 'no machine paths or registry hosts', run: forbiddenText },
   { name: 'short commit subjects', run: () => longSubjects(root) },
-  { name: 'dist in step with source', run: distInStep },
+  { name: 'dist matches the source', run: outdatedDist },
 ];
 
 function tool(script: string, ...args: readonly string[]): readonly string[] {
@@ -40,13 +40,13 @@ function tool(script: string, ...args: readonly string[]): readonly string[] {
   return status === 0 ? [] : [`${stdout}${stderr}`.trim()];
 }
 
-async function distInStep(): Promise<readonly string[]> {
+async function outdatedDist(): Promise<readonly string[]> {
   await build();
   const status = execFileSync('git', ['status', '--porcelain', '--', 'dist'], { cwd: root }).toString().trim();
   return status === '' ? [] : [`${status}\nRun npm run build, and commit dist/.`];
 }
 
-// Paths of the machine it was written on, and addresses of package registries.
+// Finds paths of a developer's machine and addresses of package registries.
 function forbiddenText(): readonly string[] {
   const home = '(^|[^A-Za-z0-9_.])/(work|root|farm)/';
   const pattern = `${home}|registry\\.npm|"resolved":|deb\\.debian\\.org`;
@@ -59,12 +59,12 @@ function forbiddenText(): readonly string[] {
 
 const failed: string[] = [];
 for (const { name, run } of checks) {
-  const began = performance.now();
-  const complaints = await run();
-  const seconds = ((performance.now() - began) / 1000).toFixed(1);
-  console.log(`${complaints.length === 0 ? '✓' : '✗'} ${name} (${seconds} s)`);
-  for (const complaint of complaints) console.log(complaint);
-  if (complaints.length > 0) failed.push(name);
+  const startedAt = performance.now();
+  const findings = await run();
+  const seconds = ((performance.now() - startedAt) / 1000).toFixed(1);
+  console.log(`${findings.length === 0 ? '✓' : '✗'} ${name} (${seconds} s)`);
+  for (const finding of findings) console.log(finding);
+  if (findings.length > 0) failed.push(name);
 }
 if (failed.length > 0) console.log(`\nFailed: ${failed.join(', ')}`);
 process.exit(failed.length > 0 ? 1 : 0);

@@ -6,37 +6,37 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { DockerEngine } from './docker-engine.ts';
 import { writeRootFilesystem } from './test-images.ts';
 
-// Containers that stand for the nodes of a cluster, where no node image can be pulled: a real containerd with Kubernetes' CRI
-// plugin, and its ctr, in containers that are labelled as kind, k3d and minikube label theirs. There is no Kubernetes on them.
+// Containers that act as cluster nodes, because no node image can be pulled here. Each runs a real containerd with Kubernetes'
+// CRI plugin and has ctr. The labels are those of kind, k3d and minikube. Kubernetes itself is missing.
 
 const image = 'node-of-a-cluster';
 
-/** A node as its cluster's tool makes it. */
+/** The image, name and labels of a node's container. */
 export interface NodeOptions {
   readonly name: string;
   readonly labels: Readonly<Record<string, string>>;
-  /** What it runs; otherwise containerd. */
+  /** Default: containerd. */
   readonly command?: readonly string[];
 }
 
-/** A node's container, and its containerd. */
+/** A node's container and its containerd. */
 export interface ClusterNode {
   readonly name: string;
-  /** Runs ctr in Kubernetes' namespace on the node, and returns what it prints. Throws when it fails. */
+  /** Runs ctr in Kubernetes' namespace on the node and returns its output. Throws if it fails. */
   ctr(...args: readonly string[]): string;
 }
 
-/** How kind labels a node (kind, pkg/cluster/internal/providers/docker). */
+/** Returns the labels of a kind node (kind, pkg/cluster/internal/providers/docker). */
 export function kindLabels(cluster: string, role: string): NodeOptions['labels'] {
   return { 'io.x-k8s.kind.cluster': cluster, 'io.x-k8s.kind.role': role };
 }
 
-/** How k3d labels a node (k3d, pkg/types/types.go). */
+/** Returns the labels of a k3d node (k3d, pkg/types/types.go). */
 export function k3dLabels(cluster: string, role: string): NodeOptions['labels'] {
   return { app: 'k3d', 'k3d.cluster': cluster, 'k3d.role': role };
 }
 
-/** How minikube labels a node (minikube, pkg/drivers/kic/oci/oci.go, CreateContainerNode). */
+/** Returns the labels of a minikube node (minikube, pkg/drivers/kic/oci/oci.go, CreateContainerNode). */
 export function minikubeLabels(node: string): NodeOptions['labels'] {
   return {
     'created_by.minikube.sigs.k8s.io': 'true',
@@ -57,7 +57,7 @@ export function setRuntime(engine: Pick<DockerEngine, 'docker'>, node: string, s
   }
 }
 
-/** Puts the nodes' image into an engine: busybox, and the engine's own containerd with all that it takes to run a container. */
+/** Imports the node image into an engine: busybox, and the engine's containerd with everything it needs to run containers. */
 export async function provideNodeImage(engine: DockerEngine): Promise<void> {
   const folder = mkdtempSync(join(tmpdir(), 'ih-node-'));
   try {
@@ -79,9 +79,9 @@ function copyProgram(name: string, path: string, root: string): void {
     .split(delimiter)
     .map((folder) => join(folder, name))
     .find((candidate) => existsSync(candidate));
-  if (found === undefined) throw new Error(`There is no ${name} among the parts of Docker.`);
+  if (found === undefined) throw new Error(`Docker's packages contain no ${name}.`);
   copyFileSync(found, join(root, 'bin', name));
-  // Of a static program it says that it has none.
+  // ldd fails for a static program.
   const { status, stdout } = spawnSync('ldd', [found], { encoding: 'utf8' });
   for (const [library] of status === 0 ? stdout.matchAll(/\/\S+/g) : []) {
     mkdirSync(dirname(join(root, library)), { recursive: true });
@@ -89,7 +89,7 @@ function copyProgram(name: string, path: string, root: string): void {
   }
 }
 
-/** Starts a node, and waits until its containerd answers if it runs one. */
+/** Starts a node. If it runs containerd, waits until that answers. */
 export async function startNode(
   engine: Pick<DockerEngine, 'docker'>,
   { name, labels, command }: NodeOptions,
@@ -107,15 +107,15 @@ export async function startNode(
     ...(command ?? []),
   );
   const ctr = (...args: readonly string[]): string => engine.docker('exec', name, 'ctr', '--namespace=k8s.io', ...args);
-  if (command === undefined) await answering(engine, name);
+  if (command === undefined) await waitForContainerd(engine, name);
   return { name, ctr };
 }
 
 /** Waits until a node's containerd answers. */
-export async function answering(engine: Pick<DockerEngine, 'docker'>, name: string): Promise<void> {
+export async function waitForContainerd(engine: Pick<DockerEngine, 'docker'>, name: string): Promise<void> {
   const ctr = (...args: readonly string[]): string => engine.docker('exec', name, 'ctr', '--namespace=k8s.io', ...args);
   for (let tries = 0; !answers(ctr); tries += 1) {
-    if (tries === 1200) throw new Error(`containerd did not get ready: ${engine.docker('logs', name)}`);
+    if (tries === 1200) throw new Error(`containerd did not become ready: ${engine.docker('logs', name)}`);
     await sleep(100);
   }
 }

@@ -1,11 +1,11 @@
 import { spawnSync } from 'node:child_process';
 
 const maxLength = 72;
-// The rule is newer than the history.
+// Older commits were made before the rule.
 const newest = '50';
 
 /**
- * Returns the subjects of the newest commits that are too long, merges aside. A clone without history has none.
+ * Returns the newest commits' subjects that are too long. Merges are skipped. A clone without history returns none.
  * @param root a folder in the clone
  */
 export function longSubjects(root: string): readonly string[] {

@@ -4,8 +4,8 @@ import { fileURLToPath } from 'node:url';
 const knip = fileURLToPath(new URL('../node_modules/knip/bin/knip.js', import.meta.url));
 
 /**
- * Returns the files, exports and dependencies that nothing uses. A test isn't a user of product code: an export for a test alone needs
- * the tag `@internal`, and a test that can't reach the behaviour otherwise.
+ * Returns unused files, exports and dependencies. A use in a test doesn't count as a use of product code.
+ * An export for tests alone needs the tag `@internal`, and a test that can't reach the behaviour in another way.
  * @param root the folder with `package.json` and `knip.jsonc`
  */
 export function deadCode(root: string): readonly string[] {

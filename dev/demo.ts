@@ -6,10 +6,10 @@ import { runStep, type StepOutcome, type StepRequest } from './action-runner.ts'
 import { type DockerEngine, startDockerEngine } from './docker-engine.ts';
 import { writeRootFilesystem } from './test-images.ts';
 
-// The main job, for real: two engines play two runners, and only the artifact service is a stand-in.
+// Runs the main job on two real engines, one for each runner. Only the artifact service is a fake.
 
 if (process.getuid?.() !== 0) {
-  console.error('The demo starts two Docker engines of its own, which needs root: sudo npm run demo');
+  console.error('The demo starts two Docker engines, which needs root: sudo npm run demo');
   process.exit(1);
 }
 const folder = mkdtempSync(join(tmpdir(), 'image-handover-demo-'));

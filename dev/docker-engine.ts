@@ -18,64 +18,64 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { type DockerParts, dockerParts } from './docker-packages.ts';
 import { goPart } from './go-parts.ts';
-import { endChild, spawnOwn, whenWeEnd } from './own-processes.ts';
+import { endChild, spawnOwn, onExit } from './own-processes.ts';
 
 export type ImageStore = 'classic' | 'containerd';
 
-/** What there is to start: the machine's own Docker or the packages' (28 or newer), or one that is built from its source. */
+/** `packaged` is the machine's Docker or the distribution's (28 or newer); the other is built from source. */
 export const dockerVersions = ['packaged', '29.7'] as const;
 export type DockerVersion = (typeof dockerVersions)[number];
 
-/** What uses an engine. */
+/** Access to an engine. */
 export interface EngineClient {
   readonly host: string;
   readonly store: ImageStore;
-  /** What a docker client needs in its environment to talk to this engine. */
+  /** Environment variables that make a docker client use this engine. */
   readonly env: Readonly<Record<string, string>>;
   readonly dataRoot: string;
-  /** The socket of the containerd that it brings along, whatever its store. */
+  /** Socket of the containerd that the engine starts, with either store. */
   readonly containerd: string;
-  /** Runs docker against this engine and returns what it prints. Throws when it fails. */
+  /** Runs docker on this engine and returns its output. Throws if it fails. */
   docker(...args: readonly string[]): string;
 }
 
-/** An engine of our own: its own socket, data and processes. */
+/** An engine that this process started, with its own socket, data and processes. */
 export interface DockerEngine extends EngineClient {
-  /** The folder that holds all of it. */
+  /** The folder with all files of the engine. */
   readonly root: string;
-  /** Sends the daemon a signal: SIGSTOP and SIGCONT, or SIGKILL. */
+  /** Sends the daemon a signal (SIGSTOP, SIGCONT, SIGKILL). */
   signal(signal: NodeJS.Signals): void;
-  /** Starts the daemon again, once it has been killed. */
+  /** Restarts the daemon, killing it first if it still runs. */
   restart(): Promise<void>;
   stop(): Promise<void>;
 }
 
-// Seconds on a quiet machine.
+// Takes seconds on a quiet machine.
 const readyMs = 240_000;
 
-/** Starts an engine and waits until it answers. It touches no other engine on the machine. */
+/** Starts an engine and waits until it answers. Other engines on the machine are not touched. */
 export async function startDockerEngine(options: {
   readonly store: ImageStore;
-  /** Otherwise the packaged one. */
+  /** Default: `packaged`. */
   readonly version?: DockerVersion;
-  /** Part of the name of its folder, to tell engines apart. */
+  /** Part of the folder's name, to tell engines apart. */
   readonly name?: string;
-  /** Where its own folder is made; otherwise among the temporary files. */
+  /** Parent of the engine's folder. Default: the system's temporary folder. */
   readonly folder?: string;
 }): Promise<DockerEngine> {
-  if (process.getuid?.() !== 0) throw new Error('A Docker engine of our own needs root: run this with sudo.');
+  if (process.getuid?.() !== 0) throw new Error('Starting a Docker engine needs root: run this with sudo.');
   const parts = await partsOf(options.version ?? 'packaged');
   const root = mkdtempSync(join(options.folder ?? tmpdir(), `ih-${options.name ?? options.store}-`));
   const client = clientAt(parts, options.store, root, root);
   let child = spawnDaemon(parts, root, options.store);
-  const forget = whenWeEnd(() => stopAtOnce(child, root));
+  const forget = onExit(() => stopAtOnce(child, root));
   const stop = async (): Promise<void> => {
     await endChild(child, 20_000);
     forget();
     removeRoot(root);
   };
   const isReady = (): Promise<void> =>
-    ready(child, root, () => runDocker(client.env, ['info', '--format', '{{.ServerVersion}}'], 60_000));
+    waitUntilReady(child, root, () => runDocker(client.env, ['info', '--format', '{{.ServerVersion}}'], 60_000));
   try {
     await isReady();
   } catch (error) {
@@ -91,7 +91,7 @@ export async function startDockerEngine(options: {
         child.kill('SIGKILL');
         await once(child, 'exit');
       }
-      // What the daemon had started holds its locks.
+      // Child processes of the killed daemon hold its locks.
       killMarked(root);
       rmSync(join(root, 'pid'), { force: true });
       child = spawnDaemon(parts, root, options.store);
@@ -101,7 +101,7 @@ export async function startDockerEngine(options: {
   };
 }
 
-/** The client, buildx and containerd are the packages' in any case. */
+/** Client, buildx and containerd always come from the packages. */
 async function partsOf(version: DockerVersion): Promise<DockerParts> {
   const parts = await dockerParts();
   if (version === 'packaged') return parts;
@@ -110,9 +110,9 @@ async function partsOf(version: DockerVersion): Promise<DockerParts> {
 }
 
 /**
- * A client of an engine that somebody else has started.
+ * Returns a client of an engine that another process has started.
  * @param root the engine's folder
- * @param folder where the client's own logins and builders are kept
+ * @param folder where the client keeps its logins and builders
  */
 export async function clientOf(
   { root, store, version }: { readonly root: string; readonly store: ImageStore; readonly version: DockerVersion },
@@ -155,7 +155,7 @@ function spawnDaemon(parts: DockerParts, root: string, store: ImageStore): Child
     [
       ...['--config-file', config, '--data-root', join(root, 'data'), '--exec-root', join(root, 'exec')],
       ...['-p', join(root, 'pid'), '-H', `unix://${join(root, 'docker.sock')}`],
-      // No bridge of its own: two engines would fight over one, and the handover needs no network.
+      // No bridge: two engines would compete for one, and the handover needs no network.
       ...['--bridge', 'none', '--iptables=false', '--ip6tables=false'],
     ],
     { env: { ...process.env, PATH: parts.path, [mark]: root }, stdio: ['ignore', log, log] },
@@ -164,7 +164,7 @@ function spawnDaemon(parts: DockerParts, root: string, store: ImageStore): Child
   return child;
 }
 
-// Every process of an engine has it in its environment.
+// In the environment of every process of an engine.
 const mark = 'IMAGE_HANDOVER_ENGINE';
 
 function killMarked(root: string): void {
@@ -178,12 +178,12 @@ function killMarked(root: string): void {
   }
 }
 
-async function ready(child: ChildProcess, root: string, ask: () => string): Promise<void> {
+async function waitUntilReady(child: ChildProcess, root: string, query: () => string): Promise<void> {
   const giveUpAt = Date.now() + readyMs;
   let last: unknown;
   while (Date.now() < giveUpAt && child.exitCode === null && child.signalCode === null) {
     try {
-      ask();
+      query();
       return;
     } catch (error) {
       last = error;
@@ -191,15 +191,15 @@ async function ready(child: ChildProcess, root: string, ask: () => string): Prom
     }
   }
   const log = readFileSync(join(root, 'log'), 'utf8').trim().split('\n').slice(-15).join('\n');
-  throw new Error(`The Docker engine did not get ready (${String(last)}). Its last words:\n${log}`);
+  throw new Error(`The Docker engine did not become ready (${String(last)}). The end of its log:\n${log}`);
 }
 
-// For the end of this process, where nothing can be awaited.
+// Runs at exit, where nothing can be awaited.
 function stopAtOnce(child: ChildProcess, root: string): void {
   child.kill('SIGTERM');
-  const nobody = new Int32Array(new SharedArrayBuffer(4));
-  // The engine takes its pid file away when it is done.
-  for (let tries = 0; existsSync(join(root, 'pid')) && tries < 100; tries += 1) Atomics.wait(nobody, 0, 0, 100);
+  const neverNotified = new Int32Array(new SharedArrayBuffer(4));
+  // The engine removes its pid file at its end.
+  for (let tries = 0; existsSync(join(root, 'pid')) && tries < 100; tries += 1) Atomics.wait(neverNotified, 0, 0, 100);
   removeRoot(root);
 }
 

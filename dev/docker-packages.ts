@@ -4,33 +4,33 @@ import { homedir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 
-/** Where the parts of Docker are on this machine. */
+/** Locations of Docker's programs and plugins on this machine. */
 export interface DockerParts {
-  /** What goes first on PATH. */
+  /** Value of PATH that finds them. */
   readonly path: string;
-  /** Folders with CLI plugins (buildx) that the client doesn't search by itself. */
+  /** Folders with CLI plugins (buildx) that the client doesn't search by default. */
   readonly pluginFolders: readonly string[];
-  /** Folder of the unpacked packages, or undefined when the machine has Docker itself. */
+  /** Folder of the unpacked packages; undefined if Docker is installed on the machine. */
   readonly unpacked: string | undefined;
 }
 
 const wanted = [
   ...['docker.io', 'docker-cli', 'docker-buildx', 'docker-compose', 'containerd', 'docker-registry', 'busybox-static'],
-  // docker-init of docker.io is a link to it.
+  // docker-init in docker.io links to it.
   'tini-static',
 ] as const;
 const stable = ['runc', 'iptables', 'pigz', 'iproute2', 'openssl', 'ca-certificates'] as const;
 const ubuntu = ['docker.io', 'docker-buildx', 'docker-compose-v2', 'docker-registry', 'busybox-static'] as const;
 
-/** Where all that dev/ brings to this machine is kept from one run to the next. */
+/** Cache of everything that dev/ downloads or builds, kept between runs. */
 export const cacheRoot = join(process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'), 'image-handover');
 const cache = join(cacheRoot, 'docker');
-/** The lock of whoever runs apt-get. */
+/** Folder of the lock to hold while running apt-get. */
 export const aptLock = cache;
 
 /**
- * Finds Docker 28 or newer with buildx, or brings it from the distribution's packages: the current ones are in
- * Debian's unstable suite, and are unpacked beside the stable system without touching it.
+ * Finds Docker 28 or newer with buildx, or installs it from the distribution's packages. Debian has the current ones in its
+ * unstable suite: those are unpacked into a folder and the system isn't changed.
  */
 export async function dockerParts(): Promise<DockerParts> {
   const root = join(cache, 'root');
@@ -61,15 +61,15 @@ function hasDocker(): boolean {
     execFileSync('docker', ['buildx', 'version'], { stdio: 'ignore' });
     return Number(/version (\d+)\./.exec(version)?.[1] ?? 0) >= 28;
   } catch {
-    return false; // one of them isn't there
+    return false; // a program is missing
   }
 }
 
-/** Does the work while no other process does such work in that folder: two test processes may come here at once. */
+/** Runs the function while holding the folder's lock, which other processes wait for. */
 export async function withLock(folder: string, work: () => void | Promise<void>): Promise<void> {
   mkdirSync(folder, { recursive: true });
   const lock = join(folder, 'lock');
-  while (!taken(lock)) await sleep(500);
+  while (!tryLock(lock)) await sleep(500);
   try {
     await work();
   } finally {
@@ -77,14 +77,14 @@ export async function withLock(folder: string, work: () => void | Promise<void>)
   }
 }
 
-function taken(lock: string): boolean {
+function tryLock(lock: string): boolean {
   try {
     writeFileSync(lock, String(process.pid), { flag: 'wx' });
     return true;
   } catch (error) {
     if (!existsSync(lock)) throw error;
     const owner = readFileSync(lock, 'utf8');
-    // Nobody takes away the lock of a process that was killed.
+    // A killed process leaves its lock behind.
     if (owner !== '' && !existsSync(`/proc/${owner}`)) rmSync(lock, { force: true });
     return false;
   }
@@ -92,38 +92,38 @@ function taken(lock: string): boolean {
 
 function install(root: string): void {
   if (spawnSync('apt-get', ['--version']).status !== 0) {
-    throw new Error('There is no Docker 28 here and no apt-get to bring it: install Docker with buildx first.');
+    throw new Error('Docker 28 is missing, and there is no apt-get to install it. Install Docker with buildx.');
   }
-  console.log('Bringing up Docker from the distribution’s packages …');
+  console.log('Installing Docker from the distribution’s packages …');
   apt(['update'], []);
   apt(['install', '-y', '--no-install-recommends', ...stable], []);
   if (/^ID=ubuntu$/m.test(readFileSync('/etc/os-release', 'utf8'))) {
     apt(['install', '-y', '--no-install-recommends', ...ubuntu], []);
-    if (!hasDocker()) throw new Error('This Ubuntu’s Docker is older than 28: install a newer one with buildx first.');
+    if (!hasDocker()) throw new Error('This Ubuntu’s Docker is older than 28: install a newer one with buildx.');
     return;
   }
   unpackFromUnstable(wanted, root);
 }
 
-/** Downloads packages from Debian's unstable suite, and unpacks what the folder lacks. The lock `aptLock` must be held. */
+/** Downloads the missing packages from Debian's unstable suite and unpacks them. Hold the lock `aptLock`. */
 export function unpackFromUnstable(packages: readonly string[], root: string): void {
-  const there = unpackedPackages(root);
+  const present = unpackedPackages(root);
   const options = unstableOptions();
   apt(['update'], options);
   const archives = `${root}.debs`;
-  // An earlier try may have left other versions of them.
+  // A failed run may have left other versions.
   rmSync(archives, { recursive: true, force: true });
   mkdirSync(archives, { recursive: true });
-  apt(['download', ...packages.filter((name) => !there.has(name))], options, archives);
+  apt(['download', ...packages.filter((name) => !present.has(name))], options, archives);
   for (const file of readdirSync(archives)) execFileSync('dpkg', ['-x', join(archives, file), root]);
   rmSync(archives, { recursive: true });
-  writeFileSync(join(root, 'complete'), [...new Set([...there, ...packages])].join('\n'));
+  writeFileSync(join(root, 'complete'), [...new Set([...present, ...packages])].join('\n'));
 }
 
-/** Whether all the packages were unpacked into the folder. */
+/** Returns whether all the packages were unpacked into the folder. */
 export function isUnpacked(packages: readonly string[], root: string): boolean {
-  const there = unpackedPackages(root);
-  return packages.every((name) => there.has(name));
+  const present = unpackedPackages(root);
+  return packages.every((name) => present.has(name));
 }
 
 function unpackedPackages(root: string): ReadonlySet<string> {
@@ -131,7 +131,7 @@ function unpackedPackages(root: string): ReadonlySet<string> {
   return new Set(existsSync(list) ? readFileSync(list, 'utf8').split('\n') : []);
 }
 
-/** Runs apt-get, as root or with sudo. Throws what it says when it fails. */
+/** Runs apt-get, as root or with sudo. Throws an error with its output if it fails. */
 export function apt(args: readonly string[], options: readonly string[] = [], cwd = cache): void {
   const sudo = process.getuid?.() === 0 ? [] : ['sudo'];
   const [program = 'apt-get', ...rest] = [
@@ -145,11 +145,11 @@ export function apt(args: readonly string[], options: readonly string[] = [], cw
   ];
   const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' };
   const { status, stderr, stdout, error } = spawnSync(program, rest, { cwd, env });
-  if (error !== undefined) throw new Error(`There is no ${program} here to bring packages with: ${error.message}`);
+  if (error !== undefined) throw new Error(`Packages can't be installed without ${program}: ${error.message}`);
   if (status !== 0) throw new Error(`apt-get ${args.join(' ')} failed: ${stderr.toString()}${stdout.toString()}`);
 }
 
-// An apt world of its own: the system's lists and preferences stay as they are.
+// Separate lists and settings of apt: the system's are not changed.
 function unstableOptions(): readonly string[] {
   const lists = join(cache, 'apt', 'lists');
   const archives = join(cache, 'apt', 'cache');
@@ -166,7 +166,7 @@ function unstableOptions(): readonly string[] {
   return Object.entries(settings).flatMap(([name, value]) => ['-o', `${name}=${value}`]);
 }
 
-/** The mirror that this machine's own Debian sources name. */
+/** Returns the mirror in this machine's Debian sources. */
 function debianMirror(): string {
   const parts = '/etc/apt/sources.list.d';
   const files = [
@@ -179,7 +179,7 @@ function debianMirror(): string {
     .join('\n');
   const mirror = /^(?:URIs:|deb (?:\[[^\]]*\] )?)\s*(\S+\/debian)\/?(?:\s|$)/m.exec(text)?.[1];
   if (mirror === undefined) {
-    throw new Error('This machine has no Docker 28 and no Debian package source: install Docker with buildx first.');
+    throw new Error('Docker 28 is missing, and apt has no Debian source. Install Docker with buildx.');
   }
   return mirror;
 }

@@ -9,11 +9,11 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { dockerParts } from './docker-packages.ts';
 import { freePort } from './free-port.ts';
 import { goPart } from './go-parts.ts';
-import { endChild, spawnOwn, whenWeEnd } from './own-processes.ts';
+import { endChild, spawnOwn, onExit } from './own-processes.ts';
 
-/** A registry of our own on the loopback interface. */
+/** A registry on the loopback interface that this process started. */
 export interface Registry {
-  /** `127.0.0.1:<port>`: docker takes such an address without TLS. */
+  /** `127.0.0.1:<port>`: docker uses such an address without TLS. */
   readonly address: string;
   stop(): Promise<void>;
 }
@@ -23,17 +23,17 @@ export interface Login {
   readonly password: string;
 }
 
-/** Registries that others have written: CNCF's distribution, as the distribution packages it, and zot, built from its source. */
+/** Real registries: CNCF's distribution from the distribution's package, and zot, built from source. */
 export const registrySoftware = ['docker-registry', 'zot'] as const;
 
 export interface RegistryOptions {
-  /** Otherwise docker-registry. For zot there is no `tokens`. */
+  /** Default: docker-registry. zot doesn't support `tokens`. */
   readonly software?: (typeof registrySoftware)[number];
-  /** Anybody may push and pull, unless there is one. */
+  /** Required for pushes and pulls. Default: no login. */
   readonly login?: Login;
-  /** Paths, in PEM; without them it speaks plain HTTP. */
+  /** Paths of PEM files. Default: plain HTTP. */
   readonly tls?: { readonly cert: string; readonly key: string };
-  /** Who gives tokens for it, and the path of the certificate that they are signed with. */
+  /** The token server, and the path of the certificate that verifies its tokens. */
   readonly tokens?: {
     readonly realm: string;
     readonly service: string;
@@ -42,7 +42,7 @@ export interface RegistryOptions {
   };
 }
 
-/** Starts it with an empty storage. */
+/** Starts a registry with an empty storage. */
 export async function startRegistry(options: RegistryOptions = {}): Promise<Registry> {
   const root = mkdtempSync(join(tmpdir(), 'ih-registry-'));
   const remove = (): void => rmSync(root, { recursive: true, force: true, maxRetries: 5, retryDelay: 200 });
@@ -51,7 +51,7 @@ export async function startRegistry(options: RegistryOptions = {}): Promise<Regi
     options.software === 'zot'
       ? await startZot(root, address, options)
       : await startDistribution(root, address, options);
-  const forget = whenWeEnd(() => {
+  const forget = onExit(() => {
     child.kill('SIGKILL');
     remove();
   });
@@ -61,7 +61,7 @@ export async function startRegistry(options: RegistryOptions = {}): Promise<Regi
     remove();
   };
   try {
-    await answering(address, child);
+    await waitForConnection(address, child);
   } catch (error) {
     await stop();
     throw error;
@@ -80,9 +80,9 @@ async function startDistribution(root: string, address: string, options: Registr
   return spawnOwn('docker-registry', ['serve', config], { env: { ...process.env, PATH: path }, stdio: 'ignore' });
 }
 
-async function startZot(root: string, at: string, { login, tls }: RegistryOptions): Promise<ChildProcess> {
+async function startZot(root: string, hostAndPort: string, { login, tls }: RegistryOptions): Promise<ChildProcess> {
   const program = join(await goPart('zot'), 'zot');
-  const [address, port] = at.split(':');
+  const [address, port] = hostAndPort.split(':');
   const http = {
     address,
     port,
@@ -106,24 +106,24 @@ function authentication(root: string, { login, tokens }: RegistryOptions): strin
 
 function passwordFile(root: string, login: Login): string {
   const file = join(root, 'htpasswd');
-  // Registries take bcrypt only, which Node doesn't have; every Debian's perl has it from the C library.
+  // Registries accept bcrypt only, which Node doesn't have. Debian's perl has it from the C library.
   const salt = `$2b$05$${randomBytes(16).toString('hex').slice(0, 22)}`;
   const hash = execFileSync('perl', ['-e', 'print crypt($ARGV[0], $ARGV[1])', login.password, salt]).toString();
   writeFileSync(file, `${login.user}:${hash}\n`);
   return file;
 }
 
-async function answering(address: string, child: ChildProcess): Promise<void> {
+async function waitForConnection(address: string, child: ChildProcess): Promise<void> {
   const [host, port] = address.split(':');
   for (let tries = 0; tries < 1200 && child.exitCode === null; tries += 1) {
     const socket = connect(Number(port), host);
-    const isThere = await once(socket, 'connect').then(
+    const isConnected = await once(socket, 'connect').then(
       () => true,
       () => false,
     );
     socket.destroy();
-    if (isThere) return;
+    if (isConnected) return;
     await sleep(100);
   }
-  throw new Error('The registry did not get ready. Is docker-registry installed?');
+  throw new Error('The registry did not become ready. Is docker-registry installed?');
 }

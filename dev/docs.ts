@@ -4,8 +4,8 @@ import { fileURLToPath } from 'node:url';
 import { parse } from 'yaml';
 import { updateCoverage } from './requirements-coverage.ts';
 
-// Tables in the documentation are made from action.yml, `<!-- inputs: load-image/action.yml -->` … `<!-- /inputs -->`,
-// and figures from what the benchmark wrote, `<!-- results: bench/results/full-summary.md -->` … `<!-- /results -->`.
+// Generates tables in the documentation from action.yml (`<!-- inputs: load-image/action.yml -->` … `<!-- /inputs -->`)
+// and figures from benchmark results (`<!-- results: bench/results/full-summary.md -->` … `<!-- /results -->`).
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const documents = [
@@ -24,7 +24,7 @@ interface Entry {
   readonly default: string | undefined;
 }
 
-/** The documents whose tables don't say what action.yml says; they are rewritten unless `check` is set. */
+/** Returns the documents whose generated sections are outdated. Rewrites them unless `check` is set. */
 export function updateDocs(check: boolean): readonly string[] {
   return documents.filter((document) => {
     const path = join(root, document);
@@ -53,7 +53,7 @@ function table(file: string, kind: string): string {
   return [head, head.map(() => '---'), ...rows].map((cells) => `| ${cells.join(' | ')} |`).join('\n');
 }
 
-/** The inputs or outputs that an action.yml declares, in its order. */
+/** Reads the inputs or outputs that an action.yml declares, in order. */
 export function readEntries(file: string, kind: string): readonly Entry[] {
   const yaml: unknown = parse(readFileSync(join(root, file), 'utf8'));
   const entries = isObject(yaml) ? yaml[kind] : undefined;
@@ -75,8 +75,8 @@ function text(value: unknown): string | undefined {
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   const check = process.argv.includes('--check');
   const changed = updateDocs(check);
-  for (const document of changed) console.log(`${document}: ${check ? 'out of step; run npm run docs' : 'updated'}`);
+  for (const document of changed) console.log(`${document}: ${check ? 'outdated; run npm run docs' : 'updated'}`);
   const uncovered = updateCoverage(check);
-  for (const complaint of uncovered) console.log(complaint);
+  for (const finding of uncovered) console.log(finding);
   process.exit(check && changed.length + uncovered.length > 0 ? 1 : 0);
 }

@@ -1,31 +1,31 @@
 import { mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { notRunHere, scenarios, unaccounted } from '../__tests__/e2e/scenarios.ts';
-import { play, standInTable } from '../__tests__/e2e/stage.ts';
+import { runScenario, standInTable } from '../__tests__/e2e/stage.ts';
 import { startWorld } from '../__tests__/e2e/world.ts';
 import { messageOf } from '../shared/base/errors.ts';
 import { projectRoot } from './action-runner.ts';
 import { build } from './build.ts';
-import { goPart, whyNoGo } from './go-parts.ts';
+import { goPart, describeMissingGo } from './go-parts.ts';
 
-// `npm run e2e` plays every scenario in a workflow runner that nobody here wrote; `npm run e2e -- matrix` those whose names match.
+// `npm run e2e` runs every scenario in act, a real workflow runner; `npm run e2e -- matrix` those whose names match.
 
 const filters = process.argv.slice(2);
 const chosen = scenarios.filter(({ name }) => filters.length === 0 || filters.some((filter) => name.includes(filter)));
 if (chosen.length === 0)
   fail(`No scenario matches ${filters.join(', ')}. There are: ${scenarios.map(({ name }) => name).join(', ')}.`);
-title('Building dist/ from source, and the parts that come as source');
+title('Building dist/ and the Go parts');
 await build();
-const noGo = whyNoGo();
-if (noGo !== undefined) console.log(`${noGo}; the distribution’s packages may have it.`);
+const missingGo = describeMissingGo();
+if (missingGo !== undefined) console.log(`${missingGo}; the distribution’s packages may have it.`);
 for (const part of ['act', 'buildkit', 'dockerd', 'runc'] as const)
-  await goPart(part).catch((error: unknown) => fail(`Missing: ${part}, which is built with Go. ${messageOf(error)}`));
+  await goPart(part).catch((error: unknown) => fail(`Missing: ${part}, which is built with Go: ${messageOf(error)}`));
 const logs = join(projectRoot, 'build', 'e2e');
 rmSync(logs, { recursive: true, force: true });
 mkdirSync(logs, { recursive: true });
-title('Actions that can’t be fetched here, and what stands in for them');
+title('Replacements of actions that can’t be fetched here');
 for (const [name, description] of standInTable()) console.log(`${name}: ${description}`);
-title('Two engines, each with BuildKit’s image');
+title('Starting two engines with BuildKit’s image');
 const world = await startWorld().catch((error: unknown) =>
   fail(error instanceof Error ? error.message : String(error)),
 );
@@ -33,12 +33,12 @@ const failures: string[] = [];
 try {
   for (const scenario of chosen) {
     title(scenario.title);
-    const began = performance.now();
-    const error = await play(scenario, world, logs).then(() => undefined, String);
-    const taken = `${scenario.name} (${((performance.now() - began) / 1000).toFixed(0)} s)`;
-    if (error === undefined) console.log(`✓ ${taken}`);
+    const startedAt = performance.now();
+    const error = await runScenario(scenario, world, logs).then(() => undefined, String);
+    const label = `${scenario.name} (${((performance.now() - startedAt) / 1000).toFixed(0)} s)`;
+    if (error === undefined) console.log(`✓ ${label}`);
     else {
-      console.log(`✗ ${taken}: ${error}\nWhat its workflows printed: ${join(logs, `${scenario.name}-*.log`)}`);
+      console.log(`✗ ${label}: ${error}\nThe logs of its workflows: ${join(logs, `${scenario.name}-*.log`)}`);
       failures.push(scenario.name);
     }
   }
@@ -48,7 +48,7 @@ try {
 title('What doesn’t run here');
 for (const [what, why] of Object.entries(notRunHere)) console.log(`${what}: ${why}`);
 for (const what of unaccounted()) {
-  console.log(`✗ ${what}: no scenario runs it, and __tests__/e2e/scenarios.ts doesn’t say why`);
+  console.log(`✗ ${what}: no scenario runs it, and __tests__/e2e/scenarios.ts gives no reason`);
   failures.push(what);
 }
 if (failures.length > 0) console.log(`\nFailed: ${failures.join(', ')}`);

@@ -9,10 +9,10 @@ import {
   startDockerEngine,
 } from './docker-engine.ts';
 
-// Engines that are started once for all suites of a jest worker, because a start takes seconds. They belong to jest's main process:
-// a worker is killed half a second after its last suite, which is too short to stop an engine.
+// Starts engines once for all suites of a jest worker, because a start takes seconds. jest's main process owns them: a worker is
+// killed half a second after its last suite, which is too short to stop an engine.
 
-/** Starts engines when they are first borrowed, and stops them all in the end. */
+/** Serves engines to workers, started on demand. `close` stops them all. */
 export async function lendEngines(): Promise<{ readonly url: string; close(): Promise<void> }> {
   const engines = new Map<string, Promise<DockerEngine>>();
   const server = createServer((request, response) => {
@@ -43,17 +43,17 @@ export async function lendEngines(): Promise<{ readonly url: string; close(): Pr
 async function start(wanted: string, store: string): Promise<DockerEngine> {
   const version = dockerVersions.find((known) => known === wanted);
   if (version === undefined || (store !== 'classic' && store !== 'containerd'))
-    throw new Error(`There is no Docker ${wanted} with a ${store} store.`);
+    throw new Error(`Unknown engine: Docker ${wanted} with a ${store} store.`);
   return startDockerEngine({ version, store, name: `lent-${store}` });
 }
 
 /**
- * Borrows the engine of that kind that all suites of this worker use, one after another.
+ * Borrows the engine that all suites of this worker share, one after another.
  * @returns the engine's folder
  */
 export async function borrowEngine(version: DockerVersion, store: ImageStore): Promise<string> {
   const { ENGINE_LENDER: lender, JEST_WORKER_ID: worker = '0' } = process.env;
-  if (lender === undefined) throw new Error('Nobody lends engines here: see globalSetup in jest.config.mjs.');
+  if (lender === undefined) throw new Error('ENGINE_LENDER is not set: see globalSetup in jest.config.mjs.');
   const answer = await fetch(`${lender}/${worker}/${version}/${store}`);
   const text = await answer.text();
   if (!answer.ok) throw new Error(text);

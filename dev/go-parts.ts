@@ -8,23 +8,23 @@ import { fileURLToPath } from 'node:url';
 import { apt, aptLock, cacheRoot, isUnpacked, unpackFromUnstable, withLock } from './docker-packages.ts';
 import { spawnOwn } from './own-processes.ts';
 
-// Programs that no distribution has in the version we need, built from their source: each is a module of the Go module
-// proxy, and is built within its own folder of Go's module cache, so that its own go.mod and go.sum say what goes in.
+// Builds programs that no distribution packages in the required version. Each is a module of the Go module proxy. It is built
+// inside its folder of Go's module cache, so its own go.mod and go.sum apply.
 
 interface Recipe {
   readonly title: string;
   readonly module: string;
   readonly version: string;
-  /** Packages of the module, each of which is one program. */
+  /** Packages of the module, one for each program. */
   readonly programs: readonly string[];
-  /** Build flags beside those that all have. */
+  /** Build flags in addition to the common ones. */
   readonly flags: readonly string[];
-  /** Whether it is built with the C compiler, on libseccomp. */
+  /** Whether the build needs the C compiler and libseccomp. */
   readonly seccomp?: true;
   readonly minutes: number;
 }
 
-/** What can be built, and at which version it is pinned. */
+/** The programs and their pinned versions. */
 export const goParts = {
   act: {
     title: 'act 0.2.89',
@@ -45,7 +45,7 @@ export const goParts = {
     ],
     minutes: 2,
   },
-  // The daemon doesn't have its version from its module.
+  // The module doesn't set the daemon's version.
   dockerd: {
     title: 'Docker 29.7.0',
     module: 'github.com/moby/moby/v2',
@@ -54,7 +54,7 @@ export const goParts = {
     flags: ['-ldflags=-X github.com/moby/moby/v2/dockerversion.Version=29.7.0'],
     minutes: 3,
   },
-  // Its command alone: the image of its nodes is in a registry.
+  // Only the command: its node image is in a registry.
   kind: {
     title: 'kind 0.33.0',
     module: 'sigs.k8s.io/kind',
@@ -63,7 +63,7 @@ export const goParts = {
     flags: [],
     minutes: 1,
   },
-  // What Debian's stable has is too old for Docker 29.7: it knows no time namespace. Static, so that it runs in an image too.
+  // Debian stable's runc is too old for Docker 29.7: it doesn't support time namespaces. Static, so it also runs in images.
   runc: {
     title: 'runc 1.5.2',
     module: 'github.com/opencontainers/runc',
@@ -73,7 +73,7 @@ export const goParts = {
     seccomp: true,
     minutes: 1,
   },
-  // A registry that shares no code with docker-registry. Later versions are modules of a name that the proxy doesn't have everywhere.
+  // Shares no code with docker-registry. Later versions have a module name that some proxies lack.
   zot: {
     title: 'zot 1.4.3',
     module: 'github.com/project-zot/zot',
@@ -87,28 +87,28 @@ export const goParts = {
 export type GoPart = keyof typeof goParts;
 
 const cache = join(cacheRoot, 'go-parts');
-// The newest that one of the modules asks for.
-const newEnough = { major: 1, minor: 26, patch: 8 } as const;
+// The newest Go that a module requires.
+const minimumGo = { major: 1, minor: 26, patch: 8 } as const;
 const debian = { packages: ['golang-1.26-go', 'golang-1.26-src'], home: 'usr/lib/go-1.26' } as const;
 const debianGo = join(cache, 'go');
 
-/** Says what is missing to build Go parts without installing anything; undefined when Go is there. */
-export function whyNoGo(): string | undefined {
+/** Describes what is missing to build Go parts without installing anything. Returns undefined if Go is present. */
+export function describeMissingGo(): string | undefined {
   if (goOnPath() !== undefined || isUnpacked(debian.packages, debianGo)) return undefined;
-  const wanted = `${String(newEnough.major)}.${String(newEnough.minor)}.${String(newEnough.patch)}`;
+  const wanted = `${String(minimumGo.major)}.${String(minimumGo.minor)}.${String(minimumGo.patch)}`;
   const { status, stdout } = spawnSync('go', ['version'], { encoding: 'utf8' });
-  return `there is no Go ${wanted} or newer on PATH${status === 0 ? ` (go version says "${stdout.trim()}")` : ''}`;
+  return `there is no Go ${wanted} or newer on PATH${status === 0 ? ` (go version prints "${stdout.trim()}")` : ''}`;
 }
 
-/** Says why these parts can't be had without installing anything; undefined when they are here, or Go is. */
-export function whyNoGoParts(names: readonly GoPart[]): string | undefined {
-  return names.every((name) => existsSync(folderOfPart(name))) ? undefined : whyNoGo();
+/** Describes what is missing to build these parts without installing anything. Returns undefined if they are built or Go is present. */
+export function describeMissingGoParts(names: readonly GoPart[]): string | undefined {
+  return names.every((name) => existsSync(folderOfPart(name))) ? undefined : describeMissingGo();
 }
 
 /**
- * Builds the part at its pinned version, unless that was done before: then it takes no time.
+ * Builds the part at its pinned version, or returns the earlier build.
  * @returns the folder with its programs
- * @throws Error when there is no Go and none can be brought, or when the build fails
+ * @throws Error if Go can't be installed or the build fails
  */
 export async function goPart(name: GoPart): Promise<string> {
   const recipe: Recipe = goParts[name];
@@ -123,7 +123,7 @@ export async function goPart(name: GoPart): Promise<string> {
 /**
  * Builds a program from one file that needs only the standard library.
  * @returns its path
- * @throws Error when there is no Go and none can be brought, or when the build fails
+ * @throws Error if Go can't be installed or the build fails
  */
 export async function goProgram(source: string): Promise<string> {
   const hash = createHash('sha256').update(readFileSync(source)).digest('hex').slice(0, 16);
@@ -131,7 +131,7 @@ export async function goProgram(source: string): Promise<string> {
   if (existsSync(program)) return program;
   const partial = `${program}.${String(process.pid)}`;
   mkdirSync(cache, { recursive: true });
-  await run(await bringGo(), ['build', '-o', partial, source], cache);
+  await run(await installGo(), ['build', '-o', partial, source], cache);
   renameSync(partial, program);
   return program;
 }
@@ -142,11 +142,11 @@ function folderOfPart(name: GoPart): string {
 
 async function build(recipe: Recipe, folder: string): Promise<void> {
   const { title, module, version, minutes } = recipe;
-  const go = await bringGo();
-  if (recipe.seccomp === true) await bringSeccomp();
-  console.log(`Building ${title} from its source (about ${String(minutes)} min on two cores, once) …`);
-  const began = performance.now();
-  // A build that is cut off leaves nothing under the name that counts.
+  const go = await installGo();
+  if (recipe.seccomp === true) await installSeccomp();
+  console.log(`Building ${title} from source (about ${String(minutes)} min on two cores, once) …`);
+  const startedAt = performance.now();
+  // Renamed at the end, so an interrupted build is not used.
   const partial = `${folder}.partial`;
   rmSync(partial, { recursive: true, force: true });
   mkdirSync(partial, { recursive: true });
@@ -157,7 +157,7 @@ async function build(recipe: Recipe, folder: string): Promise<void> {
     CGO_ENABLED: recipe.seccomp === true ? '1' : '0',
   });
   renameSync(partial, folder);
-  console.log(`Built ${title} in ${((performance.now() - began) / 1000).toFixed(0)} s.`);
+  console.log(`Built ${title} in ${((performance.now() - startedAt) / 1000).toFixed(0)} s.`);
 }
 
 function folderOf(downloaded: unknown): string {
@@ -168,7 +168,7 @@ function folderOf(downloaded: unknown): string {
     typeof downloaded.Dir === 'string'
   )
     return downloaded.Dir;
-  throw new Error(`go mod download named no folder: ${JSON.stringify(downloaded)}`);
+  throw new Error(`go mod download printed no folder: ${JSON.stringify(downloaded)}`);
 }
 
 interface Go {
@@ -176,9 +176,9 @@ interface Go {
   readonly env: Readonly<Record<string, string>>;
 }
 
-/** Runs go and returns what it prints. Go's own settings stay the user's, but for a workspace that a parent folder may have. */
-async function run(go: Go, args: readonly string[], cwd: string, more: NodeJS.ProcessEnv = {}): Promise<string> {
-  const env = { ...process.env, ...go.env, GOWORK: 'off', ...more };
+/** Runs go and returns its output. The user's Go settings apply, but not a workspace of a parent folder. */
+async function run(go: Go, args: readonly string[], cwd: string, extraEnv: NodeJS.ProcessEnv = {}): Promise<string> {
+  const env = { ...process.env, ...go.env, GOWORK: 'off', ...extraEnv };
   const child = spawnOwn(go.program, args, { cwd, env, stdio: ['ignore', 'pipe', 'pipe'] });
   if (child.stdout === null || child.stderr === null) throw new Error('unreachable: both are pipes');
   const [stdout, stderr] = await Promise.all([buffer(child.stdout), buffer(child.stderr), once(child, 'exit')]);
@@ -190,22 +190,22 @@ function goOnPath(): Go | undefined {
   const { status, stdout } = spawnSync('go', ['env', 'GOVERSION', 'GOTOOLCHAIN'], { encoding: 'utf8' });
   if (status !== 0) return undefined;
   const [version = '', toolchain = ''] = stdout.trim().split('\n');
-  // Unless it was told to stay what it is, an older Go fetches the toolchain that a module asks for.
+  // Unless GOTOOLCHAIN forbids it, an older Go downloads the toolchain that a module requires.
   const fetches = toolchain === 'auto' || toolchain.endsWith('+auto');
   return fetches || isNewEnough(version) ? { program: 'go', env: {} } : undefined;
 }
 
 function isNewEnough(version: string): boolean {
   const [, major = 0, minor = 0, patch = 0] = (/^go(\d+)\.(\d+)(?:\.(\d+))?/.exec(version) ?? []).map(Number);
-  const order = major - newEnough.major || minor - newEnough.minor || (patch || 0) - newEnough.patch;
+  const order = major - minimumGo.major || minor - minimumGo.minor || (patch || 0) - minimumGo.patch;
   return order >= 0;
 }
 
-async function bringGo(): Promise<Go> {
+async function installGo(): Promise<Go> {
   const found = goOnPath();
   if (found !== undefined) return found;
   if (!isUnpacked(debian.packages, debianGo)) {
-    console.log(`Bringing up Go from the distribution’s packages, because ${String(whyNoGo())} …`);
+    console.log(`Installing Go from the distribution’s packages, because ${String(describeMissingGo())} …`);
     await withLock(aptLock, () => {
       unpackFromUnstable(debian.packages, debianGo);
     });
@@ -216,7 +216,7 @@ async function bringGo(): Promise<Go> {
   return go;
 }
 
-async function bringSeccomp(): Promise<void> {
+async function installSeccomp(): Promise<void> {
   const has = (program: string, ...args: readonly string[]): boolean => spawnSync(program, args).status === 0;
   if (has('pkg-config', '--exists', 'libseccomp') && has('cc', '--version')) return;
   await withLock(aptLock, () => {
@@ -225,7 +225,7 @@ async function bringSeccomp(): Promise<void> {
   });
 }
 
-// `node dev/run.mjs dev/go-parts.ts` builds what the tests need, while something else goes on.
+// `node dev/run.mjs dev/go-parts.ts` builds in advance what the tests need.
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   for (const name of ['dockerd', 'runc', 'buildkit', 'act', 'zot', 'kind'] as const) await goPart(name);
 }

@@ -1,4 +1,4 @@
-// Judges mutants: dev/mutants.ts names the tests. Each mutant starts jest again, so every file that it doesn't load counts.
+// Runs tests on mutants: dev/mutants.ts selects the tests. jest starts for each mutant, so it loads as few files as possible.
 
 /** @type {import('jest').Config} */
 export default {

@@ -1,4 +1,4 @@
-/** Fails a run in which a file tested nothing, and ends with one plain line of counts. */
+/** Fails a run in which a file ran no test, and prints a last line with the counts. */
 export default class Reporter {
   onRunComplete(_contexts, results) {
     this.idle = results.testResults
@@ -11,7 +11,9 @@ export default class Reporter {
     console.log(`\n${numPassedTests} passed, ${numFailedTests + numRuntimeErrorTestSuites} failed, ${skipped} skipped`);
     const withoutGo = process.env.TESTED_WITHOUT_GO;
     if (withoutGo !== undefined)
-      console.log(`NOT TESTED with what is built with Go (BuildKit 0.34, Docker 29.7): ${withoutGo}. CI has it.`);
+      console.log(
+        `NOT TESTED with BuildKit 0.34 and Docker 29.7, which are built with Go: ${withoutGo}. CI tests them.`,
+      );
   }
 
   getLastError() {

@@ -1,7 +1,7 @@
 import { goPart } from './go-parts.ts';
 import setUp from './jest-setup.mjs';
 
-/** Before the suites on Docker 29.7, so that none of them waits minutes for a build. */
+/** Builds Docker 29.7 before its suites, so none of them waits minutes for it. */
 export default async function setUpDocker29() {
   for (const part of ['dockerd', 'runc']) await goPart(part);
   await setUp();

@@ -1,12 +1,12 @@
 import { build } from './build.ts';
 import { lendEngines } from './engine-lender.ts';
 
-/** Before suites that run the bundles or borrow engines. Other runs need neither. */
+/** Prepares bundles and engines for the suites that need them. */
 export default async function setUp() {
-  // Each project calls it.
+  // Called once for each project.
   if (globalThis.engineLender !== undefined) return;
   await build();
   globalThis.engineLender = await lendEngines();
-  // Workers are started later, and inherit it.
+  // Workers start later and inherit it.
   process.env.ENGINE_LENDER = globalThis.engineLender.url;
 }

@@ -1,4 +1,4 @@
-/** After the last suite. */
+/** Stops the engines after the last suite. */
 export default async function tearDown() {
   const lender = globalThis.engineLender;
   delete globalThis.engineLender;

@@ -4,8 +4,8 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 
-// `npm run mutants -- shared/image/reference.ts`: lists the changes of a file that the unit tests which import it don't notice.
-// `--tests` names other tests. docs/testing.md has the scores.
+// `npm run mutants -- shared/image/reference.ts` lists the changes of a file that the unit tests which import it don't notice.
+// `--tests` selects other tests. docs/testing.md has the scores.
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const { positionals, values } = parseArgs({

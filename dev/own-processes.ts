@@ -1,27 +1,27 @@
 import { type ChildProcess, spawn, type SpawnOptions } from 'node:child_process';
 
-// What we started ends with us, however we end: an engine left behind keeps its memory, mounts and disk.
+// Ends child processes when this process ends for any reason: a leftover engine keeps its memory, mounts and disk.
 
-const atEnd = new Set<() => void>();
+const exitHandlers = new Set<() => void>();
 process.on('exit', () => {
-  for (const work of atEnd) work();
+  for (const work of exitHandlers) work();
 });
-// A signal would end this process without its exit handlers.
+// A signal would otherwise end this process without its exit handlers.
 process.once('SIGINT', () => process.exit(130));
 process.once('SIGTERM', () => process.exit(143));
 
-/** Starts a program that the kernel ends with this process, even when this process is killed outright. */
+/** Starts a program that the kernel ends with this process, even if this process is killed. */
 export function spawnOwn(program: string, args: readonly string[], options: SpawnOptions): ChildProcess {
   return spawn('setpriv', ['--pdeathsig', 'TERM', program, ...args], options);
 }
 
-/** Does the (synchronous) work when this process ends, unless the returned function is called before. */
-export function whenWeEnd(work: () => void): () => void {
-  atEnd.add(work);
-  return () => void atEnd.delete(work);
+/** Runs the synchronous function when this process exits, unless the returned function was called before. */
+export function onExit(work: () => void): () => void {
+  exitHandlers.add(work);
+  return () => void exitHandlers.delete(work);
 }
 
-/** Ends a child: kindly first, and after a while for certain. */
+/** Ends a child with SIGTERM, then with SIGKILL after the limit. */
 export async function endChild(child: ChildProcess, limitMs: number): Promise<void> {
   if (child.exitCode !== null || child.signalCode !== null) return;
   const ended = new Promise((resolve) => child.once('exit', resolve));

@@ -3,25 +3,26 @@ import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { apt, aptLock, withLock } from './docker-packages.ts';
-import { whenWeEnd } from './own-processes.ts';
+import { onExit } from './own-processes.ts';
 
-/** Podman with an image storage of our own. */
+/** Podman with a separate image storage. */
 export interface Podman {
-  /** What podman needs in its environment to use that storage. */
+  /** Environment variables that make podman use that storage. */
   readonly env: Readonly<Record<string, string>>;
-  /** Runs podman and returns what it prints. Throws when it fails. */
+  /** Runs podman and returns its output. Throws if it fails. */
   podman(...args: readonly string[]): string;
-  /** The content of a file in an image, without a container. */
+  /** Returns the content of a file in an image, without running a container. */
   readImageFile(image: string, path: string): Buffer;
-  /** What podman has left in its own folder for temporary files. */
+  /** Returns the names of the files that podman left in its temporary folder. */
   leftInTemp(): readonly string[];
   remove(): void;
 }
 
-/** Makes sure that podman is there, and gives it an empty storage. It touches no other storage on the machine. */
+/** Installs podman if it is missing, and creates an empty storage. Other storages on the machine are not touched. */
 export async function startPodman(): Promise<Podman> {
-  if (process.getuid?.() !== 0) throw new Error('A storage of our own needs root: run this with sudo.');
-  await bringPrograms({ podman: 'podman' });
+  if (process.getuid?.() !== 0)
+    throw new Error('Starting podman with a separate storage needs root: run this with sudo.');
+  await installPrograms({ podman: 'podman' });
   const root = mkdtempSync(join(tmpdir(), 'ih-podman-'));
   const env = writeConfiguration(root);
   const run = (args: readonly string[], input?: Buffer): Buffer =>
@@ -34,7 +35,7 @@ export async function startPodman(): Promise<Podman> {
   const removeRoot = (): void => {
     rmSync(root, { recursive: true, force: true, maxRetries: 5, retryDelay: 200 });
   };
-  const forget = whenWeEnd(removeRoot);
+  const forget = onExit(removeRoot);
   return {
     env,
     podman: (...args) => run(args).toString(),
@@ -55,10 +56,10 @@ export async function startPodman(): Promise<Podman> {
 }
 
 /**
- * Makes sure that programs are there, from the distribution's packages where they aren't.
- * @param programs each with the package that it comes from
+ * Installs missing programs from the distribution's packages.
+ * @param programs the package of each program
  */
-export async function bringPrograms(programs: Readonly<Record<string, string>>): Promise<void> {
+export async function installPrograms(programs: Readonly<Record<string, string>>): Promise<void> {
   await withLock(aptLock, () => {
     const missing = Object.keys(programs).filter((program) => !isThere(program));
     if (missing.length > 0) install(missing, programs);
@@ -71,15 +72,16 @@ function isThere(program: string): boolean {
 
 function install(missing: readonly string[], programs: Readonly<Record<string, string>>): void {
   const names = missing.join(', ');
-  if (!isThere('apt-get')) throw new Error(`There is no apt-get here to bring ${names}: install that first.`);
-  console.log(`Bringing up ${names} from the distribution’s packages …`);
+  if (!isThere('apt-get')) throw new Error(`There is no apt-get to install ${names}. Install it first.`);
+  console.log(`Installing ${names} from the distribution’s packages …`);
   apt(['update']);
   apt(['install', '-y', '--no-install-recommends', ...missing.map((program) => programs[program] ?? program)]);
-  const still = missing.find((program) => !isThere(program));
-  if (still !== undefined) throw new Error(`The package of ${still} is installed, but ${still} can't be run.`);
+  const stillMissing = missing.find((program) => !isThere(program));
+  if (stillMissing !== undefined)
+    throw new Error(`The package of ${stillMissing} is installed, but ${stillMissing} can't be run.`);
 }
 
-// The driver vfs makes plain folders: no mount of ours can be left behind.
+// The vfs driver uses plain folders, so no mount can be left behind.
 function writeConfiguration(root: string): Readonly<Record<string, string>> {
   const folder = (name: string): string => {
     mkdirSync(join(root, name));

@@ -3,7 +3,7 @@ import { join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { type Citation, citationsOf, citationsOfScenarios } from './test-titles.ts';
 
-// docs/requirements-coverage.md is made of docs/requirements.json and of the names of the tests.
+// Generates docs/requirements-coverage.md from docs/requirements.json and the titles of the tests.
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const table = join(root, 'docs', 'requirements-coverage.md');
@@ -11,18 +11,18 @@ const table = join(root, 'docs', 'requirements-coverage.md');
 interface Requirement {
   readonly id: string;
   readonly text: string;
-  /** What no test proves yet. */
+  /** The part that no test proves yet. */
   readonly open?: string;
 }
 
-/** A citation, and the file it stands in, such as `unit/tag-plan.test.ts`. */
+/** A citation and its file, such as `unit/tag-plan.test.ts`. */
 interface Proof extends Citation {
   readonly file: string;
 }
 
 /**
  * Writes the table unless `check` is set.
- * @returns complaints: rows that no test names though they aren't open, names that are no row, and, with `check`, a table that is out of step
+ * @returns the findings of `complaints`, and with `check` an outdated table
  */
 export function updateCoverage(check: boolean): readonly string[] {
   const requirements = readRequirements();
@@ -31,18 +31,18 @@ export function updateCoverage(check: boolean): readonly string[] {
   const stale = !existsSync(table) || readFileSync(table, 'utf8') !== text;
   if (stale && !check) writeFileSync(table, text);
   return [
-    ...complaints(requirements, proofs),
-    ...(stale && check ? [`${relative(root, table)} is out of step: run npm run docs`] : []),
+    ...coverageProblems(requirements, proofs),
+    ...(stale && check ? [`${relative(root, table)} is outdated: run npm run docs`] : []),
   ];
 }
 
-/** Rows that no test names though they aren't open, and names that are no row. */
-export function complaints(requirements: readonly Requirement[], proofs: readonly Proof[]): readonly string[] {
+/** Returns the requirements that no title cites although they aren't open, and the cited numbers that don't exist. */
+export function coverageProblems(requirements: readonly Requirement[], proofs: readonly Proof[]): readonly string[] {
   const rows = new Set(requirements.map(({ id }) => id));
-  const named = new Set(proofs.flatMap(({ ids }) => ids));
+  const cited = new Set(proofs.flatMap(({ ids }) => ids));
   return [
     ...requirements
-      .filter(({ id, open }) => open === undefined && !named.has(id))
+      .filter(({ id, open }) => open === undefined && !cited.has(id))
       .map(({ id, text }) => `${id} (${text}): no test names it`),
     ...proofs.flatMap(({ file, title, ids }) =>
       ids.filter((id) => !rows.has(id)).map((id) => `${file} › ${title}: there is no requirement ${id}`),
@@ -57,12 +57,12 @@ function coverage(requirements: readonly Requirement[], proofs: readonly Proof[]
     return `| ${id} | ${cell(text)} | ${lines.join('<br>')} |`;
   });
   return [
-    '# What proves what',
+    '# The tests of each requirement',
     '',
-    'Each requirement, and the tests that name it. Made by `npm run docs` from `requirements.json` and the names of the',
-    'tests; `npm run check` fails on a row without a test, unless the row says what is open.',
+    'Each requirement, and the tests that have its number in their titles. `npm run docs` generates this table from',
+    '`requirements.json` and the titles. `npm run check` fails on a row without a test, unless it states what is open.',
     '',
-    '| Row | What it asks | Tests |',
+    '| Row | Requirement | Tests |',
     '| --- | --- | --- |',
     ...rows,
     '',
@@ -109,6 +109,6 @@ function member(value: unknown, name: string): unknown {
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   const found = updateCoverage(process.argv.includes('--check'));
-  for (const complaint of found) console.log(complaint);
+  for (const problem of found) console.log(problem);
   process.exit(found.length > 0 ? 1 : 0);
 }

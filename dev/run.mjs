@@ -1,4 +1,4 @@
-// Runs a script of this project under Node 24, on a machine that has nothing but some Node and npm:
+// Runs a script of this project on Node 24. The machine needs only npm and some version of Node:
 //   node dev/run.mjs dev/demo.ts [arguments]
 import { spawn, spawnSync } from 'node:child_process';
 import { existsSync, statSync } from 'node:fs';
@@ -30,15 +30,13 @@ for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => child.kill(
 child.on('error', (error) => fail(error.message));
 child.on('exit', (code, signal) => process.exit(signal === null ? code : 128 + constants.signals[signal]));
 
-/** The Node that runners use for `using: node24`: the npm package `node` holds the real binary. */
+/** Returns the Node that runners use for `using: node24`: the npm package `node` contains the real binary. */
 function node24() {
   const packaged = join(root, 'node_modules', 'node', 'bin', 'node');
   const works = (path) => spawnSync(path, ['--version']).stdout?.toString().startsWith('v24.') === true;
   if (existsSync(packaged) && works(packaged)) return packaged;
   if (works(process.execPath)) return process.execPath;
-  return fail(
-    'There is no Node 24 here. Allow the install script of the npm package `node`, or run this with Node 24.',
-  );
+  return fail('Node 24 is missing. Allow the install script of the npm package `node`, or run this with Node 24.');
 }
 
 function fail(message) {

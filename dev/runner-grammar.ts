@@ -1,10 +1,10 @@
 import { registerHooks } from 'node:module';
 import { parseAllDocuments } from 'yaml';
 
-// GitHub's own reader of action.yml and of workflow files (`@actions/workflow-parser`, of actions/languageservices). It knows
-// which expressions may stand where: the runner refuses to load an action whose descriptions hold expressions.
+// GitHub's own reader of action.yml and workflow files (`@actions/workflow-parser`, in actions/languageservices). It checks where
+// expressions are allowed: the runner rejects an action whose descriptions contain any.
 
-// The package is made for bundlers: it imports its schemas as JSON without saying so.
+// The package is made for bundlers: it imports JSON without import attributes.
 registerHooks({
   load: (url, context, next) =>
     next(url, url.endsWith('.json') ? { ...context, importAttributes: { type: 'json' } } : context),
@@ -19,33 +19,33 @@ const { parseWorkflow } = await import('@actions/workflow-parser/workflows/workf
 
 type Context = InstanceType<typeof TemplateContext>;
 
-/** What the runner's reader has against an action.yml, each with its place; none when the action can be loaded. */
-export function actionComplaints(text: string): readonly string[] {
-  return complaintsOf(parseAction({ name: '', content: text }, new NoOperationTraceWriter()).context);
+/** Returns the errors of the runner's reader in an action.yml, with their positions. */
+export function actionErrors(text: string): readonly string[] {
+  return errorsOf(parseAction({ name: '', content: text }, new NoOperationTraceWriter()).context);
 }
 
 /**
- * What GitHub's reader has against a workflow, each with its place.
- * @param isWhole false for a workflow made of a snippet, which may need jobs that it doesn't show
+ * Returns the errors of GitHub's reader in a workflow, with their positions.
+ * @param isWhole false for a workflow made from a snippet, which may need jobs that it doesn't contain
  */
-export async function workflowComplaints(text: string, isWhole = true): Promise<readonly string[]> {
+export async function workflowErrors(text: string, isWhole = true): Promise<readonly string[]> {
   const context = new TemplateContext(
     new TemplateValidationErrors(),
     getWorkflowSchema(),
     new NoOperationTraceWriter(),
   );
-  // `background`, `wait`, `cancel` and `parallel` have been there since June 2026; the package (0.3.61) knows them behind a switch.
+  // `background`, `wait`, `cancel` and `parallel` exist since June 2026. The package (0.3.61) has them behind a feature flag.
   context.state['featureFlags'] = new FeatureFlags({ allowBackgroundSteps: true });
   const { value } = parseWorkflow({ name: '', content: text }, context);
   if (isWhole && value !== undefined && context.errors.count === 0) await convertWorkflowTemplate(context, value);
-  return complaintsOf(context);
+  return errorsOf(context);
 }
 
-function complaintsOf({ errors }: Context): readonly string[] {
+function errorsOf({ errors }: Context): readonly string[] {
   return errors.getErrors().map(({ message }) => message.trim());
 }
 
-/** A workflow that shows the YAML of a snippet: itself, or the least that can stand around it. */
+/** A workflow that contains a snippet: the snippet itself, or with the minimum around it. */
 export interface SnippetWorkflow {
   readonly text: string;
   readonly isWhole: boolean;
@@ -53,7 +53,7 @@ export interface SnippetWorkflow {
 
 const frame = { on: 'on: push\n', jobs: 'jobs:\n', job: '  job:\n    runs-on: ubuntu-latest\n    steps:\n' } as const;
 
-/** What a snippet of the documentation stands for. What has `jobs` must be whole: readers paste it as it is. */
+/** Returns a workflow for a snippet of the documentation. A snippet with `jobs` must be complete: readers copy it unchanged. */
 export function workflowOfSnippet(snippet: string): SnippetWorkflow {
   const content: unknown = parseAllDocuments(snippet).at(0)?.toJS();
   if (Array.isArray(content)) return part(frame.on + frame.jobs + frame.job + indented(snippet, 6));
@@ -71,7 +71,7 @@ function part(text: string): SnippetWorkflow {
 }
 
 function indented(text: string, by: number): string {
-  const own = /^ */.exec(text.replace(/^(?: *(?:#.*)?\n)*/, ''))?.[0].length ?? 0;
-  const lines = text.split('\n').map((line) => (line.trim() === '' ? '' : ' '.repeat(by) + line.slice(own)));
+  const indent = /^ */.exec(text.replace(/^(?: *(?:#.*)?\n)*/, ''))?.[0].length ?? 0;
+  const lines = text.split('\n').map((line) => (line.trim() === '' ? '' : ' '.repeat(by) + line.slice(indent)));
   return lines.join('\n');
 }

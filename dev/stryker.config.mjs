@@ -1,4 +1,4 @@
-// Mutation testing: dev/mutants.ts.
+// Mutation tests: dev/mutants.ts.
 
 const report = `build/mutants/${process.env.MUTANT_FILE.replaceAll('/', '-')}`;
 
@@ -9,15 +9,15 @@ export default {
   testRunnerNodeArgs: ['--experimental-vm-modules', '--disable-warning=ExperimentalWarning'],
   coverageAnalysis: 'perTest',
   jest: { configFile: 'dev/jest-mutants.config.mjs', enableFindRelatedTests: false },
-  // Tests and the mutated copy are never compiled: Node strips the types.
+  // Node strips the types: neither tests nor mutants are compiled.
   disableTypeChecks: false,
   ignorePatterns: ['/build', '/dist', '/bench'],
   tempDirName: 'build/stryker',
   concurrency: 1,
-  // Slow is no proof that a test noticed something, and the machine may be busy.
+  // Generous, because a timeout on a busy machine would count as a detected mutant.
   timeoutMS: 120_000,
   timeoutFactor: 4,
-  // A second run judges only what is new: other mutants, or other tests of those that survived.
+  // A second run tests only new mutants, and survivors with new tests.
   incremental: true,
   incrementalFile: `${report}.json`,
   reporters: ['clear-text', 'html'],

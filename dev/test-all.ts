@@ -4,32 +4,32 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 
-// `npm run test:all`: all there is, in hours. A part that fails doesn't keep the others from running. `-- --seed 7` for other cases.
+// `npm run test:all` runs everything, in hours. After a failed part, the others still run. `-- --seed 7` for other cases.
 
 const { values } = parseArgs({ options: { seed: { type: 'string', default: '1' } } });
 const seed = ['--seed', values.seed] as const;
 const parts: readonly (readonly [string, readonly string[]])[] = [
-  ['Both Dockers, in all ways', ['test.ts', '--ring', 'all-ways']],
-  ['All recipes and examples, in a runner', ['e2e.ts']],
-  ['What goes wrong, at which moment', ['faults.ts', '--cases', '300', ...seed]],
+  ['Both Dockers, all table rows', ['test.ts', '--ring', 'all-ways']],
+  ['All recipes and examples in a workflow runner', ['e2e.ts']],
+  ['Faults at many moments', ['faults.ts', '--cases', '300', ...seed]],
   ['Untrusted bytes', ['fuzz.ts', '--runs', '100000', ...seed]],
 ];
 
 const closingLine = /^(\d+) passed, (\d+) failed, (\d+) skipped$/gm;
 const dev = fileURLToPath(new URL('.', import.meta.url));
 const counts = { passed: 0, failed: 0, skipped: 0 };
-const ends: string[] = [];
+const results: string[] = [];
 for (const [title, args] of parts) {
   console.log(`\n━━ ${title}`);
   const { code, log } = await run(args);
   const [, passed = 0, failed = 0, skipped = 0] = ([...log.matchAll(closingLine)].at(-1) ?? []).map(Number);
   counts.passed += passed;
-  // A part that broke off before its end has no closing line.
+  // An interrupted part has no closing line.
   counts.failed += code === 0 ? failed : Math.max(failed, 1);
   counts.skipped += skipped;
-  ends.push(`${code === 0 ? '✓' : '✗'} ${title}`);
+  results.push(`${code === 0 ? '✓' : '✗'} ${title}`);
 }
-console.log(`\n${ends.join('\n')}`);
+console.log(`\n${results.join('\n')}`);
 console.log(`\n${String(counts.passed)} passed, ${String(counts.failed)} failed, ${String(counts.skipped)} skipped`);
 process.exit(counts.failed > 0 ? 1 : 0);
 

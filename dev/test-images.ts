@@ -4,9 +4,9 @@ import { appendFileSync, cpSync, existsSync, mkdirSync, symlinkSync, writeFileSy
 import { join } from 'node:path';
 import { dockerParts } from './docker-packages.ts';
 
-// No image can be pulled where this is tested: base images are made from a static busybox.
+// Builds base images from a static busybox, because tests can't pull any.
 
-/** Writes a root filesystem with busybox and its applets: what a `FROM busybox` would give. */
+/** Writes a root filesystem like that of `FROM busybox`. */
 export async function writeRootFilesystem(directory: string): Promise<void> {
   const bin = join(directory, 'bin');
   mkdirSync(bin, { recursive: true });
@@ -17,7 +17,7 @@ export async function writeRootFilesystem(directory: string): Promise<void> {
   }
 }
 
-/** Writes a build context whose image is busybox alone, so that `RUN` works in what is built on it. */
+/** Writes a build context of a busybox image, for images that need `RUN`. */
 export async function writeBusyboxContext(directory: string): Promise<void> {
   await writeRootFilesystem(join(directory, 'rootfs'));
   writeFileSync(
@@ -34,7 +34,7 @@ async function busybox(): Promise<string> {
     '/bin/busybox',
   ];
   const path = found.find((candidate) => existsSync(candidate) && isStatic(candidate));
-  if (path === undefined) throw new Error('There is no static busybox here: apt-get install busybox-static');
+  if (path === undefined) throw new Error('Static busybox is missing: apt-get install busybox-static');
   return path;
 }
 
@@ -43,16 +43,16 @@ function isStatic(path: string): boolean {
 }
 
 export interface LargeImage {
-  /** Size of the unpacked image, about, in MB. */
+  /** Approximate size of the unpacked image in MB. */
   readonly megabytes: number;
   readonly smallFiles: number;
-  /** An image of `writeBaseContext` in a registry to build upon, as on a pulled base; without it the base is built too. */
+  /** Reference of a `writeBaseContext` image in a registry. Without it, the base is built as well. */
   readonly base?: string;
 }
 
 /**
- * Writes a build context whose image is like a real one: a base of its own, tens of thousands of small files as of
- * node_modules, binaries, and data that doesn't compress.
+ * Writes a build context of a realistic image: a base, tens of thousands of small files like node_modules, binaries, and
+ * data that can't be compressed.
  */
 export async function writeLargeContext(directory: string, { megabytes, smallFiles, base }: LargeImage): Promise<void> {
   await writeRootFilesystem(join(directory, 'rootfs'));
@@ -79,7 +79,7 @@ export async function writeLargeContext(directory: string, { megabytes, smallFil
   );
 }
 
-/** Writes a build context with the base of such an image alone: a small system and binaries. */
+/** Writes a build context of that base alone: a small system and binaries. */
 export async function writeBaseContext(directory: string, megabytes: number): Promise<void> {
   await writeRootFilesystem(join(directory, 'rootfs'));
   writeFileSync(join(directory, 'Dockerfile'), [...baseStage(megabytes), ''].join('\n'));
@@ -98,7 +98,7 @@ function baseStage(megabytes: number): readonly string[] {
   ];
 }
 
-/** Writes a file that doesn't compress, the same for the same seed: the key stream of a cipher. */
+/** Writes a file that can't be compressed: the key stream of a cipher, determined by the seed. */
 export function writeNoise(file: string, megabytes: number, seed = 1): void {
   const cipher = createCipheriv('aes-256-ctr', Buffer.alloc(32, seed), Buffer.alloc(16));
   const zeros = Buffer.alloc(1e6);
@@ -106,17 +106,19 @@ export function writeNoise(file: string, megabytes: number, seed = 1): void {
   for (let done = 0; done < megabytes; done += 1) appendFileSync(file, cipher.update(zeros));
 }
 
-// Text that compresses about as source code does, in folders of a hundred files.
-const smallFileProgram = `BEGIN {
-  srand(1);
-  for (i = 0; i < count; i++) {
-    folder = "/app/node_modules/package-" int(i / 100);
-    if (i % 100 == 0) system("mkdir -p " folder);
-    file = folder "/module-" i ".js";
-    text = "";
-    while (length(text) < size) text = text "export const value" int(rand() * 100000) " = " rand() ";\\n";
-    print text > file;
-    close(file);
-  }
-}
-`;
+// Text that compresses like source code, in folders of a hundred files.
+const smallFileProgram = [
+  'BEGIN {',
+  '  srand(1);',
+  '  for (i = 0; i < count; i++) {',
+  '    folder = "/app/node_modules/package-" int(i / 100);',
+  '    if (i % 100 == 0) system("mkdir -p " folder);',
+  '    file = folder "/module-" i ".js";',
+  '    text = "";',
+  '    while (length(text) < size) text = text "export const value" int(rand() * 100000) " = " rand() ";\\n";',
+  '    print text > file;',
+  '    close(file);',
+  '  }',
+  '}',
+  '',
+].join('\n');

@@ -2,16 +2,16 @@ import ts from 'typescript';
 
 const idPattern = /\b(?:B|C|S\d)\.\d+\b/g;
 
-/** A test, a describe, or a row of a table of tests, that names requirements. */
+/** A test, describe or table row whose title has numbers of requirements. */
 export interface Citation {
   readonly title: string;
   readonly ids: readonly string[];
 }
 
 /**
- * Finds what a test file's titles cite, in order: the titles of `test` and `describe`, and of `each` the rows' first
- * texts when the title itself names no requirement. What is skipped or still to do proves nothing and is left out.
- * @param source the file's text, as TypeScript
+ * Returns the citations in a test file's titles, in order. If the title of an `each` has no number, the first text of each row is
+ * read. Skipped and todo tests prove nothing and are left out.
+ * @param source TypeScript text of the file
  */
 export function citationsOf(source: string): readonly Citation[] {
   const found: Citation[] = [];
@@ -29,7 +29,7 @@ export function citationsOf(source: string): readonly Citation[] {
   return found;
 }
 
-/** Finds what the titles of end-to-end scenarios cite, in order. */
+/** Returns the citations in the titles of end-to-end scenarios, in order. */
 export function citationsOfScenarios(source: string): readonly Citation[] {
   const found: Citation[] = [];
   const visit = (node: ts.Node): void => {
@@ -44,8 +44,8 @@ export function citationsOfScenarios(source: string): readonly Citation[] {
 function citationsOfCall(call: ts.CallExpression): readonly Citation[] {
   const title = textOf(call.arguments[0]);
   if (title === undefined) return [];
-  const own = cite(title);
-  if (own.length > 0 || !ts.isCallExpression(call.expression)) return own;
+  const citations = cite(title);
+  if (citations.length > 0 || !ts.isCallExpression(call.expression)) return citations;
   return rowTexts(call.expression.arguments[0]).flatMap((text) => cite(title.replace(/%[sj]/, text)));
 }
 
@@ -54,7 +54,7 @@ function cite(title: string): readonly Citation[] {
   return ids.length === 0 ? [] : [{ title, ids }];
 }
 
-/** `test.each(…)` and `test.only` as their parts. */
+/** Splits a callee such as `test.each(…)` or `test.only` into its names. */
 function calleeNames(callee: ts.Expression): readonly string[] {
   if (ts.isIdentifier(callee)) return [callee.text];
   if (ts.isPropertyAccessExpression(callee)) return [...calleeNames(callee.expression), callee.name.text];

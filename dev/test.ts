@@ -2,17 +2,17 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { type GoPart, whyNoGoParts } from './go-parts.ts';
+import { type GoPart, describeMissingGoParts } from './go-parts.ts';
 
-// The rings of tests, from seconds to hours. `npm test -- unit` runs one folder of __tests__, `npm test -- reference` the files whose
-// paths match, and `-t title` the tests whose titles do.
+// The rings of tests, from seconds to hours. `npm test -- unit` runs one folder of __tests__, `npm test -- reference` the files with
+// matching paths, and `-t title` the tests with matching titles.
 
 interface Ring {
-  /** The projects of jest.config.mjs. */
+  /** Projects of jest.config.mjs. */
   readonly projects: readonly string[];
-  /** The files of it, as patterns of paths; otherwise all. */
+  /** Patterns of paths. Default: all files. */
   readonly files?: readonly string[];
-  /** Go parts that its tests take when they can be had. */
+  /** Go parts that its tests use if available. */
   readonly goParts: readonly GoPart[];
   readonly env?: Readonly<Record<string, string>>;
 }
@@ -24,9 +24,9 @@ const bothDockers: Ring = {
 const rings = {
   /** `npm run test:quick`: types, unit, contract. */
   quick: { projects: ['quick'], goParts: [] },
-  /** `npm test`: everything once, on one Docker of each store. */
+  /** `npm test`: everything once, on one Docker with each store. */
   once: { projects: ['quick', 'built'], goParts: ['runc', 'buildkit'] },
-  /** What `.ci/run` adds: the suites where the other Docker differs. */
+  /** Added by `.ci/run`: the suites in which the other Docker differs. */
   'other-docker': {
     projects: ['Docker 29.7'],
     files: ['integration/(wholeness|identity|missing-layers|nodes)\\.test'],
@@ -41,7 +41,7 @@ type RingName = keyof typeof rings;
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const children = new Set<ChildProcess>();
-// A terminal sends its Ctrl-C to jest as well, and whoever ends only this process ends all of it. Then jest stops its engines.
+// A terminal also sends Ctrl-C to jest, but `kill` signals only this process. jest then stops its engines.
 for (const signal of ['SIGINT', 'SIGTERM'] as const)
   process.on(signal, () => children.forEach((child) => child.kill(signal)));
 
@@ -49,7 +49,7 @@ const { ring, args } = requested(process.argv.slice(2));
 process.exit(await runRing(rings[ring], args, ring === 'quick'));
 
 async function runRing(chosen: Ring, args: readonly string[], withTypes: boolean): Promise<number> {
-  const withoutGo = whyNoGoParts(chosen.goParts);
+  const withoutGo = describeMissingGoParts(chosen.goParts);
   if (withoutGo !== undefined && (process.env['CI'] === 'true' || !chosen.projects.includes('built'))) {
     console.error(
       `These tests need ${chosen.goParts.join(', ')}, which are built with Go: ${withoutGo}. In CI, add actions/setup-go.`,
@@ -58,7 +58,7 @@ async function runRing(chosen: Ring, args: readonly string[], withTypes: boolean
   }
   if (args.length === 0 && chosen.projects.includes('built') && process.getuid?.() !== 0) {
     console.error(
-      'The tests start Docker engines of their own, which needs root: sudo npm test. `npm run test:quick` needs none.',
+      'The tests start Docker engines, which needs root: sudo npm test. `npm run test:quick` does not need it.',
     );
     return 1;
   }
@@ -79,7 +79,7 @@ function typecheck(watching: boolean): Promise<number> {
 }
 
 async function node(script: string, args: readonly string[], env: NodeJS.ProcessEnv = {}): Promise<number> {
-  // jest loads our files as ES modules.
+  // jest loads the project's files as ES modules.
   const options = ['--experimental-vm-modules', '--disable-warning=ExperimentalWarning'];
   const child = spawn(process.execPath, [...options, join(root, 'node_modules', script), ...args], {
     cwd: root,
@@ -98,7 +98,7 @@ function requested([flag, name, ...rest]: readonly string[]): {
 } {
   if (flag !== '--ring') return { ring: 'once', args: process.argv.slice(2) };
   if (isRing(name)) return { ring: name, args: rest };
-  throw new Error(`There is no ring ${String(name)}. There are: ${Object.keys(rings).join(', ')}.`);
+  throw new Error(`Unknown ring ${String(name)}. Choose one of: ${Object.keys(rings).join(', ')}.`);
 }
 
 function isRing(name: string | undefined): name is RingName {

@@ -18,7 +18,7 @@ const names = (file: string, kind: string): readonly string[] =>
     .map(({ name }) => name)
     .sort();
 
-/** The inputs that a reader reads, sorted, and the method that it reads each with. */
+/** Returns the inputs that the readers read, sorted, and the method for each. */
 function readInputs(...readers: readonly ((inputs: Inputs) => unknown)[]): ReadonlyMap<string, keyof Inputs> {
   const found = new Map<string, keyof Inputs>();
   const reading =
@@ -74,7 +74,7 @@ describe.each(actions)('$file', ({ file, inputs, outputs }) => {
     expect(names(file, 'outputs')).toEqual(writtenOutputs(outputs));
   });
 
-  test('describes each of them, gives each input a default, and runs on node24', () => {
+  test('describes each input and output, has a default for each input, and runs on node24', () => {
     for (const kind of ['inputs', 'outputs']) {
       for (const { description } of readEntries(file, kind)) expect(description.length).toBeGreaterThan(10);
     }
@@ -83,17 +83,17 @@ describe.each(actions)('$file', ({ file, inputs, outputs }) => {
   });
 });
 
-describe('inputs whose absence switches a check off or takes another image', () => {
+describe('inputs that switch off a check or select another image if they are absent', () => {
   const ofAnotherRun = ['run-id', 'workflow', 'branch', 'event'];
   const checks = ['expected-config-digest', 'expected-revision'];
   const bake = ['bake-targets', 'bake-files'];
-  // An empty text is known to have been given only where the default is another one (docs/decisions/0022).
+  // An explicitly empty input can be recognized only if its default isn't empty (docs/decisions/0022).
   test.each([
     ['export-image/action.yml', [...bake, 'source-image', 'source-tarball']],
     ['load-image/action.yml', [...checks, 'registry-image', ...ofAnotherRun, 'repository']],
     ['publish-image/action.yml', [...checks, ...ofAnotherRun, 'run-repository']],
     ['action.yml', [...bake, ...checks]],
-  ] as const)('%s: the code reads them so, and each has the default `none`', (file, expected) => {
+  ] as const)('%s: the code rejects an empty value, and each has the default `none`', (file, expected) => {
     const methods: readonly (keyof Inputs)[] = ['orNone', 'listOrNone', 'unlessNone'];
     const read = actions.find((action) => action.file === file)?.inputs ?? [];
     const found = [...read].flatMap(([name, method]) => (methods.includes(method) ? [name] : []));
@@ -104,24 +104,24 @@ describe('inputs whose absence switches a check off or takes another image', () 
   });
 });
 
-test('each input of the joined action has the default that it has in the other two', () => {
+test('each input of the joined action has the same default as in the other two', () => {
   const defaults = (file: string): ReadonlyMap<string, string | undefined> =>
     new Map(readEntries(file, 'inputs').map((entry) => [entry.name, entry.default]));
   const others = new Map([...defaults('load-image/action.yml'), ...defaults('export-image/action.yml')]);
   for (const [name, value] of defaults('action.yml')) expect([name, value]).toEqual([name, others.get(name)]);
 });
 
-test('the tables in the documentation are in step', () => {
+test('the tables in the documentation match action.yml', () => {
   expect(updateDocs(true)).toEqual([]);
 });
 
 describe('error codes', () => {
   const headings = [...read('TROUBLESHOOTING.md').matchAll(/^## (.+)$/gm)].map(([, heading]) => heading);
-  test('each has a heading in TROUBLESHOOTING.md, and no heading is without a code', () => {
+  test('each code has a heading in TROUBLESHOOTING.md, and each heading is a code', () => {
     expect([...headings].sort()).toEqual([...errorCodes].sort());
   });
 
-  test('each is produced by a scenario', () => {
+  test('a scenario produces each code', () => {
     const folders = ['scenario', 'faults', 'integration'].map((folder) => join('__tests__', folder));
     const tests = folders
       .flatMap((folder) => readdirSync(join(projectRoot, folder)).map((file) => read(join(folder, file))))

@@ -14,7 +14,7 @@ const git = (...args: readonly string[]): string =>
 const commit = (subject: string): string =>
   git('commit', '--quiet', '--allow-empty', '-m', subject, '-m', 'x'.repeat(90));
 
-test('a commit subject of more than 72 characters is found, and a long body, a short subject and a merge are not', () => {
+test('finds commit subjects of more than 72 characters, but no long body, short subject or merge', () => {
   git('init', '--quiet', '-b', 'main');
   commit('x'.repeat(72));
   git('checkout', '--quiet', '-b', 'other');
@@ -24,6 +24,6 @@ test('a commit subject of more than 72 characters is found, and a long body, a s
   expect(longSubjects(root)).toEqual([expect.stringContaining('y'.repeat(73))]);
 });
 
-test('a folder without history has no long subjects', () => {
+test('finds no long subject in a folder without history', () => {
   expect(longSubjects(root)).toEqual([]);
 });

@@ -19,7 +19,7 @@ const write = (files: Readonly<Record<string, string>>): void => {
   }
 };
 
-test('dead code is found in each form: a file, an export, a type, a package, and an export for a test alone', () => {
+test('finds dead code of each kind: a file, an export, a type, a package, and an export for a test alone', () => {
   write({
     'package.json': '{ "type": "module", "dependencies": { "undici": "1" } }',
     'load-image/main.ts': "import { used } from '../shared/image/a.ts'; used();",
@@ -34,7 +34,7 @@ test('dead code is found in each form: a file, an export, a type, a package, and
     expect(found).toMatch(new RegExp(`\\b${name}\\b`));
 });
 
-test('code that the product uses is no dead code, and the tag @internal allows an export for a test', () => {
+test('accepts code that the product uses, and exports for tests with the tag @internal', () => {
   write({
     'package.json': '{ "type": "module", "dependencies": { "undici": "1" } }',
     'load-image/main.ts': "import 'undici'; import { used } from '../shared/image/a.ts'; used();",

@@ -15,7 +15,7 @@ const documents = execFileSync('git', ['ls-files', '-co', '--exclude-standard', 
 
 const withoutCode = (text: string): string => text.replaceAll(/^```[\s\S]*?^```$/gm, '');
 
-/** The anchors that GitHub gives a document's headings: lower case, no punctuation, a hyphen for each space, a number for a twin. */
+/** Returns GitHub's anchors of a document's headings: lower case, no punctuation, hyphens for spaces, a number for duplicates. */
 function anchorsOf(text: string): ReadonlySet<string> {
   const found = new Map<string, number>();
   const anchors = [...withoutCode(text).matchAll(/^#{1,6} +(.+?) *$/gm)].map(([, heading = '']) => {
@@ -31,7 +31,7 @@ function anchorsOf(text: string): ReadonlySet<string> {
   return new Set(anchors);
 }
 
-/** Links and pictures of a document that lead nowhere in this repository. */
+/** Returns the links and images of a document whose target in this repository doesn't exist. */
 function deadLinks(path: string, text: string): readonly string[] {
   const targets = [...withoutCode(text).matchAll(/\]\(([^)\s]+)\)/g)].map(([, target = '']) => target);
   return targets.filter((target) => {
@@ -44,11 +44,11 @@ function deadLinks(path: string, text: string): readonly string[] {
 }
 
 describe('links between documents', () => {
-  test.each(documents)('of %s all lead somewhere', (path) => {
+  test.each(documents)('in %s have existing targets', (path) => {
     expect(deadLinks(path, read(path))).toEqual([]);
   });
 
-  test('a dead one is found: a file, a heading, a way out of the repository', () => {
+  test('are reported if the file or heading is missing or outside the repository', () => {
     const text =
       '# One: `two`\n\n[a](#one-two) [b](#one) [c](gone.md) [d](../CHANGELOG.md#changelog) [e](../../x.md)\n';
     expect(deadLinks('docs/x.md', text)).toEqual(['#one', 'gone.md', '../../x.md']);
@@ -56,7 +56,7 @@ describe('links between documents', () => {
   });
 });
 
-test('the README’s figures of the four ways to share an image are those that were measured (S4.1)', () => {
+test('the README’s figures of the four ways to share an image are the measured ones (S4.1)', () => {
   const [, path = ''] = /<!-- results: (\S+full-ways\.md) -->/.exec(read('README.md')) ?? [];
   const measured = read(path);
   expect(read('README.md')).toContain(measured.trim());

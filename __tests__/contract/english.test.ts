@@ -12,6 +12,9 @@ const rewrittenSources = [
   'export-image/**/*.ts',
   'load-image/{producers,summary}.ts',
   'shared/{base,docker,image,runner}/*.ts',
+  '{dev,bench}/*.{ts,mjs}',
+  '__tests__/{e2e,fakes,fixtures}/**/*.{ts,mjs}',
+  '__tests__/{contract,scenario,faults}/!(english).test.ts',
 ];
 
 /** Written by `npm run docs` from the titles of the tests. */

@@ -18,9 +18,9 @@ const write = (files: Readonly<Record<string, string>>): void => {
 test.each([
   ['values', "import { b } from '../b/b.ts';"],
   ['types', "import type { B } from '../b/b.ts';"],
-  ['what is passed on', "export { b } from '../b/b.ts';"],
-  ['what is loaded late', "export const late = () => import('../b/b.ts');"],
-])('a circle of imports is found: %s', (_, line) => {
+  ['a re-export', "export { b } from '../b/b.ts';"],
+  ['a dynamic import', "export const late = () => import('../b/b.ts');"],
+])('finds an import cycle through %s', (_, line) => {
   write({
     'a/a.ts': line,
     'b/b.ts': "import type { C } from './deep/c.ts';",
@@ -29,7 +29,7 @@ test.each([
   expect(importCycles(root, ['a', 'b'])).toEqual(['a/a.ts → b/b.ts → b/deep/c.ts → a/a.ts']);
 });
 
-test('where nothing imports itself by a detour, there is none', () => {
+test('finds no cycle if no file imports itself indirectly', () => {
   write({
     'a.ts': '',
     'x/one.ts': "import { two } from './two.ts'; import { three } from './three.ts'; import { join } from 'node:path';",

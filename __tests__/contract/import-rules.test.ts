@@ -3,7 +3,7 @@ import { beforeAll, expect, test } from '@jest/globals';
 import { ESLint } from 'eslint';
 import { projectRoot } from '../../dev/action-runner.ts';
 
-// Each rule of who may import whom, seen to fail: a line that a file of that room must not have.
+// Shows that each import rule can fail: lines that files of these folders must not have.
 let eslint: ESLint;
 beforeAll(() => {
   // These rules read import lines only. Without the types of the whole project, a line takes milliseconds.
@@ -20,7 +20,7 @@ const complaints = async (file: string, line: string): Promise<readonly string[]
 };
 
 test.each([
-  // An entry wires.
+  // Entry files only connect parts.
   ['export-image/main.ts', "import { readFile } from 'node:fs/promises';"],
   ['joined/main.ts', "import { info } from '@actions/core';"],
   // Inputs, outputs, summaries and plans are pure.
@@ -29,7 +29,7 @@ test.each([
   ['load-image/summary.ts', "import { hostname } from 'node:os';"],
   ['export-image/plan/plan.ts', "import { readFile } from 'node:fs/promises';"],
   ['load-image/plan/plan.ts', "import { dockerEngine } from '../../shared/docker/engine.ts';"],
-  // A story knows interfaces only, runs nothing and talks to nobody.
+  // The top-level code of an action knows only interfaces. It runs no programs and opens no connections.
   ['load-image/into/prove.ts', "import { dockerEngine } from '../../shared/docker/engine.ts';"],
   ['load-image/load-image.ts', "import { runStore } from '../shared/artifacts/service/run-store.ts';"],
   ['load-image/load-image.ts', "import { spawn } from 'node:child_process';"],
@@ -61,7 +61,7 @@ test.each([
   ['export-image/plan/plan.ts', "import { planLoad } from '../../load-image/plan/plan.ts';"],
   ['load-image/load-image.ts', "import { exportImage } from '../export-image/export-image.ts';"],
   ['export-image/export-image.ts', "import { loadOrExport } from '../joined/joined.ts';"],
-  // base <- bytes <- image <- tar <- layout: each knows what stands left of it.
+  // base <- bytes <- image <- tar <- layout: each may import those on its left.
   ['shared/base/json.ts', "import { tempDirs } from '../bytes/files.ts';"],
   ['shared/bytes/files.ts', "import { parseDigest } from '../image/digest.ts';"],
   ['shared/image/record.ts', "import { tarHeader } from '../tar/header.ts';"],
@@ -90,7 +90,7 @@ test.each([
   ['shared/handed-over/find.ts', "import { info } from '@actions/core';"],
   ['shared/handed-over/identity.ts', "import { readFile } from 'node:fs/promises';"],
   ['shared/tar/entries.ts', "import { resolveArtifact } from '../handed-over/opened-artifact.ts';"],
-  // Engines, artifacts and the runner know nothing of each other.
+  // Code for engines, artifacts and the runner is independent of each other.
   ['shared/docker/engine.ts', "import { runStore } from '../artifacts/service/run-store.ts';"],
   ['shared/docker/engine.ts', "import { info } from '@actions/core';"],
   ['shared/docker/engine.ts', "import { request } from 'undici';"],

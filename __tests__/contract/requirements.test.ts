@@ -26,7 +26,7 @@ interface Job {
   readonly steps: readonly Step[];
 }
 
-/** The jobs of each workflow that the README and the recipes show in full, of the examples, and of our own CI. */
+/** The jobs of each complete workflow in the README, the recipes and the examples, and of this project's CI. */
 const workflows: readonly (readonly [string, Readonly<Record<string, Job>>])[] = [
   ...['README.md', 'docs/recipes.md'].flatMap((file) =>
     [...read(file).matchAll(/```yaml\n((?:[^`]*\n)?jobs:\n[\s\S]*?)```/g)].map(
@@ -41,8 +41,8 @@ const workflows: readonly (readonly [string, Readonly<Record<string, Job>>])[] =
 const usesOf = (job: Job): readonly string[] => job.steps.flatMap(({ uses }) => uses ?? []);
 const loads = ({ uses = '' }: Step): boolean => /\/load-image(?:@|$)/.test(uses);
 
-describe('the card', () => {
-  test('TypeScript only, on the agreed packages, each of which is really used (C.1)', () => {
+describe('the requirements of the card', () => {
+  test('only TypeScript, with the agreed packages, all of which are used (C.1)', () => {
     const { dependencies, devDependencies } = JSON.parse(read('package.json'));
     expect(Object.keys(dependencies)).toEqual(
       expect.arrayContaining(['@actions/core', '@actions/artifact', '@actions/exec']),
@@ -57,7 +57,7 @@ describe('the card', () => {
     expect(read('dev/test.ts')).toContain('jest');
   });
 
-  test('the top level has the agreed names (C.2)', () => {
+  test('the top level has the agreed files and folders (C.2)', () => {
     expect(readdirSync(projectRoot)).toEqual(
       expect.arrayContaining([
         ...['package.json', 'tsconfig.json', 'action.yml'],
@@ -66,7 +66,7 @@ describe('the card', () => {
     );
   });
 
-  test.each(['export-image', 'load-image', '.'])('%s is an action whose entry is in the repository (C.6)', (folder) => {
+  test.each(['export-image', 'load-image', '.'])('%s has its entry file in the repository (C.6)', (folder) => {
     const { runs } = parse(read(join(folder, 'action.yml')));
     expect(runs.using).toBe('node24');
     const entry = join(projectRoot, folder, runs.main);
@@ -84,7 +84,7 @@ describe('the card', () => {
   });
 });
 
-test('a job that loads waits for run-integration to be true, which the empty output of a skipped build is not (S2.6)', () => {
+test('a job that loads requires run-integration to be true, which excludes the empty output of a skipped build (S2.6)', () => {
   const consumers = workflows.flatMap(([where, jobs]) =>
     Object.values(jobs)
       .filter((job) => job.steps.some(loads))
@@ -103,7 +103,7 @@ test('a job that loads waits for run-integration to be true, which the empty out
   }
 });
 
-test('no job that loads an artifact logs in to a registry or pulls (S0.5)', () => {
+test('no job that loads an artifact logs in to a registry or pulls an image (S0.5)', () => {
   const loading = workflows.flatMap(([, jobs]) =>
     Object.values(jobs).filter(({ steps }) => steps.some((step) => loads(step) && step.with?.['from'] === undefined)),
   );

@@ -15,7 +15,7 @@ test('SECURITY.md lists each limit with its number', () => {
   expect(Object.fromEntries(listed)).toEqual(limits);
 });
 
-test('SECURITY.md gives a reason for each dependency that is in the bundles, and for no other', () => {
+test('SECURITY.md has a reason for each dependency in the bundles, and for no other', () => {
   const { dependencies }: { readonly dependencies: Readonly<Record<string, string>> } = JSON.parse(
     read('package.json'),
   );

@@ -20,7 +20,7 @@ interface Job {
 
 const jobsOf = (path: string): readonly (readonly [string, Job])[] => Object.entries(parse(read(path)).jobs);
 
-test('the repository has what somebody who must trust it looks for', () => {
+test('the repository has the files that reviewers look for', () => {
   expect(files.map((path) => path.replace(/.*\//, ''))).toEqual(
     expect.arrayContaining(['ci.yml', 'codeql.yml', 'probe.yml', 'release.yml']),
   );
@@ -29,7 +29,7 @@ test('the repository has what somebody who must trust it looks for', () => {
 });
 
 describe.each(files)('%s', (path) => {
-  test('has no permission but those that each job names, and a limit of time for each', () => {
+  test('grants permissions only to jobs, and each job has a timeout', () => {
     expect(parse(read(path)).permissions).toEqual({});
     for (const [name, job] of jobsOf(path)) {
       expect([name, job.permissions]).toEqual([name, expect.any(Object)]);
@@ -37,7 +37,7 @@ describe.each(files)('%s', (path) => {
     }
   });
 
-  test('pins each action of others by its commit, with the version beside it', () => {
+  test('pins each third-party action by commit, with the version next to it', () => {
     const used = [...read(path).matchAll(/uses: (\S+)(.*)$/gm)].map(([, action = '', rest = '']) => ({ action, rest }));
     const others = used.filter(({ action }) => !action.startsWith('./') && !action.startsWith('org/image-handover'));
     for (const { action, rest } of others) {
@@ -46,7 +46,7 @@ describe.each(files)('%s', (path) => {
     }
   });
 
-  test('leaves no token in the clone', () => {
+  test('keeps no token in the clone', () => {
     for (const [name, { steps }] of jobsOf(path)) {
       for (const { uses = '', with: inputs } of steps) {
         if (uses.startsWith('actions/checkout@'))

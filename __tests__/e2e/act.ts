@@ -5,27 +5,27 @@ import { goPart } from '../../dev/go-parts.ts';
 import { spawnOwn } from '../../dev/own-processes.ts';
 import { isObject, type JsonObject, parseJson, stringOr } from '../../shared/base/json.ts';
 
-/** What became of one job, or of one leg of a matrix. */
+/** The outcome of one job, or of one leg of a matrix. */
 export interface JobRun {
   readonly id: string;
-  /** The leg's values, by the matrix's keys. */
+  /** Values of the leg, keyed as in the matrix. */
   readonly matrix: Readonly<Record<string, string>>;
-  /** Undefined for a job that never ended: it was skipped. */
+  /** Undefined for a skipped job. */
   readonly result: string | undefined;
-  /** What its steps printed, and what the runner said of them. */
+  /** Output of its steps, with the runner's own lines. */
   readonly log: string;
-  /** What its steps wrote to the job's summary, one after the other. */
+  /** The job summary: what each step wrote, in order. */
   readonly summary: string;
   /** Errors, warnings and notices of its steps. */
   readonly annotations: readonly { readonly level: string; readonly title: string; readonly message: string }[];
-  /** How each step ended that ran, by its name, which is `uses` or `run` where it has none. */
+  /** Result of each executed step, keyed by its name. A step without one is keyed by its `uses` or `run`. */
   readonly steps: ReadonlyMap<string, string>;
 }
 
 export interface WorkflowRun {
   readonly succeeded: boolean;
   readonly jobs: readonly JobRun[];
-  /** All that act printed, line by line. */
+  /** The whole output of act. */
   readonly log: string;
 }
 
@@ -33,11 +33,11 @@ export interface ActCall {
   readonly args: readonly string[];
   readonly env: NodeJS.ProcessEnv;
   readonly cwd: string;
-  /** Where what it printed is kept, for people. */
+  /** Receives the output, for people to read. */
   readonly logFile: string;
 }
 
-/** Runs nektos/act to its end, and reads from its log what became of each job. */
+/** Runs nektos/act and reads the result of each job from its log. */
 export async function runAct({ args, env, cwd, logFile }: ActCall): Promise<WorkflowRun> {
   const child = spawnOwn(`${await goPart('act')}/act`, ['--json', ...args], {
     cwd,
@@ -45,10 +45,10 @@ export async function runAct({ args, env, cwd, logFile }: ActCall): Promise<Work
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   if (child.stdout === null || child.stderr === null) throw new Error('unreachable: both are pipes');
-  const jobs = new Map<string, Gathered>();
+  const jobs = new Map<string, JobLog>();
   const log: string[] = [];
   const read = async (stream: NodeJS.ReadableStream): Promise<void> => {
-    for await (const line of createInterface({ input: stream })) log.push(tell(line, jobs));
+    for await (const line of createInterface({ input: stream })) log.push(recordLine(line, jobs));
   };
   const [code] = await Promise.all([exitOf(child), read(child.stdout), read(child.stderr)]);
   await writeFile(logFile, `${log.join('\n')}\n`);
@@ -60,7 +60,7 @@ async function exitOf(child: ReturnType<typeof spawnOwn>): Promise<unknown> {
   return code;
 }
 
-interface Gathered {
+interface JobLog {
   readonly id: string;
   readonly matrix: Readonly<Record<string, string>>;
   result: string | undefined;
@@ -70,18 +70,18 @@ interface Gathered {
   readonly steps: Map<string, string>;
 }
 
-function jobRun({ id, matrix, result, lines, summaries, annotations, steps }: Gathered): JobRun {
+function jobRun({ id, matrix, result, lines, summaries, annotations, steps }: JobLog): JobRun {
   return { id, matrix, result, annotations, steps, log: lines.join('\n'), summary: summaries.join('\n') };
 }
 
-/** Takes one line of act's log to its job, and returns it as people read it. */
-function tell(line: string, jobs: Map<string, Gathered>): string {
+/** Adds one line of act's log to its job and returns it in readable form. */
+function recordLine(line: string, jobs: Map<string, JobLog>): string {
   const entry = line.startsWith('{') ? parseJson(line) : undefined;
   if (!isObject(entry)) return line;
   const message = stringOr(entry['msg'], '').replace(/\n$/, '');
   const name = stringOr(entry['job'], '').trim();
   if (name === '') return message;
-  const job = gather(jobs, name, entry);
+  const job = jobFor(jobs, name, entry);
   job.lines.push(message);
   if (typeof entry['jobResult'] === 'string') job.result = entry['jobResult'];
   if (typeof entry['stepResult'] === 'string' && entry['stage'] === 'Main')
@@ -92,11 +92,11 @@ function tell(line: string, jobs: Map<string, Gathered>): string {
   return `[${name}] ${message}`;
 }
 
-function gather(jobs: Map<string, Gathered>, name: string, entry: JsonObject): Gathered {
-  const known = jobs.get(name);
-  if (known !== undefined) return known;
+function jobFor(jobs: Map<string, JobLog>, name: string, entry: JsonObject): JobLog {
+  const existing = jobs.get(name);
+  if (existing !== undefined) return existing;
   const matrix = isObject(entry['matrix']) ? entry['matrix'] : {};
-  const job: Gathered = {
+  const job: JobLog = {
     id: stringOr(entry['jobID'], ''),
     matrix: Object.fromEntries(Object.entries(matrix).map(([key, value]) => [key, String(value)])),
     result: undefined,

@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { projectRoot } from '../../dev/action-runner.ts';
 
-// The documentation's YAML snippets, each known by the file and the heading that it stands under.
+// YAML snippets of the documentation, identified by file and heading.
 
 const documents = [
   'README.md',
@@ -16,12 +16,12 @@ const documents = [
   'TROUBLESHOOTING.md',
 ] as const;
 
-/** All headings that have a YAML snippet, as `file#heading`. */
+/** Returns all headings with a YAML snippet, as `file#heading`. */
 export function recipeIds(): readonly string[] {
   return documents.flatMap((file) => [...new Set(snippets(file).map(({ heading }) => `${file}#${heading}`))]);
 }
 
-/** The text of one; a heading that holds none fails, so that no recipe drops out unseen. */
+/** Returns a snippet. Fails if there is none, so a removed recipe is noticed. */
 export function recipeText(id: string, index: number): string {
   const [file = '', heading = ''] = id.split('#');
   const found = snippets(file).filter((item) => item.heading === heading)[index];
@@ -40,9 +40,9 @@ function snippets(file: string): readonly { readonly heading: string; readonly t
   );
 }
 
-/** A text moved so that its first line stands `by` spaces from the left. */
+/** Indents a text: its first line starts with `by` spaces. */
 export function indented(text: string, by: number): string {
-  const own = /^ */.exec(text.replace(/^\n+/, ''))?.[0].length ?? 0;
-  const lines = text.split('\n').map((line) => (line.trim() === '' ? '' : ' '.repeat(by) + line.slice(own)));
+  const indent = /^ */.exec(text.replace(/^\n+/, ''))?.[0].length ?? 0;
+  const lines = text.split('\n').map((line) => (line.trim() === '' ? '' : ' '.repeat(by) + line.slice(indent)));
   return lines.join('\n').trimEnd();
 }

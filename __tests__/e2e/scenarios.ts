@@ -38,34 +38,34 @@ export const scenarios: readonly Scenario[] = [
   ...examples,
 ];
 
-/** What doesn't run here, and why: recipes of the documentation by `file#heading`, and what no recipe shows. */
+/** Recipes (`file#heading`) and features that no scenario runs, and why. */
 export const notRunHere: Readonly<Record<string, string>> = {
-  'docs/recipes.md#Use podman': 'it takes podman with a storage of its own: __tests__/integration/podman.test.ts',
+  'docs/recipes.md#Use podman': 'needs podman with its own storage: see __tests__/integration/podman.test.ts',
   'docs/recipes.md#Load it straight into kind, k3d or a containerd':
-    'kind’s node image can’t be fetched here: __tests__/integration/nodes.test.ts has nodes with a real containerd',
-  'docs/recipes.md#Use arm64 runners': 'there is one machine, and it has one architecture',
+    'kind’s node image can’t be pulled here: __tests__/integration/nodes.test.ts has nodes with a real containerd',
+  'docs/recipes.md#Use arm64 runners': 'this machine has one architecture',
   'README.md#Load while the job sets itself up':
-    'act doesn’t know background steps: __tests__/integration/side-by-side.test.ts starts them as the runner does',
-  'joined/README.md#The joined action': 'its two steps are in the scenario joined',
-  'TROUBLESHOOTING.md#builder-unsupported': 'its one step is in nearly every scenario',
-  'TROUBLESHOOTING.md#run-not-found': 'act knows no permissions',
-  'a job that is cancelled': 'act ends the whole run; __tests__/faults/ has the actions’ side',
+    'act doesn’t support background steps: __tests__/integration/side-by-side.test.ts starts them like the runner',
+  'joined/README.md#The joined action': 'the scenario joined has both steps',
+  'TROUBLESHOOTING.md#builder-unsupported': 'nearly every scenario has its step',
+  'TROUBLESHOOTING.md#run-not-found': 'act doesn’t support permissions',
+  'a job that is cancelled': 'act cancels only whole runs: see __tests__/faults/ for the actions’ side',
   'parallel steps (background, wait, cancel)':
-    'act doesn’t know them; __tests__/integration/side-by-side.test.ts has the actions’ side',
-  'jobs in containers': 'act runs on this machine itself here',
-  'runners with Windows, macOS or without an engine': '__tests__/scenario/hosts.test.ts plays them',
-  'the permissions of a fork’s pull request': 'act knows no permissions',
-  'actions/attest': 'it signs with GitHub’s own service: its inputs are made here, and no more',
-  Kubernetes: 'kind’s node image can’t be fetched here: what runs on the nodes is their containerd alone',
-  'ghcr.io': 'a registry of our own on this machine stands for it',
+    'act doesn’t support them: see __tests__/integration/side-by-side.test.ts for the actions’ side',
+  'jobs in containers': 'here, act runs jobs directly on this machine',
+  'runners with Windows, macOS or without an engine': '__tests__/scenario/hosts.test.ts simulates them',
+  'the permissions of a fork’s pull request': 'act doesn’t support permissions',
+  'actions/attest': 'needs GitHub’s signing service: only its inputs are checked here',
+  Kubernetes: 'kind’s node image can’t be pulled here: the nodes run containerd alone',
+  'ghcr.io': 'replaced by a registry on this machine',
   'GitHub’s artifact and cache services':
-    'our stand-in, which the official client is run against, and act’s cache server',
+    'replaced by a fake, which is also tested with the official client, and by act’s cache server',
 };
 
-/** Recipes of the documentation that neither a scenario runs nor the list above names, and entries that name none. */
+/** Returns recipes that are neither run nor listed above, and listed recipes that don't exist. */
 export function unaccounted(): readonly string[] {
   const known = recipeIds();
   const accounted = new Set([...scenarios.flatMap(({ recipes }) => recipes), ...Object.keys(notRunHere)]);
   const stale = [...accounted].filter((id) => id.includes('#') && !known.includes(id));
-  return [...known.filter((id) => !accounted.has(id)), ...stale.map((id) => `${id} (there is no such recipe)`)];
+  return [...known.filter((id) => !accounted.has(id)), ...stale.map((id) => `${id} (no such recipe)`)];
 }

@@ -10,46 +10,46 @@ import { type JobRun, runAct, type WorkflowRun } from './act.ts';
 import { recipeText } from './recipes.ts';
 import { type EngineName, runnerPath, type World } from './world.ts';
 
-/** One scenario: workflows that run, and what must have come of them. */
+/** Workflows to run, and checks of their results. */
 export interface Scenario {
   readonly name: string;
   readonly title: string;
-  /** The documentation's recipes that it runs: `file#heading`. */
+  /** Recipes of the documentation that it runs (`file#heading`). */
   readonly recipes: readonly string[];
-  /** Throws what isn't as it must be. */
+  /** Runs the workflows. Throws if a result is wrong. */
   readonly run: (stage: Stage) => Promise<void>;
 }
 
 export interface RunOptions {
-  /** The jobs whose runner has the builder's engine; otherwise those named `build…`. */
+  /** Jobs whose runner has the builder's engine. Default: those named `build…`. */
   readonly builderJobs?: readonly string[];
   readonly attempt?: number;
-  /** Id of the run; attempts of one run share it. */
+  /** ID of the run. Attempts of a run share it. */
   readonly runId?: string;
   readonly event?: { readonly name: string; readonly ref: string; readonly payload: unknown };
-  /** A clone of the repository to run in; otherwise the one of the scenario's first run. */
+  /** A clone of the repository to run in. Default: the clone of the scenario's first run. */
   readonly repository?: string;
-  /** What the jobs' tokens may do in our stand-in for the cache service; act's own cache server when not said. */
+  /** Access of the jobs' tokens to the fake cache service. Default: act's own cache server is used. */
   readonly cache?: CacheAccess;
-  /** Further environment of all jobs. */
+  /** Additional environment of all jobs. */
   readonly env?: Readonly<Record<string, string>>;
 }
 
-/** Where a scenario plays: its own artifact service and cache, and two engines without an image. */
+/** The environment of a scenario: its artifact service and cache, and two engines without images. */
 export interface Stage {
   readonly world: World;
   readonly service: ArtifactService;
-  /** What jobs log in to a registry with: `github.actor`, which act makes up, and the job's token. */
+  /** Registry login of jobs: `github.actor`, which act sets, and the job's token. */
   readonly login: Login;
-  /** The YAML that stands under one of the scenario's headings: the first snippet, or the one of that index. */
+  /** Returns a YAML snippet below a heading of the scenario. Default: the first one. */
   recipe(id: string, index?: number): string;
-  /** Runs a workflow to its end. */
+  /** Runs a workflow. */
   workflow(text: string, options?: RunOptions): Promise<WorkflowRun>;
 }
 
 const standIns = join(import.meta.dirname, 'actions');
 
-/** The stand-ins for actions that can't be fetched here: what each is used as, and what it does instead. */
+/** Returns the replacements of actions that can't be fetched here, with their descriptions. */
 export function standInTable(): readonly (readonly [string, string])[] {
   const folders = readdirSync(standIns, { withFileTypes: true }).filter((entry) => entry.isDirectory());
   return folders.map(({ name }) => {
@@ -59,8 +59,8 @@ export function standInTable(): readonly (readonly [string, string])[] {
   });
 }
 
-/** Plays a scenario on a stage of its own. */
-export async function play(scenario: Scenario, world: World, logs: string): Promise<void> {
+/** Runs a scenario with its own artifact service. */
+export async function runScenario(scenario: Scenario, world: World, logs: string): Promise<void> {
   const service = await startArtifactService();
   const folder = join(world.directory, scenario.name);
   mkdirSync(folder, { recursive: true });
@@ -73,7 +73,7 @@ export async function play(scenario: Scenario, world: World, logs: string): Prom
       service,
       login: { user: 'nektos/act', password: service.rest.token },
       recipe: (id, index = 0) => {
-        assert.ok(scenario.recipes.includes(id), `${id} is none of the recipes that ${scenario.name} says it runs`);
+        assert.ok(scenario.recipes.includes(id), `${id} is not in the recipes of ${scenario.name}`);
         return recipeText(id, index);
       },
       workflow: (text, options = {}) => {
@@ -85,7 +85,7 @@ export async function play(scenario: Scenario, world: World, logs: string): Prom
     });
   } finally {
     await service.close();
-    // The default path of the tarball is one for all runners of this machine.
+    // All runners of this machine share the default path of the tarball.
     rmSync('/tmp/charon.tar', { force: true });
   }
 }
@@ -112,16 +112,16 @@ function runWorkflow({
   logFile,
 }: Call): Promise<WorkflowRun> {
   const { runId = '1', attempt = 1, event } = options;
-  const own = join(folder, String(number));
-  const jobs = join(own, 'jobs');
-  const cache = join(own, 'actions');
-  for (const path of [jobs, cache, join(own, 'home')]) mkdirSync(path, { recursive: true });
-  const workflow = join(own, 'workflow.yml');
+  const runFolder = join(folder, String(number));
+  const jobs = join(runFolder, 'jobs');
+  const cache = join(runFolder, 'actions');
+  for (const path of [jobs, cache, join(runFolder, 'home')]) mkdirSync(path, { recursive: true });
+  const workflow = join(runFolder, 'workflow.yml');
   writeFileSync(workflow, text);
   for (const id of jobIds(text))
     writeJob(join(jobs, id), jobVariables(service, { runId, jobId: id, attempt }, options), engineOf(id, options));
   const ref = event?.ref ?? 'refs/heads/main';
-  const payload = join(own, 'event.json');
+  const payload = join(runFolder, 'event.json');
   writeFileSync(
     payload,
     JSON.stringify(
@@ -155,7 +155,7 @@ function runWorkflow({
   ];
   const env = {
     PATH: runnerPath(world),
-    HOME: join(own, 'home'),
+    HOME: join(runFolder, 'home'),
     LANG: 'C.UTF-8',
     E2E_JOBS: jobs,
     ...options.env,
@@ -186,7 +186,7 @@ function jobIds(workflow: string): readonly string[] {
   return isObject(jobs) ? Object.keys(jobs) : [];
 }
 
-/** Where act finds the actions that a workflow uses: `owner/name@ref=folder` for each. */
+/** Maps the actions of a workflow to folders: `owner/name@ref=folder`. */
 function localRepositories(workflow: string, world: World): readonly string[] {
   const used = new Set(
     [...workflow.matchAll(/uses:\s*([\w.-]+\/[\w.-]+)(?:\/[\w./-]+)?@(\S+)/g)].map(
@@ -197,14 +197,14 @@ function localRepositories(workflow: string, world: World): readonly string[] {
     const name = reference.split('@')[0] ?? '';
     if (name === 'org/image-handover') return `${reference}=${world.actions}`;
     assert.ok(
-      standInTable().some(([known]) => known === name),
-      `${name} can't be fetched here, and has no stand-in in __tests__/e2e/actions/`,
+      standInTable().some(([supported]) => supported === name),
+      `${name} can't be fetched here, and has no replacement in __tests__/e2e/actions/`,
     );
     return `${reference}=${join(world.standIns, name.replace('/', '-'))}`;
   });
 }
 
-/** The one job of that id, or its leg with such a value. */
+/** Returns the job with that ID, or its leg with that value. */
 export function jobOf(run: WorkflowRun, id: string, leg?: string): JobRun {
   const found = run.jobs.filter(
     (job) => job.id === id && (leg === undefined || Object.values(job.matrix).includes(leg)),
@@ -212,12 +212,12 @@ export function jobOf(run: WorkflowRun, id: string, leg?: string): JobRun {
   const [job] = found;
   assert.ok(
     job !== undefined && found.length === 1,
-    `${String(found.length)} jobs are ${id} ${leg ?? ''}, instead of one`,
+    `${String(found.length)} jobs match ${id} ${leg ?? ''}; expected 1`,
   );
   return job;
 }
 
-/** How each job ended: `name result`, sorted; a skipped one isn't among them. */
+/** Returns the result of each job that ran: `name: result`, sorted. */
 export function results(run: WorkflowRun): readonly string[] {
   const name = ({ id, matrix }: JobRun): string => [id, ...Object.values(matrix)].join(' ');
   return run.jobs.flatMap((job) => (job.result === undefined ? [] : [`${name(job)}: ${job.result}`])).sort();

@@ -21,30 +21,30 @@ import { type DockerEngine, startDockerEngine } from '../../dev/docker-engine.ts
 import { freePort } from '../../dev/free-port.ts';
 import { endChild, spawnOwn } from '../../dev/own-processes.ts';
 import { writeRootFilesystem } from '../../dev/test-images.ts';
-import { imageOfBuildKit } from '../../dev/buildkit-image.ts';
+import { buildKitImage } from '../../dev/buildkit-image.ts';
 
-/** Which engine a job's runner has: that of the jobs that build, or one where nothing of theirs can be found. */
+/** The engine of a job's runner: `builder` for jobs that build, `tester` for the others. */
 export type EngineName = 'builder' | 'tester';
 
-/** What all scenarios share: two engines, a Git server, and this checkout as GitHub would have it. */
+/** Shared by all scenarios: two engines, a Git server, and a checkout of this project. */
 export interface World {
   readonly directory: string;
   readonly engines: Readonly<Record<EngineName, DockerEngine>>;
-  /** Base address of the Git server, as `https://github.com` is one. */
+  /** Base address of the Git server, in place of `https://github.com`. */
   readonly gitUrl: string;
-  /** This checkout without what Git doesn't know: what `uses: org/image-handover@v1` fetches. */
+  /** The tracked files of this project, which `uses: org/image-handover@v1` fetches. */
   readonly actions: string;
-  /** The stand-ins for other actions, a folder for each. */
+  /** Folder with the replacements of other actions, one folder each. */
   readonly standIns: string;
-  /** A folder of programs that each runner has first on its PATH. */
+  /** Folder of programs that comes first on each runner's PATH. */
   readonly programs: string;
   readonly path: string;
   /**
-   * Makes a commit of the repository org/charon the tip of main: its files, with some replaced, added, or (undefined) removed.
-   * @returns a clone of it
+   * Commits to main of the repository org/charon: some files are replaced, added, or removed (undefined).
+   * @returns a clone
    */
   repository(files?: Readonly<Record<string, string | undefined>>): string;
-  /** Removes all images of the scenario before from both engines. */
+  /** Removes all images from both engines. */
   clearEngines(): void;
   stop(): Promise<void>;
 }
@@ -64,7 +64,7 @@ export async function startWorld(): Promise<World> {
       stack.defer(() => engine.stop());
       return engine;
     };
-    // As on the images of Ubuntu 24.04 and 26.04.
+    // The stores of the runner images for Ubuntu 24.04 and 26.04.
     const builder = await start('builder', { store: 'classic' });
     const tester = await start('tester', { store: 'containerd', version: '29.7' });
     const engines = { builder, tester };
@@ -103,7 +103,7 @@ function clear(engine: DockerEngine): void {
   engine.docker('network', 'prune', '--force');
   const references = ids('image', 'ls', '--format', '{{.Repository}}:{{.Tag}} {{.ID}}')
     .map((line) => line.split(' '))
-    .filter(([reference]) => reference !== imageOfBuildKit)
+    .filter(([reference]) => reference !== buildKitImage)
     .map(([reference = '', id = '']) => (reference.includes('<none>') ? id : reference));
   if (references.length > 0) engine.docker('image', 'rm', '--force', ...references);
 }
@@ -112,16 +112,16 @@ function copyOfCheckout(directory: string): string {
   const target = join(directory, 'image-handover');
   const files = execFileSync('git', ['ls-files', '-co', '--exclude-standard'], { cwd: projectRoot, encoding: 'utf8' });
   const isFetched = (name: string): boolean => /(^|\/)action\.yml$|^dist\//.test(name);
-  // What Git still knows may be gone: a new build can name its pieces differently.
-  const isThere = (name: string): boolean => existsSync(join(projectRoot, name));
-  for (const file of files.trim().split('\n').filter(isFetched).filter(isThere)) {
+  // Tracked files may be missing: a new build can name its chunks differently.
+  const exists = (name: string): boolean => existsSync(join(projectRoot, name));
+  for (const file of files.trim().split('\n').filter(isFetched).filter(exists)) {
     mkdirSync(dirname(join(target, file)), { recursive: true });
     copyFileSync(join(projectRoot, file), join(target, file));
   }
   return target;
 }
 
-// Links, which act copies as they are: so the stand-ins run from here, with what they share and this project's packages.
+// act copies links unchanged, so the replacements run here, with their shared files and this project's packages.
 function linkStandIns(directory: string): string {
   const target = join(directory, 'stand-ins');
   for (const { name } of readdirSync(join(here, 'actions'), { withFileTypes: true }).filter((item) =>
@@ -138,9 +138,9 @@ function linkStandIns(directory: string): string {
 }
 
 /**
- * The programs in which one job's runner differs from another's on this one machine: `docker`, which speaks to the engine of that
- * runner with builders of its own, `node`, which gets the token of that job, as actions do and `run:` steps don't; `gh`; and
- * `kubectl`, which does on a node what its kubelet would do.
+ * Writes the programs that differ between runners on this one machine. `docker` uses the engine of the job's runner, with its
+ * own builders. `node` gets the job's token, which actions have and `run:` steps don't. `gh` knows attestations.
+ * `kubectl` starts containers on a node as its kubelet would.
  */
 function writePrograms(directory: string, engines: World['engines']): string {
   const folder = join(directory, 'programs');
@@ -157,11 +157,11 @@ function writePrograms(directory: string, engines: World['engines']): string {
     env: { ...process.env, PATH: engines.tester.env['PATH'] },
     encoding: 'utf8',
   }).trim();
-  const ofTheJob = ['case "$(cat "$E2E_JOBS/$GITHUB_JOB/engine")" in', ...settings, 'esac'];
-  write('docker', [...ofTheJob, 'export BUILDX_CONFIG="$RUNNER_TEMP/.buildx"', `exec '${docker}' "$@"`]);
-  // Actions look into docker's configuration, too.
-  write('node', [...ofTheJob, '. "$E2E_JOBS/$GITHUB_JOB/variables"', `exec '${process.execPath}' "$@"`]);
-  // What the stand-in of actions/attest has put on its list.
+  const selectJob = ['case "$(cat "$E2E_JOBS/$GITHUB_JOB/engine")" in', ...settings, 'esac'];
+  write('docker', [...selectJob, 'export BUILDX_CONFIG="$RUNNER_TEMP/.buildx"', `exec '${docker}' "$@"`]);
+  // Actions also read docker's configuration.
+  write('node', [...selectJob, '. "$E2E_JOBS/$GITHUB_JOB/variables"', `exec '${process.execPath}' "$@"`]);
+  // Lists the attestations of the replaced actions/attest.
   write('gh', [
     '[ "$1 $2 $4" = "attestation verify --repo" ] || { echo "unknown command: gh $*" >&2; exit 2; }',
     '[ -n "$GH_TOKEN" ] || { echo "gh: To use GitHub CLI in a GitHub Actions workflow, set the GH_TOKEN environment variable." >&2; exit 4; }',
@@ -169,7 +169,7 @@ function writePrograms(directory: string, engines: World['engines']): string {
     'grep -qx "$digest" "$E2E_JOBS/attested" && echo "Loaded digest $digest for file://$3" && echo "✓ Verification succeeded!" && exit',
     'echo "Error: no attestations found for subject $digest" >&2; exit 1',
   ]);
-  // There is no Kubernetes here. The container is one of the node's own containerd, of the image that it has under that name.
+  // Runs a container in the node's containerd, from the image that it has under that name. There is no Kubernetes here.
   write('kubectl', [
     '[ "$1 ${3%%=*} ${*:4}" = "run --image --image-pull-policy=Never --restart=Never --attach" ] || { echo "unknown command: kubectl $*" >&2; exit 1; }',
     'name="docker.io/library/${3#--image=}"',
@@ -203,7 +203,7 @@ async function startGitServer(
     }
   };
   for (let tries = 0; !answers(); tries += 1) {
-    if (tries === 1200) throw new Error('git daemon did not get ready');
+    if (tries === 1200) throw new Error('git daemon did not become ready');
     await sleep(100);
   }
   return { url, stop: () => endChild(child, 5000) };
@@ -226,7 +226,7 @@ function commit(directory: string, files: Readonly<Record<string, string | undef
     if (content === undefined) rmSync(path, { recursive: true });
     else writeFileSync(path, content, { mode: content.startsWith('#!') ? 0o755 : 0o644 });
   }
-  // No registry here has the image.
+  // No registry here has the base image.
   const dockerfile = join(clone, 'Dockerfile');
   if (existsSync(dockerfile))
     writeFileSync(
@@ -241,7 +241,7 @@ function commit(directory: string, files: Readonly<Record<string, string | undef
   return clone;
 }
 
-/** What goes first on a runner's PATH. */
+/** Returns the value of PATH on a runner. */
 export function runnerPath({ programs, path }: World): string {
   return [programs, path].join(delimiter);
 }

@@ -14,9 +14,9 @@ import {
 } from '@azure/storage-blob';
 import { freePort } from '../../dev/free-port.ts';
 
-/** A real block-blob store: Microsoft's Azurite, in a process of its own. */
+/** A real block-blob store: Microsoft's Azurite in a separate process. */
 export interface Azurite {
-  /** A signed URL of a blob, good from now for so many ms (negative: run out already). */
+  /** Signs a URL of a blob. A negative lifetime in ms gives an expired URL. */
   sign(blob: string, permissions: string, lifetimeMs: number): string;
   stop(): Promise<void>;
 }

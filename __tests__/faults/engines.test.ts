@@ -45,7 +45,7 @@ const everything = (): readonly string[] =>
     .split('\n')
     .filter((line) => line !== '');
 
-/** Leaves so many bytes of the disk free. */
+/** Fills the disk except for that number of bytes. */
 function fill(freeBytes: number): void {
   const { bavail, bsize } = statfsSync(folder);
   const file = openSync(join(folder, 'filler'), 'w');
@@ -54,13 +54,13 @@ function fill(freeBytes: number): void {
   closeSync(file);
 }
 
-describe.each(stores)('an engine of the %s store whose disk', (store) => {
+describe.each(stores)('the disk of an engine with the %s store', (store) => {
   beforeEach(async () => void (engine = await startDockerEngine({ store, version: testedDocker(), folder })));
 
   test.each([['true'], ['false']])(
-    'fills up while it unpacks, overlap: %s: red with a code, and all as it was; with space, green',
+    'fills up during unpacking, overlap: %s: the step fails with a code and restores everything, and passes with more space',
     async (overlap) => {
-      // Half as much in the artifact as in the engine: what is needed looks as if it were there.
+      // The artifact is half as large as the unpacked image, so the space looks sufficient.
       const image = makeImage({ layers: 2, layerBytes: 40_000_000, compressible: true });
       await handOver(image, 'docker-image', 'charon:local');
       fill(store === 'classic' ? 90_000_000 : 60_000_000);
@@ -79,7 +79,7 @@ describe.each(stores)('an engine of the %s store whose disk', (store) => {
   );
 
   test.each([[2], [5]])(
-    'is shared by %i loads at once, of two images with a layer in common: each ends with its own',
+    'is shared by %i concurrent loads of two images with a common layer: each loads its own image',
     async (count) => {
       const [one, other] = [
         makeImage({ layers: 3, layerBytes: 4_000_000 }),

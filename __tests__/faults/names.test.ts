@@ -15,13 +15,13 @@ const unfinished = (): readonly string[] =>
 const listed = (): readonly string[] =>
   scenario.service.artifacts.filter(({ finalised }) => finalised).map(({ name }) => name);
 
-describe('a name that is reserved without a word', () => {
+describe('an artifact name that is reserved although the response is lost', () => {
   test.each<[string, Fault]>([
-    ['the answer to CreateArtifact is lost', { on: 'CreateArtifact', effect: { kind: 'lost-answer' } }],
-    ['the answer to FinalizeArtifact is lost', { on: 'FinalizeArtifact', effect: { kind: 'lost-answer' } }],
-    ['the answer to a block is lost', { on: 'put-block', effect: { kind: 'lost-answer' } }],
-    ['the answer to the block list is lost', { on: 'put-block-list', effect: { kind: 'lost-answer' } }],
-  ])('%s: handed over all the same', async (_, fault) => {
+    ['the response to CreateArtifact is lost', { on: 'CreateArtifact', effect: { kind: 'lost-answer' } }],
+    ['the response to FinalizeArtifact is lost', { on: 'FinalizeArtifact', effect: { kind: 'lost-answer' } }],
+    ['the response to a block is lost', { on: 'put-block', effect: { kind: 'lost-answer' } }],
+    ['the response to the block list is lost', { on: 'put-block-list', effect: { kind: 'lost-answer' } }],
+  ])('%s: the image is handed over anyway', async (_, fault) => {
     scenario = await startScenario({ image });
     scenario.service.faults.add(fault);
     const outcome = await scenario.handOver();
@@ -31,7 +31,7 @@ describe('a name that is reserved without a word', () => {
     expect((await scenario.loads()).outputs['loaded']).toBe('true');
   });
 
-  test('a step that was killed while it uploaded: the next step of its job takes its name over', async () => {
+  test('a step was killed during its upload: the next step of its job reuses its name', async () => {
     scenario = await startScenario({ image });
     scenario.service.faults.add({ on: 'put-block', times: 99, effect: { kind: 'hang', ms: 60_000 } });
     const killing = new AbortController();
@@ -46,7 +46,7 @@ describe('a name that is reserved without a word', () => {
     expect([listed(), unfinished()]).toEqual([['docker-image'], []]);
   });
 
-  test('a step of the same job that is uploading now keeps its name', async () => {
+  test('a step of the same job is still uploading: it keeps its name', async () => {
     scenario = await startScenario({ image });
     scenario.service.faults.add({ on: 'put-block', effect: { kind: 'hang', ms: 3000 } });
     const first = scenario.handOver();
@@ -56,7 +56,7 @@ describe('a name that is reserved without a word', () => {
     expect([listed(), unfinished()]).toEqual([['docker-image'], []]);
   });
 
-  test.each(['SIGINT', 'SIGTERM'] as const)('%s while CreateArtifact is answered leaves no name', async (killWith) => {
+  test.each(['SIGINT', 'SIGTERM'] as const)('%s during CreateArtifact leaves no name reserved', async (killWith) => {
     scenario = await startScenario({ image });
     scenario.service.faults.add({ on: 'CreateArtifact', effect: { kind: 'late', ms: 1500 } });
     const cancelling = new AbortController();
@@ -68,7 +68,7 @@ describe('a name that is reserved without a word', () => {
     expect((await scenario.handOver()).outputs['run-integration']).toBe('true');
   });
 
-  test('SIGINT while CreateArtifact stands still: what it reserves in the end is gone, too', async () => {
+  test('SIGINT while CreateArtifact hangs: the name that it reserves later is also released', async () => {
     scenario = await startScenario({ image });
     scenario.service.faults.add({ on: 'CreateArtifact', effect: { kind: 'hang', ms: 3000 } });
     const cancelling = new AbortController();
@@ -82,7 +82,7 @@ describe('a name that is reserved without a word', () => {
 });
 
 describe('the artifact of an earlier attempt', () => {
-  test('is replaced by the attempt that hands over again, with the ids that it is listed with (S2.5)', async () => {
+  test('is replaced by the attempt that hands over again, using its listed IDs (S2.5)', async () => {
     scenario = await startScenario({ image });
     await scenario.handOver();
     const again = await scenario.handOver({}, { job: { attempt: 2 } });
@@ -91,7 +91,7 @@ describe('the artifact of an earlier attempt', () => {
     expect((await scenario.loads({}, { job: { jobId: 'test', attempt: 2 } })).outputs['artifact-id']).toBe('1001');
   });
 
-  test('of another call of the same reusable workflow is another job’s (S2.5)', async () => {
+  test('belongs to another job if it is from another call of the same reusable workflow (S2.5)', async () => {
     scenario = await startScenario({ image });
     const call = (name: string, attempt: number): Readonly<Record<string, string>> => ({
       ACTIONS_ORCHESTRATION_ID: `0000000${String(attempt)}-71e7-4948-8eb8-0d8f0e417443.${name}.build.__default`,
@@ -107,7 +107,7 @@ describe('the artifact of an earlier attempt', () => {
   test.each<[string, Fault['effect']]>([
     ['is lost', { kind: 'reset', afterBytes: 0 }],
     ['is refused', { kind: 'status', status: 500 }],
-  ])('the connection that asks for its owner %s: transfer-failed, not artifact-name-taken', async (_, effect) => {
+  ])('the request for its owner %s: transfer-failed, not artifact-name-taken', async (_, effect) => {
     scenario = await startScenario({ image });
     await scenario.handOver();
     scenario.service.faults.add({ on: 'get', times: 99, effect });
@@ -116,7 +116,7 @@ describe('the artifact of an earlier attempt', () => {
     expect(listed()).toEqual(['docker-image']);
   });
 
-  test('whose storage is used up is told so', async () => {
+  test('a handover to an account without free storage shows this in its message', async () => {
     scenario = await startScenario({ image });
     const body = JSON.stringify({ code: 'permission_denied', msg: 'insufficient usage to create artifact' });
     scenario.service.faults.add({ on: 'CreateArtifact', times: 99, effect: { kind: 'status', status: 403, body } });

@@ -2,7 +2,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/gl
 import { type ArtifactService, startArtifactService } from '../fakes/artifact-service/service.ts';
 import { errorCode, errorMessage, type Scenario, startScenario } from '../fixtures/scenario.ts';
 
-// What lies between this machine and the artifact service: names, certificates, proxies.
+// Faults between this machine and the artifact service: host names, certificates, proxies.
 
 let scenario: Scenario;
 let secure: ArtifactService;
@@ -24,24 +24,20 @@ type Environment = Readonly<Record<string, string | undefined>>;
 const none: Environment = { no_proxy: undefined, NO_PROXY: undefined, NODE_EXTRA_CA_CERTS: undefined };
 
 describe.each([
+  ['an unknown host', (): Environment => ({ ACTIONS_RESULTS_URL: 'http://nowhere.invalid/' }), 'nowhere.invalid'],
   [
-    'a host that no name server knows',
-    (): Environment => ({ ACTIONS_RESULTS_URL: 'http://nowhere.invalid/' }),
-    'nowhere.invalid',
-  ],
-  [
-    'a certificate that nobody trusts',
+    'an untrusted certificate',
     (): Environment => ({ ...secure.env(), NODE_EXTRA_CA_CERTS: undefined }),
     'self-signed certificate',
   ],
   [
-    'a proxy that isn’t there',
+    'an unreachable proxy',
     // A service on the loopback interface is reached without a proxy.
     (): Environment => ({ ACTIONS_RESULTS_URL: 'http://results.invalid/', http_proxy: 'http://127.0.0.1:9' }),
     '127.0.0.1:9',
   ],
 ])('%s', (_what, env, told) => {
-  test('ends a load and a handover with transfer-failed that names it, and nothing is left', async () => {
+  test('ends a load and a handover with transfer-failed and the cause, and leaves nothing behind', async () => {
     const [load, handOver] = await Promise.all([
       scenario.loads({}, { env: { ...none, ...env() } }),
       scenario.handOver({ 'artifact-name': 'another' }, { env: { ...none, ...env() } }),
@@ -56,7 +52,7 @@ describe.each([
   });
 });
 
-test('an artifact that is replaced while it is loaded: the one that was found, or an error, and never a mixture', async () => {
+test('an artifact that is replaced during its load gives the image that was found, or an error, but never a mixture', async () => {
   await using store = scenario.store();
   let replaced: Promise<unknown> | undefined;
   const replace = async (): Promise<void> => {

@@ -7,12 +7,12 @@ import type { DockerEngine } from '../../dev/docker-engine.ts';
 import { errorCodes } from '../../shared/base/errors.ts';
 import type { ArtifactService } from '../fakes/artifact-service/service.ts';
 import { type OwnEngines, halfOf, startArtifactService, startOwnEngines, testedDocker } from '../fixtures/engines.ts';
-import { type FaultCase, faultCase, hasToPass, inWords, type Phase } from '../fixtures/fault-cases.ts';
+import { type FaultCase, faultCase, mustSucceed, describeCase, type Phase } from '../fixtures/fault-cases.ts';
 import { makeImage, savedTarball } from '../fixtures/image.ts';
 import { errorCode } from '../fixtures/scenario.ts';
 
-// Whatever goes wrong at whatever moment: a step is green with the very image, or red with a code and a next step and all as it was
-// before; it ends in time, leaves no process, and the next one succeeds. `npm run faults` has more of these cases.
+// With any fault at any moment, a step either passes with exactly the right image, or fails with a code and restores everything.
+// It ends in time, leaves no process, and the next step succeeds. `npm run faults` has more of these cases.
 
 const seed = Number(process.env['FAULTS_SEED'] ?? 1);
 const cases = Number(process.env['FAULTS_CASES'] ?? 16);
@@ -22,7 +22,7 @@ let engines: OwnEngines;
 let service: ArtifactService;
 let tarball: string;
 let otherTarball: string;
-/** How long a step takes when nothing goes wrong, in ms. */
+/** Duration of a step without a fault in ms. */
 const usualMs = new Map<string, number>();
 
 const image = makeImage({ layers: 3, layerBytes: 5_000_000 });
@@ -101,7 +101,7 @@ function clear(engine: DockerEngine): void {
   for (const id of new Set(ids)) if (id !== '') engine.docker('image', 'rm', '--force', id);
 }
 
-/** All names and images of the engine; the containerd store's `image ls` leaves out names by digest beside a tag. */
+/** Returns all references and images of the engine. The containerd store's `image ls` omits digests of tagged images. */
 function everything({ docker }: DockerEngine): readonly string[] {
   const ids = [...new Set(docker('image', 'ls', '--all', '--quiet', '--no-trunc').trim().split('\n'))].filter(Boolean);
   return ids.map((id) => `${docker('image', 'inspect', '--format', '{{json .RepoTags}}', id).trim()} ${id}`).sort();
@@ -112,14 +112,14 @@ const artifactsNamed = (name: string): readonly string[] =>
     .filter((item) => item.name === name)
     .map(({ finalised }) => (finalised ? 'finished' : 'unfinished'));
 
-/** Processes that carry the mark of a case in their environment. */
+/** Returns the processes with a case's mark in their environment. */
 function processesOf(mark: string): readonly string[] {
   return readdirSync('/proc').flatMap((pid) => {
     try {
       if (!readFileSync(`/proc/${pid}/environ`, 'utf8').includes(`FAULT_CASE=${mark}\0`)) return [];
       return [readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ')];
     } catch {
-      // No process, or one that has just ended.
+      // Not a process, or one that has just ended.
       return [];
     }
   });
@@ -128,7 +128,7 @@ function processesOf(mark: string): readonly string[] {
 const expectedId = (store: FaultCase['store']): string =>
   store === 'classic' ? image.configDigest : image.manifestDigest;
 
-/** @returns what the step gets, and what takes back what hasn't happened yet */
+/** @returns the step's environment and signal, and a function that cancels a fault that hasn't happened yet */
 function interfere(
   planned: FaultCase['planned'],
   engine: DockerEngine,
@@ -156,7 +156,7 @@ async function restore(planned: FaultCase['planned'], engine: DockerEngine): Pro
   if (planned.kind !== 'engine') return;
   if (planned.how === 'stopped') engine.signal('SIGCONT');
   else await engine.restart();
-  // A daemon that goes on comes to what it was asked before.
+  // A resumed daemon first handles earlier requests.
   await sleep(1000);
 }
 
@@ -166,10 +166,10 @@ function report(line: Readonly<Record<string, unknown>>): void {
 }
 
 const all = Array.from({ length: cases }, (_, at) => first + at);
-// A run that names its cases wants them on each Docker.
+// Explicitly selected cases run on each Docker.
 const numbers = process.env['FAULTS_CASES'] === undefined ? halfOf(all) : all;
 
-test.each(numbers.map((number) => [number, inWords(faultCase(seed, number)), faultCase(seed, number)] as const))(
+test.each(numbers.map((number) => [number, describeCase(faultCase(seed, number)), faultCase(seed, number)] as const))(
   `seed ${String(seed)}, case %i: %s`,
   async (number, words, planned) => {
     const { phase, store, overlap, before } = planned;
@@ -184,17 +184,17 @@ test.each(numbers.map((number) => [number, inWords(faultCase(seed, number)), fau
     end();
     const processes = processesOf(mark);
     await restore(planned.planned, engine);
-    // What a killed step had started goes on, and may name what it has built after the next step has looked for it.
+    // Processes of a killed step continue, and may tag their image after the next step has looked for it.
     while (processesOf(mark).length > 0) await sleep(100);
     const code = errorCode(outcome) ?? '';
-    report({ number, words, exitCode: outcome.exitCode, code, passed: hasToPass(planned) });
+    report({ number, words, exitCode: outcome.exitCode, code, passed: mustSucceed(planned) });
 
-    // By SIGKILL, or by another signal before it had begun.
+    // By SIGKILL, or by another signal before its handlers were set.
     const mayBeKilled =
       planned.planned.kind === 'signal' && (planned.planned.signal === 'SIGKILL' || outcome.log === '');
     if (!mayBeKilled || outcome.exitCode !== -1) judge(planned, outcome, { code, processes, was, name });
 
-    // Also after a SIGKILL, when it came after the last call.
+    // Also after a SIGKILL that arrived after the last call.
     const isThere = phase !== 'load' && artifactsNamed(name).includes('finished');
     const again = await step(phase, store, overlap, { artifact: name });
     if (isThere) expect(errorCode(again)).toBe('artifact-name-taken');
@@ -218,12 +218,12 @@ function judge(planned: FaultCase, { exitCode, log, outputs, leftInTemp }: StepO
   const { phase, store } = planned;
   const now = everything(engines[store]);
   expect(log).not.toContain('unexpected error');
-  // Not ended by force: neither by the runner, after 10 s, nor by what it did itself.
+  // Not killed, neither by the runner after 10 s nor by itself.
   expect([0, 1]).toContain(exitCode);
   expect(leftInTemp).toEqual([]);
   expect(seen.processes).toEqual([]);
-  if (hasToPass(planned)) expect(log).not.toContain('::error');
-  // What an engine that doesn't answer can't take back is named.
+  if (mustSucceed(planned)) expect(log).not.toContain('::error');
+  // Changes that an unresponsive engine can't undo are in the log.
   const stays = planned.planned.kind === 'engine' && /could not be (?:removed from the engine|restored)/.test(log);
   if (exitCode === 0) {
     if (phase === 'load')

@@ -13,25 +13,25 @@ const handOverIt = (): Promise<void> => handOverMade(scenario.service, scenario.
 
 // 12 MB: several parts of a download, several blocks of an upload.
 const image = makeImage({ layers: 3, layerBytes: 4_000_000, gzip: false });
-// So many parts that some take far longer than the others.
+// Enough parts that some take far longer than the others.
 const large = makeImage({ layers: 3, layerBytes: 10_000_000, gzip: false });
 const small = makeImage({ layers: 1, layerBytes: 1000, gzip: false });
 const garbage = { kind: 'status', status: 200, body: '<html>maintenance</html>' } as const;
 const unknown = { kind: 'unknown-answer', body: '{"items":[]}' } as const;
 const renamed = { kind: 'status', status: 200, body: '{"items":[]}' } as const;
 
-describe('a download goes on where it broke', () => {
+describe('a download resumes where it was interrupted', () => {
   test.each<[string, Fault]>([
     [
       'the connection is reset in the middle of a part',
       { on: 'get', after: 2, times: 3, effect: { kind: 'reset', afterBytes: 1_500_000 } },
     ],
     [
-      'the body ends early, in good order',
+      'the body ends early without an error',
       { on: 'get', after: 2, times: 3, effect: { kind: 'short', afterBytes: 1_500_000 } },
     ],
     ['the store is busy', { on: 'get', times: 3, effect: { kind: 'status', status: 503 } }],
-    ['the signed URL has run out', { on: 'get', after: 3, times: 2, effect: { kind: 'status', status: 403 } }],
+    ['the signed URL has expired', { on: 'get', after: 3, times: 2, effect: { kind: 'status', status: 403 } }],
     ['the control plane is busy', { on: 'ListArtifacts', times: 2, effect: { kind: 'status', status: 500 } }],
   ])('%s', async (_, fault) => {
     const { loads, service } = await begin({ image });
@@ -41,14 +41,14 @@ describe('a download goes on where it broke', () => {
     const outcome = await loads();
     expect(outcome.log).not.toContain('::error');
     expect(outcome.outputs['loaded']).toBe('true');
-    // Resumed, not started again: a part that broke costs less than a part more.
+    // Resumed, not restarted: an interrupted part costs less than one additional part.
     expect(service.traffic.down - before).toBeLessThan(12_200_000 + 3 * 2_200_000);
   });
 
   test.each<[string, Fault['effect']]>([
     ['trickles', { kind: 'trickle', bytesPerSecond: 10_000 }],
-    ['stands still', { kind: 'hang', ms: 25_000 }],
-  ])('one connection %s: its part is asked for once more, and the first to come is taken', async (_, effect) => {
+    ['hangs', { kind: 'hang', ms: 25_000 }],
+  ])('one connection %s: its part is requested again, and the first response is used', async (_, effect) => {
     const { loads, service } = await begin({ image: large });
     await handOverIt();
     const before = service.traffic.down;
@@ -59,15 +59,15 @@ describe('a download goes on where it broke', () => {
     const again = outcome.log.match(/^Bytes \d+-\d+ of the download take far longer than their neighbours/gm) ?? [];
     expect([1, 2]).toContain(again.length);
     expect(service.traffic.down - before).toBeLessThan(30_200_000 + 2 * 2_200_000);
-    // At 10 kB/s, or after 25 s, those two parts would not have come by now.
+    // At 10 kB/s, or after 25 s, these two parts would not have arrived by now.
     expect(outcome.log).not.toContain('attempt 1 of 6');
   });
 
   test.each<[string, Fault['effect']]>([
-    ['come from another place', { kind: 'elsewhere', offset: 3_000_000 }],
-    ['say so', { kind: 'wrong-range' }],
+    ['come from another offset', { kind: 'elsewhere', offset: 3_000_000 }],
+    ['have a wrong Content-Range', { kind: 'wrong-range' }],
     ['are the whole blob', { kind: 'whole' }],
-  ])('bytes of another part that %s never reach the engine as if they were right', async (_, effect) => {
+  ])('bytes of another part that %s never reach the engine as valid bytes', async (_, effect) => {
     const { loads, service, docker } = await begin({ image });
     await handOverIt();
     service.faults.add({ on: 'get', after: 4, times: 1, effect });
@@ -81,7 +81,7 @@ describe('a download goes on where it broke', () => {
     expect((await loads()).outputs['loaded']).toBeDefined();
   });
 
-  test('wrong bytes on the way: artifact-corrupt, no tag, no file', async () => {
+  test('bytes that change during the transfer: artifact-corrupt, no tag, no file', async () => {
     const { loads, service, docker, directory } = await begin({ image });
     await handOverIt();
     service.faults.add({ on: 'get', after: 4, effect: { kind: 'flip', offset: 1000 } });
@@ -101,9 +101,9 @@ describe('an upload', () => {
       'the store is busy',
       { on: 'put-block', times: 2, effect: { kind: 'status', status: 503, headers: { 'retry-after': '1' } } },
     ],
-    ['the block list is refused for a moment', { on: 'put-block-list', effect: { kind: 'status', status: 500 } }],
-    ['finalising is refused for a moment', { on: 'FinalizeArtifact', effect: { kind: 'status', status: 502 } }],
-  ])('goes on when %s', async (_, fault) => {
+    ['the block list is refused once', { on: 'put-block-list', effect: { kind: 'status', status: 500 } }],
+    ['finalising is refused once', { on: 'FinalizeArtifact', effect: { kind: 'status', status: 502 } }],
+  ])('continues if %s', async (_, fault) => {
     const { handOver, loads, service } = await begin({ image });
     service.faults.add(fault);
     expect((await handOver()).outputs['run-integration']).toBe('true');
@@ -111,12 +111,12 @@ describe('an upload', () => {
   });
 });
 
-describe('the official client takes over, and it is said', () => {
+describe('the official client takes over, with a notice', () => {
   test.each([
     ['ListArtifacts', garbage],
     ['ListArtifacts', renamed],
     ['GetSignedArtifactURL', renamed],
-  ] as const)('when %s answers with %j', async (method, effect) => {
+  ] as const)('if %s responds with %j', async (method, effect) => {
     const { loads, service } = await begin({ image: small });
     await handOverIt();
     service.faults.add({ on: method, effect });
@@ -129,7 +129,7 @@ describe('the official client takes over, and it is said', () => {
     expect(outcome.leftInTemp).toEqual([]);
   });
 
-  test('when CreateArtifact reserves the name, but answers with something unknown: our reservation goes first', async () => {
+  test('if CreateArtifact reserves the name but its response is unknown: the reservation is removed first', async () => {
     const { handOver, loads, service } = await begin({ image: small });
     service.faults.add({ on: 'CreateArtifact', effect: unknown });
     const outcome = await handOver();
@@ -139,7 +139,7 @@ describe('the official client takes over, and it is said', () => {
     expect((await loads()).outputs['loaded']).toBe('true');
   });
 
-  test('when CreateArtifact answers with something unknown, another’s artifact of that name stays', async () => {
+  test('if the response to CreateArtifact is unknown, another job’s artifact with that name is kept', async () => {
     const { handOver, service } = await begin({ image: small });
     await handOver();
     service.faults.add({ on: 'CreateArtifact', effect: renamed });
@@ -148,7 +148,7 @@ describe('the official client takes over, and it is said', () => {
     expect(service.artifacts.filter(({ name }) => name === 'docker-image')).toMatchObject([{ finalised: true }]);
   });
 
-  test('when CreateArtifact answers with something unknown', async () => {
+  test('if the response to CreateArtifact is unknown', async () => {
     const { handOver, loads, service } = await begin({ image: small });
     service.faults.add({ on: 'CreateArtifact', effect: renamed });
     const outcome = await handOver();
@@ -158,18 +158,18 @@ describe('the official client takes over, and it is said', () => {
   });
 });
 
-describe('where the official client doesn’t understand the service either', () => {
+describe('responses that the official client doesn’t understand either', () => {
   test.each([
     ['ListArtifacts', garbage],
     ['ListArtifacts', unknown],
     ['GetSignedArtifactURL', renamed],
-  ] as const)('%s answering with %j ends a load with transfer-failed and a next step', async (method, effect) => {
+  ] as const)('%s with %j ends a load with transfer-failed and a next step', async (method, effect) => {
     const { loads, service, docker } = await begin({ image: small });
     await handOverIt();
     service.faults.add({ on: method, times: 100, effect });
     const outcome = await loads({}, { env: shortPauses });
     expect(outcome.log).not.toContain('defect');
-    // An answer without a list is an empty list to the official client.
+    // The official client reads a response without a list as an empty list.
     expect(['transfer-failed', 'artifact-not-found']).toContain(errorCode(outcome));
     expect(outcome.log).toContain('Next step: ');
     expect(docker.state().images).toEqual([]);
@@ -177,7 +177,7 @@ describe('where the official client doesn’t understand the service either', ()
   });
 
   test.each([unknown])(
-    'CreateArtifact answering with %j ends an export so, and leaves no name behind',
+    'CreateArtifact with %j ends an export in the same way, and leaves no name reserved',
     async (effect) => {
       const { handOver, service } = await begin({ image: small });
       service.faults.add({ on: 'CreateArtifact', times: 100, effect });
@@ -190,17 +190,17 @@ describe('where the official client doesn’t understand the service either', ()
   );
 });
 
-// What a proxy or a maintenance page says, and what is nothing that a service would: the unit tests have more of it.
+// Responses of proxies and maintenance pages, and invalid responses. The unit tests have more of them.
 const broken = [
   '',
   '{"artifacts": [null, 5]}',
   '{"ok": true, "signed_upload_url": 5, "signed_url": "file:///etc/passwd"}',
 ];
 
-describe('whatever the service answers', () => {
+describe('any response of the service', () => {
   test.each(
     broken.flatMap((body) => ['ListArtifacts', 'GetSignedArtifactURL'].map((method) => [method, body] as const)),
-  )('a load that gets from %s: %s ends with a code and a next step, and leaves nothing', async (method, body) => {
+  )('from %s: %s ends a load with a code and a next step, and leaves nothing behind', async (method, body) => {
     const { loads, service, docker } = await begin({ image: small });
     await handOverIt();
     service.faults.add({ on: method, times: 100, effect: { kind: 'status', status: 200, body } });
@@ -213,7 +213,7 @@ describe('whatever the service answers', () => {
   });
 
   test.each(broken.flatMap((body) => ['CreateArtifact', 'FinalizeArtifact'].map((method) => [method, body] as const)))(
-    'an export that gets from %s: %s ends so, too',
+    'from %s: %s ends an export in the same way',
     async (method, body) => {
       const { handOver, service } = await begin({ image: small });
       service.faults.add({ on: method, times: 100, effect: { kind: 'unknown-answer', body } });
@@ -229,8 +229,8 @@ describe('whatever the service answers', () => {
   );
 });
 
-describe('FinalizeArtifact answers in an unknown way', () => {
-  test('where the artifact is listed as it was sent, it is handed over', async () => {
+describe('an unknown response to FinalizeArtifact', () => {
+  test('is a handover if the artifact is listed as it was sent', async () => {
     const { handOver, loads, service } = await begin({ image: small });
     service.faults.add({ on: 'FinalizeArtifact', effect: unknown });
     const outcome = await handOver();
@@ -239,7 +239,7 @@ describe('FinalizeArtifact answers in an unknown way', () => {
     expect((await loads()).outputs['loaded']).toBe('true');
   });
 
-  test('where it isn’t, the export ends with transfer-failed, and the name is free again', async () => {
+  test('is transfer-failed if the artifact isn’t listed, and the name is released', async () => {
     const { handOver, service } = await begin({ image: small });
     service.faults.add({ on: 'FinalizeArtifact', effect: garbage });
     const outcome = await handOver();

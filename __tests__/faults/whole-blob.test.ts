@@ -8,7 +8,7 @@ import { type PlainServer, startPlainServer } from '../fixtures/plain-server.ts'
 import { errorCode, errorMessage, type Scenario, startScenario } from '../fixtures/scenario.ts';
 import { copiedBytes } from '../../shared/bytes/chunks.ts';
 
-// HTTP lets a server answer a request for a part with the whole (RFC 9110 section 14.2).
+// HTTP allows a server to respond to a range request with the whole blob (RFC 9110 section 14.2).
 
 let scenario: Scenario;
 let server: PlainServer | undefined;
@@ -22,7 +22,7 @@ const image = makeImage({ layers: 3, layerBytes: 1_000_000, gzip: false });
 const artifactSize = (): number => scenario.service.artifacts[0]?.size ?? 0;
 const tags = (): readonly string[] => scenario.docker.state().images.flatMap((one) => one.tags);
 
-/** An artifact whose blob lies on a server that nobody here wrote, as `change` makes it. */
+/** Starts Python's file server with an artifact's blob, changed by `change`. */
 async function onPlainServer(change: (blob: Buffer) => Buffer = (blob) => blob): Promise<PlainServer> {
   scenario = await startScenario({ image });
   await handOverMade(scenario.service, image);
@@ -38,7 +38,7 @@ async function onPlainServer(change: (blob: Buffer) => Buffer = (blob) => blob):
 
 describe('a server that ignores ranges', () => {
   test.each(['classic', 'containerd'] as const)(
-    'the whole is read once, and loaded into the %s store (S0.4)',
+    'the whole blob is read once and loaded into the %s store (S0.4)',
     async (store) => {
       const { requests } = await onPlainServer();
       scenario.docker.set({ store });
@@ -52,7 +52,7 @@ describe('a server that ignores ranges', () => {
       expect(outcome.log).toContain('it is downloaded as a whole');
       expect(outcome.outputs['size']).toBe(String(artifactSize()));
       expect(outcome.log.match(/^Downloaded: /gm)).toHaveLength(1);
-      // One that asked for a part, one for the whole.
+      // One for a range, one for the whole blob.
       expect(requests).toHaveLength(2);
       expect(outcome.leftInTemp).toEqual([]);
       expect(tags()).toEqual(['charon:local']);
@@ -62,7 +62,7 @@ describe('a server that ignores ranges', () => {
     },
   );
 
-  test('damage is found before the engine sees a byte (S0.8)', async () => {
+  test('damage is found before the engine receives a byte (S0.8)', async () => {
     await onPlainServer((blob) => {
       blob[1_500_000] = (blob[1_500_000] ?? 0) ^ 0xff;
       return blob;
@@ -91,8 +91,8 @@ describe('a service that ignores ranges', () => {
     ['the connection is reset', { on: 'get', after: 1, times: 2, effect: { kind: 'reset', afterBytes: 1_500_000 } }],
     ['the body ends early', { on: 'get', after: 1, times: 2, effect: { kind: 'short', afterBytes: 1_500_000 } }],
     ['the store is busy', { on: 'get', after: 1, times: 2, effect: { kind: 'status', status: 503 } }],
-    ['the signed URL has run out', { on: 'get', after: 1, times: 2, effect: { kind: 'status', status: 403 } }],
-  ])('%s: the whole is asked for again', async (_, fault) => {
+    ['the signed URL has expired', { on: 'get', after: 1, times: 2, effect: { kind: 'status', status: 403 } }],
+  ])('%s: the whole blob is requested again', async (_, fault) => {
     scenario = await startScenario({ image, service: { ignoresRanges: true } });
     await handOverMade(scenario.service, image);
     scenario.service.faults.add(fault);
@@ -103,7 +103,7 @@ describe('a service that ignores ranges', () => {
     expect(outcome.leftInTemp).toEqual([]);
   });
 
-  test('a connection that keeps breaking: transfer-failed, and nothing stays', async () => {
+  test('a connection that keeps breaking: transfer-failed, and nothing is left behind', async () => {
     scenario = await startScenario({ image, service: { ignoresRanges: true } });
     await handOverMade(scenario.service, image);
     scenario.service.faults.add({ on: 'get', after: 1, times: 50, effect: { kind: 'status', status: 400 } });
@@ -112,7 +112,7 @@ describe('a service that ignores ranges', () => {
     expect([outcome.leftInTemp, tags()]).toEqual([[], []]);
   });
 
-  test('the artifact of another run (S3.3)', async () => {
+  test('the artifact of another run is loaded (S3.3)', async () => {
     scenario = await startScenario({ image, service: { ignoresRanges: true } });
     scenario.service.addRun({ id: 100 });
     await handOverMade(scenario.service, image, { job: { runId: '100' } });

@@ -6,7 +6,7 @@ import { runStep, type StepOutcome } from '../../dev/action-runner.ts';
 import { provideBuildKit } from '../../dev/buildkit-image.ts';
 import type { EngineClient } from '../../dev/docker-engine.ts';
 import { freePort } from '../../dev/free-port.ts';
-import { whyNoGoParts } from '../../dev/go-parts.ts';
+import { describeMissingGoParts } from '../../dev/go-parts.ts';
 import type { Fault } from '../fakes/artifact-service/faults.ts';
 import type { CacheAccess } from '../fakes/artifact-service/token.ts';
 import type { ArtifactService } from '../fakes/artifact-service/service.ts';
@@ -23,7 +23,7 @@ import { errorCode, errorMessage } from '../fixtures/scenario.ts';
 
 // A build cache that refuses, is away or breaks, under real builders: BuildKit 0.34 in a container, and the engines' own.
 
-const noGo = whyNoGoParts(['buildkit', 'runc']);
+const noGo = describeMissingGoParts(['buildkit', 'runc']);
 const contained = 'contained';
 const builders: readonly (readonly [string, Inputs])[] = [
   ['the docker driver on the containerd store', {}],

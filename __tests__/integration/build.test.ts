@@ -7,7 +7,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import { provideBuildKit } from '../../dev/buildkit-image.ts';
 import type { EngineClient } from '../../dev/docker-engine.ts';
 import { freePort } from '../../dev/free-port.ts';
-import { whyNoGoParts } from '../../dev/go-parts.ts';
+import { describeMissingGoParts } from '../../dev/go-parts.ts';
 import { endChild, spawnOwn } from '../../dev/own-processes.ts';
 import type { ArtifactService } from '../fakes/artifact-service/service.ts';
 import { type Engines, type Inputs, startArtifactService, startEngines, stepOn } from '../fixtures/engines.ts';
@@ -146,7 +146,7 @@ test('downloads and links are no steps of their own: require-cache is met by a D
   expect(again.outputs).toMatchObject({ 'cached-steps': '4', 'executed-steps': '0' });
 });
 
-const noGo = whyNoGoParts(['buildkit', 'runc']);
+const noGo = describeMissingGoParts(['buildkit', 'runc']);
 const withGo = noGo === undefined ? describe : describe.skip;
 withGo(`BuildKit 0.34 in a container${noGo === undefined ? '' : ` (left out: ${noGo})`}`, () => {
   const builder = { builder: 'contained' };

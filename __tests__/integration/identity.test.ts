@@ -14,13 +14,13 @@ import {
   reconfigured,
   recordOf,
   rewritten,
-  twoFaced,
+  imageWithTwoConfigs,
 } from '../fixtures/lying-artifact.ts';
 import {
   contradictingTarballs,
-  halfDescribedTarball,
+  tarballWithOneManifest,
   misleadingTarballs,
-  undescribedTarball,
+  tarballWithoutManifest,
 } from '../fixtures/misleading-tarball.ts';
 import { errorCode, errorMessage } from '../fixtures/scenario.ts';
 
@@ -166,8 +166,8 @@ const elsewhere = '"urls":["http://127.0.0.1:1/layer"],';
 
 /** Images that we and the engine would read in two ways, or that lie elsewhere in part. */
 const ambiguous: readonly (readonly [string, FixtureImage])[] = [
-  ['a manifest with `config` and `Config`', twoFaced(image, otherConfig)],
-  ['a manifest with `config` and a `config` in escapes', twoFaced(image, otherConfig, 'con\\u0066ig')],
+  ['a manifest with `config` and `Config`', imageWithTwoConfigs(image, otherConfig)],
+  ['a manifest with `config` and a `config` in escapes', imageWithTwoConfigs(image, otherConfig, 'con\\u0066ig')],
   [
     'a config with `Labels` and `label\u017f`',
     rewritten(image, {
@@ -469,7 +469,7 @@ describe.each(ways)('an index that doesn’t lead to the manifest, on the %s sto
 
   test('a record that names a manifest, and a tarball without: artifact-corrupt, also when the engine has the image under another manifest (B.8)', async () => {
     const engine = engines[store];
-    const tarball = undescribedTarball(image, names);
+    const tarball = tarballWithoutManifest(image, names);
     const { record } = await exported(service, engines, tarball);
     for (const names of [[], ['charon:local']]) {
       if (names.length > 0) await seed(engine, recompressed(image), names);
@@ -488,7 +488,7 @@ test.each(stores)(
   async (store) => {
     const engine = engines[store];
     const bare = makeImage({ layers: 1, gzip: false });
-    const tarball = halfDescribedTarball([image, names], [bare, ['bare:1']]);
+    const tarball = tarballWithOneManifest([image, names], [bare, ['bare:1']]);
     await publish(service, { tarball, record: undefined });
     const outcome = await load(engine);
     expect(outcome.log).not.toContain('::error');

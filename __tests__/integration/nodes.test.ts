@@ -9,7 +9,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
 import { runStep, type StepOutcome, type StepRequest } from '../../dev/action-runner.ts';
 import {
-  answering,
+  waitForContainerd,
   type ClusterNode,
   k3dLabels,
   kindLabels,
@@ -19,12 +19,12 @@ import {
   startNode,
 } from '../../dev/cluster-nodes.ts';
 import { type DockerEngine, startDockerEngine } from '../../dev/docker-engine.ts';
-import { goPart, whyNoGoParts } from '../../dev/go-parts.ts';
+import { goPart, describeMissingGoParts } from '../../dev/go-parts.ts';
 import type { ServiceOptions } from '../fakes/artifact-service/service.ts';
 import { type ArtifactService, startArtifactService } from '../fakes/artifact-service/service.ts';
 import { type Inputs, testedDocker } from '../fixtures/engines.ts';
 import { type FixtureImage, makeImage, podmanTarball, savedTarball } from '../fixtures/image.ts';
-import { publish, reconfigured, recordOf, twoFaced } from '../fixtures/lying-artifact.ts';
+import { publish, reconfigured, recordOf, imageWithTwoConfigs } from '../fixtures/lying-artifact.ts';
 import { socketNameOf } from '../fixtures/lock-socket.ts';
 import { errorCode, errorMessage, testStore } from '../fixtures/scenario.ts';
 
@@ -220,7 +220,7 @@ describe('into kind', () => {
   test('a manifest with `config` and `Config` is refused, with a record and without one (B.11)', async () => {
     await service.close();
     await begin({ tls: false });
-    const lie = twoFaced(image, older.blobs.get(older.configDigest) ?? Buffer.alloc(0));
+    const lie = imageWithTwoConfigs(image, older.blobs.get(older.configDigest) ?? Buffer.alloc(0));
     const tarball = savedTarball(lie, ['charon:local']);
     seed();
     for (const record of [recordOf(lie, tarball, {}), undefined]) {
@@ -270,7 +270,7 @@ describe('while it is on its way', () => {
       expect(errorMessage(still)).toContain('kind-worker is exited');
     } finally {
       engine.docker('start', 'kind-worker');
-      await answering(engine, 'kind-worker');
+      await waitForContainerd(engine, 'kind-worker');
     }
   });
 
@@ -424,7 +424,7 @@ describe('a node whose containerd ends up with something else', () => {
   });
 });
 
-const noGo = whyNoGoParts(['kind']);
+const noGo = describeMissingGoParts(['kind']);
 const withGo = noGo === undefined ? describe : describe.skip;
 withGo(`kind’s own command${noGo === undefined ? '' : ` (left out: ${noGo})`}`, () => {
   let program: string;

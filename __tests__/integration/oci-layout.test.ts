@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, afterEach, describe, expect, test } from '@jest/globals';
 import { provideBuildKit } from '../../dev/buildkit-image.ts';
 import type { EngineClient } from '../../dev/docker-engine.ts';
-import { whyNoGoParts } from '../../dev/go-parts.ts';
+import { describeMissingGoParts } from '../../dev/go-parts.ts';
 import { writeRootFilesystem } from '../../dev/test-images.ts';
 import { type ArtifactService, startArtifactService } from '../fakes/artifact-service/service.ts';
 import { borrowedEngine, emptyEngine, stepOn } from '../fixtures/engines.ts';
@@ -80,7 +80,7 @@ test('export-image takes it as its base, as any build does (B.5)', async () => {
   expect(exported.log).not.toContain('::error');
 });
 
-const noGo = whyNoGoParts(['buildkit', 'runc']);
+const noGo = describeMissingGoParts(['buildkit', 'runc']);
 const withGo = noGo === undefined ? describe : describe.skip;
 withGo(`BuildKit 0.34 in a container${noGo === undefined ? '' : ` (left out: ${noGo})`}`, () => {
   beforeAll(async () => {

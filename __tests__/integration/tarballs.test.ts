@@ -4,7 +4,7 @@ import { basename, join } from 'node:path';
 import { Readable } from 'node:stream';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import type { StepOutcome } from '../../dev/action-runner.ts';
-import { bringPrograms, type Podman, startPodman } from '../../dev/podman.ts';
+import { installPrograms, type Podman, startPodman } from '../../dev/podman.ts';
 import { digestOf } from '../../shared/image/digest.ts';
 import type { ArtifactService } from '../fakes/artifact-service/service.ts';
 import { type Engines, type Inputs, startArtifactService, startEngines, stores, stepOn } from '../fixtures/engines.ts';
@@ -30,7 +30,7 @@ const shell = (script: string): Buffer => run('sh', '-ec', `cd "$1"; ${script}`,
 beforeAll(async () => {
   engines = await startEngines();
   podman = await startPodman();
-  await bringPrograms({
+  await installPrograms({
     skopeo: 'skopeo',
     buildah: 'buildah',
     zstd: 'zstd',

@@ -43,7 +43,7 @@ describe('invalid-input', () => {
     if (!('tarball' in inputs)) expect(docker.state().calls).toEqual([]);
   });
 
-  test('a secret’s file that isn’t there is named before the build (S0.7)', async () => {
+  test('the path of a secret’s missing file is in an error before the build (S0.7)', async () => {
     const { exports, docker } = await begin();
     const outcome = await exports({ 'secret-files': 'npmrc=./missing.npmrc' });
     expect(errorCode(outcome)).toBe('invalid-input');
@@ -55,7 +55,7 @@ describe('invalid-input', () => {
     [{ image: 'https://example.com/x' }, 'https://example.com/x'],
     [{ 'expected-config-digest': 'sha256:123' }, 'sha256:123'],
     [{ 'artifact-name': ' ' }, '`artifact-name` is ""'],
-  ])('load-image refuses %j before it asks for anything (S0.7)', async (inputs, message) => {
+  ])('load-image rejects %j before any request (S0.7)', async (inputs, message) => {
     const { loads, docker } = await begin();
     const outcome = await loads(inputs);
     expect(errorCode(outcome)).toBe('invalid-input');
@@ -97,7 +97,7 @@ describe('hosts', () => {
     ['load-image', 'registry-image'],
     ['load-image', 'run-id'],
     ['export-image', 'bake-targets'],
-  ])('invalid-input: %s with an empty %s, which would switch it off', async (action, input) => {
+  ])('invalid-input: %s with an empty %s, which would switch off the check', async (action, input) => {
     const { loads, exports, service } = await begin();
     const outcome = await (action === 'load-image' ? loads : exports)({ [input]: '' });
     expect(errorCode(outcome)).toBe('invalid-input');
@@ -114,7 +114,7 @@ describe('hosts', () => {
     expect(errorMessage(outcome)).toContain('ACTIONS_RUNTIME_TOKEN');
   });
 
-  test('builder-unsupported: no buildx, and a cache export that the driver can’t do', async () => {
+  test('builder-unsupported: no buildx, and a cache export that the driver doesn’t support', async () => {
     const { exports, docker } = await begin({ docker: { fail: 'buildx' } });
     const without = await exports();
     expect(errorCode(without)).toBe('builder-unsupported');
@@ -128,7 +128,7 @@ describe('hosts', () => {
 });
 
 describe('before anything is built', () => {
-  test('docker-unavailable: a `docker` that is podman’s asks for `engine: podman`', async () => {
+  test('docker-unavailable: if `docker` is podman, the error suggests `engine: podman`', async () => {
     const { exports, loads, handOver } = await begin({ docker: { fail: 'podman-docker' } });
     await handOver();
     for (const outcome of [await exports({ 'artifact-name': 'built' }), await loads()]) {
@@ -138,7 +138,7 @@ describe('before anything is built', () => {
     }
   });
 
-  test('builder-unsupported: a folder of buildx’s that is read-only', async () => {
+  test('builder-unsupported: buildx’s folder is read-only', async () => {
     const { exports } = await begin({ docker: { fail: 'buildx-folder' } });
     const outcome = await exports();
     expect(errorCode(outcome)).toBe('builder-unsupported');
@@ -147,7 +147,7 @@ describe('before anything is built', () => {
     expect(errorMessage(outcome)).not.toContain('setup-buildx-action');
   });
 
-  test('build-failed: what buildx refuses before it builds anything is in no log', async () => {
+  test('build-failed: if buildx fails before the build, the error doesn’t refer to the log', async () => {
     const { exports } = await begin({ docker: { fail: 'build', progress: [] } });
     const outcome = await exports();
     expect(errorCode(outcome)).toBe('build-failed');
@@ -155,7 +155,7 @@ describe('before anything is built', () => {
     expect(errorMessage(outcome)).not.toContain('in the log above');
   });
 
-  test('builder-unsupported: a remote builder that can’t be reached, in buildx’s words', async () => {
+  test('builder-unsupported: a remote builder is unreachable, with buildx’s error', async () => {
     const { exports } = await begin({ docker: { fail: 'builder' } });
     const outcome = await exports();
     expect(errorCode(outcome)).toBe('builder-unsupported');
@@ -165,7 +165,7 @@ describe('before anything is built', () => {
 });
 
 describe('during the work', () => {
-  test('build-failed: BuildKit’s own words, run-integration=false, nothing left behind (S0.6)', async () => {
+  test('build-failed: BuildKit’s error, run-integration=false, nothing left behind (S0.6)', async () => {
     const { exports, directory, service } = await begin({ docker: { fail: 'build' } });
     const outcome = await exports();
     expect(outcome.exitCode).toBe(1);
@@ -178,7 +178,7 @@ describe('during the work', () => {
     expect(service.artifacts).toEqual([]);
   });
 
-  test('transfer-failed: the service refuses, and the reserved name is free again', async () => {
+  test('transfer-failed: the service refuses, and the reserved name is released', async () => {
     const { exports, service, directory } = await begin();
     service.faults.add({ on: 'put-block', times: 1, effect: { kind: 'status', status: 403 } });
     const outcome = await exports();
@@ -195,7 +195,7 @@ describe('during the work', () => {
     expect(errorMessage(outcome)).toContain('token was refused');
   });
 
-  test('not-enough-space: names the filesystem, what is free, what is needed and the input to change', async () => {
+  test('not-enough-space: the error shows the filesystem, the free and the required space, and the input to change', async () => {
     const { exports, directory } = await begin();
     const small = join(directory, 'small');
     await mkdir(small);
@@ -206,7 +206,7 @@ describe('during the work', () => {
     expect(errorMessage(outcome)).toContain('`tarball`');
   });
 
-  test('not-enough-space: the disk runs full on the way from the engine', async () => {
+  test('not-enough-space: the disk fills up while the engine exports', async () => {
     const { exports, directory, docker, image } = await begin();
     docker.set({
       images: [{ imageId: image.configDigest, tags: ['a:1'], diffIds: [], architecture: 'amd64', labels: {} }],
@@ -234,7 +234,7 @@ describe('during the work', () => {
     expect(service.artifacts).toEqual([]);
   });
 
-  test('two jobs of one host that write the same tarball at the same time: the later one is warned, once', async () => {
+  test('two jobs of one host write the same tarball at the same time: the later one gets one warning', async () => {
     const { exports, docker, tarball, directory } = await begin({ docker: { fail: 'hang-build' } });
     const warnings = async (inputs: Readonly<Record<string, string>>): Promise<readonly string[]> => {
       const outcome = await exports(inputs, { job: { jobId: 'other' } });
@@ -254,7 +254,7 @@ describe('during the work', () => {
     expect(await warnings({ 'artifact-name': 'three', tarball })).toEqual([]);
   });
 
-  test('timed-out: an upload that stalls is ended, and the reserved name is given back', async () => {
+  test('timed-out: a stalled upload is aborted, and the reserved name is released', async () => {
     const { exports, service, directory } = await begin();
     service.faults.add({ on: 'put-block', times: 9, effect: { kind: 'hang', ms: 20_000 } });
     const outcome = await exports({ 'timeout-minutes': '0.03' });
@@ -267,7 +267,7 @@ describe('during the work', () => {
     expect((await readdir(directory)).filter((name) => name.startsWith('charon'))).toEqual([]);
   });
 
-  test('timed-out: a download that stalls is ended, and nothing is tagged or kept', async () => {
+  test('timed-out: a stalled download is aborted, and nothing is tagged or kept', async () => {
     const { handOver, loads, service, docker, directory } = await begin({ image: makeImage({ layerBytes: 400_000 }) });
     await handOver();
     service.faults.add({ on: 'get', after: 2, times: 99, effect: { kind: 'hang', ms: 20_000 } });
@@ -278,12 +278,12 @@ describe('during the work', () => {
     expect(docker.state().images).toEqual([]);
   });
 
-  // Docker is asked over its API, at an SSH host by its command, podman by its command.
+  // Docker is used through its API, on an SSH host through its command, and podman through its command.
   describe.each([
     ['docker’s API', {}, {}, false],
     ['docker', {}, { DOCKER_HOST: 'ssh://nobody@nowhere.invalid' }, true],
     ['podman', { engine: 'podman' }, {}, true],
-  ] as const)('%s never answers', (_, inputs, env, isCommand) => {
+  ] as const)('%s never responds', (_, inputs, env, isCommand) => {
     test('timed-out: the step ends', async () => {
       const { loads, docker } = await begin({ docker: { fail: 'hang-info' } });
       const outcome = await loads({ ...inputs, 'timeout-minutes': '0.01' }, { env });
@@ -293,7 +293,7 @@ describe('during the work', () => {
       expect(await processesOf(docker)).toEqual([]);
     });
 
-    test('cancelled: nothing of it outlives the step', async () => {
+    test('cancelled: no process outlives the step', async () => {
       const { loads, docker } = await begin({ docker: { fail: 'hang-info' } });
       const cancel = new AbortController();
       const running = loads(inputs, { env, signal: cancel.signal });
@@ -305,7 +305,7 @@ describe('during the work', () => {
     });
   });
 
-  test('cancelled in the middle of an upload: the reserved name is given back', async () => {
+  test('cancelled in the middle of an upload: the reserved name is released', async () => {
     const { exports, service, directory } = await begin();
     service.faults.add({ on: 'put-block', times: 9, effect: { kind: 'hang', ms: 20_000 } });
     const cancel = new AbortController();
@@ -319,7 +319,7 @@ describe('during the work', () => {
   });
 });
 
-test('cancelled while the engine fetches layers: its name for them is taken away all the same', async () => {
+test('cancelled while the engine fetches layers: the temporary tag is removed anyway', async () => {
   const { exports, loads, service, docker } = await begin();
   await exports();
   docker.set({ images: [], calls: [] });
@@ -329,14 +329,14 @@ test('cancelled while the engine fetches layers: its name for them is taken away
   const cancel = new AbortController();
   const running = loads({}, { signal: cancel.signal });
   while (!docker.state().calls.some((call) => verbOf(call) === 'pull')) await sleep(20);
-  // Four have passed, and the fifth stands still.
+  // Four have passed, and the fifth hangs.
   while (gets() < before + 5) await sleep(20);
   cancel.abort();
   expect(errorCode(await running)).toBe('cancelled');
   expect(docker.state().images).toEqual([]);
 });
 
-test('a step whose log nobody reads any more comes to its end', async () => {
+test('a step ends although its log is no longer read', async () => {
   const { directory } = await begin();
   const summary = join(directory, 'summary.md');
   await writeFile(summary, '');
@@ -353,7 +353,7 @@ test('a step whose log nobody reads any more comes to its end', async () => {
   }
 });
 
-test('cancelled among the tags of an image: those that were set are gone, and one that was moved is back (S0.5)', async () => {
+test('cancelled between the tags of an image: new tags are removed, and a moved tag is restored (S0.5)', async () => {
   const { handOver, loads, docker } = await begin();
   const names = Array.from({ length: 30 }, (_, at) => `app:${String(at + 1)}`);
   await handOver({ tags: names.join('\n') });
@@ -374,7 +374,7 @@ test('cancelled among the tags of an image: those that were set are gone, and on
   ]);
 });
 
-/** Command lines of the fake commands that are running. */
+/** Returns the command lines of the running fake commands. */
 async function processesOf({ directory }: FakeDocker): Promise<readonly string[]> {
   const running = await Promise.all(
     (await readdir('/proc'))
@@ -387,7 +387,7 @@ async function processesOf({ directory }: FakeDocker): Promise<readonly string[]
   return running.filter((line) => line !== '' && !line.includes('/dist/'));
 }
 
-// Not a shell: it would drop variables with a hyphen in their names, as inputs have.
+// Not a shell: it would drop the variables of inputs, whose names contain hyphens.
 const mountThenRun = `
   const { spawnSync } = require('node:child_process');
   const [, small, program, ...args] = process.argv;

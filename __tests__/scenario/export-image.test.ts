@@ -27,7 +27,7 @@ const progress = [
 ];
 
 describe('a build', () => {
-  test('writes the tarball, uploads it for a day, and only then says run-integration=true (S0.1, S0.2, S0.6, C.3)', async () => {
+  test('writes the tarball, uploads it for a day, and only then sets run-integration=true (S0.1, S0.2, S0.6, C.3)', async () => {
     const { service, docker, tarball, exports, image } = await begin({ docker: { progress } });
     const outcome = await exports();
     expect(outcome.log).not.toContain('::error');
@@ -62,7 +62,7 @@ describe('a build', () => {
     expect(outcome.leftInTemp).toEqual([]);
   });
 
-  test('what a RUN prints is no command to the runner, and run-integration stays true (S0.6)', async () => {
+  test('the output of a RUN never becomes a workflow command, and run-integration remains true (S0.6)', async () => {
     const said = 'all well\n##[add-mask]true\n\r::stop-commands::x\r::add-mask::true\n';
     const log = JSON.stringify({ logs: [{ vertex: 'sha256:2', data: Buffer.from(said).toString('base64') }] });
     const { exports } = await begin({ docker: { progress: [...progress, log] } });
@@ -74,7 +74,7 @@ describe('a build', () => {
     expect(outcome.outputs['run-integration']).toBe('true');
   });
 
-  test('the log names the tag, the path, the size, and how many steps were cached (S2.8, S0.3)', async () => {
+  test('the log shows the tag, the path, the size, and the number of cached steps (S2.8, S0.3)', async () => {
     const { exports, tarball } = await begin({ docker: { progress } });
     const { log, outputs, summary } = await exports();
     expect(log).toContain('Image: charon:local');
@@ -85,7 +85,7 @@ describe('a build', () => {
     expect(summary).toContain('```mermaid\ngantt');
   });
 
-  test('the artifact holds the tarball under its own name and a record of it', async () => {
+  test('the artifact contains the tarball under its own name and a record', async () => {
     const { exports, store, image, tarball } = await begin();
     await exports();
     const [artifact] = await store().list();
@@ -113,7 +113,7 @@ describe('a build', () => {
     }
   });
 
-  test('passes every build input on as one argument each; commas and quotes survive (S1.6)', async () => {
+  test('passes every build input as one argument, with its commas and quotes (S1.6)', async () => {
     const { exports, docker } = await begin();
     const outcome = await exports({
       'build-args': 'A=1,2\n"B=say ""hi"", twice"\nC=x=y',
@@ -176,7 +176,7 @@ describe('a build', () => {
     );
   });
 
-  test('a layer whose bytes in the layout are not those of its digest ends the export: nothing is finalised, no file is left (B.8)', async () => {
+  test('a layer in the layout that doesn’t match its digest ends the export: nothing is finalised, and no file is left (B.8)', async () => {
     const whole = makeImage();
     const [first, last = whole.configDigest] = whole.layerDigests;
     const bytes = flipped(whole.blobs.get(last) ?? Buffer.alloc(0), 20_000);
@@ -192,21 +192,21 @@ describe('a build', () => {
     expect(existsSync(tarball)).toBe(false);
   });
 
-  test('leaves type=gha out with a notice where there is no cache service', async () => {
+  test('leaves type=gha out with a notice if there is no cache service', async () => {
     const { docker, exports } = await begin({ docker: { driver: 'docker', store: 'classic', fail: 'build' } });
     const outcome = await exports({ 'cache-from': 'type=gha' });
     expect(outcome.annotations).toContainEqual(
       expect.objectContaining({ level: 'notice', message: expect.stringContaining('type=gha') }),
     );
     expect(docker.state().calls.flat()).not.toContain('type=gha');
-    // Who never asked for that cache isn't told about it; the log says it all the same.
+    // Without an explicit cache input there is no notice, but the log mentions it anyway.
     const unasked = await exports();
     expect(unasked.annotations.filter(({ level }) => level === 'notice')).toEqual([]);
     expect(unasked.log).toContain("can't read cache-from type=gha");
     expect(docker.state().calls.flat()).not.toContain('type=gha');
   });
 
-  test('on the classic store with the docker driver: load without a tag, docker save, and the image is removed again', async () => {
+  test('on the classic store with the docker driver, loads the image without a tag, saves it, and removes it again', async () => {
     const { docker, exports, image } = await begin({ docker: { driver: 'docker', store: 'classic' } });
     const outcome = await exports();
     expect(outcome.exitCode).toBe(0);
@@ -217,7 +217,7 @@ describe('a build', () => {
     expect(images).toEqual([]);
   });
 
-  test('require-cache turns an executed step into an error that names it (S0.3, S0.6)', async () => {
+  test('require-cache turns an executed step into an error that shows the step (S0.3, S0.6)', async () => {
     const { exports, tarball, service } = await begin({ docker: { progress } });
     const outcome = await exports({ 'require-cache': 'true' });
     expect(outcome.exitCode).toBe(1);
@@ -231,7 +231,7 @@ describe('a build', () => {
 });
 
 describe('other sources', () => {
-  test('source-image takes a whole metadata output; the first line wins, and upper case is lowered and said (S2.1, S2.4, S1.6)', async () => {
+  test('source-image accepts a whole metadata output; the first line wins, and the log shows the conversion to lower case (S2.1, S2.4, S1.6)', async () => {
     const { exports, docker, image } = await begin();
     docker.set({
       images: [
@@ -281,7 +281,7 @@ describe('other sources', () => {
     ['plain', (bytes: Buffer) => bytes],
     ['gzip', (bytes: Buffer) => gzipSync(bytes)],
     ['zstd', (bytes: Buffer) => zstdCompressSync(bytes)],
-  ])('a source-tarball that is %s is checked and uploaded as it is', async (_, pack) => {
+  ])('a source-tarball that is %s is checked and uploaded unchanged', async (_, pack) => {
     const { exports, directory, image, service } = await begin();
     const path = join(directory, 'given.tar');
     const bytes = pack(savedTarball(image, ['app:1']));
@@ -297,7 +297,7 @@ describe('other sources', () => {
     expect(service.artifacts.map(({ finalised }) => finalised)).toEqual([true]);
   });
 
-  test('an OCI archive is handed over as a tarball that every engine loads; the archive stays as it is', async () => {
+  test('an OCI archive is handed over as a tarball that every engine loads; the archive is not changed', async () => {
     const { exports, loads, directory, image, tarball, docker } = await begin();
     const path = join(directory, 'oci.tar');
     const archive = ociArchive([makeImage({ architecture: 'arm64' }), image]);
@@ -317,7 +317,7 @@ describe('other sources', () => {
     expect(loaded.outputs).toMatchObject({ image: 'charon:local', loaded: 'true' });
   });
 
-  test('an OCI archive at the very path of the new tarball isn’t overwritten: invalid-input', async () => {
+  test('an OCI archive at the path of the new tarball isn’t overwritten: invalid-input', async () => {
     const { exports, image, tarball, service } = await begin();
     const archive = ociArchive([image]);
     await writeFile(tarball, archive);
@@ -329,7 +329,7 @@ describe('other sources', () => {
   });
 
   test.each(['a build', 'source-image', 'source-tarball'])(
-    'a config of more than 4 MiB is refused at the export (%s), and nothing is left behind (S0.8)',
+    'a config of more than 4 MiB is rejected at the export (%s), and nothing is left behind (S0.8)',
     async (from) => {
       const image = makeImage({ labels: { long: 'x'.repeat(5_000_000) } });
       const { exports, directory, service, docker, tarball } = await begin({ image });
@@ -345,7 +345,7 @@ describe('other sources', () => {
     },
   );
 
-  test('a large source-tarball is exported, and loaded without its record, without a warning of Node’s', async () => {
+  test('a large source-tarball is exported, and loaded without its record, without a warning by Node', async () => {
     const image = makeImage({ layerBytes: 20_000_000, gzip: false });
     const { handOver, loads, store, directory } = await begin({ image });
     const exported = await handOver();
@@ -362,12 +362,12 @@ describe('other sources', () => {
   test.each([
     ['has a flipped bit in a layer', (bytes: Buffer) => flipped(bytes, 20_000)],
     ['has a flipped bit in a layer, in zstd', (bytes: Buffer) => zstdCompressSync(flipped(bytes, 20_000))],
-    ['is cut', (bytes: Buffer) => bytes.subarray(0, bytes.length - 60_000)],
-    ['is cut gzip', (bytes: Buffer) => gzipSync(bytes).subarray(0, 40_000)],
+    ['is truncated', (bytes: Buffer) => bytes.subarray(0, bytes.length - 60_000)],
+    ['is truncated gzip', (bytes: Buffer) => gzipSync(bytes).subarray(0, 40_000)],
     ['has no manifest.json', () => Buffer.alloc(1024)],
     ['is empty', () => Buffer.alloc(0)],
-    ['is something else', () => Buffer.from('hello'.repeat(1000))],
-  ])('a source-tarball that %s is refused before anything is uploaded', async (_, damage) => {
+    ['is not a tarball', () => Buffer.from('hello'.repeat(1000))],
+  ])('a source-tarball that %s is rejected before the upload', async (_, damage) => {
     const { exports, directory, image, service } = await begin();
     const path = join(directory, 'given.tar');
     await writeFile(path, damage(savedTarball(image, ['app:1'])));
@@ -377,7 +377,7 @@ describe('other sources', () => {
     expect(service.artifacts).toEqual([]);
   });
 
-  test('a path that is not there is named in the message (S0.8)', async () => {
+  test('a missing path is in the message (S0.8)', async () => {
     const { exports } = await begin();
     const outcome = await exports({ 'source-tarball': 'nowhere/charon.tar' });
     expect(errorCode(outcome)).toBe('tarball-invalid');
@@ -394,12 +394,12 @@ describe('other sources', () => {
   });
 });
 
-test('`retention-days: 0` leaves the artifact to the repository’s default', async () => {
+test('`retention-days: 0` uses the repository’s default', async () => {
   const { exports, service } = await begin();
   const outcome = await exports({ 'retention-days': '0' });
   expect(outcome.log).not.toContain('::error');
   const [artifact] = service.artifacts;
-  // What the service sets where it is given no date.
+  // The service's default without a date.
   expect((Date.parse(artifact?.expiresAt ?? '') - Date.now()) / 86_400_000).toBeCloseTo(90, 1);
 });
 
@@ -415,9 +415,9 @@ describe('names of artifacts', () => {
 
   test.each([
     ['another job of the run', { jobKey: 'build-1' }],
-    ['a job of another id in a later attempt', { job: { jobId: 'other', attempt: 2 } }],
+    ['a job with another ID in a later attempt', { job: { jobId: 'other', attempt: 2 } }],
     ['another job in a later attempt', { jobKey: 'build-1', job: { attempt: 2 } }],
-  ])('%s gets artifact-name-taken with a suffix for its matrix (S2.5)', async (_, who) => {
+  ])('%s gets artifact-name-taken, with a suffix for its matrix (S2.5)', async (_, who) => {
     const { handOver, exports, service, docker } = await begin();
     await handOver();
     const outcome = await exports({}, who);
@@ -428,7 +428,7 @@ describe('names of artifacts', () => {
     expect(docker.state().calls).toEqual([]);
   });
 
-  test('a second step of the same job is told so: a name for each step, and a file for each (S2.5)', async () => {
+  test('a second step of the same job gets the hint to use a name and a file for each step (S2.5)', async () => {
     const { handOver, exports, docker } = await begin();
     await handOver();
     const outcome = await exports();
@@ -441,7 +441,7 @@ describe('names of artifacts', () => {
     expect(docker.state().calls).toEqual([]);
   });
 
-  test('what another action uploaded under the name may be of any step (S2.5)', async () => {
+  test('an artifact of another action may be from any step (S2.5)', async () => {
     const { exports, store } = await begin();
     const files = Readable.from([{ name: 'a.txt', size: 1, chunks: Readable.from([Buffer.from('a')]) }]);
     await store().upload({ name: 'docker-image', retentionDays: 1, files, onBytes: () => undefined });
@@ -450,7 +450,7 @@ describe('names of artifacts', () => {
     expect(message).toContain('Give each export and each upload of a run a name of its own');
   });
 
-  test('a name that is being uploaded to at this moment is taken too (S2.5)', async () => {
+  test('a name with an unfinished upload is also taken (S2.5)', async () => {
     const { exports, store, service } = await begin();
     service.faults.add({ on: 'put-block', effect: { kind: 'hang', ms: 3000 } });
     const first = exports();

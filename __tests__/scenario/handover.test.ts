@@ -20,7 +20,7 @@ function have(jobKey: string, job: Job = {}, docker = scenario.docker, more = {}
   return runStep({ action: '.', inputs, env: { ...scenario.service.env(job), ...docker.env } });
 }
 
-test('the joined action builds what this run doesn’t have yet, and loads what it has (C.2)', async () => {
+test('the joined action builds an image that this run doesn’t have yet, and loads one that it has (C.2)', async () => {
   scenario = await startScenario();
   const first = await have('a');
   expect(first.log).not.toContain('::error');
@@ -40,7 +40,7 @@ test('the joined action builds what this run doesn’t have yet, and loads what 
   await other.remove();
 });
 
-test('after the artifact has expired, a re-run builds it again', async () => {
+test('a re-run builds the image again after the artifact has expired', async () => {
   scenario = await startScenario();
   await have('a');
   scenario.service.expire('docker-image');
@@ -50,7 +50,7 @@ test('after the artifact has expired, a re-run builds it again', async () => {
   expect(again.outputs['source']).toBe('build');
 });
 
-test('two jobs that start at once both end with the image (S2.5)', async () => {
+test('two jobs that start together both get the image (S2.5)', async () => {
   scenario = await startScenario();
   const other = await fakeDocker({ ...scenario.docker.state() });
   const outcomes = await Promise.all([have('a'), have('b', { jobId: 'b' }, other)]);
@@ -62,12 +62,12 @@ test('two jobs that start at once both end with the image (S2.5)', async () => {
   await other.remove();
 });
 
-/** A job that finds no artifact when it begins, and its name taken when it has built. */
+/** Runs a job that finds no artifact at its start, but whose artifact name is taken after its build. */
 async function comesSecond(
   inputs: Readonly<Record<string, string>> = {},
   built?: FixtureImage,
 ): Promise<StepOutcome & { readonly docker: FakeDocker }> {
-  // Twice: it looks for an image to load, and whether the name is free.
+  // Twice: it looks for an image to load, and checks whether the name is free.
   const none = { kind: 'status', status: 200, body: '{"artifacts":[]}' } as const;
   scenario.service.faults.add({ on: 'ListArtifacts', times: 2, effect: none });
   const buildLayout = join(scenario.directory, 'built-second');
@@ -81,7 +81,7 @@ const builds = (docker: FakeDocker): number =>
   docker.state().calls.filter(([command, verb]) => command === 'buildx' && verb === 'build').length;
 const kept = { source: 'build', image: 'charon:local', 'artifact-id': '', 'artifact-name': '', loaded: 'true' };
 
-describe('a job that comes second to the name keeps what it built, builds once, and says so (S2.5)', () => {
+describe('a job whose artifact name was taken during its build keeps its image, builds once, and shows this (S2.5)', () => {
   test('the same image as the one handed over', async () => {
     scenario = await startScenario();
     const { outputs } = await have('a');
@@ -103,7 +103,7 @@ describe('a job that comes second to the name keeps what it built, builds once, 
     }
   });
 
-  test('another image than the one handed over: a warning names both', async () => {
+  test('a different image than the one handed over: a warning shows both', async () => {
     scenario = await startScenario();
     await have('a');
     const own = makeImage({ labels: { built: 'second' } });
@@ -130,7 +130,7 @@ describe('a job that comes second to the name keeps what it built, builds once, 
     expect(outcome.docker.state().images).toEqual([]);
   });
 
-  test('when the first one has not finished its upload, nothing is compared', async () => {
+  test('nothing is compared if the first job hasn’t finished its upload', async () => {
     scenario = await startScenario();
     let end: () => void = () => undefined;
     const ended = new Promise<void>((resolve) => (end = resolve));
@@ -151,7 +151,7 @@ describe('a job that comes second to the name keeps what it built, builds once, 
     expect(outcome.summary).toContain('not known');
   });
 
-  test('through the official client, too', async () => {
+  test('also with the official client', async () => {
     scenario = await startScenario();
     await have('a');
     scenario.service.faults.add({
@@ -166,7 +166,7 @@ describe('a job that comes second to the name keeps what it built, builds once, 
   });
 });
 
-test('an artifact that is listed, but whose content is gone, is built anew', async () => {
+test('an artifact that is listed but whose content is missing is built again', async () => {
   scenario = await startScenario();
   await have('a');
   const other = await fakeDocker({ ...scenario.docker.state(), images: [], calls: [] });
@@ -180,7 +180,7 @@ test('an artifact that is listed, but whose content is gone, is built anew', asy
   await other.remove();
 });
 
-test('pushes what it builds; a failed push is told when the image is here (S1.1, S0.6)', async () => {
+test('pushes the image that it builds; a failed push is reported after the image is loaded (S1.1, S0.6)', async () => {
   const digest = `sha256:${'e'.repeat(64)}`;
   const registry = { failures: [], digest, pushed: [], images: {}, manifests: {} };
   scenario = await startScenario({ docker: { registry } });
@@ -195,7 +195,7 @@ test('pushes what it builds; a failed push is told when the image is here (S1.1,
   expect(scenario.docker.state().images).toMatchObject([{ tags: ['charon:local', 'ghcr.io/org/charon:1'] }]);
 });
 
-test('a build that fails is a failure', async () => {
+test('a failed build fails the step', async () => {
   scenario = await startScenario({ docker: { fail: 'build' } });
   const outcome = await have('a');
   expect(outcome.exitCode).toBe(1);

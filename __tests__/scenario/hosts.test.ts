@@ -15,8 +15,8 @@ describe('unsupported-host', () => {
     ['isn’t set', undefined, "GITHUB_OUTPUT isn't set"],
     ['is a folder', '/', '"/"'],
     ['isn’t there', '/nowhere/output', '"/nowhere/output"'],
-    ['takes no bytes', '/dev/full', '"/dev/full"'],
-  ])('outputs that can’t be set, where GITHUB_OUTPUT %s, are told before anything is done', async (_, path, told) => {
+    ['accepts no bytes', '/dev/full', '"/dev/full"'],
+  ])('a step fails before it does anything if GITHUB_OUTPUT %s', async (_, path, told) => {
     const { exports, loads, handOver, docker, service } = await begin();
     await handOver();
     const before = docker.state();
@@ -32,7 +32,7 @@ describe('unsupported-host', () => {
     expect(service.artifacts).toHaveLength(1);
   });
 
-  test('a RUNNER_TEMP that isn’t there is named', async () => {
+  test('a missing RUNNER_TEMP is shown in the error', async () => {
     const { exports, loads } = await begin();
     for (const step of [exports, loads]) {
       const outcome = await step({}, { env: { RUNNER_TEMP: '/nowhere/temp' } });
@@ -45,7 +45,7 @@ describe('unsupported-host', () => {
     ['socks5://127.0.0.1:1080', 'socks5://127.0.0.1:1080'],
     ['http://user:secret@', 'http://***@'],
     ['proxy.example:99999', 'proxy.example:99999'],
-  ])('the proxy %s is named with its variable, without its password', async (value, shown) => {
+  ])('the proxy %s is shown with its variable, without its password', async (value, shown) => {
     const { exports, loads } = await begin();
     for (const step of [exports, loads]) {
       const outcome = await step({}, { env: { HTTPS_PROXY: value } });
@@ -58,7 +58,7 @@ describe('unsupported-host', () => {
     ['windows', 'x86_64', 'windows/amd64'],
     ['linux', 's390x', 'linux/s390x'],
     ['linux', 'armv7l', 'linux/arm'],
-  ])('an engine of %s on %s: what it runs and what to use', async (osType, architecture, shown) => {
+  ])('the error for an engine of %s on %s shows its platform and what to use', async (osType, architecture, shown) => {
     const { loads } = await begin({ docker: { osType, architecture } });
     const outcome = await loads({ 'check-platform': 'false' });
     expect(outcome.exitCode).toBe(1);
@@ -67,7 +67,7 @@ describe('unsupported-host', () => {
     expect(errorMessage(outcome)).toContain('ubuntu-24.04-arm');
   });
 
-  test('a build inside an engine with Windows containers', async () => {
+  test('a build in an engine with Windows containers is rejected', async () => {
     const { exports, service } = await begin({ docker: { osType: 'windows', driver: 'docker' } });
     expect(errorCode(await exports({}, { env: runner('Windows', 'X64') }))).toBe('unsupported-host');
     expect(service.artifacts).toEqual([]);
@@ -77,7 +77,7 @@ describe('unsupported-host', () => {
     ['macOS', 'ARM64'],
     ['Windows', 'X64'],
     ['Linux', 'ARM'],
-  ])('a %s %s runner without docker is told by its name', async (os, architecture) => {
+  ])('the error for a %s %s runner without docker shows the runner', async (os, architecture) => {
     const { loads, exports, directory } = await begin();
     const env = { ...runner(os, architecture), PATH: directory };
     for (const outcome of [await loads({}, { env }), await exports({}, { env })]) {
@@ -88,7 +88,7 @@ describe('unsupported-host', () => {
     }
   });
 
-  test('a Linux runner without docker is docker-unavailable, as ever', async () => {
+  test('a Linux runner without docker is docker-unavailable', async () => {
     const { loads, directory } = await begin();
     const outcome = await loads({}, { env: { ...runner('Linux', 'ARM64'), PATH: directory } });
     expect(errorCode(outcome)).toBe('docker-unavailable');
@@ -103,7 +103,7 @@ describe('unsupported-host', () => {
     expect(outcome.outputs['loaded']).toBe('true');
   });
 
-  test('a tarball is handed over on any host: that needs no engine', async () => {
+  test('a tarball is handed over on any host, because this needs no engine', async () => {
     const { handOver, docker, directory } = await begin();
     const outcome = await handOver({}, { env: { ...runner('Windows', 'X64'), PATH: directory } });
     expect(outcome.outputs['run-integration']).toBe('true');
@@ -130,7 +130,7 @@ describe('arm64', () => {
     },
   );
 
-  test('the default, linux/amd64, is a platform-mismatch there that says what to set (S0.1)', async () => {
+  test('the default, linux/amd64, is a platform-mismatch there, with a hint what to set (S0.1)', async () => {
     const { handOver, loads, docker } = await begin({ docker: { architecture: 'aarch64' } });
     await handOver();
     const outcome = await loads();
@@ -142,7 +142,7 @@ describe('arm64', () => {
     expect(emulated.outputs['loaded']).toBe('true');
   });
 
-  test('unsupported-host: `platform: native` on a runner that doesn’t say what it is', async () => {
+  test('unsupported-host: `platform: native` on a runner without RUNNER_ARCH', async () => {
     const { exports, docker } = await begin();
     const outcome = await exports({ platform: 'native' }, { env: runner('', '') });
     expect(errorCode(outcome)).toBe('unsupported-host');

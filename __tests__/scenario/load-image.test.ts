@@ -12,7 +12,7 @@ import { recordName } from '../../shared/image/record.ts';
 
 useScenarios();
 
-/** Uploads files as an artifact that export-image didn't make. */
+/** Uploads files as a third-party artifact. */
 async function uploadForeign(name: string, files: Readonly<Record<string, Buffer>>): Promise<void> {
   const entries = Object.entries(files).map(([file, bytes]) => ({
     name: file,
@@ -25,7 +25,7 @@ async function uploadForeign(name: string, files: Readonly<Record<string, Buffer
 const tags = (): readonly string[] => scenario.docker.state().images.flatMap((image) => image.tags);
 const verbs = (): readonly string[] => scenario.docker.state().calls.map(verbOf);
 const loads = (): number => verbs().filter((verb) => verb === 'load').length;
-/** How often anything was moved into the engine. */
+/** Returns the number of loads and pulls into the engine. */
 const moves = (): number => verbs().filter((verb) => verb === 'load' || verb === 'pull').length;
 
 describe('overlap: the engine fetches layer by layer', () => {
@@ -39,7 +39,7 @@ describe('overlap: the engine fetches layer by layer', () => {
   const pinned = (): readonly string[] => scenario.docker.state().images.flatMap((one) => one.pinned ?? []);
 
   test.each(['classic', 'containerd'] as const)(
-    'on the %s store, and has its own name alone afterwards',
+    'on the %s store, where only its own tag is left afterwards',
     async (store) => {
       await handOver({ store });
       const outcome = await scenario.loads();
@@ -49,7 +49,7 @@ describe('overlap: the engine fetches layer by layer', () => {
     },
   );
 
-  test.each(['classic', 'containerd'] as const)('on the %s store, only those that it lacks', async (store) => {
+  test.each(['classic', 'containerd'] as const)('on the %s store, only the missing layers', async (store) => {
     const older = { imageId: 'sha256:old', tags: ['charon:old'], architecture: 'amd64', labels: {} };
     await handOver({ store, images: [{ ...older, diffIds: [...image.diffIds.slice(0, 2), 'sha256:other'] }] });
     const outcome = await scenario.loads();
@@ -58,7 +58,7 @@ describe('overlap: the engine fetches layer by layer', () => {
     expect([...tags()].sort()).toEqual(['charon:local', 'charon:old']);
   });
 
-  test('an engine that is elsewhere gets the whole tarball through docker load, and it is said', async () => {
+  test('a remote engine gets the whole tarball through docker load, and the log shows this', async () => {
     await handOver({ fail: 'far-away' });
     const outcome = await scenario.loads();
     expect(outcome.log).toMatch(/can't fetch layers from this step: .*connection refused.* Sending the whole tarball/);
@@ -68,7 +68,7 @@ describe('overlap: the engine fetches layer by layer', () => {
 
   test.each<[string, Readonly<Record<string, string>>]>([
     ['overlap: false', { overlap: 'false' }],
-    ['a tarball to be kept', { tarball: 'kept.tar' }],
+    ['a tarball that is kept', { tarball: 'kept.tar' }],
   ])('not with %s', async (_, inputs) => {
     await handOver();
     const { tarball } = inputs;
@@ -79,7 +79,7 @@ describe('overlap: the engine fetches layer by layer', () => {
     expect([pulls(), loads()]).toEqual([0, 1]);
   });
 
-  test('damage to a layer: artifact-corrupt, and no name is left', async () => {
+  test('damage to a layer: artifact-corrupt, and no tag is left', async () => {
     await handOver();
     const { service } = scenario;
     for (const at of [200_000, 600_000, 1_000_000]) await service.blobs.flipByte(service.artifacts[0]?.blob ?? '', at);
@@ -88,7 +88,7 @@ describe('overlap: the engine fetches layer by layer', () => {
     expect([tags(), pinned()]).toEqual([[], []]);
   });
 
-  test('a name of ours that can’t be removed is told, and no failure', async () => {
+  test('a temporary tag that can’t be removed is reported, but isn’t a failure', async () => {
     await handOver({ fail: 'keeps-references' });
     const outcome = await scenario.loads();
     expect(outcome.annotations).toMatchObject([
@@ -102,7 +102,7 @@ describe('overlap: the engine fetches layer by layer', () => {
     expect([outcome.exitCode, tags()]).toEqual([0, ['charon:local']]);
   });
 
-  test('the artifact’s content is gone: artifact-expired, not a second way to it', async () => {
+  test('the artifact’s content is missing: artifact-expired, without another attempt', async () => {
     await handOver();
     scenario.service.faults.add({ on: 'get', after: 4, times: 50, effect: { kind: 'status', status: 404 } });
     const outcome = await scenario.loads();
@@ -111,7 +111,7 @@ describe('overlap: the engine fetches layer by layer', () => {
   });
 });
 
-describe('overlap: gzip layers are unpacked on their way', () => {
+describe('overlap: gzip layers are decompressed during the transfer', () => {
   const image = makeImage({ layers: 2, layerBytes: 8_000_000, compressible: true });
   const state = (): ReturnType<Scenario['docker']['state']> => scenario.docker.state();
   const handOver = async (
@@ -125,7 +125,7 @@ describe('overlap: gzip layers are unpacked on their way', () => {
   };
   const moved = (): readonly string[] => verbs().filter((verb) => ['pull', 'load'].includes(verb));
   const names = (): readonly string[] => state().images.flatMap(({ tags: all, pinned = [] }) => [...all, ...pinned]);
-  test('the classic store, which keeps no compressed layers, gets nothing else', async () => {
+  test('the classic store, which keeps no compressed layers, gets only decompressed ones', async () => {
     await handOver('classic');
     const outcome = await scenario.loads();
     expect(outcome.log).toContain('Unpacked for the engine: 2 of the 2 layers that it requested.');
@@ -133,7 +133,7 @@ describe('overlap: gzip layers are unpacked on their way', () => {
     expect([moved(), names()]).toEqual([['pull'], ['charon:local']]);
   });
 
-  test('the containerd store gets them as they are, and nothing is downloaded twice', async () => {
+  test('the containerd store gets them unchanged, and nothing is downloaded twice', async () => {
     await handOver('containerd');
     const outcome = await scenario.loads();
     expect(outcome.log).not.toContain('Unpacked for the engine');
@@ -142,7 +142,7 @@ describe('overlap: gzip layers are unpacked on their way', () => {
     expect([moved(), names()]).toEqual([['pull'], ['charon:local']]);
   });
 
-  test('a layer whose end tells another length: docker load gets the whole tarball, and it is said', async () => {
+  test('a layer with a wrong length in its trailer: docker load gets the whole tarball, and the log shows this', async () => {
     const members = makeImage({ layers: 1, layerBytes: 20_000_000, compressible: true, gzipMembers: [0.1, 0.9] });
     for (const store of ['classic', 'containerd'] as const) {
       await handOver(store, {}, members);
@@ -156,7 +156,7 @@ describe('overlap: gzip layers are unpacked on their way', () => {
   });
 
   test.each(['classic', 'containerd'] as const)(
-    'damage: artifact-corrupt on the %s store, no name is left',
+    'damage: artifact-corrupt on the %s store, and no tag is left',
     async (store) => {
       await handOver(store);
       await scenario.service.blobs.flipByte(scenario.service.artifacts[0]?.blob ?? '', 3_000_000);
@@ -165,7 +165,7 @@ describe('overlap: gzip layers are unpacked on their way', () => {
     },
   );
 
-  test('the artifact’s content goes meanwhile: artifact-expired, and no whole tarball after it', async () => {
+  test('the artifact’s content disappears meanwhile: artifact-expired, and no whole tarball afterwards', async () => {
     await handOver('containerd');
     scenario.service.faults.add({ on: 'get', after: 8, times: 50, effect: { kind: 'status', status: 404 } });
     const outcome = await scenario.loads();
@@ -173,13 +173,13 @@ describe('overlap: gzip layers are unpacked on their way', () => {
     expect([moved(), names()]).toEqual([['pull'], []]);
   });
 
-  test('the engine is elsewhere: nothing hangs, and no name of ours is left', async () => {
+  test('a remote engine: nothing hangs, and no temporary tag is left', async () => {
     await handOver('containerd', { fail: 'far-away' });
     expect(errorCode(await scenario.loads())).toBeUndefined();
     expect(names()).toEqual(['charon:local']);
   });
 
-  test('nor where docker load of the whole fails then', async () => {
+  test('no temporary tag is left either if docker load of the whole tarball then fails', async () => {
     await handOver('containerd', { fail: 'load' });
     expect(errorCode(await scenario.loads({ overlap: 'false' }))).toBe('load-failed');
     expect(names()).toEqual([]);
@@ -187,7 +187,7 @@ describe('overlap: gzip layers are unpacked on their way', () => {
 });
 
 describe('layers that the engine has already, without overlap', () => {
-  // The build of export-image writes the tarball, so the record knows where each layer lies.
+  // The build of export-image writes the tarball, so the record contains the offset of each layer.
   const handOverLarge = async (store: 'classic' | 'containerd'): Promise<Scenario> => {
     const started = await begin({ image: makeImage({ layers: 3, layerBytes: 400_000, gzip: false }) });
     await started.exports();
@@ -207,14 +207,14 @@ describe('layers that the engine has already, without overlap', () => {
 
   test('damage to any of them: artifact-corrupt, and no tag', async () => {
     const { service } = await handOverLarge('classic');
-    // One in each layer: they lie in any order.
+    // One byte in each layer, in any order.
     for (const at of [200_000, 600_000, 1_000_000]) await service.blobs.flipByte(service.artifacts[0]?.blob ?? '', at);
     const outcome = await scenario.loads({ overlap: 'false' });
     expect(errorCode(outcome)).toBe('artifact-corrupt');
     expect(tags()).not.toContain('charon:local');
   });
 
-  test('a kept tarball is whole all the same', async () => {
+  test('a kept tarball is complete anyway', async () => {
     const { directory, tarball } = await handOverLarge('classic');
     const kept = join(directory, 'kept.tar');
     await scenario.loads({ tarball: kept });
@@ -223,7 +223,7 @@ describe('layers that the engine has already, without overlap', () => {
 });
 
 describe.each(['classic', 'containerd'] as const)('on the %s store', (store) => {
-  test('loads what was handed over, and proves that it is the very image (S0.4, C.4)', async () => {
+  test('loads the handed-over image, and proves that it is the same image (S0.4, C.4)', async () => {
     const { handOver, image } = await begin({ docker: { store } });
     await handOver();
     const outcome = await scenario.loads();
@@ -241,7 +241,7 @@ describe.each(['classic', 'containerd'] as const)('on the %s store', (store) => 
     expect(tags()).toContain('charon:local');
   });
 
-  test('an engine that has the image already loads nothing and moves less than 100 kB (S4.3)', async () => {
+  test('an engine that already has the image loads nothing and transfers less than 100 kB (S4.3)', async () => {
     const { handOver, service } = await begin({ docker: { store }, image: makeImage({ layerBytes: 400_000 }) });
     await handOver();
     await scenario.loads();
@@ -252,7 +252,7 @@ describe.each(['classic', 'containerd'] as const)('on the %s store', (store) => 
     expect(moves()).toBe(1);
   });
 
-  test('another image under the tag is not taken for it', async () => {
+  test('another image with the same tag is not used', async () => {
     const { handOver, docker } = await begin({ docker: { store } });
     await handOver();
     docker.set({
@@ -265,7 +265,7 @@ describe.each(['classic', 'containerd'] as const)('on the %s store', (store) => 
     expect(moves()).toBe(1);
   });
 
-  test('a swapped image is artifact-corrupt, and the tag stays what it was', async () => {
+  test('a swapped image is artifact-corrupt, and the tag is unchanged', async () => {
     const { handOver, docker } = await begin({ docker: { store } });
     await handOver();
     const real = await scenario.store().list();
@@ -298,7 +298,7 @@ async function readRecord(): Promise<string> {
 }
 
 describe('inputs', () => {
-  test('image: it is tagged as asked, and the log says so', async () => {
+  test('image: the image gets that tag, and the log shows it', async () => {
     const { handOver } = await begin();
     await handOver();
     const outcome = await scenario.loads({ image: 'app:test' });
@@ -307,7 +307,7 @@ describe('inputs', () => {
     expect(outcome.log).toContain('Verified: app:test is the image that was handed over');
   });
 
-  test('tarball: the file is kept there, byte for byte, and no partial file', async () => {
+  test('tarball: the file is kept there unchanged, without a partial file', async () => {
     const { handOver, directory } = await begin();
     await handOver();
     const path = join(directory, 'kept', 'charon.tar');
@@ -342,20 +342,20 @@ describe('inputs', () => {
     expect((await scenario.loads({ 'check-platform': 'false' })).exitCode).toBe(0);
   });
 
-  test('no command talks to a registry (S0.5)', async () => {
+  test('no command connects to a registry (S0.5)', async () => {
     const { handOver, docker } = await begin();
     await handOver();
     await scenario.loads();
-    // It pulls from the step itself alone.
+    // It pulls only from the step itself.
     expect(pulledReferences(docker.state())).toEqual([expect.stringMatching(/^127\.0\.0\.1:\d+\//)]);
     for (const verb of ['login', 'push', 'search']) expect(docker.state().calls.flat()).not.toContain(verb);
   });
 });
 
-describe('docker’s own command has the last word', () => {
+describe('docker’s own command checks the result', () => {
   const named = { image: 'charon:local', tags: 'charon:local\ncharon:other' };
 
-  test('it is asked once, for all references, when nothing is left to be set (C.4)', async () => {
+  test('it runs once, for all references, after the last tag is set (C.4)', async () => {
     const { handOver, loads, docker } = await begin();
     await handOver(named);
     for (const loaded of ['true', 'false']) {
@@ -368,7 +368,7 @@ describe('docker’s own command has the last word', () => {
     }
   });
 
-  test('image-missing: it finds no image, so none is left (C.4)', async () => {
+  test('image-missing: it finds no image, so no tag is left (C.4)', async () => {
     const { handOver, loads, docker } = await begin();
     await handOver(named);
     docker.set({ fail: 'other-engine' });
@@ -379,7 +379,7 @@ describe('docker’s own command has the last word', () => {
     expect(docker.state().images).toEqual([]);
   });
 
-  test('where only docker can get to the engine, all is asked by its commands, and the image is the same (S0.4)', async () => {
+  test('if only docker can reach the engine, all queries use its commands, and the image is the same (S0.4)', async () => {
     const { handOver, loads, docker, image } = await begin();
     await handOver(named);
     const outcome = await loads({}, { env: { DOCKER_HOST: 'ssh://me@far' } });
@@ -389,7 +389,7 @@ describe('docker’s own command has the last word', () => {
   });
 });
 
-describe('artifacts of other makers', () => {
+describe('third-party artifacts', () => {
   test.each([
     ['plain', (bytes: Buffer) => bytes, 'charon.tar'],
     ['gzip', (bytes: Buffer) => gzipSync(bytes), 'charon.tar.gz'],
@@ -400,7 +400,7 @@ describe('artifacts of other makers', () => {
         Buffer.concat([zstdCompressSync(bytes.subarray(0, 9999)), zstdCompressSync(bytes.subarray(9999))]),
       'c.tar.zst',
     ],
-  ])('a %s tarball of docker save, zipped', async (_, pack, name) => {
+  ])('a zipped %s tarball of docker save is loaded', async (_, pack, name) => {
     const { image } = await begin();
     await uploadForeign('docker-image', { [name]: pack(savedTarball(image, ['charon:local'])) });
     const outcome = await scenario.loads();
@@ -413,7 +413,7 @@ describe('artifacts of other makers', () => {
     expect(outcome.summary).toContain("the tarball's own manifest and config");
   });
 
-  test('of another name than is asked for: it gets the one that is asked for, and no other', async () => {
+  test('an image with another name gets only the requested name', async () => {
     const { image } = await begin();
     await uploadForeign('docker-image', { 'app.tar': savedTarball(image, ['app:built']) });
     const outcome = await scenario.loads({ image: 'charon:local' });
@@ -421,7 +421,7 @@ describe('artifacts of other makers', () => {
     expect(tags()).toEqual(['charon:local']);
   });
 
-  test('an image without any name is called charon:local', async () => {
+  test('an image without a name becomes charon:local', async () => {
     const { image } = await begin();
     await uploadForeign('docker-image', { 'app.tar': savedTarball(image, []) });
     const outcome = await scenario.loads();
@@ -439,7 +439,7 @@ describe('artifacts of other makers', () => {
     expect(errorMessage(outcome)).toContain('a.tar, b.tar');
   });
 
-  test('a cut tarball in a whole artifact contains no tag', async () => {
+  test('a truncated tarball in an intact artifact leaves no tag', async () => {
     const { image } = await begin();
     const tarball = savedTarball(image, ['charon:local']);
     await uploadForeign('docker-image', { 'charon.tar': tarball.subarray(0, tarball.length - 3000) });
@@ -448,7 +448,7 @@ describe('artifacts of other makers', () => {
     expect(tags()).toEqual([]);
   });
 
-  test('a newer record says so', async () => {
+  test('a newer record is reported as such', async () => {
     const { image } = await begin();
     const record = Buffer.from(JSON.stringify({ schema: 2 }));
     await uploadForeign('docker-image', { 'charon.tar': savedTarball(image, ['charon:local']), [recordName]: record });
@@ -458,8 +458,8 @@ describe('artifacts of other makers', () => {
   });
 });
 
-describe('what must not turn green', () => {
-  test('a wrong name lists what the run has, at once (S0.8)', async () => {
+describe('artifacts that must fail the step', () => {
+  test('a wrong name immediately lists the run’s artifacts (S0.8)', async () => {
     const { handOver } = await begin();
     await handOver();
     const outcome = await scenario.loads({ 'artifact-name': 'docker-imaeg' });
@@ -468,7 +468,7 @@ describe('what must not turn green', () => {
     expect(errorMessage(outcome)).toContain('it has "docker-image"');
   });
 
-  test('in a re-run, a missing artifact may have expired: the error says what to do (S3.4)', async () => {
+  test('in a re-run, a missing artifact may have expired: the error has the next step (S3.4)', async () => {
     const { handOver, service } = await begin();
     await handOver();
     service.expire('docker-image');
@@ -478,7 +478,7 @@ describe('what must not turn green', () => {
     expect(errorMessage(outcome)).toContain('retention-days');
   });
 
-  test('the blob is gone though the artifact is listed: artifact-expired (S3.4)', async () => {
+  test('the blob is missing although the artifact is listed: artifact-expired (S3.4)', async () => {
     const { handOver, service } = await begin();
     await handOver();
     await service.blobs.remove(service.artifacts[0]?.blob ?? '');
@@ -489,7 +489,7 @@ describe('what must not turn green', () => {
   test.each([
     ['a flipped byte', (blob: string) => scenario.service.blobs.flipByte(blob, 20_000), 'artifact-corrupt'],
     ['a truncated blob', (blob: string) => scenario.service.blobs.cut(blob, 50_000), 'artifact-corrupt'],
-  ])('%s in the blob', async (_, damage, code) => {
+  ])('%s in the blob is an error', async (_, damage, code) => {
     const { handOver, service, directory } = await begin();
     await handOver();
     await damage(service.artifacts[0]?.blob ?? '');
@@ -505,7 +505,7 @@ describe('what must not turn green', () => {
     ['load', 'load-failed', 'no space left on device'],
     ['unpack', 'load-failed', 'Error unpacking image'],
     ['silent-load', 'image-missing', ''],
-  ] as const)('docker load that fails with "%s" (C.4)', async (fail, code, message) => {
+  ] as const)('docker load that fails with "%s" fails the step (C.4)', async (fail, code, message) => {
     const { handOver } = await begin({ docker: { store: 'containerd', fail } });
     await handOver();
     const outcome = await scenario.loads({ overlap: 'false' });

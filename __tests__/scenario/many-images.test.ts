@@ -15,7 +15,7 @@ let scenario: Scenario;
 let images: Readonly<Record<Component, FixtureImage>>;
 afterEach(() => scenario.end());
 
-/** What a matrix leaves: an artifact and an image of its own for each component. */
+/** Starts a scenario with the result of a matrix: an artifact and an image for each component. */
 async function begin(options: ScenarioOptions & { readonly without?: Component } = {}): Promise<void> {
   scenario = await startScenario(options);
   const make = (): FixtureImage => makeImage({ layerBytes: 200_000 });
@@ -60,12 +60,12 @@ async function digestsIn(name: string): Promise<{ files: readonly string[]; text
 describe('the images of a matrix (S3.1)', () => {
   test.each([
     ['a pattern', 'docker-image-*'],
-    ['names, one a line', 'docker-image-engine\ndocker-image-operate-ui\ndocker-image-runtime\n'],
+    ['names on separate lines', 'docker-image-engine\ndocker-image-operate-ui\ndocker-image-runtime\n'],
     [
-      'names between commas, one twice',
+      'names separated by commas, one of them twice',
       'docker-image-runtime, docker-image-engine,docker-image-*-ui,docker-image-runtime',
     ],
-  ])('%s loads them all, each verified (S3.1)', async (_, names) => {
+  ])('%s load and verify all images (S3.1)', async (_, names) => {
     await begin();
     const outcome = await scenario.loads({ 'artifact-name': names });
     expect(outcome.log).not.toContain('::error');
@@ -80,21 +80,21 @@ describe('the images of a matrix (S3.1)', () => {
     }
   });
 
-  test('a pattern that stands for one gives the outputs of one (S3.1)', async () => {
+  test('a pattern that matches one image gives the outputs of one image (S3.1)', async () => {
     await begin();
     const outcome = await scenario.loads({ 'artifact-name': 'docker-image-?ngine' });
     expect(outcome.outputs).toMatchObject({ image: 'engine:local', 'config-digest': images.engine.configDigest });
     expect(tags()).toEqual(['engine:local']);
   });
 
-  test('one name gives the mapping, too (S3.1)', async () => {
+  test('one name also gives the mapping (S3.1)', async () => {
     await begin();
     const outcome = await scenario.loads({ 'artifact-name': 'docker-image-engine' });
     expect(mappingOf(outcome)).toEqual({ 'docker-image-engine': entry('engine') });
     expect(outcome.summary).toContain('Loaded and verified `engine:local`');
   });
 
-  test('of each name the newest counts, over all attempts (S3.1)', async () => {
+  test('the newest artifact of each name counts, in all attempts (S3.1)', async () => {
     await begin({ without: 'runtime' });
     const path = join(scenario.directory, 'runtime.tar');
     const inputs = { 'source-tarball': path, image: 'runtime:local', 'artifact-name': 'docker-image-runtime' };
@@ -107,7 +107,7 @@ describe('the images of a matrix (S3.1)', () => {
     expect(mappingOf(outcome)).toEqual(wholeMapping());
   });
 
-  test('an engine that has them all loads none (S3.1)', async () => {
+  test('an engine that has all images loads none (S3.1)', async () => {
     await begin();
     await scenario.loads({ 'artifact-name': 'docker-image-*' });
     const outcome = await scenario.loads({ 'artifact-name': 'docker-image-*' });
@@ -115,7 +115,7 @@ describe('the images of a matrix (S3.1)', () => {
     expect(outcome.summary).toContain('was here');
   });
 
-  test('one that is missing is artifact-not-found by its name, and nothing is loaded (S3.1)', async () => {
+  test('a missing artifact is artifact-not-found with its name, and nothing is loaded (S3.1)', async () => {
     await begin({ without: 'runtime' });
     const names = 'docker-image-engine\ndocker-image-runtime\ndocker-imaeg-*';
     const outcome = await scenario.loads({ 'artifact-name': names });
@@ -125,7 +125,7 @@ describe('the images of a matrix (S3.1)', () => {
     expect(tags()).toEqual([]);
   });
 
-  test('one that is damaged is named; the others are loaded and stay (S3.1)', async () => {
+  test('a damaged artifact is in the error; the other images are loaded and kept (S3.1)', async () => {
     await begin();
     await scenario.service.blobs.flipByte(blobOf('docker-image-runtime'), 100_000);
     const outcome = await scenario.loads({ 'artifact-name': 'docker-image-*' });
@@ -137,7 +137,7 @@ describe('the images of a matrix (S3.1)', () => {
     expect(sortedTags()).toEqual(['engine:local', 'operate-ui:local']);
   });
 
-  test('of two that fail for different reasons both are named, as load-failed (S3.1)', async () => {
+  test('two artifacts that fail for different reasons are both in the error, as load-failed (S3.1)', async () => {
     await begin();
     await scenario.service.blobs.flipByte(blobOf('docker-image-runtime'), 100_000);
     await scenario.service.blobs.remove(blobOf('docker-image-engine'));
@@ -148,7 +148,7 @@ describe('the images of a matrix (S3.1)', () => {
     expect(tags()).toEqual(['operate-ui:local']);
   });
 
-  test('two different images of one reference are refused before anything is loaded (S3.1)', async () => {
+  test('two different images with one reference are rejected before the load (S3.1)', async () => {
     await begin({ without: 'runtime' });
     await handOver('runtime', 'engine:local');
     const outcome = await scenario.loads({ 'artifact-name': 'docker-image-*' });
@@ -157,8 +157,8 @@ describe('the images of a matrix (S3.1)', () => {
     expect(tags()).toEqual([]);
   });
 
-  test('two artifacts of other makers that set the same tag don’t both turn green (S3.1)', async () => {
-    // The second one comes long after the first one has been verified.
+  test('two third-party artifacts that set the same tag don’t both pass (S3.1)', async () => {
+    // The second one arrives long after the first one has been verified.
     scenario = await startScenario({ service: { link: { bytesPerSecond: 1_000_000 } } });
     await upload('foreign-1', 'a.tar', savedTarball(makeImage({ layerBytes: 100 }), ['charon:local']));
     await upload('foreign-2', 'b.tar', savedTarball(makeImage({ layerBytes: 1_500_000 }), ['charon:local']));
@@ -174,14 +174,14 @@ describe('the images of a matrix (S3.1)', () => {
     ['image', 'charon:local'],
     ['tarball', '/tmp/charon.tar'],
     ['expected-config-digest', `sha256:${'0'.repeat(64)}`],
-  ])('%s makes no sense for several (S3.1)', async (input, value) => {
+  ])('%s is rejected for several images (S3.1)', async (input, value) => {
     await begin({ without: 'runtime' });
     const outcome = await scenario.loads({ 'artifact-name': 'docker-image-*', [input]: value });
     expect(errorCode(outcome)).toBe('invalid-input');
     expect(errorMessage(outcome)).toContain(`\`${input}\` can be true of one loaded image only`);
   });
 
-  test('a cancel ends them all, and leaves no tag (S3.1)', async () => {
+  test('a cancellation ends all loads, and leaves no tag (S3.1)', async () => {
     await begin({ service: { link: { bytesPerSecond: 400_000 } } });
     const controller = new AbortController();
     const outcome = await scenario.loads(
@@ -199,7 +199,7 @@ describe('the images of a matrix (S3.1)', () => {
 });
 
 describe('the digests for later jobs (S3.2)', () => {
-  test('load: false gives the mapping for some kilobytes, without docker (S3.2)', async () => {
+  test('load: false gives the mapping with a download of a few kilobytes, without docker (S3.2)', async () => {
     await begin();
     const { service, docker } = scenario;
     const before = { down: service.traffic.down, calls: docker.state().calls.length };
@@ -212,7 +212,7 @@ describe('the digests for later jobs (S3.2)', () => {
     expect(outcome.summary).toContain('Digests of 3 images');
   });
 
-  test('of one image it gives the digest as an output, and expectations are checked (S3.2)', async () => {
+  test('one image gives its digest as an output, and expectations are checked (S3.2)', async () => {
     await begin();
     const inputs = { 'artifact-name': 'docker-image-engine', load: 'false' };
     const outcome = await scenario.loads(inputs);
@@ -224,7 +224,7 @@ describe('the digests for later jobs (S3.2)', () => {
     expect(scenario.docker.state().calls).toEqual([]);
   });
 
-  test('an artifact without a record has no digest to tell: the error names it (S3.2)', async () => {
+  test('an artifact without a record has no digest: the error shows its name (S3.2)', async () => {
     await begin({ without: 'runtime' });
     await upload('docker-image-runtime', 'runtime.tar', savedTarball(images.runtime, ['runtime:local']));
     const outcome = await scenario.loads({ 'artifact-name': 'docker-image-*', load: 'false' });
@@ -242,13 +242,13 @@ describe('the digests for later jobs (S3.2)', () => {
     expect(JSON.parse(text)).toEqual(wholeMapping());
     expect(outcome.summary).toContain('`docker-image-digests`');
 
-    // The pattern stands for the new artifact, too, which holds no image.
+    // The pattern also matches the new artifact, which contains no image.
     const later = await scenario.loads({ 'artifact-name': 'docker-image-*', load });
     expect(later.log).not.toContain('::error');
     expect(mappingOf(later)).toEqual(wholeMapping());
   });
 
-  test('a re-run replaces its mapping; one that names other images is artifact-name-taken (S3.2)', async () => {
+  test('a re-run replaces its mapping; a mapping of other images is artifact-name-taken (S3.2)', async () => {
     await begin();
     const inputs = { 'artifact-name': 'docker-image-engine', load: 'false', 'digests-artifact': 'digests' };
     await scenario.loads(inputs);
@@ -274,7 +274,7 @@ describe.each(['classic', 'containerd'] as const)(
         [images.runtime, ['runtime:local']],
       ]);
 
-    test('each is loaded and verified, and the mapping lists them by reference (S3.1)', async () => {
+    test('each image is loaded and verified, and the mapping lists them by reference (S3.1)', async () => {
       await begin({ docker: { store }, without: 'runtime' });
       await upload('both', 'both.tar', together());
       const outcome = await scenario.loads({ 'artifact-name': 'both' });
@@ -289,7 +289,7 @@ describe.each(['classic', 'containerd'] as const)(
       expect(outcome.summary).toContain('Loaded and verified 2 images');
     });
 
-    test('`image` takes one of them; one without a reference is an error that lists them (S3.1)', async () => {
+    test('`image` selects one of them; a missing reference is an error that lists them (S3.1)', async () => {
       await begin({ docker: { store }, without: 'runtime' });
       await upload('both', 'both.tar', together());
       const outcome = await scenario.loads({ 'artifact-name': 'both', image: 'runtime:local' });
@@ -302,7 +302,7 @@ describe.each(['classic', 'containerd'] as const)(
       expect(errorCode(await scenario.loads({ 'artifact-name': 'nameless' }))).toBe('image-not-found');
     });
 
-    test('when a further one is for another platform, none stays (S3.1)', async () => {
+    test('if another image is for a different platform, none is kept (S3.1)', async () => {
       await begin({ docker: { store }, without: 'runtime' });
       images = { ...images, runtime: makeImage({ architecture: 'arm64' }) };
       await upload('both', 'both.tar', together());

@@ -5,8 +5,8 @@ import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { runStep, type StepOutcome } from '../../dev/action-runner.ts';
 import { errorCode, errorMessage, type Scenario, startScenario, type StepOptions } from '../fixtures/scenario.ts';
 
-// Where a file is expected, a pipe that nobody writes to and a device that never ends are refused at once: to open the one, or to read the
-// other, would outlive the step's limit and every signal.
+// A pipe without a writer and an endless device are rejected immediately in place of a file. Opening the pipe or reading the device
+// would outlive the step's timeout and every signal.
 
 let scenario: Scenario;
 let pipe: string;
@@ -18,7 +18,7 @@ beforeEach(async () => {
 afterEach(() => scenario.end());
 
 type Inputs = Readonly<Record<string, string>>;
-// A step that doesn't end by itself is killed, and then has no exit code of its own.
+// A step that doesn't end is killed, and then has no exit code.
 const bounded = (): StepOptions => ({ signal: AbortSignal.timeout(20_000), killWith: 'SIGKILL' });
 const publish = (inputs: Inputs, env: Inputs = {}): Promise<StepOutcome> =>
   runStep({
@@ -36,7 +36,7 @@ function expectRefused(outcome: StepOutcome, code: string, message: RegExp): voi
 describe.each([
   ['a pipe', (): string => pipe, 'a pipe'],
   ['/dev/zero', (): string => '/dev/zero', 'a device'],
-] as const)('%s is no file', (_, path, kind) => {
+] as const)('%s is not accepted as a file', (_, path, kind) => {
   test('as `source-tarball`', async () => {
     const outcome = await scenario.handOver({ 'source-tarball': path() }, bounded());
     expectRefused(outcome, 'tarball-invalid', /is not a file/);
@@ -54,7 +54,7 @@ describe.each([
   });
 });
 
-describe('a pipe is no file', () => {
+describe('a pipe is not accepted as a file', () => {
   test.each<readonly [string, (path: string) => Inputs]>([
     ['file', (path) => ({ file: path })],
     ['bake-files', (path) => ({ 'bake-files': path })],
@@ -70,13 +70,13 @@ describe('a pipe is no file', () => {
   test.each([
     ['export-image', (): Promise<StepOutcome> => scenario.exports({ tarball: pipe }, bounded())],
     ['load-image', (): Promise<StepOutcome> => scenario.loads({ 'artifact-name': 'other', tarball: pipe }, bounded())],
-  ])('as the `tarball` that %s is to write: it is left as it is', async (_, step) => {
+  ])('as the `tarball` that %s writes: it is not changed', async (_, step) => {
     await scenario.handOver({ 'artifact-name': 'other' });
     expectRefused(await step(), 'invalid-input', /can't be written to .*: it is a pipe, not a file/);
     expect(statSync(pipe).isFIFO()).toBe(true);
   });
 
-  test('as docker’s configuration, for which docker itself would wait', async () => {
+  test('as docker’s configuration, which docker itself would wait for', async () => {
     const folder = join(scenario.directory, 'docker-config');
     mkdirSync(folder);
     expect(spawnSync('mkfifo', [join(folder, 'config.json')]).status).toBe(0);
@@ -93,7 +93,7 @@ describe('a pipe is no file', () => {
     expectRefused(outcome, 'invalid-input', /the folder holds something else \(index\.json\)/);
   });
 
-  test('as docker’s configuration: the registry is asked without a login', async () => {
+  test('as docker’s configuration: the registry is used without a login', async () => {
     await scenario.handOver();
     const folder = join(scenario.directory, 'docker-config');
     mkdirSync(folder);
@@ -101,12 +101,12 @@ describe('a pipe is no file', () => {
     expectRefused(await publish({}, { DOCKER_CONFIG: folder }), 'registry-failed', /localhost:1/);
   });
 
-  test('as the event: the variables say which commit it is', async () => {
+  test('as the event: the variables determine the commit', async () => {
     const outcome = await scenario.exports({}, { ...bounded(), env: { GITHUB_EVENT_PATH: pipe } });
     expect([outcome.exitCode, outcome.log.includes('::error')]).toEqual([0, false]);
   });
 
-  test('as the job summary: a warning', async () => {
+  test('as the job summary: there is a warning', async () => {
     const outcome = await scenario.handOver({}, { ...bounded(), env: { GITHUB_STEP_SUMMARY: pipe } });
     expect(outcome.exitCode).toBe(0);
     expect(outcome.annotations).toEqual([

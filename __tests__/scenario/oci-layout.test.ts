@@ -8,7 +8,7 @@ import { readOciLayout } from '../../shared/layout/read-layout.ts';
 import { makeImage, podmanTarball, savedTarball, savedTogether } from '../fixtures/image.ts';
 import { errorCode, errorMessage, type Scenario, startScenario } from '../fixtures/scenario.ts';
 
-// The handed-over image as an OCI layout, with and without an engine.
+// Writes the handed-over image as an OCI layout, with and without an engine.
 
 let scenario: Scenario;
 const begin = async (...options: Parameters<typeof startScenario>): Promise<void> => {
@@ -30,7 +30,7 @@ async function uploadForeign(tarball: Buffer): Promise<void> {
   await scenario.store().upload({ name: 'docker-image', retentionDays: 1, files, onBytes: () => undefined });
 }
 
-test('into none: a checked layout, and no engine is asked for anything (B.5)', async () => {
+test('into none: writes a checked layout without using an engine (B.5)', async () => {
   await begin();
   await scenario.handOver();
   scenario.docker.set({ calls: [] });
@@ -55,7 +55,7 @@ test('into none: a checked layout, and no engine is asked for anything (B.5)', a
   expect(beside()).toEqual(['base']);
 });
 
-test('with an engine: the image is loaded, too', async () => {
+test('with an engine: the image is also loaded', async () => {
   await begin();
   await scenario.handOver();
   const outcome = await scenario.loads({ 'oci-layout': layout(), image: 'ghcr.io/org/base:7' });
@@ -63,20 +63,20 @@ test('with an engine: the image is loaded, too', async () => {
   expect(tags()).toContain('ghcr.io/org/base:7');
   expect((await readOciLayout(layout(), amd64)).configDigest).toBe(scenario.image.configDigest);
   expect(refNames()).toEqual(['7']);
-  // The engine has it now; the layout is written all the same.
+  // The engine has the image now; the layout is written anyway.
   const again = await scenario.loads({ 'oci-layout': join(scenario.directory, 'base-2'), image: 'ghcr.io/org/base:7' });
   expect(again.log).not.toContain('::error');
   expect(beside()).toEqual(['base', 'base-2']);
 });
 
-test('an image of several names has one in the layout, so that a build needs to give none', async () => {
+test('an image with several names has one in the layout, so a build doesn’t need a name', async () => {
   await begin();
   await scenario.handOver({ tags: 'ghcr.io/org/charon:1\ncharon:two' });
   await scenario.loads({ into: 'none', 'oci-layout': layout() });
   expect(refNames()).toEqual(['local']);
 });
 
-test('of an artifact with several images each has a name; image chooses one', async () => {
+test('each image of an artifact has a name in the layout; image selects one', async () => {
   const [one, other] = [makeImage(), makeImage()];
   await begin();
   await uploadForeign(
@@ -92,7 +92,7 @@ test('of an artifact with several images each has a name; image chooses one', as
   expect((await readOciLayout(layout(), amd64)).configDigest).toBe(other.configDigest);
 });
 
-test('a Docker archive without a manifest gets one that says what was seen', async () => {
+test('a Docker archive without a manifest gets a manifest of its content', async () => {
   const plain = makeImage({ gzip: false });
   await begin();
   await uploadForeign(podmanTarball(plain, ['charon:local']));
@@ -103,7 +103,7 @@ test('a Docker archive without a manifest gets one that says what was seen', asy
   expect(found.layers.map(({ digest }) => digest)).toEqual(plain.diffIds);
 });
 
-test('a tarball alone, without an engine', async () => {
+test('a tarball is kept without an engine', async () => {
   await begin();
   await scenario.handOver();
   const tarball = join(scenario.directory, 'kept.tar');
@@ -112,8 +112,8 @@ test('a tarball alone, without an engine', async () => {
   expect(existsSync(tarball)).toBe(true);
 });
 
-describe('nothing half-written is left', () => {
-  test.each(['none', 'docker'])('of a damaged artifact (into: %s)', async (into) => {
+describe('no partial layout is left', () => {
+  test.each(['none', 'docker'])('by a damaged artifact (into: %s)', async (into) => {
     await begin();
     await scenario.handOver();
     await scenario.service.blobs.flipByte(scenario.service.artifacts[0]?.blob ?? '', 30_000);
@@ -122,7 +122,7 @@ describe('nothing half-written is left', () => {
     expect([beside(), tags()]).toEqual([[], []]);
   });
 
-  test('of another image than expected, and the layout of an earlier step stays', async () => {
+  test('by an unexpected image, and the layout of an earlier step is kept', async () => {
     await begin();
     await scenario.handOver();
     await scenario.loads({ into: 'none', 'oci-layout': layout() });
@@ -133,7 +133,7 @@ describe('nothing half-written is left', () => {
     expect(beside()).toEqual(['base']);
   });
 
-  test('of an image that is found out only when all of it has passed', async () => {
+  test('by an image that is detected only after its last byte', async () => {
     await begin();
     await uploadForeign(savedTarball(makeImage({ architecture: 'arm64' }), ['charon:local']));
     const outcome = await scenario.loads({ into: 'none', 'oci-layout': layout() });
@@ -141,7 +141,7 @@ describe('nothing half-written is left', () => {
     expect(beside()).toEqual([]);
   });
 
-  test('a folder with something else in it is refused before any download, and stays', async () => {
+  test('a folder with other content is rejected before any download, and kept', async () => {
     await begin();
     await scenario.handOver();
     mkdirSync(layout());
@@ -153,16 +153,16 @@ describe('nothing half-written is left', () => {
   });
 });
 
-describe('where an image goes', () => {
+describe('the target of an image', () => {
   test.each<[string, Readonly<Record<string, string>>, string]>([
-    ['nowhere, with nothing left of it', { into: 'none' }, '`into: none` leaves nothing behind'],
+    ['nowhere, with nothing kept', { into: 'none' }, '`into: none` leaves nothing behind'],
     ['to an unknown place', { into: 'minikube' }, 'is "minikube"; expected docker, none, kind, kind:NAME'],
     ['to a cluster without a name', { into: 'k3d' }, 'is "k3d"; expected'],
-    ['to a name that no cluster has', { into: 'kind:a b' }, 'is "kind:a b"; expected'],
+    ['to an invalid cluster name', { into: 'kind:a b' }, 'is "kind:a b"; expected'],
     ['to podman and a cluster', { into: 'kind', engine: 'podman' }, 'the image goes into one of them'],
     ['from a registry to a cluster', { into: 'kind', from: 'registry' }, '`into: kind:kind` and `from: registry`'],
     ['from a registry to a layout', { 'oci-layout': 'x', from: 'registry' }, '`oci-layout` and `from: registry`'],
-    ['to a cluster, or else a fallback', { into: 'kind', 'fallback-image': 'a:b' }, 'goes into the engine alone'],
+    ['to a cluster with a fallback', { into: 'kind', 'fallback-image': 'a:b' }, 'goes into the engine alone'],
     ['several to one layout', { 'oci-layout': 'x', 'artifact-name': 'a*' }, '`oci-layout` can be true of one'],
     ['nothing to a cluster', { into: 'kind', load: 'false' }, '`into` can be true of one'],
   ])('%s is invalid-input', async (_, inputs, message) => {

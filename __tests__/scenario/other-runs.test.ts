@@ -12,7 +12,7 @@ const past = '2020-01-02T03:04:05Z';
 const expired = (name = 'docker-image'): { name: string; expiresAt: string } => ({ name, expiresAt: past });
 const urlOf = (id: number): string => `https://github.com/org/charon/actions/runs/${String(id)}`;
 
-/** A run of that id whose job handed the image over. */
+/** Adds a run with that ID whose job handed the image over. */
 async function handOverIn(id: number, seed: Parameters<Scenario['service']['addRun']>[0] = { id }): Promise<void> {
   scenario.service.addRun(seed);
   expect((await scenario.handOver({}, { job: { runId: String(id) } })).exitCode).toBe(0);
@@ -21,7 +21,7 @@ async function handOverIn(id: number, seed: Parameters<Scenario['service']['addR
 const asked = (operation: string): readonly string[] =>
   scenario.service.rest.requests.filter((request) => request.operation === operation).map(({ url }) => url);
 const verbs = (): readonly string[] => scenario.docker.state().calls.map(verbOf);
-/** What was pulled from anywhere but this step itself, from which an engine fetches the layers of an artifact. */
+/** Returns the pulled references, except pulls of an artifact's layers from the step itself. */
 const pulledFallbacks = (): readonly string[] =>
   pulledReferences(scenario.docker.state()).filter((reference) => !reference.startsWith('127.0.0.1:'));
 const tags = (): readonly string[] => scenario.docker.state().images.flatMap((image) => image.tags);
@@ -40,7 +40,7 @@ function expectLoaded(outcome: StepOutcome, runId: number): void {
 }
 
 describe('run-id', () => {
-  test('the image of one other run is loaded, verified, and named in outputs and summary (S3.3)', async () => {
+  test('the image of another run is loaded and verified, and the run is in outputs and summary (S3.3)', async () => {
     await begin();
     await handOverIn(100);
     const outcome = await scenario.loads({ 'run-id': '100' });
@@ -49,14 +49,14 @@ describe('run-id', () => {
     expect(tags()).toContain('charon:local');
   });
 
-  test('of another repository, when it is named (S3.3)', async () => {
+  test('the image of another repository is loaded with `repository` (S3.3)', async () => {
     await begin();
     await handOverIn(100, { id: 100, repository: 'org/backend' });
     const outcome = await scenario.loads({ 'run-id': '100', repository: 'org/backend' });
     expect(outcome.outputs['run-url']).toBe('https://github.com/org/backend/actions/runs/100');
   });
 
-  test('the token goes to the API alone, and is in no log', async () => {
+  test('the token is sent only to the API, and is in no log', async () => {
     await begin();
     await handOverIn(100);
     const outcome = await scenario.loads({ 'run-id': '100' });
@@ -65,7 +65,7 @@ describe('run-id', () => {
     expect(asked('DownloadArtifact')).toHaveLength(1);
   });
 
-  test('a signed URL that runs out in the middle is signed again', async () => {
+  test('a signed URL that expires during the download is signed again', async () => {
     await begin();
     await handOverIn(100);
     scenario.service.faults.add({ on: 'get', after: 1, times: 1, effect: { kind: 'status', status: 403 } });
@@ -84,7 +84,7 @@ describe('run-id', () => {
     expect(verbs()).not.toContain('load');
   });
 
-  test('it expires between the list and the download: the same (S3.4)', async () => {
+  test('an artifact that expires between listing and download is also artifact-expired (S3.4)', async () => {
     await begin();
     await handOverIn(100);
     scenario.service.faults.add({ on: 'DownloadArtifact', effect: { kind: 'status', status: 410, body: 'expired' } });
@@ -93,7 +93,7 @@ describe('run-id', () => {
     expect(errorMessage(outcome)).toContain(urlOf(100));
   });
 
-  test('a wrong name lists what that run has, beyond the first page (S0.8)', async () => {
+  test('a wrong name lists all artifacts of that run, beyond the first page (S0.8)', async () => {
     await begin();
     const future = '2999-01-01T00:00:00Z';
     const artifacts = Array.from({ length: 150 }, (_, at) => ({ name: `leg-${String(at)}`, expiresAt: future }));
@@ -115,8 +115,8 @@ describe('run-id', () => {
 
   test.each([
     ['without the permission', () => scenario.service.rest.powerlessToken, 'Resource not accessible by integration'],
-    ['that is no good', () => 'ghp_oldsecret', 'Bad credentials'],
-  ])('a token %s: GitHub’s words and the permission to give, never the token', async (_, token, message) => {
+    ['that is invalid', () => 'ghp_oldsecret', 'Bad credentials'],
+  ])('a token %s: the error has the required permission, never the token', async (_, token, message) => {
     await begin();
     await handOverIn(100);
     const given = token();
@@ -130,7 +130,7 @@ describe('run-id', () => {
 });
 
 describe('workflow and branch', () => {
-  test('the latest successful run on the branch, whatever else ran later (S3.3)', async () => {
+  test('the latest successful run on the branch is used, although others ran later (S3.3)', async () => {
     await begin();
     await handOverIn(100);
     scenario.service.addRun({ id: 101, conclusion: 'failure' });
@@ -142,14 +142,14 @@ describe('workflow and branch', () => {
     expect(byPath.outputs['run-id']).toBe('100');
   });
 
-  test('event picks among the runs of the branch (S3.3)', async () => {
+  test('event selects among the runs of the branch (S3.3)', async () => {
     await begin();
     await handOverIn(100, { id: 100, event: 'push' });
     await handOverIn(101, { id: 101, event: 'schedule' });
     expectLoaded(await scenario.loads({ ...latest, event: 'push' }), 100);
   });
 
-  test('newer runs whose artifact has expired or that never had one are passed over (S3.3, S3.4)', async () => {
+  test('newer runs whose artifact has expired or never existed are skipped (S3.3, S3.4)', async () => {
     await begin();
     await handOverIn(100);
     scenario.service.addRun({ id: 101, artifacts: [expired()] });
@@ -160,7 +160,7 @@ describe('workflow and branch', () => {
     expect(outcome.log).toContain('Run 102 of 2026-01-01T00:00:00Z is passed over: it never had the artifact');
   });
 
-  test('all expired: the newest one’s date and address, after no more than 20 runs (S3.4)', async () => {
+  test('all expired: the error has the newest one’s date and address, after at most 20 runs (S3.4)', async () => {
     await begin();
     for (let id = 100; id < 130; id += 1) {
       scenario.service.addRun({
@@ -175,7 +175,7 @@ describe('workflow and branch', () => {
     expect(asked('ListRunArtifacts')).toHaveLength(20);
   });
 
-  test('runs of forks are passed over, page after page, though their branch is called main too (S3.3)', async () => {
+  test('runs of forks are skipped on all pages, although their branch is also called main (S3.3)', async () => {
     await begin();
     await handOverIn(100);
     for (let id = 200; id < 225; id += 1) {
@@ -188,7 +188,7 @@ describe('workflow and branch', () => {
     expect(asked('ListRunArtifacts')).toHaveLength(1);
   });
 
-  test('no successful run: run-not-found names workflow, branch, event and repository (S3.3)', async () => {
+  test('no successful run: run-not-found with workflow, branch, event and repository (S3.3)', async () => {
     await begin();
     scenario.service.addRun({ id: 100, conclusion: 'failure' });
     scenario.service.addRun({ id: 101, headRepository: 'mallory/charon' });
@@ -217,7 +217,7 @@ describe('workflow and branch', () => {
 
 describe('runs of forks', () => {
   test.each(['pull_request', 'workflow_dispatch'])(
-    'are refused, whatever the event (%s): untrusted code',
+    'are rejected for any event (%s), because their code is untrusted',
     async (event) => {
       await begin();
       await handOverIn(100, { id: 100, event, headRepository: 'mallory/charon' });
@@ -231,7 +231,7 @@ describe('runs of forks', () => {
     },
   );
 
-  test('are taken with allow-fork-runs, by id and as the latest', async () => {
+  test('are accepted with allow-fork-runs, by ID and as the latest run', async () => {
     await begin();
     await handOverIn(100, { id: 100, event: 'pull_request', headRepository: 'mallory/charon' });
     expectLoaded(await scenario.loads({ 'run-id': '100', 'allow-fork-runs': 'true', image: 'charon:local' }), 100);
@@ -240,7 +240,7 @@ describe('runs of forks', () => {
   });
 });
 
-describe('where the token may go', () => {
+describe('the hosts that receive the token', () => {
   test('a repository that was renamed is followed within the API', async () => {
     await begin();
     await handOverIn(100);
@@ -263,7 +263,7 @@ describe('where the token may go', () => {
     await elsewhere.close();
   });
 
-  test('further pages are asked of the API’s own host, whatever host they are said to be on', async () => {
+  test('further pages are requested from the API’s own host, although their links have another host', async () => {
     await begin();
     const elsewhere = await startArtifactService();
     scenario.service.rest.linkOrigin = elsewhere.url;
@@ -275,8 +275,8 @@ describe('where the token may go', () => {
   });
 });
 
-describe('a REST API in trouble', () => {
-  test('a lost connection, a busy service and a short rate limit are tried again', async () => {
+describe('failures of the REST API', () => {
+  test('a lost connection, a busy service and a short rate limit are retried', async () => {
     await begin();
     await handOverIn(100);
     const { faults } = scenario.service;
@@ -293,7 +293,7 @@ describe('a REST API in trouble', () => {
     expect(outcome.log).toContain('secondary rate limit');
   });
 
-  test('a long rate limit is told, not waited for', async () => {
+  test('a long rate limit is an error without a wait', async () => {
     await begin();
     const reset = String(Math.floor(Date.now() / 1000) + 1800);
     const headers = { 'x-ratelimit-remaining': '0', 'x-ratelimit-reset': reset };
@@ -350,7 +350,7 @@ describe('fallback-image', () => {
     expect(tags()).toEqual(expect.arrayContaining(['charon:local', 'ghcr.io/org/charon:main']));
   });
 
-  test('without `image` it keeps its own name; the artifact wins when it is there (S3.4)', async () => {
+  test('without `image` the fallback keeps its name; an existing artifact has priority (S3.4)', async () => {
     await begin();
     inRegistry();
     expect((await scenario.loads({ ...latest, ...fallback })).outputs['image']).toBe('ghcr.io/org/charon:main');
@@ -359,7 +359,7 @@ describe('fallback-image', () => {
     expectLoaded(await scenario.loads({ ...latest, ...fallback }), 100);
   });
 
-  test('is not pulled for other trouble (S3.4)', async () => {
+  test('is not pulled after other errors (S3.4)', async () => {
     await begin();
     inRegistry();
     const outcome = await scenario.loads({ ...latest, ...fallback, 'github-token': 'ghp_bad' });
@@ -390,7 +390,7 @@ describe('fallback-image', () => {
     expect(errorCode(await scenario.loads({ ...latest, ...fallback, ...wrong }))).toBe('image-mismatch');
   });
 
-  test('a pull that fails is registry-failed, in the registry’s words (S3.4)', async () => {
+  test('a failed pull is registry-failed, with the registry’s message (S3.4)', async () => {
     await begin();
     const outcome = await scenario.loads({ ...latest, ...fallback });
     expect(errorCode(outcome)).toBe('registry-failed');
@@ -398,7 +398,7 @@ describe('fallback-image', () => {
   });
 });
 
-describe('inputs that contradict each other are invalid-input, before anything is asked for', () => {
+describe('contradictory inputs are invalid-input before any request', () => {
   test.each([
     [{ 'run-id': '1', workflow: 'ci.yml', branch: 'main' }, 'Both `run-id` (1) and `workflow`'],
     [{ 'run-id': '1', branch: 'main' }, 'Both `run-id` (1) and `branch`'],

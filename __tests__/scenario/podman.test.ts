@@ -11,7 +11,7 @@ const podman = { engine: 'podman' };
 const tags = (): readonly string[] => scenario.docker.state().images.flatMap((image) => image.tags);
 const commands = (): readonly string[] => scenario.docker.state().calls.map((call) => call.slice(0, 3).join(' '));
 
-/** A run whose podman has the image as `localhost/charon:built`. */
+/** Starts a run whose podman has the image as `localhost/charon:built`. */
 async function beginWithImage(): Promise<Scenario> {
   const image = makeImage({ gzip: false });
   const started = await begin({ image });
@@ -23,7 +23,7 @@ async function beginWithImage(): Promise<Scenario> {
 }
 
 describe('load-image', () => {
-  test('the image is under podman’s name for the reference, and docker is never run (S0.4)', async () => {
+  test('the image has podman’s name for the reference, and docker is never run (S0.4)', async () => {
     const { exports, loads, docker, image } = await begin();
     await exports();
     docker.set({ calls: [] });
@@ -36,7 +36,7 @@ describe('load-image', () => {
     expect((await loads(podman)).outputs).toMatchObject({ loaded: 'false', size: '0' });
   });
 
-  test('an image under that name that can’t be loaded leaves the old one there (S0.4)', async () => {
+  test('a failed load keeps the old image of that name (S0.4)', async () => {
     const { exports, loads, docker, service } = await begin();
     await exports();
     const older = { imageId: `sha256:${'1'.repeat(64)}`, diffIds: [], architecture: 'amd64', labels: {} };
@@ -47,7 +47,7 @@ describe('load-image', () => {
     expect(docker.state().images[0]?.imageId).toBe(older.imageId);
   });
 
-  test('load-failed and image-missing speak of podman', async () => {
+  test('load-failed and image-missing mention podman’s commands', async () => {
     const { handOver, loads, docker } = await begin();
     await handOver();
     docker.set({ fail: 'load' });
@@ -60,7 +60,7 @@ describe('load-image', () => {
     expect(errorMessage(missing)).toContain('podman image ls');
   });
 
-  test('docker-unavailable: no podman on PATH, and one that can’t work', async () => {
+  test('docker-unavailable: no podman on PATH, or a broken one', async () => {
     const { loads, directory, docker } = await begin();
     const without = await loads(podman, { env: { PATH: directory } });
     expect(errorCode(without)).toBe('docker-unavailable');
@@ -77,7 +77,7 @@ describe('load-image', () => {
     expect(errorCode(await loads(podman))).toBe('platform-mismatch');
   });
 
-  test('invalid-input: an engine that we don’t know', async () => {
+  test('invalid-input: an unknown engine', async () => {
     const { loads, exports, docker } = await begin();
     for (const outcome of [await loads({ engine: 'nerdctl' }), await exports({ engine: 'nerdctl' })]) {
       expect(errorCode(outcome)).toBe('invalid-input');
@@ -89,7 +89,7 @@ describe('load-image', () => {
 
 describe('export-image', () => {
   test.each(['auto', 'gzip', 'uncompressed'])(
-    'source-image out of podman, and docker loads it (%s) (S2.1)',
+    'source-image is exported from podman, and docker loads it (%s) (S2.1)',
     async (compression) => {
       const { exports, loads, docker, image } = await beginWithImage();
       const outcome = await exports({ ...podman, 'source-image': 'charon:built', image: 'charon:local', compression });
@@ -105,7 +105,7 @@ describe('export-image', () => {
     },
   );
 
-  test('a tarball that podman saved is taken as it is', async () => {
+  test('a tarball of podman save is used unchanged', async () => {
     const { exports, loads, docker, image } = await beginWithImage();
     const { saved = '' } = docker.state();
     const outcome = await exports({ 'source-tarball': saved, image: 'charon:local' });
@@ -115,14 +115,14 @@ describe('export-image', () => {
     expect(tags()).toContain('charon:local');
   });
 
-  test('image-not-found names what comes near in podman (S2.3)', async () => {
+  test('image-not-found lists similar images in podman (S2.3)', async () => {
     const { exports } = await beginWithImage();
     const outcome = await exports({ ...podman, 'source-image': 'charon:biult' });
     expect(errorCode(outcome)).toBe('image-not-found');
     expect(errorMessage(outcome)).toContain('It has localhost/charon:built.');
   });
 
-  test('builder-unsupported: a build, refused before anything is run', async () => {
+  test('builder-unsupported: a build is rejected before any command', async () => {
     const { exports, docker, service } = await begin();
     const outcome = await exports(podman);
     expect(errorCode(outcome)).toBe('builder-unsupported');

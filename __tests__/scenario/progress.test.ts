@@ -4,7 +4,7 @@ import type { FakeState } from '../fakes/docker/state.ts';
 import { makeImage } from '../fixtures/image.ts';
 import { errorCode, type Scenario, startScenario } from '../fixtures/scenario.ts';
 
-// What the log says of bytes is what was moved.
+// The log shows the bytes that were transferred.
 
 let scenario: Scenario;
 afterEach(() => scenario.end());
@@ -12,7 +12,7 @@ afterEach(() => scenario.end());
 const image = makeImage({ layers: 2, layerBytes: 8_000_000, compressible: true });
 const plain = makeImage({ layers: 3, layerBytes: 2_000_000, gzip: false });
 
-/** Loads on an engine that has the image's first layers, below another tag. */
+/** Loads on an engine that has the image's first layers, under another tag. */
 async function loadWith(
   held: number,
   { handed = image, ...state }: Partial<FakeState> & { readonly handed?: typeof image },
@@ -35,33 +35,33 @@ const row = ({ summary }: StepOutcome, name: string): string =>
   new RegExp(`^\\| ${name} \\| (.*) \\|$`, 'm').exec(summary)?.[1] ?? '';
 
 describe.each(['classic', 'containerd'] as const)('a load into the %s store (S2.8)', (store) => {
-  test('that lacks nothing says so, and that nothing was unpacked on its way', async () => {
+  test('that has all layers shows this, and that nothing was decompressed', async () => {
     const outcome = await loadWith(2, { store });
     expect(outcome.outputs).toMatchObject({ size: '0', loaded: 'true' });
     expect(lines(outcome, 'Downloaded')).toEqual(['Downloaded: nothing']);
     expect(outcome.log).not.toContain('npacked on');
     expect(row(outcome, 'Downloaded')).toBe('nothing: the engine had all layers');
-    // Nothing was downloaded: the chart doesn't say so either.
+    // Nothing was downloaded: the chart shows no download either.
     expect(outcome.summary).toMatch(/^ {4}Load \([\d.]+ m?s\)/m);
   });
 
-  test('that lacks one layer says what came, of that layer alone', async () => {
+  test('that lacks one layer shows the bytes of that layer alone', async () => {
     const outcome = await loadWith(1, { store });
     expect(lines(outcome, 'Downloaded')).toEqual([
       expect.stringMatching(/^Downloaded: done, [\d.]+ [kM]B in [\d.]+ s/),
     ]);
-    // A containerd store keeps a layer as the manifest names it, compressed.
+    // A containerd store keeps layers compressed, as in the manifest.
     const unpacked = 'Unpacked for the engine: 1 of the 1 layers that it requested.';
     expect(lines(outcome, 'Unpacked')).toEqual(store === 'classic' ? [unpacked] : []);
   });
 
-  test('that lacks one layer: the summary says that the others were here', async () => {
+  test('that lacks one layer: the summary shows that the others were present', async () => {
     const outcome = await loadWith(1, { store });
     expect(row(outcome, 'Downloaded')).toMatch(/^4\.\d MB; the engine had the rest$/);
     expect(outcome.summary).toMatch(/^ {4}Download and load \(/m);
   });
 
-  test('that lacks all of it never says less than all', async () => {
+  test('that lacks all layers shows all bytes', async () => {
     for (const overlap of ['true', 'false']) {
       const outcome = await loadWith(0, { store, handed: plain }, { overlap });
       expect(lines(outcome, 'Downloaded')).toEqual([expect.stringMatching(/^Downloaded: done, 6\.\d MB in/)]);
@@ -72,8 +72,8 @@ describe.each(['classic', 'containerd'] as const)('a load into the %s store (S2.
   });
 });
 
-describe('the time that the run itself took', () => {
-  test('is in the summary of the load: when the image was built and ready, and how long this job took', async () => {
+describe('the duration of the run', () => {
+  test('is in the summary of the load: when the image was built and ready, and the duration of this job', async () => {
     const outcome = await loadWith(0, {});
     expect(row(outcome, 'Built')).toMatch(/^once, in [\d.]+ m?s; ready [\d.]+ m?s before this step began$/);
     expect(row(outcome, 'Took here')).toMatch(/^[\d.]+ m?s$/);
@@ -93,7 +93,7 @@ describe('the time that the run itself took', () => {
     expect(row(await scenario.exports(), 'From built to handed over')).toMatch(/^[\d.]+ m?s$/);
   });
 
-  test('does not mention another job where this one built the image itself', async () => {
+  test('does not mention another job if this one built the image itself', async () => {
     scenario = await startScenario();
     const outcome = await scenario.exports({}, { action: '.' });
     expect(outcome.log).not.toContain('::error');
@@ -102,7 +102,7 @@ describe('the time that the run itself took', () => {
   });
 });
 
-test('an upload that fails is never said to be done (S2.8)', async () => {
+test('a failed upload is never shown as finished (S2.8)', async () => {
   scenario = await startScenario({ image: plain });
   scenario.service.faults.add({ on: 'put-block', times: 50, effect: { kind: 'status', status: 400 } });
   const outcome = await scenario.handOver();
@@ -110,7 +110,7 @@ test('an upload that fails is never said to be done (S2.8)', async () => {
   expect(lines(outcome, 'Uploaded')).toEqual([]);
 });
 
-test('an upload that breaks off says how far it came (S2.8)', async () => {
+test('an interrupted upload shows its progress (S2.8)', async () => {
   scenario = await startScenario({ image: plain });
   scenario.service.faults.add({ on: 'put-block-list', times: 50, effect: { kind: 'status', status: 400 } });
   const outcome = await scenario.handOver();
@@ -118,14 +118,14 @@ test('an upload that breaks off says how far it came (S2.8)', async () => {
   expect(lines(outcome, 'Uploaded')).toEqual([expect.stringMatching(/^Uploaded: broke off after 6\.\d MB/)]);
 });
 
-test('the artifact that was found is told under that heading (S2.8)', async () => {
+test('the artifact that was found is shown under its heading (S2.8)', async () => {
   const { log } = await loadWith(0, {});
   expect(log).toMatch(
     /::group::Find the artifact\n(?:::add-mask::.*\n)*Artifact "docker-image": id \d+, .*\n::endgroup::/,
   );
 });
 
-test('of some bytes no speed is told (S2.8)', async () => {
+test('a transfer of a few bytes shows no speed (S2.8)', async () => {
   const small = makeImage({ layers: 1, layerBytes: 2000 });
   const outcome = await loadWith(0, { handed: small });
   expect(lines(outcome, 'Downloaded')).toEqual([expect.stringMatching(/^Downloaded: done, [\d.]+ kB in [\d.]+ m?s$/)]);

@@ -8,8 +8,8 @@ import { promisify } from 'node:util';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
 import { runStep, type StepOutcome } from '../../dev/action-runner.ts';
 import { type Registry, registrySoftware, startRegistry } from '../../dev/docker-registry.ts';
-import { whyNoGoParts } from '../../dev/go-parts.ts';
-import { bringPrograms } from '../../dev/podman.ts';
+import { describeMissingGoParts } from '../../dev/go-parts.ts';
+import { installPrograms } from '../../dev/podman.ts';
 import { copiedBytes } from '../../shared/bytes/chunks.ts';
 import { digestOf } from '../../shared/image/digest.ts';
 import { recordName } from '../../shared/image/record.ts';
@@ -18,11 +18,11 @@ import { type Certificate, makeCertificate } from '../fakes/artifact-service/tls
 import { type RegistryFront, startRegistryFront } from '../fakes/registry/front.ts';
 import { startTokenService, type TokenService } from '../fakes/registry/tokens.ts';
 import { type FixtureImage, makeImage, podmanTarball, savedTarball } from '../fixtures/image.ts';
-import { publish as upload, recordOf, rewritten, twoFaced } from '../fixtures/lying-artifact.ts';
+import { publish as upload, recordOf, rewritten, imageWithTwoConfigs } from '../fixtures/lying-artifact.ts';
 import { errorCode, errorMessage, shortPauses, testStore } from '../fixtures/scenario.ts';
 
-// publish-image as it is built, against real registries (Debian's docker-registry, and zot where Go is): open, with a password, with a token service, with
-// TLS, and with something before it that misbehaves.
+// Runs the built publish-image with real registries (Debian's docker-registry, and zot if Go is installed): without a login, with a
+// password, with a token service, with TLS, and behind a proxy that misbehaves.
 
 type Inputs = Readonly<Record<string, string>>;
 
@@ -37,7 +37,7 @@ const arm = makeImage({ layers: 2, layerBytes: 100_000, architecture: 'arm64' })
 beforeAll(async () => {
   directory = mkdtempSync(join(tmpdir(), 'publish-'));
   certificate = makeCertificate(directory);
-  await bringPrograms({ skopeo: 'skopeo' });
+  await installPrograms({ skopeo: 'skopeo' });
   open = await startRegistry();
 });
 afterAll(async () => {
@@ -84,7 +84,7 @@ async function handOver(
 const publish = (inputs: Inputs = {}, job: Job = {}, env: Inputs = {}): Promise<StepOutcome> =>
   step('publish-image', { tags: `${repository}:1.0`, ...inputs }, job, env);
 
-/** What docker would have written there. */
+/** Writes docker's configuration file. */
 function dockerConfig(config: unknown): void {
   mkdirSync(join(directory, 'docker'), { recursive: true });
   writeFileSync(join(directory, 'docker', 'config.json'), JSON.stringify(config));
@@ -108,7 +108,7 @@ async function expectAllOf({ blobs, manifestDigest }: FixtureImage): Promise<voi
   }
 }
 
-/** Pulls each reference with skopeo, which shares no code with our client, and checks what each digest leads to. */
+/** Pulls each reference with skopeo, which shares no code with the actions, and checks the content of each digest. */
 async function expectPullable(...references: readonly string[]): Promise<void> {
   for (const reference of references) await expectPullableAs([], reference);
 }
@@ -130,7 +130,7 @@ async function removeManifest(digest: string): Promise<void> {
   expect(response.status).toBe(202);
 }
 
-const noZot = whyNoGoParts(['zot']);
+const noZot = describeMissingGoParts(['zot']);
 describe.each(noZot === undefined ? registrySoftware : (['docker-registry'] as const))('to %s', (software) => {
   let registry: Registry;
   beforeAll(async () => void (registry = await startRegistry({ software })), 600_000);
@@ -138,7 +138,7 @@ describe.each(noZot === undefined ? registrySoftware : (['docker-registry'] as c
   beforeEach(() => void (repository = `${registry.address}/org/${randomBytes(6).toString('hex')}`));
 
   describe('one platform', () => {
-    test('the digest that is published is the one that was handed over, and so is each byte (B.1, S4.5)', async () => {
+    test('the published image has the handed-over digest and the same bytes (B.1, S4.5)', async () => {
       const exported = await handOver(image);
       const outcome = await publish({ tags: `${repository}:1.0\n${repository}:latest` });
       expect(outcome.log).not.toContain('::error');
@@ -160,7 +160,7 @@ describe.each(noZot === undefined ? registrySoftware : (['docker-registry'] as c
       expect(outcome.leftInTemp).toEqual([]);
     });
 
-    test('what is there already isn’t sent again; a further tag costs no blob', async () => {
+    test('existing blobs aren’t sent again; an additional tag sends no blob', async () => {
       await handOver(image);
       await publish();
       const down = service.traffic.down;
@@ -170,23 +170,23 @@ describe.each(noZot === undefined ? registrySoftware : (['docker-registry'] as c
       const tagged = await publish({ tags: `${repository}:2.0` });
       expect(tagged.outputs).toMatchObject({ published: 'true', 'pushed-bytes': '0' });
       expect(digestOf(await get('manifests/2.0', anyManifest))).toBe(image.manifestDigest);
-      // The record, the config and the manifest: no layer is read for it.
+      // The record, the config and the manifest: no layer is read.
       expect(service.traffic.down - down).toBeLessThan(300_000);
     });
 
-    test('what another repository has is taken over from there: the second of `tags`, and `mount-from`', async () => {
+    test('blobs of another repository are mounted from there: for the second of `tags`, and with `mount-from`', async () => {
       await handOver(makeImage({ layers: 3, layerBytes: 310_000 }));
       const outcome = await publish({ tags: `${repository}:1.0\n${repository}-two:1.0` });
       const { 'pushed-bytes': pushed, 'mounted-bytes': mounted } = outcome.outputs;
       expect(Number(pushed)).toBeGreaterThan(600_000);
-      // zot says of any blob that some repository has that it is there.
+      // zot reports a blob of any repository as present.
       expect(mounted).toBe(software === 'zot' ? '0' : pushed);
       const third = await publish({ tags: `${repository}-three:1.0`, 'mount-from': repository });
       expect(third.outputs).toMatchObject({ 'pushed-bytes': '0', 'mounted-bytes': mounted });
       await expectPullable(`${repository}:1.0`, `${repository}-two:1.0`, `${repository}-three:1.0`);
     });
 
-    test('tags as docker/metadata-action puts them out, and `auto`', async () => {
+    test('the tags of docker/metadata-action’s output, and `auto`', async () => {
       await handOver(image);
       const json = JSON.stringify({ tags: [`${repository}:from-json`] });
       expect((await publish({ tags: json })).outputs['references']).toBe(`${repository}:from-json`);
@@ -197,16 +197,19 @@ describe.each(noZot === undefined ? registrySoftware : (['docker-registry'] as c
       expect((await publish({ tags: 'bare', repository })).outputs['references']).toBe(`${repository}:bare`);
     });
 
-    // zot takes a blob from any repository, without its bytes.
+    // zot uses the blobs of any repository, without an upload.
     const fresh = makeImage({ labels: { 'org.opencontainers.image.revision': 'abc123' } });
     test.each<[string, FixtureImage]>([
-      ['that engines read as another', twoFaced(image, arm.blobs.get(arm.configDigest) ?? Buffer.alloc(0))],
       [
-        'with a layer elsewhere',
+        'that engines read as another image',
+        imageWithTwoConfigs(image, arm.blobs.get(arm.configDigest) ?? Buffer.alloc(0)),
+      ],
+      [
+        'with an external layer',
         rewritten(image, { manifest: (text) => text.replace('"layers":[{', '$&"urls":["http://127.0.0.1:1"],') }),
       ],
-      ['with a layer that is none', rewritten(fresh, { manifest: (text) => text.replace('tar+gzip', 'tar+zstd') })],
-    ])('an image %s is published nowhere (B.11)', async (_, lie) => {
+      ['with an unknown layer type', rewritten(fresh, { manifest: (text) => text.replace('tar+gzip', 'tar+zstd') })],
+    ])('an image %s is not published (B.11)', async (_, lie) => {
       await handOver(arm);
       await publish({ tags: `${repository}:other` });
       const tarball = savedTarball(lie, ['charon:local']);
@@ -217,7 +220,7 @@ describe.each(noZot === undefined ? registrySoftware : (['docker-registry'] as c
       expect(String(await get('manifests/1.0', anyManifest))).toBe('HTTP 404');
     });
 
-    test('the image of another run (S3.3)', async () => {
+    test('the image of another run is published (S3.3)', async () => {
       service.addRun({ id: 77, branch: 'main', conclusion: 'success' });
       await handOver(image, 'docker-image', { runId: '77' });
       const outcome = await publish({ 'run-id': '77' });
@@ -226,7 +229,7 @@ describe.each(noZot === undefined ? registrySoftware : (['docker-registry'] as c
       expect(outcome.summary).toContain('[77](');
     });
 
-    test('what is expected is held against the bytes before anything is sent', async () => {
+    test('expectations are compared with the bytes before anything is sent', async () => {
       await handOver(image);
       const wrong = await publish({ 'expected-config-digest': arm.configDigest });
       expect(errorCode(wrong)).toBe('image-mismatch');
@@ -240,7 +243,7 @@ describe.each(noZot === undefined ? registrySoftware : (['docker-registry'] as c
   });
 
   describe('several platforms', () => {
-    test('become one index, whose digest is the same whoever makes it, and each is byte by byte what it was (B.2)', async () => {
+    test('become one index, whose digest is always the same, and each image keeps its bytes (B.2)', async () => {
       await handOver(image, 'docker-image-linux-amd64');
       await handOver(arm, 'docker-image-linux-arm64', { jobId: 'arm' });
       const expected = `${arm.configDigest}\n${image.configDigest}`;
@@ -266,7 +269,7 @@ describe.each(noZot === undefined ? registrySoftware : (['docker-registry'] as c
       await expectPullable(`${repository}:1.0`);
     });
 
-    test('whose index has lost an image are published again', async () => {
+    test('are published again if their index has lost an image', async () => {
       await handOver(image, 'docker-image-linux-amd64');
       await handOver(arm, 'docker-image-linux-arm64', { jobId: 'arm' });
       const first = await publish({ 'artifact-name': 'docker-image-linux-*' });
@@ -277,7 +280,7 @@ describe.each(noZot === undefined ? registrySoftware : (['docker-registry'] as c
       await expectPullable(`${repository}:1.0`);
     });
 
-    test('of Docker’s manifests become a Docker manifest list', async () => {
+    test('with Docker’s manifests become a Docker manifest list', async () => {
       const [one, two] = ['amd64', 'arm64'].map((architecture) => makeImage({ architecture, docker: true }));
       for (const each of [one, two]) {
         const platform = each === one ? 'amd64' : 'arm64';
@@ -286,7 +289,7 @@ describe.each(noZot === undefined ? registrySoftware : (['docker-registry'] as c
       }
       const outcome = await publish({ 'artifact-name': 'docker-image-linux-*' });
       if (software === 'zot') {
-        // This version takes OCI's alone.
+        // This version accepts only OCI's formats.
         expect(errorMessage(outcome)).toMatch(/HTTP 415 .*doesn’t take images in this format/s);
         return;
       }
@@ -302,7 +305,7 @@ describe.each(noZot === undefined ? registrySoftware : (['docker-registry'] as c
       await expectPullable(`${repository}:1.0`);
     });
 
-    test('two images of one platform are no index (B.2)', async () => {
+    test('with two images of one platform are rejected (B.2)', async () => {
       await handOver(image, 'docker-image-a');
       await handOver(makeImage(), 'docker-image-b', { jobId: 'b' });
       const outcome = await publish({ 'artifact-name': 'docker-image-*' });
@@ -333,7 +336,7 @@ describe.each(noZot === undefined ? registrySoftware : (['docker-registry'] as c
       expect(outcome.log).toContain(`::add-mask::${login.password}`);
     });
 
-    test('from DOCKER_AUTH_CONFIG, and from a login for this repository alone (login-action’s `scope`)', async () => {
+    test('from DOCKER_AUTH_CONFIG, and from a login for this repository only (login-action’s `scope`)', async () => {
       dockerConfig({ auths: { [locked.address]: { auth: Buffer.from('somebody:else').toString('base64') } } });
       const DOCKER_AUTH_CONFIG = JSON.stringify({ auths: { [locked.address]: { auth } } });
       const given = await publish({ tags: `${repository}:given` }, {}, { DOCKER_AUTH_CONFIG });
@@ -379,8 +382,8 @@ describe.each(noZot === undefined ? registrySoftware : (['docker-registry'] as c
 
     test.each([
       ['no login', {}],
-      ['a wrong one', { username: login.user, password: 'wrong-password' }],
-    ])('%s is registry-failed with the registry’s own words, at once', async (_what, inputs) => {
+      ['a wrong login', { username: login.user, password: 'wrong-password' }],
+    ])('%s is registry-failed immediately, with the registry’s message', async (_what, inputs) => {
       const outcome = await publish(inputs);
       expect(errorCode(outcome)).toBe('registry-failed');
       expect(errorMessage(outcome)).toContain('HTTP 401');
@@ -409,13 +412,13 @@ describe('with a token service', () => {
     await handOver(image);
   });
 
-  test('one token for all that is done in a repository, with a password or an identity token', async () => {
-    const before = tokens.asked.length;
+  test('one token is used for all requests in a repository, with a password or an identity token', async () => {
+    const before = tokens.tokenRequests.length;
     const tags = `${repository}:1.0\n${repository}:1.1\n${repository}:1.2`;
     const outcome = await publish({ tags, username: login.user, password: login.password });
     expect(outcome.log).not.toContain('::error');
     const path = repository.slice(repository.indexOf('/') + 1);
-    expect(tokens.asked.slice(before)).toEqual([`repository:${path}:pull,push as the user`]);
+    expect(tokens.tokenRequests.slice(before)).toEqual([`repository:${path}:pull,push as the user`]);
     dockerConfig({ auths: { [guarded.address]: { identitytoken: 'an-identity-token' } } });
     const second = await publish({ tags: `${repository}-two:1.0` });
     expect(second.log).not.toContain('::error');
@@ -426,14 +429,14 @@ describe('with a token service', () => {
     await expectPullableAs(['--src-creds', `${login.user}:${login.password}`], ...references);
   });
 
-  test('a mount that we may not even ask for costs nothing but the mount', async () => {
+  test('a mount that is not permitted only prevents the mount', async () => {
     const inputs = { username: login.user, password: login.password, 'mount-from': `${guarded.address}/org/hidden` };
     const outcome = await publish(inputs);
     expect(outcome.log).not.toContain('::error');
     expect(outcome.outputs).toMatchObject({ published: 'true', 'mounted-bytes': '0' });
   });
 
-  test('nobody may not push: the registry’s own words', async () => {
+  test('an anonymous push is rejected with the registry’s message', async () => {
     const outcome = await publish();
     expect(errorCode(outcome)).toBe('registry-failed');
     expect(errorMessage(outcome)).toMatch(/HTTP 401 \(UNAUTHORIZED: authentication required\)/);
@@ -448,7 +451,7 @@ describe('with TLS', () => {
   });
   afterAll(() => secure.stop());
 
-  test('`registry-ca` is trusted; without it the message names it', async () => {
+  test('`registry-ca` is trusted; without it the message suggests it', async () => {
     await handOver(image);
     repository = `${secure.address}/org/app`;
     const refused = await publish();
@@ -476,7 +479,7 @@ describe('a registry that misbehaves', () => {
   const isUpload = ({ method, path }: { method: string; path: string }): boolean =>
     method === 'PUT' && path.includes('/blobs/uploads/');
 
-  test('uploads that are cut off, and a busy service, are tried again until all is there', async () => {
+  test('interrupted uploads and a busy service are retried until everything is uploaded', async () => {
     let cuts = 2;
     front.misbehave = (request) => {
       if (isUpload(request) && cuts > 0) {
@@ -498,7 +501,7 @@ describe('a registry that misbehaves', () => {
     [200, 'nothing of the kind'],
     [201, ''],
     [202, ''],
-  ])('an upload that is answered with %s isn’t green, and its words are shown', async (status, body) => {
+  ])('an upload with the response %s fails, and the response is shown', async (status, body) => {
     front.misbehave = ({ method, path }) =>
       method === 'POST' && path.includes('/blobs/uploads/') ? { kind: 'answer', status, body } : undefined;
     const outcome = await publish();
@@ -510,7 +513,7 @@ describe('a registry that misbehaves', () => {
   });
 
   test.each(['http://elsewhere.invalid/upload', 'ftp://127.0.0.1/x', 'http://[', ''])(
-    'an upload that is sent to "%s" is refused',
+    'an upload that is redirected to "%s" is rejected',
     async (location) => {
       front.misbehave = ({ method, path }) =>
         method === 'POST' && path.includes('/blobs/uploads/')
@@ -522,7 +525,7 @@ describe('a registry that misbehaves', () => {
     },
   );
 
-  test('a manifest that comes back another is image-mismatch, not green (B.1, B.8)', async () => {
+  test('a manifest that changed in the registry is image-mismatch (B.1, B.8)', async () => {
     front.misbehave = ({ method, path }) =>
       method === 'GET' && path.endsWith('/manifests/1.0')
         ? { kind: 'answer', status: 200, body: '{"schemaVersion":2}' }
@@ -532,7 +535,7 @@ describe('a registry that misbehaves', () => {
     expect(outcome.outputs).toEqual({});
   });
 
-  test('who may push but not read publishes all the same; and is held to the digest that the registry tells', async () => {
+  test('a push-only login can publish, and the registry’s digest is checked', async () => {
     front.misbehave = ({ method, path }) =>
       method === 'HEAD' || (method === 'GET' && path.includes('/manifests/'))
         ? { kind: 'answer', status: 403 }
@@ -544,7 +547,7 @@ describe('a registry that misbehaves', () => {
     await expectAllOf(image);
   });
 
-  test('a login is given to the registry alone: not to a token service without TLS, nor where an upload is sent', async () => {
+  test('a login is sent only to the registry, not to a token service without TLS or to the target of an upload', async () => {
     const login = { username: 'tester', password: 'opensesame' };
     const realm = { 'www-authenticate': 'Bearer realm="http://tokens.invalid/token",service="x"' };
     front.misbehave = () => ({ kind: 'answer', status: 401, headers: realm });
@@ -569,7 +572,7 @@ describe('a registry that misbehaves', () => {
     }
   });
 
-  test('whose HEAD lies about a blob gets it when it refuses the manifest', async () => {
+  test('with a wrong response to HEAD gets the blob after it has refused the manifest', async () => {
     front.misbehave = ({ method, path }) => {
       const [, digest = ''] = /\/blobs\/(sha256:.*)$/.exec(path) ?? [];
       const size = [...image.blobs].find(([one]) => one === digest)?.[1].length;
@@ -585,7 +588,7 @@ describe('a registry that misbehaves', () => {
     await expectPullable(`${repository}:1.0`);
   });
 
-  test('the second of two repositories that refuses leaves no tag in the first', async () => {
+  test('if the second of two repositories refuses, the first gets no tag', async () => {
     front.misbehave = ({ method, path }) =>
       method === 'PUT' && path.includes('-two/manifests/') ? { kind: 'answer', status: 403 } : undefined;
     const outcome = await publish({ tags: `${repository}:1.0\n${repository}-two:1.0` });
@@ -595,7 +598,7 @@ describe('a registry that misbehaves', () => {
     expect((await get('manifests/1.0', anyManifest)).toString()).toMatch(/^HTTP 404/);
   });
 
-  test('a cancel between two tags leaves the first, and outputs and log say so', async () => {
+  test('a cancellation between two tags keeps the first, and outputs and log show this', async () => {
     const controller = new AbortController();
     front.misbehave = ({ method, path }) => {
       if (method !== 'PUT' || !path.endsWith('/manifests/1.1')) return undefined;
@@ -611,7 +614,7 @@ describe('a registry that misbehaves', () => {
     );
   });
 
-  test('a manifest that a HEAD claims to be there, and that can’t be read, is published', async () => {
+  test('a manifest that exists according to HEAD but can’t be read is published', async () => {
     front.misbehave = ({ method, path }) =>
       method === 'HEAD' && path.includes('/manifests/')
         ? { kind: 'answer', status: 200, headers: { 'docker-content-digest': image.manifestDigest } }
@@ -622,7 +625,7 @@ describe('a registry that misbehaves', () => {
     await expectPullable(`${repository}:1.0`);
   });
 
-  test('the second of two tags that is refused leaves the first, and outputs and log say so', async () => {
+  test('if the second of two tags is refused, the first is kept, and outputs and log show this', async () => {
     front.misbehave = ({ method, path }) =>
       method === 'PUT' && path.endsWith('/manifests/1.1')
         ? { kind: 'answer', status: 409, body: '{"errors":[{"code":"TAG_INVALID","message":"the tag is immutable"}]}' }
@@ -643,7 +646,7 @@ describe('a registry that misbehaves', () => {
     expect((await get('manifests/1.2', anyManifest)).toString()).toMatch(/^HTTP 404/);
   });
 
-  test('nothing is mounted from a repository that only the artifact names', async () => {
+  test('nothing is mounted from a repository that only the artifact mentions', async () => {
     await using store = testStore(service);
     const [artifact] = await store.list();
     if (artifact === undefined) throw new Error('there is no artifact');
@@ -658,7 +661,7 @@ describe('a registry that misbehaves', () => {
     expect(front.seen.filter(({ path }) => path.includes('mount='))).toEqual([]);
   });
 
-  test('a cancelled upload is ended in the registry', async () => {
+  test('a cancelled upload is also deleted in the registry', async () => {
     const controller = new AbortController();
     front.misbehave = (request) => {
       if (!isUpload(request)) return undefined;
@@ -677,7 +680,7 @@ describe('a registry that misbehaves', () => {
     expect(uploads('DELETE').toSorted()).toEqual(uploads('PUT').toSorted());
   });
 
-  test('SIGINT in an upload ends the step in time, and no tag is set', async () => {
+  test('SIGINT during an upload ends the step in time, and no tag is set', async () => {
     const controller = new AbortController();
     front.misbehave = (request) => {
       if (!isUpload(request)) return undefined;
@@ -692,8 +695,8 @@ describe('a registry that misbehaves', () => {
   });
 });
 
-describe('an artifact that lies', () => {
-  test('a layer that isn’t what its manifest says is artifact-corrupt: its last bytes aren’t sent, and no tag is set (B.1, B.8)', async () => {
+describe('a manipulated artifact', () => {
+  test('a layer that doesn’t match its manifest is artifact-corrupt: its last bytes aren’t sent, and no tag is set (B.1, B.8)', async () => {
     await handOver(image);
     const name = service.artifacts[0]?.blob ?? '';
     const blob = await copiedBytes(service.blobs.read(name, 0, service.blobs.size(name) ?? 0));
@@ -707,7 +710,7 @@ describe('an artifact that lies', () => {
     expect((await get(`blobs/${digest}`)).toString()).toBe('HTTP 404');
   });
 
-  test('an artifact that has no manifest of its own can’t be published as it is', async () => {
+  test('an artifact without its own manifest can’t be published unchanged', async () => {
     const saved = join(directory, 'plain.tar');
     writeFileSync(saved, podmanTarball(makeImage({ gzip: false }), ['charon:local']));
     const exported = await step('export-image', { 'source-tarball': saved, tarball: join(directory, 'out.tar') });
@@ -717,7 +720,7 @@ describe('an artifact that lies', () => {
     expect(errorMessage(outcome)).toContain('source-tarball');
   });
 
-  test('a name that stands for nothing lists what is there', async () => {
+  test('a name that matches nothing lists the artifacts', async () => {
     await handOver(image);
     const outcome = await publish({ 'artifact-name': 'other-image' });
     expect(errorCode(outcome)).toBe('artifact-not-found');
@@ -734,13 +737,13 @@ test.each([
   [{ branch: 'main' }, '`branch` is given without `workflow`'],
   [{ 'run-repository': 'a b', 'run-id': '1' }, 'run-repository'],
   [{ tags: 'ghcr.io/a/b:1\ndocker.io/a/b:1', username: 'a', password: 'b' }, '2 registries'],
-])('%j is invalid-input that names it', async (inputs, told) => {
+])('%j is invalid-input with the input’s name', async (inputs, told) => {
   const outcome = await publish(inputs);
   expect(errorCode(outcome)).toBe('invalid-input');
   expect(errorMessage(outcome)).toContain(told);
 });
 
-test('a registry that isn’t there is registry-failed, with its address', async () => {
+test('an unreachable registry is registry-failed, with its address', async () => {
   await handOver(image);
   const outcome = await publish({ tags: '127.0.0.1:9/org/app:1', 'timeout-minutes': '2' }, {}, shortPauses);
   expect(errorCode(outcome)).toBe('registry-failed');

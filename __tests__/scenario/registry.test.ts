@@ -40,7 +40,7 @@ async function recordOf(name = 'docker-image') {
 }
 
 describe('a push', () => {
-  test('comes from the one build that hands over, and each tag is one name (S1.1, S1.6)', async () => {
+  test('is part of the build that hands over, with each tag as one name (S1.1, S1.6)', async () => {
     const { exports } = await begin({ docker: { registry: registry() } });
     const outcome = await exports(pushing);
     expect(outcome.log).not.toContain('::error');
@@ -58,7 +58,7 @@ describe('a push', () => {
     expect(outcome.log).toContain('Repositories are lower-case');
   });
 
-  test('the digest is an output in full, the manifest’s that was pushed (S1.7)', async () => {
+  test('the full digest of the pushed manifest is an output (S1.7)', async () => {
     const { exports, image } = await begin({ docker: { registry: registry() } });
     expect((await exports({ 'artifact-name': 'plain' })).outputs).toMatchObject({
       'manifest-digest': image.manifestDigest,
@@ -67,7 +67,7 @@ describe('a push', () => {
     expect((await exports(pushing)).outputs['manifest-digest']).toBe(pushedDigest);
   });
 
-  test('several platforms are a second build, from the cache, after the handover (S1.11)', async () => {
+  test('several platforms are built a second time, from the cache, after the handover (S1.11)', async () => {
     const { exports, service } = await begin({ docker: { registry: registry() } });
     const inputs = { 'push-platforms': 'linux/amd64,linux/arm64', 'no-cache': 'true', 'cache-to': 'type=inline' };
     const outcome = await exports({ ...pushing, ...inputs });
@@ -83,7 +83,7 @@ describe('a push', () => {
     expect(service.artifacts).toHaveLength(1);
   });
 
-  test('nothing is pushed when require-cache refuses what was built (S0.3)', async () => {
+  test('nothing is pushed if require-cache rejects the build (S0.3)', async () => {
     const step = { digest: 'sha256:1', name: '[build 1/1] RUN make', started: '2026-01-01T00:00:00Z' };
     const progress = [JSON.stringify({ vertexes: [{ ...step, completed: '2026-01-01T00:00:01Z' }] })];
     const { exports } = await begin({ docker: { registry: registry(), progress } });
@@ -91,13 +91,13 @@ describe('a push', () => {
     expect(scenario.docker.state().registry.pushed).toEqual([]);
   });
 
-  test('a registry that is away for a moment: handed over first, then three attempts with a warning each (S1.5)', async () => {
+  test('a registry is briefly unavailable: the handover comes first, then three attempts with a warning each (S1.5)', async () => {
     const { exports, image } = await begin({
       docker: { registry: registry({ failures: [unavailable, unavailable] }) },
     });
     const outcome = await exports({ ...pushing, 'no-cache': 'true' }, { env: shortPauses });
     expect(outcome.exitCode).toBe(0);
-    // Both outputs; the layout alone, the push alone, twice: out of the cache.
+    // Both outputs, then the layout alone, then the push alone twice, from the cache.
     expect(builds().map((call) => outputsOf(call).length)).toEqual([2, 1, 1, 1]);
     expect(builds().map((call) => call.includes('--no-cache'))).toEqual([true, false, false, false]);
     expect(warnings(outcome)).toEqual([
@@ -108,7 +108,7 @@ describe('a push', () => {
     expect(await recordOf()).not.toHaveProperty('pushedReference');
   });
 
-  test('registry-failed, after the artifact is uploaded: run-integration is true all the same (S0.6)', async () => {
+  test('registry-failed after the artifact is uploaded: run-integration is true anyway (S0.6)', async () => {
     const failures = [unavailable, unavailable, unavailable];
     const { exports, service, tarball } = await begin({ docker: { registry: registry({ failures }) } });
     const outcome = await exports(pushing, { env: shortPauses });
@@ -122,7 +122,7 @@ describe('a push', () => {
     expect(outcome.leftInTemp).toEqual([]);
   });
 
-  test('a wrong login isn’t tried again; push-failure: warn leaves it at a warning (S1.5)', async () => {
+  test('a wrong login isn’t retried; push-failure: warn only warns (S1.5)', async () => {
     const { exports } = await begin({ docker: { registry: registry({ failures: [denied] }) } });
     const outcome = await exports({ ...pushing, 'push-failure': 'warn' });
     expect(outcome.exitCode).toBe(0);
@@ -132,7 +132,7 @@ describe('a push', () => {
     expect(outcome.summary).toContain('401 Unauthorized');
   });
 
-  test('a build step that fails is build-failed, and nothing is pushed or uploaded', async () => {
+  test('a failed build step is build-failed, and nothing is pushed or uploaded', async () => {
     const { exports, service } = await begin({ docker: { registry: registry(), fail: 'build' } });
     expect(errorCode(await exports({ ...pushing, 'push-failure': 'warn' }))).toBe('build-failed');
     expect(service.artifacts).toEqual([]);
@@ -141,7 +141,7 @@ describe('a push', () => {
 
   const classic: Partial<FakeState> = { driver: 'docker', store: 'classic', registry: registry() };
 
-  test('the docker driver on the classic store pushes the loaded image, and no tag stays (S1.1)', async () => {
+  test('the docker driver on the classic store pushes the loaded image, and no tag is left (S1.1)', async () => {
     const { exports } = await begin({ docker: classic });
     const outcome = await exports(pushing);
     expect(outcome.log).not.toContain('::error');
@@ -152,7 +152,7 @@ describe('a push', () => {
     expect(scenario.docker.state().images).toEqual([]);
   });
 
-  test('there, the artifact comes first too, and a failed push leaves no tag (S1.5)', async () => {
+  test('on the classic store, the artifact also comes first, and a failed push leaves no tag (S1.5)', async () => {
     const failures = [unavailable, unavailable, unavailable];
     const { exports, service } = await begin({ docker: { ...classic, registry: registry({ failures }) } });
     const outcome = await exports(pushing, { env: shortPauses });
@@ -163,7 +163,7 @@ describe('a push', () => {
     expect(scenario.docker.state().images).toEqual([]);
   });
 
-  test('there, several platforms are builder-unsupported before anything is built (S1.11)', async () => {
+  test('on the classic store, several platforms are builder-unsupported before the build (S1.11)', async () => {
     const { exports } = await begin({ docker: classic });
     const outcome = await exports({ ...pushing, 'push-platforms': 'linux/amd64,linux/arm64' });
     expect(errorCode(outcome)).toBe('builder-unsupported');
@@ -171,7 +171,7 @@ describe('a push', () => {
     expect(builds()).toEqual([]);
   });
 
-  test('of source-image: tags it had stay as they were, others go again', async () => {
+  test('of source-image keeps its existing tags and removes the others again', async () => {
     const { exports, docker, image } = await begin({ docker: classic });
     const has = { diffIds: image.diffIds, architecture: 'amd64', labels: {} };
     docker.set({
@@ -197,7 +197,7 @@ describe('a push', () => {
     [{ ...pushing, 'push-platforms': 'linux' }, '"linux"'],
     [{ ...pushing, 'source-tarball': 'app.tar' }, 'source-tarball'],
     [{ ...pushing, 'source-image': 'a:1', 'push-platforms': 'linux/amd64,linux/arm64' }, 'push-platforms'],
-  ])('invalid-input for %j, before anything is done (S0.7)', async (inputs, message) => {
+  ])('invalid-input for %j before any action (S0.7)', async (inputs, message) => {
     const { exports, docker } = await begin();
     const outcome = await exports(inputs);
     expect(errorCode(outcome)).toBe('invalid-input');
@@ -229,7 +229,7 @@ describe.each(['classic', 'containerd'] as const)('a pull, on the %s store', (st
   const left = (): readonly string[] =>
     scenario.docker.state().images.flatMap(({ tags: names, pinned = [] }) => [...names, ...pinned]);
 
-  test('is by digest; the image is tagged, verified, and only its tag stays (S1.9, S1.8)', async () => {
+  test('is by digest; the image is tagged and verified, and only its tag is kept (S1.9, S1.8)', async () => {
     const { loads, service } = await start();
     const outcome = await loads({
       ...pulling,
@@ -250,7 +250,7 @@ describe.each(['classic', 'containerd'] as const)('a pull, on the %s store', (st
     expect(service.artifacts).toEqual([]);
   });
 
-  test('without registry-image, the record of the handover says what to pull and what to expect (S1.9)', async () => {
+  test('without registry-image, the record of the handover determines what to pull and expect (S1.9)', async () => {
     const { exports, loads } = await start();
     await exports(pushing);
     const outcome = await loads({ from: 'registry' });
@@ -260,7 +260,7 @@ describe.each(['classic', 'containerd'] as const)('a pull, on the %s store', (st
     expect((await loads({ from: 'registry' })).outputs).toMatchObject({ source: 'engine', loaded: 'false' });
   });
 
-  test('is tried three times, with a warning on each retry; registry-failed names what it tried (S1.5)', async () => {
+  test('is tried three times, with a warning on each retry; registry-failed shows the reference (S1.5)', async () => {
     const { loads } = await start({ failures: ['connection refused', 'i/o timeout', 'EOF'] });
     const outcome = await loads(pulling, { env: shortPauses });
     expect(errorCode(outcome)).toBe('registry-failed');
@@ -272,7 +272,7 @@ describe.each(['classic', 'containerd'] as const)('a pull, on the %s store', (st
   });
 
   test.each(['no basic auth credentials', 'manifest unknown: manifest unknown', 'denied: permission_denied'])(
-    '%j isn’t tried again (S1.5)',
+    '%j isn’t retried (S1.5)',
     async (failure) => {
       const { loads } = await start({ failures: [failure] });
       expect(errorCode(await loads(pulling))).toBe('registry-failed');
@@ -280,7 +280,7 @@ describe.each(['classic', 'containerd'] as const)('a pull, on the %s store', (st
     },
   );
 
-  test('an image of another commit, or another image, is refused, and nothing of it stays (S1.8)', async () => {
+  test('an image of another commit, or another image, is rejected and removed (S1.8)', async () => {
     const { loads } = await start();
     expect(errorCode(await loads({ ...pulling, 'expected-revision': 'def456' }))).toBe('revision-mismatch');
     const other = digestOf('other');
@@ -292,7 +292,7 @@ describe.each(['classic', 'containerd'] as const)('a pull, on the %s store', (st
     const other = makeImage();
     const otherSource = `ghcr.io/org/charon@${other.manifestDigest}`;
     const { exports, loads } = await start({
-      // Of the same layers: only the config tells them apart.
+      // The same layers: only the config is different.
       images: {
         [otherSource]: { ...inRegistry, imageId: store === 'classic' ? other.configDigest : other.manifestDigest },
       },
@@ -304,7 +304,7 @@ describe.each(['classic', 'containerd'] as const)('a pull, on the %s store', (st
     expect(left()).toEqual([]);
   });
 
-  test('registry-then-artifact falls over to the artifact, and says why (S1.9)', async () => {
+  test('registry-then-artifact falls back to the artifact, and shows why (S1.9)', async () => {
     const { exports, loads } = await start({ failures: ['denied: requested access to the resource is denied'] });
     await exports();
     const outcome = await loads({ ...pulling, from: 'registry-then-artifact' });
@@ -314,7 +314,7 @@ describe.each(['classic', 'containerd'] as const)('a pull, on the %s store', (st
     expect(outcome.summary).toContain('| Source | the artifact |');
   });
 
-  test('artifact-then-registry falls over to the registry, and says why (S1.9)', async () => {
+  test('artifact-then-registry falls back to the registry, and shows why (S1.9)', async () => {
     const { loads } = await start();
     const outcome = await loads({ ...pulling, from: 'artifact-then-registry' });
     expect(outcome.exitCode).toBe(0);
@@ -322,7 +322,7 @@ describe.each(['classic', 'containerd'] as const)('a pull, on the %s store', (st
     expect(warnings(outcome)).toEqual([expect.stringContaining('no artifact "docker-image"')]);
   });
 
-  test('a load from the artifact never logs in, and never pulls from anybody but the step itself, though it could (S0.5)', async () => {
+  test('a load from the artifact never logs in, and pulls only from the step itself, although it could (S0.5)', async () => {
     const { exports, loads } = await start();
     await exports(pushing);
     for (const from of ['artifact', 'artifact-then-registry']) {
@@ -337,7 +337,7 @@ describe.each(['classic', 'containerd'] as const)('a pull, on the %s store', (st
     }
   });
 
-  test('a list of several platforms: the image of this one is found in it, and proved', async () => {
+  test('in an index of several platforms, the image of this platform is found and verified', async () => {
     const index = json({
       schemaVersion: 2,
       manifests: [entry(`sha256:${'1'.repeat(64)}`, 'arm64'), entry(image.manifestDigest, 'amd64')],
@@ -353,7 +353,7 @@ describe.each(['classic', 'containerd'] as const)('a pull, on the %s store', (st
     expect(outcome.outputs['config-digest']).toBe(image.configDigest);
   });
 
-  test('an image that is here under its digest is not pulled again, and keeps that reference', async () => {
+  test('an image that is present under its digest is not pulled again, and keeps that reference', async () => {
     const { loads, docker } = await start();
     docker.set({ images: [{ ...inRegistry, pinned: [source] }] });
     const outcome = await loads(pulling);
@@ -362,14 +362,14 @@ describe.each(['classic', 'containerd'] as const)('a pull, on the %s store', (st
     expect(left()).toEqual(['charon:local', source]);
   });
 
-  test('a manifest that isn’t the one asked for proves nothing', async () => {
+  test('a manifest other than the requested one proves nothing', async () => {
     const { loads } = await start({ manifests: { [source]: manifest.replace('schemaVersion', 'schemaVersiom') } });
     const outcome = await loads({ ...pulling, 'expected-config-digest': image.configDigest });
     if (store === 'classic') expect(outcome.outputs['source']).toBe('registry');
     else expect(errorMessage(outcome)).toContain('the manifest that came has another digest');
   });
 
-  test('registry-failed: nothing says what to pull', async () => {
+  test('registry-failed: there is no reference to pull', async () => {
     const { exports, loads } = await start();
     await exports();
     const outcome = await loads({ from: 'registry' });
@@ -388,7 +388,7 @@ test.each([
   [{ from: 'registry', 'registry-image': 'ghcr.io/org/charon:latest' }, 'has no digest'],
   [{ from: 'registry', 'registry-image': 'ghcr.io/org/charon@sha256:12' }, 'sha256:12'],
   [{ from: 'somewhere' }, '"somewhere"'],
-])('load-image refuses %j before it asks for anything (S0.7)', async (inputs, message) => {
+])('load-image rejects %j before any request (S0.7)', async (inputs, message) => {
   const { loads, docker } = await begin();
   const outcome = await loads(inputs);
   expect(errorCode(outcome)).toBe('invalid-input');

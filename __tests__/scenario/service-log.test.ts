@@ -1,17 +1,17 @@
 import { afterEach, beforeEach, expect, test } from '@jest/globals';
 import { type Scenario, startScenario } from '../fixtures/scenario.ts';
 
-// What the log says of the requests to the artifact service and its blob store.
+// The log lines about requests to the artifact service and its blob store.
 
 let scenario: Scenario;
 beforeEach(async () => void (scenario = await startScenario()));
 afterEach(() => scenario.end());
 
-test('a signed URL is kept out of the log by one line, in the form that the URL has it', async () => {
+test('a signed URL is masked by one log line, in the URL’s encoding', async () => {
   await scenario.handOver();
   const outcome = await scenario.loads();
   const masks = [...outcome.log.matchAll(/^::add-mask::(.*)$/gm)].map(([, text]) => text);
-  // What a command carries is encoded once more (actions/toolkit, command.ts, escapeData).
+  // Workflow commands encode their data again (actions/toolkit, command.ts, escapeData).
   expect(masks).toEqual([expect.stringMatching(/^[A-Za-z0-9%]+%253D$/)]);
 });
 
@@ -37,7 +37,7 @@ test.each([
     'status',
     /^The end of the upload: HTTP 503 \(\w[\w ]*\); attempt 1 of 6, the next in \d+(?:\.\d)? m?s\.$/m,
   ],
-] as const)('a call of %s that is made again (%s) is one line of the log', async (on, kind, line) => {
+] as const)('a retried call of %s (%s) is one line of the log', async (on, kind, line) => {
   const effect = kind === 'reset' ? { kind, afterBytes: 0 } : { kind, status: 503 };
   scenario.service.faults.add({ on, effect });
   const outcome = await scenario.handOver();
@@ -46,7 +46,7 @@ test.each([
   expect(outcome.log.match(/the next in/g)).toHaveLength(1);
 });
 
-test('GetSignedArtifactURL and a part of the blob that are asked for again are one line each', async () => {
+test('retries of GetSignedArtifactURL and of a part of the blob are one line each', async () => {
   await scenario.handOver();
   scenario.service.faults.add({ on: 'GetSignedArtifactURL', effect: { kind: 'status', status: 502 } });
   scenario.service.faults.add({ on: 'get', effect: { kind: 'status', status: 503 } });

@@ -26,7 +26,7 @@ async function recordedReferences(): Promise<readonly string[]> {
 const localTags = (): readonly string[] => scenario.docker.state().images.flatMap(({ tags }) => tags);
 
 describe('the tag of the event', () => {
-  test('a pull request’s immutable tag is an output, made of its head commit (S1.2)', async () => {
+  test('a pull request’s immutable tag, made of its head commit, is an output (S1.2)', async () => {
     const { exports } = await begin();
     const outcome = await exports({}, { env: pullRequest });
     expect(outcome.exitCode).toBe(0);
@@ -44,14 +44,14 @@ describe('the tag of the event', () => {
   });
 
   test.each([
-    ['an event that names no commit', eventEnvironment('delete'), 'the event is the deletion of a branch or tag'],
+    ['an event without a commit', eventEnvironment('delete'), 'the event is the deletion of a branch or tag'],
     [
-      'a payload that is no JSON',
+      'a payload that isn’t JSON',
       { ...pullRequest, GITHUB_EVENT_PATH: 'README.md' },
       'the payload of pull_request has no pull_request.head.sha',
     ],
     [
-      'a payload that is not there',
+      'a missing payload',
       { ...pullRequest, GITHUB_EVENT_PATH: '/nowhere/event.json' },
       'the payload of pull_request has no pull_request.head.sha',
     ],
@@ -66,7 +66,7 @@ describe('the tag of the event', () => {
 });
 
 describe('tags', () => {
-  test('tags: auto on the default branch; the tarball and the loading job have each of them (S3.6, S2.7)', async () => {
+  test('tags: auto on the default branch: the tarball and the loading job have each tag (S3.6, S2.7)', async () => {
     const { exports, loads, tarball, docker } = await begin();
     const outcome = await exports({ tags: 'auto', repository }, { env: eventEnvironment('push-default-branch') });
     expect(outcome.log).not.toContain('::error');
@@ -83,7 +83,7 @@ describe('tags', () => {
     expect(localTags()).toEqual(all);
   });
 
-  test('an engine that has the image under one reference is given the others without a load (S2.7)', async () => {
+  test('an engine that has the image under one reference gets the others without a load (S2.7)', async () => {
     const { exports, loads, docker, image } = await begin();
     await exports({ tags: 'app:1\napp:2' });
     const { configDigest: imageId, diffIds } = image;
@@ -93,7 +93,7 @@ describe('tags', () => {
     expect(localTags()).toEqual(['charon:local', 'app:1', 'app:2']);
   });
 
-  test('a tarball that doesn’t have the tags is loaded, then tagged (S2.7)', async () => {
+  test('an image whose tarball doesn’t have the tags is loaded, then tagged (S2.7)', async () => {
     const { handOver, loads } = await begin();
     await handOver({ tags: 'app:1\napp:2' });
     const outcome = await loads();
@@ -107,7 +107,7 @@ describe('tags', () => {
     expect(await recordedReferences()).toEqual(['charon:local', `${lowered}:pr-1`, `${lowered}:sha-1`]);
   });
 
-  test('what docker/metadata-action left in the environment wins over tags: auto, and the log says so (C.5)', async () => {
+  test('docker/metadata-action’s environment variables have priority over tags: auto, and the log shows this (C.5)', async () => {
     const { handOver } = await begin();
     const env = { ...pullRequest, DOCKER_METADATA_OUTPUT_TAGS: 'ghcr.io/o/c:mine\nghcr.io/o/c:too' };
     const outcome = await handOver({ tags: 'auto', repository }, { env });
@@ -118,10 +118,10 @@ describe('tags', () => {
 
   test.each([
     ['tags: auto without a repository', { tags: 'auto' }, 'has no repository'],
-    ['tags: auto where no commit is named', { tags: 'auto', repository }, 'there is no workflow event here'],
+    ['tags: auto without a commit', { tags: 'auto', repository }, 'there is no workflow event here'],
     ['a malformed reference (S0.7)', { tags: 'ok:1\nno//t:1' }, 'no//t:1'],
     ['a metadata output without tags (S2.2)', { tags: '{"tags":[]}' }, 'received "{"tags":[]}"'],
-  ])('%s is refused before docker is asked', async (_, inputs, message) => {
+  ])('%s is rejected before docker is used', async (_, inputs, message) => {
     const { exports, docker } = await begin();
     const outcome = await exports(inputs);
     expect(outcome.exitCode).toBe(1);
@@ -134,7 +134,7 @@ describe('tags', () => {
 describe('the branch label', () => {
   const name = 'io.charon.feature.branch';
 
-  test('a build is given the branch as one argument, whatever its name (S1.4)', async () => {
+  test('a build gets the branch as one argument, with any name (S1.4)', async () => {
     const { exports, docker } = await begin();
     await exports({ 'branch-label': name, labels: 'a=b' }, { env: pullRequest });
     const args = docker.state().calls.find(([command, verb]) => command === 'buildx' && verb === 'build') ?? [];
@@ -142,7 +142,7 @@ describe('the branch label', () => {
     expect(labels).toEqual(['a=b', `${name}=feature/Add_New-Feature`]);
   });
 
-  test('an image that is built elsewhere can’t be given one (S1.4)', async () => {
+  test('an image that is built elsewhere can’t get a label (S1.4)', async () => {
     const { handOver } = await begin();
     const outcome = await handOver({ 'branch-label': name }, { env: pullRequest });
     expect(errorCode(outcome)).toBe('invalid-input');

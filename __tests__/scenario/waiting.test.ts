@@ -3,7 +3,7 @@ import type { StepOutcome } from '../../dev/action-runner.ts';
 import type { SeededJob } from '../fakes/artifact-service/rest.ts';
 import { errorCode, errorMessage, type Scenario, startScenario } from '../fixtures/scenario.ts';
 
-// A load that begins before the image is there.
+// Loads that start before the image exists.
 
 let scenario: Scenario;
 const begin = async (...jobs: readonly SeededJob[]): Promise<Scenario> => {
@@ -22,7 +22,7 @@ const waits = (inputs: Inputs = {}, more: Parameters<Scenario['loads']>[1] = {})
   );
 const count = (text: string, part: string): number => text.split(part).length - 1;
 
-/** Does the work once the step has told that it waits. */
+/** Runs the function when the step has logged that it waits. */
 function onceWaiting(work: () => Promise<unknown>): {
   readonly onOutput: (text: string) => void;
   done(): Promise<void>;
@@ -38,7 +38,7 @@ function onceWaiting(work: () => Promise<unknown>): {
   };
 }
 
-test('it waits for the artifact, loads it when it is there, and tells both (B.3)', async () => {
+test('waits for the artifact, loads it when it appears, and logs both (B.3)', async () => {
   await begin({ name: 'build' }, self);
   const building = onceWaiting(() => scenario.handOver());
   const outcome = await waits({}, { onOutput: building.onOutput });
@@ -50,7 +50,7 @@ test('it waits for the artifact, loads it when it is there, and tells both (B.3)
   expect(outcome.summary).toContain('Wait for the artifact');
 });
 
-test('what is there already is not waited for', async () => {
+test('doesn’t wait for an existing artifact', async () => {
   await begin({ name: 'build', state: 'success' }, self);
   await scenario.handOver();
   const outcome = await waits();
@@ -59,7 +59,7 @@ test('what is there already is not waited for', async () => {
   expect(outcome.summary).not.toContain('Wait for the artifact');
 });
 
-test('of several names all are waited for, of a pattern one artifact', async () => {
+test('waits for all of several names, and for one artifact of a pattern', async () => {
   await begin({ name: 'build' }, self);
   await scenario.handOver({ 'artifact-name': 'one', image: 'one:local' });
   const building = onceWaiting(() => scenario.handOver({ 'artifact-name': 'other', image: 'other:local' }));
@@ -72,7 +72,7 @@ test('of several names all are waited for, of a pattern one artifact', async () 
   expect(pattern.log).not.toContain('Waiting');
 });
 
-test('at the limit: artifact-not-found that says how long it was waited for, and which jobs there are (B.3)', async () => {
+test('at the limit: artifact-not-found with the duration of the wait and the run’s jobs (B.3)', async () => {
   await begin({ name: 'build' }, { name: 'lint', state: 'success' }, self);
   const outcome = await waits({ 'wait-minutes': '0.03' });
   expect(errorCode(outcome)).toBe('artifact-not-found');
@@ -82,9 +82,9 @@ test('at the limit: artifact-not-found that says how long it was waited for, and
   expect(errorMessage(outcome)).toContain('The run’s jobs: build, lint, test (waf).');
 });
 
-describe('the job that makes it', () => {
+describe('the job that makes the artifact', () => {
   test.each(['failure', 'cancelled', 'skipped', 'timed_out'])(
-    'has ended with %s: so has the wait, at once (B.3)',
+    'has ended with %s: the wait ends immediately (B.3)',
     async (state) => {
       await begin({ name: 'build', state }, self);
       const outcome = await waits({ 'wait-for-job': 'build' });
@@ -96,19 +96,19 @@ describe('the job that makes it', () => {
     },
   );
 
-  test('has failed after it made the image: that is loaded', async () => {
+  test('has failed after it made the image: the image is loaded', async () => {
     await begin({ name: 'build', state: 'failure' }, self);
     await scenario.handOver();
     expect((await waits({ 'wait-for-job': 'build' })).outputs['loaded']).toBe('true');
   });
 
-  test('is a matrix of which a leg runs still: the others’ failure ends nothing', async () => {
+  test('is a matrix with a running leg: the failure of other legs doesn’t end the wait', async () => {
     await begin({ name: 'build (amd64)', state: 'failure' }, { name: 'build (arm64)' }, self);
     const outcome = await waits({ 'wait-minutes': '0.03', 'wait-for-job': 'build' });
     expect(errorMessage(outcome)).toContain('(`wait-minutes`).');
   });
 
-  test('can’t be seen without the permission: that is said once, and the limit decides', async () => {
+  test('can’t be read without the permission: this is logged once, and the limit decides', async () => {
     await begin({ name: 'build', state: 'failure' }, self);
     const token = scenario.service.rest.powerlessToken;
     const outcome = await waits({ 'wait-minutes': '0.06', 'wait-for-job': 'build', 'github-token': token });
@@ -118,7 +118,7 @@ describe('the job that makes it', () => {
     expect(scenario.service.rest.requests).toHaveLength(1);
   });
 
-  test('has failed: a fallback is pulled without any wait', async () => {
+  test('has failed: a fallback is pulled without a wait', async () => {
     await begin({ name: 'build', state: 'failure' }, self);
     const outcome = await waits({ 'wait-for-job': 'build', 'fallback-image': 'ghcr.io/org/charon:stable' });
     expect(outcome.log).not.toContain('Waiting');
@@ -135,28 +135,28 @@ describe('a run that is run again', () => {
     await scenario.handOver();
   };
 
-  test('with its build: the image of the earlier attempt is not taken for it', async () => {
+  test('with its build: the image of the earlier attempt is not used', async () => {
     await started({ name: 'build', attempt: 2 }, { ...self, attempt: 2 });
     const outcome = await waits({ 'wait-minutes': '0.03', 'wait-for-job': 'build' }, again);
     expect(errorCode(outcome)).toBe('artifact-not-found');
     expect(scenario.docker.state().images).toEqual([]);
   });
 
-  test('for its failed tests only: the image of the earlier attempt is taken at once', async () => {
+  test('for its failed tests only: the image of the earlier attempt is used immediately', async () => {
     await started({ name: 'build', attempt: 2, state: 'success' }, { ...self, attempt: 2 });
     const outcome = await waits({ 'wait-for-job': 'build' }, again);
     expect(outcome.outputs['loaded']).toBe('true');
     expect(outcome.log).not.toMatch(/Waiting|::warning/);
   });
 
-  test('for its failed tests only, in a list that leaves out the others: the same', async () => {
+  test('for its failed tests only, with a list that omits the other jobs: the earlier image is used immediately', async () => {
     await started({ name: 'build', state: 'success' }, { ...self, state: 'failure' }, { ...self, attempt: 2 });
     const outcome = await waits({ 'wait-for-job': 'build' }, again);
     expect(outcome.outputs['loaded']).toBe('true');
     expect(outcome.log).not.toMatch(/Waiting|::warning/);
   });
 
-  test('with its build, which isn’t listed yet because it waits for another job: the earlier image is not taken', async () => {
+  test('with its build, which isn’t listed yet because it waits for another job: the earlier image is not used', async () => {
     const lint = { name: 'lint', state: 'success' };
     const earlier = [lint, { name: 'build', state: 'success' }, { ...self, state: 'failure' }];
     await started(...earlier, { name: 'lint', attempt: 2 }, { ...self, attempt: 2 });
@@ -165,12 +165,12 @@ describe('a run that is run again', () => {
   });
 
   test.each<[string, () => Inputs]>([
-    ['no job is named', () => ({})],
+    ['no job is given', () => ({})],
     [
       'the jobs can’t be read',
       () => ({ 'wait-for-job': 'build', 'github-token': scenario.service.rest.powerlessToken }),
     ],
-  ])('and %s: it is taken, with a warning that it may be about to be replaced', async (_, inputs) => {
+  ])('and %s: the earlier image is used, with a warning that it may soon be replaced', async (_, inputs) => {
     await started({ name: 'build', attempt: 2 }, { ...self, attempt: 2 });
     const outcome = await waits(inputs(), again);
     expect(outcome.outputs['loaded']).toBe('true');
@@ -180,7 +180,7 @@ describe('a run that is run again', () => {
   });
 });
 
-test('a cancel ends the wait at once', async () => {
+test('a cancellation ends the wait immediately', async () => {
   await begin({ name: 'build' }, self);
   const controller = new AbortController();
   const { seen } = scenario.service.faults;
@@ -193,15 +193,15 @@ test('a cancel ends the wait at once', async () => {
   const outcome = await waits({ 'wait-minutes': '10' }, { onOutput: cancel.onOutput, signal: controller.signal });
   expect(errorCode(outcome)).toBe('cancelled');
   expect(seenBefore).toBeGreaterThan(0);
-  // It didn't wait for its next look.
+  // It didn't wait until the next poll.
   expect(seen.slice(seenBefore)).not.toContain('ListArtifacts');
 });
 
 test.each<[string, Inputs, string]>([
   ['with another run', { 'run-id': '2' }, 'only this run’s jobs are waited for'],
   ['for longer than the step may take', { 'timeout-minutes': '0.5' }, 'Raise `timeout-minutes`'],
-  ['for a job, but no time', { 'wait-minutes': '0', 'wait-for-job': 'build' }, 'nothing is waited for'],
-  ['for no number', { 'wait-minutes': 'long' }, 'a number from 0 to 7200'],
+  ['for a job, but without a limit', { 'wait-minutes': '0', 'wait-for-job': 'build' }, 'nothing is waited for'],
+  ['for an invalid number', { 'wait-minutes': 'long' }, 'a number from 0 to 7200'],
 ])('to wait %s is invalid-input', async (_, inputs, message) => {
   await begin();
   const outcome = await waits(inputs);

@@ -20,9 +20,9 @@ import {
 } from '../fixtures/image.ts';
 import {
   contradictingTarballs,
-  halfDescribedTarball,
+  tarballWithOneManifest,
   misleadingTarballs,
-  undescribedTarball,
+  tarballWithoutManifest,
 } from '../fixtures/misleading-tarball.ts';
 import { inReusedMemory } from '../fixtures/reused-memory.ts';
 import { type PassingTarball, type TarballRequest, wholeTarball } from '../../load-image/into/whole-tarball.ts';
@@ -397,7 +397,7 @@ describe('the manifest that identifies the image', () => {
   });
 
   test('one of several images has none: the others keep theirs, and it gets one of ours (B.8)', async () => {
-    const tarball = passing(inReusedMemory(halfDescribedTarball([packed, ['a:1']], [plain, ['b:1']]), 997));
+    const tarball = passing(inReusedMemory(tarballWithOneManifest([packed, ['a:1']], [plain, ['b:1']]), 997));
     const made = await copiedBytes(tarball.chunks);
     const digests = tarball.images().map(({ identity }) => identity.manifestDigest);
     expect(digests).toEqual([packed.manifestDigest, expect.stringMatching(/^sha256:/)]);
@@ -441,7 +441,7 @@ test('two images under one reference are refused: the last one named would have 
 describe('an artifact with a record', () => {
   const names = ['a:1'];
   const bytes = savedTarball(packed, names);
-  const bare = undescribedTarball(packed, names);
+  const bare = tarballWithoutManifest(packed, names);
   const place = (digest: Digest): { offset: number; size: number } => {
     const content = packed.blobs.get(digest) ?? Buffer.alloc(0);
     return { offset: bytes.indexOf(content), size: content.length };

@@ -1,5 +1,5 @@
 import { describe, expect, test } from '@jest/globals';
-import { complaints } from '../../dev/requirements-coverage.ts';
+import { coverageProblems } from '../../dev/requirements-coverage.ts';
 import { citationsOf, citationsOfScenarios } from '../../dev/test-titles.ts';
 
 describe('what a test file cites', () => {
@@ -35,7 +35,7 @@ test('an end-to-end scenario cites in its title alone', () => {
 test('a row without a test is told; a name that is no row is told too', () => {
   const row = (id: string) => ({ id, text: 'text' });
   const proof = { file: 'unit/a.test.ts', title: 'S0.1, S9.9: a', ids: ['S0.1', 'S9.9'] };
-  expect(complaints([row('S0.1'), row('S0.2')], [proof])).toEqual([
+  expect(coverageProblems([row('S0.1'), row('S0.2')], [proof])).toEqual([
     'S0.2 (text): no test names it',
     'unit/a.test.ts › S0.1, S9.9: a: there is no requirement S9.9',
   ]);
@@ -43,6 +43,6 @@ test('a row without a test is told; a name that is no row is told too', () => {
 
 test('an open row needs no test, and may have some for its other part', () => {
   const row = { id: 'B.12', text: 'text', open: 'not built' };
-  expect(complaints([row], [])).toEqual([]);
-  expect(complaints([row], [{ file: 'unit/a.test.ts', title: 'a (B.12)', ids: ['B.12'] }])).toEqual([]);
+  expect(coverageProblems([row], [])).toEqual([]);
+  expect(coverageProblems([row], [{ file: 'unit/a.test.ts', title: 'a (B.12)', ids: ['B.12'] }])).toEqual([]);
 });

@@ -4,7 +4,7 @@ import { createInterface } from 'node:readline';
 import { buffer } from 'node:stream/consumers';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
-import { goProgram, whyNoGo } from '../../dev/go-parts.ts';
+import { goProgram, describeMissingGo } from '../../dev/go-parts.ts';
 import { foldedName, readStrictJson } from '../../shared/base/strict-json.ts';
 import { digestOf } from '../../shared/image/digest.ts';
 import {
@@ -256,7 +256,7 @@ describe('what honest tools write is read', () => {
   });
 });
 
-const noGo = whyNoGo();
+const noGo = describeMissingGo();
 const withGo = noGo === undefined ? describe : describe.skip;
 withGo(`beside Go’s own reader${noGo === undefined ? '' : ` (left out: ${noGo})`}`, () => {
   let program: string;

@@ -1,7 +1,6 @@
 import { DefaultArtifactClient } from '@actions/artifact';
 
-// It serves GitHub's own address and refuses others; here that variable names the Git server of this machine.
+// The client accepts only GitHub's own address, but here the variable is the address of the local Git server.
 process.env['GITHUB_SERVER_URL'] = 'https://github.com';
 
-/** The official client of the artifact service, of this project's packages. */
 export const client = new DefaultArtifactClient();

@@ -2,13 +2,13 @@ import { spawnSync } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { appendFileSync } from 'node:fs';
 
-// What the stand-ins for other people's actions share: a step's inputs, outputs, state, and the commands that it runs.
+// Shared by the replacements of other actions: a step's inputs, outputs, state and commands.
 
 export function input(name: string): string {
   return (process.env[`INPUT_${name.replaceAll(' ', '_').toUpperCase()}`] ?? '').trim();
 }
 
-/** Items of a list, one a line; empty lines are none. */
+/** Reads a list with one item in each line. Empty lines are skipped. */
 export function lines(name: string): readonly string[] {
   return input(name)
     .split('\n')
@@ -16,7 +16,7 @@ export function lines(name: string): readonly string[] {
     .filter((line) => line !== '');
 }
 
-/** Items of a list whose lines may hold several, between commas. */
+/** Reads a list whose lines may contain several items, separated by commas. */
 export function items(name: string): readonly string[] {
   return lines(name).flatMap((line) => line.split(',').map((item) => item.trim()));
 }
@@ -32,7 +32,7 @@ export function env(name: string): string {
   return process.env[name] ?? '';
 }
 
-/** Runs a command whose output is the step's log; the step fails where it does. */
+/** Runs a command whose output goes to the step's log. The step fails if the command does. */
 export function run(program: string, ...args: readonly string[]): void {
   console.log(`[command]${[program, ...args].join(' ')}`);
   const { status, error } = spawnSync(program, args, { stdio: 'inherit' });
@@ -40,8 +40,8 @@ export function run(program: string, ...args: readonly string[]): void {
     fail(`${program} failed with exit code ${String(status)}${error === undefined ? '' : `: ${error.message}`}`);
 }
 
-/** What a command prints. */
-export function ask(program: string, ...args: readonly string[]): string {
+/** Returns the output of a command. */
+export function outputOf(program: string, ...args: readonly string[]): string {
   const { status, stdout, stderr } = spawnSync(program, args, { encoding: 'utf8' });
   if (status !== 0) fail(`${program} ${args.join(' ')}: ${stderr}`);
   return stdout.trim();

@@ -7,7 +7,7 @@ const base = 'docs/recipes.md#Build on the image';
 
 export const earlyAndBase: Scenario = {
   name: 'early',
-  title: 'A job that starts beside the build and waits for the image; and a build on the image',
+  title: 'A job starts together with the build and waits for the image; another image is built on it',
   recipes: [early, base],
   run: async ({ workflow, recipe, service, world }) => {
     const jobs = [{ name: 'build' }, { name: 'integration' }];

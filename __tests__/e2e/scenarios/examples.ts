@@ -7,66 +7,68 @@ import { startRegistry } from '../../../dev/docker-registry.ts';
 import { indented } from '../recipes.ts';
 import { jobOf, results, type Scenario, type Stage } from '../stage.ts';
 
-// Every workflow below examples/, as it stands: only a registry's host is another.
+// Runs every workflow in examples/ unchanged, except for the registry's host.
 
 const example = (path: string): string => readFileSync(join(projectRoot, 'examples', path), 'utf8');
 
 export const examples: readonly Scenario[] = [
   {
     name: 'example-charon',
-    title: 'examples/charon: a cached main build, and four suites on the one image that it hands over (S0.3)',
+    title: 'examples/charon: four suites test the one image of a cached main build (S0.3)',
     recipes: [],
     run: charon,
   },
   {
     name: 'example-test-matrix',
     title:
-      'examples/test-matrix: six legs on one image, none stops the others, and what is published is what they tested, after them (S4.2, S4.4, S4.5)',
+      'examples/test-matrix: six legs test one image, a failed leg stops no other, and exactly the tested image is published afterwards (S4.2, S4.4, S4.5)',
     recipes: [],
     run: testMatrix,
   },
   {
     name: 'example-components-nightly',
     title:
-      'examples/components-nightly: three components with their digests, tested by night from main’s latest, in a cluster too, or from the registry (S3.1, S3.2, S3.3, S3.4, S3.5)',
+      'examples/components-nightly: nightly tests of main’s latest three components, also in a cluster, or from the registry (S3.1, S3.2, S3.3, S3.4, S3.5)',
     recipes: [],
     run: componentsNightly,
   },
   {
     name: 'example-migrate',
-    title: 'examples/migrate-from-upload-artifact: before, after, and both ways to be half there',
+    title: 'examples/migrate-from-upload-artifact: before, after, and with only one side migrated',
     recipes: [],
     run: migrate,
   },
   {
     name: 'example-pull-request-images',
     title:
-      'examples/pull-request-images: pushed or, from a fork, handed over alone; a finding of the scanner and an image of another commit are red (S1.3, S1.8, S1.9, S1.10)',
+      'examples/pull-request-images: pushed, or from a fork only handed over; a scanner’s finding and an image of another commit fail the job (S1.3, S1.8, S1.9, S1.10)',
     recipes: [],
     run: pullRequestImages,
   },
   {
     name: 'example-what-metadata-tagged',
     title:
-      'examples/what-metadata-tagged: what is built once under metadata’s tags goes over under them, lower-cased (S2.1, S2.2, S2.4, S2.7)',
+      'examples/what-metadata-tagged: an image is built once under metadata’s tags and handed over with them, in lower case (S2.1, S2.2, S2.4, S2.7)',
     recipes: [],
     run: whatMetadataTagged,
   },
   {
     name: 'example-compose',
-    title: 'examples/compose: three services of one build, tested by docker compose (S3.1)',
+    title: 'examples/compose: docker compose tests three services of one build (S3.1)',
     recipes: ['docs/recipes.md#Hand over a compose project or a bake file'],
     run: compose,
   },
   {
     name: 'example-self-hosted-warm',
-    title: 'examples/self-hosted-warm: a second version brings what is new, the same one nothing; old images go (S4.5)',
+    title:
+      'examples/self-hosted-warm: a second version downloads only new layers, the same version nothing, and old images are removed (S4.5)',
     recipes: [],
     run: selfHostedWarm,
   },
   {
     name: 'example-attest',
-    title: 'examples/attest: what nobody attested isn’t used; what is published is attested under its digest',
+    title:
+      'examples/attest: an image without attestation isn’t used, and the published image is attested under its digest',
     recipes: [],
     run: attest,
   },
@@ -91,15 +93,15 @@ async function testMatrix({ workflow, world, login }: Stage): Promise<void> {
     const digest = /charon:latest: published, (sha256:[0-9a-f]{64})/.exec(jobOf(run, 'publish').log)?.[1] ?? 'none';
     assert.ok(
       run.jobs.some(({ id, summary }) => id === 'test' && summary.includes(`| Image ID here | \`${digest}\``)),
-      `${digest} is the digest of the image that was tested`,
+      `${digest} is the digest of the tested image`,
     );
-    // A leg that fails stops neither the others nor is anything published.
+    // A failed leg doesn't stop the others, but nothing is published.
     const broken = text.replace(
       'scripts/${{ matrix.suite }}',
       'test ${{ matrix.suite }} != waf && scripts/${{ matrix.suite }}',
     );
     const red = await workflow(broken, { runId: 'test-matrix-red' });
-    // act lets one result stand for all legs of a matrix.
+    // act reports one result for all legs of a matrix.
     const ran = red.jobs.filter(({ id, log }) => id === 'test' && /^charon dev: (?:cerberus|ratelimit)$/m.test(log));
     assert.equal(ran.length, 4);
     assert.ok(!red.jobs.some(({ id, log }) => id === 'test' && /^charon dev: waf$/m.test(log)));
@@ -130,7 +132,7 @@ async function componentsNightly({ workflow, world, service }: Stage): Promise<v
     for (const component of components) {
       for (const job of [jobOf(tested, 'test', component), jobOf(tested, 'cluster')])
         assert.match(job.log, new RegExp(`^${component}$`, 'm'));
-      // What is in the registry when the artifacts have expired.
+      // The artifacts have expired, so the images come from the registry.
       const { tester } = world.engines;
       const released = `${registry.address}/org/${component}:latest`;
       tester.docker('tag', `${component}:local`, released);
@@ -184,7 +186,7 @@ async function pullRequestImages({ workflow, world, login }: Stage): Promise<voi
       repository,
     };
     const event = { name: 'pull_request', ref: 'refs/pull/123/merge', payload };
-    // Two runners: else the one that comes second finds the image in the engine.
+    // Two runners: otherwise the second job would find the image in its engine.
     const builderJobs = ['build', 'scan'];
     const pushed = await workflow(text, { runId: 'pr', event, builderJobs });
     assert.deepEqual(results(pushed), ['build: success', 'integration: success', 'scan: success']);
@@ -194,7 +196,7 @@ async function pullRequestImages({ workflow, world, login }: Stage): Promise<voi
     assert.match(jobOf(pushed, 'scan').log, /^Total: 0/m);
     world.clearEngines();
 
-    // A fork's token may not push; and its image has a finding.
+    // A fork's token can't push, and its image has a finding.
     const found = `${example('app/Dockerfile')}LABEL org.example.findings="HIGH"\n`;
     const asFork = text.replaceAll('password: ${{ github.token }}', 'password: nothing');
     const forked = await workflow(asFork, {
@@ -291,8 +293,8 @@ async function selfHostedWarm({ workflow, world, service }: Stage): Promise<void
     versions.map(([runId]) => runId),
   );
   const [first = 0, second = 0, third = 0] = downloaded;
-  assert.ok(second < first / 4, `${String(second)} of ${String(first)} bytes for what is new`);
-  assert.ok(third < first / 4, `${String(third)} of ${String(first)} bytes for what is there`);
+  assert.ok(second < first / 4, `${String(second)} of ${String(first)} bytes for the new layers`);
+  assert.ok(third < first / 4, `${String(third)} of ${String(first)} bytes for layers that are present`);
   const eager = await workflow(text.replace('until=24h', 'until=0s'), { runId: '44' });
   assert.deepEqual(results(eager), ['build: success', 'test: success']);
   assert.deepEqual(tags(), ['']);

@@ -5,7 +5,7 @@ const suites = ['cerberus', 'crowdsec', 'ratelimit', 'waf'];
 
 export const firstWorkflow: Scenario = {
   name: 'first-workflow',
-  title: 'README’s first workflow, as it stands; a second run finds its cache',
+  title: 'README’s first workflow runs unchanged, and a second run uses its cache',
   recipes: ['README.md#Image Handover'],
   run: async ({ workflow, world, recipe }) => {
     const text = recipe('README.md#Image Handover');

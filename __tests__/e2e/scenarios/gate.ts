@@ -5,7 +5,7 @@ const skip = 'docs/recipes.md#Skip the build of a commit that needs none';
 
 export const gate: Scenario = {
   name: 'gate',
-  title: 'A build that fails closes its gate; a commit that needs no build leaves all green',
+  title: 'A failed build skips the tests behind its gate, and a commit that needs no build passes',
   recipes: [skip],
   run: async ({ workflow, world, recipe, service }) => {
     const failing = world.repository({

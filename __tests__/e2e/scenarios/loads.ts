@@ -10,7 +10,7 @@ const ways = {
   fresh: 'docs/recipes.md#Check that the image is of this commit',
 } as const;
 
-/** A job that exports, and one of each way to load, each on an engine that has nothing of it. */
+/** Returns a workflow with an exporting job and a loading job, each on an empty engine. */
 const jobs = (exporting: string, name: string, loading: string): string => `on: push
 jobs:
   build:
@@ -29,7 +29,7 @@ ${loading}
 
 export const loads: Scenario = {
   name: 'loads',
-  title: 'Each way to load, as the READMEs show it',
+  title: 'Each way to load that the READMEs show',
   recipes: [built, labelled, ...Object.values(ways)],
   run: async ({ workflow, recipe, world }) => {
     const setUp = '      - uses: docker/setup-buildx-action@v4\n';
@@ -49,7 +49,7 @@ export const loads: Scenario = {
       assert.match(summary, /Loaded and verified `charon:local`/);
       assert.deepEqual(annotations, []);
     }
-    // The label of a build that knows no commit.
+    // A build without a commit has this label.
     world.clearEngines();
     const stale = await workflow(jobs(indented(recipe(built), 6), 'fresh', indented(recipe(ways.fresh), 6)), {
       runId: 'stale',
@@ -61,10 +61,6 @@ export const loads: Scenario = {
         .join(),
       /revision-mismatch/,
     );
-    assert.equal(
-      world.engines.tester.docker('image', 'ls', '--quiet', 'charon'),
-      '',
-      'nothing stays of what was refused',
-    );
+    assert.equal(world.engines.tester.docker('image', 'ls', '--quiet', 'charon'), '', 'a rejected image is removed');
   },
 };

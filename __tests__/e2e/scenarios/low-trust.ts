@@ -3,7 +3,7 @@ import { jobOf, results, type Scenario } from '../stage.ts';
 
 const suites = ['cerberus', 'crowdsec', 'ratelimit', 'waf'];
 
-/** A pull request from a fork, as GitHub tells of it. */
+/** The event payload of a pull request from a fork. */
 const pullRequest = {
   number: 7,
   action: 'opened',
@@ -21,7 +21,7 @@ const pullRequest = {
 
 export const lowTrust: Scenario = {
   name: 'low-trust',
-  title: 'README’s first workflow on events whose token may only read the cache: green, with one notice (B.12)',
+  title: 'README’s first workflow passes with one notice on events whose token may only read the cache (B.12)',
   recipes: ['README.md#Image Handover'],
   run: async ({ workflow, recipe, world, service }) => {
     const text = recipe('README.md#Image Handover');
@@ -48,7 +48,7 @@ export const lowTrust: Scenario = {
       assert.deepEqual(service.cacheEntries, []);
       world.clearEngines();
     }
-    // The same workflow on a push writes the cache, and the fork's reads it.
+    // On a push, the same workflow writes the cache, and the fork's run reads it.
     const pushed = await workflow(text, { runId: '3', cache: 'write' });
     assert.deepEqual(results(pushed), expected);
     assert.deepEqual(jobOf(pushed, 'build').annotations, []);

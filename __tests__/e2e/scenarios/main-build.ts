@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { indented } from '../recipes.ts';
 import { jobOf, results, type Scenario } from '../stage.ts';
 
-// What users' Dockerfiles have: with the folder .git in the context, another context is another image.
+// A typical Dockerfile: if the context includes .git, a different context gives a different image.
 const copiesAll = 'FROM scratch\nCOPY rootfs /\nCOPY . /src\nARG VERSION=dev\nRUN echo "$VERSION" > /version\n';
 const recipe = 'docs/recipes.md#Export the image of the main build, not a second one';
 
@@ -13,7 +13,7 @@ const start = `
 export const mainBuild: Scenario = {
   name: 'main-build',
   title:
-    'A cached main build, its export in the same job and in another job on a fresh builder; contexts that differ are found out',
+    'A cached main build is exported in its job and, with a fresh builder, in another; a different context is detected',
   recipes: [recipe],
   run: async ({ workflow, world, recipe: text }) => {
     const repository = world.repository({ Dockerfile: copiesAll });
@@ -97,7 +97,7 @@ jobs:
     assert.match(error?.message ?? '', /COPY \. \/src/);
     const hint = error?.message.split('Next step:')[1] ?? '';
     const [context, args] = [hint.indexOf('context'), hint.indexOf('build-args')];
-    assert.ok(context >= 0 && (args < 0 || context < args), `the context is what to look at first: ${hint}`);
+    assert.ok(context >= 0 && (args < 0 || context < args), `the hint mentions the context first: ${hint}`);
     assert.match(log, /^executed <2>, handed over <false>$/m);
   },
 };

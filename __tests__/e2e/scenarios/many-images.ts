@@ -6,7 +6,7 @@ const several = 'export-image/README.md#Hand over several images in one artifact
 
 export const manyImages: Scenario = {
   name: 'many-images',
-  title: 'Several images of one engine in one artifact, their common layer once',
+  title: 'One artifact contains several images of an engine and their common layer once',
   recipes: [several],
   run: async ({ workflow, recipe, service, world }) => {
     const images = ['operate-ui:local', 'runtime:local', 'engine:local'];
@@ -33,9 +33,6 @@ ${indented(recipe(several), 6)}
     }
     const size = service.artifacts.find(({ name }) => name === 'docker-image')?.size ?? 0;
     const one = Number(world.engines.builder.docker('image', 'inspect', '--format', '{{.Size}}', 'engine:local'));
-    assert.ok(
-      size > 0 && size < one * 1.5,
-      `the layer that the three share is in the artifact once: ${String(size)} bytes`,
-    );
+    assert.ok(size > 0 && size < one * 1.5, `the artifact contains the shared layer once: ${String(size)} bytes`);
   },
 };

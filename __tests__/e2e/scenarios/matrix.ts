@@ -24,13 +24,13 @@ const readsDigests = `
 
 export const matrix: Scenario = {
   name: 'matrix',
-  title: 'A matrix hands over one image a leg; a later job loads them all, another takes their digests only',
+  title: 'Each leg of a matrix hands over an image; a later job loads them all, and another reads only their digests',
   recipes: [load, digests, perLeg],
   run: async ({ workflow, world, recipe }) => {
     const repository = world.repository(
       Object.fromEntries(components.map((component) => [`${component}/Dockerfile`, dockerfile(component)])),
     );
-    // There is no compose here.
+    // docker compose is missing here.
     const jobs = recipe(load).replace(
       /docker compose up --detach.*/,
       `for image in ${components.join(' ')}; do docker run --rm --network=none $image:local; done`,
@@ -44,7 +44,7 @@ export const matrix: Scenario = {
       assert.match(summary, new RegExp(`${component}:local`));
       assert.match(jobOf(run, 'build', component).summary, new RegExp(`Handed over \`${component}:local\``));
     }
-    assert.match(log, /^sha256:[0-9a-f]{64}$/m, 'the digest of one of them, out of the output images');
+    assert.match(log, /^sha256:[0-9a-f]{64}$/m, 'the digest of one image in the output images');
     assert.deepEqual(
       world.engines.tester
         .docker('image', 'ls', '--format', '{{.Repository}}:{{.Tag}}')

@@ -3,7 +3,7 @@ import { jobOf, results, type Scenario } from '../stage.ts';
 
 export const officialClient: Scenario = {
   name: 'official-client',
-  title: 'Beside the official client’s current version: it uploads and we load; we hand over and it downloads',
+  title: 'load-image loads uploads of the current official client, and the client downloads export-image’s artifacts',
   recipes: [],
   run: async ({ workflow }) => {
     const run = await workflow(`on: push

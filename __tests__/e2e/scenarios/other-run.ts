@@ -8,7 +8,7 @@ const latest = 'docs/recipes.md#Load the image of another run';
 
 export const otherRun: Scenario = {
   name: 'other-run',
-  title: 'The image of another run: of the one that triggered this, and of the latest of main',
+  title: 'Loads the image of the triggering run and of main’s latest run',
   recipes: [triggered, latest, nightlyRecipe],
   run: async ({ workflow, recipe, service, world }) => {
     const built = await workflow(

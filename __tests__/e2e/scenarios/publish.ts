@@ -7,12 +7,12 @@ const tested = 'docs/recipes.md#Publish what was tested';
 const platforms = 'docs/recipes.md#Publish one image for several platforms';
 const readme = 'publish-image/README.md#publish-image';
 const readmeIndex = 'publish-image/README.md#Several platforms';
-// Two platforms are built without an emulator where nothing is run.
+// Nothing is run in the build, so two platforms need no emulator.
 const copied = 'FROM scratch\nCOPY rootfs /\nCOPY src/charon.sh /charon\nCMD ["sh"]\n';
 
 export const publish: Scenario = {
   name: 'publish',
-  title: 'What was tested is published, by its digest; of two platforms, as one index',
+  title: 'The tested image is published by its digest, and two platforms as one index',
   recipes: [tested, platforms, readme, readmeIndex],
   run: async ({ workflow, world, recipe, login }) => {
     const registry = await startRegistry({ login });
@@ -30,7 +30,7 @@ export const publish: Scenario = {
       assert.match(summary, /🚀 Published/);
       const digest = /org\/charon:latest: published, (sha256:[0-9a-f]{64})/.exec(log)?.[1] ?? '';
       const loaded = jobOf(run, 'integration').summary;
-      assert.match(loaded, new RegExp(`\\| Image ID here \\| \`${digest}\``), 'the digest that was tested');
+      assert.match(loaded, new RegExp(`\\| Image ID here \\| \`${digest}\``), 'the digest of the tested image');
       world.clearEngines();
       assert.equal(pulled(tester, `${registry.address}/org/charon@${digest}`).split(' ')[0], digest);
 

@@ -7,7 +7,7 @@ import { jobOf, results, type Scenario } from '../stage.ts';
 const fromRegistry = 'docs/recipes.md#Take the image from the registry, or from whichever has it';
 
 const pushRecipe = 'docs/recipes.md#Push the image from the same build';
-// Two platforms are built without an emulator where nothing is run.
+// Nothing is run in the build, so two platforms need no emulator.
 const copied = 'FROM scratch\nCOPY rootfs /\nCOPY src/charon.sh /charon\nCMD ["sh"]\n';
 
 const workflowOf = (registry: string, failure: string, load: string): string => `on: push
@@ -40,8 +40,7 @@ const plainLoad = '      - uses: org/image-handover/load-image@v1';
 
 export const push: Scenario = {
   name: 'push',
-  title:
-    'A push from the same build: with the registry down the artifact is handed over all the same; then with one that is up',
+  title: 'A build also pushes its image; without a registry it still hands the artifact over',
   recipes: [pushRecipe, fromRegistry],
   run: async ({ workflow, world, recipe, login }) => {
     const down = `127.0.0.1:${String(await freePort())}`;

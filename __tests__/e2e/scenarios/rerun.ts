@@ -22,7 +22,7 @@ const afterBuild = '    needs: build\n';
 
 export const rerun: Scenario = {
   name: 'rerun',
-  title: 'Attempts of one run: all jobs, the failed jobs only, and a name that another job has',
+  title: 'Reruns all jobs of a run, then only the failed jobs, and rejects a name that another job uses',
   recipes: [],
   run: async ({ workflow, service }) => {
     const all = (version: string): string => `on: push\njobs:\n${build('build', version)}${integration(afterBuild)}`;
@@ -38,12 +38,16 @@ export const rerun: Scenario = {
     const again = await workflow(all('three'), { attempt: 3 });
     assert.deepEqual(results(again), ['build: success', 'integration: success']);
     assert.match(jobOf(again, 'integration').log, /^charon three: waf$/m);
-    assert.equal(service.artifacts.filter(({ finalised }) => finalised).length, 1, 'the third replaced the first');
+    assert.equal(
+      service.artifacts.filter(({ finalised }) => finalised).length,
+      1,
+      'the third attempt replaced the first artifact',
+    );
 
     const other = await workflow(`on: push\njobs:\n${build('build-other', 'other')}`, { attempt: 3 });
     assert.deepEqual(results(other), ['build-other: failure']);
     const { annotations, log } = jobOf(other, 'build-other');
     assert.match(annotations.map(({ title }) => title).join(), /artifact-name-taken/);
-    assert.doesNotMatch(log, /#\d+ \[build/, 'it is told before it builds');
+    assert.doesNotMatch(log, /#\d+ \[build/, 'the error comes before the build');
   },
 };

@@ -8,7 +8,7 @@ const recipeId = 'docs/recipes.md#Take databases and browsers without rate limit
 
 export const thirdParty: Scenario = {
   name: 'third-party',
-  title: 'Images of others, pulled by a scheduled workflow, and loaded by test jobs from its artifact',
+  title: 'A scheduled workflow pulls third-party images, and test jobs load them from its artifact',
   recipes: [recipeId],
   run: async ({ workflow, recipe, service, world }) => {
     const registry = await startRegistry();
@@ -27,8 +27,8 @@ export const thirdParty: Scenario = {
       }
       world.clearEngines();
       const event = { name: 'schedule', ref: 'refs/heads/main', payload: { repository: { default_branch: 'main' } } };
-      const taken = await workflow(here(recipe(recipeId)), { runId: '200', event, builderJobs: ['take'] });
-      assert.deepEqual(results(taken), ['take: success']);
+      const pulled = await workflow(here(recipe(recipeId)), { runId: '200', event, builderJobs: ['take'] });
+      assert.deepEqual(results(pulled), ['take: success']);
       service.addRun({ id: 200, workflow: 'third-party.yml', event: 'schedule' });
       assert.equal(tester.docker('image', 'ls', '--quiet', `${registry.address}/*`), '');
 

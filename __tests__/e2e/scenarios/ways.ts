@@ -2,14 +2,14 @@ import assert from 'node:assert/strict';
 import { indented } from '../recipes.ts';
 import { jobOf, results, type Scenario } from '../stage.ts';
 
-// Each way to hand an image over is one recipe in a job of its own, loaded by another under the name that it gives.
+// One job for each recipe of a handover, and one job that loads the image under its name.
 
 interface Way {
   readonly id: string;
   readonly recipe: string;
-  /** Steps before the recipe's, beside checkout and a builder. */
+  /** Steps before the recipe's, in addition to checkout and buildx. */
   readonly before?: string;
-  /** References of the image where it is loaded. */
+  /** References of the loaded image. */
   readonly references: (sha: string) => readonly string[];
 }
 
@@ -78,7 +78,7 @@ function withName(steps: string, name: string): string {
 
 export const handovers: Scenario = {
   name: 'ways',
-  title: 'Each way to hand an image over, as the README shows it',
+  title: 'Each way to hand an image over that the README shows',
   recipes: ways.map(({ recipe }) => recipe),
   run: async ({ workflow, recipe, world }) => {
     for (const way of ways) {
@@ -88,7 +88,7 @@ export const handovers: Scenario = {
       const sha = /immutable-tag=main-(\w{7})/.exec(jobOf(run, `build-${way.id}`).log)?.[1] ?? '';
       const listed = jobOf(run, `load-${way.id}`).log.split('\n');
       for (const reference of way.references(sha))
-        assert.ok(listed.includes(reference), `${way.id}: ${reference} is there`);
+        assert.ok(listed.includes(reference), `${way.id}: ${reference} is present`);
       const labels = world.engines.tester.docker(
         'image',
         'inspect',

@@ -17,7 +17,7 @@ export interface BlobServerParts {
   readonly onTraffic: (operation: string, bytes: number, range: string) => void;
 }
 
-/** Answers the block-blob requests of the Blob service REST API behind signed URLs. */
+/** Serves block-blob requests of the Blob service REST API, authorized by signed URLs. */
 export async function serveBlob(
   parts: BlobServerParts,
   request: IncomingMessage,
@@ -51,7 +51,7 @@ export async function serveBlob(
     return;
   }
   if (request.headers.authorization !== undefined) {
-    // As Azure does: a signed URL and another authorization exclude each other.
+    // Like Azure: a signed URL can't be combined with another authorization.
     request.resume();
     fail(response, 400, 'InvalidAuthenticationInfo');
     return;
@@ -179,7 +179,7 @@ async function putBytes(
 ): Promise<void> {
   const path = parts.blobs.newPiecePath();
   const file = createWriteStream(path);
-  file.on('error', () => request.destroy()); // the service was closed meanwhile
+  file.on('error', () => request.destroy()); // the service has been closed
   let size = 0;
   const body: AsyncIterable<Buffer> = request;
   for await (const chunk of body) {

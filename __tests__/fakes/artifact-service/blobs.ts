@@ -2,7 +2,7 @@ import { createReadStream } from 'node:fs';
 import { open, rm, stat, truncate } from 'node:fs/promises';
 import { join } from 'node:path';
 
-/** How much of a file is read at a time. */
+/** Number of bytes of a file that are read at a time. */
 export const readBytes = 512 * 1024;
 
 interface Piece {
@@ -13,26 +13,26 @@ interface Piece {
 interface Blob {
   pieces: readonly Piece[];
   contentType: string;
-  /** Blocks that were put, but are in no list yet. */
+  /** Uploaded blocks that are not in a list yet. */
   readonly uncommitted: Map<string, Piece>;
   committed: boolean;
 }
 
-/** Block blobs on disk. A blob is the list of its blocks' files: committing copies nothing. */
+/** Block blobs on disk. A blob is a list of its blocks' files, so a commit copies nothing. */
 export interface BlobStore {
   reserve(name: string): void;
   exists(name: string): boolean;
-  /** Bytes of a committed blob, or undefined. */
+  /** Returns the size of a committed blob in bytes, or undefined. */
   size(name: string): number | undefined;
   contentType(name: string): string;
   newPiecePath(): string;
   putBlock(name: string, id: string, piece: Piece): void;
   putWhole(name: string, piece: Piece, contentType: string): void;
-  /** False when a block isn't known. */
+  /** Returns false if a block is unknown. */
   commit(name: string, ids: readonly string[], contentType: string): boolean;
   read(name: string, start: number, end: number): AsyncGenerator<Buffer>;
   remove(name: string): Promise<void>;
-  /** Damage for tests. */
+  /** Damages a blob. */
   flipByte(name: string, offset: number): Promise<void>;
   cut(name: string, size: number): Promise<void>;
 }

@@ -8,10 +8,10 @@ import type { Faults } from './faults.ts';
 import type { UrlSigner } from './signed-url.ts';
 import type { TokenMint } from './token.ts';
 
-/** The address of the service, below that of the results service. */
+/** Path of the service below the address of the results service. */
 export const cachePath = '/twirp/github.actions.results.api.v1.CacheService/';
 
-/** One entry: reserved under a key and a version, readable once its upload is finalised. */
+/** A cache entry, reserved under a key and a version. It can be read when its upload is finalised. */
 export interface CacheEntry {
   readonly id: number;
   readonly key: string;
@@ -34,8 +34,9 @@ type Body = Readonly<Record<string, unknown>>;
 type Answer = readonly [status: number, body: unknown];
 
 /**
- * Answers github.actions.results.api.v1.CacheService in JSON, as far as BuildKit's `type=gha` uses it (tonistiigi/go-actions-cache,
- * cache_v2.go). Faults strike its methods by name: `CreateCacheEntry`, `FinalizeCacheEntryUpload`, `GetCacheEntryDownloadURL`.
+ * Serves the part of github.actions.results.api.v1.CacheService that BuildKit's `type=gha` uses, in JSON
+ * (tonistiigi/go-actions-cache, cache_v2.go). Faults match its methods by name: `CreateCacheEntry`,
+ * `FinalizeCacheEntryUpload`, `GetCacheEntryDownloadURL`.
  */
 export async function serveCacheService(
   parts: CacheParts,
@@ -64,7 +65,7 @@ function handle(parts: CacheParts, method: string, token: string, body: Body): A
   const same = parts.entries.filter((entry) => entry.version === version);
   switch (method) {
     case 'CreateCacheEntry': {
-      // What a job of a low-trust event is told (field-notes M25).
+      // The answer to a job of a low-trust event (field-notes M25).
       if (access !== 'write') return [200, refusal('token has no writable scopes')];
       if (same.some((entry) => entry.key === key))
         return [409, { code: 'already_exists', msg: 'cache entry already exists' }];
@@ -86,12 +87,12 @@ function handle(parts: CacheParts, method: string, token: string, body: Body): A
     }
     case 'GetCacheEntryDownloadURL': {
       if (access === 'none') return [200, { ok: false }];
-      const wanted = [key, ...stringsOf(body['restore_keys'])];
-      const there = same.filter(({ finalised }) => finalised);
+      const expected = [key, ...stringsOf(body['restore_keys'])];
+      const readable = same.filter(({ finalised }) => finalised);
       const found =
-        there.find((entry) => entry.key === key) ??
-        wanted
-          .map((prefix) => there.findLast((entry) => entry.key.startsWith(prefix)))
+        readable.find((entry) => entry.key === key) ??
+        expected
+          .map((prefix) => readable.findLast((entry) => entry.key.startsWith(prefix)))
           .find((entry) => entry !== undefined);
       if (found === undefined) return [200, { ok: false }];
       const url = parts.signer.sign(parts.blobOrigin(), found.blob, 'r', parts.lifetimeMs, found.key);

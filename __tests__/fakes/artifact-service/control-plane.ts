@@ -29,7 +29,7 @@ export interface ControlPlaneParts {
   readonly blobOrigin: () => string;
 }
 
-/** A twirp error: an HTTP status with `code` and `msg`. */
+/** A twirp error: an HTTP status, `code` and `msg`. */
 class TwirpError extends Error {
   readonly status: number;
   readonly code: string;
@@ -44,7 +44,7 @@ type Body = Readonly<Record<string, unknown>>;
 
 const forbidden = /[":<>|*?\r\n\\/]/;
 
-/** Answers github.actions.results.api.v1.ArtifactService in JSON. */
+/** Serves github.actions.results.api.v1.ArtifactService in JSON. */
 export async function serveControlPlane(
   parts: ControlPlaneParts,
   request: IncomingMessage,
@@ -89,12 +89,13 @@ function handle(
   return { status: 200, body: handler(parts, job, body) };
 }
 
-// Every call names a run's and a job's backend ids. To write, they are the token's own; to list, the run is. What reads or
-// deletes an artifact names the ids that the list gave for it, which may be those of an earlier attempt of the same run.
+// Every call has the backend IDs of a run and a job. Writes need both IDs of the token; a listing needs its run.
+// Reads and deletes use the IDs from the listing, which may be those of an earlier attempt of the run.
 function requireOwnRun(parts: ControlPlaneParts, method: string, job: JobIdentity, body: Body): void {
-  const named = str(body['workflow_run_backend_id']);
-  const isOwn = named === job.runBackendId;
-  const ofThisRun = isOwn || parts.artifacts.some(({ job: by }) => by.runBackendId === named && by.runId === job.runId);
+  const namedRun = toText(body['workflow_run_backend_id']);
+  const isOwn = namedRun === job.runBackendId;
+  const ofThisRun =
+    isOwn || parts.artifacts.some(({ job: by }) => by.runBackendId === namedRun && by.runId === job.runId);
   if (method === 'GetSignedArtifactURL' || method === 'DeleteArtifact' ? ofThisRun : isOwn) return;
   throw new TwirpError(403, 'permission_denied', 'the token is for another run');
 }
@@ -109,7 +110,7 @@ function snakeCase(value: unknown): Body {
 
 const handlers: Readonly<Record<string, (parts: ControlPlaneParts, job: JobIdentity, body: Body) => unknown>> = {
   CreateArtifact: (parts, job, body) => {
-    const name = str(body['name']);
+    const name = toText(body['name']);
     if (name === '' || forbidden.test(name))
       throw new TwirpError(400, 'invalid_argument', 'the artifact name is not valid');
     if (inAttempt(parts, job).some((artifact) => artifact.name === name)) {
@@ -123,7 +124,7 @@ const handlers: Readonly<Record<string, (parts: ControlPlaneParts, job: JobIdent
       blob,
       job,
       createdAt: new Date().toISOString(),
-      expiresAt: str(body['expires_at'], new Date(Date.now() + 90 * 86_400_000).toISOString()),
+      expiresAt: toText(body['expires_at'], new Date(Date.now() + 90 * 86_400_000).toISOString()),
       size: 0,
       digest: undefined,
       finalised: false,
@@ -137,15 +138,15 @@ const handlers: Readonly<Record<string, (parts: ControlPlaneParts, job: JobIdent
     const artifact = parts.artifacts.find((item) => isOf(job, item) && item.name === body['name'] && !item.finalised);
     if (artifact === undefined) throw new TwirpError(404, 'not_found', 'artifact not found');
     const size = parts.blobs.size(artifact.blob);
-    if (size === undefined || String(size) !== str(body['size'])) {
+    if (size === undefined || String(size) !== toText(body['size'])) {
       throw new TwirpError(
         400,
         'invalid_argument',
-        `size ${str(body['size'])} does not match the blob's ${String(size)}`,
+        `size ${toText(body['size'])} does not match the blob's ${String(size)}`,
       );
     }
     artifact.size = size;
-    artifact.digest = body['hash'] === undefined ? undefined : str(body['hash']);
+    artifact.digest = body['hash'] === undefined ? undefined : toText(body['hash']);
     artifact.finalised = true;
     return { ok: true, artifact_id: String(artifact.id) };
   },
@@ -153,31 +154,31 @@ const handlers: Readonly<Record<string, (parts: ControlPlaneParts, job: JobIdent
     const found = inRun(parts, job)
       .filter((item) => item.finalised && Date.parse(item.expiresAt) > Date.now())
       .filter((item) => body['name_filter'] === undefined || item.name === body['name_filter'])
-      .filter((item) => body['id_filter'] === undefined || String(item.id) === str(body['id_filter']));
-    return { artifacts: found.map(listed) };
+      .filter((item) => body['id_filter'] === undefined || String(item.id) === toText(body['id_filter']));
+    return { artifacts: found.map(listing) };
   },
   GetSignedArtifactURL: (parts, _, body) => {
-    const artifact = named(parts, body).findLast(({ finalised }) => finalised);
+    const artifact = artifactsOfJob(parts, body).findLast(({ finalised }) => finalised);
     if (artifact === undefined) throw new TwirpError(404, 'not_found', 'artifact not found');
     return {
       signed_url: parts.signer.sign(parts.blobOrigin(), artifact.blob, 'r', parts.lifetimeMs, `${artifact.name}.zip`),
     };
   },
   DeleteArtifact: (parts, _, body) => {
-    const artifact = named(parts, body)[0];
+    const artifact = artifactsOfJob(parts, body)[0];
     if (artifact === undefined) throw new TwirpError(404, 'not_found', 'artifact not found');
-    // The entry stays under a name that nobody can ask for, so that ids keep growing.
+    // Kept under an unreachable name, so that IDs keep growing.
     Object.assign(artifact, { name: `\u0000deleted`, finalised: false });
     return { ok: true, artifact_id: String(artifact.id) };
   },
 };
 
-// Numbers come as strings or numbers, depending on the client.
-function str(value: unknown, otherwise = ''): string {
-  return typeof value === 'string' ? value : typeof value === 'number' ? String(value) : otherwise;
+// Some clients send numbers as strings.
+function toText(value: unknown, fallback = ''): string {
+  return typeof value === 'string' ? value : typeof value === 'number' ? String(value) : fallback;
 }
 
-// A listing spans the attempts of a run; a name is taken within one attempt, by whichever job.
+// A listing spans all attempts of a run. A name is unique within one attempt, across jobs.
 function inRun(parts: ControlPlaneParts, job: JobIdentity): readonly StoredArtifact[] {
   return parts.artifacts.filter((artifact) => artifact.job.runId === job.runId);
 }
@@ -190,15 +191,15 @@ function isOf({ runBackendId, jobBackendId }: JobIdentity, { job }: StoredArtifa
   return job.runBackendId === runBackendId && job.jobBackendId === jobBackendId;
 }
 
-/** The artifacts of the job whose ids a request names. */
-function named({ artifacts }: ControlPlaneParts, body: Body): readonly StoredArtifact[] {
-  const [run, job] = [str(body['workflow_run_backend_id']), str(body['workflow_job_run_backend_id'])];
+/** Returns the artifacts of the job whose IDs are in the request. */
+function artifactsOfJob({ artifacts }: ControlPlaneParts, body: Body): readonly StoredArtifact[] {
+  const [run, job] = [toText(body['workflow_run_backend_id']), toText(body['workflow_job_run_backend_id'])];
   return artifacts.filter(
     (item) => item.name === body['name'] && isOf({ ...item.job, runBackendId: run, jobBackendId: job }, item),
   );
 }
 
-function listed(artifact: StoredArtifact): unknown {
+function listing(artifact: StoredArtifact): unknown {
   return {
     workflow_run_backend_id: artifact.job.runBackendId,
     workflow_job_run_backend_id: artifact.job.jobBackendId,

@@ -1,13 +1,13 @@
-/** Something that goes wrong, for the next requests that match. */
+/** A fault for the next matching requests. */
 export interface Fault {
   /** `get`, `put-block`, `put-block-list`, or a method of the control plane such as `ListArtifacts`. */
   readonly on: string;
-  /** How many matching requests it strikes; once when not said. */
+  /** Number of requests that fail. Default: 1. */
   times?: number;
-  /** How many matching requests pass before it strikes. */
+  /** Number of requests that succeed first. */
   after?: number;
   readonly effect:
-    /** The connection is reset after so many bytes of the body. */
+    /** Resets the connection after that number of body bytes. */
     | { readonly kind: 'reset'; readonly afterBytes: number }
     /** The body ends early, in good order. */
     | { readonly kind: 'short'; readonly afterBytes: number }
@@ -38,10 +38,10 @@ export interface Fault {
 }
 
 export interface Faults {
-  /** The operations that were asked for, in order, whether a fault struck them or not. */
+  /** All requested operations in order, with or without a fault. */
   readonly seen: readonly string[];
   add(fault: Fault): void;
-  /** The fault that strikes this request, if any. */
+  /** Returns the fault for this request, if any. */
   strike(operation: string): Fault['effect'] | undefined;
   clear(): void;
 }

@@ -1,30 +1,30 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 
 export interface LinkOptions {
-  /** All connections together, bytes per second. */
+  /** Bytes per second of all connections together. */
   readonly bytesPerSecond?: number;
   readonly bytesPerSecondPerConnection?: number;
-  /** One connection in so many is far slower than the others. */
+  /** One of this number of connections is far slower than the others. */
   readonly slow?: { readonly oneIn: number; readonly bytesPerSecond: number };
-  /** Before each answer, ms. */
+  /** Delay of each response in ms. */
   readonly latencyMs?: number;
 }
 
-/** A link of limited speed: waits until so many bytes may pass. */
+/** A link with limited speed. */
 export interface Link {
   latency(): Promise<void>;
-  /** @param connection any object that stands for the connection */
+  /** @param connection any object that identifies the connection */
   pass(connection: object, bytes: number): Promise<void>;
   readonly limited: boolean;
 }
 
 interface Lane {
   freeAt: number;
-  /** Bytes per second; undefined for as many as come. */
+  /** Bytes per second. Undefined: unlimited. */
   readonly rate: number | undefined;
 }
 
-// At most this much may have been saved up by a quiet lane.
+// Limit of what an idle lane can save up.
 const burstMs = 20;
 
 export function link(options: LinkOptions): Link {
@@ -60,7 +60,7 @@ export function link(options: LinkOptions): Link {
   };
 }
 
-/** The pieces in which a chunk passes a link: short ones where it is limited, so that connections share it. */
+/** Splits a chunk for the link: into small pieces if the speed is limited, so that connections share it. */
 export function portions(chunk: Buffer, limited: boolean): readonly Buffer[] {
   if (!limited) return [chunk];
   const size = 64 * 1024;

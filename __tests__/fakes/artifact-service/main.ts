@@ -1,9 +1,9 @@
 import { createInterface } from 'node:readline';
 import { type ServiceOptions, startArtifactService } from './service.ts';
 
-// The stand-in as a process of its own, for benchmarks. Prints one job's environment; then answers each line of its input
-// with the bytes that went down and up so far, and ends with its input. Before it answers `keep`, it notes the artifacts
-// that it has; before `forget`, it removes the content of all others, which would fill the machine's memory.
+// Runs the fake in a separate process, for benchmarks. Prints the environment of one job. Then answers each line of its input
+// with the bytes downloaded and uploaded so far, and ends with its input. `keep` protects the current artifacts. `forget`
+// removes the content of all others, which would fill the machine's memory.
 //   node main.ts '{"tls":true,"link":{"bytesPerSecond":1e8}}'
 const options: ServiceOptions = JSON.parse(process.argv[2] ?? '{}');
 const service = await startArtifactService(options);

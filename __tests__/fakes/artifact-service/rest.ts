@@ -7,53 +7,53 @@ import type { Faults } from './faults.ts';
 import type { UrlSigner } from './signed-url.ts';
 import type { JobIdentity } from './token.ts';
 
-/** A workflow run that the REST API knows. What is left out: a successful push to main of org/charon. */
+/** A workflow run in the REST API. Default: a successful push to main of org/charon. */
 export interface SeededRun {
   readonly id: number;
-  /** File name below .github/workflows. */
+  /** File name in .github/workflows. */
   readonly workflow?: string;
   readonly branch?: string;
   readonly event?: string;
-  /** `success`, `failure`, …; null while it runs. */
+  /** `success`, `failure`, …; null while the run is in progress. */
   readonly conclusion?: string | null;
   readonly repository?: string;
-  /** Null when the fork is gone. */
+  /** Null if the fork was deleted. */
   readonly headRepository?: string | null;
   readonly createdAt?: string;
-  /** Its jobs, of all attempts. */
+  /** Jobs of all attempts. */
   readonly jobs?: readonly SeededJob[];
-  /** When each attempt began, the first one first; otherwise with the run. */
+  /** Start times of the attempts in order. Default: one attempt at `createdAt`. */
   readonly attempts?: readonly string[];
-  /** Artifacts beside those that its jobs upload; they have no content. */
+  /** Artifacts in addition to those that its jobs upload. They have no content. */
   readonly artifacts?: readonly { readonly name: string; readonly expiresAt: string }[];
 }
 
-/** A job of a run. What is left out: of the first attempt, in progress on some runner. */
+/** A job of a run. Default: of the first attempt and in progress. */
 export interface SeededJob {
   readonly name: string;
   readonly attempt?: number;
-  /** `queued`, `in_progress`, or else how it was completed: `success`, `failure`, `skipped` … */
+  /** `queued`, `in_progress`, or the conclusion of a completed job: `success`, `failure`, `skipped` … */
   readonly state?: string;
   readonly runner?: string;
 }
 
-/** One request that the REST API saw. */
+/** A request to the REST API. */
 export interface RestRequest {
   readonly operation: string;
   readonly url: string;
   readonly token: string;
 }
 
-/** The REST API's side of the stand-in. */
+/** Controls the fake REST API. */
 export interface RestApi {
-  /** Base of the API, with a path as on GitHub Enterprise. */
+  /** Base URL of the API, with a path as on GitHub Enterprise. */
   readonly url: () => string;
   readonly runs: SeededRun[];
   readonly requests: RestRequest[];
-  /** A token with `actions: read`, and one without. */
+  /** A token with `actions: read`; `powerlessToken` lacks it. */
   readonly token: string;
   readonly powerlessToken: string;
-  /** The host that the API's own links name, where a proxy stands before it. */
+  /** The host in the API's own links, if a proxy is in front of it. */
   linkOrigin?: string;
 }
 
@@ -79,7 +79,7 @@ export function restApi(origin: () => string): RestApi {
   };
 }
 
-/** The entries of a seeded run's own artifacts. */
+/** Returns the artifacts that are part of a seeded run. */
 export function seededArtifacts(run: SeededRun, job: JobIdentity, firstId: number): readonly StoredArtifact[] {
   return (run.artifacts ?? []).map(({ name, expiresAt }, position) => ({
     id: firstId + position,
@@ -106,7 +106,7 @@ interface Route {
   readonly answer: (parts: RestParts, url: URL, repository: string, id: string) => Answer;
 }
 
-// docs.github.com/rest/actions: workflow runs, workflow jobs and artifacts.
+// The routes for workflow runs, workflow jobs and artifacts (docs.github.com/rest/actions).
 const routes: readonly Route[] = [
   { operation: 'ListWorkflowRuns', pattern: /^\/workflows\/([^/]+)\/runs$/, answer: listRuns },
   { operation: 'GetWorkflowRun', pattern: /^\/runs\/(\d+)$/, answer: getRun },
@@ -117,7 +117,7 @@ const routes: readonly Route[] = [
   { operation: 'DownloadArtifact', pattern: /^\/artifacts\/(\d+)\/zip$/, answer: download },
 ];
 
-/** Answers the requests of GitHub's REST API that concern workflow runs and their artifacts. */
+/** Serves the part of GitHub's REST API that covers workflow runs and their artifacts. */
 export async function serveRest(parts: RestParts, request: IncomingMessage, response: ServerResponse): Promise<void> {
   request.resume();
   const url = new URL(request.url ?? '/', parts.origin());
@@ -167,10 +167,10 @@ function runsOf(parts: RestParts, repository: string): readonly SeededRun[] {
 function listRuns(parts: RestParts, url: URL, repository: string, workflow: string): Answer {
   const all = runsOf(parts, repository).filter((run) => workflowOf(run) === workflow);
   if (all.length === 0) return notFound; // no such workflow
-  const wanted = (name: string, value: string | null): boolean => [null, value].includes(url.searchParams.get(name));
+  const matches = (name: string, value: string | null): boolean => [null, value].includes(url.searchParams.get(name));
   const found = all
-    .filter((run) => wanted('branch', run.branch ?? 'main') && wanted('event', run.event ?? 'push'))
-    .filter((run) => wanted('status', conclusionOf(run) ?? 'in_progress'))
+    .filter((run) => matches('branch', run.branch ?? 'main') && matches('event', run.event ?? 'push'))
+    .filter((run) => matches('status', conclusionOf(run) ?? 'in_progress'))
     .sort((one, other) => other.id - one.id);
   return paged(parts, url, found, (items) => ({
     total_count: found.length,
@@ -208,7 +208,7 @@ function listJobs(parts: RestParts, url: URL, repository: string, path: string):
   }));
 }
 
-/** Of all attempts (`filter=all`), or of the last one. */
+/** Lists the jobs of all attempts (`filter=all`) or of the last attempt. */
 function listRunJobs(parts: RestParts, url: URL, repository: string, id: string): Answer {
   const run = runsOf(parts, repository).find((candidate) => String(candidate.id) === id);
   if (run === undefined) return notFound;
@@ -273,7 +273,7 @@ function download(parts: RestParts, _url: URL, _repository: string, id: string):
   return { status: 302, headers: { location } };
 }
 
-/** One page of a list, with the Link header that leads to the others. */
+/** Returns one page of a list, with a Link header for the others. */
 function paged<T>(parts: RestParts, url: URL, items: readonly T[], body: (items: readonly T[]) => unknown): Answer {
   const size = Math.min(100, Number(url.searchParams.get('per_page') ?? 30));
   const page = Number(url.searchParams.get('page') ?? 1);

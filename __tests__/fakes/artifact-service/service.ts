@@ -19,9 +19,9 @@ import { type CacheAccess, type JobIdentity, tokenMint } from './token.ts';
 export interface ServiceOptions {
   readonly tls?: boolean;
   readonly link?: LinkOptions;
-  /** How long a signed URL is good, ms. */
+  /** Lifetime of a signed URL in ms. */
   readonly signedUrlLifetimeMs?: number;
-  /** Whether a request for a part of a blob is answered with the whole, as HTTP allows (RFC 9110 section 14.2). */
+  /** Responds to range requests with the whole blob, as HTTP allows (RFC 9110 section 14.2). */
   readonly ignoresRanges?: boolean;
 }
 
@@ -29,33 +29,33 @@ export interface Job {
   readonly runId?: string;
   readonly jobId?: string;
   readonly attempt?: number;
-  /** What the job's token may do in the Actions cache; `write` when not said. */
+  /** Access of the job's token to the Actions cache. Default: `write`. */
   readonly cache?: CacheAccess;
 }
 
 /**
- * A stand-in for the artifact and cache services: their control plane, a block-blob store behind signed URLs, and the part of the REST
- * API that reads other runs.
+ * A fake of the artifact and cache services: their control plane, a block-blob store behind signed URLs, and the part of
+ * the REST API for other runs.
  */
 export interface ArtifactService {
   readonly url: string;
-  /** What the runner would put into the environment of this job's actions. */
+  /** Returns the environment that the runner sets for the job's actions. */
   env(job?: Job): Readonly<Record<string, string>>;
   readonly artifacts: readonly StoredArtifact[];
   /** Entries of the Actions cache. */
   readonly cacheEntries: readonly CacheEntry[];
   readonly blobs: BlobStore;
   readonly faults: Faults;
-  /** Bytes that went over the blob side. */
+  /** Bytes transferred by the blob server. */
   readonly traffic: { down: number; up: number };
-  /** Blob requests seen, with their ranges. */
+  /** Blob requests with their ranges. */
   readonly ranges: string[];
   readonly rest: RestApi;
-  /** Makes a run known to the REST API; what jobs with that `runId` upload is its artifacts. */
+  /** Adds a run to the REST API. Uploads of jobs with that `runId` become its artifacts. */
   addRun(run: SeededRun): void;
-  /** A URL that reads a blob. */
+  /** Returns a URL that reads a blob. */
   signDownload(blob: string): string;
-  /** Lets the artifacts of that name expire, of all runs or of one. */
+  /** Expires all artifacts with that name, of all runs or of one. */
   expire(name: string, runId?: string): void;
   close(): Promise<void>;
 }
@@ -104,7 +104,7 @@ export async function startArtifactService(options: ServiceOptions = {}): Promis
           : request.url?.startsWith(`${restPath}/`) === true
             ? serveRest(restParts, request, response)
             : serveBlob(blobParts, request, response);
-    // A client that went away ends its own request only.
+    // A disconnected client ends only its own request.
     work.catch(() => {
       response.destroy();
     });

@@ -2,11 +2,11 @@ import { createHmac, randomBytes } from 'node:crypto';
 
 export interface UrlSigner {
   sign(origin: string, blob: string, permissions: 'r' | 'cw', lifetimeMs: number, fileName: string): string;
-  /** Why the URL isn't good (for reading or writing), or undefined when it is. */
+  /** Returns the reason why a URL is invalid for reading or writing, or undefined. */
   refusal(url: URL, permission: 'r' | 'w'): string | undefined;
 }
 
-/** Signs blob URLs in the manner of a service SAS: permissions, expiry and signature in the query. */
+/** Signs blob URLs like a service SAS: permissions, expiry and signature in the query. */
 export function urlSigner(): UrlSigner {
   const key = randomBytes(32);
   const signature = (path: string, permissions: string, expiry: string): string =>

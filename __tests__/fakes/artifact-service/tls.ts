@@ -5,11 +5,11 @@ import { join } from 'node:path';
 export interface Certificate {
   readonly key: Buffer;
   readonly cert: Buffer;
-  /** File with the certificates to trust: ours, and those trusted so far. */
+  /** File with the trusted certificates: this one and the earlier ones. */
   readonly caFile: string;
 }
 
-/** Makes a certificate for this machine's loopback, with the openssl command. */
+/** Makes a certificate for the loopback interface, with the openssl command. */
 export function makeCertificate(directory: string): Certificate {
   const key = join(directory, 'key.pem');
   const cert = join(directory, 'cert.pem');

@@ -1,8 +1,8 @@
 import { createHmac, randomBytes } from 'node:crypto';
 
-/** Who a job is to the artifact service: each attempt of a run has ids of its own. */
+/** The IDs of a job in the artifact service. Each attempt of a run has its own. */
 export interface JobIdentity {
-  /** The run, over all its attempts. */
+  /** ID of the run, shared by its attempts. */
   readonly runId: string;
   readonly runBackendId: string;
   readonly jobBackendId: string;
@@ -10,23 +10,23 @@ export interface JobIdentity {
 
 export interface TokenMint {
   issue(job: JobIdentity, cache?: CacheAccess): string;
-  /** What a token may do in the cache; undefined when it wasn't issued here. */
+  /** Returns the token's access to the cache, or undefined for an unknown token. */
   cacheAccess(token: string): CacheAccess | undefined;
-  /** The job a token was issued to, or undefined when it wasn't issued here. */
+  /** Returns the job of the token, or undefined for an unknown token. */
   verify(token: string): JobIdentity | undefined;
 }
 
-/** What a job may do in the cache: `read` on low-trust events, `none` with `cache-mode: none`. */
+/** Access of a job to the cache: `read` on low-trust events, `none` with `cache-mode: none`. */
 export type CacheAccess = 'write' | 'read' | 'none';
 
-// Which caches a job may read and write: BuildKit's `type=gha` takes no token without it, nor without its times (tonistiigi/go-actions-cache).
+// The caches that a job can read and write. BuildKit's `type=gha` rejects tokens without scopes or times (tonistiigi/go-actions-cache).
 const scopes = {
   write: [{ Scope: 'refs/heads/main', Permission: 3 }],
   read: [{ Scope: 'refs/heads/main', Permission: 1 }],
   none: [],
 };
 
-/** Issues tokens of the form that the runner gives out: a JWT whose claim `scp` names run and job. */
+/** Issues tokens like the runner's: JWTs whose claim `scp` contains the IDs of run and job. */
 export function tokenMint(): TokenMint {
   const key = randomBytes(32);
   const part = (value: unknown): string => Buffer.from(JSON.stringify(value)).toString('base64url');

@@ -3,8 +3,8 @@ import { buffer } from 'node:stream/consumers';
 import { asError } from '../../../shared/base/errors.ts';
 import { type FakeImages, Refusal } from './images.ts';
 
-// The part of Docker's Engine API that the actions use, with the statuses and the words of moby's daemon. What it answers is held
-// against real engines by __tests__/integration/engine-api.test.ts.
+// The part of Docker's Engine API that the actions use, with the statuses and messages of moby's daemon.
+// __tests__/integration/engine-api.test.ts compares its responses with real engines.
 
 const served = { newest: '1.51', oldest: '1.24' };
 
@@ -13,7 +13,7 @@ export function engineApiServer(images: FakeImages): Server {
     response.setHeader('Api-Version', served.newest);
     void answer(images, request, response).catch((error: unknown) => {
       const refusal = error instanceof Refusal ? error : new Refusal(500, String(error));
-      // An answer that has begun tells of a failure in its stream (moby, pkg/streamformatter).
+      // After the headers, a failure is reported in the body (moby, pkg/streamformatter).
       if (response.headersSent) end(response, { errorDetail: { message: refusal.message }, error: refusal.message });
       else json(response, refusal.status, { message: refusal.message });
     });
@@ -47,7 +47,7 @@ async function answer(images: FakeImages, request: IncomingMessage, response: Se
   }
 }
 
-/** @returns false when it is refused (moby, daemon/server/middleware/version.go) */
+/** @returns false if the version is not supported (moby, daemon/server/middleware/version.go) */
 function requireVersion(response: ServerResponse, version: string): boolean {
   const minor = (one: string): number => Number(one.split('.')[1]);
   const { newest, oldest } = served;
@@ -68,7 +68,7 @@ async function load(images: FakeImages, request: IncomingMessage, response: Serv
   const failure = await loaded.catch((error: unknown) => error);
   response.writeHead(200, { 'content-type': 'application/json' });
   for (const line of lines) response.write(line);
-  // What is wrong with a tarball is told in the stream.
+  // Errors in a tarball are reported in the body.
   response.flushHeaders();
   if (failure !== undefined) throw asError(failure);
   response.end();

@@ -4,9 +4,9 @@ import { buffer } from 'node:stream/consumers';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type FakeImages, noSuchImage, Refusal } from './images.ts';
 
-/** A command that was called. */
+/** A call of docker or podman. */
 export interface Call {
-  /** As podman, it speaks as podman 4 does (seen in Debian's package). */
+  /** podman behaves like podman 4 in Debian's package. */
   readonly program: 'docker' | 'podman';
   readonly args: readonly string[];
   readonly stdin: Readable;
@@ -16,7 +16,7 @@ export interface Call {
   readonly signal: AbortSignal;
 }
 
-/** What a command ends with, when it fails. */
+/** Fails a command with a message and an exit code. */
 class Exit extends Error {
   readonly code: number;
 
@@ -26,7 +26,7 @@ class Exit extends Error {
   }
 }
 
-/** Runs a command of docker's or podman's on the engine. Returns its exit code. */
+/** Runs a docker or podman command on the engine. Returns its exit code. */
 export async function runCommand(images: FakeImages, call: Call): Promise<number> {
   const { program, args, err, signal } = call;
   images.called(program === 'podman' ? [program, ...args] : args);
@@ -36,7 +36,7 @@ export async function runCommand(images: FakeImages, call: Call): Promise<number
     return 0;
   } catch (error) {
     if (error instanceof Refusal) {
-      err(program === 'podman' ? podmanWords(error, args) : `Error response from daemon: ${error.message}`);
+      err(program === 'podman' ? podmanMessage(error, args) : `Error response from daemon: ${error.message}`);
       return program === 'podman' && error.status === 404 ? 125 : 1;
     }
     err(error instanceof Error ? error.message : String(error));
@@ -44,7 +44,7 @@ export async function runCommand(images: FakeImages, call: Call): Promise<number
   }
 }
 
-function podmanWords(refusal: Refusal, args: readonly string[]): string {
+function podmanMessage(refusal: Refusal, args: readonly string[]): string {
   return refusal.status === 404 ? `Error: ${args.at(-1) ?? ''}: image not known` : refusal.message;
 }
 
@@ -99,7 +99,7 @@ function inspect(images: FakeImages, { program, args, out, err }: Call): void {
     out(`${JSON.stringify([images.inspect(args.at(-1) ?? '', true, false)])}\n`);
     return;
   }
-  // As docker does with several: it prints those that it finds, and then fails.
+  // Like docker, prints the images that it finds and then fails.
   const failures = args.slice(4).flatMap((name) => {
     try {
       if (images.state.fail === 'other-engine') throw noSuchImage(name);
@@ -156,7 +156,7 @@ async function build(images: FakeImages, { args, err, signal }: Call): Promise<v
   const outputs = args.filter((_, position) => args[position - 1] === '--output').join(' ');
   const directory = /dest=([^",]+)/.exec(outputs)?.[1];
   if (directory !== undefined) {
-    // As BuildKit's client does, which renames each blob into place: nobody sees a part of one.
+    // Like BuildKit's client, renames blobs into place: partial blobs are never visible.
     cpSync(state.buildLayout ?? '', `${directory}.part`, { recursive: true });
     renameSync(`${directory}.part`, directory);
   }
@@ -177,18 +177,18 @@ function buildPushes(
   directory: string | undefined,
   err: Call['err'],
 ): void {
-  const said = images.nextFailure();
-  if (said === undefined) {
+  const pushFailure = images.nextFailure();
+  if (pushFailure === undefined) {
     const file = args[args.indexOf('--metadata-file') + 1] ?? '';
     writeFileSync(file, JSON.stringify({ 'containerimage.digest': images.state.registry.digest }));
     images.pushed(names);
     return;
   }
-  const failure = `failed to push ${String(names[0])}: ${said}`;
+  const failure = `failed to push ${String(names[0])}: ${pushFailure}`;
   const times = { started: '2026-01-01T00:00:00Z', completed: '2026-01-01T00:00:01Z' };
   const exporter = { digest: 'sha256:9', name: 'exporting to image', ...times, error: failure };
   err(JSON.stringify({ vertexes: [exporter] }));
-  // BuildKit stops the other output in the middle.
+  // BuildKit aborts the other output.
   if (directory !== undefined) writeFileSync(`${directory}/index.json`, '');
   throw new Exit(`ERROR: failed to build: failed to solve: ${failure}`);
 }

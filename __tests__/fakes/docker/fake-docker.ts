@@ -9,9 +9,9 @@ import { type Call, runCommand } from './commands.ts';
 import { FakeImages } from './images.ts';
 import type { FakeState } from './state.ts';
 
-/** A runner whose engine is in this process: its API behind a socket, `docker` and `podman` as clients of it. */
+/** A fake runner. Its engine is in this process: an API socket, and `docker` and `podman` as its clients. */
 export interface FakeDocker {
-  /** Environment with the clients first on PATH, and the engine's socket. */
+  /** Environment variables: PATH with the clients first, and the engine's socket. */
   readonly env: Readonly<Record<string, string>>;
   readonly directory: string;
   state(): FakeState;
@@ -20,7 +20,7 @@ export interface FakeDocker {
 }
 
 const client = fileURLToPath(new URL('client.cjs', import.meta.url));
-// What Node makes of the client's source is kept (nodejs.org/api/module.html, "Module compile cache").
+// Node keeps the compiled client here (nodejs.org/api/module.html, "Module compile cache").
 const cache = fileURLToPath(new URL('../../../build/compile-cache', import.meta.url));
 
 export async function fakeDocker(initial: Partial<FakeState> = {}): Promise<FakeDocker> {
@@ -73,7 +73,7 @@ export async function fakeDocker(initial: Partial<FakeState> = {}): Promise<Fake
   };
 }
 
-/** Runs the command that a client passes on. */
+/** Runs the command that a client sends. */
 async function serve(images: FakeImages, socket: Socket): Promise<void> {
   const { program, args } = await headerOf(socket);
   const ended = new AbortController();
@@ -102,7 +102,7 @@ async function serve(images: FakeImages, socket: Socket): Promise<void> {
   send(0, String(code));
 }
 
-/** The first line; what follows is left to be read. */
+/** Reads the first line and leaves the rest unread. */
 async function headerOf(socket: Socket): Promise<Pick<Call, 'program' | 'args'>> {
   let head = Buffer.alloc(0);
   while (!head.includes(10)) {

@@ -4,7 +4,7 @@ import { extract } from 'tar-stream';
 import { podmanName } from '../../../shared/docker/podman-engine.ts';
 import { emptyState, type FakeImage, type FakeState } from './state.ts';
 
-/** What the engine refuses, with the status and the words of its API (moby, daemon and errdefs). */
+/** An engine error, with the status and message of its API (moby, daemon and errdefs). */
 export class Refusal extends Error {
   readonly status: number;
 
@@ -18,7 +18,7 @@ export function noSuchImage(name: string): Refusal {
   return new Refusal(404, `No such image: ${name}`);
 }
 
-/** The images of a fake engine: its API and its commands, docker's and podman's, are ways to them. */
+/** The images of a fake engine, used by its API and by the docker and podman commands. */
 export class FakeImages {
   #state: FakeState;
 
@@ -61,7 +61,7 @@ export class FakeImages {
     return { ServerVersion: '28.5.2', ...host, ...status, DockerRootDir: '/var/lib/docker' };
   }
 
-  /** ImageInspect; with its manifests if asked for. */
+  /** Returns ImageInspect, with the manifests if requested. */
   inspect(name: string, isPodman: boolean, manifests: boolean): object {
     const image = this.require(name, isPodman);
     const answer = {
@@ -81,7 +81,7 @@ export class FakeImages {
     return { ...answer, Descriptor: { digest: image.imageId }, ...(manifests ? { Manifests: [manifest] } : {}) };
   }
 
-  /** The API's list. */
+  /** Returns the API's image list. */
   list(): readonly object[] {
     return this.#state.images.map(({ imageId, tags, pinned = [] }) => ({
       Id: imageId,
@@ -100,7 +100,7 @@ export class FakeImages {
     );
   }
 
-  /** What was removed, as the API tells it. */
+  /** Removes an image or a tag. Returns the API's list of removed items. */
   remove(name: string, isPodman = false): readonly object[] {
     if (this.#state.fail === 'keeps-references' && name.includes('@'))
       throw new Refusal(409, 'conflict: unable to remove repository reference');
@@ -116,7 +116,7 @@ export class FakeImages {
     return [{ Untagged: name }, ...(this.find(imageId) === undefined ? [{ Deleted: imageId }] : [])];
   }
 
-  /** An image with nothing in it, under a name that may have been another's. */
+  /** Imports an empty image under a name, which another image may lose. */
   importEmpty(reference: string): string {
     const imageId = `sha256:${createHash('sha256').update(reference).digest('hex')}`;
     this.#change((images) => [
@@ -126,7 +126,7 @@ export class FakeImages {
     return imageId;
   }
 
-  /** The next failure of the registry, if it is to fail. */
+  /** Returns the registry's next planned failure, if any. */
   nextFailure(): string | undefined {
     const { registry } = this.#state;
     const [failure, ...failures] = registry.failures;
@@ -143,7 +143,7 @@ export class FakeImages {
     this.#change((images) => [...images, image]);
   }
 
-  /** Pulls from the registry of the state. */
+  /** Pulls an image from the fake registry. */
   pull(name: string): void {
     const image = this.#state.registry.images[name];
     const failure = this.nextFailure() ?? (image === undefined ? 'manifest unknown: manifest unknown' : undefined);
@@ -159,8 +159,8 @@ export class FakeImages {
   }
 
   /**
-   * A registry on the loopback interface is a real one. As dockerd does: each blob that isn't here, and its digest checked.
-   * @param onManifest told when the manifest is there; what goes wrong later is told in the stream of an answer that has begun
+   * Pulls from a real registry on the loopback interface. Like dockerd, downloads each missing blob and checks its digest.
+   * @param onManifest called when the manifest has arrived; later errors are reported in the response body
    */
   async fetch(name: string, onManifest: () => void): Promise<void> {
     const [, host = '', repository = '', manifestDigest = ''] = /^([^/]+)\/(.+)@(.+)$/.exec(name) ?? [];
@@ -180,15 +180,15 @@ export class FakeImages {
     const config = JSON.parse(await get('blobs', manifest.config.digest));
     const diffIds: readonly string[] = config.rootfs.diff_ids;
     const layers: readonly { readonly digest: string }[] = manifest.layers;
-    const lacking = layers.filter((_, position) => !this.#holds(diffIds.slice(0, position + 1)));
-    await Promise.all(lacking.map(({ digest }) => get('blobs', digest)));
+    const missing = layers.filter((_, position) => !this.#hasLayers(diffIds.slice(0, position + 1)));
+    await Promise.all(missing.map(({ digest }) => get('blobs', digest)));
     const imageId = this.#state.store === 'containerd' ? manifestDigest : manifest.config.digest;
     this.add({ imageId, tags: [], pinned: [name], ...describedBy(config) });
   }
 
   /**
    * Reads a tarball and keeps its images.
-   * @param print told what load prints, in lines
+   * @param print called with each line of output
    */
   async load(tarball: Readable, isPodman: boolean, print: (line: string) => void): Promise<void> {
     const [files, digests] = await readTar(tarball);
@@ -200,7 +200,7 @@ export class FakeImages {
     for (const image of images) if (!this.#loadOne(image, files, isPodman, print)) return;
   }
 
-  /** @returns false when the load is over */
+  /** @returns false if the load is over */
   #loadOne(
     image: ArchiveImage,
     files: ReadonlyMap<string, Buffer>,
@@ -213,20 +213,20 @@ export class FakeImages {
       .update(files.get(image.Config) ?? '')
       .digest('hex')}`;
     const manifests: readonly Descriptor[] = JSON.parse(text('index.json'))?.manifests ?? [];
-    const own = manifests.filter(({ digest }) => text(`blobs/sha256/${digest.slice(7)}`).includes(configId));
+    const imageManifests = manifests.filter(({ digest }) => text(`blobs/sha256/${digest.slice(7)}`).includes(configId));
     const { store, fail } = this.#state;
     const isContainerd = store === 'containerd' && !isPodman;
-    // A containerd takes the index, if there is one.
+    // containerd uses the index if there is one.
     const tags =
       isContainerd && manifests.length > 0
-        ? own.flatMap(({ annotations }) => annotations?.['io.containerd.image.name'] ?? []).map(familiar)
+        ? imageManifests.flatMap(({ annotations }) => annotations?.['io.containerd.image.name'] ?? []).map(familiar)
         : namesOf(image.RepoTags ?? [], manifests, isPodman);
-    const missing = this.#lacking(image.Layers ?? [], config.rootfs.diff_ids, files);
+    const missing = this.#missingLayer(image.Layers ?? [], config.rootfs.diff_ids, files);
     if (missing !== undefined)
       throw new Refusal(500, `open /var/lib/docker/tmp/docker-import-1/${missing}: no such file or directory`);
     if (fail === 'silent-load') return false;
     const loaded: FakeImage = {
-      imageId: isContainerd ? ((own[0] ?? manifests[0])?.digest ?? 'sha256:made-here') : configId,
+      imageId: isContainerd ? ((imageManifests[0] ?? manifests[0])?.digest ?? 'sha256:made-here') : configId,
       tags: [...new Set([...(this.find(configId, isPodman)?.tags ?? []), ...tags])],
       ...describedBy(config),
     };
@@ -240,18 +240,19 @@ export class FakeImages {
     return true;
   }
 
-  /** The first layer that is neither in the tar nor under an image with the same layers so far. */
-  #lacking(
+  /** Returns the first layer that is in neither the tarball nor an image with the same layers up to there. */
+  #missingLayer(
     layers: readonly string[],
     diffIds: readonly string[],
     files: ReadonlyMap<string, Buffer>,
   ): string | undefined {
-    const held = (count: number): boolean => this.#state.fail !== 'lost-layers' && this.#holds(diffIds.slice(0, count));
-    return layers.find((name, position) => !files.has(name) && !held(position + 1));
+    const isHeld = (count: number): boolean =>
+      this.#state.fail !== 'lost-layers' && this.#hasLayers(diffIds.slice(0, count));
+    return layers.find((name, position) => !files.has(name) && !isHeld(position + 1));
   }
 
-  /** Whether an image has the same layers up to here. */
-  #holds(diffIds: readonly string[]): boolean {
+  /** Returns whether an image has the same layers up to there. */
+  #hasLayers(diffIds: readonly string[]): boolean {
     return this.#state.images.some((other) => diffIds.every((diffId, position) => diffId === other.diffIds[position]));
   }
 
@@ -266,7 +267,7 @@ interface ArchiveImage {
   readonly Layers?: readonly string[];
 }
 
-/** What an engine reads in an image's config. */
+/** Returns what an engine reads from an image's config. */
 function describedBy(config: ParsedConfig): Omit<FakeImage, 'imageId' | 'tags'> {
   return {
     diffIds: config.rootfs.diff_ids,
@@ -289,19 +290,19 @@ interface Descriptor {
   readonly annotations?: Readonly<Record<string, string>>;
 }
 
-/** As docker shows a name: without the parts that it would add itself. */
+/** Shortens a name like docker, without the parts that docker adds by default. */
 function familiar(name: string): string {
   return name.replace(/^docker\.io\/(?:library\/)?/, '');
 }
 
-/** Podman takes containerd's name from an index with one entry, else those of the Docker archive. */
+/** Returns the names that the engine reads. Podman uses containerd's name if the index has one entry, otherwise the Docker archive's. */
 function namesOf(repoTags: readonly string[], manifests: readonly Descriptor[], isPodman: boolean): readonly string[] {
   if (!isPodman) return repoTags;
   const name = manifests.length === 1 ? manifests[0]?.annotations?.['io.containerd.image.name'] : undefined;
   return name === undefined ? repoTags.map(podmanName) : [name];
 }
 
-/** Reads a tar: small files, and the digests of all. Throws the engine's words when it is cut. */
+/** Reads the small files of a tar and all digests. Throws the engine's error if the tar is truncated. */
 async function readTar(
   tarball: Readable,
 ): Promise<readonly [ReadonlyMap<string, Buffer>, ReadonlyMap<string, string>]> {

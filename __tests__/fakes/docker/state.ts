@@ -4,48 +4,48 @@ export interface FakeImage {
   readonly diffIds: readonly string[];
   readonly architecture: string;
   readonly labels: Readonly<Record<string, string>>;
-  /** Inspect's Config; without it, the labels alone. */
+  /** Inspect's Config. Default: only the labels. */
   readonly config?: object;
-  /** Without it, the time that makeImage writes. */
+  /** Default: the time that makeImage writes. */
   readonly created?: string;
   /** References by digest. */
   readonly pinned?: readonly string[];
 }
 
-/** A registry that the fake pushes to and pulls from. */
+/** A registry for the fake's pushes and pulls. */
 export interface FakeRegistry {
-  /** What the next pushes and pulls fail with, one each. */
+  /** Errors of the next pushes and pulls, one each. */
   readonly failures: readonly string[];
-  /** The digest that a push gives. */
+  /** Digest of every push. */
   readonly digest: string;
-  /** References that were pushed. */
+  /** Pushed references. */
   readonly pushed: readonly string[];
-  /** Images that can be pulled, by reference. */
+  /** Images that can be pulled, keyed by reference. */
   readonly images: Readonly<Record<string, FakeImage>>;
-  /** Manifests, by reference with digest. */
+  /** Manifests, keyed by reference with digest. */
   readonly manifests: Readonly<Record<string, string>>;
 }
 
-/** What the fake engine holds and how it behaves. */
+/** Content and behaviour of the fake engine. */
 export interface FakeState {
   readonly store: 'classic' | 'containerd';
   readonly driver: string;
   readonly osType: string;
-  /** As `docker info` names it. */
+  /** Architecture as in `docker info`. */
   readonly architecture: string;
   readonly images: readonly FakeImage[];
   /**
-   * What was asked so far, in order. A command is its arguments, after `podman` for one of podman's; a request of the API is its
-   * method, its path without a version, and its query: `['POST', '/images/load', 'quiet=1']`.
+   * All calls in order. A command is a list of its arguments, which starts with `podman` for podman. An API request is its method,
+   * its path without the version, and its query: `['POST', '/images/load', 'quiet=1']`.
    */
   readonly calls: readonly (readonly string[])[];
-  /** Names and digests of the files in the tarballs that were loaded. */
+  /** Names and digests of the files in loaded tarballs. */
   readonly loadedFiles: readonly (readonly [string, string])[];
-  /** Folder with the OCI layout that a build gives. */
+  /** Folder with the OCI layout that a build exports. */
   readonly buildLayout?: string;
-  /** Tarball that `docker save` gives. */
+  /** Tarball that `docker save` writes. */
   readonly saved?: string;
-  /** Lines of rawjson progress that a build prints. */
+  /** rawjson progress lines that a build prints. */
   readonly progress: readonly string[];
   readonly registry: FakeRegistry;
   readonly fail?:
@@ -86,7 +86,7 @@ export const emptyState: FakeState = {
   registry: { failures: [], digest: '', pushed: [], images: {}, manifests: {} },
 };
 
-// What a request of the API is as a command of docker's.
+// Maps API requests to docker's commands.
 const requests: readonly (readonly [RegExp, string])[] = [
   [/^GET \/info$/, 'info'],
   [/^GET \/images\/json /, 'ls'],
@@ -98,14 +98,14 @@ const requests: readonly (readonly [RegExp, string])[] = [
   [/^POST \/images\/create .*fromSrc=/, 'import'],
 ];
 
-/** The verb of a call, whichever way it was asked: `load`, `pull`, `tag`, `rm`, `inspect`; '' for a request that has none. */
+/** Returns the verb of a command or API request: `load`, `pull`, `tag`, `rm`, `inspect`, or '' for other requests. */
 export function verbOf(call: readonly string[]): string {
   const [first = '', second = ''] = call;
   if (!/^[A-Z]+$/.test(first)) return first === 'image' ? second : first;
   return requests.find(([form]) => form.test(call.join(' ')))?.[1] ?? '';
 }
 
-/** What was pulled, in order, whichever way. */
+/** Returns the pulled references in order, of commands and API requests. */
 export function pulledReferences({ calls }: FakeState): readonly string[] {
   const value = (call: readonly string[], name: string): string =>
     call.find((part) => part.startsWith(`${name}=`))?.slice(name.length + 1) ?? '';

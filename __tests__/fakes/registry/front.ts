@@ -2,17 +2,17 @@ import { once } from 'node:events';
 import { createServer, type IncomingMessage, request as httpRequest, type ServerResponse } from 'node:http';
 import { createServer as createSecureServer } from 'node:https';
 
-/** A request that came to the front. */
+/** A request to the proxy. */
 export interface SeenRequest {
   readonly method: string;
   /** Path and query. */
   readonly path: string;
   readonly authorization: string | undefined;
-  /** How many requests of that method and path have come, this one included. */
+  /** Number of requests with that method and path, including this one. */
   readonly count: number;
 }
 
-/** What the front does with a request, instead of passing it on. */
+/** A response of the proxy itself, instead of the registry's. */
 export type Misbehaviour =
   | { readonly kind: 'cut'; readonly afterBytes: number }
   | { readonly kind: 'silence' }
@@ -21,7 +21,7 @@ export type Misbehaviour =
       readonly kind: 'change';
       readonly status?: number;
       readonly location?: (location: string) => string;
-      /** Headers of the answer that don't come back. */
+      /** Headers that are removed from the response. */
       readonly without?: readonly string[];
     }
   | {
@@ -31,16 +31,16 @@ export type Misbehaviour =
       readonly body?: string | Buffer;
     };
 
-/** What stands before a real registry, and misbehaves where it is told to. */
+/** A proxy in front of a real registry that misbehaves on demand. */
 export interface RegistryFront {
   readonly address: string;
   readonly seen: readonly SeenRequest[];
-  /** Asked for each request; undefined passes it on. */
+  /** Called with each request. Undefined forwards it. */
   misbehave: (request: SeenRequest) => Misbehaviour | undefined;
   close(): Promise<void>;
 }
 
-/** @param tls certificate and key, in PEM; without them it speaks plain HTTP */
+/** @param tls certificate and key in PEM; without them it uses plain HTTP */
 export async function startRegistryFront(
   behind: string,
   tls?: { readonly cert: Buffer | string; readonly key: Buffer | string },
@@ -52,13 +52,13 @@ export async function startRegistryFront(
       seen.filter((one) => one.method === method && one.path.split('?')[0] === path.split('?')[0]).length + 1;
     const one = { method, path, authorization: request.headers.authorization, count };
     seen.push(one);
-    const wrong = front.misbehave(one);
-    if (wrong === undefined || wrong.kind === 'change') passOn(behind, request, response, wrong);
-    else if (wrong.kind === 'silence') request.resume();
-    else if (wrong.kind === 'cut') cutAfter(request, wrong.afterBytes);
+    const misbehaviour = front.misbehave(one);
+    if (misbehaviour === undefined || misbehaviour.kind === 'change') forward(behind, request, response, misbehaviour);
+    else if (misbehaviour.kind === 'silence') request.resume();
+    else if (misbehaviour.kind === 'cut') cutAfter(request, misbehaviour.afterBytes);
     else {
       request.resume();
-      response.writeHead(wrong.status, wrong.headers).end(wrong.body ?? '');
+      response.writeHead(misbehaviour.status, misbehaviour.headers).end(misbehaviour.body ?? '');
     }
   };
   const server = tls === undefined ? createServer(handle) : createSecureServer(tls, handle);
@@ -79,7 +79,7 @@ export async function startRegistryFront(
   return front;
 }
 
-function passOn(
+function forward(
   behind: string,
   request: IncomingMessage,
   response: ServerResponse,
@@ -87,11 +87,11 @@ function passOn(
 ): void {
   const { method, url, headers } = request;
   const [host, port] = behind.split(':');
-  const asked = httpRequest({ host, port: Number(port), method, path: url, headers }, (answer) => {
+  const requested = httpRequest({ host, port: Number(port), method, path: url, headers }, (answer) => {
     const { location = '' } = answer.headers;
     const moved = change?.location === undefined ? {} : { location: change.location(location) };
     const status = change?.status ?? answer.statusCode ?? 500;
-    // RFC 9110, section 15.3.5: it has no content.
+    // RFC 9110, section 15.3.5: no content.
     const framed = status === 204 ? { ...answer.headers, 'transfer-encoding': undefined } : answer.headers;
     response.writeHead(status, {
       ...Object.fromEntries(
@@ -103,8 +103,8 @@ function passOn(
     });
     answer.pipe(response);
   });
-  asked.on('error', () => response.destroy());
-  request.pipe(asked);
+  requested.on('error', () => response.destroy());
+  request.pipe(requested);
 }
 
 function cutAfter(request: IncomingMessage, bytes: number): void {

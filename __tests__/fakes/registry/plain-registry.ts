@@ -4,16 +4,16 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import { buffer } from 'node:stream/consumers';
 import { arrayOf, isObject, type JsonObject, objectsOf, stringOr } from '../../../shared/base/json.ts';
 
-// A registry in this process that keeps to distribution-spec 1.1 ("Push", "Pull"): quick to start, and its state can be read. The quirks of
-// other registries come from a front before it (front.ts).
+// A registry in this process that implements distribution-spec 1.1 ("Push", "Pull"). It starts quickly and its state can be read.
+// For the quirks of other registries, put a proxy in front (front.ts).
 
 export interface PlainRegistry {
   readonly address: string;
-  /** By `<repository>@<digest>`. */
+  /** Keyed by `<repository>@<digest>`. */
   readonly blobs: Map<string, Buffer>;
-  /** By `<repository>@<digest>` and `<repository>:<tag>`. */
+  /** Keyed by `<repository>@<digest>` and `<repository>:<tag>`. */
   readonly manifests: Map<string, { readonly type: string; readonly bytes: Buffer }>;
-  /** Paths of the upload sessions that are open. */
+  /** Paths of open upload sessions. */
   readonly sessions: ReadonlySet<string>;
   close(): Promise<void>;
 }
@@ -46,7 +46,7 @@ export async function startPlainRegistry(): Promise<PlainRegistry> {
     };
   };
 
-  const begin = (repository: string, query: URLSearchParams): Reply => {
+  const startUpload = (repository: string, query: URLSearchParams): Reply => {
     const digest = query.get('mount') ?? '';
     const mounted = blobs.get(`${query.get('from') ?? ''}@${digest}`);
     if (mounted !== undefined) {
@@ -74,15 +74,15 @@ export async function startPlainRegistry(): Promise<PlainRegistry> {
   const missingOf = (repository: string, bytes: Buffer): string | undefined => {
     const content: unknown = JSON.parse(bytes.toString());
     const { config, layers, manifests: children } = isObject(content) ? content : {};
-    const isLacking =
+    const isMissing =
       (where: ReadonlyMap<string, unknown>) =>
       ({ digest }: JsonObject): boolean =>
         !where.has(`${repository}@${String(digest)}`);
-    const lacking = [
-      ...objectsOf([config, ...arrayOf(layers)]).filter(isLacking(blobs)),
-      ...objectsOf(children).filter(isLacking(manifests)),
+    const missing = [
+      ...objectsOf([config, ...arrayOf(layers)]).filter(isMissing(blobs)),
+      ...objectsOf(children).filter(isMissing(manifests)),
     ];
-    return stringOr(lacking[0]?.['digest'], undefined);
+    return stringOr(missing[0]?.['digest'], undefined);
   };
 
   const manifest = (method: string, repository: string, name: string, type: string, bytes: Buffer): Reply => {
@@ -110,7 +110,7 @@ export async function startPlainRegistry(): Promise<PlainRegistry> {
     if (kind === 'manifests') return manifest(method, repository, name, request.headers['content-type'] ?? '', bytes);
     if (kind === 'blobs') return blob(method, `${repository}@${name}`);
     if (kind === 'blobs/uploads')
-      return method === 'POST' ? begin(repository, url.searchParams) : upload(method, repository, url, bytes);
+      return method === 'POST' ? startUpload(repository, url.searchParams) : upload(method, repository, url, bytes);
     return refusal(404, 'NAME_UNKNOWN');
   };
 

@@ -4,24 +4,24 @@ import { createPrivateKey, randomUUID, sign, X509Certificate } from 'node:crypto
 import { text } from 'node:stream/consumers';
 import type { Certificate } from '../artifact-service/tls.ts';
 
-// A token service for a real registry, as ghcr.io and Docker Hub have one (distribution, "Token Authentication Specification"). What
-// it gives is a real token: the registry checks its signature, its audience and its scopes.
+// A token service for a real registry, like those of ghcr.io and Docker Hub (distribution, "Token Authentication Specification").
+// It issues real tokens: the registry checks their signature, audience and scopes.
 
 export interface TokenService {
   readonly realm: string;
   readonly service: string;
   readonly issuer: string;
-  /** How each token was asked for: `<scopes> <who>`. */
-  readonly asked: readonly string[];
+  /** All token requests: `<scopes> as the user`, `… anonymously` or `… with a wrong login`. */
+  readonly tokenRequests: readonly string[];
   close(): Promise<void>;
 }
 
 export interface TokenOptions {
   readonly certificate: Certificate;
   readonly login: { readonly user: string; readonly password: string };
-  /** What stands for the login, too. */
+  /** Accepted in place of user and password. */
   readonly identityToken: string;
-  /** Repositories that this user may not even read. */
+  /** Repositories that this user can't read. */
   readonly hidden?: readonly string[];
 }
 
@@ -31,7 +31,7 @@ export async function startTokenService({
   identityToken,
   hidden = [],
 }: TokenOptions): Promise<TokenService> {
-  const asked: string[] = [];
+  const tokenRequests: string[] = [];
   const [service, issuer] = ['test-registry', 'test-issuer'];
   const server = createServer((request, response) => {
     void answer(request).then(({ status, body }) => {
@@ -46,7 +46,9 @@ export async function startTokenService({
     const isKnown =
       basic === `${login.user}:${login.password}` ||
       (form.get('grant_type') === 'refresh_token' && form.get('refresh_token') === identityToken);
-    asked.push(`${scopes.join(' ')} ${isKnown ? 'as the user' : basic === '' ? 'as nobody' : 'as somebody else'}`);
+    tokenRequests.push(
+      `${scopes.join(' ')} ${isKnown ? 'as the user' : basic === '' ? 'anonymously' : 'with a wrong login'}`,
+    );
     if (form.get('service') !== service) return { status: 400, body: { details: 'no such service' } };
     if (!isKnown && basic !== '') return { status: 401, body: { details: 'incorrect username or password' } };
     if (scopes.some((scope) => hidden.includes(scope.split(':')[1] ?? '')))
@@ -65,7 +67,7 @@ export async function startTokenService({
     realm: `http://127.0.0.1:${String(port)}/token`,
     service,
     issuer,
-    asked,
+    tokenRequests,
     close: async () => {
       server.closeAllConnections();
       server.close();

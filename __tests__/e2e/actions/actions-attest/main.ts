@@ -8,7 +8,7 @@ if ((path === '') === (given === '')) fail('One of subject-path or subject-diges
 if (given !== '' && name === '') fail('subject-name must be provided when using subject-digest');
 if (given !== '' && !/^sha256:[0-9a-f]{64}$/.test(given))
   fail('subject-digest must be in the format "sha256:<hex-digest>"');
-// To a registry goes what is named as it is there, without a tag.
+// The name for a registry includes the host but no tag.
 if (isTrue('push-to-registry') && !/^[\w.-]+(?::\d+)?\/[a-z0-9][\w./-]*$/.test(name))
   fail(`subject-name "${name}" is not a repository with its registry`);
 const digest = given || `sha256:${createHash('sha256').update(readFileSync(path)).digest('hex')}`;

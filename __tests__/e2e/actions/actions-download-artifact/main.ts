@@ -6,4 +6,4 @@ const { digestMismatch } = await client.downloadArtifact(artifact.id, {
   path: input('path') || env('GITHUB_WORKSPACE'),
   ...(artifact.digest === undefined ? {} : { expectedHash: artifact.digest }),
 });
-if (digestMismatch === true) fail(`The artifact ${input('name')} has another digest than it was uploaded with.`);
+if (digestMismatch === true) fail(`The artifact ${input('name')} doesn't have the digest of its upload.`);

@@ -4,7 +4,7 @@ import { fail, input, lines, setOutput } from '../step.ts';
 
 const files = lines('path').map((path) => resolve(path));
 const [first] = files;
-if (first === undefined) fail('No file was given.');
+if (first === undefined) fail('path is missing.');
 const days = Number(input('retention-days'));
 const uploaded = await client.uploadArtifact(input('name'), files, dirname(first), {
   compressionLevel: Number(input('compression-level')),

@@ -1,7 +1,9 @@
-import { ask, fail, input, items } from '../step.ts';
+import { outputOf, fail, input, items } from '../step.ts';
 
 const image = input('image-ref');
-const labels: unknown = JSON.parse(ask('docker', 'image', 'inspect', '--format', '{{json .Config.Labels}}', image));
+const labels: unknown = JSON.parse(
+  outputOf('docker', 'image', 'inspect', '--format', '{{json .Config.Labels}}', image),
+);
 const found = Object.entries(labels ?? {}).find(([name]) => name === 'org.example.findings')?.[1];
 const severities = items('severity');
 const counted = String(found ?? '')

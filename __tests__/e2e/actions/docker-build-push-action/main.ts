@@ -37,7 +37,7 @@ setOutput('imageid', existsSync(idFile) ? readFileSync(idFile, 'utf8').trim() : 
 setOutput('digest', /"containerimage\.digest": "([^"]+)"/.exec(metadata)?.[1] ?? '');
 setOutput('metadata', metadata);
 
-// docker/actions-toolkit, Context.gitContext: the commit, or the ref of a pull request.
+// As in docker/actions-toolkit, Context.gitContext: the commit, or the ref of a pull request.
 function gitContext(): string {
   const ref = env('GITHUB_REF').startsWith('refs/pull/') ? env('GITHUB_REF') : env('GITHUB_SHA');
   return `${env('GITHUB_SERVER_URL')}/${env('GITHUB_REPOSITORY')}.git#${ref}`;

@@ -1,7 +1,7 @@
 import { env, exportVariable, items, setOutput } from '../step.ts';
 
 const names = tagNames();
-// The original lower-cases repositories too.
+// The original also lower-cases repositories.
 const tags = items('images').flatMap((image) => names.map((name) => `${image.toLowerCase()}:${name}`));
 const labels = {
   'org.opencontainers.image.revision': env('GITHUB_SHA'),

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { ask, input, isTrue, lines, run, saveState, setOutput } from '../step.ts';
+import { outputOf, input, isTrue, lines, run, saveState, setOutput } from '../step.ts';
 
 const driver = input('driver');
 const name = driver === 'docker' ? 'default' : input('name') || `builder-${randomUUID()}`;
@@ -15,7 +15,7 @@ if (driver !== 'docker') {
   );
 }
 run('docker', 'buildx', 'inspect', '--bootstrap', '--builder', name);
-const inspected = ask('docker', 'buildx', 'inspect', '--builder', name);
+const inspected = outputOf('docker', 'buildx', 'inspect', '--builder', name);
 setOutput('name', name);
 setOutput('driver', driver);
 setOutput('platforms', (/^Platforms:\s+(.+)$/m.exec(inspected)?.[1] ?? '').replaceAll(/[ *]/g, ''));
