@@ -17,8 +17,9 @@ import { type ArtifactService, type Job, startArtifactService } from '../fakes/a
 import { type Certificate, makeCertificate } from '../fakes/artifact-service/tls.ts';
 import { type RegistryFront, startRegistryFront } from '../fakes/registry/front.ts';
 import { startTokenService, type TokenService } from '../fakes/registry/tokens.ts';
+import { oneOf } from '../fixtures/engines.ts';
 import { type FixtureImage, makeImage, podmanTarball, savedTarball } from '../fixtures/image.ts';
-import { publish as upload, recordOf, rewritten, twoFaced } from '../fixtures/lying-artifact.ts';
+import { handOverMade, publish as upload, recordOf, rewritten, twoFaced } from '../fixtures/lying-artifact.ts';
 import { errorCode, errorMessage, shortPauses, testStore } from '../fixtures/scenario.ts';
 
 // publish-image as it is built, against real registries (Debian's docker-registry, and zot where Go is): open, with a password, with a token service, with
@@ -67,7 +68,11 @@ async function step(
   });
 }
 
-async function handOver(
+/** Hands an image over as an export does, without one. */
+const handOver = (what: FixtureImage, artifact = 'docker-image'): Promise<void> =>
+  handOverMade(service, what, { artifact });
+
+async function exportImage(
   what: FixtureImage,
   artifact = 'docker-image',
   job: Job = {},
@@ -130,16 +135,22 @@ async function removeManifest(digest: string): Promise<void> {
   expect(response.status).toBe(202);
 }
 
-const noZot = whyNoGoParts(['zot']);
-describe.each(noZot === undefined ? registrySoftware : (['docker-registry'] as const))('to %s', (software) => {
+const software = whyNoGoParts(['zot']) === undefined ? registrySoftware : (['docker-registry'] as const);
+
+/** Gives each test a repository of a registry of that kind. */
+function useRegistry(kind: (typeof registrySoftware)[number]): void {
   let registry: Registry;
-  beforeAll(async () => void (registry = await startRegistry({ software })), 600_000);
+  beforeAll(async () => void (registry = await startRegistry({ software: kind })), 600_000);
   afterAll(() => registry.stop());
   beforeEach(() => void (repository = `${registry.address}/org/${randomBytes(6).toString('hex')}`));
+}
+
+describe.each(software)('to %s', (kind) => {
+  useRegistry(kind);
 
   describe('one platform', () => {
     test('the digest that is published is the one that was handed over, and so is each byte (B.1, S4.5)', async () => {
-      const exported = await handOver(image);
+      const exported = await exportImage(image);
       const outcome = await publish({ tags: `${repository}:1.0\n${repository}:latest` });
       expect(outcome.log).not.toContain('::error');
       expect(outcome.outputs).toEqual({
@@ -180,69 +191,17 @@ describe.each(noZot === undefined ? registrySoftware : (['docker-registry'] as c
       const { 'pushed-bytes': pushed, 'mounted-bytes': mounted } = outcome.outputs;
       expect(Number(pushed)).toBeGreaterThan(600_000);
       // zot says of any blob that some repository has that it is there.
-      expect(mounted).toBe(software === 'zot' ? '0' : pushed);
+      expect(mounted).toBe(kind === 'zot' ? '0' : pushed);
       const third = await publish({ tags: `${repository}-three:1.0`, 'mount-from': repository });
       expect(third.outputs).toMatchObject({ 'pushed-bytes': '0', 'mounted-bytes': mounted });
       await expectPullable(`${repository}:1.0`, `${repository}-two:1.0`, `${repository}-three:1.0`);
-    });
-
-    test('tags as docker/metadata-action puts them out, and `auto`', async () => {
-      await handOver(image);
-      const json = JSON.stringify({ tags: [`${repository}:from-json`] });
-      expect((await publish({ tags: json })).outputs['references']).toBe(`${repository}:from-json`);
-      const auto = { DOCKER_METADATA_OUTPUT_TAGS: `${repository}:auto-1,${repository}:auto-2` };
-      expect((await publish({ tags: 'auto' }, {}, auto)).outputs['references']).toBe(
-        `${repository}:auto-1\n${repository}:auto-2`,
-      );
-      expect((await publish({ tags: 'bare', repository })).outputs['references']).toBe(`${repository}:bare`);
-    });
-
-    // zot takes a blob from any repository, without its bytes.
-    const fresh = makeImage({ labels: { 'org.opencontainers.image.revision': 'abc123' } });
-    test.each<[string, FixtureImage]>([
-      ['that engines read as another', twoFaced(image, arm.blobs.get(arm.configDigest) ?? Buffer.alloc(0))],
-      [
-        'with a layer elsewhere',
-        rewritten(image, { manifest: (text) => text.replace('"layers":[{', '$&"urls":["http://127.0.0.1:1"],') }),
-      ],
-      ['with a layer that is none', rewritten(fresh, { manifest: (text) => text.replace('tar+gzip', 'tar+zstd') })],
-    ])('an image %s is published nowhere (B.11)', async (_, lie) => {
-      await handOver(arm);
-      await publish({ tags: `${repository}:other` });
-      const tarball = savedTarball(lie, ['charon:local']);
-      const labels = { 'org.opencontainers.image.revision': 'abc123' };
-      await upload(service, { tarball, record: recordOf(lie, tarball, labels) });
-      const outcome = await publish({ 'expected-config-digest': lie.configDigest });
-      expect(errorCode(outcome)).toBe('artifact-corrupt');
-      expect(String(await get('manifests/1.0', anyManifest))).toBe('HTTP 404');
-    });
-
-    test('the image of another run (S3.3)', async () => {
-      service.addRun({ id: 77, branch: 'main', conclusion: 'success' });
-      await handOver(image, 'docker-image', { runId: '77' });
-      const outcome = await publish({ 'run-id': '77' });
-      expect(outcome.log).not.toContain('::error');
-      expect(outcome.outputs['digest']).toBe(image.manifestDigest);
-      expect(outcome.summary).toContain('[77](');
-    });
-
-    test('what is expected is held against the bytes before anything is sent', async () => {
-      await handOver(image);
-      const wrong = await publish({ 'expected-config-digest': arm.configDigest });
-      expect(errorCode(wrong)).toBe('image-mismatch');
-      expect(errorMessage(wrong)).toContain(image.configDigest);
-      const other = await publish({ 'expected-revision': 'def456' });
-      expect(errorCode(other)).toBe('revision-mismatch');
-      expect((await get('tags/list')).toString()).toBe('HTTP 404');
-      const right = await publish({ 'expected-config-digest': image.configDigest, 'expected-revision': 'abc123' });
-      expect(right.log).not.toContain('::error');
     });
   });
 
   describe('several platforms', () => {
     test('become one index, whose digest is the same whoever makes it, and each is byte by byte what it was (B.2)', async () => {
       await handOver(image, 'docker-image-linux-amd64');
-      await handOver(arm, 'docker-image-linux-arm64', { jobId: 'arm' });
+      await handOver(arm, 'docker-image-linux-arm64');
       const expected = `${arm.configDigest}\n${image.configDigest}`;
       const outcome = await publish({ 'artifact-name': 'docker-image-linux-*', 'expected-config-digest': expected });
       expect(outcome.log).not.toContain('::error');
@@ -268,7 +227,7 @@ describe.each(noZot === undefined ? registrySoftware : (['docker-registry'] as c
 
     test('whose index has lost an image are published again', async () => {
       await handOver(image, 'docker-image-linux-amd64');
-      await handOver(arm, 'docker-image-linux-arm64', { jobId: 'arm' });
+      await handOver(arm, 'docker-image-linux-arm64');
       const first = await publish({ 'artifact-name': 'docker-image-linux-*' });
       await removeManifest(arm.manifestDigest);
       await expect(expectPullable(`${repository}:1.0`)).rejects.toThrow('skopeo');
@@ -282,10 +241,10 @@ describe.each(noZot === undefined ? registrySoftware : (['docker-registry'] as c
       for (const each of [one, two]) {
         const platform = each === one ? 'amd64' : 'arm64';
         if (each !== undefined)
-          await handOver(each, `docker-image-linux-${platform}`, { jobId: platform }, `linux/${platform}`);
+          await exportImage(each, `docker-image-linux-${platform}`, { jobId: platform }, `linux/${platform}`);
       }
       const outcome = await publish({ 'artifact-name': 'docker-image-linux-*' });
-      if (software === 'zot') {
+      if (kind === 'zot') {
         // This version takes OCI's alone.
         expect(errorMessage(outcome)).toMatch(/HTTP 415 .*doesn’t take images in this format/s);
         return;
@@ -301,21 +260,78 @@ describe.each(noZot === undefined ? registrySoftware : (['docker-registry'] as c
       });
       await expectPullable(`${repository}:1.0`);
     });
+  });
+});
 
-    test('two images of one platform are no index (B.2)', async () => {
-      await handOver(image, 'docker-image-a');
-      await handOver(makeImage(), 'docker-image-b', { jobId: 'b' });
-      const outcome = await publish({ 'artifact-name': 'docker-image-*' });
-      expect(errorCode(outcome)).toBe('invalid-input');
-      expect(errorMessage(outcome)).toContain('both hold an image for linux/amd64');
-    });
+// What a registry has no part in, and logins, which all registries take in the same way.
+describe.each(oneOf(software, 0))('to %s alone', (kind) => {
+  useRegistry(kind);
+
+  test('tags as docker/metadata-action puts them out, and `auto`', async () => {
+    await handOver(image);
+    const json = JSON.stringify({ tags: [`${repository}:from-json`] });
+    expect((await publish({ tags: json })).outputs['references']).toBe(`${repository}:from-json`);
+    const auto = { DOCKER_METADATA_OUTPUT_TAGS: `${repository}:auto-1,${repository}:auto-2` };
+    expect((await publish({ tags: 'auto' }, {}, auto)).outputs['references']).toBe(
+      `${repository}:auto-1\n${repository}:auto-2`,
+    );
+    expect((await publish({ tags: 'bare', repository })).outputs['references']).toBe(`${repository}:bare`);
+  });
+
+  // zot takes a blob from any repository, without its bytes.
+  const fresh = makeImage({ labels: { 'org.opencontainers.image.revision': 'abc123' } });
+  test.each<[string, FixtureImage]>([
+    ['that engines read as another', twoFaced(image, arm.blobs.get(arm.configDigest) ?? Buffer.alloc(0))],
+    [
+      'with a layer elsewhere',
+      rewritten(image, { manifest: (text) => text.replace('"layers":[{', '$&"urls":["http://127.0.0.1:1"],') }),
+    ],
+    ['with a layer that is none', rewritten(fresh, { manifest: (text) => text.replace('tar+gzip', 'tar+zstd') })],
+  ])('an image %s is published nowhere (B.11)', async (_, lie) => {
+    await handOver(arm);
+    await publish({ tags: `${repository}:other` });
+    const tarball = savedTarball(lie, ['charon:local']);
+    const labels = { 'org.opencontainers.image.revision': 'abc123' };
+    await upload(service, { tarball, record: recordOf(lie, tarball, labels) });
+    const outcome = await publish({ 'expected-config-digest': lie.configDigest });
+    expect(errorCode(outcome)).toBe('artifact-corrupt');
+    expect(String(await get('manifests/1.0', anyManifest))).toBe('HTTP 404');
+  });
+
+  test('the image of another run (S3.3)', async () => {
+    service.addRun({ id: 77, branch: 'main', conclusion: 'success' });
+    await exportImage(image, 'docker-image', { runId: '77' });
+    const outcome = await publish({ 'run-id': '77' });
+    expect(outcome.log).not.toContain('::error');
+    expect(outcome.outputs['digest']).toBe(image.manifestDigest);
+    expect(outcome.summary).toContain('[77](');
+  });
+
+  test('what is expected is held against the bytes before anything is sent', async () => {
+    await handOver(image);
+    const wrong = await publish({ 'expected-config-digest': arm.configDigest });
+    expect(errorCode(wrong)).toBe('image-mismatch');
+    expect(errorMessage(wrong)).toContain(image.configDigest);
+    const other = await publish({ 'expected-revision': 'def456' });
+    expect(errorCode(other)).toBe('revision-mismatch');
+    expect((await get('tags/list')).toString()).toBe('HTTP 404');
+    const right = await publish({ 'expected-config-digest': image.configDigest, 'expected-revision': 'abc123' });
+    expect(right.log).not.toContain('::error');
+  });
+
+  test('two images of one platform are no index (B.2)', async () => {
+    await handOver(image, 'docker-image-a');
+    await handOver(makeImage(), 'docker-image-b');
+    const outcome = await publish({ 'artifact-name': 'docker-image-*' });
+    expect(errorCode(outcome)).toBe('invalid-input');
+    expect(errorMessage(outcome)).toContain('both hold an image for linux/amd64');
   });
 
   describe('with a login', () => {
     const login = { user: 'tester', password: 'opensesame' };
     const auth = Buffer.from(`${login.user}:${login.password}`).toString('base64');
     let locked: Registry;
-    beforeAll(async () => void (locked = await startRegistry({ login, software })));
+    beforeAll(async () => void (locked = await startRegistry({ login, software: kind })));
     afterAll(() => locked.stop());
     beforeEach(async () => {
       repository = `${locked.address}/org/${randomBytes(6).toString('hex')}`;
