@@ -9,6 +9,7 @@ import {
   type Engines,
   type Inputs,
   namesOn,
+  oneOf,
   startArtifactService,
   startEngines,
   stores,
@@ -151,6 +152,10 @@ describe.each(stores)('built on the %s store', (store) => {
     // The layer that they share came once.
     expect(Number(loaded.outputs['size'])).toBeLessThan(baseBytes + 200_000);
   });
+});
+
+describe.each(oneOf(stores, 0))('also built on the %s store', (store) => {
+  const other = store === 'classic' ? 'containerd' : 'classic';
 
   test('a bake file’s group, under all of its names, for the platform that is asked for (B.6)', async () => {
     const exported = await exportOn(engines[store], { 'bake-targets': 'both', 'bake-set': 'two.labels.set=yes' });
@@ -165,7 +170,7 @@ describe.each(stores)('built on the %s store', (store) => {
   });
 });
 
-test.each(stores)(
+test.each(oneOf(stores, 1))(
   'two services of one image and one build are built and handed over once, on the %s store',
   async (store) => {
     const exported = await exportOn(engines[store], { 'bake-files': 'same.yaml' });

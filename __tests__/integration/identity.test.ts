@@ -4,7 +4,17 @@ import type { StepOutcome } from '../../dev/action-runner.ts';
 import { type JsonObject, objectsOf } from '../../shared/base/json.ts';
 import { type Digest, digestOf } from '../../shared/image/digest.ts';
 import { engines, pruneAfterEach, service, useEngines } from '../fixtures/engine-suite.ts';
-import { halfOf, type Inputs, namesOn, shareOf, stores, stepOn, waysToLoad } from '../fixtures/engines.ts';
+import {
+  halfOf,
+  type Inputs,
+  namesOn,
+  seed,
+  shareOf,
+  shareOn,
+  stores,
+  stepOn,
+  waysToLoad,
+} from '../fixtures/engines.ts';
 import { type FixtureImage, makeImage, podmanTarball, savedTarball, savedTogether } from '../fixtures/image.ts';
 import {
   type ArtifactFiles,
@@ -43,13 +53,6 @@ const idOf = (engine: EngineClient, name: string): string =>
 const load = (engine: EngineClient, inputs: Inputs = {}): Promise<StepOutcome> =>
   stepOn(service, engine, 'load-image', inputs);
 
-/** Loads an image into an engine with nothing of this project. */
-async function seed(engine: EngineClient, seeded: FixtureImage, references: readonly string[]): Promise<void> {
-  await publish(service, { tarball: savedTarball(seeded, references), record: undefined });
-  const outcome = await load(engine, { image: references[0] ?? '' });
-  expect(outcome.exitCode).toBe(0);
-}
-
 /** The codes for an artifact, or an image, that isn't what it claims to be. */
 const lieCodes = ['artifact-corrupt', 'image-mismatch', 'revision-mismatch', 'tarball-invalid', 'image-not-found'];
 
@@ -66,7 +69,7 @@ describe.each(ways)('on the %s store, overlap: %s', (store, overlap) => {
   ];
   const cases = expectations.flatMap(([name, inputs]) => claims.map(([how, lie]) => ({ name, inputs, how, lie })));
 
-  test.each(cases)(
+  test.each(shareOn(store, cases))(
     'the record of one image over the bytes of another is found out by the bytes, with $name expected$how (B.8, S0.4)',
     async ({ inputs, lie }) => {
       const engine = engines[store];
@@ -87,9 +90,9 @@ describe.each(ways)('on the %s store, overlap: %s', (store, overlap) => {
     const engine = engines[store];
     const honest = await exported(service, engines, savedTarball(image, names));
     const swapped = await exported(service, engines, savedTarball(other, names));
-    await seed(engine, other, names);
+    seed(engine, other, names);
     const { configAt, manifestAt, layers, tarballSize, tarballDigest, manifestDigests } = swapped.record;
-    for (const digests of [manifestDigests, honest.record['manifestDigests'], []]) {
+    for (const digests of shareOn(store, [manifestDigests, honest.record['manifestDigests'], []])) {
       const mixed = { ...honest.record, configAt, manifestAt, layers, tarballSize, tarballDigest };
       await publish(service, { tarball: swapped.tarball, record: { ...mixed, manifestDigests: digests } });
       const outcome = await load(engine, { 'expected-config-digest': image.configDigest, overlap });
@@ -102,7 +105,7 @@ describe.each(ways)('on the %s store, overlap: %s', (store, overlap) => {
   test('a true artifact of the other image: expected-config-digest, expected-revision say so, and it isn’t loaded (S0.4)', async () => {
     const engine = engines[store];
     const swapped = await exported(service, engines, savedTarball(other, names));
-    for (const record of [swapped.record, undefined]) {
+    for (const record of shareOn(store, [undefined, swapped.record])) {
       await publish(service, { ...swapped, record });
       const digest = await load(engine, { 'expected-config-digest': image.configDigest, overlap });
       expect(errorCode(digest)).toBe('image-mismatch');
@@ -141,8 +144,7 @@ describe.each(ways)('on the %s store, overlap: %s', (store, overlap) => {
   test('each lie of the record alone is an error or makes no difference, and nothing is left behind (B.8, S0.4)', async () => {
     const engine = engines[store];
     const honest = await exported(service, engines, savedTarball(image, names));
-    const way = ways.findIndex((each) => each[0] === store && each[1] === overlap);
-    for (const [what, lie] of shareOf(lies, way, ways.length)) {
+    for (const [what, lie] of shareOn(store, lies)) {
       await publish(service, { tarball: honest.tarball, record: lie(honest.record) });
       const outcome = await load(engine, { overlap });
       const told = outcome.exitCode === 0 ? 'the image' : errorCode(outcome);
@@ -186,7 +188,7 @@ const ambiguous: readonly (readonly [string, FixtureImage])[] = [
 ];
 
 describe.each(ways)('read in two ways, on the %s store, overlap: %s', (store, overlap) => {
-  test.each(ambiguous)(
+  test.each(shareOn(store, ambiguous))(
     '%s is refused, with a record and without one (B.11)',
     async (_, lie) => {
       const engine = engines[store];
@@ -237,7 +239,9 @@ const lies: readonly (readonly [string, (record: JsonObject) => JsonObject])[] =
   ['layers of each other', inLayers((layer) => ({ ...layer, digest: image.layerDigests[0] }))],
   ['offset of a layer', inLayers((layer) => ({ ...layer, offset: 512 }))],
   ['offset beyond the end', inLayers((layer) => ({ ...layer, offset: 1e9 }))],
-  ...numbers.map((value) => [`offset ${String(value)}`, inLayers((layer) => ({ ...layer, offset: value }))] as const),
+  ...halfOf(numbers).map(
+    (value) => [`offset ${String(value)}`, inLayers((layer) => ({ ...layer, offset: value }))] as const,
+  ),
   ['size of a layer', inLayers((layer) => ({ ...layer, size: 7 }))],
   ['media type of a layer', inLayers((layer) => ({ ...layer, mediaType: 'text/html' }))],
   ['no configAt', changed('configAt', undefined)],
@@ -275,8 +279,8 @@ describe.each(ways)('names that nobody planned, on the %s store, overlap: %s', (
   const stranger = makeImage({ layers: 1 });
   const alpine = 'alpine:latest';
 
-  beforeEach(async () => {
-    await seed(engines[store], stranger, [alpine]);
+  beforeEach(() => {
+    seed(engines[store], stranger, [alpine]);
   });
 
   /** Only what was planned has been named, and what was there is as it was. */
@@ -306,7 +310,7 @@ describe.each(ways)('names that nobody planned, on the %s store, overlap: %s', (
     const body = honest.tarball.subarray(0, honest.tarball.length - end);
     const again = savedTarball({ ...image, blobs: new Map() }, [alpine]);
     const twice = Buffer.concat([body, again]);
-    for (const record of [{ ...honest.record, ...whole(twice) }, undefined]) {
+    for (const record of shareOn(store, [{ ...honest.record, ...whole(twice) }, undefined])) {
       await publish(service, { tarball: twice, record });
       const outcome = await load(engines[store], { overlap, image: 'charon:local' });
       expect(['artifact-corrupt', 'tarball-invalid', undefined]).toContain(errorCode(outcome));
@@ -320,14 +324,14 @@ describe.each(ways)('names that nobody planned, on the %s store, overlap: %s', (
     const manifest = tarball.lastIndexOf('"RepoTags"');
     const index = tarball.lastIndexOf('charon:local');
     const config = tarball.indexOf('diff_ids');
-    for (const at of [
+    for (const at of shareOn(store, [
       manifest,
       manifest + 14,
       index,
       config,
       tarball.lastIndexOf('manifest.json'),
       tarball.length - 1200,
-    ]) {
+    ])) {
       expect(at).toBeGreaterThan(0);
       const flipped = Buffer.from(tarball);
       flipped.writeUInt8(flipped.readUInt8(at) ^ 1, at);
@@ -343,7 +347,7 @@ describe.each(ways)('names that nobody planned, on the %s store, overlap: %s', (
   test('`image` sets that one name alone, also when the image is here already, and of a docker save with two tags (S2.7)', async () => {
     const tags = ['charon:local', 'ghcr.io/org/charon:1'];
     const several = await exported(service, engines, savedTarball(image, tags));
-    for (const record of [several.record, undefined]) {
+    for (const record of shareOn(store, [several.record, undefined])) {
       await publish(service, { ...several, record });
       for (const loaded of ['true', record === undefined ? 'true' : 'false']) {
         const outcome = await load(engines[store], { overlap, image: 'other:name' });
@@ -417,7 +421,7 @@ describe.each(['classic', 'containerd'] as const)('an honest config, on the %s s
           history: [{ created_by: 'RUN x', comment: 'buildkit.dockerfile.v0' }, { empty_layer: true }],
         },
       }));
-      for (const overlap of ['true', 'false']) {
+      for (const overlap of shareOn(store, ['true', 'false'])) {
         await publish(service, await exported(service, engines, savedTarball(honest, names)));
         const outcome = await load(engines[store], { 'expected-config-digest': honest.configDigest, overlap });
         expect(outcome.log).not.toContain('::error');
@@ -434,14 +438,15 @@ describe.each(ways)('an index that doesn’t lead to the manifest, on the %s sto
   const misleading = halfOf(misleadingTarballs(image, names)).slice(store === 'classic' ? -1 : 0);
   const contradicting = halfOf(contradictingTarballs(image, names));
 
-  test.each(misleading)(
+  test.each(misleading.map(([how, tarball], position) => [how, tarball, position] as const))(
     'the image is the one of its own manifest, with a record and without, though %s (B.8)',
-    async (_, tarball) => {
+    async (_, tarball, position) => {
       const engine = engines[store];
       const { record } = await exported(service, engines, tarball);
       expect(record['manifestDigests']).toEqual([image.manifestDigest]);
       const placeless = { ...record, configAt: undefined, manifestAt: undefined };
-      for (const told of [record, placeless, undefined]) {
+      const records = shareOf([record, placeless], position, 2);
+      for (const told of [...records, undefined]) {
         await publish(service, { tarball, record: told });
         const outcome = await load(engine, { overlap });
         expect(outcome.log).not.toContain('::error');
@@ -458,7 +463,7 @@ describe.each(ways)('an index that doesn’t lead to the manifest, on the %s sto
     const { record } = await exported(service, engines, savedTarball(image, names));
     const placeless = { ...record, configAt: undefined, manifestAt: undefined };
     for (const [how, tarball] of contradicting) {
-      for (const told of [{ ...placeless, ...whole(tarball) }, undefined]) {
+      for (const told of shareOn(store, [{ ...placeless, ...whole(tarball) }, undefined])) {
         await publish(service, { tarball, record: told });
         const outcome = await load(engine, { overlap });
         expect([how, errorCode(outcome)]).toEqual([how, told === undefined ? 'tarball-invalid' : 'artifact-corrupt']);
@@ -472,7 +477,7 @@ describe.each(ways)('an index that doesn’t lead to the manifest, on the %s sto
     const tarball = tarballWithoutManifest(image, names);
     const { record } = await exported(service, engines, tarball);
     for (const names of [[], ['charon:local']]) {
-      if (names.length > 0) await seed(engine, recompressed(image), names);
+      if (names.length > 0) seed(engine, recompressed(image), names);
       const before = namesOn(engine).map((name) => idOf(engine, name));
       await publish(service, { tarball, record: { ...record, manifestDigests: [image.manifestDigest] } });
       const outcome = await load(engine, { overlap });
@@ -514,7 +519,7 @@ describe.each(stores)('a tarball without a manifest of its own, on the %s store'
   test('is known by its config: the very image loads, and another config is found out (S0.4)', async () => {
     const engine = engines[store];
     const honest = await exported(service, engines, podmanTarball(plain, names));
-    for (const record of [honest.record, undefined]) {
+    for (const record of shareOn(store, [honest.record, undefined])) {
       await publish(service, { tarball: podmanTarball(plain, names), record });
       const outcome = await load(engine, { 'expected-config-digest': plain.configDigest });
       expect(outcome.log).not.toContain('::error');
@@ -538,7 +543,7 @@ describe.each(stores)('a tarball without a manifest of its own, on the %s store'
   test('a flipped bit of its config, and one of a layer (S0.4)', async () => {
     const engine = engines[store];
     const tarball = podmanTarball(plain, names);
-    for (const text of ['abc123', 'file-1']) {
+    for (const text of shareOn(store, ['abc123', 'file-1'])) {
       const at = tarball.indexOf(text);
       const flipped = Buffer.from(tarball);
       flipped.writeUInt8(flipped.readUInt8(at) ^ 1, at);

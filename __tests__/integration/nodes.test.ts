@@ -20,11 +20,12 @@ import {
 } from '../../dev/cluster-nodes.ts';
 import { type DockerEngine, startDockerEngine } from '../../dev/docker-engine.ts';
 import { goPart, describeMissingGoParts } from '../../dev/go-parts.ts';
+import type { Fault } from '../fakes/artifact-service/faults.ts';
 import type { ServiceOptions } from '../fakes/artifact-service/service.ts';
 import { type ArtifactService, startArtifactService } from '../fakes/artifact-service/service.ts';
-import { type Inputs, testedDocker } from '../fixtures/engines.ts';
+import { type Inputs, seed, testedDocker } from '../fixtures/engines.ts';
 import { type FixtureImage, makeImage, podmanTarball, savedTarball } from '../fixtures/image.ts';
-import { publish, reconfigured, recordOf, imageWithTwoConfigs } from '../fixtures/lying-artifact.ts';
+import { handOverMade, publish, reconfigured, recordOf, imageWithTwoConfigs } from '../fixtures/lying-artifact.ts';
 import { socketNameOf } from '../fixtures/lock-socket.ts';
 import { errorCode, errorMessage, testStore } from '../fixtures/scenario.ts';
 
@@ -43,39 +44,48 @@ beforeAll(async () => {
   await provideNodeImage(engine);
   const start = (name: string, labels: ReturnType<typeof kindLabels>, command?: readonly string[]) =>
     startNode(engine, { name, labels, ...(command === undefined ? {} : { command }) });
-  nodes = [
-    await start('kind-control-plane', kindLabels('kind', 'control-plane')),
-    await start('kind-worker', kindLabels('kind', 'worker')),
-  ];
-  // It has no containerd, and is no node.
+  const [controlPlane, worker, server, ...minikube] = await Promise.all([
+    start('kind-control-plane', kindLabels('kind', 'control-plane')),
+    start('kind-worker', kindLabels('kind', 'worker')),
+    start('k3d-other-server-0', k3dLabels('other', 'server')),
+    start('minikube', minikubeLabels('minikube')),
+    start('minikube-m02', minikubeLabels('minikube-m02')),
+  ]);
+  nodes = [controlPlane, worker];
+  other = server;
+  profile = minikube;
+  // They have no containerd, and are no nodes.
   await start('kind-external-load-balancer', kindLabels('kind', 'external-load-balancer'), ['sleep', '3600']);
-  other = await start('k3d-other-server-0', k3dLabels('other', 'server'));
   await start('k3d-other-serverlb', k3dLabels('other', 'loadbalancer'), ['sleep', '3600']);
-  profile = await Promise.all(['minikube', 'minikube-m02'].map((name) => start(name, minikubeLabels(name))));
 });
 afterAll(async () => {
   await engine.stop();
   rmSync(folder, { recursive: true, force: true });
 });
 
+function removeImages({ name }: ClusterNode): void {
+  const images = 'ctr --namespace=k8s.io images';
+  engine.docker('exec', name, 'sh', '-c', `${images} ls -q | xargs -r ${images} rm --sync`);
+}
+
 const begin = async (options: ServiceOptions = {}): Promise<void> =>
-  void (service = await startArtifactService({ tls: true, ...options }));
+  void (service = await startArtifactService(options));
 beforeEach(() => begin());
 afterEach(async () => {
   await service.close();
-  for (const { ctr } of [...nodes, other, ...profile]) {
-    const names = ctr('images', 'ls', '-q').split('\n').filter(Boolean);
-    if (names.length > 0) ctr('images', 'rm', '--sync', ...names);
-  }
+  for (const node of nodes) removeImages(node);
 });
 
 const image = makeImage({ layers: 3, layerBytes: 2_000_000 });
 const older = makeImage();
 const charon = 'docker.io/library/charon:local';
 
-async function handOver(of: FixtureImage = image, inputs: Inputs = {}): Promise<void> {
+const handOver = (of: FixtureImage = image, reference?: string, artifact?: string): Promise<void> =>
+  handOverMade(service, of, { reference, artifact });
+
+async function exportImage(inputs: Inputs = {}): Promise<void> {
   const file = join(folder, 'source.tar');
-  writeFileSync(file, savedTarball(of, ['charon:built']));
+  writeFileSync(file, savedTarball(image, ['charon:built']));
   const given = { 'source-tarball': file, image: 'charon:local', tarball: join(folder, 'charon.tar'), ...inputs };
   const outcome = await step('export-image', given);
   expect(outcome.log).not.toContain('::error');
@@ -116,34 +126,29 @@ function expectOn(
 }
 
 /** Gives a node an older image under these names. */
-function importOlder({ name, ctr }: ClusterNode, ...names: readonly string[]): void {
-  const args = [
-    'exec',
-    '-i',
-    name,
-    'ctr',
-    '--namespace=k8s.io',
-    'images',
-    'import',
-    '--digests',
-    '--base-name=old',
-    '-',
-  ];
+function importOlder({ name }: ClusterNode, ...names: readonly string[]): void {
+  const imported = `old@${older.manifestDigest}`;
+  const script = [
+    'images() { ctr --namespace=k8s.io images "$@"; }',
+    'images import --digests --base-name=old -',
+    `for name; do images tag ${imported} "$name"; done`,
+    `images rm ${imported}`,
+  ].join(' && ');
+  const args = ['exec', '-i', name, 'sh', '-c', script, 'sh', ...names];
   execFileSync('docker', args, { env: { ...process.env, ...engine.env }, input: savedTarball(older, []) });
-  const [found = ''] = Object.keys(namesOn({ ctr }));
-  for (const one of names) ctr('images', 'tag', found, one);
-  ctr('images', 'rm', found);
 }
 
 /** Gives each node an older image under the name, and under another one. */
-function seed(): void {
+function seedNodes(): void {
   for (const node of nodes) importOlder(node, charon, 'registry.example/db:1');
 }
 const seeded = { 'registry.example/db:1': older.manifestDigest };
 
 describe('into kind', () => {
   test('every node has the very image from one download, by the name that Kubernetes looks for (B.4, S0.4, S3.5)', async () => {
-    await handOver();
+    await service.close();
+    await begin({ tls: true });
+    await exportImage();
     const downBefore = service.traffic.down;
     const outcome = await load({ 'expected-config-digest': image.configDigest });
     expect(outcome.log).not.toContain('::error');
@@ -178,7 +183,7 @@ describe('into kind', () => {
   });
 
   test('an older image of that name gives way; nothing else is touched', async () => {
-    seed();
+    seedNodes();
     await handOver();
     const outcome = await load();
     expect(outcome.log).not.toMatch(/::(error|warning)/);
@@ -194,7 +199,7 @@ describe('into kind', () => {
       'image-mismatch',
     ],
   ])('%s: every node has what it had before, and nothing else', async (_, harm, inputs, code) => {
-    seed();
+    seedNodes();
     await handOver();
     await harm();
     const outcome = await load(inputs);
@@ -207,8 +212,6 @@ describe('into kind', () => {
     const plain = makeImage({ gzip: false });
     const bytes = podmanTarball(plain, ['charon:local']);
     const files = Readable.from([{ name: 'charon.tar', size: bytes.length, chunks: Readable.from([bytes]) }]);
-    await service.close();
-    await begin({ tls: false });
     await using store = testStore(service);
     await store.upload({ name: 'docker-image', retentionDays: 1, files, onBytes: () => undefined });
     const outcome = await load();
@@ -218,11 +221,9 @@ describe('into kind', () => {
   });
 
   test('a manifest with `config` and `Config` is refused, with a record and without one (B.11)', async () => {
-    await service.close();
-    await begin({ tls: false });
     const lie = imageWithTwoConfigs(image, older.blobs.get(older.configDigest) ?? Buffer.alloc(0));
     const tarball = savedTarball(lie, ['charon:local']);
-    seed();
+    seedNodes();
     for (const record of [recordOf(lie, tarball, {}), undefined]) {
       await publish(service, { tarball, record });
       const outcome = await load({ 'expected-config-digest': lie.configDigest });
@@ -232,8 +233,8 @@ describe('into kind', () => {
   });
 
   test('several artifacts go there side by side', async () => {
-    await handOver(image, { 'artifact-name': 'one', image: 'one:local' });
-    await handOver(older, { 'artifact-name': 'two', image: 'ghcr.io/org/two:1' });
+    await handOver(image, 'one:local', 'one');
+    await handOver(older, 'ghcr.io/org/two:1', 'two');
     const outcome = await load({ 'artifact-name': 'o*, two' });
     expect(outcome.log).not.toContain('::error');
     const expected = { 'docker.io/library/one:local': image.manifestDigest, 'ghcr.io/org/two:1': older.manifestDigest };
@@ -243,6 +244,9 @@ describe('into kind', () => {
 
 describe('while it is on its way', () => {
   const large = makeImage({ layers: 4, layerBytes: 20_000_000, gzip: false });
+  const medium = makeImage({ layers: 2, layerBytes: 8_000_000, gzip: false });
+  /** Lets a download take seconds. */
+  const slowly: Fault = { on: 'get', times: 1000, effect: { kind: 'trickle', bytesPerSecond: 500_000 } };
   const pidOf = (node: ClusterNode | undefined): number =>
     Number(engine.docker('inspect', '--format', '{{.State.Pid}}', node?.name ?? '').trim());
   /** Waits until bytes have come. */
@@ -252,9 +256,8 @@ describe('while it is on its way', () => {
   };
 
   test('a node that dies is named, and the others have what they had before', async () => {
-    await service.close();
-    await begin({ link: { bytesPerSecond: 20_000_000 } });
-    await handOver(large);
+    await handOver(medium);
+    service.faults.add(slowly);
     const loading = load();
     await underWay();
     const [first] = nodes;
@@ -319,10 +322,9 @@ describe('while it is on its way', () => {
   });
 
   test('a cancel leaves every node as it was', async () => {
-    seed();
-    await service.close();
-    await begin({ link: { bytesPerSecond: 20_000_000 } });
-    await handOver(large);
+    seedNodes();
+    await handOver(medium);
+    service.faults.add(slowly);
     const controller = new AbortController();
     const loading = load({}, { signal: controller.signal });
     await underWay();
@@ -334,57 +336,53 @@ describe('while it is on its way', () => {
 
 /** Puts a script in the place of a node's `ctr images import`; the real ctr is `real-ctr` to it. */
 function replaceImport(node: string, lines: readonly string[]): void {
-  const args = [
-    'exec',
-    '-i',
-    node,
-    'sh',
-    '-c',
-    'test -e /bin/real-ctr || mv /bin/ctr /bin/real-ctr; cat > /bin/ctr; chmod +x /bin/ctr',
-  ];
   const script = ['#!/bin/sh', 'case "$*" in *"images import"*) ;; *) exec real-ctr "$@" ;; esac', ...lines].join('\n');
+  const replace = 'test -e /bin/real-ctr || mv /bin/ctr /bin/real-ctr; cat > /bin/ctr; chmod +x /bin/ctr';
+  const args = ['exec', '-i', node, 'sh', '-c', replace];
   execFileSync('docker', args, { env: { ...process.env, ...engine.env }, input: script });
 }
 
+function bringImportBack(node: string): void {
+  engine.docker('exec', node, 'mv', '/bin/real-ctr', '/bin/ctr');
+}
+
 test('artifacts that share layers take turns, whatever step brings them: else each node can wait for what comes with the other’s', async () => {
-  const cluster = await Promise.all(
-    ['control-plane', 'worker'].map((role) =>
-      startNode(engine, { name: `turns-${role}`, labels: kindLabels('turns', role) }),
-    ),
-  );
-  for (const { name } of cluster)
+  for (const { name } of nodes)
     replaceImport(name, ['echo begin >> /tmp/turns; real-ctr "$@"; code=$?; echo end >> /tmp/turns; exit $code']);
-  const one = makeImage({ layers: 2, layerBytes: 5_000_000 });
+  const one = makeImage({ layers: 2, layerBytes: 2_000_000 });
   const another = (env: string): FixtureImage => reconfigured(one, (config) => ({ ...config, config: { Env: [env] } }));
   const two = another('IT=2');
   const images = { one, two, three: another('IT=3'), again: two };
-  for (const [name, image] of Object.entries(images))
-    await handOver(image, { 'artifact-name': name, image: `${name}:local` });
+  for (const [name, image] of Object.entries(images)) await handOver(image, `${name}:local`, name);
   const outcomes = await Promise.all(
-    ['one, two, three', 'again'].map((artifacts) => load({ into: 'kind:turns', 'artifact-name': artifacts })),
+    ['one, two, three', 'again'].map((artifacts) => load({ 'artifact-name': artifacts })),
   );
   for (const { log } of outcomes) expect(log).not.toContain('::error');
   const named = Object.keys(images).map((name) => `docker.io/library/${name}:local`);
-  for (const { name, ctr } of cluster) {
+  for (const { name, ctr } of nodes) {
     expect(Object.keys(namesOn({ ctr })).sort()).toEqual(named.sort());
     // Whoever comes second with an image finds it there.
     const turns = engine.docker('exec', name, 'cat', '/tmp/turns').trim().split('\n');
     expect(turns).toEqual(['begin', 'end', 'begin', 'end', 'begin', 'end']);
+    bringImportBack(name);
   }
 });
 
 describe('a node whose containerd ends up with something else', () => {
-  let liar: ClusterNode;
   let honest: ClusterNode;
-  beforeAll(async () => {
-    honest = await startNode(engine, { name: 'honest', labels: kindLabels('liars', 'control-plane') });
-    liar = await startNode(engine, { name: 'liar', labels: kindLabels('liars', 'worker') });
+  let liar: ClusterNode;
+  beforeEach(() => {
+    [honest = other, liar = other] = nodes;
+    importOlder(honest, charon);
     importOlder(liar, 'docker.io/library/older:1');
+  });
+  afterEach(() => {
+    bringImportBack(liar.name);
   });
 
   /** What the node does instead of an import; the tarball is then in /tmp/in.tar, and its image's name in $name. */
   function lie(instead: string): void {
-    replaceImport('liar', [
+    replaceImport(liar.name, [
       'cat > /tmp/in.tar',
       "name=$(tar -xOf /tmp/in.tar index.json | grep -o 'image-handover.invalid/[^\"]*' | head -n 1)",
       'ctr="real-ctr --namespace=k8s.io"',
@@ -409,14 +407,13 @@ describe('a node whose containerd ends up with something else', () => {
     ],
   ])('%s: it is found out, named, and taken back on every node (B.4, B.8, S0.4)', async (_, instead, code, message) => {
     lie(instead);
-    if (Object.keys(namesOn(honest)).length === 0) importOlder(honest, charon);
     await handOver();
-    const outcome = await load({ into: 'kind:liars' });
+    const outcome = await load();
     expect(errorCode(outcome)).toBe(code);
-    expect(errorMessage(outcome)).toContain('On the node liar: ');
+    expect(errorMessage(outcome)).toContain('On the node kind-worker: ');
     expect(errorMessage(outcome)).toContain(message);
     // It was given the name, and had to give it back.
-    expect(outcome.log).toContain('Verified: charon:local is the image that was handed over, on honest');
+    expect(outcome.log).toContain('Verified: charon:local is the image that was handed over, on kind-control-plane');
     expectOn([honest], older);
     expect(Object.keys(namesOn(liar)).filter((name) => name.includes('charon') || name.includes('handover'))).toEqual(
       [],
@@ -442,7 +439,8 @@ withGo(`kind’s own command${noGo === undefined ? '' : ` (left out: ${noGo})`}`
 
   test('what it loads is the very image under the very name: there is nothing left to do', async () => {
     const tarball = join(folder, 'for-kind.tar');
-    const inputs = { 'source-image': 'node-of-a-cluster', image: 'charon:local', tarball };
+    seed(engine, image, ['app:1']);
+    const inputs = { 'source-image': 'app:1', image: 'charon:local', tarball };
     const exported = await step('export-image', inputs);
     expect(exported.log).not.toContain('::error');
     kind('load', 'image-archive', tarball);
@@ -464,6 +462,7 @@ test('into k3d: its server, and not its load balancer (B.4)', async () => {
   expect(outcome.log).not.toContain('::error');
   expectOn([other], image);
   for (const node of nodes) expect(namesOn(node)).toEqual({});
+  removeImages(other);
 });
 
 describe('into minikube', () => {

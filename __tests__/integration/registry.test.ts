@@ -11,6 +11,7 @@ import {
   type Engines,
   halfOf,
   type Inputs,
+  oneOf,
   startArtifactService,
   startEngines,
   stores,
@@ -40,7 +41,7 @@ afterEach(async () => {
   await service.close();
   for (const engine of [engines.classic, engines.containerd]) {
     const ids = engine.docker('image', 'ls', '--quiet', '--no-trunc').split('\n').filter(Boolean);
-    for (const id of new Set(ids)) engine.docker('image', 'rm', '-f', id);
+    if (ids.length > 0) engine.docker('image', 'rm', '-f', ...new Set(ids));
   }
 });
 
@@ -143,7 +144,7 @@ test('a list of two platforms is pushed, one is handed over, from the same cache
     'registry-image': list,
     'expected-config-digest': exported.outputs['config-digest'] ?? '',
   };
-  for (const engine of [engines.classic, engines.containerd]) {
+  for (const engine of oneOf([engines.classic, engines.containerd], 0)) {
     const loaded = await loadOn(engine, pulling);
     expect(loaded.log).not.toContain('::error');
     expect(loaded.outputs).toMatchObject({ source: 'registry', platform: 'linux/amd64' });
@@ -192,7 +193,7 @@ test('registry-then-artifact with the registry down; artifact-then-registry with
   expect(lost.log).not.toContain('::error');
   await down.stop();
   const kept = await exportOn(engines.containerd, { tags: `${registry.address}/org/app:1`, 'artifact-name': 'kept' });
-  for (const engine of [engines.classic, engines.containerd]) {
+  for (const engine of oneOf([engines.classic, engines.containerd], 1)) {
     const loaded = await loadOn(engine, { from: 'registry-then-artifact' });
     expect(loaded.exitCode).toBe(0);
     expect(loaded.outputs).toMatchObject({ source: 'artifact', 'config-digest': lost.outputs['config-digest'] });

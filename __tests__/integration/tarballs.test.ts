@@ -6,12 +6,22 @@ import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import type { StepOutcome } from '../../dev/action-runner.ts';
 import { installPrograms, type Podman, startPodman } from '../../dev/podman.ts';
 import { digestOf } from '../../shared/image/digest.ts';
+import { readSmallTar } from '../fixtures/tar-file.ts';
 import type { ArtifactService } from '../fakes/artifact-service/service.ts';
-import { type Engines, type Inputs, startArtifactService, startEngines, stores, stepOn } from '../fixtures/engines.ts';
+import {
+  type Engines,
+  type Inputs,
+  oneOf,
+  startArtifactService,
+  startEngines,
+  stores,
+  stepOn,
+} from '../fixtures/engines.ts';
 import { makeImage, ociArchive, savedTarball } from '../fixtures/image.ts';
 import { errorCode, errorMessage, testStore } from '../fixtures/scenario.ts';
 
-// Tarballs that real tools have made, each handed over to both stores: as a source-tarball, and as an artifact without a record.
+// Tarballs that real tools have made, each handed over to both stores: to one as a source-tarball, to the other as an artifact without a
+// record, in turn. With ALL_WAYS=1 each goes to both in both ways.
 
 let engines: Engines;
 let podman: Podman;
@@ -100,13 +110,19 @@ function configOf(path: string): Buffer {
 }
 
 /**
- * Loads the artifact on each store, and looks whether the engine has that very image, whole.
+ * Loads the artifact on one of the stores, and looks whether the engine has that very image, whole.
+ * @param way which of the stores; with ALL_WAYS=1 it is loaded on each
  * @returns what it is called there
  */
-async function loadsTheSame(artifact: string, config: Buffer, options: Inputs = {}): Promise<readonly string[]> {
+async function loadsTheSame(
+  artifact: string,
+  config: Buffer,
+  way: number,
+  options: Inputs = {},
+): Promise<readonly string[]> {
   const { rootfs } = JSON.parse(config.toString());
   const inputs = { 'artifact-name': artifact, 'expected-config-digest': digestOf(config), ...options };
-  const found = stores.map(async (store) => {
+  const found = oneOf(stores, way).map(async (store) => {
     const { docker } = engines[store];
     const loaded = await stepOn(service, engines[store], 'load-image', inputs);
     expect(loaded.log).not.toContain('::error');
@@ -116,10 +132,10 @@ async function loadsTheSame(artifact: string, config: Buffer, options: Inputs = 
     expect(JSON.parse(layers)).toEqual(rootfs.diff_ids);
     const saved = at(`saved-${store}.tar`);
     docker('save', 'charon:local', '-o', saved);
-    const file = (name: string): Buffer => execFileSync('tar', ['-xOf', saved, name], { maxBuffer: 1 << 28 });
-    const [image] = JSON.parse(file('manifest.json').toString());
-    expect(digestOf(file(image.Config))).toBe(digestOf(config));
-    for (const name of image.Layers) expect(file(name).length).toBeGreaterThan(0);
+    const files = await readSmallTar(readFileSync(saved));
+    const [image] = JSON.parse(String(files.get('manifest.json')));
+    expect(digestOf(files.get(image.Config) ?? '')).toBe(digestOf(config));
+    for (const name of image.Layers) expect(files.get(name)?.length).toBeGreaterThan(0);
     const names = docker('image', 'ls', '--format', '{{.Repository}}:{{.Tag}}').trim().split('\n');
     docker('image', 'rm', '-f', ...names);
     return names;
@@ -162,7 +178,7 @@ describe('what a real tool wrote is, bit by bit, the same image on both stores (
     'parallel.tar.zst',
     'parallel-oci.tar.zst',
   ];
-  test.each(written)('%s', async (name) => {
+  test.each(written.map((name, position) => [name, position] as const))('%s', async (name, position) => {
     const path = at(name);
     const before = digestOf(readFileSync(path));
     const config = configOf(path);
@@ -171,10 +187,10 @@ describe('what a real tool wrote is, bit by bit, the same image on both stores (
     expect(exported.log).not.toContain('Warning');
     expect(exported.outputs['config-digest']).toBe(digestOf(config));
     // An archive that is handed over as it is brings its own name with it.
-    expect(await loadsTheSame(name, config)).toContain('charon:local');
+    expect(await loadsTheSame(name, config, position)).toContain('charon:local');
     await uploadForeign(`foreign-${name}`, path);
-    const names = await loadsTheSame(`foreign-${name}`, config, { image: 'charon:local' });
-    expect(names).toEqual(['charon:local', 'charon:local']);
+    const names = await loadsTheSame(`foreign-${name}`, config, position + 1, { image: 'charon:local' });
+    expect(new Set(names)).toEqual(new Set(['charon:local']));
     expect(digestOf(readFileSync(path))).toBe(before);
   });
 });
@@ -191,9 +207,9 @@ describe('what engines load, and no tool here writes', () => {
     writeFileSync(at('oci-kind.tar'), ociArchive([image]));
     const exported = await exportTarball(at('oci-kind.tar'), name);
     expect(exported.log).not.toContain('::error');
-    expect(await loadsTheSame(name, config)).toContain('charon:local');
+    expect(await loadsTheSame(name, config, 0)).toContain('charon:local');
     await uploadForeign(`foreign ${name}`, at('docker-kind.tar'));
-    await loadsTheSame(`foreign ${name}`, config, { image: 'charon:local' });
+    await loadsTheSame(`foreign ${name}`, config, 1, { image: 'charon:local' });
   });
 
   test('126 layers: the classic store says why, the containerd store takes them', async () => {

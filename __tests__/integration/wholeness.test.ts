@@ -8,7 +8,16 @@ import { type Registry, startRegistry } from '../../dev/docker-registry.ts';
 import { digestOf, hexOf } from '../../shared/image/digest.ts';
 import { readSmallTar } from '../fixtures/tar-file.ts';
 import type { ArtifactService } from '../fakes/artifact-service/service.ts';
-import { type Engines, halfOf, startArtifactService, startEngines, stepOn, waysToLoad } from '../fixtures/engines.ts';
+import {
+  type Engines,
+  halfOf,
+  oneOf,
+  shareOn,
+  startArtifactService,
+  startEngines,
+  stepOn,
+  waysToLoad,
+} from '../fixtures/engines.ts';
 import { type FixtureImage, makeImage, savedTarball } from '../fixtures/image.ts';
 import { exported, publish, recompressed, reconfigured } from '../fixtures/lying-artifact.ts';
 
@@ -80,17 +89,22 @@ describe.each(waysToLoad())('on the %s store, overlap: %s', (store, overlap) => 
     await expectWhole(engine(), gzipped);
   });
 
-  test.each([
+  const forms = [
     ['uncompressed', 'gzip'],
     ['gzip', 'uncompressed'],
-  ] as const)('the store had its layers %s, and gets it with %s layers (B.9)', async (before, after) => {
-    const forms = { gzip: gzipped, uncompressed: recompressed(gzipped) };
-    await load(engine(), forms[before], 'base:local', overlap);
-    await load(engine(), forms[after], name, overlap);
-    await expectWhole(engine(), forms[after]);
-    engine().docker('image', 'rm', 'base:local');
-    await expectWhole(engine(), forms[after]);
-  });
+  ] as const;
+  // The classic store keeps no form of a layer but its content.
+  test.each(store === 'classic' ? oneOf(forms, 0) : forms)(
+    'the store had its layers %s, and gets it with %s layers (B.9)',
+    async (before, after) => {
+      const forms = { gzip: gzipped, uncompressed: recompressed(gzipped) };
+      await load(engine(), forms[before], 'base:local', overlap);
+      await load(engine(), forms[after], name, overlap);
+      await expectWhole(engine(), forms[after]);
+      engine().docker('image', 'rm', 'base:local');
+      await expectWhole(engine(), forms[after]);
+    },
+  );
 
   test('the store had some of its layers in another form, and others as they are (B.9)', async () => {
     await load(engine(), recompressed(gzipped, 2), 'base:local', overlap);
@@ -100,7 +114,7 @@ describe.each(waysToLoad())('on the %s store, overlap: %s', (store, overlap) => 
 
   test('the store had all of its layers, of an image with another config (B.9)', async () => {
     const other = reconfigured(gzipped, (config) => ({ ...config, config: { Env: ['OTHER=1'] } }));
-    for (const before of [other, recompressed(other)]) {
+    for (const before of shareOn(store, [other, recompressed(other)])) {
       await load(engine(), before, 'base:local', overlap);
       await load(engine(), gzipped, name, overlap);
       await expectWhole(engine(), gzipped);

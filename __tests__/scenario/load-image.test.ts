@@ -6,6 +6,7 @@ import { gzipSync, zstdCompressSync } from 'node:zlib';
 import { describe, expect, test } from '@jest/globals';
 import { pulledReferences, verbOf } from '../fakes/docker/state.ts';
 import { makeImage, savedTarball } from '../fixtures/image.ts';
+import { handOverMade } from '../fixtures/lying-artifact.ts';
 import { errorCode, errorMessage, type Scenario } from '../fixtures/scenario.ts';
 import { begin, scenario, useScenarios } from '../fixtures/scenario-suite.ts';
 import { recordName } from '../../shared/image/record.ts';
@@ -22,6 +23,7 @@ async function uploadForeign(name: string, files: Readonly<Record<string, Buffer
   await scenario.store().upload({ name, retentionDays: 1, files: Readable.from(entries), onBytes: () => undefined });
 }
 
+const handOverIt = (): Promise<void> => handOverMade(scenario.service, scenario.image);
 const tags = (): readonly string[] => scenario.docker.state().images.flatMap((image) => image.tags);
 const verbs = (): readonly string[] => scenario.docker.state().calls.map(verbOf);
 const loads = (): number => verbs().filter((verb) => verb === 'load').length;
@@ -32,7 +34,7 @@ describe('overlap: the engine fetches layer by layer', () => {
   const image = makeImage({ layers: 3, layerBytes: 400_000, gzip: false });
   const handOver = async (change: Parameters<Scenario['docker']['set']>[0] = {}): Promise<void> => {
     await begin({ image });
-    await scenario.exports();
+    await handOverIt();
     scenario.docker.set({ images: [], calls: [], ...change });
   };
   const pulls = (): number => verbs().filter((verb) => verb === 'pull').length;
@@ -120,7 +122,7 @@ describe('overlap: gzip layers are decompressed during the transfer', () => {
     handed = image,
   ): Promise<void> => {
     await begin({ image: handed });
-    await scenario.exports();
+    await handOverIt();
     scenario.docker.set({ store, images: [], calls: [], ...change });
   };
   const moved = (): readonly string[] => verbs().filter((verb) => ['pull', 'load'].includes(verb));
@@ -187,10 +189,9 @@ describe('overlap: gzip layers are decompressed during the transfer', () => {
 });
 
 describe('layers that the engine has already, without overlap', () => {
-  // The build of export-image writes the tarball, so the record contains the offset of each layer.
   const handOverLarge = async (store: 'classic' | 'containerd'): Promise<Scenario> => {
     const started = await begin({ image: makeImage({ layers: 3, layerBytes: 400_000, gzip: false }) });
-    await started.exports();
+    await handOverIt();
     const { diffIds } = started.image;
     const older = { imageId: 'sha256:old', tags: ['charon:old'], architecture: 'amd64', labels: {} };
     started.docker.set({ store, images: [{ ...older, diffIds: [...diffIds.slice(0, 2), 'sha256:other'] }] });
@@ -215,10 +216,10 @@ describe('layers that the engine has already, without overlap', () => {
   });
 
   test('a kept tarball is complete anyway', async () => {
-    const { directory, tarball } = await handOverLarge('classic');
+    const { directory, image } = await handOverLarge('classic');
     const kept = join(directory, 'kept.tar');
     await scenario.loads({ tarball: kept });
-    expect(await readFile(kept)).toEqual(await readFile(tarball));
+    expect(await readFile(kept)).toEqual(savedTarball(image, ['charon:local']));
   });
 });
 
@@ -242,8 +243,8 @@ describe.each(['classic', 'containerd'] as const)('on the %s store', (store) => 
   });
 
   test('an engine that already has the image loads nothing and transfers less than 100 kB (S4.3)', async () => {
-    const { handOver, service } = await begin({ docker: { store }, image: makeImage({ layerBytes: 400_000 }) });
-    await handOver();
+    const { service } = await begin({ docker: { store }, image: makeImage({ layerBytes: 400_000 }) });
+    await handOverIt();
     await scenario.loads();
     const before = service.traffic.down;
     const outcome = await scenario.loads();
@@ -253,8 +254,8 @@ describe.each(['classic', 'containerd'] as const)('on the %s store', (store) => 
   });
 
   test('another image with the same tag is not used', async () => {
-    const { handOver, docker } = await begin({ docker: { store } });
-    await handOver();
+    const { docker } = await begin({ docker: { store } });
+    await handOverIt();
     docker.set({
       images: [
         { imageId: 'sha256:old', tags: ['charon:local'], diffIds: ['sha256:x'], architecture: 'amd64', labels: {} },
@@ -266,8 +267,8 @@ describe.each(['classic', 'containerd'] as const)('on the %s store', (store) => 
   });
 
   test('a swapped image is artifact-corrupt, and the tag is unchanged', async () => {
-    const { handOver, docker } = await begin({ docker: { store } });
-    await handOver();
+    const { docker } = await begin({ docker: { store } });
+    await handOverIt();
     const real = await scenario.store().list();
     const record = await readRecord();
     const other = savedTarball(makeImage({ layers: 2 }), ['charon:local']);
@@ -299,8 +300,8 @@ async function readRecord(): Promise<string> {
 
 describe('inputs', () => {
   test('image: the image gets that tag, and the log shows it', async () => {
-    const { handOver } = await begin();
-    await handOver();
+    await begin();
+    await handOverIt();
     const outcome = await scenario.loads({ image: 'app:test' });
     expect(outcome.outputs['image']).toBe('app:test');
     expect(tags()).toContain('app:test');
@@ -317,16 +318,16 @@ describe('inputs', () => {
   });
 
   test('expected-config-digest of another build: image-mismatch before anything is loaded', async () => {
-    const { handOver } = await begin();
-    await handOver();
+    await begin();
+    await handOverIt();
     const outcome = await scenario.loads({ 'expected-config-digest': `sha256:${'0'.repeat(64)}` });
     expect(errorCode(outcome)).toBe('image-mismatch');
     expect(moves()).toBe(0);
   });
 
   test('expected-revision is compared with the image’s label (S1.8)', async () => {
-    const { handOver } = await begin();
-    await handOver();
+    await begin();
+    await handOverIt();
     expect((await scenario.loads({ 'expected-revision': 'abc123' })).exitCode).toBe(0);
     const outcome = await scenario.loads({ 'expected-revision': 'def456' });
     expect(errorCode(outcome)).toBe('revision-mismatch');
@@ -343,8 +344,8 @@ describe('inputs', () => {
   });
 
   test('no command connects to a registry (S0.5)', async () => {
-    const { handOver, docker } = await begin();
-    await handOver();
+    const { docker } = await begin();
+    await handOverIt();
     await scenario.loads();
     // It pulls only from the step itself.
     expect(pulledReferences(docker.state())).toEqual([expect.stringMatching(/^127\.0\.0\.1:\d+\//)]);
@@ -460,8 +461,8 @@ describe('third-party artifacts', () => {
 
 describe('artifacts that must fail the step', () => {
   test('a wrong name immediately lists the run’s artifacts (S0.8)', async () => {
-    const { handOver } = await begin();
-    await handOver();
+    await begin();
+    await handOverIt();
     const outcome = await scenario.loads({ 'artifact-name': 'docker-imaeg' });
     expect(outcome.exitCode).toBe(1);
     expect(errorCode(outcome)).toBe('artifact-not-found');
@@ -469,8 +470,8 @@ describe('artifacts that must fail the step', () => {
   });
 
   test('in a re-run, a missing artifact may have expired: the error has the next step (S3.4)', async () => {
-    const { handOver, service } = await begin();
-    await handOver();
+    const { service } = await begin();
+    await handOverIt();
     service.expire('docker-image');
     const outcome = await scenario.loads({}, { job: { attempt: 2 } });
     expect(errorCode(outcome)).toBe('artifact-not-found');
@@ -479,8 +480,8 @@ describe('artifacts that must fail the step', () => {
   });
 
   test('the blob is missing although the artifact is listed: artifact-expired (S3.4)', async () => {
-    const { handOver, service } = await begin();
-    await handOver();
+    const { service } = await begin();
+    await handOverIt();
     await service.blobs.remove(service.artifacts[0]?.blob ?? '');
     const outcome = await scenario.loads();
     expect(errorCode(outcome)).toBe('artifact-expired');
@@ -490,8 +491,8 @@ describe('artifacts that must fail the step', () => {
     ['a flipped byte', (blob: string) => scenario.service.blobs.flipByte(blob, 20_000), 'artifact-corrupt'],
     ['a truncated blob', (blob: string) => scenario.service.blobs.cut(blob, 50_000), 'artifact-corrupt'],
   ])('%s in the blob is an error', async (_, damage, code) => {
-    const { handOver, service, directory } = await begin();
-    await handOver();
+    const { service, directory } = await begin();
+    await handOverIt();
     await damage(service.artifacts[0]?.blob ?? '');
     const kept = join(directory, 'kept.tar');
     const outcome = await scenario.loads({ tarball: kept });
@@ -506,8 +507,8 @@ describe('artifacts that must fail the step', () => {
     ['unpack', 'load-failed', 'Error unpacking image'],
     ['silent-load', 'image-missing', ''],
   ] as const)('docker load that fails with "%s" fails the step (C.4)', async (fail, code, message) => {
-    const { handOver } = await begin({ docker: { store: 'containerd', fail } });
-    await handOver();
+    await begin({ docker: { store: 'containerd', fail } });
+    await handOverIt();
     const outcome = await scenario.loads({ overlap: 'false' });
     expect(outcome.exitCode).toBe(1);
     expect(errorCode(outcome)).toBe(code);

@@ -17,8 +17,15 @@ import { type ArtifactService, type Job, startArtifactService } from '../fakes/a
 import { type Certificate, makeCertificate } from '../fakes/artifact-service/tls.ts';
 import { type RegistryFront, startRegistryFront } from '../fakes/registry/front.ts';
 import { startTokenService, type TokenService } from '../fakes/registry/tokens.ts';
+import { oneOf } from '../fixtures/engines.ts';
 import { type FixtureImage, makeImage, podmanTarball, savedTarball } from '../fixtures/image.ts';
-import { publish as upload, recordOf, rewritten, imageWithTwoConfigs } from '../fixtures/lying-artifact.ts';
+import {
+  handOverMade,
+  publish as upload,
+  recordOf,
+  rewritten,
+  imageWithTwoConfigs,
+} from '../fixtures/lying-artifact.ts';
 import { errorCode, errorMessage, shortPauses, testStore } from '../fixtures/scenario.ts';
 
 // Runs the built publish-image with real registries (Debian's docker-registry, and zot if Go is installed): without a login, with a
@@ -67,7 +74,11 @@ async function step(
   });
 }
 
-async function handOver(
+/** Hands an image over as an export does, without one. */
+const handOver = (what: FixtureImage, artifact = 'docker-image'): Promise<void> =>
+  handOverMade(service, what, { artifact });
+
+async function exportImage(
   what: FixtureImage,
   artifact = 'docker-image',
   job: Job = {},
@@ -130,16 +141,22 @@ async function removeManifest(digest: string): Promise<void> {
   expect(response.status).toBe(202);
 }
 
-const noZot = describeMissingGoParts(['zot']);
-describe.each(noZot === undefined ? registrySoftware : (['docker-registry'] as const))('to %s', (software) => {
+const software = describeMissingGoParts(['zot']) === undefined ? registrySoftware : (['docker-registry'] as const);
+
+/** Gives each test a repository of a registry of that kind. */
+function useRegistry(kind: (typeof registrySoftware)[number]): void {
   let registry: Registry;
-  beforeAll(async () => void (registry = await startRegistry({ software })), 600_000);
+  beforeAll(async () => void (registry = await startRegistry({ software: kind })), 600_000);
   afterAll(() => registry.stop());
   beforeEach(() => void (repository = `${registry.address}/org/${randomBytes(6).toString('hex')}`));
+}
+
+describe.each(software)('to %s', (kind) => {
+  useRegistry(kind);
 
   describe('one platform', () => {
     test('the published image has the handed-over digest and the same bytes (B.1, S4.5)', async () => {
-      const exported = await handOver(image);
+      const exported = await exportImage(image);
       const outcome = await publish({ tags: `${repository}:1.0\n${repository}:latest` });
       expect(outcome.log).not.toContain('::error');
       expect(outcome.outputs).toEqual({
@@ -180,72 +197,17 @@ describe.each(noZot === undefined ? registrySoftware : (['docker-registry'] as c
       const { 'pushed-bytes': pushed, 'mounted-bytes': mounted } = outcome.outputs;
       expect(Number(pushed)).toBeGreaterThan(600_000);
       // zot reports a blob of any repository as present.
-      expect(mounted).toBe(software === 'zot' ? '0' : pushed);
+      expect(mounted).toBe(kind === 'zot' ? '0' : pushed);
       const third = await publish({ tags: `${repository}-three:1.0`, 'mount-from': repository });
       expect(third.outputs).toMatchObject({ 'pushed-bytes': '0', 'mounted-bytes': mounted });
       await expectPullable(`${repository}:1.0`, `${repository}-two:1.0`, `${repository}-three:1.0`);
-    });
-
-    test('the tags of docker/metadata-action’s output, and `auto`', async () => {
-      await handOver(image);
-      const json = JSON.stringify({ tags: [`${repository}:from-json`] });
-      expect((await publish({ tags: json })).outputs['references']).toBe(`${repository}:from-json`);
-      const auto = { DOCKER_METADATA_OUTPUT_TAGS: `${repository}:auto-1,${repository}:auto-2` };
-      expect((await publish({ tags: 'auto' }, {}, auto)).outputs['references']).toBe(
-        `${repository}:auto-1\n${repository}:auto-2`,
-      );
-      expect((await publish({ tags: 'bare', repository })).outputs['references']).toBe(`${repository}:bare`);
-    });
-
-    // zot uses the blobs of any repository, without an upload.
-    const fresh = makeImage({ labels: { 'org.opencontainers.image.revision': 'abc123' } });
-    test.each<[string, FixtureImage]>([
-      [
-        'that engines read as another image',
-        imageWithTwoConfigs(image, arm.blobs.get(arm.configDigest) ?? Buffer.alloc(0)),
-      ],
-      [
-        'with an external layer',
-        rewritten(image, { manifest: (text) => text.replace('"layers":[{', '$&"urls":["http://127.0.0.1:1"],') }),
-      ],
-      ['with an unknown layer type', rewritten(fresh, { manifest: (text) => text.replace('tar+gzip', 'tar+zstd') })],
-    ])('an image %s is not published (B.11)', async (_, lie) => {
-      await handOver(arm);
-      await publish({ tags: `${repository}:other` });
-      const tarball = savedTarball(lie, ['charon:local']);
-      const labels = { 'org.opencontainers.image.revision': 'abc123' };
-      await upload(service, { tarball, record: recordOf(lie, tarball, labels) });
-      const outcome = await publish({ 'expected-config-digest': lie.configDigest });
-      expect(errorCode(outcome)).toBe('artifact-corrupt');
-      expect(String(await get('manifests/1.0', anyManifest))).toBe('HTTP 404');
-    });
-
-    test('the image of another run is published (S3.3)', async () => {
-      service.addRun({ id: 77, branch: 'main', conclusion: 'success' });
-      await handOver(image, 'docker-image', { runId: '77' });
-      const outcome = await publish({ 'run-id': '77' });
-      expect(outcome.log).not.toContain('::error');
-      expect(outcome.outputs['digest']).toBe(image.manifestDigest);
-      expect(outcome.summary).toContain('[77](');
-    });
-
-    test('expectations are compared with the bytes before anything is sent', async () => {
-      await handOver(image);
-      const wrong = await publish({ 'expected-config-digest': arm.configDigest });
-      expect(errorCode(wrong)).toBe('image-mismatch');
-      expect(errorMessage(wrong)).toContain(image.configDigest);
-      const other = await publish({ 'expected-revision': 'def456' });
-      expect(errorCode(other)).toBe('revision-mismatch');
-      expect((await get('tags/list')).toString()).toBe('HTTP 404');
-      const right = await publish({ 'expected-config-digest': image.configDigest, 'expected-revision': 'abc123' });
-      expect(right.log).not.toContain('::error');
     });
   });
 
   describe('several platforms', () => {
     test('become one index, whose digest is always the same, and each image keeps its bytes (B.2)', async () => {
       await handOver(image, 'docker-image-linux-amd64');
-      await handOver(arm, 'docker-image-linux-arm64', { jobId: 'arm' });
+      await handOver(arm, 'docker-image-linux-arm64');
       const expected = `${arm.configDigest}\n${image.configDigest}`;
       const outcome = await publish({ 'artifact-name': 'docker-image-linux-*', 'expected-config-digest': expected });
       expect(outcome.log).not.toContain('::error');
@@ -271,7 +233,7 @@ describe.each(noZot === undefined ? registrySoftware : (['docker-registry'] as c
 
     test('are published again if their index has lost an image', async () => {
       await handOver(image, 'docker-image-linux-amd64');
-      await handOver(arm, 'docker-image-linux-arm64', { jobId: 'arm' });
+      await handOver(arm, 'docker-image-linux-arm64');
       const first = await publish({ 'artifact-name': 'docker-image-linux-*' });
       await removeManifest(arm.manifestDigest);
       await expect(expectPullable(`${repository}:1.0`)).rejects.toThrow('skopeo');
@@ -285,10 +247,10 @@ describe.each(noZot === undefined ? registrySoftware : (['docker-registry'] as c
       for (const each of [one, two]) {
         const platform = each === one ? 'amd64' : 'arm64';
         if (each !== undefined)
-          await handOver(each, `docker-image-linux-${platform}`, { jobId: platform }, `linux/${platform}`);
+          await exportImage(each, `docker-image-linux-${platform}`, { jobId: platform }, `linux/${platform}`);
       }
       const outcome = await publish({ 'artifact-name': 'docker-image-linux-*' });
-      if (software === 'zot') {
+      if (kind === 'zot') {
         // This version accepts only OCI's formats.
         expect(errorMessage(outcome)).toMatch(/HTTP 415 .*doesn’t take images in this format/s);
         return;
@@ -304,21 +266,78 @@ describe.each(noZot === undefined ? registrySoftware : (['docker-registry'] as c
       });
       await expectPullable(`${repository}:1.0`);
     });
+  });
+});
 
-    test('with two images of one platform are rejected (B.2)', async () => {
-      await handOver(image, 'docker-image-a');
-      await handOver(makeImage(), 'docker-image-b', { jobId: 'b' });
-      const outcome = await publish({ 'artifact-name': 'docker-image-*' });
-      expect(errorCode(outcome)).toBe('invalid-input');
-      expect(errorMessage(outcome)).toContain('both hold an image for linux/amd64');
-    });
+// What a registry has no part in, and logins, which all registries take in the same way.
+describe.each(oneOf(software, 0))('to %s alone', (kind) => {
+  useRegistry(kind);
+
+  test('the tags of docker/metadata-action’s output, and `auto`', async () => {
+    await handOver(image);
+    const json = JSON.stringify({ tags: [`${repository}:from-json`] });
+    expect((await publish({ tags: json })).outputs['references']).toBe(`${repository}:from-json`);
+    const auto = { DOCKER_METADATA_OUTPUT_TAGS: `${repository}:auto-1,${repository}:auto-2` };
+    expect((await publish({ tags: 'auto' }, {}, auto)).outputs['references']).toBe(
+      `${repository}:auto-1\n${repository}:auto-2`,
+    );
+    expect((await publish({ tags: 'bare', repository })).outputs['references']).toBe(`${repository}:bare`);
+  });
+
+  // zot takes a blob from any repository, without its bytes.
+  const fresh = makeImage({ labels: { 'org.opencontainers.image.revision': 'abc123' } });
+  test.each<[string, FixtureImage]>([
+    ['that engines read as another', imageWithTwoConfigs(image, arm.blobs.get(arm.configDigest) ?? Buffer.alloc(0))],
+    [
+      'with a layer elsewhere',
+      rewritten(image, { manifest: (text) => text.replace('"layers":[{', '$&"urls":["http://127.0.0.1:1"],') }),
+    ],
+    ['with an unknown layer type', rewritten(fresh, { manifest: (text) => text.replace('tar+gzip', 'tar+zstd') })],
+  ])('an image %s is not published (B.11)', async (_, lie) => {
+    await handOver(arm);
+    await publish({ tags: `${repository}:other` });
+    const tarball = savedTarball(lie, ['charon:local']);
+    const labels = { 'org.opencontainers.image.revision': 'abc123' };
+    await upload(service, { tarball, record: recordOf(lie, tarball, labels) });
+    const outcome = await publish({ 'expected-config-digest': lie.configDigest });
+    expect(errorCode(outcome)).toBe('artifact-corrupt');
+    expect(String(await get('manifests/1.0', anyManifest))).toBe('HTTP 404');
+  });
+
+  test('the image of another run is published (S3.3)', async () => {
+    service.addRun({ id: 77, branch: 'main', conclusion: 'success' });
+    await exportImage(image, 'docker-image', { runId: '77' });
+    const outcome = await publish({ 'run-id': '77' });
+    expect(outcome.log).not.toContain('::error');
+    expect(outcome.outputs['digest']).toBe(image.manifestDigest);
+    expect(outcome.summary).toContain('[77](');
+  });
+
+  test('expectations are compared with the bytes before anything is sent', async () => {
+    await handOver(image);
+    const wrong = await publish({ 'expected-config-digest': arm.configDigest });
+    expect(errorCode(wrong)).toBe('image-mismatch');
+    expect(errorMessage(wrong)).toContain(image.configDigest);
+    const other = await publish({ 'expected-revision': 'def456' });
+    expect(errorCode(other)).toBe('revision-mismatch');
+    expect((await get('tags/list')).toString()).toBe('HTTP 404');
+    const right = await publish({ 'expected-config-digest': image.configDigest, 'expected-revision': 'abc123' });
+    expect(right.log).not.toContain('::error');
+  });
+
+  test('with two images of one platform are rejected (B.2)', async () => {
+    await handOver(image, 'docker-image-a');
+    await handOver(makeImage(), 'docker-image-b');
+    const outcome = await publish({ 'artifact-name': 'docker-image-*' });
+    expect(errorCode(outcome)).toBe('invalid-input');
+    expect(errorMessage(outcome)).toContain('both hold an image for linux/amd64');
   });
 
   describe('with a login', () => {
     const login = { user: 'tester', password: 'opensesame' };
     const auth = Buffer.from(`${login.user}:${login.password}`).toString('base64');
     let locked: Registry;
-    beforeAll(async () => void (locked = await startRegistry({ login, software })));
+    beforeAll(async () => void (locked = await startRegistry({ login, software: kind })));
     afterAll(() => locked.stop());
     beforeEach(async () => {
       repository = `${locked.address}/org/${randomBytes(6).toString('hex')}`;

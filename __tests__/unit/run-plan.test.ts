@@ -48,6 +48,28 @@ describe('planRun', () => {
     });
   });
 
+  test.each<readonly [Partial<RunInputs>, string]>([
+    [{ runId: '1', branch: 'main' }, 'Both `run-id` (1) and `branch`'],
+    [{ runId: 'latest' }, '`run-id` is "latest"'],
+    [{ runId: '0' }, '`run-id` is "0"'],
+    [{ runId: '99999999999999999999' }, '`run-id` is "99999999999999999999"'],
+    [{ branch: 'main' }, '`branch` is given without `workflow`'],
+    [{ event: 'push' }, '`event` is given without `workflow`'],
+    [{ repository: 'org/other' }, '`repository` is given without `workflow`'],
+    [{ workflow: 'CI', branch: 'main' }, '`workflow` is "CI"'],
+    [{ workflow: '..', branch: 'main' }, '`workflow` is ".."'],
+    [{ workflow: 'ci.yml' }, '`workflow` is given without `branch`'],
+    [{ runId: '1', repository: 'charon' }, '`repository` is "charon"'],
+    [{ runId: '1', repository: 'a/b/../../c' }, '`repository` is "a/b/../../c"'],
+    [{ runId: '1', repository: '../charon' }, '`repository` is "../charon"'],
+    [{ runId: '100', allowForkRuns: true }, '`allow-fork-runs` is given without `image`'],
+    [{ fallbackImage: 'charon:local:twice' }, 'is not an image reference'],
+  ])('%j is invalid-input (S3.3)', (inputs, message) => {
+    expect(() => plan(inputs)).toThrow(
+      expect.objectContaining({ code: 'invalid-input', message: expect.stringContaining(message) }),
+    );
+  });
+
   test.each([
     ['ghcr.io/org/charon:main', 'ghcr.io/org/charon:main'],
     ['Org/Charon', 'org/charon:latest'],
