@@ -3,12 +3,12 @@ import { invalidInput } from '../../shared/base/errors.ts';
 import { isPattern, requireArtifactName, requireNameOrPattern } from '../../shared/image/artifact-name.ts';
 import { type EachPlan, type LoadPlan, planEach, planLoad } from './plan.ts';
 
-/** The artifact that the mapping goes into. */
+/** The artifact for the mapping. */
 export interface DigestsPlan {
   readonly artifactName: string;
 }
 
-/** All that is decided before anything is done: one image, several side by side, or no more than the mapping. */
+/** Everything that is decided before any work: to load one image, to load several, or only to read the mapping. */
 export type ImagesPlan = { readonly digests: DigestsPlan | undefined } & (
   | { readonly kind: 'one'; readonly plan: LoadPlan }
   | { readonly kind: 'several' | 'mapping'; readonly wanted: readonly string[]; readonly each: EachPlan }

@@ -5,9 +5,9 @@ import { type OtherRun, planOtherRun } from '../../shared/handed-over/other-run-
 import { parseReference, type Reference } from '../../shared/image/reference.ts';
 import { requireDocker } from '../../shared/image/host.ts';
 
-/** Where the artifact comes from, and what is taken when it isn't there. */
+/** The run with the artifact, and the image to pull without one. */
 export interface RunPlan {
-  /** The other run to look for; undefined is this job's own run. */
+  /** Undefined for this job's own run. */
   readonly other: OtherRun | undefined;
   readonly fallback: Reference | undefined;
 }
@@ -24,7 +24,7 @@ export function planRun(inputs: RunInputs, images: ImagesPlan, ownRepository: st
   return { other, fallback };
 }
 
-// Whoever opened the pull request also chose the names in it, `alpine:latest` for instance.
+// The author of a pull request also chooses the references in its artifact, such as `alpine:latest`.
 function requireOneName(images: ImagesPlan): void {
   if (images.kind === 'one' ? images.plan.reference !== undefined : images.kind === 'mapping') return;
   throw invalidInput(
