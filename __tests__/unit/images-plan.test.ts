@@ -78,7 +78,8 @@ describe('planImages', () => {
   test('one name is the plan of one image', () => {
     expect(planImages(inputs)).toMatchObject({
       kind: 'one',
-      plan: { artifactName: 'docker-image', checkPlatform: true },
+      wanted: ['docker-image'],
+      each: { checkPlatform: true },
     });
     expect(planImages({ ...inputs, artifactNames: ['a', 'a'] })).toMatchObject({ kind: 'one' });
   });

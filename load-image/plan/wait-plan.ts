@@ -19,7 +19,7 @@ export interface WaitPlan {
  */
 export function planWait(
   { waitMinutes: minutes, waitForJob: job }: WaitInputs,
-  images: ImagesPlan,
+  { wanted }: ImagesPlan,
   isOtherRun: boolean,
   limitMinutes: number,
 ): WaitPlan | undefined {
@@ -42,5 +42,5 @@ export function planWait(
       'Raise `timeout-minutes`: it has to cover the wait and the load.',
     );
   }
-  return { wanted: images.kind === 'one' ? [images.plan.artifactName] : images.wanted, minutes, job };
+  return { wanted, minutes, job };
 }
