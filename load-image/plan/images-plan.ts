@@ -34,7 +34,7 @@ export function planImages(inputs: ImagesInputs): ImagesPlan {
 }
 
 function whySeveral(wanted: readonly string[]): string {
-  return `\`artifact-name\` (${wanted.join(', ')}) stands for several images`;
+  return `\`artifact-name\` (${wanted.join(', ')}) selects several images`;
 }
 
 type OnlyForOne = 'image' | 'tarball' | 'oci-layout' | 'expected-config-digest' | 'from' | 'into';

@@ -94,7 +94,7 @@ function planDestination(
   if (into.kind === 'none' && ociLayout === undefined && tarball === undefined) {
     throw invalidInput(
       '`into: none` leaves nothing behind without `oci-layout` or `tarball`.',
-      'Add one of them; with `load: false` nothing is downloaded but what the records say.',
+      'Add one of them; with `load: false` only the records are downloaded.',
     );
   }
   return into;

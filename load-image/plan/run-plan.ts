@@ -35,7 +35,10 @@ function requireOneName({ kind, each }: ImagesPlan): void {
 function planFallback({ fallbackImage }: RunInputs, { kind, each }: ImagesPlan): Reference | undefined {
   if (fallbackImage === undefined) return undefined;
   if (kind !== 'one') {
-    throw invalidInput('The input `fallback-image` stands for one image, and no one image is loaded.', 'Leave it out.');
+    throw invalidInput(
+      'The input `fallback-image` replaces one image, but this step does not load one image.',
+      'Leave it out.',
+    );
   }
   const { tarballPath, layoutPath, into, engine } = each;
   requireDocker(engine, '`fallback-image`');

@@ -10,7 +10,7 @@ import type { FoundArtifact } from './find.ts';
 import { type IdentifiedImage, requireRecorded } from './identity.ts';
 
 // Turns an artifact and a wish into an opened artifact with resolved images: each with its identity, contents, layers and the
-// references that it will have. The inputs' expectations are held against the images here and nowhere else. Most artifacts are
+// references that it will have. Only here are the images compared with the inputs' expectations. Most artifacts are
 // resolved from some kilobytes (identity.ts). Others show their images only in the whole tarball: `resolveTarball` resolves those
 // when the layers have passed, and before an index or manifest reaches the engine.
 
@@ -46,7 +46,7 @@ export interface TarballResolvedImage extends Omit<ResolvedImage, 'ranged'> {
 }
 
 /**
- * Resolves an artifact's images against a wish, and holds the expectations against them.
+ * Resolves an artifact's images against a wish, and compares them with its expectations.
  * @throws HandoverError `image-mismatch`, `revision-mismatch`, `platform-mismatch`
  */
 export function resolveArtifact(found: FoundArtifact, wish: Wish): OpenedArtifact {
@@ -161,7 +161,7 @@ function unrecordedImages(
   return [...distinct.values()].map(choose);
 }
 
-/** Selects the images in the record, which have to be what the record says and what was identified. */
+/** Selects the images in the record, which have to match the record and the identified images. */
 function recordedImages(
   images: readonly TarballImage[],
   record: HandoverRecord,
