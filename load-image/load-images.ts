@@ -43,9 +43,9 @@ export async function loadImages(
   tools: ImagesTools,
 ): Promise<ImagesResult> {
   if (plan.kind === 'one') {
-    const { artifactName } = plan.plan;
+    const [artifactName = ''] = plan.wanted;
     return withDigests(plan.digests, tools, [artifactName], async () => {
-      const loaded = await loadImage(plan.plan, tools, fallback);
+      const loaded = await loadImage({ ...plan.each, artifactName }, tools, fallback);
       return { images: mappedLoad(loaded, artifactName), loaded: [loaded] };
     });
   }

@@ -26,10 +26,9 @@ await run('load-image', async ({ context, log, signal, limit }) => {
   const runInputs = readRunInputs(inputs);
   const { other, fallback } = planRun(runInputs, plan, context.producer.repository);
   const wait = planWait(readWaitInputs(inputs), plan, other !== undefined, limitMinutes);
-  const each = plan.kind === 'one' ? plan.plan : plan.each;
   const times = timeline();
-  const engine = await containerEngine(each.engine, context, signal);
-  const holders = await holdersOf(each.into, engine, signal);
+  const engine = await containerEngine(plan.each.engine, context, signal);
+  const holders = await holdersOf(plan.each.into, engine, signal);
   const tools = { ...context, log, maskSecret, signal };
   const ownStore = (): ArtifactStore => runStore(tools);
   await using found = other === undefined ? ownStore() : otherRunStore({ ...tools, ...other });

@@ -72,7 +72,7 @@ export async function loadFromRegistry(
   const image = before ?? (await engine.inspect(name)) ?? missingImage(name);
   if (image.isWhole === false) throw notWhole(name);
   const identity = await identifyPulled(plan, { ...tools, info }, source, image, opened);
-  // With a known image, the expectations were held against it, and this is that image.
+  // A known image was compared with the expectations before, and this is that image.
   if (known === undefined) requireExpected(wish, [identity]);
   const loaded = before === undefined;
   const proved = await prove(name, identity, name);
@@ -135,7 +135,7 @@ async function removePinned({ engine, log }: RegistryTools, source: PinnedRefere
 }
 
 /**
- * Pulls another image instead of a missing artifact. Only the inputs' expectations are held against it.
+ * Pulls another image instead of a missing artifact. It is compared only with the inputs' expectations.
  * @param reason why there is no artifact
  * @throws HandoverError `registry-failed`, or the code for a wrong image; then no reference of it is left
  */

@@ -1,6 +1,6 @@
 import type { Inputs } from '../shared/runner/inputs.ts';
 
-/** The inputs of publish-image as they were given; `planPublish` decides what they mean. */
+/** The inputs of publish-image, as given; `planPublish` interprets them. */
 export interface PublishInputs {
   /** Names and patterns. */
   readonly artifactNames: readonly string[];

@@ -7,8 +7,8 @@ import type { BlobOrigin, PushedBlob, PushedManifest, RegistryClient } from '../
 import type { PublishPlan } from './plan/plan.ts';
 import type { PublishResult, PublishTools, SourceImage } from './result.ts';
 
-// An image into all repositories first, and then under its tags: a repository that refuses leaves no tag behind elsewhere. What is there
-// is looked at down to the last layer, because a registry may have lost a part of what a tag stands for.
+// Puts the image into all repositories first, and then sets the tags. So if one repository refuses it, no tag is set in another. Each blob
+// is looked up, because a registry may have lost a part of a tagged image.
 
 export function manifestOf({ contents }: SourceImage): PushedManifest {
   return {
@@ -18,12 +18,12 @@ export function manifestOf({ contents }: SourceImage): PushedManifest {
   };
 }
 
-/** What one repository is to have. */
+/** The content for one repository. */
 interface Job {
   readonly client: RegistryClient;
   readonly repository: string;
   readonly blobs: readonly PushedBlob[];
-  /** Each after those that it leads to. */
+  /** Each after the manifests that it refers to. */
   readonly manifests: readonly PushedManifest[];
   readonly mountFrom: readonly string[];
   readonly origins: Map<Digest, BlobOrigin>;
@@ -31,7 +31,7 @@ interface Job {
   readonly tools: PublishTools;
 }
 
-/** What has been done so far, in all repositories. */
+/** The work done so far in all repositories. */
 interface Sent {
   isNew: boolean;
   readonly bytes: Record<BlobOrigin, number>;
@@ -63,7 +63,7 @@ export async function intoRegistries(
   try {
     for (const repository of repositories) {
       const client = await tools.registry(repository);
-      // The user's own inputs alone say where blobs are taken over from: an artifact could name a private repository.
+      // Blobs are mounted only from the user's own inputs: an artifact could name a private repository.
       const mountFrom = mountable([...jobs.keys(), ...plan.mountFrom], repository);
       const manifests = [...children, top];
       const job = {
@@ -91,7 +91,7 @@ export async function intoRegistries(
   return resultFor(plan.tags);
 }
 
-/** Says which references are set when another one is refused, in the log and in the outputs. */
+/** Reports the references that are set when another one is refused, in the log and in the outputs. */
 function tellPartial(
   tags: PublishPlan['tags'],
   set: readonly TaggedReference[],
@@ -117,12 +117,12 @@ async function setTag(job: Job, reference: TaggedReference, top: PushedManifest)
   tools.log.info(`${formatReference(reference)}: ${outcome}, ${top.digest}`);
 }
 
-/** A registry takes blobs over from its own repositories alone. */
+/** A registry mounts blobs only from its own repositories. */
 function mountable(from: readonly string[], repository: string): readonly string[] {
   return [...new Set(from)].filter((one) => registryHost(one) === registryHost(repository) && one !== repository);
 }
 
-/** Does it again, once, when the registry lacks what it said that it has: all that it names, or all, is sent first. */
+/** Retries once if the registry lacks a blob that it reported as present. Sends the blobs in its error first, or else all blobs. */
 async function despiteLostBlobs(job: Job, work: () => Promise<void>): Promise<void> {
   try {
     await work();
@@ -136,12 +136,12 @@ async function despiteLostBlobs(job: Job, work: () => Promise<void>): Promise<vo
   }
 }
 
-// Each is read in several parts at a time already.
+// Each blob is already read in several parts at a time.
 const blobsAtOnce = 3;
 
 /**
- * Makes sure that the repository has all that the top manifest leads to, and the manifest itself: blobs first, as a registry wants it.
- * @param lost what is sent even where the registry says that it has it
+ * Puts everything that the top manifest refers to into the repository, and then the manifest itself, as a registry requires.
+ * @param lost digests to send even if the registry reports them as present
  */
 async function putContents(job: Job, lost: ReadonlySet<Digest> = new Set()): Promise<void> {
   const { client, repository, manifests, sent } = job;
@@ -154,7 +154,7 @@ async function putContents(job: Job, lost: ReadonlySet<Digest> = new Set()): Pro
   }
 }
 
-/** Counts each blob once for each repository, also one that was sent again. */
+/** Counts each blob once for each repository, including one that was sent again. */
 function count({ sent, origins }: Job, { digest, size }: PushedBlob, origin: BlobOrigin): void {
   const before = origins.get(digest);
   if (before !== undefined && origin === 'there') return;

@@ -11,8 +11,8 @@ import { intoRegistries, manifestOf } from './into-registries.ts';
 import type { PublishPlan } from './plan/plan.ts';
 import type { PublishResult, PublishTools, SourceImage } from './result.ts';
 
-// From the artifact to the registry, without an engine and without a file: the very blobs, under the very manifest, so that the digest
-// that is published is the digest that was tested. Several artifacts, one for each platform, become an index.
+// Publishes the artifact's blobs and manifest unchanged, without an engine and without a file. So the published digest is the digest that
+// was tested. Several artifacts, one for each platform, become an index.
 
 /**
  * @throws HandoverError `artifact-not-found`, `artifact-corrupt`, `transfer-failed`, `image-not-found`, `tarball-invalid`,
@@ -77,7 +77,7 @@ function requireDigests({ expectedConfigDigests: expected }: PublishPlan, images
   );
 }
 
-/** What the tags are to stand for: the image's own manifest, or an index of several. */
+/** Returns the manifest for the tags: the image's own, or an index of several images. */
 function topOf(images: readonly [SourceImage, ...SourceImage[]]): PushedManifest {
   const [first, ...others] = images;
   if (others.length === 0) return manifestOf(first);

@@ -7,7 +7,7 @@ import type { Platform } from '../shared/image/platform.ts';
 import type { TaggedReference } from '../shared/image/reference.ts';
 import type { BlobOrigin, RegistryClient } from '../shared/registry/registry-client.ts';
 
-/** One image, as the artifact has it. */
+/** One image in its artifact. */
 export interface SourceImage extends RangedImage {
   readonly artifact: Artifact;
   readonly platform: Platform;
@@ -15,7 +15,7 @@ export interface SourceImage extends RangedImage {
 
 /** What happened. */
 export interface PublishResult {
-  /** Of the manifest, or the index, under each of the references. */
+  /** Digest of the manifest or index under each reference. */
   readonly digest: Digest;
   readonly references: readonly [TaggedReference, ...TaggedReference[]];
   readonly images: readonly {
@@ -24,15 +24,15 @@ export interface PublishResult {
     readonly manifestDigest: Digest;
     readonly configDigest: Digest;
   }[];
-  /** Whether there was anything to do. */
+  /** Whether anything was published. */
   readonly isNew: boolean;
-  /** Bytes of blobs, by how they got there; each counted once for each repository. */
+  /** Bytes of blobs by their origin; each is counted once for each repository. */
   readonly bytes: Readonly<Record<BlobOrigin, number>>;
 }
 
 export interface PublishTools extends FindTools {
   readonly timeline: Timeline;
   readonly registry: (repository: string) => Promise<RegistryClient>;
-  /** Called before the step fails when some of the references are set: with those. */
+  /** Called with the references that are set, before the step fails. */
   readonly onPartial: (result: PublishResult) => void;
 }

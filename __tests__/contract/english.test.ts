@@ -10,8 +10,8 @@ const rewritten = ['*.md', 'docs/*.md', 'docs/decisions/*.md', 'examples/**/*.md
 /** Sources whose comments and messages are in plain English so far. */
 const rewrittenSources = [
   'export-image/**/*.ts',
-  'load-image/{producers,summary}.ts',
-  'shared/{base,docker,image,runner}/*.ts',
+  '{load-image,publish-image,joined}/**/*.ts',
+  'shared/{base,docker,handed-over,image,runner}/*.ts',
   '{dev,bench}/*.{ts,mjs}',
   '__tests__/{e2e,fakes,fixtures}/**/*.{ts,mjs}',
   '__tests__/{contract,scenario,faults}/!(english).test.ts',

@@ -78,7 +78,8 @@ describe('planImages', () => {
   test('one name is the plan of one image', () => {
     expect(planImages(inputs)).toMatchObject({
       kind: 'one',
-      plan: { artifactName: 'docker-image', checkPlatform: true },
+      wanted: ['docker-image'],
+      each: { checkPlatform: true },
     });
     expect(planImages({ ...inputs, artifactNames: ['a', 'a'] })).toMatchObject({ kind: 'one' });
   });
@@ -98,7 +99,7 @@ describe('planImages', () => {
     ['a name that can’t be, with load: false', { artifactNames: [''], load: false }, 'it is empty'],
     ['a pattern for the digests', { digestsArtifact: 'digests-*' }, '"*"'],
     ['a tarball that isn’t loaded', { load: false, tarball: '/tmp/x' }, 'With `load: false`'],
-    ['a reference of several', { artifactNames: ['a', 'b'], image: 'x' }, 'stands for several images'],
+    ['a reference of several', { artifactNames: ['a', 'b'], image: 'x' }, 'selects several images'],
   ])('%s is refused', (_, change, message) => {
     expect(() => planImages({ ...inputs, ...change })).toThrow(
       expect.objectContaining({ code: 'invalid-input', message: expect.stringContaining(message) }),

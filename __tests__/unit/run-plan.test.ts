@@ -19,7 +19,7 @@ const none: RunInputs = {
   allowForkRuns: false,
   fallbackImage: undefined,
 };
-const images: ImagesPlan = { kind: 'one', plan: planLoad(loadInputs), digests: undefined };
+const images: ImagesPlan = { kind: 'one', wanted: ['docker-image'], each: planLoad(loadInputs), digests: undefined };
 const plan = (inputs: Partial<RunInputs>): RunPlan => planRun({ ...none, ...inputs }, images, 'org/charon');
 
 describe('planRun', () => {

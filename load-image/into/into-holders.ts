@@ -110,8 +110,9 @@ export async function loadInto(tools: IntoTools, request: IntoRequest): Promise<
 
 async function takeTurn({ log, holders, signal }: IntoTools): Promise<AsyncDisposable | undefined> {
   if (!takesTurns(holders)) return undefined;
-  const names = holders.map(({ node }) => node).join();
-  return awaitKey(`nodes ${names}`, {
+  const nodes = holders.map(({ node }) => node);
+  const names = nodes.join(', ');
+  return awaitKey(`nodes ${nodes.join()}`, {
     signal,
     onWait: (owner) => {
       log.info(`Waiting for another image to finish loading into ${names}: ${owner} has the turn.`);

@@ -23,7 +23,7 @@ import { smallEntries, smallEntry } from '../../shared/tar/tarball-writer.ts';
 /** An image of the tarball, and its temporary tag. */
 type PassedImage = TarballResolvedImage & { readonly name: string };
 
-/** A tarball on its way from the artifact to the engine. */
+/** A tarball that is sent from the artifact to the engine. */
 export interface PassingTarball {
   readonly chunks: LentChunks;
   /** Its images; empty until all of `chunks` has been read. */
@@ -90,7 +90,7 @@ function asRecorded(
   return verifiedChunks(chunks, expected, (found) => {
     const message =
       `The tarball has ${found.size > size ? 'at least ' : ''}${String(found.size)} bytes with digest ${found.digest ?? tarballDigest}; ` +
-      `the record says ${String(size)} bytes with digest ${tarballDigest}.`;
+      `its record shows ${String(size)} bytes with digest ${tarballDigest}.`;
     return new HandoverError('artifact-corrupt', message, 'Run the job that exports the image again.');
   });
 }

@@ -1,18 +1,21 @@
 import type { ImagesInputs } from '../inputs.ts';
 import { invalidInput } from '../../shared/base/errors.ts';
 import { isPattern, requireArtifactName, requireNameOrPattern } from '../../shared/image/artifact-name.ts';
-import { type EachPlan, type LoadPlan, planEach, planLoad } from './plan.ts';
+import { type EachPlan, planEach } from './plan.ts';
 
-/** The artifact that the mapping goes into. */
+/** The artifact for the mapping. */
 export interface DigestsPlan {
   readonly artifactName: string;
 }
 
-/** All that is decided before anything is done: one image, several side by side, or no more than the mapping. */
-export type ImagesPlan = { readonly digests: DigestsPlan | undefined } & (
-  | { readonly kind: 'one'; readonly plan: LoadPlan }
-  | { readonly kind: 'several' | 'mapping'; readonly wanted: readonly string[]; readonly each: EachPlan }
-);
+/** Everything that is decided before any work: to load one image, to load several, or only to read the mapping. */
+export interface ImagesPlan {
+  readonly kind: 'one' | 'several' | 'mapping';
+  /** Names and patterns of artifacts; the one name of one image. */
+  readonly wanted: readonly string[];
+  readonly each: EachPlan;
+  readonly digests: DigestsPlan | undefined;
+}
 
 /** @throws HandoverError `invalid-input` */
 export function planImages(inputs: ImagesInputs): ImagesPlan {
@@ -25,13 +28,13 @@ export function planImages(inputs: ImagesInputs): ImagesPlan {
     requireNoneOf(inputs, ['image', 'tarball', 'oci-layout', 'expected-config-digest', 'from'], whySeveral(wanted));
   if (!inputs.load)
     requireNoneOf(inputs, ['image', 'tarball', 'oci-layout', 'from', 'into'], 'With `load: false` no image is loaded');
-  if (isOne && inputs.load) return { kind: 'one', plan: planLoad({ ...inputs, artifactName }), digests };
-  wanted.forEach(requireNameOrPattern);
-  return { kind: inputs.load ? 'several' : 'mapping', wanted, each: planEach(inputs), digests };
+  [artifactName, ...more].forEach(requireNameOrPattern);
+  const kind = !inputs.load ? 'mapping' : isOne ? 'one' : 'several';
+  return { kind, wanted, each: planEach(inputs), digests };
 }
 
 function whySeveral(wanted: readonly string[]): string {
-  return `\`artifact-name\` (${wanted.join(', ')}) stands for several images`;
+  return `\`artifact-name\` (${wanted.join(', ')}) selects several images`;
 }
 
 type OnlyForOne = 'image' | 'tarball' | 'oci-layout' | 'expected-config-digest' | 'from' | 'into';

@@ -15,31 +15,31 @@ import {
 } from '../../shared/image/reference.ts';
 import { type EngineName, parseEngineName, requireDocker } from '../../shared/image/host.ts';
 
-/** All that is decided before anything is done. */
+/** Everything that is decided before any work. */
 export interface LoadPlan {
   readonly artifactName: string;
-  /** The reference asked for; undefined takes the record's. */
+  /** The wanted reference; undefined keeps the artifact's references. */
   readonly reference: Reference | undefined;
   readonly tarballPath: string | undefined;
   readonly expectedConfigDigest: Digest | undefined;
   readonly expectedRevision: string | undefined;
   readonly checkPlatform: boolean;
-  /** Whether the engine may fetch layers one by one. */
+  /** Whether the engine may pull layers one by one. */
   readonly overlap: boolean;
   readonly from: ImagePlace;
-  /** What to pull; undefined takes the record's. */
+  /** The reference to pull; undefined uses the record's. */
   readonly registryImage: PinnedReference | undefined;
   readonly engine: EngineName;
   readonly into: Destination;
-  /** Where to write an OCI layout. */
+  /** Path of the OCI layout to write. */
   readonly layoutPath: string | undefined;
 }
 
 const places = ['artifact', 'registry', 'artifact-then-registry', 'registry-then-artifact'] as const;
 
-/** Where an image comes from. */
+/** The source of an image. */
 type ImagePlace = (typeof places)[number];
-/** The part of it that doesn't depend on the artifact. */
+/** The part of the plan that is the same for all artifacts. */
 export type EachPlan = Omit<LoadPlan, 'artifactName'>;
 
 /** @throws HandoverError `invalid-input` */
@@ -94,7 +94,7 @@ function planDestination(
   if (into.kind === 'none' && ociLayout === undefined && tarball === undefined) {
     throw invalidInput(
       '`into: none` leaves nothing behind without `oci-layout` or `tarball`.',
-      'Add one of them; with `load: false` nothing is downloaded but what the records say.',
+      'Add one of them; with `load: false` only the records are downloaded.',
     );
   }
   return into;

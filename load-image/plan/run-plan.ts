@@ -5,9 +5,9 @@ import { type OtherRun, planOtherRun } from '../../shared/handed-over/other-run-
 import { parseReference, type Reference } from '../../shared/image/reference.ts';
 import { requireDocker } from '../../shared/image/host.ts';
 
-/** Where the artifact comes from, and what is taken when it isn't there. */
+/** The run with the artifact, and the image to pull without one. */
 export interface RunPlan {
-  /** The other run to look for; undefined is this job's own run. */
+  /** Undefined for this job's own run. */
   readonly other: OtherRun | undefined;
   readonly fallback: Reference | undefined;
 }
@@ -18,27 +18,29 @@ export interface RunPlan {
  */
 export function planRun(inputs: RunInputs, images: ImagesPlan, ownRepository: string): RunPlan {
   const fallback = planFallback(inputs, images);
-  const wanted = images.kind === 'one' ? [images.plan.artifactName] : images.wanted;
-  const other = planOtherRun(inputs, { wanted, ownRepository });
+  const other = planOtherRun(inputs, { wanted: images.wanted, ownRepository });
   if (inputs.allowForkRuns && other !== undefined) requireOneName(images);
   return { other, fallback };
 }
 
-// Whoever opened the pull request also chose the names in it, `alpine:latest` for instance.
-function requireOneName(images: ImagesPlan): void {
-  if (images.kind === 'one' ? images.plan.reference !== undefined : images.kind === 'mapping') return;
+// The author of a pull request also chooses the references in its artifact, such as `alpine:latest`.
+function requireOneName({ kind, each }: ImagesPlan): void {
+  if (kind === 'mapping' || each.reference !== undefined) return;
   throw invalidInput(
     '`allow-fork-runs` is given without `image`: a fork would decide which names its images get here.',
     'Set `image` to the one reference that the image is to have, such as `image: charon:pr`, and load one artifact.',
   );
 }
 
-function planFallback({ fallbackImage }: RunInputs, images: ImagesPlan): Reference | undefined {
+function planFallback({ fallbackImage }: RunInputs, { kind, each }: ImagesPlan): Reference | undefined {
   if (fallbackImage === undefined) return undefined;
-  if (images.kind !== 'one') {
-    throw invalidInput('The input `fallback-image` stands for one image, and no one image is loaded.', 'Leave it out.');
+  if (kind !== 'one') {
+    throw invalidInput(
+      'The input `fallback-image` replaces one image, but this step does not load one image.',
+      'Leave it out.',
+    );
   }
-  const { tarballPath, layoutPath, into, engine } = images.plan;
+  const { tarballPath, layoutPath, into, engine } = each;
   requireDocker(engine, '`fallback-image`');
   const other = tarballPath !== undefined ? 'tarball' : layoutPath !== undefined ? 'oci-layout' : undefined;
   if (into.kind !== 'engine' || other !== undefined) {

@@ -2,24 +2,24 @@ import type { WaitInputs } from '../inputs.ts';
 import type { ImagesPlan } from './images-plan.ts';
 import { invalidInput } from '../../shared/base/errors.ts';
 
-/** How long a load waits for artifacts that aren't there yet, and for whom. */
+/** How long a load waits for artifacts that don't exist yet, and for which job. */
 export interface WaitPlan {
-  /** Names, each of which has to be there, and patterns, for each of which one has to be there. */
+  /** Names, and patterns that one artifact has to match. */
   readonly wanted: readonly string[];
   readonly minutes: number;
-  /** The job that makes them, as the run's page names it; or a pattern for several. Undefined when nobody says. */
+  /** The name of the job that makes them, as on the run's page, or a pattern. Undefined when unknown. */
   readonly job: string | undefined;
 }
 
 /**
- * @param isOtherRun whether the artifacts are another run's
- * @param limitMinutes how long the step may take in all
- * @returns undefined when nothing is waited for
+ * @param isOtherRun whether the artifacts are of another run
+ * @param limitMinutes time limit of the step
+ * @returns undefined without a wait
  * @throws HandoverError `invalid-input`
  */
 export function planWait(
   { waitMinutes: minutes, waitForJob: job }: WaitInputs,
-  images: ImagesPlan,
+  { wanted }: ImagesPlan,
   isOtherRun: boolean,
   limitMinutes: number,
 ): WaitPlan | undefined {
@@ -42,5 +42,5 @@ export function planWait(
       'Raise `timeout-minutes`: it has to cover the wait and the load.',
     );
   }
-  return { wanted: images.kind === 'one' ? [images.plan.artifactName] : images.wanted, minutes, job };
+  return { wanted, minutes, job };
 }

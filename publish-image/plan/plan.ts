@@ -20,16 +20,16 @@ import { type EventFacts, workflowEvent } from '../../shared/image/workflow-even
 export interface PublishPlan {
   /** Names and patterns of artifacts. */
   readonly wanted: readonly string[];
-  /** Which image is meant where an artifact holds several. */
+  /** Selects one of several images in an artifact. */
   readonly image: Reference | undefined;
-  /** The first is the one that the outputs name. */
+  /** The outputs show the first. */
   readonly tags: readonly [TaggedReference, ...TaggedReference[]];
-  /** Repositories that may have some of the blobs. */
+  /** Repositories to mount blobs from. */
   readonly mountFrom: readonly string[];
   readonly login: { readonly username: string; readonly password: string } | undefined;
-  /** Path of a certificate in PEM. */
+  /** Path of a PEM certificate. */
   readonly authorityPath: string | undefined;
-  /** Those of all images that are published; empty for any. */
+  /** The digests of all images; empty accepts any. */
   readonly expectedConfigDigests: readonly Digest[];
   readonly expectedRevision: string | undefined;
   /** Undefined is this job's own run. */
@@ -39,7 +39,7 @@ export interface PublishPlan {
 
 export interface PublishFacts {
   readonly event: EventFacts;
-  /** What docker/metadata-action left in the environment: `DOCKER_METADATA_OUTPUT_*`, by name. */
+  /** The variables of docker/metadata-action: `DOCKER_METADATA_OUTPUT_*`, by name. */
   readonly metadata: Readonly<Record<string, string>>;
   /** `owner/name` of this job's repository. */
   readonly ownRepository: string;

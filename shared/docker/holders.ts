@@ -82,7 +82,7 @@ async function localNode(cli: DockerCli, namespace: string): Promise<Holder> {
     throw new HandoverError(
       'docker-unavailable',
       `No containerd answers: ${lastLine(output)}`,
-      'Start it, or name its socket in the environment variable CONTAINERD_ADDRESS. It is usually owned by root: let this ' +
+      'Start it, or name its socket in the environment variable CONTAINERD_ADDRESS. The socket is usually owned by root: let this ' +
         'user have it, or run the job as root.',
     );
   }
@@ -101,7 +101,7 @@ async function clusterNodes(cli: DockerCli, tool: ToolName, cluster: string): Pr
   const all = await nodeContainers(cli, tool);
   const nodes = all.filter((node) => node.cluster === cluster);
   if (nodes.length === 0) {
-    const names = [...new Set(all.map((node) => node.cluster))];
+    const names = [...new Set(all.map((node) => node.cluster))].sort();
     throw clusterNotFound(
       `${tool} has no cluster "${cluster}" in this engine; ${names.length === 0 ? 'it has none' : `it has ${names.join(', ')}`}.`,
       `Create the cluster in a step before this one, or correct \`into: ${tool}:NAME\`.`,

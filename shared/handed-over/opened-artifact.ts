@@ -7,10 +7,10 @@ import { canonicalReference, formatReference, parseTaggedReference, type Referen
 import { chooseImage, contentsOf, type TarballImage, type TarballManifest } from '../tar/tarball-images.ts';
 import { type Expectations, requireExpected } from './expectations.ts';
 import type { FoundArtifact } from './find.ts';
-import { type IdentifiedImage, requireRecorded } from './identity.ts';
+import { type IdentifiedImage, type Identity, requireRecorded } from './identity.ts';
 
 // Turns an artifact and a wish into an opened artifact with resolved images: each with its identity, contents, layers and the
-// references that it will have. The inputs' expectations are held against the images here and nowhere else. Most artifacts are
+// references that it will have. Only here are the images compared with the inputs' expectations. Most artifacts are
 // resolved from some kilobytes (identity.ts). Others show their images only in the whole tarball: `resolveTarball` resolves those
 // when the layers have passed, and before an index or manifest reaches the engine.
 
@@ -46,7 +46,7 @@ export interface TarballResolvedImage extends Omit<ResolvedImage, 'ranged'> {
 }
 
 /**
- * Resolves an artifact's images against a wish, and holds the expectations against them.
+ * Resolves an artifact's images against a wish, and compares them with its expectations.
  * @throws HandoverError `image-mismatch`, `revision-mismatch`, `platform-mismatch`
  */
 export function resolveArtifact(found: FoundArtifact, wish: Wish): OpenedArtifact {
@@ -54,7 +54,7 @@ export function resolveArtifact(found: FoundArtifact, wish: Wish): OpenedArtifac
   const images = identified === undefined ? undefined : requireOne(selectImages(identified, wish.reference));
   // A record alone is only a claim. It can be a reason to load nothing, never to load.
   const claims = record === undefined ? [] : selectImages(imagesOf(record), wish.reference);
-  requireExpected(wish, images?.map(({ identity }) => identity) ?? claims);
+  requireExpected(wish, images === undefined ? claims : identitiesOf(images));
   return { ...found, wish, images };
 }
 
@@ -77,6 +77,10 @@ function ownReferences([first = fallbackReference, ...others]: readonly Referenc
 
 function hasReference(references: readonly Reference[], wanted: Reference): boolean {
   return references.some((reference) => formatReference(reference) === formatReference(wanted));
+}
+
+function identitiesOf(images: readonly { readonly identity: Identity }[]): readonly Identity[] {
+  return images.map(({ identity }) => identity);
 }
 
 /** Returns the same images as a list of at least one. */
@@ -130,10 +134,8 @@ export function resolveTarball(
   if (needsManifest && selected.some(({ manifest }) => manifest === undefined)) throw noManifest();
   requireDistinctReferences(selected);
   const resolved = requireOne(selected.map(resolvedImage));
-  requireExpected(
-    wish,
-    resolved.map(({ identity }) => identity),
-  );
+  // Known images were compared before, and the tarball has to contain these.
+  if (known === undefined) requireExpected(wish, identitiesOf(resolved));
   return resolved;
 }
 
@@ -161,7 +163,7 @@ function unrecordedImages(
   return [...distinct.values()].map(choose);
 }
 
-/** Selects the images in the record, which have to be what the record says and what was identified. */
+/** Selects the images in the record, which have to match the record and the identified images. */
 function recordedImages(
   images: readonly TarballImage[],
   record: HandoverRecord,

@@ -1,4 +1,5 @@
 import { HandoverError, messageOf } from '../base/errors.ts';
+import { inPool } from '../base/pool.ts';
 
 /** The outcome of one of several tasks, with the task's name. */
 export type Outcome<T> =
@@ -15,11 +16,9 @@ export async function sideBySide<T, U>(
   work: (value: T, name: string) => Promise<U>,
 ): Promise<readonly Outcome<U>[]> {
   const after: Outcome<U>[] = [];
-  const waiting = before.entries();
-  const worker = async (): Promise<void> => {
-    for (const [position, outcome] of waiting) after[position] = await next(outcome, work);
-  };
-  await Promise.all(Array.from({ length: atOnce }, worker));
+  await inPool(before.entries(), atOnce, async ([position, outcome]) => {
+    after[position] = await next(outcome, work);
+  });
   return after;
 }
 
