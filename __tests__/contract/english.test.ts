@@ -12,6 +12,7 @@ const rewrittenSources = [
   'export-image/**/*.ts',
   'load-image/{producers,summary}.ts',
   'shared/{base,docker,image,runner}/*.ts',
+  'shared/{artifacts,bytes,http,layout,registry,tar}/**/*.ts',
 ];
 
 /** Written by `npm run docs` from the titles of the tests. */

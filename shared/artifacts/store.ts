@@ -52,7 +52,7 @@ export interface ArtifactContent {
   /** Names and sizes (bytes, unzipped) of the files. A raw artifact has one, of unknown name. */
   readonly files: readonly { readonly name: string; readonly size: number }[];
   /**
-   * Reads one file in order. The last bytes follow only when the whole artifact's size, CRC and digest have been checked, so a
+   * Reads one file in order. The last bytes follow only when the whole artifact's size, CRC and digest have been checked. So a
    * consumer that reaches the end has the right bytes.
    * @throws HandoverError `artifact-corrupt` or `transfer-failed` while iterating
    */

@@ -128,7 +128,7 @@ export interface HeldFolder extends AsyncDisposable {
 
 /**
  * Makes a folder and its missing parents, and holds it open. Another user may own a parent, and replace it with any link. So each folder is
- * opened through its parent, and a link is followed only if it is this user's or root's, or no other user can have made it. Linux has the
+ * opened through its parent. A link is followed only if it is this user's or root's, or no other user can have made it. Linux has the
  * same rule in folders such as /tmp (proc_sys_fs(5), protected_symlinks).
  * @throws Error that names the link; the system's errors
  */

@@ -82,7 +82,7 @@ async function localNode(cli: DockerCli, namespace: string): Promise<Holder> {
     throw new HandoverError(
       'docker-unavailable',
       `No containerd answers: ${lastLine(output)}`,
-      'Start it, or name its socket in the environment variable CONTAINERD_ADDRESS. The socket is root’s as a rule: let this ' +
+      'Start it, or name its socket in the environment variable CONTAINERD_ADDRESS. The socket usually belongs to root: let this ' +
         'user have it, or run the job as root.',
     );
   }

@@ -64,8 +64,8 @@ export interface TarballImages {
 
 /**
  * Returns the images of a tarball that has been read: those of its `manifest.json`, or else those of its `index.json`.
- * @throws HandoverError `tarball-invalid` when it has neither, when one of them names a missing entry, or when an uncompressed layer has
- *   another digest than in the config
+ * @throws HandoverError `tarball-invalid` when it has neither, when one of them names a missing entry, or when an uncompressed layer's
+ *   digest isn't the config's
  */
 export function imagesIn(seen: SeenTarball): TarballImages {
   const archive = seen.find('manifest.json')?.bytes;
