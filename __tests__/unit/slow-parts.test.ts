@@ -169,7 +169,7 @@ test('the two requests for a part ask for the same bytes, and neither writes int
   expect(String(await reading)).toBe('1'.repeat(100));
   expect(ranges).toEqual(['bytes=100-199', 'bytes=100-199']);
   expect(lines).toEqual([
-    'Bytes 100-200 of the download take far longer than those beside them: they are asked for once more.',
+    'Bytes 100-200 of the download take far longer than their neighbours: requesting them again.',
   ]);
   await http.close();
   server.closeAllConnections();
