@@ -11,7 +11,7 @@ const rewritten = ['*.md', 'docs/*.md', 'docs/decisions/*.md', 'examples/**/*.md
 const rewrittenSources = [
   'export-image/**/*.ts',
   '{load-image,publish-image,joined}/**/*.ts',
-  'shared/{base,docker,handed-over,image,runner}/*.ts',
+  'shared/**/*.ts',
   '{dev,bench}/*.{ts,mjs}',
   '__tests__/{e2e,fakes,fixtures}/**/*.{ts,mjs}',
   '__tests__/{contract,scenario,faults}/!(english).test.ts',

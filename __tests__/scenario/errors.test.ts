@@ -246,7 +246,7 @@ describe('during the work', () => {
     while (!docker.state().calls.some(([, verb]) => verb === 'build')) await sleep(50);
     docker.set({ fail: 'none' });
     expect(await warnings({ 'artifact-name': 'one' })).toEqual([
-      expect.stringMatching(/is writing the tarball .*\/charon\.tar at this moment.*runner\.temp/),
+      expect.stringMatching(/is writing the tarball .*\/charon\.tar now.*runner\.temp/),
     ]);
     expect(await warnings({ 'artifact-name': 'two', tarball: join(directory, 'of-its-own.tar') })).toEqual([]);
     cancel.abort();

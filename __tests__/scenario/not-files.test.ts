@@ -90,7 +90,7 @@ describe('a pipe is not accepted as a file', () => {
     mkdirSync(layout);
     expect(spawnSync('mkfifo', [join(layout, 'index.json')]).status).toBe(0);
     const outcome = await scenario.loads({ into: 'none', 'oci-layout': layout }, bounded());
-    expectRefused(outcome, 'invalid-input', /the folder holds something else \(index\.json\)/);
+    expectRefused(outcome, 'invalid-input', /the folder contains other files \(index\.json\)/);
   });
 
   test('as docker’s configuration: the registry is used without a login', async () => {

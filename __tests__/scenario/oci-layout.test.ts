@@ -148,7 +148,7 @@ describe('no partial layout is left', () => {
     writeFileSync(join(layout(), 'mine.txt'), 'mine');
     const outcome = await scenario.loads({ into: 'none', 'oci-layout': layout() });
     expect(errorCode(outcome)).toBe('invalid-input');
-    expect(errorMessage(outcome)).toContain('the folder holds something else (mine.txt), which stays');
+    expect(errorMessage(outcome)).toContain('the folder contains other files (mine.txt), which are kept');
     expect(readdirSync(layout())).toEqual(['mine.txt']);
   });
 });

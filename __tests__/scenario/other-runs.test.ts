@@ -157,8 +157,8 @@ describe('workflow and branch', () => {
     scenario.service.addRun({ id: 102, artifacts: [expired('something-else')] });
     const outcome = await scenario.loads(latest);
     expectLoaded(outcome, 100);
-    expect(outcome.log).toContain('Run 101 of 2026-01-01T00:00:00Z is passed over: it no longer has the artifact');
-    expect(outcome.log).toContain('Run 102 of 2026-01-01T00:00:00Z is passed over: it never had the artifact');
+    expect(outcome.log).toContain('Skipping run 101 of 2026-01-01T00:00:00Z: it no longer has the artifact');
+    expect(outcome.log).toContain('Skipping run 102 of 2026-01-01T00:00:00Z: it never had the artifact');
   });
 
   test('all expired: the error has the newest one’s date and address, after at most 20 runs (S3.4)', async () => {
@@ -184,7 +184,7 @@ describe('workflow and branch', () => {
     }
     const outcome = await scenario.loads(latest);
     expectLoaded(outcome, 100);
-    expect(outcome.log).toContain('Run 200 is passed over: it is of the fork mallory/charon');
+    expect(outcome.log).toContain('Skipping run 200: it ran for the fork mallory/charon');
     expect(asked('ListWorkflowRuns')).toHaveLength(2);
     expect(asked('ListRunArtifacts')).toHaveLength(1);
   });
@@ -196,7 +196,7 @@ describe('workflow and branch', () => {
     const outcome = await scenario.loads({ ...latest, event: 'push' });
     expect(errorCode(outcome)).toBe('run-not-found');
     expect(errorMessage(outcome)).toContain('workflow "ci.yml" on branch "main", event "push", in org/charon');
-    expect(errorMessage(outcome)).toContain('1 of forks were passed over');
+    expect(errorMessage(outcome)).toContain('1 runs of forks were skipped');
   });
 
   test('no such workflow: run-not-found (S3.3)', async () => {
@@ -302,7 +302,7 @@ describe('failures of the REST API', () => {
     scenario.service.faults.add({ on: 'GetWorkflowRun', times: 9, effect });
     const outcome = await scenario.loads({ 'run-id': '100' });
     expect(errorCode(outcome)).toBe('transfer-failed');
-    expect(errorMessage(outcome)).toMatch(/API rate limit exceeded.*for 1[78]\d\d s more/);
+    expect(errorMessage(outcome)).toMatch(/API rate limit exceeded.*for another 1[78]\d\d s/);
     expect(errorMessage(outcome)).not.toContain('permissions');
     expect(asked('GetWorkflowRun')).toHaveLength(1);
   });

@@ -169,7 +169,7 @@ describe('a token', () => {
   ])('is not asked for at "%s", of the registry %s', async (realm, own, shown) => {
     await expect(answer(login(password), [bearer({ realm })], undefined, own)).rejects.toMatchObject({
       code: 'registry-failed',
-      message: expect.stringContaining(`The registry sends us to "${shown}`),
+      message: expect.stringContaining(`The registry requires a token from "${shown}`),
       hint: expect.stringContaining('No password was sent there.'),
     });
     expect(asked).toEqual([]);

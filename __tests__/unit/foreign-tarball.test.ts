@@ -271,7 +271,7 @@ describe('several platforms', () => {
   test('when none fits, the error lists those that are there', async () => {
     const { images } = await see(ociArchive([arm64, makeImage({ architecture: 's390x' })]));
     expect(() => chooseImage(images, undefined, platform)).toThrow(
-      'linux/arm64, linux/s390x; linux/amd64 was asked for',
+      'linux/arm64, linux/s390x; linux/amd64 was requested',
     );
   });
 

@@ -135,7 +135,7 @@ describe('refused', () => {
         mkdirSync(path);
         writeFileSync(join(path, 'mine.txt'), '');
       },
-      'the folder holds something else (mine.txt), which stays',
+      'the folder contains other files (mine.txt), which are kept',
     ],
     [
       'somebody else’s layout',
@@ -143,14 +143,14 @@ describe('refused', () => {
         mkdirSync(path);
         writeFileSync(join(path, 'index.json'), '{"manifests":[]}');
       },
-      'the folder holds something else (index.json), which stays',
+      'the folder contains other files (index.json), which are kept',
     ],
     [
       'a file',
       () => {
         writeFileSync(path, '');
       },
-      'there is something that is no folder',
+      'it is no folder',
     ],
     [
       'below a file',

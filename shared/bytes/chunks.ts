@@ -1,44 +1,43 @@
 import { once } from 'node:events';
 import type { Writable } from 'node:stream';
 
-// Bytes come and go in chunks, and who owns a chunk's memory is a matter of its type. A `Buffer` is its taker's for good. A
-// `LentChunk` is not: its memory is used again when the next one is asked for, because a new buffer for each would leave
-// hundreds of MB to the garbage collector for one image. Whatever is a Buffer may be lent; what is lent is no Buffer, so the
-// compiler refuses it wherever bytes are held on to, or given to something that may (a stream, a decoder). To keep one takes a
-// call that copies.
+// Bytes are read in chunks, and a chunk's type shows the owner of its memory. A `Buffer` belongs to its consumer. The memory of a
+// `LentChunk` is used again when the next one is requested: a new buffer for each would leave hundreds of MB to the garbage collector
+// for one image. A Buffer can be lent, but a lent chunk is no Buffer. So the compiler refuses it wherever bytes are kept, or are passed
+// to a stream or a decoder that may keep them. Only a copy can be kept.
 
-/** A chunk that is valid until the next is asked for. */
+/** A chunk that is valid until the next one is requested. */
 export interface LentChunk extends Pick<Buffer, 'length' | 'buffer' | 'byteOffset' | 'copy'> {
   subarray(start?: number, end?: number): LentChunk;
 }
 
-/** Chunks each of which is valid until the next is asked for. */
+/** Chunks, each of which is valid until the next one is requested. */
 export type LentChunks = AsyncIterable<LentChunk>;
 
-/** The same bytes, for what is done with them before the next chunk is asked for: to hash them, or to write them to a file. */
+/** Returns the same bytes, to be used before the next chunk is requested: to hash them, or to write them to a file. */
 export function viewOf({ buffer, byteOffset, length }: LentChunk): Buffer {
   return Buffer.from(buffer, byteOffset, length);
 }
 
-/** All bytes of some small chunks. */
+/** Copies all bytes of some small chunks. */
 export async function copiedBytes(chunks: LentChunks): Promise<Buffer> {
   const copies: Buffer[] = [];
   for await (const chunk of chunks) copies.push(Buffer.from(viewOf(chunk)));
   return Buffer.concat(copies);
 }
 
-// Node's streams take so many bytes before they say that it is enough (`stream.getDefaultHighWaterMark`).
+// The number of bytes that Node's streams hold before they report backpressure (`stream.getDefaultHighWaterMark`).
 const heldBytes = 64 * 1024;
 
 /**
- * The same chunks for a stream of Node's that is written to, and waited for when it says so. Streams hold short chunks back and
- * ask for more: such a one is copied. A longer one has been written by then.
+ * Returns the same chunks for a writable stream of Node's with backpressure. Such a stream holds short chunks and requests more, so they
+ * are copied. It has written a longer chunk before it requests the next.
  */
 export async function* streamableChunks(chunks: LentChunks): AsyncGenerator<Buffer> {
   for await (const chunk of chunks) yield chunk.length < heldBytes ? Buffer.from(viewOf(chunk)) : viewOf(chunk);
 }
 
-/** Writes all chunks to a stream, as fast as it takes them, until that is over. Throws what the chunks throw. */
+/** Writes all chunks to a stream with backpressure, until `over` is aborted. Throws errors of the chunks. */
 export async function writeChunks(stream: Writable, chunks: LentChunks, over: AbortSignal): Promise<void> {
   for await (const chunk of streamableChunks(chunks)) {
     if (over.aborted) break;
@@ -46,7 +45,7 @@ export async function writeChunks(stream: Writable, chunks: LentChunks, over: Ab
   }
 }
 
-/** The same chunks; `onBytes` is told of the length of each as it passes by. */
+/** Returns the same chunks, and calls `onBytes` with the length of each. */
 export async function* countedChunks<Chunk extends LentChunk>(
   chunks: AsyncIterable<Chunk>,
   onBytes: (bytes: number) => void,
@@ -57,7 +56,7 @@ export async function* countedChunks<Chunk extends LentChunk>(
   }
 }
 
-/** The same chunks; `onError` is told when they end with an error, which is passed on. */
+/** Returns the same chunks, and calls `onError` with their error before throwing it. */
 export async function* watchedChunks<Chunk extends LentChunk>(
   chunks: AsyncIterable<Chunk>,
   onError: (error: unknown) => void,
@@ -71,9 +70,9 @@ export async function* watchedChunks<Chunk extends LentChunk>(
 }
 
 /**
- * The first bytes, to look at, and the whole with them.
- * @param isEnough asked with what has come; the head is shorter when the whole is, and longer as its chunks are
- * @throws what the chunks throw
+ * Returns the first bytes, and all chunks including them.
+ * @param isEnough called with the bytes so far; the head is shorter when all bytes are fewer, and may be longer
+ * @throws errors of the chunks
  */
 export async function withHead<Chunk extends LentChunk>(
   chunks: AsyncIterable<Chunk>,

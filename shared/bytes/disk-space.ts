@@ -12,8 +12,8 @@ interface DiskSpace {
 }
 
 /**
- * Free space for an ordinary user where `path` is or would be. Returns undefined where the system doesn't tell.
- * @param path a file or folder; what doesn't exist yet counts as its nearest existing parent
+ * Returns the free space for an ordinary user at a path; undefined when the system doesn't show it.
+ * @param path a file or folder, which may not exist yet
  */
 export async function diskSpace(path: string): Promise<DiskSpace | undefined> {
   const existing = await nearestExisting(resolve(path));
@@ -87,7 +87,7 @@ export async function* teeFile<Chunk extends LentChunk>(
   }
 }
 
-/** Turns the system's "disk full" into `not-enough-space`; any other error comes back as it was. */
+/** Turns the system's "disk full" into `not-enough-space`, and returns any other error unchanged. */
 export function explainDiskFull(error: unknown, path: string, advice: string): unknown {
   const code = error instanceof Error && 'code' in error ? error.code : undefined;
   if (code !== 'ENOSPC' && code !== 'EDQUOT') return error;

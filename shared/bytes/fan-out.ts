@@ -2,21 +2,20 @@ import { asError } from '../base/errors.ts';
 import type { LentChunk, LentChunks } from './chunks.ts';
 
 /**
- * Gives the same chunks to several takers at once. Nothing is held: a chunk is asked for when every taker has asked for it,
- * so the slowest sets the pace. Without takers, all is taken all the same.
- * @param takers each iterates over what it is given; one that stops early no longer counts
- * @returns what the takers return, in their order
- * @throws what the chunks throw, or the first taker to fail throws; the others' chunks then end with that error, and they are
- *   waited for
+ * Gives the same chunks to several consumers at the same time. Nothing is held: a chunk is requested when every consumer has requested
+ * it, so the slowest sets the pace. Without consumers, all chunks are read and discarded.
+ * @param consumers each iterates over its chunks; one that stops early is no longer waited for
+ * @returns the consumers' results, in their order
+ * @throws the first error of the chunks or a consumer; the others' chunks then end with that error, and they are waited for
  */
 export async function fanOut<T>(
   chunks: LentChunks,
-  takers: readonly ((chunks: LentChunks) => Promise<T>)[],
+  consumers: readonly ((chunks: LentChunks) => Promise<T>)[],
 ): Promise<readonly T[]> {
-  const ends = takers.map(() => new TakersEnd());
+  const ends = consumers.map(() => new ConsumersEnd());
   const failure = Promise.withResolvers<never>();
   failure.promise.catch(() => undefined); // thrown where it is raced
-  const taken = takers.map(async (take, at) => {
+  const taken = consumers.map(async (take, at) => {
     try {
       return await take(ends[at] ?? chunks);
     } catch (error) {
@@ -31,9 +30,9 @@ export async function fanOut<T>(
     await allAsk();
     for await (const chunk of chunks) {
       for (const end of ends) end.give({ done: false, value: chunk });
-      // Its memory is used again when the next one is asked for.
+      // Its memory is used again when the next one is requested.
       await allAsk();
-      if (takers.length > 0 && ends.every((end) => end.hasLeft)) break;
+      if (consumers.length > 0 && ends.every((end) => end.hasLeft)) break;
     }
     for (const end of ends) end.give({ done: true, value: undefined });
   } catch (error) {
@@ -46,14 +45,14 @@ export async function fanOut<T>(
 
 type Given = IteratorResult<LentChunk, undefined>;
 
-/** Where one taker gets its chunks. */
-class TakersEnd implements AsyncIterable<LentChunk> {
+/** The chunks of one consumer. */
+class ConsumersEnd implements AsyncIterable<LentChunk> {
   hasLeft = false;
   #failed: { readonly error: unknown } | undefined;
   #wanted: PromiseWithResolvers<Given> | undefined;
   #asked = Promise.withResolvers<undefined>();
 
-  /** Settles when the taker asks for the next chunk, or has left. */
+  /** Settles when the consumer requests the next chunk, or has left. */
   asks(): Promise<unknown> {
     return this.#asked.promise;
   }

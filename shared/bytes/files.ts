@@ -10,11 +10,11 @@ import { makeOwnFolder, removeOwn } from './own-folder.ts';
 const chunkBytes = 1024 * 1024;
 
 /**
- * Opens a file of others for reading. It never waits, as opening a pipe does until somebody writes to it: no signal would end that.
- * @throws Error when it is a pipe, a device, a folder or a socket; what the system says when it can't be opened
+ * Opens any file for reading. It never blocks, as opening a pipe does until a process writes to it: no signal would end that.
+ * @throws Error when it is a pipe, a device, a folder or a socket; the system's errors
  */
 export async function openFile(path: string): Promise<FileHandle> {
-  // Before it is opened: that alone starts some devices.
+  // Checked before opening, because that alone starts some devices.
   requireFile(path, await stat(path));
   const file = await open(path, readFlags);
   try {
@@ -27,14 +27,14 @@ export async function openFile(path: string): Promise<FileHandle> {
 }
 
 /**
- * Reads a file of others as a whole.
+ * Reads any file as a whole.
  * @throws Error as openFile does, and when it has more than `maxBytes`
  */
 export async function readSmallFile(path: string, maxBytes: number): Promise<Buffer> {
   await using file = await openFile(path);
   const chunks: Buffer[] = [];
   let bytes = 0;
-  // What it has need not be what it says: files in /proc say 0.
+  // Its size may be wrong: for files in /proc it is 0.
   for (let length = 1; length > 0;) {
     const { buffer, bytesRead } = await file.read(Buffer.alloc(Math.min(chunkBytes, maxBytes + 1 - bytes)));
     length = bytesRead;
@@ -45,7 +45,7 @@ export async function readSmallFile(path: string, maxBytes: number): Promise<Buf
   return Buffer.concat(chunks);
 }
 
-/** The same, for the moment at which a step reads its inputs. */
+/** Does the same synchronously, for a step that reads its inputs. */
 export function readSmallFileSync(path: string, maxBytes: number): Buffer {
   requireFile(path, statSync(path));
   const file = openSync(path, readFlags);
@@ -80,9 +80,9 @@ function requireFile(path: string, found: Stats): void {
   if (!found.isFile()) throw new NotAFile(path, found);
 }
 
-/** What is at a path isn't a file. */
+/** A path leads to something other than a file. */
 export class NotAFile extends Error {
-  /** Whether to open it would wait for whoever writes to it. */
+  /** Whether opening it would wait for a writer. */
   readonly isPipe: boolean;
 
   constructor(path: string, found: Stats) {
@@ -91,7 +91,7 @@ export class NotAFile extends Error {
   }
 }
 
-/** What something that isn't a file is. */
+/** Names the kind of something that isn't a file. */
 export function kindOf(found: Stats): string {
   if (found.isFIFO()) return 'a pipe';
   if (found.isDirectory()) return 'a folder';
@@ -103,9 +103,9 @@ function tooLarge(path: string, maxBytes: number): Error {
 }
 
 /**
- * A file's bytes in order, the next chunk being read while this one is used: two buffers take turns.
- * @param source is closed at the end, if it is a file that was opened before; a path is opened as `openFile` does
- * @param grows asked at the end of the file, with what was read of it in bytes, whether to look for more
+ * Reads a file in order, the next chunk while the current one is used, with two buffers.
+ * @param source an open file, which is closed at the end, or a path, which is opened as by `openFile`
+ * @param grows called at the end of the file, with the number of bytes that were read; returns whether to look for more
  */
 export async function* transientFileChunks(
   source: string | FileHandle,
@@ -132,7 +132,7 @@ export async function* transientFileChunks(
       const length = await filling;
       if (length === 0) return;
       filling = fill(other);
-      filling.catch(() => undefined); // reported when its turn comes
+      filling.catch(() => undefined); // thrown when its turn comes
       yield current.subarray(0, length);
       [current, other] = [other, current];
     }
@@ -143,7 +143,7 @@ export async function* transientFileChunks(
   }
 }
 
-/** Writes a chunk to the end of what was written before; the chunk is used until then. Throws what the filesystem says. */
+/** Appends a chunk, and uses its memory until it is written. Throws the filesystem's errors. */
 export async function writeAll(file: FileHandle, chunk: LentChunk): Promise<void> {
   const bytes = viewOf(chunk);
   for (let written = 0; written < bytes.length;) {
@@ -151,14 +151,14 @@ export async function writeAll(file: FileHandle, chunk: LentChunk): Promise<void
   }
 }
 
-/** A folder that is gone when its scope ends, however it ends: `await using dir = await makeTempDir(root)`. */
+/** A folder that is removed at the end of its scope: `await using dir = await makeTempDir(root)`. */
 interface TempDir extends AsyncDisposable {
   readonly path: string;
 }
 
-/** Temporary folders that are all gone when their scope ends. */
+/** Temporary folders that are removed at the end of their scope. */
 export interface TempDirs extends AsyncDisposable {
-  /** Makes one more, and returns its path. */
+  /** Makes another one, and returns its path. */
   make(): Promise<string>;
 }
 
@@ -180,7 +180,7 @@ export function tempDirs(root: string): TempDirs {
 const isTempDir = new RegExp(`^image-handover-(${livingNamePattern})$`);
 
 /**
- * Makes a new folder below `root`, that its owner alone can read. Removes what killed steps of this user left there. Throws the system's
+ * Makes a new folder in `root` that only its owner can read. Removes folders that killed steps of this user left there. Throws the system's
  * error when `root` can't be written.
  */
 export async function makeTempDir(root: string): Promise<TempDir> {

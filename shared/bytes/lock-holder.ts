@@ -3,10 +3,10 @@ import { connect } from 'node:net';
 import { attempt } from '../base/errors.ts';
 import { quoteForeign } from '../base/text.ts';
 
-// Any process of this machine can bind any name in the abstract namespace, so a lock that is taken may be held by anybody. A step of this
-// project answers those who connect to its lock. Which process has it is told by Linux: to root of all, to other users of their own.
+// Any process of this machine can bind any name in the abstract namespace, so any process may hold a lock. A step of this project
+// answers connections to its lock. Linux shows which process has it: to root for all processes, to other users for their own.
 
-/** What a step of this project answers who connects to its lock. */
+/** The answer of a step of this project to a connection to its lock. */
 export const lockGreeting = 'image-handover\n';
 
 /** The process that holds a lock. */

@@ -7,11 +7,10 @@ import { systemCodeOf } from '../base/errors.ts';
 import { type LockHolder, lockGreeting, lockHolder } from './lock-holder.ts';
 
 /**
- * Takes a key for this process, as far as processes of this project on this host are concerned. The lock is a socket in
- * Linux' abstract namespace (unix(7)): it is gone with the process, however that ends, and leaves no file behind. Elsewhere,
- * and between containers, nothing is locked.
- * @param inDoubt what a key counts as that can't be tried, for instance because this process may open no more sockets
- * @returns what gives it back, or undefined when another process has it
+ * Locks a key among the processes of this project on this host. The lock is a socket in Linux' abstract namespace (unix(7)): it ends with
+ * the process, and leaves no file. On other systems, and between containers, nothing is locked.
+ * @param inDoubt the result when the key can't be tried, for instance because this process can't open another socket
+ * @returns the lock, or undefined when another process has it
  */
 export async function lockKey(key: string, inDoubt: 'free' | 'taken'): Promise<AsyncDisposable | undefined> {
   const lock = await tryLock(key);
@@ -53,10 +52,10 @@ export async function holderOf(key: string): Promise<string> {
   return (await lockHolder(socketName(key))).words;
 }
 
-/** How long a key is waited for, in ms by the kind of process that has it. */
+/** How long to wait for a key, in ms, by the kind of process that has it. */
 export type KeyWaits = Readonly<Record<LockHolder['kind'], number>>;
 
-// A step ends by itself, and gives back what it has. Other users may hold a key as long as they like, so they get little.
+// A step ends, and unlocks its keys. Other users can hold a key forever, so the wait for them is short.
 const usualWaits: KeyWaits = { 'this-user': 60 * 60_000, 'other-user': 2 * 60_000, stranger: 10_000 };
 
 interface KeyWait {
@@ -72,8 +71,8 @@ const bindEveryMs = 100;
 const lookEveryMs = 2000;
 
 /**
- * Takes a key as `lockKey` does, as soon as it is free.
- * @returns what gives it back; undefined when that took too long, and where nothing can be locked
+ * Locks a key like `lockKey`, as soon as it is free.
+ * @returns the lock; undefined when that took too long, and when nothing can be locked
  * @throws AbortError when the signal is aborted
  */
 export async function awaitKey(
@@ -81,7 +80,7 @@ export async function awaitKey(
   { signal, onWait, onGiveUp, waits = usualWaits }: KeyWait,
 ): Promise<AsyncDisposable | undefined> {
   const began = performance.now();
-  // A step that is busy may answer late once; that begins no shorter wait.
+  // A busy step may once answer late, which doesn't shorten the wait.
   const since = { 'this-user': began, 'other-user': began, stranger: began };
   let lookedMs = -Infinity;
   let lastWords = '';
@@ -105,15 +104,15 @@ export async function awaitKey(
   }
 }
 
-/** A name that nobody else has, until it is disposed of. Whether its process still runs can be told by the name alone. */
+/** A unique name until it is disposed of. The name alone shows whether its process still runs. */
 interface LivingName extends AsyncDisposable {
   readonly name: string;
 }
 
-/** What a living name looks like, as part of a regular expression. */
+/** The form of a living name, as part of a regular expression. */
 export const livingNamePattern = '[0-9a-f]{8}-[0-9a-f]{32}';
 
-/** A new name: where a lock of it holds, and 128 random bits. */
+/** Makes a name from the scope of its lock and 128 random bits. */
 export async function livingName(): Promise<LivingName> {
   const random = randomBytes(16).toString('hex');
   const scope = await lockScope();
@@ -121,13 +120,13 @@ export async function livingName(): Promise<LivingName> {
   const lock = await tryLock(name);
   const isLocked = scope !== undefined && typeof lock !== 'string';
   return {
-    // Without a lock it mustn't look as if it had one that is free.
+    // Without a lock, the name must not have this scope: then it would look unlocked.
     name: isLocked ? name : `${unknownScope()}-${random}`,
     [Symbol.asyncDispose]: () => (typeof lock === 'string' ? Promise.resolve() : lock[Symbol.asyncDispose]()),
   };
 }
 
-/** Whether a living name's process is known to be gone, or to be done with it; false in doubt. */
+/** Whether a living name's process has ended, or has disposed of it; false in doubt. */
 export async function isDead(name: string): Promise<boolean> {
   if (process.platform !== 'linux' || (await isOfAnotherScope(name))) return false;
   const lock = await tryLock(name);
@@ -136,13 +135,13 @@ export async function isDead(name: string): Promise<boolean> {
   return true;
 }
 
-/** Whether a living name may be one of another host, boot or container: from here nobody sees whether its process runs. */
+/** Whether a living name may be from another host, boot or container, whose processes can't be seen from here. */
 export async function isOfAnotherScope(name: string): Promise<boolean> {
   const scope = await lockScope();
   return scope === undefined || !name.startsWith(`${scope}-`);
 }
 
-/** Names what a lock holds for: this boot and network namespace. Undefined where that can't be told. */
+/** Names the scope of a lock, this boot and network namespace; undefined when it is unknown. */
 async function lockScope(): Promise<string | undefined> {
   const parts = [readFile('/proc/sys/kernel/random/boot_id', 'utf8'), readlink('/proc/self/ns/net')];
   const found = await Promise.all(parts).catch(() => undefined);

@@ -14,24 +14,23 @@ import { type FileHandle, lstat, mkdir, open, readlink } from 'node:fs/promises'
 import { isAbsolute, join, resolve, sep } from 'node:path';
 import { attempt, messageOf, systemCodeOf } from '../base/errors.ts';
 
-// Folders that this project makes in places where other users may write, such as /tmp. Whoever may rename one of the folders above can put
-// something else under a path between two looks at it. So nothing is removed by its path from there on: a folder is held open, and what
-// is in it is removed through that handle (`/proc/self/fd/<number>/<name>`, proc_pid_fd(5)), level by level, without following a link,
-// and only from folders of this user.
+// Folders of this project in places where other users can write, such as /tmp. A user who can rename a parent folder can put something
+// else under a path at any time. So nothing is removed by its path: a folder is held open, and its contents are removed through that
+// handle (`/proc/self/fd/<number>/<name>`, proc_pid_fd(5)), level by level, without following links, and only from folders of this user.
 
 /** A folder of this user, held open. */
 export interface OwnFolder {
-  /** Leads to what is in it, whatever is under its path by now. */
+  /** A path to its contents, even when its own path leads elsewhere by now. */
   readonly inside: string;
-  /** Removes what is in it, and then the folder. It waits for nothing, so that a forced end can use it. */
+  /** Removes its contents, and then the folder. Synchronous, so that a forced end can use it. */
   readonly remove: () => void;
-  /** Leaves it where it is. */
+  /** Keeps the folder. */
   readonly keep: () => void;
 }
 
 /**
- * Makes a new folder that its owner alone can read. Throws the system's error when it can't be made, and when something else was put in
- * its place at once.
+ * Makes a new folder that only its owner can read. Throws the system's error when it can't be made, and an error when another process
+ * has replaced it at once.
  */
 export function makeOwnFolder(path: string): OwnFolder {
   mkdirSync(path, { mode: 0o700 });
@@ -42,14 +41,14 @@ export function makeOwnFolder(path: string): OwnFolder {
 }
 
 /**
- * Opens a folder that is there.
- * @param removedAt where it is by the time that it is removed
+ * Opens an existing folder.
+ * @param removedAt its path at the time of its removal
  * @throws Error when it is another user's, or no folder
  */
 export function openOwnFolder(path: string, removedAt: string = path): OwnFolder {
   let isOpen = true;
   if (process.platform === 'win32') {
-    // There a folder can't be opened.
+    // On Windows a folder can't be opened.
     const remove = (): void => {
       if (isOpen) rmSync(removedAt, { recursive: true, force: true });
     };
@@ -71,7 +70,7 @@ export function openOwnFolder(path: string, removedAt: string = path): OwnFolder
       if (!isOpen) return;
       emptyFolder(handle, removedAt);
       keep();
-      // Only an empty folder can be removed so, whatever is there by now.
+      // This removes only an empty folder, even if the path leads elsewhere by now.
       attempt(() => {
         rmdirSync(removedAt);
       }, undefined);
@@ -80,13 +79,13 @@ export function openOwnFolder(path: string, removedAt: string = path): OwnFolder
   };
 }
 
-/** A file or folder that was found under a name. */
+/** The kind of something under a name. */
 type FoundKind = 'file' | 'folder';
 
 /**
- * Removes files and folders of this user from a folder. Nothing is removed where other users may rename what is this user's: the folder
- * has to be this user's or root's, and writable by others only if it is sticky (as /tmp is; unlink(2), rename(2), EPERM).
- * @param isWanted is called with each name, what is there, and when it was last written to (ms since the epoch)
+ * Removes files and folders of this user from a folder. Nothing is removed where other users can rename this user's files: the folder must
+ * be this user's or root's, and writable by others only if it is sticky, as /tmp is (unlink(2), rename(2), EPERM).
+ * @param isWanted called with each name, its kind, and when it was last written to (ms since the epoch)
  */
 export async function removeOwn(
   folder: string,
@@ -119,18 +118,18 @@ function isOwn(uid: number): boolean {
   return uid === (process.geteuid?.() ?? uid);
 }
 
-/** A folder that is held open while something is written to it. */
+/** A folder that is held open for writing to it. */
 export interface HeldFolder extends AsyncDisposable {
-  /** Leads to what is in it, whatever others put under its path meanwhile. */
+  /** A path to its contents, even when its own path leads elsewhere by now. */
   readonly inside: string;
-  /** What an error says, with the folder's path. */
+  /** Returns an error's message, with the folder's path. */
   readonly wordsOf: (error: unknown) => string;
 }
 
 /**
- * Makes a folder with those above it, where they aren't there, and holds it open. Another user may own one of them, and put a link to
- * anywhere in its place: so each is opened in the one above, and a link is followed only where it is this user's or root's, or nobody else
- * can have put it. Linux itself is as careful in folders such as /tmp (proc_sys_fs(5), protected_symlinks).
+ * Makes a folder and its missing parents, and holds it open. Another user may own a parent, and replace it with any link. So each folder is
+ * opened through its parent. A link is followed only if it is this user's or root's, or no other user can have made it. Linux has the
+ * same rule in folders such as /tmp (proc_sys_fs(5), protected_symlinks).
  * @throws Error that names the link; the system's errors
  */
 export async function holdFolder(path: string): Promise<HeldFolder> {
@@ -196,7 +195,7 @@ function requireOwnLink(link: string, uid: number, above: { readonly uid: number
   if (!isTrusted) throw new Error(`${link} is a link of another user (uid ${String(uid)})`);
 }
 
-// O_PATH, which Node has no name for: enough to go on from there, also where this user may not list what is in it (open(2)).
+// O_PATH, for which Node has no name: it works also when this user can't list the folder (open(2)).
 const wayFlags = constants.O_DIRECTORY | constants.O_NOFOLLOW | 0o10000000;
 // As many as Linux follows (path_resolution(7)).
 const mostLinks = 40;
@@ -207,7 +206,7 @@ function throughHandle(handle: number): string {
   return `/proc/self/fd/${String(handle)}`;
 }
 
-/** Removes a file, a link, or a folder of this user with all that is in it. What can't be removed is left. */
+/** Removes a file, a link, or a folder of this user with its contents, as far as possible. */
 function removeFound(path: string): void {
   const isGone = attempt(() => {
     unlinkSync(path);
@@ -229,7 +228,7 @@ function emptyFolder(handle: number, path: string): void {
   const inside = throughHandle(handle);
   if (process.platform === 'linux')
     for (const name of attempt(() => readdirSync(inside), [])) removeFound(join(inside, name));
-  // Only Linux leads through a handle.
+  // Only Linux has paths through a handle.
   else
     for (const name of attempt(() => readdirSync(path), [])) rmSync(join(path, name), { recursive: true, force: true });
 }

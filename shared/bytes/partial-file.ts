@@ -10,19 +10,18 @@ import { kindOf } from './files.ts';
 import { isDead, holderOf, isOfAnotherScope, livingName, livingNamePattern, lockKey } from './locks.ts';
 import { type HeldFolder, holdFolder, removeOwn } from './own-folder.ts';
 
-// No step lives longer: `timeout-minutes` is 5 days at most.
+// Longer than any step: `timeout-minutes` is 5 days at most.
 const longestStepMs = 6 * 24 * 60 * 60_000;
 const isLivingName = new RegExp(`^${livingNamePattern}$`);
 
 /**
- * Takes a path for this process, as far as processes of this project on this host are concerned: two jobs of self-hosted
- * runners may write one file.
+ * Locks a path among the processes of this project on this host: two jobs of self-hosted runners may write one file.
  * @param path of a file whose folder exists
- * @param onTaken is called with a description of the process that has it
- * @returns what gives it back, or undefined when another process has it
+ * @param onTaken called with a description of the process that has it
+ * @returns the lock, or undefined when another process has it
  */
 export async function lockPath(path: string, onTaken: (holder: string) => void): Promise<AsyncDisposable | undefined> {
-  // Containers can share the network, and thereby the namespace, but not the folder.
+  // Containers can share the network, and so the locks' namespace, without sharing the folder.
   const folder = await stat(dirname(path));
   const key = `${String(folder.dev)}:${String(folder.ino)}/${basename(path)}`;
   const lock = await lockKey(key, 'free');
@@ -31,20 +30,20 @@ export async function lockPath(path: string, onTaken: (holder: string) => void):
 }
 
 /**
- * A file that appears under its name only when it is whole, and that its owner alone can read, as `docker save -o` has it.
- * Leaving its scope before `commit` removes it; what a killed step left of one, the next step that writes there removes.
+ * A file that appears under its name only when it is complete, and that only its owner can read, as with `docker save -o`. It is removed
+ * when its scope ends before `commit`. A killed step may leave a partial file, which the next step that writes there removes.
  */
 export interface PartialFile extends AsyncDisposable {
-  /** Writes chunks as they pass by. Throws `not-enough-space` when the disk is full. */
+  /** Returns the same chunks, and writes them. Throws `not-enough-space` when the disk is full. */
   readonly tee: <Chunk extends LentChunk>(chunks: AsyncIterable<Chunk>) => AsyncGenerator<Chunk>;
   commit(): Promise<void>;
 }
 
 /**
- * @param path where the file is to be in the end; its folder is made
+ * @param path of the complete file; its folder is made
  * @param advice what to do when the disk is full
- * @param log is warned when another process of this host is writing the same path
- * @throws HandoverError `invalid-input` when the path can't be written, or what lies there can't be replaced in the end
+ * @param log gets a warning when another process of this host is writing the same path
+ * @throws HandoverError `invalid-input` when the path can't be written, or an existing file can't be replaced
  */
 export async function partialFile(path: string, advice: string, log: Pick<Log, 'warning'>): Promise<PartialFile> {
   await using opening = new AsyncDisposableStack();
@@ -59,7 +58,7 @@ export async function partialFile(path: string, advice: string, log: Pick<Log, '
   await removeRemains(place);
   const own = opening.use(await livingName());
   const partial = `${place}.partial-${own.name}`;
-  // Nobody can have put a link there: the name is random, and must not exist.
+  // No other user can have made a link there: the name is random, and must not exist.
   const file = await open(partial, 'wx', 0o600).catch((error: unknown) => {
     throw unwritable(path, folder.wordsOf(error), error);
   });
@@ -104,7 +103,7 @@ async function folderOf(path: string, opening: AsyncDisposableStack): Promise<He
 async function requireReplaceable(path: string, place: string): Promise<void> {
   const existing = await stat(place).catch(() => undefined);
   if (existing?.isDirectory() === true) throw unwritable(path, 'it is a folder');
-  // A device would be gone for all that use it.
+  // Replacing a device would remove it for all processes.
   if (existing?.isFile() === false) throw unwritable(path, `it is ${kindOf(existing)}, not a file`);
   const [there, folder, uid] = [
     await lstat(place).catch(() => undefined),
@@ -112,14 +111,14 @@ async function requireReplaceable(path: string, place: string): Promise<void> {
     process.getuid?.(),
   ];
   if (there === undefined || uid === undefined || uid === 0) return;
-  // In a folder such as /tmp, a file is replaced by its owner and the folder's alone (unlink(2), EPERM).
+  // In a folder such as /tmp, only the file's or the folder's owner can replace a file (unlink(2), EPERM).
   if ((folder.mode & 0o1000) !== 0 && there.uid !== uid && folder.uid !== uid)
-    throw unwritable(path, `a file of another user (uid ${String(there.uid)}) is there, which this one can't replace`);
+    throw unwritable(path, `it is a file of another user (uid ${String(there.uid)}), which this user can't replace`);
 }
 
 /**
- * Removes what killed steps of this user left next to a path: files or folders called `<path>.partial-<living name>`. What another host's
- * or container's step wrote is removed when it is older than a step can be: whether that one runs can't be seen from here.
+ * Removes what killed steps of this user left next to a path: files or folders called `<path>.partial-<living name>`. Those of another host
+ * or container, whose processes can't be seen from here, are removed when they are older than any step.
  */
 export function removeRemains(path: string): Promise<void> {
   const prefix = `${basename(path)}.partial-`;
@@ -130,11 +129,11 @@ export function removeRemains(path: string): Promise<void> {
   });
 }
 
-// Not refused: what is uploaded or loaded is right in each of them.
+// Only a warning: the upload or load of each step is still correct.
 function contested(path: string, holder: string): string {
   return (
-    `Another step on this host is writing the tarball ${path} at this moment (${holder}): the one that ends last overwrites the ` +
-    "other's. Give each a file of its own, such as `tarball: ${{ runner.temp }}/charon.tar`."
+    `Another step on this host is writing the tarball ${path} now (${holder}): the step that ends last overwrites the other's ` +
+    'file. Give each step its own file, such as `tarball: ${{ runner.temp }}/charon.tar`.'
   );
 }
 

@@ -3,7 +3,7 @@ import { rootCertificates } from 'node:tls';
 import { Agent, type Dispatcher, EnvHttpProxyAgent, request } from 'undici';
 import { isLoopback, type Proxies, type Proxy, proxyUrl } from './proxies.ts';
 
-/** A body that comes in chunks, which the request takes for good. */
+/** A body in chunks, whose memory the request keeps. */
 interface StreamedBody {
   /** Bytes of all chunks. */
   readonly size: number;
@@ -19,7 +19,7 @@ export interface HttpRequest {
   readonly signal?: AbortSignal;
   /** Whether it is sent even after the step was cancelled. */
   readonly outlivesStep?: true;
-  /** How long the answer may take once all is sent, in ms, where that is longer than usual. */
+  /** How long the answer may take after the request is sent, in ms; 30 s by default. */
   readonly answerMs?: number;
 }
 
@@ -29,20 +29,20 @@ export type HttpResponse = Dispatcher.ResponseData;
 export interface Http {
   /** Sends a request. The body of the answer must be read to its end or destroyed. */
   send(request: HttpRequest): Promise<HttpResponse>;
-  /** Ends whatever is still under way. */
+  /** Ends every open request. */
   close(): Promise<void>;
 }
 
-// A connection that says nothing for this long is given up; the request is then tried again.
+// A connection that is silent for this long is closed; the request is then retried.
 const silenceMs = 30_000;
 const pieceBytes = 256 * 1024;
 
 /**
- * @param proxies are used as curl and the runner use them: one for http isn't one for https, and none is used for the loopback
- *   interface (actions/toolkit, http-client/src/proxy.ts; Go's net/http, ProxyFromEnvironment)
- * @param signal ends requests under way
- * @param authority a certificate to trust beside the usual ones, in PEM
- * @throws HandoverError `unsupported-host` when a proxy is none that can be used
+ * @param proxies used as by curl and the runner: a proxy for http isn't one for https, and the loopback interface has none
+ *   (actions/toolkit, http-client/src/proxy.ts; Go's net/http, ProxyFromEnvironment)
+ * @param signal ends open requests
+ * @param authority a certificate to trust in addition to the system CAs, in PEM
+ * @throws HandoverError `unsupported-host` for a proxy that can't be used
  */
 export function httpClient(proxies: Proxies, signal: AbortSignal, authority?: string): Http {
   const trust = authority === undefined ? {} : { ca: [...rootCertificates, authority] };
@@ -52,7 +52,7 @@ export function httpClient(proxies: Proxies, signal: AbortSignal, authority?: st
   const through = (proxy: Proxy | undefined): Dispatcher => {
     if (proxy === undefined) return direct;
     const url = proxyUrl(proxy);
-    // It passes `requestTls` on to the agent that goes through the proxy.
+    // The agent that uses the proxy gets `requestTls`.
     const to = { httpProxy: url, httpsProxy: url, noProxy: proxies.except, requestTls: trust };
     return new EnvHttpProxyAgent({ ...options, ...to });
   };
@@ -77,7 +77,7 @@ export function httpClient(proxies: Proxies, signal: AbortSignal, authority?: st
   };
 }
 
-// Node's TLS copies what is written to it beside the headers, and holds it encrypted as well: in pieces that is little.
+// Node's TLS holds a copy of each write, and an encrypted one: for a piece that is little.
 function inPieces(body: Buffer): Readable {
   const starts = Array.from({ length: Math.ceil(body.length / pieceBytes) }, (_, piece) => piece * pieceBytes);
   return Readable.from(starts.map((start) => body.subarray(start, start + pieceBytes)));

@@ -1,22 +1,22 @@
 import { HandoverError } from '../base/errors.ts';
 import { quoteForeign } from '../base/text.ts';
 
-/** A proxy as the environment names it. */
+/** A proxy of the environment. */
 export interface Proxy {
-  /** The variable, as it is spelt there. */
+  /** The variable's exact name. */
   readonly variable: string;
   readonly value: string;
 }
 
-/** The proxies of the environment, each for the URLs of its scheme; none where a scheme has none. */
+/** The proxies of the environment, one for the URLs of each scheme. */
 export interface Proxies {
   readonly http?: Proxy;
   readonly https?: Proxy;
-  /** The hosts that are reached without one, as `no_proxy` lists them. */
+  /** The hosts that are reached without a proxy, as in `no_proxy`. */
   readonly except: string;
 }
 
-/** The proxies that the environment names, in small letters or capitals; `variable` gives a variable's text or ''. */
+/** Reads the proxies from variables in lower or upper case; `variable` returns a variable's text or ''. */
 export function proxiesOf(variable: (name: string) => string): Proxies {
   const first = (...names: readonly string[]): Proxies['http'] => {
     const name = names.find((each) => variable(each).trim() !== '');
@@ -30,15 +30,15 @@ export function proxiesOf(variable: (name: string) => string): Proxies {
   };
 }
 
-/** Whether a host, perhaps with a port, is this machine's loopback interface. */
+/** Whether a host, with or without a port, is this machine's loopback interface. */
 export function isLoopback(host: string): boolean {
   return /^(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])(?::\d+)?$/i.test(host);
 }
 
 /**
- * The URL of a proxy. Without a scheme it is taken for http, as curl and the runner's own client take it
- * (actions/toolkit, http-client/src/proxy.ts).
- * @throws HandoverError `unsupported-host` when it is none that can be used
+ * Returns the URL of a proxy. Without a scheme it is http, as for curl and the runner's own client (actions/toolkit,
+ * http-client/src/proxy.ts).
+ * @throws HandoverError `unsupported-host` when it can't be used
  */
 export function proxyUrl({ variable, value }: Proxy): string {
   const text = value.trim();
@@ -48,6 +48,6 @@ export function proxyUrl({ variable, value }: Proxy): string {
   throw new HandoverError(
     'unsupported-host',
     `The environment variable ${variable} names the proxy "${shown}"; expected http://HOST:PORT or https://HOST:PORT.`,
-    `Set ${variable} on the runner to such a proxy, or remove it; hosts that need none stand in no_proxy.`,
+    `Set ${variable} on the runner to such a proxy, or remove it; list hosts that need none in no_proxy.`,
   );
 }

@@ -11,9 +11,9 @@ import { looksLikeJson, tarBlock } from '../tar/header.ts';
 import type { ArrivingLayer } from '../tar/tarball-writer.ts';
 
 /**
- * For those who read what others write meanwhile: to be asked before each look whether it is worth while. It waits between two
- * looks, and the last one is behind the end, so that nothing is missed.
- * @param written settles when nobody writes any more; its failure is thrown
+ * Returns a function for a reader of files that another process writes. It is called before each look, waits between two looks, and
+ * returns whether to look again. The last look is after the end, so that nothing is missed.
+ * @param written settles when the writer has ended; its error is thrown
  */
 function untilWritten(written: Promise<unknown>, waitMs: number): () => Promise<boolean> {
   let [isFirst, isLast, hasFailed] = [true, false, false];
@@ -45,20 +45,20 @@ function untilWritten(written: Promise<unknown>, waitMs: number): () => Promise<
 
 const growEveryMs = 10;
 
-/** A layer's blob, as its name and whoever writes it describe it. */
+/** The digest and size of a layer's blob, from its name and its writer. */
 interface LayerBlob {
   readonly digest: Digest;
   /** Bytes, of the whole. */
   readonly size: number;
 }
 
-/** A layer's file that is still written to, at its end only, and renamed when it is whole. */
+/** A layer's file that is still growing, and is renamed when it is complete. */
 interface GrowingFile extends LayerBlob {
   readonly path: string;
   readonly wholePath: string;
 }
 
-/** The size of a layer's file in bytes; undefined for a config or a manifest, which are JSON objects. */
+/** Returns the size of a layer's file in bytes; undefined for a config or a manifest, which are JSON objects. */
 async function wholeLayerSize(path: string): Promise<number | undefined> {
   const file = await openFile(path);
   try {
@@ -70,19 +70,17 @@ async function wholeLayerSize(path: string): Promise<number | undefined> {
 }
 
 /**
- * Reads a layer's file, and hashes it on the way.
- * @returns chunks of at most 1 MiB
- * @throws HandoverError `tarball-invalid` when the file has another size by now, or holds other bytes than its digest says
+ * Reads a layer's file in chunks of at most 1 MiB, and verifies it.
+ * @throws HandoverError `tarball-invalid` when the file has another size or digest by now
  */
 function wholeFileChunks(path: string, blob: LayerBlob): LentChunks {
   return verified(blob, path, transientFileChunks(path));
 }
 
 /**
- * Reads a layer's file while it is written, and hashes it on the way.
- * @param written settles when nobody writes any more
- * @returns as wholeFileChunks
- * @throws HandoverError as wholeFileChunks; what `written` throws
+ * Reads a layer's file while it is written, and verifies it.
+ * @param written settles when the writer has ended
+ * @throws HandoverError like wholeFileChunks; the error of `written`
  */
 async function* growingFileChunks(
   { path, wholePath, ...blob }: GrowingFile,
@@ -108,10 +106,10 @@ const lookEveryMs = 25;
 type Growing = ArrivingLayer & { readonly arrived: number };
 
 /**
- * The layers of an OCI layout that is being written, each once: those that are whole first, else the one that is furthest
- * along, whose bytes then come while it's written. Whoever writes one renames it into place when it is whole: BuildKit's
- * client does (containerd, plugins/content/local/writer.go), and so does writeOciLayout.
- * @param written settles when the layout is written; its failure ends the iteration
+ * Returns the layers of an OCI layout that is being written, each once: first the complete ones, then the one with the largest part
+ * written, whose bytes follow while it grows. The writer renames a complete layer into place: so do BuildKit's client (containerd,
+ * plugins/content/local/writer.go) and writeOciLayout.
+ * @param written settles when the layout is written; its error ends the iteration
  */
 export async function* arrivingLayers(layout: string, written: Promise<unknown>): AsyncGenerator<ArrivingLayer> {
   const look = untilWritten(written, lookEveryMs);
@@ -154,12 +152,12 @@ async function growingLayer(
     .sort((one, other) => other.arrived / other.size - one.arrived / one.size)[0];
 }
 
-/** A blob that containerd's content store is writing (its plugins/content/local/store.go); undefined for what is no layer. */
+/** Reads about a blob that containerd's content store is writing (plugins/content/local/store.go); undefined unless it is a layer. */
 async function readIngest(layout: string, folder: string, written: Promise<unknown>): Promise<Growing | undefined> {
   const path = join(folder, 'data');
   const read = async (name: string): Promise<string> => (await readSmallFile(join(folder, name), 4096)).toString();
   const files = [read('ref'), read('total'), stat(path)] as const;
-  // It may be renamed or just begun: the next look sees more.
+  // It may have been renamed or just begun; the next look shows more.
   const [ref, total, { size: arrived }] = await Promise.all(files).catch(() => ['', '', { size: 0 }] as const);
   const digest = parseDigest(/^layer-(.*)$/.exec(ref)?.[1] ?? '');
   const size = /^[1-9]\d{0,15}$/.test(total) ? Number(total) : 0;
@@ -168,7 +166,7 @@ async function readIngest(layout: string, folder: string, written: Promise<unkno
   return { digest, size, arrived, chunks: () => growingFileChunks(file, written) };
 }
 
-/** The same items, once the first one is there or it is known that there is none. Throws what the items throw until then. */
+/** Returns the same items when there is a first one, or none. Throws errors of the items until then. */
 export async function begun<T>(items: AsyncGenerator<T>): Promise<AsyncIterable<T>> {
   const first = await items.next();
   return (async function* () {

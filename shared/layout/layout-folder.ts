@@ -19,26 +19,26 @@ import { invalidLayout } from '../image/manifest.ts';
 import { type NamedImage, smallEntries } from '../tar/tarball-writer.ts';
 import { blobPath } from './read-layout.ts';
 
-// An OCI layout for others to use, such as a build with `build-contexts: base=oci-layout://DIR`. It is written beside its
-// place, and gets its name when it is whole; what was there before is replaced only if it is empty, or was written here.
+// An OCI layout for other programs, such as a build with `build-contexts: base=oci-layout://DIR`. It is written next to its place, and
+// gets its name when it is complete. An existing folder is replaced only if it is empty, or an earlier layout of this project.
 
-/** A folder that appears under its name only when it is a whole layout. Leaving its scope before `commit` removes it. */
+/** A folder that appears under its name only when it is a complete layout. It is removed when its scope ends before `commit`. */
 export interface LayoutFolder extends AsyncDisposable {
-  /** Writes a blob as its chunks pass by, under the digest that it turns out to have. Throws `not-enough-space`. */
+  /** Returns the same chunks, and writes them as a blob under their digest. Throws `not-enough-space`. */
   readonly tee: <Chunk extends LentChunk>(chunks: AsyncIterable<Chunk>) => AsyncGenerator<Chunk>;
   /**
-   * Adds what names the images, and puts the folder in its place. Throws `tarball-invalid` when a layer of theirs hasn't
-   * passed, or is another than their manifest says.
+   * Adds the configs, manifests and index, and puts the folder in its place. Throws `tarball-invalid` when a layer of the images is
+   * missing, or has another size than in their manifest.
    */
   commit(images: readonly NamedImage[]): Promise<void>;
 }
 
-// In index.json, by which a layout of ours is known again.
+// In index.json, marks a layout of this project.
 const mark = 'io.image-handover.layout';
 const advice = 'Set `oci-layout` to a path on a filesystem with more space.';
 
 /**
- * @param path where the folder is to be in the end; the folders above it are made
+ * @param path of the complete folder; its parents are made
  * @throws HandoverError `invalid-input` when it can't be there
  */
 export async function layoutFolder(path: string, log: Pick<Log, 'warning'>): Promise<LayoutFolder> {
@@ -47,7 +47,7 @@ export async function layoutFolder(path: string, log: Pick<Log, 'warning'>): Pro
     throw unwritable(path, messageOf(error), error);
   });
   const above = opening.use(await folderAbove);
-  const trouble = (error: unknown): never => {
+  const refuse = (error: unknown): never => {
     throw error instanceof HandoverError ? error : unwritable(path, above.wordsOf(error), error);
   };
   const place = join(above.inside, basename(resolve(path)));
@@ -61,7 +61,7 @@ export async function layoutFolder(path: string, log: Pick<Log, 'warning'>): Pro
   const own = opening.use(await livingName());
   const partial = `${place}.partial-${own.name}`;
   // Its owner's alone until it is whole.
-  const folder = orElse(() => makeOwnFolder(partial), trouble);
+  const folder = orElse(() => makeOwnFolder(partial), refuse);
   opening.defer(onForcedEnd(folder.remove));
   opening.defer(folder.remove);
   const { inside } = folder;
@@ -74,7 +74,7 @@ export async function layoutFolder(path: string, log: Pick<Log, 'warning'>): Pro
       requireLayers(images, sizes);
       for (const [name, bytes] of layoutEntries(images)) await writeFile(join(inside, name), bytes);
       await chmod(inside, 0o755);
-      await putInPlace(path, folder, partial, place).catch(trouble);
+      await putInPlace(path, folder, partial, place).catch(refuse);
     },
     [Symbol.asyncDispose]: () => held.disposeAsync(),
   };
@@ -111,7 +111,7 @@ function requireLayers(images: readonly NamedImage[], sizes: ReadonlyMap<Digest,
   }
 }
 
-/** What the tarball has beside the layers, without what is Docker's alone, and with our mark. */
+/** Returns the tarball's small entries without Docker's own, and with this project's mark. */
 function layoutEntries(images: readonly NamedImage[]): ReadonlyMap<string, Buffer> {
   const entries = new Map(smallEntries(images));
   entries.delete('manifest.json');
@@ -124,11 +124,11 @@ function layoutEntries(images: readonly NamedImage[]): ReadonlyMap<string, Buffe
 }
 
 async function putInPlace(path: string, folder: OwnFolder, partial: string, place: string): Promise<void> {
-  // A name like that of what is being written, so that a later step removes it when this one is killed.
+  // A name like that of a partial folder, so that a later step removes it when this one is killed.
   await using aside = await livingName();
   const before = `${place}.partial-${aside.name}`;
   const replaced = await openReplaced(path, place, before);
-  // An empty folder is replaced by the rename itself (rename(2)); one of ours goes aside, and comes back if this fails.
+  // The rename replaces an empty folder (rename(2)). An earlier layout is renamed first, and renamed back if this fails.
   if (replaced !== undefined) renameSync(place, before);
   try {
     renameSync(partial, place);
@@ -147,20 +147,20 @@ async function putInPlace(path: string, folder: OwnFolder, partial: string, plac
  * @throws HandoverError `invalid-input` when something else is there, or another user's
  */
 async function openReplaced(path: string, place: string, removedAt: string): Promise<OwnFolder | undefined> {
-  // What else is wrong with the path is told when the folder is made.
+  // Other errors of the path are thrown when the folder is made.
   const there = await lstat(place).catch(() => undefined);
   if (there === undefined) return undefined;
-  if (!there.isDirectory()) throw unwritable(path, 'there is something that is no folder');
-  const trouble = (error: unknown): never => {
+  if (!there.isDirectory()) throw unwritable(path, 'it is no folder');
+  const refuse = (error: unknown): never => {
     throw unwritable(path, messageOf(error), error);
   };
-  const names = await readdir(place).catch(trouble);
+  const names = await readdir(place).catch(refuse);
   if (names.length === 0) return undefined;
-  const folder = orElse(() => openOwnFolder(place, removedAt), trouble);
+  const folder = orElse(() => openOwnFolder(place, removedAt), refuse);
   if (await isOurs(folder.inside)) return folder;
   folder.keep();
   const some = names.sort().slice(0, 5).join(', ');
-  throw unwritable(path, `the folder holds something else (${some}${names.length > 5 ? ', …' : ''}), which stays`);
+  throw unwritable(path, `the folder contains other files (${some}${names.length > 5 ? ', …' : ''}), which are kept`);
 }
 
 async function isOurs(path: string): Promise<boolean> {

@@ -19,7 +19,7 @@ import {
 import { formatPlatform, type Platform, samePlatform } from '../image/platform.ts';
 import { layerHeadBytes, layerPackingOf, wrongForm } from '../tar/layer-form.ts';
 
-/** A layer that lies in a layout under another digest than the layout's manifest says: we have compressed it. */
+/** A layer that has been compressed, so its digest in the layout differs from the one in the layout's manifest. */
 export interface ReplacedLayer {
   readonly digest: Digest;
   /** Bytes. */
@@ -27,15 +27,15 @@ export interface ReplacedLayer {
   readonly mediaType: string;
 }
 
-/** Where a blob lies in an OCI layout (OCI image-spec, image-layout.md). */
+/** Returns the path of a blob in an OCI layout (OCI image-spec, image-layout.md). */
 export function blobPath(layout: string, digest: Digest): string {
   return join(layout, 'blobs', 'sha256', hexOf(digest));
 }
 
 /**
  * Reads the one image for `platform` out of an OCI layout directory and checks that all its blobs are there.
- * @param replaced layers that lie there under another digest: the image then gets a manifest of ours that says so
- * @throws HandoverError `tarball-invalid` when a blob is missing, short or not what it says, or the platform isn't there
+ * @param replaced layers with another digest in the layout: the image then gets a new manifest
+ * @throws HandoverError `tarball-invalid` when a blob is missing or has other bytes, or the platform is missing
  */
 export async function readOciLayout(
   layout: string,
@@ -54,7 +54,7 @@ export async function readOciLayout(
   if (!samePlatform(config.platform, platform)) {
     throw new HandoverError(
       'platform-mismatch',
-      `The image is for ${formatPlatform(config.platform)}, but ${formatPlatform(platform)} was asked for.`,
+      `The image is for ${formatPlatform(config.platform)}, but ${formatPlatform(platform)} was requested.`,
       'Set the input `platform` to the platform of the image, or build the image for the platform asked for.',
     );
   }

@@ -18,10 +18,10 @@ const archiveBlob = /^([0-9a-f]{64})\.(?:tar|json)$/;
 const archiveManifest = 'manifest.json';
 
 /**
- * Unpacks the tar that `docker save` writes since Docker 25 (it is an OCI layout), or the Docker archive of `podman save`,
- * into a folder as an OCI layout, and compresses the layers that aren't compressed yet. Anything in it that isn't part of an OCI layout is passed over, so no path can leave the folder.
- * @returns the layers that were compressed, by the digest that the manifest in the layout has for them
- * @throws HandoverError `tarball-invalid` for the format of older engines; whatever `chunks` throws
+ * Unpacks a tarball into a folder as an OCI layout, and compresses its uncompressed layers. Reads the tar that `docker save` writes since
+ * Docker 25, which is an OCI layout, and the Docker archive of `podman save`. Skips all other entries, so no path can leave the folder.
+ * @returns the compressed layers, by their digest in the layout's manifest
+ * @throws HandoverError `tarball-invalid` for the format of older engines; errors of `chunks`
  */
 export async function writeOciLayout(
   chunks: LentChunks,

@@ -6,7 +6,7 @@ import { isObject, objectsOf, parseJson, stringOr } from '../base/json.ts';
 import { quoteForeign } from '../base/text.ts';
 import { mayReadFrom, mayUploadTo, resolveLocation, withoutSecrets } from './locations.ts';
 
-// Answers of a registry or its token service: over redirects, read to their end, and in their own words where they refuse.
+// Whole answers of a registry or its token service, after redirects.
 
 /** A whole answer, after redirects. */
 export interface RegistryAnswer extends Answer {
@@ -16,20 +16,20 @@ export interface RegistryAnswer extends Answer {
   readonly isElsewhere: boolean;
 }
 
-// RFC 9110, section 15.4: those that lead to the same thing elsewhere.
+// RFC 9110, section 15.4: the redirects to the same resource elsewhere.
 const redirects: readonly number[] = [301, 302, 303, 307, 308];
-// Those that leave method and body as they are.
+// The redirects that keep method and body.
 const sameMethod: readonly number[] = [307, 308];
-// Go's net/http, and so docker's and crane's.
-const mostRedirects = 10;
+// As many as Go's net/http, docker and crane follow.
+const maxRedirects = 10;
 
-/** Whether a request with a body may be sent on to another place. */
+/** Whether a request with a body may be redirected to a target. */
 type MaySend = (target: URL, own: URL) => boolean;
 
 /**
- * Sends a request, and follows redirects as Go's net/http does, and so containerd and crane: those of GET and HEAD, and of others where
- * method and body stay. The login goes to the server's own origin alone. Where a redirect can't be followed, the answer is the redirect.
- * @param request called for each hop: a body can be sent once
+ * Sends a request, and follows redirects as Go's net/http, containerd and crane do: of GET and HEAD, and of others if method and body
+ * are kept. Only the server's own origin gets the login. Returns a redirect that can't be followed.
+ * @param request called for each hop, because a body can be sent once
  * @param own origin of the server
  */
 export async function answerTo(
@@ -43,13 +43,13 @@ export async function answerTo(
   const isRead = asked.method === 'GET' || asked.method === 'HEAD';
   const send = (one: HttpRequest, url: string): Promise<HttpResponse> => {
     const isOwn = authorized !== undefined && new URL(url).origin === own.origin;
-    // Without this header any coding would do (RFC 9110, section 12.5.3).
+    // Without this header, any coding is allowed (RFC 9110, section 12.5.3).
     const headers = { 'accept-encoding': 'identity', ...one.headers, ...(isOwn ? { authorization: authorized } : {}) };
     return http.send({ ...one, url, headers });
   };
   let { url } = asked;
   let response = await send(asked, url);
-  for (let hop = 0; hop < mostRedirects && redirects.includes(response.statusCode); hop += 1) {
+  for (let hop = 0; hop < maxRedirects && redirects.includes(response.statusCode); hop += 1) {
     const target = resolveLocation([response.headers['location'] ?? ''].flat().join(', '), url, own);
     if (target === undefined || !(isRead ? mayReadFrom : maySend)(target, own)) break;
     if (!isRead && !sameMethod.includes(response.statusCode)) break;
@@ -77,12 +77,12 @@ export function required(answer: RegistryAnswer, isAccepted: (status: number) =>
     ...(words === '' ? [] : [` (${quoteForeign(words, 300)})`]),
     ...(details === '' ? [] : [`; detail: ${quoteForeign(details, 300)}`]),
   ];
-  // No login would help: that host gets none.
+  // A login wouldn't help: that host gets none.
   const why = isElsewhere && (status === 401 || status === 403) ? 'refused by another host' : words;
   throw refusal(answer, why, parts.join(''));
 }
 
-/** What the registry said, in its own words (distribution-spec, "Error Codes"). */
+/** Reads the registry's error messages (distribution-spec, "Error Codes"). */
 function wordsOf({ text }: RegistryAnswer): { readonly words: string; readonly details: string } {
   const body = parseJson(text);
   const errors = isObject(body) ? objectsOf(body['errors']) : [];

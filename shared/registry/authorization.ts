@@ -7,8 +7,8 @@ import type { Credentials } from './logins.ts';
 import { answerTo, required } from './answers.ts';
 import { withoutSecrets } from './locations.ts';
 
-// Who we are, as a registry wants to know it: it answers 401 with a challenge, and gets a name and password, or a token that its
-// token service gives for those (distribution, "Token Authentication Specification" and "Oauth2 Token Authentication").
+// Authentication with a registry. It answers 401 with a challenge, and then gets a name and password, or a token that its token service
+// returns for these (distribution, "Token Authentication Specification" and "Oauth2 Token Authentication").
 
 interface Challenge {
   /** In lower case. */
@@ -23,7 +23,7 @@ const piece = new RegExp(
   'y',
 );
 
-/** Reads `WWW-Authenticate` (RFC 9110, section 11.6.1), which may hold several challenges; what is none ends it. */
+/** Reads the challenges in `WWW-Authenticate` (RFC 9110, section 11.6.1), up to anything that isn't one. */
 export function parseChallenges(header: string): readonly Challenge[] {
   const found: { scheme: string; parameters: Record<string, string> }[] = [];
   piece.lastIndex = 0;
@@ -43,12 +43,12 @@ export interface AuthorizationOptions {
 }
 
 interface Authorization {
-  /** The header for a request within these scopes, as far as it is known; undefined to ask without. */
+  /** Returns the header for a request with these scopes, if it is known by now. */
   header(scopes: readonly string[]): string | undefined;
   /**
-   * Answers a challenge of the registry itself: what another host asks for is none of its business.
-   * @param refused the header that was refused; several requests may be refused at once, and one answer is for all of them
-   * @param place origin of the registry, and what a token is fetched with
+   * Answers a challenge of the registry itself, never of another host.
+   * @param refused the header that was refused; if several requests are refused at the same time, one answer is for all of them
+   * @param place origin of the registry, and the client for a token
    * @returns the header to try next; undefined when there is no other
    * @throws HttpError, HandoverError `registry-failed` for a token service that can't be trusted
    */
@@ -65,9 +65,9 @@ interface TokenPlace {
   readonly via: Http;
 }
 
-// A token is renewed so long before it ends, or when half of its time is over.
+// A token is renewed this long before it expires, or after half of its lifetime.
 const marginMs = 10_000;
-// Token specification: without `expires_in`, a token lasts a minute.
+// Token specification: a token without `expires_in` lasts for a minute.
 const usualSeconds = 60;
 
 export function authorization(options: AuthorizationOptions): Authorization {
@@ -75,7 +75,7 @@ export function authorization(options: AuthorizationOptions): Authorization {
   let basic: string | undefined;
   const tokens = new Map<string, { readonly header: string; readonly until: number }>();
   const asking = new Map<string, Promise<string>>();
-  // As it is sent, too: an answer may repeat it.
+  // An answer may repeat the form that is sent.
   if (credentials?.kind === 'password')
     maskSecret(basicHeader(credentials.username, credentials.password).replace('Basic ', ''));
   const header = (scopes: readonly string[]): string | undefined => {
@@ -125,7 +125,7 @@ async function askForToken(
 ): Promise<{ readonly token: string; readonly seconds: number }> {
   const { realm = '', service } = parameters;
   const url = URL.canParse(realm) ? new URL(realm) : undefined;
-  // Without TLS it may only be on this machine, for a registry that is there without TLS itself.
+  // A service without TLS must be on this machine, for a registry without TLS.
   const isPlain = url?.protocol === 'http:' && own.protocol === 'http:' && isLoopback(url.host);
   const isSafe = url?.protocol === 'https:' || isPlain;
   if (url === undefined || !isSafe) throw badRealm(realm);
@@ -135,7 +135,7 @@ async function askForToken(
     credentials?.kind === 'identity-token'
       ? withRefreshToken(url, service, scopes, credentials.token)
       : withPassword(url, service, scopes, credentials);
-  // Neither header nor form goes to another host.
+  // Another host gets neither header nor form.
   const answered = await answerTo(
     via,
     () => request,
@@ -151,7 +151,7 @@ async function askForToken(
   return { token, seconds: typeof expires === 'number' && expires > 0 ? expires : usualSeconds };
 }
 
-/** Whether a scope, `repository:<name>:<actions>`, has all that another has. Behind a proxy a repository may have another name. */
+/** Whether a scope, `repository:<name>:<actions>`, includes another. Behind a proxy, a repository may have another name. */
 function covers(held: string, scope: string): boolean {
   const [, of, actions = ''] = /^(.*):([^:]*)$/.exec(scope) ?? [];
   const [, heldOf, heldActions = ''] = /^(.*):([^:]*)$/.exec(held) ?? [];
@@ -195,7 +195,7 @@ function basicHeader(username: string, password: string): string {
 function badRealm(realm: string): HandoverError {
   return new HandoverError(
     'registry-failed',
-    `The registry sends us to "${quoteForeign(withoutSecrets(realm))}" for a token; an address with https:// was expected.`,
+    `The registry requires a token from "${quoteForeign(withoutSecrets(realm))}"; an address with https:// was expected.`,
     'No password was sent there. Check the host in `tags`, and the registry’s `realm`.',
   );
 }

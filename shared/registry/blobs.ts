@@ -11,30 +11,30 @@ import type { Conversation } from './conversation.ts';
 import { mayUploadTo, pathOf, pulls, pushes, resolveLocation, withDigest, withoutSecrets } from './locations.ts';
 import { isTaken } from './manifests.ts';
 
-// Blobs into a registry (distribution-spec 1.1, "Pushing Blobs"): asked for, else mounted, else sent in one request. Each begun upload is
-// finished or ended: a registry keeps it for days otherwise.
+// Pushes blobs to a registry (distribution-spec 1.1, "Pushing Blobs"): a blob that isn't there is mounted, or else sent in one request.
+// Each upload that was begun is finished or ended, because a registry would keep it for days.
 
 /** A blob to push. */
 export interface PushedBlob {
   readonly digest: Digest;
   /** Bytes. */
   readonly size: number;
-  /** Its bytes, from the start; called again for another attempt. */
+  /** Returns its bytes from the start; called for each attempt. */
   readonly open: () => LentChunks;
 }
 
 export interface BlobPush {
-  /** Repositories of the same registry that may have it. */
+  /** Repositories of the same registry that may have the blob. */
   readonly mountFrom: readonly string[];
-  /** Sends the blob even where the registry says that it has it. */
+  /** Whether to send the blob even if the registry reports it. */
   readonly anyway: boolean;
-  /** Called with the number of bytes that go out, and with the same number, less than zero, when they have to go out again. */
+  /** Called with the number of sent bytes, and with the same number, negative, when they must be sent again. */
   readonly onBytes: (bytes: number) => void;
   /** Ends this push. */
   readonly signal: AbortSignal;
 }
 
-/** How a blob got to be there. */
+/** How the registry got a blob. */
 export type BlobOrigin = 'there' | 'mounted' | 'pushed';
 
 interface Job {
@@ -63,7 +63,7 @@ export async function pushBlob(
 const what = ({ blob }: Job): string => `The blob ${blob.digest}`;
 const isFinal = (status: number): boolean => !isTransientStatus(status);
 
-/** Whether the registry can give out the blob, as far as this login can see; a redirect counts for what it leads to. */
+/** Whether the registry has the blob, as far as this login can see; a redirect's target decides. */
 async function isThere(job: Job): Promise<boolean> {
   return showsBlob(job, await head(job, isFinal));
 }
@@ -118,22 +118,22 @@ function openUploads({ talk, scopes }: Job): Uploads {
 }
 
 // A cancelled step has seconds.
-const lateMs = 2000;
+const graceMs = 2000;
 
-/** What begins an upload. It outlives a cancel for a moment: only its answer says what there is to end. */
+/** Returns the request that begins an upload. It outlives a cancel for a moment: only its answer has the upload's address. */
 function beginning(url: string, signal: AbortSignal): HttpRequest {
   const late = new AbortController();
   const end = (): void =>
     void setTimeout(() => {
       late.abort(signal.reason);
-    }, lateMs).unref();
+    }, graceMs).unref();
   signal.addEventListener('abort', end, { once: true });
   return { method: 'POST', url, headers: { 'content-length': '0' }, signal: late.signal, outlivesStep: true };
 }
 
 /**
- * Whether the registry takes the blob over from another repository. That it doesn't, or that we may not look there, is no failure; it
- * is asked once, and where it begins an upload instead, that one is used.
+ * Mounts the blob from another repository, and returns whether that worked. A refusal is no failure, and isn't retried. If the registry
+ * begins an upload instead, that one is used.
  */
 async function mount(job: Job, uploads: Uploads): Promise<boolean> {
   const { talk, repository, blob, options, scopes } = job;
@@ -145,7 +145,7 @@ async function mount(job: Job, uploads: Uploads): Promise<boolean> {
     const answer = await talk
       .ask([...scopes, pulls(other)], () => request)
       .catch((error: unknown) => {
-        // The token service may refuse a token for what we may not read.
+        // The token service may refuse a token for a repository that this login can't read.
         if (error instanceof HttpError || isTransient(error)) return undefined;
         throw asError(error);
       });
@@ -159,7 +159,7 @@ async function mount(job: Job, uploads: Uploads): Promise<boolean> {
   return false;
 }
 
-// A registry may move a large blob to where it keeps it before it answers.
+// A registry may move a large blob before it answers.
 const commitMs = 5 * 60_000;
 
 async function upload(job: Job, uploads: Uploads): Promise<BlobOrigin> {
@@ -181,24 +181,24 @@ async function upload(job: Job, uploads: Uploads): Promise<BlobOrigin> {
   const status = await again('part', attempt, { what: () => what(job), onRetry, signal: options.signal, isRetryable });
   if (status === undefined) return 'there';
   if (status === 201) return 'pushed';
-  // Taken, perhaps not yet stored; a login that may only push can't look, and a registry may not know HEAD.
+  // Accepted, perhaps not yet stored. A push-only login can't look, and a registry may not support HEAD.
   const isAccepted = (found: number): boolean => [200, 401, 403, 405, 501].includes(found);
   await head(job, isAccepted, (error) => isTransient(error) || (error instanceof HttpError && error.status === 404));
   return 'pushed';
 }
 
-// distribution-spec, "Error Codes": a registry that was started again, or one of several, doesn't know it.
+// distribution-spec, "Error Codes": a restarted registry, or another replica, doesn't know the upload.
 function isLostUpload(error: unknown): boolean {
   return error instanceof HttpError && /^BLOB_UPLOAD_(?:UNKNOWN|INVALID)/.test(error.serviceCode);
 }
 
-/** Begins an upload. Returns where it goes on; undefined where the registry says that it needs none, and has the blob. */
+/** Begins an upload. Returns its address; undefined when the registry answers that it has the blob already. */
 async function begin(job: Job): Promise<URL | undefined> {
   const { talk, repository, options, scopes } = job;
   const own = await talk.origin();
   options.signal.throwIfAborted();
   const request = beginning(new URL(`/v2/${pathOf(repository)}/blobs/uploads/`, own).href, options.signal);
-  // 202 is the specification's; containerd takes the others, crane 201.
+  // 202 is the specification's; containerd accepts the others, crane 201.
   const begun = required(await talk.ask(scopes, () => request), isTaken);
   if (begun.status === 201) {
     const look = { method: 'HEAD', url: new URL(pathIn(job), own).href, signal: options.signal } as const;
@@ -210,7 +210,7 @@ async function begin(job: Job): Promise<URL | undefined> {
   const to = quoteForeign(withoutSecrets(location));
   throw new HandoverError(
     'registry-failed',
-    `The registry answers the beginning of an upload with HTTP ${String(begun.status)} and sends it to "${to}"; an address with https:// was expected.`,
+    `The registry began an upload with HTTP ${String(begun.status)} at "${to}"; an address with https:// was expected.`,
     'Look at the configuration of the registry, or of the proxy before it.',
   );
 }
@@ -219,7 +219,7 @@ async function send({ talk, blob, options, scopes }: Job, place: URL): Promise<R
   const { size, digest } = blob;
   let sent = 0;
   let failure: unknown;
-  const takeBack = (): void => {
+  const revoke = (): void => {
     options.onBytes(-sent);
     sent = 0;
   };
@@ -236,7 +236,7 @@ async function send({ talk, blob, options, scopes }: Job, place: URL): Promise<R
     }
   }
   const request = (): HttpRequest => {
-    takeBack();
+    revoke();
     const headers = { 'content-type': 'application/octet-stream' };
     const body = { size, chunks: chunks() };
     return { method: 'PUT', url: withDigest(place, digest), headers, body, answerMs: commitMs, signal: options.signal };
@@ -244,7 +244,7 @@ async function send({ talk, blob, options, scopes }: Job, place: URL): Promise<R
   try {
     return required(await talk.ask(scopes, request), isTaken);
   } catch (error) {
-    takeBack();
+    revoke();
     throw asError(failure ?? error);
   }
 }
@@ -266,7 +266,7 @@ async function* pieces(chunks: LentChunks): AsyncGenerator<Buffer> {
 function otherBlob({ digest, size }: PushedBlob, found: { size: number; digest?: string | undefined }): HandoverError {
   return new HandoverError(
     'artifact-corrupt',
-    `A layer of the artifact has the digest ${found.digest ?? 'none'} and ${String(found.size)} bytes; its manifest says ${digest} and ${String(size)}.`,
+    `A layer of the artifact has the digest ${found.digest ?? 'none'} and ${String(found.size)} bytes; its manifest lists ${digest} and ${String(size)}.`,
     'Nothing was published. Run the job that exports the image again.',
   );
 }

@@ -5,14 +5,14 @@ import { isLoopback } from '../http/proxies.ts';
 import { type RegistryAnswer, answerTo, required } from './answers.ts';
 import { authorization, type AuthorizationOptions, parseChallenges } from './authorization.ts';
 
-// Requests to one registry: with its login, which no other host gets or may ask for, and repeated in one place.
+// Requests to one registry, with its login, which no other host gets, and with retries.
 
 export interface Conversation {
-  /** Origin of the registry. */
+  /** Returns the origin of the registry. */
   readonly origin: () => Promise<URL>;
-  /** Makes one request, and a second one where the registry asks for its login; `request` is called for each. Throws HttpError, errors of the connection. */
+  /** Makes one request, and another with the login if the registry requires it. Calls `request` for each. Throws HttpError, errors of the connection. */
   readonly ask: (scopes: readonly string[], request: () => HttpRequest) => Promise<RegistryAnswer>;
-  /** Asks for a path of the registry until the answer's status is accepted, or another attempt can't help. Throws HttpError. */
+  /** Requests a path of the registry, with retries, until the answer's status is accepted. Throws HttpError. */
   readonly call: (
     what: string,
     scopes: readonly string[],
@@ -21,11 +21,11 @@ export interface Conversation {
     isAccepted: (status: number) => boolean,
     isRetryable?: AgainOptions['isRetryable'],
   ) => Promise<RegistryAnswer>;
-  /** Ends an upload, even after a cancel; whatever comes of it. */
+  /** Ends an upload, even after a cancel. Never fails. */
   readonly endUpload: (scopes: readonly string[], url: URL) => Promise<void>;
 }
 
-// moby registry/config.go: where Docker Hub's API is.
+// The host of Docker Hub's API (moby, registry/config.go).
 const apiHosts: Readonly<Record<string, string>> = { 'docker.io': 'registry-1.docker.io' };
 // A cancelled step has seconds.
 const endMs = 2000;
@@ -82,7 +82,7 @@ export function conversation(host: string, options: ConversationOptions): Conver
   };
 }
 
-/** How a registry on the loopback interface is spoken to; elsewhere it is always TLS, as with docker. */
+/** Returns the origin: on the loopback interface with or without TLS, elsewhere always with TLS, as for docker. */
 async function findOrigin(host: string, http: Http): Promise<URL> {
   const secure = new URL(`https://${apiHosts[host] ?? host}`);
   if (!isLoopback(host)) return secure;
@@ -92,10 +92,10 @@ async function findOrigin(host: string, http: Http): Promise<URL> {
     return secure;
   } catch (error) {
     const [code, plain] = [systemCodeOf(error) ?? '', new URL(`http://${host}`)];
-    // What a server without TLS does with a handshake.
+    // The errors of a TLS handshake with a server without TLS.
     if (/^(?:ERR_SSL_|EPROTO)/.test(code)) return plain;
     if (!/^(?:ECONNRESET|UND_ERR_SOCKET)/.test(code)) throw asError(error);
-    // It may hang up, too; so may a busy one with TLS, which has no answer to a request without it, or 400.
+    // Such a server may also hang up. So may a busy one with TLS, which then doesn't answer a plain request, or answers 400.
     const response = await http.send({ method: 'GET', url: new URL('/v2/', plain).href });
     await response.body.dump();
     if (response.statusCode === 400) throw asError(error);

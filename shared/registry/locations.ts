@@ -11,15 +11,14 @@ export function pathOf(repository: string): string {
 export const pulls = (repository: string): string => `repository:${pathOf(repository)}:pull`;
 export const pushes = (repository: string): string => `repository:${pathOf(repository)}:pull,push`;
 
-// Where a registry sends a request on to: with a redirect, or with the `Location` of an upload (distribution-spec 1.1, "Pushing a blob
-// monolithically"; RFC 9110, section 10.2.2).
+// The targets of redirects and of uploads (`Location`; distribution-spec 1.1, "Pushing a blob monolithically"; RFC 9110, section 10.2.2).
 
 /**
- * Resolves a `Location`. The registry itself is given back under the address that it was asked at: behind a proxy that ends TLS it
- * may not know that it has TLS, and the loopback interface has three names.
- * @param asked URL of the request that was answered with it
+ * Resolves a `Location`. An address of the registry itself gets the registry's own origin: behind a proxy that ends TLS, the registry may
+ * not know that it has TLS, and the loopback interface has three names.
+ * @param asked URL of the request
  * @param own origin of the registry
- * @returns undefined for what is no address of HTTP
+ * @returns undefined unless it is an address of HTTP
  */
 export function resolveLocation(location: string, asked: string, own: URL): URL | undefined {
   if (location === '' || !URL.canParse(location, asked)) return undefined;
@@ -35,22 +34,22 @@ function isSameLoopback(url: URL, own: URL): boolean {
   return url.port === own.port && [url, own].every(({ hostname }) => loopbackNames.includes(hostname));
 }
 
-/** Whether a layer may be sent there: over TLS, to the registry itself, or from one without TLS to this machine. */
+/** Whether a layer may be sent there: over TLS, to the registry itself, or to this machine if the registry has no TLS. */
 export function mayUploadTo(url: URL, own: URL): boolean {
   return url.protocol === 'https:' || url.origin === own.origin || (own.protocol === 'http:' && isLoopback(url.host));
 }
 
-/** Whether a redirect of a GET or HEAD is followed there: a registry with TLS doesn't send us where there is none. */
+/** Whether to follow a redirect of a GET or HEAD: never from TLS to an address without TLS. */
 export function mayReadFrom(url: URL, own: URL): boolean {
   return url.protocol === 'https:' || own.protocol === 'http:';
 }
 
-/** An address as a message may show it: its query may be a signature, and its user a login. */
+/** Returns an address for a message, without its query, which may be a signature, and its user, which may be a login. */
 export function withoutSecrets(location: string): string {
   return location.replace(/[?#].*$/s, '').replace(/\/\/[^/]*@/, '//');
 }
 
-/** Adds the blob's digest to the address of its upload, whose own query stays as it is: it may be signed. */
+/** Adds the blob's digest to the address of its upload, and keeps the query unchanged, which may be signed. */
 export function withDigest(place: URL, digest: string): string {
   const address = place.href.replace(/\?$/, '');
   return `${address}${place.search === '' ? '?' : '&'}digest=${encodeURIComponent(digest)}`;

@@ -7,7 +7,7 @@ import { quoteForeign } from '../base/text.ts';
 import { readSmallFile } from '../bytes/files.ts';
 import { canonicalReference, registryHost } from '../image/reference.ts';
 
-/** A name and password, or a token from which others are got. */
+/** A name and password, or a token for getting other tokens. */
 export type Credentials =
   | { readonly kind: 'password'; readonly username: string; readonly password: string }
   | { readonly kind: 'identity-token'; readonly token: string };
@@ -22,23 +22,23 @@ export type AskHelper = (
   signal: AbortSignal,
 ) => Promise<{ readonly username: string; readonly secret: string } | undefined>;
 
-// What docker has for a registry, where `docker login` (docker/login-action) has put it: in its config file, with a program that keeps
-// it, in a login for one repository, or in the environment (docker/cli, cli/config).
+// Finds the credentials that `docker login` (docker/login-action) has stored for a registry: in docker's config file, with a credential
+// helper, in a login for one repository, or in the environment (docker/cli, cli/config).
 
-/** Where docker's logins are. */
+/** The places of docker's logins. */
 export interface LoginPlaces {
-  /** Of docker's configuration (`DOCKER_CONFIG`, else ~/.docker). */
+  /** `DOCKER_CONFIG`, else ~/.docker. */
   readonly dockerConfigFolder: string;
-  /** Of buildx's own (`BUILDX_CONFIG`, else `buildx` in docker's). */
+  /** `BUILDX_CONFIG`, else `buildx` in docker's folder. */
   readonly buildxConfigFolder: string;
   /** The variable `DOCKER_AUTH_CONFIG`; empty when it isn't set. */
   readonly dockerAuthConfig: string;
 }
 
 /**
- * Returns the folder whose config.json has the login for a push to a repository: docker's, or that of a login for this repository or
- * this kind of use alone, which docker/login-action writes for its input `scope` (`<host>/<repository>@<actions>` below buildx's
- * `config`). Which one is taken is buildx's rule (docker/buildx, util/dockerutil/dockerconfig/configprovider.go).
+ * Returns the folder whose config.json has the login for a push to a repository: docker's own, or one that docker/login-action writes for
+ * its input `scope`, for a repository or a kind of use (`<host>/<repository>@<actions>` below buildx's `config`). The selection is
+ * buildx's (docker/buildx, util/dockerutil/dockerconfig/configprovider.go).
  */
 export async function loginFolder(
   { dockerConfigFolder, buildxConfigFolder }: LoginPlaces,
@@ -67,9 +67,9 @@ const hubApi = 'registry-1.docker.io';
 interface LoginScope {
   readonly folder: string;
   readonly host: string;
-  /** Empty for all of them. */
+  /** Empty for all repositories. */
   readonly repository: string;
-  /** What it may be used for; empty for all. */
+  /** The allowed uses; empty for all. */
   readonly actions: readonly string[];
 }
 
@@ -93,8 +93,8 @@ interface CredentialsOptions {
 
 /**
  * @param host of the registry, `docker.io` for Docker Hub
- * @returns undefined when nobody has logged in there
- * @throws HandoverError `invalid-input` when the file isn't docker's; `registry-failed` when a helper can't be run
+ * @returns undefined without a login
+ * @throws HandoverError `invalid-input` when the file isn't docker's; `registry-failed` when a helper fails
  */
 export async function dockerCredentials(host: string, options: CredentialsOptions): Promise<Credentials | undefined> {
   const { folder, askHelper, signal, onNotice } = options;
@@ -103,7 +103,7 @@ export async function dockerCredentials(host: string, options: CredentialsOption
   const path = join(folder, 'config.json');
   const bytes = await readSmallFile(path, limits.settingsBytes).catch((error: unknown) => {
     if (!['ENOENT', 'ENOTDIR'].includes(systemCodeOf(error) ?? ''))
-      onNotice(`No login is taken from ${path}, because it can’t be read: ${quoteForeign(messageOf(error))}.`);
+      onNotice(`Ignoring the logins in ${path}, because it can’t be read: ${quoteForeign(messageOf(error))}.`);
     return undefined;
   });
   if (bytes === undefined) return undefined;
@@ -124,7 +124,7 @@ export async function dockerCredentials(host: string, options: CredentialsOption
   return inConfig(config, host);
 }
 
-// docker/cli, cli/command/registry.go: Docker Hub is known by the address of its first API.
+// docker/cli, cli/command/registry.go: Docker Hub's logins have the address of its first API.
 const hub = 'https://index.docker.io/v1/';
 
 function keysOf(host: string): readonly string[] {
@@ -132,8 +132,8 @@ function keysOf(host: string): readonly string[] {
 }
 
 /**
- * What the variable `DOCKER_AUTH_CONFIG` has, which goes before all else. As with docker, one that has more than `auth` for each
- * registry is ignored whole (docker/cli, cli/config/configfile/file.go, parseEnvConfig).
+ * Returns the login in the variable `DOCKER_AUTH_CONFIG`, which has precedence. As with docker, the variable is ignored if it has more than
+ * `auth` for each registry (docker/cli, cli/config/configfile/file.go, parseEnvConfig).
  */
 function inEnvironment(host: string, { dockerAuthConfig, onNotice }: CredentialsOptions): Credentials | undefined {
   if (dockerAuthConfig.trim() === '') return undefined;
@@ -157,7 +157,7 @@ function onlyAuth(entry: unknown): Credentials | undefined {
 function inConfig(config: JsonObject, host: string): Credentials | undefined {
   const auths = isObject(config['auths']) ? config['auths'] : {};
   const names = keysOf(host).map(hostPart);
-  // An exact key first; others may be addresses of the same host.
+  // First the exact key, then other addresses of the same host.
   const exact = keysOf(host).map((key) => auths[key]);
   const alike = Object.entries(auths).filter(([key]) => names.includes(hostPart(key)));
   const entry = [...exact, ...alike.map(([, value]) => value)].filter(isObject).find((one) => credentialsIn(one));
@@ -182,7 +182,7 @@ function credentialsIn(entry: JsonObject): Credentials | undefined {
 function notDocker(path: string): HandoverError {
   return new HandoverError(
     'invalid-input',
-    `${path} is no JSON object, and so not docker's configuration.`,
-    'Repair or remove it; `docker login` writes it anew.',
+    `${path} is not docker's configuration: expected a JSON object.`,
+    'Repair or remove it; `docker login` writes a new one.',
   );
 }

@@ -8,7 +8,7 @@ import { required } from './answers.ts';
 import type { Conversation } from './conversation.ts';
 import { pathOf, pushes } from './locations.ts';
 
-// Manifests in a registry: what a name stands for, and a new one under a name (distribution-spec 1.1, "Pushing Manifests").
+// Finds and pushes manifests in a registry (distribution-spec 1.1, "Pushing Manifests").
 
 export interface PushedManifest {
   readonly digest: Digest;
@@ -21,8 +21,8 @@ const anyManifest = [mediaTypes.index, mediaTypes.manifest, mediaTypes.dockerInd
 );
 
 /**
- * The digest of what a tag, or a digest, stands for; undefined when nothing is there, or it may not be seen by this login.
- * @param wanted the digest that makes a push needless: it is believed only when the manifest can be read
+ * Returns the digest of the manifest under a tag or digest; undefined when there is none, or this login can't see it.
+ * @param wanted the digest that makes a push unnecessary, and so must be proved by reading the manifest
  */
 export async function manifestDigest(
   { call }: Conversation,
@@ -33,28 +33,28 @@ export async function manifestDigest(
   const path = `/v2/${pathOf(repository)}/manifests/${name}`;
   const headers = { accept: anyManifest };
   const ask = (method: 'HEAD' | 'GET'): ReturnType<typeof call> =>
-    // To an error the answer to a HEAD has no words, that to a push has.
+    // An error's answer to a HEAD has no message; the answer to a push has one.
     call(`Looking for ${repository} ${name}`, [pushes(repository)], path, { method, headers }, isFinal);
   const head = await ask('HEAD');
   if (head.status !== 200 && !withoutHead.includes(head.status)) return undefined;
-  const told = head.header('docker-content-digest');
-  if (isDigest(told) && told !== wanted) return told;
+  const claimedDigest = head.header('docker-content-digest');
+  if (isDigest(claimedDigest) && claimedDigest !== wanted) return claimedDigest;
   const whole = await ask('GET');
   if (whole.status === 200) return digestOf(whole.text);
-  return isDigest(told) && unreadable.includes(whole.status) ? told : undefined;
+  return isDigest(claimedDigest) && unreadable.includes(whole.status) ? claimedDigest : undefined;
 }
 
-// Of a registry that doesn't know this method.
+// A registry without this method.
 const withoutHead: readonly number[] = [405, 501];
-// To a login that may push, or look, but not read.
+// A login that can push or look, but not read.
 const unreadable: readonly number[] = [401, 403];
 const isFinal = (status: number): boolean => !isTransientStatus(status);
-// 201 is the specification's; others are seen with registries and the proxies before them, and taken by containerd.
+// 201 is the specification's; some registries and proxies answer with the others, which containerd accepts.
 export const isTaken = (status: number): boolean => [200, 201, 202, 204].includes(status);
 
 /**
  * Puts a manifest under a name, and reads it back.
- * @param replaced the digest that the name stood for before: a registry of several replicas may show it for a moment
+ * @param replaced the manifest's digest under that name before; a registry with several replicas may show it for a moment
  */
 export async function pushManifest(
   { call, ask, origin }: Conversation,
@@ -74,14 +74,14 @@ export async function pushManifest(
   const url = new URL(path, await origin()).href;
   const read = { method: 'GET', url, headers: { accept: mediaType } } as const;
   const put = await call(what, scopes, path, request, isTaken).catch(async (error: unknown) => {
-    // An attempt whose answer was lost may have set a tag that can't be set twice.
+    // An attempt whose answer was lost may have set an immutable tag.
     const got = isDigest(name) || !(error instanceof HttpError) ? undefined : await ask(scopes, () => read);
     if (got?.status === 200 && digestOf(got.text) === digest) return got;
     throw error;
   });
   const readBack = async (): Promise<string> => {
     const got = required(await ask(scopes, () => read), (status) => [200, ...unreadable].includes(status));
-    // Then the registry's word is all there is.
+    // Only the registry's answer to the push is left.
     if (got.status !== 200) return put.header('docker-content-digest') || digest;
     const found = digestOf(got.text);
     if (found === options.replaced && found !== digest) throw new HttpError(404, '', 'the old manifest is still there');
@@ -90,14 +90,14 @@ export async function pushManifest(
   const isRetryable = (error: unknown): boolean => isTransient(error) || isMissing(error);
   const back = await again('call', readBack, { ...options, what: () => what, isRetryable }).catch((error: unknown) => {
     if (!isMissing(error)) throw error;
-    const said = `it was taken (HTTP ${String(put.status)}), but can't be read back: ${error.message}`;
+    const said = `it was accepted (HTTP ${String(put.status)}), but can't be read back: ${error.message}`;
     throw new RegistryFailure('The push', [`${repository} ${name}`], said);
   });
   if (back === digest) return;
   throw new HandoverError(
     'image-mismatch',
     `Under ${repository} ${name} the registry has a manifest with the digest ${quoteForeign(back) || 'unknown'} after the push of ${digest}.`,
-    'Somebody else may have pushed there at the same moment: give each workflow tags of its own, or a `concurrency` group.',
+    'Another workflow may have pushed there at the same time: give each workflow its own tags, or a `concurrency` group.',
   );
 }
 

@@ -7,17 +7,17 @@ import { registryHost } from '../image/reference.ts';
 import { type AskHelper, type Credentials, dockerCredentials, loginFolder, type LoginPlaces } from './logins.ts';
 import { registryClient, type RegistryClient, type RegistryClientOptions } from './registry-client.ts';
 
-/** The registries that a step talks to, each with the login that there is for it. */
+/** The registries of a step, each with its login. */
 export interface Registries extends AsyncDisposable {
   /**
-   * The registry of a repository.
+   * Returns the registry of a repository.
    * @throws HandoverError `invalid-input` when docker's configuration or the certificate can't be read, `registry-failed`
    */
   readonly of: (repository: string) => Promise<RegistryClient>;
 }
 
 interface RegistriesOptions extends Omit<RegistryClientOptions, 'credentials' | 'authority' | 'onRetry'>, LoginPlaces {
-  /** For all of them; undefined takes what docker has for each. */
+  /** For all of them; undefined uses the credentials stored by `docker login` for each. */
   readonly login: { readonly username: string; readonly password: string } | undefined;
   /** Path of a certificate to trust in addition to the system's, in PEM. */
   readonly authorityPath: string | undefined;
@@ -61,9 +61,9 @@ async function readAuthority(path: string): Promise<string> {
   const text = bytes.toString();
   if (!text.includes('-----BEGIN CERTIFICATE-----'))
     throw unusable(path, 'it has no line "-----BEGIN CERTIFICATE-----"');
-  // Node passes over one that it can't read.
+  // Node ignores a certificate that it can't read.
   if (attempt(() => new X509Certificate(text), undefined) === undefined)
-    throw unusable(path, 'what it has there is no certificate');
+    throw unusable(path, 'it contains something that is no certificate');
   return text;
 }
 

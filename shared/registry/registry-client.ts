@@ -11,26 +11,26 @@ import { manifestDigest, type PushedManifest, pushManifest } from './manifests.t
 export type { BlobOrigin, PushedBlob } from './blobs.ts';
 export type { PushedManifest } from './manifests.ts';
 
-// A registry, as far as pushing to it goes (OCI distribution-spec 1.1, "Push"): blobs that it lacks, in one request each, then
-// manifests. No package of npm's does that with streams (docs/decisions/0024-a-registry-client-of-our-own.md). A blob's last bytes are
-// sent only when its digest is right, and a manifest is read back: what the registry says of them is never all there is.
+// Pushes to a registry (OCI distribution-spec 1.1, "Push"): the missing blobs, in one request each, then the manifests. No npm package
+// does that with streams (docs/decisions/0024-a-registry-client-of-our-own.md). A blob's last bytes are sent only when its digest is
+// verified, and a manifest is read back, so the registry's own word is never enough.
 
 /** One registry. Each method throws a RegistryFailure when its attempts are used up. */
 export interface RegistryClient extends AsyncDisposable {
   /**
-   * The digest of what a tag, or a digest, stands for; undefined when nothing is there, or this login may not look.
-   * @param wanted the digest that makes a push needless: it is believed only when the manifest can be read
+   * Returns the digest of the manifest under a tag or digest; undefined when there is none, or this login can't look.
+   * @param wanted the digest that makes a push unnecessary, and so must be proved by reading the manifest
    */
   manifestDigest(repository: string, name: string, wanted?: Digest): Promise<Digest | undefined>;
   /**
-   * Makes sure that the repository has the blob.
-   * @throws what the blob's chunks throw; HandoverError `artifact-corrupt` when they are another blob's
+   * Pushes the blob unless the repository has it.
+   * @throws errors of the blob's chunks; HandoverError `artifact-corrupt` when they are not the blob's
    */
   pushBlob(repository: string, blob: PushedBlob, options: BlobPush): Promise<BlobOrigin>;
   /**
    * Puts a manifest under a tag or its digest, and reads it back.
-   * @param replaced the digest that the tag stood for before
-   * @throws HandoverError `image-mismatch` when another one comes back
+   * @param replaced the manifest's digest under that tag before
+   * @throws HandoverError `image-mismatch` when the registry returns another manifest
    */
   pushManifest(repository: string, manifest: PushedManifest, name: string, replaced?: Digest): Promise<void>;
 }
@@ -65,7 +65,7 @@ export function registryClient(host: string, options: RegistryClientOptions): Re
   };
 }
 
-/** Names what failed and where, in one kind of error; what isn't the registry's stays as it is. */
+/** Turns an error of the registry into a RegistryFailure, and throws others unchanged. */
 async function failing<T>(work: string, repository: string, name: string, action: () => Promise<T>): Promise<T> {
   try {
     return await action();

@@ -56,7 +56,7 @@ const zstdOptions = {
 export function decompress(chunks: AsyncIterable<Buffer>, compression: TarballCompression): AsyncIterable<Buffer> {
   if (compression === 'none') return chunks;
   if (compression === 'zstd') return zstdFrames(chunks);
-  // An error on either side destroys the decoder, and so reaches whoever iterates over it.
+  // An error on either side destroys the decoder, and so its consumer gets it.
   return pipeline(chunks, createGunzip(gunzipOptions), () => undefined);
 }
 

@@ -5,7 +5,7 @@ import { quoteForeign } from '../base/text.ts';
 import type { LentChunk, LentChunks } from '../bytes/chunks.ts';
 import { isZero, readPaxRecords, readTarHeader, tarBlock, tarPadding, textAt } from './header.ts';
 
-/** An entry of a tar. What isn't read of its content is passed over when the next entry is asked for. */
+/** An entry of a tar. The unread rest of its content is skipped when the next entry is requested. */
 interface TarEntry {
   readonly name: string;
   /** Bytes. */
@@ -14,7 +14,7 @@ interface TarEntry {
   readonly offset: number;
   /** Whether it's a regular file: no folder, link or device. */
   readonly isFile: boolean;
-  /** What a link stands for: a symbolic link's text, or the name of the entry that a hard link is another name of. */
+  /** A symbolic link's text, or the name of a hard link's entry. */
   readonly link?: TarLink;
   /** Parts of the tar's own chunks. */
   readonly content: LentChunks;
@@ -25,7 +25,7 @@ export interface TarLink {
   readonly target: string;
 }
 
-/** What comes in front of an entry's own header, and counts more. */
+/** Values of a header in front of an entry's own header, which they override. */
 interface Extension {
   readonly name?: string;
   readonly size?: number;
@@ -35,10 +35,10 @@ interface Extension {
 const linkKinds: Readonly<Record<string, TarLink['kind']>> = { '1': 'hard', '2': 'symbolic' };
 
 /**
- * The entries of a plain tar, ustar, GNU or pax, while it comes. It asks for a chunk when it has given out all of the one
- * before, and holds none: so the chunks can share memory. What follows the end of the archive isn't looked at, as engines do
- * (Go archive/tar, Reader.Next), but taken.
- * @throws HandoverError `tarball-invalid` when it is cut or no tar at all; whatever `chunks` throws
+ * Reads the entries of a plain tar, ustar, GNU or pax, as it arrives. It requests a chunk when all of the previous one is used, and holds
+ * none, so the chunks can share memory. Bytes after the end of the archive are read and ignored, as by engines (Go archive/tar,
+ * Reader.Next).
+ * @throws HandoverError `tarball-invalid` when it is cut or no tar; errors of `chunks`
  */
 export async function* tarEntries(chunks: LentChunks): AsyncGenerator<TarEntry> {
   const bytes = new ByteSource(chunks);
@@ -70,7 +70,7 @@ export async function* tarEntries(chunks: LentChunks): AsyncGenerator<TarEntry> 
         await bytes.skip(tarPadding(header.size));
         continue;
       }
-      // What it says of all entries isn't asked for here.
+      // Values for all entries are not needed.
       if (type === 'g') {
         await bytes.skip(header.size + tarPadding(header.size));
         continue;
@@ -84,7 +84,7 @@ export async function* tarEntries(chunks: LentChunks): AsyncGenerator<TarEntry> 
       await bytes.skip(end + tarPadding(size) - bytes.position);
       extension = {};
     }
-    // Whoever sent it may have gone away between two entries.
+    // The sender may have stopped between two entries.
     if (!isEnded) throw invalid('its end is missing');
   } finally {
     await bytes.close();
@@ -104,7 +104,7 @@ function readExtension(type: 'x' | 'L' | 'K', content: Buffer): Extension {
   };
 }
 
-// Links, devices, folders and pipes: whatever size is told of them, nothing follows (Go archive/tar, isHeaderOnly).
+// Links, devices, folders and pipes have no content, even if their header has a size (Go archive/tar, isHeaderOnly).
 function hasContent(type: string): boolean {
   return !/^[1-6]$/.test(type);
 }
@@ -122,7 +122,7 @@ function invalid(why: string): HandoverError {
   );
 }
 
-/** Takes bytes out of chunks by number. */
+/** Reads numbers of bytes from chunks. */
 class ByteSource {
   readonly #chunks: AsyncIterator<LentChunk>;
   #rest: LentChunk = Buffer.alloc(0);
@@ -132,12 +132,12 @@ class ByteSource {
     this.#chunks = chunks[Symbol.asyncIterator]();
   }
 
-  /** How many bytes have been taken. */
+  /** The number of bytes that have been read. */
   get position(): number {
     return this.#position;
   }
 
-  /** A block of its own, or undefined at the end. */
+  /** Reads a copy of a block; undefined at the end. */
   async block(): Promise<Buffer | undefined> {
     return (await this.#more()) ? this.exactly(tarBlock) : undefined;
   }

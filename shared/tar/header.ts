@@ -38,7 +38,7 @@ interface TarHeader {
   readonly size: number;
   /** One character, such as `0` for a file; zero in old archives. */
   readonly type: string;
-  /** What a link stands for; empty for anything else. */
+  /** A link's target; empty for anything else. */
   readonly linkTarget: string;
 }
 

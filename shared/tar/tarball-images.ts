@@ -23,7 +23,7 @@ import { formatReference, parseReference, type Reference } from '../image/refere
 import { wrongForm } from './layer-form.ts';
 import { damaged, type SeenEntry, type SeenTarball } from './tarball-reader.ts';
 
-/** An image's own manifest, as it stands in a tarball. */
+/** An image's own manifest in a tarball. */
 export interface TarballManifest {
   readonly digest: Digest;
   readonly bytes: Buffer;
@@ -36,7 +36,7 @@ export interface TarballManifest {
   readonly around: readonly Digest[];
 }
 
-/** What a tarball says of one image in it. */
+/** One image of a tarball. */
 export interface TarballImage {
   readonly references: readonly Reference[];
   readonly configDigest: Digest;
@@ -51,7 +51,7 @@ export interface TarballImage {
   readonly manifests: readonly TarballManifest[];
   /** Digests of its manifests, then of the indexes around them; empty where it has no manifest. */
   readonly manifestDigests: readonly Digest[];
-  /** In the order they are applied; the same entry may stand here twice. */
+  /** In the order in which they are applied; may contain the same entry twice. */
   readonly layers: readonly SeenEntry[];
 }
 
@@ -63,9 +63,9 @@ export interface TarballImages {
 }
 
 /**
- * The images in a tarball that has passed: those of its `manifest.json`, else those of its `index.json`.
- * @throws HandoverError `tarball-invalid` when it has neither, when one of them names what isn't there, or when a layer
- *   that isn't compressed has another digest than the config says
+ * Returns the images of a tarball that has been read: those of its `manifest.json`, or else those of its `index.json`.
+ * @throws HandoverError `tarball-invalid` when it has neither, when one of them names a missing entry, or when an uncompressed layer's
+ *   digest isn't the config's
  */
 export function imagesIn(seen: SeenTarball): TarballImages {
   const archive = seen.find('manifest.json')?.bytes;
@@ -90,7 +90,7 @@ export function imagesIn(seen: SeenTarball): TarballImages {
   );
 }
 
-/** A manifest that an index names, at whatever depth. */
+/** A manifest that an index names, at any depth. */
 interface IndexedManifest {
   readonly descriptor: Descriptor;
   /** Undefined when it isn't in the tarball: an index may name more platforms than there are. */
@@ -104,15 +104,13 @@ interface IndexedManifest {
 
 type PresentManifest = IndexedManifest & { readonly bytes: Buffer };
 
-// An index may stand in an index; more than a few levels are a mistake.
-
-/** The manifests of images in an index, each once, with all the references that they stand under. */
+/** Returns the manifests of images in an index and its nested indexes, each once, with all its references. */
 function manifestsIn(index: Buffer, seen: SeenTarball): readonly IndexedManifest[] {
   const found = new Map<Digest, IndexedManifest>();
   const read = new Map<Digest, readonly Descriptor[]>();
   let count = 0;
   const visit = (descriptors: readonly Descriptor[], around: readonly Digest[], names: readonly Reference[]): void => {
-    // Indexes that name one index many times over are many paths in few bytes.
+    // Indexes that name one index many times have many paths in few bytes.
     count += descriptors.length;
     if (count > limits.indexed) throw tooMany('index.json', count);
     for (const descriptor of descriptors) {
@@ -150,7 +148,7 @@ function isThere(found: IndexedManifest): found is PresentManifest {
   return isPresent(found) && isImageConfig(manifestOf(found).config);
 }
 
-// Whatever else an index names is of no concern (OCI image-spec, image-index.md).
+// An index may name other things, which are ignored (OCI image-spec, image-index.md).
 function isManifestOrIndex(descriptor: Descriptor): boolean {
   const { manifest, dockerManifest } = mediaTypes;
   return isIndex(descriptor) || ['', manifest, dockerManifest].includes(descriptor.mediaType);
@@ -172,7 +170,7 @@ function unreadable({ digest }: Descriptor, size: number): HandoverError {
   );
 }
 
-/** The manifests that lie in the tarball, whether an index leads to them or not. */
+/** Returns all manifests in the tarball, also those that no index names. */
 function looseManifests(seen: SeenTarball): readonly TarballManifest[] {
   return seen.kept().flatMap(({ digest, bytes, offset }) => {
     const manifest = manifestIn(bytes);
@@ -201,7 +199,7 @@ function namesOf({ annotations }: Descriptor): readonly Reference[] {
   try {
     return [parseReference(name)];
   } catch {
-    return []; // what some tool means by it is no reference
+    return []; // some tools write something else there
   }
 }
 
@@ -221,7 +219,7 @@ function ociImage(found: PresentManifest, seen: SeenTarball): TarballImage {
   return image;
 }
 
-/** @throws HandoverError `tarball-invalid` when the config is not what its manifest says of it */
+/** @throws HandoverError `tarball-invalid` when the config contradicts its manifest */
 function requireFit(
   manifest: TarballManifest,
   { configBytes, config }: Pick<TarballImage, 'configBytes' | 'config'>,
@@ -262,7 +260,7 @@ function archiveImage(
   return image;
 }
 
-/** @throws HandoverError `tarball-invalid` for a text that is no reference: it is no input of this step */
+/** @throws HandoverError `tarball-invalid` for a text that is no reference, because it is no input of this step */
 function referencesIn(repoTags: readonly string[]): readonly Reference[] {
   if (repoTags.length > limits.references)
     throw invalidNames(`has ${String(repoTags.length)} references for one image`);
@@ -286,7 +284,7 @@ function invalidNames(what: string, cause?: unknown): HandoverError {
 }
 
 /**
- * The manifests of an image that `manifest.json` describes, each once.
+ * Returns the manifests of an image in `manifest.json`, each once.
  * @throws HandoverError `tarball-invalid` when there are some of this config, and none of them describes this image
  */
 function manifestsOf(
@@ -378,8 +376,8 @@ function requireDiffIds({ config, layers }: Pick<TarballImage, 'config' | 'layer
 }
 
 /**
- * The image that is meant: under the reference asked for, else the only one there is; of several platforms, the one that fits.
- * @throws HandoverError `image-not-found`, `platform-mismatch`; both list what the tarball holds
+ * Selects the image with the wanted reference, or else the only one; of several platforms, the matching one.
+ * @throws HandoverError `image-not-found`, `platform-mismatch`; both list the tarball's images
  */
 export function chooseImage(
   images: readonly TarballImage[],
@@ -400,12 +398,12 @@ export function chooseImage(
   const there = images.map((image) => namesIn(image) || image.configDigest);
   throw new HandoverError(
     'image-not-found',
-    `The tarball holds ${String(images.length)} images (${there.join('; ')}), and ${name ?? 'no reference'} was asked for.`,
+    `The tarball holds ${String(images.length)} images (${there.join('; ')}), and ${name ?? 'no reference'} was requested.`,
     'Set the input `image` to one of them.',
   );
 }
 
-/** The image as one of its manifests describes it. */
+/** Returns the image's contents by one of its manifests. */
 export function contentsOf(
   { configDigest, configBytes, config }: TarballImage,
   manifest: TarballManifest,
@@ -429,7 +427,7 @@ function noPlatform(images: readonly TarballImage[], platform: Platform): Handov
   const there = images.map((image) => formatPlatform(image.config.platform));
   return new HandoverError(
     'platform-mismatch',
-    `The tarball holds images for ${there.join(', ')}; ${formatPlatform(platform)} was asked for.`,
+    `The tarball holds images for ${there.join(', ')}; ${formatPlatform(platform)} was requested.`,
     `Make the tarball for ${formatPlatform(platform)} too; or, if another one is meant, set \`platform\` in the export.`,
   );
 }

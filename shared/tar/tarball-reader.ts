@@ -10,13 +10,13 @@ import { tarEntries, type TarLink } from './entries.ts';
 import { tarBlock } from './header.ts';
 import { layerPackingOf } from './layer-form.ts';
 
-/** An entry on its way: a layer, or something as large as one. */
+/** An entry that is being read: a layer, or something as large as one. */
 export interface PassingEntry {
   /** Its name in the tarball. */
   readonly path: string;
-  /** Where it lies in a tarball of ours: `blobs/sha256/…` where its own name tells its digest, else a name of our making. */
+  /** Its name in a rewritten tarball: `blobs/sha256/…` if its own name contains its digest, else a new name. */
   readonly name: string;
-  /** Known before it has passed only where its own name tells it; checked when it has. */
+  /** The digest in its own name, if there is one; checked at its end. */
   readonly digest: Digest | undefined;
   /** Bytes. */
   readonly size: number;
@@ -26,11 +26,11 @@ export interface PassingEntry {
   readonly chunks: LentChunks;
 }
 
-/** An entry that has passed or was kept. */
+/** An entry that has been read. */
 export interface SeenEntry {
   /** Its name in the tarball. */
   readonly path: string;
-  /** The name that it was given out under, or would have been. */
+  /** Its name in a rewritten tarball. */
   readonly name: string;
   readonly digest: Digest;
   /** Bytes. */
@@ -39,7 +39,7 @@ export interface SeenEntry {
   readonly offset: number;
   /** Undefined when it can't be a layer. */
   readonly packing: Packing | undefined;
-  /** The content, of an entry that looks like JSON and isn't too large. Such a one wasn't given out. */
+  /** The content of an entry that looks like JSON and isn't too large. Such an entry was not passed on. */
   readonly bytes?: Buffer;
 }
 
@@ -49,7 +49,7 @@ function isKept(entry: SeenEntry): entry is KeptEntry {
   return entry.bytes !== undefined;
 }
 
-/** What was in a tarball, by the names that its own index uses. */
+/** The entries of a tarball, by their names. */
 export class SeenTarball {
   readonly #entries = new Map<string, SeenEntry>();
   readonly #blobs = new Map<Digest, SeenEntry>();
@@ -58,7 +58,7 @@ export class SeenTarball {
   #jsonBytes = 0;
   #unnamed = 0;
 
-  /** What stands under a name in the tar, or where links under that name lead. */
+  /** Returns the entry under a name, after following links. */
   find(name: string): SeenEntry | undefined {
     let path = pathOf(name);
     for (let steps = 0; steps < limits.tarLinks; steps += 1) {
@@ -73,17 +73,17 @@ export class SeenTarball {
     return this.#blobs.get(digest);
   }
 
-  /** The digest of a layer's content when it isn't compressed; undefined where nobody has looked. */
+  /** Returns the digest of a layer's uncompressed content, if it is known. */
   diffIdOf({ name, digest, packing }: SeenEntry): Digest | undefined {
     return packing === 'none' ? digest : this.#diffIds.get(name);
   }
 
-  /** All that was kept, in the tarball's order, each digest once. */
+  /** Returns the kept entries in the tarball's order, each digest once. */
   kept(): readonly KeptEntry[] {
     return [...this.#blobs.values()].filter(isKept);
   }
 
-  /** The first names, to show. */
+  /** Returns the first names, for messages. */
   names(): readonly string[] {
     return [...this.#entries.keys()].slice(0, 5);
   }
@@ -91,7 +91,7 @@ export class SeenTarball {
   add(entry: SeenEntry): void {
     this.#links.delete(entry.path);
     this.#entries.set(entry.path, entry);
-    // The first is the one that was given out.
+    // The first one was passed on.
     if (!this.#blobs.has(entry.digest)) this.#blobs.set(entry.digest, entry);
     this.#jsonBytes += entry.bytes?.length ?? 0;
   }
@@ -104,7 +104,7 @@ export class SeenTarball {
     this.#diffIds.set(name, diffId);
   }
 
-  /** Whether to keep an entry's content: it looks like JSON, and there is room. */
+  /** Whether to keep an entry's content: it looks like JSON, and the limits allow it. */
   keeps(size: number, head: Buffer): boolean {
     return looksLikeJson(head) && size <= limits.jsonBytes && this.#jsonBytes + size <= limits.jsonBytesInAll;
   }
@@ -116,41 +116,41 @@ export class SeenTarball {
 }
 
 /**
- * Reads a plain tarball of images, of whatever maker: gives out what is large, each once and to be taken in turn, and keeps
- * the small entries that tell which images there are. Nothing else is held.
- * @param seen takes what was in it
- * @throws HandoverError `tarball-invalid` when it's cut or no tar, or when a blob isn't what its name says; what `chunks` throws
+ * Reads a plain tarball of images, made by any tool. Yields the large entries, each once and in order, and keeps the small ones, which
+ * describe the images. Holds nothing else.
+ * @param seen gets the entries
+ * @throws HandoverError `tarball-invalid` when it is cut or no tar, or when a blob's digest differs from its name; errors of `chunks`
  */
 export async function* readTarball(chunks: LentChunks, seen: SeenTarball): AsyncGenerator<PassingEntry> {
   for await (const { name, size, offset, isFile, link, content } of tarEntries(chunks)) {
     const path = pathOf(name);
     if (link !== undefined) seen.addLink(path, link);
     if (!isFile) continue;
-    const told = digestIn(path);
+    const named = digestIn(path);
     const { head, all } = await withHead(content, (bytes) => bytes.length >= tarBlock);
     const packing = layerPackingOf(head);
     if (seen.keeps(size, head)) {
       const bytes = await copiedBytes(all);
-      const digest = requireTold(told, digestOf(bytes));
+      const digest = requireNamed(named, digestOf(bytes));
       seen.add({ path, name: blobName(digest), digest, size, offset, packing, bytes });
       continue;
     }
     const checksum = new Checksum();
     const passing = checksummed(all, checksum);
-    const before = told === undefined ? undefined : seen.blob(told);
-    const out = before?.name ?? (told === undefined ? seen.nextName() : blobName(told));
-    // Other files are not passed on: one could be a config that another document names.
+    const before = named === undefined ? undefined : seen.blob(named);
+    const out = before?.name ?? (named === undefined ? seen.nextName() : blobName(named));
+    // Other files are not passed on, because one could be a config that another document names.
     if (before === undefined && packing !== undefined)
-      yield { path, name: out, digest: told, size, offset, packing, chunks: passing };
+      yield { path, name: out, digest: named, size, offset, packing, chunks: passing };
     await drain(passing);
-    seen.add({ path, name: out, digest: requireTold(told, checksum.found().digest), size, offset, packing });
+    seen.add({ path, name: out, digest: requireNamed(named, checksum.found().digest), size, offset, packing });
   }
 }
 
 /**
- * Reads a plain tarball to its end, and checks each layer: by the digest in its name, else by the diff ID in the config, for
- * which a compressed one is unpacked.
- * @throws HandoverError as `readTarball`; what `chunks` throws
+ * Reads a plain tarball to its end, and checks each layer: by the digest in its name, or else by the diff ID in the config, after
+ * decompressing it.
+ * @throws HandoverError like `readTarball`; errors of `chunks`
  */
 export async function seeTarball(chunks: LentChunks): Promise<SeenTarball> {
   const seen = new SeenTarball();
@@ -176,7 +176,7 @@ function digestIn(path: string): Digest | undefined {
   return parseDigest(`sha256:${/^blobs\/sha256\/([0-9a-f]{64})$/.exec(path)?.[1] ?? ''}`);
 }
 
-// Some makers write `./manifest.json`; engines unpack the tar, and so take it for `manifest.json`.
+// Some tools write `./manifest.json`. For engines, which unpack the tar, that is `manifest.json`.
 function pathOf(name: string): string {
   return posix.join('/', name).slice(1);
 }
@@ -190,12 +190,12 @@ function undecodable(path: string, packing: Packing, cause: unknown): HandoverEr
   );
 }
 
-function requireTold(told: Digest | undefined, digest: Digest): Digest {
-  if (told !== undefined && told !== digest) throw damaged(blobName(told), told, digest);
+function requireNamed(named: Digest | undefined, digest: Digest): Digest {
+  if (named !== undefined && named !== digest) throw damaged(blobName(named), named, digest);
   return digest;
 }
 
-/** What to say of an entry whose content isn't what the tarball says of it. */
+/** Returns the error for an entry whose content has another digest than in the tarball's documents. */
 export function damaged(name: string, expected: Digest, found: Digest): HandoverError {
   return new HandoverError(
     'tarball-invalid',

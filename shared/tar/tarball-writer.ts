@@ -36,7 +36,7 @@ export interface WrittenTarball {
  * the images are known. In chunks of at most 1 MiB.
  * @param layers each once, in any order
  * @param images asked for when all layers have come
- * @param told of the whole at the end
+ * @param told called at the end with the whole tarball's facts
  * @throws HandoverError `tarball-invalid` when a layer of an image is not there; what `layers` and `images` throw
  */
 export async function* tarballChunks(
@@ -73,7 +73,7 @@ export function smallEntry(name: string, bytes: Buffer): Buffer {
 }
 
 /**
- * The entries beside the layers: configs, manifests, and what says which images there are. A containerd store finds a layer by its
+ * Returns the entries other than layers: configs, manifests, `index.json` and `manifest.json`. A containerd store finds a layer by its
  * digest, whatever its name in the tar (containerd core/images/archive/importer.go); the classic store by that name.
  */
 export function smallEntries(images: readonly NamedImage[]): ReadonlyMap<string, Buffer> {

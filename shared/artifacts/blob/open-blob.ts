@@ -31,7 +31,7 @@ interface BlobOptions extends Omit<SignedBlobOptions, 'size'> {
 }
 
 const spaceAdvice =
-  'The server that holds the artifact gives it as a whole only, so it passes through RUNNER_TEMP. Free space there: df -h shows what there is.';
+  'The server that holds the artifact only sends it as a whole, so the artifact needs space in RUNNER_TEMP. Free some there: df -h shows the sizes.';
 
 // The end record may have a comment of 65,535 bytes: a zip reader looks for it in this many (APPNOTE 4.3.16).
 const tailBytes = 68 * 1024;
@@ -73,8 +73,8 @@ type WholeOptions = BlobOptions & SignedBlobOptions;
 async function fetchWhole(options: WholeOptions): Promise<string> {
   const { artifact, size, onRetry, folders } = options;
   onRetry(
-    `The server of the artifact "${artifact.name}" answers with all of it when it is asked for a part: it is downloaded as a ` +
-      `whole (${formatBytes(size)}) to RUNNER_TEMP, and read from there.`,
+    `The server of the artifact "${artifact.name}" answers a request for a part with all of it: it is downloaded as a whole ` +
+      `(${formatBytes(size)}) to RUNNER_TEMP, and read from there.`,
   );
   const path = join(await folders.make(), 'blob');
   await requireDiskSpace(path, size, `The artifact "${artifact.name}"`, spaceAdvice);
@@ -111,7 +111,7 @@ async function writeWhole(
   try {
     if (announced !== undefined) requireListedSize(Number(announced), options);
     const { body } = response;
-    // Written at once: undici 6 ends the process when a server closes the connection while the body waits for a reader.
+    // Written synchronously: undici 6 ends the process when a server closes the connection while the body waits for a reader.
     body.on('data', (chunk: Buffer) => {
       try {
         checksum.add(chunk);

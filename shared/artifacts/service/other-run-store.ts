@@ -7,7 +7,7 @@ import { openBlob } from '../blob/open-blob.ts';
 import { maskedUrl } from '../blob/signed-blob.ts';
 import type { Artifact, ArtifactReader, StoreOptions } from '../store.ts';
 import { openArtifact } from '../zip/content.ts';
-import { chooseRun, type ChosenRun, type RunSearch, wordsFor } from './other-run.ts';
+import { chooseRun, type ChosenRun, type RunSearch, describeSearch } from './other-run.ts';
 import { rateLimited, restClient } from './rest-client.ts';
 import { type WorkflowRuns, workflowRuns } from './workflow-runs.ts';
 
@@ -54,7 +54,7 @@ export function otherRunStore(options: OtherRunOptions): ArtifactReader {
   };
 }
 
-// The list may be older than the expiry: then the download answers 410.
+// The list may be older than the expiry; then the download answers 410.
 async function signDownload(runs: WorkflowRuns, artifact: Artifact): Promise<string> {
   try {
     return await runs.signDownload(artifact.id);
@@ -62,7 +62,7 @@ async function signDownload(runs: WorkflowRuns, artifact: Artifact): Promise<str
     if (!(error instanceof HttpError) || (error.status !== 410 && error.status !== 404)) throw error;
     throw new HandoverError(
       'artifact-expired',
-      `The artifact "${artifact.name}" (id ${String(artifact.id)}) is gone: ${error.message} (${artifact.run?.url ?? ''}).`,
+      `The artifact "${artifact.name}" (id ${String(artifact.id)}) has expired or was deleted: ${error.message} (${artifact.run?.url ?? ''}).`,
       'Run that workflow again, raise `retention-days` of its export-image, or name a `fallback-image` to pull instead.',
       error,
     );
@@ -75,13 +75,15 @@ function explained(what: string, search: RunSearch, error: unknown): unknown {
   const limited = error instanceof HttpError && error.serviceCode === rateLimited;
   const { choice } = search;
   const wanted =
-    'runId' in choice ? `run ${String(choice.runId)} in ${quoteForeign(search.repository)}` : wordsFor(search, choice);
+    'runId' in choice
+      ? `run ${String(choice.runId)} in ${quoteForeign(search.repository)}`
+      : describeSearch(search, choice);
   if (status === 404) {
     return new HandoverError(
       'run-not-found',
       `GitHub knows no ${wanted}: ${messageOf(error)}.`,
-      `Check \`${'runId' in choice ? 'run-id' : 'workflow'}\` and \`repository\`. A private repository answers so too when ` +
-        'the token may not read it: the job needs `permissions: actions: read`, and another repository a `github-token` ' +
+      `Check \`${'runId' in choice ? 'run-id' : 'workflow'}\` and \`repository\`. A private repository gives the same answer when ` +
+        'the token can’t read it: the job needs `permissions: actions: read`, and another repository a `github-token` ' +
         'that can read its actions.',
       error,
     );

@@ -3,40 +3,40 @@ import { quoteForeign } from '../../base/text.ts';
 import { isPattern, matchesPattern } from '../../image/artifact-name.ts';
 import type { RunArtifact, RunFilter, WorkflowRun, WorkflowRuns } from './workflow-runs.ts';
 
-/** Which other run the artifact is taken from: one by its id, or the latest that fits. */
+/** Selects the other run: by its id, or the latest that matches. */
 export type RunChoice = { readonly runId: number } | RunFilter;
 
 export interface RunSearch {
   readonly choice: RunChoice;
   /** `owner/name` of the runs. */
   readonly repository: string;
-  /** Names of artifacts, and patterns; each must stand for one that the run has. */
+  /** Names of artifacts, and patterns; each must match an artifact of the run. */
   readonly wanted: readonly string[];
   readonly allowForkRuns: boolean;
 }
 
-/** The run that was chosen, and its artifacts that can still be read, newest first. */
+/** The chosen run, and its artifacts that can still be read, newest first. */
 export interface ChosenRun {
   readonly run: WorkflowRun;
   readonly artifacts: readonly RunArtifact[];
 }
 
-// So many successful runs are looked at for the artifact, newest first.
-const mostRuns = 20;
+// The number of successful runs that are searched for the artifact, newest first.
+const maxRuns = 20;
 
 /**
- * The run that was asked for, if it has the artifact; of several the newest that has it.
- * @param say told of each run that is passed over
- * @throws HandoverError `run-not-found`, `artifact-not-found`, `artifact-expired`; `invalid-input` for a fork's run that
- * was asked for by its id; HttpError
+ * Returns the run with the given id, or the newest matching run that has the artifact.
+ * @param onSkip called with one log line for each skipped run
+ * @throws HandoverError `run-not-found`, `artifact-not-found`, `artifact-expired`; `invalid-input` for a fork's run with the given id;
+ *   HttpError
  */
 export async function chooseRun(
   runs: WorkflowRuns,
   search: RunSearch,
-  say: (message: string) => void,
+  onSkip: (message: string) => void,
 ): Promise<ChosenRun> {
   const { choice } = search;
-  return 'runId' in choice ? runById(runs, search, choice.runId) : latestRun(runs, search, choice, say);
+  return 'runId' in choice ? runById(runs, search, choice.runId) : latestRun(runs, search, choice, onSkip);
 }
 
 async function runById(runs: WorkflowRuns, search: RunSearch, runId: number): Promise<ChosenRun> {
@@ -54,7 +54,7 @@ async function latestRun(
   runs: WorkflowRuns,
   search: RunSearch,
   filter: RunFilter,
-  say: (message: string) => void,
+  onSkip: (message: string) => void,
 ): Promise<ChosenRun> {
   const seen: WorkflowRun[] = [];
   let forks = 0;
@@ -62,9 +62,7 @@ async function latestRun(
   for await (const run of runs.successful(filter)) {
     if (run.isOfFork && !search.allowForkRuns) {
       forks += 1;
-      say(
-        `Run ${String(run.id)} is passed over: it is of the fork ${quoteForeign(run.headRepository) || '(deleted)'}.`,
-      );
+      onSkip(`Skipping run ${String(run.id)}: it ran for the fork ${quoteForeign(run.headRepository) || '(deleted)'}.`);
       continue;
     }
     const found = await runs.artifacts(run.id, onlyName(search.wanted));
@@ -74,21 +72,21 @@ async function latestRun(
     const expired = found.find(({ name }) => matchesPattern(missing, name));
     if (expired !== undefined) newestExpired ??= expiredIn(run, expired);
     const why = expired === undefined ? 'never had' : 'no longer has';
-    say(`Run ${String(run.id)} of ${run.createdAt} is passed over: it ${why} the artifact "${missing}".`);
+    onSkip(`Skipping run ${String(run.id)} of ${run.createdAt}: it ${why} the artifact "${missing}".`);
     seen.push(run);
-    if (seen.length === mostRuns) break;
+    if (seen.length === maxRuns) break;
   }
   const [newest] = seen;
   if (newest === undefined) throw noRun(search, filter, forks);
   throw newestExpired ?? inNoRun(search, filter, newest, seen.length);
 }
 
-/** The first name or pattern that stands for none of the artifacts. */
+/** Returns the first name or pattern that matches none of the artifacts. */
 function firstMissing(wanted: readonly string[], artifacts: readonly RunArtifact[]): string | undefined {
   return wanted.find((pattern) => !artifacts.some(({ name }) => matchesPattern(pattern, name)));
 }
 
-/** What the REST API can filter by. */
+/** Returns the only wanted name, which the REST API can filter by. */
 function onlyName(wanted: readonly string[]): string | undefined {
   const [name, ...others] = wanted;
   return others.length > 0 || name === undefined || isPattern(name) ? undefined : name;
@@ -97,10 +95,10 @@ function onlyName(wanted: readonly string[]): string | undefined {
 function refused(run: WorkflowRun): HandoverError {
   return new HandoverError(
     'invalid-input',
-    `Run ${String(run.id)} (${run.url}) is of the fork ${quoteForeign(run.headRepository) || '(deleted)'}: whoever opened ` +
-      'that pull request decides what its artifact holds.',
-    'Take a run of your own repository. Set `allow-fork-runs: true` only where the image gets no secret, no token that ' +
-      'writes and no self-hosted runner.',
+    `Run ${String(run.id)} (${run.url}) ran for the fork ${quoteForeign(run.headRepository) || '(deleted)'}: the author of ` +
+      'that pull request decides what its artifact contains.',
+    'Use a run of your own repository. Set `allow-fork-runs: true` only where the image gets no secret, no token that can ' +
+      'write and no self-hosted runner.',
   );
 }
 
@@ -117,32 +115,31 @@ function notInRun(missing: string, run: WorkflowRun, artifacts: readonly RunArti
   return new HandoverError(
     'artifact-not-found',
     `Run ${String(run.id)} (${run.url}) has no artifact "${missing}"; it has ${there || 'none'}.`,
-    'Check `artifact-name` and `run-id`, and that the run has got as far as its export. An artifact that was deleted is ' +
-      'not listed any more.',
+    'Check `artifact-name` and `run-id`, and that the run has reached its export. A deleted artifact is no longer listed.',
   );
 }
 
 function inNoRun(search: RunSearch, filter: RunFilter, newest: WorkflowRun, count: number): HandoverError {
   return new HandoverError(
     'artifact-not-found',
-    `None of the ${String(count)} latest successful runs of ${wordsFor(search, filter)} has an artifact ` +
+    `None of the ${String(count)} latest successful runs of ${describeSearch(search, filter)} has an artifact ` +
       `${search.wanted.map((name) => `"${name}"`).join(' and ')}; the newest is ${newest.url}.`,
     'Check `artifact-name` and `workflow`, and that the job that exports the image runs for that branch and event.',
   );
 }
 
 function noRun(search: RunSearch, filter: RunFilter, forks: number): HandoverError {
-  const but = forks === 0 ? '' : `; ${String(forks)} of forks were passed over`;
+  const but = forks === 0 ? '' : `; ${String(forks)} runs of forks were skipped`;
   return new HandoverError(
     'run-not-found',
-    `There is no successful run of ${wordsFor(search, filter)}${but}.`,
+    `There is no successful run of ${describeSearch(search, filter)}${but}.`,
     'Check `workflow` (the name of its file), `branch` and `event`, and that a run has succeeded there.' +
-      (forks === 0 ? '' : ' `allow-fork-runs: true` takes runs of forks too, whose artifacts are anybody’s code.'),
+      (forks === 0 ? '' : ' `allow-fork-runs: true` also accepts runs of forks, whose artifacts may contain any code.'),
   );
 }
 
-/** A run search in words: `workflow "ci.yml" on branch "main", event "push", in org/app`. */
-export function wordsFor({ repository }: RunSearch, { workflow, branch, event }: RunFilter): string {
+/** Describes a run search: `workflow "ci.yml" on branch "main", event "push", in org/app`. */
+export function describeSearch({ repository }: RunSearch, { workflow, branch, event }: RunFilter): string {
   const on = event === undefined ? '' : `, event "${quoteForeign(event)}",`;
   return `workflow "${quoteForeign(workflow)}" on branch "${quoteForeign(branch)}"${on} in ${quoteForeign(repository)}`;
 }

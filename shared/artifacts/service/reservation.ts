@@ -90,13 +90,13 @@ function after(signal: AbortSignal, ms: number): AbortSignal {
 interface RemovalOptions {
   /** Whether a listed artifact is kept: it is complete, and another step's of this job. */
   readonly unlessListed?: boolean;
-  /** How long a reservation may still be on its way to the service, in ms. */
+  /** How long an earlier reservation may take to reach the service, in ms. */
   readonly lateMs?: number;
 }
 
 /**
  * Removes what this attempt of this job has reserved under a name, over its own connection, because the step may be cancelled.
- * @returns whether there was something
+ * @returns whether there was a reservation or an artifact
  */
 export async function removeUnfinished(
   name: string,

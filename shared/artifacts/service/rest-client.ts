@@ -7,16 +7,16 @@ import { again, isTransient, longestRetryAfterMs } from '../../http/retry.ts';
 /** The answer to one GET. */
 interface RestPage {
   readonly body: JsonObject;
-  /** Address of the next page, undefined on the last one. */
+  /** Address of the next page; undefined on the last one. */
   readonly next: string | undefined;
 }
 
-/** Reads GitHub's REST API. Its methods throw `HttpError` when the answer isn't a success. */
+/** Reads GitHub's REST API. Its methods throw `HttpError` unless the answer is a success. */
 export interface RestClient {
   get(path: string): Promise<JsonObject>;
-  /** The pages of a list, each asked for when its turn comes. */
+  /** Reads the pages of a list, each when the previous one has been used. */
   pages(path: string): AsyncIterable<JsonObject>;
-  /** Where a GET is redirected to; that address carries its own authorization and must not be given the token. */
+  /** Returns the target of a redirect. It contains its own authorization, and must not get the token. */
   redirect(path: string): Promise<string>;
 }
 
@@ -25,12 +25,12 @@ interface RestClientOptions {
   /** Such as `https://api.github.com`, or `https://host/api/v3` on GitHub Enterprise. */
   readonly apiUrl: string;
   readonly token: string;
-  /** Told of each request that is tried again. */
+  /** Called with one log line before each retry. */
   readonly onRetry: (message: string) => void;
   readonly signal: AbortSignal;
 }
 
-/** The service code of an answer that refuses because of a rate limit. */
+/** The service code of an answer about a rate limit. */
 export const rateLimited = 'rate-limited';
 
 export function restClient(options: RestClientOptions): RestClient {
@@ -64,7 +64,7 @@ export function restClient(options: RestClientOptions): RestClient {
   };
 }
 
-/** A success or a redirect, after as many tries as it takes. */
+/** Returns a success or a redirect, after retries. */
 function send(options: RestClientOptions, url: string): Promise<HttpResponse> {
   const attempt = async (): Promise<HttpResponse> => {
     const response = await sendOnce(options, url);
@@ -83,8 +83,8 @@ function send(options: RestClientOptions, url: string): Promise<HttpResponse> {
   });
 }
 
-// A repository that was renamed answers 301 or 307 with its new address in the same API. A 302 leads elsewhere: it is the
-// caller's, and the token doesn't go there.
+// A renamed repository answers 301 or 307 with its new address in the same API. The target of a 302 doesn't get the token: the caller
+// uses it.
 async function sendOnce(options: RestClientOptions, url: string, hops = 3): Promise<HttpResponse> {
   const response = await options.http.send({ method: 'GET', url, headers: headers(options.token) });
   const location = String(response.headers['location'] ?? '');
@@ -113,7 +113,7 @@ function restError(answer: Answer): HttpError {
   const waitMs = status === 403 || status === 429 ? (error.retryAfterMs ?? rateLimitMs(answer, words)) : undefined;
   if (waitMs === undefined) return error;
   const seconds = (waitMs / 1000).toFixed(0);
-  return new HttpError(status, rateLimited, `${message}: a rate limit, for ${seconds} s more`, waitMs);
+  return new HttpError(status, rateLimited, `${message}: a rate limit, for another ${seconds} s`, waitMs);
 }
 
 /**
@@ -128,8 +128,8 @@ function rateLimitMs({ status, header }: Answer, words: string): number | undefi
 }
 
 /**
- * The `next` of a Link header (RFC 8288), on the API's own host whatever host it names: the token goes nowhere else, and a
- * server behind a proxy may name itself otherwise.
+ * Returns the `next` of a Link header (RFC 8288) on the API's own host: no other host may get the token, and a server behind a proxy
+ * may use another name for itself.
  */
 function nextPage(header: string, apiUrl: string): string | undefined {
   const link = /<([^>]*)>\s*;\s*rel="next"/.exec(header)?.[1];

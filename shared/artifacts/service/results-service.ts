@@ -5,7 +5,7 @@ import { readText } from '../../http/answer.ts';
 import type { Http } from '../../http/client.ts';
 import { again } from '../../http/retry.ts';
 
-/** The service answered with success, but not with what we know: our client is older than the service. */
+/** The service answered with success in an unknown form: it is newer than this client. */
 export class UnknownAnswer extends Error {
   override readonly name = 'UnknownAnswer';
 }
@@ -21,22 +21,22 @@ export interface ListedArtifact {
   readonly jobBackendId: string;
 }
 
-/** The artifact service's calls that the official client doesn't offer on their own. */
+/** Calls of the artifact service that the official client doesn't export. */
 export interface ResultsService {
-  /** All artifacts of this run, or those of one name, newest first, over all its attempts. */
+  /** Lists the artifacts of this run, or those of one name, newest first, over all its attempts. */
   list(name?: string): Promise<readonly ListedArtifact[]>;
-  /** A URL that reads the blob, for some minutes. */
+  /** Returns a URL that reads the blob, for some minutes. */
   signDownload(artifact: ListedArtifact): Promise<string>;
   /** Reserves a name and returns a URL to write the blob to. Throws `HttpError` 409 when the name is taken. */
   create(name: string, expiresAt: Date | undefined): Promise<string>;
   finalize(name: string, size: number, digest: Digest): Promise<number>;
-  /** Removes the artifact of a name that a job has: each attempt of a job has ids of its own. Throws `HttpError` 404 without one. */
+  /** Removes a job's artifact by name. Each attempt of a job has its own ids. Throws `HttpError` 404 without one. */
   remove(name: string, owner: ArtifactOwner): Promise<void>;
-  /** Who this job is. */
+  /** The ids of this job. */
   readonly self: ArtifactOwner;
 }
 
-/** An attempt of a job, as the service knows it. */
+/** The service's ids of one attempt of a job. */
 type ArtifactOwner = Pick<ListedArtifact, 'runBackendId' | 'jobBackendId'>;
 
 export function isOwnedBy(one: ArtifactOwner, other: ArtifactOwner): boolean {
@@ -44,10 +44,10 @@ export function isOwnedBy(one: ArtifactOwner, other: ArtifactOwner): boolean {
 }
 
 const service = 'github.actions.results.api.v1.ArtifactService';
-// 4 is the format of artifacts since v4 of the upload action; 7 is what its client has sent since raw artifacts exist.
+// 4 is the format of artifacts since v4 of the upload action; its client has sent 7 since there are raw artifacts.
 const formatVersion = 7;
 
-/** @param onRetry told of each call that is made again, in one line */
+/** @param onRetry called with one log line before each retry */
 export function resultsService(
   http: Http,
   credentials: ServiceCredentials,
@@ -108,7 +108,7 @@ async function post(
   return value;
 }
 
-// The service has answered in snake_case and in camelCase (protobuf JSON allows both).
+// The service answers in snake_case or in camelCase (protobuf JSON allows both).
 function field(from: JsonObject, snake: string, camel: string): unknown {
   return from[snake] ?? from[camel];
 }
@@ -118,7 +118,7 @@ function url(value: unknown, method: string): string {
   throw new UnknownAnswer(`${method}: no signed URL`);
 }
 
-/** A number as protobuf's JSON has it: 64 bits come as a string. */
+/** Reads a number of protobuf's JSON, where 64 bits are a string. */
 function wholeNumber(value: unknown): number | undefined {
   const number = typeof value === 'string' && /^\d{1,16}$/.test(value) ? Number(value) : value;
   return isByteCount(number) ? number : undefined;
@@ -126,7 +126,7 @@ function wholeNumber(value: unknown): number | undefined {
 
 function listed(answer: JsonObject): ListedArtifact[] {
   const items = answer['artifacts'];
-  // An empty list may be left out in protobuf's JSON; any other form is news to us.
+  // Protobuf's JSON may leave out an empty list; any other form is unknown.
   if (items !== undefined && !Array.isArray(items)) throw new UnknownAnswer('ListArtifacts: no list of artifacts');
   if (items === undefined && Object.keys(answer).length > 0) throw new UnknownAnswer('ListArtifacts: unknown fields');
   return arrayOf(items).map(listedArtifact);
@@ -154,7 +154,7 @@ function listedArtifact(item: unknown): ListedArtifact {
   };
 }
 
-/** What the runner gives an action for talking to the artifact service. */
+/** The credentials that the runner gives an action for the artifact service. */
 export interface ServiceCredentials {
   readonly token: string;
   /** Origin of the results service. */

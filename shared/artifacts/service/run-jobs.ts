@@ -4,26 +4,26 @@ import { HttpError } from '../../http/answer.ts';
 import { httpClient } from '../../http/client.ts';
 import { rateLimited, restClient } from './rest-client.ts';
 
-/** A job of a workflow run, as the run's page shows it. */
+/** A job of a workflow run. */
 export interface RunJob {
-  /** Its `name:`, else its id in the workflow; with the values of a matrix behind it: `build (arm64)`. */
+  /** Its `name:`, else its id in the workflow, followed by the values of a matrix: `build (arm64)`. */
   readonly name: string;
   readonly url: string;
   /** Undefined until the job is completed: then `success`, `failure`, `cancelled`, `skipped`, `timed_out` … */
   readonly conclusion: string | undefined;
-  /** The runner that has taken it; empty until then. */
+  /** The runner that runs it; empty until there is one. */
   readonly runner: string;
 }
 
 /** The jobs of one attempt of this job's own run. Its methods throw `HttpError`. */
 export interface RunJobs extends AsyncDisposable {
-  /** All that there are by now: a job appears when those that it needs are done. */
+  /** Lists the jobs so far: a job appears when those that it needs are done. */
   list(): Promise<readonly RunJob[]>;
-  /** The last execution of each job in the attempts before this one. */
+  /** Lists the last execution of each job in the attempts before this one. */
   earlier(): Promise<readonly RunJob[]>;
-  /** Whether an error says that the token may not read the jobs: then it won't be able to later either. */
+  /** Whether an error means that the token can't read the jobs, now or later. */
   isRefusal(error: unknown): boolean;
-  /** When the attempt began, in ms since the epoch. */
+  /** Returns when the attempt began, in ms since the epoch. */
   startedAt(): Promise<number>;
 }
 
@@ -37,7 +37,7 @@ interface RunJobsOptions {
   readonly runId: string;
   readonly runAttempt: number;
   readonly proxies: Proxies;
-  /** Told of each request that is tried again. */
+  /** Called with one log line before each retry. */
   readonly onRetry: (message: string) => void;
   readonly signal: AbortSignal;
 }

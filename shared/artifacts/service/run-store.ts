@@ -111,7 +111,7 @@ async function upload(
   }
 }
 
-/** Returns the id of an artifact that the service lists as it was sent, although the answer to the end of its upload was lost or unknown. */
+/** Returns the id of an uploaded artifact from the service's list, after the answer to the end of its upload was lost or unknown. */
 async function listedId(service: ResultsService, name: string, sent: Found, error: unknown): Promise<number> {
   const artifacts = await service.list(name).catch(() => []);
   const found = artifacts.find(

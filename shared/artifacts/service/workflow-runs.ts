@@ -4,21 +4,21 @@ import { HttpError } from '../../http/answer.ts';
 import type { RestClient } from './rest-client.ts';
 import type { RunLink } from '../store.ts';
 
-/** A workflow run, as far as choosing one needs it. */
+/** A workflow run, with the facts for choosing one. */
 export interface WorkflowRun extends RunLink {
   readonly createdAt: string;
-  /** Repository of the commit it ran on, `owner/name`; empty when that fork is gone. */
+  /** Repository of the commit that it ran on, `owner/name`; empty when that fork was deleted. */
   readonly headRepository: string;
-  /** Whether that commit comes from another repository than the run's own. */
+  /** Whether that repository is not the run's own. */
   readonly isOfFork: boolean;
 }
 
-/** Which runs to look through. */
+/** Selects runs. */
 export interface RunFilter {
   /** File name of the workflow, or its id. */
   readonly workflow: string;
   readonly branch: string;
-  /** Undefined takes runs of any event. */
+  /** Undefined selects runs of any event. */
   readonly event: string | undefined;
 }
 
@@ -37,15 +37,15 @@ export interface RunArtifact {
 /** Workflow runs and their artifacts in one repository. Its methods throw `HttpError`. */
 export interface WorkflowRuns {
   get(runId: number): Promise<WorkflowRun>;
-  /** The successful runs, newest first. Runs of forks are among them: a fork's branch may have the same name. */
+  /** Lists the successful runs, newest first, including runs of forks: a fork's branch may have the same name. */
   successful(filter: RunFilter): AsyncIterable<WorkflowRun>;
-  /** Artifacts of a run, newest first: all of them, or those of one name. */
+  /** Lists the artifacts of a run, newest first: all of them, or those of one name. */
   artifacts(runId: number, name?: string): Promise<readonly RunArtifact[]>;
-  /** An address that reads an artifact's blob, for about a minute. */
+  /** Returns an address that reads an artifact's blob, for about a minute. */
   signDownload(artifactId: number): Promise<string>;
 }
 
-// A run is some 20 kB of JSON.
+// A run is about 20 kB of JSON.
 const runsPerPage = 20;
 
 /**

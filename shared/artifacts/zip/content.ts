@@ -80,7 +80,7 @@ function verifiedBlob(
   return verifiedChunks(chunks, { digest }, (found) => otherDigest({ name, digest }, found.digest));
 }
 
-/** The bytes from `start` up to but not including `end`; the others are read, too. */
+/** Returns the bytes from `start` up to but not including `end`, and reads also the others. */
 async function* slice(chunks: AsyncIterable<Buffer>, start: number, end: number): AsyncGenerator<Buffer> {
   let position = 0;
   for await (const chunk of chunks) {
@@ -91,7 +91,7 @@ async function* slice(chunks: AsyncIterable<Buffer>, start: number, end: number)
   }
 }
 
-/** A member's own bytes, with their size and CRC checked at the end. */
+/** Returns a member's own bytes, and checks their size and CRC at the end. */
 async function* unzipped(packed: AsyncIterable<Buffer>, member: ZipMember): AsyncGenerator<Buffer> {
   let size = 0;
   let crc = 0;

@@ -7,21 +7,21 @@ import { quoteForeign } from '../../base/text.ts';
 import type { RangedReader } from '../blob/ranged-reader.ts';
 import { corruptArtifact } from '../store.ts';
 
-/** One file in a zip: where its bytes lie and what they are. */
+/** One file in a zip, and the position of its bytes. */
 export interface ZipMember {
   readonly name: string;
   readonly stored: boolean;
   readonly size: number;
   readonly compressedSize: number;
   readonly crc: number;
-  /** Where the member's local header starts, in bytes. */
+  /** Position of the member's local header, in bytes. */
   readonly headerOffset: number;
 }
 
 const localHeaderBytes = 30;
 
 /**
- * Lists the files of a zip from its end.
+ * Lists the files of a zip from the directory at its end.
  * @throws HandoverError `artifact-corrupt` when the directory at the end is missing or damaged
  */
 export async function listZip(reader: RangedReader): Promise<readonly ZipMember[]> {
@@ -43,7 +43,7 @@ function member(entry: Entry, blobBytes: number): ZipMember {
   const isPlace = [compressedSize, uncompressedSize, at].every(isByteCount) && at + compressedSize <= blobBytes;
   const isStored = entry.compressionMethod === 0;
   if (!isPlace || (isStored && compressedSize !== uncompressedSize))
-    throw new Error(`${quoteForeign(entry.fileName, 80)} can't lie where its directory says`);
+    throw new Error(`${quoteForeign(entry.fileName, 80)} can't be where the zip's directory has it`);
   if (entry.compressionMethod !== 0 && entry.compressionMethod !== 8) {
     throw new Error(`${entry.fileName} has compression method ${String(entry.compressionMethod)}`);
   }
@@ -57,7 +57,7 @@ function member(entry: Entry, blobBytes: number): ZipMember {
   };
 }
 
-/** Where a member's own bytes start (APPNOTE 4.3.7): behind a header of 30 bytes, its name and its extra field. */
+/** Returns where a member's own bytes start: after a header of 30 bytes, its name and its extra field (APPNOTE 4.3.7). */
 export function dataOffset(member: ZipMember, localHeader: Buffer): number {
   if (localHeader.length < localHeaderBytes || localHeader.readUInt32LE(0) !== 0x04034b50) {
     throw corruptArtifact(
@@ -67,7 +67,7 @@ export function dataOffset(member: ZipMember, localHeader: Buffer): number {
   return member.headerOffset + localHeaderBytes + localHeader.readUInt16LE(26) + localHeader.readUInt16LE(28);
 }
 
-/** The first bytes of a member's header, for `dataOffset`. */
+/** Reads the first bytes of a member's header, for `dataOffset`. */
 export function readLocalHeader(reader: RangedReader, member: ZipMember): Promise<Buffer> {
   return reader.read(member.headerOffset, Math.min(reader.size, member.headerOffset + localHeaderBytes));
 }

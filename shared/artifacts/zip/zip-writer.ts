@@ -8,7 +8,7 @@ const flags = 0x0808; // data descriptor follows; names are UTF-8
 const dosEpoch = 0x0021; // 1980-01-01: the same content gives the same bytes
 const limit32 = 0xffffffff;
 
-/** One file of the zip. `chunks` is asked for when its turn has come, and must give `size` bytes where that is known. */
+/** One file of the zip. `chunks` is read when the earlier entries are written, and must have `size` bytes if that is known. */
 interface ZipEntry {
   readonly name: string;
   readonly size: number | undefined;
@@ -23,9 +23,9 @@ interface Written {
 }
 
 /**
- * The bytes of a zip with the entries stored as they are.
- * @param entries may decide a later entry's content only after an earlier one has passed
- * @throws RangeError when an entry isn't as long as it said
+ * Returns the bytes of a zip with uncompressed entries.
+ * @param entries a later entry may depend on an earlier one
+ * @throws RangeError when an entry doesn't have its size
  */
 export async function* storedZip(entries: Iterable<ZipEntry> | AsyncIterable<ZipEntry>): AsyncGenerator<LentChunk> {
   const written: Written[] = [];
@@ -68,7 +68,7 @@ function localHeader(name: Buffer, size: number | undefined): Buffer {
   header.writeUInt32LE(large ? limit32 : 0, 18);
   header.writeUInt32LE(large ? limit32 : 0, 22);
   header.writeUInt16LE(name.length, 26);
-  // The extra field tells a streaming reader that the data descriptor has 64-bit sizes.
+  // For streaming readers: the data descriptor has 64-bit sizes.
   const extra = large ? zip64Extra([size ?? 0, size ?? 0]) : Buffer.alloc(0);
   header.writeUInt16LE(extra.length, 28);
   return Buffer.concat([header, name, extra]);
@@ -94,7 +94,7 @@ function centralHeader({ name, offset, size, crc }: Written): Buffer {
   const extra = zip64Extra([...(largeSize ? [size, size] : []), ...(largeOffset ? [offset] : [])]);
   const header = Buffer.alloc(46);
   header.writeUInt32LE(0x02014b50, 0);
-  header.writeUInt16LE(0x0300 | version, 4); // made on Unix: the mode below counts
+  header.writeUInt16LE(0x0300 | version, 4); // made on Unix, so the mode below is used
   header.writeUInt16LE(version, 6);
   header.writeUInt16LE(flags, 8);
   header.writeUInt16LE(dosEpoch, 14);
