@@ -14,7 +14,13 @@ import { pushFromEngine, type PushState } from '../push.ts';
 import type { CacheBuild } from './cache-writing.ts';
 import { requireBuildPaths } from './given-paths.ts';
 import { exportsLayouts, type LayoutRequest, type SourcedImage, type SourceTools } from './from-engine.ts';
-import { HandoverError, messageOf, type RegistryFailure, setupBuildxHint } from '../../shared/base/errors.ts';
+import {
+  HandoverError,
+  invalidInput,
+  messageOf,
+  type RegistryFailure,
+  setupBuildxHint,
+} from '../../shared/base/errors.ts';
 import { isObject, parseJson } from '../../shared/base/json.ts';
 import type { Log } from '../../shared/base/log.ts';
 import { quoteForeign } from '../../shared/base/text.ts';
@@ -108,8 +114,7 @@ async function writeSecrets(tempDir: string, secrets: readonly BuildSecret[]): P
 
 async function requireSecretFile({ id, place }: PassedSecret): Promise<void> {
   const file = await openFile(place).catch((error: unknown) => {
-    throw new HandoverError(
-      'invalid-input',
+    throw invalidInput(
       `The file of the secret "${quoteForeign(id)}" is "${quoteForeign(place)}", which can't be read: ${messageOf(error)}.`,
       'Correct its path in `secret-files`; it is relative to the workspace. A step before this one has to write the file.',
     );
