@@ -160,7 +160,7 @@ describe('a guard of tags', () => {
   });
 
   test('puts a reference that it has set twice back to what it was at first (B.7)', async () => {
-    const store = new Store();
+    const store = new RacingStore();
     await step(store, older, { turn: now });
     for (const { configDigest } of [one, other])
       store.images.set(configDigest, { diffIds: [], labels: {}, size: 1, platform, config: {} });
