@@ -39,8 +39,8 @@ export function planBake(inputs: ExportInputs): BakeSource | undefined {
       'Set `bake-files` or `bake-targets`, or remove `workdir`. For a build, set `context`.',
     );
   }
-  const [misplaced] = withoutPlace(inputs);
-  if (misplaced !== undefined) throw notWithBake(misplaced);
+  const [ignored] = ignoredInputs(inputs);
+  if (ignored !== undefined) throw notWithBake(ignored);
   const wrong = targets.find((name) => !/^\w[\w.-]*$/.test(name));
   if (wrong !== undefined) {
     throw invalidInput(
@@ -72,7 +72,7 @@ function placeOf({ files, workdir }: BakeInputs): Pick<BakeSource, 'files' | 'wo
 }
 
 /** Returns the inputs that are set, but would have no effect. */
-function withoutPlace(inputs: ExportInputs): readonly string[] {
+function ignoredInputs(inputs: ExportInputs): readonly string[] {
   const { build, push, engine } = inputs;
   const given: readonly (readonly [string, boolean])[] = [
     ['image', inputs.image !== undefined],

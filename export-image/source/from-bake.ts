@@ -17,7 +17,7 @@ import { exportsLayouts, saveIntoLayout, type SourceTools } from './from-engine.
 import { HandoverError, invalidInput, setupBuildxHint } from '../../shared/base/errors.ts';
 import { quoteForeign } from '../../shared/base/text.ts';
 import type { BakeTarget, Buildx } from '../../shared/docker/buildx.ts';
-import { ownNames } from '../../shared/docker/own-names.ts';
+import { engineTags } from '../../shared/docker/engine-tags.ts';
 import { formatReference, parseTaggedReference, type TaggedReference } from '../../shared/image/reference.ts';
 import { readOciLayout } from '../../shared/layout/read-layout.ts';
 
@@ -201,7 +201,7 @@ async function bakeByEngine(
   directory: string,
 ): Promise<BakedImages> {
   const { buildx, log } = tools;
-  await using names = await ownNames(tools);
+  await using names = await engineTags(tools);
   const outputs = targets.map(({ name: target }, position) => {
     const name = `${names.repository}:${String(position)}`;
     names.add(name);

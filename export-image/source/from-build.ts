@@ -26,7 +26,7 @@ import type { Log } from '../../shared/base/log.ts';
 import { quoteForeign } from '../../shared/base/text.ts';
 import { openFile } from '../../shared/bytes/files.ts';
 import type { BuildCommand, BuildOutcome } from '../../shared/docker/buildx.ts';
-import { ownNames } from '../../shared/docker/own-names.ts';
+import { engineTags } from '../../shared/docker/engine-tags.ts';
 import { type Digest, isDigest } from '../../shared/image/digest.ts';
 import { formatPlatform, type Platform } from '../../shared/image/platform.ts';
 import { formatReference } from '../../shared/image/reference.ts';
@@ -56,7 +56,7 @@ export async function buildIntoLayout(tools: SourceTools, request: BuildRequest)
   const { build, problems } = withoutRemoteCaches(request.build, tools);
   const idFile = join(tools.tempDir, 'image-id');
   await using held = new AsyncDisposableStack();
-  const names = held.use(await ownNames(tools));
+  const names = held.use(await engineTags(tools));
   const name = `${names.repository}:built`;
   names.add(name);
   const args = buildArguments(build, [request.platform], [{ kind: 'engine', idFile, name }], secrets);
