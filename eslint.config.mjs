@@ -10,7 +10,7 @@ const concrete = [
   '**/shared/docker/*',
   '!**/shared/docker/tag-claims.ts',
   '!**/shared/docker/tag-guard.ts',
-  '!**/shared/docker/own-names.ts',
+  '!**/shared/docker/engine-tags.ts',
   '**/shared/artifacts/*',
   // Reads a file, and needs no service.
   '!**/shared/artifacts/on-disk.ts',

@@ -1,6 +1,6 @@
 import { basename, join, resolve } from 'node:path';
 import type { Artifact } from '../shared/artifacts/store.ts';
-import { asError, CacheFailure, HandoverError } from '../shared/base/errors.ts';
+import { asError, CacheFailure, invalidInput } from '../shared/base/errors.ts';
 import type { Log } from '../shared/base/log.ts';
 import { formatBytes } from '../shared/base/text.ts';
 import { explainDiskFull } from '../shared/bytes/disk-space.ts';
@@ -123,8 +123,7 @@ async function exportTarball(plan: TarballPlan, tools: ExportTools, claim: NameC
 
 async function newFile({ tarballPath, source }: TarballPlan, log: Log): Promise<PartialFile> {
   if (resolve(tarballPath) !== resolve(source.path)) return partialFile(tarballPath, spaceAdvice, log);
-  throw new HandoverError(
-    'invalid-input',
+  throw invalidInput(
     `The OCI archive ${source.path} is handed over as a new tarball, which would overwrite it: \`tarball\` is the same path.`,
     'Set `tarball` to another path.',
   );

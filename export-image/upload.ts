@@ -7,7 +7,7 @@ import type { Timeline } from '../shared/base/timeline.ts';
 import type { LentChunks } from '../shared/bytes/chunks.ts';
 import { requireDiskSpace } from '../shared/bytes/disk-space.ts';
 import type { PartialFile } from '../shared/bytes/partial-file.ts';
-import { Checksum, checksummed } from '../shared/bytes/verified.ts';
+import { Checksum, checksummed, drain } from '../shared/bytes/verified.ts';
 import type { BuildStep } from '../shared/docker/build-progress.ts';
 import type { Digest } from '../shared/image/digest.ts';
 import {
@@ -244,9 +244,4 @@ function unfinished(name: string): HandoverError {
 /** Returns whether another job has the name and the plan keeps the image in that case. */
 export function mayKeep({ whenTaken }: ExportPlan, error: unknown): boolean {
   return whenTaken === 'keep' && error instanceof HandoverError && error.code === 'artifact-name-taken';
-}
-
-async function drain(chunks: LentChunks): Promise<void> {
-  const passing = chunks[Symbol.asyncIterator]();
-  while ((await passing.next()).done !== true);
 }

@@ -152,7 +152,7 @@ describe('before anything is built', () => {
     const outcome = await exports();
     expect(errorCode(outcome)).toBe('build-failed');
     expect(errorMessage(outcome)).toContain('Nothing was built.');
-    expect(errorMessage(outcome)).not.toContain('in the log above');
+    expect(errorMessage(outcome)).not.toContain('The log above shows');
   });
 
   test('builder-unsupported: a remote builder is unreachable, with buildx’s error', async () => {
@@ -160,7 +160,7 @@ describe('before anything is built', () => {
     const outcome = await exports();
     expect(errorCode(outcome)).toBe('builder-unsupported');
     expect(errorMessage(outcome)).toContain('[internal] waiting for connection: context deadline exceeded');
-    expect(errorMessage(outcome)).not.toContain('in the log above');
+    expect(errorMessage(outcome)).not.toContain('The log above shows');
   });
 });
 

@@ -447,7 +447,7 @@ describe('names of artifacts', () => {
     await store().upload({ name: 'docker-image', retentionDays: 1, files, onBytes: () => undefined });
     const message = errorMessage(await exports());
     expect(message).toContain('uploaded by a step that is not export-image');
-    expect(message).toContain('Give each export and each upload of a run a name of its own');
+    expect(message).toContain('Give each export and each upload of a run its own name');
   });
 
   test('a name with an unfinished upload is also taken (S2.5)', async () => {

@@ -39,7 +39,7 @@ describe.each(['classic', 'containerd'] as const)('a load into the %s store (S2.
     const outcome = await loadWith(2, { store });
     expect(outcome.outputs).toMatchObject({ size: '0', loaded: 'true' });
     expect(lines(outcome, 'Downloaded')).toEqual(['Downloaded: nothing']);
-    expect(outcome.log).not.toContain('npacked on');
+    expect(outcome.log).not.toContain('Unpacked for the engine');
     expect(row(outcome, 'Downloaded')).toBe('nothing: the engine had all layers');
     // Nothing was downloaded: the chart shows no download either.
     expect(outcome.summary).toMatch(/^ {4}Load \([\d.]+ m?s\)/m);

@@ -366,7 +366,7 @@ describe.each(['classic', 'containerd'] as const)('a pull, on the %s store', (st
     const { loads } = await start({ manifests: { [source]: manifest.replace('schemaVersion', 'schemaVersiom') } });
     const outcome = await loads({ ...pulling, 'expected-config-digest': image.configDigest });
     if (store === 'classic') expect(outcome.outputs['source']).toBe('registry');
-    else expect(errorMessage(outcome)).toContain('the manifest that came has another digest');
+    else expect(errorMessage(outcome)).toContain('the received manifest has another digest');
   });
 
   test('registry-failed: there is no reference to pull', async () => {

@@ -1,7 +1,7 @@
 import { dirname, isAbsolute, relative } from 'node:path';
 import type { BakeInputs, ExportInputs } from '../inputs.ts';
 import { type Exporter, isOnlyAutomatic, outputOf } from './build-arguments.ts';
-import { HandoverError } from '../../shared/base/errors.ts';
+import { type HandoverError, invalidInput } from '../../shared/base/errors.ts';
 import { quoteForeign } from '../../shared/base/text.ts';
 import { formatPlatform, type Platform } from '../../shared/image/platform.ts';
 
@@ -34,18 +34,16 @@ export function planBake(inputs: ExportInputs): BakeSource | undefined {
   const { targets, files, set, workdir } = inputs.bake;
   if (targets.length + files.length + set.length === 0) {
     if (workdir === undefined) return undefined;
-    throw new HandoverError(
-      'invalid-input',
+    throw invalidInput(
       `\`workdir\` is "${quoteForeign(workdir)}", but there is no bake file: it would have no effect.`,
       'Set `bake-files` or `bake-targets`, or remove `workdir`. For a build, set `context`.',
     );
   }
-  const [misplaced] = withoutPlace(inputs);
-  if (misplaced !== undefined) throw notWithBake(misplaced);
+  const [ignored] = ignoredInputs(inputs);
+  if (ignored !== undefined) throw notWithBake(ignored);
   const wrong = targets.find((name) => !/^\w[\w.-]*$/.test(name));
   if (wrong !== undefined) {
-    throw new HandoverError(
-      'invalid-input',
+    throw invalidInput(
       `"${quoteForeign(wrong)}" in \`bake-targets\` is not a valid name of a target or group.`,
       'Use names from the bake file, one per line. `docker buildx bake --print` shows them.',
     );
@@ -74,7 +72,7 @@ function placeOf({ files, workdir }: BakeInputs): Pick<BakeSource, 'files' | 'wo
 }
 
 /** Returns the inputs that are set, but would have no effect. */
-function withoutPlace(inputs: ExportInputs): readonly string[] {
+function ignoredInputs(inputs: ExportInputs): readonly string[] {
   const { build, push, engine } = inputs;
   const given: readonly (readonly [string, boolean])[] = [
     ['image', inputs.image !== undefined],
@@ -113,8 +111,7 @@ const hints: Readonly<Record<string, string>> = {
 };
 
 function notWithBake(input: string): HandoverError {
-  return new HandoverError(
-    'invalid-input',
+  return invalidInput(
     `\`${input}\` is given together with a bake file (\`bake-targets\`, \`bake-files\` or \`bake-set\`), which defines what is built.`,
     hints[input] ?? `Set it in the bake file or with \`bake-set\`, or remove \`${input}\`.`,
   );

@@ -1,5 +1,5 @@
 import type { BuildInputs } from '../inputs.ts';
-import { HandoverError } from '../../shared/base/errors.ts';
+import { type HandoverError, invalidInput } from '../../shared/base/errors.ts';
 import { quoteForeign } from '../../shared/base/text.ts';
 import { formatPlatform, type Platform } from '../../shared/image/platform.ts';
 import type { LayerCompression } from '../../shared/layout/compress-layer.ts';
@@ -58,8 +58,7 @@ function pairs(
 }
 
 function notAPair(input: string, what: string, number: number): HandoverError {
-  return new HandoverError(
-    'invalid-input',
+  return invalidInput(
     `Item ${String(number)} of the input \`${input}\` does not have the form id=${what} (it is not shown here).`,
     `Write one id=${what} per line. Put a multi-line value in double quotes together with its id: "id=first line…".`,
   );
@@ -125,8 +124,7 @@ export function requireBuildLines(build: BuildInputs): void {
 function requireLines(input: string, lines: readonly string[], form: RegExp, expected: string): void {
   const wrong = lines.findIndex((line) => !form.test(line));
   if (wrong === -1) return;
-  throw new HandoverError(
-    'invalid-input',
+  throw invalidInput(
     `Line ${String(wrong + 1)} of the input \`${input}\` is "${quoteForeign(lines[wrong] ?? '')}"; expected ${expected}.`,
     'Write one per line. Put a multi-line value in double quotes together with its name.',
   );

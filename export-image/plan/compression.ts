@@ -1,4 +1,4 @@
-import { HandoverError } from '../../shared/base/errors.ts';
+import { invalidInput } from '../../shared/base/errors.ts';
 import { quoteForeign } from '../../shared/base/text.ts';
 import type { LayerFormat } from '../../shared/image/manifest.ts';
 import type { LayerCompression } from '../../shared/layout/compress-layer.ts';
@@ -22,8 +22,7 @@ export function chooseCompression(compression: string, level: string | undefined
   if (name === 'auto' && level === undefined) return automatic;
   const format = name === 'auto' ? automatic.format : name;
   if (format !== 'gzip' && format !== 'zstd' && format !== 'uncompressed') {
-    throw new HandoverError(
-      'invalid-input',
+    throw invalidInput(
       `The input \`compression\` is "${quoteForeign(compression)}"; expected auto, gzip, zstd or uncompressed.`,
       'Remove it to use the fastest one in most cases.',
     );
@@ -35,8 +34,7 @@ function chooseLevel(format: LayerFormat, text: string): number {
   const range = levels[format];
   const level = /^\d{1,2}$/.test(text.trim()) ? Number(text) : Number.NaN;
   if (range !== undefined && level >= range[0] && level <= range[1]) return level;
-  throw new HandoverError(
-    'invalid-input',
+  throw invalidInput(
     `The input \`compression-level\` is "${quoteForeign(text)}"; expected ` +
       (range === undefined
         ? `none for ${format} layers.`

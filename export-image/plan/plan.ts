@@ -5,7 +5,7 @@ import { mayReadCache } from './cache.ts';
 import { chooseCompression } from './compression.ts';
 import { planPush, type PushPlan } from './push-plan.ts';
 import { chooseTags, immutableTag, lines, loweredNotices, parseMetadataTags } from '../../shared/image/tags.ts';
-import { HandoverError } from '../../shared/base/errors.ts';
+import { HandoverError, invalidInput } from '../../shared/base/errors.ts';
 import { quoteForeign } from '../../shared/base/text.ts';
 import { requireArtifactName } from '../../shared/image/artifact-name.ts';
 import { parseDigest } from '../../shared/image/digest.ts';
@@ -261,8 +261,7 @@ function noLabel(name: string, source: ExportSource): HandoverError {
     source.kind === 'build'
       ? 'the name of a label has no "=" and no white space'
       : 'only a build can add a label, and the image has another source';
-  return new HandoverError(
-    'invalid-input',
+  return invalidInput(
     `The input \`branch-label\` is "${quoteForeign(name)}": ${why}.`,
     'Set it to a name such as io.charon.feature.branch, or remove the line. Label other images in their builds.',
   );
@@ -282,8 +281,7 @@ function ownReference(
 }
 
 function noName(givenBy: string): HandoverError {
-  return new HandoverError(
-    'invalid-input',
+  return invalidInput(
     `\`source-image\` is given by ${givenBy}, which contains no tag for the image in later jobs.`,
     'Set `image` to the reference that the integration jobs use, such as charon:local.',
   );
@@ -297,16 +295,14 @@ function chooseFurther(
 ): readonly TaggedReference[] {
   const further = given.map(parseTaggedReference);
   if (further.length > 0 && source.kind === 'tarball') {
-    throw new HandoverError(
-      'invalid-input',
+    throw invalidInput(
       'A `source-tarball` is handed over unchanged: `further-images` can’t be added to it.',
       'Save all images to that tarball, or set `source-image` and `further-images`.',
     );
   }
   const twice = repeatedName([...taken.filter((one) => one !== undefined), ...further]);
   if (twice === undefined || further.length === 0) return further;
-  throw new HandoverError(
-    'invalid-input',
+  throw invalidInput(
     `${twice} is set twice: as the image or in \`further-images\`.`,
     'Set a different reference for each image.',
   );
@@ -336,24 +332,21 @@ function chooseRetention(days: number, facts: ExportFacts, notices: string[]): n
 
 function requirePath(path: string): string {
   if (path.trim() !== '') return path.trim();
-  throw new HandoverError(
-    'invalid-input',
+  throw invalidInput(
     `The input \`source-tarball\` is "${quoteForeign(path)}"; expected the path of a tarball.`,
     'Check the expression it comes from, or remove the line to build the image here.',
   );
 }
 
 function compressedAlready(compression: string): HandoverError {
-  return new HandoverError(
-    'invalid-input',
+  return invalidInput(
     `A \`source-tarball\` is handed over unchanged, but \`compression\` is "${quoteForeign(compression)}".`,
     'Remove `compression`, or set `source-image`.',
   );
 }
 
 function twoSources(given: readonly string[]): HandoverError {
-  return new HandoverError(
-    'invalid-input',
+  return invalidInput(
     `The image has more than one source: ${given.join(', ')} are set.`,
     'Set one of `source-image`, `source-tarball` or the inputs of a build (`file`, `target`).',
   );

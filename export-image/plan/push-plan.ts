@@ -1,5 +1,5 @@
 import type { PushInputs } from '../inputs.ts';
-import { HandoverError } from '../../shared/base/errors.ts';
+import { type HandoverError, invalidInput } from '../../shared/base/errors.ts';
 import { quoteForeign } from '../../shared/base/text.ts';
 import { formatPlatform, parsePlatform, type Platform, samePlatform } from '../../shared/image/platform.ts';
 import type { TaggedReference } from '../../shared/image/reference.ts';
@@ -28,16 +28,14 @@ export function planPush(
   const platforms = inputs.platforms.map(parsePlatform);
   if (!inputs.enabled) return undefined;
   if (source === 'tarball') {
-    throw new HandoverError(
-      'invalid-input',
+    throw invalidInput(
       'A tarball (`source-tarball`) can be handed over, but not pushed.',
       'Remove `push: true`, or load the tarball first and set `source-image`.',
     );
   }
   const listedPlatforms = platforms.every((one) => samePlatform(one, platform)) ? [] : platforms;
   if (source === 'engine' && listedPlatforms.length > 0) {
-    throw new HandoverError(
-      'invalid-input',
+    throw invalidInput(
       `\`push-platforms\` is ${platforms.map(formatPlatform).join(', ')}, but \`source-image\` is for one platform.`,
       'Remove `push-platforms`, or let this action build the image.',
     );
@@ -48,8 +46,7 @@ export function planPush(
 }
 
 function noTags(): HandoverError {
-  return new HandoverError(
-    'invalid-input',
+  return invalidInput(
     '`push` is true, but the input `tags` is empty: there is no reference to push.',
     'Set `tags` to the output of docker/metadata-action, to one reference per line, or to `auto` with a `repository`.',
   );
@@ -57,8 +54,7 @@ function noTags(): HandoverError {
 
 function chooseOnFailure(text: string): PushPlan['onFailure'] {
   if (text === 'error' || text === 'warn') return text;
-  throw new HandoverError(
-    'invalid-input',
+  throw invalidInput(
     `The input \`push-failure\` is "${quoteForeign(text)}"; expected error or warn.`,
     'Correct `push-failure` under `with:`.',
   );

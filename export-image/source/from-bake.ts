@@ -14,10 +14,10 @@ import type { BakePlan } from '../plan/plan.ts';
 import type { CacheBuild, UsedCaches } from './cache-writing.ts';
 import { requireBakePaths } from './given-paths.ts';
 import { exportsLayouts, saveIntoLayout, type SourceTools } from './from-engine.ts';
-import { HandoverError, setupBuildxHint } from '../../shared/base/errors.ts';
+import { HandoverError, invalidInput, setupBuildxHint } from '../../shared/base/errors.ts';
 import { quoteForeign } from '../../shared/base/text.ts';
 import type { BakeTarget, Buildx } from '../../shared/docker/buildx.ts';
-import { ownNames } from '../../shared/docker/own-names.ts';
+import { engineTags } from '../../shared/docker/engine-tags.ts';
 import { formatReference, parseTaggedReference, type TaggedReference } from '../../shared/image/reference.ts';
 import { readOciLayout } from '../../shared/layout/read-layout.ts';
 
@@ -75,8 +75,7 @@ async function findTargets(buildx: Buildx, source: BakeSource, directory: string
   const { targets: names, workdir } = source;
   const place = await stat(workdir).catch(() => undefined);
   if (place?.isDirectory() !== true) {
-    throw new HandoverError(
-      'invalid-input',
+    throw invalidInput(
       `There is no folder ${quoteForeign(workdir)} to run docker buildx bake in.`,
       'Correct `workdir` or `bake-files`; check the repository out before this step.',
     );
@@ -123,8 +122,7 @@ export function namedTargets(targets: readonly BakeTarget[]): readonly NamedTarg
   const images: NamedTarget[] = [];
   for (const { name, tags, definition } of targets) {
     if (tags.length === 0) {
-      throw new HandoverError(
-        'invalid-input',
+      throw invalidInput(
         `The target ${name} has no tags in the bake file, so its image has no name.`,
         `Give it \`tags\` there (\`image:\` in a compose file), or with \`bake-set: ${name}.tags=app:local\`.`,
       );
@@ -152,8 +150,7 @@ function sharedName(some: readonly TaggedReference[], others: readonly TaggedRef
 }
 
 function contested(one: NamedTarget, other: NamedTarget): HandoverError {
-  return new HandoverError(
-    'invalid-input',
+  return invalidInput(
     `${sharedName(one.references, other.references) ?? ''} is the name of the targets ${one.name} and ${other.name}, which are built differently.`,
     'Give each target `tags` of its own in the bake file (`image:` in a compose file), or build both alike.',
   );
@@ -204,7 +201,7 @@ async function bakeByEngine(
   directory: string,
 ): Promise<BakedImages> {
   const { buildx, log } = tools;
-  await using names = await ownNames(tools);
+  await using names = await engineTags(tools);
   const outputs = targets.map(({ name: target }, position) => {
     const name = `${names.repository}:${String(position)}`;
     names.add(name);

@@ -14,13 +14,19 @@ import { pushFromEngine, type PushState } from '../push.ts';
 import type { CacheBuild } from './cache-writing.ts';
 import { requireBuildPaths } from './given-paths.ts';
 import { exportsLayouts, type LayoutRequest, type SourcedImage, type SourceTools } from './from-engine.ts';
-import { HandoverError, messageOf, type RegistryFailure, setupBuildxHint } from '../../shared/base/errors.ts';
+import {
+  HandoverError,
+  invalidInput,
+  messageOf,
+  type RegistryFailure,
+  setupBuildxHint,
+} from '../../shared/base/errors.ts';
 import { isObject, parseJson } from '../../shared/base/json.ts';
 import type { Log } from '../../shared/base/log.ts';
 import { quoteForeign } from '../../shared/base/text.ts';
 import { openFile } from '../../shared/bytes/files.ts';
 import type { BuildCommand, BuildOutcome } from '../../shared/docker/buildx.ts';
-import { ownNames } from '../../shared/docker/own-names.ts';
+import { engineTags } from '../../shared/docker/engine-tags.ts';
 import { type Digest, isDigest } from '../../shared/image/digest.ts';
 import { formatPlatform, type Platform } from '../../shared/image/platform.ts';
 import { formatReference } from '../../shared/image/reference.ts';
@@ -50,7 +56,7 @@ export async function buildIntoLayout(tools: SourceTools, request: BuildRequest)
   const { build, problems } = withoutRemoteCaches(request.build, tools);
   const idFile = join(tools.tempDir, 'image-id');
   await using held = new AsyncDisposableStack();
-  const names = held.use(await ownNames(tools));
+  const names = held.use(await engineTags(tools));
   const name = `${names.repository}:built`;
   names.add(name);
   const args = buildArguments(build, [request.platform], [{ kind: 'engine', idFile, name }], secrets);
@@ -108,8 +114,7 @@ async function writeSecrets(tempDir: string, secrets: readonly BuildSecret[]): P
 
 async function requireSecretFile({ id, place }: PassedSecret): Promise<void> {
   const file = await openFile(place).catch((error: unknown) => {
-    throw new HandoverError(
-      'invalid-input',
+    throw invalidInput(
       `The file of the secret "${quoteForeign(id)}" is "${quoteForeign(place)}", which can't be read: ${messageOf(error)}.`,
       'Correct its path in `secret-files`; it is relative to the workspace. A step before this one has to write the file.',
     );

@@ -2,7 +2,7 @@ import { stat } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { imageRecord, type ExportedImage, type UnsealedRecord } from '../upload.ts';
 import type { TarballPlan } from '../plan/plan.ts';
-import { HandoverError, messageOf } from '../../shared/base/errors.ts';
+import { HandoverError, invalidInput, messageOf } from '../../shared/base/errors.ts';
 import type { LentChunks } from '../../shared/bytes/chunks.ts';
 import { fileChunks, openFile, transientFileChunks } from '../../shared/bytes/files.ts';
 import { formatPlatform, samePlatform } from '../../shared/image/platform.ts';
@@ -141,8 +141,7 @@ function chooseReferences(
 }
 
 function missingReference(path: string): never {
-  throw new HandoverError(
-    'invalid-input',
+  throw invalidInput(
     `The image in ${path} has no reference.`,
     'Set `image` to a reference for it, such as charon:local.',
   );

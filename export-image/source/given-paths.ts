@@ -1,6 +1,6 @@
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { HandoverError } from '../../shared/base/errors.ts';
+import { invalidInput } from '../../shared/base/errors.ts';
 import { quoteForeign } from '../../shared/base/text.ts';
 import { kindOf } from '../../shared/bytes/files.ts';
 import type { BuildInputs } from '../inputs.ts';
@@ -43,8 +43,7 @@ async function requireNoPipes(given: readonly Given[]): Promise<void> {
     const found = await stat(path).catch(() => undefined);
     // An SSH agent is a socket.
     if (found === undefined || found.isFile() || found.isDirectory() || found.isSocket()) continue;
-    throw new HandoverError(
-      'invalid-input',
+    throw invalidInput(
       `The input \`${input}\` leads to ${quoteForeign(path)}, which is ${kindOf(found)}, not a file.`,
       'Write its content to a file first, and use the path of that file.',
     );

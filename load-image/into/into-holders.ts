@@ -9,7 +9,7 @@ import { awaitKey } from '../../shared/bytes/locks.ts';
 import { type PartialFile, partialFile } from '../../shared/bytes/partial-file.ts';
 import type { Holder } from '../../shared/docker/holders.ts';
 import type { EngineInfo, InspectedImage } from '../../shared/docker/output.ts';
-import { sweepNames } from '../../shared/docker/own-names.ts';
+import { sweepTags } from '../../shared/docker/engine-tags.ts';
 import { claimTags, placeOf } from '../../shared/docker/tag-claims.ts';
 import { guardTags, type TagGuard } from '../../shared/docker/tag-guard.ts';
 import {
@@ -151,7 +151,7 @@ async function nameWhereHeld(tools: IntoTools, request: IntoRequest): Promise<Fo
   const { image, keep } = await nameOnAll(tools, { ...request, images, names, temporary, guards });
   keep();
   for (const { engine, node } of holders)
-    if (node === undefined) await sweepNames({ engine, log }, image?.repoTags ?? []);
+    if (node === undefined) await sweepTags({ engine, log }, image?.repoTags ?? []);
   return { lacking, held: { images, image, loaded: false, size: content.downloaded() ?? 0 } };
 }
 

@@ -1,7 +1,7 @@
 import { HandoverError } from '../../shared/base/errors.ts';
 import type { Log } from '../../shared/base/log.ts';
 import type { Holder } from '../../shared/docker/holders.ts';
-import { type OwnNames, ownNames } from '../../shared/docker/own-names.ts';
+import { type EngineTags, engineTags } from '../../shared/docker/engine-tags.ts';
 import { isDigest } from '../../shared/image/digest.ts';
 import { formatReference } from '../../shared/image/reference.ts';
 import type { ResolvedImage } from '../../shared/handed-over/opened-artifact.ts';
@@ -10,7 +10,7 @@ import type { ResolvedImage } from '../../shared/handed-over/opened-artifact.ts'
 export interface TemporaryTags extends AsyncDisposable {
   /** The same repository in all holders. */
   readonly repository: string;
-  of(holder: Holder): OwnNames;
+  of(holder: Holder): EngineTags;
   /** Tags the images that have the references now, because containerd removes an image without a reference. */
   keepEarlier(holder: Holder, images: readonly Pick<ResolvedImage, 'identity' | 'references'>[]): Promise<void>;
 }
@@ -26,7 +26,7 @@ export async function temporaryTags(
     holders.map((holder) =>
       onHolder(holder, async () => {
         const tags =
-          holder.node === undefined ? await ownNames({ ...holder, log }) : await nodeTags(holder, arrived, log);
+          holder.node === undefined ? await engineTags({ ...holder, log }) : await nodeTags(holder, arrived, log);
         return [holder, tags] as const;
       }),
     ),
@@ -34,7 +34,7 @@ export async function temporaryTags(
   // The first is disposed of last, because all holders use its repository.
   for (const [, tags] of own) all.use(tags);
   const byHolder = new Map(own);
-  const of = (holder: Holder): OwnNames => {
+  const of = (holder: Holder): EngineTags => {
     const tags = byHolder.get(holder);
     if (tags === undefined) throw new RangeError(`no temporary tags for ${holder.node ?? 'the engine'}`);
     return tags;
@@ -64,9 +64,9 @@ async function nodeTags(
   { engine }: Holder,
   arrived: () => readonly Pick<ResolvedImage, 'identity' | 'references'>[],
   log: Log,
-): Promise<OwnNames> {
+): Promise<EngineTags> {
   const before = new Set((await engine.images()).map(({ reference }) => reference));
-  const own = await ownNames({ engine, log });
+  const own = await engineTags({ engine, log });
   return {
     ...own,
     [Symbol.asyncDispose]: async () => {

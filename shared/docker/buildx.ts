@@ -1,5 +1,5 @@
 import { createInterface } from 'node:readline';
-import { CacheFailure, HandoverError, RegistryFailure, setupBuildxHint } from '../base/errors.ts';
+import { CacheFailure, HandoverError, invalidInput, RegistryFailure, setupBuildxHint } from '../base/errors.ts';
 import { isObject, parseJson, stringOr, stringsOf } from '../base/json.ts';
 import { formatDuration, quoteForeign } from '../base/text.ts';
 import { BuildProgress, type BuildStep } from './build-progress.ts';
@@ -95,8 +95,7 @@ export function dockerBuildx(cli: DockerCli, stepMinutes: number): Buildx {
       const output = await cli.query(['buildx', command, ...args], workdir);
       const found = output.exitCode === 0 ? parseBakeFile(output.stdout, names) : undefined;
       if (found !== undefined) return found;
-      throw new HandoverError(
-        'invalid-input',
+      throw invalidInput(
         `docker buildx bake can't resolve the targets ${names.map((name) => quoteForeign(name)).join(', ')}: ${lastLine(output)}`,
         'Run `docker buildx bake --print` in the workspace. Check the repository out before this step.',
       );

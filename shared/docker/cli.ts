@@ -166,8 +166,8 @@ function unavailable(name: CommandName, why: string, cause?: unknown): HandoverE
 
 /** Waits for the end of a command, and returns its output. */
 export async function outputOf({ stdout, stderr, exit }: RunningCli): Promise<CliOutput> {
-  const [said, complained, exitCode] = await Promise.all([text(stdout), text(stderr), exit]);
-  return { exitCode, stdout: said, stderr: complained };
+  const [printed, errors, exitCode] = await Promise.all([text(stdout), text(stderr), exit]);
+  return { exitCode, stdout: printed, stderr: errors };
 }
 
 /** Returns the last line of a command's output, which shows its failure. */

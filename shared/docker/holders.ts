@@ -12,7 +12,7 @@ export interface Holder {
   readonly node: string | undefined;
 }
 
-// Kubernetes' images are in this namespace of containerd (containerd, internal/cri/constants).
+// containerd's namespace for Kubernetes' images (containerd, internal/cri/constants).
 const kubernetes = 'k8s.io';
 
 /** A tool that runs a cluster's nodes as containers. */
@@ -82,8 +82,8 @@ async function localNode(cli: DockerCli, namespace: string): Promise<Holder> {
     throw new HandoverError(
       'docker-unavailable',
       `No containerd answers: ${lastLine(output)}`,
-      'Start it, or name its socket in the environment variable CONTAINERD_ADDRESS. The socket is usually owned by root: let this ' +
-        'user have it, or run the job as root.',
+      'Start it, or set the environment variable CONTAINERD_ADDRESS to its socket. Usually root owns the socket: give this ' +
+        'user access to it, or run the job as root.',
     );
   }
   const before = [`--namespace=${namespace}`];

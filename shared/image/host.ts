@@ -1,4 +1,4 @@
-import { HandoverError } from '../base/errors.ts';
+import { HandoverError, invalidInput } from '../base/errors.ts';
 import { quoteForeign } from '../base/text.ts';
 import type { Platform } from './platform.ts';
 
@@ -54,8 +54,7 @@ export type EngineName = 'docker' | 'podman';
 export function parseEngineName(text: string): EngineName {
   const name = text.trim().toLowerCase();
   if (name === 'docker' || name === 'podman') return name;
-  throw new HandoverError(
-    'invalid-input',
+  throw invalidInput(
     `The input \`engine\` is "${quoteForeign(text)}"; expected docker or podman.`,
     'Set `engine` to the command that your jobs use, or remove the line for docker.',
   );
@@ -68,8 +67,7 @@ export function parseEngineName(text: string): EngineName {
  */
 export function requireDocker(engine: EngineName, what: string): void {
   if (engine === 'docker') return;
-  throw new HandoverError(
-    'invalid-input',
+  throw invalidInput(
     `\`engine: ${engine}\` and ${what} are given together, but registries are reached through docker only.`,
     `Leave one of them out, and use ${engine} itself in a step of its own.`,
   );

@@ -1,4 +1,4 @@
-import { HandoverError } from '../base/errors.ts';
+import { invalidInput } from '../base/errors.ts';
 import { quoteForeign } from '../base/text.ts';
 
 /** `os/arch[/variant]` (OCI image-spec, image-index.md, "platform"). */
@@ -14,8 +14,7 @@ export function parsePlatform(text: string): Platform {
   const match = /^([a-z0-9]+)\/([a-z0-9_]+)(?:\/([a-z0-9.]+))?$/.exec(text.trim());
   const [, os, architecture, variant] = match ?? [];
   if (os === undefined || architecture === undefined) {
-    throw new HandoverError(
-      'invalid-input',
+    throw invalidInput(
       `"${quoteForeign(text)}" is not one platform of the form os/arch[/variant].`,
       'Hand over one platform per artifact, such as linux/amd64 or linux/arm64.',
     );

@@ -1,4 +1,4 @@
-import { HandoverError } from '../base/errors.ts';
+import { type HandoverError, invalidInput } from '../base/errors.ts';
 import { quoteForeign } from '../base/text.ts';
 import { type Digest, isDigest } from './digest.ts';
 
@@ -116,8 +116,7 @@ function familiar(repository: string): string {
 }
 
 function invalid(text: string, why: string): HandoverError {
-  return new HandoverError(
-    'invalid-input',
+  return invalidInput(
     `"${quoteForeign(text)}" is not an image reference: ${why}.`,
     'Give a reference such as charon:local or ghcr.io/org/charon:1.2.3.',
   );
@@ -162,8 +161,7 @@ export function parseTaggedReference(text: string): TaggedReference {
 export function parsePinnedReference(text: string): PinnedReference {
   const { repository, digest } = parseReference(text);
   if (digest !== undefined) return { repository, digest };
-  throw new HandoverError(
-    'invalid-input',
+  throw invalidInput(
     `"${quoteForeign(text)}" has no digest: the image of a tag can change between two jobs.`,
     'Give a reference by digest, such as ${{ needs.build.outputs.pushed-reference }}.',
   );

@@ -1,4 +1,4 @@
-import { HandoverError } from '../base/errors.ts';
+import { type HandoverError, invalidInput } from '../base/errors.ts';
 import { isObject, parseJson, stringsOf } from '../base/json.ts';
 import { quoteForeign } from '../base/text.ts';
 import {
@@ -132,16 +132,14 @@ function tagLines(text: string): readonly string[] {
 function taggedReference(line: string, repository: string | undefined): TaggedReference {
   if (/[/:@]/.test(line)) return parseTaggedReference(line);
   if (repository !== undefined) return parseTaggedReference(`${repository}:${line}`);
-  throw new HandoverError(
-    'invalid-input',
+  throw invalidInput(
     `"${quoteForeign(line)}" in the list of tags is a tag without a repository.`,
     'Write the full reference, such as ghcr.io/org/charon:1.2.3, or set `repository`.',
   );
 }
 
 function noReference(text: string): HandoverError {
-  return new HandoverError(
-    'invalid-input',
+  return invalidInput(
     `No image reference in the metadata output: received "${quoteForeign(text)}".`,
     'Pass ${{ steps.meta.outputs.tags }} and check that the step has the id "meta" and ran before this one.',
   );
@@ -191,24 +189,21 @@ function requireRepository(given: string | undefined): string | undefined {
   if (given === undefined) return undefined;
   const { tag, digest } = parseReference(given);
   if (tag === undefined && digest === undefined) return given;
-  throw new HandoverError(
-    'invalid-input',
+  throw invalidInput(
     `The input \`repository\` is "${quoteForeign(given)}"; expected a repository without a tag or digest.`,
     'Set it to the repository alone, such as ghcr.io/org/charon.',
   );
 }
 
 function noRepository(): HandoverError {
-  return new HandoverError(
-    'invalid-input',
+  return invalidInput(
     '`tags: auto` has no repository, and docker/metadata-action has set no tags in the environment.',
     'Set `repository`, such as ghcr.io/${{ github.repository }}, or run docker/metadata-action before this step.',
   );
 }
 
 function noTags(reason: string): HandoverError {
-  return new HandoverError(
-    'invalid-input',
+  return invalidInput(
     `\`tags: auto\` can't create tags for this run: ${reason}.`,
     'Set `tags` to the references of the image, one per line.',
   );
@@ -220,5 +215,5 @@ export function loweredNotices(references: readonly (Reference | undefined)[]): 
   for (const { repository, loweredFrom } of references.filter((one) => one !== undefined)) {
     if (loweredFrom !== undefined && !firsts.has(repository)) firsts.set(repository, loweredFrom);
   }
-  return [...firsts].map(([repository, from]) => `Repositories are lower-case: ${from} is read as ${repository}.`);
+  return [...firsts].map(([repository, from]) => `Repositories are lower-case: ${from} becomes ${repository}.`);
 }

@@ -105,14 +105,14 @@ export function requireRunnerFiles(env: Readonly<Record<string, string | undefin
 }
 
 function requirePath(variable: string, path: string, kind: 'file' | 'folder'): void {
-  const told = `${variable} is "${quoteForeign(path)}"; expected a ${kind} that this step can write to`;
+  const expected = `${variable} is "${quoteForeign(path)}"; expected a ${kind} that this step can write to`;
   try {
     const found = statSync(path);
     if (!(kind === 'file' ? found.isFile() : found.isDirectory()))
-      throw unfit(`${told}: it is not a ${kind}.`, variable);
+      throw unfit(`${expected}: it is not a ${kind}.`, variable);
     accessSync(path, constants.W_OK);
   } catch (error) {
-    throw error instanceof HandoverError ? error : unfit(`${told}: ${messageOf(error)}.`, variable, error);
+    throw error instanceof HandoverError ? error : unfit(`${expected}: ${messageOf(error)}.`, variable, error);
   }
 }
 

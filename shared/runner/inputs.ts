@@ -1,6 +1,6 @@
 import { getInput } from '@actions/core';
 import { parse } from 'csv-parse/sync';
-import { HandoverError } from '../base/errors.ts';
+import { type HandoverError, invalidInput } from '../base/errors.ts';
 import { quoteForeign } from '../base/text.ts';
 import { readSmallFileSync } from '../bytes/files.ts';
 import { maskLines, maskSecret } from './outputs.ts';
@@ -95,8 +95,7 @@ function unlessNone(name: string): string | undefined {
 }
 
 function givenEmpty(name: string): HandoverError {
-  return new HandoverError(
-    'invalid-input',
+  return invalidInput(
     `The input \`${name}\` is empty and would have no effect.`,
     'Check its expression. Usually the other job doesn’t declare this output under `outputs:`, or isn’t in the `needs:` of ' +
       `this job. To disable \`${name}\`, remove the line or set \`none\`, also in a condition: \`\${{ … || 'none' }}\`.`,
@@ -133,8 +132,7 @@ function read(name: string): string {
     lost === 'Array'
       ? ['a list', "Join its items: ${{ join(fromJSON(…).tags, ',') }}, or output lines in the earlier step."]
       : ['an object', 'Use one of its fields, or its text: ${{ toJSON(…) }}.'];
-  throw new HandoverError(
-    'invalid-input',
+  throw invalidInput(
     `The input \`${name}\` ${given.trim() === lost ? 'is' : 'has the line'} "${lost}", the value of an expression with ${what}.`,
     `${hint} The output of a step is already text: \${{ steps.meta.outputs.tags }}.`,
   );
@@ -182,8 +180,7 @@ function rows(value: string): readonly string[][] | undefined {
 }
 
 function invalid(name: string, value: string, expected: string, hint?: string): HandoverError {
-  return new HandoverError(
-    'invalid-input',
+  return invalidInput(
     `The input \`${name}\` is "${quoteForeign(value)}"; expected ${expected}.`,
     hint ?? `Correct \`${name}\` under \`with:\`.`,
   );

@@ -6,17 +6,17 @@ const everyMs = 5000;
 
 /**
  * Counts bytes during long work, and logs them every five seconds and at the end. The last line has no total, which was only an estimate.
- * @param tell called with each line
+ * @param print called with each line
  * @internal
  */
-export function progressTo(tell: (line: string) => void): Log['progress'] {
+export function progressTo(print: (line: string) => void): Log['progress'] {
   return async (what, total, work) => {
     const began = performance.now();
     let bytes = 0;
     const soFar = (verb: string, of = ''): void => {
       const ms = performance.now() - began;
       const speed = bytes < 1e6 || ms < 1 ? '' : `, ${(bytes / 1000 / ms).toFixed(0)} MB/s`;
-      tell(`${what}: ${verb}${formatBytes(bytes)}${of} in ${formatDuration(ms)}${speed}`);
+      print(`${what}: ${verb}${formatBytes(bytes)}${of} in ${formatDuration(ms)}${speed}`);
     };
     const timer = setInterval(() => {
       soFar('', share(bytes, total));
@@ -24,7 +24,7 @@ export function progressTo(tell: (line: string) => void): Log['progress'] {
     timer.unref();
     try {
       const result = await work((more) => void (bytes += more));
-      if (bytes === 0) tell(`${what}: nothing`);
+      if (bytes === 0) print(`${what}: nothing`);
       else soFar('done, ');
       return result;
     } catch (error) {
@@ -48,13 +48,13 @@ function percent(bytes: number, total: number): string {
 }
 
 // Much of the log is foreign text: lines of a build, messages of an engine, names in an artifact.
-function tellLines(message: string): void {
+function printLines(message: string): void {
   info(harmlessLines(message));
 }
 
 /** The log of a workflow step. Chapters fold, notices and warnings become annotations. */
 export const runnerLog: Log = {
-  info: tellLines,
+  info: printLines,
   notice: (message) => {
     notice(message);
   },
@@ -62,5 +62,5 @@ export const runnerLog: Log = {
     warning(message);
   },
   chapter: group,
-  progress: progressTo(tellLines),
+  progress: progressTo(printLines),
 };

@@ -8,7 +8,7 @@ import type { ListedImage } from './output.ts';
 // tags of killed steps.
 
 /** Temporary tags that this step created; removed on dispose. */
-export interface OwnNames extends AsyncDisposable {
+export interface EngineTags extends AsyncDisposable {
   /** A unique repository. */
   readonly repository: string;
   /** The name of the repository that the engine pulls from this step. */
@@ -28,7 +28,7 @@ interface Tools {
 }
 
 /** @throws HandoverError `image-missing` if the engine can't list its images */
-export async function ownNames({ engine, log }: Tools): Promise<OwnNames> {
+export async function engineTags({ engine, log }: Tools): Promise<EngineTags> {
   const before = await engine.images();
   await sweep({ engine, log }, namesOf(before));
   const here = new Set(before.map(({ imageId }) => imageId));
@@ -65,7 +65,7 @@ async function takeAway({ forCleanUp }: Engine, here: ReadonlySet<string>, name:
  * Removes what killed steps left behind. Failures are ignored.
  * @param found names of the image that was found. A list of the containerd store omits names by digest of a tagged image.
  */
-export async function sweepNames(tools: Tools, found: readonly string[]): Promise<void> {
+export async function sweepTags(tools: Tools, found: readonly string[]): Promise<void> {
   const listed = await tools.engine.images().catch(() => []);
   await sweep(tools, [...found, ...namesOf(listed)]);
 }
