@@ -1,4 +1,4 @@
-// Judges mutants: dev/mutants.ts names the tests. Each mutant starts jest again, so every file that it doesn't load counts.
+// Runs the tests that dev/mutants.ts names. Stryker starts jest for each mutant, so it must load few files.
 
 /** @type {import('jest').Config} */
 export default {

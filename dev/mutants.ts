@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 
-// `npm run mutants -- shared/image/reference.ts`: lists the changes of a file that the unit tests which import it don't notice.
+// `npm run mutants -- shared/image/reference.ts` lists the changes of a file that no unit test that imports it notices.
 // `--tests` names other tests. docs/testing.md has the scores.
 
 const root = fileURLToPath(new URL('..', import.meta.url));
@@ -37,7 +37,7 @@ function mutate(file: string, tests: readonly string[]): boolean {
   const { status } = spawnSync(process.execPath, [stryker, 'run', 'dev/stryker.config.mjs', '--mutate', file], {
     cwd: root,
     stdio: 'inherit',
-    // Stryker's `testFiles` are only for its first run: each mutant would load every test file of the configuration.
+    // Stryker uses its option `testFiles` only in the first run. Then each mutant would load every test file of the configuration.
     env: { FUZZ_RUNS: '20', ...process.env, MUTANT_FILE: file, MUTANT_TESTS: tests.join() },
   });
   return status === 0;

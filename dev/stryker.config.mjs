@@ -14,10 +14,10 @@ export default {
   ignorePatterns: ['/build', '/dist', '/bench'],
   tempDirName: 'build/stryker',
   concurrency: 1,
-  // Slow is no proof that a test noticed something, and the machine may be busy.
+  // A timeout counts as killed, so it must be long enough for a busy machine.
   timeoutMS: 120_000,
   timeoutFactor: 4,
-  // A second run judges only what is new: other mutants, or other tests of those that survived.
+  // The next run tests only new mutants, and survivors with new tests.
   incremental: true,
   incrementalFile: `${report}.json`,
   reporters: ['clear-text', 'html'],

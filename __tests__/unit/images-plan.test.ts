@@ -135,7 +135,7 @@ describe('planImages', () => {
     );
   });
 
-  test('several may all go into a cluster, and a mapping may expect a digest', () => {
+  test('several images can go into a cluster, and a mapping can expect a digest', () => {
     const hint = 'Leave it out, or load that one image in a step of its own.';
     expect(() => planImages({ ...inputs, load: false, image: 'x' })).toThrow(expect.objectContaining({ hint }));
     expect(planImages({ ...inputs, artifactNames: ['a', 'b'], into: 'kind' })).toMatchObject({

@@ -63,7 +63,7 @@ describe('planRun', () => {
     expect(fallback === undefined ? '' : formatReference(fallback)).toBe(pulled);
   });
 
-  test('a fallback is pulled for one image into docker, and a fork’s run may be taken for one name', () => {
+  test('a fallback needs one image, and a fork’s run needs `image`', () => {
     const several: ImagesPlan = { kind: 'several', wanted: ['a', 'b'], each: planEach(loadInputs), digests: undefined };
     const named: ImagesPlan = { ...images, kind: 'one', plan: planLoad({ ...loadInputs, image: 'charon:pr' }) };
     const forks = { ...none, runId: '7', allowForkRuns: true };
@@ -91,14 +91,14 @@ describe('planRun', () => {
       ],
       '`tarball`',
     ],
-  ])('with %j a fallback leaves nothing there', (inputs, named) => {
+  ])('a fallback is refused with %j, because a pull writes no tarball and no layout', (inputs, named) => {
     const one: ImagesPlan = { kind: 'one', plan: planLoad(...inputs), digests: undefined };
     expect(() => planRun({ ...none, fallbackImage: 'a' }, one, 'org/charon')).toThrow(
       invalid(`Both \`fallback-image\` and ${named} are given`, 'Leave one of them out.'),
     );
   });
 
-  test('podman pulls no fallback', () => {
+  test('a fallback is refused with podman', () => {
     const podman: ImagesPlan = { ...images, kind: 'one', plan: planLoad({ ...loadInputs, engine: 'podman' }) };
     expect(() => planRun({ ...none, fallbackImage: 'a' }, podman, 'org/charon')).toThrow(
       invalid('`engine: podman` and `fallback-image` are given together', ''),

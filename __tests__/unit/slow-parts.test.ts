@@ -119,7 +119,7 @@ describe('a part that takes far longer than its neighbours', () => {
   });
 });
 
-test('the two requests for a part ask for the same bytes, and neither writes into the memory of the other', async () => {
+test('the two requests for one part read the same bytes into separate memory', async () => {
   const responses: ServerResponse[] = [];
   const ranges: unknown[] = [];
   const server = createServer(({ headers }, response) => {
