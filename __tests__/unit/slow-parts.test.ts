@@ -132,6 +132,11 @@ test('the two requests for one part read the same bytes into separate memory', a
   const url = `http://127.0.0.1:${String(typeof address === 'object' ? address?.port : '')}/blob`;
   const { signal } = new AbortController();
   const http = httpClient({ except: '' }, signal);
+  await using ends = new AsyncDisposableStack();
+  ends.defer(() => {
+    server.close().closeAllConnections();
+  });
+  ends.defer(() => http.close());
   const lines: string[] = [];
   const sign = (): Promise<string> => Promise.resolve(url);
   const reader = rangedReader({ http, size: 1000, sign, onRetry: (line) => lines.push(line), signal });
@@ -147,9 +152,6 @@ test('the two requests for one part read the same bytes into separate memory', a
   expect(lines).toEqual([
     'Bytes 100-200 of the download take far longer than those beside them: they are asked for once more.',
   ]);
-  await http.close();
-  server.closeAllConnections();
-  server.close();
 });
 
 test.each([
