@@ -225,6 +225,11 @@ describe('platforms', () => {
   test('the default variants are no difference; others are', () => {
     expect(samePlatform(platformOf('linux', 'arm64', 'v8'), parsePlatform('linux/arm64'))).toBe(true);
     expect(samePlatform(platformOf('linux', 'arm', 'v6'), parsePlatform('linux/arm/v7'))).toBe(false);
+    expect(samePlatform({ os: 'linux', architecture: 'x86_64', variant: 'v1' }, parsePlatform('linux/amd64'))).toBe(
+      true,
+    );
+    expect(platformOf('linux', 'arm', 'v7')).toStrictEqual({ os: 'linux', architecture: 'arm', variant: 'v7' });
+    expect(parsePlatform('linux/s390x')).toStrictEqual({ os: 'linux', architecture: 's390x' });
     expect(runsOn(parsePlatform('linux/amd64/v3'), platformOf('linux', 'x86_64'))).toBe(true);
     expect(runsOn(parsePlatform('linux/arm64'), platformOf('linux', 'x86_64'))).toBe(false);
     expect(runsOn(parsePlatform('windows/amd64'), platformOf('linux', 'x86_64'))).toBe(false);
