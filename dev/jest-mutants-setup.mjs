@@ -1,4 +1,4 @@
 import fc from 'fast-check';
 
-// One failure is enough to notice a mutant: a smaller example of it takes most of the time.
+// One failure is enough to kill a mutant. Shrinking it would take most of the time.
 fc.configureGlobal({ endOnFailure: true });

@@ -37,7 +37,7 @@ function mutate(file: string, tests: readonly string[]): boolean {
   const { status } = spawnSync(process.execPath, [stryker, 'run', 'dev/stryker.config.mjs', '--mutate', file], {
     cwd: root,
     stdio: 'inherit',
-    // Stryker's `testFiles` are only for its first run: each mutant would load every test file of the configuration.
+    // Stryker uses its option `testFiles` only in the first run. Then each mutant would load every test file of the configuration.
     env: { FUZZ_RUNS: '20', ...process.env, MUTANT_FILE: file, MUTANT_TESTS: tests.join() },
   });
   return status === 0;

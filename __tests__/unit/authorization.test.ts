@@ -5,7 +5,7 @@ import { type Http, httpClient } from '../../shared/http/client.ts';
 import type { Credentials } from '../../shared/registry/logins.ts';
 import { authorization, type parseChallenges } from '../../shared/registry/authorization.ts';
 
-// A registry's token service, on the loopback interface as a registry without TLS has it.
+// The token service of a registry without TLS, on the loopback interface.
 
 interface Asked {
   readonly method: string | undefined;
@@ -69,8 +69,8 @@ const answer = (
   scopes: readonly string[] = [scope],
 ): Promise<string | undefined> => to.answer(challenges, scopes, refused, { own: new URL(own), via: http });
 
-describe('a token', () => {
-  test('is asked for with name and password, for the scopes of the request and the service of the challenge', async () => {
+describe('a registry token', () => {
+  test('is requested with name and password, for the scopes of the request and the service of the challenge', async () => {
     const own = login(password);
     expect(own.header([scope])).toBeUndefined();
     expect(await answer(own, [bearer({ service: 'registry' })])).toBe('Bearer t1');
@@ -86,14 +86,14 @@ describe('a token', () => {
     expect(masked).toEqual([basic.slice('Basic '.length), 't1']);
   });
 
-  test('is asked for without a login, too', async () => {
+  test('is requested without a login if there is none', async () => {
     expect(await answer(login(), [bearer()])).toBe('Bearer t1');
     expect(asked[0]?.headers.authorization).toBeUndefined();
     expect([...(asked[0]?.url.searchParams ?? [])]).toEqual([['scope', scope]]);
     expect(masked).toEqual(['t1']);
   });
 
-  test('is given for an identity token, which goes into a form', async () => {
+  test('is requested with an identity token in a form', async () => {
     const own = login({ kind: 'identity-token', token: 'refresh' });
     expect(await answer(own, [bearer({ service: 'registry', scope: 'registry:catalog:*' })])).toBe('Bearer t1');
     expect(asked).toMatchObject([
@@ -119,7 +119,7 @@ describe('a token', () => {
     ['repository:mirror/org/app:pull  repository:org/app:pull', ['repository:mirror/org/app:pull']],
     ['', []],
     ['odd', ['odd']],
-  ])('of a challenge for %j has the scopes that the request doesn’t cover: %j', async (named, more) => {
+  ])('of a challenge for %j also gets the scopes that the request does not cover: %j', async (named, more) => {
     await answer(login(), [bearer({ scope: named })]);
     expect(asked[0]?.url.searchParams.getAll('scope')).toEqual([scope, ...more]);
   });
@@ -142,11 +142,11 @@ describe('a token', () => {
     expect(own.header([scope])).toBeUndefined();
   });
 
-  test('is asked for once by requests that are refused at once, and again later', async () => {
+  test('is requested once for requests that are refused at the same time, and again when it is refused', async () => {
     const own = login();
     expect(await Promise.all([answer(own, [bearer()]), answer(own, [bearer()])])).toEqual(['Bearer t1', 'Bearer t1']);
     expect(asked).toHaveLength(1);
-    // Another request was refused without a token, and one is there by now.
+    // This request was refused without a token. Meanwhile there is one.
     expect(await answer(own, [bearer()])).toBe('Bearer t1');
     expect(asked).toHaveLength(1);
     reply.body = '{"token":"t2"}';
@@ -155,7 +155,7 @@ describe('a token', () => {
     expect(await answer(own, [bearer()], 'Bearer t2')).toBeUndefined();
   });
 
-  test('is preferred to a password, whichever the registry names first', async () => {
+  test('is preferred to a password, in any order of the challenges', async () => {
     const challenge = { scheme: 'basic', parameters: {} };
     expect(await answer(login(password), [challenge, bearer()])).toBe('Bearer t1');
   });
@@ -166,7 +166,7 @@ describe('a token', () => {
     ['http://registry.invalid/token?password=x', 'http://127.0.0.1:5000', 'http://registry.invalid/token'],
     ['http://127.0.0.1:1/token', 'https://127.0.0.1:5000', 'http://127.0.0.1:1/token'],
     ['ftp://127.0.0.1:1/token', 'http://127.0.0.1:5000', 'ftp://127.0.0.1:1/token'],
-  ])('is not asked for at "%s", of the registry %s', async (realm, own, shown) => {
+  ])('is not requested from "%s" for the registry %s', async (realm, own, shown) => {
     await expect(answer(login(password), [bearer({ realm })], undefined, own)).rejects.toMatchObject({
       code: 'registry-failed',
       message: expect.stringContaining(`The registry requires a token from "${shown}`),
@@ -176,7 +176,7 @@ describe('a token', () => {
   });
 
   test.each(['{}', '[]', 'no JSON', '{"token":""}', '{"token":5}', '{"token":"a b"}', '{"token":"a\\nb"}'])(
-    'isn’t in the answer %s',
+    'is missing in the answer %s',
     async (body) => {
       reply.body = body;
       const own = login();
@@ -189,7 +189,7 @@ describe('a token', () => {
     },
   );
 
-  test('that is refused is the service’s own error, and the next request asks again', async () => {
+  test('that the service refuses is its error, and the next request tries again', async () => {
     reply.status = 403;
     const own = login(password);
     await expect(answer(own, [bearer()])).rejects.toMatchObject({ name: 'HttpError', status: 403 });
@@ -198,10 +198,10 @@ describe('a token', () => {
   });
 });
 
-describe('a name and password', () => {
+describe('a registry login with name and password', () => {
   const challenge = { scheme: 'basic', parameters: { realm: 'x' } };
 
-  test('are sent to the registry that asks for them, once', async () => {
+  test('is sent once to a registry with a basic challenge', async () => {
     const own = login(password);
     expect(await answer(own, [challenge])).toBe(basic);
     expect(own.header([])).toBe(basic);
@@ -209,7 +209,7 @@ describe('a name and password', () => {
     expect(asked).toEqual([]);
   });
 
-  test('aren’t there, or aren’t asked for', async () => {
+  test('is not sent when it is missing, or when the challenge is another', async () => {
     expect(await answer(login(), [challenge])).toBeUndefined();
     expect(await answer(login({ kind: 'identity-token', token: 't' }), [challenge])).toBeUndefined();
     expect(await answer(login(password), [{ scheme: 'negotiate', parameters: {} }])).toBeUndefined();

@@ -18,7 +18,7 @@ let server: Server;
 let http: Http;
 let url: string;
 let puts: Put[];
-/** Answers a request; `created` unless a test changes it. */
+/** Answers a request: `created`, unless a test sets another function. */
 let answer: (response: ServerResponse, put: Put) => void;
 let retries: string[];
 let arrived: number[];
@@ -62,8 +62,8 @@ const blocks = (): readonly Put[] => puts.filter(({ query }) => query.get('comp'
 const lists = (): readonly Put[] => puts.filter(({ query }) => query.get('comp') === 'blocklist');
 const busy = (response: ServerResponse): void => void response.writeHead(503, { 'retry-after': '0' }).end();
 
-describe('a blob that is uploaded while it is made', () => {
-  test('is the same bytes in blocks of 4 MiB, however they are cut, and its digest and size are known (S0.2)', async () => {
+describe('an upload in blocks', () => {
+  test('sends all bytes in blocks of 4 MiB, whatever the chunk sizes, and returns digest and size (S0.2)', async () => {
     const bytes = randomBytes(2 * blockBytes + 12_345);
     const blob = await upload(inReusedMemory(bytes, 300_001));
     expect(blob).toEqual({ size: bytes.length, digest: `sha256:${createHash('sha256').update(bytes).digest('hex')}` });
@@ -89,7 +89,7 @@ describe('a blob that is uploaded while it is made', () => {
     expect(retries).toEqual([]);
   });
 
-  test('has no block of nothing, at the end of whole blocks or without any byte', async () => {
+  test('sends no empty block, after full blocks or without any byte', async () => {
     await upload(inReusedMemory(randomBytes(blockBytes), blockBytes));
     expect(blocks()).toHaveLength(1);
     puts = [];
@@ -99,7 +99,7 @@ describe('a blob that is uploaded while it is made', () => {
     ]);
   });
 
-  test('has eight blocks on their way, and no more', async () => {
+  test('keeps at most eight blocks in flight', async () => {
     const held: ServerResponse[] = [];
     const answered = { blocks: 0 };
     const one = (response: ServerResponse): void => {
@@ -112,7 +112,7 @@ describe('a blob that is uploaded while it is made', () => {
         return;
       }
       held.push(response);
-      // Only when eight have come is one answered, and at the end all are.
+      // Answers one block while eight are waiting, and all of them at the end.
       if (held.length === 8) held.splice(0, 1).forEach(one);
       if (blocks().length === 10) held.splice(0).forEach(one);
     };
@@ -128,7 +128,7 @@ describe('a blob that is uploaded while it is made', () => {
     expect(blocks()).toHaveLength(10);
   });
 
-  test('gets a block again that a busy service refuses, with one line that names its bytes', async () => {
+  test('sends a block again after HTTP 503, with one log line that names its bytes', async () => {
     const refused = new Set<string>();
     answer = (response, { query }) => {
       const id = query.get('blockid') ?? 'list';
@@ -146,7 +146,7 @@ describe('a blob that is uploaded while it is made', () => {
     expect(arrived.toSorted((a, b) => a - b)).toEqual([5, blockBytes]);
   });
 
-  test('is never finished when one block is refused, and no more is made than was on its way', async () => {
+  test('commits nothing after a refused block, and reads no further chunks', async () => {
     const held: ServerResponse[] = [];
     answer = (response, { query }) => {
       if (query.get('blockid') === Buffer.from('000001').toString('base64')) response.writeHead(403).end();
@@ -157,7 +157,7 @@ describe('a blob that is uploaded while it is made', () => {
       try {
         for (; made < 40; made += 1) yield await Promise.resolve(Buffer.alloc(blockBytes));
       } finally {
-        // Nothing more is asked for: only now are the others answered.
+        // The upload reads no further chunks. Only now the server answers the other blocks.
         answer = created;
         held.forEach(created);
       }
@@ -167,7 +167,7 @@ describe('a blob that is uploaded while it is made', () => {
     expect(made).toBeLessThan(10);
   });
 
-  test('ends with the error of what makes it, and isn’t finished', async () => {
+  test('rejects with the error of its chunks, and commits nothing', async () => {
     const chunks = async function* (): AsyncGenerator<Buffer> {
       yield await Promise.resolve(Buffer.alloc(blockBytes));
       throw new RangeError('the build failed');

@@ -98,12 +98,48 @@ describe('planImages', () => {
     ['a slash in a pattern', { artifactNames: ['b/c*'] }, '"b/c"'],
     ['a name that can’t be, with load: false', { artifactNames: [''], load: false }, 'it is empty'],
     ['a pattern for the digests', { digestsArtifact: 'digests-*' }, '"*"'],
-    ['a tarball that isn’t loaded', { load: false, tarball: '/tmp/x' }, 'With `load: false`'],
-    ['a reference of several', { artifactNames: ['a', 'b'], image: 'x' }, 'selects several images'],
+    ['a slash in one, with load: false', { artifactNames: ['b/c'], load: false }, '"b/c"'],
+    [
+      'a tarball that isn’t loaded',
+      { load: false, tarball: '/tmp/x' },
+      'With `load: false` no image is loaded, but `tarball` can',
+    ],
+    ['a reference that isn’t loaded', { load: false, image: 'x' }, 'but `image` can be true of one loaded image only.'],
+    ['a layout that isn’t loaded', { load: false, ociLayout: '/out' }, 'but `oci-layout` can'],
+    ['a place that isn’t loaded from', { load: false, from: 'registry' }, 'but `from` can'],
+    ['a place that isn’t loaded into', { load: false, into: 'kind' }, 'but `into` can'],
+    [
+      'a reference of several',
+      { artifactNames: ['a', 'b'], image: 'x' },
+      '`artifact-name` (a, b) selects several images, but `image`',
+    ],
+    [
+      'a tarball of several',
+      { artifactNames: ['a*'], tarball: '/x' },
+      '`artifact-name` (a*) selects several images, but `tarball`',
+    ],
+    ['a layout of several', { artifactNames: ['a*'], ociLayout: '/out' }, 'but `oci-layout` can'],
+    ['a digest of several', { artifactNames: ['a*'], expectedConfigDigest: 'x' }, 'but `expected-config-digest` can'],
+    ['another place of several', { artifactNames: ['a*'], from: 'registry', image: 'x' }, 'but `image` and `from` can'],
   ])('%s is refused', (_, change, message) => {
     expect(() => planImages({ ...inputs, ...change })).toThrow(
       expect.objectContaining({ code: 'invalid-input', message: expect.stringContaining(message) }),
     );
+  });
+
+  test('several images can go into a cluster, and a mapping can expect a digest', () => {
+    const hint = 'Leave it out, or load that one image in a step of its own.';
+    expect(() => planImages({ ...inputs, load: false, image: 'x' })).toThrow(expect.objectContaining({ hint }));
+    expect(planImages({ ...inputs, artifactNames: ['a', 'b'], into: 'kind' })).toMatchObject({
+      kind: 'several',
+      each: { into: { kind: 'kind', cluster: 'kind' } },
+      digests: undefined,
+    });
+    const expectedConfigDigest = `sha256:${'a'.repeat(64)}`;
+    expect(planImages({ ...inputs, load: false, expectedConfigDigest })).toMatchObject({
+      kind: 'mapping',
+      each: { expectedConfigDigest },
+    });
   });
 });
 

@@ -53,12 +53,12 @@ describe('planLoad', () => {
     ['a registry image without a digest', { registryImage: 'charon:1' }, '"charon:1" has no digest', ''],
     ['a name with a line end', { artifactName: 'docker\nimage' }, 'is not a valid name of an artifact', ''],
     [
-      'a place that is none',
+      'an unknown `from`',
       { from: 'cache' },
       'The input `from` is "cache"; expected artifact, registry, artifact-then-registry, registry-then-artifact.',
       'Correct `from`',
     ],
-    ['an engine that is none', { engine: 'ctr' }, 'The input `engine` is "ctr"; expected docker or podman.', ''],
+    ['an unknown engine', { engine: 'ctr' }, 'The input `engine` is "ctr"; expected docker or podman.', ''],
   ])('%s is refused with the text in the message', (_, change, message, hint) => {
     expect(() => planLoad({ ...inputs, ...change })).toThrow(
       expect.objectContaining({
@@ -79,11 +79,11 @@ describe('planLoad', () => {
       { kind: 'containerd', namespace: 'k8s.io' },
     ],
     [{ into: 'none', ociLayout: '/out' }, { kind: 'none' }],
-  ])('%j is where the image goes (B.4, B.5)', (places, into) => {
+  ])('%j selects the image’s destination (B.4, B.5)', (places, into) => {
     expect(planLoad({ ...inputs, ...places })).toMatchObject({ into, layoutPath: places.ociLayout });
   });
 
-  test('a tarball is enough of a place, and an engine may pull by digest', () => {
+  test('into: none works with a tarball, and from: registry with a digest', () => {
     expect(planLoad({ ...inputs, tarball: '/x.tar', into: 'none' }).into.kind).toBe('none');
     expect(planLoad({ ...inputs, from: 'registry', registryImage: `charon@sha256:${hex}` })).toMatchObject({
       from: 'registry',

@@ -27,7 +27,7 @@ const facts: PublishFacts = { event: eventFacts('push-default-branch'), metadata
 const plan = (inputs: Partial<PublishInputs>) => planPublish({ ...given, ...inputs }, facts);
 
 describe('planPublish', () => {
-  test('publishes the artifact of this run under its tags, with docker’s own login (B.1)', () => {
+  test('publishes the artifact of this run under its tags, with the login of docker (B.1)', () => {
     expect(plan({})).toEqual({
       wanted: ['docker-image'],
       image: undefined,
@@ -42,7 +42,7 @@ describe('planPublish', () => {
     });
   });
 
-  test('takes over what the inputs say', () => {
+  test('contains the values of the inputs', () => {
     const planned = plan({
       artifactNames: ['image-*', 'docker-image', 'image-*'],
       image: 'charon',
@@ -61,25 +61,25 @@ describe('planPublish', () => {
     });
   });
 
-  test('tags: auto are the tags of the event, the first of which is for this commit alone (S3.6)', () => {
+  test('tags: auto creates the tags of the event, first the immutable one (S3.6)', () => {
     const { tags } = plan({ tags: 'auto', repository: 'ghcr.io/org/charon' });
     expect(tags.map(formatReference)).toEqual(
       ['main-6113728', 'latest', 'sha-6113728'].map((tag) => `ghcr.io/org/charon:${tag}`),
     );
   });
 
-  test('the tags of docker/metadata-action go before those of the event (C.5)', () => {
+  test('tags: auto prefers the tags of docker/metadata-action (C.5)', () => {
     const metadata = { DOCKER_METADATA_OUTPUT_TAGS: 'ghcr.io/org/charon:2' };
     const { tags, notices } = planPublish({ ...given, tags: 'auto' }, { ...facts, metadata });
     expect(tags.map(formatReference)).toEqual(['ghcr.io/org/charon:2']);
     expect(notices).toEqual([expect.stringContaining('docker/metadata-action')]);
   });
 
-  test('a repository that had to be lowered is one notice (S2.4)', () => {
+  test('a repository with upper-case letters creates one notice (S2.4)', () => {
     expect(plan({ tags: 'ghcr.io/Org/charon:1' }).notices).toEqual([expect.stringContaining('ghcr.io/Org/charon:1')]);
   });
 
-  test('a name and password are for the one registry of all tags', () => {
+  test('a name and password need tags of one registry', () => {
     const login = { username: 'me', password: 'secret' };
     expect(plan({ ...login, tags: 'ghcr.io/org/charon:1\nghcr.io/org/other:1' }).login).toEqual(login);
     expect(() => plan({ ...login, tags: 'ghcr.io/org/charon:1\norg/charon:1' })).toThrow(
@@ -87,7 +87,7 @@ describe('planPublish', () => {
     );
   });
 
-  test('the artifact may be another run’s, in another repository (S3.3)', () => {
+  test('the artifact can be from another run of another repository (S3.3)', () => {
     expect(plan({ runId: '7', runRepository: 'org/builder' }).other).toEqual({
       search: { choice: { runId: 7 }, repository: 'org/builder', wanted: ['docker-image'], allowForkRuns: false },
       token: 'token',
@@ -117,7 +117,7 @@ describe('planPublish', () => {
     );
   });
 
-  test('stars and question marks alone are a pattern', () => {
+  test('a pattern can consist of stars and question marks', () => {
     expect(plan({ artifactNames: ['*', 'image-?-*'] }).wanted).toEqual(['*', 'image-?-*']);
   });
 });

@@ -159,7 +159,7 @@ describe('a guard of tags', () => {
     expect(store.tags.get('app:1')).toBe(other.configDigest);
   });
 
-  test('puts a reference that it has set twice back to what it was at first (B.7)', async () => {
+  test('restores the first image of a reference that it has set twice (B.7)', async () => {
     const store = new RacingStore();
     await step(store, older, { turn: now });
     for (const { configDigest } of [one, other])

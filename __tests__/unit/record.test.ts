@@ -101,7 +101,7 @@ describe('the record', () => {
   };
   const written = (change: object): string => JSON.stringify({ ...JSON.parse(formatRecord(whole)), ...change });
 
-  test('all that can be in it is read as it was written, further images too', () => {
+  test('every member is read as it was written, including further images', () => {
     const { configDigest, manifestDigests, diffIds, labels, layers } = whole;
     const other = { platform, configDigest, manifestDigests, diffIds, labels, layers };
     const further = [{ ...other, references: [parseTaggedReference('other:1')] }];
@@ -119,7 +119,7 @@ describe('the record', () => {
     });
   });
 
-  test('who made it is read where it can be, and is nobody otherwise', () => {
+  test('members of the producer with a wrong type are empty', () => {
     const nobody = { repository: '', runId: '', runAttempt: 0, commit: '', jobKey: '' };
     expect(parseRecord(written({ producer: 'me' })).producer).toEqual(nobody);
     const wrong = { repository: 1, runId: 2, runAttempt: '3', commit: null, jobKey: [] };
@@ -145,7 +145,7 @@ describe('the record', () => {
   const layer = { digest: one, size: 1 };
   const further = { references: ['a:1'], platform: 'linux/amd64', configDigest: one };
 
-  test('as many images, references and layers are read as there may be', () => {
+  test('the greatest permitted number of images, references and layers is read', () => {
     expect(parseRecord(written({ layers: at(limits.layers, layer) })).layers).toHaveLength(limits.layers);
     expect(parseRecord(written({ diffIds: at(limits.layers, one) })).diffIds).toHaveLength(limits.layers);
     expect(parseRecord(written({ references: at(limits.references, 'a:1') })).references).toHaveLength(
@@ -197,7 +197,7 @@ describe('the record', () => {
     );
   });
 
-  test('what isn’t a record is shown, in part', () => {
+  test('a text that is no record is quoted in the message, shortened', () => {
     expect(() => parseRecord(`[${'x'.repeat(100)}]`)).toThrow(
       new HandoverError(
         'artifact-corrupt',
@@ -208,7 +208,7 @@ describe('the record', () => {
     expect(() => parseRecord('[]')).toThrow('it is not a JSON object: "[]"');
   });
 
-  test('a record has at most 8 MiB, to those who read it and to those who write it', () => {
+  test('a record of more than 8 MiB is neither read nor written', () => {
     const text = formatRecord(whole).trimEnd();
     const padded = (bytes: number): string => text + ' '.repeat(bytes - Buffer.byteLength(text));
     expect(parseRecord(padded(limits.recordBytes))).toEqual(whole);
@@ -231,11 +231,11 @@ describe('the record', () => {
     [2, 'The artifact was made by a newer export-image: use the same version of both actions.'],
     [0, 'Use the same version of export-image and load-image.'],
     ['2', 'Use the same version of export-image and load-image.'],
-  ])('schema %j: the hint is to use one version', (schema, hint) => {
+  ])('the hint for schema %j is to use one version', (schema, hint) => {
     expect(() => parseRecord(written({ schema }))).toThrow(expect.objectContaining({ code: 'artifact-corrupt', hint }));
   });
 
-  test('a layer that is corrupt is named', () => {
+  test('the error of a corrupt layer names the layer', () => {
     expect(corruptLayer(one, 'has 5 bytes')).toMatchObject({
       code: 'artifact-corrupt',
       message: `The layer ${one} in the artifact has 5 bytes.`,

@@ -92,7 +92,7 @@ describe('references', () => {
     }
   });
 
-  test('another registry’s library/ and docker.io/ belong to the name, and so do more digits than an image ID has', () => {
+  test('library/ and docker.io/ in another registry, and 65 hex digits, are part of the name', () => {
     for (const text of ['ghcr.io/library/x', 'ghcr.io/docker.io/x', 'f'.repeat(65), `library/${'f'.repeat(64)}`])
       expect(formatReference(parseReference(text))).toBe(text);
   });
@@ -106,7 +106,7 @@ describe('references', () => {
     ['sha256:latest', false],
     ['charon:0123456789ab', false],
     ['0123456789ab:1', false],
-  ])('whether %s can only be an image ID: %s', (text, expected) => {
+  ])('%s can only be an image ID: %s', (text, expected) => {
     expect(isImageId(text)).toBe(expected);
   });
 
@@ -123,13 +123,13 @@ describe('references', () => {
     expect(registryHost(repository)).toBe(registry ?? 'docker.io');
   });
 
-  test('a name that two references have is found', () => {
+  test('the name that two references share is returned', () => {
     const references = (...texts: readonly string[]) => texts.map((text) => parseReference(text));
     expect(repeatedName(references('a:1', 'b:1', 'docker.io/library/a:1'))).toBe('a:1');
     expect(repeatedName(references('a:1', 'a:2', 'b'))).toBeUndefined();
   });
 
-  test('a pinned reference is a repository and a digest; a tag alone can change (S3.4)', () => {
+  test('a pinned reference needs a digest and loses its tag (S3.4)', () => {
     expect(parsePinnedReference(`ghcr.io/org/charon:1@${digest}`)).toStrictEqual({
       repository: 'ghcr.io/org/charon',
       digest,
@@ -225,13 +225,18 @@ describe('platforms', () => {
   test('the default variants are no difference; others are', () => {
     expect(samePlatform(platformOf('linux', 'arm64', 'v8'), parsePlatform('linux/arm64'))).toBe(true);
     expect(samePlatform(platformOf('linux', 'arm', 'v6'), parsePlatform('linux/arm/v7'))).toBe(false);
+    expect(samePlatform({ os: 'linux', architecture: 'x86_64', variant: 'v1' }, parsePlatform('linux/amd64'))).toBe(
+      true,
+    );
+    expect(platformOf('linux', 'arm', 'v7')).toStrictEqual({ os: 'linux', architecture: 'arm', variant: 'v7' });
+    expect(parsePlatform('linux/s390x')).toStrictEqual({ os: 'linux', architecture: 's390x' });
     expect(runsOn(parsePlatform('linux/amd64/v3'), platformOf('linux', 'x86_64'))).toBe(true);
     expect(runsOn(parsePlatform('linux/arm64'), platformOf('linux', 'x86_64'))).toBe(false);
     expect(runsOn(parsePlatform('windows/amd64'), platformOf('linux', 'x86_64'))).toBe(false);
     expect(samePlatform(parsePlatform('windows/amd64'), parsePlatform('linux/amd64'))).toBe(false);
   });
 
-  test('an architecture that a config doesn’t tell may be any, on the same system', () => {
+  test('an unknown architecture matches every architecture of the same system', () => {
     const untold = platformOf('linux', '', '');
     expect(untold).toStrictEqual({ os: 'linux', architecture: 'unknown' });
     for (const [os, fits] of [

@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import { loadInputs } from '../fixtures/load-inputs.ts';
 import type { RunInputs } from '../../load-image/inputs.ts';
 import type { ImagesPlan } from '../../load-image/plan/images-plan.ts';
-import { planLoad } from '../../load-image/plan/plan.ts';
+import { planEach, planLoad } from '../../load-image/plan/plan.ts';
 import { planRun, type RunPlan } from '../../load-image/plan/run-plan.ts';
 import { chooseRun, type RunSearch } from '../../shared/artifacts/service/other-run.ts';
 import type { RunArtifact, WorkflowRun, WorkflowRuns } from '../../shared/artifacts/service/workflow-runs.ts';
@@ -20,6 +20,12 @@ const none: RunInputs = {
   fallbackImage: undefined,
 };
 const images: ImagesPlan = { kind: 'one', wanted: ['docker-image'], each: planLoad(loadInputs), digests: undefined };
+const invalid = (message: string, hint: string): unknown =>
+  expect.objectContaining({
+    code: 'invalid-input',
+    message: expect.stringContaining(message),
+    hint: expect.stringContaining(hint),
+  });
 const plan = (inputs: Partial<RunInputs>): RunPlan => planRun({ ...none, ...inputs }, images, 'org/charon');
 
 describe('planRun', () => {
@@ -77,6 +83,74 @@ describe('planRun', () => {
   ])('the fallback %j is pulled as %j (S3.4)', (fallbackImage, pulled) => {
     const { fallback } = plan({ fallbackImage });
     expect(fallback === undefined ? '' : formatReference(fallback)).toBe(pulled);
+  });
+
+  test('a fallback needs one image, and a fork’s run needs `image`', () => {
+    const several: ImagesPlan = { kind: 'several', wanted: ['a', 'b'], each: planEach(loadInputs), digests: undefined };
+    const named: ImagesPlan = { ...images, each: planLoad({ ...loadInputs, image: 'charon:pr' }) };
+    const forks = { ...none, runId: '7', allowForkRuns: true };
+    expect(planRun(forks, named, 'org/charon').other?.search).toMatchObject({ allowForkRuns: true });
+    expect(planRun({ ...forks, runId: undefined }, images, 'org/charon').other).toBeUndefined();
+    expect(planRun(forks, { ...several, kind: 'mapping' }, 'org/charon').other?.search.wanted).toEqual(['a', 'b']);
+    expect(planRun({ ...none, runId: '7' }, several, 'org/charon').other?.search.wanted).toEqual(['a', 'b']);
+    for (const refused of [images, several])
+      expect(() => planRun(forks, refused, 'org/charon')).toThrow(
+        invalid('`allow-fork-runs` is given without `image`', 'Set `image` to the one reference'),
+      );
+    expect(() => planRun({ ...none, fallbackImage: 'a' }, several, 'org/charon')).toThrow(
+      invalid('The input `fallback-image` replaces one image', 'Leave it out.'),
+    );
+  });
+
+  test.each<[Partial<typeof loadInputs>, string]>([
+    [{ tarball: '/x.tar' }, '`tarball`'],
+    [{ ociLayout: '/out' }, '`oci-layout`'],
+    [{ into: 'kind' }, '`into`'],
+    [{ tarball: '/x.tar', ociLayout: '/out' }, '`tarball`'],
+  ])('a fallback is refused with %j, because a pull writes no tarball and no layout', (change, named) => {
+    const one: ImagesPlan = { ...images, each: planLoad({ ...loadInputs, ...change }) };
+    expect(() => planRun({ ...none, fallbackImage: 'a' }, one, 'org/charon')).toThrow(
+      invalid(`Both \`fallback-image\` and ${named} are given`, 'Leave one of them out.'),
+    );
+  });
+
+  test('a fallback is refused with podman', () => {
+    const podman: ImagesPlan = { ...images, each: planLoad({ ...loadInputs, engine: 'podman' }) };
+    expect(() => planRun({ ...none, fallbackImage: 'a' }, podman, 'org/charon')).toThrow(
+      invalid('`engine: podman` and `fallback-image` are given together', ''),
+    );
+  });
+
+  test.each<[Partial<RunInputs>, string, string]>([
+    [{ runId: '7', githubToken: undefined }, 'The input `github-token` is empty', 'permissions: actions: read'],
+    [{ runId: '7', repository: 'charon' }, 'is "charon"; expected owner/name.', 'Correct it under `with:`.'],
+    [{ runId: '7', repository: 'a/b/c' }, 'is "a/b/c"; expected owner/name.', ''],
+    [{ runId: '7', repository: 'a/..' }, 'is "a/.."; expected owner/name.', ''],
+    [{ runId: '7', repository: 'a/.' }, 'is "a/."; expected owner/name.', ''],
+    [{ runId: '7', repository: '.a/b' }, 'is ".a/b"; expected owner/name.', ''],
+    [{ runId: '7', workflow: 'ci.yml' }, 'Both `run-id` (7) and `workflow` are given.', 'Give `run-id` for one run'],
+    [{ runId: '7', branch: 'main' }, 'Both `run-id` (7) and `branch` are given.', ''],
+    [{ runId: '7', event: 'push' }, 'Both `run-id` (7) and `event` are given.', ''],
+    [{ runId: '0' }, 'The input `run-id` is "0"; expected the number of a run.', 'in the run’s address'],
+    [{ runId: '1.5' }, 'The input `run-id` is "1.5"', ''],
+    [{ runId: '7a' }, 'The input `run-id` is "7a"', ''],
+    [{ runId: 'a7' }, 'The input `run-id` is "a7"', ''],
+    [{ runId: '9007199254740993' }, 'The input `run-id` is "9007199254740993"', ''],
+    [{ workflow: 'ci.yml' }, 'The input `workflow` is given without `branch`.', 'Name the branch too'],
+    [
+      { workflow: 'CI', branch: 'main' },
+      'The input `workflow` is "CI"; expected the name of its file',
+      'It is the file',
+    ],
+    [{ workflow: '.yml', branch: 'main' }, 'The input `workflow` is ".yml"', ''],
+    [{ workflow: 'ci.yml.md', branch: 'main' }, 'The input `workflow` is "ci.yml.md"', ''],
+    [{ workflow: '7x', branch: 'main' }, 'The input `workflow` is "7x"', ''],
+    [{ workflow: 'x7', branch: 'main' }, 'The input `workflow` is "x7"', ''],
+    [{ branch: 'main' }, 'The input `branch` is given without `workflow` and without `run-id`.', 'for the latest run'],
+    [{ event: 'push' }, 'The input `event` is given without `workflow`', ''],
+    [{ repository: 'a/b' }, 'The input `repository` is given without `workflow`', ''],
+  ])('%j is refused', (inputs, message, hint) => {
+    expect(() => plan(inputs)).toThrow(invalid(message, hint));
   });
 
   test('whatever the repository is called, it is either refused or two plain parts of a path (S3.3)', () => {

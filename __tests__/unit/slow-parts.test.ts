@@ -143,7 +143,7 @@ describe('a part that takes far longer than its neighbours', () => {
   });
 });
 
-test('the two requests for a part ask for the same bytes, and neither writes into the memory of the other', async () => {
+test('the two requests for one part read the same bytes into separate memory', async () => {
   const responses: ServerResponse[] = [];
   const ranges: unknown[] = [];
   const server = createServer(({ headers }, response) => {
@@ -156,6 +156,11 @@ test('the two requests for a part ask for the same bytes, and neither writes int
   const url = `http://127.0.0.1:${String(typeof address === 'object' ? address?.port : '')}/blob`;
   const { signal } = new AbortController();
   const http = httpClient({ except: '' }, signal);
+  await using ends = new AsyncDisposableStack();
+  ends.defer(() => {
+    server.close().closeAllConnections();
+  });
+  ends.defer(() => http.close());
   const lines: string[] = [];
   const sign = (): Promise<string> => Promise.resolve(url);
   const reader = rangedReader({ http, size: 1000, sign, onRetry: (line) => lines.push(line), signal });
@@ -171,9 +176,6 @@ test('the two requests for a part ask for the same bytes, and neither writes int
   expect(lines).toEqual([
     'Bytes 100-200 of the download take far longer than their neighbours: requesting them again.',
   ]);
-  await http.close();
-  server.closeAllConnections();
-  server.close();
 });
 
 test.each([

@@ -44,7 +44,7 @@ describe('tags', () => {
   test('a repository is lowered once for all its tags, and the notice says so (S2.4)', () => {
     const { notices } = plan(auto, { event });
     expect(notices.filter((notice) => notice.includes('lower-case'))).toEqual([
-      'Repositories are lower-case: ghcr.io/Wikid82/charon:main-6113728 is read as ghcr.io/wikid82/charon.',
+      'Repositories are lower-case: ghcr.io/Wikid82/charon:main-6113728 becomes ghcr.io/wikid82/charon.',
     ]);
   });
 });

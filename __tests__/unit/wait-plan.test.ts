@@ -8,11 +8,11 @@ const one: ImagesPlan = { kind: 'one', wanted: ['docker-image'], each: planLoad(
 const several: ImagesPlan = { kind: 'several', wanted: ['a', 'b-*'], each: planEach(loadInputs), digests: undefined };
 
 describe('planWait', () => {
-  test('nothing is waited for without minutes', () => {
+  test('without minutes there is no wait', () => {
     expect(planWait({ waitMinutes: 0, waitForJob: undefined }, one, true, 30)).toBeUndefined();
   });
 
-  test('one artifact, or each of several, is waited for, as long as the step may take (B.3)', () => {
+  test('the wait is for one artifact or for several, and shorter than the step’s timeout (B.3)', () => {
     expect(planWait({ waitMinutes: 29, waitForJob: 'build' }, one, false, 30)).toEqual({
       wanted: ['docker-image'],
       minutes: 29,

@@ -111,19 +111,19 @@ describe('Markdown of any text', () => {
     expect(String(link('t', address))).toBe(markdown);
   });
 
-  test('parts are joined by what is given, and code ends with its backtick', () => {
+  test('parts are joined with the given separator, and code ends at its backtick', () => {
     expect(String(joined([words('a'), words('b')], ', '))).toBe('a, b');
     expect(String(safe`**${words('a')}** and ${code('b')}`)).toBe('**a** and `b`');
     expect(String(prose('Set `a` or `b` (#1)'))).toBe('Set `a` or `b` (`#1`)');
     expect(String(prose('a ```b``` c'))).toBe("a 'b' c");
   });
 
-  test('a bar in code doesn’t end a cell of a table, whatever stands before it (S0.6)', () => {
+  test('a bar in code ends no table cell, also after a backslash (S0.6)', () => {
     const table = markdownTable(['#', 'b'], [[code('a\\|b'), code('||')]]);
     expect(String(table)).toBe('| &#35; | b |\n| --- | --- |\n| `a\\\\\\|b` | `\\|\\|` |');
   });
 
-  test('layers are a table that is folded', () => {
+  test('layers are a folded table', () => {
     const layer = { digest: `sha256:${'a'.repeat(64)}`, size: 2000, mediaType: 'application/vnd.oci.x.tar+gzip' };
     expect(String(layerTable([layer]))).toBe(
       '<details><summary>1 layer</summary>\n\n| &#35; | Digest | Size | Format |\n| --- | --- | --- | --- |\n' +
@@ -138,7 +138,7 @@ describe('Markdown of any text', () => {
     expect(String(gantt([{ name: 'a', startMs: 0, endMs }])).split('\n')).toContain(`    axisFormat ${axis}`);
   });
 
-  test('a chart of one job has no sections, and begins with the step', () => {
+  test('a chart of one job has no sections', () => {
     const spans = [
       { name: 'a.b-c_(d)/+', startMs: 10.4, endMs: 20.6 },
       { name: 'é: 1', startMs: 20.6, endMs: 20.6 },

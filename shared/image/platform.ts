@@ -19,7 +19,7 @@ export function parsePlatform(text: string): Platform {
       'Hand over one platform per artifact, such as linux/amd64 or linux/arm64.',
     );
   }
-  return normalise({ os, architecture, ...(variant === undefined ? {} : { variant }) });
+  return platformOf(os, architecture, variant);
 }
 
 const unknown = 'unknown';
@@ -32,17 +32,12 @@ const architectureNames: Readonly<Record<string, string>> = {
   i386: '386',
 };
 
-// The defaults that containerd/platforms takes for granted: arm64 is v8, amd64 is v1.
-function normalise(platform: Platform): Platform {
-  const architecture = architectureNames[platform.architecture] ?? platform.architecture;
-  const { os, variant } = platform;
+/** Returns a platform with the usual name of its architecture, and without a default variant. */
+export function platformOf(os: string, name: string, variant?: string): Platform {
+  const architecture = architectureNames[name] ?? (name || unknown);
+  // Defaults of containerd/platforms: arm64 is v8, amd64 is v1.
   const isDefault = (architecture === 'arm64' && variant === 'v8') || (architecture === 'amd64' && variant === 'v1');
   return { os, architecture, ...(variant === undefined || variant === '' || isDefault ? {} : { variant }) };
-}
-
-/** Creates a platform from an image config or an engine's response, without default variants. */
-export function platformOf(os: string, architecture: string, variant?: string): Platform {
-  return normalise({ os, architecture: architecture || unknown, ...(variant === undefined ? {} : { variant }) });
 }
 
 export function formatPlatform(platform: Platform): string {
@@ -52,7 +47,9 @@ export function formatPlatform(platform: Platform): string {
 /** Whether two platforms are one; an unknown architecture may be any. */
 export function samePlatform(one: Platform, other: Platform): boolean {
   if (!isKnown(one) || !isKnown(other)) return one.os === other.os;
-  return formatPlatform(normalise(one)) === formatPlatform(normalise(other));
+  const textOf = ({ os, architecture, variant }: Platform): string =>
+    formatPlatform(platformOf(os, architecture, variant));
+  return textOf(one) === textOf(other);
 }
 
 /** Whether an engine of the platform `host` runs images of `image`: same os and architecture, any variant. */
