@@ -30049,7 +30049,7 @@ module.exports = __WEBPACK_EXTERNAL_createRequire(import.meta.url)("zlib");
 
 /***/ }),
 
-/***/ 9966:
+/***/ 1975:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -30140,18 +30140,17 @@ var __disposeResources = (undefined && undefined.__disposeResources) || (functio
 
 
 
-// No step lives longer: `timeout-minutes` is 5 days at most.
+// Longer than any step: `timeout-minutes` is 5 days at most.
 const longestStepMs = 6 * 24 * 60 * 60_000;
 const isLivingName = new RegExp(`^${locks/* livingNamePattern */.hd}$`);
 /**
- * Takes a path for this process, as far as processes of this project on this host are concerned: two jobs of self-hosted
- * runners may write one file.
+ * Locks a path among the processes of this project on this host: two jobs of self-hosted runners may write one file.
  * @param path of a file whose folder exists
- * @param onTaken is called with a description of the process that has it
- * @returns what gives it back, or undefined when another process has it
+ * @param onTaken called with a description of the process that has it
+ * @returns the lock, or undefined when another process has it
  */
 async function lockPath(path, onTaken) {
-    // Containers can share the network, and thereby the namespace, but not the folder.
+    // Containers can share the network, and so the locks' namespace, without sharing the folder.
     const folder = await (0,promises_.stat)((0,external_node_path_.dirname)(path));
     const key = `${String(folder.dev)}:${String(folder.ino)}/${(0,external_node_path_.basename)(path)}`;
     const lock = await (0,locks/* lockKey */.TL)(key, 'free');
@@ -30160,10 +30159,10 @@ async function lockPath(path, onTaken) {
     return lock;
 }
 /**
- * @param path where the file is to be in the end; its folder is made
+ * @param path of the complete file; its folder is made
  * @param advice what to do when the disk is full
- * @param log is warned when another process of this host is writing the same path
- * @throws HandoverError `invalid-input` when the path can't be written, or what lies there can't be replaced in the end
+ * @param log gets a warning when another process of this host is writing the same path
+ * @throws HandoverError `invalid-input` when the path can't be written, or an existing file can't be replaced
  */
 async function partialFile(path, advice, log) {
     const env_1 = { stack: [], error: void 0, hasError: false };
@@ -30178,7 +30177,7 @@ async function partialFile(path, advice, log) {
         await removeRemains(place);
         const own = opening.use(await (0,locks/* livingName */.$Q)());
         const partial = `${place}.partial-${own.name}`;
-        // Nobody can have put a link there: the name is random, and must not exist.
+        // No other user can have made a link there: the name is random, and must not exist.
         const file = await (0,promises_.open)(partial, 'wx', 0o600).catch((error) => {
             throw unwritable(path, folder.wordsOf(error), error);
         });
@@ -30193,17 +30192,7 @@ async function partialFile(path, advice, log) {
             closed = true;
         };
         return {
-            tee: async function* (chunks) {
-                for await (const chunk of chunks) {
-                    const writing = (0,bytes_files/* writeAll */.f4)(file, chunk).catch((error) => {
-                        throw (0,errors/* asError */.zR)((0,disk_space/* explainDiskFull */.GK)(error, path, advice));
-                    });
-                    writing.catch(() => undefined); // thrown below
-                    // The chunk is used further while it is written, and given up only when both are done.
-                    yield chunk;
-                    await writing;
-                }
-            },
+            tee: (chunks) => (0,disk_space/* teeFile */.rm)(chunks, file, path, advice),
             commit: async () => {
                 await close();
                 // Renaming over a file makes ext4 write the new one to the disk first: 0.3 s for 560 MB.
@@ -30242,7 +30231,7 @@ async function requireReplaceable(path, place) {
     const existing = await (0,promises_.stat)(place).catch(() => undefined);
     if (existing?.isDirectory() === true)
         throw unwritable(path, 'it is a folder');
-    // A device would be gone for all that use it.
+    // Replacing a device would remove it for all processes.
     if (existing?.isFile() === false)
         throw unwritable(path, `it is ${(0,bytes_files/* kindOf */.I)(existing)}, not a file`);
     const [there, folder, uid] = [
@@ -30252,13 +30241,13 @@ async function requireReplaceable(path, place) {
     ];
     if (there === undefined || uid === undefined || uid === 0)
         return;
-    // In a folder such as /tmp, a file is replaced by its owner and the folder's alone (unlink(2), EPERM).
+    // In a folder such as /tmp, only the file's or the folder's owner can replace a file (unlink(2), EPERM).
     if ((folder.mode & 0o1000) !== 0 && there.uid !== uid && folder.uid !== uid)
-        throw unwritable(path, `a file of another user (uid ${String(there.uid)}) is there, which this one can't replace`);
+        throw unwritable(path, `it is a file of another user (uid ${String(there.uid)}), which this user can't replace`);
 }
 /**
- * Removes what killed steps of this user left next to a path: files or folders called `<path>.partial-<living name>`. What another host's
- * or container's step wrote is removed when it is older than a step can be: whether that one runs can't be seen from here.
+ * Removes what killed steps of this user left next to a path: files or folders called `<path>.partial-<living name>`. Those of another host
+ * or container, whose processes can't be seen from here, are removed when they are older than any step.
  */
 function removeRemains(path) {
     const prefix = `${(0,external_node_path_.basename)(path)}.partial-`;
@@ -30269,10 +30258,10 @@ function removeRemains(path) {
         return (await (0,locks/* isOfAnotherScope */.Px)(owner)) ? Date.now() - writtenMs > longestStepMs : (0,locks/* isDead */.XU)(owner);
     });
 }
-// Not refused: what is uploaded or loaded is right in each of them.
+// Only a warning: the upload or load of each step is still correct.
 function contested(path, holder) {
-    return (`Another step on this host is writing the tarball ${path} at this moment (${holder}): the one that ends last overwrites the ` +
-        "other's. Give each a file of its own, such as `tarball: ${{ runner.temp }}/charon.tar`.");
+    return (`Another step on this host is writing the tarball ${path} now (${holder}): the step that ends last overwrites the other's ` +
+        'file. Give each step its own file, such as `tarball: ${{ runner.temp }}/charon.tar`.');
 }
 function unwritable(path, why, cause) {
     return new errors/* HandoverError */.Cu('invalid-input', `The tarball can't be written to ${path}: ${why}.`, 'Set `tarball` to the path of a file in a folder that this job may write to.', cause);
@@ -30280,16 +30269,14 @@ function unwritable(path, why, cause) {
 
 // EXTERNAL MODULE: ./build/shared/image/reference.js
 var image_reference = __nccwpck_require__(9607);
-// EXTERNAL MODULE: external "node:crypto"
-var external_node_crypto_ = __nccwpck_require__(7598);
 // EXTERNAL MODULE: external "node:stream"
 var external_node_stream_ = __nccwpck_require__(7075);
-// EXTERNAL MODULE: ./build/shared/bytes/chunks.js
-var bytes_chunks = __nccwpck_require__(4256);
+// EXTERNAL MODULE: ./build/shared/bytes/verified.js
+var verified = __nccwpck_require__(7606);
 // EXTERNAL MODULE: ./build/shared/base/json.js
 var json = __nccwpck_require__(604);
 // EXTERNAL MODULE: ./build/shared/base/limits.js
-var limits = __nccwpck_require__(2618);
+var base_limits = __nccwpck_require__(2618);
 // EXTERNAL MODULE: ./build/shared/image/digest.js
 var image_digest = __nccwpck_require__(3968);
 // EXTERNAL MODULE: ./build/shared/image/platform.js
@@ -30303,35 +30290,35 @@ var image_platform = __nccwpck_require__(4851);
 
 
 /** The record's file name within the artifact. */
-const recordName = 'image-handover.json';
+const record_recordName = 'image-handover.json';
 /** The version of its format. */
 const recordSchema = 1;
-/** @param found what the record says its schema is */
+/** @param found the schema in the record */
 function wrongSchema(found) {
     const newer = typeof found === 'number' && found > recordSchema;
-    return new errors/* HandoverError */.Cu('artifact-corrupt', `The record ${recordName} has schema ${(0,base_text/* quoteForeign */.xS)(String(found))}; this version reads schema ${String(recordSchema)}.`, newer
+    return new errors/* HandoverError */.Cu('artifact-corrupt', `The record ${record_recordName} has schema ${(0,base_text/* quoteForeign */.xS)(String(found))}; this version reads schema ${String(recordSchema)}.`, newer
         ? 'The artifact was made by a newer export-image: use the same version of both actions.'
         : 'Use the same version of export-image and load-image.');
 }
-/** @param bytes of a record that nobody would read */
+/** @param bytes of a record that is too large */
 function tooLarge(bytes) {
     return new errors/* HandoverError */.Cu('tarball-invalid', `The labels of the images are too long to be handed over: the record of them would have ${String(bytes)} bytes, more than 8 MiB.`, 'Shorten the labels, or hand over fewer images in one artifact.');
 }
 /** @param why in words that go on after a colon */
-function corrupt(why, cause) {
-    return new errors/* HandoverError */.Cu('artifact-corrupt', `The record ${recordName} in the artifact can't be used: ${why}.`, 'Run the job that exports the image again.', cause);
+function record_corrupt(why, cause) {
+    return new errors/* HandoverError */.Cu('artifact-corrupt', `The record ${record_recordName} in the artifact can't be used: ${why}.`, 'Run the job that exports the image again.', cause);
 }
 /** @param what the end of a sentence whose subject is the layer */
 function corruptLayer(digest, what) {
     return new HandoverError('artifact-corrupt', `The layer ${digest} in the artifact ${what}.`, 'Run the job that exports the image again.');
 }
 /** All images of a record, the first one first. */
-function imagesOf(record) {
+function record_imagesOf(record) {
     return [record, ...(record.further ?? [])];
 }
 /**
- * The record as the text that goes into the artifact.
- * @throws HandoverError `tarball-invalid` when it would be larger than one that is read
+ * Formats a record for the artifact.
+ * @throws HandoverError `tarball-invalid` if it would be too large to be read
  */
 function formatRecord(record) {
     const { pushedReference, further, ...rest } = record;
@@ -30343,7 +30330,7 @@ function formatRecord(record) {
         ...(pushedReference === undefined ? {} : { pushedReference: (0,image_reference/* formatReference */.FH)(pushedReference) }),
     };
     const formatted = `${JSON.stringify(text, undefined, 2)}\n`;
-    if (Buffer.byteLength(formatted) > limits/* limits */.F.recordBytes)
+    if (Buffer.byteLength(formatted) > base_limits/* limits */.F.recordBytes)
         throw tooLarge(Buffer.byteLength(formatted));
     return formatted;
 }
@@ -30352,15 +30339,15 @@ function formatImage({ references, platform, configDigest, manifestDigests, diff
     return { ...names, configDigest, manifestDigests, diffIds, labels, layers, configAt, manifestAt };
 }
 /**
- * Reads a record that may come from anybody: each size, digest and reference is checked, unknown fields are ignored.
- * @throws HandoverError `artifact-corrupt`; a newer schema says so
+ * Reads an untrusted record. Each size, digest and reference is checked; unknown fields are ignored.
+ * @throws HandoverError `artifact-corrupt`
  */
 function parseRecord(text) {
-    if (Buffer.byteLength(text) > limits/* limits */.F.recordBytes)
-        throw corrupt('it is larger than 8 MiB');
+    if (Buffer.byteLength(text) > base_limits/* limits */.F.recordBytes)
+        throw record_corrupt('it is larger than 8 MiB');
     const value = (0,json/* parseJson */.qF)(text);
     if (!(0,json/* isObject */.Gv)(value))
-        throw corrupt(`it is not a JSON object: "${(0,base_text/* quoteForeign */.xS)(text, 80)}"`);
+        throw record_corrupt(`it is not a JSON object: "${(0,base_text/* quoteForeign */.xS)(text, 80)}"`);
     if (value['schema'] !== recordSchema)
         throw wrongSchema(value['schema']);
     const created = (0,json/* stringOr */.JI)(value['created'], undefined);
@@ -30381,11 +30368,11 @@ function parseRecord(text) {
 }
 function furtherImages(value) {
     const items = Array.isArray(value) ? value : [value];
-    if (items.length >= limits/* limits */.F.images)
-        throw corrupt(`it lists ${String(items.length)} further images`);
-    // One that is left out would be an image that nobody misses.
+    if (items.length >= base_limits/* limits */.F.images)
+        throw record_corrupt(`it lists ${String(items.length)} further images`);
+    // An ignored one would be a missing image.
     if (!items.every(json/* isObject */.Gv))
-        throw corrupt('a further image in it is not a JSON object');
+        throw record_corrupt('a further image in it is not a JSON object');
     return items.map(record_image);
 }
 function record_image(value) {
@@ -30406,20 +30393,20 @@ function place(value, name) {
     if (found === undefined)
         return {};
     if (!(0,json/* isObject */.Gv)(found))
-        throw corrupt(`its ${name} is no place in the tarball`);
+        throw record_corrupt(`its ${name} is no place in the tarball`);
     return { [name]: { offset: byteCount(found, 'offset'), size: byteCount(found, 'size') } };
 }
 function references(value) {
     const texts = (0,json/* stringsOf */.iw)(value);
     if (texts.length === 0)
-        throw corrupt('it has no references');
-    if (texts.length > limits/* limits */.F.references)
-        throw corrupt(`it lists ${String(texts.length)} references`);
+        throw record_corrupt('it has no references');
+    if (texts.length > base_limits/* limits */.F.references)
+        throw record_corrupt(`it lists ${String(texts.length)} references`);
     try {
         return texts.map(image_reference/* parseTaggedReference */.$R);
     }
     catch (error) {
-        throw corrupt('a reference in it is malformed', error);
+        throw record_corrupt('a reference in it is malformed', error);
     }
 }
 function pinned(value) {
@@ -30427,7 +30414,7 @@ function pinned(value) {
         return (0,image_reference/* parsePinnedReference */.Pe)((0,json/* stringOr */.JI)(value, ''));
     }
     catch (error) {
-        throw corrupt('its pushed reference is malformed', error);
+        throw record_corrupt('its pushed reference is malformed', error);
     }
 }
 function platform(value) {
@@ -30435,13 +30422,13 @@ function platform(value) {
         return (0,image_platform/* parsePlatform */.FL)((0,json/* stringOr */.JI)(value, ''));
     }
     catch (error) {
-        throw corrupt('its platform is malformed', error);
+        throw record_corrupt('its platform is malformed', error);
     }
 }
 function record_layers(value) {
     const items = (0,json/* objectsOf */.iZ)(value['layers']);
-    if (items.length > limits/* limits */.F.layers)
-        throw corrupt(`it lists ${String(items.length)} layers`);
+    if (items.length > base_limits/* limits */.F.layers)
+        throw record_corrupt(`it lists ${String(items.length)} layers`);
     return items.map((item) => ({
         digest: digest(item, 'digest'),
         size: byteCount(item, 'size'),
@@ -30451,12 +30438,12 @@ function record_layers(value) {
 }
 function requireInside(record) {
     const isOutside = ({ offset = 0, size }) => offset + size > record.tarballSize;
-    for (const { layers, configAt, manifestAt } of imagesOf(record)) {
+    for (const { layers, configAt, manifestAt } of record_imagesOf(record)) {
         const outside = layers.find((layer) => layer.offset !== undefined && isOutside(layer));
         if (outside !== undefined)
-            throw corrupt(`layer ${outside.digest} lies outside the tarball`);
+            throw record_corrupt(`layer ${outside.digest} lies outside the tarball`);
         if ([configAt, manifestAt].some((place) => place !== undefined && isOutside(place)))
-            throw corrupt('a config or manifest lies outside the tarball');
+            throw record_corrupt('a config or manifest lies outside the tarball');
     }
 }
 function producer(value) {
@@ -30480,31 +30467,31 @@ function times(value) {
 }
 function fileName(value) {
     const name = (0,json/* stringOr */.JI)(value, '');
-    if (!/^[^/\\]+$/.test(name) || name === '..' || name === recordName)
-        throw corrupt('its tarball name is not a file name');
+    if (!/^[^/\\]+$/.test(name) || name === '..' || name === record_recordName)
+        throw record_corrupt('its tarball name is not a file name');
     return name;
 }
 function compression(value) {
     if (value === 'none' || value === 'gzip' || value === 'zstd')
         return value;
-    throw corrupt(`its compression "${(0,base_text/* quoteForeign */.xS)(String(value))}" is unknown`);
+    throw record_corrupt(`its compression "${(0,base_text/* quoteForeign */.xS)(String(value))}" is unknown`);
 }
 function digest(from, name) {
     const value = from[name];
     if (!(0,image_digest/* isDigest */.Bc)(value))
-        throw corrupt(`its ${name} is not a digest`);
+        throw record_corrupt(`its ${name} is not a digest`);
     return value;
 }
 function digests(from, name) {
     const value = (0,json/* stringsOf */.iw)(from[name]);
-    if (value.length > limits/* limits */.F.layers || !value.every(image_digest/* isDigest */.Bc))
-        throw corrupt(`its ${name} are not digests`);
+    if (value.length > base_limits/* limits */.F.layers || !value.every(image_digest/* isDigest */.Bc))
+        throw record_corrupt(`its ${name} are not digests`);
     return value;
 }
 function byteCount(from, name) {
     const value = from[name];
     if (!(0,json/* isByteCount */.A0)(value))
-        throw corrupt(`its ${name} is not a byte count`);
+        throw record_corrupt(`its ${name} is not a byte count`);
     return value;
 }
 
@@ -30512,6 +30499,8 @@ function byteCount(from, name) {
 var external_node_timers_promises_ = __nccwpck_require__(8500);
 // EXTERNAL MODULE: ./build/shared/image/manifest.js + 2 modules
 var image_manifest = __nccwpck_require__(8088);
+// EXTERNAL MODULE: ./build/shared/bytes/chunks.js
+var bytes_chunks = __nccwpck_require__(4256);
 // EXTERNAL MODULE: external "node:zlib"
 var external_node_zlib_ = __nccwpck_require__(8522);
 ;// CONCATENATED MODULE: ./build/shared/tar/compression.js
@@ -30565,7 +30554,7 @@ function decompress(chunks, compression) {
         return chunks;
     if (compression === 'zstd')
         return zstdFrames(chunks);
-    // An error on either side destroys the decoder, and so reaches whoever iterates over it.
+    // An error on either side destroys the decoder, and so its consumer gets it.
     return (0,external_node_stream_.pipeline)(chunks, (0,external_node_zlib_.createGunzip)(gunzipOptions), () => undefined);
 }
 /** Zstandard files may hold several frames (RFC 8878 section 3), and Node's decoder stops behind one of them. */
@@ -30720,17 +30709,17 @@ var read_layout_disposeResources = (undefined && undefined.__disposeResources) |
 
 
 
-/** Where a blob lies in an OCI layout (OCI image-spec, image-layout.md). */
+/** Returns the path of a blob in an OCI layout (OCI image-spec, image-layout.md). */
 function blobPath(layout, digest) {
     return (0,external_node_path_.join)(layout, 'blobs', 'sha256', (0,image_digest/* hexOf */.ZD)(digest));
 }
 /**
  * Reads the one image for `platform` out of an OCI layout directory and checks that all its blobs are there.
- * @param replaced layers that lie there under another digest: the image then gets a manifest of ours that says so
- * @throws HandoverError `tarball-invalid` when a blob is missing, short or not what it says, or the platform isn't there
+ * @param replaced layers with another digest in the layout: the image then gets a new manifest
+ * @throws HandoverError `tarball-invalid` when a blob is missing or has other bytes, or the platform is missing
  */
 async function readOciLayout(layout, platform, replaced = new Map()) {
-    const index = await (0,bytes_files/* readSmallFile */.EW)((0,external_node_path_.join)(layout, 'index.json'), limits/* limits */.F.jsonBytes).catch((error) => {
+    const index = await (0,bytes_files/* readSmallFile */.EW)((0,external_node_path_.join)(layout, 'index.json'), base_limits/* limits */.F.jsonBytes).catch((error) => {
         throw (0,image_manifest/* invalidLayout */.YG)(`The OCI layout has no index.json (${(0,errors/* messageOf */.bD)(error)}).`);
     });
     const descriptor = await findManifest(layout, (0,image_manifest/* parseIndex */.A1)(index, 'index.json'), platform);
@@ -30740,7 +30729,7 @@ async function readOciLayout(layout, platform, replaced = new Map()) {
     const configBytes = await readJsonBlob(layout, manifest.config);
     const config = (0,image_manifest/* parseConfig */.o4)(configBytes, `config ${manifest.config.digest}`);
     if (!(0,image_platform/* samePlatform */.my)(config.platform, platform)) {
-        throw new errors/* HandoverError */.Cu('platform-mismatch', `The image is for ${(0,image_platform/* formatPlatform */.Bq)(config.platform)}, but ${(0,image_platform/* formatPlatform */.Bq)(platform)} was asked for.`, 'Set the input `platform` to the platform of the image, or build the image for the platform asked for.');
+        throw new errors/* HandoverError */.Cu('platform-mismatch', `The image is for ${(0,image_platform/* formatPlatform */.Bq)(config.platform)}, but ${(0,image_platform/* formatPlatform */.Bq)(platform)} was requested.`, 'Set the input `platform` to the platform of the image, or build the image for the platform asked for.');
     }
     const layers = manifest.layers.map((layer) => ({ ...layer, ...replaced.get(layer.digest) }));
     await Promise.all(layers.map((layer) => requireLayer(layout, layer)));
@@ -30771,7 +30760,7 @@ async function findManifest(layout, descriptors, platform) {
 }
 async function readJsonBlob(layout, descriptor) {
     await requireBlob(layout, descriptor);
-    const bytes = await (0,bytes_files/* readSmallFile */.EW)(blobPath(layout, descriptor.digest), limits/* limits */.F.jsonBytes).catch((error) => {
+    const bytes = await (0,bytes_files/* readSmallFile */.EW)(blobPath(layout, descriptor.digest), base_limits/* limits */.F.jsonBytes).catch((error) => {
         throw (0,image_manifest/* invalidLayout */.YG)(`Blob ${descriptor.digest} can't be read: ${(0,errors/* messageOf */.bD)(error)}.`);
     });
     const actual = (0,image_digest/* digestOf */.ol)(bytes);
@@ -30817,11 +30806,10 @@ async function requireBlob(layout, descriptor) {
 
 
 
-
 /**
- * For those who read what others write meanwhile: to be asked before each look whether it is worth while. It waits between two
- * looks, and the last one is behind the end, so that nothing is missed.
- * @param written settles when nobody writes any more; its failure is thrown
+ * Returns a function for a reader of files that another process writes. It is called before each look, waits between two looks, and
+ * returns whether to look again. The last look is after the end, so that nothing is missed.
+ * @param written settles when the writer has ended; its error is thrown
  */
 function untilWritten(written, waitMs) {
     let [isFirst, isLast, hasFailed] = [true, false, false];
@@ -30849,7 +30837,7 @@ function untilWritten(written, waitMs) {
     };
 }
 const growEveryMs = 10;
-/** The size of a layer's file in bytes; undefined for a config or a manifest, which are JSON objects. */
+/** Returns the size of a layer's file in bytes; undefined for a config or a manifest, which are JSON objects. */
 async function wholeLayerSize(path) {
     const file = await (0,bytes_files/* openFile */.Tq)(path);
     try {
@@ -30861,47 +30849,35 @@ async function wholeLayerSize(path) {
     }
 }
 /**
- * Reads a layer's file, and hashes it on the way.
- * @returns chunks of at most 1 MiB
- * @throws HandoverError `tarball-invalid` when the file has another size by now, or holds other bytes than its digest says
+ * Reads a layer's file in chunks of at most 1 MiB, and verifies it.
+ * @throws HandoverError `tarball-invalid` when the file has another size or digest by now
  */
-async function* wholeFileChunks(path, blob) {
-    yield* verified(blob, path, (0,bytes_files/* transientFileChunks */.jx)(path));
+function wholeFileChunks(path, blob) {
+    return arriving_layers_verified(blob, path, (0,bytes_files/* transientFileChunks */.jx)(path));
 }
 /**
- * Reads a layer's file while it is written, and hashes it on the way.
- * @param written settles when nobody writes any more
- * @returns as wholeFileChunks
- * @throws HandoverError as wholeFileChunks; what `written` throws
+ * Reads a layer's file while it is written, and verifies it.
+ * @param written settles when the writer has ended
+ * @throws HandoverError like wholeFileChunks; the error of `written`
  */
 async function* growingFileChunks({ path, wholePath, ...blob }, written) {
     const file = await (0,bytes_files/* openFile */.Tq)(path).catch(() => (0,bytes_files/* openFile */.Tq)(wholePath));
     const look = untilWritten(written, growEveryMs);
     const grows = (bytes) => (bytes < blob.size ? look() : Promise.resolve(false));
-    yield* verified(blob, wholePath, (0,bytes_files/* transientFileChunks */.jx)(file, grows));
+    yield* arriving_layers_verified(blob, wholePath, (0,bytes_files/* transientFileChunks */.jx)(file, grows));
 }
-async function* verified({ digest, size }, path, chunks) {
-    const hash = (0,external_node_crypto_.createHash)('sha256');
-    let read = 0;
-    for await (const chunk of chunks) {
-        read += chunk.length;
-        if (read > size)
-            break;
-        hash.update((0,bytes_chunks/* viewOf */.du)(chunk));
-        yield chunk;
-    }
-    if (read !== size)
-        throw (0,image_manifest/* invalidLayout */.YG)(`${path} changed while it was read: ${String(read)} bytes instead of ${String(size)}.`);
-    const found = `sha256:${hash.digest('hex')}`;
-    if (found !== digest)
-        throw (0,image_manifest/* invalidLayout */.YG)(`The layer ${digest} in the OCI layout holds other bytes (${found}).`);
+function arriving_layers_verified(blob, path, chunks) {
+    const { size, digest } = blob;
+    return (0,verified/* verifiedChunks */.Dc)(chunks, blob, (found) => found.size === size
+        ? (0,image_manifest/* invalidLayout */.YG)(`The layer ${digest} in the OCI layout holds other bytes (${found.digest ?? ''}).`)
+        : (0,image_manifest/* invalidLayout */.YG)(`${path} changed while it was read: ${String(found.size)} bytes instead of ${String(size)}.`));
 }
 const lookEveryMs = 25;
 /**
- * The layers of an OCI layout that is being written, each once: those that are whole first, else the one that is furthest
- * along, whose bytes then come while it's written. Whoever writes one renames it into place when it is whole: BuildKit's
- * client does (containerd, plugins/content/local/writer.go), and so does writeOciLayout.
- * @param written settles when the layout is written; its failure ends the iteration
+ * Returns the layers of an OCI layout that is being written, each once: first the complete ones, then the one with the largest part
+ * written, whose bytes follow while it grows. The writer renames a complete layer into place: so do BuildKit's client (containerd,
+ * plugins/content/local/writer.go) and writeOciLayout.
+ * @param written settles when the layout is written; its error ends the iteration
  */
 async function* arrivingLayers(layout, written) {
     const look = untilWritten(written, lookEveryMs);
@@ -30938,12 +30914,12 @@ async function growingLayer(layout, seen, written) {
         .filter(({ digest, arrived }) => arrived > 0 && !seen.has(digest))
         .sort((one, other) => other.arrived / other.size - one.arrived / one.size)[0];
 }
-/** A blob that containerd's content store is writing (its plugins/content/local/store.go); undefined for what is no layer. */
+/** Reads about a blob that containerd's content store is writing (plugins/content/local/store.go); undefined unless it is a layer. */
 async function readIngest(layout, folder, written) {
     const path = (0,external_node_path_.join)(folder, 'data');
     const read = async (name) => (await (0,bytes_files/* readSmallFile */.EW)((0,external_node_path_.join)(folder, name), 4096)).toString();
     const files = [read('ref'), read('total'), (0,promises_.stat)(path)];
-    // It may be renamed or just begun: the next look sees more.
+    // It may have been renamed or just begun; the next look shows more.
     const [ref, total, { size: arrived }] = await Promise.all(files).catch(() => ['', '', { size: 0 }]);
     const digest = (0,image_digest/* parseDigest */.m)(/^layer-(.*)$/.exec(ref)?.[1] ?? '');
     const size = /^[1-9]\d{0,15}$/.test(total) ? Number(total) : 0;
@@ -30952,7 +30928,7 @@ async function readIngest(layout, folder, written) {
     const file = { path, wholePath: blobPath(layout, digest), digest, size };
     return { digest, size, arrived, chunks: () => growingFileChunks(file, written) };
 }
-/** The same items, once the first one is there or it is known that there is none. Throws what the items throw until then. */
+/** Returns the same items when there is a first one, or none. Throws errors of the items until then. */
 async function begun(items) {
     const first = await items.next();
     return (async function* () {
@@ -30974,7 +30950,7 @@ async function begun(items) {
  * the images are known. In chunks of at most 1 MiB.
  * @param layers each once, in any order
  * @param images asked for when all layers have come
- * @param told of the whole at the end
+ * @param told called at the end with the whole tarball's facts
  * @throws HandoverError `tarball-invalid` when a layer of an image is not there; what `layers` and `images` throw
  */
 async function* tarballChunks(layers, images, told) {
@@ -31007,7 +30983,7 @@ function smallEntry(name, bytes) {
     return Buffer.concat([(0,tar_header/* tarHeader */.pI)(name, bytes.length), bytes, Buffer.alloc((0,tar_header/* tarPadding */.vr)(bytes.length))]);
 }
 /**
- * The entries beside the layers: configs, manifests, and what says which images there are. A containerd store finds a layer by its
+ * Returns the entries other than layers: configs, manifests, `index.json` and `manifest.json`. A containerd store finds a layer by its
  * digest, whatever its name in the tar (containerd core/images/archive/importer.go); the classic store by that name.
  */
 function smallEntries(images) {
@@ -31059,8 +31035,7 @@ function tarball_writer_json(value) {
 
 // EXTERNAL MODULE: ./build/export-image/push.js + 2 modules
 var export_image_push = __nccwpck_require__(5057);
-;// CONCATENATED MODULE: ./build/export-image/hand-over.js
-
+;// CONCATENATED MODULE: ./build/export-image/upload.js
 
 
 
@@ -31071,37 +31046,31 @@ var export_image_push = __nccwpck_require__(5057);
 
 
 /**
- * The artifact's two files: the tarball, then the record with the digest that was taken while it passed.
- * @param unsealed asked for when the tarball has passed
- * @param sealed told of the finished record
+ * Returns the artifact's two files: the tarball, then the record with the tarball's digest.
+ * @param unsealed called after the tarball is read
+ * @param sealed called with the finished record
  */
-async function* handoverFiles(tarball, unsealed, timeline, sealed) {
-    const hash = (0,external_node_crypto_.createHash)('sha256');
+async function* artifactFiles(tarball, unsealed, timeline, sealed) {
+    const checksum = new verified/* Checksum */.M();
     yield {
         name: tarball.name,
         size: tarball.size,
-        chunks: hashed(tarball.chunks, (chunk) => hash.update(chunk)),
+        chunks: (0,verified/* checksummed */.Wk)(tarball.chunks, checksum),
     };
-    const tarballDigest = `sha256:${hash.digest('hex')}`;
+    const tarballDigest = checksum.found().digest;
     const record = { ...(await unsealed()), tarballDigest, times: timesOf(timeline) };
     sealed(record);
     const text = Buffer.from(formatRecord(record));
-    yield { name: recordName, size: text.length, chunks: external_node_stream_.Readable.from([text]) };
+    yield { name: record_recordName, size: text.length, chunks: external_node_stream_.Readable.from([text]) };
 }
-/** What is measured by now is how the image was made; its upload isn't over. */
+/** The spans that have ended by now are those of the build. */
 function timesOf(timeline) {
     const { began } = timeline;
     const ready = Math.max(began, Date.now());
     const built = began + Math.round(Math.max(0, ...timeline.spans().map(({ endMs }) => endMs)));
     return { began, built: Math.min(built, ready), ready };
 }
-async function* hashed(chunks, update) {
-    for await (const chunk of chunks) {
-        update((0,bytes_chunks/* viewOf */.du)(chunk));
-        yield chunk;
-    }
-}
-/** The record of an image whose tarball has been written. */
+/** Returns the record of an image whose tarball is written. */
 function imageRecord(planned) {
     const { image, further, tarball, path, producer, pushedReference } = planned;
     const { config } = image;
@@ -31135,15 +31104,15 @@ function recordedImage({ image, references }, { offsets }) {
         manifestAt: { offset: 0, size: manifestBytes.length, ...at(manifestDigest) },
     };
 }
-/** What to do when the tarball's filesystem is full. */
-const spaceAdvice = 'Set `tarball` to a path on a filesystem with more space, such as ${{ runner.temp }}/charon.tar.';
+/** The hint if the tarball's filesystem is full. */
+const spaceAdvice = 'Free space on that filesystem, or set `tarball` (export-image) to a path on another, such as ${{ runner.temp }}/charon.tar.';
 /**
- * Writes the tarball and uploads it while its layers arrive; nothing before the first of them is there.
- * @throws HandoverError what `filled` throws; `artifact-name-taken`, `transfer-failed`, `not-enough-space`
+ * Writes the tarball and uploads it while its layers arrive. It starts with the first layer.
+ * @throws HandoverError with the error of `filled`, `artifact-name-taken`, `transfer-failed` or `not-enough-space`
  */
 async function uploadLayout(plan, tools, layout) {
     const { directory, filled, file, claim } = layout;
-    // What is judged when the build is over must not be uploaded before.
+    // The result of the build decides whether anything is uploaded.
     if (plan.requireCache || plan.push !== undefined)
         await filled;
     const layers = await begun(arrivingLayers(directory, filled));
@@ -31166,7 +31135,7 @@ async function uploadLayout(plan, tools, layout) {
     };
     return tools.timeline.measure((done) => (done !== undefined && done.artifact === undefined ? 'Write' : 'Write and upload'), () => upload(plan, tools, { tarball: source, claim }, unsealed));
 }
-// The size of the whole is known only at the end: so each layer is asked for its own.
+// The total size is known only at the end, so each layer is checked separately.
 async function* whileItFits(layers, path) {
     for await (const layer of layers) {
         await (0,disk_space/* requireDiskSpace */.T1)(path, layer.size, `Layer ${layer.digest.slice(0, 19)}… of the tarball`, spaceAdvice);
@@ -31174,15 +31143,15 @@ async function* whileItFits(layers, path) {
     }
 }
 /**
- * Uploads a tarball with its record. When the name is taken and the plan keeps the image, the tarball passes all the same,
- * so that its file gets written.
- * @param unsealed asked for when the tarball has passed
+ * Uploads a tarball with its record. If the name is taken and the plan keeps the image, the tarball is still read, so that its file is
+ * written.
+ * @param unsealed called after the tarball is read
  * @throws HandoverError `artifact-name-taken`, `transfer-failed`
  */
 async function upload(plan, { store, log, timeline }, { tarball, claim }, unsealed) {
     const { artifactName: name, retentionDays } = plan;
     let record;
-    const files = handoverFiles(tarball, unsealed, timeline, (sealed) => (record = sealed));
+    const files = artifactFiles(tarball, unsealed, timeline, (sealed) => (record = sealed));
     let artifact;
     try {
         await claim.release();
@@ -31192,25 +31161,299 @@ async function upload(plan, { store, log, timeline }, { tarball, claim }, unseal
         if (!mayKeep(plan, error))
             throw error;
         log.info(`${(0,errors/* messageOf */.bD)(error)} This job keeps its own image.`);
-        // A name is reserved before any file is asked for; the official client has asked for all of them.
+        // A name is reserved before any file is read. The official client has read all of them.
         for await (const { chunks } of files)
-            await drain(chunks);
+            await (0,verified/* drain */.Ze)(chunks);
     }
     if (record === undefined)
         throw unfinished(name);
     return { record, artifact };
 }
 function unfinished(name) {
-    return new errors/* HandoverError */.Cu('transfer-failed', `The upload of the artifact "${name}" is said to be done, but its last file was never asked for.`, 'Re-run the job.');
+    return new errors/* HandoverError */.Cu('transfer-failed', `The upload of the artifact "${name}" ended without reading its last file.`, 'Re-run the job.');
 }
-/** Whether the name is another job's, and the plan keeps the image in that case. */
+/** Returns whether another job has the name and the plan keeps the image in that case. */
 function mayKeep({ whenTaken }, error) {
     return whenTaken === 'keep' && error instanceof errors/* HandoverError */.Cu && error.code === 'artifact-name-taken';
 }
-async function drain(chunks) {
-    const passing = chunks[Symbol.asyncIterator]();
-    while ((await passing.next()).done !== true)
-        ;
+
+// EXTERNAL MODULE: ./build/shared/image/artifact-name.js
+var artifact_name = __nccwpck_require__(2704);
+;// CONCATENATED MODULE: ./build/shared/handed-over/identity.js
+
+
+
+
+
+
+
+
+/**
+ * Identifies the images of an artifact by the bytes of their configs and manifests: some kilobytes.
+ * @returns in the record's order; undefined when the record lacks a position, or when the artifact can't be read in parts.
+ *   Then only the whole tarball shows them
+ * @throws HandoverError `artifact-corrupt` when the bytes don't match the record; `transfer-failed`, `artifact-expired`
+ */
+async function identity_identifyByRange(content, record) {
+    const images = imagesOf(record);
+    if (record.tarballCompression !== 'none')
+        return undefined;
+    const places = images
+        .flatMap(({ configAt, manifestAt }) => [configAt, manifestAt])
+        .filter((one) => one !== undefined);
+    const total = places.reduce((sum, { size }) => sum + size, 0);
+    if (!images.every(hasPlaces) || places.some(({ size }) => size > limits.jsonBytes))
+        return undefined;
+    // A hundred images may point to the same bytes.
+    if (total > limits.jsonBytesInAll)
+        return undefined;
+    const read = await content.ranges(record.tarballName);
+    if (read === undefined)
+        return undefined;
+    const bytesAt = await reader(read, places);
+    return Promise.all(images.map((image) => identifiedImage(image, bytesAt, read)));
+}
+// A record with a manifest digest has to give the manifest's position: only that digest identifies the image.
+function hasPlaces({ configAt, manifestAt, manifestDigests }) {
+    return configAt !== undefined && (manifestAt !== undefined || manifestDigests.length === 0);
+}
+/** Reads places: in one request where they are close together, as at the end of a tarball that export-image wrote. */
+async function reader(read, places) {
+    const part = (start, end) => copiedBytes(read(start, end, () => undefined));
+    const start = Math.min(...places.map(({ offset }) => offset));
+    const end = Math.max(...places.map(({ offset, size }) => offset + size));
+    if (end - start > limits.jsonBytes)
+        return ({ offset, size }) => part(offset, offset + size);
+    const all = await part(start, end);
+    return ({ offset, size }) => Promise.resolve(all.subarray(offset - start, offset - start + size));
+}
+async function identifiedImage(image, bytesAt, read) {
+    const { references, configAt, manifestAt } = image;
+    const configBytes = configAt === undefined ? Buffer.alloc(0) : await bytesAt(configAt);
+    const configDigest = digestOf(configBytes);
+    requireAgreement('config digest', image.configDigest, configDigest);
+    const config = parsed(() => parseConfig(configBytes, 'the config'));
+    if (manifestAt === undefined) {
+        const identity = { ...config, configDigest, manifestDigest: undefined };
+        requireRecorded(image, identity, undefined);
+        return { identity, references, ranged: undefined };
+    }
+    const manifestBytes = await bytesAt(manifestAt);
+    const manifest = parsed(() => parseManifest(manifestBytes, 'the manifest'));
+    const identity = { ...config, configDigest, manifestDigest: digestOf(manifestBytes) };
+    requireAgreement('config digest', image.configDigest, manifest.config.digest);
+    requireRecorded(image, identity, manifest.layers);
+    const fault = configFault(manifest, configBytes, config);
+    if (fault !== undefined)
+        throw corrupt(`the manifest ${identity.manifestDigest} ${fault}`);
+    const contents = {
+        configDigest,
+        configBytes,
+        config,
+        manifestDigest: identity.manifestDigest,
+        manifestBytes,
+        // A manifest may name its type (OCI image-spec, manifest.md).
+        manifestMediaType: manifest.mediaType || mediaTypes.manifest,
+        layers: manifest.layers,
+    };
+    const layers = locatedLayers(image, manifest.layers);
+    return { identity, references, ranged: layers === undefined ? undefined : { contents, layers, read } };
+}
+/** Reports an unreadable document as a mismatch with the record. */
+function parsed(parse) {
+    try {
+        return parse();
+    }
+    catch (error) {
+        throw corrupt(messageOf(error), error);
+    }
+}
+/** Returns the manifest's layers with their positions; undefined where the record lacks a position. */
+function locatedLayers(record, layers) {
+    const located = layers.flatMap(({ digest, size, mediaType }, position) => {
+        const offset = record.layers[position]?.offset;
+        return offset === undefined ? [] : [{ digest, size, mediaType, offset }];
+    });
+    return located.length === layers.length ? located : undefined;
+}
+/**
+ * Compares the record with the image's identity.
+ * @param layers the layers in the image's manifest; undefined for an image without one
+ * @throws HandoverError `artifact-corrupt` when they differ
+ */
+function requireRecorded(record, identity, layers) {
+    const { configDigest, manifestDigest, diffIds, platform, labels } = identity;
+    requireAgreement('config digest', record.configDigest, configDigest ?? 'none');
+    if (record.manifestDigests.length > 0)
+        requireAgreement('manifest digest', record.manifestDigests.find((one) => one === manifestDigest) ?? record.manifestDigests.join(', '), manifestDigest ?? 'none');
+    requireAgreement('diff IDs', record.diffIds.join(', '), diffIds.join(', '));
+    if (!samePlatform(record.platform, platform))
+        requireAgreement('platform', formatPlatform(record.platform), formatPlatform(platform));
+    requireAgreement('labels', listed(record.labels), listed(labels));
+    if (layers === undefined)
+        return;
+    requireAgreement('number of layers', String(record.layers.length), String(layers.length));
+    layers.forEach(({ digest, size }, position) => {
+        const recorded = record.layers[position];
+        requireAgreement(`layer ${String(position + 1)}`, recorded?.digest ?? 'none', digest);
+        requireAgreement(`size of layer ${String(position + 1)}`, String(recorded?.size ?? 0), String(size));
+    });
+}
+function listed(labels) {
+    return Object.entries(labels)
+        .map(([name, value]) => `${name}=${value}`)
+        .sort()
+        .join(', ');
+}
+function requireAgreement(what, recorded, found) {
+    if (recorded === found)
+        return;
+    throw corrupt(`its ${what} (${quoteForeign(recorded)}) is not that of the image in the tarball (${quoteForeign(found)})`);
+}
+
+// EXTERNAL MODULE: ./build/shared/base/pool.js
+var pool = __nccwpck_require__(2668);
+;// CONCATENATED MODULE: ./build/shared/handed-over/side-by-side.js
+
+
+/**
+ * Runs the next step of each task that has not failed, `atOnce` tasks at a time. A failure doesn't stop the others.
+ * @returns the outcomes in the same order
+ */
+async function side_by_side_sideBySide(before, atOnce, work) {
+    const after = [];
+    await inPool(before.entries(), atOnce, async ([position, outcome]) => {
+        after[position] = await next(outcome, work);
+    });
+    return after;
+}
+async function next(outcome, work) {
+    if (!outcome.ok)
+        return outcome;
+    const { name, value } = outcome;
+    try {
+        return { name, ok: true, value: await work(value, name) };
+    }
+    catch (error) {
+        return { name, ok: false, error };
+    }
+}
+/**
+ * Returns the values if no task failed.
+ * @param done the successful work, as a participle: `loaded`
+ * @throws HandoverError with every task that failed: with their code if they have the same, else `load-failed`
+ */
+function requireAll(outcomes, done) {
+    const failures = outcomes.flatMap((outcome) => (outcome.ok ? [] : [outcome]));
+    const [first] = failures;
+    if (first === undefined)
+        return outcomes.flatMap((outcome) => (outcome.ok ? [outcome.value] : []));
+    const defect = failures.find(({ error }) => !(error instanceof HandoverError));
+    if (defect !== undefined || outcomes.length === 1)
+        throw (defect ?? first).error;
+    const known = failures.flatMap(({ name, error }) => (error instanceof HandoverError ? [{ name, error }] : []));
+    const codes = new Set(known.map(({ error }) => error.code));
+    const [code = 'load-failed'] = codes;
+    const well = outcomes.flatMap(({ ok, name }) => (ok ? [name] : []));
+    const rest = well.length === 0 ? '' : ` Verified and ${done}: ${well.join(', ')}.`;
+    throw new HandoverError(codes.size === 1 ? code : 'load-failed', `${String(known.length)} of ${String(outcomes.length)} images could not be ${done}.${rest}` +
+        known.map(({ name, error }) => `\n- ${name}: ${error.message} (${error.code})`).join(''), [...new Set(known.map(({ error }) => error.hint))].join(' '), messageOf(first.error));
+}
+
+;// CONCATENATED MODULE: ./build/shared/handed-over/find.js
+
+
+
+
+
+
+/** The file that holds the mapping in its artifact. */
+const digestsFileName = 'docker-image-digests.json';
+/**
+ * Finds the newest artifact of that name, and identifies its images.
+ * @throws HandoverError `artifact-not-found` with the names that exist, `artifact-corrupt`, `transfer-failed`
+ */
+async function findArtifact(name, { store, log, runAttempt }) {
+    const artifacts = await store.list();
+    const found = artifacts.find((artifact) => artifact.name === name);
+    if (found === undefined)
+        throw artifactNotFound([name], artifacts, runAttempt);
+    return identified(await store.open(found), log);
+}
+/** Reads the record and identifies the images: some kilobytes. */
+async function identified(content, log) {
+    const { artifact } = content;
+    log.info(`Artifact "${artifact.name}": id ${String(artifact.id)}, ${formatBytes(artifact.size)}, ${artifact.digest ?? 'no digest'}`);
+    const record = await readRecord(content);
+    if (record === undefined)
+        log.info(`It has no ${recordName}: its images are identified by the tarball's own manifest.`);
+    const images = record === undefined ? undefined : await identifyByRange(content, record);
+    return { origin: 'artifact', content, record, identified: images };
+}
+/**
+ * Reads an artifact's record, which is a claim until its images are identified.
+ * @returns undefined for an artifact without a record
+ * @throws HandoverError `artifact-corrupt`, `transfer-failed`
+ */
+async function readRecord(content) {
+    const text = await content.text(record_recordName);
+    return text === undefined ? undefined : parseRecord(text);
+}
+/**
+ * Returns the error for names, or patterns, without an artifact. It lists the artifacts that exist.
+ * @param runAttempt number of this attempt of the run
+ */
+function artifactNotFound(wanted, artifacts, runAttempt, timeout) {
+    const there = [...new Set(artifacts.map((artifact) => artifact.name))].map((other) => `"${other}"`);
+    return new HandoverError('artifact-not-found', `This run has no artifact ${wanted.map((name) => `"${name}"`).join(' and no ')}; it has ${there.length === 0 ? 'none' : there.slice(0, 30).join(', ')}.${timeout === undefined ? '' : ` ${timeout.why}`}`, (timeout?.hint ??
+        'Check `artifact-name`, and that this job has `needs:` the job that exports the image and that it uploaded it.') +
+        (runAttempt > 1
+            ? ` This is attempt ${String(runAttempt)}: the artifact of an earlier attempt may have expired. Re-run all jobs, or raise ` +
+                '`retention-days` of export-image.'
+            : ''));
+}
+const opensAtOnce = 8;
+/**
+ * Finds the newest artifact of each name that is wanted, and identifies its images: some kilobytes each. Skips an artifact that
+ * contains only the mapping of an earlier step, unless it is named.
+ * @param wanted names and patterns
+ * @throws HandoverError `artifact-not-found` with the names that have no artifact, and those that exist
+ */
+async function findArtifacts(wanted, { store, log, runAttempt }) {
+    const artifacts = await store.list();
+    const { selected, missing } = selectArtifacts(wanted, artifacts);
+    if (missing.length > 0)
+        throw artifactNotFound(missing, artifacts, runAttempt);
+    const found = selected.map((artifact) => ({ name: artifact.name, ok: true, value: artifact }));
+    const opened = await sideBySide(found, opensAtOnce, async (artifact) => {
+        const content = await store.open(artifact);
+        const isMapping = content.files.length === 1 && content.files[0]?.name === digestsFileName;
+        return isMapping && !wanted.includes(artifact.name) ? undefined : await identified(content, log);
+    });
+    const all = opened.flatMap((outcome) => {
+        if (!outcome.ok)
+            return [outcome];
+        return outcome.value === undefined ? [] : [{ ...outcome, value: outcome.value }];
+    });
+    if (all.length === 0)
+        throw artifactNotFound(wanted, artifacts, runAttempt);
+    return all;
+}
+/**
+ * Selects the newest artifact of each name that is wanted.
+ * @param artifacts newest first
+ * @returns the artifacts sorted by name, and the names and patterns without one
+ */
+function selectArtifacts(wanted, artifacts) {
+    const newest = new Map();
+    for (const artifact of artifacts)
+        if (!newest.has(artifact.name))
+            newest.set(artifact.name, artifact);
+    const all = [...newest.values()].sort((one, other) => (one.name < other.name ? -1 : 1));
+    return {
+        selected: all.filter(({ name }) => wanted.some((pattern) => matchesPattern(pattern, name))),
+        missing: wanted.filter((pattern) => !all.some(({ name }) => matchesPattern(pattern, name))),
+    };
 }
 
 ;// CONCATENATED MODULE: ./build/export-image/name-claim.js
@@ -31218,7 +31461,7 @@ async function drain(chunks) {
 
 
 /**
- * Looks, before any work, whether the name is free or was used by an earlier attempt of this very job.
+ * Checks, before any work, that the name is free or was used by an earlier attempt of this job.
  * @throws HandoverError `artifact-name-taken` when another job of this run uses it
  */
 async function claimName(store, name, producer) {
@@ -31241,8 +31484,8 @@ function describeOwner(name, owner, producer) {
     const job = (0,base_text/* quoteForeign */.xS)(owner?.jobKey ?? '', 100);
     if (owner === undefined) {
         return {
-            by: 'a step that is no export-image',
-            hint: `Give each export and each upload of a run a name of its own. ${sameInLoad}`,
+            by: 'a step that is not export-image',
+            hint: `Give each export and each upload of a run its own name. ${sameInLoad}`,
         };
     }
     if (owner.jobKey !== producer.jobKey) {
@@ -31260,19 +31503,18 @@ function describeOwner(name, owner, producer) {
 }
 async function ownerOf(store, artifact) {
     try {
-        const text = await (await store.open(artifact)).text(recordName);
-        return text === undefined ? undefined : parseRecord(text).producer;
+        return (await readRecord(await store.open(artifact)))?.producer;
     }
     catch (error) {
         if (!(0,errors/* isUnreadable */.GZ)(error))
             throw error;
-        // Not ours: then it isn't an earlier attempt of this job.
+        // export-image didn't make it, so it isn't of an earlier attempt of this job.
         return undefined;
     }
 }
 
-// EXTERNAL MODULE: ./build/export-image/plan/plan.js + 5 modules
-var plan_plan = __nccwpck_require__(6403);
+// EXTERNAL MODULE: ./build/export-image/plan/plan.js + 4 modules
+var plan_plan = __nccwpck_require__(7666);
 // EXTERNAL MODULE: ./build/export-image/plan/bake.js
 var bake = __nccwpck_require__(2402);
 // EXTERNAL MODULE: ./build/export-image/plan/cache.js
@@ -31283,7 +31525,7 @@ var plan_cache = __nccwpck_require__(337);
 
 
 
-/** @throws HandoverError `invalid-input` for a path of a build that leads to a pipe or a device */
+/** @throws HandoverError `invalid-input` if a path of a build is a pipe or a device */
 function requireBuildPaths({ context, file, buildContexts, ssh }) {
     const valueOf = (item) => item.slice(item.indexOf('=') + 1);
     return requireNoPipes([
@@ -31298,11 +31540,11 @@ function requireBuildPaths({ context, file, buildContexts, ssh }) {
         ...ssh.map((item) => ['ssh', valueOf(item)]),
     ]);
 }
-/** @throws HandoverError `invalid-input` for a bake file that is a pipe or a device */
+/** @throws HandoverError `invalid-input` if a bake file is a pipe or a device */
 function requireBakePaths({ files }) {
     return requireNoPipes(files.map((file) => ['bake-files', file.replace(/^cwd:\/\//, '')]));
 }
-// Of a layout, its index is what would be waited for.
+// buildx reads the index of a layout.
 function pathOf(context) {
     const layout = /^oci-layout:\/\/([^@:]+)/.exec(context)?.[1];
     return layout === undefined ? context : (0,external_node_path_.join)(layout, 'index.json');
@@ -31310,10 +31552,10 @@ function pathOf(context) {
 async function requireNoPipes(given) {
     for (const [input, path] of given) {
         const found = await (0,promises_.stat)(path).catch(() => undefined);
-        // An agent of SSH is a socket.
+        // An SSH agent is a socket.
         if (found === undefined || found.isFile() || found.isDirectory() || found.isSocket())
             continue;
-        throw new errors/* HandoverError */.Cu('invalid-input', `The input \`${input}\` leads to ${(0,base_text/* quoteForeign */.xS)(path)}, which is ${(0,bytes_files/* kindOf */.I)(found)}, not a file.`, 'Write what it holds to a file first, and give the path of that.');
+        throw (0,errors/* invalidInput */.aY)(`The input \`${input}\` leads to ${(0,base_text/* quoteForeign */.xS)(path)}, which is ${(0,bytes_files/* kindOf */.I)(found)}, not a file.`, 'Write its content to a file first, and use the path of that file.');
     }
 }
 
@@ -31323,14 +31565,12 @@ async function requireNoPipes(given) {
 
 
 
-
-
 const linkKinds = { '1': 'hard', '2': 'symbolic' };
 /**
- * The entries of a plain tar, ustar, GNU or pax, while it comes. It asks for a chunk when it has given out all of the one
- * before, and holds none: so the chunks can share memory. What follows the end of the archive isn't looked at, as engines do
- * (Go archive/tar, Reader.Next), but taken.
- * @throws HandoverError `tarball-invalid` when it is cut or no tar at all; whatever `chunks` throws
+ * Reads the entries of a plain tar, ustar, GNU or pax, as it arrives. It requests a chunk when all of the previous one is used, and holds
+ * none, so the chunks can share memory. Bytes after the end of the archive are read and ignored, as by engines (Go archive/tar,
+ * Reader.Next).
+ * @throws HandoverError `tarball-invalid` when it is cut or no tar; errors of `chunks`
  */
 async function* tarEntries(chunks) {
     const bytes = new ByteSource(chunks);
@@ -31349,24 +31589,24 @@ async function* tarEntries(chunks) {
             if (header === undefined)
                 throw invalid('a header has a wrong checksum');
             count += 1;
-            if (count > limits/* limits */.F.tarEntries)
-                throw invalid(`it has more than ${String(limits/* limits */.F.tarEntries)} entries`);
+            if (count > base_limits/* limits */.F.tarEntries)
+                throw invalid(`it has more than ${String(base_limits/* limits */.F.tarEntries)} entries`);
             const { type } = header;
             const { name, size: told } = { ...header, ...extension };
             if (![told, header.size].every(json/* isByteCount */.A0))
                 throw invalid(`${(0,base_text/* quoteForeign */.xS)(name, 80)} has an impossible size`);
-            if (Math.max(name.length, extension.link?.length ?? 0) > limits/* limits */.F.tarNameLength)
+            if (Math.max(name.length, extension.link?.length ?? 0) > base_limits/* limits */.F.tarNameLength)
                 throw invalid(`${(0,base_text/* quoteForeign */.xS)(name, 80)} is a name that goes on for ${String(name.length)} letters`);
             const size = hasContent(type) ? told : 0;
             if (type === 'x' || type === 'L' || type === 'K') {
                 extension = {
                     ...extension,
-                    ...readExtension(type, await bytes.exactly(atMost(header.size, limits/* limits */.F.tarHeaderBytes))),
+                    ...readExtension(type, await bytes.exactly(atMost(header.size, base_limits/* limits */.F.tarHeaderBytes))),
                 };
                 await bytes.skip((0,tar_header/* tarPadding */.vr)(header.size));
                 continue;
             }
-            // What it says of all entries isn't asked for here.
+            // Values for all entries are not needed.
             if (type === 'g') {
                 await bytes.skip(header.size + (0,tar_header/* tarPadding */.vr)(header.size));
                 continue;
@@ -31380,7 +31620,7 @@ async function* tarEntries(chunks) {
             await bytes.skip(end + (0,tar_header/* tarPadding */.vr)(size) - bytes.position);
             extension = {};
         }
-        // Whoever sent it may have gone away between two entries.
+        // The sender may have stopped between two entries.
         if (!isEnded)
             throw invalid('its end is missing');
     }
@@ -31402,7 +31642,7 @@ function readExtension(type, content) {
         ...((0,json/* isByteCount */.A0)(size) ? { size } : {}),
     };
 }
-// Links, devices, folders and pipes: whatever size is told of them, nothing follows (Go archive/tar, isHeaderOnly).
+// Links, devices, folders and pipes have no content, even if their header has a size (Go archive/tar, isHeaderOnly).
 function hasContent(type) {
     return !/^[1-6]$/.test(type);
 }
@@ -31414,7 +31654,7 @@ function atMost(size, most) {
 function invalid(why) {
     return new errors/* HandoverError */.Cu('tarball-invalid', `The tarball is not a whole tar archive: ${why}.`, 'Run the job again; if it repeats, look for a full disk: df -h.');
 }
-/** Takes bytes out of chunks by number. */
+/** Reads numbers of bytes from chunks. */
 class ByteSource {
     #chunks;
     #rest = Buffer.alloc(0);
@@ -31422,11 +31662,11 @@ class ByteSource {
     constructor(chunks) {
         this.#chunks = chunks[Symbol.asyncIterator]();
     }
-    /** How many bytes have been taken. */
+    /** The number of bytes that have been read. */
     get position() {
         return this.#position;
     }
-    /** A block of its own, or undefined at the end. */
+    /** Reads a copy of a block; undefined at the end. */
     async block() {
         return (await this.#more()) ? this.exactly(tar_header/* tarBlock */.TR) : undefined;
     }
@@ -31471,18 +31711,6 @@ class ByteSource {
         }
         return true;
     }
-}
-/**
- * The files of a small tar, by name.
- * @throws HandoverError `tarball-invalid` when it isn't a whole tar
- */
-async function readSmallTar(bytes) {
-    const files = new Map();
-    for await (const { name, isFile, content } of tarEntries(Readable.from([bytes]))) {
-        if (isFile)
-            files.set(name, await copiedBytes(content));
-    }
-    return files;
 }
 
 // EXTERNAL MODULE: external "node:util"
@@ -31624,10 +31852,10 @@ const blob = /^blobs\/sha256\/([0-9a-f]{64})$/;
 const archiveBlob = /^([0-9a-f]{64})\.(?:tar|json)$/;
 const archiveManifest = 'manifest.json';
 /**
- * Unpacks the tar that `docker save` writes since Docker 25 (it is an OCI layout), or the Docker archive of `podman save`,
- * into a folder as an OCI layout, and compresses the layers that aren't compressed yet. Anything in it that isn't part of an OCI layout is passed over, so no path can leave the folder.
- * @returns the layers that were compressed, by the digest that the manifest in the layout has for them
- * @throws HandoverError `tarball-invalid` for the format of older engines; whatever `chunks` throws
+ * Unpacks a tarball into a folder as an OCI layout, and compresses its uncompressed layers. Reads the tar that `docker save` writes since
+ * Docker 25, which is an OCI layout, and the Docker archive of `podman save`. Skips all other entries, so no path can leave the folder.
+ * @returns the compressed layers, by their digest in the layout's manifest
+ * @throws HandoverError `tarball-invalid` for the format of older engines; errors of `chunks`
  */
 async function writeOciLayout(chunks, layout, compression) {
     await (0,promises_.mkdir)((0,external_node_path_.join)(layout, 'blobs', 'sha256'), { recursive: true });
@@ -31683,22 +31911,20 @@ async function writeBlob(content, layout, digest, compression) {
         return undefined;
     }
     const partial = partialPath(layout, digest);
-    const hash = (0,external_node_crypto_.createHash)('sha256');
-    let size = 0;
+    const checksum = new verified/* Checksum */.M();
     const file = await (0,promises_.open)(partial, 'wx');
     try {
         for await (const part of compressLayer(all, compression)) {
-            hash.update((0,bytes_chunks/* viewOf */.du)(part));
-            size += part.length;
+            checksum.add(part);
             await (0,bytes_files/* writeAll */.f4)(file, part);
         }
     }
     finally {
         await file.close();
     }
-    const compressed = `sha256:${hash.digest('hex')}`;
-    await (0,promises_.rename)(partial, blobPath(layout, compressed));
-    return { digest: compressed, size, mediaType: (0,image_manifest/* layerMediaType */.sG)(compression.format) };
+    const compressed = checksum.found();
+    await (0,promises_.rename)(partial, blobPath(layout, compressed.digest));
+    return { ...compressed, mediaType: (0,image_manifest/* layerMediaType */.sG)(compression.format) };
 }
 /** A blob is renamed into place when it is whole: others read it from then on (arriving-layers.ts). */
 async function placeBlob(layout, digest, content) {
@@ -31729,8 +31955,9 @@ function partialPath(layout, digest) {
 
 
 /**
- * Local references that a reader may have meant: the same repository under another tag, or the same text in another
- * case. Both sides are as docker prints them.
+ * Returns the local references that the user may have meant: another tag of the same repository, or a different case. All are as docker
+ * prints them.
+ * @internal
  */
 function nearMisses(wanted, local) {
     const repository = (reference) => reference.slice(0, tagColon(reference)).toLowerCase();
@@ -31742,10 +31969,20 @@ function tagColon(reference) {
     const colon = reference.lastIndexOf(':');
     return colon > reference.lastIndexOf('/') ? colon : reference.length;
 }
+/** Returns whether the builder exports OCI layouts. If not, it loads images into the engine. */
+async function exportsLayouts({ buildx, engine, log }, builderName) {
+    // At the same time as the builder: each query takes a tenth of a second. A builder outside of the engine needs no answer.
+    const info = engine.info();
+    info.catch(() => undefined);
+    const { name, driver } = await buildx.builder(builderName);
+    const exports = driver !== 'docker' || (await info).imageStore.exportsLayouts;
+    log.info(`Builder ${name} (driver ${driver}): ${exports ? 'OCI layout' : 'load and docker save'}`);
+    return exports;
+}
 /**
  * Saves an image of this engine into an OCI layout.
  * @param name a reference with a tag or digest, or an image ID
- * @throws HandoverError `image-not-found`, listing what is there and what comes near
+ * @throws HandoverError `image-not-found`, with the local references and similar ones
  */
 async function saveIntoLayout(tools, name, layout, push) {
     const found = await tools.engine.inspect(name);
@@ -31775,14 +32012,14 @@ function missingHint(name, near) {
         : 'Build it in this job first, with `load: true` if docker/build-push-action builds it.';
 }
 
-;// CONCATENATED MODULE: ./build/shared/docker/own-names.js
+;// CONCATENATED MODULE: ./build/shared/docker/engine-tags.js
 
-// No host is ever called so (RFC 2606, section 2).
+// No host has this name (RFC 2606, section 2).
 const host = 'image-handover.invalid';
 const loopback = 'handover-';
 const owner = new RegExp(`^(?:${host}/|127\\.0\\.0\\.1:\\d+/${loopback})(${locks/* livingNamePattern */.hd})`);
-/** @throws HandoverError `image-missing` when the engine can't list its images */
-async function ownNames({ engine, log }) {
+/** @throws HandoverError `image-missing` if the engine can't list its images */
+async function engineTags({ engine, log }) {
     const before = await engine.images();
     await sweep({ engine, log }, namesOf(before));
     const here = new Set(before.map(({ imageId }) => imageId));
@@ -31795,7 +32032,7 @@ async function ownNames({ engine, log }) {
         [Symbol.asyncDispose]: async () => {
             for (const name of added.splice(0).reverse()) {
                 await takeAway(engine, here, name).catch((error) => {
-                    log.warning(`The reference ${name} stays in the engine: ${String(error)}`);
+                    log.warning(`The reference ${name} could not be removed from the engine: ${String(error)}`);
                 });
             }
             await own[Symbol.asyncDispose]();
@@ -31808,7 +32045,7 @@ async function takeAway({ forCleanUp }, here, name) {
         return;
     if (!here.has(image.imageId) || image.repoTags.some((tag) => tag !== name))
         return forCleanUp.untag(name);
-    // Without a name before, and without one in the end. A name with a digest can't be released: it takes a tag beside it.
+    // The image was untagged before. A name with a digest can't be released, so it gets a tag first.
     if (!name.includes('@'))
         return forCleanUp.release(name);
     const tag = `${name.replace(/@.*/, '')}:1`;
@@ -31818,10 +32055,10 @@ async function takeAway({ forCleanUp }, here, name) {
         await forCleanUp.release(tag);
 }
 /**
- * Takes away what killed steps left. What goes wrong in it is no trouble of this load.
- * @param found names of the image that was found: a listing of the containerd store leaves out a name by digest beside a tag
+ * Removes what killed steps left behind. Failures are ignored.
+ * @param found names of the image that was found. A list of the containerd store omits names by digest of a tagged image.
  */
-async function sweepNames(tools, found) {
+async function sweepTags(tools, found) {
     const listed = await tools.engine.images().catch(() => []);
     await sweep(tools, [...found, ...namesOf(listed)]);
 }
@@ -31833,7 +32070,7 @@ async function sweep({ engine, log }, names) {
         const left = owner.exec(name)?.[1];
         if (left === undefined || !(await (0,locks/* isDead */.XU)(left)))
             continue;
-        log.info(`A step that was killed left ${name} in the engine: it is taken away.`);
+        log.info(`Removing ${name}, left behind by a killed step.`);
         await engine.untag(name).catch(() => undefined);
     }
 }
@@ -31902,25 +32139,21 @@ var from_bake_disposeResources = (undefined && undefined.__disposeResources) || 
 
 
 
-/** @throws HandoverError `invalid-input` for targets that aren't there or have no name; `builder-unsupported`, `build-failed` */
+/** @throws HandoverError `invalid-input` for targets that don't exist or have no name; `builder-unsupported`, `build-failed` */
 async function bakeIntoLayout(tools, plan, directory) {
     const { buildx, log } = tools;
     const { source } = plan;
     await requireBakePaths(source);
-    const info = tools.engine.info();
-    info.catch(() => undefined);
-    const builder = await buildx.builder(source.builder);
+    const direct = await exportsLayouts(tools, source.builder);
     const found = await findTargets(buildx, source, directory);
     const targets = namedTargets(found.filter(({ isLinked }) => isLinked !== true));
-    // Of targets that are built alike, one is built.
+    // Only one of several targets with the same definition is built.
     const isBuilt = ({ name, isLinked }) => isLinked === true || targets.some((target) => target.name === name);
     const caches = found
         .filter(isBuilt)
-        .flatMap(({ name, cacheTo = [] }) => cacheTo.length === 0 ? [] : [{ target: name, writes: (0,plan_cache/* planCacheWrites */.uS)(cacheTo, tools.cacheService) }]);
+        .flatMap(({ name, cacheTo = [] }) => cacheTo.length === 0 ? [] : [{ target: name, writes: (0,plan_cache/* planCacheWrites */.uS)(cacheTo, tools.cacheService, direct) }]);
     for (const { name, references } of targets)
         log.info(`${name}: ${references.map(image_reference/* formatReference */.FH).join(', ')}`);
-    const direct = builder.driver !== 'docker' || (await info).imageStore === 'containerd';
-    log.info(`Builder ${builder.name} (driver ${builder.driver}): ${direct ? 'OCI layouts' : 'load and docker save'}`);
     const wanted = { targets, caches };
     return direct ? bakeDirectly(tools, plan, wanted, directory) : bakeByEngine(tools, plan, wanted, directory);
 }
@@ -31933,9 +32166,9 @@ async function findTargets(buildx, source, directory) {
     const { targets: names, workdir } = source;
     const place = await (0,promises_.stat)(workdir).catch(() => undefined);
     if (place?.isDirectory() !== true) {
-        throw new errors/* HandoverError */.Cu('invalid-input', `There is no folder ${(0,base_text/* quoteForeign */.xS)(workdir)} to run docker buildx bake in.`, 'Correct `workdir` or `bake-files`; check the repository out before this step.');
+        throw (0,errors/* invalidInput */.aY)(`There is no folder ${(0,base_text/* quoteForeign */.xS)(workdir)} to run docker buildx bake in.`, 'Correct `workdir` or `bake-files`; check the repository out before this step.');
     }
-    const found = await buildx.targets({ args: (0,bake/* bakePrintArguments */.Dd)(source), workdir }, names);
+    const found = await buildx.targets({ name: 'bake', args: (0,bake/* bakePrintArguments */.Dd)(source), workdir }, names);
     const files = source.files.length === 0 ? await defaultFiles(workdir) : source.files;
     const lastComposeFile = files.findLastIndex(bake/* isComposeFile */.Pv);
     if (lastComposeFile === -1)
@@ -31945,14 +32178,14 @@ async function findTargets(buildx, source, directory) {
     await (0,promises_.writeFile)(override, (0,bake/* withoutBuildTags */.K8)(found.filter(({ isLinked }) => isLinked !== true).map(({ name }) => name)));
     const withOverride = files.toSpliced(lastComposeFile + 1, 0, override);
     const args = (0,bake/* bakePrintArguments */.Dd)({ ...source, files: withOverride });
-    const images = await buildx.targets({ args, workdir }, names);
+    const images = await buildx.targets({ name: 'bake', args, workdir }, names);
     await (0,promises_.rm)(override);
     return found.map((target) => {
         const image = images.find(({ name }) => name === target.name)?.tags ?? [];
         return { ...target, tags: [...image, ...target.tags] };
     });
 }
-// What buildx reads when no file is named (bake/bake.go, defaultFilenames).
+// The files that buildx reads by default (bake/bake.go, defaultFilenames).
 const foundByBuildx = [
     ...['compose.yaml', 'compose.yml', 'docker-compose.yml', 'docker-compose.yaml'],
     ...['docker-bake.json', 'docker-bake.hcl', 'docker-bake.override.json', 'docker-bake.override.hcl'],
@@ -31962,14 +32195,15 @@ async function defaultFiles(workdir) {
     return foundByBuildx.filter((_, position) => there[position]);
 }
 /**
- * Returns the images to build: targets that share a name and are built alike, such as a web and a worker, are one.
+ * Returns the images to build: targets with the same name and definition, such as a web and a worker, are one.
  * @throws HandoverError `invalid-input` for a target without a name, and for a name of targets that are built differently
+ * @internal
  */
 function namedTargets(targets) {
     const images = [];
     for (const { name, tags, definition } of targets) {
         if (tags.length === 0) {
-            throw new errors/* HandoverError */.Cu('invalid-input', `The target ${name} has no tags in the bake file: its image has no name to hand it over under.`, `Give it \`tags\` there (\`image:\` in a compose file), or with \`bake-set: ${name}.tags=app:local\`.`);
+            throw (0,errors/* invalidInput */.aY)(`The target ${name} has no tags in the bake file, so its image has no name.`, `Give it \`tags\` there (\`image:\` in a compose file), or with \`bake-set: ${name}.tags=app:local\`.`);
         }
         const image = { name, references: unique(tags.map(image_reference/* parseTaggedReference */.$R)), definition };
         const mates = images.filter(({ references }) => sharedName(references, image.references) !== undefined);
@@ -31995,7 +32229,7 @@ function sharedName(some, others) {
     return some.map(image_reference/* formatReference */.FH).find((name) => names.has(name));
 }
 function from_bake_contested(one, other) {
-    return new errors/* HandoverError */.Cu('invalid-input', `${sharedName(one.references, other.references) ?? ''} is the name of the targets ${one.name} and ${other.name}, which are built differently.`, 'Give each target `tags` of its own in the bake file (`image:` in a compose file), or build both alike.');
+    return (0,errors/* invalidInput */.aY)(`${sharedName(one.references, other.references) ?? ''} is the name of the targets ${one.name} and ${other.name}, which are built differently.`, 'Give each target `tags` of its own in the bake file (`image:` in a compose file), or build both alike.');
 }
 async function bakeDirectly(tools, { source, platform, compression }, { targets, caches }, directory) {
     const blobs = (0,external_node_path_.join)(directory, 'blobs');
@@ -32010,14 +32244,13 @@ async function bakeDirectly(tools, { source, platform, compression }, { targets,
         return { target: name, name: `baked:${String(position)}`, exporter };
     });
     const withImage = caches.map(({ target, writes }) => ({ target, cacheTo: writes.withImage }));
-    const { steps, unreadCaches } = await tools.buildx.bake({
-        args: (0,bake/* bakeArguments */._u)(source, platform, outputs, { written: directory, caches: withImage }),
-        workdir: source.workdir,
-    }, tools.log.info);
+    const { workdir } = source;
+    const args = (0,bake/* bakeArguments */._u)(source, platform, outputs, { written: directory, caches: withImage });
+    const { steps, unreadCaches } = await tools.buildx.build({ name: 'bake', args, workdir }, tools.log.info);
     const builds = caches.flatMap(({ target, writes }) => writes.afterImage.map((cache) => {
         const others = caches.flatMap((other) => (other.target === target ? [] : [{ ...other, cacheTo: [] }]));
         const args = (0,bake/* bakeCacheArguments */.s_)(source, platform, target, [{ target, cacheTo: [cache] }, ...others]);
-        return { cache, write: (writer) => tools.buildx.writeCache('bake', args, writer, source.workdir) };
+        return { cache, write: (signal) => tools.buildx.writeCache({ name: 'bake', args, workdir }, signal) };
     }));
     const problems = [...new Set([...unreadCaches, ...caches.flatMap(({ writes }) => writes.problems)])];
     const images = await Promise.all(targets.map(async ({ references }, position) => ({
@@ -32030,18 +32263,17 @@ async function bakeByEngine(tools, { source, platform, compression }, { targets,
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
         const { buildx, log } = tools;
-        const names = from_bake_addDisposableResource(env_1, await ownNames(tools), true);
+        const names = from_bake_addDisposableResource(env_1, await engineTags(tools), true);
         const outputs = targets.map(({ name: target }, position) => {
             const name = `${names.repository}:${String(position)}`;
             names.add(name);
             return { target, name, exporter: 'engine' };
         });
-        const written = caches.map(({ target, writes }) => ({ target, cacheTo: (0,plan_cache/* requireClassicWrites */.m_)(writes) }));
-        const problems = new Set(caches.flatMap(({ writes }) => (0,plan_cache/* classicProblems */.$g)(writes)));
-        const { steps, unreadCaches } = await buildx.bake({
-            args: (0,bake/* bakeArguments */._u)(source, platform, outputs, { written: directory, caches: written }),
-            workdir: source.workdir,
-        }, log.info);
+        const written = caches.map(({ target, writes }) => ({ target, cacheTo: writes.withImage }));
+        const problems = new Set(caches.flatMap(({ writes }) => writes.problems));
+        const args = (0,bake/* bakeArguments */._u)(source, platform, outputs, { written: directory, caches: written });
+        const command = { name: 'bake', args, workdir: source.workdir };
+        const { steps, unreadCaches } = await buildx.build(command, log.info);
         const images = [];
         for (const [position, { references }] of targets.entries()) {
             const name = outputs[position]?.name ?? '';
@@ -32137,11 +32369,11 @@ var from_build_disposeResources = (undefined && undefined.__disposeResources) ||
 
 
 
+
 /**
- * Builds the image into an OCI layout: straight from BuildKit where the builder can (field-notes M1: four times as
- * fast as its tarball exporter), else through the engine's store and `docker save`. Where it can, it pushes in the
- * same build.
- * @throws HandoverError `invalid-input` for a secret's file that isn't there, `builder-unsupported`, `build-failed`, `docker-unavailable`
+ * Builds the image into an OCI layout: directly from BuildKit if the builder can (four times as fast as its tarball exporter), otherwise
+ * through the engine's store and `docker save`. If possible, the same build pushes.
+ * @throws HandoverError `invalid-input` for a missing file of a secret, `builder-unsupported`, `build-failed`, `docker-unavailable`
  */
 async function buildIntoLayout(tools, request) {
     const env_1 = { stack: [], error: void 0, hasError: false };
@@ -32149,23 +32381,17 @@ async function buildIntoLayout(tools, request) {
         const { buildx, log } = tools;
         await requireBuildPaths(request.build);
         const secrets = await writeSecrets(tools.tempDir, request.secrets);
-        // Asked beside the builder: each question takes a tenth of a second. A builder of its own needs no answer.
-        const info = tools.engine.info();
-        info.catch(() => undefined);
-        const builder = await buildx.builder(request.build.builder);
-        const direct = builder.driver !== 'docker' || (await info).imageStore === 'containerd';
-        log.info(`Builder ${builder.name} (driver ${builder.driver}): ${direct ? 'OCI layout' : 'load and docker save'}`);
-        if (direct)
+        if (await exportsLayouts(tools, request.build.builder))
             return buildAndPush(tools, request, secrets);
         requireOnePlatform(request.push);
         const { build, problems } = withoutRemoteCaches(request.build, tools);
         const idFile = (0,external_node_path_.join)(tools.tempDir, 'image-id');
         const held = from_build_addDisposableResource(env_1, new AsyncDisposableStack(), true);
-        const names = held.use(await ownNames(tools));
+        const names = held.use(await engineTags(tools));
         const name = `${names.repository}:built`;
         names.add(name);
         const args = (0,build_arguments/* buildArguments */.fb)(build, [request.platform], [{ kind: 'engine', idFile, name }], secrets);
-        const { steps, unreadCaches } = await buildx.build(args, log.info);
+        const { steps, unreadCaches } = await buildx.build({ name: 'build', args }, log.info);
         const caches = { problems: [...problems, ...missed(unreadCaches, build, log)], builds: [] };
         return { steps, caches, ...(await saveOnce(tools, (await (0,promises_.readFile)(idFile, 'utf8')).trim(), request, held.move())) };
     }
@@ -32187,16 +32413,15 @@ function requireOnePlatform(push) {
 }
 // BuildKit inside an engine with the classic store imports from `registry` and inline caches only, and exports none but inline ones.
 function withoutRemoteCaches(build, { log, cacheService }) {
-    const writes = (0,plan_cache/* planCacheWrites */.uS)(build.cacheTo, cacheService);
-    const cacheTo = (0,plan_cache/* requireClassicWrites */.m_)(writes);
+    const { withImage, problems } = (0,plan_cache/* planCacheWrites */.uS)(build.cacheTo, cacheService, false);
     const { caches, asked } = (0,build_arguments/* withoutGhaCache */.$Y)(build.cacheFrom);
     if (caches.length < build.cacheFrom.length) {
         const tell = asked ? log.notice : log.info;
         tell(`The docker driver on the classic image store can't read cache-from type=gha: it is left out. ${errors/* setupBuildxHint */.bY}`);
     }
-    return { build: { ...build, cacheFrom: caches, cacheTo }, problems: (0,plan_cache/* classicProblems */.$g)(writes) };
+    return { build: { ...build, cacheFrom: caches, cacheTo: withImage }, problems };
 }
-/** What is worth a notice: the Actions cache is looked into by itself, and where nobody asked for it, nobody misses it. */
+/** Returns the unread caches that deserve a notice. The default Actions cache is optional, so it is only logged. */
 function missed(unread, { cacheFrom }, log) {
     const { asked } = (0,build_arguments/* withoutGhaCache */.$Y)(cacheFrom);
     const isMissed = (problem) => asked || !problem.startsWith('type=gha ');
@@ -32205,7 +32430,7 @@ function missed(unread, { cacheFrom }, log) {
             log.info(problem);
     return unread.filter(isMissed);
 }
-// Each value in a file of its own, byte for byte.
+// Each value is written to a separate file.
 async function writeSecrets(tempDir, secrets) {
     return Promise.all(secrets.map(async (secret, position) => {
         if (secret.from === 'src')
@@ -32219,11 +32444,11 @@ async function writeSecrets(tempDir, secrets) {
 }
 async function requireSecretFile({ id, place }) {
     const file = await (0,bytes_files/* openFile */.Tq)(place).catch((error) => {
-        throw new errors/* HandoverError */.Cu('invalid-input', `The file of the secret "${(0,base_text/* quoteForeign */.xS)(id)}" is "${(0,base_text/* quoteForeign */.xS)(place)}", which can't be read: ${(0,errors/* messageOf */.bD)(error)}.`, 'Correct its path in `secret-files`; it is relative to the workspace. A step before this one has to write the file.');
+        throw (0,errors/* invalidInput */.aY)(`The file of the secret "${(0,base_text/* quoteForeign */.xS)(id)}" is "${(0,base_text/* quoteForeign */.xS)(place)}", which can't be read: ${(0,errors/* messageOf */.bD)(error)}.`, 'Correct its path in `secret-files`; it is relative to the workspace. A step before this one has to write the file.');
     });
     await file.close();
 }
-/** @param names the image's only one, which goes when all is done with it */
+/** @param names the image's temporary tag, removed at the end */
 async function saveOnce(tools, imageId, { layout, push }, names) {
     const env_2 = { stack: [], error: void 0, hasError: false };
     try {
@@ -32232,9 +32457,9 @@ async function saveOnce(tools, imageId, { layout, push }, names) {
         if (push !== undefined) {
             return { replaced, push: { kind: 'to-do', push: () => (0,export_image_push/* pushFromEngine */.zq)(tools, imageId, push) }, kept: kept.move() };
         }
-        // Removed while the last layer is uploaded.
+        // Removed during the upload of the last layer.
         const removed = kept.disposeAsync();
-        removed.catch(() => undefined); // thrown when it is disposed of
+        removed.catch(() => undefined); // rethrown on dispose
         return { replaced, kept: { [Symbol.asyncDispose]: () => removed } };
     }
     catch (e_2) {
@@ -32248,21 +32473,25 @@ async function saveOnce(tools, imageId, { layout, push }, names) {
     }
 }
 /**
- * Builds into the OCI layout, and pushes in the same build where that is one image and nothing is to be judged first.
- * When only the push fails, the same build is done again for the layout alone, out of its cache.
+ * Builds into the OCI layout. The same build pushes, if it is one image and nothing has to be checked first. If only the push fails, the
+ * build is repeated from its cache for the layout alone.
  * @throws HandoverError `build-failed`
  */
 async function buildAndPush(tools, request, secrets) {
     const { platform, push } = request;
-    const writes = (0,plan_cache/* planCacheWrites */.uS)(request.build.cacheTo, tools.cacheService);
+    const writes = (0,plan_cache/* planCacheWrites */.uS)(request.build.cacheTo, tools.cacheService, true);
     const build = { ...request.build, cacheTo: writes.withImage };
     const references = push?.references.map(image_reference/* formatReference */.FH) ?? [];
-    const run = (inputs, platforms, exporters) => tools.buildx.build((0,build_arguments/* buildArguments */.fb)(inputs, platforms, exporters, secrets), tools.log.info, references);
+    const commandOf = (...[inputs, platforms, exporters]) => ({
+        name: 'build',
+        args: (0,build_arguments/* buildArguments */.fb)(inputs, platforms, exporters, secrets),
+    });
+    const run = (inputs, platforms, exporters) => tools.buildx.build(commandOf(inputs, platforms, exporters), tools.log.info, references);
     const several = push !== undefined && push.listedPlatforms.length > 0;
     const builds = writes.afterImage.map((cache) => {
         const inputs = { ...outOfCache(build), cacheTo: [cache] };
-        const args = (0,build_arguments/* buildArguments */.fb)(inputs, several ? push.listedPlatforms : [platform], [{ kind: 'nothing' }], secrets);
-        return { cache, write: (writer) => tools.buildx.writeCache('build', args, writer) };
+        const command = commandOf(inputs, several ? push.listedPlatforms : [platform], [{ kind: 'nothing' }]);
+        return { cache, write: (signal) => tools.buildx.writeCache(command, signal) };
     });
     const layout = { kind: 'oci-layout', ...request.layout };
     const metadataFile = (0,external_node_path_.join)(tools.tempDir, 'pushed.json');
@@ -32288,13 +32517,13 @@ async function buildAndPush(tools, request, secrets) {
     await run(outOfCache(build), [platform], [layout]);
     return { steps, caches, push: later(pushFailure) };
 }
-// What was built once is not to be built anew, nor on another base: it would be another image.
+// A rebuild, or a newer base image, would give another image.
 function outOfCache(build) {
     return { ...build, noCache: false, pull: false };
 }
 async function pushOutOfCache(run, build, push, platform, registry) {
     const several = push.listedPlatforms.length > 0;
-    // The handover's build has written the cache, but for the further platforms.
+    // The first build has written the cache, except for the other platforms.
     const inputs = { ...outOfCache(build), cacheTo: several ? build.cacheTo : [] };
     const { pushFailure } = await run(inputs, several ? push.listedPlatforms : [platform], [registry]);
     if (pushFailure !== undefined)
@@ -32302,9 +32531,9 @@ async function pushOutOfCache(run, build, push, platform, registry) {
     const digest = await pushedDigest(registry.metadataFile);
     if (digest !== undefined)
         return digest;
-    throw new errors/* HandoverError */.Cu('builder-unsupported', 'docker buildx build pushed the image, but told no digest of it.', 'Use a newer builder: update docker/setup-buildx-action.');
+    throw new errors/* HandoverError */.Cu('builder-unsupported', 'docker buildx build pushed the image, but reported no digest.', 'Use a newer builder: update docker/setup-buildx-action.');
 }
-/** Reads what buildx tells of a push (`--metadata-file`): the manifest's digest, or the manifest list's. */
+/** Reads the digest of the pushed manifest or manifest list from buildx's `--metadata-file`. */
 async function pushedDigest(metadataFile) {
     const metadata = (0,json/* parseJson */.qF)(await (0,promises_.readFile)(metadataFile, 'utf8'));
     const digest = (0,json/* isObject */.Gv)(metadata) ? metadata['containerimage.digest'] : undefined;
@@ -32315,14 +32544,14 @@ async function pushedDigest(metadataFile) {
 
 
 
-/** Writes caches one after the other: they share the builder, and most of their blobs. When it is disposed of, it stops at once. */
-function cacheWriting(builds, log) {
+/** Writes caches one after another, because they share the builder and most of their blobs. Disposing stops it. */
+function cacheWriting({ builds, problems }, log) {
     const stop = new AbortController();
     let work;
     const begin = () => (work ??= writeAll(builds, log, stop.signal));
     return {
         begin: () => void begin(),
-        problems: () => begin(),
+        problems: async () => [...problems, ...(await begin())],
         [Symbol.asyncDispose]: async () => {
             stop.abort();
             await work;
@@ -32335,7 +32564,7 @@ async function writeAll(builds, log, signal) {
         if (signal.aborted)
             break;
         const began = performance.now();
-        const why = await write({ signal }).catch(errors/* messageOf */.bD);
+        const why = await write(signal).catch(errors/* messageOf */.bD);
         if (why !== undefined)
             problems.push((0,plan_cache/* notWritten */.xc)(cache, why));
         else
@@ -32355,9 +32584,9 @@ async function writeAll(builds, log, signal) {
 
 
 /**
- * Builds or saves the image, and saves the further ones beside it: the layout keeps each layer once.
- * @param kept takes what a push still needs, or is being removed, to be disposed of at the end
- * @throws HandoverError of any code of the producer
+ * Builds or saves the image, and saves the further images to the same layout, which keeps each layer once.
+ * @param kept receives everything that is disposed of at the end of the export
+ * @throws HandoverError with any code of an export
  */
 async function fillLayout(plan, tools, directory, kept) {
     const { log, timeline } = tools;
@@ -32366,7 +32595,7 @@ async function fillLayout(plan, tools, directory, kept) {
         const { steps, ...baked } = await log.chapter('Bake', () => timeline.measure('Bake', bake));
         tools.onSteps(steps);
         requireCached(steps, plan, log);
-        return { ...baked, steps, push: undefined, caches: useCaches(baked.caches, tools, kept) };
+        return { ...baked, steps, push: undefined, caches: kept.use(cacheWriting(baked.caches, log)) };
     }
     const source = await takeSource(plan, tools, directory);
     kept.use(source.kept);
@@ -32374,16 +32603,11 @@ async function fillLayout(plan, tools, directory, kept) {
         tools.onSteps(source.steps);
         requireCached(source.steps, plan, log);
     }
-    const caches = useCaches(source.caches, tools, kept);
+    const caches = kept.use(cacheWriting(source.caches ?? { problems: [], builds: [] }, log));
     const image = await readOciLayout(directory, plan.platform, source.replaced);
     const references = [plan.reference, ...plan.tags];
     const further = await saveFurther(plan, tools, directory);
     return { images: [{ image, references }, ...further], steps: source.steps, push: source.push, caches };
-}
-// What is still being written when the export fails is stopped.
-function useCaches(used, { log }, kept) {
-    const writing = kept.use(cacheWriting(used?.builds ?? [], log));
-    return { writing, problems: used?.problems ?? [] };
 }
 async function takeSource({ source, platform, push, requireCache, compression }, tools, directory) {
     const { log, timeline } = tools;
@@ -32433,7 +32657,7 @@ function requireCached(steps, plan, log) {
 function isKept(entry) {
     return entry.bytes !== undefined;
 }
-/** What was in a tarball, by the names that its own index uses. */
+/** The entries of a tarball, by their names. */
 class SeenTarball {
     #entries = new Map();
     #blobs = new Map();
@@ -32441,10 +32665,10 @@ class SeenTarball {
     #diffIds = new Map();
     #jsonBytes = 0;
     #unnamed = 0;
-    /** What stands under a name in the tar, or where links under that name lead. */
+    /** Returns the entry under a name, after following links. */
     find(name) {
         let path = tarball_reader_pathOf(name);
-        for (let steps = 0; steps < limits/* limits */.F.tarLinks; steps += 1) {
+        for (let steps = 0; steps < base_limits/* limits */.F.tarLinks; steps += 1) {
             const target = this.#links.get(path);
             if (target === undefined)
                 return this.#entries.get(path);
@@ -32455,22 +32679,22 @@ class SeenTarball {
     blob(digest) {
         return this.#blobs.get(digest);
     }
-    /** The digest of a layer's content when it isn't compressed; undefined where nobody has looked. */
+    /** Returns the digest of a layer's uncompressed content, if it is known. */
     diffIdOf({ name, digest, packing }) {
         return packing === 'none' ? digest : this.#diffIds.get(name);
     }
-    /** All that was kept, in the tarball's order, each digest once. */
+    /** Returns the kept entries in the tarball's order, each digest once. */
     kept() {
         return [...this.#blobs.values()].filter(isKept);
     }
-    /** The first names, to show. */
+    /** Returns the first names, for messages. */
     names() {
         return [...this.#entries.keys()].slice(0, 5);
     }
     add(entry) {
         this.#links.delete(entry.path);
         this.#entries.set(entry.path, entry);
-        // The first is the one that was given out.
+        // The first one was passed on.
         if (!this.#blobs.has(entry.digest))
             this.#blobs.set(entry.digest, entry);
         this.#jsonBytes += entry.bytes?.length ?? 0;
@@ -32481,9 +32705,9 @@ class SeenTarball {
     addDiffId(name, diffId) {
         this.#diffIds.set(name, diffId);
     }
-    /** Whether to keep an entry's content: it looks like JSON, and there is room. */
+    /** Whether to keep an entry's content: it looks like JSON, and the limits allow it. */
     keeps(size, head) {
-        return (0,tar_header/* looksLikeJson */.gw)(head) && size <= limits/* limits */.F.jsonBytes && this.#jsonBytes + size <= limits/* limits */.F.jsonBytesInAll;
+        return (0,tar_header/* looksLikeJson */.gw)(head) && size <= base_limits/* limits */.F.jsonBytes && this.#jsonBytes + size <= base_limits/* limits */.F.jsonBytesInAll;
     }
     nextName() {
         this.#unnamed += 1;
@@ -32491,10 +32715,10 @@ class SeenTarball {
     }
 }
 /**
- * Reads a plain tarball of images, of whatever maker: gives out what is large, each once and to be taken in turn, and keeps
- * the small entries that tell which images there are. Nothing else is held.
- * @param seen takes what was in it
- * @throws HandoverError `tarball-invalid` when it's cut or no tar, or when a blob isn't what its name says; what `chunks` throws
+ * Reads a plain tarball of images, made by any tool. Yields the large entries, each once and in order, and keeps the small ones, which
+ * describe the images. Holds nothing else.
+ * @param seen gets the entries
+ * @throws HandoverError `tarball-invalid` when it is cut or no tar, or when a blob's digest differs from its name; errors of `chunks`
  */
 async function* readTarball(chunks, seen) {
     for await (const { name, size, offset, isFile, link, content } of tarEntries(chunks)) {
@@ -32503,31 +32727,30 @@ async function* readTarball(chunks, seen) {
             seen.addLink(path, link);
         if (!isFile)
             continue;
-        const told = digestIn(path);
+        const named = digestIn(path);
         const { head, all } = await (0,bytes_chunks/* withHead */.V5)(content, (bytes) => bytes.length >= tar_header/* tarBlock */.TR);
         const packing = layerPackingOf(head);
         if (seen.keeps(size, head)) {
             const bytes = await (0,bytes_chunks/* copiedBytes */.QB)(all);
-            const digest = requireTold(told, (0,image_digest/* digestOf */.ol)(bytes));
+            const digest = requireNamed(named, (0,image_digest/* digestOf */.ol)(bytes));
             seen.add({ path, name: (0,image_digest/* blobName */.PF)(digest), digest, size, offset, packing, bytes });
             continue;
         }
-        const hash = (0,external_node_crypto_.createHash)('sha256');
-        const passing = tarball_reader_hashed(all, hash);
-        const before = told === undefined ? undefined : seen.blob(told);
-        const out = before?.name ?? (told === undefined ? seen.nextName() : (0,image_digest/* blobName */.PF)(told));
-        // Other files are not passed on: one could be a config that another document names.
+        const checksum = new verified/* Checksum */.M();
+        const passing = (0,verified/* checksummed */.Wk)(all, checksum);
+        const before = named === undefined ? undefined : seen.blob(named);
+        const out = before?.name ?? (named === undefined ? seen.nextName() : (0,image_digest/* blobName */.PF)(named));
+        // Other files are not passed on, because one could be a config that another document names.
         if (before === undefined && packing !== undefined)
-            yield { path, name: out, digest: told, size, offset, packing, chunks: passing };
-        // What nobody has taken.
-        await drained(passing);
-        seen.add({ path, name: out, digest: requireTold(told, `sha256:${hash.digest('hex')}`), size, offset, packing });
+            yield { path, name: out, digest: named, size, offset, packing, chunks: passing };
+        await (0,verified/* drain */.Ze)(passing);
+        seen.add({ path, name: out, digest: requireNamed(named, checksum.found().digest), size, offset, packing });
     }
 }
 /**
- * Reads a plain tarball to its end, and checks each layer: by the digest in its name, else by the diff ID in the config, for
- * which a compressed one is unpacked.
- * @throws HandoverError as `readTarball`; what `chunks` throws
+ * Reads a plain tarball to its end, and checks each layer: by the digest in its name, or else by the diff ID in the config, after
+ * decompressing it.
+ * @throws HandoverError like `readTarball`; errors of `chunks`
  */
 async function seeTarball(chunks) {
     const seen = new SeenTarball();
@@ -32544,44 +32767,26 @@ async function seeTarball(chunks) {
     return seen;
 }
 async function contentDigest(chunks) {
-    const hash = (0,external_node_crypto_.createHash)('sha256');
-    await drained(tarball_reader_hashed(chunks, hash));
-    return `sha256:${hash.digest('hex')}`;
-}
-/** Takes what is left of some chunks. */
-async function drained(chunks) {
-    const source = chunks[Symbol.asyncIterator]();
-    while ((await source.next()).done !== true)
-        ;
+    const checksum = new verified/* Checksum */.M();
+    await (0,verified/* drain */.Ze)((0,verified/* checksummed */.Wk)(chunks, checksum));
+    return checksum.found().digest;
 }
 function digestIn(path) {
     return (0,image_digest/* parseDigest */.m)(`sha256:${/^blobs\/sha256\/([0-9a-f]{64})$/.exec(path)?.[1] ?? ''}`);
 }
-// Some makers write `./manifest.json`; engines unpack the tar, and so take it for `manifest.json`.
+// Some tools write `./manifest.json`. For engines, which unpack the tar, that is `manifest.json`.
 function tarball_reader_pathOf(name) {
     return external_node_path_.posix.join('/', name).slice(1);
-}
-// Whoever has taken some of it may leave the rest: so it doesn't end with its consumer.
-function tarball_reader_hashed(chunks, hash) {
-    const source = chunks[Symbol.asyncIterator]();
-    const next = async () => {
-        const result = await source.next();
-        if (result.done === true)
-            return { done: true, value: undefined };
-        hash.update((0,bytes_chunks/* viewOf */.du)(result.value));
-        return result;
-    };
-    return { [Symbol.asyncIterator]: () => ({ next }) };
 }
 function undecodable(path, packing, cause) {
     return new errors/* HandoverError */.Cu('tarball-invalid', `The layer ${path} in the tarball is damaged ${packing} data: ${(0,errors/* messageOf */.bD)(cause)}.`, 'Make the tarball again. If it was copied or downloaded, compare its checksum with that of the original.', cause);
 }
-function requireTold(told, digest) {
-    if (told !== undefined && told !== digest)
-        throw damaged((0,image_digest/* blobName */.PF)(told), told, digest);
+function requireNamed(named, digest) {
+    if (named !== undefined && named !== digest)
+        throw damaged((0,image_digest/* blobName */.PF)(named), named, digest);
     return digest;
 }
-/** What to say of an entry whose content isn't what the tarball says of it. */
+/** Returns the error for an entry whose content has another digest than in the tarball's documents. */
 function damaged(name, expected, found) {
     return new errors/* HandoverError */.Cu('tarball-invalid', `${name} in the tarball is damaged: its content has the digest ${found}; ${expected} was expected.`, 'Make the tarball again. If it was copied or downloaded, compare its checksum with that of the original.');
 }
@@ -32596,9 +32801,9 @@ function damaged(name, expected, found) {
 
 
 /**
- * The images in a tarball that has passed: those of its `manifest.json`, else those of its `index.json`.
- * @throws HandoverError `tarball-invalid` when it has neither, when one of them names what isn't there, or when a layer
- *   that isn't compressed has another digest than the config says
+ * Returns the images of a tarball that has been read: those of its `manifest.json`, or else those of its `index.json`.
+ * @throws HandoverError `tarball-invalid` when it has neither, when one of them names a missing entry, or when an uncompressed layer's
+ *   digest isn't the config's
  */
 function imagesIn(seen) {
     const archive = seen.find('manifest.json')?.bytes;
@@ -32606,7 +32811,7 @@ function imagesIn(seen) {
     const manifests = index === undefined ? [] : manifestsIn(index, seen);
     if (archive !== undefined) {
         const images = (0,image_manifest/* parseArchiveManifest */.Ts)(archive, 'manifest.json');
-        if (images.length > limits/* limits */.F.images)
+        if (images.length > base_limits/* limits */.F.images)
             throw tooMany('manifest.json', images.length);
         const all = [...manifests.filter(isPresent).map(manifestOf), ...looseManifests(seen)];
         return { kind: 'docker', images: images.map((image) => archiveImage(image, all, seen)) };
@@ -32620,16 +32825,15 @@ function imagesIn(seen) {
         ? `The tarball has neither a manifest.json nor an index.json at its top; it holds: ${seen.names().join(', ') || 'nothing'}.`
         : "The tarball's index.json names no image that is in the tarball.", 'Make it with docker save, or with docker buildx build --output type=docker,dest=FILE. A tar of docker export is a file system, and no image.');
 }
-// An index may stand in an index; more than a few levels are a mistake.
-/** The manifests of images in an index, each once, with all the references that they stand under. */
+/** Returns the manifests of images in an index and its nested indexes, each once, with all its references. */
 function manifestsIn(index, seen) {
     const found = new Map();
     const read = new Map();
     let count = 0;
     const visit = (descriptors, around, names) => {
-        // Indexes that name one index many times over are many paths in few bytes.
+        // Indexes that name one index many times have many paths in few bytes.
         count += descriptors.length;
-        if (count > limits/* limits */.F.indexed)
+        if (count > base_limits/* limits */.F.indexed)
             throw tooMany('index.json', count);
         for (const descriptor of descriptors) {
             if ((0,image_manifest/* isAttestation */.H3)(descriptor) || !isManifestOrIndex(descriptor))
@@ -32640,7 +32844,7 @@ function manifestsIn(index, seen) {
             if (size !== undefined && bytes === undefined)
                 throw unreadable(descriptor, size);
             if ((0,image_manifest/* isIndex */.nw)(descriptor)) {
-                if (bytes === undefined || around.length >= limits/* limits */.F.indexDepth)
+                if (bytes === undefined || around.length >= base_limits/* limits */.F.indexDepth)
                     continue;
                 const inner = read.get(digest) ?? (0,image_manifest/* parseIndex */.A1)(bytes, `index ${digest}`);
                 read.set(digest, inner);
@@ -32666,18 +32870,18 @@ function isPresent(found) {
 function isThere(found) {
     return isPresent(found) && (0,image_manifest/* isImageConfig */._m)(manifestOf(found).config);
 }
-// Whatever else an index names is of no concern (OCI image-spec, image-index.md).
+// An index may name other things, which are ignored (OCI image-spec, image-index.md).
 function isManifestOrIndex(descriptor) {
     const { manifest, dockerManifest } = image_manifest/* mediaTypes */.Ib;
     return (0,image_manifest/* isIndex */.nw)(descriptor) || ['', manifest, dockerManifest].includes(descriptor.mediaType);
 }
 function tooMany(where, count) {
-    return new errors/* HandoverError */.Cu('tarball-invalid', `The tarball's ${where} names ${String(count)} images or more: too many.`, `Hand over at most ${String(limits/* limits */.F.images)} images in one tarball.`);
+    return new errors/* HandoverError */.Cu('tarball-invalid', `The tarball's ${where} names ${String(count)} images or more: too many.`, `Hand over at most ${String(base_limits/* limits */.F.images)} images in one tarball.`);
 }
 function unreadable({ digest }, size) {
-    return new errors/* HandoverError */.Cu('tarball-invalid', `The tarball's index.json names the manifest ${digest}, which is no JSON object of at most ${String(limits/* limits */.F.jsonBytes)} bytes (it has ${String(size)}).`, 'The tarball was edited: make it again with docker save.');
+    return new errors/* HandoverError */.Cu('tarball-invalid', `The tarball's index.json names the manifest ${digest}, which is no JSON object of at most ${String(base_limits/* limits */.F.jsonBytes)} bytes (it has ${String(size)}).`, 'The tarball was edited: make it again with docker save.');
 }
-/** The manifests that lie in the tarball, whether an index leads to them or not. */
+/** Returns all manifests in the tarball, also those that no index names. */
 function looseManifests(seen) {
     return seen.kept().flatMap(({ digest, bytes, offset }) => {
         const manifest = (0,image_manifest/* manifestIn */.tn)(bytes);
@@ -32705,7 +32909,7 @@ function tarball_images_namesOf({ annotations }) {
         return [(0,image_reference/* parseReference */.F2)(name)];
     }
     catch {
-        return []; // what some tool means by it is no reference
+        return []; // some tools write something else there
     }
 }
 function ociImage(found, seen) {
@@ -32723,7 +32927,7 @@ function ociImage(found, seen) {
     requireDiffIds(image, seen);
     return image;
 }
-/** @throws HandoverError `tarball-invalid` when the config is not what its manifest says of it */
+/** @throws HandoverError `tarball-invalid` when the config contradicts its manifest */
 function requireFit(manifest, { configBytes, config }) {
     const fault = (0,image_manifest/* configFault */.fT)(manifest, configBytes, config);
     if (fault !== undefined)
@@ -32756,9 +32960,9 @@ function archiveImage({ config, repoTags, layers }, all, seen) {
     requireDiffIds(image, seen);
     return image;
 }
-/** @throws HandoverError `tarball-invalid` for a text that is no reference: it is no input of this step */
+/** @throws HandoverError `tarball-invalid` for a text that is no reference, because it is no input of this step */
 function referencesIn(repoTags) {
-    if (repoTags.length > limits/* limits */.F.references)
+    if (repoTags.length > base_limits/* limits */.F.references)
         throw invalidNames(`has ${String(repoTags.length)} references for one image`);
     return repoTags.map((tag) => {
         try {
@@ -32771,10 +32975,10 @@ function referencesIn(repoTags) {
 }
 /** @param what the end of a sentence whose subject is the manifest.json */
 function invalidNames(what, cause) {
-    return new errors/* HandoverError */.Cu('tarball-invalid', `The tarball's manifest.json ${what}`.replace(/\.?$/, '.'), `Make the tarball with docker save and at most ${String(limits/* limits */.F.references)} references of the image.`, cause);
+    return new errors/* HandoverError */.Cu('tarball-invalid', `The tarball's manifest.json ${what}`.replace(/\.?$/, '.'), `Make the tarball with docker save and at most ${String(base_limits/* limits */.F.references)} references of the image.`, cause);
 }
 /**
- * The manifests of an image that `manifest.json` describes, each once.
+ * Returns the manifests of an image in `manifest.json`, each once.
  * @throws HandoverError `tarball-invalid` when there are some of this config, and none of them describes this image
  */
 function manifestsOf(configDigest, layers, all) {
@@ -32834,8 +33038,8 @@ function requireDiffIds({ config, layers }, seen) {
     });
 }
 /**
- * The image that is meant: under the reference asked for, else the only one there is; of several platforms, the one that fits.
- * @throws HandoverError `image-not-found`, `platform-mismatch`; both list what the tarball holds
+ * Selects the image with the wanted reference, or else the only one; of several platforms, the matching one.
+ * @throws HandoverError `image-not-found`, `platform-mismatch`; both list the tarball's images
  */
 function chooseImage(images, wanted, platform) {
     const name = wanted === undefined ? undefined : (0,image_reference/* formatReference */.FH)(wanted);
@@ -32851,9 +33055,9 @@ function chooseImage(images, wanted, platform) {
     if (isOne && chosen !== undefined && others.every((other) => other.configDigest === chosen.configDigest))
         return chosen;
     const there = images.map((image) => namesIn(image) || image.configDigest);
-    throw new errors/* HandoverError */.Cu('image-not-found', `The tarball holds ${String(images.length)} images (${there.join('; ')}), and ${name ?? 'no reference'} was asked for.`, 'Set the input `image` to one of them.');
+    throw new errors/* HandoverError */.Cu('image-not-found', `The tarball holds ${String(images.length)} images (${there.join('; ')}), and ${name ?? 'no reference'} was requested.`, 'Set the input `image` to one of them.');
 }
-/** The image as one of its manifests describes it. */
+/** Returns the image's contents by one of its manifests. */
 function contentsOf({ configDigest, configBytes, config }, manifest) {
     return {
         configDigest,
@@ -32870,7 +33074,7 @@ function namesIn({ references }) {
 }
 function noPlatform(images, platform) {
     const there = images.map((image) => (0,image_platform/* formatPlatform */.Bq)(image.config.platform));
-    return new errors/* HandoverError */.Cu('platform-mismatch', `The tarball holds images for ${there.join(', ')}; ${(0,image_platform/* formatPlatform */.Bq)(platform)} was asked for.`, `Make the tarball for ${(0,image_platform/* formatPlatform */.Bq)(platform)} too; or, if another one is meant, set \`platform\` in the export.`);
+    return new errors/* HandoverError */.Cu('platform-mismatch', `The tarball holds images for ${there.join(', ')}; ${(0,image_platform/* formatPlatform */.Bq)(platform)} was requested.`, `Make the tarball for ${(0,image_platform/* formatPlatform */.Bq)(platform)} too; or, if another one is meant, set \`platform\` in the export.`);
 }
 
 ;// CONCATENATED MODULE: ./build/export-image/source/from-tarball.js
@@ -32886,9 +33090,8 @@ function noPlatform(images, platform) {
 
 const chunkBytes = 256 * 1024;
 /**
- * Checks a tarball from end to end: each layer, and whether an engine can load it. What `docker save` or another tool wrote
- * as a Docker archive is handed over as it is. Of an OCI archive, the image for the plan's platform becomes a tarball of ours:
- * the classic store doesn't load the archive itself.
+ * Checks a complete tarball: each layer, and whether an engine can load it. A Docker archive (`docker save` or another tool) is handed over
+ * unchanged. The image for the plan's platform in an OCI archive becomes a new tarball, because the classic store can't load the archive.
  * @throws HandoverError `tarball-invalid`, `image-not-found`, `platform-mismatch`
  */
 async function openSourceTarball(plan, producer) {
@@ -32933,7 +33136,7 @@ function recordOf({ path, size, compression }, image, references, producer) {
         producer,
     };
 }
-/** The tarball of ours, made of the archive's layers as they pass for the second time. */
+/** Writes a new tarball from the archive's layers, which are read a second time. */
 function repacked(file, image, plan, producer) {
     const written = Promise.withResolvers();
     const layers = layersOf(file);
@@ -32955,7 +33158,7 @@ async function* layersOf({ path, compression, layers }) {
     }
     const changed = layers.find(({ digest }) => seen.blob(digest) === undefined);
     if (changed !== undefined)
-        throw from_tarball_invalid(`${path} changed while it was read: ${changed.path} has other bytes now.`);
+        throw from_tarball_invalid(`${path} changed during the export: ${changed.path} has different bytes now.`);
 }
 function chooseReferences(path, wanted, image) {
     if (wanted !== undefined)
@@ -32964,7 +33167,7 @@ function chooseReferences(path, wanted, image) {
     return own.length > 0 ? own : [missingReference(path)];
 }
 function missingReference(path) {
-    throw new errors/* HandoverError */.Cu('invalid-input', `The image in ${path} has no reference of its own.`, 'Set `image` to the reference to hand it over under, such as charon:local.');
+    throw (0,errors/* invalidInput */.aY)(`The image in ${path} has no reference.`, 'Set `image` to a reference for it, such as charon:local.');
 }
 async function inspectFile(path, compression) {
     try {
@@ -33068,10 +33271,10 @@ var export_image_disposeResources = (undefined && undefined.__disposeResources) 
 
 
 
-const tempAdvice = 'Free space in RUNNER_TEMP first: the image passes through it. df -h shows what there is.';
+const tempAdvice = 'Free space in RUNNER_TEMP, where the image is stored during the export. `df -h` shows the free space.';
 /**
- * Builds or takes the image, writes the tarball, and uploads it with its record: all three at the same time.
- * @throws HandoverError of any code of the producer; then no tarball, tag or unfinished artifact is left behind
+ * Builds or saves the image, writes the tarball, and uploads it with its record, all at the same time.
+ * @throws HandoverError with any code of an export. Then no tarball, tag or unfinished artifact is left behind.
  */
 async function exportImage(plan, tools) {
     const { log } = tools;
@@ -33081,7 +33284,7 @@ async function exportImage(plan, tools) {
     for (const warning of plan.warnings)
         log.warning(warning);
     if (plan.kind === 'tarball')
-        return handOverFile(plan, tools, await claimFor(plan, tools));
+        return exportTarball(plan, tools, await claimFor(plan, tools));
     try {
         return await exportLayout(plan, tools, []);
     }
@@ -33092,7 +33295,7 @@ async function exportImage(plan, tools) {
         return exportLayout((0,plan_plan/* withoutCacheFrom */.HG)(plan), tools, [`cache-from was given up: ${error.why}.`]);
     }
 }
-/** @param problems what is known of its caches already */
+/** @param problems sentences about its caches that an earlier build has reported */
 async function exportLayout(plan, tools, problems) {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
@@ -33106,19 +33309,21 @@ async function exportLayout(plan, tools, problems) {
             throw (0,errors/* asError */.zR)((0,disk_space/* explainDiskFull */.GK)(error, temp.path, tempAdvice));
         });
         const uploaded = uploadLayout(plan, tools, { directory, filled, file, claim });
-        // Beside the upload; what a push has yet to build for the cache comes first.
+        // During the upload. A push that still has to build writes its cache first.
         if (!buildsForPush(plan))
             void filled.then(({ caches }) => {
-                caches.writing.begin();
+                caches.begin();
             }, () => undefined);
-        // Nothing is removed before both are over. What has broken the layout has broken the upload too.
+        // Nothing is removed before both have ended. A failure of the layout is also one of the upload.
         await Promise.allSettled([filled, uploaded]);
-        const { steps, push: way, caches } = await filled;
+        const { steps, push: pending, caches } = await filled;
         const { record, artifact } = await uploaded;
         await file.commit();
         logTarball(log, plan.tarballPath, record);
-        const push = await (0,export_image_push/* finishPush */._B)(plan.push, way, tools);
-        reportCaches([...problems, ...caches.problems, ...(await caches.writing.problems())], log);
+        const push = await (0,export_image_push/* finishPush */._B)(plan.push, pending, tools);
+        const failed = [...problems, ...(await caches.problems())];
+        if (failed.length > 0)
+            log.notice(`A build cache failed, which doesn’t affect the image: ${failed.join(' ')}`);
         return { record, artifact, tarballPath: plan.tarballPath, steps, push };
     }
     catch (e_1) {
@@ -33134,10 +33339,6 @@ async function exportLayout(plan, tools, problems) {
 function buildsForPush({ push }) {
     return push !== undefined && push.listedPlatforms.length > 0;
 }
-function reportCaches(problems, log) {
-    if (problems.length > 0)
-        log.notice(`A build cache failed, which doesn’t affect the image: ${problems.join(' ')}`);
-}
 async function claimFor(plan, { store, producer }) {
     try {
         return await claimName(store, plan.artifactName, producer);
@@ -33148,7 +33349,7 @@ async function claimFor(plan, { store, producer }) {
         return { release: () => Promise.reject((0,errors/* asError */.zR)(error)) };
     }
 }
-async function handOverFile(plan, tools, claim) {
+async function exportTarball(plan, tools, claim) {
     const env_2 = { stack: [], error: void 0, hasError: false };
     try {
         const { log, timeline } = tools;
@@ -33156,14 +33357,14 @@ async function handOverFile(plan, tools, claim) {
         const source = await log.chapter('Check the tarball', () => timeline.measure('Check the tarball', () => openSourceTarball(plan, tools.producer)));
         const file = export_image_addDisposableResource(env_2, source.isNew ? await newFile(plan, log) : undefined, true);
         if (file !== undefined)
-            log.info(`${path} is an OCI archive: its image is handed over as a tarball that every engine loads.`);
+            log.info(`${path} is an OCI archive. Its image is handed over as a tarball that every engine loads.`);
         const tarballPath = file === undefined ? path : plan.tarballPath;
         const { size, chunks } = source;
         const tarball = { name: (0,external_node_path_.basename)(tarballPath), size, chunks: file === undefined ? chunks : file.tee(chunks) };
-        const handedOver = await log.chapter('Upload', () => timeline.measure((done) => (done !== undefined && done.artifact === undefined ? 'Read' : 'Upload'), () => upload(plan, tools, { tarball, claim }, source.unsealed)));
+        const uploaded = await log.chapter('Upload', () => timeline.measure((done) => (done !== undefined && done.artifact === undefined ? 'Read' : 'Upload'), () => upload(plan, tools, { tarball, claim }, source.unsealed)));
         await file?.commit();
-        log.info(`Tarball: ${tarballPath}, ${(0,base_text/* formatBytes */.z3)(handedOver.record.tarballSize)}`);
-        return { ...handedOver, tarballPath, steps: [], push: { kind: 'none' } };
+        log.info(`Tarball: ${tarballPath}, ${(0,base_text/* formatBytes */.z3)(uploaded.record.tarballSize)}`);
+        return { ...uploaded, tarballPath, steps: [], push: { kind: 'none' } };
     }
     catch (e_2) {
         env_2.error = e_2;
@@ -33178,7 +33379,7 @@ async function handOverFile(plan, tools, claim) {
 async function newFile({ tarballPath, source }, log) {
     if ((0,external_node_path_.resolve)(tarballPath) !== (0,external_node_path_.resolve)(source.path))
         return partialFile(tarballPath, spaceAdvice, log);
-    throw new errors/* HandoverError */.Cu('invalid-input', `The OCI archive ${source.path} is handed over as a new tarball, which would overwrite it: \`tarball\` is the same path.`, 'Set `tarball` to another path.');
+    throw (0,errors/* invalidInput */.aY)(`The OCI archive ${source.path} is handed over as a new tarball, which would overwrite it: \`tarball\` is the same path.`, 'Set `tarball` to another path.');
 }
 function logTarball(log, path, record) {
     log.info(`Image: ${record.references.map(image_reference/* formatReference */.FH).join(', ')}, config ${record.configDigest}`);
@@ -33194,20 +33395,16 @@ function logTarball(log, path, record) {
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
 /* harmony export */   k: () => (/* binding */ readExportInputs)
 /* harmony export */ });
+/* unused harmony export readBuiltImageInputs */
 /** @throws HandoverError `invalid-input` */
-function readExportInputs(inputs) {
+function readBuiltImageInputs(inputs) {
     return {
         image: inputs.optional('image'),
         tags: inputs.optional('tags'),
         repository: inputs.optional('repository'),
-        branchLabel: inputs.optional('branch-label'),
-        tarball: inputs.text('tarball'),
         artifactName: inputs.text('artifact-name'),
         retentionDays: inputs.integer('retention-days', 0, 90),
         platform: inputs.text('platform'),
-        sourceImage: inputs.unlessNone('source-image'),
-        sourceTarball: inputs.unlessNone('source-tarball'),
-        furtherImages: inputs.lines('further-images'),
         build: readBuildInputs(inputs),
         bake: {
             targets: inputs.listOrNone('bake-targets'),
@@ -33215,20 +33412,27 @@ function readExportInputs(inputs) {
             set: inputs.lines('bake-set'),
             workdir: inputs.optional('workdir'),
         },
+        jobKey: inputs.optional('job-key'),
+    };
+}
+/** @throws HandoverError `invalid-input` */
+function readExportInputs(inputs) {
+    return {
+        ...readBuiltImageInputs(inputs),
+        branchLabel: inputs.optional('branch-label'),
+        tarball: inputs.text('tarball'),
+        sourceImage: inputs.unlessNone('source-image'),
+        sourceTarball: inputs.unlessNone('source-tarball'),
+        furtherImages: inputs.lines('further-images'),
         requireCache: inputs.boolean('require-cache'),
         compression: inputs.text('compression'),
         compressionLevel: inputs.optional('compression-level'),
         engine: inputs.text('engine'),
-        jobKey: inputs.optional('job-key'),
-        push: readPushInputs(inputs),
-    };
-}
-function readPushInputs(inputs) {
-    return {
-        enabled: inputs.boolean('push'),
-        platforms: inputs.list('push-platforms'),
-        onFailure: inputs.text('push-failure'),
-        retrySeconds: inputs.integer('registry-retry-seconds', 0, 600),
+        push: {
+            enabled: inputs.boolean('push'),
+            platforms: inputs.list('push-platforms'),
+            onFailure: inputs.text('push-failure'),
+        },
     };
 }
 function readBuildInputs(inputs) {
@@ -33263,22 +33467,21 @@ function readBuildInputs(inputs) {
 /***/ ((__webpack_module__, __unused_webpack___webpack_exports__, __nccwpck_require__) => {
 
 __nccwpck_require__.a(__webpack_module__, async (__webpack_handle_async_dependencies__, __webpack_async_result__) => { try {
-/* harmony import */ var _export_image_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(9966);
-/* harmony import */ var _inputs_js__WEBPACK_IMPORTED_MODULE_14__ = __nccwpck_require__(5878);
+/* harmony import */ var _export_image_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(1975);
+/* harmony import */ var _inputs_js__WEBPACK_IMPORTED_MODULE_13__ = __nccwpck_require__(5878);
 /* harmony import */ var _outputs_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4133);
-/* harmony import */ var _plan_plan_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(6403);
+/* harmony import */ var _plan_plan_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(7666);
 /* harmony import */ var _push_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(5057);
-/* harmony import */ var _summary_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(5449);
-/* harmony import */ var _shared_artifacts_run_store_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(8709);
-/* harmony import */ var _shared_base_timeline_js__WEBPACK_IMPORTED_MODULE_15__ = __nccwpck_require__(1829);
+/* harmony import */ var _summary_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(447);
+/* harmony import */ var _shared_artifacts_service_run_store_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(4617);
+/* harmony import */ var _shared_base_timeline_js__WEBPACK_IMPORTED_MODULE_14__ = __nccwpck_require__(1829);
 /* harmony import */ var _shared_docker_buildx_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(2219);
 /* harmony import */ var _shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(8100);
 /* harmony import */ var _shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(3059);
-/* harmony import */ var _shared_docker_registry_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(6058);
+/* harmony import */ var _shared_docker_registry_commands_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(9541);
 /* harmony import */ var _shared_runner_inputs_js__WEBPACK_IMPORTED_MODULE_10__ = __nccwpck_require__(6110);
 /* harmony import */ var _shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_11__ = __nccwpck_require__(197);
-/* harmony import */ var _shared_runner_run_js__WEBPACK_IMPORTED_MODULE_12__ = __nccwpck_require__(1422);
-/* harmony import */ var _shared_runner_time_limit_js__WEBPACK_IMPORTED_MODULE_13__ = __nccwpck_require__(7804);
+/* harmony import */ var _shared_runner_run_js__WEBPACK_IMPORTED_MODULE_12__ = __nccwpck_require__(9688);
 var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
     if (value !== null && value !== void 0) {
         if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
@@ -33346,29 +33549,20 @@ var __disposeResources = (undefined && undefined.__disposeResources) || (functio
 
 
 
-
-await (0,_shared_runner_run_js__WEBPACK_IMPORTED_MODULE_12__/* .run */ .e)('export-image', async ({ context, log, signal, limit }) => {
+await (0,_shared_runner_run_js__WEBPACK_IMPORTED_MODULE_12__/* .run */ .eF)('export-image', async ({ context, log, signal, limit }) => {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
         (0,_shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_11__/* .setOutputs */ .n0)((0,_outputs_js__WEBPACK_IMPORTED_MODULE_1__/* .failedOutputs */ .KP)());
-        const minutes = (0,_shared_runner_time_limit_js__WEBPACK_IMPORTED_MODULE_13__/* .readTimeLimit */ .p)((0,_shared_runner_inputs_js__WEBPACK_IMPORTED_MODULE_10__/* .actionInputs */ .e)());
-        limit(minutes);
-        const inputs = (0,_inputs_js__WEBPACK_IMPORTED_MODULE_14__/* .readExportInputs */ .k)((0,_shared_runner_inputs_js__WEBPACK_IMPORTED_MODULE_10__/* .actionInputs */ .e)());
-        const plan = (0,_plan_plan_js__WEBPACK_IMPORTED_MODULE_2__/* .planExport */ .ie)(inputs, context);
+        const inputs = (0,_shared_runner_inputs_js__WEBPACK_IMPORTED_MODULE_10__/* .actionInputs */ .e)();
+        const minutes = limit(inputs);
+        const plan = (0,_plan_plan_js__WEBPACK_IMPORTED_MODULE_2__/* .planExport */ .ie)((0,_inputs_js__WEBPACK_IMPORTED_MODULE_13__/* .readExportInputs */ .k)(inputs), context);
         const cli = (0,_shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_7__/* .dockerCli */ .RK)(signal);
-        const times = (0,_shared_base_timeline_js__WEBPACK_IMPORTED_MODULE_15__/* .timeline */ .I)();
-        const store = __addDisposableResource(env_1, (0,_shared_artifacts_run_store_js__WEBPACK_IMPORTED_MODULE_5__/* .runStore */ .Z)({
-            ...context,
-            onRetry: log.info,
-            progress: log.progress,
-            onNotice: log.notice,
-            maskSecret: _shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_11__/* .maskSecret */ .$l,
-            signal,
-        }), true);
+        const times = (0,_shared_base_timeline_js__WEBPACK_IMPORTED_MODULE_14__/* .timeline */ .I)();
+        const store = __addDisposableResource(env_1, (0,_shared_artifacts_service_run_store_js__WEBPACK_IMPORTED_MODULE_5__/* .runStore */ .Z)({ ...context, log, maskSecret: _shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_11__/* .maskSecret */ .$l, signal }), true);
         const result = await (0,_export_image_js__WEBPACK_IMPORTED_MODULE_0__/* .exportImage */ ._)(plan, {
             engine: await (0,_shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_8__/* .containerEngine */ .w)(plan.engine, context, signal),
             buildx: (0,_shared_docker_buildx_js__WEBPACK_IMPORTED_MODULE_6__/* .dockerBuildx */ .x)(cli, minutes),
-            registry: (0,_shared_docker_registry_js__WEBPACK_IMPORTED_MODULE_9__/* .dockerRegistry */ .og)(cli, { pauseMs: inputs.push.retrySeconds * 1000, warning: log.warning, signal }),
+            registry: (0,_shared_docker_registry_commands_js__WEBPACK_IMPORTED_MODULE_9__/* .registryCommands */ .U1)(cli, { warning: log.warning, signal }),
             cacheService: { isThere: context.hasCacheService, mode: context.cacheMode },
             store,
             log,
@@ -33412,11 +33606,11 @@ __webpack_async_result__();
 /* harmony import */ var _shared_image_reference_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(9607);
 
 
-/** What is true until the upload is finalised, and stays so when the step fails. */
+/** Returns the outputs of a step that fails. They are set before anything else. */
 function failedOutputs() {
     return { 'run-integration': 'false' };
 }
-/** What is told of a build even when the export fails after it. */
+/** Returns the outputs of a build, which are set even if the export fails later. */
 function stepOutputs(steps) {
     const cached = steps.filter((step) => step.cached).length;
     return {
@@ -33472,38 +33666,38 @@ function exportOutputs(result, plan, runUrl) {
 
 
 
-// What buildx builds when nobody names a target.
+// What buildx builds by default.
 const everything = ['default'];
 const workspace = '.';
 /**
- * @returns undefined when no bake file is asked for
- * @throws HandoverError `invalid-input` for what isn't a target's name, and for inputs that a bake file has an own place for
+ * @returns undefined if there is no bake file in the inputs
+ * @throws HandoverError `invalid-input` for an invalid name of a target, and for inputs that the bake file replaces
  */
 function planBake(inputs) {
     const { targets, files, set, workdir } = inputs.bake;
     if (targets.length + files.length + set.length === 0) {
         if (workdir === undefined)
             return undefined;
-        throw new _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .HandoverError */ .Cu('invalid-input', `\`workdir\` is "${(0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_4__/* .quoteForeign */ .xS)(workdir)}", but there is no bake file: it would have no effect.`, 'Give the bake file with `bake-files` or `bake-targets`, or remove `workdir`. For a build, set `context`.');
+        throw (0,_shared_base_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .invalidInput */ .aY)(`\`workdir\` is "${(0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_4__/* .quoteForeign */ .xS)(workdir)}", but there is no bake file: it would have no effect.`, 'Set `bake-files` or `bake-targets`, or remove `workdir`. For a build, set `context`.');
     }
-    const [misplaced] = withoutPlace(inputs);
-    if (misplaced !== undefined)
-        throw notWithBake(misplaced);
+    const [ignored] = ignoredInputs(inputs);
+    if (ignored !== undefined)
+        throw notWithBake(ignored);
     const wrong = targets.find((name) => !/^\w[\w.-]*$/.test(name));
     if (wrong !== undefined) {
-        throw new _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .HandoverError */ .Cu('invalid-input', `"${(0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_4__/* .quoteForeign */ .xS)(wrong)}" in \`bake-targets\` is not the name of a target or group.`, 'Give names out of the bake file, one a line; `docker buildx bake --print` shows them.');
+        throw (0,_shared_base_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .invalidInput */ .aY)(`"${(0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_4__/* .quoteForeign */ .xS)(wrong)}" in \`bake-targets\` is not a valid name of a target or group.`, 'Use names from the bake file, one per line. `docker buildx bake --print` shows them.');
     }
     const { builder, noCache, pull, allow } = inputs.build;
     const named = targets.length === 0 ? everything : targets;
     return { kind: 'bake', targets: named, ...placeOf(inputs.bake), set, builder, noCache, pull, allow };
 }
-/** Whether buildx reads a file as a compose file (bake/compose.go, validateComposeFile). */
+/** Returns whether buildx reads a file as a compose file (bake/compose.go, validateComposeFile). */
 function isComposeFile(file) {
     return /\.ya?ml$/i.test(file);
 }
 /**
- * Returns where bake runs. buildx resolves the paths of a compose file from there; `docker compose` resolves them from the folder of
- * the first file, and reads the .env in it (Compose specification, "project directory"; buildx 0.36 has BUILDX_BAKE_FILE_RELATIVE_PATHS).
+ * Returns the folder that bake runs in. buildx resolves the paths of a compose file from there. `docker compose` resolves them from the
+ * folder of the first file, and reads its .env (Compose specification, "project directory").
  */
 function placeOf({ files, workdir }) {
     if (workdir !== undefined)
@@ -33515,8 +33709,8 @@ function placeOf({ files, workdir }) {
         return { files, workdir: workspace };
     return { files: local.map((file) => ((0,node_path__WEBPACK_IMPORTED_MODULE_0__.isAbsolute)(file) ? file : (0,node_path__WEBPACK_IMPORTED_MODULE_0__.relative)(folder, file))), workdir: folder };
 }
-/** The inputs that are given, and would be passed over. */
-function withoutPlace(inputs) {
+/** Returns the inputs that are set, but would have no effect. */
+function ignoredInputs(inputs) {
     const { build, push, engine } = inputs;
     const given = [
         ['image', inputs.image !== undefined],
@@ -33547,35 +33741,35 @@ function withoutPlace(inputs) {
     return given.flatMap(([name, isGiven]) => (isGiven ? [name] : []));
 }
 const hints = {
-    image: 'Give each target its `tags` in the bake file (`image:` in a compose file).',
-    tags: 'Give each target its `tags` in the bake file, or add the bake file of docker/metadata-action to `bake-files`.',
-    push: 'Push what was tested, in a later job: org/image-handover/publish-image@v1.',
+    image: 'Set the `tags` of each target in the bake file (`image:` in a compose file).',
+    tags: 'Set the `tags` of each target in the bake file, or add the bake file of docker/metadata-action to `bake-files`.',
+    push: 'Push the tested image in a later job: org/image-handover/publish-image@v1.',
     engine: 'Remove it: buildx needs Docker.',
 };
 function notWithBake(input) {
-    return new _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .HandoverError */ .Cu('invalid-input', `\`${input}\` is given together with a bake file (\`bake-targets\`, \`bake-files\` or \`bake-set\`), which says itself what is built.`, hints[input] ?? `Say it in the bake file, or with \`bake-set\`; else remove \`${input}\`.`);
+    return (0,_shared_base_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .invalidInput */ .aY)(`\`${input}\` is given together with a bake file (\`bake-targets\`, \`bake-files\` or \`bake-set\`), which defines what is built.`, hints[input] ?? `Set it in the bake file or with \`bake-set\`, or remove \`${input}\`.`);
 }
-/** The arguments of `docker buildx bake` that show what it would build. */
+/** Returns the arguments of `docker buildx bake` that print its targets. */
 function bakePrintArguments(source) {
     return [...selection(source, source.set), '--print', '--', ...source.targets];
 }
 /**
- * Returns a compose file that takes the tags of services' builds away. Behind the file that has them, it makes buildx show their
- * `image`, which buildx drops otherwise (bake/compose.go, ParseCompose).
+ * Returns a compose file that removes the tags of the services' builds. After the file that has them, it makes buildx print their `image`,
+ * which buildx drops otherwise (bake/compose.go, ParseCompose).
  */
 function withoutBuildTags(targets) {
     const services = targets.map((name) => `  "${name}": {build: {tags: !reset [], x-bake: {tags: !reset []}}}\n`);
     return `services:\n${services.join('')}`;
 }
-// An empty list of stages to build anew could be read as all of them.
+// An empty list of stages to rebuild could mean all of them.
 const noStage = 'image-handover-none';
-// What is ours to say: buildx would add it to what it says here (bake/bake.go, newOverrides).
+// Overrides that this action sets itself. buildx would add to them (bake/bake.go, newOverrides).
 const ours = /^[^.=]+\.(?:output|platform|tags|cache-to)\+?=/;
 const cachesRead = /^[^.=]+\.cache-from\+?=/;
 /**
- * The arguments of `docker buildx bake` that build targets in one go, each into a place of its own.
- * @param written the folder of those places, which buildx writes to only if it is allowed to
- * @param caches of the targets that have any, also of those that others are built on
+ * Returns the arguments of `docker buildx bake` that build the targets, each into its own output.
+ * @param written the folder of the outputs, which buildx may write to
+ * @param caches the caches of all targets, including those that others are built on
  */
 function bakeArguments(source, platform, outputs, { written, caches }) {
     const set = [
@@ -33597,11 +33791,11 @@ function bakeArguments(source, platform, outputs, { written, caches }) {
     ];
 }
 /**
- * The arguments of `docker buildx bake` that write one cache of a target that was built before.
- * @param caches of all targets that have any
+ * Returns the arguments of `docker buildx bake` that write one cache of a target that is already built.
+ * @param caches the caches of all targets
  */
 function bakeCacheArguments(source, platform, target, caches) {
-    // What was built once isn't built anew, whatever the file says, nor what it is built on.
+    // Nothing is built again, even if the file requests it.
     const again = ['*.no-cache=false', `*.no-cache-filter=${noStage}`, '*.pull=false'];
     const set = [
         ...source.set.filter((item) => !ours.test(item)),
@@ -33610,7 +33804,7 @@ function bakeCacheArguments(source, platform, target, caches) {
     ];
     return [...common(source, set), ...allow(allowed(source)), '--', target];
 }
-/** The same targets without the caches that they read. */
+/** Returns the same targets without the caches that they read. */
 function withoutCachesRead(source) {
     return { ...source, set: [...source.set.filter((item) => !cachesRead.test(item)), '*.cache-from='] };
 }
@@ -33621,14 +33815,14 @@ function common(source, set) {
         ...['--provenance=false', '--sbom=false'],
     ];
 }
-// buildx asks for leave to read and write outside of the folder that it runs in. The workspace needs none, wherever bake runs.
+// buildx needs a permission to access files outside of its folder. The workspace is always permitted.
 function allowed({ allow: items, workdir }) {
     return workdir === workspace ? items : [...items, `fs=${(0,node_path__WEBPACK_IMPORTED_MODULE_0__.relative)(workdir, workspace)}`];
 }
 function allow(items) {
     return items.flatMap((item) => ['--allow', item]);
 }
-// An empty one takes away those of the file.
+// An empty one removes those of the file.
 function setCaches({ target, cacheTo }) {
     return (cacheTo.length === 0 ? [''] : cacheTo).map((cache) => `${target}.cache-to=${cache}`);
 }
@@ -33650,7 +33844,7 @@ function selection({ files }, set) {
 /* harmony export */   fb: () => (/* binding */ buildArguments),
 /* harmony export */   jH: () => (/* binding */ outputOf)
 /* harmony export */ });
-/* unused harmony exports formatSecret, isGhaCache */
+/* unused harmony export isGhaCache */
 /* harmony import */ var _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
 /* harmony import */ var _shared_base_text_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(1453);
 /* harmony import */ var _shared_image_platform_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4851);
@@ -33658,9 +33852,9 @@ function selection({ files }, set) {
 
 
 /**
- * The secrets of all three inputs. An empty one is left out with a warning, as docker/build-push-action does: a pull request
+ * Returns the secrets of all three inputs. An empty one is omitted with a warning, as in docker/build-push-action, because a pull request
  * from a fork has no secrets.
- * @throws HandoverError `invalid-input` for an item of another form, without showing it
+ * @throws HandoverError `invalid-input` for an item of another form. The message doesn't contain the item.
  */
 function parseSecrets(build, warnings) {
     const { secrets, secretFiles, secretEnvs } = build;
@@ -33670,7 +33864,7 @@ function parseSecrets(build, warnings) {
         ...pairs(secretEnvs, 'secret-envs', 'VARIABLE', warnings).map(([id, place]) => ({ id, from: 'env', place })),
     ];
 }
-/** The item as `--secret` takes it, which is CSV. */
+/** Returns the value of `--secret`, in CSV format. */
 function formatSecret({ id, from, place }) {
     const field = `${from}=${place}`;
     return `id=${id},${/[",]/.test(field) ? quoted(field) : field}`;
@@ -33684,26 +33878,26 @@ function pairs(items, input, what, warnings) {
         const value = item.slice(at + 1);
         if (value.trim() !== '')
             return [[id, value]];
-        warnings.push(`The secret "${(0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_2__/* .quoteForeign */ .xS)(id)}" in the input \`${input}\` is empty: it is left out. A repository that doesn't have a ` +
-            'secret, and a pull request from a fork, pass it on empty.');
+        warnings.push(`The secret "${(0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_2__/* .quoteForeign */ .xS)(id)}" in the input \`${input}\` is empty and was omitted. A repository that lacks a ` +
+            'secret, and a pull request from a fork, pass an empty one.');
         return [];
     });
 }
 function notAPair(input, what, number) {
-    return new _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('invalid-input', `Item ${String(number)} of the input \`${input}\` is not of the form id=${what} (it is not shown here).`, `Write one id=${what} a line. A value of several lines stands in double quotes, together with its id: "id=first line…".`);
+    return (0,_shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .invalidInput */ .aY)(`Item ${String(number)} of the input \`${input}\` does not have the form id=${what} (it is not shown here).`, `Write one id=${what} per line. Put a multi-line value in double quotes together with its id: "id=first line…".`);
 }
-// The default of `cache-from`: the Actions cache, where there is one and the builder can read it.
+// The default of `cache-from`: the Actions cache, if there is one and the builder can read it.
 const automatic = 'auto';
-/** Whether a cache is the Actions cache service, in the long or the short form of `cache-from`. */
+/** Returns whether a cache is the Actions cache service, in the long or the short form of `cache-from`. @internal */
 function isGhaCache(cache) {
     const text = cache.trim();
     return text === automatic || text === 'gha' || cache.split(',').some((part) => part.trim() === 'type=gha');
 }
-/** Whether nobody has said anything about caches. */
+/** Returns whether the caches are the default. */
 function isOnlyAutomatic(caches) {
     return caches.every((cache) => cache.trim() === automatic);
 }
-/** The caches without the Actions cache service, and whether somebody asked for it by name. */
+/** Returns the caches without the Actions cache service, and whether the inputs name that service. */
 function withoutGhaCache(caches) {
     const left = caches.filter(isGhaCache);
     return {
@@ -33712,12 +33906,12 @@ function withoutGhaCache(caches) {
     };
 }
 /**
- * Refuses lines that buildx would refuse in the middle of the build, and build arguments that it would drop without a word.
- * As there, a build argument without `=` takes its value from the environment, and a label without one is empty.
+ * Rejects lines that buildx would reject during the build, and build arguments that it would ignore. As in buildx, a build argument without
+ * `=` gets its value from the environment, and a label without one is empty.
  * @throws HandoverError `invalid-input`
  */
 function requireBuildLines(build) {
-    requireLines('build-args', build.buildArgs, /^[^\s=]+(?:=|$)/, 'NAME=value (or NAME alone, which takes its value from the environment)');
+    requireLines('build-args', build.buildArgs, /^[^\s=]+(?:=|$)/, 'NAME=value (or NAME alone for the value in the environment)');
     requireLines('labels', build.labels, /^(?:[^\s=]+$|[^=]+=)/, 'name=value');
     requireLines('build-contexts', build.buildContexts, /^[^\s=]+=./, 'name=path');
 }
@@ -33725,12 +33919,12 @@ function requireLines(input, lines, form, expected) {
     const wrong = lines.findIndex((line) => !form.test(line));
     if (wrong === -1)
         return;
-    throw new _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('invalid-input', `Line ${String(wrong + 1)} of the input \`${input}\` is "${(0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_2__/* .quoteForeign */ .xS)(lines[wrong] ?? '')}"; expected ${expected}.`, 'Write one a line. A value with line ends goes into double quotes, together with its name.');
+    throw (0,_shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .invalidInput */ .aY)(`Line ${String(wrong + 1)} of the input \`${input}\` is "${(0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_2__/* .quoteForeign */ .xS)(lines[wrong] ?? '')}"; expected ${expected}.`, 'Write one per line. Put a multi-line value in double quotes together with its name.');
 }
 /**
- * The arguments of `docker buildx build`, the context last. Attestations are off: a tarball that both image stores
- * load holds one plain image (buildx#1460).
- * @param exporters what one build writes; several need BuildKit 0.13 and another driver than a classic engine's
+ * Returns the arguments of `docker buildx build`. Attestations are off, because a tarball for both image stores contains one plain image
+ * (buildx#1460).
+ * @param exporters the outputs of the build. Several need BuildKit 0.13, and not the driver of a classic engine.
  */
 function buildArguments(build, platforms, exporters, secrets) {
     const each = (flag, values) => values.flatMap((value) => [flag, value]);
@@ -33767,12 +33961,12 @@ function exporterArguments(exporter) {
         return ['--load', '--tag', exporter.name, '--iidfile', exporter.idFile];
     if (exporter.kind === 'oci-layout')
         return ['--output', outputOf(exporter)];
-    // The layout's layers and media types, so that the manifest has one digest here and there; and no copy in the engine's store.
+    // With the layout's layers and media types, the manifest has the same digest in both. There is no copy in the engine's store.
     const image = ['type=image,push=true,store=false,oci-mediatypes=true', ...compressionOf(exporter)];
     const output = [...image, quoted(`name=${exporter.references.join(',')}`)].join(',');
     return ['--metadata-file', exporter.metadataFile, '--output', output];
 }
-/** The value of `--output`. It is CSV: a path with a comma, or a list of names, has to be quoted. */
+/** Returns the value of `--output`, in CSV format. */
 function outputOf(exporter) {
     return ['type=oci,tar=false', ...compressionOf(exporter), quoted(`dest=${exporter.directory}`)].join(',');
 }
@@ -33792,9 +33986,7 @@ function quoted(text) {
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   $g: () => (/* binding */ classicProblems),
 /* harmony export */   Wo: () => (/* binding */ mayReadCache),
-/* harmony export */   m_: () => (/* binding */ requireClassicWrites),
 /* harmony export */   uS: () => (/* binding */ planCacheWrites),
 /* harmony export */   xc: () => (/* binding */ notWritten)
 /* harmony export */ });
@@ -33804,49 +33996,42 @@ function quoted(text) {
 
 
 /**
- * An inline cache is a part of the image, and `ignore-error=false` asks for a build that fails with its cache; all others never fail it.
- * @throws HandoverError `unsupported-host` for a cache with `ignore-error=false` that buildx would drop without a word
+ * Plans which build writes each cache. An inline cache is part of the image. With `ignore-error=false`, the build fails if the cache can't
+ * be written. All other caches never fail the build.
+ * @param exportsCaches false for BuildKit in an engine with the classic store, which only writes inline caches
+ * @throws HandoverError `unsupported-host` or `builder-unsupported` for a cache with `ignore-error=false` that can't be written
  */
-function planCacheWrites(caches, service) {
+function planCacheWrites(caches, service, exportsCaches) {
     const withImage = caches.filter((cache) => isInline(cache) || isRequired(cache));
-    for (const cache of withImage) {
-        const missing = whyNoWrite(cache, { ...service, mode: '' });
-        if (missing === undefined)
-            continue;
-        throw new _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('unsupported-host', `The build cache ${describeCache(cache)} can't be written, and \`ignore-error=false\` asks to fail then: ${missing}.`, 'Remove `ignore-error=false`, or take another type of cache.');
-    }
+    for (const cache of withImage)
+        requireWritable(cache, service, exportsCaches);
     const others = caches
         .filter((cache) => !withImage.includes(cache))
-        .map((cache) => ({ cache, why: whyNoWrite(cache, service) }));
+        .map((cache) => ({ cache, why: whyNoWrite(cache, service) ?? (exportsCaches ? undefined : classicStore) }));
     return {
         withImage,
         afterImage: others.flatMap(({ cache, why }) => (why === undefined ? [withoutIgnoreError(cache)] : [])),
         problems: others.flatMap(({ cache, why }) => (why === undefined ? [] : [notWritten(cache, why)])),
     };
 }
-/**
- * The caches that BuildKit inside an engine with the classic store writes with the image: inline ones alone.
- * @throws HandoverError `builder-unsupported` for another that has to be written
- */
-function requireClassicWrites({ withImage }) {
-    const required = withImage.find((cache) => !isInline(cache));
-    if (required === undefined)
-        return withImage;
-    throw new _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('builder-unsupported', `The docker driver on the classic image store can't write a build cache (cache-to: ${describeCache(required)}).`, `${_shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .setupBuildxHint */ .bY} Or remove \`cache-to\`.`);
+const classicStore = `the docker driver on the classic image store writes none. ${_shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .setupBuildxHint */ .bY}`;
+function requireWritable(cache, service, exportsCaches) {
+    const missing = whyNoWrite(cache, { ...service, mode: '' });
+    if (missing !== undefined) {
+        throw new _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('unsupported-host', `The build cache ${describeCache(cache)} can't be written, and \`ignore-error=false\` makes that an error: ${missing}.`, 'Remove `ignore-error=false`, or use another type of cache.');
+    }
+    if (exportsCaches || isInline(cache))
+        return;
+    throw new _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('builder-unsupported', `The docker driver on the classic image store can't write a build cache (cache-to: ${describeCache(cache)}).`, `${_shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .setupBuildxHint */ .bY} Or remove \`cache-to\`.`);
 }
-/** Why the others aren't written there. */
-function classicProblems({ afterImage, problems }) {
-    const why = `the docker driver on the classic image store writes none. ${_shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .setupBuildxHint */ .bY}`;
-    return [...problems, ...afterImage.map((cache) => notWritten(cache, why))];
-}
-/** The sentence for a cache that wasn't written. */
+/** Returns the sentence for a cache that was not written. */
 function notWritten(cache, why) {
     const hint = /failed to reserve cache|write denied/.test(why)
-        ? ' (GitHub gives jobs of low-trust events, such as pull_request_target, a cache that they can only read)'
+        ? ' (for jobs of low-trust events, such as pull_request_target, the GitHub cache is read-only)'
         : '';
     return `${describeCache(cache)} was not written: ${(0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_1__/* .quoteForeign */ .xS)(why.replace(/\.$/, ''), 500)}${hint}.`;
 }
-/** A cache for the log: its type and place, without the fields that may be secret. */
+/** Returns a cache for the log: its type and location, without fields that may be secret. @internal */
 function describeCache(cache) {
     const fields = fieldsOf(cache);
     const [only, ...more] = fields;
@@ -33858,16 +34043,16 @@ function describeCache(cache) {
         .map(({ key, value = '' }) => `${key}=${(0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_1__/* .quoteForeign */ .xS)(value)}`)
         .join(',');
 }
-/** Whether a cache is a part of the image that it is of. */
+/** Returns whether a cache is part of its image. */
 function isInline(cache) {
     return valueOf(cache, 'type') === 'inline';
 }
-/** Whether a cache that can't be written is to fail the build. */
+/** Returns whether the build fails if this cache can't be written. */
 function isRequired(cache) {
-    // What Go's strconv.ParseBool takes for false; BuildKit passes over all else.
+    // The false values of Go's strconv.ParseBool. BuildKit ignores all others.
     return ['0', 'f', 'F', 'false', 'FALSE', 'False'].includes(valueOf(cache, 'ignore-error') ?? '');
 }
-/** Whether the job may read the Actions cache, where there is one. */
+/** Returns whether the job may read the Actions cache. */
 function mayReadCache({ isThere, mode }) {
     return isThere && mode !== 'none' && mode !== 'write-only';
 }
@@ -33880,7 +34065,7 @@ function whyNoWrite(cache, { isThere, mode }) {
         return `this job's \`cache-mode\` is \`${mode}\` (ACTIONS_CACHE_MODE)`;
     return undefined;
 }
-// Its own build shows whether it was written: buildx would hide that.
+// With `ignore-error`, buildx would hide the failure.
 function withoutIgnoreError(cache) {
     const fields = fieldsOf(cache);
     if (fields.every(({ key }) => key !== 'ignore-error'))
@@ -33903,7 +34088,7 @@ function valueOf(cache, key) {
 
 /***/ }),
 
-/***/ 6403:
+/***/ 7666:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -33913,8 +34098,6 @@ __nccwpck_require__.d(__webpack_exports__, {
   ie: () => (/* binding */ planExport),
   HG: () => (/* binding */ withoutCacheFrom)
 });
-
-// UNUSED EXPORTS: loweredNotices, withBranchLabel
 
 // EXTERNAL MODULE: ./build/export-image/plan/bake.js
 var plan_bake = __nccwpck_require__(2402);
@@ -33929,16 +34112,16 @@ var base_text = __nccwpck_require__(1453);
 ;// CONCATENATED MODULE: ./build/export-image/plan/compression.js
 
 
-/** What `auto` is: see docs/decisions/0004-compression-auto-is-zstd-at-level-1.md for the figures. */
+/** The meaning of `auto` (docs/decisions/0004-compression-auto-is-zstd-at-level-1.md). */
 const automatic = { format: 'zstd', level: 1 };
-// The lowest and the highest level that both BuildKit and Node take.
+// The lowest and highest levels that both BuildKit and Node accept.
 const levels = {
     gzip: [0, 9],
     zstd: [1, 22],
     uncompressed: undefined,
 };
 /**
- * How new layers are compressed, from the inputs `compression` and `compression-level`.
+ * Returns the compression of new layers from the inputs `compression` and `compression-level`.
  * @throws HandoverError `invalid-input`
  */
 function chooseCompression(compression, level) {
@@ -33947,7 +34130,7 @@ function chooseCompression(compression, level) {
         return automatic;
     const format = name === 'auto' ? automatic.format : name;
     if (format !== 'gzip' && format !== 'zstd' && format !== 'uncompressed') {
-        throw new errors/* HandoverError */.Cu('invalid-input', `The input \`compression\` is "${(0,base_text/* quoteForeign */.xS)(compression)}"; expected auto, gzip, zstd or uncompressed.`, 'Leave it out for what is fastest in most cases.');
+        throw (0,errors/* invalidInput */.aY)(`The input \`compression\` is "${(0,base_text/* quoteForeign */.xS)(compression)}"; expected auto, gzip, zstd or uncompressed.`, 'Remove it to use the fastest one in most cases.');
     }
     return { format, level: level === undefined ? undefined : chooseLevel(format, level) };
 }
@@ -33956,10 +34139,10 @@ function chooseLevel(format, text) {
     const level = /^\d{1,2}$/.test(text.trim()) ? Number(text) : Number.NaN;
     if (range !== undefined && level >= range[0] && level <= range[1])
         return level;
-    throw new errors/* HandoverError */.Cu('invalid-input', `The input \`compression-level\` is "${(0,base_text/* quoteForeign */.xS)(text)}"; expected ` +
+    throw (0,errors/* invalidInput */.aY)(`The input \`compression-level\` is "${(0,base_text/* quoteForeign */.xS)(text)}"; expected ` +
         (range === undefined
             ? `none for ${format} layers.`
-            : `a whole number from ${String(range[0])} to ${String(range[1])} for ${format}.`), 'Leave it out for the level that fits most cases.');
+            : `a whole number from ${String(range[0])} to ${String(range[1])} for ${format}.`), 'Remove it to use the default level.');
 }
 
 // EXTERNAL MODULE: ./build/shared/image/platform.js
@@ -33969,9 +34152,9 @@ var image_platform = __nccwpck_require__(4851);
 
 
 /**
- * @param tags the references to push under; the first is the one that the outputs name
- * @param source where the image comes from
- * @param platform the handover's
+ * @param tags the references to push. The outputs contain the first.
+ * @param source the kind of the image's source
+ * @param platform of the handed-over image
  * @throws HandoverError `invalid-input`
  */
 function planPush(inputs, tags, source, platform) {
@@ -33980,11 +34163,11 @@ function planPush(inputs, tags, source, platform) {
     if (!inputs.enabled)
         return undefined;
     if (source === 'tarball') {
-        throw new errors/* HandoverError */.Cu('invalid-input', 'A tarball (`source-tarball`) can be handed over, but not pushed.', 'Remove `push: true`, or load the tarball first and set `source-image`.');
+        throw (0,errors/* invalidInput */.aY)('A tarball (`source-tarball`) can be handed over, but not pushed.', 'Remove `push: true`, or load the tarball first and set `source-image`.');
     }
     const listedPlatforms = platforms.every((one) => (0,image_platform/* samePlatform */.my)(one, platform)) ? [] : platforms;
     if (source === 'engine' && listedPlatforms.length > 0) {
-        throw new errors/* HandoverError */.Cu('invalid-input', `\`push-platforms\` is ${platforms.map(image_platform/* formatPlatform */.Bq).join(', ')}, but \`source-image\` is for one platform.`, 'Remove `push-platforms`, or let this action build the image.');
+        throw (0,errors/* invalidInput */.aY)(`\`push-platforms\` is ${platforms.map(image_platform/* formatPlatform */.Bq).join(', ')}, but \`source-image\` is for one platform.`, 'Remove `push-platforms`, or let this action build the image.');
     }
     const [first, ...rest] = tags;
     if (first === undefined)
@@ -33992,32 +34175,31 @@ function planPush(inputs, tags, source, platform) {
     return { references: [first, ...rest], listedPlatforms, onFailure };
 }
 function noTags() {
-    return new errors/* HandoverError */.Cu('invalid-input', '`push` is true, but the input `tags` is empty: there is no reference to push under.', 'Give `tags` the output of docker/metadata-action, references one a line, or `auto` with a `repository`.');
+    return (0,errors/* invalidInput */.aY)('`push` is true, but the input `tags` is empty: there is no reference to push.', 'Set `tags` to the output of docker/metadata-action, to one reference per line, or to `auto` with a `repository`.');
 }
 function chooseOnFailure(text) {
     if (text === 'error' || text === 'warn')
         return text;
-    throw new errors/* HandoverError */.Cu('invalid-input', `The input \`push-failure\` is "${(0,base_text/* quoteForeign */.xS)(text)}"; expected error or warn.`, 'Correct `push-failure` under `with:`.');
+    throw (0,errors/* invalidInput */.aY)(`The input \`push-failure\` is "${(0,base_text/* quoteForeign */.xS)(text)}"; expected error or warn.`, 'Correct `push-failure` under `with:`.');
 }
 
 // EXTERNAL MODULE: ./build/shared/base/json.js
 var base_json = __nccwpck_require__(604);
 // EXTERNAL MODULE: ./build/shared/image/reference.js
 var image_reference = __nccwpck_require__(9607);
-;// CONCATENATED MODULE: ./build/export-image/plan/tags.js
+;// CONCATENATED MODULE: ./build/shared/image/tags.js
 
 
 
 
 const shortShaLength = 7;
-/** What leaves room for `-<short sha>` in Docker's 128 characters. */
+/** Leaves room for `-<short sha>` in Docker's 128 characters. */
 const maxNameLength = 120;
 const maxTagLength = 128;
 /**
- * The one tag that stands for this commit, and is never given to another: `pr-<number>-<sha>`,
- * `merge-queue-pr-<number>-<sha>`, `<branch or git tag>-<sha>` (a git tag may be moved, so its name alone is not
- * enough), or `sha-<sha>` for a bare commit; `<sha>` is the first 7 characters of the commit.
- * @returns undefined when the event names no commit
+ * Returns the tag that no other commit gets: `pr-<number>-<sha>`, `merge-queue-pr-<number>-<sha>`, `<branch or git tag>-<sha>`, or
+ * `sha-<sha>`. `<sha>` is the first 7 characters of the commit. A git tag can move, so its name is not enough.
+ * @returns undefined if the event has no commit
  */
 function immutableTag(event) {
     if (event.kind === 'none')
@@ -34032,8 +34214,9 @@ function immutableTag(event) {
     return `${cleanName(event.name) || event.kind}-${short}`;
 }
 /**
- * The tags of `tags: auto`: the immutable tag, the git tag's name, `latest` on the default branch, and `sha-<sha>`.
- * None when the event names no commit.
+ * Returns the tags of `tags: auto`: the immutable tag, the git tag's name, `latest` on the default branch, and `sha-<sha>`. Without a
+ * commit, there are none.
+ * @internal
  */
 function automaticTags(event) {
     const immutable = immutableTag(event);
@@ -34050,7 +34233,7 @@ function automaticTags(event) {
 function shortSha(sha) {
     return sha.slice(0, shortShaLength);
 }
-/** A branch's name as the first part of a tag: `feature/Add_New-Feature` is `feature-add-new-feature`. */
+/** Returns a branch's name as the first part of a tag: `feature/Add_New-Feature` becomes `feature-add-new-feature`. */
 function cleanName(name) {
     return name
         .toLowerCase()
@@ -34060,7 +34243,7 @@ function cleanName(name) {
         .slice(0, maxNameLength)
         .replace(/-+$/, '');
 }
-/** A git tag as a tag of an image: `v1.2.3` stays, `v1.2.3+build.5` is `v1.2.3-build.5`. */
+/** Returns a git tag as a tag of an image: `v1.2.3+build.5` becomes `v1.2.3-build.5`. */
 function cleanGitTag(name) {
     return name
         .replace(/[^\w.-]+/gu, '-')
@@ -34069,9 +34252,8 @@ function cleanGitTag(name) {
         .replace(/-+$/, '');
 }
 /**
- * Reads what docker/metadata-action puts out: `tags` (one reference per line) or `json` (an object with `tags`).
- * Empty lines are dropped; the order stays, and the first is the action's own first choice.
- * @throws HandoverError `invalid-input` when nothing is left, showing what was received
+ * Reads an output of docker/metadata-action: `tags` (one reference per line) or `json` (an object with `tags`). Empty lines are dropped.
+ * @throws HandoverError `invalid-input` with the text, if it has no reference
  */
 function parseMetadataTags(text) {
     const [first, ...rest] = tagLines(text).map(image_reference/* parseReference */.F2);
@@ -34080,9 +34262,10 @@ function parseMetadataTags(text) {
     return [first, ...rest];
 }
 /**
- * The same as the references an image is given, each with a tag.
- * @param repository what a bare tag belongs to: metadata-action puts out bare tags when its input `images` is empty
- * @throws HandoverError `invalid-input` when nothing is left, for a malformed line, or for a bare tag without repository
+ * Reads references, each with a tag.
+ * @param repository the repository of bare tags, which metadata-action returns if its input `images` is empty
+ * @throws HandoverError `invalid-input` without any reference, for a malformed line, or for a bare tag without a repository
+ * @internal
  */
 function parseTagList(text, repository) {
     const found = tagLines(text).map((line) => taggedReference(line, repository));
@@ -34091,10 +34274,11 @@ function parseTagList(text, repository) {
     return found;
 }
 /**
- * Finds the tags that docker/metadata-action left for the steps after it (its src/main.ts: each output is exported as
- * `DOCKER_METADATA_OUTPUT_<NAME>`, unless DOCKER_METADATA_SET_OUTPUT_ENV is false; TAG_NAMES since 5.9).
+ * Finds the tags that docker/metadata-action has set for later steps. It exports each output as `DOCKER_METADATA_OUTPUT_<NAME>`, unless
+ * DOCKER_METADATA_SET_OUTPUT_ENV is false (src/main.ts; TAG_NAMES since 5.9).
  * @param env the variables, by name
- * @returns undefined when it didn't run; an empty output of a run that left something else is returned as it is
+ * @returns undefined if it did not run
+ * @internal
  */
 function metadataVariable(env) {
     const variables = ['TAGS', 'JSON', 'TAG_NAMES', 'VERSION'].map((output) => {
@@ -34103,14 +34287,14 @@ function metadataVariable(env) {
     });
     return variables.find(({ text }) => text !== '');
 }
-/** Lines of a multi-line output, one argument each; empty lines dropped. */
+/** Returns the lines of a text, without empty ones. */
 function lines(text) {
     return text
         .split(/\r?\n/)
         .map((line) => line.trim())
         .filter((line) => line !== '');
 }
-// The action's `sep-tags` may be a comma, which no reference contains.
+// The action's `sep-tags` can be a comma, which no reference contains.
 function tagLines(text) {
     const json = text.trimStart().startsWith('{') ? (0,base_json/* parseJson */.qF)(text) : undefined;
     const parts = (0,base_json/* isObject */.Gv)(json) ? (0,base_json/* stringsOf */.iw)(json['tags']) : [text];
@@ -34121,13 +34305,13 @@ function taggedReference(line, repository) {
         return (0,image_reference/* parseTaggedReference */.$R)(line);
     if (repository !== undefined)
         return (0,image_reference/* parseTaggedReference */.$R)(`${repository}:${line}`);
-    throw new errors/* HandoverError */.Cu('invalid-input', `"${(0,base_text/* quoteForeign */.xS)(line)}" in the list of tags is a tag without a repository.`, 'Write the whole reference, such as ghcr.io/org/charon:1.2.3, or set `repository`.');
+    throw (0,errors/* invalidInput */.aY)(`"${(0,base_text/* quoteForeign */.xS)(line)}" in the list of tags is a tag without a repository.`, 'Write the full reference, such as ghcr.io/org/charon:1.2.3, or set `repository`.');
 }
 function noReference(text) {
-    return new errors/* HandoverError */.Cu('invalid-input', `No image reference in the metadata output: received "${(0,base_text/* quoteForeign */.xS)(text)}".`, 'Pass ${{ steps.meta.outputs.tags }} and check that the step has the id "meta" and ran before this one.');
+    return (0,errors/* invalidInput */.aY)(`No image reference in the metadata output: received "${(0,base_text/* quoteForeign */.xS)(text)}".`, 'Pass ${{ steps.meta.outputs.tags }} and check that the step has the id "meta" and ran before this one.');
 }
 /**
- * The references that the input `tags` gives the image, each once.
+ * Returns the references in the input `tags`, each once.
  * @throws HandoverError `invalid-input`
  */
 function chooseTags(inputs, facts, notices) {
@@ -34151,72 +34335,33 @@ function tagsOf(given, repository, { event, metadata }, notices) {
         throw tags_noTags(event.reason);
     return parseTagList(automaticTags(event).join('\n'), repository);
 }
-// Kept as it was given: each reference made of it then knows what was lowered.
+// Returned unchanged, so that each reference made from it has its original spelling.
 function requireRepository(given) {
     if (given === undefined)
         return undefined;
     const { tag, digest } = (0,image_reference/* parseReference */.F2)(given);
     if (tag === undefined && digest === undefined)
         return given;
-    throw new errors/* HandoverError */.Cu('invalid-input', `The input \`repository\` is "${(0,base_text/* quoteForeign */.xS)(given)}"; expected a repository without a tag or digest.`, 'Set it to the repository alone, such as ghcr.io/org/charon.');
+    throw (0,errors/* invalidInput */.aY)(`The input \`repository\` is "${(0,base_text/* quoteForeign */.xS)(given)}"; expected a repository without a tag or digest.`, 'Set it to the repository alone, such as ghcr.io/org/charon.');
 }
 function noRepository() {
-    return new errors/* HandoverError */.Cu('invalid-input', '`tags: auto` has no repository, and docker/metadata-action left no tags in the environment.', 'Set `repository`, such as ghcr.io/${{ github.repository }}, or run docker/metadata-action before this step.');
+    return (0,errors/* invalidInput */.aY)('`tags: auto` has no repository, and docker/metadata-action has set no tags in the environment.', 'Set `repository`, such as ghcr.io/${{ github.repository }}, or run docker/metadata-action before this step.');
 }
 function tags_noTags(reason) {
-    return new errors/* HandoverError */.Cu('invalid-input', `\`tags: auto\` can't tell what this run is for: ${reason}.`, 'Write the references of the image into `tags`, one a line.');
+    return (0,errors/* invalidInput */.aY)(`\`tags: auto\` can't create tags for this run: ${reason}.`, 'Set `tags` to the references of the image, one per line.');
 }
-
-;// CONCATENATED MODULE: ./build/shared/image/artifact-name.js
-
-
-/**
- * The characters that the artifact service refuses (actions/toolkit, artifact, path-and-artifact-name-validation.ts).
- * @throws HandoverError `invalid-input`
- */
-function requireArtifactName(name) {
-    const wrong = /[":<>|*?\r\n\\/]/.exec(name)?.[0];
-    if (wrong === undefined && name.trim() !== '')
-        return name;
-    const why = wrong === undefined ? 'it is empty' : `it contains ${JSON.stringify(wrong)}`;
-    throw new errors/* HandoverError */.Cu('invalid-input', `"${(0,base_text/* quoteForeign */.xS)(name)}" can't be the name of an artifact: ${why}.`, 'Set `artifact-name` without any of " : < > | * ? \\ / and without line ends, such as docker-image-pr-1.');
-}
-/** Whether the text stands for any number of names: it has a `*` (any characters) or a `?` (one character). */
-function isPattern(text) {
-    return /[*?]/.test(text);
-}
-/**
- * Whether the pattern stands for this name. `*` and `?` alone mean something; every other character means itself. Takes
- * time in proportion to both lengths at most, whatever the pattern.
- */
-function matchesPattern(pattern, name) {
-    let at = 0;
-    let position = 0;
-    // Where the last `*` stands, and up to where it has swallowed the name.
-    let star = -1;
-    let swallowed = 0;
-    while (position < name.length) {
-        if (pattern[at] === '*') {
-            star = at;
-            at += 1;
-            swallowed = position;
-        }
-        else if (pattern[at] === '?' || pattern[at] === name[position]) {
-            at += 1;
-            position += 1;
-        }
-        else if (star >= 0) {
-            swallowed += 1;
-            position = swallowed;
-            at = star + 1;
-        }
-        else {
-            return false;
-        }
+/** One notice for each repository that had upper-case letters. */
+function loweredNotices(references) {
+    const firsts = new Map();
+    for (const { repository, loweredFrom } of references.filter((one) => one !== undefined)) {
+        if (loweredFrom !== undefined && !firsts.has(repository))
+            firsts.set(repository, loweredFrom);
     }
-    return /^\**$/.test(pattern.slice(at));
+    return [...firsts].map(([repository, from]) => `Repositories are lower-case: ${from} becomes ${repository}.`);
 }
 
+// EXTERNAL MODULE: ./build/shared/image/artifact-name.js
+var artifact_name = __nccwpck_require__(2704);
 // EXTERNAL MODULE: ./build/shared/image/digest.js
 var image_digest = __nccwpck_require__(3968);
 // EXTERNAL MODULE: ./build/shared/image/host.js
@@ -34226,9 +34371,9 @@ var host = __nccwpck_require__(8118);
 
 // Sources: GitHub docs, "Events that trigger workflows" and "Webhook events and payloads"; octokit/webhooks,
 // payload-examples. Payloads are checked member by member: other forges and local runners send less.
-/** Events that mean the branch they run on. A comment, say, runs on the default branch and may mean a pull request. */
+/** Events for the branch that they run on. For example, a comment runs on the default branch and may be about a pull request. */
 const branchEvents = ['push', 'schedule', 'workflow_dispatch', 'repository_dispatch', 'create'];
-/** Says what the workflow runs for, or why that can't be known. Never throws. */
+/** Returns what the workflow runs for, or why that is unknown. Never throws. */
 function workflowEvent(facts) {
     const payload = (0,base_json/* isObject */.Gv)(facts.payload) ? facts.payload : {};
     if (facts.name === '')
@@ -34263,7 +34408,7 @@ function pullRequest(facts, payload) {
     const sha = firstCommit(head['sha']);
     if (number === undefined)
         return none(`the payload of ${(0,base_text/* quoteForeign */.xS)(facts.name)} has no pull request number`);
-    // GITHUB_SHA is the merge commit of this very run: a tag made from it could not be found by the head's commit.
+    // GITHUB_SHA is the merge commit of this run. The head's commit would not lead to a tag with it.
     if (sha === undefined)
         return none(`the payload of ${(0,base_text/* quoteForeign */.xS)(facts.name)} has no pull_request.head.sha`);
     const branch = (0,base_json/* stringOr */.JI)(head['ref'], '') || facts.headRef;
@@ -34387,7 +34532,7 @@ function planExport(inputs, facts) {
     if (push !== undefined)
         (0,host/* requireDocker */.c1)(engine, '`push: true`');
     const own = reference === undefined ? undefined : (0,image_reference/* formatReference */.FH)(reference);
-    // Outside a workflow nobody asked for a tag of the event.
+    // Outside of a workflow there is no event.
     if (event.kind === 'none' && facts.event.name !== '')
         notices.push(`There is no immutable tag: ${event.reason}.`);
     notices.push(...loweredNotices([reference, taken?.reference, ...tags]));
@@ -34397,7 +34542,7 @@ function planExport(inputs, facts) {
         immutableTag: immutableTag(event),
         platform,
         tarballPath: inputs.tarball,
-        artifactName: requireArtifactName(inputs.artifactName),
+        artifactName: (0,artifact_name/* requireArtifactName */.to)(inputs.artifactName),
         whenTaken: 'fail',
         retentionDays: chooseRetention(inputs.retentionDays, facts, notices),
         engine,
@@ -34413,7 +34558,7 @@ function planExport(inputs, facts) {
         return { ...layout, ...what, push: undefined };
     return { ...layout, ...what, further, push };
 }
-/** The same build without the caches that it reads. */
+/** Returns the same build without the caches that it reads. */
 function withoutCacheFrom(plan) {
     if (plan.kind === 'bake')
         return { ...plan, source: (0,plan_bake/* withoutCachesRead */.aO)(plan.source) };
@@ -34425,16 +34570,7 @@ function withoutCacheFrom(plan) {
         source: { ...source, build: { ...source.build, cacheFrom: [] } },
     };
 }
-/** One notice for each repository that had upper-case letters. */
-function loweredNotices(references) {
-    const firsts = new Map();
-    for (const { repository, loweredFrom } of references.filter((one) => one !== undefined)) {
-        if (loweredFrom !== undefined && !firsts.has(repository))
-            firsts.set(repository, loweredFrom);
-    }
-    return [...firsts].map(([repository, from]) => `Repositories are lower-case: ${from} is read as ${repository}.`);
-}
-// Never a name without a tag: the engine would also take it for the beginning of an ID.
+// The name has a tag, because the engine could read it as the beginning of an ID otherwise.
 function parseEngineImage(text) {
     const [first = ''] = lines(text);
     if ((0,image_reference/* isImageId */.rw)(first))
@@ -34473,12 +34609,12 @@ function chooseSource(inputs, facts, taken, { notices, warnings }) {
         ? `This job's \`cache-mode\` is \`${service.mode}\``
         : 'There is no Actions cache service here';
     if (asked)
-        notices.push(`${why}: cache-from type=gha is left out.`);
+        notices.push(`${why}: cache-from type=gha is omitted.`);
     return { kind: 'build', build: { ...build, cacheFrom: caches }, secrets };
 }
 /**
- * The source with the label that records its branch; a label that the user sets stays.
- * @throws HandoverError `invalid-input` for a source that can't be given a label, or for a malformed name
+ * Returns the source with the label that records its branch. A label that the user sets is kept.
+ * @throws HandoverError `invalid-input` for a source that can't get a label, or for a malformed name
  */
 function withBranchLabel(source, name, event, notices) {
     if (name === undefined)
@@ -34490,18 +34626,18 @@ function withBranchLabel(source, name, event, notices) {
         return source;
     const branch = branchOf(event);
     if (branch === undefined) {
-        notices.push(`The label ${name} is left out: this run is for no branch.`);
+        notices.push(`The label ${name} is omitted: this run has no branch.`);
         return source;
     }
     return { ...source, build: { ...source.build, labels: [...labels, `${name}=${branch}`] } };
 }
 function noLabel(name, source) {
     const why = source.kind === 'build'
-        ? 'a label needs a name without "=" and white space'
-        : 'only a build can be given a label, and the image has another source';
-    return new errors/* HandoverError */.Cu('invalid-input', `The input \`branch-label\` is "${(0,base_text/* quoteForeign */.xS)(name)}": ${why}.`, 'Set it to a name such as io.charon.feature.branch, or remove the line; label other images where they are built.');
+        ? 'the name of a label has no "=" and no white space'
+        : 'only a build can add a label, and the image has another source';
+    return (0,errors/* invalidInput */.aY)(`The input \`branch-label\` is "${(0,base_text/* quoteForeign */.xS)(name)}": ${why}.`, 'Set it to a name such as io.charon.feature.branch, or remove the line. Label other images in their builds.');
 }
-/** What an image is called that nobody names. */
+/** Returns the reference if `image` is not set. */
 function ownReference(source, sourceImage, taken) {
     if (source.kind === 'build')
         return (0,image_reference/* parseTaggedReference */.$R)(defaultReference);
@@ -34513,20 +34649,20 @@ function ownReference(source, sourceImage, taken) {
     throw noName(`digest (${digest})`);
 }
 function noName(givenBy) {
-    return new errors/* HandoverError */.Cu('invalid-input', `\`source-image\` is given by ${givenBy}, which leaves no tag to hand the image over under.`, 'Set `image` to the reference that the integration jobs use, such as charon:local.');
+    return (0,errors/* invalidInput */.aY)(`\`source-image\` is given by ${givenBy}, which contains no tag for the image in later jobs.`, 'Set `image` to the reference that the integration jobs use, such as charon:local.');
 }
 /** @param taken references of the image itself */
 function chooseFurther(given, source, taken) {
     const further = given.map(image_reference/* parseTaggedReference */.$R);
     if (further.length > 0 && source.kind === 'tarball') {
-        throw new errors/* HandoverError */.Cu('invalid-input', 'A `source-tarball` is handed over as it is: `further-images` can’t be added to it.', 'Save all of the images into that tarball, or give them as `source-image` and `further-images`.');
+        throw (0,errors/* invalidInput */.aY)('A `source-tarball` is handed over unchanged: `further-images` can’t be added to it.', 'Save all images to that tarball, or set `source-image` and `further-images`.');
     }
     const twice = (0,image_reference/* repeatedName */.OC)([...taken.filter((one) => one !== undefined), ...further]);
     if (twice === undefined || further.length === 0)
         return further;
-    throw new errors/* HandoverError */.Cu('invalid-input', `${twice} is given twice: as the image that is handed over or as one of \`further-images\`.`, 'Give each image a reference of its own.');
+    throw (0,errors/* invalidInput */.aY)(`${twice} is set twice: as the image or in \`further-images\`.`, 'Set a different reference for each image.');
 }
-/** `native` is the runner's own platform. */
+/** Returns the platform. `native` is the runner's. */
 function choosePlatform(text, runner) {
     return text.trim() === 'native' ? (0,host/* runnerPlatform */.GQ)(runner) : (0,image_platform/* parsePlatform */.FL)(text);
 }
@@ -34534,7 +34670,7 @@ function chooseEngine(text, source) {
     const engine = (0,host/* parseEngineName */.D7)(text);
     if (engine === 'docker' || source.kind !== 'build')
         return engine;
-    throw new errors/* HandoverError */.Cu('builder-unsupported', 'There is no build with `engine: podman`: buildx needs Docker.', 'Build with podman or buildah in a step before, and set `source-image` to the image that it made.');
+    throw new errors/* HandoverError */.Cu('builder-unsupported', '`engine: podman` has no build, because buildx needs Docker.', 'Build with podman or buildah in an earlier step, and set `source-image` to that image.');
 }
 function chooseRetention(days, facts, notices) {
     const { maxRetentionDays } = facts;
@@ -34546,15 +34682,15 @@ function chooseRetention(days, facts, notices) {
 function requirePath(path) {
     if (path.trim() !== '')
         return path.trim();
-    throw new errors/* HandoverError */.Cu('invalid-input', `The input \`source-tarball\` is "${(0,base_text/* quoteForeign */.xS)(path)}"; expected the path of a tarball.`, 'Check the expression it comes from, or remove the line to build the image here.');
+    throw (0,errors/* invalidInput */.aY)(`The input \`source-tarball\` is "${(0,base_text/* quoteForeign */.xS)(path)}"; expected the path of a tarball.`, 'Check the expression it comes from, or remove the line to build the image here.');
 }
 function compressedAlready(compression) {
-    return new errors/* HandoverError */.Cu('invalid-input', `A \`source-tarball\` is handed over as it is, but \`compression\` is "${(0,base_text/* quoteForeign */.xS)(compression)}".`, 'Leave `compression` out, or give the image as `source-image`.');
+    return (0,errors/* invalidInput */.aY)(`A \`source-tarball\` is handed over unchanged, but \`compression\` is "${(0,base_text/* quoteForeign */.xS)(compression)}".`, 'Remove `compression`, or set `source-image`.');
 }
 function twoSources(given) {
-    return new errors/* HandoverError */.Cu('invalid-input', `The image has more than one source: ${given.join(', ')} are set.`, 'Set one of `source-image`, `source-tarball` or the inputs of a build (`file`, `target`).');
+    return (0,errors/* invalidInput */.aY)(`The image has more than one source: ${given.join(', ')} are set.`, 'Set one of `source-image`, `source-tarball` or the inputs of a build (`file`, `target`).');
 }
-/** The source in words: what the log says first. */
+/** Returns a description of the source for the log. */
 function describeSource(source) {
     if (source.kind === 'build')
         return `a build of ${source.build.context}`;
@@ -34641,20 +34777,19 @@ var __disposeResources = (undefined && undefined.__disposeResources) || (functio
 });
 
 
-// Two steps that set one reference at once can't know whose tag it is: both may set it to the same image. So a step claims its
-// references before it looks at them, and gives them back when they are proved or put back. The claim holds between the steps of
-// this project on this machine, as far as locks do (locks.ts).
-/** An engine as a place where references are set: what every step on this machine knows it by. */
+// Two steps that set the same reference at the same time can't tell whose tag it is. So a step claims its references before it inspects
+// them, and releases them after they are verified or restored. A claim works between the steps of this project on this machine (locks.ts).
+/** Returns the name of an engine for all steps on this machine. */
 function placeOf({ hostName, dataRoot }) {
     return `${hostName} ${dataRoot}`;
 }
-// Longer than a step needs to name its images, and than most pulls and pushes take.
+// Longer than a step needs to tag its images, and than most pulls and pushes.
 const usualWaits = { 'this-user': 120_000, 'other-user': 120_000, stranger: 10_000 };
 /**
- * Claims references in some places. All in one order, so that two steps can't wait for each other.
- * @param waits how long another process is waited for; then it warns, and goes on without what that one holds
- * @returns what gives them back
- * @throws AbortError when the signal is aborted
+ * Claims references in some engines. The order is fixed, so that two steps can't wait for each other.
+ * @param waits how long to wait for another process before a warning
+ * @returns disposed of to release them
+ * @throws AbortError if the signal is aborted
  */
 async function claimTags(places, references, { log, signal }, waits = usualWaits) {
     const env_1 = { stack: [], error: void 0, hasError: false };
@@ -34667,7 +34802,7 @@ async function claimTags(places, references, { log, signal }, waits = usualWaits
                 signal,
                 waits,
                 onWait: (holder) => {
-                    log.info(`Waiting for another step that is setting ${name}: ${holder}.`);
+                    log.info(`Waiting for another step that sets ${name}: ${holder}.`);
                 },
                 onGiveUp: (holder) => {
                     log.warning(`Setting ${name} without waiting any longer for ${holder}. If one of the two fails, the reference may be removed.`);
@@ -34690,11 +34825,11 @@ async function claimTags(places, references, { log, signal }, waits = usualWaits
 
 ;// CONCATENATED MODULE: ./build/shared/docker/tag-guard.js
 
-// A cancelled step has little time for it.
+// A cancelled step has little time.
 const atOnce = 8;
 /**
- * @param onTrouble called with a message when a reference couldn't be put back
- * @param claim of the references, given back after that
+ * @param onTrouble called with a message if a reference can't be restored
+ * @param claim on the references, released after that
  */
 function guardTags(engine, onTrouble, claim) {
     const changes = [];
@@ -34713,7 +34848,7 @@ function guardTags(engine, onTrouble, claim) {
     const putBackAll = async (reference) => {
         for (const change of changes.filter((one) => one.reference === reference).reverse()) {
             await putBack(change).catch((error) => {
-                onTrouble(`The tag ${reference} could not be taken back: ${(0,errors/* messageOf */.bD)(error)}`);
+                onTrouble(`The tag ${reference} could not be restored: ${(0,errors/* messageOf */.bD)(error)}`);
             });
         }
     };
@@ -34732,7 +34867,7 @@ function guardTags(engine, onTrouble, claim) {
         tag: async (image, reference, known) => {
             const after = known?.imageId ?? (await engine.inspect(image))?.imageId ?? image;
             const before = (known === undefined ? await engine.inspect(reference) : known.before)?.imageId;
-            // Also when the command fails after it has set it.
+            // Also if the command fails after it has set the tag.
             changes.push({ reference, before, after, wasHere: true });
             await engine.tag(image, reference);
             return engine.inspect(reference);
@@ -34805,25 +34940,25 @@ var push_disposeResources = (undefined && undefined.__disposeResources) || (func
 
 
 
-/** Where the image is already, if its build has pushed it. */
-function pushedByBuild(plan, way) {
-    return plan !== undefined && way?.kind === 'done' ? pinned(plan, way.digest) : undefined;
+/** Returns the pushed reference, if the build has pushed the image. */
+function pushedByBuild(plan, state) {
+    return plan !== undefined && state?.kind === 'done' ? pinned(plan, state.digest) : undefined;
 }
-// The first reference names the image: by digest, because a tag can move.
+// By digest, because a tag can move.
 function pinned(plan, digest) {
     return { repository: plan.references[0].repository, digest };
 }
 /**
- * Pushes what isn't pushed yet. It comes after the handover, so that a registry never costs the artifact: the failure
- * is a part of what happened, to be judged when the outputs are written.
+ * Pushes an image that is not pushed yet. It runs after the upload, so that a registry's failure never costs the artifact. The failure is
+ * part of the result, and the step fails after its outputs are written.
  * @throws HandoverError `cancelled`
  */
-async function finishPush(plan, way, tools) {
-    if (plan === undefined || way === undefined)
+async function finishPush(plan, state, tools) {
+    if (plan === undefined || state === undefined)
         return { kind: 'none' };
     const { log, timeline } = tools;
     try {
-        const digest = way.kind === 'done' ? way.digest : await log.chapter('Push', () => timeline.measure('Push', way.push));
+        const digest = state.kind === 'done' ? state.digest : await log.chapter('Push', () => timeline.measure('Push', state.push));
         const reference = pinned(plan, digest);
         log.info(`Pushed ${plan.references.map(image_reference/* formatReference */.FH).join(', ')}: ${(0,image_reference/* formatReference */.FH)(reference)}`);
         return { kind: 'pushed', reference };
@@ -34836,12 +34971,12 @@ async function finishPush(plan, way, tools) {
         return { kind: 'failed', error };
     }
 }
-/** @throws HandoverError what the push failed with, unless the plan is content with a warning */
+/** @throws HandoverError the error of the push, unless the plan only warns */
 function requirePushed(plan, outcome) {
     if (outcome.kind === 'failed' && plan?.onFailure === 'error')
         throw outcome.error;
 }
-/** Pushes an image of the engine, by ID or reference: tagged for the push only, unless it had the tag before. */
+/** Pushes an image of the engine, by ID or reference. It has the tags only during the push, unless it had them before. */
 async function pushFromEngine({ engine, registry, log, signal }, image, plan) {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
@@ -34851,7 +34986,7 @@ async function pushFromEngine({ engine, registry, log, signal }, image, plan) {
             const name = (0,image_reference/* formatReference */.FH)(reference);
             await guard.tag(image, name);
             const digest = await registry.push(name);
-            // Where a later one is refused, this one is set.
+            // Also if a later one is refused.
             log.info(`${name}: pushed, ${digest}`);
             return digest;
         };
@@ -34875,118 +35010,90 @@ async function pushFromEngine({ engine, registry, log, signal }, image, plan) {
 
 /***/ }),
 
-/***/ 5449:
+/***/ 447:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
-
-// EXPORTS
-__nccwpck_require__.d(__webpack_exports__, {
-  P: () => (/* binding */ exportSummary)
-});
-
-// EXTERNAL MODULE: ./build/shared/base/markdown.js
-var markdown = __nccwpck_require__(9079);
-// EXTERNAL MODULE: ./build/shared/base/text.js
-var base_text = __nccwpck_require__(1453);
-// EXTERNAL MODULE: ./build/shared/image/platform.js
-var platform = __nccwpck_require__(4851);
-// EXTERNAL MODULE: ./build/shared/image/reference.js
-var image_reference = __nccwpck_require__(9607);
-;// CONCATENATED MODULE: ./build/shared/image/times.js
-
-// What the recipe of Docker's documentation takes for each byte of the handed-over tarball, on a machine with two cores and a fast
-// link: docs/performance.md, 1 GB, containerd store.
-const msPerByte = { export: 37e-6, load: 24e-6 };
-// The smallest that was measured has 142 MB. What a step takes whatever it carries is most of it, far below that.
-const leastBytes = 100e6;
-/**
- * A duration, and beside it what the same takes by the recipe of Docker's documentation: an estimate, for a tarball of a measured size.
- * @param took from the built image to the uploaded artifact, or from the artifact to the loaded image, in ms
- * @param bytes of the tarball that was handed over
- */
-function besidePlainRecipe(took, work, bytes) {
-    const plain = (0,base_text/* formatDuration */.a3)(bytes * msPerByte[work]);
-    const beside = `; by the recipe of Docker’s documentation about ${plain} (an estimate from the size)`;
-    return (0,base_text/* formatDuration */.a3)(took) + (bytes < leastBytes ? '' : beside);
-}
-
-;// CONCATENATED MODULE: ./build/export-image/summary.js
-
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   P: () => (/* binding */ exportSummary)
+/* harmony export */ });
+/* harmony import */ var _shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(9079);
+/* harmony import */ var _shared_base_text_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(1453);
+/* harmony import */ var _shared_image_platform_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4851);
+/* harmony import */ var _shared_image_reference_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(9607);
 
 
 
 
 
 /**
- * The job summary of a handover that worked.
- * @param note a paragraph that comes first
+ * Returns the job summary of an export that succeeded.
+ * @param note the first paragraph
  */
 function exportSummary(result, spans, note) {
     const { record, artifact, steps } = result;
     const executed = steps.filter((step) => !step.cached);
-    const manifests = record.manifestDigests.map(markdown/* code */.aY);
+    const manifests = record.manifestDigests.map(_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .code */ .aY);
+    const path = result.tarballPath === undefined ? [] : [(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .code */ .aY)(result.tarballPath)];
     const facts = [
         [
-            (0,markdown/* safe */.gB) `Image`,
-            (0,markdown/* joined */.oR)(record.references.map((reference) => (0,markdown/* code */.aY)((0,image_reference/* formatReference */.FH)(reference))), ', '),
+            (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `Image`,
+            (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .joined */ .oR)(record.references.map((reference) => (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .code */ .aY)((0,_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_2__/* .formatReference */ .FH)(reference))), ', '),
         ],
-        [(0,markdown/* safe */.gB) `Platform`, (0,markdown/* words */.aL)((0,platform/* formatPlatform */.Bq)(record.platform))],
-        [(0,markdown/* safe */.gB) `Config digest`, (0,markdown/* code */.aY)(record.configDigest)],
-        [(0,markdown/* safe */.gB) `Manifest digest`, manifests.length === 0 ? (0,markdown/* safe */.gB) `none` : (0,markdown/* joined */.oR)(manifests, ', ')],
+        [(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `Platform`, (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .words */ .aL)((0,_shared_image_platform_js__WEBPACK_IMPORTED_MODULE_1__/* .formatPlatform */ .Bq)(record.platform))],
+        [(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `Config digest`, (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .code */ .aY)(record.configDigest)],
+        [(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `Manifest digest`, manifests.length === 0 ? (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `none` : (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .joined */ .oR)(manifests, ', ')],
         ...(artifact === undefined
             ? []
             : [
                 [
-                    (0,markdown/* safe */.gB) `Artifact`,
-                    (0,markdown/* safe */.gB) `${(0,markdown/* code */.aY)(artifact.name)}${(0,markdown/* words */.aL)(` (id ${String(artifact.id)}), ${(0,base_text/* formatBytes */.z3)(artifact.size)}`)}`,
+                    (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `Artifact`,
+                    (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `${(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .code */ .aY)(artifact.name)}${(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .words */ .aL)(` (id ${String(artifact.id)}), ${(0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_3__/* .formatBytes */ .z3)(artifact.size)}`)}`,
                 ],
             ]),
         ...pushFacts(result.push),
-        [(0,markdown/* safe */.gB) `Tarball`, (0,markdown/* safe */.gB) `${(0,markdown/* code */.aY)(result.tarballPath)}, ${(0,markdown/* words */.aL)((0,base_text/* formatBytes */.z3)(record.tarballSize))}`],
+        [(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `Tarball`, (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .joined */ .oR)([...path, (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .words */ .aL)((0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_3__/* .formatBytes */ .z3)(record.tarballSize))], ', ')],
         ...minutes(result),
         ...(steps.length === 0
             ? []
             : [
                 [
-                    (0,markdown/* safe */.gB) `Build steps`,
-                    (0,markdown/* words */.aL)(`${String(steps.length - executed.length)} cached, ${String(executed.length)} executed`),
+                    (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `Build steps`,
+                    (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .words */ .aL)(`${String(steps.length - executed.length)} cached, ${String(executed.length)} executed`),
                 ],
             ]),
     ];
-    const title = artifact === undefined ? (0,markdown/* safe */.gB) `Kept here, not handed over:` : (0,markdown/* safe */.gB) `Handed over`;
-    const names = executed.map((step) => (0,markdown/* code */.aY)(step.name));
-    return (0,markdown/* joined */.oR)([
-        (0,markdown/* safe */.gB) `### 📦 ${title} ${(0,markdown/* code */.aY)(formatReferenceOf(result))}`,
+    const title = artifact === undefined ? (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `Kept here, not handed over:` : (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `Handed over`;
+    const names = executed.map((step) => (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .code */ .aY)(step.name));
+    return (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .joined */ .oR)([
+        (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `### 📦 ${title} ${(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .code */ .aY)(formatReferenceOf(result))}`,
         ...(note === undefined ? [] : [note]),
-        (0,markdown/* markdownTable */.Qj)(['', ''], facts),
-        ...(executed.length === 0 ? [] : [(0,markdown/* safe */.gB) `**Executed steps:** ${(0,markdown/* joined */.oR)(names, ', ')}`]),
-        (0,markdown/* layerTable */._N)(record.layers),
-        (0,markdown/* gantt */.VM)(spans),
-        (0,markdown/* safe */.gB) ``,
+        (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .markdownTable */ .Qj)(['', ''], facts),
+        ...(executed.length === 0 ? [] : [(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `**Executed steps:** ${(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .joined */ .oR)(names, ', ')}`]),
+        (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .layerTable */ ._N)(record.layers),
+        (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .gantt */ .VM)(spans),
+        (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) ``,
     ], '\n\n');
 }
 function minutes({ record, artifact }) {
-    const { times, tarballSize } = record;
+    const { times } = record;
     if (times === undefined || artifact === undefined)
         return [];
-    return [
-        [(0,markdown/* safe */.gB) `From built to handed over`, (0,markdown/* words */.aL)(besidePlainRecipe(times.ready - times.built, 'export', tarballSize))],
-    ];
+    return [[(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `From built to handed over`, (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .words */ .aL)((0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_3__/* .formatDuration */ .a3)(times.ready - times.built))]];
 }
 function pushFacts(push) {
     if (push.kind === 'none')
         return [];
-    const outcome = push.kind === 'pushed' ? (0,markdown/* code */.aY)((0,image_reference/* formatReference */.FH)(push.reference)) : (0,markdown/* safe */.gB) `❌ ${(0,markdown/* prose */.CS)(push.error.message)}`;
-    return [[(0,markdown/* safe */.gB) `Pushed`, outcome]];
+    const outcome = push.kind === 'pushed' ? (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .code */ .aY)((0,_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_2__/* .formatReference */ .FH)(push.reference)) : (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `❌ ${(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .prose */ .CS)(push.error.message)}`;
+    return [[(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `Pushed`, outcome]];
 }
 function formatReferenceOf(result) {
-    return result.record.references.map(image_reference/* formatReference */.FH)[0] ?? '';
+    return result.record.references.map(_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_2__/* .formatReference */ .FH)[0] ?? '';
 }
 
 
 /***/ }),
 
-/***/ 8709:
+/***/ 4617:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -34995,349 +35102,34 @@ __nccwpck_require__.d(__webpack_exports__, {
   Z: () => (/* binding */ runStore)
 });
 
-// EXTERNAL MODULE: external "node:timers/promises"
-var promises_ = __nccwpck_require__(8500);
 // EXTERNAL MODULE: ./build/shared/base/errors.js + 1 modules
 var errors = __nccwpck_require__(4754);
 // EXTERNAL MODULE: ./build/shared/bytes/files.js
 var files = __nccwpck_require__(9543);
-// EXTERNAL MODULE: ./build/shared/bytes/locks.js + 1 modules
-var locks = __nccwpck_require__(1344);
-// EXTERNAL MODULE: ./build/shared/base/limits.js
-var limits = __nccwpck_require__(2618);
-// EXTERNAL MODULE: ./build/shared/bytes/chunks.js
-var bytes_chunks = __nccwpck_require__(4256);
-;// CONCATENATED MODULE: ./build/shared/artifacts/tail-cache.js
-// The end record may have a comment of 65,535 bytes: this is what a zip reader looks at (APPNOTE 4.3.16).
-const tailBytes = 68 * 1024;
-/**
- * The same reader, with the blob's last 68 KiB fetched once: a zip's directory and our record lie there, so that
- * both cost one request.
- */
-async function withTailCache(reader) {
-    const tailStart = Math.max(0, reader.size - tailBytes);
-    const tail = reader.size === 0 ? Buffer.alloc(0) : await reader.read(tailStart, reader.size);
-    const cached = (start, end) => tail.subarray(start - tailStart, end - tailStart);
-    const both = async function* (start, end, read) {
-        const border = Math.max(start, Math.min(end, tailStart));
-        if (start < border)
-            yield* read(start, border);
-        if (border < end)
-            yield cached(border, end);
-    };
-    return {
-        size: reader.size,
-        downloaded: reader.downloaded,
-        read: (start, end) => (start >= tailStart ? Promise.resolve(cached(start, end)) : reader.read(start, end)),
-        stream: (start, end) => both(start, end, reader.stream),
-        lend: (start, end) => both(start, end, reader.lend),
-    };
-}
-
-// EXTERNAL MODULE: external "node:crypto"
-var external_node_crypto_ = __nccwpck_require__(7598);
+// EXTERNAL MODULE: ./build/shared/http/answer.js
+var answer = __nccwpck_require__(9147);
 // EXTERNAL MODULE: external "node:stream"
 var external_node_stream_ = __nccwpck_require__(7075);
-// EXTERNAL MODULE: external "node:zlib"
-var external_node_zlib_ = __nccwpck_require__(8522);
-;// CONCATENATED MODULE: ./build/shared/artifacts/verified-stream.js
-
-
-
-
-
-// Held back until the whole artifact has been checked, so that an engine never sees a valid end of wrong bytes.
-const heldBackBytes = 1024 * 1024;
-const again = 'Run the job that exports the image again.';
-/**
- * One member's unzipped bytes, read by passing once over the whole blob. The last 1 MiB is given out only after the
- * blob's digest and the member's size and CRC have been checked.
- * @param dataStart where the member's bytes start in the blob
- * @throws HandoverError `artifact-corrupt` while iterating
- */
-function verifiedMember(reader, artifact, member, dataStart, onBytes) {
-    const compressed = verifiedSlice(reader, artifact, dataStart, dataStart + member.compressedSize, onBytes);
-    const plain = member.stored ? compressed : inflate(compressed, member.name);
-    return holdBack(checkedMember(plain, member), heldBackBytes);
-}
-/** The whole blob's bytes, checked in the same way: for an artifact that is one raw file. */
-function verifiedBlob(reader, artifact, onBytes) {
-    return holdBack(verifiedSlice(reader, artifact, 0, reader.size, onBytes), heldBackBytes);
-}
-async function* verifiedSlice(reader, artifact, start, end, onBytes) {
-    const hash = (0,external_node_crypto_.createHash)('sha256');
-    let position = 0;
-    for await (const part of reader.stream(0, reader.size)) {
-        if (artifact.digest !== undefined)
-            hash.update(part);
-        onBytes(part.length);
-        const from = Math.max(start - position, 0);
-        const to = Math.min(end - position, part.length);
-        if (from < to)
-            yield part.subarray(from, to);
-        position += part.length;
-    }
-    requireListedDigest(artifact, hash);
-}
-/**
- * @param hash has seen all of the artifact's blob, if a digest of it is listed
- * @throws HandoverError `artifact-corrupt`
- */
-function requireListedDigest(artifact, hash) {
-    if (artifact.digest === undefined)
-        return;
-    const actual = `sha256:${hash.digest('hex')}`;
-    if (actual === artifact.digest)
-        return;
-    throw new errors/* HandoverError */.Cu('artifact-corrupt', `The artifact "${artifact.name}" arrived with digest ${actual}; the artifact service lists ${artifact.digest}.`, again);
-}
-async function* inflate(compressed, name) {
-    let broken;
-    const source = (0,bytes_chunks/* watchedChunks */.bM)(compressed, (error) => (broken = error));
-    try {
-        yield* (0,external_node_stream_.pipeline)(source, (0,external_node_zlib_.createInflateRaw)({ chunkSize: 256 * 1024 }), () => undefined);
-    }
-    catch (error) {
-        if (broken !== undefined)
-            throw (0,errors/* asError */.zR)(broken);
-        throw new errors/* HandoverError */.Cu('artifact-corrupt', `${name} in the artifact can't be unzipped: ${(0,errors/* messageOf */.bD)(error)}.`, again, error);
-    }
-}
-async function* checkedMember(chunks, member) {
-    let size = 0;
-    let crc = 0;
-    for await (const chunk of chunks) {
-        size += chunk.length;
-        // A bomb: what is said to be small must not be unpacked to its end to find out.
-        if (size > member.size)
-            break;
-        crc = (0,external_node_zlib_.crc32)(chunk, crc);
-        yield chunk;
-    }
-    if (size === member.size && crc === member.crc)
-        return;
-    throw new errors/* HandoverError */.Cu('artifact-corrupt', `${member.name} in the artifact has ${size > member.size ? 'at least ' : ''}${String(size)} bytes with CRC ${hex(crc)}; ` +
-        `its zip lists ${String(member.size)} bytes with CRC ${hex(member.crc)}.`, again);
-}
-function hex(crc) {
-    return crc.toString(16).padStart(8, '0');
-}
-/** Passes chunks on, always keeping the last `bytes` until the source has ended without an error. */
-async function* holdBack(chunks, bytes) {
-    const held = [];
-    let total = 0;
-    for await (const chunk of chunks) {
-        held.push(chunk);
-        total += chunk.length;
-        for (let first = held[0]; first !== undefined && total - first.length >= bytes; first = held[0]) {
-            held.shift();
-            total -= first.length;
-            yield first;
-        }
-    }
-    yield* held;
-}
-
-// EXTERNAL MODULE: ./node_modules/yauzl/index.js
-var yauzl = __nccwpck_require__(663);
-// EXTERNAL MODULE: ./build/shared/base/json.js
-var json = __nccwpck_require__(604);
-// EXTERNAL MODULE: ./build/shared/base/text.js
-var base_text = __nccwpck_require__(1453);
-;// CONCATENATED MODULE: ./build/shared/artifacts/zip-reader.js
-
-
-
-
-
-
-const localHeaderBytes = 30;
-/**
- * Lists the files of a zip from its end.
- * @throws HandoverError `artifact-corrupt` when the directory at the end is missing or damaged
- */
-async function listZip(reader) {
-    try {
-        const zip = await (0,yauzl/* fromRandomAccessReaderPromise */.or)(new RangeAccess(reader), reader.size, { autoClose: false });
-        const members = [];
-        if (zip.entryCount > limits/* limits */.F.zipMembers)
-            throw new Error(`it has ${String(zip.entryCount)} files`);
-        for await (const entry of zip.eachEntry())
-            if (!entry.fileName.endsWith('/'))
-                members.push(member(entry, reader.size));
-        return members;
-    }
-    catch (error) {
-        if (error instanceof errors/* HandoverError */.Cu)
-            throw error;
-        throw new errors/* HandoverError */.Cu('artifact-corrupt', `The artifact is not a whole zip file: ${(0,errors/* messageOf */.bD)(error)}.`, 'Run the job that exports the image again.', error);
-    }
-}
-function member(entry, blobBytes) {
-    const { compressedSize, uncompressedSize, relativeOffsetOfLocalHeader: at } = entry;
-    const isPlace = [compressedSize, uncompressedSize, at].every(json/* isByteCount */.A0) && at + compressedSize <= blobBytes;
-    const isStored = entry.compressionMethod === 0;
-    if (!isPlace || (isStored && compressedSize !== uncompressedSize))
-        throw new Error(`${(0,base_text/* quoteForeign */.xS)(entry.fileName, 80)} can't lie where its directory says`);
-    if (entry.compressionMethod !== 0 && entry.compressionMethod !== 8) {
-        throw new Error(`${entry.fileName} has compression method ${String(entry.compressionMethod)}`);
-    }
-    return {
-        name: entry.fileName,
-        stored: entry.compressionMethod === 0,
-        size: entry.uncompressedSize,
-        compressedSize: entry.compressedSize,
-        crc: entry.crc32,
-        headerOffset: entry.relativeOffsetOfLocalHeader,
-    };
-}
-/** Where a member's own bytes start (APPNOTE 4.3.7): behind a header of 30 bytes, its name and its extra field. */
-function dataOffset(member, localHeader) {
-    if (localHeader.length < localHeaderBytes || localHeader.readUInt32LE(0) !== 0x04034b50) {
-        throw new errors/* HandoverError */.Cu('artifact-corrupt', `The artifact's zip has no header for ${member.name} at byte ${String(member.headerOffset)}.`, 'Run the job that exports the image again.');
-    }
-    return member.headerOffset + localHeaderBytes + localHeader.readUInt16LE(26) + localHeader.readUInt16LE(28);
-}
-/** The first bytes of a member's header, for `dataOffset`. */
-function readLocalHeader(reader, member) {
-    return reader.read(member.headerOffset, Math.min(reader.size, member.headerOffset + localHeaderBytes));
-}
-/** Lets the zip library read through byte ranges. */
-class RangeAccess extends yauzl/* RandomAccessReader */.lJ {
-    #reader;
-    constructor(reader) {
-        super();
-        this.#reader = reader;
-    }
-    _readStreamForRange(start, end) {
-        return external_node_stream_.Readable.from(this.#reader.stream(start, end));
-    }
-}
-
-;// CONCATENATED MODULE: ./build/shared/artifacts/artifact-content.js
-
-
-
-
-
-
-/**
- * Opens an artifact's blob: a zip of files, or one raw file (`archive: false` of the upload action).
- * @throws HandoverError `artifact-corrupt` or `transfer-failed`
- */
-async function openArtifact(artifact, blob) {
-    const reader = await withTailCache(blob);
-    const head = await reader.read(0, Math.min(4, reader.size));
-    const isZip = head.length === 4 && (head.readUInt32LE(0) === 0x04034b50 || head.readUInt32LE(0) === 0x06054b50);
-    return isZip ? zipContent(artifact, reader, await listZip(reader)) : rawContent(artifact, reader);
-}
-function rawContent(artifact, reader) {
-    return {
-        artifact,
-        downloaded: reader.downloaded,
-        files: [{ name: artifact.name, size: reader.size }],
-        text: () => Promise.resolve(undefined),
-        read: (_name, onBytes) => verifiedBlob(reader, artifact, onBytes),
-        ranges: () => Promise.resolve((start, end, onBytes) => (0,bytes_chunks/* countedChunks */.T6)(reader.lend(start, end), onBytes)),
-    };
-}
-function zipContent(artifact, reader, members) {
-    const find = (name) => members.find((member) => member.name === name);
-    return {
-        artifact,
-        downloaded: reader.downloaded,
-        files: members.map(({ name, size }) => ({ name, size })),
-        text: async (name) => {
-            const member = find(name);
-            return member === undefined ? undefined : readText(reader, artifact, member);
-        },
-        read: async function* (name, onBytes) {
-            const member = find(name);
-            if (member === undefined)
-                throw missing(artifact, name, members);
-            const start = dataOffset(member, await readLocalHeader(reader, member));
-            yield* verifiedMember(reader, artifact, member, start, onBytes);
-        },
-        ranges: async (name) => {
-            const member = find(name);
-            if (member?.stored !== true)
-                return undefined;
-            const at = dataOffset(member, await readLocalHeader(reader, member));
-            return (start, end, onBytes) => {
-                if (start < 0 || end > member.size || start > end)
-                    throw outside(member, start, end);
-                return (0,bytes_chunks/* countedChunks */.T6)(reader.lend(at + start, at + end), onBytes);
-            };
-        },
-    };
-}
-async function readText(reader, artifact, member) {
-    if (member.size > limits/* limits */.F.recordBytes || member.compressedSize > limits/* limits */.F.recordBytes)
-        throw tooLarge(artifact, member);
-    const start = dataOffset(member, await readLocalHeader(reader, member));
-    const range = {
-        size: member.compressedSize,
-        downloaded: reader.downloaded,
-        read: (from, to) => reader.read(start + from, start + to),
-        stream: (from, to) => reader.stream(start + from, start + to),
-        lend: (from, to) => reader.lend(start + from, start + to),
-    };
-    // Only a part of the blob is read here: its digest can't be checked, the member's size and CRC can.
-    const unlisted = { id: artifact.id, name: artifact.name, size: artifact.size };
-    return (await (0,bytes_chunks/* copiedBytes */.QB)(verifiedMember(range, unlisted, member, 0, () => undefined))).toString();
-}
-function outside({ name, size }, start, end) {
-    return new errors/* HandoverError */.Cu('artifact-corrupt', `Bytes ${String(start)}-${String(end)} of ${name} in the artifact were asked for; it has ${String(size)}.`, 'Run the job that exports the image again.');
-}
-function tooLarge(artifact, member) {
-    return new errors/* HandoverError */.Cu('artifact-corrupt', `${member.name} in the artifact "${artifact.name}" has ${String(member.size)} bytes; some kilobytes were expected.`, 'Run the job that exports the image again.');
-}
-function missing(artifact, name, members) {
-    return new errors/* HandoverError */.Cu('artifact-corrupt', `The artifact "${artifact.name}" has no file ${name}; it holds: ${members.map((member) => member.name).join(', ')}.`, 'Run the job that exports the image again.');
-}
-
 // EXTERNAL MODULE: external "node:tls"
 var external_node_tls_ = __nccwpck_require__(1692);
 // EXTERNAL MODULE: ./node_modules/undici/index.js
 var undici = __nccwpck_require__(6752);
-// EXTERNAL MODULE: ./build/shared/base/proxies.js
-var base_proxies = __nccwpck_require__(4820);
-// EXTERNAL MODULE: ./build/shared/base/retry.js
-var retry = __nccwpck_require__(3830);
-;// CONCATENATED MODULE: ./build/shared/artifacts/http.js
+// EXTERNAL MODULE: ./build/shared/http/proxies.js
+var http_proxies = __nccwpck_require__(7825);
+;// CONCATENATED MODULE: ./build/shared/http/client.js
 
 
 
 
-
-
-
-
-
-/** A request to the artifact service or its blob store that was answered with something other than success. */
-class HttpError extends Error {
-    name = 'HttpError';
-    status;
-    /** The service's own error code: twirp's `code` or Azure's `x-ms-error-code`. */
-    serviceCode;
-    /** How long the service asked to wait, in ms, if it did. */
-    retryAfterMs;
-    constructor(status, serviceCode, message, retryAfterMs) {
-        super(message);
-        this.status = status;
-        this.serviceCode = serviceCode;
-        this.retryAfterMs = retryAfterMs;
-    }
-}
-// A connection that says nothing for this long is given up; the request is then tried again.
+// A connection that is silent for this long is closed; the request is then retried.
 const silenceMs = 30_000;
 const pieceBytes = 256 * 1024;
 /**
- * @param proxies are used as curl and the runner use them: one for http isn't one for https, and none is used for the loopback
- *   interface (actions/toolkit, http-client/src/proxy.ts; Go's net/http, ProxyFromEnvironment)
- * @param signal ends requests under way
- * @param authority a certificate to trust beside the usual ones, in PEM
- * @throws HandoverError `unsupported-host` when a proxy is none that can be used
+ * @param proxies used as by curl and the runner: a proxy for http isn't one for https, and the loopback interface has none
+ *   (actions/toolkit, http-client/src/proxy.ts; Go's net/http, ProxyFromEnvironment)
+ * @param signal ends open requests
+ * @param authority a certificate to trust in addition to the system CAs, in PEM
+ * @throws HandoverError `unsupported-host` for a proxy that can't be used
  */
 function httpClient(proxies, signal, authority) {
     const trust = authority === undefined ? {} : { ca: [...external_node_tls_.rootCertificates, authority] };
@@ -35347,8 +35139,8 @@ function httpClient(proxies, signal, authority) {
     const through = (proxy) => {
         if (proxy === undefined)
             return direct;
-        const url = (0,base_proxies/* proxyUrl */.sd)(proxy);
-        // It passes `requestTls` on to the agent that goes through the proxy.
+        const url = (0,http_proxies/* proxyUrl */.sd)(proxy);
+        // The agent that uses the proxy gets `requestTls`.
         const to = { httpProxy: url, httpsProxy: url, noProxy: proxies.except, requestTls: trust };
         return new undici/* EnvHttpProxyAgent */.J2({ ...options, ...to });
     };
@@ -35359,7 +35151,7 @@ function httpClient(proxies, signal, authority) {
             // Otherwise undici destroys the body with an error that nothing catches.
             ends.throwIfAborted();
             const { protocol, host } = new URL(url);
-            const dispatcher = (0,base_proxies/* isLoopback */.U9)(host) ? direct : protocol === 'https:' ? secure : plain;
+            const dispatcher = (0,http_proxies/* isLoopback */.U9)(host) ? direct : protocol === 'https:' ? secure : plain;
             const common = { dispatcher, method, signal: ends, headersTimeout: answerMs };
             if (body === undefined || typeof body === 'string')
                 return (0,undici/* request */.Em)(url, { ...common, headers, ...(body === undefined ? {} : { body }) });
@@ -35372,105 +35164,20 @@ function httpClient(proxies, signal, authority) {
         },
     };
 }
-// Node's TLS copies what is written to it beside the headers, and holds it encrypted as well: in pieces that is little.
+// Node's TLS holds a copy of each write, and an encrypted one: for a piece that is little.
 function inPieces(body) {
     const starts = Array.from({ length: Math.ceil(body.length / pieceBytes) }, (_, piece) => piece * pieceBytes);
     return external_node_stream_.Readable.from(starts.map((start) => body.subarray(start, start + pieceBytes)));
 }
-/** The body of an answer as text. Throws `HttpError` when there is more of it than an honest service has to say. */
-async function textOf(response) {
-    const chunks = [];
-    let size = 0;
-    const body = response.body;
-    for await (const chunk of body) {
-        size += chunk.length;
-        if (size > limits/* limits */.F.answerBytes)
-            throw new HttpError(response.statusCode, 'too-large', `an answer of more than ${(0,base_text/* formatBytes */.z3)(limits/* limits */.F.answerBytes)}`);
-        chunks.push(chunk);
-    }
-    const whole = Buffer.concat(chunks);
-    const coding = String(response.headers['content-encoding'] ?? '');
-    if (size === 0 || !/^(?:x-)?gzip$/i.test(coding))
-        return whole.toString();
-    try {
-        return (0,external_node_zlib_.gunzipSync)(whole, { maxOutputLength: limits/* limits */.F.answerBytes }).toString();
-    }
-    catch (error) {
-        throw new HttpError(response.statusCode, 'not-gzip', `an answer that can't be unpacked: ${(0,errors/* messageOf */.bD)(error)}`);
-    }
-}
-/** Reads a whole, small answer. Throws `HttpError` unless the status is a success. */
-async function http_readText(response) {
-    const text = await textOf(response);
-    if (response.statusCode < 300)
-        return text;
-    throw httpError(response, text);
-}
-/** The error for an answer that isn't a success; `text` is its body. */
-function httpError(response, text) {
-    const header = (name) => String(response.headers[name] ?? '');
-    const serviceCode = header('x-ms-error-code') || (/"code"\s*:\s*"([^"]*)"/.exec(text)?.[1] ?? '');
-    const message = /"msg"\s*:\s*"([^"]*)"/.exec(text)?.[1] ?? serviceCode;
-    return new HttpError(response.statusCode, serviceCode, `HTTP ${String(response.statusCode)}${message === '' ? '' : ` (${message})`}`, parseRetryAfter(header('retry-after')));
-}
-const longestRetryAfterMs = 60_000;
-/**
- * Returns how long a `Retry-After` header asks to wait, in ms, at most a minute; undefined when it is neither a number of seconds nor
- * a date (RFC 9110, section 10.2.3).
- */
-function parseRetryAfter(header, now = Date.now()) {
-    const text = header.trim();
-    const ms = /^\d+$/.test(text) ? Number(text) * 1000 : /^[a-z]+,? /i.test(text) ? Date.parse(text) - now : NaN;
-    return Number.isNaN(ms) ? undefined : Math.min(Math.max(ms, 0), longestRetryAfterMs);
-}
-const transientStatus = [408, 429, 500, 502, 503, 504];
-/** Whether a service that answers with this status may give another answer in a moment. */
-function isTransientStatus(status) {
-    return transientStatus.includes(status);
-}
-// Of the system (errno(3), getaddrinfo(3)), of undici and of Node's HTTP parser: what says that the connection is at fault, not the
-// request, the certificate or this machine.
-const transientCodes = [
-    ...['ECONNRESET', 'ECONNREFUSED', 'ECONNABORTED', 'EPIPE', 'ETIMEDOUT', 'ENETUNREACH', 'ENETDOWN', 'EHOSTUNREACH'],
-    ...['EAI_AGAIN', 'ENOTFOUND', 'UND_ERR_SOCKET', 'UND_ERR_CONNECT_TIMEOUT', 'UND_ERR_HEADERS_TIMEOUT'],
-    ...['UND_ERR_BODY_TIMEOUT', 'UND_ERR_RES_CONTENT_LENGTH_MISMATCH', 'HPE_INVALID_EOF_STATE', 'CUT_SHORT'],
-];
-/** Whether the same request may succeed in a moment: a lost connection, a time-out or a busy service. */
-function isTransient(error) {
-    if (error instanceof HttpError)
-        return isTransientStatus(error.status);
-    return transientCodes.includes((0,errors/* systemCodeOf */.c7)(error) ?? '');
-}
-/** How often a request is made in all, and the first and the longest pause, in ms, where the service asks for none. */
-const policies = {
-    /** A question to a service. */
-    call: { attempts: 5, firstMs: 1000, longestMs: 15_000 },
-    /** A part of a blob, up or down: there are many, and each starts anew. */
-    part: { attempts: 6, firstMs: 500, longestMs: 10_000 },
-};
-/**
- * Makes a request until it succeeds, with pauses that double, and never in silence. All requests of a step stand under one
- * deadline, the signal's. Throws the last error.
- */
-function http_again(policy, request, { what, onRetry, signal, isRetryable = isTransient, isAtOnce = () => false }) {
-    const { attempts, firstMs, longestMs } = policies[policy];
-    const doubling = (0,retry/* backoff */.J)(firstMs, longestMs);
-    return (0,retry/* retry */.L)(request, {
-        attempts,
-        delayMs: (attempt, error) => (isAtOnce(error) ? 0 : (retryAfter(error) ?? doubling(attempt))),
-        isRetryable: (error) => isAtOnce(error) || isRetryable(error),
-        onRetry: (error, attempt, delayMs) => {
-            const next = delayMs === 0 ? 'at once' : `in ${(0,base_text/* formatDuration */.a3)(delayMs)}`;
-            onRetry(`${what()}: ${(0,errors/* messageOf */.bD)(error)}; attempt ${String(attempt)} of ${String(attempts)}, the next ${next}.`);
-        },
-        signal,
-    });
-}
-function retryAfter(error) {
-    return error instanceof HttpError ? error.retryAfterMs : undefined;
-}
 
-;// CONCATENATED MODULE: ./build/shared/artifacts/blob-upload.js
+// EXTERNAL MODULE: ./build/shared/base/pool.js
+var pool = __nccwpck_require__(2668);
+// EXTERNAL MODULE: ./build/shared/bytes/verified.js
+var verified = __nccwpck_require__(7606);
+// EXTERNAL MODULE: ./build/shared/http/retry.js
+var retry = __nccwpck_require__(3775);
+;// CONCATENATED MODULE: ./build/shared/artifacts/blob/blob-upload.js
+
 
 
 
@@ -35479,76 +35186,49 @@ const apiVersion = '2024-11-04';
 const blockBytes = 4 * 1024 * 1024;
 const blocksInFlight = 8;
 /**
- * Uploads chunks as one blob while they are still being made; at most 8 blocks of 4 MiB are in flight.
- * @param onBytes told how many bytes have arrived, block by block
- * @throws HttpError or a connection error, after each block was tried as often as `again` does; whatever `chunks` throws
+ * Uploads chunks as one blob while they are produced, at most 8 blocks of 4 MiB at a time.
+ * @param onBytes called with the number of bytes of each block that has arrived
+ * @throws HttpError or a connection error after the last retry; errors of `chunks`
  */
 async function uploadBlob(target, chunks, onBytes) {
-    const hash = (0,external_node_crypto_.createHash)('sha256');
+    const checksum = new verified/* Checksum */.M();
     const ids = [];
-    const inFlight = new Set();
-    let failure;
-    let size = 0;
-    const pool = new BlockPool();
-    for await (const { buffer, length } of blocks(chunks, pool)) {
-        const block = buffer.subarray(0, length);
-        hash.update(block);
-        const start = size;
-        size += length;
-        const id = blockId(ids.length);
-        ids.push(id);
-        const sent = putBlock(target, id, block, start)
-            .then(() => {
-            onBytes(length);
-            pool.giveBack(buffer);
-        }, (error) => {
-            failure ??= error;
-        })
-            .finally(() => inFlight.delete(sent));
-        inFlight.add(sent);
-        if (inFlight.size >= blocksInFlight)
-            await Promise.race(inFlight);
-        if (failure !== undefined)
-            break;
-    }
-    await Promise.all(inFlight);
-    if (failure !== undefined)
-        throw (0,errors/* asError */.zR)(failure);
+    // Used again: leaving them to the garbage collector would triple the memory held.
+    const free = [];
+    await (0,pool/* inPool */.Q)(blocks((0,verified/* checksummed */.Wk)(chunks, checksum), free), blocksInFlight, async ({ bytes, start }) => {
+        const id = blockId(start / blockBytes);
+        ids[start / blockBytes] = id;
+        await putBlock(target, id, bytes, start);
+        onBytes(bytes.length);
+        free.push(Buffer.from(bytes.buffer));
+    });
     await putBlockList(target, ids);
-    return { size, digest: `sha256:${hash.digest('hex')}` };
+    return checksum.found();
 }
 // All ids of a blob have one length (Put Block, "Remarks").
 function blockId(position) {
     return Buffer.from(String(position).padStart(6, '0')).toString('base64');
 }
-/** Block-sized buffers that are used again: leaving them to the garbage collector would triple the memory held. */
-class BlockPool {
-    #free = [];
-    take() {
-        return this.#free.pop() ?? Buffer.allocUnsafeSlow(blockBytes);
-    }
-    giveBack(block) {
-        this.#free.push(block);
-    }
-}
-/** Fills blocks out of the pool; whoever takes one gives its buffer back. The last may be shorter. */
-async function* blocks(chunks, pool) {
-    let buffer = pool.take();
-    let length = 0;
+/** Copies chunks into blocks, of which the last may be shorter. Takes memory from `free`. */
+async function* blocks(chunks, free) {
+    let block = Buffer.alloc(0);
+    let [length, start] = [0, 0];
     for await (const chunk of chunks) {
         for (let taken = 0; taken < chunk.length;) {
-            const count = chunk.copy(buffer, length, taken);
+            if (length === 0)
+                block = free.pop() ?? Buffer.allocUnsafeSlow(blockBytes);
+            const count = chunk.copy(block, length, taken);
             taken += count;
             length += count;
             if (length < blockBytes)
                 continue;
-            yield { buffer, length };
-            buffer = pool.take();
+            yield { bytes: block, start };
+            start += length;
             length = 0;
         }
     }
     if (length > 0)
-        yield { buffer, length };
+        yield { bytes: block.subarray(0, length), start };
 }
 function putBlock(target, id, block, start) {
     const what = `Bytes ${String(start)}-${String(start + block.length)} of the upload`;
@@ -35567,7 +35247,7 @@ async function put({ http, url, onRetry, signal }, query, body, headers, what) {
         headers: { 'x-ms-version': apiVersion, ...headers },
         body,
     };
-    await http_again('part', async () => http_readText(await http.send(request)), { what: () => what, onRetry, signal });
+    await (0,retry/* again */.TG)('part', async () => (0,answer/* readText */.yR)(await http.send(request)), { what: () => what, onRetry, signal });
 }
 function withQuery(url, query) {
     const result = new URL(url);
@@ -35576,161 +35256,35 @@ function withQuery(url, query) {
     return result.href;
 }
 
-// EXTERNAL MODULE: ./build/shared/image/digest.js
-var image_digest = __nccwpck_require__(3968);
-;// CONCATENATED MODULE: ./build/shared/artifacts/results-service.js
-
-
-
-/** The service answered with success, but not with what we know: our client is older than the service. */
-class UnknownAnswer extends Error {
-    name = 'UnknownAnswer';
-}
-function isOwnedBy(one, other) {
-    return one.runBackendId === other.runBackendId && one.jobBackendId === other.jobBackendId;
-}
-const service = 'github.actions.results.api.v1.ArtifactService';
-// 4 is the format of artifacts since v4 of the upload action; 7 is what its client has sent since raw artifacts exist.
-const formatVersion = 7;
-/** @param onRetry told of each call that is made again, in one line */
-function resultsService(http, credentials, onRetry, signal) {
-    const idsOf = ({ runBackendId, jobBackendId }) => ({
-        workflow_run_backend_id: runBackendId,
-        workflow_job_run_backend_id: jobBackendId,
-    });
-    const call = (method, body) => http_again('call', () => post(http, credentials, method, { ...idsOf(credentials), ...body }), {
-        what: () => method,
-        onRetry,
-        signal,
-    });
-    return {
-        self: credentials,
-        list: async (name) => {
-            const answer = await call('ListArtifacts', name === undefined ? {} : { name_filter: name });
-            return listed(answer).sort((one, other) => other.id - one.id);
-        },
-        signDownload: async (artifact) => {
-            const answer = await call('GetSignedArtifactURL', { ...idsOf(artifact), name: artifact.name });
-            return url(field(answer, 'signed_url', 'signedUrl'), 'GetSignedArtifactURL');
-        },
-        create: async (name, expiresAt) => {
-            const format = { mime_type: 'application/zip', version: formatVersion };
-            const answer = await call('CreateArtifact', { name, ...format, expires_at: expiresAt?.toISOString() });
-            return url(field(answer, 'signed_upload_url', 'signedUploadUrl'), 'CreateArtifact');
-        },
-        finalize: async (name, size, digest) => {
-            const answer = await call('FinalizeArtifact', { name, size: String(size), hash: digest });
-            const id = wholeNumber(field(answer, 'artifact_id', 'artifactId'));
-            if (answer['ok'] === true && id !== undefined)
-                return id;
-            throw new UnknownAnswer('FinalizeArtifact: no artifact id');
-        },
-        remove: async (name, owner) => {
-            await call('DeleteArtifact', { ...idsOf(owner), name });
-        },
-    };
-}
-async function post(http, credentials, method, body) {
-    const response = await http.send({
-        method: 'POST',
-        url: `${credentials.origin}/twirp/${service}/${method}`,
-        headers: { 'content-type': 'application/json', authorization: `Bearer ${credentials.token}` },
-        body: JSON.stringify(body),
-    });
-    const value = (0,json/* parseJson */.qF)(await http_readText(response));
-    if (!(0,json/* isObject */.Gv)(value))
-        throw new UnknownAnswer(`${method}: the answer is not a JSON object`);
-    return value;
-}
-// The service has answered in snake_case and in camelCase (protobuf JSON allows both).
-function field(from, snake, camel) {
-    return from[snake] ?? from[camel];
-}
-function url(value, method) {
-    if (typeof value === 'string' && URL.canParse(value) && /^https?:$/.test(new URL(value).protocol))
-        return value;
-    throw new UnknownAnswer(`${method}: no signed URL`);
-}
-/** A number as protobuf's JSON has it: 64 bits come as a string. */
-function wholeNumber(value) {
-    const number = typeof value === 'string' && /^\d{1,16}$/.test(value) ? Number(value) : value;
-    return (0,json/* isByteCount */.A0)(number) ? number : undefined;
-}
-function listed(answer) {
-    const items = answer['artifacts'];
-    // An empty list may be left out in protobuf's JSON; any other form is news to us.
-    if (items !== undefined && !Array.isArray(items))
-        throw new UnknownAnswer('ListArtifacts: no list of artifacts');
-    if (items === undefined && Object.keys(answer).length > 0)
-        throw new UnknownAnswer('ListArtifacts: unknown fields');
-    return (0,json/* arrayOf */.jk)(items).map(listedArtifact);
-}
-function listedArtifact(item) {
-    if (!(0,json/* isObject */.Gv)(item))
-        throw new UnknownAnswer('ListArtifacts: an artifact that is no object');
-    const id = wholeNumber(field(item, 'database_id', 'databaseId'));
-    // Protobuf's JSON leaves out a zero.
-    const size = wholeNumber(item['size'] ?? 0);
-    const name = (0,json/* stringOr */.JI)(item['name'], '');
-    if (id === undefined || size === undefined || name === '') {
-        throw new UnknownAnswer('ListArtifacts: an artifact without id, size or name');
-    }
-    const digest = (0,image_digest/* parseDigest */.m)((0,json/* stringOr */.JI)(item['digest'], ''));
-    const createdAt = (0,json/* stringOr */.JI)(field(item, 'created_at', 'createdAt'), undefined);
-    return {
-        id,
-        name,
-        size,
-        ...(digest === undefined ? {} : { digest }),
-        ...(createdAt === undefined ? {} : { createdAt }),
-        runBackendId: (0,json/* stringOr */.JI)(field(item, 'workflow_run_backend_id', 'workflowRunBackendId'), ''),
-        jobBackendId: (0,json/* stringOr */.JI)(field(item, 'workflow_job_run_backend_id', 'workflowJobRunBackendId'), ''),
-    };
-}
-
-;// CONCATENATED MODULE: ./build/shared/artifacts/fallback-store.js
-
-/**
- * Our own store, and the official client where the service answers in a way that ours doesn't know.
- * @param say told when the official client takes over
- */
-function fallbackStore(own, official, say) {
-    let useOfficial = false;
-    const either = async (work) => {
-        if (useOfficial)
-            return work(official);
-        try {
-            return await work(own);
-        }
-        catch (error) {
-            if (!(error instanceof UnknownAnswer))
-                throw error;
-            say(`The artifact service answered in an unknown way (${error.message}): using the official client instead.`);
-            useOfficial = true;
-            return work(official);
-        }
-    };
-    return {
-        list: () => either((store) => store.list()),
-        open: (artifact) => either((store) => store.open(artifact)),
-        upload: (request) => either((store) => store.upload(request)),
-        remove: (artifact) => either((store) => store.remove(artifact)),
-        [Symbol.asyncDispose]: async () => {
-            await own[Symbol.asyncDispose]();
-            await official[Symbol.asyncDispose]();
-        },
-    };
-}
-
 // EXTERNAL MODULE: external "node:fs"
 var external_node_fs_ = __nccwpck_require__(3024);
 // EXTERNAL MODULE: external "node:fs/promises"
-var external_node_fs_promises_ = __nccwpck_require__(1455);
+var promises_ = __nccwpck_require__(1455);
 // EXTERNAL MODULE: external "node:path"
 var external_node_path_ = __nccwpck_require__(6760);
 ;// CONCATENATED MODULE: external "node:stream/promises"
 const external_node_stream_promises_namespaceObject = __WEBPACK_EXTERNAL_createRequire(import.meta.url)("node:stream/promises");
-;// CONCATENATED MODULE: ./build/shared/artifacts/official-store.js
+// EXTERNAL MODULE: ./build/shared/base/text.js
+var base_text = __nccwpck_require__(1453);
+// EXTERNAL MODULE: ./build/shared/bytes/disk-space.js
+var disk_space = __nccwpck_require__(356);
+// EXTERNAL MODULE: ./build/shared/bytes/chunks.js
+var bytes_chunks = __nccwpck_require__(4256);
+// EXTERNAL MODULE: external "node:zlib"
+var external_node_zlib_ = __nccwpck_require__(8522);
+// EXTERNAL MODULE: ./build/shared/base/limits.js
+var limits = __nccwpck_require__(2618);
+;// CONCATENATED MODULE: ./build/shared/artifacts/store.js
+
+function corruptArtifact(message, cause) {
+    return new errors/* HandoverError */.Cu('artifact-corrupt', message, 'Run the job that exports the image again.', cause);
+}
+
+// EXTERNAL MODULE: ./node_modules/yauzl/index.js
+var yauzl = __nccwpck_require__(663);
+// EXTERNAL MODULE: ./build/shared/base/json.js
+var json = __nccwpck_require__(604);
+;// CONCATENATED MODULE: ./build/shared/artifacts/zip/zip-reader.js
 
 
 
@@ -35738,108 +35292,307 @@ const external_node_stream_promises_namespaceObject = __WEBPACK_EXTERNAL_createR
 
 
 
-
-/** The same store through the official client: slower and by way of the disk, but kept in step with the service. */
-function officialStore(tempRoot) {
-    const folders = (0,files/* tempDirs */.zE)(tempRoot);
+const localHeaderBytes = 30;
+/**
+ * Lists the files of a zip from the directory at its end.
+ * @throws HandoverError `artifact-corrupt` when the directory at the end is missing or damaged
+ */
+async function listZip(reader) {
+    try {
+        const zip = await (0,yauzl/* fromRandomAccessReaderPromise */.or)(new RangeAccess(reader), reader.size, { autoClose: false });
+        const members = [];
+        if (zip.entryCount > limits/* limits */.F.zipMembers)
+            throw new Error(`it has ${String(zip.entryCount)} files`);
+        for await (const entry of zip.eachEntry())
+            if (!entry.fileName.endsWith('/'))
+                members.push(member(entry, reader.size));
+        return members;
+    }
+    catch (error) {
+        if (error instanceof errors/* HandoverError */.Cu)
+            throw error;
+        throw corruptArtifact(`The artifact is not a whole zip file: ${(0,errors/* messageOf */.bD)(error)}.`, error);
+    }
+}
+function member(entry, blobBytes) {
+    const { compressedSize, uncompressedSize, relativeOffsetOfLocalHeader: at } = entry;
+    const isPlace = [compressedSize, uncompressedSize, at].every(json/* isByteCount */.A0) && at + compressedSize <= blobBytes;
+    const isStored = entry.compressionMethod === 0;
+    if (!isPlace || (isStored && compressedSize !== uncompressedSize))
+        throw new Error(`${(0,base_text/* quoteForeign */.xS)(entry.fileName, 80)} can't be where the zip's directory has it`);
+    if (entry.compressionMethod !== 0 && entry.compressionMethod !== 8) {
+        throw new Error(`${entry.fileName} has compression method ${String(entry.compressionMethod)}`);
+    }
     return {
-        list,
-        open: async (artifact) => official_store_open(artifact, await folders.make()),
-        upload: async (request) => upload(request, await folders.make()),
-        remove: async ({ name }) => {
-            await (await client()).deleteArtifact(name);
-        },
-        [Symbol.asyncDispose]: () => folders[Symbol.asyncDispose](),
+        name: entry.fileName,
+        stored: entry.compressionMethod === 0,
+        size: entry.uncompressedSize,
+        compressedSize: entry.compressedSize,
+        crc: entry.crc32,
+        headerOffset: entry.relativeOffsetOfLocalHeader,
     };
 }
-// All bundles share one of the client, which lies beside them as it lies here: the bundler leaves the import as it is.
-async function client() {
-    const { DefaultArtifactClient } = await import(/* webpackIgnore: true */ "../official-client/index.js");
-    return new DefaultArtifactClient();
-}
-async function list() {
-    const { artifacts } = await (await client()).listArtifacts();
-    return artifacts
-        .map(({ id, name, size, createdAt, digest: text }) => {
-        const digest = text === undefined ? undefined : (0,image_digest/* parseDigest */.m)(text);
-        return {
-            id,
-            name,
-            size,
-            ...(digest === undefined ? {} : { digest }),
-            ...(createdAt === undefined ? {} : { createdAt: createdAt.toISOString() }),
-        };
-    })
-        .sort((one, other) => other.id - one.id);
-}
-async function official_store_open(artifact, path) {
-    const expectedHash = artifact.digest;
-    const options = { path, ...(expectedHash === undefined ? {} : { expectedHash }) };
-    const { digestMismatch } = await (await client()).downloadArtifact(artifact.id, options);
-    if (digestMismatch === true) {
-        throw new errors/* HandoverError */.Cu('artifact-corrupt', `The artifact "${artifact.name}" arrived with another digest than the artifact service lists (${expectedHash ?? 'none'}).`, 'Run the job that exports the image again.');
+/** Returns where a member's own bytes start: after a header of 30 bytes, its name and its extra field (APPNOTE 4.3.7). */
+function dataOffset(member, localHeader) {
+    if (localHeader.length < localHeaderBytes || localHeader.readUInt32LE(0) !== 0x04034b50) {
+        throw corruptArtifact(`The artifact's zip has no header for ${member.name} at byte ${String(member.headerOffset)}.`);
     }
-    const names = await (0,external_node_fs_promises_.readdir)(path);
-    const files = await Promise.all(names.map(async (name) => ({ name, size: (await (0,external_node_fs_promises_.stat)((0,external_node_path_.join)(path, name))).size })));
+    return member.headerOffset + localHeaderBytes + localHeader.readUInt16LE(26) + localHeader.readUInt16LE(28);
+}
+/** Reads the first bytes of a member's header, for `dataOffset`. */
+function readLocalHeader(reader, member) {
+    return reader.read(member.headerOffset, Math.min(reader.size, member.headerOffset + localHeaderBytes));
+}
+/** Lets the zip library read through byte ranges. */
+class RangeAccess extends yauzl/* RandomAccessReader */.lJ {
+    #reader;
+    constructor(reader) {
+        super();
+        this.#reader = reader;
+    }
+    _readStreamForRange(start, end) {
+        return external_node_stream_.Readable.from(this.#reader.stream(start, end));
+    }
+}
+
+;// CONCATENATED MODULE: ./build/shared/artifacts/zip/content.js
+
+
+
+
+
+
+
+
+/**
+ * Opens an artifact's blob: a zip of files, or one raw file (`archive: false` of the upload action).
+ * @throws HandoverError `artifact-corrupt` or `transfer-failed`
+ */
+async function openArtifact(artifact, reader) {
+    const head = await reader.read(0, Math.min(4, reader.size));
+    const isZip = head.length === 4 && (head.readUInt32LE(0) === 0x04034b50 || head.readUInt32LE(0) === 0x06054b50);
+    return isZip ? zipContent(artifact, reader, await listZip(reader)) : rawContent(artifact, reader);
+}
+function rawContent(artifact, reader) {
     return {
         artifact,
-        downloaded: () => artifact.size,
-        files,
-        text: async (name) => (names.includes(name) ? (0,external_node_fs_promises_.readFile)((0,external_node_path_.join)(path, name), 'utf8') : undefined),
-        read: (name, onBytes) => (0,bytes_chunks/* countedChunks */.T6)((0,external_node_fs_.createReadStream)((0,external_node_path_.join)(path, name), { highWaterMark: 1024 * 1024 }), onBytes),
-        ranges: () => Promise.resolve(undefined),
+        downloaded: reader.downloaded,
+        files: [{ name: artifact.name, size: reader.size }],
+        text: () => Promise.resolve(undefined),
+        read: (_name, onBytes) => (0,verified/* heldBack */.Zg)(verifiedBlob(reader, artifact, onBytes), heldBackBytes),
+        ranges: () => Promise.resolve((start, end, onBytes) => (0,bytes_chunks/* countedChunks */.T6)(reader.lend(start, end), onBytes)),
     };
 }
-async function upload(request, folder) {
-    const paths = [];
-    for await (const file of request.files) {
-        const path = (0,external_node_path_.join)(folder, file.name);
-        await (0,external_node_stream_promises_namespaceObject.pipeline)((0,bytes_chunks/* streamableChunks */.V$)(file.chunks), (0,external_node_fs_.createWriteStream)(path));
-        paths.push(path);
-        request.onBytes((await (0,external_node_fs_promises_.stat)(path)).size);
+function zipContent(artifact, reader, members) {
+    const find = (name) => members.find((member) => member.name === name);
+    return {
+        artifact,
+        downloaded: reader.downloaded,
+        files: members.map(({ name, size }) => ({ name, size })),
+        text: async (name) => {
+            const member = find(name);
+            return member === undefined ? undefined : readText(reader, artifact, member);
+        },
+        read: async function* (name, onBytes) {
+            const member = find(name);
+            if (member === undefined)
+                throw missing(artifact, name, members);
+            const start = dataOffset(member, await readLocalHeader(reader, member));
+            const packed = slice(verifiedBlob(reader, artifact, onBytes), start, start + member.compressedSize);
+            yield* (0,verified/* heldBack */.Zg)(unzipped(packed, member), heldBackBytes);
+        },
+        ranges: async (name) => {
+            const member = find(name);
+            if (member?.stored !== true)
+                return undefined;
+            const at = dataOffset(member, await readLocalHeader(reader, member));
+            return (start, end, onBytes) => {
+                if (start < 0 || end > member.size || start > end)
+                    throw outside(member, start, end);
+                return (0,bytes_chunks/* countedChunks */.T6)(reader.lend(at + start, at + end), onBytes);
+            };
+        },
+    };
+}
+// A part of the blob: its digest can't be checked, but the member's size and CRC can.
+async function readText(reader, artifact, member) {
+    if (member.size > limits/* limits */.F.recordBytes || member.compressedSize > limits/* limits */.F.recordBytes)
+        throw tooLarge(artifact, member);
+    const start = dataOffset(member, await readLocalHeader(reader, member));
+    return (await (0,bytes_chunks/* copiedBytes */.QB)(unzipped(reader.stream(start, start + member.compressedSize), member))).toString();
+}
+// An engine never gets the last bytes of an artifact that turns out to be wrong.
+const heldBackBytes = 1024 * 1024;
+/** Reads the whole blob, and checks its digest at the end, if one is listed. */
+function verifiedBlob(reader, artifact, onBytes) {
+    const { name, digest } = artifact;
+    const chunks = (0,bytes_chunks/* countedChunks */.T6)(reader.stream(0, reader.size), onBytes);
+    if (digest === undefined)
+        return chunks;
+    return (0,verified/* verifiedChunks */.Dc)(chunks, { digest }, (found) => otherDigest({ name, digest }, found.digest));
+}
+/** Returns the bytes from `start` up to but not including `end`, and reads also the others. */
+async function* slice(chunks, start, end) {
+    let position = 0;
+    for await (const chunk of chunks) {
+        const from = Math.max(start - position, 0);
+        const to = Math.min(end - position, chunk.length);
+        if (from < to)
+            yield chunk.subarray(from, to);
+        position += chunk.length;
     }
-    const options = { compressionLevel: 0, retentionDays: request.retentionDays };
-    const { id, size = 0, digest: text } = await (await client()).uploadArtifact(request.name, paths, folder, options);
-    await Promise.all(paths.map((path) => (0,external_node_fs_promises_.rm)(path)));
-    if (id === undefined) {
-        throw new errors/* HandoverError */.Cu('transfer-failed', 'The official client uploaded the artifact, but got no id for it.', 'Re-run the job.');
+}
+/** Returns a member's own bytes, and checks their size and CRC at the end. */
+async function* unzipped(packed, member) {
+    let size = 0;
+    let crc = 0;
+    for await (const chunk of member.stored ? packed : inflated(packed, member.name)) {
+        size += chunk.length;
+        // A zip bomb is not unpacked to its end.
+        if (size > member.size)
+            break;
+        crc = (0,external_node_zlib_.crc32)(chunk, crc);
+        yield chunk;
     }
-    const digest = text === undefined ? undefined : (0,image_digest/* parseDigest */.m)(text);
-    return { id, name: request.name, size, ...(digest === undefined ? {} : { digest }) };
+    if (size !== member.size || crc !== member.crc)
+        throw otherMember(member, size, crc);
+}
+async function* inflated(packed, name) {
+    let broken;
+    const source = (0,bytes_chunks/* watchedChunks */.bM)(packed, (error) => (broken = error));
+    try {
+        yield* (0,external_node_stream_.pipeline)(source, (0,external_node_zlib_.createInflateRaw)({ chunkSize: 256 * 1024 }), () => undefined);
+    }
+    catch (error) {
+        if (broken !== undefined)
+            throw (0,errors/* asError */.zR)(broken);
+        throw corruptArtifact(`${name} in the artifact can't be unzipped: ${(0,errors/* messageOf */.bD)(error)}.`, error);
+    }
+}
+function otherDigest({ name, digest }, found = 'none') {
+    return corruptArtifact(`The artifact "${name}" arrived with digest ${found}; the artifact service lists ${digest ?? 'none'}.`);
+}
+function otherMember(member, size, crc) {
+    const hex = (number) => number.toString(16).padStart(8, '0');
+    return corruptArtifact(`${member.name} in the artifact has ${size > member.size ? 'at least ' : ''}${String(size)} bytes with CRC ${hex(crc)}; ` +
+        `its zip lists ${String(member.size)} bytes with CRC ${hex(member.crc)}.`);
+}
+function outside({ name, size }, start, end) {
+    return corruptArtifact(`Bytes ${String(start)}-${String(end)} of ${name} in the artifact are needed, but it has only ${String(size)}.`);
+}
+function tooLarge(artifact, { name, size }) {
+    return corruptArtifact(`${name} in the artifact "${artifact.name}" has ${String(size)} bytes; some kilobytes were expected.`);
+}
+function missing(artifact, name, members) {
+    const there = members.map((member) => member.name).join(', ');
+    return corruptArtifact(`The artifact "${artifact.name}" has no file ${name}; it contains: ${there}.`);
 }
 
-;// CONCATENATED MODULE: ./build/shared/artifacts/service-credentials.js
+;// CONCATENATED MODULE: ./build/shared/artifacts/on-disk.js
 
 
+
+
+// The content of an artifact that is a file on this machine: downloaded as a whole, or made by this job.
+const chunkBytes = 1024 * 1024;
+/** @param downloaded number of bytes that it took to bring the file here */
+async function openOnDisk(artifact, path, downloaded) {
+    return openArtifact(artifact, fileReader(path, (await (0,promises_.stat)(path)).size, downloaded));
+}
+/** Reads a blob that is a file on this machine; `size` and `downloaded` in bytes. */
+function fileReader(path, size, downloaded) {
+    const stream = (start, end) => (0,files/* fileChunks */.T9)(path, chunkBytes, { start, end });
+    return {
+        size,
+        downloaded: () => downloaded,
+        read: (start, end) => (0,bytes_chunks/* copiedBytes */.QB)(stream(start, end)),
+        stream,
+        lend: stream,
+    };
+}
+
+;// CONCATENATED MODULE: ./build/shared/artifacts/blob/signed-blob.js
+
+
+
+
+function signedBlob(options) {
+    let url;
+    let unsigned;
+    const sign = async () => {
+        try {
+            return await options.sign();
+        }
+        catch (error) {
+            throw (unsigned = (0,errors/* asError */.zR)(error));
+        }
+    };
+    const isExpired = (error) => 
+    // Azure answers 403 AuthenticationFailed for an expired signature.
+    error !== unsigned && error instanceof answer/* HttpError */.j$ && (error.status === 403 || error.status === 401);
+    return {
+        get: async (headers, signal) => {
+            url ??= sign();
+            return options.http.send({
+                method: 'GET',
+                url: await url,
+                headers: { ...headers, 'accept-encoding': 'identity' },
+                ...(signal === undefined ? {} : { signal }),
+            });
+        },
+        persist: async (work, reached, end) => {
+            try {
+                await (0,retry/* again */.TG)('part', work, {
+                    what: () => `Bytes ${String(reached())}-${String(end)} of the download`,
+                    onRetry: options.onRetry,
+                    signal: options.signal,
+                    isRetryable: (error) => error !== unsigned && (0,retry/* isTransient */.dg)(error),
+                    isAtOnce: (error) => {
+                        if (!isExpired(error))
+                            return false;
+                        url = undefined;
+                        return true;
+                    },
+                });
+            }
+            catch (error) {
+                throw error === unsigned ? error : explained(error, reached(), options);
+            }
+        },
+    };
+}
+/** The connection ended normally before all bytes had arrived, or other bytes than the requested ones arrived. */
+class CutShort extends Error {
+    code = 'CUT_SHORT';
+    constructor(at, end, why = 'the answer ended') {
+        super(`${why} at byte ${String(at)} of ${String(end)}`);
+    }
+}
+/** The server answered a request for a part with the whole blob, as HTTP allows (RFC 9110 section 14.2). */
+class RangesIgnored extends Error {
+    name = 'RangesIgnored';
+}
+/** @throws HandoverError `artifact-corrupt` when the blob has another size than the service lists */
+function requireListedSize(size, { size: listed }) {
+    if (size === listed)
+        return;
+    throw corruptArtifact(`The artifact's blob has ${String(size)} bytes; the artifact service lists ${String(listed)}.`);
+}
+/** Ends an answer without reading it; to destroy its body would emit an error that nothing can catch. */
+async function discard(response) {
+    await response.body.dump({ limit: 64 * 1024 }).catch(() => undefined);
+}
+function explained(error, at, options) {
+    if (error instanceof errors/* HandoverError */.Cu || error instanceof RangesIgnored || options.signal.aborted)
+        return error;
+    if (error instanceof answer/* HttpError */.j$ && (error.status === 404 || error.status === 410)) {
+        return new errors/* HandoverError */.Cu('artifact-expired', `The artifact's content is gone: ${error.message}. It has expired or was deleted.`, 'Re-run all jobs, so that the image is built and handed over again, or raise `retention-days` of export-image.', error);
+    }
+    return new errors/* HandoverError */.Cu('transfer-failed', `The download failed at byte ${String(at)} of ${String(options.size)}: ${(0,errors/* messageOf */.bD)(error)}.`, 'Re-run the job. If it repeats, look at https://www.githubstatus.com and at the proxy of a self-hosted runner.', error);
+}
 /**
- * @param token `ACTIONS_RUNTIME_TOKEN`; its claim `scp` holds `Actions.Results:<run>:<job>` (actions/toolkit, artifact, util.ts)
- * @param url `ACTIONS_RESULTS_URL`
- * @throws HandoverError `unsupported-host` when either is missing or not of that form
- */
-function serviceCredentials(token, url) {
-    if (token === '' || url === '') {
-        const missing = token === '' ? 'ACTIONS_RUNTIME_TOKEN' : 'ACTIONS_RESULTS_URL';
-        throw unsupported(`${missing} is not set`);
-    }
-    if (!URL.canParse(url))
-        throw unsupported('ACTIONS_RESULTS_URL is not a URL');
-    const payload = (0,json/* parseJson */.qF)(Buffer.from(token.split('.')[1] ?? '', 'base64url').toString());
-    const scopes = (0,json/* isObject */.Gv)(payload) ? (0,json/* stringOr */.JI)(payload['scp'], '') : '';
-    const match = /(?:^|\s)Actions\.Results:([^:\s]+):([^:\s]+)(?:\s|$)/.exec(scopes);
-    const [, runBackendId, jobBackendId] = match ?? [];
-    if (runBackendId === undefined || jobBackendId === undefined) {
-        throw unsupported('ACTIONS_RUNTIME_TOKEN has no scope for the artifact service');
-    }
-    return { token, origin: new URL(url).origin, runBackendId, jobBackendId };
-}
-function unsupported(why) {
-    return new errors/* HandoverError */.Cu('unsupported-host', `The artifact service can't be reached: ${why}.`, 'Run this as a `uses:` step of a workflow on github.com; GitHub Enterprise Server lacks this artifact service.');
-}
-
-;// CONCATENATED MODULE: ./build/shared/artifacts/signed-url.js
-/**
- * The same URL, once its signature is kept out of the log: in the form that the URL has it, which is the one that can be
- * printed, and as `URLSearchParams` writes it, if that is another.
+ * Returns the same URL after masking its signature: in the form that the URL has, which is the one that can be printed, and in
+ * the form that `URLSearchParams` writes.
  */
 function maskedUrl(url, maskSecret) {
     const signature = (text) => /[?&]sig=([^&#]+)/.exec(text)?.[1];
@@ -35851,143 +35604,67 @@ function maskedUrl(url, maskSecret) {
     return url;
 }
 
-// EXTERNAL MODULE: ./build/shared/bytes/disk-space.js
-var disk_space = __nccwpck_require__(356);
-;// CONCATENATED MODULE: ./build/shared/artifacts/signed-blob.js
+// EXTERNAL MODULE: external "node:timers/promises"
+var external_node_timers_promises_ = __nccwpck_require__(8500);
+;// CONCATENATED MODULE: ./build/shared/artifacts/blob/slow-parts.js
 
 
-
-function signedBlob(options) {
-    let url;
-    return {
-        get: async (headers, signal) => {
-            url ??= options.sign();
-            return options.http.send({
-                method: 'GET',
-                url: await url,
-                headers: { ...headers, 'accept-encoding': 'identity' },
-                ...(signal === undefined ? {} : { signal }),
-            });
-        },
-        persist: async (work, reached, end) => {
-            try {
-                await http_again('part', work, {
-                    what: () => `Bytes ${String(reached())}-${String(end)} of the download`,
-                    onRetry: options.onRetry,
-                    signal: options.signal,
-                    isAtOnce: (error) => {
-                        if (!isExpired(error))
-                            return false;
-                        url = undefined;
-                        return true;
-                    },
-                });
-            }
-            catch (error) {
-                throw explained(error, reached(), options);
-            }
-        },
-    };
-}
-/** The connection ended in good order before all bytes had come, or other bytes than those asked for have come. */
-class CutShort extends Error {
-    code = 'CUT_SHORT';
-    constructor(at, end, why = 'the answer ended') {
-        super(`${why} at byte ${String(at)} of ${String(end)}`);
-    }
-}
-/** The server answered a request for a part with the whole, as HTTP allows (RFC 9110 section 14.2). */
-class RangesIgnored extends Error {
-    name = 'RangesIgnored';
-}
-/** @throws HandoverError `artifact-corrupt` when the blob has another size than the service lists */
-function requireListedSize(size, { size: listed }) {
-    if (size === listed)
-        return;
-    throw new errors/* HandoverError */.Cu('artifact-corrupt', `The artifact's blob has ${String(size)} bytes; the artifact service lists ${String(listed)}.`, 'Run the job that exports the image again.');
-}
-/** Ends an answer that nobody will read; destroying its body would raise an error event out of reach. */
-async function discard(response) {
-    await response.body.dump({ limit: 64 * 1024 }).catch(() => undefined);
-}
-// Azure answers 403 AuthenticationFailed for a signature past its time.
-function isExpired(error) {
-    return error instanceof HttpError && (error.status === 403 || error.status === 401);
-}
-function explained(error, at, options) {
-    if (error instanceof errors/* HandoverError */.Cu || error instanceof UnknownAnswer || error instanceof RangesIgnored)
-        return error;
-    if (options.signal.aborted)
-        return error;
-    if (error instanceof HttpError && (error.status === 404 || error.status === 410)) {
-        return new errors/* HandoverError */.Cu('artifact-expired', `The artifact's content is gone: ${error.message}. It has expired or was deleted.`, 'Re-run all jobs, so that the image is built and handed over again, or raise `retention-days` of export-image.', error);
-    }
-    return new errors/* HandoverError */.Cu('transfer-failed', `The download failed at byte ${String(at)} of ${String(options.size)}: ${(0,errors/* messageOf */.bD)(error)}.`, 'Re-run the job. If it repeats, look at https://www.githubstatus.com and at the proxy of a self-hosted runner.', error);
-}
-
-;// CONCATENATED MODULE: ./build/shared/artifacts/slow-parts.js
-
-
-// One connection in many is slow (actions/cache#810, actions/toolkit#1484), and parts are given out in order: one that takes far longer
-// than its neighbours would hold up all of them. It is asked for once more beside the first request, and whoever comes first wins.
+// One connection in many is slow (actions/cache#810, actions/toolkit#1484), and parts are used in order: one that takes far longer than
+// its neighbours would delay all later ones. Its bytes are requested a second time, and the first response wins
+// (docs/decisions/0001-speed-alone-has-to-win-a-tenth.md).
 const lookEveryMs = 100;
-/** So much longer than parts take in the middle, and at least so long. */
+/** A part is slow when it takes this many times as long as the median part, and at least this long. */
 const slowFactor = 4;
-const slowMs = 1000;
-/** Of the parts that have come, one in so many may be asked for again, and so many beyond. */
+const minSlowMs = 1000;
+/** One received part in this many may be requested again, and this many in addition. */
 const oneIn = 20;
 const beyond = 2;
-/** @param asksAgain otherwise each part is asked for once only */
-function parts(asksAgain) {
-    const open = new WeakMap();
+/** @param duplicates whether a slow part is requested again */
+function parts(duplicates) {
     const lastMs = [];
-    let [come, askedAgain] = [0, 0];
-    const took = (ms) => {
-        come += 1;
-        lastMs.push(ms);
-        if (lastMs.length > 16)
-            lastMs.shift();
-    };
+    let [received, duplicateRequests] = [0, 0];
     const isSlow = (ms) => {
-        const middle = lastMs.toSorted((one, other) => one - other)[lastMs.length >> 1] ?? 0;
-        return ms > Math.max(slowMs, slowFactor * middle);
+        const median = lastMs.toSorted((one, other) => one - other)[lastMs.length >> 1] ?? 0;
+        return ms > Math.max(minSlowMs, slowFactor * median);
     };
+    // When its neighbours are slow as well, the link is slow, and another request would make it slower.
+    const isAlone = (neighbours) => neighbours.filter(({ hasArrived }) => hasArrived()).length * 2 >= neighbours.length;
     return {
-        ask: (first, again) => {
-            const part = begun(first, again, took);
-            open.set(part, part);
-            return part;
-        },
-        firstToCome: async (asked, neighbours) => {
-            const part = open.get(asked);
-            if (part === undefined || !asksAgain)
-                return asked.arriving;
-            // Where its neighbours wait, too, the link is slow, and one more request would make it slower.
-            const isAlone = () => neighbours.filter((other) => other.hasArrived()).length * 2 >= neighbours.length;
-            const isHopeless = () => isSlow(performance.now() - part.askedAt) && isAlone();
-            // Until the wait is cut short.
-            while (await waited(part.ended)) {
-                if (!isHopeless() || askedAgain >= beyond + come / oneIn)
+        request: (first, again) => requestPart(first, again, (ms) => {
+            received += 1;
+            lastMs.push(ms);
+            if (lastMs.length > 16)
+                lastMs.shift();
+        }),
+        firstResponse: async (part, neighbours) => {
+            while (duplicates && (await isWaiting(part))) {
+                if (!isSlow(performance.now() - part.sentAt()) || !isAlone(neighbours))
                     continue;
-                askedAgain += 1;
-                return beside(part);
+                if (duplicateRequests >= beyond + received / oneIn)
+                    continue;
+                duplicateRequests += 1;
+                return race(part);
             }
             return part.arriving;
         },
     };
 }
-function waited(ended) {
-    return (0,promises_.setTimeout)(lookEveryMs, true, { signal: ended }).catch(() => false);
+/** Returns after a moment whether the first request is still running. */
+function isWaiting({ ended }) {
+    return (0,external_node_timers_promises_.setTimeout)(lookEveryMs, true, { signal: ended }).catch(() => false);
 }
-function begun(first, again, took) {
-    const askedAt = performance.now();
+function requestPart(first, requestAgain, onArrival) {
+    const requestedAt = performance.now();
+    let [sentAt, hasArrived] = [requestedAt, false];
     const [abandoned, ended] = [new AbortController(), new AbortController()];
-    let hasArrived = false;
-    const arriving = first(abandoned.signal);
+    const arriving = first(abandoned.signal, async (request) => {
+        sentAt = performance.now();
+        await request().finally(() => (sentAt = Infinity));
+    });
     arriving
         .then(() => {
         hasArrived = true;
-        took(performance.now() - askedAt);
+        onArrival(performance.now() - requestedAt);
     }, () => undefined)
         .finally(() => {
         ended.abort();
@@ -35995,32 +35672,32 @@ function begun(first, again, took) {
     return {
         arriving,
         hasArrived: () => hasArrived,
-        askedAt,
-        again,
+        sentAt: () => sentAt,
+        requestAgain,
         abandon: () => {
             abandoned.abort();
         },
         ended: ended.signal,
     };
 }
-async function beside({ arriving, again, abandon }) {
+async function race({ arriving, requestAgain, abandon }) {
     const second = new AbortController();
-    const asked = again(second.signal);
-    asked.catch(() => undefined);
-    const wins = arriving.then((bytes) => {
+    const again = requestAgain(second.signal);
+    again.catch(() => undefined);
+    const first = arriving.then((bytes) => {
         second.abort();
         return bytes;
-    }, (error) => asked.catch(() => {
+    }, (error) => again.catch(() => {
         throw (0,errors/* asError */.zR)(error);
     }));
-    const other = asked.then((bytes) => {
+    const other = again.then((bytes) => {
         abandon();
         return bytes;
-    }, () => wins);
-    return Promise.race([wins, other]);
+    }, () => first);
+    return Promise.race([first, other]);
 }
 
-;// CONCATENATED MODULE: ./build/shared/artifacts/ranged-reader.js
+;// CONCATENATED MODULE: ./build/shared/artifacts/blob/ranged-reader.js
 
 
 
@@ -36029,90 +35706,98 @@ async function beside({ arriving, again, abandon }) {
 const partBytes = 2 * 1024 * 1024;
 const partsInFlight = 8;
 /**
+ * Reads a blob through signed URLs that expire.
  * @throws (from its methods) HandoverError `transfer-failed`, `artifact-expired` or `artifact-corrupt`; `RangesIgnored` when the
- *   server answers with the whole
+ *   server answers the first request with the whole blob
  */
 function rangedReader(options) {
-    const { size } = options;
+    const { size, onRetry, duplicates = true } = options;
     const blob = signedBlob(options);
-    const ask = (all, bytes, start) => all.ask((signal) => readPart(blob, options, bytes, start, signal), (signal) => {
-        const what = `Bytes ${String(start)}-${String(start + bytes.length)} of the download`;
-        options.onRetry(`${what} take far longer than those beside them: they are asked for once more.`);
-        return readPart(blob, options, Buffer.allocUnsafeSlow(bytes.length), start, signal);
-    });
-    const newParts = () => parts(options.asksAgain ?? true);
-    const small = newParts();
+    const source = { blob, size, givesParts: false };
+    const request = (all, bytes, start) => {
+        const end = start + bytes.length;
+        return all.request(async (signal, timed) => {
+            const filling = { bytes, start, filled: 0 };
+            const attempt = () => timed(() => fill(source, filling, signal));
+            await blob.persist(attempt, () => start + filling.filled, end);
+            return bytes;
+        }, async (signal) => {
+            const what = `Bytes ${String(start)}-${String(end)} of the download`;
+            onRetry(`${what} take far longer than their neighbours: requesting them again.`);
+            const filling = { bytes: Buffer.allocUnsafeSlow(bytes.length), start, filled: 0 };
+            await fill(source, filling, signal);
+            return filling.bytes;
+        });
+    };
+    const small = parts(duplicates);
+    /** @param free memory to use again */
+    const inParts = async function* (start, end, free) {
+        const all = parts(duplicates);
+        const queue = [];
+        let next = start;
+        while (next < end || queue.length > 0) {
+            while (next < end && queue.length < partsInFlight) {
+                const bytes = free.pop() ?? Buffer.allocUnsafeSlow(Math.min(partBytes, end - start));
+                queue.push(request(all, bytes.subarray(0, end - next), next));
+                next = Math.min(end, next + partBytes);
+            }
+            const part = queue.shift();
+            if (part !== undefined)
+                yield await all.firstResponse(part, queue);
+        }
+    };
     return {
         size,
         downloaded: () => undefined,
-        read: (start, end) => small.firstToCome(ask(small, Buffer.allocUnsafeSlow(end - start), start), []),
-        stream: (start, end) => inParts(newParts(), ask, { start, end }, () => undefined),
+        read: (start, end) => small.firstResponse(request(small, Buffer.allocUnsafeSlow(end - start), start), []),
+        stream: (start, end) => inParts(start, end, []),
         lend: async function* (start, end) {
             const free = [];
-            for await (const part of inParts(newParts(), ask, { start, end }, () => free.pop())) {
+            for await (const part of inParts(start, end, free)) {
                 yield part;
                 free.push(Buffer.from(part.buffer));
             }
         },
     };
 }
-/** @param memory asked for a buffer to use again */
-async function* inParts(all, ask, { start, end }, memory) {
-    const queue = [];
-    let next = start;
-    while (next < end || queue.length > 0) {
-        while (next < end && queue.length < partsInFlight) {
-            const bytes = memory() ?? Buffer.allocUnsafeSlow(Math.min(partBytes, end - start));
-            queue.push(ask(all, bytes.subarray(0, end - next), next));
-            next = Math.min(end, next + partBytes);
-        }
-        const part = queue.shift();
-        if (part !== undefined)
-            yield await all.firstToCome(part, queue);
-    }
-}
-/** Fills `bytes` from `start` on. */
-async function readPart(blob, options, bytes, start, signal) {
+/** Requests the bytes that a part still lacks, once. */
+async function fill(source, part, signal) {
+    const { bytes, start } = part;
     const end = start + bytes.length;
-    let filled = 0;
-    const attempt = async () => {
-        const body = await request(blob, options, { start: start + filled, end, signal });
-        // An event for each chunk: promises for each would cost a tenth of a load's CPU time.
-        body.on('data', (chunk) => {
-            filled += chunk.copy(bytes, filled);
-        });
-        await (0,external_node_stream_promises_namespaceObject.finished)(body);
-        if (filled < bytes.length)
-            throw new CutShort(start + filled, end);
-    };
-    await blob.persist(attempt, () => start + filled, end);
-    return bytes;
+    const body = await requestRange(source, start + part.filled, end, signal);
+    // An event for each chunk: promises for each would cost a tenth of a load's CPU time.
+    body.on('data', (chunk) => {
+        part.filled += chunk.copy(bytes, part.filled);
+    });
+    await (0,external_node_stream_promises_namespaceObject.finished)(body);
+    if (part.filled < bytes.length)
+        throw new CutShort(start + part.filled, end);
 }
-async function request(blob, options, { start, end, signal }) {
-    const response = await blob.get({ range: `bytes=${String(start)}-${String(end - 1)}` }, signal);
-    if (response.statusCode === 200) {
-        await discard(response);
-        throw new RangesIgnored(`HTTP 200 for bytes ${String(start)}-${String(end)}`);
-    }
-    if (response.statusCode !== 206) {
-        const text = await textOf(response);
-        throw httpError(response, text);
-    }
+async function requestRange(source, start, end, signal) {
+    const response = await source.blob.get({ range: `bytes=${String(start)}-${String(end - 1)}` }, signal);
+    const { statusCode, headers } = response;
+    if (statusCode !== 200 && statusCode !== 206)
+        throw (0,answer/* serviceError */.cg)(await (0,answer/* readAnswer */.JN)(response));
     try {
-        const range = String(response.headers['content-range'] ?? '');
+        if (statusCode === 200 && !source.givesParts)
+            throw new RangesIgnored(`HTTP 200 for bytes ${String(start)}-${String(end)}`);
+        if (statusCode === 200)
+            throw new CutShort(start, end, 'the answer is the whole blob');
+        const range = String(headers['content-range'] ?? '');
         const [, from, size] = /^bytes (\d+)-\d+\/(\d+)$/.exec(range) ?? [];
-        requireListedSize(Number(size), options);
+        requireListedSize(Number(size), source);
         if (Number(from) !== start)
             throw new CutShort(start, end, `the answer is "${(0,base_text/* quoteForeign */.xS)(range, 80)}"`);
+        source.givesParts = true;
+        return response.body;
     }
     catch (error) {
         await discard(response);
         throw error;
     }
-    return response.body;
 }
 
-;// CONCATENATED MODULE: ./build/shared/artifacts/whole-blob.js
+;// CONCATENATED MODULE: ./build/shared/artifacts/blob/open-blob.js
 
 
 
@@ -36126,56 +35811,46 @@ async function request(blob, options, { start, end, signal }) {
 
 
 
-const spaceAdvice = 'The server that holds the artifact gives it as a whole only, so it passes through RUNNER_TEMP. Free space there: df -h shows what there is.';
+const spaceAdvice = 'The server that holds the artifact only sends it as a whole, so the artifact needs space in RUNNER_TEMP. Free some there: df -h shows the sizes.';
+// The end record may have a comment of 65,535 bytes: a zip reader looks for it in this many (APPNOTE 4.3.16).
+const tailBytes = 68 * 1024;
 /**
- * Reads an artifact's blob in parts, whether or not its server gives parts.
- * @throws (from its methods) HandoverError `transfer-failed`, `artifact-expired`, `artifact-corrupt` or `not-enough-space`
+ * Opens an artifact's blob. A zip's directory and the record are in its last 68 KiB, so these are read once, and kept. A server may
+ * answer a request for a part with the whole blob: then the whole is downloaded to the disk, checked, and read from there.
+ * @throws HandoverError `transfer-failed`, `artifact-expired`, `artifact-corrupt` or `not-enough-space`
  */
-function blobReader(given) {
+async function openBlob(given) {
     const options = { ...given, size: given.artifact.size };
-    const parts = rangedReader(options);
-    let whole;
-    let isHere = false;
-    const fetched = (error) => {
+    try {
+        return await withTail(rangedReader(options));
+    }
+    catch (error) {
         if (!(error instanceof RangesIgnored))
             throw error;
-        return (whole ??= fetchWhole(options).then((reader) => {
-            isHere = true;
-            return reader;
-        }));
-    };
-    const either = async function* (start, end, way) {
-        let position = start;
-        if (whole === undefined) {
-            try {
-                for await (const part of way(parts)(start, end)) {
-                    position += part.length;
-                    yield part;
-                }
-                return;
-            }
-            catch (error) {
-                await fetched(error);
-            }
-        }
-        const reader = await whole;
-        if (reader !== undefined)
-            yield* way(reader)(position, end);
+        return fileReader(await fetchWhole(options), options.size, options.size);
+    }
+}
+async function withTail(reader) {
+    const { size } = reader;
+    const tailStart = Math.max(0, size - tailBytes);
+    const tail = size === 0 ? Buffer.alloc(0) : await reader.read(tailStart, size);
+    const kept = (start, end) => tail.subarray(start - tailStart, end - tailStart);
+    const keptChunk = async function* (start, end) {
+        if (start < end)
+            yield await Promise.resolve(kept(start, end));
     };
     return {
-        size: options.size,
-        downloaded: () => (isHere ? options.size : undefined),
-        read: async (start, end) => whole === undefined
-            ? parts.read(start, end).catch(async (error) => (await fetched(error)).read(start, end))
-            : (await whole).read(start, end),
-        stream: (start, end) => either(start, end, ({ stream }) => stream),
-        lend: (start, end) => either(start, end, ({ lend }) => lend),
+        ...reader,
+        read: (start, end) => (start >= tailStart ? Promise.resolve(kept(start, end)) : reader.read(start, end)),
+        stream: (start, end) => (start >= tailStart ? keptChunk(start, end) : reader.stream(start, end)),
+        lend: (start, end) => (start >= tailStart ? keptChunk(start, end) : reader.lend(start, end)),
     };
 }
+/** Returns the path of the downloaded blob. */
 async function fetchWhole(options) {
     const { artifact, size, onRetry, folders } = options;
-    onRetry(`The server of the artifact "${artifact.name}" answers with all of it when it is asked for a part: it is downloaded as a ` +
-        `whole (${(0,base_text/* formatBytes */.z3)(size)}) to RUNNER_TEMP, and read from there.`);
+    onRetry(`The server of the artifact "${artifact.name}" answers a request for a part with all of it: it is downloaded as a whole ` +
+        `(${(0,base_text/* formatBytes */.z3)(size)}) to RUNNER_TEMP, and read from there.`);
     const path = (0,external_node_path_.join)(await folders.make(), 'blob');
     await (0,disk_space/* requireDiskSpace */.T1)(path, size, `The artifact "${artifact.name}"`, spaceAdvice);
     const blob = signedBlob(options);
@@ -36187,28 +35862,26 @@ async function fetchWhole(options) {
             passed(bytes);
         });
     }, () => written, size));
-    return fileReader(path, size);
+    return path;
 }
-/** @throws HandoverError `artifact-corrupt`, `not-enough-space`; what the connection says */
+/** @throws HandoverError `artifact-corrupt`, `not-enough-space`; errors of the connection */
 async function writeWhole(blob, options, path, onBytes) {
     const response = await blob.get();
     if (response.statusCode !== 200)
-        throw httpError(response, await textOf(response));
+        throw (0,answer/* serviceError */.cg)(await (0,answer/* readAnswer */.JN)(response));
     const announced = response.headers['content-length'];
-    const hash = (0,external_node_crypto_.createHash)('sha256');
-    let size = 0;
-    const file = await (0,external_node_fs_promises_.open)(path, 'w');
+    const checksum = new verified/* Checksum */.M();
+    const file = await (0,promises_.open)(path, 'w');
     try {
         if (announced !== undefined)
             requireListedSize(Number(announced), options);
         const { body } = response;
-        // Written at once: undici 6 ends the process when a server closes the connection while the body waits for a reader.
+        // Written synchronously: undici 6 ends the process when a server closes the connection while the body waits for a reader.
         body.on('data', (chunk) => {
             try {
-                size += chunk.length;
-                if (size > options.size)
-                    requireListedSize(size, options);
-                hash.update(chunk);
+                checksum.add(chunk);
+                if (checksum.size > options.size)
+                    requireListedSize(checksum.size, options);
                 (0,external_node_fs_.appendFileSync)(file.fd, chunk);
                 onBytes(chunk.length);
             }
@@ -36225,25 +35898,14 @@ async function writeWhole(blob, options, path, onBytes) {
     finally {
         await file.close();
     }
+    const { size, digest } = checksum.found();
     if (size < options.size)
         throw new CutShort(size, options.size);
-    requireListedDigest(options.artifact, hash);
-}
-function fileReader(path, size) {
-    const chunks = (start, end) => (0,external_node_fs_.createReadStream)(path, { start, end: end - 1, highWaterMark: 1024 * 1024 });
-    return {
-        size,
-        downloaded: () => size,
-        read: (start, end) => (0,bytes_chunks/* copiedBytes */.QB)(start < end ? chunks(start, end) : noChunks()),
-        stream: (start, end) => (start < end ? chunks(start, end) : noChunks()),
-        lend: (start, end) => (start < end ? chunks(start, end) : noChunks()),
-    };
-}
-async function* noChunks() {
-    // A file's stream reads one byte at least.
+    if (digest !== (options.artifact.digest ?? digest))
+        throw otherDigest(options.artifact, digest);
 }
 
-;// CONCATENATED MODULE: ./build/shared/artifacts/zip-writer.js
+;// CONCATENATED MODULE: ./build/shared/artifacts/zip/zip-writer.js
 
 
 // Format: PKWARE APPNOTE 6.3.10. Entries are stored (method 0) with a data descriptor, as the official client writes
@@ -36253,9 +35915,9 @@ const flags = 0x0808; // data descriptor follows; names are UTF-8
 const dosEpoch = 0x0021; // 1980-01-01: the same content gives the same bytes
 const limit32 = 0xffffffff;
 /**
- * The bytes of a zip with the entries stored as they are.
- * @param entries may decide a later entry's content only after an earlier one has passed
- * @throws RangeError when an entry isn't as long as it said
+ * Returns the bytes of a zip with uncompressed entries.
+ * @param entries a later entry may depend on an earlier one
+ * @throws RangeError when an entry doesn't have its size
  */
 async function* storedZip(entries) {
     const written = [];
@@ -36296,7 +35958,7 @@ function localHeader(name, size) {
     header.writeUInt32LE(large ? limit32 : 0, 18);
     header.writeUInt32LE(large ? limit32 : 0, 22);
     header.writeUInt16LE(name.length, 26);
-    // The extra field tells a streaming reader that the data descriptor has 64-bit sizes.
+    // For streaming readers: the data descriptor has 64-bit sizes.
     const extra = large ? zip64Extra([size ?? 0, size ?? 0]) : Buffer.alloc(0);
     header.writeUInt16LE(extra.length, 28);
     return Buffer.concat([header, name, extra]);
@@ -36321,7 +35983,7 @@ function centralHeader({ name, offset, size, crc }) {
     const extra = zip64Extra([...(largeSize ? [size, size] : []), ...(largeOffset ? [offset] : [])]);
     const header = Buffer.alloc(46);
     header.writeUInt32LE(0x02014b50, 0);
-    header.writeUInt16LE(0x0300 | version, 4); // made on Unix: the mode below counts
+    header.writeUInt16LE(0x0300 | version, 4); // made on Unix, so the mode below is used
     header.writeUInt16LE(version, 6);
     header.writeUInt16LE(flags, 8);
     header.writeUInt16LE(dosEpoch, 14);
@@ -36368,7 +36030,147 @@ function zip64End(count, size, offset) {
     return end;
 }
 
-;// CONCATENATED MODULE: ./build/shared/artifacts/run-store.js
+// EXTERNAL MODULE: ./build/shared/image/digest.js
+var image_digest = __nccwpck_require__(3968);
+// EXTERNAL MODULE: ./build/shared/bytes/locks.js + 1 modules
+var locks = __nccwpck_require__(1344);
+;// CONCATENATED MODULE: ./build/shared/artifacts/service/results-service.js
+
+
+
+
+
+/** The service answered with success in an unknown form: it is newer than this client. */
+class UnknownAnswer extends Error {
+    name = 'UnknownAnswer';
+}
+function isOwnedBy(one, other) {
+    return one.runBackendId === other.runBackendId && one.jobBackendId === other.jobBackendId;
+}
+const service = 'github.actions.results.api.v1.ArtifactService';
+// 4 is the format of artifacts since v4 of the upload action; its client has sent 7 since there are raw artifacts.
+const formatVersion = 7;
+/** @param onRetry called with one log line before each retry */
+function resultsService(http, credentials, onRetry, signal) {
+    const idsOf = ({ runBackendId, jobBackendId }) => ({
+        workflow_run_backend_id: runBackendId,
+        workflow_job_run_backend_id: jobBackendId,
+    });
+    const call = (method, body) => (0,retry/* again */.TG)('call', () => post(http, credentials, method, { ...idsOf(credentials), ...body }), {
+        what: () => method,
+        onRetry,
+        signal,
+    });
+    return {
+        self: credentials,
+        list: async (name) => {
+            const answer = await call('ListArtifacts', name === undefined ? {} : { name_filter: name });
+            return listed(answer).sort((one, other) => other.id - one.id);
+        },
+        signDownload: async (artifact) => {
+            const answer = await call('GetSignedArtifactURL', { ...idsOf(artifact), name: artifact.name });
+            return url(field(answer, 'signed_url', 'signedUrl'), 'GetSignedArtifactURL');
+        },
+        create: async (name, expiresAt) => {
+            const format = { mime_type: 'application/zip', version: formatVersion };
+            const answer = await call('CreateArtifact', { name, ...format, expires_at: expiresAt?.toISOString() });
+            return url(field(answer, 'signed_upload_url', 'signedUploadUrl'), 'CreateArtifact');
+        },
+        finalize: async (name, size, digest) => {
+            const answer = await call('FinalizeArtifact', { name, size: String(size), hash: digest });
+            const id = wholeNumber(field(answer, 'artifact_id', 'artifactId'));
+            if (answer['ok'] === true && id !== undefined)
+                return id;
+            throw new UnknownAnswer('FinalizeArtifact: no artifact id');
+        },
+        remove: async (name, owner) => {
+            await call('DeleteArtifact', { ...idsOf(owner), name });
+        },
+    };
+}
+async function post(http, credentials, method, body) {
+    const response = await http.send({
+        method: 'POST',
+        url: `${credentials.origin}/twirp/${service}/${method}`,
+        headers: { 'content-type': 'application/json', authorization: `Bearer ${credentials.token}` },
+        body: JSON.stringify(body),
+    });
+    const value = (0,json/* parseJson */.qF)(await (0,answer/* readText */.yR)(response));
+    if (!(0,json/* isObject */.Gv)(value))
+        throw new UnknownAnswer(`${method}: the answer is not a JSON object`);
+    return value;
+}
+// The service answers in snake_case or in camelCase (protobuf JSON allows both).
+function field(from, snake, camel) {
+    return from[snake] ?? from[camel];
+}
+function url(value, method) {
+    if (typeof value === 'string' && URL.canParse(value) && /^https?:$/.test(new URL(value).protocol))
+        return value;
+    throw new UnknownAnswer(`${method}: no signed URL`);
+}
+/** Reads a number of protobuf's JSON, where 64 bits are a string. */
+function wholeNumber(value) {
+    const number = typeof value === 'string' && /^\d{1,16}$/.test(value) ? Number(value) : value;
+    return (0,json/* isByteCount */.A0)(number) ? number : undefined;
+}
+function listed(answer) {
+    const items = answer['artifacts'];
+    // Protobuf's JSON may leave out an empty list; any other form is unknown.
+    if (items !== undefined && !Array.isArray(items))
+        throw new UnknownAnswer('ListArtifacts: no list of artifacts');
+    if (items === undefined && Object.keys(answer).length > 0)
+        throw new UnknownAnswer('ListArtifacts: unknown fields');
+    return (0,json/* arrayOf */.jk)(items).map(listedArtifact);
+}
+function listedArtifact(item) {
+    if (!(0,json/* isObject */.Gv)(item))
+        throw new UnknownAnswer('ListArtifacts: an artifact that is no object');
+    const id = wholeNumber(field(item, 'database_id', 'databaseId'));
+    // Protobuf's JSON leaves out a zero.
+    const size = wholeNumber(item['size'] ?? 0);
+    const name = (0,json/* stringOr */.JI)(item['name'], '');
+    if (id === undefined || size === undefined || name === '') {
+        throw new UnknownAnswer('ListArtifacts: an artifact without id, size or name');
+    }
+    const digest = (0,image_digest/* parseDigest */.m)((0,json/* stringOr */.JI)(item['digest'], ''));
+    const createdAt = (0,json/* stringOr */.JI)(field(item, 'created_at', 'createdAt'), undefined);
+    return {
+        id,
+        name,
+        size,
+        ...(digest === undefined ? {} : { digest }),
+        ...(createdAt === undefined ? {} : { createdAt }),
+        runBackendId: (0,json/* stringOr */.JI)(field(item, 'workflow_run_backend_id', 'workflowRunBackendId'), ''),
+        jobBackendId: (0,json/* stringOr */.JI)(field(item, 'workflow_job_run_backend_id', 'workflowJobRunBackendId'), ''),
+    };
+}
+/**
+ * @param token `ACTIONS_RUNTIME_TOKEN`; its claim `scp` holds `Actions.Results:<run>:<job>` (actions/toolkit, artifact, util.ts)
+ * @param url `ACTIONS_RESULTS_URL`
+ * @throws HandoverError `unsupported-host` when either is missing or not of that form
+ */
+function serviceCredentials(token, url) {
+    if (token === '' || url === '') {
+        const missing = token === '' ? 'ACTIONS_RUNTIME_TOKEN' : 'ACTIONS_RESULTS_URL';
+        throw unsupported(`${missing} is not set`);
+    }
+    if (!URL.canParse(url))
+        throw unsupported('ACTIONS_RESULTS_URL is not a URL');
+    const payload = (0,json/* parseJson */.qF)(Buffer.from(token.split('.')[1] ?? '', 'base64url').toString());
+    const scopes = (0,json/* isObject */.Gv)(payload) ? (0,json/* stringOr */.JI)(payload['scp'], '') : '';
+    const match = /(?:^|\s)Actions\.Results:([^:\s]+):([^:\s]+)(?:\s|$)/.exec(scopes);
+    const [, runBackendId, jobBackendId] = match ?? [];
+    if (runBackendId === undefined || jobBackendId === undefined) {
+        throw unsupported('ACTIONS_RUNTIME_TOKEN has no scope for the artifact service');
+    }
+    return { token, origin: new URL(url).origin, runBackendId, jobBackendId };
+}
+function unsupported(why) {
+    return new errors/* HandoverError */.Cu('unsupported-host', `The artifact service can't be reached: ${why}.`, 'Run this as a `uses:` step of a workflow on github.com; GitHub Enterprise Server lacks this artifact service.');
+}
+
+;// CONCATENATED MODULE: ./build/shared/artifacts/service/reservation.js
 var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
     if (value !== null && value !== void 0) {
         if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
@@ -36427,61 +36229,48 @@ var __disposeResources = (undefined && undefined.__disposeResources) || (functio
 
 
 
-
-
-
-
-
-
-
-
-const dayMs = 24 * 60 * 60 * 1000;
-// A cancelled step is killed after 7.5 s. Until then the answer to a reservation is waited for, then what it reserved is removed.
+// A cancelled step is killed after 7.5 s. Until then it waits for the answer to a reservation, and then removes that.
 const answerMs = 2000;
 const cleanupMs = 4500;
 const latePauseMs = 500;
 /**
- * The artifacts of the workflow run that this job belongs to.
- * @throws HandoverError `unsupported-host` outside a runner
+ * Locks a name among the steps of one job that run at the same time. These have the same ids, and one must not remove another's
+ * reservation.
+ * @returns undefined when another step has the lock
  */
-function runStore(options) {
-    return fallbackStore(ownStore(options), run_store_explained(options), options.onNotice);
+function lockName({ origin, runBackendId, jobBackendId }, name) {
+    return (0,locks/* lockKey */.TL)(JSON.stringify([origin, runBackendId, jobBackendId, name]), 'taken');
 }
-/** The official client tells what went wrong in its messages, and a missing artifact by its error's name, alone. */
-function run_store_explained(options) {
-    const official = officialStore(options.tempRoot);
-    const or = async (what, name, work) => {
-        try {
-            return await work;
-        }
-        catch (error) {
-            if (error instanceof Error && error.name === 'ArtifactNotFoundError')
-                throw notFound(name, error);
-            throw transferFailed(`${what} by way of the official client`, error);
-        }
-    };
-    return {
-        list: () => or('list the artifacts of this run', '', official.list()),
-        open: (artifact) => or(`read the artifact "${artifact.name}"`, artifact.name, official.open(artifact)),
-        upload: (request) => or(`upload the artifact "${request.name}"`, request.name, officialUpload(official, options, request)),
-        remove: (artifact) => or(`delete the artifact "${artifact.name}"`, artifact.name, official.remove(artifact)),
-        [Symbol.asyncDispose]: () => official[Symbol.asyncDispose](),
-    };
-}
-async function officialUpload(official, options, request) {
+/**
+ * Reserves a name, and returns the URL to write the blob to.
+ * @param expiresAt undefined takes the repository's default
+ * @throws HandoverError `artifact-name-taken`; what the service throws. After any error, a cancel included, the name isn't reserved.
+ */
+async function reserveName(name, expiresAt, options) {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
-        const { name } = request;
-        const credentials = serviceCredentials(options.runtimeToken, options.resultsUrl);
-        const lock = __addDisposableResource(env_1, await lockName(credentials, name), true);
+        const { signal, isAlone } = options;
+        const budget = after(signal, answerMs);
+        const client = __addDisposableResource(env_1, connect(options, budget), true);
+        const removeLeftover = async (lateMs) => isAlone && (await removeUnfinished(name, options, { unlessListed: true, lateMs }));
         try {
-            return await official.upload(request);
+            const url = await client.service.create(name, expiresAt).catch(async (error) => {
+                // Possibly our own earlier reservation: by a request whose answer was lost, or by a killed step of this job.
+                if (!isTaken(error) || !(await removeLeftover(0)))
+                    throw error;
+                return client.service.create(name, expiresAt);
+            });
+            if (!signal.aborted)
+                return url;
+            await removeUnfinished(name, options);
+            throw (0,errors/* asError */.zR)(signal.reason);
         }
         catch (error) {
-            // Its own reservation, it may be: it tries again when an answer got lost.
-            const wasOurs = lock !== undefined && (await removeUnfinished(credentials, options, name, { unlessListed: true }));
-            if (!wasOurs && (0,errors/* messageOf */.bD)(error).includes('(409)'))
+            if (isTaken(error))
                 throw nameTaken(name, error);
+            // A refused request reserved nothing; after any other error, or a success in an unknown form, a name may be reserved.
+            if (!(error instanceof answer/* HttpError */.j$ && error.status < 500))
+                await removeLeftover(answerMs);
             throw error;
         }
     }
@@ -36495,126 +36284,11 @@ async function officialUpload(official, options, request) {
             await result_1;
     }
 }
-// Steps of one job that run side by side have the same ids: one must not take the other's reservation for a dead one.
-function lockName({ origin, runBackendId, jobBackendId }, name) {
-    return (0,locks/* lockKey */.TL)(JSON.stringify([origin, runBackendId, jobBackendId, name]), 'taken');
-}
-function ownStore(options) {
-    const credentials = serviceCredentials(options.runtimeToken, options.resultsUrl);
-    const http = httpClient(options.proxies, options.signal);
-    const service = resultsService(http, credentials, options.onRetry, options.signal);
-    const folders = (0,files/* tempDirs */.zE)(options.tempRoot);
-    const known = new Map();
-    return {
-        list: () => explain('list the artifacts of this run', async () => {
-            const artifacts = await service.list();
-            for (const artifact of artifacts)
-                known.set(artifact.id, artifact);
-            return artifacts;
-        }),
-        open: (artifact) => run_store_open({ http, service, folders }, options, artifact, known.get(artifact.id)),
-        upload: (request) => run_store_upload(http, service, credentials, options, request),
-        remove: (artifact) => explain(`delete the artifact "${artifact.name}"`, () => removeListed(service, known, artifact)),
-        [Symbol.asyncDispose]: async () => {
-            await http.close();
-            await folders[Symbol.asyncDispose]();
-        },
-    };
-}
-async function run_store_open({ http, service, folders }, options, artifact, listed) {
-    if (listed === undefined)
-        throw new RangeError(`artifact ${String(artifact.id)} was not listed by this store`);
-    const what = `read the artifact "${artifact.name}"`;
-    let isOpen = false;
-    const sign = () => explain(what, async () => maskedUrl(await service.signDownload(listed), options.maskSecret)).catch((error) => {
-        // Nobody can take over what is being read already.
-        throw isOpen ? transferFailed(what, error) : (0,errors/* asError */.zR)(error);
-    });
-    const { onRetry, progress, signal } = options;
-    const content = await openArtifact(artifact, blobReader({ http, artifact, sign, onRetry, progress, folders, signal }));
-    isOpen = true;
-    return content;
-}
-async function removeListed(service, known, { id, name }) {
-    const listed = known.get(id);
-    if (listed === undefined)
-        throw new RangeError(`artifact ${String(id)} was not listed by this store`);
-    await service.remove(name, listed).catch((error) => {
-        if (!(error instanceof HttpError) || error.status !== 404)
-            throw error;
-    });
-}
-async function run_store_upload(http, service, credentials, options, request) {
-    const env_2 = { stack: [], error: void 0, hasError: false };
-    try {
-        const { name } = request;
-        const lock = __addDisposableResource(env_2, await lockName(credentials, name), true);
-        const { retentionDays } = request;
-        const expiresAt = retentionDays === 0 ? undefined : new Date(Date.now() + retentionDays * dayMs);
-        const isAlone = lock !== undefined;
-        const url = await explain(`create the artifact "${name}"`, () => reserve(credentials, options, { name, expiresAt, isAlone }));
-        try {
-            const zip = storedZip(request.files);
-            const target = { http, url: maskedUrl(url, options.maskSecret), onRetry: options.onRetry, signal: options.signal };
-            const blob = await uploadBlob(target, zip, request.onBytes);
-            const id = await service
-                .finalize(name, blob.size, blob.digest)
-                .catch((error) => listedId(service, name, blob, error));
-            return { id, name, ...blob };
-        }
-        catch (error) {
-            await removeUnfinished(credentials, options, name);
-            throw error instanceof errors/* HandoverError */.Cu ? error : transferFailed(`upload the artifact "${name}"`, error);
-        }
-    }
-    catch (e_2) {
-        env_2.error = e_2;
-        env_2.hasError = true;
-    }
-    finally {
-        const result_2 = __disposeResources(env_2);
-        if (result_2)
-            await result_2;
-    }
-}
-/**
- * Reserves the name, and returns where to write the blob. Whatever goes wrong, a cancel included, no reservation of ours stays:
- * nobody could have the name any more, the next attempt of this step included.
- */
-async function reserve(credentials, options, { name, expiresAt, isAlone }) {
-    const patient = later(options.signal, answerMs);
-    const http = httpClient(options.proxies, patient);
-    const service = resultsService(http, credentials, options.onRetry, patient);
-    const isFree = async (lateMs) => isAlone && (await removeUnfinished(credentials, options, name, { unlessListed: true, lateMs }));
-    try {
-        const url = await service.create(name, expiresAt).catch(async (error) => {
-            // Taken by ourselves, it may be: by a request whose answer got lost, or by a step of this job that was killed.
-            if (!isTaken(error) || !(await isFree(0)))
-                throw error;
-            return service.create(name, expiresAt);
-        });
-        if (!options.signal.aborted)
-            return url;
-        await removeUnfinished(credentials, options, name);
-        throw (0,errors/* asError */.zR)(options.signal.reason);
-    }
-    catch (error) {
-        if (isTaken(error))
-            throw nameTaken(name, error);
-        // What was refused reserved nothing; of anything else, a success in unknown words included, that isn't known.
-        if (!(error instanceof HttpError && error.status < 500))
-            await isFree(answerMs);
-        throw error;
-    }
-    finally {
-        await http.close();
-    }
-}
 function isTaken(error) {
-    return error instanceof HttpError && error.status === 409;
+    return error instanceof answer/* HttpError */.j$ && error.status === 409;
 }
-/** Aborted so many ms after another signal. */
-function later(signal, ms) {
+/** Returns a signal that is aborted a number of ms after another one. */
+function after(signal, ms) {
     const controller = new AbortController();
     const begin = () => {
         setTimeout(() => {
@@ -36627,7 +36301,415 @@ function later(signal, ms) {
         signal.addEventListener('abort', begin, { once: true });
     return controller.signal;
 }
-/** The artifact's id where the service lists it as it was sent, although its answer to the end of the upload was lost or unknown. */
+/**
+ * Removes what this attempt of this job has reserved under a name, over its own connection, because the step may be cancelled.
+ * @returns whether there was a reservation or an artifact
+ */
+async function removeUnfinished(name, options, { unlessListed = false, lateMs = 0 } = {}) {
+    const env_2 = { stack: [], error: void 0, hasError: false };
+    try {
+        const giveUpAt = Date.now() + lateMs;
+        const signal = AbortSignal.timeout(cleanupMs);
+        const client = __addDisposableResource(env_2, connect(options, signal), true);
+        const { service } = client;
+        try {
+            const isOurs = (artifact) => isOwnedBy(artifact, service.self);
+            if (unlessListed && (await service.list(name)).some(isOurs))
+                return false;
+            for (;;) {
+                const isGone = await removeOwn(service, name);
+                if (isGone || Date.now() >= giveUpAt)
+                    return isGone;
+                await (0,external_node_timers_promises_.setTimeout)(latePauseMs, undefined, { signal });
+            }
+        }
+        catch {
+            // The error that led here is the one to report.
+            return false;
+        }
+    }
+    catch (e_2) {
+        env_2.error = e_2;
+        env_2.hasError = true;
+    }
+    finally {
+        const result_2 = __disposeResources(env_2);
+        if (result_2)
+            await result_2;
+    }
+}
+async function removeOwn(service, name) {
+    try {
+        await service.remove(name, service.self);
+        return true;
+    }
+    catch (error) {
+        if (error instanceof answer/* HttpError */.j$ && error.status === 404)
+            return false;
+        throw error;
+    }
+}
+function connect({ credentials, proxies, log }, signal) {
+    const http = httpClient(proxies, signal);
+    return { service: resultsService(http, credentials, log.info, signal), [Symbol.asyncDispose]: () => http.close() };
+}
+function nameTaken(name, error) {
+    return new errors/* HandoverError */.Cu('artifact-name-taken', `The artifact service refuses the name "${name}": ${(0,errors/* messageOf */.bD)(error)}. Another job or step of this run uses it, or is uploading to it now.`, `Give each job, and each step that hands over, its own \`artifact-name\`. In a matrix, add what varies: \`${name}-\${{ matrix.component }}\`.`, error);
+}
+// actions/toolkit, artifact, shared/errors.ts: UsageError.
+const quota = /insufficient usage|storage quota/i;
+/** @param what the work that failed, in the imperative */
+function transferFailed(what, error) {
+    if (error instanceof errors/* HandoverError */.Cu)
+        return error;
+    const authorization = error instanceof answer/* HttpError */.j$ && (error.status === 401 || error.status === 403);
+    return new errors/* HandoverError */.Cu('transfer-failed', `Could not ${what}: ${(0,errors/* messageOf */.bD)(error)}.`, quota.test((0,errors/* messageOf */.bD)(error))
+        ? 'The artifact storage of this account is used up; it is counted anew every 6 to 12 hours. Delete old artifacts, or lower `retention-days`.'
+        : authorization
+            ? "The job's token was refused: it is valid only while the job runs. Re-run the job."
+            : 'Re-run the job. If it repeats, look at https://www.githubstatus.com and at the proxy of a self-hosted runner.', error);
+}
+
+;// CONCATENATED MODULE: ./build/shared/artifacts/service/official-store.js
+var official_store_addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
+    if (value !== null && value !== void 0) {
+        if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
+        var dispose, inner;
+        if (async) {
+            if (!Symbol.asyncDispose) throw new TypeError("Symbol.asyncDispose is not defined.");
+            dispose = value[Symbol.asyncDispose];
+        }
+        if (dispose === void 0) {
+            if (!Symbol.dispose) throw new TypeError("Symbol.dispose is not defined.");
+            dispose = value[Symbol.dispose];
+            if (async) inner = dispose;
+        }
+        if (typeof dispose !== "function") throw new TypeError("Object not disposable.");
+        if (inner) dispose = function() { try { inner.call(this); } catch (e) { return Promise.reject(e); } };
+        env.stack.push({ value: value, dispose: dispose, async: async });
+    }
+    else if (async) {
+        env.stack.push({ async: true });
+    }
+    return value;
+};
+var official_store_disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
+    return function (env) {
+        function fail(e) {
+            env.error = env.hasError ? new SuppressedError(e, env.error, "An error was suppressed during disposal.") : e;
+            env.hasError = true;
+        }
+        var r, s = 0;
+        function next() {
+            while (r = env.stack.pop()) {
+                try {
+                    if (!r.async && s === 1) return s = 0, env.stack.push(r), Promise.resolve().then(next);
+                    if (r.dispose) {
+                        var result = r.dispose.call(r.value);
+                        if (r.async) return s |= 2, Promise.resolve(result).then(next, function(e) { fail(e); return next(); });
+                    }
+                    else s |= 1;
+                }
+                catch (e) {
+                    fail(e);
+                }
+            }
+            if (s === 1) return env.hasError ? Promise.reject(env.error) : Promise.resolve();
+            if (env.hasError) throw env.error;
+        }
+        return next();
+    };
+})(typeof SuppressedError === "function" ? SuppressedError : function (error, suppressed, message) {
+    var e = new Error(message);
+    return e.name = "SuppressedError", e.error = error, e.suppressed = suppressed, e;
+});
+
+
+
+
+
+
+
+
+
+
+
+
+/**
+ * Uses another store until the service answers in a form that it doesn't know, and from then on the official client. That is slower
+ * and needs the disk, but is kept up to date with the service.
+ */
+function withOfficialClient(own, options) {
+    let official;
+    const withFallback = async (work) => {
+        if (official !== undefined)
+            return work(official);
+        try {
+            return await work(own);
+        }
+        catch (error) {
+            if (!(error instanceof UnknownAnswer))
+                throw error;
+            options.log.notice(`The artifact service answered in an unknown way (${error.message}): using the official client instead.`);
+            official ??= officialStore(options);
+            return work(official);
+        }
+    };
+    return {
+        list: () => withFallback((store) => store.list()),
+        open: (artifact) => withFallback((store) => store.open(artifact)),
+        upload: (request) => withFallback((store) => store.upload(request)),
+        remove: (artifact) => withFallback((store) => store.remove(artifact)),
+        [Symbol.asyncDispose]: async () => {
+            await own[Symbol.asyncDispose]();
+            await official?.[Symbol.asyncDispose]();
+        },
+    };
+}
+function officialStore(options) {
+    const folders = (0,files/* tempDirs */.zE)(options.tempRoot);
+    return {
+        list: () => official_store_explained('list the artifacts of this run', '', list()),
+        open: (artifact) => official_store_explained(`read the artifact "${artifact.name}"`, artifact.name, folders.make().then((path) => official_store_open(artifact, path))),
+        upload: (request) => official_store_explained(`upload the artifact "${request.name}"`, request.name, folders.make().then((path) => uploadLocked(request, path, options))),
+        remove: ({ name }) => official_store_explained(`delete the artifact "${name}"`, name, client().then(async (official) => {
+            await official.deleteArtifact(name);
+        })),
+        [Symbol.asyncDispose]: () => folders[Symbol.asyncDispose](),
+    };
+}
+/** Explains the client's errors, which have only a message, or a name for a missing artifact. */
+async function official_store_explained(what, name, work) {
+    try {
+        return await work;
+    }
+    catch (error) {
+        if (error instanceof Error && error.name === 'ArtifactNotFoundError')
+            throw notFound(name, error);
+        throw transferFailed(`${what} by way of the official client`, error);
+    }
+}
+// All bundles share one bundle of the client, at the same relative path as here: the bundler keeps this import unchanged.
+async function client() {
+    const { DefaultArtifactClient } = await import(/* webpackIgnore: true */ "../official-client/index.js");
+    return new DefaultArtifactClient();
+}
+const withDigest = (text) => {
+    const digest = (0,image_digest/* parseDigest */.m)(text ?? '');
+    return digest === undefined ? {} : { digest };
+};
+async function list() {
+    const { artifacts } = await (await client()).listArtifacts();
+    return artifacts
+        .map(({ id, name, size, createdAt, digest }) => ({
+        ...{ id, name, size, ...withDigest(digest) },
+        ...(createdAt === undefined ? {} : { createdAt: createdAt.toISOString() }),
+    }))
+        .sort((one, other) => other.id - one.id);
+}
+async function official_store_open(artifact, folder) {
+    const { digest } = artifact;
+    const options = { path: folder, skipDecompress: true, ...(digest === undefined ? {} : { expectedHash: digest }) };
+    const { digestMismatch } = await (await client()).downloadArtifact(artifact.id, options);
+    if (digestMismatch === true)
+        throw corruptArtifact(`The artifact "${artifact.name}" arrived with another digest than the artifact service lists (${digest ?? 'none'}).`);
+    const [file = ''] = await (0,promises_.readdir)(folder);
+    return openOnDisk(artifact, (0,external_node_path_.join)(folder, file), artifact.size);
+}
+async function uploadLocked(request, folder, options) {
+    const env_1 = { stack: [], error: void 0, hasError: false };
+    try {
+        const { name } = request;
+        const lock = official_store_addDisposableResource(env_1, await lockName(options.credentials, name), true);
+        try {
+            return await upload(request, folder);
+        }
+        catch (error) {
+            // Possibly the client's own reservation: it tries again when an answer was lost.
+            const wasOurs = lock !== undefined && (await removeUnfinished(name, options, { unlessListed: true }));
+            if (!wasOurs && (0,errors/* messageOf */.bD)(error).includes('(409)'))
+                throw nameTaken(name, error);
+            throw error;
+        }
+    }
+    catch (e_1) {
+        env_1.error = e_1;
+        env_1.hasError = true;
+    }
+    finally {
+        const result_1 = official_store_disposeResources(env_1);
+        if (result_1)
+            await result_1;
+    }
+}
+async function upload(request, folder) {
+    const { name, retentionDays } = request;
+    const paths = [];
+    for await (const file of request.files) {
+        const path = (0,external_node_path_.join)(folder, file.name);
+        await (0,external_node_stream_promises_namespaceObject.pipeline)((0,bytes_chunks/* streamableChunks */.V$)(file.chunks), (0,external_node_fs_.createWriteStream)(path));
+        paths.push(path);
+        request.onBytes((await (0,promises_.stat)(path)).size);
+    }
+    const options = { compressionLevel: 0, retentionDays };
+    const { id, size = 0, digest } = await (await client()).uploadArtifact(name, paths, folder, options);
+    await Promise.all(paths.map((path) => (0,promises_.rm)(path)));
+    if (id !== undefined)
+        return { id, name, size, ...withDigest(digest) };
+    throw new errors/* HandoverError */.Cu('transfer-failed', 'The official client uploaded the artifact, but got no id for it.', 'Re-run the job.');
+}
+function notFound(name, error) {
+    return new errors/* HandoverError */.Cu('artifact-not-found', `The artifact service lists no artifact "${name}" any more: ${(0,errors/* messageOf */.bD)(error)}.`, 'It was deleted meanwhile, or has expired. Re-run all jobs, so that the image is built and handed over again.', error);
+}
+
+;// CONCATENATED MODULE: ./build/shared/artifacts/service/run-store.js
+var run_store_addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
+    if (value !== null && value !== void 0) {
+        if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
+        var dispose, inner;
+        if (async) {
+            if (!Symbol.asyncDispose) throw new TypeError("Symbol.asyncDispose is not defined.");
+            dispose = value[Symbol.asyncDispose];
+        }
+        if (dispose === void 0) {
+            if (!Symbol.dispose) throw new TypeError("Symbol.dispose is not defined.");
+            dispose = value[Symbol.dispose];
+            if (async) inner = dispose;
+        }
+        if (typeof dispose !== "function") throw new TypeError("Object not disposable.");
+        if (inner) dispose = function() { try { inner.call(this); } catch (e) { return Promise.reject(e); } };
+        env.stack.push({ value: value, dispose: dispose, async: async });
+    }
+    else if (async) {
+        env.stack.push({ async: true });
+    }
+    return value;
+};
+var run_store_disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
+    return function (env) {
+        function fail(e) {
+            env.error = env.hasError ? new SuppressedError(e, env.error, "An error was suppressed during disposal.") : e;
+            env.hasError = true;
+        }
+        var r, s = 0;
+        function next() {
+            while (r = env.stack.pop()) {
+                try {
+                    if (!r.async && s === 1) return s = 0, env.stack.push(r), Promise.resolve().then(next);
+                    if (r.dispose) {
+                        var result = r.dispose.call(r.value);
+                        if (r.async) return s |= 2, Promise.resolve(result).then(next, function(e) { fail(e); return next(); });
+                    }
+                    else s |= 1;
+                }
+                catch (e) {
+                    fail(e);
+                }
+            }
+            if (s === 1) return env.hasError ? Promise.reject(env.error) : Promise.resolve();
+            if (env.hasError) throw env.error;
+        }
+        return next();
+    };
+})(typeof SuppressedError === "function" ? SuppressedError : function (error, suppressed, message) {
+    var e = new Error(message);
+    return e.name = "SuppressedError", e.error = error, e.suppressed = suppressed, e;
+});
+
+
+
+
+
+
+
+
+
+
+
+
+/**
+ * Returns the artifacts of the workflow run that this job belongs to.
+ * @throws HandoverError `unsupported-host` outside a runner
+ */
+function runStore(options) {
+    const credentials = serviceCredentials(options.runtimeToken, options.resultsUrl);
+    return withOfficialClient(ownStore({ ...options, credentials }), { ...options, credentials });
+}
+function ownStore(options) {
+    const { credentials, log, maskSecret, signal } = options;
+    const http = httpClient(options.proxies, signal);
+    const service = resultsService(http, credentials, log.info, signal);
+    const folders = (0,files/* tempDirs */.zE)(options.tempRoot);
+    const known = new Map();
+    const listed = ({ id }) => {
+        const found = known.get(id);
+        if (found === undefined)
+            throw new RangeError(`artifact ${String(id)} was not listed by this store`);
+        return found;
+    };
+    return {
+        list: () => explain('list the artifacts of this run', async () => {
+            const artifacts = await service.list();
+            for (const artifact of artifacts)
+                known.set(artifact.id, artifact);
+            return artifacts;
+        }),
+        open: async (artifact) => {
+            const [what, found] = [`read the artifact "${artifact.name}"`, listed(artifact)];
+            let isOpen = false;
+            const sign = () => explain(what, async () => maskedUrl(await service.signDownload(found), maskSecret)).catch((error) => {
+                // The official client can't continue what was read in part.
+                throw isOpen ? transferFailed(what, error) : (0,errors/* asError */.zR)(error);
+            });
+            const blob = { http, artifact, sign, onRetry: log.info, progress: log.progress, folders, signal };
+            const content = await openArtifact(artifact, await openBlob(blob));
+            isOpen = true;
+            return content;
+        },
+        upload: (request) => run_store_upload(http, service, options, request),
+        remove: (artifact) => explain(`delete the artifact "${artifact.name}"`, () => service.remove(artifact.name, listed(artifact)).catch((error) => {
+            if (!(error instanceof answer/* HttpError */.j$) || error.status !== 404)
+                throw error;
+        })),
+        [Symbol.asyncDispose]: async () => {
+            await http.close();
+            await folders[Symbol.asyncDispose]();
+        },
+    };
+}
+const dayMs = 24 * 60 * 60 * 1000;
+async function run_store_upload(http, service, options, { name, retentionDays, files, onBytes }) {
+    const env_1 = { stack: [], error: void 0, hasError: false };
+    try {
+        const { log, signal } = options;
+        const lock = run_store_addDisposableResource(env_1, await lockName(options.credentials, name), true);
+        const expiresAt = retentionDays === 0 ? undefined : new Date(Date.now() + retentionDays * dayMs);
+        const reservation = { ...options, isAlone: lock !== undefined };
+        const url = await explain(`create the artifact "${name}"`, () => reserveName(name, expiresAt, reservation));
+        try {
+            const target = { http, url: maskedUrl(url, options.maskSecret), onRetry: log.info, signal };
+            const blob = await uploadBlob(target, storedZip(files), onBytes);
+            const id = await service
+                .finalize(name, blob.size, blob.digest)
+                .catch((error) => listedId(service, name, blob, error));
+            return { id, name, ...blob };
+        }
+        catch (error) {
+            await removeUnfinished(name, options);
+            throw error instanceof errors/* HandoverError */.Cu ? error : transferFailed(`upload the artifact "${name}"`, error);
+        }
+    }
+    catch (e_1) {
+        env_1.error = e_1;
+        env_1.hasError = true;
+    }
+    finally {
+        const result_1 = run_store_disposeResources(env_1);
+        if (result_1)
+            await result_1;
+    }
+}
+/** Returns the id of an uploaded artifact from the service's list, after the answer to the end of its upload was lost or unknown. */
 async function listedId(service, name, sent, error) {
     const artifacts = await service.list(name).catch(() => []);
     const found = artifacts.find((artifact) => isOwnedBy(artifact, service.self) && artifact.size === sent.size && artifact.digest === sent.digest);
@@ -36635,65 +36717,13 @@ async function listedId(service, name, sent, error) {
         throw error;
     return found.id;
 }
-/**
- * Removes what this attempt of this job has reserved under a name. It has its own connection: ours may be cancelled.
- * @returns whether there was something
- */
-async function removeUnfinished(credentials, { proxies, onRetry }, name, { unlessListed = false, lateMs = 0 } = {}) {
-    const giveUpAt = Date.now() + lateMs;
-    const signal = AbortSignal.timeout(cleanupMs);
-    const http = httpClient(proxies, signal);
-    try {
-        const service = resultsService(http, credentials, onRetry, signal);
-        const isOurs = (artifact) => isOwnedBy(artifact, service.self);
-        if (unlessListed && (await service.list(name)).some(isOurs))
-            return false;
-        for (;;) {
-            const isGone = await service.remove(name, service.self).then(() => true, (error) => {
-                if (error instanceof HttpError && error.status === 404)
-                    return false;
-                throw error;
-            });
-            if (isGone || Date.now() >= giveUpAt)
-                return isGone;
-            await (0,promises_.setTimeout)(latePauseMs, undefined, { signal });
-        }
-    }
-    catch {
-        // The error that led here is the one to report.
-        return false;
-    }
-    finally {
-        await http.close();
-    }
-}
 async function explain(what, work) {
     try {
         return await work();
     }
     catch (error) {
-        if (error instanceof UnknownAnswer)
-            throw error;
-        throw transferFailed(what, error);
+        throw error instanceof UnknownAnswer ? error : transferFailed(what, error);
     }
-}
-function notFound(name, error) {
-    return new errors/* HandoverError */.Cu('artifact-not-found', `The artifact service lists no artifact "${name}" any more: ${(0,errors/* messageOf */.bD)(error)}.`, 'It was deleted meanwhile, or has expired. Re-run all jobs, so that the image is built and handed over again.', error);
-}
-function nameTaken(name, error) {
-    return new errors/* HandoverError */.Cu('artifact-name-taken', `The artifact service refuses the name "${name}": ${(0,errors/* messageOf */.bD)(error)}. Another job or step of this run uses it, or is uploading to it now.`, `Give each job, and each step that hands over, its own \`artifact-name\`. In a matrix, add what varies: \`${name}-\${{ matrix.component }}\`.`, error);
-}
-// actions/toolkit, artifact, shared/errors.ts: UsageError.
-const quota = /insufficient usage|storage quota/i;
-function transferFailed(what, error) {
-    if (error instanceof errors/* HandoverError */.Cu)
-        return error;
-    const authorization = error instanceof HttpError && (error.status === 401 || error.status === 403);
-    return new errors/* HandoverError */.Cu('transfer-failed', `Could not ${what}: ${(0,errors/* messageOf */.bD)(error)}.`, quota.test((0,errors/* messageOf */.bD)(error))
-        ? 'The artifact storage of this account is used up; it is counted anew every 6 to 12 hours. Delete old artifacts, or lower `retention-days`.'
-        : authorization
-            ? "The job's token was refused: it is valid only while the job runs. Re-run the job."
-            : 'Re-run the job. If it repeats, look at https://www.githubstatus.com and at the proxy of a self-hosted runner.', error);
 }
 
 
@@ -36710,6 +36740,7 @@ __nccwpck_require__.d(__webpack_exports__, {
   Yp: () => (/* binding */ RegistryFailure),
   zR: () => (/* binding */ asError),
   CD: () => (/* binding */ attempt),
+  aY: () => (/* binding */ invalidInput),
   GZ: () => (/* binding */ isUnreadable),
   bD: () => (/* binding */ messageOf),
   bY: () => (/* binding */ setupBuildxHint),
@@ -36719,16 +36750,16 @@ __nccwpck_require__.d(__webpack_exports__, {
 // UNUSED EXPORTS: errorCodes
 
 ;// CONCATENATED MODULE: ./build/shared/base/registry-causes.js
-// Why a registry's work failed, and what helps: one table for the words of the docker commands, and for what our own client sees.
+// Causes of registry failures, with hints: one table for the messages of docker's commands and of this project's client.
 // Words: distribution-spec, "Error Codes"; docker's, containerd's and BuildKit's messages; Node's and OpenSSL's codes; what Amazon ECR,
-// Azure, Harbor and Quay say of immutable tags and quotas. The first row that fits counts.
+// Azure, Harbor and Quay return for immutable tags and quotas. The first matching row counts.
 const rows = [
     {
         cause: 'rate-limit',
         words: /\btoo ?many ?requests\b|\brate limit\b/i,
         statuses: [429],
         permanent: false,
-        hint: 'The registry limits how often it is asked: run the job again later, or use an account with a higher limit.',
+        hint: 'The registry has a rate limit: run the job again later, or use an account with a higher limit.',
     },
     {
         cause: 'immutable-tag',
@@ -36778,7 +36809,7 @@ const rows = [
         words: /connection (?:refused|reset)|no such host|i\/o timeout|broken pipe|network is unreachable|no route to host|\bEOF\b|server gave HTTP response|\bE(?:CONN|AI_|PIPE|NOTFOUND|TIMEDOUT|HOST|NET)|\bUND_ERR_|\bHPE_|ERR_SSL_|\bEPROTO\b|took longer than/i,
         statuses: [408],
         permanent: false,
-        hint: 'Nothing usable answers there: check the registry’s host and port, that it is running, and that this runner can reach it (a service of the job, a VPN, `HTTPS_PROXY`).',
+        hint: 'There is no usable registry at that address: check the registry’s host and port, that it is running, and that this runner can reach it (a service of the job, a VPN, `HTTPS_PROXY`).',
     },
     {
         cause: 'too-large',
@@ -36799,7 +36830,7 @@ const rows = [
         words: /stopped after \d+ redirects/i,
         statuses: [301, 302, 303, 307, 308],
         permanent: true,
-        hint: 'The registry sends this request to another address: name the registry by the address that it answers at itself.',
+        hint: 'The registry redirects this request to another address: use the registry’s own address.',
     },
     {
         cause: 'no-such-platform',
@@ -36841,17 +36872,17 @@ const rows = [
         words: /\bserver error\b|\bbad gateway\b|\bservice unavailable\b|\bgateway time-?out\b/i,
         statuses: [500, 502, 503, 504],
         permanent: false,
-        hint: 'The registry itself has trouble: look at its status page or its log, and run the job again.',
+        hint: 'The registry itself fails: check its status page or its log, and run the job again.',
     },
 ];
 const other = {
     cause: 'other',
     permanent: false,
-    hint: 'See the registry’s words in the message; its own log may tell more.',
+    hint: 'See the registry’s message. Its log may show more.',
 };
 /**
- * @param words what was said of the failure, without names that anybody may choose
- * @param status of HTTP, where it is known; otherwise it is looked for in the words
+ * @param words the message of the failure, without names that users choose
+ * @param status the HTTP status; undefined searches the message for it
  */
 function explainRegistry(words, status = statusIn(words)) {
     return rows.find((row) => row.words.test(words) || (status !== undefined && row.statuses.includes(status))) ?? other;
@@ -36867,7 +36898,7 @@ var base_text = __nccwpck_require__(1453);
 ;// CONCATENATED MODULE: ./build/shared/base/errors.js
 
 
-/** Every way a handover can fail. Each has a scenario that produces it and a heading in TROUBLESHOOTING.md. */
+/** All error codes. Each has a scenario that produces it, and a heading in TROUBLESHOOTING.md. @internal */
 const errorCodes = (/* unused pure expression or super */ null && ([
     'invalid-input',
     'docker-unavailable',
@@ -36894,7 +36925,7 @@ const errorCodes = (/* unused pure expression or super */ null && ([
     'timed-out',
     'cancelled',
 ]));
-/** The one error this project throws on purpose: what happened (with the value seen) and the next step. */
+/** The error that this project throws: what happened, with the value seen, and the next step. */
 class HandoverError extends Error {
     name = 'HandoverError';
     code;
@@ -36905,26 +36936,30 @@ class HandoverError extends Error {
         this.hint = hint;
     }
 }
-/** Whether an error says that an artifact has nothing to read, or nothing that we know, and not that it couldn't be reached. */
+/** Returns the error for an input. */
+function invalidInput(message, hint = 'Correct it under `with:`.') {
+    return new HandoverError('invalid-input', message, hint);
+}
+/** Returns whether an error means that an artifact has no readable content. Failures to reach the artifact don't. */
 function isUnreadable(error) {
     return error instanceof HandoverError && unreadable.includes(error.code);
 }
 const unreadable = ['artifact-corrupt', 'artifact-expired', 'artifact-not-found'];
-/** The message of anything that was thrown, for use inside a sentence. */
+/** Returns the message of anything that was thrown. */
 function messageOf(error) {
     if (!Error.isError(error))
         return String(error);
-    // Node's error for a host with several addresses, none of which answers, has no message of its own.
+    // Node's error for a host with several unreachable addresses has no message.
     return error.message || (systemCodeOf(error) ?? error.name);
 }
-/** The system error code (`ENOENT`, `ECONNRESET`, …) of anything that was thrown, or undefined. */
+/** Returns the system error code (`ENOENT`, `ECONNRESET`, …) of anything that was thrown, or undefined. */
 function systemCodeOf(error) {
-    // Not asked whether it is an Error: one of another realm is none here (ECMA-262, "Realms").
+    // An Error of another realm is not an instance of this realm's (ECMA-262, "Realms").
     if (typeof error !== 'object' || error === null || !('code' in error))
         return undefined;
     return typeof error.code === 'string' ? error.code : undefined;
 }
-/** The result of a look at what may change meanwhile, such as processes and files of others; `otherwise` when it throws. */
+/** Returns the result of `look`, such as a read of a file that may disappear; `otherwise` if it throws. */
 function attempt(look, otherwise) {
     try {
         return look();
@@ -36933,33 +36968,33 @@ function attempt(look, otherwise) {
         return otherwise;
     }
 }
-/** What was caught, as an error to throw on: some libraries throw other things. */
+/** Returns a caught value as an error. Some libraries throw other values. */
 function asError(error) {
     return Error.isError(error) ? error : new Error(String(error));
 }
-/** The line of YAML that helps with every shortcoming of a builder. */
+/** The hint for all limits of the default builder. */
 const setupBuildxHint = 'Add this step before it: `- uses: docker/setup-buildx-action@v4`.';
-/** A build that failed over a cache that it read. The same build without that cache may do. */
+/** A build that failed because of a cache that it read. It may succeed without that cache. */
 class CacheFailure extends HandoverError {
-    /** In BuildKit's words. */
+    /** BuildKit's message. */
     why;
     constructor(why) {
         const quoted = (0,base_text/* quoteForeign */.xS)(why, 500);
-        super('build-failed', `The build failed while it read layers of a cache or a base image: ${quoted}`, 'Look whether the base images and what `cache-from` names can be read.');
+        super('build-failed', `The build failed while it read layers of a cache or a base image: ${quoted}`, 'Check whether the base images and the caches in `cache-from` can be read.');
         this.why = quoted;
     }
 }
 /** A push or a pull that failed. */
 class RegistryFailure extends HandoverError {
     reason;
-    /** Another try would fail in the same way: a wrong login, a missing image. */
+    /** Whether another attempt would fail in the same way: a wrong login, a missing image. */
     permanent;
-    /** The client's last words, whole. */
+    /** The client's full message. */
     said;
     /**
-     * @param work what was tried, such as `The pull`
-     * @param references what it was tried with
-     * @param said the client's last words
+     * @param work such as `The pull`
+     * @param references the images
+     * @param said the client's message
      */
     constructor(work, references, said, seen = {}) {
         const words = `${withoutNames(seen.why ?? said, references)} ${seen.systemCode ?? ''}`;
@@ -36970,7 +37005,7 @@ class RegistryFailure extends HandoverError {
         this.said = said;
     }
 }
-// A repository may be called anything, "denied" too; registries name it without themselves.
+// A repository can have any name, even "denied". Registries omit their own name.
 function withoutNames(said, references) {
     const paths = references.map((name) => name.replace(/^[^/]*\//, '').replace(/[:@].*$/, ''));
     const names = [...references, ...paths].filter((name) => name !== '');
@@ -36993,26 +37028,26 @@ function withoutNames(said, references) {
 /* harmony import */ var _errors_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4754);
 
 
-// A step that was cancelled or whose time is up cleans up by itself. Where that stands still, it is ended by force, by itself, a
-// moment before the runner would do it: then what it has started and written goes here, without waiting for anything.
+// A step that is cancelled or out of time cleans up. If the cleanup hangs, the step ends itself shortly before the runner would kill it.
+// Then this file removes what the step has started and written, without waiting.
 const works = new Set();
 /**
- * @param work is done when the step is ended by force; it can't wait for anything
- * @returns what takes that back
+ * @param work called at a forced end; it can't wait for anything
+ * @returns a function that unregisters it
  */
 function onForcedEnd(work) {
     works.add(work);
     return () => void works.delete(work);
 }
-/** Kills what this process has started, and does all that is to be done. */
+/** Kills the child processes, and calls the registered functions. */
 function endByForce() {
     killChildren();
     for (const work of works)
         (0,_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .attempt */ .CD)(work, undefined);
 }
 /**
- * Kills child processes of this process, and theirs: all of them, or those that were started with these last arguments. A command that
- * was given up would outlive the step. Only Linux tells who they are (proc_pid_task_children(5)).
+ * Kills the descendants of this process: all of them, or those that were started with these last arguments. Works on Linux only
+ * (proc_pid_task_children(5)).
  */
 function killChildren(lastArguments = []) {
     // In /proc, each argument ends with a zero byte.
@@ -37022,7 +37057,7 @@ function killChildren(lastArguments = []) {
             killTree(pid);
     }
 }
-/** Kills a process and all that it has started: docker runs its plugins as processes of their own. */
+/** Kills a process and its descendants, such as docker's plugins. */
 function killTree(pid) {
     const below = childrenOf(pid);
     (0,_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .attempt */ .CD)(() => process.kill(pid, 'SIGKILL'), false);
@@ -37054,7 +37089,7 @@ function childrenOf(pid) {
 /* harmony export */ });
 /* harmony import */ var _limits_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(2618);
 
-/** Parses text that somebody else wrote. Returns undefined when it isn't JSON, or nested deeper than anybody would. */
+/** Parses foreign text. Returns undefined if it isn't JSON, or is nested too deeply. */
 function parseJson(text) {
     try {
         const value = JSON.parse(text);
@@ -37064,7 +37099,7 @@ function parseJson(text) {
         return undefined;
     }
 }
-// What goes through the members of a value calls itself for each level.
+// Readers of a value are recursive.
 function isShallow(value) {
     let level = [value];
     for (let depth = 0; level.length > 0; depth += 1) {
@@ -37089,11 +37124,11 @@ function objectsOf(value) {
 function stringsOf(value) {
     return arrayOf(value).filter((item) => typeof item === 'string');
 }
-/** A byte count or an offset: a whole number that JavaScript holds exactly. */
+/** Returns whether a value is a byte count or an offset: an integer that JavaScript stores exactly. */
 function isByteCount(value) {
     return typeof value === 'number' && Number.isSafeInteger(value) && value >= 0;
 }
-/** The string members of an object (labels, annotations); anything else in it is left out. */
+/** Returns the string members of an object (labels, annotations). Others are ignored. */
 function stringMapOf(value) {
     if (!isObject(value))
         return {};
@@ -37109,40 +37144,37 @@ function stringMapOf(value) {
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
 /* harmony export */   F: () => (/* binding */ limits)
 /* harmony export */ });
-/**
- * The most that is taken of what others send: an artifact may be anybody's, and a service may answer with anything. Each stands far above
- * what honest images have, and far below what a runner's memory holds. SECURITY.md lists them.
- */
+/** Limits for untrusted input. Each is far above the values of real images, and far below a runner's memory. SECURITY.md lists them. */
 const limits = {
-    /** Of an answer that is read as text, in bytes. A listing of a thousand artifacts has half a megabyte. */
+    /** Of a response that is read as text, in bytes. A list of a thousand artifacts has half a megabyte. */
     answerBytes: 16 * 1024 * 1024,
-    /** Of one config, manifest or index, in bytes: it is held in memory, more than once. */
+    /** Of one config, manifest or index, in bytes. */
     jsonBytes: 4 * 1024 * 1024,
     /** Of all configs, manifests and indexes of a tarball together, in bytes. */
     jsonBytesInAll: 32 * 1024 * 1024,
-    /** Of the event's payload, in bytes: GitHub sends 25 MB at most (docs.github.com, "Webhook events and payloads"). */
+    /** Of the event's payload, in bytes: GitHub's maximum is 25 MB (docs.github.com, "Webhook events and payloads"). */
     eventBytes: 32 * 1024 * 1024,
-    /** Of a file with settings: docker's configuration, a certificate, what buildx says of a build. In bytes. */
+    /** Of a file with settings, in bytes: docker's configuration, a certificate, buildx's metadata. */
     settingsBytes: 4 * 1024 * 1024,
-    /** Values in one config, manifest or index: each takes time and memory. */
+    /** Values in one config, manifest or index. */
     jsonValues: 100_000,
-    /** How deep JSON may be nested. */
+    /** Levels of nested JSON. */
     jsonDepth: 100,
-    /** Of a record, in bytes: the labels of the largest config are in it. */
+    /** Of a record, in bytes. It contains the labels of the largest config. */
     recordBytes: 8 * 1024 * 1024,
     /** Files in an artifact's zip. */
     zipMembers: 1000,
     /** Entries of a tarball, folders and links included. */
     tarEntries: 100_000,
-    /** Of a header that comes in front of a tarball's entry, in bytes: names are a few kilobytes at most (Linux, PATH_MAX). */
+    /** Of the header of a tarball's entry, in bytes. Names have a few kilobytes at most (Linux, PATH_MAX). */
     tarHeaderBytes: 1024 * 1024,
-    /** Characters of an entry's name or of a link's: PATH_MAX of Linux is 4096 bytes, and of other systems less. */
+    /** Characters in the name of an entry or link: PATH_MAX of Linux is 4096 bytes, of other systems less. */
     tarNameLength: 4096,
-    /** Links that lead from one name in a tarball to another; more are a circle. */
+    /** Links from one name in a tarball to another. More are a cycle. */
     tarLinks: 20,
     /** Indexes in indexes. */
     indexDepth: 4,
-    /** Manifests and indexes that the indexes of a tarball name, each as often as it is named. */
+    /** References to manifests and indexes in the indexes of a tarball. */
     indexed: 10_000,
     /** Images in one artifact. */
     images: 101,
@@ -37168,58 +37200,58 @@ const limits = {
 /* harmony export */   gB: () => (/* binding */ safe),
 /* harmony export */   oR: () => (/* binding */ joined)
 /* harmony export */ });
-/* unused harmony exports link, shortDigest */
+/* unused harmony export link */
 /* harmony import */ var _text_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(1453);
 
-// Job summaries are GitHub's Markdown, and much of what is in them is text of others: names in an artifact, words of a registry, an image's
-// platform. So a summary is made of `Markdown` alone, which only this room makes: the compiler refuses a text that wasn't made safe here.
+// Job summaries are GitHub's Markdown with foreign text: names in an artifact, messages of a registry, an image's platform. A summary
+// consists of `Markdown`, which only this file creates. So the compiler rejects a text that is not escaped.
 const source = Symbol('source');
 function made(text) {
     return { [source]: text, toString: () => text };
 }
-/** A template of this project's own words, with parts that are safe. */
+/** Creates Markdown from a template of this project, with safe parts. */
 function safe(own, ...parts) {
     return made(own.map((text, position) => `${text}${parts[position]?.[source] ?? ''}`).join(''));
 }
-/** Parts with something of ours between them. */
+/** Joins parts. */
 function joined(parts, between) {
     return made(parts.map((part) => part[source]).join(between));
 }
 /**
- * Any text, as text. What GitHub would make a link or a picture of is put into code style, where it makes none: addresses, mentions,
- * references to issues and commits, names of emoji (GFM, "Autolinks"; docs.github.com, "Autolinked references and URLs").
+ * Escapes any text. Code style protects everything that GitHub would convert to a link or a picture: addresses, mentions, references to
+ * issues and commits, names of emoji (GFM, "Autolinks"; docs.github.com, "Autolinked references and URLs").
  */
 function words(text) {
     const parts = visible(text).split(/([\s"'(),;<>]+)/);
     const line = parts.map((part) => (isLively.test(part) ? code(part)[source] : escaped(part))).join('');
-    // At its beginning, some marks make a list or a line of it.
+    // At the beginning, some marks start a list or a line.
     return made(line.replace(/^(\s*)([-+=])|^(\s*\d+)([.)])(?=\s|$)/, (...found) => {
         const [, blanks = '', mark = '', number = '', point = ''] = found;
         return `${blanks}${number}${numbered(mark || point)}`;
     }));
 }
 const isLively = /[@$]|#\d|\b(?:GH|GHSA|CVE)-|:\/\/|www\.|\b(?:mailto|xmpp|tel):|:[\w+-]+:|\b[0-9a-f]{7,40}\b/i;
-// A number of a character is never a mark.
+// A character reference is never a mark.
 function escaped(text) {
     return text.replace(/[\\`*_[\]<>#~|&]/g, numbered);
 }
 function numbered(mark) {
     return `&#${String(mark.charCodeAt(0))};`;
 }
-/** One line, without characters that can't be seen or turn the direction of others. */
+/** Returns one line, without invisible characters and characters that change the direction of text. */
 function visible(text) {
     return text.replace(/[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]+/gu, ' ').replace(/\s+/g, ' ');
 }
-/** Any text in code style. */
+/** Returns any text in code style. */
 function code(text) {
     return made(`\`${visible(text).replaceAll('`', "'") || ' '}\``);
 }
-/** A message: what is between single backticks is code, all else is text. */
+/** Returns a message. Text between single backticks is code. */
 function prose(message) {
     const spans = message.replace(/`{2,}/g, "'").split(/(`[^`\n]*`)/);
     return joined(spans.map((part, position) => (position % 2 === 1 ? code(part.slice(1, -1)) : words(part))), '');
 }
-/** A link, if the address is one of the web; else its text alone. */
+/** Returns a link if the address is a web address, otherwise the text. */
 function link(text, address) {
     const url = URL.canParse(address) ? new URL(address) : undefined;
     if (url?.protocol !== 'https:' && url?.protocol !== 'http:')
@@ -37229,20 +37261,20 @@ function link(text, address) {
         .replaceAll('&', '&amp;');
     return safe `[${words(text)}](${made(target)})`;
 }
-/** A table. The head is of this project's own words. */
+/** Returns a table. Only the rows contain foreign text. */
 function markdownTable(head, rows) {
     const line = (cells) => `| ${cells.map(cell).join(' | ')} |`;
     return made([line(head.map(words)), line(head.map(() => safe `---`)), ...rows.map(line)].join('\n'));
 }
-// Only code has bars still. A backslash before one would be paired with the one that escapes it (GFM, "Tables").
+// Only code still has bars. A backslash before one would escape the backslash that escapes the bar (GFM, "Tables").
 function cell(markdown) {
     return markdown[source].replace(/(\\*)\|/g, '$1$1\\|');
 }
-/** `sha256:` and 12 digits: enough to tell two images apart by eye. */
+/** Returns `sha256:` and 12 digits. */
 function shortDigest(digest) {
     return digest.slice(0, 'sha256:'.length + 12);
 }
-/** The layers with their sizes, folded under one line of a job summary. */
+/** Returns a table of layers that folds under one line. */
 function layerTable(layers) {
     const rows = layers.map((layer, position) => [
         words(String(position + 1)),
@@ -37253,44 +37285,20 @@ function layerTable(layers) {
     const count = words(`${String(rows.length)} ${rows.length === 1 ? 'layer' : 'layers'}`);
     return safe `<details><summary>${count}</summary>\n\n${markdownTable(['#', 'Digest', 'Size', 'Format'], rows)}\n\n</details>`;
 }
-/**
- * Where the time went, as a chart that GitHub draws (Mermaid gantt; `x` is ms since the epoch).
- * @param before what others did, on the same clock, which may be before 0: then the chart has sections, and `own` is the last one's name
- */
-function gantt(spans, before = [], own = '') {
+/** Returns a chart of where the time went, which GitHub draws (Mermaid gantt; `x` is ms since the epoch). */
+function gantt(spans) {
     if (spans.length === 0)
         return safe ``;
-    const sections = [...before, { name: own, spans }];
-    const all = sections.flatMap((section) => section.spans);
-    const [first, last] = [Math.min(0, ...all.map(({ startMs }) => startMs)), Math.max(...all.map(({ endMs }) => endMs))];
-    const titles = before.length === 0 ? [] : sections.map(({ name }) => (0,_text_js__WEBPACK_IMPORTED_MODULE_0__/* .quoteForeign */ .xS)(chartWord(name), longestName));
-    const tasks = sections.flatMap(({ spans: of }, section) => [
-        ...(titles.length === 0 ? [] : [`    section ${titles[section] ?? ''}`]),
-        ...of.map((span, position) => {
-            const start = Math.round(span.startMs - first);
-            const end = Math.max(start + 1, Math.round(span.endMs - first));
-            const id = before.length === 0 ? `t${String(position)}` : `t${String(section)}x${String(position)}`;
-            return `    ${chartWord(span.name)} (${(0,_text_js__WEBPACK_IMPORTED_MODULE_0__/* .formatDuration */ .a3)(end - start)}) :${id}, ${String(start)}, ${String(end)}`;
-        }),
-    ]);
-    const lines = [
-        '```mermaid',
-        ...(titles.length === 0 ? [] : [`%%{init: {"gantt": {"leftPadding": ${String(roomFor(titles))}}}}%%`]),
-        'gantt',
-        '    dateFormat x',
-        `    axisFormat ${last - first > 60_000 ? '%M:%S' : '%S.%L s'}`,
-        ...tasks,
-        '```',
-    ];
-    return made(lines.join('\n'));
+    const tasks = spans.map((span, position) => {
+        const start = Math.round(span.startMs);
+        const end = Math.max(start + 1, Math.round(span.endMs));
+        return `    ${chartWord(span.name)} (${(0,_text_js__WEBPACK_IMPORTED_MODULE_0__/* .formatDuration */ .a3)(end - start)}) :t${String(position)}, ${String(start)}, ${String(end)}`;
+    });
+    const isLong = spans.some(({ endMs }) => endMs > 60_000);
+    const axis = `    axisFormat ${isLong ? '%M:%S' : '%S.%L s'}`;
+    return made(['```mermaid', 'gantt', '    dateFormat x', axis, ...tasks, '```'].join('\n'));
 }
-// Mermaid writes the sections' names left of the bars, and over them where they are longer than its own 75 pixels; a letter has about six
-// (mermaid, packages/mermaid/src/schemas/config.schema.yaml, GanttDiagramConfig).
-const longestName = 40;
-function roomFor(names) {
-    return Math.max(75, 14 + 6 * Math.max(...names.map((name) => name.length)));
-}
-// Letters and digits, and what doesn't end a name, begin a comment or a directive, or make HTML in Mermaid's text.
+// Keeps letters, digits and marks without a meaning in Mermaid's text.
 function chartWord(text) {
     return text.replace(/[^\p{L}\p{N} ._/()+-]+/gu, ' ');
 }
@@ -37298,80 +37306,44 @@ function chartWord(text) {
 
 /***/ }),
 
-/***/ 4820:
+/***/ 2668:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   U9: () => (/* binding */ isLoopback),
-/* harmony export */   _j: () => (/* binding */ proxiesOf),
-/* harmony export */   sd: () => (/* binding */ proxyUrl)
+/* harmony export */   Q: () => (/* binding */ inPool)
 /* harmony export */ });
 /* harmony import */ var _errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
-/* harmony import */ var _text_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(1453);
 
-
-/** The proxies that the environment names, in small letters or capitals; `variable` gives a variable's text or ''. */
-function proxiesOf(variable) {
-    const first = (...names) => {
-        const name = names.find((each) => variable(each).trim() !== '');
-        return name === undefined ? undefined : { variable: name, value: variable(name) };
-    };
-    const [http, https] = [first('http_proxy', 'HTTP_PROXY'), first('https_proxy', 'HTTPS_PROXY')];
-    return {
-        ...(http === undefined ? {} : { http }),
-        ...(https === undefined ? {} : { https }),
-        except: variable('no_proxy') || variable('NO_PROXY'),
-    };
-}
-/** Whether a host, perhaps with a port, is this machine's loopback interface. */
-function isLoopback(host) {
-    return /^(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])(?::\d+)?$/i.test(host);
-}
 /**
- * The URL of a proxy. Without a scheme it is taken for http, as curl and the runner's own client take it
- * (actions/toolkit, http-client/src/proxy.ts).
- * @throws HandoverError `unsupported-host` when it is none that can be used
+ * Runs work on each item, `maxConcurrent` at a time, and takes an item only when its work can start. After an error no other item is
+ * taken, and the work that is running is waited for.
+ * @param work its signal is aborted with the first error
+ * @throws the first error of the items or the work
  */
-function proxyUrl({ variable, value }) {
-    const text = value.trim();
-    const url = URL.parse(/^[a-z][a-z0-9+.-]*:\/\//i.test(text) ? text : `http://${text}`);
-    if (url !== null && ['http:', 'https:'].includes(url.protocol))
-        return url.href;
-    const shown = (0,_text_js__WEBPACK_IMPORTED_MODULE_1__/* .quoteForeign */ .xS)(text.replace(/\/\/.*@/, '//***@'), 100);
-    throw new _errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('unsupported-host', `The environment variable ${variable} names the proxy "${shown}"; expected http://HOST:PORT or https://HOST:PORT.`, `Set ${variable} on the runner to such a proxy, or remove it; hosts that need none stand in no_proxy.`);
-}
-
-
-/***/ }),
-
-/***/ 3830:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   J: () => (/* binding */ backoff),
-/* harmony export */   L: () => (/* binding */ retry)
-/* harmony export */ });
-/* harmony import */ var node_timers_promises__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(8500);
-
-/** Runs the work until it succeeds, an error isn't retryable, or the attempts are used up; throws the last error. */
-async function retry(work, options) {
-    for (let attempt = 1;; attempt += 1) {
-        try {
-            return await work(attempt);
+async function inPool(items, maxConcurrent, work) {
+    const source = all(items);
+    const failed = new AbortController();
+    const { signal } = failed;
+    const hasFailed = () => signal.aborted;
+    const worker = async () => {
+        while (!hasFailed()) {
+            const next = await source.next();
+            if (next.done === true || hasFailed())
+                return;
+            await work(next.value, signal);
         }
-        catch (error) {
-            options.signal?.throwIfAborted();
-            if (attempt >= options.attempts || !options.isRetryable(error))
-                throw error;
-            const delayMs = options.delayMs(attempt, error);
-            options.onRetry?.(error, attempt, delayMs);
-            await (0,node_timers_promises__WEBPACK_IMPORTED_MODULE_0__.setTimeout)(delayMs, undefined, options.signal ? { signal: options.signal } : {});
-        }
-    }
+    };
+    const workers = Array.from({ length: maxConcurrent }, () => worker().catch((error) => {
+        if (!hasFailed())
+            failed.abort((0,_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .asError */ .zR)(error));
+    }));
+    await Promise.all(workers);
+    await source.return(undefined);
+    if (hasFailed())
+        throw (0,_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .asError */ .zR)(signal.reason);
 }
-/** Doubling pauses with a little spread, so that many jobs don't come back at the same moment. */
-function backoff(firstMs, maxMs) {
-    return (attempt) => Math.round(Math.min(maxMs, firstMs * 2 ** (attempt - 1)) * (0.75 + Math.random() / 2));
+async function* all(items) {
+    yield* items;
 }
 
 
@@ -37387,7 +37359,7 @@ function backoff(firstMs, maxMs) {
 /* harmony export */   xS: () => (/* binding */ quoteForeign),
 /* harmony export */   z3: () => (/* binding */ formatBytes)
 /* harmony export */ });
-/** A byte count for people, in decimal units as disks and networks are measured: `580 MB`. */
+/** Formats a byte count in decimal units: `580 MB`. */
 function formatBytes(bytes) {
     const units = ['B', 'kB', 'MB', 'GB', 'TB'];
     let value = bytes;
@@ -37399,7 +37371,7 @@ function formatBytes(bytes) {
     const digits = unit === 0 || value >= 99.95 ? 0 : 1;
     return `${value.toFixed(digits)} ${units[unit] ?? 'B'}`;
 }
-/** A duration for people: `40 ms`, `0.4 s`, `12.3 s`, `2 min 5 s`. */
+/** Formats a duration: `40 ms`, `0.4 s`, `12.3 s`, `2 min 5 s`. */
 function formatDuration(ms) {
     if (ms < 100)
         return `${String(Math.round(ms))} ms`;
@@ -37408,12 +37380,12 @@ function formatDuration(ms) {
     const seconds = Math.round(ms / 1000);
     return `${String(Math.floor(seconds / 60))} min ${String(seconds % 60)} s`;
 }
-/** Text of someone else's on one line of a message: length bounded, and no character that controls a terminal or can't be seen. */
+/** Returns foreign text for one line of a message: with limited length, and without control characters and invisible characters. */
 function quoteForeign(text, limit = 300) {
     const clean = text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]+/gu, ' ').trim();
     return clean.length > limit ? `${clean.slice(0, limit)}…` : clean;
 }
-/** The same of an error, whose beginning says what was done and whose end says why that failed: the middle is left out. */
+/** The same for an error, without its middle: its beginning shows the work, and its end the cause. */
 function quoteError(text, limit = 500) {
     const clean = quoteForeign(text, Infinity);
     if (clean.length <= limit)
@@ -37422,9 +37394,8 @@ function quoteError(text, limit = 500) {
     return `${clean.slice(0, half)} … ${clean.slice(-half)}`;
 }
 /**
- * A text as lines that a workflow runner takes for text and never for a command, whoever wrote them. The runner looks for
- * `::command::` where a line begins, after white space, and for `##[command]` anywhere in it; `\r` ends a line, too (actions/runner,
- * src/Runner.Common/ActionCommand.cs; lines are .NET's StreamReader.ReadLine).
+ * Returns foreign text as lines without workflow commands. The runner looks for `::command::` at the beginning of a line, after white
+ * space, and for `##[command]` anywhere. `\r` also ends a line (actions/runner, src/Runner.Common/ActionCommand.cs).
  */
 function harmlessLines(text) {
     return text
@@ -37455,7 +37426,7 @@ function timeline() {
                 return result;
             }
             finally {
-                // What failed took its time too: another place may come after it.
+                // Failures are also recorded.
                 const called = typeof name === 'string' ? name : name(result);
                 spans.push({ name: called, startMs, endMs: performance.now() - began });
             }
@@ -37464,7 +37435,7 @@ function timeline() {
         began: Math.round(performance.timeOrigin + began),
     };
 }
-/** The same timeline for one of several works at once: each stretch begins with the name. */
+/** Returns the timeline for one of several parallel works: each part begins with the name. */
 function namedTimeline(timeline, name) {
     return {
         ...timeline,
@@ -37489,28 +37460,28 @@ function namedTimeline(timeline, name) {
 /* harmony export */ });
 /* harmony import */ var node_events__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(8474);
 
-/** The same bytes, for what is done with them before the next chunk is asked for: to hash them, or to write them to a file. */
+/** Returns the same bytes, to be used before the next chunk is requested: to hash them, or to write them to a file. */
 function viewOf({ buffer, byteOffset, length }) {
     return Buffer.from(buffer, byteOffset, length);
 }
-/** All bytes of some small chunks. */
+/** Copies all bytes of some small chunks. */
 async function copiedBytes(chunks) {
     const copies = [];
     for await (const chunk of chunks)
         copies.push(Buffer.from(viewOf(chunk)));
     return Buffer.concat(copies);
 }
-// Node's streams take so many bytes before they say that it is enough (`stream.getDefaultHighWaterMark`).
+// The number of bytes that Node's streams hold before they report backpressure (`stream.getDefaultHighWaterMark`).
 const heldBytes = 64 * 1024;
 /**
- * The same chunks for a stream of Node's that is written to, and waited for when it says so. Streams hold short chunks back and
- * ask for more: such a one is copied. A longer one has been written by then.
+ * Returns the same chunks for a writable stream of Node's with backpressure. Such a stream holds short chunks and requests more, so they
+ * are copied. It has written a longer chunk before it requests the next.
  */
 async function* streamableChunks(chunks) {
     for await (const chunk of chunks)
         yield chunk.length < heldBytes ? Buffer.from(viewOf(chunk)) : viewOf(chunk);
 }
-/** Writes all chunks to a stream, as fast as it takes them, until that is over. Throws what the chunks throw. */
+/** Writes all chunks to a stream with backpressure, until `over` is aborted. Throws errors of the chunks. */
 async function writeChunks(stream, chunks, over) {
     for await (const chunk of streamableChunks(chunks)) {
         if (over.aborted)
@@ -37519,14 +37490,14 @@ async function writeChunks(stream, chunks, over) {
             await (0,node_events__WEBPACK_IMPORTED_MODULE_0__.once)(stream, 'drain', { signal: over }).catch(() => undefined);
     }
 }
-/** The same chunks; `onBytes` is told of the length of each as it passes by. */
+/** Returns the same chunks, and calls `onBytes` with the length of each. */
 async function* countedChunks(chunks, onBytes) {
     for await (const chunk of chunks) {
         onBytes(chunk.length);
         yield chunk;
     }
 }
-/** The same chunks; `onError` is told when they end with an error, which is passed on. */
+/** Returns the same chunks, and calls `onError` with their error before throwing it. */
 async function* watchedChunks(chunks, onError) {
     try {
         yield* chunks;
@@ -37537,9 +37508,9 @@ async function* watchedChunks(chunks, onError) {
     }
 }
 /**
- * The first bytes, to look at, and the whole with them.
- * @param isEnough asked with what has come; the head is shorter when the whole is, and longer as its chunks are
- * @throws what the chunks throw
+ * Returns the first bytes, and all chunks including them.
+ * @param isEnough called with the bytes so far; the head is shorter when all bytes are fewer, and may be longer
+ * @throws errors of the chunks
  */
 async function withHead(chunks, isEnough) {
     const source = chunks[Symbol.asyncIterator]();
@@ -37572,20 +37543,23 @@ async function withHead(chunks, isEnough) {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
 /* harmony export */   GK: () => (/* binding */ explainDiskFull),
-/* harmony export */   T1: () => (/* binding */ requireDiskSpace)
+/* harmony export */   T1: () => (/* binding */ requireDiskSpace),
+/* harmony export */   rm: () => (/* binding */ teeFile)
 /* harmony export */ });
 /* unused harmony export diskSpace */
 /* harmony import */ var node_fs_promises__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(1455);
 /* harmony import */ var node_path__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(6760);
 /* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(4754);
-/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(1453);
+/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(1453);
+/* harmony import */ var _files_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(9543);
+
 
 
 
 
 /**
- * Free space for an ordinary user where `path` is or would be. Returns undefined where the system doesn't tell.
- * @param path a file or folder; what doesn't exist yet counts as its nearest existing parent
+ * Returns the free space for an ordinary user at a path; undefined when the system doesn't show it.
+ * @param path a file or folder, which may not exist yet
  */
 async function diskSpace(path) {
     const existing = await nearestExisting((0,node_path__WEBPACK_IMPORTED_MODULE_1__.resolve)(path));
@@ -37631,10 +37605,26 @@ async function requireDiskSpace(path, neededBytes, what, advice) {
     const space = await diskSpace(path);
     if (space === undefined || space.freeBytes >= neededBytes)
         return;
-    throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .HandoverError */ .Cu('not-enough-space', `${what} needs ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_3__/* .formatBytes */ .z3)(neededBytes)} at ${path}, but the filesystem there (${space.mountPoint}, ${space.type}) ` +
-        `has ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_3__/* .formatBytes */ .z3)(space.freeBytes)} free.`, advice);
+    throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .HandoverError */ .Cu('not-enough-space', `${what} needs ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_4__/* .formatBytes */ .z3)(neededBytes)} at ${path}, but the filesystem there (${space.mountPoint}, ${space.type}) ` +
+        `has ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_4__/* .formatBytes */ .z3)(space.freeBytes)} free.`, advice);
 }
-/** Turns the system's "disk full" into `not-enough-space`; any other error comes back as it was. */
+/**
+ * Writes chunks to a file while they are used further.
+ * @param path for messages
+ * @param advice what to do when the disk is full
+ * @throws HandoverError `not-enough-space`; the system's errors
+ */
+async function* teeFile(chunks, file, path, advice) {
+    for await (const chunk of chunks) {
+        const writing = (0,_files_js__WEBPACK_IMPORTED_MODULE_3__/* .writeAll */ .f4)(file, chunk).catch((error) => {
+            throw (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .asError */ .zR)(explainDiskFull(error, path, advice));
+        });
+        writing.catch(() => undefined); // thrown below
+        yield chunk;
+        await writing;
+    }
+}
+/** Turns the system's "disk full" into `not-enough-space`, and returns any other error unchanged. */
 function explainDiskFull(error, path, advice) {
     const code = error instanceof Error && 'code' in error ? error.code : undefined;
     if (code !== 'ENOSPC' && code !== 'EDQUOT')
@@ -37730,11 +37720,11 @@ var __disposeResources = (undefined && undefined.__disposeResources) || (functio
 
 const chunkBytes = 1024 * 1024;
 /**
- * Opens a file of others for reading. It never waits, as opening a pipe does until somebody writes to it: no signal would end that.
- * @throws Error when it is a pipe, a device, a folder or a socket; what the system says when it can't be opened
+ * Opens any file for reading. It never blocks, as opening a pipe does until a process writes to it: no signal would end that.
+ * @throws Error when it is a pipe, a device, a folder or a socket; the system's errors
  */
 async function openFile(path) {
-    // Before it is opened: that alone starts some devices.
+    // Checked before opening, because that alone starts some devices.
     requireFile(path, await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_1__.stat)(path));
     const file = await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_1__.open)(path, readFlags);
     try {
@@ -37747,7 +37737,7 @@ async function openFile(path) {
     }
 }
 /**
- * Reads a file of others as a whole.
+ * Reads any file as a whole.
  * @throws Error as openFile does, and when it has more than `maxBytes`
  */
 async function readSmallFile(path, maxBytes) {
@@ -37756,7 +37746,7 @@ async function readSmallFile(path, maxBytes) {
         const file = __addDisposableResource(env_1, await openFile(path), true);
         const chunks = [];
         let bytes = 0;
-        // What it has need not be what it says: files in /proc say 0.
+        // Its size may be wrong: for files in /proc it is 0.
         for (let length = 1; length > 0;) {
             const { buffer, bytesRead } = await file.read(Buffer.alloc(Math.min(chunkBytes, maxBytes + 1 - bytes)));
             length = bytesRead;
@@ -37777,7 +37767,7 @@ async function readSmallFile(path, maxBytes) {
             await result_1;
     }
 }
-/** The same, for the moment at which a step reads its inputs. */
+/** Does the same synchronously, for a step that reads its inputs. */
 function readSmallFileSync(path, maxBytes) {
     requireFile(path, (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.statSync)(path));
     const file = (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.openSync)(path, readFlags);
@@ -37792,26 +37782,33 @@ function readSmallFileSync(path, maxBytes) {
         (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.closeSync)(file);
     }
 }
-/** A file's bytes in order. Throws as `openFile` does. */
-async function* fileChunks(path, atMostBytes) {
+/**
+ * Reads a file in order. Throws as `openFile` does.
+ * @param range the bytes from `start` up to but not including `end`
+ */
+async function* fileChunks(path, atMostBytes, { start, end } = { start: 0, end: Infinity }) {
     const file = await openFile(path);
-    yield* file.createReadStream({ highWaterMark: atMostBytes });
+    // A stream reads one byte at least.
+    if (start < end)
+        yield* file.createReadStream({ highWaterMark: atMostBytes, start, end: end - 1 });
+    else
+        await file.close();
 }
 const readFlags = node_fs__WEBPACK_IMPORTED_MODULE_0__.constants.O_RDONLY | node_fs__WEBPACK_IMPORTED_MODULE_0__.constants.O_NONBLOCK;
 function requireFile(path, found) {
     if (!found.isFile())
         throw new NotAFile(path, found);
 }
-/** What is at a path isn't a file. */
+/** A path leads to something other than a file. */
 class NotAFile extends Error {
-    /** Whether to open it would wait for whoever writes to it. */
+    /** Whether opening it would wait for a writer. */
     isPipe;
     constructor(path, found) {
         super(`${path} is ${kindOf(found)}, not a file`);
         this.isPipe = found.isFIFO();
     }
 }
-/** What something that isn't a file is. */
+/** Names the kind of something that isn't a file. */
 function kindOf(found) {
     if (found.isFIFO())
         return 'a pipe';
@@ -37823,9 +37820,9 @@ function tooLarge(path, maxBytes) {
     return new Error(`${path} has more than ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_7__/* .formatBytes */ .z3)(maxBytes)}`);
 }
 /**
- * A file's bytes in order, the next chunk being read while this one is used: two buffers take turns.
- * @param source is closed at the end, if it is a file that was opened before; a path is opened as `openFile` does
- * @param grows asked at the end of the file, with what was read of it in bytes, whether to look for more
+ * Reads a file in order, the next chunk while the current one is used, with two buffers.
+ * @param source an open file, which is closed at the end, or a path, which is opened as by `openFile`
+ * @param grows called at the end of the file, with the number of bytes that were read; returns whether to look for more
  */
 async function* transientFileChunks(source, grows = () => Promise.resolve(false)) {
     const file = typeof source === 'string' ? await openFile(source) : source;
@@ -37851,7 +37848,7 @@ async function* transientFileChunks(source, grows = () => Promise.resolve(false)
             if (length === 0)
                 return;
             filling = fill(other);
-            filling.catch(() => undefined); // reported when its turn comes
+            filling.catch(() => undefined); // thrown when its turn comes
             yield current.subarray(0, length);
             [current, other] = [other, current];
         }
@@ -37862,7 +37859,7 @@ async function* transientFileChunks(source, grows = () => Promise.resolve(false)
         await file.close();
     }
 }
-/** Writes a chunk to the end of what was written before; the chunk is used until then. Throws what the filesystem says. */
+/** Appends a chunk, and uses its memory until it is written. Throws the filesystem's errors. */
 async function writeAll(file, chunk) {
     const bytes = (0,_chunks_js__WEBPACK_IMPORTED_MODULE_4__/* .viewOf */ .du)(chunk);
     for (let written = 0; written < bytes.length;) {
@@ -37886,7 +37883,7 @@ function tempDirs(root) {
 }
 const isTempDir = new RegExp(`^image-handover-(${_locks_js__WEBPACK_IMPORTED_MODULE_5__/* .livingNamePattern */ .hd})$`);
 /**
- * Makes a new folder below `root`, that its owner alone can read. Removes what killed steps of this user left there. Throws the system's
+ * Makes a new folder in `root` that only its owner can read. Removes folders that killed steps of this user left there. Throws the system's
  * error when `root` can't be written.
  */
 async function makeTempDir(root) {
@@ -37950,9 +37947,9 @@ var base_text = __nccwpck_require__(1453);
 
 
 
-// Any process of this machine can bind any name in the abstract namespace, so a lock that is taken may be held by anybody. A step of this
-// project answers those who connect to its lock. Which process has it is told by Linux: to root of all, to other users of their own.
-/** What a step of this project answers who connects to its lock. */
+// Any process of this machine can bind any name in the abstract namespace, so any process may hold a lock. A step of this project
+// answers connections to its lock. Linux shows which process has it: to root for all processes, to other users for their own.
+/** The answer of a step of this project to a connection to its lock. */
 const lockGreeting = 'image-handover\n';
 /** @param socketName name of the lock's socket in Linux' abstract namespace (unix(7)), without the zero byte in front */
 async function lockHolder(socketName) {
@@ -38019,11 +38016,10 @@ function readText(path) {
 
 
 /**
- * Takes a key for this process, as far as processes of this project on this host are concerned. The lock is a socket in
- * Linux' abstract namespace (unix(7)): it is gone with the process, however that ends, and leaves no file behind. Elsewhere,
- * and between containers, nothing is locked.
- * @param inDoubt what a key counts as that can't be tried, for instance because this process may open no more sockets
- * @returns what gives it back, or undefined when another process has it
+ * Locks a key among the processes of this project on this host. The lock is a socket in Linux' abstract namespace (unix(7)): it ends with
+ * the process, and leaves no file. On other systems, and between containers, nothing is locked.
+ * @param inDoubt the result when the key can't be tried, for instance because this process can't open another socket
+ * @returns the lock, or undefined when another process has it
  */
 async function lockKey(key, inDoubt) {
     const lock = await tryLock(key);
@@ -38062,18 +38058,18 @@ async function tryLock(key) {
 async function holderOf(key) {
     return (await lockHolder(socketName(key))).words;
 }
-// A step ends by itself, and gives back what it has. Other users may hold a key as long as they like, so they get little.
+// A step ends, and unlocks its keys. Other users can hold a key forever, so the wait for them is short.
 const usualWaits = { 'this-user': 60 * 60_000, 'other-user': 2 * 60_000, stranger: 10_000 };
 const bindEveryMs = 100;
 const lookEveryMs = 2000;
 /**
- * Takes a key as `lockKey` does, as soon as it is free.
- * @returns what gives it back; undefined when that took too long, and where nothing can be locked
+ * Locks a key like `lockKey`, as soon as it is free.
+ * @returns the lock; undefined when that took too long, and when nothing can be locked
  * @throws AbortError when the signal is aborted
  */
 async function awaitKey(key, { signal, onWait, onGiveUp, waits = usualWaits }) {
     const began = performance.now();
-    // A step that is busy may answer late once; that begins no shorter wait.
+    // A busy step may once answer late, which doesn't shorten the wait.
     const since = { 'this-user': began, 'other-user': began, stranger: began };
     let lookedMs = -Infinity;
     let lastWords = '';
@@ -38101,9 +38097,9 @@ async function awaitKey(key, { signal, onWait, onGiveUp, waits = usualWaits }) {
         await (0,external_node_timers_promises_.setTimeout)(bindEveryMs, undefined, { signal });
     }
 }
-/** What a living name looks like, as part of a regular expression. */
+/** The form of a living name, as part of a regular expression. */
 const livingNamePattern = '[0-9a-f]{8}-[0-9a-f]{32}';
-/** A new name: where a lock of it holds, and 128 random bits. */
+/** Makes a name from the scope of its lock and 128 random bits. */
 async function livingName() {
     const random = (0,external_node_crypto_.randomBytes)(16).toString('hex');
     const scope = await lockScope();
@@ -38111,12 +38107,12 @@ async function livingName() {
     const lock = await tryLock(name);
     const isLocked = scope !== undefined && typeof lock !== 'string';
     return {
-        // Without a lock it mustn't look as if it had one that is free.
+        // Without a lock, the name must not have this scope: then it would look unlocked.
         name: isLocked ? name : `${unknownScope()}-${random}`,
         [Symbol.asyncDispose]: () => (typeof lock === 'string' ? Promise.resolve() : lock[Symbol.asyncDispose]()),
     };
 }
-/** Whether a living name's process is known to be gone, or to be done with it; false in doubt. */
+/** Whether a living name's process has ended, or has disposed of it; false in doubt. */
 async function isDead(name) {
     if (process.platform !== 'linux' || (await isOfAnotherScope(name)))
         return false;
@@ -38126,12 +38122,12 @@ async function isDead(name) {
     await lock[Symbol.asyncDispose]();
     return true;
 }
-/** Whether a living name may be one of another host, boot or container: from here nobody sees whether its process runs. */
+/** Whether a living name may be from another host, boot or container, whose processes can't be seen from here. */
 async function isOfAnotherScope(name) {
     const scope = await lockScope();
     return scope === undefined || !name.startsWith(`${scope}-`);
 }
-/** Names what a lock holds for: this boot and network namespace. Undefined where that can't be told. */
+/** Names the scope of a lock, this boot and network namespace; undefined when it is unknown. */
 async function lockScope() {
     const parts = [(0,promises_.readFile)('/proc/sys/kernel/random/boot_id', 'utf8'), (0,promises_.readlink)('/proc/self/ns/net')];
     const found = await Promise.all(parts).catch(() => undefined);
@@ -38162,8 +38158,8 @@ function unknownScope() {
 
 
 /**
- * Makes a new folder that its owner alone can read. Throws the system's error when it can't be made, and when something else was put in
- * its place at once.
+ * Makes a new folder that only its owner can read. Throws the system's error when it can't be made, and an error when another process
+ * has replaced it at once.
  */
 function makeOwnFolder(path) {
     (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.mkdirSync)(path, { mode: 0o700 });
@@ -38174,14 +38170,14 @@ function makeOwnFolder(path) {
     throw new Error(`another process has put a folder of its own in the place of ${path}`);
 }
 /**
- * Opens a folder that is there.
- * @param removedAt where it is by the time that it is removed
+ * Opens an existing folder.
+ * @param removedAt its path at the time of its removal
  * @throws Error when it is another user's, or no folder
  */
 function openOwnFolder(path, removedAt = path) {
     let isOpen = true;
     if (process.platform === 'win32') {
-        // There a folder can't be opened.
+        // On Windows a folder can't be opened.
         const remove = () => {
             if (isOpen)
                 (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.rmSync)(removedAt, { recursive: true, force: true });
@@ -38206,7 +38202,7 @@ function openOwnFolder(path, removedAt = path) {
                 return;
             emptyFolder(handle, removedAt);
             keep();
-            // Only an empty folder can be removed so, whatever is there by now.
+            // This removes only an empty folder, even if the path leads elsewhere by now.
             (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .attempt */ .CD)(() => {
                 (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.rmdirSync)(removedAt);
             }, undefined);
@@ -38215,9 +38211,9 @@ function openOwnFolder(path, removedAt = path) {
     };
 }
 /**
- * Removes files and folders of this user from a folder. Nothing is removed where other users may rename what is this user's: the folder
- * has to be this user's or root's, and writable by others only if it is sticky (as /tmp is; unlink(2), rename(2), EPERM).
- * @param isWanted is called with each name, what is there, and when it was last written to (ms since the epoch)
+ * Removes files and folders of this user from a folder. Nothing is removed where other users can rename this user's files: the folder must
+ * be this user's or root's, and writable by others only if it is sticky, as /tmp is (unlink(2), rename(2), EPERM).
+ * @param isWanted called with each name, its kind, and when it was last written to (ms since the epoch)
  */
 async function removeOwn(folder, isWanted) {
     if (process.platform !== 'linux')
@@ -38251,9 +38247,9 @@ function isOwn(uid) {
     return uid === (process.geteuid?.() ?? uid);
 }
 /**
- * Makes a folder with those above it, where they aren't there, and holds it open. Another user may own one of them, and put a link to
- * anywhere in its place: so each is opened in the one above, and a link is followed only where it is this user's or root's, or nobody else
- * can have put it. Linux itself is as careful in folders such as /tmp (proc_sys_fs(5), protected_symlinks).
+ * Makes a folder and its missing parents, and holds it open. Another user may own a parent, and replace it with any link. So each folder is
+ * opened through its parent. A link is followed only if it is this user's or root's, or no other user can have made it. Linux has the
+ * same rule in folders such as /tmp (proc_sys_fs(5), protected_symlinks).
  * @throws Error that names the link; the system's errors
  */
 async function holdFolder(path) {
@@ -38319,7 +38315,7 @@ function requireOwnLink(link, uid, above) {
     if (!isTrusted)
         throw new Error(`${link} is a link of another user (uid ${String(uid)})`);
 }
-// O_PATH, which Node has no name for: enough to go on from there, also where this user may not list what is in it (open(2)).
+// O_PATH, for which Node has no name: it works also when this user can't list the folder (open(2)).
 const wayFlags = node_fs__WEBPACK_IMPORTED_MODULE_0__.constants.O_DIRECTORY | node_fs__WEBPACK_IMPORTED_MODULE_0__.constants.O_NOFOLLOW | 0o10000000;
 // As many as Linux follows (path_resolution(7)).
 const mostLinks = 40;
@@ -38327,7 +38323,7 @@ const folderFlags = node_fs__WEBPACK_IMPORTED_MODULE_0__.constants.O_RDONLY | no
 function throughHandle(handle) {
     return `/proc/self/fd/${String(handle)}`;
 }
-/** Removes a file, a link, or a folder of this user with all that is in it. What can't be removed is left. */
+/** Removes a file, a link, or a folder of this user with its contents, as far as possible. */
 function removeFound(path) {
     const isGone = (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .attempt */ .CD)(() => {
         (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.unlinkSync)(path);
@@ -38352,10 +38348,95 @@ function emptyFolder(handle, path) {
     if (process.platform === 'linux')
         for (const name of (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .attempt */ .CD)(() => (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.readdirSync)(inside), []))
             removeFound((0,node_path__WEBPACK_IMPORTED_MODULE_2__.join)(inside, name));
-    // Only Linux leads through a handle.
+    // Only Linux has paths through a handle.
     else
         for (const name of (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .attempt */ .CD)(() => (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.readdirSync)(path), []))
             (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.rmSync)((0,node_path__WEBPACK_IMPORTED_MODULE_2__.join)(path, name), { recursive: true, force: true });
+}
+
+
+/***/ }),
+
+/***/ 7606:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   Dc: () => (/* binding */ verifiedChunks),
+/* harmony export */   M: () => (/* binding */ Checksum),
+/* harmony export */   Wk: () => (/* binding */ checksummed),
+/* harmony export */   Ze: () => (/* binding */ drain),
+/* harmony export */   Zg: () => (/* binding */ heldBack)
+/* harmony export */ });
+/* harmony import */ var node_crypto__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(7598);
+/* harmony import */ var _chunks_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4256);
+
+
+/** Counts and hashes bytes. */
+class Checksum {
+    #hash = (0,node_crypto__WEBPACK_IMPORTED_MODULE_0__.createHash)('sha256');
+    size = 0;
+    add(chunk) {
+        this.#hash.update((0,_chunks_js__WEBPACK_IMPORTED_MODULE_1__/* .viewOf */ .du)(chunk));
+        this.size += chunk.length;
+    }
+    /** Returns what was added; nothing can be added after that. */
+    found() {
+        return { size: this.size, digest: `sha256:${this.#hash.digest('hex')}` };
+    }
+}
+/** Adds each chunk to a checksum. A consumer may stop early: the remaining chunks can still be read. */
+function checksummed(chunks, checksum) {
+    const source = chunks[Symbol.asyncIterator]();
+    const next = async () => {
+        const result = await source.next();
+        if (result.done === true)
+            return { done: true, value: undefined };
+        checksum.add(result.value);
+        return result;
+    };
+    return { [Symbol.asyncIterator]: () => ({ next }) };
+}
+/** Reads the remaining chunks and discards them. */
+async function drain(chunks) {
+    const source = chunks[Symbol.asyncIterator]();
+    while ((await source.next()).done !== true)
+        ;
+}
+/**
+ * Returns the same chunks, and checks at their end that they had a size and a digest.
+ * @param expected a size in bytes; undefined values are not checked
+ * @param refuse makes the error from what was found; chunks beyond the size are not read
+ */
+async function* verifiedChunks(chunks, { size = Infinity, digest }, refuse) {
+    const checksum = new Checksum();
+    let read = 0;
+    for await (const chunk of chunks) {
+        read += chunk.length;
+        if (read > size)
+            break;
+        if (digest !== undefined)
+            checksum.add(chunk);
+        yield chunk;
+    }
+    const found = { size: read, digest: digest === undefined ? undefined : checksum.found().digest };
+    if ((size === Infinity || read === size) && found.digest === digest)
+        return;
+    throw refuse(found);
+}
+/** Passes chunks on, but keeps the last `bytes` or more until the source has ended without an error. */
+async function* heldBack(chunks, bytes) {
+    const held = [];
+    let total = 0;
+    for await (const chunk of chunks) {
+        held.push(chunk);
+        total += chunk.length;
+        for (let first = held[0]; first !== undefined && total - first.length >= bytes; first = held[0]) {
+            held.shift();
+            total -= first.length;
+            yield first;
+        }
+    }
+    yield* held;
 }
 
 
@@ -38384,33 +38465,32 @@ var base_text = __nccwpck_require__(1453);
 
 
 const keptLines = 20;
-// An instruction can have 64 kB, and be in each message about it. In characters.
+// In characters. An instruction can have 64 kB, and is in each message about it.
 const longestStep = 300;
 const longestFailure = 3000;
-// What BuildKit calls the look into a cache that it may read (moby/buildkit solver/llbsolver/bridge.go). It goes on without one that it
-// can't reach.
+// The vertex that imports a cache (moby/buildkit solver/llbsolver/bridge.go). BuildKit continues without unreachable caches.
 const cacheImport = /^importing cache manifest from (.+)$/;
-// What it says when bytes that it was promised don't come, or are others (containerd content.Copy). A base image's layers may be those.
+// The error for missing or wrong bytes of a layer in a cache or a base image (containerd content.Copy).
 const missingBytes = /(?:failed to solve|failed to compute cache key): (?:failed to copy: |failed commit on ref ")/;
-// What buildx does before the build: its drivers get to a builder (driver/*/driver.go), and bake reads its files.
+// The vertices before the build: buildx's drivers connect to a builder (driver/*/driver.go), and bake reads its files.
 const builderStart = /^\[internal\] (?:booting buildkit|waiting for connection)/;
 const preparation = /^\[internal\] (?:booting buildkit|waiting for connection|load local bake definitions)/;
-// What it says of a builder that no connection can be made to (build/build.go, builder/node.go).
+// The errors for an unreachable builder (build/build.go, builder/node.go).
 const unreachable = /no valid drivers found|failed to list workers|listing workers|code = Unavailable|Unavailable: connection error/;
-// What stands before the cause of a failed build.
+// The prefix of a failed build's cause.
 const failurePrefix = /^ERROR: (?:failed to build: )?(?:failed to solve: )?/;
-// `[build 2/4] RUN …`: an instruction. `FROM` only names a base, and `[internal] …` is BuildKit's own work.
+// `[build 2/4] RUN …`: an instruction. `FROM` only names a base, and `[internal] …` is internal work.
 const instruction = /^(\[(?:[^\]]+ )?\d+\/\d+\]) (?:LINK )?((?!FROM ).+)/s;
-// What is copied comes from somewhere: without inputs it is the download of an ADD, under the instruction's name. BuildKit
-// asks for it in each build, so it is never "cached"; where something new came, the copy behind it isn't either.
+// A copy without inputs is the download of an ADD, with the instruction's name. BuildKit requests it in each build, so it is never
+// "cached". If the download has changed, the copy after it is not cached either.
 const copies = /^(?:ADD|COPY) /;
-// What BuildKit calls its image exporter, and what it says of the exporter's pushes in all versions from 0.13 to 0.34
-// (moby/buildkit exporter/containerimage/export.go). Since 0.28 the push is no longer part of the exporter's first run: it
-// runs under no vertex in 0.28, and as a second run of the same vertex later.
+// The vertex of the image exporter, and its errors of pushes in all versions from 0.13 to 0.34 (moby/buildkit
+// exporter/containerimage/export.go). The push is not part of the exporter's first run since 0.28. It has no vertex in 0.28, and is a
+// second run of the same vertex later.
 const imageExporter = 'exporting to image';
 const pushStatus = 'pushing ';
 const pushError = /^ERROR: (?:failed to build: )?(?:failed to solve: )?(?:rpc error: code = \w+ desc = )?failed to push /;
-/** Takes the lines of `buildx build --progress=rawjson` and tells them for people. */
+/** Reads the lines of `buildx build --progress=rawjson`, and prints readable progress. */
 class BuildProgress {
     #print;
     #vertices = new Map();
@@ -38418,7 +38498,7 @@ class BuildProgress {
     #startedCount = 0;
     #failed;
     #pushing = false;
-    /** @param print takes one line of readable progress, in the style of `--progress=plain` */
+    /** @param print called with each line, in the style of `--progress=plain` */
     constructor(print) {
         this.#print = print;
     }
@@ -38442,8 +38522,8 @@ class BuildProgress {
             this.#print(`WARN: ${decode(item['short'])}`);
     }
     /**
-     * The instructions that were run or found in the cache, in the order they started. One instruction can be several
-     * vertices (a download and its copy; a copy and its link): it was cached when all of its work was.
+     * Returns the instructions in the order of their starts. An instruction can have several vertices (a download and its copy, a copy and
+     * its link). It was cached if all of them were.
      */
     steps() {
         const steps = new Map();
@@ -38456,28 +38536,28 @@ class BuildProgress {
         }
         return [...steps.values()];
     }
-    /** What went wrong, in BuildKit's words; the last lines that weren't progress when no step failed. */
+    /** Returns BuildKit's error, or the last line that was not progress. */
     failure() {
         return (0,base_text/* quoteError */.PI)(this.#lastError() ?? this.#failed ?? this.#otherLines.at(-1) ?? 'no message', longestFailure);
     }
-    /** The same without the words that every failed build has. */
+    /** The same without the prefix of every failed build. */
     cause() {
         return this.failure().replace(failurePrefix, '');
     }
-    /** A sentence for each cache that couldn't be reached. */
+    /** A sentence for each unreachable cache. */
     get unreadCaches() {
         return this.#imports().flatMap(({ name, error }) => error === '' ? [] : [`${cacheName(name)} was not read: ${(0,base_text/* quoteError */.PI)(error)}.`]);
     }
-    /** Whether the build ended because bytes of a layer didn't come, in a build that had found a cache. */
+    /** Whether bytes of a layer were missing in a build that had found a cache. */
     get cacheBroke() {
         const found = this.#imports().some(({ done, error }) => done && error === '');
         return found && missingBytes.test(this.#lastError() ?? '');
     }
-    /** Whether a step of the build was begun: then the builder was reached. */
+    /** Whether a step of the build has started, so the builder was reached. */
     get began() {
         return [...this.#vertices.values()].some(({ name }) => !preparation.test(name));
     }
-    /** Why the builder couldn't be reached, in buildx's words; undefined when it was. */
+    /** buildx's error for an unreachable builder; undefined if it was reached. */
     get builderFailure() {
         if (this.began)
             return undefined;
@@ -38489,21 +38569,20 @@ class BuildProgress {
     #imports() {
         return [...this.#vertices.values()].filter(({ name }) => cacheImport.test(name));
     }
-    /** Whether a push has begun, in a build that pushes. */
+    /** Whether a push has started, in a build that pushes. */
     get pushing() {
         return this.#pushing;
     }
-    /** Whether it was a push that ended the build: then each step of it was done before. */
+    /** Whether a push made the build fail, after all of its steps. */
     get pushFailed() {
         return pushError.test(this.#lastError() ?? '');
     }
-    // buildx ends with the one error that the build has failed with. Vertices have others too: of what was cancelled then,
-    // and of caches that can't be read.
+    // buildx prints the error of the build last. Vertices also have errors of cancelled work and of unreadable caches.
     #lastError() {
         const at = this.#otherLines.findLastIndex((line) => line.startsWith('ERROR: '));
         if (at === -1)
             return undefined;
-        // What a server has answered takes further lines, with rules between them.
+        // A server's answer has more lines, with rules between them.
         return this.#otherLines
             .slice(at)
             .filter((line) => !/^-+$/.test(line))
@@ -38520,7 +38599,7 @@ class BuildProgress {
         vertex.cached ||= update['cached'] === true;
         vertex.hasInputs ||= Array.isArray(update['inputs']) && update['inputs'].length > 0;
         const error = (0,base_json/* stringOr */.JI)(update['error'], '');
-        // A vertex can run again: its end is told once, and whatever error comes later.
+        // A vertex can run again. Its first end is printed, and every later error.
         if (typeof update['completed'] !== 'string' || (vertex.done && error === ''))
             return;
         vertex.done = true;
@@ -38554,7 +38633,7 @@ class BuildProgress {
         return vertex;
     }
 }
-// BuildKit adds the settings' hash to the type, such as `gha:5882378797973059818`; a registry's cache goes by its reference.
+// BuildKit adds the settings' hash to the type, such as `gha:5882378797973059818`. A registry's cache has its reference as its name.
 function cacheName(vertex) {
     const name = cacheImport.exec(vertex)?.[1] ?? '';
     const type = /^([a-z0-9]+):\d{15,}$/.exec(name)?.[1];
@@ -38571,8 +38650,10 @@ function seconds(update) {
 
 // EXTERNAL MODULE: ./build/shared/docker/cli.js + 1 modules
 var docker_cli = __nccwpck_require__(8100);
-// EXTERNAL MODULE: ./build/shared/docker/registry.js
-var registry = __nccwpck_require__(6058);
+// EXTERNAL MODULE: ./build/shared/docker/deadlines.js
+var deadlines = __nccwpck_require__(432);
+// EXTERNAL MODULE: ./build/shared/docker/registry-commands.js
+var registry_commands = __nccwpck_require__(9541);
 ;// CONCATENATED MODULE: ./build/shared/docker/buildx.js
 
 
@@ -38581,15 +38662,16 @@ var registry = __nccwpck_require__(6058);
 
 
 
+
 /**
- * How long the writing of a cache may make no progress, in ms. A layer is written in one step: 5 minutes are 3 GB at 100 ms a MiB, as
- * BuildKit sends them (field-notes M26). Without a limit, BuildKit repeats what a blob store answers with 500 for a quarter of an hour.
- * @param stepMinutes how long the step may take; a cache must not use that up
+ * Returns the time without progress after which a cache build ends, in ms. A layer is written in one step: 5 minutes are enough for 3 GB at
+ * BuildKit's rate. Without a limit, BuildKit repeats requests with status 500 for a quarter of an hour.
+ * @param stepMinutes the step's time limit
  */
 function cacheIdleMs(stepMinutes) {
     return Math.min(5, stepMinutes / 4) * 60_000;
 }
-/** @param stepMinutes how long the step may take */
+/** @param stepMinutes the step's time limit */
 function dockerBuildx(cli, stepMinutes) {
     return {
         builder: async (name) => {
@@ -38605,22 +38687,23 @@ function dockerBuildx(cli, stepMinutes) {
             const cause = (0,docker_cli/* causeLine */.mB)(output);
             throw new errors/* HandoverError */.Cu('builder-unsupported', `docker buildx can't use ${which}: ${cause}`, folderHint(cause) ?? errors/* setupBuildxHint */.bY);
         },
-        build: (args, print, pushed = []) => build({ cli, args: ['build', '--progress=rawjson', ...args], workdir: undefined }, print, pushed),
-        bake: ({ args, workdir }, print) => build({ cli, args: ['bake', '--progress=rawjson', ...args], workdir }, print, []),
-        writeCache: (command, args, { signal }, workdir) => writeCache({ cli, args: [command, '--progress=rawjson', ...args], workdir }, cacheIdleMs(stepMinutes), signal),
-        targets: async ({ args, workdir }, names) => {
-            const output = await cli.query(['buildx', 'bake', ...args], workdir);
+        build: (command, print, pushed = []) => build(cli, command, print, pushed),
+        writeCache: (command, signal) => writeCache(cli, command, cacheIdleMs(stepMinutes), signal),
+        targets: async ({ name: command, args, workdir }, names) => {
+            const output = await cli.query(['buildx', command, ...args], workdir);
             const found = output.exitCode === 0 ? parseBakeFile(output.stdout, names) : undefined;
             if (found !== undefined)
                 return found;
-            throw new errors/* HandoverError */.Cu('invalid-input', `docker buildx bake can't tell what the targets ${names.map((name) => (0,base_text/* quoteForeign */.xS)(name)).join(', ')} are: ${(0,docker_cli/* lastLine */.fM)(output)}`, 'Look at what `docker buildx bake --print` says in the workspace; check it out before this step.');
+            throw (0,errors/* invalidInput */.aY)(`docker buildx bake can't resolve the targets ${names.map((name) => (0,base_text/* quoteForeign */.xS)(name)).join(', ')}: ${(0,docker_cli/* lastLine */.fM)(output)}`, 'Run `docker buildx bake --print` in the workspace. Check the repository out before this step.');
         },
     };
 }
 /**
- * Reads what `docker buildx bake --print` writes.
- * @param names targets and groups; a group stands for its targets, also where one of those is called the same
- * @returns in the order of the names, each once, then those with caches that they are built on; undefined when one of them isn't there
+ * Reads the output of `docker buildx bake --print`.
+ * @param names targets and groups. A group means its targets, even if one of them has the group's name.
+ * @returns the targets in the order of the names, each once. Targets with caches that they are built on follow. Undefined if one is
+ * missing.
+ * @internal
  */
 function parseBakeFile(json, names) {
     const file = (0,base_json/* parseJson */.qF)(json);
@@ -38663,34 +38746,43 @@ function cachesOf(value) {
     });
 }
 async function noSuchBuilder(cli, name) {
-    // One object a line; a buildx that doesn't know the format yet lists nothing.
+    // One object per line. Older versions of buildx don't know the format.
     const { stdout } = await cli.query(['buildx', 'ls', '--format', 'json']);
     const builders = stdout.split('\n').map((line) => (0,base_json/* parseJson */.qF)(line));
     const names = builders.map((builder) => ((0,base_json/* isObject */.Gv)(builder) ? (0,base_json/* stringOr */.JI)(builder['Name'], '') : '')).filter(Boolean);
     const there = names.length === 0 ? '' : ` There ${names.length === 1 ? 'is' : 'are'}: ${names.join(', ')}.`;
-    return new errors/* HandoverError */.Cu('builder-unsupported', `There is no builder "${(0,base_text/* quoteForeign */.xS)(name)}" here.${there}`, 'Correct the input `builder`, or leave it out to use the current one. docker/setup-buildx-action tells the name of the ' +
-        'builder that it makes in its output `name`.');
+    return new errors/* HandoverError */.Cu('builder-unsupported', `There is no builder "${(0,base_text/* quoteForeign */.xS)(name)}" here.${there}`, 'Correct the input `builder`, or remove it to use the current one. docker/setup-buildx-action returns the name of its ' +
+        'builder in its output `name`.');
 }
-async function build({ cli, args, workdir }, print, pushed) {
-    const running = await cli.start(['buildx', ...args], undefined, workdir);
+/**
+ * Runs buildx to its end, or until the signal is aborted.
+ * @param onLine called with each line of its progress
+ * @returns the exit code
+ */
+async function run(cli, { name, args, workdir }, signal, onLine) {
+    const running = await cli.start(['buildx', name, '--progress=rawjson', ...args], { workdir, signal });
     running.stdin.end();
     running.stdout.resume();
+    for await (const line of (0,external_node_readline_namespaceObject.createInterface)({ input: running.stderr }))
+        onLine(line);
+    return running.exit;
+}
+async function build(cli, command, print, pushed) {
     const progress = new BuildProgress(print);
-    // The limit is the push's: a build may take its time.
-    const limit = (0,registry/* registryLimit */.x)(running);
-    for await (const line of (0,external_node_readline_namespaceObject.createInterface)({ input: running.stderr })) {
+    // The limit is for the push. The build itself has none.
+    const limit = (0,registry_commands/* registryLimit */.x)();
+    const exitCode = await run(cli, command, limit.signal, (line) => {
         progress.line(line);
         if (pushed.length > 0 && progress.pushing)
             limit.start();
-    }
-    const exitCode = await running.exit;
+    });
     limit.stop();
     const { unreadCaches } = progress;
     const steps = progress.steps();
     if (exitCode === 0)
         return { steps, pushFailure: undefined, unreadCaches };
-    const failure = limit.exceeded() ?? progress.failure();
-    if (limit.exceeded() !== undefined || (pushed.length > 0 && progress.pushFailed)) {
+    const failure = (0,registry_commands/* exceeded */.GI)(limit) ?? progress.failure();
+    if (limit.signal.aborted || (pushed.length > 0 && progress.pushFailed)) {
         return { steps, pushFailure: new errors/* RegistryFailure */.Yp('The push', pushed, failure), unreadCaches };
     }
     if (progress.cacheBroke)
@@ -38700,50 +38792,30 @@ async function build({ cli, args, workdir }, print, pushed) {
     }
     const { builderFailure } = progress;
     if (builderFailure !== undefined) {
-        throw new errors/* HandoverError */.Cu('builder-unsupported', `docker buildx can't reach the builder: ${builderFailure}`, 'Check that the builder runs, and that this job gets to it: docker buildx inspect --bootstrap.');
+        throw new errors/* HandoverError */.Cu('builder-unsupported', `docker buildx can't reach the builder: ${builderFailure}`, 'Check that the builder runs, and that this job can reach it: docker buildx inspect --bootstrap.');
     }
-    throw new errors/* HandoverError */.Cu('build-failed', `docker buildx ${args[0] ?? ''} failed with exit code ${String(exitCode)}: ${failure}`, progress.began
-        ? 'The step that failed is in the log above, under "Build".'
-        : (folderHint(failure) ??
-            'Nothing was built. Correct what docker buildx refuses, in the inputs or in the build’s files.'));
+    throw new errors/* HandoverError */.Cu('build-failed', `docker buildx ${command.name} failed with exit code ${String(exitCode)}: ${failure}`, progress.began
+        ? 'The log above shows the failed step under "Build".'
+        : (folderHint(failure) ?? 'Nothing was built. Correct the inputs or the build’s files.'));
 }
-// buildx writes to a folder of its own for each command (buildx, util/confutil: ~/.docker/buildx).
+// buildx writes to its own folder (buildx, util/confutil: ~/.docker/buildx).
 function folderHint(cause) {
     return /\b(?:mkdir|open|openat|chmod|rename) [^:]+: (?:read-only file system|permission denied)/.test(cause)
         ? 'Set the variable `BUILDX_CONFIG` to a folder that this job may write to, such as `BUILDX_CONFIG: ${{ runner.temp }}/buildx` in the ' +
-            '`env:` of this step and of those that make the builder. By default, buildx writes to ~/.docker/buildx.'
+            '`env:` of this step and of the steps that create the builder. By default, buildx writes to ~/.docker/buildx.'
         : undefined;
 }
-async function writeCache({ cli, args, workdir }, idleMs, signal) {
-    const running = await cli.start(['buildx', ...args], undefined, workdir);
-    running.stdin.end();
-    running.stdout.resume();
-    const stop = () => {
-        running.kill();
-    };
-    signal.addEventListener('abort', stop, { once: true });
-    if (signal.aborted)
-        stop();
+async function writeCache(cli, command, idleMs, signal) {
     const progress = new BuildProgress(() => undefined);
-    let timer;
-    const idle = new AbortController();
-    const watch = () => {
-        clearTimeout(timer);
-        timer = setTimeout(() => {
-            idle.abort();
-            stop();
-        }, idleMs);
-    };
-    watch();
-    for await (const line of (0,external_node_readline_namespaceObject.createInterface)({ input: running.stderr })) {
+    const idle = (0,deadlines/* timeLimit */.z)(idleMs);
+    idle.start();
+    const exitCode = await run(cli, command, AbortSignal.any([signal, idle.signal]), (line) => {
         progress.line(line);
-        watch();
-    }
-    const exitCode = await running.exit;
-    clearTimeout(timer);
-    signal.removeEventListener('abort', stop);
+        idle.restart();
+    });
+    idle.stop();
     if (idle.signal.aborted)
-        return `nothing came of it for ${(0,base_text/* formatDuration */.a3)(idleMs)}`;
+        return `it made no progress for ${(0,base_text/* formatDuration */.a3)(idleMs)}`;
     return exitCode === 0 ? undefined : progress.cause();
 }
 
@@ -38793,7 +38865,7 @@ var deadlines = __nccwpck_require__(432);
 
 
 
-// A command that is asked to end has so long, and its streams so long after it.
+// The times in ms that a command has to end after SIGTERM, and its streams after its end.
 const killMs = 3000;
 const streamMs = 500;
 /** @param signal ends running commands when it is aborted */
@@ -38809,43 +38881,39 @@ function dockerCli(signal, name = 'docker') {
         query: async (args, workdir) => {
             times.signal.throwIfAborted();
             const path = await program();
-            // It may have been aborted meanwhile.
+            // Aborted during the lookup.
             times.signal.throwIfAborted();
             const options = { silent: true, ignoreReturnCode: true, ...(workdir === undefined ? {} : { cwd: workdir }) };
             const asked = (0,exec/* getExecOutput */.H)(quoteProgram(path), [...args], options);
             return times.within(asked, () => {
-                // @actions/exec can't be told to end what it runs.
+                // @actions/exec can't end a command.
                 (0,forced_end/* killChildren */.at)(args);
             });
         },
-        start: async (args, tempDir, workdir) => {
+        start: async (args, { tempDir, workdir, signal: kills } = {}) => {
             times.signal.throwIfAborted();
             const path = await program();
-            // It may have been aborted meanwhile: nobody would end a command that is started now.
+            // Aborted during the lookup. Nothing would end the command.
             times.signal.throwIfAborted();
-            // `env` becomes the command: the child is the command itself, and is ended like it.
+            // `env` replaces itself with the command, so the child is the command.
             const [file, before] = tempDir === undefined ? [path, []] : ['env', [`TMPDIR=${tempDir}`, path]];
             const child = (0,external_node_child_process_namespaceObject.spawn)(file, [...before, ...args], { stdio: ['pipe', 'pipe', 'pipe'], cwd: workdir });
             await (0,external_node_events_.once)(child, 'spawn').catch((error) => {
                 throw unavailable(name, (0,errors/* messageOf */.bD)(error), error);
             });
-            return running(name, child, times.signal);
+            return running(name, child, times.signal, kills);
+        },
+        get forCleanUp() {
+            return cliWithin(times.forCleanUp);
         },
     });
-    const times = (0,deadlines/* deadlines */.Q)(signal, name);
-    const cleaning = {
-        ...cliWithin(times.forCleanUp),
-        get forCleanUp() {
-            return cleaning;
-        },
-    };
-    return { ...cliWithin(times), forCleanUp: cleaning };
+    return cliWithin((0,deadlines/* deadlines */.Q)(signal, name));
 }
 // @actions/exec splits its first argument at spaces.
 function quoteProgram(path) {
     return `"${path}"`;
 }
-function running(name, child, signal) {
+function running(name, child, signal, kills) {
     const { stdin, stdout, stderr } = child;
     if (stdin === null || stdout === null || stderr === null)
         throw unavailable(name, 'it has no streams');
@@ -38858,18 +38926,22 @@ function running(name, child, signal) {
         setTimeout(kill, killMs).unref();
     };
     signal.addEventListener('abort', stop, { once: true });
-    // While it was being started.
+    kills?.addEventListener('abort', kill, { once: true });
+    // Aborted during the start.
     if (signal.aborted)
         stop();
-    // A command that ends before it has read all its input is judged by its exit code, not by the broken pipe.
+    if (kills?.aborted === true)
+        kill();
+    // If a command ends before it has read its input, its exit code counts, not the broken pipe.
     stdin.on('error', () => undefined);
     const exit = new Promise((resolve) => {
         const end = (code) => {
             signal.removeEventListener('abort', stop);
+            kills?.removeEventListener('abort', kill);
             resolve(code ?? 1);
         };
         child.on('close', end);
-        // What it has started may hold on to its streams.
+        // Its children may keep its streams open.
         child.on('exit', (code) => {
             if (!signal.aborted)
                 return;
@@ -38890,62 +38962,62 @@ async function findProgram(name) {
 }
 const runnerHints = {
     docker: 'Use a runner with Docker, such as ubuntu-latest (ubuntu-slim and macOS runners have no engine).',
-    podman: 'Install podman in a step before (apt-get install podman), or remove `engine: podman`.',
-    ctr: 'Install containerd on this runner: its command ctr comes with it.',
+    podman: 'Install podman in an earlier step (apt-get install podman), or remove `engine: podman`.',
+    ctr: 'Install containerd on this runner. It contains ctr.',
 };
 function unavailable(name, why, cause) {
     const titles = { docker: 'Docker', podman: 'Podman', ctr: 'containerd’s ctr' };
     return new errors/* HandoverError */.Cu('docker-unavailable', `${titles[name]} can't be run: ${why}.`, runnerHints[name], cause);
 }
-/** All that a running command says, once it has ended. */
+/** Waits for the end of a command, and returns its output. */
 async function outputOf({ stdout, stderr, exit }) {
-    const [said, complained, exitCode] = await Promise.all([(0,consumers_.text)(stdout), (0,consumers_.text)(stderr), exit]);
-    return { exitCode, stdout: said, stderr: complained };
+    const [printed, errors, exitCode] = await Promise.all([(0,consumers_.text)(stdout), (0,consumers_.text)(stderr), exit]);
+    return { exitCode, stdout: printed, stderr: errors };
 }
-/** The last thing a command said: what to show of a failure. */
+/** Returns the last line of a command's output, which shows its failure. */
 function lastLine(output) {
     const said = output.stderr.trim() === '' ? output.stdout : output.stderr;
     return (0,base_text/* quoteError */.PI)(said.trim().split('\n').at(-1) ?? '');
 }
-/** The line with which a command says what went wrong: its error, else the first one. What follows is often about its usage. */
+/** Returns the line with a command's error, or its first line. Later lines are often about its usage. */
 function causeLine({ stdout, stderr }) {
     const lines = `${stderr}\n${stdout}`.split('\n').filter((line) => line.trim() !== '');
     return (0,base_text/* quoteError */.PI)(lines.find((line) => line.startsWith('ERROR: ')) ?? lines[0] ?? '');
 }
 /**
- * Throws `docker-unavailable` when the command `docker` is podman's, as in the package podman-docker. To be called when docker has
- * failed: it costs a process.
+ * Throws `docker-unavailable` if the command `docker` is podman's, as in the package podman-docker. Call it after a failure, because it
+ * costs a process.
  */
 async function requireDocker(cli) {
     const { stdout } = await cli.query(['--version']);
     const version = /^podman version .+/m.exec(stdout)?.[0];
     if (version === undefined)
         return;
-    throw new errors/* HandoverError */.Cu('docker-unavailable', `The command \`docker\` on this runner is podman (${(0,base_text/* quoteForeign */.xS)(version)}).`, 'Set `engine: podman`, or use a runner with Docker. Podman takes images and builds none: build in a step before, and set `source-image`.');
+    throw new errors/* HandoverError */.Cu('docker-unavailable', `The command \`docker\` on this runner is podman (${(0,base_text/* quoteForeign */.xS)(version)}).`, 'Set `engine: podman`, or use a runner with Docker. With podman, build in an earlier step, and set `source-image`.');
 }
 const hints = {
-    'load-failed': (program) => `Look for a full disk or an engine of another version on this runner: ${program} ${program === 'ctr' ? 'version' : 'info'}; df -h.`,
+    'load-failed': (program) => `Check for a full disk or an engine of another version on this runner: ${program} ${program === 'ctr' ? 'version' : 'info'}; df -h.`,
     'image-missing': (program) => `Check the engine: ${program} image ls.`,
     'image-not-found': (program) => `Check that the image is in this engine: ${program} image ls.`,
 };
-// What the engine's own words mean, where that isn't plain.
+// Explanations of messages of engines.
 const meanings = [
     [
         // moby layer/layer_store.go, maxLayerDepth
         /max depth exceeded/,
-        "The engine's classic image store takes 125 layers at most, and the image has more. Build it with fewer: join RUN and COPY " +
-            'instructions, or copy the result into a last stage (COPY --from). The containerd image store takes it as it is.',
+        "The engine's classic image store accepts 125 layers at most, and the image has more. Build it with fewer: join RUN and COPY " +
+            'instructions, or copy the result to a last stage (COPY --from). The containerd image store has no such limit.',
     ],
 ];
-/** The error for a command that has failed, with the last thing it said. */
+/** Creates the error for a failed command, with its last line. */
 function failedCommand({ program }, code, args, output) {
     const command = (0,base_text/* quoteForeign */.xS)(`${program} ${args.join(' ')}`);
     return failedWork(program, code, `${command} failed with exit code ${String(output.exitCode)}`, lastLine(output));
 }
 /**
- * The error for work that an engine refused.
- * @param what the work and that it failed: `docker load failed`
- * @param said the engine's own words
+ * Creates the error for failed work of an engine.
+ * @param what such as `docker load failed`
+ * @param said the engine's message
  */
 function failedWork(program, code, what, said) {
     const hint = meanings.find(([words]) => words.test(said))?.[1] ?? hints[code](program);
@@ -38986,12 +39058,12 @@ var bytes_chunks = __nccwpck_require__(4256);
 
 
 
-// The newest version whose answers are known here: Docker 28.5's. Docker 29.7 serves all from 1.40 on.
+// The newest version with known answers: Docker 28.5's. Docker 29.7 serves all from 1.40 on.
 const newestVersion = '1.51';
-/** @param agreed the version that has been agreed with the engine */
+/** @param agreed the version that was negotiated with the engine */
 function engineApi(endpoint, times, agreed = {}) {
     const connect = (request, path, signal) => exchange(api_open(endpoint, request, path), request, endpoint, signal);
-    // As docker does: the newest that both know (docker/docker, client, NegotiateAPIVersion).
+    // The newest version of both, as in docker (docker/docker, client, NegotiateAPIVersion).
     const version = async (signal) => {
         if (endpoint.apiVersion !== undefined)
             return endpoint.apiVersion;
@@ -39003,7 +39075,7 @@ function engineApi(endpoint, times, agreed = {}) {
             throw noEngine(endpoint, answered.message);
         const { 'api-version': served } = answered.headers;
         if (typeof served !== 'string')
-            throw noEngine(endpoint, `HTTP ${String(answered.statusCode)}, but not of an engine`);
+            throw noEngine(endpoint, `HTTP ${String(answered.statusCode)}, which is not an engine’s answer`);
         return (agreed.version = olderOf(served, newestVersion));
     };
     const begin = async (request, signal) => {
@@ -39039,7 +39111,7 @@ function olderOf(one, other) {
     const minor = (version) => Number(version.split('.')[1]);
     return minor(one) < minor(other) ? one : other;
 }
-/** A name in a path: slashes are part of it. */
+/** Encodes a name for a path, with its slashes. */
 function inPath(name) {
     return name.split('/').map(encodeURIComponent).join('/');
 }
@@ -39060,7 +39132,7 @@ function api_open(endpoint, { method, body }, path) {
 function isLost(response) {
     return !('headers' in response);
 }
-/** Sends a request. Its response rejects with `docker-unavailable`, or with the signal's reason. */
+/** Sends a request. The response rejects with `docker-unavailable`, or with the signal's reason. */
 function exchange(asked, { body }, endpoint, signal) {
     let connected = false;
     const answered = new AbortController();
@@ -39092,11 +39164,11 @@ function exchange(asked, { body }, endpoint, signal) {
         });
     });
     const sent = (0,bytes_chunks/* writeChunks */.a7)(asked, body ?? none(), answered.signal).then(() => void asked.end(), (error) => {
-        // Broken off before its end, so that the engine can't take what it has for the whole.
+        // Broken off before its end, so that the engine can't accept a part as the whole.
         end();
         throw (0,errors/* asError */.zR)(error);
     });
-    sent.catch(() => undefined); // thrown where the answer is read
+    sent.catch(() => undefined); // rethrown with the answer
     return { response, sent, end };
 }
 async function* none() {
@@ -39137,7 +39209,7 @@ async function followed(begun, onMessage) {
         return await messagesOf(begun, onMessage);
     }
     finally {
-        // An error of the body comes first: the engine only saw it broken off.
+        // An error of the body comes first. It is the cause of the engine's error.
         await begun.sent;
     }
 }
@@ -39176,21 +39248,21 @@ async function messagesOf(begun, onMessage) {
     }
     return failure ?? { ok: true, text: '' };
 }
-/** The failure that a message of long work tells of (moby, pkg/jsonmessage). */
+/** Returns the failure in a message of long work (moby, pkg/jsonmessage). */
 function failureIn(message) {
     const { errorDetail: detail, error } = message;
     const said = (0,json/* isObject */.Gv)(detail) ? (0,json/* stringOr */.JI)(detail['message'], '') : '';
     return said || (0,json/* stringOr */.JI)(error, '') || undefined;
 }
-const start = 'Start the engine, or say where it is: DOCKER_HOST or `docker context use`. ubuntu-slim and macOS runners have none.';
+const start = 'Start the engine, or set its address: DOCKER_HOST or `docker context use`. ubuntu-slim and macOS runners have no engine.';
 // Of the system (connect(2), getaddrinfo(3)).
 const causes = {
     ENOENT: ['there is no such socket', start],
-    ECONNREFUSED: ['nothing listens there', `${start} Where it has stopped, \`journalctl -u docker\` says why.`],
+    ECONNREFUSED: ['nothing listens there', `${start} If it has stopped, \`journalctl -u docker\` shows the cause.`],
     EACCES: [
-        'this user may not open the socket',
-        'Let the runner’s user join the group that owns the socket (usermod -aG docker USER) and start the runner again, or run the ' +
-            'job as root. A rootless engine has a socket of its own: name it in DOCKER_HOST, or with `docker context use rootless`.',
+        'this user has no permission for the socket',
+        'Add the runner’s user to the group that owns the socket (usermod -aG docker USER) and restart the runner, or run the ' +
+            'job as root. A rootless engine has its own socket: set DOCKER_HOST, or use `docker context use rootless`.',
     ],
 };
 function unreachable(endpoint, error) {
@@ -39219,7 +39291,7 @@ var platform = __nccwpck_require__(4851);
 
 
 
-/** Docker, asked by its command. */
+/** Docker through its command. */
 function commandEngine(cli) {
     return {
         program: cli.program,
@@ -39241,25 +39313,25 @@ function commandEngine(cli) {
         images: () => listImages(cli),
     };
 }
-/** The arguments to inspect images, one line of JSON each. */
+/** Returns the arguments to inspect images, one line of JSON each. */
 function inspectArgs(...images) {
     return ['image', 'inspect', '--format', '{{json .}}', ...images];
 }
-/** Runs a short command that has to work. Throws `code` when it doesn't. */
+/** Runs a short command. Throws `code` if it fails. */
 async function must(cli, args, code) {
     const output = await cli.query(args);
     if (output.exitCode !== 0)
         throw (0,docker_cli/* failedCommand */.xq)(cli, code, args, output);
     return output;
 }
-/** Removes a reference, if it is there: docker and podman do it alike, with a name that each knows. */
+/** Removes a reference if it exists, in docker or podman. */
 async function removeReference(cli, name) {
     const args = ['image', 'rm', name];
     const output = await cli.forCleanUp.query(args);
     if (output.exitCode !== 0 && !(0,docker_output/* saysNoSuchImage */.mJ)(output.stderr))
         throw (0,docker_cli/* failedCommand */.xq)(cli, 'image-missing', args, output);
 }
-// No command of docker's takes the last name of an image and leaves the image: so the name goes to an empty one first.
+// Docker has no command that removes the last tag of an image without the image. So an empty image gets the tag first.
 async function releaseTag({ forCleanUp }, reference) {
     const args = ['import', '-', reference];
     const running = await forCleanUp.start(args);
@@ -39269,7 +39341,7 @@ async function releaseTag({ forCleanUp }, reference) {
         throw (0,docker_cli/* failedCommand */.xq)(forCleanUp, 'image-missing', args, output);
     await removeReference(forCleanUp, reference);
 }
-/** All images with their names: docker and podman list them alike. */
+/** Returns all images with their names, in docker or podman. */
 async function listImages(cli) {
     const args = ['image', 'ls', '--all', '--no-trunc', '--digests', '--format', docker_output/* listingFormat */.Qn];
     const output = await must(cli, args, 'image-missing');
@@ -39284,7 +39356,7 @@ async function info(cli) {
     }
     return requireSupportedEngine(parsed);
 }
-/** The image that an inspect command tells of, or undefined when there is none. Throws `image-missing` otherwise. */
+/** Returns the image of an inspect command, or undefined if there is none. Throws `image-missing` if the command fails. */
 async function inspectWith(cli, args, parse) {
     const output = await cli.query(args);
     const parsed = output.exitCode === 0 ? parse(output.stdout) : undefined;
@@ -39294,9 +39366,9 @@ async function inspectWith(cli, args, parse) {
         return undefined;
     throw (0,docker_cli/* failedCommand */.xq)(cli, 'image-missing', args, output);
 }
-/** Feeds `load` as `Engine.load` says. */
+/** Implements `Engine.load` with a command. */
 async function loadInto(cli, chunks, onLoaded, tempDir) {
-    const report = await load(cli, await cli.start(['load'], tempDir), chunks);
+    const report = await load(cli, await cli.start(['load'], { tempDir }), chunks);
     report.loaded.forEach(onLoaded);
     if (report.failure !== undefined)
         throw report.failure;
@@ -39310,7 +39382,7 @@ async function load(cli, running, chunks) {
     const output = { exitCode, stdout, stderr: report.unpackError ?? stderr };
     return { ...report, failure: (0,docker_cli/* failedCommand */.xq)(cli, 'load-failed', ['load'], output) };
 }
-/** Gives a command all the chunks as its input, as fast as it takes them. An error of theirs kills it, and is rethrown. */
+/** Writes the chunks to a command. An error of the chunks kills it and is rethrown. */
 async function feedCommand(running, chunks) {
     const said = Promise.all([(0,consumers_.text)(running.stdout), (0,consumers_.text)(running.stderr)]);
     const ended = new AbortController();
@@ -39321,7 +39393,7 @@ async function feedCommand(running, chunks) {
         await (0,bytes_chunks/* writeChunks */.a7)(running.stdin, chunks, ended.signal);
     }
     catch (error) {
-        // Killed before its input ends, so that it can't take what it has for the whole.
+        // Killed before its input ends, so that it can't accept a part as the whole.
         running.kill();
         await running.exit;
         throw error;
@@ -39331,12 +39403,12 @@ async function feedCommand(running, chunks) {
     const [stdout, stderr] = await said;
     return { exitCode, stdout, stderr };
 }
-// An engine on this machine asks at once; one that is elsewhere may wait for its own loopback interface to answer.
+// An engine on this machine sends its first request immediately. A remote one may wait for its own loopback interface.
 const reachMs = 10_000;
 /**
- * Has the engine pull an image by its digest from a registry that is watched.
- * @param pull does it until the signal is aborted; returns the engine's words when it can't
- * @throws HandoverError `load-failed` when the engine can't, or doesn't ask within ten seconds; what `failed` settles with
+ * Runs a pull by digest from this step's registry.
+ * @param pull called to pull until the signal is aborted; returns the engine's message if it fails
+ * @throws HandoverError `load-failed` if the pull fails, or without a request within ten seconds; the error that `failed` settles with
  */
 async function pullWatched({ reached, failed }, pull) {
     const ends = new AbortController();
@@ -39362,21 +39434,15 @@ async function pullWatched({ reached, failed }, pull) {
 }
 function pullByCommand(cli, reference, registry) {
     return pullWatched(registry, async (signal) => {
-        const running = await cli.start(['pull', '--quiet', reference]);
+        const running = await cli.start(['pull', '--quiet', reference], { signal });
         running.stdin.end();
-        signal.addEventListener('abort', () => {
-            running.kill();
-        });
-        // While it was being started.
-        if (signal.aborted)
-            running.kill();
         const output = await (0,docker_cli/* outputOf */.jH)(running);
         return output.exitCode === 0 ? undefined : (0,docker_cli/* lastLine */.fM)(output);
     });
 }
-/** What a save command writes. Throws `image-not-found` while iterating. */
+/** Returns the output of a save command. Throws `image-not-found` during the iteration. */
 async function* saveFrom(cli, args, tempDir) {
-    const running = await cli.start(args, tempDir);
+    const running = await cli.start(args, { tempDir });
     const said = (0,consumers_.text)(running.stderr);
     running.stdin.end();
     let finished = false;
@@ -39395,7 +39461,7 @@ async function* saveFrom(cli, args, tempDir) {
     }
 }
 function failedSave(cli, args, output) {
-    // moby layer/empty.go: the classic store has no content for an image without layers.
+    // moby layer/empty.go: the classic store has no content of an image without layers.
     if (!output.stderr.includes('empty export'))
         return (0,docker_cli/* failedCommand */.xq)(cli, 'image-not-found', args, output);
     return new errors/* HandoverError */.Cu('unsupported-host', `The classic image store of this engine can't save an image without layers (FROM scratch and only LABEL, ENV or the like): ${(0,docker_cli/* lastLine */.fM)(output)}`, 'Let export-image build it, with `- uses: docker/setup-buildx-action@v4` before it: then the image never passes ' +
@@ -39403,8 +39469,8 @@ function failedSave(cli, args, output) {
 }
 const architectures = ['amd64', 'arm64'];
 /**
- * The engine that was given, if it runs what can be handed over: Linux containers on amd64 or arm64.
- * @throws HandoverError `unsupported-host` naming what it runs
+ * Checks that the engine runs Linux containers on amd64 or arm64.
+ * @throws HandoverError `unsupported-host` with its platform
  */
 function requireSupportedEngine(info) {
     const { os, architecture } = info.platform;
@@ -39423,8 +39489,8 @@ function requireSupportedEngine(info) {
 
 
 /**
- * Docker, asked over its API.
- * @param cli has the last word, saves, and is what docker's own commands are run with
+ * Docker over its API.
+ * @param cli runs the commands that have no use of the API, such as the last inspect and `docker save`
  */
 function apiEngine(api, cli) {
     return {
@@ -39439,7 +39505,7 @@ function apiEngine(api, cli) {
                 await (0,docker_cli/* requireDocker */.c1)(cli);
                 throw error;
             });
-            // Podman's API has this besides (containers/podman, pkg/api/handlers/types.go). Docker's own command may use it.
+            // Only podman's API returns this (containers/podman, pkg/api/handlers/types.go). Docker's command can use that API.
             if (!answer.ok || answer.text.includes('"BuildahVersion"'))
                 await (0,docker_cli/* requireDocker */.c1)(cli);
             return api_engine_info(answer);
@@ -39448,7 +39514,7 @@ function apiEngine(api, cli) {
         confirm: (references) => api_engine_confirm(cli, references),
         load: (chunks, onLoaded) => api_engine_load(api, chunks, onLoaded),
         pull: (reference, registry) => pull(api, reference, registry),
-        // Its bytes are as many as the image's: starting a process is nothing beside them.
+        // A process costs little compared with the bytes of an image.
         save: (image) => saveFrom(cli, ['save', image]),
         tag: (image, reference) => tag(api, image, reference),
         untag: (reference) => untag(api, reference),
@@ -39456,7 +39522,7 @@ function apiEngine(api, cli) {
         images: () => list(api),
     };
 }
-/** The text of an answer. Throws `code` when it is a refusal. */
+/** Returns the text of an answer. Throws `code` for a refusal. */
 function api_engine_must(answer, code, command) {
     if (answer.ok)
         return answer.text;
@@ -39466,10 +39532,10 @@ function api_engine_info(answer) {
     const parsed = answer.ok ? (0,docker_output/* parseInfo */.YL)(answer.text) : undefined;
     if (parsed !== undefined)
         return requireSupportedEngine(parsed);
-    throw new errors/* HandoverError */.Cu('docker-unavailable', `No Docker engine answers: ${answer.ok ? 'its answer to `docker info` can’t be read' : answer.message}.`, 'Run `docker info` in a step before, and repair what it says.');
+    throw new errors/* HandoverError */.Cu('docker-unavailable', `No Docker engine answers: ${answer.ok ? 'its answer to `docker info` can’t be read' : answer.message}.`, 'Run `docker info` in an earlier step, and fix what it reports.');
 }
 async function inspect(api, name) {
-    // `docker image inspect` can't ask for the manifests that the image stands for.
+    // `docker image inspect` can't return the image's manifests.
     const answer = await api.ask({ method: 'GET', path: `/images/${inPath(name)}/json`, query: { manifests: '1' } });
     if (!answer.ok && (0,docker_output/* saysNoSuchImage */.mJ)(answer.message))
         return undefined;
@@ -39489,7 +39555,7 @@ async function api_engine_confirm(cli, references) {
     throw (0,docker_cli/* failedCommand */.xq)(cli, 'image-missing', ['image', 'inspect', ...references], said(output));
 }
 function said(output) {
-    // What it has found isn't what went wrong.
+    // The images that it found are not the cause.
     return { ...output, stdout: '' };
 }
 async function api_engine_load(api, chunks, onLoaded) {
@@ -39530,7 +39596,7 @@ async function untag(api, reference) {
         return;
     api_engine_must(answer, 'image-missing', `image rm ${reference}`);
 }
-// Nothing in the API takes the last name of an image and leaves the image: so the name goes to an empty one first.
+// The API can't remove the last tag of an image without the image. So an empty image gets the tag first.
 async function release(api, reference) {
     const query = { fromSrc: '-', repo: reference };
     const request = { method: 'POST', path: '/images/create', query, body: emptyTarball() };
@@ -39562,7 +39628,7 @@ var files = __nccwpck_require__(9543);
 
 
 const defaultHost = 'unix:///var/run/docker.sock';
-/** The endpoint that docker's commands use; undefined when only docker can tell, or get there. */
+/** Returns the endpoint that docker's commands use; undefined if only docker can find or reach it. */
 async function engineEndpoint(settings) {
     const { dockerConfigFolder: folder, dockerVariables: variables } = settings;
     const config = await readConfig(folder);
@@ -39576,7 +39642,7 @@ async function engineEndpoint(settings) {
         return undefined;
     return { host: target.host, address, headers, apiVersion: version === '' ? undefined : version.replace(/^v/, '') };
 }
-/** @returns an empty one when there is none; undefined when it can't be read */
+/** @returns an empty one if there is none; undefined if it can't be read */
 async function readConfig(folder) {
     const text = await readIfThere((0,external_node_path_.join)(folder, 'config.json'));
     const config = text === undefined ? undefined : (0,json/* parseJson */.qF)(text === '' ? '{}' : text);
@@ -39657,7 +39723,7 @@ function addressOf({ host, tls }, proxies) {
         return undefined;
     const hostname = url.hostname.replace(/^\[(.*)\]$/, '$1');
     const proxy = tls === undefined ? proxies.http : proxies.https;
-    // Docker goes through a proxy unless the host is this one (golang.org/x/net/http/httpproxy).
+    // Docker uses a proxy for all hosts except this one (golang.org/x/net/http/httpproxy).
     if (proxy !== undefined && !/^(?:localhost|127\.\d+\.\d+\.\d+|::1)$/.test(hostname))
         return undefined;
     // `tcp://h:80` is port 80, which URLs leave out.
@@ -39667,6 +39733,8 @@ function addressOf({ host, tls }, proxies) {
 
 // EXTERNAL MODULE: ./build/shared/image/digest.js
 var image_digest = __nccwpck_require__(3968);
+// EXTERNAL MODULE: ./build/shared/image/image-store.js
+var image_store = __nccwpck_require__(5039);
 // EXTERNAL MODULE: ./build/shared/image/reference.js
 var image_reference = __nccwpck_require__(9607);
 ;// CONCATENATED MODULE: ./build/shared/docker/podman-engine.js
@@ -39731,9 +39799,10 @@ var __disposeResources = (undefined && undefined.__disposeResources) || (functio
 
 
 
+
 /**
- * Podman as an engine. It works without a daemon: its temporary files are ours to clear away when it is killed.
- * @param tempRoot folder for them; loading needs up to twice the tarball's size there
+ * Podman as an engine. It has no daemon, so this step removes its temporary files.
+ * @param tempRoot folder for them. A load needs up to twice the tarball's size.
  */
 function podmanEngine(cli, tempRoot) {
     return {
@@ -39746,7 +39815,7 @@ function podmanEngine(cli, tempRoot) {
         inspect: (image) => inspectWith(cli, ['image', 'inspect', image], parsePodmanInspect),
         load: (chunks, onLoaded) => podman_engine_load(cli, tempRoot, chunks, onLoaded),
         confirm: undefined,
-        // It takes whole tarballs only.
+        // It only accepts whole tarballs.
         pull: undefined,
         save: (image) => save(cli, tempRoot, image),
         tag: async (image, reference) => {
@@ -39764,7 +39833,7 @@ async function podman_engine_info(cli) {
     const parsed = output.exitCode === 0 ? parsePodmanInfo(output.stdout) : undefined;
     if (parsed !== undefined)
         return requireSupportedEngine(parsed);
-    throw new errors/* HandoverError */.Cu('docker-unavailable', `Podman doesn't answer: ${(0,docker_cli/* lastLine */.fM)(output) || `podman info exited with ${String(output.exitCode)}`}`, 'Run podman info in a step before, and repair what it says.');
+    throw new errors/* HandoverError */.Cu('docker-unavailable', `Podman fails: ${(0,docker_cli/* lastLine */.fM)(output) || `podman info exited with ${String(output.exitCode)}`}`, 'Run `podman info` in an earlier step, and fix what it reports.');
 }
 async function podman_engine_load(cli, tempRoot, chunks, onLoaded) {
     const env_1 = { stack: [], error: void 0, hasError: false };
@@ -39782,8 +39851,7 @@ async function podman_engine_load(cli, tempRoot, chunks, onLoaded) {
             await result_1;
     }
 }
-// The Docker format keeps the config as it is; from an image of that format, `oci-archive` would make another config
-// (without its health check), and so another image.
+// The Docker format keeps the config. `oci-archive` would convert it (without the health check), which gives another image.
 async function* save(cli, tempRoot, image) {
     const env_2 = { stack: [], error: void 0, hasError: false };
     try {
@@ -39800,8 +39868,8 @@ async function* save(cli, tempRoot, image) {
             await result_2;
     }
 }
-// What podman prints, where that differs from docker.
-/** Reads `podman info --format json`; undefined when it isn't that. */
+// Readers of podman's output, where it differs from docker's.
+/** Reads `podman info --format json`; undefined for anything else. @internal */
 function parsePodmanInfo(text) {
     const info = (0,json/* parseJson */.qF)(text);
     if (!(0,json/* isObject */.Gv)(info) || !(0,json/* isObject */.Gv)(info['host']))
@@ -39812,15 +39880,12 @@ function parsePodmanInfo(text) {
     return {
         version: (0,json/* stringOr */.JI)(version['Version'], ''),
         platform: (0,platform/* platformOf */.tj)((0,json/* stringOr */.JI)(host['os'], ''), (0,json/* stringOr */.JI)(host['arch'], '')),
-        imageStore: 'podman',
+        imageStore: image_store/* imageStores */.C.podman,
         dataRoot: (0,json/* stringOr */.JI)(store['graphRoot'], ''),
         hostName: (0,json/* stringOr */.JI)(host['hostname'], ''),
     };
 }
-/**
- * Reads `podman image inspect` of one image, a list of one; undefined when it isn't that. Podman leaves out the
- * `sha256:` of an ID.
- */
+/** Reads `podman image inspect` of one image; undefined for anything else. Podman omits the `sha256:` of an ID. @internal */
 function parsePodmanInspect(text) {
     const [image] = (0,json/* objectsOf */.iZ)((0,json/* parseJson */.qF)(text));
     if (image === undefined || typeof image['Id'] !== 'string')
@@ -39829,8 +39894,9 @@ function parsePodmanInspect(text) {
     return (0,docker_output/* inspectedImage */.df)({ ...image, Id: (0,image_digest/* isDigest */.Bc)(digest) ? digest : image['Id'] });
 }
 /**
- * A reference as podman lists it: one without a registry is under `localhost/` (what `podman tag` does with it).
- * An image ID stays as it is.
+ * Returns a reference in the form of podman's list. One without a registry is under `localhost/`, as in `podman tag`. Image IDs are
+ * returned unchanged.
+ * @internal
  */
 function podmanName(reference) {
     return (0,image_reference/* registryOf */.Fv)(reference) !== undefined || (0,image_digest/* isDigest */.Bc)(reference) ? reference : `localhost/${reference}`;
@@ -39864,25 +39930,34 @@ async function containerEngine(name, settings, signal) {
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   Q: () => (/* binding */ deadlines)
+/* harmony export */   Q: () => (/* binding */ deadlines),
+/* harmony export */   z: () => (/* binding */ timeLimit)
 /* harmony export */ });
 /* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
 
-// A cancelled step is killed 7.5 s after it was asked to end (actions/runner, ProcessInvoker). Short work may end first, and all
-// that puts things back has to end within that time.
+// The runner kills a cancelled step 7.5 s after its first signal (actions/runner, ProcessInvoker). Short work may finish first, and the
+// cleanup has to end within that time.
 const cancelGraceMs = 1000;
 const cleanUpMs = 5500;
-// Where nothing was cancelled: to remove a large image takes a while.
+// Without a cancel: the removal of a large image takes long.
 const answerMs = 60_000;
 /**
- * @param signal is aborted when the step is cancelled
+ * @param signal aborted by the cancel of the step
  * @param program the engine's command, for messages
  */
 function deadlines(signal, program) {
-    const late = afterAbort(signal, cleanUpMs, noAnswer(program, cleanUpMs));
+    const late = timeLimit(cleanUpMs, noAnswer(program, cleanUpMs));
+    if (signal.aborted)
+        late.start();
+    else
+        signal.addEventListener('abort', late.start, { once: true });
     const cleaning = {
-        signal: late,
-        within: (work, giveUp) => unlessAborted(work, AbortSignal.any([late, after(answerMs, noAnswer(program, answerMs))]), 0, giveUp),
+        signal: late.signal,
+        within: (work, giveUp) => {
+            const answer = timeLimit(answerMs, noAnswer(program, answerMs));
+            answer.start();
+            return unlessAborted(work, AbortSignal.any([late.signal, answer.signal]), 0, giveUp).finally(answer.stop);
+        },
         get forCleanUp() {
             return cleaning;
         },
@@ -39893,7 +39968,7 @@ function deadlines(signal, program) {
         forCleanUp: cleaning,
     };
 }
-/** The work's result; or the signal's reason as an error, when the work hasn't ended so many ms after the abort: then it is given up. */
+/** Returns the work's result. Throws the signal's reason if the work has not ended `graceMs` after the abort, and gives it up. */
 async function unlessAborted(work, signal, graceMs, giveUp) {
     const { promise, reject } = Promise.withResolvers();
     let timer;
@@ -39904,7 +39979,7 @@ async function unlessAborted(work, signal, graceMs, giveUp) {
         }, graceMs);
     };
     signal.addEventListener('abort', stop, { once: true });
-    // While the work was being started.
+    // Aborted during the start.
     if (signal.aborted)
         stop();
     try {
@@ -39915,30 +39990,30 @@ async function unlessAborted(work, signal, graceMs, giveUp) {
         signal.removeEventListener('abort', stop);
     }
 }
-/** Aborted so many ms from now. */
-function after(ms, reason) {
+/** @param reason what the signal is aborted with */
+function timeLimit(ms, reason) {
     const controller = new AbortController();
-    setTimeout(() => {
-        controller.abort(reason);
-    }, ms).unref();
-    return controller.signal;
-}
-/** Aborted so many ms after another signal. */
-function afterAbort(signal, ms, reason) {
-    const controller = new AbortController();
-    const begin = () => {
-        setTimeout(() => {
+    let timer;
+    const restart = () => {
+        clearTimeout(timer);
+        timer = setTimeout(() => {
             controller.abort(reason);
         }, ms).unref();
     };
-    if (signal.aborted)
-        begin();
-    else
-        signal.addEventListener('abort', begin, { once: true });
-    return controller.signal;
+    return {
+        signal: controller.signal,
+        start: () => {
+            if (timer === undefined)
+                restart();
+        },
+        restart,
+        stop: () => {
+            clearTimeout(timer);
+        },
+    };
 }
 function noAnswer(program, ms) {
-    return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('docker-unavailable', `${program} gave no answer within ${String(ms / 1000)} s.`, `Look at the engine on this runner: ${program} ${program === 'ctr' ? 'version' : 'info'}.`);
+    return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('docker-unavailable', `${program} gave no answer within ${String(ms / 1000)} s.`, `Check the engine on this runner: ${program} ${program === 'ctr' ? 'version' : 'info'}.`);
 }
 
 
@@ -39960,11 +40035,13 @@ function noAnswer(program, ms) {
 /* harmony export */ });
 /* harmony import */ var _base_json_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(604);
 /* harmony import */ var _image_digest_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3968);
-/* harmony import */ var _image_platform_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(4851);
+/* harmony import */ var _image_image_store_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(5039);
+/* harmony import */ var _image_platform_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(4851);
 
 
 
-/** Reads `docker info --format '{{json .}}'`, or the API's SystemInfo; undefined when there is no engine behind the client. */
+
+/** Reads `docker info --format '{{json .}}'`, or the API's SystemInfo; undefined without an engine. */
 function parseInfo(text) {
     const info = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .parseJson */ .qF)(text);
     if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(info))
@@ -39975,18 +40052,18 @@ function parseInfo(text) {
     const status = JSON.stringify(info['DriverStatus'] ?? []);
     return {
         version,
-        platform: (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_2__/* .platformOf */ .tj)((0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(info['OSType'], ''), (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(info['Architecture'], '')),
-        imageStore: status.includes('io.containerd.snapshotter') ? 'containerd' : 'classic',
+        platform: (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_3__/* .platformOf */ .tj)((0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(info['OSType'], ''), (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(info['Architecture'], '')),
+        imageStore: _image_image_store_js__WEBPACK_IMPORTED_MODULE_2__/* .imageStores */ .C[status.includes('io.containerd.snapshotter') ? 'containerd' : 'classic'],
         dataRoot: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(info['DockerRootDir'], ''),
         hostName: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(info['Name'], ''),
     };
 }
-/** Reads `docker image inspect --format '{{json .}}'` of one image, or the API's ImageInspect; undefined when it isn't that. */
+/** Reads `docker image inspect --format '{{json .}}'` of one image, or the API's ImageInspect; undefined for anything else. */
 function parseInspect(text) {
     const image = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .parseJson */ .qF)(text);
     return (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(image) ? inspectedImage(image) : undefined;
 }
-/** Whether the engine has all of an image for a platform; undefined when its manifests aren't told. */
+/** Returns whether the engine has all content of an image for a platform; undefined without a list of manifests. */
 function hasAll(manifests, platform) {
     if (!Array.isArray(manifests))
         return undefined;
@@ -39994,20 +40071,20 @@ function hasAll(manifests, platform) {
         if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(manifest) || !(0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(manifest['ImageData']))
             return [];
         const { Platform: found } = manifest['ImageData'];
-        return (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(found) && (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_2__/* .samePlatform */ .my)(platform, platformIn(found)) ? [manifest['Available'] === true] : [];
+        return (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(found) && (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_3__/* .samePlatform */ .my)(platform, platformIn(found)) ? [manifest['Available'] === true] : [];
     });
     return available.includes(true);
 }
 function platformIn(found) {
-    return (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_2__/* .platformOf */ .tj)((0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(found['os'], ''), (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(found['architecture'], ''), (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(found['variant'], undefined));
+    return (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_3__/* .platformOf */ .tj)((0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(found['os'], ''), (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(found['architecture'], ''), (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(found['variant'], undefined));
 }
-/** The same of an image's JSON that is parsed already. */
+/** The same for parsed JSON. */
 function inspectedImage(image) {
     if (typeof image['Id'] !== 'string')
         return undefined;
     const rootFs = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(image['RootFS']) ? image['RootFS'] : {};
     const config = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(image['Config']) ? image['Config'] : {};
-    const platform = (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_2__/* .platformOf */ .tj)((0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(image['Os'], ''), (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(image['Architecture'], ''), (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(image['Variant'], undefined));
+    const platform = (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_3__/* .platformOf */ .tj)((0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(image['Os'], ''), (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(image['Architecture'], ''), (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(image['Variant'], undefined));
     return {
         imageId: image['Id'],
         repoTags: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringsOf */ .iw)(image['RepoTags']),
@@ -40017,14 +40094,14 @@ function inspectedImage(image) {
         config,
         ...(typeof image['Created'] === 'string' ? { created: image['Created'] } : {}),
         size: typeof image['Size'] === 'number' ? image['Size'] : 0,
-        // The containerd store, from Docker 28 on, has a descriptor; and from 29.1.2 on it describes an image too whose layers it
-        // has only unpacked for another manifest (moby 2e3a23c8ec). Of the manifests it tells over its API alone, from Docker 28 on.
+        // The containerd store returns a descriptor since Docker 28. Since 29.1.2 it also returns one for an image whose layers are only
+        // unpacked for another manifest (moby 2e3a23c8ec). It only lists manifests over its API, since Docker 28.
         isWhole: image['Descriptor'] === undefined ? true : hasAll(image['Manifests'], platform),
     };
 }
 /**
- * Reads what `docker load` printed. With the containerd store a failed unpack is only printed, and load exits 0
- * (moby daemon/containerd/image_exporter.go).
+ * Reads the output of `docker load`. With the containerd store, a failed unpack is only printed, and load exits with 0 (moby
+ * daemon/containerd/image_exporter.go).
  */
 function parseLoadOutput(text) {
     const lines = text.split(/[\r\n]+/);
@@ -40034,7 +40111,7 @@ function parseLoadOutput(text) {
 }
 /** For `image ls --digests --format`. */
 const listingFormat = '{{.Repository}}:{{.Tag}} {{.Digest}} {{.ID}}';
-/** Reads `image ls` in that format. An image that was pulled by digest may have that name alone. */
+/** Reads `image ls` in that format. An image that was pulled by digest may have no tag. */
 function parseListing(text) {
     return text.split('\n').flatMap((line) => {
         const [tagged = '', digest = '', imageId] = line.trim().split(' ');
@@ -40048,7 +40125,7 @@ function parseListing(text) {
         ];
     });
 }
-/** Reads the API's list of images, with the names that `image ls` would show; undefined when it isn't that. */
+/** Reads the API's list of images, with the names that `image ls` would show; undefined for anything else. */
 function parseImages(text) {
     const images = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .parseJson */ .qF)(text);
     if (!Array.isArray(images))
@@ -40057,7 +40134,7 @@ function parseImages(text) {
         const imageId = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(image['Id'], '');
         const tags = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringsOf */ .iw)(image['RepoTags']).filter((name) => !name.startsWith('<none>'));
         const repositories = new Set(tags.map((name) => name.slice(0, name.lastIndexOf(':'))));
-        // A containerd store makes a name by digest for each tag.
+        // A containerd store creates a name by digest for each tag.
         const pinned = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringsOf */ .iw)(image['RepoDigests']).filter((name) => {
             const [repository = ''] = name.split('@');
             return repository !== '<none>' && !repositories.has(repository);
@@ -40066,11 +40143,11 @@ function parseImages(text) {
         return (names.length === 0 ? [undefined] : names).map((reference) => ({ reference, imageId }));
     });
 }
-/** Whether docker's answer means that the image isn't there, as opposed to any other trouble. */
+/** Returns whether docker's answer means that the image doesn't exist. */
 function saysNoSuchImage(stderr) {
     return /no such image|image not known/i.test(stderr);
 }
-/** The digest that `docker push` told at its end: `latest: digest: sha256:… size: 1234`. */
+/** Reads the digest in the last line of `docker push`: `latest: digest: sha256:… size: 1234`. */
 function parsePush(text) {
     const digest = /: digest: (\S+) size: \d+\s*$/.exec(text)?.[1];
     return (0,_image_digest_js__WEBPACK_IMPORTED_MODULE_1__/* .isDigest */ .Bc)(digest) ? digest : undefined;
@@ -40079,23 +40156,24 @@ function parsePush(text) {
 
 /***/ }),
 
-/***/ 6058:
+/***/ 9541:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   og: () => (/* binding */ dockerRegistry),
+/* harmony export */   GI: () => (/* binding */ exceeded),
+/* harmony export */   U1: () => (/* binding */ registryCommands),
 /* harmony export */   x: () => (/* binding */ registryLimit)
 /* harmony export */ });
-/* unused harmony exports registryAttempts, registryLimitMs, attemptRegistry */
 /* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
-/* harmony import */ var _base_retry_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3830);
-/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(1453);
+/* harmony import */ var _http_retry_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3775);
+/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(1453);
 /* harmony import */ var _cli_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(8100);
-/* harmony import */ var _output_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(3552);
-/* harmony import */ var _image_digest_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(3968);
-/* harmony import */ var _image_manifest_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(8088);
-/* harmony import */ var _image_platform_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(4851);
-/* harmony import */ var _image_reference_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(9607);
+/* harmony import */ var _deadlines_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(432);
+/* harmony import */ var _output_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(3552);
+/* harmony import */ var _image_digest_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(3968);
+/* harmony import */ var _image_manifest_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(8088);
+/* harmony import */ var _image_platform_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(4851);
+/* harmony import */ var _image_reference_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(9607);
 
 
 
@@ -40105,90 +40183,381 @@ function parsePush(text) {
 
 
 
-/** How often registry work is tried in all. */
+
 const registryAttempts = 3;
+/** Pause between two attempts, in ms. */
+const pauseMs = 10_000;
 /** How long one push or pull may take, in ms. */
 const registryLimitMs = 25 * 60_000;
 /**
- * Runs registry work until it succeeds, for three attempts at most, with a warning before each further one.
- * @param failed the first attempt, if it was made elsewhere
- * @throws RegistryFailure of the last attempt; at once when another would fail in the same way
+ * Runs registry work until it succeeds, with at most three attempts and a warning before each retry.
+ * @param failed the error of the first attempt, if that was made before
+ * @throws RegistryFailure of the last attempt, or of one that would fail again in the same way
  */
-function attemptRegistry(work, { pauseMs, warning, signal }, failed) {
-    return (0,_base_retry_js__WEBPACK_IMPORTED_MODULE_1__/* .retry */ .L)((attempt) => (attempt === 1 && failed !== undefined ? Promise.reject(failed) : work()), {
+function attemptRegistry(work, { warning, signal }, failed) {
+    return (0,_http_retry_js__WEBPACK_IMPORTED_MODULE_1__/* .retry */ .L5)((attempt) => (attempt === 1 && failed !== undefined ? Promise.reject(failed) : work()), {
         attempts: registryAttempts,
         delayMs: () => pauseMs,
         isRetryable: (error) => error instanceof _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Yp && !error.permanent,
         onRetry: (error, attempt) => {
-            const next = `${String(attempt + 1)} of ${String(registryAttempts)} in ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_8__/* .formatDuration */ .a3)(pauseMs)}`;
+            const next = `${String(attempt + 1)} of ${String(registryAttempts)} in ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_9__/* .formatDuration */ .a3)(pauseMs)}`;
             warning(`${(0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .messageOf */ .bD)(error)}. Attempt ${next}.`);
         },
         signal,
     });
 }
-function registryLimit(running) {
-    let timer;
-    let why;
-    const end = () => {
-        why = `it took longer than ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_8__/* .formatDuration */ .a3)(registryLimitMs)}`;
-        running.kill();
-    };
-    return {
-        start: () => void (timer ??= setTimeout(end, registryLimitMs)),
-        stop: () => {
-            clearTimeout(timer);
-        },
-        exceeded: () => why,
-    };
+/** Limits the time that a command works on a registry. */
+const registryLimit = () => (0,_deadlines_js__WEBPACK_IMPORTED_MODULE_3__/* .timeLimit */ .z)(registryLimitMs);
+/** Why the limit ended a command; undefined if it didn't. */
+function exceeded({ signal }) {
+    return signal.aborted ? `it took longer than ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_9__/* .formatDuration */ .a3)(registryLimitMs)}` : undefined;
 }
-function dockerRegistry(cli, options) {
+function registryCommands(cli, options) {
     const attempt = (work, failed) => attemptRegistry(work, options, failed);
     return {
         attempt,
         pull: (reference) => attempt(async () => {
-            await run(cli, 'The pull', ['pull', '--quiet', (0,_image_reference_js__WEBPACK_IMPORTED_MODULE_7__/* .formatReference */ .FH)(reference)]);
+            await run(cli, 'The pull', ['pull', '--quiet', (0,_image_reference_js__WEBPACK_IMPORTED_MODULE_8__/* .formatReference */ .FH)(reference)]);
         }),
         push: (reference) => attempt(async () => {
             const output = await run(cli, 'The push', ['push', reference]);
-            const digest = (0,_output_js__WEBPACK_IMPORTED_MODULE_3__/* .parsePush */ .Y5)(output.stdout);
+            const digest = (0,_output_js__WEBPACK_IMPORTED_MODULE_4__/* .parsePush */ .Y5)(output.stdout);
             if (digest === undefined)
-                throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Yp('The push', [reference], 'it told no digest');
+                throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Yp('The push', [reference], 'docker push printed no digest');
             return digest;
         }),
         configDigest: (reference, platform) => attempt(() => configDigest(cli, reference, platform)),
     };
 }
-// The reference comes last.
+// The reference is the last argument.
 async function run(cli, work, args) {
-    const running = await cli.start(args);
+    const limit = registryLimit();
+    const running = await cli.start(args, limit);
     running.stdin.end();
-    const limit = registryLimit(running);
     limit.start();
     const output = await (0,_cli_js__WEBPACK_IMPORTED_MODULE_2__/* .outputOf */ .jH)(running);
     limit.stop();
     if (output.exitCode === 0)
         return output;
-    throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Yp(work, args.slice(-1), limit.exceeded() ?? (0,_cli_js__WEBPACK_IMPORTED_MODULE_2__/* .lastLine */ .fM)(output));
+    throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Yp(work, args.slice(-1), exceeded(limit) ?? (0,_cli_js__WEBPACK_IMPORTED_MODULE_2__/* .lastLine */ .fM)(output));
 }
 async function configDigest(cli, reference, platform) {
-    const name = (0,_image_reference_js__WEBPACK_IMPORTED_MODULE_7__/* .formatReference */ .FH)(reference);
+    const name = (0,_image_reference_js__WEBPACK_IMPORTED_MODULE_8__/* .formatReference */ .FH)(reference);
     const manifest = await rawManifest(cli, reference);
-    if (!(0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_5__/* .isIndexDocument */ .C1)(manifest, name))
-        return (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_5__/* .parseManifest */ .Ng)(manifest, name).config.digest;
-    const found = (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_5__/* .parseIndex */ .A1)(manifest, name).find((entry) => !(0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_5__/* .isAttestation */ .H3)(entry) && entry.platform !== undefined && (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_6__/* .samePlatform */ .my)(entry.platform, platform));
-    if (found === undefined || (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_5__/* .isIndex */ .nw)(found)) {
-        throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Yp('Reading', [name], `no matching manifest for ${(0,_image_platform_js__WEBPACK_IMPORTED_MODULE_6__/* .formatPlatform */ .Bq)(platform)}`);
+    if (!(0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_6__/* .isIndexDocument */ .C1)(manifest, name))
+        return (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_6__/* .parseManifest */ .Ng)(manifest, name).config.digest;
+    const found = (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_6__/* .parseIndex */ .A1)(manifest, name).find((entry) => !(0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_6__/* .isAttestation */ .H3)(entry) && entry.platform !== undefined && (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_7__/* .samePlatform */ .my)(entry.platform, platform));
+    if (found === undefined || (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_6__/* .isIndex */ .nw)(found)) {
+        throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Yp('Reading', [name], `no matching manifest for ${(0,_image_platform_js__WEBPACK_IMPORTED_MODULE_7__/* .formatPlatform */ .Bq)(platform)}`);
     }
-    return (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_5__/* .parseManifest */ .Ng)(await rawManifest(cli, { ...reference, digest: found.digest }), name).config.digest;
+    return (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_6__/* .parseManifest */ .Ng)(await rawManifest(cli, { ...reference, digest: found.digest }), name).config.digest;
 }
 async function rawManifest(cli, reference) {
-    const name = (0,_image_reference_js__WEBPACK_IMPORTED_MODULE_7__/* .formatReference */ .FH)(reference);
+    const name = (0,_image_reference_js__WEBPACK_IMPORTED_MODULE_8__/* .formatReference */ .FH)(reference);
     const output = await run(cli, 'Reading', ['buildx', 'imagetools', 'inspect', '--raw', name]);
     // The digest proves that decoding to text lost no byte.
     const bytes = Buffer.from(output.stdout);
-    if ((0,_image_digest_js__WEBPACK_IMPORTED_MODULE_4__/* .digestOf */ .ol)(bytes) === reference.digest)
+    if ((0,_image_digest_js__WEBPACK_IMPORTED_MODULE_5__/* .digestOf */ .ol)(bytes) === reference.digest)
         return bytes;
-    throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Yp('Reading', [name], 'the manifest that came has another digest');
+    throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Yp('Reading', [name], 'the received manifest has another digest');
+}
+
+
+/***/ }),
+
+/***/ 9147:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   JN: () => (/* binding */ readAnswer),
+/* harmony export */   cg: () => (/* binding */ serviceError),
+/* harmony export */   j$: () => (/* binding */ HttpError),
+/* harmony export */   yR: () => (/* binding */ readText)
+/* harmony export */ });
+/* unused harmony exports refusal, parseRetryAfter */
+/* harmony import */ var node_zlib__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(8522);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4754);
+/* harmony import */ var _base_limits_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(2618);
+/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(1453);
+
+
+
+
+/** An answer that isn't a success. */
+class HttpError extends Error {
+    name = 'HttpError';
+    status;
+    /** The service's own error code: twirp's `code`, Azure's `x-ms-error-code`, or a registry's words. */
+    serviceCode;
+    /** How long the service wants the client to wait, in ms. */
+    retryAfterMs;
+    constructor(status, serviceCode, message, retryAfterMs) {
+        super(message);
+        this.status = status;
+        this.serviceCode = serviceCode;
+        this.retryAfterMs = retryAfterMs;
+    }
+}
+/**
+ * Reads an answer to its end, as text.
+ * @throws HttpError when it is larger than any honest answer, or can't be unpacked
+ */
+async function readAnswer({ statusCode: status, headers, body }) {
+    const header = (name) => [headers[name] ?? ''].flat().join(', ');
+    const chunks = [];
+    let size = 0;
+    const arriving = body;
+    for await (const chunk of arriving) {
+        size += chunk.length;
+        if (size > _base_limits_js__WEBPACK_IMPORTED_MODULE_2__/* .limits */ .F.answerBytes)
+            throw new HttpError(status, 'too-large', `an answer of more than ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_3__/* .formatBytes */ .z3)(_base_limits_js__WEBPACK_IMPORTED_MODULE_2__/* .limits */ .F.answerBytes)}`);
+        chunks.push(chunk);
+    }
+    const whole = Buffer.concat(chunks);
+    const isPacked = size > 0 && /^(?:x-)?gzip$/i.test(header('content-encoding'));
+    try {
+        const bytes = isPacked ? (0,node_zlib__WEBPACK_IMPORTED_MODULE_0__.gunzipSync)(whole, { maxOutputLength: _base_limits_js__WEBPACK_IMPORTED_MODULE_2__/* .limits */ .F.answerBytes }) : whole;
+        return { status, header, text: bytes.toString() };
+    }
+    catch (error) {
+        throw new HttpError(status, 'not-gzip', `an answer that can't be unpacked: ${(0,_base_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .messageOf */ .bD)(error)}`);
+    }
+}
+/**
+ * Reads a small answer of the artifact service or its blob store.
+ * @throws HttpError unless the status is a success
+ */
+async function readText(response) {
+    const answer = await readAnswer(response);
+    if (answer.status < 300)
+        return answer.text;
+    throw serviceError(answer);
+}
+/** Returns the error for an answer of the artifact service or its blob store. */
+function serviceError(answer) {
+    const { status, header, text } = answer;
+    const serviceCode = header('x-ms-error-code') || (/"code"\s*:\s*"([^"]*)"/.exec(text)?.[1] ?? '');
+    const words = /"msg"\s*:\s*"([^"]*)"/.exec(text)?.[1] ?? serviceCode;
+    return refusal(answer, serviceCode, `HTTP ${String(status)}${words === '' ? '' : ` (${words})`}`);
+}
+/** Returns the error for an answer that isn't a success. Only this reads `Retry-After`. */
+function refusal({ status, header }, serviceCode, message) {
+    return new HttpError(status, serviceCode, message, parseRetryAfter(header('retry-after')));
+}
+/** Returns the wait that a `Retry-After` header asks for, in ms; undefined unless it has seconds or a date (RFC 9110, section 10.2.3). @internal */
+function parseRetryAfter(header, now = Date.now()) {
+    const text = header.trim();
+    const ms = /^\d+$/.test(text) ? Number(text) * 1000 : /^[a-z]+,? /i.test(text) ? Date.parse(text) - now : NaN;
+    return Number.isNaN(ms) ? undefined : Math.max(ms, 0);
+}
+
+
+/***/ }),
+
+/***/ 7825:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   U9: () => (/* binding */ isLoopback),
+/* harmony export */   _j: () => (/* binding */ proxiesOf),
+/* harmony export */   sd: () => (/* binding */ proxyUrl)
+/* harmony export */ });
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
+/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(1453);
+
+
+/** Reads the proxies from variables in lower or upper case; `variable` returns a variable's text or ''. */
+function proxiesOf(variable) {
+    const first = (...names) => {
+        const name = names.find((each) => variable(each).trim() !== '');
+        return name === undefined ? undefined : { variable: name, value: variable(name) };
+    };
+    const [http, https] = [first('http_proxy', 'HTTP_PROXY'), first('https_proxy', 'HTTPS_PROXY')];
+    return {
+        ...(http === undefined ? {} : { http }),
+        ...(https === undefined ? {} : { https }),
+        except: variable('no_proxy') || variable('NO_PROXY'),
+    };
+}
+/** Whether a host, with or without a port, is this machine's loopback interface. */
+function isLoopback(host) {
+    return /^(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])(?::\d+)?$/i.test(host);
+}
+/**
+ * Returns the URL of a proxy. Without a scheme it is http, as for curl and the runner's own client (actions/toolkit,
+ * http-client/src/proxy.ts).
+ * @throws HandoverError `unsupported-host` when it can't be used
+ */
+function proxyUrl({ variable, value }) {
+    const text = value.trim();
+    const url = URL.parse(/^[a-z][a-z0-9+.-]*:\/\//i.test(text) ? text : `http://${text}`);
+    if (url !== null && ['http:', 'https:'].includes(url.protocol))
+        return url.href;
+    const shown = (0,_base_text_js__WEBPACK_IMPORTED_MODULE_1__/* .quoteForeign */ .xS)(text.replace(/\/\/.*@/, '//***@'), 100);
+    throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('unsupported-host', `The environment variable ${variable} names the proxy "${shown}"; expected http://HOST:PORT or https://HOST:PORT.`, `Set ${variable} on the runner to such a proxy, or remove it; list hosts that need none in no_proxy.`);
+}
+
+
+/***/ }),
+
+/***/ 3775:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   L5: () => (/* binding */ retry),
+/* harmony export */   TG: () => (/* binding */ again),
+/* harmony export */   dg: () => (/* binding */ isTransient)
+/* harmony export */ });
+/* unused harmony exports backoff, isTransientStatus, longestRetryAfterMs */
+/* harmony import */ var node_timers_promises__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(8500);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4754);
+/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(1453);
+/* harmony import */ var _answer_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(9147);
+
+
+
+
+/** Runs the work until it succeeds, an error isn't retryable, or the attempts are used up; throws the last error. */
+async function retry(work, options) {
+    for (let attempt = 1;; attempt += 1) {
+        try {
+            return await work(attempt);
+        }
+        catch (error) {
+            options.signal?.throwIfAborted();
+            if (attempt >= options.attempts || !options.isRetryable(error))
+                throw error;
+            const delayMs = options.delayMs(attempt, error);
+            options.onRetry?.(error, attempt, delayMs);
+            await (0,node_timers_promises__WEBPACK_IMPORTED_MODULE_0__.setTimeout)(delayMs, undefined, options.signal ? { signal: options.signal } : {});
+        }
+    }
+}
+/** Returns pauses that double, with a random spread, so that many jobs don't return at the same moment. */
+function backoff(firstMs, maxMs) {
+    return (attempt) => Math.round(Math.min(maxMs, firstMs * 2 ** (attempt - 1)) * (0.75 + Math.random() / 2));
+}
+const transientStatus = [408, 429, 500, 502, 503, 504];
+/** Whether a service that answers with this status may give another answer in a moment. */
+function isTransientStatus(status) {
+    return transientStatus.includes(status);
+}
+// Of the system (errno(3), getaddrinfo(3)), of undici and of Node's HTTP parser: the connection failed, not the request, the
+// certificate or this machine.
+const transientCodes = [
+    ...['ECONNRESET', 'ECONNREFUSED', 'ECONNABORTED', 'EPIPE', 'ETIMEDOUT', 'ENETUNREACH', 'ENETDOWN', 'EHOSTUNREACH'],
+    ...['EAI_AGAIN', 'ENOTFOUND', 'UND_ERR_SOCKET', 'UND_ERR_CONNECT_TIMEOUT', 'UND_ERR_HEADERS_TIMEOUT'],
+    ...['UND_ERR_BODY_TIMEOUT', 'UND_ERR_RES_CONTENT_LENGTH_MISMATCH', 'HPE_INVALID_EOF_STATE', 'CUT_SHORT'],
+];
+/** Whether the same request may succeed in a moment, after a lost connection, a time-out or a busy service. */
+function isTransient(error) {
+    if (error instanceof _answer_js__WEBPACK_IMPORTED_MODULE_2__/* .HttpError */ .j$)
+        return isTransientStatus(error.status);
+    return transientCodes.includes((0,_base_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .systemCodeOf */ .c7)(error) ?? '');
+}
+/**
+ * For each kind of request: how often it is made, and the first and the longest pause in ms, unless the service asks for another. A
+ * request that is retried is never part of other work that is retried.
+ */
+const policies = {
+    /** A question to a service. */
+    call: { attempts: 5, firstMs: 1000, longestMs: 15_000 },
+    /** A part of a blob, up or down: there are many, and each starts anew. */
+    part: { attempts: 6, firstMs: 500, longestMs: 10_000 },
+    /** Removes an unfinished upload, in the seconds that a cancelled step has. */
+    cleanup: { attempts: 3, firstMs: 250, longestMs: 250 },
+};
+/** The longest pause that a service gets, in ms, if it asks for a longer one. */
+const longestRetryAfterMs = 60_000;
+/** Makes a request until it succeeds, and logs each retry. Throws the last error. */
+function again(policy, request, { what, onRetry, signal, isRetryable = isTransient, isAtOnce = () => false }) {
+    const { attempts, firstMs, longestMs } = policies[policy];
+    const doubling = backoff(firstMs, longestMs);
+    const pauseMs = (attempt, error) => {
+        if (isAtOnce(error))
+            return 0;
+        const wanted = error instanceof _answer_js__WEBPACK_IMPORTED_MODULE_2__/* .HttpError */ .j$ ? error.retryAfterMs : undefined;
+        return wanted === undefined ? doubling(attempt) : Math.min(wanted, longestRetryAfterMs);
+    };
+    return retry(request, {
+        attempts,
+        delayMs: pauseMs,
+        isRetryable: (error) => isAtOnce(error) || isRetryable(error),
+        onRetry: (error, attempt, delayMs) => {
+            const next = delayMs === 0 ? 'at once' : `in ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_3__/* .formatDuration */ .a3)(delayMs)}`;
+            onRetry(`${what()}: ${(0,_base_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .messageOf */ .bD)(error)}; attempt ${String(attempt)} of ${String(attempts)}, the next ${next}.`);
+        },
+        signal,
+    });
+}
+
+
+/***/ }),
+
+/***/ 2704:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   to: () => (/* binding */ requireArtifactName)
+/* harmony export */ });
+/* unused harmony exports isPattern, matchesPattern, requireNameOrPattern */
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
+/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(1453);
+
+
+/**
+ * Rejects the characters that the artifact service rejects (actions/toolkit, artifact, path-and-artifact-name-validation.ts).
+ * @throws HandoverError `invalid-input`
+ */
+function requireArtifactName(name) {
+    const wrong = /[":<>|*?\r\n\\/]/.exec(name)?.[0];
+    if (wrong === undefined && name.trim() !== '')
+        return name;
+    const why = wrong === undefined ? 'it is empty' : `it contains ${JSON.stringify(wrong)}`;
+    throw (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .invalidInput */ .aY)(`"${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_1__/* .quoteForeign */ .xS)(name)}" is not a valid name of an artifact: ${why}.`, 'Set `artifact-name` without any of " : < > | * ? \\ / and without line ends, such as docker-image-pr-1.');
+}
+/** Returns whether a text is a pattern for names: it has a `*` (any characters) or a `?` (one character). */
+function isPattern(text) {
+    return /[*?]/.test(text);
+}
+/** Returns whether a pattern matches a name. Only `*` and `?` are special. The time is at most proportional to both lengths. */
+function matchesPattern(pattern, name) {
+    let at = 0;
+    let position = 0;
+    // The position of the last `*`, and of the end of its match.
+    let star = -1;
+    let swallowed = 0;
+    while (position < name.length) {
+        if (pattern[at] === '*') {
+            star = at;
+            at += 1;
+            swallowed = position;
+        }
+        else if (pattern[at] === '?' || pattern[at] === name[position]) {
+            at += 1;
+            position += 1;
+        }
+        else if (star >= 0) {
+            swallowed += 1;
+            position = swallowed;
+            at = star + 1;
+        }
+        else {
+            return false;
+        }
+    }
+    return /^\**$/.test(pattern.slice(at));
+}
+/**
+ * Checks a name or a pattern of artifacts.
+ * @throws HandoverError `invalid-input`
+ */
+function requireNameOrPattern(text) {
+    if (!isPattern(text))
+        requireArtifactName(text);
+    for (const part of text.split(/[*?]+/))
+        if (part !== '')
+            requireArtifactName(part);
 }
 
 
@@ -40223,7 +40592,7 @@ function parseDigest(text) {
 function hexOf(digest) {
     return digest.slice('sha256:'.length);
 }
-/** Where a blob lies in an OCI layout and in a tarball (OCI image-spec, image-layout.md). */
+/** Returns the path of a blob in an OCI layout and in a tarball (OCI image-spec, image-layout.md). */
 function blobName(digest) {
     return `blobs/sha256/${hexOf(digest)}`;
 }
@@ -40263,8 +40632,8 @@ function runnerPlatform({ architecture }) {
     throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('unsupported-host', `\`platform: native\` needs a runner that is X64 or ARM64; RUNNER_ARCH is "${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_1__/* .quoteForeign */ .xS)(architecture)}".`, 'Set `platform` to the platform of the image, such as linux/arm64.');
 }
 /**
- * What went wrong, told by the runner where that is the cause: most Windows and macOS runners, and those of other
- * architectures, have no engine for Linux containers. One that has an engine is as good as any.
+ * Explains an error by the runner, if that is the cause. Most Windows and macOS runners, and those of other architectures, have no engine
+ * for Linux containers.
  */
 function explainRunner(error, { os, architecture }) {
     const isUsual = (os === 'Linux' && architectures.has(architecture)) || os === '';
@@ -40280,18 +40649,53 @@ function parseEngineName(text) {
     const name = text.trim().toLowerCase();
     if (name === 'docker' || name === 'podman')
         return name;
-    throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('invalid-input', `The input \`engine\` is "${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_1__/* .quoteForeign */ .xS)(text)}"; expected docker or podman.`, 'Set `engine` to the command that your jobs use, or remove the line for docker.');
+    throw (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .invalidInput */ .aY)(`The input \`engine\` is "${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_1__/* .quoteForeign */ .xS)(text)}"; expected docker or podman.`, 'Set `engine` to the command that your jobs use, or remove the line for docker.');
 }
 /**
- * Registries are reached through docker alone.
- * @param what the input that asks for one, with its value
+ * Checks that the engine is Docker, which is required for registries.
+ * @param what the input that needs a registry, with its value
  * @throws HandoverError `invalid-input` for another engine
  */
 function requireDocker(engine, what) {
     if (engine === 'docker')
         return;
-    throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('invalid-input', `\`engine: ${engine}\` and ${what} are given together, but registries are reached through docker only.`, `Leave one of them out, and use ${engine} itself in a step of its own.`);
+    throw (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .invalidInput */ .aY)(`\`engine: ${engine}\` and ${what} are given together, but registries are reached through docker only.`, `Leave one of them out, and use ${engine} itself in a step of its own.`);
 }
+
+
+/***/ }),
+
+/***/ 5039:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   C: () => (/* binding */ imageStores)
+/* harmony export */ });
+/** All kinds of image stores. A new one gets a row here, and no other code compares stores. */
+const imageStores = {
+    // It keeps the whole tarball next to the unpacked layers during a load.
+    classic: {
+        imageIdIs: 'config',
+        keepsBlobs: false,
+        exportsLayouts: false,
+        sizesWhileLoading: 2,
+        returnsConfig: true,
+    },
+    containerd: {
+        imageIdIs: 'manifest',
+        keepsBlobs: true,
+        exportsLayouts: true,
+        sizesWhileLoading: 1,
+        returnsConfig: true,
+    },
+    podman: {
+        imageIdIs: 'config',
+        keepsBlobs: false,
+        exportsLayouts: false,
+        sizesWhileLoading: 1,
+        returnsConfig: false,
+    },
+};
 
 
 /***/ }),
@@ -40372,6 +40776,7 @@ function requireGrammar(text) {
 /**
  * Folds a member name so that two names are equal here if they are equal to Go, which uses Unicode's simple folding (encoding/json,
  * fold.go). This folding is coarser for a few letters. `ſ` becomes s, and the Kelvin sign becomes k.
+ * @internal
  */
 function foldedName(name) {
     // Of ASCII, only capitals fold.
@@ -40712,7 +41117,7 @@ function configFault({ config, layers }, bytes, { diffIds }) {
     if (!isImageConfig(config))
         return `describes its config as ${(0,base_text/* quoteForeign */.xS)(config.mediaType, 100)}, which is not an image's`;
     if (config.size !== bytes.length)
-        return `says that its config has ${String(config.size)} bytes; it has ${String(bytes.length)}`;
+        return `names a config of ${String(config.size)} bytes; it has ${String(bytes.length)}`;
     if (layers.length === diffIds.length)
         return undefined;
     return `has ${String(layers.length)} layers; its config has ${String(diffIds.length)}`;
@@ -40822,7 +41227,7 @@ function parseArchiveManifest(bytes, where) {
         return { config, repoTags: (0,json/* stringsOf */.iw)(image['RepoTags']), layers: (0,json/* stringsOf */.iw)(image['Layers']) };
     });
 }
-/** A manifest of our own for the image's config and layers. */
+/** Creates a manifest for the image's config and layers. */
 function formatManifest(config, layers) {
     const manifestBytes = Buffer.from(JSON.stringify({
         schemaVersion: 2,
@@ -40941,9 +41346,9 @@ function parsePlatform(text) {
     const match = /^([a-z0-9]+)\/([a-z0-9_]+)(?:\/([a-z0-9.]+))?$/.exec(text.trim());
     const [, os, architecture, variant] = match ?? [];
     if (os === undefined || architecture === undefined) {
-        throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('invalid-input', `"${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_1__/* .quoteForeign */ .xS)(text)}" is not one platform of the form os/arch[/variant].`, 'Hand over one platform per artifact, such as linux/amd64 or linux/arm64.');
+        throw (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .invalidInput */ .aY)(`"${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_1__/* .quoteForeign */ .xS)(text)}" is not one platform of the form os/arch[/variant].`, 'Hand over one platform per artifact, such as linux/amd64 or linux/arm64.');
     }
-    return normalise({ os, architecture, ...(variant === undefined ? {} : { variant }) });
+    return platformOf(os, architecture, variant);
 }
 const unknown = 'unknown';
 const architectureNames = {
@@ -40953,16 +41358,12 @@ const architectureNames = {
     armv7l: 'arm',
     i386: '386',
 };
-// The defaults that containerd/platforms takes for granted: arm64 is v8, amd64 is v1.
-function normalise(platform) {
-    const architecture = architectureNames[platform.architecture] ?? platform.architecture;
-    const { os, variant } = platform;
+/** Returns a platform with the usual name of its architecture, and without a default variant. */
+function platformOf(os, name, variant) {
+    const architecture = architectureNames[name] ?? (name || unknown);
+    // Defaults of containerd/platforms: arm64 is v8, amd64 is v1.
     const isDefault = (architecture === 'arm64' && variant === 'v8') || (architecture === 'amd64' && variant === 'v1');
     return { os, architecture, ...(variant === undefined || variant === '' || isDefault ? {} : { variant }) };
-}
-/** A platform out of an image config or an engine's answer, with the default variants left out. */
-function platformOf(os, architecture, variant) {
-    return normalise({ os, architecture: architecture || unknown, ...(variant === undefined ? {} : { variant }) });
 }
 function formatPlatform(platform) {
     return [platform.os, platform.architecture, platform.variant].filter((part) => part !== undefined).join('/');
@@ -40971,13 +41372,14 @@ function formatPlatform(platform) {
 function samePlatform(one, other) {
     if (!isKnown(one) || !isKnown(other))
         return one.os === other.os;
-    return formatPlatform(normalise(one)) === formatPlatform(normalise(other));
+    const textOf = ({ os, architecture, variant }) => formatPlatform(platformOf(os, architecture, variant));
+    return textOf(one) === textOf(other);
 }
 /** Whether an engine of the platform `host` runs images of `image`: same os and architecture, any variant. */
 function runsOn(image, host) {
     return image.os === host.os && (!isKnown(image) || image.architecture === host.architecture);
 }
-/** Whether it tells its architecture: engines load images that don't. */
+/** Returns whether the architecture is known. Engines also load images without one. */
 function isKnown({ architecture }) {
     return architecture !== unknown;
 }
@@ -41099,7 +41501,7 @@ function familiar(repository) {
     return isWholeId(short) ? `library/${short}` : short;
 }
 function invalid(text, why) {
-    return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('invalid-input', `"${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_2__/* .quoteForeign */ .xS)(text)}" is not an image reference: ${why}.`, 'Give a reference such as charon:local or ghcr.io/org/charon:1.2.3.');
+    return (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .invalidInput */ .aY)(`"${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_2__/* .quoteForeign */ .xS)(text)}" is not an image reference: ${why}.`, 'Give a reference such as charon:local or ghcr.io/org/charon:1.2.3.');
 }
 /** The text Docker prints and takes: `charon:local`. */
 function formatReference(reference) {
@@ -41131,14 +41533,14 @@ function parseTaggedReference(text) {
     return { ...reference, tag: reference.tag ?? 'latest' };
 }
 /**
- * Parses a reference by digest; a tag in it says nothing more and is dropped.
+ * Parses a reference by digest. A tag in it is dropped.
  * @throws HandoverError `invalid-input`
  */
 function parsePinnedReference(text) {
     const { repository, digest } = parseReference(text);
     if (digest !== undefined)
         return { repository, digest };
-    throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('invalid-input', `"${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_2__/* .quoteForeign */ .xS)(text)}" has no digest: what a tag stands for can change between two jobs.`, 'Give a reference by digest, such as ${{ needs.build.outputs.pushed-reference }}.');
+    throw (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .invalidInput */ .aY)(`"${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_2__/* .quoteForeign */ .xS)(text)}" has no digest: the image of a tag can change between two jobs.`, 'Give a reference by digest, such as ${{ needs.build.outputs.pushed-reference }}.');
 }
 
 
@@ -43250,7 +43652,7 @@ var outputs = __nccwpck_require__(197);
 
 
 
-/** @param mask keeps a text out of the log */
+/** @param mask called with each text to keep out of the log */
 function actionInputs(mask = outputs/* maskSecret */.$l) {
     const optional = (name) => read(name).trim() || undefined;
     const text = (name) => {
@@ -43289,7 +43691,7 @@ function actionInputs(mask = outputs/* maskSecret */.$l) {
         list,
         secrets: (name) => {
             const items = rows(read(name))?.map((row) => row.join(','));
-            // Before anything can fail: an error, too, is in the log.
+            // Masked before any error, which would be in the log.
             for (const item of items ?? read(name).split('\n'))
                 (0,outputs/* maskLines */.sD)(inputs_valueOf(item), mask);
             if (items === undefined)
@@ -43310,19 +43712,19 @@ function actionInputs(mask = outputs/* maskSecret */.$l) {
         },
     };
 }
-// The runner applies a default only when the line is missing: so an empty text was given (docs/decisions/0022).
+// The runner applies a default only if the line is missing (docs/decisions/0022).
 function unlessNone(name) {
     const given = read(name);
     return process.env[variableOf(name)] === undefined || given.trim() === 'none' ? undefined : given;
 }
 function givenEmpty(name) {
-    return new errors/* HandoverError */.Cu('invalid-input', `The input \`${name}\` is given, but empty; it would have no effect.`, 'Look at the expression it comes from. Usually the job that it names lacks this output under `outputs:`, or isn’t in the `needs:` of ' +
-        `this job. To go without \`${name}\`, remove the line or write \`none\`, also in a condition: \`\${{ … || 'none' }}\`.`);
+    return (0,errors/* invalidInput */.aY)(`The input \`${name}\` is empty and would have no effect.`, 'Check its expression. Usually the other job doesn’t declare this output under `outputs:`, or isn’t in the `needs:` of ' +
+        `this job. To disable \`${name}\`, remove the line or set \`none\`, also in a condition: \`\${{ … || 'none' }}\`.`);
 }
 function lines(name) {
     return items(records(name).map((row) => row.join(',')));
 }
-// Quotes around a whole line don't keep its commas together (docker/actions-toolkit, util.ts, getList).
+// Quotes around a whole line don't protect its commas (docker/actions-toolkit, util.ts, getList).
 function list(name) {
     return items(records(name).flatMap((row) => (row.length === 1 ? (row[0] ?? '').split(',') : row)));
 }
@@ -43332,10 +43734,10 @@ function items(texts) {
 function variableOf(name) {
     return `INPUT_${name.replaceAll(' ', '_').toUpperCase()}`;
 }
-/** The text of an input, as it came; every reading of an input begins here. */
+/** Returns the unchanged text of an input. */
 function read(name) {
     const given = (0,core/* getInput */.V4)(name, { trimWhitespace: false });
-    // Actions turns what isn't a single value into its type's name (docs.github.com: "Evaluate expressions", "Literals").
+    // Actions converts a list or an object to the name of its type (docs.github.com: "Evaluate expressions", "Literals").
     const lost = given
         .split('\n')
         .map((line) => line.trim())
@@ -43343,19 +43745,16 @@ function read(name) {
     if (lost === undefined)
         return given;
     const [what, hint] = lost === 'Array'
-        ? [
-            'a list',
-            "Join its items into text: ${{ join(fromJSON(…).tags, ',') }}, or let the step before put out lines.",
-        ]
-        : ['an object', 'Take one of its fields, or its text: ${{ toJSON(…) }}.'];
-    throw new errors/* HandoverError */.Cu('invalid-input', `The input \`${name}\` ${given.trim() === lost ? 'is' : 'has the line'} "${lost}", which is what an expression leaves of ${what}.`, `${hint} An output of a step is text already: \${{ steps.meta.outputs.tags }}.`);
+        ? ['a list', "Join its items: ${{ join(fromJSON(…).tags, ',') }}, or output lines in the earlier step."]
+        : ['an object', 'Use one of its fields, or its text: ${{ toJSON(…) }}.'];
+    throw (0,errors/* invalidInput */.aY)(`The input \`${name}\` ${given.trim() === lost ? 'is' : 'has the line'} "${lost}", the value of an expression with ${what}.`, `${hint} The output of a step is already text: \${{ steps.meta.outputs.tags }}.`);
 }
 function inputs_valueOf(item) {
     return item.slice(item.indexOf('=') + 1);
 }
-// A file that a secret is read from; a large one isn't made of lines that anybody would print.
+// The maximum size of a file of secrets, in bytes. Lines of larger files are not masked.
 const maxSecretFile = 64 * 1024;
-/** Its text, as far as there is one to be masked: whether the file is there is the build's to say. */
+/** Returns the text of a file, or an empty one. The build reports a missing file. */
 function smallFile(path) {
     try {
         return (0,files/* readSmallFileSync */.x6)(path, maxSecretFile).toString();
@@ -43370,7 +43769,7 @@ function number(name, value, form, what, min, max) {
         return result;
     throw invalid(name, value, `${what} from ${String(min)} to ${String(max)}`);
 }
-const closedQuotes = 'one item a line, with quotes that are closed';
+const closedQuotes = 'one item per line, with closed quotes';
 function records(name) {
     const value = read(name).trim();
     const found = rows(value);
@@ -43378,8 +43777,7 @@ function records(name) {
         throw invalid(name, value, closedQuotes);
     return found;
 }
-// CSV by line, as docker/actions-toolkit reads lists: quotes around a whole item keep line ends in it. Undefined where
-// quotes aren't closed.
+// Reads CSV, as docker/actions-toolkit reads lists. Undefined if quotes are not closed.
 function rows(value) {
     if (value.trim() === '')
         return [];
@@ -43391,7 +43789,7 @@ function rows(value) {
     }
 }
 function invalid(name, value, expected, hint) {
-    return new errors/* HandoverError */.Cu('invalid-input', `The input \`${name}\` is "${(0,base_text/* quoteForeign */.xS)(value)}"; expected ${expected}.`, hint ?? `Correct \`${name}\` under \`with:\`.`);
+    return (0,errors/* invalidInput */.aY)(`The input \`${name}\` is "${(0,base_text/* quoteForeign */.xS)(value)}"; expected ${expected}.`, hint ?? `Correct \`${name}\` under \`with:\`.`);
 }
 
 
@@ -43412,23 +43810,23 @@ function invalid(name, value, expected, hint) {
 
 
 
-/** Sets the step's outputs; a later call wins over an earlier one. */
+/** Sets the step's outputs. A later call overwrites an earlier one. */
 function setOutputs(outputs) {
     for (const [name, value] of Object.entries(outputs))
         (0,_actions_core__WEBPACK_IMPORTED_MODULE_1__/* .setOutput */ .uH)(name, value);
 }
-// GitHub shows nothing of a step's summary that has more (docs.github.com, "Workflow commands", "Step isolation and limits").
+// GitHub doesn't show a larger summary of a step (docs.github.com, "Workflow commands", "Step isolation and limits").
 const mostBytes = 1024 * 1024;
-/** Adds Markdown to the job summary. A step doesn't fail over its summary: trouble is a warning. */
+/** Adds Markdown to the job summary. A failure is only a warning. */
 async function addSummary(markdown) {
     const path = process.env['GITHUB_STEP_SUMMARY'];
     if (path === undefined)
         return;
     try {
-        // To open a pipe would wait for its reader, and no signal would end that.
+        // Opening a pipe would wait for its reader.
         const there = (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.statSync)(path);
         if (!there.isFile())
-            throw new Error(`${path} is no file`);
+            throw new Error(`${path} is not a file`);
         const text = markdown.toString();
         if (there.size + Buffer.byteLength(text) >= mostBytes)
             throw new Error('it would have more than 1 MiB');
@@ -43438,16 +43836,16 @@ async function addSummary(markdown) {
         (0,_actions_core__WEBPACK_IMPORTED_MODULE_1__/* .warning */ .$e)(`The job summary could not be written: ${(0,_base_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .messageOf */ .bD)(error)}`);
     }
 }
-/** Keeps a text out of the log. The runner complains about an empty one. */
+/** Keeps a text out of the log. The runner rejects an empty one. */
 function maskSecret(secret) {
     if (secret !== '')
         (0,_actions_core__WEBPACK_IMPORTED_MODULE_1__/* .setSecret */ .Pq)(secret);
 }
-// Shorter ones stand in words and numbers of every kind.
+// Shorter ones are part of many words and numbers.
 const shortestSecret = 4;
 /**
- * Keeps each line of a secret out of the log, where it is printed line by line. What a mask would only spoil is left:
- * a brace of some JSON or a `true` would be blotted out wherever it stands, and the runner drops outputs with masked text.
+ * Keeps each line of a secret out of the log. Common texts such as `{` or `true` are not masked, because the runner drops outputs with
+ * masked text.
  */
 function maskLines(secret, mask) {
     for (const line of secret.split(/[\r\n]+/).map((one) => one.trim())) {
@@ -43459,14 +43857,16 @@ function maskLines(secret, mask) {
 
 /***/ }),
 
-/***/ 1422:
+/***/ 9688:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
 // EXPORTS
 __nccwpck_require__.d(__webpack_exports__, {
-  e: () => (/* binding */ run)
+  eF: () => (/* binding */ run)
 });
+
+// UNUSED EXPORTS: failureSummary, readTimeLimit
 
 // EXTERNAL MODULE: ./node_modules/@actions/core/lib/core.js + 11 modules
 var core = __nccwpck_require__(3360);
@@ -43474,6 +43874,8 @@ var core = __nccwpck_require__(3360);
 var errors = __nccwpck_require__(4754);
 // EXTERNAL MODULE: ./build/shared/base/forced-end.js
 var forced_end = __nccwpck_require__(5375);
+// EXTERNAL MODULE: ./build/shared/base/markdown.js
+var markdown = __nccwpck_require__(9079);
 // EXTERNAL MODULE: external "node:fs"
 var external_node_fs_ = __nccwpck_require__(3024);
 ;// CONCATENATED MODULE: external "node:os"
@@ -43484,8 +43886,8 @@ var external_node_path_ = __nccwpck_require__(6760);
 var json = __nccwpck_require__(604);
 // EXTERNAL MODULE: ./build/shared/base/limits.js
 var limits = __nccwpck_require__(2618);
-// EXTERNAL MODULE: ./build/shared/base/proxies.js
-var proxies = __nccwpck_require__(4820);
+// EXTERNAL MODULE: ./build/shared/http/proxies.js
+var proxies = __nccwpck_require__(7825);
 // EXTERNAL MODULE: ./build/shared/bytes/files.js
 var files = __nccwpck_require__(9543);
 // EXTERNAL MODULE: ./build/shared/base/text.js
@@ -43500,7 +43902,7 @@ var base_text = __nccwpck_require__(1453);
 
 
 
-/** The one place that reads the runner's environment, inputs aside. */
+/** Reads the runner's environment, except for the inputs. */
 function jobContext(env = process.env) {
     const variable = (name) => env[name] ?? '';
     const runtimeToken = variable('ACTIONS_RUNTIME_TOKEN');
@@ -43543,7 +43945,7 @@ function jobPath(orchestration) {
     return /^[0-9a-f-]{36}\.(.+?)(?:\.__default)?$/i.exec(orchestration)?.[1];
 }
 /**
- * Sees to it that a step's outputs can be set and its temporary files written, before anything is done that they are for.
+ * Checks that the step can set outputs and write temporary files.
  * @throws HandoverError `unsupported-host`
  */
 function requireRunnerFiles(env = process.env) {
@@ -43556,20 +43958,20 @@ function requireRunnerFiles(env = process.env) {
         requirePath('RUNNER_TEMP', temp, 'folder');
 }
 function requirePath(variable, path, kind) {
-    const told = `${variable} is "${(0,base_text/* quoteForeign */.xS)(path)}"; expected a ${kind} that this step can write to`;
+    const expected = `${variable} is "${(0,base_text/* quoteForeign */.xS)(path)}"; expected a ${kind} that this step can write to`;
     try {
         const found = (0,external_node_fs_.statSync)(path);
         if (!(kind === 'file' ? found.isFile() : found.isDirectory()))
-            throw unfit(`${told}: it is no ${kind}.`, variable);
+            throw unfit(`${expected}: it is not a ${kind}.`, variable);
         (0,external_node_fs_.accessSync)(path, external_node_fs_.constants.W_OK);
     }
     catch (error) {
-        throw error instanceof errors/* HandoverError */.Cu ? error : unfit(`${told}: ${(0,errors/* messageOf */.bD)(error)}.`, variable, error);
+        throw error instanceof errors/* HandoverError */.Cu ? error : unfit(`${expected}: ${(0,errors/* messageOf */.bD)(error)}.`, variable, error);
     }
 }
 function unfit(message, variable, cause) {
-    return new errors/* HandoverError */.Cu('unsupported-host', message, `The runner sets ${variable} for each step: pass it on unchanged where a script or a container calls the action, and ` +
-        'look at the owner of what it names.', cause);
+    return new errors/* HandoverError */.Cu('unsupported-host', message, `The runner sets ${variable} for each step. Pass it on unchanged if a script or a container calls the action, and ` +
+        'check the owner of that path.', cause);
 }
 function variablesOf(env, start) {
     return Object.fromEntries(Object.entries(env).flatMap(([name, value]) => name.startsWith(start) && value !== undefined ? [[name, value]] : []));
@@ -43585,7 +43987,7 @@ function eventFacts(variable) {
         headRef: variable('GITHUB_HEAD_REF'),
     };
 }
-/** The event's payload; undefined where there is none, or none that can be read: then the variables decide. */
+/** Reads the event's payload; undefined if it can't be read. */
 function readPayload(path) {
     try {
         return path === '' ? undefined : (0,json/* parseJson */.qF)((0,files/* readSmallFileSync */.x6)(path, limits/* limits */.F.eventBytes).toString());
@@ -43597,35 +43999,23 @@ function readPayload(path) {
 
 // EXTERNAL MODULE: ./build/shared/image/host.js
 var host = __nccwpck_require__(8118);
-// EXTERNAL MODULE: ./build/shared/base/markdown.js
-var markdown = __nccwpck_require__(9079);
-;// CONCATENATED MODULE: ./build/shared/runner/failure-summary.js
-
-
-/** The job summary of a step that failed. */
-function failureSummary(name, error) {
-    if (!(error instanceof errors/* HandoverError */.Cu))
-        return (0,markdown/* safe */.gB) `### ❌ ${(0,markdown/* words */.aL)(name)} failed\n\n${(0,markdown/* prose */.CS)((0,errors/* messageOf */.bD)(error))}\n`;
-    return (0,markdown/* safe */.gB) `### ❌ ${(0,markdown/* words */.aL)(name)}: ${(0,markdown/* code */.aY)(error.code)}\n\n${(0,markdown/* prose */.CS)(error.message)}\n\n**Next step:** ${(0,markdown/* prose */.CS)(error.hint)}\n`;
-}
-
 ;// CONCATENATED MODULE: ./build/shared/runner/log.js
 
 
 const everyMs = 5000;
 /**
- * Counts bytes while long work runs, and tells of them every five seconds and at the end. Only work that ended well is
- * told to be done, with what has come and nothing else: a total would compare it with what was merely foreseen.
- * @param tell gets each line
+ * Counts bytes during long work, and logs them every five seconds and at the end. The last line has no total, which was only an estimate.
+ * @param print called with each line
+ * @internal
  */
-function progressTo(tell) {
+function progressTo(print) {
     return async (what, total, work) => {
         const began = performance.now();
         let bytes = 0;
         const soFar = (verb, of = '') => {
             const ms = performance.now() - began;
             const speed = bytes < 1e6 || ms < 1 ? '' : `, ${(bytes / 1000 / ms).toFixed(0)} MB/s`;
-            tell(`${what}: ${verb}${(0,base_text/* formatBytes */.z3)(bytes)}${of} in ${(0,base_text/* formatDuration */.a3)(ms)}${speed}`);
+            print(`${what}: ${verb}${(0,base_text/* formatBytes */.z3)(bytes)}${of} in ${(0,base_text/* formatDuration */.a3)(ms)}${speed}`);
         };
         const timer = setInterval(() => {
             soFar('', share(bytes, total));
@@ -43634,7 +44024,7 @@ function progressTo(tell) {
         try {
             const result = await work((more) => void (bytes += more));
             if (bytes === 0)
-                tell(`${what}: nothing`);
+                print(`${what}: nothing`);
             else
                 soFar('done, ');
             return result;
@@ -43649,7 +44039,7 @@ function progressTo(tell) {
         }
     };
 }
-/** What the bytes are a part of; nothing once they are more, as when something is sent again. */
+/** Returns the share of the total; empty if there are more bytes than that, such as after a retry. */
 function share(bytes, total) {
     if (total === 'unknown')
         return '';
@@ -43660,13 +44050,13 @@ function share(bytes, total) {
 function percent(bytes, total) {
     return total === 0 ? '100 %' : `${String(Math.floor((100 * bytes) / total))} %`;
 }
-// Much of what is told is somebody else's text: lines of a build, an engine's words, names in an artifact.
-function tellLines(message) {
+// Much of the log is foreign text: lines of a build, messages of an engine, names in an artifact.
+function printLines(message) {
     (0,core/* info */.pq)((0,base_text/* harmlessLines */.vL)(message));
 }
-/** The log of a workflow step: chapters fold, notices and warnings become annotations. */
+/** The log of a workflow step. Chapters fold, notices and warnings become annotations. */
 const runnerLog = {
-    info: tellLines,
+    info: printLines,
     notice: (message) => {
         (0,core/* notice */.lm)(message);
     },
@@ -43674,13 +44064,11 @@ const runnerLog = {
         (0,core/* warning */.$e)(message);
     },
     chapter: core/* group */.Os,
-    progress: progressTo(tellLines),
+    progress: progressTo(printLines),
 };
 
 // EXTERNAL MODULE: ./build/shared/runner/outputs.js
 var outputs = __nccwpck_require__(197);
-// EXTERNAL MODULE: ./build/shared/runner/time-limit.js
-var time_limit = __nccwpck_require__(7804);
 ;// CONCATENATED MODULE: ./build/shared/runner/run.js
 
 
@@ -43690,14 +44078,13 @@ var time_limit = __nccwpck_require__(7804);
 
 
 
-
-// What doesn't end by itself this long after the time is up is left behind: nobody else would end it.
+// Grace period after the time is up. Then the process exits even if cleanup hangs.
 const graceMs = 15_000;
-// A cancelled step gets SIGINT, and 7.5 s later SIGTERM; then it is killed without a word (actions/runner, src/Runner.Sdk/ProcessInvoker.cs).
+// A cancelled step gets SIGINT, 7.5 s later SIGTERM, and is killed after that (actions/runner, src/Runner.Sdk/ProcessInvoker.cs).
 const cancelMs = 7_000;
 /**
- * The one error boundary: runs a step, turns whatever it throws into one annotation and a line in the job summary, and
- * ends the process with 0 or 1. On a cancel the step's own clean-up runs first.
+ * Runs a step, and ends the process with 0 or 1. Any error becomes one annotation and a job summary. After a cancel, the step's cleanup
+ * runs first.
  */
 async function run(name, step) {
     const controller = new AbortController();
@@ -43707,17 +44094,19 @@ async function run(name, step) {
         controller.abort(error);
         setTimeout(() => void fail(name, error), withinMs).unref();
     };
-    const limit = (minutes) => {
+    const limit = (inputs) => {
+        const minutes = readTimeLimit(inputs);
         setTimeout(() => {
-            end((0,time_limit/* timedOut */.i)(minutes), graceMs);
+            end(timedOut(minutes), graceMs);
         }, minutes * 60_000).unref();
+        return minutes;
     };
     const cancel = (signal) => {
         end(new errors/* HandoverError */.Cu('cancelled', `The step was cancelled (${signal}).`, 'Run the job again.'), cancelMs);
     };
-    // What escapes every promise must not end the step without a word.
+    // Errors outside of all promises.
     const escaped = (error) => void fail(name, error);
-    // A log that nobody reads any more is no failure; to tell of it there would be the next one.
+    // A closed log is not a failure.
     process.stdout.on('error', () => undefined);
     process.on('uncaughtException', escaped);
     process.on('unhandledRejection', escaped);
@@ -43735,6 +44124,14 @@ async function run(name, step) {
     }
     return process.exit(1);
 }
+/** Reads the minutes that a step may take: at most 5 days, as long as a job may run on a self-hosted runner. @internal */
+function readTimeLimit(inputs) {
+    return inputs.decimal('timeout-minutes', 0.001, 7200);
+}
+function timedOut(minutes) {
+    return new errors/* HandoverError */.Cu('timed-out', `The step did not finish within ${String(minutes)} minutes (\`timeout-minutes\`).`, 'The log shows what it waited for. Raise `timeout-minutes` for a large image on a slow connection, otherwise run the ' +
+        'job again.');
+}
 async function fail(name, error) {
     try {
         await report(name, error);
@@ -43744,11 +44141,11 @@ async function fail(name, error) {
         process.exit(1);
     }
 }
-/** What went wrong first; what went wrong while that was cleaned up is only logged (ECMA-262, SuppressedError). */
+/** Returns the first error. Errors of the cleanup after it are only logged (ECMA-262, SuppressedError). */
 function firstError(error) {
     if (!(error instanceof SuppressedError))
         return error;
-    runnerLog.info(`Cleaning up went wrong, too: ${(0,errors/* messageOf */.bD)(firstError(error.error))}`);
+    runnerLog.info(`Cleanup also failed: ${(0,errors/* messageOf */.bD)(firstError(error.error))}`);
     return firstError(error.suppressed);
 }
 async function report(name, error) {
@@ -43756,37 +44153,22 @@ async function report(name, error) {
         const stack = error instanceof Error ? error.stack : undefined;
         if (stack !== undefined)
             runnerLog.info(stack);
-        (0,core/* error */.z3)(`${(0,errors/* messageOf */.bD)(error)}\nThis is a defect of ${name}: please report it with the log.`, {
+        (0,core/* error */.z3)(`${(0,errors/* messageOf */.bD)(error)}\nThis is a bug in ${name}. Please report it with the log.`, {
             title: `${name}: unexpected error`,
         });
-        await (0,outputs/* addSummary */.S0)(failureSummary(name, error));
-        return;
     }
-    (0,core/* error */.z3)(`${error.message}\nNext step: ${error.hint}\n(code ${error.code}; see TROUBLESHOOTING.md)`, {
-        title: `${name}: ${error.code}`,
-    });
+    else {
+        (0,core/* error */.z3)(`${error.message}\nNext step: ${error.hint}\n(code ${error.code}; see TROUBLESHOOTING.md)`, {
+            title: `${name}: ${error.code}`,
+        });
+    }
     await (0,outputs/* addSummary */.S0)(failureSummary(name, error));
 }
-
-
-/***/ }),
-
-/***/ 7804:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   i: () => (/* binding */ timedOut),
-/* harmony export */   p: () => (/* binding */ readTimeLimit)
-/* harmony export */ });
-/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
-
-/** How long the step may take, in minutes. At most 5 days, as long as a job may run on a self-hosted runner. */
-function readTimeLimit(inputs) {
-    return inputs.decimal('timeout-minutes', 0.001, 7200);
-}
-function timedOut(minutes) {
-    return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('timed-out', `The step was not done after ${String(minutes)} minutes (\`timeout-minutes\`).`, 'Look in the log for what it waited for. Raise `timeout-minutes` for a large image on a slow connection, else run the ' +
-        'job again.');
+/** Returns the job summary of a failed step. @internal */
+function failureSummary(name, error) {
+    if (!(error instanceof errors/* HandoverError */.Cu))
+        return (0,markdown/* safe */.gB) `### ❌ ${(0,markdown/* words */.aL)(name)} failed\n\n${(0,markdown/* prose */.CS)((0,errors/* messageOf */.bD)(error))}\n`;
+    return (0,markdown/* safe */.gB) `### ❌ ${(0,markdown/* words */.aL)(name)}: ${(0,markdown/* code */.aY)(error.code)}\n\n${(0,markdown/* prose */.CS)(error.message)}\n\n**Next step:** ${(0,markdown/* prose */.CS)(error.hint)}\n`;
 }
 
 

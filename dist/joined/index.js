@@ -14198,7 +14198,7 @@ module.exports = {
 
 const buffer = __nccwpck_require__(4573)
 const { Transform } = __nccwpck_require__(7075)
-const { isASCIINumber, isValidLastEventId } = __nccwpck_require__(7192)
+const { isASCIINumber, isValidLastEventId } = __nccwpck_require__(4811)
 
 /**
  * @type {number[]} BOM
@@ -14786,7 +14786,7 @@ const { EventSourceStream } = __nccwpck_require__(4031)
 const { parseMIMEType } = __nccwpck_require__(1900)
 const { createFastMessageEvent } = __nccwpck_require__(5188)
 const { isNetworkError } = __nccwpck_require__(9051)
-const { delay } = __nccwpck_require__(7192)
+const { delay } = __nccwpck_require__(4811)
 const { kEnumerableProperty } = __nccwpck_require__(3440)
 const { environmentSettingsObject } = __nccwpck_require__(3168)
 const { getGlobalDispatcher } = __nccwpck_require__(2581)
@@ -15263,7 +15263,7 @@ module.exports = {
 
 /***/ }),
 
-/***/ 7192:
+/***/ 4811:
 /***/ ((module) => {
 
 
@@ -30085,38 +30085,38 @@ module.exports = __WEBPACK_EXTERNAL_createRequire(import.meta.url)("zlib");
 
 
 
-// What buildx builds when nobody names a target.
+// What buildx builds by default.
 const everything = ['default'];
 const workspace = '.';
 /**
- * @returns undefined when no bake file is asked for
- * @throws HandoverError `invalid-input` for what isn't a target's name, and for inputs that a bake file has an own place for
+ * @returns undefined if there is no bake file in the inputs
+ * @throws HandoverError `invalid-input` for an invalid name of a target, and for inputs that the bake file replaces
  */
 function planBake(inputs) {
     const { targets, files, set, workdir } = inputs.bake;
     if (targets.length + files.length + set.length === 0) {
         if (workdir === undefined)
             return undefined;
-        throw new _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .HandoverError */ .Cu('invalid-input', `\`workdir\` is "${(0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_4__/* .quoteForeign */ .xS)(workdir)}", but there is no bake file: it would have no effect.`, 'Give the bake file with `bake-files` or `bake-targets`, or remove `workdir`. For a build, set `context`.');
+        throw (0,_shared_base_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .invalidInput */ .aY)(`\`workdir\` is "${(0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_4__/* .quoteForeign */ .xS)(workdir)}", but there is no bake file: it would have no effect.`, 'Set `bake-files` or `bake-targets`, or remove `workdir`. For a build, set `context`.');
     }
-    const [misplaced] = withoutPlace(inputs);
-    if (misplaced !== undefined)
-        throw notWithBake(misplaced);
+    const [ignored] = ignoredInputs(inputs);
+    if (ignored !== undefined)
+        throw notWithBake(ignored);
     const wrong = targets.find((name) => !/^\w[\w.-]*$/.test(name));
     if (wrong !== undefined) {
-        throw new _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .HandoverError */ .Cu('invalid-input', `"${(0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_4__/* .quoteForeign */ .xS)(wrong)}" in \`bake-targets\` is not the name of a target or group.`, 'Give names out of the bake file, one a line; `docker buildx bake --print` shows them.');
+        throw (0,_shared_base_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .invalidInput */ .aY)(`"${(0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_4__/* .quoteForeign */ .xS)(wrong)}" in \`bake-targets\` is not a valid name of a target or group.`, 'Use names from the bake file, one per line. `docker buildx bake --print` shows them.');
     }
     const { builder, noCache, pull, allow } = inputs.build;
     const named = targets.length === 0 ? everything : targets;
     return { kind: 'bake', targets: named, ...placeOf(inputs.bake), set, builder, noCache, pull, allow };
 }
-/** Whether buildx reads a file as a compose file (bake/compose.go, validateComposeFile). */
+/** Returns whether buildx reads a file as a compose file (bake/compose.go, validateComposeFile). */
 function isComposeFile(file) {
     return /\.ya?ml$/i.test(file);
 }
 /**
- * Returns where bake runs. buildx resolves the paths of a compose file from there; `docker compose` resolves them from the folder of
- * the first file, and reads the .env in it (Compose specification, "project directory"; buildx 0.36 has BUILDX_BAKE_FILE_RELATIVE_PATHS).
+ * Returns the folder that bake runs in. buildx resolves the paths of a compose file from there. `docker compose` resolves them from the
+ * folder of the first file, and reads its .env (Compose specification, "project directory").
  */
 function placeOf({ files, workdir }) {
     if (workdir !== undefined)
@@ -30128,8 +30128,8 @@ function placeOf({ files, workdir }) {
         return { files, workdir: workspace };
     return { files: local.map((file) => ((0,node_path__WEBPACK_IMPORTED_MODULE_0__.isAbsolute)(file) ? file : (0,node_path__WEBPACK_IMPORTED_MODULE_0__.relative)(folder, file))), workdir: folder };
 }
-/** The inputs that are given, and would be passed over. */
-function withoutPlace(inputs) {
+/** Returns the inputs that are set, but would have no effect. */
+function ignoredInputs(inputs) {
     const { build, push, engine } = inputs;
     const given = [
         ['image', inputs.image !== undefined],
@@ -30160,35 +30160,35 @@ function withoutPlace(inputs) {
     return given.flatMap(([name, isGiven]) => (isGiven ? [name] : []));
 }
 const hints = {
-    image: 'Give each target its `tags` in the bake file (`image:` in a compose file).',
-    tags: 'Give each target its `tags` in the bake file, or add the bake file of docker/metadata-action to `bake-files`.',
-    push: 'Push what was tested, in a later job: org/image-handover/publish-image@v1.',
+    image: 'Set the `tags` of each target in the bake file (`image:` in a compose file).',
+    tags: 'Set the `tags` of each target in the bake file, or add the bake file of docker/metadata-action to `bake-files`.',
+    push: 'Push the tested image in a later job: org/image-handover/publish-image@v1.',
     engine: 'Remove it: buildx needs Docker.',
 };
 function notWithBake(input) {
-    return new _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .HandoverError */ .Cu('invalid-input', `\`${input}\` is given together with a bake file (\`bake-targets\`, \`bake-files\` or \`bake-set\`), which says itself what is built.`, hints[input] ?? `Say it in the bake file, or with \`bake-set\`; else remove \`${input}\`.`);
+    return (0,_shared_base_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .invalidInput */ .aY)(`\`${input}\` is given together with a bake file (\`bake-targets\`, \`bake-files\` or \`bake-set\`), which defines what is built.`, hints[input] ?? `Set it in the bake file or with \`bake-set\`, or remove \`${input}\`.`);
 }
-/** The arguments of `docker buildx bake` that show what it would build. */
+/** Returns the arguments of `docker buildx bake` that print its targets. */
 function bakePrintArguments(source) {
     return [...selection(source, source.set), '--print', '--', ...source.targets];
 }
 /**
- * Returns a compose file that takes the tags of services' builds away. Behind the file that has them, it makes buildx show their
- * `image`, which buildx drops otherwise (bake/compose.go, ParseCompose).
+ * Returns a compose file that removes the tags of the services' builds. After the file that has them, it makes buildx print their `image`,
+ * which buildx drops otherwise (bake/compose.go, ParseCompose).
  */
 function withoutBuildTags(targets) {
     const services = targets.map((name) => `  "${name}": {build: {tags: !reset [], x-bake: {tags: !reset []}}}\n`);
     return `services:\n${services.join('')}`;
 }
-// An empty list of stages to build anew could be read as all of them.
+// An empty list of stages to rebuild could mean all of them.
 const noStage = 'image-handover-none';
-// What is ours to say: buildx would add it to what it says here (bake/bake.go, newOverrides).
+// Overrides that this action sets itself. buildx would add to them (bake/bake.go, newOverrides).
 const ours = /^[^.=]+\.(?:output|platform|tags|cache-to)\+?=/;
 const cachesRead = /^[^.=]+\.cache-from\+?=/;
 /**
- * The arguments of `docker buildx bake` that build targets in one go, each into a place of its own.
- * @param written the folder of those places, which buildx writes to only if it is allowed to
- * @param caches of the targets that have any, also of those that others are built on
+ * Returns the arguments of `docker buildx bake` that build the targets, each into its own output.
+ * @param written the folder of the outputs, which buildx may write to
+ * @param caches the caches of all targets, including those that others are built on
  */
 function bakeArguments(source, platform, outputs, { written, caches }) {
     const set = [
@@ -30210,11 +30210,11 @@ function bakeArguments(source, platform, outputs, { written, caches }) {
     ];
 }
 /**
- * The arguments of `docker buildx bake` that write one cache of a target that was built before.
- * @param caches of all targets that have any
+ * Returns the arguments of `docker buildx bake` that write one cache of a target that is already built.
+ * @param caches the caches of all targets
  */
 function bakeCacheArguments(source, platform, target, caches) {
-    // What was built once isn't built anew, whatever the file says, nor what it is built on.
+    // Nothing is built again, even if the file requests it.
     const again = ['*.no-cache=false', `*.no-cache-filter=${noStage}`, '*.pull=false'];
     const set = [
         ...source.set.filter((item) => !ours.test(item)),
@@ -30223,7 +30223,7 @@ function bakeCacheArguments(source, platform, target, caches) {
     ];
     return [...common(source, set), ...allow(allowed(source)), '--', target];
 }
-/** The same targets without the caches that they read. */
+/** Returns the same targets without the caches that they read. */
 function withoutCachesRead(source) {
     return { ...source, set: [...source.set.filter((item) => !cachesRead.test(item)), '*.cache-from='] };
 }
@@ -30234,14 +30234,14 @@ function common(source, set) {
         ...['--provenance=false', '--sbom=false'],
     ];
 }
-// buildx asks for leave to read and write outside of the folder that it runs in. The workspace needs none, wherever bake runs.
+// buildx needs a permission to access files outside of its folder. The workspace is always permitted.
 function allowed({ allow: items, workdir }) {
     return workdir === workspace ? items : [...items, `fs=${(0,node_path__WEBPACK_IMPORTED_MODULE_0__.relative)(workdir, workspace)}`];
 }
 function allow(items) {
     return items.flatMap((item) => ['--allow', item]);
 }
-// An empty one takes away those of the file.
+// An empty one removes those of the file.
 function setCaches({ target, cacheTo }) {
     return (cacheTo.length === 0 ? [''] : cacheTo).map((cache) => `${target}.cache-to=${cache}`);
 }
@@ -30263,7 +30263,7 @@ function selection({ files }, set) {
 /* harmony export */   fb: () => (/* binding */ buildArguments),
 /* harmony export */   jH: () => (/* binding */ outputOf)
 /* harmony export */ });
-/* unused harmony exports formatSecret, isGhaCache */
+/* unused harmony export isGhaCache */
 /* harmony import */ var _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
 /* harmony import */ var _shared_base_text_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(1453);
 /* harmony import */ var _shared_image_platform_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4851);
@@ -30271,9 +30271,9 @@ function selection({ files }, set) {
 
 
 /**
- * The secrets of all three inputs. An empty one is left out with a warning, as docker/build-push-action does: a pull request
+ * Returns the secrets of all three inputs. An empty one is omitted with a warning, as in docker/build-push-action, because a pull request
  * from a fork has no secrets.
- * @throws HandoverError `invalid-input` for an item of another form, without showing it
+ * @throws HandoverError `invalid-input` for an item of another form. The message doesn't contain the item.
  */
 function parseSecrets(build, warnings) {
     const { secrets, secretFiles, secretEnvs } = build;
@@ -30283,7 +30283,7 @@ function parseSecrets(build, warnings) {
         ...pairs(secretEnvs, 'secret-envs', 'VARIABLE', warnings).map(([id, place]) => ({ id, from: 'env', place })),
     ];
 }
-/** The item as `--secret` takes it, which is CSV. */
+/** Returns the value of `--secret`, in CSV format. */
 function formatSecret({ id, from, place }) {
     const field = `${from}=${place}`;
     return `id=${id},${/[",]/.test(field) ? quoted(field) : field}`;
@@ -30297,26 +30297,26 @@ function pairs(items, input, what, warnings) {
         const value = item.slice(at + 1);
         if (value.trim() !== '')
             return [[id, value]];
-        warnings.push(`The secret "${(0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_2__/* .quoteForeign */ .xS)(id)}" in the input \`${input}\` is empty: it is left out. A repository that doesn't have a ` +
-            'secret, and a pull request from a fork, pass it on empty.');
+        warnings.push(`The secret "${(0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_2__/* .quoteForeign */ .xS)(id)}" in the input \`${input}\` is empty and was omitted. A repository that lacks a ` +
+            'secret, and a pull request from a fork, pass an empty one.');
         return [];
     });
 }
 function notAPair(input, what, number) {
-    return new _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('invalid-input', `Item ${String(number)} of the input \`${input}\` is not of the form id=${what} (it is not shown here).`, `Write one id=${what} a line. A value of several lines stands in double quotes, together with its id: "id=first line…".`);
+    return (0,_shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .invalidInput */ .aY)(`Item ${String(number)} of the input \`${input}\` does not have the form id=${what} (it is not shown here).`, `Write one id=${what} per line. Put a multi-line value in double quotes together with its id: "id=first line…".`);
 }
-// The default of `cache-from`: the Actions cache, where there is one and the builder can read it.
+// The default of `cache-from`: the Actions cache, if there is one and the builder can read it.
 const automatic = 'auto';
-/** Whether a cache is the Actions cache service, in the long or the short form of `cache-from`. */
+/** Returns whether a cache is the Actions cache service, in the long or the short form of `cache-from`. @internal */
 function isGhaCache(cache) {
     const text = cache.trim();
     return text === automatic || text === 'gha' || cache.split(',').some((part) => part.trim() === 'type=gha');
 }
-/** Whether nobody has said anything about caches. */
+/** Returns whether the caches are the default. */
 function isOnlyAutomatic(caches) {
     return caches.every((cache) => cache.trim() === automatic);
 }
-/** The caches without the Actions cache service, and whether somebody asked for it by name. */
+/** Returns the caches without the Actions cache service, and whether the inputs name that service. */
 function withoutGhaCache(caches) {
     const left = caches.filter(isGhaCache);
     return {
@@ -30325,12 +30325,12 @@ function withoutGhaCache(caches) {
     };
 }
 /**
- * Refuses lines that buildx would refuse in the middle of the build, and build arguments that it would drop without a word.
- * As there, a build argument without `=` takes its value from the environment, and a label without one is empty.
+ * Rejects lines that buildx would reject during the build, and build arguments that it would ignore. As in buildx, a build argument without
+ * `=` gets its value from the environment, and a label without one is empty.
  * @throws HandoverError `invalid-input`
  */
 function requireBuildLines(build) {
-    requireLines('build-args', build.buildArgs, /^[^\s=]+(?:=|$)/, 'NAME=value (or NAME alone, which takes its value from the environment)');
+    requireLines('build-args', build.buildArgs, /^[^\s=]+(?:=|$)/, 'NAME=value (or NAME alone for the value in the environment)');
     requireLines('labels', build.labels, /^(?:[^\s=]+$|[^=]+=)/, 'name=value');
     requireLines('build-contexts', build.buildContexts, /^[^\s=]+=./, 'name=path');
 }
@@ -30338,12 +30338,12 @@ function requireLines(input, lines, form, expected) {
     const wrong = lines.findIndex((line) => !form.test(line));
     if (wrong === -1)
         return;
-    throw new _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('invalid-input', `Line ${String(wrong + 1)} of the input \`${input}\` is "${(0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_2__/* .quoteForeign */ .xS)(lines[wrong] ?? '')}"; expected ${expected}.`, 'Write one a line. A value with line ends goes into double quotes, together with its name.');
+    throw (0,_shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .invalidInput */ .aY)(`Line ${String(wrong + 1)} of the input \`${input}\` is "${(0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_2__/* .quoteForeign */ .xS)(lines[wrong] ?? '')}"; expected ${expected}.`, 'Write one per line. Put a multi-line value in double quotes together with its name.');
 }
 /**
- * The arguments of `docker buildx build`, the context last. Attestations are off: a tarball that both image stores
- * load holds one plain image (buildx#1460).
- * @param exporters what one build writes; several need BuildKit 0.13 and another driver than a classic engine's
+ * Returns the arguments of `docker buildx build`. Attestations are off, because a tarball for both image stores contains one plain image
+ * (buildx#1460).
+ * @param exporters the outputs of the build. Several need BuildKit 0.13, and not the driver of a classic engine.
  */
 function buildArguments(build, platforms, exporters, secrets) {
     const each = (flag, values) => values.flatMap((value) => [flag, value]);
@@ -30380,12 +30380,12 @@ function exporterArguments(exporter) {
         return ['--load', '--tag', exporter.name, '--iidfile', exporter.idFile];
     if (exporter.kind === 'oci-layout')
         return ['--output', outputOf(exporter)];
-    // The layout's layers and media types, so that the manifest has one digest here and there; and no copy in the engine's store.
+    // With the layout's layers and media types, the manifest has the same digest in both. There is no copy in the engine's store.
     const image = ['type=image,push=true,store=false,oci-mediatypes=true', ...compressionOf(exporter)];
     const output = [...image, quoted(`name=${exporter.references.join(',')}`)].join(',');
     return ['--metadata-file', exporter.metadataFile, '--output', output];
 }
-/** The value of `--output`. It is CSV: a path with a comma, or a list of names, has to be quoted. */
+/** Returns the value of `--output`, in CSV format. */
 function outputOf(exporter) {
     return ['type=oci,tar=false', ...compressionOf(exporter), quoted(`dest=${exporter.directory}`)].join(',');
 }
@@ -30405,9 +30405,7 @@ function quoted(text) {
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   $g: () => (/* binding */ classicProblems),
 /* harmony export */   Wo: () => (/* binding */ mayReadCache),
-/* harmony export */   m_: () => (/* binding */ requireClassicWrites),
 /* harmony export */   uS: () => (/* binding */ planCacheWrites),
 /* harmony export */   xc: () => (/* binding */ notWritten)
 /* harmony export */ });
@@ -30417,49 +30415,42 @@ function quoted(text) {
 
 
 /**
- * An inline cache is a part of the image, and `ignore-error=false` asks for a build that fails with its cache; all others never fail it.
- * @throws HandoverError `unsupported-host` for a cache with `ignore-error=false` that buildx would drop without a word
+ * Plans which build writes each cache. An inline cache is part of the image. With `ignore-error=false`, the build fails if the cache can't
+ * be written. All other caches never fail the build.
+ * @param exportsCaches false for BuildKit in an engine with the classic store, which only writes inline caches
+ * @throws HandoverError `unsupported-host` or `builder-unsupported` for a cache with `ignore-error=false` that can't be written
  */
-function planCacheWrites(caches, service) {
+function planCacheWrites(caches, service, exportsCaches) {
     const withImage = caches.filter((cache) => isInline(cache) || isRequired(cache));
-    for (const cache of withImage) {
-        const missing = whyNoWrite(cache, { ...service, mode: '' });
-        if (missing === undefined)
-            continue;
-        throw new _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('unsupported-host', `The build cache ${describeCache(cache)} can't be written, and \`ignore-error=false\` asks to fail then: ${missing}.`, 'Remove `ignore-error=false`, or take another type of cache.');
-    }
+    for (const cache of withImage)
+        requireWritable(cache, service, exportsCaches);
     const others = caches
         .filter((cache) => !withImage.includes(cache))
-        .map((cache) => ({ cache, why: whyNoWrite(cache, service) }));
+        .map((cache) => ({ cache, why: whyNoWrite(cache, service) ?? (exportsCaches ? undefined : classicStore) }));
     return {
         withImage,
         afterImage: others.flatMap(({ cache, why }) => (why === undefined ? [withoutIgnoreError(cache)] : [])),
         problems: others.flatMap(({ cache, why }) => (why === undefined ? [] : [notWritten(cache, why)])),
     };
 }
-/**
- * The caches that BuildKit inside an engine with the classic store writes with the image: inline ones alone.
- * @throws HandoverError `builder-unsupported` for another that has to be written
- */
-function requireClassicWrites({ withImage }) {
-    const required = withImage.find((cache) => !isInline(cache));
-    if (required === undefined)
-        return withImage;
-    throw new _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('builder-unsupported', `The docker driver on the classic image store can't write a build cache (cache-to: ${describeCache(required)}).`, `${_shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .setupBuildxHint */ .bY} Or remove \`cache-to\`.`);
+const classicStore = `the docker driver on the classic image store writes none. ${_shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .setupBuildxHint */ .bY}`;
+function requireWritable(cache, service, exportsCaches) {
+    const missing = whyNoWrite(cache, { ...service, mode: '' });
+    if (missing !== undefined) {
+        throw new _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('unsupported-host', `The build cache ${describeCache(cache)} can't be written, and \`ignore-error=false\` makes that an error: ${missing}.`, 'Remove `ignore-error=false`, or use another type of cache.');
+    }
+    if (exportsCaches || isInline(cache))
+        return;
+    throw new _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('builder-unsupported', `The docker driver on the classic image store can't write a build cache (cache-to: ${describeCache(cache)}).`, `${_shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .setupBuildxHint */ .bY} Or remove \`cache-to\`.`);
 }
-/** Why the others aren't written there. */
-function classicProblems({ afterImage, problems }) {
-    const why = `the docker driver on the classic image store writes none. ${_shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .setupBuildxHint */ .bY}`;
-    return [...problems, ...afterImage.map((cache) => notWritten(cache, why))];
-}
-/** The sentence for a cache that wasn't written. */
+/** Returns the sentence for a cache that was not written. */
 function notWritten(cache, why) {
     const hint = /failed to reserve cache|write denied/.test(why)
-        ? ' (GitHub gives jobs of low-trust events, such as pull_request_target, a cache that they can only read)'
+        ? ' (for jobs of low-trust events, such as pull_request_target, the GitHub cache is read-only)'
         : '';
     return `${describeCache(cache)} was not written: ${(0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_1__/* .quoteForeign */ .xS)(why.replace(/\.$/, ''), 500)}${hint}.`;
 }
-/** A cache for the log: its type and place, without the fields that may be secret. */
+/** Returns a cache for the log: its type and location, without fields that may be secret. @internal */
 function describeCache(cache) {
     const fields = fieldsOf(cache);
     const [only, ...more] = fields;
@@ -30471,16 +30462,16 @@ function describeCache(cache) {
         .map(({ key, value = '' }) => `${key}=${(0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_1__/* .quoteForeign */ .xS)(value)}`)
         .join(',');
 }
-/** Whether a cache is a part of the image that it is of. */
+/** Returns whether a cache is part of its image. */
 function isInline(cache) {
     return valueOf(cache, 'type') === 'inline';
 }
-/** Whether a cache that can't be written is to fail the build. */
+/** Returns whether the build fails if this cache can't be written. */
 function isRequired(cache) {
-    // What Go's strconv.ParseBool takes for false; BuildKit passes over all else.
+    // The false values of Go's strconv.ParseBool. BuildKit ignores all others.
     return ['0', 'f', 'F', 'false', 'FALSE', 'False'].includes(valueOf(cache, 'ignore-error') ?? '');
 }
-/** Whether the job may read the Actions cache, where there is one. */
+/** Returns whether the job may read the Actions cache. */
 function mayReadCache({ isThere, mode }) {
     return isThere && mode !== 'none' && mode !== 'write-only';
 }
@@ -30493,7 +30484,7 @@ function whyNoWrite(cache, { isThere, mode }) {
         return `this job's \`cache-mode\` is \`${mode}\` (ACTIONS_CACHE_MODE)`;
     return undefined;
 }
-// Its own build shows whether it was written: buildx would hide that.
+// With `ignore-error`, buildx would hide the failure.
 function withoutIgnoreError(cache) {
     const fields = fieldsOf(cache);
     if (fields.every(({ key }) => key !== 'ignore-error'))
@@ -30516,7 +30507,7 @@ function valueOf(cache, key) {
 
 /***/ }),
 
-/***/ 4811:
+/***/ 7666:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -30526,8 +30517,6 @@ __nccwpck_require__.d(__webpack_exports__, {
   ie: () => (/* binding */ planExport),
   HG: () => (/* binding */ withoutCacheFrom)
 });
-
-// UNUSED EXPORTS: loweredNotices, withBranchLabel
 
 // EXTERNAL MODULE: ./build/export-image/plan/bake.js
 var plan_bake = __nccwpck_require__(2402);
@@ -30542,16 +30531,16 @@ var base_text = __nccwpck_require__(1453);
 ;// CONCATENATED MODULE: ./build/export-image/plan/compression.js
 
 
-/** What `auto` is: see docs/decisions/0004-compression-auto-is-zstd-at-level-1.md for the figures. */
+/** The meaning of `auto` (docs/decisions/0004-compression-auto-is-zstd-at-level-1.md). */
 const automatic = { format: 'zstd', level: 1 };
-// The lowest and the highest level that both BuildKit and Node take.
+// The lowest and highest levels that both BuildKit and Node accept.
 const levels = {
     gzip: [0, 9],
     zstd: [1, 22],
     uncompressed: undefined,
 };
 /**
- * How new layers are compressed, from the inputs `compression` and `compression-level`.
+ * Returns the compression of new layers from the inputs `compression` and `compression-level`.
  * @throws HandoverError `invalid-input`
  */
 function chooseCompression(compression, level) {
@@ -30560,7 +30549,7 @@ function chooseCompression(compression, level) {
         return automatic;
     const format = name === 'auto' ? automatic.format : name;
     if (format !== 'gzip' && format !== 'zstd' && format !== 'uncompressed') {
-        throw new errors/* HandoverError */.Cu('invalid-input', `The input \`compression\` is "${(0,base_text/* quoteForeign */.xS)(compression)}"; expected auto, gzip, zstd or uncompressed.`, 'Leave it out for what is fastest in most cases.');
+        throw (0,errors/* invalidInput */.aY)(`The input \`compression\` is "${(0,base_text/* quoteForeign */.xS)(compression)}"; expected auto, gzip, zstd or uncompressed.`, 'Remove it to use the fastest one in most cases.');
     }
     return { format, level: level === undefined ? undefined : chooseLevel(format, level) };
 }
@@ -30569,10 +30558,10 @@ function chooseLevel(format, text) {
     const level = /^\d{1,2}$/.test(text.trim()) ? Number(text) : Number.NaN;
     if (range !== undefined && level >= range[0] && level <= range[1])
         return level;
-    throw new errors/* HandoverError */.Cu('invalid-input', `The input \`compression-level\` is "${(0,base_text/* quoteForeign */.xS)(text)}"; expected ` +
+    throw (0,errors/* invalidInput */.aY)(`The input \`compression-level\` is "${(0,base_text/* quoteForeign */.xS)(text)}"; expected ` +
         (range === undefined
             ? `none for ${format} layers.`
-            : `a whole number from ${String(range[0])} to ${String(range[1])} for ${format}.`), 'Leave it out for the level that fits most cases.');
+            : `a whole number from ${String(range[0])} to ${String(range[1])} for ${format}.`), 'Remove it to use the default level.');
 }
 
 // EXTERNAL MODULE: ./build/shared/image/platform.js
@@ -30582,9 +30571,9 @@ var image_platform = __nccwpck_require__(4851);
 
 
 /**
- * @param tags the references to push under; the first is the one that the outputs name
- * @param source where the image comes from
- * @param platform the handover's
+ * @param tags the references to push. The outputs contain the first.
+ * @param source the kind of the image's source
+ * @param platform of the handed-over image
  * @throws HandoverError `invalid-input`
  */
 function planPush(inputs, tags, source, platform) {
@@ -30593,11 +30582,11 @@ function planPush(inputs, tags, source, platform) {
     if (!inputs.enabled)
         return undefined;
     if (source === 'tarball') {
-        throw new errors/* HandoverError */.Cu('invalid-input', 'A tarball (`source-tarball`) can be handed over, but not pushed.', 'Remove `push: true`, or load the tarball first and set `source-image`.');
+        throw (0,errors/* invalidInput */.aY)('A tarball (`source-tarball`) can be handed over, but not pushed.', 'Remove `push: true`, or load the tarball first and set `source-image`.');
     }
     const listedPlatforms = platforms.every((one) => (0,image_platform/* samePlatform */.my)(one, platform)) ? [] : platforms;
     if (source === 'engine' && listedPlatforms.length > 0) {
-        throw new errors/* HandoverError */.Cu('invalid-input', `\`push-platforms\` is ${platforms.map(image_platform/* formatPlatform */.Bq).join(', ')}, but \`source-image\` is for one platform.`, 'Remove `push-platforms`, or let this action build the image.');
+        throw (0,errors/* invalidInput */.aY)(`\`push-platforms\` is ${platforms.map(image_platform/* formatPlatform */.Bq).join(', ')}, but \`source-image\` is for one platform.`, 'Remove `push-platforms`, or let this action build the image.');
     }
     const [first, ...rest] = tags;
     if (first === undefined)
@@ -30605,32 +30594,31 @@ function planPush(inputs, tags, source, platform) {
     return { references: [first, ...rest], listedPlatforms, onFailure };
 }
 function noTags() {
-    return new errors/* HandoverError */.Cu('invalid-input', '`push` is true, but the input `tags` is empty: there is no reference to push under.', 'Give `tags` the output of docker/metadata-action, references one a line, or `auto` with a `repository`.');
+    return (0,errors/* invalidInput */.aY)('`push` is true, but the input `tags` is empty: there is no reference to push.', 'Set `tags` to the output of docker/metadata-action, to one reference per line, or to `auto` with a `repository`.');
 }
 function chooseOnFailure(text) {
     if (text === 'error' || text === 'warn')
         return text;
-    throw new errors/* HandoverError */.Cu('invalid-input', `The input \`push-failure\` is "${(0,base_text/* quoteForeign */.xS)(text)}"; expected error or warn.`, 'Correct `push-failure` under `with:`.');
+    throw (0,errors/* invalidInput */.aY)(`The input \`push-failure\` is "${(0,base_text/* quoteForeign */.xS)(text)}"; expected error or warn.`, 'Correct `push-failure` under `with:`.');
 }
 
 // EXTERNAL MODULE: ./build/shared/base/json.js
 var base_json = __nccwpck_require__(604);
 // EXTERNAL MODULE: ./build/shared/image/reference.js
 var image_reference = __nccwpck_require__(9607);
-;// CONCATENATED MODULE: ./build/export-image/plan/tags.js
+;// CONCATENATED MODULE: ./build/shared/image/tags.js
 
 
 
 
 const shortShaLength = 7;
-/** What leaves room for `-<short sha>` in Docker's 128 characters. */
+/** Leaves room for `-<short sha>` in Docker's 128 characters. */
 const maxNameLength = 120;
 const maxTagLength = 128;
 /**
- * The one tag that stands for this commit, and is never given to another: `pr-<number>-<sha>`,
- * `merge-queue-pr-<number>-<sha>`, `<branch or git tag>-<sha>` (a git tag may be moved, so its name alone is not
- * enough), or `sha-<sha>` for a bare commit; `<sha>` is the first 7 characters of the commit.
- * @returns undefined when the event names no commit
+ * Returns the tag that no other commit gets: `pr-<number>-<sha>`, `merge-queue-pr-<number>-<sha>`, `<branch or git tag>-<sha>`, or
+ * `sha-<sha>`. `<sha>` is the first 7 characters of the commit. A git tag can move, so its name is not enough.
+ * @returns undefined if the event has no commit
  */
 function immutableTag(event) {
     if (event.kind === 'none')
@@ -30645,8 +30633,9 @@ function immutableTag(event) {
     return `${cleanName(event.name) || event.kind}-${short}`;
 }
 /**
- * The tags of `tags: auto`: the immutable tag, the git tag's name, `latest` on the default branch, and `sha-<sha>`.
- * None when the event names no commit.
+ * Returns the tags of `tags: auto`: the immutable tag, the git tag's name, `latest` on the default branch, and `sha-<sha>`. Without a
+ * commit, there are none.
+ * @internal
  */
 function automaticTags(event) {
     const immutable = immutableTag(event);
@@ -30663,7 +30652,7 @@ function automaticTags(event) {
 function shortSha(sha) {
     return sha.slice(0, shortShaLength);
 }
-/** A branch's name as the first part of a tag: `feature/Add_New-Feature` is `feature-add-new-feature`. */
+/** Returns a branch's name as the first part of a tag: `feature/Add_New-Feature` becomes `feature-add-new-feature`. */
 function cleanName(name) {
     return name
         .toLowerCase()
@@ -30673,7 +30662,7 @@ function cleanName(name) {
         .slice(0, maxNameLength)
         .replace(/-+$/, '');
 }
-/** A git tag as a tag of an image: `v1.2.3` stays, `v1.2.3+build.5` is `v1.2.3-build.5`. */
+/** Returns a git tag as a tag of an image: `v1.2.3+build.5` becomes `v1.2.3-build.5`. */
 function cleanGitTag(name) {
     return name
         .replace(/[^\w.-]+/gu, '-')
@@ -30682,9 +30671,8 @@ function cleanGitTag(name) {
         .replace(/-+$/, '');
 }
 /**
- * Reads what docker/metadata-action puts out: `tags` (one reference per line) or `json` (an object with `tags`).
- * Empty lines are dropped; the order stays, and the first is the action's own first choice.
- * @throws HandoverError `invalid-input` when nothing is left, showing what was received
+ * Reads an output of docker/metadata-action: `tags` (one reference per line) or `json` (an object with `tags`). Empty lines are dropped.
+ * @throws HandoverError `invalid-input` with the text, if it has no reference
  */
 function parseMetadataTags(text) {
     const [first, ...rest] = tagLines(text).map(image_reference/* parseReference */.F2);
@@ -30693,9 +30681,10 @@ function parseMetadataTags(text) {
     return [first, ...rest];
 }
 /**
- * The same as the references an image is given, each with a tag.
- * @param repository what a bare tag belongs to: metadata-action puts out bare tags when its input `images` is empty
- * @throws HandoverError `invalid-input` when nothing is left, for a malformed line, or for a bare tag without repository
+ * Reads references, each with a tag.
+ * @param repository the repository of bare tags, which metadata-action returns if its input `images` is empty
+ * @throws HandoverError `invalid-input` without any reference, for a malformed line, or for a bare tag without a repository
+ * @internal
  */
 function parseTagList(text, repository) {
     const found = tagLines(text).map((line) => taggedReference(line, repository));
@@ -30704,10 +30693,11 @@ function parseTagList(text, repository) {
     return found;
 }
 /**
- * Finds the tags that docker/metadata-action left for the steps after it (its src/main.ts: each output is exported as
- * `DOCKER_METADATA_OUTPUT_<NAME>`, unless DOCKER_METADATA_SET_OUTPUT_ENV is false; TAG_NAMES since 5.9).
+ * Finds the tags that docker/metadata-action has set for later steps. It exports each output as `DOCKER_METADATA_OUTPUT_<NAME>`, unless
+ * DOCKER_METADATA_SET_OUTPUT_ENV is false (src/main.ts; TAG_NAMES since 5.9).
  * @param env the variables, by name
- * @returns undefined when it didn't run; an empty output of a run that left something else is returned as it is
+ * @returns undefined if it did not run
+ * @internal
  */
 function metadataVariable(env) {
     const variables = ['TAGS', 'JSON', 'TAG_NAMES', 'VERSION'].map((output) => {
@@ -30716,14 +30706,14 @@ function metadataVariable(env) {
     });
     return variables.find(({ text }) => text !== '');
 }
-/** Lines of a multi-line output, one argument each; empty lines dropped. */
+/** Returns the lines of a text, without empty ones. */
 function lines(text) {
     return text
         .split(/\r?\n/)
         .map((line) => line.trim())
         .filter((line) => line !== '');
 }
-// The action's `sep-tags` may be a comma, which no reference contains.
+// The action's `sep-tags` can be a comma, which no reference contains.
 function tagLines(text) {
     const json = text.trimStart().startsWith('{') ? (0,base_json/* parseJson */.qF)(text) : undefined;
     const parts = (0,base_json/* isObject */.Gv)(json) ? (0,base_json/* stringsOf */.iw)(json['tags']) : [text];
@@ -30734,13 +30724,13 @@ function taggedReference(line, repository) {
         return (0,image_reference/* parseTaggedReference */.$R)(line);
     if (repository !== undefined)
         return (0,image_reference/* parseTaggedReference */.$R)(`${repository}:${line}`);
-    throw new errors/* HandoverError */.Cu('invalid-input', `"${(0,base_text/* quoteForeign */.xS)(line)}" in the list of tags is a tag without a repository.`, 'Write the whole reference, such as ghcr.io/org/charon:1.2.3, or set `repository`.');
+    throw (0,errors/* invalidInput */.aY)(`"${(0,base_text/* quoteForeign */.xS)(line)}" in the list of tags is a tag without a repository.`, 'Write the full reference, such as ghcr.io/org/charon:1.2.3, or set `repository`.');
 }
 function noReference(text) {
-    return new errors/* HandoverError */.Cu('invalid-input', `No image reference in the metadata output: received "${(0,base_text/* quoteForeign */.xS)(text)}".`, 'Pass ${{ steps.meta.outputs.tags }} and check that the step has the id "meta" and ran before this one.');
+    return (0,errors/* invalidInput */.aY)(`No image reference in the metadata output: received "${(0,base_text/* quoteForeign */.xS)(text)}".`, 'Pass ${{ steps.meta.outputs.tags }} and check that the step has the id "meta" and ran before this one.');
 }
 /**
- * The references that the input `tags` gives the image, each once.
+ * Returns the references in the input `tags`, each once.
  * @throws HandoverError `invalid-input`
  */
 function chooseTags(inputs, facts, notices) {
@@ -30764,20 +30754,29 @@ function tagsOf(given, repository, { event, metadata }, notices) {
         throw tags_noTags(event.reason);
     return parseTagList(automaticTags(event).join('\n'), repository);
 }
-// Kept as it was given: each reference made of it then knows what was lowered.
+// Returned unchanged, so that each reference made from it has its original spelling.
 function requireRepository(given) {
     if (given === undefined)
         return undefined;
     const { tag, digest } = (0,image_reference/* parseReference */.F2)(given);
     if (tag === undefined && digest === undefined)
         return given;
-    throw new errors/* HandoverError */.Cu('invalid-input', `The input \`repository\` is "${(0,base_text/* quoteForeign */.xS)(given)}"; expected a repository without a tag or digest.`, 'Set it to the repository alone, such as ghcr.io/org/charon.');
+    throw (0,errors/* invalidInput */.aY)(`The input \`repository\` is "${(0,base_text/* quoteForeign */.xS)(given)}"; expected a repository without a tag or digest.`, 'Set it to the repository alone, such as ghcr.io/org/charon.');
 }
 function noRepository() {
-    return new errors/* HandoverError */.Cu('invalid-input', '`tags: auto` has no repository, and docker/metadata-action left no tags in the environment.', 'Set `repository`, such as ghcr.io/${{ github.repository }}, or run docker/metadata-action before this step.');
+    return (0,errors/* invalidInput */.aY)('`tags: auto` has no repository, and docker/metadata-action has set no tags in the environment.', 'Set `repository`, such as ghcr.io/${{ github.repository }}, or run docker/metadata-action before this step.');
 }
 function tags_noTags(reason) {
-    return new errors/* HandoverError */.Cu('invalid-input', `\`tags: auto\` can't tell what this run is for: ${reason}.`, 'Write the references of the image into `tags`, one a line.');
+    return (0,errors/* invalidInput */.aY)(`\`tags: auto\` can't create tags for this run: ${reason}.`, 'Set `tags` to the references of the image, one per line.');
+}
+/** One notice for each repository that had upper-case letters. */
+function loweredNotices(references) {
+    const firsts = new Map();
+    for (const { repository, loweredFrom } of references.filter((one) => one !== undefined)) {
+        if (loweredFrom !== undefined && !firsts.has(repository))
+            firsts.set(repository, loweredFrom);
+    }
+    return [...firsts].map(([repository, from]) => `Repositories are lower-case: ${from} becomes ${repository}.`);
 }
 
 // EXTERNAL MODULE: ./build/shared/image/artifact-name.js
@@ -30791,9 +30790,9 @@ var host = __nccwpck_require__(8118);
 
 // Sources: GitHub docs, "Events that trigger workflows" and "Webhook events and payloads"; octokit/webhooks,
 // payload-examples. Payloads are checked member by member: other forges and local runners send less.
-/** Events that mean the branch they run on. A comment, say, runs on the default branch and may mean a pull request. */
+/** Events for the branch that they run on. For example, a comment runs on the default branch and may be about a pull request. */
 const branchEvents = ['push', 'schedule', 'workflow_dispatch', 'repository_dispatch', 'create'];
-/** Says what the workflow runs for, or why that can't be known. Never throws. */
+/** Returns what the workflow runs for, or why that is unknown. Never throws. */
 function workflowEvent(facts) {
     const payload = (0,base_json/* isObject */.Gv)(facts.payload) ? facts.payload : {};
     if (facts.name === '')
@@ -30828,7 +30827,7 @@ function pullRequest(facts, payload) {
     const sha = firstCommit(head['sha']);
     if (number === undefined)
         return none(`the payload of ${(0,base_text/* quoteForeign */.xS)(facts.name)} has no pull request number`);
-    // GITHUB_SHA is the merge commit of this very run: a tag made from it could not be found by the head's commit.
+    // GITHUB_SHA is the merge commit of this run. The head's commit would not lead to a tag with it.
     if (sha === undefined)
         return none(`the payload of ${(0,base_text/* quoteForeign */.xS)(facts.name)} has no pull_request.head.sha`);
     const branch = (0,base_json/* stringOr */.JI)(head['ref'], '') || facts.headRef;
@@ -30952,7 +30951,7 @@ function planExport(inputs, facts) {
     if (push !== undefined)
         (0,host/* requireDocker */.c1)(engine, '`push: true`');
     const own = reference === undefined ? undefined : (0,image_reference/* formatReference */.FH)(reference);
-    // Outside a workflow nobody asked for a tag of the event.
+    // Outside of a workflow there is no event.
     if (event.kind === 'none' && facts.event.name !== '')
         notices.push(`There is no immutable tag: ${event.reason}.`);
     notices.push(...loweredNotices([reference, taken?.reference, ...tags]));
@@ -30978,7 +30977,7 @@ function planExport(inputs, facts) {
         return { ...layout, ...what, push: undefined };
     return { ...layout, ...what, further, push };
 }
-/** The same build without the caches that it reads. */
+/** Returns the same build without the caches that it reads. */
 function withoutCacheFrom(plan) {
     if (plan.kind === 'bake')
         return { ...plan, source: (0,plan_bake/* withoutCachesRead */.aO)(plan.source) };
@@ -30990,16 +30989,7 @@ function withoutCacheFrom(plan) {
         source: { ...source, build: { ...source.build, cacheFrom: [] } },
     };
 }
-/** One notice for each repository that had upper-case letters. */
-function loweredNotices(references) {
-    const firsts = new Map();
-    for (const { repository, loweredFrom } of references.filter((one) => one !== undefined)) {
-        if (loweredFrom !== undefined && !firsts.has(repository))
-            firsts.set(repository, loweredFrom);
-    }
-    return [...firsts].map(([repository, from]) => `Repositories are lower-case: ${from} is read as ${repository}.`);
-}
-// Never a name without a tag: the engine would also take it for the beginning of an ID.
+// The name has a tag, because the engine could read it as the beginning of an ID otherwise.
 function parseEngineImage(text) {
     const [first = ''] = lines(text);
     if ((0,image_reference/* isImageId */.rw)(first))
@@ -31038,12 +31028,12 @@ function chooseSource(inputs, facts, taken, { notices, warnings }) {
         ? `This job's \`cache-mode\` is \`${service.mode}\``
         : 'There is no Actions cache service here';
     if (asked)
-        notices.push(`${why}: cache-from type=gha is left out.`);
+        notices.push(`${why}: cache-from type=gha is omitted.`);
     return { kind: 'build', build: { ...build, cacheFrom: caches }, secrets };
 }
 /**
- * The source with the label that records its branch; a label that the user sets stays.
- * @throws HandoverError `invalid-input` for a source that can't be given a label, or for a malformed name
+ * Returns the source with the label that records its branch. A label that the user sets is kept.
+ * @throws HandoverError `invalid-input` for a source that can't get a label, or for a malformed name
  */
 function withBranchLabel(source, name, event, notices) {
     if (name === undefined)
@@ -31055,18 +31045,18 @@ function withBranchLabel(source, name, event, notices) {
         return source;
     const branch = branchOf(event);
     if (branch === undefined) {
-        notices.push(`The label ${name} is left out: this run is for no branch.`);
+        notices.push(`The label ${name} is omitted: this run has no branch.`);
         return source;
     }
     return { ...source, build: { ...source.build, labels: [...labels, `${name}=${branch}`] } };
 }
 function noLabel(name, source) {
     const why = source.kind === 'build'
-        ? 'a label needs a name without "=" and white space'
-        : 'only a build can be given a label, and the image has another source';
-    return new errors/* HandoverError */.Cu('invalid-input', `The input \`branch-label\` is "${(0,base_text/* quoteForeign */.xS)(name)}": ${why}.`, 'Set it to a name such as io.charon.feature.branch, or remove the line; label other images where they are built.');
+        ? 'the name of a label has no "=" and no white space'
+        : 'only a build can add a label, and the image has another source';
+    return (0,errors/* invalidInput */.aY)(`The input \`branch-label\` is "${(0,base_text/* quoteForeign */.xS)(name)}": ${why}.`, 'Set it to a name such as io.charon.feature.branch, or remove the line. Label other images in their builds.');
 }
-/** What an image is called that nobody names. */
+/** Returns the reference if `image` is not set. */
 function ownReference(source, sourceImage, taken) {
     if (source.kind === 'build')
         return (0,image_reference/* parseTaggedReference */.$R)(defaultReference);
@@ -31078,20 +31068,20 @@ function ownReference(source, sourceImage, taken) {
     throw noName(`digest (${digest})`);
 }
 function noName(givenBy) {
-    return new errors/* HandoverError */.Cu('invalid-input', `\`source-image\` is given by ${givenBy}, which leaves no tag to hand the image over under.`, 'Set `image` to the reference that the integration jobs use, such as charon:local.');
+    return (0,errors/* invalidInput */.aY)(`\`source-image\` is given by ${givenBy}, which contains no tag for the image in later jobs.`, 'Set `image` to the reference that the integration jobs use, such as charon:local.');
 }
 /** @param taken references of the image itself */
 function chooseFurther(given, source, taken) {
     const further = given.map(image_reference/* parseTaggedReference */.$R);
     if (further.length > 0 && source.kind === 'tarball') {
-        throw new errors/* HandoverError */.Cu('invalid-input', 'A `source-tarball` is handed over as it is: `further-images` can’t be added to it.', 'Save all of the images into that tarball, or give them as `source-image` and `further-images`.');
+        throw (0,errors/* invalidInput */.aY)('A `source-tarball` is handed over unchanged: `further-images` can’t be added to it.', 'Save all images to that tarball, or set `source-image` and `further-images`.');
     }
     const twice = (0,image_reference/* repeatedName */.OC)([...taken.filter((one) => one !== undefined), ...further]);
     if (twice === undefined || further.length === 0)
         return further;
-    throw new errors/* HandoverError */.Cu('invalid-input', `${twice} is given twice: as the image that is handed over or as one of \`further-images\`.`, 'Give each image a reference of its own.');
+    throw (0,errors/* invalidInput */.aY)(`${twice} is set twice: as the image or in \`further-images\`.`, 'Set a different reference for each image.');
 }
-/** `native` is the runner's own platform. */
+/** Returns the platform. `native` is the runner's. */
 function choosePlatform(text, runner) {
     return text.trim() === 'native' ? (0,host/* runnerPlatform */.GQ)(runner) : (0,image_platform/* parsePlatform */.FL)(text);
 }
@@ -31099,7 +31089,7 @@ function chooseEngine(text, source) {
     const engine = (0,host/* parseEngineName */.D7)(text);
     if (engine === 'docker' || source.kind !== 'build')
         return engine;
-    throw new errors/* HandoverError */.Cu('builder-unsupported', 'There is no build with `engine: podman`: buildx needs Docker.', 'Build with podman or buildah in a step before, and set `source-image` to the image that it made.');
+    throw new errors/* HandoverError */.Cu('builder-unsupported', '`engine: podman` has no build, because buildx needs Docker.', 'Build with podman or buildah in an earlier step, and set `source-image` to that image.');
 }
 function chooseRetention(days, facts, notices) {
     const { maxRetentionDays } = facts;
@@ -31111,15 +31101,15 @@ function chooseRetention(days, facts, notices) {
 function requirePath(path) {
     if (path.trim() !== '')
         return path.trim();
-    throw new errors/* HandoverError */.Cu('invalid-input', `The input \`source-tarball\` is "${(0,base_text/* quoteForeign */.xS)(path)}"; expected the path of a tarball.`, 'Check the expression it comes from, or remove the line to build the image here.');
+    throw (0,errors/* invalidInput */.aY)(`The input \`source-tarball\` is "${(0,base_text/* quoteForeign */.xS)(path)}"; expected the path of a tarball.`, 'Check the expression it comes from, or remove the line to build the image here.');
 }
 function compressedAlready(compression) {
-    return new errors/* HandoverError */.Cu('invalid-input', `A \`source-tarball\` is handed over as it is, but \`compression\` is "${(0,base_text/* quoteForeign */.xS)(compression)}".`, 'Leave `compression` out, or give the image as `source-image`.');
+    return (0,errors/* invalidInput */.aY)(`A \`source-tarball\` is handed over unchanged, but \`compression\` is "${(0,base_text/* quoteForeign */.xS)(compression)}".`, 'Remove `compression`, or set `source-image`.');
 }
 function twoSources(given) {
-    return new errors/* HandoverError */.Cu('invalid-input', `The image has more than one source: ${given.join(', ')} are set.`, 'Set one of `source-image`, `source-tarball` or the inputs of a build (`file`, `target`).');
+    return (0,errors/* invalidInput */.aY)(`The image has more than one source: ${given.join(', ')} are set.`, 'Set one of `source-image`, `source-tarball` or the inputs of a build (`file`, `target`).');
 }
-/** The source in words: what the log says first. */
+/** Returns a description of the source for the log. */
 function describeSource(source) {
     if (source.kind === 'build')
         return `a build of ${source.build.context}`;
@@ -31202,25 +31192,25 @@ var __disposeResources = (undefined && undefined.__disposeResources) || (functio
 
 
 
-/** Where the image is already, if its build has pushed it. */
-function pushedByBuild(plan, way) {
-    return plan !== undefined && way?.kind === 'done' ? pinned(plan, way.digest) : undefined;
+/** Returns the pushed reference, if the build has pushed the image. */
+function pushedByBuild(plan, state) {
+    return plan !== undefined && state?.kind === 'done' ? pinned(plan, state.digest) : undefined;
 }
-// The first reference names the image: by digest, because a tag can move.
+// By digest, because a tag can move.
 function pinned(plan, digest) {
     return { repository: plan.references[0].repository, digest };
 }
 /**
- * Pushes what isn't pushed yet. It comes after the handover, so that a registry never costs the artifact: the failure
- * is a part of what happened, to be judged when the outputs are written.
+ * Pushes an image that is not pushed yet. It runs after the upload, so that a registry's failure never costs the artifact. The failure is
+ * part of the result, and the step fails after its outputs are written.
  * @throws HandoverError `cancelled`
  */
-async function finishPush(plan, way, tools) {
-    if (plan === undefined || way === undefined)
+async function finishPush(plan, state, tools) {
+    if (plan === undefined || state === undefined)
         return { kind: 'none' };
     const { log, timeline } = tools;
     try {
-        const digest = way.kind === 'done' ? way.digest : await log.chapter('Push', () => timeline.measure('Push', way.push));
+        const digest = state.kind === 'done' ? state.digest : await log.chapter('Push', () => timeline.measure('Push', state.push));
         const reference = pinned(plan, digest);
         log.info(`Pushed ${plan.references.map(_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_3__/* .formatReference */ .FH).join(', ')}: ${(0,_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_3__/* .formatReference */ .FH)(reference)}`);
         return { kind: 'pushed', reference };
@@ -31233,12 +31223,12 @@ async function finishPush(plan, way, tools) {
         return { kind: 'failed', error };
     }
 }
-/** @throws HandoverError what the push failed with, unless the plan is content with a warning */
+/** @throws HandoverError the error of the push, unless the plan only warns */
 function requirePushed(plan, outcome) {
     if (outcome.kind === 'failed' && plan?.onFailure === 'error')
         throw outcome.error;
 }
-/** Pushes an image of the engine, by ID or reference: tagged for the push only, unless it had the tag before. */
+/** Pushes an image of the engine, by ID or reference. It has the tags only during the push, unless it had them before. */
 async function pushFromEngine({ engine, registry, log, signal }, image, plan) {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
@@ -31248,7 +31238,7 @@ async function pushFromEngine({ engine, registry, log, signal }, image, plan) {
             const name = (0,_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_3__/* .formatReference */ .FH)(reference);
             await guard.tag(image, name);
             const digest = await registry.push(name);
-            // Where a later one is refused, this one is set.
+            // Also if a later one is refused.
             log.info(`${name}: pushed, ${digest}`);
             return digest;
         };
@@ -31272,13 +31262,130 @@ async function pushFromEngine({ engine, registry, log, signal }, image, plan) {
 
 /***/ }),
 
-/***/ 263:
+/***/ 1762:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
 // EXPORTS
 __nccwpck_require__.d(__webpack_exports__, {
-  c: () => (/* binding */ handover)
+  t: () => (/* binding */ readJoinedInputs)
+});
+
+;// CONCATENATED MODULE: ./build/export-image/inputs.js
+/** @throws HandoverError `invalid-input` */
+function readBuiltImageInputs(inputs) {
+    return {
+        image: inputs.optional('image'),
+        tags: inputs.optional('tags'),
+        repository: inputs.optional('repository'),
+        artifactName: inputs.text('artifact-name'),
+        retentionDays: inputs.integer('retention-days', 0, 90),
+        platform: inputs.text('platform'),
+        build: readBuildInputs(inputs),
+        bake: {
+            targets: inputs.listOrNone('bake-targets'),
+            files: inputs.listOrNone('bake-files'),
+            set: inputs.lines('bake-set'),
+            workdir: inputs.optional('workdir'),
+        },
+        jobKey: inputs.optional('job-key'),
+    };
+}
+/** @throws HandoverError `invalid-input` */
+function readExportInputs(inputs) {
+    return {
+        ...readBuiltImageInputs(inputs),
+        branchLabel: inputs.optional('branch-label'),
+        tarball: inputs.text('tarball'),
+        sourceImage: inputs.unlessNone('source-image'),
+        sourceTarball: inputs.unlessNone('source-tarball'),
+        furtherImages: inputs.lines('further-images'),
+        requireCache: inputs.boolean('require-cache'),
+        compression: inputs.text('compression'),
+        compressionLevel: inputs.optional('compression-level'),
+        engine: inputs.text('engine'),
+        push: {
+            enabled: inputs.boolean('push'),
+            platforms: inputs.list('push-platforms'),
+            onFailure: inputs.text('push-failure'),
+        },
+    };
+}
+function readBuildInputs(inputs) {
+    return {
+        context: inputs.text('context'),
+        file: inputs.optional('file'),
+        target: inputs.optional('target'),
+        buildArgs: inputs.lines('build-args'),
+        buildContexts: inputs.lines('build-contexts'),
+        labels: inputs.lines('labels'),
+        secrets: inputs.secrets('secrets'),
+        secretFiles: inputs.secretFiles('secret-files'),
+        secretEnvs: inputs.secretEnvs('secret-envs'),
+        ssh: inputs.list('ssh'),
+        cacheFrom: inputs.lines('cache-from'),
+        cacheTo: inputs.lines('cache-to'),
+        builder: inputs.optional('builder'),
+        network: inputs.optional('network'),
+        noCache: inputs.boolean('no-cache'),
+        pull: inputs.boolean('pull'),
+        allow: inputs.list('allow'),
+        addHosts: inputs.list('add-hosts'),
+        shmSize: inputs.optional('shm-size'),
+        ulimit: inputs.lines('ulimit'),
+    };
+}
+
+;// CONCATENATED MODULE: ./build/joined/inputs.js
+
+/**
+ * @param tarball path of the tarball that a build writes
+ * @throws HandoverError `invalid-input`
+ */
+function readJoinedInputs(inputs, tarball) {
+    const built = readBuiltImageInputs(inputs);
+    const { artifactName, image } = built;
+    return {
+        export: {
+            ...built,
+            tarball,
+            branchLabel: undefined,
+            sourceImage: undefined,
+            sourceTarball: undefined,
+            furtherImages: [],
+            requireCache: false,
+            compression: 'auto',
+            compressionLevel: undefined,
+            engine: 'docker',
+            push: { enabled: inputs.boolean('push'), platforms: [], onFailure: 'error' },
+        },
+        load: {
+            artifactName,
+            image,
+            into: 'docker',
+            tarball: undefined,
+            ociLayout: undefined,
+            expectedConfigDigest: inputs.orNone('expected-config-digest'),
+            expectedRevision: inputs.orNone('expected-revision'),
+            checkPlatform: inputs.boolean('check-platform'),
+            overlap: inputs.boolean('overlap'),
+            from: 'artifact',
+            registryImage: undefined,
+            engine: 'docker',
+        },
+    };
+}
+
+
+/***/ }),
+
+/***/ 6567:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+
+// EXPORTS
+__nccwpck_require__.d(__webpack_exports__, {
+  O: () => (/* binding */ loadOrExport)
 });
 
 // EXTERNAL MODULE: external "node:path"
@@ -31363,18 +31470,17 @@ var __disposeResources = (undefined && undefined.__disposeResources) || (functio
 
 
 
-// No step lives longer: `timeout-minutes` is 5 days at most.
+// Longer than any step: `timeout-minutes` is 5 days at most.
 const longestStepMs = 6 * 24 * 60 * 60_000;
 const isLivingName = new RegExp(`^${locks/* livingNamePattern */.hd}$`);
 /**
- * Takes a path for this process, as far as processes of this project on this host are concerned: two jobs of self-hosted
- * runners may write one file.
+ * Locks a path among the processes of this project on this host: two jobs of self-hosted runners may write one file.
  * @param path of a file whose folder exists
- * @param onTaken is called with a description of the process that has it
- * @returns what gives it back, or undefined when another process has it
+ * @param onTaken called with a description of the process that has it
+ * @returns the lock, or undefined when another process has it
  */
 async function lockPath(path, onTaken) {
-    // Containers can share the network, and thereby the namespace, but not the folder.
+    // Containers can share the network, and so the locks' namespace, without sharing the folder.
     const folder = await (0,promises_.stat)((0,external_node_path_.dirname)(path));
     const key = `${String(folder.dev)}:${String(folder.ino)}/${(0,external_node_path_.basename)(path)}`;
     const lock = await (0,locks/* lockKey */.TL)(key, 'free');
@@ -31383,10 +31489,10 @@ async function lockPath(path, onTaken) {
     return lock;
 }
 /**
- * @param path where the file is to be in the end; its folder is made
+ * @param path of the complete file; its folder is made
  * @param advice what to do when the disk is full
- * @param log is warned when another process of this host is writing the same path
- * @throws HandoverError `invalid-input` when the path can't be written, or what lies there can't be replaced in the end
+ * @param log gets a warning when another process of this host is writing the same path
+ * @throws HandoverError `invalid-input` when the path can't be written, or an existing file can't be replaced
  */
 async function partialFile(path, advice, log) {
     const env_1 = { stack: [], error: void 0, hasError: false };
@@ -31401,7 +31507,7 @@ async function partialFile(path, advice, log) {
         await removeRemains(place);
         const own = opening.use(await (0,locks/* livingName */.$Q)());
         const partial = `${place}.partial-${own.name}`;
-        // Nobody can have put a link there: the name is random, and must not exist.
+        // No other user can have made a link there: the name is random, and must not exist.
         const file = await (0,promises_.open)(partial, 'wx', 0o600).catch((error) => {
             throw unwritable(path, folder.wordsOf(error), error);
         });
@@ -31416,17 +31522,7 @@ async function partialFile(path, advice, log) {
             closed = true;
         };
         return {
-            tee: async function* (chunks) {
-                for await (const chunk of chunks) {
-                    const writing = (0,bytes_files/* writeAll */.f4)(file, chunk).catch((error) => {
-                        throw (0,errors/* asError */.zR)((0,disk_space/* explainDiskFull */.GK)(error, path, advice));
-                    });
-                    writing.catch(() => undefined); // thrown below
-                    // The chunk is used further while it is written, and given up only when both are done.
-                    yield chunk;
-                    await writing;
-                }
-            },
+            tee: (chunks) => (0,disk_space/* teeFile */.rm)(chunks, file, path, advice),
             commit: async () => {
                 await close();
                 // Renaming over a file makes ext4 write the new one to the disk first: 0.3 s for 560 MB.
@@ -31465,7 +31561,7 @@ async function requireReplaceable(path, place) {
     const existing = await (0,promises_.stat)(place).catch(() => undefined);
     if (existing?.isDirectory() === true)
         throw unwritable(path, 'it is a folder');
-    // A device would be gone for all that use it.
+    // Replacing a device would remove it for all processes.
     if (existing?.isFile() === false)
         throw unwritable(path, `it is ${(0,bytes_files/* kindOf */.I)(existing)}, not a file`);
     const [there, folder, uid] = [
@@ -31475,13 +31571,13 @@ async function requireReplaceable(path, place) {
     ];
     if (there === undefined || uid === undefined || uid === 0)
         return;
-    // In a folder such as /tmp, a file is replaced by its owner and the folder's alone (unlink(2), EPERM).
+    // In a folder such as /tmp, only the file's or the folder's owner can replace a file (unlink(2), EPERM).
     if ((folder.mode & 0o1000) !== 0 && there.uid !== uid && folder.uid !== uid)
-        throw unwritable(path, `a file of another user (uid ${String(there.uid)}) is there, which this one can't replace`);
+        throw unwritable(path, `it is a file of another user (uid ${String(there.uid)}), which this user can't replace`);
 }
 /**
- * Removes what killed steps of this user left next to a path: files or folders called `<path>.partial-<living name>`. What another host's
- * or container's step wrote is removed when it is older than a step can be: whether that one runs can't be seen from here.
+ * Removes what killed steps of this user left next to a path: files or folders called `<path>.partial-<living name>`. Those of another host
+ * or container, whose processes can't be seen from here, are removed when they are older than any step.
  */
 function removeRemains(path) {
     const prefix = `${(0,external_node_path_.basename)(path)}.partial-`;
@@ -31492,10 +31588,10 @@ function removeRemains(path) {
         return (await (0,locks/* isOfAnotherScope */.Px)(owner)) ? Date.now() - writtenMs > longestStepMs : (0,locks/* isDead */.XU)(owner);
     });
 }
-// Not refused: what is uploaded or loaded is right in each of them.
+// Only a warning: the upload or load of each step is still correct.
 function contested(path, holder) {
-    return (`Another step on this host is writing the tarball ${path} at this moment (${holder}): the one that ends last overwrites the ` +
-        "other's. Give each a file of its own, such as `tarball: ${{ runner.temp }}/charon.tar`.");
+    return (`Another step on this host is writing the tarball ${path} now (${holder}): the step that ends last overwrites the other's ` +
+        'file. Give each step its own file, such as `tarball: ${{ runner.temp }}/charon.tar`.');
 }
 function unwritable(path, why, cause) {
     return new errors/* HandoverError */.Cu('invalid-input', `The tarball can't be written to ${path}: ${why}.`, 'Set `tarball` to the path of a file in a folder that this job may write to.', cause);
@@ -31503,12 +31599,10 @@ function unwritable(path, why, cause) {
 
 // EXTERNAL MODULE: ./build/shared/image/reference.js
 var image_reference = __nccwpck_require__(9607);
-// EXTERNAL MODULE: external "node:crypto"
-var external_node_crypto_ = __nccwpck_require__(7598);
 // EXTERNAL MODULE: external "node:stream"
 var external_node_stream_ = __nccwpck_require__(7075);
-// EXTERNAL MODULE: ./build/shared/bytes/chunks.js
-var bytes_chunks = __nccwpck_require__(4256);
+// EXTERNAL MODULE: ./build/shared/bytes/verified.js
+var verified = __nccwpck_require__(7606);
 // EXTERNAL MODULE: ./build/shared/image/record.js
 var image_record = __nccwpck_require__(9621);
 // EXTERNAL MODULE: external "node:timers/promises"
@@ -31521,6 +31615,8 @@ var image_manifest = __nccwpck_require__(8088);
 var limits = __nccwpck_require__(2618);
 // EXTERNAL MODULE: ./build/shared/image/platform.js
 var image_platform = __nccwpck_require__(4851);
+// EXTERNAL MODULE: ./build/shared/bytes/chunks.js
+var bytes_chunks = __nccwpck_require__(4256);
 // EXTERNAL MODULE: external "node:zlib"
 var external_node_zlib_ = __nccwpck_require__(8522);
 ;// CONCATENATED MODULE: ./build/shared/tar/compression.js
@@ -31574,7 +31670,7 @@ function decompress(chunks, compression) {
         return chunks;
     if (compression === 'zstd')
         return zstdFrames(chunks);
-    // An error on either side destroys the decoder, and so reaches whoever iterates over it.
+    // An error on either side destroys the decoder, and so its consumer gets it.
     return (0,external_node_stream_.pipeline)(chunks, (0,external_node_zlib_.createGunzip)(gunzipOptions), () => undefined);
 }
 /** Zstandard files may hold several frames (RFC 8878 section 3), and Node's decoder stops behind one of them. */
@@ -31729,14 +31825,14 @@ var read_layout_disposeResources = (undefined && undefined.__disposeResources) |
 
 
 
-/** Where a blob lies in an OCI layout (OCI image-spec, image-layout.md). */
+/** Returns the path of a blob in an OCI layout (OCI image-spec, image-layout.md). */
 function blobPath(layout, digest) {
     return (0,external_node_path_.join)(layout, 'blobs', 'sha256', (0,image_digest/* hexOf */.ZD)(digest));
 }
 /**
  * Reads the one image for `platform` out of an OCI layout directory and checks that all its blobs are there.
- * @param replaced layers that lie there under another digest: the image then gets a manifest of ours that says so
- * @throws HandoverError `tarball-invalid` when a blob is missing, short or not what it says, or the platform isn't there
+ * @param replaced layers with another digest in the layout: the image then gets a new manifest
+ * @throws HandoverError `tarball-invalid` when a blob is missing or has other bytes, or the platform is missing
  */
 async function readOciLayout(layout, platform, replaced = new Map()) {
     const index = await (0,bytes_files/* readSmallFile */.EW)((0,external_node_path_.join)(layout, 'index.json'), limits/* limits */.F.jsonBytes).catch((error) => {
@@ -31749,7 +31845,7 @@ async function readOciLayout(layout, platform, replaced = new Map()) {
     const configBytes = await readJsonBlob(layout, manifest.config);
     const config = (0,image_manifest/* parseConfig */.o4)(configBytes, `config ${manifest.config.digest}`);
     if (!(0,image_platform/* samePlatform */.my)(config.platform, platform)) {
-        throw new errors/* HandoverError */.Cu('platform-mismatch', `The image is for ${(0,image_platform/* formatPlatform */.Bq)(config.platform)}, but ${(0,image_platform/* formatPlatform */.Bq)(platform)} was asked for.`, 'Set the input `platform` to the platform of the image, or build the image for the platform asked for.');
+        throw new errors/* HandoverError */.Cu('platform-mismatch', `The image is for ${(0,image_platform/* formatPlatform */.Bq)(config.platform)}, but ${(0,image_platform/* formatPlatform */.Bq)(platform)} was requested.`, 'Set the input `platform` to the platform of the image, or build the image for the platform asked for.');
     }
     const layers = manifest.layers.map((layer) => ({ ...layer, ...replaced.get(layer.digest) }));
     await Promise.all(layers.map((layer) => requireLayer(layout, layer)));
@@ -31826,11 +31922,10 @@ async function requireBlob(layout, descriptor) {
 
 
 
-
 /**
- * For those who read what others write meanwhile: to be asked before each look whether it is worth while. It waits between two
- * looks, and the last one is behind the end, so that nothing is missed.
- * @param written settles when nobody writes any more; its failure is thrown
+ * Returns a function for a reader of files that another process writes. It is called before each look, waits between two looks, and
+ * returns whether to look again. The last look is after the end, so that nothing is missed.
+ * @param written settles when the writer has ended; its error is thrown
  */
 function untilWritten(written, waitMs) {
     let [isFirst, isLast, hasFailed] = [true, false, false];
@@ -31858,7 +31953,7 @@ function untilWritten(written, waitMs) {
     };
 }
 const growEveryMs = 10;
-/** The size of a layer's file in bytes; undefined for a config or a manifest, which are JSON objects. */
+/** Returns the size of a layer's file in bytes; undefined for a config or a manifest, which are JSON objects. */
 async function wholeLayerSize(path) {
     const file = await (0,bytes_files/* openFile */.Tq)(path);
     try {
@@ -31870,47 +31965,35 @@ async function wholeLayerSize(path) {
     }
 }
 /**
- * Reads a layer's file, and hashes it on the way.
- * @returns chunks of at most 1 MiB
- * @throws HandoverError `tarball-invalid` when the file has another size by now, or holds other bytes than its digest says
+ * Reads a layer's file in chunks of at most 1 MiB, and verifies it.
+ * @throws HandoverError `tarball-invalid` when the file has another size or digest by now
  */
-async function* wholeFileChunks(path, blob) {
-    yield* verified(blob, path, (0,bytes_files/* transientFileChunks */.jx)(path));
+function wholeFileChunks(path, blob) {
+    return arriving_layers_verified(blob, path, (0,bytes_files/* transientFileChunks */.jx)(path));
 }
 /**
- * Reads a layer's file while it is written, and hashes it on the way.
- * @param written settles when nobody writes any more
- * @returns as wholeFileChunks
- * @throws HandoverError as wholeFileChunks; what `written` throws
+ * Reads a layer's file while it is written, and verifies it.
+ * @param written settles when the writer has ended
+ * @throws HandoverError like wholeFileChunks; the error of `written`
  */
 async function* growingFileChunks({ path, wholePath, ...blob }, written) {
     const file = await (0,bytes_files/* openFile */.Tq)(path).catch(() => (0,bytes_files/* openFile */.Tq)(wholePath));
     const look = untilWritten(written, growEveryMs);
     const grows = (bytes) => (bytes < blob.size ? look() : Promise.resolve(false));
-    yield* verified(blob, wholePath, (0,bytes_files/* transientFileChunks */.jx)(file, grows));
+    yield* arriving_layers_verified(blob, wholePath, (0,bytes_files/* transientFileChunks */.jx)(file, grows));
 }
-async function* verified({ digest, size }, path, chunks) {
-    const hash = (0,external_node_crypto_.createHash)('sha256');
-    let read = 0;
-    for await (const chunk of chunks) {
-        read += chunk.length;
-        if (read > size)
-            break;
-        hash.update((0,bytes_chunks/* viewOf */.du)(chunk));
-        yield chunk;
-    }
-    if (read !== size)
-        throw (0,image_manifest/* invalidLayout */.YG)(`${path} changed while it was read: ${String(read)} bytes instead of ${String(size)}.`);
-    const found = `sha256:${hash.digest('hex')}`;
-    if (found !== digest)
-        throw (0,image_manifest/* invalidLayout */.YG)(`The layer ${digest} in the OCI layout holds other bytes (${found}).`);
+function arriving_layers_verified(blob, path, chunks) {
+    const { size, digest } = blob;
+    return (0,verified/* verifiedChunks */.Dc)(chunks, blob, (found) => found.size === size
+        ? (0,image_manifest/* invalidLayout */.YG)(`The layer ${digest} in the OCI layout holds other bytes (${found.digest ?? ''}).`)
+        : (0,image_manifest/* invalidLayout */.YG)(`${path} changed while it was read: ${String(found.size)} bytes instead of ${String(size)}.`));
 }
 const lookEveryMs = 25;
 /**
- * The layers of an OCI layout that is being written, each once: those that are whole first, else the one that is furthest
- * along, whose bytes then come while it's written. Whoever writes one renames it into place when it is whole: BuildKit's
- * client does (containerd, plugins/content/local/writer.go), and so does writeOciLayout.
- * @param written settles when the layout is written; its failure ends the iteration
+ * Returns the layers of an OCI layout that is being written, each once: first the complete ones, then the one with the largest part
+ * written, whose bytes follow while it grows. The writer renames a complete layer into place: so do BuildKit's client (containerd,
+ * plugins/content/local/writer.go) and writeOciLayout.
+ * @param written settles when the layout is written; its error ends the iteration
  */
 async function* arrivingLayers(layout, written) {
     const look = untilWritten(written, lookEveryMs);
@@ -31947,12 +32030,12 @@ async function growingLayer(layout, seen, written) {
         .filter(({ digest, arrived }) => arrived > 0 && !seen.has(digest))
         .sort((one, other) => other.arrived / other.size - one.arrived / one.size)[0];
 }
-/** A blob that containerd's content store is writing (its plugins/content/local/store.go); undefined for what is no layer. */
+/** Reads about a blob that containerd's content store is writing (plugins/content/local/store.go); undefined unless it is a layer. */
 async function readIngest(layout, folder, written) {
     const path = (0,external_node_path_.join)(folder, 'data');
     const read = async (name) => (await (0,bytes_files/* readSmallFile */.EW)((0,external_node_path_.join)(folder, name), 4096)).toString();
     const files = [read('ref'), read('total'), (0,promises_.stat)(path)];
-    // It may be renamed or just begun: the next look sees more.
+    // It may have been renamed or just begun; the next look shows more.
     const [ref, total, { size: arrived }] = await Promise.all(files).catch(() => ['', '', { size: 0 }]);
     const digest = (0,image_digest/* parseDigest */.m)(/^layer-(.*)$/.exec(ref)?.[1] ?? '');
     const size = /^[1-9]\d{0,15}$/.test(total) ? Number(total) : 0;
@@ -31961,7 +32044,7 @@ async function readIngest(layout, folder, written) {
     const file = { path, wholePath: blobPath(layout, digest), digest, size };
     return { digest, size, arrived, chunks: () => growingFileChunks(file, written) };
 }
-/** The same items, once the first one is there or it is known that there is none. Throws what the items throw until then. */
+/** Returns the same items when there is a first one, or none. Throws errors of the items until then. */
 async function begun(items) {
     const first = await items.next();
     return (async function* () {
@@ -31983,7 +32066,7 @@ async function begun(items) {
  * the images are known. In chunks of at most 1 MiB.
  * @param layers each once, in any order
  * @param images asked for when all layers have come
- * @param told of the whole at the end
+ * @param told called at the end with the whole tarball's facts
  * @throws HandoverError `tarball-invalid` when a layer of an image is not there; what `layers` and `images` throw
  */
 async function* tarballChunks(layers, images, told) {
@@ -32016,7 +32099,7 @@ function smallEntry(name, bytes) {
     return Buffer.concat([(0,tar_header/* tarHeader */.pI)(name, bytes.length), bytes, Buffer.alloc((0,tar_header/* tarPadding */.vr)(bytes.length))]);
 }
 /**
- * The entries beside the layers: configs, manifests, and what says which images there are. A containerd store finds a layer by its
+ * Returns the entries other than layers: configs, manifests, `index.json` and `manifest.json`. A containerd store finds a layer by its
  * digest, whatever its name in the tar (containerd core/images/archive/importer.go); the classic store by that name.
  */
 function smallEntries(images) {
@@ -32068,8 +32151,7 @@ function json(value) {
 
 // EXTERNAL MODULE: ./build/export-image/push.js
 var export_image_push = __nccwpck_require__(6475);
-;// CONCATENATED MODULE: ./build/export-image/hand-over.js
-
+;// CONCATENATED MODULE: ./build/export-image/upload.js
 
 
 
@@ -32080,37 +32162,31 @@ var export_image_push = __nccwpck_require__(6475);
 
 
 /**
- * The artifact's two files: the tarball, then the record with the digest that was taken while it passed.
- * @param unsealed asked for when the tarball has passed
- * @param sealed told of the finished record
+ * Returns the artifact's two files: the tarball, then the record with the tarball's digest.
+ * @param unsealed called after the tarball is read
+ * @param sealed called with the finished record
  */
-async function* handoverFiles(tarball, unsealed, timeline, sealed) {
-    const hash = (0,external_node_crypto_.createHash)('sha256');
+async function* artifactFiles(tarball, unsealed, timeline, sealed) {
+    const checksum = new verified/* Checksum */.M();
     yield {
         name: tarball.name,
         size: tarball.size,
-        chunks: hashed(tarball.chunks, (chunk) => hash.update(chunk)),
+        chunks: (0,verified/* checksummed */.Wk)(tarball.chunks, checksum),
     };
-    const tarballDigest = `sha256:${hash.digest('hex')}`;
+    const tarballDigest = checksum.found().digest;
     const record = { ...(await unsealed()), tarballDigest, times: timesOf(timeline) };
     sealed(record);
     const text = Buffer.from((0,image_record/* formatRecord */.bM)(record));
     yield { name: image_record/* recordName */.xD, size: text.length, chunks: external_node_stream_.Readable.from([text]) };
 }
-/** What is measured by now is how the image was made; its upload isn't over. */
+/** The spans that have ended by now are those of the build. */
 function timesOf(timeline) {
     const { began } = timeline;
     const ready = Math.max(began, Date.now());
     const built = began + Math.round(Math.max(0, ...timeline.spans().map(({ endMs }) => endMs)));
     return { began, built: Math.min(built, ready), ready };
 }
-async function* hashed(chunks, update) {
-    for await (const chunk of chunks) {
-        update((0,bytes_chunks/* viewOf */.du)(chunk));
-        yield chunk;
-    }
-}
-/** The record of an image whose tarball has been written. */
+/** Returns the record of an image whose tarball is written. */
 function imageRecord(planned) {
     const { image, further, tarball, path, producer, pushedReference } = planned;
     const { config } = image;
@@ -32144,15 +32220,15 @@ function recordedImage({ image, references }, { offsets }) {
         manifestAt: { offset: 0, size: manifestBytes.length, ...at(manifestDigest) },
     };
 }
-/** What to do when the tarball's filesystem is full. */
-const spaceAdvice = 'Set `tarball` to a path on a filesystem with more space, such as ${{ runner.temp }}/charon.tar.';
+/** The hint if the tarball's filesystem is full. */
+const spaceAdvice = 'Free space on that filesystem, or set `tarball` (export-image) to a path on another, such as ${{ runner.temp }}/charon.tar.';
 /**
- * Writes the tarball and uploads it while its layers arrive; nothing before the first of them is there.
- * @throws HandoverError what `filled` throws; `artifact-name-taken`, `transfer-failed`, `not-enough-space`
+ * Writes the tarball and uploads it while its layers arrive. It starts with the first layer.
+ * @throws HandoverError with the error of `filled`, `artifact-name-taken`, `transfer-failed` or `not-enough-space`
  */
 async function uploadLayout(plan, tools, layout) {
     const { directory, filled, file, claim } = layout;
-    // What is judged when the build is over must not be uploaded before.
+    // The result of the build decides whether anything is uploaded.
     if (plan.requireCache || plan.push !== undefined)
         await filled;
     const layers = await begun(arrivingLayers(directory, filled));
@@ -32175,7 +32251,7 @@ async function uploadLayout(plan, tools, layout) {
     };
     return tools.timeline.measure((done) => (done !== undefined && done.artifact === undefined ? 'Write' : 'Write and upload'), () => upload(plan, tools, { tarball: source, claim }, unsealed));
 }
-// The size of the whole is known only at the end: so each layer is asked for its own.
+// The total size is known only at the end, so each layer is checked separately.
 async function* whileItFits(layers, path) {
     for await (const layer of layers) {
         await (0,disk_space/* requireDiskSpace */.T1)(path, layer.size, `Layer ${layer.digest.slice(0, 19)}… of the tarball`, spaceAdvice);
@@ -32183,15 +32259,15 @@ async function* whileItFits(layers, path) {
     }
 }
 /**
- * Uploads a tarball with its record. When the name is taken and the plan keeps the image, the tarball passes all the same,
- * so that its file gets written.
- * @param unsealed asked for when the tarball has passed
+ * Uploads a tarball with its record. If the name is taken and the plan keeps the image, the tarball is still read, so that its file is
+ * written.
+ * @param unsealed called after the tarball is read
  * @throws HandoverError `artifact-name-taken`, `transfer-failed`
  */
 async function upload(plan, { store, log, timeline }, { tarball, claim }, unsealed) {
     const { artifactName: name, retentionDays } = plan;
     let record;
-    const files = handoverFiles(tarball, unsealed, timeline, (sealed) => (record = sealed));
+    const files = artifactFiles(tarball, unsealed, timeline, (sealed) => (record = sealed));
     let artifact;
     try {
         await claim.release();
@@ -32201,33 +32277,30 @@ async function upload(plan, { store, log, timeline }, { tarball, claim }, unseal
         if (!mayKeep(plan, error))
             throw error;
         log.info(`${(0,errors/* messageOf */.bD)(error)} This job keeps its own image.`);
-        // A name is reserved before any file is asked for; the official client has asked for all of them.
+        // A name is reserved before any file is read. The official client has read all of them.
         for await (const { chunks } of files)
-            await drain(chunks);
+            await (0,verified/* drain */.Ze)(chunks);
     }
     if (record === undefined)
         throw unfinished(name);
     return { record, artifact };
 }
 function unfinished(name) {
-    return new errors/* HandoverError */.Cu('transfer-failed', `The upload of the artifact "${name}" is said to be done, but its last file was never asked for.`, 'Re-run the job.');
+    return new errors/* HandoverError */.Cu('transfer-failed', `The upload of the artifact "${name}" ended without reading its last file.`, 'Re-run the job.');
 }
-/** Whether the name is another job's, and the plan keeps the image in that case. */
+/** Returns whether another job has the name and the plan keeps the image in that case. */
 function mayKeep({ whenTaken }, error) {
     return whenTaken === 'keep' && error instanceof errors/* HandoverError */.Cu && error.code === 'artifact-name-taken';
 }
-async function drain(chunks) {
-    const passing = chunks[Symbol.asyncIterator]();
-    while ((await passing.next()).done !== true)
-        ;
-}
 
+// EXTERNAL MODULE: ./build/shared/handed-over/find.js + 1 modules
+var handed_over_find = __nccwpck_require__(8062);
 ;// CONCATENATED MODULE: ./build/export-image/name-claim.js
 
 
 
 /**
- * Looks, before any work, whether the name is free or was used by an earlier attempt of this very job.
+ * Checks, before any work, that the name is free or was used by an earlier attempt of this job.
  * @throws HandoverError `artifact-name-taken` when another job of this run uses it
  */
 async function claimName(store, name, producer) {
@@ -32250,8 +32323,8 @@ function describeOwner(name, owner, producer) {
     const job = (0,base_text/* quoteForeign */.xS)(owner?.jobKey ?? '', 100);
     if (owner === undefined) {
         return {
-            by: 'a step that is no export-image',
-            hint: `Give each export and each upload of a run a name of its own. ${sameInLoad}`,
+            by: 'a step that is not export-image',
+            hint: `Give each export and each upload of a run its own name. ${sameInLoad}`,
         };
     }
     if (owner.jobKey !== producer.jobKey) {
@@ -32269,19 +32342,18 @@ function describeOwner(name, owner, producer) {
 }
 async function ownerOf(store, artifact) {
     try {
-        const text = await (await store.open(artifact)).text(image_record/* recordName */.xD);
-        return text === undefined ? undefined : (0,image_record/* parseRecord */.Hh)(text).producer;
+        return (await (0,handed_over_find/* readRecord */.aE)(await store.open(artifact)))?.producer;
     }
     catch (error) {
         if (!(0,errors/* isUnreadable */.GZ)(error))
             throw error;
-        // Not ours: then it isn't an earlier attempt of this job.
+        // export-image didn't make it, so it isn't of an earlier attempt of this job.
         return undefined;
     }
 }
 
 // EXTERNAL MODULE: ./build/export-image/plan/plan.js + 4 modules
-var plan_plan = __nccwpck_require__(4811);
+var plan_plan = __nccwpck_require__(7666);
 // EXTERNAL MODULE: ./build/export-image/plan/bake.js
 var bake = __nccwpck_require__(2402);
 // EXTERNAL MODULE: ./build/export-image/plan/cache.js
@@ -32292,7 +32364,7 @@ var plan_cache = __nccwpck_require__(337);
 
 
 
-/** @throws HandoverError `invalid-input` for a path of a build that leads to a pipe or a device */
+/** @throws HandoverError `invalid-input` if a path of a build is a pipe or a device */
 function requireBuildPaths({ context, file, buildContexts, ssh }) {
     const valueOf = (item) => item.slice(item.indexOf('=') + 1);
     return requireNoPipes([
@@ -32307,11 +32379,11 @@ function requireBuildPaths({ context, file, buildContexts, ssh }) {
         ...ssh.map((item) => ['ssh', valueOf(item)]),
     ]);
 }
-/** @throws HandoverError `invalid-input` for a bake file that is a pipe or a device */
+/** @throws HandoverError `invalid-input` if a bake file is a pipe or a device */
 function requireBakePaths({ files }) {
     return requireNoPipes(files.map((file) => ['bake-files', file.replace(/^cwd:\/\//, '')]));
 }
-// Of a layout, its index is what would be waited for.
+// buildx reads the index of a layout.
 function pathOf(context) {
     const layout = /^oci-layout:\/\/([^@:]+)/.exec(context)?.[1];
     return layout === undefined ? context : (0,external_node_path_.join)(layout, 'index.json');
@@ -32319,10 +32391,10 @@ function pathOf(context) {
 async function requireNoPipes(given) {
     for (const [input, path] of given) {
         const found = await (0,promises_.stat)(path).catch(() => undefined);
-        // An agent of SSH is a socket.
+        // An SSH agent is a socket.
         if (found === undefined || found.isFile() || found.isDirectory() || found.isSocket())
             continue;
-        throw new errors/* HandoverError */.Cu('invalid-input', `The input \`${input}\` leads to ${(0,base_text/* quoteForeign */.xS)(path)}, which is ${(0,bytes_files/* kindOf */.I)(found)}, not a file.`, 'Write what it holds to a file first, and give the path of that.');
+        throw (0,errors/* invalidInput */.aY)(`The input \`${input}\` leads to ${(0,base_text/* quoteForeign */.xS)(path)}, which is ${(0,bytes_files/* kindOf */.I)(found)}, not a file.`, 'Write its content to a file first, and use the path of that file.');
     }
 }
 
@@ -32334,14 +32406,12 @@ var base_json = __nccwpck_require__(604);
 
 
 
-
-
 const linkKinds = { '1': 'hard', '2': 'symbolic' };
 /**
- * The entries of a plain tar, ustar, GNU or pax, while it comes. It asks for a chunk when it has given out all of the one
- * before, and holds none: so the chunks can share memory. What follows the end of the archive isn't looked at, as engines do
- * (Go archive/tar, Reader.Next), but taken.
- * @throws HandoverError `tarball-invalid` when it is cut or no tar at all; whatever `chunks` throws
+ * Reads the entries of a plain tar, ustar, GNU or pax, as it arrives. It requests a chunk when all of the previous one is used, and holds
+ * none, so the chunks can share memory. Bytes after the end of the archive are read and ignored, as by engines (Go archive/tar,
+ * Reader.Next).
+ * @throws HandoverError `tarball-invalid` when it is cut or no tar; errors of `chunks`
  */
 async function* tarEntries(chunks) {
     const bytes = new ByteSource(chunks);
@@ -32377,7 +32447,7 @@ async function* tarEntries(chunks) {
                 await bytes.skip((0,tar_header/* tarPadding */.vr)(header.size));
                 continue;
             }
-            // What it says of all entries isn't asked for here.
+            // Values for all entries are not needed.
             if (type === 'g') {
                 await bytes.skip(header.size + (0,tar_header/* tarPadding */.vr)(header.size));
                 continue;
@@ -32391,7 +32461,7 @@ async function* tarEntries(chunks) {
             await bytes.skip(end + (0,tar_header/* tarPadding */.vr)(size) - bytes.position);
             extension = {};
         }
-        // Whoever sent it may have gone away between two entries.
+        // The sender may have stopped between two entries.
         if (!isEnded)
             throw invalid('its end is missing');
     }
@@ -32413,7 +32483,7 @@ function readExtension(type, content) {
         ...((0,base_json/* isByteCount */.A0)(size) ? { size } : {}),
     };
 }
-// Links, devices, folders and pipes: whatever size is told of them, nothing follows (Go archive/tar, isHeaderOnly).
+// Links, devices, folders and pipes have no content, even if their header has a size (Go archive/tar, isHeaderOnly).
 function hasContent(type) {
     return !/^[1-6]$/.test(type);
 }
@@ -32425,7 +32495,7 @@ function atMost(size, most) {
 function invalid(why) {
     return new errors/* HandoverError */.Cu('tarball-invalid', `The tarball is not a whole tar archive: ${why}.`, 'Run the job again; if it repeats, look for a full disk: df -h.');
 }
-/** Takes bytes out of chunks by number. */
+/** Reads numbers of bytes from chunks. */
 class ByteSource {
     #chunks;
     #rest = Buffer.alloc(0);
@@ -32433,11 +32503,11 @@ class ByteSource {
     constructor(chunks) {
         this.#chunks = chunks[Symbol.asyncIterator]();
     }
-    /** How many bytes have been taken. */
+    /** The number of bytes that have been read. */
     get position() {
         return this.#position;
     }
-    /** A block of its own, or undefined at the end. */
+    /** Reads a copy of a block; undefined at the end. */
     async block() {
         return (await this.#more()) ? this.exactly(tar_header/* tarBlock */.TR) : undefined;
     }
@@ -32482,18 +32552,6 @@ class ByteSource {
         }
         return true;
     }
-}
-/**
- * The files of a small tar, by name.
- * @throws HandoverError `tarball-invalid` when it isn't a whole tar
- */
-async function readSmallTar(bytes) {
-    const files = new Map();
-    for await (const { name, isFile, content } of tarEntries(Readable.from([bytes]))) {
-        if (isFile)
-            files.set(name, await copiedBytes(content));
-    }
-    return files;
 }
 
 // EXTERNAL MODULE: external "node:util"
@@ -32635,10 +32693,10 @@ const blob = /^blobs\/sha256\/([0-9a-f]{64})$/;
 const archiveBlob = /^([0-9a-f]{64})\.(?:tar|json)$/;
 const archiveManifest = 'manifest.json';
 /**
- * Unpacks the tar that `docker save` writes since Docker 25 (it is an OCI layout), or the Docker archive of `podman save`,
- * into a folder as an OCI layout, and compresses the layers that aren't compressed yet. Anything in it that isn't part of an OCI layout is passed over, so no path can leave the folder.
- * @returns the layers that were compressed, by the digest that the manifest in the layout has for them
- * @throws HandoverError `tarball-invalid` for the format of older engines; whatever `chunks` throws
+ * Unpacks a tarball into a folder as an OCI layout, and compresses its uncompressed layers. Reads the tar that `docker save` writes since
+ * Docker 25, which is an OCI layout, and the Docker archive of `podman save`. Skips all other entries, so no path can leave the folder.
+ * @returns the compressed layers, by their digest in the layout's manifest
+ * @throws HandoverError `tarball-invalid` for the format of older engines; errors of `chunks`
  */
 async function writeOciLayout(chunks, layout, compression) {
     await (0,promises_.mkdir)((0,external_node_path_.join)(layout, 'blobs', 'sha256'), { recursive: true });
@@ -32694,22 +32752,20 @@ async function writeBlob(content, layout, digest, compression) {
         return undefined;
     }
     const partial = partialPath(layout, digest);
-    const hash = (0,external_node_crypto_.createHash)('sha256');
-    let size = 0;
+    const checksum = new verified/* Checksum */.M();
     const file = await (0,promises_.open)(partial, 'wx');
     try {
         for await (const part of compressLayer(all, compression)) {
-            hash.update((0,bytes_chunks/* viewOf */.du)(part));
-            size += part.length;
+            checksum.add(part);
             await (0,bytes_files/* writeAll */.f4)(file, part);
         }
     }
     finally {
         await file.close();
     }
-    const compressed = `sha256:${hash.digest('hex')}`;
-    await (0,promises_.rename)(partial, blobPath(layout, compressed));
-    return { digest: compressed, size, mediaType: (0,image_manifest/* layerMediaType */.sG)(compression.format) };
+    const compressed = checksum.found();
+    await (0,promises_.rename)(partial, blobPath(layout, compressed.digest));
+    return { ...compressed, mediaType: (0,image_manifest/* layerMediaType */.sG)(compression.format) };
 }
 /** A blob is renamed into place when it is whole: others read it from then on (arriving-layers.ts). */
 async function placeBlob(layout, digest, content) {
@@ -32740,8 +32796,9 @@ function partialPath(layout, digest) {
 
 
 /**
- * Local references that a reader may have meant: the same repository under another tag, or the same text in another
- * case. Both sides are as docker prints them.
+ * Returns the local references that the user may have meant: another tag of the same repository, or a different case. All are as docker
+ * prints them.
+ * @internal
  */
 function nearMisses(wanted, local) {
     const repository = (reference) => reference.slice(0, tagColon(reference)).toLowerCase();
@@ -32753,10 +32810,20 @@ function tagColon(reference) {
     const colon = reference.lastIndexOf(':');
     return colon > reference.lastIndexOf('/') ? colon : reference.length;
 }
+/** Returns whether the builder exports OCI layouts. If not, it loads images into the engine. */
+async function exportsLayouts({ buildx, engine, log }, builderName) {
+    // At the same time as the builder: each query takes a tenth of a second. A builder outside of the engine needs no answer.
+    const info = engine.info();
+    info.catch(() => undefined);
+    const { name, driver } = await buildx.builder(builderName);
+    const exports = driver !== 'docker' || (await info).imageStore.exportsLayouts;
+    log.info(`Builder ${name} (driver ${driver}): ${exports ? 'OCI layout' : 'load and docker save'}`);
+    return exports;
+}
 /**
  * Saves an image of this engine into an OCI layout.
  * @param name a reference with a tag or digest, or an image ID
- * @throws HandoverError `image-not-found`, listing what is there and what comes near
+ * @throws HandoverError `image-not-found`, with the local references and similar ones
  */
 async function saveIntoLayout(tools, name, layout, push) {
     const found = await tools.engine.inspect(name);
@@ -32786,14 +32853,14 @@ function missingHint(name, near) {
         : 'Build it in this job first, with `load: true` if docker/build-push-action builds it.';
 }
 
-;// CONCATENATED MODULE: ./build/shared/docker/own-names.js
+;// CONCATENATED MODULE: ./build/shared/docker/engine-tags.js
 
-// No host is ever called so (RFC 2606, section 2).
+// No host has this name (RFC 2606, section 2).
 const host = 'image-handover.invalid';
 const loopback = 'handover-';
 const owner = new RegExp(`^(?:${host}/|127\\.0\\.0\\.1:\\d+/${loopback})(${locks/* livingNamePattern */.hd})`);
-/** @throws HandoverError `image-missing` when the engine can't list its images */
-async function ownNames({ engine, log }) {
+/** @throws HandoverError `image-missing` if the engine can't list its images */
+async function engineTags({ engine, log }) {
     const before = await engine.images();
     await sweep({ engine, log }, namesOf(before));
     const here = new Set(before.map(({ imageId }) => imageId));
@@ -32806,7 +32873,7 @@ async function ownNames({ engine, log }) {
         [Symbol.asyncDispose]: async () => {
             for (const name of added.splice(0).reverse()) {
                 await takeAway(engine, here, name).catch((error) => {
-                    log.warning(`The reference ${name} stays in the engine: ${String(error)}`);
+                    log.warning(`The reference ${name} could not be removed from the engine: ${String(error)}`);
                 });
             }
             await own[Symbol.asyncDispose]();
@@ -32819,7 +32886,7 @@ async function takeAway({ forCleanUp }, here, name) {
         return;
     if (!here.has(image.imageId) || image.repoTags.some((tag) => tag !== name))
         return forCleanUp.untag(name);
-    // Without a name before, and without one in the end. A name with a digest can't be released: it takes a tag beside it.
+    // The image was untagged before. A name with a digest can't be released, so it gets a tag first.
     if (!name.includes('@'))
         return forCleanUp.release(name);
     const tag = `${name.replace(/@.*/, '')}:1`;
@@ -32829,10 +32896,10 @@ async function takeAway({ forCleanUp }, here, name) {
         await forCleanUp.release(tag);
 }
 /**
- * Takes away what killed steps left. What goes wrong in it is no trouble of this load.
- * @param found names of the image that was found: a listing of the containerd store leaves out a name by digest beside a tag
+ * Removes what killed steps left behind. Failures are ignored.
+ * @param found names of the image that was found. A list of the containerd store omits names by digest of a tagged image.
  */
-async function sweepNames(tools, found) {
+async function sweepTags(tools, found) {
     const listed = await tools.engine.images().catch(() => []);
     await sweep(tools, [...found, ...namesOf(listed)]);
 }
@@ -32844,7 +32911,7 @@ async function sweep({ engine, log }, names) {
         const left = owner.exec(name)?.[1];
         if (left === undefined || !(await (0,locks/* isDead */.XU)(left)))
             continue;
-        log.info(`A step that was killed left ${name} in the engine: it is taken away.`);
+        log.info(`Removing ${name}, left behind by a killed step.`);
         await engine.untag(name).catch(() => undefined);
     }
 }
@@ -32913,25 +32980,21 @@ var from_bake_disposeResources = (undefined && undefined.__disposeResources) || 
 
 
 
-/** @throws HandoverError `invalid-input` for targets that aren't there or have no name; `builder-unsupported`, `build-failed` */
+/** @throws HandoverError `invalid-input` for targets that don't exist or have no name; `builder-unsupported`, `build-failed` */
 async function bakeIntoLayout(tools, plan, directory) {
     const { buildx, log } = tools;
     const { source } = plan;
     await requireBakePaths(source);
-    const info = tools.engine.info();
-    info.catch(() => undefined);
-    const builder = await buildx.builder(source.builder);
+    const direct = await exportsLayouts(tools, source.builder);
     const found = await findTargets(buildx, source, directory);
     const targets = namedTargets(found.filter(({ isLinked }) => isLinked !== true));
-    // Of targets that are built alike, one is built.
+    // Only one of several targets with the same definition is built.
     const isBuilt = ({ name, isLinked }) => isLinked === true || targets.some((target) => target.name === name);
     const caches = found
         .filter(isBuilt)
-        .flatMap(({ name, cacheTo = [] }) => cacheTo.length === 0 ? [] : [{ target: name, writes: (0,plan_cache/* planCacheWrites */.uS)(cacheTo, tools.cacheService) }]);
+        .flatMap(({ name, cacheTo = [] }) => cacheTo.length === 0 ? [] : [{ target: name, writes: (0,plan_cache/* planCacheWrites */.uS)(cacheTo, tools.cacheService, direct) }]);
     for (const { name, references } of targets)
         log.info(`${name}: ${references.map(image_reference/* formatReference */.FH).join(', ')}`);
-    const direct = builder.driver !== 'docker' || (await info).imageStore === 'containerd';
-    log.info(`Builder ${builder.name} (driver ${builder.driver}): ${direct ? 'OCI layouts' : 'load and docker save'}`);
     const wanted = { targets, caches };
     return direct ? bakeDirectly(tools, plan, wanted, directory) : bakeByEngine(tools, plan, wanted, directory);
 }
@@ -32944,9 +33007,9 @@ async function findTargets(buildx, source, directory) {
     const { targets: names, workdir } = source;
     const place = await (0,promises_.stat)(workdir).catch(() => undefined);
     if (place?.isDirectory() !== true) {
-        throw new errors/* HandoverError */.Cu('invalid-input', `There is no folder ${(0,base_text/* quoteForeign */.xS)(workdir)} to run docker buildx bake in.`, 'Correct `workdir` or `bake-files`; check the repository out before this step.');
+        throw (0,errors/* invalidInput */.aY)(`There is no folder ${(0,base_text/* quoteForeign */.xS)(workdir)} to run docker buildx bake in.`, 'Correct `workdir` or `bake-files`; check the repository out before this step.');
     }
-    const found = await buildx.targets({ args: (0,bake/* bakePrintArguments */.Dd)(source), workdir }, names);
+    const found = await buildx.targets({ name: 'bake', args: (0,bake/* bakePrintArguments */.Dd)(source), workdir }, names);
     const files = source.files.length === 0 ? await defaultFiles(workdir) : source.files;
     const lastComposeFile = files.findLastIndex(bake/* isComposeFile */.Pv);
     if (lastComposeFile === -1)
@@ -32956,14 +33019,14 @@ async function findTargets(buildx, source, directory) {
     await (0,promises_.writeFile)(override, (0,bake/* withoutBuildTags */.K8)(found.filter(({ isLinked }) => isLinked !== true).map(({ name }) => name)));
     const withOverride = files.toSpliced(lastComposeFile + 1, 0, override);
     const args = (0,bake/* bakePrintArguments */.Dd)({ ...source, files: withOverride });
-    const images = await buildx.targets({ args, workdir }, names);
+    const images = await buildx.targets({ name: 'bake', args, workdir }, names);
     await (0,promises_.rm)(override);
     return found.map((target) => {
         const image = images.find(({ name }) => name === target.name)?.tags ?? [];
         return { ...target, tags: [...image, ...target.tags] };
     });
 }
-// What buildx reads when no file is named (bake/bake.go, defaultFilenames).
+// The files that buildx reads by default (bake/bake.go, defaultFilenames).
 const foundByBuildx = [
     ...['compose.yaml', 'compose.yml', 'docker-compose.yml', 'docker-compose.yaml'],
     ...['docker-bake.json', 'docker-bake.hcl', 'docker-bake.override.json', 'docker-bake.override.hcl'],
@@ -32973,14 +33036,15 @@ async function defaultFiles(workdir) {
     return foundByBuildx.filter((_, position) => there[position]);
 }
 /**
- * Returns the images to build: targets that share a name and are built alike, such as a web and a worker, are one.
+ * Returns the images to build: targets with the same name and definition, such as a web and a worker, are one.
  * @throws HandoverError `invalid-input` for a target without a name, and for a name of targets that are built differently
+ * @internal
  */
 function namedTargets(targets) {
     const images = [];
     for (const { name, tags, definition } of targets) {
         if (tags.length === 0) {
-            throw new errors/* HandoverError */.Cu('invalid-input', `The target ${name} has no tags in the bake file: its image has no name to hand it over under.`, `Give it \`tags\` there (\`image:\` in a compose file), or with \`bake-set: ${name}.tags=app:local\`.`);
+            throw (0,errors/* invalidInput */.aY)(`The target ${name} has no tags in the bake file, so its image has no name.`, `Give it \`tags\` there (\`image:\` in a compose file), or with \`bake-set: ${name}.tags=app:local\`.`);
         }
         const image = { name, references: unique(tags.map(image_reference/* parseTaggedReference */.$R)), definition };
         const mates = images.filter(({ references }) => sharedName(references, image.references) !== undefined);
@@ -33006,7 +33070,7 @@ function sharedName(some, others) {
     return some.map(image_reference/* formatReference */.FH).find((name) => names.has(name));
 }
 function from_bake_contested(one, other) {
-    return new errors/* HandoverError */.Cu('invalid-input', `${sharedName(one.references, other.references) ?? ''} is the name of the targets ${one.name} and ${other.name}, which are built differently.`, 'Give each target `tags` of its own in the bake file (`image:` in a compose file), or build both alike.');
+    return (0,errors/* invalidInput */.aY)(`${sharedName(one.references, other.references) ?? ''} is the name of the targets ${one.name} and ${other.name}, which are built differently.`, 'Give each target `tags` of its own in the bake file (`image:` in a compose file), or build both alike.');
 }
 async function bakeDirectly(tools, { source, platform, compression }, { targets, caches }, directory) {
     const blobs = (0,external_node_path_.join)(directory, 'blobs');
@@ -33021,14 +33085,13 @@ async function bakeDirectly(tools, { source, platform, compression }, { targets,
         return { target: name, name: `baked:${String(position)}`, exporter };
     });
     const withImage = caches.map(({ target, writes }) => ({ target, cacheTo: writes.withImage }));
-    const { steps, unreadCaches } = await tools.buildx.bake({
-        args: (0,bake/* bakeArguments */._u)(source, platform, outputs, { written: directory, caches: withImage }),
-        workdir: source.workdir,
-    }, tools.log.info);
+    const { workdir } = source;
+    const args = (0,bake/* bakeArguments */._u)(source, platform, outputs, { written: directory, caches: withImage });
+    const { steps, unreadCaches } = await tools.buildx.build({ name: 'bake', args, workdir }, tools.log.info);
     const builds = caches.flatMap(({ target, writes }) => writes.afterImage.map((cache) => {
         const others = caches.flatMap((other) => (other.target === target ? [] : [{ ...other, cacheTo: [] }]));
         const args = (0,bake/* bakeCacheArguments */.s_)(source, platform, target, [{ target, cacheTo: [cache] }, ...others]);
-        return { cache, write: (writer) => tools.buildx.writeCache('bake', args, writer, source.workdir) };
+        return { cache, write: (signal) => tools.buildx.writeCache({ name: 'bake', args, workdir }, signal) };
     }));
     const problems = [...new Set([...unreadCaches, ...caches.flatMap(({ writes }) => writes.problems)])];
     const images = await Promise.all(targets.map(async ({ references }, position) => ({
@@ -33041,18 +33104,17 @@ async function bakeByEngine(tools, { source, platform, compression }, { targets,
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
         const { buildx, log } = tools;
-        const names = from_bake_addDisposableResource(env_1, await ownNames(tools), true);
+        const names = from_bake_addDisposableResource(env_1, await engineTags(tools), true);
         const outputs = targets.map(({ name: target }, position) => {
             const name = `${names.repository}:${String(position)}`;
             names.add(name);
             return { target, name, exporter: 'engine' };
         });
-        const written = caches.map(({ target, writes }) => ({ target, cacheTo: (0,plan_cache/* requireClassicWrites */.m_)(writes) }));
-        const problems = new Set(caches.flatMap(({ writes }) => (0,plan_cache/* classicProblems */.$g)(writes)));
-        const { steps, unreadCaches } = await buildx.bake({
-            args: (0,bake/* bakeArguments */._u)(source, platform, outputs, { written: directory, caches: written }),
-            workdir: source.workdir,
-        }, log.info);
+        const written = caches.map(({ target, writes }) => ({ target, cacheTo: writes.withImage }));
+        const problems = new Set(caches.flatMap(({ writes }) => writes.problems));
+        const args = (0,bake/* bakeArguments */._u)(source, platform, outputs, { written: directory, caches: written });
+        const command = { name: 'bake', args, workdir: source.workdir };
+        const { steps, unreadCaches } = await buildx.build(command, log.info);
         const images = [];
         for (const [position, { references }] of targets.entries()) {
             const name = outputs[position]?.name ?? '';
@@ -33148,11 +33210,11 @@ var from_build_disposeResources = (undefined && undefined.__disposeResources) ||
 
 
 
+
 /**
- * Builds the image into an OCI layout: straight from BuildKit where the builder can (field-notes M1: four times as
- * fast as its tarball exporter), else through the engine's store and `docker save`. Where it can, it pushes in the
- * same build.
- * @throws HandoverError `invalid-input` for a secret's file that isn't there, `builder-unsupported`, `build-failed`, `docker-unavailable`
+ * Builds the image into an OCI layout: directly from BuildKit if the builder can (four times as fast as its tarball exporter), otherwise
+ * through the engine's store and `docker save`. If possible, the same build pushes.
+ * @throws HandoverError `invalid-input` for a missing file of a secret, `builder-unsupported`, `build-failed`, `docker-unavailable`
  */
 async function buildIntoLayout(tools, request) {
     const env_1 = { stack: [], error: void 0, hasError: false };
@@ -33160,23 +33222,17 @@ async function buildIntoLayout(tools, request) {
         const { buildx, log } = tools;
         await requireBuildPaths(request.build);
         const secrets = await writeSecrets(tools.tempDir, request.secrets);
-        // Asked beside the builder: each question takes a tenth of a second. A builder of its own needs no answer.
-        const info = tools.engine.info();
-        info.catch(() => undefined);
-        const builder = await buildx.builder(request.build.builder);
-        const direct = builder.driver !== 'docker' || (await info).imageStore === 'containerd';
-        log.info(`Builder ${builder.name} (driver ${builder.driver}): ${direct ? 'OCI layout' : 'load and docker save'}`);
-        if (direct)
+        if (await exportsLayouts(tools, request.build.builder))
             return buildAndPush(tools, request, secrets);
         requireOnePlatform(request.push);
         const { build, problems } = withoutRemoteCaches(request.build, tools);
         const idFile = (0,external_node_path_.join)(tools.tempDir, 'image-id');
         const held = from_build_addDisposableResource(env_1, new AsyncDisposableStack(), true);
-        const names = held.use(await ownNames(tools));
+        const names = held.use(await engineTags(tools));
         const name = `${names.repository}:built`;
         names.add(name);
         const args = (0,build_arguments/* buildArguments */.fb)(build, [request.platform], [{ kind: 'engine', idFile, name }], secrets);
-        const { steps, unreadCaches } = await buildx.build(args, log.info);
+        const { steps, unreadCaches } = await buildx.build({ name: 'build', args }, log.info);
         const caches = { problems: [...problems, ...missed(unreadCaches, build, log)], builds: [] };
         return { steps, caches, ...(await saveOnce(tools, (await (0,promises_.readFile)(idFile, 'utf8')).trim(), request, held.move())) };
     }
@@ -33198,16 +33254,15 @@ function requireOnePlatform(push) {
 }
 // BuildKit inside an engine with the classic store imports from `registry` and inline caches only, and exports none but inline ones.
 function withoutRemoteCaches(build, { log, cacheService }) {
-    const writes = (0,plan_cache/* planCacheWrites */.uS)(build.cacheTo, cacheService);
-    const cacheTo = (0,plan_cache/* requireClassicWrites */.m_)(writes);
+    const { withImage, problems } = (0,plan_cache/* planCacheWrites */.uS)(build.cacheTo, cacheService, false);
     const { caches, asked } = (0,build_arguments/* withoutGhaCache */.$Y)(build.cacheFrom);
     if (caches.length < build.cacheFrom.length) {
         const tell = asked ? log.notice : log.info;
         tell(`The docker driver on the classic image store can't read cache-from type=gha: it is left out. ${errors/* setupBuildxHint */.bY}`);
     }
-    return { build: { ...build, cacheFrom: caches, cacheTo }, problems: (0,plan_cache/* classicProblems */.$g)(writes) };
+    return { build: { ...build, cacheFrom: caches, cacheTo: withImage }, problems };
 }
-/** What is worth a notice: the Actions cache is looked into by itself, and where nobody asked for it, nobody misses it. */
+/** Returns the unread caches that deserve a notice. The default Actions cache is optional, so it is only logged. */
 function missed(unread, { cacheFrom }, log) {
     const { asked } = (0,build_arguments/* withoutGhaCache */.$Y)(cacheFrom);
     const isMissed = (problem) => asked || !problem.startsWith('type=gha ');
@@ -33216,7 +33271,7 @@ function missed(unread, { cacheFrom }, log) {
             log.info(problem);
     return unread.filter(isMissed);
 }
-// Each value in a file of its own, byte for byte.
+// Each value is written to a separate file.
 async function writeSecrets(tempDir, secrets) {
     return Promise.all(secrets.map(async (secret, position) => {
         if (secret.from === 'src')
@@ -33230,11 +33285,11 @@ async function writeSecrets(tempDir, secrets) {
 }
 async function requireSecretFile({ id, place }) {
     const file = await (0,bytes_files/* openFile */.Tq)(place).catch((error) => {
-        throw new errors/* HandoverError */.Cu('invalid-input', `The file of the secret "${(0,base_text/* quoteForeign */.xS)(id)}" is "${(0,base_text/* quoteForeign */.xS)(place)}", which can't be read: ${(0,errors/* messageOf */.bD)(error)}.`, 'Correct its path in `secret-files`; it is relative to the workspace. A step before this one has to write the file.');
+        throw (0,errors/* invalidInput */.aY)(`The file of the secret "${(0,base_text/* quoteForeign */.xS)(id)}" is "${(0,base_text/* quoteForeign */.xS)(place)}", which can't be read: ${(0,errors/* messageOf */.bD)(error)}.`, 'Correct its path in `secret-files`; it is relative to the workspace. A step before this one has to write the file.');
     });
     await file.close();
 }
-/** @param names the image's only one, which goes when all is done with it */
+/** @param names the image's temporary tag, removed at the end */
 async function saveOnce(tools, imageId, { layout, push }, names) {
     const env_2 = { stack: [], error: void 0, hasError: false };
     try {
@@ -33243,9 +33298,9 @@ async function saveOnce(tools, imageId, { layout, push }, names) {
         if (push !== undefined) {
             return { replaced, push: { kind: 'to-do', push: () => (0,export_image_push/* pushFromEngine */.zq)(tools, imageId, push) }, kept: kept.move() };
         }
-        // Removed while the last layer is uploaded.
+        // Removed during the upload of the last layer.
         const removed = kept.disposeAsync();
-        removed.catch(() => undefined); // thrown when it is disposed of
+        removed.catch(() => undefined); // rethrown on dispose
         return { replaced, kept: { [Symbol.asyncDispose]: () => removed } };
     }
     catch (e_2) {
@@ -33259,21 +33314,25 @@ async function saveOnce(tools, imageId, { layout, push }, names) {
     }
 }
 /**
- * Builds into the OCI layout, and pushes in the same build where that is one image and nothing is to be judged first.
- * When only the push fails, the same build is done again for the layout alone, out of its cache.
+ * Builds into the OCI layout. The same build pushes, if it is one image and nothing has to be checked first. If only the push fails, the
+ * build is repeated from its cache for the layout alone.
  * @throws HandoverError `build-failed`
  */
 async function buildAndPush(tools, request, secrets) {
     const { platform, push } = request;
-    const writes = (0,plan_cache/* planCacheWrites */.uS)(request.build.cacheTo, tools.cacheService);
+    const writes = (0,plan_cache/* planCacheWrites */.uS)(request.build.cacheTo, tools.cacheService, true);
     const build = { ...request.build, cacheTo: writes.withImage };
     const references = push?.references.map(image_reference/* formatReference */.FH) ?? [];
-    const run = (inputs, platforms, exporters) => tools.buildx.build((0,build_arguments/* buildArguments */.fb)(inputs, platforms, exporters, secrets), tools.log.info, references);
+    const commandOf = (...[inputs, platforms, exporters]) => ({
+        name: 'build',
+        args: (0,build_arguments/* buildArguments */.fb)(inputs, platforms, exporters, secrets),
+    });
+    const run = (inputs, platforms, exporters) => tools.buildx.build(commandOf(inputs, platforms, exporters), tools.log.info, references);
     const several = push !== undefined && push.listedPlatforms.length > 0;
     const builds = writes.afterImage.map((cache) => {
         const inputs = { ...outOfCache(build), cacheTo: [cache] };
-        const args = (0,build_arguments/* buildArguments */.fb)(inputs, several ? push.listedPlatforms : [platform], [{ kind: 'nothing' }], secrets);
-        return { cache, write: (writer) => tools.buildx.writeCache('build', args, writer) };
+        const command = commandOf(inputs, several ? push.listedPlatforms : [platform], [{ kind: 'nothing' }]);
+        return { cache, write: (signal) => tools.buildx.writeCache(command, signal) };
     });
     const layout = { kind: 'oci-layout', ...request.layout };
     const metadataFile = (0,external_node_path_.join)(tools.tempDir, 'pushed.json');
@@ -33299,13 +33358,13 @@ async function buildAndPush(tools, request, secrets) {
     await run(outOfCache(build), [platform], [layout]);
     return { steps, caches, push: later(pushFailure) };
 }
-// What was built once is not to be built anew, nor on another base: it would be another image.
+// A rebuild, or a newer base image, would give another image.
 function outOfCache(build) {
     return { ...build, noCache: false, pull: false };
 }
 async function pushOutOfCache(run, build, push, platform, registry) {
     const several = push.listedPlatforms.length > 0;
-    // The handover's build has written the cache, but for the further platforms.
+    // The first build has written the cache, except for the other platforms.
     const inputs = { ...outOfCache(build), cacheTo: several ? build.cacheTo : [] };
     const { pushFailure } = await run(inputs, several ? push.listedPlatforms : [platform], [registry]);
     if (pushFailure !== undefined)
@@ -33313,9 +33372,9 @@ async function pushOutOfCache(run, build, push, platform, registry) {
     const digest = await pushedDigest(registry.metadataFile);
     if (digest !== undefined)
         return digest;
-    throw new errors/* HandoverError */.Cu('builder-unsupported', 'docker buildx build pushed the image, but told no digest of it.', 'Use a newer builder: update docker/setup-buildx-action.');
+    throw new errors/* HandoverError */.Cu('builder-unsupported', 'docker buildx build pushed the image, but reported no digest.', 'Use a newer builder: update docker/setup-buildx-action.');
 }
-/** Reads what buildx tells of a push (`--metadata-file`): the manifest's digest, or the manifest list's. */
+/** Reads the digest of the pushed manifest or manifest list from buildx's `--metadata-file`. */
 async function pushedDigest(metadataFile) {
     const metadata = (0,base_json/* parseJson */.qF)(await (0,promises_.readFile)(metadataFile, 'utf8'));
     const digest = (0,base_json/* isObject */.Gv)(metadata) ? metadata['containerimage.digest'] : undefined;
@@ -33326,14 +33385,14 @@ async function pushedDigest(metadataFile) {
 
 
 
-/** Writes caches one after the other: they share the builder, and most of their blobs. When it is disposed of, it stops at once. */
-function cacheWriting(builds, log) {
+/** Writes caches one after another, because they share the builder and most of their blobs. Disposing stops it. */
+function cacheWriting({ builds, problems }, log) {
     const stop = new AbortController();
     let work;
     const begin = () => (work ??= writeAll(builds, log, stop.signal));
     return {
         begin: () => void begin(),
-        problems: () => begin(),
+        problems: async () => [...problems, ...(await begin())],
         [Symbol.asyncDispose]: async () => {
             stop.abort();
             await work;
@@ -33346,7 +33405,7 @@ async function writeAll(builds, log, signal) {
         if (signal.aborted)
             break;
         const began = performance.now();
-        const why = await write({ signal }).catch(errors/* messageOf */.bD);
+        const why = await write(signal).catch(errors/* messageOf */.bD);
         if (why !== undefined)
             problems.push((0,plan_cache/* notWritten */.xc)(cache, why));
         else
@@ -33366,9 +33425,9 @@ async function writeAll(builds, log, signal) {
 
 
 /**
- * Builds or saves the image, and saves the further ones beside it: the layout keeps each layer once.
- * @param kept takes what a push still needs, or is being removed, to be disposed of at the end
- * @throws HandoverError of any code of the producer
+ * Builds or saves the image, and saves the further images to the same layout, which keeps each layer once.
+ * @param kept receives everything that is disposed of at the end of the export
+ * @throws HandoverError with any code of an export
  */
 async function fillLayout(plan, tools, directory, kept) {
     const { log, timeline } = tools;
@@ -33377,7 +33436,7 @@ async function fillLayout(plan, tools, directory, kept) {
         const { steps, ...baked } = await log.chapter('Bake', () => timeline.measure('Bake', bake));
         tools.onSteps(steps);
         requireCached(steps, plan, log);
-        return { ...baked, steps, push: undefined, caches: useCaches(baked.caches, tools, kept) };
+        return { ...baked, steps, push: undefined, caches: kept.use(cacheWriting(baked.caches, log)) };
     }
     const source = await takeSource(plan, tools, directory);
     kept.use(source.kept);
@@ -33385,16 +33444,11 @@ async function fillLayout(plan, tools, directory, kept) {
         tools.onSteps(source.steps);
         requireCached(source.steps, plan, log);
     }
-    const caches = useCaches(source.caches, tools, kept);
+    const caches = kept.use(cacheWriting(source.caches ?? { problems: [], builds: [] }, log));
     const image = await readOciLayout(directory, plan.platform, source.replaced);
     const references = [plan.reference, ...plan.tags];
     const further = await saveFurther(plan, tools, directory);
     return { images: [{ image, references }, ...further], steps: source.steps, push: source.push, caches };
-}
-// What is still being written when the export fails is stopped.
-function useCaches(used, { log }, kept) {
-    const writing = kept.use(cacheWriting(used?.builds ?? [], log));
-    return { writing, problems: used?.problems ?? [] };
 }
 async function takeSource({ source, platform, push, requireCache, compression }, tools, directory) {
     const { log, timeline } = tools;
@@ -33444,7 +33498,7 @@ function requireCached(steps, plan, log) {
 function isKept(entry) {
     return entry.bytes !== undefined;
 }
-/** What was in a tarball, by the names that its own index uses. */
+/** The entries of a tarball, by their names. */
 class SeenTarball {
     #entries = new Map();
     #blobs = new Map();
@@ -33452,7 +33506,7 @@ class SeenTarball {
     #diffIds = new Map();
     #jsonBytes = 0;
     #unnamed = 0;
-    /** What stands under a name in the tar, or where links under that name lead. */
+    /** Returns the entry under a name, after following links. */
     find(name) {
         let path = tarball_reader_pathOf(name);
         for (let steps = 0; steps < limits/* limits */.F.tarLinks; steps += 1) {
@@ -33466,22 +33520,22 @@ class SeenTarball {
     blob(digest) {
         return this.#blobs.get(digest);
     }
-    /** The digest of a layer's content when it isn't compressed; undefined where nobody has looked. */
+    /** Returns the digest of a layer's uncompressed content, if it is known. */
     diffIdOf({ name, digest, packing }) {
         return packing === 'none' ? digest : this.#diffIds.get(name);
     }
-    /** All that was kept, in the tarball's order, each digest once. */
+    /** Returns the kept entries in the tarball's order, each digest once. */
     kept() {
         return [...this.#blobs.values()].filter(isKept);
     }
-    /** The first names, to show. */
+    /** Returns the first names, for messages. */
     names() {
         return [...this.#entries.keys()].slice(0, 5);
     }
     add(entry) {
         this.#links.delete(entry.path);
         this.#entries.set(entry.path, entry);
-        // The first is the one that was given out.
+        // The first one was passed on.
         if (!this.#blobs.has(entry.digest))
             this.#blobs.set(entry.digest, entry);
         this.#jsonBytes += entry.bytes?.length ?? 0;
@@ -33492,7 +33546,7 @@ class SeenTarball {
     addDiffId(name, diffId) {
         this.#diffIds.set(name, diffId);
     }
-    /** Whether to keep an entry's content: it looks like JSON, and there is room. */
+    /** Whether to keep an entry's content: it looks like JSON, and the limits allow it. */
     keeps(size, head) {
         return (0,tar_header/* looksLikeJson */.gw)(head) && size <= limits/* limits */.F.jsonBytes && this.#jsonBytes + size <= limits/* limits */.F.jsonBytesInAll;
     }
@@ -33502,10 +33556,10 @@ class SeenTarball {
     }
 }
 /**
- * Reads a plain tarball of images, of whatever maker: gives out what is large, each once and to be taken in turn, and keeps
- * the small entries that tell which images there are. Nothing else is held.
- * @param seen takes what was in it
- * @throws HandoverError `tarball-invalid` when it's cut or no tar, or when a blob isn't what its name says; what `chunks` throws
+ * Reads a plain tarball of images, made by any tool. Yields the large entries, each once and in order, and keeps the small ones, which
+ * describe the images. Holds nothing else.
+ * @param seen gets the entries
+ * @throws HandoverError `tarball-invalid` when it is cut or no tar, or when a blob's digest differs from its name; errors of `chunks`
  */
 async function* readTarball(chunks, seen) {
     for await (const { name, size, offset, isFile, link, content } of tarEntries(chunks)) {
@@ -33514,31 +33568,30 @@ async function* readTarball(chunks, seen) {
             seen.addLink(path, link);
         if (!isFile)
             continue;
-        const told = digestIn(path);
+        const named = digestIn(path);
         const { head, all } = await (0,bytes_chunks/* withHead */.V5)(content, (bytes) => bytes.length >= tar_header/* tarBlock */.TR);
         const packing = layerPackingOf(head);
         if (seen.keeps(size, head)) {
             const bytes = await (0,bytes_chunks/* copiedBytes */.QB)(all);
-            const digest = requireTold(told, (0,image_digest/* digestOf */.ol)(bytes));
+            const digest = requireNamed(named, (0,image_digest/* digestOf */.ol)(bytes));
             seen.add({ path, name: (0,image_digest/* blobName */.PF)(digest), digest, size, offset, packing, bytes });
             continue;
         }
-        const hash = (0,external_node_crypto_.createHash)('sha256');
-        const passing = tarball_reader_hashed(all, hash);
-        const before = told === undefined ? undefined : seen.blob(told);
-        const out = before?.name ?? (told === undefined ? seen.nextName() : (0,image_digest/* blobName */.PF)(told));
-        // Other files are not passed on: one could be a config that another document names.
+        const checksum = new verified/* Checksum */.M();
+        const passing = (0,verified/* checksummed */.Wk)(all, checksum);
+        const before = named === undefined ? undefined : seen.blob(named);
+        const out = before?.name ?? (named === undefined ? seen.nextName() : (0,image_digest/* blobName */.PF)(named));
+        // Other files are not passed on, because one could be a config that another document names.
         if (before === undefined && packing !== undefined)
-            yield { path, name: out, digest: told, size, offset, packing, chunks: passing };
-        // What nobody has taken.
-        await drained(passing);
-        seen.add({ path, name: out, digest: requireTold(told, `sha256:${hash.digest('hex')}`), size, offset, packing });
+            yield { path, name: out, digest: named, size, offset, packing, chunks: passing };
+        await (0,verified/* drain */.Ze)(passing);
+        seen.add({ path, name: out, digest: requireNamed(named, checksum.found().digest), size, offset, packing });
     }
 }
 /**
- * Reads a plain tarball to its end, and checks each layer: by the digest in its name, else by the diff ID in the config, for
- * which a compressed one is unpacked.
- * @throws HandoverError as `readTarball`; what `chunks` throws
+ * Reads a plain tarball to its end, and checks each layer: by the digest in its name, or else by the diff ID in the config, after
+ * decompressing it.
+ * @throws HandoverError like `readTarball`; errors of `chunks`
  */
 async function seeTarball(chunks) {
     const seen = new SeenTarball();
@@ -33555,44 +33608,26 @@ async function seeTarball(chunks) {
     return seen;
 }
 async function contentDigest(chunks) {
-    const hash = (0,external_node_crypto_.createHash)('sha256');
-    await drained(tarball_reader_hashed(chunks, hash));
-    return `sha256:${hash.digest('hex')}`;
-}
-/** Takes what is left of some chunks. */
-async function drained(chunks) {
-    const source = chunks[Symbol.asyncIterator]();
-    while ((await source.next()).done !== true)
-        ;
+    const checksum = new verified/* Checksum */.M();
+    await (0,verified/* drain */.Ze)((0,verified/* checksummed */.Wk)(chunks, checksum));
+    return checksum.found().digest;
 }
 function digestIn(path) {
     return (0,image_digest/* parseDigest */.m)(`sha256:${/^blobs\/sha256\/([0-9a-f]{64})$/.exec(path)?.[1] ?? ''}`);
 }
-// Some makers write `./manifest.json`; engines unpack the tar, and so take it for `manifest.json`.
+// Some tools write `./manifest.json`. For engines, which unpack the tar, that is `manifest.json`.
 function tarball_reader_pathOf(name) {
     return external_node_path_.posix.join('/', name).slice(1);
-}
-// Whoever has taken some of it may leave the rest: so it doesn't end with its consumer.
-function tarball_reader_hashed(chunks, hash) {
-    const source = chunks[Symbol.asyncIterator]();
-    const next = async () => {
-        const result = await source.next();
-        if (result.done === true)
-            return { done: true, value: undefined };
-        hash.update((0,bytes_chunks/* viewOf */.du)(result.value));
-        return result;
-    };
-    return { [Symbol.asyncIterator]: () => ({ next }) };
 }
 function undecodable(path, packing, cause) {
     return new errors/* HandoverError */.Cu('tarball-invalid', `The layer ${path} in the tarball is damaged ${packing} data: ${(0,errors/* messageOf */.bD)(cause)}.`, 'Make the tarball again. If it was copied or downloaded, compare its checksum with that of the original.', cause);
 }
-function requireTold(told, digest) {
-    if (told !== undefined && told !== digest)
-        throw damaged((0,image_digest/* blobName */.PF)(told), told, digest);
+function requireNamed(named, digest) {
+    if (named !== undefined && named !== digest)
+        throw damaged((0,image_digest/* blobName */.PF)(named), named, digest);
     return digest;
 }
-/** What to say of an entry whose content isn't what the tarball says of it. */
+/** Returns the error for an entry whose content has another digest than in the tarball's documents. */
 function damaged(name, expected, found) {
     return new errors/* HandoverError */.Cu('tarball-invalid', `${name} in the tarball is damaged: its content has the digest ${found}; ${expected} was expected.`, 'Make the tarball again. If it was copied or downloaded, compare its checksum with that of the original.');
 }
@@ -33607,9 +33642,9 @@ function damaged(name, expected, found) {
 
 
 /**
- * The images in a tarball that has passed: those of its `manifest.json`, else those of its `index.json`.
- * @throws HandoverError `tarball-invalid` when it has neither, when one of them names what isn't there, or when a layer
- *   that isn't compressed has another digest than the config says
+ * Returns the images of a tarball that has been read: those of its `manifest.json`, or else those of its `index.json`.
+ * @throws HandoverError `tarball-invalid` when it has neither, when one of them names a missing entry, or when an uncompressed layer's
+ *   digest isn't the config's
  */
 function imagesIn(seen) {
     const archive = seen.find('manifest.json')?.bytes;
@@ -33631,14 +33666,13 @@ function imagesIn(seen) {
         ? `The tarball has neither a manifest.json nor an index.json at its top; it holds: ${seen.names().join(', ') || 'nothing'}.`
         : "The tarball's index.json names no image that is in the tarball.", 'Make it with docker save, or with docker buildx build --output type=docker,dest=FILE. A tar of docker export is a file system, and no image.');
 }
-// An index may stand in an index; more than a few levels are a mistake.
-/** The manifests of images in an index, each once, with all the references that they stand under. */
+/** Returns the manifests of images in an index and its nested indexes, each once, with all its references. */
 function manifestsIn(index, seen) {
     const found = new Map();
     const read = new Map();
     let count = 0;
     const visit = (descriptors, around, names) => {
-        // Indexes that name one index many times over are many paths in few bytes.
+        // Indexes that name one index many times have many paths in few bytes.
         count += descriptors.length;
         if (count > limits/* limits */.F.indexed)
             throw tooMany('index.json', count);
@@ -33677,7 +33711,7 @@ function isPresent(found) {
 function isThere(found) {
     return isPresent(found) && (0,image_manifest/* isImageConfig */._m)(manifestOf(found).config);
 }
-// Whatever else an index names is of no concern (OCI image-spec, image-index.md).
+// An index may name other things, which are ignored (OCI image-spec, image-index.md).
 function isManifestOrIndex(descriptor) {
     const { manifest, dockerManifest } = image_manifest/* mediaTypes */.Ib;
     return (0,image_manifest/* isIndex */.nw)(descriptor) || ['', manifest, dockerManifest].includes(descriptor.mediaType);
@@ -33688,7 +33722,7 @@ function tooMany(where, count) {
 function unreadable({ digest }, size) {
     return new errors/* HandoverError */.Cu('tarball-invalid', `The tarball's index.json names the manifest ${digest}, which is no JSON object of at most ${String(limits/* limits */.F.jsonBytes)} bytes (it has ${String(size)}).`, 'The tarball was edited: make it again with docker save.');
 }
-/** The manifests that lie in the tarball, whether an index leads to them or not. */
+/** Returns all manifests in the tarball, also those that no index names. */
 function looseManifests(seen) {
     return seen.kept().flatMap(({ digest, bytes, offset }) => {
         const manifest = (0,image_manifest/* manifestIn */.tn)(bytes);
@@ -33716,7 +33750,7 @@ function tarball_images_namesOf({ annotations }) {
         return [(0,image_reference/* parseReference */.F2)(name)];
     }
     catch {
-        return []; // what some tool means by it is no reference
+        return []; // some tools write something else there
     }
 }
 function ociImage(found, seen) {
@@ -33734,7 +33768,7 @@ function ociImage(found, seen) {
     requireDiffIds(image, seen);
     return image;
 }
-/** @throws HandoverError `tarball-invalid` when the config is not what its manifest says of it */
+/** @throws HandoverError `tarball-invalid` when the config contradicts its manifest */
 function requireFit(manifest, { configBytes, config }) {
     const fault = (0,image_manifest/* configFault */.fT)(manifest, configBytes, config);
     if (fault !== undefined)
@@ -33767,7 +33801,7 @@ function archiveImage({ config, repoTags, layers }, all, seen) {
     requireDiffIds(image, seen);
     return image;
 }
-/** @throws HandoverError `tarball-invalid` for a text that is no reference: it is no input of this step */
+/** @throws HandoverError `tarball-invalid` for a text that is no reference, because it is no input of this step */
 function referencesIn(repoTags) {
     if (repoTags.length > limits/* limits */.F.references)
         throw invalidNames(`has ${String(repoTags.length)} references for one image`);
@@ -33785,7 +33819,7 @@ function invalidNames(what, cause) {
     return new errors/* HandoverError */.Cu('tarball-invalid', `The tarball's manifest.json ${what}`.replace(/\.?$/, '.'), `Make the tarball with docker save and at most ${String(limits/* limits */.F.references)} references of the image.`, cause);
 }
 /**
- * The manifests of an image that `manifest.json` describes, each once.
+ * Returns the manifests of an image in `manifest.json`, each once.
  * @throws HandoverError `tarball-invalid` when there are some of this config, and none of them describes this image
  */
 function manifestsOf(configDigest, layers, all) {
@@ -33845,8 +33879,8 @@ function requireDiffIds({ config, layers }, seen) {
     });
 }
 /**
- * The image that is meant: under the reference asked for, else the only one there is; of several platforms, the one that fits.
- * @throws HandoverError `image-not-found`, `platform-mismatch`; both list what the tarball holds
+ * Selects the image with the wanted reference, or else the only one; of several platforms, the matching one.
+ * @throws HandoverError `image-not-found`, `platform-mismatch`; both list the tarball's images
  */
 function chooseImage(images, wanted, platform) {
     const name = wanted === undefined ? undefined : (0,image_reference/* formatReference */.FH)(wanted);
@@ -33862,9 +33896,9 @@ function chooseImage(images, wanted, platform) {
     if (isOne && chosen !== undefined && others.every((other) => other.configDigest === chosen.configDigest))
         return chosen;
     const there = images.map((image) => namesIn(image) || image.configDigest);
-    throw new errors/* HandoverError */.Cu('image-not-found', `The tarball holds ${String(images.length)} images (${there.join('; ')}), and ${name ?? 'no reference'} was asked for.`, 'Set the input `image` to one of them.');
+    throw new errors/* HandoverError */.Cu('image-not-found', `The tarball holds ${String(images.length)} images (${there.join('; ')}), and ${name ?? 'no reference'} was requested.`, 'Set the input `image` to one of them.');
 }
-/** The image as one of its manifests describes it. */
+/** Returns the image's contents by one of its manifests. */
 function contentsOf({ configDigest, configBytes, config }, manifest) {
     return {
         configDigest,
@@ -33881,7 +33915,7 @@ function namesIn({ references }) {
 }
 function noPlatform(images, platform) {
     const there = images.map((image) => (0,image_platform/* formatPlatform */.Bq)(image.config.platform));
-    return new errors/* HandoverError */.Cu('platform-mismatch', `The tarball holds images for ${there.join(', ')}; ${(0,image_platform/* formatPlatform */.Bq)(platform)} was asked for.`, `Make the tarball for ${(0,image_platform/* formatPlatform */.Bq)(platform)} too; or, if another one is meant, set \`platform\` in the export.`);
+    return new errors/* HandoverError */.Cu('platform-mismatch', `The tarball holds images for ${there.join(', ')}; ${(0,image_platform/* formatPlatform */.Bq)(platform)} was requested.`, `Make the tarball for ${(0,image_platform/* formatPlatform */.Bq)(platform)} too; or, if another one is meant, set \`platform\` in the export.`);
 }
 
 ;// CONCATENATED MODULE: ./build/export-image/source/from-tarball.js
@@ -33897,9 +33931,8 @@ function noPlatform(images, platform) {
 
 const chunkBytes = 256 * 1024;
 /**
- * Checks a tarball from end to end: each layer, and whether an engine can load it. What `docker save` or another tool wrote
- * as a Docker archive is handed over as it is. Of an OCI archive, the image for the plan's platform becomes a tarball of ours:
- * the classic store doesn't load the archive itself.
+ * Checks a complete tarball: each layer, and whether an engine can load it. A Docker archive (`docker save` or another tool) is handed over
+ * unchanged. The image for the plan's platform in an OCI archive becomes a new tarball, because the classic store can't load the archive.
  * @throws HandoverError `tarball-invalid`, `image-not-found`, `platform-mismatch`
  */
 async function openSourceTarball(plan, producer) {
@@ -33944,7 +33977,7 @@ function recordOf({ path, size, compression }, image, references, producer) {
         producer,
     };
 }
-/** The tarball of ours, made of the archive's layers as they pass for the second time. */
+/** Writes a new tarball from the archive's layers, which are read a second time. */
 function repacked(file, image, plan, producer) {
     const written = Promise.withResolvers();
     const layers = layersOf(file);
@@ -33966,7 +33999,7 @@ async function* layersOf({ path, compression, layers }) {
     }
     const changed = layers.find(({ digest }) => seen.blob(digest) === undefined);
     if (changed !== undefined)
-        throw from_tarball_invalid(`${path} changed while it was read: ${changed.path} has other bytes now.`);
+        throw from_tarball_invalid(`${path} changed during the export: ${changed.path} has different bytes now.`);
 }
 function chooseReferences(path, wanted, image) {
     if (wanted !== undefined)
@@ -33975,7 +34008,7 @@ function chooseReferences(path, wanted, image) {
     return own.length > 0 ? own : [missingReference(path)];
 }
 function missingReference(path) {
-    throw new errors/* HandoverError */.Cu('invalid-input', `The image in ${path} has no reference of its own.`, 'Set `image` to the reference to hand it over under, such as charon:local.');
+    throw (0,errors/* invalidInput */.aY)(`The image in ${path} has no reference.`, 'Set `image` to a reference for it, such as charon:local.');
 }
 async function inspectFile(path, compression) {
     try {
@@ -34079,10 +34112,10 @@ var export_image_disposeResources = (undefined && undefined.__disposeResources) 
 
 
 
-const tempAdvice = 'Free space in RUNNER_TEMP first: the image passes through it. df -h shows what there is.';
+const tempAdvice = 'Free space in RUNNER_TEMP, where the image is stored during the export. `df -h` shows the free space.';
 /**
- * Builds or takes the image, writes the tarball, and uploads it with its record: all three at the same time.
- * @throws HandoverError of any code of the producer; then no tarball, tag or unfinished artifact is left behind
+ * Builds or saves the image, writes the tarball, and uploads it with its record, all at the same time.
+ * @throws HandoverError with any code of an export. Then no tarball, tag or unfinished artifact is left behind.
  */
 async function exportImage(plan, tools) {
     const { log } = tools;
@@ -34092,7 +34125,7 @@ async function exportImage(plan, tools) {
     for (const warning of plan.warnings)
         log.warning(warning);
     if (plan.kind === 'tarball')
-        return handOverFile(plan, tools, await claimFor(plan, tools));
+        return exportTarball(plan, tools, await claimFor(plan, tools));
     try {
         return await exportLayout(plan, tools, []);
     }
@@ -34103,7 +34136,7 @@ async function exportImage(plan, tools) {
         return exportLayout((0,plan_plan/* withoutCacheFrom */.HG)(plan), tools, [`cache-from was given up: ${error.why}.`]);
     }
 }
-/** @param problems what is known of its caches already */
+/** @param problems sentences about its caches that an earlier build has reported */
 async function exportLayout(plan, tools, problems) {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
@@ -34117,19 +34150,21 @@ async function exportLayout(plan, tools, problems) {
             throw (0,errors/* asError */.zR)((0,disk_space/* explainDiskFull */.GK)(error, temp.path, tempAdvice));
         });
         const uploaded = uploadLayout(plan, tools, { directory, filled, file, claim });
-        // Beside the upload; what a push has yet to build for the cache comes first.
+        // During the upload. A push that still has to build writes its cache first.
         if (!buildsForPush(plan))
             void filled.then(({ caches }) => {
-                caches.writing.begin();
+                caches.begin();
             }, () => undefined);
-        // Nothing is removed before both are over. What has broken the layout has broken the upload too.
+        // Nothing is removed before both have ended. A failure of the layout is also one of the upload.
         await Promise.allSettled([filled, uploaded]);
-        const { steps, push: way, caches } = await filled;
+        const { steps, push: pending, caches } = await filled;
         const { record, artifact } = await uploaded;
         await file.commit();
         logTarball(log, plan.tarballPath, record);
-        const push = await (0,export_image_push/* finishPush */._B)(plan.push, way, tools);
-        reportCaches([...problems, ...caches.problems, ...(await caches.writing.problems())], log);
+        const push = await (0,export_image_push/* finishPush */._B)(plan.push, pending, tools);
+        const failed = [...problems, ...(await caches.problems())];
+        if (failed.length > 0)
+            log.notice(`A build cache failed, which doesn’t affect the image: ${failed.join(' ')}`);
         return { record, artifact, tarballPath: plan.tarballPath, steps, push };
     }
     catch (e_1) {
@@ -34145,10 +34180,6 @@ async function exportLayout(plan, tools, problems) {
 function buildsForPush({ push }) {
     return push !== undefined && push.listedPlatforms.length > 0;
 }
-function reportCaches(problems, log) {
-    if (problems.length > 0)
-        log.notice(`A build cache failed, which doesn’t affect the image: ${problems.join(' ')}`);
-}
 async function claimFor(plan, { store, producer }) {
     try {
         return await claimName(store, plan.artifactName, producer);
@@ -34159,7 +34190,7 @@ async function claimFor(plan, { store, producer }) {
         return { release: () => Promise.reject((0,errors/* asError */.zR)(error)) };
     }
 }
-async function handOverFile(plan, tools, claim) {
+async function exportTarball(plan, tools, claim) {
     const env_2 = { stack: [], error: void 0, hasError: false };
     try {
         const { log, timeline } = tools;
@@ -34167,14 +34198,14 @@ async function handOverFile(plan, tools, claim) {
         const source = await log.chapter('Check the tarball', () => timeline.measure('Check the tarball', () => openSourceTarball(plan, tools.producer)));
         const file = export_image_addDisposableResource(env_2, source.isNew ? await newFile(plan, log) : undefined, true);
         if (file !== undefined)
-            log.info(`${path} is an OCI archive: its image is handed over as a tarball that every engine loads.`);
+            log.info(`${path} is an OCI archive. Its image is handed over as a tarball that every engine loads.`);
         const tarballPath = file === undefined ? path : plan.tarballPath;
         const { size, chunks } = source;
         const tarball = { name: (0,external_node_path_.basename)(tarballPath), size, chunks: file === undefined ? chunks : file.tee(chunks) };
-        const handedOver = await log.chapter('Upload', () => timeline.measure((done) => (done !== undefined && done.artifact === undefined ? 'Read' : 'Upload'), () => upload(plan, tools, { tarball, claim }, source.unsealed)));
+        const uploaded = await log.chapter('Upload', () => timeline.measure((done) => (done !== undefined && done.artifact === undefined ? 'Read' : 'Upload'), () => upload(plan, tools, { tarball, claim }, source.unsealed)));
         await file?.commit();
-        log.info(`Tarball: ${tarballPath}, ${(0,base_text/* formatBytes */.z3)(handedOver.record.tarballSize)}`);
-        return { ...handedOver, tarballPath, steps: [], push: { kind: 'none' } };
+        log.info(`Tarball: ${tarballPath}, ${(0,base_text/* formatBytes */.z3)(uploaded.record.tarballSize)}`);
+        return { ...uploaded, tarballPath, steps: [], push: { kind: 'none' } };
     }
     catch (e_2) {
         env_2.error = e_2;
@@ -34189,16 +34220,18 @@ async function handOverFile(plan, tools, claim) {
 async function newFile({ tarballPath, source }, log) {
     if ((0,external_node_path_.resolve)(tarballPath) !== (0,external_node_path_.resolve)(source.path))
         return partialFile(tarballPath, spaceAdvice, log);
-    throw new errors/* HandoverError */.Cu('invalid-input', `The OCI archive ${source.path} is handed over as a new tarball, which would overwrite it: \`tarball\` is the same path.`, 'Set `tarball` to another path.');
+    throw (0,errors/* invalidInput */.aY)(`The OCI archive ${source.path} is handed over as a new tarball, which would overwrite it: \`tarball\` is the same path.`, 'Set `tarball` to another path.');
 }
 function logTarball(log, path, record) {
     log.info(`Image: ${record.references.map(image_reference/* formatReference */.FH).join(', ')}, config ${record.configDigest}`);
     log.info(`Tarball: ${path}, ${(0,base_text/* formatBytes */.z3)(record.tarballSize)} (${String(record.tarballSize)} bytes)`);
 }
 
-// EXTERNAL MODULE: ./build/shared/image/artifact-name.js
-var artifact_name = __nccwpck_require__(2704);
-;// CONCATENATED MODULE: ./build/load-image/identity.js
+// EXTERNAL MODULE: ./build/shared/handed-over/expectations.js
+var expectations = __nccwpck_require__(7203);
+// EXTERNAL MODULE: ./build/shared/handed-over/identity.js
+var identity = __nccwpck_require__(4314);
+;// CONCATENATED MODULE: ./build/shared/handed-over/opened-artifact.js
 
 
 
@@ -34206,272 +34239,276 @@ var artifact_name = __nccwpck_require__(2704);
 
 
 
-
+// Turns an artifact and a wish into an opened artifact with resolved images: each with its identity, contents, layers and the
+// references that it will have. Only here are the images compared with the inputs' expectations. Most artifacts are
+// resolved from some kilobytes (identity.ts). Others show their images only in the whole tarball: `resolveTarball` resolves those
+// when the layers have passed, and before an index or manifest reaches the engine.
+/** The reference of an image that has none of its own. */
+const fallbackReference = (0,image_reference/* parseTaggedReference */.$R)('charon:local');
 /**
- * The images of an artifact, from the bytes of their configs and manifests: some kilobytes.
- * @returns in the record's order; undefined when the record doesn't tell where those lie, or when the artifact can't be read in
- *   parts: then it takes all of it to know them
- * @throws HandoverError `artifact-corrupt` when the bytes are not what the record says; `transfer-failed`, `artifact-expired`
+ * Resolves an artifact's images against a wish, and compares them with its expectations.
+ * @throws HandoverError `image-mismatch`, `revision-mismatch`, `platform-mismatch`
  */
-async function identifyByRange(content, record) {
-    const images = (0,image_record/* imagesOf */.IC)(record);
-    if (record.tarballCompression !== 'none')
-        return undefined;
-    const places = images
-        .flatMap(({ configAt, manifestAt }) => [configAt, manifestAt])
-        .filter((one) => one !== undefined);
-    const inAll = places.reduce((sum, { size }) => sum + size, 0);
-    if (!images.every(hasPlaces) || places.some(({ size }) => size > limits/* limits */.F.jsonBytes))
-        return undefined;
-    // A hundred images may all point to the same bytes.
-    if (inAll > limits/* limits */.F.jsonBytesInAll)
-        return undefined;
-    const read = await content.ranges(record.tarballName);
-    if (read === undefined)
-        return undefined;
-    const bytesAt = await reader(read, places);
-    return Promise.all(images.map((image) => knownImage(image, bytesAt)));
-}
-// A record that names a manifest has to tell where it lies, too: nothing less than that manifest's digest identifies the image.
-function hasPlaces({ configAt, manifestAt, manifestDigests }) {
-    return configAt !== undefined && (manifestAt !== undefined || manifestDigests.length === 0);
-}
-/** Reads places: in one go where they lie side by side, as in a tarball of ours, whose small entries stand at its end. */
-async function reader(read, places) {
-    const part = (start, end) => (0,bytes_chunks/* copiedBytes */.QB)(read(start, end, () => undefined));
-    const start = Math.min(...places.map(({ offset }) => offset));
-    const end = Math.max(...places.map(({ offset, size }) => offset + size));
-    if (end - start > limits/* limits */.F.jsonBytes)
-        return ({ offset, size }) => part(offset, offset + size);
-    const all = await part(start, end);
-    return ({ offset, size }) => Promise.resolve(all.subarray(offset - start, offset - start + size));
-}
-async function knownImage(image, bytesAt) {
-    const { references, configAt, manifestAt } = image;
-    const configBytes = configAt === undefined ? Buffer.alloc(0) : await bytesAt(configAt);
-    const configDigest = (0,image_digest/* digestOf */.ol)(configBytes);
-    requireAgreement('config digest', image.configDigest, configDigest);
-    const config = parsed(() => (0,image_manifest/* parseConfig */.o4)(configBytes, 'the config'));
-    if (manifestAt === undefined) {
-        const identity = { ...config, configDigest, manifestDigest: undefined };
-        requireRecorded(image, identity, undefined);
-        return { identity, contents: undefined, references, layers: undefined };
-    }
-    const manifestBytes = await bytesAt(manifestAt);
-    const manifest = parsed(() => (0,image_manifest/* parseManifest */.Ng)(manifestBytes, 'the manifest'));
-    const identity = { ...config, configDigest, manifestDigest: (0,image_digest/* digestOf */.ol)(manifestBytes) };
-    requireAgreement('config digest', image.configDigest, manifest.config.digest);
-    requireRecorded(image, identity, manifest.layers);
-    const fault = (0,image_manifest/* configFault */.fT)(manifest, configBytes, config);
-    if (fault !== undefined)
-        throw (0,image_record/* corrupt */.qb)(`the manifest ${identity.manifestDigest} ${fault}`);
-    const contents = {
-        configDigest,
-        configBytes,
-        config,
-        manifestDigest: identity.manifestDigest,
-        manifestBytes,
-        // A manifest may name its type (OCI image-spec, manifest.md).
-        manifestMediaType: manifest.mediaType || image_manifest/* mediaTypes */.Ib.manifest,
-        layers: manifest.layers,
-    };
-    return { identity, contents, references, layers: locatedLayers(image, manifest.layers) };
-}
-/** What cannot be read is not what the record says. */
-function parsed(parse) {
-    try {
-        return parse();
-    }
-    catch (error) {
-        throw (0,image_record/* corrupt */.qb)((0,errors/* messageOf */.bD)(error), error);
-    }
-}
-/** The layers as the manifest has them, where the record tells where each of them lies. */
-function locatedLayers(record, layers) {
-    const located = layers.flatMap(({ digest, size, mediaType }, position) => {
-        const offset = record.layers[position]?.offset;
-        return offset === undefined ? [] : [{ digest, size, mediaType, offset }];
-    });
-    return located.length === layers.length ? located : undefined;
+function resolveArtifact(found, wish) {
+    const { identified, record } = found;
+    const images = identified === undefined ? undefined : requireOne(selectImages(identified, wish.reference));
+    // A record alone is only a claim. It can be a reason to load nothing, never to load.
+    const claims = record === undefined ? [] : selectImages((0,image_record/* imagesOf */.IC)(record), wish.reference);
+    (0,expectations/* requireExpected */.q)(wish, images === undefined ? claims : identitiesOf(images));
+    return { ...found, wish, images };
 }
 /**
- * @param layers what the image's manifest says of them; undefined where there is none
- * @throws HandoverError `artifact-corrupt` when the record says anything else than the bytes
+ * Returns all images with their own references. A wanted reference selects the image that has it, else the first image, and
+ * becomes its only reference.
  */
-function requireRecorded(record, identity, layers) {
-    const { configDigest, manifestDigest, diffIds, platform, labels } = identity;
-    requireAgreement('config digest', record.configDigest, configDigest ?? 'none');
-    if (record.manifestDigests.length > 0)
-        requireAgreement('manifest digest', record.manifestDigests.find((one) => one === manifestDigest) ?? record.manifestDigests.join(', '), manifestDigest ?? 'none');
-    requireAgreement('diff IDs', record.diffIds.join(', '), diffIds.join(', '));
-    if (!(0,image_platform/* samePlatform */.my)(record.platform, platform))
-        requireAgreement('platform', (0,image_platform/* formatPlatform */.Bq)(record.platform), (0,image_platform/* formatPlatform */.Bq)(platform));
-    requireAgreement('labels', listed(record.labels), listed(labels));
-    if (layers === undefined)
-        return;
-    requireAgreement('number of layers', String(record.layers.length), String(layers.length));
-    layers.forEach(({ digest, size }, position) => {
-        const said = record.layers[position];
-        requireAgreement(`layer ${String(position + 1)}`, said?.digest ?? 'none', digest);
-        requireAgreement(`size of layer ${String(position + 1)}`, String(said?.size ?? 0), String(size));
-    });
+function selectImages(images, wanted) {
+    if (wanted === undefined)
+        return images.map((image) => ({ ...image, references: ownReferences(image.references) }));
+    const image = images.find(({ references }) => hasReference(references, wanted)) ?? images[0];
+    return image === undefined ? [] : [{ ...image, references: [wanted] }];
 }
-function listed(labels) {
-    return Object.entries(labels)
-        .map(([name, value]) => `${name}=${value}`)
-        .sort()
-        .join(', ');
+function ownReferences([first = fallbackReference, ...others]) {
+    return [first, ...others];
 }
-function requireAgreement(what, recorded, found) {
-    if (recorded === found)
-        return;
-    throw (0,image_record/* corrupt */.qb)(`its ${what} (${(0,base_text/* quoteForeign */.xS)(recorded)}) is not that of the image in the tarball (${(0,base_text/* quoteForeign */.xS)(found)})`);
+function hasReference(references, wanted) {
+    return references.some((reference) => (0,image_reference/* formatReference */.FH)(reference) === (0,image_reference/* formatReference */.FH)(wanted));
 }
-
-// EXTERNAL MODULE: ./build/load-image/plan/images-plan.js
-var images_plan = __nccwpck_require__(4115);
-;// CONCATENATED MODULE: ./build/load-image/side-by-side.js
-
-/**
- * Does the next work for each that has gone well so far, `atOnce` at a time. One that fails doesn't hinder the others.
- * @returns the outcomes in the same order
- */
-async function side_by_side_sideBySide(before, atOnce, work) {
-    const after = [];
-    const waiting = before.entries();
-    const worker = async () => {
-        for (const [position, outcome] of waiting)
-            after[position] = await next(outcome, work);
-    };
-    await Promise.all(Array.from({ length: atOnce }, worker));
-    return after;
+function identitiesOf(images) {
+    return images.map(({ identity }) => identity);
 }
-async function next(outcome, work) {
-    if (!outcome.ok)
-        return outcome;
-    const { name, value } = outcome;
-    try {
-        return { name, ok: true, value: await work(value, name) };
-    }
-    catch (error) {
-        return { name, ok: false, error };
-    }
-}
-/**
- * The values, if all went well.
- * @param done what went well, as a participle: `loaded`
- * @throws HandoverError that names every one that failed: of their code when all have the same, else `load-failed`
- */
-function requireAll(outcomes, done) {
-    const failures = outcomes.flatMap((outcome) => (outcome.ok ? [] : [outcome]));
-    const [first] = failures;
+/** Returns the same images as a list of at least one. */
+function requireOne([first, ...others]) {
     if (first === undefined)
-        return outcomes.flatMap((outcome) => (outcome.ok ? [outcome.value] : []));
-    const defect = failures.find(({ error }) => !(error instanceof HandoverError));
-    if (defect !== undefined || outcomes.length === 1)
-        throw (defect ?? first).error;
-    const known = failures.flatMap(({ name, error }) => (error instanceof HandoverError ? [{ name, error }] : []));
-    const codes = new Set(known.map(({ error }) => error.code));
-    const [code = 'load-failed'] = codes;
-    const well = outcomes.flatMap(({ ok, name }) => (ok ? [name] : []));
-    const rest = well.length === 0 ? '' : ` Verified and ${done}: ${well.join(', ')}.`;
-    throw new HandoverError(codes.size === 1 ? code : 'load-failed', `${String(known.length)} of ${String(outcomes.length)} images could not be ${done}.${rest}` +
-        known.map(({ name, error }) => `\n- ${name}: ${error.message} (${error.code})`).join(''), [...new Set(known.map(({ error }) => error.hint))].join(' '), messageOf(first.error));
-}
-
-;// CONCATENATED MODULE: ./build/load-image/find.js
-
-
-
-
-
-
-
-/**
- * Opens the newest artifact of that name in the store's run.
- * @throws HandoverError `artifact-not-found` listing what is there, `artifact-corrupt`, `transfer-failed`
- */
-async function findHandover(name, { store, log, runAttempt }) {
-    const artifacts = await store.list();
-    const found = artifacts.find((artifact) => artifact.name === name);
-    if (found === undefined)
-        throw artifactNotFound([name], artifacts, runAttempt);
-    return openHandover(await store.open(found), log);
-}
-/** Reads what it says of itself, and who its images are: some kilobytes. */
-async function openHandover(content, log) {
-    const { artifact } = content;
-    log.info(`Artifact "${artifact.name}": id ${String(artifact.id)}, ${(0,base_text/* formatBytes */.z3)(artifact.size)}, ${artifact.digest ?? 'no digest'}`);
-    const text = await content.text(image_record/* recordName */.xD);
-    if (text === undefined) {
-        log.info(`It has no ${image_record/* recordName */.xD}: its images are known by the tarball's own manifest.`);
-        return { origin: 'artifact', content, record: undefined, known: undefined };
-    }
-    const record = (0,image_record/* parseRecord */.Hh)(text);
-    return { origin: 'artifact', content, record, known: await identifyByRange(content, record) };
+        throw new RangeError('an artifact without an image');
+    return [first, ...others];
 }
 /**
- * What to say of names, or patterns, that stand for no artifact: it lists what is there.
- * @param runAttempt which attempt of the run this is
+ * Returns the artifact with one image only, for a wish that must not select by guessing.
+ * @param wanted the reference of that image; undefined when the artifact contains one image
+ * @throws HandoverError `image-not-found`
  */
-function artifactNotFound(wanted, artifacts, runAttempt, vain) {
-    const there = [...new Set(artifacts.map((artifact) => artifact.name))].map((other) => `"${other}"`);
-    return new errors/* HandoverError */.Cu('artifact-not-found', `This run has no artifact ${wanted.map((name) => `"${name}"`).join(' and no ')}; it has ${there.length === 0 ? 'none' : there.slice(0, 30).join(', ')}.${vain === undefined ? '' : ` ${vain.why}`}`, (vain?.hint ??
-        'Check `artifact-name`, and that this job has `needs:` the job that exports the image and that it uploaded it.') +
-        (runAttempt > 1
-            ? ` This is attempt ${String(runAttempt)}: the artifact of an earlier attempt may have expired. Re-run all jobs, or raise ` +
-                '`retention-days` of export-image.'
-            : ''));
-}
-const opensAtOnce = 8;
-/**
- * Opens the newest artifact of each name, and of each name that a pattern stands for, and reads their records: some
- * kilobytes each. An artifact that holds but the mapping of an earlier step is left out, unless it is named.
- * @param wanted names and patterns
- * @throws HandoverError `artifact-not-found` listing what stands for nothing, and what is there
- */
-async function openHandovers(wanted, { store, log, runAttempt }) {
-    const artifacts = await store.list();
-    const { selected, missing } = selectArtifacts(wanted, artifacts);
-    if (missing.length > 0)
-        throw artifactNotFound(missing, artifacts, runAttempt);
-    const found = selected.map((artifact) => ({ name: artifact.name, ok: true, value: artifact }));
-    const opened = await sideBySide(found, opensAtOnce, async (artifact) => {
-        const content = await store.open(artifact);
-        const isMapping = content.files.length === 1 && content.files[0]?.name === digestsFileName;
-        return isMapping && !wanted.includes(artifact.name) ? undefined : await openHandover(content, log);
-    });
-    const handovers = opened.flatMap((outcome) => {
-        if (!outcome.ok)
-            return [outcome];
-        return outcome.value === undefined ? [] : [{ ...outcome, value: outcome.value }];
-    });
-    if (handovers.length === 0)
-        throw artifactNotFound(wanted, artifacts, runAttempt);
-    return handovers;
+function onlyImage(found, wanted) {
+    const { content, identified = [] } = found;
+    const images = identified.filter(({ references }) => wanted === undefined || hasReference(references, wanted));
+    if (images.length === 1)
+        return { ...found, identified: images };
+    const references = identified.flatMap((image) => image.references.map(formatReference));
+    const existing = references.slice(0, 20).join(', ');
+    throw new HandoverError('image-not-found', wanted === undefined
+        ? `The artifact "${content.artifact.name}" contains ${String(identified.length)} images: ${existing}. Only one can be published.`
+        : `The artifact "${content.artifact.name}" has no image ${formatReference(wanted)}; it has ${existing}.`, 'Set `image` to one of these references.');
 }
 /**
- * @param artifacts newest first
- * @returns the newest artifact of each name that is wanted, sorted by name, and the names and patterns that stand for none
+ * Resolves the images that a whole tarball contained against the artifact's record and its wish.
+ * @param images all images of the tarball
+ * @throws HandoverError `artifact-corrupt`, `tarball-invalid`, `image-not-found`, `platform-mismatch`, `image-mismatch`,
+ *   `revision-mismatch`
  */
-function selectArtifacts(wanted, artifacts) {
-    const newest = new Map();
-    for (const artifact of artifacts)
-        if (!newest.has(artifact.name))
-            newest.set(artifact.name, artifact);
-    const all = [...newest.values()].sort((one, other) => (one.name < other.name ? -1 : 1));
-    return {
-        selected: all.filter(({ name }) => wanted.some((pattern) => matchesPattern(pattern, name))),
-        missing: wanted.filter((pattern) => !all.some(({ name }) => matchesPattern(pattern, name))),
+function resolveTarball(images, { record, wish, images: known }, { platform, needsManifest }) {
+    const selected = record === undefined
+        ? unrecordedImages(images, wish.reference, platform)
+        : recordedImages(images, record, wish.reference, known);
+    if (needsManifest && selected.some(({ manifest }) => manifest === undefined))
+        throw noManifest();
+    requireDistinctReferences(selected);
+    const resolved = requireOne(selected.map(resolvedImage));
+    // Known images were compared before, and the tarball has to contain these.
+    if (known === undefined)
+        (0,expectations/* requireExpected */.q)(wish, identitiesOf(resolved));
+    return resolved;
+}
+/** Selects all images with a reference, or else the only image. */
+function unrecordedImages(images, wanted, platform) {
+    const choose = (reference) => {
+        const image = chooseImage(images, reference, platform);
+        const tagged = image.references.filter(({ tag }) => tag !== undefined);
+        return { image, manifest: image.manifests[0], references: wanted === undefined ? ownReferences(tagged) : [wanted] };
     };
+    if (wanted !== undefined)
+        return [choose(wanted)];
+    if (!images.every(({ references }) => references.length > 0))
+        return [choose(undefined)];
+    const firsts = images.flatMap(({ references }) => references.slice(0, 1));
+    const distinct = new Map(firsts.map((first) => [(0,image_reference/* formatReference */.FH)(first), first]));
+    return [...distinct.values()].map(choose);
+}
+/** Selects the images in the record, which have to match the record and the identified images. */
+function recordedImages(images, record, wanted, known) {
+    return selectImages((0,image_record/* imagesOf */.IC)(record), wanted).map((recorded, position) => {
+        const image = images.find(({ configDigest }) => configDigest === recorded.configDigest);
+        if (image === undefined) {
+            const existing = images.map(({ configDigest }) => configDigest).join(', ');
+            throw (0,image_record/* corrupt */.qb)(`its config digest (${recorded.configDigest}) is not that of an image in the tarball (${existing})`);
+        }
+        const manifest = requireManifest(image, known?.[position]?.identity.manifestDigest, recorded.manifestDigests);
+        const { configDigest, config } = image;
+        (0,identity/* requireRecorded */.S)(recorded, { ...config, configDigest, manifestDigest: manifest?.digest }, manifest?.layers);
+        return { image, manifest, references: recorded.references };
+    });
+}
+/**
+ * @param known the digest of the manifest that was read by its position
+ * @param recorded the digests in the record; may be empty
+ * @throws HandoverError `artifact-corrupt` when the tarball has no such manifest
+ */
+function requireManifest({ manifests }, known, recorded) {
+    const wanted = known === undefined ? recorded : [known];
+    const manifest = wanted.length === 0 ? manifests[0] : manifests.find(({ digest }) => wanted.includes(digest));
+    if (manifest !== undefined || wanted.length === 0)
+        return manifest;
+    const existing = manifests.map(({ digest }) => digest).join(', ') || 'none';
+    throw (0,image_record/* corrupt */.qb)(`its manifest digest (${wanted.join(', ')}) is not that of the image in the tarball (${existing})`);
+}
+/** Of two images with one reference, the second would replace the first, which would still count as verified. */
+function requireDistinctReferences(selected) {
+    const owners = new Map();
+    for (const { image, references } of selected)
+        for (const reference of references) {
+            const name = (0,image_reference/* canonicalReference */.Ys)(reference);
+            const owner = owners.get(name) ?? image.configDigest;
+            owners.set(name, owner);
+            if (owner === image.configDigest)
+                continue;
+            throw new errors/* HandoverError */.Cu('tarball-invalid', `The tarball holds two images under the reference ${(0,image_reference/* formatReference */.FH)(reference)}: ${owner} and ${image.configDigest}.`, 'Give each image a reference of its own, or set the input `image` to a reference that only one of them has.');
+        }
+}
+// A containerd store would generate a manifest for an image without one, from whatever layers it has. The image ID would then be
+// unpredictable.
+function resolvedImage({ image, manifest, references }) {
+    const contents = manifest === undefined ? generatedContents(image) : contentsOf(image, manifest);
+    const { config, configDigest, manifestDigest } = contents;
+    const layerNames = image.layers.map(({ name }) => name);
+    return { identity: { ...config, configDigest, manifestDigest }, contents, references, layerNames };
+}
+function generatedContents({ configDigest, configBytes, config, layers }) {
+    const described = layers.map(({ digest, size, packing }) => ({
+        digest,
+        size,
+        mediaType: (0,image_manifest/* layerMediaType */.sG)(packing === 'gzip' || packing === 'zstd' ? packing : 'uncompressed'),
+        annotations: {},
+    }));
+    const manifest = (0,image_manifest/* formatManifest */.L_)({ digest: configDigest, size: configBytes.length }, described);
+    return { configDigest, configBytes, config, ...manifest, layers: described };
+}
+function noManifest() {
+    return new errors/* HandoverError */.Cu('tarball-invalid', 'The image has no manifest of its own that lists its blobs: docker save before 25 and podman save write none. ' +
+        'containerd would generate one, and that manifest could not be verified.', 'Hand the image over with export-image, or make the tarball with Docker 25 or newer.');
+}
+/**
+ * Returns which file of an artifact is the tarball. Without a record it is the only file, or the only one with a tarball's name.
+ * @throws HandoverError `image-not-found` with the names of the files
+ */
+function tarballNameOf({ content, record }) {
+    if (record !== undefined)
+        return record.tarballName;
+    const files = content.files.map(({ name }) => name).filter((name) => name !== image_record/* recordName */.xD);
+    const named = files.filter((name) => /\.(?:tar|tar\.(?:gz|zst|xz|bz2)|tgz|tzst|txz|tbz2)$/i.test(name));
+    const [chosen, ...others] = files.length === 1 ? files : named;
+    if (chosen !== undefined && others.length === 0)
+        return chosen;
+    const found = files.length === 0 ? 'no file' : files.slice(0, 10).join(', ');
+    throw new errors/* HandoverError */.Cu('image-not-found', `The artifact "${content.artifact.name}" should hold one tarball of an image; it holds ${found}.`, 'Upload the tarball alone, or make the artifact with export-image.');
 }
 
 // EXTERNAL MODULE: external "node:os"
 var external_node_os_ = __nccwpck_require__(8161);
+;// CONCATENATED MODULE: ./build/shared/bytes/fan-out.js
+
+/**
+ * Gives the same chunks to several consumers at the same time. Nothing is held: a chunk is requested when every consumer has requested
+ * it, so the slowest sets the pace. Without consumers, all chunks are read and discarded.
+ * @param consumers each iterates over its chunks; one that stops early is no longer waited for
+ * @returns the consumers' results, in their order
+ * @throws the first error of the chunks or a consumer; the others' chunks then end with that error, and they are waited for
+ */
+async function fanOut(chunks, consumers) {
+    const ends = consumers.map(() => new ConsumersEnd());
+    const failure = Promise.withResolvers();
+    failure.promise.catch(() => undefined); // thrown where it is raced
+    const taken = consumers.map(async (take, at) => {
+        try {
+            return await take(ends[at] ?? chunks);
+        }
+        catch (error) {
+            failure.reject((0,errors/* asError */.zR)(error));
+            throw error;
+        }
+        finally {
+            ends[at]?.leave();
+        }
+    });
+    const allAsk = () => Promise.race([Promise.all(ends.map((end) => end.asks())), failure.promise]);
+    try {
+        await allAsk();
+        for await (const chunk of chunks) {
+            for (const end of ends)
+                end.give({ done: false, value: chunk });
+            // Its memory is used again when the next one is requested.
+            await allAsk();
+            if (consumers.length > 0 && ends.every((end) => end.hasLeft))
+                break;
+        }
+        for (const end of ends)
+            end.give({ done: true, value: undefined });
+    }
+    catch (error) {
+        for (const end of ends)
+            end.fail(error);
+        await Promise.allSettled(taken);
+        throw error;
+    }
+    return Promise.all(taken);
+}
+/** The chunks of one consumer. */
+class ConsumersEnd {
+    hasLeft = false;
+    #failed;
+    #wanted;
+    #asked = Promise.withResolvers();
+    /** Settles when the consumer requests the next chunk, or has left. */
+    asks() {
+        return this.#asked.promise;
+    }
+    give(given) {
+        if (this.hasLeft)
+            return;
+        this.#asked = Promise.withResolvers();
+        this.#wanted?.resolve(given);
+        this.#wanted = undefined;
+    }
+    fail(error) {
+        this.#failed = { error };
+        this.#wanted?.reject((0,errors/* asError */.zR)(error));
+    }
+    leave() {
+        this.hasLeft = true;
+        this.#asked.resolve(undefined);
+    }
+    [Symbol.asyncIterator]() {
+        return {
+            next: () => {
+                if (this.#failed !== undefined)
+                    return Promise.reject((0,errors/* asError */.zR)(this.#failed.error));
+                this.#wanted = Promise.withResolvers();
+                this.#asked.resolve(undefined);
+                return this.#wanted.promise;
+            },
+            return: () => {
+                this.leave();
+                return Promise.resolve({ done: true, value: undefined });
+            },
+        };
+    }
+}
+
 // EXTERNAL MODULE: ./build/shared/docker/tag-claims.js
 var tag_claims = __nccwpck_require__(4099);
 // EXTERNAL MODULE: ./build/shared/docker/tag-guard.js
 var tag_guard = __nccwpck_require__(7313);
+// EXTERNAL MODULE: ./build/shared/image/image-store.js
+var image_store = __nccwpck_require__(5039);
+// EXTERNAL MODULE: external "node:crypto"
+var external_node_crypto_ = __nccwpck_require__(7598);
 ;// CONCATENATED MODULE: ./build/shared/layout/layout-folder.js
 var layout_folder_addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
     if (value !== null && value !== void 0) {
@@ -34542,11 +34579,11 @@ var layout_folder_disposeResources = (undefined && undefined.__disposeResources)
 
 
 
-// In index.json, by which a layout of ours is known again.
+// In index.json, marks a layout of this project.
 const mark = 'io.image-handover.layout';
 const advice = 'Set `oci-layout` to a path on a filesystem with more space.';
 /**
- * @param path where the folder is to be in the end; the folders above it are made
+ * @param path of the complete folder; its parents are made
  * @throws HandoverError `invalid-input` when it can't be there
  */
 async function layoutFolder(path, log) {
@@ -34557,7 +34594,7 @@ async function layoutFolder(path, log) {
             throw layout_folder_unwritable(path, (0,errors/* messageOf */.bD)(error), error);
         });
         const above = opening.use(await folderAbove);
-        const trouble = (error) => {
+        const refuse = (error) => {
             throw error instanceof errors/* HandoverError */.Cu ? error : layout_folder_unwritable(path, above.wordsOf(error), error);
         };
         const place = (0,external_node_path_.join)(above.inside, (0,external_node_path_.basename)((0,external_node_path_.resolve)(path)));
@@ -34569,7 +34606,7 @@ async function layoutFolder(path, log) {
         const own = opening.use(await (0,locks/* livingName */.$Q)());
         const partial = `${place}.partial-${own.name}`;
         // Its owner's alone until it is whole.
-        const folder = orElse(() => (0,own_folder/* makeOwnFolder */.xc)(partial), trouble);
+        const folder = orElse(() => (0,own_folder/* makeOwnFolder */.xc)(partial), refuse);
         opening.defer((0,forced_end/* onForcedEnd */.Gf)(folder.remove));
         opening.defer(folder.remove);
         const { inside } = folder;
@@ -34583,7 +34620,7 @@ async function layoutFolder(path, log) {
                 for (const [name, bytes] of layoutEntries(images))
                     await (0,promises_.writeFile)((0,external_node_path_.join)(inside, name), bytes);
                 await (0,promises_.chmod)(inside, 0o755);
-                await putInPlace(path, folder, partial, place).catch(trouble);
+                await putInPlace(path, folder, partial, place).catch(refuse);
             },
             [Symbol.asyncDispose]: () => held.disposeAsync(),
         };
@@ -34601,25 +34638,17 @@ async function layoutFolder(path, log) {
 async function* teeBlob(chunks, folder, path, sizes) {
     const incoming = (0,external_node_path_.join)(folder, `incoming-${(0,external_node_crypto_.randomBytes)(8).toString('hex')}`);
     const file = await (0,promises_.open)(incoming, 'wx');
-    const hash = (0,external_node_crypto_.createHash)('sha256');
-    let size = 0;
+    const checksum = new verified/* Checksum */.M();
     try {
-        for await (const chunk of chunks) {
-            const writing = (0,bytes_files/* writeAll */.f4)(file, chunk).catch((error) => {
-                throw (0,errors/* asError */.zR)((0,disk_space/* explainDiskFull */.GK)(error, path, advice));
-            });
-            writing.catch(() => undefined); // thrown below
-            hash.update((0,bytes_chunks/* viewOf */.du)(chunk));
-            size += chunk.length;
-            // The chunk is used further while it is written, and given up only when both are done.
+        for await (const chunk of (0,disk_space/* teeFile */.rm)(chunks, file, path, advice)) {
+            checksum.add(chunk);
             yield chunk;
-            await writing;
         }
     }
     finally {
         await file.close();
     }
-    const digest = `sha256:${hash.digest('hex')}`;
+    const { digest, size } = checksum.found();
     await (0,promises_.rename)(incoming, blobPath(folder, digest));
     sizes.set(digest, size);
 }
@@ -34632,7 +34661,7 @@ function layout_folder_requireLayers(images, sizes) {
         throw (0,image_manifest/* invalidLayout */.YG)(`The layer ${digest} ${seen}; its manifest says ${String(size)} bytes.`);
     }
 }
-/** What the tarball has beside the layers, without what is Docker's alone, and with our mark. */
+/** Returns the tarball's small entries without Docker's own, and with this project's mark. */
 function layoutEntries(images) {
     const entries = new Map(smallEntries(images));
     entries.delete('manifest.json');
@@ -34643,11 +34672,11 @@ function layoutEntries(images) {
 async function putInPlace(path, folder, partial, place) {
     const env_2 = { stack: [], error: void 0, hasError: false };
     try {
-        // A name like that of what is being written, so that a later step removes it when this one is killed.
+        // A name like that of a partial folder, so that a later step removes it when this one is killed.
         const aside = layout_folder_addDisposableResource(env_2, await (0,locks/* livingName */.$Q)(), true);
         const before = `${place}.partial-${aside.name}`;
         const replaced = await openReplaced(path, place, before);
-        // An empty folder is replaced by the rename itself (rename(2)); one of ours goes aside, and comes back if this fails.
+        // The rename replaces an empty folder (rename(2)). An earlier layout is renamed first, and renamed back if this fails.
         if (replaced !== undefined)
             (0,external_node_fs_.renameSync)(place, before);
         try {
@@ -34678,24 +34707,24 @@ async function putInPlace(path, folder, partial, place) {
  * @throws HandoverError `invalid-input` when something else is there, or another user's
  */
 async function openReplaced(path, place, removedAt) {
-    // What else is wrong with the path is told when the folder is made.
+    // Other errors of the path are thrown when the folder is made.
     const there = await (0,promises_.lstat)(place).catch(() => undefined);
     if (there === undefined)
         return undefined;
     if (!there.isDirectory())
-        throw layout_folder_unwritable(path, 'there is something that is no folder');
-    const trouble = (error) => {
+        throw layout_folder_unwritable(path, 'it is no folder');
+    const refuse = (error) => {
         throw layout_folder_unwritable(path, (0,errors/* messageOf */.bD)(error), error);
     };
-    const names = await (0,promises_.readdir)(place).catch(trouble);
+    const names = await (0,promises_.readdir)(place).catch(refuse);
     if (names.length === 0)
         return undefined;
-    const folder = orElse(() => (0,own_folder/* openOwnFolder */.NL)(place, removedAt), trouble);
+    const folder = orElse(() => (0,own_folder/* openOwnFolder */.NL)(place, removedAt), refuse);
     if (await isOurs(folder.inside))
         return folder;
     folder.keep();
     const some = names.sort().slice(0, 5).join(', ');
-    throw layout_folder_unwritable(path, `the folder holds something else (${some}${names.length > 5 ? ', …' : ''}), which stays`);
+    throw layout_folder_unwritable(path, `the folder contains other files (${some}${names.length > 5 ? ', …' : ''}), which are kept`);
 }
 async function isOurs(path) {
     const text = await (0,bytes_files/* readSmallFile */.EW)((0,external_node_path_.join)(path, 'index.json'), limits/* limits */.F.jsonBytes).catch(() => Buffer.alloc(0));
@@ -34714,13 +34743,25 @@ function layout_folder_unwritable(path, why, cause) {
     return new errors/* HandoverError */.Cu('invalid-input', `The OCI layout can't be written to ${path}: ${why}.`, 'Set `oci-layout` to a folder that isn’t there yet, or is empty, where this job may write.', cause);
 }
 
+;// CONCATENATED MODULE: ./build/shared/handed-over/ranged-image.js
+
+
+/**
+ * Reads a layer's bytes. Its digest is verified by the consumer.
+ * @param onBytes called with the number of bytes of each part that has arrived
+ * @throws HandoverError `artifact-corrupt` while iterating, when the first bytes don't match the media type
+ */
+function layerBytes({ digest, size, mediaType, offset }, read, onBytes) {
+    return layerChunks(read(offset, offset + size, onBytes), mediaType, (what) => (0,image_record/* corruptLayer */.Rl)(digest, what));
+}
+
 // EXTERNAL MODULE: external "node:events"
 var external_node_events_ = __nccwpck_require__(8474);
 // EXTERNAL MODULE: external "node:http"
 var external_node_http_ = __nccwpck_require__(7067);
 // EXTERNAL MODULE: external "node:stream/promises"
 var external_node_stream_promises_ = __nccwpck_require__(6466);
-;// CONCATENATED MODULE: ./build/load-image/overlap/loopback-registry.js
+;// CONCATENATED MODULE: ./build/load-image/into/loopback-registry.js
 
 
 
@@ -34728,10 +34769,10 @@ var external_node_stream_promises_ = __nccwpck_require__(6466);
 
 
 /**
- * Serves the part of the OCI distribution spec that a pull by digest needs (sections "Pulling manifests" and "Pulling blobs"). Engines take
- * plain HTTP from the loopback interface (dockerd, "insecure registries"). Nobody who doesn't know the random repository
- * gets anything; whoever may see this machine's processes while they run can read it there.
- * @param name what the repository's name begins with
+ * Serves the part of the OCI distribution spec that a pull by digest needs (sections "Pulling manifests" and "Pulling blobs"). Engines accept
+ * plain HTTP from the loopback interface (dockerd, "insecure registries"). The random repository name is needed to read anything.
+ * Users that can list this machine's processes can see it there.
+ * @param name the start of the repository's name
  */
 async function loopbackRegistry(image, name) {
     const repository = `${name}-${(0,external_node_crypto_.randomBytes)(16).toString('hex')}`;
@@ -34766,7 +34807,7 @@ function findBlob(image, repository, path) {
 }
 async function answer(request, response, blob, onFailure) {
     if (blob === undefined) {
-        // The one path beside the image's own that a client asks for: whether this is a registry.
+        // The only other path that clients request shows that this is a registry.
         response.writeHead(request.url === '/v2/' ? 200 : 404, { 'content-length': 0 }).end();
         return;
     }
@@ -34775,37 +34816,38 @@ async function answer(request, response, blob, onFailure) {
         response.end();
         return;
     }
-    // It may be a while until the first byte.
+    // The first byte may arrive much later.
     response.flushHeaders();
-    // A client that goes away is no failure of ours: it comes again, or its command says why not.
+    // A closed connection is no error here: the client requests the blob again, or its command fails with the reason.
     await (0,external_node_stream_promises_.pipeline)((0,bytes_chunks/* streamableChunks */.V$)((0,bytes_chunks/* watchedChunks */.bM)(blob.chunks(), onFailure)), response).catch(() => undefined);
 }
 
-;// CONCATENATED MODULE: ./build/load-image/overlap/gunzipped-layer.js
+;// CONCATENATED MODULE: ./build/load-image/into/gunzipped-layer.js
 
 
 
-// A classic store spends a good part of its time on unpacking gzip, in one thread. Where this step has a core to spare, it
-// offers such a layer unpacked: its digest is then its diff ID, and the image's config, and so its ID, stays what it is.
-/** What a gzip file ends with: the length of what it holds, in bytes modulo 2^32 (RFC 1952 section 2.3.1). */
+// A classic store spends much of its time on unpacking gzip, in one thread. This step unpacks large gzip layers on another core. The
+// digest of such a layer is then its diff ID. The image's config, and so its ID, is unchanged.
+/** Size of the length at the end of a gzip file, in bytes. That is the unpacked length modulo 2^32 (RFC 1952 section 2.3.1). */
 const gzipTrailerBytes = 4;
-/** Whether a layer's bytes are gzip's: `….tar+gzip` of OCI, `….tar.gzip` of Docker. */
+/** Whether a layer is in gzip: `….tar+gzip` of OCI, `….tar.gzip` of Docker. @internal */
 function isGzipLayer(mediaType) {
     return /\.tar[+.]gzip$/.test(mediaType);
 }
 /**
- * The length that a gzip file's last bytes tell.
+ * Returns the unpacked length in a gzip file's last bytes.
  * @param compressedSize bytes of the file
- * @returns undefined when that can't be the length of the whole, as in a file of several members
+ * @returns undefined when that can't be the whole length, as in a file of several members
+ * @internal
  */
 function plainSize(trailer, compressedSize) {
     const size = trailer.readUInt32LE(trailer.length - gzipTrailerBytes);
     return size < compressedSize ? undefined : size;
 }
 /**
- * A gzip layer's plain bytes.
- * @returns `size` bytes in all
- * @throws HandoverError `load-failed` while iterating, when the bytes aren't those of a gzip file of that length; what `chunks` throw
+ * Unpacks a gzip layer.
+ * @returns `size` bytes in total
+ * @throws HandoverError `load-failed` while iterating, unless the bytes are a gzip file of that length; what `chunks` throws
  */
 async function* plainLayerChunks(chunks, size) {
     let length = 0;
@@ -34823,19 +34865,19 @@ async function* plainLayerChunks(chunks, size) {
         throw source.failed ? error : unfit((0,errors/* messageOf */.bD)(error), error);
     }
     if (length !== size)
-        throw unfit(`it has not the ${String(size)} bytes that its end tells`);
+        throw unfit(`it doesn't have the ${String(size)} bytes that its end says`);
 }
 function unfit(why, cause) {
-    return new errors/* HandoverError */.Cu('load-failed', `A layer can't be unpacked on its way: ${why}.`, 'Set `overlap: false`.', cause);
+    return new errors/* HandoverError */.Cu('load-failed', `A layer can't be unpacked while it is sent: ${why}.`, 'Set `overlap: false`.', cause);
 }
-// To ask for the end of a smaller layer would take longer than to unpack it.
+// A request for the end of a smaller layer would take longer than unpacking it.
 const minBytes = 4 * 1024 * 1024;
 /**
- * A gzip layer as it is when it isn't compressed.
- * @param diffId its digest then, as the image's config has it
- * @returns undefined for a layer that isn't worth it, or whose length its end doesn't tell
+ * Describes a gzip layer in its uncompressed form.
+ * @param diffId its uncompressed digest, from the image's config
+ * @returns undefined for a small layer, and for one whose unpacked length is unknown
  */
-async function gunzippedLayer({ mediaType, size, offset = 0 }, diffId, read) {
+async function gunzippedLayer({ mediaType, size, offset }, diffId, read) {
     if (size < minBytes || !isGzipLayer(mediaType))
         return undefined;
     const end = offset + size;
@@ -34843,29 +34885,28 @@ async function gunzippedLayer({ mediaType, size, offset = 0 }, diffId, read) {
     return length === undefined ? undefined : { digest: diffId, size: length };
 }
 
-;// CONCATENATED MODULE: ./build/load-image/overlap/offer.js
-
+;// CONCATENATED MODULE: ./build/load-image/into/offer.js
 
 
 
 
 /**
- * The bytes of layers aren't checked here: who asks for a blob by its digest checks it. For the classic store large gzip layers
- * are offered unpacked (docs/decisions/0006-gzip-layers-reach-the-classic-store-unpacked.md); a containerd store keeps the layers
- * as the manifest names them.
+ * Prepares an image for the registry. The engine verifies each blob against the digest in its request. For the classic store, large
+ * gzip layers are offered unpacked (docs/decisions/0006-gzip-layers-reach-the-classic-store-unpacked.md). A containerd store needs the
+ * layers that the manifest lists.
  * @throws HandoverError `transfer-failed`, `artifact-expired`
  */
 async function offerImage(ranged, store, watch) {
     const { contents, layers } = ranged;
     const { configDigest, configBytes, manifestDigest, manifestBytes, manifestMediaType } = contents;
-    const plain = store === 'classic' ? await plainLayers(ranged) : new Map();
+    const plain = store.keepsBlobs ? new Map() : await plainLayers(ranged);
     const config = [configDigest, smallBlob(configBytes, image_manifest/* mediaTypes */.Ib.config)];
     const blobs = [config, ...layerBlobs(ranged, plain, watch)];
     if (plain.size === 0) {
         const manifest = [manifestDigest, smallBlob(manifestBytes, manifestMediaType)];
         return { image: { manifestDigest, blobs: new Map([...blobs, manifest]) }, unpacked: new Set() };
     }
-    // Another manifest of the same config: to the classic store, the same image.
+    // A different manifest with the same config is the same image in the classic store.
     const described = layers.map((layer) => offeredAs(layer, plain));
     const other = (0,image_manifest/* formatManifest */.L_)({ digest: configDigest, size: configBytes.length }, described);
     const manifest = [other.manifestDigest, smallBlob(other.manifestBytes, other.manifestMediaType)];
@@ -34874,7 +34915,7 @@ async function offerImage(ranged, store, watch) {
         unpacked: new Set(plain.keys()),
     };
 }
-/** Those gzip layers that are offered unpacked, by their own digest. */
+/** Returns the layers to offer unpacked, by their digest in the manifest. */
 async function plainLayers({ contents, layers, read }) {
     const { diffIds } = contents.config;
     const found = await Promise.all(layers.map(async (layer, position) => {
@@ -34890,8 +34931,7 @@ function layerBlobs({ layers, read }, plain, watch) {
     return distinct.map((layer, position) => {
         const { digest, size, mediaType } = offeredAs(layer, plain);
         const bytes = () => {
-            const { offset = 0 } = layer;
-            const stored = layerBytes(layer, read(offset, offset + layer.size, watch.onBytes));
+            const stored = layerBytes(layer, read, watch.onBytes);
             return plain.has(layer.digest) ? plainLayerChunks(stored, size) : stored;
         };
         const chunks = () => {
@@ -34905,28 +34945,22 @@ function offeredAs(layer, plain) {
     const unpacked = plain.get(layer.digest);
     return unpacked === undefined ? layer : { ...unpacked, mediaType: (0,image_manifest/* layerMediaType */.sG)('uncompressed') };
 }
-/**
- * Returns a layer's bytes unchanged.
- * @throws HandoverError `artifact-corrupt` while iterating, when the first bytes don't match the media type
- */
-function layerBytes({ digest, mediaType }, chunks) {
-    return layerChunks(chunks, mediaType, (what) => (0,image_record/* corruptLayer */.Rl)(digest, what));
-}
 function smallBlob(bytes, mediaType) {
     return { size: bytes.length, mediaType, chunks: () => external_node_stream_.Readable.from([bytes]) };
 }
-// An engine asks for all layers within some hundredths of a second, in any order.
+// An engine requests all layers within about 20 ms, in any order.
 const graceMs = 100;
 /**
- * Lets layers pass one at a time, the lowest first: the engine unpacks them in that order, and so can begin the sooner. A layer
- * waits for lower ones that haven't been asked for yet, but not for long: the engine may have them.
+ * Sends layers one at a time, the lowest first, because the engine unpacks them in that order. A layer waits briefly for lower ones that
+ * haven't been requested: the engine may have them.
+ * @internal
  */
 class LayerTurns {
     #asked = new Set();
     #waiting = [];
     #taken = false;
     #grace = 'unused';
-    /** The same chunks, once it is this layer's turn. */
+    /** Yields the chunks when it is this layer's turn. */
     async *pass(position, chunks) {
         await this.#turn(position);
         try {
@@ -34967,7 +35001,7 @@ class LayerTurns {
     }
 }
 
-;// CONCATENATED MODULE: ./build/load-image/overlap/overlap.js
+;// CONCATENATED MODULE: ./build/load-image/into/overlap.js
 var overlap_addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
     if (value !== null && value !== void 0) {
         if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
@@ -35028,9 +35062,10 @@ var overlap_disposeResources = (undefined && undefined.__disposeResources) || (f
 
 
 
+
 /**
- * Lets the engine fetch an image from this step.
- * @returns what the engine knows it by, one of the names; undefined when that can't be done: then the tarball has to be loaded as a whole
+ * Lets the engine pull an image from this step.
+ * @returns the image's temporary tag; undefined when the engine can't pull it, so that the whole tarball has to be loaded
  * @throws HandoverError `transfer-failed`, `artifact-expired`, `artifact-corrupt`, when the artifact can't be read
  */
 async function fetchOverlapped(tools, request) {
@@ -35048,7 +35083,7 @@ async function fetchOverlapped(tools, request) {
     catch (error) {
         if (!(error instanceof errors/* HandoverError */.Cu) || error.code !== 'load-failed')
             throw error;
-        log.info(`${error.message} So docker load gets the whole tarball.`);
+        log.info(`${error.message} Sending the whole tarball to docker load.`);
         return undefined;
     }
 }
@@ -35083,23 +35118,22 @@ async function fetchImage({ engine, log, info }, { image, names }, onBytes) {
         unpacked: [...asked].filter((digest) => unpacked.has(digest)).length,
         asked: asked.size,
     });
-    // A containerd store doesn't fetch a layer that it has unpacked for another manifest, and then lacks it for this one
-    // (field-notes M19): it is given those that it didn't ask for.
-    if (skipped.length > 0 && info.imageStore === 'containerd' && (await engine.inspect(name))?.isWhole !== true) {
-        log.info('The engine has those layers in another form than this image: it gets them all the same.');
+    // A containerd store doesn't request a layer that it has unpacked for another manifest, and then lacks it for this one. It gets the
+    // layers that it didn't request.
+    if (skipped.length > 0 && info.imageStore.keepsBlobs && (await engine.inspect(name))?.isWhole !== true) {
+        log.info('The engine stores these layers in a different form; sending them anyway.');
         name = `${names.repository}:${offered.manifestDigest.slice('sha256:'.length, 19)}`;
         names.add(name);
         await engine.load(completing(image, skipped, name, onBytes), () => undefined);
     }
     return name;
 }
-/** A tarball that completes an image whose other layers the engine has. */
+/** Yields a tarball that completes an image whose other layers the engine has. */
 async function* completing({ contents, read }, layers, name, onBytes) {
     for (const layer of layers) {
-        const { digest, size, offset = 0 } = layer;
-        yield (0,tar_header/* tarHeader */.pI)((0,image_digest/* blobName */.PF)(digest), size);
-        yield* layerBytes(layer, read(offset, offset + size, onBytes));
-        yield Buffer.alloc((0,tar_header/* tarPadding */.vr)(size));
+        yield (0,tar_header/* tarHeader */.pI)((0,image_digest/* blobName */.PF)(layer.digest), layer.size);
+        yield* layerBytes(layer, read, onBytes);
+        yield Buffer.alloc((0,tar_header/* tarPadding */.vr)(layer.size));
     }
     const named = smallEntries([{ image: contents, references: [(0,image_reference/* parseTaggedReference */.$R)(name)] }]);
     for (const [path, bytes] of named)
@@ -35108,7 +35142,7 @@ async function* completing({ contents, read }, layers, name, onBytes) {
 }
 function tellLayers(log, image, { skipped, unpacked, asked }) {
     if (unpacked > 0) {
-        log.info(`Unpacked on their way to the engine: ${String(unpacked)} of the ${String(asked)} layers that it fetched.`);
+        log.info(`Unpacked for the engine: ${String(unpacked)} of the ${String(asked)} layers that it requested.`);
     }
     if (skipped.length === 0)
         return;
@@ -35122,383 +35156,90 @@ function bytesOf(layers) {
     return layers.reduce((sum, { size }) => sum + size, 0);
 }
 
-// EXTERNAL MODULE: ./build/load-image/plan/plan.js + 1 modules
-var load_image_plan_plan = __nccwpck_require__(7207);
-;// CONCATENATED MODULE: ./build/load-image/whole-tarball.js
-
-
-
-
-
-
-
-
+;// CONCATENATED MODULE: ./build/load-image/into/prove.js
 
 
 
 
 
 /**
- * @param onBytes told of each part that has come, in bytes
- * @throws HandoverError `artifact-corrupt`, `tarball-invalid`, `image-not-found`, `platform-mismatch` while iterating; what
- *   names the images is given out only when all is well
+ * Finds the image in the engine, under one of the references or any other name.
+ * @returns a reference or an image ID; undefined when the engine lacks the image
  */
-function wholeTarball(request, onBytes) {
-    const { content, record } = request;
-    const tee = request.tee ?? ((chunks) => chunks);
-    const names = content.files.map(({ name }) => name);
-    const name = record?.tarballName ?? (0,load_image_plan_plan/* chooseTarball */.gW)(content.artifact.name, names);
-    const bytes = content.read(name, onBytes);
-    const checked = record === undefined ? bytes : asRecorded(bytes, record, content.artifact.digest === undefined);
-    let passed = [];
-    const all = rewritten(plainTarball(tee(checked), name), request, (images) => (passed = images));
-    const chunks = record === undefined ? all : asHandedOver(all);
-    return { chunks, images: () => passed };
-}
-/** What is wrong with a tarball that a record tells of went wrong with the artifact. */
-async function* asHandedOver(chunks) {
-    try {
-        yield* chunks;
+async function findImage({ engine, info }, identity, references) {
+    const imageId = imageIdOf(identity, info.imageStore);
+    const names = [...references.map(image_reference/* formatReference */.FH), ...(imageId === undefined ? [] : [imageId])];
+    for (const name of names) {
+        const found = await engine.inspect(name);
+        if (found !== undefined && differences(identity, found, info.imageStore).length === 0)
+            return name;
     }
-    catch (error) {
-        if (!(error instanceof errors/* HandoverError */.Cu) || error.code !== 'tarball-invalid')
-            throw error;
-        throw new errors/* HandoverError */.Cu('artifact-corrupt', error.message, 'Run the job that exports the image again.', error);
-    }
-}
-/** The plain tarball, whatever its compression. */
-async function* plainTarball(chunks, name) {
-    let broken;
-    const source = (0,bytes_chunks/* watchedChunks */.bM)(chunks, (error) => (broken = error));
-    const { head, all } = await (0,bytes_chunks/* withHead */.V5)(source, (bytes) => bytes.length >= magicBytes);
-    if (head.length === 0)
-        throw whole_tarball_invalid(`${name} in the artifact is empty.`);
-    const compression = compressionOf(head);
-    if (compression === 'none') {
-        yield* all;
-        return;
-    }
-    try {
-        yield* decompress(all, compression);
-    }
-    catch (error) {
-        if (broken !== undefined)
-            throw (0,errors/* asError */.zR)(broken);
-        throw whole_tarball_invalid(`${name} in the artifact is damaged ${compression} data: ${(0,errors/* messageOf */.bD)(error)}.`, error);
-    }
-}
-/** Checks size, and where the artifact service gave no digest also the digest, against the record. */
-async function* asRecorded(chunks, record, withDigest) {
-    const hash = (0,external_node_crypto_.createHash)('sha256');
-    let size = 0;
-    for await (const chunk of chunks) {
-        if (withDigest)
-            hash.update(chunk);
-        size += chunk.length;
-        yield chunk;
-    }
-    const digest = withDigest ? `sha256:${hash.digest('hex')}` : record.tarballDigest;
-    if (size === record.tarballSize && digest === record.tarballDigest)
-        return;
-    throw new errors/* HandoverError */.Cu('artifact-corrupt', `The tarball has ${String(size)} bytes with digest ${digest}; the record says ${String(record.tarballSize)} bytes ` +
-        `with digest ${record.tarballDigest}.`, 'Run the job that exports the image again.');
-}
-async function* rewritten(plain, request, told) {
-    const seen = new SeenTarball();
-    const { teeLayer = (chunks) => chunks } = request;
-    for await (const entry of readTarball(plain, seen))
-        yield* wholeEntry(entry, teeLayer);
-    const { images } = imagesIn(seen);
-    const chosen = request.record === undefined
-        ? chooseImages(images, request)
-        : recordedImages(images, { ...request, record: request.record });
-    if (request.needsManifest === true && chosen.some(({ manifest }) => manifest === undefined))
-        throw noManifest();
-    requireOwnNames(chosen);
-    const { passed, entries } = closing(chosen, request.repository);
-    told(passed);
-    for (const [name, bytes] of entries)
-        yield smallEntry(name, bytes);
-    yield tar_header/* endOfArchive */.PG;
-}
-async function* wholeEntry({ name, size, chunks }, teeLayer) {
-    yield (0,tar_header/* tarHeader */.pI)(name, size);
-    yield* teeLayer(chunks);
-    yield Buffer.alloc((0,tar_header/* tarPadding */.vr)(size));
-}
-/** Without a wish all images that have a name, else the one that is meant. */
-function chooseImages(images, { reference, platform }) {
-    if (reference !== undefined)
-        return [chosenAs(chooseImage(images, reference, platform), [reference])];
-    if (!images.every(({ references }) => references.length > 0))
-        return [whole_tarball_ownNames(chooseImage(images, undefined, platform))];
-    const firsts = images.flatMap((image) => image.references.slice(0, 1));
-    const distinct = new Map(firsts.map((first) => [(0,image_reference/* formatReference */.FH)(first), first]));
-    return [...distinct.values()].map((first) => whole_tarball_ownNames(chooseImage(images, first, platform)));
-}
-function whole_tarball_ownNames(image) {
-    const own = image.references.filter(({ tag }) => tag !== undefined);
-    return chosenAs(image, own.length > 0 ? own : [load_image_plan_plan/* fallbackReference */.If]);
-}
-function chosenAs(image, references) {
-    const [manifest] = image.manifests;
-    return { image, manifest, references };
-}
-/** The images that the record names, which have to be what it says of them, and what is known of them. */
-function recordedImages(images, { record, known, reference }) {
-    const identities = known === undefined ? [] : chooseRecorded(known, reference).map(({ chosen }) => chosen.identity);
-    return chooseRecorded((0,image_record/* imagesOf */.IC)(record), reference).map(({ chosen, references }, position) => {
-        const image = images.find(({ configDigest }) => configDigest === chosen.configDigest);
-        if (image === undefined) {
-            const there = images.map(({ configDigest }) => configDigest).join(', ');
-            throw (0,image_record/* corrupt */.qb)(`its config digest (${chosen.configDigest}) is not that of an image in the tarball (${there})`);
-        }
-        const manifest = wantedManifest(image, identities[position]?.manifestDigest, chosen.manifestDigests);
-        const { configDigest, config } = image;
-        requireRecorded(chosen, { ...config, configDigest, manifestDigest: manifest?.digest }, manifest?.layers);
-        return { image, manifest, references };
-    });
+    return undefined;
 }
 /**
- * @param known the digest of the manifest that was read by its place
- * @param recorded the digests that the record allows; empty when it names none
- * @throws HandoverError `artifact-corrupt` when the tarball has no such manifest
+ * Proves that the engine has the image under this name, and only then sets its references. Each reference is verified again, with
+ * the engine's own command.
+ * @param what the image in words, for the log: `the image that was handed over`
+ * @param guard restores the earlier references after an error
+ * @returns the image under its first reference
+ * @throws HandoverError `image-missing`, `image-mismatch`
  */
-function wantedManifest({ manifests }, known, recorded) {
-    const wanted = known === undefined ? recorded : [known];
-    const manifest = wanted.length === 0 ? manifests[0] : manifests.find(({ digest }) => wanted.includes(digest));
-    if (manifest !== undefined || wanted.length === 0)
-        return manifest;
-    const there = manifests.map(({ digest }) => digest).join(', ') || 'none';
-    throw (0,image_record/* corrupt */.qb)(`its manifest digest (${wanted.join(', ')}) is not that of the image in the tarball (${there})`);
-}
-/**
- * All images of an artifact under their own names; when a reference is asked for, the one that is called so, else the first,
- * under this name alone.
- */
-function chooseRecorded(images, reference) {
-    if (reference === undefined)
-        return images.map((chosen) => ({ chosen, references: chosen.references }));
-    const name = (0,image_reference/* formatReference */.FH)(reference);
-    const named = images.find(({ references }) => references.some((own) => (0,image_reference/* formatReference */.FH)(own) === name));
-    return [named ?? images[0]].flatMap((chosen) => (chosen === undefined ? [] : [{ chosen, references: [reference] }]));
-}
-/** Of two images under one reference, the one that is named last would have it, and the other one would count as verified. */
-function requireOwnNames(chosen) {
-    const owners = new Map();
-    for (const { image, references } of chosen)
-        for (const reference of references) {
-            const name = (0,image_reference/* canonicalReference */.Ys)(reference);
-            const owner = owners.get(name) ?? image.configDigest;
-            owners.set(name, owner);
-            if (owner === image.configDigest)
-                continue;
-            throw new errors/* HandoverError */.Cu('tarball-invalid', `The tarball holds two images under the reference ${(0,image_reference/* formatReference */.FH)(reference)}: ${owner} and ${image.configDigest}.`, 'Give each image a reference of its own, or set the input `image` to a reference that only one of them has.');
-        }
-}
-/**
- * What names the images, under names of ours; and who they are then. Each gets a manifest: a containerd store would make one for an
- * image without, out of whatever layers it has already, and nobody could foretell the image's ID.
- */
-function closing(chosen, repository) {
-    const named = chosen.map(({ image, manifest, references }, position) => ({
-        image,
-        references,
-        contents: manifest === undefined ? ownContents(image) : contentsOf(image, manifest),
-        loadedAs: (0,image_reference/* parseTaggedReference */.$R)(`${repository}:${String(position + 1)}`),
-    }));
-    const passed = named.map(({ contents, loadedAs, references }) => ({
-        identity: {
-            ...contents.config,
-            configDigest: contents.configDigest,
-            manifestDigest: contents.manifestDigest,
-        },
-        loadedAs: (0,image_reference/* formatReference */.FH)(loadedAs),
-        references,
-        contents,
-    }));
-    const entries = smallEntries(named.map(({ image, contents, loadedAs }) => ({
-        image: contents,
-        references: [loadedAs],
-        layerNames: image.layers.map(({ name }) => name),
-    })));
-    return { passed, entries };
-}
-/** An image without a manifest, with one of ours: each layer under its own digest. */
-function ownContents({ configDigest, configBytes, config, layers }) {
-    const described = layers.map(({ digest, size, packing }) => ({
-        digest,
-        size,
-        mediaType: (0,image_manifest/* layerMediaType */.sG)(packing === 'gzip' || packing === 'zstd' ? packing : 'uncompressed'),
-        annotations: {},
-    }));
-    const own = (0,image_manifest/* formatManifest */.L_)({ digest: configDigest, size: configBytes.length }, described);
-    return { configDigest, configBytes, config, ...own, layers: described };
-}
-function noManifest() {
-    return new errors/* HandoverError */.Cu('tarball-invalid', 'The image has no manifest of its own that says which bytes it consists of: docker save before 25 and podman save write none. ' +
-        'A containerd would make one, and nobody could say whether it is right.', 'Hand the image over with export-image, or make the tarball with Docker 25 or newer.');
-}
-function whole_tarball_invalid(message, cause) {
-    return new errors/* HandoverError */.Cu('tarball-invalid', message, 'Make the tarball with docker save, plain or compressed with gzip or zstd, and upload it again.', cause);
-}
-
-;// CONCATENATED MODULE: ./build/load-image/feed.js
-var feed_addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
-    if (value !== null && value !== void 0) {
-        if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
-        var dispose, inner;
-        if (async) {
-            if (!Symbol.asyncDispose) throw new TypeError("Symbol.asyncDispose is not defined.");
-            dispose = value[Symbol.asyncDispose];
-        }
-        if (dispose === void 0) {
-            if (!Symbol.dispose) throw new TypeError("Symbol.dispose is not defined.");
-            dispose = value[Symbol.dispose];
-            if (async) inner = dispose;
-        }
-        if (typeof dispose !== "function") throw new TypeError("Object not disposable.");
-        if (inner) dispose = function() { try { inner.call(this); } catch (e) { return Promise.reject(e); } };
-        env.stack.push({ value: value, dispose: dispose, async: async });
+async function proveAndName({ engine, log, info }, { name, identity, references, }, what, guard) {
+    const [first] = references.map(image_reference/* formatReference */.FH);
+    const image = await inspect(engine, name);
+    requireSameImage(first ?? name, identity, image, info.imageStore);
+    const named = [];
+    for (const reference of references.map(image_reference/* formatReference */.FH)) {
+        const before = reference === name ? image : await engine.inspect(reference);
+        const hasIt = before !== undefined && differences(identity, before, info.imageStore).length === 0;
+        const found = hasIt ? before : await guard.tag(name, reference, { imageId: image.imageId, before });
+        if (found === undefined)
+            throw missing(engine, reference);
+        requireSameImage(reference, identity, found, info.imageStore);
+        named.push(found);
     }
-    else if (async) {
-        env.stack.push({ async: true });
-    }
-    return value;
-};
-var feed_disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
-    return function (env) {
-        function fail(e) {
-            env.error = env.hasError ? new SuppressedError(e, env.error, "An error was suppressed during disposal.") : e;
-            env.hasError = true;
-        }
-        var r, s = 0;
-        function next() {
-            while (r = env.stack.pop()) {
-                try {
-                    if (!r.async && s === 1) return s = 0, env.stack.push(r), Promise.resolve().then(next);
-                    if (r.dispose) {
-                        var result = r.dispose.call(r.value);
-                        if (r.async) return s |= 2, Promise.resolve(result).then(next, function(e) { fail(e); return next(); });
-                    }
-                    else s |= 1;
-                }
-                catch (e) {
-                    fail(e);
-                }
-            }
-            if (s === 1) return env.hasError ? Promise.reject(env.error) : Promise.resolve();
-            if (env.hasError) throw env.error;
-        }
-        return next();
-    };
-})(typeof SuppressedError === "function" ? SuppressedError : function (error, suppressed, message) {
-    var e = new Error(message);
-    return e.name = "SuppressedError", e.error = error, e.suppressed = suppressed, e;
-});
-
-
-
-
-/** @throws HandoverError `load-failed`, `artifact-corrupt`, `transfer-failed`, `tarball-invalid`, `image-not-found` */
-async function feed_feed(tools, job) {
-    const env_1 = { stack: [], error: void 0, hasError: false };
-    try {
-        let size = 0;
-        const onBytes = (bytes) => {
-            size += bytes;
-        };
-        const held = feed_addDisposableResource(env_1, new AsyncDisposableStack(), true);
-        const names = held.use(await ownNames(tools));
-        const images = (await byLayers(tools, job, names, onBytes)) ?? (await asWhole(tools, job, names, onBytes));
-        const kept = held.move();
-        return { images, size, [Symbol.asyncDispose]: () => kept.disposeAsync() };
-    }
-    catch (e_1) {
-        env_1.error = e_1;
-        env_1.hasError = true;
-    }
-    finally {
-        const result_1 = feed_disposeResources(env_1);
-        if (result_1)
-            await result_1;
-    }
+    const [last = image] = (await confirmed({ engine, info }, identity, references)) ?? named;
+    log.info(`Verified: ${first ?? name} is ${what} (${last.imageId})`);
+    for (const reference of references.slice(1))
+        log.info(`Also tagged ${(0,image_reference/* formatReference */.FH)(reference)}.`);
+    return last;
 }
-/** @returns undefined when the whole tarball has to be sent */
-async function byLayers({ engine, log }, { content, record, known, info, reference, overlap, tee, teeLayer }, names, onBytes) {
-    // A file or a layout is wanted whole.
-    if (!overlap || known === undefined || record === undefined || (tee ?? teeLayer) !== undefined)
+/** Verifies the references with the engine's own command; undefined where `inspect` is that command. */
+async function confirmed({ engine, info }, identity, references) {
+    const names = references.map(image_reference/* formatReference */.FH);
+    if (engine.confirm === undefined || names.length === 0)
         return undefined;
-    const read = await content.ranges(record.tarballName);
-    if (read === undefined)
-        return undefined;
-    const arrived = [];
-    for (const { chosen, references } of chooseRecorded(known, reference)) {
-        const { contents, layers, identity } = chosen;
-        if (contents === undefined || layers === undefined)
-            return undefined;
-        const request = { image: { contents, layers, read }, names, word: wordFor(content), onBytes };
-        const name = await fetchOverlapped({ engine, log, info }, request);
-        if (name === undefined)
-            return undefined;
-        arrived.push({ name, identity, references });
-    }
-    const [first, ...further] = arrived;
-    return first === undefined ? undefined : [first, ...further];
+    const images = await engine.confirm(names);
+    for (const [position, image] of images.entries())
+        requireSameImage(names[position] ?? '', identity, image, info.imageStore);
+    return images;
 }
-async function asWhole({ engine, log }, { content, record, known, info, reference, tee, teeLayer }, names, onBytes) {
-    const { platform } = info;
-    const request = { content, record, known, reference, platform, repository: names.repository, tee, teeLayer };
-    return log.progress(wordFor(content), wholeSize(content, record), async (passed) => {
-        const tarball = wholeTarball(request, (bytes) => {
-            onBytes(bytes);
-            passed(bytes);
-        });
-        const loaded = await engine
-            .load(tarball.chunks, () => undefined)
-            .finally(() => {
-            for (const { loadedAs } of tarball.images())
-                names.add(loadedAs);
-        });
-        const images = tarball.images().map(({ loadedAs, ...image }) => ({ ...image, name: loadedAs }));
-        const [first, ...further] = images;
-        if (first === undefined)
-            throw nothingLoaded(engine, loaded);
-        return [first, ...further];
-    });
-}
-/** The images for an OCI layout: each under one name, so that a layout of one image needs none. */
-function layoutImages(images) {
-    return images.flatMap(({ contents, references }) => contents === undefined ? [] : [{ image: contents, references: references.slice(0, 1) }]);
-}
-/** What the log calls it when bytes of the artifact pass to the engine. */
-function wordFor({ downloaded }) {
-    return downloaded() === undefined ? 'Downloaded' : 'Read from this machine';
-}
-/** Bytes of the tarball, as far as they are known. */
-function wholeSize(content, record) {
-    // Where it isn't here, the artifact's digest takes reading all of it.
-    const total = content.downloaded() === undefined ? content.artifact.size : record?.tarballSize;
-    return total ?? 'unknown';
-}
-function nothingLoaded({ program }, loaded) {
-    return new errors/* HandoverError */.Cu('load-failed', `${program} load ended before it had the whole tarball; it reported ${loaded.join(', ') || 'nothing'}.`, `Look at the engine on this runner: ${program} info; df -h.`);
-}
-
-;// CONCATENATED MODULE: ./build/load-image/verify.js
-
-
-
-
-const revisionLabel = 'org.opencontainers.image.revision';
 /**
- * The ID that the engine gives the image: its config's digest, in a containerd store its manifest's.
- * @returns undefined where it can't be foretold: a containerd store makes a manifest for an image that has none
+ * Verifies again that each of the images has all of its references.
+ * @throws HandoverError `image-missing`, `image-mismatch`
+ */
+async function requireNames({ engine, info }, images) {
+    for (const { identity, references } of images)
+        for (const name of references.map(image_reference/* formatReference */.FH))
+            requireSameImage(name, identity, await inspect(engine, name), info.imageStore);
+}
+async function inspect(engine, name) {
+    const image = await engine.inspect(name);
+    if (image !== undefined)
+        return image;
+    throw missing(engine, name);
+}
+function missing(engine, name) {
+    return new errors/* HandoverError */.Cu('image-missing', `${engine.program} succeeded, but \`${engine.program} image inspect ${name}\` finds no image.`, `Look at the engine: ${engine.program} image ls; ${engine.program} ${engine.program === 'ctr' ? 'version' : 'info'}.`);
+}
+/**
+ * Returns the image's ID in an engine: the config digest, or the manifest digest in a containerd store.
+ * @returns undefined where it is unpredictable: a containerd store generates a manifest for an image without one
  */
 function imageIdOf({ configDigest, manifestDigest }, store) {
-    return store === 'containerd' ? manifestDigest : configDigest;
+    return store.imageIdIs === 'manifest' ? manifestDigest : configDigest;
 }
-/** How the engine's image differs from the expected one, in words; empty when it is the very image, whole. */
+/** Describes how the engine's image differs from the expected one; empty when it is the same image, and whole. */
 function differences(expected, found, store) {
     const imageId = imageIdOf(expected, store);
     const layersFit = expected.diffIds.length === found.diffIds.length &&
@@ -35509,8 +35250,8 @@ function differences(expected, found, store) {
             ? []
             : [`config digest ${found.configDigest} instead of ${expected.configDigest ?? 'none'}`]),
         // Podman changes members of the config in its answer. Its image ID is the config digest.
-        ...(store === 'podman' ? [] : configDifferences(expected, found)),
-        ...(layersFit ? [] : [`layers ${verify_listed(found.diffIds)} instead of ${verify_listed(expected.diffIds)}`]),
+        ...(store.returnsConfig ? configDifferences(expected, found) : []),
+        ...(layersFit ? [] : [`layers ${listed(found.diffIds)} instead of ${listed(expected.diffIds)}`]),
         ...((0,image_platform/* samePlatform */.my)(expected.platform, found.platform)
             ? []
             : [`platform ${(0,image_platform/* formatPlatform */.Bq)(found.platform)} instead of ${(0,image_platform/* formatPlatform */.Bq)(expected.platform)}`]),
@@ -35538,10 +35279,10 @@ function compared(config) {
     const namesOf = (set) => ((0,base_json/* isObject */.Gv)(set) ? Object.keys(set) : []);
     const checks = (0,base_json/* isObject */.Gv)(health) ? healthMembers.map((name) => [name, health[name]]) : [];
     return new Map([
-        ...plain.map((name) => [name, said(config[name])]),
-        ['ExposedPorts', said([...new Set(namesOf(ports).map(wholePort))].sort())],
-        ['Volumes', said(namesOf(volumes).toSorted())],
-        ['Healthcheck', said(sorted(Object.fromEntries(checks)))],
+        ...plain.map((name) => [name, normalized(config[name])]),
+        ['ExposedPorts', normalized([...new Set(namesOf(ports).map(wholePort))].sort())],
+        ['Volumes', normalized(namesOf(volumes).toSorted())],
+        ['Healthcheck', normalized(sorted(Object.fromEntries(checks)))],
     ]);
 }
 // moby api/types/network/port.go, ParsePort
@@ -35568,8 +35309,8 @@ function timeOf(text) {
     const time = Date.parse(text ?? '');
     return time === zeroTime ? Number.NaN : time;
 }
-/** A value in one form: an engine leaves out what is empty, or writes it as null, and orders members as it likes. */
-function said(value) {
+/** Formats a value in one form: an engine omits empty members or writes null, and their order varies. */
+function normalized(value) {
     const isEmpty = value === undefined || value === null || value === '' || value === false || value === 0;
     if (isEmpty || (Array.isArray(value) && value.length === 0))
         return 'nothing';
@@ -35580,15 +35321,15 @@ function sorted(value) {
         return value.map(sorted);
     if (!(0,base_json/* isObject */.Gv)(value))
         return value;
-    const members = Object.entries(value).filter(([, member]) => said(member) !== 'nothing' || (0,base_json/* isObject */.Gv)(member));
+    const members = Object.entries(value).filter(([, member]) => normalized(member) !== 'nothing' || (0,base_json/* isObject */.Gv)(member));
     const ordered = Object.fromEntries(members.sort(([one], [other]) => (one < other ? -1 : 1)).map(([name, member]) => [name, sorted(member)]));
     return ordered;
 }
-function verify_listed(diffIds) {
+function listed(diffIds) {
     const last = diffIds.at(-1);
     return last === undefined ? 'none' : `${String(diffIds.length)} up to ${last.slice(0, 19)}…`;
 }
-/** @throws HandoverError `image-mismatch` */
+/** @throws HandoverError `image-mismatch` @internal */
 function requireSameImage(reference, expected, found, store) {
     const wrong = differences(expected, found, store);
     if (wrong.length === 0)
@@ -35596,197 +35337,57 @@ function requireSameImage(reference, expected, found, store) {
     throw new errors/* HandoverError */.Cu('image-mismatch', `${reference} is not the image that was handed over: ${wrong.join('; ')}.`, 'The tag is as it was before. Run the job that exports the image again; if it repeats, look for a step that builds or ' +
         'pulls the same tag on this runner.');
 }
+
+;// CONCATENATED MODULE: ./build/load-image/into/space.js
+
+
+/** The hint when the disk is full. */
+const space_spaceAdvice = 'Set `tarball` to a path on a filesystem with more space, or leave it empty: then no file is kept.';
+const layoutAdvice = 'Set `oci-layout` to a path on a filesystem with more space.';
+// Each load holds about 20 MB of its download. More loads at once aren't faster, and memory has to stay constant.
+const maxConcurrent = 3;
 /**
- * Compares an image with what the inputs expect of it.
- * @param host platform of this runner's engine
- * @throws HandoverError `image-mismatch`, `revision-mismatch`, `platform-mismatch`
+ * Returns the number of images to load at once: as many as fit on the disk even when the largest load together, but at least one.
+ * @param needs bytes that each load needs on the disk
+ * @param freeBytes bytes free there; undefined when unknown
+ * @internal
  */
-function requireExpected(expectations, image, host) {
-    const { expectedConfigDigest, expectedRevision, checkPlatform } = expectations;
-    if (expectedConfigDigest !== undefined && expectedConfigDigest !== image.configDigest) {
-        throw new errors/* HandoverError */.Cu('image-mismatch', `The image has the config digest ${image.configDigest ?? 'unknown'}; \`expected-config-digest\` is ${expectedConfigDigest}.`, 'Check that `artifact-name` or `registry-image` and `expected-config-digest` come from the same export job, and re-run all jobs.');
-    }
-    requireRevision(expectedRevision, image.labels[revisionLabel]);
-    if (!checkPlatform || (0,image_platform/* runsOn */.k8)(image.platform, host))
+function fittingLoads(needs, freeBytes) {
+    const largest = [...needs].sort((one, other) => other - one).slice(0, maxConcurrent);
+    let sum = 0;
+    const fitting = largest.filter((bytes) => (sum += bytes) <= (freeBytes ?? Infinity));
+    return Math.max(1, fitting.length);
+}
+/** Returns how many artifacts of these sizes, in bytes, that engine has space for at once. */
+async function space_loadsAtOnce(info, sizes) {
+    const folder = engineFolder(info);
+    const space = folder === undefined ? undefined : await diskSpace(folder);
+    return fittingLoads(sizes.map((size) => spaceNeeded(info, size)), space?.freeBytes);
+}
+/** Returns the bytes that the engine needs to load an artifact of that size. */
+function spaceNeeded(info, size) {
+    return info.imageStore.sizesWhileLoading * size;
+}
+/** Returns the engine's folder if it is on this machine. */
+function engineFolder(info) {
+    return info.dataRoot === '' || info.hostName !== (0,external_node_os_.hostname)() ? undefined : info.dataRoot;
+}
+/** @throws HandoverError `not-enough-space` */
+async function requireSpace({ tarballPath, layoutPath }, content, info) {
+    const { size } = content.artifact;
+    if (tarballPath !== undefined)
+        await (0,disk_space/* requireDiskSpace */.T1)(tarballPath, size, 'The tarball', space_spaceAdvice);
+    if (layoutPath !== undefined)
+        await (0,disk_space/* requireDiskSpace */.T1)(layoutPath, size, 'The OCI layout', layoutAdvice);
+    const folder = engineFolder(info);
+    if (folder === undefined)
         return;
-    throw new errors/* HandoverError */.Cu('platform-mismatch', `The image is for ${(0,image_platform/* formatPlatform */.Bq)(image.platform)}; this runner's engine is ${(0,image_platform/* formatPlatform */.Bq)(host)}.`, `Export with \`platform: ${(0,image_platform/* formatPlatform */.Bq)(host)}\`, use a runner of the image's platform, or set \`check-platform: false\` ` +
-        'if the engine emulates it.');
-}
-function requireRevision(expected, found) {
-    if (expected === undefined || expected === found)
-        return;
-    const has = found === undefined ? `has no label ${revisionLabel}` : `was built from ${(0,base_text/* quoteForeign */.xS)(found)}`;
-    throw new errors/* HandoverError */.Cu('revision-mismatch', `The image ${has}; \`expected-revision\` is ${(0,base_text/* quoteForeign */.xS)(expected)}.`, 'Pass `labels: ${{ steps.meta.outputs.labels }}` of docker/metadata-action to the export, and check which commit it ' +
-        'names: on a pull request it is the merge commit unless you set it.');
+    const advice = 'Free space first: docker system prune -af; df -h.';
+    await (0,disk_space/* requireDiskSpace */.T1)(folder, spaceNeeded(info, size), 'Loading the image into the engine', advice);
 }
 
-;// CONCATENATED MODULE: ./build/load-image/name.js
-
-
-
-/**
- * The image, if the engine has it, under one of the references or under any other name.
- * @returns what the engine knows it by
- */
-async function findHere({ engine, info }, identity, references) {
-    const imageId = imageIdOf(identity, info.imageStore);
-    const names = [...references.map(image_reference/* formatReference */.FH), ...(imageId === undefined ? [] : [imageId])];
-    for (const name of names) {
-        const found = await engine.inspect(name);
-        if (found !== undefined && differences(identity, found, info.imageStore).length === 0)
-            return name;
-    }
-    return undefined;
-}
-/**
- * Proves that what the engine knows by this name is the image, and only then calls it by its references; each of them is
- * looked at once more, with the engine's own command.
- * @param what the image in words, for the log: `the image that was handed over`
- * @param guard puts the references back unless all turns out well
- * @returns the image under its first reference
- * @throws HandoverError `image-missing`, `image-mismatch`
- */
-async function proveAndName({ engine, log, info }, { name, identity, references, }, what, guard) {
-    const [first] = references.map(image_reference/* formatReference */.FH);
-    const image = await inspect(engine, name);
-    requireSameImage(first ?? name, identity, image, info.imageStore);
-    const named = [];
-    for (const reference of references.map(image_reference/* formatReference */.FH)) {
-        const before = reference === name ? image : await engine.inspect(reference);
-        const hasIt = before !== undefined && differences(identity, before, info.imageStore).length === 0;
-        const found = hasIt ? before : await guard.tag(name, reference, { imageId: image.imageId, before });
-        if (found === undefined)
-            throw missing(engine, reference);
-        requireSameImage(reference, identity, found, info.imageStore);
-        named.push(found);
-    }
-    const [last = image] = (await confirmed({ engine, info }, identity, references)) ?? named;
-    log.info(`Verified: ${first ?? name} is ${what} (${last.imageId})`);
-    for (const reference of references.slice(1))
-        log.info(`It is ${(0,image_reference/* formatReference */.FH)(reference)}, too.`);
-    return last;
-}
-/** The last word is the engine's own command's. Undefined where that has been asked already. */
-async function confirmed({ engine, info }, identity, references) {
-    const names = references.map(image_reference/* formatReference */.FH);
-    if (engine.confirm === undefined || names.length === 0)
-        return undefined;
-    const images = await engine.confirm(names);
-    for (const [position, image] of images.entries())
-        requireSameImage(names[position] ?? '', identity, image, info.imageStore);
-    return images;
-}
-/**
- * Looks once more whether each of the images has all of its references.
- * @throws HandoverError `image-missing`, `image-mismatch`
- */
-async function requireNames({ engine, info }, images) {
-    for (const { identity, references } of images)
-        for (const name of references.map(image_reference/* formatReference */.FH))
-            requireSameImage(name, identity, await inspect(engine, name), info.imageStore);
-}
-async function inspect(engine, name) {
-    const image = await engine.inspect(name);
-    if (image !== undefined)
-        return image;
-    throw missing(engine, name);
-}
-function missing(engine, name) {
-    return new errors/* HandoverError */.Cu('image-missing', `${engine.program} said that all was well, but ${engine.program} image inspect ${name} finds no image.`, `Look at the engine: ${engine.program} image ls; ${engine.program} ${engine.program === 'ctr' ? 'version' : 'info'}.`);
-}
-
-;// CONCATENATED MODULE: ./build/shared/bytes/fan-out.js
-
-/**
- * Gives the same chunks to several takers at once. Nothing is held: a chunk is asked for when every taker has asked for it,
- * so the slowest sets the pace. Without takers, all is taken all the same.
- * @param takers each iterates over what it is given; one that stops early no longer counts
- * @returns what the takers return, in their order
- * @throws what the chunks throw, or the first taker to fail throws; the others' chunks then end with that error, and they are
- *   waited for
- */
-async function fanOut(chunks, takers) {
-    const ends = takers.map(() => new TakersEnd());
-    const failure = Promise.withResolvers();
-    failure.promise.catch(() => undefined); // thrown where it is raced
-    const taken = takers.map(async (take, at) => {
-        try {
-            return await take(ends[at] ?? chunks);
-        }
-        catch (error) {
-            failure.reject((0,errors/* asError */.zR)(error));
-            throw error;
-        }
-        finally {
-            ends[at]?.leave();
-        }
-    });
-    const allAsk = () => Promise.race([Promise.all(ends.map((end) => end.asks())), failure.promise]);
-    try {
-        await allAsk();
-        for await (const chunk of chunks) {
-            for (const end of ends)
-                end.give({ done: false, value: chunk });
-            // Its memory is used again when the next one is asked for.
-            await allAsk();
-            if (takers.length > 0 && ends.every((end) => end.hasLeft))
-                break;
-        }
-        for (const end of ends)
-            end.give({ done: true, value: undefined });
-    }
-    catch (error) {
-        for (const end of ends)
-            end.fail(error);
-        await Promise.allSettled(taken);
-        throw error;
-    }
-    return Promise.all(taken);
-}
-/** Where one taker gets its chunks. */
-class TakersEnd {
-    hasLeft = false;
-    #failed;
-    #wanted;
-    #asked = Promise.withResolvers();
-    /** Settles when the taker asks for the next chunk, or has left. */
-    asks() {
-        return this.#asked.promise;
-    }
-    give(given) {
-        if (this.hasLeft)
-            return;
-        this.#asked = Promise.withResolvers();
-        this.#wanted?.resolve(given);
-        this.#wanted = undefined;
-    }
-    fail(error) {
-        this.#failed = { error };
-        this.#wanted?.reject((0,errors/* asError */.zR)(error));
-    }
-    leave() {
-        this.hasLeft = true;
-        this.#asked.resolve(undefined);
-    }
-    [Symbol.asyncIterator]() {
-        return {
-            next: () => {
-                if (this.#failed !== undefined)
-                    return Promise.reject((0,errors/* asError */.zR)(this.#failed.error));
-                this.#wanted = Promise.withResolvers();
-                this.#asked.resolve(undefined);
-                return this.#wanted.promise;
-            },
-            return: () => {
-                this.leave();
-                return Promise.resolve({ done: true, value: undefined });
-            },
-        };
-    }
-}
-
-;// CONCATENATED MODULE: ./build/load-image/nodes.js
-var nodes_addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
+;// CONCATENATED MODULE: ./build/load-image/into/temporary-tags.js
+var temporary_tags_addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
     if (value !== null && value !== void 0) {
         if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
         var dispose, inner;
@@ -35808,7 +35409,7 @@ var nodes_addDisposableResource = (undefined && undefined.__addDisposableResourc
     }
     return value;
 };
-var nodes_disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
+var temporary_tags_disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
     return function (env) {
         function fail(e) {
             env.error = env.hasError ? new SuppressedError(e, env.error, "An error was suppressed during disposal.") : e;
@@ -35842,298 +35443,183 @@ var nodes_disposeResources = (undefined && undefined.__disposeResources) || (fun
 
 
 
-
-
-
-
-
-
-
-
-
-
-
-
-
-/** All that are to hold the image. */
-function enginesOf({ engine, nodes }) {
-    return nodes === undefined ? [engine] : nodes.map((node) => node.engine);
-}
-/** What is known of the place that the image goes to; where that is none, of the machine that this runs on. */
-async function hostInfo(holders) {
-    const [first] = enginesOf(holders);
-    if (first !== undefined)
-        return first.info();
-    return { version: '', platform: (0,image_platform/* platformOf */.tj)('linux', (0,external_node_os_.arch)()), imageStore: 'containerd', dataRoot: '', hostName: '' };
-}
-/**
- * Brings an artifact's images into every node, and writes what else is wanted of them.
- * @throws HandoverError of any code of the consumer, naming the node if it is one's; then no name and no file is left behind
- */
-async function loadIntoNodes(plan, tools, handover, info) {
+/** @param arrived returns the images that were loaded under temporary tags */
+async function temporaryTags(holders, arrived, log) {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
-        const { log, timeline, nodes } = tools;
-        const turn = nodes_addDisposableResource(env_1, new AsyncDisposableStack(), true);
-        turn.use(await takeTurn(tools));
-        const { lacking, result } = await nameWhereHere(plan, tools, handover, info);
-        if (result !== undefined)
-            return result;
-        const title = nodes.length === 0 ? 'Download' : `Load into ${String(lacking.length)} of ${String(nodes.length)} nodes`;
-        return await log.chapter(title, () => timeline.measure(nodes.length === 0 ? 'Download' : 'Download and load', () => passThrough(plan, tools, handover, info, lacking)));
+        const all = temporary_tags_addDisposableResource(env_1, new AsyncDisposableStack(), true);
+        const own = await Promise.all(holders.map((holder) => onHolder(holder, async () => {
+            const tags = holder.node === undefined ? await engineTags({ ...holder, log }) : await nodeTags(holder, arrived, log);
+            return [holder, tags];
+        })));
+        // The first is disposed of last, because all holders use its repository.
+        for (const [, tags] of own)
+            all.use(tags);
+        const byHolder = new Map(own);
+        const of = (holder) => {
+            const tags = byHolder.get(holder);
+            if (tags === undefined)
+                throw new RangeError(`no temporary tags for ${holder.node ?? 'the engine'}`);
+            return tags;
+        };
+        const held = all.move();
+        const repository = own[0]?.[1].repository ?? 'nowhere';
+        return {
+            repository,
+            of,
+            keepEarlier: async (holder, images) => {
+                const { engine, node } = holder;
+                if (node === undefined)
+                    return;
+                const references = new Set(images.flatMap((image) => image.references.map(image_reference/* formatReference */.FH)));
+                for (const [position, reference] of [...references].entries()) {
+                    if ((await engine.inspect(reference)) === undefined)
+                        continue;
+                    const name = `${of(holder).repository}/before:${String(position + 1)}`;
+                    of(holder).add(name);
+                    await engine.tag(reference, name);
+                }
+            },
+            [Symbol.asyncDispose]: () => held.disposeAsync(),
+        };
     }
     catch (e_1) {
         env_1.error = e_1;
         env_1.hasError = true;
     }
     finally {
-        const result_1 = nodes_disposeResources(env_1);
+        const result_1 = temporary_tags_disposeResources(env_1);
         if (result_1)
             await result_1;
     }
 }
-/** Names the images, if every node has all of them already. */
-async function nameWhereHere(plan, tools, handover, info) {
-    const env_2 = { stack: [], error: void 0, hasError: false };
-    try {
-        const { nodes, log } = tools;
-        const images = knownImages(plan, handover);
-        // Looked at only when they are claimed: another step may be about to take a reference back.
-        const claim = nodes_addDisposableResource(env_2, new AsyncDisposableStack(), true);
-        claim.use(await claimOnAll(tools, images));
-        const lacking = await lackingNodes(plan, tools, handover, info);
-        if (lacking.length > 0 || nodes.length === 0)
-            return { lacking };
-        const ours = nodes_addDisposableResource(env_2, await ownNamesOn(nodes, [], log), true);
-        const guards = nodes_addDisposableResource(env_2, new AsyncDisposableStack(), true);
-        const named = await nameOnAll(tools, { images, loaded: undefined, names: ours.names, guards, info });
-        named.keep();
-        for (const { references } of images)
-            log.info(`Every node has this very image already: ${nodes_nameOf(references)}.`);
-        return { lacking, result: resultOf(tools, handover, images, { image: named.image, loaded: false, size: 0 }) };
-    }
-    catch (e_2) {
-        env_2.error = e_2;
-        env_2.hasError = true;
-    }
-    finally {
-        const result_2 = nodes_disposeResources(env_2);
-        if (result_2)
-            await result_2;
-    }
-}
-function claimOnAll({ nodes, log, signal }, images) {
-    return (0,tag_claims/* claimTags */.k)(nodes.map(({ name }) => `node ${name}`), images.flatMap(({ references }) => references), { log, signal });
-}
-/**
- * Whether images go there one after the other. A containerd lets an import wait while another one writes the same blob. Two images
- * that share a layer would wait for ever: on one node the first for the second, on another the second for the first, and neither
- * goes on before all of its nodes do.
- */
-function takesTurns(nodes) {
-    return nodes !== undefined && nodes.length > 1;
-}
-async function takeTurn({ log, nodes, signal }) {
-    if (!takesTurns(nodes))
-        return undefined;
-    const names = nodes.map(({ name }) => name);
-    return (0,locks/* awaitKey */.O_)(`nodes ${names.join()}`, {
-        signal,
-        onWait: (holder) => {
-            log.info(`Waiting for another image to finish loading into ${names.join(', ')}: ${holder} has the turn.`);
-        },
-        onGiveUp: (holder) => {
-            log.warning(`Loading into ${names.join(', ')} without a turn: ${holder} has had it for too long.`);
-        },
-    });
-}
-async function passThrough(plan, tools, { content, record, ...handover }, info, lacking) {
-    const env_3 = { stack: [], error: void 0, hasError: false };
-    try {
-        const { log, nodes } = tools;
-        const { tarballPath, layoutPath, reference } = plan;
-        const kept = nodes_addDisposableResource(env_3, tarballPath === undefined ? undefined : await partialFile(tarballPath, 'Set `tarball` to another path.', log), true);
-        const layout = nodes_addDisposableResource(env_3, layoutPath === undefined ? undefined : await layoutFolder(layoutPath, log), true);
-        let size = 0;
-        const passedBy = [];
-        // Disposed of after the guards: an image that loses its name again has to have one of ours still.
-        const ours = nodes_addDisposableResource(env_3, await ownNamesOn(nodes, passedBy, log), true);
-        const request = {
-            ...{ content, record, known: handover.known, reference, platform: info.platform, repository: ours.repository },
-            ...{ tee: kept?.tee, teeLayer: layout?.tee, needsManifest: nodes.length > 0 },
-        };
-        const images = await log.progress(wordFor(content), wholeSize(content, record), async (passed) => {
-            const tarball = wholeTarball(request, (bytes) => {
-                size += bytes;
-                passed(bytes);
-            });
-            const take = (node) => (chunks) => onNode(node, () => node.engine.load(chunks, () => undefined));
-            await fanOut(tarball.chunks, lacking.map(take)).finally(() => {
-                passedBy.push(...tarball.images());
-                for (const { loadedAs } of passedBy)
-                    for (const node of lacking)
-                        ours.names.get(node)?.add(loadedAs);
-            });
-            return tarball.images();
-        });
-        for (const [position, { identity }] of images.entries())
-            requireExpected(position === 0 ? plan : { ...plan, expectedConfigDigest: undefined }, identity, info.platform);
-        const guards = nodes_addDisposableResource(env_3, new AsyncDisposableStack(), true);
-        guards.use(await claimOnAll(tools, images));
-        const named = await nameOnAll(tools, { images, loaded: lacking, names: ours.names, guards, info });
-        await layout?.commit(layoutImages(images));
-        await kept?.commit();
-        named.keep();
-        const facts = { image: named.image, loaded: nodes.length > 0, size: content.downloaded() ?? size };
-        return { ...resultOf(tools, { ...handover, content, record }, images, facts), layoutPath };
-    }
-    catch (e_3) {
-        env_3.error = e_3;
-        env_3.hasError = true;
-    }
-    finally {
-        const result_3 = nodes_disposeResources(env_3);
-        if (result_3)
-            await result_3;
-    }
-}
-/** The nodes that don't have all of the images yet; all of them, where a file is wanted or nobody knows which images they are. */
-async function lackingNodes(plan, { nodes }, handover, info) {
-    const images = knownImages(plan, handover);
-    if (images.length === 0 || plan.tarballPath !== undefined || plan.layoutPath !== undefined)
-        return nodes;
-    const lacks = await Promise.all(nodes.map((node) => onNode(node, async () => {
-        for (const { identity, references } of images)
-            if ((await findHere({ engine: node.engine, info }, identity, references)) === undefined)
-                return [node];
-        return [];
-    })));
-    return lacks.flat();
-}
-function knownImages({ reference }, { known = [] }) {
-    return chooseRecorded(known, reference).map(({ chosen, references }) => ({ identity: chosen.identity, references }));
-}
-/** Gives the images their own names on all nodes. */
-async function nameOnAll({ log, nodes }, { images, loaded, names, guards, info }) {
-    const kept = [];
-    const name = async (node) => {
-        const { engine } = node;
-        await keepBefore(node, images, names.get(node));
-        const guard = (0,tag_guard/* guardTags */.J)(engine, log.warning);
-        guards.use(guard);
-        kept.push(guard);
-        let first;
-        for (const { identity, references, loadedAs } of images) {
-            const found = loaded?.includes(node) === true ? loadedAs : await findHere({ engine, info }, identity, references);
-            const what = `the image that was handed over, on ${node.name}`;
-            const request = { name: found ?? nodes_nameOf(references), identity, references };
-            const image = await proveAndName({ engine, log, info }, request, what, guard);
-            first ??= image;
-        }
-        // Of two images that claim one name, the last one has it.
-        if (images.length > 1)
-            await requireNames({ engine, info }, images);
-        return first;
-    };
-    const outcomes = await Promise.allSettled(nodes.map((node) => onNode(node, () => name(node))));
-    const failed = outcomes.find((outcome) => outcome.status === 'rejected');
-    if (failed !== undefined)
-        throw failed.reason;
-    const [first] = outcomes.flatMap((outcome) => (outcome.status === 'fulfilled' ? [outcome.value] : []));
-    return {
-        image: first,
-        keep: () => {
-            for (const guard of kept)
-                guard.keep();
-        },
-    };
-}
-/** Keeps what has one of the names now under one of ours, until all is settled: containerd drops what has none. */
-async function keepBefore({ engine }, images, own) {
-    if (own === undefined)
-        return;
-    const references = images.flatMap((image) => image.references.map(image_reference/* formatReference */.FH));
-    for (const [position, reference] of [...new Set(references)].entries()) {
-        if ((await engine.inspect(reference)) === undefined)
-            continue;
-        const name = `${own.repository}/before:${String(position + 1)}`;
-        own.add(name);
-        await engine.tag(reference, name);
-    }
-}
-/** @param passed the images, as soon as they are known */
-async function ownNamesOn(nodes, passed, log) {
-    const env_4 = { stack: [], error: void 0, hasError: false };
-    try {
-        const all = nodes_addDisposableResource(env_4, new AsyncDisposableStack(), true);
-        const names = await Promise.all(nodes.map((node) => onNode(node, () => namesOn(node, passed, log))));
-        // The first is disposed of last: all use its repository.
-        for (const own of names)
-            all.use(own);
-        const held = all.move();
-        return {
-            repository: names[0]?.repository ?? 'nowhere',
-            names: new Map(nodes.flatMap((node, at) => (names[at] === undefined ? [] : [[node, names[at]]]))),
-            [Symbol.asyncDispose]: () => held.disposeAsync(),
-        };
-    }
-    catch (e_4) {
-        env_4.error = e_4;
-        env_4.hasError = true;
-    }
-    finally {
-        const result_4 = nodes_disposeResources(env_4);
-        if (result_4)
-            await result_4;
-    }
-}
-/** Names of ours on a node; with them goes, if it is all that an image has beside them, the name that Kubernetes gave it. */
-async function namesOn({ engine }, passed, log) {
+/** Removes also the digest by which Kubernetes lists an image, if the image has no other reference. */
+async function nodeTags({ engine }, arrived, log) {
     const before = new Set((await engine.images()).map(({ reference }) => reference));
-    const own = await ownNames({ engine, log });
+    const own = await engineTags({ engine, log });
     return {
         ...own,
         [Symbol.asyncDispose]: async () => {
             await own[Symbol.asyncDispose]();
             const after = await engine.forCleanUp.images().catch(() => []);
-            for (const { identity } of passed) {
+            for (const { identity } of arrived()) {
                 const its = after.filter(({ imageId }) => imageId === identity.manifestDigest);
                 const names = its.flatMap(({ reference }) => reference ?? []);
                 if (!names.every((name) => (0,image_digest/* isDigest */.Bc)(name) && !before.has(name)))
                     continue;
                 for (const name of names)
                     await engine.untag(name).catch((error) => {
-                        log.warning(`The reference ${name} stays: ${String(error)}`);
+                        log.warning(`The reference ${name} could not be removed: ${String(error)}`);
                     });
             }
         },
     };
 }
-/** Names the node in whatever goes wrong there. */
-async function onNode({ name }, work) {
+/** Adds the node's name to any error there. */
+async function onHolder({ node }, work) {
     try {
         return await work();
     }
     catch (error) {
-        if (!(error instanceof errors/* HandoverError */.Cu))
+        if (!(error instanceof errors/* HandoverError */.Cu) || node === undefined)
             throw error;
-        throw new errors/* HandoverError */.Cu(error.code, `On the node ${name}: ${error.message}`, error.hint, error);
+        throw new errors/* HandoverError */.Cu(error.code, `On the node ${node}: ${error.message}`, error.hint, error);
     }
 }
-function resultOf({ nodes }, { content, record }, images, facts) {
-    const [first, ...others] = images.map(({ identity, references }) => ({ reference: nodes_nameOf(references), identity }));
-    if (first === undefined)
-        throw new RangeError('an artifact without an image');
-    const source = facts.loaded || nodes.length === 0 ? 'artifact' : 'engine';
-    const { artifact } = content;
-    return { ...first, ...facts, source, artifact, record, nodes: nodes.map(({ name }) => name), further: others };
+
+;// CONCATENATED MODULE: ./build/load-image/into/whole-tarball.js
+
+
+
+
+
+
+
+
+
+
+/**
+ * @param onBytes called with the number of bytes of each part that has arrived
+ * @throws HandoverError `artifact-corrupt`, `tarball-invalid`, `image-not-found`, and what the expectations throw, while iterating.
+ *   The index and manifests are yielded only when the images are resolved
+ */
+function wholeTarball(request, onBytes) {
+    const { opened, tee } = request;
+    const { content, record } = opened;
+    const name = tarballNameOf(opened);
+    const bytes = content.read(name, onBytes);
+    const checked = record === undefined ? bytes : asRecorded(bytes, record, content.artifact.digest === undefined);
+    let images = [];
+    const plain = plainTarball(tee === undefined ? checked : tee(checked), name);
+    const chunks = rewritten(plain, request, (passed) => (images = passed));
+    return { chunks, images: () => images };
 }
-function nodes_nameOf(references) {
-    return (0,image_reference/* formatReference */.FH)(references[0] ?? load_image_plan_plan/* fallbackReference */.If);
+/** Yields the plain tarball, whatever its compression. */
+async function* plainTarball(chunks, name) {
+    let broken;
+    const source = (0,bytes_chunks/* watchedChunks */.bM)(chunks, (error) => (broken = error));
+    const { head, all } = await (0,bytes_chunks/* withHead */.V5)(source, (bytes) => bytes.length >= magicBytes);
+    if (head.length === 0)
+        throw whole_tarball_invalid(`${name} in the artifact is empty.`);
+    const compression = compressionOf(head);
+    if (compression === 'none') {
+        yield* all;
+        return;
+    }
+    try {
+        yield* decompress(all, compression);
+    }
+    catch (error) {
+        if (broken !== undefined)
+            throw (0,errors/* asError */.zR)(broken);
+        throw whole_tarball_invalid(`${name} in the artifact is damaged ${compression} data: ${(0,errors/* messageOf */.bD)(error)}.`, error);
+    }
+}
+/** Compares the size with the record, and the digest also, where the artifact service gave none for the artifact. */
+function asRecorded(chunks, { tarballSize: size, tarballDigest }, withDigest) {
+    const expected = { size, digest: withDigest ? tarballDigest : undefined };
+    return (0,verified/* verifiedChunks */.Dc)(chunks, expected, (found) => {
+        const message = `The tarball has ${found.size > size ? 'at least ' : ''}${String(found.size)} bytes with digest ${found.digest ?? tarballDigest}; ` +
+            `its record shows ${String(size)} bytes with digest ${tarballDigest}.`;
+        return new errors/* HandoverError */.Cu('artifact-corrupt', message, 'Run the job that exports the image again.');
+    });
+}
+async function* rewritten(plain, { opened, platform, repository, teeLayer, needsManifest = false }, onImages) {
+    try {
+        const seen = new SeenTarball();
+        for await (const { name, size, chunks } of readTarball(plain, seen)) {
+            yield (0,tar_header/* tarHeader */.pI)(name, size);
+            yield* teeLayer === undefined ? chunks : teeLayer(chunks);
+            yield Buffer.alloc((0,tar_header/* tarPadding */.vr)(size));
+        }
+        const resolved = resolveTarball(imagesIn(seen).images, opened, { platform, needsManifest });
+        const passed = resolved.map((image, at) => ({ ...image, name: `${repository}:${String(at + 1)}` }));
+        onImages(passed);
+        for (const [name, bytes] of indexAndManifests(passed))
+            yield smallEntry(name, bytes);
+        yield tar_header/* endOfArchive */.PG;
+    }
+    catch (error) {
+        const isCorrupt = error instanceof errors/* HandoverError */.Cu && error.code === 'tarball-invalid' && opened.record !== undefined;
+        if (!isCorrupt)
+            throw error;
+        // export-image made a valid tarball: it was damaged in the artifact.
+        throw new errors/* HandoverError */.Cu('artifact-corrupt', error.message, 'Run the job that exports the image again.', error);
+    }
+}
+function indexAndManifests(images) {
+    return smallEntries(images.map(({ contents: image, name, layerNames }) => ({
+        image,
+        references: [(0,image_reference/* parseTaggedReference */.$R)(name)],
+        layerNames,
+    })));
+}
+function whole_tarball_invalid(message, cause) {
+    return new errors/* HandoverError */.Cu('tarball-invalid', message, 'Make the tarball with docker save, plain or compressed with gzip or zstd, and upload it again.', cause);
 }
 
-;// CONCATENATED MODULE: ./build/load-image/load-image.js
-var load_image_addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
+;// CONCATENATED MODULE: ./build/load-image/into/into-holders.js
+var into_holders_addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
     if (value !== null && value !== void 0) {
         if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
         var dispose, inner;
@@ -36155,7 +35641,7 @@ var load_image_addDisposableResource = (undefined && undefined.__addDisposableRe
     }
     return value;
 };
-var load_image_disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
+var into_holders_disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
     return function (env) {
         function fail(e) {
             env.error = env.hasError ? new SuppressedError(e, env.error, "An error was suppressed during disposal.") : e;
@@ -36201,166 +35687,267 @@ var load_image_disposeResources = (undefined && undefined.__disposeResources) ||
 
 
 
-const load_image_spaceAdvice = 'Set `tarball` to a path on a filesystem with more space, or leave it empty: then no file is kept.';
-const layoutAdvice = 'Set `oci-layout` to a path on a filesystem with more space.';
-/**
- * Finds the artifact, loads its image, and proves that it is the one handed over.
- * @throws HandoverError of any code of the consumer; then no tag and no file is left behind
- */
-async function loadImage(plan, tools) {
-    const { log, timeline } = tools;
-    const found = log.chapter('Find the artifact', () => timeline.measure('Find', () => findHandover(plan.artifactName, tools)));
-    found.catch(() => undefined); // thrown below; an engine that isn't there comes first
-    const info = await hostInfo(tools);
-    return loadHandover(plan, tools, await found, info);
+
+
+/** Returns the facts about the first holder; without one, those of this machine. */
+async function hostInfo([first]) {
+    if (first !== undefined)
+        return first.engine.info();
+    const facts = { version: '', dataRoot: '', hostName: '' };
+    return { ...facts, platform: (0,image_platform/* platformOf */.tj)('linux', (0,external_node_os_.arch)()), imageStore: image_store/* imageStores */.C.containerd };
+}
+/** Returns how many artifacts of these sizes, in bytes, to load at once. */
+async function chooseAtOnce(holders, info, sizes) {
+    return takesTurns(holders) ? 1 : loadsAtOnce(info, sizes);
 }
 /**
- * The same for an artifact that has been opened: is it what is expected, is it here already, else feed it to the engine, prove
- * it, and only then name it.
- * @throws HandoverError of any code of the consumer; then no tag and no file is left behind
+ * Whether images are loaded one after the other. containerd makes an import wait while another import writes the same blob. Two
+ * images with a common layer could then wait for each other: on one node the first for the second, on another the reverse.
  */
-async function loadHandover(plan, tools, handover, info) {
-    const { log, timeline } = tools;
-    const { content, record, known } = handover;
-    const claimed = claimedImage(handover, plan.reference);
-    // What is only claimed may be reason enough to load nothing; never to load it.
-    if (claimed !== undefined)
-        requireExpected(plan, claimed, info.platform);
-    const { nodes } = tools;
-    if (nodes !== undefined) {
-        await requireSpace(plan, content, undefined);
-        return loadIntoNodes(plan, { ...tools, nodes }, handover, info);
+function takesTurns(holders) {
+    return holders.length > 1;
+}
+/**
+ * Loads the images into all holders, proves them there, and sets their references. Writes the wanted files.
+ * @throws HandoverError of any code of the consumer, with the node's name if it failed there. Then no reference and no file is left
+ */
+async function loadInto(tools, request) {
+    const env_1 = { stack: [], error: void 0, hasError: false };
+    try {
+        const { holders, log, timeline } = tools;
+        const turn = into_holders_addDisposableResource(env_1, new AsyncDisposableStack(), true);
+        turn.use(await takeTurn(tools));
+        const { lacking, held } = await nameWhereHeld(tools, request);
+        if (held !== undefined)
+            return held;
+        await requireSpace(request, request.opened.content, request.info);
+        const isLoad = holders.length > 0;
+        const ofNodes = `Load into ${String(lacking.length)} of ${String(holders.length)} nodes`;
+        const title = !isLoad ? 'Download' : holders.some(({ node }) => node === undefined) ? 'Load' : ofNodes;
+        const span = (result) => !isLoad ? 'Download' : result?.size === 0 ? 'Load' : 'Download and load';
+        return await log.chapter(title, () => timeline.measure(span, () => receive(tools, request, lacking)));
     }
-    const here = await nameIfHere(plan, { ...tools, info }, handover);
-    if (here !== undefined)
-        return here;
-    await requireSpace(plan, content, info);
-    return await log.chapter('Load', () => timeline.measure((result) => (result?.size === 0 ? 'Load' : 'Download and load'), async () => {
-        const env_1 = { stack: [], error: void 0, hasError: false };
-        try {
-            const path = plan.tarballPath;
-            const kept = load_image_addDisposableResource(env_1, path === undefined ? undefined : await partialFile(path, load_image_spaceAdvice, log), true);
-            const { reference, overlap, layoutPath } = plan;
-            const layout = load_image_addDisposableResource(env_1, layoutPath === undefined ? undefined : await layoutFolder(layoutPath, log), true);
-            const tees = { tee: kept?.tee, teeLayer: layout?.tee };
-            const job = { content, record, known, info, reference, overlap, ...tees };
-            const arrival = load_image_addDisposableResource(env_1, await feed_feed(tools, job), true);
-            // Disposed of first: an image that loses its name again has to have one of ours still, to go with it.
-            const guard = load_image_addDisposableResource(env_1, await claimedGuard({ ...tools, info }, arrival.images), true);
-            const arrived = { images: arrival.images, loaded: true, size: content.downloaded() ?? arrival.size };
-            const result = await finish(plan, { ...tools, info }, handover, arrived, guard);
-            await layout?.commit(layoutImages(arrival.images));
-            await kept?.commit();
-            guard.keep();
-            return { ...result, layoutPath };
-        }
-        catch (e_1) {
-            env_1.error = e_1;
-            env_1.hasError = true;
-        }
-        finally {
-            const result_1 = load_image_disposeResources(env_1);
-            if (result_1)
-                await result_1;
-        }
-    }));
+    catch (e_1) {
+        env_1.error = e_1;
+        env_1.hasError = true;
+    }
+    finally {
+        const result_1 = into_holders_disposeResources(env_1);
+        if (result_1)
+            await result_1;
+    }
 }
-/** The image that is meant, as far as it is known before anything is loaded. */
-function claimedImage({ known, record }, reference) {
-    if (known !== undefined)
-        return chooseRecorded(known, reference)[0]?.chosen.identity;
-    return record === undefined ? undefined : chooseRecorded((0,image_record/* imagesOf */.IC)(record), reference)[0]?.chosen;
+async function takeTurn({ log, holders, signal }) {
+    if (!takesTurns(holders))
+        return undefined;
+    const nodes = holders.map(({ node }) => node);
+    const names = nodes.join(', ');
+    return (0,locks/* awaitKey */.O_)(`nodes ${nodes.join()}`, {
+        signal,
+        onWait: (owner) => {
+            log.info(`Waiting for another image to finish loading into ${names}: ${owner} has the turn.`);
+        },
+        onGiveUp: (owner) => {
+            log.warning(`Loading into ${names} without a turn: ${owner} has had it for too long.`);
+        },
+    });
 }
-/** Claims the references of images, and guards their tags. */
-async function claimedGuard({ engine, log, info, signal }, images) {
-    const references = images.flatMap((image) => image.references);
-    return (0,tag_guard/* guardTags */.J)(engine, log.warning, await (0,tag_claims/* claimTags */.k)([(0,tag_claims/* placeOf */.$)(info)], references, { log, signal }));
-}
-/** Names the images, if this engine has all of them already. */
-async function nameIfHere(plan, tools, handover) {
+/** Sets the references if every holder has all images already. */
+async function nameWhereHeld(tools, request) {
     const env_2 = { stack: [], error: void 0, hasError: false };
     try {
-        const { content, known } = handover;
-        if (known === undefined || plan.tarballPath !== undefined || plan.layoutPath !== undefined)
-            return undefined;
-        const chosen = chooseRecorded(known, plan.reference);
-        // Looked at only now: another step may be about to take a reference back.
-        const guard = load_image_addDisposableResource(env_2, await claimedGuard(tools, chosen), true);
-        const images = await allHere(tools, chosen);
-        if (images === undefined)
-            return undefined;
-        for (const { name } of images)
-            tools.log.info(`The engine has this very image already: ${name}. Nothing to load.`);
-        const present = { images, loaded: false, size: content.downloaded() ?? 0 };
-        const result = await finish(plan, tools, handover, present, guard);
-        guard.keep();
-        await sweepNames(tools, result.image?.repoTags ?? []);
-        return result;
+        const { holders, log } = tools;
+        const { opened, info, tarballPath, layoutPath } = request;
+        const { images, content } = opened;
+        if (images === undefined || (tarballPath ?? layoutPath) !== undefined)
+            return { lacking: holders };
+        // The references are claimed first: another step may be about to put one back.
+        const claim = into_holders_addDisposableResource(env_2, new AsyncDisposableStack(), true);
+        claim.use(await claimReferences(tools, info, images));
+        const found = await Promise.all(holders.map((holder) => onHolder(holder, () => into_holders_namesOf(holder, images, info))));
+        const lacking = holders.filter((_, at) => found[at] === undefined);
+        if (lacking.length > 0 || holders.length === 0)
+            return { lacking };
+        const nodes = holders.filter(({ node }) => node !== undefined);
+        const temporary = into_holders_addDisposableResource(env_2, await temporaryTags(nodes, () => [], log), true);
+        const guards = into_holders_addDisposableResource(env_2, new AsyncDisposableStack(), true);
+        const names = new Map(holders.map((holder, at) => [holder, found[at] ?? []]));
+        const where = nodes.length === 0 ? 'The engine has' : 'Every node has';
+        for (const name of found[0] ?? [])
+            log.info(`${where} this image already: ${name}. Nothing to load.`);
+        const { image, keep } = await nameOnAll(tools, { ...request, images, names, temporary, guards });
+        keep();
+        for (const { engine, node } of holders)
+            if (node === undefined)
+                await sweepTags({ engine, log }, image?.repoTags ?? []);
+        return { lacking, held: { images, image, loaded: false, size: content.downloaded() ?? 0 } };
     }
     catch (e_2) {
         env_2.error = e_2;
         env_2.hasError = true;
     }
     finally {
-        const result_2 = load_image_disposeResources(env_2);
+        const result_2 = into_holders_disposeResources(env_2);
         if (result_2)
             await result_2;
     }
 }
-async function allHere({ engine, info }, chosen) {
-    const images = [];
-    for (const { chosen: { identity }, references, } of chosen) {
-        const name = await findHere({ engine, info }, identity, references);
+/** Returns what the holder calls each of the images; undefined if it lacks one. */
+async function into_holders_namesOf({ engine }, images, info) {
+    const names = [];
+    for (const { identity, references } of images) {
+        const name = await findImage({ engine, info }, identity, references);
         if (name === undefined)
             return undefined;
-        images.push({ name, identity, references });
+        names.push(name);
     }
-    const [first, ...further] = images;
-    return first === undefined ? undefined : [first, ...further];
+    return names;
 }
-async function finish(plan, tools, { origin, content, record }, { images, loaded, size }, guard) {
-    const what = origin === 'artifact' ? 'the image that was handed over' : 'this job’s own image';
-    for (const [position, { identity }] of images.entries()) {
-        // Of several images, the first is the one that a digest is expected of.
-        const expectations = position === 0 ? plan : { ...plan, expectedConfigDigest: undefined };
-        requireExpected(expectations, identity, tools.info.platform);
+/** Claims the references of the images in every holder. */
+function claimReferences({ holders, log, signal }, info, images) {
+    return (0,tag_claims/* claimTags */.k)(holders.map(({ node }) => (node === undefined ? (0,tag_claims/* placeOf */.$)(info) : `node ${node}`)), images.flatMap(({ references }) => references), { log, signal });
+}
+async function receive(tools, request, lacking) {
+    const env_3 = { stack: [], error: void 0, hasError: false };
+    try {
+        const { holders, log } = tools;
+        const { opened, info, tarballPath, layoutPath } = request;
+        const kept = into_holders_addDisposableResource(env_3, tarballPath === undefined ? undefined : await partialFile(tarballPath, space_spaceAdvice, log), true);
+        const layout = into_holders_addDisposableResource(env_3, layoutPath === undefined ? undefined : await layoutFolder(layoutPath, log), true);
+        let size = 0;
+        const onBytes = (bytes) => void (size += bytes);
+        let arrived = [];
+        // Disposed of after the guards: an image that loses its references still needs its temporary tag, and is removed with it.
+        const temporary = into_holders_addDisposableResource(env_3, await temporaryTags(holders, () => arrived, log), true);
+        const receiving = { ...request, lacking, temporary, kept, layout, onBytes };
+        const images = (await pullOverlapped(tools, receiving)) ?? (await loadWhole(tools, receiving));
+        arrived = images;
+        const claim = into_holders_addDisposableResource(env_3, new AsyncDisposableStack(), true);
+        claim.use(await claimReferences(tools, info, images));
+        const guards = into_holders_addDisposableResource(env_3, new AsyncDisposableStack(), true);
+        const tags = images.map(({ name }) => name);
+        const names = new Map(lacking.map((holder) => [holder, tags]));
+        const { image, keep } = await nameOnAll(tools, { ...request, images, names, temporary, guards });
+        // A layout of one image needs no more than one reference.
+        await layout?.commit(images.flatMap(({ contents, references: [reference] }) => contents === undefined ? [] : [{ image: contents, references: [reference] }]));
+        await kept?.commit();
+        keep();
+        return { images, image, loaded: holders.length > 0, size: opened.content.downloaded() ?? size };
     }
-    const [first, ...others] = images;
-    const image = await proveAndName(tools, first, what, guard);
-    for (const other of others)
-        await proveAndName(tools, other, what, guard);
-    // Of two images that claim one name, the last one has it.
-    if (others.length > 0)
-        await requireNames(tools, images);
-    const artifact = origin === 'artifact' ? content.artifact : undefined;
-    const facts = { source: loaded ? origin : 'engine', artifact, record, size, loaded };
-    return { ...facts, ...load_image_nameOf(first), image, further: others.map(load_image_nameOf) };
+    catch (e_3) {
+        env_3.error = e_3;
+        env_3.hasError = true;
+    }
+    finally {
+        const result_3 = into_holders_disposeResources(env_3);
+        if (result_3)
+            await result_3;
+    }
 }
-function load_image_nameOf({ references, identity }) {
-    return { reference: (0,image_reference/* formatReference */.FH)(references[0] ?? load_image_plan_plan/* fallbackReference */.If), identity };
+/** @returns undefined when the whole tarball has to be loaded */
+async function pullOverlapped({ holders, log }, { opened, info, overlap, kept, layout, temporary, onBytes }) {
+    const { content, images } = opened;
+    const [holder, ...others] = holders;
+    // Files are written from the whole tarball.
+    if (!overlap || holder === undefined || others.length > 0 || (kept ?? layout) !== undefined)
+        return undefined;
+    if (images === undefined || holder.engine.pull === undefined)
+        return undefined;
+    const names = temporary.of(holder);
+    const arrived = [];
+    for (const { identity, references, ranged } of images) {
+        if (ranged === undefined)
+            return undefined;
+        const request = { image: ranged, names, word: wordFor(content), onBytes };
+        const name = await fetchOverlapped({ engine: holder.engine, log, info }, request);
+        if (name === undefined)
+            return undefined;
+        arrived.push({ identity, references, name });
+    }
+    return requireOne(arrived);
 }
-/** Bytes that the engine needs where it stores images, to load an artifact of so many bytes. */
-function spaceNeeded(info, size) {
-    // The classic store keeps the whole tarball beside the unpacked layers while it loads.
-    return info.imageStore === 'classic' ? 2 * size : size;
+async function loadWhole({ holders, log }, { opened, info, lacking, temporary, kept, layout, onBytes }) {
+    const { content } = opened;
+    const request = {
+        ...{ opened, platform: info.platform, repository: temporary.repository },
+        ...{ tee: kept?.tee, teeLayer: layout?.tee, needsManifest: holders.some(({ node }) => node !== undefined) },
+    };
+    return log.progress(wordFor(content), wholeSize(opened), async (count) => {
+        const tarball = wholeTarball(request, (bytes) => {
+            onBytes(bytes);
+            count(bytes);
+        });
+        const loaded = await feedAll(tarball.chunks, lacking).finally(() => {
+            for (const { name } of tarball.images())
+                for (const holder of lacking)
+                    temporary.of(holder).add(name);
+        });
+        if (tarball.images().length === 0)
+            throw nothingLoaded(lacking, loaded);
+        return requireOne(tarball.images());
+    });
 }
-/** Where the engine stores images, if that is on this machine and can be looked at. */
-function engineFolder(info) {
-    return info.dataRoot === '' || info.hostName !== (0,external_node_os_.hostname)() ? undefined : info.dataRoot;
+/** Feeds the tarball to all holders. Returns what they report. */
+async function feedAll(chunks, holders) {
+    const feed = (holder) => (lent) => onHolder(holder, () => holder.engine.load(lent, () => undefined));
+    const [only, ...others] = holders;
+    if (only !== undefined && others.length === 0)
+        return feed(only)(chunks);
+    return (await fanOut(chunks, holders.map(feed))).flat();
 }
-async function requireSpace({ tarballPath, layoutPath }, content, info) {
-    const { size } = content.artifact;
-    if (tarballPath !== undefined)
-        await (0,disk_space/* requireDiskSpace */.T1)(tarballPath, size, 'The tarball', load_image_spaceAdvice);
-    if (layoutPath !== undefined)
-        await (0,disk_space/* requireDiskSpace */.T1)(layoutPath, size, 'The OCI layout', layoutAdvice);
-    const folder = info === undefined ? undefined : engineFolder(info);
-    if (info === undefined || folder === undefined)
-        return;
-    await (0,disk_space/* requireDiskSpace */.T1)(folder, spaceNeeded(info, size), 'Loading the image into the engine', 'Free space first: docker system prune -af; df -h.');
+/** Proves the images on all holders, and sets their references there. */
+async function nameOnAll({ log, holders }, { opened, info, images, names, temporary, guards }) {
+    const what = opened.origin === 'artifact' ? 'the image that was handed over' : 'this job’s own image';
+    const kept = [];
+    const nameOn = async (holder) => {
+        const { engine, node } = holder;
+        await temporary.keepEarlier(holder, images);
+        const guard = (0,tag_guard/* guardTags */.J)(engine, log.warning);
+        guards.use(guard);
+        kept.push(guard);
+        const known = names.get(holder) ?? (await into_holders_namesOf(holder, images, info)) ?? [];
+        let first;
+        for (const [at, { identity, references }] of images.entries()) {
+            const request = { name: known[at] ?? (0,image_reference/* formatReference */.FH)(references[0]), identity, references };
+            const where = node === undefined ? '' : `, on ${node}`;
+            const image = await proveAndName({ engine, log, info }, request, `${what}${where}`, guard);
+            first ??= image;
+        }
+        // Of two images with one reference, only the last one has it.
+        if (images.length > 1)
+            await requireNames({ engine, info }, images);
+        return first;
+    };
+    const outcomes = await Promise.allSettled(holders.map((holder) => onHolder(holder, () => nameOn(holder))));
+    const failed = outcomes.find((outcome) => outcome.status === 'rejected');
+    if (failed !== undefined)
+        throw failed.reason;
+    const [image] = outcomes.flatMap((outcome) => (outcome.status === 'fulfilled' ? [outcome.value] : []));
+    return {
+        image,
+        keep: () => {
+            for (const guard of kept)
+                guard.keep();
+        },
+    };
+}
+/** The verb in the log for the artifact's bytes. */
+function wordFor({ downloaded }) {
+    return downloaded() === undefined ? 'Downloaded' : 'Read from this machine';
+}
+function wholeSize({ content, record }) {
+    // The artifact's digest is verified by reading the whole artifact, unless it is on this machine.
+    const total = content.downloaded() === undefined ? content.artifact.size : record?.tarballSize;
+    return total ?? 'unknown';
+}
+function nothingLoaded(holders, loaded) {
+    const program = holders[0]?.engine.program ?? 'docker';
+    return new errors/* HandoverError */.Cu('load-failed', `${program} load ended before it had the whole tarball; it reported ${loaded.join(', ') || 'nothing'}.`, `Look at the engine on this runner: ${program} info; df -h.`);
 }
 
-;// CONCATENATED MODULE: ./build/load-image/from/registry.js
+// EXTERNAL MODULE: ./build/load-image/plan/plan.js + 1 modules
+var load_image_plan_plan = __nccwpck_require__(7207);
+;// CONCATENATED MODULE: ./build/load-image/registry.js
 var registry_addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
     if (value !== null && value !== void 0) {
         if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
@@ -36423,37 +36010,35 @@ var registry_disposeResources = (undefined && undefined.__disposeResources) || (
 
 
 
+
 /**
- * Pulls the image by digest, proves that it is the one expected, and only then names it.
- * @param handover what was handed over, where that is known
- * @throws HandoverError `registry-failed`, or what is wrong with the image; then no reference of it is left behind
+ * Pulls the image by digest, proves that it is the expected one, and only then sets its reference.
+ * @param found the artifact to compare with, if there is one
+ * @throws HandoverError `registry-failed`, or the code for a wrong image; then no reference of it is left
  */
-async function loadFromRegistry(plan, tools, handover) {
+async function loadFromRegistry(plan, tools, found) {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
         const { engine, registry, log, timeline } = tools;
         const info = await engine.info();
-        const record = handover?.record;
-        const known = handover?.known?.[0]?.identity;
-        const claimed = known ?? record;
-        if (claimed !== undefined)
-            requireExpected(plan, claimed, info.platform);
-        const references = [plan.reference ?? record?.references[0] ?? load_image_plan_plan/* fallbackReference */.If];
-        const facts = {
-            reference: (0,image_reference/* formatReference */.FH)(references[0] ?? load_image_plan_plan/* fallbackReference */.If),
-            artifact: undefined,
-            record,
-            size: 0,
-            further: [],
-        };
-        // Disposed of last: with a tag of the same repository beside it, the pulled reference has to stay.
+        const wish = (0,load_image_plan_plan/* wishOf */.H_)(plan, info.platform);
+        const opened = found === undefined ? undefined : resolveArtifact(found, wish);
+        const record = opened?.record;
+        const known = opened?.images?.[0].identity;
+        const reference = plan.reference ?? record?.references[0] ?? fallbackReference;
+        const facts = { reference: (0,image_reference/* formatReference */.FH)(reference), artifact: undefined, record, size: 0, further: [] };
+        // Disposed of last: the pulled reference has to be kept while the repository has a tag.
         const pulled = registry_addDisposableResource(env_1, new AsyncDisposableStack(), true);
-        const guard = registry_addDisposableResource(env_1, (0,tag_guard/* guardTags */.J)(engine, log.warning, await (0,tag_claims/* claimTags */.k)([(0,tag_claims/* placeOf */.$)(info)], references, tools)), true);
-        const here = known === undefined ? undefined : await findHere({ engine, info }, known, references);
-        if (known !== undefined && here !== undefined) {
-            log.info(`The engine has this very image already: ${here}. Nothing to load.`);
-            const image = await proveAndName({ engine, log, info }, { name: here, identity: known, references }, handedOver, guard);
+        const guard = registry_addDisposableResource(env_1, (0,tag_guard/* guardTags */.J)(engine, log.warning, await (0,tag_claims/* claimTags */.k)([(0,tag_claims/* placeOf */.$)(info)], [reference], tools)), true);
+        const prove = async (name, identity, what) => {
+            const image = await proveAndName({ engine, log, info }, { name, identity, references: [reference] }, what, guard);
             guard.keep();
+            return image;
+        };
+        const here = known === undefined ? undefined : await findImage({ engine, info }, known, [reference]);
+        if (known !== undefined && here !== undefined) {
+            log.info(`The engine has this image already: ${here}. Nothing to load.`);
+            const image = await prove(here, known, 'the image that was handed over');
             return { ...facts, image, identity: known, source: 'engine', loaded: false };
         }
         const source = plan.registryImage ?? record?.pushedReference ?? registry_missingReference();
@@ -36463,15 +36048,16 @@ async function loadFromRegistry(plan, tools, handover) {
             await log.chapter('Pull', () => timeline.measure('Pull', () => registry.pull(source)));
             pulled.defer(() => removePinned(tools, source));
         }
-        const found = before ?? (await engine.inspect(name)) ?? missingImage(name);
-        if (found.isWhole === false)
+        const image = before ?? (await engine.inspect(name)) ?? missingImage(name);
+        if (image.isWhole === false)
             throw notWhole(name);
-        const identity = await identifyPulled(plan, { ...tools, info }, source, found, handover);
-        requireExpected(plan, identity, info.platform);
-        const image = await proveAndName({ engine, log, info }, { name, identity, references }, name, guard);
-        guard.keep();
+        const identity = await identifyPulled(plan, { ...tools, info }, source, image, opened);
+        // A known image was compared with the expectations before, and this is that image.
+        if (known === undefined)
+            (0,expectations/* requireExpected */.q)(wish, [identity]);
         const loaded = before === undefined;
-        return { ...facts, image, identity, source: loaded ? 'registry' : 'engine', loaded };
+        const proved = await prove(name, identity, name);
+        return { ...facts, image: proved, identity, source: loaded ? 'registry' : 'engine', loaded };
     }
     catch (e_1) {
         env_1.error = e_1;
@@ -36483,15 +36069,13 @@ async function loadFromRegistry(plan, tools, handover) {
             await result_1;
     }
 }
-const handedOver = 'the image that was handed over';
 /**
- * Who a pulled image is: the engine has checked all of it against the digest that it was pulled by, and that is what a
- * containerd store calls it.
+ * Identifies a pulled image. The engine has verified it against the digest of the reference, which is its ID in a containerd store.
  * @throws HandoverError `image-mismatch` when it isn't the image that was handed over
  */
-async function identifyPulled(plan, tools, source, image, handover) {
-    const known = handover?.known?.[0]?.identity;
-    const wanted = known?.configDigest ?? handover?.record?.configDigest;
+async function identifyPulled(plan, tools, source, image, opened) {
+    const known = opened?.images?.[0].identity;
+    const wanted = known?.configDigest ?? opened?.record?.configDigest;
     const configDigest = known?.manifestDigest === source.digest
         ? known.configDigest
         : await configDigestOf(tools, source, image, wanted !== undefined || plan.expectedConfigDigest !== undefined);
@@ -36500,9 +36084,9 @@ async function identifyPulled(plan, tools, source, image, handover) {
     }
     return { ...(known ?? image), configDigest, manifestDigest: source.digest };
 }
-// On the classic store the image ID is the config digest. The containerd store doesn't tell it: the registry is asked.
+// On the classic store the image ID is the config digest. For the containerd store, the registry returns it.
 async function configDigestOf({ registry, log, info }, source, image, isNeeded) {
-    if (info.imageStore === 'classic')
+    if (info.imageStore.imageIdIs === 'config')
         return (0,image_digest/* parseDigest */.m)(image.imageId);
     try {
         return await registry.configDigest(source, image.platform);
@@ -36514,21 +36098,21 @@ async function configDigestOf({ registry, log, info }, source, image, isNeeded) 
         return undefined;
     }
 }
-// The engine lists a pulled digest as a reference of its own. The containerd store removes every tag of that repository
-// with it: so it stays where there is one.
+// The engine lists a pulled digest as a reference of its own. The containerd store removes every tag of that repository with it, so
+// it is kept where there is one.
 async function removePinned({ engine, log }, source) {
     const pinned = (0,image_reference/* formatReference */.FH)(source);
     const image = await engine.forCleanUp.inspect(pinned);
     if (image === undefined || image.repoTags.some((name) => name.startsWith(`${source.repository}:`)))
         return;
     await engine.untag(pinned).catch((error) => {
-        log.info(`The reference ${pinned} stays in the engine: ${String(error)}`);
+        log.info(`The reference ${pinned} could not be removed: ${String(error)}`);
     });
 }
 /**
- * Pulls another image, where there is no artifact: nobody says who it has to be but the inputs.
+ * Pulls another image instead of a missing artifact. It is compared only with the inputs' expectations.
  * @param reason why there is no artifact
- * @throws HandoverError `registry-failed`, or what is wrong with the image; then no reference of it is left behind
+ * @throws HandoverError `registry-failed`, or the code for a wrong image; then no reference of it is left
  */
 async function pullFallback(plan, fallback, tools, reason) {
     const { engine, registry, log, timeline } = tools;
@@ -36544,7 +36128,7 @@ async function pullFallback(plan, fallback, tools, reason) {
             const image = (await engine.inspect(pulledFrom)) ?? missingImage(pulledFrom);
             const configDigest = await fallbackDigest(plan, fallback, image, { ...tools, info });
             const identity = { ...image, configDigest, manifestDigest: undefined };
-            requireExpected(plan, identity, info.platform);
+            (0,expectations/* requireExpected */.q)((0,load_image_plan_plan/* wishOf */.H_)(plan, info.platform), [identity]);
             if (reference !== pulledFrom)
                 await guard.tag(pulledFrom, reference);
             guard.keep();
@@ -36563,10 +36147,9 @@ async function pullFallback(plan, fallback, tools, reason) {
         }
     }));
 }
-// On the containerd store the tarball of docker save names the config, which takes reading the whole image: only when it is
-// asked for.
+// On the containerd store only the tarball of docker save shows the config digest. That takes reading the whole image.
 async function fallbackDigest(plan, fallback, image, { engine, info }) {
-    if (info.imageStore === 'classic')
+    if (info.imageStore.imageIdIs === 'config')
         return (0,image_digest/* parseDigest */.m)(image.imageId);
     if (plan.expectedConfigDigest === undefined)
         return undefined;
@@ -36579,51 +36162,24 @@ function notWhole(reference) {
         'save and docker push would fail.', 'Set `from: artifact` or `from: registry-then-artifact`, or load into an engine without that other image.');
 }
 function registry_missingReference() {
-    throw new errors/* HandoverError */.Cu('registry-failed', 'There is nothing to pull: `registry-image` is empty, and the record of the artifact names no pushed reference.', 'Set `registry-image: ${{ needs.build.outputs.pushed-reference }}`, and `push: true` in export-image.');
+    throw new errors/* HandoverError */.Cu('registry-failed', 'There is nothing to pull: `registry-image` is empty, and the record of the artifact has no pushed reference.', 'Set `registry-image: ${{ needs.build.outputs.pushed-reference }}`, and `push: true` in export-image.');
 }
 function missingImage(reference) {
-    throw new errors/* HandoverError */.Cu('image-missing', `docker pull said that all was well, but docker image inspect ${reference} finds no image.`, 'Look at the engine on this runner: docker image ls; docker info.');
+    throw new errors/* HandoverError */.Cu('image-missing', `docker pull succeeded, but \`docker image inspect ${reference}\` finds no image.`, 'Look at the engine on this runner: docker image ls; docker info.');
 }
 
-;// CONCATENATED MODULE: ./build/load-image/from/from.js
+;// CONCATENATED MODULE: ./build/load-image/load-image.js
 
 
 
 
 
-const absent = ['run-not-found', 'artifact-not-found', 'artifact-expired'];
-/**
- * Loads the image from where the plan says; falls over to the second place when the first one doesn't have it.
- * @param fallback what to pull where there is no artifact of that name
- * @throws HandoverError of any code of the consumer; then no tag and no file is left behind
- */
-async function loadFrom(plan, tools, fallback) {
-    try {
-        return await fromPlaces(plan, tools);
-    }
-    catch (error) {
-        if (fallback === undefined || !(error instanceof errors/* HandoverError */.Cu) || !absent.includes(error.code))
-            throw error;
-        const name = (0,image_reference/* formatReference */.FH)(fallback);
-        tools.log.warning(`The image is pulled from ${name} (\`fallback-image\`), not taken from an artifact: ${error.message}`);
-        return pullFallback(plan, fallback, tools, error.message);
-    }
-}
-async function fromPlaces(plan, tools) {
-    switch (plan.from) {
-        case 'artifact':
-            return loadImage(plan, tools);
-        case 'registry':
-            return fromRegistry(plan, tools);
-        case 'artifact-then-registry':
-            return eitherOf('artifact', loadImage(plan, tools), artifactTrouble, tools, 'registry', () => fromRegistry(plan, tools));
-        case 'registry-then-artifact':
-            return eitherOf('registry', recordThenRegistry(plan, tools), registryTrouble, tools, 'artifact', () => loadImage(plan, tools));
-    }
-}
-// Trouble with the place. What is wrong with the image, this runner or the inputs is not healed by another place.
-const registryTrouble = ['registry-failed'];
-const artifactTrouble = [
+
+
+const missingArtifact = ['run-not-found', 'artifact-not-found', 'artifact-expired'];
+// Failures of the source. A second source can't help against a wrong image, runner or input.
+const failedRegistry = ['registry-failed'];
+const failedArtifact = [
     'artifact-not-found',
     'artifact-expired',
     'artifact-corrupt',
@@ -36631,64 +36187,110 @@ const artifactTrouble = [
     'image-not-found',
     'transfer-failed',
 ];
-async function eitherOf(place, first, trouble, { log }, otherPlace, second) {
+/**
+ * Loads the image from the sources in the plan.
+ * @param fallback the image to pull when the artifact doesn't exist
+ * @throws HandoverError of any code of the consumer; then no reference and no file is left
+ */
+async function loadImage(plan, tools, fallback) {
     try {
-        return await first;
+        return await fromSources(plan, tools);
     }
     catch (error) {
-        if (!(error instanceof errors/* HandoverError */.Cu) || !trouble.includes(error.code))
+        if (fallback === undefined || !(error instanceof errors/* HandoverError */.Cu) || !missingArtifact.includes(error.code))
             throw error;
-        log.warning(`The image can't come from the ${place}, so it comes from the ${otherPlace}. ${error.message}`);
+        const name = (0,image_reference/* formatReference */.FH)(fallback);
+        tools.log.warning(`Pulling ${name} (\`fallback-image\`) instead of the artifact: ${error.message}`);
+        return pullFallback(plan, fallback, tools, error.message);
+    }
+}
+async function fromSources(plan, tools) {
+    const { log, timeline, holders } = tools;
+    let found;
+    const find = () => (found ??= log.chapter('Find the artifact', () => timeline.measure('Find', () => (0,handed_over_find/* findArtifact */.Kc)(plan.artifactName, tools))));
+    const fromArtifact = async () => {
+        find().catch(() => undefined); // thrown below; a missing engine is reported first
+        const info = await hostInfo(holders);
+        return loadArtifact(plan, tools, await find(), info);
+    };
+    // The artifact is needed only to know what to pull.
+    const fromRegistry = async () => loadFromRegistry(plan, tools, plan.registryImage === undefined ? await find() : undefined);
+    switch (plan.from) {
+        case 'artifact':
+            return fromArtifact();
+        case 'registry':
+            return fromRegistry();
+        case 'artifact-then-registry':
+            return withSecond(tools, ['artifact', fromArtifact, failedArtifact], ['registry', fromRegistry]);
+        case 'registry-then-artifact': {
+            const compared = async () => loadFromRegistry(plan, tools, plan.registryImage === undefined ? await find() : await foundOrNot(find, tools));
+            return withSecond(tools, ['registry', compared, failedRegistry], ['artifact', fromArtifact]);
+        }
+    }
+}
+async function foundOrNot(find, { log }) {
+    return find().catch((error) => {
+        log.info(`There is no artifact to compare with: ${(0,errors/* messageOf */.bD)(error)}`);
+        return undefined;
+    });
+}
+async function withSecond({ log }, [name, first, failures], [secondName, second]) {
+    try {
+        return await first();
+    }
+    catch (error) {
+        if (!(error instanceof errors/* HandoverError */.Cu) || !failures.includes(error.code))
+            throw error;
+        log.warning(`The image can't come from the ${name}, so it comes from the ${secondName}. ${error.message}`);
         return second();
     }
 }
-// The artifact is asked for only where it is needed to know what to pull.
-async function fromRegistry(plan, tools) {
-    const handover = plan.registryImage === undefined ? await findHandover(plan.artifactName, tools) : undefined;
-    return loadFromRegistry(plan, tools, handover);
-}
-/** With the artifact as second choice, it says what the image must be. */
-async function recordThenRegistry(plan, tools) {
-    const found = await findHandover(plan.artifactName, tools).catch((error) => {
-        if (plan.registryImage === undefined)
-            throw error;
-        tools.log.info(`There is no handover to check against: ${(0,errors/* messageOf */.bD)(error)}`);
-        return undefined;
-    });
-    return loadFromRegistry(plan, tools, found);
-}
-
-;// CONCATENATED MODULE: ./build/handover/own-image.js
-
-
-
-
-
-// For a job that came second to the artifact's name: its image stays in this job, is loaded from its own tarball, and is
-// compared with the one that later jobs get.
-/** The tarball of an export that was not uploaded, as the content of an artifact with that name. */
-function ownContent(name, { record, tarballPath }) {
+/**
+ * Loads the images of an artifact that was found: resolves it, loads what the holders lack, and proves the images there.
+ * @throws HandoverError of any code of the consumer; then no reference and no file is left
+ */
+async function loadArtifact(plan, tools, found, info) {
+    const opened = resolveArtifact(found, (0,load_image_plan_plan/* wishOf */.H_)(plan, info.platform));
+    const { images, image, loaded, size } = await loadInto(tools, { ...plan, opened, info });
+    const { origin, content, record } = opened;
+    const [main, ...further] = images;
+    const nodes = tools.holders.flatMap(({ node }) => node ?? []);
     return {
-        artifact: { id: 0, name, size: record.tarballSize },
-        downloaded: () => 0,
-        files: [{ name: record.tarballName, size: record.tarballSize }],
-        text: () => Promise.resolve(undefined),
-        read: (_name, onBytes) => (0,bytes_chunks/* countedChunks */.T6)((0,bytes_files/* fileChunks */.T9)(tarballPath, 1024 * 1024), onBytes),
-        ranges: () => Promise.resolve(undefined),
+        ...namedImage(main),
+        image,
+        loaded,
+        size,
+        source: loaded || tools.holders.length === 0 ? origin : 'engine',
+        artifact: origin === 'artifact' ? content.artifact : undefined,
+        record,
+        layoutPath: plan.layoutPath,
+        further: further.map(namedImage),
+        ...(nodes.length === tools.holders.length ? { nodes } : {}),
     };
 }
+function namedImage({ references, identity }) {
+    return { reference: (0,image_reference/* formatReference */.FH)(references[0]), identity };
+}
+
+// EXTERNAL MODULE: ./build/shared/artifacts/on-disk.js
+var on_disk = __nccwpck_require__(9341);
+;// CONCATENATED MODULE: ./build/joined/own-image.js
+
+
+
+
 /**
- * Says whether the image that another job hands over under the name is the one that this job built: whoever loads it later
- * gets the other job's. It isn't waited for, and trouble with it is no failure of this job, which has its image.
+ * Compares the image that another job hands over under the name with the one that this job built. Later jobs get the other job's.
+ * Doesn't wait for that job. An error is only logged, because this job has its image.
  */
-async function compareWithHandedOver({ store, log }, name, own) {
+async function compareWithOther({ store, log }, name, own) {
     const other = await readOther(store, name, own).catch((error) => unknown((0,errors/* messageOf */.bD)(error)));
     const image = own.references.map(image_reference/* formatReference */.FH)[0] ?? '';
     if (other.kind === 'unknown') {
-        log.info(`Whether the artifact "${name}" holds the same image as ${image} here is not known: ${other.why}`);
+        log.info(`It is unknown whether the artifact "${name}" holds the same image as ${image} here: ${other.why}`);
     }
     else if (other.kind === 'same') {
-        log.info(`It is the very image of the artifact "${name}" (id ${String(other.artifact.id)}), which another job handed over.`);
+        log.info(`It is the same image as in the artifact "${name}" (id ${String(other.artifact.id)}), which another job handed over.`);
     }
     else {
         log.warning(`${image} in this job is not the image that later jobs get: this job has ${own.configDigest}, and the artifact ` +
@@ -36701,37 +36303,37 @@ async function compareWithHandedOver({ store, log }, name, own) {
 async function readOther(store, name, own) {
     const artifact = (await store.list()).find((candidate) => candidate.name === name);
     if (artifact === undefined)
-        return unknown('the other job has not ended its upload.');
-    const text = await (await store.open(artifact)).text(image_record/* recordName */.xD);
-    if (text === undefined)
+        return unknown('the other job has not finished its upload.');
+    const record = await (0,handed_over_find/* readRecord */.aE)(await store.open(artifact));
+    if (record === undefined)
         return unknown(`it has no ${image_record/* recordName */.xD}.`);
-    const { configDigest } = (0,image_record/* parseRecord */.Hh)(text);
+    const { configDigest } = record;
     return { kind: configDigest === own.configDigest ? 'same' : 'different', artifact, configDigest };
 }
 function unknown(why) {
     return { kind: 'unknown', why };
 }
 
-;// CONCATENATED MODULE: ./build/handover/handover.js
+;// CONCATENATED MODULE: ./build/joined/joined.js
 
 
 
 
 
 /**
- * Loads the image if this run, in any attempt, has handed it over; else builds it, hands it over and loads it here.
- * Of two jobs that start at once, the one that comes second to the name keeps the image that it has built itself.
+ * Loads the image if this run, in any attempt, has handed it over. Otherwise builds it, hands it over and loads it.
+ * Of two jobs that start at once, the second one to use the name keeps the image that it has built.
  * @throws HandoverError of any code
  */
-async function handover(plans, tools) {
-    const there = await loadIfThere(plans.load, tools);
-    if (there !== undefined)
-        return { kind: 'loaded', loaded: there };
+async function loadOrExport(plans, tools) {
+    const loaded = await loadIfThere(plans.load, tools);
+    if (loaded !== undefined)
+        return { kind: 'loaded', loaded };
     tools.log.info(`This run has no artifact "${plans.load.artifactName}" that can be loaded: building it here.`);
     const exported = await exportImage({ ...plans.export, whenTaken: 'keep' }, tools);
     return exported.artifact === undefined
         ? keepOwn(plans, tools, exported)
-        : { kind: 'handed-over', exported, loaded: await loadFrom(plans.load, tools) };
+        : { kind: 'handed-over', exported, loaded: await loadImage(plans.load, tools) };
 }
 async function loadIfThere(plan, tools) {
     const name = plan.artifactName;
@@ -36739,10 +36341,10 @@ async function loadIfThere(plan, tools) {
         return undefined;
     tools.log.info(`This run has the artifact "${name}" already: loading it.`);
     try {
-        return await loadFrom(plan, tools);
+        return await loadImage(plan, tools);
     }
     catch (error) {
-        // An attempt of another day may have left no more than its name.
+        // Of an attempt some days ago, only the name may be left.
         if (!(error instanceof errors/* HandoverError */.Cu) || !['artifact-expired', 'artifact-not-found'].includes(error.code))
             throw error;
         tools.log.info(error.message);
@@ -36750,139 +36352,40 @@ async function loadIfThere(plan, tools) {
     }
 }
 async function keepOwn({ load, export: { artifactName } }, tools, exported) {
-    const { record } = exported;
-    const own = { origin: 'build', content: ownContent(artifactName, exported), record, known: undefined };
-    const loaded = await loadHandover(load, tools, own, await tools.engine.info());
-    // As late as can be: the other job may be uploading still.
-    const other = await compareWithHandedOver(tools, artifactName, record);
+    const { record, tarballPath } = exported;
+    const content = await (0,on_disk/* openOnDisk */.T)({ id: 0, name: artifactName, size: record.tarballSize }, tarballPath, 0);
+    const own = { origin: 'build', content, record, identified: undefined };
+    const loaded = await loadArtifact(load, tools, own, await tools.engine.info());
+    // As late as possible: the other job may still be uploading.
+    const other = await compareWithOther(tools, artifactName, record);
     return { kind: 'kept', exported, loaded, other };
 }
 
 
 /***/ }),
 
-/***/ 9036:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-
-// EXPORTS
-__nccwpck_require__.d(__webpack_exports__, {
-  D: () => (/* binding */ readHandoverInputs)
-});
-
-;// CONCATENATED MODULE: ./build/export-image/inputs.js
-/** @throws HandoverError `invalid-input` */
-function readExportInputs(inputs) {
-    return {
-        image: inputs.optional('image'),
-        tags: inputs.optional('tags'),
-        repository: inputs.optional('repository'),
-        branchLabel: inputs.optional('branch-label'),
-        tarball: inputs.text('tarball'),
-        artifactName: inputs.text('artifact-name'),
-        retentionDays: inputs.integer('retention-days', 0, 90),
-        platform: inputs.text('platform'),
-        sourceImage: inputs.unlessNone('source-image'),
-        sourceTarball: inputs.unlessNone('source-tarball'),
-        furtherImages: inputs.lines('further-images'),
-        build: readBuildInputs(inputs),
-        bake: {
-            targets: inputs.listOrNone('bake-targets'),
-            files: inputs.listOrNone('bake-files'),
-            set: inputs.lines('bake-set'),
-            workdir: inputs.optional('workdir'),
-        },
-        requireCache: inputs.boolean('require-cache'),
-        compression: inputs.text('compression'),
-        compressionLevel: inputs.optional('compression-level'),
-        engine: inputs.text('engine'),
-        jobKey: inputs.optional('job-key'),
-        push: readPushInputs(inputs),
-    };
-}
-function readPushInputs(inputs) {
-    return {
-        enabled: inputs.boolean('push'),
-        platforms: inputs.list('push-platforms'),
-        onFailure: inputs.text('push-failure'),
-        retrySeconds: inputs.integer('registry-retry-seconds', 0, 600),
-    };
-}
-function readBuildInputs(inputs) {
-    return {
-        context: inputs.text('context'),
-        file: inputs.optional('file'),
-        target: inputs.optional('target'),
-        buildArgs: inputs.lines('build-args'),
-        buildContexts: inputs.lines('build-contexts'),
-        labels: inputs.lines('labels'),
-        secrets: inputs.secrets('secrets'),
-        secretFiles: inputs.secretFiles('secret-files'),
-        secretEnvs: inputs.secretEnvs('secret-envs'),
-        ssh: inputs.list('ssh'),
-        cacheFrom: inputs.lines('cache-from'),
-        cacheTo: inputs.lines('cache-to'),
-        builder: inputs.optional('builder'),
-        network: inputs.optional('network'),
-        noCache: inputs.boolean('no-cache'),
-        pull: inputs.boolean('pull'),
-        allow: inputs.list('allow'),
-        addHosts: inputs.list('add-hosts'),
-        shmSize: inputs.optional('shm-size'),
-        ulimit: inputs.lines('ulimit'),
-    };
-}
-
-;// CONCATENATED MODULE: ./build/load-image/inputs.js
-/** @throws HandoverError `invalid-input` */
-function readLoadInputs(inputs) {
-    return {
-        artifactName: inputs.text('artifact-name'),
-        image: inputs.optional('image'),
-        tarball: inputs.optional('tarball'),
-        expectedConfigDigest: inputs.orNone('expected-config-digest'),
-        expectedRevision: inputs.orNone('expected-revision'),
-        checkPlatform: inputs.boolean('check-platform'),
-        overlap: inputs.boolean('overlap'),
-        from: inputs.text('from'),
-        registryImage: inputs.orNone('registry-image'),
-        registryRetrySeconds: inputs.integer('registry-retry-seconds', 0, 600),
-        engine: inputs.text('engine'),
-    };
-}
-
-;// CONCATENATED MODULE: ./build/handover/inputs.js
-
-
-/** @throws HandoverError `invalid-input` */
-function readHandoverInputs(inputs) {
-    return { export: readExportInputs(inputs), load: { ...readLoadInputs(inputs), tarball: undefined } };
-}
-
-
-/***/ }),
-
-/***/ 1969:
+/***/ 5183:
 /***/ ((__webpack_module__, __unused_webpack___webpack_exports__, __nccwpck_require__) => {
 
 __nccwpck_require__.a(__webpack_module__, async (__webpack_handle_async_dependencies__, __webpack_async_result__) => { try {
-/* harmony import */ var _export_image_plan_plan_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4811);
-/* harmony import */ var _export_image_push_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(6475);
-/* harmony import */ var _handover_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(263);
-/* harmony import */ var _inputs_js__WEBPACK_IMPORTED_MODULE_15__ = __nccwpck_require__(9036);
-/* harmony import */ var _outputs_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(9936);
-/* harmony import */ var _summary_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(1624);
-/* harmony import */ var _load_image_plan_plan_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(7207);
-/* harmony import */ var _shared_artifacts_run_store_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(4198);
-/* harmony import */ var _shared_base_timeline_js__WEBPACK_IMPORTED_MODULE_16__ = __nccwpck_require__(1829);
-/* harmony import */ var _shared_docker_buildx_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(2219);
-/* harmony import */ var _shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(8100);
-/* harmony import */ var _shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(3059);
-/* harmony import */ var _shared_docker_registry_js__WEBPACK_IMPORTED_MODULE_10__ = __nccwpck_require__(6058);
-/* harmony import */ var _shared_runner_inputs_js__WEBPACK_IMPORTED_MODULE_11__ = __nccwpck_require__(6110);
-/* harmony import */ var _shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_12__ = __nccwpck_require__(197);
-/* harmony import */ var _shared_runner_run_js__WEBPACK_IMPORTED_MODULE_13__ = __nccwpck_require__(9688);
-/* harmony import */ var _shared_runner_time_limit_js__WEBPACK_IMPORTED_MODULE_14__ = __nccwpck_require__(7804);
+/* harmony import */ var node_path__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(6760);
+/* harmony import */ var _export_image_plan_plan_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(7666);
+/* harmony import */ var _export_image_push_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(6475);
+/* harmony import */ var _joined_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(6567);
+/* harmony import */ var _inputs_js__WEBPACK_IMPORTED_MODULE_16__ = __nccwpck_require__(1762);
+/* harmony import */ var _outputs_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(7694);
+/* harmony import */ var _summary_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(5908);
+/* harmony import */ var _load_image_plan_plan_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(7207);
+/* harmony import */ var _shared_artifacts_service_run_store_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(8121);
+/* harmony import */ var _shared_base_timeline_js__WEBPACK_IMPORTED_MODULE_17__ = __nccwpck_require__(1829);
+/* harmony import */ var _shared_bytes_files_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(9543);
+/* harmony import */ var _shared_docker_buildx_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(2219);
+/* harmony import */ var _shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_10__ = __nccwpck_require__(8100);
+/* harmony import */ var _shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_11__ = __nccwpck_require__(3059);
+/* harmony import */ var _shared_docker_registry_commands_js__WEBPACK_IMPORTED_MODULE_12__ = __nccwpck_require__(9541);
+/* harmony import */ var _shared_runner_inputs_js__WEBPACK_IMPORTED_MODULE_13__ = __nccwpck_require__(6110);
+/* harmony import */ var _shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_14__ = __nccwpck_require__(197);
+/* harmony import */ var _shared_runner_run_js__WEBPACK_IMPORTED_MODULE_15__ = __nccwpck_require__(8562);
 var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
     if (value !== null && value !== void 0) {
         if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
@@ -36952,27 +36455,24 @@ var __disposeResources = (undefined && undefined.__disposeResources) || (functio
 
 
 
-await (0,_shared_runner_run_js__WEBPACK_IMPORTED_MODULE_13__/* .run */ .e)('image-handover', async ({ context, log, signal, limit }) => {
+
+await (0,_shared_runner_run_js__WEBPACK_IMPORTED_MODULE_15__/* .run */ .eF)('image-handover', async ({ context, log, signal, limit }) => {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
-        const minutes = (0,_shared_runner_time_limit_js__WEBPACK_IMPORTED_MODULE_14__/* .readTimeLimit */ .p)((0,_shared_runner_inputs_js__WEBPACK_IMPORTED_MODULE_11__/* .actionInputs */ .e)());
-        limit(minutes);
-        const inputs = (0,_inputs_js__WEBPACK_IMPORTED_MODULE_15__/* .readHandoverInputs */ .D)((0,_shared_runner_inputs_js__WEBPACK_IMPORTED_MODULE_11__/* .actionInputs */ .e)());
-        const plans = { export: (0,_export_image_plan_plan_js__WEBPACK_IMPORTED_MODULE_0__/* .planExport */ .ie)(inputs.export, context), load: (0,_load_image_plan_plan_js__WEBPACK_IMPORTED_MODULE_5__/* .planLoad */ .Oj)(inputs.load) };
-        const cli = (0,_shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_8__/* .dockerCli */ .RK)(signal);
-        const times = (0,_shared_base_timeline_js__WEBPACK_IMPORTED_MODULE_16__/* .timeline */ .I)();
-        const store = __addDisposableResource(env_1, (0,_shared_artifacts_run_store_js__WEBPACK_IMPORTED_MODULE_6__/* .runStore */ .Z)({
-            ...context,
-            onRetry: log.info,
-            progress: log.progress,
-            onNotice: log.notice,
-            maskSecret: _shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_12__/* .maskSecret */ .$l,
-            signal,
-        }), true);
-        const result = await (0,_handover_js__WEBPACK_IMPORTED_MODULE_2__/* .handover */ .c)(plans, {
-            engine: await (0,_shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_9__/* .containerEngine */ .w)(plans.load.engine, context, signal),
-            buildx: (0,_shared_docker_buildx_js__WEBPACK_IMPORTED_MODULE_7__/* .dockerBuildx */ .x)(cli, minutes),
-            registry: (0,_shared_docker_registry_js__WEBPACK_IMPORTED_MODULE_10__/* .dockerRegistry */ .og)(cli, { pauseMs: inputs.export.push.retrySeconds * 1000, warning: log.warning, signal }),
+        const inputs = (0,_shared_runner_inputs_js__WEBPACK_IMPORTED_MODULE_13__/* .actionInputs */ .e)();
+        const minutes = limit(inputs);
+        const temp = __addDisposableResource(env_1, await (0,_shared_bytes_files_js__WEBPACK_IMPORTED_MODULE_8__/* .makeTempDir */ .mk)(context.tempRoot), true);
+        const given = (0,_inputs_js__WEBPACK_IMPORTED_MODULE_16__/* .readJoinedInputs */ .t)(inputs, (0,node_path__WEBPACK_IMPORTED_MODULE_0__.join)(temp.path, 'charon.tar'));
+        const plans = { export: (0,_export_image_plan_plan_js__WEBPACK_IMPORTED_MODULE_1__/* .planExport */ .ie)(given.export, context), load: (0,_load_image_plan_plan_js__WEBPACK_IMPORTED_MODULE_6__/* .planLoad */ .Oj)(given.load) };
+        const cli = (0,_shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_10__/* .dockerCli */ .RK)(signal);
+        const times = (0,_shared_base_timeline_js__WEBPACK_IMPORTED_MODULE_17__/* .timeline */ .I)();
+        const store = __addDisposableResource(env_1, (0,_shared_artifacts_service_run_store_js__WEBPACK_IMPORTED_MODULE_7__/* .runStore */ .Z)({ ...context, log, maskSecret: _shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_14__/* .maskSecret */ .$l, signal }), true);
+        const engine = await (0,_shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_11__/* .containerEngine */ .w)(plans.load.engine, context, signal);
+        const result = await (0,_joined_js__WEBPACK_IMPORTED_MODULE_3__/* .loadOrExport */ .O)(plans, {
+            engine,
+            holders: [{ engine, node: undefined }],
+            buildx: (0,_shared_docker_buildx_js__WEBPACK_IMPORTED_MODULE_9__/* .dockerBuildx */ .x)(cli, minutes),
+            registry: (0,_shared_docker_registry_commands_js__WEBPACK_IMPORTED_MODULE_12__/* .registryCommands */ .U1)(cli, { warning: log.warning, signal }),
             signal,
             cacheService: { isThere: context.hasCacheService, mode: context.cacheMode },
             store,
@@ -36983,10 +36483,10 @@ await (0,_shared_runner_run_js__WEBPACK_IMPORTED_MODULE_13__/* .run */ .e)('imag
             tempRoot: context.tempRoot,
             onSteps: () => undefined,
         });
-        (0,_shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_12__/* .setOutputs */ .n0)((0,_outputs_js__WEBPACK_IMPORTED_MODULE_3__/* .handoverOutputs */ .O)(result));
-        await (0,_shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_12__/* .addSummary */ .S0)((0,_summary_js__WEBPACK_IMPORTED_MODULE_4__/* .handoverSummary */ .M)(result, plans.load.artifactName, times));
+        (0,_shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_14__/* .setOutputs */ .n0)((0,_outputs_js__WEBPACK_IMPORTED_MODULE_4__/* .joinedOutputs */ .c)(result));
+        await (0,_shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_14__/* .addSummary */ .S0)((0,_summary_js__WEBPACK_IMPORTED_MODULE_5__/* .joinedSummary */ .E)(result, plans.load.artifactName, times));
         if (result.kind !== 'loaded')
-            (0,_export_image_push_js__WEBPACK_IMPORTED_MODULE_1__/* .requirePushed */ .$L)(plans.export.push, result.exported.push);
+            (0,_export_image_push_js__WEBPACK_IMPORTED_MODULE_2__/* .requirePushed */ .$L)(plans.export.push, result.exported.push);
     }
     catch (e_1) {
         env_1.error = e_1;
@@ -37004,17 +36504,17 @@ __webpack_async_result__();
 
 /***/ }),
 
-/***/ 9936:
+/***/ 7694:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   O: () => (/* binding */ handoverOutputs)
+/* harmony export */   c: () => (/* binding */ joinedOutputs)
 /* harmony export */ });
 /* harmony import */ var _shared_image_platform_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4851);
 /* harmony import */ var _shared_image_reference_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(9607);
 
 
-function handoverOutputs(result) {
+function joinedOutputs(result) {
     const { loaded } = result;
     const push = result.kind === 'loaded' ? undefined : result.exported.push;
     return {
@@ -37033,13 +36533,13 @@ function handoverOutputs(result) {
 
 /***/ }),
 
-/***/ 1624:
+/***/ 5908:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
 // EXPORTS
 __nccwpck_require__.d(__webpack_exports__, {
-  M: () => (/* binding */ handoverSummary)
+  E: () => (/* binding */ joinedSummary)
 });
 
 // EXTERNAL MODULE: ./build/shared/base/markdown.js
@@ -37050,39 +36550,21 @@ var base_text = __nccwpck_require__(1453);
 var platform = __nccwpck_require__(4851);
 // EXTERNAL MODULE: ./build/shared/image/reference.js
 var image_reference = __nccwpck_require__(9607);
-;// CONCATENATED MODULE: ./build/shared/image/times.js
-
-// What the recipe of Docker's documentation takes for each byte of the handed-over tarball, on a machine with two cores and a fast
-// link: docs/performance.md, 1 GB, containerd store.
-const msPerByte = { export: 37e-6, load: 24e-6 };
-// The smallest that was measured has 142 MB. What a step takes whatever it carries is most of it, far below that.
-const leastBytes = 100e6;
-/**
- * A duration, and beside it what the same takes by the recipe of Docker's documentation: an estimate, for a tarball of a measured size.
- * @param took from the built image to the uploaded artifact, or from the artifact to the loaded image, in ms
- * @param bytes of the tarball that was handed over
- */
-function besidePlainRecipe(took, work, bytes) {
-    const plain = (0,base_text/* formatDuration */.a3)(bytes * msPerByte[work]);
-    const beside = `; by the recipe of Docker’s documentation about ${plain} (an estimate from the size)`;
-    return (0,base_text/* formatDuration */.a3)(took) + (bytes < leastBytes ? '' : beside);
-}
-
 ;// CONCATENATED MODULE: ./build/export-image/summary.js
 
 
 
 
 
-
 /**
- * The job summary of a handover that worked.
- * @param note a paragraph that comes first
+ * Returns the job summary of an export that succeeded.
+ * @param note the first paragraph
  */
 function exportSummary(result, spans, note) {
     const { record, artifact, steps } = result;
     const executed = steps.filter((step) => !step.cached);
     const manifests = record.manifestDigests.map(markdown/* code */.aY);
+    const path = result.tarballPath === undefined ? [] : [(0,markdown/* code */.aY)(result.tarballPath)];
     const facts = [
         [
             (0,markdown/* safe */.gB) `Image`,
@@ -37100,7 +36582,7 @@ function exportSummary(result, spans, note) {
                 ],
             ]),
         ...pushFacts(result.push),
-        [(0,markdown/* safe */.gB) `Tarball`, (0,markdown/* safe */.gB) `${(0,markdown/* code */.aY)(result.tarballPath)}, ${(0,markdown/* words */.aL)((0,base_text/* formatBytes */.z3)(record.tarballSize))}`],
+        [(0,markdown/* safe */.gB) `Tarball`, (0,markdown/* joined */.oR)([...path, (0,markdown/* words */.aL)((0,base_text/* formatBytes */.z3)(record.tarballSize))], ', ')],
         ...minutes(result),
         ...(steps.length === 0
             ? []
@@ -37124,12 +36606,10 @@ function exportSummary(result, spans, note) {
     ], '\n\n');
 }
 function minutes({ record, artifact }) {
-    const { times, tarballSize } = record;
+    const { times } = record;
     if (times === undefined || artifact === undefined)
         return [];
-    return [
-        [(0,markdown/* safe */.gB) `From built to handed over`, (0,markdown/* words */.aL)(besidePlainRecipe(times.ready - times.built, 'export', tarballSize))],
-    ];
+    return [[(0,markdown/* safe */.gB) `From built to handed over`, (0,markdown/* words */.aL)((0,base_text/* formatDuration */.a3)(times.ready - times.built))]];
 }
 function pushFacts(push) {
     if (push.kind === 'none')
@@ -37141,10 +36621,9 @@ function formatReferenceOf(result) {
     return result.record.references.map(image_reference/* formatReference */.FH)[0] ?? '';
 }
 
-// EXTERNAL MODULE: ./build/load-image/plan/images-plan.js
-var images_plan = __nccwpck_require__(4115);
+// EXTERNAL MODULE: ./build/shared/handed-over/find.js + 1 modules
+var find = __nccwpck_require__(8062);
 ;// CONCATENATED MODULE: ./build/load-image/summary.js
-
 
 
 
@@ -37153,7 +36632,7 @@ var images_plan = __nccwpck_require__(4115);
 const sources = {
     artifact: 'the artifact',
     registry: 'the registry',
-    engine: 'this engine, which had this very image',
+    engine: 'this engine, which already had this image',
     build: 'this job’s own, which was not handed over',
 };
 /** The job summary of a load that worked. */
@@ -37197,52 +36676,22 @@ function loadSummary(result, timeline) {
         (0,markdown/* safe */.gB) `### ${(0,markdown/* words */.aL)(title(result))} ${(0,markdown/* code */.aY)(result.reference)}`,
         (0,markdown/* markdownTable */.Qj)(['', ''], facts),
         ...layers,
-        chart([result], timeline),
+        (0,markdown/* gantt */.VM)(timeline.spans()),
         (0,markdown/* safe */.gB) ``,
     ], '\n\n');
 }
-/** When the image was handed over, where that was another job of this run. */
-function handedOver({ artifact, record }, { began }) {
+/** When another job of this run built the image, and how long this job took. */
+function summary_minutes({ artifact, record }, timeline) {
     const times = artifact === undefined || artifact.run !== undefined ? undefined : record?.times;
-    return times?.began === began ? undefined : times;
-}
-/** What this job didn't wait for, and what it would have waited for otherwise. */
-function summary_minutes(result, timeline) {
-    const times = handedOver(result, timeline);
-    if (times === undefined || result.record === undefined)
+    if (times === undefined || times.began === timeline.began)
         return [];
     const took = Math.max(0, ...timeline.spans().map(({ endMs }) => endMs));
     const early = timeline.began - times.ready;
     const when = early >= 0 ? `${(0,base_text/* formatDuration */.a3)(early)} before this step began` : `${(0,base_text/* formatDuration */.a3)(-early)} after it`;
     return [
         [(0,markdown/* safe */.gB) `Built`, (0,markdown/* words */.aL)(`once, in ${(0,base_text/* formatDuration */.a3)(times.built - times.began)}; ready ${when}`)],
-        [(0,markdown/* safe */.gB) `Took here`, (0,markdown/* words */.aL)(besidePlainRecipe(took, 'load', result.record.tarballSize))],
+        [(0,markdown/* safe */.gB) `Took here`, (0,markdown/* words */.aL)((0,base_text/* formatDuration */.a3)(took))],
     ];
-}
-// More bars nobody reads; nor shorter ones, in a chart that begins long before them.
-const mostBuilds = 10;
-const longestMs = 30 * 60_000;
-/** The minutes of the run, as far as they are this image's: how it was made, and how it came here. */
-function chart(results, timeline) {
-    const spans = timeline.spans();
-    const built = results.flatMap((result) => {
-        const times = handedOver(result, timeline);
-        const isNear = times !== undefined && timeline.began - times.began < longestMs;
-        return isNear ? [{ name: result.artifact?.name ?? '', times }] : [];
-    });
-    if (built.length > mostBuilds)
-        return (0,markdown/* gantt */.VM)(spans);
-    const before = built.map(({ name, times: { began, built: end, ready } }) => {
-        const at = (ms) => ms - timeline.began;
-        return {
-            name: `Job of ${name}`,
-            spans: [
-                { name: 'Build', startMs: at(began), endMs: at(end) },
-                { name: 'Rest of the upload', startMs: at(end), endMs: at(ready) },
-            ],
-        };
-    });
-    return (0,markdown/* gantt */.VM)(spans, before, 'This job');
 }
 /** Where the image is, besides the engine. */
 function places({ nodes = [], layoutPath }) {
@@ -37298,29 +36747,25 @@ function imagesSummary(result, timeline) {
     return joined([
         safe `### 📦 ${words(`${title} ${String(images.length)} ${images.length === 1 ? 'image' : 'images'}`)}`,
         markdownTable([...head, ...(known ? [] : ['Here'])], rows),
-        safe `${uploaded}${chart(loaded, timeline)}`,
+        safe `${uploaded}${gantt(timeline.spans())}`,
         safe ``,
     ], '\n\n');
 }
 
-;// CONCATENATED MODULE: ./build/handover/summary.js
+;// CONCATENATED MODULE: ./build/joined/summary.js
 
 
 
 /**
  * The job summary of the joined action.
- * @param name the artifact's
+ * @param name of the artifact
  */
-function handoverSummary(result, name, timeline) {
+function joinedSummary(result, name, timeline) {
     const loaded = loadSummary(result.loaded, timeline);
-    switch (result.kind) {
-        case 'loaded':
-            return loaded;
-        case 'handed-over':
-            return (0,markdown/* joined */.oR)([exportSummary(result.exported, []), loaded], '');
-        case 'kept':
-            return (0,markdown/* joined */.oR)([exportSummary(result.exported, [], keptNote(result.other, name)), loaded], '');
-    }
+    if (result.kind === 'loaded')
+        return loaded;
+    const note = result.kind === 'kept' ? keptNote(result.other, name) : undefined;
+    return (0,markdown/* joined */.oR)([exportSummary({ ...result.exported, tarballPath: undefined }, [], note), loaded], '');
 }
 function keptNote(other, name) {
     if (other.kind === 'unknown') {
@@ -37335,95 +36780,37 @@ function keptNote(other, name) {
 
 /***/ }),
 
-/***/ 4115:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* unused harmony exports digestsFileName, planImages */
-/* harmony import */ var _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
-/* harmony import */ var _shared_image_artifact_name_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(2704);
-/* harmony import */ var _plan_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(7207);
-
-
-
-/** The file that holds the mapping in its artifact. */
-const digestsFileName = 'docker-image-digests.json';
-/**
- * @param maxRetentionDays how long the repository keeps artifacts at most, in days, where that is known
- * @throws HandoverError `invalid-input`
- */
-function planImages(inputs, maxRetentionDays = Infinity) {
-    const { artifactNames, digestsArtifact, digestsRetentionDays } = inputs;
-    const digests = digestsArtifact === undefined
-        ? undefined
-        : {
-            artifactName: requireArtifactName(digestsArtifact),
-            retentionDays: Math.min(digestsRetentionDays, maxRetentionDays),
-        };
-    const wanted = [...new Set(artifactNames)];
-    const [artifactName = '', ...more] = wanted;
-    const isOne = more.length === 0 && !isPattern(artifactName);
-    if (!isOne)
-        requireNoneOf(inputs, ['image', 'tarball', 'oci-layout', 'expected-config-digest', 'from'], whySeveral(wanted));
-    if (!inputs.load)
-        requireNoneOf(inputs, ['image', 'tarball', 'oci-layout', 'from', 'into'], 'With `load: false` no image is loaded');
-    if (isOne && inputs.load)
-        return { kind: 'one', plan: planLoad({ ...inputs, artifactName }, inputs), digests };
-    for (const part of wanted.flatMap((name) => name.split(/[*?]+/)))
-        if (part !== '')
-            requireArtifactName(part);
-    if (isOne)
-        requireArtifactName(artifactName);
-    return { kind: inputs.load ? 'several' : 'mapping', wanted, each: planEach(inputs, inputs), digests };
-}
-function whySeveral(wanted) {
-    return `\`artifact-name\` (${wanted.join(', ')}) stands for several images`;
-}
-function requireNoneOf(inputs, names, why) {
-    const { image, tarball, expectedConfigDigest, ociLayout } = inputs;
-    const from = inputs.from === 'artifact' ? undefined : inputs.from;
-    const into = inputs.into === 'docker' ? undefined : inputs.into;
-    const given = { image, tarball, 'oci-layout': ociLayout, 'expected-config-digest': expectedConfigDigest, from, into };
-    const set = names.filter((name) => given[name] !== undefined);
-    if (set.length === 0)
-        return;
-    throw new HandoverError('invalid-input', `${why}, but ${set.map((name) => `\`${name}\``).join(' and ')} can be true of one loaded image only.`, 'Leave it out, or load that one image in a step of its own.');
-}
-
-
-/***/ }),
-
 /***/ 7207:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
 // EXPORTS
 __nccwpck_require__.d(__webpack_exports__, {
-  gW: () => (/* binding */ chooseTarball),
-  If: () => (/* binding */ fallbackReference),
-  Oj: () => (/* binding */ planLoad)
+  Oj: () => (/* binding */ planLoad),
+  H_: () => (/* binding */ wishOf)
 });
 
-// UNUSED EXPORTS: planEach, requireExpectedDigest
+// UNUSED EXPORTS: planEach
 
-// EXTERNAL MODULE: external "node:path"
-var external_node_path_ = __nccwpck_require__(6760);
 // EXTERNAL MODULE: ./build/shared/base/errors.js + 1 modules
 var errors = __nccwpck_require__(4754);
 // EXTERNAL MODULE: ./build/shared/base/text.js
 var base_text = __nccwpck_require__(1453);
+// EXTERNAL MODULE: ./build/shared/handed-over/expectations.js
+var expectations = __nccwpck_require__(7203);
 // EXTERNAL MODULE: ./build/shared/image/artifact-name.js
 var artifact_name = __nccwpck_require__(2704);
 ;// CONCATENATED MODULE: ./build/shared/image/destination.js
 
 
-// kind calls its cluster so unless it is told otherwise (kind, pkg/cluster/internal/..., DefaultClusterName).
-const defaultCluster = 'kind';
 // kind's own rule; k3d's names are host names, which are fewer (kind, pkg/cluster/internal/create/create.go; k3d, pkg/client/clusterName.go).
 const clusterName = /^[a-z0-9.-]+$/;
+// minikube, pkg/minikube/config/profile.go, ProfileNameValid
+const profileName = /^[a-zA-Z0-9][a-zA-Z0-9-]+$/;
 // containerd, pkg/identifiers/validate.go
 const namespaceName = /^[A-Za-z0-9]+(?:[._-][A-Za-z0-9]+)*$/;
 /**
- * @param text `docker`, `none`, `kind`, `kind:NAME`, `k3d:NAME` or `containerd:NAMESPACE`
+ * @param text `docker`, `none`, `kind`, `kind:NAME`, `k3d:NAME`, `minikube`, `minikube:PROFILE` or `containerd:NAMESPACE`
  * @throws HandoverError `invalid-input`
  */
 function parseDestination(text) {
@@ -37433,13 +36820,16 @@ function parseDestination(text) {
         return { kind: 'engine' };
     if (name === undefined && kind === 'none')
         return { kind };
-    if (name === undefined && kind === 'kind')
-        return { kind, cluster: defaultCluster };
+    // Both tools call their default cluster after themselves.
+    if (name === undefined && (kind === 'kind' || kind === 'minikube'))
+        return { kind, cluster: kind };
     if (name !== undefined && (kind === 'kind' || kind === 'k3d') && clusterName.test(name))
+        return { kind, cluster: name };
+    if (name !== undefined && kind === 'minikube' && profileName.test(name))
         return { kind, cluster: name };
     if (name !== undefined && kind === 'containerd' && namespaceName.test(name) && name.length <= 76)
         return { kind, namespace: name };
-    throw new errors/* HandoverError */.Cu('invalid-input', `The input \`into\` is "${(0,base_text/* quoteForeign */.xS)(text)}"; expected docker, none, kind, kind:NAME, k3d:NAME or containerd:NAMESPACE.`, 'Name the cluster as `kind get clusters` or `k3d cluster list` does: `into: kind:NAME`.');
+    throw (0,errors/* invalidInput */.aY)(`The input \`into\` is "${(0,base_text/* quoteForeign */.xS)(text)}"; expected docker, none, kind, kind:NAME, k3d:NAME, minikube, minikube:PROFILE or containerd:NAMESPACE.`, 'Use the name that `kind get clusters`, `k3d cluster list` or `minikube profile list` shows: `into: kind:NAME`.');
 }
 /** The destination as it was given. */
 function formatDestination(destination) {
@@ -37452,14 +36842,11 @@ function formatDestination(destination) {
             return `containerd:${destination.namespace}`;
         case 'kind':
         case 'k3d':
+        case 'minikube':
             return `${destination.kind}:${destination.cluster}`;
     }
 }
 
-// EXTERNAL MODULE: ./build/shared/image/digest.js
-var image_digest = __nccwpck_require__(3968);
-// EXTERNAL MODULE: ./build/shared/image/record.js
-var record = __nccwpck_require__(9621);
 // EXTERNAL MODULE: ./build/shared/image/reference.js
 var reference = __nccwpck_require__(9607);
 // EXTERNAL MODULE: ./build/shared/image/host.js
@@ -37472,27 +36859,22 @@ var host = __nccwpck_require__(8118);
 
 
 
-
-
 const places = ['artifact', 'registry', 'artifact-then-registry', 'registry-then-artifact'];
-/** What an image without a reference of its own is called. */
-const fallbackReference = (0,reference/* parseTaggedReference */.$R)('charon:local');
 /** @throws HandoverError `invalid-input` */
-function planLoad(inputs, places) {
-    return { artifactName: (0,artifact_name/* requireArtifactName */.to)(inputs.artifactName), ...planEach(inputs, places) };
+function planLoad(inputs) {
+    return { artifactName: (0,artifact_name/* requireArtifactName */.to)(inputs.artifactName), ...planEach(inputs) };
 }
 /** @throws HandoverError `invalid-input` */
-function planEach(inputs, places = onlyEngine) {
+function planEach(inputs) {
     const engine = (0,host/* parseEngineName */.D7)(inputs.engine);
     const from = choosePlace(inputs.from);
     if (from !== 'artifact')
         (0,host/* requireDocker */.c1)(engine, `\`from: ${from}\``);
-    const { ociLayout: layoutPath } = places;
-    const into = planDestination(inputs, places, from, engine);
+    const into = planDestination(inputs, from, engine);
     return {
         reference: inputs.image === undefined ? undefined : (0,reference/* parseTaggedReference */.$R)(inputs.image),
         tarballPath: inputs.tarball,
-        expectedConfigDigest: inputs.expectedConfigDigest === undefined ? undefined : requireExpectedDigest(inputs.expectedConfigDigest),
+        expectedConfigDigest: inputs.expectedConfigDigest === undefined ? undefined : (0,expectations/* parseExpectedDigest */.A)(inputs.expectedConfigDigest),
         expectedRevision: inputs.expectedRevision,
         checkPlatform: inputs.checkPlatform,
         overlap: inputs.overlap,
@@ -37500,62 +36882,78 @@ function planEach(inputs, places = onlyEngine) {
         registryImage: inputs.registryImage === undefined ? undefined : (0,reference/* parsePinnedReference */.Pe)(inputs.registryImage),
         engine,
         into,
-        layoutPath,
+        layoutPath: inputs.ociLayout,
     };
 }
-/** What the joined action knows of. */
-const onlyEngine = { into: 'docker', ociLayout: undefined };
-function planDestination({ tarball }, { into: text, ociLayout }, from, engine) {
+function planDestination({ tarball, into: text, ociLayout }, from, engine) {
     const into = parseDestination(text);
     const [asked] = [
         ...(ociLayout === undefined ? [] : ['oci-layout']),
         ...(into.kind === 'engine' ? [] : [`into: ${formatDestination(into)}`]),
     ];
     if (asked !== undefined && from !== 'artifact') {
-        throw invalid(`\`${asked}\` and \`from: ${from}\` are given together, but only an engine pulls.`, 'Leave `from` out: the image then comes from its artifact.');
+        throw (0,errors/* invalidInput */.aY)(`\`${asked}\` and \`from: ${from}\` are given together, but only an engine pulls.`, 'Leave `from` out: the image then comes from its artifact.');
     }
     if (into.kind !== 'engine' && engine !== 'docker') {
-        throw invalid(`\`engine: ${engine}\` and \`into: ${formatDestination(into)}\` are given together, but the image goes into one of them.`, 'Leave one of them out. Nodes of kind and k3d are looked for in docker.');
+        throw (0,errors/* invalidInput */.aY)(`\`engine: ${engine}\` and \`into: ${formatDestination(into)}\` are given together, but the image goes into one of them.`, 'Leave one of them out. Nodes of kind, k3d and minikube are containers of docker.');
     }
     if (into.kind === 'none' && ociLayout === undefined && tarball === undefined) {
-        throw invalid('`into: none` leaves nothing behind without `oci-layout` or `tarball`.', 'Add one of them; with `load: false` nothing is downloaded but what the records say.');
+        throw (0,errors/* invalidInput */.aY)('`into: none` leaves nothing behind without `oci-layout` or `tarball`.', 'Add one of them; with `load: false` only the records are downloaded.');
     }
     return into;
-}
-function invalid(message, hint) {
-    return new errors/* HandoverError */.Cu('invalid-input', message, hint);
 }
 function choosePlace(text) {
     const place = places.find((one) => one === text);
     if (place !== undefined)
         return place;
-    throw new errors/* HandoverError */.Cu('invalid-input', `The input \`from\` is "${(0,base_text/* quoteForeign */.xS)(text)}"; expected ${places.join(', ')}.`, 'Correct `from` under `with:`.');
+    throw (0,errors/* invalidInput */.aY)(`The input \`from\` is "${(0,base_text/* quoteForeign */.xS)(text)}"; expected ${places.join(', ')}.`, 'Correct `from` under `with:`.');
 }
-/** @throws HandoverError `invalid-input` */
-function requireExpectedDigest(text) {
-    const digest = (0,image_digest/* parseDigest */.m)(text);
-    if (digest !== undefined)
-        return digest;
-    throw new errors/* HandoverError */.Cu('invalid-input', `The input \`expected-config-digest\` is "${(0,base_text/* quoteForeign */.xS)(text)}"; expected sha256:<64 hex digits>.`, 'Give it the output `config-digest` of export-image: ${{ needs.build.outputs.config-digest }}.');
-}
-/**
- * Which file of an artifact without a record is the tarball: the only file, or the only one that is called so.
- * @throws HandoverError `image-not-found` listing the files
- */
-function chooseTarball(artifactName, names) {
-    const files = names.filter((name) => name !== record/* recordName */.xD);
-    const named = files.filter((name) => /\.(?:tar|tar\.(?:gz|zst|xz|bz2)|tgz|tzst|txz|tbz2)$/i.test((0,external_node_path_.basename)(name)));
-    const [chosen, ...others] = files.length === 1 ? files : named;
-    if (chosen !== undefined && others.length === 0)
-        return chosen;
-    const found = files.length === 0 ? 'no file' : files.slice(0, 10).join(', ');
-    throw new errors/* HandoverError */.Cu('image-not-found', `The artifact "${artifactName}" should hold one tarball of an image; it holds ${found}.`, 'Upload the tarball alone, or make the artifact with export-image.');
+/** Returns what the plan wants of an artifact's images, for an engine of that platform. */
+function wishOf(plan, platform) {
+    const { reference, expectedConfigDigest, expectedRevision, checkPlatform } = plan;
+    return { reference, expectedConfigDigest, expectedRevision, host: checkPlatform ? platform : undefined };
 }
 
 
 /***/ }),
 
-/***/ 4198:
+/***/ 9341:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   T: () => (/* binding */ openOnDisk),
+/* harmony export */   q: () => (/* binding */ fileReader)
+/* harmony export */ });
+/* harmony import */ var node_fs_promises__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(1455);
+/* harmony import */ var _bytes_chunks_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4256);
+/* harmony import */ var _bytes_files_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(9543);
+/* harmony import */ var _zip_content_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(6720);
+
+
+
+
+// The content of an artifact that is a file on this machine: downloaded as a whole, or made by this job.
+const chunkBytes = 1024 * 1024;
+/** @param downloaded number of bytes that it took to bring the file here */
+async function openOnDisk(artifact, path, downloaded) {
+    return (0,_zip_content_js__WEBPACK_IMPORTED_MODULE_3__/* .openArtifact */ .H)(artifact, fileReader(path, (await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_0__.stat)(path)).size, downloaded));
+}
+/** Reads a blob that is a file on this machine; `size` and `downloaded` in bytes. */
+function fileReader(path, size, downloaded) {
+    const stream = (start, end) => (0,_bytes_files_js__WEBPACK_IMPORTED_MODULE_2__/* .fileChunks */ .T9)(path, chunkBytes, { start, end });
+    return {
+        size,
+        downloaded: () => downloaded,
+        read: (start, end) => (0,_bytes_chunks_js__WEBPACK_IMPORTED_MODULE_1__/* .copiedBytes */ .QB)(stream(start, end)),
+        stream,
+        lend: stream,
+    };
+}
+
+
+/***/ }),
+
+/***/ 8121:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -37564,349 +36962,34 @@ __nccwpck_require__.d(__webpack_exports__, {
   Z: () => (/* binding */ runStore)
 });
 
-// EXTERNAL MODULE: external "node:timers/promises"
-var promises_ = __nccwpck_require__(8500);
 // EXTERNAL MODULE: ./build/shared/base/errors.js + 1 modules
 var errors = __nccwpck_require__(4754);
 // EXTERNAL MODULE: ./build/shared/bytes/files.js
 var files = __nccwpck_require__(9543);
-// EXTERNAL MODULE: ./build/shared/bytes/locks.js + 1 modules
-var locks = __nccwpck_require__(1344);
-// EXTERNAL MODULE: ./build/shared/base/limits.js
-var limits = __nccwpck_require__(2618);
-// EXTERNAL MODULE: ./build/shared/bytes/chunks.js
-var bytes_chunks = __nccwpck_require__(4256);
-;// CONCATENATED MODULE: ./build/shared/artifacts/tail-cache.js
-// The end record may have a comment of 65,535 bytes: this is what a zip reader looks at (APPNOTE 4.3.16).
-const tailBytes = 68 * 1024;
-/**
- * The same reader, with the blob's last 68 KiB fetched once: a zip's directory and our record lie there, so that
- * both cost one request.
- */
-async function withTailCache(reader) {
-    const tailStart = Math.max(0, reader.size - tailBytes);
-    const tail = reader.size === 0 ? Buffer.alloc(0) : await reader.read(tailStart, reader.size);
-    const cached = (start, end) => tail.subarray(start - tailStart, end - tailStart);
-    const both = async function* (start, end, read) {
-        const border = Math.max(start, Math.min(end, tailStart));
-        if (start < border)
-            yield* read(start, border);
-        if (border < end)
-            yield cached(border, end);
-    };
-    return {
-        size: reader.size,
-        downloaded: reader.downloaded,
-        read: (start, end) => (start >= tailStart ? Promise.resolve(cached(start, end)) : reader.read(start, end)),
-        stream: (start, end) => both(start, end, reader.stream),
-        lend: (start, end) => both(start, end, reader.lend),
-    };
-}
-
-// EXTERNAL MODULE: external "node:crypto"
-var external_node_crypto_ = __nccwpck_require__(7598);
+// EXTERNAL MODULE: ./build/shared/http/answer.js
+var answer = __nccwpck_require__(9147);
 // EXTERNAL MODULE: external "node:stream"
 var external_node_stream_ = __nccwpck_require__(7075);
-// EXTERNAL MODULE: external "node:zlib"
-var external_node_zlib_ = __nccwpck_require__(8522);
-;// CONCATENATED MODULE: ./build/shared/artifacts/verified-stream.js
-
-
-
-
-
-// Held back until the whole artifact has been checked, so that an engine never sees a valid end of wrong bytes.
-const heldBackBytes = 1024 * 1024;
-const again = 'Run the job that exports the image again.';
-/**
- * One member's unzipped bytes, read by passing once over the whole blob. The last 1 MiB is given out only after the
- * blob's digest and the member's size and CRC have been checked.
- * @param dataStart where the member's bytes start in the blob
- * @throws HandoverError `artifact-corrupt` while iterating
- */
-function verifiedMember(reader, artifact, member, dataStart, onBytes) {
-    const compressed = verifiedSlice(reader, artifact, dataStart, dataStart + member.compressedSize, onBytes);
-    const plain = member.stored ? compressed : inflate(compressed, member.name);
-    return holdBack(checkedMember(plain, member), heldBackBytes);
-}
-/** The whole blob's bytes, checked in the same way: for an artifact that is one raw file. */
-function verifiedBlob(reader, artifact, onBytes) {
-    return holdBack(verifiedSlice(reader, artifact, 0, reader.size, onBytes), heldBackBytes);
-}
-async function* verifiedSlice(reader, artifact, start, end, onBytes) {
-    const hash = (0,external_node_crypto_.createHash)('sha256');
-    let position = 0;
-    for await (const part of reader.stream(0, reader.size)) {
-        if (artifact.digest !== undefined)
-            hash.update(part);
-        onBytes(part.length);
-        const from = Math.max(start - position, 0);
-        const to = Math.min(end - position, part.length);
-        if (from < to)
-            yield part.subarray(from, to);
-        position += part.length;
-    }
-    requireListedDigest(artifact, hash);
-}
-/**
- * @param hash has seen all of the artifact's blob, if a digest of it is listed
- * @throws HandoverError `artifact-corrupt`
- */
-function requireListedDigest(artifact, hash) {
-    if (artifact.digest === undefined)
-        return;
-    const actual = `sha256:${hash.digest('hex')}`;
-    if (actual === artifact.digest)
-        return;
-    throw new errors/* HandoverError */.Cu('artifact-corrupt', `The artifact "${artifact.name}" arrived with digest ${actual}; the artifact service lists ${artifact.digest}.`, again);
-}
-async function* inflate(compressed, name) {
-    let broken;
-    const source = (0,bytes_chunks/* watchedChunks */.bM)(compressed, (error) => (broken = error));
-    try {
-        yield* (0,external_node_stream_.pipeline)(source, (0,external_node_zlib_.createInflateRaw)({ chunkSize: 256 * 1024 }), () => undefined);
-    }
-    catch (error) {
-        if (broken !== undefined)
-            throw (0,errors/* asError */.zR)(broken);
-        throw new errors/* HandoverError */.Cu('artifact-corrupt', `${name} in the artifact can't be unzipped: ${(0,errors/* messageOf */.bD)(error)}.`, again, error);
-    }
-}
-async function* checkedMember(chunks, member) {
-    let size = 0;
-    let crc = 0;
-    for await (const chunk of chunks) {
-        size += chunk.length;
-        // A bomb: what is said to be small must not be unpacked to its end to find out.
-        if (size > member.size)
-            break;
-        crc = (0,external_node_zlib_.crc32)(chunk, crc);
-        yield chunk;
-    }
-    if (size === member.size && crc === member.crc)
-        return;
-    throw new errors/* HandoverError */.Cu('artifact-corrupt', `${member.name} in the artifact has ${size > member.size ? 'at least ' : ''}${String(size)} bytes with CRC ${hex(crc)}; ` +
-        `its zip lists ${String(member.size)} bytes with CRC ${hex(member.crc)}.`, again);
-}
-function hex(crc) {
-    return crc.toString(16).padStart(8, '0');
-}
-/** Passes chunks on, always keeping the last `bytes` until the source has ended without an error. */
-async function* holdBack(chunks, bytes) {
-    const held = [];
-    let total = 0;
-    for await (const chunk of chunks) {
-        held.push(chunk);
-        total += chunk.length;
-        for (let first = held[0]; first !== undefined && total - first.length >= bytes; first = held[0]) {
-            held.shift();
-            total -= first.length;
-            yield first;
-        }
-    }
-    yield* held;
-}
-
-// EXTERNAL MODULE: ./node_modules/yauzl/index.js
-var yauzl = __nccwpck_require__(663);
-// EXTERNAL MODULE: ./build/shared/base/json.js
-var json = __nccwpck_require__(604);
-// EXTERNAL MODULE: ./build/shared/base/text.js
-var base_text = __nccwpck_require__(1453);
-;// CONCATENATED MODULE: ./build/shared/artifacts/zip-reader.js
-
-
-
-
-
-
-const localHeaderBytes = 30;
-/**
- * Lists the files of a zip from its end.
- * @throws HandoverError `artifact-corrupt` when the directory at the end is missing or damaged
- */
-async function listZip(reader) {
-    try {
-        const zip = await (0,yauzl/* fromRandomAccessReaderPromise */.or)(new RangeAccess(reader), reader.size, { autoClose: false });
-        const members = [];
-        if (zip.entryCount > limits/* limits */.F.zipMembers)
-            throw new Error(`it has ${String(zip.entryCount)} files`);
-        for await (const entry of zip.eachEntry())
-            if (!entry.fileName.endsWith('/'))
-                members.push(member(entry, reader.size));
-        return members;
-    }
-    catch (error) {
-        if (error instanceof errors/* HandoverError */.Cu)
-            throw error;
-        throw new errors/* HandoverError */.Cu('artifact-corrupt', `The artifact is not a whole zip file: ${(0,errors/* messageOf */.bD)(error)}.`, 'Run the job that exports the image again.', error);
-    }
-}
-function member(entry, blobBytes) {
-    const { compressedSize, uncompressedSize, relativeOffsetOfLocalHeader: at } = entry;
-    const isPlace = [compressedSize, uncompressedSize, at].every(json/* isByteCount */.A0) && at + compressedSize <= blobBytes;
-    const isStored = entry.compressionMethod === 0;
-    if (!isPlace || (isStored && compressedSize !== uncompressedSize))
-        throw new Error(`${(0,base_text/* quoteForeign */.xS)(entry.fileName, 80)} can't lie where its directory says`);
-    if (entry.compressionMethod !== 0 && entry.compressionMethod !== 8) {
-        throw new Error(`${entry.fileName} has compression method ${String(entry.compressionMethod)}`);
-    }
-    return {
-        name: entry.fileName,
-        stored: entry.compressionMethod === 0,
-        size: entry.uncompressedSize,
-        compressedSize: entry.compressedSize,
-        crc: entry.crc32,
-        headerOffset: entry.relativeOffsetOfLocalHeader,
-    };
-}
-/** Where a member's own bytes start (APPNOTE 4.3.7): behind a header of 30 bytes, its name and its extra field. */
-function dataOffset(member, localHeader) {
-    if (localHeader.length < localHeaderBytes || localHeader.readUInt32LE(0) !== 0x04034b50) {
-        throw new errors/* HandoverError */.Cu('artifact-corrupt', `The artifact's zip has no header for ${member.name} at byte ${String(member.headerOffset)}.`, 'Run the job that exports the image again.');
-    }
-    return member.headerOffset + localHeaderBytes + localHeader.readUInt16LE(26) + localHeader.readUInt16LE(28);
-}
-/** The first bytes of a member's header, for `dataOffset`. */
-function readLocalHeader(reader, member) {
-    return reader.read(member.headerOffset, Math.min(reader.size, member.headerOffset + localHeaderBytes));
-}
-/** Lets the zip library read through byte ranges. */
-class RangeAccess extends yauzl/* RandomAccessReader */.lJ {
-    #reader;
-    constructor(reader) {
-        super();
-        this.#reader = reader;
-    }
-    _readStreamForRange(start, end) {
-        return external_node_stream_.Readable.from(this.#reader.stream(start, end));
-    }
-}
-
-;// CONCATENATED MODULE: ./build/shared/artifacts/artifact-content.js
-
-
-
-
-
-
-/**
- * Opens an artifact's blob: a zip of files, or one raw file (`archive: false` of the upload action).
- * @throws HandoverError `artifact-corrupt` or `transfer-failed`
- */
-async function openArtifact(artifact, blob) {
-    const reader = await withTailCache(blob);
-    const head = await reader.read(0, Math.min(4, reader.size));
-    const isZip = head.length === 4 && (head.readUInt32LE(0) === 0x04034b50 || head.readUInt32LE(0) === 0x06054b50);
-    return isZip ? zipContent(artifact, reader, await listZip(reader)) : rawContent(artifact, reader);
-}
-function rawContent(artifact, reader) {
-    return {
-        artifact,
-        downloaded: reader.downloaded,
-        files: [{ name: artifact.name, size: reader.size }],
-        text: () => Promise.resolve(undefined),
-        read: (_name, onBytes) => verifiedBlob(reader, artifact, onBytes),
-        ranges: () => Promise.resolve((start, end, onBytes) => (0,bytes_chunks/* countedChunks */.T6)(reader.lend(start, end), onBytes)),
-    };
-}
-function zipContent(artifact, reader, members) {
-    const find = (name) => members.find((member) => member.name === name);
-    return {
-        artifact,
-        downloaded: reader.downloaded,
-        files: members.map(({ name, size }) => ({ name, size })),
-        text: async (name) => {
-            const member = find(name);
-            return member === undefined ? undefined : readText(reader, artifact, member);
-        },
-        read: async function* (name, onBytes) {
-            const member = find(name);
-            if (member === undefined)
-                throw missing(artifact, name, members);
-            const start = dataOffset(member, await readLocalHeader(reader, member));
-            yield* verifiedMember(reader, artifact, member, start, onBytes);
-        },
-        ranges: async (name) => {
-            const member = find(name);
-            if (member?.stored !== true)
-                return undefined;
-            const at = dataOffset(member, await readLocalHeader(reader, member));
-            return (start, end, onBytes) => {
-                if (start < 0 || end > member.size || start > end)
-                    throw outside(member, start, end);
-                return (0,bytes_chunks/* countedChunks */.T6)(reader.lend(at + start, at + end), onBytes);
-            };
-        },
-    };
-}
-async function readText(reader, artifact, member) {
-    if (member.size > limits/* limits */.F.recordBytes || member.compressedSize > limits/* limits */.F.recordBytes)
-        throw tooLarge(artifact, member);
-    const start = dataOffset(member, await readLocalHeader(reader, member));
-    const range = {
-        size: member.compressedSize,
-        downloaded: reader.downloaded,
-        read: (from, to) => reader.read(start + from, start + to),
-        stream: (from, to) => reader.stream(start + from, start + to),
-        lend: (from, to) => reader.lend(start + from, start + to),
-    };
-    // Only a part of the blob is read here: its digest can't be checked, the member's size and CRC can.
-    const unlisted = { id: artifact.id, name: artifact.name, size: artifact.size };
-    return (await (0,bytes_chunks/* copiedBytes */.QB)(verifiedMember(range, unlisted, member, 0, () => undefined))).toString();
-}
-function outside({ name, size }, start, end) {
-    return new errors/* HandoverError */.Cu('artifact-corrupt', `Bytes ${String(start)}-${String(end)} of ${name} in the artifact were asked for; it has ${String(size)}.`, 'Run the job that exports the image again.');
-}
-function tooLarge(artifact, member) {
-    return new errors/* HandoverError */.Cu('artifact-corrupt', `${member.name} in the artifact "${artifact.name}" has ${String(member.size)} bytes; some kilobytes were expected.`, 'Run the job that exports the image again.');
-}
-function missing(artifact, name, members) {
-    return new errors/* HandoverError */.Cu('artifact-corrupt', `The artifact "${artifact.name}" has no file ${name}; it holds: ${members.map((member) => member.name).join(', ')}.`, 'Run the job that exports the image again.');
-}
-
 // EXTERNAL MODULE: external "node:tls"
 var external_node_tls_ = __nccwpck_require__(1692);
 // EXTERNAL MODULE: ./node_modules/undici/index.js
 var undici = __nccwpck_require__(6752);
-// EXTERNAL MODULE: ./build/shared/base/proxies.js
-var base_proxies = __nccwpck_require__(4820);
-// EXTERNAL MODULE: ./build/shared/base/retry.js
-var retry = __nccwpck_require__(3830);
-;// CONCATENATED MODULE: ./build/shared/artifacts/http.js
+// EXTERNAL MODULE: ./build/shared/http/proxies.js
+var http_proxies = __nccwpck_require__(7825);
+;// CONCATENATED MODULE: ./build/shared/http/client.js
 
 
 
 
-
-
-
-
-
-/** A request to the artifact service or its blob store that was answered with something other than success. */
-class HttpError extends Error {
-    name = 'HttpError';
-    status;
-    /** The service's own error code: twirp's `code` or Azure's `x-ms-error-code`. */
-    serviceCode;
-    /** How long the service asked to wait, in ms, if it did. */
-    retryAfterMs;
-    constructor(status, serviceCode, message, retryAfterMs) {
-        super(message);
-        this.status = status;
-        this.serviceCode = serviceCode;
-        this.retryAfterMs = retryAfterMs;
-    }
-}
-// A connection that says nothing for this long is given up; the request is then tried again.
+// A connection that is silent for this long is closed; the request is then retried.
 const silenceMs = 30_000;
 const pieceBytes = 256 * 1024;
 /**
- * @param proxies are used as curl and the runner use them: one for http isn't one for https, and none is used for the loopback
- *   interface (actions/toolkit, http-client/src/proxy.ts; Go's net/http, ProxyFromEnvironment)
- * @param signal ends requests under way
- * @param authority a certificate to trust beside the usual ones, in PEM
- * @throws HandoverError `unsupported-host` when a proxy is none that can be used
+ * @param proxies used as by curl and the runner: a proxy for http isn't one for https, and the loopback interface has none
+ *   (actions/toolkit, http-client/src/proxy.ts; Go's net/http, ProxyFromEnvironment)
+ * @param signal ends open requests
+ * @param authority a certificate to trust in addition to the system CAs, in PEM
+ * @throws HandoverError `unsupported-host` for a proxy that can't be used
  */
 function httpClient(proxies, signal, authority) {
     const trust = authority === undefined ? {} : { ca: [...external_node_tls_.rootCertificates, authority] };
@@ -37916,8 +36999,8 @@ function httpClient(proxies, signal, authority) {
     const through = (proxy) => {
         if (proxy === undefined)
             return direct;
-        const url = (0,base_proxies/* proxyUrl */.sd)(proxy);
-        // It passes `requestTls` on to the agent that goes through the proxy.
+        const url = (0,http_proxies/* proxyUrl */.sd)(proxy);
+        // The agent that uses the proxy gets `requestTls`.
         const to = { httpProxy: url, httpsProxy: url, noProxy: proxies.except, requestTls: trust };
         return new undici/* EnvHttpProxyAgent */.J2({ ...options, ...to });
     };
@@ -37928,7 +37011,7 @@ function httpClient(proxies, signal, authority) {
             // Otherwise undici destroys the body with an error that nothing catches.
             ends.throwIfAborted();
             const { protocol, host } = new URL(url);
-            const dispatcher = (0,base_proxies/* isLoopback */.U9)(host) ? direct : protocol === 'https:' ? secure : plain;
+            const dispatcher = (0,http_proxies/* isLoopback */.U9)(host) ? direct : protocol === 'https:' ? secure : plain;
             const common = { dispatcher, method, signal: ends, headersTimeout: answerMs };
             if (body === undefined || typeof body === 'string')
                 return (0,undici/* request */.Em)(url, { ...common, headers, ...(body === undefined ? {} : { body }) });
@@ -37941,105 +37024,20 @@ function httpClient(proxies, signal, authority) {
         },
     };
 }
-// Node's TLS copies what is written to it beside the headers, and holds it encrypted as well: in pieces that is little.
+// Node's TLS holds a copy of each write, and an encrypted one: for a piece that is little.
 function inPieces(body) {
     const starts = Array.from({ length: Math.ceil(body.length / pieceBytes) }, (_, piece) => piece * pieceBytes);
     return external_node_stream_.Readable.from(starts.map((start) => body.subarray(start, start + pieceBytes)));
 }
-/** The body of an answer as text. Throws `HttpError` when there is more of it than an honest service has to say. */
-async function textOf(response) {
-    const chunks = [];
-    let size = 0;
-    const body = response.body;
-    for await (const chunk of body) {
-        size += chunk.length;
-        if (size > limits/* limits */.F.answerBytes)
-            throw new HttpError(response.statusCode, 'too-large', `an answer of more than ${(0,base_text/* formatBytes */.z3)(limits/* limits */.F.answerBytes)}`);
-        chunks.push(chunk);
-    }
-    const whole = Buffer.concat(chunks);
-    const coding = String(response.headers['content-encoding'] ?? '');
-    if (size === 0 || !/^(?:x-)?gzip$/i.test(coding))
-        return whole.toString();
-    try {
-        return (0,external_node_zlib_.gunzipSync)(whole, { maxOutputLength: limits/* limits */.F.answerBytes }).toString();
-    }
-    catch (error) {
-        throw new HttpError(response.statusCode, 'not-gzip', `an answer that can't be unpacked: ${(0,errors/* messageOf */.bD)(error)}`);
-    }
-}
-/** Reads a whole, small answer. Throws `HttpError` unless the status is a success. */
-async function http_readText(response) {
-    const text = await textOf(response);
-    if (response.statusCode < 300)
-        return text;
-    throw httpError(response, text);
-}
-/** The error for an answer that isn't a success; `text` is its body. */
-function httpError(response, text) {
-    const header = (name) => String(response.headers[name] ?? '');
-    const serviceCode = header('x-ms-error-code') || (/"code"\s*:\s*"([^"]*)"/.exec(text)?.[1] ?? '');
-    const message = /"msg"\s*:\s*"([^"]*)"/.exec(text)?.[1] ?? serviceCode;
-    return new HttpError(response.statusCode, serviceCode, `HTTP ${String(response.statusCode)}${message === '' ? '' : ` (${message})`}`, parseRetryAfter(header('retry-after')));
-}
-const longestRetryAfterMs = 60_000;
-/**
- * Returns how long a `Retry-After` header asks to wait, in ms, at most a minute; undefined when it is neither a number of seconds nor
- * a date (RFC 9110, section 10.2.3).
- */
-function parseRetryAfter(header, now = Date.now()) {
-    const text = header.trim();
-    const ms = /^\d+$/.test(text) ? Number(text) * 1000 : /^[a-z]+,? /i.test(text) ? Date.parse(text) - now : NaN;
-    return Number.isNaN(ms) ? undefined : Math.min(Math.max(ms, 0), longestRetryAfterMs);
-}
-const transientStatus = [408, 429, 500, 502, 503, 504];
-/** Whether a service that answers with this status may give another answer in a moment. */
-function isTransientStatus(status) {
-    return transientStatus.includes(status);
-}
-// Of the system (errno(3), getaddrinfo(3)), of undici and of Node's HTTP parser: what says that the connection is at fault, not the
-// request, the certificate or this machine.
-const transientCodes = [
-    ...['ECONNRESET', 'ECONNREFUSED', 'ECONNABORTED', 'EPIPE', 'ETIMEDOUT', 'ENETUNREACH', 'ENETDOWN', 'EHOSTUNREACH'],
-    ...['EAI_AGAIN', 'ENOTFOUND', 'UND_ERR_SOCKET', 'UND_ERR_CONNECT_TIMEOUT', 'UND_ERR_HEADERS_TIMEOUT'],
-    ...['UND_ERR_BODY_TIMEOUT', 'UND_ERR_RES_CONTENT_LENGTH_MISMATCH', 'HPE_INVALID_EOF_STATE', 'CUT_SHORT'],
-];
-/** Whether the same request may succeed in a moment: a lost connection, a time-out or a busy service. */
-function isTransient(error) {
-    if (error instanceof HttpError)
-        return isTransientStatus(error.status);
-    return transientCodes.includes((0,errors/* systemCodeOf */.c7)(error) ?? '');
-}
-/** How often a request is made in all, and the first and the longest pause, in ms, where the service asks for none. */
-const policies = {
-    /** A question to a service. */
-    call: { attempts: 5, firstMs: 1000, longestMs: 15_000 },
-    /** A part of a blob, up or down: there are many, and each starts anew. */
-    part: { attempts: 6, firstMs: 500, longestMs: 10_000 },
-};
-/**
- * Makes a request until it succeeds, with pauses that double, and never in silence. All requests of a step stand under one
- * deadline, the signal's. Throws the last error.
- */
-function http_again(policy, request, { what, onRetry, signal, isRetryable = isTransient, isAtOnce = () => false }) {
-    const { attempts, firstMs, longestMs } = policies[policy];
-    const doubling = (0,retry/* backoff */.J)(firstMs, longestMs);
-    return (0,retry/* retry */.L)(request, {
-        attempts,
-        delayMs: (attempt, error) => (isAtOnce(error) ? 0 : (retryAfter(error) ?? doubling(attempt))),
-        isRetryable: (error) => isAtOnce(error) || isRetryable(error),
-        onRetry: (error, attempt, delayMs) => {
-            const next = delayMs === 0 ? 'at once' : `in ${(0,base_text/* formatDuration */.a3)(delayMs)}`;
-            onRetry(`${what()}: ${(0,errors/* messageOf */.bD)(error)}; attempt ${String(attempt)} of ${String(attempts)}, the next ${next}.`);
-        },
-        signal,
-    });
-}
-function retryAfter(error) {
-    return error instanceof HttpError ? error.retryAfterMs : undefined;
-}
 
-;// CONCATENATED MODULE: ./build/shared/artifacts/blob-upload.js
+// EXTERNAL MODULE: ./build/shared/base/pool.js
+var pool = __nccwpck_require__(2668);
+// EXTERNAL MODULE: ./build/shared/bytes/verified.js
+var verified = __nccwpck_require__(7606);
+// EXTERNAL MODULE: ./build/shared/http/retry.js
+var retry = __nccwpck_require__(3775);
+;// CONCATENATED MODULE: ./build/shared/artifacts/blob/blob-upload.js
+
 
 
 
@@ -38048,76 +37046,49 @@ const apiVersion = '2024-11-04';
 const blockBytes = 4 * 1024 * 1024;
 const blocksInFlight = 8;
 /**
- * Uploads chunks as one blob while they are still being made; at most 8 blocks of 4 MiB are in flight.
- * @param onBytes told how many bytes have arrived, block by block
- * @throws HttpError or a connection error, after each block was tried as often as `again` does; whatever `chunks` throws
+ * Uploads chunks as one blob while they are produced, at most 8 blocks of 4 MiB at a time.
+ * @param onBytes called with the number of bytes of each block that has arrived
+ * @throws HttpError or a connection error after the last retry; errors of `chunks`
  */
 async function uploadBlob(target, chunks, onBytes) {
-    const hash = (0,external_node_crypto_.createHash)('sha256');
+    const checksum = new verified/* Checksum */.M();
     const ids = [];
-    const inFlight = new Set();
-    let failure;
-    let size = 0;
-    const pool = new BlockPool();
-    for await (const { buffer, length } of blocks(chunks, pool)) {
-        const block = buffer.subarray(0, length);
-        hash.update(block);
-        const start = size;
-        size += length;
-        const id = blockId(ids.length);
-        ids.push(id);
-        const sent = putBlock(target, id, block, start)
-            .then(() => {
-            onBytes(length);
-            pool.giveBack(buffer);
-        }, (error) => {
-            failure ??= error;
-        })
-            .finally(() => inFlight.delete(sent));
-        inFlight.add(sent);
-        if (inFlight.size >= blocksInFlight)
-            await Promise.race(inFlight);
-        if (failure !== undefined)
-            break;
-    }
-    await Promise.all(inFlight);
-    if (failure !== undefined)
-        throw (0,errors/* asError */.zR)(failure);
+    // Used again: leaving them to the garbage collector would triple the memory held.
+    const free = [];
+    await (0,pool/* inPool */.Q)(blocks((0,verified/* checksummed */.Wk)(chunks, checksum), free), blocksInFlight, async ({ bytes, start }) => {
+        const id = blockId(start / blockBytes);
+        ids[start / blockBytes] = id;
+        await putBlock(target, id, bytes, start);
+        onBytes(bytes.length);
+        free.push(Buffer.from(bytes.buffer));
+    });
     await putBlockList(target, ids);
-    return { size, digest: `sha256:${hash.digest('hex')}` };
+    return checksum.found();
 }
 // All ids of a blob have one length (Put Block, "Remarks").
 function blockId(position) {
     return Buffer.from(String(position).padStart(6, '0')).toString('base64');
 }
-/** Block-sized buffers that are used again: leaving them to the garbage collector would triple the memory held. */
-class BlockPool {
-    #free = [];
-    take() {
-        return this.#free.pop() ?? Buffer.allocUnsafeSlow(blockBytes);
-    }
-    giveBack(block) {
-        this.#free.push(block);
-    }
-}
-/** Fills blocks out of the pool; whoever takes one gives its buffer back. The last may be shorter. */
-async function* blocks(chunks, pool) {
-    let buffer = pool.take();
-    let length = 0;
+/** Copies chunks into blocks, of which the last may be shorter. Takes memory from `free`. */
+async function* blocks(chunks, free) {
+    let block = Buffer.alloc(0);
+    let [length, start] = [0, 0];
     for await (const chunk of chunks) {
         for (let taken = 0; taken < chunk.length;) {
-            const count = chunk.copy(buffer, length, taken);
+            if (length === 0)
+                block = free.pop() ?? Buffer.allocUnsafeSlow(blockBytes);
+            const count = chunk.copy(block, length, taken);
             taken += count;
             length += count;
             if (length < blockBytes)
                 continue;
-            yield { buffer, length };
-            buffer = pool.take();
+            yield { bytes: block, start };
+            start += length;
             length = 0;
         }
     }
     if (length > 0)
-        yield { buffer, length };
+        yield { bytes: block.subarray(0, length), start };
 }
 function putBlock(target, id, block, start) {
     const what = `Bytes ${String(start)}-${String(start + block.length)} of the upload`;
@@ -38136,7 +37107,7 @@ async function put({ http, url, onRetry, signal }, query, body, headers, what) {
         headers: { 'x-ms-version': apiVersion, ...headers },
         body,
     };
-    await http_again('part', async () => http_readText(await http.send(request)), { what: () => what, onRetry, signal });
+    await (0,retry/* again */.TG)('part', async () => (0,answer/* readText */.yR)(await http.send(request)), { what: () => what, onRetry, signal });
 }
 function withQuery(url, query) {
     const result = new URL(url);
@@ -38145,270 +37116,106 @@ function withQuery(url, query) {
     return result.href;
 }
 
-// EXTERNAL MODULE: ./build/shared/image/digest.js
-var image_digest = __nccwpck_require__(3968);
-;// CONCATENATED MODULE: ./build/shared/artifacts/results-service.js
-
-
-
-/** The service answered with success, but not with what we know: our client is older than the service. */
-class UnknownAnswer extends Error {
-    name = 'UnknownAnswer';
-}
-function isOwnedBy(one, other) {
-    return one.runBackendId === other.runBackendId && one.jobBackendId === other.jobBackendId;
-}
-const service = 'github.actions.results.api.v1.ArtifactService';
-// 4 is the format of artifacts since v4 of the upload action; 7 is what its client has sent since raw artifacts exist.
-const formatVersion = 7;
-/** @param onRetry told of each call that is made again, in one line */
-function resultsService(http, credentials, onRetry, signal) {
-    const idsOf = ({ runBackendId, jobBackendId }) => ({
-        workflow_run_backend_id: runBackendId,
-        workflow_job_run_backend_id: jobBackendId,
-    });
-    const call = (method, body) => http_again('call', () => post(http, credentials, method, { ...idsOf(credentials), ...body }), {
-        what: () => method,
-        onRetry,
-        signal,
-    });
-    return {
-        self: credentials,
-        list: async (name) => {
-            const answer = await call('ListArtifacts', name === undefined ? {} : { name_filter: name });
-            return listed(answer).sort((one, other) => other.id - one.id);
-        },
-        signDownload: async (artifact) => {
-            const answer = await call('GetSignedArtifactURL', { ...idsOf(artifact), name: artifact.name });
-            return url(field(answer, 'signed_url', 'signedUrl'), 'GetSignedArtifactURL');
-        },
-        create: async (name, expiresAt) => {
-            const format = { mime_type: 'application/zip', version: formatVersion };
-            const answer = await call('CreateArtifact', { name, ...format, expires_at: expiresAt?.toISOString() });
-            return url(field(answer, 'signed_upload_url', 'signedUploadUrl'), 'CreateArtifact');
-        },
-        finalize: async (name, size, digest) => {
-            const answer = await call('FinalizeArtifact', { name, size: String(size), hash: digest });
-            const id = wholeNumber(field(answer, 'artifact_id', 'artifactId'));
-            if (answer['ok'] === true && id !== undefined)
-                return id;
-            throw new UnknownAnswer('FinalizeArtifact: no artifact id');
-        },
-        remove: async (name, owner) => {
-            await call('DeleteArtifact', { ...idsOf(owner), name });
-        },
-    };
-}
-async function post(http, credentials, method, body) {
-    const response = await http.send({
-        method: 'POST',
-        url: `${credentials.origin}/twirp/${service}/${method}`,
-        headers: { 'content-type': 'application/json', authorization: `Bearer ${credentials.token}` },
-        body: JSON.stringify(body),
-    });
-    const value = (0,json/* parseJson */.qF)(await http_readText(response));
-    if (!(0,json/* isObject */.Gv)(value))
-        throw new UnknownAnswer(`${method}: the answer is not a JSON object`);
-    return value;
-}
-// The service has answered in snake_case and in camelCase (protobuf JSON allows both).
-function field(from, snake, camel) {
-    return from[snake] ?? from[camel];
-}
-function url(value, method) {
-    if (typeof value === 'string' && URL.canParse(value) && /^https?:$/.test(new URL(value).protocol))
-        return value;
-    throw new UnknownAnswer(`${method}: no signed URL`);
-}
-/** A number as protobuf's JSON has it: 64 bits come as a string. */
-function wholeNumber(value) {
-    const number = typeof value === 'string' && /^\d{1,16}$/.test(value) ? Number(value) : value;
-    return (0,json/* isByteCount */.A0)(number) ? number : undefined;
-}
-function listed(answer) {
-    const items = answer['artifacts'];
-    // An empty list may be left out in protobuf's JSON; any other form is news to us.
-    if (items !== undefined && !Array.isArray(items))
-        throw new UnknownAnswer('ListArtifacts: no list of artifacts');
-    if (items === undefined && Object.keys(answer).length > 0)
-        throw new UnknownAnswer('ListArtifacts: unknown fields');
-    return (0,json/* arrayOf */.jk)(items).map(listedArtifact);
-}
-function listedArtifact(item) {
-    if (!(0,json/* isObject */.Gv)(item))
-        throw new UnknownAnswer('ListArtifacts: an artifact that is no object');
-    const id = wholeNumber(field(item, 'database_id', 'databaseId'));
-    // Protobuf's JSON leaves out a zero.
-    const size = wholeNumber(item['size'] ?? 0);
-    const name = (0,json/* stringOr */.JI)(item['name'], '');
-    if (id === undefined || size === undefined || name === '') {
-        throw new UnknownAnswer('ListArtifacts: an artifact without id, size or name');
-    }
-    const digest = (0,image_digest/* parseDigest */.m)((0,json/* stringOr */.JI)(item['digest'], ''));
-    const createdAt = (0,json/* stringOr */.JI)(field(item, 'created_at', 'createdAt'), undefined);
-    return {
-        id,
-        name,
-        size,
-        ...(digest === undefined ? {} : { digest }),
-        ...(createdAt === undefined ? {} : { createdAt }),
-        runBackendId: (0,json/* stringOr */.JI)(field(item, 'workflow_run_backend_id', 'workflowRunBackendId'), ''),
-        jobBackendId: (0,json/* stringOr */.JI)(field(item, 'workflow_job_run_backend_id', 'workflowJobRunBackendId'), ''),
-    };
-}
-
-;// CONCATENATED MODULE: ./build/shared/artifacts/fallback-store.js
-
-/**
- * Our own store, and the official client where the service answers in a way that ours doesn't know.
- * @param say told when the official client takes over
- */
-function fallbackStore(own, official, say) {
-    let useOfficial = false;
-    const either = async (work) => {
-        if (useOfficial)
-            return work(official);
-        try {
-            return await work(own);
-        }
-        catch (error) {
-            if (!(error instanceof UnknownAnswer))
-                throw error;
-            say(`The artifact service answered in an unknown way (${error.message}): using the official client instead.`);
-            useOfficial = true;
-            return work(official);
-        }
-    };
-    return {
-        list: () => either((store) => store.list()),
-        open: (artifact) => either((store) => store.open(artifact)),
-        upload: (request) => either((store) => store.upload(request)),
-        remove: (artifact) => either((store) => store.remove(artifact)),
-        [Symbol.asyncDispose]: async () => {
-            await own[Symbol.asyncDispose]();
-            await official[Symbol.asyncDispose]();
-        },
-    };
-}
-
 // EXTERNAL MODULE: external "node:fs"
 var external_node_fs_ = __nccwpck_require__(3024);
 // EXTERNAL MODULE: external "node:fs/promises"
-var external_node_fs_promises_ = __nccwpck_require__(1455);
+var promises_ = __nccwpck_require__(1455);
 // EXTERNAL MODULE: external "node:path"
 var external_node_path_ = __nccwpck_require__(6760);
 // EXTERNAL MODULE: external "node:stream/promises"
 var external_node_stream_promises_ = __nccwpck_require__(6466);
-;// CONCATENATED MODULE: ./build/shared/artifacts/official-store.js
+// EXTERNAL MODULE: ./build/shared/base/text.js
+var base_text = __nccwpck_require__(1453);
+// EXTERNAL MODULE: ./build/shared/bytes/disk-space.js
+var disk_space = __nccwpck_require__(356);
+// EXTERNAL MODULE: ./build/shared/artifacts/on-disk.js
+var on_disk = __nccwpck_require__(9341);
+// EXTERNAL MODULE: ./build/shared/artifacts/zip/content.js + 1 modules
+var zip_content = __nccwpck_require__(6720);
+// EXTERNAL MODULE: ./build/shared/artifacts/store.js
+var store = __nccwpck_require__(6085);
+;// CONCATENATED MODULE: ./build/shared/artifacts/blob/signed-blob.js
 
 
 
 
-
-
-
-
-/** The same store through the official client: slower and by way of the disk, but kept in step with the service. */
-function officialStore(tempRoot) {
-    const folders = (0,files/* tempDirs */.zE)(tempRoot);
+function signedBlob(options) {
+    let url;
+    let unsigned;
+    const sign = async () => {
+        try {
+            return await options.sign();
+        }
+        catch (error) {
+            throw (unsigned = (0,errors/* asError */.zR)(error));
+        }
+    };
+    const isExpired = (error) => 
+    // Azure answers 403 AuthenticationFailed for an expired signature.
+    error !== unsigned && error instanceof answer/* HttpError */.j$ && (error.status === 403 || error.status === 401);
     return {
-        list,
-        open: async (artifact) => official_store_open(artifact, await folders.make()),
-        upload: async (request) => upload(request, await folders.make()),
-        remove: async ({ name }) => {
-            await (await client()).deleteArtifact(name);
+        get: async (headers, signal) => {
+            url ??= sign();
+            return options.http.send({
+                method: 'GET',
+                url: await url,
+                headers: { ...headers, 'accept-encoding': 'identity' },
+                ...(signal === undefined ? {} : { signal }),
+            });
         },
-        [Symbol.asyncDispose]: () => folders[Symbol.asyncDispose](),
+        persist: async (work, reached, end) => {
+            try {
+                await (0,retry/* again */.TG)('part', work, {
+                    what: () => `Bytes ${String(reached())}-${String(end)} of the download`,
+                    onRetry: options.onRetry,
+                    signal: options.signal,
+                    isRetryable: (error) => error !== unsigned && (0,retry/* isTransient */.dg)(error),
+                    isAtOnce: (error) => {
+                        if (!isExpired(error))
+                            return false;
+                        url = undefined;
+                        return true;
+                    },
+                });
+            }
+            catch (error) {
+                throw error === unsigned ? error : explained(error, reached(), options);
+            }
+        },
     };
 }
-// All bundles share one of the client, which lies beside them as it lies here: the bundler leaves the import as it is.
-async function client() {
-    const { DefaultArtifactClient } = await import(/* webpackIgnore: true */ "../official-client/index.js");
-    return new DefaultArtifactClient();
-}
-async function list() {
-    const { artifacts } = await (await client()).listArtifacts();
-    return artifacts
-        .map(({ id, name, size, createdAt, digest: text }) => {
-        const digest = text === undefined ? undefined : (0,image_digest/* parseDigest */.m)(text);
-        return {
-            id,
-            name,
-            size,
-            ...(digest === undefined ? {} : { digest }),
-            ...(createdAt === undefined ? {} : { createdAt: createdAt.toISOString() }),
-        };
-    })
-        .sort((one, other) => other.id - one.id);
-}
-async function official_store_open(artifact, path) {
-    const expectedHash = artifact.digest;
-    const options = { path, ...(expectedHash === undefined ? {} : { expectedHash }) };
-    const { digestMismatch } = await (await client()).downloadArtifact(artifact.id, options);
-    if (digestMismatch === true) {
-        throw new errors/* HandoverError */.Cu('artifact-corrupt', `The artifact "${artifact.name}" arrived with another digest than the artifact service lists (${expectedHash ?? 'none'}).`, 'Run the job that exports the image again.');
+/** The connection ended normally before all bytes had arrived, or other bytes than the requested ones arrived. */
+class CutShort extends Error {
+    code = 'CUT_SHORT';
+    constructor(at, end, why = 'the answer ended') {
+        super(`${why} at byte ${String(at)} of ${String(end)}`);
     }
-    const names = await (0,external_node_fs_promises_.readdir)(path);
-    const files = await Promise.all(names.map(async (name) => ({ name, size: (await (0,external_node_fs_promises_.stat)((0,external_node_path_.join)(path, name))).size })));
-    return {
-        artifact,
-        downloaded: () => artifact.size,
-        files,
-        text: async (name) => (names.includes(name) ? (0,external_node_fs_promises_.readFile)((0,external_node_path_.join)(path, name), 'utf8') : undefined),
-        read: (name, onBytes) => (0,bytes_chunks/* countedChunks */.T6)((0,external_node_fs_.createReadStream)((0,external_node_path_.join)(path, name), { highWaterMark: 1024 * 1024 }), onBytes),
-        ranges: () => Promise.resolve(undefined),
-    };
 }
-async function upload(request, folder) {
-    const paths = [];
-    for await (const file of request.files) {
-        const path = (0,external_node_path_.join)(folder, file.name);
-        await (0,external_node_stream_promises_.pipeline)((0,bytes_chunks/* streamableChunks */.V$)(file.chunks), (0,external_node_fs_.createWriteStream)(path));
-        paths.push(path);
-        request.onBytes((await (0,external_node_fs_promises_.stat)(path)).size);
-    }
-    const options = { compressionLevel: 0, retentionDays: request.retentionDays };
-    const { id, size = 0, digest: text } = await (await client()).uploadArtifact(request.name, paths, folder, options);
-    await Promise.all(paths.map((path) => (0,external_node_fs_promises_.rm)(path)));
-    if (id === undefined) {
-        throw new errors/* HandoverError */.Cu('transfer-failed', 'The official client uploaded the artifact, but got no id for it.', 'Re-run the job.');
-    }
-    const digest = text === undefined ? undefined : (0,image_digest/* parseDigest */.m)(text);
-    return { id, name: request.name, size, ...(digest === undefined ? {} : { digest }) };
+/** The server answered a request for a part with the whole blob, as HTTP allows (RFC 9110 section 14.2). */
+class RangesIgnored extends Error {
+    name = 'RangesIgnored';
 }
-
-;// CONCATENATED MODULE: ./build/shared/artifacts/service-credentials.js
-
-
+/** @throws HandoverError `artifact-corrupt` when the blob has another size than the service lists */
+function requireListedSize(size, { size: listed }) {
+    if (size === listed)
+        return;
+    throw (0,store/* corruptArtifact */.G)(`The artifact's blob has ${String(size)} bytes; the artifact service lists ${String(listed)}.`);
+}
+/** Ends an answer without reading it; to destroy its body would emit an error that nothing can catch. */
+async function discard(response) {
+    await response.body.dump({ limit: 64 * 1024 }).catch(() => undefined);
+}
+function explained(error, at, options) {
+    if (error instanceof errors/* HandoverError */.Cu || error instanceof RangesIgnored || options.signal.aborted)
+        return error;
+    if (error instanceof answer/* HttpError */.j$ && (error.status === 404 || error.status === 410)) {
+        return new errors/* HandoverError */.Cu('artifact-expired', `The artifact's content is gone: ${error.message}. It has expired or was deleted.`, 'Re-run all jobs, so that the image is built and handed over again, or raise `retention-days` of export-image.', error);
+    }
+    return new errors/* HandoverError */.Cu('transfer-failed', `The download failed at byte ${String(at)} of ${String(options.size)}: ${(0,errors/* messageOf */.bD)(error)}.`, 'Re-run the job. If it repeats, look at https://www.githubstatus.com and at the proxy of a self-hosted runner.', error);
+}
 /**
- * @param token `ACTIONS_RUNTIME_TOKEN`; its claim `scp` holds `Actions.Results:<run>:<job>` (actions/toolkit, artifact, util.ts)
- * @param url `ACTIONS_RESULTS_URL`
- * @throws HandoverError `unsupported-host` when either is missing or not of that form
- */
-function serviceCredentials(token, url) {
-    if (token === '' || url === '') {
-        const missing = token === '' ? 'ACTIONS_RUNTIME_TOKEN' : 'ACTIONS_RESULTS_URL';
-        throw unsupported(`${missing} is not set`);
-    }
-    if (!URL.canParse(url))
-        throw unsupported('ACTIONS_RESULTS_URL is not a URL');
-    const payload = (0,json/* parseJson */.qF)(Buffer.from(token.split('.')[1] ?? '', 'base64url').toString());
-    const scopes = (0,json/* isObject */.Gv)(payload) ? (0,json/* stringOr */.JI)(payload['scp'], '') : '';
-    const match = /(?:^|\s)Actions\.Results:([^:\s]+):([^:\s]+)(?:\s|$)/.exec(scopes);
-    const [, runBackendId, jobBackendId] = match ?? [];
-    if (runBackendId === undefined || jobBackendId === undefined) {
-        throw unsupported('ACTIONS_RUNTIME_TOKEN has no scope for the artifact service');
-    }
-    return { token, origin: new URL(url).origin, runBackendId, jobBackendId };
-}
-function unsupported(why) {
-    return new errors/* HandoverError */.Cu('unsupported-host', `The artifact service can't be reached: ${why}.`, 'Run this as a `uses:` step of a workflow on github.com; GitHub Enterprise Server lacks this artifact service.');
-}
-
-;// CONCATENATED MODULE: ./build/shared/artifacts/signed-url.js
-/**
- * The same URL, once its signature is kept out of the log: in the form that the URL has it, which is the one that can be
- * printed, and as `URLSearchParams` writes it, if that is another.
+ * Returns the same URL after masking its signature: in the form that the URL has, which is the one that can be printed, and in
+ * the form that `URLSearchParams` writes.
  */
 function maskedUrl(url, maskSecret) {
     const signature = (text) => /[?&]sig=([^&#]+)/.exec(text)?.[1];
@@ -38420,143 +37227,67 @@ function maskedUrl(url, maskSecret) {
     return url;
 }
 
-// EXTERNAL MODULE: ./build/shared/bytes/disk-space.js
-var disk_space = __nccwpck_require__(356);
-;// CONCATENATED MODULE: ./build/shared/artifacts/signed-blob.js
+// EXTERNAL MODULE: external "node:timers/promises"
+var external_node_timers_promises_ = __nccwpck_require__(8500);
+;// CONCATENATED MODULE: ./build/shared/artifacts/blob/slow-parts.js
 
 
-
-function signedBlob(options) {
-    let url;
-    return {
-        get: async (headers, signal) => {
-            url ??= options.sign();
-            return options.http.send({
-                method: 'GET',
-                url: await url,
-                headers: { ...headers, 'accept-encoding': 'identity' },
-                ...(signal === undefined ? {} : { signal }),
-            });
-        },
-        persist: async (work, reached, end) => {
-            try {
-                await http_again('part', work, {
-                    what: () => `Bytes ${String(reached())}-${String(end)} of the download`,
-                    onRetry: options.onRetry,
-                    signal: options.signal,
-                    isAtOnce: (error) => {
-                        if (!isExpired(error))
-                            return false;
-                        url = undefined;
-                        return true;
-                    },
-                });
-            }
-            catch (error) {
-                throw explained(error, reached(), options);
-            }
-        },
-    };
-}
-/** The connection ended in good order before all bytes had come, or other bytes than those asked for have come. */
-class CutShort extends Error {
-    code = 'CUT_SHORT';
-    constructor(at, end, why = 'the answer ended') {
-        super(`${why} at byte ${String(at)} of ${String(end)}`);
-    }
-}
-/** The server answered a request for a part with the whole, as HTTP allows (RFC 9110 section 14.2). */
-class RangesIgnored extends Error {
-    name = 'RangesIgnored';
-}
-/** @throws HandoverError `artifact-corrupt` when the blob has another size than the service lists */
-function requireListedSize(size, { size: listed }) {
-    if (size === listed)
-        return;
-    throw new errors/* HandoverError */.Cu('artifact-corrupt', `The artifact's blob has ${String(size)} bytes; the artifact service lists ${String(listed)}.`, 'Run the job that exports the image again.');
-}
-/** Ends an answer that nobody will read; destroying its body would raise an error event out of reach. */
-async function discard(response) {
-    await response.body.dump({ limit: 64 * 1024 }).catch(() => undefined);
-}
-// Azure answers 403 AuthenticationFailed for a signature past its time.
-function isExpired(error) {
-    return error instanceof HttpError && (error.status === 403 || error.status === 401);
-}
-function explained(error, at, options) {
-    if (error instanceof errors/* HandoverError */.Cu || error instanceof UnknownAnswer || error instanceof RangesIgnored)
-        return error;
-    if (options.signal.aborted)
-        return error;
-    if (error instanceof HttpError && (error.status === 404 || error.status === 410)) {
-        return new errors/* HandoverError */.Cu('artifact-expired', `The artifact's content is gone: ${error.message}. It has expired or was deleted.`, 'Re-run all jobs, so that the image is built and handed over again, or raise `retention-days` of export-image.', error);
-    }
-    return new errors/* HandoverError */.Cu('transfer-failed', `The download failed at byte ${String(at)} of ${String(options.size)}: ${(0,errors/* messageOf */.bD)(error)}.`, 'Re-run the job. If it repeats, look at https://www.githubstatus.com and at the proxy of a self-hosted runner.', error);
-}
-
-;// CONCATENATED MODULE: ./build/shared/artifacts/slow-parts.js
-
-
-// One connection in many is slow (actions/cache#810, actions/toolkit#1484), and parts are given out in order: one that takes far longer
-// than its neighbours would hold up all of them. It is asked for once more beside the first request, and whoever comes first wins.
+// One connection in many is slow (actions/cache#810, actions/toolkit#1484), and parts are used in order: one that takes far longer than
+// its neighbours would delay all later ones. Its bytes are requested a second time, and the first response wins
+// (docs/decisions/0001-speed-alone-has-to-win-a-tenth.md).
 const lookEveryMs = 100;
-/** So much longer than parts take in the middle, and at least so long. */
+/** A part is slow when it takes this many times as long as the median part, and at least this long. */
 const slowFactor = 4;
-const slowMs = 1000;
-/** Of the parts that have come, one in so many may be asked for again, and so many beyond. */
+const minSlowMs = 1000;
+/** One received part in this many may be requested again, and this many in addition. */
 const oneIn = 20;
 const beyond = 2;
-/** @param asksAgain otherwise each part is asked for once only */
-function parts(asksAgain) {
-    const open = new WeakMap();
+/** @param duplicates whether a slow part is requested again */
+function parts(duplicates) {
     const lastMs = [];
-    let [come, askedAgain] = [0, 0];
-    const took = (ms) => {
-        come += 1;
-        lastMs.push(ms);
-        if (lastMs.length > 16)
-            lastMs.shift();
-    };
+    let [received, duplicateRequests] = [0, 0];
     const isSlow = (ms) => {
-        const middle = lastMs.toSorted((one, other) => one - other)[lastMs.length >> 1] ?? 0;
-        return ms > Math.max(slowMs, slowFactor * middle);
+        const median = lastMs.toSorted((one, other) => one - other)[lastMs.length >> 1] ?? 0;
+        return ms > Math.max(minSlowMs, slowFactor * median);
     };
+    // When its neighbours are slow as well, the link is slow, and another request would make it slower.
+    const isAlone = (neighbours) => neighbours.filter(({ hasArrived }) => hasArrived()).length * 2 >= neighbours.length;
     return {
-        ask: (first, again) => {
-            const part = begun(first, again, took);
-            open.set(part, part);
-            return part;
-        },
-        firstToCome: async (asked, neighbours) => {
-            const part = open.get(asked);
-            if (part === undefined || !asksAgain)
-                return asked.arriving;
-            // Where its neighbours wait, too, the link is slow, and one more request would make it slower.
-            const isAlone = () => neighbours.filter((other) => other.hasArrived()).length * 2 >= neighbours.length;
-            const isHopeless = () => isSlow(performance.now() - part.askedAt) && isAlone();
-            // Until the wait is cut short.
-            while (await waited(part.ended)) {
-                if (!isHopeless() || askedAgain >= beyond + come / oneIn)
+        request: (first, again) => requestPart(first, again, (ms) => {
+            received += 1;
+            lastMs.push(ms);
+            if (lastMs.length > 16)
+                lastMs.shift();
+        }),
+        firstResponse: async (part, neighbours) => {
+            while (duplicates && (await isWaiting(part))) {
+                if (!isSlow(performance.now() - part.sentAt()) || !isAlone(neighbours))
                     continue;
-                askedAgain += 1;
-                return beside(part);
+                if (duplicateRequests >= beyond + received / oneIn)
+                    continue;
+                duplicateRequests += 1;
+                return race(part);
             }
             return part.arriving;
         },
     };
 }
-function waited(ended) {
-    return (0,promises_.setTimeout)(lookEveryMs, true, { signal: ended }).catch(() => false);
+/** Returns after a moment whether the first request is still running. */
+function isWaiting({ ended }) {
+    return (0,external_node_timers_promises_.setTimeout)(lookEveryMs, true, { signal: ended }).catch(() => false);
 }
-function begun(first, again, took) {
-    const askedAt = performance.now();
+function requestPart(first, requestAgain, onArrival) {
+    const requestedAt = performance.now();
+    let [sentAt, hasArrived] = [requestedAt, false];
     const [abandoned, ended] = [new AbortController(), new AbortController()];
-    let hasArrived = false;
-    const arriving = first(abandoned.signal);
+    const arriving = first(abandoned.signal, async (request) => {
+        sentAt = performance.now();
+        await request().finally(() => (sentAt = Infinity));
+    });
     arriving
         .then(() => {
         hasArrived = true;
-        took(performance.now() - askedAt);
+        onArrival(performance.now() - requestedAt);
     }, () => undefined)
         .finally(() => {
         ended.abort();
@@ -38564,32 +37295,32 @@ function begun(first, again, took) {
     return {
         arriving,
         hasArrived: () => hasArrived,
-        askedAt,
-        again,
+        sentAt: () => sentAt,
+        requestAgain,
         abandon: () => {
             abandoned.abort();
         },
         ended: ended.signal,
     };
 }
-async function beside({ arriving, again, abandon }) {
+async function race({ arriving, requestAgain, abandon }) {
     const second = new AbortController();
-    const asked = again(second.signal);
-    asked.catch(() => undefined);
-    const wins = arriving.then((bytes) => {
+    const again = requestAgain(second.signal);
+    again.catch(() => undefined);
+    const first = arriving.then((bytes) => {
         second.abort();
         return bytes;
-    }, (error) => asked.catch(() => {
+    }, (error) => again.catch(() => {
         throw (0,errors/* asError */.zR)(error);
     }));
-    const other = asked.then((bytes) => {
+    const other = again.then((bytes) => {
         abandon();
         return bytes;
-    }, () => wins);
-    return Promise.race([wins, other]);
+    }, () => first);
+    return Promise.race([first, other]);
 }
 
-;// CONCATENATED MODULE: ./build/shared/artifacts/ranged-reader.js
+;// CONCATENATED MODULE: ./build/shared/artifacts/blob/ranged-reader.js
 
 
 
@@ -38598,90 +37329,98 @@ async function beside({ arriving, again, abandon }) {
 const partBytes = 2 * 1024 * 1024;
 const partsInFlight = 8;
 /**
+ * Reads a blob through signed URLs that expire.
  * @throws (from its methods) HandoverError `transfer-failed`, `artifact-expired` or `artifact-corrupt`; `RangesIgnored` when the
- *   server answers with the whole
+ *   server answers the first request with the whole blob
  */
 function rangedReader(options) {
-    const { size } = options;
+    const { size, onRetry, duplicates = true } = options;
     const blob = signedBlob(options);
-    const ask = (all, bytes, start) => all.ask((signal) => readPart(blob, options, bytes, start, signal), (signal) => {
-        const what = `Bytes ${String(start)}-${String(start + bytes.length)} of the download`;
-        options.onRetry(`${what} take far longer than those beside them: they are asked for once more.`);
-        return readPart(blob, options, Buffer.allocUnsafeSlow(bytes.length), start, signal);
-    });
-    const newParts = () => parts(options.asksAgain ?? true);
-    const small = newParts();
+    const source = { blob, size, givesParts: false };
+    const request = (all, bytes, start) => {
+        const end = start + bytes.length;
+        return all.request(async (signal, timed) => {
+            const filling = { bytes, start, filled: 0 };
+            const attempt = () => timed(() => fill(source, filling, signal));
+            await blob.persist(attempt, () => start + filling.filled, end);
+            return bytes;
+        }, async (signal) => {
+            const what = `Bytes ${String(start)}-${String(end)} of the download`;
+            onRetry(`${what} take far longer than their neighbours: requesting them again.`);
+            const filling = { bytes: Buffer.allocUnsafeSlow(bytes.length), start, filled: 0 };
+            await fill(source, filling, signal);
+            return filling.bytes;
+        });
+    };
+    const small = parts(duplicates);
+    /** @param free memory to use again */
+    const inParts = async function* (start, end, free) {
+        const all = parts(duplicates);
+        const queue = [];
+        let next = start;
+        while (next < end || queue.length > 0) {
+            while (next < end && queue.length < partsInFlight) {
+                const bytes = free.pop() ?? Buffer.allocUnsafeSlow(Math.min(partBytes, end - start));
+                queue.push(request(all, bytes.subarray(0, end - next), next));
+                next = Math.min(end, next + partBytes);
+            }
+            const part = queue.shift();
+            if (part !== undefined)
+                yield await all.firstResponse(part, queue);
+        }
+    };
     return {
         size,
         downloaded: () => undefined,
-        read: (start, end) => small.firstToCome(ask(small, Buffer.allocUnsafeSlow(end - start), start), []),
-        stream: (start, end) => inParts(newParts(), ask, { start, end }, () => undefined),
+        read: (start, end) => small.firstResponse(request(small, Buffer.allocUnsafeSlow(end - start), start), []),
+        stream: (start, end) => inParts(start, end, []),
         lend: async function* (start, end) {
             const free = [];
-            for await (const part of inParts(newParts(), ask, { start, end }, () => free.pop())) {
+            for await (const part of inParts(start, end, free)) {
                 yield part;
                 free.push(Buffer.from(part.buffer));
             }
         },
     };
 }
-/** @param memory asked for a buffer to use again */
-async function* inParts(all, ask, { start, end }, memory) {
-    const queue = [];
-    let next = start;
-    while (next < end || queue.length > 0) {
-        while (next < end && queue.length < partsInFlight) {
-            const bytes = memory() ?? Buffer.allocUnsafeSlow(Math.min(partBytes, end - start));
-            queue.push(ask(all, bytes.subarray(0, end - next), next));
-            next = Math.min(end, next + partBytes);
-        }
-        const part = queue.shift();
-        if (part !== undefined)
-            yield await all.firstToCome(part, queue);
-    }
-}
-/** Fills `bytes` from `start` on. */
-async function readPart(blob, options, bytes, start, signal) {
+/** Requests the bytes that a part still lacks, once. */
+async function fill(source, part, signal) {
+    const { bytes, start } = part;
     const end = start + bytes.length;
-    let filled = 0;
-    const attempt = async () => {
-        const body = await request(blob, options, { start: start + filled, end, signal });
-        // An event for each chunk: promises for each would cost a tenth of a load's CPU time.
-        body.on('data', (chunk) => {
-            filled += chunk.copy(bytes, filled);
-        });
-        await (0,external_node_stream_promises_.finished)(body);
-        if (filled < bytes.length)
-            throw new CutShort(start + filled, end);
-    };
-    await blob.persist(attempt, () => start + filled, end);
-    return bytes;
+    const body = await requestRange(source, start + part.filled, end, signal);
+    // An event for each chunk: promises for each would cost a tenth of a load's CPU time.
+    body.on('data', (chunk) => {
+        part.filled += chunk.copy(bytes, part.filled);
+    });
+    await (0,external_node_stream_promises_.finished)(body);
+    if (part.filled < bytes.length)
+        throw new CutShort(start + part.filled, end);
 }
-async function request(blob, options, { start, end, signal }) {
-    const response = await blob.get({ range: `bytes=${String(start)}-${String(end - 1)}` }, signal);
-    if (response.statusCode === 200) {
-        await discard(response);
-        throw new RangesIgnored(`HTTP 200 for bytes ${String(start)}-${String(end)}`);
-    }
-    if (response.statusCode !== 206) {
-        const text = await textOf(response);
-        throw httpError(response, text);
-    }
+async function requestRange(source, start, end, signal) {
+    const response = await source.blob.get({ range: `bytes=${String(start)}-${String(end - 1)}` }, signal);
+    const { statusCode, headers } = response;
+    if (statusCode !== 200 && statusCode !== 206)
+        throw (0,answer/* serviceError */.cg)(await (0,answer/* readAnswer */.JN)(response));
     try {
-        const range = String(response.headers['content-range'] ?? '');
+        if (statusCode === 200 && !source.givesParts)
+            throw new RangesIgnored(`HTTP 200 for bytes ${String(start)}-${String(end)}`);
+        if (statusCode === 200)
+            throw new CutShort(start, end, 'the answer is the whole blob');
+        const range = String(headers['content-range'] ?? '');
         const [, from, size] = /^bytes (\d+)-\d+\/(\d+)$/.exec(range) ?? [];
-        requireListedSize(Number(size), options);
+        requireListedSize(Number(size), source);
         if (Number(from) !== start)
             throw new CutShort(start, end, `the answer is "${(0,base_text/* quoteForeign */.xS)(range, 80)}"`);
+        source.givesParts = true;
+        return response.body;
     }
     catch (error) {
         await discard(response);
         throw error;
     }
-    return response.body;
 }
 
-;// CONCATENATED MODULE: ./build/shared/artifacts/whole-blob.js
+;// CONCATENATED MODULE: ./build/shared/artifacts/blob/open-blob.js
 
 
 
@@ -38695,56 +37434,46 @@ async function request(blob, options, { start, end, signal }) {
 
 
 
-const spaceAdvice = 'The server that holds the artifact gives it as a whole only, so it passes through RUNNER_TEMP. Free space there: df -h shows what there is.';
+const spaceAdvice = 'The server that holds the artifact only sends it as a whole, so the artifact needs space in RUNNER_TEMP. Free some there: df -h shows the sizes.';
+// The end record may have a comment of 65,535 bytes: a zip reader looks for it in this many (APPNOTE 4.3.16).
+const tailBytes = 68 * 1024;
 /**
- * Reads an artifact's blob in parts, whether or not its server gives parts.
- * @throws (from its methods) HandoverError `transfer-failed`, `artifact-expired`, `artifact-corrupt` or `not-enough-space`
+ * Opens an artifact's blob. A zip's directory and the record are in its last 68 KiB, so these are read once, and kept. A server may
+ * answer a request for a part with the whole blob: then the whole is downloaded to the disk, checked, and read from there.
+ * @throws HandoverError `transfer-failed`, `artifact-expired`, `artifact-corrupt` or `not-enough-space`
  */
-function blobReader(given) {
+async function openBlob(given) {
     const options = { ...given, size: given.artifact.size };
-    const parts = rangedReader(options);
-    let whole;
-    let isHere = false;
-    const fetched = (error) => {
+    try {
+        return await withTail(rangedReader(options));
+    }
+    catch (error) {
         if (!(error instanceof RangesIgnored))
             throw error;
-        return (whole ??= fetchWhole(options).then((reader) => {
-            isHere = true;
-            return reader;
-        }));
-    };
-    const either = async function* (start, end, way) {
-        let position = start;
-        if (whole === undefined) {
-            try {
-                for await (const part of way(parts)(start, end)) {
-                    position += part.length;
-                    yield part;
-                }
-                return;
-            }
-            catch (error) {
-                await fetched(error);
-            }
-        }
-        const reader = await whole;
-        if (reader !== undefined)
-            yield* way(reader)(position, end);
+        return (0,on_disk/* fileReader */.q)(await fetchWhole(options), options.size, options.size);
+    }
+}
+async function withTail(reader) {
+    const { size } = reader;
+    const tailStart = Math.max(0, size - tailBytes);
+    const tail = size === 0 ? Buffer.alloc(0) : await reader.read(tailStart, size);
+    const kept = (start, end) => tail.subarray(start - tailStart, end - tailStart);
+    const keptChunk = async function* (start, end) {
+        if (start < end)
+            yield await Promise.resolve(kept(start, end));
     };
     return {
-        size: options.size,
-        downloaded: () => (isHere ? options.size : undefined),
-        read: async (start, end) => whole === undefined
-            ? parts.read(start, end).catch(async (error) => (await fetched(error)).read(start, end))
-            : (await whole).read(start, end),
-        stream: (start, end) => either(start, end, ({ stream }) => stream),
-        lend: (start, end) => either(start, end, ({ lend }) => lend),
+        ...reader,
+        read: (start, end) => (start >= tailStart ? Promise.resolve(kept(start, end)) : reader.read(start, end)),
+        stream: (start, end) => (start >= tailStart ? keptChunk(start, end) : reader.stream(start, end)),
+        lend: (start, end) => (start >= tailStart ? keptChunk(start, end) : reader.lend(start, end)),
     };
 }
+/** Returns the path of the downloaded blob. */
 async function fetchWhole(options) {
     const { artifact, size, onRetry, folders } = options;
-    onRetry(`The server of the artifact "${artifact.name}" answers with all of it when it is asked for a part: it is downloaded as a ` +
-        `whole (${(0,base_text/* formatBytes */.z3)(size)}) to RUNNER_TEMP, and read from there.`);
+    onRetry(`The server of the artifact "${artifact.name}" answers a request for a part with all of it: it is downloaded as a whole ` +
+        `(${(0,base_text/* formatBytes */.z3)(size)}) to RUNNER_TEMP, and read from there.`);
     const path = (0,external_node_path_.join)(await folders.make(), 'blob');
     await (0,disk_space/* requireDiskSpace */.T1)(path, size, `The artifact "${artifact.name}"`, spaceAdvice);
     const blob = signedBlob(options);
@@ -38756,28 +37485,26 @@ async function fetchWhole(options) {
             passed(bytes);
         });
     }, () => written, size));
-    return fileReader(path, size);
+    return path;
 }
-/** @throws HandoverError `artifact-corrupt`, `not-enough-space`; what the connection says */
+/** @throws HandoverError `artifact-corrupt`, `not-enough-space`; errors of the connection */
 async function writeWhole(blob, options, path, onBytes) {
     const response = await blob.get();
     if (response.statusCode !== 200)
-        throw httpError(response, await textOf(response));
+        throw (0,answer/* serviceError */.cg)(await (0,answer/* readAnswer */.JN)(response));
     const announced = response.headers['content-length'];
-    const hash = (0,external_node_crypto_.createHash)('sha256');
-    let size = 0;
-    const file = await (0,external_node_fs_promises_.open)(path, 'w');
+    const checksum = new verified/* Checksum */.M();
+    const file = await (0,promises_.open)(path, 'w');
     try {
         if (announced !== undefined)
             requireListedSize(Number(announced), options);
         const { body } = response;
-        // Written at once: undici 6 ends the process when a server closes the connection while the body waits for a reader.
+        // Written synchronously: undici 6 ends the process when a server closes the connection while the body waits for a reader.
         body.on('data', (chunk) => {
             try {
-                size += chunk.length;
-                if (size > options.size)
-                    requireListedSize(size, options);
-                hash.update(chunk);
+                checksum.add(chunk);
+                if (checksum.size > options.size)
+                    requireListedSize(checksum.size, options);
                 (0,external_node_fs_.appendFileSync)(file.fd, chunk);
                 onBytes(chunk.length);
             }
@@ -38794,25 +37521,18 @@ async function writeWhole(blob, options, path, onBytes) {
     finally {
         await file.close();
     }
+    const { size, digest } = checksum.found();
     if (size < options.size)
         throw new CutShort(size, options.size);
-    requireListedDigest(options.artifact, hash);
-}
-function fileReader(path, size) {
-    const chunks = (start, end) => (0,external_node_fs_.createReadStream)(path, { start, end: end - 1, highWaterMark: 1024 * 1024 });
-    return {
-        size,
-        downloaded: () => size,
-        read: (start, end) => (0,bytes_chunks/* copiedBytes */.QB)(start < end ? chunks(start, end) : noChunks()),
-        stream: (start, end) => (start < end ? chunks(start, end) : noChunks()),
-        lend: (start, end) => (start < end ? chunks(start, end) : noChunks()),
-    };
-}
-async function* noChunks() {
-    // A file's stream reads one byte at least.
+    if (digest !== (options.artifact.digest ?? digest))
+        throw (0,zip_content/* otherDigest */.v)(options.artifact, digest);
 }
 
-;// CONCATENATED MODULE: ./build/shared/artifacts/zip-writer.js
+// EXTERNAL MODULE: external "node:zlib"
+var external_node_zlib_ = __nccwpck_require__(8522);
+// EXTERNAL MODULE: ./build/shared/bytes/chunks.js
+var chunks = __nccwpck_require__(4256);
+;// CONCATENATED MODULE: ./build/shared/artifacts/zip/zip-writer.js
 
 
 // Format: PKWARE APPNOTE 6.3.10. Entries are stored (method 0) with a data descriptor, as the official client writes
@@ -38822,9 +37542,9 @@ const flags = 0x0808; // data descriptor follows; names are UTF-8
 const dosEpoch = 0x0021; // 1980-01-01: the same content gives the same bytes
 const limit32 = 0xffffffff;
 /**
- * The bytes of a zip with the entries stored as they are.
- * @param entries may decide a later entry's content only after an earlier one has passed
- * @throws RangeError when an entry isn't as long as it said
+ * Returns the bytes of a zip with uncompressed entries.
+ * @param entries a later entry may depend on an earlier one
+ * @throws RangeError when an entry doesn't have its size
  */
 async function* storedZip(entries) {
     const written = [];
@@ -38837,7 +37557,7 @@ async function* storedZip(entries) {
         let size = 0;
         let crc = 0;
         for await (const chunk of entry.chunks) {
-            crc = (0,external_node_zlib_.crc32)((0,bytes_chunks/* viewOf */.du)(chunk), crc);
+            crc = (0,external_node_zlib_.crc32)((0,chunks/* viewOf */.du)(chunk), crc);
             size += chunk.length;
             yield chunk;
         }
@@ -38865,7 +37585,7 @@ function localHeader(name, size) {
     header.writeUInt32LE(large ? limit32 : 0, 18);
     header.writeUInt32LE(large ? limit32 : 0, 22);
     header.writeUInt16LE(name.length, 26);
-    // The extra field tells a streaming reader that the data descriptor has 64-bit sizes.
+    // For streaming readers: the data descriptor has 64-bit sizes.
     const extra = large ? zip64Extra([size ?? 0, size ?? 0]) : Buffer.alloc(0);
     header.writeUInt16LE(extra.length, 28);
     return Buffer.concat([header, name, extra]);
@@ -38890,7 +37610,7 @@ function centralHeader({ name, offset, size, crc }) {
     const extra = zip64Extra([...(largeSize ? [size, size] : []), ...(largeOffset ? [offset] : [])]);
     const header = Buffer.alloc(46);
     header.writeUInt32LE(0x02014b50, 0);
-    header.writeUInt16LE(0x0300 | version, 4); // made on Unix: the mode below counts
+    header.writeUInt16LE(0x0300 | version, 4); // made on Unix, so the mode below is used
     header.writeUInt16LE(version, 6);
     header.writeUInt16LE(flags, 8);
     header.writeUInt16LE(dosEpoch, 14);
@@ -38937,7 +37657,149 @@ function zip64End(count, size, offset) {
     return end;
 }
 
-;// CONCATENATED MODULE: ./build/shared/artifacts/run-store.js
+// EXTERNAL MODULE: ./build/shared/image/digest.js
+var image_digest = __nccwpck_require__(3968);
+// EXTERNAL MODULE: ./build/shared/bytes/locks.js + 1 modules
+var locks = __nccwpck_require__(1344);
+// EXTERNAL MODULE: ./build/shared/base/json.js
+var json = __nccwpck_require__(604);
+;// CONCATENATED MODULE: ./build/shared/artifacts/service/results-service.js
+
+
+
+
+
+/** The service answered with success in an unknown form: it is newer than this client. */
+class UnknownAnswer extends Error {
+    name = 'UnknownAnswer';
+}
+function isOwnedBy(one, other) {
+    return one.runBackendId === other.runBackendId && one.jobBackendId === other.jobBackendId;
+}
+const service = 'github.actions.results.api.v1.ArtifactService';
+// 4 is the format of artifacts since v4 of the upload action; its client has sent 7 since there are raw artifacts.
+const formatVersion = 7;
+/** @param onRetry called with one log line before each retry */
+function resultsService(http, credentials, onRetry, signal) {
+    const idsOf = ({ runBackendId, jobBackendId }) => ({
+        workflow_run_backend_id: runBackendId,
+        workflow_job_run_backend_id: jobBackendId,
+    });
+    const call = (method, body) => (0,retry/* again */.TG)('call', () => post(http, credentials, method, { ...idsOf(credentials), ...body }), {
+        what: () => method,
+        onRetry,
+        signal,
+    });
+    return {
+        self: credentials,
+        list: async (name) => {
+            const answer = await call('ListArtifacts', name === undefined ? {} : { name_filter: name });
+            return listed(answer).sort((one, other) => other.id - one.id);
+        },
+        signDownload: async (artifact) => {
+            const answer = await call('GetSignedArtifactURL', { ...idsOf(artifact), name: artifact.name });
+            return url(field(answer, 'signed_url', 'signedUrl'), 'GetSignedArtifactURL');
+        },
+        create: async (name, expiresAt) => {
+            const format = { mime_type: 'application/zip', version: formatVersion };
+            const answer = await call('CreateArtifact', { name, ...format, expires_at: expiresAt?.toISOString() });
+            return url(field(answer, 'signed_upload_url', 'signedUploadUrl'), 'CreateArtifact');
+        },
+        finalize: async (name, size, digest) => {
+            const answer = await call('FinalizeArtifact', { name, size: String(size), hash: digest });
+            const id = wholeNumber(field(answer, 'artifact_id', 'artifactId'));
+            if (answer['ok'] === true && id !== undefined)
+                return id;
+            throw new UnknownAnswer('FinalizeArtifact: no artifact id');
+        },
+        remove: async (name, owner) => {
+            await call('DeleteArtifact', { ...idsOf(owner), name });
+        },
+    };
+}
+async function post(http, credentials, method, body) {
+    const response = await http.send({
+        method: 'POST',
+        url: `${credentials.origin}/twirp/${service}/${method}`,
+        headers: { 'content-type': 'application/json', authorization: `Bearer ${credentials.token}` },
+        body: JSON.stringify(body),
+    });
+    const value = (0,json/* parseJson */.qF)(await (0,answer/* readText */.yR)(response));
+    if (!(0,json/* isObject */.Gv)(value))
+        throw new UnknownAnswer(`${method}: the answer is not a JSON object`);
+    return value;
+}
+// The service answers in snake_case or in camelCase (protobuf JSON allows both).
+function field(from, snake, camel) {
+    return from[snake] ?? from[camel];
+}
+function url(value, method) {
+    if (typeof value === 'string' && URL.canParse(value) && /^https?:$/.test(new URL(value).protocol))
+        return value;
+    throw new UnknownAnswer(`${method}: no signed URL`);
+}
+/** Reads a number of protobuf's JSON, where 64 bits are a string. */
+function wholeNumber(value) {
+    const number = typeof value === 'string' && /^\d{1,16}$/.test(value) ? Number(value) : value;
+    return (0,json/* isByteCount */.A0)(number) ? number : undefined;
+}
+function listed(answer) {
+    const items = answer['artifacts'];
+    // Protobuf's JSON may leave out an empty list; any other form is unknown.
+    if (items !== undefined && !Array.isArray(items))
+        throw new UnknownAnswer('ListArtifacts: no list of artifacts');
+    if (items === undefined && Object.keys(answer).length > 0)
+        throw new UnknownAnswer('ListArtifacts: unknown fields');
+    return (0,json/* arrayOf */.jk)(items).map(listedArtifact);
+}
+function listedArtifact(item) {
+    if (!(0,json/* isObject */.Gv)(item))
+        throw new UnknownAnswer('ListArtifacts: an artifact that is no object');
+    const id = wholeNumber(field(item, 'database_id', 'databaseId'));
+    // Protobuf's JSON leaves out a zero.
+    const size = wholeNumber(item['size'] ?? 0);
+    const name = (0,json/* stringOr */.JI)(item['name'], '');
+    if (id === undefined || size === undefined || name === '') {
+        throw new UnknownAnswer('ListArtifacts: an artifact without id, size or name');
+    }
+    const digest = (0,image_digest/* parseDigest */.m)((0,json/* stringOr */.JI)(item['digest'], ''));
+    const createdAt = (0,json/* stringOr */.JI)(field(item, 'created_at', 'createdAt'), undefined);
+    return {
+        id,
+        name,
+        size,
+        ...(digest === undefined ? {} : { digest }),
+        ...(createdAt === undefined ? {} : { createdAt }),
+        runBackendId: (0,json/* stringOr */.JI)(field(item, 'workflow_run_backend_id', 'workflowRunBackendId'), ''),
+        jobBackendId: (0,json/* stringOr */.JI)(field(item, 'workflow_job_run_backend_id', 'workflowJobRunBackendId'), ''),
+    };
+}
+/**
+ * @param token `ACTIONS_RUNTIME_TOKEN`; its claim `scp` holds `Actions.Results:<run>:<job>` (actions/toolkit, artifact, util.ts)
+ * @param url `ACTIONS_RESULTS_URL`
+ * @throws HandoverError `unsupported-host` when either is missing or not of that form
+ */
+function serviceCredentials(token, url) {
+    if (token === '' || url === '') {
+        const missing = token === '' ? 'ACTIONS_RUNTIME_TOKEN' : 'ACTIONS_RESULTS_URL';
+        throw unsupported(`${missing} is not set`);
+    }
+    if (!URL.canParse(url))
+        throw unsupported('ACTIONS_RESULTS_URL is not a URL');
+    const payload = (0,json/* parseJson */.qF)(Buffer.from(token.split('.')[1] ?? '', 'base64url').toString());
+    const scopes = (0,json/* isObject */.Gv)(payload) ? (0,json/* stringOr */.JI)(payload['scp'], '') : '';
+    const match = /(?:^|\s)Actions\.Results:([^:\s]+):([^:\s]+)(?:\s|$)/.exec(scopes);
+    const [, runBackendId, jobBackendId] = match ?? [];
+    if (runBackendId === undefined || jobBackendId === undefined) {
+        throw unsupported('ACTIONS_RUNTIME_TOKEN has no scope for the artifact service');
+    }
+    return { token, origin: new URL(url).origin, runBackendId, jobBackendId };
+}
+function unsupported(why) {
+    return new errors/* HandoverError */.Cu('unsupported-host', `The artifact service can't be reached: ${why}.`, 'Run this as a `uses:` step of a workflow on github.com; GitHub Enterprise Server lacks this artifact service.');
+}
+
+;// CONCATENATED MODULE: ./build/shared/artifacts/service/reservation.js
 var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
     if (value !== null && value !== void 0) {
         if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
@@ -38996,61 +37858,48 @@ var __disposeResources = (undefined && undefined.__disposeResources) || (functio
 
 
 
-
-
-
-
-
-
-
-
-const dayMs = 24 * 60 * 60 * 1000;
-// A cancelled step is killed after 7.5 s. Until then the answer to a reservation is waited for, then what it reserved is removed.
+// A cancelled step is killed after 7.5 s. Until then it waits for the answer to a reservation, and then removes that.
 const answerMs = 2000;
 const cleanupMs = 4500;
 const latePauseMs = 500;
 /**
- * The artifacts of the workflow run that this job belongs to.
- * @throws HandoverError `unsupported-host` outside a runner
+ * Locks a name among the steps of one job that run at the same time. These have the same ids, and one must not remove another's
+ * reservation.
+ * @returns undefined when another step has the lock
  */
-function runStore(options) {
-    return fallbackStore(ownStore(options), run_store_explained(options), options.onNotice);
+function lockName({ origin, runBackendId, jobBackendId }, name) {
+    return (0,locks/* lockKey */.TL)(JSON.stringify([origin, runBackendId, jobBackendId, name]), 'taken');
 }
-/** The official client tells what went wrong in its messages, and a missing artifact by its error's name, alone. */
-function run_store_explained(options) {
-    const official = officialStore(options.tempRoot);
-    const or = async (what, name, work) => {
-        try {
-            return await work;
-        }
-        catch (error) {
-            if (error instanceof Error && error.name === 'ArtifactNotFoundError')
-                throw notFound(name, error);
-            throw transferFailed(`${what} by way of the official client`, error);
-        }
-    };
-    return {
-        list: () => or('list the artifacts of this run', '', official.list()),
-        open: (artifact) => or(`read the artifact "${artifact.name}"`, artifact.name, official.open(artifact)),
-        upload: (request) => or(`upload the artifact "${request.name}"`, request.name, officialUpload(official, options, request)),
-        remove: (artifact) => or(`delete the artifact "${artifact.name}"`, artifact.name, official.remove(artifact)),
-        [Symbol.asyncDispose]: () => official[Symbol.asyncDispose](),
-    };
-}
-async function officialUpload(official, options, request) {
+/**
+ * Reserves a name, and returns the URL to write the blob to.
+ * @param expiresAt undefined takes the repository's default
+ * @throws HandoverError `artifact-name-taken`; what the service throws. After any error, a cancel included, the name isn't reserved.
+ */
+async function reserveName(name, expiresAt, options) {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
-        const { name } = request;
-        const credentials = serviceCredentials(options.runtimeToken, options.resultsUrl);
-        const lock = __addDisposableResource(env_1, await lockName(credentials, name), true);
+        const { signal, isAlone } = options;
+        const budget = after(signal, answerMs);
+        const client = __addDisposableResource(env_1, connect(options, budget), true);
+        const removeLeftover = async (lateMs) => isAlone && (await removeUnfinished(name, options, { unlessListed: true, lateMs }));
         try {
-            return await official.upload(request);
+            const url = await client.service.create(name, expiresAt).catch(async (error) => {
+                // Possibly our own earlier reservation: by a request whose answer was lost, or by a killed step of this job.
+                if (!isTaken(error) || !(await removeLeftover(0)))
+                    throw error;
+                return client.service.create(name, expiresAt);
+            });
+            if (!signal.aborted)
+                return url;
+            await removeUnfinished(name, options);
+            throw (0,errors/* asError */.zR)(signal.reason);
         }
         catch (error) {
-            // Its own reservation, it may be: it tries again when an answer got lost.
-            const wasOurs = lock !== undefined && (await removeUnfinished(credentials, options, name, { unlessListed: true }));
-            if (!wasOurs && (0,errors/* messageOf */.bD)(error).includes('(409)'))
+            if (isTaken(error))
                 throw nameTaken(name, error);
+            // A refused request reserved nothing; after any other error, or a success in an unknown form, a name may be reserved.
+            if (!(error instanceof answer/* HttpError */.j$ && error.status < 500))
+                await removeLeftover(answerMs);
             throw error;
         }
     }
@@ -39064,126 +37913,11 @@ async function officialUpload(official, options, request) {
             await result_1;
     }
 }
-// Steps of one job that run side by side have the same ids: one must not take the other's reservation for a dead one.
-function lockName({ origin, runBackendId, jobBackendId }, name) {
-    return (0,locks/* lockKey */.TL)(JSON.stringify([origin, runBackendId, jobBackendId, name]), 'taken');
-}
-function ownStore(options) {
-    const credentials = serviceCredentials(options.runtimeToken, options.resultsUrl);
-    const http = httpClient(options.proxies, options.signal);
-    const service = resultsService(http, credentials, options.onRetry, options.signal);
-    const folders = (0,files/* tempDirs */.zE)(options.tempRoot);
-    const known = new Map();
-    return {
-        list: () => explain('list the artifacts of this run', async () => {
-            const artifacts = await service.list();
-            for (const artifact of artifacts)
-                known.set(artifact.id, artifact);
-            return artifacts;
-        }),
-        open: (artifact) => run_store_open({ http, service, folders }, options, artifact, known.get(artifact.id)),
-        upload: (request) => run_store_upload(http, service, credentials, options, request),
-        remove: (artifact) => explain(`delete the artifact "${artifact.name}"`, () => removeListed(service, known, artifact)),
-        [Symbol.asyncDispose]: async () => {
-            await http.close();
-            await folders[Symbol.asyncDispose]();
-        },
-    };
-}
-async function run_store_open({ http, service, folders }, options, artifact, listed) {
-    if (listed === undefined)
-        throw new RangeError(`artifact ${String(artifact.id)} was not listed by this store`);
-    const what = `read the artifact "${artifact.name}"`;
-    let isOpen = false;
-    const sign = () => explain(what, async () => maskedUrl(await service.signDownload(listed), options.maskSecret)).catch((error) => {
-        // Nobody can take over what is being read already.
-        throw isOpen ? transferFailed(what, error) : (0,errors/* asError */.zR)(error);
-    });
-    const { onRetry, progress, signal } = options;
-    const content = await openArtifact(artifact, blobReader({ http, artifact, sign, onRetry, progress, folders, signal }));
-    isOpen = true;
-    return content;
-}
-async function removeListed(service, known, { id, name }) {
-    const listed = known.get(id);
-    if (listed === undefined)
-        throw new RangeError(`artifact ${String(id)} was not listed by this store`);
-    await service.remove(name, listed).catch((error) => {
-        if (!(error instanceof HttpError) || error.status !== 404)
-            throw error;
-    });
-}
-async function run_store_upload(http, service, credentials, options, request) {
-    const env_2 = { stack: [], error: void 0, hasError: false };
-    try {
-        const { name } = request;
-        const lock = __addDisposableResource(env_2, await lockName(credentials, name), true);
-        const { retentionDays } = request;
-        const expiresAt = retentionDays === 0 ? undefined : new Date(Date.now() + retentionDays * dayMs);
-        const isAlone = lock !== undefined;
-        const url = await explain(`create the artifact "${name}"`, () => reserve(credentials, options, { name, expiresAt, isAlone }));
-        try {
-            const zip = storedZip(request.files);
-            const target = { http, url: maskedUrl(url, options.maskSecret), onRetry: options.onRetry, signal: options.signal };
-            const blob = await uploadBlob(target, zip, request.onBytes);
-            const id = await service
-                .finalize(name, blob.size, blob.digest)
-                .catch((error) => listedId(service, name, blob, error));
-            return { id, name, ...blob };
-        }
-        catch (error) {
-            await removeUnfinished(credentials, options, name);
-            throw error instanceof errors/* HandoverError */.Cu ? error : transferFailed(`upload the artifact "${name}"`, error);
-        }
-    }
-    catch (e_2) {
-        env_2.error = e_2;
-        env_2.hasError = true;
-    }
-    finally {
-        const result_2 = __disposeResources(env_2);
-        if (result_2)
-            await result_2;
-    }
-}
-/**
- * Reserves the name, and returns where to write the blob. Whatever goes wrong, a cancel included, no reservation of ours stays:
- * nobody could have the name any more, the next attempt of this step included.
- */
-async function reserve(credentials, options, { name, expiresAt, isAlone }) {
-    const patient = later(options.signal, answerMs);
-    const http = httpClient(options.proxies, patient);
-    const service = resultsService(http, credentials, options.onRetry, patient);
-    const isFree = async (lateMs) => isAlone && (await removeUnfinished(credentials, options, name, { unlessListed: true, lateMs }));
-    try {
-        const url = await service.create(name, expiresAt).catch(async (error) => {
-            // Taken by ourselves, it may be: by a request whose answer got lost, or by a step of this job that was killed.
-            if (!isTaken(error) || !(await isFree(0)))
-                throw error;
-            return service.create(name, expiresAt);
-        });
-        if (!options.signal.aborted)
-            return url;
-        await removeUnfinished(credentials, options, name);
-        throw (0,errors/* asError */.zR)(options.signal.reason);
-    }
-    catch (error) {
-        if (isTaken(error))
-            throw nameTaken(name, error);
-        // What was refused reserved nothing; of anything else, a success in unknown words included, that isn't known.
-        if (!(error instanceof HttpError && error.status < 500))
-            await isFree(answerMs);
-        throw error;
-    }
-    finally {
-        await http.close();
-    }
-}
 function isTaken(error) {
-    return error instanceof HttpError && error.status === 409;
+    return error instanceof answer/* HttpError */.j$ && error.status === 409;
 }
-/** Aborted so many ms after another signal. */
-function later(signal, ms) {
+/** Returns a signal that is aborted a number of ms after another one. */
+function after(signal, ms) {
     const controller = new AbortController();
     const begin = () => {
         setTimeout(() => {
@@ -39196,7 +37930,415 @@ function later(signal, ms) {
         signal.addEventListener('abort', begin, { once: true });
     return controller.signal;
 }
-/** The artifact's id where the service lists it as it was sent, although its answer to the end of the upload was lost or unknown. */
+/**
+ * Removes what this attempt of this job has reserved under a name, over its own connection, because the step may be cancelled.
+ * @returns whether there was a reservation or an artifact
+ */
+async function removeUnfinished(name, options, { unlessListed = false, lateMs = 0 } = {}) {
+    const env_2 = { stack: [], error: void 0, hasError: false };
+    try {
+        const giveUpAt = Date.now() + lateMs;
+        const signal = AbortSignal.timeout(cleanupMs);
+        const client = __addDisposableResource(env_2, connect(options, signal), true);
+        const { service } = client;
+        try {
+            const isOurs = (artifact) => isOwnedBy(artifact, service.self);
+            if (unlessListed && (await service.list(name)).some(isOurs))
+                return false;
+            for (;;) {
+                const isGone = await removeOwn(service, name);
+                if (isGone || Date.now() >= giveUpAt)
+                    return isGone;
+                await (0,external_node_timers_promises_.setTimeout)(latePauseMs, undefined, { signal });
+            }
+        }
+        catch {
+            // The error that led here is the one to report.
+            return false;
+        }
+    }
+    catch (e_2) {
+        env_2.error = e_2;
+        env_2.hasError = true;
+    }
+    finally {
+        const result_2 = __disposeResources(env_2);
+        if (result_2)
+            await result_2;
+    }
+}
+async function removeOwn(service, name) {
+    try {
+        await service.remove(name, service.self);
+        return true;
+    }
+    catch (error) {
+        if (error instanceof answer/* HttpError */.j$ && error.status === 404)
+            return false;
+        throw error;
+    }
+}
+function connect({ credentials, proxies, log }, signal) {
+    const http = httpClient(proxies, signal);
+    return { service: resultsService(http, credentials, log.info, signal), [Symbol.asyncDispose]: () => http.close() };
+}
+function nameTaken(name, error) {
+    return new errors/* HandoverError */.Cu('artifact-name-taken', `The artifact service refuses the name "${name}": ${(0,errors/* messageOf */.bD)(error)}. Another job or step of this run uses it, or is uploading to it now.`, `Give each job, and each step that hands over, its own \`artifact-name\`. In a matrix, add what varies: \`${name}-\${{ matrix.component }}\`.`, error);
+}
+// actions/toolkit, artifact, shared/errors.ts: UsageError.
+const quota = /insufficient usage|storage quota/i;
+/** @param what the work that failed, in the imperative */
+function transferFailed(what, error) {
+    if (error instanceof errors/* HandoverError */.Cu)
+        return error;
+    const authorization = error instanceof answer/* HttpError */.j$ && (error.status === 401 || error.status === 403);
+    return new errors/* HandoverError */.Cu('transfer-failed', `Could not ${what}: ${(0,errors/* messageOf */.bD)(error)}.`, quota.test((0,errors/* messageOf */.bD)(error))
+        ? 'The artifact storage of this account is used up; it is counted anew every 6 to 12 hours. Delete old artifacts, or lower `retention-days`.'
+        : authorization
+            ? "The job's token was refused: it is valid only while the job runs. Re-run the job."
+            : 'Re-run the job. If it repeats, look at https://www.githubstatus.com and at the proxy of a self-hosted runner.', error);
+}
+
+;// CONCATENATED MODULE: ./build/shared/artifacts/service/official-store.js
+var official_store_addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
+    if (value !== null && value !== void 0) {
+        if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
+        var dispose, inner;
+        if (async) {
+            if (!Symbol.asyncDispose) throw new TypeError("Symbol.asyncDispose is not defined.");
+            dispose = value[Symbol.asyncDispose];
+        }
+        if (dispose === void 0) {
+            if (!Symbol.dispose) throw new TypeError("Symbol.dispose is not defined.");
+            dispose = value[Symbol.dispose];
+            if (async) inner = dispose;
+        }
+        if (typeof dispose !== "function") throw new TypeError("Object not disposable.");
+        if (inner) dispose = function() { try { inner.call(this); } catch (e) { return Promise.reject(e); } };
+        env.stack.push({ value: value, dispose: dispose, async: async });
+    }
+    else if (async) {
+        env.stack.push({ async: true });
+    }
+    return value;
+};
+var official_store_disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
+    return function (env) {
+        function fail(e) {
+            env.error = env.hasError ? new SuppressedError(e, env.error, "An error was suppressed during disposal.") : e;
+            env.hasError = true;
+        }
+        var r, s = 0;
+        function next() {
+            while (r = env.stack.pop()) {
+                try {
+                    if (!r.async && s === 1) return s = 0, env.stack.push(r), Promise.resolve().then(next);
+                    if (r.dispose) {
+                        var result = r.dispose.call(r.value);
+                        if (r.async) return s |= 2, Promise.resolve(result).then(next, function(e) { fail(e); return next(); });
+                    }
+                    else s |= 1;
+                }
+                catch (e) {
+                    fail(e);
+                }
+            }
+            if (s === 1) return env.hasError ? Promise.reject(env.error) : Promise.resolve();
+            if (env.hasError) throw env.error;
+        }
+        return next();
+    };
+})(typeof SuppressedError === "function" ? SuppressedError : function (error, suppressed, message) {
+    var e = new Error(message);
+    return e.name = "SuppressedError", e.error = error, e.suppressed = suppressed, e;
+});
+
+
+
+
+
+
+
+
+
+
+
+
+/**
+ * Uses another store until the service answers in a form that it doesn't know, and from then on the official client. That is slower
+ * and needs the disk, but is kept up to date with the service.
+ */
+function withOfficialClient(own, options) {
+    let official;
+    const withFallback = async (work) => {
+        if (official !== undefined)
+            return work(official);
+        try {
+            return await work(own);
+        }
+        catch (error) {
+            if (!(error instanceof UnknownAnswer))
+                throw error;
+            options.log.notice(`The artifact service answered in an unknown way (${error.message}): using the official client instead.`);
+            official ??= officialStore(options);
+            return work(official);
+        }
+    };
+    return {
+        list: () => withFallback((store) => store.list()),
+        open: (artifact) => withFallback((store) => store.open(artifact)),
+        upload: (request) => withFallback((store) => store.upload(request)),
+        remove: (artifact) => withFallback((store) => store.remove(artifact)),
+        [Symbol.asyncDispose]: async () => {
+            await own[Symbol.asyncDispose]();
+            await official?.[Symbol.asyncDispose]();
+        },
+    };
+}
+function officialStore(options) {
+    const folders = (0,files/* tempDirs */.zE)(options.tempRoot);
+    return {
+        list: () => official_store_explained('list the artifacts of this run', '', list()),
+        open: (artifact) => official_store_explained(`read the artifact "${artifact.name}"`, artifact.name, folders.make().then((path) => official_store_open(artifact, path))),
+        upload: (request) => official_store_explained(`upload the artifact "${request.name}"`, request.name, folders.make().then((path) => uploadLocked(request, path, options))),
+        remove: ({ name }) => official_store_explained(`delete the artifact "${name}"`, name, client().then(async (official) => {
+            await official.deleteArtifact(name);
+        })),
+        [Symbol.asyncDispose]: () => folders[Symbol.asyncDispose](),
+    };
+}
+/** Explains the client's errors, which have only a message, or a name for a missing artifact. */
+async function official_store_explained(what, name, work) {
+    try {
+        return await work;
+    }
+    catch (error) {
+        if (error instanceof Error && error.name === 'ArtifactNotFoundError')
+            throw notFound(name, error);
+        throw transferFailed(`${what} by way of the official client`, error);
+    }
+}
+// All bundles share one bundle of the client, at the same relative path as here: the bundler keeps this import unchanged.
+async function client() {
+    const { DefaultArtifactClient } = await import(/* webpackIgnore: true */ "../official-client/index.js");
+    return new DefaultArtifactClient();
+}
+const withDigest = (text) => {
+    const digest = (0,image_digest/* parseDigest */.m)(text ?? '');
+    return digest === undefined ? {} : { digest };
+};
+async function list() {
+    const { artifacts } = await (await client()).listArtifacts();
+    return artifacts
+        .map(({ id, name, size, createdAt, digest }) => ({
+        ...{ id, name, size, ...withDigest(digest) },
+        ...(createdAt === undefined ? {} : { createdAt: createdAt.toISOString() }),
+    }))
+        .sort((one, other) => other.id - one.id);
+}
+async function official_store_open(artifact, folder) {
+    const { digest } = artifact;
+    const options = { path: folder, skipDecompress: true, ...(digest === undefined ? {} : { expectedHash: digest }) };
+    const { digestMismatch } = await (await client()).downloadArtifact(artifact.id, options);
+    if (digestMismatch === true)
+        throw (0,store/* corruptArtifact */.G)(`The artifact "${artifact.name}" arrived with another digest than the artifact service lists (${digest ?? 'none'}).`);
+    const [file = ''] = await (0,promises_.readdir)(folder);
+    return (0,on_disk/* openOnDisk */.T)(artifact, (0,external_node_path_.join)(folder, file), artifact.size);
+}
+async function uploadLocked(request, folder, options) {
+    const env_1 = { stack: [], error: void 0, hasError: false };
+    try {
+        const { name } = request;
+        const lock = official_store_addDisposableResource(env_1, await lockName(options.credentials, name), true);
+        try {
+            return await upload(request, folder);
+        }
+        catch (error) {
+            // Possibly the client's own reservation: it tries again when an answer was lost.
+            const wasOurs = lock !== undefined && (await removeUnfinished(name, options, { unlessListed: true }));
+            if (!wasOurs && (0,errors/* messageOf */.bD)(error).includes('(409)'))
+                throw nameTaken(name, error);
+            throw error;
+        }
+    }
+    catch (e_1) {
+        env_1.error = e_1;
+        env_1.hasError = true;
+    }
+    finally {
+        const result_1 = official_store_disposeResources(env_1);
+        if (result_1)
+            await result_1;
+    }
+}
+async function upload(request, folder) {
+    const { name, retentionDays } = request;
+    const paths = [];
+    for await (const file of request.files) {
+        const path = (0,external_node_path_.join)(folder, file.name);
+        await (0,external_node_stream_promises_.pipeline)((0,chunks/* streamableChunks */.V$)(file.chunks), (0,external_node_fs_.createWriteStream)(path));
+        paths.push(path);
+        request.onBytes((await (0,promises_.stat)(path)).size);
+    }
+    const options = { compressionLevel: 0, retentionDays };
+    const { id, size = 0, digest } = await (await client()).uploadArtifact(name, paths, folder, options);
+    await Promise.all(paths.map((path) => (0,promises_.rm)(path)));
+    if (id !== undefined)
+        return { id, name, size, ...withDigest(digest) };
+    throw new errors/* HandoverError */.Cu('transfer-failed', 'The official client uploaded the artifact, but got no id for it.', 'Re-run the job.');
+}
+function notFound(name, error) {
+    return new errors/* HandoverError */.Cu('artifact-not-found', `The artifact service lists no artifact "${name}" any more: ${(0,errors/* messageOf */.bD)(error)}.`, 'It was deleted meanwhile, or has expired. Re-run all jobs, so that the image is built and handed over again.', error);
+}
+
+;// CONCATENATED MODULE: ./build/shared/artifacts/service/run-store.js
+var run_store_addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
+    if (value !== null && value !== void 0) {
+        if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
+        var dispose, inner;
+        if (async) {
+            if (!Symbol.asyncDispose) throw new TypeError("Symbol.asyncDispose is not defined.");
+            dispose = value[Symbol.asyncDispose];
+        }
+        if (dispose === void 0) {
+            if (!Symbol.dispose) throw new TypeError("Symbol.dispose is not defined.");
+            dispose = value[Symbol.dispose];
+            if (async) inner = dispose;
+        }
+        if (typeof dispose !== "function") throw new TypeError("Object not disposable.");
+        if (inner) dispose = function() { try { inner.call(this); } catch (e) { return Promise.reject(e); } };
+        env.stack.push({ value: value, dispose: dispose, async: async });
+    }
+    else if (async) {
+        env.stack.push({ async: true });
+    }
+    return value;
+};
+var run_store_disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
+    return function (env) {
+        function fail(e) {
+            env.error = env.hasError ? new SuppressedError(e, env.error, "An error was suppressed during disposal.") : e;
+            env.hasError = true;
+        }
+        var r, s = 0;
+        function next() {
+            while (r = env.stack.pop()) {
+                try {
+                    if (!r.async && s === 1) return s = 0, env.stack.push(r), Promise.resolve().then(next);
+                    if (r.dispose) {
+                        var result = r.dispose.call(r.value);
+                        if (r.async) return s |= 2, Promise.resolve(result).then(next, function(e) { fail(e); return next(); });
+                    }
+                    else s |= 1;
+                }
+                catch (e) {
+                    fail(e);
+                }
+            }
+            if (s === 1) return env.hasError ? Promise.reject(env.error) : Promise.resolve();
+            if (env.hasError) throw env.error;
+        }
+        return next();
+    };
+})(typeof SuppressedError === "function" ? SuppressedError : function (error, suppressed, message) {
+    var e = new Error(message);
+    return e.name = "SuppressedError", e.error = error, e.suppressed = suppressed, e;
+});
+
+
+
+
+
+
+
+
+
+
+
+
+/**
+ * Returns the artifacts of the workflow run that this job belongs to.
+ * @throws HandoverError `unsupported-host` outside a runner
+ */
+function runStore(options) {
+    const credentials = serviceCredentials(options.runtimeToken, options.resultsUrl);
+    return withOfficialClient(ownStore({ ...options, credentials }), { ...options, credentials });
+}
+function ownStore(options) {
+    const { credentials, log, maskSecret, signal } = options;
+    const http = httpClient(options.proxies, signal);
+    const service = resultsService(http, credentials, log.info, signal);
+    const folders = (0,files/* tempDirs */.zE)(options.tempRoot);
+    const known = new Map();
+    const listed = ({ id }) => {
+        const found = known.get(id);
+        if (found === undefined)
+            throw new RangeError(`artifact ${String(id)} was not listed by this store`);
+        return found;
+    };
+    return {
+        list: () => explain('list the artifacts of this run', async () => {
+            const artifacts = await service.list();
+            for (const artifact of artifacts)
+                known.set(artifact.id, artifact);
+            return artifacts;
+        }),
+        open: async (artifact) => {
+            const [what, found] = [`read the artifact "${artifact.name}"`, listed(artifact)];
+            let isOpen = false;
+            const sign = () => explain(what, async () => maskedUrl(await service.signDownload(found), maskSecret)).catch((error) => {
+                // The official client can't continue what was read in part.
+                throw isOpen ? transferFailed(what, error) : (0,errors/* asError */.zR)(error);
+            });
+            const blob = { http, artifact, sign, onRetry: log.info, progress: log.progress, folders, signal };
+            const content = await (0,zip_content/* openArtifact */.H)(artifact, await openBlob(blob));
+            isOpen = true;
+            return content;
+        },
+        upload: (request) => run_store_upload(http, service, options, request),
+        remove: (artifact) => explain(`delete the artifact "${artifact.name}"`, () => service.remove(artifact.name, listed(artifact)).catch((error) => {
+            if (!(error instanceof answer/* HttpError */.j$) || error.status !== 404)
+                throw error;
+        })),
+        [Symbol.asyncDispose]: async () => {
+            await http.close();
+            await folders[Symbol.asyncDispose]();
+        },
+    };
+}
+const dayMs = 24 * 60 * 60 * 1000;
+async function run_store_upload(http, service, options, { name, retentionDays, files, onBytes }) {
+    const env_1 = { stack: [], error: void 0, hasError: false };
+    try {
+        const { log, signal } = options;
+        const lock = run_store_addDisposableResource(env_1, await lockName(options.credentials, name), true);
+        const expiresAt = retentionDays === 0 ? undefined : new Date(Date.now() + retentionDays * dayMs);
+        const reservation = { ...options, isAlone: lock !== undefined };
+        const url = await explain(`create the artifact "${name}"`, () => reserveName(name, expiresAt, reservation));
+        try {
+            const target = { http, url: maskedUrl(url, options.maskSecret), onRetry: log.info, signal };
+            const blob = await uploadBlob(target, storedZip(files), onBytes);
+            const id = await service
+                .finalize(name, blob.size, blob.digest)
+                .catch((error) => listedId(service, name, blob, error));
+            return { id, name, ...blob };
+        }
+        catch (error) {
+            await removeUnfinished(name, options);
+            throw error instanceof errors/* HandoverError */.Cu ? error : transferFailed(`upload the artifact "${name}"`, error);
+        }
+    }
+    catch (e_1) {
+        env_1.error = e_1;
+        env_1.hasError = true;
+    }
+    finally {
+        const result_1 = run_store_disposeResources(env_1);
+        if (result_1)
+            await result_1;
+    }
+}
+/** Returns the id of an uploaded artifact from the service's list, after the answer to the end of its upload was lost or unknown. */
 async function listedId(service, name, sent, error) {
     const artifacts = await service.list(name).catch(() => []);
     const found = artifacts.find((artifact) => isOwnedBy(artifact, service.self) && artifact.size === sent.size && artifact.digest === sent.digest);
@@ -39204,65 +38346,265 @@ async function listedId(service, name, sent, error) {
         throw error;
     return found.id;
 }
-/**
- * Removes what this attempt of this job has reserved under a name. It has its own connection: ours may be cancelled.
- * @returns whether there was something
- */
-async function removeUnfinished(credentials, { proxies, onRetry }, name, { unlessListed = false, lateMs = 0 } = {}) {
-    const giveUpAt = Date.now() + lateMs;
-    const signal = AbortSignal.timeout(cleanupMs);
-    const http = httpClient(proxies, signal);
-    try {
-        const service = resultsService(http, credentials, onRetry, signal);
-        const isOurs = (artifact) => isOwnedBy(artifact, service.self);
-        if (unlessListed && (await service.list(name)).some(isOurs))
-            return false;
-        for (;;) {
-            const isGone = await service.remove(name, service.self).then(() => true, (error) => {
-                if (error instanceof HttpError && error.status === 404)
-                    return false;
-                throw error;
-            });
-            if (isGone || Date.now() >= giveUpAt)
-                return isGone;
-            await (0,promises_.setTimeout)(latePauseMs, undefined, { signal });
-        }
-    }
-    catch {
-        // The error that led here is the one to report.
-        return false;
-    }
-    finally {
-        await http.close();
-    }
-}
 async function explain(what, work) {
     try {
         return await work();
     }
     catch (error) {
-        if (error instanceof UnknownAnswer)
-            throw error;
-        throw transferFailed(what, error);
+        throw error instanceof UnknownAnswer ? error : transferFailed(what, error);
     }
 }
-function notFound(name, error) {
-    return new errors/* HandoverError */.Cu('artifact-not-found', `The artifact service lists no artifact "${name}" any more: ${(0,errors/* messageOf */.bD)(error)}.`, 'It was deleted meanwhile, or has expired. Re-run all jobs, so that the image is built and handed over again.', error);
+
+
+/***/ }),
+
+/***/ 6085:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   G: () => (/* binding */ corruptArtifact)
+/* harmony export */ });
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
+
+function corruptArtifact(message, cause) {
+    return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('artifact-corrupt', message, 'Run the job that exports the image again.', cause);
 }
-function nameTaken(name, error) {
-    return new errors/* HandoverError */.Cu('artifact-name-taken', `The artifact service refuses the name "${name}": ${(0,errors/* messageOf */.bD)(error)}. Another job or step of this run uses it, or is uploading to it now.`, `Give each job, and each step that hands over, its own \`artifact-name\`. In a matrix, add what varies: \`${name}-\${{ matrix.component }}\`.`, error);
+
+
+/***/ }),
+
+/***/ 6720:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+
+// EXPORTS
+__nccwpck_require__.d(__webpack_exports__, {
+  H: () => (/* binding */ openArtifact),
+  v: () => (/* binding */ otherDigest)
+});
+
+// EXTERNAL MODULE: external "node:stream"
+var external_node_stream_ = __nccwpck_require__(7075);
+// EXTERNAL MODULE: external "node:zlib"
+var external_node_zlib_ = __nccwpck_require__(8522);
+// EXTERNAL MODULE: ./build/shared/base/errors.js + 1 modules
+var errors = __nccwpck_require__(4754);
+// EXTERNAL MODULE: ./build/shared/base/limits.js
+var limits = __nccwpck_require__(2618);
+// EXTERNAL MODULE: ./build/shared/bytes/chunks.js
+var bytes_chunks = __nccwpck_require__(4256);
+// EXTERNAL MODULE: ./build/shared/bytes/verified.js
+var verified = __nccwpck_require__(7606);
+// EXTERNAL MODULE: ./build/shared/artifacts/store.js
+var store = __nccwpck_require__(6085);
+// EXTERNAL MODULE: ./node_modules/yauzl/index.js
+var yauzl = __nccwpck_require__(663);
+// EXTERNAL MODULE: ./build/shared/base/json.js
+var json = __nccwpck_require__(604);
+// EXTERNAL MODULE: ./build/shared/base/text.js
+var base_text = __nccwpck_require__(1453);
+;// CONCATENATED MODULE: ./build/shared/artifacts/zip/zip-reader.js
+
+
+
+
+
+
+
+const localHeaderBytes = 30;
+/**
+ * Lists the files of a zip from the directory at its end.
+ * @throws HandoverError `artifact-corrupt` when the directory at the end is missing or damaged
+ */
+async function listZip(reader) {
+    try {
+        const zip = await (0,yauzl/* fromRandomAccessReaderPromise */.or)(new RangeAccess(reader), reader.size, { autoClose: false });
+        const members = [];
+        if (zip.entryCount > limits/* limits */.F.zipMembers)
+            throw new Error(`it has ${String(zip.entryCount)} files`);
+        for await (const entry of zip.eachEntry())
+            if (!entry.fileName.endsWith('/'))
+                members.push(member(entry, reader.size));
+        return members;
+    }
+    catch (error) {
+        if (error instanceof errors/* HandoverError */.Cu)
+            throw error;
+        throw (0,store/* corruptArtifact */.G)(`The artifact is not a whole zip file: ${(0,errors/* messageOf */.bD)(error)}.`, error);
+    }
 }
-// actions/toolkit, artifact, shared/errors.ts: UsageError.
-const quota = /insufficient usage|storage quota/i;
-function transferFailed(what, error) {
-    if (error instanceof errors/* HandoverError */.Cu)
-        return error;
-    const authorization = error instanceof HttpError && (error.status === 401 || error.status === 403);
-    return new errors/* HandoverError */.Cu('transfer-failed', `Could not ${what}: ${(0,errors/* messageOf */.bD)(error)}.`, quota.test((0,errors/* messageOf */.bD)(error))
-        ? 'The artifact storage of this account is used up; it is counted anew every 6 to 12 hours. Delete old artifacts, or lower `retention-days`.'
-        : authorization
-            ? "The job's token was refused: it is valid only while the job runs. Re-run the job."
-            : 'Re-run the job. If it repeats, look at https://www.githubstatus.com and at the proxy of a self-hosted runner.', error);
+function member(entry, blobBytes) {
+    const { compressedSize, uncompressedSize, relativeOffsetOfLocalHeader: at } = entry;
+    const isPlace = [compressedSize, uncompressedSize, at].every(json/* isByteCount */.A0) && at + compressedSize <= blobBytes;
+    const isStored = entry.compressionMethod === 0;
+    if (!isPlace || (isStored && compressedSize !== uncompressedSize))
+        throw new Error(`${(0,base_text/* quoteForeign */.xS)(entry.fileName, 80)} can't be where the zip's directory has it`);
+    if (entry.compressionMethod !== 0 && entry.compressionMethod !== 8) {
+        throw new Error(`${entry.fileName} has compression method ${String(entry.compressionMethod)}`);
+    }
+    return {
+        name: entry.fileName,
+        stored: entry.compressionMethod === 0,
+        size: entry.uncompressedSize,
+        compressedSize: entry.compressedSize,
+        crc: entry.crc32,
+        headerOffset: entry.relativeOffsetOfLocalHeader,
+    };
+}
+/** Returns where a member's own bytes start: after a header of 30 bytes, its name and its extra field (APPNOTE 4.3.7). */
+function dataOffset(member, localHeader) {
+    if (localHeader.length < localHeaderBytes || localHeader.readUInt32LE(0) !== 0x04034b50) {
+        throw (0,store/* corruptArtifact */.G)(`The artifact's zip has no header for ${member.name} at byte ${String(member.headerOffset)}.`);
+    }
+    return member.headerOffset + localHeaderBytes + localHeader.readUInt16LE(26) + localHeader.readUInt16LE(28);
+}
+/** Reads the first bytes of a member's header, for `dataOffset`. */
+function readLocalHeader(reader, member) {
+    return reader.read(member.headerOffset, Math.min(reader.size, member.headerOffset + localHeaderBytes));
+}
+/** Lets the zip library read through byte ranges. */
+class RangeAccess extends yauzl/* RandomAccessReader */.lJ {
+    #reader;
+    constructor(reader) {
+        super();
+        this.#reader = reader;
+    }
+    _readStreamForRange(start, end) {
+        return external_node_stream_.Readable.from(this.#reader.stream(start, end));
+    }
+}
+
+;// CONCATENATED MODULE: ./build/shared/artifacts/zip/content.js
+
+
+
+
+
+
+
+
+/**
+ * Opens an artifact's blob: a zip of files, or one raw file (`archive: false` of the upload action).
+ * @throws HandoverError `artifact-corrupt` or `transfer-failed`
+ */
+async function openArtifact(artifact, reader) {
+    const head = await reader.read(0, Math.min(4, reader.size));
+    const isZip = head.length === 4 && (head.readUInt32LE(0) === 0x04034b50 || head.readUInt32LE(0) === 0x06054b50);
+    return isZip ? zipContent(artifact, reader, await listZip(reader)) : rawContent(artifact, reader);
+}
+function rawContent(artifact, reader) {
+    return {
+        artifact,
+        downloaded: reader.downloaded,
+        files: [{ name: artifact.name, size: reader.size }],
+        text: () => Promise.resolve(undefined),
+        read: (_name, onBytes) => (0,verified/* heldBack */.Zg)(verifiedBlob(reader, artifact, onBytes), heldBackBytes),
+        ranges: () => Promise.resolve((start, end, onBytes) => (0,bytes_chunks/* countedChunks */.T6)(reader.lend(start, end), onBytes)),
+    };
+}
+function zipContent(artifact, reader, members) {
+    const find = (name) => members.find((member) => member.name === name);
+    return {
+        artifact,
+        downloaded: reader.downloaded,
+        files: members.map(({ name, size }) => ({ name, size })),
+        text: async (name) => {
+            const member = find(name);
+            return member === undefined ? undefined : readText(reader, artifact, member);
+        },
+        read: async function* (name, onBytes) {
+            const member = find(name);
+            if (member === undefined)
+                throw missing(artifact, name, members);
+            const start = dataOffset(member, await readLocalHeader(reader, member));
+            const packed = slice(verifiedBlob(reader, artifact, onBytes), start, start + member.compressedSize);
+            yield* (0,verified/* heldBack */.Zg)(unzipped(packed, member), heldBackBytes);
+        },
+        ranges: async (name) => {
+            const member = find(name);
+            if (member?.stored !== true)
+                return undefined;
+            const at = dataOffset(member, await readLocalHeader(reader, member));
+            return (start, end, onBytes) => {
+                if (start < 0 || end > member.size || start > end)
+                    throw outside(member, start, end);
+                return (0,bytes_chunks/* countedChunks */.T6)(reader.lend(at + start, at + end), onBytes);
+            };
+        },
+    };
+}
+// A part of the blob: its digest can't be checked, but the member's size and CRC can.
+async function readText(reader, artifact, member) {
+    if (member.size > limits/* limits */.F.recordBytes || member.compressedSize > limits/* limits */.F.recordBytes)
+        throw tooLarge(artifact, member);
+    const start = dataOffset(member, await readLocalHeader(reader, member));
+    return (await (0,bytes_chunks/* copiedBytes */.QB)(unzipped(reader.stream(start, start + member.compressedSize), member))).toString();
+}
+// An engine never gets the last bytes of an artifact that turns out to be wrong.
+const heldBackBytes = 1024 * 1024;
+/** Reads the whole blob, and checks its digest at the end, if one is listed. */
+function verifiedBlob(reader, artifact, onBytes) {
+    const { name, digest } = artifact;
+    const chunks = (0,bytes_chunks/* countedChunks */.T6)(reader.stream(0, reader.size), onBytes);
+    if (digest === undefined)
+        return chunks;
+    return (0,verified/* verifiedChunks */.Dc)(chunks, { digest }, (found) => otherDigest({ name, digest }, found.digest));
+}
+/** Returns the bytes from `start` up to but not including `end`, and reads also the others. */
+async function* slice(chunks, start, end) {
+    let position = 0;
+    for await (const chunk of chunks) {
+        const from = Math.max(start - position, 0);
+        const to = Math.min(end - position, chunk.length);
+        if (from < to)
+            yield chunk.subarray(from, to);
+        position += chunk.length;
+    }
+}
+/** Returns a member's own bytes, and checks their size and CRC at the end. */
+async function* unzipped(packed, member) {
+    let size = 0;
+    let crc = 0;
+    for await (const chunk of member.stored ? packed : inflated(packed, member.name)) {
+        size += chunk.length;
+        // A zip bomb is not unpacked to its end.
+        if (size > member.size)
+            break;
+        crc = (0,external_node_zlib_.crc32)(chunk, crc);
+        yield chunk;
+    }
+    if (size !== member.size || crc !== member.crc)
+        throw otherMember(member, size, crc);
+}
+async function* inflated(packed, name) {
+    let broken;
+    const source = (0,bytes_chunks/* watchedChunks */.bM)(packed, (error) => (broken = error));
+    try {
+        yield* (0,external_node_stream_.pipeline)(source, (0,external_node_zlib_.createInflateRaw)({ chunkSize: 256 * 1024 }), () => undefined);
+    }
+    catch (error) {
+        if (broken !== undefined)
+            throw (0,errors/* asError */.zR)(broken);
+        throw (0,store/* corruptArtifact */.G)(`${name} in the artifact can't be unzipped: ${(0,errors/* messageOf */.bD)(error)}.`, error);
+    }
+}
+function otherDigest({ name, digest }, found = 'none') {
+    return (0,store/* corruptArtifact */.G)(`The artifact "${name}" arrived with digest ${found}; the artifact service lists ${digest ?? 'none'}.`);
+}
+function otherMember(member, size, crc) {
+    const hex = (number) => number.toString(16).padStart(8, '0');
+    return (0,store/* corruptArtifact */.G)(`${member.name} in the artifact has ${size > member.size ? 'at least ' : ''}${String(size)} bytes with CRC ${hex(crc)}; ` +
+        `its zip lists ${String(member.size)} bytes with CRC ${hex(member.crc)}.`);
+}
+function outside({ name, size }, start, end) {
+    return (0,store/* corruptArtifact */.G)(`Bytes ${String(start)}-${String(end)} of ${name} in the artifact are needed, but it has only ${String(size)}.`);
+}
+function tooLarge(artifact, { name, size }) {
+    return (0,store/* corruptArtifact */.G)(`${name} in the artifact "${artifact.name}" has ${String(size)} bytes; some kilobytes were expected.`);
+}
+function missing(artifact, name, members) {
+    const there = members.map((member) => member.name).join(', ');
+    return (0,store/* corruptArtifact */.G)(`The artifact "${artifact.name}" has no file ${name}; it contains: ${there}.`);
 }
 
 
@@ -39279,6 +38621,7 @@ __nccwpck_require__.d(__webpack_exports__, {
   Yp: () => (/* binding */ RegistryFailure),
   zR: () => (/* binding */ asError),
   CD: () => (/* binding */ attempt),
+  aY: () => (/* binding */ invalidInput),
   GZ: () => (/* binding */ isUnreadable),
   bD: () => (/* binding */ messageOf),
   bY: () => (/* binding */ setupBuildxHint),
@@ -39288,16 +38631,16 @@ __nccwpck_require__.d(__webpack_exports__, {
 // UNUSED EXPORTS: errorCodes
 
 ;// CONCATENATED MODULE: ./build/shared/base/registry-causes.js
-// Why a registry's work failed, and what helps: one table for the words of the docker commands, and for what our own client sees.
+// Causes of registry failures, with hints: one table for the messages of docker's commands and of this project's client.
 // Words: distribution-spec, "Error Codes"; docker's, containerd's and BuildKit's messages; Node's and OpenSSL's codes; what Amazon ECR,
-// Azure, Harbor and Quay say of immutable tags and quotas. The first row that fits counts.
+// Azure, Harbor and Quay return for immutable tags and quotas. The first matching row counts.
 const rows = [
     {
         cause: 'rate-limit',
         words: /\btoo ?many ?requests\b|\brate limit\b/i,
         statuses: [429],
         permanent: false,
-        hint: 'The registry limits how often it is asked: run the job again later, or use an account with a higher limit.',
+        hint: 'The registry has a rate limit: run the job again later, or use an account with a higher limit.',
     },
     {
         cause: 'immutable-tag',
@@ -39347,7 +38690,7 @@ const rows = [
         words: /connection (?:refused|reset)|no such host|i\/o timeout|broken pipe|network is unreachable|no route to host|\bEOF\b|server gave HTTP response|\bE(?:CONN|AI_|PIPE|NOTFOUND|TIMEDOUT|HOST|NET)|\bUND_ERR_|\bHPE_|ERR_SSL_|\bEPROTO\b|took longer than/i,
         statuses: [408],
         permanent: false,
-        hint: 'Nothing usable answers there: check the registry’s host and port, that it is running, and that this runner can reach it (a service of the job, a VPN, `HTTPS_PROXY`).',
+        hint: 'There is no usable registry at that address: check the registry’s host and port, that it is running, and that this runner can reach it (a service of the job, a VPN, `HTTPS_PROXY`).',
     },
     {
         cause: 'too-large',
@@ -39368,7 +38711,7 @@ const rows = [
         words: /stopped after \d+ redirects/i,
         statuses: [301, 302, 303, 307, 308],
         permanent: true,
-        hint: 'The registry sends this request to another address: name the registry by the address that it answers at itself.',
+        hint: 'The registry redirects this request to another address: use the registry’s own address.',
     },
     {
         cause: 'no-such-platform',
@@ -39410,17 +38753,17 @@ const rows = [
         words: /\bserver error\b|\bbad gateway\b|\bservice unavailable\b|\bgateway time-?out\b/i,
         statuses: [500, 502, 503, 504],
         permanent: false,
-        hint: 'The registry itself has trouble: look at its status page or its log, and run the job again.',
+        hint: 'The registry itself fails: check its status page or its log, and run the job again.',
     },
 ];
 const other = {
     cause: 'other',
     permanent: false,
-    hint: 'See the registry’s words in the message; its own log may tell more.',
+    hint: 'See the registry’s message. Its log may show more.',
 };
 /**
- * @param words what was said of the failure, without names that anybody may choose
- * @param status of HTTP, where it is known; otherwise it is looked for in the words
+ * @param words the message of the failure, without names that users choose
+ * @param status the HTTP status; undefined searches the message for it
  */
 function explainRegistry(words, status = statusIn(words)) {
     return rows.find((row) => row.words.test(words) || (status !== undefined && row.statuses.includes(status))) ?? other;
@@ -39436,7 +38779,7 @@ var base_text = __nccwpck_require__(1453);
 ;// CONCATENATED MODULE: ./build/shared/base/errors.js
 
 
-/** Every way a handover can fail. Each has a scenario that produces it and a heading in TROUBLESHOOTING.md. */
+/** All error codes. Each has a scenario that produces it, and a heading in TROUBLESHOOTING.md. @internal */
 const errorCodes = (/* unused pure expression or super */ null && ([
     'invalid-input',
     'docker-unavailable',
@@ -39463,7 +38806,7 @@ const errorCodes = (/* unused pure expression or super */ null && ([
     'timed-out',
     'cancelled',
 ]));
-/** The one error this project throws on purpose: what happened (with the value seen) and the next step. */
+/** The error that this project throws: what happened, with the value seen, and the next step. */
 class HandoverError extends Error {
     name = 'HandoverError';
     code;
@@ -39474,26 +38817,30 @@ class HandoverError extends Error {
         this.hint = hint;
     }
 }
-/** Whether an error says that an artifact has nothing to read, or nothing that we know, and not that it couldn't be reached. */
+/** Returns the error for an input. */
+function invalidInput(message, hint = 'Correct it under `with:`.') {
+    return new HandoverError('invalid-input', message, hint);
+}
+/** Returns whether an error means that an artifact has no readable content. Failures to reach the artifact don't. */
 function isUnreadable(error) {
     return error instanceof HandoverError && unreadable.includes(error.code);
 }
 const unreadable = ['artifact-corrupt', 'artifact-expired', 'artifact-not-found'];
-/** The message of anything that was thrown, for use inside a sentence. */
+/** Returns the message of anything that was thrown. */
 function messageOf(error) {
     if (!Error.isError(error))
         return String(error);
-    // Node's error for a host with several addresses, none of which answers, has no message of its own.
+    // Node's error for a host with several unreachable addresses has no message.
     return error.message || (systemCodeOf(error) ?? error.name);
 }
-/** The system error code (`ENOENT`, `ECONNRESET`, …) of anything that was thrown, or undefined. */
+/** Returns the system error code (`ENOENT`, `ECONNRESET`, …) of anything that was thrown, or undefined. */
 function systemCodeOf(error) {
-    // Not asked whether it is an Error: one of another realm is none here (ECMA-262, "Realms").
+    // An Error of another realm is not an instance of this realm's (ECMA-262, "Realms").
     if (typeof error !== 'object' || error === null || !('code' in error))
         return undefined;
     return typeof error.code === 'string' ? error.code : undefined;
 }
-/** The result of a look at what may change meanwhile, such as processes and files of others; `otherwise` when it throws. */
+/** Returns the result of `look`, such as a read of a file that may disappear; `otherwise` if it throws. */
 function attempt(look, otherwise) {
     try {
         return look();
@@ -39502,33 +38849,33 @@ function attempt(look, otherwise) {
         return otherwise;
     }
 }
-/** What was caught, as an error to throw on: some libraries throw other things. */
+/** Returns a caught value as an error. Some libraries throw other values. */
 function asError(error) {
     return Error.isError(error) ? error : new Error(String(error));
 }
-/** The line of YAML that helps with every shortcoming of a builder. */
+/** The hint for all limits of the default builder. */
 const setupBuildxHint = 'Add this step before it: `- uses: docker/setup-buildx-action@v4`.';
-/** A build that failed over a cache that it read. The same build without that cache may do. */
+/** A build that failed because of a cache that it read. It may succeed without that cache. */
 class CacheFailure extends HandoverError {
-    /** In BuildKit's words. */
+    /** BuildKit's message. */
     why;
     constructor(why) {
         const quoted = (0,base_text/* quoteForeign */.xS)(why, 500);
-        super('build-failed', `The build failed while it read layers of a cache or a base image: ${quoted}`, 'Look whether the base images and what `cache-from` names can be read.');
+        super('build-failed', `The build failed while it read layers of a cache or a base image: ${quoted}`, 'Check whether the base images and the caches in `cache-from` can be read.');
         this.why = quoted;
     }
 }
 /** A push or a pull that failed. */
 class RegistryFailure extends HandoverError {
     reason;
-    /** Another try would fail in the same way: a wrong login, a missing image. */
+    /** Whether another attempt would fail in the same way: a wrong login, a missing image. */
     permanent;
-    /** The client's last words, whole. */
+    /** The client's full message. */
     said;
     /**
-     * @param work what was tried, such as `The pull`
-     * @param references what it was tried with
-     * @param said the client's last words
+     * @param work such as `The pull`
+     * @param references the images
+     * @param said the client's message
      */
     constructor(work, references, said, seen = {}) {
         const words = `${withoutNames(seen.why ?? said, references)} ${seen.systemCode ?? ''}`;
@@ -39539,7 +38886,7 @@ class RegistryFailure extends HandoverError {
         this.said = said;
     }
 }
-// A repository may be called anything, "denied" too; registries name it without themselves.
+// A repository can have any name, even "denied". Registries omit their own name.
 function withoutNames(said, references) {
     const paths = references.map((name) => name.replace(/^[^/]*\//, '').replace(/[:@].*$/, ''));
     const names = [...references, ...paths].filter((name) => name !== '');
@@ -39562,26 +38909,26 @@ function withoutNames(said, references) {
 /* harmony import */ var _errors_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4754);
 
 
-// A step that was cancelled or whose time is up cleans up by itself. Where that stands still, it is ended by force, by itself, a
-// moment before the runner would do it: then what it has started and written goes here, without waiting for anything.
+// A step that is cancelled or out of time cleans up. If the cleanup hangs, the step ends itself shortly before the runner would kill it.
+// Then this file removes what the step has started and written, without waiting.
 const works = new Set();
 /**
- * @param work is done when the step is ended by force; it can't wait for anything
- * @returns what takes that back
+ * @param work called at a forced end; it can't wait for anything
+ * @returns a function that unregisters it
  */
 function onForcedEnd(work) {
     works.add(work);
     return () => void works.delete(work);
 }
-/** Kills what this process has started, and does all that is to be done. */
+/** Kills the child processes, and calls the registered functions. */
 function endByForce() {
     killChildren();
     for (const work of works)
         (0,_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .attempt */ .CD)(work, undefined);
 }
 /**
- * Kills child processes of this process, and theirs: all of them, or those that were started with these last arguments. A command that
- * was given up would outlive the step. Only Linux tells who they are (proc_pid_task_children(5)).
+ * Kills the descendants of this process: all of them, or those that were started with these last arguments. Works on Linux only
+ * (proc_pid_task_children(5)).
  */
 function killChildren(lastArguments = []) {
     // In /proc, each argument ends with a zero byte.
@@ -39591,7 +38938,7 @@ function killChildren(lastArguments = []) {
             killTree(pid);
     }
 }
-/** Kills a process and all that it has started: docker runs its plugins as processes of their own. */
+/** Kills a process and its descendants, such as docker's plugins. */
 function killTree(pid) {
     const below = childrenOf(pid);
     (0,_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .attempt */ .CD)(() => process.kill(pid, 'SIGKILL'), false);
@@ -39623,7 +38970,7 @@ function childrenOf(pid) {
 /* harmony export */ });
 /* harmony import */ var _limits_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(2618);
 
-/** Parses text that somebody else wrote. Returns undefined when it isn't JSON, or nested deeper than anybody would. */
+/** Parses foreign text. Returns undefined if it isn't JSON, or is nested too deeply. */
 function parseJson(text) {
     try {
         const value = JSON.parse(text);
@@ -39633,7 +38980,7 @@ function parseJson(text) {
         return undefined;
     }
 }
-// What goes through the members of a value calls itself for each level.
+// Readers of a value are recursive.
 function isShallow(value) {
     let level = [value];
     for (let depth = 0; level.length > 0; depth += 1) {
@@ -39658,11 +39005,11 @@ function objectsOf(value) {
 function stringsOf(value) {
     return arrayOf(value).filter((item) => typeof item === 'string');
 }
-/** A byte count or an offset: a whole number that JavaScript holds exactly. */
+/** Returns whether a value is a byte count or an offset: an integer that JavaScript stores exactly. */
 function isByteCount(value) {
     return typeof value === 'number' && Number.isSafeInteger(value) && value >= 0;
 }
-/** The string members of an object (labels, annotations); anything else in it is left out. */
+/** Returns the string members of an object (labels, annotations). Others are ignored. */
 function stringMapOf(value) {
     if (!isObject(value))
         return {};
@@ -39678,40 +39025,37 @@ function stringMapOf(value) {
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
 /* harmony export */   F: () => (/* binding */ limits)
 /* harmony export */ });
-/**
- * The most that is taken of what others send: an artifact may be anybody's, and a service may answer with anything. Each stands far above
- * what honest images have, and far below what a runner's memory holds. SECURITY.md lists them.
- */
+/** Limits for untrusted input. Each is far above the values of real images, and far below a runner's memory. SECURITY.md lists them. */
 const limits = {
-    /** Of an answer that is read as text, in bytes. A listing of a thousand artifacts has half a megabyte. */
+    /** Of a response that is read as text, in bytes. A list of a thousand artifacts has half a megabyte. */
     answerBytes: 16 * 1024 * 1024,
-    /** Of one config, manifest or index, in bytes: it is held in memory, more than once. */
+    /** Of one config, manifest or index, in bytes. */
     jsonBytes: 4 * 1024 * 1024,
     /** Of all configs, manifests and indexes of a tarball together, in bytes. */
     jsonBytesInAll: 32 * 1024 * 1024,
-    /** Of the event's payload, in bytes: GitHub sends 25 MB at most (docs.github.com, "Webhook events and payloads"). */
+    /** Of the event's payload, in bytes: GitHub's maximum is 25 MB (docs.github.com, "Webhook events and payloads"). */
     eventBytes: 32 * 1024 * 1024,
-    /** Of a file with settings: docker's configuration, a certificate, what buildx says of a build. In bytes. */
+    /** Of a file with settings, in bytes: docker's configuration, a certificate, buildx's metadata. */
     settingsBytes: 4 * 1024 * 1024,
-    /** Values in one config, manifest or index: each takes time and memory. */
+    /** Values in one config, manifest or index. */
     jsonValues: 100_000,
-    /** How deep JSON may be nested. */
+    /** Levels of nested JSON. */
     jsonDepth: 100,
-    /** Of a record, in bytes: the labels of the largest config are in it. */
+    /** Of a record, in bytes. It contains the labels of the largest config. */
     recordBytes: 8 * 1024 * 1024,
     /** Files in an artifact's zip. */
     zipMembers: 1000,
     /** Entries of a tarball, folders and links included. */
     tarEntries: 100_000,
-    /** Of a header that comes in front of a tarball's entry, in bytes: names are a few kilobytes at most (Linux, PATH_MAX). */
+    /** Of the header of a tarball's entry, in bytes. Names have a few kilobytes at most (Linux, PATH_MAX). */
     tarHeaderBytes: 1024 * 1024,
-    /** Characters of an entry's name or of a link's: PATH_MAX of Linux is 4096 bytes, and of other systems less. */
+    /** Characters in the name of an entry or link: PATH_MAX of Linux is 4096 bytes, of other systems less. */
     tarNameLength: 4096,
-    /** Links that lead from one name in a tarball to another; more are a circle. */
+    /** Links from one name in a tarball to another. More are a cycle. */
     tarLinks: 20,
     /** Indexes in indexes. */
     indexDepth: 4,
-    /** Manifests and indexes that the indexes of a tarball name, each as often as it is named. */
+    /** References to manifests and indexes in the indexes of a tarball. */
     indexed: 10_000,
     /** Images in one artifact. */
     images: 101,
@@ -39738,58 +39082,57 @@ const limits = {
 /* harmony export */   nf: () => (/* binding */ link),
 /* harmony export */   oR: () => (/* binding */ joined)
 /* harmony export */ });
-/* unused harmony export shortDigest */
 /* harmony import */ var _text_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(1453);
 
-// Job summaries are GitHub's Markdown, and much of what is in them is text of others: names in an artifact, words of a registry, an image's
-// platform. So a summary is made of `Markdown` alone, which only this room makes: the compiler refuses a text that wasn't made safe here.
+// Job summaries are GitHub's Markdown with foreign text: names in an artifact, messages of a registry, an image's platform. A summary
+// consists of `Markdown`, which only this file creates. So the compiler rejects a text that is not escaped.
 const source = Symbol('source');
 function made(text) {
     return { [source]: text, toString: () => text };
 }
-/** A template of this project's own words, with parts that are safe. */
+/** Creates Markdown from a template of this project, with safe parts. */
 function safe(own, ...parts) {
     return made(own.map((text, position) => `${text}${parts[position]?.[source] ?? ''}`).join(''));
 }
-/** Parts with something of ours between them. */
+/** Joins parts. */
 function joined(parts, between) {
     return made(parts.map((part) => part[source]).join(between));
 }
 /**
- * Any text, as text. What GitHub would make a link or a picture of is put into code style, where it makes none: addresses, mentions,
- * references to issues and commits, names of emoji (GFM, "Autolinks"; docs.github.com, "Autolinked references and URLs").
+ * Escapes any text. Code style protects everything that GitHub would convert to a link or a picture: addresses, mentions, references to
+ * issues and commits, names of emoji (GFM, "Autolinks"; docs.github.com, "Autolinked references and URLs").
  */
 function words(text) {
     const parts = visible(text).split(/([\s"'(),;<>]+)/);
     const line = parts.map((part) => (isLively.test(part) ? code(part)[source] : escaped(part))).join('');
-    // At its beginning, some marks make a list or a line of it.
+    // At the beginning, some marks start a list or a line.
     return made(line.replace(/^(\s*)([-+=])|^(\s*\d+)([.)])(?=\s|$)/, (...found) => {
         const [, blanks = '', mark = '', number = '', point = ''] = found;
         return `${blanks}${number}${numbered(mark || point)}`;
     }));
 }
 const isLively = /[@$]|#\d|\b(?:GH|GHSA|CVE)-|:\/\/|www\.|\b(?:mailto|xmpp|tel):|:[\w+-]+:|\b[0-9a-f]{7,40}\b/i;
-// A number of a character is never a mark.
+// A character reference is never a mark.
 function escaped(text) {
     return text.replace(/[\\`*_[\]<>#~|&]/g, numbered);
 }
 function numbered(mark) {
     return `&#${String(mark.charCodeAt(0))};`;
 }
-/** One line, without characters that can't be seen or turn the direction of others. */
+/** Returns one line, without invisible characters and characters that change the direction of text. */
 function visible(text) {
     return text.replace(/[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]+/gu, ' ').replace(/\s+/g, ' ');
 }
-/** Any text in code style. */
+/** Returns any text in code style. */
 function code(text) {
     return made(`\`${visible(text).replaceAll('`', "'") || ' '}\``);
 }
-/** A message: what is between single backticks is code, all else is text. */
+/** Returns a message. Text between single backticks is code. */
 function prose(message) {
     const spans = message.replace(/`{2,}/g, "'").split(/(`[^`\n]*`)/);
     return joined(spans.map((part, position) => (position % 2 === 1 ? code(part.slice(1, -1)) : words(part))), '');
 }
-/** A link, if the address is one of the web; else its text alone. */
+/** Returns a link if the address is a web address, otherwise the text. */
 function link(text, address) {
     const url = URL.canParse(address) ? new URL(address) : undefined;
     if (url?.protocol !== 'https:' && url?.protocol !== 'http:')
@@ -39799,20 +39142,20 @@ function link(text, address) {
         .replaceAll('&', '&amp;');
     return safe `[${words(text)}](${made(target)})`;
 }
-/** A table. The head is of this project's own words. */
+/** Returns a table. Only the rows contain foreign text. */
 function markdownTable(head, rows) {
     const line = (cells) => `| ${cells.map(cell).join(' | ')} |`;
     return made([line(head.map(words)), line(head.map(() => safe `---`)), ...rows.map(line)].join('\n'));
 }
-// Only code has bars still. A backslash before one would be paired with the one that escapes it (GFM, "Tables").
+// Only code still has bars. A backslash before one would escape the backslash that escapes the bar (GFM, "Tables").
 function cell(markdown) {
     return markdown[source].replace(/(\\*)\|/g, '$1$1\\|');
 }
-/** `sha256:` and 12 digits: enough to tell two images apart by eye. */
+/** Returns `sha256:` and 12 digits. */
 function shortDigest(digest) {
     return digest.slice(0, 'sha256:'.length + 12);
 }
-/** The layers with their sizes, folded under one line of a job summary. */
+/** Returns a table of layers that folds under one line. */
 function layerTable(layers) {
     const rows = layers.map((layer, position) => [
         words(String(position + 1)),
@@ -39823,44 +39166,20 @@ function layerTable(layers) {
     const count = words(`${String(rows.length)} ${rows.length === 1 ? 'layer' : 'layers'}`);
     return safe `<details><summary>${count}</summary>\n\n${markdownTable(['#', 'Digest', 'Size', 'Format'], rows)}\n\n</details>`;
 }
-/**
- * Where the time went, as a chart that GitHub draws (Mermaid gantt; `x` is ms since the epoch).
- * @param before what others did, on the same clock, which may be before 0: then the chart has sections, and `own` is the last one's name
- */
-function gantt(spans, before = [], own = '') {
+/** Returns a chart of where the time went, which GitHub draws (Mermaid gantt; `x` is ms since the epoch). */
+function gantt(spans) {
     if (spans.length === 0)
         return safe ``;
-    const sections = [...before, { name: own, spans }];
-    const all = sections.flatMap((section) => section.spans);
-    const [first, last] = [Math.min(0, ...all.map(({ startMs }) => startMs)), Math.max(...all.map(({ endMs }) => endMs))];
-    const titles = before.length === 0 ? [] : sections.map(({ name }) => (0,_text_js__WEBPACK_IMPORTED_MODULE_0__/* .quoteForeign */ .xS)(chartWord(name), longestName));
-    const tasks = sections.flatMap(({ spans: of }, section) => [
-        ...(titles.length === 0 ? [] : [`    section ${titles[section] ?? ''}`]),
-        ...of.map((span, position) => {
-            const start = Math.round(span.startMs - first);
-            const end = Math.max(start + 1, Math.round(span.endMs - first));
-            const id = before.length === 0 ? `t${String(position)}` : `t${String(section)}x${String(position)}`;
-            return `    ${chartWord(span.name)} (${(0,_text_js__WEBPACK_IMPORTED_MODULE_0__/* .formatDuration */ .a3)(end - start)}) :${id}, ${String(start)}, ${String(end)}`;
-        }),
-    ]);
-    const lines = [
-        '```mermaid',
-        ...(titles.length === 0 ? [] : [`%%{init: {"gantt": {"leftPadding": ${String(roomFor(titles))}}}}%%`]),
-        'gantt',
-        '    dateFormat x',
-        `    axisFormat ${last - first > 60_000 ? '%M:%S' : '%S.%L s'}`,
-        ...tasks,
-        '```',
-    ];
-    return made(lines.join('\n'));
+    const tasks = spans.map((span, position) => {
+        const start = Math.round(span.startMs);
+        const end = Math.max(start + 1, Math.round(span.endMs));
+        return `    ${chartWord(span.name)} (${(0,_text_js__WEBPACK_IMPORTED_MODULE_0__/* .formatDuration */ .a3)(end - start)}) :t${String(position)}, ${String(start)}, ${String(end)}`;
+    });
+    const isLong = spans.some(({ endMs }) => endMs > 60_000);
+    const axis = `    axisFormat ${isLong ? '%M:%S' : '%S.%L s'}`;
+    return made(['```mermaid', 'gantt', '    dateFormat x', axis, ...tasks, '```'].join('\n'));
 }
-// Mermaid writes the sections' names left of the bars, and over them where they are longer than its own 75 pixels; a letter has about six
-// (mermaid, packages/mermaid/src/schemas/config.schema.yaml, GanttDiagramConfig).
-const longestName = 40;
-function roomFor(names) {
-    return Math.max(75, 14 + 6 * Math.max(...names.map((name) => name.length)));
-}
-// Letters and digits, and what doesn't end a name, begin a comment or a directive, or make HTML in Mermaid's text.
+// Keeps letters, digits and marks without a meaning in Mermaid's text.
 function chartWord(text) {
     return text.replace(/[^\p{L}\p{N} ._/()+-]+/gu, ' ');
 }
@@ -39868,80 +39187,44 @@ function chartWord(text) {
 
 /***/ }),
 
-/***/ 4820:
+/***/ 2668:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   U9: () => (/* binding */ isLoopback),
-/* harmony export */   _j: () => (/* binding */ proxiesOf),
-/* harmony export */   sd: () => (/* binding */ proxyUrl)
+/* harmony export */   Q: () => (/* binding */ inPool)
 /* harmony export */ });
 /* harmony import */ var _errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
-/* harmony import */ var _text_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(1453);
 
-
-/** The proxies that the environment names, in small letters or capitals; `variable` gives a variable's text or ''. */
-function proxiesOf(variable) {
-    const first = (...names) => {
-        const name = names.find((each) => variable(each).trim() !== '');
-        return name === undefined ? undefined : { variable: name, value: variable(name) };
-    };
-    const [http, https] = [first('http_proxy', 'HTTP_PROXY'), first('https_proxy', 'HTTPS_PROXY')];
-    return {
-        ...(http === undefined ? {} : { http }),
-        ...(https === undefined ? {} : { https }),
-        except: variable('no_proxy') || variable('NO_PROXY'),
-    };
-}
-/** Whether a host, perhaps with a port, is this machine's loopback interface. */
-function isLoopback(host) {
-    return /^(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])(?::\d+)?$/i.test(host);
-}
 /**
- * The URL of a proxy. Without a scheme it is taken for http, as curl and the runner's own client take it
- * (actions/toolkit, http-client/src/proxy.ts).
- * @throws HandoverError `unsupported-host` when it is none that can be used
+ * Runs work on each item, `maxConcurrent` at a time, and takes an item only when its work can start. After an error no other item is
+ * taken, and the work that is running is waited for.
+ * @param work its signal is aborted with the first error
+ * @throws the first error of the items or the work
  */
-function proxyUrl({ variable, value }) {
-    const text = value.trim();
-    const url = URL.parse(/^[a-z][a-z0-9+.-]*:\/\//i.test(text) ? text : `http://${text}`);
-    if (url !== null && ['http:', 'https:'].includes(url.protocol))
-        return url.href;
-    const shown = (0,_text_js__WEBPACK_IMPORTED_MODULE_1__/* .quoteForeign */ .xS)(text.replace(/\/\/.*@/, '//***@'), 100);
-    throw new _errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('unsupported-host', `The environment variable ${variable} names the proxy "${shown}"; expected http://HOST:PORT or https://HOST:PORT.`, `Set ${variable} on the runner to such a proxy, or remove it; hosts that need none stand in no_proxy.`);
-}
-
-
-/***/ }),
-
-/***/ 3830:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   J: () => (/* binding */ backoff),
-/* harmony export */   L: () => (/* binding */ retry)
-/* harmony export */ });
-/* harmony import */ var node_timers_promises__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(8500);
-
-/** Runs the work until it succeeds, an error isn't retryable, or the attempts are used up; throws the last error. */
-async function retry(work, options) {
-    for (let attempt = 1;; attempt += 1) {
-        try {
-            return await work(attempt);
+async function inPool(items, maxConcurrent, work) {
+    const source = all(items);
+    const failed = new AbortController();
+    const { signal } = failed;
+    const hasFailed = () => signal.aborted;
+    const worker = async () => {
+        while (!hasFailed()) {
+            const next = await source.next();
+            if (next.done === true || hasFailed())
+                return;
+            await work(next.value, signal);
         }
-        catch (error) {
-            options.signal?.throwIfAborted();
-            if (attempt >= options.attempts || !options.isRetryable(error))
-                throw error;
-            const delayMs = options.delayMs(attempt, error);
-            options.onRetry?.(error, attempt, delayMs);
-            await (0,node_timers_promises__WEBPACK_IMPORTED_MODULE_0__.setTimeout)(delayMs, undefined, options.signal ? { signal: options.signal } : {});
-        }
-    }
+    };
+    const workers = Array.from({ length: maxConcurrent }, () => worker().catch((error) => {
+        if (!hasFailed())
+            failed.abort((0,_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .asError */ .zR)(error));
+    }));
+    await Promise.all(workers);
+    await source.return(undefined);
+    if (hasFailed())
+        throw (0,_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .asError */ .zR)(signal.reason);
 }
-/** Doubling pauses with a little spread, so that many jobs don't come back at the same moment. */
-function backoff(firstMs, maxMs) {
-    return (attempt) => Math.round(Math.min(maxMs, firstMs * 2 ** (attempt - 1)) * (0.75 + Math.random() / 2));
+async function* all(items) {
+    yield* items;
 }
 
 
@@ -39957,7 +39240,7 @@ function backoff(firstMs, maxMs) {
 /* harmony export */   xS: () => (/* binding */ quoteForeign),
 /* harmony export */   z3: () => (/* binding */ formatBytes)
 /* harmony export */ });
-/** A byte count for people, in decimal units as disks and networks are measured: `580 MB`. */
+/** Formats a byte count in decimal units: `580 MB`. */
 function formatBytes(bytes) {
     const units = ['B', 'kB', 'MB', 'GB', 'TB'];
     let value = bytes;
@@ -39969,7 +39252,7 @@ function formatBytes(bytes) {
     const digits = unit === 0 || value >= 99.95 ? 0 : 1;
     return `${value.toFixed(digits)} ${units[unit] ?? 'B'}`;
 }
-/** A duration for people: `40 ms`, `0.4 s`, `12.3 s`, `2 min 5 s`. */
+/** Formats a duration: `40 ms`, `0.4 s`, `12.3 s`, `2 min 5 s`. */
 function formatDuration(ms) {
     if (ms < 100)
         return `${String(Math.round(ms))} ms`;
@@ -39978,12 +39261,12 @@ function formatDuration(ms) {
     const seconds = Math.round(ms / 1000);
     return `${String(Math.floor(seconds / 60))} min ${String(seconds % 60)} s`;
 }
-/** Text of someone else's on one line of a message: length bounded, and no character that controls a terminal or can't be seen. */
+/** Returns foreign text for one line of a message: with limited length, and without control characters and invisible characters. */
 function quoteForeign(text, limit = 300) {
     const clean = text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]+/gu, ' ').trim();
     return clean.length > limit ? `${clean.slice(0, limit)}…` : clean;
 }
-/** The same of an error, whose beginning says what was done and whose end says why that failed: the middle is left out. */
+/** The same for an error, without its middle: its beginning shows the work, and its end the cause. */
 function quoteError(text, limit = 500) {
     const clean = quoteForeign(text, Infinity);
     if (clean.length <= limit)
@@ -39992,9 +39275,8 @@ function quoteError(text, limit = 500) {
     return `${clean.slice(0, half)} … ${clean.slice(-half)}`;
 }
 /**
- * A text as lines that a workflow runner takes for text and never for a command, whoever wrote them. The runner looks for
- * `::command::` where a line begins, after white space, and for `##[command]` anywhere in it; `\r` ends a line, too (actions/runner,
- * src/Runner.Common/ActionCommand.cs; lines are .NET's StreamReader.ReadLine).
+ * Returns foreign text as lines without workflow commands. The runner looks for `::command::` at the beginning of a line, after white
+ * space, and for `##[command]` anywhere. `\r` also ends a line (actions/runner, src/Runner.Common/ActionCommand.cs).
  */
 function harmlessLines(text) {
     return text
@@ -40025,7 +39307,7 @@ function timeline() {
                 return result;
             }
             finally {
-                // What failed took its time too: another place may come after it.
+                // Failures are also recorded.
                 const called = typeof name === 'string' ? name : name(result);
                 spans.push({ name: called, startMs, endMs: performance.now() - began });
             }
@@ -40034,7 +39316,7 @@ function timeline() {
         began: Math.round(performance.timeOrigin + began),
     };
 }
-/** The same timeline for one of several works at once: each stretch begins with the name. */
+/** Returns the timeline for one of several parallel works: each part begins with the name. */
 function namedTimeline(timeline, name) {
     return {
         ...timeline,
@@ -40059,28 +39341,28 @@ function namedTimeline(timeline, name) {
 /* harmony export */ });
 /* harmony import */ var node_events__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(8474);
 
-/** The same bytes, for what is done with them before the next chunk is asked for: to hash them, or to write them to a file. */
+/** Returns the same bytes, to be used before the next chunk is requested: to hash them, or to write them to a file. */
 function viewOf({ buffer, byteOffset, length }) {
     return Buffer.from(buffer, byteOffset, length);
 }
-/** All bytes of some small chunks. */
+/** Copies all bytes of some small chunks. */
 async function copiedBytes(chunks) {
     const copies = [];
     for await (const chunk of chunks)
         copies.push(Buffer.from(viewOf(chunk)));
     return Buffer.concat(copies);
 }
-// Node's streams take so many bytes before they say that it is enough (`stream.getDefaultHighWaterMark`).
+// The number of bytes that Node's streams hold before they report backpressure (`stream.getDefaultHighWaterMark`).
 const heldBytes = 64 * 1024;
 /**
- * The same chunks for a stream of Node's that is written to, and waited for when it says so. Streams hold short chunks back and
- * ask for more: such a one is copied. A longer one has been written by then.
+ * Returns the same chunks for a writable stream of Node's with backpressure. Such a stream holds short chunks and requests more, so they
+ * are copied. It has written a longer chunk before it requests the next.
  */
 async function* streamableChunks(chunks) {
     for await (const chunk of chunks)
         yield chunk.length < heldBytes ? Buffer.from(viewOf(chunk)) : viewOf(chunk);
 }
-/** Writes all chunks to a stream, as fast as it takes them, until that is over. Throws what the chunks throw. */
+/** Writes all chunks to a stream with backpressure, until `over` is aborted. Throws errors of the chunks. */
 async function writeChunks(stream, chunks, over) {
     for await (const chunk of streamableChunks(chunks)) {
         if (over.aborted)
@@ -40089,14 +39371,14 @@ async function writeChunks(stream, chunks, over) {
             await (0,node_events__WEBPACK_IMPORTED_MODULE_0__.once)(stream, 'drain', { signal: over }).catch(() => undefined);
     }
 }
-/** The same chunks; `onBytes` is told of the length of each as it passes by. */
+/** Returns the same chunks, and calls `onBytes` with the length of each. */
 async function* countedChunks(chunks, onBytes) {
     for await (const chunk of chunks) {
         onBytes(chunk.length);
         yield chunk;
     }
 }
-/** The same chunks; `onError` is told when they end with an error, which is passed on. */
+/** Returns the same chunks, and calls `onError` with their error before throwing it. */
 async function* watchedChunks(chunks, onError) {
     try {
         yield* chunks;
@@ -40107,9 +39389,9 @@ async function* watchedChunks(chunks, onError) {
     }
 }
 /**
- * The first bytes, to look at, and the whole with them.
- * @param isEnough asked with what has come; the head is shorter when the whole is, and longer as its chunks are
- * @throws what the chunks throw
+ * Returns the first bytes, and all chunks including them.
+ * @param isEnough called with the bytes so far; the head is shorter when all bytes are fewer, and may be longer
+ * @throws errors of the chunks
  */
 async function withHead(chunks, isEnough) {
     const source = chunks[Symbol.asyncIterator]();
@@ -40142,20 +39424,23 @@ async function withHead(chunks, isEnough) {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
 /* harmony export */   GK: () => (/* binding */ explainDiskFull),
-/* harmony export */   T1: () => (/* binding */ requireDiskSpace)
+/* harmony export */   T1: () => (/* binding */ requireDiskSpace),
+/* harmony export */   rm: () => (/* binding */ teeFile)
 /* harmony export */ });
 /* unused harmony export diskSpace */
 /* harmony import */ var node_fs_promises__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(1455);
 /* harmony import */ var node_path__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(6760);
 /* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(4754);
-/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(1453);
+/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(1453);
+/* harmony import */ var _files_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(9543);
+
 
 
 
 
 /**
- * Free space for an ordinary user where `path` is or would be. Returns undefined where the system doesn't tell.
- * @param path a file or folder; what doesn't exist yet counts as its nearest existing parent
+ * Returns the free space for an ordinary user at a path; undefined when the system doesn't show it.
+ * @param path a file or folder, which may not exist yet
  */
 async function diskSpace(path) {
     const existing = await nearestExisting((0,node_path__WEBPACK_IMPORTED_MODULE_1__.resolve)(path));
@@ -40201,10 +39486,26 @@ async function requireDiskSpace(path, neededBytes, what, advice) {
     const space = await diskSpace(path);
     if (space === undefined || space.freeBytes >= neededBytes)
         return;
-    throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .HandoverError */ .Cu('not-enough-space', `${what} needs ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_3__/* .formatBytes */ .z3)(neededBytes)} at ${path}, but the filesystem there (${space.mountPoint}, ${space.type}) ` +
-        `has ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_3__/* .formatBytes */ .z3)(space.freeBytes)} free.`, advice);
+    throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .HandoverError */ .Cu('not-enough-space', `${what} needs ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_4__/* .formatBytes */ .z3)(neededBytes)} at ${path}, but the filesystem there (${space.mountPoint}, ${space.type}) ` +
+        `has ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_4__/* .formatBytes */ .z3)(space.freeBytes)} free.`, advice);
 }
-/** Turns the system's "disk full" into `not-enough-space`; any other error comes back as it was. */
+/**
+ * Writes chunks to a file while they are used further.
+ * @param path for messages
+ * @param advice what to do when the disk is full
+ * @throws HandoverError `not-enough-space`; the system's errors
+ */
+async function* teeFile(chunks, file, path, advice) {
+    for await (const chunk of chunks) {
+        const writing = (0,_files_js__WEBPACK_IMPORTED_MODULE_3__/* .writeAll */ .f4)(file, chunk).catch((error) => {
+            throw (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .asError */ .zR)(explainDiskFull(error, path, advice));
+        });
+        writing.catch(() => undefined); // thrown below
+        yield chunk;
+        await writing;
+    }
+}
+/** Turns the system's "disk full" into `not-enough-space`, and returns any other error unchanged. */
 function explainDiskFull(error, path, advice) {
     const code = error instanceof Error && 'code' in error ? error.code : undefined;
     if (code !== 'ENOSPC' && code !== 'EDQUOT')
@@ -40300,11 +39601,11 @@ var __disposeResources = (undefined && undefined.__disposeResources) || (functio
 
 const chunkBytes = 1024 * 1024;
 /**
- * Opens a file of others for reading. It never waits, as opening a pipe does until somebody writes to it: no signal would end that.
- * @throws Error when it is a pipe, a device, a folder or a socket; what the system says when it can't be opened
+ * Opens any file for reading. It never blocks, as opening a pipe does until a process writes to it: no signal would end that.
+ * @throws Error when it is a pipe, a device, a folder or a socket; the system's errors
  */
 async function openFile(path) {
-    // Before it is opened: that alone starts some devices.
+    // Checked before opening, because that alone starts some devices.
     requireFile(path, await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_1__.stat)(path));
     const file = await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_1__.open)(path, readFlags);
     try {
@@ -40317,7 +39618,7 @@ async function openFile(path) {
     }
 }
 /**
- * Reads a file of others as a whole.
+ * Reads any file as a whole.
  * @throws Error as openFile does, and when it has more than `maxBytes`
  */
 async function readSmallFile(path, maxBytes) {
@@ -40326,7 +39627,7 @@ async function readSmallFile(path, maxBytes) {
         const file = __addDisposableResource(env_1, await openFile(path), true);
         const chunks = [];
         let bytes = 0;
-        // What it has need not be what it says: files in /proc say 0.
+        // Its size may be wrong: for files in /proc it is 0.
         for (let length = 1; length > 0;) {
             const { buffer, bytesRead } = await file.read(Buffer.alloc(Math.min(chunkBytes, maxBytes + 1 - bytes)));
             length = bytesRead;
@@ -40347,7 +39648,7 @@ async function readSmallFile(path, maxBytes) {
             await result_1;
     }
 }
-/** The same, for the moment at which a step reads its inputs. */
+/** Does the same synchronously, for a step that reads its inputs. */
 function readSmallFileSync(path, maxBytes) {
     requireFile(path, (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.statSync)(path));
     const file = (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.openSync)(path, readFlags);
@@ -40362,26 +39663,33 @@ function readSmallFileSync(path, maxBytes) {
         (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.closeSync)(file);
     }
 }
-/** A file's bytes in order. Throws as `openFile` does. */
-async function* fileChunks(path, atMostBytes) {
+/**
+ * Reads a file in order. Throws as `openFile` does.
+ * @param range the bytes from `start` up to but not including `end`
+ */
+async function* fileChunks(path, atMostBytes, { start, end } = { start: 0, end: Infinity }) {
     const file = await openFile(path);
-    yield* file.createReadStream({ highWaterMark: atMostBytes });
+    // A stream reads one byte at least.
+    if (start < end)
+        yield* file.createReadStream({ highWaterMark: atMostBytes, start, end: end - 1 });
+    else
+        await file.close();
 }
 const readFlags = node_fs__WEBPACK_IMPORTED_MODULE_0__.constants.O_RDONLY | node_fs__WEBPACK_IMPORTED_MODULE_0__.constants.O_NONBLOCK;
 function requireFile(path, found) {
     if (!found.isFile())
         throw new NotAFile(path, found);
 }
-/** What is at a path isn't a file. */
+/** A path leads to something other than a file. */
 class NotAFile extends Error {
-    /** Whether to open it would wait for whoever writes to it. */
+    /** Whether opening it would wait for a writer. */
     isPipe;
     constructor(path, found) {
         super(`${path} is ${kindOf(found)}, not a file`);
         this.isPipe = found.isFIFO();
     }
 }
-/** What something that isn't a file is. */
+/** Names the kind of something that isn't a file. */
 function kindOf(found) {
     if (found.isFIFO())
         return 'a pipe';
@@ -40393,9 +39701,9 @@ function tooLarge(path, maxBytes) {
     return new Error(`${path} has more than ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_7__/* .formatBytes */ .z3)(maxBytes)}`);
 }
 /**
- * A file's bytes in order, the next chunk being read while this one is used: two buffers take turns.
- * @param source is closed at the end, if it is a file that was opened before; a path is opened as `openFile` does
- * @param grows asked at the end of the file, with what was read of it in bytes, whether to look for more
+ * Reads a file in order, the next chunk while the current one is used, with two buffers.
+ * @param source an open file, which is closed at the end, or a path, which is opened as by `openFile`
+ * @param grows called at the end of the file, with the number of bytes that were read; returns whether to look for more
  */
 async function* transientFileChunks(source, grows = () => Promise.resolve(false)) {
     const file = typeof source === 'string' ? await openFile(source) : source;
@@ -40421,7 +39729,7 @@ async function* transientFileChunks(source, grows = () => Promise.resolve(false)
             if (length === 0)
                 return;
             filling = fill(other);
-            filling.catch(() => undefined); // reported when its turn comes
+            filling.catch(() => undefined); // thrown when its turn comes
             yield current.subarray(0, length);
             [current, other] = [other, current];
         }
@@ -40432,7 +39740,7 @@ async function* transientFileChunks(source, grows = () => Promise.resolve(false)
         await file.close();
     }
 }
-/** Writes a chunk to the end of what was written before; the chunk is used until then. Throws what the filesystem says. */
+/** Appends a chunk, and uses its memory until it is written. Throws the filesystem's errors. */
 async function writeAll(file, chunk) {
     const bytes = (0,_chunks_js__WEBPACK_IMPORTED_MODULE_4__/* .viewOf */ .du)(chunk);
     for (let written = 0; written < bytes.length;) {
@@ -40456,7 +39764,7 @@ function tempDirs(root) {
 }
 const isTempDir = new RegExp(`^image-handover-(${_locks_js__WEBPACK_IMPORTED_MODULE_5__/* .livingNamePattern */ .hd})$`);
 /**
- * Makes a new folder below `root`, that its owner alone can read. Removes what killed steps of this user left there. Throws the system's
+ * Makes a new folder in `root` that only its owner can read. Removes folders that killed steps of this user left there. Throws the system's
  * error when `root` can't be written.
  */
 async function makeTempDir(root) {
@@ -40520,9 +39828,9 @@ var base_text = __nccwpck_require__(1453);
 
 
 
-// Any process of this machine can bind any name in the abstract namespace, so a lock that is taken may be held by anybody. A step of this
-// project answers those who connect to its lock. Which process has it is told by Linux: to root of all, to other users of their own.
-/** What a step of this project answers who connects to its lock. */
+// Any process of this machine can bind any name in the abstract namespace, so any process may hold a lock. A step of this project
+// answers connections to its lock. Linux shows which process has it: to root for all processes, to other users for their own.
+/** The answer of a step of this project to a connection to its lock. */
 const lockGreeting = 'image-handover\n';
 /** @param socketName name of the lock's socket in Linux' abstract namespace (unix(7)), without the zero byte in front */
 async function lockHolder(socketName) {
@@ -40589,11 +39897,10 @@ function readText(path) {
 
 
 /**
- * Takes a key for this process, as far as processes of this project on this host are concerned. The lock is a socket in
- * Linux' abstract namespace (unix(7)): it is gone with the process, however that ends, and leaves no file behind. Elsewhere,
- * and between containers, nothing is locked.
- * @param inDoubt what a key counts as that can't be tried, for instance because this process may open no more sockets
- * @returns what gives it back, or undefined when another process has it
+ * Locks a key among the processes of this project on this host. The lock is a socket in Linux' abstract namespace (unix(7)): it ends with
+ * the process, and leaves no file. On other systems, and between containers, nothing is locked.
+ * @param inDoubt the result when the key can't be tried, for instance because this process can't open another socket
+ * @returns the lock, or undefined when another process has it
  */
 async function lockKey(key, inDoubt) {
     const lock = await tryLock(key);
@@ -40632,18 +39939,18 @@ async function tryLock(key) {
 async function holderOf(key) {
     return (await lockHolder(socketName(key))).words;
 }
-// A step ends by itself, and gives back what it has. Other users may hold a key as long as they like, so they get little.
+// A step ends, and unlocks its keys. Other users can hold a key forever, so the wait for them is short.
 const usualWaits = { 'this-user': 60 * 60_000, 'other-user': 2 * 60_000, stranger: 10_000 };
 const bindEveryMs = 100;
 const lookEveryMs = 2000;
 /**
- * Takes a key as `lockKey` does, as soon as it is free.
- * @returns what gives it back; undefined when that took too long, and where nothing can be locked
+ * Locks a key like `lockKey`, as soon as it is free.
+ * @returns the lock; undefined when that took too long, and when nothing can be locked
  * @throws AbortError when the signal is aborted
  */
 async function awaitKey(key, { signal, onWait, onGiveUp, waits = usualWaits }) {
     const began = performance.now();
-    // A step that is busy may answer late once; that begins no shorter wait.
+    // A busy step may once answer late, which doesn't shorten the wait.
     const since = { 'this-user': began, 'other-user': began, stranger: began };
     let lookedMs = -Infinity;
     let lastWords = '';
@@ -40671,9 +39978,9 @@ async function awaitKey(key, { signal, onWait, onGiveUp, waits = usualWaits }) {
         await (0,external_node_timers_promises_.setTimeout)(bindEveryMs, undefined, { signal });
     }
 }
-/** What a living name looks like, as part of a regular expression. */
+/** The form of a living name, as part of a regular expression. */
 const livingNamePattern = '[0-9a-f]{8}-[0-9a-f]{32}';
-/** A new name: where a lock of it holds, and 128 random bits. */
+/** Makes a name from the scope of its lock and 128 random bits. */
 async function livingName() {
     const random = (0,external_node_crypto_.randomBytes)(16).toString('hex');
     const scope = await lockScope();
@@ -40681,12 +39988,12 @@ async function livingName() {
     const lock = await tryLock(name);
     const isLocked = scope !== undefined && typeof lock !== 'string';
     return {
-        // Without a lock it mustn't look as if it had one that is free.
+        // Without a lock, the name must not have this scope: then it would look unlocked.
         name: isLocked ? name : `${unknownScope()}-${random}`,
         [Symbol.asyncDispose]: () => (typeof lock === 'string' ? Promise.resolve() : lock[Symbol.asyncDispose]()),
     };
 }
-/** Whether a living name's process is known to be gone, or to be done with it; false in doubt. */
+/** Whether a living name's process has ended, or has disposed of it; false in doubt. */
 async function isDead(name) {
     if (process.platform !== 'linux' || (await isOfAnotherScope(name)))
         return false;
@@ -40696,12 +40003,12 @@ async function isDead(name) {
     await lock[Symbol.asyncDispose]();
     return true;
 }
-/** Whether a living name may be one of another host, boot or container: from here nobody sees whether its process runs. */
+/** Whether a living name may be from another host, boot or container, whose processes can't be seen from here. */
 async function isOfAnotherScope(name) {
     const scope = await lockScope();
     return scope === undefined || !name.startsWith(`${scope}-`);
 }
-/** Names what a lock holds for: this boot and network namespace. Undefined where that can't be told. */
+/** Names the scope of a lock, this boot and network namespace; undefined when it is unknown. */
 async function lockScope() {
     const parts = [(0,promises_.readFile)('/proc/sys/kernel/random/boot_id', 'utf8'), (0,promises_.readlink)('/proc/self/ns/net')];
     const found = await Promise.all(parts).catch(() => undefined);
@@ -40732,8 +40039,8 @@ function unknownScope() {
 
 
 /**
- * Makes a new folder that its owner alone can read. Throws the system's error when it can't be made, and when something else was put in
- * its place at once.
+ * Makes a new folder that only its owner can read. Throws the system's error when it can't be made, and an error when another process
+ * has replaced it at once.
  */
 function makeOwnFolder(path) {
     (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.mkdirSync)(path, { mode: 0o700 });
@@ -40744,14 +40051,14 @@ function makeOwnFolder(path) {
     throw new Error(`another process has put a folder of its own in the place of ${path}`);
 }
 /**
- * Opens a folder that is there.
- * @param removedAt where it is by the time that it is removed
+ * Opens an existing folder.
+ * @param removedAt its path at the time of its removal
  * @throws Error when it is another user's, or no folder
  */
 function openOwnFolder(path, removedAt = path) {
     let isOpen = true;
     if (process.platform === 'win32') {
-        // There a folder can't be opened.
+        // On Windows a folder can't be opened.
         const remove = () => {
             if (isOpen)
                 (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.rmSync)(removedAt, { recursive: true, force: true });
@@ -40776,7 +40083,7 @@ function openOwnFolder(path, removedAt = path) {
                 return;
             emptyFolder(handle, removedAt);
             keep();
-            // Only an empty folder can be removed so, whatever is there by now.
+            // This removes only an empty folder, even if the path leads elsewhere by now.
             (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .attempt */ .CD)(() => {
                 (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.rmdirSync)(removedAt);
             }, undefined);
@@ -40785,9 +40092,9 @@ function openOwnFolder(path, removedAt = path) {
     };
 }
 /**
- * Removes files and folders of this user from a folder. Nothing is removed where other users may rename what is this user's: the folder
- * has to be this user's or root's, and writable by others only if it is sticky (as /tmp is; unlink(2), rename(2), EPERM).
- * @param isWanted is called with each name, what is there, and when it was last written to (ms since the epoch)
+ * Removes files and folders of this user from a folder. Nothing is removed where other users can rename this user's files: the folder must
+ * be this user's or root's, and writable by others only if it is sticky, as /tmp is (unlink(2), rename(2), EPERM).
+ * @param isWanted called with each name, its kind, and when it was last written to (ms since the epoch)
  */
 async function removeOwn(folder, isWanted) {
     if (process.platform !== 'linux')
@@ -40821,9 +40128,9 @@ function isOwn(uid) {
     return uid === (process.geteuid?.() ?? uid);
 }
 /**
- * Makes a folder with those above it, where they aren't there, and holds it open. Another user may own one of them, and put a link to
- * anywhere in its place: so each is opened in the one above, and a link is followed only where it is this user's or root's, or nobody else
- * can have put it. Linux itself is as careful in folders such as /tmp (proc_sys_fs(5), protected_symlinks).
+ * Makes a folder and its missing parents, and holds it open. Another user may own a parent, and replace it with any link. So each folder is
+ * opened through its parent. A link is followed only if it is this user's or root's, or no other user can have made it. Linux has the
+ * same rule in folders such as /tmp (proc_sys_fs(5), protected_symlinks).
  * @throws Error that names the link; the system's errors
  */
 async function holdFolder(path) {
@@ -40889,7 +40196,7 @@ function requireOwnLink(link, uid, above) {
     if (!isTrusted)
         throw new Error(`${link} is a link of another user (uid ${String(uid)})`);
 }
-// O_PATH, which Node has no name for: enough to go on from there, also where this user may not list what is in it (open(2)).
+// O_PATH, for which Node has no name: it works also when this user can't list the folder (open(2)).
 const wayFlags = node_fs__WEBPACK_IMPORTED_MODULE_0__.constants.O_DIRECTORY | node_fs__WEBPACK_IMPORTED_MODULE_0__.constants.O_NOFOLLOW | 0o10000000;
 // As many as Linux follows (path_resolution(7)).
 const mostLinks = 40;
@@ -40897,7 +40204,7 @@ const folderFlags = node_fs__WEBPACK_IMPORTED_MODULE_0__.constants.O_RDONLY | no
 function throughHandle(handle) {
     return `/proc/self/fd/${String(handle)}`;
 }
-/** Removes a file, a link, or a folder of this user with all that is in it. What can't be removed is left. */
+/** Removes a file, a link, or a folder of this user with its contents, as far as possible. */
 function removeFound(path) {
     const isGone = (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .attempt */ .CD)(() => {
         (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.unlinkSync)(path);
@@ -40922,10 +40229,95 @@ function emptyFolder(handle, path) {
     if (process.platform === 'linux')
         for (const name of (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .attempt */ .CD)(() => (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.readdirSync)(inside), []))
             removeFound((0,node_path__WEBPACK_IMPORTED_MODULE_2__.join)(inside, name));
-    // Only Linux leads through a handle.
+    // Only Linux has paths through a handle.
     else
         for (const name of (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .attempt */ .CD)(() => (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.readdirSync)(path), []))
             (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.rmSync)((0,node_path__WEBPACK_IMPORTED_MODULE_2__.join)(path, name), { recursive: true, force: true });
+}
+
+
+/***/ }),
+
+/***/ 7606:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   Dc: () => (/* binding */ verifiedChunks),
+/* harmony export */   M: () => (/* binding */ Checksum),
+/* harmony export */   Wk: () => (/* binding */ checksummed),
+/* harmony export */   Ze: () => (/* binding */ drain),
+/* harmony export */   Zg: () => (/* binding */ heldBack)
+/* harmony export */ });
+/* harmony import */ var node_crypto__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(7598);
+/* harmony import */ var _chunks_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4256);
+
+
+/** Counts and hashes bytes. */
+class Checksum {
+    #hash = (0,node_crypto__WEBPACK_IMPORTED_MODULE_0__.createHash)('sha256');
+    size = 0;
+    add(chunk) {
+        this.#hash.update((0,_chunks_js__WEBPACK_IMPORTED_MODULE_1__/* .viewOf */ .du)(chunk));
+        this.size += chunk.length;
+    }
+    /** Returns what was added; nothing can be added after that. */
+    found() {
+        return { size: this.size, digest: `sha256:${this.#hash.digest('hex')}` };
+    }
+}
+/** Adds each chunk to a checksum. A consumer may stop early: the remaining chunks can still be read. */
+function checksummed(chunks, checksum) {
+    const source = chunks[Symbol.asyncIterator]();
+    const next = async () => {
+        const result = await source.next();
+        if (result.done === true)
+            return { done: true, value: undefined };
+        checksum.add(result.value);
+        return result;
+    };
+    return { [Symbol.asyncIterator]: () => ({ next }) };
+}
+/** Reads the remaining chunks and discards them. */
+async function drain(chunks) {
+    const source = chunks[Symbol.asyncIterator]();
+    while ((await source.next()).done !== true)
+        ;
+}
+/**
+ * Returns the same chunks, and checks at their end that they had a size and a digest.
+ * @param expected a size in bytes; undefined values are not checked
+ * @param refuse makes the error from what was found; chunks beyond the size are not read
+ */
+async function* verifiedChunks(chunks, { size = Infinity, digest }, refuse) {
+    const checksum = new Checksum();
+    let read = 0;
+    for await (const chunk of chunks) {
+        read += chunk.length;
+        if (read > size)
+            break;
+        if (digest !== undefined)
+            checksum.add(chunk);
+        yield chunk;
+    }
+    const found = { size: read, digest: digest === undefined ? undefined : checksum.found().digest };
+    if ((size === Infinity || read === size) && found.digest === digest)
+        return;
+    throw refuse(found);
+}
+/** Passes chunks on, but keeps the last `bytes` or more until the source has ended without an error. */
+async function* heldBack(chunks, bytes) {
+    const held = [];
+    let total = 0;
+    for await (const chunk of chunks) {
+        held.push(chunk);
+        total += chunk.length;
+        for (let first = held[0]; first !== undefined && total - first.length >= bytes; first = held[0]) {
+            held.shift();
+            total -= first.length;
+            yield first;
+        }
+    }
+    yield* held;
 }
 
 
@@ -40954,33 +40346,32 @@ var base_text = __nccwpck_require__(1453);
 
 
 const keptLines = 20;
-// An instruction can have 64 kB, and be in each message about it. In characters.
+// In characters. An instruction can have 64 kB, and is in each message about it.
 const longestStep = 300;
 const longestFailure = 3000;
-// What BuildKit calls the look into a cache that it may read (moby/buildkit solver/llbsolver/bridge.go). It goes on without one that it
-// can't reach.
+// The vertex that imports a cache (moby/buildkit solver/llbsolver/bridge.go). BuildKit continues without unreachable caches.
 const cacheImport = /^importing cache manifest from (.+)$/;
-// What it says when bytes that it was promised don't come, or are others (containerd content.Copy). A base image's layers may be those.
+// The error for missing or wrong bytes of a layer in a cache or a base image (containerd content.Copy).
 const missingBytes = /(?:failed to solve|failed to compute cache key): (?:failed to copy: |failed commit on ref ")/;
-// What buildx does before the build: its drivers get to a builder (driver/*/driver.go), and bake reads its files.
+// The vertices before the build: buildx's drivers connect to a builder (driver/*/driver.go), and bake reads its files.
 const builderStart = /^\[internal\] (?:booting buildkit|waiting for connection)/;
 const preparation = /^\[internal\] (?:booting buildkit|waiting for connection|load local bake definitions)/;
-// What it says of a builder that no connection can be made to (build/build.go, builder/node.go).
+// The errors for an unreachable builder (build/build.go, builder/node.go).
 const unreachable = /no valid drivers found|failed to list workers|listing workers|code = Unavailable|Unavailable: connection error/;
-// What stands before the cause of a failed build.
+// The prefix of a failed build's cause.
 const failurePrefix = /^ERROR: (?:failed to build: )?(?:failed to solve: )?/;
-// `[build 2/4] RUN …`: an instruction. `FROM` only names a base, and `[internal] …` is BuildKit's own work.
+// `[build 2/4] RUN …`: an instruction. `FROM` only names a base, and `[internal] …` is internal work.
 const instruction = /^(\[(?:[^\]]+ )?\d+\/\d+\]) (?:LINK )?((?!FROM ).+)/s;
-// What is copied comes from somewhere: without inputs it is the download of an ADD, under the instruction's name. BuildKit
-// asks for it in each build, so it is never "cached"; where something new came, the copy behind it isn't either.
+// A copy without inputs is the download of an ADD, with the instruction's name. BuildKit requests it in each build, so it is never
+// "cached". If the download has changed, the copy after it is not cached either.
 const copies = /^(?:ADD|COPY) /;
-// What BuildKit calls its image exporter, and what it says of the exporter's pushes in all versions from 0.13 to 0.34
-// (moby/buildkit exporter/containerimage/export.go). Since 0.28 the push is no longer part of the exporter's first run: it
-// runs under no vertex in 0.28, and as a second run of the same vertex later.
+// The vertex of the image exporter, and its errors of pushes in all versions from 0.13 to 0.34 (moby/buildkit
+// exporter/containerimage/export.go). The push is not part of the exporter's first run since 0.28. It has no vertex in 0.28, and is a
+// second run of the same vertex later.
 const imageExporter = 'exporting to image';
 const pushStatus = 'pushing ';
 const pushError = /^ERROR: (?:failed to build: )?(?:failed to solve: )?(?:rpc error: code = \w+ desc = )?failed to push /;
-/** Takes the lines of `buildx build --progress=rawjson` and tells them for people. */
+/** Reads the lines of `buildx build --progress=rawjson`, and prints readable progress. */
 class BuildProgress {
     #print;
     #vertices = new Map();
@@ -40988,7 +40379,7 @@ class BuildProgress {
     #startedCount = 0;
     #failed;
     #pushing = false;
-    /** @param print takes one line of readable progress, in the style of `--progress=plain` */
+    /** @param print called with each line, in the style of `--progress=plain` */
     constructor(print) {
         this.#print = print;
     }
@@ -41012,8 +40403,8 @@ class BuildProgress {
             this.#print(`WARN: ${decode(item['short'])}`);
     }
     /**
-     * The instructions that were run or found in the cache, in the order they started. One instruction can be several
-     * vertices (a download and its copy; a copy and its link): it was cached when all of its work was.
+     * Returns the instructions in the order of their starts. An instruction can have several vertices (a download and its copy, a copy and
+     * its link). It was cached if all of them were.
      */
     steps() {
         const steps = new Map();
@@ -41026,28 +40417,28 @@ class BuildProgress {
         }
         return [...steps.values()];
     }
-    /** What went wrong, in BuildKit's words; the last lines that weren't progress when no step failed. */
+    /** Returns BuildKit's error, or the last line that was not progress. */
     failure() {
         return (0,base_text/* quoteError */.PI)(this.#lastError() ?? this.#failed ?? this.#otherLines.at(-1) ?? 'no message', longestFailure);
     }
-    /** The same without the words that every failed build has. */
+    /** The same without the prefix of every failed build. */
     cause() {
         return this.failure().replace(failurePrefix, '');
     }
-    /** A sentence for each cache that couldn't be reached. */
+    /** A sentence for each unreachable cache. */
     get unreadCaches() {
         return this.#imports().flatMap(({ name, error }) => error === '' ? [] : [`${cacheName(name)} was not read: ${(0,base_text/* quoteError */.PI)(error)}.`]);
     }
-    /** Whether the build ended because bytes of a layer didn't come, in a build that had found a cache. */
+    /** Whether bytes of a layer were missing in a build that had found a cache. */
     get cacheBroke() {
         const found = this.#imports().some(({ done, error }) => done && error === '');
         return found && missingBytes.test(this.#lastError() ?? '');
     }
-    /** Whether a step of the build was begun: then the builder was reached. */
+    /** Whether a step of the build has started, so the builder was reached. */
     get began() {
         return [...this.#vertices.values()].some(({ name }) => !preparation.test(name));
     }
-    /** Why the builder couldn't be reached, in buildx's words; undefined when it was. */
+    /** buildx's error for an unreachable builder; undefined if it was reached. */
     get builderFailure() {
         if (this.began)
             return undefined;
@@ -41059,21 +40450,20 @@ class BuildProgress {
     #imports() {
         return [...this.#vertices.values()].filter(({ name }) => cacheImport.test(name));
     }
-    /** Whether a push has begun, in a build that pushes. */
+    /** Whether a push has started, in a build that pushes. */
     get pushing() {
         return this.#pushing;
     }
-    /** Whether it was a push that ended the build: then each step of it was done before. */
+    /** Whether a push made the build fail, after all of its steps. */
     get pushFailed() {
         return pushError.test(this.#lastError() ?? '');
     }
-    // buildx ends with the one error that the build has failed with. Vertices have others too: of what was cancelled then,
-    // and of caches that can't be read.
+    // buildx prints the error of the build last. Vertices also have errors of cancelled work and of unreadable caches.
     #lastError() {
         const at = this.#otherLines.findLastIndex((line) => line.startsWith('ERROR: '));
         if (at === -1)
             return undefined;
-        // What a server has answered takes further lines, with rules between them.
+        // A server's answer has more lines, with rules between them.
         return this.#otherLines
             .slice(at)
             .filter((line) => !/^-+$/.test(line))
@@ -41090,7 +40480,7 @@ class BuildProgress {
         vertex.cached ||= update['cached'] === true;
         vertex.hasInputs ||= Array.isArray(update['inputs']) && update['inputs'].length > 0;
         const error = (0,base_json/* stringOr */.JI)(update['error'], '');
-        // A vertex can run again: its end is told once, and whatever error comes later.
+        // A vertex can run again. Its first end is printed, and every later error.
         if (typeof update['completed'] !== 'string' || (vertex.done && error === ''))
             return;
         vertex.done = true;
@@ -41124,7 +40514,7 @@ class BuildProgress {
         return vertex;
     }
 }
-// BuildKit adds the settings' hash to the type, such as `gha:5882378797973059818`; a registry's cache goes by its reference.
+// BuildKit adds the settings' hash to the type, such as `gha:5882378797973059818`. A registry's cache has its reference as its name.
 function cacheName(vertex) {
     const name = cacheImport.exec(vertex)?.[1] ?? '';
     const type = /^([a-z0-9]+):\d{15,}$/.exec(name)?.[1];
@@ -41141,8 +40531,10 @@ function seconds(update) {
 
 // EXTERNAL MODULE: ./build/shared/docker/cli.js + 1 modules
 var docker_cli = __nccwpck_require__(8100);
-// EXTERNAL MODULE: ./build/shared/docker/registry.js
-var registry = __nccwpck_require__(6058);
+// EXTERNAL MODULE: ./build/shared/docker/deadlines.js
+var deadlines = __nccwpck_require__(432);
+// EXTERNAL MODULE: ./build/shared/docker/registry-commands.js
+var registry_commands = __nccwpck_require__(9541);
 ;// CONCATENATED MODULE: ./build/shared/docker/buildx.js
 
 
@@ -41151,15 +40543,16 @@ var registry = __nccwpck_require__(6058);
 
 
 
+
 /**
- * How long the writing of a cache may make no progress, in ms. A layer is written in one step: 5 minutes are 3 GB at 100 ms a MiB, as
- * BuildKit sends them (field-notes M26). Without a limit, BuildKit repeats what a blob store answers with 500 for a quarter of an hour.
- * @param stepMinutes how long the step may take; a cache must not use that up
+ * Returns the time without progress after which a cache build ends, in ms. A layer is written in one step: 5 minutes are enough for 3 GB at
+ * BuildKit's rate. Without a limit, BuildKit repeats requests with status 500 for a quarter of an hour.
+ * @param stepMinutes the step's time limit
  */
 function cacheIdleMs(stepMinutes) {
     return Math.min(5, stepMinutes / 4) * 60_000;
 }
-/** @param stepMinutes how long the step may take */
+/** @param stepMinutes the step's time limit */
 function dockerBuildx(cli, stepMinutes) {
     return {
         builder: async (name) => {
@@ -41175,22 +40568,23 @@ function dockerBuildx(cli, stepMinutes) {
             const cause = (0,docker_cli/* causeLine */.mB)(output);
             throw new errors/* HandoverError */.Cu('builder-unsupported', `docker buildx can't use ${which}: ${cause}`, folderHint(cause) ?? errors/* setupBuildxHint */.bY);
         },
-        build: (args, print, pushed = []) => build({ cli, args: ['build', '--progress=rawjson', ...args], workdir: undefined }, print, pushed),
-        bake: ({ args, workdir }, print) => build({ cli, args: ['bake', '--progress=rawjson', ...args], workdir }, print, []),
-        writeCache: (command, args, { signal }, workdir) => writeCache({ cli, args: [command, '--progress=rawjson', ...args], workdir }, cacheIdleMs(stepMinutes), signal),
-        targets: async ({ args, workdir }, names) => {
-            const output = await cli.query(['buildx', 'bake', ...args], workdir);
+        build: (command, print, pushed = []) => build(cli, command, print, pushed),
+        writeCache: (command, signal) => writeCache(cli, command, cacheIdleMs(stepMinutes), signal),
+        targets: async ({ name: command, args, workdir }, names) => {
+            const output = await cli.query(['buildx', command, ...args], workdir);
             const found = output.exitCode === 0 ? parseBakeFile(output.stdout, names) : undefined;
             if (found !== undefined)
                 return found;
-            throw new errors/* HandoverError */.Cu('invalid-input', `docker buildx bake can't tell what the targets ${names.map((name) => (0,base_text/* quoteForeign */.xS)(name)).join(', ')} are: ${(0,docker_cli/* lastLine */.fM)(output)}`, 'Look at what `docker buildx bake --print` says in the workspace; check it out before this step.');
+            throw (0,errors/* invalidInput */.aY)(`docker buildx bake can't resolve the targets ${names.map((name) => (0,base_text/* quoteForeign */.xS)(name)).join(', ')}: ${(0,docker_cli/* lastLine */.fM)(output)}`, 'Run `docker buildx bake --print` in the workspace. Check the repository out before this step.');
         },
     };
 }
 /**
- * Reads what `docker buildx bake --print` writes.
- * @param names targets and groups; a group stands for its targets, also where one of those is called the same
- * @returns in the order of the names, each once, then those with caches that they are built on; undefined when one of them isn't there
+ * Reads the output of `docker buildx bake --print`.
+ * @param names targets and groups. A group means its targets, even if one of them has the group's name.
+ * @returns the targets in the order of the names, each once. Targets with caches that they are built on follow. Undefined if one is
+ * missing.
+ * @internal
  */
 function parseBakeFile(json, names) {
     const file = (0,base_json/* parseJson */.qF)(json);
@@ -41233,34 +40627,43 @@ function cachesOf(value) {
     });
 }
 async function noSuchBuilder(cli, name) {
-    // One object a line; a buildx that doesn't know the format yet lists nothing.
+    // One object per line. Older versions of buildx don't know the format.
     const { stdout } = await cli.query(['buildx', 'ls', '--format', 'json']);
     const builders = stdout.split('\n').map((line) => (0,base_json/* parseJson */.qF)(line));
     const names = builders.map((builder) => ((0,base_json/* isObject */.Gv)(builder) ? (0,base_json/* stringOr */.JI)(builder['Name'], '') : '')).filter(Boolean);
     const there = names.length === 0 ? '' : ` There ${names.length === 1 ? 'is' : 'are'}: ${names.join(', ')}.`;
-    return new errors/* HandoverError */.Cu('builder-unsupported', `There is no builder "${(0,base_text/* quoteForeign */.xS)(name)}" here.${there}`, 'Correct the input `builder`, or leave it out to use the current one. docker/setup-buildx-action tells the name of the ' +
-        'builder that it makes in its output `name`.');
+    return new errors/* HandoverError */.Cu('builder-unsupported', `There is no builder "${(0,base_text/* quoteForeign */.xS)(name)}" here.${there}`, 'Correct the input `builder`, or remove it to use the current one. docker/setup-buildx-action returns the name of its ' +
+        'builder in its output `name`.');
 }
-async function build({ cli, args, workdir }, print, pushed) {
-    const running = await cli.start(['buildx', ...args], undefined, workdir);
+/**
+ * Runs buildx to its end, or until the signal is aborted.
+ * @param onLine called with each line of its progress
+ * @returns the exit code
+ */
+async function run(cli, { name, args, workdir }, signal, onLine) {
+    const running = await cli.start(['buildx', name, '--progress=rawjson', ...args], { workdir, signal });
     running.stdin.end();
     running.stdout.resume();
+    for await (const line of (0,external_node_readline_namespaceObject.createInterface)({ input: running.stderr }))
+        onLine(line);
+    return running.exit;
+}
+async function build(cli, command, print, pushed) {
     const progress = new BuildProgress(print);
-    // The limit is the push's: a build may take its time.
-    const limit = (0,registry/* registryLimit */.x)(running);
-    for await (const line of (0,external_node_readline_namespaceObject.createInterface)({ input: running.stderr })) {
+    // The limit is for the push. The build itself has none.
+    const limit = (0,registry_commands/* registryLimit */.x)();
+    const exitCode = await run(cli, command, limit.signal, (line) => {
         progress.line(line);
         if (pushed.length > 0 && progress.pushing)
             limit.start();
-    }
-    const exitCode = await running.exit;
+    });
     limit.stop();
     const { unreadCaches } = progress;
     const steps = progress.steps();
     if (exitCode === 0)
         return { steps, pushFailure: undefined, unreadCaches };
-    const failure = limit.exceeded() ?? progress.failure();
-    if (limit.exceeded() !== undefined || (pushed.length > 0 && progress.pushFailed)) {
+    const failure = (0,registry_commands/* exceeded */.GI)(limit) ?? progress.failure();
+    if (limit.signal.aborted || (pushed.length > 0 && progress.pushFailed)) {
         return { steps, pushFailure: new errors/* RegistryFailure */.Yp('The push', pushed, failure), unreadCaches };
     }
     if (progress.cacheBroke)
@@ -41270,50 +40673,30 @@ async function build({ cli, args, workdir }, print, pushed) {
     }
     const { builderFailure } = progress;
     if (builderFailure !== undefined) {
-        throw new errors/* HandoverError */.Cu('builder-unsupported', `docker buildx can't reach the builder: ${builderFailure}`, 'Check that the builder runs, and that this job gets to it: docker buildx inspect --bootstrap.');
+        throw new errors/* HandoverError */.Cu('builder-unsupported', `docker buildx can't reach the builder: ${builderFailure}`, 'Check that the builder runs, and that this job can reach it: docker buildx inspect --bootstrap.');
     }
-    throw new errors/* HandoverError */.Cu('build-failed', `docker buildx ${args[0] ?? ''} failed with exit code ${String(exitCode)}: ${failure}`, progress.began
-        ? 'The step that failed is in the log above, under "Build".'
-        : (folderHint(failure) ??
-            'Nothing was built. Correct what docker buildx refuses, in the inputs or in the build’s files.'));
+    throw new errors/* HandoverError */.Cu('build-failed', `docker buildx ${command.name} failed with exit code ${String(exitCode)}: ${failure}`, progress.began
+        ? 'The log above shows the failed step under "Build".'
+        : (folderHint(failure) ?? 'Nothing was built. Correct the inputs or the build’s files.'));
 }
-// buildx writes to a folder of its own for each command (buildx, util/confutil: ~/.docker/buildx).
+// buildx writes to its own folder (buildx, util/confutil: ~/.docker/buildx).
 function folderHint(cause) {
     return /\b(?:mkdir|open|openat|chmod|rename) [^:]+: (?:read-only file system|permission denied)/.test(cause)
         ? 'Set the variable `BUILDX_CONFIG` to a folder that this job may write to, such as `BUILDX_CONFIG: ${{ runner.temp }}/buildx` in the ' +
-            '`env:` of this step and of those that make the builder. By default, buildx writes to ~/.docker/buildx.'
+            '`env:` of this step and of the steps that create the builder. By default, buildx writes to ~/.docker/buildx.'
         : undefined;
 }
-async function writeCache({ cli, args, workdir }, idleMs, signal) {
-    const running = await cli.start(['buildx', ...args], undefined, workdir);
-    running.stdin.end();
-    running.stdout.resume();
-    const stop = () => {
-        running.kill();
-    };
-    signal.addEventListener('abort', stop, { once: true });
-    if (signal.aborted)
-        stop();
+async function writeCache(cli, command, idleMs, signal) {
     const progress = new BuildProgress(() => undefined);
-    let timer;
-    const idle = new AbortController();
-    const watch = () => {
-        clearTimeout(timer);
-        timer = setTimeout(() => {
-            idle.abort();
-            stop();
-        }, idleMs);
-    };
-    watch();
-    for await (const line of (0,external_node_readline_namespaceObject.createInterface)({ input: running.stderr })) {
+    const idle = (0,deadlines/* timeLimit */.z)(idleMs);
+    idle.start();
+    const exitCode = await run(cli, command, AbortSignal.any([signal, idle.signal]), (line) => {
         progress.line(line);
-        watch();
-    }
-    const exitCode = await running.exit;
-    clearTimeout(timer);
-    signal.removeEventListener('abort', stop);
+        idle.restart();
+    });
+    idle.stop();
     if (idle.signal.aborted)
-        return `nothing came of it for ${(0,base_text/* formatDuration */.a3)(idleMs)}`;
+        return `it made no progress for ${(0,base_text/* formatDuration */.a3)(idleMs)}`;
     return exitCode === 0 ? undefined : progress.cause();
 }
 
@@ -41363,7 +40746,7 @@ var deadlines = __nccwpck_require__(432);
 
 
 
-// A command that is asked to end has so long, and its streams so long after it.
+// The times in ms that a command has to end after SIGTERM, and its streams after its end.
 const killMs = 3000;
 const streamMs = 500;
 /** @param signal ends running commands when it is aborted */
@@ -41379,43 +40762,39 @@ function dockerCli(signal, name = 'docker') {
         query: async (args, workdir) => {
             times.signal.throwIfAborted();
             const path = await program();
-            // It may have been aborted meanwhile.
+            // Aborted during the lookup.
             times.signal.throwIfAborted();
             const options = { silent: true, ignoreReturnCode: true, ...(workdir === undefined ? {} : { cwd: workdir }) };
             const asked = (0,exec/* getExecOutput */.H)(quoteProgram(path), [...args], options);
             return times.within(asked, () => {
-                // @actions/exec can't be told to end what it runs.
+                // @actions/exec can't end a command.
                 (0,forced_end/* killChildren */.at)(args);
             });
         },
-        start: async (args, tempDir, workdir) => {
+        start: async (args, { tempDir, workdir, signal: kills } = {}) => {
             times.signal.throwIfAborted();
             const path = await program();
-            // It may have been aborted meanwhile: nobody would end a command that is started now.
+            // Aborted during the lookup. Nothing would end the command.
             times.signal.throwIfAborted();
-            // `env` becomes the command: the child is the command itself, and is ended like it.
+            // `env` replaces itself with the command, so the child is the command.
             const [file, before] = tempDir === undefined ? [path, []] : ['env', [`TMPDIR=${tempDir}`, path]];
             const child = (0,external_node_child_process_namespaceObject.spawn)(file, [...before, ...args], { stdio: ['pipe', 'pipe', 'pipe'], cwd: workdir });
             await (0,external_node_events_.once)(child, 'spawn').catch((error) => {
                 throw unavailable(name, (0,errors/* messageOf */.bD)(error), error);
             });
-            return running(name, child, times.signal);
+            return running(name, child, times.signal, kills);
+        },
+        get forCleanUp() {
+            return cliWithin(times.forCleanUp);
         },
     });
-    const times = (0,deadlines/* deadlines */.Q)(signal, name);
-    const cleaning = {
-        ...cliWithin(times.forCleanUp),
-        get forCleanUp() {
-            return cleaning;
-        },
-    };
-    return { ...cliWithin(times), forCleanUp: cleaning };
+    return cliWithin((0,deadlines/* deadlines */.Q)(signal, name));
 }
 // @actions/exec splits its first argument at spaces.
 function quoteProgram(path) {
     return `"${path}"`;
 }
-function running(name, child, signal) {
+function running(name, child, signal, kills) {
     const { stdin, stdout, stderr } = child;
     if (stdin === null || stdout === null || stderr === null)
         throw unavailable(name, 'it has no streams');
@@ -41428,18 +40807,22 @@ function running(name, child, signal) {
         setTimeout(kill, killMs).unref();
     };
     signal.addEventListener('abort', stop, { once: true });
-    // While it was being started.
+    kills?.addEventListener('abort', kill, { once: true });
+    // Aborted during the start.
     if (signal.aborted)
         stop();
-    // A command that ends before it has read all its input is judged by its exit code, not by the broken pipe.
+    if (kills?.aborted === true)
+        kill();
+    // If a command ends before it has read its input, its exit code counts, not the broken pipe.
     stdin.on('error', () => undefined);
     const exit = new Promise((resolve) => {
         const end = (code) => {
             signal.removeEventListener('abort', stop);
+            kills?.removeEventListener('abort', kill);
             resolve(code ?? 1);
         };
         child.on('close', end);
-        // What it has started may hold on to its streams.
+        // Its children may keep its streams open.
         child.on('exit', (code) => {
             if (!signal.aborted)
                 return;
@@ -41460,62 +40843,62 @@ async function findProgram(name) {
 }
 const runnerHints = {
     docker: 'Use a runner with Docker, such as ubuntu-latest (ubuntu-slim and macOS runners have no engine).',
-    podman: 'Install podman in a step before (apt-get install podman), or remove `engine: podman`.',
-    ctr: 'Install containerd on this runner: its command ctr comes with it.',
+    podman: 'Install podman in an earlier step (apt-get install podman), or remove `engine: podman`.',
+    ctr: 'Install containerd on this runner. It contains ctr.',
 };
 function unavailable(name, why, cause) {
     const titles = { docker: 'Docker', podman: 'Podman', ctr: 'containerd’s ctr' };
     return new errors/* HandoverError */.Cu('docker-unavailable', `${titles[name]} can't be run: ${why}.`, runnerHints[name], cause);
 }
-/** All that a running command says, once it has ended. */
+/** Waits for the end of a command, and returns its output. */
 async function outputOf({ stdout, stderr, exit }) {
-    const [said, complained, exitCode] = await Promise.all([(0,consumers_.text)(stdout), (0,consumers_.text)(stderr), exit]);
-    return { exitCode, stdout: said, stderr: complained };
+    const [printed, errors, exitCode] = await Promise.all([(0,consumers_.text)(stdout), (0,consumers_.text)(stderr), exit]);
+    return { exitCode, stdout: printed, stderr: errors };
 }
-/** The last thing a command said: what to show of a failure. */
+/** Returns the last line of a command's output, which shows its failure. */
 function lastLine(output) {
     const said = output.stderr.trim() === '' ? output.stdout : output.stderr;
     return (0,base_text/* quoteError */.PI)(said.trim().split('\n').at(-1) ?? '');
 }
-/** The line with which a command says what went wrong: its error, else the first one. What follows is often about its usage. */
+/** Returns the line with a command's error, or its first line. Later lines are often about its usage. */
 function causeLine({ stdout, stderr }) {
     const lines = `${stderr}\n${stdout}`.split('\n').filter((line) => line.trim() !== '');
     return (0,base_text/* quoteError */.PI)(lines.find((line) => line.startsWith('ERROR: ')) ?? lines[0] ?? '');
 }
 /**
- * Throws `docker-unavailable` when the command `docker` is podman's, as in the package podman-docker. To be called when docker has
- * failed: it costs a process.
+ * Throws `docker-unavailable` if the command `docker` is podman's, as in the package podman-docker. Call it after a failure, because it
+ * costs a process.
  */
 async function requireDocker(cli) {
     const { stdout } = await cli.query(['--version']);
     const version = /^podman version .+/m.exec(stdout)?.[0];
     if (version === undefined)
         return;
-    throw new errors/* HandoverError */.Cu('docker-unavailable', `The command \`docker\` on this runner is podman (${(0,base_text/* quoteForeign */.xS)(version)}).`, 'Set `engine: podman`, or use a runner with Docker. Podman takes images and builds none: build in a step before, and set `source-image`.');
+    throw new errors/* HandoverError */.Cu('docker-unavailable', `The command \`docker\` on this runner is podman (${(0,base_text/* quoteForeign */.xS)(version)}).`, 'Set `engine: podman`, or use a runner with Docker. With podman, build in an earlier step, and set `source-image`.');
 }
 const hints = {
-    'load-failed': (program) => `Look for a full disk or an engine of another version on this runner: ${program} ${program === 'ctr' ? 'version' : 'info'}; df -h.`,
+    'load-failed': (program) => `Check for a full disk or an engine of another version on this runner: ${program} ${program === 'ctr' ? 'version' : 'info'}; df -h.`,
     'image-missing': (program) => `Check the engine: ${program} image ls.`,
     'image-not-found': (program) => `Check that the image is in this engine: ${program} image ls.`,
 };
-// What the engine's own words mean, where that isn't plain.
+// Explanations of messages of engines.
 const meanings = [
     [
         // moby layer/layer_store.go, maxLayerDepth
         /max depth exceeded/,
-        "The engine's classic image store takes 125 layers at most, and the image has more. Build it with fewer: join RUN and COPY " +
-            'instructions, or copy the result into a last stage (COPY --from). The containerd image store takes it as it is.',
+        "The engine's classic image store accepts 125 layers at most, and the image has more. Build it with fewer: join RUN and COPY " +
+            'instructions, or copy the result to a last stage (COPY --from). The containerd image store has no such limit.',
     ],
 ];
-/** The error for a command that has failed, with the last thing it said. */
+/** Creates the error for a failed command, with its last line. */
 function failedCommand({ program }, code, args, output) {
     const command = (0,base_text/* quoteForeign */.xS)(`${program} ${args.join(' ')}`);
     return failedWork(program, code, `${command} failed with exit code ${String(output.exitCode)}`, lastLine(output));
 }
 /**
- * The error for work that an engine refused.
- * @param what the work and that it failed: `docker load failed`
- * @param said the engine's own words
+ * Creates the error for failed work of an engine.
+ * @param what such as `docker load failed`
+ * @param said the engine's message
  */
 function failedWork(program, code, what, said) {
     const hint = meanings.find(([words]) => words.test(said))?.[1] ?? hints[code](program);
@@ -41556,12 +40939,12 @@ var bytes_chunks = __nccwpck_require__(4256);
 
 
 
-// The newest version whose answers are known here: Docker 28.5's. Docker 29.7 serves all from 1.40 on.
+// The newest version with known answers: Docker 28.5's. Docker 29.7 serves all from 1.40 on.
 const newestVersion = '1.51';
-/** @param agreed the version that has been agreed with the engine */
+/** @param agreed the version that was negotiated with the engine */
 function engineApi(endpoint, times, agreed = {}) {
     const connect = (request, path, signal) => exchange(api_open(endpoint, request, path), request, endpoint, signal);
-    // As docker does: the newest that both know (docker/docker, client, NegotiateAPIVersion).
+    // The newest version of both, as in docker (docker/docker, client, NegotiateAPIVersion).
     const version = async (signal) => {
         if (endpoint.apiVersion !== undefined)
             return endpoint.apiVersion;
@@ -41573,7 +40956,7 @@ function engineApi(endpoint, times, agreed = {}) {
             throw noEngine(endpoint, answered.message);
         const { 'api-version': served } = answered.headers;
         if (typeof served !== 'string')
-            throw noEngine(endpoint, `HTTP ${String(answered.statusCode)}, but not of an engine`);
+            throw noEngine(endpoint, `HTTP ${String(answered.statusCode)}, which is not an engine’s answer`);
         return (agreed.version = olderOf(served, newestVersion));
     };
     const begin = async (request, signal) => {
@@ -41609,7 +40992,7 @@ function olderOf(one, other) {
     const minor = (version) => Number(version.split('.')[1]);
     return minor(one) < minor(other) ? one : other;
 }
-/** A name in a path: slashes are part of it. */
+/** Encodes a name for a path, with its slashes. */
 function inPath(name) {
     return name.split('/').map(encodeURIComponent).join('/');
 }
@@ -41630,7 +41013,7 @@ function api_open(endpoint, { method, body }, path) {
 function isLost(response) {
     return !('headers' in response);
 }
-/** Sends a request. Its response rejects with `docker-unavailable`, or with the signal's reason. */
+/** Sends a request. The response rejects with `docker-unavailable`, or with the signal's reason. */
 function exchange(asked, { body }, endpoint, signal) {
     let connected = false;
     const answered = new AbortController();
@@ -41662,11 +41045,11 @@ function exchange(asked, { body }, endpoint, signal) {
         });
     });
     const sent = (0,bytes_chunks/* writeChunks */.a7)(asked, body ?? none(), answered.signal).then(() => void asked.end(), (error) => {
-        // Broken off before its end, so that the engine can't take what it has for the whole.
+        // Broken off before its end, so that the engine can't accept a part as the whole.
         end();
         throw (0,errors/* asError */.zR)(error);
     });
-    sent.catch(() => undefined); // thrown where the answer is read
+    sent.catch(() => undefined); // rethrown with the answer
     return { response, sent, end };
 }
 async function* none() {
@@ -41707,7 +41090,7 @@ async function followed(begun, onMessage) {
         return await messagesOf(begun, onMessage);
     }
     finally {
-        // An error of the body comes first: the engine only saw it broken off.
+        // An error of the body comes first. It is the cause of the engine's error.
         await begun.sent;
     }
 }
@@ -41746,21 +41129,21 @@ async function messagesOf(begun, onMessage) {
     }
     return failure ?? { ok: true, text: '' };
 }
-/** The failure that a message of long work tells of (moby, pkg/jsonmessage). */
+/** Returns the failure in a message of long work (moby, pkg/jsonmessage). */
 function failureIn(message) {
     const { errorDetail: detail, error } = message;
     const said = (0,json/* isObject */.Gv)(detail) ? (0,json/* stringOr */.JI)(detail['message'], '') : '';
     return said || (0,json/* stringOr */.JI)(error, '') || undefined;
 }
-const start = 'Start the engine, or say where it is: DOCKER_HOST or `docker context use`. ubuntu-slim and macOS runners have none.';
+const start = 'Start the engine, or set its address: DOCKER_HOST or `docker context use`. ubuntu-slim and macOS runners have no engine.';
 // Of the system (connect(2), getaddrinfo(3)).
 const causes = {
     ENOENT: ['there is no such socket', start],
-    ECONNREFUSED: ['nothing listens there', `${start} Where it has stopped, \`journalctl -u docker\` says why.`],
+    ECONNREFUSED: ['nothing listens there', `${start} If it has stopped, \`journalctl -u docker\` shows the cause.`],
     EACCES: [
-        'this user may not open the socket',
-        'Let the runner’s user join the group that owns the socket (usermod -aG docker USER) and start the runner again, or run the ' +
-            'job as root. A rootless engine has a socket of its own: name it in DOCKER_HOST, or with `docker context use rootless`.',
+        'this user has no permission for the socket',
+        'Add the runner’s user to the group that owns the socket (usermod -aG docker USER) and restart the runner, or run the ' +
+            'job as root. A rootless engine has its own socket: set DOCKER_HOST, or use `docker context use rootless`.',
     ],
 };
 function unreachable(endpoint, error) {
@@ -41789,7 +41172,7 @@ var platform = __nccwpck_require__(4851);
 
 
 
-/** Docker, asked by its command. */
+/** Docker through its command. */
 function commandEngine(cli) {
     return {
         program: cli.program,
@@ -41811,25 +41194,25 @@ function commandEngine(cli) {
         images: () => listImages(cli),
     };
 }
-/** The arguments to inspect images, one line of JSON each. */
+/** Returns the arguments to inspect images, one line of JSON each. */
 function inspectArgs(...images) {
     return ['image', 'inspect', '--format', '{{json .}}', ...images];
 }
-/** Runs a short command that has to work. Throws `code` when it doesn't. */
+/** Runs a short command. Throws `code` if it fails. */
 async function must(cli, args, code) {
     const output = await cli.query(args);
     if (output.exitCode !== 0)
         throw (0,docker_cli/* failedCommand */.xq)(cli, code, args, output);
     return output;
 }
-/** Removes a reference, if it is there: docker and podman do it alike, with a name that each knows. */
+/** Removes a reference if it exists, in docker or podman. */
 async function removeReference(cli, name) {
     const args = ['image', 'rm', name];
     const output = await cli.forCleanUp.query(args);
     if (output.exitCode !== 0 && !(0,docker_output/* saysNoSuchImage */.mJ)(output.stderr))
         throw (0,docker_cli/* failedCommand */.xq)(cli, 'image-missing', args, output);
 }
-// No command of docker's takes the last name of an image and leaves the image: so the name goes to an empty one first.
+// Docker has no command that removes the last tag of an image without the image. So an empty image gets the tag first.
 async function releaseTag({ forCleanUp }, reference) {
     const args = ['import', '-', reference];
     const running = await forCleanUp.start(args);
@@ -41839,7 +41222,7 @@ async function releaseTag({ forCleanUp }, reference) {
         throw (0,docker_cli/* failedCommand */.xq)(forCleanUp, 'image-missing', args, output);
     await removeReference(forCleanUp, reference);
 }
-/** All images with their names: docker and podman list them alike. */
+/** Returns all images with their names, in docker or podman. */
 async function listImages(cli) {
     const args = ['image', 'ls', '--all', '--no-trunc', '--digests', '--format', docker_output/* listingFormat */.Qn];
     const output = await must(cli, args, 'image-missing');
@@ -41854,7 +41237,7 @@ async function info(cli) {
     }
     return requireSupportedEngine(parsed);
 }
-/** The image that an inspect command tells of, or undefined when there is none. Throws `image-missing` otherwise. */
+/** Returns the image of an inspect command, or undefined if there is none. Throws `image-missing` if the command fails. */
 async function inspectWith(cli, args, parse) {
     const output = await cli.query(args);
     const parsed = output.exitCode === 0 ? parse(output.stdout) : undefined;
@@ -41864,9 +41247,9 @@ async function inspectWith(cli, args, parse) {
         return undefined;
     throw (0,docker_cli/* failedCommand */.xq)(cli, 'image-missing', args, output);
 }
-/** Feeds `load` as `Engine.load` says. */
+/** Implements `Engine.load` with a command. */
 async function loadInto(cli, chunks, onLoaded, tempDir) {
-    const report = await load(cli, await cli.start(['load'], tempDir), chunks);
+    const report = await load(cli, await cli.start(['load'], { tempDir }), chunks);
     report.loaded.forEach(onLoaded);
     if (report.failure !== undefined)
         throw report.failure;
@@ -41880,7 +41263,7 @@ async function load(cli, running, chunks) {
     const output = { exitCode, stdout, stderr: report.unpackError ?? stderr };
     return { ...report, failure: (0,docker_cli/* failedCommand */.xq)(cli, 'load-failed', ['load'], output) };
 }
-/** Gives a command all the chunks as its input, as fast as it takes them. An error of theirs kills it, and is rethrown. */
+/** Writes the chunks to a command. An error of the chunks kills it and is rethrown. */
 async function feedCommand(running, chunks) {
     const said = Promise.all([(0,consumers_.text)(running.stdout), (0,consumers_.text)(running.stderr)]);
     const ended = new AbortController();
@@ -41891,7 +41274,7 @@ async function feedCommand(running, chunks) {
         await (0,bytes_chunks/* writeChunks */.a7)(running.stdin, chunks, ended.signal);
     }
     catch (error) {
-        // Killed before its input ends, so that it can't take what it has for the whole.
+        // Killed before its input ends, so that it can't accept a part as the whole.
         running.kill();
         await running.exit;
         throw error;
@@ -41901,12 +41284,12 @@ async function feedCommand(running, chunks) {
     const [stdout, stderr] = await said;
     return { exitCode, stdout, stderr };
 }
-// An engine on this machine asks at once; one that is elsewhere may wait for its own loopback interface to answer.
+// An engine on this machine sends its first request immediately. A remote one may wait for its own loopback interface.
 const reachMs = 10_000;
 /**
- * Has the engine pull an image by its digest from a registry that is watched.
- * @param pull does it until the signal is aborted; returns the engine's words when it can't
- * @throws HandoverError `load-failed` when the engine can't, or doesn't ask within ten seconds; what `failed` settles with
+ * Runs a pull by digest from this step's registry.
+ * @param pull called to pull until the signal is aborted; returns the engine's message if it fails
+ * @throws HandoverError `load-failed` if the pull fails, or without a request within ten seconds; the error that `failed` settles with
  */
 async function pullWatched({ reached, failed }, pull) {
     const ends = new AbortController();
@@ -41932,21 +41315,15 @@ async function pullWatched({ reached, failed }, pull) {
 }
 function pullByCommand(cli, reference, registry) {
     return pullWatched(registry, async (signal) => {
-        const running = await cli.start(['pull', '--quiet', reference]);
+        const running = await cli.start(['pull', '--quiet', reference], { signal });
         running.stdin.end();
-        signal.addEventListener('abort', () => {
-            running.kill();
-        });
-        // While it was being started.
-        if (signal.aborted)
-            running.kill();
         const output = await (0,docker_cli/* outputOf */.jH)(running);
         return output.exitCode === 0 ? undefined : (0,docker_cli/* lastLine */.fM)(output);
     });
 }
-/** What a save command writes. Throws `image-not-found` while iterating. */
+/** Returns the output of a save command. Throws `image-not-found` during the iteration. */
 async function* saveFrom(cli, args, tempDir) {
-    const running = await cli.start(args, tempDir);
+    const running = await cli.start(args, { tempDir });
     const said = (0,consumers_.text)(running.stderr);
     running.stdin.end();
     let finished = false;
@@ -41965,7 +41342,7 @@ async function* saveFrom(cli, args, tempDir) {
     }
 }
 function failedSave(cli, args, output) {
-    // moby layer/empty.go: the classic store has no content for an image without layers.
+    // moby layer/empty.go: the classic store has no content of an image without layers.
     if (!output.stderr.includes('empty export'))
         return (0,docker_cli/* failedCommand */.xq)(cli, 'image-not-found', args, output);
     return new errors/* HandoverError */.Cu('unsupported-host', `The classic image store of this engine can't save an image without layers (FROM scratch and only LABEL, ENV or the like): ${(0,docker_cli/* lastLine */.fM)(output)}`, 'Let export-image build it, with `- uses: docker/setup-buildx-action@v4` before it: then the image never passes ' +
@@ -41973,8 +41350,8 @@ function failedSave(cli, args, output) {
 }
 const architectures = ['amd64', 'arm64'];
 /**
- * The engine that was given, if it runs what can be handed over: Linux containers on amd64 or arm64.
- * @throws HandoverError `unsupported-host` naming what it runs
+ * Checks that the engine runs Linux containers on amd64 or arm64.
+ * @throws HandoverError `unsupported-host` with its platform
  */
 function requireSupportedEngine(info) {
     const { os, architecture } = info.platform;
@@ -41993,8 +41370,8 @@ function requireSupportedEngine(info) {
 
 
 /**
- * Docker, asked over its API.
- * @param cli has the last word, saves, and is what docker's own commands are run with
+ * Docker over its API.
+ * @param cli runs the commands that have no use of the API, such as the last inspect and `docker save`
  */
 function apiEngine(api, cli) {
     return {
@@ -42009,7 +41386,7 @@ function apiEngine(api, cli) {
                 await (0,docker_cli/* requireDocker */.c1)(cli);
                 throw error;
             });
-            // Podman's API has this besides (containers/podman, pkg/api/handlers/types.go). Docker's own command may use it.
+            // Only podman's API returns this (containers/podman, pkg/api/handlers/types.go). Docker's command can use that API.
             if (!answer.ok || answer.text.includes('"BuildahVersion"'))
                 await (0,docker_cli/* requireDocker */.c1)(cli);
             return api_engine_info(answer);
@@ -42018,7 +41395,7 @@ function apiEngine(api, cli) {
         confirm: (references) => api_engine_confirm(cli, references),
         load: (chunks, onLoaded) => api_engine_load(api, chunks, onLoaded),
         pull: (reference, registry) => pull(api, reference, registry),
-        // Its bytes are as many as the image's: starting a process is nothing beside them.
+        // A process costs little compared with the bytes of an image.
         save: (image) => saveFrom(cli, ['save', image]),
         tag: (image, reference) => tag(api, image, reference),
         untag: (reference) => untag(api, reference),
@@ -42026,7 +41403,7 @@ function apiEngine(api, cli) {
         images: () => list(api),
     };
 }
-/** The text of an answer. Throws `code` when it is a refusal. */
+/** Returns the text of an answer. Throws `code` for a refusal. */
 function api_engine_must(answer, code, command) {
     if (answer.ok)
         return answer.text;
@@ -42036,10 +41413,10 @@ function api_engine_info(answer) {
     const parsed = answer.ok ? (0,docker_output/* parseInfo */.YL)(answer.text) : undefined;
     if (parsed !== undefined)
         return requireSupportedEngine(parsed);
-    throw new errors/* HandoverError */.Cu('docker-unavailable', `No Docker engine answers: ${answer.ok ? 'its answer to `docker info` can’t be read' : answer.message}.`, 'Run `docker info` in a step before, and repair what it says.');
+    throw new errors/* HandoverError */.Cu('docker-unavailable', `No Docker engine answers: ${answer.ok ? 'its answer to `docker info` can’t be read' : answer.message}.`, 'Run `docker info` in an earlier step, and fix what it reports.');
 }
 async function inspect(api, name) {
-    // `docker image inspect` can't ask for the manifests that the image stands for.
+    // `docker image inspect` can't return the image's manifests.
     const answer = await api.ask({ method: 'GET', path: `/images/${inPath(name)}/json`, query: { manifests: '1' } });
     if (!answer.ok && (0,docker_output/* saysNoSuchImage */.mJ)(answer.message))
         return undefined;
@@ -42059,7 +41436,7 @@ async function api_engine_confirm(cli, references) {
     throw (0,docker_cli/* failedCommand */.xq)(cli, 'image-missing', ['image', 'inspect', ...references], said(output));
 }
 function said(output) {
-    // What it has found isn't what went wrong.
+    // The images that it found are not the cause.
     return { ...output, stdout: '' };
 }
 async function api_engine_load(api, chunks, onLoaded) {
@@ -42100,7 +41477,7 @@ async function untag(api, reference) {
         return;
     api_engine_must(answer, 'image-missing', `image rm ${reference}`);
 }
-// Nothing in the API takes the last name of an image and leaves the image: so the name goes to an empty one first.
+// The API can't remove the last tag of an image without the image. So an empty image gets the tag first.
 async function release(api, reference) {
     const query = { fromSrc: '-', repo: reference };
     const request = { method: 'POST', path: '/images/create', query, body: emptyTarball() };
@@ -42132,7 +41509,7 @@ var files = __nccwpck_require__(9543);
 
 
 const defaultHost = 'unix:///var/run/docker.sock';
-/** The endpoint that docker's commands use; undefined when only docker can tell, or get there. */
+/** Returns the endpoint that docker's commands use; undefined if only docker can find or reach it. */
 async function engineEndpoint(settings) {
     const { dockerConfigFolder: folder, dockerVariables: variables } = settings;
     const config = await readConfig(folder);
@@ -42146,7 +41523,7 @@ async function engineEndpoint(settings) {
         return undefined;
     return { host: target.host, address, headers, apiVersion: version === '' ? undefined : version.replace(/^v/, '') };
 }
-/** @returns an empty one when there is none; undefined when it can't be read */
+/** @returns an empty one if there is none; undefined if it can't be read */
 async function readConfig(folder) {
     const text = await readIfThere((0,external_node_path_.join)(folder, 'config.json'));
     const config = text === undefined ? undefined : (0,json/* parseJson */.qF)(text === '' ? '{}' : text);
@@ -42227,7 +41604,7 @@ function addressOf({ host, tls }, proxies) {
         return undefined;
     const hostname = url.hostname.replace(/^\[(.*)\]$/, '$1');
     const proxy = tls === undefined ? proxies.http : proxies.https;
-    // Docker goes through a proxy unless the host is this one (golang.org/x/net/http/httpproxy).
+    // Docker uses a proxy for all hosts except this one (golang.org/x/net/http/httpproxy).
     if (proxy !== undefined && !/^(?:localhost|127\.\d+\.\d+\.\d+|::1)$/.test(hostname))
         return undefined;
     // `tcp://h:80` is port 80, which URLs leave out.
@@ -42237,6 +41614,8 @@ function addressOf({ host, tls }, proxies) {
 
 // EXTERNAL MODULE: ./build/shared/image/digest.js
 var image_digest = __nccwpck_require__(3968);
+// EXTERNAL MODULE: ./build/shared/image/image-store.js
+var image_store = __nccwpck_require__(5039);
 // EXTERNAL MODULE: ./build/shared/image/reference.js
 var image_reference = __nccwpck_require__(9607);
 ;// CONCATENATED MODULE: ./build/shared/docker/podman-engine.js
@@ -42301,9 +41680,10 @@ var __disposeResources = (undefined && undefined.__disposeResources) || (functio
 
 
 
+
 /**
- * Podman as an engine. It works without a daemon: its temporary files are ours to clear away when it is killed.
- * @param tempRoot folder for them; loading needs up to twice the tarball's size there
+ * Podman as an engine. It has no daemon, so this step removes its temporary files.
+ * @param tempRoot folder for them. A load needs up to twice the tarball's size.
  */
 function podmanEngine(cli, tempRoot) {
     return {
@@ -42316,7 +41696,7 @@ function podmanEngine(cli, tempRoot) {
         inspect: (image) => inspectWith(cli, ['image', 'inspect', image], parsePodmanInspect),
         load: (chunks, onLoaded) => podman_engine_load(cli, tempRoot, chunks, onLoaded),
         confirm: undefined,
-        // It takes whole tarballs only.
+        // It only accepts whole tarballs.
         pull: undefined,
         save: (image) => save(cli, tempRoot, image),
         tag: async (image, reference) => {
@@ -42334,7 +41714,7 @@ async function podman_engine_info(cli) {
     const parsed = output.exitCode === 0 ? parsePodmanInfo(output.stdout) : undefined;
     if (parsed !== undefined)
         return requireSupportedEngine(parsed);
-    throw new errors/* HandoverError */.Cu('docker-unavailable', `Podman doesn't answer: ${(0,docker_cli/* lastLine */.fM)(output) || `podman info exited with ${String(output.exitCode)}`}`, 'Run podman info in a step before, and repair what it says.');
+    throw new errors/* HandoverError */.Cu('docker-unavailable', `Podman fails: ${(0,docker_cli/* lastLine */.fM)(output) || `podman info exited with ${String(output.exitCode)}`}`, 'Run `podman info` in an earlier step, and fix what it reports.');
 }
 async function podman_engine_load(cli, tempRoot, chunks, onLoaded) {
     const env_1 = { stack: [], error: void 0, hasError: false };
@@ -42352,8 +41732,7 @@ async function podman_engine_load(cli, tempRoot, chunks, onLoaded) {
             await result_1;
     }
 }
-// The Docker format keeps the config as it is; from an image of that format, `oci-archive` would make another config
-// (without its health check), and so another image.
+// The Docker format keeps the config. `oci-archive` would convert it (without the health check), which gives another image.
 async function* save(cli, tempRoot, image) {
     const env_2 = { stack: [], error: void 0, hasError: false };
     try {
@@ -42370,8 +41749,8 @@ async function* save(cli, tempRoot, image) {
             await result_2;
     }
 }
-// What podman prints, where that differs from docker.
-/** Reads `podman info --format json`; undefined when it isn't that. */
+// Readers of podman's output, where it differs from docker's.
+/** Reads `podman info --format json`; undefined for anything else. @internal */
 function parsePodmanInfo(text) {
     const info = (0,json/* parseJson */.qF)(text);
     if (!(0,json/* isObject */.Gv)(info) || !(0,json/* isObject */.Gv)(info['host']))
@@ -42382,15 +41761,12 @@ function parsePodmanInfo(text) {
     return {
         version: (0,json/* stringOr */.JI)(version['Version'], ''),
         platform: (0,platform/* platformOf */.tj)((0,json/* stringOr */.JI)(host['os'], ''), (0,json/* stringOr */.JI)(host['arch'], '')),
-        imageStore: 'podman',
+        imageStore: image_store/* imageStores */.C.podman,
         dataRoot: (0,json/* stringOr */.JI)(store['graphRoot'], ''),
         hostName: (0,json/* stringOr */.JI)(host['hostname'], ''),
     };
 }
-/**
- * Reads `podman image inspect` of one image, a list of one; undefined when it isn't that. Podman leaves out the
- * `sha256:` of an ID.
- */
+/** Reads `podman image inspect` of one image; undefined for anything else. Podman omits the `sha256:` of an ID. @internal */
 function parsePodmanInspect(text) {
     const [image] = (0,json/* objectsOf */.iZ)((0,json/* parseJson */.qF)(text));
     if (image === undefined || typeof image['Id'] !== 'string')
@@ -42399,8 +41775,9 @@ function parsePodmanInspect(text) {
     return (0,docker_output/* inspectedImage */.df)({ ...image, Id: (0,image_digest/* isDigest */.Bc)(digest) ? digest : image['Id'] });
 }
 /**
- * A reference as podman lists it: one without a registry is under `localhost/` (what `podman tag` does with it).
- * An image ID stays as it is.
+ * Returns a reference in the form of podman's list. One without a registry is under `localhost/`, as in `podman tag`. Image IDs are
+ * returned unchanged.
+ * @internal
  */
 function podmanName(reference) {
     return (0,image_reference/* registryOf */.Fv)(reference) !== undefined || (0,image_digest/* isDigest */.Bc)(reference) ? reference : `localhost/${reference}`;
@@ -42434,25 +41811,34 @@ async function containerEngine(name, settings, signal) {
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   Q: () => (/* binding */ deadlines)
+/* harmony export */   Q: () => (/* binding */ deadlines),
+/* harmony export */   z: () => (/* binding */ timeLimit)
 /* harmony export */ });
 /* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
 
-// A cancelled step is killed 7.5 s after it was asked to end (actions/runner, ProcessInvoker). Short work may end first, and all
-// that puts things back has to end within that time.
+// The runner kills a cancelled step 7.5 s after its first signal (actions/runner, ProcessInvoker). Short work may finish first, and the
+// cleanup has to end within that time.
 const cancelGraceMs = 1000;
 const cleanUpMs = 5500;
-// Where nothing was cancelled: to remove a large image takes a while.
+// Without a cancel: the removal of a large image takes long.
 const answerMs = 60_000;
 /**
- * @param signal is aborted when the step is cancelled
+ * @param signal aborted by the cancel of the step
  * @param program the engine's command, for messages
  */
 function deadlines(signal, program) {
-    const late = afterAbort(signal, cleanUpMs, noAnswer(program, cleanUpMs));
+    const late = timeLimit(cleanUpMs, noAnswer(program, cleanUpMs));
+    if (signal.aborted)
+        late.start();
+    else
+        signal.addEventListener('abort', late.start, { once: true });
     const cleaning = {
-        signal: late,
-        within: (work, giveUp) => unlessAborted(work, AbortSignal.any([late, after(answerMs, noAnswer(program, answerMs))]), 0, giveUp),
+        signal: late.signal,
+        within: (work, giveUp) => {
+            const answer = timeLimit(answerMs, noAnswer(program, answerMs));
+            answer.start();
+            return unlessAborted(work, AbortSignal.any([late.signal, answer.signal]), 0, giveUp).finally(answer.stop);
+        },
         get forCleanUp() {
             return cleaning;
         },
@@ -42463,7 +41849,7 @@ function deadlines(signal, program) {
         forCleanUp: cleaning,
     };
 }
-/** The work's result; or the signal's reason as an error, when the work hasn't ended so many ms after the abort: then it is given up. */
+/** Returns the work's result. Throws the signal's reason if the work has not ended `graceMs` after the abort, and gives it up. */
 async function unlessAborted(work, signal, graceMs, giveUp) {
     const { promise, reject } = Promise.withResolvers();
     let timer;
@@ -42474,7 +41860,7 @@ async function unlessAborted(work, signal, graceMs, giveUp) {
         }, graceMs);
     };
     signal.addEventListener('abort', stop, { once: true });
-    // While the work was being started.
+    // Aborted during the start.
     if (signal.aborted)
         stop();
     try {
@@ -42485,30 +41871,30 @@ async function unlessAborted(work, signal, graceMs, giveUp) {
         signal.removeEventListener('abort', stop);
     }
 }
-/** Aborted so many ms from now. */
-function after(ms, reason) {
+/** @param reason what the signal is aborted with */
+function timeLimit(ms, reason) {
     const controller = new AbortController();
-    setTimeout(() => {
-        controller.abort(reason);
-    }, ms).unref();
-    return controller.signal;
-}
-/** Aborted so many ms after another signal. */
-function afterAbort(signal, ms, reason) {
-    const controller = new AbortController();
-    const begin = () => {
-        setTimeout(() => {
+    let timer;
+    const restart = () => {
+        clearTimeout(timer);
+        timer = setTimeout(() => {
             controller.abort(reason);
         }, ms).unref();
     };
-    if (signal.aborted)
-        begin();
-    else
-        signal.addEventListener('abort', begin, { once: true });
-    return controller.signal;
+    return {
+        signal: controller.signal,
+        start: () => {
+            if (timer === undefined)
+                restart();
+        },
+        restart,
+        stop: () => {
+            clearTimeout(timer);
+        },
+    };
 }
 function noAnswer(program, ms) {
-    return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('docker-unavailable', `${program} gave no answer within ${String(ms / 1000)} s.`, `Look at the engine on this runner: ${program} ${program === 'ctr' ? 'version' : 'info'}.`);
+    return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('docker-unavailable', `${program} gave no answer within ${String(ms / 1000)} s.`, `Check the engine on this runner: ${program} ${program === 'ctr' ? 'version' : 'info'}.`);
 }
 
 
@@ -42530,11 +41916,13 @@ function noAnswer(program, ms) {
 /* harmony export */ });
 /* harmony import */ var _base_json_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(604);
 /* harmony import */ var _image_digest_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3968);
-/* harmony import */ var _image_platform_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(4851);
+/* harmony import */ var _image_image_store_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(5039);
+/* harmony import */ var _image_platform_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(4851);
 
 
 
-/** Reads `docker info --format '{{json .}}'`, or the API's SystemInfo; undefined when there is no engine behind the client. */
+
+/** Reads `docker info --format '{{json .}}'`, or the API's SystemInfo; undefined without an engine. */
 function parseInfo(text) {
     const info = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .parseJson */ .qF)(text);
     if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(info))
@@ -42545,18 +41933,18 @@ function parseInfo(text) {
     const status = JSON.stringify(info['DriverStatus'] ?? []);
     return {
         version,
-        platform: (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_2__/* .platformOf */ .tj)((0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(info['OSType'], ''), (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(info['Architecture'], '')),
-        imageStore: status.includes('io.containerd.snapshotter') ? 'containerd' : 'classic',
+        platform: (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_3__/* .platformOf */ .tj)((0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(info['OSType'], ''), (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(info['Architecture'], '')),
+        imageStore: _image_image_store_js__WEBPACK_IMPORTED_MODULE_2__/* .imageStores */ .C[status.includes('io.containerd.snapshotter') ? 'containerd' : 'classic'],
         dataRoot: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(info['DockerRootDir'], ''),
         hostName: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(info['Name'], ''),
     };
 }
-/** Reads `docker image inspect --format '{{json .}}'` of one image, or the API's ImageInspect; undefined when it isn't that. */
+/** Reads `docker image inspect --format '{{json .}}'` of one image, or the API's ImageInspect; undefined for anything else. */
 function parseInspect(text) {
     const image = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .parseJson */ .qF)(text);
     return (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(image) ? inspectedImage(image) : undefined;
 }
-/** Whether the engine has all of an image for a platform; undefined when its manifests aren't told. */
+/** Returns whether the engine has all content of an image for a platform; undefined without a list of manifests. */
 function hasAll(manifests, platform) {
     if (!Array.isArray(manifests))
         return undefined;
@@ -42564,20 +41952,20 @@ function hasAll(manifests, platform) {
         if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(manifest) || !(0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(manifest['ImageData']))
             return [];
         const { Platform: found } = manifest['ImageData'];
-        return (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(found) && (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_2__/* .samePlatform */ .my)(platform, platformIn(found)) ? [manifest['Available'] === true] : [];
+        return (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(found) && (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_3__/* .samePlatform */ .my)(platform, platformIn(found)) ? [manifest['Available'] === true] : [];
     });
     return available.includes(true);
 }
 function platformIn(found) {
-    return (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_2__/* .platformOf */ .tj)((0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(found['os'], ''), (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(found['architecture'], ''), (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(found['variant'], undefined));
+    return (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_3__/* .platformOf */ .tj)((0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(found['os'], ''), (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(found['architecture'], ''), (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(found['variant'], undefined));
 }
-/** The same of an image's JSON that is parsed already. */
+/** The same for parsed JSON. */
 function inspectedImage(image) {
     if (typeof image['Id'] !== 'string')
         return undefined;
     const rootFs = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(image['RootFS']) ? image['RootFS'] : {};
     const config = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(image['Config']) ? image['Config'] : {};
-    const platform = (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_2__/* .platformOf */ .tj)((0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(image['Os'], ''), (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(image['Architecture'], ''), (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(image['Variant'], undefined));
+    const platform = (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_3__/* .platformOf */ .tj)((0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(image['Os'], ''), (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(image['Architecture'], ''), (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(image['Variant'], undefined));
     return {
         imageId: image['Id'],
         repoTags: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringsOf */ .iw)(image['RepoTags']),
@@ -42587,14 +41975,14 @@ function inspectedImage(image) {
         config,
         ...(typeof image['Created'] === 'string' ? { created: image['Created'] } : {}),
         size: typeof image['Size'] === 'number' ? image['Size'] : 0,
-        // The containerd store, from Docker 28 on, has a descriptor; and from 29.1.2 on it describes an image too whose layers it
-        // has only unpacked for another manifest (moby 2e3a23c8ec). Of the manifests it tells over its API alone, from Docker 28 on.
+        // The containerd store returns a descriptor since Docker 28. Since 29.1.2 it also returns one for an image whose layers are only
+        // unpacked for another manifest (moby 2e3a23c8ec). It only lists manifests over its API, since Docker 28.
         isWhole: image['Descriptor'] === undefined ? true : hasAll(image['Manifests'], platform),
     };
 }
 /**
- * Reads what `docker load` printed. With the containerd store a failed unpack is only printed, and load exits 0
- * (moby daemon/containerd/image_exporter.go).
+ * Reads the output of `docker load`. With the containerd store, a failed unpack is only printed, and load exits with 0 (moby
+ * daemon/containerd/image_exporter.go).
  */
 function parseLoadOutput(text) {
     const lines = text.split(/[\r\n]+/);
@@ -42604,7 +41992,7 @@ function parseLoadOutput(text) {
 }
 /** For `image ls --digests --format`. */
 const listingFormat = '{{.Repository}}:{{.Tag}} {{.Digest}} {{.ID}}';
-/** Reads `image ls` in that format. An image that was pulled by digest may have that name alone. */
+/** Reads `image ls` in that format. An image that was pulled by digest may have no tag. */
 function parseListing(text) {
     return text.split('\n').flatMap((line) => {
         const [tagged = '', digest = '', imageId] = line.trim().split(' ');
@@ -42618,7 +42006,7 @@ function parseListing(text) {
         ];
     });
 }
-/** Reads the API's list of images, with the names that `image ls` would show; undefined when it isn't that. */
+/** Reads the API's list of images, with the names that `image ls` would show; undefined for anything else. */
 function parseImages(text) {
     const images = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .parseJson */ .qF)(text);
     if (!Array.isArray(images))
@@ -42627,7 +42015,7 @@ function parseImages(text) {
         const imageId = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(image['Id'], '');
         const tags = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringsOf */ .iw)(image['RepoTags']).filter((name) => !name.startsWith('<none>'));
         const repositories = new Set(tags.map((name) => name.slice(0, name.lastIndexOf(':'))));
-        // A containerd store makes a name by digest for each tag.
+        // A containerd store creates a name by digest for each tag.
         const pinned = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringsOf */ .iw)(image['RepoDigests']).filter((name) => {
             const [repository = ''] = name.split('@');
             return repository !== '<none>' && !repositories.has(repository);
@@ -42636,11 +42024,11 @@ function parseImages(text) {
         return (names.length === 0 ? [undefined] : names).map((reference) => ({ reference, imageId }));
     });
 }
-/** Whether docker's answer means that the image isn't there, as opposed to any other trouble. */
+/** Returns whether docker's answer means that the image doesn't exist. */
 function saysNoSuchImage(stderr) {
     return /no such image|image not known/i.test(stderr);
 }
-/** The digest that `docker push` told at its end: `latest: digest: sha256:… size: 1234`. */
+/** Reads the digest in the last line of `docker push`: `latest: digest: sha256:… size: 1234`. */
 function parsePush(text) {
     const digest = /: digest: (\S+) size: \d+\s*$/.exec(text)?.[1];
     return (0,_image_digest_js__WEBPACK_IMPORTED_MODULE_1__/* .isDigest */ .Bc)(digest) ? digest : undefined;
@@ -42649,23 +42037,24 @@ function parsePush(text) {
 
 /***/ }),
 
-/***/ 6058:
+/***/ 9541:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   og: () => (/* binding */ dockerRegistry),
+/* harmony export */   GI: () => (/* binding */ exceeded),
+/* harmony export */   U1: () => (/* binding */ registryCommands),
 /* harmony export */   x: () => (/* binding */ registryLimit)
 /* harmony export */ });
-/* unused harmony exports registryAttempts, registryLimitMs, attemptRegistry */
 /* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
-/* harmony import */ var _base_retry_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3830);
-/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(1453);
+/* harmony import */ var _http_retry_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3775);
+/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(1453);
 /* harmony import */ var _cli_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(8100);
-/* harmony import */ var _output_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(3552);
-/* harmony import */ var _image_digest_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(3968);
-/* harmony import */ var _image_manifest_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(8088);
-/* harmony import */ var _image_platform_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(4851);
-/* harmony import */ var _image_reference_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(9607);
+/* harmony import */ var _deadlines_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(432);
+/* harmony import */ var _output_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(3552);
+/* harmony import */ var _image_digest_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(3968);
+/* harmony import */ var _image_manifest_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(8088);
+/* harmony import */ var _image_platform_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(4851);
+/* harmony import */ var _image_reference_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(9607);
 
 
 
@@ -42675,90 +42064,83 @@ function parsePush(text) {
 
 
 
-/** How often registry work is tried in all. */
+
 const registryAttempts = 3;
+/** Pause between two attempts, in ms. */
+const pauseMs = 10_000;
 /** How long one push or pull may take, in ms. */
 const registryLimitMs = 25 * 60_000;
 /**
- * Runs registry work until it succeeds, for three attempts at most, with a warning before each further one.
- * @param failed the first attempt, if it was made elsewhere
- * @throws RegistryFailure of the last attempt; at once when another would fail in the same way
+ * Runs registry work until it succeeds, with at most three attempts and a warning before each retry.
+ * @param failed the error of the first attempt, if that was made before
+ * @throws RegistryFailure of the last attempt, or of one that would fail again in the same way
  */
-function attemptRegistry(work, { pauseMs, warning, signal }, failed) {
-    return (0,_base_retry_js__WEBPACK_IMPORTED_MODULE_1__/* .retry */ .L)((attempt) => (attempt === 1 && failed !== undefined ? Promise.reject(failed) : work()), {
+function attemptRegistry(work, { warning, signal }, failed) {
+    return (0,_http_retry_js__WEBPACK_IMPORTED_MODULE_1__/* .retry */ .L5)((attempt) => (attempt === 1 && failed !== undefined ? Promise.reject(failed) : work()), {
         attempts: registryAttempts,
         delayMs: () => pauseMs,
         isRetryable: (error) => error instanceof _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Yp && !error.permanent,
         onRetry: (error, attempt) => {
-            const next = `${String(attempt + 1)} of ${String(registryAttempts)} in ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_8__/* .formatDuration */ .a3)(pauseMs)}`;
+            const next = `${String(attempt + 1)} of ${String(registryAttempts)} in ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_9__/* .formatDuration */ .a3)(pauseMs)}`;
             warning(`${(0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .messageOf */ .bD)(error)}. Attempt ${next}.`);
         },
         signal,
     });
 }
-function registryLimit(running) {
-    let timer;
-    let why;
-    const end = () => {
-        why = `it took longer than ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_8__/* .formatDuration */ .a3)(registryLimitMs)}`;
-        running.kill();
-    };
-    return {
-        start: () => void (timer ??= setTimeout(end, registryLimitMs)),
-        stop: () => {
-            clearTimeout(timer);
-        },
-        exceeded: () => why,
-    };
+/** Limits the time that a command works on a registry. */
+const registryLimit = () => (0,_deadlines_js__WEBPACK_IMPORTED_MODULE_3__/* .timeLimit */ .z)(registryLimitMs);
+/** Why the limit ended a command; undefined if it didn't. */
+function exceeded({ signal }) {
+    return signal.aborted ? `it took longer than ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_9__/* .formatDuration */ .a3)(registryLimitMs)}` : undefined;
 }
-function dockerRegistry(cli, options) {
+function registryCommands(cli, options) {
     const attempt = (work, failed) => attemptRegistry(work, options, failed);
     return {
         attempt,
         pull: (reference) => attempt(async () => {
-            await run(cli, 'The pull', ['pull', '--quiet', (0,_image_reference_js__WEBPACK_IMPORTED_MODULE_7__/* .formatReference */ .FH)(reference)]);
+            await run(cli, 'The pull', ['pull', '--quiet', (0,_image_reference_js__WEBPACK_IMPORTED_MODULE_8__/* .formatReference */ .FH)(reference)]);
         }),
         push: (reference) => attempt(async () => {
             const output = await run(cli, 'The push', ['push', reference]);
-            const digest = (0,_output_js__WEBPACK_IMPORTED_MODULE_3__/* .parsePush */ .Y5)(output.stdout);
+            const digest = (0,_output_js__WEBPACK_IMPORTED_MODULE_4__/* .parsePush */ .Y5)(output.stdout);
             if (digest === undefined)
-                throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Yp('The push', [reference], 'it told no digest');
+                throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Yp('The push', [reference], 'docker push printed no digest');
             return digest;
         }),
         configDigest: (reference, platform) => attempt(() => configDigest(cli, reference, platform)),
     };
 }
-// The reference comes last.
+// The reference is the last argument.
 async function run(cli, work, args) {
-    const running = await cli.start(args);
+    const limit = registryLimit();
+    const running = await cli.start(args, limit);
     running.stdin.end();
-    const limit = registryLimit(running);
     limit.start();
     const output = await (0,_cli_js__WEBPACK_IMPORTED_MODULE_2__/* .outputOf */ .jH)(running);
     limit.stop();
     if (output.exitCode === 0)
         return output;
-    throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Yp(work, args.slice(-1), limit.exceeded() ?? (0,_cli_js__WEBPACK_IMPORTED_MODULE_2__/* .lastLine */ .fM)(output));
+    throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Yp(work, args.slice(-1), exceeded(limit) ?? (0,_cli_js__WEBPACK_IMPORTED_MODULE_2__/* .lastLine */ .fM)(output));
 }
 async function configDigest(cli, reference, platform) {
-    const name = (0,_image_reference_js__WEBPACK_IMPORTED_MODULE_7__/* .formatReference */ .FH)(reference);
+    const name = (0,_image_reference_js__WEBPACK_IMPORTED_MODULE_8__/* .formatReference */ .FH)(reference);
     const manifest = await rawManifest(cli, reference);
-    if (!(0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_5__/* .isIndexDocument */ .C1)(manifest, name))
-        return (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_5__/* .parseManifest */ .Ng)(manifest, name).config.digest;
-    const found = (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_5__/* .parseIndex */ .A1)(manifest, name).find((entry) => !(0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_5__/* .isAttestation */ .H3)(entry) && entry.platform !== undefined && (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_6__/* .samePlatform */ .my)(entry.platform, platform));
-    if (found === undefined || (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_5__/* .isIndex */ .nw)(found)) {
-        throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Yp('Reading', [name], `no matching manifest for ${(0,_image_platform_js__WEBPACK_IMPORTED_MODULE_6__/* .formatPlatform */ .Bq)(platform)}`);
+    if (!(0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_6__/* .isIndexDocument */ .C1)(manifest, name))
+        return (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_6__/* .parseManifest */ .Ng)(manifest, name).config.digest;
+    const found = (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_6__/* .parseIndex */ .A1)(manifest, name).find((entry) => !(0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_6__/* .isAttestation */ .H3)(entry) && entry.platform !== undefined && (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_7__/* .samePlatform */ .my)(entry.platform, platform));
+    if (found === undefined || (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_6__/* .isIndex */ .nw)(found)) {
+        throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Yp('Reading', [name], `no matching manifest for ${(0,_image_platform_js__WEBPACK_IMPORTED_MODULE_7__/* .formatPlatform */ .Bq)(platform)}`);
     }
-    return (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_5__/* .parseManifest */ .Ng)(await rawManifest(cli, { ...reference, digest: found.digest }), name).config.digest;
+    return (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_6__/* .parseManifest */ .Ng)(await rawManifest(cli, { ...reference, digest: found.digest }), name).config.digest;
 }
 async function rawManifest(cli, reference) {
-    const name = (0,_image_reference_js__WEBPACK_IMPORTED_MODULE_7__/* .formatReference */ .FH)(reference);
+    const name = (0,_image_reference_js__WEBPACK_IMPORTED_MODULE_8__/* .formatReference */ .FH)(reference);
     const output = await run(cli, 'Reading', ['buildx', 'imagetools', 'inspect', '--raw', name]);
     // The digest proves that decoding to text lost no byte.
     const bytes = Buffer.from(output.stdout);
-    if ((0,_image_digest_js__WEBPACK_IMPORTED_MODULE_4__/* .digestOf */ .ol)(bytes) === reference.digest)
+    if ((0,_image_digest_js__WEBPACK_IMPORTED_MODULE_5__/* .digestOf */ .ol)(bytes) === reference.digest)
         return bytes;
-    throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Yp('Reading', [name], 'the manifest that came has another digest');
+    throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Yp('Reading', [name], 'the received manifest has another digest');
 }
 
 
@@ -42827,20 +42209,19 @@ var __disposeResources = (undefined && undefined.__disposeResources) || (functio
 });
 
 
-// Two steps that set one reference at once can't know whose tag it is: both may set it to the same image. So a step claims its
-// references before it looks at them, and gives them back when they are proved or put back. The claim holds between the steps of
-// this project on this machine, as far as locks do (locks.ts).
-/** An engine as a place where references are set: what every step on this machine knows it by. */
+// Two steps that set the same reference at the same time can't tell whose tag it is. So a step claims its references before it inspects
+// them, and releases them after they are verified or restored. A claim works between the steps of this project on this machine (locks.ts).
+/** Returns the name of an engine for all steps on this machine. */
 function placeOf({ hostName, dataRoot }) {
     return `${hostName} ${dataRoot}`;
 }
-// Longer than a step needs to name its images, and than most pulls and pushes take.
+// Longer than a step needs to tag its images, and than most pulls and pushes.
 const usualWaits = { 'this-user': 120_000, 'other-user': 120_000, stranger: 10_000 };
 /**
- * Claims references in some places. All in one order, so that two steps can't wait for each other.
- * @param waits how long another process is waited for; then it warns, and goes on without what that one holds
- * @returns what gives them back
- * @throws AbortError when the signal is aborted
+ * Claims references in some engines. The order is fixed, so that two steps can't wait for each other.
+ * @param waits how long to wait for another process before a warning
+ * @returns disposed of to release them
+ * @throws AbortError if the signal is aborted
  */
 async function claimTags(places, references, { log, signal }, waits = usualWaits) {
     const env_1 = { stack: [], error: void 0, hasError: false };
@@ -42853,7 +42234,7 @@ async function claimTags(places, references, { log, signal }, waits = usualWaits
                 signal,
                 waits,
                 onWait: (holder) => {
-                    log.info(`Waiting for another step that is setting ${name}: ${holder}.`);
+                    log.info(`Waiting for another step that sets ${name}: ${holder}.`);
                 },
                 onGiveUp: (holder) => {
                     log.warning(`Setting ${name} without waiting any longer for ${holder}. If one of the two fails, the reference may be removed.`);
@@ -42885,11 +42266,11 @@ async function claimTags(places, references, { log, signal }, waits = usualWaits
 /* harmony export */ });
 /* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
 
-// A cancelled step has little time for it.
+// A cancelled step has little time.
 const atOnce = 8;
 /**
- * @param onTrouble called with a message when a reference couldn't be put back
- * @param claim of the references, given back after that
+ * @param onTrouble called with a message if a reference can't be restored
+ * @param claim on the references, released after that
  */
 function guardTags(engine, onTrouble, claim) {
     const changes = [];
@@ -42908,7 +42289,7 @@ function guardTags(engine, onTrouble, claim) {
     const putBackAll = async (reference) => {
         for (const change of changes.filter((one) => one.reference === reference).reverse()) {
             await putBack(change).catch((error) => {
-                onTrouble(`The tag ${reference} could not be taken back: ${(0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .messageOf */ .bD)(error)}`);
+                onTrouble(`The tag ${reference} could not be restored: ${(0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .messageOf */ .bD)(error)}`);
             });
         }
     };
@@ -42927,7 +42308,7 @@ function guardTags(engine, onTrouble, claim) {
         tag: async (image, reference, known) => {
             const after = known?.imageId ?? (await engine.inspect(image))?.imageId ?? image;
             const before = (known === undefined ? await engine.inspect(reference) : known.before)?.imageId;
-            // Also when the command fails after it has set it.
+            // Also if the command fails after it has set the tag.
             changes.push({ reference, before, after, wasHere: true });
             await engine.tag(image, reference);
             return engine.inspect(reference);
@@ -42946,19 +42327,630 @@ function guardTags(engine, onTrouble, claim) {
 
 /***/ }),
 
+/***/ 7203:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   A: () => (/* binding */ parseExpectedDigest),
+/* harmony export */   q: () => (/* binding */ requireExpected)
+/* harmony export */ });
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
+/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(1453);
+/* harmony import */ var _image_digest_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3968);
+/* harmony import */ var _image_platform_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(4851);
+
+
+
+
+const revisionLabel = 'org.opencontainers.image.revision';
+/**
+ * Reads the input `expected-config-digest`.
+ * @throws HandoverError `invalid-input`
+ */
+function parseExpectedDigest(text) {
+    const digest = (0,_image_digest_js__WEBPACK_IMPORTED_MODULE_1__/* .parseDigest */ .m)(text);
+    if (digest !== undefined)
+        return digest;
+    throw (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .invalidInput */ .aY)(`The input \`expected-config-digest\` is "${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_3__/* .quoteForeign */ .xS)(text)}"; expected sha256:<64 hex digits>.`, 'Give it the output `config-digest` of export-image: ${{ needs.build.outputs.config-digest }}.');
+}
+/**
+ * Compares images with what the inputs expect of them. The expected config digest is that of the first image.
+ * @throws HandoverError `image-mismatch`, `revision-mismatch`, `platform-mismatch`
+ */
+function requireExpected({ expectedConfigDigest, expectedRevision, host }, images) {
+    const [first] = images;
+    if (expectedConfigDigest !== undefined && first !== undefined)
+        requireDigest(expectedConfigDigest, first.configDigest);
+    for (const { labels, platform } of images) {
+        if (expectedRevision !== undefined)
+            requireRevision(expectedRevision, labels[revisionLabel]);
+        if (host !== undefined)
+            requirePlatform(host, platform);
+    }
+}
+function requireDigest(expected, found) {
+    if (expected === found)
+        return;
+    throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('image-mismatch', `The image has the config digest ${found ?? 'unknown'}; \`expected-config-digest\` is ${expected}.`, 'Check that `artifact-name` or `registry-image` and `expected-config-digest` come from the same export job, and re-run all jobs.');
+}
+function requirePlatform(host, found) {
+    if ((0,_image_platform_js__WEBPACK_IMPORTED_MODULE_2__/* .runsOn */ .k8)(found, host))
+        return;
+    throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('platform-mismatch', `The image is for ${(0,_image_platform_js__WEBPACK_IMPORTED_MODULE_2__/* .formatPlatform */ .Bq)(found)}; this runner's engine is ${(0,_image_platform_js__WEBPACK_IMPORTED_MODULE_2__/* .formatPlatform */ .Bq)(host)}.`, `Export with \`platform: ${(0,_image_platform_js__WEBPACK_IMPORTED_MODULE_2__/* .formatPlatform */ .Bq)(host)}\`, use a runner of the image's platform, or set \`check-platform: false\` ` +
+        'if the engine emulates it.');
+}
+function requireRevision(expected, found) {
+    if (expected === found)
+        return;
+    const has = found === undefined ? `has no label ${revisionLabel}` : `was built from ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_3__/* .quoteForeign */ .xS)(found)}`;
+    throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('revision-mismatch', `The image ${has}; \`expected-revision\` is ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_3__/* .quoteForeign */ .xS)(expected)}.`, 'Pass `labels: ${{ steps.meta.outputs.labels }}` of docker/metadata-action to the export, and check which commit it ' +
+        'names: on a pull request it is the merge commit unless you set it.');
+}
+
+
+/***/ }),
+
+/***/ 8062:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+
+// EXPORTS
+__nccwpck_require__.d(__webpack_exports__, {
+  Kc: () => (/* binding */ findArtifact),
+  aE: () => (/* binding */ readRecord)
+});
+
+// UNUSED EXPORTS: artifactNotFound, digestsFileName, findArtifacts, selectArtifacts
+
+// EXTERNAL MODULE: ./build/shared/base/errors.js + 1 modules
+var errors = __nccwpck_require__(4754);
+// EXTERNAL MODULE: ./build/shared/base/text.js
+var base_text = __nccwpck_require__(1453);
+// EXTERNAL MODULE: ./build/shared/image/artifact-name.js
+var artifact_name = __nccwpck_require__(2704);
+// EXTERNAL MODULE: ./build/shared/image/record.js
+var image_record = __nccwpck_require__(9621);
+// EXTERNAL MODULE: ./build/shared/handed-over/identity.js
+var identity = __nccwpck_require__(4314);
+// EXTERNAL MODULE: ./build/shared/base/pool.js
+var pool = __nccwpck_require__(2668);
+;// CONCATENATED MODULE: ./build/shared/handed-over/side-by-side.js
+
+
+/**
+ * Runs the next step of each task that has not failed, `atOnce` tasks at a time. A failure doesn't stop the others.
+ * @returns the outcomes in the same order
+ */
+async function side_by_side_sideBySide(before, atOnce, work) {
+    const after = [];
+    await inPool(before.entries(), atOnce, async ([position, outcome]) => {
+        after[position] = await next(outcome, work);
+    });
+    return after;
+}
+async function next(outcome, work) {
+    if (!outcome.ok)
+        return outcome;
+    const { name, value } = outcome;
+    try {
+        return { name, ok: true, value: await work(value, name) };
+    }
+    catch (error) {
+        return { name, ok: false, error };
+    }
+}
+/**
+ * Returns the values if no task failed.
+ * @param done the successful work, as a participle: `loaded`
+ * @throws HandoverError with every task that failed: with their code if they have the same, else `load-failed`
+ */
+function requireAll(outcomes, done) {
+    const failures = outcomes.flatMap((outcome) => (outcome.ok ? [] : [outcome]));
+    const [first] = failures;
+    if (first === undefined)
+        return outcomes.flatMap((outcome) => (outcome.ok ? [outcome.value] : []));
+    const defect = failures.find(({ error }) => !(error instanceof HandoverError));
+    if (defect !== undefined || outcomes.length === 1)
+        throw (defect ?? first).error;
+    const known = failures.flatMap(({ name, error }) => (error instanceof HandoverError ? [{ name, error }] : []));
+    const codes = new Set(known.map(({ error }) => error.code));
+    const [code = 'load-failed'] = codes;
+    const well = outcomes.flatMap(({ ok, name }) => (ok ? [name] : []));
+    const rest = well.length === 0 ? '' : ` Verified and ${done}: ${well.join(', ')}.`;
+    throw new HandoverError(codes.size === 1 ? code : 'load-failed', `${String(known.length)} of ${String(outcomes.length)} images could not be ${done}.${rest}` +
+        known.map(({ name, error }) => `\n- ${name}: ${error.message} (${error.code})`).join(''), [...new Set(known.map(({ error }) => error.hint))].join(' '), messageOf(first.error));
+}
+
+;// CONCATENATED MODULE: ./build/shared/handed-over/find.js
+
+
+
+
+
+
+/** The file that holds the mapping in its artifact. */
+const digestsFileName = 'docker-image-digests.json';
+/**
+ * Finds the newest artifact of that name, and identifies its images.
+ * @throws HandoverError `artifact-not-found` with the names that exist, `artifact-corrupt`, `transfer-failed`
+ */
+async function findArtifact(name, { store, log, runAttempt }) {
+    const artifacts = await store.list();
+    const found = artifacts.find((artifact) => artifact.name === name);
+    if (found === undefined)
+        throw artifactNotFound([name], artifacts, runAttempt);
+    return identified(await store.open(found), log);
+}
+/** Reads the record and identifies the images: some kilobytes. */
+async function identified(content, log) {
+    const { artifact } = content;
+    log.info(`Artifact "${artifact.name}": id ${String(artifact.id)}, ${(0,base_text/* formatBytes */.z3)(artifact.size)}, ${artifact.digest ?? 'no digest'}`);
+    const record = await readRecord(content);
+    if (record === undefined)
+        log.info(`It has no ${image_record/* recordName */.xD}: its images are identified by the tarball's own manifest.`);
+    const images = record === undefined ? undefined : await (0,identity/* identifyByRange */.b)(content, record);
+    return { origin: 'artifact', content, record, identified: images };
+}
+/**
+ * Reads an artifact's record, which is a claim until its images are identified.
+ * @returns undefined for an artifact without a record
+ * @throws HandoverError `artifact-corrupt`, `transfer-failed`
+ */
+async function readRecord(content) {
+    const text = await content.text(image_record/* recordName */.xD);
+    return text === undefined ? undefined : (0,image_record/* parseRecord */.Hh)(text);
+}
+/**
+ * Returns the error for names, or patterns, without an artifact. It lists the artifacts that exist.
+ * @param runAttempt number of this attempt of the run
+ */
+function artifactNotFound(wanted, artifacts, runAttempt, timeout) {
+    const there = [...new Set(artifacts.map((artifact) => artifact.name))].map((other) => `"${other}"`);
+    return new errors/* HandoverError */.Cu('artifact-not-found', `This run has no artifact ${wanted.map((name) => `"${name}"`).join(' and no ')}; it has ${there.length === 0 ? 'none' : there.slice(0, 30).join(', ')}.${timeout === undefined ? '' : ` ${timeout.why}`}`, (timeout?.hint ??
+        'Check `artifact-name`, and that this job has `needs:` the job that exports the image and that it uploaded it.') +
+        (runAttempt > 1
+            ? ` This is attempt ${String(runAttempt)}: the artifact of an earlier attempt may have expired. Re-run all jobs, or raise ` +
+                '`retention-days` of export-image.'
+            : ''));
+}
+const opensAtOnce = 8;
+/**
+ * Finds the newest artifact of each name that is wanted, and identifies its images: some kilobytes each. Skips an artifact that
+ * contains only the mapping of an earlier step, unless it is named.
+ * @param wanted names and patterns
+ * @throws HandoverError `artifact-not-found` with the names that have no artifact, and those that exist
+ */
+async function findArtifacts(wanted, { store, log, runAttempt }) {
+    const artifacts = await store.list();
+    const { selected, missing } = selectArtifacts(wanted, artifacts);
+    if (missing.length > 0)
+        throw artifactNotFound(missing, artifacts, runAttempt);
+    const found = selected.map((artifact) => ({ name: artifact.name, ok: true, value: artifact }));
+    const opened = await sideBySide(found, opensAtOnce, async (artifact) => {
+        const content = await store.open(artifact);
+        const isMapping = content.files.length === 1 && content.files[0]?.name === digestsFileName;
+        return isMapping && !wanted.includes(artifact.name) ? undefined : await identified(content, log);
+    });
+    const all = opened.flatMap((outcome) => {
+        if (!outcome.ok)
+            return [outcome];
+        return outcome.value === undefined ? [] : [{ ...outcome, value: outcome.value }];
+    });
+    if (all.length === 0)
+        throw artifactNotFound(wanted, artifacts, runAttempt);
+    return all;
+}
+/**
+ * Selects the newest artifact of each name that is wanted.
+ * @param artifacts newest first
+ * @returns the artifacts sorted by name, and the names and patterns without one
+ */
+function selectArtifacts(wanted, artifacts) {
+    const newest = new Map();
+    for (const artifact of artifacts)
+        if (!newest.has(artifact.name))
+            newest.set(artifact.name, artifact);
+    const all = [...newest.values()].sort((one, other) => (one.name < other.name ? -1 : 1));
+    return {
+        selected: all.filter(({ name }) => wanted.some((pattern) => matchesPattern(pattern, name))),
+        missing: wanted.filter((pattern) => !all.some(({ name }) => matchesPattern(pattern, name))),
+    };
+}
+
+
+/***/ }),
+
+/***/ 4314:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   S: () => (/* binding */ requireRecorded),
+/* harmony export */   b: () => (/* binding */ identifyByRange)
+/* harmony export */ });
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
+/* harmony import */ var _base_limits_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(2618);
+/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(1453);
+/* harmony import */ var _bytes_chunks_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(4256);
+/* harmony import */ var _image_digest_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(3968);
+/* harmony import */ var _image_manifest_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(8088);
+/* harmony import */ var _image_platform_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(4851);
+/* harmony import */ var _image_record_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(9621);
+
+
+
+
+
+
+
+
+/**
+ * Identifies the images of an artifact by the bytes of their configs and manifests: some kilobytes.
+ * @returns in the record's order; undefined when the record lacks a position, or when the artifact can't be read in parts.
+ *   Then only the whole tarball shows them
+ * @throws HandoverError `artifact-corrupt` when the bytes don't match the record; `transfer-failed`, `artifact-expired`
+ */
+async function identifyByRange(content, record) {
+    const images = (0,_image_record_js__WEBPACK_IMPORTED_MODULE_6__/* .imagesOf */ .IC)(record);
+    if (record.tarballCompression !== 'none')
+        return undefined;
+    const places = images
+        .flatMap(({ configAt, manifestAt }) => [configAt, manifestAt])
+        .filter((one) => one !== undefined);
+    const total = places.reduce((sum, { size }) => sum + size, 0);
+    if (!images.every(hasPlaces) || places.some(({ size }) => size > _base_limits_js__WEBPACK_IMPORTED_MODULE_1__/* .limits */ .F.jsonBytes))
+        return undefined;
+    // A hundred images may point to the same bytes.
+    if (total > _base_limits_js__WEBPACK_IMPORTED_MODULE_1__/* .limits */ .F.jsonBytesInAll)
+        return undefined;
+    const read = await content.ranges(record.tarballName);
+    if (read === undefined)
+        return undefined;
+    const bytesAt = await reader(read, places);
+    return Promise.all(images.map((image) => identifiedImage(image, bytesAt, read)));
+}
+// A record with a manifest digest has to give the manifest's position: only that digest identifies the image.
+function hasPlaces({ configAt, manifestAt, manifestDigests }) {
+    return configAt !== undefined && (manifestAt !== undefined || manifestDigests.length === 0);
+}
+/** Reads places: in one request where they are close together, as at the end of a tarball that export-image wrote. */
+async function reader(read, places) {
+    const part = (start, end) => (0,_bytes_chunks_js__WEBPACK_IMPORTED_MODULE_2__/* .copiedBytes */ .QB)(read(start, end, () => undefined));
+    const start = Math.min(...places.map(({ offset }) => offset));
+    const end = Math.max(...places.map(({ offset, size }) => offset + size));
+    if (end - start > _base_limits_js__WEBPACK_IMPORTED_MODULE_1__/* .limits */ .F.jsonBytes)
+        return ({ offset, size }) => part(offset, offset + size);
+    const all = await part(start, end);
+    return ({ offset, size }) => Promise.resolve(all.subarray(offset - start, offset - start + size));
+}
+async function identifiedImage(image, bytesAt, read) {
+    const { references, configAt, manifestAt } = image;
+    const configBytes = configAt === undefined ? Buffer.alloc(0) : await bytesAt(configAt);
+    const configDigest = (0,_image_digest_js__WEBPACK_IMPORTED_MODULE_3__/* .digestOf */ .ol)(configBytes);
+    requireAgreement('config digest', image.configDigest, configDigest);
+    const config = parsed(() => (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_4__/* .parseConfig */ .o4)(configBytes, 'the config'));
+    if (manifestAt === undefined) {
+        const identity = { ...config, configDigest, manifestDigest: undefined };
+        requireRecorded(image, identity, undefined);
+        return { identity, references, ranged: undefined };
+    }
+    const manifestBytes = await bytesAt(manifestAt);
+    const manifest = parsed(() => (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_4__/* .parseManifest */ .Ng)(manifestBytes, 'the manifest'));
+    const identity = { ...config, configDigest, manifestDigest: (0,_image_digest_js__WEBPACK_IMPORTED_MODULE_3__/* .digestOf */ .ol)(manifestBytes) };
+    requireAgreement('config digest', image.configDigest, manifest.config.digest);
+    requireRecorded(image, identity, manifest.layers);
+    const fault = (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_4__/* .configFault */ .fT)(manifest, configBytes, config);
+    if (fault !== undefined)
+        throw (0,_image_record_js__WEBPACK_IMPORTED_MODULE_6__/* .corrupt */ .qb)(`the manifest ${identity.manifestDigest} ${fault}`);
+    const contents = {
+        configDigest,
+        configBytes,
+        config,
+        manifestDigest: identity.manifestDigest,
+        manifestBytes,
+        // A manifest may name its type (OCI image-spec, manifest.md).
+        manifestMediaType: manifest.mediaType || _image_manifest_js__WEBPACK_IMPORTED_MODULE_4__/* .mediaTypes */ .Ib.manifest,
+        layers: manifest.layers,
+    };
+    const layers = locatedLayers(image, manifest.layers);
+    return { identity, references, ranged: layers === undefined ? undefined : { contents, layers, read } };
+}
+/** Reports an unreadable document as a mismatch with the record. */
+function parsed(parse) {
+    try {
+        return parse();
+    }
+    catch (error) {
+        throw (0,_image_record_js__WEBPACK_IMPORTED_MODULE_6__/* .corrupt */ .qb)((0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .messageOf */ .bD)(error), error);
+    }
+}
+/** Returns the manifest's layers with their positions; undefined where the record lacks a position. */
+function locatedLayers(record, layers) {
+    const located = layers.flatMap(({ digest, size, mediaType }, position) => {
+        const offset = record.layers[position]?.offset;
+        return offset === undefined ? [] : [{ digest, size, mediaType, offset }];
+    });
+    return located.length === layers.length ? located : undefined;
+}
+/**
+ * Compares the record with the image's identity.
+ * @param layers the layers in the image's manifest; undefined for an image without one
+ * @throws HandoverError `artifact-corrupt` when they differ
+ */
+function requireRecorded(record, identity, layers) {
+    const { configDigest, manifestDigest, diffIds, platform, labels } = identity;
+    requireAgreement('config digest', record.configDigest, configDigest ?? 'none');
+    if (record.manifestDigests.length > 0)
+        requireAgreement('manifest digest', record.manifestDigests.find((one) => one === manifestDigest) ?? record.manifestDigests.join(', '), manifestDigest ?? 'none');
+    requireAgreement('diff IDs', record.diffIds.join(', '), diffIds.join(', '));
+    if (!(0,_image_platform_js__WEBPACK_IMPORTED_MODULE_5__/* .samePlatform */ .my)(record.platform, platform))
+        requireAgreement('platform', (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_5__/* .formatPlatform */ .Bq)(record.platform), (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_5__/* .formatPlatform */ .Bq)(platform));
+    requireAgreement('labels', listed(record.labels), listed(labels));
+    if (layers === undefined)
+        return;
+    requireAgreement('number of layers', String(record.layers.length), String(layers.length));
+    layers.forEach(({ digest, size }, position) => {
+        const recorded = record.layers[position];
+        requireAgreement(`layer ${String(position + 1)}`, recorded?.digest ?? 'none', digest);
+        requireAgreement(`size of layer ${String(position + 1)}`, String(recorded?.size ?? 0), String(size));
+    });
+}
+function listed(labels) {
+    return Object.entries(labels)
+        .map(([name, value]) => `${name}=${value}`)
+        .sort()
+        .join(', ');
+}
+function requireAgreement(what, recorded, found) {
+    if (recorded === found)
+        return;
+    throw (0,_image_record_js__WEBPACK_IMPORTED_MODULE_6__/* .corrupt */ .qb)(`its ${what} (${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_7__/* .quoteForeign */ .xS)(recorded)}) is not that of the image in the tarball (${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_7__/* .quoteForeign */ .xS)(found)})`);
+}
+
+
+/***/ }),
+
+/***/ 9147:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   JN: () => (/* binding */ readAnswer),
+/* harmony export */   cg: () => (/* binding */ serviceError),
+/* harmony export */   j$: () => (/* binding */ HttpError),
+/* harmony export */   yR: () => (/* binding */ readText)
+/* harmony export */ });
+/* unused harmony exports refusal, parseRetryAfter */
+/* harmony import */ var node_zlib__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(8522);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4754);
+/* harmony import */ var _base_limits_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(2618);
+/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(1453);
+
+
+
+
+/** An answer that isn't a success. */
+class HttpError extends Error {
+    name = 'HttpError';
+    status;
+    /** The service's own error code: twirp's `code`, Azure's `x-ms-error-code`, or a registry's words. */
+    serviceCode;
+    /** How long the service wants the client to wait, in ms. */
+    retryAfterMs;
+    constructor(status, serviceCode, message, retryAfterMs) {
+        super(message);
+        this.status = status;
+        this.serviceCode = serviceCode;
+        this.retryAfterMs = retryAfterMs;
+    }
+}
+/**
+ * Reads an answer to its end, as text.
+ * @throws HttpError when it is larger than any honest answer, or can't be unpacked
+ */
+async function readAnswer({ statusCode: status, headers, body }) {
+    const header = (name) => [headers[name] ?? ''].flat().join(', ');
+    const chunks = [];
+    let size = 0;
+    const arriving = body;
+    for await (const chunk of arriving) {
+        size += chunk.length;
+        if (size > _base_limits_js__WEBPACK_IMPORTED_MODULE_2__/* .limits */ .F.answerBytes)
+            throw new HttpError(status, 'too-large', `an answer of more than ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_3__/* .formatBytes */ .z3)(_base_limits_js__WEBPACK_IMPORTED_MODULE_2__/* .limits */ .F.answerBytes)}`);
+        chunks.push(chunk);
+    }
+    const whole = Buffer.concat(chunks);
+    const isPacked = size > 0 && /^(?:x-)?gzip$/i.test(header('content-encoding'));
+    try {
+        const bytes = isPacked ? (0,node_zlib__WEBPACK_IMPORTED_MODULE_0__.gunzipSync)(whole, { maxOutputLength: _base_limits_js__WEBPACK_IMPORTED_MODULE_2__/* .limits */ .F.answerBytes }) : whole;
+        return { status, header, text: bytes.toString() };
+    }
+    catch (error) {
+        throw new HttpError(status, 'not-gzip', `an answer that can't be unpacked: ${(0,_base_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .messageOf */ .bD)(error)}`);
+    }
+}
+/**
+ * Reads a small answer of the artifact service or its blob store.
+ * @throws HttpError unless the status is a success
+ */
+async function readText(response) {
+    const answer = await readAnswer(response);
+    if (answer.status < 300)
+        return answer.text;
+    throw serviceError(answer);
+}
+/** Returns the error for an answer of the artifact service or its blob store. */
+function serviceError(answer) {
+    const { status, header, text } = answer;
+    const serviceCode = header('x-ms-error-code') || (/"code"\s*:\s*"([^"]*)"/.exec(text)?.[1] ?? '');
+    const words = /"msg"\s*:\s*"([^"]*)"/.exec(text)?.[1] ?? serviceCode;
+    return refusal(answer, serviceCode, `HTTP ${String(status)}${words === '' ? '' : ` (${words})`}`);
+}
+/** Returns the error for an answer that isn't a success. Only this reads `Retry-After`. */
+function refusal({ status, header }, serviceCode, message) {
+    return new HttpError(status, serviceCode, message, parseRetryAfter(header('retry-after')));
+}
+/** Returns the wait that a `Retry-After` header asks for, in ms; undefined unless it has seconds or a date (RFC 9110, section 10.2.3). @internal */
+function parseRetryAfter(header, now = Date.now()) {
+    const text = header.trim();
+    const ms = /^\d+$/.test(text) ? Number(text) * 1000 : /^[a-z]+,? /i.test(text) ? Date.parse(text) - now : NaN;
+    return Number.isNaN(ms) ? undefined : Math.max(ms, 0);
+}
+
+
+/***/ }),
+
+/***/ 7825:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   U9: () => (/* binding */ isLoopback),
+/* harmony export */   _j: () => (/* binding */ proxiesOf),
+/* harmony export */   sd: () => (/* binding */ proxyUrl)
+/* harmony export */ });
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
+/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(1453);
+
+
+/** Reads the proxies from variables in lower or upper case; `variable` returns a variable's text or ''. */
+function proxiesOf(variable) {
+    const first = (...names) => {
+        const name = names.find((each) => variable(each).trim() !== '');
+        return name === undefined ? undefined : { variable: name, value: variable(name) };
+    };
+    const [http, https] = [first('http_proxy', 'HTTP_PROXY'), first('https_proxy', 'HTTPS_PROXY')];
+    return {
+        ...(http === undefined ? {} : { http }),
+        ...(https === undefined ? {} : { https }),
+        except: variable('no_proxy') || variable('NO_PROXY'),
+    };
+}
+/** Whether a host, with or without a port, is this machine's loopback interface. */
+function isLoopback(host) {
+    return /^(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])(?::\d+)?$/i.test(host);
+}
+/**
+ * Returns the URL of a proxy. Without a scheme it is http, as for curl and the runner's own client (actions/toolkit,
+ * http-client/src/proxy.ts).
+ * @throws HandoverError `unsupported-host` when it can't be used
+ */
+function proxyUrl({ variable, value }) {
+    const text = value.trim();
+    const url = URL.parse(/^[a-z][a-z0-9+.-]*:\/\//i.test(text) ? text : `http://${text}`);
+    if (url !== null && ['http:', 'https:'].includes(url.protocol))
+        return url.href;
+    const shown = (0,_base_text_js__WEBPACK_IMPORTED_MODULE_1__/* .quoteForeign */ .xS)(text.replace(/\/\/.*@/, '//***@'), 100);
+    throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('unsupported-host', `The environment variable ${variable} names the proxy "${shown}"; expected http://HOST:PORT or https://HOST:PORT.`, `Set ${variable} on the runner to such a proxy, or remove it; list hosts that need none in no_proxy.`);
+}
+
+
+/***/ }),
+
+/***/ 3775:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   L5: () => (/* binding */ retry),
+/* harmony export */   TG: () => (/* binding */ again),
+/* harmony export */   dg: () => (/* binding */ isTransient)
+/* harmony export */ });
+/* unused harmony exports backoff, isTransientStatus, longestRetryAfterMs */
+/* harmony import */ var node_timers_promises__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(8500);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4754);
+/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(1453);
+/* harmony import */ var _answer_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(9147);
+
+
+
+
+/** Runs the work until it succeeds, an error isn't retryable, or the attempts are used up; throws the last error. */
+async function retry(work, options) {
+    for (let attempt = 1;; attempt += 1) {
+        try {
+            return await work(attempt);
+        }
+        catch (error) {
+            options.signal?.throwIfAborted();
+            if (attempt >= options.attempts || !options.isRetryable(error))
+                throw error;
+            const delayMs = options.delayMs(attempt, error);
+            options.onRetry?.(error, attempt, delayMs);
+            await (0,node_timers_promises__WEBPACK_IMPORTED_MODULE_0__.setTimeout)(delayMs, undefined, options.signal ? { signal: options.signal } : {});
+        }
+    }
+}
+/** Returns pauses that double, with a random spread, so that many jobs don't return at the same moment. */
+function backoff(firstMs, maxMs) {
+    return (attempt) => Math.round(Math.min(maxMs, firstMs * 2 ** (attempt - 1)) * (0.75 + Math.random() / 2));
+}
+const transientStatus = [408, 429, 500, 502, 503, 504];
+/** Whether a service that answers with this status may give another answer in a moment. */
+function isTransientStatus(status) {
+    return transientStatus.includes(status);
+}
+// Of the system (errno(3), getaddrinfo(3)), of undici and of Node's HTTP parser: the connection failed, not the request, the
+// certificate or this machine.
+const transientCodes = [
+    ...['ECONNRESET', 'ECONNREFUSED', 'ECONNABORTED', 'EPIPE', 'ETIMEDOUT', 'ENETUNREACH', 'ENETDOWN', 'EHOSTUNREACH'],
+    ...['EAI_AGAIN', 'ENOTFOUND', 'UND_ERR_SOCKET', 'UND_ERR_CONNECT_TIMEOUT', 'UND_ERR_HEADERS_TIMEOUT'],
+    ...['UND_ERR_BODY_TIMEOUT', 'UND_ERR_RES_CONTENT_LENGTH_MISMATCH', 'HPE_INVALID_EOF_STATE', 'CUT_SHORT'],
+];
+/** Whether the same request may succeed in a moment, after a lost connection, a time-out or a busy service. */
+function isTransient(error) {
+    if (error instanceof _answer_js__WEBPACK_IMPORTED_MODULE_2__/* .HttpError */ .j$)
+        return isTransientStatus(error.status);
+    return transientCodes.includes((0,_base_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .systemCodeOf */ .c7)(error) ?? '');
+}
+/**
+ * For each kind of request: how often it is made, and the first and the longest pause in ms, unless the service asks for another. A
+ * request that is retried is never part of other work that is retried.
+ */
+const policies = {
+    /** A question to a service. */
+    call: { attempts: 5, firstMs: 1000, longestMs: 15_000 },
+    /** A part of a blob, up or down: there are many, and each starts anew. */
+    part: { attempts: 6, firstMs: 500, longestMs: 10_000 },
+    /** Removes an unfinished upload, in the seconds that a cancelled step has. */
+    cleanup: { attempts: 3, firstMs: 250, longestMs: 250 },
+};
+/** The longest pause that a service gets, in ms, if it asks for a longer one. */
+const longestRetryAfterMs = 60_000;
+/** Makes a request until it succeeds, and logs each retry. Throws the last error. */
+function again(policy, request, { what, onRetry, signal, isRetryable = isTransient, isAtOnce = () => false }) {
+    const { attempts, firstMs, longestMs } = policies[policy];
+    const doubling = backoff(firstMs, longestMs);
+    const pauseMs = (attempt, error) => {
+        if (isAtOnce(error))
+            return 0;
+        const wanted = error instanceof _answer_js__WEBPACK_IMPORTED_MODULE_2__/* .HttpError */ .j$ ? error.retryAfterMs : undefined;
+        return wanted === undefined ? doubling(attempt) : Math.min(wanted, longestRetryAfterMs);
+    };
+    return retry(request, {
+        attempts,
+        delayMs: pauseMs,
+        isRetryable: (error) => isAtOnce(error) || isRetryable(error),
+        onRetry: (error, attempt, delayMs) => {
+            const next = delayMs === 0 ? 'at once' : `in ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_3__/* .formatDuration */ .a3)(delayMs)}`;
+            onRetry(`${what()}: ${(0,_base_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .messageOf */ .bD)(error)}; attempt ${String(attempt)} of ${String(attempts)}, the next ${next}.`);
+        },
+        signal,
+    });
+}
+
+
+/***/ }),
+
 /***/ 2704:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
 /* harmony export */   to: () => (/* binding */ requireArtifactName)
 /* harmony export */ });
-/* unused harmony exports isPattern, matchesPattern */
+/* unused harmony exports isPattern, matchesPattern, requireNameOrPattern */
 /* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
 /* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(1453);
 
 
 /**
- * The characters that the artifact service refuses (actions/toolkit, artifact, path-and-artifact-name-validation.ts).
+ * Rejects the characters that the artifact service rejects (actions/toolkit, artifact, path-and-artifact-name-validation.ts).
  * @throws HandoverError `invalid-input`
  */
 function requireArtifactName(name) {
@@ -42966,20 +42958,17 @@ function requireArtifactName(name) {
     if (wrong === undefined && name.trim() !== '')
         return name;
     const why = wrong === undefined ? 'it is empty' : `it contains ${JSON.stringify(wrong)}`;
-    throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('invalid-input', `"${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_1__/* .quoteForeign */ .xS)(name)}" can't be the name of an artifact: ${why}.`, 'Set `artifact-name` without any of " : < > | * ? \\ / and without line ends, such as docker-image-pr-1.');
+    throw (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .invalidInput */ .aY)(`"${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_1__/* .quoteForeign */ .xS)(name)}" is not a valid name of an artifact: ${why}.`, 'Set `artifact-name` without any of " : < > | * ? \\ / and without line ends, such as docker-image-pr-1.');
 }
-/** Whether the text stands for any number of names: it has a `*` (any characters) or a `?` (one character). */
+/** Returns whether a text is a pattern for names: it has a `*` (any characters) or a `?` (one character). */
 function isPattern(text) {
     return /[*?]/.test(text);
 }
-/**
- * Whether the pattern stands for this name. `*` and `?` alone mean something; every other character means itself. Takes
- * time in proportion to both lengths at most, whatever the pattern.
- */
+/** Returns whether a pattern matches a name. Only `*` and `?` are special. The time is at most proportional to both lengths. */
 function matchesPattern(pattern, name) {
     let at = 0;
     let position = 0;
-    // Where the last `*` stands, and up to where it has swallowed the name.
+    // The position of the last `*`, and of the end of its match.
     let star = -1;
     let swallowed = 0;
     while (position < name.length) {
@@ -43002,6 +42991,17 @@ function matchesPattern(pattern, name) {
         }
     }
     return /^\**$/.test(pattern.slice(at));
+}
+/**
+ * Checks a name or a pattern of artifacts.
+ * @throws HandoverError `invalid-input`
+ */
+function requireNameOrPattern(text) {
+    if (!isPattern(text))
+        requireArtifactName(text);
+    for (const part of text.split(/[*?]+/))
+        if (part !== '')
+            requireArtifactName(part);
 }
 
 
@@ -43036,7 +43036,7 @@ function parseDigest(text) {
 function hexOf(digest) {
     return digest.slice('sha256:'.length);
 }
-/** Where a blob lies in an OCI layout and in a tarball (OCI image-spec, image-layout.md). */
+/** Returns the path of a blob in an OCI layout and in a tarball (OCI image-spec, image-layout.md). */
 function blobName(digest) {
     return `blobs/sha256/${hexOf(digest)}`;
 }
@@ -43076,8 +43076,8 @@ function runnerPlatform({ architecture }) {
     throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('unsupported-host', `\`platform: native\` needs a runner that is X64 or ARM64; RUNNER_ARCH is "${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_1__/* .quoteForeign */ .xS)(architecture)}".`, 'Set `platform` to the platform of the image, such as linux/arm64.');
 }
 /**
- * What went wrong, told by the runner where that is the cause: most Windows and macOS runners, and those of other
- * architectures, have no engine for Linux containers. One that has an engine is as good as any.
+ * Explains an error by the runner, if that is the cause. Most Windows and macOS runners, and those of other architectures, have no engine
+ * for Linux containers.
  */
 function explainRunner(error, { os, architecture }) {
     const isUsual = (os === 'Linux' && architectures.has(architecture)) || os === '';
@@ -43093,18 +43093,53 @@ function parseEngineName(text) {
     const name = text.trim().toLowerCase();
     if (name === 'docker' || name === 'podman')
         return name;
-    throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('invalid-input', `The input \`engine\` is "${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_1__/* .quoteForeign */ .xS)(text)}"; expected docker or podman.`, 'Set `engine` to the command that your jobs use, or remove the line for docker.');
+    throw (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .invalidInput */ .aY)(`The input \`engine\` is "${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_1__/* .quoteForeign */ .xS)(text)}"; expected docker or podman.`, 'Set `engine` to the command that your jobs use, or remove the line for docker.');
 }
 /**
- * Registries are reached through docker alone.
- * @param what the input that asks for one, with its value
+ * Checks that the engine is Docker, which is required for registries.
+ * @param what the input that needs a registry, with its value
  * @throws HandoverError `invalid-input` for another engine
  */
 function requireDocker(engine, what) {
     if (engine === 'docker')
         return;
-    throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('invalid-input', `\`engine: ${engine}\` and ${what} are given together, but registries are reached through docker only.`, `Leave one of them out, and use ${engine} itself in a step of its own.`);
+    throw (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .invalidInput */ .aY)(`\`engine: ${engine}\` and ${what} are given together, but registries are reached through docker only.`, `Leave one of them out, and use ${engine} itself in a step of its own.`);
 }
+
+
+/***/ }),
+
+/***/ 5039:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   C: () => (/* binding */ imageStores)
+/* harmony export */ });
+/** All kinds of image stores. A new one gets a row here, and no other code compares stores. */
+const imageStores = {
+    // It keeps the whole tarball next to the unpacked layers during a load.
+    classic: {
+        imageIdIs: 'config',
+        keepsBlobs: false,
+        exportsLayouts: false,
+        sizesWhileLoading: 2,
+        returnsConfig: true,
+    },
+    containerd: {
+        imageIdIs: 'manifest',
+        keepsBlobs: true,
+        exportsLayouts: true,
+        sizesWhileLoading: 1,
+        returnsConfig: true,
+    },
+    podman: {
+        imageIdIs: 'config',
+        keepsBlobs: false,
+        exportsLayouts: false,
+        sizesWhileLoading: 1,
+        returnsConfig: false,
+    },
+};
 
 
 /***/ }),
@@ -43185,6 +43220,7 @@ function requireGrammar(text) {
 /**
  * Folds a member name so that two names are equal here if they are equal to Go, which uses Unicode's simple folding (encoding/json,
  * fold.go). This folding is coarser for a few letters. `ſ` becomes s, and the Kelvin sign becomes k.
+ * @internal
  */
 function foldedName(name) {
     // Of ASCII, only capitals fold.
@@ -43525,7 +43561,7 @@ function configFault({ config, layers }, bytes, { diffIds }) {
     if (!isImageConfig(config))
         return `describes its config as ${(0,base_text/* quoteForeign */.xS)(config.mediaType, 100)}, which is not an image's`;
     if (config.size !== bytes.length)
-        return `says that its config has ${String(config.size)} bytes; it has ${String(bytes.length)}`;
+        return `names a config of ${String(config.size)} bytes; it has ${String(bytes.length)}`;
     if (layers.length === diffIds.length)
         return undefined;
     return `has ${String(layers.length)} layers; its config has ${String(diffIds.length)}`;
@@ -43635,7 +43671,7 @@ function parseArchiveManifest(bytes, where) {
         return { config, repoTags: (0,json/* stringsOf */.iw)(image['RepoTags']), layers: (0,json/* stringsOf */.iw)(image['Layers']) };
     });
 }
-/** A manifest of our own for the image's config and layers. */
+/** Creates a manifest for the image's config and layers. */
 function formatManifest(config, layers) {
     const manifestBytes = Buffer.from(JSON.stringify({
         schemaVersion: 2,
@@ -43754,9 +43790,9 @@ function parsePlatform(text) {
     const match = /^([a-z0-9]+)\/([a-z0-9_]+)(?:\/([a-z0-9.]+))?$/.exec(text.trim());
     const [, os, architecture, variant] = match ?? [];
     if (os === undefined || architecture === undefined) {
-        throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('invalid-input', `"${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_1__/* .quoteForeign */ .xS)(text)}" is not one platform of the form os/arch[/variant].`, 'Hand over one platform per artifact, such as linux/amd64 or linux/arm64.');
+        throw (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .invalidInput */ .aY)(`"${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_1__/* .quoteForeign */ .xS)(text)}" is not one platform of the form os/arch[/variant].`, 'Hand over one platform per artifact, such as linux/amd64 or linux/arm64.');
     }
-    return normalise({ os, architecture, ...(variant === undefined ? {} : { variant }) });
+    return platformOf(os, architecture, variant);
 }
 const unknown = 'unknown';
 const architectureNames = {
@@ -43766,16 +43802,12 @@ const architectureNames = {
     armv7l: 'arm',
     i386: '386',
 };
-// The defaults that containerd/platforms takes for granted: arm64 is v8, amd64 is v1.
-function normalise(platform) {
-    const architecture = architectureNames[platform.architecture] ?? platform.architecture;
-    const { os, variant } = platform;
+/** Returns a platform with the usual name of its architecture, and without a default variant. */
+function platformOf(os, name, variant) {
+    const architecture = architectureNames[name] ?? (name || unknown);
+    // Defaults of containerd/platforms: arm64 is v8, amd64 is v1.
     const isDefault = (architecture === 'arm64' && variant === 'v8') || (architecture === 'amd64' && variant === 'v1');
     return { os, architecture, ...(variant === undefined || variant === '' || isDefault ? {} : { variant }) };
-}
-/** A platform out of an image config or an engine's answer, with the default variants left out. */
-function platformOf(os, architecture, variant) {
-    return normalise({ os, architecture: architecture || unknown, ...(variant === undefined ? {} : { variant }) });
 }
 function formatPlatform(platform) {
     return [platform.os, platform.architecture, platform.variant].filter((part) => part !== undefined).join('/');
@@ -43784,13 +43816,14 @@ function formatPlatform(platform) {
 function samePlatform(one, other) {
     if (!isKnown(one) || !isKnown(other))
         return one.os === other.os;
-    return formatPlatform(normalise(one)) === formatPlatform(normalise(other));
+    const textOf = ({ os, architecture, variant }) => formatPlatform(platformOf(os, architecture, variant));
+    return textOf(one) === textOf(other);
 }
 /** Whether an engine of the platform `host` runs images of `image`: same os and architecture, any variant. */
 function runsOn(image, host) {
     return image.os === host.os && (!isKnown(image) || image.architecture === host.architecture);
 }
-/** Whether it tells its architecture: engines load images that don't. */
+/** Returns whether the architecture is known. Engines also load images without one. */
 function isKnown({ architecture }) {
     return architecture !== unknown;
 }
@@ -43809,7 +43842,6 @@ function isKnown({ architecture }) {
 /* harmony export */   qb: () => (/* binding */ corrupt),
 /* harmony export */   xD: () => (/* binding */ recordName)
 /* harmony export */ });
-/* unused harmony exports recordSchema, wrongSchema, tooLarge */
 /* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
 /* harmony import */ var _base_json_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(604);
 /* harmony import */ var _base_limits_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(2618);
@@ -43828,14 +43860,14 @@ function isKnown({ architecture }) {
 const recordName = 'image-handover.json';
 /** The version of its format. */
 const recordSchema = 1;
-/** @param found what the record says its schema is */
+/** @param found the schema in the record */
 function wrongSchema(found) {
     const newer = typeof found === 'number' && found > recordSchema;
     return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('artifact-corrupt', `The record ${recordName} has schema ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_6__/* .quoteForeign */ .xS)(String(found))}; this version reads schema ${String(recordSchema)}.`, newer
         ? 'The artifact was made by a newer export-image: use the same version of both actions.'
         : 'Use the same version of export-image and load-image.');
 }
-/** @param bytes of a record that nobody would read */
+/** @param bytes of a record that is too large */
 function tooLarge(bytes) {
     return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('tarball-invalid', `The labels of the images are too long to be handed over: the record of them would have ${String(bytes)} bytes, more than 8 MiB.`, 'Shorten the labels, or hand over fewer images in one artifact.');
 }
@@ -43852,8 +43884,8 @@ function imagesOf(record) {
     return [record, ...(record.further ?? [])];
 }
 /**
- * The record as the text that goes into the artifact.
- * @throws HandoverError `tarball-invalid` when it would be larger than one that is read
+ * Formats a record for the artifact.
+ * @throws HandoverError `tarball-invalid` if it would be too large to be read
  */
 function formatRecord(record) {
     const { pushedReference, further, ...rest } = record;
@@ -43874,8 +43906,8 @@ function formatImage({ references, platform, configDigest, manifestDigests, diff
     return { ...names, configDigest, manifestDigests, diffIds, labels, layers, configAt, manifestAt };
 }
 /**
- * Reads a record that may come from anybody: each size, digest and reference is checked, unknown fields are ignored.
- * @throws HandoverError `artifact-corrupt`; a newer schema says so
+ * Reads an untrusted record. Each size, digest and reference is checked; unknown fields are ignored.
+ * @throws HandoverError `artifact-corrupt`
  */
 function parseRecord(text) {
     if (Buffer.byteLength(text) > _base_limits_js__WEBPACK_IMPORTED_MODULE_2__/* .limits */ .F.recordBytes)
@@ -43905,7 +43937,7 @@ function furtherImages(value) {
     const items = Array.isArray(value) ? value : [value];
     if (items.length >= _base_limits_js__WEBPACK_IMPORTED_MODULE_2__/* .limits */ .F.images)
         throw corrupt(`it lists ${String(items.length)} further images`);
-    // One that is left out would be an image that nobody misses.
+    // An ignored one would be a missing image.
     if (!items.every(_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .isObject */ .Gv))
         throw corrupt('a further image in it is not a JSON object');
     return items.map(image);
@@ -44147,7 +44179,7 @@ function familiar(repository) {
     return isWholeId(short) ? `library/${short}` : short;
 }
 function invalid(text, why) {
-    return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('invalid-input', `"${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_2__/* .quoteForeign */ .xS)(text)}" is not an image reference: ${why}.`, 'Give a reference such as charon:local or ghcr.io/org/charon:1.2.3.');
+    return (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .invalidInput */ .aY)(`"${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_2__/* .quoteForeign */ .xS)(text)}" is not an image reference: ${why}.`, 'Give a reference such as charon:local or ghcr.io/org/charon:1.2.3.');
 }
 /** The text Docker prints and takes: `charon:local`. */
 function formatReference(reference) {
@@ -44179,14 +44211,14 @@ function parseTaggedReference(text) {
     return { ...reference, tag: reference.tag ?? 'latest' };
 }
 /**
- * Parses a reference by digest; a tag in it says nothing more and is dropped.
+ * Parses a reference by digest. A tag in it is dropped.
  * @throws HandoverError `invalid-input`
  */
 function parsePinnedReference(text) {
     const { repository, digest } = parseReference(text);
     if (digest !== undefined)
         return { repository, digest };
-    throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('invalid-input', `"${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_2__/* .quoteForeign */ .xS)(text)}" has no digest: what a tag stands for can change between two jobs.`, 'Give a reference by digest, such as ${{ needs.build.outputs.pushed-reference }}.');
+    throw (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .invalidInput */ .aY)(`"${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_2__/* .quoteForeign */ .xS)(text)}" has no digest: the image of a tag can change between two jobs.`, 'Give a reference by digest, such as ${{ needs.build.outputs.pushed-reference }}.');
 }
 
 
@@ -46298,7 +46330,7 @@ var outputs = __nccwpck_require__(197);
 
 
 
-/** @param mask keeps a text out of the log */
+/** @param mask called with each text to keep out of the log */
 function actionInputs(mask = outputs/* maskSecret */.$l) {
     const optional = (name) => read(name).trim() || undefined;
     const text = (name) => {
@@ -46337,7 +46369,7 @@ function actionInputs(mask = outputs/* maskSecret */.$l) {
         list,
         secrets: (name) => {
             const items = rows(read(name))?.map((row) => row.join(','));
-            // Before anything can fail: an error, too, is in the log.
+            // Masked before any error, which would be in the log.
             for (const item of items ?? read(name).split('\n'))
                 (0,outputs/* maskLines */.sD)(inputs_valueOf(item), mask);
             if (items === undefined)
@@ -46358,19 +46390,19 @@ function actionInputs(mask = outputs/* maskSecret */.$l) {
         },
     };
 }
-// The runner applies a default only when the line is missing: so an empty text was given (docs/decisions/0022).
+// The runner applies a default only if the line is missing (docs/decisions/0022).
 function unlessNone(name) {
     const given = read(name);
     return process.env[variableOf(name)] === undefined || given.trim() === 'none' ? undefined : given;
 }
 function givenEmpty(name) {
-    return new errors/* HandoverError */.Cu('invalid-input', `The input \`${name}\` is given, but empty; it would have no effect.`, 'Look at the expression it comes from. Usually the job that it names lacks this output under `outputs:`, or isn’t in the `needs:` of ' +
-        `this job. To go without \`${name}\`, remove the line or write \`none\`, also in a condition: \`\${{ … || 'none' }}\`.`);
+    return (0,errors/* invalidInput */.aY)(`The input \`${name}\` is empty and would have no effect.`, 'Check its expression. Usually the other job doesn’t declare this output under `outputs:`, or isn’t in the `needs:` of ' +
+        `this job. To disable \`${name}\`, remove the line or set \`none\`, also in a condition: \`\${{ … || 'none' }}\`.`);
 }
 function lines(name) {
     return items(records(name).map((row) => row.join(',')));
 }
-// Quotes around a whole line don't keep its commas together (docker/actions-toolkit, util.ts, getList).
+// Quotes around a whole line don't protect its commas (docker/actions-toolkit, util.ts, getList).
 function list(name) {
     return items(records(name).flatMap((row) => (row.length === 1 ? (row[0] ?? '').split(',') : row)));
 }
@@ -46380,10 +46412,10 @@ function items(texts) {
 function variableOf(name) {
     return `INPUT_${name.replaceAll(' ', '_').toUpperCase()}`;
 }
-/** The text of an input, as it came; every reading of an input begins here. */
+/** Returns the unchanged text of an input. */
 function read(name) {
     const given = (0,core/* getInput */.V4)(name, { trimWhitespace: false });
-    // Actions turns what isn't a single value into its type's name (docs.github.com: "Evaluate expressions", "Literals").
+    // Actions converts a list or an object to the name of its type (docs.github.com: "Evaluate expressions", "Literals").
     const lost = given
         .split('\n')
         .map((line) => line.trim())
@@ -46391,19 +46423,16 @@ function read(name) {
     if (lost === undefined)
         return given;
     const [what, hint] = lost === 'Array'
-        ? [
-            'a list',
-            "Join its items into text: ${{ join(fromJSON(…).tags, ',') }}, or let the step before put out lines.",
-        ]
-        : ['an object', 'Take one of its fields, or its text: ${{ toJSON(…) }}.'];
-    throw new errors/* HandoverError */.Cu('invalid-input', `The input \`${name}\` ${given.trim() === lost ? 'is' : 'has the line'} "${lost}", which is what an expression leaves of ${what}.`, `${hint} An output of a step is text already: \${{ steps.meta.outputs.tags }}.`);
+        ? ['a list', "Join its items: ${{ join(fromJSON(…).tags, ',') }}, or output lines in the earlier step."]
+        : ['an object', 'Use one of its fields, or its text: ${{ toJSON(…) }}.'];
+    throw (0,errors/* invalidInput */.aY)(`The input \`${name}\` ${given.trim() === lost ? 'is' : 'has the line'} "${lost}", the value of an expression with ${what}.`, `${hint} The output of a step is already text: \${{ steps.meta.outputs.tags }}.`);
 }
 function inputs_valueOf(item) {
     return item.slice(item.indexOf('=') + 1);
 }
-// A file that a secret is read from; a large one isn't made of lines that anybody would print.
+// The maximum size of a file of secrets, in bytes. Lines of larger files are not masked.
 const maxSecretFile = 64 * 1024;
-/** Its text, as far as there is one to be masked: whether the file is there is the build's to say. */
+/** Returns the text of a file, or an empty one. The build reports a missing file. */
 function smallFile(path) {
     try {
         return (0,files/* readSmallFileSync */.x6)(path, maxSecretFile).toString();
@@ -46418,7 +46447,7 @@ function number(name, value, form, what, min, max) {
         return result;
     throw invalid(name, value, `${what} from ${String(min)} to ${String(max)}`);
 }
-const closedQuotes = 'one item a line, with quotes that are closed';
+const closedQuotes = 'one item per line, with closed quotes';
 function records(name) {
     const value = read(name).trim();
     const found = rows(value);
@@ -46426,8 +46455,7 @@ function records(name) {
         throw invalid(name, value, closedQuotes);
     return found;
 }
-// CSV by line, as docker/actions-toolkit reads lists: quotes around a whole item keep line ends in it. Undefined where
-// quotes aren't closed.
+// Reads CSV, as docker/actions-toolkit reads lists. Undefined if quotes are not closed.
 function rows(value) {
     if (value.trim() === '')
         return [];
@@ -46439,7 +46467,7 @@ function rows(value) {
     }
 }
 function invalid(name, value, expected, hint) {
-    return new errors/* HandoverError */.Cu('invalid-input', `The input \`${name}\` is "${(0,base_text/* quoteForeign */.xS)(value)}"; expected ${expected}.`, hint ?? `Correct \`${name}\` under \`with:\`.`);
+    return (0,errors/* invalidInput */.aY)(`The input \`${name}\` is "${(0,base_text/* quoteForeign */.xS)(value)}"; expected ${expected}.`, hint ?? `Correct \`${name}\` under \`with:\`.`);
 }
 
 
@@ -46460,23 +46488,23 @@ function invalid(name, value, expected, hint) {
 
 
 
-/** Sets the step's outputs; a later call wins over an earlier one. */
+/** Sets the step's outputs. A later call overwrites an earlier one. */
 function setOutputs(outputs) {
     for (const [name, value] of Object.entries(outputs))
         (0,_actions_core__WEBPACK_IMPORTED_MODULE_1__/* .setOutput */ .uH)(name, value);
 }
-// GitHub shows nothing of a step's summary that has more (docs.github.com, "Workflow commands", "Step isolation and limits").
+// GitHub doesn't show a larger summary of a step (docs.github.com, "Workflow commands", "Step isolation and limits").
 const mostBytes = 1024 * 1024;
-/** Adds Markdown to the job summary. A step doesn't fail over its summary: trouble is a warning. */
+/** Adds Markdown to the job summary. A failure is only a warning. */
 async function addSummary(markdown) {
     const path = process.env['GITHUB_STEP_SUMMARY'];
     if (path === undefined)
         return;
     try {
-        // To open a pipe would wait for its reader, and no signal would end that.
+        // Opening a pipe would wait for its reader.
         const there = (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.statSync)(path);
         if (!there.isFile())
-            throw new Error(`${path} is no file`);
+            throw new Error(`${path} is not a file`);
         const text = markdown.toString();
         if (there.size + Buffer.byteLength(text) >= mostBytes)
             throw new Error('it would have more than 1 MiB');
@@ -46486,16 +46514,16 @@ async function addSummary(markdown) {
         (0,_actions_core__WEBPACK_IMPORTED_MODULE_1__/* .warning */ .$e)(`The job summary could not be written: ${(0,_base_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .messageOf */ .bD)(error)}`);
     }
 }
-/** Keeps a text out of the log. The runner complains about an empty one. */
+/** Keeps a text out of the log. The runner rejects an empty one. */
 function maskSecret(secret) {
     if (secret !== '')
         (0,_actions_core__WEBPACK_IMPORTED_MODULE_1__/* .setSecret */ .Pq)(secret);
 }
-// Shorter ones stand in words and numbers of every kind.
+// Shorter ones are part of many words and numbers.
 const shortestSecret = 4;
 /**
- * Keeps each line of a secret out of the log, where it is printed line by line. What a mask would only spoil is left:
- * a brace of some JSON or a `true` would be blotted out wherever it stands, and the runner drops outputs with masked text.
+ * Keeps each line of a secret out of the log. Common texts such as `{` or `true` are not masked, because the runner drops outputs with
+ * masked text.
  */
 function maskLines(secret, mask) {
     for (const line of secret.split(/[\r\n]+/).map((one) => one.trim())) {
@@ -46507,14 +46535,16 @@ function maskLines(secret, mask) {
 
 /***/ }),
 
-/***/ 9688:
+/***/ 8562:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
 // EXPORTS
 __nccwpck_require__.d(__webpack_exports__, {
-  e: () => (/* binding */ run)
+  eF: () => (/* binding */ run)
 });
+
+// UNUSED EXPORTS: failureSummary, readTimeLimit
 
 // EXTERNAL MODULE: ./node_modules/@actions/core/lib/core.js + 11 modules
 var core = __nccwpck_require__(3360);
@@ -46522,6 +46552,8 @@ var core = __nccwpck_require__(3360);
 var errors = __nccwpck_require__(4754);
 // EXTERNAL MODULE: ./build/shared/base/forced-end.js
 var forced_end = __nccwpck_require__(5375);
+// EXTERNAL MODULE: ./build/shared/base/markdown.js
+var markdown = __nccwpck_require__(9079);
 // EXTERNAL MODULE: external "node:fs"
 var external_node_fs_ = __nccwpck_require__(3024);
 // EXTERNAL MODULE: external "node:os"
@@ -46532,8 +46564,8 @@ var external_node_path_ = __nccwpck_require__(6760);
 var json = __nccwpck_require__(604);
 // EXTERNAL MODULE: ./build/shared/base/limits.js
 var limits = __nccwpck_require__(2618);
-// EXTERNAL MODULE: ./build/shared/base/proxies.js
-var proxies = __nccwpck_require__(4820);
+// EXTERNAL MODULE: ./build/shared/http/proxies.js
+var proxies = __nccwpck_require__(7825);
 // EXTERNAL MODULE: ./build/shared/bytes/files.js
 var files = __nccwpck_require__(9543);
 // EXTERNAL MODULE: ./build/shared/base/text.js
@@ -46548,7 +46580,7 @@ var base_text = __nccwpck_require__(1453);
 
 
 
-/** The one place that reads the runner's environment, inputs aside. */
+/** Reads the runner's environment, except for the inputs. */
 function jobContext(env = process.env) {
     const variable = (name) => env[name] ?? '';
     const runtimeToken = variable('ACTIONS_RUNTIME_TOKEN');
@@ -46591,7 +46623,7 @@ function jobPath(orchestration) {
     return /^[0-9a-f-]{36}\.(.+?)(?:\.__default)?$/i.exec(orchestration)?.[1];
 }
 /**
- * Sees to it that a step's outputs can be set and its temporary files written, before anything is done that they are for.
+ * Checks that the step can set outputs and write temporary files.
  * @throws HandoverError `unsupported-host`
  */
 function requireRunnerFiles(env = process.env) {
@@ -46604,20 +46636,20 @@ function requireRunnerFiles(env = process.env) {
         requirePath('RUNNER_TEMP', temp, 'folder');
 }
 function requirePath(variable, path, kind) {
-    const told = `${variable} is "${(0,base_text/* quoteForeign */.xS)(path)}"; expected a ${kind} that this step can write to`;
+    const expected = `${variable} is "${(0,base_text/* quoteForeign */.xS)(path)}"; expected a ${kind} that this step can write to`;
     try {
         const found = (0,external_node_fs_.statSync)(path);
         if (!(kind === 'file' ? found.isFile() : found.isDirectory()))
-            throw unfit(`${told}: it is no ${kind}.`, variable);
+            throw unfit(`${expected}: it is not a ${kind}.`, variable);
         (0,external_node_fs_.accessSync)(path, external_node_fs_.constants.W_OK);
     }
     catch (error) {
-        throw error instanceof errors/* HandoverError */.Cu ? error : unfit(`${told}: ${(0,errors/* messageOf */.bD)(error)}.`, variable, error);
+        throw error instanceof errors/* HandoverError */.Cu ? error : unfit(`${expected}: ${(0,errors/* messageOf */.bD)(error)}.`, variable, error);
     }
 }
 function unfit(message, variable, cause) {
-    return new errors/* HandoverError */.Cu('unsupported-host', message, `The runner sets ${variable} for each step: pass it on unchanged where a script or a container calls the action, and ` +
-        'look at the owner of what it names.', cause);
+    return new errors/* HandoverError */.Cu('unsupported-host', message, `The runner sets ${variable} for each step. Pass it on unchanged if a script or a container calls the action, and ` +
+        'check the owner of that path.', cause);
 }
 function variablesOf(env, start) {
     return Object.fromEntries(Object.entries(env).flatMap(([name, value]) => name.startsWith(start) && value !== undefined ? [[name, value]] : []));
@@ -46633,7 +46665,7 @@ function eventFacts(variable) {
         headRef: variable('GITHUB_HEAD_REF'),
     };
 }
-/** The event's payload; undefined where there is none, or none that can be read: then the variables decide. */
+/** Reads the event's payload; undefined if it can't be read. */
 function readPayload(path) {
     try {
         return path === '' ? undefined : (0,json/* parseJson */.qF)((0,files/* readSmallFileSync */.x6)(path, limits/* limits */.F.eventBytes).toString());
@@ -46645,35 +46677,23 @@ function readPayload(path) {
 
 // EXTERNAL MODULE: ./build/shared/image/host.js
 var host = __nccwpck_require__(8118);
-// EXTERNAL MODULE: ./build/shared/base/markdown.js
-var markdown = __nccwpck_require__(9079);
-;// CONCATENATED MODULE: ./build/shared/runner/failure-summary.js
-
-
-/** The job summary of a step that failed. */
-function failureSummary(name, error) {
-    if (!(error instanceof errors/* HandoverError */.Cu))
-        return (0,markdown/* safe */.gB) `### ❌ ${(0,markdown/* words */.aL)(name)} failed\n\n${(0,markdown/* prose */.CS)((0,errors/* messageOf */.bD)(error))}\n`;
-    return (0,markdown/* safe */.gB) `### ❌ ${(0,markdown/* words */.aL)(name)}: ${(0,markdown/* code */.aY)(error.code)}\n\n${(0,markdown/* prose */.CS)(error.message)}\n\n**Next step:** ${(0,markdown/* prose */.CS)(error.hint)}\n`;
-}
-
 ;// CONCATENATED MODULE: ./build/shared/runner/log.js
 
 
 const everyMs = 5000;
 /**
- * Counts bytes while long work runs, and tells of them every five seconds and at the end. Only work that ended well is
- * told to be done, with what has come and nothing else: a total would compare it with what was merely foreseen.
- * @param tell gets each line
+ * Counts bytes during long work, and logs them every five seconds and at the end. The last line has no total, which was only an estimate.
+ * @param print called with each line
+ * @internal
  */
-function progressTo(tell) {
+function progressTo(print) {
     return async (what, total, work) => {
         const began = performance.now();
         let bytes = 0;
         const soFar = (verb, of = '') => {
             const ms = performance.now() - began;
             const speed = bytes < 1e6 || ms < 1 ? '' : `, ${(bytes / 1000 / ms).toFixed(0)} MB/s`;
-            tell(`${what}: ${verb}${(0,base_text/* formatBytes */.z3)(bytes)}${of} in ${(0,base_text/* formatDuration */.a3)(ms)}${speed}`);
+            print(`${what}: ${verb}${(0,base_text/* formatBytes */.z3)(bytes)}${of} in ${(0,base_text/* formatDuration */.a3)(ms)}${speed}`);
         };
         const timer = setInterval(() => {
             soFar('', share(bytes, total));
@@ -46682,7 +46702,7 @@ function progressTo(tell) {
         try {
             const result = await work((more) => void (bytes += more));
             if (bytes === 0)
-                tell(`${what}: nothing`);
+                print(`${what}: nothing`);
             else
                 soFar('done, ');
             return result;
@@ -46697,7 +46717,7 @@ function progressTo(tell) {
         }
     };
 }
-/** What the bytes are a part of; nothing once they are more, as when something is sent again. */
+/** Returns the share of the total; empty if there are more bytes than that, such as after a retry. */
 function share(bytes, total) {
     if (total === 'unknown')
         return '';
@@ -46708,13 +46728,13 @@ function share(bytes, total) {
 function percent(bytes, total) {
     return total === 0 ? '100 %' : `${String(Math.floor((100 * bytes) / total))} %`;
 }
-// Much of what is told is somebody else's text: lines of a build, an engine's words, names in an artifact.
-function tellLines(message) {
+// Much of the log is foreign text: lines of a build, messages of an engine, names in an artifact.
+function printLines(message) {
     (0,core/* info */.pq)((0,base_text/* harmlessLines */.vL)(message));
 }
-/** The log of a workflow step: chapters fold, notices and warnings become annotations. */
+/** The log of a workflow step. Chapters fold, notices and warnings become annotations. */
 const runnerLog = {
-    info: tellLines,
+    info: printLines,
     notice: (message) => {
         (0,core/* notice */.lm)(message);
     },
@@ -46722,13 +46742,11 @@ const runnerLog = {
         (0,core/* warning */.$e)(message);
     },
     chapter: core/* group */.Os,
-    progress: progressTo(tellLines),
+    progress: progressTo(printLines),
 };
 
 // EXTERNAL MODULE: ./build/shared/runner/outputs.js
 var outputs = __nccwpck_require__(197);
-// EXTERNAL MODULE: ./build/shared/runner/time-limit.js
-var time_limit = __nccwpck_require__(7804);
 ;// CONCATENATED MODULE: ./build/shared/runner/run.js
 
 
@@ -46738,14 +46756,13 @@ var time_limit = __nccwpck_require__(7804);
 
 
 
-
-// What doesn't end by itself this long after the time is up is left behind: nobody else would end it.
+// Grace period after the time is up. Then the process exits even if cleanup hangs.
 const graceMs = 15_000;
-// A cancelled step gets SIGINT, and 7.5 s later SIGTERM; then it is killed without a word (actions/runner, src/Runner.Sdk/ProcessInvoker.cs).
+// A cancelled step gets SIGINT, 7.5 s later SIGTERM, and is killed after that (actions/runner, src/Runner.Sdk/ProcessInvoker.cs).
 const cancelMs = 7_000;
 /**
- * The one error boundary: runs a step, turns whatever it throws into one annotation and a line in the job summary, and
- * ends the process with 0 or 1. On a cancel the step's own clean-up runs first.
+ * Runs a step, and ends the process with 0 or 1. Any error becomes one annotation and a job summary. After a cancel, the step's cleanup
+ * runs first.
  */
 async function run(name, step) {
     const controller = new AbortController();
@@ -46755,17 +46772,19 @@ async function run(name, step) {
         controller.abort(error);
         setTimeout(() => void fail(name, error), withinMs).unref();
     };
-    const limit = (minutes) => {
+    const limit = (inputs) => {
+        const minutes = readTimeLimit(inputs);
         setTimeout(() => {
-            end((0,time_limit/* timedOut */.i)(minutes), graceMs);
+            end(timedOut(minutes), graceMs);
         }, minutes * 60_000).unref();
+        return minutes;
     };
     const cancel = (signal) => {
         end(new errors/* HandoverError */.Cu('cancelled', `The step was cancelled (${signal}).`, 'Run the job again.'), cancelMs);
     };
-    // What escapes every promise must not end the step without a word.
+    // Errors outside of all promises.
     const escaped = (error) => void fail(name, error);
-    // A log that nobody reads any more is no failure; to tell of it there would be the next one.
+    // A closed log is not a failure.
     process.stdout.on('error', () => undefined);
     process.on('uncaughtException', escaped);
     process.on('unhandledRejection', escaped);
@@ -46783,6 +46802,14 @@ async function run(name, step) {
     }
     return process.exit(1);
 }
+/** Reads the minutes that a step may take: at most 5 days, as long as a job may run on a self-hosted runner. @internal */
+function readTimeLimit(inputs) {
+    return inputs.decimal('timeout-minutes', 0.001, 7200);
+}
+function timedOut(minutes) {
+    return new errors/* HandoverError */.Cu('timed-out', `The step did not finish within ${String(minutes)} minutes (\`timeout-minutes\`).`, 'The log shows what it waited for. Raise `timeout-minutes` for a large image on a slow connection, otherwise run the ' +
+        'job again.');
+}
 async function fail(name, error) {
     try {
         await report(name, error);
@@ -46792,11 +46819,11 @@ async function fail(name, error) {
         process.exit(1);
     }
 }
-/** What went wrong first; what went wrong while that was cleaned up is only logged (ECMA-262, SuppressedError). */
+/** Returns the first error. Errors of the cleanup after it are only logged (ECMA-262, SuppressedError). */
 function firstError(error) {
     if (!(error instanceof SuppressedError))
         return error;
-    runnerLog.info(`Cleaning up went wrong, too: ${(0,errors/* messageOf */.bD)(firstError(error.error))}`);
+    runnerLog.info(`Cleanup also failed: ${(0,errors/* messageOf */.bD)(firstError(error.error))}`);
     return firstError(error.suppressed);
 }
 async function report(name, error) {
@@ -46804,37 +46831,22 @@ async function report(name, error) {
         const stack = error instanceof Error ? error.stack : undefined;
         if (stack !== undefined)
             runnerLog.info(stack);
-        (0,core/* error */.z3)(`${(0,errors/* messageOf */.bD)(error)}\nThis is a defect of ${name}: please report it with the log.`, {
+        (0,core/* error */.z3)(`${(0,errors/* messageOf */.bD)(error)}\nThis is a bug in ${name}. Please report it with the log.`, {
             title: `${name}: unexpected error`,
         });
-        await (0,outputs/* addSummary */.S0)(failureSummary(name, error));
-        return;
     }
-    (0,core/* error */.z3)(`${error.message}\nNext step: ${error.hint}\n(code ${error.code}; see TROUBLESHOOTING.md)`, {
-        title: `${name}: ${error.code}`,
-    });
+    else {
+        (0,core/* error */.z3)(`${error.message}\nNext step: ${error.hint}\n(code ${error.code}; see TROUBLESHOOTING.md)`, {
+            title: `${name}: ${error.code}`,
+        });
+    }
     await (0,outputs/* addSummary */.S0)(failureSummary(name, error));
 }
-
-
-/***/ }),
-
-/***/ 7804:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   i: () => (/* binding */ timedOut),
-/* harmony export */   p: () => (/* binding */ readTimeLimit)
-/* harmony export */ });
-/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
-
-/** How long the step may take, in minutes. At most 5 days, as long as a job may run on a self-hosted runner. */
-function readTimeLimit(inputs) {
-    return inputs.decimal('timeout-minutes', 0.001, 7200);
-}
-function timedOut(minutes) {
-    return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('timed-out', `The step was not done after ${String(minutes)} minutes (\`timeout-minutes\`).`, 'Look in the log for what it waited for. Raise `timeout-minutes` for a large image on a slow connection, else run the ' +
-        'job again.');
+/** Returns the job summary of a failed step. @internal */
+function failureSummary(name, error) {
+    if (!(error instanceof errors/* HandoverError */.Cu))
+        return (0,markdown/* safe */.gB) `### ❌ ${(0,markdown/* words */.aL)(name)} failed\n\n${(0,markdown/* prose */.CS)((0,errors/* messageOf */.bD)(error))}\n`;
+    return (0,markdown/* safe */.gB) `### ❌ ${(0,markdown/* words */.aL)(name)}: ${(0,markdown/* code */.aY)(error.code)}\n\n${(0,markdown/* prose */.CS)(error.message)}\n\n**Next step:** ${(0,markdown/* prose */.CS)(error.hint)}\n`;
 }
 
 
@@ -50094,6 +50106,6 @@ function copyFile(srcFile, destFile, force) {
 /******/ // startup
 /******/ // Load entry module and return exports
 /******/ // This entry module used 'module' so it can't be inlined
-/******/ var __webpack_exports__ = __nccwpck_require__(1969);
+/******/ var __webpack_exports__ = __nccwpck_require__(5183);
 /******/ __webpack_exports__ = await __webpack_exports__;
 /******/ 

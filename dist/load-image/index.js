@@ -30068,7 +30068,6 @@ module.exports = __WEBPACK_EXTERNAL_createRequire(import.meta.url)("zlib");
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
 /* harmony export */   C4: () => (/* binding */ formatMapping),
-/* harmony export */   W9: () => (/* binding */ mappedLoad),
 /* harmony export */   aE: () => (/* binding */ mappedImages),
 /* harmony export */   sh: () => (/* binding */ claimDigests)
 /* harmony export */ });
@@ -30077,27 +30076,18 @@ module.exports = __WEBPACK_EXTERNAL_createRequire(import.meta.url)("zlib");
 /* harmony import */ var _shared_base_json_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(604);
 /* harmony import */ var _shared_image_platform_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(4851);
 /* harmony import */ var _shared_image_reference_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(9607);
-/* harmony import */ var _plan_images_plan_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(4115);
+/* harmony import */ var _shared_handed_over_find_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(891);
 
 
 
 
 
 
-/** @param name the artifact's, or what stands for it */
-function mappedLoad(name, result) {
-    const { artifact, record, reference, identity, further } = result;
-    return listed(name, artifact, record, [{ reference, identity }, ...further]);
-}
-/** What is known of an artifact's images that are not loaded. */
-function mappedImages(artifact, record, images) {
-    const named = images.map(({ identity, references }) => ({
-        identity,
-        reference: references.map(_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_4__/* .formatReference */ .FH)[0] ?? '',
-    }));
-    return listed(artifact.name, artifact, record, named);
-}
-function listed(name, artifact, record, images) {
+/**
+ * Returns the digests of an artifact's images.
+ * @param name of the artifact, or the reference without one
+ */
+function mappedImages(name, artifact, record, images) {
     return images.map(({ identity, reference }, position) => ({
         name: images.length === 1 ? name : reference,
         artifact,
@@ -30109,7 +30099,7 @@ function listed(name, artifact, record, images) {
         size: artifact?.size ?? 0,
     }));
 }
-/** The mapping as JSON: name → reference, digests, platform and size in bytes; sorted by name. */
+/** Returns the mapping as JSON: name → reference, digests, platform and size in bytes; sorted by name. */
 function formatMapping(images, indent) {
     const entries = images.map((image) => [
         image.name,
@@ -30126,12 +30116,11 @@ function formatMapping(images, indent) {
     return JSON.stringify(Object.fromEntries(sorted), undefined, indent);
 }
 /**
- * Looks, before any work, whether the name is free. An earlier attempt's mapping gives way when nothing in it is lost:
- * when each image that it names is named by the new one, too.
- * @param names what the new mapping will name
+ * Checks, before any work, that the name is free. An earlier attempt's mapping may be replaced if the new one has all of its images.
+ * @param names of the images in the new mapping
  * @throws HandoverError `artifact-name-taken`
  */
-async function claimDigests(store, { artifactName: name, retentionDays }, names) {
+async function claimDigests(store, { artifactName: name }, names) {
     const existing = (await store.list()).find((artifact) => artifact.name === name);
     const held = existing === undefined ? [] : await mappedNames(store, existing);
     if (held?.every((other) => names.includes(other)) !== true)
@@ -30141,18 +30130,18 @@ async function claimDigests(store, { artifactName: name, retentionDays }, names)
             const text = Buffer.from(`${formatMapping(images, 2)}\n`);
             if (existing !== undefined)
                 await store.remove(existing);
-            const file = { name: _plan_images_plan_js__WEBPACK_IMPORTED_MODULE_5__/* .digestsFileName */ .t, size: text.length, chunks: node_stream__WEBPACK_IMPORTED_MODULE_0__.Readable.from([text]) };
-            return store.upload({ name, retentionDays, files: node_stream__WEBPACK_IMPORTED_MODULE_0__.Readable.from([file]), onBytes: () => undefined });
+            const file = { name: _shared_handed_over_find_js__WEBPACK_IMPORTED_MODULE_5__/* .digestsFileName */ .td, size: text.length, chunks: node_stream__WEBPACK_IMPORTED_MODULE_0__.Readable.from([text]) };
+            return store.upload({ name, retentionDays: 0, files: node_stream__WEBPACK_IMPORTED_MODULE_0__.Readable.from([file]), onBytes: () => undefined });
         },
     };
 }
-/** What the mapping in the artifact names; undefined when the artifact holds no mapping, or can't be read. */
+/** Returns the names in the artifact's mapping; undefined when the artifact contains no mapping, or can't be read. */
 async function mappedNames(store, artifact) {
     try {
         const content = await store.open(artifact);
         if (content.files.length !== 1)
             return undefined;
-        const mapping = (0,_shared_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .parseJson */ .qF)((await content.text(_plan_images_plan_js__WEBPACK_IMPORTED_MODULE_5__/* .digestsFileName */ .t)) ?? '');
+        const mapping = (0,_shared_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .parseJson */ .qF)((await content.text(_shared_handed_over_find_js__WEBPACK_IMPORTED_MODULE_5__/* .digestsFileName */ .td)) ?? '');
         return (0,_shared_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .isObject */ .Gv)(mapping) ? Object.keys(mapping) : undefined;
     }
     catch (error) {
@@ -30169,481 +30158,32 @@ function taken(name, held) {
 
 /***/ }),
 
-/***/ 9814:
+/***/ 1356:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   TO: () => (/* binding */ openHandovers),
-/* harmony export */   p: () => (/* binding */ findHandover),
-/* harmony export */   qC: () => (/* binding */ selectArtifacts),
-/* harmony export */   yq: () => (/* binding */ artifactNotFound)
+/* harmony export */   FW: () => (/* binding */ readWaitInputs),
+/* harmony export */   I8: () => (/* binding */ readImagesInputs),
+/* harmony export */   hT: () => (/* binding */ readRunInputs)
 /* harmony export */ });
-/* harmony import */ var _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
-/* harmony import */ var _shared_base_text_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(1453);
-/* harmony import */ var _shared_image_artifact_name_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(2704);
-/* harmony import */ var _shared_image_record_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(9621);
-/* harmony import */ var _identity_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(6247);
-/* harmony import */ var _plan_images_plan_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(4115);
-/* harmony import */ var _side_by_side_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(9092);
-
-
-
-
-
-
-
-/**
- * Opens the newest artifact of that name in the store's run.
- * @throws HandoverError `artifact-not-found` listing what is there, `artifact-corrupt`, `transfer-failed`
- */
-async function findHandover(name, { store, log, runAttempt }) {
-    const artifacts = await store.list();
-    const found = artifacts.find((artifact) => artifact.name === name);
-    if (found === undefined)
-        throw artifactNotFound([name], artifacts, runAttempt);
-    return openHandover(await store.open(found), log);
-}
-/** Reads what it says of itself, and who its images are: some kilobytes. */
-async function openHandover(content, log) {
-    const { artifact } = content;
-    log.info(`Artifact "${artifact.name}": id ${String(artifact.id)}, ${(0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_6__/* .formatBytes */ .z3)(artifact.size)}, ${artifact.digest ?? 'no digest'}`);
-    const text = await content.text(_shared_image_record_js__WEBPACK_IMPORTED_MODULE_2__/* .recordName */ .xD);
-    if (text === undefined) {
-        log.info(`It has no ${_shared_image_record_js__WEBPACK_IMPORTED_MODULE_2__/* .recordName */ .xD}: its images are known by the tarball's own manifest.`);
-        return { origin: 'artifact', content, record: undefined, known: undefined };
-    }
-    const record = (0,_shared_image_record_js__WEBPACK_IMPORTED_MODULE_2__/* .parseRecord */ .Hh)(text);
-    return { origin: 'artifact', content, record, known: await (0,_identity_js__WEBPACK_IMPORTED_MODULE_3__/* .identifyByRange */ .b)(content, record) };
-}
-/**
- * What to say of names, or patterns, that stand for no artifact: it lists what is there.
- * @param runAttempt which attempt of the run this is
- */
-function artifactNotFound(wanted, artifacts, runAttempt, vain) {
-    const there = [...new Set(artifacts.map((artifact) => artifact.name))].map((other) => `"${other}"`);
-    return new _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('artifact-not-found', `This run has no artifact ${wanted.map((name) => `"${name}"`).join(' and no ')}; it has ${there.length === 0 ? 'none' : there.slice(0, 30).join(', ')}.${vain === undefined ? '' : ` ${vain.why}`}`, (vain?.hint ??
-        'Check `artifact-name`, and that this job has `needs:` the job that exports the image and that it uploaded it.') +
-        (runAttempt > 1
-            ? ` This is attempt ${String(runAttempt)}: the artifact of an earlier attempt may have expired. Re-run all jobs, or raise ` +
-                '`retention-days` of export-image.'
-            : ''));
-}
-const opensAtOnce = 8;
-/**
- * Opens the newest artifact of each name, and of each name that a pattern stands for, and reads their records: some
- * kilobytes each. An artifact that holds but the mapping of an earlier step is left out, unless it is named.
- * @param wanted names and patterns
- * @throws HandoverError `artifact-not-found` listing what stands for nothing, and what is there
- */
-async function openHandovers(wanted, { store, log, runAttempt }) {
-    const artifacts = await store.list();
-    const { selected, missing } = selectArtifacts(wanted, artifacts);
-    if (missing.length > 0)
-        throw artifactNotFound(missing, artifacts, runAttempt);
-    const found = selected.map((artifact) => ({ name: artifact.name, ok: true, value: artifact }));
-    const opened = await (0,_side_by_side_js__WEBPACK_IMPORTED_MODULE_5__/* .sideBySide */ .Q)(found, opensAtOnce, async (artifact) => {
-        const content = await store.open(artifact);
-        const isMapping = content.files.length === 1 && content.files[0]?.name === _plan_images_plan_js__WEBPACK_IMPORTED_MODULE_4__/* .digestsFileName */ .t;
-        return isMapping && !wanted.includes(artifact.name) ? undefined : await openHandover(content, log);
-    });
-    const handovers = opened.flatMap((outcome) => {
-        if (!outcome.ok)
-            return [outcome];
-        return outcome.value === undefined ? [] : [{ ...outcome, value: outcome.value }];
-    });
-    if (handovers.length === 0)
-        throw artifactNotFound(wanted, artifacts, runAttempt);
-    return handovers;
-}
-/**
- * @param artifacts newest first
- * @returns the newest artifact of each name that is wanted, sorted by name, and the names and patterns that stand for none
- */
-function selectArtifacts(wanted, artifacts) {
-    const newest = new Map();
-    for (const artifact of artifacts)
-        if (!newest.has(artifact.name))
-            newest.set(artifact.name, artifact);
-    const all = [...newest.values()].sort((one, other) => (one.name < other.name ? -1 : 1));
-    return {
-        selected: all.filter(({ name }) => wanted.some((pattern) => (0,_shared_image_artifact_name_js__WEBPACK_IMPORTED_MODULE_1__/* .matchesPattern */ .MT)(pattern, name))),
-        missing: wanted.filter((pattern) => !all.some(({ name }) => (0,_shared_image_artifact_name_js__WEBPACK_IMPORTED_MODULE_1__/* .matchesPattern */ .MT)(pattern, name))),
-    };
-}
-
-
-/***/ }),
-
-/***/ 6247:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   S: () => (/* binding */ requireRecorded),
-/* harmony export */   b: () => (/* binding */ identifyByRange)
-/* harmony export */ });
-/* harmony import */ var _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
-/* harmony import */ var _shared_base_limits_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(2618);
-/* harmony import */ var _shared_base_text_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(1453);
-/* harmony import */ var _shared_bytes_chunks_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(4256);
-/* harmony import */ var _shared_image_digest_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(3968);
-/* harmony import */ var _shared_image_manifest_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(8088);
-/* harmony import */ var _shared_image_platform_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(4851);
-/* harmony import */ var _shared_image_record_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(9621);
-
-
-
-
-
-
-
-
-/**
- * The images of an artifact, from the bytes of their configs and manifests: some kilobytes.
- * @returns in the record's order; undefined when the record doesn't tell where those lie, or when the artifact can't be read in
- *   parts: then it takes all of it to know them
- * @throws HandoverError `artifact-corrupt` when the bytes are not what the record says; `transfer-failed`, `artifact-expired`
- */
-async function identifyByRange(content, record) {
-    const images = (0,_shared_image_record_js__WEBPACK_IMPORTED_MODULE_6__/* .imagesOf */ .IC)(record);
-    if (record.tarballCompression !== 'none')
-        return undefined;
-    const places = images
-        .flatMap(({ configAt, manifestAt }) => [configAt, manifestAt])
-        .filter((one) => one !== undefined);
-    const inAll = places.reduce((sum, { size }) => sum + size, 0);
-    if (!images.every(hasPlaces) || places.some(({ size }) => size > _shared_base_limits_js__WEBPACK_IMPORTED_MODULE_1__/* .limits */ .F.jsonBytes))
-        return undefined;
-    // A hundred images may all point to the same bytes.
-    if (inAll > _shared_base_limits_js__WEBPACK_IMPORTED_MODULE_1__/* .limits */ .F.jsonBytesInAll)
-        return undefined;
-    const read = await content.ranges(record.tarballName);
-    if (read === undefined)
-        return undefined;
-    const bytesAt = await reader(read, places);
-    return Promise.all(images.map((image) => knownImage(image, bytesAt)));
-}
-// A record that names a manifest has to tell where it lies, too: nothing less than that manifest's digest identifies the image.
-function hasPlaces({ configAt, manifestAt, manifestDigests }) {
-    return configAt !== undefined && (manifestAt !== undefined || manifestDigests.length === 0);
-}
-/** Reads places: in one go where they lie side by side, as in a tarball of ours, whose small entries stand at its end. */
-async function reader(read, places) {
-    const part = (start, end) => (0,_shared_bytes_chunks_js__WEBPACK_IMPORTED_MODULE_2__/* .copiedBytes */ .QB)(read(start, end, () => undefined));
-    const start = Math.min(...places.map(({ offset }) => offset));
-    const end = Math.max(...places.map(({ offset, size }) => offset + size));
-    if (end - start > _shared_base_limits_js__WEBPACK_IMPORTED_MODULE_1__/* .limits */ .F.jsonBytes)
-        return ({ offset, size }) => part(offset, offset + size);
-    const all = await part(start, end);
-    return ({ offset, size }) => Promise.resolve(all.subarray(offset - start, offset - start + size));
-}
-async function knownImage(image, bytesAt) {
-    const { references, configAt, manifestAt } = image;
-    const configBytes = configAt === undefined ? Buffer.alloc(0) : await bytesAt(configAt);
-    const configDigest = (0,_shared_image_digest_js__WEBPACK_IMPORTED_MODULE_3__/* .digestOf */ .ol)(configBytes);
-    requireAgreement('config digest', image.configDigest, configDigest);
-    const config = parsed(() => (0,_shared_image_manifest_js__WEBPACK_IMPORTED_MODULE_4__/* .parseConfig */ .o4)(configBytes, 'the config'));
-    if (manifestAt === undefined) {
-        const identity = { ...config, configDigest, manifestDigest: undefined };
-        requireRecorded(image, identity, undefined);
-        return { identity, contents: undefined, references, layers: undefined };
-    }
-    const manifestBytes = await bytesAt(manifestAt);
-    const manifest = parsed(() => (0,_shared_image_manifest_js__WEBPACK_IMPORTED_MODULE_4__/* .parseManifest */ .Ng)(manifestBytes, 'the manifest'));
-    const identity = { ...config, configDigest, manifestDigest: (0,_shared_image_digest_js__WEBPACK_IMPORTED_MODULE_3__/* .digestOf */ .ol)(manifestBytes) };
-    requireAgreement('config digest', image.configDigest, manifest.config.digest);
-    requireRecorded(image, identity, manifest.layers);
-    const fault = (0,_shared_image_manifest_js__WEBPACK_IMPORTED_MODULE_4__/* .configFault */ .fT)(manifest, configBytes, config);
-    if (fault !== undefined)
-        throw (0,_shared_image_record_js__WEBPACK_IMPORTED_MODULE_6__/* .corrupt */ .qb)(`the manifest ${identity.manifestDigest} ${fault}`);
-    const contents = {
-        configDigest,
-        configBytes,
-        config,
-        manifestDigest: identity.manifestDigest,
-        manifestBytes,
-        // A manifest may name its type (OCI image-spec, manifest.md).
-        manifestMediaType: manifest.mediaType || _shared_image_manifest_js__WEBPACK_IMPORTED_MODULE_4__/* .mediaTypes */ .Ib.manifest,
-        layers: manifest.layers,
-    };
-    return { identity, contents, references, layers: locatedLayers(image, manifest.layers) };
-}
-/** What cannot be read is not what the record says. */
-function parsed(parse) {
-    try {
-        return parse();
-    }
-    catch (error) {
-        throw (0,_shared_image_record_js__WEBPACK_IMPORTED_MODULE_6__/* .corrupt */ .qb)((0,_shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .messageOf */ .bD)(error), error);
-    }
-}
-/** The layers as the manifest has them, where the record tells where each of them lies. */
-function locatedLayers(record, layers) {
-    const located = layers.flatMap(({ digest, size, mediaType }, position) => {
-        const offset = record.layers[position]?.offset;
-        return offset === undefined ? [] : [{ digest, size, mediaType, offset }];
-    });
-    return located.length === layers.length ? located : undefined;
-}
-/**
- * @param layers what the image's manifest says of them; undefined where there is none
- * @throws HandoverError `artifact-corrupt` when the record says anything else than the bytes
- */
-function requireRecorded(record, identity, layers) {
-    const { configDigest, manifestDigest, diffIds, platform, labels } = identity;
-    requireAgreement('config digest', record.configDigest, configDigest ?? 'none');
-    if (record.manifestDigests.length > 0)
-        requireAgreement('manifest digest', record.manifestDigests.find((one) => one === manifestDigest) ?? record.manifestDigests.join(', '), manifestDigest ?? 'none');
-    requireAgreement('diff IDs', record.diffIds.join(', '), diffIds.join(', '));
-    if (!(0,_shared_image_platform_js__WEBPACK_IMPORTED_MODULE_5__/* .samePlatform */ .my)(record.platform, platform))
-        requireAgreement('platform', (0,_shared_image_platform_js__WEBPACK_IMPORTED_MODULE_5__/* .formatPlatform */ .Bq)(record.platform), (0,_shared_image_platform_js__WEBPACK_IMPORTED_MODULE_5__/* .formatPlatform */ .Bq)(platform));
-    requireAgreement('labels', listed(record.labels), listed(labels));
-    if (layers === undefined)
-        return;
-    requireAgreement('number of layers', String(record.layers.length), String(layers.length));
-    layers.forEach(({ digest, size }, position) => {
-        const said = record.layers[position];
-        requireAgreement(`layer ${String(position + 1)}`, said?.digest ?? 'none', digest);
-        requireAgreement(`size of layer ${String(position + 1)}`, String(said?.size ?? 0), String(size));
-    });
-}
-function listed(labels) {
-    return Object.entries(labels)
-        .map(([name, value]) => `${name}=${value}`)
-        .sort()
-        .join(', ');
-}
-function requireAgreement(what, recorded, found) {
-    if (recorded === found)
-        return;
-    throw (0,_shared_image_record_js__WEBPACK_IMPORTED_MODULE_6__/* .corrupt */ .qb)(`its ${what} (${(0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_7__/* .quoteForeign */ .xS)(recorded)}) is not that of the image in the tarball (${(0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_7__/* .quoteForeign */ .xS)(found)})`);
-}
-
-
-/***/ }),
-
-/***/ 568:
-/***/ ((__webpack_module__, __unused_webpack___webpack_exports__, __nccwpck_require__) => {
-
-__nccwpck_require__.a(__webpack_module__, async (__webpack_handle_async_dependencies__, __webpack_async_result__) => { try {
-/* harmony import */ var _outputs_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4823);
-/* harmony import */ var _own_inputs_js__WEBPACK_IMPORTED_MODULE_18__ = __nccwpck_require__(6658);
-/* harmony import */ var _plan_images_plan_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4115);
-/* harmony import */ var _plan_run_plan_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(5562);
-/* harmony import */ var _plan_wait_plan_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(1694);
-/* harmony import */ var _several_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(3289);
-/* harmony import */ var _summary_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(2943);
-/* harmony import */ var _wait_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(149);
-/* harmony import */ var _shared_artifacts_other_run_store_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(6768);
-/* harmony import */ var _shared_artifacts_run_jobs_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(6506);
-/* harmony import */ var _shared_artifacts_run_store_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(9491);
-/* harmony import */ var _shared_base_timeline_js__WEBPACK_IMPORTED_MODULE_19__ = __nccwpck_require__(1829);
-/* harmony import */ var _shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_10__ = __nccwpck_require__(8100);
-/* harmony import */ var _shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_11__ = __nccwpck_require__(7733);
-/* harmony import */ var _shared_docker_image_nodes_js__WEBPACK_IMPORTED_MODULE_12__ = __nccwpck_require__(3018);
-/* harmony import */ var _shared_docker_registry_js__WEBPACK_IMPORTED_MODULE_13__ = __nccwpck_require__(6058);
-/* harmony import */ var _shared_runner_inputs_js__WEBPACK_IMPORTED_MODULE_14__ = __nccwpck_require__(6110);
-/* harmony import */ var _shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_15__ = __nccwpck_require__(197);
-/* harmony import */ var _shared_runner_run_js__WEBPACK_IMPORTED_MODULE_16__ = __nccwpck_require__(9688);
-/* harmony import */ var _shared_runner_time_limit_js__WEBPACK_IMPORTED_MODULE_17__ = __nccwpck_require__(7804);
-var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
-    if (value !== null && value !== void 0) {
-        if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
-        var dispose, inner;
-        if (async) {
-            if (!Symbol.asyncDispose) throw new TypeError("Symbol.asyncDispose is not defined.");
-            dispose = value[Symbol.asyncDispose];
-        }
-        if (dispose === void 0) {
-            if (!Symbol.dispose) throw new TypeError("Symbol.dispose is not defined.");
-            dispose = value[Symbol.dispose];
-            if (async) inner = dispose;
-        }
-        if (typeof dispose !== "function") throw new TypeError("Object not disposable.");
-        if (inner) dispose = function() { try { inner.call(this); } catch (e) { return Promise.reject(e); } };
-        env.stack.push({ value: value, dispose: dispose, async: async });
-    }
-    else if (async) {
-        env.stack.push({ async: true });
-    }
-    return value;
-};
-var __disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
-    return function (env) {
-        function fail(e) {
-            env.error = env.hasError ? new SuppressedError(e, env.error, "An error was suppressed during disposal.") : e;
-            env.hasError = true;
-        }
-        var r, s = 0;
-        function next() {
-            while (r = env.stack.pop()) {
-                try {
-                    if (!r.async && s === 1) return s = 0, env.stack.push(r), Promise.resolve().then(next);
-                    if (r.dispose) {
-                        var result = r.dispose.call(r.value);
-                        if (r.async) return s |= 2, Promise.resolve(result).then(next, function(e) { fail(e); return next(); });
-                    }
-                    else s |= 1;
-                }
-                catch (e) {
-                    fail(e);
-                }
-            }
-            if (s === 1) return env.hasError ? Promise.reject(env.error) : Promise.resolve();
-            if (env.hasError) throw env.error;
-        }
-        return next();
-    };
-})(typeof SuppressedError === "function" ? SuppressedError : function (error, suppressed, message) {
-    var e = new Error(message);
-    return e.name = "SuppressedError", e.error = error, e.suppressed = suppressed, e;
-});
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-await (0,_shared_runner_run_js__WEBPACK_IMPORTED_MODULE_16__/* .run */ .e)('load-image', async ({ context, log, signal, limit }) => {
-    const env_1 = { stack: [], error: void 0, hasError: false };
-    try {
-        const inputs = (0,_shared_runner_inputs_js__WEBPACK_IMPORTED_MODULE_14__/* .actionInputs */ .e)();
-        const limitMinutes = (0,_shared_runner_time_limit_js__WEBPACK_IMPORTED_MODULE_17__/* .readTimeLimit */ .p)(inputs);
-        limit(limitMinutes);
-        const given = (0,_own_inputs_js__WEBPACK_IMPORTED_MODULE_18__/* .readImagesInputs */ .I8)(inputs);
-        const plan = (0,_plan_images_plan_js__WEBPACK_IMPORTED_MODULE_1__/* .planImages */ .y)(given, context.maxRetentionDays);
-        const runInputs = (0,_own_inputs_js__WEBPACK_IMPORTED_MODULE_18__/* .readRunInputs */ .hT)(inputs);
-        const { other, fallback } = (0,_plan_run_plan_js__WEBPACK_IMPORTED_MODULE_2__/* .planRun */ .n)(runInputs, plan, context.producer.repository);
-        const wait = (0,_plan_wait_plan_js__WEBPACK_IMPORTED_MODULE_3__/* .planWait */ .H)((0,_own_inputs_js__WEBPACK_IMPORTED_MODULE_18__/* .readWaitInputs */ .FW)(inputs), plan, other !== undefined, limitMinutes);
-        const { engine, into } = plan.kind === 'one' ? plan.plan : plan.each;
-        const times = (0,_shared_base_timeline_js__WEBPACK_IMPORTED_MODULE_19__/* .timeline */ .I)();
-        const nodes = await (0,_shared_docker_image_nodes_js__WEBPACK_IMPORTED_MODULE_12__/* .imageNodes */ .v)(into, signal);
-        const ownStore = () => (0,_shared_artifacts_run_store_js__WEBPACK_IMPORTED_MODULE_9__/* .runStore */ .Z)({ ...context, onRetry: log.info, progress: log.progress, onNotice: log.notice, maskSecret: _shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_15__/* .maskSecret */ .$l, signal });
-        const found = __addDisposableResource(env_1, other === undefined
-            ? ownStore()
-            : (0,_shared_artifacts_other_run_store_js__WEBPACK_IMPORTED_MODULE_7__/* .otherRunStore */ .b)({ ...context, ...other, say: log.info, progress: log.progress, maskSecret: _shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_15__/* .maskSecret */ .$l, signal }), true);
-        const { githubToken: token = '' } = runInputs;
-        const reads = { ...context, ...context.producer, token, onRetry: log.info, signal };
-        const jobs = __addDisposableResource(env_1, wait === undefined || token === '' ? undefined : (0,_shared_artifacts_run_jobs_js__WEBPACK_IMPORTED_MODULE_8__/* .runJobs */ .A)(reads), true);
-        const waiting = { ...context, ...context.producer, jobs, log, timeline: times, signal };
-        const store = wait === undefined ? found : (0,_wait_js__WEBPACK_IMPORTED_MODULE_6__/* .waitingReader */ .l)(found, wait, waiting);
-        const pauseMs = given.registryRetrySeconds * 1000;
-        const result = await (0,_several_js__WEBPACK_IMPORTED_MODULE_4__/* .loadImages */ .z)(plan, fallback, {
-            engine: await (0,_shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_11__/* .containerEngine */ .w)(engine, context, signal),
-            nodes,
-            signal,
-            registry: (0,_shared_docker_registry_js__WEBPACK_IMPORTED_MODULE_13__/* .dockerRegistry */ .og)((0,_shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_10__/* .dockerCli */ .RK)(signal), { pauseMs, warning: log.warning, signal }),
-            store,
-            ownStore,
-            log,
-            timeline: times,
-            runAttempt: context.producer.runAttempt,
-        });
-        (0,_shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_15__/* .setOutputs */ .n0)((0,_outputs_js__WEBPACK_IMPORTED_MODULE_0__/* .loadOutputs */ .j)(result, { id: context.producer.runId, url: context.runUrl }));
-        await (0,_shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_15__/* .addSummary */ .S0)((0,_summary_js__WEBPACK_IMPORTED_MODULE_5__/* .imagesSummary */ .l)(result, times));
-    }
-    catch (e_1) {
-        env_1.error = e_1;
-        env_1.hasError = true;
-    }
-    finally {
-        const result_1 = __disposeResources(env_1);
-        if (result_1)
-            await result_1;
-    }
-});
-
-__webpack_async_result__();
-} catch(e) { __webpack_async_result__(e); } }, 1);
-
-/***/ }),
-
-/***/ 4823:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   j: () => (/* binding */ loadOutputs)
-/* harmony export */ });
-/* harmony import */ var _digests_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(1448);
-
-/** What can be said of one image only is empty when there are several; what a load tells is empty without one. */
-function loadOutputs({ images, loaded }, own) {
-    const [image] = images.length === 1 ? images : [];
-    const [result] = images.length === 1 ? loaded : [];
-    const [first] = images;
-    const run = first?.artifact === undefined ? { id: '', url: '' } : (first.artifact.run ?? own);
-    return {
-        image: result?.reference ?? '',
-        'image-id': result?.image?.imageId ?? '',
-        'config-digest': image?.configDigest ?? '',
-        platform: image?.platform ?? '',
-        'artifact-id': String(image?.artifact?.id ?? ''),
-        'run-id': String(run.id),
-        'run-url': run.url,
-        size: String(loaded.reduce((sum, { size }) => sum + size, 0)),
-        source: (loaded.find((each) => each.loaded) ?? loaded[0])?.source ?? '',
-        loaded: String(loaded.some((each) => each.loaded)),
-        images: (0,_digests_js__WEBPACK_IMPORTED_MODULE_0__/* .formatMapping */ .C4)(images),
-    };
-}
-
-
-/***/ }),
-
-/***/ 6658:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-
-// EXPORTS
-__nccwpck_require__.d(__webpack_exports__, {
-  I8: () => (/* binding */ readImagesInputs),
-  hT: () => (/* binding */ readRunInputs),
-  FW: () => (/* binding */ readWaitInputs)
-});
-
-;// CONCATENATED MODULE: ./build/load-image/inputs.js
 /** @throws HandoverError `invalid-input` */
-function readLoadInputs(inputs) {
+function readImagesInputs(inputs) {
     return {
         artifactName: inputs.text('artifact-name'),
+        artifactNames: inputs.list('artifact-name'),
+        load: inputs.boolean('load'),
+        digestsArtifact: inputs.optional('digests-artifact'),
         image: inputs.optional('image'),
+        into: inputs.text('into'),
         tarball: inputs.optional('tarball'),
+        ociLayout: inputs.optional('oci-layout'),
         expectedConfigDigest: inputs.orNone('expected-config-digest'),
         expectedRevision: inputs.orNone('expected-revision'),
         checkPlatform: inputs.boolean('check-platform'),
         overlap: inputs.boolean('overlap'),
         from: inputs.text('from'),
         registryImage: inputs.orNone('registry-image'),
-        registryRetrySeconds: inputs.integer('registry-retry-seconds', 0, 600),
         engine: inputs.text('engine'),
-    };
-}
-
-;// CONCATENATED MODULE: ./build/load-image/own-inputs.js
-
-/** @throws HandoverError `invalid-input` */
-function readImagesInputs(inputs) {
-    return {
-        ...readLoadInputs(inputs),
-        artifactNames: inputs.list('artifact-name'),
-        into: inputs.text('into'),
-        ociLayout: inputs.optional('oci-layout'),
-        load: inputs.boolean('load'),
-        digestsArtifact: inputs.optional('digests-artifact'),
-        digestsRetentionDays: inputs.integer('digests-retention-days', 0, 90),
     };
 }
 /** @throws HandoverError `invalid-input` */
@@ -30667,374 +30207,7 @@ function readWaitInputs(inputs) {
 
 /***/ }),
 
-/***/ 4115:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   t: () => (/* binding */ digestsFileName),
-/* harmony export */   y: () => (/* binding */ planImages)
-/* harmony export */ });
-/* harmony import */ var _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
-/* harmony import */ var _shared_image_artifact_name_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(2704);
-/* harmony import */ var _plan_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(7207);
-
-
-
-/** The file that holds the mapping in its artifact. */
-const digestsFileName = 'docker-image-digests.json';
-/**
- * @param maxRetentionDays how long the repository keeps artifacts at most, in days, where that is known
- * @throws HandoverError `invalid-input`
- */
-function planImages(inputs, maxRetentionDays = Infinity) {
-    const { artifactNames, digestsArtifact, digestsRetentionDays } = inputs;
-    const digests = digestsArtifact === undefined
-        ? undefined
-        : {
-            artifactName: (0,_shared_image_artifact_name_js__WEBPACK_IMPORTED_MODULE_1__/* .requireArtifactName */ .to)(digestsArtifact),
-            retentionDays: Math.min(digestsRetentionDays, maxRetentionDays),
-        };
-    const wanted = [...new Set(artifactNames)];
-    const [artifactName = '', ...more] = wanted;
-    const isOne = more.length === 0 && !(0,_shared_image_artifact_name_js__WEBPACK_IMPORTED_MODULE_1__/* .isPattern */ .Pt)(artifactName);
-    if (!isOne)
-        requireNoneOf(inputs, ['image', 'tarball', 'oci-layout', 'expected-config-digest', 'from'], whySeveral(wanted));
-    if (!inputs.load)
-        requireNoneOf(inputs, ['image', 'tarball', 'oci-layout', 'from', 'into'], 'With `load: false` no image is loaded');
-    if (isOne && inputs.load)
-        return { kind: 'one', plan: (0,_plan_js__WEBPACK_IMPORTED_MODULE_2__/* .planLoad */ .Oj)({ ...inputs, artifactName }, inputs), digests };
-    for (const part of wanted.flatMap((name) => name.split(/[*?]+/)))
-        if (part !== '')
-            (0,_shared_image_artifact_name_js__WEBPACK_IMPORTED_MODULE_1__/* .requireArtifactName */ .to)(part);
-    if (isOne)
-        (0,_shared_image_artifact_name_js__WEBPACK_IMPORTED_MODULE_1__/* .requireArtifactName */ .to)(artifactName);
-    return { kind: inputs.load ? 'several' : 'mapping', wanted, each: (0,_plan_js__WEBPACK_IMPORTED_MODULE_2__/* .planEach */ .L0)(inputs, inputs), digests };
-}
-function whySeveral(wanted) {
-    return `\`artifact-name\` (${wanted.join(', ')}) stands for several images`;
-}
-function requireNoneOf(inputs, names, why) {
-    const { image, tarball, expectedConfigDigest, ociLayout } = inputs;
-    const from = inputs.from === 'artifact' ? undefined : inputs.from;
-    const into = inputs.into === 'docker' ? undefined : inputs.into;
-    const given = { image, tarball, 'oci-layout': ociLayout, 'expected-config-digest': expectedConfigDigest, from, into };
-    const set = names.filter((name) => given[name] !== undefined);
-    if (set.length === 0)
-        return;
-    throw new _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('invalid-input', `${why}, but ${set.map((name) => `\`${name}\``).join(' and ')} can be true of one loaded image only.`, 'Leave it out, or load that one image in a step of its own.');
-}
-
-
-/***/ }),
-
-/***/ 7207:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-
-// EXPORTS
-__nccwpck_require__.d(__webpack_exports__, {
-  gW: () => (/* binding */ chooseTarball),
-  If: () => (/* binding */ fallbackReference),
-  L0: () => (/* binding */ planEach),
-  Oj: () => (/* binding */ planLoad)
-});
-
-// UNUSED EXPORTS: requireExpectedDigest
-
-// EXTERNAL MODULE: external "node:path"
-var external_node_path_ = __nccwpck_require__(6760);
-// EXTERNAL MODULE: ./build/shared/base/errors.js + 1 modules
-var errors = __nccwpck_require__(4754);
-// EXTERNAL MODULE: ./build/shared/base/text.js
-var base_text = __nccwpck_require__(1453);
-// EXTERNAL MODULE: ./build/shared/image/artifact-name.js
-var artifact_name = __nccwpck_require__(2704);
-;// CONCATENATED MODULE: ./build/shared/image/destination.js
-
-
-// kind calls its cluster so unless it is told otherwise (kind, pkg/cluster/internal/..., DefaultClusterName).
-const defaultCluster = 'kind';
-// kind's own rule; k3d's names are host names, which are fewer (kind, pkg/cluster/internal/create/create.go; k3d, pkg/client/clusterName.go).
-const clusterName = /^[a-z0-9.-]+$/;
-// containerd, pkg/identifiers/validate.go
-const namespaceName = /^[A-Za-z0-9]+(?:[._-][A-Za-z0-9]+)*$/;
-/**
- * @param text `docker`, `none`, `kind`, `kind:NAME`, `k3d:NAME` or `containerd:NAMESPACE`
- * @throws HandoverError `invalid-input`
- */
-function parseDestination(text) {
-    const [kind = '', ...rest] = text.trim().split(':');
-    const name = rest.length === 0 ? undefined : rest.join(':');
-    if (name === undefined && kind === 'docker')
-        return { kind: 'engine' };
-    if (name === undefined && kind === 'none')
-        return { kind };
-    if (name === undefined && kind === 'kind')
-        return { kind, cluster: defaultCluster };
-    if (name !== undefined && (kind === 'kind' || kind === 'k3d') && clusterName.test(name))
-        return { kind, cluster: name };
-    if (name !== undefined && kind === 'containerd' && namespaceName.test(name) && name.length <= 76)
-        return { kind, namespace: name };
-    throw new errors/* HandoverError */.Cu('invalid-input', `The input \`into\` is "${(0,base_text/* quoteForeign */.xS)(text)}"; expected docker, none, kind, kind:NAME, k3d:NAME or containerd:NAMESPACE.`, 'Name the cluster as `kind get clusters` or `k3d cluster list` does: `into: kind:NAME`.');
-}
-/** The destination as it was given. */
-function formatDestination(destination) {
-    switch (destination.kind) {
-        case 'engine':
-            return 'docker';
-        case 'none':
-            return 'none';
-        case 'containerd':
-            return `containerd:${destination.namespace}`;
-        case 'kind':
-        case 'k3d':
-            return `${destination.kind}:${destination.cluster}`;
-    }
-}
-
-// EXTERNAL MODULE: ./build/shared/image/digest.js
-var image_digest = __nccwpck_require__(3968);
-// EXTERNAL MODULE: ./build/shared/image/record.js
-var record = __nccwpck_require__(9621);
-// EXTERNAL MODULE: ./build/shared/image/reference.js
-var reference = __nccwpck_require__(9607);
-// EXTERNAL MODULE: ./build/shared/image/host.js
-var host = __nccwpck_require__(8118);
-;// CONCATENATED MODULE: ./build/load-image/plan/plan.js
-
-
-
-
-
-
-
-
-
-const places = ['artifact', 'registry', 'artifact-then-registry', 'registry-then-artifact'];
-/** What an image without a reference of its own is called. */
-const fallbackReference = (0,reference/* parseTaggedReference */.$R)('charon:local');
-/** @throws HandoverError `invalid-input` */
-function planLoad(inputs, places) {
-    return { artifactName: (0,artifact_name/* requireArtifactName */.to)(inputs.artifactName), ...planEach(inputs, places) };
-}
-/** @throws HandoverError `invalid-input` */
-function planEach(inputs, places = onlyEngine) {
-    const engine = (0,host/* parseEngineName */.D7)(inputs.engine);
-    const from = choosePlace(inputs.from);
-    if (from !== 'artifact')
-        (0,host/* requireDocker */.c1)(engine, `\`from: ${from}\``);
-    const { ociLayout: layoutPath } = places;
-    const into = planDestination(inputs, places, from, engine);
-    return {
-        reference: inputs.image === undefined ? undefined : (0,reference/* parseTaggedReference */.$R)(inputs.image),
-        tarballPath: inputs.tarball,
-        expectedConfigDigest: inputs.expectedConfigDigest === undefined ? undefined : requireExpectedDigest(inputs.expectedConfigDigest),
-        expectedRevision: inputs.expectedRevision,
-        checkPlatform: inputs.checkPlatform,
-        overlap: inputs.overlap,
-        from,
-        registryImage: inputs.registryImage === undefined ? undefined : (0,reference/* parsePinnedReference */.Pe)(inputs.registryImage),
-        engine,
-        into,
-        layoutPath,
-    };
-}
-/** What the joined action knows of. */
-const onlyEngine = { into: 'docker', ociLayout: undefined };
-function planDestination({ tarball }, { into: text, ociLayout }, from, engine) {
-    const into = parseDestination(text);
-    const [asked] = [
-        ...(ociLayout === undefined ? [] : ['oci-layout']),
-        ...(into.kind === 'engine' ? [] : [`into: ${formatDestination(into)}`]),
-    ];
-    if (asked !== undefined && from !== 'artifact') {
-        throw invalid(`\`${asked}\` and \`from: ${from}\` are given together, but only an engine pulls.`, 'Leave `from` out: the image then comes from its artifact.');
-    }
-    if (into.kind !== 'engine' && engine !== 'docker') {
-        throw invalid(`\`engine: ${engine}\` and \`into: ${formatDestination(into)}\` are given together, but the image goes into one of them.`, 'Leave one of them out. Nodes of kind and k3d are looked for in docker.');
-    }
-    if (into.kind === 'none' && ociLayout === undefined && tarball === undefined) {
-        throw invalid('`into: none` leaves nothing behind without `oci-layout` or `tarball`.', 'Add one of them; with `load: false` nothing is downloaded but what the records say.');
-    }
-    return into;
-}
-function invalid(message, hint) {
-    return new errors/* HandoverError */.Cu('invalid-input', message, hint);
-}
-function choosePlace(text) {
-    const place = places.find((one) => one === text);
-    if (place !== undefined)
-        return place;
-    throw new errors/* HandoverError */.Cu('invalid-input', `The input \`from\` is "${(0,base_text/* quoteForeign */.xS)(text)}"; expected ${places.join(', ')}.`, 'Correct `from` under `with:`.');
-}
-/** @throws HandoverError `invalid-input` */
-function requireExpectedDigest(text) {
-    const digest = (0,image_digest/* parseDigest */.m)(text);
-    if (digest !== undefined)
-        return digest;
-    throw new errors/* HandoverError */.Cu('invalid-input', `The input \`expected-config-digest\` is "${(0,base_text/* quoteForeign */.xS)(text)}"; expected sha256:<64 hex digits>.`, 'Give it the output `config-digest` of export-image: ${{ needs.build.outputs.config-digest }}.');
-}
-/**
- * Which file of an artifact without a record is the tarball: the only file, or the only one that is called so.
- * @throws HandoverError `image-not-found` listing the files
- */
-function chooseTarball(artifactName, names) {
-    const files = names.filter((name) => name !== record/* recordName */.xD);
-    const named = files.filter((name) => /\.(?:tar|tar\.(?:gz|zst|xz|bz2)|tgz|tzst|txz|tbz2)$/i.test((0,external_node_path_.basename)(name)));
-    const [chosen, ...others] = files.length === 1 ? files : named;
-    if (chosen !== undefined && others.length === 0)
-        return chosen;
-    const found = files.length === 0 ? 'no file' : files.slice(0, 10).join(', ');
-    throw new errors/* HandoverError */.Cu('image-not-found', `The artifact "${artifactName}" should hold one tarball of an image; it holds ${found}.`, 'Upload the tarball alone, or make the artifact with export-image.');
-}
-
-
-/***/ }),
-
-/***/ 5562:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   n: () => (/* binding */ planRun)
-/* harmony export */ });
-/* unused harmony export planOtherRun */
-/* harmony import */ var node_path__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(6760);
-/* harmony import */ var _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4754);
-/* harmony import */ var _shared_base_text_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(1453);
-/* harmony import */ var _shared_image_reference_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(9607);
-/* harmony import */ var _shared_image_host_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(8118);
-
-
-
-
-
-/**
- * @param ownRepository `owner/name` of this job's repository
- * @throws HandoverError `invalid-input`
- */
-function planRun(inputs, images, ownRepository) {
-    const fallback = planFallback(inputs, images);
-    if (inputs.allowForkRuns && planChoice(inputs) !== undefined)
-        requireOneName(images);
-    const wanted = images.kind === 'one' ? [images.plan.artifactName] : images.wanted;
-    return { other: planOtherRun(inputs, wanted, ownRepository), fallback };
-}
-/**
- * @param wanted names and patterns of artifacts
- * @param ownRepository `owner/name` of this job's repository
- * @returns undefined for this job's own run
- * @throws HandoverError `invalid-input`
- */
-function planOtherRun(inputs, wanted, ownRepository) {
-    const choice = planChoice(inputs);
-    if (choice === undefined)
-        return undefined;
-    const repository = inputs.repository ?? ownRepository;
-    if (!/^[\w-][\w.-]*\/[\w.-]+$/.test(repository) || /\/\.{1,2}$/.test(repository)) {
-        throw invalid(`The input \`repository\` is "${(0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_4__/* .quoteForeign */ .xS)(repository)}"; expected owner/name.`);
-    }
-    if (inputs.githubToken === undefined) {
-        throw invalid('The input `github-token` is empty, and another run can only be read with a token.', 'Leave `github-token` out to use the job’s own, with `permissions: actions: read`.');
-    }
-    const search = { choice, repository, wanted, allowForkRuns: inputs.allowForkRuns };
-    return { search, token: inputs.githubToken };
-}
-// Whoever opened the pull request also chose the names in it, `alpine:latest` for instance.
-function requireOneName(images) {
-    if (images.kind === 'one' ? images.plan.reference !== undefined : images.kind === 'mapping')
-        return;
-    throw invalid('`allow-fork-runs` is given without `image`: a fork would decide which names its images get here.', 'Set `image` to the one reference that the image is to have, such as `image: charon:pr`, and load one artifact.');
-}
-function planChoice({ runId, workflow, branch, event, repository, }) {
-    if (runId !== undefined)
-        return { runId: planRunId(runId, { workflow, branch, event }) };
-    if (workflow !== undefined) {
-        if (branch !== undefined)
-            return { workflow: planWorkflow(workflow), branch, event };
-        throw invalid('The input `workflow` is given without `branch`.', 'Name the branch too, such as `branch: main`.');
-    }
-    const [alone] = given({ branch, event, repository });
-    if (alone === undefined)
-        return undefined;
-    throw invalid(`The input \`${alone}\` is given without \`workflow\` and without \`run-id\`.`, 'Give `workflow` and `branch` for the latest run, `run-id` for one run, or neither for this run.');
-}
-function planWorkflow(workflow) {
-    const name = node_path__WEBPACK_IMPORTED_MODULE_0__.posix.basename(workflow);
-    if (/.\.ya?ml$/.test(name) || /^\d+$/.test(name))
-        return name;
-    throw invalid(`The input \`workflow\` is "${(0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_4__/* .quoteForeign */ .xS)(workflow)}"; expected the name of its file, such as ci.yml.`, 'It is the file below .github/workflows, not the `name:` in it.');
-}
-function planRunId(runId, others) {
-    const [conflict] = given(others);
-    if (conflict !== undefined) {
-        throw invalid(`Both \`run-id\` (${(0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_4__/* .quoteForeign */ .xS)(runId)}) and \`${conflict}\` are given.`, 'Give `run-id` for one run, or `workflow` and `branch` for the latest one.');
-    }
-    const id = Number(runId);
-    if (/^[1-9]\d*$/.test(runId) && Number.isSafeInteger(id))
-        return id;
-    throw invalid(`The input \`run-id\` is "${(0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_4__/* .quoteForeign */ .xS)(runId)}"; expected the number of a run.`, 'It is the number in the run’s address, or an expression such as ${{ github.event.workflow_run.id }}.');
-}
-function given(inputs) {
-    return Object.entries(inputs).flatMap(([name, value]) => (value === undefined ? [] : [name]));
-}
-function planFallback({ fallbackImage }, images) {
-    if (fallbackImage === undefined)
-        return undefined;
-    if (images.kind !== 'one') {
-        throw invalid('The input `fallback-image` stands for one image, and no one image is loaded.', 'Leave it out.');
-    }
-    const { tarballPath, layoutPath, into, engine } = images.plan;
-    (0,_shared_image_host_js__WEBPACK_IMPORTED_MODULE_3__/* .requireDocker */ .c1)(engine, '`fallback-image`');
-    const other = tarballPath !== undefined ? 'tarball' : layoutPath !== undefined ? 'oci-layout' : undefined;
-    if (into.kind !== 'engine' || other !== undefined) {
-        throw invalid(`Both \`fallback-image\` and \`${other ?? 'into'}\` are given, but an image that is pulled leaves no tarball and no layout, and goes into the engine alone.`, 'Leave one of them out.');
-    }
-    const reference = (0,_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_2__/* .parseReference */ .F2)(fallbackImage);
-    return reference.tag === undefined && reference.digest === undefined ? { ...reference, tag: 'latest' } : reference;
-}
-function invalid(message, hint = 'Correct it under `with:`.') {
-    return new _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .HandoverError */ .Cu('invalid-input', message, hint);
-}
-
-
-/***/ }),
-
-/***/ 1694:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   H: () => (/* binding */ planWait)
-/* harmony export */ });
-/* harmony import */ var _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
-
-/**
- * @param isOtherRun whether the artifacts are another run's
- * @param limitMinutes how long the step may take in all
- * @returns undefined when nothing is waited for
- * @throws HandoverError `invalid-input`
- */
-function planWait({ waitMinutes: minutes, waitForJob: job }, images, isOtherRun, limitMinutes) {
-    if (minutes === 0) {
-        if (job === undefined)
-            return undefined;
-        throw invalid(`\`wait-for-job\` (${job}) is given, but nothing is waited for.`, 'Set `wait-minutes` too, or leave `wait-for-job` out.');
-    }
-    if (isOtherRun) {
-        throw invalid('`wait-minutes` is given, but the artifact is of another run, and only this run’s jobs are waited for.', 'Leave `wait-minutes` out: start the workflow with `on: workflow_run` when the other one is done.');
-    }
-    if (minutes >= limitMinutes) {
-        throw invalid(`\`wait-minutes\` is ${String(minutes)}, but the step is ended after ${String(limitMinutes)} minutes (\`timeout-minutes\`).`, 'Raise `timeout-minutes`: it has to cover the wait and the load.');
-    }
-    return { wanted: images.kind === 'one' ? [images.plan.artifactName] : images.wanted, minutes, job };
-}
-function invalid(message, hint) {
-    return new _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('invalid-input', message, hint);
-}
-
-
-/***/ }),
-
-/***/ 3289:
+/***/ 8046:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -31043,14 +30216,10 @@ __nccwpck_require__.d(__webpack_exports__, {
   z: () => (/* binding */ loadImages)
 });
 
-// UNUSED EXPORTS: loadsAtOnce
-
-// EXTERNAL MODULE: ./build/load-image/side-by-side.js
-var side_by_side = __nccwpck_require__(9092);
 // EXTERNAL MODULE: ./build/shared/base/errors.js + 1 modules
 var errors = __nccwpck_require__(4754);
 ;// CONCATENATED MODULE: ./build/shared/base/log.js
-/** The same log for one of several works at once: each line begins with the name, and chapters don't fold. */
+/** Returns the log for one of several parallel works: each line begins with the name, and chapters don't fold. */
 function namedLog(log, name) {
     return {
         info: (message) => {
@@ -31069,30 +30238,1057 @@ function namedLog(log, name) {
 
 // EXTERNAL MODULE: ./build/shared/base/timeline.js
 var base_timeline = __nccwpck_require__(1829);
-// EXTERNAL MODULE: ./build/shared/bytes/disk-space.js
-var disk_space = __nccwpck_require__(356);
+// EXTERNAL MODULE: ./build/shared/handed-over/find.js
+var handed_over_find = __nccwpck_require__(891);
+// EXTERNAL MODULE: ./build/shared/image/manifest.js + 2 modules
+var image_manifest = __nccwpck_require__(8088);
 // EXTERNAL MODULE: ./build/shared/image/record.js
 var image_record = __nccwpck_require__(9621);
 // EXTERNAL MODULE: ./build/shared/image/reference.js
 var image_reference = __nccwpck_require__(9607);
+// EXTERNAL MODULE: ./build/shared/base/limits.js
+var base_limits = __nccwpck_require__(2618);
+// EXTERNAL MODULE: ./build/shared/base/text.js
+var base_text = __nccwpck_require__(1453);
+// EXTERNAL MODULE: ./build/shared/image/platform.js
+var image_platform = __nccwpck_require__(4851);
+// EXTERNAL MODULE: ./build/shared/bytes/chunks.js
+var bytes_chunks = __nccwpck_require__(4256);
+// EXTERNAL MODULE: external "node:stream"
+var external_node_stream_ = __nccwpck_require__(7075);
+// EXTERNAL MODULE: external "node:zlib"
+var external_node_zlib_ = __nccwpck_require__(8522);
+;// CONCATENATED MODULE: ./build/shared/tar/compression.js
+
+
+
+/** How many bytes of a tarball tell its compression, behind skippable frames. */
+const magicBytes = 6;
+const zstdMagic = 0xfd2fb528;
+const xzMagic = Buffer.from([0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00]);
+/**
+ * How a tarball is compressed, from its first bytes.
+ * @throws HandoverError `tarball-invalid` for xz and bzip2, which docker load takes and Node doesn't read
+ */
+function compressionOf(head) {
+    const packing = packingOf(head);
+    if (packing === 'xz')
+        throw unread('xz', 'unxz');
+    if (packing === 'bzip2')
+        throw unread('bzip2', 'bunzip2');
+    return packing;
+}
+/** How something is packed, from its first bytes (RFC 1952 section 2.3.1, RFC 8878 sections 3.1.1 and 3.1.2). */
+function packingOf(head) {
+    if (head[0] === 0x1f && head[1] === 0x8b)
+        return 'gzip';
+    if (head.subarray(0, xzMagic.length).equals(xzMagic))
+        return 'xz';
+    if (/^BZh[1-9]/.test(head.toString('latin1', 0, 4)))
+        return 'bzip2';
+    const magic = head.length >= 4 ? head.readUInt32LE(0) : 0;
+    // pzstd begins with a frame that is there to be skipped.
+    if (magic === zstdMagic || (magic & 0xfffffff0) >>> 0 === 0x184d2a50)
+        return 'zstd';
+    return 'none';
+}
+function unread(format, command) {
+    return new errors/* HandoverError */.Cu('tarball-invalid', `The tarball is compressed with ${format}, which can't be looked into here.`, `Run ${command} on it in a step before it's handed over, or compress it with zstd or gzip instead.`);
+}
+// Node comes back from its thread for each chunk: 16 KiB by default.
+const gunzipOptions = { chunkSize: 1024 * 1024, readableHighWaterMark: 4 * 1024 * 1024 };
+// In pieces of 16 KiB it takes four times as long. What `zstd --long=31` makes takes a window of 2 GiB, and is read too.
+const zstdOptions = {
+    ...gunzipOptions,
+    chunkSize: 2 * 1024 * 1024,
+    params: { [external_node_zlib_.constants.ZSTD_d_windowLogMax]: 31 },
+};
+/** The plain tarball's bytes. Damaged or cut input makes the iteration throw zlib's error. */
+function decompress(chunks, compression) {
+    if (compression === 'none')
+        return chunks;
+    if (compression === 'zstd')
+        return zstdFrames(chunks);
+    // An error on either side destroys the decoder, and so its consumer gets it.
+    return (0,external_node_stream_.pipeline)(chunks, (0,external_node_zlib_.createGunzip)(gunzipOptions), () => undefined);
+}
+/** Zstandard files may hold several frames (RFC 8878 section 3), and Node's decoder stops behind one of them. */
+async function* zstdFrames(chunks) {
+    const source = chunks[Symbol.asyncIterator]();
+    let rest = await nextOf(source);
+    while (rest !== undefined) {
+        const decoder = (0,external_node_zlib_.createZstdDecompress)(zstdOptions);
+        const feeding = feed(decoder, rest, source);
+        feeding.catch((error) => decoder.destroy(error instanceof Error ? error : new Error(String(error))));
+        const decoded = decoder;
+        yield* decoded;
+        rest = await feeding;
+    }
+}
+/** Writes until the decoder has come to the end of a frame in the middle of a chunk; returns what is left of that. */
+async function feed(decoder, first, source) {
+    let written = 0;
+    for (let chunk = first; chunk !== undefined; chunk = await nextOf(source)) {
+        written += chunk.length;
+        await write(decoder, chunk);
+        const left = written - decoder.bytesWritten;
+        if (left > 0)
+            return chunk.subarray(chunk.length - left);
+    }
+    decoder.end();
+    return undefined;
+}
+function write(decoder, chunk) {
+    return new Promise((resolve, reject) => {
+        decoder.write(chunk, (error) => {
+            if (error)
+                reject(error);
+            else
+                resolve();
+        });
+    });
+}
+async function nextOf(source) {
+    const next = await source.next();
+    return next.done === true ? undefined : next.value;
+}
+
+// EXTERNAL MODULE: ./build/shared/tar/header.js
+var tar_header = __nccwpck_require__(3783);
+;// CONCATENATED MODULE: ./build/shared/tar/layer-form.js
+
+
+
+// A layer's first bytes must match its media type. An engine keeps every blob that it receives: a config that was sent as a layer
+// could be used by another document later.
+/** Number of bytes at a layer's start that identify its format. */
+const layer_form_layerHeadBytes = tar_header/* tarBlock */.TR;
+/** Returns how a layer is packed, from its first bytes; undefined when it can't be a layer, such as JSON. */
+function layer_form_layerPackingOf(head) {
+    const packing = packingOf(head);
+    if (packing !== 'none')
+        return packing;
+    const block = head.subarray(0, tar_header/* tarBlock */.TR);
+    // Go reads an empty file as an empty tar. A tar header contains zero bytes, which JSON never does.
+    if (block.length === 0 || (block.length === tar_header/* tarBlock */.TR && (0,tar_header/* isZero */.be)(block)))
+        return 'none';
+    return block.length === tar_header/* tarBlock */.TR && block.includes(0) && (0,tar_header/* readTarHeader */.RO)(block) !== undefined ? 'none' : undefined;
+}
+/**
+ * Returns how a layer's packing differs from its media type, or undefined when they match. Docker's type without a compression covers
+ * every packing (containerd, core/images/mediatypes.go, DiffCompression).
+ * @param mediaType empty when unknown
+ * @param packing undefined when the blob can't be a layer
+ */
+function layer_form_wrongForm(mediaType, packing) {
+    if (packing === undefined)
+        return 'is no tar, whether packed or not';
+    const packed = /[+.](gzip|zstd)$/.exec(mediaType)?.[1];
+    const expected = packed ?? (mediaType.startsWith('application/vnd.oci.image.layer.') ? 'none' : packing);
+    return packing === expected ? undefined : `is ${nameOf(packing)}, and of the media type ${mediaType}`;
+}
+function nameOf(packing) {
+    return packing === 'none' ? 'a plain tar' : `${packing} data`;
+}
+/**
+ * Returns the same chunks after checking that their first bytes match the media type.
+ * @param refuse makes the error from the end of a sentence whose subject is the layer
+ */
+async function* layerChunks(chunks, mediaType, refuse) {
+    const { head, all } = await (0,bytes_chunks/* withHead */.V5)(chunks, (bytes) => bytes.length >= layer_form_layerHeadBytes);
+    const wrong = layer_form_wrongForm(mediaType, layer_form_layerPackingOf(head));
+    if (wrong !== undefined)
+        throw refuse(wrong);
+    yield* all;
+}
+
+// EXTERNAL MODULE: external "node:path"
+var external_node_path_ = __nccwpck_require__(6760);
+// EXTERNAL MODULE: ./build/shared/bytes/verified.js
+var verified = __nccwpck_require__(7606);
+// EXTERNAL MODULE: ./build/shared/image/digest.js
+var image_digest = __nccwpck_require__(3968);
+// EXTERNAL MODULE: ./build/shared/base/json.js
+var json = __nccwpck_require__(604);
+;// CONCATENATED MODULE: ./build/shared/tar/entries.js
+
+
+
+
+
+const linkKinds = { '1': 'hard', '2': 'symbolic' };
+/**
+ * Reads the entries of a plain tar, ustar, GNU or pax, as it arrives. It requests a chunk when all of the previous one is used, and holds
+ * none, so the chunks can share memory. Bytes after the end of the archive are read and ignored, as by engines (Go archive/tar,
+ * Reader.Next).
+ * @throws HandoverError `tarball-invalid` when it is cut or no tar; errors of `chunks`
+ */
+async function* tarEntries(chunks) {
+    const bytes = new ByteSource(chunks);
+    let extension = {};
+    let isEnded = false;
+    let count = 0;
+    try {
+        for (let block; (block = await bytes.block()) !== undefined;) {
+            if ((0,tar_header/* isZero */.be)(block)) {
+                if (isEnded)
+                    await bytes.skipAll();
+                isEnded = true;
+                continue;
+            }
+            const header = (0,tar_header/* readTarHeader */.RO)(block);
+            if (header === undefined)
+                throw invalid('a header has a wrong checksum');
+            count += 1;
+            if (count > base_limits/* limits */.F.tarEntries)
+                throw invalid(`it has more than ${String(base_limits/* limits */.F.tarEntries)} entries`);
+            const { type } = header;
+            const { name, size: told } = { ...header, ...extension };
+            if (![told, header.size].every(json/* isByteCount */.A0))
+                throw invalid(`${(0,base_text/* quoteForeign */.xS)(name, 80)} has an impossible size`);
+            if (Math.max(name.length, extension.link?.length ?? 0) > base_limits/* limits */.F.tarNameLength)
+                throw invalid(`${(0,base_text/* quoteForeign */.xS)(name, 80)} is a name that goes on for ${String(name.length)} letters`);
+            const size = hasContent(type) ? told : 0;
+            if (type === 'x' || type === 'L' || type === 'K') {
+                extension = {
+                    ...extension,
+                    ...readExtension(type, await bytes.exactly(atMost(header.size, base_limits/* limits */.F.tarHeaderBytes))),
+                };
+                await bytes.skip((0,tar_header/* tarPadding */.vr)(header.size));
+                continue;
+            }
+            // Values for all entries are not needed.
+            if (type === 'g') {
+                await bytes.skip(header.size + (0,tar_header/* tarPadding */.vr)(header.size));
+                continue;
+            }
+            const end = bytes.position + size;
+            const kind = linkKinds[type];
+            const link = kind === undefined ? {} : { link: { kind, target: extension.link ?? header.linkTarget } };
+            // Type 7 is a file that old systems kept in one piece (POSIX.1-2024, pax, "ustar Interchange Format").
+            const isFile = ['0', '\0', '7'].includes(type);
+            yield { name, size, offset: bytes.position, isFile, ...link, content: bytes.until(end) };
+            await bytes.skip(end + (0,tar_header/* tarPadding */.vr)(size) - bytes.position);
+            extension = {};
+        }
+        // The sender may have stopped between two entries.
+        if (!isEnded)
+            throw invalid('its end is missing');
+    }
+    finally {
+        await bytes.close();
+    }
+}
+function readExtension(type, content) {
+    // GNU tar ends the name with a zero byte.
+    if (type === 'L')
+        return { name: (0,tar_header/* textAt */.$6)(content, 0, content.length) };
+    if (type === 'K')
+        return { link: (0,tar_header/* textAt */.$6)(content, 0, content.length) };
+    const records = (0,tar_header/* readPaxRecords */.Wq)(content);
+    const [path, link, size] = [records.get('path'), records.get('linkpath'), Number(records.get('size') ?? Number.NaN)];
+    return {
+        ...(path === undefined ? {} : { name: path }),
+        ...(link === undefined ? {} : { link }),
+        ...((0,json/* isByteCount */.A0)(size) ? { size } : {}),
+    };
+}
+// Links, devices, folders and pipes have no content, even if their header has a size (Go archive/tar, isHeaderOnly).
+function hasContent(type) {
+    return !/^[1-6]$/.test(type);
+}
+function atMost(size, most) {
+    if (size > most)
+        throw invalid(`a header goes on for ${String(size)} bytes`);
+    return size;
+}
+function invalid(why) {
+    return new errors/* HandoverError */.Cu('tarball-invalid', `The tarball is not a whole tar archive: ${why}.`, 'Run the job again; if it repeats, look for a full disk: df -h.');
+}
+/** Reads numbers of bytes from chunks. */
+class ByteSource {
+    #chunks;
+    #rest = Buffer.alloc(0);
+    #position = 0;
+    constructor(chunks) {
+        this.#chunks = chunks[Symbol.asyncIterator]();
+    }
+    /** The number of bytes that have been read. */
+    get position() {
+        return this.#position;
+    }
+    /** Reads a copy of a block; undefined at the end. */
+    async block() {
+        return (await this.#more()) ? this.exactly(tar_header/* tarBlock */.TR) : undefined;
+    }
+    async exactly(bytes) {
+        const all = Buffer.alloc(bytes);
+        let filled = 0;
+        for await (const part of this.until(this.#position + bytes))
+            filled += part.copy(all, filled);
+        return all;
+    }
+    async skip(bytes) {
+        const end = this.#position + bytes;
+        while (this.#position < end)
+            await this.#take(end);
+    }
+    async skipAll() {
+        this.#rest = Buffer.alloc(0);
+        while (await this.#more())
+            this.#rest = Buffer.alloc(0);
+    }
+    async *until(end) {
+        while (this.#position < end)
+            yield await this.#take(end);
+    }
+    async close() {
+        await this.#chunks.return?.();
+    }
+    async #take(end) {
+        if (!(await this.#more()))
+            throw invalid(`it ends at byte ${String(this.#position)}`);
+        const part = this.#rest.subarray(0, end - this.#position);
+        this.#rest = this.#rest.subarray(part.length);
+        this.#position += part.length;
+        return part;
+    }
+    async #more() {
+        while (this.#rest.length === 0) {
+            const next = await this.#chunks.next();
+            if (next.done === true)
+                return false;
+            this.#rest = next.value;
+        }
+        return true;
+    }
+}
+
+;// CONCATENATED MODULE: ./build/shared/tar/tarball-reader.js
+
+
+
+
+
+
+
+
+
+
+
+function isKept(entry) {
+    return entry.bytes !== undefined;
+}
+/** The entries of a tarball, by their names. */
+class SeenTarball {
+    #entries = new Map();
+    #blobs = new Map();
+    #links = new Map();
+    #diffIds = new Map();
+    #jsonBytes = 0;
+    #unnamed = 0;
+    /** Returns the entry under a name, after following links. */
+    find(name) {
+        let path = pathOf(name);
+        for (let steps = 0; steps < base_limits/* limits */.F.tarLinks; steps += 1) {
+            const target = this.#links.get(path);
+            if (target === undefined)
+                return this.#entries.get(path);
+            path = target;
+        }
+        return undefined;
+    }
+    blob(digest) {
+        return this.#blobs.get(digest);
+    }
+    /** Returns the digest of a layer's uncompressed content, if it is known. */
+    diffIdOf({ name, digest, packing }) {
+        return packing === 'none' ? digest : this.#diffIds.get(name);
+    }
+    /** Returns the kept entries in the tarball's order, each digest once. */
+    kept() {
+        return [...this.#blobs.values()].filter(isKept);
+    }
+    /** Returns the first names, for messages. */
+    names() {
+        return [...this.#entries.keys()].slice(0, 5);
+    }
+    add(entry) {
+        this.#links.delete(entry.path);
+        this.#entries.set(entry.path, entry);
+        // The first one was passed on.
+        if (!this.#blobs.has(entry.digest))
+            this.#blobs.set(entry.digest, entry);
+        this.#jsonBytes += entry.bytes?.length ?? 0;
+    }
+    addLink(path, { kind, target }) {
+        this.#links.set(path, pathOf(kind === 'hard' ? target : external_node_path_.posix.join(external_node_path_.posix.dirname(path), target)));
+    }
+    addDiffId(name, diffId) {
+        this.#diffIds.set(name, diffId);
+    }
+    /** Whether to keep an entry's content: it looks like JSON, and the limits allow it. */
+    keeps(size, head) {
+        return (0,tar_header/* looksLikeJson */.gw)(head) && size <= base_limits/* limits */.F.jsonBytes && this.#jsonBytes + size <= base_limits/* limits */.F.jsonBytesInAll;
+    }
+    nextName() {
+        this.#unnamed += 1;
+        return `layer-${String(this.#unnamed)}.tar`;
+    }
+}
+/**
+ * Reads a plain tarball of images, made by any tool. Yields the large entries, each once and in order, and keeps the small ones, which
+ * describe the images. Holds nothing else.
+ * @param seen gets the entries
+ * @throws HandoverError `tarball-invalid` when it is cut or no tar, or when a blob's digest differs from its name; errors of `chunks`
+ */
+async function* readTarball(chunks, seen) {
+    for await (const { name, size, offset, isFile, link, content } of tarEntries(chunks)) {
+        const path = pathOf(name);
+        if (link !== undefined)
+            seen.addLink(path, link);
+        if (!isFile)
+            continue;
+        const named = digestIn(path);
+        const { head, all } = await (0,bytes_chunks/* withHead */.V5)(content, (bytes) => bytes.length >= tar_header/* tarBlock */.TR);
+        const packing = layer_form_layerPackingOf(head);
+        if (seen.keeps(size, head)) {
+            const bytes = await (0,bytes_chunks/* copiedBytes */.QB)(all);
+            const digest = requireNamed(named, (0,image_digest/* digestOf */.ol)(bytes));
+            seen.add({ path, name: (0,image_digest/* blobName */.PF)(digest), digest, size, offset, packing, bytes });
+            continue;
+        }
+        const checksum = new verified/* Checksum */.M();
+        const passing = (0,verified/* checksummed */.Wk)(all, checksum);
+        const before = named === undefined ? undefined : seen.blob(named);
+        const out = before?.name ?? (named === undefined ? seen.nextName() : (0,image_digest/* blobName */.PF)(named));
+        // Other files are not passed on, because one could be a config that another document names.
+        if (before === undefined && packing !== undefined)
+            yield { path, name: out, digest: named, size, offset, packing, chunks: passing };
+        await (0,verified/* drain */.Ze)(passing);
+        seen.add({ path, name: out, digest: requireNamed(named, checksum.found().digest), size, offset, packing });
+    }
+}
+/**
+ * Reads a plain tarball to its end, and checks each layer: by the digest in its name, or else by the diff ID in the config, after
+ * decompressing it.
+ * @throws HandoverError like `readTarball`; errors of `chunks`
+ */
+async function seeTarball(chunks) {
+    const seen = new SeenTarball();
+    for await (const { path, name, digest, packing, chunks: passing } of readTarball(chunks, seen)) {
+        if (digest !== undefined || (packing !== 'gzip' && packing !== 'zstd'))
+            continue;
+        const source = { failed: false };
+        const watched = (0,bytes_chunks/* watchedChunks */.bM)((0,bytes_chunks/* streamableChunks */.V$)(passing), () => (source.failed = true));
+        const diffId = await contentDigest(decompress(watched, packing)).catch((error) => {
+            throw source.failed ? error : undecodable(path, packing, error);
+        });
+        seen.addDiffId(name, diffId);
+    }
+    return seen;
+}
+async function contentDigest(chunks) {
+    const checksum = new verified/* Checksum */.M();
+    await (0,verified/* drain */.Ze)((0,verified/* checksummed */.Wk)(chunks, checksum));
+    return checksum.found().digest;
+}
+function digestIn(path) {
+    return (0,image_digest/* parseDigest */.m)(`sha256:${/^blobs\/sha256\/([0-9a-f]{64})$/.exec(path)?.[1] ?? ''}`);
+}
+// Some tools write `./manifest.json`. For engines, which unpack the tar, that is `manifest.json`.
+function pathOf(name) {
+    return external_node_path_.posix.join('/', name).slice(1);
+}
+function undecodable(path, packing, cause) {
+    return new errors/* HandoverError */.Cu('tarball-invalid', `The layer ${path} in the tarball is damaged ${packing} data: ${(0,errors/* messageOf */.bD)(cause)}.`, 'Make the tarball again. If it was copied or downloaded, compare its checksum with that of the original.', cause);
+}
+function requireNamed(named, digest) {
+    if (named !== undefined && named !== digest)
+        throw damaged((0,image_digest/* blobName */.PF)(named), named, digest);
+    return digest;
+}
+/** Returns the error for an entry whose content has another digest than in the tarball's documents. */
+function damaged(name, expected, found) {
+    return new errors/* HandoverError */.Cu('tarball-invalid', `${name} in the tarball is damaged: its content has the digest ${found}; ${expected} was expected.`, 'Make the tarball again. If it was copied or downloaded, compare its checksum with that of the original.');
+}
+
+;// CONCATENATED MODULE: ./build/shared/tar/tarball-images.js
+
+
+
+
+
+
+
+
+/**
+ * Returns the images of a tarball that has been read: those of its `manifest.json`, or else those of its `index.json`.
+ * @throws HandoverError `tarball-invalid` when it has neither, when one of them names a missing entry, or when an uncompressed layer's
+ *   digest isn't the config's
+ */
+function imagesIn(seen) {
+    const archive = seen.find('manifest.json')?.bytes;
+    const index = seen.find('index.json')?.bytes;
+    const manifests = index === undefined ? [] : manifestsIn(index, seen);
+    if (archive !== undefined) {
+        const images = (0,image_manifest/* parseArchiveManifest */.Ts)(archive, 'manifest.json');
+        if (images.length > base_limits/* limits */.F.images)
+            throw tooMany('manifest.json', images.length);
+        const all = [...manifests.filter(isPresent).map(manifestOf), ...looseManifests(seen)];
+        return { kind: 'docker', images: images.map((image) => archiveImage(image, all, seen)) };
+    }
+    const there = manifests.filter(isThere);
+    const whole = there.filter(({ bytes }) => isWhole(bytes, seen));
+    const images = (whole.length > 0 ? whole : there).map((found) => ociImage(found, seen));
+    if (images.length > 0)
+        return { kind: 'oci', images };
+    throw new errors/* HandoverError */.Cu('tarball-invalid', index === undefined
+        ? `The tarball has neither a manifest.json nor an index.json at its top; it holds: ${seen.names().join(', ') || 'nothing'}.`
+        : "The tarball's index.json names no image that is in the tarball.", 'Make it with docker save, or with docker buildx build --output type=docker,dest=FILE. A tar of docker export is a file system, and no image.');
+}
+/** Returns the manifests of images in an index and its nested indexes, each once, with all its references. */
+function manifestsIn(index, seen) {
+    const found = new Map();
+    const read = new Map();
+    let count = 0;
+    const visit = (descriptors, around, names) => {
+        // Indexes that name one index many times have many paths in few bytes.
+        count += descriptors.length;
+        if (count > base_limits/* limits */.F.indexed)
+            throw tooMany('index.json', count);
+        for (const descriptor of descriptors) {
+            if ((0,image_manifest/* isAttestation */.H3)(descriptor) || !isManifestOrIndex(descriptor))
+                continue;
+            const { digest } = descriptor;
+            const references = [...names, ...namesOf(descriptor)];
+            const { bytes, offset = 0, size } = seen.blob(digest) ?? {};
+            if (size !== undefined && bytes === undefined)
+                throw unreadable(descriptor, size);
+            if ((0,image_manifest/* isIndex */.nw)(descriptor)) {
+                if (bytes === undefined || around.length >= base_limits/* limits */.F.indexDepth)
+                    continue;
+                const inner = read.get(digest) ?? (0,image_manifest/* parseIndex */.A1)(bytes, `index ${digest}`);
+                read.set(digest, inner);
+                visit(inner, [...around, digest], references);
+                continue;
+            }
+            const before = found.get(digest);
+            found.set(digest, {
+                descriptor,
+                bytes,
+                offset,
+                around: [...new Set([...(before?.around ?? []), ...around])],
+                references: [...(before?.references ?? []), ...references],
+            });
+        }
+    };
+    visit((0,image_manifest/* parseIndex */.A1)(index, 'index.json'), [], []);
+    return [...found.values()];
+}
+function isPresent(found) {
+    return found.bytes !== undefined;
+}
+function isThere(found) {
+    return isPresent(found) && (0,image_manifest/* isImageConfig */._m)(manifestOf(found).config);
+}
+// An index may name other things, which are ignored (OCI image-spec, image-index.md).
+function isManifestOrIndex(descriptor) {
+    const { manifest, dockerManifest } = image_manifest/* mediaTypes */.Ib;
+    return (0,image_manifest/* isIndex */.nw)(descriptor) || ['', manifest, dockerManifest].includes(descriptor.mediaType);
+}
+function tooMany(where, count) {
+    return new errors/* HandoverError */.Cu('tarball-invalid', `The tarball's ${where} names ${String(count)} images or more: too many.`, `Hand over at most ${String(base_limits/* limits */.F.images)} images in one tarball.`);
+}
+function unreadable({ digest }, size) {
+    return new errors/* HandoverError */.Cu('tarball-invalid', `The tarball's index.json names the manifest ${digest}, which is no JSON object of at most ${String(base_limits/* limits */.F.jsonBytes)} bytes (it has ${String(size)}).`, 'The tarball was edited: make it again with docker save.');
+}
+/** Returns all manifests in the tarball, also those that no index names. */
+function looseManifests(seen) {
+    return seen.kept().flatMap(({ digest, bytes, offset }) => {
+        const manifest = (0,image_manifest/* manifestIn */.tn)(bytes);
+        return manifest === undefined
+            ? []
+            : [{ ...manifest, digest, bytes, offset, mediaType: manifest.mediaType || image_manifest/* mediaTypes */.Ib.manifest, around: [] }];
+    });
+}
+// Of several platforms, one may be there without its layers.
+function isWhole(bytes, seen) {
+    const { config, layers } = (0,image_manifest/* parseManifest */.Ng)(bytes, 'a manifest');
+    return [config, ...layers].every(({ digest }) => seen.blob(digest) !== undefined);
+}
+function where({ descriptor }) {
+    return `manifest ${descriptor.digest}`;
+}
+// The first annotation is containerd's and holds a whole reference. In the other one BuildKit writes a tag alone (`v1`), which names no
+// repository; skopeo writes what it is given (`oci-archive:FILE:app:v1`), and docker load takes a reference as the image's name.
+function namesOf({ annotations }) {
+    const short = annotations['org.opencontainers.image.ref.name'];
+    const name = annotations['io.containerd.image.name'] ?? (/[:/]/.test(short ?? '') ? short : undefined);
+    if (name === undefined)
+        return [];
+    try {
+        return [(0,image_reference/* parseReference */.F2)(name)];
+    }
+    catch {
+        return []; // some tools write something else there
+    }
+}
+function ociImage(found, seen) {
+    const manifest = manifestOf(found);
+    const by = `The tarball's ${where(found)}`;
+    const image = {
+        references: found.references,
+        ...requireConfig(seen.blob(manifest.config.digest), by, manifest.config.digest),
+        manifests: [manifest],
+        manifestDigests: [manifest.digest, ...found.around],
+        layers: manifest.layers.map(({ digest }) => requireEntry(seen.blob(digest), by, digest)),
+    };
+    requireFit(manifest, image);
+    requireLayers(image, seen);
+    requireDiffIds(image, seen);
+    return image;
+}
+/** @throws HandoverError `tarball-invalid` when the config contradicts its manifest */
+function requireFit(manifest, { configBytes, config }) {
+    const fault = (0,image_manifest/* configFault */.fT)(manifest, configBytes, config);
+    if (fault !== undefined)
+        throw contradicting(manifest, fault);
+}
+function manifestOf(found) {
+    const { descriptor, bytes, offset, around } = found;
+    const manifest = (0,image_manifest/* parseManifest */.Ng)(bytes, where(found));
+    const mediaType = manifest.mediaType || image_manifest/* mediaTypes */.Ib.manifest;
+    return { ...manifest, digest: descriptor.digest, bytes, offset, around, mediaType };
+}
+/** @param all manifests of the tarball, those that an index leads to first */
+function archiveImage({ config, repoTags, layers }, all, seen) {
+    const by = "The tarball's manifest.json";
+    const entry = requireConfig(seen.find(config), by, config);
+    const found = layers.map((name) => requireEntry(seen.find(name), by, name));
+    const manifests = manifestsOf(entry.configDigest, found, all);
+    const image = {
+        references: referencesIn(repoTags),
+        ...entry,
+        manifests,
+        manifestDigests: [
+            ...new Set([...manifests.map(({ digest }) => digest), ...manifests.flatMap(({ around }) => around)]),
+        ],
+        layers: found,
+    };
+    for (const manifest of manifests)
+        requireFit(manifest, image);
+    requireLayers(image, seen);
+    requireDiffIds(image, seen);
+    return image;
+}
+/** @throws HandoverError `tarball-invalid` for a text that is no reference, because it is no input of this step */
+function referencesIn(repoTags) {
+    if (repoTags.length > base_limits/* limits */.F.references)
+        throw invalidNames(`has ${String(repoTags.length)} references for one image`);
+    return repoTags.map((tag) => {
+        try {
+            return (0,image_reference/* parseReference */.F2)(tag);
+        }
+        catch (error) {
+            throw invalidNames(`calls an image by something that is no reference: ${(0,errors/* messageOf */.bD)(error)}`, error);
+        }
+    });
+}
+/** @param what the end of a sentence whose subject is the manifest.json */
+function invalidNames(what, cause) {
+    return new errors/* HandoverError */.Cu('tarball-invalid', `The tarball's manifest.json ${what}`.replace(/\.?$/, '.'), `Make the tarball with docker save and at most ${String(base_limits/* limits */.F.references)} references of the image.`, cause);
+}
+/**
+ * Returns the manifests of an image in `manifest.json`, each once.
+ * @throws HandoverError `tarball-invalid` when there are some of this config, and none of them describes this image
+ */
+function manifestsOf(configDigest, layers, all) {
+    const digests = layers.map(({ digest }) => digest).join();
+    const own = all.filter(({ config }) => config.digest === configDigest);
+    const fitting = own.filter((manifest) => (0,image_manifest/* isImageConfig */._m)(manifest.config) && manifest.layers.map(({ digest }) => digest).join() === digests);
+    const [first] = own;
+    if (first !== undefined && fitting.length === 0)
+        throw contradicting(first, contradiction(first));
+    return fitting.filter(({ digest }, position) => fitting.findIndex((one) => one.digest === digest) === position);
+}
+function contradiction({ config }) {
+    return (0,image_manifest/* isImageConfig */._m)(config)
+        ? 'lists other layers than its manifest.json'
+        : `describes its config as ${(0,base_text/* quoteForeign */.xS)(config.mediaType)}, which is not an image's`;
+}
+/** @param how the end of a sentence whose subject is the manifest */
+function contradicting({ digest, config }, how) {
+    return new errors/* HandoverError */.Cu('tarball-invalid', `The tarball's manifest ${digest} of the image with the config ${config.digest} ${how}.`, 'The tarball was edited: make it again with docker save.');
+}
+function requireConfig(entry, by, name) {
+    const { digest, size, offset, bytes } = requireEntry(entry, by, name);
+    (0,image_manifest/* requireConfigSize */.bW)(size);
+    const config = (0,image_manifest/* parseConfig */.o4)(bytes ?? Buffer.alloc(0), name);
+    return { configDigest: digest, configBytes: bytes ?? Buffer.alloc(0), configOffset: offset, config };
+}
+function requireEntry(entry, by, name) {
+    if (entry !== undefined)
+        return entry;
+    throw new errors/* HandoverError */.Cu('tarball-invalid', `${by} names ${name}, which is not in the tarball.`, 'The tarball is cut, was edited, or was made without all of its layers: make it again, with docker save for one.');
+}
+/** Checks the first bytes and the size of each layer against its manifests. */
+function requireLayers({ manifests, layers }, seen) {
+    const described = manifests.flatMap((manifest) => manifest.layers.map(({ mediaType, digest, size }) => ({ mediaType, size, entry: seen.blob(digest) })));
+    const own = layers.map((entry) => ({ mediaType: '', size: entry.size, entry }));
+    for (const { mediaType, size, entry } of [...own, ...described]) {
+        if (entry === undefined)
+            continue;
+        const wrong = layer_form_wrongForm(mediaType, entry.packing);
+        if (wrong !== undefined || size !== entry.size)
+            throw falseLayer(entry.path, wrong ?? `has ${String(entry.size)} bytes, and ${String(size)} by its manifest`);
+    }
+}
+function falseLayer(path, what) {
+    return new errors/* HandoverError */.Cu('tarball-invalid', `The layer ${(0,base_text/* quoteForeign */.xS)(path, 100)} in the tarball ${what}.`, 'The tarball was edited, or made by a tool that mistakes what a layer is: make it again with docker save.');
+}
+function requireDiffIds({ config, layers }, seen) {
+    const { diffIds } = config;
+    if (layers.length !== diffIds.length) {
+        throw new errors/* HandoverError */.Cu('tarball-invalid', `The image's config has ${String(diffIds.length)} layers; its manifest in the tarball has ${String(layers.length)}.`, 'The tarball was edited: make it again with docker save.');
+    }
+    layers.forEach((layer, position) => {
+        const expected = diffIds[position];
+        const found = seen.diffIdOf(layer);
+        if (expected !== undefined && found !== undefined && found !== expected)
+            throw damaged(layer.path, expected, found);
+    });
+}
+/**
+ * Selects the image with the wanted reference, or else the only one; of several platforms, the matching one.
+ * @throws HandoverError `image-not-found`, `platform-mismatch`; both list the tarball's images
+ */
+function chooseImage(images, wanted, platform) {
+    const name = wanted === undefined ? undefined : (0,image_reference/* formatReference */.FH)(wanted);
+    const named = images.filter((image) => image.references.some((reference) => (0,image_reference/* formatReference */.FH)(reference) === name));
+    const candidates = named.length > 0 ? named : images;
+    const exact = candidates.filter((image) => (0,image_platform/* samePlatform */.my)(image.config.platform, platform));
+    const fitting = exact.length > 0 ? exact : candidates.filter((image) => (0,image_platform/* runsOn */.k8)(image.config.platform, platform));
+    const [chosen, ...others] = candidates.length === 1 ? candidates : fitting;
+    // One image in several platforms has one name, or none.
+    const isOne = named.length > 0 || new Set(candidates.map(namesIn)).size === 1;
+    if (isOne && chosen === undefined)
+        throw noPlatform(candidates, platform);
+    if (isOne && chosen !== undefined && others.every((other) => other.configDigest === chosen.configDigest))
+        return chosen;
+    const there = images.map((image) => namesIn(image) || image.configDigest);
+    throw new errors/* HandoverError */.Cu('image-not-found', `The tarball holds ${String(images.length)} images (${there.join('; ')}), and ${name ?? 'no reference'} was requested.`, 'Set the input `image` to one of them.');
+}
+/** Returns the image's contents by one of its manifests. */
+function contentsOf({ configDigest, configBytes, config }, manifest) {
+    return {
+        configDigest,
+        configBytes,
+        config,
+        manifestDigest: manifest.digest,
+        manifestBytes: manifest.bytes,
+        manifestMediaType: manifest.mediaType,
+        layers: manifest.layers,
+    };
+}
+function namesIn({ references }) {
+    return references.map(image_reference/* formatReference */.FH).join(', ');
+}
+function noPlatform(images, platform) {
+    const there = images.map((image) => (0,image_platform/* formatPlatform */.Bq)(image.config.platform));
+    return new errors/* HandoverError */.Cu('platform-mismatch', `The tarball holds images for ${there.join(', ')}; ${(0,image_platform/* formatPlatform */.Bq)(platform)} was requested.`, `Make the tarball for ${(0,image_platform/* formatPlatform */.Bq)(platform)} too; or, if another one is meant, set \`platform\` in the export.`);
+}
+
+// EXTERNAL MODULE: ./build/shared/handed-over/expectations.js
+var expectations = __nccwpck_require__(7203);
+// EXTERNAL MODULE: ./build/shared/handed-over/identity.js
+var identity = __nccwpck_require__(4314);
+;// CONCATENATED MODULE: ./build/shared/handed-over/opened-artifact.js
+
+
+
+
+
+
+
+// Turns an artifact and a wish into an opened artifact with resolved images: each with its identity, contents, layers and the
+// references that it will have. Only here are the images compared with the inputs' expectations. Most artifacts are
+// resolved from some kilobytes (identity.ts). Others show their images only in the whole tarball: `resolveTarball` resolves those
+// when the layers have passed, and before an index or manifest reaches the engine.
+/** The reference of an image that has none of its own. */
+const fallbackReference = (0,image_reference/* parseTaggedReference */.$R)('charon:local');
+/**
+ * Resolves an artifact's images against a wish, and compares them with its expectations.
+ * @throws HandoverError `image-mismatch`, `revision-mismatch`, `platform-mismatch`
+ */
+function resolveArtifact(found, wish) {
+    const { identified, record } = found;
+    const images = identified === undefined ? undefined : requireOne(selectImages(identified, wish.reference));
+    // A record alone is only a claim. It can be a reason to load nothing, never to load.
+    const claims = record === undefined ? [] : selectImages((0,image_record/* imagesOf */.IC)(record), wish.reference);
+    (0,expectations/* requireExpected */.q)(wish, images === undefined ? claims : identitiesOf(images));
+    return { ...found, wish, images };
+}
+/**
+ * Returns all images with their own references. A wanted reference selects the image that has it, else the first image, and
+ * becomes its only reference.
+ */
+function selectImages(images, wanted) {
+    if (wanted === undefined)
+        return images.map((image) => ({ ...image, references: ownReferences(image.references) }));
+    const image = images.find(({ references }) => hasReference(references, wanted)) ?? images[0];
+    return image === undefined ? [] : [{ ...image, references: [wanted] }];
+}
+function ownReferences([first = fallbackReference, ...others]) {
+    return [first, ...others];
+}
+function hasReference(references, wanted) {
+    return references.some((reference) => (0,image_reference/* formatReference */.FH)(reference) === (0,image_reference/* formatReference */.FH)(wanted));
+}
+function identitiesOf(images) {
+    return images.map(({ identity }) => identity);
+}
+/** Returns the same images as a list of at least one. */
+function requireOne([first, ...others]) {
+    if (first === undefined)
+        throw new RangeError('an artifact without an image');
+    return [first, ...others];
+}
+/**
+ * Returns the artifact with one image only, for a wish that must not select by guessing.
+ * @param wanted the reference of that image; undefined when the artifact contains one image
+ * @throws HandoverError `image-not-found`
+ */
+function onlyImage(found, wanted) {
+    const { content, identified = [] } = found;
+    const images = identified.filter(({ references }) => wanted === undefined || hasReference(references, wanted));
+    if (images.length === 1)
+        return { ...found, identified: images };
+    const references = identified.flatMap((image) => image.references.map(formatReference));
+    const existing = references.slice(0, 20).join(', ');
+    throw new HandoverError('image-not-found', wanted === undefined
+        ? `The artifact "${content.artifact.name}" contains ${String(identified.length)} images: ${existing}. Only one can be published.`
+        : `The artifact "${content.artifact.name}" has no image ${formatReference(wanted)}; it has ${existing}.`, 'Set `image` to one of these references.');
+}
+/**
+ * Resolves the images that a whole tarball contained against the artifact's record and its wish.
+ * @param images all images of the tarball
+ * @throws HandoverError `artifact-corrupt`, `tarball-invalid`, `image-not-found`, `platform-mismatch`, `image-mismatch`,
+ *   `revision-mismatch`
+ */
+function resolveTarball(images, { record, wish, images: known }, { platform, needsManifest }) {
+    const selected = record === undefined
+        ? unrecordedImages(images, wish.reference, platform)
+        : recordedImages(images, record, wish.reference, known);
+    if (needsManifest && selected.some(({ manifest }) => manifest === undefined))
+        throw noManifest();
+    requireDistinctReferences(selected);
+    const resolved = requireOne(selected.map(resolvedImage));
+    // Known images were compared before, and the tarball has to contain these.
+    if (known === undefined)
+        (0,expectations/* requireExpected */.q)(wish, identitiesOf(resolved));
+    return resolved;
+}
+/** Selects all images with a reference, or else the only image. */
+function unrecordedImages(images, wanted, platform) {
+    const choose = (reference) => {
+        const image = chooseImage(images, reference, platform);
+        const tagged = image.references.filter(({ tag }) => tag !== undefined);
+        return { image, manifest: image.manifests[0], references: wanted === undefined ? ownReferences(tagged) : [wanted] };
+    };
+    if (wanted !== undefined)
+        return [choose(wanted)];
+    if (!images.every(({ references }) => references.length > 0))
+        return [choose(undefined)];
+    const firsts = images.flatMap(({ references }) => references.slice(0, 1));
+    const distinct = new Map(firsts.map((first) => [(0,image_reference/* formatReference */.FH)(first), first]));
+    return [...distinct.values()].map(choose);
+}
+/** Selects the images in the record, which have to match the record and the identified images. */
+function recordedImages(images, record, wanted, known) {
+    return selectImages((0,image_record/* imagesOf */.IC)(record), wanted).map((recorded, position) => {
+        const image = images.find(({ configDigest }) => configDigest === recorded.configDigest);
+        if (image === undefined) {
+            const existing = images.map(({ configDigest }) => configDigest).join(', ');
+            throw (0,image_record/* corrupt */.qb)(`its config digest (${recorded.configDigest}) is not that of an image in the tarball (${existing})`);
+        }
+        const manifest = requireManifest(image, known?.[position]?.identity.manifestDigest, recorded.manifestDigests);
+        const { configDigest, config } = image;
+        (0,identity/* requireRecorded */.S)(recorded, { ...config, configDigest, manifestDigest: manifest?.digest }, manifest?.layers);
+        return { image, manifest, references: recorded.references };
+    });
+}
+/**
+ * @param known the digest of the manifest that was read by its position
+ * @param recorded the digests in the record; may be empty
+ * @throws HandoverError `artifact-corrupt` when the tarball has no such manifest
+ */
+function requireManifest({ manifests }, known, recorded) {
+    const wanted = known === undefined ? recorded : [known];
+    const manifest = wanted.length === 0 ? manifests[0] : manifests.find(({ digest }) => wanted.includes(digest));
+    if (manifest !== undefined || wanted.length === 0)
+        return manifest;
+    const existing = manifests.map(({ digest }) => digest).join(', ') || 'none';
+    throw (0,image_record/* corrupt */.qb)(`its manifest digest (${wanted.join(', ')}) is not that of the image in the tarball (${existing})`);
+}
+/** Of two images with one reference, the second would replace the first, which would still count as verified. */
+function requireDistinctReferences(selected) {
+    const owners = new Map();
+    for (const { image, references } of selected)
+        for (const reference of references) {
+            const name = (0,image_reference/* canonicalReference */.Ys)(reference);
+            const owner = owners.get(name) ?? image.configDigest;
+            owners.set(name, owner);
+            if (owner === image.configDigest)
+                continue;
+            throw new errors/* HandoverError */.Cu('tarball-invalid', `The tarball holds two images under the reference ${(0,image_reference/* formatReference */.FH)(reference)}: ${owner} and ${image.configDigest}.`, 'Give each image a reference of its own, or set the input `image` to a reference that only one of them has.');
+        }
+}
+// A containerd store would generate a manifest for an image without one, from whatever layers it has. The image ID would then be
+// unpredictable.
+function resolvedImage({ image, manifest, references }) {
+    const contents = manifest === undefined ? generatedContents(image) : contentsOf(image, manifest);
+    const { config, configDigest, manifestDigest } = contents;
+    const layerNames = image.layers.map(({ name }) => name);
+    return { identity: { ...config, configDigest, manifestDigest }, contents, references, layerNames };
+}
+function generatedContents({ configDigest, configBytes, config, layers }) {
+    const described = layers.map(({ digest, size, packing }) => ({
+        digest,
+        size,
+        mediaType: (0,image_manifest/* layerMediaType */.sG)(packing === 'gzip' || packing === 'zstd' ? packing : 'uncompressed'),
+        annotations: {},
+    }));
+    const manifest = (0,image_manifest/* formatManifest */.L_)({ digest: configDigest, size: configBytes.length }, described);
+    return { configDigest, configBytes, config, ...manifest, layers: described };
+}
+function noManifest() {
+    return new errors/* HandoverError */.Cu('tarball-invalid', 'The image has no manifest of its own that lists its blobs: docker save before 25 and podman save write none. ' +
+        'containerd would generate one, and that manifest could not be verified.', 'Hand the image over with export-image, or make the tarball with Docker 25 or newer.');
+}
+/**
+ * Returns which file of an artifact is the tarball. Without a record it is the only file, or the only one with a tarball's name.
+ * @throws HandoverError `image-not-found` with the names of the files
+ */
+function tarballNameOf({ content, record }) {
+    if (record !== undefined)
+        return record.tarballName;
+    const files = content.files.map(({ name }) => name).filter((name) => name !== image_record/* recordName */.xD);
+    const named = files.filter((name) => /\.(?:tar|tar\.(?:gz|zst|xz|bz2)|tgz|tzst|txz|tbz2)$/i.test(name));
+    const [chosen, ...others] = files.length === 1 ? files : named;
+    if (chosen !== undefined && others.length === 0)
+        return chosen;
+    const found = files.length === 0 ? 'no file' : files.slice(0, 10).join(', ');
+    throw new errors/* HandoverError */.Cu('image-not-found', `The artifact "${content.artifact.name}" should hold one tarball of an image; it holds ${found}.`, 'Upload the tarball alone, or make the artifact with export-image.');
+}
+
+// EXTERNAL MODULE: ./build/shared/handed-over/side-by-side.js
+var side_by_side = __nccwpck_require__(9173);
 // EXTERNAL MODULE: ./build/load-image/digests.js
 var load_image_digests = __nccwpck_require__(1448);
-// EXTERNAL MODULE: ./build/load-image/find.js
-var find = __nccwpck_require__(9814);
 // EXTERNAL MODULE: external "node:os"
 var external_node_os_ = __nccwpck_require__(8161);
+;// CONCATENATED MODULE: ./build/shared/bytes/fan-out.js
+
+/**
+ * Gives the same chunks to several consumers at the same time. Nothing is held: a chunk is requested when every consumer has requested
+ * it, so the slowest sets the pace. Without consumers, all chunks are read and discarded.
+ * @param consumers each iterates over its chunks; one that stops early is no longer waited for
+ * @returns the consumers' results, in their order
+ * @throws the first error of the chunks or a consumer; the others' chunks then end with that error, and they are waited for
+ */
+async function fanOut(chunks, consumers) {
+    const ends = consumers.map(() => new ConsumersEnd());
+    const failure = Promise.withResolvers();
+    failure.promise.catch(() => undefined); // thrown where it is raced
+    const taken = consumers.map(async (take, at) => {
+        try {
+            return await take(ends[at] ?? chunks);
+        }
+        catch (error) {
+            failure.reject((0,errors/* asError */.zR)(error));
+            throw error;
+        }
+        finally {
+            ends[at]?.leave();
+        }
+    });
+    const allAsk = () => Promise.race([Promise.all(ends.map((end) => end.asks())), failure.promise]);
+    try {
+        await allAsk();
+        for await (const chunk of chunks) {
+            for (const end of ends)
+                end.give({ done: false, value: chunk });
+            // Its memory is used again when the next one is requested.
+            await allAsk();
+            if (consumers.length > 0 && ends.every((end) => end.hasLeft))
+                break;
+        }
+        for (const end of ends)
+            end.give({ done: true, value: undefined });
+    }
+    catch (error) {
+        for (const end of ends)
+            end.fail(error);
+        await Promise.allSettled(taken);
+        throw error;
+    }
+    return Promise.all(taken);
+}
+/** The chunks of one consumer. */
+class ConsumersEnd {
+    hasLeft = false;
+    #failed;
+    #wanted;
+    #asked = Promise.withResolvers();
+    /** Settles when the consumer requests the next chunk, or has left. */
+    asks() {
+        return this.#asked.promise;
+    }
+    give(given) {
+        if (this.hasLeft)
+            return;
+        this.#asked = Promise.withResolvers();
+        this.#wanted?.resolve(given);
+        this.#wanted = undefined;
+    }
+    fail(error) {
+        this.#failed = { error };
+        this.#wanted?.reject((0,errors/* asError */.zR)(error));
+    }
+    leave() {
+        this.hasLeft = true;
+        this.#asked.resolve(undefined);
+    }
+    [Symbol.asyncIterator]() {
+        return {
+            next: () => {
+                if (this.#failed !== undefined)
+                    return Promise.reject((0,errors/* asError */.zR)(this.#failed.error));
+                this.#wanted = Promise.withResolvers();
+                this.#asked.resolve(undefined);
+                return this.#wanted.promise;
+            },
+            return: () => {
+                this.leave();
+                return Promise.resolve({ done: true, value: undefined });
+            },
+        };
+    }
+}
+
+// EXTERNAL MODULE: ./build/shared/bytes/locks.js + 1 modules
+var locks = __nccwpck_require__(1344);
 // EXTERNAL MODULE: external "node:fs"
 var external_node_fs_ = __nccwpck_require__(3024);
 // EXTERNAL MODULE: external "node:fs/promises"
 var promises_ = __nccwpck_require__(1455);
-// EXTERNAL MODULE: external "node:path"
-var external_node_path_ = __nccwpck_require__(6760);
 // EXTERNAL MODULE: ./build/shared/base/forced-end.js
 var forced_end = __nccwpck_require__(5375);
+// EXTERNAL MODULE: ./build/shared/bytes/disk-space.js
+var disk_space = __nccwpck_require__(356);
 // EXTERNAL MODULE: ./build/shared/bytes/files.js
 var files = __nccwpck_require__(9543);
-// EXTERNAL MODULE: ./build/shared/bytes/locks.js + 1 modules
-var locks = __nccwpck_require__(1344);
 // EXTERNAL MODULE: ./build/shared/bytes/own-folder.js
 var own_folder = __nccwpck_require__(8145);
 ;// CONCATENATED MODULE: ./build/shared/bytes/partial-file.js
@@ -31157,18 +31353,17 @@ var __disposeResources = (undefined && undefined.__disposeResources) || (functio
 
 
 
-// No step lives longer: `timeout-minutes` is 5 days at most.
+// Longer than any step: `timeout-minutes` is 5 days at most.
 const longestStepMs = 6 * 24 * 60 * 60_000;
 const isLivingName = new RegExp(`^${locks/* livingNamePattern */.hd}$`);
 /**
- * Takes a path for this process, as far as processes of this project on this host are concerned: two jobs of self-hosted
- * runners may write one file.
+ * Locks a path among the processes of this project on this host: two jobs of self-hosted runners may write one file.
  * @param path of a file whose folder exists
- * @param onTaken is called with a description of the process that has it
- * @returns what gives it back, or undefined when another process has it
+ * @param onTaken called with a description of the process that has it
+ * @returns the lock, or undefined when another process has it
  */
 async function lockPath(path, onTaken) {
-    // Containers can share the network, and thereby the namespace, but not the folder.
+    // Containers can share the network, and so the locks' namespace, without sharing the folder.
     const folder = await (0,promises_.stat)((0,external_node_path_.dirname)(path));
     const key = `${String(folder.dev)}:${String(folder.ino)}/${(0,external_node_path_.basename)(path)}`;
     const lock = await (0,locks/* lockKey */.TL)(key, 'free');
@@ -31177,10 +31372,10 @@ async function lockPath(path, onTaken) {
     return lock;
 }
 /**
- * @param path where the file is to be in the end; its folder is made
+ * @param path of the complete file; its folder is made
  * @param advice what to do when the disk is full
- * @param log is warned when another process of this host is writing the same path
- * @throws HandoverError `invalid-input` when the path can't be written, or what lies there can't be replaced in the end
+ * @param log gets a warning when another process of this host is writing the same path
+ * @throws HandoverError `invalid-input` when the path can't be written, or an existing file can't be replaced
  */
 async function partialFile(path, advice, log) {
     const env_1 = { stack: [], error: void 0, hasError: false };
@@ -31195,7 +31390,7 @@ async function partialFile(path, advice, log) {
         await removeRemains(place);
         const own = opening.use(await (0,locks/* livingName */.$Q)());
         const partial = `${place}.partial-${own.name}`;
-        // Nobody can have put a link there: the name is random, and must not exist.
+        // No other user can have made a link there: the name is random, and must not exist.
         const file = await (0,promises_.open)(partial, 'wx', 0o600).catch((error) => {
             throw unwritable(path, folder.wordsOf(error), error);
         });
@@ -31210,17 +31405,7 @@ async function partialFile(path, advice, log) {
             closed = true;
         };
         return {
-            tee: async function* (chunks) {
-                for await (const chunk of chunks) {
-                    const writing = (0,files/* writeAll */.f4)(file, chunk).catch((error) => {
-                        throw (0,errors/* asError */.zR)((0,disk_space/* explainDiskFull */.GK)(error, path, advice));
-                    });
-                    writing.catch(() => undefined); // thrown below
-                    // The chunk is used further while it is written, and given up only when both are done.
-                    yield chunk;
-                    await writing;
-                }
-            },
+            tee: (chunks) => (0,disk_space/* teeFile */.rm)(chunks, file, path, advice),
             commit: async () => {
                 await close();
                 // Renaming over a file makes ext4 write the new one to the disk first: 0.3 s for 560 MB.
@@ -31259,7 +31444,7 @@ async function requireReplaceable(path, place) {
     const existing = await (0,promises_.stat)(place).catch(() => undefined);
     if (existing?.isDirectory() === true)
         throw unwritable(path, 'it is a folder');
-    // A device would be gone for all that use it.
+    // Replacing a device would remove it for all processes.
     if (existing?.isFile() === false)
         throw unwritable(path, `it is ${(0,files/* kindOf */.I)(existing)}, not a file`);
     const [there, folder, uid] = [
@@ -31269,13 +31454,13 @@ async function requireReplaceable(path, place) {
     ];
     if (there === undefined || uid === undefined || uid === 0)
         return;
-    // In a folder such as /tmp, a file is replaced by its owner and the folder's alone (unlink(2), EPERM).
+    // In a folder such as /tmp, only the file's or the folder's owner can replace a file (unlink(2), EPERM).
     if ((folder.mode & 0o1000) !== 0 && there.uid !== uid && folder.uid !== uid)
-        throw unwritable(path, `a file of another user (uid ${String(there.uid)}) is there, which this one can't replace`);
+        throw unwritable(path, `it is a file of another user (uid ${String(there.uid)}), which this user can't replace`);
 }
 /**
- * Removes what killed steps of this user left next to a path: files or folders called `<path>.partial-<living name>`. What another host's
- * or container's step wrote is removed when it is older than a step can be: whether that one runs can't be seen from here.
+ * Removes what killed steps of this user left next to a path: files or folders called `<path>.partial-<living name>`. Those of another host
+ * or container, whose processes can't be seen from here, are removed when they are older than any step.
  */
 function removeRemains(path) {
     const prefix = `${(0,external_node_path_.basename)(path)}.partial-`;
@@ -31286,13 +31471,76 @@ function removeRemains(path) {
         return (await (0,locks/* isOfAnotherScope */.Px)(owner)) ? Date.now() - writtenMs > longestStepMs : (0,locks/* isDead */.XU)(owner);
     });
 }
-// Not refused: what is uploaded or loaded is right in each of them.
+// Only a warning: the upload or load of each step is still correct.
 function contested(path, holder) {
-    return (`Another step on this host is writing the tarball ${path} at this moment (${holder}): the one that ends last overwrites the ` +
-        "other's. Give each a file of its own, such as `tarball: ${{ runner.temp }}/charon.tar`.");
+    return (`Another step on this host is writing the tarball ${path} now (${holder}): the step that ends last overwrites the other's ` +
+        'file. Give each step its own file, such as `tarball: ${{ runner.temp }}/charon.tar`.');
 }
 function unwritable(path, why, cause) {
     return new errors/* HandoverError */.Cu('invalid-input', `The tarball can't be written to ${path}: ${why}.`, 'Set `tarball` to the path of a file in a folder that this job may write to.', cause);
+}
+
+;// CONCATENATED MODULE: ./build/shared/docker/engine-tags.js
+
+// No host has this name (RFC 2606, section 2).
+const host = 'image-handover.invalid';
+const loopback = 'handover-';
+const owner = new RegExp(`^(?:${host}/|127\\.0\\.0\\.1:\\d+/${loopback})(${locks/* livingNamePattern */.hd})`);
+/** @throws HandoverError `image-missing` if the engine can't list its images */
+async function engineTags({ engine, log }) {
+    const before = await engine.images();
+    await sweep({ engine, log }, engine_tags_namesOf(before));
+    const here = new Set(before.map(({ imageId }) => imageId));
+    const own = await (0,locks/* livingName */.$Q)();
+    const added = [];
+    return {
+        repository: `${host}/${own.name}`,
+        loopbackName: `${loopback}${own.name}`,
+        add: (name) => void added.push(name),
+        [Symbol.asyncDispose]: async () => {
+            for (const name of added.splice(0).reverse()) {
+                await takeAway(engine, here, name).catch((error) => {
+                    log.warning(`The reference ${name} could not be removed from the engine: ${String(error)}`);
+                });
+            }
+            await own[Symbol.asyncDispose]();
+        },
+    };
+}
+async function takeAway({ forCleanUp }, here, name) {
+    const image = await forCleanUp.inspect(name);
+    if (image === undefined)
+        return;
+    if (!here.has(image.imageId) || image.repoTags.some((tag) => tag !== name))
+        return forCleanUp.untag(name);
+    // The image was untagged before. A name with a digest can't be released, so it gets a tag first.
+    if (!name.includes('@'))
+        return forCleanUp.release(name);
+    const tag = `${name.replace(/@.*/, '')}:1`;
+    await forCleanUp.tag(name, tag);
+    await forCleanUp.untag(name);
+    if ((await forCleanUp.inspect(tag)) !== undefined)
+        await forCleanUp.release(tag);
+}
+/**
+ * Removes what killed steps left behind. Failures are ignored.
+ * @param found names of the image that was found. A list of the containerd store omits names by digest of a tagged image.
+ */
+async function sweepTags(tools, found) {
+    const listed = await tools.engine.images().catch(() => []);
+    await sweep(tools, [...found, ...engine_tags_namesOf(listed)]);
+}
+function engine_tags_namesOf(images) {
+    return images.flatMap(({ reference }) => reference ?? []);
+}
+async function sweep({ engine, log }, names) {
+    for (const name of new Set(names)) {
+        const left = owner.exec(name)?.[1];
+        if (left === undefined || !(await (0,locks/* isDead */.XU)(left)))
+            continue;
+        log.info(`Removing ${name}, left behind by a killed step.`);
+        await engine.untag(name).catch(() => undefined);
+    }
 }
 
 ;// CONCATENATED MODULE: ./build/shared/docker/tag-claims.js
@@ -31350,20 +31598,19 @@ var tag_claims_disposeResources = (undefined && undefined.__disposeResources) ||
 });
 
 
-// Two steps that set one reference at once can't know whose tag it is: both may set it to the same image. So a step claims its
-// references before it looks at them, and gives them back when they are proved or put back. The claim holds between the steps of
-// this project on this machine, as far as locks do (locks.ts).
-/** An engine as a place where references are set: what every step on this machine knows it by. */
+// Two steps that set the same reference at the same time can't tell whose tag it is. So a step claims its references before it inspects
+// them, and releases them after they are verified or restored. A claim works between the steps of this project on this machine (locks.ts).
+/** Returns the name of an engine for all steps on this machine. */
 function placeOf({ hostName, dataRoot }) {
     return `${hostName} ${dataRoot}`;
 }
-// Longer than a step needs to name its images, and than most pulls and pushes take.
+// Longer than a step needs to tag its images, and than most pulls and pushes.
 const usualWaits = { 'this-user': 120_000, 'other-user': 120_000, stranger: 10_000 };
 /**
- * Claims references in some places. All in one order, so that two steps can't wait for each other.
- * @param waits how long another process is waited for; then it warns, and goes on without what that one holds
- * @returns what gives them back
- * @throws AbortError when the signal is aborted
+ * Claims references in some engines. The order is fixed, so that two steps can't wait for each other.
+ * @param waits how long to wait for another process before a warning
+ * @returns disposed of to release them
+ * @throws AbortError if the signal is aborted
  */
 async function claimTags(places, references, { log, signal }, waits = usualWaits) {
     const env_1 = { stack: [], error: void 0, hasError: false };
@@ -31376,7 +31623,7 @@ async function claimTags(places, references, { log, signal }, waits = usualWaits
                 signal,
                 waits,
                 onWait: (holder) => {
-                    log.info(`Waiting for another step that is setting ${name}: ${holder}.`);
+                    log.info(`Waiting for another step that sets ${name}: ${holder}.`);
                 },
                 onGiveUp: (holder) => {
                     log.warning(`Setting ${name} without waiting any longer for ${holder}. If one of the two fails, the reference may be removed.`);
@@ -31399,11 +31646,11 @@ async function claimTags(places, references, { log, signal }, waits = usualWaits
 
 ;// CONCATENATED MODULE: ./build/shared/docker/tag-guard.js
 
-// A cancelled step has little time for it.
+// A cancelled step has little time.
 const atOnce = 8;
 /**
- * @param onTrouble called with a message when a reference couldn't be put back
- * @param claim of the references, given back after that
+ * @param onTrouble called with a message if a reference can't be restored
+ * @param claim on the references, released after that
  */
 function guardTags(engine, onTrouble, claim) {
     const changes = [];
@@ -31422,7 +31669,7 @@ function guardTags(engine, onTrouble, claim) {
     const putBackAll = async (reference) => {
         for (const change of changes.filter((one) => one.reference === reference).reverse()) {
             await putBack(change).catch((error) => {
-                onTrouble(`The tag ${reference} could not be taken back: ${(0,errors/* messageOf */.bD)(error)}`);
+                onTrouble(`The tag ${reference} could not be restored: ${(0,errors/* messageOf */.bD)(error)}`);
             });
         }
     };
@@ -31441,7 +31688,7 @@ function guardTags(engine, onTrouble, claim) {
         tag: async (image, reference, known) => {
             const after = known?.imageId ?? (await engine.inspect(image))?.imageId ?? image;
             const before = (known === undefined ? await engine.inspect(reference) : known.before)?.imageId;
-            // Also when the command fails after it has set it.
+            // Also if the command fails after it has set the tag.
             changes.push({ reference, before, after, wasHere: true });
             await engine.tag(image, reference);
             return engine.inspect(reference);
@@ -31457,22 +31704,10 @@ function guardTags(engine, onTrouble, claim) {
     };
 }
 
+// EXTERNAL MODULE: ./build/shared/image/image-store.js
+var image_store = __nccwpck_require__(5039);
 // EXTERNAL MODULE: external "node:crypto"
 var external_node_crypto_ = __nccwpck_require__(7598);
-// EXTERNAL MODULE: ./build/shared/base/json.js
-var json = __nccwpck_require__(604);
-// EXTERNAL MODULE: ./build/shared/base/limits.js
-var base_limits = __nccwpck_require__(2618);
-// EXTERNAL MODULE: ./build/shared/bytes/chunks.js
-var bytes_chunks = __nccwpck_require__(4256);
-// EXTERNAL MODULE: ./build/shared/image/manifest.js + 2 modules
-var image_manifest = __nccwpck_require__(8088);
-// EXTERNAL MODULE: ./build/shared/image/digest.js
-var image_digest = __nccwpck_require__(3968);
-// EXTERNAL MODULE: ./build/shared/image/platform.js
-var image_platform = __nccwpck_require__(4851);
-// EXTERNAL MODULE: ./build/shared/tar/header.js
-var tar_header = __nccwpck_require__(3783);
 ;// CONCATENATED MODULE: ./build/shared/tar/tarball-writer.js
 
 
@@ -31485,7 +31720,7 @@ var tar_header = __nccwpck_require__(3783);
  * the images are known. In chunks of at most 1 MiB.
  * @param layers each once, in any order
  * @param images asked for when all layers have come
- * @param told of the whole at the end
+ * @param told called at the end with the whole tarball's facts
  * @throws HandoverError `tarball-invalid` when a layer of an image is not there; what `layers` and `images` throw
  */
 async function* tarballChunks(layers, images, told) {
@@ -31505,7 +31740,7 @@ async function* tarballChunks(layers, images, told) {
         yield count(Buffer.alloc(tarPadding(size)));
     }
     const named = await images();
-    requireLayers(named, offsets);
+    tarball_writer_requireLayers(named, offsets);
     for (const [name, bytes] of smallEntries(named)) {
         offsets.set(digestOf(bytes), position + tarBlock);
         yield count(smallEntry(name, bytes));
@@ -31518,7 +31753,7 @@ function smallEntry(name, bytes) {
     return Buffer.concat([(0,tar_header/* tarHeader */.pI)(name, bytes.length), bytes, Buffer.alloc((0,tar_header/* tarPadding */.vr)(bytes.length))]);
 }
 /**
- * The entries beside the layers: configs, manifests, and what says which images there are. A containerd store finds a layer by its
+ * Returns the entries other than layers: configs, manifests, `index.json` and `manifest.json`. A containerd store finds a layer by its
  * digest, whatever its name in the tar (containerd core/images/archive/importer.go); the classic store by that name.
  */
 function smallEntries(images) {
@@ -31533,7 +31768,7 @@ function smallEntries(images) {
         ['manifest.json', tarball_writer_json(images.map(archiveManifestOf))],
     ]);
 }
-function requireLayers(images, written) {
+function tarball_writer_requireLayers(images, written) {
     const missing = images.flatMap(({ image }) => image.layers).find(({ digest }) => !written.has(digest));
     if (missing !== undefined)
         throw invalidLayout(`The layer ${missing.digest} is not in the OCI layout.`);
@@ -31566,152 +31801,6 @@ function archiveManifestOf({ image, references, layerNames }) {
 }
 function tarball_writer_json(value) {
     return Buffer.from(JSON.stringify(value));
-}
-
-// EXTERNAL MODULE: external "node:stream"
-var external_node_stream_ = __nccwpck_require__(7075);
-// EXTERNAL MODULE: external "node:zlib"
-var external_node_zlib_ = __nccwpck_require__(8522);
-;// CONCATENATED MODULE: ./build/shared/tar/compression.js
-
-
-
-/** How many bytes of a tarball tell its compression, behind skippable frames. */
-const magicBytes = 6;
-const zstdMagic = 0xfd2fb528;
-const xzMagic = Buffer.from([0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00]);
-/**
- * How a tarball is compressed, from its first bytes.
- * @throws HandoverError `tarball-invalid` for xz and bzip2, which docker load takes and Node doesn't read
- */
-function compressionOf(head) {
-    const packing = packingOf(head);
-    if (packing === 'xz')
-        throw unread('xz', 'unxz');
-    if (packing === 'bzip2')
-        throw unread('bzip2', 'bunzip2');
-    return packing;
-}
-/** How something is packed, from its first bytes (RFC 1952 section 2.3.1, RFC 8878 sections 3.1.1 and 3.1.2). */
-function packingOf(head) {
-    if (head[0] === 0x1f && head[1] === 0x8b)
-        return 'gzip';
-    if (head.subarray(0, xzMagic.length).equals(xzMagic))
-        return 'xz';
-    if (/^BZh[1-9]/.test(head.toString('latin1', 0, 4)))
-        return 'bzip2';
-    const magic = head.length >= 4 ? head.readUInt32LE(0) : 0;
-    // pzstd begins with a frame that is there to be skipped.
-    if (magic === zstdMagic || (magic & 0xfffffff0) >>> 0 === 0x184d2a50)
-        return 'zstd';
-    return 'none';
-}
-function unread(format, command) {
-    return new errors/* HandoverError */.Cu('tarball-invalid', `The tarball is compressed with ${format}, which can't be looked into here.`, `Run ${command} on it in a step before it's handed over, or compress it with zstd or gzip instead.`);
-}
-// Node comes back from its thread for each chunk: 16 KiB by default.
-const gunzipOptions = { chunkSize: 1024 * 1024, readableHighWaterMark: 4 * 1024 * 1024 };
-// In pieces of 16 KiB it takes four times as long. What `zstd --long=31` makes takes a window of 2 GiB, and is read too.
-const zstdOptions = {
-    ...gunzipOptions,
-    chunkSize: 2 * 1024 * 1024,
-    params: { [external_node_zlib_.constants.ZSTD_d_windowLogMax]: 31 },
-};
-/** The plain tarball's bytes. Damaged or cut input makes the iteration throw zlib's error. */
-function decompress(chunks, compression) {
-    if (compression === 'none')
-        return chunks;
-    if (compression === 'zstd')
-        return zstdFrames(chunks);
-    // An error on either side destroys the decoder, and so reaches whoever iterates over it.
-    return (0,external_node_stream_.pipeline)(chunks, (0,external_node_zlib_.createGunzip)(gunzipOptions), () => undefined);
-}
-/** Zstandard files may hold several frames (RFC 8878 section 3), and Node's decoder stops behind one of them. */
-async function* zstdFrames(chunks) {
-    const source = chunks[Symbol.asyncIterator]();
-    let rest = await nextOf(source);
-    while (rest !== undefined) {
-        const decoder = (0,external_node_zlib_.createZstdDecompress)(zstdOptions);
-        const feeding = feed(decoder, rest, source);
-        feeding.catch((error) => decoder.destroy(error instanceof Error ? error : new Error(String(error))));
-        const decoded = decoder;
-        yield* decoded;
-        rest = await feeding;
-    }
-}
-/** Writes until the decoder has come to the end of a frame in the middle of a chunk; returns what is left of that. */
-async function feed(decoder, first, source) {
-    let written = 0;
-    for (let chunk = first; chunk !== undefined; chunk = await nextOf(source)) {
-        written += chunk.length;
-        await write(decoder, chunk);
-        const left = written - decoder.bytesWritten;
-        if (left > 0)
-            return chunk.subarray(chunk.length - left);
-    }
-    decoder.end();
-    return undefined;
-}
-function write(decoder, chunk) {
-    return new Promise((resolve, reject) => {
-        decoder.write(chunk, (error) => {
-            if (error)
-                reject(error);
-            else
-                resolve();
-        });
-    });
-}
-async function nextOf(source) {
-    const next = await source.next();
-    return next.done === true ? undefined : next.value;
-}
-
-;// CONCATENATED MODULE: ./build/shared/tar/layer-form.js
-
-
-
-// A layer's first bytes must match its media type. An engine keeps every blob that it receives: a config that was sent as a layer
-// could be used by another document later.
-/** Number of bytes at a layer's start that identify its format. */
-const layer_form_layerHeadBytes = tar_header/* tarBlock */.TR;
-/** Returns how a layer is packed, from its first bytes; undefined when it can't be a layer, such as JSON. */
-function layer_form_layerPackingOf(head) {
-    const packing = packingOf(head);
-    if (packing !== 'none')
-        return packing;
-    const block = head.subarray(0, tar_header/* tarBlock */.TR);
-    // Go reads an empty file as an empty tar. A tar header contains zero bytes, which JSON never does.
-    if (block.length === 0 || (block.length === tar_header/* tarBlock */.TR && (0,tar_header/* isZero */.be)(block)))
-        return 'none';
-    return block.length === tar_header/* tarBlock */.TR && block.includes(0) && (0,tar_header/* readTarHeader */.RO)(block) !== undefined ? 'none' : undefined;
-}
-/**
- * Returns how a layer's packing differs from its media type, or undefined when they match. Docker's type without a compression covers
- * every packing (containerd, core/images/mediatypes.go, DiffCompression).
- * @param mediaType empty when unknown
- * @param packing undefined when the blob can't be a layer
- */
-function layer_form_wrongForm(mediaType, packing) {
-    if (packing === undefined)
-        return 'is no tar, whether packed or not';
-    const packed = /[+.](gzip|zstd)$/.exec(mediaType)?.[1];
-    const expected = packed ?? (mediaType.startsWith('application/vnd.oci.image.layer.') ? 'none' : packing);
-    return packing === expected ? undefined : `is ${nameOf(packing)}, and of the media type ${mediaType}`;
-}
-function nameOf(packing) {
-    return packing === 'none' ? 'a plain tar' : `${packing} data`;
-}
-/**
- * Returns the same chunks after checking that their first bytes match the media type.
- * @param refuse makes the error from the end of a sentence whose subject is the layer
- */
-async function* layerChunks(chunks, mediaType, refuse) {
-    const { head, all } = await (0,bytes_chunks/* withHead */.V5)(chunks, (bytes) => bytes.length >= layer_form_layerHeadBytes);
-    const wrong = layer_form_wrongForm(mediaType, layer_form_layerPackingOf(head));
-    if (wrong !== undefined)
-        throw refuse(wrong);
-    yield* all;
 }
 
 ;// CONCATENATED MODULE: ./build/shared/layout/read-layout.js
@@ -31776,14 +31865,14 @@ var read_layout_disposeResources = (undefined && undefined.__disposeResources) |
 
 
 
-/** Where a blob lies in an OCI layout (OCI image-spec, image-layout.md). */
+/** Returns the path of a blob in an OCI layout (OCI image-spec, image-layout.md). */
 function blobPath(layout, digest) {
     return (0,external_node_path_.join)(layout, 'blobs', 'sha256', (0,image_digest/* hexOf */.ZD)(digest));
 }
 /**
  * Reads the one image for `platform` out of an OCI layout directory and checks that all its blobs are there.
- * @param replaced layers that lie there under another digest: the image then gets a manifest of ours that says so
- * @throws HandoverError `tarball-invalid` when a blob is missing, short or not what it says, or the platform isn't there
+ * @param replaced layers with another digest in the layout: the image then gets a new manifest
+ * @throws HandoverError `tarball-invalid` when a blob is missing or has other bytes, or the platform is missing
  */
 async function readOciLayout(layout, platform, replaced = new Map()) {
     const index = await readSmallFile(join(layout, 'index.json'), limits.jsonBytes).catch((error) => {
@@ -31796,7 +31885,7 @@ async function readOciLayout(layout, platform, replaced = new Map()) {
     const configBytes = await readJsonBlob(layout, manifest.config);
     const config = parseConfig(configBytes, `config ${manifest.config.digest}`);
     if (!samePlatform(config.platform, platform)) {
-        throw new HandoverError('platform-mismatch', `The image is for ${formatPlatform(config.platform)}, but ${formatPlatform(platform)} was asked for.`, 'Set the input `platform` to the platform of the image, or build the image for the platform asked for.');
+        throw new HandoverError('platform-mismatch', `The image is for ${formatPlatform(config.platform)}, but ${formatPlatform(platform)} was requested.`, 'Set the input `platform` to the platform of the image, or build the image for the platform asked for.');
     }
     const layers = manifest.layers.map((layer) => ({ ...layer, ...replaced.get(layer.digest) }));
     await Promise.all(layers.map((layer) => requireLayer(layout, layer)));
@@ -31933,11 +32022,11 @@ var layout_folder_disposeResources = (undefined && undefined.__disposeResources)
 
 
 
-// In index.json, by which a layout of ours is known again.
+// In index.json, marks a layout of this project.
 const mark = 'io.image-handover.layout';
 const advice = 'Set `oci-layout` to a path on a filesystem with more space.';
 /**
- * @param path where the folder is to be in the end; the folders above it are made
+ * @param path of the complete folder; its parents are made
  * @throws HandoverError `invalid-input` when it can't be there
  */
 async function layoutFolder(path, log) {
@@ -31948,7 +32037,7 @@ async function layoutFolder(path, log) {
             throw layout_folder_unwritable(path, (0,errors/* messageOf */.bD)(error), error);
         });
         const above = opening.use(await folderAbove);
-        const trouble = (error) => {
+        const refuse = (error) => {
             throw error instanceof errors/* HandoverError */.Cu ? error : layout_folder_unwritable(path, above.wordsOf(error), error);
         };
         const place = (0,external_node_path_.join)(above.inside, (0,external_node_path_.basename)((0,external_node_path_.resolve)(path)));
@@ -31960,7 +32049,7 @@ async function layoutFolder(path, log) {
         const own = opening.use(await (0,locks/* livingName */.$Q)());
         const partial = `${place}.partial-${own.name}`;
         // Its owner's alone until it is whole.
-        const folder = orElse(() => (0,own_folder/* makeOwnFolder */.xc)(partial), trouble);
+        const folder = orElse(() => (0,own_folder/* makeOwnFolder */.xc)(partial), refuse);
         opening.defer((0,forced_end/* onForcedEnd */.Gf)(folder.remove));
         opening.defer(folder.remove);
         const { inside } = folder;
@@ -31974,7 +32063,7 @@ async function layoutFolder(path, log) {
                 for (const [name, bytes] of layoutEntries(images))
                     await (0,promises_.writeFile)((0,external_node_path_.join)(inside, name), bytes);
                 await (0,promises_.chmod)(inside, 0o755);
-                await putInPlace(path, folder, partial, place).catch(trouble);
+                await putInPlace(path, folder, partial, place).catch(refuse);
             },
             [Symbol.asyncDispose]: () => held.disposeAsync(),
         };
@@ -31992,25 +32081,17 @@ async function layoutFolder(path, log) {
 async function* teeBlob(chunks, folder, path, sizes) {
     const incoming = (0,external_node_path_.join)(folder, `incoming-${(0,external_node_crypto_.randomBytes)(8).toString('hex')}`);
     const file = await (0,promises_.open)(incoming, 'wx');
-    const hash = (0,external_node_crypto_.createHash)('sha256');
-    let size = 0;
+    const checksum = new verified/* Checksum */.M();
     try {
-        for await (const chunk of chunks) {
-            const writing = (0,files/* writeAll */.f4)(file, chunk).catch((error) => {
-                throw (0,errors/* asError */.zR)((0,disk_space/* explainDiskFull */.GK)(error, path, advice));
-            });
-            writing.catch(() => undefined); // thrown below
-            hash.update((0,bytes_chunks/* viewOf */.du)(chunk));
-            size += chunk.length;
-            // The chunk is used further while it is written, and given up only when both are done.
+        for await (const chunk of (0,disk_space/* teeFile */.rm)(chunks, file, path, advice)) {
+            checksum.add(chunk);
             yield chunk;
-            await writing;
         }
     }
     finally {
         await file.close();
     }
-    const digest = `sha256:${hash.digest('hex')}`;
+    const { digest, size } = checksum.found();
     await (0,promises_.rename)(incoming, blobPath(folder, digest));
     sizes.set(digest, size);
 }
@@ -32023,7 +32104,7 @@ function layout_folder_requireLayers(images, sizes) {
         throw (0,image_manifest/* invalidLayout */.YG)(`The layer ${digest} ${seen}; its manifest says ${String(size)} bytes.`);
     }
 }
-/** What the tarball has beside the layers, without what is Docker's alone, and with our mark. */
+/** Returns the tarball's small entries without Docker's own, and with this project's mark. */
 function layoutEntries(images) {
     const entries = new Map(smallEntries(images));
     entries.delete('manifest.json');
@@ -32034,11 +32115,11 @@ function layoutEntries(images) {
 async function putInPlace(path, folder, partial, place) {
     const env_2 = { stack: [], error: void 0, hasError: false };
     try {
-        // A name like that of what is being written, so that a later step removes it when this one is killed.
+        // A name like that of a partial folder, so that a later step removes it when this one is killed.
         const aside = layout_folder_addDisposableResource(env_2, await (0,locks/* livingName */.$Q)(), true);
         const before = `${place}.partial-${aside.name}`;
         const replaced = await openReplaced(path, place, before);
-        // An empty folder is replaced by the rename itself (rename(2)); one of ours goes aside, and comes back if this fails.
+        // The rename replaces an empty folder (rename(2)). An earlier layout is renamed first, and renamed back if this fails.
         if (replaced !== undefined)
             (0,external_node_fs_.renameSync)(place, before);
         try {
@@ -32069,24 +32150,24 @@ async function putInPlace(path, folder, partial, place) {
  * @throws HandoverError `invalid-input` when something else is there, or another user's
  */
 async function openReplaced(path, place, removedAt) {
-    // What else is wrong with the path is told when the folder is made.
+    // Other errors of the path are thrown when the folder is made.
     const there = await (0,promises_.lstat)(place).catch(() => undefined);
     if (there === undefined)
         return undefined;
     if (!there.isDirectory())
-        throw layout_folder_unwritable(path, 'there is something that is no folder');
-    const trouble = (error) => {
+        throw layout_folder_unwritable(path, 'it is no folder');
+    const refuse = (error) => {
         throw layout_folder_unwritable(path, (0,errors/* messageOf */.bD)(error), error);
     };
-    const names = await (0,promises_.readdir)(place).catch(trouble);
+    const names = await (0,promises_.readdir)(place).catch(refuse);
     if (names.length === 0)
         return undefined;
-    const folder = orElse(() => (0,own_folder/* openOwnFolder */.NL)(place, removedAt), trouble);
+    const folder = orElse(() => (0,own_folder/* openOwnFolder */.NL)(place, removedAt), refuse);
     if (await isOurs(folder.inside))
         return folder;
     folder.keep();
     const some = names.sort().slice(0, 5).join(', ');
-    throw layout_folder_unwritable(path, `the folder holds something else (${some}${names.length > 5 ? ', …' : ''}), which stays`);
+    throw layout_folder_unwritable(path, `the folder contains other files (${some}${names.length > 5 ? ', …' : ''}), which are kept`);
 }
 async function isOurs(path) {
     const text = await (0,files/* readSmallFile */.EW)((0,external_node_path_.join)(path, 'index.json'), base_limits/* limits */.F.jsonBytes).catch(() => Buffer.alloc(0));
@@ -32105,78 +32186,25 @@ function layout_folder_unwritable(path, why, cause) {
     return new errors/* HandoverError */.Cu('invalid-input', `The OCI layout can't be written to ${path}: ${why}.`, 'Set `oci-layout` to a folder that isn’t there yet, or is empty, where this job may write.', cause);
 }
 
-;// CONCATENATED MODULE: ./build/shared/docker/own-names.js
+;// CONCATENATED MODULE: ./build/shared/handed-over/ranged-image.js
 
-// No host is ever called so (RFC 2606, section 2).
-const host = 'image-handover.invalid';
-const loopback = 'handover-';
-const owner = new RegExp(`^(?:${host}/|127\\.0\\.0\\.1:\\d+/${loopback})(${locks/* livingNamePattern */.hd})`);
-/** @throws HandoverError `image-missing` when the engine can't list its images */
-async function ownNames({ engine, log }) {
-    const before = await engine.images();
-    await sweep({ engine, log }, namesOf(before));
-    const here = new Set(before.map(({ imageId }) => imageId));
-    const own = await (0,locks/* livingName */.$Q)();
-    const added = [];
-    return {
-        repository: `${host}/${own.name}`,
-        loopbackName: `${loopback}${own.name}`,
-        add: (name) => void added.push(name),
-        [Symbol.asyncDispose]: async () => {
-            for (const name of added.splice(0).reverse()) {
-                await takeAway(engine, here, name).catch((error) => {
-                    log.warning(`The reference ${name} stays in the engine: ${String(error)}`);
-                });
-            }
-            await own[Symbol.asyncDispose]();
-        },
-    };
-}
-async function takeAway({ forCleanUp }, here, name) {
-    const image = await forCleanUp.inspect(name);
-    if (image === undefined)
-        return;
-    if (!here.has(image.imageId) || image.repoTags.some((tag) => tag !== name))
-        return forCleanUp.untag(name);
-    // Without a name before, and without one in the end. A name with a digest can't be released: it takes a tag beside it.
-    if (!name.includes('@'))
-        return forCleanUp.release(name);
-    const tag = `${name.replace(/@.*/, '')}:1`;
-    await forCleanUp.tag(name, tag);
-    await forCleanUp.untag(name);
-    if ((await forCleanUp.inspect(tag)) !== undefined)
-        await forCleanUp.release(tag);
-}
+
 /**
- * Takes away what killed steps left. What goes wrong in it is no trouble of this load.
- * @param found names of the image that was found: a listing of the containerd store leaves out a name by digest beside a tag
+ * Reads a layer's bytes. Its digest is verified by the consumer.
+ * @param onBytes called with the number of bytes of each part that has arrived
+ * @throws HandoverError `artifact-corrupt` while iterating, when the first bytes don't match the media type
  */
-async function sweepNames(tools, found) {
-    const listed = await tools.engine.images().catch(() => []);
-    await sweep(tools, [...found, ...namesOf(listed)]);
-}
-function namesOf(images) {
-    return images.flatMap(({ reference }) => reference ?? []);
-}
-async function sweep({ engine, log }, names) {
-    for (const name of new Set(names)) {
-        const left = owner.exec(name)?.[1];
-        if (left === undefined || !(await (0,locks/* isDead */.XU)(left)))
-            continue;
-        log.info(`A step that was killed left ${name} in the engine: it is taken away.`);
-        await engine.untag(name).catch(() => undefined);
-    }
+function layerBytes({ digest, size, mediaType, offset }, read, onBytes) {
+    return layerChunks(read(offset, offset + size, onBytes), mediaType, (what) => (0,image_record/* corruptLayer */.Rl)(digest, what));
 }
 
-// EXTERNAL MODULE: ./build/shared/base/text.js
-var base_text = __nccwpck_require__(1453);
 // EXTERNAL MODULE: external "node:events"
 var external_node_events_ = __nccwpck_require__(8474);
 // EXTERNAL MODULE: external "node:http"
 var external_node_http_ = __nccwpck_require__(7067);
 // EXTERNAL MODULE: external "node:stream/promises"
 var external_node_stream_promises_ = __nccwpck_require__(6466);
-;// CONCATENATED MODULE: ./build/load-image/overlap/loopback-registry.js
+;// CONCATENATED MODULE: ./build/load-image/into/loopback-registry.js
 
 
 
@@ -32184,10 +32212,10 @@ var external_node_stream_promises_ = __nccwpck_require__(6466);
 
 
 /**
- * Serves the part of the OCI distribution spec that a pull by digest needs (sections "Pulling manifests" and "Pulling blobs"). Engines take
- * plain HTTP from the loopback interface (dockerd, "insecure registries"). Nobody who doesn't know the random repository
- * gets anything; whoever may see this machine's processes while they run can read it there.
- * @param name what the repository's name begins with
+ * Serves the part of the OCI distribution spec that a pull by digest needs (sections "Pulling manifests" and "Pulling blobs"). Engines accept
+ * plain HTTP from the loopback interface (dockerd, "insecure registries"). The random repository name is needed to read anything.
+ * Users that can list this machine's processes can see it there.
+ * @param name the start of the repository's name
  */
 async function loopbackRegistry(image, name) {
     const repository = `${name}-${(0,external_node_crypto_.randomBytes)(16).toString('hex')}`;
@@ -32222,7 +32250,7 @@ function findBlob(image, repository, path) {
 }
 async function answer(request, response, blob, onFailure) {
     if (blob === undefined) {
-        // The one path beside the image's own that a client asks for: whether this is a registry.
+        // The only other path that clients request shows that this is a registry.
         response.writeHead(request.url === '/v2/' ? 200 : 404, { 'content-length': 0 }).end();
         return;
     }
@@ -32231,37 +32259,38 @@ async function answer(request, response, blob, onFailure) {
         response.end();
         return;
     }
-    // It may be a while until the first byte.
+    // The first byte may arrive much later.
     response.flushHeaders();
-    // A client that goes away is no failure of ours: it comes again, or its command says why not.
+    // A closed connection is no error here: the client requests the blob again, or its command fails with the reason.
     await (0,external_node_stream_promises_.pipeline)((0,bytes_chunks/* streamableChunks */.V$)((0,bytes_chunks/* watchedChunks */.bM)(blob.chunks(), onFailure)), response).catch(() => undefined);
 }
 
-;// CONCATENATED MODULE: ./build/load-image/overlap/gunzipped-layer.js
+;// CONCATENATED MODULE: ./build/load-image/into/gunzipped-layer.js
 
 
 
-// A classic store spends a good part of its time on unpacking gzip, in one thread. Where this step has a core to spare, it
-// offers such a layer unpacked: its digest is then its diff ID, and the image's config, and so its ID, stays what it is.
-/** What a gzip file ends with: the length of what it holds, in bytes modulo 2^32 (RFC 1952 section 2.3.1). */
+// A classic store spends much of its time on unpacking gzip, in one thread. This step unpacks large gzip layers on another core. The
+// digest of such a layer is then its diff ID. The image's config, and so its ID, is unchanged.
+/** Size of the length at the end of a gzip file, in bytes. That is the unpacked length modulo 2^32 (RFC 1952 section 2.3.1). */
 const gzipTrailerBytes = 4;
-/** Whether a layer's bytes are gzip's: `….tar+gzip` of OCI, `….tar.gzip` of Docker. */
+/** Whether a layer is in gzip: `….tar+gzip` of OCI, `….tar.gzip` of Docker. @internal */
 function isGzipLayer(mediaType) {
     return /\.tar[+.]gzip$/.test(mediaType);
 }
 /**
- * The length that a gzip file's last bytes tell.
+ * Returns the unpacked length in a gzip file's last bytes.
  * @param compressedSize bytes of the file
- * @returns undefined when that can't be the length of the whole, as in a file of several members
+ * @returns undefined when that can't be the whole length, as in a file of several members
+ * @internal
  */
 function plainSize(trailer, compressedSize) {
     const size = trailer.readUInt32LE(trailer.length - gzipTrailerBytes);
     return size < compressedSize ? undefined : size;
 }
 /**
- * A gzip layer's plain bytes.
- * @returns `size` bytes in all
- * @throws HandoverError `load-failed` while iterating, when the bytes aren't those of a gzip file of that length; what `chunks` throw
+ * Unpacks a gzip layer.
+ * @returns `size` bytes in total
+ * @throws HandoverError `load-failed` while iterating, unless the bytes are a gzip file of that length; what `chunks` throws
  */
 async function* plainLayerChunks(chunks, size) {
     let length = 0;
@@ -32279,19 +32308,19 @@ async function* plainLayerChunks(chunks, size) {
         throw source.failed ? error : unfit((0,errors/* messageOf */.bD)(error), error);
     }
     if (length !== size)
-        throw unfit(`it has not the ${String(size)} bytes that its end tells`);
+        throw unfit(`it doesn't have the ${String(size)} bytes that its end says`);
 }
 function unfit(why, cause) {
-    return new errors/* HandoverError */.Cu('load-failed', `A layer can't be unpacked on its way: ${why}.`, 'Set `overlap: false`.', cause);
+    return new errors/* HandoverError */.Cu('load-failed', `A layer can't be unpacked while it is sent: ${why}.`, 'Set `overlap: false`.', cause);
 }
-// To ask for the end of a smaller layer would take longer than to unpack it.
+// A request for the end of a smaller layer would take longer than unpacking it.
 const minBytes = 4 * 1024 * 1024;
 /**
- * A gzip layer as it is when it isn't compressed.
- * @param diffId its digest then, as the image's config has it
- * @returns undefined for a layer that isn't worth it, or whose length its end doesn't tell
+ * Describes a gzip layer in its uncompressed form.
+ * @param diffId its uncompressed digest, from the image's config
+ * @returns undefined for a small layer, and for one whose unpacked length is unknown
  */
-async function gunzippedLayer({ mediaType, size, offset = 0 }, diffId, read) {
+async function gunzippedLayer({ mediaType, size, offset }, diffId, read) {
     if (size < minBytes || !isGzipLayer(mediaType))
         return undefined;
     const end = offset + size;
@@ -32299,29 +32328,28 @@ async function gunzippedLayer({ mediaType, size, offset = 0 }, diffId, read) {
     return length === undefined ? undefined : { digest: diffId, size: length };
 }
 
-;// CONCATENATED MODULE: ./build/load-image/overlap/offer.js
-
+;// CONCATENATED MODULE: ./build/load-image/into/offer.js
 
 
 
 
 /**
- * The bytes of layers aren't checked here: who asks for a blob by its digest checks it. For the classic store large gzip layers
- * are offered unpacked (docs/decisions/0006-gzip-layers-reach-the-classic-store-unpacked.md); a containerd store keeps the layers
- * as the manifest names them.
+ * Prepares an image for the registry. The engine verifies each blob against the digest in its request. For the classic store, large
+ * gzip layers are offered unpacked (docs/decisions/0006-gzip-layers-reach-the-classic-store-unpacked.md). A containerd store needs the
+ * layers that the manifest lists.
  * @throws HandoverError `transfer-failed`, `artifact-expired`
  */
 async function offerImage(ranged, store, watch) {
     const { contents, layers } = ranged;
     const { configDigest, configBytes, manifestDigest, manifestBytes, manifestMediaType } = contents;
-    const plain = store === 'classic' ? await plainLayers(ranged) : new Map();
+    const plain = store.keepsBlobs ? new Map() : await plainLayers(ranged);
     const config = [configDigest, smallBlob(configBytes, image_manifest/* mediaTypes */.Ib.config)];
     const blobs = [config, ...layerBlobs(ranged, plain, watch)];
     if (plain.size === 0) {
         const manifest = [manifestDigest, smallBlob(manifestBytes, manifestMediaType)];
         return { image: { manifestDigest, blobs: new Map([...blobs, manifest]) }, unpacked: new Set() };
     }
-    // Another manifest of the same config: to the classic store, the same image.
+    // A different manifest with the same config is the same image in the classic store.
     const described = layers.map((layer) => offeredAs(layer, plain));
     const other = (0,image_manifest/* formatManifest */.L_)({ digest: configDigest, size: configBytes.length }, described);
     const manifest = [other.manifestDigest, smallBlob(other.manifestBytes, other.manifestMediaType)];
@@ -32330,7 +32358,7 @@ async function offerImage(ranged, store, watch) {
         unpacked: new Set(plain.keys()),
     };
 }
-/** Those gzip layers that are offered unpacked, by their own digest. */
+/** Returns the layers to offer unpacked, by their digest in the manifest. */
 async function plainLayers({ contents, layers, read }) {
     const { diffIds } = contents.config;
     const found = await Promise.all(layers.map(async (layer, position) => {
@@ -32346,8 +32374,7 @@ function layerBlobs({ layers, read }, plain, watch) {
     return distinct.map((layer, position) => {
         const { digest, size, mediaType } = offeredAs(layer, plain);
         const bytes = () => {
-            const { offset = 0 } = layer;
-            const stored = layerBytes(layer, read(offset, offset + layer.size, watch.onBytes));
+            const stored = layerBytes(layer, read, watch.onBytes);
             return plain.has(layer.digest) ? plainLayerChunks(stored, size) : stored;
         };
         const chunks = () => {
@@ -32361,28 +32388,22 @@ function offeredAs(layer, plain) {
     const unpacked = plain.get(layer.digest);
     return unpacked === undefined ? layer : { ...unpacked, mediaType: (0,image_manifest/* layerMediaType */.sG)('uncompressed') };
 }
-/**
- * Returns a layer's bytes unchanged.
- * @throws HandoverError `artifact-corrupt` while iterating, when the first bytes don't match the media type
- */
-function layerBytes({ digest, mediaType }, chunks) {
-    return layerChunks(chunks, mediaType, (what) => (0,image_record/* corruptLayer */.Rl)(digest, what));
-}
 function smallBlob(bytes, mediaType) {
     return { size: bytes.length, mediaType, chunks: () => external_node_stream_.Readable.from([bytes]) };
 }
-// An engine asks for all layers within some hundredths of a second, in any order.
+// An engine requests all layers within about 20 ms, in any order.
 const graceMs = 100;
 /**
- * Lets layers pass one at a time, the lowest first: the engine unpacks them in that order, and so can begin the sooner. A layer
- * waits for lower ones that haven't been asked for yet, but not for long: the engine may have them.
+ * Sends layers one at a time, the lowest first, because the engine unpacks them in that order. A layer waits briefly for lower ones that
+ * haven't been requested: the engine may have them.
+ * @internal
  */
 class LayerTurns {
     #asked = new Set();
     #waiting = [];
     #taken = false;
     #grace = 'unused';
-    /** The same chunks, once it is this layer's turn. */
+    /** Yields the chunks when it is this layer's turn. */
     async *pass(position, chunks) {
         await this.#turn(position);
         try {
@@ -32423,7 +32444,7 @@ class LayerTurns {
     }
 }
 
-;// CONCATENATED MODULE: ./build/load-image/overlap/overlap.js
+;// CONCATENATED MODULE: ./build/load-image/into/overlap.js
 var overlap_addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
     if (value !== null && value !== void 0) {
         if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
@@ -32484,9 +32505,10 @@ var overlap_disposeResources = (undefined && undefined.__disposeResources) || (f
 
 
 
+
 /**
- * Lets the engine fetch an image from this step.
- * @returns what the engine knows it by, one of the names; undefined when that can't be done: then the tarball has to be loaded as a whole
+ * Lets the engine pull an image from this step.
+ * @returns the image's temporary tag; undefined when the engine can't pull it, so that the whole tarball has to be loaded
  * @throws HandoverError `transfer-failed`, `artifact-expired`, `artifact-corrupt`, when the artifact can't be read
  */
 async function fetchOverlapped(tools, request) {
@@ -32504,7 +32526,7 @@ async function fetchOverlapped(tools, request) {
     catch (error) {
         if (!(error instanceof errors/* HandoverError */.Cu) || error.code !== 'load-failed')
             throw error;
-        log.info(`${error.message} So docker load gets the whole tarball.`);
+        log.info(`${error.message} Sending the whole tarball to docker load.`);
         return undefined;
     }
 }
@@ -32539,23 +32561,22 @@ async function fetchImage({ engine, log, info }, { image, names }, onBytes) {
         unpacked: [...asked].filter((digest) => unpacked.has(digest)).length,
         asked: asked.size,
     });
-    // A containerd store doesn't fetch a layer that it has unpacked for another manifest, and then lacks it for this one
-    // (field-notes M19): it is given those that it didn't ask for.
-    if (skipped.length > 0 && info.imageStore === 'containerd' && (await engine.inspect(name))?.isWhole !== true) {
-        log.info('The engine has those layers in another form than this image: it gets them all the same.');
+    // A containerd store doesn't request a layer that it has unpacked for another manifest, and then lacks it for this one. It gets the
+    // layers that it didn't request.
+    if (skipped.length > 0 && info.imageStore.keepsBlobs && (await engine.inspect(name))?.isWhole !== true) {
+        log.info('The engine stores these layers in a different form; sending them anyway.');
         name = `${names.repository}:${offered.manifestDigest.slice('sha256:'.length, 19)}`;
         names.add(name);
         await engine.load(completing(image, skipped, name, onBytes), () => undefined);
     }
     return name;
 }
-/** A tarball that completes an image whose other layers the engine has. */
+/** Yields a tarball that completes an image whose other layers the engine has. */
 async function* completing({ contents, read }, layers, name, onBytes) {
     for (const layer of layers) {
-        const { digest, size, offset = 0 } = layer;
-        yield (0,tar_header/* tarHeader */.pI)((0,image_digest/* blobName */.PF)(digest), size);
-        yield* layerBytes(layer, read(offset, offset + size, onBytes));
-        yield Buffer.alloc((0,tar_header/* tarPadding */.vr)(size));
+        yield (0,tar_header/* tarHeader */.pI)((0,image_digest/* blobName */.PF)(layer.digest), layer.size);
+        yield* layerBytes(layer, read, onBytes);
+        yield Buffer.alloc((0,tar_header/* tarPadding */.vr)(layer.size));
     }
     const named = smallEntries([{ image: contents, references: [(0,image_reference/* parseTaggedReference */.$R)(name)] }]);
     for (const [path, bytes] of named)
@@ -32564,7 +32585,7 @@ async function* completing({ contents, read }, layers, name, onBytes) {
 }
 function tellLayers(log, image, { skipped, unpacked, asked }) {
     if (unpacked > 0) {
-        log.info(`Unpacked on their way to the engine: ${String(unpacked)} of the ${String(asked)} layers that it fetched.`);
+        log.info(`Unpacked for the engine: ${String(unpacked)} of the ${String(asked)} layers that it requested.`);
     }
     if (skipped.length === 0)
         return;
@@ -32578,1008 +32599,90 @@ function bytesOf(layers) {
     return layers.reduce((sum, { size }) => sum + size, 0);
 }
 
-;// CONCATENATED MODULE: ./build/shared/tar/entries.js
+;// CONCATENATED MODULE: ./build/load-image/into/prove.js
 
 
 
 
 
-
-
-const linkKinds = { '1': 'hard', '2': 'symbolic' };
 /**
- * The entries of a plain tar, ustar, GNU or pax, while it comes. It asks for a chunk when it has given out all of the one
- * before, and holds none: so the chunks can share memory. What follows the end of the archive isn't looked at, as engines do
- * (Go archive/tar, Reader.Next), but taken.
- * @throws HandoverError `tarball-invalid` when it is cut or no tar at all; whatever `chunks` throws
+ * Finds the image in the engine, under one of the references or any other name.
+ * @returns a reference or an image ID; undefined when the engine lacks the image
  */
-async function* tarEntries(chunks) {
-    const bytes = new ByteSource(chunks);
-    let extension = {};
-    let isEnded = false;
-    let count = 0;
-    try {
-        for (let block; (block = await bytes.block()) !== undefined;) {
-            if ((0,tar_header/* isZero */.be)(block)) {
-                if (isEnded)
-                    await bytes.skipAll();
-                isEnded = true;
-                continue;
-            }
-            const header = (0,tar_header/* readTarHeader */.RO)(block);
-            if (header === undefined)
-                throw invalid('a header has a wrong checksum');
-            count += 1;
-            if (count > base_limits/* limits */.F.tarEntries)
-                throw invalid(`it has more than ${String(base_limits/* limits */.F.tarEntries)} entries`);
-            const { type } = header;
-            const { name, size: told } = { ...header, ...extension };
-            if (![told, header.size].every(json/* isByteCount */.A0))
-                throw invalid(`${(0,base_text/* quoteForeign */.xS)(name, 80)} has an impossible size`);
-            if (Math.max(name.length, extension.link?.length ?? 0) > base_limits/* limits */.F.tarNameLength)
-                throw invalid(`${(0,base_text/* quoteForeign */.xS)(name, 80)} is a name that goes on for ${String(name.length)} letters`);
-            const size = hasContent(type) ? told : 0;
-            if (type === 'x' || type === 'L' || type === 'K') {
-                extension = {
-                    ...extension,
-                    ...readExtension(type, await bytes.exactly(atMost(header.size, base_limits/* limits */.F.tarHeaderBytes))),
-                };
-                await bytes.skip((0,tar_header/* tarPadding */.vr)(header.size));
-                continue;
-            }
-            // What it says of all entries isn't asked for here.
-            if (type === 'g') {
-                await bytes.skip(header.size + (0,tar_header/* tarPadding */.vr)(header.size));
-                continue;
-            }
-            const end = bytes.position + size;
-            const kind = linkKinds[type];
-            const link = kind === undefined ? {} : { link: { kind, target: extension.link ?? header.linkTarget } };
-            // Type 7 is a file that old systems kept in one piece (POSIX.1-2024, pax, "ustar Interchange Format").
-            const isFile = ['0', '\0', '7'].includes(type);
-            yield { name, size, offset: bytes.position, isFile, ...link, content: bytes.until(end) };
-            await bytes.skip(end + (0,tar_header/* tarPadding */.vr)(size) - bytes.position);
-            extension = {};
-        }
-        // Whoever sent it may have gone away between two entries.
-        if (!isEnded)
-            throw invalid('its end is missing');
+async function findImage({ engine, info }, identity, references) {
+    const imageId = imageIdOf(identity, info.imageStore);
+    const names = [...references.map(image_reference/* formatReference */.FH), ...(imageId === undefined ? [] : [imageId])];
+    for (const name of names) {
+        const found = await engine.inspect(name);
+        if (found !== undefined && differences(identity, found, info.imageStore).length === 0)
+            return name;
     }
-    finally {
-        await bytes.close();
-    }
-}
-function readExtension(type, content) {
-    // GNU tar ends the name with a zero byte.
-    if (type === 'L')
-        return { name: (0,tar_header/* textAt */.$6)(content, 0, content.length) };
-    if (type === 'K')
-        return { link: (0,tar_header/* textAt */.$6)(content, 0, content.length) };
-    const records = (0,tar_header/* readPaxRecords */.Wq)(content);
-    const [path, link, size] = [records.get('path'), records.get('linkpath'), Number(records.get('size') ?? Number.NaN)];
-    return {
-        ...(path === undefined ? {} : { name: path }),
-        ...(link === undefined ? {} : { link }),
-        ...((0,json/* isByteCount */.A0)(size) ? { size } : {}),
-    };
-}
-// Links, devices, folders and pipes: whatever size is told of them, nothing follows (Go archive/tar, isHeaderOnly).
-function hasContent(type) {
-    return !/^[1-6]$/.test(type);
-}
-function atMost(size, most) {
-    if (size > most)
-        throw invalid(`a header goes on for ${String(size)} bytes`);
-    return size;
-}
-function invalid(why) {
-    return new errors/* HandoverError */.Cu('tarball-invalid', `The tarball is not a whole tar archive: ${why}.`, 'Run the job again; if it repeats, look for a full disk: df -h.');
-}
-/** Takes bytes out of chunks by number. */
-class ByteSource {
-    #chunks;
-    #rest = Buffer.alloc(0);
-    #position = 0;
-    constructor(chunks) {
-        this.#chunks = chunks[Symbol.asyncIterator]();
-    }
-    /** How many bytes have been taken. */
-    get position() {
-        return this.#position;
-    }
-    /** A block of its own, or undefined at the end. */
-    async block() {
-        return (await this.#more()) ? this.exactly(tar_header/* tarBlock */.TR) : undefined;
-    }
-    async exactly(bytes) {
-        const all = Buffer.alloc(bytes);
-        let filled = 0;
-        for await (const part of this.until(this.#position + bytes))
-            filled += part.copy(all, filled);
-        return all;
-    }
-    async skip(bytes) {
-        const end = this.#position + bytes;
-        while (this.#position < end)
-            await this.#take(end);
-    }
-    async skipAll() {
-        this.#rest = Buffer.alloc(0);
-        while (await this.#more())
-            this.#rest = Buffer.alloc(0);
-    }
-    async *until(end) {
-        while (this.#position < end)
-            yield await this.#take(end);
-    }
-    async close() {
-        await this.#chunks.return?.();
-    }
-    async #take(end) {
-        if (!(await this.#more()))
-            throw invalid(`it ends at byte ${String(this.#position)}`);
-        const part = this.#rest.subarray(0, end - this.#position);
-        this.#rest = this.#rest.subarray(part.length);
-        this.#position += part.length;
-        return part;
-    }
-    async #more() {
-        while (this.#rest.length === 0) {
-            const next = await this.#chunks.next();
-            if (next.done === true)
-                return false;
-            this.#rest = next.value;
-        }
-        return true;
-    }
+    return undefined;
 }
 /**
- * The files of a small tar, by name.
- * @throws HandoverError `tarball-invalid` when it isn't a whole tar
+ * Proves that the engine has the image under this name, and only then sets its references. Each reference is verified again, with
+ * the engine's own command.
+ * @param what the image in words, for the log: `the image that was handed over`
+ * @param guard restores the earlier references after an error
+ * @returns the image under its first reference
+ * @throws HandoverError `image-missing`, `image-mismatch`
  */
-async function readSmallTar(bytes) {
-    const files = new Map();
-    for await (const { name, isFile, content } of tarEntries(Readable.from([bytes]))) {
-        if (isFile)
-            files.set(name, await copiedBytes(content));
+async function proveAndName({ engine, log, info }, { name, identity, references, }, what, guard) {
+    const [first] = references.map(image_reference/* formatReference */.FH);
+    const image = await inspect(engine, name);
+    requireSameImage(first ?? name, identity, image, info.imageStore);
+    const named = [];
+    for (const reference of references.map(image_reference/* formatReference */.FH)) {
+        const before = reference === name ? image : await engine.inspect(reference);
+        const hasIt = before !== undefined && differences(identity, before, info.imageStore).length === 0;
+        const found = hasIt ? before : await guard.tag(name, reference, { imageId: image.imageId, before });
+        if (found === undefined)
+            throw missing(engine, reference);
+        requireSameImage(reference, identity, found, info.imageStore);
+        named.push(found);
     }
-    return files;
+    const [last = image] = (await confirmed({ engine, info }, identity, references)) ?? named;
+    log.info(`Verified: ${first ?? name} is ${what} (${last.imageId})`);
+    for (const reference of references.slice(1))
+        log.info(`Also tagged ${(0,image_reference/* formatReference */.FH)(reference)}.`);
+    return last;
 }
-
-;// CONCATENATED MODULE: ./build/shared/tar/tarball-reader.js
-
-
-
-
-
-
-
-
-
-
-
-function isKept(entry) {
-    return entry.bytes !== undefined;
-}
-/** What was in a tarball, by the names that its own index uses. */
-class SeenTarball {
-    #entries = new Map();
-    #blobs = new Map();
-    #links = new Map();
-    #diffIds = new Map();
-    #jsonBytes = 0;
-    #unnamed = 0;
-    /** What stands under a name in the tar, or where links under that name lead. */
-    find(name) {
-        let path = pathOf(name);
-        for (let steps = 0; steps < base_limits/* limits */.F.tarLinks; steps += 1) {
-            const target = this.#links.get(path);
-            if (target === undefined)
-                return this.#entries.get(path);
-            path = target;
-        }
+/** Verifies the references with the engine's own command; undefined where `inspect` is that command. */
+async function confirmed({ engine, info }, identity, references) {
+    const names = references.map(image_reference/* formatReference */.FH);
+    if (engine.confirm === undefined || names.length === 0)
         return undefined;
-    }
-    blob(digest) {
-        return this.#blobs.get(digest);
-    }
-    /** The digest of a layer's content when it isn't compressed; undefined where nobody has looked. */
-    diffIdOf({ name, digest, packing }) {
-        return packing === 'none' ? digest : this.#diffIds.get(name);
-    }
-    /** All that was kept, in the tarball's order, each digest once. */
-    kept() {
-        return [...this.#blobs.values()].filter(isKept);
-    }
-    /** The first names, to show. */
-    names() {
-        return [...this.#entries.keys()].slice(0, 5);
-    }
-    add(entry) {
-        this.#links.delete(entry.path);
-        this.#entries.set(entry.path, entry);
-        // The first is the one that was given out.
-        if (!this.#blobs.has(entry.digest))
-            this.#blobs.set(entry.digest, entry);
-        this.#jsonBytes += entry.bytes?.length ?? 0;
-    }
-    addLink(path, { kind, target }) {
-        this.#links.set(path, pathOf(kind === 'hard' ? target : external_node_path_.posix.join(external_node_path_.posix.dirname(path), target)));
-    }
-    addDiffId(name, diffId) {
-        this.#diffIds.set(name, diffId);
-    }
-    /** Whether to keep an entry's content: it looks like JSON, and there is room. */
-    keeps(size, head) {
-        return (0,tar_header/* looksLikeJson */.gw)(head) && size <= base_limits/* limits */.F.jsonBytes && this.#jsonBytes + size <= base_limits/* limits */.F.jsonBytesInAll;
-    }
-    nextName() {
-        this.#unnamed += 1;
-        return `layer-${String(this.#unnamed)}.tar`;
-    }
+    const images = await engine.confirm(names);
+    for (const [position, image] of images.entries())
+        requireSameImage(names[position] ?? '', identity, image, info.imageStore);
+    return images;
 }
 /**
- * Reads a plain tarball of images, of whatever maker: gives out what is large, each once and to be taken in turn, and keeps
- * the small entries that tell which images there are. Nothing else is held.
- * @param seen takes what was in it
- * @throws HandoverError `tarball-invalid` when it's cut or no tar, or when a blob isn't what its name says; what `chunks` throws
+ * Verifies again that each of the images has all of its references.
+ * @throws HandoverError `image-missing`, `image-mismatch`
  */
-async function* readTarball(chunks, seen) {
-    for await (const { name, size, offset, isFile, link, content } of tarEntries(chunks)) {
-        const path = pathOf(name);
-        if (link !== undefined)
-            seen.addLink(path, link);
-        if (!isFile)
-            continue;
-        const told = digestIn(path);
-        const { head, all } = await (0,bytes_chunks/* withHead */.V5)(content, (bytes) => bytes.length >= tar_header/* tarBlock */.TR);
-        const packing = layer_form_layerPackingOf(head);
-        if (seen.keeps(size, head)) {
-            const bytes = await (0,bytes_chunks/* copiedBytes */.QB)(all);
-            const digest = requireTold(told, (0,image_digest/* digestOf */.ol)(bytes));
-            seen.add({ path, name: (0,image_digest/* blobName */.PF)(digest), digest, size, offset, packing, bytes });
-            continue;
-        }
-        const hash = (0,external_node_crypto_.createHash)('sha256');
-        const passing = hashed(all, hash);
-        const before = told === undefined ? undefined : seen.blob(told);
-        const out = before?.name ?? (told === undefined ? seen.nextName() : (0,image_digest/* blobName */.PF)(told));
-        // Other files are not passed on: one could be a config that another document names.
-        if (before === undefined && packing !== undefined)
-            yield { path, name: out, digest: told, size, offset, packing, chunks: passing };
-        // What nobody has taken.
-        await drained(passing);
-        seen.add({ path, name: out, digest: requireTold(told, `sha256:${hash.digest('hex')}`), size, offset, packing });
-    }
+async function requireNames({ engine, info }, images) {
+    for (const { identity, references } of images)
+        for (const name of references.map(image_reference/* formatReference */.FH))
+            requireSameImage(name, identity, await inspect(engine, name), info.imageStore);
+}
+async function inspect(engine, name) {
+    const image = await engine.inspect(name);
+    if (image !== undefined)
+        return image;
+    throw missing(engine, name);
+}
+function missing(engine, name) {
+    return new errors/* HandoverError */.Cu('image-missing', `${engine.program} succeeded, but \`${engine.program} image inspect ${name}\` finds no image.`, `Look at the engine: ${engine.program} image ls; ${engine.program} ${engine.program === 'ctr' ? 'version' : 'info'}.`);
 }
 /**
- * Reads a plain tarball to its end, and checks each layer: by the digest in its name, else by the diff ID in the config, for
- * which a compressed one is unpacked.
- * @throws HandoverError as `readTarball`; what `chunks` throws
- */
-async function seeTarball(chunks) {
-    const seen = new SeenTarball();
-    for await (const { path, name, digest, packing, chunks: passing } of readTarball(chunks, seen)) {
-        if (digest !== undefined || (packing !== 'gzip' && packing !== 'zstd'))
-            continue;
-        const source = { failed: false };
-        const watched = (0,bytes_chunks/* watchedChunks */.bM)((0,bytes_chunks/* streamableChunks */.V$)(passing), () => (source.failed = true));
-        const diffId = await contentDigest(decompress(watched, packing)).catch((error) => {
-            throw source.failed ? error : undecodable(path, packing, error);
-        });
-        seen.addDiffId(name, diffId);
-    }
-    return seen;
-}
-async function contentDigest(chunks) {
-    const hash = (0,external_node_crypto_.createHash)('sha256');
-    await drained(hashed(chunks, hash));
-    return `sha256:${hash.digest('hex')}`;
-}
-/** Takes what is left of some chunks. */
-async function drained(chunks) {
-    const source = chunks[Symbol.asyncIterator]();
-    while ((await source.next()).done !== true)
-        ;
-}
-function digestIn(path) {
-    return (0,image_digest/* parseDigest */.m)(`sha256:${/^blobs\/sha256\/([0-9a-f]{64})$/.exec(path)?.[1] ?? ''}`);
-}
-// Some makers write `./manifest.json`; engines unpack the tar, and so take it for `manifest.json`.
-function pathOf(name) {
-    return external_node_path_.posix.join('/', name).slice(1);
-}
-// Whoever has taken some of it may leave the rest: so it doesn't end with its consumer.
-function hashed(chunks, hash) {
-    const source = chunks[Symbol.asyncIterator]();
-    const next = async () => {
-        const result = await source.next();
-        if (result.done === true)
-            return { done: true, value: undefined };
-        hash.update((0,bytes_chunks/* viewOf */.du)(result.value));
-        return result;
-    };
-    return { [Symbol.asyncIterator]: () => ({ next }) };
-}
-function undecodable(path, packing, cause) {
-    return new errors/* HandoverError */.Cu('tarball-invalid', `The layer ${path} in the tarball is damaged ${packing} data: ${(0,errors/* messageOf */.bD)(cause)}.`, 'Make the tarball again. If it was copied or downloaded, compare its checksum with that of the original.', cause);
-}
-function requireTold(told, digest) {
-    if (told !== undefined && told !== digest)
-        throw damaged((0,image_digest/* blobName */.PF)(told), told, digest);
-    return digest;
-}
-/** What to say of an entry whose content isn't what the tarball says of it. */
-function damaged(name, expected, found) {
-    return new errors/* HandoverError */.Cu('tarball-invalid', `${name} in the tarball is damaged: its content has the digest ${found}; ${expected} was expected.`, 'Make the tarball again. If it was copied or downloaded, compare its checksum with that of the original.');
-}
-
-;// CONCATENATED MODULE: ./build/shared/tar/tarball-images.js
-
-
-
-
-
-
-
-
-/**
- * The images in a tarball that has passed: those of its `manifest.json`, else those of its `index.json`.
- * @throws HandoverError `tarball-invalid` when it has neither, when one of them names what isn't there, or when a layer
- *   that isn't compressed has another digest than the config says
- */
-function imagesIn(seen) {
-    const archive = seen.find('manifest.json')?.bytes;
-    const index = seen.find('index.json')?.bytes;
-    const manifests = index === undefined ? [] : manifestsIn(index, seen);
-    if (archive !== undefined) {
-        const images = (0,image_manifest/* parseArchiveManifest */.Ts)(archive, 'manifest.json');
-        if (images.length > base_limits/* limits */.F.images)
-            throw tooMany('manifest.json', images.length);
-        const all = [...manifests.filter(isPresent).map(manifestOf), ...looseManifests(seen)];
-        return { kind: 'docker', images: images.map((image) => archiveImage(image, all, seen)) };
-    }
-    const there = manifests.filter(isThere);
-    const whole = there.filter(({ bytes }) => isWhole(bytes, seen));
-    const images = (whole.length > 0 ? whole : there).map((found) => ociImage(found, seen));
-    if (images.length > 0)
-        return { kind: 'oci', images };
-    throw new errors/* HandoverError */.Cu('tarball-invalid', index === undefined
-        ? `The tarball has neither a manifest.json nor an index.json at its top; it holds: ${seen.names().join(', ') || 'nothing'}.`
-        : "The tarball's index.json names no image that is in the tarball.", 'Make it with docker save, or with docker buildx build --output type=docker,dest=FILE. A tar of docker export is a file system, and no image.');
-}
-// An index may stand in an index; more than a few levels are a mistake.
-/** The manifests of images in an index, each once, with all the references that they stand under. */
-function manifestsIn(index, seen) {
-    const found = new Map();
-    const read = new Map();
-    let count = 0;
-    const visit = (descriptors, around, names) => {
-        // Indexes that name one index many times over are many paths in few bytes.
-        count += descriptors.length;
-        if (count > base_limits/* limits */.F.indexed)
-            throw tooMany('index.json', count);
-        for (const descriptor of descriptors) {
-            if ((0,image_manifest/* isAttestation */.H3)(descriptor) || !isManifestOrIndex(descriptor))
-                continue;
-            const { digest } = descriptor;
-            const references = [...names, ...tarball_images_namesOf(descriptor)];
-            const { bytes, offset = 0, size } = seen.blob(digest) ?? {};
-            if (size !== undefined && bytes === undefined)
-                throw unreadable(descriptor, size);
-            if ((0,image_manifest/* isIndex */.nw)(descriptor)) {
-                if (bytes === undefined || around.length >= base_limits/* limits */.F.indexDepth)
-                    continue;
-                const inner = read.get(digest) ?? (0,image_manifest/* parseIndex */.A1)(bytes, `index ${digest}`);
-                read.set(digest, inner);
-                visit(inner, [...around, digest], references);
-                continue;
-            }
-            const before = found.get(digest);
-            found.set(digest, {
-                descriptor,
-                bytes,
-                offset,
-                around: [...new Set([...(before?.around ?? []), ...around])],
-                references: [...(before?.references ?? []), ...references],
-            });
-        }
-    };
-    visit((0,image_manifest/* parseIndex */.A1)(index, 'index.json'), [], []);
-    return [...found.values()];
-}
-function isPresent(found) {
-    return found.bytes !== undefined;
-}
-function isThere(found) {
-    return isPresent(found) && (0,image_manifest/* isImageConfig */._m)(manifestOf(found).config);
-}
-// Whatever else an index names is of no concern (OCI image-spec, image-index.md).
-function isManifestOrIndex(descriptor) {
-    const { manifest, dockerManifest } = image_manifest/* mediaTypes */.Ib;
-    return (0,image_manifest/* isIndex */.nw)(descriptor) || ['', manifest, dockerManifest].includes(descriptor.mediaType);
-}
-function tooMany(where, count) {
-    return new errors/* HandoverError */.Cu('tarball-invalid', `The tarball's ${where} names ${String(count)} images or more: too many.`, `Hand over at most ${String(base_limits/* limits */.F.images)} images in one tarball.`);
-}
-function unreadable({ digest }, size) {
-    return new errors/* HandoverError */.Cu('tarball-invalid', `The tarball's index.json names the manifest ${digest}, which is no JSON object of at most ${String(base_limits/* limits */.F.jsonBytes)} bytes (it has ${String(size)}).`, 'The tarball was edited: make it again with docker save.');
-}
-/** The manifests that lie in the tarball, whether an index leads to them or not. */
-function looseManifests(seen) {
-    return seen.kept().flatMap(({ digest, bytes, offset }) => {
-        const manifest = (0,image_manifest/* manifestIn */.tn)(bytes);
-        return manifest === undefined
-            ? []
-            : [{ ...manifest, digest, bytes, offset, mediaType: manifest.mediaType || image_manifest/* mediaTypes */.Ib.manifest, around: [] }];
-    });
-}
-// Of several platforms, one may be there without its layers.
-function isWhole(bytes, seen) {
-    const { config, layers } = (0,image_manifest/* parseManifest */.Ng)(bytes, 'a manifest');
-    return [config, ...layers].every(({ digest }) => seen.blob(digest) !== undefined);
-}
-function where({ descriptor }) {
-    return `manifest ${descriptor.digest}`;
-}
-// The first annotation is containerd's and holds a whole reference. In the other one BuildKit writes a tag alone (`v1`), which names no
-// repository; skopeo writes what it is given (`oci-archive:FILE:app:v1`), and docker load takes a reference as the image's name.
-function tarball_images_namesOf({ annotations }) {
-    const short = annotations['org.opencontainers.image.ref.name'];
-    const name = annotations['io.containerd.image.name'] ?? (/[:/]/.test(short ?? '') ? short : undefined);
-    if (name === undefined)
-        return [];
-    try {
-        return [(0,image_reference/* parseReference */.F2)(name)];
-    }
-    catch {
-        return []; // what some tool means by it is no reference
-    }
-}
-function ociImage(found, seen) {
-    const manifest = manifestOf(found);
-    const by = `The tarball's ${where(found)}`;
-    const image = {
-        references: found.references,
-        ...requireConfig(seen.blob(manifest.config.digest), by, manifest.config.digest),
-        manifests: [manifest],
-        manifestDigests: [manifest.digest, ...found.around],
-        layers: manifest.layers.map(({ digest }) => requireEntry(seen.blob(digest), by, digest)),
-    };
-    requireFit(manifest, image);
-    tarball_images_requireLayers(image, seen);
-    requireDiffIds(image, seen);
-    return image;
-}
-/** @throws HandoverError `tarball-invalid` when the config is not what its manifest says of it */
-function requireFit(manifest, { configBytes, config }) {
-    const fault = (0,image_manifest/* configFault */.fT)(manifest, configBytes, config);
-    if (fault !== undefined)
-        throw contradicting(manifest, fault);
-}
-function manifestOf(found) {
-    const { descriptor, bytes, offset, around } = found;
-    const manifest = (0,image_manifest/* parseManifest */.Ng)(bytes, where(found));
-    const mediaType = manifest.mediaType || image_manifest/* mediaTypes */.Ib.manifest;
-    return { ...manifest, digest: descriptor.digest, bytes, offset, around, mediaType };
-}
-/** @param all manifests of the tarball, those that an index leads to first */
-function archiveImage({ config, repoTags, layers }, all, seen) {
-    const by = "The tarball's manifest.json";
-    const entry = requireConfig(seen.find(config), by, config);
-    const found = layers.map((name) => requireEntry(seen.find(name), by, name));
-    const manifests = manifestsOf(entry.configDigest, found, all);
-    const image = {
-        references: referencesIn(repoTags),
-        ...entry,
-        manifests,
-        manifestDigests: [
-            ...new Set([...manifests.map(({ digest }) => digest), ...manifests.flatMap(({ around }) => around)]),
-        ],
-        layers: found,
-    };
-    for (const manifest of manifests)
-        requireFit(manifest, image);
-    tarball_images_requireLayers(image, seen);
-    requireDiffIds(image, seen);
-    return image;
-}
-/** @throws HandoverError `tarball-invalid` for a text that is no reference: it is no input of this step */
-function referencesIn(repoTags) {
-    if (repoTags.length > base_limits/* limits */.F.references)
-        throw invalidNames(`has ${String(repoTags.length)} references for one image`);
-    return repoTags.map((tag) => {
-        try {
-            return (0,image_reference/* parseReference */.F2)(tag);
-        }
-        catch (error) {
-            throw invalidNames(`calls an image by something that is no reference: ${(0,errors/* messageOf */.bD)(error)}`, error);
-        }
-    });
-}
-/** @param what the end of a sentence whose subject is the manifest.json */
-function invalidNames(what, cause) {
-    return new errors/* HandoverError */.Cu('tarball-invalid', `The tarball's manifest.json ${what}`.replace(/\.?$/, '.'), `Make the tarball with docker save and at most ${String(base_limits/* limits */.F.references)} references of the image.`, cause);
-}
-/**
- * The manifests of an image that `manifest.json` describes, each once.
- * @throws HandoverError `tarball-invalid` when there are some of this config, and none of them describes this image
- */
-function manifestsOf(configDigest, layers, all) {
-    const digests = layers.map(({ digest }) => digest).join();
-    const own = all.filter(({ config }) => config.digest === configDigest);
-    const fitting = own.filter((manifest) => (0,image_manifest/* isImageConfig */._m)(manifest.config) && manifest.layers.map(({ digest }) => digest).join() === digests);
-    const [first] = own;
-    if (first !== undefined && fitting.length === 0)
-        throw contradicting(first, contradiction(first));
-    return fitting.filter(({ digest }, position) => fitting.findIndex((one) => one.digest === digest) === position);
-}
-function contradiction({ config }) {
-    return (0,image_manifest/* isImageConfig */._m)(config)
-        ? 'lists other layers than its manifest.json'
-        : `describes its config as ${(0,base_text/* quoteForeign */.xS)(config.mediaType)}, which is not an image's`;
-}
-/** @param how the end of a sentence whose subject is the manifest */
-function contradicting({ digest, config }, how) {
-    return new errors/* HandoverError */.Cu('tarball-invalid', `The tarball's manifest ${digest} of the image with the config ${config.digest} ${how}.`, 'The tarball was edited: make it again with docker save.');
-}
-function requireConfig(entry, by, name) {
-    const { digest, size, offset, bytes } = requireEntry(entry, by, name);
-    (0,image_manifest/* requireConfigSize */.bW)(size);
-    const config = (0,image_manifest/* parseConfig */.o4)(bytes ?? Buffer.alloc(0), name);
-    return { configDigest: digest, configBytes: bytes ?? Buffer.alloc(0), configOffset: offset, config };
-}
-function requireEntry(entry, by, name) {
-    if (entry !== undefined)
-        return entry;
-    throw new errors/* HandoverError */.Cu('tarball-invalid', `${by} names ${name}, which is not in the tarball.`, 'The tarball is cut, was edited, or was made without all of its layers: make it again, with docker save for one.');
-}
-/** Checks the first bytes and the size of each layer against its manifests. */
-function tarball_images_requireLayers({ manifests, layers }, seen) {
-    const described = manifests.flatMap((manifest) => manifest.layers.map(({ mediaType, digest, size }) => ({ mediaType, size, entry: seen.blob(digest) })));
-    const own = layers.map((entry) => ({ mediaType: '', size: entry.size, entry }));
-    for (const { mediaType, size, entry } of [...own, ...described]) {
-        if (entry === undefined)
-            continue;
-        const wrong = layer_form_wrongForm(mediaType, entry.packing);
-        if (wrong !== undefined || size !== entry.size)
-            throw falseLayer(entry.path, wrong ?? `has ${String(entry.size)} bytes, and ${String(size)} by its manifest`);
-    }
-}
-function falseLayer(path, what) {
-    return new errors/* HandoverError */.Cu('tarball-invalid', `The layer ${(0,base_text/* quoteForeign */.xS)(path, 100)} in the tarball ${what}.`, 'The tarball was edited, or made by a tool that mistakes what a layer is: make it again with docker save.');
-}
-function requireDiffIds({ config, layers }, seen) {
-    const { diffIds } = config;
-    if (layers.length !== diffIds.length) {
-        throw new errors/* HandoverError */.Cu('tarball-invalid', `The image's config has ${String(diffIds.length)} layers; its manifest in the tarball has ${String(layers.length)}.`, 'The tarball was edited: make it again with docker save.');
-    }
-    layers.forEach((layer, position) => {
-        const expected = diffIds[position];
-        const found = seen.diffIdOf(layer);
-        if (expected !== undefined && found !== undefined && found !== expected)
-            throw damaged(layer.path, expected, found);
-    });
-}
-/**
- * The image that is meant: under the reference asked for, else the only one there is; of several platforms, the one that fits.
- * @throws HandoverError `image-not-found`, `platform-mismatch`; both list what the tarball holds
- */
-function chooseImage(images, wanted, platform) {
-    const name = wanted === undefined ? undefined : (0,image_reference/* formatReference */.FH)(wanted);
-    const named = images.filter((image) => image.references.some((reference) => (0,image_reference/* formatReference */.FH)(reference) === name));
-    const candidates = named.length > 0 ? named : images;
-    const exact = candidates.filter((image) => (0,image_platform/* samePlatform */.my)(image.config.platform, platform));
-    const fitting = exact.length > 0 ? exact : candidates.filter((image) => (0,image_platform/* runsOn */.k8)(image.config.platform, platform));
-    const [chosen, ...others] = candidates.length === 1 ? candidates : fitting;
-    // One image in several platforms has one name, or none.
-    const isOne = named.length > 0 || new Set(candidates.map(namesIn)).size === 1;
-    if (isOne && chosen === undefined)
-        throw noPlatform(candidates, platform);
-    if (isOne && chosen !== undefined && others.every((other) => other.configDigest === chosen.configDigest))
-        return chosen;
-    const there = images.map((image) => namesIn(image) || image.configDigest);
-    throw new errors/* HandoverError */.Cu('image-not-found', `The tarball holds ${String(images.length)} images (${there.join('; ')}), and ${name ?? 'no reference'} was asked for.`, 'Set the input `image` to one of them.');
-}
-/** The image as one of its manifests describes it. */
-function contentsOf({ configDigest, configBytes, config }, manifest) {
-    return {
-        configDigest,
-        configBytes,
-        config,
-        manifestDigest: manifest.digest,
-        manifestBytes: manifest.bytes,
-        manifestMediaType: manifest.mediaType,
-        layers: manifest.layers,
-    };
-}
-function namesIn({ references }) {
-    return references.map(image_reference/* formatReference */.FH).join(', ');
-}
-function noPlatform(images, platform) {
-    const there = images.map((image) => (0,image_platform/* formatPlatform */.Bq)(image.config.platform));
-    return new errors/* HandoverError */.Cu('platform-mismatch', `The tarball holds images for ${there.join(', ')}; ${(0,image_platform/* formatPlatform */.Bq)(platform)} was asked for.`, `Make the tarball for ${(0,image_platform/* formatPlatform */.Bq)(platform)} too; or, if another one is meant, set \`platform\` in the export.`);
-}
-
-// EXTERNAL MODULE: ./build/load-image/identity.js
-var identity = __nccwpck_require__(6247);
-// EXTERNAL MODULE: ./build/load-image/plan/plan.js + 1 modules
-var plan_plan = __nccwpck_require__(7207);
-;// CONCATENATED MODULE: ./build/load-image/whole-tarball.js
-
-
-
-
-
-
-
-
-
-
-
-
-
-/**
- * @param onBytes told of each part that has come, in bytes
- * @throws HandoverError `artifact-corrupt`, `tarball-invalid`, `image-not-found`, `platform-mismatch` while iterating; what
- *   names the images is given out only when all is well
- */
-function wholeTarball(request, onBytes) {
-    const { content, record } = request;
-    const tee = request.tee ?? ((chunks) => chunks);
-    const names = content.files.map(({ name }) => name);
-    const name = record?.tarballName ?? (0,plan_plan/* chooseTarball */.gW)(content.artifact.name, names);
-    const bytes = content.read(name, onBytes);
-    const checked = record === undefined ? bytes : asRecorded(bytes, record, content.artifact.digest === undefined);
-    let passed = [];
-    const all = rewritten(plainTarball(tee(checked), name), request, (images) => (passed = images));
-    const chunks = record === undefined ? all : asHandedOver(all);
-    return { chunks, images: () => passed };
-}
-/** What is wrong with a tarball that a record tells of went wrong with the artifact. */
-async function* asHandedOver(chunks) {
-    try {
-        yield* chunks;
-    }
-    catch (error) {
-        if (!(error instanceof errors/* HandoverError */.Cu) || error.code !== 'tarball-invalid')
-            throw error;
-        throw new errors/* HandoverError */.Cu('artifact-corrupt', error.message, 'Run the job that exports the image again.', error);
-    }
-}
-/** The plain tarball, whatever its compression. */
-async function* plainTarball(chunks, name) {
-    let broken;
-    const source = (0,bytes_chunks/* watchedChunks */.bM)(chunks, (error) => (broken = error));
-    const { head, all } = await (0,bytes_chunks/* withHead */.V5)(source, (bytes) => bytes.length >= magicBytes);
-    if (head.length === 0)
-        throw whole_tarball_invalid(`${name} in the artifact is empty.`);
-    const compression = compressionOf(head);
-    if (compression === 'none') {
-        yield* all;
-        return;
-    }
-    try {
-        yield* decompress(all, compression);
-    }
-    catch (error) {
-        if (broken !== undefined)
-            throw (0,errors/* asError */.zR)(broken);
-        throw whole_tarball_invalid(`${name} in the artifact is damaged ${compression} data: ${(0,errors/* messageOf */.bD)(error)}.`, error);
-    }
-}
-/** Checks size, and where the artifact service gave no digest also the digest, against the record. */
-async function* asRecorded(chunks, record, withDigest) {
-    const hash = (0,external_node_crypto_.createHash)('sha256');
-    let size = 0;
-    for await (const chunk of chunks) {
-        if (withDigest)
-            hash.update(chunk);
-        size += chunk.length;
-        yield chunk;
-    }
-    const digest = withDigest ? `sha256:${hash.digest('hex')}` : record.tarballDigest;
-    if (size === record.tarballSize && digest === record.tarballDigest)
-        return;
-    throw new errors/* HandoverError */.Cu('artifact-corrupt', `The tarball has ${String(size)} bytes with digest ${digest}; the record says ${String(record.tarballSize)} bytes ` +
-        `with digest ${record.tarballDigest}.`, 'Run the job that exports the image again.');
-}
-async function* rewritten(plain, request, told) {
-    const seen = new SeenTarball();
-    const { teeLayer = (chunks) => chunks } = request;
-    for await (const entry of readTarball(plain, seen))
-        yield* wholeEntry(entry, teeLayer);
-    const { images } = imagesIn(seen);
-    const chosen = request.record === undefined
-        ? chooseImages(images, request)
-        : recordedImages(images, { ...request, record: request.record });
-    if (request.needsManifest === true && chosen.some(({ manifest }) => manifest === undefined))
-        throw noManifest();
-    requireOwnNames(chosen);
-    const { passed, entries } = closing(chosen, request.repository);
-    told(passed);
-    for (const [name, bytes] of entries)
-        yield smallEntry(name, bytes);
-    yield tar_header/* endOfArchive */.PG;
-}
-async function* wholeEntry({ name, size, chunks }, teeLayer) {
-    yield (0,tar_header/* tarHeader */.pI)(name, size);
-    yield* teeLayer(chunks);
-    yield Buffer.alloc((0,tar_header/* tarPadding */.vr)(size));
-}
-/** Without a wish all images that have a name, else the one that is meant. */
-function chooseImages(images, { reference, platform }) {
-    if (reference !== undefined)
-        return [chosenAs(chooseImage(images, reference, platform), [reference])];
-    if (!images.every(({ references }) => references.length > 0))
-        return [whole_tarball_ownNames(chooseImage(images, undefined, platform))];
-    const firsts = images.flatMap((image) => image.references.slice(0, 1));
-    const distinct = new Map(firsts.map((first) => [(0,image_reference/* formatReference */.FH)(first), first]));
-    return [...distinct.values()].map((first) => whole_tarball_ownNames(chooseImage(images, first, platform)));
-}
-function whole_tarball_ownNames(image) {
-    const own = image.references.filter(({ tag }) => tag !== undefined);
-    return chosenAs(image, own.length > 0 ? own : [plan_plan/* fallbackReference */.If]);
-}
-function chosenAs(image, references) {
-    const [manifest] = image.manifests;
-    return { image, manifest, references };
-}
-/** The images that the record names, which have to be what it says of them, and what is known of them. */
-function recordedImages(images, { record, known, reference }) {
-    const identities = known === undefined ? [] : chooseRecorded(known, reference).map(({ chosen }) => chosen.identity);
-    return chooseRecorded((0,image_record/* imagesOf */.IC)(record), reference).map(({ chosen, references }, position) => {
-        const image = images.find(({ configDigest }) => configDigest === chosen.configDigest);
-        if (image === undefined) {
-            const there = images.map(({ configDigest }) => configDigest).join(', ');
-            throw (0,image_record/* corrupt */.qb)(`its config digest (${chosen.configDigest}) is not that of an image in the tarball (${there})`);
-        }
-        const manifest = wantedManifest(image, identities[position]?.manifestDigest, chosen.manifestDigests);
-        const { configDigest, config } = image;
-        (0,identity/* requireRecorded */.S)(chosen, { ...config, configDigest, manifestDigest: manifest?.digest }, manifest?.layers);
-        return { image, manifest, references };
-    });
-}
-/**
- * @param known the digest of the manifest that was read by its place
- * @param recorded the digests that the record allows; empty when it names none
- * @throws HandoverError `artifact-corrupt` when the tarball has no such manifest
- */
-function wantedManifest({ manifests }, known, recorded) {
-    const wanted = known === undefined ? recorded : [known];
-    const manifest = wanted.length === 0 ? manifests[0] : manifests.find(({ digest }) => wanted.includes(digest));
-    if (manifest !== undefined || wanted.length === 0)
-        return manifest;
-    const there = manifests.map(({ digest }) => digest).join(', ') || 'none';
-    throw (0,image_record/* corrupt */.qb)(`its manifest digest (${wanted.join(', ')}) is not that of the image in the tarball (${there})`);
-}
-/**
- * All images of an artifact under their own names; when a reference is asked for, the one that is called so, else the first,
- * under this name alone.
- */
-function chooseRecorded(images, reference) {
-    if (reference === undefined)
-        return images.map((chosen) => ({ chosen, references: chosen.references }));
-    const name = (0,image_reference/* formatReference */.FH)(reference);
-    const named = images.find(({ references }) => references.some((own) => (0,image_reference/* formatReference */.FH)(own) === name));
-    return [named ?? images[0]].flatMap((chosen) => (chosen === undefined ? [] : [{ chosen, references: [reference] }]));
-}
-/** Of two images under one reference, the one that is named last would have it, and the other one would count as verified. */
-function requireOwnNames(chosen) {
-    const owners = new Map();
-    for (const { image, references } of chosen)
-        for (const reference of references) {
-            const name = (0,image_reference/* canonicalReference */.Ys)(reference);
-            const owner = owners.get(name) ?? image.configDigest;
-            owners.set(name, owner);
-            if (owner === image.configDigest)
-                continue;
-            throw new errors/* HandoverError */.Cu('tarball-invalid', `The tarball holds two images under the reference ${(0,image_reference/* formatReference */.FH)(reference)}: ${owner} and ${image.configDigest}.`, 'Give each image a reference of its own, or set the input `image` to a reference that only one of them has.');
-        }
-}
-/**
- * What names the images, under names of ours; and who they are then. Each gets a manifest: a containerd store would make one for an
- * image without, out of whatever layers it has already, and nobody could foretell the image's ID.
- */
-function closing(chosen, repository) {
-    const named = chosen.map(({ image, manifest, references }, position) => ({
-        image,
-        references,
-        contents: manifest === undefined ? ownContents(image) : contentsOf(image, manifest),
-        loadedAs: (0,image_reference/* parseTaggedReference */.$R)(`${repository}:${String(position + 1)}`),
-    }));
-    const passed = named.map(({ contents, loadedAs, references }) => ({
-        identity: {
-            ...contents.config,
-            configDigest: contents.configDigest,
-            manifestDigest: contents.manifestDigest,
-        },
-        loadedAs: (0,image_reference/* formatReference */.FH)(loadedAs),
-        references,
-        contents,
-    }));
-    const entries = smallEntries(named.map(({ image, contents, loadedAs }) => ({
-        image: contents,
-        references: [loadedAs],
-        layerNames: image.layers.map(({ name }) => name),
-    })));
-    return { passed, entries };
-}
-/** An image without a manifest, with one of ours: each layer under its own digest. */
-function ownContents({ configDigest, configBytes, config, layers }) {
-    const described = layers.map(({ digest, size, packing }) => ({
-        digest,
-        size,
-        mediaType: (0,image_manifest/* layerMediaType */.sG)(packing === 'gzip' || packing === 'zstd' ? packing : 'uncompressed'),
-        annotations: {},
-    }));
-    const own = (0,image_manifest/* formatManifest */.L_)({ digest: configDigest, size: configBytes.length }, described);
-    return { configDigest, configBytes, config, ...own, layers: described };
-}
-function noManifest() {
-    return new errors/* HandoverError */.Cu('tarball-invalid', 'The image has no manifest of its own that says which bytes it consists of: docker save before 25 and podman save write none. ' +
-        'A containerd would make one, and nobody could say whether it is right.', 'Hand the image over with export-image, or make the tarball with Docker 25 or newer.');
-}
-function whole_tarball_invalid(message, cause) {
-    return new errors/* HandoverError */.Cu('tarball-invalid', message, 'Make the tarball with docker save, plain or compressed with gzip or zstd, and upload it again.', cause);
-}
-
-;// CONCATENATED MODULE: ./build/load-image/feed.js
-var feed_addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
-    if (value !== null && value !== void 0) {
-        if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
-        var dispose, inner;
-        if (async) {
-            if (!Symbol.asyncDispose) throw new TypeError("Symbol.asyncDispose is not defined.");
-            dispose = value[Symbol.asyncDispose];
-        }
-        if (dispose === void 0) {
-            if (!Symbol.dispose) throw new TypeError("Symbol.dispose is not defined.");
-            dispose = value[Symbol.dispose];
-            if (async) inner = dispose;
-        }
-        if (typeof dispose !== "function") throw new TypeError("Object not disposable.");
-        if (inner) dispose = function() { try { inner.call(this); } catch (e) { return Promise.reject(e); } };
-        env.stack.push({ value: value, dispose: dispose, async: async });
-    }
-    else if (async) {
-        env.stack.push({ async: true });
-    }
-    return value;
-};
-var feed_disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
-    return function (env) {
-        function fail(e) {
-            env.error = env.hasError ? new SuppressedError(e, env.error, "An error was suppressed during disposal.") : e;
-            env.hasError = true;
-        }
-        var r, s = 0;
-        function next() {
-            while (r = env.stack.pop()) {
-                try {
-                    if (!r.async && s === 1) return s = 0, env.stack.push(r), Promise.resolve().then(next);
-                    if (r.dispose) {
-                        var result = r.dispose.call(r.value);
-                        if (r.async) return s |= 2, Promise.resolve(result).then(next, function(e) { fail(e); return next(); });
-                    }
-                    else s |= 1;
-                }
-                catch (e) {
-                    fail(e);
-                }
-            }
-            if (s === 1) return env.hasError ? Promise.reject(env.error) : Promise.resolve();
-            if (env.hasError) throw env.error;
-        }
-        return next();
-    };
-})(typeof SuppressedError === "function" ? SuppressedError : function (error, suppressed, message) {
-    var e = new Error(message);
-    return e.name = "SuppressedError", e.error = error, e.suppressed = suppressed, e;
-});
-
-
-
-
-/** @throws HandoverError `load-failed`, `artifact-corrupt`, `transfer-failed`, `tarball-invalid`, `image-not-found` */
-async function feed_feed(tools, job) {
-    const env_1 = { stack: [], error: void 0, hasError: false };
-    try {
-        let size = 0;
-        const onBytes = (bytes) => {
-            size += bytes;
-        };
-        const held = feed_addDisposableResource(env_1, new AsyncDisposableStack(), true);
-        const names = held.use(await ownNames(tools));
-        const images = (await byLayers(tools, job, names, onBytes)) ?? (await asWhole(tools, job, names, onBytes));
-        const kept = held.move();
-        return { images, size, [Symbol.asyncDispose]: () => kept.disposeAsync() };
-    }
-    catch (e_1) {
-        env_1.error = e_1;
-        env_1.hasError = true;
-    }
-    finally {
-        const result_1 = feed_disposeResources(env_1);
-        if (result_1)
-            await result_1;
-    }
-}
-/** @returns undefined when the whole tarball has to be sent */
-async function byLayers({ engine, log }, { content, record, known, info, reference, overlap, tee, teeLayer }, names, onBytes) {
-    // A file or a layout is wanted whole.
-    if (!overlap || known === undefined || record === undefined || (tee ?? teeLayer) !== undefined)
-        return undefined;
-    const read = await content.ranges(record.tarballName);
-    if (read === undefined)
-        return undefined;
-    const arrived = [];
-    for (const { chosen, references } of chooseRecorded(known, reference)) {
-        const { contents, layers, identity } = chosen;
-        if (contents === undefined || layers === undefined)
-            return undefined;
-        const request = { image: { contents, layers, read }, names, word: wordFor(content), onBytes };
-        const name = await fetchOverlapped({ engine, log, info }, request);
-        if (name === undefined)
-            return undefined;
-        arrived.push({ name, identity, references });
-    }
-    const [first, ...further] = arrived;
-    return first === undefined ? undefined : [first, ...further];
-}
-async function asWhole({ engine, log }, { content, record, known, info, reference, tee, teeLayer }, names, onBytes) {
-    const { platform } = info;
-    const request = { content, record, known, reference, platform, repository: names.repository, tee, teeLayer };
-    return log.progress(wordFor(content), wholeSize(content, record), async (passed) => {
-        const tarball = wholeTarball(request, (bytes) => {
-            onBytes(bytes);
-            passed(bytes);
-        });
-        const loaded = await engine
-            .load(tarball.chunks, () => undefined)
-            .finally(() => {
-            for (const { loadedAs } of tarball.images())
-                names.add(loadedAs);
-        });
-        const images = tarball.images().map(({ loadedAs, ...image }) => ({ ...image, name: loadedAs }));
-        const [first, ...further] = images;
-        if (first === undefined)
-            throw nothingLoaded(engine, loaded);
-        return [first, ...further];
-    });
-}
-/** The images for an OCI layout: each under one name, so that a layout of one image needs none. */
-function layoutImages(images) {
-    return images.flatMap(({ contents, references }) => contents === undefined ? [] : [{ image: contents, references: references.slice(0, 1) }]);
-}
-/** What the log calls it when bytes of the artifact pass to the engine. */
-function wordFor({ downloaded }) {
-    return downloaded() === undefined ? 'Downloaded' : 'Read from this machine';
-}
-/** Bytes of the tarball, as far as they are known. */
-function wholeSize(content, record) {
-    // Where it isn't here, the artifact's digest takes reading all of it.
-    const total = content.downloaded() === undefined ? content.artifact.size : record?.tarballSize;
-    return total ?? 'unknown';
-}
-function nothingLoaded({ program }, loaded) {
-    return new errors/* HandoverError */.Cu('load-failed', `${program} load ended before it had the whole tarball; it reported ${loaded.join(', ') || 'nothing'}.`, `Look at the engine on this runner: ${program} info; df -h.`);
-}
-
-;// CONCATENATED MODULE: ./build/load-image/verify.js
-
-
-
-
-const revisionLabel = 'org.opencontainers.image.revision';
-/**
- * The ID that the engine gives the image: its config's digest, in a containerd store its manifest's.
- * @returns undefined where it can't be foretold: a containerd store makes a manifest for an image that has none
+ * Returns the image's ID in an engine: the config digest, or the manifest digest in a containerd store.
+ * @returns undefined where it is unpredictable: a containerd store generates a manifest for an image without one
  */
 function imageIdOf({ configDigest, manifestDigest }, store) {
-    return store === 'containerd' ? manifestDigest : configDigest;
+    return store.imageIdIs === 'manifest' ? manifestDigest : configDigest;
 }
-/** How the engine's image differs from the expected one, in words; empty when it is the very image, whole. */
+/** Describes how the engine's image differs from the expected one; empty when it is the same image, and whole. */
 function differences(expected, found, store) {
     const imageId = imageIdOf(expected, store);
     const layersFit = expected.diffIds.length === found.diffIds.length &&
@@ -33590,7 +32693,7 @@ function differences(expected, found, store) {
             ? []
             : [`config digest ${found.configDigest} instead of ${expected.configDigest ?? 'none'}`]),
         // Podman changes members of the config in its answer. Its image ID is the config digest.
-        ...(store === 'podman' ? [] : configDifferences(expected, found)),
+        ...(store.returnsConfig ? configDifferences(expected, found) : []),
         ...(layersFit ? [] : [`layers ${listed(found.diffIds)} instead of ${listed(expected.diffIds)}`]),
         ...((0,image_platform/* samePlatform */.my)(expected.platform, found.platform)
             ? []
@@ -33619,10 +32722,10 @@ function compared(config) {
     const namesOf = (set) => ((0,json/* isObject */.Gv)(set) ? Object.keys(set) : []);
     const checks = (0,json/* isObject */.Gv)(health) ? healthMembers.map((name) => [name, health[name]]) : [];
     return new Map([
-        ...plain.map((name) => [name, said(config[name])]),
-        ['ExposedPorts', said([...new Set(namesOf(ports).map(wholePort))].sort())],
-        ['Volumes', said(namesOf(volumes).toSorted())],
-        ['Healthcheck', said(sorted(Object.fromEntries(checks)))],
+        ...plain.map((name) => [name, normalized(config[name])]),
+        ['ExposedPorts', normalized([...new Set(namesOf(ports).map(wholePort))].sort())],
+        ['Volumes', normalized(namesOf(volumes).toSorted())],
+        ['Healthcheck', normalized(sorted(Object.fromEntries(checks)))],
     ]);
 }
 // moby api/types/network/port.go, ParsePort
@@ -33649,8 +32752,8 @@ function timeOf(text) {
     const time = Date.parse(text ?? '');
     return time === zeroTime ? Number.NaN : time;
 }
-/** A value in one form: an engine leaves out what is empty, or writes it as null, and orders members as it likes. */
-function said(value) {
+/** Formats a value in one form: an engine omits empty members or writes null, and their order varies. */
+function normalized(value) {
     const isEmpty = value === undefined || value === null || value === '' || value === false || value === 0;
     if (isEmpty || (Array.isArray(value) && value.length === 0))
         return 'nothing';
@@ -33661,7 +32764,7 @@ function sorted(value) {
         return value.map(sorted);
     if (!(0,json/* isObject */.Gv)(value))
         return value;
-    const members = Object.entries(value).filter(([, member]) => said(member) !== 'nothing' || (0,json/* isObject */.Gv)(member));
+    const members = Object.entries(value).filter(([, member]) => normalized(member) !== 'nothing' || (0,json/* isObject */.Gv)(member));
     const ordered = Object.fromEntries(members.sort(([one], [other]) => (one < other ? -1 : 1)).map(([name, member]) => [name, sorted(member)]));
     return ordered;
 }
@@ -33669,7 +32772,7 @@ function listed(diffIds) {
     const last = diffIds.at(-1);
     return last === undefined ? 'none' : `${String(diffIds.length)} up to ${last.slice(0, 19)}…`;
 }
-/** @throws HandoverError `image-mismatch` */
+/** @throws HandoverError `image-mismatch` @internal */
 function requireSameImage(reference, expected, found, store) {
     const wrong = differences(expected, found, store);
     if (wrong.length === 0)
@@ -33677,771 +32780,617 @@ function requireSameImage(reference, expected, found, store) {
     throw new errors/* HandoverError */.Cu('image-mismatch', `${reference} is not the image that was handed over: ${wrong.join('; ')}.`, 'The tag is as it was before. Run the job that exports the image again; if it repeats, look for a step that builds or ' +
         'pulls the same tag on this runner.');
 }
-/**
- * Compares an image with what the inputs expect of it.
- * @param host platform of this runner's engine
- * @throws HandoverError `image-mismatch`, `revision-mismatch`, `platform-mismatch`
- */
-function requireExpected(expectations, image, host) {
-    const { expectedConfigDigest, expectedRevision, checkPlatform } = expectations;
-    if (expectedConfigDigest !== undefined && expectedConfigDigest !== image.configDigest) {
-        throw new errors/* HandoverError */.Cu('image-mismatch', `The image has the config digest ${image.configDigest ?? 'unknown'}; \`expected-config-digest\` is ${expectedConfigDigest}.`, 'Check that `artifact-name` or `registry-image` and `expected-config-digest` come from the same export job, and re-run all jobs.');
-    }
-    requireRevision(expectedRevision, image.labels[revisionLabel]);
-    if (!checkPlatform || (0,image_platform/* runsOn */.k8)(image.platform, host))
-        return;
-    throw new errors/* HandoverError */.Cu('platform-mismatch', `The image is for ${(0,image_platform/* formatPlatform */.Bq)(image.platform)}; this runner's engine is ${(0,image_platform/* formatPlatform */.Bq)(host)}.`, `Export with \`platform: ${(0,image_platform/* formatPlatform */.Bq)(host)}\`, use a runner of the image's platform, or set \`check-platform: false\` ` +
-        'if the engine emulates it.');
-}
-function requireRevision(expected, found) {
-    if (expected === undefined || expected === found)
-        return;
-    const has = found === undefined ? `has no label ${revisionLabel}` : `was built from ${(0,base_text/* quoteForeign */.xS)(found)}`;
-    throw new errors/* HandoverError */.Cu('revision-mismatch', `The image ${has}; \`expected-revision\` is ${(0,base_text/* quoteForeign */.xS)(expected)}.`, 'Pass `labels: ${{ steps.meta.outputs.labels }}` of docker/metadata-action to the export, and check which commit it ' +
-        'names: on a pull request it is the merge commit unless you set it.');
-}
 
-;// CONCATENATED MODULE: ./build/load-image/name.js
+;// CONCATENATED MODULE: ./build/load-image/into/space.js
 
 
-
-/**
- * The image, if the engine has it, under one of the references or under any other name.
- * @returns what the engine knows it by
- */
-async function findHere({ engine, info }, identity, references) {
-    const imageId = imageIdOf(identity, info.imageStore);
-    const names = [...references.map(image_reference/* formatReference */.FH), ...(imageId === undefined ? [] : [imageId])];
-    for (const name of names) {
-        const found = await engine.inspect(name);
-        if (found !== undefined && differences(identity, found, info.imageStore).length === 0)
-            return name;
-    }
-    return undefined;
-}
-/**
- * Proves that what the engine knows by this name is the image, and only then calls it by its references; each of them is
- * looked at once more, with the engine's own command.
- * @param what the image in words, for the log: `the image that was handed over`
- * @param guard puts the references back unless all turns out well
- * @returns the image under its first reference
- * @throws HandoverError `image-missing`, `image-mismatch`
- */
-async function proveAndName({ engine, log, info }, { name, identity, references, }, what, guard) {
-    const [first] = references.map(image_reference/* formatReference */.FH);
-    const image = await inspect(engine, name);
-    requireSameImage(first ?? name, identity, image, info.imageStore);
-    const named = [];
-    for (const reference of references.map(image_reference/* formatReference */.FH)) {
-        const before = reference === name ? image : await engine.inspect(reference);
-        const hasIt = before !== undefined && differences(identity, before, info.imageStore).length === 0;
-        const found = hasIt ? before : await guard.tag(name, reference, { imageId: image.imageId, before });
-        if (found === undefined)
-            throw missing(engine, reference);
-        requireSameImage(reference, identity, found, info.imageStore);
-        named.push(found);
-    }
-    const [last = image] = (await confirmed({ engine, info }, identity, references)) ?? named;
-    log.info(`Verified: ${first ?? name} is ${what} (${last.imageId})`);
-    for (const reference of references.slice(1))
-        log.info(`It is ${(0,image_reference/* formatReference */.FH)(reference)}, too.`);
-    return last;
-}
-/** The last word is the engine's own command's. Undefined where that has been asked already. */
-async function confirmed({ engine, info }, identity, references) {
-    const names = references.map(image_reference/* formatReference */.FH);
-    if (engine.confirm === undefined || names.length === 0)
-        return undefined;
-    const images = await engine.confirm(names);
-    for (const [position, image] of images.entries())
-        requireSameImage(names[position] ?? '', identity, image, info.imageStore);
-    return images;
-}
-/**
- * Looks once more whether each of the images has all of its references.
- * @throws HandoverError `image-missing`, `image-mismatch`
- */
-async function requireNames({ engine, info }, images) {
-    for (const { identity, references } of images)
-        for (const name of references.map(image_reference/* formatReference */.FH))
-            requireSameImage(name, identity, await inspect(engine, name), info.imageStore);
-}
-async function inspect(engine, name) {
-    const image = await engine.inspect(name);
-    if (image !== undefined)
-        return image;
-    throw missing(engine, name);
-}
-function missing(engine, name) {
-    return new errors/* HandoverError */.Cu('image-missing', `${engine.program} said that all was well, but ${engine.program} image inspect ${name} finds no image.`, `Look at the engine: ${engine.program} image ls; ${engine.program} ${engine.program === 'ctr' ? 'version' : 'info'}.`);
-}
-
-;// CONCATENATED MODULE: ./build/shared/bytes/fan-out.js
-
-/**
- * Gives the same chunks to several takers at once. Nothing is held: a chunk is asked for when every taker has asked for it,
- * so the slowest sets the pace. Without takers, all is taken all the same.
- * @param takers each iterates over what it is given; one that stops early no longer counts
- * @returns what the takers return, in their order
- * @throws what the chunks throw, or the first taker to fail throws; the others' chunks then end with that error, and they are
- *   waited for
- */
-async function fanOut(chunks, takers) {
-    const ends = takers.map(() => new TakersEnd());
-    const failure = Promise.withResolvers();
-    failure.promise.catch(() => undefined); // thrown where it is raced
-    const taken = takers.map(async (take, at) => {
-        try {
-            return await take(ends[at] ?? chunks);
-        }
-        catch (error) {
-            failure.reject((0,errors/* asError */.zR)(error));
-            throw error;
-        }
-        finally {
-            ends[at]?.leave();
-        }
-    });
-    const allAsk = () => Promise.race([Promise.all(ends.map((end) => end.asks())), failure.promise]);
-    try {
-        await allAsk();
-        for await (const chunk of chunks) {
-            for (const end of ends)
-                end.give({ done: false, value: chunk });
-            // Its memory is used again when the next one is asked for.
-            await allAsk();
-            if (takers.length > 0 && ends.every((end) => end.hasLeft))
-                break;
-        }
-        for (const end of ends)
-            end.give({ done: true, value: undefined });
-    }
-    catch (error) {
-        for (const end of ends)
-            end.fail(error);
-        await Promise.allSettled(taken);
-        throw error;
-    }
-    return Promise.all(taken);
-}
-/** Where one taker gets its chunks. */
-class TakersEnd {
-    hasLeft = false;
-    #failed;
-    #wanted;
-    #asked = Promise.withResolvers();
-    /** Settles when the taker asks for the next chunk, or has left. */
-    asks() {
-        return this.#asked.promise;
-    }
-    give(given) {
-        if (this.hasLeft)
-            return;
-        this.#asked = Promise.withResolvers();
-        this.#wanted?.resolve(given);
-        this.#wanted = undefined;
-    }
-    fail(error) {
-        this.#failed = { error };
-        this.#wanted?.reject((0,errors/* asError */.zR)(error));
-    }
-    leave() {
-        this.hasLeft = true;
-        this.#asked.resolve(undefined);
-    }
-    [Symbol.asyncIterator]() {
-        return {
-            next: () => {
-                if (this.#failed !== undefined)
-                    return Promise.reject((0,errors/* asError */.zR)(this.#failed.error));
-                this.#wanted = Promise.withResolvers();
-                this.#asked.resolve(undefined);
-                return this.#wanted.promise;
-            },
-            return: () => {
-                this.leave();
-                return Promise.resolve({ done: true, value: undefined });
-            },
-        };
-    }
-}
-
-;// CONCATENATED MODULE: ./build/load-image/nodes.js
-var nodes_addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
-    if (value !== null && value !== void 0) {
-        if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
-        var dispose, inner;
-        if (async) {
-            if (!Symbol.asyncDispose) throw new TypeError("Symbol.asyncDispose is not defined.");
-            dispose = value[Symbol.asyncDispose];
-        }
-        if (dispose === void 0) {
-            if (!Symbol.dispose) throw new TypeError("Symbol.dispose is not defined.");
-            dispose = value[Symbol.dispose];
-            if (async) inner = dispose;
-        }
-        if (typeof dispose !== "function") throw new TypeError("Object not disposable.");
-        if (inner) dispose = function() { try { inner.call(this); } catch (e) { return Promise.reject(e); } };
-        env.stack.push({ value: value, dispose: dispose, async: async });
-    }
-    else if (async) {
-        env.stack.push({ async: true });
-    }
-    return value;
-};
-var nodes_disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
-    return function (env) {
-        function fail(e) {
-            env.error = env.hasError ? new SuppressedError(e, env.error, "An error was suppressed during disposal.") : e;
-            env.hasError = true;
-        }
-        var r, s = 0;
-        function next() {
-            while (r = env.stack.pop()) {
-                try {
-                    if (!r.async && s === 1) return s = 0, env.stack.push(r), Promise.resolve().then(next);
-                    if (r.dispose) {
-                        var result = r.dispose.call(r.value);
-                        if (r.async) return s |= 2, Promise.resolve(result).then(next, function(e) { fail(e); return next(); });
-                    }
-                    else s |= 1;
-                }
-                catch (e) {
-                    fail(e);
-                }
-            }
-            if (s === 1) return env.hasError ? Promise.reject(env.error) : Promise.resolve();
-            if (env.hasError) throw env.error;
-        }
-        return next();
-    };
-})(typeof SuppressedError === "function" ? SuppressedError : function (error, suppressed, message) {
-    var e = new Error(message);
-    return e.name = "SuppressedError", e.error = error, e.suppressed = suppressed, e;
-});
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-/** All that are to hold the image. */
-function enginesOf({ engine, nodes }) {
-    return nodes === undefined ? [engine] : nodes.map((node) => node.engine);
-}
-/** What is known of the place that the image goes to; where that is none, of the machine that this runs on. */
-async function hostInfo(holders) {
-    const [first] = enginesOf(holders);
-    if (first !== undefined)
-        return first.info();
-    return { version: '', platform: (0,image_platform/* platformOf */.tj)('linux', (0,external_node_os_.arch)()), imageStore: 'containerd', dataRoot: '', hostName: '' };
-}
-/**
- * Brings an artifact's images into every node, and writes what else is wanted of them.
- * @throws HandoverError of any code of the consumer, naming the node if it is one's; then no name and no file is left behind
- */
-async function loadIntoNodes(plan, tools, handover, info) {
-    const env_1 = { stack: [], error: void 0, hasError: false };
-    try {
-        const { log, timeline, nodes } = tools;
-        const turn = nodes_addDisposableResource(env_1, new AsyncDisposableStack(), true);
-        turn.use(await takeTurn(tools));
-        const { lacking, result } = await nameWhereHere(plan, tools, handover, info);
-        if (result !== undefined)
-            return result;
-        const title = nodes.length === 0 ? 'Download' : `Load into ${String(lacking.length)} of ${String(nodes.length)} nodes`;
-        return await log.chapter(title, () => timeline.measure(nodes.length === 0 ? 'Download' : 'Download and load', () => passThrough(plan, tools, handover, info, lacking)));
-    }
-    catch (e_1) {
-        env_1.error = e_1;
-        env_1.hasError = true;
-    }
-    finally {
-        const result_1 = nodes_disposeResources(env_1);
-        if (result_1)
-            await result_1;
-    }
-}
-/** Names the images, if every node has all of them already. */
-async function nameWhereHere(plan, tools, handover, info) {
-    const env_2 = { stack: [], error: void 0, hasError: false };
-    try {
-        const { nodes, log } = tools;
-        const images = knownImages(plan, handover);
-        // Looked at only when they are claimed: another step may be about to take a reference back.
-        const claim = nodes_addDisposableResource(env_2, new AsyncDisposableStack(), true);
-        claim.use(await claimOnAll(tools, images));
-        const lacking = await lackingNodes(plan, tools, handover, info);
-        if (lacking.length > 0 || nodes.length === 0)
-            return { lacking };
-        const ours = nodes_addDisposableResource(env_2, await ownNamesOn(nodes, [], log), true);
-        const guards = nodes_addDisposableResource(env_2, new AsyncDisposableStack(), true);
-        const named = await nameOnAll(tools, { images, loaded: undefined, names: ours.names, guards, info });
-        named.keep();
-        for (const { references } of images)
-            log.info(`Every node has this very image already: ${nodes_nameOf(references)}.`);
-        return { lacking, result: resultOf(tools, handover, images, { image: named.image, loaded: false, size: 0 }) };
-    }
-    catch (e_2) {
-        env_2.error = e_2;
-        env_2.hasError = true;
-    }
-    finally {
-        const result_2 = nodes_disposeResources(env_2);
-        if (result_2)
-            await result_2;
-    }
-}
-function claimOnAll({ nodes, log, signal }, images) {
-    return claimTags(nodes.map(({ name }) => `node ${name}`), images.flatMap(({ references }) => references), { log, signal });
-}
-/**
- * Whether images go there one after the other. A containerd lets an import wait while another one writes the same blob. Two images
- * that share a layer would wait for ever: on one node the first for the second, on another the second for the first, and neither
- * goes on before all of its nodes do.
- */
-function takesTurns(nodes) {
-    return nodes !== undefined && nodes.length > 1;
-}
-async function takeTurn({ log, nodes, signal }) {
-    if (!takesTurns(nodes))
-        return undefined;
-    const names = nodes.map(({ name }) => name);
-    return (0,locks/* awaitKey */.O_)(`nodes ${names.join()}`, {
-        signal,
-        onWait: (holder) => {
-            log.info(`Waiting for another image to finish loading into ${names.join(', ')}: ${holder} has the turn.`);
-        },
-        onGiveUp: (holder) => {
-            log.warning(`Loading into ${names.join(', ')} without a turn: ${holder} has had it for too long.`);
-        },
-    });
-}
-async function passThrough(plan, tools, { content, record, ...handover }, info, lacking) {
-    const env_3 = { stack: [], error: void 0, hasError: false };
-    try {
-        const { log, nodes } = tools;
-        const { tarballPath, layoutPath, reference } = plan;
-        const kept = nodes_addDisposableResource(env_3, tarballPath === undefined ? undefined : await partialFile(tarballPath, 'Set `tarball` to another path.', log), true);
-        const layout = nodes_addDisposableResource(env_3, layoutPath === undefined ? undefined : await layoutFolder(layoutPath, log), true);
-        let size = 0;
-        const passedBy = [];
-        // Disposed of after the guards: an image that loses its name again has to have one of ours still.
-        const ours = nodes_addDisposableResource(env_3, await ownNamesOn(nodes, passedBy, log), true);
-        const request = {
-            ...{ content, record, known: handover.known, reference, platform: info.platform, repository: ours.repository },
-            ...{ tee: kept?.tee, teeLayer: layout?.tee, needsManifest: nodes.length > 0 },
-        };
-        const images = await log.progress(wordFor(content), wholeSize(content, record), async (passed) => {
-            const tarball = wholeTarball(request, (bytes) => {
-                size += bytes;
-                passed(bytes);
-            });
-            const take = (node) => (chunks) => onNode(node, () => node.engine.load(chunks, () => undefined));
-            await fanOut(tarball.chunks, lacking.map(take)).finally(() => {
-                passedBy.push(...tarball.images());
-                for (const { loadedAs } of passedBy)
-                    for (const node of lacking)
-                        ours.names.get(node)?.add(loadedAs);
-            });
-            return tarball.images();
-        });
-        for (const [position, { identity }] of images.entries())
-            requireExpected(position === 0 ? plan : { ...plan, expectedConfigDigest: undefined }, identity, info.platform);
-        const guards = nodes_addDisposableResource(env_3, new AsyncDisposableStack(), true);
-        guards.use(await claimOnAll(tools, images));
-        const named = await nameOnAll(tools, { images, loaded: lacking, names: ours.names, guards, info });
-        await layout?.commit(layoutImages(images));
-        await kept?.commit();
-        named.keep();
-        const facts = { image: named.image, loaded: nodes.length > 0, size: content.downloaded() ?? size };
-        return { ...resultOf(tools, { ...handover, content, record }, images, facts), layoutPath };
-    }
-    catch (e_3) {
-        env_3.error = e_3;
-        env_3.hasError = true;
-    }
-    finally {
-        const result_3 = nodes_disposeResources(env_3);
-        if (result_3)
-            await result_3;
-    }
-}
-/** The nodes that don't have all of the images yet; all of them, where a file is wanted or nobody knows which images they are. */
-async function lackingNodes(plan, { nodes }, handover, info) {
-    const images = knownImages(plan, handover);
-    if (images.length === 0 || plan.tarballPath !== undefined || plan.layoutPath !== undefined)
-        return nodes;
-    const lacks = await Promise.all(nodes.map((node) => onNode(node, async () => {
-        for (const { identity, references } of images)
-            if ((await findHere({ engine: node.engine, info }, identity, references)) === undefined)
-                return [node];
-        return [];
-    })));
-    return lacks.flat();
-}
-function knownImages({ reference }, { known = [] }) {
-    return chooseRecorded(known, reference).map(({ chosen, references }) => ({ identity: chosen.identity, references }));
-}
-/** Gives the images their own names on all nodes. */
-async function nameOnAll({ log, nodes }, { images, loaded, names, guards, info }) {
-    const kept = [];
-    const name = async (node) => {
-        const { engine } = node;
-        await keepBefore(node, images, names.get(node));
-        const guard = guardTags(engine, log.warning);
-        guards.use(guard);
-        kept.push(guard);
-        let first;
-        for (const { identity, references, loadedAs } of images) {
-            const found = loaded?.includes(node) === true ? loadedAs : await findHere({ engine, info }, identity, references);
-            const what = `the image that was handed over, on ${node.name}`;
-            const request = { name: found ?? nodes_nameOf(references), identity, references };
-            const image = await proveAndName({ engine, log, info }, request, what, guard);
-            first ??= image;
-        }
-        // Of two images that claim one name, the last one has it.
-        if (images.length > 1)
-            await requireNames({ engine, info }, images);
-        return first;
-    };
-    const outcomes = await Promise.allSettled(nodes.map((node) => onNode(node, () => name(node))));
-    const failed = outcomes.find((outcome) => outcome.status === 'rejected');
-    if (failed !== undefined)
-        throw failed.reason;
-    const [first] = outcomes.flatMap((outcome) => (outcome.status === 'fulfilled' ? [outcome.value] : []));
-    return {
-        image: first,
-        keep: () => {
-            for (const guard of kept)
-                guard.keep();
-        },
-    };
-}
-/** Keeps what has one of the names now under one of ours, until all is settled: containerd drops what has none. */
-async function keepBefore({ engine }, images, own) {
-    if (own === undefined)
-        return;
-    const references = images.flatMap((image) => image.references.map(image_reference/* formatReference */.FH));
-    for (const [position, reference] of [...new Set(references)].entries()) {
-        if ((await engine.inspect(reference)) === undefined)
-            continue;
-        const name = `${own.repository}/before:${String(position + 1)}`;
-        own.add(name);
-        await engine.tag(reference, name);
-    }
-}
-/** @param passed the images, as soon as they are known */
-async function ownNamesOn(nodes, passed, log) {
-    const env_4 = { stack: [], error: void 0, hasError: false };
-    try {
-        const all = nodes_addDisposableResource(env_4, new AsyncDisposableStack(), true);
-        const names = await Promise.all(nodes.map((node) => onNode(node, () => namesOn(node, passed, log))));
-        // The first is disposed of last: all use its repository.
-        for (const own of names)
-            all.use(own);
-        const held = all.move();
-        return {
-            repository: names[0]?.repository ?? 'nowhere',
-            names: new Map(nodes.flatMap((node, at) => (names[at] === undefined ? [] : [[node, names[at]]]))),
-            [Symbol.asyncDispose]: () => held.disposeAsync(),
-        };
-    }
-    catch (e_4) {
-        env_4.error = e_4;
-        env_4.hasError = true;
-    }
-    finally {
-        const result_4 = nodes_disposeResources(env_4);
-        if (result_4)
-            await result_4;
-    }
-}
-/** Names of ours on a node; with them goes, if it is all that an image has beside them, the name that Kubernetes gave it. */
-async function namesOn({ engine }, passed, log) {
-    const before = new Set((await engine.images()).map(({ reference }) => reference));
-    const own = await ownNames({ engine, log });
-    return {
-        ...own,
-        [Symbol.asyncDispose]: async () => {
-            await own[Symbol.asyncDispose]();
-            const after = await engine.forCleanUp.images().catch(() => []);
-            for (const { identity } of passed) {
-                const its = after.filter(({ imageId }) => imageId === identity.manifestDigest);
-                const names = its.flatMap(({ reference }) => reference ?? []);
-                if (!names.every((name) => (0,image_digest/* isDigest */.Bc)(name) && !before.has(name)))
-                    continue;
-                for (const name of names)
-                    await engine.untag(name).catch((error) => {
-                        log.warning(`The reference ${name} stays: ${String(error)}`);
-                    });
-            }
-        },
-    };
-}
-/** Names the node in whatever goes wrong there. */
-async function onNode({ name }, work) {
-    try {
-        return await work();
-    }
-    catch (error) {
-        if (!(error instanceof errors/* HandoverError */.Cu))
-            throw error;
-        throw new errors/* HandoverError */.Cu(error.code, `On the node ${name}: ${error.message}`, error.hint, error);
-    }
-}
-function resultOf({ nodes }, { content, record }, images, facts) {
-    const [first, ...others] = images.map(({ identity, references }) => ({ reference: nodes_nameOf(references), identity }));
-    if (first === undefined)
-        throw new RangeError('an artifact without an image');
-    const source = facts.loaded || nodes.length === 0 ? 'artifact' : 'engine';
-    const { artifact } = content;
-    return { ...first, ...facts, source, artifact, record, nodes: nodes.map(({ name }) => name), further: others };
-}
-function nodes_nameOf(references) {
-    return (0,image_reference/* formatReference */.FH)(references[0] ?? plan_plan/* fallbackReference */.If);
-}
-
-;// CONCATENATED MODULE: ./build/load-image/load-image.js
-var load_image_addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
-    if (value !== null && value !== void 0) {
-        if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
-        var dispose, inner;
-        if (async) {
-            if (!Symbol.asyncDispose) throw new TypeError("Symbol.asyncDispose is not defined.");
-            dispose = value[Symbol.asyncDispose];
-        }
-        if (dispose === void 0) {
-            if (!Symbol.dispose) throw new TypeError("Symbol.dispose is not defined.");
-            dispose = value[Symbol.dispose];
-            if (async) inner = dispose;
-        }
-        if (typeof dispose !== "function") throw new TypeError("Object not disposable.");
-        if (inner) dispose = function() { try { inner.call(this); } catch (e) { return Promise.reject(e); } };
-        env.stack.push({ value: value, dispose: dispose, async: async });
-    }
-    else if (async) {
-        env.stack.push({ async: true });
-    }
-    return value;
-};
-var load_image_disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
-    return function (env) {
-        function fail(e) {
-            env.error = env.hasError ? new SuppressedError(e, env.error, "An error was suppressed during disposal.") : e;
-            env.hasError = true;
-        }
-        var r, s = 0;
-        function next() {
-            while (r = env.stack.pop()) {
-                try {
-                    if (!r.async && s === 1) return s = 0, env.stack.push(r), Promise.resolve().then(next);
-                    if (r.dispose) {
-                        var result = r.dispose.call(r.value);
-                        if (r.async) return s |= 2, Promise.resolve(result).then(next, function(e) { fail(e); return next(); });
-                    }
-                    else s |= 1;
-                }
-                catch (e) {
-                    fail(e);
-                }
-            }
-            if (s === 1) return env.hasError ? Promise.reject(env.error) : Promise.resolve();
-            if (env.hasError) throw env.error;
-        }
-        return next();
-    };
-})(typeof SuppressedError === "function" ? SuppressedError : function (error, suppressed, message) {
-    var e = new Error(message);
-    return e.name = "SuppressedError", e.error = error, e.suppressed = suppressed, e;
-});
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
+/** The hint when the disk is full. */
 const spaceAdvice = 'Set `tarball` to a path on a filesystem with more space, or leave it empty: then no file is kept.';
 const layoutAdvice = 'Set `oci-layout` to a path on a filesystem with more space.';
+// Each load holds about 20 MB of its download. More loads at once aren't faster, and memory has to stay constant.
+const maxConcurrent = 3;
 /**
- * Finds the artifact, loads its image, and proves that it is the one handed over.
- * @throws HandoverError of any code of the consumer; then no tag and no file is left behind
+ * Returns the number of images to load at once: as many as fit on the disk even when the largest load together, but at least one.
+ * @param needs bytes that each load needs on the disk
+ * @param freeBytes bytes free there; undefined when unknown
+ * @internal
  */
-async function loadImage(plan, tools) {
-    const { log, timeline } = tools;
-    const found = log.chapter('Find the artifact', () => timeline.measure('Find', () => (0,find/* findHandover */.p)(plan.artifactName, tools)));
-    found.catch(() => undefined); // thrown below; an engine that isn't there comes first
-    const info = await hostInfo(tools);
-    return loadHandover(plan, tools, await found, info);
+function fittingLoads(needs, freeBytes) {
+    const largest = [...needs].sort((one, other) => other - one).slice(0, maxConcurrent);
+    let sum = 0;
+    const fitting = largest.filter((bytes) => (sum += bytes) <= (freeBytes ?? Infinity));
+    return Math.max(1, fitting.length);
 }
-/**
- * The same for an artifact that has been opened: is it what is expected, is it here already, else feed it to the engine, prove
- * it, and only then name it.
- * @throws HandoverError of any code of the consumer; then no tag and no file is left behind
- */
-async function loadHandover(plan, tools, handover, info) {
-    const { log, timeline } = tools;
-    const { content, record, known } = handover;
-    const claimed = claimedImage(handover, plan.reference);
-    // What is only claimed may be reason enough to load nothing; never to load it.
-    if (claimed !== undefined)
-        requireExpected(plan, claimed, info.platform);
-    const { nodes } = tools;
-    if (nodes !== undefined) {
-        await requireSpace(plan, content, undefined);
-        return loadIntoNodes(plan, { ...tools, nodes }, handover, info);
-    }
-    const here = await nameIfHere(plan, { ...tools, info }, handover);
-    if (here !== undefined)
-        return here;
-    await requireSpace(plan, content, info);
-    return await log.chapter('Load', () => timeline.measure((result) => (result?.size === 0 ? 'Load' : 'Download and load'), async () => {
-        const env_1 = { stack: [], error: void 0, hasError: false };
-        try {
-            const path = plan.tarballPath;
-            const kept = load_image_addDisposableResource(env_1, path === undefined ? undefined : await partialFile(path, spaceAdvice, log), true);
-            const { reference, overlap, layoutPath } = plan;
-            const layout = load_image_addDisposableResource(env_1, layoutPath === undefined ? undefined : await layoutFolder(layoutPath, log), true);
-            const tees = { tee: kept?.tee, teeLayer: layout?.tee };
-            const job = { content, record, known, info, reference, overlap, ...tees };
-            const arrival = load_image_addDisposableResource(env_1, await feed_feed(tools, job), true);
-            // Disposed of first: an image that loses its name again has to have one of ours still, to go with it.
-            const guard = load_image_addDisposableResource(env_1, await claimedGuard({ ...tools, info }, arrival.images), true);
-            const arrived = { images: arrival.images, loaded: true, size: content.downloaded() ?? arrival.size };
-            const result = await finish(plan, { ...tools, info }, handover, arrived, guard);
-            await layout?.commit(layoutImages(arrival.images));
-            await kept?.commit();
-            guard.keep();
-            return { ...result, layoutPath };
-        }
-        catch (e_1) {
-            env_1.error = e_1;
-            env_1.hasError = true;
-        }
-        finally {
-            const result_1 = load_image_disposeResources(env_1);
-            if (result_1)
-                await result_1;
-        }
-    }));
+/** Returns how many artifacts of these sizes, in bytes, that engine has space for at once. */
+async function loadsAtOnce(info, sizes) {
+    const folder = engineFolder(info);
+    const space = folder === undefined ? undefined : await (0,disk_space/* diskSpace */.aD)(folder);
+    return fittingLoads(sizes.map((size) => spaceNeeded(info, size)), space?.freeBytes);
 }
-/** The image that is meant, as far as it is known before anything is loaded. */
-function claimedImage({ known, record }, reference) {
-    if (known !== undefined)
-        return chooseRecorded(known, reference)[0]?.chosen.identity;
-    return record === undefined ? undefined : chooseRecorded((0,image_record/* imagesOf */.IC)(record), reference)[0]?.chosen;
-}
-/** Claims the references of images, and guards their tags. */
-async function claimedGuard({ engine, log, info, signal }, images) {
-    const references = images.flatMap((image) => image.references);
-    return guardTags(engine, log.warning, await claimTags([placeOf(info)], references, { log, signal }));
-}
-/** Names the images, if this engine has all of them already. */
-async function nameIfHere(plan, tools, handover) {
-    const env_2 = { stack: [], error: void 0, hasError: false };
-    try {
-        const { content, known } = handover;
-        if (known === undefined || plan.tarballPath !== undefined || plan.layoutPath !== undefined)
-            return undefined;
-        const chosen = chooseRecorded(known, plan.reference);
-        // Looked at only now: another step may be about to take a reference back.
-        const guard = load_image_addDisposableResource(env_2, await claimedGuard(tools, chosen), true);
-        const images = await allHere(tools, chosen);
-        if (images === undefined)
-            return undefined;
-        for (const { name } of images)
-            tools.log.info(`The engine has this very image already: ${name}. Nothing to load.`);
-        const present = { images, loaded: false, size: content.downloaded() ?? 0 };
-        const result = await finish(plan, tools, handover, present, guard);
-        guard.keep();
-        await sweepNames(tools, result.image?.repoTags ?? []);
-        return result;
-    }
-    catch (e_2) {
-        env_2.error = e_2;
-        env_2.hasError = true;
-    }
-    finally {
-        const result_2 = load_image_disposeResources(env_2);
-        if (result_2)
-            await result_2;
-    }
-}
-async function allHere({ engine, info }, chosen) {
-    const images = [];
-    for (const { chosen: { identity }, references, } of chosen) {
-        const name = await findHere({ engine, info }, identity, references);
-        if (name === undefined)
-            return undefined;
-        images.push({ name, identity, references });
-    }
-    const [first, ...further] = images;
-    return first === undefined ? undefined : [first, ...further];
-}
-async function finish(plan, tools, { origin, content, record }, { images, loaded, size }, guard) {
-    const what = origin === 'artifact' ? 'the image that was handed over' : 'this job’s own image';
-    for (const [position, { identity }] of images.entries()) {
-        // Of several images, the first is the one that a digest is expected of.
-        const expectations = position === 0 ? plan : { ...plan, expectedConfigDigest: undefined };
-        requireExpected(expectations, identity, tools.info.platform);
-    }
-    const [first, ...others] = images;
-    const image = await proveAndName(tools, first, what, guard);
-    for (const other of others)
-        await proveAndName(tools, other, what, guard);
-    // Of two images that claim one name, the last one has it.
-    if (others.length > 0)
-        await requireNames(tools, images);
-    const artifact = origin === 'artifact' ? content.artifact : undefined;
-    const facts = { source: loaded ? origin : 'engine', artifact, record, size, loaded };
-    return { ...facts, ...load_image_nameOf(first), image, further: others.map(load_image_nameOf) };
-}
-function load_image_nameOf({ references, identity }) {
-    return { reference: (0,image_reference/* formatReference */.FH)(references[0] ?? plan_plan/* fallbackReference */.If), identity };
-}
-/** Bytes that the engine needs where it stores images, to load an artifact of so many bytes. */
+/** Returns the bytes that the engine needs to load an artifact of that size. */
 function spaceNeeded(info, size) {
-    // The classic store keeps the whole tarball beside the unpacked layers while it loads.
-    return info.imageStore === 'classic' ? 2 * size : size;
+    return info.imageStore.sizesWhileLoading * size;
 }
-/** Where the engine stores images, if that is on this machine and can be looked at. */
+/** Returns the engine's folder if it is on this machine. */
 function engineFolder(info) {
     return info.dataRoot === '' || info.hostName !== (0,external_node_os_.hostname)() ? undefined : info.dataRoot;
 }
+/** @throws HandoverError `not-enough-space` */
 async function requireSpace({ tarballPath, layoutPath }, content, info) {
     const { size } = content.artifact;
     if (tarballPath !== undefined)
         await (0,disk_space/* requireDiskSpace */.T1)(tarballPath, size, 'The tarball', spaceAdvice);
     if (layoutPath !== undefined)
         await (0,disk_space/* requireDiskSpace */.T1)(layoutPath, size, 'The OCI layout', layoutAdvice);
-    const folder = info === undefined ? undefined : engineFolder(info);
-    if (info === undefined || folder === undefined)
+    const folder = engineFolder(info);
+    if (folder === undefined)
         return;
-    await (0,disk_space/* requireDiskSpace */.T1)(folder, spaceNeeded(info, size), 'Loading the image into the engine', 'Free space first: docker system prune -af; df -h.');
+    const advice = 'Free space first: docker system prune -af; df -h.';
+    await (0,disk_space/* requireDiskSpace */.T1)(folder, spaceNeeded(info, size), 'Loading the image into the engine', advice);
 }
 
-;// CONCATENATED MODULE: ./build/load-image/from/registry.js
+;// CONCATENATED MODULE: ./build/load-image/into/temporary-tags.js
+var temporary_tags_addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
+    if (value !== null && value !== void 0) {
+        if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
+        var dispose, inner;
+        if (async) {
+            if (!Symbol.asyncDispose) throw new TypeError("Symbol.asyncDispose is not defined.");
+            dispose = value[Symbol.asyncDispose];
+        }
+        if (dispose === void 0) {
+            if (!Symbol.dispose) throw new TypeError("Symbol.dispose is not defined.");
+            dispose = value[Symbol.dispose];
+            if (async) inner = dispose;
+        }
+        if (typeof dispose !== "function") throw new TypeError("Object not disposable.");
+        if (inner) dispose = function() { try { inner.call(this); } catch (e) { return Promise.reject(e); } };
+        env.stack.push({ value: value, dispose: dispose, async: async });
+    }
+    else if (async) {
+        env.stack.push({ async: true });
+    }
+    return value;
+};
+var temporary_tags_disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
+    return function (env) {
+        function fail(e) {
+            env.error = env.hasError ? new SuppressedError(e, env.error, "An error was suppressed during disposal.") : e;
+            env.hasError = true;
+        }
+        var r, s = 0;
+        function next() {
+            while (r = env.stack.pop()) {
+                try {
+                    if (!r.async && s === 1) return s = 0, env.stack.push(r), Promise.resolve().then(next);
+                    if (r.dispose) {
+                        var result = r.dispose.call(r.value);
+                        if (r.async) return s |= 2, Promise.resolve(result).then(next, function(e) { fail(e); return next(); });
+                    }
+                    else s |= 1;
+                }
+                catch (e) {
+                    fail(e);
+                }
+            }
+            if (s === 1) return env.hasError ? Promise.reject(env.error) : Promise.resolve();
+            if (env.hasError) throw env.error;
+        }
+        return next();
+    };
+})(typeof SuppressedError === "function" ? SuppressedError : function (error, suppressed, message) {
+    var e = new Error(message);
+    return e.name = "SuppressedError", e.error = error, e.suppressed = suppressed, e;
+});
+
+
+
+
+/** @param arrived returns the images that were loaded under temporary tags */
+async function temporaryTags(holders, arrived, log) {
+    const env_1 = { stack: [], error: void 0, hasError: false };
+    try {
+        const all = temporary_tags_addDisposableResource(env_1, new AsyncDisposableStack(), true);
+        const own = await Promise.all(holders.map((holder) => onHolder(holder, async () => {
+            const tags = holder.node === undefined ? await engineTags({ ...holder, log }) : await nodeTags(holder, arrived, log);
+            return [holder, tags];
+        })));
+        // The first is disposed of last, because all holders use its repository.
+        for (const [, tags] of own)
+            all.use(tags);
+        const byHolder = new Map(own);
+        const of = (holder) => {
+            const tags = byHolder.get(holder);
+            if (tags === undefined)
+                throw new RangeError(`no temporary tags for ${holder.node ?? 'the engine'}`);
+            return tags;
+        };
+        const held = all.move();
+        const repository = own[0]?.[1].repository ?? 'nowhere';
+        return {
+            repository,
+            of,
+            keepEarlier: async (holder, images) => {
+                const { engine, node } = holder;
+                if (node === undefined)
+                    return;
+                const references = new Set(images.flatMap((image) => image.references.map(image_reference/* formatReference */.FH)));
+                for (const [position, reference] of [...references].entries()) {
+                    if ((await engine.inspect(reference)) === undefined)
+                        continue;
+                    const name = `${of(holder).repository}/before:${String(position + 1)}`;
+                    of(holder).add(name);
+                    await engine.tag(reference, name);
+                }
+            },
+            [Symbol.asyncDispose]: () => held.disposeAsync(),
+        };
+    }
+    catch (e_1) {
+        env_1.error = e_1;
+        env_1.hasError = true;
+    }
+    finally {
+        const result_1 = temporary_tags_disposeResources(env_1);
+        if (result_1)
+            await result_1;
+    }
+}
+/** Removes also the digest by which Kubernetes lists an image, if the image has no other reference. */
+async function nodeTags({ engine }, arrived, log) {
+    const before = new Set((await engine.images()).map(({ reference }) => reference));
+    const own = await engineTags({ engine, log });
+    return {
+        ...own,
+        [Symbol.asyncDispose]: async () => {
+            await own[Symbol.asyncDispose]();
+            const after = await engine.forCleanUp.images().catch(() => []);
+            for (const { identity } of arrived()) {
+                const its = after.filter(({ imageId }) => imageId === identity.manifestDigest);
+                const names = its.flatMap(({ reference }) => reference ?? []);
+                if (!names.every((name) => (0,image_digest/* isDigest */.Bc)(name) && !before.has(name)))
+                    continue;
+                for (const name of names)
+                    await engine.untag(name).catch((error) => {
+                        log.warning(`The reference ${name} could not be removed: ${String(error)}`);
+                    });
+            }
+        },
+    };
+}
+/** Adds the node's name to any error there. */
+async function onHolder({ node }, work) {
+    try {
+        return await work();
+    }
+    catch (error) {
+        if (!(error instanceof errors/* HandoverError */.Cu) || node === undefined)
+            throw error;
+        throw new errors/* HandoverError */.Cu(error.code, `On the node ${node}: ${error.message}`, error.hint, error);
+    }
+}
+
+;// CONCATENATED MODULE: ./build/load-image/into/whole-tarball.js
+
+
+
+
+
+
+
+
+
+
+/**
+ * @param onBytes called with the number of bytes of each part that has arrived
+ * @throws HandoverError `artifact-corrupt`, `tarball-invalid`, `image-not-found`, and what the expectations throw, while iterating.
+ *   The index and manifests are yielded only when the images are resolved
+ */
+function wholeTarball(request, onBytes) {
+    const { opened, tee } = request;
+    const { content, record } = opened;
+    const name = tarballNameOf(opened);
+    const bytes = content.read(name, onBytes);
+    const checked = record === undefined ? bytes : asRecorded(bytes, record, content.artifact.digest === undefined);
+    let images = [];
+    const plain = plainTarball(tee === undefined ? checked : tee(checked), name);
+    const chunks = rewritten(plain, request, (passed) => (images = passed));
+    return { chunks, images: () => images };
+}
+/** Yields the plain tarball, whatever its compression. */
+async function* plainTarball(chunks, name) {
+    let broken;
+    const source = (0,bytes_chunks/* watchedChunks */.bM)(chunks, (error) => (broken = error));
+    const { head, all } = await (0,bytes_chunks/* withHead */.V5)(source, (bytes) => bytes.length >= magicBytes);
+    if (head.length === 0)
+        throw whole_tarball_invalid(`${name} in the artifact is empty.`);
+    const compression = compressionOf(head);
+    if (compression === 'none') {
+        yield* all;
+        return;
+    }
+    try {
+        yield* decompress(all, compression);
+    }
+    catch (error) {
+        if (broken !== undefined)
+            throw (0,errors/* asError */.zR)(broken);
+        throw whole_tarball_invalid(`${name} in the artifact is damaged ${compression} data: ${(0,errors/* messageOf */.bD)(error)}.`, error);
+    }
+}
+/** Compares the size with the record, and the digest also, where the artifact service gave none for the artifact. */
+function asRecorded(chunks, { tarballSize: size, tarballDigest }, withDigest) {
+    const expected = { size, digest: withDigest ? tarballDigest : undefined };
+    return (0,verified/* verifiedChunks */.Dc)(chunks, expected, (found) => {
+        const message = `The tarball has ${found.size > size ? 'at least ' : ''}${String(found.size)} bytes with digest ${found.digest ?? tarballDigest}; ` +
+            `its record shows ${String(size)} bytes with digest ${tarballDigest}.`;
+        return new errors/* HandoverError */.Cu('artifact-corrupt', message, 'Run the job that exports the image again.');
+    });
+}
+async function* rewritten(plain, { opened, platform, repository, teeLayer, needsManifest = false }, onImages) {
+    try {
+        const seen = new SeenTarball();
+        for await (const { name, size, chunks } of readTarball(plain, seen)) {
+            yield (0,tar_header/* tarHeader */.pI)(name, size);
+            yield* teeLayer === undefined ? chunks : teeLayer(chunks);
+            yield Buffer.alloc((0,tar_header/* tarPadding */.vr)(size));
+        }
+        const resolved = resolveTarball(imagesIn(seen).images, opened, { platform, needsManifest });
+        const passed = resolved.map((image, at) => ({ ...image, name: `${repository}:${String(at + 1)}` }));
+        onImages(passed);
+        for (const [name, bytes] of indexAndManifests(passed))
+            yield smallEntry(name, bytes);
+        yield tar_header/* endOfArchive */.PG;
+    }
+    catch (error) {
+        const isCorrupt = error instanceof errors/* HandoverError */.Cu && error.code === 'tarball-invalid' && opened.record !== undefined;
+        if (!isCorrupt)
+            throw error;
+        // export-image made a valid tarball: it was damaged in the artifact.
+        throw new errors/* HandoverError */.Cu('artifact-corrupt', error.message, 'Run the job that exports the image again.', error);
+    }
+}
+function indexAndManifests(images) {
+    return smallEntries(images.map(({ contents: image, name, layerNames }) => ({
+        image,
+        references: [(0,image_reference/* parseTaggedReference */.$R)(name)],
+        layerNames,
+    })));
+}
+function whole_tarball_invalid(message, cause) {
+    return new errors/* HandoverError */.Cu('tarball-invalid', message, 'Make the tarball with docker save, plain or compressed with gzip or zstd, and upload it again.', cause);
+}
+
+;// CONCATENATED MODULE: ./build/load-image/into/into-holders.js
+var into_holders_addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
+    if (value !== null && value !== void 0) {
+        if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
+        var dispose, inner;
+        if (async) {
+            if (!Symbol.asyncDispose) throw new TypeError("Symbol.asyncDispose is not defined.");
+            dispose = value[Symbol.asyncDispose];
+        }
+        if (dispose === void 0) {
+            if (!Symbol.dispose) throw new TypeError("Symbol.dispose is not defined.");
+            dispose = value[Symbol.dispose];
+            if (async) inner = dispose;
+        }
+        if (typeof dispose !== "function") throw new TypeError("Object not disposable.");
+        if (inner) dispose = function() { try { inner.call(this); } catch (e) { return Promise.reject(e); } };
+        env.stack.push({ value: value, dispose: dispose, async: async });
+    }
+    else if (async) {
+        env.stack.push({ async: true });
+    }
+    return value;
+};
+var into_holders_disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
+    return function (env) {
+        function fail(e) {
+            env.error = env.hasError ? new SuppressedError(e, env.error, "An error was suppressed during disposal.") : e;
+            env.hasError = true;
+        }
+        var r, s = 0;
+        function next() {
+            while (r = env.stack.pop()) {
+                try {
+                    if (!r.async && s === 1) return s = 0, env.stack.push(r), Promise.resolve().then(next);
+                    if (r.dispose) {
+                        var result = r.dispose.call(r.value);
+                        if (r.async) return s |= 2, Promise.resolve(result).then(next, function(e) { fail(e); return next(); });
+                    }
+                    else s |= 1;
+                }
+                catch (e) {
+                    fail(e);
+                }
+            }
+            if (s === 1) return env.hasError ? Promise.reject(env.error) : Promise.resolve();
+            if (env.hasError) throw env.error;
+        }
+        return next();
+    };
+})(typeof SuppressedError === "function" ? SuppressedError : function (error, suppressed, message) {
+    var e = new Error(message);
+    return e.name = "SuppressedError", e.error = error, e.suppressed = suppressed, e;
+});
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+/** Returns the facts about the first holder; without one, those of this machine. */
+async function hostInfo([first]) {
+    if (first !== undefined)
+        return first.engine.info();
+    const facts = { version: '', dataRoot: '', hostName: '' };
+    return { ...facts, platform: (0,image_platform/* platformOf */.tj)('linux', (0,external_node_os_.arch)()), imageStore: image_store/* imageStores */.C.containerd };
+}
+/** Returns how many artifacts of these sizes, in bytes, to load at once. */
+async function chooseAtOnce(holders, info, sizes) {
+    return takesTurns(holders) ? 1 : loadsAtOnce(info, sizes);
+}
+/**
+ * Whether images are loaded one after the other. containerd makes an import wait while another import writes the same blob. Two
+ * images with a common layer could then wait for each other: on one node the first for the second, on another the reverse.
+ */
+function takesTurns(holders) {
+    return holders.length > 1;
+}
+/**
+ * Loads the images into all holders, proves them there, and sets their references. Writes the wanted files.
+ * @throws HandoverError of any code of the consumer, with the node's name if it failed there. Then no reference and no file is left
+ */
+async function loadInto(tools, request) {
+    const env_1 = { stack: [], error: void 0, hasError: false };
+    try {
+        const { holders, log, timeline } = tools;
+        const turn = into_holders_addDisposableResource(env_1, new AsyncDisposableStack(), true);
+        turn.use(await takeTurn(tools));
+        const { lacking, held } = await nameWhereHeld(tools, request);
+        if (held !== undefined)
+            return held;
+        await requireSpace(request, request.opened.content, request.info);
+        const isLoad = holders.length > 0;
+        const ofNodes = `Load into ${String(lacking.length)} of ${String(holders.length)} nodes`;
+        const title = !isLoad ? 'Download' : holders.some(({ node }) => node === undefined) ? 'Load' : ofNodes;
+        const span = (result) => !isLoad ? 'Download' : result?.size === 0 ? 'Load' : 'Download and load';
+        return await log.chapter(title, () => timeline.measure(span, () => receive(tools, request, lacking)));
+    }
+    catch (e_1) {
+        env_1.error = e_1;
+        env_1.hasError = true;
+    }
+    finally {
+        const result_1 = into_holders_disposeResources(env_1);
+        if (result_1)
+            await result_1;
+    }
+}
+async function takeTurn({ log, holders, signal }) {
+    if (!takesTurns(holders))
+        return undefined;
+    const nodes = holders.map(({ node }) => node);
+    const names = nodes.join(', ');
+    return (0,locks/* awaitKey */.O_)(`nodes ${nodes.join()}`, {
+        signal,
+        onWait: (owner) => {
+            log.info(`Waiting for another image to finish loading into ${names}: ${owner} has the turn.`);
+        },
+        onGiveUp: (owner) => {
+            log.warning(`Loading into ${names} without a turn: ${owner} has had it for too long.`);
+        },
+    });
+}
+/** Sets the references if every holder has all images already. */
+async function nameWhereHeld(tools, request) {
+    const env_2 = { stack: [], error: void 0, hasError: false };
+    try {
+        const { holders, log } = tools;
+        const { opened, info, tarballPath, layoutPath } = request;
+        const { images, content } = opened;
+        if (images === undefined || (tarballPath ?? layoutPath) !== undefined)
+            return { lacking: holders };
+        // The references are claimed first: another step may be about to put one back.
+        const claim = into_holders_addDisposableResource(env_2, new AsyncDisposableStack(), true);
+        claim.use(await claimReferences(tools, info, images));
+        const found = await Promise.all(holders.map((holder) => onHolder(holder, () => into_holders_namesOf(holder, images, info))));
+        const lacking = holders.filter((_, at) => found[at] === undefined);
+        if (lacking.length > 0 || holders.length === 0)
+            return { lacking };
+        const nodes = holders.filter(({ node }) => node !== undefined);
+        const temporary = into_holders_addDisposableResource(env_2, await temporaryTags(nodes, () => [], log), true);
+        const guards = into_holders_addDisposableResource(env_2, new AsyncDisposableStack(), true);
+        const names = new Map(holders.map((holder, at) => [holder, found[at] ?? []]));
+        const where = nodes.length === 0 ? 'The engine has' : 'Every node has';
+        for (const name of found[0] ?? [])
+            log.info(`${where} this image already: ${name}. Nothing to load.`);
+        const { image, keep } = await nameOnAll(tools, { ...request, images, names, temporary, guards });
+        keep();
+        for (const { engine, node } of holders)
+            if (node === undefined)
+                await sweepTags({ engine, log }, image?.repoTags ?? []);
+        return { lacking, held: { images, image, loaded: false, size: content.downloaded() ?? 0 } };
+    }
+    catch (e_2) {
+        env_2.error = e_2;
+        env_2.hasError = true;
+    }
+    finally {
+        const result_2 = into_holders_disposeResources(env_2);
+        if (result_2)
+            await result_2;
+    }
+}
+/** Returns what the holder calls each of the images; undefined if it lacks one. */
+async function into_holders_namesOf({ engine }, images, info) {
+    const names = [];
+    for (const { identity, references } of images) {
+        const name = await findImage({ engine, info }, identity, references);
+        if (name === undefined)
+            return undefined;
+        names.push(name);
+    }
+    return names;
+}
+/** Claims the references of the images in every holder. */
+function claimReferences({ holders, log, signal }, info, images) {
+    return claimTags(holders.map(({ node }) => (node === undefined ? placeOf(info) : `node ${node}`)), images.flatMap(({ references }) => references), { log, signal });
+}
+async function receive(tools, request, lacking) {
+    const env_3 = { stack: [], error: void 0, hasError: false };
+    try {
+        const { holders, log } = tools;
+        const { opened, info, tarballPath, layoutPath } = request;
+        const kept = into_holders_addDisposableResource(env_3, tarballPath === undefined ? undefined : await partialFile(tarballPath, spaceAdvice, log), true);
+        const layout = into_holders_addDisposableResource(env_3, layoutPath === undefined ? undefined : await layoutFolder(layoutPath, log), true);
+        let size = 0;
+        const onBytes = (bytes) => void (size += bytes);
+        let arrived = [];
+        // Disposed of after the guards: an image that loses its references still needs its temporary tag, and is removed with it.
+        const temporary = into_holders_addDisposableResource(env_3, await temporaryTags(holders, () => arrived, log), true);
+        const receiving = { ...request, lacking, temporary, kept, layout, onBytes };
+        const images = (await pullOverlapped(tools, receiving)) ?? (await loadWhole(tools, receiving));
+        arrived = images;
+        const claim = into_holders_addDisposableResource(env_3, new AsyncDisposableStack(), true);
+        claim.use(await claimReferences(tools, info, images));
+        const guards = into_holders_addDisposableResource(env_3, new AsyncDisposableStack(), true);
+        const tags = images.map(({ name }) => name);
+        const names = new Map(lacking.map((holder) => [holder, tags]));
+        const { image, keep } = await nameOnAll(tools, { ...request, images, names, temporary, guards });
+        // A layout of one image needs no more than one reference.
+        await layout?.commit(images.flatMap(({ contents, references: [reference] }) => contents === undefined ? [] : [{ image: contents, references: [reference] }]));
+        await kept?.commit();
+        keep();
+        return { images, image, loaded: holders.length > 0, size: opened.content.downloaded() ?? size };
+    }
+    catch (e_3) {
+        env_3.error = e_3;
+        env_3.hasError = true;
+    }
+    finally {
+        const result_3 = into_holders_disposeResources(env_3);
+        if (result_3)
+            await result_3;
+    }
+}
+/** @returns undefined when the whole tarball has to be loaded */
+async function pullOverlapped({ holders, log }, { opened, info, overlap, kept, layout, temporary, onBytes }) {
+    const { content, images } = opened;
+    const [holder, ...others] = holders;
+    // Files are written from the whole tarball.
+    if (!overlap || holder === undefined || others.length > 0 || (kept ?? layout) !== undefined)
+        return undefined;
+    if (images === undefined || holder.engine.pull === undefined)
+        return undefined;
+    const names = temporary.of(holder);
+    const arrived = [];
+    for (const { identity, references, ranged } of images) {
+        if (ranged === undefined)
+            return undefined;
+        const request = { image: ranged, names, word: wordFor(content), onBytes };
+        const name = await fetchOverlapped({ engine: holder.engine, log, info }, request);
+        if (name === undefined)
+            return undefined;
+        arrived.push({ identity, references, name });
+    }
+    return requireOne(arrived);
+}
+async function loadWhole({ holders, log }, { opened, info, lacking, temporary, kept, layout, onBytes }) {
+    const { content } = opened;
+    const request = {
+        ...{ opened, platform: info.platform, repository: temporary.repository },
+        ...{ tee: kept?.tee, teeLayer: layout?.tee, needsManifest: holders.some(({ node }) => node !== undefined) },
+    };
+    return log.progress(wordFor(content), wholeSize(opened), async (count) => {
+        const tarball = wholeTarball(request, (bytes) => {
+            onBytes(bytes);
+            count(bytes);
+        });
+        const loaded = await feedAll(tarball.chunks, lacking).finally(() => {
+            for (const { name } of tarball.images())
+                for (const holder of lacking)
+                    temporary.of(holder).add(name);
+        });
+        if (tarball.images().length === 0)
+            throw nothingLoaded(lacking, loaded);
+        return requireOne(tarball.images());
+    });
+}
+/** Feeds the tarball to all holders. Returns what they report. */
+async function feedAll(chunks, holders) {
+    const feed = (holder) => (lent) => onHolder(holder, () => holder.engine.load(lent, () => undefined));
+    const [only, ...others] = holders;
+    if (only !== undefined && others.length === 0)
+        return feed(only)(chunks);
+    return (await fanOut(chunks, holders.map(feed))).flat();
+}
+/** Proves the images on all holders, and sets their references there. */
+async function nameOnAll({ log, holders }, { opened, info, images, names, temporary, guards }) {
+    const what = opened.origin === 'artifact' ? 'the image that was handed over' : 'this job’s own image';
+    const kept = [];
+    const nameOn = async (holder) => {
+        const { engine, node } = holder;
+        await temporary.keepEarlier(holder, images);
+        const guard = guardTags(engine, log.warning);
+        guards.use(guard);
+        kept.push(guard);
+        const known = names.get(holder) ?? (await into_holders_namesOf(holder, images, info)) ?? [];
+        let first;
+        for (const [at, { identity, references }] of images.entries()) {
+            const request = { name: known[at] ?? (0,image_reference/* formatReference */.FH)(references[0]), identity, references };
+            const where = node === undefined ? '' : `, on ${node}`;
+            const image = await proveAndName({ engine, log, info }, request, `${what}${where}`, guard);
+            first ??= image;
+        }
+        // Of two images with one reference, only the last one has it.
+        if (images.length > 1)
+            await requireNames({ engine, info }, images);
+        return first;
+    };
+    const outcomes = await Promise.allSettled(holders.map((holder) => onHolder(holder, () => nameOn(holder))));
+    const failed = outcomes.find((outcome) => outcome.status === 'rejected');
+    if (failed !== undefined)
+        throw failed.reason;
+    const [image] = outcomes.flatMap((outcome) => (outcome.status === 'fulfilled' ? [outcome.value] : []));
+    return {
+        image,
+        keep: () => {
+            for (const guard of kept)
+                guard.keep();
+        },
+    };
+}
+/** The verb in the log for the artifact's bytes. */
+function wordFor({ downloaded }) {
+    return downloaded() === undefined ? 'Downloaded' : 'Read from this machine';
+}
+function wholeSize({ content, record }) {
+    // The artifact's digest is verified by reading the whole artifact, unless it is on this machine.
+    const total = content.downloaded() === undefined ? content.artifact.size : record?.tarballSize;
+    return total ?? 'unknown';
+}
+function nothingLoaded(holders, loaded) {
+    const program = holders[0]?.engine.program ?? 'docker';
+    return new errors/* HandoverError */.Cu('load-failed', `${program} load ended before it had the whole tarball; it reported ${loaded.join(', ') || 'nothing'}.`, `Look at the engine on this runner: ${program} info; df -h.`);
+}
+
+// EXTERNAL MODULE: ./build/load-image/plan/plan.js + 1 modules
+var plan_plan = __nccwpck_require__(7207);
+;// CONCATENATED MODULE: ./build/load-image/registry.js
 var registry_addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
     if (value !== null && value !== void 0) {
         if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
@@ -34504,37 +33453,35 @@ var registry_disposeResources = (undefined && undefined.__disposeResources) || (
 
 
 
+
 /**
- * Pulls the image by digest, proves that it is the one expected, and only then names it.
- * @param handover what was handed over, where that is known
- * @throws HandoverError `registry-failed`, or what is wrong with the image; then no reference of it is left behind
+ * Pulls the image by digest, proves that it is the expected one, and only then sets its reference.
+ * @param found the artifact to compare with, if there is one
+ * @throws HandoverError `registry-failed`, or the code for a wrong image; then no reference of it is left
  */
-async function loadFromRegistry(plan, tools, handover) {
+async function loadFromRegistry(plan, tools, found) {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
         const { engine, registry, log, timeline } = tools;
         const info = await engine.info();
-        const record = handover?.record;
-        const known = handover?.known?.[0]?.identity;
-        const claimed = known ?? record;
-        if (claimed !== undefined)
-            requireExpected(plan, claimed, info.platform);
-        const references = [plan.reference ?? record?.references[0] ?? plan_plan/* fallbackReference */.If];
-        const facts = {
-            reference: (0,image_reference/* formatReference */.FH)(references[0] ?? plan_plan/* fallbackReference */.If),
-            artifact: undefined,
-            record,
-            size: 0,
-            further: [],
-        };
-        // Disposed of last: with a tag of the same repository beside it, the pulled reference has to stay.
+        const wish = (0,plan_plan/* wishOf */.H_)(plan, info.platform);
+        const opened = found === undefined ? undefined : resolveArtifact(found, wish);
+        const record = opened?.record;
+        const known = opened?.images?.[0].identity;
+        const reference = plan.reference ?? record?.references[0] ?? fallbackReference;
+        const facts = { reference: (0,image_reference/* formatReference */.FH)(reference), artifact: undefined, record, size: 0, further: [] };
+        // Disposed of last: the pulled reference has to be kept while the repository has a tag.
         const pulled = registry_addDisposableResource(env_1, new AsyncDisposableStack(), true);
-        const guard = registry_addDisposableResource(env_1, guardTags(engine, log.warning, await claimTags([placeOf(info)], references, tools)), true);
-        const here = known === undefined ? undefined : await findHere({ engine, info }, known, references);
-        if (known !== undefined && here !== undefined) {
-            log.info(`The engine has this very image already: ${here}. Nothing to load.`);
-            const image = await proveAndName({ engine, log, info }, { name: here, identity: known, references }, handedOver, guard);
+        const guard = registry_addDisposableResource(env_1, guardTags(engine, log.warning, await claimTags([placeOf(info)], [reference], tools)), true);
+        const prove = async (name, identity, what) => {
+            const image = await proveAndName({ engine, log, info }, { name, identity, references: [reference] }, what, guard);
             guard.keep();
+            return image;
+        };
+        const here = known === undefined ? undefined : await findImage({ engine, info }, known, [reference]);
+        if (known !== undefined && here !== undefined) {
+            log.info(`The engine has this image already: ${here}. Nothing to load.`);
+            const image = await prove(here, known, 'the image that was handed over');
             return { ...facts, image, identity: known, source: 'engine', loaded: false };
         }
         const source = plan.registryImage ?? record?.pushedReference ?? missingReference();
@@ -34544,15 +33491,16 @@ async function loadFromRegistry(plan, tools, handover) {
             await log.chapter('Pull', () => timeline.measure('Pull', () => registry.pull(source)));
             pulled.defer(() => removePinned(tools, source));
         }
-        const found = before ?? (await engine.inspect(name)) ?? missingImage(name);
-        if (found.isWhole === false)
+        const image = before ?? (await engine.inspect(name)) ?? missingImage(name);
+        if (image.isWhole === false)
             throw notWhole(name);
-        const identity = await identifyPulled(plan, { ...tools, info }, source, found, handover);
-        requireExpected(plan, identity, info.platform);
-        const image = await proveAndName({ engine, log, info }, { name, identity, references }, name, guard);
-        guard.keep();
+        const identity = await identifyPulled(plan, { ...tools, info }, source, image, opened);
+        // A known image was compared with the expectations before, and this is that image.
+        if (known === undefined)
+            (0,expectations/* requireExpected */.q)(wish, [identity]);
         const loaded = before === undefined;
-        return { ...facts, image, identity, source: loaded ? 'registry' : 'engine', loaded };
+        const proved = await prove(name, identity, name);
+        return { ...facts, image: proved, identity, source: loaded ? 'registry' : 'engine', loaded };
     }
     catch (e_1) {
         env_1.error = e_1;
@@ -34564,15 +33512,13 @@ async function loadFromRegistry(plan, tools, handover) {
             await result_1;
     }
 }
-const handedOver = 'the image that was handed over';
 /**
- * Who a pulled image is: the engine has checked all of it against the digest that it was pulled by, and that is what a
- * containerd store calls it.
+ * Identifies a pulled image. The engine has verified it against the digest of the reference, which is its ID in a containerd store.
  * @throws HandoverError `image-mismatch` when it isn't the image that was handed over
  */
-async function identifyPulled(plan, tools, source, image, handover) {
-    const known = handover?.known?.[0]?.identity;
-    const wanted = known?.configDigest ?? handover?.record?.configDigest;
+async function identifyPulled(plan, tools, source, image, opened) {
+    const known = opened?.images?.[0].identity;
+    const wanted = known?.configDigest ?? opened?.record?.configDigest;
     const configDigest = known?.manifestDigest === source.digest
         ? known.configDigest
         : await configDigestOf(tools, source, image, wanted !== undefined || plan.expectedConfigDigest !== undefined);
@@ -34581,9 +33527,9 @@ async function identifyPulled(plan, tools, source, image, handover) {
     }
     return { ...(known ?? image), configDigest, manifestDigest: source.digest };
 }
-// On the classic store the image ID is the config digest. The containerd store doesn't tell it: the registry is asked.
+// On the classic store the image ID is the config digest. For the containerd store, the registry returns it.
 async function configDigestOf({ registry, log, info }, source, image, isNeeded) {
-    if (info.imageStore === 'classic')
+    if (info.imageStore.imageIdIs === 'config')
         return (0,image_digest/* parseDigest */.m)(image.imageId);
     try {
         return await registry.configDigest(source, image.platform);
@@ -34595,21 +33541,21 @@ async function configDigestOf({ registry, log, info }, source, image, isNeeded) 
         return undefined;
     }
 }
-// The engine lists a pulled digest as a reference of its own. The containerd store removes every tag of that repository
-// with it: so it stays where there is one.
+// The engine lists a pulled digest as a reference of its own. The containerd store removes every tag of that repository with it, so
+// it is kept where there is one.
 async function removePinned({ engine, log }, source) {
     const pinned = (0,image_reference/* formatReference */.FH)(source);
     const image = await engine.forCleanUp.inspect(pinned);
     if (image === undefined || image.repoTags.some((name) => name.startsWith(`${source.repository}:`)))
         return;
     await engine.untag(pinned).catch((error) => {
-        log.info(`The reference ${pinned} stays in the engine: ${String(error)}`);
+        log.info(`The reference ${pinned} could not be removed: ${String(error)}`);
     });
 }
 /**
- * Pulls another image, where there is no artifact: nobody says who it has to be but the inputs.
+ * Pulls another image instead of a missing artifact. It is compared only with the inputs' expectations.
  * @param reason why there is no artifact
- * @throws HandoverError `registry-failed`, or what is wrong with the image; then no reference of it is left behind
+ * @throws HandoverError `registry-failed`, or the code for a wrong image; then no reference of it is left
  */
 async function pullFallback(plan, fallback, tools, reason) {
     const { engine, registry, log, timeline } = tools;
@@ -34625,7 +33571,7 @@ async function pullFallback(plan, fallback, tools, reason) {
             const image = (await engine.inspect(pulledFrom)) ?? missingImage(pulledFrom);
             const configDigest = await fallbackDigest(plan, fallback, image, { ...tools, info });
             const identity = { ...image, configDigest, manifestDigest: undefined };
-            requireExpected(plan, identity, info.platform);
+            (0,expectations/* requireExpected */.q)((0,plan_plan/* wishOf */.H_)(plan, info.platform), [identity]);
             if (reference !== pulledFrom)
                 await guard.tag(pulledFrom, reference);
             guard.keep();
@@ -34644,10 +33590,9 @@ async function pullFallback(plan, fallback, tools, reason) {
         }
     }));
 }
-// On the containerd store the tarball of docker save names the config, which takes reading the whole image: only when it is
-// asked for.
+// On the containerd store only the tarball of docker save shows the config digest. That takes reading the whole image.
 async function fallbackDigest(plan, fallback, image, { engine, info }) {
-    if (info.imageStore === 'classic')
+    if (info.imageStore.imageIdIs === 'config')
         return (0,image_digest/* parseDigest */.m)(image.imageId);
     if (plan.expectedConfigDigest === undefined)
         return undefined;
@@ -34660,51 +33605,24 @@ function notWhole(reference) {
         'save and docker push would fail.', 'Set `from: artifact` or `from: registry-then-artifact`, or load into an engine without that other image.');
 }
 function missingReference() {
-    throw new errors/* HandoverError */.Cu('registry-failed', 'There is nothing to pull: `registry-image` is empty, and the record of the artifact names no pushed reference.', 'Set `registry-image: ${{ needs.build.outputs.pushed-reference }}`, and `push: true` in export-image.');
+    throw new errors/* HandoverError */.Cu('registry-failed', 'There is nothing to pull: `registry-image` is empty, and the record of the artifact has no pushed reference.', 'Set `registry-image: ${{ needs.build.outputs.pushed-reference }}`, and `push: true` in export-image.');
 }
 function missingImage(reference) {
-    throw new errors/* HandoverError */.Cu('image-missing', `docker pull said that all was well, but docker image inspect ${reference} finds no image.`, 'Look at the engine on this runner: docker image ls; docker info.');
+    throw new errors/* HandoverError */.Cu('image-missing', `docker pull succeeded, but \`docker image inspect ${reference}\` finds no image.`, 'Look at the engine on this runner: docker image ls; docker info.');
 }
 
-;// CONCATENATED MODULE: ./build/load-image/from/from.js
+;// CONCATENATED MODULE: ./build/load-image/load-image.js
 
 
 
 
 
-const absent = ['run-not-found', 'artifact-not-found', 'artifact-expired'];
-/**
- * Loads the image from where the plan says; falls over to the second place when the first one doesn't have it.
- * @param fallback what to pull where there is no artifact of that name
- * @throws HandoverError of any code of the consumer; then no tag and no file is left behind
- */
-async function loadFrom(plan, tools, fallback) {
-    try {
-        return await fromPlaces(plan, tools);
-    }
-    catch (error) {
-        if (fallback === undefined || !(error instanceof errors/* HandoverError */.Cu) || !absent.includes(error.code))
-            throw error;
-        const name = (0,image_reference/* formatReference */.FH)(fallback);
-        tools.log.warning(`The image is pulled from ${name} (\`fallback-image\`), not taken from an artifact: ${error.message}`);
-        return pullFallback(plan, fallback, tools, error.message);
-    }
-}
-async function fromPlaces(plan, tools) {
-    switch (plan.from) {
-        case 'artifact':
-            return loadImage(plan, tools);
-        case 'registry':
-            return fromRegistry(plan, tools);
-        case 'artifact-then-registry':
-            return eitherOf('artifact', loadImage(plan, tools), artifactTrouble, tools, 'registry', () => fromRegistry(plan, tools));
-        case 'registry-then-artifact':
-            return eitherOf('registry', recordThenRegistry(plan, tools), registryTrouble, tools, 'artifact', () => loadImage(plan, tools));
-    }
-}
-// Trouble with the place. What is wrong with the image, this runner or the inputs is not healed by another place.
-const registryTrouble = ['registry-failed'];
-const artifactTrouble = [
+
+
+const missingArtifact = ['run-not-found', 'artifact-not-found', 'artifact-expired'];
+// Failures of the source. A second source can't help against a wrong image, runner or input.
+const failedRegistry = ['registry-failed'];
+const failedArtifact = [
     'artifact-not-found',
     'artifact-expired',
     'artifact-corrupt',
@@ -34712,35 +33630,93 @@ const artifactTrouble = [
     'image-not-found',
     'transfer-failed',
 ];
-async function eitherOf(place, first, trouble, { log }, otherPlace, second) {
+/**
+ * Loads the image from the sources in the plan.
+ * @param fallback the image to pull when the artifact doesn't exist
+ * @throws HandoverError of any code of the consumer; then no reference and no file is left
+ */
+async function loadImage(plan, tools, fallback) {
     try {
-        return await first;
+        return await fromSources(plan, tools);
     }
     catch (error) {
-        if (!(error instanceof errors/* HandoverError */.Cu) || !trouble.includes(error.code))
+        if (fallback === undefined || !(error instanceof errors/* HandoverError */.Cu) || !missingArtifact.includes(error.code))
             throw error;
-        log.warning(`The image can't come from the ${place}, so it comes from the ${otherPlace}. ${error.message}`);
+        const name = (0,image_reference/* formatReference */.FH)(fallback);
+        tools.log.warning(`Pulling ${name} (\`fallback-image\`) instead of the artifact: ${error.message}`);
+        return pullFallback(plan, fallback, tools, error.message);
+    }
+}
+async function fromSources(plan, tools) {
+    const { log, timeline, holders } = tools;
+    let found;
+    const find = () => (found ??= log.chapter('Find the artifact', () => timeline.measure('Find', () => (0,handed_over_find/* findArtifact */.Kc)(plan.artifactName, tools))));
+    const fromArtifact = async () => {
+        find().catch(() => undefined); // thrown below; a missing engine is reported first
+        const info = await hostInfo(holders);
+        return loadArtifact(plan, tools, await find(), info);
+    };
+    // The artifact is needed only to know what to pull.
+    const fromRegistry = async () => loadFromRegistry(plan, tools, plan.registryImage === undefined ? await find() : undefined);
+    switch (plan.from) {
+        case 'artifact':
+            return fromArtifact();
+        case 'registry':
+            return fromRegistry();
+        case 'artifact-then-registry':
+            return withSecond(tools, ['artifact', fromArtifact, failedArtifact], ['registry', fromRegistry]);
+        case 'registry-then-artifact': {
+            const compared = async () => loadFromRegistry(plan, tools, plan.registryImage === undefined ? await find() : await foundOrNot(find, tools));
+            return withSecond(tools, ['registry', compared, failedRegistry], ['artifact', fromArtifact]);
+        }
+    }
+}
+async function foundOrNot(find, { log }) {
+    return find().catch((error) => {
+        log.info(`There is no artifact to compare with: ${(0,errors/* messageOf */.bD)(error)}`);
+        return undefined;
+    });
+}
+async function withSecond({ log }, [name, first, failures], [secondName, second]) {
+    try {
+        return await first();
+    }
+    catch (error) {
+        if (!(error instanceof errors/* HandoverError */.Cu) || !failures.includes(error.code))
+            throw error;
+        log.warning(`The image can't come from the ${name}, so it comes from the ${secondName}. ${error.message}`);
         return second();
     }
 }
-// The artifact is asked for only where it is needed to know what to pull.
-async function fromRegistry(plan, tools) {
-    const handover = plan.registryImage === undefined ? await (0,find/* findHandover */.p)(plan.artifactName, tools) : undefined;
-    return loadFromRegistry(plan, tools, handover);
+/**
+ * Loads the images of an artifact that was found: resolves it, loads what the holders lack, and proves the images there.
+ * @throws HandoverError of any code of the consumer; then no reference and no file is left
+ */
+async function loadArtifact(plan, tools, found, info) {
+    const opened = resolveArtifact(found, (0,plan_plan/* wishOf */.H_)(plan, info.platform));
+    const { images, image, loaded, size } = await loadInto(tools, { ...plan, opened, info });
+    const { origin, content, record } = opened;
+    const [main, ...further] = images;
+    const nodes = tools.holders.flatMap(({ node }) => node ?? []);
+    return {
+        ...namedImage(main),
+        image,
+        loaded,
+        size,
+        source: loaded || tools.holders.length === 0 ? origin : 'engine',
+        artifact: origin === 'artifact' ? content.artifact : undefined,
+        record,
+        layoutPath: plan.layoutPath,
+        further: further.map(namedImage),
+        ...(nodes.length === tools.holders.length ? { nodes } : {}),
+    };
 }
-/** With the artifact as second choice, it says what the image must be. */
-async function recordThenRegistry(plan, tools) {
-    const found = await (0,find/* findHandover */.p)(plan.artifactName, tools).catch((error) => {
-        if (plan.registryImage === undefined)
-            throw error;
-        tools.log.info(`There is no handover to check against: ${(0,errors/* messageOf */.bD)(error)}`);
-        return undefined;
-    });
-    return loadFromRegistry(plan, tools, found);
+function namedImage({ references, identity }) {
+    return { reference: (0,image_reference/* formatReference */.FH)(references[0]), identity };
 }
 
-;// CONCATENATED MODULE: ./build/load-image/several.js
-var several_addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
+;// CONCATENATED MODULE: ./build/load-image/load-images.js
+var load_images_addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
     if (value !== null && value !== void 0) {
         if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
         var dispose, inner;
@@ -34762,7 +33738,7 @@ var several_addDisposableResource = (undefined && undefined.__addDisposableResou
     }
     return value;
 };
-var several_disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
+var load_images_disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
     return function (env) {
         function fail(e) {
             env.error = env.hasError ? new SuppressedError(e, env.error, "An error was suppressed during disposal.") : e;
@@ -34804,49 +33780,38 @@ var several_disposeResources = (undefined && undefined.__disposeResources) || (f
 
 
 
-
-// Each load holds parts of its download, some 20 MB: more at once aren't faster, and memory has to stay flat.
-const most = 3;
 /**
- * How many images are loaded at once: as many as the disk takes even when the largest come together, but at least one.
- * @param needs bytes that each load needs on the disk
- * @param freeBytes bytes that are free there; undefined when that can't be told
- */
-function loadsAtOnce(needs, freeBytes) {
-    const largest = [...needs].sort((one, other) => other - one).slice(0, most);
-    let sum = 0;
-    const fitting = largest.filter((bytes) => (sum += bytes) <= (freeBytes ?? Infinity));
-    return Math.max(1, fitting.length);
-}
-/**
- * Loads one image, or several side by side; or only reads what their records say. Uploads the mapping if asked to.
- * @param fallback what to pull when the one image's artifact isn't there
- * @throws HandoverError of any code of the consumer, naming every image that failed. Those that were verified stay
+ * Loads one image, or several at once, or only reads their digests. Uploads the mapping if the plan has one.
+ * @param fallback the image to pull when the artifact of one image doesn't exist
+ * @throws HandoverError of any code of the consumer, with every image that failed. Verified images are kept
  */
 async function loadImages(plan, fallback, tools) {
     if (plan.kind === 'one') {
-        const { artifactName } = plan.plan;
+        const [artifactName = ''] = plan.wanted;
         return withDigests(plan.digests, tools, [artifactName], async () => {
-            const loaded = await loadFrom(plan.plan, tools, fallback);
-            return { images: (0,load_image_digests/* mappedLoad */.W9)(artifactName, loaded), loaded: [loaded] };
+            const loaded = await loadImage({ ...plan.each, artifactName }, tools, fallback);
+            return { images: mappedLoad(loaded, artifactName), loaded: [loaded] };
         });
     }
     const { log, timeline } = tools;
-    const opened = await log.chapter('Find the artifacts', () => timeline.measure('Find', () => (0,find/* openHandovers */.TO)(plan.wanted, tools)));
-    const names = opened.map(({ name }) => name);
+    const found = await log.chapter('Find the artifacts', () => timeline.measure('Find', () => (0,handed_over_find/* findArtifacts */.n1)(plan.wanted, tools)));
+    const names = found.map(({ name }) => name);
     return withDigests(plan.digests, tools, names, async () => plan.kind === 'several'
-        ? loadedResult(await loadSideBySide(plan.each, tools, opened))
-        : { images: await readMapping(plan.each, opened), loaded: [] });
+        ? loadedResult(await loadSideBySide(plan.each, tools, found))
+        : { images: await readMapping(plan.each, found), loaded: [] });
 }
 function loadedResult(loaded) {
-    return { images: loaded.flatMap((result) => (0,load_image_digests/* mappedLoad */.W9)(result.artifact?.name ?? result.reference, result)), loaded };
+    return { images: loaded.flatMap((result) => mappedLoad(result)), loaded };
+}
+function mappedLoad({ reference, identity, further, artifact, record }, name = artifact?.name ?? reference) {
+    return (0,load_image_digests/* mappedImages */.aE)(name, artifact, record, [{ reference, identity }, ...further]);
 }
 async function withDigests(plan, { ownStore, log }, names, work) {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
         if (plan === undefined)
             return { ...(await work()), digests: undefined };
-        const store = several_addDisposableResource(env_1, ownStore(), true);
+        const store = load_images_addDisposableResource(env_1, ownStore(), true);
         const claim = await (0,load_image_digests/* claimDigests */.sh)(store, plan, names);
         const result = await work();
         const digests = await claim.upload(result.images);
@@ -34858,49 +33823,43 @@ async function withDigests(plan, { ownStore, log }, names, work) {
         env_1.hasError = true;
     }
     finally {
-        const result_1 = several_disposeResources(env_1);
+        const result_1 = load_images_disposeResources(env_1);
         if (result_1)
             await result_1;
     }
 }
-async function readMapping(each, opened) {
-    // The engine has no say here: its platform is looked at when the image is loaded.
-    const expectations = { ...each, checkPlatform: false };
-    const read = await (0,side_by_side/* sideBySide */.Q)(opened, 1, ({ content: { artifact }, record, known }) => {
-        if (known === undefined)
-            throw unknownImage(artifact);
-        const [first] = known;
-        if (first !== undefined)
-            requireExpected(expectations, first.identity, first.identity.platform);
-        return Promise.resolve((0,load_image_digests/* mappedImages */.aE)(artifact, record, known));
+async function readMapping(each, found) {
+    const read = await (0,side_by_side/* sideBySide */.Q)(found, 1, (artifact) => {
+        // No engine is involved: the platform is compared when the image is loaded.
+        const { content, record, images } = resolveArtifact(artifact, { ...each, host: undefined });
+        if (images === undefined)
+            throw unknownImage(content.artifact);
+        const named = images.map(({ identity, references }) => ({ identity, reference: (0,image_reference/* formatReference */.FH)(references[0]) }));
+        return Promise.resolve((0,load_image_digests/* mappedImages */.aE)(content.artifact.name, content.artifact, record, named));
     });
     return (0,side_by_side/* requireAll */.r)(read, 'read').flat();
 }
 function unknownImage({ name }) {
-    return new errors/* HandoverError */.Cu('image-not-found', `The artifact "${name}" has no ${image_record/* recordName */.xD} that tells where its image’s config lies: which image it holds is known only when it is loaded.`, 'Make the artifact with export-image, or load it: remove `load: false`.');
+    return new errors/* HandoverError */.Cu('image-not-found', `The artifact "${name}" has no ${image_record/* recordName */.xD} with the position of its image’s config: its image is identified only when it is loaded.`, 'Make the artifact with export-image, or load it: remove `load: false`.');
 }
-async function loadSideBySide(each, tools, opened) {
-    const { log, timeline } = tools;
-    const handovers = opened.flatMap((outcome) => (outcome.ok ? [outcome.value] : []));
-    requireOwnReferences(handovers);
-    const info = await hostInfo(tools);
-    const atOnce = takesTurns(tools.nodes) ? 1 : await chooseAtOnce(info, handovers);
-    const title = `Load ${String(opened.length)} images, at most ${String(atOnce)} at once`;
-    const loaded = await log.chapter(title, () => (0,side_by_side/* sideBySide */.Q)(opened, atOnce, (handover, name) => {
+async function loadSideBySide(each, tools, found) {
+    const { log, timeline, holders } = tools;
+    const artifacts = found.flatMap((outcome) => (outcome.ok ? [outcome.value] : []));
+    requireOwnReferences(artifacts);
+    const info = await hostInfo(holders);
+    const sizes = artifacts.map(({ content }) => content.artifact.size);
+    const atOnce = await chooseAtOnce(holders, info, sizes);
+    const title = `Load ${String(found.length)} images, at most ${String(atOnce)} at once`;
+    const loaded = await log.chapter(title, () => (0,side_by_side/* sideBySide */.Q)(found, atOnce, (artifact, name) => {
         const named = { ...tools, log: namedLog(log, name), timeline: (0,base_timeline/* namedTimeline */.J)(timeline, name) };
-        return loadHandover(each, named, handover, info);
+        return loadArtifact(each, named, artifact, info);
     }));
-    return (0,side_by_side/* requireAll */.r)(await (0,side_by_side/* sideBySide */.Q)(loaded, 1, (result) => requireStillThere(tools, info, result)), 'loaded');
+    return (0,side_by_side/* requireAll */.r)(await (0,side_by_side/* sideBySide */.Q)(loaded, 1, (result) => requireStillThere(holders, info, result)), 'loaded');
 }
-async function chooseAtOnce(info, handovers) {
-    const folder = engineFolder(info);
-    const space = folder === undefined ? undefined : await (0,disk_space/* diskSpace */.aD)(folder);
-    return loadsAtOnce(handovers.map(({ content }) => spaceNeeded(info, content.artifact.size)), space?.freeBytes);
-}
-// Of two images with the same reference, the one that is loaded last would win.
-function requireOwnReferences(handovers) {
+// Of two images with the same reference, only the one that is loaded last would have it.
+function requireOwnReferences(artifacts) {
     const owners = new Map();
-    for (const { content, record } of handovers) {
+    for (const { content, record } of artifacts) {
         for (const reference of record?.references.map(image_reference/* formatReference */.FH) ?? []) {
             const mine = { name: content.artifact.name, configDigest: record?.configDigest ?? '' };
             const owner = owners.get(reference) ?? mine;
@@ -34911,17 +33870,17 @@ function requireOwnReferences(handovers) {
     }
 }
 function sameReference(reference, one, other) {
-    return new errors/* HandoverError */.Cu('invalid-input', `The artifacts "${one}" and "${other}" hold different images under the same reference, ${reference}.`, 'Give each export a reference of its own, such as `image: ${{ matrix.component }}:local`, or load them in different jobs.');
+    return (0,errors/* invalidInput */.aY)(`The artifacts "${one}" and "${other}" hold different images under the same reference, ${reference}.`, 'Give each export a reference of its own, such as `image: ${{ matrix.component }}:local`, or load them in different jobs.');
 }
-// An artifact without a record tells its reference only while it is loaded, when another may just have been verified.
-async function requireStillThere(tools, info, result) {
-    const images = [result, ...result.further];
-    const places = enginesOf(tools).flatMap((engine) => images.map((image) => ({ engine, ...image })));
-    for (const { engine, reference, identity } of places) {
-        const image = await engine.inspect(reference);
-        if (image !== undefined && differences(identity, image, info.imageStore).length === 0)
-            continue;
-        throw new errors/* HandoverError */.Cu('image-mismatch', `${reference} was loaded and verified, but is ${image === undefined ? 'gone' : 'another image'} now.`, 'Two artifacts may hold images of the same reference: give each its own, or load them in different jobs.');
+// The reference of an artifact without a record is known only while it is loaded, when another image may have been verified under it.
+async function requireStillThere(holders, info, result) {
+    for (const { engine } of holders) {
+        for (const { reference, identity } of [result, ...result.further]) {
+            const image = await engine.inspect(reference);
+            if (image !== undefined && differences(identity, image, info.imageStore).length === 0)
+                continue;
+            throw new errors/* HandoverError */.Cu('image-mismatch', `${reference} was loaded and verified, but is ${image === undefined ? 'gone' : 'another image'} now.`, 'Two artifacts may hold images of the same reference: give each its own, or load them in different jobs.');
+        }
     }
     return result;
 }
@@ -34929,1885 +33888,29 @@ async function requireStillThere(tools, info, result) {
 
 /***/ }),
 
-/***/ 9092:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   Q: () => (/* binding */ sideBySide),
-/* harmony export */   r: () => (/* binding */ requireAll)
-/* harmony export */ });
-/* harmony import */ var _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
-
-/**
- * Does the next work for each that has gone well so far, `atOnce` at a time. One that fails doesn't hinder the others.
- * @returns the outcomes in the same order
- */
-async function sideBySide(before, atOnce, work) {
-    const after = [];
-    const waiting = before.entries();
-    const worker = async () => {
-        for (const [position, outcome] of waiting)
-            after[position] = await next(outcome, work);
-    };
-    await Promise.all(Array.from({ length: atOnce }, worker));
-    return after;
-}
-async function next(outcome, work) {
-    if (!outcome.ok)
-        return outcome;
-    const { name, value } = outcome;
-    try {
-        return { name, ok: true, value: await work(value, name) };
-    }
-    catch (error) {
-        return { name, ok: false, error };
-    }
-}
-/**
- * The values, if all went well.
- * @param done what went well, as a participle: `loaded`
- * @throws HandoverError that names every one that failed: of their code when all have the same, else `load-failed`
- */
-function requireAll(outcomes, done) {
-    const failures = outcomes.flatMap((outcome) => (outcome.ok ? [] : [outcome]));
-    const [first] = failures;
-    if (first === undefined)
-        return outcomes.flatMap((outcome) => (outcome.ok ? [outcome.value] : []));
-    const defect = failures.find(({ error }) => !(error instanceof _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu));
-    if (defect !== undefined || outcomes.length === 1)
-        throw (defect ?? first).error;
-    const known = failures.flatMap(({ name, error }) => (error instanceof _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu ? [{ name, error }] : []));
-    const codes = new Set(known.map(({ error }) => error.code));
-    const [code = 'load-failed'] = codes;
-    const well = outcomes.flatMap(({ ok, name }) => (ok ? [name] : []));
-    const rest = well.length === 0 ? '' : ` Verified and ${done}: ${well.join(', ')}.`;
-    throw new _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu(codes.size === 1 ? code : 'load-failed', `${String(known.length)} of ${String(outcomes.length)} images could not be ${done}.${rest}` +
-        known.map(({ name, error }) => `\n- ${name}: ${error.message} (${error.code})`).join(''), [...new Set(known.map(({ error }) => error.hint))].join(' '), (0,_shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .messageOf */ .bD)(first.error));
-}
-
-
-/***/ }),
-
-/***/ 2943:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-
-// EXPORTS
-__nccwpck_require__.d(__webpack_exports__, {
-  l: () => (/* binding */ imagesSummary)
-});
-
-// UNUSED EXPORTS: loadSummary
-
-// EXTERNAL MODULE: ./build/shared/base/markdown.js
-var markdown = __nccwpck_require__(9079);
-// EXTERNAL MODULE: ./build/shared/base/text.js
-var base_text = __nccwpck_require__(1453);
-// EXTERNAL MODULE: ./build/shared/image/platform.js
-var platform = __nccwpck_require__(4851);
-;// CONCATENATED MODULE: ./build/shared/image/times.js
-
-// What the recipe of Docker's documentation takes for each byte of the handed-over tarball, on a machine with two cores and a fast
-// link: docs/performance.md, 1 GB, containerd store.
-const msPerByte = { export: 37e-6, load: 24e-6 };
-// The smallest that was measured has 142 MB. What a step takes whatever it carries is most of it, far below that.
-const leastBytes = 100e6;
-/**
- * A duration, and beside it what the same takes by the recipe of Docker's documentation: an estimate, for a tarball of a measured size.
- * @param took from the built image to the uploaded artifact, or from the artifact to the loaded image, in ms
- * @param bytes of the tarball that was handed over
- */
-function besidePlainRecipe(took, work, bytes) {
-    const plain = (0,base_text/* formatDuration */.a3)(bytes * msPerByte[work]);
-    const beside = `; by the recipe of Docker’s documentation about ${plain} (an estimate from the size)`;
-    return (0,base_text/* formatDuration */.a3)(took) + (bytes < leastBytes ? '' : beside);
-}
-
-// EXTERNAL MODULE: ./build/load-image/plan/images-plan.js
-var images_plan = __nccwpck_require__(4115);
-;// CONCATENATED MODULE: ./build/load-image/summary.js
-
-
-
-
-
-
-const sources = {
-    artifact: 'the artifact',
-    registry: 'the registry',
-    engine: 'this engine, which had this very image',
-    build: 'this job’s own, which was not handed over',
-};
-/** The job summary of a load that worked. */
-function loadSummary(result, timeline) {
-    const { artifact, record, identity, fallback } = result;
-    const from = record?.producer;
-    const facts = [
-        [(0,markdown/* safe */.gB) `Image`, (0,markdown/* code */.aY)(result.reference)],
-        ...(result.image === undefined ? [] : [[(0,markdown/* safe */.gB) `Image ID here`, (0,markdown/* code */.aY)(result.image.imageId)]]),
-        ...places(result),
-        [(0,markdown/* safe */.gB) `Config digest`, identity.configDigest === undefined ? (0,markdown/* safe */.gB) `unknown` : (0,markdown/* code */.aY)(identity.configDigest)],
-        [(0,markdown/* safe */.gB) `Platform`, (0,markdown/* words */.aL)((0,platform/* formatPlatform */.Bq)(identity.platform))],
-        [(0,markdown/* safe */.gB) `Layers`, (0,markdown/* words */.aL)(String(identity.diffIds.length))],
-        [(0,markdown/* safe */.gB) `Source`, (0,markdown/* words */.aL)(sources[result.source])],
-        ...(fallback === undefined
-            ? []
-            : [
-                [(0,markdown/* safe */.gB) `Pulled from`, (0,markdown/* code */.aY)(fallback.reference)],
-                [(0,markdown/* safe */.gB) `Why not the artifact`, (0,markdown/* prose */.CS)(fallback.reason)],
-            ]),
-        ...(artifact === undefined
-            ? []
-            : [
-                [
-                    (0,markdown/* safe */.gB) `Artifact`,
-                    (0,markdown/* safe */.gB) `${(0,markdown/* code */.aY)(artifact.name)}${(0,markdown/* words */.aL)(` (id ${String(artifact.id)}), ${(0,base_text/* formatBytes */.z3)(artifact.size)}`)}`,
-                ],
-                ...(artifact.run === undefined ? [] : [[(0,markdown/* safe */.gB) `From run`, (0,markdown/* link */.nf)(String(artifact.run.id), artifact.run.url)]]),
-                [(0,markdown/* safe */.gB) `Downloaded`, (0,markdown/* words */.aL)(downloaded(result))],
-            ]),
-        ...(from === undefined
-            ? []
-            : [
-                [(0,markdown/* safe */.gB) `Built from`, (0,markdown/* safe */.gB) `${(0,markdown/* code */.aY)(from.commit || 'unknown commit')}, attempt ${(0,markdown/* words */.aL)(String(from.runAttempt))}`],
-            ]),
-        [(0,markdown/* safe */.gB) `Checked against`, (0,markdown/* words */.aL)(checkedAgainst(result))],
-        ...minutes(result, timeline),
-    ];
-    const layers = record === undefined ? [] : [(0,markdown/* layerTable */._N)(record.layers)];
-    return (0,markdown/* joined */.oR)([
-        (0,markdown/* safe */.gB) `### ${(0,markdown/* words */.aL)(title(result))} ${(0,markdown/* code */.aY)(result.reference)}`,
-        (0,markdown/* markdownTable */.Qj)(['', ''], facts),
-        ...layers,
-        chart([result], timeline),
-        (0,markdown/* safe */.gB) ``,
-    ], '\n\n');
-}
-/** When the image was handed over, where that was another job of this run. */
-function handedOver({ artifact, record }, { began }) {
-    const times = artifact === undefined || artifact.run !== undefined ? undefined : record?.times;
-    return times?.began === began ? undefined : times;
-}
-/** What this job didn't wait for, and what it would have waited for otherwise. */
-function minutes(result, timeline) {
-    const times = handedOver(result, timeline);
-    if (times === undefined || result.record === undefined)
-        return [];
-    const took = Math.max(0, ...timeline.spans().map(({ endMs }) => endMs));
-    const early = timeline.began - times.ready;
-    const when = early >= 0 ? `${(0,base_text/* formatDuration */.a3)(early)} before this step began` : `${(0,base_text/* formatDuration */.a3)(-early)} after it`;
-    return [
-        [(0,markdown/* safe */.gB) `Built`, (0,markdown/* words */.aL)(`once, in ${(0,base_text/* formatDuration */.a3)(times.built - times.began)}; ready ${when}`)],
-        [(0,markdown/* safe */.gB) `Took here`, (0,markdown/* words */.aL)(besidePlainRecipe(took, 'load', result.record.tarballSize))],
-    ];
-}
-// More bars nobody reads; nor shorter ones, in a chart that begins long before them.
-const mostBuilds = 10;
-const longestMs = 30 * 60_000;
-/** The minutes of the run, as far as they are this image's: how it was made, and how it came here. */
-function chart(results, timeline) {
-    const spans = timeline.spans();
-    const built = results.flatMap((result) => {
-        const times = handedOver(result, timeline);
-        const isNear = times !== undefined && timeline.began - times.began < longestMs;
-        return isNear ? [{ name: result.artifact?.name ?? '', times }] : [];
-    });
-    if (built.length > mostBuilds)
-        return (0,markdown/* gantt */.VM)(spans);
-    const before = built.map(({ name, times: { began, built: end, ready } }) => {
-        const at = (ms) => ms - timeline.began;
-        return {
-            name: `Job of ${name}`,
-            spans: [
-                { name: 'Build', startMs: at(began), endMs: at(end) },
-                { name: 'Rest of the upload', startMs: at(end), endMs: at(ready) },
-            ],
-        };
-    });
-    return (0,markdown/* gantt */.VM)(spans, before, 'This job');
-}
-/** Where the image is, besides the engine. */
-function places({ nodes = [], layoutPath }) {
-    return [
-        ...(nodes.length === 0 ? [] : [[(0,markdown/* safe */.gB) `Nodes`, (0,markdown/* joined */.oR)(nodes.map(markdown/* code */.aY), ', ')]]),
-        ...(layoutPath === undefined ? [] : [[(0,markdown/* safe */.gB) `OCI layout`, (0,markdown/* code */.aY)(layoutPath)]]),
-    ];
-}
-function downloaded({ size, record, loaded, source }) {
-    if (size === 0)
-        return loaded && source !== 'engine' ? 'nothing: the engine had all layers' : 'nothing';
-    const layers = new Map(record?.layers.map((layer) => [layer.digest, layer.size]));
-    const all = [...layers.values()].reduce((sum, bytes) => sum + bytes, 0);
-    return `${(0,base_text/* formatBytes */.z3)(size)}${size < all ? '; the engine had the rest' : ''}`;
-}
-function title({ fallback, loaded, nodes }) {
-    if (fallback !== undefined)
-        return '⚠️ Pulled instead:';
-    if (nodes?.length === 0)
-        return '📦 Downloaded and verified';
-    return loaded ? '📦 Loaded and verified' : '📦 Already here, verified:';
-}
-function checkedAgainst({ record, artifact, fallback }) {
-    if (fallback !== undefined)
-        return 'what the inputs expect, and this engine’s platform';
-    if (record !== undefined)
-        return 'the record of the export';
-    return artifact === undefined ? 'the digest it was pulled by' : "the tarball's own manifest and config";
-}
-/** The job summary of a step that worked: of one image in detail, of several as a table. */
-function imagesSummary(result, timeline) {
-    const { images, loaded, digests } = result;
-    const [only] = images.length === 1 ? loaded : [];
-    const uploaded = digests === undefined
-        ? (0,markdown/* safe */.gB) ``
-        : (0,markdown/* safe */.gB) `The digests are ${(0,markdown/* code */.aY)(images_plan/* digestsFileName */.t)} in the artifact ${(0,markdown/* code */.aY)(digests.name)}.\n\n`;
-    if (only !== undefined)
-        return (0,markdown/* joined */.oR)([loadSummary(only, timeline), uploaded], '');
-    const known = loaded.length === 0;
-    const wasLoaded = new Map(loaded.map((each) => [each.artifact?.id, each.loaded]));
-    const rows = images.map((image) => [
-        (0,markdown/* code */.aY)(image.name),
-        (0,markdown/* code */.aY)(image.reference),
-        (0,markdown/* code */.aY)(image.configDigest),
-        image.manifestDigest === '' ? (0,markdown/* safe */.gB) `` : (0,markdown/* code */.aY)(image.manifestDigest),
-        image.pushedReference === '' ? (0,markdown/* safe */.gB) `` : (0,markdown/* code */.aY)(image.pushedReference),
-        (0,markdown/* words */.aL)(image.platform),
-        (0,markdown/* words */.aL)((0,base_text/* formatBytes */.z3)(image.size)),
-        ...(known ? [] : [wasLoaded.get(image.artifact?.id) === true ? (0,markdown/* safe */.gB) `loaded` : (0,markdown/* safe */.gB) `was here`]),
-    ]);
-    const head = ['Artifact', 'Image', 'Config digest', 'Manifest digest', 'Pushed as', 'Platform', 'Size'];
-    const title = known ? 'Digests of' : 'Loaded and verified';
-    return (0,markdown/* joined */.oR)([
-        (0,markdown/* safe */.gB) `### 📦 ${(0,markdown/* words */.aL)(`${title} ${String(images.length)} ${images.length === 1 ? 'image' : 'images'}`)}`,
-        (0,markdown/* markdownTable */.Qj)([...head, ...(known ? [] : ['Here'])], rows),
-        (0,markdown/* safe */.gB) `${uploaded}${chart(loaded, timeline)}`,
-        (0,markdown/* safe */.gB) ``,
-    ], '\n\n');
-}
-
-
-/***/ }),
-
-/***/ 149:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-
-// EXPORTS
-__nccwpck_require__.d(__webpack_exports__, {
-  l: () => (/* binding */ waitingReader)
-});
-
-// EXTERNAL MODULE: external "node:timers/promises"
-var promises_ = __nccwpck_require__(8500);
-// EXTERNAL MODULE: ./build/shared/base/retry.js
-var retry = __nccwpck_require__(3830);
-// EXTERNAL MODULE: ./build/shared/base/text.js
-var base_text = __nccwpck_require__(1453);
-// EXTERNAL MODULE: ./build/load-image/find.js
-var find = __nccwpck_require__(9814);
-// EXTERNAL MODULE: ./build/shared/base/errors.js + 1 modules
-var errors = __nccwpck_require__(4754);
-// EXTERNAL MODULE: ./build/shared/image/artifact-name.js
-var artifact_name = __nccwpck_require__(2704);
-;// CONCATENATED MODULE: ./build/load-image/producers.js
-
-
-const nothingKnown = { over: undefined, since: undefined, jobs: [] };
-// So often a service that answers badly is asked before an artifact of an earlier attempt is taken without knowing whether it is replaced.
-const triesBeforeOlder = 3;
-/**
- * Asks for the jobs now and then, and answers with what was known last in between.
- * @param wanted the name of the job that makes it, or a pattern
- * @param everyMs between two looks at the jobs
- */
-function watchProducers(wanted, { jobs, runnerName, runAttempt, log, signal }, everyMs) {
-    const isAgain = runAttempt > 1;
-    if (isAgain && (jobs === undefined || wanted === undefined))
-        log.warning(mayBeOlder(runAttempt));
-    let known = nothingKnown;
-    let earlier;
-    let isReadable = jobs !== undefined;
-    let askedMs = -Infinity;
-    let wasOver = false;
-    let failures = 0;
-    return async () => {
-        if (jobs === undefined || !isReadable || performance.now() - askedMs < everyMs)
-            return known;
-        askedMs = performance.now();
-        try {
-            const own = await jobs.list();
-            const isUnlisted = wanted !== undefined && !own.some(({ name }) => isNamed(name, wanted));
-            if (isAgain && isUnlisted)
-                earlier ??= await jobs.earlier();
-            const all = withCarriedOver(own, earlier ?? [], runnerName);
-            const { ended, isCertain } = whoHasEnded(all, wanted, runnerName);
-            const isRunAgain = isAgain && wanted !== undefined && ended === undefined;
-            known = {
-                // What has just ended may start others, and what it has made may not be listed at once: that takes a second look.
-                over: isCertain || wasOver ? ended : undefined,
-                since: isRunAgain ? (known.since ?? (await jobs.startedAt())) : undefined,
-                jobs: all.map(({ name }) => name),
-            };
-            wasOver = ended !== undefined;
-            failures = 0;
-        }
-        catch (error) {
-            signal.throwIfAborted();
-            if (!jobs.isRefusal(error)) {
-                failures += 1;
-                if (failures === 1)
-                    log.info(`The jobs of this run couldn't be read (${(0,errors/* messageOf */.bD)(error)}): trying again later.`);
-                if (!isAgain || wanted === undefined || known !== nothingKnown)
-                    return known;
-                if (failures === triesBeforeOlder)
-                    log.warning(mayBeOlder(runAttempt));
-                if (failures >= triesBeforeOlder)
-                    return known;
-                askedMs = -Infinity;
-                return { ...nothingKnown, since: Infinity };
-            }
-            isReadable = false;
-            log.info(`The jobs of this run can't be read (${(0,errors/* messageOf */.bD)(error)}): that the build has failed is noticed at the limit only. ` +
-                'The job’s own token may read them with `permissions: actions: read`.');
-            if (isAgain && wanted !== undefined && known === nothingKnown)
-                log.warning(mayBeOlder(runAttempt));
-            // What was known to be about to be replaced still is.
-            known = { ...known, over: undefined };
-        }
-        return known;
-    };
-}
-/**
- * The jobs that were to make what is wanted, once all of them have ended: those that `wanted` names, else all but this one.
- * @param runnerName of this job
- * @returns certain where one of them has failed or was left out, and it is known that nobody else is to make it
- */
-function whoHasEnded(jobs, wanted, runnerName) {
-    // A runner has one job at a time.
-    const own = jobs.find(({ conclusion, runner }) => conclusion === undefined && runner !== '' && runner === runnerName);
-    const named = jobs.filter(({ name }) => wanted !== undefined && isNamed(name, wanted));
-    const producers = wanted !== undefined ? named : own === undefined ? [] : jobs.filter((job) => job !== own);
-    const isKnown = wanted !== undefined ? named.length > 0 : own !== undefined;
-    const isOver = isKnown && producers.every(({ conclusion }) => conclusion !== undefined);
-    return {
-        ended: isOver ? producers : undefined,
-        isCertain: isOver && wanted !== undefined && producers.some(({ conclusion }) => conclusion !== 'success'),
-    };
-}
-/**
- * The jobs of an attempt, with those of earlier ones that count in it. When only failed jobs are run again, the others may not be
- * listed in the new attempt (r-universe-org/help#607); a job that is yet to be run again isn't either, while it waits for another. But
- * those that it waits for are run again though they had succeeded.
- */
-function withCarriedOver(jobs, earlier, runnerName) {
-    const had = new Set(earlier.filter(({ conclusion }) => conclusion === 'success').map(({ name }) => name));
-    const isAllAgain = jobs.some(({ name, runner }) => runner !== runnerName && had.has(name));
-    const names = new Set(jobs.map(({ name }) => name));
-    return isAllAgain ? jobs : [...jobs, ...earlier.filter(({ name }) => !names.has(name))];
-}
-/** Of a matrix, the job's own name stands for all of its legs: `build` for `build (arm64)`. */
-function isNamed(name, wanted) {
-    if ((0,artifact_name/* isPattern */.Pt)(wanted))
-        return (0,artifact_name/* matchesPattern */.MT)(wanted, name);
-    return name === wanted || (name.startsWith(`${wanted} (`) && name.endsWith(')'));
-}
-function mayBeOlder(runAttempt) {
-    return (`This is attempt ${String(runAttempt)} of the run: an artifact of an earlier attempt is taken, even where it is being built again. ` +
-        'With `wait-for-job` and `permissions: actions: read` the new one is waited for.');
-}
-
-;// CONCATENATED MODULE: ./build/load-image/wait.js
-
-
-
-
-
-const usualPace = { pause: [1000, 15_000], jobs: 30_000, tell: 60_000 };
-/**
- * The same artifacts, whose list waits until all that the plan wants are there.
- * @throws HandoverError `artifact-not-found` from `list`, saying how long was waited and why not longer
- */
-function waitingReader(reader, plan, tools) {
-    let waited;
-    return {
-        list: () => (waited ??= untilThere(reader, plan, tools)),
-        open: (artifact) => reader.open(artifact),
-        [Symbol.asyncDispose]: () => reader[Symbol.asyncDispose](),
-    };
-}
-async function untilThere(reader, plan, tools) {
-    const { runAttempt, log, timeline, signal, pace = usualPace } = tools;
-    const producers = watchProducers(plan.job, tools, pace.jobs);
-    const began = performance.now();
-    const limitMs = plan.minutes * 60_000;
-    const look = async () => {
-        // First the jobs: what one of them has made before it ended is then listed.
-        const state = await producers();
-        const all = await reader.list();
-        const artifacts = all.filter(({ createdAt }) => counts(createdAt, state));
-        return { state, all, artifacts, missing: (0,find/* selectArtifacts */.qC)(plan.wanted, artifacts).missing };
-    };
-    /** What the look has found, if that ends the wait. */
-    const found = ({ state, all, artifacts, missing }) => {
-        if (missing.length === 0)
-            return artifacts;
-        const waitedMs = performance.now() - began;
-        if (state.over === undefined && waitedMs < limitMs)
-            return undefined;
-        throw (0,find/* artifactNotFound */.yq)(missing, all, runAttempt, inVain(state, waitedMs));
-    };
-    const first = await look();
-    const there = found(first);
-    if (there !== undefined)
-        return there;
-    return timeline.measure('Wait for the artifact', async () => {
-        log.info(`Waiting for ${listed(first.missing)}, for ${(0,base_text/* formatDuration */.a3)(limitMs)} at most.`);
-        const pauseMs = (0,retry/* backoff */.J)(...pace.pause);
-        let toldMs = 0;
-        for (let looks = 1;; looks += 1) {
-            const leftMs = limitMs - (performance.now() - began);
-            await (0,promises_.setTimeout)(Math.min(pauseMs(looks), Math.max(0, leftMs)), undefined, { signal });
-            const now = await look();
-            const artifacts = found(now);
-            const waitedMs = performance.now() - began;
-            if (artifacts !== undefined) {
-                log.info(`There after ${(0,base_text/* formatDuration */.a3)(waitedMs)}: ${listed(plan.wanted)}`);
-                return artifacts;
-            }
-            if (waitedMs - toldMs < pace.tell)
-                continue;
-            log.info(`Still waiting for ${listed(now.missing)}, after ${(0,base_text/* formatDuration */.a3)(waitedMs)}.`);
-            toldMs = waitedMs;
-        }
-    });
-}
-function inVain(state, waitedMs) {
-    const waited = `It was waited for, for ${(0,base_text/* formatDuration */.a3)(waitedMs)} (\`wait-minutes\`)`;
-    return state.over === undefined
-        ? { why: `${waited}.`, hint: lateHint(state) }
-        : { why: `${waited}, and no longer: ${described(state.over)}.`, hint: endedHint };
-}
-function counts(createdAt, { since }) {
-    return since === undefined || createdAt === undefined || Date.parse(createdAt) >= since;
-}
-function described(ended) {
-    const failed = ended.filter(({ conclusion }) => conclusion !== 'success');
-    const shown = (failed.length > 0 ? failed : ended).slice(0, 5);
-    if (shown.length === 0)
-        return 'no other job of this run is left that could make it';
-    const words = shown.map(({ name, conclusion, url }) => `"${name}" (${conclusion ?? ''}, ${url})`).join(', ');
-    return `${shown.length === 1 ? 'the job' : 'the jobs'} ${words} ended without it`;
-}
-const endedHint = 'Look at the log of that job. If it is another one that makes the image, name it: `wait-for-job`.';
-function lateHint({ jobs }) {
-    const there = jobs.length === 0 ? '' : ` The run’s jobs: ${jobs.slice(0, 30).join(', ')}.`;
-    return `Raise \`wait-minutes\` if the image takes longer to build; else check \`artifact-name\`, and whether its job ran at all.${there}`;
-}
-function listed(names) {
-    return names.map((name) => `"${name}"`).join(', ');
-}
-
-
-/***/ }),
-
-/***/ 712:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-
-// EXPORTS
-__nccwpck_require__.d(__webpack_exports__, {
-  H: () => (/* binding */ openArtifact)
-});
-
-// EXTERNAL MODULE: ./build/shared/base/errors.js + 1 modules
-var errors = __nccwpck_require__(4754);
-// EXTERNAL MODULE: ./build/shared/base/limits.js
-var limits = __nccwpck_require__(2618);
-// EXTERNAL MODULE: ./build/shared/bytes/chunks.js
-var chunks = __nccwpck_require__(4256);
-;// CONCATENATED MODULE: ./build/shared/artifacts/tail-cache.js
-// The end record may have a comment of 65,535 bytes: this is what a zip reader looks at (APPNOTE 4.3.16).
-const tailBytes = 68 * 1024;
-/**
- * The same reader, with the blob's last 68 KiB fetched once: a zip's directory and our record lie there, so that
- * both cost one request.
- */
-async function withTailCache(reader) {
-    const tailStart = Math.max(0, reader.size - tailBytes);
-    const tail = reader.size === 0 ? Buffer.alloc(0) : await reader.read(tailStart, reader.size);
-    const cached = (start, end) => tail.subarray(start - tailStart, end - tailStart);
-    const both = async function* (start, end, read) {
-        const border = Math.max(start, Math.min(end, tailStart));
-        if (start < border)
-            yield* read(start, border);
-        if (border < end)
-            yield cached(border, end);
-    };
-    return {
-        size: reader.size,
-        downloaded: reader.downloaded,
-        read: (start, end) => (start >= tailStart ? Promise.resolve(cached(start, end)) : reader.read(start, end)),
-        stream: (start, end) => both(start, end, reader.stream),
-        lend: (start, end) => both(start, end, reader.lend),
-    };
-}
-
-// EXTERNAL MODULE: ./build/shared/artifacts/verified-stream.js
-var verified_stream = __nccwpck_require__(2163);
-// EXTERNAL MODULE: external "node:stream"
-var external_node_stream_ = __nccwpck_require__(7075);
-// EXTERNAL MODULE: ./node_modules/yauzl/index.js
-var yauzl = __nccwpck_require__(663);
-// EXTERNAL MODULE: ./build/shared/base/json.js
-var json = __nccwpck_require__(604);
-// EXTERNAL MODULE: ./build/shared/base/text.js
-var base_text = __nccwpck_require__(1453);
-;// CONCATENATED MODULE: ./build/shared/artifacts/zip-reader.js
-
-
-
-
-
-
-const localHeaderBytes = 30;
-/**
- * Lists the files of a zip from its end.
- * @throws HandoverError `artifact-corrupt` when the directory at the end is missing or damaged
- */
-async function listZip(reader) {
-    try {
-        const zip = await (0,yauzl/* fromRandomAccessReaderPromise */.or)(new RangeAccess(reader), reader.size, { autoClose: false });
-        const members = [];
-        if (zip.entryCount > limits/* limits */.F.zipMembers)
-            throw new Error(`it has ${String(zip.entryCount)} files`);
-        for await (const entry of zip.eachEntry())
-            if (!entry.fileName.endsWith('/'))
-                members.push(member(entry, reader.size));
-        return members;
-    }
-    catch (error) {
-        if (error instanceof errors/* HandoverError */.Cu)
-            throw error;
-        throw new errors/* HandoverError */.Cu('artifact-corrupt', `The artifact is not a whole zip file: ${(0,errors/* messageOf */.bD)(error)}.`, 'Run the job that exports the image again.', error);
-    }
-}
-function member(entry, blobBytes) {
-    const { compressedSize, uncompressedSize, relativeOffsetOfLocalHeader: at } = entry;
-    const isPlace = [compressedSize, uncompressedSize, at].every(json/* isByteCount */.A0) && at + compressedSize <= blobBytes;
-    const isStored = entry.compressionMethod === 0;
-    if (!isPlace || (isStored && compressedSize !== uncompressedSize))
-        throw new Error(`${(0,base_text/* quoteForeign */.xS)(entry.fileName, 80)} can't lie where its directory says`);
-    if (entry.compressionMethod !== 0 && entry.compressionMethod !== 8) {
-        throw new Error(`${entry.fileName} has compression method ${String(entry.compressionMethod)}`);
-    }
-    return {
-        name: entry.fileName,
-        stored: entry.compressionMethod === 0,
-        size: entry.uncompressedSize,
-        compressedSize: entry.compressedSize,
-        crc: entry.crc32,
-        headerOffset: entry.relativeOffsetOfLocalHeader,
-    };
-}
-/** Where a member's own bytes start (APPNOTE 4.3.7): behind a header of 30 bytes, its name and its extra field. */
-function dataOffset(member, localHeader) {
-    if (localHeader.length < localHeaderBytes || localHeader.readUInt32LE(0) !== 0x04034b50) {
-        throw new errors/* HandoverError */.Cu('artifact-corrupt', `The artifact's zip has no header for ${member.name} at byte ${String(member.headerOffset)}.`, 'Run the job that exports the image again.');
-    }
-    return member.headerOffset + localHeaderBytes + localHeader.readUInt16LE(26) + localHeader.readUInt16LE(28);
-}
-/** The first bytes of a member's header, for `dataOffset`. */
-function readLocalHeader(reader, member) {
-    return reader.read(member.headerOffset, Math.min(reader.size, member.headerOffset + localHeaderBytes));
-}
-/** Lets the zip library read through byte ranges. */
-class RangeAccess extends yauzl/* RandomAccessReader */.lJ {
-    #reader;
-    constructor(reader) {
-        super();
-        this.#reader = reader;
-    }
-    _readStreamForRange(start, end) {
-        return external_node_stream_.Readable.from(this.#reader.stream(start, end));
-    }
-}
-
-;// CONCATENATED MODULE: ./build/shared/artifacts/artifact-content.js
-
-
-
-
-
-
-/**
- * Opens an artifact's blob: a zip of files, or one raw file (`archive: false` of the upload action).
- * @throws HandoverError `artifact-corrupt` or `transfer-failed`
- */
-async function openArtifact(artifact, blob) {
-    const reader = await withTailCache(blob);
-    const head = await reader.read(0, Math.min(4, reader.size));
-    const isZip = head.length === 4 && (head.readUInt32LE(0) === 0x04034b50 || head.readUInt32LE(0) === 0x06054b50);
-    return isZip ? zipContent(artifact, reader, await listZip(reader)) : rawContent(artifact, reader);
-}
-function rawContent(artifact, reader) {
-    return {
-        artifact,
-        downloaded: reader.downloaded,
-        files: [{ name: artifact.name, size: reader.size }],
-        text: () => Promise.resolve(undefined),
-        read: (_name, onBytes) => (0,verified_stream/* verifiedBlob */.MC)(reader, artifact, onBytes),
-        ranges: () => Promise.resolve((start, end, onBytes) => (0,chunks/* countedChunks */.T6)(reader.lend(start, end), onBytes)),
-    };
-}
-function zipContent(artifact, reader, members) {
-    const find = (name) => members.find((member) => member.name === name);
-    return {
-        artifact,
-        downloaded: reader.downloaded,
-        files: members.map(({ name, size }) => ({ name, size })),
-        text: async (name) => {
-            const member = find(name);
-            return member === undefined ? undefined : readText(reader, artifact, member);
-        },
-        read: async function* (name, onBytes) {
-            const member = find(name);
-            if (member === undefined)
-                throw missing(artifact, name, members);
-            const start = dataOffset(member, await readLocalHeader(reader, member));
-            yield* (0,verified_stream/* verifiedMember */.lD)(reader, artifact, member, start, onBytes);
-        },
-        ranges: async (name) => {
-            const member = find(name);
-            if (member?.stored !== true)
-                return undefined;
-            const at = dataOffset(member, await readLocalHeader(reader, member));
-            return (start, end, onBytes) => {
-                if (start < 0 || end > member.size || start > end)
-                    throw outside(member, start, end);
-                return (0,chunks/* countedChunks */.T6)(reader.lend(at + start, at + end), onBytes);
-            };
-        },
-    };
-}
-async function readText(reader, artifact, member) {
-    if (member.size > limits/* limits */.F.recordBytes || member.compressedSize > limits/* limits */.F.recordBytes)
-        throw tooLarge(artifact, member);
-    const start = dataOffset(member, await readLocalHeader(reader, member));
-    const range = {
-        size: member.compressedSize,
-        downloaded: reader.downloaded,
-        read: (from, to) => reader.read(start + from, start + to),
-        stream: (from, to) => reader.stream(start + from, start + to),
-        lend: (from, to) => reader.lend(start + from, start + to),
-    };
-    // Only a part of the blob is read here: its digest can't be checked, the member's size and CRC can.
-    const unlisted = { id: artifact.id, name: artifact.name, size: artifact.size };
-    return (await (0,chunks/* copiedBytes */.QB)((0,verified_stream/* verifiedMember */.lD)(range, unlisted, member, 0, () => undefined))).toString();
-}
-function outside({ name, size }, start, end) {
-    return new errors/* HandoverError */.Cu('artifact-corrupt', `Bytes ${String(start)}-${String(end)} of ${name} in the artifact were asked for; it has ${String(size)}.`, 'Run the job that exports the image again.');
-}
-function tooLarge(artifact, member) {
-    return new errors/* HandoverError */.Cu('artifact-corrupt', `${member.name} in the artifact "${artifact.name}" has ${String(member.size)} bytes; some kilobytes were expected.`, 'Run the job that exports the image again.');
-}
-function missing(artifact, name, members) {
-    return new errors/* HandoverError */.Cu('artifact-corrupt', `The artifact "${artifact.name}" has no file ${name}; it holds: ${members.map((member) => member.name).join(', ')}.`, 'Run the job that exports the image again.');
-}
-
-
-/***/ }),
-
-/***/ 3298:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   TG: () => (/* binding */ again),
-/* harmony export */   b6: () => (/* binding */ textOf),
-/* harmony export */   dg: () => (/* binding */ isTransient),
-/* harmony export */   j$: () => (/* binding */ HttpError),
-/* harmony export */   ok: () => (/* binding */ httpClient),
-/* harmony export */   p2: () => (/* binding */ httpError),
-/* harmony export */   yR: () => (/* binding */ readText)
-/* harmony export */ });
-/* unused harmony exports parseRetryAfter, isTransientStatus */
-/* harmony import */ var node_stream__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(7075);
-/* harmony import */ var node_tls__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(1692);
-/* harmony import */ var node_zlib__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(8522);
-/* harmony import */ var undici__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(6752);
-/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(4754);
-/* harmony import */ var _base_limits_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(2618);
-/* harmony import */ var _base_proxies_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(4820);
-/* harmony import */ var _base_retry_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(3830);
-/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(1453);
-
-
-
-
-
-
-
-
-
-/** A request to the artifact service or its blob store that was answered with something other than success. */
-class HttpError extends Error {
-    name = 'HttpError';
-    status;
-    /** The service's own error code: twirp's `code` or Azure's `x-ms-error-code`. */
-    serviceCode;
-    /** How long the service asked to wait, in ms, if it did. */
-    retryAfterMs;
-    constructor(status, serviceCode, message, retryAfterMs) {
-        super(message);
-        this.status = status;
-        this.serviceCode = serviceCode;
-        this.retryAfterMs = retryAfterMs;
-    }
-}
-// A connection that says nothing for this long is given up; the request is then tried again.
-const silenceMs = 30_000;
-const pieceBytes = 256 * 1024;
-/**
- * @param proxies are used as curl and the runner use them: one for http isn't one for https, and none is used for the loopback
- *   interface (actions/toolkit, http-client/src/proxy.ts; Go's net/http, ProxyFromEnvironment)
- * @param signal ends requests under way
- * @param authority a certificate to trust beside the usual ones, in PEM
- * @throws HandoverError `unsupported-host` when a proxy is none that can be used
- */
-function httpClient(proxies, signal, authority) {
-    const trust = authority === undefined ? {} : { ca: [...node_tls__WEBPACK_IMPORTED_MODULE_1__.rootCertificates, authority] };
-    const connect = { timeout: silenceMs, ...trust };
-    const options = { headersTimeout: silenceMs, bodyTimeout: silenceMs, connect, pipelining: 1 };
-    const direct = new undici__WEBPACK_IMPORTED_MODULE_3__/* .Agent */ .g6(options);
-    const through = (proxy) => {
-        if (proxy === undefined)
-            return direct;
-        const url = (0,_base_proxies_js__WEBPACK_IMPORTED_MODULE_6__/* .proxyUrl */ .sd)(proxy);
-        // It passes `requestTls` on to the agent that goes through the proxy.
-        const to = { httpProxy: url, httpsProxy: url, noProxy: proxies.except, requestTls: trust };
-        return new undici__WEBPACK_IMPORTED_MODULE_3__/* .EnvHttpProxyAgent */ .J2({ ...options, ...to });
-    };
-    const [plain, secure] = [through(proxies.http), through(proxies.https)];
-    return {
-        send: async ({ method, url, headers = {}, body, signal: own, outlivesStep = false, answerMs = silenceMs }) => {
-            const ends = AbortSignal.any([...(outlivesStep ? [] : [signal]), ...(own === undefined ? [] : [own])]);
-            // Otherwise undici destroys the body with an error that nothing catches.
-            ends.throwIfAborted();
-            const { protocol, host } = new URL(url);
-            const dispatcher = (0,_base_proxies_js__WEBPACK_IMPORTED_MODULE_6__/* .isLoopback */ .U9)(host) ? direct : protocol === 'https:' ? secure : plain;
-            const common = { dispatcher, method, signal: ends, headersTimeout: answerMs };
-            if (body === undefined || typeof body === 'string')
-                return (0,undici__WEBPACK_IMPORTED_MODULE_3__/* .request */ .Em)(url, { ...common, headers, ...(body === undefined ? {} : { body }) });
-            const streamed = Buffer.isBuffer(body) ? { size: body.length, chunks: inPieces(body) } : body;
-            const length = { 'content-length': String(streamed.size) };
-            return (0,undici__WEBPACK_IMPORTED_MODULE_3__/* .request */ .Em)(url, { ...common, headers: { ...headers, ...length }, body: node_stream__WEBPACK_IMPORTED_MODULE_0__.Readable.from(streamed.chunks) });
-        },
-        close: async () => {
-            await Promise.all([...new Set([direct, plain, secure])].map((each) => each.destroy()));
-        },
-    };
-}
-// Node's TLS copies what is written to it beside the headers, and holds it encrypted as well: in pieces that is little.
-function inPieces(body) {
-    const starts = Array.from({ length: Math.ceil(body.length / pieceBytes) }, (_, piece) => piece * pieceBytes);
-    return node_stream__WEBPACK_IMPORTED_MODULE_0__.Readable.from(starts.map((start) => body.subarray(start, start + pieceBytes)));
-}
-/** The body of an answer as text. Throws `HttpError` when there is more of it than an honest service has to say. */
-async function textOf(response) {
-    const chunks = [];
-    let size = 0;
-    const body = response.body;
-    for await (const chunk of body) {
-        size += chunk.length;
-        if (size > _base_limits_js__WEBPACK_IMPORTED_MODULE_5__/* .limits */ .F.answerBytes)
-            throw new HttpError(response.statusCode, 'too-large', `an answer of more than ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_8__/* .formatBytes */ .z3)(_base_limits_js__WEBPACK_IMPORTED_MODULE_5__/* .limits */ .F.answerBytes)}`);
-        chunks.push(chunk);
-    }
-    const whole = Buffer.concat(chunks);
-    const coding = String(response.headers['content-encoding'] ?? '');
-    if (size === 0 || !/^(?:x-)?gzip$/i.test(coding))
-        return whole.toString();
-    try {
-        return (0,node_zlib__WEBPACK_IMPORTED_MODULE_2__.gunzipSync)(whole, { maxOutputLength: _base_limits_js__WEBPACK_IMPORTED_MODULE_5__/* .limits */ .F.answerBytes }).toString();
-    }
-    catch (error) {
-        throw new HttpError(response.statusCode, 'not-gzip', `an answer that can't be unpacked: ${(0,_base_errors_js__WEBPACK_IMPORTED_MODULE_4__/* .messageOf */ .bD)(error)}`);
-    }
-}
-/** Reads a whole, small answer. Throws `HttpError` unless the status is a success. */
-async function readText(response) {
-    const text = await textOf(response);
-    if (response.statusCode < 300)
-        return text;
-    throw httpError(response, text);
-}
-/** The error for an answer that isn't a success; `text` is its body. */
-function httpError(response, text) {
-    const header = (name) => String(response.headers[name] ?? '');
-    const serviceCode = header('x-ms-error-code') || (/"code"\s*:\s*"([^"]*)"/.exec(text)?.[1] ?? '');
-    const message = /"msg"\s*:\s*"([^"]*)"/.exec(text)?.[1] ?? serviceCode;
-    return new HttpError(response.statusCode, serviceCode, `HTTP ${String(response.statusCode)}${message === '' ? '' : ` (${message})`}`, parseRetryAfter(header('retry-after')));
-}
-const longestRetryAfterMs = 60_000;
-/**
- * Returns how long a `Retry-After` header asks to wait, in ms, at most a minute; undefined when it is neither a number of seconds nor
- * a date (RFC 9110, section 10.2.3).
- */
-function parseRetryAfter(header, now = Date.now()) {
-    const text = header.trim();
-    const ms = /^\d+$/.test(text) ? Number(text) * 1000 : /^[a-z]+,? /i.test(text) ? Date.parse(text) - now : NaN;
-    return Number.isNaN(ms) ? undefined : Math.min(Math.max(ms, 0), longestRetryAfterMs);
-}
-const transientStatus = [408, 429, 500, 502, 503, 504];
-/** Whether a service that answers with this status may give another answer in a moment. */
-function isTransientStatus(status) {
-    return transientStatus.includes(status);
-}
-// Of the system (errno(3), getaddrinfo(3)), of undici and of Node's HTTP parser: what says that the connection is at fault, not the
-// request, the certificate or this machine.
-const transientCodes = [
-    ...['ECONNRESET', 'ECONNREFUSED', 'ECONNABORTED', 'EPIPE', 'ETIMEDOUT', 'ENETUNREACH', 'ENETDOWN', 'EHOSTUNREACH'],
-    ...['EAI_AGAIN', 'ENOTFOUND', 'UND_ERR_SOCKET', 'UND_ERR_CONNECT_TIMEOUT', 'UND_ERR_HEADERS_TIMEOUT'],
-    ...['UND_ERR_BODY_TIMEOUT', 'UND_ERR_RES_CONTENT_LENGTH_MISMATCH', 'HPE_INVALID_EOF_STATE', 'CUT_SHORT'],
-];
-/** Whether the same request may succeed in a moment: a lost connection, a time-out or a busy service. */
-function isTransient(error) {
-    if (error instanceof HttpError)
-        return isTransientStatus(error.status);
-    return transientCodes.includes((0,_base_errors_js__WEBPACK_IMPORTED_MODULE_4__/* .systemCodeOf */ .c7)(error) ?? '');
-}
-/** How often a request is made in all, and the first and the longest pause, in ms, where the service asks for none. */
-const policies = {
-    /** A question to a service. */
-    call: { attempts: 5, firstMs: 1000, longestMs: 15_000 },
-    /** A part of a blob, up or down: there are many, and each starts anew. */
-    part: { attempts: 6, firstMs: 500, longestMs: 10_000 },
-};
-/**
- * Makes a request until it succeeds, with pauses that double, and never in silence. All requests of a step stand under one
- * deadline, the signal's. Throws the last error.
- */
-function again(policy, request, { what, onRetry, signal, isRetryable = isTransient, isAtOnce = () => false }) {
-    const { attempts, firstMs, longestMs } = policies[policy];
-    const doubling = (0,_base_retry_js__WEBPACK_IMPORTED_MODULE_7__/* .backoff */ .J)(firstMs, longestMs);
-    return (0,_base_retry_js__WEBPACK_IMPORTED_MODULE_7__/* .retry */ .L)(request, {
-        attempts,
-        delayMs: (attempt, error) => (isAtOnce(error) ? 0 : (retryAfter(error) ?? doubling(attempt))),
-        isRetryable: (error) => isAtOnce(error) || isRetryable(error),
-        onRetry: (error, attempt, delayMs) => {
-            const next = delayMs === 0 ? 'at once' : `in ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_8__/* .formatDuration */ .a3)(delayMs)}`;
-            onRetry(`${what()}: ${(0,_base_errors_js__WEBPACK_IMPORTED_MODULE_4__/* .messageOf */ .bD)(error)}; attempt ${String(attempt)} of ${String(attempts)}, the next ${next}.`);
-        },
-        signal,
-    });
-}
-function retryAfter(error) {
-    return error instanceof HttpError ? error.retryAfterMs : undefined;
-}
-
-
-/***/ }),
-
-/***/ 6768:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-
-// EXPORTS
-__nccwpck_require__.d(__webpack_exports__, {
-  b: () => (/* binding */ otherRunStore)
-});
-
-// EXTERNAL MODULE: ./build/shared/base/errors.js + 1 modules
-var errors = __nccwpck_require__(4754);
-// EXTERNAL MODULE: ./build/shared/base/text.js
-var base_text = __nccwpck_require__(1453);
-// EXTERNAL MODULE: ./build/shared/bytes/files.js
-var files = __nccwpck_require__(9543);
-// EXTERNAL MODULE: ./build/shared/artifacts/artifact-content.js + 2 modules
-var artifact_content = __nccwpck_require__(712);
-// EXTERNAL MODULE: ./build/shared/artifacts/http.js
-var artifacts_http = __nccwpck_require__(3298);
-// EXTERNAL MODULE: ./build/shared/image/artifact-name.js
-var artifact_name = __nccwpck_require__(2704);
-;// CONCATENATED MODULE: ./build/shared/artifacts/other-run.js
-
-
-
-// So many successful runs are looked at for the artifact, newest first.
-const mostRuns = 20;
-/**
- * The run that was asked for, if it has the artifact; of several the newest that has it.
- * @param say told of each run that is passed over
- * @throws HandoverError `run-not-found`, `artifact-not-found`, `artifact-expired`; `invalid-input` for a fork's run that
- * was asked for by its id; HttpError
- */
-async function chooseRun(runs, search, say) {
-    const { choice } = search;
-    return 'runId' in choice ? runById(runs, search, choice.runId) : latestRun(runs, search, choice, say);
-}
-async function runById(runs, search, runId) {
-    const run = await runs.get(runId);
-    if (run.isOfFork && !search.allowForkRuns)
-        throw refused(run);
-    const all = await runs.artifacts(runId);
-    const artifacts = all.filter(({ expired }) => !expired);
-    const missing = firstMissing(search.wanted, artifacts);
-    if (missing === undefined)
-        return { run, artifacts };
-    const expired = all.find(({ name }) => (0,artifact_name/* matchesPattern */.MT)(missing, name));
-    throw expired === undefined ? notInRun(missing, run, artifacts) : expiredIn(run, expired);
-}
-async function latestRun(runs, search, filter, say) {
-    const seen = [];
-    let forks = 0;
-    let newestExpired;
-    for await (const run of runs.successful(filter)) {
-        if (run.isOfFork && !search.allowForkRuns) {
-            forks += 1;
-            say(`Run ${String(run.id)} is passed over: it is of the fork ${(0,base_text/* quoteForeign */.xS)(run.headRepository) || '(deleted)'}.`);
-            continue;
-        }
-        const found = await runs.artifacts(run.id, onlyName(search.wanted));
-        const artifacts = found.filter(({ expired }) => !expired);
-        const missing = firstMissing(search.wanted, artifacts);
-        if (missing === undefined)
-            return { run, artifacts };
-        const expired = found.find(({ name }) => (0,artifact_name/* matchesPattern */.MT)(missing, name));
-        if (expired !== undefined)
-            newestExpired ??= expiredIn(run, expired);
-        const why = expired === undefined ? 'never had' : 'no longer has';
-        say(`Run ${String(run.id)} of ${run.createdAt} is passed over: it ${why} the artifact "${missing}".`);
-        seen.push(run);
-        if (seen.length === mostRuns)
-            break;
-    }
-    const [newest] = seen;
-    if (newest === undefined)
-        throw noRun(search, filter, forks);
-    throw newestExpired ?? inNoRun(search, filter, newest, seen.length);
-}
-/** The first name or pattern that stands for none of the artifacts. */
-function firstMissing(wanted, artifacts) {
-    return wanted.find((pattern) => !artifacts.some(({ name }) => (0,artifact_name/* matchesPattern */.MT)(pattern, name)));
-}
-/** What the REST API can filter by. */
-function onlyName(wanted) {
-    const [name, ...others] = wanted;
-    return others.length > 0 || name === undefined || (0,artifact_name/* isPattern */.Pt)(name) ? undefined : name;
-}
-function refused(run) {
-    return new errors/* HandoverError */.Cu('invalid-input', `Run ${String(run.id)} (${run.url}) is of the fork ${(0,base_text/* quoteForeign */.xS)(run.headRepository) || '(deleted)'}: whoever opened ` +
-        'that pull request decides what its artifact holds.', 'Take a run of your own repository. Set `allow-fork-runs: true` only where the image gets no secret, no token that ' +
-        'writes and no self-hosted runner.');
-}
-function expiredIn(run, artifact) {
-    return new errors/* HandoverError */.Cu('artifact-expired', `The artifact "${artifact.name}" of run ${String(run.id)} expired on ${artifact.expiresAt || 'an unknown date'} (${run.url}).`, 'Run that workflow again, raise `retention-days` of its export-image, or name a `fallback-image` to pull instead.');
-}
-function notInRun(missing, run, artifacts) {
-    const there = [...new Set(artifacts.map(({ name }) => `"${(0,base_text/* quoteForeign */.xS)(name)}"`))].slice(0, 30).join(', ');
-    return new errors/* HandoverError */.Cu('artifact-not-found', `Run ${String(run.id)} (${run.url}) has no artifact "${missing}"; it has ${there || 'none'}.`, 'Check `artifact-name` and `run-id`, and that the run has got as far as its export. An artifact that was deleted is ' +
-        'not listed any more.');
-}
-function inNoRun(search, filter, newest, count) {
-    return new errors/* HandoverError */.Cu('artifact-not-found', `None of the ${String(count)} latest successful runs of ${wordsFor(search, filter)} has an artifact ` +
-        `${search.wanted.map((name) => `"${name}"`).join(' and ')}; the newest is ${newest.url}.`, 'Check `artifact-name` and `workflow`, and that the job that exports the image runs for that branch and event.');
-}
-function noRun(search, filter, forks) {
-    const but = forks === 0 ? '' : `; ${String(forks)} of forks were passed over`;
-    return new errors/* HandoverError */.Cu('run-not-found', `There is no successful run of ${wordsFor(search, filter)}${but}.`, 'Check `workflow` (the name of its file), `branch` and `event`, and that a run has succeeded there.' +
-        (forks === 0 ? '' : ' `allow-fork-runs: true` takes runs of forks too, whose artifacts are anybody’s code.'));
-}
-/** A run search in words: `workflow "ci.yml" on branch "main", event "push", in org/app`. */
-function wordsFor({ repository }, { workflow, branch, event }) {
-    const on = event === undefined ? '' : `, event "${(0,base_text/* quoteForeign */.xS)(event)}",`;
-    return `workflow "${(0,base_text/* quoteForeign */.xS)(workflow)}" on branch "${(0,base_text/* quoteForeign */.xS)(branch)}"${on} in ${(0,base_text/* quoteForeign */.xS)(repository)}`;
-}
-
-// EXTERNAL MODULE: ./build/shared/artifacts/rest-client.js
-var rest_client = __nccwpck_require__(474);
-// EXTERNAL MODULE: ./build/shared/artifacts/signed-url.js
-var signed_url = __nccwpck_require__(606);
-// EXTERNAL MODULE: ./build/shared/artifacts/whole-blob.js + 3 modules
-var whole_blob = __nccwpck_require__(5352);
-// EXTERNAL MODULE: ./build/shared/base/json.js
-var json = __nccwpck_require__(604);
-// EXTERNAL MODULE: ./build/shared/image/digest.js
-var image_digest = __nccwpck_require__(3968);
-;// CONCATENATED MODULE: ./build/shared/artifacts/workflow-runs.js
-
-
-
-// A run is some 20 kB of JSON.
-const runsPerPage = 20;
-/**
- * @param repository `owner/name`
- * Paths and fields: docs.github.com/rest/actions/workflow-runs and docs.github.com/rest/actions/artifacts.
- */
-function workflowRuns(rest, repository) {
-    const actions = `/repos/${repository.split('/').map(encodeURIComponent).join('/')}/actions`;
-    return {
-        get: async (runId) => parseRun(await rest.get(`${actions}/runs/${String(runId)}?exclude_pull_requests=true`)),
-        successful: async function* ({ workflow, branch, event }) {
-            const query = new URLSearchParams({
-                branch,
-                ...(event === undefined ? {} : { event }),
-                status: 'success',
-                exclude_pull_requests: 'true',
-                per_page: String(runsPerPage),
-            });
-            const path = `${actions}/workflows/${encodeURIComponent(workflow)}/runs?${query.toString()}`;
-            for await (const page of rest.pages(path))
-                yield* (0,json/* objectsOf */.iZ)(page['workflow_runs']).map(parseRun);
-        },
-        artifacts: async (runId, name) => {
-            const query = new URLSearchParams({ per_page: '100', ...(name === undefined ? {} : { name }) });
-            const found = [];
-            for await (const page of rest.pages(`${actions}/runs/${String(runId)}/artifacts?${query.toString()}`)) {
-                found.push(...(0,json/* objectsOf */.iZ)(page['artifacts']).map(parseArtifact));
-            }
-            return found.sort((one, other) => other.id - one.id);
-        },
-        signDownload: (artifactId) => rest.redirect(`${actions}/artifacts/${String(artifactId)}/zip`),
-    };
-}
-function parseRun(item) {
-    const { id } = item;
-    const repository = fullName(item['repository']);
-    const headRepository = fullName(item['head_repository']);
-    if (!(0,json/* isByteCount */.A0)(id) || repository === '')
-        throw unknownForm('a workflow run without id or repository');
-    return {
-        id,
-        url: (0,json/* stringOr */.JI)(item['html_url'], ''),
-        createdAt: (0,json/* stringOr */.JI)(item['created_at'], ''),
-        headRepository,
-        isOfFork: headRepository.toLowerCase() !== repository.toLowerCase(),
-    };
-}
-function fullName(repository) {
-    return (0,json/* isObject */.Gv)(repository) ? (0,json/* stringOr */.JI)(repository['full_name'], '') : '';
-}
-function parseArtifact(item) {
-    const { id, name, size_in_bytes: size } = item;
-    if (!(0,json/* isByteCount */.A0)(id) || !(0,json/* isByteCount */.A0)(size) || typeof name !== 'string') {
-        throw unknownForm('an artifact without id, size or name');
-    }
-    const digest = (0,image_digest/* parseDigest */.m)((0,json/* stringOr */.JI)(item['digest'], ''));
-    return {
-        id,
-        name,
-        size,
-        ...(digest === undefined ? {} : { digest }),
-        createdAt: (0,json/* stringOr */.JI)(item['created_at'], ''),
-        expiresAt: (0,json/* stringOr */.JI)(item['expires_at'], ''),
-        expired: item['expired'] === true,
-    };
-}
-function unknownForm(what) {
-    return new artifacts_http/* HttpError */.j$(200, 'malformed', `the answer has ${what}`);
-}
-
-;// CONCATENATED MODULE: ./build/shared/artifacts/other-run-store.js
-
-
-
-
-
-
-
-
-
-
-/** The artifacts of another workflow run, in this repository or another one, through the REST API. */
-function otherRunStore(options) {
-    const { search, apiUrl, token, say, progress, maskSecret, signal } = options;
-    const folders = (0,files/* tempDirs */.zE)(options.tempRoot);
-    const http = (0,artifacts_http/* httpClient */.ok)(options.proxies, signal);
-    const runs = workflowRuns((0,rest_client/* restClient */.O)({ http, apiUrl, token, onRetry: say, signal }), search.repository);
-    const explain = (what, work) => work().catch((error) => {
-        throw signal.aborted ? error : explained(what, search, error);
-    });
-    let chosen;
-    return {
-        list: async () => {
-            chosen ??= explain('find the run', () => chooseRun(runs, search, say));
-            const { run, artifacts } = await chosen;
-            say(`Taken from run ${String(run.id)} of ${run.createdAt}: ${run.url}`);
-            const link = { id: run.id, url: run.url };
-            return artifacts.map(({ id, name, size, digest, createdAt }) => ({
-                ...{ id, name, size, createdAt, run: link },
-                ...(digest === undefined ? {} : { digest }),
-            }));
-        },
-        open: (artifact) => {
-            const sign = async () => (0,signed_url/* maskedUrl */.H)(await explain('read the artifact', () => signDownload(runs, artifact)), maskSecret);
-            return (0,artifact_content/* openArtifact */.H)(artifact, (0,whole_blob/* blobReader */.J)({ http, artifact, sign, onRetry: say, progress, folders, signal }));
-        },
-        [Symbol.asyncDispose]: async () => {
-            await http.close();
-            await folders[Symbol.asyncDispose]();
-        },
-    };
-}
-// The list may be older than the expiry: then the download answers 410.
-async function signDownload(runs, artifact) {
-    try {
-        return await runs.signDownload(artifact.id);
-    }
-    catch (error) {
-        if (!(error instanceof artifacts_http/* HttpError */.j$) || (error.status !== 410 && error.status !== 404))
-            throw error;
-        throw new errors/* HandoverError */.Cu('artifact-expired', `The artifact "${artifact.name}" (id ${String(artifact.id)}) is gone: ${error.message} (${artifact.run?.url ?? ''}).`, 'Run that workflow again, raise `retention-days` of its export-image, or name a `fallback-image` to pull instead.', error);
-    }
-}
-function explained(what, search, error) {
-    if (error instanceof errors/* HandoverError */.Cu)
-        return error;
-    const status = error instanceof artifacts_http/* HttpError */.j$ ? error.status : 0;
-    const limited = error instanceof artifacts_http/* HttpError */.j$ && error.serviceCode === rest_client/* rateLimited */.x;
-    const { choice } = search;
-    const wanted = 'runId' in choice ? `run ${String(choice.runId)} in ${(0,base_text/* quoteForeign */.xS)(search.repository)}` : wordsFor(search, choice);
-    if (status === 404) {
-        return new errors/* HandoverError */.Cu('run-not-found', `GitHub knows no ${wanted}: ${(0,errors/* messageOf */.bD)(error)}.`, `Check \`${'runId' in choice ? 'run-id' : 'workflow'}\` and \`repository\`. A private repository answers so too when ` +
-            'the token may not read it: the job needs `permissions: actions: read`, and another repository a `github-token` ' +
-            'that can read its actions.', error);
-    }
-    const denied = (status === 401 || status === 403) && !limited;
-    return new errors/* HandoverError */.Cu('transfer-failed', `Could not ${what} (${wanted}): ${(0,errors/* messageOf */.bD)(error)}.`, denied
-        ? 'Give the job `permissions: actions: read`; for another repository pass a `github-token` that may read its actions, ' +
-            'and check that it has not expired.'
-        : 'Re-run the job. If it repeats, look at https://www.githubstatus.com and at the proxy of a self-hosted runner.', error);
-}
-
-
-/***/ }),
-
-/***/ 474:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   O: () => (/* binding */ restClient),
-/* harmony export */   x: () => (/* binding */ rateLimited)
-/* harmony export */ });
-/* harmony import */ var _base_json_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(604);
-/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(1453);
-/* harmony import */ var _http_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3298);
-
-
-
-/** The service code of an answer that refuses because of a rate limit. */
-const rateLimited = 'rate-limited';
-// A longer wait is the user's to decide on.
-const longestWaitMs = 60_000;
-function restClient(options) {
-    const { apiUrl } = options;
-    const get = async (url) => {
-        const response = await send(options, url);
-        const body = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .parseJson */ .qF)(await (0,_http_js__WEBPACK_IMPORTED_MODULE_1__/* .textOf */ .b6)(response));
-        if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(body))
-            throw new _http_js__WEBPACK_IMPORTED_MODULE_1__/* .HttpError */ .j$(response.statusCode, 'malformed', 'the answer is not a JSON object');
-        return { body, next: nextPage(response, apiUrl) };
-    };
-    return {
-        get: async (path) => (await get(`${apiUrl}${path}`)).body,
-        pages: async function* (path) {
-            let url = `${apiUrl}${path}`;
-            while (url !== undefined) {
-                const page = await get(url);
-                yield page.body;
-                url = page.next;
-            }
-        },
-        redirect: async (path) => {
-            const response = await send(options, `${apiUrl}${path}`);
-            await response.body.dump();
-            const location = response.headers['location'];
-            if (response.statusCode < 300 || typeof location !== 'string' || !URL.canParse(location)) {
-                throw new _http_js__WEBPACK_IMPORTED_MODULE_1__/* .HttpError */ .j$(response.statusCode, 'malformed', 'the answer is not a redirect');
-            }
-            return location;
-        },
-    };
-}
-/** A success or a redirect, after as many tries as it takes. */
-function send(options, url) {
-    const attempt = async () => {
-        const response = await sendOnce(options, url);
-        if (response.statusCode < 400)
-            return response;
-        throw restError(response, await (0,_http_js__WEBPACK_IMPORTED_MODULE_1__/* .textOf */ .b6)(response));
-    };
-    return (0,_http_js__WEBPACK_IMPORTED_MODULE_1__/* .again */ .TG)('call', attempt, {
-        what: () => "GitHub's REST API",
-        onRetry: options.onRetry,
-        signal: options.signal,
-        isRetryable: (error) => (isRateLimit(error) ? waitOf(error) <= longestWaitMs : (0,_http_js__WEBPACK_IMPORTED_MODULE_1__/* .isTransient */ .dg)(error)),
-    });
-}
-// A repository that was renamed answers 301 or 307 with its new address in the same API. A 302 leads elsewhere: it is the
-// caller's, and the token doesn't go there.
-async function sendOnce(options, url, hops = 3) {
-    const response = await options.http.send({ method: 'GET', url, headers: headers(options.token) });
-    const location = String(response.headers['location'] ?? '');
-    const moved = [301, 307, 308].includes(response.statusCode) && URL.canParse(location, url);
-    if (!moved || hops === 0 || new URL(location, url).origin !== new URL(url).origin)
-        return response;
-    await response.body.dump();
-    return sendOnce(options, new URL(location, url).href, hops - 1);
-}
-// docs.github.com/rest: "Getting started with the REST API", headers.
-function headers(token) {
-    return {
-        accept: 'application/vnd.github+json',
-        authorization: `Bearer ${token}`,
-        'user-agent': 'image-handover',
-        'x-github-api-version': '2022-11-28',
-    };
-}
-function restError(response, text) {
-    const { statusCode } = response;
-    const body = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .parseJson */ .qF)(text);
-    const message = (0,_base_text_js__WEBPACK_IMPORTED_MODULE_2__/* .quoteForeign */ .xS)((0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(body) ? (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(body['message'], '') : '', 200);
-    const said = `HTTP ${String(statusCode)}${message === '' ? '' : ` (${message})`}`;
-    const waitMs = rateLimitWait(response, message);
-    return waitMs === undefined
-        ? new _http_js__WEBPACK_IMPORTED_MODULE_1__/* .HttpError */ .j$(statusCode, '', said)
-        : new _http_js__WEBPACK_IMPORTED_MODULE_1__/* .HttpError */ .j$(statusCode, rateLimited, `${said}: a rate limit, for ${(waitMs / 1000).toFixed(0)} s more`, waitMs);
-}
-/**
- * How long a rate limit holds, in ms; undefined when the answer is about something else. A limit answers 403 or 429: the
- * primary one with `x-ratelimit-remaining: 0`, a secondary one with `retry-after` or in words, and then for at least a
- * minute (docs.github.com/rest: "Rate limits for the REST API").
- */
-function rateLimitWait({ statusCode, headers }, message) {
-    if (statusCode !== 403 && statusCode !== 429)
-        return undefined;
-    const header = (name) => Number(headers[name] ?? NaN);
-    if (header('retry-after') >= 0)
-        return header('retry-after') * 1000;
-    if (header('x-ratelimit-remaining') === 0 && header('x-ratelimit-reset') > 0) {
-        return Math.max(1000, header('x-ratelimit-reset') * 1000 - Date.now());
-    }
-    return statusCode === 429 || /rate limit/i.test(message) ? 60_000 : undefined;
-}
-function isRateLimit(error) {
-    return error instanceof _http_js__WEBPACK_IMPORTED_MODULE_1__/* .HttpError */ .j$ && error.serviceCode === rateLimited;
-}
-function waitOf(error) {
-    return error.retryAfterMs ?? 0;
-}
-/**
- * The `next` of a Link header (RFC 8288), on the API's own host whatever host it names: the token goes nowhere else, and a
- * server behind a proxy may name itself otherwise.
- */
-function nextPage({ headers }, apiUrl) {
-    const link = /<([^>]*)>\s*;\s*rel="next"/.exec(String(headers['link'] ?? ''))?.[1];
-    if (link === undefined || !URL.canParse(link, apiUrl))
-        return undefined;
-    const { pathname, search } = new URL(link, apiUrl);
-    return `${new URL(apiUrl).origin}${pathname}${search}`;
-}
-
-
-/***/ }),
-
-/***/ 2332:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   D0: () => (/* binding */ isOwnedBy),
-/* harmony export */   UD: () => (/* binding */ resultsService),
-/* harmony export */   by: () => (/* binding */ UnknownAnswer)
-/* harmony export */ });
-/* harmony import */ var _base_json_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(604);
-/* harmony import */ var _image_digest_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3968);
-/* harmony import */ var _http_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(3298);
-
-
-
-/** The service answered with success, but not with what we know: our client is older than the service. */
-class UnknownAnswer extends Error {
-    name = 'UnknownAnswer';
-}
-function isOwnedBy(one, other) {
-    return one.runBackendId === other.runBackendId && one.jobBackendId === other.jobBackendId;
-}
-const service = 'github.actions.results.api.v1.ArtifactService';
-// 4 is the format of artifacts since v4 of the upload action; 7 is what its client has sent since raw artifacts exist.
-const formatVersion = 7;
-/** @param onRetry told of each call that is made again, in one line */
-function resultsService(http, credentials, onRetry, signal) {
-    const idsOf = ({ runBackendId, jobBackendId }) => ({
-        workflow_run_backend_id: runBackendId,
-        workflow_job_run_backend_id: jobBackendId,
-    });
-    const call = (method, body) => (0,_http_js__WEBPACK_IMPORTED_MODULE_2__/* .again */ .TG)('call', () => post(http, credentials, method, { ...idsOf(credentials), ...body }), {
-        what: () => method,
-        onRetry,
-        signal,
-    });
-    return {
-        self: credentials,
-        list: async (name) => {
-            const answer = await call('ListArtifacts', name === undefined ? {} : { name_filter: name });
-            return listed(answer).sort((one, other) => other.id - one.id);
-        },
-        signDownload: async (artifact) => {
-            const answer = await call('GetSignedArtifactURL', { ...idsOf(artifact), name: artifact.name });
-            return url(field(answer, 'signed_url', 'signedUrl'), 'GetSignedArtifactURL');
-        },
-        create: async (name, expiresAt) => {
-            const format = { mime_type: 'application/zip', version: formatVersion };
-            const answer = await call('CreateArtifact', { name, ...format, expires_at: expiresAt?.toISOString() });
-            return url(field(answer, 'signed_upload_url', 'signedUploadUrl'), 'CreateArtifact');
-        },
-        finalize: async (name, size, digest) => {
-            const answer = await call('FinalizeArtifact', { name, size: String(size), hash: digest });
-            const id = wholeNumber(field(answer, 'artifact_id', 'artifactId'));
-            if (answer['ok'] === true && id !== undefined)
-                return id;
-            throw new UnknownAnswer('FinalizeArtifact: no artifact id');
-        },
-        remove: async (name, owner) => {
-            await call('DeleteArtifact', { ...idsOf(owner), name });
-        },
-    };
-}
-async function post(http, credentials, method, body) {
-    const response = await http.send({
-        method: 'POST',
-        url: `${credentials.origin}/twirp/${service}/${method}`,
-        headers: { 'content-type': 'application/json', authorization: `Bearer ${credentials.token}` },
-        body: JSON.stringify(body),
-    });
-    const value = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .parseJson */ .qF)(await (0,_http_js__WEBPACK_IMPORTED_MODULE_2__/* .readText */ .yR)(response));
-    if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(value))
-        throw new UnknownAnswer(`${method}: the answer is not a JSON object`);
-    return value;
-}
-// The service has answered in snake_case and in camelCase (protobuf JSON allows both).
-function field(from, snake, camel) {
-    return from[snake] ?? from[camel];
-}
-function url(value, method) {
-    if (typeof value === 'string' && URL.canParse(value) && /^https?:$/.test(new URL(value).protocol))
-        return value;
-    throw new UnknownAnswer(`${method}: no signed URL`);
-}
-/** A number as protobuf's JSON has it: 64 bits come as a string. */
-function wholeNumber(value) {
-    const number = typeof value === 'string' && /^\d{1,16}$/.test(value) ? Number(value) : value;
-    return (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isByteCount */ .A0)(number) ? number : undefined;
-}
-function listed(answer) {
-    const items = answer['artifacts'];
-    // An empty list may be left out in protobuf's JSON; any other form is news to us.
-    if (items !== undefined && !Array.isArray(items))
-        throw new UnknownAnswer('ListArtifacts: no list of artifacts');
-    if (items === undefined && Object.keys(answer).length > 0)
-        throw new UnknownAnswer('ListArtifacts: unknown fields');
-    return (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .arrayOf */ .jk)(items).map(listedArtifact);
-}
-function listedArtifact(item) {
-    if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(item))
-        throw new UnknownAnswer('ListArtifacts: an artifact that is no object');
-    const id = wholeNumber(field(item, 'database_id', 'databaseId'));
-    // Protobuf's JSON leaves out a zero.
-    const size = wholeNumber(item['size'] ?? 0);
-    const name = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(item['name'], '');
-    if (id === undefined || size === undefined || name === '') {
-        throw new UnknownAnswer('ListArtifacts: an artifact without id, size or name');
-    }
-    const digest = (0,_image_digest_js__WEBPACK_IMPORTED_MODULE_1__/* .parseDigest */ .m)((0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(item['digest'], ''));
-    const createdAt = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(field(item, 'created_at', 'createdAt'), undefined);
-    return {
-        id,
-        name,
-        size,
-        ...(digest === undefined ? {} : { digest }),
-        ...(createdAt === undefined ? {} : { createdAt }),
-        runBackendId: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(field(item, 'workflow_run_backend_id', 'workflowRunBackendId'), ''),
-        jobBackendId: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(field(item, 'workflow_job_run_backend_id', 'workflowJobRunBackendId'), ''),
-    };
-}
-
-
-/***/ }),
-
-/***/ 6506:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   A: () => (/* binding */ runJobs)
-/* harmony export */ });
-/* harmony import */ var _base_json_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(604);
-/* harmony import */ var _http_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3298);
-/* harmony import */ var _rest_client_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(474);
-
-
-
-/** Paths and fields: docs.github.com/rest/actions/workflow-jobs and docs.github.com/rest/actions/workflow-runs. */
-function runJobs(options) {
-    const { repository, runId, runAttempt, proxies, signal } = options;
-    const http = (0,_http_js__WEBPACK_IMPORTED_MODULE_1__/* .httpClient */ .ok)(proxies, signal);
-    const rest = (0,_rest_client_js__WEBPACK_IMPORTED_MODULE_2__/* .restClient */ .O)({ ...options, http });
-    const owner = repository.split('/').map(encodeURIComponent).join('/');
-    const run = `/repos/${owner}/actions/runs/${encodeURIComponent(runId)}`;
-    const attempt = `${run}/attempts/${String(runAttempt)}`;
-    const jobsAt = async (path) => {
-        const jobs = [];
-        for await (const page of rest.pages(path))
-            jobs.push(...(0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .objectsOf */ .iZ)(page['jobs']));
-        return jobs;
-    };
-    return {
-        list: async () => (await jobsAt(`${attempt}/jobs?per_page=100`)).map(parseJob),
-        earlier: async () => {
-            const all = await jobsAt(`${run}/jobs?filter=all&per_page=100`);
-            const before = all.filter((job) => attemptOf(job) < runAttempt);
-            const latest = before.sort((one, other) => attemptOf(one) - attemptOf(other)).map(parseJob);
-            return [...new Map(latest.map((job) => [job.name, job])).values()];
-        },
-        isRefusal: (error) => error instanceof _http_js__WEBPACK_IMPORTED_MODULE_1__/* .HttpError */ .j$ && [401, 403, 404].includes(error.status) && error.serviceCode !== _rest_client_js__WEBPACK_IMPORTED_MODULE_2__/* .rateLimited */ .x,
-        startedAt: async () => {
-            const { run_started_at: startedAt } = await rest.get(`${attempt}?exclude_pull_requests=true`);
-            return Date.parse((0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(startedAt, ''));
-        },
-        [Symbol.asyncDispose]: () => http.close(),
-    };
-}
-function attemptOf(job) {
-    return Number(job['run_attempt'] ?? 1);
-}
-function parseJob(item) {
-    const isCompleted = item['status'] === 'completed';
-    return {
-        name: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(item['name'], ''),
-        url: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(item['html_url'], ''),
-        conclusion: isCompleted ? (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(item['conclusion'], 'unknown') : undefined,
-        runner: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(item['runner_name'], ''),
-    };
-}
-
-
-/***/ }),
-
-/***/ 9491:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-
-// EXPORTS
-__nccwpck_require__.d(__webpack_exports__, {
-  Z: () => (/* binding */ runStore)
-});
-
-// EXTERNAL MODULE: external "node:timers/promises"
-var promises_ = __nccwpck_require__(8500);
-// EXTERNAL MODULE: ./build/shared/base/errors.js + 1 modules
-var errors = __nccwpck_require__(4754);
-// EXTERNAL MODULE: ./build/shared/bytes/files.js
-var files = __nccwpck_require__(9543);
-// EXTERNAL MODULE: ./build/shared/bytes/locks.js + 1 modules
-var locks = __nccwpck_require__(1344);
-// EXTERNAL MODULE: ./build/shared/artifacts/artifact-content.js + 2 modules
-var artifact_content = __nccwpck_require__(712);
-// EXTERNAL MODULE: external "node:crypto"
-var external_node_crypto_ = __nccwpck_require__(7598);
-// EXTERNAL MODULE: ./build/shared/artifacts/http.js
-var artifacts_http = __nccwpck_require__(3298);
-;// CONCATENATED MODULE: ./build/shared/artifacts/blob-upload.js
-
-
-
-// Put Block and Put Block List of the Blob service REST API, which the artifact service's signed URLs lead to.
-const apiVersion = '2024-11-04';
-const blockBytes = 4 * 1024 * 1024;
-const blocksInFlight = 8;
-/**
- * Uploads chunks as one blob while they are still being made; at most 8 blocks of 4 MiB are in flight.
- * @param onBytes told how many bytes have arrived, block by block
- * @throws HttpError or a connection error, after each block was tried as often as `again` does; whatever `chunks` throws
- */
-async function uploadBlob(target, chunks, onBytes) {
-    const hash = (0,external_node_crypto_.createHash)('sha256');
-    const ids = [];
-    const inFlight = new Set();
-    let failure;
-    let size = 0;
-    const pool = new BlockPool();
-    for await (const { buffer, length } of blocks(chunks, pool)) {
-        const block = buffer.subarray(0, length);
-        hash.update(block);
-        const start = size;
-        size += length;
-        const id = blockId(ids.length);
-        ids.push(id);
-        const sent = putBlock(target, id, block, start)
-            .then(() => {
-            onBytes(length);
-            pool.giveBack(buffer);
-        }, (error) => {
-            failure ??= error;
-        })
-            .finally(() => inFlight.delete(sent));
-        inFlight.add(sent);
-        if (inFlight.size >= blocksInFlight)
-            await Promise.race(inFlight);
-        if (failure !== undefined)
-            break;
-    }
-    await Promise.all(inFlight);
-    if (failure !== undefined)
-        throw (0,errors/* asError */.zR)(failure);
-    await putBlockList(target, ids);
-    return { size, digest: `sha256:${hash.digest('hex')}` };
-}
-// All ids of a blob have one length (Put Block, "Remarks").
-function blockId(position) {
-    return Buffer.from(String(position).padStart(6, '0')).toString('base64');
-}
-/** Block-sized buffers that are used again: leaving them to the garbage collector would triple the memory held. */
-class BlockPool {
-    #free = [];
-    take() {
-        return this.#free.pop() ?? Buffer.allocUnsafeSlow(blockBytes);
-    }
-    giveBack(block) {
-        this.#free.push(block);
-    }
-}
-/** Fills blocks out of the pool; whoever takes one gives its buffer back. The last may be shorter. */
-async function* blocks(chunks, pool) {
-    let buffer = pool.take();
-    let length = 0;
-    for await (const chunk of chunks) {
-        for (let taken = 0; taken < chunk.length;) {
-            const count = chunk.copy(buffer, length, taken);
-            taken += count;
-            length += count;
-            if (length < blockBytes)
-                continue;
-            yield { buffer, length };
-            buffer = pool.take();
-            length = 0;
-        }
-    }
-    if (length > 0)
-        yield { buffer, length };
-}
-function putBlock(target, id, block, start) {
-    const what = `Bytes ${String(start)}-${String(start + block.length)} of the upload`;
-    return put(target, { comp: 'block', blockid: id }, block, {}, what);
-}
-function putBlockList(target, ids) {
-    const list = ids.map((id) => `<Latest>${id}</Latest>`).join('');
-    const body = `<?xml version="1.0" encoding="utf-8"?><BlockList>${list}</BlockList>`;
-    const headers = { 'content-type': 'application/xml', 'x-ms-blob-content-type': 'application/zip' };
-    return put(target, { comp: 'blocklist' }, body, headers, 'The end of the upload');
-}
-async function put({ http, url, onRetry, signal }, query, body, headers, what) {
-    const request = {
-        method: 'PUT',
-        url: withQuery(url, query),
-        headers: { 'x-ms-version': apiVersion, ...headers },
-        body,
-    };
-    await (0,artifacts_http/* again */.TG)('part', async () => (0,artifacts_http/* readText */.yR)(await http.send(request)), { what: () => what, onRetry, signal });
-}
-function withQuery(url, query) {
-    const result = new URL(url);
-    for (const [name, value] of Object.entries(query))
-        result.searchParams.set(name, value);
-    return result.href;
-}
-
-// EXTERNAL MODULE: ./build/shared/artifacts/results-service.js
-var results_service = __nccwpck_require__(2332);
-;// CONCATENATED MODULE: ./build/shared/artifacts/fallback-store.js
-
-/**
- * Our own store, and the official client where the service answers in a way that ours doesn't know.
- * @param say told when the official client takes over
- */
-function fallbackStore(own, official, say) {
-    let useOfficial = false;
-    const either = async (work) => {
-        if (useOfficial)
-            return work(official);
-        try {
-            return await work(own);
-        }
-        catch (error) {
-            if (!(error instanceof results_service/* UnknownAnswer */.by))
-                throw error;
-            say(`The artifact service answered in an unknown way (${error.message}): using the official client instead.`);
-            useOfficial = true;
-            return work(official);
-        }
-    };
-    return {
-        list: () => either((store) => store.list()),
-        open: (artifact) => either((store) => store.open(artifact)),
-        upload: (request) => either((store) => store.upload(request)),
-        remove: (artifact) => either((store) => store.remove(artifact)),
-        [Symbol.asyncDispose]: async () => {
-            await own[Symbol.asyncDispose]();
-            await official[Symbol.asyncDispose]();
-        },
-    };
-}
-
-// EXTERNAL MODULE: external "node:fs"
-var external_node_fs_ = __nccwpck_require__(3024);
-// EXTERNAL MODULE: external "node:fs/promises"
-var external_node_fs_promises_ = __nccwpck_require__(1455);
-// EXTERNAL MODULE: external "node:path"
-var external_node_path_ = __nccwpck_require__(6760);
-// EXTERNAL MODULE: external "node:stream/promises"
-var external_node_stream_promises_ = __nccwpck_require__(6466);
-// EXTERNAL MODULE: ./build/shared/bytes/chunks.js
-var chunks = __nccwpck_require__(4256);
-// EXTERNAL MODULE: ./build/shared/image/digest.js
-var image_digest = __nccwpck_require__(3968);
-;// CONCATENATED MODULE: ./build/shared/artifacts/official-store.js
-
-
-
-
-
-
-
-
-/** The same store through the official client: slower and by way of the disk, but kept in step with the service. */
-function officialStore(tempRoot) {
-    const folders = (0,files/* tempDirs */.zE)(tempRoot);
-    return {
-        list,
-        open: async (artifact) => official_store_open(artifact, await folders.make()),
-        upload: async (request) => upload(request, await folders.make()),
-        remove: async ({ name }) => {
-            await (await client()).deleteArtifact(name);
-        },
-        [Symbol.asyncDispose]: () => folders[Symbol.asyncDispose](),
-    };
-}
-// All bundles share one of the client, which lies beside them as it lies here: the bundler leaves the import as it is.
-async function client() {
-    const { DefaultArtifactClient } = await import(/* webpackIgnore: true */ "../official-client/index.js");
-    return new DefaultArtifactClient();
-}
-async function list() {
-    const { artifacts } = await (await client()).listArtifacts();
-    return artifacts
-        .map(({ id, name, size, createdAt, digest: text }) => {
-        const digest = text === undefined ? undefined : (0,image_digest/* parseDigest */.m)(text);
-        return {
-            id,
-            name,
-            size,
-            ...(digest === undefined ? {} : { digest }),
-            ...(createdAt === undefined ? {} : { createdAt: createdAt.toISOString() }),
-        };
-    })
-        .sort((one, other) => other.id - one.id);
-}
-async function official_store_open(artifact, path) {
-    const expectedHash = artifact.digest;
-    const options = { path, ...(expectedHash === undefined ? {} : { expectedHash }) };
-    const { digestMismatch } = await (await client()).downloadArtifact(artifact.id, options);
-    if (digestMismatch === true) {
-        throw new errors/* HandoverError */.Cu('artifact-corrupt', `The artifact "${artifact.name}" arrived with another digest than the artifact service lists (${expectedHash ?? 'none'}).`, 'Run the job that exports the image again.');
-    }
-    const names = await (0,external_node_fs_promises_.readdir)(path);
-    const files = await Promise.all(names.map(async (name) => ({ name, size: (await (0,external_node_fs_promises_.stat)((0,external_node_path_.join)(path, name))).size })));
-    return {
-        artifact,
-        downloaded: () => artifact.size,
-        files,
-        text: async (name) => (names.includes(name) ? (0,external_node_fs_promises_.readFile)((0,external_node_path_.join)(path, name), 'utf8') : undefined),
-        read: (name, onBytes) => (0,chunks/* countedChunks */.T6)((0,external_node_fs_.createReadStream)((0,external_node_path_.join)(path, name), { highWaterMark: 1024 * 1024 }), onBytes),
-        ranges: () => Promise.resolve(undefined),
-    };
-}
-async function upload(request, folder) {
-    const paths = [];
-    for await (const file of request.files) {
-        const path = (0,external_node_path_.join)(folder, file.name);
-        await (0,external_node_stream_promises_.pipeline)((0,chunks/* streamableChunks */.V$)(file.chunks), (0,external_node_fs_.createWriteStream)(path));
-        paths.push(path);
-        request.onBytes((await (0,external_node_fs_promises_.stat)(path)).size);
-    }
-    const options = { compressionLevel: 0, retentionDays: request.retentionDays };
-    const { id, size = 0, digest: text } = await (await client()).uploadArtifact(request.name, paths, folder, options);
-    await Promise.all(paths.map((path) => (0,external_node_fs_promises_.rm)(path)));
-    if (id === undefined) {
-        throw new errors/* HandoverError */.Cu('transfer-failed', 'The official client uploaded the artifact, but got no id for it.', 'Re-run the job.');
-    }
-    const digest = text === undefined ? undefined : (0,image_digest/* parseDigest */.m)(text);
-    return { id, name: request.name, size, ...(digest === undefined ? {} : { digest }) };
-}
-
-// EXTERNAL MODULE: ./build/shared/base/json.js
-var json = __nccwpck_require__(604);
-;// CONCATENATED MODULE: ./build/shared/artifacts/service-credentials.js
-
-
-/**
- * @param token `ACTIONS_RUNTIME_TOKEN`; its claim `scp` holds `Actions.Results:<run>:<job>` (actions/toolkit, artifact, util.ts)
- * @param url `ACTIONS_RESULTS_URL`
- * @throws HandoverError `unsupported-host` when either is missing or not of that form
- */
-function serviceCredentials(token, url) {
-    if (token === '' || url === '') {
-        const missing = token === '' ? 'ACTIONS_RUNTIME_TOKEN' : 'ACTIONS_RESULTS_URL';
-        throw unsupported(`${missing} is not set`);
-    }
-    if (!URL.canParse(url))
-        throw unsupported('ACTIONS_RESULTS_URL is not a URL');
-    const payload = (0,json/* parseJson */.qF)(Buffer.from(token.split('.')[1] ?? '', 'base64url').toString());
-    const scopes = (0,json/* isObject */.Gv)(payload) ? (0,json/* stringOr */.JI)(payload['scp'], '') : '';
-    const match = /(?:^|\s)Actions\.Results:([^:\s]+):([^:\s]+)(?:\s|$)/.exec(scopes);
-    const [, runBackendId, jobBackendId] = match ?? [];
-    if (runBackendId === undefined || jobBackendId === undefined) {
-        throw unsupported('ACTIONS_RUNTIME_TOKEN has no scope for the artifact service');
-    }
-    return { token, origin: new URL(url).origin, runBackendId, jobBackendId };
-}
-function unsupported(why) {
-    return new errors/* HandoverError */.Cu('unsupported-host', `The artifact service can't be reached: ${why}.`, 'Run this as a `uses:` step of a workflow on github.com; GitHub Enterprise Server lacks this artifact service.');
-}
-
-// EXTERNAL MODULE: ./build/shared/artifacts/signed-url.js
-var signed_url = __nccwpck_require__(606);
-// EXTERNAL MODULE: ./build/shared/artifacts/whole-blob.js + 3 modules
-var whole_blob = __nccwpck_require__(5352);
-// EXTERNAL MODULE: external "node:zlib"
-var external_node_zlib_ = __nccwpck_require__(8522);
-;// CONCATENATED MODULE: ./build/shared/artifacts/zip-writer.js
-
-
-// Format: PKWARE APPNOTE 6.3.10. Entries are stored (method 0) with a data descriptor, as the official client writes
-// them at level 0, so that an entry can be sent before its checksum is known.
-const version = 45;
-const flags = 0x0808; // data descriptor follows; names are UTF-8
-const dosEpoch = 0x0021; // 1980-01-01: the same content gives the same bytes
-const limit32 = 0xffffffff;
-/**
- * The bytes of a zip with the entries stored as they are.
- * @param entries may decide a later entry's content only after an earlier one has passed
- * @throws RangeError when an entry isn't as long as it said
- */
-async function* storedZip(entries) {
-    const written = [];
-    let position = 0;
-    for await (const entry of entries) {
-        const name = Buffer.from(entry.name);
-        const offset = position;
-        const header = localHeader(name, entry.size);
-        yield header;
-        let size = 0;
-        let crc = 0;
-        for await (const chunk of entry.chunks) {
-            crc = (0,external_node_zlib_.crc32)((0,chunks/* viewOf */.du)(chunk), crc);
-            size += chunk.length;
-            yield chunk;
-        }
-        if (entry.size !== undefined && size !== entry.size)
-            throw new RangeError(`${entry.name}: ${String(size)} bytes instead of ${String(entry.size)}`);
-        const descriptor = dataDescriptor(crc, size, isLarge(entry.size));
-        yield descriptor;
-        position += header.length + size + descriptor.length;
-        written.push({ name, offset, size, crc });
-    }
-    const directory = Buffer.concat(written.map(centralHeader));
-    yield Buffer.concat([directory, endOfDirectory(written.length, directory.length, position)]);
-}
-// A file of unknown size may turn out to be large.
-function isLarge(size) {
-    return size === undefined || size >= limit32;
-}
-function localHeader(name, size) {
-    const large = isLarge(size);
-    const header = Buffer.alloc(30);
-    header.writeUInt32LE(0x04034b50, 0);
-    header.writeUInt16LE(version, 4);
-    header.writeUInt16LE(flags, 6);
-    header.writeUInt16LE(dosEpoch, 12);
-    header.writeUInt32LE(large ? limit32 : 0, 18);
-    header.writeUInt32LE(large ? limit32 : 0, 22);
-    header.writeUInt16LE(name.length, 26);
-    // The extra field tells a streaming reader that the data descriptor has 64-bit sizes.
-    const extra = large ? zip64Extra([size ?? 0, size ?? 0]) : Buffer.alloc(0);
-    header.writeUInt16LE(extra.length, 28);
-    return Buffer.concat([header, name, extra]);
-}
-function dataDescriptor(crc, size, large) {
-    const descriptor = Buffer.alloc(large ? 24 : 16);
-    descriptor.writeUInt32LE(0x08074b50, 0);
-    descriptor.writeUInt32LE(crc, 4);
-    if (large) {
-        descriptor.writeBigUInt64LE(BigInt(size), 8);
-        descriptor.writeBigUInt64LE(BigInt(size), 16);
-    }
-    else {
-        descriptor.writeUInt32LE(size, 8);
-        descriptor.writeUInt32LE(size, 12);
-    }
-    return descriptor;
-}
-function centralHeader({ name, offset, size, crc }) {
-    const largeSize = size >= limit32;
-    const largeOffset = offset >= limit32;
-    const extra = zip64Extra([...(largeSize ? [size, size] : []), ...(largeOffset ? [offset] : [])]);
-    const header = Buffer.alloc(46);
-    header.writeUInt32LE(0x02014b50, 0);
-    header.writeUInt16LE(0x0300 | version, 4); // made on Unix: the mode below counts
-    header.writeUInt16LE(version, 6);
-    header.writeUInt16LE(flags, 8);
-    header.writeUInt16LE(dosEpoch, 14);
-    header.writeUInt32LE(crc, 16);
-    header.writeUInt32LE(largeSize ? limit32 : size, 20);
-    header.writeUInt32LE(largeSize ? limit32 : size, 24);
-    header.writeUInt16LE(name.length, 28);
-    header.writeUInt16LE(extra.length, 30);
-    header.writeUInt32LE((0o100644 << 16) >>> 0, 38);
-    header.writeUInt32LE(largeOffset ? limit32 : offset, 42);
-    return Buffer.concat([header, name, extra]);
-}
-function zip64Extra(values) {
-    if (values.length === 0)
-        return Buffer.alloc(0);
-    const extra = Buffer.alloc(4 + 8 * values.length);
-    extra.writeUInt16LE(1, 0);
-    extra.writeUInt16LE(8 * values.length, 2);
-    values.forEach((value, position) => extra.writeBigUInt64LE(BigInt(value), 4 + 8 * position));
-    return extra;
-}
-function endOfDirectory(count, size, offset) {
-    const end = Buffer.alloc(22);
-    end.writeUInt32LE(0x06054b50, 0);
-    end.writeUInt16LE(count, 8);
-    end.writeUInt16LE(count, 10);
-    end.writeUInt32LE(size, 12);
-    end.writeUInt32LE(Math.min(offset, limit32), 16);
-    return offset >= limit32 ? Buffer.concat([zip64End(count, size, offset), end]) : end;
-}
-function zip64End(count, size, offset) {
-    const end = Buffer.alloc(76);
-    end.writeUInt32LE(0x06064b50, 0);
-    end.writeBigUInt64LE(44n, 4);
-    end.writeUInt16LE(0x0300 | version, 12);
-    end.writeUInt16LE(version, 14);
-    end.writeBigUInt64LE(BigInt(count), 24);
-    end.writeBigUInt64LE(BigInt(count), 32);
-    end.writeBigUInt64LE(BigInt(size), 40);
-    end.writeBigUInt64LE(BigInt(offset), 48);
-    end.writeUInt32LE(0x07064b50, 56);
-    end.writeBigUInt64LE(BigInt(offset + size), 64);
-    end.writeUInt32LE(1, 72);
-    return end;
-}
-
-;// CONCATENATED MODULE: ./build/shared/artifacts/run-store.js
+/***/ 568:
+/***/ ((__webpack_module__, __unused_webpack___webpack_exports__, __nccwpck_require__) => {
+
+__nccwpck_require__.a(__webpack_module__, async (__webpack_handle_async_dependencies__, __webpack_async_result__) => { try {
+/* harmony import */ var _outputs_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4823);
+/* harmony import */ var _inputs_js__WEBPACK_IMPORTED_MODULE_17__ = __nccwpck_require__(1356);
+/* harmony import */ var _plan_images_plan_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4115);
+/* harmony import */ var _plan_run_plan_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(2669);
+/* harmony import */ var _plan_wait_plan_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(1694);
+/* harmony import */ var _load_images_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(8046);
+/* harmony import */ var _summary_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(9137);
+/* harmony import */ var _wait_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(149);
+/* harmony import */ var _shared_artifacts_service_other_run_store_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(7393);
+/* harmony import */ var _shared_artifacts_service_run_jobs_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(5902);
+/* harmony import */ var _shared_artifacts_service_run_store_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(7060);
+/* harmony import */ var _shared_base_timeline_js__WEBPACK_IMPORTED_MODULE_18__ = __nccwpck_require__(1829);
+/* harmony import */ var _shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_10__ = __nccwpck_require__(8100);
+/* harmony import */ var _shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_11__ = __nccwpck_require__(7733);
+/* harmony import */ var _shared_docker_holders_js__WEBPACK_IMPORTED_MODULE_12__ = __nccwpck_require__(1171);
+/* harmony import */ var _shared_docker_registry_commands_js__WEBPACK_IMPORTED_MODULE_13__ = __nccwpck_require__(9541);
+/* harmony import */ var _shared_runner_inputs_js__WEBPACK_IMPORTED_MODULE_14__ = __nccwpck_require__(6110);
+/* harmony import */ var _shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_15__ = __nccwpck_require__(197);
+/* harmony import */ var _shared_runner_run_js__WEBPACK_IMPORTED_MODULE_16__ = __nccwpck_require__(8562);
 var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
     if (value !== null && value !== void 0) {
         if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
@@ -36874,55 +33977,44 @@ var __disposeResources = (undefined && undefined.__disposeResources) || (functio
 
 
 
-const dayMs = 24 * 60 * 60 * 1000;
-// A cancelled step is killed after 7.5 s. Until then the answer to a reservation is waited for, then what it reserved is removed.
-const answerMs = 2000;
-const cleanupMs = 4500;
-const latePauseMs = 500;
-/**
- * The artifacts of the workflow run that this job belongs to.
- * @throws HandoverError `unsupported-host` outside a runner
- */
-function runStore(options) {
-    return fallbackStore(ownStore(options), explained(options), options.onNotice);
-}
-/** The official client tells what went wrong in its messages, and a missing artifact by its error's name, alone. */
-function explained(options) {
-    const official = officialStore(options.tempRoot);
-    const or = async (what, name, work) => {
-        try {
-            return await work;
-        }
-        catch (error) {
-            if (error instanceof Error && error.name === 'ArtifactNotFoundError')
-                throw notFound(name, error);
-            throw transferFailed(`${what} by way of the official client`, error);
-        }
-    };
-    return {
-        list: () => or('list the artifacts of this run', '', official.list()),
-        open: (artifact) => or(`read the artifact "${artifact.name}"`, artifact.name, official.open(artifact)),
-        upload: (request) => or(`upload the artifact "${request.name}"`, request.name, officialUpload(official, options, request)),
-        remove: (artifact) => or(`delete the artifact "${artifact.name}"`, artifact.name, official.remove(artifact)),
-        [Symbol.asyncDispose]: () => official[Symbol.asyncDispose](),
-    };
-}
-async function officialUpload(official, options, request) {
+
+
+
+
+
+await (0,_shared_runner_run_js__WEBPACK_IMPORTED_MODULE_16__/* .run */ .eF)('load-image', async ({ context, log, signal, limit }) => {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
-        const { name } = request;
-        const credentials = serviceCredentials(options.runtimeToken, options.resultsUrl);
-        const lock = __addDisposableResource(env_1, await lockName(credentials, name), true);
-        try {
-            return await official.upload(request);
-        }
-        catch (error) {
-            // Its own reservation, it may be: it tries again when an answer got lost.
-            const wasOurs = lock !== undefined && (await removeUnfinished(credentials, options, name, { unlessListed: true }));
-            if (!wasOurs && (0,errors/* messageOf */.bD)(error).includes('(409)'))
-                throw nameTaken(name, error);
-            throw error;
-        }
+        const inputs = (0,_shared_runner_inputs_js__WEBPACK_IMPORTED_MODULE_14__/* .actionInputs */ .e)();
+        const limitMinutes = limit(inputs);
+        const plan = (0,_plan_images_plan_js__WEBPACK_IMPORTED_MODULE_1__/* .planImages */ .y)((0,_inputs_js__WEBPACK_IMPORTED_MODULE_17__/* .readImagesInputs */ .I8)(inputs));
+        const runInputs = (0,_inputs_js__WEBPACK_IMPORTED_MODULE_17__/* .readRunInputs */ .hT)(inputs);
+        const { other, fallback } = (0,_plan_run_plan_js__WEBPACK_IMPORTED_MODULE_2__/* .planRun */ .n)(runInputs, plan, context.producer.repository);
+        const wait = (0,_plan_wait_plan_js__WEBPACK_IMPORTED_MODULE_3__/* .planWait */ .H)((0,_inputs_js__WEBPACK_IMPORTED_MODULE_17__/* .readWaitInputs */ .FW)(inputs), plan, other !== undefined, limitMinutes);
+        const times = (0,_shared_base_timeline_js__WEBPACK_IMPORTED_MODULE_18__/* .timeline */ .I)();
+        const engine = await (0,_shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_11__/* .containerEngine */ .w)(plan.each.engine, context, signal);
+        const holders = await (0,_shared_docker_holders_js__WEBPACK_IMPORTED_MODULE_12__/* .holdersOf */ .p)(plan.each.into, engine, signal);
+        const tools = { ...context, log, maskSecret: _shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_15__/* .maskSecret */ .$l, signal };
+        const ownStore = () => (0,_shared_artifacts_service_run_store_js__WEBPACK_IMPORTED_MODULE_9__/* .runStore */ .Z)(tools);
+        const found = __addDisposableResource(env_1, other === undefined ? ownStore() : (0,_shared_artifacts_service_other_run_store_js__WEBPACK_IMPORTED_MODULE_7__/* .otherRunStore */ .b)({ ...tools, ...other }), true);
+        const { githubToken: token = '' } = runInputs;
+        const reads = { ...context, ...context.producer, token, onRetry: log.info, signal };
+        const jobs = __addDisposableResource(env_1, wait === undefined || token === '' ? undefined : (0,_shared_artifacts_service_run_jobs_js__WEBPACK_IMPORTED_MODULE_8__/* .runJobs */ .A)(reads), true);
+        const waiting = { ...context, ...context.producer, jobs, log, timeline: times, signal };
+        const store = wait === undefined ? found : (0,_wait_js__WEBPACK_IMPORTED_MODULE_6__/* .waitingReader */ .l)(found, wait, waiting);
+        const result = await (0,_load_images_js__WEBPACK_IMPORTED_MODULE_4__/* .loadImages */ .z)(plan, fallback, {
+            engine,
+            holders,
+            signal,
+            registry: (0,_shared_docker_registry_commands_js__WEBPACK_IMPORTED_MODULE_13__/* .registryCommands */ .U1)((0,_shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_10__/* .dockerCli */ .RK)(signal), { warning: log.warning, signal }),
+            store,
+            ownStore,
+            log,
+            timeline: times,
+            runAttempt: context.producer.runAttempt,
+        });
+        (0,_shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_15__/* .setOutputs */ .n0)((0,_outputs_js__WEBPACK_IMPORTED_MODULE_0__/* .loadOutputs */ .j)(result, { id: context.producer.runId, url: context.runUrl }));
+        await (0,_shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_15__/* .addSummary */ .S0)((0,_summary_js__WEBPACK_IMPORTED_MODULE_5__/* .imagesSummary */ .l)(result, times));
     }
     catch (e_1) {
         env_1.error = e_1;
@@ -36933,220 +34025,1173 @@ async function officialUpload(official, options, request) {
         if (result_1)
             await result_1;
     }
-}
-// Steps of one job that run side by side have the same ids: one must not take the other's reservation for a dead one.
-function lockName({ origin, runBackendId, jobBackendId }, name) {
-    return (0,locks/* lockKey */.TL)(JSON.stringify([origin, runBackendId, jobBackendId, name]), 'taken');
-}
-function ownStore(options) {
-    const credentials = serviceCredentials(options.runtimeToken, options.resultsUrl);
-    const http = (0,artifacts_http/* httpClient */.ok)(options.proxies, options.signal);
-    const service = (0,results_service/* resultsService */.UD)(http, credentials, options.onRetry, options.signal);
-    const folders = (0,files/* tempDirs */.zE)(options.tempRoot);
-    const known = new Map();
+});
+
+__webpack_async_result__();
+} catch(e) { __webpack_async_result__(e); } }, 1);
+
+/***/ }),
+
+/***/ 4823:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   j: () => (/* binding */ loadOutputs)
+/* harmony export */ });
+/* harmony import */ var _digests_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(1448);
+
+/** Outputs about one image are empty when several were loaded, and outputs about a load are empty without one. */
+function loadOutputs({ images, loaded }, own) {
+    const [image] = images.length === 1 ? images : [];
+    const [result] = images.length === 1 ? loaded : [];
+    const [first] = images;
+    const run = first?.artifact === undefined ? { id: '', url: '' } : (first.artifact.run ?? own);
     return {
-        list: () => explain('list the artifacts of this run', async () => {
-            const artifacts = await service.list();
-            for (const artifact of artifacts)
-                known.set(artifact.id, artifact);
-            return artifacts;
-        }),
-        open: (artifact) => run_store_open({ http, service, folders }, options, artifact, known.get(artifact.id)),
-        upload: (request) => run_store_upload(http, service, credentials, options, request),
-        remove: (artifact) => explain(`delete the artifact "${artifact.name}"`, () => removeListed(service, known, artifact)),
-        [Symbol.asyncDispose]: async () => {
-            await http.close();
-            await folders[Symbol.asyncDispose]();
-        },
+        image: result?.reference ?? '',
+        'image-id': result?.image?.imageId ?? '',
+        'config-digest': image?.configDigest ?? '',
+        platform: image?.platform ?? '',
+        'artifact-id': String(image?.artifact?.id ?? ''),
+        'run-id': String(run.id),
+        'run-url': run.url,
+        size: String(loaded.reduce((sum, { size }) => sum + size, 0)),
+        source: (loaded.find((each) => each.loaded) ?? loaded[0])?.source ?? '',
+        loaded: String(loaded.some((each) => each.loaded)),
+        images: (0,_digests_js__WEBPACK_IMPORTED_MODULE_0__/* .formatMapping */ .C4)(images),
     };
-}
-async function run_store_open({ http, service, folders }, options, artifact, listed) {
-    if (listed === undefined)
-        throw new RangeError(`artifact ${String(artifact.id)} was not listed by this store`);
-    const what = `read the artifact "${artifact.name}"`;
-    let isOpen = false;
-    const sign = () => explain(what, async () => (0,signed_url/* maskedUrl */.H)(await service.signDownload(listed), options.maskSecret)).catch((error) => {
-        // Nobody can take over what is being read already.
-        throw isOpen ? transferFailed(what, error) : (0,errors/* asError */.zR)(error);
-    });
-    const { onRetry, progress, signal } = options;
-    const content = await (0,artifact_content/* openArtifact */.H)(artifact, (0,whole_blob/* blobReader */.J)({ http, artifact, sign, onRetry, progress, folders, signal }));
-    isOpen = true;
-    return content;
-}
-async function removeListed(service, known, { id, name }) {
-    const listed = known.get(id);
-    if (listed === undefined)
-        throw new RangeError(`artifact ${String(id)} was not listed by this store`);
-    await service.remove(name, listed).catch((error) => {
-        if (!(error instanceof artifacts_http/* HttpError */.j$) || error.status !== 404)
-            throw error;
-    });
-}
-async function run_store_upload(http, service, credentials, options, request) {
-    const env_2 = { stack: [], error: void 0, hasError: false };
-    try {
-        const { name } = request;
-        const lock = __addDisposableResource(env_2, await lockName(credentials, name), true);
-        const { retentionDays } = request;
-        const expiresAt = retentionDays === 0 ? undefined : new Date(Date.now() + retentionDays * dayMs);
-        const isAlone = lock !== undefined;
-        const url = await explain(`create the artifact "${name}"`, () => reserve(credentials, options, { name, expiresAt, isAlone }));
-        try {
-            const zip = storedZip(request.files);
-            const target = { http, url: (0,signed_url/* maskedUrl */.H)(url, options.maskSecret), onRetry: options.onRetry, signal: options.signal };
-            const blob = await uploadBlob(target, zip, request.onBytes);
-            const id = await service
-                .finalize(name, blob.size, blob.digest)
-                .catch((error) => listedId(service, name, blob, error));
-            return { id, name, ...blob };
-        }
-        catch (error) {
-            await removeUnfinished(credentials, options, name);
-            throw error instanceof errors/* HandoverError */.Cu ? error : transferFailed(`upload the artifact "${name}"`, error);
-        }
-    }
-    catch (e_2) {
-        env_2.error = e_2;
-        env_2.hasError = true;
-    }
-    finally {
-        const result_2 = __disposeResources(env_2);
-        if (result_2)
-            await result_2;
-    }
-}
-/**
- * Reserves the name, and returns where to write the blob. Whatever goes wrong, a cancel included, no reservation of ours stays:
- * nobody could have the name any more, the next attempt of this step included.
- */
-async function reserve(credentials, options, { name, expiresAt, isAlone }) {
-    const patient = later(options.signal, answerMs);
-    const http = (0,artifacts_http/* httpClient */.ok)(options.proxies, patient);
-    const service = (0,results_service/* resultsService */.UD)(http, credentials, options.onRetry, patient);
-    const isFree = async (lateMs) => isAlone && (await removeUnfinished(credentials, options, name, { unlessListed: true, lateMs }));
-    try {
-        const url = await service.create(name, expiresAt).catch(async (error) => {
-            // Taken by ourselves, it may be: by a request whose answer got lost, or by a step of this job that was killed.
-            if (!isTaken(error) || !(await isFree(0)))
-                throw error;
-            return service.create(name, expiresAt);
-        });
-        if (!options.signal.aborted)
-            return url;
-        await removeUnfinished(credentials, options, name);
-        throw (0,errors/* asError */.zR)(options.signal.reason);
-    }
-    catch (error) {
-        if (isTaken(error))
-            throw nameTaken(name, error);
-        // What was refused reserved nothing; of anything else, a success in unknown words included, that isn't known.
-        if (!(error instanceof artifacts_http/* HttpError */.j$ && error.status < 500))
-            await isFree(answerMs);
-        throw error;
-    }
-    finally {
-        await http.close();
-    }
-}
-function isTaken(error) {
-    return error instanceof artifacts_http/* HttpError */.j$ && error.status === 409;
-}
-/** Aborted so many ms after another signal. */
-function later(signal, ms) {
-    const controller = new AbortController();
-    const begin = () => {
-        setTimeout(() => {
-            controller.abort(signal.reason);
-        }, ms).unref();
-    };
-    if (signal.aborted)
-        begin();
-    else
-        signal.addEventListener('abort', begin, { once: true });
-    return controller.signal;
-}
-/** The artifact's id where the service lists it as it was sent, although its answer to the end of the upload was lost or unknown. */
-async function listedId(service, name, sent, error) {
-    const artifacts = await service.list(name).catch(() => []);
-    const found = artifacts.find((artifact) => (0,results_service/* isOwnedBy */.D0)(artifact, service.self) && artifact.size === sent.size && artifact.digest === sent.digest);
-    if (found === undefined)
-        throw error;
-    return found.id;
-}
-/**
- * Removes what this attempt of this job has reserved under a name. It has its own connection: ours may be cancelled.
- * @returns whether there was something
- */
-async function removeUnfinished(credentials, { proxies, onRetry }, name, { unlessListed = false, lateMs = 0 } = {}) {
-    const giveUpAt = Date.now() + lateMs;
-    const signal = AbortSignal.timeout(cleanupMs);
-    const http = (0,artifacts_http/* httpClient */.ok)(proxies, signal);
-    try {
-        const service = (0,results_service/* resultsService */.UD)(http, credentials, onRetry, signal);
-        const isOurs = (artifact) => (0,results_service/* isOwnedBy */.D0)(artifact, service.self);
-        if (unlessListed && (await service.list(name)).some(isOurs))
-            return false;
-        for (;;) {
-            const isGone = await service.remove(name, service.self).then(() => true, (error) => {
-                if (error instanceof artifacts_http/* HttpError */.j$ && error.status === 404)
-                    return false;
-                throw error;
-            });
-            if (isGone || Date.now() >= giveUpAt)
-                return isGone;
-            await (0,promises_.setTimeout)(latePauseMs, undefined, { signal });
-        }
-    }
-    catch {
-        // The error that led here is the one to report.
-        return false;
-    }
-    finally {
-        await http.close();
-    }
-}
-async function explain(what, work) {
-    try {
-        return await work();
-    }
-    catch (error) {
-        if (error instanceof results_service/* UnknownAnswer */.by)
-            throw error;
-        throw transferFailed(what, error);
-    }
-}
-function notFound(name, error) {
-    return new errors/* HandoverError */.Cu('artifact-not-found', `The artifact service lists no artifact "${name}" any more: ${(0,errors/* messageOf */.bD)(error)}.`, 'It was deleted meanwhile, or has expired. Re-run all jobs, so that the image is built and handed over again.', error);
-}
-function nameTaken(name, error) {
-    return new errors/* HandoverError */.Cu('artifact-name-taken', `The artifact service refuses the name "${name}": ${(0,errors/* messageOf */.bD)(error)}. Another job or step of this run uses it, or is uploading to it now.`, `Give each job, and each step that hands over, its own \`artifact-name\`. In a matrix, add what varies: \`${name}-\${{ matrix.component }}\`.`, error);
-}
-// actions/toolkit, artifact, shared/errors.ts: UsageError.
-const quota = /insufficient usage|storage quota/i;
-function transferFailed(what, error) {
-    if (error instanceof errors/* HandoverError */.Cu)
-        return error;
-    const authorization = error instanceof artifacts_http/* HttpError */.j$ && (error.status === 401 || error.status === 403);
-    return new errors/* HandoverError */.Cu('transfer-failed', `Could not ${what}: ${(0,errors/* messageOf */.bD)(error)}.`, quota.test((0,errors/* messageOf */.bD)(error))
-        ? 'The artifact storage of this account is used up; it is counted anew every 6 to 12 hours. Delete old artifacts, or lower `retention-days`.'
-        : authorization
-            ? "The job's token was refused: it is valid only while the job runs. Re-run the job."
-            : 'Re-run the job. If it repeats, look at https://www.githubstatus.com and at the proxy of a self-hosted runner.', error);
 }
 
 
 /***/ }),
 
-/***/ 606:
+/***/ 4115:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   H: () => (/* binding */ maskedUrl)
+/* harmony export */   y: () => (/* binding */ planImages)
 /* harmony export */ });
+/* harmony import */ var _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
+/* harmony import */ var _shared_image_artifact_name_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(2704);
+/* harmony import */ var _plan_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(7207);
+
+
+
+/** @throws HandoverError `invalid-input` */
+function planImages(inputs) {
+    const { artifactNames, digestsArtifact } = inputs;
+    const digests = digestsArtifact === undefined ? undefined : { artifactName: (0,_shared_image_artifact_name_js__WEBPACK_IMPORTED_MODULE_1__/* .requireArtifactName */ .to)(digestsArtifact) };
+    const wanted = [...new Set(artifactNames)];
+    const [artifactName = '', ...more] = wanted;
+    const isOne = more.length === 0 && !(0,_shared_image_artifact_name_js__WEBPACK_IMPORTED_MODULE_1__/* .isPattern */ .Pt)(artifactName);
+    if (!isOne)
+        requireNoneOf(inputs, ['image', 'tarball', 'oci-layout', 'expected-config-digest', 'from'], whySeveral(wanted));
+    if (!inputs.load)
+        requireNoneOf(inputs, ['image', 'tarball', 'oci-layout', 'from', 'into'], 'With `load: false` no image is loaded');
+    [artifactName, ...more].forEach(_shared_image_artifact_name_js__WEBPACK_IMPORTED_MODULE_1__/* .requireNameOrPattern */ .Al);
+    const kind = !inputs.load ? 'mapping' : isOne ? 'one' : 'several';
+    return { kind, wanted, each: (0,_plan_js__WEBPACK_IMPORTED_MODULE_2__/* .planEach */ .L0)(inputs), digests };
+}
+function whySeveral(wanted) {
+    return `\`artifact-name\` (${wanted.join(', ')}) selects several images`;
+}
+function requireNoneOf(inputs, names, why) {
+    const { image, tarball, expectedConfigDigest, ociLayout } = inputs;
+    const from = inputs.from === 'artifact' ? undefined : inputs.from;
+    const into = inputs.into === 'docker' ? undefined : inputs.into;
+    const given = { image, tarball, 'oci-layout': ociLayout, 'expected-config-digest': expectedConfigDigest, from, into };
+    const set = names.filter((name) => given[name] !== undefined);
+    if (set.length === 0)
+        return;
+    throw (0,_shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .invalidInput */ .aY)(`${why}, but ${set.map((name) => `\`${name}\``).join(' and ')} can be true of one loaded image only.`, 'Leave it out, or load that one image in a step of its own.');
+}
+
+
+/***/ }),
+
+/***/ 7207:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+
+// EXPORTS
+__nccwpck_require__.d(__webpack_exports__, {
+  L0: () => (/* binding */ planEach),
+  H_: () => (/* binding */ wishOf)
+});
+
+// UNUSED EXPORTS: planLoad
+
+// EXTERNAL MODULE: ./build/shared/base/errors.js + 1 modules
+var errors = __nccwpck_require__(4754);
+// EXTERNAL MODULE: ./build/shared/base/text.js
+var base_text = __nccwpck_require__(1453);
+// EXTERNAL MODULE: ./build/shared/handed-over/expectations.js
+var expectations = __nccwpck_require__(7203);
+// EXTERNAL MODULE: ./build/shared/image/artifact-name.js
+var artifact_name = __nccwpck_require__(2704);
+;// CONCATENATED MODULE: ./build/shared/image/destination.js
+
+
+// kind's own rule; k3d's names are host names, which are fewer (kind, pkg/cluster/internal/create/create.go; k3d, pkg/client/clusterName.go).
+const clusterName = /^[a-z0-9.-]+$/;
+// minikube, pkg/minikube/config/profile.go, ProfileNameValid
+const profileName = /^[a-zA-Z0-9][a-zA-Z0-9-]+$/;
+// containerd, pkg/identifiers/validate.go
+const namespaceName = /^[A-Za-z0-9]+(?:[._-][A-Za-z0-9]+)*$/;
 /**
- * The same URL, once its signature is kept out of the log: in the form that the URL has it, which is the one that can be
- * printed, and as `URLSearchParams` writes it, if that is another.
+ * @param text `docker`, `none`, `kind`, `kind:NAME`, `k3d:NAME`, `minikube`, `minikube:PROFILE` or `containerd:NAMESPACE`
+ * @throws HandoverError `invalid-input`
+ */
+function parseDestination(text) {
+    const [kind = '', ...rest] = text.trim().split(':');
+    const name = rest.length === 0 ? undefined : rest.join(':');
+    if (name === undefined && kind === 'docker')
+        return { kind: 'engine' };
+    if (name === undefined && kind === 'none')
+        return { kind };
+    // Both tools call their default cluster after themselves.
+    if (name === undefined && (kind === 'kind' || kind === 'minikube'))
+        return { kind, cluster: kind };
+    if (name !== undefined && (kind === 'kind' || kind === 'k3d') && clusterName.test(name))
+        return { kind, cluster: name };
+    if (name !== undefined && kind === 'minikube' && profileName.test(name))
+        return { kind, cluster: name };
+    if (name !== undefined && kind === 'containerd' && namespaceName.test(name) && name.length <= 76)
+        return { kind, namespace: name };
+    throw (0,errors/* invalidInput */.aY)(`The input \`into\` is "${(0,base_text/* quoteForeign */.xS)(text)}"; expected docker, none, kind, kind:NAME, k3d:NAME, minikube, minikube:PROFILE or containerd:NAMESPACE.`, 'Use the name that `kind get clusters`, `k3d cluster list` or `minikube profile list` shows: `into: kind:NAME`.');
+}
+/** The destination as it was given. */
+function formatDestination(destination) {
+    switch (destination.kind) {
+        case 'engine':
+            return 'docker';
+        case 'none':
+            return 'none';
+        case 'containerd':
+            return `containerd:${destination.namespace}`;
+        case 'kind':
+        case 'k3d':
+        case 'minikube':
+            return `${destination.kind}:${destination.cluster}`;
+    }
+}
+
+// EXTERNAL MODULE: ./build/shared/image/reference.js
+var reference = __nccwpck_require__(9607);
+// EXTERNAL MODULE: ./build/shared/image/host.js
+var host = __nccwpck_require__(8118);
+;// CONCATENATED MODULE: ./build/load-image/plan/plan.js
+
+
+
+
+
+
+
+const places = ['artifact', 'registry', 'artifact-then-registry', 'registry-then-artifact'];
+/** @throws HandoverError `invalid-input` */
+function planLoad(inputs) {
+    return { artifactName: requireArtifactName(inputs.artifactName), ...planEach(inputs) };
+}
+/** @throws HandoverError `invalid-input` */
+function planEach(inputs) {
+    const engine = (0,host/* parseEngineName */.D7)(inputs.engine);
+    const from = choosePlace(inputs.from);
+    if (from !== 'artifact')
+        (0,host/* requireDocker */.c1)(engine, `\`from: ${from}\``);
+    const into = planDestination(inputs, from, engine);
+    return {
+        reference: inputs.image === undefined ? undefined : (0,reference/* parseTaggedReference */.$R)(inputs.image),
+        tarballPath: inputs.tarball,
+        expectedConfigDigest: inputs.expectedConfigDigest === undefined ? undefined : (0,expectations/* parseExpectedDigest */.A)(inputs.expectedConfigDigest),
+        expectedRevision: inputs.expectedRevision,
+        checkPlatform: inputs.checkPlatform,
+        overlap: inputs.overlap,
+        from,
+        registryImage: inputs.registryImage === undefined ? undefined : (0,reference/* parsePinnedReference */.Pe)(inputs.registryImage),
+        engine,
+        into,
+        layoutPath: inputs.ociLayout,
+    };
+}
+function planDestination({ tarball, into: text, ociLayout }, from, engine) {
+    const into = parseDestination(text);
+    const [asked] = [
+        ...(ociLayout === undefined ? [] : ['oci-layout']),
+        ...(into.kind === 'engine' ? [] : [`into: ${formatDestination(into)}`]),
+    ];
+    if (asked !== undefined && from !== 'artifact') {
+        throw (0,errors/* invalidInput */.aY)(`\`${asked}\` and \`from: ${from}\` are given together, but only an engine pulls.`, 'Leave `from` out: the image then comes from its artifact.');
+    }
+    if (into.kind !== 'engine' && engine !== 'docker') {
+        throw (0,errors/* invalidInput */.aY)(`\`engine: ${engine}\` and \`into: ${formatDestination(into)}\` are given together, but the image goes into one of them.`, 'Leave one of them out. Nodes of kind, k3d and minikube are containers of docker.');
+    }
+    if (into.kind === 'none' && ociLayout === undefined && tarball === undefined) {
+        throw (0,errors/* invalidInput */.aY)('`into: none` leaves nothing behind without `oci-layout` or `tarball`.', 'Add one of them; with `load: false` only the records are downloaded.');
+    }
+    return into;
+}
+function choosePlace(text) {
+    const place = places.find((one) => one === text);
+    if (place !== undefined)
+        return place;
+    throw (0,errors/* invalidInput */.aY)(`The input \`from\` is "${(0,base_text/* quoteForeign */.xS)(text)}"; expected ${places.join(', ')}.`, 'Correct `from` under `with:`.');
+}
+/** Returns what the plan wants of an artifact's images, for an engine of that platform. */
+function wishOf(plan, platform) {
+    const { reference, expectedConfigDigest, expectedRevision, checkPlatform } = plan;
+    return { reference, expectedConfigDigest, expectedRevision, host: checkPlatform ? platform : undefined };
+}
+
+
+/***/ }),
+
+/***/ 2669:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+
+// EXPORTS
+__nccwpck_require__.d(__webpack_exports__, {
+  n: () => (/* binding */ planRun)
+});
+
+// EXTERNAL MODULE: ./build/shared/base/errors.js + 1 modules
+var errors = __nccwpck_require__(4754);
+// EXTERNAL MODULE: external "node:path"
+var external_node_path_ = __nccwpck_require__(6760);
+// EXTERNAL MODULE: ./build/shared/base/text.js
+var base_text = __nccwpck_require__(1453);
+;// CONCATENATED MODULE: ./build/shared/handed-over/other-run-plan.js
+
+
+
+/**
+ * Decides which other run the artifacts come from.
+ * @returns undefined for this job's own run
+ * @throws HandoverError `invalid-input`
+ */
+function planOtherRun(inputs, { wanted, ownRepository, repositoryInput = 'repository' }) {
+    const choice = planChoice(inputs, repositoryInput);
+    if (choice === undefined)
+        return undefined;
+    const repository = inputs.repository ?? ownRepository;
+    if (!/^[\w-][\w.-]*\/[\w.-]+$/.test(repository) || /\/\.{1,2}$/.test(repository)) {
+        throw (0,errors/* invalidInput */.aY)(`The input \`${repositoryInput}\` is "${(0,base_text/* quoteForeign */.xS)(repository)}"; expected owner/name.`);
+    }
+    if (inputs.githubToken === undefined) {
+        throw (0,errors/* invalidInput */.aY)('The input `github-token` is empty, and another run can only be read with a token.', 'Leave `github-token` out to use the job’s own, with `permissions: actions: read`.');
+    }
+    const search = { choice, repository, wanted, allowForkRuns: inputs.allowForkRuns };
+    return { search, token: inputs.githubToken };
+}
+function planChoice({ runId, workflow, branch, event, repository }, repositoryInput) {
+    if (runId !== undefined)
+        return { runId: planRunId(runId, { workflow, branch, event }) };
+    if (workflow !== undefined) {
+        if (branch !== undefined)
+            return { workflow: planWorkflow(workflow), branch, event };
+        throw (0,errors/* invalidInput */.aY)('The input `workflow` is given without `branch`.', 'Name the branch too, such as `branch: main`.');
+    }
+    const [alone] = given({ branch, event, [repositoryInput]: repository });
+    if (alone === undefined)
+        return undefined;
+    throw (0,errors/* invalidInput */.aY)(`The input \`${alone}\` is given without \`workflow\` and without \`run-id\`.`, 'Give `workflow` and `branch` for the latest run, `run-id` for one run, or neither for this run.');
+}
+function planWorkflow(workflow) {
+    const name = external_node_path_.posix.basename(workflow);
+    if (/.\.ya?ml$/.test(name) || /^\d+$/.test(name))
+        return name;
+    throw (0,errors/* invalidInput */.aY)(`The input \`workflow\` is "${(0,base_text/* quoteForeign */.xS)(workflow)}"; expected the name of its file, such as ci.yml.`, 'It is the file below .github/workflows, not the `name:` in it.');
+}
+function planRunId(runId, others) {
+    const [conflict] = given(others);
+    if (conflict !== undefined) {
+        throw (0,errors/* invalidInput */.aY)(`Both \`run-id\` (${(0,base_text/* quoteForeign */.xS)(runId)}) and \`${conflict}\` are given.`, 'Give `run-id` for one run, or `workflow` and `branch` for the latest one.');
+    }
+    const id = Number(runId);
+    if (/^[1-9]\d*$/.test(runId) && Number.isSafeInteger(id))
+        return id;
+    throw (0,errors/* invalidInput */.aY)(`The input \`run-id\` is "${(0,base_text/* quoteForeign */.xS)(runId)}"; expected the number of a run.`, 'It is the number in the run’s address, or an expression such as ${{ github.event.workflow_run.id }}.');
+}
+function given(inputs) {
+    return Object.entries(inputs).flatMap(([name, value]) => (value === undefined ? [] : [name]));
+}
+
+// EXTERNAL MODULE: ./build/shared/image/reference.js
+var image_reference = __nccwpck_require__(9607);
+// EXTERNAL MODULE: ./build/shared/image/host.js
+var host = __nccwpck_require__(8118);
+;// CONCATENATED MODULE: ./build/load-image/plan/run-plan.js
+
+
+
+
+/**
+ * @param ownRepository `owner/name` of this job's repository
+ * @throws HandoverError `invalid-input`
+ */
+function planRun(inputs, images, ownRepository) {
+    const fallback = planFallback(inputs, images);
+    const other = planOtherRun(inputs, { wanted: images.wanted, ownRepository });
+    if (inputs.allowForkRuns && other !== undefined)
+        requireOneName(images);
+    return { other, fallback };
+}
+// The author of a pull request also chooses the references in its artifact, such as `alpine:latest`.
+function requireOneName({ kind, each }) {
+    if (kind === 'mapping' || each.reference !== undefined)
+        return;
+    throw (0,errors/* invalidInput */.aY)('`allow-fork-runs` is given without `image`: a fork would decide which names its images get here.', 'Set `image` to the one reference that the image is to have, such as `image: charon:pr`, and load one artifact.');
+}
+function planFallback({ fallbackImage }, { kind, each }) {
+    if (fallbackImage === undefined)
+        return undefined;
+    if (kind !== 'one') {
+        throw (0,errors/* invalidInput */.aY)('The input `fallback-image` replaces one image, but this step does not load one image.', 'Leave it out.');
+    }
+    const { tarballPath, layoutPath, into, engine } = each;
+    (0,host/* requireDocker */.c1)(engine, '`fallback-image`');
+    const other = tarballPath !== undefined ? 'tarball' : layoutPath !== undefined ? 'oci-layout' : undefined;
+    if (into.kind !== 'engine' || other !== undefined) {
+        throw (0,errors/* invalidInput */.aY)(`Both \`fallback-image\` and \`${other ?? 'into'}\` are given, but an image that is pulled leaves no tarball and no layout, and goes into the engine alone.`, 'Leave one of them out.');
+    }
+    const reference = (0,image_reference/* parseReference */.F2)(fallbackImage);
+    return reference.tag === undefined && reference.digest === undefined ? { ...reference, tag: 'latest' } : reference;
+}
+
+
+/***/ }),
+
+/***/ 1694:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   H: () => (/* binding */ planWait)
+/* harmony export */ });
+/* harmony import */ var _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
+
+/**
+ * @param isOtherRun whether the artifacts are of another run
+ * @param limitMinutes time limit of the step
+ * @returns undefined without a wait
+ * @throws HandoverError `invalid-input`
+ */
+function planWait({ waitMinutes: minutes, waitForJob: job }, { wanted }, isOtherRun, limitMinutes) {
+    if (minutes === 0) {
+        if (job === undefined)
+            return undefined;
+        throw (0,_shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .invalidInput */ .aY)(`\`wait-for-job\` (${job}) is given, but nothing is waited for.`, 'Set `wait-minutes` too, or leave `wait-for-job` out.');
+    }
+    if (isOtherRun) {
+        throw (0,_shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .invalidInput */ .aY)('`wait-minutes` is given, but the artifact is of another run, and only this run’s jobs are waited for.', 'Leave `wait-minutes` out: start the workflow with `on: workflow_run` when the other one is done.');
+    }
+    if (minutes >= limitMinutes) {
+        throw (0,_shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .invalidInput */ .aY)(`\`wait-minutes\` is ${String(minutes)}, but the step is ended after ${String(limitMinutes)} minutes (\`timeout-minutes\`).`, 'Raise `timeout-minutes`: it has to cover the wait and the load.');
+    }
+    return { wanted, minutes, job };
+}
+
+
+/***/ }),
+
+/***/ 9137:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   l: () => (/* binding */ imagesSummary)
+/* harmony export */ });
+/* unused harmony export loadSummary */
+/* harmony import */ var _shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(9079);
+/* harmony import */ var _shared_base_text_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(1453);
+/* harmony import */ var _shared_image_platform_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4851);
+/* harmony import */ var _shared_handed_over_find_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(891);
+
+
+
+
+
+const sources = {
+    artifact: 'the artifact',
+    registry: 'the registry',
+    engine: 'this engine, which already had this image',
+    build: 'this job’s own, which was not handed over',
+};
+/** The job summary of a load that worked. */
+function loadSummary(result, timeline) {
+    const { artifact, record, identity, fallback } = result;
+    const from = record?.producer;
+    const facts = [
+        [(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `Image`, (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .code */ .aY)(result.reference)],
+        ...(result.image === undefined ? [] : [[(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `Image ID here`, (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .code */ .aY)(result.image.imageId)]]),
+        ...places(result),
+        [(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `Config digest`, identity.configDigest === undefined ? (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `unknown` : (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .code */ .aY)(identity.configDigest)],
+        [(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `Platform`, (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .words */ .aL)((0,_shared_image_platform_js__WEBPACK_IMPORTED_MODULE_1__/* .formatPlatform */ .Bq)(identity.platform))],
+        [(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `Layers`, (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .words */ .aL)(String(identity.diffIds.length))],
+        [(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `Source`, (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .words */ .aL)(sources[result.source])],
+        ...(fallback === undefined
+            ? []
+            : [
+                [(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `Pulled from`, (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .code */ .aY)(fallback.reference)],
+                [(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `Why not the artifact`, (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .prose */ .CS)(fallback.reason)],
+            ]),
+        ...(artifact === undefined
+            ? []
+            : [
+                [
+                    (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `Artifact`,
+                    (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `${(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .code */ .aY)(artifact.name)}${(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .words */ .aL)(` (id ${String(artifact.id)}), ${(0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_3__/* .formatBytes */ .z3)(artifact.size)}`)}`,
+                ],
+                ...(artifact.run === undefined ? [] : [[(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `From run`, (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .link */ .nf)(String(artifact.run.id), artifact.run.url)]]),
+                [(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `Downloaded`, (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .words */ .aL)(downloaded(result))],
+            ]),
+        ...(from === undefined
+            ? []
+            : [
+                [(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `Built from`, (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `${(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .code */ .aY)(from.commit || 'unknown commit')}, attempt ${(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .words */ .aL)(String(from.runAttempt))}`],
+            ]),
+        [(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `Checked against`, (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .words */ .aL)(checkedAgainst(result))],
+        ...minutes(result, timeline),
+    ];
+    const layers = record === undefined ? [] : [(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .layerTable */ ._N)(record.layers)];
+    return (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .joined */ .oR)([
+        (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `### ${(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .words */ .aL)(title(result))} ${(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .code */ .aY)(result.reference)}`,
+        (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .markdownTable */ .Qj)(['', ''], facts),
+        ...layers,
+        (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .gantt */ .VM)(timeline.spans()),
+        (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) ``,
+    ], '\n\n');
+}
+/** When another job of this run built the image, and how long this job took. */
+function minutes({ artifact, record }, timeline) {
+    const times = artifact === undefined || artifact.run !== undefined ? undefined : record?.times;
+    if (times === undefined || times.began === timeline.began)
+        return [];
+    const took = Math.max(0, ...timeline.spans().map(({ endMs }) => endMs));
+    const early = timeline.began - times.ready;
+    const when = early >= 0 ? `${(0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_3__/* .formatDuration */ .a3)(early)} before this step began` : `${(0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_3__/* .formatDuration */ .a3)(-early)} after it`;
+    return [
+        [(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `Built`, (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .words */ .aL)(`once, in ${(0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_3__/* .formatDuration */ .a3)(times.built - times.began)}; ready ${when}`)],
+        [(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `Took here`, (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .words */ .aL)((0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_3__/* .formatDuration */ .a3)(took))],
+    ];
+}
+/** Where the image is, besides the engine. */
+function places({ nodes = [], layoutPath }) {
+    return [
+        ...(nodes.length === 0 ? [] : [[(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `Nodes`, (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .joined */ .oR)(nodes.map(_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .code */ .aY), ', ')]]),
+        ...(layoutPath === undefined ? [] : [[(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `OCI layout`, (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .code */ .aY)(layoutPath)]]),
+    ];
+}
+function downloaded({ size, record, loaded, source }) {
+    if (size === 0)
+        return loaded && source !== 'engine' ? 'nothing: the engine had all layers' : 'nothing';
+    const layers = new Map(record?.layers.map((layer) => [layer.digest, layer.size]));
+    const all = [...layers.values()].reduce((sum, bytes) => sum + bytes, 0);
+    return `${(0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_3__/* .formatBytes */ .z3)(size)}${size < all ? '; the engine had the rest' : ''}`;
+}
+function title({ fallback, loaded, nodes }) {
+    if (fallback !== undefined)
+        return '⚠️ Pulled instead:';
+    if (nodes?.length === 0)
+        return '📦 Downloaded and verified';
+    return loaded ? '📦 Loaded and verified' : '📦 Already here, verified:';
+}
+function checkedAgainst({ record, artifact, fallback }) {
+    if (fallback !== undefined)
+        return 'what the inputs expect, and this engine’s platform';
+    if (record !== undefined)
+        return 'the record of the export';
+    return artifact === undefined ? 'the digest it was pulled by' : "the tarball's own manifest and config";
+}
+/** The job summary of a step that worked: of one image in detail, of several as a table. */
+function imagesSummary(result, timeline) {
+    const { images, loaded, digests } = result;
+    const [only] = images.length === 1 ? loaded : [];
+    const uploaded = digests === undefined
+        ? (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) ``
+        : (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `The digests are ${(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .code */ .aY)(_shared_handed_over_find_js__WEBPACK_IMPORTED_MODULE_2__/* .digestsFileName */ .td)} in the artifact ${(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .code */ .aY)(digests.name)}.\n\n`;
+    if (only !== undefined)
+        return (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .joined */ .oR)([loadSummary(only, timeline), uploaded], '');
+    const known = loaded.length === 0;
+    const wasLoaded = new Map(loaded.map((each) => [each.artifact?.id, each.loaded]));
+    const rows = images.map((image) => [
+        (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .code */ .aY)(image.name),
+        (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .code */ .aY)(image.reference),
+        (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .code */ .aY)(image.configDigest),
+        image.manifestDigest === '' ? (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `` : (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .code */ .aY)(image.manifestDigest),
+        image.pushedReference === '' ? (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `` : (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .code */ .aY)(image.pushedReference),
+        (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .words */ .aL)(image.platform),
+        (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .words */ .aL)((0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_3__/* .formatBytes */ .z3)(image.size)),
+        ...(known ? [] : [wasLoaded.get(image.artifact?.id) === true ? (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `loaded` : (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `was here`]),
+    ]);
+    const head = ['Artifact', 'Image', 'Config digest', 'Manifest digest', 'Pushed as', 'Platform', 'Size'];
+    const title = known ? 'Digests of' : 'Loaded and verified';
+    return (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .joined */ .oR)([
+        (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `### 📦 ${(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .words */ .aL)(`${title} ${String(images.length)} ${images.length === 1 ? 'image' : 'images'}`)}`,
+        (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .markdownTable */ .Qj)([...head, ...(known ? [] : ['Here'])], rows),
+        (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `${uploaded}${(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .gantt */ .VM)(timeline.spans())}`,
+        (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) ``,
+    ], '\n\n');
+}
+
+
+/***/ }),
+
+/***/ 149:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+
+// EXPORTS
+__nccwpck_require__.d(__webpack_exports__, {
+  l: () => (/* binding */ waitingReader)
+});
+
+// EXTERNAL MODULE: external "node:timers/promises"
+var promises_ = __nccwpck_require__(8500);
+// EXTERNAL MODULE: ./build/shared/http/retry.js
+var retry = __nccwpck_require__(3775);
+// EXTERNAL MODULE: ./build/shared/base/text.js
+var base_text = __nccwpck_require__(1453);
+// EXTERNAL MODULE: ./build/shared/handed-over/find.js
+var find = __nccwpck_require__(891);
+// EXTERNAL MODULE: ./build/shared/base/errors.js + 1 modules
+var errors = __nccwpck_require__(4754);
+// EXTERNAL MODULE: ./build/shared/image/artifact-name.js
+var artifact_name = __nccwpck_require__(2704);
+;// CONCATENATED MODULE: ./build/load-image/producers.js
+
+
+const nothingKnown = { over: undefined, since: undefined, jobs: [] };
+// Failed attempts to read the jobs before an older artifact is used.
+const triesBeforeOlder = 3;
+/**
+ * Reads the jobs from time to time, and returns the last known facts.
+ * @param wanted the name of the job that creates it, or a pattern
+ * @param everyMs between two reads
+ */
+function watchProducers(wanted, { jobs, runnerName, runAttempt, log, signal }, everyMs) {
+    const isAgain = runAttempt > 1;
+    if (isAgain && (jobs === undefined || wanted === undefined))
+        log.warning(mayBeOlder(runAttempt));
+    let known = nothingKnown;
+    let earlier;
+    let isReadable = jobs !== undefined;
+    let askedMs = -Infinity;
+    let wasOver = false;
+    let failures = 0;
+    return async () => {
+        if (jobs === undefined || !isReadable || performance.now() - askedMs < everyMs)
+            return known;
+        askedMs = performance.now();
+        try {
+            const own = await jobs.list();
+            const isUnlisted = wanted !== undefined && !own.some(({ name }) => isNamed(name, wanted));
+            if (isAgain && isUnlisted)
+                earlier ??= await jobs.earlier();
+            const all = withCarriedOver(own, earlier ?? [], runnerName);
+            const { ended, isCertain } = whoHasEnded(all, wanted, runnerName);
+            const isRunAgain = isAgain && wanted !== undefined && ended === undefined;
+            known = {
+                // After the end of a job, others may start, and its artifact may be listed late. A second look is needed.
+                over: isCertain || wasOver ? ended : undefined,
+                since: isRunAgain ? (known.since ?? (await jobs.startedAt())) : undefined,
+                jobs: all.map(({ name }) => name),
+            };
+            wasOver = ended !== undefined;
+            failures = 0;
+        }
+        catch (error) {
+            signal.throwIfAborted();
+            if (!jobs.isRefusal(error)) {
+                failures += 1;
+                if (failures === 1)
+                    log.info(`The jobs of this run could not be read (${(0,errors/* messageOf */.bD)(error)}): trying again later.`);
+                if (!isAgain || wanted === undefined || known !== nothingKnown)
+                    return known;
+                if (failures === triesBeforeOlder)
+                    log.warning(mayBeOlder(runAttempt));
+                if (failures >= triesBeforeOlder)
+                    return known;
+                askedMs = -Infinity;
+                return { ...nothingKnown, since: Infinity };
+            }
+            isReadable = false;
+            log.info(`The jobs of this run can't be read (${(0,errors/* messageOf */.bD)(error)}): so a failed build is noticed only when the wait times out. ` +
+                'The job’s own token may read them with `permissions: actions: read`.');
+            if (isAgain && wanted !== undefined && known === nothingKnown)
+                log.warning(mayBeOlder(runAttempt));
+            // The artifact that will be replaced is still known.
+            known = { ...known, over: undefined };
+        }
+        return known;
+    };
+}
+/**
+ * Returns the jobs that could create the artifact, after all of them have ended: those that `wanted` names, or all others.
+ * @param runnerName of this job
+ * @returns certain if one of the named jobs has failed or was skipped
+ * @internal
+ */
+function whoHasEnded(jobs, wanted, runnerName) {
+    // A runner runs one job at a time.
+    const own = jobs.find(({ conclusion, runner }) => conclusion === undefined && runner !== '' && runner === runnerName);
+    const named = jobs.filter(({ name }) => wanted !== undefined && isNamed(name, wanted));
+    const producers = wanted !== undefined ? named : own === undefined ? [] : jobs.filter((job) => job !== own);
+    const isKnown = wanted !== undefined ? named.length > 0 : own !== undefined;
+    const isOver = isKnown && producers.every(({ conclusion }) => conclusion !== undefined);
+    return {
+        ended: isOver ? producers : undefined,
+        isCertain: isOver && wanted !== undefined && producers.some(({ conclusion }) => conclusion !== 'success'),
+    };
+}
+/**
+ * Returns the jobs of an attempt, with the earlier jobs that count in it. If only failed jobs are re-run, the others may be missing in the
+ * new attempt (r-universe-org/help#607). A job that still waits for its re-run is also missing. But then the jobs that it waits for are
+ * re-run, although they had succeeded.
+ * @internal
+ */
+function withCarriedOver(jobs, earlier, runnerName) {
+    const had = new Set(earlier.filter(({ conclusion }) => conclusion === 'success').map(({ name }) => name));
+    const isAllAgain = jobs.some(({ name, runner }) => runner !== runnerName && had.has(name));
+    const names = new Set(jobs.map(({ name }) => name));
+    return isAllAgain ? jobs : [...jobs, ...earlier.filter(({ name }) => !names.has(name))];
+}
+/** Returns whether a job has this name. The name of a matrix job matches all of its legs: `build` matches `build (arm64)`. */
+function isNamed(name, wanted) {
+    if ((0,artifact_name/* isPattern */.Pt)(wanted))
+        return (0,artifact_name/* matchesPattern */.MT)(wanted, name);
+    return name === wanted || (name.startsWith(`${wanted} (`) && name.endsWith(')'));
+}
+function mayBeOlder(runAttempt) {
+    return (`This is attempt ${String(runAttempt)} of the run: an artifact of an earlier attempt is used, even if a new one is being built. ` +
+        'With `wait-for-job` and `permissions: actions: read` the step waits for the new one.');
+}
+
+;// CONCATENATED MODULE: ./build/load-image/wait.js
+
+
+
+
+
+const usualPace = { pause: [1000, 15_000], jobs: 30_000, tell: 60_000 };
+/**
+ * Returns the same reader, but `list` waits until all artifacts that the plan wants exist.
+ * @throws HandoverError `artifact-not-found` from `list`, with the time waited and the reason for the end
+ */
+function waitingReader(reader, plan, tools) {
+    let waited;
+    return {
+        list: () => (waited ??= untilThere(reader, plan, tools)),
+        open: (artifact) => reader.open(artifact),
+        [Symbol.asyncDispose]: () => reader[Symbol.asyncDispose](),
+    };
+}
+async function untilThere(reader, plan, tools) {
+    const { runAttempt, log, timeline, signal, pace = usualPace } = tools;
+    const producers = watchProducers(plan.job, tools, pace.jobs);
+    const began = performance.now();
+    const limitMs = plan.minutes * 60_000;
+    const look = async () => {
+        // The jobs come first: an artifact that a job made before it ended is then listed.
+        const state = await producers();
+        const all = await reader.list();
+        const artifacts = all.filter(({ createdAt }) => counts(createdAt, state));
+        return { state, all, artifacts, missing: (0,find/* selectArtifacts */.qC)(plan.wanted, artifacts).missing };
+    };
+    /** Returns the artifacts if all exist. Throws when the wait is over without them. */
+    const found = ({ state, all, artifacts, missing }) => {
+        if (missing.length === 0)
+            return artifacts;
+        const waitedMs = performance.now() - began;
+        if (state.over === undefined && waitedMs < limitMs)
+            return undefined;
+        throw (0,find/* artifactNotFound */.yq)(missing, all, runAttempt, waitTimeout(state, waitedMs));
+    };
+    const first = await look();
+    const there = found(first);
+    if (there !== undefined)
+        return there;
+    return timeline.measure('Wait for the artifact', async () => {
+        log.info(`Waiting for ${listed(first.missing)}, for ${(0,base_text/* formatDuration */.a3)(limitMs)} at most.`);
+        const pauseMs = (0,retry/* backoff */.JN)(...pace.pause);
+        let toldMs = 0;
+        for (let looks = 1;; looks += 1) {
+            const leftMs = limitMs - (performance.now() - began);
+            await (0,promises_.setTimeout)(Math.min(pauseMs(looks), Math.max(0, leftMs)), undefined, { signal });
+            const now = await look();
+            const artifacts = found(now);
+            const waitedMs = performance.now() - began;
+            if (artifacts !== undefined) {
+                log.info(`Artifact ${listed(plan.wanted)} appeared after ${(0,base_text/* formatDuration */.a3)(waitedMs)}.`);
+                return artifacts;
+            }
+            if (waitedMs - toldMs < pace.tell)
+                continue;
+            log.info(`Still waiting for ${listed(now.missing)}, after ${(0,base_text/* formatDuration */.a3)(waitedMs)}.`);
+            toldMs = waitedMs;
+        }
+    });
+}
+function waitTimeout(state, waitedMs) {
+    const gaveUp = `Gave up after ${(0,base_text/* formatDuration */.a3)(waitedMs)} (\`wait-minutes\`)`;
+    return state.over === undefined
+        ? { why: `${gaveUp}.`, hint: lateHint(state) }
+        : { why: `${gaveUp}: ${described(state.over)}.`, hint: endedHint };
+}
+function counts(createdAt, { since }) {
+    return since === undefined || createdAt === undefined || Date.parse(createdAt) >= since;
+}
+function described(ended) {
+    const failed = ended.filter(({ conclusion }) => conclusion !== 'success');
+    const shown = (failed.length > 0 ? failed : ended).slice(0, 5);
+    if (shown.length === 0)
+        return 'no other job of this run can still make it';
+    const words = shown.map(({ name, conclusion, url }) => `"${name}" (${conclusion ?? ''}, ${url})`).join(', ');
+    return `${shown.length === 1 ? 'the job' : 'the jobs'} ${words} ended without it`;
+}
+const endedHint = 'Look at the log of that job. If it is another one that makes the image, name it: `wait-for-job`.';
+function lateHint({ jobs }) {
+    const there = jobs.length === 0 ? '' : ` The run’s jobs: ${jobs.slice(0, 30).join(', ')}.`;
+    return `Raise \`wait-minutes\` if the image takes longer to build; else check \`artifact-name\`, and whether its job ran at all.${there}`;
+}
+function listed(names) {
+    return names.map((name) => `"${name}"`).join(', ');
+}
+
+
+/***/ }),
+
+/***/ 8398:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+
+// EXPORTS
+__nccwpck_require__.d(__webpack_exports__, {
+  Y: () => (/* binding */ openBlob)
+});
+
+// EXTERNAL MODULE: external "node:fs"
+var external_node_fs_ = __nccwpck_require__(3024);
+// EXTERNAL MODULE: external "node:fs/promises"
+var promises_ = __nccwpck_require__(1455);
+// EXTERNAL MODULE: external "node:path"
+var external_node_path_ = __nccwpck_require__(6760);
+// EXTERNAL MODULE: external "node:stream/promises"
+var external_node_stream_promises_ = __nccwpck_require__(6466);
+// EXTERNAL MODULE: ./build/shared/base/errors.js + 1 modules
+var errors = __nccwpck_require__(4754);
+// EXTERNAL MODULE: ./build/shared/base/text.js
+var base_text = __nccwpck_require__(1453);
+// EXTERNAL MODULE: ./build/shared/bytes/disk-space.js
+var disk_space = __nccwpck_require__(356);
+// EXTERNAL MODULE: ./build/shared/bytes/verified.js
+var verified = __nccwpck_require__(7606);
+// EXTERNAL MODULE: ./build/shared/http/answer.js
+var answer = __nccwpck_require__(9147);
+// EXTERNAL MODULE: ./build/shared/artifacts/on-disk.js
+var on_disk = __nccwpck_require__(9341);
+// EXTERNAL MODULE: ./build/shared/artifacts/zip/content.js + 1 modules
+var content = __nccwpck_require__(6720);
+// EXTERNAL MODULE: ./build/shared/artifacts/blob/signed-blob.js
+var signed_blob = __nccwpck_require__(78);
+// EXTERNAL MODULE: external "node:timers/promises"
+var external_node_timers_promises_ = __nccwpck_require__(8500);
+;// CONCATENATED MODULE: ./build/shared/artifacts/blob/slow-parts.js
+
+
+// One connection in many is slow (actions/cache#810, actions/toolkit#1484), and parts are used in order: one that takes far longer than
+// its neighbours would delay all later ones. Its bytes are requested a second time, and the first response wins
+// (docs/decisions/0001-speed-alone-has-to-win-a-tenth.md).
+const lookEveryMs = 100;
+/** A part is slow when it takes this many times as long as the median part, and at least this long. */
+const slowFactor = 4;
+const minSlowMs = 1000;
+/** One received part in this many may be requested again, and this many in addition. */
+const oneIn = 20;
+const beyond = 2;
+/** @param duplicates whether a slow part is requested again */
+function parts(duplicates) {
+    const lastMs = [];
+    let [received, duplicateRequests] = [0, 0];
+    const isSlow = (ms) => {
+        const median = lastMs.toSorted((one, other) => one - other)[lastMs.length >> 1] ?? 0;
+        return ms > Math.max(minSlowMs, slowFactor * median);
+    };
+    // When its neighbours are slow as well, the link is slow, and another request would make it slower.
+    const isAlone = (neighbours) => neighbours.filter(({ hasArrived }) => hasArrived()).length * 2 >= neighbours.length;
+    return {
+        request: (first, again) => requestPart(first, again, (ms) => {
+            received += 1;
+            lastMs.push(ms);
+            if (lastMs.length > 16)
+                lastMs.shift();
+        }),
+        firstResponse: async (part, neighbours) => {
+            while (duplicates && (await isWaiting(part))) {
+                if (!isSlow(performance.now() - part.sentAt()) || !isAlone(neighbours))
+                    continue;
+                if (duplicateRequests >= beyond + received / oneIn)
+                    continue;
+                duplicateRequests += 1;
+                return race(part);
+            }
+            return part.arriving;
+        },
+    };
+}
+/** Returns after a moment whether the first request is still running. */
+function isWaiting({ ended }) {
+    return (0,external_node_timers_promises_.setTimeout)(lookEveryMs, true, { signal: ended }).catch(() => false);
+}
+function requestPart(first, requestAgain, onArrival) {
+    const requestedAt = performance.now();
+    let [sentAt, hasArrived] = [requestedAt, false];
+    const [abandoned, ended] = [new AbortController(), new AbortController()];
+    const arriving = first(abandoned.signal, async (request) => {
+        sentAt = performance.now();
+        await request().finally(() => (sentAt = Infinity));
+    });
+    arriving
+        .then(() => {
+        hasArrived = true;
+        onArrival(performance.now() - requestedAt);
+    }, () => undefined)
+        .finally(() => {
+        ended.abort();
+    });
+    return {
+        arriving,
+        hasArrived: () => hasArrived,
+        sentAt: () => sentAt,
+        requestAgain,
+        abandon: () => {
+            abandoned.abort();
+        },
+        ended: ended.signal,
+    };
+}
+async function race({ arriving, requestAgain, abandon }) {
+    const second = new AbortController();
+    const again = requestAgain(second.signal);
+    again.catch(() => undefined);
+    const first = arriving.then((bytes) => {
+        second.abort();
+        return bytes;
+    }, (error) => again.catch(() => {
+        throw (0,errors/* asError */.zR)(error);
+    }));
+    const other = again.then((bytes) => {
+        abandon();
+        return bytes;
+    }, () => first);
+    return Promise.race([first, other]);
+}
+
+;// CONCATENATED MODULE: ./build/shared/artifacts/blob/ranged-reader.js
+
+
+
+
+
+const partBytes = 2 * 1024 * 1024;
+const partsInFlight = 8;
+/**
+ * Reads a blob through signed URLs that expire.
+ * @throws (from its methods) HandoverError `transfer-failed`, `artifact-expired` or `artifact-corrupt`; `RangesIgnored` when the
+ *   server answers the first request with the whole blob
+ */
+function rangedReader(options) {
+    const { size, onRetry, duplicates = true } = options;
+    const blob = (0,signed_blob/* signedBlob */.sY)(options);
+    const source = { blob, size, givesParts: false };
+    const request = (all, bytes, start) => {
+        const end = start + bytes.length;
+        return all.request(async (signal, timed) => {
+            const filling = { bytes, start, filled: 0 };
+            const attempt = () => timed(() => fill(source, filling, signal));
+            await blob.persist(attempt, () => start + filling.filled, end);
+            return bytes;
+        }, async (signal) => {
+            const what = `Bytes ${String(start)}-${String(end)} of the download`;
+            onRetry(`${what} take far longer than their neighbours: requesting them again.`);
+            const filling = { bytes: Buffer.allocUnsafeSlow(bytes.length), start, filled: 0 };
+            await fill(source, filling, signal);
+            return filling.bytes;
+        });
+    };
+    const small = parts(duplicates);
+    /** @param free memory to use again */
+    const inParts = async function* (start, end, free) {
+        const all = parts(duplicates);
+        const queue = [];
+        let next = start;
+        while (next < end || queue.length > 0) {
+            while (next < end && queue.length < partsInFlight) {
+                const bytes = free.pop() ?? Buffer.allocUnsafeSlow(Math.min(partBytes, end - start));
+                queue.push(request(all, bytes.subarray(0, end - next), next));
+                next = Math.min(end, next + partBytes);
+            }
+            const part = queue.shift();
+            if (part !== undefined)
+                yield await all.firstResponse(part, queue);
+        }
+    };
+    return {
+        size,
+        downloaded: () => undefined,
+        read: (start, end) => small.firstResponse(request(small, Buffer.allocUnsafeSlow(end - start), start), []),
+        stream: (start, end) => inParts(start, end, []),
+        lend: async function* (start, end) {
+            const free = [];
+            for await (const part of inParts(start, end, free)) {
+                yield part;
+                free.push(Buffer.from(part.buffer));
+            }
+        },
+    };
+}
+/** Requests the bytes that a part still lacks, once. */
+async function fill(source, part, signal) {
+    const { bytes, start } = part;
+    const end = start + bytes.length;
+    const body = await requestRange(source, start + part.filled, end, signal);
+    // An event for each chunk: promises for each would cost a tenth of a load's CPU time.
+    body.on('data', (chunk) => {
+        part.filled += chunk.copy(bytes, part.filled);
+    });
+    await (0,external_node_stream_promises_.finished)(body);
+    if (part.filled < bytes.length)
+        throw new signed_blob/* CutShort */.fo(start + part.filled, end);
+}
+async function requestRange(source, start, end, signal) {
+    const response = await source.blob.get({ range: `bytes=${String(start)}-${String(end - 1)}` }, signal);
+    const { statusCode, headers } = response;
+    if (statusCode !== 200 && statusCode !== 206)
+        throw (0,answer/* serviceError */.cg)(await (0,answer/* readAnswer */.JN)(response));
+    try {
+        if (statusCode === 200 && !source.givesParts)
+            throw new signed_blob/* RangesIgnored */.VP(`HTTP 200 for bytes ${String(start)}-${String(end)}`);
+        if (statusCode === 200)
+            throw new signed_blob/* CutShort */.fo(start, end, 'the answer is the whole blob');
+        const range = String(headers['content-range'] ?? '');
+        const [, from, size] = /^bytes (\d+)-\d+\/(\d+)$/.exec(range) ?? [];
+        (0,signed_blob/* requireListedSize */.kJ)(Number(size), source);
+        if (Number(from) !== start)
+            throw new signed_blob/* CutShort */.fo(start, end, `the answer is "${(0,base_text/* quoteForeign */.xS)(range, 80)}"`);
+        source.givesParts = true;
+        return response.body;
+    }
+    catch (error) {
+        await (0,signed_blob/* discard */.vf)(response);
+        throw error;
+    }
+}
+
+;// CONCATENATED MODULE: ./build/shared/artifacts/blob/open-blob.js
+
+
+
+
+
+
+
+
+
+
+
+
+
+const spaceAdvice = 'The server that holds the artifact only sends it as a whole, so the artifact needs space in RUNNER_TEMP. Free some there: df -h shows the sizes.';
+// The end record may have a comment of 65,535 bytes: a zip reader looks for it in this many (APPNOTE 4.3.16).
+const tailBytes = 68 * 1024;
+/**
+ * Opens an artifact's blob. A zip's directory and the record are in its last 68 KiB, so these are read once, and kept. A server may
+ * answer a request for a part with the whole blob: then the whole is downloaded to the disk, checked, and read from there.
+ * @throws HandoverError `transfer-failed`, `artifact-expired`, `artifact-corrupt` or `not-enough-space`
+ */
+async function openBlob(given) {
+    const options = { ...given, size: given.artifact.size };
+    try {
+        return await withTail(rangedReader(options));
+    }
+    catch (error) {
+        if (!(error instanceof signed_blob/* RangesIgnored */.VP))
+            throw error;
+        return (0,on_disk/* fileReader */.q)(await fetchWhole(options), options.size, options.size);
+    }
+}
+async function withTail(reader) {
+    const { size } = reader;
+    const tailStart = Math.max(0, size - tailBytes);
+    const tail = size === 0 ? Buffer.alloc(0) : await reader.read(tailStart, size);
+    const kept = (start, end) => tail.subarray(start - tailStart, end - tailStart);
+    const keptChunk = async function* (start, end) {
+        if (start < end)
+            yield await Promise.resolve(kept(start, end));
+    };
+    return {
+        ...reader,
+        read: (start, end) => (start >= tailStart ? Promise.resolve(kept(start, end)) : reader.read(start, end)),
+        stream: (start, end) => (start >= tailStart ? keptChunk(start, end) : reader.stream(start, end)),
+        lend: (start, end) => (start >= tailStart ? keptChunk(start, end) : reader.lend(start, end)),
+    };
+}
+/** Returns the path of the downloaded blob. */
+async function fetchWhole(options) {
+    const { artifact, size, onRetry, folders } = options;
+    onRetry(`The server of the artifact "${artifact.name}" answers a request for a part with all of it: it is downloaded as a whole ` +
+        `(${(0,base_text/* formatBytes */.z3)(size)}) to RUNNER_TEMP, and read from there.`);
+    const path = (0,external_node_path_.join)(await folders.make(), 'blob');
+    await (0,disk_space/* requireDiskSpace */.T1)(path, size, `The artifact "${artifact.name}"`, spaceAdvice);
+    const blob = (0,signed_blob/* signedBlob */.sY)(options);
+    let written = 0;
+    await options.progress('Downloaded', size, (passed) => blob.persist(async () => {
+        written = 0;
+        await writeWhole(blob, options, path, (bytes) => {
+            written += bytes;
+            passed(bytes);
+        });
+    }, () => written, size));
+    return path;
+}
+/** @throws HandoverError `artifact-corrupt`, `not-enough-space`; errors of the connection */
+async function writeWhole(blob, options, path, onBytes) {
+    const response = await blob.get();
+    if (response.statusCode !== 200)
+        throw (0,answer/* serviceError */.cg)(await (0,answer/* readAnswer */.JN)(response));
+    const announced = response.headers['content-length'];
+    const checksum = new verified/* Checksum */.M();
+    const file = await (0,promises_.open)(path, 'w');
+    try {
+        if (announced !== undefined)
+            (0,signed_blob/* requireListedSize */.kJ)(Number(announced), options);
+        const { body } = response;
+        // Written synchronously: undici 6 ends the process when a server closes the connection while the body waits for a reader.
+        body.on('data', (chunk) => {
+            try {
+                checksum.add(chunk);
+                if (checksum.size > options.size)
+                    (0,signed_blob/* requireListedSize */.kJ)(checksum.size, options);
+                (0,external_node_fs_.appendFileSync)(file.fd, chunk);
+                onBytes(chunk.length);
+            }
+            catch (error) {
+                body.destroy((0,errors/* asError */.zR)(error));
+            }
+        });
+        await (0,external_node_stream_promises_.finished)(body);
+    }
+    catch (error) {
+        await (0,signed_blob/* discard */.vf)(response);
+        throw (0,errors/* asError */.zR)((0,disk_space/* explainDiskFull */.GK)(error, path, spaceAdvice));
+    }
+    finally {
+        await file.close();
+    }
+    const { size, digest } = checksum.found();
+    if (size < options.size)
+        throw new signed_blob/* CutShort */.fo(size, options.size);
+    if (digest !== (options.artifact.digest ?? digest))
+        throw (0,content/* otherDigest */.v)(options.artifact, digest);
+}
+
+
+/***/ }),
+
+/***/ 78:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   HB: () => (/* binding */ maskedUrl),
+/* harmony export */   VP: () => (/* binding */ RangesIgnored),
+/* harmony export */   fo: () => (/* binding */ CutShort),
+/* harmony export */   kJ: () => (/* binding */ requireListedSize),
+/* harmony export */   sY: () => (/* binding */ signedBlob),
+/* harmony export */   vf: () => (/* binding */ discard)
+/* harmony export */ });
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
+/* harmony import */ var _http_answer_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(9147);
+/* harmony import */ var _http_retry_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(3775);
+/* harmony import */ var _store_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(6085);
+
+
+
+
+function signedBlob(options) {
+    let url;
+    let unsigned;
+    const sign = async () => {
+        try {
+            return await options.sign();
+        }
+        catch (error) {
+            throw (unsigned = (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .asError */ .zR)(error));
+        }
+    };
+    const isExpired = (error) => 
+    // Azure answers 403 AuthenticationFailed for an expired signature.
+    error !== unsigned && error instanceof _http_answer_js__WEBPACK_IMPORTED_MODULE_1__/* .HttpError */ .j$ && (error.status === 403 || error.status === 401);
+    return {
+        get: async (headers, signal) => {
+            url ??= sign();
+            return options.http.send({
+                method: 'GET',
+                url: await url,
+                headers: { ...headers, 'accept-encoding': 'identity' },
+                ...(signal === undefined ? {} : { signal }),
+            });
+        },
+        persist: async (work, reached, end) => {
+            try {
+                await (0,_http_retry_js__WEBPACK_IMPORTED_MODULE_2__/* .again */ .TG)('part', work, {
+                    what: () => `Bytes ${String(reached())}-${String(end)} of the download`,
+                    onRetry: options.onRetry,
+                    signal: options.signal,
+                    isRetryable: (error) => error !== unsigned && (0,_http_retry_js__WEBPACK_IMPORTED_MODULE_2__/* .isTransient */ .dg)(error),
+                    isAtOnce: (error) => {
+                        if (!isExpired(error))
+                            return false;
+                        url = undefined;
+                        return true;
+                    },
+                });
+            }
+            catch (error) {
+                throw error === unsigned ? error : explained(error, reached(), options);
+            }
+        },
+    };
+}
+/** The connection ended normally before all bytes had arrived, or other bytes than the requested ones arrived. */
+class CutShort extends Error {
+    code = 'CUT_SHORT';
+    constructor(at, end, why = 'the answer ended') {
+        super(`${why} at byte ${String(at)} of ${String(end)}`);
+    }
+}
+/** The server answered a request for a part with the whole blob, as HTTP allows (RFC 9110 section 14.2). */
+class RangesIgnored extends Error {
+    name = 'RangesIgnored';
+}
+/** @throws HandoverError `artifact-corrupt` when the blob has another size than the service lists */
+function requireListedSize(size, { size: listed }) {
+    if (size === listed)
+        return;
+    throw (0,_store_js__WEBPACK_IMPORTED_MODULE_3__/* .corruptArtifact */ .G)(`The artifact's blob has ${String(size)} bytes; the artifact service lists ${String(listed)}.`);
+}
+/** Ends an answer without reading it; to destroy its body would emit an error that nothing can catch. */
+async function discard(response) {
+    await response.body.dump({ limit: 64 * 1024 }).catch(() => undefined);
+}
+function explained(error, at, options) {
+    if (error instanceof _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu || error instanceof RangesIgnored || options.signal.aborted)
+        return error;
+    if (error instanceof _http_answer_js__WEBPACK_IMPORTED_MODULE_1__/* .HttpError */ .j$ && (error.status === 404 || error.status === 410)) {
+        return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('artifact-expired', `The artifact's content is gone: ${error.message}. It has expired or was deleted.`, 'Re-run all jobs, so that the image is built and handed over again, or raise `retention-days` of export-image.', error);
+    }
+    return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('transfer-failed', `The download failed at byte ${String(at)} of ${String(options.size)}: ${(0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .messageOf */ .bD)(error)}.`, 'Re-run the job. If it repeats, look at https://www.githubstatus.com and at the proxy of a self-hosted runner.', error);
+}
+/**
+ * Returns the same URL after masking its signature: in the form that the URL has, which is the one that can be printed, and in
+ * the form that `URLSearchParams` writes.
  */
 function maskedUrl(url, maskSecret) {
     const signature = (text) => /[?&]sig=([^&#]+)/.exec(text)?.[1];
@@ -37161,131 +35206,743 @@ function maskedUrl(url, maskSecret) {
 
 /***/ }),
 
-/***/ 2163:
+/***/ 9341:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   MC: () => (/* binding */ verifiedBlob),
-/* harmony export */   lD: () => (/* binding */ verifiedMember),
-/* harmony export */   zb: () => (/* binding */ requireListedDigest)
+/* harmony export */   T: () => (/* binding */ openOnDisk),
+/* harmony export */   q: () => (/* binding */ fileReader)
 /* harmony export */ });
-/* unused harmony export holdBack */
-/* harmony import */ var node_crypto__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(7598);
-/* harmony import */ var node_stream__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(7075);
-/* harmony import */ var node_zlib__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(8522);
-/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(4754);
-/* harmony import */ var _bytes_chunks_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(4256);
+/* harmony import */ var node_fs_promises__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(1455);
+/* harmony import */ var _bytes_chunks_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4256);
+/* harmony import */ var _bytes_files_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(9543);
+/* harmony import */ var _zip_content_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(6720);
 
 
 
 
-
-// Held back until the whole artifact has been checked, so that an engine never sees a valid end of wrong bytes.
-const heldBackBytes = 1024 * 1024;
-const again = 'Run the job that exports the image again.';
-/**
- * One member's unzipped bytes, read by passing once over the whole blob. The last 1 MiB is given out only after the
- * blob's digest and the member's size and CRC have been checked.
- * @param dataStart where the member's bytes start in the blob
- * @throws HandoverError `artifact-corrupt` while iterating
- */
-function verifiedMember(reader, artifact, member, dataStart, onBytes) {
-    const compressed = verifiedSlice(reader, artifact, dataStart, dataStart + member.compressedSize, onBytes);
-    const plain = member.stored ? compressed : inflate(compressed, member.name);
-    return holdBack(checkedMember(plain, member), heldBackBytes);
+// The content of an artifact that is a file on this machine: downloaded as a whole, or made by this job.
+const chunkBytes = 1024 * 1024;
+/** @param downloaded number of bytes that it took to bring the file here */
+async function openOnDisk(artifact, path, downloaded) {
+    return (0,_zip_content_js__WEBPACK_IMPORTED_MODULE_3__/* .openArtifact */ .H)(artifact, fileReader(path, (await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_0__.stat)(path)).size, downloaded));
 }
-/** The whole blob's bytes, checked in the same way: for an artifact that is one raw file. */
-function verifiedBlob(reader, artifact, onBytes) {
-    return holdBack(verifiedSlice(reader, artifact, 0, reader.size, onBytes), heldBackBytes);
-}
-async function* verifiedSlice(reader, artifact, start, end, onBytes) {
-    const hash = (0,node_crypto__WEBPACK_IMPORTED_MODULE_0__.createHash)('sha256');
-    let position = 0;
-    for await (const part of reader.stream(0, reader.size)) {
-        if (artifact.digest !== undefined)
-            hash.update(part);
-        onBytes(part.length);
-        const from = Math.max(start - position, 0);
-        const to = Math.min(end - position, part.length);
-        if (from < to)
-            yield part.subarray(from, to);
-        position += part.length;
-    }
-    requireListedDigest(artifact, hash);
-}
-/**
- * @param hash has seen all of the artifact's blob, if a digest of it is listed
- * @throws HandoverError `artifact-corrupt`
- */
-function requireListedDigest(artifact, hash) {
-    if (artifact.digest === undefined)
-        return;
-    const actual = `sha256:${hash.digest('hex')}`;
-    if (actual === artifact.digest)
-        return;
-    throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .HandoverError */ .Cu('artifact-corrupt', `The artifact "${artifact.name}" arrived with digest ${actual}; the artifact service lists ${artifact.digest}.`, again);
-}
-async function* inflate(compressed, name) {
-    let broken;
-    const source = (0,_bytes_chunks_js__WEBPACK_IMPORTED_MODULE_4__/* .watchedChunks */ .bM)(compressed, (error) => (broken = error));
-    try {
-        yield* (0,node_stream__WEBPACK_IMPORTED_MODULE_1__.pipeline)(source, (0,node_zlib__WEBPACK_IMPORTED_MODULE_2__.createInflateRaw)({ chunkSize: 256 * 1024 }), () => undefined);
-    }
-    catch (error) {
-        if (broken !== undefined)
-            throw (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .asError */ .zR)(broken);
-        throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .HandoverError */ .Cu('artifact-corrupt', `${name} in the artifact can't be unzipped: ${(0,_base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .messageOf */ .bD)(error)}.`, again, error);
-    }
-}
-async function* checkedMember(chunks, member) {
-    let size = 0;
-    let crc = 0;
-    for await (const chunk of chunks) {
-        size += chunk.length;
-        // A bomb: what is said to be small must not be unpacked to its end to find out.
-        if (size > member.size)
-            break;
-        crc = (0,node_zlib__WEBPACK_IMPORTED_MODULE_2__.crc32)(chunk, crc);
-        yield chunk;
-    }
-    if (size === member.size && crc === member.crc)
-        return;
-    throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .HandoverError */ .Cu('artifact-corrupt', `${member.name} in the artifact has ${size > member.size ? 'at least ' : ''}${String(size)} bytes with CRC ${hex(crc)}; ` +
-        `its zip lists ${String(member.size)} bytes with CRC ${hex(member.crc)}.`, again);
-}
-function hex(crc) {
-    return crc.toString(16).padStart(8, '0');
-}
-/** Passes chunks on, always keeping the last `bytes` until the source has ended without an error. */
-async function* holdBack(chunks, bytes) {
-    const held = [];
-    let total = 0;
-    for await (const chunk of chunks) {
-        held.push(chunk);
-        total += chunk.length;
-        for (let first = held[0]; first !== undefined && total - first.length >= bytes; first = held[0]) {
-            held.shift();
-            total -= first.length;
-            yield first;
-        }
-    }
-    yield* held;
+/** Reads a blob that is a file on this machine; `size` and `downloaded` in bytes. */
+function fileReader(path, size, downloaded) {
+    const stream = (start, end) => (0,_bytes_files_js__WEBPACK_IMPORTED_MODULE_2__/* .fileChunks */ .T9)(path, chunkBytes, { start, end });
+    return {
+        size,
+        downloaded: () => downloaded,
+        read: (start, end) => (0,_bytes_chunks_js__WEBPACK_IMPORTED_MODULE_1__/* .copiedBytes */ .QB)(stream(start, end)),
+        stream,
+        lend: stream,
+    };
 }
 
 
 /***/ }),
 
-/***/ 5352:
+/***/ 7393:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
 // EXPORTS
 __nccwpck_require__.d(__webpack_exports__, {
-  J: () => (/* binding */ blobReader)
+  b: () => (/* binding */ otherRunStore)
 });
 
-// EXTERNAL MODULE: external "node:crypto"
-var external_node_crypto_ = __nccwpck_require__(7598);
+// EXTERNAL MODULE: ./build/shared/base/errors.js + 1 modules
+var errors = __nccwpck_require__(4754);
+// EXTERNAL MODULE: ./build/shared/base/text.js
+var base_text = __nccwpck_require__(1453);
+// EXTERNAL MODULE: ./build/shared/bytes/files.js
+var files = __nccwpck_require__(9543);
+// EXTERNAL MODULE: ./build/shared/http/answer.js
+var answer = __nccwpck_require__(9147);
+// EXTERNAL MODULE: ./build/shared/http/client.js
+var client = __nccwpck_require__(4242);
+// EXTERNAL MODULE: ./build/shared/artifacts/blob/open-blob.js + 2 modules
+var open_blob = __nccwpck_require__(8398);
+// EXTERNAL MODULE: ./build/shared/artifacts/blob/signed-blob.js
+var signed_blob = __nccwpck_require__(78);
+// EXTERNAL MODULE: ./build/shared/artifacts/zip/content.js + 1 modules
+var content = __nccwpck_require__(6720);
+// EXTERNAL MODULE: ./build/shared/image/artifact-name.js
+var artifact_name = __nccwpck_require__(2704);
+;// CONCATENATED MODULE: ./build/shared/artifacts/service/other-run.js
+
+
+
+// The number of successful runs that are searched for the artifact, newest first.
+const maxRuns = 20;
+/**
+ * Returns the run with the given id, or the newest matching run that has the artifact.
+ * @param onSkip called with one log line for each skipped run
+ * @throws HandoverError `run-not-found`, `artifact-not-found`, `artifact-expired`; `invalid-input` for a fork's run with the given id;
+ *   HttpError
+ */
+async function chooseRun(runs, search, onSkip) {
+    const { choice } = search;
+    return 'runId' in choice ? runById(runs, search, choice.runId) : latestRun(runs, search, choice, onSkip);
+}
+async function runById(runs, search, runId) {
+    const run = await runs.get(runId);
+    if (run.isOfFork && !search.allowForkRuns)
+        throw refused(run);
+    const all = await runs.artifacts(runId);
+    const artifacts = all.filter(({ expired }) => !expired);
+    const missing = firstMissing(search.wanted, artifacts);
+    if (missing === undefined)
+        return { run, artifacts };
+    const expired = all.find(({ name }) => (0,artifact_name/* matchesPattern */.MT)(missing, name));
+    throw expired === undefined ? notInRun(missing, run, artifacts) : expiredIn(run, expired);
+}
+async function latestRun(runs, search, filter, onSkip) {
+    const seen = [];
+    let forks = 0;
+    let newestExpired;
+    for await (const run of runs.successful(filter)) {
+        if (run.isOfFork && !search.allowForkRuns) {
+            forks += 1;
+            onSkip(`Skipping run ${String(run.id)}: it ran for the fork ${(0,base_text/* quoteForeign */.xS)(run.headRepository) || '(deleted)'}.`);
+            continue;
+        }
+        const found = await runs.artifacts(run.id, onlyName(search.wanted));
+        const artifacts = found.filter(({ expired }) => !expired);
+        const missing = firstMissing(search.wanted, artifacts);
+        if (missing === undefined)
+            return { run, artifacts };
+        const expired = found.find(({ name }) => (0,artifact_name/* matchesPattern */.MT)(missing, name));
+        if (expired !== undefined)
+            newestExpired ??= expiredIn(run, expired);
+        const why = expired === undefined ? 'never had' : 'no longer has';
+        onSkip(`Skipping run ${String(run.id)} of ${run.createdAt}: it ${why} the artifact "${missing}".`);
+        seen.push(run);
+        if (seen.length === maxRuns)
+            break;
+    }
+    const [newest] = seen;
+    if (newest === undefined)
+        throw noRun(search, filter, forks);
+    throw newestExpired ?? inNoRun(search, filter, newest, seen.length);
+}
+/** Returns the first name or pattern that matches none of the artifacts. */
+function firstMissing(wanted, artifacts) {
+    return wanted.find((pattern) => !artifacts.some(({ name }) => (0,artifact_name/* matchesPattern */.MT)(pattern, name)));
+}
+/** Returns the only wanted name, which the REST API can filter by. */
+function onlyName(wanted) {
+    const [name, ...others] = wanted;
+    return others.length > 0 || name === undefined || (0,artifact_name/* isPattern */.Pt)(name) ? undefined : name;
+}
+function refused(run) {
+    return new errors/* HandoverError */.Cu('invalid-input', `Run ${String(run.id)} (${run.url}) ran for the fork ${(0,base_text/* quoteForeign */.xS)(run.headRepository) || '(deleted)'}: the author of ` +
+        'that pull request decides what its artifact contains.', 'Use a run of your own repository. Set `allow-fork-runs: true` only where the image gets no secret, no token that can ' +
+        'write and no self-hosted runner.');
+}
+function expiredIn(run, artifact) {
+    return new errors/* HandoverError */.Cu('artifact-expired', `The artifact "${artifact.name}" of run ${String(run.id)} expired on ${artifact.expiresAt || 'an unknown date'} (${run.url}).`, 'Run that workflow again, raise `retention-days` of its export-image, or name a `fallback-image` to pull instead.');
+}
+function notInRun(missing, run, artifacts) {
+    const there = [...new Set(artifacts.map(({ name }) => `"${(0,base_text/* quoteForeign */.xS)(name)}"`))].slice(0, 30).join(', ');
+    return new errors/* HandoverError */.Cu('artifact-not-found', `Run ${String(run.id)} (${run.url}) has no artifact "${missing}"; it has ${there || 'none'}.`, 'Check `artifact-name` and `run-id`, and that the run has reached its export. A deleted artifact is no longer listed.');
+}
+function inNoRun(search, filter, newest, count) {
+    return new errors/* HandoverError */.Cu('artifact-not-found', `None of the ${String(count)} latest successful runs of ${describeSearch(search, filter)} has an artifact ` +
+        `${search.wanted.map((name) => `"${name}"`).join(' and ')}; the newest is ${newest.url}.`, 'Check `artifact-name` and `workflow`, and that the job that exports the image runs for that branch and event.');
+}
+function noRun(search, filter, forks) {
+    const but = forks === 0 ? '' : `; ${String(forks)} runs of forks were skipped`;
+    return new errors/* HandoverError */.Cu('run-not-found', `There is no successful run of ${describeSearch(search, filter)}${but}.`, 'Check `workflow` (the name of its file), `branch` and `event`, and that a run has succeeded there.' +
+        (forks === 0 ? '' : ' `allow-fork-runs: true` also accepts runs of forks, whose artifacts may contain any code.'));
+}
+/** Describes a run search: `workflow "ci.yml" on branch "main", event "push", in org/app`. */
+function describeSearch({ repository }, { workflow, branch, event }) {
+    const on = event === undefined ? '' : `, event "${(0,base_text/* quoteForeign */.xS)(event)}",`;
+    return `workflow "${(0,base_text/* quoteForeign */.xS)(workflow)}" on branch "${(0,base_text/* quoteForeign */.xS)(branch)}"${on} in ${(0,base_text/* quoteForeign */.xS)(repository)}`;
+}
+
+// EXTERNAL MODULE: ./build/shared/artifacts/service/rest-client.js
+var rest_client = __nccwpck_require__(3438);
+// EXTERNAL MODULE: ./build/shared/base/json.js
+var json = __nccwpck_require__(604);
+// EXTERNAL MODULE: ./build/shared/image/digest.js
+var image_digest = __nccwpck_require__(3968);
+;// CONCATENATED MODULE: ./build/shared/artifacts/service/workflow-runs.js
+
+
+
+// A run is about 20 kB of JSON.
+const runsPerPage = 20;
+/**
+ * @param repository `owner/name`
+ * Paths and fields: docs.github.com/rest/actions/workflow-runs and docs.github.com/rest/actions/artifacts.
+ */
+function workflowRuns(rest, repository) {
+    const actions = `/repos/${repository.split('/').map(encodeURIComponent).join('/')}/actions`;
+    return {
+        get: async (runId) => parseRun(await rest.get(`${actions}/runs/${String(runId)}?exclude_pull_requests=true`)),
+        successful: async function* ({ workflow, branch, event }) {
+            const query = new URLSearchParams({
+                branch,
+                ...(event === undefined ? {} : { event }),
+                status: 'success',
+                exclude_pull_requests: 'true',
+                per_page: String(runsPerPage),
+            });
+            const path = `${actions}/workflows/${encodeURIComponent(workflow)}/runs?${query.toString()}`;
+            for await (const page of rest.pages(path))
+                yield* (0,json/* objectsOf */.iZ)(page['workflow_runs']).map(parseRun);
+        },
+        artifacts: async (runId, name) => {
+            const query = new URLSearchParams({ per_page: '100', ...(name === undefined ? {} : { name }) });
+            const found = [];
+            for await (const page of rest.pages(`${actions}/runs/${String(runId)}/artifacts?${query.toString()}`)) {
+                found.push(...(0,json/* objectsOf */.iZ)(page['artifacts']).map(parseArtifact));
+            }
+            return found.sort((one, other) => other.id - one.id);
+        },
+        signDownload: (artifactId) => rest.redirect(`${actions}/artifacts/${String(artifactId)}/zip`),
+    };
+}
+function parseRun(item) {
+    const { id } = item;
+    const repository = fullName(item['repository']);
+    const headRepository = fullName(item['head_repository']);
+    if (!(0,json/* isByteCount */.A0)(id) || repository === '')
+        throw unknownForm('a workflow run without id or repository');
+    return {
+        id,
+        url: (0,json/* stringOr */.JI)(item['html_url'], ''),
+        createdAt: (0,json/* stringOr */.JI)(item['created_at'], ''),
+        headRepository,
+        isOfFork: headRepository.toLowerCase() !== repository.toLowerCase(),
+    };
+}
+function fullName(repository) {
+    return (0,json/* isObject */.Gv)(repository) ? (0,json/* stringOr */.JI)(repository['full_name'], '') : '';
+}
+function parseArtifact(item) {
+    const { id, name, size_in_bytes: size } = item;
+    if (!(0,json/* isByteCount */.A0)(id) || !(0,json/* isByteCount */.A0)(size) || typeof name !== 'string') {
+        throw unknownForm('an artifact without id, size or name');
+    }
+    const digest = (0,image_digest/* parseDigest */.m)((0,json/* stringOr */.JI)(item['digest'], ''));
+    return {
+        id,
+        name,
+        size,
+        ...(digest === undefined ? {} : { digest }),
+        createdAt: (0,json/* stringOr */.JI)(item['created_at'], ''),
+        expiresAt: (0,json/* stringOr */.JI)(item['expires_at'], ''),
+        expired: item['expired'] === true,
+    };
+}
+function unknownForm(what) {
+    return new answer/* HttpError */.j$(200, 'malformed', `the answer has ${what}`);
+}
+
+;// CONCATENATED MODULE: ./build/shared/artifacts/service/other-run-store.js
+
+
+
+
+
+
+
+
+
+
+
+/** Returns the artifacts of another workflow run, in this repository or another one, through the REST API. */
+function otherRunStore(options) {
+    const { search, apiUrl, token, log, maskSecret, signal } = options;
+    const folders = (0,files/* tempDirs */.zE)(options.tempRoot);
+    const http = (0,client/* httpClient */.o)(options.proxies, signal);
+    const runs = workflowRuns((0,rest_client/* restClient */.O)({ http, apiUrl, token, onRetry: log.info, signal }), search.repository);
+    const explain = (what, work) => work().catch((error) => {
+        throw signal.aborted ? error : explained(what, search, error);
+    });
+    let chosen;
+    return {
+        list: async () => {
+            chosen ??= explain('find the run', () => chooseRun(runs, search, log.info));
+            const { run, artifacts } = await chosen;
+            log.info(`Using run ${String(run.id)} of ${run.createdAt}: ${run.url}`);
+            const link = { id: run.id, url: run.url };
+            return artifacts.map(({ id, name, size, digest, createdAt }) => ({
+                ...{ id, name, size, createdAt, run: link },
+                ...(digest === undefined ? {} : { digest }),
+            }));
+        },
+        open: async (artifact) => {
+            const sign = async () => (0,signed_blob/* maskedUrl */.HB)(await explain('read the artifact', () => signDownload(runs, artifact)), maskSecret);
+            const blob = { http, artifact, sign, onRetry: log.info, progress: log.progress, folders, signal };
+            return (0,content/* openArtifact */.H)(artifact, await (0,open_blob/* openBlob */.Y)(blob));
+        },
+        [Symbol.asyncDispose]: async () => {
+            await http.close();
+            await folders[Symbol.asyncDispose]();
+        },
+    };
+}
+// The list may be older than the expiry; then the download answers 410.
+async function signDownload(runs, artifact) {
+    try {
+        return await runs.signDownload(artifact.id);
+    }
+    catch (error) {
+        if (!(error instanceof answer/* HttpError */.j$) || (error.status !== 410 && error.status !== 404))
+            throw error;
+        throw new errors/* HandoverError */.Cu('artifact-expired', `The artifact "${artifact.name}" (id ${String(artifact.id)}) has expired or was deleted: ${error.message} (${artifact.run?.url ?? ''}).`, 'Run that workflow again, raise `retention-days` of its export-image, or name a `fallback-image` to pull instead.', error);
+    }
+}
+function explained(what, search, error) {
+    if (error instanceof errors/* HandoverError */.Cu)
+        return error;
+    const status = error instanceof answer/* HttpError */.j$ ? error.status : 0;
+    const limited = error instanceof answer/* HttpError */.j$ && error.serviceCode === rest_client/* rateLimited */.x;
+    const { choice } = search;
+    const wanted = 'runId' in choice
+        ? `run ${String(choice.runId)} in ${(0,base_text/* quoteForeign */.xS)(search.repository)}`
+        : describeSearch(search, choice);
+    if (status === 404) {
+        return new errors/* HandoverError */.Cu('run-not-found', `GitHub knows no ${wanted}: ${(0,errors/* messageOf */.bD)(error)}.`, `Check \`${'runId' in choice ? 'run-id' : 'workflow'}\` and \`repository\`. A private repository gives the same answer when ` +
+            'the token can’t read it: the job needs `permissions: actions: read`, and another repository a `github-token` ' +
+            'that can read its actions.', error);
+    }
+    const denied = (status === 401 || status === 403) && !limited;
+    return new errors/* HandoverError */.Cu('transfer-failed', `Could not ${what} (${wanted}): ${(0,errors/* messageOf */.bD)(error)}.`, denied
+        ? 'Give the job `permissions: actions: read`; for another repository pass a `github-token` that may read its actions, ' +
+            'and check that it has not expired.'
+        : 'Re-run the job. If it repeats, look at https://www.githubstatus.com and at the proxy of a self-hosted runner.', error);
+}
+
+
+/***/ }),
+
+/***/ 3438:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   O: () => (/* binding */ restClient),
+/* harmony export */   x: () => (/* binding */ rateLimited)
+/* harmony export */ });
+/* harmony import */ var _base_json_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(604);
+/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(1453);
+/* harmony import */ var _http_answer_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(9147);
+/* harmony import */ var _http_retry_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(3775);
+
+
+
+
+/** The service code of an answer about a rate limit. */
+const rateLimited = 'rate-limited';
+function restClient(options) {
+    const { apiUrl } = options;
+    const get = async (url) => {
+        const response = await send(options, url);
+        const answer = await (0,_http_answer_js__WEBPACK_IMPORTED_MODULE_1__/* .readAnswer */ .JN)(response);
+        const body = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .parseJson */ .qF)(answer.text);
+        if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(body))
+            throw new _http_answer_js__WEBPACK_IMPORTED_MODULE_1__/* .HttpError */ .j$(answer.status, 'malformed', 'the answer is not a JSON object');
+        return { body, next: nextPage(answer.header('link'), apiUrl) };
+    };
+    return {
+        get: async (path) => (await get(`${apiUrl}${path}`)).body,
+        pages: async function* (path) {
+            let url = `${apiUrl}${path}`;
+            while (url !== undefined) {
+                const page = await get(url);
+                yield page.body;
+                url = page.next;
+            }
+        },
+        redirect: async (path) => {
+            const response = await send(options, `${apiUrl}${path}`);
+            await response.body.dump();
+            const location = response.headers['location'];
+            if (response.statusCode < 300 || typeof location !== 'string' || !URL.canParse(location)) {
+                throw new _http_answer_js__WEBPACK_IMPORTED_MODULE_1__/* .HttpError */ .j$(response.statusCode, 'malformed', 'the answer is not a redirect');
+            }
+            return location;
+        },
+    };
+}
+/** Returns a success or a redirect, after retries. */
+function send(options, url) {
+    const attempt = async () => {
+        const response = await sendOnce(options, url);
+        if (response.statusCode < 400)
+            return response;
+        throw restError(await (0,_http_answer_js__WEBPACK_IMPORTED_MODULE_1__/* .readAnswer */ .JN)(response));
+    };
+    return (0,_http_retry_js__WEBPACK_IMPORTED_MODULE_2__/* .again */ .TG)('call', attempt, {
+        what: () => "GitHub's REST API",
+        onRetry: options.onRetry,
+        signal: options.signal,
+        // Whether a longer wait is worth it is the user's decision.
+        isRetryable: (error) => error instanceof _http_answer_js__WEBPACK_IMPORTED_MODULE_1__/* .HttpError */ .j$ && error.serviceCode === rateLimited
+            ? (error.retryAfterMs ?? 0) <= _http_retry_js__WEBPACK_IMPORTED_MODULE_2__/* .longestRetryAfterMs */ .tK
+            : (0,_http_retry_js__WEBPACK_IMPORTED_MODULE_2__/* .isTransient */ .dg)(error),
+    });
+}
+// A renamed repository answers 301 or 307 with its new address in the same API. The target of a 302 doesn't get the token: the caller
+// uses it.
+async function sendOnce(options, url, hops = 3) {
+    const response = await options.http.send({ method: 'GET', url, headers: headers(options.token) });
+    const location = String(response.headers['location'] ?? '');
+    const moved = [301, 307, 308].includes(response.statusCode) && URL.canParse(location, url);
+    if (!moved || hops === 0 || new URL(location, url).origin !== new URL(url).origin)
+        return response;
+    await response.body.dump();
+    return sendOnce(options, new URL(location, url).href, hops - 1);
+}
+// docs.github.com/rest: "Getting started with the REST API", headers.
+function headers(token) {
+    return {
+        accept: 'application/vnd.github+json',
+        authorization: `Bearer ${token}`,
+        'user-agent': 'image-handover',
+        'x-github-api-version': '2022-11-28',
+    };
+}
+function restError(answer) {
+    const { status, text } = answer;
+    const body = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .parseJson */ .qF)(text);
+    const words = (0,_base_text_js__WEBPACK_IMPORTED_MODULE_3__/* .quoteForeign */ .xS)((0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(body) ? (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(body['message'], '') : '', 200);
+    const message = `HTTP ${String(status)}${words === '' ? '' : ` (${words})`}`;
+    const error = (0,_http_answer_js__WEBPACK_IMPORTED_MODULE_1__/* .refusal */ .x5)(answer, '', message);
+    const waitMs = status === 403 || status === 429 ? (error.retryAfterMs ?? rateLimitMs(answer, words)) : undefined;
+    if (waitMs === undefined)
+        return error;
+    const seconds = (waitMs / 1000).toFixed(0);
+    return new _http_answer_js__WEBPACK_IMPORTED_MODULE_1__/* .HttpError */ .j$(status, rateLimited, `${message}: a rate limit, for another ${seconds} s`, waitMs);
+}
+/**
+ * Returns how long a rate limit without `Retry-After` holds, in ms; undefined when the answer is about something else. The primary
+ * limit has `x-ratelimit-remaining: 0`. A secondary one is named in words, and holds for at least a minute (docs.github.com/rest:
+ * "Rate limits for the REST API").
+ */
+function rateLimitMs({ status, header }, words) {
+    const reset = Number(header('x-ratelimit-reset'));
+    if (header('x-ratelimit-remaining') === '0' && reset > 0)
+        return Math.max(1000, reset * 1000 - Date.now());
+    return status === 429 || /rate limit/i.test(words) ? 60_000 : undefined;
+}
+/**
+ * Returns the `next` of a Link header (RFC 8288) on the API's own host: no other host may get the token, and a server behind a proxy
+ * may use another name for itself.
+ */
+function nextPage(header, apiUrl) {
+    const link = /<([^>]*)>\s*;\s*rel="next"/.exec(header)?.[1];
+    if (link === undefined || !URL.canParse(link, apiUrl))
+        return undefined;
+    const { pathname, search } = new URL(link, apiUrl);
+    return `${new URL(apiUrl).origin}${pathname}${search}`;
+}
+
+
+/***/ }),
+
+/***/ 5902:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   A: () => (/* binding */ runJobs)
+/* harmony export */ });
+/* harmony import */ var _base_json_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(604);
+/* harmony import */ var _http_answer_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(9147);
+/* harmony import */ var _http_client_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(4242);
+/* harmony import */ var _rest_client_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(3438);
+
+
+
+
+/** Paths and fields: docs.github.com/rest/actions/workflow-jobs and docs.github.com/rest/actions/workflow-runs. */
+function runJobs(options) {
+    const { repository, runId, runAttempt, proxies, signal } = options;
+    const http = (0,_http_client_js__WEBPACK_IMPORTED_MODULE_2__/* .httpClient */ .o)(proxies, signal);
+    const rest = (0,_rest_client_js__WEBPACK_IMPORTED_MODULE_3__/* .restClient */ .O)({ ...options, http });
+    const owner = repository.split('/').map(encodeURIComponent).join('/');
+    const run = `/repos/${owner}/actions/runs/${encodeURIComponent(runId)}`;
+    const attempt = `${run}/attempts/${String(runAttempt)}`;
+    const jobsAt = async (path) => {
+        const jobs = [];
+        for await (const page of rest.pages(path))
+            jobs.push(...(0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .objectsOf */ .iZ)(page['jobs']));
+        return jobs;
+    };
+    return {
+        list: async () => (await jobsAt(`${attempt}/jobs?per_page=100`)).map(parseJob),
+        earlier: async () => {
+            const all = await jobsAt(`${run}/jobs?filter=all&per_page=100`);
+            const before = all.filter((job) => attemptOf(job) < runAttempt);
+            const latest = before.sort((one, other) => attemptOf(one) - attemptOf(other)).map(parseJob);
+            return [...new Map(latest.map((job) => [job.name, job])).values()];
+        },
+        isRefusal: (error) => error instanceof _http_answer_js__WEBPACK_IMPORTED_MODULE_1__/* .HttpError */ .j$ && [401, 403, 404].includes(error.status) && error.serviceCode !== _rest_client_js__WEBPACK_IMPORTED_MODULE_3__/* .rateLimited */ .x,
+        startedAt: async () => {
+            const { run_started_at: startedAt } = await rest.get(`${attempt}?exclude_pull_requests=true`);
+            return Date.parse((0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(startedAt, ''));
+        },
+        [Symbol.asyncDispose]: () => http.close(),
+    };
+}
+function attemptOf(job) {
+    return Number(job['run_attempt'] ?? 1);
+}
+function parseJob(item) {
+    const isCompleted = item['status'] === 'completed';
+    return {
+        name: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(item['name'], ''),
+        url: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(item['html_url'], ''),
+        conclusion: isCompleted ? (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(item['conclusion'], 'unknown') : undefined,
+        runner: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(item['runner_name'], ''),
+    };
+}
+
+
+/***/ }),
+
+/***/ 7060:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+
+// EXPORTS
+__nccwpck_require__.d(__webpack_exports__, {
+  Z: () => (/* binding */ runStore)
+});
+
+// EXTERNAL MODULE: ./build/shared/base/errors.js + 1 modules
+var errors = __nccwpck_require__(4754);
+// EXTERNAL MODULE: ./build/shared/bytes/files.js
+var files = __nccwpck_require__(9543);
+// EXTERNAL MODULE: ./build/shared/http/answer.js
+var answer = __nccwpck_require__(9147);
+// EXTERNAL MODULE: ./build/shared/http/client.js
+var client = __nccwpck_require__(4242);
+// EXTERNAL MODULE: ./build/shared/base/pool.js
+var pool = __nccwpck_require__(2668);
+// EXTERNAL MODULE: ./build/shared/bytes/verified.js
+var verified = __nccwpck_require__(7606);
+// EXTERNAL MODULE: ./build/shared/http/retry.js
+var retry = __nccwpck_require__(3775);
+;// CONCATENATED MODULE: ./build/shared/artifacts/blob/blob-upload.js
+
+
+
+
+// Put Block and Put Block List of the Blob service REST API, which the artifact service's signed URLs lead to.
+const apiVersion = '2024-11-04';
+const blockBytes = 4 * 1024 * 1024;
+const blocksInFlight = 8;
+/**
+ * Uploads chunks as one blob while they are produced, at most 8 blocks of 4 MiB at a time.
+ * @param onBytes called with the number of bytes of each block that has arrived
+ * @throws HttpError or a connection error after the last retry; errors of `chunks`
+ */
+async function uploadBlob(target, chunks, onBytes) {
+    const checksum = new verified/* Checksum */.M();
+    const ids = [];
+    // Used again: leaving them to the garbage collector would triple the memory held.
+    const free = [];
+    await (0,pool/* inPool */.Q)(blocks((0,verified/* checksummed */.Wk)(chunks, checksum), free), blocksInFlight, async ({ bytes, start }) => {
+        const id = blockId(start / blockBytes);
+        ids[start / blockBytes] = id;
+        await putBlock(target, id, bytes, start);
+        onBytes(bytes.length);
+        free.push(Buffer.from(bytes.buffer));
+    });
+    await putBlockList(target, ids);
+    return checksum.found();
+}
+// All ids of a blob have one length (Put Block, "Remarks").
+function blockId(position) {
+    return Buffer.from(String(position).padStart(6, '0')).toString('base64');
+}
+/** Copies chunks into blocks, of which the last may be shorter. Takes memory from `free`. */
+async function* blocks(chunks, free) {
+    let block = Buffer.alloc(0);
+    let [length, start] = [0, 0];
+    for await (const chunk of chunks) {
+        for (let taken = 0; taken < chunk.length;) {
+            if (length === 0)
+                block = free.pop() ?? Buffer.allocUnsafeSlow(blockBytes);
+            const count = chunk.copy(block, length, taken);
+            taken += count;
+            length += count;
+            if (length < blockBytes)
+                continue;
+            yield { bytes: block, start };
+            start += length;
+            length = 0;
+        }
+    }
+    if (length > 0)
+        yield { bytes: block.subarray(0, length), start };
+}
+function putBlock(target, id, block, start) {
+    const what = `Bytes ${String(start)}-${String(start + block.length)} of the upload`;
+    return put(target, { comp: 'block', blockid: id }, block, {}, what);
+}
+function putBlockList(target, ids) {
+    const list = ids.map((id) => `<Latest>${id}</Latest>`).join('');
+    const body = `<?xml version="1.0" encoding="utf-8"?><BlockList>${list}</BlockList>`;
+    const headers = { 'content-type': 'application/xml', 'x-ms-blob-content-type': 'application/zip' };
+    return put(target, { comp: 'blocklist' }, body, headers, 'The end of the upload');
+}
+async function put({ http, url, onRetry, signal }, query, body, headers, what) {
+    const request = {
+        method: 'PUT',
+        url: withQuery(url, query),
+        headers: { 'x-ms-version': apiVersion, ...headers },
+        body,
+    };
+    await (0,retry/* again */.TG)('part', async () => (0,answer/* readText */.yR)(await http.send(request)), { what: () => what, onRetry, signal });
+}
+function withQuery(url, query) {
+    const result = new URL(url);
+    for (const [name, value] of Object.entries(query))
+        result.searchParams.set(name, value);
+    return result.href;
+}
+
+// EXTERNAL MODULE: ./build/shared/artifacts/blob/open-blob.js + 2 modules
+var open_blob = __nccwpck_require__(8398);
+// EXTERNAL MODULE: ./build/shared/artifacts/blob/signed-blob.js
+var signed_blob = __nccwpck_require__(78);
+// EXTERNAL MODULE: ./build/shared/artifacts/zip/content.js + 1 modules
+var zip_content = __nccwpck_require__(6720);
+// EXTERNAL MODULE: external "node:zlib"
+var external_node_zlib_ = __nccwpck_require__(8522);
+// EXTERNAL MODULE: ./build/shared/bytes/chunks.js
+var chunks = __nccwpck_require__(4256);
+;// CONCATENATED MODULE: ./build/shared/artifacts/zip/zip-writer.js
+
+
+// Format: PKWARE APPNOTE 6.3.10. Entries are stored (method 0) with a data descriptor, as the official client writes
+// them at level 0, so that an entry can be sent before its checksum is known.
+const version = 45;
+const flags = 0x0808; // data descriptor follows; names are UTF-8
+const dosEpoch = 0x0021; // 1980-01-01: the same content gives the same bytes
+const limit32 = 0xffffffff;
+/**
+ * Returns the bytes of a zip with uncompressed entries.
+ * @param entries a later entry may depend on an earlier one
+ * @throws RangeError when an entry doesn't have its size
+ */
+async function* storedZip(entries) {
+    const written = [];
+    let position = 0;
+    for await (const entry of entries) {
+        const name = Buffer.from(entry.name);
+        const offset = position;
+        const header = localHeader(name, entry.size);
+        yield header;
+        let size = 0;
+        let crc = 0;
+        for await (const chunk of entry.chunks) {
+            crc = (0,external_node_zlib_.crc32)((0,chunks/* viewOf */.du)(chunk), crc);
+            size += chunk.length;
+            yield chunk;
+        }
+        if (entry.size !== undefined && size !== entry.size)
+            throw new RangeError(`${entry.name}: ${String(size)} bytes instead of ${String(entry.size)}`);
+        const descriptor = dataDescriptor(crc, size, isLarge(entry.size));
+        yield descriptor;
+        position += header.length + size + descriptor.length;
+        written.push({ name, offset, size, crc });
+    }
+    const directory = Buffer.concat(written.map(centralHeader));
+    yield Buffer.concat([directory, endOfDirectory(written.length, directory.length, position)]);
+}
+// A file of unknown size may turn out to be large.
+function isLarge(size) {
+    return size === undefined || size >= limit32;
+}
+function localHeader(name, size) {
+    const large = isLarge(size);
+    const header = Buffer.alloc(30);
+    header.writeUInt32LE(0x04034b50, 0);
+    header.writeUInt16LE(version, 4);
+    header.writeUInt16LE(flags, 6);
+    header.writeUInt16LE(dosEpoch, 12);
+    header.writeUInt32LE(large ? limit32 : 0, 18);
+    header.writeUInt32LE(large ? limit32 : 0, 22);
+    header.writeUInt16LE(name.length, 26);
+    // For streaming readers: the data descriptor has 64-bit sizes.
+    const extra = large ? zip64Extra([size ?? 0, size ?? 0]) : Buffer.alloc(0);
+    header.writeUInt16LE(extra.length, 28);
+    return Buffer.concat([header, name, extra]);
+}
+function dataDescriptor(crc, size, large) {
+    const descriptor = Buffer.alloc(large ? 24 : 16);
+    descriptor.writeUInt32LE(0x08074b50, 0);
+    descriptor.writeUInt32LE(crc, 4);
+    if (large) {
+        descriptor.writeBigUInt64LE(BigInt(size), 8);
+        descriptor.writeBigUInt64LE(BigInt(size), 16);
+    }
+    else {
+        descriptor.writeUInt32LE(size, 8);
+        descriptor.writeUInt32LE(size, 12);
+    }
+    return descriptor;
+}
+function centralHeader({ name, offset, size, crc }) {
+    const largeSize = size >= limit32;
+    const largeOffset = offset >= limit32;
+    const extra = zip64Extra([...(largeSize ? [size, size] : []), ...(largeOffset ? [offset] : [])]);
+    const header = Buffer.alloc(46);
+    header.writeUInt32LE(0x02014b50, 0);
+    header.writeUInt16LE(0x0300 | version, 4); // made on Unix, so the mode below is used
+    header.writeUInt16LE(version, 6);
+    header.writeUInt16LE(flags, 8);
+    header.writeUInt16LE(dosEpoch, 14);
+    header.writeUInt32LE(crc, 16);
+    header.writeUInt32LE(largeSize ? limit32 : size, 20);
+    header.writeUInt32LE(largeSize ? limit32 : size, 24);
+    header.writeUInt16LE(name.length, 28);
+    header.writeUInt16LE(extra.length, 30);
+    header.writeUInt32LE((0o100644 << 16) >>> 0, 38);
+    header.writeUInt32LE(largeOffset ? limit32 : offset, 42);
+    return Buffer.concat([header, name, extra]);
+}
+function zip64Extra(values) {
+    if (values.length === 0)
+        return Buffer.alloc(0);
+    const extra = Buffer.alloc(4 + 8 * values.length);
+    extra.writeUInt16LE(1, 0);
+    extra.writeUInt16LE(8 * values.length, 2);
+    values.forEach((value, position) => extra.writeBigUInt64LE(BigInt(value), 4 + 8 * position));
+    return extra;
+}
+function endOfDirectory(count, size, offset) {
+    const end = Buffer.alloc(22);
+    end.writeUInt32LE(0x06054b50, 0);
+    end.writeUInt16LE(count, 8);
+    end.writeUInt16LE(count, 10);
+    end.writeUInt32LE(size, 12);
+    end.writeUInt32LE(Math.min(offset, limit32), 16);
+    return offset >= limit32 ? Buffer.concat([zip64End(count, size, offset), end]) : end;
+}
+function zip64End(count, size, offset) {
+    const end = Buffer.alloc(76);
+    end.writeUInt32LE(0x06064b50, 0);
+    end.writeBigUInt64LE(44n, 4);
+    end.writeUInt16LE(0x0300 | version, 12);
+    end.writeUInt16LE(version, 14);
+    end.writeBigUInt64LE(BigInt(count), 24);
+    end.writeBigUInt64LE(BigInt(count), 32);
+    end.writeBigUInt64LE(BigInt(size), 40);
+    end.writeBigUInt64LE(BigInt(offset), 48);
+    end.writeUInt32LE(0x07064b50, 56);
+    end.writeBigUInt64LE(BigInt(offset + size), 64);
+    end.writeUInt32LE(1, 72);
+    return end;
+}
+
 // EXTERNAL MODULE: external "node:fs"
 var external_node_fs_ = __nccwpck_require__(3024);
 // EXTERNAL MODULE: external "node:fs/promises"
@@ -37294,410 +35951,960 @@ var promises_ = __nccwpck_require__(1455);
 var external_node_path_ = __nccwpck_require__(6760);
 // EXTERNAL MODULE: external "node:stream/promises"
 var external_node_stream_promises_ = __nccwpck_require__(6466);
-// EXTERNAL MODULE: ./build/shared/base/errors.js + 1 modules
-var errors = __nccwpck_require__(4754);
-// EXTERNAL MODULE: ./build/shared/base/text.js
-var base_text = __nccwpck_require__(1453);
-// EXTERNAL MODULE: ./build/shared/bytes/chunks.js
-var bytes_chunks = __nccwpck_require__(4256);
-// EXTERNAL MODULE: ./build/shared/bytes/disk-space.js
-var disk_space = __nccwpck_require__(356);
-// EXTERNAL MODULE: ./build/shared/artifacts/http.js
-var http = __nccwpck_require__(3298);
-// EXTERNAL MODULE: ./build/shared/artifacts/results-service.js
-var results_service = __nccwpck_require__(2332);
-;// CONCATENATED MODULE: ./build/shared/artifacts/signed-blob.js
-
-
-
-function signedBlob(options) {
-    let url;
-    return {
-        get: async (headers, signal) => {
-            url ??= options.sign();
-            return options.http.send({
-                method: 'GET',
-                url: await url,
-                headers: { ...headers, 'accept-encoding': 'identity' },
-                ...(signal === undefined ? {} : { signal }),
-            });
-        },
-        persist: async (work, reached, end) => {
-            try {
-                await (0,http/* again */.TG)('part', work, {
-                    what: () => `Bytes ${String(reached())}-${String(end)} of the download`,
-                    onRetry: options.onRetry,
-                    signal: options.signal,
-                    isAtOnce: (error) => {
-                        if (!isExpired(error))
-                            return false;
-                        url = undefined;
-                        return true;
-                    },
-                });
-            }
-            catch (error) {
-                throw explained(error, reached(), options);
-            }
-        },
-    };
-}
-/** The connection ended in good order before all bytes had come, or other bytes than those asked for have come. */
-class CutShort extends Error {
-    code = 'CUT_SHORT';
-    constructor(at, end, why = 'the answer ended') {
-        super(`${why} at byte ${String(at)} of ${String(end)}`);
-    }
-}
-/** The server answered a request for a part with the whole, as HTTP allows (RFC 9110 section 14.2). */
-class RangesIgnored extends Error {
-    name = 'RangesIgnored';
-}
-/** @throws HandoverError `artifact-corrupt` when the blob has another size than the service lists */
-function requireListedSize(size, { size: listed }) {
-    if (size === listed)
-        return;
-    throw new errors/* HandoverError */.Cu('artifact-corrupt', `The artifact's blob has ${String(size)} bytes; the artifact service lists ${String(listed)}.`, 'Run the job that exports the image again.');
-}
-/** Ends an answer that nobody will read; destroying its body would raise an error event out of reach. */
-async function discard(response) {
-    await response.body.dump({ limit: 64 * 1024 }).catch(() => undefined);
-}
-// Azure answers 403 AuthenticationFailed for a signature past its time.
-function isExpired(error) {
-    return error instanceof http/* HttpError */.j$ && (error.status === 403 || error.status === 401);
-}
-function explained(error, at, options) {
-    if (error instanceof errors/* HandoverError */.Cu || error instanceof results_service/* UnknownAnswer */.by || error instanceof RangesIgnored)
-        return error;
-    if (options.signal.aborted)
-        return error;
-    if (error instanceof http/* HttpError */.j$ && (error.status === 404 || error.status === 410)) {
-        return new errors/* HandoverError */.Cu('artifact-expired', `The artifact's content is gone: ${error.message}. It has expired or was deleted.`, 'Re-run all jobs, so that the image is built and handed over again, or raise `retention-days` of export-image.', error);
-    }
-    return new errors/* HandoverError */.Cu('transfer-failed', `The download failed at byte ${String(at)} of ${String(options.size)}: ${(0,errors/* messageOf */.bD)(error)}.`, 'Re-run the job. If it repeats, look at https://www.githubstatus.com and at the proxy of a self-hosted runner.', error);
-}
-
+// EXTERNAL MODULE: ./build/shared/image/digest.js
+var image_digest = __nccwpck_require__(3968);
+// EXTERNAL MODULE: ./build/shared/artifacts/on-disk.js
+var on_disk = __nccwpck_require__(9341);
+// EXTERNAL MODULE: ./build/shared/artifacts/store.js
+var store = __nccwpck_require__(6085);
 // EXTERNAL MODULE: external "node:timers/promises"
 var external_node_timers_promises_ = __nccwpck_require__(8500);
-;// CONCATENATED MODULE: ./build/shared/artifacts/slow-parts.js
+// EXTERNAL MODULE: ./build/shared/bytes/locks.js + 1 modules
+var locks = __nccwpck_require__(1344);
+// EXTERNAL MODULE: ./build/shared/base/json.js
+var json = __nccwpck_require__(604);
+;// CONCATENATED MODULE: ./build/shared/artifacts/service/results-service.js
 
 
-// One connection in many is slow (actions/cache#810, actions/toolkit#1484), and parts are given out in order: one that takes far longer
-// than its neighbours would hold up all of them. It is asked for once more beside the first request, and whoever comes first wins.
-const lookEveryMs = 100;
-/** So much longer than parts take in the middle, and at least so long. */
-const slowFactor = 4;
-const slowMs = 1000;
-/** Of the parts that have come, one in so many may be asked for again, and so many beyond. */
-const oneIn = 20;
-const beyond = 2;
-/** @param asksAgain otherwise each part is asked for once only */
-function parts(asksAgain) {
-    const open = new WeakMap();
-    const lastMs = [];
-    let [come, askedAgain] = [0, 0];
-    const took = (ms) => {
-        come += 1;
-        lastMs.push(ms);
-        if (lastMs.length > 16)
-            lastMs.shift();
-    };
-    const isSlow = (ms) => {
-        const middle = lastMs.toSorted((one, other) => one - other)[lastMs.length >> 1] ?? 0;
-        return ms > Math.max(slowMs, slowFactor * middle);
-    };
-    return {
-        ask: (first, again) => {
-            const part = begun(first, again, took);
-            open.set(part, part);
-            return part;
-        },
-        firstToCome: async (asked, neighbours) => {
-            const part = open.get(asked);
-            if (part === undefined || !asksAgain)
-                return asked.arriving;
-            // Where its neighbours wait, too, the link is slow, and one more request would make it slower.
-            const isAlone = () => neighbours.filter((other) => other.hasArrived()).length * 2 >= neighbours.length;
-            const isHopeless = () => isSlow(performance.now() - part.askedAt) && isAlone();
-            // Until the wait is cut short.
-            while (await waited(part.ended)) {
-                if (!isHopeless() || askedAgain >= beyond + come / oneIn)
-                    continue;
-                askedAgain += 1;
-                return beside(part);
-            }
-            return part.arriving;
-        },
-    };
+
+
+
+/** The service answered with success in an unknown form: it is newer than this client. */
+class UnknownAnswer extends Error {
+    name = 'UnknownAnswer';
 }
-function waited(ended) {
-    return (0,external_node_timers_promises_.setTimeout)(lookEveryMs, true, { signal: ended }).catch(() => false);
+function isOwnedBy(one, other) {
+    return one.runBackendId === other.runBackendId && one.jobBackendId === other.jobBackendId;
 }
-function begun(first, again, took) {
-    const askedAt = performance.now();
-    const [abandoned, ended] = [new AbortController(), new AbortController()];
-    let hasArrived = false;
-    const arriving = first(abandoned.signal);
-    arriving
-        .then(() => {
-        hasArrived = true;
-        took(performance.now() - askedAt);
-    }, () => undefined)
-        .finally(() => {
-        ended.abort();
+const service = 'github.actions.results.api.v1.ArtifactService';
+// 4 is the format of artifacts since v4 of the upload action; its client has sent 7 since there are raw artifacts.
+const formatVersion = 7;
+/** @param onRetry called with one log line before each retry */
+function resultsService(http, credentials, onRetry, signal) {
+    const idsOf = ({ runBackendId, jobBackendId }) => ({
+        workflow_run_backend_id: runBackendId,
+        workflow_job_run_backend_id: jobBackendId,
+    });
+    const call = (method, body) => (0,retry/* again */.TG)('call', () => post(http, credentials, method, { ...idsOf(credentials), ...body }), {
+        what: () => method,
+        onRetry,
+        signal,
     });
     return {
-        arriving,
-        hasArrived: () => hasArrived,
-        askedAt,
-        again,
-        abandon: () => {
-            abandoned.abort();
+        self: credentials,
+        list: async (name) => {
+            const answer = await call('ListArtifacts', name === undefined ? {} : { name_filter: name });
+            return listed(answer).sort((one, other) => other.id - one.id);
         },
-        ended: ended.signal,
+        signDownload: async (artifact) => {
+            const answer = await call('GetSignedArtifactURL', { ...idsOf(artifact), name: artifact.name });
+            return url(field(answer, 'signed_url', 'signedUrl'), 'GetSignedArtifactURL');
+        },
+        create: async (name, expiresAt) => {
+            const format = { mime_type: 'application/zip', version: formatVersion };
+            const answer = await call('CreateArtifact', { name, ...format, expires_at: expiresAt?.toISOString() });
+            return url(field(answer, 'signed_upload_url', 'signedUploadUrl'), 'CreateArtifact');
+        },
+        finalize: async (name, size, digest) => {
+            const answer = await call('FinalizeArtifact', { name, size: String(size), hash: digest });
+            const id = wholeNumber(field(answer, 'artifact_id', 'artifactId'));
+            if (answer['ok'] === true && id !== undefined)
+                return id;
+            throw new UnknownAnswer('FinalizeArtifact: no artifact id');
+        },
+        remove: async (name, owner) => {
+            await call('DeleteArtifact', { ...idsOf(owner), name });
+        },
     };
 }
-async function beside({ arriving, again, abandon }) {
-    const second = new AbortController();
-    const asked = again(second.signal);
-    asked.catch(() => undefined);
-    const wins = arriving.then((bytes) => {
-        second.abort();
-        return bytes;
-    }, (error) => asked.catch(() => {
-        throw (0,errors/* asError */.zR)(error);
-    }));
-    const other = asked.then((bytes) => {
-        abandon();
-        return bytes;
-    }, () => wins);
-    return Promise.race([wins, other]);
-}
-
-;// CONCATENATED MODULE: ./build/shared/artifacts/ranged-reader.js
-
-
-
-
-
-const partBytes = 2 * 1024 * 1024;
-const partsInFlight = 8;
-/**
- * @throws (from its methods) HandoverError `transfer-failed`, `artifact-expired` or `artifact-corrupt`; `RangesIgnored` when the
- *   server answers with the whole
- */
-function rangedReader(options) {
-    const { size } = options;
-    const blob = signedBlob(options);
-    const ask = (all, bytes, start) => all.ask((signal) => readPart(blob, options, bytes, start, signal), (signal) => {
-        const what = `Bytes ${String(start)}-${String(start + bytes.length)} of the download`;
-        options.onRetry(`${what} take far longer than those beside them: they are asked for once more.`);
-        return readPart(blob, options, Buffer.allocUnsafeSlow(bytes.length), start, signal);
+async function post(http, credentials, method, body) {
+    const response = await http.send({
+        method: 'POST',
+        url: `${credentials.origin}/twirp/${service}/${method}`,
+        headers: { 'content-type': 'application/json', authorization: `Bearer ${credentials.token}` },
+        body: JSON.stringify(body),
     });
-    const newParts = () => parts(options.asksAgain ?? true);
-    const small = newParts();
+    const value = (0,json/* parseJson */.qF)(await (0,answer/* readText */.yR)(response));
+    if (!(0,json/* isObject */.Gv)(value))
+        throw new UnknownAnswer(`${method}: the answer is not a JSON object`);
+    return value;
+}
+// The service answers in snake_case or in camelCase (protobuf JSON allows both).
+function field(from, snake, camel) {
+    return from[snake] ?? from[camel];
+}
+function url(value, method) {
+    if (typeof value === 'string' && URL.canParse(value) && /^https?:$/.test(new URL(value).protocol))
+        return value;
+    throw new UnknownAnswer(`${method}: no signed URL`);
+}
+/** Reads a number of protobuf's JSON, where 64 bits are a string. */
+function wholeNumber(value) {
+    const number = typeof value === 'string' && /^\d{1,16}$/.test(value) ? Number(value) : value;
+    return (0,json/* isByteCount */.A0)(number) ? number : undefined;
+}
+function listed(answer) {
+    const items = answer['artifacts'];
+    // Protobuf's JSON may leave out an empty list; any other form is unknown.
+    if (items !== undefined && !Array.isArray(items))
+        throw new UnknownAnswer('ListArtifacts: no list of artifacts');
+    if (items === undefined && Object.keys(answer).length > 0)
+        throw new UnknownAnswer('ListArtifacts: unknown fields');
+    return (0,json/* arrayOf */.jk)(items).map(listedArtifact);
+}
+function listedArtifact(item) {
+    if (!(0,json/* isObject */.Gv)(item))
+        throw new UnknownAnswer('ListArtifacts: an artifact that is no object');
+    const id = wholeNumber(field(item, 'database_id', 'databaseId'));
+    // Protobuf's JSON leaves out a zero.
+    const size = wholeNumber(item['size'] ?? 0);
+    const name = (0,json/* stringOr */.JI)(item['name'], '');
+    if (id === undefined || size === undefined || name === '') {
+        throw new UnknownAnswer('ListArtifacts: an artifact without id, size or name');
+    }
+    const digest = (0,image_digest/* parseDigest */.m)((0,json/* stringOr */.JI)(item['digest'], ''));
+    const createdAt = (0,json/* stringOr */.JI)(field(item, 'created_at', 'createdAt'), undefined);
     return {
+        id,
+        name,
         size,
-        downloaded: () => undefined,
-        read: (start, end) => small.firstToCome(ask(small, Buffer.allocUnsafeSlow(end - start), start), []),
-        stream: (start, end) => inParts(newParts(), ask, { start, end }, () => undefined),
-        lend: async function* (start, end) {
-            const free = [];
-            for await (const part of inParts(newParts(), ask, { start, end }, () => free.pop())) {
-                yield part;
-                free.push(Buffer.from(part.buffer));
-            }
-        },
+        ...(digest === undefined ? {} : { digest }),
+        ...(createdAt === undefined ? {} : { createdAt }),
+        runBackendId: (0,json/* stringOr */.JI)(field(item, 'workflow_run_backend_id', 'workflowRunBackendId'), ''),
+        jobBackendId: (0,json/* stringOr */.JI)(field(item, 'workflow_job_run_backend_id', 'workflowJobRunBackendId'), ''),
     };
 }
-/** @param memory asked for a buffer to use again */
-async function* inParts(all, ask, { start, end }, memory) {
-    const queue = [];
-    let next = start;
-    while (next < end || queue.length > 0) {
-        while (next < end && queue.length < partsInFlight) {
-            const bytes = memory() ?? Buffer.allocUnsafeSlow(Math.min(partBytes, end - start));
-            queue.push(ask(all, bytes.subarray(0, end - next), next));
-            next = Math.min(end, next + partBytes);
-        }
-        const part = queue.shift();
-        if (part !== undefined)
-            yield await all.firstToCome(part, queue);
-    }
-}
-/** Fills `bytes` from `start` on. */
-async function readPart(blob, options, bytes, start, signal) {
-    const end = start + bytes.length;
-    let filled = 0;
-    const attempt = async () => {
-        const body = await request(blob, options, { start: start + filled, end, signal });
-        // An event for each chunk: promises for each would cost a tenth of a load's CPU time.
-        body.on('data', (chunk) => {
-            filled += chunk.copy(bytes, filled);
-        });
-        await (0,external_node_stream_promises_.finished)(body);
-        if (filled < bytes.length)
-            throw new CutShort(start + filled, end);
-    };
-    await blob.persist(attempt, () => start + filled, end);
-    return bytes;
-}
-async function request(blob, options, { start, end, signal }) {
-    const response = await blob.get({ range: `bytes=${String(start)}-${String(end - 1)}` }, signal);
-    if (response.statusCode === 200) {
-        await discard(response);
-        throw new RangesIgnored(`HTTP 200 for bytes ${String(start)}-${String(end)}`);
-    }
-    if (response.statusCode !== 206) {
-        const text = await (0,http/* textOf */.b6)(response);
-        throw (0,http/* httpError */.p2)(response, text);
-    }
-    try {
-        const range = String(response.headers['content-range'] ?? '');
-        const [, from, size] = /^bytes (\d+)-\d+\/(\d+)$/.exec(range) ?? [];
-        requireListedSize(Number(size), options);
-        if (Number(from) !== start)
-            throw new CutShort(start, end, `the answer is "${(0,base_text/* quoteForeign */.xS)(range, 80)}"`);
-    }
-    catch (error) {
-        await discard(response);
-        throw error;
-    }
-    return response.body;
-}
-
-// EXTERNAL MODULE: ./build/shared/artifacts/verified-stream.js
-var verified_stream = __nccwpck_require__(2163);
-;// CONCATENATED MODULE: ./build/shared/artifacts/whole-blob.js
-
-
-
-
-
-
-
-
-
-
-
-
-
-const spaceAdvice = 'The server that holds the artifact gives it as a whole only, so it passes through RUNNER_TEMP. Free space there: df -h shows what there is.';
 /**
- * Reads an artifact's blob in parts, whether or not its server gives parts.
- * @throws (from its methods) HandoverError `transfer-failed`, `artifact-expired`, `artifact-corrupt` or `not-enough-space`
+ * @param token `ACTIONS_RUNTIME_TOKEN`; its claim `scp` holds `Actions.Results:<run>:<job>` (actions/toolkit, artifact, util.ts)
+ * @param url `ACTIONS_RESULTS_URL`
+ * @throws HandoverError `unsupported-host` when either is missing or not of that form
  */
-function blobReader(given) {
-    const options = { ...given, size: given.artifact.size };
-    const parts = rangedReader(options);
-    let whole;
-    let isHere = false;
-    const fetched = (error) => {
-        if (!(error instanceof RangesIgnored))
-            throw error;
-        return (whole ??= fetchWhole(options).then((reader) => {
-            isHere = true;
-            return reader;
-        }));
-    };
-    const either = async function* (start, end, way) {
-        let position = start;
-        if (whole === undefined) {
-            try {
-                for await (const part of way(parts)(start, end)) {
-                    position += part.length;
-                    yield part;
-                }
-                return;
-            }
-            catch (error) {
-                await fetched(error);
-            }
-        }
-        const reader = await whole;
-        if (reader !== undefined)
-            yield* way(reader)(position, end);
-    };
-    return {
-        size: options.size,
-        downloaded: () => (isHere ? options.size : undefined),
-        read: async (start, end) => whole === undefined
-            ? parts.read(start, end).catch(async (error) => (await fetched(error)).read(start, end))
-            : (await whole).read(start, end),
-        stream: (start, end) => either(start, end, ({ stream }) => stream),
-        lend: (start, end) => either(start, end, ({ lend }) => lend),
-    };
-}
-async function fetchWhole(options) {
-    const { artifact, size, onRetry, folders } = options;
-    onRetry(`The server of the artifact "${artifact.name}" answers with all of it when it is asked for a part: it is downloaded as a ` +
-        `whole (${(0,base_text/* formatBytes */.z3)(size)}) to RUNNER_TEMP, and read from there.`);
-    const path = (0,external_node_path_.join)(await folders.make(), 'blob');
-    await (0,disk_space/* requireDiskSpace */.T1)(path, size, `The artifact "${artifact.name}"`, spaceAdvice);
-    const blob = signedBlob(options);
-    let written = 0;
-    await options.progress('Downloaded', size, (passed) => blob.persist(async () => {
-        written = 0;
-        await writeWhole(blob, options, path, (bytes) => {
-            written += bytes;
-            passed(bytes);
-        });
-    }, () => written, size));
-    return fileReader(path, size);
-}
-/** @throws HandoverError `artifact-corrupt`, `not-enough-space`; what the connection says */
-async function writeWhole(blob, options, path, onBytes) {
-    const response = await blob.get();
-    if (response.statusCode !== 200)
-        throw (0,http/* httpError */.p2)(response, await (0,http/* textOf */.b6)(response));
-    const announced = response.headers['content-length'];
-    const hash = (0,external_node_crypto_.createHash)('sha256');
-    let size = 0;
-    const file = await (0,promises_.open)(path, 'w');
-    try {
-        if (announced !== undefined)
-            requireListedSize(Number(announced), options);
-        const { body } = response;
-        // Written at once: undici 6 ends the process when a server closes the connection while the body waits for a reader.
-        body.on('data', (chunk) => {
-            try {
-                size += chunk.length;
-                if (size > options.size)
-                    requireListedSize(size, options);
-                hash.update(chunk);
-                (0,external_node_fs_.appendFileSync)(file.fd, chunk);
-                onBytes(chunk.length);
-            }
-            catch (error) {
-                body.destroy((0,errors/* asError */.zR)(error));
-            }
-        });
-        await (0,external_node_stream_promises_.finished)(body);
+function serviceCredentials(token, url) {
+    if (token === '' || url === '') {
+        const missing = token === '' ? 'ACTIONS_RUNTIME_TOKEN' : 'ACTIONS_RESULTS_URL';
+        throw unsupported(`${missing} is not set`);
     }
-    catch (error) {
-        await discard(response);
-        throw (0,errors/* asError */.zR)((0,disk_space/* explainDiskFull */.GK)(error, path, spaceAdvice));
+    if (!URL.canParse(url))
+        throw unsupported('ACTIONS_RESULTS_URL is not a URL');
+    const payload = (0,json/* parseJson */.qF)(Buffer.from(token.split('.')[1] ?? '', 'base64url').toString());
+    const scopes = (0,json/* isObject */.Gv)(payload) ? (0,json/* stringOr */.JI)(payload['scp'], '') : '';
+    const match = /(?:^|\s)Actions\.Results:([^:\s]+):([^:\s]+)(?:\s|$)/.exec(scopes);
+    const [, runBackendId, jobBackendId] = match ?? [];
+    if (runBackendId === undefined || jobBackendId === undefined) {
+        throw unsupported('ACTIONS_RUNTIME_TOKEN has no scope for the artifact service');
+    }
+    return { token, origin: new URL(url).origin, runBackendId, jobBackendId };
+}
+function unsupported(why) {
+    return new errors/* HandoverError */.Cu('unsupported-host', `The artifact service can't be reached: ${why}.`, 'Run this as a `uses:` step of a workflow on github.com; GitHub Enterprise Server lacks this artifact service.');
+}
+
+;// CONCATENATED MODULE: ./build/shared/artifacts/service/reservation.js
+var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
+    if (value !== null && value !== void 0) {
+        if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
+        var dispose, inner;
+        if (async) {
+            if (!Symbol.asyncDispose) throw new TypeError("Symbol.asyncDispose is not defined.");
+            dispose = value[Symbol.asyncDispose];
+        }
+        if (dispose === void 0) {
+            if (!Symbol.dispose) throw new TypeError("Symbol.dispose is not defined.");
+            dispose = value[Symbol.dispose];
+            if (async) inner = dispose;
+        }
+        if (typeof dispose !== "function") throw new TypeError("Object not disposable.");
+        if (inner) dispose = function() { try { inner.call(this); } catch (e) { return Promise.reject(e); } };
+        env.stack.push({ value: value, dispose: dispose, async: async });
+    }
+    else if (async) {
+        env.stack.push({ async: true });
+    }
+    return value;
+};
+var __disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
+    return function (env) {
+        function fail(e) {
+            env.error = env.hasError ? new SuppressedError(e, env.error, "An error was suppressed during disposal.") : e;
+            env.hasError = true;
+        }
+        var r, s = 0;
+        function next() {
+            while (r = env.stack.pop()) {
+                try {
+                    if (!r.async && s === 1) return s = 0, env.stack.push(r), Promise.resolve().then(next);
+                    if (r.dispose) {
+                        var result = r.dispose.call(r.value);
+                        if (r.async) return s |= 2, Promise.resolve(result).then(next, function(e) { fail(e); return next(); });
+                    }
+                    else s |= 1;
+                }
+                catch (e) {
+                    fail(e);
+                }
+            }
+            if (s === 1) return env.hasError ? Promise.reject(env.error) : Promise.resolve();
+            if (env.hasError) throw env.error;
+        }
+        return next();
+    };
+})(typeof SuppressedError === "function" ? SuppressedError : function (error, suppressed, message) {
+    var e = new Error(message);
+    return e.name = "SuppressedError", e.error = error, e.suppressed = suppressed, e;
+});
+
+
+
+
+
+
+// A cancelled step is killed after 7.5 s. Until then it waits for the answer to a reservation, and then removes that.
+const answerMs = 2000;
+const cleanupMs = 4500;
+const latePauseMs = 500;
+/**
+ * Locks a name among the steps of one job that run at the same time. These have the same ids, and one must not remove another's
+ * reservation.
+ * @returns undefined when another step has the lock
+ */
+function lockName({ origin, runBackendId, jobBackendId }, name) {
+    return (0,locks/* lockKey */.TL)(JSON.stringify([origin, runBackendId, jobBackendId, name]), 'taken');
+}
+/**
+ * Reserves a name, and returns the URL to write the blob to.
+ * @param expiresAt undefined takes the repository's default
+ * @throws HandoverError `artifact-name-taken`; what the service throws. After any error, a cancel included, the name isn't reserved.
+ */
+async function reserveName(name, expiresAt, options) {
+    const env_1 = { stack: [], error: void 0, hasError: false };
+    try {
+        const { signal, isAlone } = options;
+        const budget = after(signal, answerMs);
+        const client = __addDisposableResource(env_1, connect(options, budget), true);
+        const removeLeftover = async (lateMs) => isAlone && (await removeUnfinished(name, options, { unlessListed: true, lateMs }));
+        try {
+            const url = await client.service.create(name, expiresAt).catch(async (error) => {
+                // Possibly our own earlier reservation: by a request whose answer was lost, or by a killed step of this job.
+                if (!isTaken(error) || !(await removeLeftover(0)))
+                    throw error;
+                return client.service.create(name, expiresAt);
+            });
+            if (!signal.aborted)
+                return url;
+            await removeUnfinished(name, options);
+            throw (0,errors/* asError */.zR)(signal.reason);
+        }
+        catch (error) {
+            if (isTaken(error))
+                throw nameTaken(name, error);
+            // A refused request reserved nothing; after any other error, or a success in an unknown form, a name may be reserved.
+            if (!(error instanceof answer/* HttpError */.j$ && error.status < 500))
+                await removeLeftover(answerMs);
+            throw error;
+        }
+    }
+    catch (e_1) {
+        env_1.error = e_1;
+        env_1.hasError = true;
     }
     finally {
-        await file.close();
+        const result_1 = __disposeResources(env_1);
+        if (result_1)
+            await result_1;
     }
-    if (size < options.size)
-        throw new CutShort(size, options.size);
-    (0,verified_stream/* requireListedDigest */.zb)(options.artifact, hash);
 }
-function fileReader(path, size) {
-    const chunks = (start, end) => (0,external_node_fs_.createReadStream)(path, { start, end: end - 1, highWaterMark: 1024 * 1024 });
+function isTaken(error) {
+    return error instanceof answer/* HttpError */.j$ && error.status === 409;
+}
+/** Returns a signal that is aborted a number of ms after another one. */
+function after(signal, ms) {
+    const controller = new AbortController();
+    const begin = () => {
+        setTimeout(() => {
+            controller.abort(signal.reason);
+        }, ms).unref();
+    };
+    if (signal.aborted)
+        begin();
+    else
+        signal.addEventListener('abort', begin, { once: true });
+    return controller.signal;
+}
+/**
+ * Removes what this attempt of this job has reserved under a name, over its own connection, because the step may be cancelled.
+ * @returns whether there was a reservation or an artifact
+ */
+async function removeUnfinished(name, options, { unlessListed = false, lateMs = 0 } = {}) {
+    const env_2 = { stack: [], error: void 0, hasError: false };
+    try {
+        const giveUpAt = Date.now() + lateMs;
+        const signal = AbortSignal.timeout(cleanupMs);
+        const client = __addDisposableResource(env_2, connect(options, signal), true);
+        const { service } = client;
+        try {
+            const isOurs = (artifact) => isOwnedBy(artifact, service.self);
+            if (unlessListed && (await service.list(name)).some(isOurs))
+                return false;
+            for (;;) {
+                const isGone = await removeOwn(service, name);
+                if (isGone || Date.now() >= giveUpAt)
+                    return isGone;
+                await (0,external_node_timers_promises_.setTimeout)(latePauseMs, undefined, { signal });
+            }
+        }
+        catch {
+            // The error that led here is the one to report.
+            return false;
+        }
+    }
+    catch (e_2) {
+        env_2.error = e_2;
+        env_2.hasError = true;
+    }
+    finally {
+        const result_2 = __disposeResources(env_2);
+        if (result_2)
+            await result_2;
+    }
+}
+async function removeOwn(service, name) {
+    try {
+        await service.remove(name, service.self);
+        return true;
+    }
+    catch (error) {
+        if (error instanceof answer/* HttpError */.j$ && error.status === 404)
+            return false;
+        throw error;
+    }
+}
+function connect({ credentials, proxies, log }, signal) {
+    const http = (0,client/* httpClient */.o)(proxies, signal);
+    return { service: resultsService(http, credentials, log.info, signal), [Symbol.asyncDispose]: () => http.close() };
+}
+function nameTaken(name, error) {
+    return new errors/* HandoverError */.Cu('artifact-name-taken', `The artifact service refuses the name "${name}": ${(0,errors/* messageOf */.bD)(error)}. Another job or step of this run uses it, or is uploading to it now.`, `Give each job, and each step that hands over, its own \`artifact-name\`. In a matrix, add what varies: \`${name}-\${{ matrix.component }}\`.`, error);
+}
+// actions/toolkit, artifact, shared/errors.ts: UsageError.
+const quota = /insufficient usage|storage quota/i;
+/** @param what the work that failed, in the imperative */
+function transferFailed(what, error) {
+    if (error instanceof errors/* HandoverError */.Cu)
+        return error;
+    const authorization = error instanceof answer/* HttpError */.j$ && (error.status === 401 || error.status === 403);
+    return new errors/* HandoverError */.Cu('transfer-failed', `Could not ${what}: ${(0,errors/* messageOf */.bD)(error)}.`, quota.test((0,errors/* messageOf */.bD)(error))
+        ? 'The artifact storage of this account is used up; it is counted anew every 6 to 12 hours. Delete old artifacts, or lower `retention-days`.'
+        : authorization
+            ? "The job's token was refused: it is valid only while the job runs. Re-run the job."
+            : 'Re-run the job. If it repeats, look at https://www.githubstatus.com and at the proxy of a self-hosted runner.', error);
+}
+
+;// CONCATENATED MODULE: ./build/shared/artifacts/service/official-store.js
+var official_store_addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
+    if (value !== null && value !== void 0) {
+        if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
+        var dispose, inner;
+        if (async) {
+            if (!Symbol.asyncDispose) throw new TypeError("Symbol.asyncDispose is not defined.");
+            dispose = value[Symbol.asyncDispose];
+        }
+        if (dispose === void 0) {
+            if (!Symbol.dispose) throw new TypeError("Symbol.dispose is not defined.");
+            dispose = value[Symbol.dispose];
+            if (async) inner = dispose;
+        }
+        if (typeof dispose !== "function") throw new TypeError("Object not disposable.");
+        if (inner) dispose = function() { try { inner.call(this); } catch (e) { return Promise.reject(e); } };
+        env.stack.push({ value: value, dispose: dispose, async: async });
+    }
+    else if (async) {
+        env.stack.push({ async: true });
+    }
+    return value;
+};
+var official_store_disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
+    return function (env) {
+        function fail(e) {
+            env.error = env.hasError ? new SuppressedError(e, env.error, "An error was suppressed during disposal.") : e;
+            env.hasError = true;
+        }
+        var r, s = 0;
+        function next() {
+            while (r = env.stack.pop()) {
+                try {
+                    if (!r.async && s === 1) return s = 0, env.stack.push(r), Promise.resolve().then(next);
+                    if (r.dispose) {
+                        var result = r.dispose.call(r.value);
+                        if (r.async) return s |= 2, Promise.resolve(result).then(next, function(e) { fail(e); return next(); });
+                    }
+                    else s |= 1;
+                }
+                catch (e) {
+                    fail(e);
+                }
+            }
+            if (s === 1) return env.hasError ? Promise.reject(env.error) : Promise.resolve();
+            if (env.hasError) throw env.error;
+        }
+        return next();
+    };
+})(typeof SuppressedError === "function" ? SuppressedError : function (error, suppressed, message) {
+    var e = new Error(message);
+    return e.name = "SuppressedError", e.error = error, e.suppressed = suppressed, e;
+});
+
+
+
+
+
+
+
+
+
+
+
+
+/**
+ * Uses another store until the service answers in a form that it doesn't know, and from then on the official client. That is slower
+ * and needs the disk, but is kept up to date with the service.
+ */
+function withOfficialClient(own, options) {
+    let official;
+    const withFallback = async (work) => {
+        if (official !== undefined)
+            return work(official);
+        try {
+            return await work(own);
+        }
+        catch (error) {
+            if (!(error instanceof UnknownAnswer))
+                throw error;
+            options.log.notice(`The artifact service answered in an unknown way (${error.message}): using the official client instead.`);
+            official ??= officialStore(options);
+            return work(official);
+        }
+    };
     return {
-        size,
-        downloaded: () => size,
-        read: (start, end) => (0,bytes_chunks/* copiedBytes */.QB)(start < end ? chunks(start, end) : noChunks()),
-        stream: (start, end) => (start < end ? chunks(start, end) : noChunks()),
-        lend: (start, end) => (start < end ? chunks(start, end) : noChunks()),
+        list: () => withFallback((store) => store.list()),
+        open: (artifact) => withFallback((store) => store.open(artifact)),
+        upload: (request) => withFallback((store) => store.upload(request)),
+        remove: (artifact) => withFallback((store) => store.remove(artifact)),
+        [Symbol.asyncDispose]: async () => {
+            await own[Symbol.asyncDispose]();
+            await official?.[Symbol.asyncDispose]();
+        },
     };
 }
-async function* noChunks() {
-    // A file's stream reads one byte at least.
+function officialStore(options) {
+    const folders = (0,files/* tempDirs */.zE)(options.tempRoot);
+    return {
+        list: () => explained('list the artifacts of this run', '', list()),
+        open: (artifact) => explained(`read the artifact "${artifact.name}"`, artifact.name, folders.make().then((path) => official_store_open(artifact, path))),
+        upload: (request) => explained(`upload the artifact "${request.name}"`, request.name, folders.make().then((path) => uploadLocked(request, path, options))),
+        remove: ({ name }) => explained(`delete the artifact "${name}"`, name, official_store_client().then(async (official) => {
+            await official.deleteArtifact(name);
+        })),
+        [Symbol.asyncDispose]: () => folders[Symbol.asyncDispose](),
+    };
+}
+/** Explains the client's errors, which have only a message, or a name for a missing artifact. */
+async function explained(what, name, work) {
+    try {
+        return await work;
+    }
+    catch (error) {
+        if (error instanceof Error && error.name === 'ArtifactNotFoundError')
+            throw notFound(name, error);
+        throw transferFailed(`${what} by way of the official client`, error);
+    }
+}
+// All bundles share one bundle of the client, at the same relative path as here: the bundler keeps this import unchanged.
+async function official_store_client() {
+    const { DefaultArtifactClient } = await import(/* webpackIgnore: true */ "../official-client/index.js");
+    return new DefaultArtifactClient();
+}
+const withDigest = (text) => {
+    const digest = (0,image_digest/* parseDigest */.m)(text ?? '');
+    return digest === undefined ? {} : { digest };
+};
+async function list() {
+    const { artifacts } = await (await official_store_client()).listArtifacts();
+    return artifacts
+        .map(({ id, name, size, createdAt, digest }) => ({
+        ...{ id, name, size, ...withDigest(digest) },
+        ...(createdAt === undefined ? {} : { createdAt: createdAt.toISOString() }),
+    }))
+        .sort((one, other) => other.id - one.id);
+}
+async function official_store_open(artifact, folder) {
+    const { digest } = artifact;
+    const options = { path: folder, skipDecompress: true, ...(digest === undefined ? {} : { expectedHash: digest }) };
+    const { digestMismatch } = await (await official_store_client()).downloadArtifact(artifact.id, options);
+    if (digestMismatch === true)
+        throw (0,store/* corruptArtifact */.G)(`The artifact "${artifact.name}" arrived with another digest than the artifact service lists (${digest ?? 'none'}).`);
+    const [file = ''] = await (0,promises_.readdir)(folder);
+    return (0,on_disk/* openOnDisk */.T)(artifact, (0,external_node_path_.join)(folder, file), artifact.size);
+}
+async function uploadLocked(request, folder, options) {
+    const env_1 = { stack: [], error: void 0, hasError: false };
+    try {
+        const { name } = request;
+        const lock = official_store_addDisposableResource(env_1, await lockName(options.credentials, name), true);
+        try {
+            return await upload(request, folder);
+        }
+        catch (error) {
+            // Possibly the client's own reservation: it tries again when an answer was lost.
+            const wasOurs = lock !== undefined && (await removeUnfinished(name, options, { unlessListed: true }));
+            if (!wasOurs && (0,errors/* messageOf */.bD)(error).includes('(409)'))
+                throw nameTaken(name, error);
+            throw error;
+        }
+    }
+    catch (e_1) {
+        env_1.error = e_1;
+        env_1.hasError = true;
+    }
+    finally {
+        const result_1 = official_store_disposeResources(env_1);
+        if (result_1)
+            await result_1;
+    }
+}
+async function upload(request, folder) {
+    const { name, retentionDays } = request;
+    const paths = [];
+    for await (const file of request.files) {
+        const path = (0,external_node_path_.join)(folder, file.name);
+        await (0,external_node_stream_promises_.pipeline)((0,chunks/* streamableChunks */.V$)(file.chunks), (0,external_node_fs_.createWriteStream)(path));
+        paths.push(path);
+        request.onBytes((await (0,promises_.stat)(path)).size);
+    }
+    const options = { compressionLevel: 0, retentionDays };
+    const { id, size = 0, digest } = await (await official_store_client()).uploadArtifact(name, paths, folder, options);
+    await Promise.all(paths.map((path) => (0,promises_.rm)(path)));
+    if (id !== undefined)
+        return { id, name, size, ...withDigest(digest) };
+    throw new errors/* HandoverError */.Cu('transfer-failed', 'The official client uploaded the artifact, but got no id for it.', 'Re-run the job.');
+}
+function notFound(name, error) {
+    return new errors/* HandoverError */.Cu('artifact-not-found', `The artifact service lists no artifact "${name}" any more: ${(0,errors/* messageOf */.bD)(error)}.`, 'It was deleted meanwhile, or has expired. Re-run all jobs, so that the image is built and handed over again.', error);
+}
+
+;// CONCATENATED MODULE: ./build/shared/artifacts/service/run-store.js
+var run_store_addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
+    if (value !== null && value !== void 0) {
+        if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
+        var dispose, inner;
+        if (async) {
+            if (!Symbol.asyncDispose) throw new TypeError("Symbol.asyncDispose is not defined.");
+            dispose = value[Symbol.asyncDispose];
+        }
+        if (dispose === void 0) {
+            if (!Symbol.dispose) throw new TypeError("Symbol.dispose is not defined.");
+            dispose = value[Symbol.dispose];
+            if (async) inner = dispose;
+        }
+        if (typeof dispose !== "function") throw new TypeError("Object not disposable.");
+        if (inner) dispose = function() { try { inner.call(this); } catch (e) { return Promise.reject(e); } };
+        env.stack.push({ value: value, dispose: dispose, async: async });
+    }
+    else if (async) {
+        env.stack.push({ async: true });
+    }
+    return value;
+};
+var run_store_disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
+    return function (env) {
+        function fail(e) {
+            env.error = env.hasError ? new SuppressedError(e, env.error, "An error was suppressed during disposal.") : e;
+            env.hasError = true;
+        }
+        var r, s = 0;
+        function next() {
+            while (r = env.stack.pop()) {
+                try {
+                    if (!r.async && s === 1) return s = 0, env.stack.push(r), Promise.resolve().then(next);
+                    if (r.dispose) {
+                        var result = r.dispose.call(r.value);
+                        if (r.async) return s |= 2, Promise.resolve(result).then(next, function(e) { fail(e); return next(); });
+                    }
+                    else s |= 1;
+                }
+                catch (e) {
+                    fail(e);
+                }
+            }
+            if (s === 1) return env.hasError ? Promise.reject(env.error) : Promise.resolve();
+            if (env.hasError) throw env.error;
+        }
+        return next();
+    };
+})(typeof SuppressedError === "function" ? SuppressedError : function (error, suppressed, message) {
+    var e = new Error(message);
+    return e.name = "SuppressedError", e.error = error, e.suppressed = suppressed, e;
+});
+
+
+
+
+
+
+
+
+
+
+
+
+/**
+ * Returns the artifacts of the workflow run that this job belongs to.
+ * @throws HandoverError `unsupported-host` outside a runner
+ */
+function runStore(options) {
+    const credentials = serviceCredentials(options.runtimeToken, options.resultsUrl);
+    return withOfficialClient(ownStore({ ...options, credentials }), { ...options, credentials });
+}
+function ownStore(options) {
+    const { credentials, log, maskSecret, signal } = options;
+    const http = (0,client/* httpClient */.o)(options.proxies, signal);
+    const service = resultsService(http, credentials, log.info, signal);
+    const folders = (0,files/* tempDirs */.zE)(options.tempRoot);
+    const known = new Map();
+    const listed = ({ id }) => {
+        const found = known.get(id);
+        if (found === undefined)
+            throw new RangeError(`artifact ${String(id)} was not listed by this store`);
+        return found;
+    };
+    return {
+        list: () => explain('list the artifacts of this run', async () => {
+            const artifacts = await service.list();
+            for (const artifact of artifacts)
+                known.set(artifact.id, artifact);
+            return artifacts;
+        }),
+        open: async (artifact) => {
+            const [what, found] = [`read the artifact "${artifact.name}"`, listed(artifact)];
+            let isOpen = false;
+            const sign = () => explain(what, async () => (0,signed_blob/* maskedUrl */.HB)(await service.signDownload(found), maskSecret)).catch((error) => {
+                // The official client can't continue what was read in part.
+                throw isOpen ? transferFailed(what, error) : (0,errors/* asError */.zR)(error);
+            });
+            const blob = { http, artifact, sign, onRetry: log.info, progress: log.progress, folders, signal };
+            const content = await (0,zip_content/* openArtifact */.H)(artifact, await (0,open_blob/* openBlob */.Y)(blob));
+            isOpen = true;
+            return content;
+        },
+        upload: (request) => run_store_upload(http, service, options, request),
+        remove: (artifact) => explain(`delete the artifact "${artifact.name}"`, () => service.remove(artifact.name, listed(artifact)).catch((error) => {
+            if (!(error instanceof answer/* HttpError */.j$) || error.status !== 404)
+                throw error;
+        })),
+        [Symbol.asyncDispose]: async () => {
+            await http.close();
+            await folders[Symbol.asyncDispose]();
+        },
+    };
+}
+const dayMs = 24 * 60 * 60 * 1000;
+async function run_store_upload(http, service, options, { name, retentionDays, files, onBytes }) {
+    const env_1 = { stack: [], error: void 0, hasError: false };
+    try {
+        const { log, signal } = options;
+        const lock = run_store_addDisposableResource(env_1, await lockName(options.credentials, name), true);
+        const expiresAt = retentionDays === 0 ? undefined : new Date(Date.now() + retentionDays * dayMs);
+        const reservation = { ...options, isAlone: lock !== undefined };
+        const url = await explain(`create the artifact "${name}"`, () => reserveName(name, expiresAt, reservation));
+        try {
+            const target = { http, url: (0,signed_blob/* maskedUrl */.HB)(url, options.maskSecret), onRetry: log.info, signal };
+            const blob = await uploadBlob(target, storedZip(files), onBytes);
+            const id = await service
+                .finalize(name, blob.size, blob.digest)
+                .catch((error) => listedId(service, name, blob, error));
+            return { id, name, ...blob };
+        }
+        catch (error) {
+            await removeUnfinished(name, options);
+            throw error instanceof errors/* HandoverError */.Cu ? error : transferFailed(`upload the artifact "${name}"`, error);
+        }
+    }
+    catch (e_1) {
+        env_1.error = e_1;
+        env_1.hasError = true;
+    }
+    finally {
+        const result_1 = run_store_disposeResources(env_1);
+        if (result_1)
+            await result_1;
+    }
+}
+/** Returns the id of an uploaded artifact from the service's list, after the answer to the end of its upload was lost or unknown. */
+async function listedId(service, name, sent, error) {
+    const artifacts = await service.list(name).catch(() => []);
+    const found = artifacts.find((artifact) => isOwnedBy(artifact, service.self) && artifact.size === sent.size && artifact.digest === sent.digest);
+    if (found === undefined)
+        throw error;
+    return found.id;
+}
+async function explain(what, work) {
+    try {
+        return await work();
+    }
+    catch (error) {
+        throw error instanceof UnknownAnswer ? error : transferFailed(what, error);
+    }
+}
+
+
+/***/ }),
+
+/***/ 6085:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   G: () => (/* binding */ corruptArtifact)
+/* harmony export */ });
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
+
+function corruptArtifact(message, cause) {
+    return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('artifact-corrupt', message, 'Run the job that exports the image again.', cause);
+}
+
+
+/***/ }),
+
+/***/ 6720:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+
+// EXPORTS
+__nccwpck_require__.d(__webpack_exports__, {
+  H: () => (/* binding */ openArtifact),
+  v: () => (/* binding */ otherDigest)
+});
+
+// EXTERNAL MODULE: external "node:stream"
+var external_node_stream_ = __nccwpck_require__(7075);
+// EXTERNAL MODULE: external "node:zlib"
+var external_node_zlib_ = __nccwpck_require__(8522);
+// EXTERNAL MODULE: ./build/shared/base/errors.js + 1 modules
+var errors = __nccwpck_require__(4754);
+// EXTERNAL MODULE: ./build/shared/base/limits.js
+var limits = __nccwpck_require__(2618);
+// EXTERNAL MODULE: ./build/shared/bytes/chunks.js
+var bytes_chunks = __nccwpck_require__(4256);
+// EXTERNAL MODULE: ./build/shared/bytes/verified.js
+var verified = __nccwpck_require__(7606);
+// EXTERNAL MODULE: ./build/shared/artifacts/store.js
+var store = __nccwpck_require__(6085);
+// EXTERNAL MODULE: ./node_modules/yauzl/index.js
+var yauzl = __nccwpck_require__(663);
+// EXTERNAL MODULE: ./build/shared/base/json.js
+var json = __nccwpck_require__(604);
+// EXTERNAL MODULE: ./build/shared/base/text.js
+var base_text = __nccwpck_require__(1453);
+;// CONCATENATED MODULE: ./build/shared/artifacts/zip/zip-reader.js
+
+
+
+
+
+
+
+const localHeaderBytes = 30;
+/**
+ * Lists the files of a zip from the directory at its end.
+ * @throws HandoverError `artifact-corrupt` when the directory at the end is missing or damaged
+ */
+async function listZip(reader) {
+    try {
+        const zip = await (0,yauzl/* fromRandomAccessReaderPromise */.or)(new RangeAccess(reader), reader.size, { autoClose: false });
+        const members = [];
+        if (zip.entryCount > limits/* limits */.F.zipMembers)
+            throw new Error(`it has ${String(zip.entryCount)} files`);
+        for await (const entry of zip.eachEntry())
+            if (!entry.fileName.endsWith('/'))
+                members.push(member(entry, reader.size));
+        return members;
+    }
+    catch (error) {
+        if (error instanceof errors/* HandoverError */.Cu)
+            throw error;
+        throw (0,store/* corruptArtifact */.G)(`The artifact is not a whole zip file: ${(0,errors/* messageOf */.bD)(error)}.`, error);
+    }
+}
+function member(entry, blobBytes) {
+    const { compressedSize, uncompressedSize, relativeOffsetOfLocalHeader: at } = entry;
+    const isPlace = [compressedSize, uncompressedSize, at].every(json/* isByteCount */.A0) && at + compressedSize <= blobBytes;
+    const isStored = entry.compressionMethod === 0;
+    if (!isPlace || (isStored && compressedSize !== uncompressedSize))
+        throw new Error(`${(0,base_text/* quoteForeign */.xS)(entry.fileName, 80)} can't be where the zip's directory has it`);
+    if (entry.compressionMethod !== 0 && entry.compressionMethod !== 8) {
+        throw new Error(`${entry.fileName} has compression method ${String(entry.compressionMethod)}`);
+    }
+    return {
+        name: entry.fileName,
+        stored: entry.compressionMethod === 0,
+        size: entry.uncompressedSize,
+        compressedSize: entry.compressedSize,
+        crc: entry.crc32,
+        headerOffset: entry.relativeOffsetOfLocalHeader,
+    };
+}
+/** Returns where a member's own bytes start: after a header of 30 bytes, its name and its extra field (APPNOTE 4.3.7). */
+function dataOffset(member, localHeader) {
+    if (localHeader.length < localHeaderBytes || localHeader.readUInt32LE(0) !== 0x04034b50) {
+        throw (0,store/* corruptArtifact */.G)(`The artifact's zip has no header for ${member.name} at byte ${String(member.headerOffset)}.`);
+    }
+    return member.headerOffset + localHeaderBytes + localHeader.readUInt16LE(26) + localHeader.readUInt16LE(28);
+}
+/** Reads the first bytes of a member's header, for `dataOffset`. */
+function readLocalHeader(reader, member) {
+    return reader.read(member.headerOffset, Math.min(reader.size, member.headerOffset + localHeaderBytes));
+}
+/** Lets the zip library read through byte ranges. */
+class RangeAccess extends yauzl/* RandomAccessReader */.lJ {
+    #reader;
+    constructor(reader) {
+        super();
+        this.#reader = reader;
+    }
+    _readStreamForRange(start, end) {
+        return external_node_stream_.Readable.from(this.#reader.stream(start, end));
+    }
+}
+
+;// CONCATENATED MODULE: ./build/shared/artifacts/zip/content.js
+
+
+
+
+
+
+
+
+/**
+ * Opens an artifact's blob: a zip of files, or one raw file (`archive: false` of the upload action).
+ * @throws HandoverError `artifact-corrupt` or `transfer-failed`
+ */
+async function openArtifact(artifact, reader) {
+    const head = await reader.read(0, Math.min(4, reader.size));
+    const isZip = head.length === 4 && (head.readUInt32LE(0) === 0x04034b50 || head.readUInt32LE(0) === 0x06054b50);
+    return isZip ? zipContent(artifact, reader, await listZip(reader)) : rawContent(artifact, reader);
+}
+function rawContent(artifact, reader) {
+    return {
+        artifact,
+        downloaded: reader.downloaded,
+        files: [{ name: artifact.name, size: reader.size }],
+        text: () => Promise.resolve(undefined),
+        read: (_name, onBytes) => (0,verified/* heldBack */.Zg)(verifiedBlob(reader, artifact, onBytes), heldBackBytes),
+        ranges: () => Promise.resolve((start, end, onBytes) => (0,bytes_chunks/* countedChunks */.T6)(reader.lend(start, end), onBytes)),
+    };
+}
+function zipContent(artifact, reader, members) {
+    const find = (name) => members.find((member) => member.name === name);
+    return {
+        artifact,
+        downloaded: reader.downloaded,
+        files: members.map(({ name, size }) => ({ name, size })),
+        text: async (name) => {
+            const member = find(name);
+            return member === undefined ? undefined : readText(reader, artifact, member);
+        },
+        read: async function* (name, onBytes) {
+            const member = find(name);
+            if (member === undefined)
+                throw missing(artifact, name, members);
+            const start = dataOffset(member, await readLocalHeader(reader, member));
+            const packed = slice(verifiedBlob(reader, artifact, onBytes), start, start + member.compressedSize);
+            yield* (0,verified/* heldBack */.Zg)(unzipped(packed, member), heldBackBytes);
+        },
+        ranges: async (name) => {
+            const member = find(name);
+            if (member?.stored !== true)
+                return undefined;
+            const at = dataOffset(member, await readLocalHeader(reader, member));
+            return (start, end, onBytes) => {
+                if (start < 0 || end > member.size || start > end)
+                    throw outside(member, start, end);
+                return (0,bytes_chunks/* countedChunks */.T6)(reader.lend(at + start, at + end), onBytes);
+            };
+        },
+    };
+}
+// A part of the blob: its digest can't be checked, but the member's size and CRC can.
+async function readText(reader, artifact, member) {
+    if (member.size > limits/* limits */.F.recordBytes || member.compressedSize > limits/* limits */.F.recordBytes)
+        throw tooLarge(artifact, member);
+    const start = dataOffset(member, await readLocalHeader(reader, member));
+    return (await (0,bytes_chunks/* copiedBytes */.QB)(unzipped(reader.stream(start, start + member.compressedSize), member))).toString();
+}
+// An engine never gets the last bytes of an artifact that turns out to be wrong.
+const heldBackBytes = 1024 * 1024;
+/** Reads the whole blob, and checks its digest at the end, if one is listed. */
+function verifiedBlob(reader, artifact, onBytes) {
+    const { name, digest } = artifact;
+    const chunks = (0,bytes_chunks/* countedChunks */.T6)(reader.stream(0, reader.size), onBytes);
+    if (digest === undefined)
+        return chunks;
+    return (0,verified/* verifiedChunks */.Dc)(chunks, { digest }, (found) => otherDigest({ name, digest }, found.digest));
+}
+/** Returns the bytes from `start` up to but not including `end`, and reads also the others. */
+async function* slice(chunks, start, end) {
+    let position = 0;
+    for await (const chunk of chunks) {
+        const from = Math.max(start - position, 0);
+        const to = Math.min(end - position, chunk.length);
+        if (from < to)
+            yield chunk.subarray(from, to);
+        position += chunk.length;
+    }
+}
+/** Returns a member's own bytes, and checks their size and CRC at the end. */
+async function* unzipped(packed, member) {
+    let size = 0;
+    let crc = 0;
+    for await (const chunk of member.stored ? packed : inflated(packed, member.name)) {
+        size += chunk.length;
+        // A zip bomb is not unpacked to its end.
+        if (size > member.size)
+            break;
+        crc = (0,external_node_zlib_.crc32)(chunk, crc);
+        yield chunk;
+    }
+    if (size !== member.size || crc !== member.crc)
+        throw otherMember(member, size, crc);
+}
+async function* inflated(packed, name) {
+    let broken;
+    const source = (0,bytes_chunks/* watchedChunks */.bM)(packed, (error) => (broken = error));
+    try {
+        yield* (0,external_node_stream_.pipeline)(source, (0,external_node_zlib_.createInflateRaw)({ chunkSize: 256 * 1024 }), () => undefined);
+    }
+    catch (error) {
+        if (broken !== undefined)
+            throw (0,errors/* asError */.zR)(broken);
+        throw (0,store/* corruptArtifact */.G)(`${name} in the artifact can't be unzipped: ${(0,errors/* messageOf */.bD)(error)}.`, error);
+    }
+}
+function otherDigest({ name, digest }, found = 'none') {
+    return (0,store/* corruptArtifact */.G)(`The artifact "${name}" arrived with digest ${found}; the artifact service lists ${digest ?? 'none'}.`);
+}
+function otherMember(member, size, crc) {
+    const hex = (number) => number.toString(16).padStart(8, '0');
+    return (0,store/* corruptArtifact */.G)(`${member.name} in the artifact has ${size > member.size ? 'at least ' : ''}${String(size)} bytes with CRC ${hex(crc)}; ` +
+        `its zip lists ${String(member.size)} bytes with CRC ${hex(member.crc)}.`);
+}
+function outside({ name, size }, start, end) {
+    return (0,store/* corruptArtifact */.G)(`Bytes ${String(start)}-${String(end)} of ${name} in the artifact are needed, but it has only ${String(size)}.`);
+}
+function tooLarge(artifact, { name, size }) {
+    return (0,store/* corruptArtifact */.G)(`${name} in the artifact "${artifact.name}" has ${String(size)} bytes; some kilobytes were expected.`);
+}
+function missing(artifact, name, members) {
+    const there = members.map((member) => member.name).join(', ');
+    return (0,store/* corruptArtifact */.G)(`The artifact "${artifact.name}" has no file ${name}; it contains: ${there}.`);
 }
 
 
@@ -37713,6 +36920,7 @@ __nccwpck_require__.d(__webpack_exports__, {
   Yp: () => (/* binding */ RegistryFailure),
   zR: () => (/* binding */ asError),
   CD: () => (/* binding */ attempt),
+  aY: () => (/* binding */ invalidInput),
   GZ: () => (/* binding */ isUnreadable),
   bD: () => (/* binding */ messageOf),
   c7: () => (/* binding */ systemCodeOf)
@@ -37721,16 +36929,16 @@ __nccwpck_require__.d(__webpack_exports__, {
 // UNUSED EXPORTS: CacheFailure, errorCodes, setupBuildxHint
 
 ;// CONCATENATED MODULE: ./build/shared/base/registry-causes.js
-// Why a registry's work failed, and what helps: one table for the words of the docker commands, and for what our own client sees.
+// Causes of registry failures, with hints: one table for the messages of docker's commands and of this project's client.
 // Words: distribution-spec, "Error Codes"; docker's, containerd's and BuildKit's messages; Node's and OpenSSL's codes; what Amazon ECR,
-// Azure, Harbor and Quay say of immutable tags and quotas. The first row that fits counts.
+// Azure, Harbor and Quay return for immutable tags and quotas. The first matching row counts.
 const rows = [
     {
         cause: 'rate-limit',
         words: /\btoo ?many ?requests\b|\brate limit\b/i,
         statuses: [429],
         permanent: false,
-        hint: 'The registry limits how often it is asked: run the job again later, or use an account with a higher limit.',
+        hint: 'The registry has a rate limit: run the job again later, or use an account with a higher limit.',
     },
     {
         cause: 'immutable-tag',
@@ -37780,7 +36988,7 @@ const rows = [
         words: /connection (?:refused|reset)|no such host|i\/o timeout|broken pipe|network is unreachable|no route to host|\bEOF\b|server gave HTTP response|\bE(?:CONN|AI_|PIPE|NOTFOUND|TIMEDOUT|HOST|NET)|\bUND_ERR_|\bHPE_|ERR_SSL_|\bEPROTO\b|took longer than/i,
         statuses: [408],
         permanent: false,
-        hint: 'Nothing usable answers there: check the registry’s host and port, that it is running, and that this runner can reach it (a service of the job, a VPN, `HTTPS_PROXY`).',
+        hint: 'There is no usable registry at that address: check the registry’s host and port, that it is running, and that this runner can reach it (a service of the job, a VPN, `HTTPS_PROXY`).',
     },
     {
         cause: 'too-large',
@@ -37801,7 +37009,7 @@ const rows = [
         words: /stopped after \d+ redirects/i,
         statuses: [301, 302, 303, 307, 308],
         permanent: true,
-        hint: 'The registry sends this request to another address: name the registry by the address that it answers at itself.',
+        hint: 'The registry redirects this request to another address: use the registry’s own address.',
     },
     {
         cause: 'no-such-platform',
@@ -37843,17 +37051,17 @@ const rows = [
         words: /\bserver error\b|\bbad gateway\b|\bservice unavailable\b|\bgateway time-?out\b/i,
         statuses: [500, 502, 503, 504],
         permanent: false,
-        hint: 'The registry itself has trouble: look at its status page or its log, and run the job again.',
+        hint: 'The registry itself fails: check its status page or its log, and run the job again.',
     },
 ];
 const other = {
     cause: 'other',
     permanent: false,
-    hint: 'See the registry’s words in the message; its own log may tell more.',
+    hint: 'See the registry’s message. Its log may show more.',
 };
 /**
- * @param words what was said of the failure, without names that anybody may choose
- * @param status of HTTP, where it is known; otherwise it is looked for in the words
+ * @param words the message of the failure, without names that users choose
+ * @param status the HTTP status; undefined searches the message for it
  */
 function explainRegistry(words, status = statusIn(words)) {
     return rows.find((row) => row.words.test(words) || (status !== undefined && row.statuses.includes(status))) ?? other;
@@ -37869,7 +37077,7 @@ var base_text = __nccwpck_require__(1453);
 ;// CONCATENATED MODULE: ./build/shared/base/errors.js
 
 
-/** Every way a handover can fail. Each has a scenario that produces it and a heading in TROUBLESHOOTING.md. */
+/** All error codes. Each has a scenario that produces it, and a heading in TROUBLESHOOTING.md. @internal */
 const errorCodes = (/* unused pure expression or super */ null && ([
     'invalid-input',
     'docker-unavailable',
@@ -37896,7 +37104,7 @@ const errorCodes = (/* unused pure expression or super */ null && ([
     'timed-out',
     'cancelled',
 ]));
-/** The one error this project throws on purpose: what happened (with the value seen) and the next step. */
+/** The error that this project throws: what happened, with the value seen, and the next step. */
 class HandoverError extends Error {
     name = 'HandoverError';
     code;
@@ -37907,26 +37115,30 @@ class HandoverError extends Error {
         this.hint = hint;
     }
 }
-/** Whether an error says that an artifact has nothing to read, or nothing that we know, and not that it couldn't be reached. */
+/** Returns the error for an input. */
+function invalidInput(message, hint = 'Correct it under `with:`.') {
+    return new HandoverError('invalid-input', message, hint);
+}
+/** Returns whether an error means that an artifact has no readable content. Failures to reach the artifact don't. */
 function isUnreadable(error) {
     return error instanceof HandoverError && unreadable.includes(error.code);
 }
 const unreadable = ['artifact-corrupt', 'artifact-expired', 'artifact-not-found'];
-/** The message of anything that was thrown, for use inside a sentence. */
+/** Returns the message of anything that was thrown. */
 function messageOf(error) {
     if (!Error.isError(error))
         return String(error);
-    // Node's error for a host with several addresses, none of which answers, has no message of its own.
+    // Node's error for a host with several unreachable addresses has no message.
     return error.message || (systemCodeOf(error) ?? error.name);
 }
-/** The system error code (`ENOENT`, `ECONNRESET`, …) of anything that was thrown, or undefined. */
+/** Returns the system error code (`ENOENT`, `ECONNRESET`, …) of anything that was thrown, or undefined. */
 function systemCodeOf(error) {
-    // Not asked whether it is an Error: one of another realm is none here (ECMA-262, "Realms").
+    // An Error of another realm is not an instance of this realm's (ECMA-262, "Realms").
     if (typeof error !== 'object' || error === null || !('code' in error))
         return undefined;
     return typeof error.code === 'string' ? error.code : undefined;
 }
-/** The result of a look at what may change meanwhile, such as processes and files of others; `otherwise` when it throws. */
+/** Returns the result of `look`, such as a read of a file that may disappear; `otherwise` if it throws. */
 function attempt(look, otherwise) {
     try {
         return look();
@@ -37935,33 +37147,33 @@ function attempt(look, otherwise) {
         return otherwise;
     }
 }
-/** What was caught, as an error to throw on: some libraries throw other things. */
+/** Returns a caught value as an error. Some libraries throw other values. */
 function asError(error) {
     return Error.isError(error) ? error : new Error(String(error));
 }
-/** The line of YAML that helps with every shortcoming of a builder. */
+/** The hint for all limits of the default builder. */
 const setupBuildxHint = 'Add this step before it: `- uses: docker/setup-buildx-action@v4`.';
-/** A build that failed over a cache that it read. The same build without that cache may do. */
+/** A build that failed because of a cache that it read. It may succeed without that cache. */
 class CacheFailure extends HandoverError {
-    /** In BuildKit's words. */
+    /** BuildKit's message. */
     why;
     constructor(why) {
         const quoted = (0,base_text/* quoteForeign */.xS)(why, 500);
-        super('build-failed', `The build failed while it read layers of a cache or a base image: ${quoted}`, 'Look whether the base images and what `cache-from` names can be read.');
+        super('build-failed', `The build failed while it read layers of a cache or a base image: ${quoted}`, 'Check whether the base images and the caches in `cache-from` can be read.');
         this.why = quoted;
     }
 }
 /** A push or a pull that failed. */
 class RegistryFailure extends HandoverError {
     reason;
-    /** Another try would fail in the same way: a wrong login, a missing image. */
+    /** Whether another attempt would fail in the same way: a wrong login, a missing image. */
     permanent;
-    /** The client's last words, whole. */
+    /** The client's full message. */
     said;
     /**
-     * @param work what was tried, such as `The pull`
-     * @param references what it was tried with
-     * @param said the client's last words
+     * @param work such as `The pull`
+     * @param references the images
+     * @param said the client's message
      */
     constructor(work, references, said, seen = {}) {
         const words = `${withoutNames(seen.why ?? said, references)} ${seen.systemCode ?? ''}`;
@@ -37972,7 +37184,7 @@ class RegistryFailure extends HandoverError {
         this.said = said;
     }
 }
-// A repository may be called anything, "denied" too; registries name it without themselves.
+// A repository can have any name, even "denied". Registries omit their own name.
 function withoutNames(said, references) {
     const paths = references.map((name) => name.replace(/^[^/]*\//, '').replace(/[:@].*$/, ''));
     const names = [...references, ...paths].filter((name) => name !== '');
@@ -37995,26 +37207,26 @@ function withoutNames(said, references) {
 /* harmony import */ var _errors_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4754);
 
 
-// A step that was cancelled or whose time is up cleans up by itself. Where that stands still, it is ended by force, by itself, a
-// moment before the runner would do it: then what it has started and written goes here, without waiting for anything.
+// A step that is cancelled or out of time cleans up. If the cleanup hangs, the step ends itself shortly before the runner would kill it.
+// Then this file removes what the step has started and written, without waiting.
 const works = new Set();
 /**
- * @param work is done when the step is ended by force; it can't wait for anything
- * @returns what takes that back
+ * @param work called at a forced end; it can't wait for anything
+ * @returns a function that unregisters it
  */
 function onForcedEnd(work) {
     works.add(work);
     return () => void works.delete(work);
 }
-/** Kills what this process has started, and does all that is to be done. */
+/** Kills the child processes, and calls the registered functions. */
 function endByForce() {
     killChildren();
     for (const work of works)
         (0,_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .attempt */ .CD)(work, undefined);
 }
 /**
- * Kills child processes of this process, and theirs: all of them, or those that were started with these last arguments. A command that
- * was given up would outlive the step. Only Linux tells who they are (proc_pid_task_children(5)).
+ * Kills the descendants of this process: all of them, or those that were started with these last arguments. Works on Linux only
+ * (proc_pid_task_children(5)).
  */
 function killChildren(lastArguments = []) {
     // In /proc, each argument ends with a zero byte.
@@ -38024,7 +37236,7 @@ function killChildren(lastArguments = []) {
             killTree(pid);
     }
 }
-/** Kills a process and all that it has started: docker runs its plugins as processes of their own. */
+/** Kills a process and its descendants, such as docker's plugins. */
 function killTree(pid) {
     const below = childrenOf(pid);
     (0,_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .attempt */ .CD)(() => process.kill(pid, 'SIGKILL'), false);
@@ -38056,7 +37268,7 @@ function childrenOf(pid) {
 /* harmony export */ });
 /* harmony import */ var _limits_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(2618);
 
-/** Parses text that somebody else wrote. Returns undefined when it isn't JSON, or nested deeper than anybody would. */
+/** Parses foreign text. Returns undefined if it isn't JSON, or is nested too deeply. */
 function parseJson(text) {
     try {
         const value = JSON.parse(text);
@@ -38066,7 +37278,7 @@ function parseJson(text) {
         return undefined;
     }
 }
-// What goes through the members of a value calls itself for each level.
+// Readers of a value are recursive.
 function isShallow(value) {
     let level = [value];
     for (let depth = 0; level.length > 0; depth += 1) {
@@ -38091,11 +37303,11 @@ function objectsOf(value) {
 function stringsOf(value) {
     return arrayOf(value).filter((item) => typeof item === 'string');
 }
-/** A byte count or an offset: a whole number that JavaScript holds exactly. */
+/** Returns whether a value is a byte count or an offset: an integer that JavaScript stores exactly. */
 function isByteCount(value) {
     return typeof value === 'number' && Number.isSafeInteger(value) && value >= 0;
 }
-/** The string members of an object (labels, annotations); anything else in it is left out. */
+/** Returns the string members of an object (labels, annotations). Others are ignored. */
 function stringMapOf(value) {
     if (!isObject(value))
         return {};
@@ -38111,40 +37323,37 @@ function stringMapOf(value) {
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
 /* harmony export */   F: () => (/* binding */ limits)
 /* harmony export */ });
-/**
- * The most that is taken of what others send: an artifact may be anybody's, and a service may answer with anything. Each stands far above
- * what honest images have, and far below what a runner's memory holds. SECURITY.md lists them.
- */
+/** Limits for untrusted input. Each is far above the values of real images, and far below a runner's memory. SECURITY.md lists them. */
 const limits = {
-    /** Of an answer that is read as text, in bytes. A listing of a thousand artifacts has half a megabyte. */
+    /** Of a response that is read as text, in bytes. A list of a thousand artifacts has half a megabyte. */
     answerBytes: 16 * 1024 * 1024,
-    /** Of one config, manifest or index, in bytes: it is held in memory, more than once. */
+    /** Of one config, manifest or index, in bytes. */
     jsonBytes: 4 * 1024 * 1024,
     /** Of all configs, manifests and indexes of a tarball together, in bytes. */
     jsonBytesInAll: 32 * 1024 * 1024,
-    /** Of the event's payload, in bytes: GitHub sends 25 MB at most (docs.github.com, "Webhook events and payloads"). */
+    /** Of the event's payload, in bytes: GitHub's maximum is 25 MB (docs.github.com, "Webhook events and payloads"). */
     eventBytes: 32 * 1024 * 1024,
-    /** Of a file with settings: docker's configuration, a certificate, what buildx says of a build. In bytes. */
+    /** Of a file with settings, in bytes: docker's configuration, a certificate, buildx's metadata. */
     settingsBytes: 4 * 1024 * 1024,
-    /** Values in one config, manifest or index: each takes time and memory. */
+    /** Values in one config, manifest or index. */
     jsonValues: 100_000,
-    /** How deep JSON may be nested. */
+    /** Levels of nested JSON. */
     jsonDepth: 100,
-    /** Of a record, in bytes: the labels of the largest config are in it. */
+    /** Of a record, in bytes. It contains the labels of the largest config. */
     recordBytes: 8 * 1024 * 1024,
     /** Files in an artifact's zip. */
     zipMembers: 1000,
     /** Entries of a tarball, folders and links included. */
     tarEntries: 100_000,
-    /** Of a header that comes in front of a tarball's entry, in bytes: names are a few kilobytes at most (Linux, PATH_MAX). */
+    /** Of the header of a tarball's entry, in bytes. Names have a few kilobytes at most (Linux, PATH_MAX). */
     tarHeaderBytes: 1024 * 1024,
-    /** Characters of an entry's name or of a link's: PATH_MAX of Linux is 4096 bytes, and of other systems less. */
+    /** Characters in the name of an entry or link: PATH_MAX of Linux is 4096 bytes, of other systems less. */
     tarNameLength: 4096,
-    /** Links that lead from one name in a tarball to another; more are a circle. */
+    /** Links from one name in a tarball to another. More are a cycle. */
     tarLinks: 20,
     /** Indexes in indexes. */
     indexDepth: 4,
-    /** Manifests and indexes that the indexes of a tarball name, each as often as it is named. */
+    /** References to manifests and indexes in the indexes of a tarball. */
     indexed: 10_000,
     /** Images in one artifact. */
     images: 101,
@@ -38171,58 +37380,57 @@ const limits = {
 /* harmony export */   nf: () => (/* binding */ link),
 /* harmony export */   oR: () => (/* binding */ joined)
 /* harmony export */ });
-/* unused harmony export shortDigest */
 /* harmony import */ var _text_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(1453);
 
-// Job summaries are GitHub's Markdown, and much of what is in them is text of others: names in an artifact, words of a registry, an image's
-// platform. So a summary is made of `Markdown` alone, which only this room makes: the compiler refuses a text that wasn't made safe here.
+// Job summaries are GitHub's Markdown with foreign text: names in an artifact, messages of a registry, an image's platform. A summary
+// consists of `Markdown`, which only this file creates. So the compiler rejects a text that is not escaped.
 const source = Symbol('source');
 function made(text) {
     return { [source]: text, toString: () => text };
 }
-/** A template of this project's own words, with parts that are safe. */
+/** Creates Markdown from a template of this project, with safe parts. */
 function safe(own, ...parts) {
     return made(own.map((text, position) => `${text}${parts[position]?.[source] ?? ''}`).join(''));
 }
-/** Parts with something of ours between them. */
+/** Joins parts. */
 function joined(parts, between) {
     return made(parts.map((part) => part[source]).join(between));
 }
 /**
- * Any text, as text. What GitHub would make a link or a picture of is put into code style, where it makes none: addresses, mentions,
- * references to issues and commits, names of emoji (GFM, "Autolinks"; docs.github.com, "Autolinked references and URLs").
+ * Escapes any text. Code style protects everything that GitHub would convert to a link or a picture: addresses, mentions, references to
+ * issues and commits, names of emoji (GFM, "Autolinks"; docs.github.com, "Autolinked references and URLs").
  */
 function words(text) {
     const parts = visible(text).split(/([\s"'(),;<>]+)/);
     const line = parts.map((part) => (isLively.test(part) ? code(part)[source] : escaped(part))).join('');
-    // At its beginning, some marks make a list or a line of it.
+    // At the beginning, some marks start a list or a line.
     return made(line.replace(/^(\s*)([-+=])|^(\s*\d+)([.)])(?=\s|$)/, (...found) => {
         const [, blanks = '', mark = '', number = '', point = ''] = found;
         return `${blanks}${number}${numbered(mark || point)}`;
     }));
 }
 const isLively = /[@$]|#\d|\b(?:GH|GHSA|CVE)-|:\/\/|www\.|\b(?:mailto|xmpp|tel):|:[\w+-]+:|\b[0-9a-f]{7,40}\b/i;
-// A number of a character is never a mark.
+// A character reference is never a mark.
 function escaped(text) {
     return text.replace(/[\\`*_[\]<>#~|&]/g, numbered);
 }
 function numbered(mark) {
     return `&#${String(mark.charCodeAt(0))};`;
 }
-/** One line, without characters that can't be seen or turn the direction of others. */
+/** Returns one line, without invisible characters and characters that change the direction of text. */
 function visible(text) {
     return text.replace(/[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]+/gu, ' ').replace(/\s+/g, ' ');
 }
-/** Any text in code style. */
+/** Returns any text in code style. */
 function code(text) {
     return made(`\`${visible(text).replaceAll('`', "'") || ' '}\``);
 }
-/** A message: what is between single backticks is code, all else is text. */
+/** Returns a message. Text between single backticks is code. */
 function prose(message) {
     const spans = message.replace(/`{2,}/g, "'").split(/(`[^`\n]*`)/);
     return joined(spans.map((part, position) => (position % 2 === 1 ? code(part.slice(1, -1)) : words(part))), '');
 }
-/** A link, if the address is one of the web; else its text alone. */
+/** Returns a link if the address is a web address, otherwise the text. */
 function link(text, address) {
     const url = URL.canParse(address) ? new URL(address) : undefined;
     if (url?.protocol !== 'https:' && url?.protocol !== 'http:')
@@ -38232,20 +37440,20 @@ function link(text, address) {
         .replaceAll('&', '&amp;');
     return safe `[${words(text)}](${made(target)})`;
 }
-/** A table. The head is of this project's own words. */
+/** Returns a table. Only the rows contain foreign text. */
 function markdownTable(head, rows) {
     const line = (cells) => `| ${cells.map(cell).join(' | ')} |`;
     return made([line(head.map(words)), line(head.map(() => safe `---`)), ...rows.map(line)].join('\n'));
 }
-// Only code has bars still. A backslash before one would be paired with the one that escapes it (GFM, "Tables").
+// Only code still has bars. A backslash before one would escape the backslash that escapes the bar (GFM, "Tables").
 function cell(markdown) {
     return markdown[source].replace(/(\\*)\|/g, '$1$1\\|');
 }
-/** `sha256:` and 12 digits: enough to tell two images apart by eye. */
+/** Returns `sha256:` and 12 digits. */
 function shortDigest(digest) {
     return digest.slice(0, 'sha256:'.length + 12);
 }
-/** The layers with their sizes, folded under one line of a job summary. */
+/** Returns a table of layers that folds under one line. */
 function layerTable(layers) {
     const rows = layers.map((layer, position) => [
         words(String(position + 1)),
@@ -38256,44 +37464,20 @@ function layerTable(layers) {
     const count = words(`${String(rows.length)} ${rows.length === 1 ? 'layer' : 'layers'}`);
     return safe `<details><summary>${count}</summary>\n\n${markdownTable(['#', 'Digest', 'Size', 'Format'], rows)}\n\n</details>`;
 }
-/**
- * Where the time went, as a chart that GitHub draws (Mermaid gantt; `x` is ms since the epoch).
- * @param before what others did, on the same clock, which may be before 0: then the chart has sections, and `own` is the last one's name
- */
-function gantt(spans, before = [], own = '') {
+/** Returns a chart of where the time went, which GitHub draws (Mermaid gantt; `x` is ms since the epoch). */
+function gantt(spans) {
     if (spans.length === 0)
         return safe ``;
-    const sections = [...before, { name: own, spans }];
-    const all = sections.flatMap((section) => section.spans);
-    const [first, last] = [Math.min(0, ...all.map(({ startMs }) => startMs)), Math.max(...all.map(({ endMs }) => endMs))];
-    const titles = before.length === 0 ? [] : sections.map(({ name }) => (0,_text_js__WEBPACK_IMPORTED_MODULE_0__/* .quoteForeign */ .xS)(chartWord(name), longestName));
-    const tasks = sections.flatMap(({ spans: of }, section) => [
-        ...(titles.length === 0 ? [] : [`    section ${titles[section] ?? ''}`]),
-        ...of.map((span, position) => {
-            const start = Math.round(span.startMs - first);
-            const end = Math.max(start + 1, Math.round(span.endMs - first));
-            const id = before.length === 0 ? `t${String(position)}` : `t${String(section)}x${String(position)}`;
-            return `    ${chartWord(span.name)} (${(0,_text_js__WEBPACK_IMPORTED_MODULE_0__/* .formatDuration */ .a3)(end - start)}) :${id}, ${String(start)}, ${String(end)}`;
-        }),
-    ]);
-    const lines = [
-        '```mermaid',
-        ...(titles.length === 0 ? [] : [`%%{init: {"gantt": {"leftPadding": ${String(roomFor(titles))}}}}%%`]),
-        'gantt',
-        '    dateFormat x',
-        `    axisFormat ${last - first > 60_000 ? '%M:%S' : '%S.%L s'}`,
-        ...tasks,
-        '```',
-    ];
-    return made(lines.join('\n'));
+    const tasks = spans.map((span, position) => {
+        const start = Math.round(span.startMs);
+        const end = Math.max(start + 1, Math.round(span.endMs));
+        return `    ${chartWord(span.name)} (${(0,_text_js__WEBPACK_IMPORTED_MODULE_0__/* .formatDuration */ .a3)(end - start)}) :t${String(position)}, ${String(start)}, ${String(end)}`;
+    });
+    const isLong = spans.some(({ endMs }) => endMs > 60_000);
+    const axis = `    axisFormat ${isLong ? '%M:%S' : '%S.%L s'}`;
+    return made(['```mermaid', 'gantt', '    dateFormat x', axis, ...tasks, '```'].join('\n'));
 }
-// Mermaid writes the sections' names left of the bars, and over them where they are longer than its own 75 pixels; a letter has about six
-// (mermaid, packages/mermaid/src/schemas/config.schema.yaml, GanttDiagramConfig).
-const longestName = 40;
-function roomFor(names) {
-    return Math.max(75, 14 + 6 * Math.max(...names.map((name) => name.length)));
-}
-// Letters and digits, and what doesn't end a name, begin a comment or a directive, or make HTML in Mermaid's text.
+// Keeps letters, digits and marks without a meaning in Mermaid's text.
 function chartWord(text) {
     return text.replace(/[^\p{L}\p{N} ._/()+-]+/gu, ' ');
 }
@@ -38301,80 +37485,44 @@ function chartWord(text) {
 
 /***/ }),
 
-/***/ 4820:
+/***/ 2668:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   U9: () => (/* binding */ isLoopback),
-/* harmony export */   _j: () => (/* binding */ proxiesOf),
-/* harmony export */   sd: () => (/* binding */ proxyUrl)
+/* harmony export */   Q: () => (/* binding */ inPool)
 /* harmony export */ });
 /* harmony import */ var _errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
-/* harmony import */ var _text_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(1453);
 
-
-/** The proxies that the environment names, in small letters or capitals; `variable` gives a variable's text or ''. */
-function proxiesOf(variable) {
-    const first = (...names) => {
-        const name = names.find((each) => variable(each).trim() !== '');
-        return name === undefined ? undefined : { variable: name, value: variable(name) };
-    };
-    const [http, https] = [first('http_proxy', 'HTTP_PROXY'), first('https_proxy', 'HTTPS_PROXY')];
-    return {
-        ...(http === undefined ? {} : { http }),
-        ...(https === undefined ? {} : { https }),
-        except: variable('no_proxy') || variable('NO_PROXY'),
-    };
-}
-/** Whether a host, perhaps with a port, is this machine's loopback interface. */
-function isLoopback(host) {
-    return /^(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])(?::\d+)?$/i.test(host);
-}
 /**
- * The URL of a proxy. Without a scheme it is taken for http, as curl and the runner's own client take it
- * (actions/toolkit, http-client/src/proxy.ts).
- * @throws HandoverError `unsupported-host` when it is none that can be used
+ * Runs work on each item, `maxConcurrent` at a time, and takes an item only when its work can start. After an error no other item is
+ * taken, and the work that is running is waited for.
+ * @param work its signal is aborted with the first error
+ * @throws the first error of the items or the work
  */
-function proxyUrl({ variable, value }) {
-    const text = value.trim();
-    const url = URL.parse(/^[a-z][a-z0-9+.-]*:\/\//i.test(text) ? text : `http://${text}`);
-    if (url !== null && ['http:', 'https:'].includes(url.protocol))
-        return url.href;
-    const shown = (0,_text_js__WEBPACK_IMPORTED_MODULE_1__/* .quoteForeign */ .xS)(text.replace(/\/\/.*@/, '//***@'), 100);
-    throw new _errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('unsupported-host', `The environment variable ${variable} names the proxy "${shown}"; expected http://HOST:PORT or https://HOST:PORT.`, `Set ${variable} on the runner to such a proxy, or remove it; hosts that need none stand in no_proxy.`);
-}
-
-
-/***/ }),
-
-/***/ 3830:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   J: () => (/* binding */ backoff),
-/* harmony export */   L: () => (/* binding */ retry)
-/* harmony export */ });
-/* harmony import */ var node_timers_promises__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(8500);
-
-/** Runs the work until it succeeds, an error isn't retryable, or the attempts are used up; throws the last error. */
-async function retry(work, options) {
-    for (let attempt = 1;; attempt += 1) {
-        try {
-            return await work(attempt);
+async function inPool(items, maxConcurrent, work) {
+    const source = all(items);
+    const failed = new AbortController();
+    const { signal } = failed;
+    const hasFailed = () => signal.aborted;
+    const worker = async () => {
+        while (!hasFailed()) {
+            const next = await source.next();
+            if (next.done === true || hasFailed())
+                return;
+            await work(next.value, signal);
         }
-        catch (error) {
-            options.signal?.throwIfAborted();
-            if (attempt >= options.attempts || !options.isRetryable(error))
-                throw error;
-            const delayMs = options.delayMs(attempt, error);
-            options.onRetry?.(error, attempt, delayMs);
-            await (0,node_timers_promises__WEBPACK_IMPORTED_MODULE_0__.setTimeout)(delayMs, undefined, options.signal ? { signal: options.signal } : {});
-        }
-    }
+    };
+    const workers = Array.from({ length: maxConcurrent }, () => worker().catch((error) => {
+        if (!hasFailed())
+            failed.abort((0,_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .asError */ .zR)(error));
+    }));
+    await Promise.all(workers);
+    await source.return(undefined);
+    if (hasFailed())
+        throw (0,_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .asError */ .zR)(signal.reason);
 }
-/** Doubling pauses with a little spread, so that many jobs don't come back at the same moment. */
-function backoff(firstMs, maxMs) {
-    return (attempt) => Math.round(Math.min(maxMs, firstMs * 2 ** (attempt - 1)) * (0.75 + Math.random() / 2));
+async function* all(items) {
+    yield* items;
 }
 
 
@@ -38390,7 +37538,7 @@ function backoff(firstMs, maxMs) {
 /* harmony export */   xS: () => (/* binding */ quoteForeign),
 /* harmony export */   z3: () => (/* binding */ formatBytes)
 /* harmony export */ });
-/** A byte count for people, in decimal units as disks and networks are measured: `580 MB`. */
+/** Formats a byte count in decimal units: `580 MB`. */
 function formatBytes(bytes) {
     const units = ['B', 'kB', 'MB', 'GB', 'TB'];
     let value = bytes;
@@ -38402,7 +37550,7 @@ function formatBytes(bytes) {
     const digits = unit === 0 || value >= 99.95 ? 0 : 1;
     return `${value.toFixed(digits)} ${units[unit] ?? 'B'}`;
 }
-/** A duration for people: `40 ms`, `0.4 s`, `12.3 s`, `2 min 5 s`. */
+/** Formats a duration: `40 ms`, `0.4 s`, `12.3 s`, `2 min 5 s`. */
 function formatDuration(ms) {
     if (ms < 100)
         return `${String(Math.round(ms))} ms`;
@@ -38411,12 +37559,12 @@ function formatDuration(ms) {
     const seconds = Math.round(ms / 1000);
     return `${String(Math.floor(seconds / 60))} min ${String(seconds % 60)} s`;
 }
-/** Text of someone else's on one line of a message: length bounded, and no character that controls a terminal or can't be seen. */
+/** Returns foreign text for one line of a message: with limited length, and without control characters and invisible characters. */
 function quoteForeign(text, limit = 300) {
     const clean = text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]+/gu, ' ').trim();
     return clean.length > limit ? `${clean.slice(0, limit)}…` : clean;
 }
-/** The same of an error, whose beginning says what was done and whose end says why that failed: the middle is left out. */
+/** The same for an error, without its middle: its beginning shows the work, and its end the cause. */
 function quoteError(text, limit = 500) {
     const clean = quoteForeign(text, Infinity);
     if (clean.length <= limit)
@@ -38425,9 +37573,8 @@ function quoteError(text, limit = 500) {
     return `${clean.slice(0, half)} … ${clean.slice(-half)}`;
 }
 /**
- * A text as lines that a workflow runner takes for text and never for a command, whoever wrote them. The runner looks for
- * `::command::` where a line begins, after white space, and for `##[command]` anywhere in it; `\r` ends a line, too (actions/runner,
- * src/Runner.Common/ActionCommand.cs; lines are .NET's StreamReader.ReadLine).
+ * Returns foreign text as lines without workflow commands. The runner looks for `::command::` at the beginning of a line, after white
+ * space, and for `##[command]` anywhere. `\r` also ends a line (actions/runner, src/Runner.Common/ActionCommand.cs).
  */
 function harmlessLines(text) {
     return text
@@ -38458,7 +37605,7 @@ function timeline() {
                 return result;
             }
             finally {
-                // What failed took its time too: another place may come after it.
+                // Failures are also recorded.
                 const called = typeof name === 'string' ? name : name(result);
                 spans.push({ name: called, startMs, endMs: performance.now() - began });
             }
@@ -38467,7 +37614,7 @@ function timeline() {
         began: Math.round(performance.timeOrigin + began),
     };
 }
-/** The same timeline for one of several works at once: each stretch begins with the name. */
+/** Returns the timeline for one of several parallel works: each part begins with the name. */
 function namedTimeline(timeline, name) {
     return {
         ...timeline,
@@ -38492,28 +37639,28 @@ function namedTimeline(timeline, name) {
 /* harmony export */ });
 /* harmony import */ var node_events__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(8474);
 
-/** The same bytes, for what is done with them before the next chunk is asked for: to hash them, or to write them to a file. */
+/** Returns the same bytes, to be used before the next chunk is requested: to hash them, or to write them to a file. */
 function viewOf({ buffer, byteOffset, length }) {
     return Buffer.from(buffer, byteOffset, length);
 }
-/** All bytes of some small chunks. */
+/** Copies all bytes of some small chunks. */
 async function copiedBytes(chunks) {
     const copies = [];
     for await (const chunk of chunks)
         copies.push(Buffer.from(viewOf(chunk)));
     return Buffer.concat(copies);
 }
-// Node's streams take so many bytes before they say that it is enough (`stream.getDefaultHighWaterMark`).
+// The number of bytes that Node's streams hold before they report backpressure (`stream.getDefaultHighWaterMark`).
 const heldBytes = 64 * 1024;
 /**
- * The same chunks for a stream of Node's that is written to, and waited for when it says so. Streams hold short chunks back and
- * ask for more: such a one is copied. A longer one has been written by then.
+ * Returns the same chunks for a writable stream of Node's with backpressure. Such a stream holds short chunks and requests more, so they
+ * are copied. It has written a longer chunk before it requests the next.
  */
 async function* streamableChunks(chunks) {
     for await (const chunk of chunks)
         yield chunk.length < heldBytes ? Buffer.from(viewOf(chunk)) : viewOf(chunk);
 }
-/** Writes all chunks to a stream, as fast as it takes them, until that is over. Throws what the chunks throw. */
+/** Writes all chunks to a stream with backpressure, until `over` is aborted. Throws errors of the chunks. */
 async function writeChunks(stream, chunks, over) {
     for await (const chunk of streamableChunks(chunks)) {
         if (over.aborted)
@@ -38522,14 +37669,14 @@ async function writeChunks(stream, chunks, over) {
             await (0,node_events__WEBPACK_IMPORTED_MODULE_0__.once)(stream, 'drain', { signal: over }).catch(() => undefined);
     }
 }
-/** The same chunks; `onBytes` is told of the length of each as it passes by. */
+/** Returns the same chunks, and calls `onBytes` with the length of each. */
 async function* countedChunks(chunks, onBytes) {
     for await (const chunk of chunks) {
         onBytes(chunk.length);
         yield chunk;
     }
 }
-/** The same chunks; `onError` is told when they end with an error, which is passed on. */
+/** Returns the same chunks, and calls `onError` with their error before throwing it. */
 async function* watchedChunks(chunks, onError) {
     try {
         yield* chunks;
@@ -38540,9 +37687,9 @@ async function* watchedChunks(chunks, onError) {
     }
 }
 /**
- * The first bytes, to look at, and the whole with them.
- * @param isEnough asked with what has come; the head is shorter when the whole is, and longer as its chunks are
- * @throws what the chunks throw
+ * Returns the first bytes, and all chunks including them.
+ * @param isEnough called with the bytes so far; the head is shorter when all bytes are fewer, and may be longer
+ * @throws errors of the chunks
  */
 async function withHead(chunks, isEnough) {
     const source = chunks[Symbol.asyncIterator]();
@@ -38576,19 +37723,22 @@ async function withHead(chunks, isEnough) {
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
 /* harmony export */   GK: () => (/* binding */ explainDiskFull),
 /* harmony export */   T1: () => (/* binding */ requireDiskSpace),
-/* harmony export */   aD: () => (/* binding */ diskSpace)
+/* harmony export */   aD: () => (/* binding */ diskSpace),
+/* harmony export */   rm: () => (/* binding */ teeFile)
 /* harmony export */ });
 /* harmony import */ var node_fs_promises__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(1455);
 /* harmony import */ var node_path__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(6760);
 /* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(4754);
-/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(1453);
+/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(1453);
+/* harmony import */ var _files_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(9543);
+
 
 
 
 
 /**
- * Free space for an ordinary user where `path` is or would be. Returns undefined where the system doesn't tell.
- * @param path a file or folder; what doesn't exist yet counts as its nearest existing parent
+ * Returns the free space for an ordinary user at a path; undefined when the system doesn't show it.
+ * @param path a file or folder, which may not exist yet
  */
 async function diskSpace(path) {
     const existing = await nearestExisting((0,node_path__WEBPACK_IMPORTED_MODULE_1__.resolve)(path));
@@ -38634,10 +37784,26 @@ async function requireDiskSpace(path, neededBytes, what, advice) {
     const space = await diskSpace(path);
     if (space === undefined || space.freeBytes >= neededBytes)
         return;
-    throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .HandoverError */ .Cu('not-enough-space', `${what} needs ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_3__/* .formatBytes */ .z3)(neededBytes)} at ${path}, but the filesystem there (${space.mountPoint}, ${space.type}) ` +
-        `has ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_3__/* .formatBytes */ .z3)(space.freeBytes)} free.`, advice);
+    throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .HandoverError */ .Cu('not-enough-space', `${what} needs ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_4__/* .formatBytes */ .z3)(neededBytes)} at ${path}, but the filesystem there (${space.mountPoint}, ${space.type}) ` +
+        `has ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_4__/* .formatBytes */ .z3)(space.freeBytes)} free.`, advice);
 }
-/** Turns the system's "disk full" into `not-enough-space`; any other error comes back as it was. */
+/**
+ * Writes chunks to a file while they are used further.
+ * @param path for messages
+ * @param advice what to do when the disk is full
+ * @throws HandoverError `not-enough-space`; the system's errors
+ */
+async function* teeFile(chunks, file, path, advice) {
+    for await (const chunk of chunks) {
+        const writing = (0,_files_js__WEBPACK_IMPORTED_MODULE_3__/* .writeAll */ .f4)(file, chunk).catch((error) => {
+            throw (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .asError */ .zR)(explainDiskFull(error, path, advice));
+        });
+        writing.catch(() => undefined); // thrown below
+        yield chunk;
+        await writing;
+    }
+}
+/** Turns the system's "disk full" into `not-enough-space`, and returns any other error unchanged. */
 function explainDiskFull(error, path, advice) {
     const code = error instanceof Error && 'code' in error ? error.code : undefined;
     if (code !== 'ENOSPC' && code !== 'EDQUOT')
@@ -38654,13 +37820,14 @@ function explainDiskFull(error, path, advice) {
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
 /* harmony export */   EW: () => (/* binding */ readSmallFile),
 /* harmony export */   I: () => (/* binding */ kindOf),
+/* harmony export */   T9: () => (/* binding */ fileChunks),
 /* harmony export */   f4: () => (/* binding */ writeAll),
 /* harmony export */   mk: () => (/* binding */ makeTempDir),
 /* harmony export */   pX: () => (/* binding */ NotAFile),
 /* harmony export */   x6: () => (/* binding */ readSmallFileSync),
 /* harmony export */   zE: () => (/* binding */ tempDirs)
 /* harmony export */ });
-/* unused harmony exports openFile, fileChunks, transientFileChunks */
+/* unused harmony exports openFile, transientFileChunks */
 /* harmony import */ var node_fs__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3024);
 /* harmony import */ var node_fs_promises__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(1455);
 /* harmony import */ var node_path__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(6760);
@@ -38731,11 +37898,11 @@ var __disposeResources = (undefined && undefined.__disposeResources) || (functio
 
 const chunkBytes = 1024 * 1024;
 /**
- * Opens a file of others for reading. It never waits, as opening a pipe does until somebody writes to it: no signal would end that.
- * @throws Error when it is a pipe, a device, a folder or a socket; what the system says when it can't be opened
+ * Opens any file for reading. It never blocks, as opening a pipe does until a process writes to it: no signal would end that.
+ * @throws Error when it is a pipe, a device, a folder or a socket; the system's errors
  */
 async function openFile(path) {
-    // Before it is opened: that alone starts some devices.
+    // Checked before opening, because that alone starts some devices.
     requireFile(path, await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_1__.stat)(path));
     const file = await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_1__.open)(path, readFlags);
     try {
@@ -38748,7 +37915,7 @@ async function openFile(path) {
     }
 }
 /**
- * Reads a file of others as a whole.
+ * Reads any file as a whole.
  * @throws Error as openFile does, and when it has more than `maxBytes`
  */
 async function readSmallFile(path, maxBytes) {
@@ -38757,7 +37924,7 @@ async function readSmallFile(path, maxBytes) {
         const file = __addDisposableResource(env_1, await openFile(path), true);
         const chunks = [];
         let bytes = 0;
-        // What it has need not be what it says: files in /proc say 0.
+        // Its size may be wrong: for files in /proc it is 0.
         for (let length = 1; length > 0;) {
             const { buffer, bytesRead } = await file.read(Buffer.alloc(Math.min(chunkBytes, maxBytes + 1 - bytes)));
             length = bytesRead;
@@ -38778,7 +37945,7 @@ async function readSmallFile(path, maxBytes) {
             await result_1;
     }
 }
-/** The same, for the moment at which a step reads its inputs. */
+/** Does the same synchronously, for a step that reads its inputs. */
 function readSmallFileSync(path, maxBytes) {
     requireFile(path, (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.statSync)(path));
     const file = (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.openSync)(path, readFlags);
@@ -38793,26 +37960,33 @@ function readSmallFileSync(path, maxBytes) {
         (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.closeSync)(file);
     }
 }
-/** A file's bytes in order. Throws as `openFile` does. */
-async function* fileChunks(path, atMostBytes) {
+/**
+ * Reads a file in order. Throws as `openFile` does.
+ * @param range the bytes from `start` up to but not including `end`
+ */
+async function* fileChunks(path, atMostBytes, { start, end } = { start: 0, end: Infinity }) {
     const file = await openFile(path);
-    yield* file.createReadStream({ highWaterMark: atMostBytes });
+    // A stream reads one byte at least.
+    if (start < end)
+        yield* file.createReadStream({ highWaterMark: atMostBytes, start, end: end - 1 });
+    else
+        await file.close();
 }
 const readFlags = node_fs__WEBPACK_IMPORTED_MODULE_0__.constants.O_RDONLY | node_fs__WEBPACK_IMPORTED_MODULE_0__.constants.O_NONBLOCK;
 function requireFile(path, found) {
     if (!found.isFile())
         throw new NotAFile(path, found);
 }
-/** What is at a path isn't a file. */
+/** A path leads to something other than a file. */
 class NotAFile extends Error {
-    /** Whether to open it would wait for whoever writes to it. */
+    /** Whether opening it would wait for a writer. */
     isPipe;
     constructor(path, found) {
         super(`${path} is ${kindOf(found)}, not a file`);
         this.isPipe = found.isFIFO();
     }
 }
-/** What something that isn't a file is. */
+/** Names the kind of something that isn't a file. */
 function kindOf(found) {
     if (found.isFIFO())
         return 'a pipe';
@@ -38824,9 +37998,9 @@ function tooLarge(path, maxBytes) {
     return new Error(`${path} has more than ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_7__/* .formatBytes */ .z3)(maxBytes)}`);
 }
 /**
- * A file's bytes in order, the next chunk being read while this one is used: two buffers take turns.
- * @param source is closed at the end, if it is a file that was opened before; a path is opened as `openFile` does
- * @param grows asked at the end of the file, with what was read of it in bytes, whether to look for more
+ * Reads a file in order, the next chunk while the current one is used, with two buffers.
+ * @param source an open file, which is closed at the end, or a path, which is opened as by `openFile`
+ * @param grows called at the end of the file, with the number of bytes that were read; returns whether to look for more
  */
 async function* transientFileChunks(source, grows = () => Promise.resolve(false)) {
     const file = typeof source === 'string' ? await openFile(source) : source;
@@ -38852,7 +38026,7 @@ async function* transientFileChunks(source, grows = () => Promise.resolve(false)
             if (length === 0)
                 return;
             filling = fill(other);
-            filling.catch(() => undefined); // reported when its turn comes
+            filling.catch(() => undefined); // thrown when its turn comes
             yield current.subarray(0, length);
             [current, other] = [other, current];
         }
@@ -38863,7 +38037,7 @@ async function* transientFileChunks(source, grows = () => Promise.resolve(false)
         await file.close();
     }
 }
-/** Writes a chunk to the end of what was written before; the chunk is used until then. Throws what the filesystem says. */
+/** Appends a chunk, and uses its memory until it is written. Throws the filesystem's errors. */
 async function writeAll(file, chunk) {
     const bytes = (0,_chunks_js__WEBPACK_IMPORTED_MODULE_4__/* .viewOf */ .du)(chunk);
     for (let written = 0; written < bytes.length;) {
@@ -38887,7 +38061,7 @@ function tempDirs(root) {
 }
 const isTempDir = new RegExp(`^image-handover-(${_locks_js__WEBPACK_IMPORTED_MODULE_5__/* .livingNamePattern */ .hd})$`);
 /**
- * Makes a new folder below `root`, that its owner alone can read. Removes what killed steps of this user left there. Throws the system's
+ * Makes a new folder in `root` that only its owner can read. Removes folders that killed steps of this user left there. Throws the system's
  * error when `root` can't be written.
  */
 async function makeTempDir(root) {
@@ -38951,9 +38125,9 @@ var base_text = __nccwpck_require__(1453);
 
 
 
-// Any process of this machine can bind any name in the abstract namespace, so a lock that is taken may be held by anybody. A step of this
-// project answers those who connect to its lock. Which process has it is told by Linux: to root of all, to other users of their own.
-/** What a step of this project answers who connects to its lock. */
+// Any process of this machine can bind any name in the abstract namespace, so any process may hold a lock. A step of this project
+// answers connections to its lock. Linux shows which process has it: to root for all processes, to other users for their own.
+/** The answer of a step of this project to a connection to its lock. */
 const lockGreeting = 'image-handover\n';
 /** @param socketName name of the lock's socket in Linux' abstract namespace (unix(7)), without the zero byte in front */
 async function lockHolder(socketName) {
@@ -39020,11 +38194,10 @@ function readText(path) {
 
 
 /**
- * Takes a key for this process, as far as processes of this project on this host are concerned. The lock is a socket in
- * Linux' abstract namespace (unix(7)): it is gone with the process, however that ends, and leaves no file behind. Elsewhere,
- * and between containers, nothing is locked.
- * @param inDoubt what a key counts as that can't be tried, for instance because this process may open no more sockets
- * @returns what gives it back, or undefined when another process has it
+ * Locks a key among the processes of this project on this host. The lock is a socket in Linux' abstract namespace (unix(7)): it ends with
+ * the process, and leaves no file. On other systems, and between containers, nothing is locked.
+ * @param inDoubt the result when the key can't be tried, for instance because this process can't open another socket
+ * @returns the lock, or undefined when another process has it
  */
 async function lockKey(key, inDoubt) {
     const lock = await tryLock(key);
@@ -39063,18 +38236,18 @@ async function tryLock(key) {
 async function holderOf(key) {
     return (await lockHolder(socketName(key))).words;
 }
-// A step ends by itself, and gives back what it has. Other users may hold a key as long as they like, so they get little.
+// A step ends, and unlocks its keys. Other users can hold a key forever, so the wait for them is short.
 const usualWaits = { 'this-user': 60 * 60_000, 'other-user': 2 * 60_000, stranger: 10_000 };
 const bindEveryMs = 100;
 const lookEveryMs = 2000;
 /**
- * Takes a key as `lockKey` does, as soon as it is free.
- * @returns what gives it back; undefined when that took too long, and where nothing can be locked
+ * Locks a key like `lockKey`, as soon as it is free.
+ * @returns the lock; undefined when that took too long, and when nothing can be locked
  * @throws AbortError when the signal is aborted
  */
 async function awaitKey(key, { signal, onWait, onGiveUp, waits = usualWaits }) {
     const began = performance.now();
-    // A step that is busy may answer late once; that begins no shorter wait.
+    // A busy step may once answer late, which doesn't shorten the wait.
     const since = { 'this-user': began, 'other-user': began, stranger: began };
     let lookedMs = -Infinity;
     let lastWords = '';
@@ -39102,9 +38275,9 @@ async function awaitKey(key, { signal, onWait, onGiveUp, waits = usualWaits }) {
         await (0,external_node_timers_promises_.setTimeout)(bindEveryMs, undefined, { signal });
     }
 }
-/** What a living name looks like, as part of a regular expression. */
+/** The form of a living name, as part of a regular expression. */
 const livingNamePattern = '[0-9a-f]{8}-[0-9a-f]{32}';
-/** A new name: where a lock of it holds, and 128 random bits. */
+/** Makes a name from the scope of its lock and 128 random bits. */
 async function livingName() {
     const random = (0,external_node_crypto_.randomBytes)(16).toString('hex');
     const scope = await lockScope();
@@ -39112,12 +38285,12 @@ async function livingName() {
     const lock = await tryLock(name);
     const isLocked = scope !== undefined && typeof lock !== 'string';
     return {
-        // Without a lock it mustn't look as if it had one that is free.
+        // Without a lock, the name must not have this scope: then it would look unlocked.
         name: isLocked ? name : `${unknownScope()}-${random}`,
         [Symbol.asyncDispose]: () => (typeof lock === 'string' ? Promise.resolve() : lock[Symbol.asyncDispose]()),
     };
 }
-/** Whether a living name's process is known to be gone, or to be done with it; false in doubt. */
+/** Whether a living name's process has ended, or has disposed of it; false in doubt. */
 async function isDead(name) {
     if (process.platform !== 'linux' || (await isOfAnotherScope(name)))
         return false;
@@ -39127,12 +38300,12 @@ async function isDead(name) {
     await lock[Symbol.asyncDispose]();
     return true;
 }
-/** Whether a living name may be one of another host, boot or container: from here nobody sees whether its process runs. */
+/** Whether a living name may be from another host, boot or container, whose processes can't be seen from here. */
 async function isOfAnotherScope(name) {
     const scope = await lockScope();
     return scope === undefined || !name.startsWith(`${scope}-`);
 }
-/** Names what a lock holds for: this boot and network namespace. Undefined where that can't be told. */
+/** Names the scope of a lock, this boot and network namespace; undefined when it is unknown. */
 async function lockScope() {
     const parts = [(0,promises_.readFile)('/proc/sys/kernel/random/boot_id', 'utf8'), (0,promises_.readlink)('/proc/self/ns/net')];
     const found = await Promise.all(parts).catch(() => undefined);
@@ -39163,8 +38336,8 @@ function unknownScope() {
 
 
 /**
- * Makes a new folder that its owner alone can read. Throws the system's error when it can't be made, and when something else was put in
- * its place at once.
+ * Makes a new folder that only its owner can read. Throws the system's error when it can't be made, and an error when another process
+ * has replaced it at once.
  */
 function makeOwnFolder(path) {
     (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.mkdirSync)(path, { mode: 0o700 });
@@ -39175,14 +38348,14 @@ function makeOwnFolder(path) {
     throw new Error(`another process has put a folder of its own in the place of ${path}`);
 }
 /**
- * Opens a folder that is there.
- * @param removedAt where it is by the time that it is removed
+ * Opens an existing folder.
+ * @param removedAt its path at the time of its removal
  * @throws Error when it is another user's, or no folder
  */
 function openOwnFolder(path, removedAt = path) {
     let isOpen = true;
     if (process.platform === 'win32') {
-        // There a folder can't be opened.
+        // On Windows a folder can't be opened.
         const remove = () => {
             if (isOpen)
                 (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.rmSync)(removedAt, { recursive: true, force: true });
@@ -39207,7 +38380,7 @@ function openOwnFolder(path, removedAt = path) {
                 return;
             emptyFolder(handle, removedAt);
             keep();
-            // Only an empty folder can be removed so, whatever is there by now.
+            // This removes only an empty folder, even if the path leads elsewhere by now.
             (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .attempt */ .CD)(() => {
                 (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.rmdirSync)(removedAt);
             }, undefined);
@@ -39216,9 +38389,9 @@ function openOwnFolder(path, removedAt = path) {
     };
 }
 /**
- * Removes files and folders of this user from a folder. Nothing is removed where other users may rename what is this user's: the folder
- * has to be this user's or root's, and writable by others only if it is sticky (as /tmp is; unlink(2), rename(2), EPERM).
- * @param isWanted is called with each name, what is there, and when it was last written to (ms since the epoch)
+ * Removes files and folders of this user from a folder. Nothing is removed where other users can rename this user's files: the folder must
+ * be this user's or root's, and writable by others only if it is sticky, as /tmp is (unlink(2), rename(2), EPERM).
+ * @param isWanted called with each name, its kind, and when it was last written to (ms since the epoch)
  */
 async function removeOwn(folder, isWanted) {
     if (process.platform !== 'linux')
@@ -39252,9 +38425,9 @@ function isOwn(uid) {
     return uid === (process.geteuid?.() ?? uid);
 }
 /**
- * Makes a folder with those above it, where they aren't there, and holds it open. Another user may own one of them, and put a link to
- * anywhere in its place: so each is opened in the one above, and a link is followed only where it is this user's or root's, or nobody else
- * can have put it. Linux itself is as careful in folders such as /tmp (proc_sys_fs(5), protected_symlinks).
+ * Makes a folder and its missing parents, and holds it open. Another user may own a parent, and replace it with any link. So each folder is
+ * opened through its parent. A link is followed only if it is this user's or root's, or no other user can have made it. Linux has the
+ * same rule in folders such as /tmp (proc_sys_fs(5), protected_symlinks).
  * @throws Error that names the link; the system's errors
  */
 async function holdFolder(path) {
@@ -39320,7 +38493,7 @@ function requireOwnLink(link, uid, above) {
     if (!isTrusted)
         throw new Error(`${link} is a link of another user (uid ${String(uid)})`);
 }
-// O_PATH, which Node has no name for: enough to go on from there, also where this user may not list what is in it (open(2)).
+// O_PATH, for which Node has no name: it works also when this user can't list the folder (open(2)).
 const wayFlags = node_fs__WEBPACK_IMPORTED_MODULE_0__.constants.O_DIRECTORY | node_fs__WEBPACK_IMPORTED_MODULE_0__.constants.O_NOFOLLOW | 0o10000000;
 // As many as Linux follows (path_resolution(7)).
 const mostLinks = 40;
@@ -39328,7 +38501,7 @@ const folderFlags = node_fs__WEBPACK_IMPORTED_MODULE_0__.constants.O_RDONLY | no
 function throughHandle(handle) {
     return `/proc/self/fd/${String(handle)}`;
 }
-/** Removes a file, a link, or a folder of this user with all that is in it. What can't be removed is left. */
+/** Removes a file, a link, or a folder of this user with its contents, as far as possible. */
 function removeFound(path) {
     const isGone = (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .attempt */ .CD)(() => {
         (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.unlinkSync)(path);
@@ -39353,10 +38526,95 @@ function emptyFolder(handle, path) {
     if (process.platform === 'linux')
         for (const name of (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .attempt */ .CD)(() => (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.readdirSync)(inside), []))
             removeFound((0,node_path__WEBPACK_IMPORTED_MODULE_2__.join)(inside, name));
-    // Only Linux leads through a handle.
+    // Only Linux has paths through a handle.
     else
         for (const name of (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .attempt */ .CD)(() => (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.readdirSync)(path), []))
             (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.rmSync)((0,node_path__WEBPACK_IMPORTED_MODULE_2__.join)(path, name), { recursive: true, force: true });
+}
+
+
+/***/ }),
+
+/***/ 7606:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   Dc: () => (/* binding */ verifiedChunks),
+/* harmony export */   M: () => (/* binding */ Checksum),
+/* harmony export */   Wk: () => (/* binding */ checksummed),
+/* harmony export */   Ze: () => (/* binding */ drain),
+/* harmony export */   Zg: () => (/* binding */ heldBack)
+/* harmony export */ });
+/* harmony import */ var node_crypto__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(7598);
+/* harmony import */ var _chunks_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4256);
+
+
+/** Counts and hashes bytes. */
+class Checksum {
+    #hash = (0,node_crypto__WEBPACK_IMPORTED_MODULE_0__.createHash)('sha256');
+    size = 0;
+    add(chunk) {
+        this.#hash.update((0,_chunks_js__WEBPACK_IMPORTED_MODULE_1__/* .viewOf */ .du)(chunk));
+        this.size += chunk.length;
+    }
+    /** Returns what was added; nothing can be added after that. */
+    found() {
+        return { size: this.size, digest: `sha256:${this.#hash.digest('hex')}` };
+    }
+}
+/** Adds each chunk to a checksum. A consumer may stop early: the remaining chunks can still be read. */
+function checksummed(chunks, checksum) {
+    const source = chunks[Symbol.asyncIterator]();
+    const next = async () => {
+        const result = await source.next();
+        if (result.done === true)
+            return { done: true, value: undefined };
+        checksum.add(result.value);
+        return result;
+    };
+    return { [Symbol.asyncIterator]: () => ({ next }) };
+}
+/** Reads the remaining chunks and discards them. */
+async function drain(chunks) {
+    const source = chunks[Symbol.asyncIterator]();
+    while ((await source.next()).done !== true)
+        ;
+}
+/**
+ * Returns the same chunks, and checks at their end that they had a size and a digest.
+ * @param expected a size in bytes; undefined values are not checked
+ * @param refuse makes the error from what was found; chunks beyond the size are not read
+ */
+async function* verifiedChunks(chunks, { size = Infinity, digest }, refuse) {
+    const checksum = new Checksum();
+    let read = 0;
+    for await (const chunk of chunks) {
+        read += chunk.length;
+        if (read > size)
+            break;
+        if (digest !== undefined)
+            checksum.add(chunk);
+        yield chunk;
+    }
+    const found = { size: read, digest: digest === undefined ? undefined : checksum.found().digest };
+    if ((size === Infinity || read === size) && found.digest === digest)
+        return;
+    throw refuse(found);
+}
+/** Passes chunks on, but keeps the last `bytes` or more until the source has ended without an error. */
+async function* heldBack(chunks, bytes) {
+    const held = [];
+    let total = 0;
+    for await (const chunk of chunks) {
+        held.push(chunk);
+        total += chunk.length;
+        for (let first = held[0]; first !== undefined && total - first.length >= bytes; first = held[0]) {
+            held.shift();
+            total -= first.length;
+            yield first;
+        }
+    }
+    yield* held;
 }
 
 
@@ -39406,7 +38664,7 @@ var deadlines = __nccwpck_require__(432);
 
 
 
-// A command that is asked to end has so long, and its streams so long after it.
+// The times in ms that a command has to end after SIGTERM, and its streams after its end.
 const killMs = 3000;
 const streamMs = 500;
 /** @param signal ends running commands when it is aborted */
@@ -39422,43 +38680,39 @@ function dockerCli(signal, name = 'docker') {
         query: async (args, workdir) => {
             times.signal.throwIfAborted();
             const path = await program();
-            // It may have been aborted meanwhile.
+            // Aborted during the lookup.
             times.signal.throwIfAborted();
             const options = { silent: true, ignoreReturnCode: true, ...(workdir === undefined ? {} : { cwd: workdir }) };
             const asked = (0,exec/* getExecOutput */.H)(quoteProgram(path), [...args], options);
             return times.within(asked, () => {
-                // @actions/exec can't be told to end what it runs.
+                // @actions/exec can't end a command.
                 (0,forced_end/* killChildren */.at)(args);
             });
         },
-        start: async (args, tempDir, workdir) => {
+        start: async (args, { tempDir, workdir, signal: kills } = {}) => {
             times.signal.throwIfAborted();
             const path = await program();
-            // It may have been aborted meanwhile: nobody would end a command that is started now.
+            // Aborted during the lookup. Nothing would end the command.
             times.signal.throwIfAborted();
-            // `env` becomes the command: the child is the command itself, and is ended like it.
+            // `env` replaces itself with the command, so the child is the command.
             const [file, before] = tempDir === undefined ? [path, []] : ['env', [`TMPDIR=${tempDir}`, path]];
             const child = (0,external_node_child_process_namespaceObject.spawn)(file, [...before, ...args], { stdio: ['pipe', 'pipe', 'pipe'], cwd: workdir });
             await (0,external_node_events_.once)(child, 'spawn').catch((error) => {
                 throw unavailable(name, (0,errors/* messageOf */.bD)(error), error);
             });
-            return running(name, child, times.signal);
+            return running(name, child, times.signal, kills);
+        },
+        get forCleanUp() {
+            return cliWithin(times.forCleanUp);
         },
     });
-    const times = (0,deadlines/* deadlines */.Q)(signal, name);
-    const cleaning = {
-        ...cliWithin(times.forCleanUp),
-        get forCleanUp() {
-            return cleaning;
-        },
-    };
-    return { ...cliWithin(times), forCleanUp: cleaning };
+    return cliWithin((0,deadlines/* deadlines */.Q)(signal, name));
 }
 // @actions/exec splits its first argument at spaces.
 function quoteProgram(path) {
     return `"${path}"`;
 }
-function running(name, child, signal) {
+function running(name, child, signal, kills) {
     const { stdin, stdout, stderr } = child;
     if (stdin === null || stdout === null || stderr === null)
         throw unavailable(name, 'it has no streams');
@@ -39471,18 +38725,22 @@ function running(name, child, signal) {
         setTimeout(kill, killMs).unref();
     };
     signal.addEventListener('abort', stop, { once: true });
-    // While it was being started.
+    kills?.addEventListener('abort', kill, { once: true });
+    // Aborted during the start.
     if (signal.aborted)
         stop();
-    // A command that ends before it has read all its input is judged by its exit code, not by the broken pipe.
+    if (kills?.aborted === true)
+        kill();
+    // If a command ends before it has read its input, its exit code counts, not the broken pipe.
     stdin.on('error', () => undefined);
     const exit = new Promise((resolve) => {
         const end = (code) => {
             signal.removeEventListener('abort', stop);
+            kills?.removeEventListener('abort', kill);
             resolve(code ?? 1);
         };
         child.on('close', end);
-        // What it has started may hold on to its streams.
+        // Its children may keep its streams open.
         child.on('exit', (code) => {
             if (!signal.aborted)
                 return;
@@ -39503,62 +38761,62 @@ async function findProgram(name) {
 }
 const runnerHints = {
     docker: 'Use a runner with Docker, such as ubuntu-latest (ubuntu-slim and macOS runners have no engine).',
-    podman: 'Install podman in a step before (apt-get install podman), or remove `engine: podman`.',
-    ctr: 'Install containerd on this runner: its command ctr comes with it.',
+    podman: 'Install podman in an earlier step (apt-get install podman), or remove `engine: podman`.',
+    ctr: 'Install containerd on this runner. It contains ctr.',
 };
 function unavailable(name, why, cause) {
     const titles = { docker: 'Docker', podman: 'Podman', ctr: 'containerd’s ctr' };
     return new errors/* HandoverError */.Cu('docker-unavailable', `${titles[name]} can't be run: ${why}.`, runnerHints[name], cause);
 }
-/** All that a running command says, once it has ended. */
+/** Waits for the end of a command, and returns its output. */
 async function outputOf({ stdout, stderr, exit }) {
-    const [said, complained, exitCode] = await Promise.all([(0,consumers_.text)(stdout), (0,consumers_.text)(stderr), exit]);
-    return { exitCode, stdout: said, stderr: complained };
+    const [printed, errors, exitCode] = await Promise.all([(0,consumers_.text)(stdout), (0,consumers_.text)(stderr), exit]);
+    return { exitCode, stdout: printed, stderr: errors };
 }
-/** The last thing a command said: what to show of a failure. */
+/** Returns the last line of a command's output, which shows its failure. */
 function lastLine(output) {
     const said = output.stderr.trim() === '' ? output.stdout : output.stderr;
     return (0,base_text/* quoteError */.PI)(said.trim().split('\n').at(-1) ?? '');
 }
-/** The line with which a command says what went wrong: its error, else the first one. What follows is often about its usage. */
+/** Returns the line with a command's error, or its first line. Later lines are often about its usage. */
 function causeLine({ stdout, stderr }) {
     const lines = `${stderr}\n${stdout}`.split('\n').filter((line) => line.trim() !== '');
     return quoteError(lines.find((line) => line.startsWith('ERROR: ')) ?? lines[0] ?? '');
 }
 /**
- * Throws `docker-unavailable` when the command `docker` is podman's, as in the package podman-docker. To be called when docker has
- * failed: it costs a process.
+ * Throws `docker-unavailable` if the command `docker` is podman's, as in the package podman-docker. Call it after a failure, because it
+ * costs a process.
  */
 async function requireDocker(cli) {
     const { stdout } = await cli.query(['--version']);
     const version = /^podman version .+/m.exec(stdout)?.[0];
     if (version === undefined)
         return;
-    throw new errors/* HandoverError */.Cu('docker-unavailable', `The command \`docker\` on this runner is podman (${(0,base_text/* quoteForeign */.xS)(version)}).`, 'Set `engine: podman`, or use a runner with Docker. Podman takes images and builds none: build in a step before, and set `source-image`.');
+    throw new errors/* HandoverError */.Cu('docker-unavailable', `The command \`docker\` on this runner is podman (${(0,base_text/* quoteForeign */.xS)(version)}).`, 'Set `engine: podman`, or use a runner with Docker. With podman, build in an earlier step, and set `source-image`.');
 }
 const hints = {
-    'load-failed': (program) => `Look for a full disk or an engine of another version on this runner: ${program} ${program === 'ctr' ? 'version' : 'info'}; df -h.`,
+    'load-failed': (program) => `Check for a full disk or an engine of another version on this runner: ${program} ${program === 'ctr' ? 'version' : 'info'}; df -h.`,
     'image-missing': (program) => `Check the engine: ${program} image ls.`,
     'image-not-found': (program) => `Check that the image is in this engine: ${program} image ls.`,
 };
-// What the engine's own words mean, where that isn't plain.
+// Explanations of messages of engines.
 const meanings = [
     [
         // moby layer/layer_store.go, maxLayerDepth
         /max depth exceeded/,
-        "The engine's classic image store takes 125 layers at most, and the image has more. Build it with fewer: join RUN and COPY " +
-            'instructions, or copy the result into a last stage (COPY --from). The containerd image store takes it as it is.',
+        "The engine's classic image store accepts 125 layers at most, and the image has more. Build it with fewer: join RUN and COPY " +
+            'instructions, or copy the result to a last stage (COPY --from). The containerd image store has no such limit.',
     ],
 ];
-/** The error for a command that has failed, with the last thing it said. */
+/** Creates the error for a failed command, with its last line. */
 function failedCommand({ program }, code, args, output) {
     const command = (0,base_text/* quoteForeign */.xS)(`${program} ${args.join(' ')}`);
     return failedWork(program, code, `${command} failed with exit code ${String(output.exitCode)}`, lastLine(output));
 }
 /**
- * The error for work that an engine refused.
- * @param what the work and that it failed: `docker load failed`
- * @param said the engine's own words
+ * Creates the error for failed work of an engine.
+ * @param what such as `docker load failed`
+ * @param said the engine's message
  */
 function failedWork(program, code, what, said) {
     const hint = meanings.find(([words]) => words.test(said))?.[1] ?? hints[code](program);
@@ -39599,12 +38857,12 @@ var chunks = __nccwpck_require__(4256);
 
 
 
-// The newest version whose answers are known here: Docker 28.5's. Docker 29.7 serves all from 1.40 on.
+// The newest version with known answers: Docker 28.5's. Docker 29.7 serves all from 1.40 on.
 const newestVersion = '1.51';
-/** @param agreed the version that has been agreed with the engine */
+/** @param agreed the version that was negotiated with the engine */
 function engineApi(endpoint, times, agreed = {}) {
     const connect = (request, path, signal) => exchange(api_open(endpoint, request, path), request, endpoint, signal);
-    // As docker does: the newest that both know (docker/docker, client, NegotiateAPIVersion).
+    // The newest version of both, as in docker (docker/docker, client, NegotiateAPIVersion).
     const version = async (signal) => {
         if (endpoint.apiVersion !== undefined)
             return endpoint.apiVersion;
@@ -39616,7 +38874,7 @@ function engineApi(endpoint, times, agreed = {}) {
             throw noEngine(endpoint, answered.message);
         const { 'api-version': served } = answered.headers;
         if (typeof served !== 'string')
-            throw noEngine(endpoint, `HTTP ${String(answered.statusCode)}, but not of an engine`);
+            throw noEngine(endpoint, `HTTP ${String(answered.statusCode)}, which is not an engine’s answer`);
         return (agreed.version = olderOf(served, newestVersion));
     };
     const begin = async (request, signal) => {
@@ -39652,7 +38910,7 @@ function olderOf(one, other) {
     const minor = (version) => Number(version.split('.')[1]);
     return minor(one) < minor(other) ? one : other;
 }
-/** A name in a path: slashes are part of it. */
+/** Encodes a name for a path, with its slashes. */
 function inPath(name) {
     return name.split('/').map(encodeURIComponent).join('/');
 }
@@ -39673,7 +38931,7 @@ function api_open(endpoint, { method, body }, path) {
 function isLost(response) {
     return !('headers' in response);
 }
-/** Sends a request. Its response rejects with `docker-unavailable`, or with the signal's reason. */
+/** Sends a request. The response rejects with `docker-unavailable`, or with the signal's reason. */
 function exchange(asked, { body }, endpoint, signal) {
     let connected = false;
     const answered = new AbortController();
@@ -39705,11 +38963,11 @@ function exchange(asked, { body }, endpoint, signal) {
         });
     });
     const sent = (0,chunks/* writeChunks */.a7)(asked, body ?? none(), answered.signal).then(() => void asked.end(), (error) => {
-        // Broken off before its end, so that the engine can't take what it has for the whole.
+        // Broken off before its end, so that the engine can't accept a part as the whole.
         end();
         throw (0,errors/* asError */.zR)(error);
     });
-    sent.catch(() => undefined); // thrown where the answer is read
+    sent.catch(() => undefined); // rethrown with the answer
     return { response, sent, end };
 }
 async function* none() {
@@ -39750,7 +39008,7 @@ async function followed(begun, onMessage) {
         return await messagesOf(begun, onMessage);
     }
     finally {
-        // An error of the body comes first: the engine only saw it broken off.
+        // An error of the body comes first. It is the cause of the engine's error.
         await begun.sent;
     }
 }
@@ -39789,21 +39047,21 @@ async function messagesOf(begun, onMessage) {
     }
     return failure ?? { ok: true, text: '' };
 }
-/** The failure that a message of long work tells of (moby, pkg/jsonmessage). */
+/** Returns the failure in a message of long work (moby, pkg/jsonmessage). */
 function failureIn(message) {
     const { errorDetail: detail, error } = message;
     const said = (0,json/* isObject */.Gv)(detail) ? (0,json/* stringOr */.JI)(detail['message'], '') : '';
     return said || (0,json/* stringOr */.JI)(error, '') || undefined;
 }
-const start = 'Start the engine, or say where it is: DOCKER_HOST or `docker context use`. ubuntu-slim and macOS runners have none.';
+const start = 'Start the engine, or set its address: DOCKER_HOST or `docker context use`. ubuntu-slim and macOS runners have no engine.';
 // Of the system (connect(2), getaddrinfo(3)).
 const causes = {
     ENOENT: ['there is no such socket', start],
-    ECONNREFUSED: ['nothing listens there', `${start} Where it has stopped, \`journalctl -u docker\` says why.`],
+    ECONNREFUSED: ['nothing listens there', `${start} If it has stopped, \`journalctl -u docker\` shows the cause.`],
     EACCES: [
-        'this user may not open the socket',
-        'Let the runner’s user join the group that owns the socket (usermod -aG docker USER) and start the runner again, or run the ' +
-            'job as root. A rootless engine has a socket of its own: name it in DOCKER_HOST, or with `docker context use rootless`.',
+        'this user has no permission for the socket',
+        'Add the runner’s user to the group that owns the socket (usermod -aG docker USER) and restart the runner, or run the ' +
+            'job as root. A rootless engine has its own socket: set DOCKER_HOST, or use `docker context use rootless`.',
     ],
 };
 function unreachable(endpoint, error) {
@@ -39831,8 +39089,8 @@ var docker_output = __nccwpck_require__(3552);
 
 
 /**
- * Docker, asked over its API.
- * @param cli has the last word, saves, and is what docker's own commands are run with
+ * Docker over its API.
+ * @param cli runs the commands that have no use of the API, such as the last inspect and `docker save`
  */
 function apiEngine(api, cli) {
     return {
@@ -39847,7 +39105,7 @@ function apiEngine(api, cli) {
                 await (0,docker_cli/* requireDocker */.c1)(cli);
                 throw error;
             });
-            // Podman's API has this besides (containers/podman, pkg/api/handlers/types.go). Docker's own command may use it.
+            // Only podman's API returns this (containers/podman, pkg/api/handlers/types.go). Docker's command can use that API.
             if (!answer.ok || answer.text.includes('"BuildahVersion"'))
                 await (0,docker_cli/* requireDocker */.c1)(cli);
             return info(answer);
@@ -39856,7 +39114,7 @@ function apiEngine(api, cli) {
         confirm: (references) => api_engine_confirm(cli, references),
         load: (chunks, onLoaded) => load(api, chunks, onLoaded),
         pull: (reference, registry) => pull(api, reference, registry),
-        // Its bytes are as many as the image's: starting a process is nothing beside them.
+        // A process costs little compared with the bytes of an image.
         save: (image) => (0,engine/* saveFrom */.oF)(cli, ['save', image]),
         tag: (image, reference) => tag(api, image, reference),
         untag: (reference) => untag(api, reference),
@@ -39864,7 +39122,7 @@ function apiEngine(api, cli) {
         images: () => list(api),
     };
 }
-/** The text of an answer. Throws `code` when it is a refusal. */
+/** Returns the text of an answer. Throws `code` for a refusal. */
 function must(answer, code, command) {
     if (answer.ok)
         return answer.text;
@@ -39874,10 +39132,10 @@ function info(answer) {
     const parsed = answer.ok ? (0,docker_output/* parseInfo */.YL)(answer.text) : undefined;
     if (parsed !== undefined)
         return (0,engine/* requireSupportedEngine */.w$)(parsed);
-    throw new errors/* HandoverError */.Cu('docker-unavailable', `No Docker engine answers: ${answer.ok ? 'its answer to `docker info` can’t be read' : answer.message}.`, 'Run `docker info` in a step before, and repair what it says.');
+    throw new errors/* HandoverError */.Cu('docker-unavailable', `No Docker engine answers: ${answer.ok ? 'its answer to `docker info` can’t be read' : answer.message}.`, 'Run `docker info` in an earlier step, and fix what it reports.');
 }
 async function inspect(api, name) {
-    // `docker image inspect` can't ask for the manifests that the image stands for.
+    // `docker image inspect` can't return the image's manifests.
     const answer = await api.ask({ method: 'GET', path: `/images/${inPath(name)}/json`, query: { manifests: '1' } });
     if (!answer.ok && (0,docker_output/* saysNoSuchImage */.mJ)(answer.message))
         return undefined;
@@ -39897,7 +39155,7 @@ async function api_engine_confirm(cli, references) {
     throw (0,docker_cli/* failedCommand */.xq)(cli, 'image-missing', ['image', 'inspect', ...references], said(output));
 }
 function said(output) {
-    // What it has found isn't what went wrong.
+    // The images that it found are not the cause.
     return { ...output, stdout: '' };
 }
 async function load(api, chunks, onLoaded) {
@@ -39938,7 +39196,7 @@ async function untag(api, reference) {
         return;
     must(answer, 'image-missing', `image rm ${reference}`);
 }
-// Nothing in the API takes the last name of an image and leaves the image: so the name goes to an empty one first.
+// The API can't remove the last tag of an image without the image. So an empty image gets the tag first.
 async function release(api, reference) {
     const query = { fromSrc: '-', repo: reference };
     const request = { method: 'POST', path: '/images/create', query, body: emptyTarball() };
@@ -39970,7 +39228,7 @@ var files = __nccwpck_require__(9543);
 
 
 const defaultHost = 'unix:///var/run/docker.sock';
-/** The endpoint that docker's commands use; undefined when only docker can tell, or get there. */
+/** Returns the endpoint that docker's commands use; undefined if only docker can find or reach it. */
 async function engineEndpoint(settings) {
     const { dockerConfigFolder: folder, dockerVariables: variables } = settings;
     const config = await readConfig(folder);
@@ -39984,7 +39242,7 @@ async function engineEndpoint(settings) {
         return undefined;
     return { host: target.host, address, headers, apiVersion: version === '' ? undefined : version.replace(/^v/, '') };
 }
-/** @returns an empty one when there is none; undefined when it can't be read */
+/** @returns an empty one if there is none; undefined if it can't be read */
 async function readConfig(folder) {
     const text = await readIfThere((0,external_node_path_.join)(folder, 'config.json'));
     const config = text === undefined ? undefined : (0,json/* parseJson */.qF)(text === '' ? '{}' : text);
@@ -40065,7 +39323,7 @@ function addressOf({ host, tls }, proxies) {
         return undefined;
     const hostname = url.hostname.replace(/^\[(.*)\]$/, '$1');
     const proxy = tls === undefined ? proxies.http : proxies.https;
-    // Docker goes through a proxy unless the host is this one (golang.org/x/net/http/httpproxy).
+    // Docker uses a proxy for all hosts except this one (golang.org/x/net/http/httpproxy).
     if (proxy !== undefined && !/^(?:localhost|127\.\d+\.\d+\.\d+|::1)$/.test(hostname))
         return undefined;
     // `tcp://h:80` is port 80, which URLs leave out.
@@ -40075,6 +39333,8 @@ function addressOf({ host, tls }, proxies) {
 
 // EXTERNAL MODULE: ./build/shared/image/digest.js
 var image_digest = __nccwpck_require__(3968);
+// EXTERNAL MODULE: ./build/shared/image/image-store.js
+var image_store = __nccwpck_require__(5039);
 // EXTERNAL MODULE: ./build/shared/image/platform.js
 var platform = __nccwpck_require__(4851);
 // EXTERNAL MODULE: ./build/shared/image/reference.js
@@ -40141,9 +39401,10 @@ var __disposeResources = (undefined && undefined.__disposeResources) || (functio
 
 
 
+
 /**
- * Podman as an engine. It works without a daemon: its temporary files are ours to clear away when it is killed.
- * @param tempRoot folder for them; loading needs up to twice the tarball's size there
+ * Podman as an engine. It has no daemon, so this step removes its temporary files.
+ * @param tempRoot folder for them. A load needs up to twice the tarball's size.
  */
 function podmanEngine(cli, tempRoot) {
     return {
@@ -40156,7 +39417,7 @@ function podmanEngine(cli, tempRoot) {
         inspect: (image) => (0,engine/* inspectWith */.ZF)(cli, ['image', 'inspect', image], parsePodmanInspect),
         load: (chunks, onLoaded) => podman_engine_load(cli, tempRoot, chunks, onLoaded),
         confirm: undefined,
-        // It takes whole tarballs only.
+        // It only accepts whole tarballs.
         pull: undefined,
         save: (image) => save(cli, tempRoot, image),
         tag: async (image, reference) => {
@@ -40174,7 +39435,7 @@ async function podman_engine_info(cli) {
     const parsed = output.exitCode === 0 ? parsePodmanInfo(output.stdout) : undefined;
     if (parsed !== undefined)
         return (0,engine/* requireSupportedEngine */.w$)(parsed);
-    throw new errors/* HandoverError */.Cu('docker-unavailable', `Podman doesn't answer: ${(0,docker_cli/* lastLine */.fM)(output) || `podman info exited with ${String(output.exitCode)}`}`, 'Run podman info in a step before, and repair what it says.');
+    throw new errors/* HandoverError */.Cu('docker-unavailable', `Podman fails: ${(0,docker_cli/* lastLine */.fM)(output) || `podman info exited with ${String(output.exitCode)}`}`, 'Run `podman info` in an earlier step, and fix what it reports.');
 }
 async function podman_engine_load(cli, tempRoot, chunks, onLoaded) {
     const env_1 = { stack: [], error: void 0, hasError: false };
@@ -40192,8 +39453,7 @@ async function podman_engine_load(cli, tempRoot, chunks, onLoaded) {
             await result_1;
     }
 }
-// The Docker format keeps the config as it is; from an image of that format, `oci-archive` would make another config
-// (without its health check), and so another image.
+// The Docker format keeps the config. `oci-archive` would convert it (without the health check), which gives another image.
 async function* save(cli, tempRoot, image) {
     const env_2 = { stack: [], error: void 0, hasError: false };
     try {
@@ -40210,8 +39470,8 @@ async function* save(cli, tempRoot, image) {
             await result_2;
     }
 }
-// What podman prints, where that differs from docker.
-/** Reads `podman info --format json`; undefined when it isn't that. */
+// Readers of podman's output, where it differs from docker's.
+/** Reads `podman info --format json`; undefined for anything else. @internal */
 function parsePodmanInfo(text) {
     const info = (0,json/* parseJson */.qF)(text);
     if (!(0,json/* isObject */.Gv)(info) || !(0,json/* isObject */.Gv)(info['host']))
@@ -40222,15 +39482,12 @@ function parsePodmanInfo(text) {
     return {
         version: (0,json/* stringOr */.JI)(version['Version'], ''),
         platform: (0,platform/* platformOf */.tj)((0,json/* stringOr */.JI)(host['os'], ''), (0,json/* stringOr */.JI)(host['arch'], '')),
-        imageStore: 'podman',
+        imageStore: image_store/* imageStores */.C.podman,
         dataRoot: (0,json/* stringOr */.JI)(store['graphRoot'], ''),
         hostName: (0,json/* stringOr */.JI)(host['hostname'], ''),
     };
 }
-/**
- * Reads `podman image inspect` of one image, a list of one; undefined when it isn't that. Podman leaves out the
- * `sha256:` of an ID.
- */
+/** Reads `podman image inspect` of one image; undefined for anything else. Podman omits the `sha256:` of an ID. @internal */
 function parsePodmanInspect(text) {
     const [image] = (0,json/* objectsOf */.iZ)((0,json/* parseJson */.qF)(text));
     if (image === undefined || typeof image['Id'] !== 'string')
@@ -40239,8 +39496,9 @@ function parsePodmanInspect(text) {
     return (0,docker_output/* inspectedImage */.df)({ ...image, Id: (0,image_digest/* isDigest */.Bc)(digest) ? digest : image['Id'] });
 }
 /**
- * A reference as podman lists it: one without a registry is under `localhost/` (what `podman tag` does with it).
- * An image ID stays as it is.
+ * Returns a reference in the form of podman's list. One without a registry is under `localhost/`, as in `podman tag`. Image IDs are
+ * returned unchanged.
+ * @internal
  */
 function podmanName(reference) {
     return (0,image_reference/* registryOf */.Fv)(reference) !== undefined || (0,image_digest/* isDigest */.Bc)(reference) ? reference : `localhost/${reference}`;
@@ -40274,25 +39532,34 @@ async function containerEngine(name, settings, signal) {
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   Q: () => (/* binding */ deadlines)
+/* harmony export */   Q: () => (/* binding */ deadlines),
+/* harmony export */   z: () => (/* binding */ timeLimit)
 /* harmony export */ });
 /* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
 
-// A cancelled step is killed 7.5 s after it was asked to end (actions/runner, ProcessInvoker). Short work may end first, and all
-// that puts things back has to end within that time.
+// The runner kills a cancelled step 7.5 s after its first signal (actions/runner, ProcessInvoker). Short work may finish first, and the
+// cleanup has to end within that time.
 const cancelGraceMs = 1000;
 const cleanUpMs = 5500;
-// Where nothing was cancelled: to remove a large image takes a while.
+// Without a cancel: the removal of a large image takes long.
 const answerMs = 60_000;
 /**
- * @param signal is aborted when the step is cancelled
+ * @param signal aborted by the cancel of the step
  * @param program the engine's command, for messages
  */
 function deadlines(signal, program) {
-    const late = afterAbort(signal, cleanUpMs, noAnswer(program, cleanUpMs));
+    const late = timeLimit(cleanUpMs, noAnswer(program, cleanUpMs));
+    if (signal.aborted)
+        late.start();
+    else
+        signal.addEventListener('abort', late.start, { once: true });
     const cleaning = {
-        signal: late,
-        within: (work, giveUp) => unlessAborted(work, AbortSignal.any([late, after(answerMs, noAnswer(program, answerMs))]), 0, giveUp),
+        signal: late.signal,
+        within: (work, giveUp) => {
+            const answer = timeLimit(answerMs, noAnswer(program, answerMs));
+            answer.start();
+            return unlessAborted(work, AbortSignal.any([late.signal, answer.signal]), 0, giveUp).finally(answer.stop);
+        },
         get forCleanUp() {
             return cleaning;
         },
@@ -40303,7 +39570,7 @@ function deadlines(signal, program) {
         forCleanUp: cleaning,
     };
 }
-/** The work's result; or the signal's reason as an error, when the work hasn't ended so many ms after the abort: then it is given up. */
+/** Returns the work's result. Throws the signal's reason if the work has not ended `graceMs` after the abort, and gives it up. */
 async function unlessAborted(work, signal, graceMs, giveUp) {
     const { promise, reject } = Promise.withResolvers();
     let timer;
@@ -40314,7 +39581,7 @@ async function unlessAborted(work, signal, graceMs, giveUp) {
         }, graceMs);
     };
     signal.addEventListener('abort', stop, { once: true });
-    // While the work was being started.
+    // Aborted during the start.
     if (signal.aborted)
         stop();
     try {
@@ -40325,30 +39592,30 @@ async function unlessAborted(work, signal, graceMs, giveUp) {
         signal.removeEventListener('abort', stop);
     }
 }
-/** Aborted so many ms from now. */
-function after(ms, reason) {
+/** @param reason what the signal is aborted with */
+function timeLimit(ms, reason) {
     const controller = new AbortController();
-    setTimeout(() => {
-        controller.abort(reason);
-    }, ms).unref();
-    return controller.signal;
-}
-/** Aborted so many ms after another signal. */
-function afterAbort(signal, ms, reason) {
-    const controller = new AbortController();
-    const begin = () => {
-        setTimeout(() => {
+    let timer;
+    const restart = () => {
+        clearTimeout(timer);
+        timer = setTimeout(() => {
             controller.abort(reason);
         }, ms).unref();
     };
-    if (signal.aborted)
-        begin();
-    else
-        signal.addEventListener('abort', begin, { once: true });
-    return controller.signal;
+    return {
+        signal: controller.signal,
+        start: () => {
+            if (timer === undefined)
+                restart();
+        },
+        restart,
+        stop: () => {
+            clearTimeout(timer);
+        },
+    };
 }
 function noAnswer(program, ms) {
-    return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('docker-unavailable', `${program} gave no answer within ${String(ms / 1000)} s.`, `Look at the engine on this runner: ${program} ${program === 'ctr' ? 'version' : 'info'}.`);
+    return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('docker-unavailable', `${program} gave no answer within ${String(ms / 1000)} s.`, `Check the engine on this runner: ${program} ${program === 'ctr' ? 'version' : 'info'}.`);
 }
 
 
@@ -40384,7 +39651,7 @@ function noAnswer(program, ms) {
 
 
 
-/** Docker, asked by its command. */
+/** Docker through its command. */
 function commandEngine(cli) {
     return {
         program: cli.program,
@@ -40406,25 +39673,25 @@ function commandEngine(cli) {
         images: () => listImages(cli),
     };
 }
-/** The arguments to inspect images, one line of JSON each. */
+/** Returns the arguments to inspect images, one line of JSON each. */
 function inspectArgs(...images) {
     return ['image', 'inspect', '--format', '{{json .}}', ...images];
 }
-/** Runs a short command that has to work. Throws `code` when it doesn't. */
+/** Runs a short command. Throws `code` if it fails. */
 async function must(cli, args, code) {
     const output = await cli.query(args);
     if (output.exitCode !== 0)
         throw (0,_cli_js__WEBPACK_IMPORTED_MODULE_3__/* .failedCommand */ .xq)(cli, code, args, output);
     return output;
 }
-/** Removes a reference, if it is there: docker and podman do it alike, with a name that each knows. */
+/** Removes a reference if it exists, in docker or podman. */
 async function removeReference(cli, name) {
     const args = ['image', 'rm', name];
     const output = await cli.forCleanUp.query(args);
     if (output.exitCode !== 0 && !(0,_output_js__WEBPACK_IMPORTED_MODULE_4__/* .saysNoSuchImage */ .mJ)(output.stderr))
         throw (0,_cli_js__WEBPACK_IMPORTED_MODULE_3__/* .failedCommand */ .xq)(cli, 'image-missing', args, output);
 }
-// No command of docker's takes the last name of an image and leaves the image: so the name goes to an empty one first.
+// Docker has no command that removes the last tag of an image without the image. So an empty image gets the tag first.
 async function releaseTag({ forCleanUp }, reference) {
     const args = ['import', '-', reference];
     const running = await forCleanUp.start(args);
@@ -40434,7 +39701,7 @@ async function releaseTag({ forCleanUp }, reference) {
         throw (0,_cli_js__WEBPACK_IMPORTED_MODULE_3__/* .failedCommand */ .xq)(forCleanUp, 'image-missing', args, output);
     await removeReference(forCleanUp, reference);
 }
-/** All images with their names: docker and podman list them alike. */
+/** Returns all images with their names, in docker or podman. */
 async function listImages(cli) {
     const args = ['image', 'ls', '--all', '--no-trunc', '--digests', '--format', _output_js__WEBPACK_IMPORTED_MODULE_4__/* .listingFormat */ .Qn];
     const output = await must(cli, args, 'image-missing');
@@ -40449,7 +39716,7 @@ async function info(cli) {
     }
     return requireSupportedEngine(parsed);
 }
-/** The image that an inspect command tells of, or undefined when there is none. Throws `image-missing` otherwise. */
+/** Returns the image of an inspect command, or undefined if there is none. Throws `image-missing` if the command fails. */
 async function inspectWith(cli, args, parse) {
     const output = await cli.query(args);
     const parsed = output.exitCode === 0 ? parse(output.stdout) : undefined;
@@ -40459,9 +39726,9 @@ async function inspectWith(cli, args, parse) {
         return undefined;
     throw (0,_cli_js__WEBPACK_IMPORTED_MODULE_3__/* .failedCommand */ .xq)(cli, 'image-missing', args, output);
 }
-/** Feeds `load` as `Engine.load` says. */
+/** Implements `Engine.load` with a command. */
 async function loadInto(cli, chunks, onLoaded, tempDir) {
-    const report = await load(cli, await cli.start(['load'], tempDir), chunks);
+    const report = await load(cli, await cli.start(['load'], { tempDir }), chunks);
     report.loaded.forEach(onLoaded);
     if (report.failure !== undefined)
         throw report.failure;
@@ -40475,7 +39742,7 @@ async function load(cli, running, chunks) {
     const output = { exitCode, stdout, stderr: report.unpackError ?? stderr };
     return { ...report, failure: (0,_cli_js__WEBPACK_IMPORTED_MODULE_3__/* .failedCommand */ .xq)(cli, 'load-failed', ['load'], output) };
 }
-/** Gives a command all the chunks as its input, as fast as it takes them. An error of theirs kills it, and is rethrown. */
+/** Writes the chunks to a command. An error of the chunks kills it and is rethrown. */
 async function feedCommand(running, chunks) {
     const said = Promise.all([(0,node_stream_consumers__WEBPACK_IMPORTED_MODULE_0__.text)(running.stdout), (0,node_stream_consumers__WEBPACK_IMPORTED_MODULE_0__.text)(running.stderr)]);
     const ended = new AbortController();
@@ -40486,7 +39753,7 @@ async function feedCommand(running, chunks) {
         await (0,_bytes_chunks_js__WEBPACK_IMPORTED_MODULE_2__/* .writeChunks */ .a7)(running.stdin, chunks, ended.signal);
     }
     catch (error) {
-        // Killed before its input ends, so that it can't take what it has for the whole.
+        // Killed before its input ends, so that it can't accept a part as the whole.
         running.kill();
         await running.exit;
         throw error;
@@ -40496,12 +39763,12 @@ async function feedCommand(running, chunks) {
     const [stdout, stderr] = await said;
     return { exitCode, stdout, stderr };
 }
-// An engine on this machine asks at once; one that is elsewhere may wait for its own loopback interface to answer.
+// An engine on this machine sends its first request immediately. A remote one may wait for its own loopback interface.
 const reachMs = 10_000;
 /**
- * Has the engine pull an image by its digest from a registry that is watched.
- * @param pull does it until the signal is aborted; returns the engine's words when it can't
- * @throws HandoverError `load-failed` when the engine can't, or doesn't ask within ten seconds; what `failed` settles with
+ * Runs a pull by digest from this step's registry.
+ * @param pull called to pull until the signal is aborted; returns the engine's message if it fails
+ * @throws HandoverError `load-failed` if the pull fails, or without a request within ten seconds; the error that `failed` settles with
  */
 async function pullWatched({ reached, failed }, pull) {
     const ends = new AbortController();
@@ -40527,21 +39794,15 @@ async function pullWatched({ reached, failed }, pull) {
 }
 function pullByCommand(cli, reference, registry) {
     return pullWatched(registry, async (signal) => {
-        const running = await cli.start(['pull', '--quiet', reference]);
+        const running = await cli.start(['pull', '--quiet', reference], { signal });
         running.stdin.end();
-        signal.addEventListener('abort', () => {
-            running.kill();
-        });
-        // While it was being started.
-        if (signal.aborted)
-            running.kill();
         const output = await (0,_cli_js__WEBPACK_IMPORTED_MODULE_3__/* .outputOf */ .jH)(running);
         return output.exitCode === 0 ? undefined : (0,_cli_js__WEBPACK_IMPORTED_MODULE_3__/* .lastLine */ .fM)(output);
     });
 }
-/** What a save command writes. Throws `image-not-found` while iterating. */
+/** Returns the output of a save command. Throws `image-not-found` during the iteration. */
 async function* saveFrom(cli, args, tempDir) {
-    const running = await cli.start(args, tempDir);
+    const running = await cli.start(args, { tempDir });
     const said = (0,node_stream_consumers__WEBPACK_IMPORTED_MODULE_0__.text)(running.stderr);
     running.stdin.end();
     let finished = false;
@@ -40560,7 +39821,7 @@ async function* saveFrom(cli, args, tempDir) {
     }
 }
 function failedSave(cli, args, output) {
-    // moby layer/empty.go: the classic store has no content for an image without layers.
+    // moby layer/empty.go: the classic store has no content of an image without layers.
     if (!output.stderr.includes('empty export'))
         return (0,_cli_js__WEBPACK_IMPORTED_MODULE_3__/* .failedCommand */ .xq)(cli, 'image-not-found', args, output);
     return new _base_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .HandoverError */ .Cu('unsupported-host', `The classic image store of this engine can't save an image without layers (FROM scratch and only LABEL, ENV or the like): ${(0,_cli_js__WEBPACK_IMPORTED_MODULE_3__/* .lastLine */ .fM)(output)}`, 'Let export-image build it, with `- uses: docker/setup-buildx-action@v4` before it: then the image never passes ' +
@@ -40568,8 +39829,8 @@ function failedSave(cli, args, output) {
 }
 const architectures = ['amd64', 'arm64'];
 /**
- * The engine that was given, if it runs what can be handed over: Linux containers on amd64 or arm64.
- * @throws HandoverError `unsupported-host` naming what it runs
+ * Checks that the engine runs Linux containers on amd64 or arm64.
+ * @throws HandoverError `unsupported-host` with its platform
  */
 function requireSupportedEngine(info) {
     const { os, architecture } = info.platform;
@@ -40582,13 +39843,13 @@ function requireSupportedEngine(info) {
 
 /***/ }),
 
-/***/ 3018:
+/***/ 1171:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
 // EXPORTS
 __nccwpck_require__.d(__webpack_exports__, {
-  v: () => (/* binding */ imageNodes)
+  p: () => (/* binding */ holdersOf)
 });
 
 // EXTERNAL MODULE: ./build/shared/base/errors.js + 1 modules
@@ -40599,6 +39860,8 @@ var docker_cli = __nccwpck_require__(8100);
 var external_node_os_ = __nccwpck_require__(8161);
 // EXTERNAL MODULE: ./build/shared/image/digest.js
 var image_digest = __nccwpck_require__(3968);
+// EXTERNAL MODULE: ./build/shared/image/image-store.js
+var image_store = __nccwpck_require__(5039);
 // EXTERNAL MODULE: ./build/shared/image/manifest.js + 2 modules
 var image_manifest = __nccwpck_require__(8088);
 // EXTERNAL MODULE: ./build/shared/image/platform.js
@@ -40629,10 +39892,7 @@ function parseCtrConfigDigest(text, manifest) {
     const digest = /\bcontainerd\.io\/gc\.ref\.content\.config=([^,\s]+)/.exec(line ?? '')?.[1];
     return (0,image_digest/* isDigest */.Bc)(digest) ? digest : undefined;
 }
-/**
- * Reads `containerd config dump`: which snapshotter Kubernetes' containers get, under the name that the plugin has in
- * containerd 1 or 2. Undefined where it doesn't tell.
- */
+/** Reads the snapshotter of Kubernetes' containers from `containerd config dump` of containerd 1 or 2. Undefined if there is none. */
 function parseSnapshotter(text) {
     let isImages = false;
     for (const line of text.split('\n').map((one) => one.trim())) {
@@ -40658,7 +39918,8 @@ var engine = __nccwpck_require__(367);
 
 
 
-/** Cached answers: the content under a digest never changes, nor does containerd's reading of it. */
+
+/** A cache. The content of a digest never changes, nor does containerd's reading of it. */
 class KnownContent {
     blobs = new Map();
     configs = new Map();
@@ -40675,7 +39936,7 @@ function containerdNode(command, known = new KnownContent()) {
     const list = async (...filter) => parseCtrImages(await must('image-missing', 'images', 'ls', ...filter));
     const content = contentOf((...args) => must('image-missing', 'content', ...args), known);
     const untag = async (reference) => {
-        // Of what isn't there it only says so.
+        // A missing image is not an error.
         const args = [...before(false), 'images', 'rm', containerdName(reference)];
         const output = await cli.forCleanUp.query(args);
         if (output.exitCode !== 0)
@@ -40692,7 +39953,7 @@ function containerdNode(command, known = new KnownContent()) {
         inspect: async (image) => {
             const filter = (0,image_digest/* isDigest */.Bc)(image) ? `target.digest==${image}` : `name==${containerdName(image)}`;
             const args = ['images', 'check', ...withSnapshotter, filter];
-            // It lists what it checks, as `images ls` does; and fails after that when something is wrong with the image.
+            // It lists the images like `images ls`, and fails after that if the image is damaged.
             const output = await ask(...args);
             const [found] = parseCtrImages(output.stdout);
             if (found !== undefined)
@@ -40706,7 +39967,7 @@ function containerdNode(command, known = new KnownContent()) {
             return [];
         },
         confirm: undefined,
-        // It takes whole tarballs only.
+        // It only accepts whole tarballs.
         pull: undefined,
         save: (image) => (0,engine/* saveFrom */.oF)(cli, [...before(false), 'images', 'export', '-', containerdName(image)]),
         tag: async (image, reference) => {
@@ -40714,15 +39975,15 @@ function containerdNode(command, known = new KnownContent()) {
             await must('load-failed', 'images', 'tag', '--force', source ?? image, containerdName(reference));
         },
         untag,
-        // No image stays without a name here.
+        // containerd keeps no image without a name.
         release: untag,
         images: async () => (await list()).map(({ name, target }) => ({ reference: name, imageId: target })),
     };
 }
 function otherBytes(digest) {
-    return new errors/* HandoverError */.Cu('image-mismatch', `containerd has other bytes under the digest ${digest}.`, 'Look at the disk of that node: its content store is damaged.');
+    return new errors/* HandoverError */.Cu('image-mismatch', `containerd has other bytes under the digest ${digest}.`, 'Check the disk of that node. Its content store is damaged.');
 }
-/** A reference in containerd's normal form; an ID, which Kubernetes gives images as a name, stays as it is. */
+/** Returns a reference in containerd's normal form. IDs, which Kubernetes uses as names, are returned unchanged. */
 function containerdName(reference) {
     return (0,image_digest/* isDigest */.Bc)(reference) ? reference : (0,image_reference/* canonicalReference */.Ys)((0,image_reference/* parseReference */.F2)(reference));
 }
@@ -40736,7 +39997,7 @@ function ctrInfo(architecture) {
     return {
         version: '',
         platform: (0,platform/* platformOf */.tj)('linux', architecture),
-        imageStore: 'containerd',
+        imageStore: image_store/* imageStores */.C.containerd,
         dataRoot: '',
         hostName: '',
     };
@@ -40769,7 +40030,7 @@ async function inspected({ name, target }, { blob, configDigest }, isWhole) {
         return { ...common, ...read, ...(created === undefined ? {} : { created }) };
     }
     catch (error) {
-        // An index of several platforms, a chart, or what lacks its content: in any case not the image of a handover.
+        // An index of several platforms, a chart, or an image without content: never a handed-over image.
         if (!(error instanceof errors/* HandoverError */.Cu) || !['tarball-invalid', 'image-missing'].includes(error.code))
             throw error;
         return { ...common, platform: (0,platform/* platformOf */.tj)('', ''), diffIds: [], labels: {}, config: {} };
@@ -40782,88 +40043,127 @@ async function importInto({ cli, before }, args, chunks) {
         throw (0,docker_cli/* failedCommand */.xq)(cli, 'load-failed', all, output);
 }
 
-;// CONCATENATED MODULE: ./build/shared/docker/image-nodes.js
+;// CONCATENATED MODULE: ./build/shared/docker/holders.js
 
 
 
 
-// Kubernetes' images are in this namespace of containerd (containerd, internal/cri/constants).
+// containerd's namespace for Kubernetes' images (containerd, internal/cri/constants).
 const kubernetes = 'k8s.io';
-// How nodes are known among the engine's containers (kind, pkg/cluster/internal/providers/docker/constants.go and
-// pkg/cluster/constants/constants.go; k3d, pkg/types/types.go). Clusters have other containers too: load balancers, registries.
-const labels = {
-    kind: { cluster: 'io.x-k8s.kind.cluster', role: 'io.x-k8s.kind.role', nodes: ['control-plane', 'worker'] },
-    k3d: { cluster: 'k3d.cluster', role: 'k3d.role', nodes: ['server', 'agent'] },
+const tools = {
+    // kind, pkg/cluster/internal/providers/docker/constants.go and pkg/cluster/constants/constants.go
+    kind: {
+        cluster: 'io.x-k8s.kind.cluster',
+        role: 'io.x-k8s.kind.role',
+        isNode: (role) => ['control-plane', 'worker'].includes(role),
+        showsSnapshotter: true,
+    },
+    // k3d, pkg/types/types.go
+    k3d: {
+        cluster: 'k3d.cluster',
+        role: 'k3d.role',
+        isNode: (role) => ['server', 'agent'].includes(role),
+        showsSnapshotter: false,
+    },
+    // minikube, pkg/drivers/kic/oci/types.go. The label contains the node's name, and nodes have no role.
+    minikube: {
+        cluster: 'name.minikube.sigs.k8s.io',
+        role: 'role.minikube.sigs.k8s.io',
+        isNode: () => true,
+        showsSnapshotter: true,
+    },
 };
 /**
- * The nodes that stand for a destination, each of which answers.
- * @returns none where the image goes nowhere; undefined where it goes into the engine itself
+ * Returns the holders of a destination: no holder for `none`.
+ * @param engine the job's own engine
  * @throws HandoverError `cluster-not-found`, `docker-unavailable`
  */
-async function imageNodes(destination, signal) {
+async function holdersOf(destination, engine, signal) {
     switch (destination.kind) {
         case 'engine':
-            return undefined;
+            return [{ engine, node: undefined }];
         case 'none':
             return [];
         case 'containerd':
             return [await localNode((0,docker_cli/* dockerCli */.RK)(signal, 'ctr'), destination.namespace)];
         case 'kind':
         case 'k3d':
+        case 'minikube':
             return clusterNodes((0,docker_cli/* dockerCli */.RK)(signal), destination.kind, destination.cluster);
     }
 }
 async function localNode(cli, namespace) {
     const output = await cli.query(['version']);
     if (output.exitCode !== 0) {
-        throw new errors/* HandoverError */.Cu('docker-unavailable', `No containerd answers: ${(0,docker_cli/* lastLine */.fM)(output)}`, 'Start it, or name its socket in the environment variable CONTAINERD_ADDRESS. The socket is root’s as a rule: let this ' +
-            'user have it, or run the job as root.');
+        throw new errors/* HandoverError */.Cu('docker-unavailable', `No containerd answers: ${(0,docker_cli/* lastLine */.fM)(output)}`, 'Start it, or set the environment variable CONTAINERD_ADDRESS to its socket. Usually root owns the socket: give this ' +
+            'user access to it, or run the job as root.');
     }
     const before = [`--namespace=${namespace}`];
     const engine = containerdNode({ cli, before: () => before, architecture: undefined, snapshotter: undefined });
-    return { name: `containerd:${namespace}`, engine };
+    return { node: `containerd:${namespace}`, engine };
 }
-async function clusterNodes(cli, kind, cluster) {
-    const { cluster: clusterLabel, role, nodes } = labels[kind];
-    const rows = await containers(cli, `${clusterLabel}=${cluster}`, `{{.Names}}\t{{.State}}\t{{.Label "${role}"}}`);
-    const found = rows.filter(([, , itsRole = '']) => nodes.some((one) => one === itsRole));
-    if (found.length === 0)
-        throw await noCluster(cli, kind, cluster);
-    const still = found.filter(([, state]) => state !== 'running');
-    if (still.length > 0) {
-        throw new errors/* HandoverError */.Cu('cluster-not-found', `Of the nodes of ${kind}’s cluster "${cluster}", ${still.map(([name = '', state = '']) => `${name} is ${state}`).join(', ')}.`, 'Start the cluster’s nodes, or create the cluster again.');
+async function clusterNodes(cli, tool, cluster) {
+    const all = await nodeContainers(cli, tool);
+    const nodes = all.filter((node) => node.cluster === cluster);
+    if (nodes.length === 0) {
+        const names = [...new Set(all.map((node) => node.cluster))].sort();
+        throw clusterNotFound(`${tool} has no cluster "${cluster}" in this engine; ${names.length === 0 ? 'it has none' : `it has ${names.join(', ')}`}.`, `Create the cluster in a step before this one, or correct \`into: ${tool}:NAME\`.`);
     }
-    return Promise.all(found.map(([name = '']) => clusterNode(cli, kind, name)));
+    const stopped = nodes.filter(({ state }) => state !== 'running');
+    if (stopped.length > 0) {
+        throw clusterNotFound(`Of the nodes of ${tool}’s cluster "${cluster}", ${stopped.map(({ name, state }) => `${name} is ${state}`).join(', ')}.`, 'Start the cluster’s nodes, or create the cluster again.');
+    }
+    return Promise.all(nodes.map(({ name }) => clusterNode(cli, tool, name)));
 }
-async function containers(cli, label, format) {
-    const args = ['ps', '--all', '--filter', `label=${label}`, '--format', format];
-    const output = await cli.query(args);
+function clusterNotFound(message, hint) {
+    return new errors/* HandoverError */.Cu('cluster-not-found', message, hint);
+}
+/** Returns the nodes of all clusters of a tool, sorted by name. */
+async function nodeContainers(cli, tool) {
+    const { cluster: label, role, isNode } = tools[tool];
+    const format = `{{.Names}}\t{{.State}}\t{{.Label "${label}"}}\t{{.Label "${role}"}}`;
+    const output = await cli.query(['ps', '--all', '--filter', `label=${label}`, '--format', format]);
     if (output.exitCode !== 0) {
-        throw new errors/* HandoverError */.Cu('docker-unavailable', `The nodes can't be listed: ${(0,docker_cli/* lastLine */.fM)(output)}`, 'Nodes of kind and k3d are containers of docker: check that its engine runs here, and DOCKER_HOST.');
+        throw new errors/* HandoverError */.Cu('docker-unavailable', `The nodes can't be listed: ${(0,docker_cli/* lastLine */.fM)(output)}`, 'Nodes of kind, k3d and minikube are containers of docker: check that its engine runs here, and DOCKER_HOST.');
     }
-    const lines = output.stdout.split('\n').filter((line) => line.trim() !== '');
-    return lines.map((line) => line.split('\t')).sort(([one = ''], [other = '']) => (one < other ? -1 : 1));
+    const rows = output.stdout.split('\n').filter((line) => line.trim() !== '');
+    return rows
+        .map((row) => row.split('\t'))
+        .filter(([, , , its = '']) => isNode(its))
+        .map(([name = '', state = '', cluster = '']) => ({ name, state, cluster: clusterOf(tool, cluster) }))
+        .sort((one, other) => (one.name < other.name ? -1 : 1));
 }
-async function noCluster(cli, kind, cluster) {
-    const { cluster: label } = labels[kind];
-    const rows = await containers(cli, label, `{{.Label "${label}"}}`);
-    const names = [...new Set(rows.map(([name = '']) => name))];
-    return new errors/* HandoverError */.Cu('cluster-not-found', `${kind} has no cluster "${cluster}" in this engine; ${names.length === 0 ? 'it has none' : `it has ${names.join(', ')}`}.`, `Create the cluster in a step before this one, or correct \`into: ${kind}:NAME\`.`);
+// Further nodes of a minikube cluster are called NAME-m02 and so on (minikube, pkg/minikube/config/node.go, MachineName).
+function clusterOf(tool, label) {
+    return tool === 'minikube' ? label.replace(/-m\d{2,}$/, '') : label;
 }
-async function clusterNode(cli, kind, name) {
+async function clusterNode(cli, tool, name) {
     // As kind runs its own commands in a node.
     const inside = (stdin) => ['exec', '--privileged', ...(stdin ? ['-i'] : []), name];
-    const dump = [...inside(false), 'containerd', 'config', 'dump'];
-    const output = kind === 'kind' ? await cli.query(dump) : undefined;
-    if (output !== undefined && output.exitCode !== 0)
-        throw (0,docker_cli/* failedCommand */.xq)(cli, 'load-failed', dump, output);
+    const run = async (...command) => {
+        const args = [...inside(false), ...command];
+        const output = await cli.query(args);
+        if (output.exitCode !== 0)
+            throw (0,docker_cli/* failedCommand */.xq)(cli, 'load-failed', args, output);
+        return output.stdout;
+    };
+    if (tool === 'minikube')
+        requireContainerd(name, await run('cat', '/etc/crictl.yaml'));
     const engine = containerdNode({
         cli,
         before: (stdin) => [...inside(stdin), 'ctr', `--namespace=${kubernetes}`],
         architecture: [...inside(false), 'uname', '-m'],
-        snapshotter: output === undefined ? undefined : parseSnapshotter(output.stdout),
+        snapshotter: tools[tool].showsSnapshotter ? parseSnapshotter(await run('containerd', 'config', 'dump')) : undefined,
     });
-    return { name, engine };
+    return { node: name, engine };
+}
+/** minikube writes the socket of the node's container runtime into this file (pkg/minikube/cruntime/cri.go, populateCRIConfig). */
+function requireContainerd(node, crictl) {
+    const socket = /^runtime-endpoint: *(?:unix:\/\/)?(\S+)/m.exec(crictl)?.[1];
+    if (socket?.endsWith('/containerd.sock') === true)
+        return;
+    throw clusterNotFound(`The node ${node} of minikube does not use containerd: its container runtime is at ${socket ?? 'an unknown socket'}.`, 'Create the cluster with `minikube start --driver=docker --container-runtime=containerd`. With another runtime, load the image into ' +
+        'docker, and use `minikube image load`.');
 }
 
 
@@ -40885,11 +40185,13 @@ async function clusterNode(cli, kind, name) {
 /* harmony export */ });
 /* harmony import */ var _base_json_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(604);
 /* harmony import */ var _image_digest_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3968);
-/* harmony import */ var _image_platform_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(4851);
+/* harmony import */ var _image_image_store_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(5039);
+/* harmony import */ var _image_platform_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(4851);
 
 
 
-/** Reads `docker info --format '{{json .}}'`, or the API's SystemInfo; undefined when there is no engine behind the client. */
+
+/** Reads `docker info --format '{{json .}}'`, or the API's SystemInfo; undefined without an engine. */
 function parseInfo(text) {
     const info = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .parseJson */ .qF)(text);
     if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(info))
@@ -40900,18 +40202,18 @@ function parseInfo(text) {
     const status = JSON.stringify(info['DriverStatus'] ?? []);
     return {
         version,
-        platform: (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_2__/* .platformOf */ .tj)((0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(info['OSType'], ''), (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(info['Architecture'], '')),
-        imageStore: status.includes('io.containerd.snapshotter') ? 'containerd' : 'classic',
+        platform: (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_3__/* .platformOf */ .tj)((0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(info['OSType'], ''), (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(info['Architecture'], '')),
+        imageStore: _image_image_store_js__WEBPACK_IMPORTED_MODULE_2__/* .imageStores */ .C[status.includes('io.containerd.snapshotter') ? 'containerd' : 'classic'],
         dataRoot: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(info['DockerRootDir'], ''),
         hostName: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(info['Name'], ''),
     };
 }
-/** Reads `docker image inspect --format '{{json .}}'` of one image, or the API's ImageInspect; undefined when it isn't that. */
+/** Reads `docker image inspect --format '{{json .}}'` of one image, or the API's ImageInspect; undefined for anything else. */
 function parseInspect(text) {
     const image = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .parseJson */ .qF)(text);
     return (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(image) ? inspectedImage(image) : undefined;
 }
-/** Whether the engine has all of an image for a platform; undefined when its manifests aren't told. */
+/** Returns whether the engine has all content of an image for a platform; undefined without a list of manifests. */
 function hasAll(manifests, platform) {
     if (!Array.isArray(manifests))
         return undefined;
@@ -40919,20 +40221,20 @@ function hasAll(manifests, platform) {
         if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(manifest) || !(0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(manifest['ImageData']))
             return [];
         const { Platform: found } = manifest['ImageData'];
-        return (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(found) && (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_2__/* .samePlatform */ .my)(platform, platformIn(found)) ? [manifest['Available'] === true] : [];
+        return (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(found) && (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_3__/* .samePlatform */ .my)(platform, platformIn(found)) ? [manifest['Available'] === true] : [];
     });
     return available.includes(true);
 }
 function platformIn(found) {
-    return (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_2__/* .platformOf */ .tj)((0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(found['os'], ''), (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(found['architecture'], ''), (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(found['variant'], undefined));
+    return (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_3__/* .platformOf */ .tj)((0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(found['os'], ''), (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(found['architecture'], ''), (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(found['variant'], undefined));
 }
-/** The same of an image's JSON that is parsed already. */
+/** The same for parsed JSON. */
 function inspectedImage(image) {
     if (typeof image['Id'] !== 'string')
         return undefined;
     const rootFs = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(image['RootFS']) ? image['RootFS'] : {};
     const config = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(image['Config']) ? image['Config'] : {};
-    const platform = (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_2__/* .platformOf */ .tj)((0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(image['Os'], ''), (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(image['Architecture'], ''), (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(image['Variant'], undefined));
+    const platform = (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_3__/* .platformOf */ .tj)((0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(image['Os'], ''), (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(image['Architecture'], ''), (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(image['Variant'], undefined));
     return {
         imageId: image['Id'],
         repoTags: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringsOf */ .iw)(image['RepoTags']),
@@ -40942,14 +40244,14 @@ function inspectedImage(image) {
         config,
         ...(typeof image['Created'] === 'string' ? { created: image['Created'] } : {}),
         size: typeof image['Size'] === 'number' ? image['Size'] : 0,
-        // The containerd store, from Docker 28 on, has a descriptor; and from 29.1.2 on it describes an image too whose layers it
-        // has only unpacked for another manifest (moby 2e3a23c8ec). Of the manifests it tells over its API alone, from Docker 28 on.
+        // The containerd store returns a descriptor since Docker 28. Since 29.1.2 it also returns one for an image whose layers are only
+        // unpacked for another manifest (moby 2e3a23c8ec). It only lists manifests over its API, since Docker 28.
         isWhole: image['Descriptor'] === undefined ? true : hasAll(image['Manifests'], platform),
     };
 }
 /**
- * Reads what `docker load` printed. With the containerd store a failed unpack is only printed, and load exits 0
- * (moby daemon/containerd/image_exporter.go).
+ * Reads the output of `docker load`. With the containerd store, a failed unpack is only printed, and load exits with 0 (moby
+ * daemon/containerd/image_exporter.go).
  */
 function parseLoadOutput(text) {
     const lines = text.split(/[\r\n]+/);
@@ -40959,7 +40261,7 @@ function parseLoadOutput(text) {
 }
 /** For `image ls --digests --format`. */
 const listingFormat = '{{.Repository}}:{{.Tag}} {{.Digest}} {{.ID}}';
-/** Reads `image ls` in that format. An image that was pulled by digest may have that name alone. */
+/** Reads `image ls` in that format. An image that was pulled by digest may have no tag. */
 function parseListing(text) {
     return text.split('\n').flatMap((line) => {
         const [tagged = '', digest = '', imageId] = line.trim().split(' ');
@@ -40973,7 +40275,7 @@ function parseListing(text) {
         ];
     });
 }
-/** Reads the API's list of images, with the names that `image ls` would show; undefined when it isn't that. */
+/** Reads the API's list of images, with the names that `image ls` would show; undefined for anything else. */
 function parseImages(text) {
     const images = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .parseJson */ .qF)(text);
     if (!Array.isArray(images))
@@ -40982,7 +40284,7 @@ function parseImages(text) {
         const imageId = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(image['Id'], '');
         const tags = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringsOf */ .iw)(image['RepoTags']).filter((name) => !name.startsWith('<none>'));
         const repositories = new Set(tags.map((name) => name.slice(0, name.lastIndexOf(':'))));
-        // A containerd store makes a name by digest for each tag.
+        // A containerd store creates a name by digest for each tag.
         const pinned = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringsOf */ .iw)(image['RepoDigests']).filter((name) => {
             const [repository = ''] = name.split('@');
             return repository !== '<none>' && !repositories.has(repository);
@@ -40991,11 +40293,11 @@ function parseImages(text) {
         return (names.length === 0 ? [undefined] : names).map((reference) => ({ reference, imageId }));
     });
 }
-/** Whether docker's answer means that the image isn't there, as opposed to any other trouble. */
+/** Returns whether docker's answer means that the image doesn't exist. */
 function saysNoSuchImage(stderr) {
     return /no such image|image not known/i.test(stderr);
 }
-/** The digest that `docker push` told at its end: `latest: digest: sha256:… size: 1234`. */
+/** Reads the digest in the last line of `docker push`: `latest: digest: sha256:… size: 1234`. */
 function parsePush(text) {
     const digest = /: digest: (\S+) size: \d+\s*$/.exec(text)?.[1];
     return (0,_image_digest_js__WEBPACK_IMPORTED_MODULE_1__/* .isDigest */ .Bc)(digest) ? digest : undefined;
@@ -41004,22 +40306,23 @@ function parsePush(text) {
 
 /***/ }),
 
-/***/ 6058:
+/***/ 9541:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   og: () => (/* binding */ dockerRegistry)
+/* harmony export */   U1: () => (/* binding */ registryCommands)
 /* harmony export */ });
-/* unused harmony exports registryAttempts, registryLimitMs, attemptRegistry, registryLimit */
+/* unused harmony exports registryLimit, exceeded */
 /* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
-/* harmony import */ var _base_retry_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3830);
-/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(1453);
+/* harmony import */ var _http_retry_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3775);
+/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(1453);
 /* harmony import */ var _cli_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(8100);
-/* harmony import */ var _output_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(3552);
-/* harmony import */ var _image_digest_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(3968);
-/* harmony import */ var _image_manifest_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(8088);
-/* harmony import */ var _image_platform_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(4851);
-/* harmony import */ var _image_reference_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(9607);
+/* harmony import */ var _deadlines_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(432);
+/* harmony import */ var _output_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(3552);
+/* harmony import */ var _image_digest_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(3968);
+/* harmony import */ var _image_manifest_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(8088);
+/* harmony import */ var _image_platform_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(4851);
+/* harmony import */ var _image_reference_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(9607);
 
 
 
@@ -41029,90 +40332,766 @@ function parsePush(text) {
 
 
 
-/** How often registry work is tried in all. */
+
 const registryAttempts = 3;
+/** Pause between two attempts, in ms. */
+const pauseMs = 10_000;
 /** How long one push or pull may take, in ms. */
 const registryLimitMs = 25 * 60_000;
 /**
- * Runs registry work until it succeeds, for three attempts at most, with a warning before each further one.
- * @param failed the first attempt, if it was made elsewhere
- * @throws RegistryFailure of the last attempt; at once when another would fail in the same way
+ * Runs registry work until it succeeds, with at most three attempts and a warning before each retry.
+ * @param failed the error of the first attempt, if that was made before
+ * @throws RegistryFailure of the last attempt, or of one that would fail again in the same way
  */
-function attemptRegistry(work, { pauseMs, warning, signal }, failed) {
-    return (0,_base_retry_js__WEBPACK_IMPORTED_MODULE_1__/* .retry */ .L)((attempt) => (attempt === 1 && failed !== undefined ? Promise.reject(failed) : work()), {
+function attemptRegistry(work, { warning, signal }, failed) {
+    return (0,_http_retry_js__WEBPACK_IMPORTED_MODULE_1__/* .retry */ .L5)((attempt) => (attempt === 1 && failed !== undefined ? Promise.reject(failed) : work()), {
         attempts: registryAttempts,
         delayMs: () => pauseMs,
         isRetryable: (error) => error instanceof _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Yp && !error.permanent,
         onRetry: (error, attempt) => {
-            const next = `${String(attempt + 1)} of ${String(registryAttempts)} in ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_8__/* .formatDuration */ .a3)(pauseMs)}`;
+            const next = `${String(attempt + 1)} of ${String(registryAttempts)} in ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_9__/* .formatDuration */ .a3)(pauseMs)}`;
             warning(`${(0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .messageOf */ .bD)(error)}. Attempt ${next}.`);
         },
         signal,
     });
 }
-function registryLimit(running) {
-    let timer;
-    let why;
-    const end = () => {
-        why = `it took longer than ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_8__/* .formatDuration */ .a3)(registryLimitMs)}`;
-        running.kill();
-    };
-    return {
-        start: () => void (timer ??= setTimeout(end, registryLimitMs)),
-        stop: () => {
-            clearTimeout(timer);
-        },
-        exceeded: () => why,
-    };
+/** Limits the time that a command works on a registry. */
+const registryLimit = () => (0,_deadlines_js__WEBPACK_IMPORTED_MODULE_3__/* .timeLimit */ .z)(registryLimitMs);
+/** Why the limit ended a command; undefined if it didn't. */
+function exceeded({ signal }) {
+    return signal.aborted ? `it took longer than ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_9__/* .formatDuration */ .a3)(registryLimitMs)}` : undefined;
 }
-function dockerRegistry(cli, options) {
+function registryCommands(cli, options) {
     const attempt = (work, failed) => attemptRegistry(work, options, failed);
     return {
         attempt,
         pull: (reference) => attempt(async () => {
-            await run(cli, 'The pull', ['pull', '--quiet', (0,_image_reference_js__WEBPACK_IMPORTED_MODULE_7__/* .formatReference */ .FH)(reference)]);
+            await run(cli, 'The pull', ['pull', '--quiet', (0,_image_reference_js__WEBPACK_IMPORTED_MODULE_8__/* .formatReference */ .FH)(reference)]);
         }),
         push: (reference) => attempt(async () => {
             const output = await run(cli, 'The push', ['push', reference]);
-            const digest = (0,_output_js__WEBPACK_IMPORTED_MODULE_3__/* .parsePush */ .Y5)(output.stdout);
+            const digest = (0,_output_js__WEBPACK_IMPORTED_MODULE_4__/* .parsePush */ .Y5)(output.stdout);
             if (digest === undefined)
-                throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Yp('The push', [reference], 'it told no digest');
+                throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Yp('The push', [reference], 'docker push printed no digest');
             return digest;
         }),
         configDigest: (reference, platform) => attempt(() => configDigest(cli, reference, platform)),
     };
 }
-// The reference comes last.
+// The reference is the last argument.
 async function run(cli, work, args) {
-    const running = await cli.start(args);
+    const limit = registryLimit();
+    const running = await cli.start(args, limit);
     running.stdin.end();
-    const limit = registryLimit(running);
     limit.start();
     const output = await (0,_cli_js__WEBPACK_IMPORTED_MODULE_2__/* .outputOf */ .jH)(running);
     limit.stop();
     if (output.exitCode === 0)
         return output;
-    throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Yp(work, args.slice(-1), limit.exceeded() ?? (0,_cli_js__WEBPACK_IMPORTED_MODULE_2__/* .lastLine */ .fM)(output));
+    throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Yp(work, args.slice(-1), exceeded(limit) ?? (0,_cli_js__WEBPACK_IMPORTED_MODULE_2__/* .lastLine */ .fM)(output));
 }
 async function configDigest(cli, reference, platform) {
-    const name = (0,_image_reference_js__WEBPACK_IMPORTED_MODULE_7__/* .formatReference */ .FH)(reference);
+    const name = (0,_image_reference_js__WEBPACK_IMPORTED_MODULE_8__/* .formatReference */ .FH)(reference);
     const manifest = await rawManifest(cli, reference);
-    if (!(0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_5__/* .isIndexDocument */ .C1)(manifest, name))
-        return (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_5__/* .parseManifest */ .Ng)(manifest, name).config.digest;
-    const found = (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_5__/* .parseIndex */ .A1)(manifest, name).find((entry) => !(0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_5__/* .isAttestation */ .H3)(entry) && entry.platform !== undefined && (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_6__/* .samePlatform */ .my)(entry.platform, platform));
-    if (found === undefined || (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_5__/* .isIndex */ .nw)(found)) {
-        throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Yp('Reading', [name], `no matching manifest for ${(0,_image_platform_js__WEBPACK_IMPORTED_MODULE_6__/* .formatPlatform */ .Bq)(platform)}`);
+    if (!(0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_6__/* .isIndexDocument */ .C1)(manifest, name))
+        return (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_6__/* .parseManifest */ .Ng)(manifest, name).config.digest;
+    const found = (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_6__/* .parseIndex */ .A1)(manifest, name).find((entry) => !(0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_6__/* .isAttestation */ .H3)(entry) && entry.platform !== undefined && (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_7__/* .samePlatform */ .my)(entry.platform, platform));
+    if (found === undefined || (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_6__/* .isIndex */ .nw)(found)) {
+        throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Yp('Reading', [name], `no matching manifest for ${(0,_image_platform_js__WEBPACK_IMPORTED_MODULE_7__/* .formatPlatform */ .Bq)(platform)}`);
     }
-    return (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_5__/* .parseManifest */ .Ng)(await rawManifest(cli, { ...reference, digest: found.digest }), name).config.digest;
+    return (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_6__/* .parseManifest */ .Ng)(await rawManifest(cli, { ...reference, digest: found.digest }), name).config.digest;
 }
 async function rawManifest(cli, reference) {
-    const name = (0,_image_reference_js__WEBPACK_IMPORTED_MODULE_7__/* .formatReference */ .FH)(reference);
+    const name = (0,_image_reference_js__WEBPACK_IMPORTED_MODULE_8__/* .formatReference */ .FH)(reference);
     const output = await run(cli, 'Reading', ['buildx', 'imagetools', 'inspect', '--raw', name]);
     // The digest proves that decoding to text lost no byte.
     const bytes = Buffer.from(output.stdout);
-    if ((0,_image_digest_js__WEBPACK_IMPORTED_MODULE_4__/* .digestOf */ .ol)(bytes) === reference.digest)
+    if ((0,_image_digest_js__WEBPACK_IMPORTED_MODULE_5__/* .digestOf */ .ol)(bytes) === reference.digest)
         return bytes;
-    throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Yp('Reading', [name], 'the manifest that came has another digest');
+    throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Yp('Reading', [name], 'the received manifest has another digest');
+}
+
+
+/***/ }),
+
+/***/ 7203:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   A: () => (/* binding */ parseExpectedDigest),
+/* harmony export */   q: () => (/* binding */ requireExpected)
+/* harmony export */ });
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
+/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(1453);
+/* harmony import */ var _image_digest_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3968);
+/* harmony import */ var _image_platform_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(4851);
+
+
+
+
+const revisionLabel = 'org.opencontainers.image.revision';
+/**
+ * Reads the input `expected-config-digest`.
+ * @throws HandoverError `invalid-input`
+ */
+function parseExpectedDigest(text) {
+    const digest = (0,_image_digest_js__WEBPACK_IMPORTED_MODULE_1__/* .parseDigest */ .m)(text);
+    if (digest !== undefined)
+        return digest;
+    throw (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .invalidInput */ .aY)(`The input \`expected-config-digest\` is "${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_3__/* .quoteForeign */ .xS)(text)}"; expected sha256:<64 hex digits>.`, 'Give it the output `config-digest` of export-image: ${{ needs.build.outputs.config-digest }}.');
+}
+/**
+ * Compares images with what the inputs expect of them. The expected config digest is that of the first image.
+ * @throws HandoverError `image-mismatch`, `revision-mismatch`, `platform-mismatch`
+ */
+function requireExpected({ expectedConfigDigest, expectedRevision, host }, images) {
+    const [first] = images;
+    if (expectedConfigDigest !== undefined && first !== undefined)
+        requireDigest(expectedConfigDigest, first.configDigest);
+    for (const { labels, platform } of images) {
+        if (expectedRevision !== undefined)
+            requireRevision(expectedRevision, labels[revisionLabel]);
+        if (host !== undefined)
+            requirePlatform(host, platform);
+    }
+}
+function requireDigest(expected, found) {
+    if (expected === found)
+        return;
+    throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('image-mismatch', `The image has the config digest ${found ?? 'unknown'}; \`expected-config-digest\` is ${expected}.`, 'Check that `artifact-name` or `registry-image` and `expected-config-digest` come from the same export job, and re-run all jobs.');
+}
+function requirePlatform(host, found) {
+    if ((0,_image_platform_js__WEBPACK_IMPORTED_MODULE_2__/* .runsOn */ .k8)(found, host))
+        return;
+    throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('platform-mismatch', `The image is for ${(0,_image_platform_js__WEBPACK_IMPORTED_MODULE_2__/* .formatPlatform */ .Bq)(found)}; this runner's engine is ${(0,_image_platform_js__WEBPACK_IMPORTED_MODULE_2__/* .formatPlatform */ .Bq)(host)}.`, `Export with \`platform: ${(0,_image_platform_js__WEBPACK_IMPORTED_MODULE_2__/* .formatPlatform */ .Bq)(host)}\`, use a runner of the image's platform, or set \`check-platform: false\` ` +
+        'if the engine emulates it.');
+}
+function requireRevision(expected, found) {
+    if (expected === found)
+        return;
+    const has = found === undefined ? `has no label ${revisionLabel}` : `was built from ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_3__/* .quoteForeign */ .xS)(found)}`;
+    throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('revision-mismatch', `The image ${has}; \`expected-revision\` is ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_3__/* .quoteForeign */ .xS)(expected)}.`, 'Pass `labels: ${{ steps.meta.outputs.labels }}` of docker/metadata-action to the export, and check which commit it ' +
+        'names: on a pull request it is the merge commit unless you set it.');
+}
+
+
+/***/ }),
+
+/***/ 891:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   Kc: () => (/* binding */ findArtifact),
+/* harmony export */   n1: () => (/* binding */ findArtifacts),
+/* harmony export */   qC: () => (/* binding */ selectArtifacts),
+/* harmony export */   td: () => (/* binding */ digestsFileName),
+/* harmony export */   yq: () => (/* binding */ artifactNotFound)
+/* harmony export */ });
+/* unused harmony export readRecord */
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
+/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(1453);
+/* harmony import */ var _image_artifact_name_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(2704);
+/* harmony import */ var _image_record_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(9621);
+/* harmony import */ var _identity_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(4314);
+/* harmony import */ var _side_by_side_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(9173);
+
+
+
+
+
+
+/** The file that holds the mapping in its artifact. */
+const digestsFileName = 'docker-image-digests.json';
+/**
+ * Finds the newest artifact of that name, and identifies its images.
+ * @throws HandoverError `artifact-not-found` with the names that exist, `artifact-corrupt`, `transfer-failed`
+ */
+async function findArtifact(name, { store, log, runAttempt }) {
+    const artifacts = await store.list();
+    const found = artifacts.find((artifact) => artifact.name === name);
+    if (found === undefined)
+        throw artifactNotFound([name], artifacts, runAttempt);
+    return identified(await store.open(found), log);
+}
+/** Reads the record and identifies the images: some kilobytes. */
+async function identified(content, log) {
+    const { artifact } = content;
+    log.info(`Artifact "${artifact.name}": id ${String(artifact.id)}, ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_5__/* .formatBytes */ .z3)(artifact.size)}, ${artifact.digest ?? 'no digest'}`);
+    const record = await readRecord(content);
+    if (record === undefined)
+        log.info(`It has no ${_image_record_js__WEBPACK_IMPORTED_MODULE_2__/* .recordName */ .xD}: its images are identified by the tarball's own manifest.`);
+    const images = record === undefined ? undefined : await (0,_identity_js__WEBPACK_IMPORTED_MODULE_3__/* .identifyByRange */ .b)(content, record);
+    return { origin: 'artifact', content, record, identified: images };
+}
+/**
+ * Reads an artifact's record, which is a claim until its images are identified.
+ * @returns undefined for an artifact without a record
+ * @throws HandoverError `artifact-corrupt`, `transfer-failed`
+ */
+async function readRecord(content) {
+    const text = await content.text(_image_record_js__WEBPACK_IMPORTED_MODULE_2__/* .recordName */ .xD);
+    return text === undefined ? undefined : (0,_image_record_js__WEBPACK_IMPORTED_MODULE_2__/* .parseRecord */ .Hh)(text);
+}
+/**
+ * Returns the error for names, or patterns, without an artifact. It lists the artifacts that exist.
+ * @param runAttempt number of this attempt of the run
+ */
+function artifactNotFound(wanted, artifacts, runAttempt, timeout) {
+    const there = [...new Set(artifacts.map((artifact) => artifact.name))].map((other) => `"${other}"`);
+    return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('artifact-not-found', `This run has no artifact ${wanted.map((name) => `"${name}"`).join(' and no ')}; it has ${there.length === 0 ? 'none' : there.slice(0, 30).join(', ')}.${timeout === undefined ? '' : ` ${timeout.why}`}`, (timeout?.hint ??
+        'Check `artifact-name`, and that this job has `needs:` the job that exports the image and that it uploaded it.') +
+        (runAttempt > 1
+            ? ` This is attempt ${String(runAttempt)}: the artifact of an earlier attempt may have expired. Re-run all jobs, or raise ` +
+                '`retention-days` of export-image.'
+            : ''));
+}
+const opensAtOnce = 8;
+/**
+ * Finds the newest artifact of each name that is wanted, and identifies its images: some kilobytes each. Skips an artifact that
+ * contains only the mapping of an earlier step, unless it is named.
+ * @param wanted names and patterns
+ * @throws HandoverError `artifact-not-found` with the names that have no artifact, and those that exist
+ */
+async function findArtifacts(wanted, { store, log, runAttempt }) {
+    const artifacts = await store.list();
+    const { selected, missing } = selectArtifacts(wanted, artifacts);
+    if (missing.length > 0)
+        throw artifactNotFound(missing, artifacts, runAttempt);
+    const found = selected.map((artifact) => ({ name: artifact.name, ok: true, value: artifact }));
+    const opened = await (0,_side_by_side_js__WEBPACK_IMPORTED_MODULE_4__/* .sideBySide */ .Q)(found, opensAtOnce, async (artifact) => {
+        const content = await store.open(artifact);
+        const isMapping = content.files.length === 1 && content.files[0]?.name === digestsFileName;
+        return isMapping && !wanted.includes(artifact.name) ? undefined : await identified(content, log);
+    });
+    const all = opened.flatMap((outcome) => {
+        if (!outcome.ok)
+            return [outcome];
+        return outcome.value === undefined ? [] : [{ ...outcome, value: outcome.value }];
+    });
+    if (all.length === 0)
+        throw artifactNotFound(wanted, artifacts, runAttempt);
+    return all;
+}
+/**
+ * Selects the newest artifact of each name that is wanted.
+ * @param artifacts newest first
+ * @returns the artifacts sorted by name, and the names and patterns without one
+ */
+function selectArtifacts(wanted, artifacts) {
+    const newest = new Map();
+    for (const artifact of artifacts)
+        if (!newest.has(artifact.name))
+            newest.set(artifact.name, artifact);
+    const all = [...newest.values()].sort((one, other) => (one.name < other.name ? -1 : 1));
+    return {
+        selected: all.filter(({ name }) => wanted.some((pattern) => (0,_image_artifact_name_js__WEBPACK_IMPORTED_MODULE_1__/* .matchesPattern */ .MT)(pattern, name))),
+        missing: wanted.filter((pattern) => !all.some(({ name }) => (0,_image_artifact_name_js__WEBPACK_IMPORTED_MODULE_1__/* .matchesPattern */ .MT)(pattern, name))),
+    };
+}
+
+
+/***/ }),
+
+/***/ 4314:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   S: () => (/* binding */ requireRecorded),
+/* harmony export */   b: () => (/* binding */ identifyByRange)
+/* harmony export */ });
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
+/* harmony import */ var _base_limits_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(2618);
+/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(1453);
+/* harmony import */ var _bytes_chunks_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(4256);
+/* harmony import */ var _image_digest_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(3968);
+/* harmony import */ var _image_manifest_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(8088);
+/* harmony import */ var _image_platform_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(4851);
+/* harmony import */ var _image_record_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(9621);
+
+
+
+
+
+
+
+
+/**
+ * Identifies the images of an artifact by the bytes of their configs and manifests: some kilobytes.
+ * @returns in the record's order; undefined when the record lacks a position, or when the artifact can't be read in parts.
+ *   Then only the whole tarball shows them
+ * @throws HandoverError `artifact-corrupt` when the bytes don't match the record; `transfer-failed`, `artifact-expired`
+ */
+async function identifyByRange(content, record) {
+    const images = (0,_image_record_js__WEBPACK_IMPORTED_MODULE_6__/* .imagesOf */ .IC)(record);
+    if (record.tarballCompression !== 'none')
+        return undefined;
+    const places = images
+        .flatMap(({ configAt, manifestAt }) => [configAt, manifestAt])
+        .filter((one) => one !== undefined);
+    const total = places.reduce((sum, { size }) => sum + size, 0);
+    if (!images.every(hasPlaces) || places.some(({ size }) => size > _base_limits_js__WEBPACK_IMPORTED_MODULE_1__/* .limits */ .F.jsonBytes))
+        return undefined;
+    // A hundred images may point to the same bytes.
+    if (total > _base_limits_js__WEBPACK_IMPORTED_MODULE_1__/* .limits */ .F.jsonBytesInAll)
+        return undefined;
+    const read = await content.ranges(record.tarballName);
+    if (read === undefined)
+        return undefined;
+    const bytesAt = await reader(read, places);
+    return Promise.all(images.map((image) => identifiedImage(image, bytesAt, read)));
+}
+// A record with a manifest digest has to give the manifest's position: only that digest identifies the image.
+function hasPlaces({ configAt, manifestAt, manifestDigests }) {
+    return configAt !== undefined && (manifestAt !== undefined || manifestDigests.length === 0);
+}
+/** Reads places: in one request where they are close together, as at the end of a tarball that export-image wrote. */
+async function reader(read, places) {
+    const part = (start, end) => (0,_bytes_chunks_js__WEBPACK_IMPORTED_MODULE_2__/* .copiedBytes */ .QB)(read(start, end, () => undefined));
+    const start = Math.min(...places.map(({ offset }) => offset));
+    const end = Math.max(...places.map(({ offset, size }) => offset + size));
+    if (end - start > _base_limits_js__WEBPACK_IMPORTED_MODULE_1__/* .limits */ .F.jsonBytes)
+        return ({ offset, size }) => part(offset, offset + size);
+    const all = await part(start, end);
+    return ({ offset, size }) => Promise.resolve(all.subarray(offset - start, offset - start + size));
+}
+async function identifiedImage(image, bytesAt, read) {
+    const { references, configAt, manifestAt } = image;
+    const configBytes = configAt === undefined ? Buffer.alloc(0) : await bytesAt(configAt);
+    const configDigest = (0,_image_digest_js__WEBPACK_IMPORTED_MODULE_3__/* .digestOf */ .ol)(configBytes);
+    requireAgreement('config digest', image.configDigest, configDigest);
+    const config = parsed(() => (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_4__/* .parseConfig */ .o4)(configBytes, 'the config'));
+    if (manifestAt === undefined) {
+        const identity = { ...config, configDigest, manifestDigest: undefined };
+        requireRecorded(image, identity, undefined);
+        return { identity, references, ranged: undefined };
+    }
+    const manifestBytes = await bytesAt(manifestAt);
+    const manifest = parsed(() => (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_4__/* .parseManifest */ .Ng)(manifestBytes, 'the manifest'));
+    const identity = { ...config, configDigest, manifestDigest: (0,_image_digest_js__WEBPACK_IMPORTED_MODULE_3__/* .digestOf */ .ol)(manifestBytes) };
+    requireAgreement('config digest', image.configDigest, manifest.config.digest);
+    requireRecorded(image, identity, manifest.layers);
+    const fault = (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_4__/* .configFault */ .fT)(manifest, configBytes, config);
+    if (fault !== undefined)
+        throw (0,_image_record_js__WEBPACK_IMPORTED_MODULE_6__/* .corrupt */ .qb)(`the manifest ${identity.manifestDigest} ${fault}`);
+    const contents = {
+        configDigest,
+        configBytes,
+        config,
+        manifestDigest: identity.manifestDigest,
+        manifestBytes,
+        // A manifest may name its type (OCI image-spec, manifest.md).
+        manifestMediaType: manifest.mediaType || _image_manifest_js__WEBPACK_IMPORTED_MODULE_4__/* .mediaTypes */ .Ib.manifest,
+        layers: manifest.layers,
+    };
+    const layers = locatedLayers(image, manifest.layers);
+    return { identity, references, ranged: layers === undefined ? undefined : { contents, layers, read } };
+}
+/** Reports an unreadable document as a mismatch with the record. */
+function parsed(parse) {
+    try {
+        return parse();
+    }
+    catch (error) {
+        throw (0,_image_record_js__WEBPACK_IMPORTED_MODULE_6__/* .corrupt */ .qb)((0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .messageOf */ .bD)(error), error);
+    }
+}
+/** Returns the manifest's layers with their positions; undefined where the record lacks a position. */
+function locatedLayers(record, layers) {
+    const located = layers.flatMap(({ digest, size, mediaType }, position) => {
+        const offset = record.layers[position]?.offset;
+        return offset === undefined ? [] : [{ digest, size, mediaType, offset }];
+    });
+    return located.length === layers.length ? located : undefined;
+}
+/**
+ * Compares the record with the image's identity.
+ * @param layers the layers in the image's manifest; undefined for an image without one
+ * @throws HandoverError `artifact-corrupt` when they differ
+ */
+function requireRecorded(record, identity, layers) {
+    const { configDigest, manifestDigest, diffIds, platform, labels } = identity;
+    requireAgreement('config digest', record.configDigest, configDigest ?? 'none');
+    if (record.manifestDigests.length > 0)
+        requireAgreement('manifest digest', record.manifestDigests.find((one) => one === manifestDigest) ?? record.manifestDigests.join(', '), manifestDigest ?? 'none');
+    requireAgreement('diff IDs', record.diffIds.join(', '), diffIds.join(', '));
+    if (!(0,_image_platform_js__WEBPACK_IMPORTED_MODULE_5__/* .samePlatform */ .my)(record.platform, platform))
+        requireAgreement('platform', (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_5__/* .formatPlatform */ .Bq)(record.platform), (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_5__/* .formatPlatform */ .Bq)(platform));
+    requireAgreement('labels', listed(record.labels), listed(labels));
+    if (layers === undefined)
+        return;
+    requireAgreement('number of layers', String(record.layers.length), String(layers.length));
+    layers.forEach(({ digest, size }, position) => {
+        const recorded = record.layers[position];
+        requireAgreement(`layer ${String(position + 1)}`, recorded?.digest ?? 'none', digest);
+        requireAgreement(`size of layer ${String(position + 1)}`, String(recorded?.size ?? 0), String(size));
+    });
+}
+function listed(labels) {
+    return Object.entries(labels)
+        .map(([name, value]) => `${name}=${value}`)
+        .sort()
+        .join(', ');
+}
+function requireAgreement(what, recorded, found) {
+    if (recorded === found)
+        return;
+    throw (0,_image_record_js__WEBPACK_IMPORTED_MODULE_6__/* .corrupt */ .qb)(`its ${what} (${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_7__/* .quoteForeign */ .xS)(recorded)}) is not that of the image in the tarball (${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_7__/* .quoteForeign */ .xS)(found)})`);
+}
+
+
+/***/ }),
+
+/***/ 9173:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   Q: () => (/* binding */ sideBySide),
+/* harmony export */   r: () => (/* binding */ requireAll)
+/* harmony export */ });
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
+/* harmony import */ var _base_pool_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(2668);
+
+
+/**
+ * Runs the next step of each task that has not failed, `atOnce` tasks at a time. A failure doesn't stop the others.
+ * @returns the outcomes in the same order
+ */
+async function sideBySide(before, atOnce, work) {
+    const after = [];
+    await (0,_base_pool_js__WEBPACK_IMPORTED_MODULE_1__/* .inPool */ .Q)(before.entries(), atOnce, async ([position, outcome]) => {
+        after[position] = await next(outcome, work);
+    });
+    return after;
+}
+async function next(outcome, work) {
+    if (!outcome.ok)
+        return outcome;
+    const { name, value } = outcome;
+    try {
+        return { name, ok: true, value: await work(value, name) };
+    }
+    catch (error) {
+        return { name, ok: false, error };
+    }
+}
+/**
+ * Returns the values if no task failed.
+ * @param done the successful work, as a participle: `loaded`
+ * @throws HandoverError with every task that failed: with their code if they have the same, else `load-failed`
+ */
+function requireAll(outcomes, done) {
+    const failures = outcomes.flatMap((outcome) => (outcome.ok ? [] : [outcome]));
+    const [first] = failures;
+    if (first === undefined)
+        return outcomes.flatMap((outcome) => (outcome.ok ? [outcome.value] : []));
+    const defect = failures.find(({ error }) => !(error instanceof _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu));
+    if (defect !== undefined || outcomes.length === 1)
+        throw (defect ?? first).error;
+    const known = failures.flatMap(({ name, error }) => (error instanceof _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu ? [{ name, error }] : []));
+    const codes = new Set(known.map(({ error }) => error.code));
+    const [code = 'load-failed'] = codes;
+    const well = outcomes.flatMap(({ ok, name }) => (ok ? [name] : []));
+    const rest = well.length === 0 ? '' : ` Verified and ${done}: ${well.join(', ')}.`;
+    throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu(codes.size === 1 ? code : 'load-failed', `${String(known.length)} of ${String(outcomes.length)} images could not be ${done}.${rest}` +
+        known.map(({ name, error }) => `\n- ${name}: ${error.message} (${error.code})`).join(''), [...new Set(known.map(({ error }) => error.hint))].join(' '), (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .messageOf */ .bD)(first.error));
+}
+
+
+/***/ }),
+
+/***/ 9147:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   JN: () => (/* binding */ readAnswer),
+/* harmony export */   cg: () => (/* binding */ serviceError),
+/* harmony export */   j$: () => (/* binding */ HttpError),
+/* harmony export */   x5: () => (/* binding */ refusal),
+/* harmony export */   yR: () => (/* binding */ readText)
+/* harmony export */ });
+/* unused harmony export parseRetryAfter */
+/* harmony import */ var node_zlib__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(8522);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4754);
+/* harmony import */ var _base_limits_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(2618);
+/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(1453);
+
+
+
+
+/** An answer that isn't a success. */
+class HttpError extends Error {
+    name = 'HttpError';
+    status;
+    /** The service's own error code: twirp's `code`, Azure's `x-ms-error-code`, or a registry's words. */
+    serviceCode;
+    /** How long the service wants the client to wait, in ms. */
+    retryAfterMs;
+    constructor(status, serviceCode, message, retryAfterMs) {
+        super(message);
+        this.status = status;
+        this.serviceCode = serviceCode;
+        this.retryAfterMs = retryAfterMs;
+    }
+}
+/**
+ * Reads an answer to its end, as text.
+ * @throws HttpError when it is larger than any honest answer, or can't be unpacked
+ */
+async function readAnswer({ statusCode: status, headers, body }) {
+    const header = (name) => [headers[name] ?? ''].flat().join(', ');
+    const chunks = [];
+    let size = 0;
+    const arriving = body;
+    for await (const chunk of arriving) {
+        size += chunk.length;
+        if (size > _base_limits_js__WEBPACK_IMPORTED_MODULE_2__/* .limits */ .F.answerBytes)
+            throw new HttpError(status, 'too-large', `an answer of more than ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_3__/* .formatBytes */ .z3)(_base_limits_js__WEBPACK_IMPORTED_MODULE_2__/* .limits */ .F.answerBytes)}`);
+        chunks.push(chunk);
+    }
+    const whole = Buffer.concat(chunks);
+    const isPacked = size > 0 && /^(?:x-)?gzip$/i.test(header('content-encoding'));
+    try {
+        const bytes = isPacked ? (0,node_zlib__WEBPACK_IMPORTED_MODULE_0__.gunzipSync)(whole, { maxOutputLength: _base_limits_js__WEBPACK_IMPORTED_MODULE_2__/* .limits */ .F.answerBytes }) : whole;
+        return { status, header, text: bytes.toString() };
+    }
+    catch (error) {
+        throw new HttpError(status, 'not-gzip', `an answer that can't be unpacked: ${(0,_base_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .messageOf */ .bD)(error)}`);
+    }
+}
+/**
+ * Reads a small answer of the artifact service or its blob store.
+ * @throws HttpError unless the status is a success
+ */
+async function readText(response) {
+    const answer = await readAnswer(response);
+    if (answer.status < 300)
+        return answer.text;
+    throw serviceError(answer);
+}
+/** Returns the error for an answer of the artifact service or its blob store. */
+function serviceError(answer) {
+    const { status, header, text } = answer;
+    const serviceCode = header('x-ms-error-code') || (/"code"\s*:\s*"([^"]*)"/.exec(text)?.[1] ?? '');
+    const words = /"msg"\s*:\s*"([^"]*)"/.exec(text)?.[1] ?? serviceCode;
+    return refusal(answer, serviceCode, `HTTP ${String(status)}${words === '' ? '' : ` (${words})`}`);
+}
+/** Returns the error for an answer that isn't a success. Only this reads `Retry-After`. */
+function refusal({ status, header }, serviceCode, message) {
+    return new HttpError(status, serviceCode, message, parseRetryAfter(header('retry-after')));
+}
+/** Returns the wait that a `Retry-After` header asks for, in ms; undefined unless it has seconds or a date (RFC 9110, section 10.2.3). @internal */
+function parseRetryAfter(header, now = Date.now()) {
+    const text = header.trim();
+    const ms = /^\d+$/.test(text) ? Number(text) * 1000 : /^[a-z]+,? /i.test(text) ? Date.parse(text) - now : NaN;
+    return Number.isNaN(ms) ? undefined : Math.max(ms, 0);
+}
+
+
+/***/ }),
+
+/***/ 4242:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   o: () => (/* binding */ httpClient)
+/* harmony export */ });
+/* harmony import */ var node_stream__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(7075);
+/* harmony import */ var node_tls__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(1692);
+/* harmony import */ var undici__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(6752);
+/* harmony import */ var _proxies_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(7825);
+
+
+
+
+// A connection that is silent for this long is closed; the request is then retried.
+const silenceMs = 30_000;
+const pieceBytes = 256 * 1024;
+/**
+ * @param proxies used as by curl and the runner: a proxy for http isn't one for https, and the loopback interface has none
+ *   (actions/toolkit, http-client/src/proxy.ts; Go's net/http, ProxyFromEnvironment)
+ * @param signal ends open requests
+ * @param authority a certificate to trust in addition to the system CAs, in PEM
+ * @throws HandoverError `unsupported-host` for a proxy that can't be used
+ */
+function httpClient(proxies, signal, authority) {
+    const trust = authority === undefined ? {} : { ca: [...node_tls__WEBPACK_IMPORTED_MODULE_1__.rootCertificates, authority] };
+    const connect = { timeout: silenceMs, ...trust };
+    const options = { headersTimeout: silenceMs, bodyTimeout: silenceMs, connect, pipelining: 1 };
+    const direct = new undici__WEBPACK_IMPORTED_MODULE_2__/* .Agent */ .g6(options);
+    const through = (proxy) => {
+        if (proxy === undefined)
+            return direct;
+        const url = (0,_proxies_js__WEBPACK_IMPORTED_MODULE_3__/* .proxyUrl */ .sd)(proxy);
+        // The agent that uses the proxy gets `requestTls`.
+        const to = { httpProxy: url, httpsProxy: url, noProxy: proxies.except, requestTls: trust };
+        return new undici__WEBPACK_IMPORTED_MODULE_2__/* .EnvHttpProxyAgent */ .J2({ ...options, ...to });
+    };
+    const [plain, secure] = [through(proxies.http), through(proxies.https)];
+    return {
+        send: async ({ method, url, headers = {}, body, signal: own, outlivesStep = false, answerMs = silenceMs }) => {
+            const ends = AbortSignal.any([...(outlivesStep ? [] : [signal]), ...(own === undefined ? [] : [own])]);
+            // Otherwise undici destroys the body with an error that nothing catches.
+            ends.throwIfAborted();
+            const { protocol, host } = new URL(url);
+            const dispatcher = (0,_proxies_js__WEBPACK_IMPORTED_MODULE_3__/* .isLoopback */ .U9)(host) ? direct : protocol === 'https:' ? secure : plain;
+            const common = { dispatcher, method, signal: ends, headersTimeout: answerMs };
+            if (body === undefined || typeof body === 'string')
+                return (0,undici__WEBPACK_IMPORTED_MODULE_2__/* .request */ .Em)(url, { ...common, headers, ...(body === undefined ? {} : { body }) });
+            const streamed = Buffer.isBuffer(body) ? { size: body.length, chunks: inPieces(body) } : body;
+            const length = { 'content-length': String(streamed.size) };
+            return (0,undici__WEBPACK_IMPORTED_MODULE_2__/* .request */ .Em)(url, { ...common, headers: { ...headers, ...length }, body: node_stream__WEBPACK_IMPORTED_MODULE_0__.Readable.from(streamed.chunks) });
+        },
+        close: async () => {
+            await Promise.all([...new Set([direct, plain, secure])].map((each) => each.destroy()));
+        },
+    };
+}
+// Node's TLS holds a copy of each write, and an encrypted one: for a piece that is little.
+function inPieces(body) {
+    const starts = Array.from({ length: Math.ceil(body.length / pieceBytes) }, (_, piece) => piece * pieceBytes);
+    return node_stream__WEBPACK_IMPORTED_MODULE_0__.Readable.from(starts.map((start) => body.subarray(start, start + pieceBytes)));
+}
+
+
+/***/ }),
+
+/***/ 7825:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   U9: () => (/* binding */ isLoopback),
+/* harmony export */   _j: () => (/* binding */ proxiesOf),
+/* harmony export */   sd: () => (/* binding */ proxyUrl)
+/* harmony export */ });
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
+/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(1453);
+
+
+/** Reads the proxies from variables in lower or upper case; `variable` returns a variable's text or ''. */
+function proxiesOf(variable) {
+    const first = (...names) => {
+        const name = names.find((each) => variable(each).trim() !== '');
+        return name === undefined ? undefined : { variable: name, value: variable(name) };
+    };
+    const [http, https] = [first('http_proxy', 'HTTP_PROXY'), first('https_proxy', 'HTTPS_PROXY')];
+    return {
+        ...(http === undefined ? {} : { http }),
+        ...(https === undefined ? {} : { https }),
+        except: variable('no_proxy') || variable('NO_PROXY'),
+    };
+}
+/** Whether a host, with or without a port, is this machine's loopback interface. */
+function isLoopback(host) {
+    return /^(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])(?::\d+)?$/i.test(host);
+}
+/**
+ * Returns the URL of a proxy. Without a scheme it is http, as for curl and the runner's own client (actions/toolkit,
+ * http-client/src/proxy.ts).
+ * @throws HandoverError `unsupported-host` when it can't be used
+ */
+function proxyUrl({ variable, value }) {
+    const text = value.trim();
+    const url = URL.parse(/^[a-z][a-z0-9+.-]*:\/\//i.test(text) ? text : `http://${text}`);
+    if (url !== null && ['http:', 'https:'].includes(url.protocol))
+        return url.href;
+    const shown = (0,_base_text_js__WEBPACK_IMPORTED_MODULE_1__/* .quoteForeign */ .xS)(text.replace(/\/\/.*@/, '//***@'), 100);
+    throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('unsupported-host', `The environment variable ${variable} names the proxy "${shown}"; expected http://HOST:PORT or https://HOST:PORT.`, `Set ${variable} on the runner to such a proxy, or remove it; list hosts that need none in no_proxy.`);
+}
+
+
+/***/ }),
+
+/***/ 3775:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   JN: () => (/* binding */ backoff),
+/* harmony export */   L5: () => (/* binding */ retry),
+/* harmony export */   TG: () => (/* binding */ again),
+/* harmony export */   dg: () => (/* binding */ isTransient),
+/* harmony export */   tK: () => (/* binding */ longestRetryAfterMs)
+/* harmony export */ });
+/* unused harmony export isTransientStatus */
+/* harmony import */ var node_timers_promises__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(8500);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4754);
+/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(1453);
+/* harmony import */ var _answer_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(9147);
+
+
+
+
+/** Runs the work until it succeeds, an error isn't retryable, or the attempts are used up; throws the last error. */
+async function retry(work, options) {
+    for (let attempt = 1;; attempt += 1) {
+        try {
+            return await work(attempt);
+        }
+        catch (error) {
+            options.signal?.throwIfAborted();
+            if (attempt >= options.attempts || !options.isRetryable(error))
+                throw error;
+            const delayMs = options.delayMs(attempt, error);
+            options.onRetry?.(error, attempt, delayMs);
+            await (0,node_timers_promises__WEBPACK_IMPORTED_MODULE_0__.setTimeout)(delayMs, undefined, options.signal ? { signal: options.signal } : {});
+        }
+    }
+}
+/** Returns pauses that double, with a random spread, so that many jobs don't return at the same moment. */
+function backoff(firstMs, maxMs) {
+    return (attempt) => Math.round(Math.min(maxMs, firstMs * 2 ** (attempt - 1)) * (0.75 + Math.random() / 2));
+}
+const transientStatus = [408, 429, 500, 502, 503, 504];
+/** Whether a service that answers with this status may give another answer in a moment. */
+function isTransientStatus(status) {
+    return transientStatus.includes(status);
+}
+// Of the system (errno(3), getaddrinfo(3)), of undici and of Node's HTTP parser: the connection failed, not the request, the
+// certificate or this machine.
+const transientCodes = [
+    ...['ECONNRESET', 'ECONNREFUSED', 'ECONNABORTED', 'EPIPE', 'ETIMEDOUT', 'ENETUNREACH', 'ENETDOWN', 'EHOSTUNREACH'],
+    ...['EAI_AGAIN', 'ENOTFOUND', 'UND_ERR_SOCKET', 'UND_ERR_CONNECT_TIMEOUT', 'UND_ERR_HEADERS_TIMEOUT'],
+    ...['UND_ERR_BODY_TIMEOUT', 'UND_ERR_RES_CONTENT_LENGTH_MISMATCH', 'HPE_INVALID_EOF_STATE', 'CUT_SHORT'],
+];
+/** Whether the same request may succeed in a moment, after a lost connection, a time-out or a busy service. */
+function isTransient(error) {
+    if (error instanceof _answer_js__WEBPACK_IMPORTED_MODULE_2__/* .HttpError */ .j$)
+        return isTransientStatus(error.status);
+    return transientCodes.includes((0,_base_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .systemCodeOf */ .c7)(error) ?? '');
+}
+/**
+ * For each kind of request: how often it is made, and the first and the longest pause in ms, unless the service asks for another. A
+ * request that is retried is never part of other work that is retried.
+ */
+const policies = {
+    /** A question to a service. */
+    call: { attempts: 5, firstMs: 1000, longestMs: 15_000 },
+    /** A part of a blob, up or down: there are many, and each starts anew. */
+    part: { attempts: 6, firstMs: 500, longestMs: 10_000 },
+    /** Removes an unfinished upload, in the seconds that a cancelled step has. */
+    cleanup: { attempts: 3, firstMs: 250, longestMs: 250 },
+};
+/** The longest pause that a service gets, in ms, if it asks for a longer one. */
+const longestRetryAfterMs = 60_000;
+/** Makes a request until it succeeds, and logs each retry. Throws the last error. */
+function again(policy, request, { what, onRetry, signal, isRetryable = isTransient, isAtOnce = () => false }) {
+    const { attempts, firstMs, longestMs } = policies[policy];
+    const doubling = backoff(firstMs, longestMs);
+    const pauseMs = (attempt, error) => {
+        if (isAtOnce(error))
+            return 0;
+        const wanted = error instanceof _answer_js__WEBPACK_IMPORTED_MODULE_2__/* .HttpError */ .j$ ? error.retryAfterMs : undefined;
+        return wanted === undefined ? doubling(attempt) : Math.min(wanted, longestRetryAfterMs);
+    };
+    return retry(request, {
+        attempts,
+        delayMs: pauseMs,
+        isRetryable: (error) => isAtOnce(error) || isRetryable(error),
+        onRetry: (error, attempt, delayMs) => {
+            const next = delayMs === 0 ? 'at once' : `in ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_3__/* .formatDuration */ .a3)(delayMs)}`;
+            onRetry(`${what()}: ${(0,_base_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .messageOf */ .bD)(error)}; attempt ${String(attempt)} of ${String(attempts)}, the next ${next}.`);
+        },
+        signal,
+    });
 }
 
 
@@ -41122,6 +41101,7 @@ async function rawManifest(cli, reference) {
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   Al: () => (/* binding */ requireNameOrPattern),
 /* harmony export */   MT: () => (/* binding */ matchesPattern),
 /* harmony export */   Pt: () => (/* binding */ isPattern),
 /* harmony export */   to: () => (/* binding */ requireArtifactName)
@@ -41131,7 +41111,7 @@ async function rawManifest(cli, reference) {
 
 
 /**
- * The characters that the artifact service refuses (actions/toolkit, artifact, path-and-artifact-name-validation.ts).
+ * Rejects the characters that the artifact service rejects (actions/toolkit, artifact, path-and-artifact-name-validation.ts).
  * @throws HandoverError `invalid-input`
  */
 function requireArtifactName(name) {
@@ -41139,20 +41119,17 @@ function requireArtifactName(name) {
     if (wrong === undefined && name.trim() !== '')
         return name;
     const why = wrong === undefined ? 'it is empty' : `it contains ${JSON.stringify(wrong)}`;
-    throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('invalid-input', `"${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_1__/* .quoteForeign */ .xS)(name)}" can't be the name of an artifact: ${why}.`, 'Set `artifact-name` without any of " : < > | * ? \\ / and without line ends, such as docker-image-pr-1.');
+    throw (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .invalidInput */ .aY)(`"${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_1__/* .quoteForeign */ .xS)(name)}" is not a valid name of an artifact: ${why}.`, 'Set `artifact-name` without any of " : < > | * ? \\ / and without line ends, such as docker-image-pr-1.');
 }
-/** Whether the text stands for any number of names: it has a `*` (any characters) or a `?` (one character). */
+/** Returns whether a text is a pattern for names: it has a `*` (any characters) or a `?` (one character). */
 function isPattern(text) {
     return /[*?]/.test(text);
 }
-/**
- * Whether the pattern stands for this name. `*` and `?` alone mean something; every other character means itself. Takes
- * time in proportion to both lengths at most, whatever the pattern.
- */
+/** Returns whether a pattern matches a name. Only `*` and `?` are special. The time is at most proportional to both lengths. */
 function matchesPattern(pattern, name) {
     let at = 0;
     let position = 0;
-    // Where the last `*` stands, and up to where it has swallowed the name.
+    // The position of the last `*`, and of the end of its match.
     let star = -1;
     let swallowed = 0;
     while (position < name.length) {
@@ -41175,6 +41152,17 @@ function matchesPattern(pattern, name) {
         }
     }
     return /^\**$/.test(pattern.slice(at));
+}
+/**
+ * Checks a name or a pattern of artifacts.
+ * @throws HandoverError `invalid-input`
+ */
+function requireNameOrPattern(text) {
+    if (!isPattern(text))
+        requireArtifactName(text);
+    for (const part of text.split(/[*?]+/))
+        if (part !== '')
+            requireArtifactName(part);
 }
 
 
@@ -41209,7 +41197,7 @@ function parseDigest(text) {
 function hexOf(digest) {
     return digest.slice('sha256:'.length);
 }
-/** Where a blob lies in an OCI layout and in a tarball (OCI image-spec, image-layout.md). */
+/** Returns the path of a blob in an OCI layout and in a tarball (OCI image-spec, image-layout.md). */
 function blobName(digest) {
     return `blobs/sha256/${hexOf(digest)}`;
 }
@@ -41249,8 +41237,8 @@ function runnerPlatform({ architecture }) {
     throw new HandoverError('unsupported-host', `\`platform: native\` needs a runner that is X64 or ARM64; RUNNER_ARCH is "${quoteForeign(architecture)}".`, 'Set `platform` to the platform of the image, such as linux/arm64.');
 }
 /**
- * What went wrong, told by the runner where that is the cause: most Windows and macOS runners, and those of other
- * architectures, have no engine for Linux containers. One that has an engine is as good as any.
+ * Explains an error by the runner, if that is the cause. Most Windows and macOS runners, and those of other architectures, have no engine
+ * for Linux containers.
  */
 function explainRunner(error, { os, architecture }) {
     const isUsual = (os === 'Linux' && architectures.has(architecture)) || os === '';
@@ -41266,18 +41254,53 @@ function parseEngineName(text) {
     const name = text.trim().toLowerCase();
     if (name === 'docker' || name === 'podman')
         return name;
-    throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('invalid-input', `The input \`engine\` is "${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_1__/* .quoteForeign */ .xS)(text)}"; expected docker or podman.`, 'Set `engine` to the command that your jobs use, or remove the line for docker.');
+    throw (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .invalidInput */ .aY)(`The input \`engine\` is "${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_1__/* .quoteForeign */ .xS)(text)}"; expected docker or podman.`, 'Set `engine` to the command that your jobs use, or remove the line for docker.');
 }
 /**
- * Registries are reached through docker alone.
- * @param what the input that asks for one, with its value
+ * Checks that the engine is Docker, which is required for registries.
+ * @param what the input that needs a registry, with its value
  * @throws HandoverError `invalid-input` for another engine
  */
 function requireDocker(engine, what) {
     if (engine === 'docker')
         return;
-    throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('invalid-input', `\`engine: ${engine}\` and ${what} are given together, but registries are reached through docker only.`, `Leave one of them out, and use ${engine} itself in a step of its own.`);
+    throw (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .invalidInput */ .aY)(`\`engine: ${engine}\` and ${what} are given together, but registries are reached through docker only.`, `Leave one of them out, and use ${engine} itself in a step of its own.`);
 }
+
+
+/***/ }),
+
+/***/ 5039:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   C: () => (/* binding */ imageStores)
+/* harmony export */ });
+/** All kinds of image stores. A new one gets a row here, and no other code compares stores. */
+const imageStores = {
+    // It keeps the whole tarball next to the unpacked layers during a load.
+    classic: {
+        imageIdIs: 'config',
+        keepsBlobs: false,
+        exportsLayouts: false,
+        sizesWhileLoading: 2,
+        returnsConfig: true,
+    },
+    containerd: {
+        imageIdIs: 'manifest',
+        keepsBlobs: true,
+        exportsLayouts: true,
+        sizesWhileLoading: 1,
+        returnsConfig: true,
+    },
+    podman: {
+        imageIdIs: 'config',
+        keepsBlobs: false,
+        exportsLayouts: false,
+        sizesWhileLoading: 1,
+        returnsConfig: false,
+    },
+};
 
 
 /***/ }),
@@ -41358,6 +41381,7 @@ function requireGrammar(text) {
 /**
  * Folds a member name so that two names are equal here if they are equal to Go, which uses Unicode's simple folding (encoding/json,
  * fold.go). This folding is coarser for a few letters. `ſ` becomes s, and the Kelvin sign becomes k.
+ * @internal
  */
 function foldedName(name) {
     // Of ASCII, only capitals fold.
@@ -41698,7 +41722,7 @@ function configFault({ config, layers }, bytes, { diffIds }) {
     if (!isImageConfig(config))
         return `describes its config as ${(0,base_text/* quoteForeign */.xS)(config.mediaType, 100)}, which is not an image's`;
     if (config.size !== bytes.length)
-        return `says that its config has ${String(config.size)} bytes; it has ${String(bytes.length)}`;
+        return `names a config of ${String(config.size)} bytes; it has ${String(bytes.length)}`;
     if (layers.length === diffIds.length)
         return undefined;
     return `has ${String(layers.length)} layers; its config has ${String(diffIds.length)}`;
@@ -41808,7 +41832,7 @@ function parseArchiveManifest(bytes, where) {
         return { config, repoTags: (0,json/* stringsOf */.iw)(image['RepoTags']), layers: (0,json/* stringsOf */.iw)(image['Layers']) };
     });
 }
-/** A manifest of our own for the image's config and layers. */
+/** Creates a manifest for the image's config and layers. */
 function formatManifest(config, layers) {
     const manifestBytes = Buffer.from(JSON.stringify({
         schemaVersion: 2,
@@ -41927,9 +41951,9 @@ function parsePlatform(text) {
     const match = /^([a-z0-9]+)\/([a-z0-9_]+)(?:\/([a-z0-9.]+))?$/.exec(text.trim());
     const [, os, architecture, variant] = match ?? [];
     if (os === undefined || architecture === undefined) {
-        throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('invalid-input', `"${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_1__/* .quoteForeign */ .xS)(text)}" is not one platform of the form os/arch[/variant].`, 'Hand over one platform per artifact, such as linux/amd64 or linux/arm64.');
+        throw (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .invalidInput */ .aY)(`"${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_1__/* .quoteForeign */ .xS)(text)}" is not one platform of the form os/arch[/variant].`, 'Hand over one platform per artifact, such as linux/amd64 or linux/arm64.');
     }
-    return normalise({ os, architecture, ...(variant === undefined ? {} : { variant }) });
+    return platformOf(os, architecture, variant);
 }
 const unknown = 'unknown';
 const architectureNames = {
@@ -41939,16 +41963,12 @@ const architectureNames = {
     armv7l: 'arm',
     i386: '386',
 };
-// The defaults that containerd/platforms takes for granted: arm64 is v8, amd64 is v1.
-function normalise(platform) {
-    const architecture = architectureNames[platform.architecture] ?? platform.architecture;
-    const { os, variant } = platform;
+/** Returns a platform with the usual name of its architecture, and without a default variant. */
+function platformOf(os, name, variant) {
+    const architecture = architectureNames[name] ?? (name || unknown);
+    // Defaults of containerd/platforms: arm64 is v8, amd64 is v1.
     const isDefault = (architecture === 'arm64' && variant === 'v8') || (architecture === 'amd64' && variant === 'v1');
     return { os, architecture, ...(variant === undefined || variant === '' || isDefault ? {} : { variant }) };
-}
-/** A platform out of an image config or an engine's answer, with the default variants left out. */
-function platformOf(os, architecture, variant) {
-    return normalise({ os, architecture: architecture || unknown, ...(variant === undefined ? {} : { variant }) });
 }
 function formatPlatform(platform) {
     return [platform.os, platform.architecture, platform.variant].filter((part) => part !== undefined).join('/');
@@ -41957,13 +41977,14 @@ function formatPlatform(platform) {
 function samePlatform(one, other) {
     if (!isKnown(one) || !isKnown(other))
         return one.os === other.os;
-    return formatPlatform(normalise(one)) === formatPlatform(normalise(other));
+    const textOf = ({ os, architecture, variant }) => formatPlatform(platformOf(os, architecture, variant));
+    return textOf(one) === textOf(other);
 }
 /** Whether an engine of the platform `host` runs images of `image`: same os and architecture, any variant. */
 function runsOn(image, host) {
     return image.os === host.os && (!isKnown(image) || image.architecture === host.architecture);
 }
-/** Whether it tells its architecture: engines load images that don't. */
+/** Returns whether the architecture is known. Engines also load images without one. */
 function isKnown({ architecture }) {
     return architecture !== unknown;
 }
@@ -41981,7 +42002,7 @@ function isKnown({ architecture }) {
 /* harmony export */   qb: () => (/* binding */ corrupt),
 /* harmony export */   xD: () => (/* binding */ recordName)
 /* harmony export */ });
-/* unused harmony exports recordSchema, wrongSchema, tooLarge, formatRecord */
+/* unused harmony export formatRecord */
 /* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
 /* harmony import */ var _base_json_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(604);
 /* harmony import */ var _base_limits_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(2618);
@@ -42000,14 +42021,14 @@ function isKnown({ architecture }) {
 const recordName = 'image-handover.json';
 /** The version of its format. */
 const recordSchema = 1;
-/** @param found what the record says its schema is */
+/** @param found the schema in the record */
 function wrongSchema(found) {
     const newer = typeof found === 'number' && found > recordSchema;
     return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('artifact-corrupt', `The record ${recordName} has schema ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_6__/* .quoteForeign */ .xS)(String(found))}; this version reads schema ${String(recordSchema)}.`, newer
         ? 'The artifact was made by a newer export-image: use the same version of both actions.'
         : 'Use the same version of export-image and load-image.');
 }
-/** @param bytes of a record that nobody would read */
+/** @param bytes of a record that is too large */
 function tooLarge(bytes) {
     return new HandoverError('tarball-invalid', `The labels of the images are too long to be handed over: the record of them would have ${String(bytes)} bytes, more than 8 MiB.`, 'Shorten the labels, or hand over fewer images in one artifact.');
 }
@@ -42024,8 +42045,8 @@ function imagesOf(record) {
     return [record, ...(record.further ?? [])];
 }
 /**
- * The record as the text that goes into the artifact.
- * @throws HandoverError `tarball-invalid` when it would be larger than one that is read
+ * Formats a record for the artifact.
+ * @throws HandoverError `tarball-invalid` if it would be too large to be read
  */
 function formatRecord(record) {
     const { pushedReference, further, ...rest } = record;
@@ -42046,8 +42067,8 @@ function formatImage({ references, platform, configDigest, manifestDigests, diff
     return { ...names, configDigest, manifestDigests, diffIds, labels, layers, configAt, manifestAt };
 }
 /**
- * Reads a record that may come from anybody: each size, digest and reference is checked, unknown fields are ignored.
- * @throws HandoverError `artifact-corrupt`; a newer schema says so
+ * Reads an untrusted record. Each size, digest and reference is checked; unknown fields are ignored.
+ * @throws HandoverError `artifact-corrupt`
  */
 function parseRecord(text) {
     if (Buffer.byteLength(text) > _base_limits_js__WEBPACK_IMPORTED_MODULE_2__/* .limits */ .F.recordBytes)
@@ -42077,7 +42098,7 @@ function furtherImages(value) {
     const items = Array.isArray(value) ? value : [value];
     if (items.length >= _base_limits_js__WEBPACK_IMPORTED_MODULE_2__/* .limits */ .F.images)
         throw corrupt(`it lists ${String(items.length)} further images`);
-    // One that is left out would be an image that nobody misses.
+    // An ignored one would be a missing image.
     if (!items.every(_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .isObject */ .Gv))
         throw corrupt('a further image in it is not a JSON object');
     return items.map(image);
@@ -42316,7 +42337,7 @@ function familiar(repository) {
     return isWholeId(short) ? `library/${short}` : short;
 }
 function invalid(text, why) {
-    return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('invalid-input', `"${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_2__/* .quoteForeign */ .xS)(text)}" is not an image reference: ${why}.`, 'Give a reference such as charon:local or ghcr.io/org/charon:1.2.3.');
+    return (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .invalidInput */ .aY)(`"${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_2__/* .quoteForeign */ .xS)(text)}" is not an image reference: ${why}.`, 'Give a reference such as charon:local or ghcr.io/org/charon:1.2.3.');
 }
 /** The text Docker prints and takes: `charon:local`. */
 function formatReference(reference) {
@@ -42348,14 +42369,14 @@ function parseTaggedReference(text) {
     return { ...reference, tag: reference.tag ?? 'latest' };
 }
 /**
- * Parses a reference by digest; a tag in it says nothing more and is dropped.
+ * Parses a reference by digest. A tag in it is dropped.
  * @throws HandoverError `invalid-input`
  */
 function parsePinnedReference(text) {
     const { repository, digest } = parseReference(text);
     if (digest !== undefined)
         return { repository, digest };
-    throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('invalid-input', `"${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_2__/* .quoteForeign */ .xS)(text)}" has no digest: what a tag stands for can change between two jobs.`, 'Give a reference by digest, such as ${{ needs.build.outputs.pushed-reference }}.');
+    throw (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .invalidInput */ .aY)(`"${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_2__/* .quoteForeign */ .xS)(text)}" has no digest: the image of a tag can change between two jobs.`, 'Give a reference by digest, such as ${{ needs.build.outputs.pushed-reference }}.');
 }
 
 
@@ -44467,7 +44488,7 @@ var outputs = __nccwpck_require__(197);
 
 
 
-/** @param mask keeps a text out of the log */
+/** @param mask called with each text to keep out of the log */
 function actionInputs(mask = outputs/* maskSecret */.$l) {
     const optional = (name) => read(name).trim() || undefined;
     const text = (name) => {
@@ -44506,7 +44527,7 @@ function actionInputs(mask = outputs/* maskSecret */.$l) {
         list,
         secrets: (name) => {
             const items = rows(read(name))?.map((row) => row.join(','));
-            // Before anything can fail: an error, too, is in the log.
+            // Masked before any error, which would be in the log.
             for (const item of items ?? read(name).split('\n'))
                 (0,outputs/* maskLines */.sD)(inputs_valueOf(item), mask);
             if (items === undefined)
@@ -44527,19 +44548,19 @@ function actionInputs(mask = outputs/* maskSecret */.$l) {
         },
     };
 }
-// The runner applies a default only when the line is missing: so an empty text was given (docs/decisions/0022).
+// The runner applies a default only if the line is missing (docs/decisions/0022).
 function unlessNone(name) {
     const given = read(name);
     return process.env[variableOf(name)] === undefined || given.trim() === 'none' ? undefined : given;
 }
 function givenEmpty(name) {
-    return new errors/* HandoverError */.Cu('invalid-input', `The input \`${name}\` is given, but empty; it would have no effect.`, 'Look at the expression it comes from. Usually the job that it names lacks this output under `outputs:`, or isn’t in the `needs:` of ' +
-        `this job. To go without \`${name}\`, remove the line or write \`none\`, also in a condition: \`\${{ … || 'none' }}\`.`);
+    return (0,errors/* invalidInput */.aY)(`The input \`${name}\` is empty and would have no effect.`, 'Check its expression. Usually the other job doesn’t declare this output under `outputs:`, or isn’t in the `needs:` of ' +
+        `this job. To disable \`${name}\`, remove the line or set \`none\`, also in a condition: \`\${{ … || 'none' }}\`.`);
 }
 function lines(name) {
     return items(records(name).map((row) => row.join(',')));
 }
-// Quotes around a whole line don't keep its commas together (docker/actions-toolkit, util.ts, getList).
+// Quotes around a whole line don't protect its commas (docker/actions-toolkit, util.ts, getList).
 function list(name) {
     return items(records(name).flatMap((row) => (row.length === 1 ? (row[0] ?? '').split(',') : row)));
 }
@@ -44549,10 +44570,10 @@ function items(texts) {
 function variableOf(name) {
     return `INPUT_${name.replaceAll(' ', '_').toUpperCase()}`;
 }
-/** The text of an input, as it came; every reading of an input begins here. */
+/** Returns the unchanged text of an input. */
 function read(name) {
     const given = (0,core/* getInput */.V4)(name, { trimWhitespace: false });
-    // Actions turns what isn't a single value into its type's name (docs.github.com: "Evaluate expressions", "Literals").
+    // Actions converts a list or an object to the name of its type (docs.github.com: "Evaluate expressions", "Literals").
     const lost = given
         .split('\n')
         .map((line) => line.trim())
@@ -44560,19 +44581,16 @@ function read(name) {
     if (lost === undefined)
         return given;
     const [what, hint] = lost === 'Array'
-        ? [
-            'a list',
-            "Join its items into text: ${{ join(fromJSON(…).tags, ',') }}, or let the step before put out lines.",
-        ]
-        : ['an object', 'Take one of its fields, or its text: ${{ toJSON(…) }}.'];
-    throw new errors/* HandoverError */.Cu('invalid-input', `The input \`${name}\` ${given.trim() === lost ? 'is' : 'has the line'} "${lost}", which is what an expression leaves of ${what}.`, `${hint} An output of a step is text already: \${{ steps.meta.outputs.tags }}.`);
+        ? ['a list', "Join its items: ${{ join(fromJSON(…).tags, ',') }}, or output lines in the earlier step."]
+        : ['an object', 'Use one of its fields, or its text: ${{ toJSON(…) }}.'];
+    throw (0,errors/* invalidInput */.aY)(`The input \`${name}\` ${given.trim() === lost ? 'is' : 'has the line'} "${lost}", the value of an expression with ${what}.`, `${hint} The output of a step is already text: \${{ steps.meta.outputs.tags }}.`);
 }
 function inputs_valueOf(item) {
     return item.slice(item.indexOf('=') + 1);
 }
-// A file that a secret is read from; a large one isn't made of lines that anybody would print.
+// The maximum size of a file of secrets, in bytes. Lines of larger files are not masked.
 const maxSecretFile = 64 * 1024;
-/** Its text, as far as there is one to be masked: whether the file is there is the build's to say. */
+/** Returns the text of a file, or an empty one. The build reports a missing file. */
 function smallFile(path) {
     try {
         return (0,files/* readSmallFileSync */.x6)(path, maxSecretFile).toString();
@@ -44587,7 +44605,7 @@ function number(name, value, form, what, min, max) {
         return result;
     throw invalid(name, value, `${what} from ${String(min)} to ${String(max)}`);
 }
-const closedQuotes = 'one item a line, with quotes that are closed';
+const closedQuotes = 'one item per line, with closed quotes';
 function records(name) {
     const value = read(name).trim();
     const found = rows(value);
@@ -44595,8 +44613,7 @@ function records(name) {
         throw invalid(name, value, closedQuotes);
     return found;
 }
-// CSV by line, as docker/actions-toolkit reads lists: quotes around a whole item keep line ends in it. Undefined where
-// quotes aren't closed.
+// Reads CSV, as docker/actions-toolkit reads lists. Undefined if quotes are not closed.
 function rows(value) {
     if (value.trim() === '')
         return [];
@@ -44608,7 +44625,7 @@ function rows(value) {
     }
 }
 function invalid(name, value, expected, hint) {
-    return new errors/* HandoverError */.Cu('invalid-input', `The input \`${name}\` is "${(0,base_text/* quoteForeign */.xS)(value)}"; expected ${expected}.`, hint ?? `Correct \`${name}\` under \`with:\`.`);
+    return (0,errors/* invalidInput */.aY)(`The input \`${name}\` is "${(0,base_text/* quoteForeign */.xS)(value)}"; expected ${expected}.`, hint ?? `Correct \`${name}\` under \`with:\`.`);
 }
 
 
@@ -44629,23 +44646,23 @@ function invalid(name, value, expected, hint) {
 
 
 
-/** Sets the step's outputs; a later call wins over an earlier one. */
+/** Sets the step's outputs. A later call overwrites an earlier one. */
 function setOutputs(outputs) {
     for (const [name, value] of Object.entries(outputs))
         (0,_actions_core__WEBPACK_IMPORTED_MODULE_1__/* .setOutput */ .uH)(name, value);
 }
-// GitHub shows nothing of a step's summary that has more (docs.github.com, "Workflow commands", "Step isolation and limits").
+// GitHub doesn't show a larger summary of a step (docs.github.com, "Workflow commands", "Step isolation and limits").
 const mostBytes = 1024 * 1024;
-/** Adds Markdown to the job summary. A step doesn't fail over its summary: trouble is a warning. */
+/** Adds Markdown to the job summary. A failure is only a warning. */
 async function addSummary(markdown) {
     const path = process.env['GITHUB_STEP_SUMMARY'];
     if (path === undefined)
         return;
     try {
-        // To open a pipe would wait for its reader, and no signal would end that.
+        // Opening a pipe would wait for its reader.
         const there = (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.statSync)(path);
         if (!there.isFile())
-            throw new Error(`${path} is no file`);
+            throw new Error(`${path} is not a file`);
         const text = markdown.toString();
         if (there.size + Buffer.byteLength(text) >= mostBytes)
             throw new Error('it would have more than 1 MiB');
@@ -44655,16 +44672,16 @@ async function addSummary(markdown) {
         (0,_actions_core__WEBPACK_IMPORTED_MODULE_1__/* .warning */ .$e)(`The job summary could not be written: ${(0,_base_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .messageOf */ .bD)(error)}`);
     }
 }
-/** Keeps a text out of the log. The runner complains about an empty one. */
+/** Keeps a text out of the log. The runner rejects an empty one. */
 function maskSecret(secret) {
     if (secret !== '')
         (0,_actions_core__WEBPACK_IMPORTED_MODULE_1__/* .setSecret */ .Pq)(secret);
 }
-// Shorter ones stand in words and numbers of every kind.
+// Shorter ones are part of many words and numbers.
 const shortestSecret = 4;
 /**
- * Keeps each line of a secret out of the log, where it is printed line by line. What a mask would only spoil is left:
- * a brace of some JSON or a `true` would be blotted out wherever it stands, and the runner drops outputs with masked text.
+ * Keeps each line of a secret out of the log. Common texts such as `{` or `true` are not masked, because the runner drops outputs with
+ * masked text.
  */
 function maskLines(secret, mask) {
     for (const line of secret.split(/[\r\n]+/).map((one) => one.trim())) {
@@ -44676,14 +44693,16 @@ function maskLines(secret, mask) {
 
 /***/ }),
 
-/***/ 9688:
+/***/ 8562:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
 // EXPORTS
 __nccwpck_require__.d(__webpack_exports__, {
-  e: () => (/* binding */ run)
+  eF: () => (/* binding */ run)
 });
+
+// UNUSED EXPORTS: failureSummary, readTimeLimit
 
 // EXTERNAL MODULE: ./node_modules/@actions/core/lib/core.js + 11 modules
 var core = __nccwpck_require__(3360);
@@ -44691,6 +44710,8 @@ var core = __nccwpck_require__(3360);
 var errors = __nccwpck_require__(4754);
 // EXTERNAL MODULE: ./build/shared/base/forced-end.js
 var forced_end = __nccwpck_require__(5375);
+// EXTERNAL MODULE: ./build/shared/base/markdown.js
+var markdown = __nccwpck_require__(9079);
 // EXTERNAL MODULE: external "node:fs"
 var external_node_fs_ = __nccwpck_require__(3024);
 // EXTERNAL MODULE: external "node:os"
@@ -44701,8 +44722,8 @@ var external_node_path_ = __nccwpck_require__(6760);
 var json = __nccwpck_require__(604);
 // EXTERNAL MODULE: ./build/shared/base/limits.js
 var limits = __nccwpck_require__(2618);
-// EXTERNAL MODULE: ./build/shared/base/proxies.js
-var proxies = __nccwpck_require__(4820);
+// EXTERNAL MODULE: ./build/shared/http/proxies.js
+var proxies = __nccwpck_require__(7825);
 // EXTERNAL MODULE: ./build/shared/bytes/files.js
 var files = __nccwpck_require__(9543);
 // EXTERNAL MODULE: ./build/shared/base/text.js
@@ -44717,7 +44738,7 @@ var base_text = __nccwpck_require__(1453);
 
 
 
-/** The one place that reads the runner's environment, inputs aside. */
+/** Reads the runner's environment, except for the inputs. */
 function jobContext(env = process.env) {
     const variable = (name) => env[name] ?? '';
     const runtimeToken = variable('ACTIONS_RUNTIME_TOKEN');
@@ -44760,7 +44781,7 @@ function jobPath(orchestration) {
     return /^[0-9a-f-]{36}\.(.+?)(?:\.__default)?$/i.exec(orchestration)?.[1];
 }
 /**
- * Sees to it that a step's outputs can be set and its temporary files written, before anything is done that they are for.
+ * Checks that the step can set outputs and write temporary files.
  * @throws HandoverError `unsupported-host`
  */
 function requireRunnerFiles(env = process.env) {
@@ -44773,20 +44794,20 @@ function requireRunnerFiles(env = process.env) {
         requirePath('RUNNER_TEMP', temp, 'folder');
 }
 function requirePath(variable, path, kind) {
-    const told = `${variable} is "${(0,base_text/* quoteForeign */.xS)(path)}"; expected a ${kind} that this step can write to`;
+    const expected = `${variable} is "${(0,base_text/* quoteForeign */.xS)(path)}"; expected a ${kind} that this step can write to`;
     try {
         const found = (0,external_node_fs_.statSync)(path);
         if (!(kind === 'file' ? found.isFile() : found.isDirectory()))
-            throw unfit(`${told}: it is no ${kind}.`, variable);
+            throw unfit(`${expected}: it is not a ${kind}.`, variable);
         (0,external_node_fs_.accessSync)(path, external_node_fs_.constants.W_OK);
     }
     catch (error) {
-        throw error instanceof errors/* HandoverError */.Cu ? error : unfit(`${told}: ${(0,errors/* messageOf */.bD)(error)}.`, variable, error);
+        throw error instanceof errors/* HandoverError */.Cu ? error : unfit(`${expected}: ${(0,errors/* messageOf */.bD)(error)}.`, variable, error);
     }
 }
 function unfit(message, variable, cause) {
-    return new errors/* HandoverError */.Cu('unsupported-host', message, `The runner sets ${variable} for each step: pass it on unchanged where a script or a container calls the action, and ` +
-        'look at the owner of what it names.', cause);
+    return new errors/* HandoverError */.Cu('unsupported-host', message, `The runner sets ${variable} for each step. Pass it on unchanged if a script or a container calls the action, and ` +
+        'check the owner of that path.', cause);
 }
 function variablesOf(env, start) {
     return Object.fromEntries(Object.entries(env).flatMap(([name, value]) => name.startsWith(start) && value !== undefined ? [[name, value]] : []));
@@ -44802,7 +44823,7 @@ function eventFacts(variable) {
         headRef: variable('GITHUB_HEAD_REF'),
     };
 }
-/** The event's payload; undefined where there is none, or none that can be read: then the variables decide. */
+/** Reads the event's payload; undefined if it can't be read. */
 function readPayload(path) {
     try {
         return path === '' ? undefined : (0,json/* parseJson */.qF)((0,files/* readSmallFileSync */.x6)(path, limits/* limits */.F.eventBytes).toString());
@@ -44814,35 +44835,23 @@ function readPayload(path) {
 
 // EXTERNAL MODULE: ./build/shared/image/host.js
 var host = __nccwpck_require__(8118);
-// EXTERNAL MODULE: ./build/shared/base/markdown.js
-var markdown = __nccwpck_require__(9079);
-;// CONCATENATED MODULE: ./build/shared/runner/failure-summary.js
-
-
-/** The job summary of a step that failed. */
-function failureSummary(name, error) {
-    if (!(error instanceof errors/* HandoverError */.Cu))
-        return (0,markdown/* safe */.gB) `### ❌ ${(0,markdown/* words */.aL)(name)} failed\n\n${(0,markdown/* prose */.CS)((0,errors/* messageOf */.bD)(error))}\n`;
-    return (0,markdown/* safe */.gB) `### ❌ ${(0,markdown/* words */.aL)(name)}: ${(0,markdown/* code */.aY)(error.code)}\n\n${(0,markdown/* prose */.CS)(error.message)}\n\n**Next step:** ${(0,markdown/* prose */.CS)(error.hint)}\n`;
-}
-
 ;// CONCATENATED MODULE: ./build/shared/runner/log.js
 
 
 const everyMs = 5000;
 /**
- * Counts bytes while long work runs, and tells of them every five seconds and at the end. Only work that ended well is
- * told to be done, with what has come and nothing else: a total would compare it with what was merely foreseen.
- * @param tell gets each line
+ * Counts bytes during long work, and logs them every five seconds and at the end. The last line has no total, which was only an estimate.
+ * @param print called with each line
+ * @internal
  */
-function progressTo(tell) {
+function progressTo(print) {
     return async (what, total, work) => {
         const began = performance.now();
         let bytes = 0;
         const soFar = (verb, of = '') => {
             const ms = performance.now() - began;
             const speed = bytes < 1e6 || ms < 1 ? '' : `, ${(bytes / 1000 / ms).toFixed(0)} MB/s`;
-            tell(`${what}: ${verb}${(0,base_text/* formatBytes */.z3)(bytes)}${of} in ${(0,base_text/* formatDuration */.a3)(ms)}${speed}`);
+            print(`${what}: ${verb}${(0,base_text/* formatBytes */.z3)(bytes)}${of} in ${(0,base_text/* formatDuration */.a3)(ms)}${speed}`);
         };
         const timer = setInterval(() => {
             soFar('', share(bytes, total));
@@ -44851,7 +44860,7 @@ function progressTo(tell) {
         try {
             const result = await work((more) => void (bytes += more));
             if (bytes === 0)
-                tell(`${what}: nothing`);
+                print(`${what}: nothing`);
             else
                 soFar('done, ');
             return result;
@@ -44866,7 +44875,7 @@ function progressTo(tell) {
         }
     };
 }
-/** What the bytes are a part of; nothing once they are more, as when something is sent again. */
+/** Returns the share of the total; empty if there are more bytes than that, such as after a retry. */
 function share(bytes, total) {
     if (total === 'unknown')
         return '';
@@ -44877,13 +44886,13 @@ function share(bytes, total) {
 function percent(bytes, total) {
     return total === 0 ? '100 %' : `${String(Math.floor((100 * bytes) / total))} %`;
 }
-// Much of what is told is somebody else's text: lines of a build, an engine's words, names in an artifact.
-function tellLines(message) {
+// Much of the log is foreign text: lines of a build, messages of an engine, names in an artifact.
+function printLines(message) {
     (0,core/* info */.pq)((0,base_text/* harmlessLines */.vL)(message));
 }
-/** The log of a workflow step: chapters fold, notices and warnings become annotations. */
+/** The log of a workflow step. Chapters fold, notices and warnings become annotations. */
 const runnerLog = {
-    info: tellLines,
+    info: printLines,
     notice: (message) => {
         (0,core/* notice */.lm)(message);
     },
@@ -44891,13 +44900,11 @@ const runnerLog = {
         (0,core/* warning */.$e)(message);
     },
     chapter: core/* group */.Os,
-    progress: progressTo(tellLines),
+    progress: progressTo(printLines),
 };
 
 // EXTERNAL MODULE: ./build/shared/runner/outputs.js
 var outputs = __nccwpck_require__(197);
-// EXTERNAL MODULE: ./build/shared/runner/time-limit.js
-var time_limit = __nccwpck_require__(7804);
 ;// CONCATENATED MODULE: ./build/shared/runner/run.js
 
 
@@ -44907,14 +44914,13 @@ var time_limit = __nccwpck_require__(7804);
 
 
 
-
-// What doesn't end by itself this long after the time is up is left behind: nobody else would end it.
+// Grace period after the time is up. Then the process exits even if cleanup hangs.
 const graceMs = 15_000;
-// A cancelled step gets SIGINT, and 7.5 s later SIGTERM; then it is killed without a word (actions/runner, src/Runner.Sdk/ProcessInvoker.cs).
+// A cancelled step gets SIGINT, 7.5 s later SIGTERM, and is killed after that (actions/runner, src/Runner.Sdk/ProcessInvoker.cs).
 const cancelMs = 7_000;
 /**
- * The one error boundary: runs a step, turns whatever it throws into one annotation and a line in the job summary, and
- * ends the process with 0 or 1. On a cancel the step's own clean-up runs first.
+ * Runs a step, and ends the process with 0 or 1. Any error becomes one annotation and a job summary. After a cancel, the step's cleanup
+ * runs first.
  */
 async function run(name, step) {
     const controller = new AbortController();
@@ -44924,17 +44930,19 @@ async function run(name, step) {
         controller.abort(error);
         setTimeout(() => void fail(name, error), withinMs).unref();
     };
-    const limit = (minutes) => {
+    const limit = (inputs) => {
+        const minutes = readTimeLimit(inputs);
         setTimeout(() => {
-            end((0,time_limit/* timedOut */.i)(minutes), graceMs);
+            end(timedOut(minutes), graceMs);
         }, minutes * 60_000).unref();
+        return minutes;
     };
     const cancel = (signal) => {
         end(new errors/* HandoverError */.Cu('cancelled', `The step was cancelled (${signal}).`, 'Run the job again.'), cancelMs);
     };
-    // What escapes every promise must not end the step without a word.
+    // Errors outside of all promises.
     const escaped = (error) => void fail(name, error);
-    // A log that nobody reads any more is no failure; to tell of it there would be the next one.
+    // A closed log is not a failure.
     process.stdout.on('error', () => undefined);
     process.on('uncaughtException', escaped);
     process.on('unhandledRejection', escaped);
@@ -44952,6 +44960,14 @@ async function run(name, step) {
     }
     return process.exit(1);
 }
+/** Reads the minutes that a step may take: at most 5 days, as long as a job may run on a self-hosted runner. @internal */
+function readTimeLimit(inputs) {
+    return inputs.decimal('timeout-minutes', 0.001, 7200);
+}
+function timedOut(minutes) {
+    return new errors/* HandoverError */.Cu('timed-out', `The step did not finish within ${String(minutes)} minutes (\`timeout-minutes\`).`, 'The log shows what it waited for. Raise `timeout-minutes` for a large image on a slow connection, otherwise run the ' +
+        'job again.');
+}
 async function fail(name, error) {
     try {
         await report(name, error);
@@ -44961,11 +44977,11 @@ async function fail(name, error) {
         process.exit(1);
     }
 }
-/** What went wrong first; what went wrong while that was cleaned up is only logged (ECMA-262, SuppressedError). */
+/** Returns the first error. Errors of the cleanup after it are only logged (ECMA-262, SuppressedError). */
 function firstError(error) {
     if (!(error instanceof SuppressedError))
         return error;
-    runnerLog.info(`Cleaning up went wrong, too: ${(0,errors/* messageOf */.bD)(firstError(error.error))}`);
+    runnerLog.info(`Cleanup also failed: ${(0,errors/* messageOf */.bD)(firstError(error.error))}`);
     return firstError(error.suppressed);
 }
 async function report(name, error) {
@@ -44973,37 +44989,22 @@ async function report(name, error) {
         const stack = error instanceof Error ? error.stack : undefined;
         if (stack !== undefined)
             runnerLog.info(stack);
-        (0,core/* error */.z3)(`${(0,errors/* messageOf */.bD)(error)}\nThis is a defect of ${name}: please report it with the log.`, {
+        (0,core/* error */.z3)(`${(0,errors/* messageOf */.bD)(error)}\nThis is a bug in ${name}. Please report it with the log.`, {
             title: `${name}: unexpected error`,
         });
-        await (0,outputs/* addSummary */.S0)(failureSummary(name, error));
-        return;
     }
-    (0,core/* error */.z3)(`${error.message}\nNext step: ${error.hint}\n(code ${error.code}; see TROUBLESHOOTING.md)`, {
-        title: `${name}: ${error.code}`,
-    });
+    else {
+        (0,core/* error */.z3)(`${error.message}\nNext step: ${error.hint}\n(code ${error.code}; see TROUBLESHOOTING.md)`, {
+            title: `${name}: ${error.code}`,
+        });
+    }
     await (0,outputs/* addSummary */.S0)(failureSummary(name, error));
 }
-
-
-/***/ }),
-
-/***/ 7804:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   i: () => (/* binding */ timedOut),
-/* harmony export */   p: () => (/* binding */ readTimeLimit)
-/* harmony export */ });
-/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
-
-/** How long the step may take, in minutes. At most 5 days, as long as a job may run on a self-hosted runner. */
-function readTimeLimit(inputs) {
-    return inputs.decimal('timeout-minutes', 0.001, 7200);
-}
-function timedOut(minutes) {
-    return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('timed-out', `The step was not done after ${String(minutes)} minutes (\`timeout-minutes\`).`, 'Look in the log for what it waited for. Raise `timeout-minutes` for a large image on a slow connection, else run the ' +
-        'job again.');
+/** Returns the job summary of a failed step. @internal */
+function failureSummary(name, error) {
+    if (!(error instanceof errors/* HandoverError */.Cu))
+        return (0,markdown/* safe */.gB) `### ❌ ${(0,markdown/* words */.aL)(name)} failed\n\n${(0,markdown/* prose */.CS)((0,errors/* messageOf */.bD)(error))}\n`;
+    return (0,markdown/* safe */.gB) `### ❌ ${(0,markdown/* words */.aL)(name)}: ${(0,markdown/* code */.aY)(error.code)}\n\n${(0,markdown/* prose */.CS)(error.message)}\n\n**Next step:** ${(0,markdown/* prose */.CS)(error.hint)}\n`;
 }
 
 

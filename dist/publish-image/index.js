@@ -30042,167 +30042,6 @@ module.exports = __WEBPACK_EXTERNAL_createRequire(import.meta.url)("zlib");
 
 /***/ }),
 
-/***/ 7207:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-
-// EXPORTS
-__nccwpck_require__.d(__webpack_exports__, {
-  Km: () => (/* binding */ requireExpectedDigest)
-});
-
-// UNUSED EXPORTS: chooseTarball, fallbackReference, planEach, planLoad
-
-// EXTERNAL MODULE: external "node:path"
-var external_node_path_ = __nccwpck_require__(6760);
-// EXTERNAL MODULE: ./build/shared/base/errors.js + 1 modules
-var errors = __nccwpck_require__(4754);
-// EXTERNAL MODULE: ./build/shared/base/text.js
-var base_text = __nccwpck_require__(1453);
-// EXTERNAL MODULE: ./build/shared/image/artifact-name.js
-var artifact_name = __nccwpck_require__(2704);
-;// CONCATENATED MODULE: ./build/shared/image/destination.js
-
-
-// kind calls its cluster so unless it is told otherwise (kind, pkg/cluster/internal/..., DefaultClusterName).
-const defaultCluster = 'kind';
-// kind's own rule; k3d's names are host names, which are fewer (kind, pkg/cluster/internal/create/create.go; k3d, pkg/client/clusterName.go).
-const clusterName = /^[a-z0-9.-]+$/;
-// containerd, pkg/identifiers/validate.go
-const namespaceName = /^[A-Za-z0-9]+(?:[._-][A-Za-z0-9]+)*$/;
-/**
- * @param text `docker`, `none`, `kind`, `kind:NAME`, `k3d:NAME` or `containerd:NAMESPACE`
- * @throws HandoverError `invalid-input`
- */
-function destination_parseDestination(text) {
-    const [kind = '', ...rest] = text.trim().split(':');
-    const name = rest.length === 0 ? undefined : rest.join(':');
-    if (name === undefined && kind === 'docker')
-        return { kind: 'engine' };
-    if (name === undefined && kind === 'none')
-        return { kind };
-    if (name === undefined && kind === 'kind')
-        return { kind, cluster: defaultCluster };
-    if (name !== undefined && (kind === 'kind' || kind === 'k3d') && clusterName.test(name))
-        return { kind, cluster: name };
-    if (name !== undefined && kind === 'containerd' && namespaceName.test(name) && name.length <= 76)
-        return { kind, namespace: name };
-    throw new HandoverError('invalid-input', `The input \`into\` is "${quoteForeign(text)}"; expected docker, none, kind, kind:NAME, k3d:NAME or containerd:NAMESPACE.`, 'Name the cluster as `kind get clusters` or `k3d cluster list` does: `into: kind:NAME`.');
-}
-/** The destination as it was given. */
-function destination_formatDestination(destination) {
-    switch (destination.kind) {
-        case 'engine':
-            return 'docker';
-        case 'none':
-            return 'none';
-        case 'containerd':
-            return `containerd:${destination.namespace}`;
-        case 'kind':
-        case 'k3d':
-            return `${destination.kind}:${destination.cluster}`;
-    }
-}
-
-// EXTERNAL MODULE: ./build/shared/image/digest.js
-var image_digest = __nccwpck_require__(3968);
-// EXTERNAL MODULE: ./build/shared/image/record.js
-var record = __nccwpck_require__(9621);
-// EXTERNAL MODULE: ./build/shared/image/reference.js
-var reference = __nccwpck_require__(9607);
-// EXTERNAL MODULE: ./build/shared/image/host.js
-var host = __nccwpck_require__(8118);
-;// CONCATENATED MODULE: ./build/load-image/plan/plan.js
-
-
-
-
-
-
-
-
-
-const places = (/* unused pure expression or super */ null && (['artifact', 'registry', 'artifact-then-registry', 'registry-then-artifact']));
-/** What an image without a reference of its own is called. */
-const fallbackReference = (0,reference/* parseTaggedReference */.$R)('charon:local');
-/** @throws HandoverError `invalid-input` */
-function planLoad(inputs, places) {
-    return { artifactName: requireArtifactName(inputs.artifactName), ...planEach(inputs, places) };
-}
-/** @throws HandoverError `invalid-input` */
-function planEach(inputs, places = onlyEngine) {
-    const engine = parseEngineName(inputs.engine);
-    const from = choosePlace(inputs.from);
-    if (from !== 'artifact')
-        requireDocker(engine, `\`from: ${from}\``);
-    const { ociLayout: layoutPath } = places;
-    const into = planDestination(inputs, places, from, engine);
-    return {
-        reference: inputs.image === undefined ? undefined : parseTaggedReference(inputs.image),
-        tarballPath: inputs.tarball,
-        expectedConfigDigest: inputs.expectedConfigDigest === undefined ? undefined : requireExpectedDigest(inputs.expectedConfigDigest),
-        expectedRevision: inputs.expectedRevision,
-        checkPlatform: inputs.checkPlatform,
-        overlap: inputs.overlap,
-        from,
-        registryImage: inputs.registryImage === undefined ? undefined : parsePinnedReference(inputs.registryImage),
-        engine,
-        into,
-        layoutPath,
-    };
-}
-/** What the joined action knows of. */
-const onlyEngine = { into: 'docker', ociLayout: undefined };
-function planDestination({ tarball }, { into: text, ociLayout }, from, engine) {
-    const into = parseDestination(text);
-    const [asked] = [
-        ...(ociLayout === undefined ? [] : ['oci-layout']),
-        ...(into.kind === 'engine' ? [] : [`into: ${formatDestination(into)}`]),
-    ];
-    if (asked !== undefined && from !== 'artifact') {
-        throw invalid(`\`${asked}\` and \`from: ${from}\` are given together, but only an engine pulls.`, 'Leave `from` out: the image then comes from its artifact.');
-    }
-    if (into.kind !== 'engine' && engine !== 'docker') {
-        throw invalid(`\`engine: ${engine}\` and \`into: ${formatDestination(into)}\` are given together, but the image goes into one of them.`, 'Leave one of them out. Nodes of kind and k3d are looked for in docker.');
-    }
-    if (into.kind === 'none' && ociLayout === undefined && tarball === undefined) {
-        throw invalid('`into: none` leaves nothing behind without `oci-layout` or `tarball`.', 'Add one of them; with `load: false` nothing is downloaded but what the records say.');
-    }
-    return into;
-}
-function invalid(message, hint) {
-    return new HandoverError('invalid-input', message, hint);
-}
-function choosePlace(text) {
-    const place = places.find((one) => one === text);
-    if (place !== undefined)
-        return place;
-    throw new HandoverError('invalid-input', `The input \`from\` is "${quoteForeign(text)}"; expected ${places.join(', ')}.`, 'Correct `from` under `with:`.');
-}
-/** @throws HandoverError `invalid-input` */
-function requireExpectedDigest(text) {
-    const digest = (0,image_digest/* parseDigest */.m)(text);
-    if (digest !== undefined)
-        return digest;
-    throw new errors/* HandoverError */.Cu('invalid-input', `The input \`expected-config-digest\` is "${(0,base_text/* quoteForeign */.xS)(text)}"; expected sha256:<64 hex digits>.`, 'Give it the output `config-digest` of export-image: ${{ needs.build.outputs.config-digest }}.');
-}
-/**
- * Which file of an artifact without a record is the tarball: the only file, or the only one that is called so.
- * @throws HandoverError `image-not-found` listing the files
- */
-function chooseTarball(artifactName, names) {
-    const files = names.filter((name) => name !== recordName);
-    const named = files.filter((name) => /\.(?:tar|tar\.(?:gz|zst|xz|bz2)|tgz|tzst|txz|tbz2)$/i.test(basename(name)));
-    const [chosen, ...others] = files.length === 1 ? files : named;
-    if (chosen !== undefined && others.length === 0)
-        return chosen;
-    const found = files.length === 0 ? 'no file' : files.slice(0, 10).join(', ');
-    throw new HandoverError('image-not-found', `The artifact "${artifactName}" should hold one tarball of an image; it holds ${found}.`, 'Upload the tarball alone, or make the artifact with export-image.');
-}
-
-
-/***/ }),
-
 /***/ 7539:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
@@ -30240,17 +30079,17 @@ function readPublishInputs(inputs) {
 __nccwpck_require__.a(__webpack_module__, async (__webpack_handle_async_dependencies__, __webpack_async_result__) => { try {
 /* harmony import */ var _inputs_js__WEBPACK_IMPORTED_MODULE_11__ = __nccwpck_require__(7539);
 /* harmony import */ var _outputs_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(5730);
-/* harmony import */ var _plan_plan_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(1495);
-/* harmony import */ var _publish_image_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(7444);
+/* harmony import */ var _plan_plan_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(1713);
+/* harmony import */ var _publish_image_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(9824);
 /* harmony import */ var _summary_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(8020);
-/* harmony import */ var _shared_artifacts_other_run_store_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(4819);
-/* harmony import */ var _shared_artifacts_run_store_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(9491);
+/* harmony import */ var _shared_artifacts_service_other_run_store_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(2481);
+/* harmony import */ var _shared_artifacts_service_run_store_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(7060);
 /* harmony import */ var _shared_base_timeline_js__WEBPACK_IMPORTED_MODULE_12__ = __nccwpck_require__(1829);
-/* harmony import */ var _shared_runner_inputs_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(6110);
-/* harmony import */ var _shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(197);
-/* harmony import */ var _shared_registry_registries_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(9557);
-/* harmony import */ var _shared_runner_run_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(1422);
-/* harmony import */ var _shared_runner_time_limit_js__WEBPACK_IMPORTED_MODULE_10__ = __nccwpck_require__(7804);
+/* harmony import */ var _shared_docker_credential_helper_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(2530);
+/* harmony import */ var _shared_runner_inputs_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(6110);
+/* harmony import */ var _shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(197);
+/* harmony import */ var _shared_registry_registries_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(2593);
+/* harmony import */ var _shared_runner_run_js__WEBPACK_IMPORTED_MODULE_10__ = __nccwpck_require__(6510);
 var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
     if (value !== null && value !== void 0) {
         if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
@@ -30316,26 +30155,26 @@ var __disposeResources = (undefined && undefined.__disposeResources) || (functio
 
 
 
-await (0,_shared_runner_run_js__WEBPACK_IMPORTED_MODULE_9__/* .run */ .e)('publish-image', async ({ context, log, signal, limit }) => {
+await (0,_shared_runner_run_js__WEBPACK_IMPORTED_MODULE_10__/* .run */ .eF)('publish-image', async ({ context, log, signal, limit }) => {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
-        const inputs = (0,_shared_runner_inputs_js__WEBPACK_IMPORTED_MODULE_6__/* .actionInputs */ .e)();
-        limit((0,_shared_runner_time_limit_js__WEBPACK_IMPORTED_MODULE_10__/* .readTimeLimit */ .p)(inputs));
+        const inputs = (0,_shared_runner_inputs_js__WEBPACK_IMPORTED_MODULE_7__/* .actionInputs */ .e)();
+        limit(inputs);
         const { repository: ownRepository } = context.producer;
         const plan = (0,_plan_plan_js__WEBPACK_IMPORTED_MODULE_1__/* .planPublish */ .N)((0,_inputs_js__WEBPACK_IMPORTED_MODULE_11__/* .readPublishInputs */ .R)(inputs), { ...context, ownRepository });
         plan.notices.forEach(log.notice);
-        const common = { ...context, onRetry: log.info, progress: log.progress, onNotice: log.notice, maskSecret: _shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_7__/* .maskSecret */ .$l, signal };
-        const store = __addDisposableResource(env_1, plan.other === undefined ? (0,_shared_artifacts_run_store_js__WEBPACK_IMPORTED_MODULE_5__/* .runStore */ .Z)(common) : (0,_shared_artifacts_other_run_store_js__WEBPACK_IMPORTED_MODULE_4__/* .otherRunStore */ .b)({ ...common, ...plan.other, say: log.info }), true);
-        const registry = __addDisposableResource(env_1, (0,_shared_registry_registries_js__WEBPACK_IMPORTED_MODULE_8__/* .registries */ .Y)({ ...common, ...plan }), true);
+        const common = { ...context, log, maskSecret: _shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_8__/* .maskSecret */ .$l, signal };
+        const store = __addDisposableResource(env_1, plan.other === undefined ? (0,_shared_artifacts_service_run_store_js__WEBPACK_IMPORTED_MODULE_5__/* .runStore */ .Z)(common) : (0,_shared_artifacts_service_other_run_store_js__WEBPACK_IMPORTED_MODULE_4__/* .otherRunStore */ .b)({ ...common, ...plan.other }), true);
+        const registry = __addDisposableResource(env_1, (0,_shared_registry_registries_js__WEBPACK_IMPORTED_MODULE_9__/* .registries */ .Y)({ ...common, ...plan, askHelper: _shared_docker_credential_helper_js__WEBPACK_IMPORTED_MODULE_6__/* .askHelper */ .m }), true);
         const times = (0,_shared_base_timeline_js__WEBPACK_IMPORTED_MODULE_12__/* .timeline */ .I)();
         const { runAttempt } = context.producer;
         const onPartial = (partial) => {
-            (0,_shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_7__/* .setOutputs */ .n0)((0,_outputs_js__WEBPACK_IMPORTED_MODULE_0__/* .publishOutputs */ .e)(partial));
+            (0,_shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_8__/* .setOutputs */ .n0)((0,_outputs_js__WEBPACK_IMPORTED_MODULE_0__/* .publishOutputs */ .e)(partial));
         };
         const tools = { store, log, runAttempt, timeline: times, registry: registry.of, onPartial };
         const result = await (0,_publish_image_js__WEBPACK_IMPORTED_MODULE_2__/* .publishImage */ .N)(plan, tools);
-        (0,_shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_7__/* .setOutputs */ .n0)((0,_outputs_js__WEBPACK_IMPORTED_MODULE_0__/* .publishOutputs */ .e)(result));
-        await (0,_shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_7__/* .addSummary */ .S0)((0,_summary_js__WEBPACK_IMPORTED_MODULE_3__/* .publishSummary */ .I)(result, times.spans()));
+        (0,_shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_8__/* .setOutputs */ .n0)((0,_outputs_js__WEBPACK_IMPORTED_MODULE_0__/* .publishOutputs */ .e)(result));
+        await (0,_shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_8__/* .addSummary */ .S0)((0,_summary_js__WEBPACK_IMPORTED_MODULE_3__/* .publishSummary */ .I)(result, times.spans()));
     }
     catch (e_1) {
         env_1.error = e_1;
@@ -30378,7 +30217,7 @@ function publishOutputs({ digest, references, bytes, isNew }) {
 
 /***/ }),
 
-/***/ 1495:
+/***/ 1713:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -30395,22 +30234,21 @@ var base_json = __nccwpck_require__(604);
 var base_text = __nccwpck_require__(1453);
 // EXTERNAL MODULE: ./build/shared/image/reference.js
 var reference = __nccwpck_require__(9607);
-;// CONCATENATED MODULE: ./build/export-image/plan/tags.js
+;// CONCATENATED MODULE: ./build/shared/image/tags.js
 
 
 
 
 const shortShaLength = 7;
-/** What leaves room for `-<short sha>` in Docker's 128 characters. */
+/** Leaves room for `-<short sha>` in Docker's 128 characters. */
 const maxNameLength = 120;
 const maxTagLength = 128;
 /**
- * The one tag that stands for this commit, and is never given to another: `pr-<number>-<sha>`,
- * `merge-queue-pr-<number>-<sha>`, `<branch or git tag>-<sha>` (a git tag may be moved, so its name alone is not
- * enough), or `sha-<sha>` for a bare commit; `<sha>` is the first 7 characters of the commit.
- * @returns undefined when the event names no commit
+ * Returns the tag that no other commit gets: `pr-<number>-<sha>`, `merge-queue-pr-<number>-<sha>`, `<branch or git tag>-<sha>`, or
+ * `sha-<sha>`. `<sha>` is the first 7 characters of the commit. A git tag can move, so its name is not enough.
+ * @returns undefined if the event has no commit
  */
-function tags_immutableTag(event) {
+function immutableTag(event) {
     if (event.kind === 'none')
         return undefined;
     const short = shortSha(event.sha);
@@ -30423,11 +30261,12 @@ function tags_immutableTag(event) {
     return `${cleanName(event.name) || event.kind}-${short}`;
 }
 /**
- * The tags of `tags: auto`: the immutable tag, the git tag's name, `latest` on the default branch, and `sha-<sha>`.
- * None when the event names no commit.
+ * Returns the tags of `tags: auto`: the immutable tag, the git tag's name, `latest` on the default branch, and `sha-<sha>`. Without a
+ * commit, there are none.
+ * @internal
  */
 function automaticTags(event) {
-    const immutable = tags_immutableTag(event);
+    const immutable = immutableTag(event);
     if (event.kind === 'none' || immutable === undefined)
         return [];
     const tags = [
@@ -30441,7 +30280,7 @@ function automaticTags(event) {
 function shortSha(sha) {
     return sha.slice(0, shortShaLength);
 }
-/** A branch's name as the first part of a tag: `feature/Add_New-Feature` is `feature-add-new-feature`. */
+/** Returns a branch's name as the first part of a tag: `feature/Add_New-Feature` becomes `feature-add-new-feature`. */
 function cleanName(name) {
     return name
         .toLowerCase()
@@ -30451,7 +30290,7 @@ function cleanName(name) {
         .slice(0, maxNameLength)
         .replace(/-+$/, '');
 }
-/** A git tag as a tag of an image: `v1.2.3` stays, `v1.2.3+build.5` is `v1.2.3-build.5`. */
+/** Returns a git tag as a tag of an image: `v1.2.3+build.5` becomes `v1.2.3-build.5`. */
 function cleanGitTag(name) {
     return name
         .replace(/[^\w.-]+/gu, '-')
@@ -30460,20 +30299,20 @@ function cleanGitTag(name) {
         .replace(/-+$/, '');
 }
 /**
- * Reads what docker/metadata-action puts out: `tags` (one reference per line) or `json` (an object with `tags`).
- * Empty lines are dropped; the order stays, and the first is the action's own first choice.
- * @throws HandoverError `invalid-input` when nothing is left, showing what was received
+ * Reads an output of docker/metadata-action: `tags` (one reference per line) or `json` (an object with `tags`). Empty lines are dropped.
+ * @throws HandoverError `invalid-input` with the text, if it has no reference
  */
-function tags_parseMetadataTags(text) {
+function parseMetadataTags(text) {
     const [first, ...rest] = tagLines(text).map(parseReference);
     if (first === undefined)
         throw noReference(text);
     return [first, ...rest];
 }
 /**
- * The same as the references an image is given, each with a tag.
- * @param repository what a bare tag belongs to: metadata-action puts out bare tags when its input `images` is empty
- * @throws HandoverError `invalid-input` when nothing is left, for a malformed line, or for a bare tag without repository
+ * Reads references, each with a tag.
+ * @param repository the repository of bare tags, which metadata-action returns if its input `images` is empty
+ * @throws HandoverError `invalid-input` without any reference, for a malformed line, or for a bare tag without a repository
+ * @internal
  */
 function parseTagList(text, repository) {
     const found = tagLines(text).map((line) => taggedReference(line, repository));
@@ -30482,10 +30321,11 @@ function parseTagList(text, repository) {
     return found;
 }
 /**
- * Finds the tags that docker/metadata-action left for the steps after it (its src/main.ts: each output is exported as
- * `DOCKER_METADATA_OUTPUT_<NAME>`, unless DOCKER_METADATA_SET_OUTPUT_ENV is false; TAG_NAMES since 5.9).
+ * Finds the tags that docker/metadata-action has set for later steps. It exports each output as `DOCKER_METADATA_OUTPUT_<NAME>`, unless
+ * DOCKER_METADATA_SET_OUTPUT_ENV is false (src/main.ts; TAG_NAMES since 5.9).
  * @param env the variables, by name
- * @returns undefined when it didn't run; an empty output of a run that left something else is returned as it is
+ * @returns undefined if it did not run
+ * @internal
  */
 function metadataVariable(env) {
     const variables = ['TAGS', 'JSON', 'TAG_NAMES', 'VERSION'].map((output) => {
@@ -30494,34 +30334,34 @@ function metadataVariable(env) {
     });
     return variables.find(({ text }) => text !== '');
 }
-/** Lines of a multi-line output, one argument each; empty lines dropped. */
-function tags_lines(text) {
+/** Returns the lines of a text, without empty ones. */
+function lines(text) {
     return text
         .split(/\r?\n/)
         .map((line) => line.trim())
         .filter((line) => line !== '');
 }
-// The action's `sep-tags` may be a comma, which no reference contains.
+// The action's `sep-tags` can be a comma, which no reference contains.
 function tagLines(text) {
     const json = text.trimStart().startsWith('{') ? (0,base_json/* parseJson */.qF)(text) : undefined;
     const parts = (0,base_json/* isObject */.Gv)(json) ? (0,base_json/* stringsOf */.iw)(json['tags']) : [text];
-    return parts.flatMap((part) => tags_lines(part.replaceAll(',', '\n')));
+    return parts.flatMap((part) => lines(part.replaceAll(',', '\n')));
 }
 function taggedReference(line, repository) {
     if (/[/:@]/.test(line))
         return (0,reference/* parseTaggedReference */.$R)(line);
     if (repository !== undefined)
         return (0,reference/* parseTaggedReference */.$R)(`${repository}:${line}`);
-    throw new errors/* HandoverError */.Cu('invalid-input', `"${(0,base_text/* quoteForeign */.xS)(line)}" in the list of tags is a tag without a repository.`, 'Write the whole reference, such as ghcr.io/org/charon:1.2.3, or set `repository`.');
+    throw (0,errors/* invalidInput */.aY)(`"${(0,base_text/* quoteForeign */.xS)(line)}" in the list of tags is a tag without a repository.`, 'Write the full reference, such as ghcr.io/org/charon:1.2.3, or set `repository`.');
 }
 function noReference(text) {
-    return new errors/* HandoverError */.Cu('invalid-input', `No image reference in the metadata output: received "${(0,base_text/* quoteForeign */.xS)(text)}".`, 'Pass ${{ steps.meta.outputs.tags }} and check that the step has the id "meta" and ran before this one.');
+    return (0,errors/* invalidInput */.aY)(`No image reference in the metadata output: received "${(0,base_text/* quoteForeign */.xS)(text)}".`, 'Pass ${{ steps.meta.outputs.tags }} and check that the step has the id "meta" and ran before this one.');
 }
 /**
- * The references that the input `tags` gives the image, each once.
+ * Returns the references in the input `tags`, each once.
  * @throws HandoverError `invalid-input`
  */
-function tags_chooseTags(inputs, facts, notices) {
+function chooseTags(inputs, facts, notices) {
     const repository = requireRepository(inputs.repository);
     const tags = tagsOf(inputs.tags, repository, facts, notices);
     return [...new Map(tags.map((tag) => [(0,reference/* formatReference */.FH)(tag), tag])).values()];
@@ -30542,515 +30382,102 @@ function tagsOf(given, repository, { event, metadata }, notices) {
         throw noTags(event.reason);
     return parseTagList(automaticTags(event).join('\n'), repository);
 }
-// Kept as it was given: each reference made of it then knows what was lowered.
+// Returned unchanged, so that each reference made from it has its original spelling.
 function requireRepository(given) {
     if (given === undefined)
         return undefined;
     const { tag, digest } = (0,reference/* parseReference */.F2)(given);
     if (tag === undefined && digest === undefined)
         return given;
-    throw new errors/* HandoverError */.Cu('invalid-input', `The input \`repository\` is "${(0,base_text/* quoteForeign */.xS)(given)}"; expected a repository without a tag or digest.`, 'Set it to the repository alone, such as ghcr.io/org/charon.');
+    throw (0,errors/* invalidInput */.aY)(`The input \`repository\` is "${(0,base_text/* quoteForeign */.xS)(given)}"; expected a repository without a tag or digest.`, 'Set it to the repository alone, such as ghcr.io/org/charon.');
 }
 function noRepository() {
-    return new errors/* HandoverError */.Cu('invalid-input', '`tags: auto` has no repository, and docker/metadata-action left no tags in the environment.', 'Set `repository`, such as ghcr.io/${{ github.repository }}, or run docker/metadata-action before this step.');
+    return (0,errors/* invalidInput */.aY)('`tags: auto` has no repository, and docker/metadata-action has set no tags in the environment.', 'Set `repository`, such as ghcr.io/${{ github.repository }}, or run docker/metadata-action before this step.');
 }
 function noTags(reason) {
-    return new errors/* HandoverError */.Cu('invalid-input', `\`tags: auto\` can't tell what this run is for: ${reason}.`, 'Write the references of the image into `tags`, one a line.');
+    return (0,errors/* invalidInput */.aY)(`\`tags: auto\` can't create tags for this run: ${reason}.`, 'Set `tags` to the references of the image, one per line.');
 }
-
-// EXTERNAL MODULE: external "node:path"
-var external_node_path_ = __nccwpck_require__(6760);
-// EXTERNAL MODULE: ./build/shared/image/platform.js
-var platform = __nccwpck_require__(4851);
-;// CONCATENATED MODULE: ./build/export-image/plan/build-arguments.js
-
-
-
-/**
- * The secrets of all three inputs. An empty one is left out with a warning, as docker/build-push-action does: a pull request
- * from a fork has no secrets.
- * @throws HandoverError `invalid-input` for an item of another form, without showing it
- */
-function build_arguments_parseSecrets(build, warnings) {
-    const { secrets, secretFiles, secretEnvs } = build;
-    return [
-        ...pairs(secrets, 'secrets', 'value', warnings).map(([id, value]) => ({ id, from: 'value', value })),
-        ...pairs(secretFiles, 'secret-files', 'path', warnings).map(([id, place]) => ({ id, from: 'src', place })),
-        ...pairs(secretEnvs, 'secret-envs', 'VARIABLE', warnings).map(([id, place]) => ({ id, from: 'env', place })),
-    ];
-}
-/** The item as `--secret` takes it, which is CSV. */
-function formatSecret({ id, from, place }) {
-    const field = `${from}=${place}`;
-    return `id=${id},${/[",]/.test(field) ? quoted(field) : field}`;
-}
-function pairs(items, input, what, warnings) {
-    return items.flatMap((item, position) => {
-        const at = item.indexOf('=');
-        const id = item.slice(0, at).trim();
-        if (at < 0 || id === '')
-            throw notAPair(input, what, position + 1);
-        const value = item.slice(at + 1);
-        if (value.trim() !== '')
-            return [[id, value]];
-        warnings.push(`The secret "${quoteForeign(id)}" in the input \`${input}\` is empty: it is left out. A repository that doesn't have a ` +
-            'secret, and a pull request from a fork, pass it on empty.');
-        return [];
-    });
-}
-function notAPair(input, what, number) {
-    return new HandoverError('invalid-input', `Item ${String(number)} of the input \`${input}\` is not of the form id=${what} (it is not shown here).`, `Write one id=${what} a line. A value of several lines stands in double quotes, together with its id: "id=first line…".`);
-}
-// The default of `cache-from`: the Actions cache, where there is one and the builder can read it.
-const automatic = 'auto';
-/** Whether a cache is the Actions cache service, in the long or the short form of `cache-from`. */
-function isGhaCache(cache) {
-    const text = cache.trim();
-    return text === automatic || text === 'gha' || cache.split(',').some((part) => part.trim() === 'type=gha');
-}
-/** Whether nobody has said anything about caches. */
-function build_arguments_isOnlyAutomatic(caches) {
-    return caches.every((cache) => cache.trim() === automatic);
-}
-/** The caches without the Actions cache service, and whether somebody asked for it by name. */
-function build_arguments_withoutGhaCache(caches) {
-    const left = caches.filter(isGhaCache);
-    return {
-        caches: caches.filter((cache) => !left.includes(cache)),
-        asked: left.some((cache) => cache.trim() !== automatic),
-    };
-}
-/**
- * Refuses lines that buildx would refuse in the middle of the build, and build arguments that it would drop without a word.
- * As there, a build argument without `=` takes its value from the environment, and a label without one is empty.
- * @throws HandoverError `invalid-input`
- */
-function build_arguments_requireBuildLines(build) {
-    requireLines('build-args', build.buildArgs, /^[^\s=]+(?:=|$)/, 'NAME=value (or NAME alone, which takes its value from the environment)');
-    requireLines('labels', build.labels, /^(?:[^\s=]+$|[^=]+=)/, 'name=value');
-    requireLines('build-contexts', build.buildContexts, /^[^\s=]+=./, 'name=path');
-}
-function requireLines(input, lines, form, expected) {
-    const wrong = lines.findIndex((line) => !form.test(line));
-    if (wrong === -1)
-        return;
-    throw new HandoverError('invalid-input', `Line ${String(wrong + 1)} of the input \`${input}\` is "${quoteForeign(lines[wrong] ?? '')}"; expected ${expected}.`, 'Write one a line. A value with line ends goes into double quotes, together with its name.');
-}
-/**
- * The arguments of `docker buildx build`, the context last. Attestations are off: a tarball that both image stores
- * load holds one plain image (buildx#1460).
- * @param exporters what one build writes; several need BuildKit 0.13 and another driver than a classic engine's
- */
-function buildArguments(build, platforms, exporters, secrets) {
-    const each = (flag, values) => values.flatMap((value) => [flag, value]);
-    const one = (flag, value) => value === undefined ? [] : [flag, value];
-    return [
-        ...one('--builder', build.builder),
-        ...one('--file', build.file),
-        ...one('--target', build.target),
-        ...['--platform', platforms.map(formatPlatform).join(',')],
-        ...['--provenance=false', '--sbom=false'],
-        ...exporters.flatMap(exporterArguments),
-        ...each('--build-arg', build.buildArgs),
-        ...each('--build-context', build.buildContexts),
-        ...each('--label', build.labels),
-        ...each('--secret', secrets.map(formatSecret)),
-        ...each('--ssh', build.ssh),
-        ...each('--cache-from', build.cacheFrom.map((cache) => (cache.trim() === automatic ? 'type=gha' : cache))),
-        ...each('--cache-to', build.cacheTo),
-        ...one('--network', build.network),
-        ...(build.noCache ? ['--no-cache'] : []),
-        ...(build.pull ? ['--pull'] : []),
-        ...each('--allow', build.allow),
-        ...each('--add-host', build.addHosts),
-        ...one('--shm-size', build.shmSize),
-        ...each('--ulimit', build.ulimit),
-        '--',
-        build.context,
-    ];
-}
-function exporterArguments(exporter) {
-    if (exporter.kind === 'nothing')
-        return ['--output', 'type=cacheonly'];
-    if (exporter.kind === 'engine')
-        return ['--load', '--tag', exporter.name, '--iidfile', exporter.idFile];
-    if (exporter.kind === 'oci-layout')
-        return ['--output', build_arguments_outputOf(exporter)];
-    // The layout's layers and media types, so that the manifest has one digest here and there; and no copy in the engine's store.
-    const image = ['type=image,push=true,store=false,oci-mediatypes=true', ...compressionOf(exporter)];
-    const output = [...image, quoted(`name=${exporter.references.join(',')}`)].join(',');
-    return ['--metadata-file', exporter.metadataFile, '--output', output];
-}
-/** The value of `--output`. It is CSV: a path with a comma, or a list of names, has to be quoted. */
-function build_arguments_outputOf(exporter) {
-    return ['type=oci,tar=false', ...compressionOf(exporter), quoted(`dest=${exporter.directory}`)].join(',');
-}
-function compressionOf({ compression }) {
-    const { format, level } = compression;
-    return [`compression=${format}`, ...(level === undefined ? [] : [`compression-level=${String(level)}`])];
-}
-// A field of CSV.
-function quoted(text) {
-    return `"${text.replaceAll('"', '""')}"`;
-}
-
-;// CONCATENATED MODULE: ./build/export-image/plan/bake.js
-
-
-
-
-
-// What buildx builds when nobody names a target.
-const everything = (/* unused pure expression or super */ null && (['default']));
-const workspace = '.';
-/**
- * @returns undefined when no bake file is asked for
- * @throws HandoverError `invalid-input` for what isn't a target's name, and for inputs that a bake file has an own place for
- */
-function bake_planBake(inputs) {
-    const { targets, files, set, workdir } = inputs.bake;
-    if (targets.length + files.length + set.length === 0) {
-        if (workdir === undefined)
-            return undefined;
-        throw new HandoverError('invalid-input', `\`workdir\` is "${quoteForeign(workdir)}", but there is no bake file: it would have no effect.`, 'Give the bake file with `bake-files` or `bake-targets`, or remove `workdir`. For a build, set `context`.');
+/** One notice for each repository that had upper-case letters. */
+function loweredNotices(references) {
+    const firsts = new Map();
+    for (const { repository, loweredFrom } of references.filter((one) => one !== undefined)) {
+        if (loweredFrom !== undefined && !firsts.has(repository))
+            firsts.set(repository, loweredFrom);
     }
-    const [misplaced] = withoutPlace(inputs);
-    if (misplaced !== undefined)
-        throw notWithBake(misplaced);
-    const wrong = targets.find((name) => !/^\w[\w.-]*$/.test(name));
-    if (wrong !== undefined) {
-        throw new HandoverError('invalid-input', `"${quoteForeign(wrong)}" in \`bake-targets\` is not the name of a target or group.`, 'Give names out of the bake file, one a line; `docker buildx bake --print` shows them.');
-    }
-    const { builder, noCache, pull, allow } = inputs.build;
-    const named = targets.length === 0 ? everything : targets;
-    return { kind: 'bake', targets: named, ...placeOf(inputs.bake), set, builder, noCache, pull, allow };
-}
-/** Whether buildx reads a file as a compose file (bake/compose.go, validateComposeFile). */
-function isComposeFile(file) {
-    return /\.ya?ml$/i.test(file);
-}
-/**
- * Returns where bake runs. buildx resolves the paths of a compose file from there; `docker compose` resolves them from the folder of
- * the first file, and reads the .env in it (Compose specification, "project directory"; buildx 0.36 has BUILDX_BAKE_FILE_RELATIVE_PATHS).
- */
-function placeOf({ files, workdir }) {
-    if (workdir !== undefined)
-        return { files, workdir };
-    // In buildx, `cwd://` means that a file is here, and not in a remote definition.
-    const local = files.map((file) => file.replace(/^cwd:\/\//, ''));
-    const folder = dirname(local[0] ?? '');
-    if (folder === workspace || !files.every(isComposeFile))
-        return { files, workdir: workspace };
-    return { files: local.map((file) => (isAbsolute(file) ? file : relative(folder, file))), workdir: folder };
-}
-/** The inputs that are given, and would be passed over. */
-function withoutPlace(inputs) {
-    const { build, push, engine } = inputs;
-    const given = [
-        ['image', inputs.image !== undefined],
-        ['tags', inputs.tags !== undefined],
-        ['branch-label', inputs.branchLabel !== undefined],
-        ['source-image', inputs.sourceImage !== undefined],
-        ['source-tarball', inputs.sourceTarball !== undefined],
-        ['further-images', inputs.furtherImages.length > 0],
-        ['push', push.enabled],
-        ['engine', engine !== 'docker'],
-        ['context', build.context !== workspace],
-        ['file', build.file !== undefined],
-        ['target', build.target !== undefined],
-        ['build-args', build.buildArgs.length > 0],
-        ['build-contexts', build.buildContexts.length > 0],
-        ['labels', build.labels.length > 0],
-        ['secrets', build.secrets.length > 0],
-        ['secret-files', build.secretFiles.length > 0],
-        ['secret-envs', build.secretEnvs.length > 0],
-        ['ssh', build.ssh.length > 0],
-        ['cache-from', !isOnlyAutomatic(build.cacheFrom)],
-        ['cache-to', build.cacheTo.length > 0],
-        ['network', build.network !== undefined],
-        ['add-hosts', build.addHosts.length > 0],
-        ['shm-size', build.shmSize !== undefined],
-        ['ulimit', build.ulimit.length > 0],
-    ];
-    return given.flatMap(([name, isGiven]) => (isGiven ? [name] : []));
-}
-const hints = {
-    image: 'Give each target its `tags` in the bake file (`image:` in a compose file).',
-    tags: 'Give each target its `tags` in the bake file, or add the bake file of docker/metadata-action to `bake-files`.',
-    push: 'Push what was tested, in a later job: org/image-handover/publish-image@v1.',
-    engine: 'Remove it: buildx needs Docker.',
-};
-function notWithBake(input) {
-    return new HandoverError('invalid-input', `\`${input}\` is given together with a bake file (\`bake-targets\`, \`bake-files\` or \`bake-set\`), which says itself what is built.`, hints[input] ?? `Say it in the bake file, or with \`bake-set\`; else remove \`${input}\`.`);
-}
-/** The arguments of `docker buildx bake` that show what it would build. */
-function bakePrintArguments(source) {
-    return [...selection(source, source.set), '--print', '--', ...source.targets];
-}
-/**
- * Returns a compose file that takes the tags of services' builds away. Behind the file that has them, it makes buildx show their
- * `image`, which buildx drops otherwise (bake/compose.go, ParseCompose).
- */
-function withoutBuildTags(targets) {
-    const services = targets.map((name) => `  "${name}": {build: {tags: !reset [], x-bake: {tags: !reset []}}}\n`);
-    return `services:\n${services.join('')}`;
-}
-// An empty list of stages to build anew could be read as all of them.
-const noStage = 'image-handover-none';
-// What is ours to say: buildx would add it to what it says here (bake/bake.go, newOverrides).
-const ours = /^[^.=]+\.(?:output|platform|tags|cache-to)\+?=/;
-const cachesRead = /^[^.=]+\.cache-from\+?=/;
-/**
- * The arguments of `docker buildx bake` that build targets in one go, each into a place of its own.
- * @param written the folder of those places, which buildx writes to only if it is allowed to
- * @param caches of the targets that have any, also of those that others are built on
- */
-function bakeArguments(source, platform, outputs, { written, caches }) {
-    const set = [
-        ...source.set.filter((item) => !ours.test(item)),
-        `*.platform=${formatPlatform(platform)}`,
-        ...outputs.flatMap(({ target, name, exporter }) => [
-            `${target}.tags=${name}`,
-            `${target}.output=${exporter === 'engine' ? 'type=docker' : outputOf(exporter)}`,
-        ]),
-        ...caches.flatMap(setCaches),
-    ];
-    return [
-        ...common(source, set),
-        ...(source.noCache ? ['--no-cache'] : []),
-        ...(source.pull ? ['--pull'] : []),
-        ...allow([...allowed(source), `fs.write=${written}`]),
-        '--',
-        ...outputs.map(({ target }) => target),
-    ];
-}
-/**
- * The arguments of `docker buildx bake` that write one cache of a target that was built before.
- * @param caches of all targets that have any
- */
-function bakeCacheArguments(source, platform, target, caches) {
-    // What was built once isn't built anew, whatever the file says, nor what it is built on.
-    const again = ['*.no-cache=false', `*.no-cache-filter=${noStage}`, '*.pull=false'];
-    const set = [
-        ...source.set.filter((item) => !ours.test(item)),
-        ...[`${target}.platform=${formatPlatform(platform)}`, `${target}.output=type=cacheonly`, ...again],
-        ...caches.flatMap(setCaches),
-    ];
-    return [...common(source, set), ...allow(allowed(source)), '--', target];
-}
-/** The same targets without the caches that they read. */
-function bake_withoutCachesRead(source) {
-    return { ...source, set: [...source.set.filter((item) => !cachesRead.test(item)), '*.cache-from='] };
-}
-function common(source, set) {
-    return [
-        ...(source.builder === undefined ? [] : ['--builder', source.builder]),
-        ...selection(source, set),
-        ...['--provenance=false', '--sbom=false'],
-    ];
-}
-// buildx asks for leave to read and write outside of the folder that it runs in. The workspace needs none, wherever bake runs.
-function allowed({ allow: items, workdir }) {
-    return workdir === workspace ? items : [...items, `fs=${relative(workdir, workspace)}`];
-}
-function allow(items) {
-    return items.flatMap((item) => ['--allow', item]);
-}
-// An empty one takes away those of the file.
-function setCaches({ target, cacheTo }) {
-    return (cacheTo.length === 0 ? [''] : cacheTo).map((cache) => `${target}.cache-to=${cache}`);
-}
-function selection({ files }, set) {
-    return [...files.flatMap((file) => ['--file', file]), ...set.flatMap((item) => ['--set', item])];
-}
-
-;// CONCATENATED MODULE: ./build/export-image/plan/cache.js
-
-
-/**
- * An inline cache is a part of the image, and `ignore-error=false` asks for a build that fails with its cache; all others never fail it.
- * @throws HandoverError `unsupported-host` for a cache with `ignore-error=false` that buildx would drop without a word
- */
-function planCacheWrites(caches, service) {
-    const withImage = caches.filter((cache) => isInline(cache) || isRequired(cache));
-    for (const cache of withImage) {
-        const missing = whyNoWrite(cache, { ...service, mode: '' });
-        if (missing === undefined)
-            continue;
-        throw new HandoverError('unsupported-host', `The build cache ${describeCache(cache)} can't be written, and \`ignore-error=false\` asks to fail then: ${missing}.`, 'Remove `ignore-error=false`, or take another type of cache.');
-    }
-    const others = caches
-        .filter((cache) => !withImage.includes(cache))
-        .map((cache) => ({ cache, why: whyNoWrite(cache, service) }));
-    return {
-        withImage,
-        afterImage: others.flatMap(({ cache, why }) => (why === undefined ? [withoutIgnoreError(cache)] : [])),
-        problems: others.flatMap(({ cache, why }) => (why === undefined ? [] : [notWritten(cache, why)])),
-    };
-}
-/**
- * The caches that BuildKit inside an engine with the classic store writes with the image: inline ones alone.
- * @throws HandoverError `builder-unsupported` for another that has to be written
- */
-function requireClassicWrites({ withImage }) {
-    const required = withImage.find((cache) => !isInline(cache));
-    if (required === undefined)
-        return withImage;
-    throw new HandoverError('builder-unsupported', `The docker driver on the classic image store can't write a build cache (cache-to: ${describeCache(required)}).`, `${setupBuildxHint} Or remove \`cache-to\`.`);
-}
-/** Why the others aren't written there. */
-function classicProblems({ afterImage, problems }) {
-    const why = `the docker driver on the classic image store writes none. ${setupBuildxHint}`;
-    return [...problems, ...afterImage.map((cache) => notWritten(cache, why))];
-}
-/** The sentence for a cache that wasn't written. */
-function notWritten(cache, why) {
-    const hint = /failed to reserve cache|write denied/.test(why)
-        ? ' (GitHub gives jobs of low-trust events, such as pull_request_target, a cache that they can only read)'
-        : '';
-    return `${describeCache(cache)} was not written: ${quoteForeign(why.replace(/\.$/, ''), 500)}${hint}.`;
-}
-/** A cache for the log: its type and place, without the fields that may be secret. */
-function describeCache(cache) {
-    const fields = fieldsOf(cache);
-    const [only, ...more] = fields;
-    if (only?.value === undefined && more.length === 0)
-        return `type=registry,ref=${quoteForeign(cache.trim())}`;
-    const shown = ['type', 'ref', 'dest', 'src', 'scope', 'bucket', 'name', 'mode'];
-    return shown
-        .flatMap((name) => fields.filter(({ key, value = '' }) => key === name && value !== '').slice(0, 1))
-        .map(({ key, value = '' }) => `${key}=${quoteForeign(value)}`)
-        .join(',');
-}
-/** Whether a cache is a part of the image that it is of. */
-function isInline(cache) {
-    return cache_valueOf(cache, 'type') === 'inline';
-}
-/** Whether a cache that can't be written is to fail the build. */
-function isRequired(cache) {
-    // What Go's strconv.ParseBool takes for false; BuildKit passes over all else.
-    return ['0', 'f', 'F', 'false', 'FALSE', 'False'].includes(cache_valueOf(cache, 'ignore-error') ?? '');
-}
-/** Whether the job may read the Actions cache, where there is one. */
-function cache_mayReadCache({ isThere, mode }) {
-    return isThere && mode !== 'none' && mode !== 'write-only';
-}
-function whyNoWrite(cache, { isThere, mode }) {
-    if (cache_valueOf(cache, 'type') !== 'gha' || cache_valueOf(cache, 'token') !== undefined)
-        return undefined;
-    if (!isThere)
-        return 'there is no Actions cache service here, as its token or its address is missing';
-    if (mode === 'read' || mode === 'none')
-        return `this job's \`cache-mode\` is \`${mode}\` (ACTIONS_CACHE_MODE)`;
-    return undefined;
-}
-// Its own build shows whether it was written: buildx would hide that.
-function withoutIgnoreError(cache) {
-    const fields = fieldsOf(cache);
-    if (fields.every(({ key }) => key !== 'ignore-error'))
-        return cache;
-    return fields.flatMap(({ key, text }) => (key === 'ignore-error' ? [] : [text])).join(',');
-}
-// One line of CSV, as buildx reads it (util/buildflags/cache.go).
-function fieldsOf(cache) {
-    return (cache.trim().match(/(?:"(?:[^"]|"")*"|[^,"])+/g) ?? []).map((text) => {
-        const plain = /^"(.*)"$/s.exec(text)?.[1]?.replaceAll('""', '"') ?? text;
-        const at = plain.indexOf('=');
-        const [key, value] = at < 0 ? [plain, undefined] : [plain.slice(0, at), plain.slice(at + 1)];
-        return { key: key.toLowerCase(), value, text };
-    });
-}
-function cache_valueOf(cache, key) {
-    return fieldsOf(cache).find((field) => field.key === key)?.value;
-}
-
-;// CONCATENATED MODULE: ./build/export-image/plan/compression.js
-
-
-/** What `auto` is: see docs/decisions/0004-compression-auto-is-zstd-at-level-1.md for the figures. */
-const compression_automatic = { format: 'zstd', level: 1 };
-// The lowest and the highest level that both BuildKit and Node take.
-const levels = {
-    gzip: [0, 9],
-    zstd: [1, 22],
-    uncompressed: undefined,
-};
-/**
- * How new layers are compressed, from the inputs `compression` and `compression-level`.
- * @throws HandoverError `invalid-input`
- */
-function compression_chooseCompression(compression, level) {
-    const name = compression.trim();
-    if (name === 'auto' && level === undefined)
-        return compression_automatic;
-    const format = name === 'auto' ? compression_automatic.format : name;
-    if (format !== 'gzip' && format !== 'zstd' && format !== 'uncompressed') {
-        throw new HandoverError('invalid-input', `The input \`compression\` is "${quoteForeign(compression)}"; expected auto, gzip, zstd or uncompressed.`, 'Leave it out for what is fastest in most cases.');
-    }
-    return { format, level: level === undefined ? undefined : chooseLevel(format, level) };
-}
-function chooseLevel(format, text) {
-    const range = levels[format];
-    const level = /^\d{1,2}$/.test(text.trim()) ? Number(text) : Number.NaN;
-    if (range !== undefined && level >= range[0] && level <= range[1])
-        return level;
-    throw new HandoverError('invalid-input', `The input \`compression-level\` is "${quoteForeign(text)}"; expected ` +
-        (range === undefined
-            ? `none for ${format} layers.`
-            : `a whole number from ${String(range[0])} to ${String(range[1])} for ${format}.`), 'Leave it out for the level that fits most cases.');
-}
-
-;// CONCATENATED MODULE: ./build/export-image/plan/push-plan.js
-
-
-
-/**
- * @param tags the references to push under; the first is the one that the outputs name
- * @param source where the image comes from
- * @param platform the handover's
- * @throws HandoverError `invalid-input`
- */
-function push_plan_planPush(inputs, tags, source, platform) {
-    const onFailure = chooseOnFailure(inputs.onFailure);
-    const platforms = inputs.platforms.map(parsePlatform);
-    if (!inputs.enabled)
-        return undefined;
-    if (source === 'tarball') {
-        throw new HandoverError('invalid-input', 'A tarball (`source-tarball`) can be handed over, but not pushed.', 'Remove `push: true`, or load the tarball first and set `source-image`.');
-    }
-    const listedPlatforms = platforms.every((one) => samePlatform(one, platform)) ? [] : platforms;
-    if (source === 'engine' && listedPlatforms.length > 0) {
-        throw new HandoverError('invalid-input', `\`push-platforms\` is ${platforms.map(formatPlatform).join(', ')}, but \`source-image\` is for one platform.`, 'Remove `push-platforms`, or let this action build the image.');
-    }
-    const [first, ...rest] = tags;
-    if (first === undefined)
-        throw push_plan_noTags();
-    return { references: [first, ...rest], listedPlatforms, onFailure };
-}
-function push_plan_noTags() {
-    return new HandoverError('invalid-input', '`push` is true, but the input `tags` is empty: there is no reference to push under.', 'Give `tags` the output of docker/metadata-action, references one a line, or `auto` with a `repository`.');
-}
-function chooseOnFailure(text) {
-    if (text === 'error' || text === 'warn')
-        return text;
-    throw new HandoverError('invalid-input', `The input \`push-failure\` is "${quoteForeign(text)}"; expected error or warn.`, 'Correct `push-failure` under `with:`.');
+    return [...firsts].map(([repository, from]) => `Repositories are lower-case: ${from} becomes ${repository}.`);
 }
 
 // EXTERNAL MODULE: ./build/shared/image/artifact-name.js
 var artifact_name = __nccwpck_require__(2704);
-// EXTERNAL MODULE: ./build/shared/image/digest.js
-var digest = __nccwpck_require__(3968);
-// EXTERNAL MODULE: ./build/shared/image/host.js
-var host = __nccwpck_require__(8118);
+// EXTERNAL MODULE: ./build/shared/handed-over/expectations.js
+var expectations = __nccwpck_require__(7203);
+// EXTERNAL MODULE: external "node:path"
+var external_node_path_ = __nccwpck_require__(6760);
+;// CONCATENATED MODULE: ./build/shared/handed-over/other-run-plan.js
+
+
+
+/**
+ * Decides which other run the artifacts come from.
+ * @returns undefined for this job's own run
+ * @throws HandoverError `invalid-input`
+ */
+function planOtherRun(inputs, { wanted, ownRepository, repositoryInput = 'repository' }) {
+    const choice = planChoice(inputs, repositoryInput);
+    if (choice === undefined)
+        return undefined;
+    const repository = inputs.repository ?? ownRepository;
+    if (!/^[\w-][\w.-]*\/[\w.-]+$/.test(repository) || /\/\.{1,2}$/.test(repository)) {
+        throw (0,errors/* invalidInput */.aY)(`The input \`${repositoryInput}\` is "${(0,base_text/* quoteForeign */.xS)(repository)}"; expected owner/name.`);
+    }
+    if (inputs.githubToken === undefined) {
+        throw (0,errors/* invalidInput */.aY)('The input `github-token` is empty, and another run can only be read with a token.', 'Leave `github-token` out to use the job’s own, with `permissions: actions: read`.');
+    }
+    const search = { choice, repository, wanted, allowForkRuns: inputs.allowForkRuns };
+    return { search, token: inputs.githubToken };
+}
+function planChoice({ runId, workflow, branch, event, repository }, repositoryInput) {
+    if (runId !== undefined)
+        return { runId: planRunId(runId, { workflow, branch, event }) };
+    if (workflow !== undefined) {
+        if (branch !== undefined)
+            return { workflow: planWorkflow(workflow), branch, event };
+        throw (0,errors/* invalidInput */.aY)('The input `workflow` is given without `branch`.', 'Name the branch too, such as `branch: main`.');
+    }
+    const [alone] = given({ branch, event, [repositoryInput]: repository });
+    if (alone === undefined)
+        return undefined;
+    throw (0,errors/* invalidInput */.aY)(`The input \`${alone}\` is given without \`workflow\` and without \`run-id\`.`, 'Give `workflow` and `branch` for the latest run, `run-id` for one run, or neither for this run.');
+}
+function planWorkflow(workflow) {
+    const name = external_node_path_.posix.basename(workflow);
+    if (/.\.ya?ml$/.test(name) || /^\d+$/.test(name))
+        return name;
+    throw (0,errors/* invalidInput */.aY)(`The input \`workflow\` is "${(0,base_text/* quoteForeign */.xS)(workflow)}"; expected the name of its file, such as ci.yml.`, 'It is the file below .github/workflows, not the `name:` in it.');
+}
+function planRunId(runId, others) {
+    const [conflict] = given(others);
+    if (conflict !== undefined) {
+        throw (0,errors/* invalidInput */.aY)(`Both \`run-id\` (${(0,base_text/* quoteForeign */.xS)(runId)}) and \`${conflict}\` are given.`, 'Give `run-id` for one run, or `workflow` and `branch` for the latest one.');
+    }
+    const id = Number(runId);
+    if (/^[1-9]\d*$/.test(runId) && Number.isSafeInteger(id))
+        return id;
+    throw (0,errors/* invalidInput */.aY)(`The input \`run-id\` is "${(0,base_text/* quoteForeign */.xS)(runId)}"; expected the number of a run.`, 'It is the number in the run’s address, or an expression such as ${{ github.event.workflow_run.id }}.');
+}
+function given(inputs) {
+    return Object.entries(inputs).flatMap(([name, value]) => (value === undefined ? [] : [name]));
+}
+
 ;// CONCATENATED MODULE: ./build/shared/image/workflow-event.js
 
 
 // Sources: GitHub docs, "Events that trigger workflows" and "Webhook events and payloads"; octokit/webhooks,
 // payload-examples. Payloads are checked member by member: other forges and local runners send less.
-/** Events that mean the branch they run on. A comment, say, runs on the default branch and may mean a pull request. */
+/** Events for the branch that they run on. For example, a comment runs on the default branch and may be about a pull request. */
 const branchEvents = ['push', 'schedule', 'workflow_dispatch', 'repository_dispatch', 'create'];
-/** Says what the workflow runs for, or why that can't be known. Never throws. */
-function workflow_event_workflowEvent(facts) {
+/** Returns what the workflow runs for, or why that is unknown. Never throws. */
+function workflowEvent(facts) {
     const payload = (0,base_json/* isObject */.Gv)(facts.payload) ? facts.payload : {};
     if (facts.name === '')
         return none('there is no workflow event here');
@@ -31071,7 +30498,7 @@ function workflow_event_workflowEvent(facts) {
     return ofRef(refOf(facts, payload), commitOf(facts, payload), isDefaultBranch(facts.name, payload));
 }
 /** The branch that the image comes from: of a pull request its head branch; undefined for a tag or a bare commit. */
-function workflow_event_branchOf(event) {
+function branchOf(event) {
     if (event.kind === 'branch')
         return event.name;
     return event.kind === 'pull-request' || event.kind === 'merge-queue' ? event.branch : undefined;
@@ -31084,7 +30511,7 @@ function pullRequest(facts, payload) {
     const sha = firstCommit(head['sha']);
     if (number === undefined)
         return none(`the payload of ${(0,base_text/* quoteForeign */.xS)(facts.name)} has no pull request number`);
-    // GITHUB_SHA is the merge commit of this very run: a tag made from it could not be found by the head's commit.
+    // GITHUB_SHA is the merge commit of this run. The head's commit would not lead to a tag with it.
     if (sha === undefined)
         return none(`the payload of ${(0,base_text/* quoteForeign */.xS)(facts.name)} has no pull_request.head.sha`);
     const branch = (0,base_json/* stringOr */.JI)(head['ref'], '') || facts.headRef;
@@ -31171,319 +30598,7 @@ function none(reason) {
     return { kind: 'none', reason };
 }
 
-;// CONCATENATED MODULE: ./build/export-image/plan/plan.js
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-const defaultReference = 'charon:local';
-/** @throws HandoverError `invalid-input` */
-function planExport(inputs, facts) {
-    const notices = [];
-    const warnings = [];
-    const event = workflowEvent(facts.event);
-    const taken = inputs.sourceImage === undefined ? undefined : parseEngineImage(inputs.sourceImage);
-    const source = withBranchLabel(chooseSource(inputs, facts, taken, { notices, warnings }), inputs.branchLabel, event, notices);
-    const given = inputs.image === undefined ? undefined : parseTaggedReference(inputs.image);
-    const what = source.kind === 'tarball'
-        ? { kind: 'tarball', source, reference: given }
-        : source.kind === 'bake'
-            ? { kind: 'bake', source, reference: undefined }
-            : { kind: 'image', source, reference: given ?? ownReference(source, inputs.sourceImage, taken) };
-    const { reference } = what;
-    const tags = chooseTags(inputs, { event, metadata: facts.metadata }, notices);
-    const platform = choosePlatform(inputs.platform, facts.runner);
-    const engine = chooseEngine(inputs.engine, source);
-    const push = planPush(inputs.push, tags, source.kind, platform);
-    if (push !== undefined)
-        requireDocker(engine, '`push: true`');
-    const own = reference === undefined ? undefined : formatReference(reference);
-    // Outside a workflow nobody asked for a tag of the event.
-    if (event.kind === 'none' && facts.event.name !== '')
-        notices.push(`There is no immutable tag: ${event.reason}.`);
-    notices.push(...loweredNotices([reference, taken?.reference, ...tags]));
-    const further = chooseFurther(inputs.furtherImages, source, [reference, ...tags]);
-    const plan = {
-        tags: tags.filter((tag) => formatReference(tag) !== own),
-        immutableTag: immutableTag(event),
-        platform,
-        tarballPath: inputs.tarball,
-        artifactName: requireArtifactName(inputs.artifactName),
-        whenTaken: 'fail',
-        retentionDays: chooseRetention(inputs.retentionDays, facts, notices),
-        engine,
-        jobKey: inputs.jobKey ?? '',
-        notices,
-        warnings,
-    };
-    if (what.kind === 'tarball')
-        return { ...plan, ...what, push: undefined };
-    const compression = chooseCompression(inputs.compression, inputs.compressionLevel);
-    const layout = { ...plan, requireCache: inputs.requireCache, compression };
-    if (what.kind === 'bake')
-        return { ...layout, ...what, push: undefined };
-    return { ...layout, ...what, further, push };
-}
-/** The same build without the caches that it reads. */
-function withoutCacheFrom(plan) {
-    if (plan.kind === 'bake')
-        return { ...plan, source: withoutCachesRead(plan.source) };
-    const { source } = plan;
-    if (source.kind !== 'build')
-        return plan;
-    return {
-        ...plan,
-        source: { ...source, build: { ...source.build, cacheFrom: [] } },
-    };
-}
-/** One notice for each repository that had upper-case letters. */
-function loweredNotices(references) {
-    const firsts = new Map();
-    for (const { repository, loweredFrom } of references.filter((one) => one !== undefined)) {
-        if (loweredFrom !== undefined && !firsts.has(repository))
-            firsts.set(repository, loweredFrom);
-    }
-    return [...firsts].map(([repository, from]) => `Repositories are lower-case: ${from} is read as ${repository}.`);
-}
-// Never a name without a tag: the engine would also take it for the beginning of an ID.
-function parseEngineImage(text) {
-    const [first = ''] = lines(text);
-    if (isImageId(first))
-        return { image: parseDigest(first) ?? first, reference: undefined };
-    const [reference] = parseMetadataTags(text);
-    const { tag, digest } = reference;
-    return { image: formatReference((tag ?? digest) ? reference : { ...reference, tag: 'latest' }), reference };
-}
-function chooseSource(inputs, facts, taken, { notices, warnings }) {
-    const { sourceImage, sourceTarball, build } = inputs;
-    const bake = planBake(inputs);
-    if (bake !== undefined)
-        return bake;
-    const given = [
-        ...(sourceImage === undefined ? [] : ['source-image']),
-        ...(sourceTarball === undefined ? [] : ['source-tarball']),
-        ...(build.file === undefined ? [] : ['file']),
-        ...(build.target === undefined ? [] : ['target']),
-    ];
-    const sources = given.filter((name) => name.startsWith('source-')).length;
-    if (sources > 1 || (sources === 1 && given.length > 1))
-        throw twoSources(given);
-    if (taken !== undefined)
-        return { kind: 'engine', image: taken.image };
-    if (sourceTarball !== undefined && inputs.compression.trim() !== 'auto')
-        throw compressedAlready(inputs.compression);
-    if (sourceTarball !== undefined)
-        return { kind: 'tarball', path: requirePath(sourceTarball) };
-    requireBuildLines(build);
-    const secrets = parseSecrets(build, warnings);
-    const service = { isThere: facts.hasCacheService, mode: facts.cacheMode ?? '' };
-    if (mayReadCache(service))
-        return { kind: 'build', build, secrets };
-    const { caches, asked } = withoutGhaCache(build.cacheFrom);
-    const why = service.isThere
-        ? `This job's \`cache-mode\` is \`${service.mode}\``
-        : 'There is no Actions cache service here';
-    if (asked)
-        notices.push(`${why}: cache-from type=gha is left out.`);
-    return { kind: 'build', build: { ...build, cacheFrom: caches }, secrets };
-}
-/**
- * The source with the label that records its branch; a label that the user sets stays.
- * @throws HandoverError `invalid-input` for a source that can't be given a label, or for a malformed name
- */
-function withBranchLabel(source, name, event, notices) {
-    if (name === undefined)
-        return source;
-    if (source.kind !== 'build' || !/^[^\s=]+$/.test(name))
-        throw noLabel(name, source);
-    const { labels } = source.build;
-    if (labels.some((label) => label.startsWith(`${name}=`)))
-        return source;
-    const branch = branchOf(event);
-    if (branch === undefined) {
-        notices.push(`The label ${name} is left out: this run is for no branch.`);
-        return source;
-    }
-    return { ...source, build: { ...source.build, labels: [...labels, `${name}=${branch}`] } };
-}
-function noLabel(name, source) {
-    const why = source.kind === 'build'
-        ? 'a label needs a name without "=" and white space'
-        : 'only a build can be given a label, and the image has another source';
-    return new HandoverError('invalid-input', `The input \`branch-label\` is "${quoteForeign(name)}": ${why}.`, 'Set it to a name such as io.charon.feature.branch, or remove the line; label other images where they are built.');
-}
-/** What an image is called that nobody names. */
-function ownReference(source, sourceImage, taken) {
-    if (source.kind === 'build')
-        return parseTaggedReference(defaultReference);
-    if (taken?.reference === undefined)
-        throw noName(`image ID (${lines(sourceImage ?? '')[0] ?? ''})`);
-    const { digest, ...named } = taken.reference;
-    if (digest === undefined || named.tag !== undefined)
-        return { ...named, tag: named.tag ?? 'latest' };
-    throw noName(`digest (${digest})`);
-}
-function noName(givenBy) {
-    return new HandoverError('invalid-input', `\`source-image\` is given by ${givenBy}, which leaves no tag to hand the image over under.`, 'Set `image` to the reference that the integration jobs use, such as charon:local.');
-}
-/** @param taken references of the image itself */
-function chooseFurther(given, source, taken) {
-    const further = given.map(parseTaggedReference);
-    if (further.length > 0 && source.kind === 'tarball') {
-        throw new HandoverError('invalid-input', 'A `source-tarball` is handed over as it is: `further-images` can’t be added to it.', 'Save all of the images into that tarball, or give them as `source-image` and `further-images`.');
-    }
-    const twice = repeatedName([...taken.filter((one) => one !== undefined), ...further]);
-    if (twice === undefined || further.length === 0)
-        return further;
-    throw new HandoverError('invalid-input', `${twice} is given twice: as the image that is handed over or as one of \`further-images\`.`, 'Give each image a reference of its own.');
-}
-/** `native` is the runner's own platform. */
-function choosePlatform(text, runner) {
-    return text.trim() === 'native' ? runnerPlatform(runner) : parsePlatform(text);
-}
-function chooseEngine(text, source) {
-    const engine = parseEngineName(text);
-    if (engine === 'docker' || source.kind !== 'build')
-        return engine;
-    throw new HandoverError('builder-unsupported', 'There is no build with `engine: podman`: buildx needs Docker.', 'Build with podman or buildah in a step before, and set `source-image` to the image that it made.');
-}
-function chooseRetention(days, facts, notices) {
-    const { maxRetentionDays } = facts;
-    if (maxRetentionDays === undefined || days <= maxRetentionDays)
-        return days;
-    notices.push(`This repository keeps artifacts for ${String(maxRetentionDays)} days at most, not ${String(days)}.`);
-    return maxRetentionDays;
-}
-function requirePath(path) {
-    if (path.trim() !== '')
-        return path.trim();
-    throw new HandoverError('invalid-input', `The input \`source-tarball\` is "${quoteForeign(path)}"; expected the path of a tarball.`, 'Check the expression it comes from, or remove the line to build the image here.');
-}
-function compressedAlready(compression) {
-    return new HandoverError('invalid-input', `A \`source-tarball\` is handed over as it is, but \`compression\` is "${quoteForeign(compression)}".`, 'Leave `compression` out, or give the image as `source-image`.');
-}
-function twoSources(given) {
-    return new HandoverError('invalid-input', `The image has more than one source: ${given.join(', ')} are set.`, 'Set one of `source-image`, `source-tarball` or the inputs of a build (`file`, `target`).');
-}
-/** The source in words: what the log says first. */
-function describeSource(source) {
-    if (source.kind === 'build')
-        return `a build of ${source.build.context}`;
-    if (source.kind === 'bake')
-        return `the targets ${source.targets.join(', ')} of a bake file`;
-    if (source.kind === 'tarball')
-        return `the tarball ${source.path}`;
-    return `the image ${source.image} in this engine`;
-}
-
-// EXTERNAL MODULE: ./build/load-image/plan/plan.js + 1 modules
-var plan = __nccwpck_require__(7207);
-;// CONCATENATED MODULE: ./build/load-image/plan/run-plan.js
-
-
-
-
-
-/**
- * @param ownRepository `owner/name` of this job's repository
- * @throws HandoverError `invalid-input`
- */
-function planRun(inputs, images, ownRepository) {
-    const fallback = planFallback(inputs, images);
-    if (inputs.allowForkRuns && planChoice(inputs) !== undefined)
-        requireOneName(images);
-    const wanted = images.kind === 'one' ? [images.plan.artifactName] : images.wanted;
-    return { other: planOtherRun(inputs, wanted, ownRepository), fallback };
-}
-/**
- * @param wanted names and patterns of artifacts
- * @param ownRepository `owner/name` of this job's repository
- * @returns undefined for this job's own run
- * @throws HandoverError `invalid-input`
- */
-function planOtherRun(inputs, wanted, ownRepository) {
-    const choice = planChoice(inputs);
-    if (choice === undefined)
-        return undefined;
-    const repository = inputs.repository ?? ownRepository;
-    if (!/^[\w-][\w.-]*\/[\w.-]+$/.test(repository) || /\/\.{1,2}$/.test(repository)) {
-        throw invalid(`The input \`repository\` is "${(0,base_text/* quoteForeign */.xS)(repository)}"; expected owner/name.`);
-    }
-    if (inputs.githubToken === undefined) {
-        throw invalid('The input `github-token` is empty, and another run can only be read with a token.', 'Leave `github-token` out to use the job’s own, with `permissions: actions: read`.');
-    }
-    const search = { choice, repository, wanted, allowForkRuns: inputs.allowForkRuns };
-    return { search, token: inputs.githubToken };
-}
-// Whoever opened the pull request also chose the names in it, `alpine:latest` for instance.
-function requireOneName(images) {
-    if (images.kind === 'one' ? images.plan.reference !== undefined : images.kind === 'mapping')
-        return;
-    throw invalid('`allow-fork-runs` is given without `image`: a fork would decide which names its images get here.', 'Set `image` to the one reference that the image is to have, such as `image: charon:pr`, and load one artifact.');
-}
-function planChoice({ runId, workflow, branch, event, repository, }) {
-    if (runId !== undefined)
-        return { runId: planRunId(runId, { workflow, branch, event }) };
-    if (workflow !== undefined) {
-        if (branch !== undefined)
-            return { workflow: planWorkflow(workflow), branch, event };
-        throw invalid('The input `workflow` is given without `branch`.', 'Name the branch too, such as `branch: main`.');
-    }
-    const [alone] = given({ branch, event, repository });
-    if (alone === undefined)
-        return undefined;
-    throw invalid(`The input \`${alone}\` is given without \`workflow\` and without \`run-id\`.`, 'Give `workflow` and `branch` for the latest run, `run-id` for one run, or neither for this run.');
-}
-function planWorkflow(workflow) {
-    const name = external_node_path_.posix.basename(workflow);
-    if (/.\.ya?ml$/.test(name) || /^\d+$/.test(name))
-        return name;
-    throw invalid(`The input \`workflow\` is "${(0,base_text/* quoteForeign */.xS)(workflow)}"; expected the name of its file, such as ci.yml.`, 'It is the file below .github/workflows, not the `name:` in it.');
-}
-function planRunId(runId, others) {
-    const [conflict] = given(others);
-    if (conflict !== undefined) {
-        throw invalid(`Both \`run-id\` (${(0,base_text/* quoteForeign */.xS)(runId)}) and \`${conflict}\` are given.`, 'Give `run-id` for one run, or `workflow` and `branch` for the latest one.');
-    }
-    const id = Number(runId);
-    if (/^[1-9]\d*$/.test(runId) && Number.isSafeInteger(id))
-        return id;
-    throw invalid(`The input \`run-id\` is "${(0,base_text/* quoteForeign */.xS)(runId)}"; expected the number of a run.`, 'It is the number in the run’s address, or an expression such as ${{ github.event.workflow_run.id }}.');
-}
-function given(inputs) {
-    return Object.entries(inputs).flatMap(([name, value]) => (value === undefined ? [] : [name]));
-}
-function planFallback({ fallbackImage }, images) {
-    if (fallbackImage === undefined)
-        return undefined;
-    if (images.kind !== 'one') {
-        throw invalid('The input `fallback-image` stands for one image, and no one image is loaded.', 'Leave it out.');
-    }
-    const { tarballPath, layoutPath, into, engine } = images.plan;
-    requireDocker(engine, '`fallback-image`');
-    const other = tarballPath !== undefined ? 'tarball' : layoutPath !== undefined ? 'oci-layout' : undefined;
-    if (into.kind !== 'engine' || other !== undefined) {
-        throw invalid(`Both \`fallback-image\` and \`${other ?? 'into'}\` are given, but an image that is pulled leaves no tarball and no layout, and goes into the engine alone.`, 'Leave one of them out.');
-    }
-    const reference = parseReference(fallbackImage);
-    return reference.tag === undefined && reference.digest === undefined ? { ...reference, tag: 'latest' } : reference;
-}
-function invalid(message, hint = 'Correct it under `with:`.') {
-    return new errors/* HandoverError */.Cu('invalid-input', message, hint);
-}
-
 ;// CONCATENATED MODULE: ./build/publish-image/plan/plan.js
-
 
 
 
@@ -31496,21 +30611,14 @@ function invalid(message, hint = 'Correct it under `with:`.') {
 function planPublish(inputs, facts) {
     const notices = [];
     const { event, metadata, ownRepository } = facts;
-    const [first, ...others] = tags_chooseTags(inputs, { event: workflow_event_workflowEvent(event), metadata }, notices);
+    const [first, ...others] = chooseTags(inputs, { event: workflowEvent(event), metadata }, notices);
     if (first === undefined)
-        throw plan_invalid('`tags` names no reference to publish under.', 'Give one reference a line.');
+        throw (0,errors/* invalidInput */.aY)('`tags` names no reference to publish under.', 'Give one reference a line.');
     notices.push(...loweredNotices([first, ...others]));
     const wanted = [...new Set(inputs.artifactNames)];
     if (wanted.length === 0)
-        throw plan_invalid('The input `artifact-name` is empty.', 'Leave it out for `docker-image`.');
-    for (const name of wanted) {
-        if (!(0,artifact_name/* isPattern */.Pt)(name))
-            (0,artifact_name/* requireArtifactName */.to)(name);
-        else
-            for (const part of name.split(/[*?]+/))
-                if (part !== '')
-                    (0,artifact_name/* requireArtifactName */.to)(part);
-    }
+        throw (0,errors/* invalidInput */.aY)('The input `artifact-name` is empty.', 'Leave it out for `docker-image`.');
+    wanted.forEach(artifact_name/* requireNameOrPattern */.Al);
     const run = { ...inputs, repository: inputs.runRepository, allowForkRuns: false };
     return {
         wanted,
@@ -31519,49 +30627,35 @@ function planPublish(inputs, facts) {
         mountFrom: inputs.mountFrom.map(repositoryOf),
         login: planLogin(inputs, [first, ...others]),
         authorityPath: inputs.registryCa,
-        expectedConfigDigests: inputs.expectedConfigDigests.map(plan/* requireExpectedDigest */.Km),
+        expectedConfigDigests: inputs.expectedConfigDigests.map(expectations/* parseExpectedDigest */.A),
         expectedRevision: inputs.expectedRevision,
-        other: namingRunRepository(() => planOtherRun(run, wanted, ownRepository)),
+        other: planOtherRun(run, { wanted, ownRepository, repositoryInput: 'run-repository' }),
         notices,
     };
-}
-/** Here the repository of a run has another name, because `repository` is the image's. */
-function namingRunRepository(plan) {
-    try {
-        return plan();
-    }
-    catch (error) {
-        if (!(error instanceof errors/* HandoverError */.Cu))
-            throw error;
-        throw new errors/* HandoverError */.Cu(error.code, error.message.replace('`repository`', '`run-repository`'), error.hint, error);
-    }
 }
 function repositoryOf(text) {
     const { repository, tag, digest } = (0,reference/* parseReference */.F2)(text);
     if (tag === undefined && digest === undefined)
         return repository;
-    throw plan_invalid(`\`mount-from\` has "${(0,base_text/* quoteForeign */.xS)(text)}"; expected a repository without a tag or digest.`, `Write ${(0,reference/* formatReference */.FH)({ repository })}.`);
+    throw (0,errors/* invalidInput */.aY)(`\`mount-from\` has "${(0,base_text/* quoteForeign */.xS)(text)}"; expected a repository without a tag or digest.`, `Write ${(0,reference/* formatReference */.FH)({ repository })}.`);
 }
 function planLogin({ username, password }, tags) {
     if (username !== undefined && password !== undefined) {
         const hosts = [...new Set(tags.map(({ repository }) => (0,reference/* registryHost */.U$)(repository)))];
         if (hosts.length === 1)
             return { username, password };
-        throw plan_invalid(`\`username\` and \`password\` are given, but \`tags\` names ${String(hosts.length)} registries: ${hosts.join(', ')}.`, 'Log in to each with `docker/login-action` before this step, and leave both out.');
+        throw (0,errors/* invalidInput */.aY)(`\`username\` and \`password\` are given, but \`tags\` names ${String(hosts.length)} registries: ${hosts.join(', ')}.`, 'Log in to each with `docker/login-action` before this step, and leave both out.');
     }
     if (username === undefined && password === undefined)
         return undefined;
     const [given, missing] = username === undefined ? ['password', 'username'] : ['username', 'password'];
-    throw plan_invalid(`\`${given}\` is given without \`${missing}\`.`, 'Give both, or neither to use what `docker/login-action` has left. A secret that a fork’s run doesn’t have is empty.');
-}
-function plan_invalid(message, hint) {
-    return new errors/* HandoverError */.Cu('invalid-input', message, hint);
+    throw (0,errors/* invalidInput */.aY)(`\`${given}\` is given without \`${missing}\`.`, 'Give both, or neither to use what `docker/login-action` has left. A secret that a fork’s run doesn’t have is empty.');
 }
 
 
 /***/ }),
 
-/***/ 7444:
+/***/ 9824:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -31576,19 +30670,235 @@ var errors = __nccwpck_require__(4754);
 var base_text = __nccwpck_require__(1453);
 // EXTERNAL MODULE: ./build/shared/image/artifact-name.js
 var artifact_name = __nccwpck_require__(2704);
-// EXTERNAL MODULE: ./build/shared/image/record.js
-var image_record = __nccwpck_require__(9621);
+// EXTERNAL MODULE: ./build/shared/base/json.js
+var json = __nccwpck_require__(604);
 // EXTERNAL MODULE: ./build/shared/base/limits.js
-var limits = __nccwpck_require__(2618);
-// EXTERNAL MODULE: ./build/shared/bytes/chunks.js
-var bytes_chunks = __nccwpck_require__(4256);
+var base_limits = __nccwpck_require__(2618);
 // EXTERNAL MODULE: ./build/shared/image/digest.js
 var digest = __nccwpck_require__(3968);
-// EXTERNAL MODULE: ./build/shared/image/manifest.js + 2 modules
-var image_manifest = __nccwpck_require__(8088);
 // EXTERNAL MODULE: ./build/shared/image/platform.js
 var image_platform = __nccwpck_require__(4851);
-;// CONCATENATED MODULE: ./build/load-image/identity.js
+// EXTERNAL MODULE: ./build/shared/image/reference.js
+var image_reference = __nccwpck_require__(9607);
+;// CONCATENATED MODULE: ./build/shared/image/record.js
+
+
+
+
+
+
+
+/** The record's file name within the artifact. */
+const record_recordName = 'image-handover.json';
+/** The version of its format. */
+const recordSchema = 1;
+/** @param found the schema in the record */
+function wrongSchema(found) {
+    const newer = typeof found === 'number' && found > recordSchema;
+    return new errors/* HandoverError */.Cu('artifact-corrupt', `The record ${record_recordName} has schema ${(0,base_text/* quoteForeign */.xS)(String(found))}; this version reads schema ${String(recordSchema)}.`, newer
+        ? 'The artifact was made by a newer export-image: use the same version of both actions.'
+        : 'Use the same version of export-image and load-image.');
+}
+/** @param bytes of a record that is too large */
+function tooLarge(bytes) {
+    return new HandoverError('tarball-invalid', `The labels of the images are too long to be handed over: the record of them would have ${String(bytes)} bytes, more than 8 MiB.`, 'Shorten the labels, or hand over fewer images in one artifact.');
+}
+/** @param why in words that go on after a colon */
+function record_corrupt(why, cause) {
+    return new errors/* HandoverError */.Cu('artifact-corrupt', `The record ${record_recordName} in the artifact can't be used: ${why}.`, 'Run the job that exports the image again.', cause);
+}
+/** @param what the end of a sentence whose subject is the layer */
+function corruptLayer(digest, what) {
+    return new errors/* HandoverError */.Cu('artifact-corrupt', `The layer ${digest} in the artifact ${what}.`, 'Run the job that exports the image again.');
+}
+/** All images of a record, the first one first. */
+function record_imagesOf(record) {
+    return [record, ...(record.further ?? [])];
+}
+/**
+ * Formats a record for the artifact.
+ * @throws HandoverError `tarball-invalid` if it would be too large to be read
+ */
+function formatRecord(record) {
+    const { pushedReference, further, ...rest } = record;
+    const text = {
+        schema: recordSchema,
+        ...rest,
+        ...formatImage(record),
+        ...(further === undefined ? {} : { further: further.map(formatImage) }),
+        ...(pushedReference === undefined ? {} : { pushedReference: formatReference(pushedReference) }),
+    };
+    const formatted = `${JSON.stringify(text, undefined, 2)}\n`;
+    if (Buffer.byteLength(formatted) > limits.recordBytes)
+        throw tooLarge(Buffer.byteLength(formatted));
+    return formatted;
+}
+function formatImage({ references, platform, configDigest, manifestDigests, diffIds, labels, layers, configAt, manifestAt, }) {
+    const names = { references: references.map(formatReference), platform: formatPlatform(platform) };
+    return { ...names, configDigest, manifestDigests, diffIds, labels, layers, configAt, manifestAt };
+}
+/**
+ * Reads an untrusted record. Each size, digest and reference is checked; unknown fields are ignored.
+ * @throws HandoverError `artifact-corrupt`
+ */
+function parseRecord(text) {
+    if (Buffer.byteLength(text) > base_limits/* limits */.F.recordBytes)
+        throw record_corrupt('it is larger than 8 MiB');
+    const value = (0,json/* parseJson */.qF)(text);
+    if (!(0,json/* isObject */.Gv)(value))
+        throw record_corrupt(`it is not a JSON object: "${(0,base_text/* quoteForeign */.xS)(text, 80)}"`);
+    if (value['schema'] !== recordSchema)
+        throw wrongSchema(value['schema']);
+    const created = (0,json/* stringOr */.JI)(value['created'], undefined);
+    const record = {
+        ...record_image(value),
+        ...(value['further'] === undefined ? {} : { further: furtherImages(value['further']) }),
+        ...(created === undefined ? {} : { created }),
+        tarballName: fileName(value['tarballName']),
+        tarballSize: byteCount(value, 'tarballSize'),
+        tarballDigest: record_digest(value, 'tarballDigest'),
+        tarballCompression: compression(value['tarballCompression']),
+        producer: producer(value['producer']),
+        ...(value['pushedReference'] === undefined ? {} : { pushedReference: pinned(value['pushedReference']) }),
+        ...times(value['times']),
+    };
+    requireInside(record);
+    return record;
+}
+function furtherImages(value) {
+    const items = Array.isArray(value) ? value : [value];
+    if (items.length >= base_limits/* limits */.F.images)
+        throw record_corrupt(`it lists ${String(items.length)} further images`);
+    // An ignored one would be a missing image.
+    if (!items.every(json/* isObject */.Gv))
+        throw record_corrupt('a further image in it is not a JSON object');
+    return items.map(record_image);
+}
+function record_image(value) {
+    return {
+        references: references(value['references']),
+        platform: platform(value['platform']),
+        configDigest: record_digest(value, 'configDigest'),
+        manifestDigests: digests(value, 'manifestDigests'),
+        diffIds: digests(value, 'diffIds'),
+        labels: (0,json/* stringMapOf */.pn)(value['labels']),
+        layers: record_layers(value),
+        ...place(value, 'configAt'),
+        ...place(value, 'manifestAt'),
+    };
+}
+function place(value, name) {
+    const found = value[name];
+    if (found === undefined)
+        return {};
+    if (!(0,json/* isObject */.Gv)(found))
+        throw record_corrupt(`its ${name} is no place in the tarball`);
+    return { [name]: { offset: byteCount(found, 'offset'), size: byteCount(found, 'size') } };
+}
+function references(value) {
+    const texts = (0,json/* stringsOf */.iw)(value);
+    if (texts.length === 0)
+        throw record_corrupt('it has no references');
+    if (texts.length > base_limits/* limits */.F.references)
+        throw record_corrupt(`it lists ${String(texts.length)} references`);
+    try {
+        return texts.map(image_reference/* parseTaggedReference */.$R);
+    }
+    catch (error) {
+        throw record_corrupt('a reference in it is malformed', error);
+    }
+}
+function pinned(value) {
+    try {
+        return (0,image_reference/* parsePinnedReference */.Pe)((0,json/* stringOr */.JI)(value, ''));
+    }
+    catch (error) {
+        throw record_corrupt('its pushed reference is malformed', error);
+    }
+}
+function platform(value) {
+    try {
+        return (0,image_platform/* parsePlatform */.FL)((0,json/* stringOr */.JI)(value, ''));
+    }
+    catch (error) {
+        throw record_corrupt('its platform is malformed', error);
+    }
+}
+function record_layers(value) {
+    const items = (0,json/* objectsOf */.iZ)(value['layers']);
+    if (items.length > base_limits/* limits */.F.layers)
+        throw record_corrupt(`it lists ${String(items.length)} layers`);
+    return items.map((item) => ({
+        digest: record_digest(item, 'digest'),
+        size: byteCount(item, 'size'),
+        mediaType: (0,json/* stringOr */.JI)(item['mediaType'], ''),
+        ...(item['offset'] === undefined ? {} : { offset: byteCount(item, 'offset') }),
+    }));
+}
+function requireInside(record) {
+    const isOutside = ({ offset = 0, size }) => offset + size > record.tarballSize;
+    for (const { layers, configAt, manifestAt } of record_imagesOf(record)) {
+        const outside = layers.find((layer) => layer.offset !== undefined && isOutside(layer));
+        if (outside !== undefined)
+            throw record_corrupt(`layer ${outside.digest} lies outside the tarball`);
+        if ([configAt, manifestAt].some((place) => place !== undefined && isOutside(place)))
+            throw record_corrupt('a config or manifest lies outside the tarball');
+    }
+}
+function producer(value) {
+    const from = (0,json/* isObject */.Gv)(value) ? value : {};
+    return {
+        repository: (0,json/* stringOr */.JI)(from['repository'], ''),
+        runId: (0,json/* stringOr */.JI)(from['runId'], ''),
+        runAttempt: (0,json/* isByteCount */.A0)(from['runAttempt']) ? from['runAttempt'] : 0,
+        commit: (0,json/* stringOr */.JI)(from['commit'], ''),
+        jobKey: (0,json/* stringOr */.JI)(from['jobKey'], ''),
+    };
+}
+// They are shown, and nothing is decided by them: what is no time is left out.
+function times(value) {
+    if (!(0,json/* isObject */.Gv)(value))
+        return {};
+    const [began, built, ready] = ['began', 'built', 'ready'].map((name) => value[name]);
+    if (!(0,json/* isByteCount */.A0)(began) || !(0,json/* isByteCount */.A0)(built) || !(0,json/* isByteCount */.A0)(ready))
+        return {};
+    return began <= built && built <= ready ? { times: { began, built, ready } } : {};
+}
+function fileName(value) {
+    const name = (0,json/* stringOr */.JI)(value, '');
+    if (!/^[^/\\]+$/.test(name) || name === '..' || name === record_recordName)
+        throw record_corrupt('its tarball name is not a file name');
+    return name;
+}
+function compression(value) {
+    if (value === 'none' || value === 'gzip' || value === 'zstd')
+        return value;
+    throw record_corrupt(`its compression "${(0,base_text/* quoteForeign */.xS)(String(value))}" is unknown`);
+}
+function record_digest(from, name) {
+    const value = from[name];
+    if (!(0,digest/* isDigest */.Bc)(value))
+        throw record_corrupt(`its ${name} is not a digest`);
+    return value;
+}
+function digests(from, name) {
+    const value = (0,json/* stringsOf */.iw)(from[name]);
+    if (value.length > base_limits/* limits */.F.layers || !value.every(digest/* isDigest */.Bc))
+        throw record_corrupt(`its ${name} are not digests`);
+    return value;
+}
+function byteCount(from, name) {
+    const value = from[name];
+    if (!(0,json/* isByteCount */.A0)(value))
+        throw record_corrupt(`its ${name} is not a byte count`);
+    return value;
+}
+
+// EXTERNAL MODULE: ./build/shared/bytes/chunks.js
+var bytes_chunks = __nccwpck_require__(4256);
+// EXTERNAL MODULE: ./build/shared/image/manifest.js + 2 modules
+var image_manifest = __nccwpck_require__(8088);
+;// CONCATENATED MODULE: ./build/shared/handed-over/identity.js
 
 
 
@@ -31598,45 +30908,45 @@ var image_platform = __nccwpck_require__(4851);
 
 
 /**
- * The images of an artifact, from the bytes of their configs and manifests: some kilobytes.
- * @returns in the record's order; undefined when the record doesn't tell where those lie, or when the artifact can't be read in
- *   parts: then it takes all of it to know them
- * @throws HandoverError `artifact-corrupt` when the bytes are not what the record says; `transfer-failed`, `artifact-expired`
+ * Identifies the images of an artifact by the bytes of their configs and manifests: some kilobytes.
+ * @returns in the record's order; undefined when the record lacks a position, or when the artifact can't be read in parts.
+ *   Then only the whole tarball shows them
+ * @throws HandoverError `artifact-corrupt` when the bytes don't match the record; `transfer-failed`, `artifact-expired`
  */
 async function identifyByRange(content, record) {
-    const images = (0,image_record/* imagesOf */.IC)(record);
+    const images = record_imagesOf(record);
     if (record.tarballCompression !== 'none')
         return undefined;
     const places = images
         .flatMap(({ configAt, manifestAt }) => [configAt, manifestAt])
         .filter((one) => one !== undefined);
-    const inAll = places.reduce((sum, { size }) => sum + size, 0);
-    if (!images.every(hasPlaces) || places.some(({ size }) => size > limits/* limits */.F.jsonBytes))
+    const total = places.reduce((sum, { size }) => sum + size, 0);
+    if (!images.every(hasPlaces) || places.some(({ size }) => size > base_limits/* limits */.F.jsonBytes))
         return undefined;
-    // A hundred images may all point to the same bytes.
-    if (inAll > limits/* limits */.F.jsonBytesInAll)
+    // A hundred images may point to the same bytes.
+    if (total > base_limits/* limits */.F.jsonBytesInAll)
         return undefined;
     const read = await content.ranges(record.tarballName);
     if (read === undefined)
         return undefined;
     const bytesAt = await reader(read, places);
-    return Promise.all(images.map((image) => knownImage(image, bytesAt)));
+    return Promise.all(images.map((image) => identifiedImage(image, bytesAt, read)));
 }
-// A record that names a manifest has to tell where it lies, too: nothing less than that manifest's digest identifies the image.
+// A record with a manifest digest has to give the manifest's position: only that digest identifies the image.
 function hasPlaces({ configAt, manifestAt, manifestDigests }) {
     return configAt !== undefined && (manifestAt !== undefined || manifestDigests.length === 0);
 }
-/** Reads places: in one go where they lie side by side, as in a tarball of ours, whose small entries stand at its end. */
+/** Reads places: in one request where they are close together, as at the end of a tarball that export-image wrote. */
 async function reader(read, places) {
     const part = (start, end) => (0,bytes_chunks/* copiedBytes */.QB)(read(start, end, () => undefined));
     const start = Math.min(...places.map(({ offset }) => offset));
     const end = Math.max(...places.map(({ offset, size }) => offset + size));
-    if (end - start > limits/* limits */.F.jsonBytes)
+    if (end - start > base_limits/* limits */.F.jsonBytes)
         return ({ offset, size }) => part(offset, offset + size);
     const all = await part(start, end);
     return ({ offset, size }) => Promise.resolve(all.subarray(offset - start, offset - start + size));
 }
-async function knownImage(image, bytesAt) {
+async function identifiedImage(image, bytesAt, read) {
     const { references, configAt, manifestAt } = image;
     const configBytes = configAt === undefined ? Buffer.alloc(0) : await bytesAt(configAt);
     const configDigest = (0,digest/* digestOf */.ol)(configBytes);
@@ -31644,17 +30954,17 @@ async function knownImage(image, bytesAt) {
     const config = parsed(() => (0,image_manifest/* parseConfig */.o4)(configBytes, 'the config'));
     if (manifestAt === undefined) {
         const identity = { ...config, configDigest, manifestDigest: undefined };
-        requireRecorded(image, identity, undefined);
-        return { identity, contents: undefined, references, layers: undefined };
+        identity_requireRecorded(image, identity, undefined);
+        return { identity, references, ranged: undefined };
     }
     const manifestBytes = await bytesAt(manifestAt);
     const manifest = parsed(() => (0,image_manifest/* parseManifest */.Ng)(manifestBytes, 'the manifest'));
     const identity = { ...config, configDigest, manifestDigest: (0,digest/* digestOf */.ol)(manifestBytes) };
     requireAgreement('config digest', image.configDigest, manifest.config.digest);
-    requireRecorded(image, identity, manifest.layers);
+    identity_requireRecorded(image, identity, manifest.layers);
     const fault = (0,image_manifest/* configFault */.fT)(manifest, configBytes, config);
     if (fault !== undefined)
-        throw (0,image_record/* corrupt */.qb)(`the manifest ${identity.manifestDigest} ${fault}`);
+        throw record_corrupt(`the manifest ${identity.manifestDigest} ${fault}`);
     const contents = {
         configDigest,
         configBytes,
@@ -31665,18 +30975,19 @@ async function knownImage(image, bytesAt) {
         manifestMediaType: manifest.mediaType || image_manifest/* mediaTypes */.Ib.manifest,
         layers: manifest.layers,
     };
-    return { identity, contents, references, layers: locatedLayers(image, manifest.layers) };
+    const layers = locatedLayers(image, manifest.layers);
+    return { identity, references, ranged: layers === undefined ? undefined : { contents, layers, read } };
 }
-/** What cannot be read is not what the record says. */
+/** Reports an unreadable document as a mismatch with the record. */
 function parsed(parse) {
     try {
         return parse();
     }
     catch (error) {
-        throw (0,image_record/* corrupt */.qb)((0,errors/* messageOf */.bD)(error), error);
+        throw record_corrupt((0,errors/* messageOf */.bD)(error), error);
     }
 }
-/** The layers as the manifest has them, where the record tells where each of them lies. */
+/** Returns the manifest's layers with their positions; undefined where the record lacks a position. */
 function locatedLayers(record, layers) {
     const located = layers.flatMap(({ digest, size, mediaType }, position) => {
         const offset = record.layers[position]?.offset;
@@ -31685,10 +30996,11 @@ function locatedLayers(record, layers) {
     return located.length === layers.length ? located : undefined;
 }
 /**
- * @param layers what the image's manifest says of them; undefined where there is none
- * @throws HandoverError `artifact-corrupt` when the record says anything else than the bytes
+ * Compares the record with the image's identity.
+ * @param layers the layers in the image's manifest; undefined for an image without one
+ * @throws HandoverError `artifact-corrupt` when they differ
  */
-function requireRecorded(record, identity, layers) {
+function identity_requireRecorded(record, identity, layers) {
     const { configDigest, manifestDigest, diffIds, platform, labels } = identity;
     requireAgreement('config digest', record.configDigest, configDigest ?? 'none');
     if (record.manifestDigests.length > 0)
@@ -31701,9 +31013,9 @@ function requireRecorded(record, identity, layers) {
         return;
     requireAgreement('number of layers', String(record.layers.length), String(layers.length));
     layers.forEach(({ digest, size }, position) => {
-        const said = record.layers[position];
-        requireAgreement(`layer ${String(position + 1)}`, said?.digest ?? 'none', digest);
-        requireAgreement(`size of layer ${String(position + 1)}`, String(said?.size ?? 0), String(size));
+        const recorded = record.layers[position];
+        requireAgreement(`layer ${String(position + 1)}`, recorded?.digest ?? 'none', digest);
+        requireAgreement(`size of layer ${String(position + 1)}`, String(recorded?.size ?? 0), String(size));
     });
 }
 function listed(labels) {
@@ -31715,73 +31027,23 @@ function listed(labels) {
 function requireAgreement(what, recorded, found) {
     if (recorded === found)
         return;
-    throw (0,image_record/* corrupt */.qb)(`its ${what} (${(0,base_text/* quoteForeign */.xS)(recorded)}) is not that of the image in the tarball (${(0,base_text/* quoteForeign */.xS)(found)})`);
+    throw record_corrupt(`its ${what} (${(0,base_text/* quoteForeign */.xS)(recorded)}) is not that of the image in the tarball (${(0,base_text/* quoteForeign */.xS)(found)})`);
 }
 
-// EXTERNAL MODULE: ./build/load-image/plan/plan.js + 1 modules
-var plan = __nccwpck_require__(7207);
-;// CONCATENATED MODULE: ./build/load-image/plan/images-plan.js
+// EXTERNAL MODULE: ./build/shared/base/pool.js
+var pool = __nccwpck_require__(2668);
+;// CONCATENATED MODULE: ./build/shared/handed-over/side-by-side.js
 
-
-
-/** The file that holds the mapping in its artifact. */
-const digestsFileName = 'docker-image-digests.json';
-/**
- * @param maxRetentionDays how long the repository keeps artifacts at most, in days, where that is known
- * @throws HandoverError `invalid-input`
- */
-function planImages(inputs, maxRetentionDays = Infinity) {
-    const { artifactNames, digestsArtifact, digestsRetentionDays } = inputs;
-    const digests = digestsArtifact === undefined
-        ? undefined
-        : {
-            artifactName: requireArtifactName(digestsArtifact),
-            retentionDays: Math.min(digestsRetentionDays, maxRetentionDays),
-        };
-    const wanted = [...new Set(artifactNames)];
-    const [artifactName = '', ...more] = wanted;
-    const isOne = more.length === 0 && !isPattern(artifactName);
-    if (!isOne)
-        requireNoneOf(inputs, ['image', 'tarball', 'oci-layout', 'expected-config-digest', 'from'], whySeveral(wanted));
-    if (!inputs.load)
-        requireNoneOf(inputs, ['image', 'tarball', 'oci-layout', 'from', 'into'], 'With `load: false` no image is loaded');
-    if (isOne && inputs.load)
-        return { kind: 'one', plan: planLoad({ ...inputs, artifactName }, inputs), digests };
-    for (const part of wanted.flatMap((name) => name.split(/[*?]+/)))
-        if (part !== '')
-            requireArtifactName(part);
-    if (isOne)
-        requireArtifactName(artifactName);
-    return { kind: inputs.load ? 'several' : 'mapping', wanted, each: planEach(inputs, inputs), digests };
-}
-function whySeveral(wanted) {
-    return `\`artifact-name\` (${wanted.join(', ')}) stands for several images`;
-}
-function requireNoneOf(inputs, names, why) {
-    const { image, tarball, expectedConfigDigest, ociLayout } = inputs;
-    const from = inputs.from === 'artifact' ? undefined : inputs.from;
-    const into = inputs.into === 'docker' ? undefined : inputs.into;
-    const given = { image, tarball, 'oci-layout': ociLayout, 'expected-config-digest': expectedConfigDigest, from, into };
-    const set = names.filter((name) => given[name] !== undefined);
-    if (set.length === 0)
-        return;
-    throw new HandoverError('invalid-input', `${why}, but ${set.map((name) => `\`${name}\``).join(' and ')} can be true of one loaded image only.`, 'Leave it out, or load that one image in a step of its own.');
-}
-
-;// CONCATENATED MODULE: ./build/load-image/side-by-side.js
 
 /**
- * Does the next work for each that has gone well so far, `atOnce` at a time. One that fails doesn't hinder the others.
+ * Runs the next step of each task that has not failed, `atOnce` tasks at a time. A failure doesn't stop the others.
  * @returns the outcomes in the same order
  */
 async function sideBySide(before, atOnce, work) {
     const after = [];
-    const waiting = before.entries();
-    const worker = async () => {
-        for (const [position, outcome] of waiting)
-            after[position] = await next(outcome, work);
-    };
-    await Promise.all(Array.from({ length: atOnce }, worker));
+    await (0,pool/* inPool */.Q)(before.entries(), atOnce, async ([position, outcome]) => {
+        after[position] = await next(outcome, work);
+    });
     return after;
 }
 async function next(outcome, work) {
@@ -31796,9 +31058,9 @@ async function next(outcome, work) {
     }
 }
 /**
- * The values, if all went well.
- * @param done what went well, as a participle: `loaded`
- * @throws HandoverError that names every one that failed: of their code when all have the same, else `load-failed`
+ * Returns the values if no task failed.
+ * @param done the successful work, as a participle: `loaded`
+ * @throws HandoverError with every task that failed: with their code if they have the same, else `load-failed`
  */
 function requireAll(outcomes, done) {
     const failures = outcomes.flatMap((outcome) => (outcome.ok ? [] : [outcome]));
@@ -31817,44 +31079,52 @@ function requireAll(outcomes, done) {
         known.map(({ name, error }) => `\n- ${name}: ${error.message} (${error.code})`).join(''), [...new Set(known.map(({ error }) => error.hint))].join(' '), (0,errors/* messageOf */.bD)(first.error));
 }
 
-;// CONCATENATED MODULE: ./build/load-image/find.js
+;// CONCATENATED MODULE: ./build/shared/handed-over/find.js
 
 
 
 
 
 
-
+/** The file that holds the mapping in its artifact. */
+const digestsFileName = 'docker-image-digests.json';
 /**
- * Opens the newest artifact of that name in the store's run.
- * @throws HandoverError `artifact-not-found` listing what is there, `artifact-corrupt`, `transfer-failed`
+ * Finds the newest artifact of that name, and identifies its images.
+ * @throws HandoverError `artifact-not-found` with the names that exist, `artifact-corrupt`, `transfer-failed`
  */
-async function findHandover(name, { store, log, runAttempt }) {
+async function findArtifact(name, { store, log, runAttempt }) {
     const artifacts = await store.list();
     const found = artifacts.find((artifact) => artifact.name === name);
     if (found === undefined)
         throw artifactNotFound([name], artifacts, runAttempt);
-    return openHandover(await store.open(found), log);
+    return identified(await store.open(found), log);
 }
-/** Reads what it says of itself, and who its images are: some kilobytes. */
-async function openHandover(content, log) {
+/** Reads the record and identifies the images: some kilobytes. */
+async function identified(content, log) {
     const { artifact } = content;
     log.info(`Artifact "${artifact.name}": id ${String(artifact.id)}, ${(0,base_text/* formatBytes */.z3)(artifact.size)}, ${artifact.digest ?? 'no digest'}`);
-    const text = await content.text(image_record/* recordName */.xD);
-    if (text === undefined) {
-        log.info(`It has no ${image_record/* recordName */.xD}: its images are known by the tarball's own manifest.`);
-        return { origin: 'artifact', content, record: undefined, known: undefined };
-    }
-    const record = (0,image_record/* parseRecord */.Hh)(text);
-    return { origin: 'artifact', content, record, known: await identifyByRange(content, record) };
+    const record = await readRecord(content);
+    if (record === undefined)
+        log.info(`It has no ${record_recordName}: its images are identified by the tarball's own manifest.`);
+    const images = record === undefined ? undefined : await identifyByRange(content, record);
+    return { origin: 'artifact', content, record, identified: images };
 }
 /**
- * What to say of names, or patterns, that stand for no artifact: it lists what is there.
- * @param runAttempt which attempt of the run this is
+ * Reads an artifact's record, which is a claim until its images are identified.
+ * @returns undefined for an artifact without a record
+ * @throws HandoverError `artifact-corrupt`, `transfer-failed`
  */
-function artifactNotFound(wanted, artifacts, runAttempt, vain) {
+async function readRecord(content) {
+    const text = await content.text(record_recordName);
+    return text === undefined ? undefined : parseRecord(text);
+}
+/**
+ * Returns the error for names, or patterns, without an artifact. It lists the artifacts that exist.
+ * @param runAttempt number of this attempt of the run
+ */
+function artifactNotFound(wanted, artifacts, runAttempt, timeout) {
     const there = [...new Set(artifacts.map((artifact) => artifact.name))].map((other) => `"${other}"`);
-    return new errors/* HandoverError */.Cu('artifact-not-found', `This run has no artifact ${wanted.map((name) => `"${name}"`).join(' and no ')}; it has ${there.length === 0 ? 'none' : there.slice(0, 30).join(', ')}.${vain === undefined ? '' : ` ${vain.why}`}`, (vain?.hint ??
+    return new errors/* HandoverError */.Cu('artifact-not-found', `This run has no artifact ${wanted.map((name) => `"${name}"`).join(' and no ')}; it has ${there.length === 0 ? 'none' : there.slice(0, 30).join(', ')}.${timeout === undefined ? '' : ` ${timeout.why}`}`, (timeout?.hint ??
         'Check `artifact-name`, and that this job has `needs:` the job that exports the image and that it uploaded it.') +
         (runAttempt > 1
             ? ` This is attempt ${String(runAttempt)}: the artifact of an earlier attempt may have expired. Re-run all jobs, or raise ` +
@@ -31863,12 +31133,12 @@ function artifactNotFound(wanted, artifacts, runAttempt, vain) {
 }
 const opensAtOnce = 8;
 /**
- * Opens the newest artifact of each name, and of each name that a pattern stands for, and reads their records: some
- * kilobytes each. An artifact that holds but the mapping of an earlier step is left out, unless it is named.
+ * Finds the newest artifact of each name that is wanted, and identifies its images: some kilobytes each. Skips an artifact that
+ * contains only the mapping of an earlier step, unless it is named.
  * @param wanted names and patterns
- * @throws HandoverError `artifact-not-found` listing what stands for nothing, and what is there
+ * @throws HandoverError `artifact-not-found` with the names that have no artifact, and those that exist
  */
-async function openHandovers(wanted, { store, log, runAttempt }) {
+async function findArtifacts(wanted, { store, log, runAttempt }) {
     const artifacts = await store.list();
     const { selected, missing } = selectArtifacts(wanted, artifacts);
     if (missing.length > 0)
@@ -31877,20 +31147,21 @@ async function openHandovers(wanted, { store, log, runAttempt }) {
     const opened = await sideBySide(found, opensAtOnce, async (artifact) => {
         const content = await store.open(artifact);
         const isMapping = content.files.length === 1 && content.files[0]?.name === digestsFileName;
-        return isMapping && !wanted.includes(artifact.name) ? undefined : await openHandover(content, log);
+        return isMapping && !wanted.includes(artifact.name) ? undefined : await identified(content, log);
     });
-    const handovers = opened.flatMap((outcome) => {
+    const all = opened.flatMap((outcome) => {
         if (!outcome.ok)
             return [outcome];
         return outcome.value === undefined ? [] : [{ ...outcome, value: outcome.value }];
     });
-    if (handovers.length === 0)
+    if (all.length === 0)
         throw artifactNotFound(wanted, artifacts, runAttempt);
-    return handovers;
+    return all;
 }
 /**
+ * Selects the newest artifact of each name that is wanted.
  * @param artifacts newest first
- * @returns the newest artifact of each name that is wanted, sorted by name, and the names and patterns that stand for none
+ * @returns the artifacts sorted by name, and the names and patterns without one
  */
 function selectArtifacts(wanted, artifacts) {
     const newest = new Map();
@@ -31904,145 +31175,6 @@ function selectArtifacts(wanted, artifacts) {
     };
 }
 
-// EXTERNAL MODULE: ./build/shared/base/json.js
-var json = __nccwpck_require__(604);
-;// CONCATENATED MODULE: ./build/load-image/verify.js
-
-
-
-
-const revisionLabel = 'org.opencontainers.image.revision';
-/**
- * The ID that the engine gives the image: its config's digest, in a containerd store its manifest's.
- * @returns undefined where it can't be foretold: a containerd store makes a manifest for an image that has none
- */
-function imageIdOf({ configDigest, manifestDigest }, store) {
-    return store === 'containerd' ? manifestDigest : configDigest;
-}
-/** How the engine's image differs from the expected one, in words; empty when it is the very image, whole. */
-function differences(expected, found, store) {
-    const imageId = imageIdOf(expected, store);
-    const layersFit = expected.diffIds.length === found.diffIds.length &&
-        expected.diffIds.every((diffId, position) => diffId === found.diffIds[position]);
-    return [
-        ...(imageId === undefined || imageId === found.imageId ? [] : [`image ID ${found.imageId} instead of ${imageId}`]),
-        ...(found.configDigest === undefined || found.configDigest === expected.configDigest
-            ? []
-            : [`config digest ${found.configDigest} instead of ${expected.configDigest ?? 'none'}`]),
-        // Podman changes members of the config in its answer. Its image ID is the config digest.
-        ...(store === 'podman' ? [] : configDifferences(expected, found)),
-        ...(layersFit ? [] : [`layers ${verify_listed(found.diffIds)} instead of ${verify_listed(expected.diffIds)}`]),
-        ...(samePlatform(expected.platform, found.platform)
-            ? []
-            : [`platform ${formatPlatform(found.platform)} instead of ${formatPlatform(expected.platform)}`]),
-        ...(found.isWhole === false ? ['content that the engine lacks, so that docker save would fail'] : []),
-    ];
-}
-// The members that every engine returns and containers use (docker-image-spec, DockerOCIImageConfig). Docker before 28 returns more
-// of them, and Docker before 25 has no StartInterval in a health check.
-const plain = (/* unused pure expression or super */ null && ([
-    'User',
-    'Env',
-    'Entrypoint',
-    'Cmd',
-    'WorkingDir',
-    'Labels',
-    'StopSignal',
-    'ArgsEscaped',
-    'OnBuild',
-    'Shell',
-]));
-const healthMembers = (/* unused pure expression or super */ null && (['Test', 'Interval', 'Timeout', 'StartPeriod', 'Retries']));
-/** Returns a config's members in one form. Docker 29's classic store normalises ports, its containerd store returns them unchanged. */
-function compared(config) {
-    const { ExposedPorts: ports, Volumes: volumes, Healthcheck: health } = config;
-    const namesOf = (set) => (isObject(set) ? Object.keys(set) : []);
-    const checks = isObject(health) ? healthMembers.map((name) => [name, health[name]]) : [];
-    return new Map([
-        ...plain.map((name) => [name, said(config[name])]),
-        ['ExposedPorts', said([...new Set(namesOf(ports).map(wholePort))].sort())],
-        ['Volumes', said(namesOf(volumes).toSorted())],
-        ['Healthcheck', said(sorted(Object.fromEntries(checks)))],
-    ]);
-}
-// moby api/types/network/port.go, ParsePort
-function wholePort(port) {
-    const [number = '', protocol = ''] = port.split('/');
-    return `${number.replace(/^0+(?=\d)/, '')}/${protocol.toLowerCase() || 'tcp'}`;
-}
-/** Compares the engine's reading of the config. An image ID proves only which bytes the engine has. */
-function configDifferences(expected, found) {
-    const has = compared(found.config);
-    const other = [...compared(expected.config)].filter(([name, value]) => has.get(name) !== value);
-    const created = [expected.created, found.created].map(timeOf);
-    return [
-        ...other.map(([name, value]) => `${name} ${quoteForeign(has.get(name) ?? '', 80)} instead of ${quoteForeign(value, 80)}`),
-        ...(Object.is(created[0], created[1]) || Number.isNaN(created[0])
-            ? []
-            : [`created ${found.created ?? 'at no time'} instead of ${expected.created ?? ''}`]),
-    ];
-}
-// Go's time without a value, which an engine may leave out. crane and other tools of that library write it.
-const zeroTime = Date.parse('0001-01-01T00:00:00Z');
-/** In ms since the epoch; NaN for no time. */
-function timeOf(text) {
-    const time = Date.parse(text ?? '');
-    return time === zeroTime ? Number.NaN : time;
-}
-/** A value in one form: an engine leaves out what is empty, or writes it as null, and orders members as it likes. */
-function said(value) {
-    const isEmpty = value === undefined || value === null || value === '' || value === false || value === 0;
-    if (isEmpty || (Array.isArray(value) && value.length === 0))
-        return 'nothing';
-    return isObject(value) && Object.keys(value).length === 0 ? 'nothing' : JSON.stringify(sorted(value));
-}
-function sorted(value) {
-    if (Array.isArray(value))
-        return value.map(sorted);
-    if (!isObject(value))
-        return value;
-    const members = Object.entries(value).filter(([, member]) => said(member) !== 'nothing' || isObject(member));
-    const ordered = Object.fromEntries(members.sort(([one], [other]) => (one < other ? -1 : 1)).map(([name, member]) => [name, sorted(member)]));
-    return ordered;
-}
-function verify_listed(diffIds) {
-    const last = diffIds.at(-1);
-    return last === undefined ? 'none' : `${String(diffIds.length)} up to ${last.slice(0, 19)}…`;
-}
-/** @throws HandoverError `image-mismatch` */
-function requireSameImage(reference, expected, found, store) {
-    const wrong = differences(expected, found, store);
-    if (wrong.length === 0)
-        return;
-    throw new HandoverError('image-mismatch', `${reference} is not the image that was handed over: ${wrong.join('; ')}.`, 'The tag is as it was before. Run the job that exports the image again; if it repeats, look for a step that builds or ' +
-        'pulls the same tag on this runner.');
-}
-/**
- * Compares an image with what the inputs expect of it.
- * @param host platform of this runner's engine
- * @throws HandoverError `image-mismatch`, `revision-mismatch`, `platform-mismatch`
- */
-function requireExpected(expectations, image, host) {
-    const { expectedConfigDigest, expectedRevision, checkPlatform } = expectations;
-    if (expectedConfigDigest !== undefined && expectedConfigDigest !== image.configDigest) {
-        throw new errors/* HandoverError */.Cu('image-mismatch', `The image has the config digest ${image.configDigest ?? 'unknown'}; \`expected-config-digest\` is ${expectedConfigDigest}.`, 'Check that `artifact-name` or `registry-image` and `expected-config-digest` come from the same export job, and re-run all jobs.');
-    }
-    requireRevision(expectedRevision, image.labels[revisionLabel]);
-    if (!checkPlatform || (0,image_platform/* runsOn */.k8)(image.platform, host))
-        return;
-    throw new errors/* HandoverError */.Cu('platform-mismatch', `The image is for ${(0,image_platform/* formatPlatform */.Bq)(image.platform)}; this runner's engine is ${(0,image_platform/* formatPlatform */.Bq)(host)}.`, `Export with \`platform: ${(0,image_platform/* formatPlatform */.Bq)(host)}\`, use a runner of the image's platform, or set \`check-platform: false\` ` +
-        'if the engine emulates it.');
-}
-function requireRevision(expected, found) {
-    if (expected === undefined || expected === found)
-        return;
-    const has = found === undefined ? `has no label ${revisionLabel}` : `was built from ${(0,base_text/* quoteForeign */.xS)(found)}`;
-    throw new errors/* HandoverError */.Cu('revision-mismatch', `The image ${has}; \`expected-revision\` is ${(0,base_text/* quoteForeign */.xS)(expected)}.`, 'Pass `labels: ${{ steps.meta.outputs.labels }}` of docker/metadata-action to the export, and check which commit it ' +
-        'names: on a pull request it is the merge commit unless you set it.');
-}
-
-// EXTERNAL MODULE: ./build/shared/image/reference.js
-var image_reference = __nccwpck_require__(9607);
 // EXTERNAL MODULE: external "node:stream"
 var external_node_stream_ = __nccwpck_require__(7075);
 // EXTERNAL MODULE: external "node:zlib"
@@ -32093,12 +31225,12 @@ const zstdOptions = {
     params: { [external_node_zlib_.constants.ZSTD_d_windowLogMax]: 31 },
 };
 /** The plain tarball's bytes. Damaged or cut input makes the iteration throw zlib's error. */
-function decompress(chunks, compression) {
+function compression_decompress(chunks, compression) {
     if (compression === 'none')
         return chunks;
     if (compression === 'zstd')
         return zstdFrames(chunks);
-    // An error on either side destroys the decoder, and so reaches whoever iterates over it.
+    // An error on either side destroys the decoder, and so its consumer gets it.
     return pipeline(chunks, createGunzip(gunzipOptions), () => undefined);
 }
 /** Zstandard files may hold several frames (RFC 8878 section 3), and Node's decoder stops behind one of them. */
@@ -32144,17 +31276,17 @@ async function nextOf(source) {
 
 ;// CONCATENATED MODULE: ./build/shared/tar/header.js
 /** Tar works in blocks of 512 bytes (POSIX.1-2024, pax, "ustar Interchange Format"). */
-const tarBlock = 512;
+const header_tarBlock = 512;
 /** Two zero blocks end an archive. */
-const endOfArchive = Buffer.alloc(2 * tarBlock);
+const endOfArchive = Buffer.alloc(2 * header_tarBlock);
 /** Bytes of zeros that follow an entry's content of `size` bytes. */
-function tarPadding(size) {
-    return (tarBlock - (size % tarBlock)) % tarBlock;
+function header_tarPadding(size) {
+    return (header_tarBlock - (size % header_tarBlock)) % header_tarBlock;
 }
 /** An entry's header. The same input gives the same bytes: owner root, times zero. */
 function tarHeader(name, size) {
     const isDirectory = name.endsWith('/');
-    const block = Buffer.alloc(tarBlock);
+    const block = Buffer.alloc(header_tarBlock);
     if (Buffer.byteLength(name) > 100)
         throw new RangeError(`tar entry name too long: ${name}`);
     block.write(name, 0);
@@ -32170,28 +31302,28 @@ function tarHeader(name, size) {
 }
 /** Whether bytes begin with a tar entry's header: POSIX and GNU tar both write `ustar` at byte 257. JSON contains no zero bytes. */
 function looksLikeTar(head) {
-    return head.toString('latin1', 257, 262) === 'ustar' && head.subarray(0, tarBlock).includes(0);
+    return head.toString('latin1', 257, 262) === 'ustar' && head.subarray(0, header_tarBlock).includes(0);
 }
 /** Undefined for a block whose checksum is wrong. */
-function readTarHeader(block) {
-    if (Number.parseInt(textAt(block, 148, 8), 8) !== checksumOf(block))
+function header_readTarHeader(block) {
+    if (Number.parseInt(header_textAt(block, 148, 8), 8) !== checksumOf(block))
         return undefined;
-    const name = textAt(block, 0, 100);
+    const name = header_textAt(block, 0, 100);
     // GNU tar has other things in the prefix's place, and two spaces behind `ustar`.
-    const prefix = block.toString('latin1', 257, 263) === 'ustar\0' ? textAt(block, 345, 155) : '';
+    const prefix = block.toString('latin1', 257, 263) === 'ustar\0' ? header_textAt(block, 345, 155) : '';
     return {
         name: prefix === '' ? name : `${prefix}/${name}`,
         size: readSize(block),
         type: block.toString('latin1', 156, 157),
-        linkTarget: textAt(block, 157, 100),
+        linkTarget: header_textAt(block, 157, 100),
     };
 }
 /** Whether a block ends an archive. */
-function isZero(block) {
+function header_isZero(block) {
     return block[0] === 0 && block.every((byte) => byte === 0);
 }
 /** The records `length key=value` of a pax header (POSIX.1-2024, pax, "pax Header Block"). */
-function readPaxRecords(content) {
+function header_readPaxRecords(content) {
     const records = new Map();
     for (let at = 0; at < content.length;) {
         const space = content.indexOf(' ', at);
@@ -32205,7 +31337,7 @@ function readPaxRecords(content) {
     return records;
 }
 /** The text of a field, which ends at a zero byte if it's shorter. */
-function textAt(bytes, start, length) {
+function header_textAt(bytes, start, length) {
     return bytes.toString('utf8', start, start + length).replace(/\0.*$/s, '');
 }
 function octal(value, digits) {
@@ -32223,7 +31355,7 @@ function writeSize(block, size) {
 function readSize(block) {
     if (block[124] === 0x80)
         return Number(block.readBigUInt64BE(128));
-    return Number.parseInt(textAt(block, 124, 12), 8);
+    return Number.parseInt(header_textAt(block, 124, 12), 8);
 }
 // The checksum's own place counts as eight spaces.
 function checksumOf(block) {
@@ -32233,8 +31365,8 @@ function writeChecksum(block) {
     block.write(`${octal(checksumOf(block), 6)}\u0000 `, 148, 'latin1');
 }
 /** Whether an entry or a blob that begins so is a config or a manifest, and no layer. JSON may begin with any number of blanks. */
-function looksLikeJson(head) {
-    return !looksLikeTar(head) && /^[ \t\r\n]*[{[]|^[ \t\r\n]+$/.test(head.toString('latin1', 0, tarBlock));
+function header_looksLikeJson(head) {
+    return !looksLikeTar(head) && /^[ \t\r\n]*[{[]|^[ \t\r\n]+$/.test(head.toString('latin1', 0, header_tarBlock));
 }
 
 ;// CONCATENATED MODULE: ./build/shared/tar/layer-form.js
@@ -32244,17 +31376,17 @@ function looksLikeJson(head) {
 // A layer's first bytes must match its media type. An engine keeps every blob that it receives: a config that was sent as a layer
 // could be used by another document later.
 /** Number of bytes at a layer's start that identify its format. */
-const layerHeadBytes = tarBlock;
+const layerHeadBytes = header_tarBlock;
 /** Returns how a layer is packed, from its first bytes; undefined when it can't be a layer, such as JSON. */
-function layerPackingOf(head) {
+function layer_form_layerPackingOf(head) {
     const packing = packingOf(head);
     if (packing !== 'none')
         return packing;
-    const block = head.subarray(0, tarBlock);
+    const block = head.subarray(0, header_tarBlock);
     // Go reads an empty file as an empty tar. A tar header contains zero bytes, which JSON never does.
-    if (block.length === 0 || (block.length === tarBlock && isZero(block)))
+    if (block.length === 0 || (block.length === header_tarBlock && header_isZero(block)))
         return 'none';
-    return block.length === tarBlock && block.includes(0) && readTarHeader(block) !== undefined ? 'none' : undefined;
+    return block.length === header_tarBlock && block.includes(0) && header_readTarHeader(block) !== undefined ? 'none' : undefined;
 }
 /**
  * Returns how a layer's packing differs from its media type, or undefined when they match. Docker's type without a compression covers
@@ -32262,7 +31394,7 @@ function layerPackingOf(head) {
  * @param mediaType empty when unknown
  * @param packing undefined when the blob can't be a layer
  */
-function wrongForm(mediaType, packing) {
+function layer_form_wrongForm(mediaType, packing) {
     if (packing === undefined)
         return 'is no tar, whether packed or not';
     const packed = /[+.](gzip|zstd)$/.exec(mediaType)?.[1];
@@ -32278,10 +31410,796 @@ function nameOf(packing) {
  */
 async function* layerChunks(chunks, mediaType, refuse) {
     const { head, all } = await (0,bytes_chunks/* withHead */.V5)(chunks, (bytes) => bytes.length >= layerHeadBytes);
-    const wrong = wrongForm(mediaType, layerPackingOf(head));
+    const wrong = layer_form_wrongForm(mediaType, layer_form_layerPackingOf(head));
     if (wrong !== undefined)
         throw refuse(wrong);
     yield* all;
+}
+
+// EXTERNAL MODULE: external "node:path"
+var external_node_path_ = __nccwpck_require__(6760);
+// EXTERNAL MODULE: ./build/shared/bytes/verified.js
+var verified = __nccwpck_require__(7606);
+;// CONCATENATED MODULE: ./build/shared/tar/entries.js
+
+
+
+
+
+const linkKinds = { '1': 'hard', '2': 'symbolic' };
+/**
+ * Reads the entries of a plain tar, ustar, GNU or pax, as it arrives. It requests a chunk when all of the previous one is used, and holds
+ * none, so the chunks can share memory. Bytes after the end of the archive are read and ignored, as by engines (Go archive/tar,
+ * Reader.Next).
+ * @throws HandoverError `tarball-invalid` when it is cut or no tar; errors of `chunks`
+ */
+async function* entries_tarEntries(chunks) {
+    const bytes = new ByteSource(chunks);
+    let extension = {};
+    let isEnded = false;
+    let count = 0;
+    try {
+        for (let block; (block = await bytes.block()) !== undefined;) {
+            if (isZero(block)) {
+                if (isEnded)
+                    await bytes.skipAll();
+                isEnded = true;
+                continue;
+            }
+            const header = readTarHeader(block);
+            if (header === undefined)
+                throw invalid('a header has a wrong checksum');
+            count += 1;
+            if (count > limits.tarEntries)
+                throw invalid(`it has more than ${String(limits.tarEntries)} entries`);
+            const { type } = header;
+            const { name, size: told } = { ...header, ...extension };
+            if (![told, header.size].every(isByteCount))
+                throw invalid(`${quoteForeign(name, 80)} has an impossible size`);
+            if (Math.max(name.length, extension.link?.length ?? 0) > limits.tarNameLength)
+                throw invalid(`${quoteForeign(name, 80)} is a name that goes on for ${String(name.length)} letters`);
+            const size = hasContent(type) ? told : 0;
+            if (type === 'x' || type === 'L' || type === 'K') {
+                extension = {
+                    ...extension,
+                    ...readExtension(type, await bytes.exactly(atMost(header.size, limits.tarHeaderBytes))),
+                };
+                await bytes.skip(tarPadding(header.size));
+                continue;
+            }
+            // Values for all entries are not needed.
+            if (type === 'g') {
+                await bytes.skip(header.size + tarPadding(header.size));
+                continue;
+            }
+            const end = bytes.position + size;
+            const kind = linkKinds[type];
+            const link = kind === undefined ? {} : { link: { kind, target: extension.link ?? header.linkTarget } };
+            // Type 7 is a file that old systems kept in one piece (POSIX.1-2024, pax, "ustar Interchange Format").
+            const isFile = ['0', '\0', '7'].includes(type);
+            yield { name, size, offset: bytes.position, isFile, ...link, content: bytes.until(end) };
+            await bytes.skip(end + tarPadding(size) - bytes.position);
+            extension = {};
+        }
+        // The sender may have stopped between two entries.
+        if (!isEnded)
+            throw invalid('its end is missing');
+    }
+    finally {
+        await bytes.close();
+    }
+}
+function readExtension(type, content) {
+    // GNU tar ends the name with a zero byte.
+    if (type === 'L')
+        return { name: textAt(content, 0, content.length) };
+    if (type === 'K')
+        return { link: textAt(content, 0, content.length) };
+    const records = readPaxRecords(content);
+    const [path, link, size] = [records.get('path'), records.get('linkpath'), Number(records.get('size') ?? Number.NaN)];
+    return {
+        ...(path === undefined ? {} : { name: path }),
+        ...(link === undefined ? {} : { link }),
+        ...(isByteCount(size) ? { size } : {}),
+    };
+}
+// Links, devices, folders and pipes have no content, even if their header has a size (Go archive/tar, isHeaderOnly).
+function hasContent(type) {
+    return !/^[1-6]$/.test(type);
+}
+function atMost(size, most) {
+    if (size > most)
+        throw invalid(`a header goes on for ${String(size)} bytes`);
+    return size;
+}
+function invalid(why) {
+    return new HandoverError('tarball-invalid', `The tarball is not a whole tar archive: ${why}.`, 'Run the job again; if it repeats, look for a full disk: df -h.');
+}
+/** Reads numbers of bytes from chunks. */
+class ByteSource {
+    #chunks;
+    #rest = Buffer.alloc(0);
+    #position = 0;
+    constructor(chunks) {
+        this.#chunks = chunks[Symbol.asyncIterator]();
+    }
+    /** The number of bytes that have been read. */
+    get position() {
+        return this.#position;
+    }
+    /** Reads a copy of a block; undefined at the end. */
+    async block() {
+        return (await this.#more()) ? this.exactly(tarBlock) : undefined;
+    }
+    async exactly(bytes) {
+        const all = Buffer.alloc(bytes);
+        let filled = 0;
+        for await (const part of this.until(this.#position + bytes))
+            filled += part.copy(all, filled);
+        return all;
+    }
+    async skip(bytes) {
+        const end = this.#position + bytes;
+        while (this.#position < end)
+            await this.#take(end);
+    }
+    async skipAll() {
+        this.#rest = Buffer.alloc(0);
+        while (await this.#more())
+            this.#rest = Buffer.alloc(0);
+    }
+    async *until(end) {
+        while (this.#position < end)
+            yield await this.#take(end);
+    }
+    async close() {
+        await this.#chunks.return?.();
+    }
+    async #take(end) {
+        if (!(await this.#more()))
+            throw invalid(`it ends at byte ${String(this.#position)}`);
+        const part = this.#rest.subarray(0, end - this.#position);
+        this.#rest = this.#rest.subarray(part.length);
+        this.#position += part.length;
+        return part;
+    }
+    async #more() {
+        while (this.#rest.length === 0) {
+            const next = await this.#chunks.next();
+            if (next.done === true)
+                return false;
+            this.#rest = next.value;
+        }
+        return true;
+    }
+}
+
+;// CONCATENATED MODULE: ./build/shared/tar/tarball-reader.js
+
+
+
+
+
+
+
+
+
+
+
+function isKept(entry) {
+    return entry.bytes !== undefined;
+}
+/** The entries of a tarball, by their names. */
+class SeenTarball {
+    #entries = new Map();
+    #blobs = new Map();
+    #links = new Map();
+    #diffIds = new Map();
+    #jsonBytes = 0;
+    #unnamed = 0;
+    /** Returns the entry under a name, after following links. */
+    find(name) {
+        let path = pathOf(name);
+        for (let steps = 0; steps < limits.tarLinks; steps += 1) {
+            const target = this.#links.get(path);
+            if (target === undefined)
+                return this.#entries.get(path);
+            path = target;
+        }
+        return undefined;
+    }
+    blob(digest) {
+        return this.#blobs.get(digest);
+    }
+    /** Returns the digest of a layer's uncompressed content, if it is known. */
+    diffIdOf({ name, digest, packing }) {
+        return packing === 'none' ? digest : this.#diffIds.get(name);
+    }
+    /** Returns the kept entries in the tarball's order, each digest once. */
+    kept() {
+        return [...this.#blobs.values()].filter(isKept);
+    }
+    /** Returns the first names, for messages. */
+    names() {
+        return [...this.#entries.keys()].slice(0, 5);
+    }
+    add(entry) {
+        this.#links.delete(entry.path);
+        this.#entries.set(entry.path, entry);
+        // The first one was passed on.
+        if (!this.#blobs.has(entry.digest))
+            this.#blobs.set(entry.digest, entry);
+        this.#jsonBytes += entry.bytes?.length ?? 0;
+    }
+    addLink(path, { kind, target }) {
+        this.#links.set(path, pathOf(kind === 'hard' ? target : posix.join(posix.dirname(path), target)));
+    }
+    addDiffId(name, diffId) {
+        this.#diffIds.set(name, diffId);
+    }
+    /** Whether to keep an entry's content: it looks like JSON, and the limits allow it. */
+    keeps(size, head) {
+        return looksLikeJson(head) && size <= limits.jsonBytes && this.#jsonBytes + size <= limits.jsonBytesInAll;
+    }
+    nextName() {
+        this.#unnamed += 1;
+        return `layer-${String(this.#unnamed)}.tar`;
+    }
+}
+/**
+ * Reads a plain tarball of images, made by any tool. Yields the large entries, each once and in order, and keeps the small ones, which
+ * describe the images. Holds nothing else.
+ * @param seen gets the entries
+ * @throws HandoverError `tarball-invalid` when it is cut or no tar, or when a blob's digest differs from its name; errors of `chunks`
+ */
+async function* readTarball(chunks, seen) {
+    for await (const { name, size, offset, isFile, link, content } of tarEntries(chunks)) {
+        const path = pathOf(name);
+        if (link !== undefined)
+            seen.addLink(path, link);
+        if (!isFile)
+            continue;
+        const named = digestIn(path);
+        const { head, all } = await withHead(content, (bytes) => bytes.length >= tarBlock);
+        const packing = layerPackingOf(head);
+        if (seen.keeps(size, head)) {
+            const bytes = await copiedBytes(all);
+            const digest = requireNamed(named, digestOf(bytes));
+            seen.add({ path, name: blobName(digest), digest, size, offset, packing, bytes });
+            continue;
+        }
+        const checksum = new Checksum();
+        const passing = checksummed(all, checksum);
+        const before = named === undefined ? undefined : seen.blob(named);
+        const out = before?.name ?? (named === undefined ? seen.nextName() : blobName(named));
+        // Other files are not passed on, because one could be a config that another document names.
+        if (before === undefined && packing !== undefined)
+            yield { path, name: out, digest: named, size, offset, packing, chunks: passing };
+        await drain(passing);
+        seen.add({ path, name: out, digest: requireNamed(named, checksum.found().digest), size, offset, packing });
+    }
+}
+/**
+ * Reads a plain tarball to its end, and checks each layer: by the digest in its name, or else by the diff ID in the config, after
+ * decompressing it.
+ * @throws HandoverError like `readTarball`; errors of `chunks`
+ */
+async function seeTarball(chunks) {
+    const seen = new SeenTarball();
+    for await (const { path, name, digest, packing, chunks: passing } of readTarball(chunks, seen)) {
+        if (digest !== undefined || (packing !== 'gzip' && packing !== 'zstd'))
+            continue;
+        const source = { failed: false };
+        const watched = watchedChunks(streamableChunks(passing), () => (source.failed = true));
+        const diffId = await contentDigest(decompress(watched, packing)).catch((error) => {
+            throw source.failed ? error : undecodable(path, packing, error);
+        });
+        seen.addDiffId(name, diffId);
+    }
+    return seen;
+}
+async function contentDigest(chunks) {
+    const checksum = new Checksum();
+    await drain(checksummed(chunks, checksum));
+    return checksum.found().digest;
+}
+function digestIn(path) {
+    return parseDigest(`sha256:${/^blobs\/sha256\/([0-9a-f]{64})$/.exec(path)?.[1] ?? ''}`);
+}
+// Some tools write `./manifest.json`. For engines, which unpack the tar, that is `manifest.json`.
+function pathOf(name) {
+    return posix.join('/', name).slice(1);
+}
+function undecodable(path, packing, cause) {
+    return new HandoverError('tarball-invalid', `The layer ${path} in the tarball is damaged ${packing} data: ${messageOf(cause)}.`, 'Make the tarball again. If it was copied or downloaded, compare its checksum with that of the original.', cause);
+}
+function requireNamed(named, digest) {
+    if (named !== undefined && named !== digest)
+        throw tarball_reader_damaged(blobName(named), named, digest);
+    return digest;
+}
+/** Returns the error for an entry whose content has another digest than in the tarball's documents. */
+function tarball_reader_damaged(name, expected, found) {
+    return new HandoverError('tarball-invalid', `${name} in the tarball is damaged: its content has the digest ${found}; ${expected} was expected.`, 'Make the tarball again. If it was copied or downloaded, compare its checksum with that of the original.');
+}
+
+;// CONCATENATED MODULE: ./build/shared/tar/tarball-images.js
+
+
+
+
+
+
+
+
+/**
+ * Returns the images of a tarball that has been read: those of its `manifest.json`, or else those of its `index.json`.
+ * @throws HandoverError `tarball-invalid` when it has neither, when one of them names a missing entry, or when an uncompressed layer's
+ *   digest isn't the config's
+ */
+function imagesIn(seen) {
+    const archive = seen.find('manifest.json')?.bytes;
+    const index = seen.find('index.json')?.bytes;
+    const manifests = index === undefined ? [] : manifestsIn(index, seen);
+    if (archive !== undefined) {
+        const images = parseArchiveManifest(archive, 'manifest.json');
+        if (images.length > limits.images)
+            throw tooMany('manifest.json', images.length);
+        const all = [...manifests.filter(isPresent).map(manifestOf), ...looseManifests(seen)];
+        return { kind: 'docker', images: images.map((image) => archiveImage(image, all, seen)) };
+    }
+    const there = manifests.filter(isThere);
+    const whole = there.filter(({ bytes }) => isWhole(bytes, seen));
+    const images = (whole.length > 0 ? whole : there).map((found) => ociImage(found, seen));
+    if (images.length > 0)
+        return { kind: 'oci', images };
+    throw new HandoverError('tarball-invalid', index === undefined
+        ? `The tarball has neither a manifest.json nor an index.json at its top; it holds: ${seen.names().join(', ') || 'nothing'}.`
+        : "The tarball's index.json names no image that is in the tarball.", 'Make it with docker save, or with docker buildx build --output type=docker,dest=FILE. A tar of docker export is a file system, and no image.');
+}
+/** Returns the manifests of images in an index and its nested indexes, each once, with all its references. */
+function manifestsIn(index, seen) {
+    const found = new Map();
+    const read = new Map();
+    let count = 0;
+    const visit = (descriptors, around, names) => {
+        // Indexes that name one index many times have many paths in few bytes.
+        count += descriptors.length;
+        if (count > limits.indexed)
+            throw tooMany('index.json', count);
+        for (const descriptor of descriptors) {
+            if (isAttestation(descriptor) || !isManifestOrIndex(descriptor))
+                continue;
+            const { digest } = descriptor;
+            const references = [...names, ...namesOf(descriptor)];
+            const { bytes, offset = 0, size } = seen.blob(digest) ?? {};
+            if (size !== undefined && bytes === undefined)
+                throw unreadable(descriptor, size);
+            if (isIndex(descriptor)) {
+                if (bytes === undefined || around.length >= limits.indexDepth)
+                    continue;
+                const inner = read.get(digest) ?? parseIndex(bytes, `index ${digest}`);
+                read.set(digest, inner);
+                visit(inner, [...around, digest], references);
+                continue;
+            }
+            const before = found.get(digest);
+            found.set(digest, {
+                descriptor,
+                bytes,
+                offset,
+                around: [...new Set([...(before?.around ?? []), ...around])],
+                references: [...(before?.references ?? []), ...references],
+            });
+        }
+    };
+    visit(parseIndex(index, 'index.json'), [], []);
+    return [...found.values()];
+}
+function isPresent(found) {
+    return found.bytes !== undefined;
+}
+function isThere(found) {
+    return isPresent(found) && isImageConfig(manifestOf(found).config);
+}
+// An index may name other things, which are ignored (OCI image-spec, image-index.md).
+function isManifestOrIndex(descriptor) {
+    const { manifest, dockerManifest } = mediaTypes;
+    return isIndex(descriptor) || ['', manifest, dockerManifest].includes(descriptor.mediaType);
+}
+function tooMany(where, count) {
+    return new HandoverError('tarball-invalid', `The tarball's ${where} names ${String(count)} images or more: too many.`, `Hand over at most ${String(limits.images)} images in one tarball.`);
+}
+function unreadable({ digest }, size) {
+    return new HandoverError('tarball-invalid', `The tarball's index.json names the manifest ${digest}, which is no JSON object of at most ${String(limits.jsonBytes)} bytes (it has ${String(size)}).`, 'The tarball was edited: make it again with docker save.');
+}
+/** Returns all manifests in the tarball, also those that no index names. */
+function looseManifests(seen) {
+    return seen.kept().flatMap(({ digest, bytes, offset }) => {
+        const manifest = manifestIn(bytes);
+        return manifest === undefined
+            ? []
+            : [{ ...manifest, digest, bytes, offset, mediaType: manifest.mediaType || mediaTypes.manifest, around: [] }];
+    });
+}
+// Of several platforms, one may be there without its layers.
+function isWhole(bytes, seen) {
+    const { config, layers } = parseManifest(bytes, 'a manifest');
+    return [config, ...layers].every(({ digest }) => seen.blob(digest) !== undefined);
+}
+function where({ descriptor }) {
+    return `manifest ${descriptor.digest}`;
+}
+// The first annotation is containerd's and holds a whole reference. In the other one BuildKit writes a tag alone (`v1`), which names no
+// repository; skopeo writes what it is given (`oci-archive:FILE:app:v1`), and docker load takes a reference as the image's name.
+function namesOf({ annotations }) {
+    const short = annotations['org.opencontainers.image.ref.name'];
+    const name = annotations['io.containerd.image.name'] ?? (/[:/]/.test(short ?? '') ? short : undefined);
+    if (name === undefined)
+        return [];
+    try {
+        return [parseReference(name)];
+    }
+    catch {
+        return []; // some tools write something else there
+    }
+}
+function ociImage(found, seen) {
+    const manifest = manifestOf(found);
+    const by = `The tarball's ${where(found)}`;
+    const image = {
+        references: found.references,
+        ...requireConfig(seen.blob(manifest.config.digest), by, manifest.config.digest),
+        manifests: [manifest],
+        manifestDigests: [manifest.digest, ...found.around],
+        layers: manifest.layers.map(({ digest }) => requireEntry(seen.blob(digest), by, digest)),
+    };
+    requireFit(manifest, image);
+    requireLayers(image, seen);
+    requireDiffIds(image, seen);
+    return image;
+}
+/** @throws HandoverError `tarball-invalid` when the config contradicts its manifest */
+function requireFit(manifest, { configBytes, config }) {
+    const fault = configFault(manifest, configBytes, config);
+    if (fault !== undefined)
+        throw contradicting(manifest, fault);
+}
+function manifestOf(found) {
+    const { descriptor, bytes, offset, around } = found;
+    const manifest = parseManifest(bytes, where(found));
+    const mediaType = manifest.mediaType || mediaTypes.manifest;
+    return { ...manifest, digest: descriptor.digest, bytes, offset, around, mediaType };
+}
+/** @param all manifests of the tarball, those that an index leads to first */
+function archiveImage({ config, repoTags, layers }, all, seen) {
+    const by = "The tarball's manifest.json";
+    const entry = requireConfig(seen.find(config), by, config);
+    const found = layers.map((name) => requireEntry(seen.find(name), by, name));
+    const manifests = manifestsOf(entry.configDigest, found, all);
+    const image = {
+        references: referencesIn(repoTags),
+        ...entry,
+        manifests,
+        manifestDigests: [
+            ...new Set([...manifests.map(({ digest }) => digest), ...manifests.flatMap(({ around }) => around)]),
+        ],
+        layers: found,
+    };
+    for (const manifest of manifests)
+        requireFit(manifest, image);
+    requireLayers(image, seen);
+    requireDiffIds(image, seen);
+    return image;
+}
+/** @throws HandoverError `tarball-invalid` for a text that is no reference, because it is no input of this step */
+function referencesIn(repoTags) {
+    if (repoTags.length > limits.references)
+        throw invalidNames(`has ${String(repoTags.length)} references for one image`);
+    return repoTags.map((tag) => {
+        try {
+            return parseReference(tag);
+        }
+        catch (error) {
+            throw invalidNames(`calls an image by something that is no reference: ${messageOf(error)}`, error);
+        }
+    });
+}
+/** @param what the end of a sentence whose subject is the manifest.json */
+function invalidNames(what, cause) {
+    return new HandoverError('tarball-invalid', `The tarball's manifest.json ${what}`.replace(/\.?$/, '.'), `Make the tarball with docker save and at most ${String(limits.references)} references of the image.`, cause);
+}
+/**
+ * Returns the manifests of an image in `manifest.json`, each once.
+ * @throws HandoverError `tarball-invalid` when there are some of this config, and none of them describes this image
+ */
+function manifestsOf(configDigest, layers, all) {
+    const digests = layers.map(({ digest }) => digest).join();
+    const own = all.filter(({ config }) => config.digest === configDigest);
+    const fitting = own.filter((manifest) => isImageConfig(manifest.config) && manifest.layers.map(({ digest }) => digest).join() === digests);
+    const [first] = own;
+    if (first !== undefined && fitting.length === 0)
+        throw contradicting(first, contradiction(first));
+    return fitting.filter(({ digest }, position) => fitting.findIndex((one) => one.digest === digest) === position);
+}
+function contradiction({ config }) {
+    return isImageConfig(config)
+        ? 'lists other layers than its manifest.json'
+        : `describes its config as ${quoteForeign(config.mediaType)}, which is not an image's`;
+}
+/** @param how the end of a sentence whose subject is the manifest */
+function contradicting({ digest, config }, how) {
+    return new HandoverError('tarball-invalid', `The tarball's manifest ${digest} of the image with the config ${config.digest} ${how}.`, 'The tarball was edited: make it again with docker save.');
+}
+function requireConfig(entry, by, name) {
+    const { digest, size, offset, bytes } = requireEntry(entry, by, name);
+    requireConfigSize(size);
+    const config = parseConfig(bytes ?? Buffer.alloc(0), name);
+    return { configDigest: digest, configBytes: bytes ?? Buffer.alloc(0), configOffset: offset, config };
+}
+function requireEntry(entry, by, name) {
+    if (entry !== undefined)
+        return entry;
+    throw new HandoverError('tarball-invalid', `${by} names ${name}, which is not in the tarball.`, 'The tarball is cut, was edited, or was made without all of its layers: make it again, with docker save for one.');
+}
+/** Checks the first bytes and the size of each layer against its manifests. */
+function requireLayers({ manifests, layers }, seen) {
+    const described = manifests.flatMap((manifest) => manifest.layers.map(({ mediaType, digest, size }) => ({ mediaType, size, entry: seen.blob(digest) })));
+    const own = layers.map((entry) => ({ mediaType: '', size: entry.size, entry }));
+    for (const { mediaType, size, entry } of [...own, ...described]) {
+        if (entry === undefined)
+            continue;
+        const wrong = wrongForm(mediaType, entry.packing);
+        if (wrong !== undefined || size !== entry.size)
+            throw falseLayer(entry.path, wrong ?? `has ${String(entry.size)} bytes, and ${String(size)} by its manifest`);
+    }
+}
+function falseLayer(path, what) {
+    return new HandoverError('tarball-invalid', `The layer ${quoteForeign(path, 100)} in the tarball ${what}.`, 'The tarball was edited, or made by a tool that mistakes what a layer is: make it again with docker save.');
+}
+function requireDiffIds({ config, layers }, seen) {
+    const { diffIds } = config;
+    if (layers.length !== diffIds.length) {
+        throw new HandoverError('tarball-invalid', `The image's config has ${String(diffIds.length)} layers; its manifest in the tarball has ${String(layers.length)}.`, 'The tarball was edited: make it again with docker save.');
+    }
+    layers.forEach((layer, position) => {
+        const expected = diffIds[position];
+        const found = seen.diffIdOf(layer);
+        if (expected !== undefined && found !== undefined && found !== expected)
+            throw damaged(layer.path, expected, found);
+    });
+}
+/**
+ * Selects the image with the wanted reference, or else the only one; of several platforms, the matching one.
+ * @throws HandoverError `image-not-found`, `platform-mismatch`; both list the tarball's images
+ */
+function tarball_images_chooseImage(images, wanted, platform) {
+    const name = wanted === undefined ? undefined : formatReference(wanted);
+    const named = images.filter((image) => image.references.some((reference) => formatReference(reference) === name));
+    const candidates = named.length > 0 ? named : images;
+    const exact = candidates.filter((image) => samePlatform(image.config.platform, platform));
+    const fitting = exact.length > 0 ? exact : candidates.filter((image) => runsOn(image.config.platform, platform));
+    const [chosen, ...others] = candidates.length === 1 ? candidates : fitting;
+    // One image in several platforms has one name, or none.
+    const isOne = named.length > 0 || new Set(candidates.map(namesIn)).size === 1;
+    if (isOne && chosen === undefined)
+        throw noPlatform(candidates, platform);
+    if (isOne && chosen !== undefined && others.every((other) => other.configDigest === chosen.configDigest))
+        return chosen;
+    const there = images.map((image) => namesIn(image) || image.configDigest);
+    throw new HandoverError('image-not-found', `The tarball holds ${String(images.length)} images (${there.join('; ')}), and ${name ?? 'no reference'} was requested.`, 'Set the input `image` to one of them.');
+}
+/** Returns the image's contents by one of its manifests. */
+function tarball_images_contentsOf({ configDigest, configBytes, config }, manifest) {
+    return {
+        configDigest,
+        configBytes,
+        config,
+        manifestDigest: manifest.digest,
+        manifestBytes: manifest.bytes,
+        manifestMediaType: manifest.mediaType,
+        layers: manifest.layers,
+    };
+}
+function namesIn({ references }) {
+    return references.map(formatReference).join(', ');
+}
+function noPlatform(images, platform) {
+    const there = images.map((image) => formatPlatform(image.config.platform));
+    return new HandoverError('platform-mismatch', `The tarball holds images for ${there.join(', ')}; ${formatPlatform(platform)} was requested.`, `Make the tarball for ${formatPlatform(platform)} too; or, if another one is meant, set \`platform\` in the export.`);
+}
+
+// EXTERNAL MODULE: ./build/shared/handed-over/expectations.js
+var expectations = __nccwpck_require__(7203);
+;// CONCATENATED MODULE: ./build/shared/handed-over/opened-artifact.js
+
+
+
+
+
+
+
+// Turns an artifact and a wish into an opened artifact with resolved images: each with its identity, contents, layers and the
+// references that it will have. Only here are the images compared with the inputs' expectations. Most artifacts are
+// resolved from some kilobytes (identity.ts). Others show their images only in the whole tarball: `resolveTarball` resolves those
+// when the layers have passed, and before an index or manifest reaches the engine.
+/** The reference of an image that has none of its own. */
+const fallbackReference = (0,image_reference/* parseTaggedReference */.$R)('charon:local');
+/**
+ * Resolves an artifact's images against a wish, and compares them with its expectations.
+ * @throws HandoverError `image-mismatch`, `revision-mismatch`, `platform-mismatch`
+ */
+function resolveArtifact(found, wish) {
+    const { identified, record } = found;
+    const images = identified === undefined ? undefined : requireOne(selectImages(identified, wish.reference));
+    // A record alone is only a claim. It can be a reason to load nothing, never to load.
+    const claims = record === undefined ? [] : selectImages(record_imagesOf(record), wish.reference);
+    (0,expectations/* requireExpected */.q)(wish, images === undefined ? claims : identitiesOf(images));
+    return { ...found, wish, images };
+}
+/**
+ * Returns all images with their own references. A wanted reference selects the image that has it, else the first image, and
+ * becomes its only reference.
+ */
+function selectImages(images, wanted) {
+    if (wanted === undefined)
+        return images.map((image) => ({ ...image, references: ownReferences(image.references) }));
+    const image = images.find(({ references }) => hasReference(references, wanted)) ?? images[0];
+    return image === undefined ? [] : [{ ...image, references: [wanted] }];
+}
+function ownReferences([first = fallbackReference, ...others]) {
+    return [first, ...others];
+}
+function hasReference(references, wanted) {
+    return references.some((reference) => (0,image_reference/* formatReference */.FH)(reference) === (0,image_reference/* formatReference */.FH)(wanted));
+}
+function identitiesOf(images) {
+    return images.map(({ identity }) => identity);
+}
+/** Returns the same images as a list of at least one. */
+function requireOne([first, ...others]) {
+    if (first === undefined)
+        throw new RangeError('an artifact without an image');
+    return [first, ...others];
+}
+/**
+ * Returns the artifact with one image only, for a wish that must not select by guessing.
+ * @param wanted the reference of that image; undefined when the artifact contains one image
+ * @throws HandoverError `image-not-found`
+ */
+function onlyImage(found, wanted) {
+    const { content, identified = [] } = found;
+    const images = identified.filter(({ references }) => wanted === undefined || hasReference(references, wanted));
+    if (images.length === 1)
+        return { ...found, identified: images };
+    const references = identified.flatMap((image) => image.references.map(image_reference/* formatReference */.FH));
+    const existing = references.slice(0, 20).join(', ');
+    throw new errors/* HandoverError */.Cu('image-not-found', wanted === undefined
+        ? `The artifact "${content.artifact.name}" contains ${String(identified.length)} images: ${existing}. Only one can be published.`
+        : `The artifact "${content.artifact.name}" has no image ${(0,image_reference/* formatReference */.FH)(wanted)}; it has ${existing}.`, 'Set `image` to one of these references.');
+}
+/**
+ * Resolves the images that a whole tarball contained against the artifact's record and its wish.
+ * @param images all images of the tarball
+ * @throws HandoverError `artifact-corrupt`, `tarball-invalid`, `image-not-found`, `platform-mismatch`, `image-mismatch`,
+ *   `revision-mismatch`
+ */
+function resolveTarball(images, { record, wish, images: known }, { platform, needsManifest }) {
+    const selected = record === undefined
+        ? unrecordedImages(images, wish.reference, platform)
+        : recordedImages(images, record, wish.reference, known);
+    if (needsManifest && selected.some(({ manifest }) => manifest === undefined))
+        throw noManifest();
+    requireDistinctReferences(selected);
+    const resolved = requireOne(selected.map(resolvedImage));
+    // Known images were compared before, and the tarball has to contain these.
+    if (known === undefined)
+        requireExpected(wish, identitiesOf(resolved));
+    return resolved;
+}
+/** Selects all images with a reference, or else the only image. */
+function unrecordedImages(images, wanted, platform) {
+    const choose = (reference) => {
+        const image = chooseImage(images, reference, platform);
+        const tagged = image.references.filter(({ tag }) => tag !== undefined);
+        return { image, manifest: image.manifests[0], references: wanted === undefined ? ownReferences(tagged) : [wanted] };
+    };
+    if (wanted !== undefined)
+        return [choose(wanted)];
+    if (!images.every(({ references }) => references.length > 0))
+        return [choose(undefined)];
+    const firsts = images.flatMap(({ references }) => references.slice(0, 1));
+    const distinct = new Map(firsts.map((first) => [formatReference(first), first]));
+    return [...distinct.values()].map(choose);
+}
+/** Selects the images in the record, which have to match the record and the identified images. */
+function recordedImages(images, record, wanted, known) {
+    return selectImages(imagesOf(record), wanted).map((recorded, position) => {
+        const image = images.find(({ configDigest }) => configDigest === recorded.configDigest);
+        if (image === undefined) {
+            const existing = images.map(({ configDigest }) => configDigest).join(', ');
+            throw corrupt(`its config digest (${recorded.configDigest}) is not that of an image in the tarball (${existing})`);
+        }
+        const manifest = requireManifest(image, known?.[position]?.identity.manifestDigest, recorded.manifestDigests);
+        const { configDigest, config } = image;
+        requireRecorded(recorded, { ...config, configDigest, manifestDigest: manifest?.digest }, manifest?.layers);
+        return { image, manifest, references: recorded.references };
+    });
+}
+/**
+ * @param known the digest of the manifest that was read by its position
+ * @param recorded the digests in the record; may be empty
+ * @throws HandoverError `artifact-corrupt` when the tarball has no such manifest
+ */
+function requireManifest({ manifests }, known, recorded) {
+    const wanted = known === undefined ? recorded : [known];
+    const manifest = wanted.length === 0 ? manifests[0] : manifests.find(({ digest }) => wanted.includes(digest));
+    if (manifest !== undefined || wanted.length === 0)
+        return manifest;
+    const existing = manifests.map(({ digest }) => digest).join(', ') || 'none';
+    throw corrupt(`its manifest digest (${wanted.join(', ')}) is not that of the image in the tarball (${existing})`);
+}
+/** Of two images with one reference, the second would replace the first, which would still count as verified. */
+function requireDistinctReferences(selected) {
+    const owners = new Map();
+    for (const { image, references } of selected)
+        for (const reference of references) {
+            const name = canonicalReference(reference);
+            const owner = owners.get(name) ?? image.configDigest;
+            owners.set(name, owner);
+            if (owner === image.configDigest)
+                continue;
+            throw new HandoverError('tarball-invalid', `The tarball holds two images under the reference ${formatReference(reference)}: ${owner} and ${image.configDigest}.`, 'Give each image a reference of its own, or set the input `image` to a reference that only one of them has.');
+        }
+}
+// A containerd store would generate a manifest for an image without one, from whatever layers it has. The image ID would then be
+// unpredictable.
+function resolvedImage({ image, manifest, references }) {
+    const contents = manifest === undefined ? generatedContents(image) : contentsOf(image, manifest);
+    const { config, configDigest, manifestDigest } = contents;
+    const layerNames = image.layers.map(({ name }) => name);
+    return { identity: { ...config, configDigest, manifestDigest }, contents, references, layerNames };
+}
+function generatedContents({ configDigest, configBytes, config, layers }) {
+    const described = layers.map(({ digest, size, packing }) => ({
+        digest,
+        size,
+        mediaType: layerMediaType(packing === 'gzip' || packing === 'zstd' ? packing : 'uncompressed'),
+        annotations: {},
+    }));
+    const manifest = formatManifest({ digest: configDigest, size: configBytes.length }, described);
+    return { configDigest, configBytes, config, ...manifest, layers: described };
+}
+function noManifest() {
+    return new HandoverError('tarball-invalid', 'The image has no manifest of its own that lists its blobs: docker save before 25 and podman save write none. ' +
+        'containerd would generate one, and that manifest could not be verified.', 'Hand the image over with export-image, or make the tarball with Docker 25 or newer.');
+}
+/**
+ * Returns which file of an artifact is the tarball. Without a record it is the only file, or the only one with a tarball's name.
+ * @throws HandoverError `image-not-found` with the names of the files
+ */
+function tarballNameOf({ content, record }) {
+    if (record !== undefined)
+        return record.tarballName;
+    const files = content.files.map(({ name }) => name).filter((name) => name !== recordName);
+    const named = files.filter((name) => /\.(?:tar|tar\.(?:gz|zst|xz|bz2)|tgz|tzst|txz|tbz2)$/i.test(name));
+    const [chosen, ...others] = files.length === 1 ? files : named;
+    if (chosen !== undefined && others.length === 0)
+        return chosen;
+    const found = files.length === 0 ? 'no file' : files.slice(0, 10).join(', ');
+    throw new HandoverError('image-not-found', `The artifact "${content.artifact.name}" should hold one tarball of an image; it holds ${found}.`, 'Upload the tarball alone, or make the artifact with export-image.');
+}
+
+;// CONCATENATED MODULE: ./build/shared/handed-over/ranged-image.js
+
+
+/**
+ * Reads a layer's bytes. Its digest is verified by the consumer.
+ * @param onBytes called with the number of bytes of each part that has arrived
+ * @throws HandoverError `artifact-corrupt` while iterating, when the first bytes don't match the media type
+ */
+function layerBytes({ digest, size, mediaType, offset }, read, onBytes) {
+    return layerChunks(read(offset, offset + size, onBytes), mediaType, (what) => corruptLayer(digest, what));
 }
 
 ;// CONCATENATED MODULE: ./build/publish-image/into-registries.js
@@ -32289,9 +32207,9 @@ async function* layerChunks(chunks, mediaType, refuse) {
 
 
 
-// An image into all repositories first, and then under its tags: a repository that refuses leaves no tag behind elsewhere. What is there
-// is looked at down to the last layer, because a registry may have lost a part of what a tag stands for.
-function manifestOf({ contents }) {
+// Puts the image into all repositories first, and then sets the tags. So if one repository refuses it, no tag is set in another. Each blob
+// is looked up, because a registry may have lost a part of a tagged image.
+function into_registries_manifestOf({ contents }) {
     return {
         digest: contents.manifestDigest,
         mediaType: contents.manifestMediaType,
@@ -32301,7 +32219,7 @@ function manifestOf({ contents }) {
 async function intoRegistries(plan, tools, images, top) {
     const sent = { isNew: false, bytes: { there: 0, mounted: 0, pushed: 0 } };
     const repositories = [...new Set(plan.tags.map(({ repository }) => repository))];
-    const children = images.length === 1 ? [] : images.map(manifestOf);
+    const children = images.length === 1 ? [] : images.map(into_registries_manifestOf);
     const blobs = [...new Map(images.flatMap(blobsOf).map((blob) => [blob.digest, blob])).values()];
     const jobs = new Map();
     const resultFor = (references) => ({
@@ -32319,7 +32237,7 @@ async function intoRegistries(plan, tools, images, top) {
     try {
         for (const repository of repositories) {
             const client = await tools.registry(repository);
-            // The user's own inputs alone say where blobs are taken over from: an artifact could name a private repository.
+            // Blobs are mounted only from the user's own inputs: an artifact could name a private repository.
             const mountFrom = mountable([...jobs.keys(), ...plan.mountFrom], repository);
             const manifests = [...children, top];
             const job = {
@@ -32348,7 +32266,7 @@ async function intoRegistries(plan, tools, images, top) {
     }
     return resultFor(plan.tags);
 }
-/** Says which references are set when another one is refused, in the log and in the outputs. */
+/** Reports the references that are set when another one is refused, in the log and in the outputs. */
 function tellPartial(tags, set, { log, onPartial }, resultFor) {
     const names = (references) => references.map(image_reference/* formatReference */.FH).join(', ');
     const missing = names(tags.filter((reference) => !set.includes(reference)));
@@ -32369,11 +32287,11 @@ async function setTag(job, reference, top) {
     const outcome = isNew ? 'published' : 'was there already';
     tools.log.info(`${(0,image_reference/* formatReference */.FH)(reference)}: ${outcome}, ${top.digest}`);
 }
-/** A registry takes blobs over from its own repositories alone. */
+/** A registry mounts blobs only from its own repositories. */
 function mountable(from, repository) {
     return [...new Set(from)].filter((one) => (0,image_reference/* registryHost */.U$)(one) === (0,image_reference/* registryHost */.U$)(repository) && one !== repository);
 }
-/** Does it again, once, when the registry lacks what it said that it has: all that it names, or all, is sent first. */
+/** Retries once if the registry lacks a blob that it reported as present. Sends the blobs in its error first, or else all blobs. */
 async function despiteLostBlobs(job, work) {
     try {
         await work();
@@ -32388,11 +32306,11 @@ async function despiteLostBlobs(job, work) {
         await work();
     }
 }
-// Each is read in several parts at a time already.
+// Each blob is already read in several parts at a time.
 const blobsAtOnce = 3;
 /**
- * Makes sure that the repository has all that the top manifest leads to, and the manifest itself: blobs first, as a registry wants it.
- * @param lost what is sent even where the registry says that it has it
+ * Puts everything that the top manifest refers to into the repository, and then the manifest itself, as a registry requires.
+ * @param lost digests to send even if the registry reports them as present
  */
 async function putContents(job, lost = new Set()) {
     const { client, repository, manifests, sent } = job;
@@ -32405,7 +32323,7 @@ async function putContents(job, lost = new Set()) {
         sent.isNew = true;
     }
 }
-/** Counts each blob once for each repository, also one that was sent again. */
+/** Counts each blob once for each repository, including one that was sent again. */
 function count({ sent, origins }, { digest, size }, origin) {
     const before = origins.get(digest);
     if (before !== undefined && origin === 'there')
@@ -32420,28 +32338,12 @@ async function putBlobs(job, lost) {
     const { client, repository, blobs, mountFrom, tools } = job;
     const atMost = blobs.reduce((sum, { size }) => sum + size, 0);
     await tools.log.progress('Pushed', { atMost }, async (onBytes) => {
-        const waiting = blobs.values();
-        const ends = new AbortController();
-        const { signal } = ends;
-        const worker = async () => {
-            for (const blob of waiting) {
-                const origin = await client.pushBlob(repository, blob, {
-                    mountFrom,
-                    anyway: lost.has(blob.digest),
-                    onBytes,
-                    signal,
-                });
-                count(job, blob, origin);
-                signal.throwIfAborted();
-            }
-        };
-        // Where one fails the others end their uploads in the registry, and are waited for.
-        const all = Array.from({ length: blobsAtOnce }, () => worker().catch((error) => {
-            ends.abort(error);
-        }));
-        await Promise.all(all);
-        if (signal.aborted)
-            throw (0,errors/* asError */.zR)(signal.reason);
+        // After an error, the others end their uploads in the registry.
+        await (0,pool/* inPool */.Q)(blobs, blobsAtOnce, async (blob, signal) => {
+            const anyway = lost.has(blob.digest);
+            const origin = await client.pushBlob(repository, blob, { mountFrom, anyway, onBytes, signal });
+            count(job, blob, origin);
+        });
     });
 }
 function blobsOf({ contents, layers, read }) {
@@ -32455,10 +32357,10 @@ function blobsOf({ contents, layers, read }) {
     };
     const nothing = () => undefined;
     return [
-        ...layers.map(({ digest, size, mediaType, offset = 0 }) => ({
-            digest,
-            size,
-            open: () => layerChunks(read(offset, offset + size, nothing), mediaType, (what) => (0,image_record/* corruptLayer */.Rl)(digest, what)),
+        ...layers.map((layer) => ({
+            digest: layer.digest,
+            size: layer.size,
+            open: () => layerBytes(layer, read, nothing),
         })),
         config,
     ];
@@ -32473,9 +32375,8 @@ function blobsOf({ contents, layers, read }) {
 
 
 
-
-// From the artifact to the registry, without an engine and without a file: the very blobs, under the very manifest, so that the digest
-// that is published is the digest that was tested. Several artifacts, one for each platform, become an index.
+// Publishes the artifact's blobs and manifest unchanged, without an engine and without a file. So the published digest is the digest that
+// was tested. Several artifacts, one for each platform, become an index.
 /**
  * @throws HandoverError `artifact-not-found`, `artifact-corrupt`, `transfer-failed`, `image-not-found`, `tarball-invalid`,
  *   `image-mismatch`, `revision-mismatch`, `registry-failed`
@@ -32487,38 +32388,22 @@ async function publishImage(plan, tools) {
     return log.chapter('Publish', () => timeline.measure('Publish', () => intoRegistries(plan, tools, images, top)));
 }
 async function findImages(plan, tools) {
-    const handovers = requireAll(await openHandovers(plan.wanted, tools), 'read');
-    const [first, ...others] = await Promise.all(handovers.map((handover) => sourceImage(handover, plan)));
-    if (first === undefined)
-        throw new RangeError('no artifact, and no error');
-    const images = [first, ...others];
+    const artifacts = requireAll(await findArtifacts(plan.wanted, tools), 'read');
+    const images = requireOne(artifacts.map((artifact) => sourceImage(artifact, plan)));
     requirePlatforms(images);
     requireDigests(plan, images);
     return images;
 }
-async function sourceImage({ content, record, known }, plan) {
-    const { artifact } = content;
-    if (record === undefined || known === undefined)
+function sourceImage(found, { image, expectedRevision }) {
+    const { artifact } = found.content;
+    if (found.identified === undefined)
         throw unsuitable(artifact);
-    const { contents, layers, identity } = chosen(artifact, known, plan);
-    const read = await content.ranges(record.tarballName);
-    if (contents === undefined || layers === undefined || read === undefined)
+    // The config digests of all artifacts are compared together.
+    const wish = { reference: undefined, expectedConfigDigest: undefined, expectedRevision, host: undefined };
+    const [resolved] = resolveArtifact(onlyImage(found, image), wish).images ?? [];
+    if (resolved?.ranged === undefined)
         throw unsuitable(artifact);
-    const { expectedRevision } = plan;
-    const { platform } = identity;
-    requireExpected({ expectedConfigDigest: undefined, expectedRevision, checkPlatform: false }, identity, platform);
-    return { artifact, platform, contents, layers, read };
-}
-function chosen(artifact, known, { image }) {
-    const names = ({ references }) => references.map(image_reference/* formatReference */.FH);
-    const wanted = image === undefined ? known : known.filter((one) => names(one).includes((0,image_reference/* formatReference */.FH)(image)));
-    const [found, ...others] = wanted;
-    if (found !== undefined && others.length === 0)
-        return found;
-    const there = known.flatMap(names).slice(0, 20).join(', ');
-    throw new errors/* HandoverError */.Cu('image-not-found', image === undefined
-        ? `The artifact "${artifact.name}" holds ${String(known.length)} images: ${there}. One is published at a time.`
-        : `The artifact "${artifact.name}" has no image ${(0,image_reference/* formatReference */.FH)(image)}; it has ${there}.`, 'Set `image` to the one that is meant, as the artifact calls it.');
+    return { artifact, platform: resolved.identity.platform, ...resolved.ranged };
 }
 function unsuitable({ name }) {
     return new errors/* HandoverError */.Cu('tarball-invalid', `The artifact "${name}" has no image that can be published as it is: it holds a tarball of docker save, or one that is ` +
@@ -32542,11 +32427,11 @@ function requireDigests({ expectedConfigDigests: expected }, images) {
         return;
     throw new errors/* HandoverError */.Cu('image-mismatch', `The config digests of what would be published are ${found.join(', ')}; \`expected-config-digest\` is ${expected.join(', ')}.`, 'Check that `artifact-name` and `expected-config-digest` come from the same export jobs, and re-run all jobs.');
 }
-/** What the tags are to stand for: the image's own manifest, or an index of several. */
+/** Returns the manifest for the tags: the image's own, or an index of several images. */
 function topOf(images) {
     const [first, ...others] = images;
     if (others.length === 0)
-        return manifestOf(first);
+        return into_registries_manifestOf(first);
     const { bytes, mediaType } = (0,image_manifest/* formatIndex */.Qe)(images.map(({ platform, contents }) => ({
         mediaType: contents.manifestMediaType,
         digest: contents.manifestDigest,
@@ -32606,405 +32491,571 @@ function publishSummary(result, spans) {
 
 /***/ }),
 
-/***/ 712:
+/***/ 6293:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
 // EXPORTS
 __nccwpck_require__.d(__webpack_exports__, {
-  H: () => (/* binding */ openArtifact)
+  Y: () => (/* binding */ openBlob)
 });
 
+// EXTERNAL MODULE: external "node:fs"
+var external_node_fs_ = __nccwpck_require__(3024);
+// EXTERNAL MODULE: external "node:fs/promises"
+var promises_ = __nccwpck_require__(1455);
+// EXTERNAL MODULE: external "node:path"
+var external_node_path_ = __nccwpck_require__(6760);
+// EXTERNAL MODULE: external "node:stream/promises"
+var external_node_stream_promises_ = __nccwpck_require__(6466);
 // EXTERNAL MODULE: ./build/shared/base/errors.js + 1 modules
 var errors = __nccwpck_require__(4754);
-// EXTERNAL MODULE: ./build/shared/base/limits.js
-var limits = __nccwpck_require__(2618);
-// EXTERNAL MODULE: ./build/shared/bytes/chunks.js
-var chunks = __nccwpck_require__(4256);
-;// CONCATENATED MODULE: ./build/shared/artifacts/tail-cache.js
-// The end record may have a comment of 65,535 bytes: this is what a zip reader looks at (APPNOTE 4.3.16).
-const tailBytes = 68 * 1024;
-/**
- * The same reader, with the blob's last 68 KiB fetched once: a zip's directory and our record lie there, so that
- * both cost one request.
- */
-async function withTailCache(reader) {
-    const tailStart = Math.max(0, reader.size - tailBytes);
-    const tail = reader.size === 0 ? Buffer.alloc(0) : await reader.read(tailStart, reader.size);
-    const cached = (start, end) => tail.subarray(start - tailStart, end - tailStart);
-    const both = async function* (start, end, read) {
-        const border = Math.max(start, Math.min(end, tailStart));
-        if (start < border)
-            yield* read(start, border);
-        if (border < end)
-            yield cached(border, end);
-    };
-    return {
-        size: reader.size,
-        downloaded: reader.downloaded,
-        read: (start, end) => (start >= tailStart ? Promise.resolve(cached(start, end)) : reader.read(start, end)),
-        stream: (start, end) => both(start, end, reader.stream),
-        lend: (start, end) => both(start, end, reader.lend),
-    };
-}
-
-// EXTERNAL MODULE: ./build/shared/artifacts/verified-stream.js
-var verified_stream = __nccwpck_require__(2163);
-// EXTERNAL MODULE: external "node:stream"
-var external_node_stream_ = __nccwpck_require__(7075);
-// EXTERNAL MODULE: ./node_modules/yauzl/index.js
-var yauzl = __nccwpck_require__(663);
-// EXTERNAL MODULE: ./build/shared/base/json.js
-var json = __nccwpck_require__(604);
 // EXTERNAL MODULE: ./build/shared/base/text.js
 var base_text = __nccwpck_require__(1453);
-;// CONCATENATED MODULE: ./build/shared/artifacts/zip-reader.js
+// EXTERNAL MODULE: ./build/shared/bytes/files.js + 1 modules
+var files = __nccwpck_require__(4189);
+;// CONCATENATED MODULE: ./build/shared/bytes/disk-space.js
 
 
 
 
 
-
-const localHeaderBytes = 30;
 /**
- * Lists the files of a zip from its end.
- * @throws HandoverError `artifact-corrupt` when the directory at the end is missing or damaged
+ * Returns the free space for an ordinary user at a path; undefined when the system doesn't show it.
+ * @param path a file or folder, which may not exist yet
  */
-async function listZip(reader) {
+async function diskSpace(path) {
+    const existing = await nearestExisting((0,external_node_path_.resolve)(path));
     try {
-        const zip = await (0,yauzl/* fromRandomAccessReaderPromise */.or)(new RangeAccess(reader), reader.size, { autoClose: false });
-        const members = [];
-        if (zip.entryCount > limits/* limits */.F.zipMembers)
-            throw new Error(`it has ${String(zip.entryCount)} files`);
-        for await (const entry of zip.eachEntry())
-            if (!entry.fileName.endsWith('/'))
-                members.push(member(entry, reader.size));
-        return members;
+        const { bavail, bsize } = await (0,promises_.statfs)(existing);
+        return { ...(await mountOf(existing)), freeBytes: bavail * bsize };
+    }
+    catch {
+        return undefined;
+    }
+}
+async function nearestExisting(path) {
+    try {
+        await (0,promises_.stat)(path);
+        return path;
+    }
+    catch {
+        const parent = (0,external_node_path_.dirname)(path);
+        return parent === path ? path : nearestExisting(parent);
+    }
+}
+async function mountOf(path) {
+    // Format: proc(5), /proc/mounts: device, mount point, type, options; the last match in the file is on top.
+    const text = await (0,promises_.readFile)('/proc/mounts', 'utf8').catch(() => '');
+    let found = { mountPoint: '/', type: 'unknown' };
+    for (const line of text.split('\n')) {
+        const [, rawPoint, type] = line.split(' ');
+        if (rawPoint === undefined || type === undefined)
+            continue;
+        const mountPoint = rawPoint.replaceAll('\\040', ' ');
+        const inside = path === mountPoint || path.startsWith(mountPoint === '/' ? '/' : `${mountPoint}/`);
+        if (inside && mountPoint.length >= found.mountPoint.length)
+            found = { mountPoint, type };
+    }
+    return found;
+}
+/**
+ * Throws `not-enough-space` when fewer than `neededBytes` are free where `path` is.
+ * @param what what the space is for, as the subject of the message
+ * @param advice the input to change or the thing to do
+ */
+async function requireDiskSpace(path, neededBytes, what, advice) {
+    const space = await diskSpace(path);
+    if (space === undefined || space.freeBytes >= neededBytes)
+        return;
+    throw new errors/* HandoverError */.Cu('not-enough-space', `${what} needs ${(0,base_text/* formatBytes */.z3)(neededBytes)} at ${path}, but the filesystem there (${space.mountPoint}, ${space.type}) ` +
+        `has ${(0,base_text/* formatBytes */.z3)(space.freeBytes)} free.`, advice);
+}
+/**
+ * Writes chunks to a file while they are used further.
+ * @param path for messages
+ * @param advice what to do when the disk is full
+ * @throws HandoverError `not-enough-space`; the system's errors
+ */
+async function* teeFile(chunks, file, path, advice) {
+    for await (const chunk of chunks) {
+        const writing = writeAll(file, chunk).catch((error) => {
+            throw asError(explainDiskFull(error, path, advice));
+        });
+        writing.catch(() => undefined); // thrown below
+        yield chunk;
+        await writing;
+    }
+}
+/** Turns the system's "disk full" into `not-enough-space`, and returns any other error unchanged. */
+function explainDiskFull(error, path, advice) {
+    const code = error instanceof Error && 'code' in error ? error.code : undefined;
+    if (code !== 'ENOSPC' && code !== 'EDQUOT')
+        return error;
+    return new errors/* HandoverError */.Cu('not-enough-space', `The filesystem ran full while writing ${path} (${code}).`, advice, error);
+}
+
+// EXTERNAL MODULE: ./build/shared/bytes/verified.js
+var verified = __nccwpck_require__(7606);
+// EXTERNAL MODULE: ./build/shared/http/answer.js
+var answer = __nccwpck_require__(9147);
+// EXTERNAL MODULE: ./build/shared/artifacts/on-disk.js
+var on_disk = __nccwpck_require__(9341);
+// EXTERNAL MODULE: ./build/shared/artifacts/zip/content.js + 1 modules
+var content = __nccwpck_require__(6720);
+// EXTERNAL MODULE: ./build/shared/artifacts/blob/signed-blob.js
+var signed_blob = __nccwpck_require__(78);
+// EXTERNAL MODULE: external "node:timers/promises"
+var external_node_timers_promises_ = __nccwpck_require__(8500);
+;// CONCATENATED MODULE: ./build/shared/artifacts/blob/slow-parts.js
+
+
+// One connection in many is slow (actions/cache#810, actions/toolkit#1484), and parts are used in order: one that takes far longer than
+// its neighbours would delay all later ones. Its bytes are requested a second time, and the first response wins
+// (docs/decisions/0001-speed-alone-has-to-win-a-tenth.md).
+const lookEveryMs = 100;
+/** A part is slow when it takes this many times as long as the median part, and at least this long. */
+const slowFactor = 4;
+const minSlowMs = 1000;
+/** One received part in this many may be requested again, and this many in addition. */
+const oneIn = 20;
+const beyond = 2;
+/** @param duplicates whether a slow part is requested again */
+function parts(duplicates) {
+    const lastMs = [];
+    let [received, duplicateRequests] = [0, 0];
+    const isSlow = (ms) => {
+        const median = lastMs.toSorted((one, other) => one - other)[lastMs.length >> 1] ?? 0;
+        return ms > Math.max(minSlowMs, slowFactor * median);
+    };
+    // When its neighbours are slow as well, the link is slow, and another request would make it slower.
+    const isAlone = (neighbours) => neighbours.filter(({ hasArrived }) => hasArrived()).length * 2 >= neighbours.length;
+    return {
+        request: (first, again) => requestPart(first, again, (ms) => {
+            received += 1;
+            lastMs.push(ms);
+            if (lastMs.length > 16)
+                lastMs.shift();
+        }),
+        firstResponse: async (part, neighbours) => {
+            while (duplicates && (await isWaiting(part))) {
+                if (!isSlow(performance.now() - part.sentAt()) || !isAlone(neighbours))
+                    continue;
+                if (duplicateRequests >= beyond + received / oneIn)
+                    continue;
+                duplicateRequests += 1;
+                return race(part);
+            }
+            return part.arriving;
+        },
+    };
+}
+/** Returns after a moment whether the first request is still running. */
+function isWaiting({ ended }) {
+    return (0,external_node_timers_promises_.setTimeout)(lookEveryMs, true, { signal: ended }).catch(() => false);
+}
+function requestPart(first, requestAgain, onArrival) {
+    const requestedAt = performance.now();
+    let [sentAt, hasArrived] = [requestedAt, false];
+    const [abandoned, ended] = [new AbortController(), new AbortController()];
+    const arriving = first(abandoned.signal, async (request) => {
+        sentAt = performance.now();
+        await request().finally(() => (sentAt = Infinity));
+    });
+    arriving
+        .then(() => {
+        hasArrived = true;
+        onArrival(performance.now() - requestedAt);
+    }, () => undefined)
+        .finally(() => {
+        ended.abort();
+    });
+    return {
+        arriving,
+        hasArrived: () => hasArrived,
+        sentAt: () => sentAt,
+        requestAgain,
+        abandon: () => {
+            abandoned.abort();
+        },
+        ended: ended.signal,
+    };
+}
+async function race({ arriving, requestAgain, abandon }) {
+    const second = new AbortController();
+    const again = requestAgain(second.signal);
+    again.catch(() => undefined);
+    const first = arriving.then((bytes) => {
+        second.abort();
+        return bytes;
+    }, (error) => again.catch(() => {
+        throw (0,errors/* asError */.zR)(error);
+    }));
+    const other = again.then((bytes) => {
+        abandon();
+        return bytes;
+    }, () => first);
+    return Promise.race([first, other]);
+}
+
+;// CONCATENATED MODULE: ./build/shared/artifacts/blob/ranged-reader.js
+
+
+
+
+
+const partBytes = 2 * 1024 * 1024;
+const partsInFlight = 8;
+/**
+ * Reads a blob through signed URLs that expire.
+ * @throws (from its methods) HandoverError `transfer-failed`, `artifact-expired` or `artifact-corrupt`; `RangesIgnored` when the
+ *   server answers the first request with the whole blob
+ */
+function rangedReader(options) {
+    const { size, onRetry, duplicates = true } = options;
+    const blob = (0,signed_blob/* signedBlob */.sY)(options);
+    const source = { blob, size, givesParts: false };
+    const request = (all, bytes, start) => {
+        const end = start + bytes.length;
+        return all.request(async (signal, timed) => {
+            const filling = { bytes, start, filled: 0 };
+            const attempt = () => timed(() => fill(source, filling, signal));
+            await blob.persist(attempt, () => start + filling.filled, end);
+            return bytes;
+        }, async (signal) => {
+            const what = `Bytes ${String(start)}-${String(end)} of the download`;
+            onRetry(`${what} take far longer than their neighbours: requesting them again.`);
+            const filling = { bytes: Buffer.allocUnsafeSlow(bytes.length), start, filled: 0 };
+            await fill(source, filling, signal);
+            return filling.bytes;
+        });
+    };
+    const small = parts(duplicates);
+    /** @param free memory to use again */
+    const inParts = async function* (start, end, free) {
+        const all = parts(duplicates);
+        const queue = [];
+        let next = start;
+        while (next < end || queue.length > 0) {
+            while (next < end && queue.length < partsInFlight) {
+                const bytes = free.pop() ?? Buffer.allocUnsafeSlow(Math.min(partBytes, end - start));
+                queue.push(request(all, bytes.subarray(0, end - next), next));
+                next = Math.min(end, next + partBytes);
+            }
+            const part = queue.shift();
+            if (part !== undefined)
+                yield await all.firstResponse(part, queue);
+        }
+    };
+    return {
+        size,
+        downloaded: () => undefined,
+        read: (start, end) => small.firstResponse(request(small, Buffer.allocUnsafeSlow(end - start), start), []),
+        stream: (start, end) => inParts(start, end, []),
+        lend: async function* (start, end) {
+            const free = [];
+            for await (const part of inParts(start, end, free)) {
+                yield part;
+                free.push(Buffer.from(part.buffer));
+            }
+        },
+    };
+}
+/** Requests the bytes that a part still lacks, once. */
+async function fill(source, part, signal) {
+    const { bytes, start } = part;
+    const end = start + bytes.length;
+    const body = await requestRange(source, start + part.filled, end, signal);
+    // An event for each chunk: promises for each would cost a tenth of a load's CPU time.
+    body.on('data', (chunk) => {
+        part.filled += chunk.copy(bytes, part.filled);
+    });
+    await (0,external_node_stream_promises_.finished)(body);
+    if (part.filled < bytes.length)
+        throw new signed_blob/* CutShort */.fo(start + part.filled, end);
+}
+async function requestRange(source, start, end, signal) {
+    const response = await source.blob.get({ range: `bytes=${String(start)}-${String(end - 1)}` }, signal);
+    const { statusCode, headers } = response;
+    if (statusCode !== 200 && statusCode !== 206)
+        throw (0,answer/* serviceError */.cg)(await (0,answer/* readAnswer */.JN)(response));
+    try {
+        if (statusCode === 200 && !source.givesParts)
+            throw new signed_blob/* RangesIgnored */.VP(`HTTP 200 for bytes ${String(start)}-${String(end)}`);
+        if (statusCode === 200)
+            throw new signed_blob/* CutShort */.fo(start, end, 'the answer is the whole blob');
+        const range = String(headers['content-range'] ?? '');
+        const [, from, size] = /^bytes (\d+)-\d+\/(\d+)$/.exec(range) ?? [];
+        (0,signed_blob/* requireListedSize */.kJ)(Number(size), source);
+        if (Number(from) !== start)
+            throw new signed_blob/* CutShort */.fo(start, end, `the answer is "${(0,base_text/* quoteForeign */.xS)(range, 80)}"`);
+        source.givesParts = true;
+        return response.body;
     }
     catch (error) {
-        if (error instanceof errors/* HandoverError */.Cu)
-            throw error;
-        throw new errors/* HandoverError */.Cu('artifact-corrupt', `The artifact is not a whole zip file: ${(0,errors/* messageOf */.bD)(error)}.`, 'Run the job that exports the image again.', error);
-    }
-}
-function member(entry, blobBytes) {
-    const { compressedSize, uncompressedSize, relativeOffsetOfLocalHeader: at } = entry;
-    const isPlace = [compressedSize, uncompressedSize, at].every(json/* isByteCount */.A0) && at + compressedSize <= blobBytes;
-    const isStored = entry.compressionMethod === 0;
-    if (!isPlace || (isStored && compressedSize !== uncompressedSize))
-        throw new Error(`${(0,base_text/* quoteForeign */.xS)(entry.fileName, 80)} can't lie where its directory says`);
-    if (entry.compressionMethod !== 0 && entry.compressionMethod !== 8) {
-        throw new Error(`${entry.fileName} has compression method ${String(entry.compressionMethod)}`);
-    }
-    return {
-        name: entry.fileName,
-        stored: entry.compressionMethod === 0,
-        size: entry.uncompressedSize,
-        compressedSize: entry.compressedSize,
-        crc: entry.crc32,
-        headerOffset: entry.relativeOffsetOfLocalHeader,
-    };
-}
-/** Where a member's own bytes start (APPNOTE 4.3.7): behind a header of 30 bytes, its name and its extra field. */
-function dataOffset(member, localHeader) {
-    if (localHeader.length < localHeaderBytes || localHeader.readUInt32LE(0) !== 0x04034b50) {
-        throw new errors/* HandoverError */.Cu('artifact-corrupt', `The artifact's zip has no header for ${member.name} at byte ${String(member.headerOffset)}.`, 'Run the job that exports the image again.');
-    }
-    return member.headerOffset + localHeaderBytes + localHeader.readUInt16LE(26) + localHeader.readUInt16LE(28);
-}
-/** The first bytes of a member's header, for `dataOffset`. */
-function readLocalHeader(reader, member) {
-    return reader.read(member.headerOffset, Math.min(reader.size, member.headerOffset + localHeaderBytes));
-}
-/** Lets the zip library read through byte ranges. */
-class RangeAccess extends yauzl/* RandomAccessReader */.lJ {
-    #reader;
-    constructor(reader) {
-        super();
-        this.#reader = reader;
-    }
-    _readStreamForRange(start, end) {
-        return external_node_stream_.Readable.from(this.#reader.stream(start, end));
+        await (0,signed_blob/* discard */.vf)(response);
+        throw error;
     }
 }
 
-;// CONCATENATED MODULE: ./build/shared/artifacts/artifact-content.js
+;// CONCATENATED MODULE: ./build/shared/artifacts/blob/open-blob.js
 
 
 
 
 
 
+
+
+
+
+
+
+
+const spaceAdvice = 'The server that holds the artifact only sends it as a whole, so the artifact needs space in RUNNER_TEMP. Free some there: df -h shows the sizes.';
+// The end record may have a comment of 65,535 bytes: a zip reader looks for it in this many (APPNOTE 4.3.16).
+const tailBytes = 68 * 1024;
 /**
- * Opens an artifact's blob: a zip of files, or one raw file (`archive: false` of the upload action).
- * @throws HandoverError `artifact-corrupt` or `transfer-failed`
+ * Opens an artifact's blob. A zip's directory and the record are in its last 68 KiB, so these are read once, and kept. A server may
+ * answer a request for a part with the whole blob: then the whole is downloaded to the disk, checked, and read from there.
+ * @throws HandoverError `transfer-failed`, `artifact-expired`, `artifact-corrupt` or `not-enough-space`
  */
-async function openArtifact(artifact, blob) {
-    const reader = await withTailCache(blob);
-    const head = await reader.read(0, Math.min(4, reader.size));
-    const isZip = head.length === 4 && (head.readUInt32LE(0) === 0x04034b50 || head.readUInt32LE(0) === 0x06054b50);
-    return isZip ? zipContent(artifact, reader, await listZip(reader)) : rawContent(artifact, reader);
+async function openBlob(given) {
+    const options = { ...given, size: given.artifact.size };
+    try {
+        return await withTail(rangedReader(options));
+    }
+    catch (error) {
+        if (!(error instanceof signed_blob/* RangesIgnored */.VP))
+            throw error;
+        return (0,on_disk/* fileReader */.q)(await fetchWhole(options), options.size, options.size);
+    }
 }
-function rawContent(artifact, reader) {
+async function withTail(reader) {
+    const { size } = reader;
+    const tailStart = Math.max(0, size - tailBytes);
+    const tail = size === 0 ? Buffer.alloc(0) : await reader.read(tailStart, size);
+    const kept = (start, end) => tail.subarray(start - tailStart, end - tailStart);
+    const keptChunk = async function* (start, end) {
+        if (start < end)
+            yield await Promise.resolve(kept(start, end));
+    };
     return {
-        artifact,
-        downloaded: reader.downloaded,
-        files: [{ name: artifact.name, size: reader.size }],
-        text: () => Promise.resolve(undefined),
-        read: (_name, onBytes) => (0,verified_stream/* verifiedBlob */.MC)(reader, artifact, onBytes),
-        ranges: () => Promise.resolve((start, end, onBytes) => (0,chunks/* countedChunks */.T6)(reader.lend(start, end), onBytes)),
+        ...reader,
+        read: (start, end) => (start >= tailStart ? Promise.resolve(kept(start, end)) : reader.read(start, end)),
+        stream: (start, end) => (start >= tailStart ? keptChunk(start, end) : reader.stream(start, end)),
+        lend: (start, end) => (start >= tailStart ? keptChunk(start, end) : reader.lend(start, end)),
     };
 }
-function zipContent(artifact, reader, members) {
-    const find = (name) => members.find((member) => member.name === name);
-    return {
-        artifact,
-        downloaded: reader.downloaded,
-        files: members.map(({ name, size }) => ({ name, size })),
-        text: async (name) => {
-            const member = find(name);
-            return member === undefined ? undefined : readText(reader, artifact, member);
-        },
-        read: async function* (name, onBytes) {
-            const member = find(name);
-            if (member === undefined)
-                throw missing(artifact, name, members);
-            const start = dataOffset(member, await readLocalHeader(reader, member));
-            yield* (0,verified_stream/* verifiedMember */.lD)(reader, artifact, member, start, onBytes);
-        },
-        ranges: async (name) => {
-            const member = find(name);
-            if (member?.stored !== true)
-                return undefined;
-            const at = dataOffset(member, await readLocalHeader(reader, member));
-            return (start, end, onBytes) => {
-                if (start < 0 || end > member.size || start > end)
-                    throw outside(member, start, end);
-                return (0,chunks/* countedChunks */.T6)(reader.lend(at + start, at + end), onBytes);
-            };
-        },
-    };
+/** Returns the path of the downloaded blob. */
+async function fetchWhole(options) {
+    const { artifact, size, onRetry, folders } = options;
+    onRetry(`The server of the artifact "${artifact.name}" answers a request for a part with all of it: it is downloaded as a whole ` +
+        `(${(0,base_text/* formatBytes */.z3)(size)}) to RUNNER_TEMP, and read from there.`);
+    const path = (0,external_node_path_.join)(await folders.make(), 'blob');
+    await requireDiskSpace(path, size, `The artifact "${artifact.name}"`, spaceAdvice);
+    const blob = (0,signed_blob/* signedBlob */.sY)(options);
+    let written = 0;
+    await options.progress('Downloaded', size, (passed) => blob.persist(async () => {
+        written = 0;
+        await writeWhole(blob, options, path, (bytes) => {
+            written += bytes;
+            passed(bytes);
+        });
+    }, () => written, size));
+    return path;
 }
-async function readText(reader, artifact, member) {
-    if (member.size > limits/* limits */.F.recordBytes || member.compressedSize > limits/* limits */.F.recordBytes)
-        throw tooLarge(artifact, member);
-    const start = dataOffset(member, await readLocalHeader(reader, member));
-    const range = {
-        size: member.compressedSize,
-        downloaded: reader.downloaded,
-        read: (from, to) => reader.read(start + from, start + to),
-        stream: (from, to) => reader.stream(start + from, start + to),
-        lend: (from, to) => reader.lend(start + from, start + to),
-    };
-    // Only a part of the blob is read here: its digest can't be checked, the member's size and CRC can.
-    const unlisted = { id: artifact.id, name: artifact.name, size: artifact.size };
-    return (await (0,chunks/* copiedBytes */.QB)((0,verified_stream/* verifiedMember */.lD)(range, unlisted, member, 0, () => undefined))).toString();
-}
-function outside({ name, size }, start, end) {
-    return new errors/* HandoverError */.Cu('artifact-corrupt', `Bytes ${String(start)}-${String(end)} of ${name} in the artifact were asked for; it has ${String(size)}.`, 'Run the job that exports the image again.');
-}
-function tooLarge(artifact, member) {
-    return new errors/* HandoverError */.Cu('artifact-corrupt', `${member.name} in the artifact "${artifact.name}" has ${String(member.size)} bytes; some kilobytes were expected.`, 'Run the job that exports the image again.');
-}
-function missing(artifact, name, members) {
-    return new errors/* HandoverError */.Cu('artifact-corrupt', `The artifact "${artifact.name}" has no file ${name}; it holds: ${members.map((member) => member.name).join(', ')}.`, 'Run the job that exports the image again.');
+/** @throws HandoverError `artifact-corrupt`, `not-enough-space`; errors of the connection */
+async function writeWhole(blob, options, path, onBytes) {
+    const response = await blob.get();
+    if (response.statusCode !== 200)
+        throw (0,answer/* serviceError */.cg)(await (0,answer/* readAnswer */.JN)(response));
+    const announced = response.headers['content-length'];
+    const checksum = new verified/* Checksum */.M();
+    const file = await (0,promises_.open)(path, 'w');
+    try {
+        if (announced !== undefined)
+            (0,signed_blob/* requireListedSize */.kJ)(Number(announced), options);
+        const { body } = response;
+        // Written synchronously: undici 6 ends the process when a server closes the connection while the body waits for a reader.
+        body.on('data', (chunk) => {
+            try {
+                checksum.add(chunk);
+                if (checksum.size > options.size)
+                    (0,signed_blob/* requireListedSize */.kJ)(checksum.size, options);
+                (0,external_node_fs_.appendFileSync)(file.fd, chunk);
+                onBytes(chunk.length);
+            }
+            catch (error) {
+                body.destroy((0,errors/* asError */.zR)(error));
+            }
+        });
+        await (0,external_node_stream_promises_.finished)(body);
+    }
+    catch (error) {
+        await (0,signed_blob/* discard */.vf)(response);
+        throw (0,errors/* asError */.zR)(explainDiskFull(error, path, spaceAdvice));
+    }
+    finally {
+        await file.close();
+    }
+    const { size, digest } = checksum.found();
+    if (size < options.size)
+        throw new signed_blob/* CutShort */.fo(size, options.size);
+    if (digest !== (options.artifact.digest ?? digest))
+        throw (0,content/* otherDigest */.v)(options.artifact, digest);
 }
 
 
 /***/ }),
 
-/***/ 3298:
+/***/ 78:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   Dm: () => (/* binding */ isTransientStatus),
-/* harmony export */   TG: () => (/* binding */ again),
-/* harmony export */   b6: () => (/* binding */ textOf),
-/* harmony export */   dg: () => (/* binding */ isTransient),
-/* harmony export */   j$: () => (/* binding */ HttpError),
-/* harmony export */   mu: () => (/* binding */ parseRetryAfter),
-/* harmony export */   ok: () => (/* binding */ httpClient),
-/* harmony export */   p2: () => (/* binding */ httpError),
-/* harmony export */   yR: () => (/* binding */ readText)
+/* harmony export */   HB: () => (/* binding */ maskedUrl),
+/* harmony export */   VP: () => (/* binding */ RangesIgnored),
+/* harmony export */   fo: () => (/* binding */ CutShort),
+/* harmony export */   kJ: () => (/* binding */ requireListedSize),
+/* harmony export */   sY: () => (/* binding */ signedBlob),
+/* harmony export */   vf: () => (/* binding */ discard)
 /* harmony export */ });
-/* harmony import */ var node_stream__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(7075);
-/* harmony import */ var node_tls__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(1692);
-/* harmony import */ var node_zlib__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(8522);
-/* harmony import */ var undici__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(6752);
-/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(4754);
-/* harmony import */ var _base_limits_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(2618);
-/* harmony import */ var _base_proxies_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(4820);
-/* harmony import */ var _base_retry_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(3830);
-/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(1453);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
+/* harmony import */ var _http_answer_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(9147);
+/* harmony import */ var _http_retry_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(3775);
+/* harmony import */ var _store_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(6085);
 
 
 
 
-
-
-
-
-
-/** A request to the artifact service or its blob store that was answered with something other than success. */
-class HttpError extends Error {
-    name = 'HttpError';
-    status;
-    /** The service's own error code: twirp's `code` or Azure's `x-ms-error-code`. */
-    serviceCode;
-    /** How long the service asked to wait, in ms, if it did. */
-    retryAfterMs;
-    constructor(status, serviceCode, message, retryAfterMs) {
-        super(message);
-        this.status = status;
-        this.serviceCode = serviceCode;
-        this.retryAfterMs = retryAfterMs;
-    }
-}
-// A connection that says nothing for this long is given up; the request is then tried again.
-const silenceMs = 30_000;
-const pieceBytes = 256 * 1024;
-/**
- * @param proxies are used as curl and the runner use them: one for http isn't one for https, and none is used for the loopback
- *   interface (actions/toolkit, http-client/src/proxy.ts; Go's net/http, ProxyFromEnvironment)
- * @param signal ends requests under way
- * @param authority a certificate to trust beside the usual ones, in PEM
- * @throws HandoverError `unsupported-host` when a proxy is none that can be used
- */
-function httpClient(proxies, signal, authority) {
-    const trust = authority === undefined ? {} : { ca: [...node_tls__WEBPACK_IMPORTED_MODULE_1__.rootCertificates, authority] };
-    const connect = { timeout: silenceMs, ...trust };
-    const options = { headersTimeout: silenceMs, bodyTimeout: silenceMs, connect, pipelining: 1 };
-    const direct = new undici__WEBPACK_IMPORTED_MODULE_3__/* .Agent */ .g6(options);
-    const through = (proxy) => {
-        if (proxy === undefined)
-            return direct;
-        const url = (0,_base_proxies_js__WEBPACK_IMPORTED_MODULE_6__/* .proxyUrl */ .sd)(proxy);
-        // It passes `requestTls` on to the agent that goes through the proxy.
-        const to = { httpProxy: url, httpsProxy: url, noProxy: proxies.except, requestTls: trust };
-        return new undici__WEBPACK_IMPORTED_MODULE_3__/* .EnvHttpProxyAgent */ .J2({ ...options, ...to });
+function signedBlob(options) {
+    let url;
+    let unsigned;
+    const sign = async () => {
+        try {
+            return await options.sign();
+        }
+        catch (error) {
+            throw (unsigned = (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .asError */ .zR)(error));
+        }
     };
-    const [plain, secure] = [through(proxies.http), through(proxies.https)];
+    const isExpired = (error) => 
+    // Azure answers 403 AuthenticationFailed for an expired signature.
+    error !== unsigned && error instanceof _http_answer_js__WEBPACK_IMPORTED_MODULE_1__/* .HttpError */ .j$ && (error.status === 403 || error.status === 401);
     return {
-        send: async ({ method, url, headers = {}, body, signal: own, outlivesStep = false, answerMs = silenceMs }) => {
-            const ends = AbortSignal.any([...(outlivesStep ? [] : [signal]), ...(own === undefined ? [] : [own])]);
-            // Otherwise undici destroys the body with an error that nothing catches.
-            ends.throwIfAborted();
-            const { protocol, host } = new URL(url);
-            const dispatcher = (0,_base_proxies_js__WEBPACK_IMPORTED_MODULE_6__/* .isLoopback */ .U9)(host) ? direct : protocol === 'https:' ? secure : plain;
-            const common = { dispatcher, method, signal: ends, headersTimeout: answerMs };
-            if (body === undefined || typeof body === 'string')
-                return (0,undici__WEBPACK_IMPORTED_MODULE_3__/* .request */ .Em)(url, { ...common, headers, ...(body === undefined ? {} : { body }) });
-            const streamed = Buffer.isBuffer(body) ? { size: body.length, chunks: inPieces(body) } : body;
-            const length = { 'content-length': String(streamed.size) };
-            return (0,undici__WEBPACK_IMPORTED_MODULE_3__/* .request */ .Em)(url, { ...common, headers: { ...headers, ...length }, body: node_stream__WEBPACK_IMPORTED_MODULE_0__.Readable.from(streamed.chunks) });
+        get: async (headers, signal) => {
+            url ??= sign();
+            return options.http.send({
+                method: 'GET',
+                url: await url,
+                headers: { ...headers, 'accept-encoding': 'identity' },
+                ...(signal === undefined ? {} : { signal }),
+            });
         },
-        close: async () => {
-            await Promise.all([...new Set([direct, plain, secure])].map((each) => each.destroy()));
+        persist: async (work, reached, end) => {
+            try {
+                await (0,_http_retry_js__WEBPACK_IMPORTED_MODULE_2__/* .again */ .TG)('part', work, {
+                    what: () => `Bytes ${String(reached())}-${String(end)} of the download`,
+                    onRetry: options.onRetry,
+                    signal: options.signal,
+                    isRetryable: (error) => error !== unsigned && (0,_http_retry_js__WEBPACK_IMPORTED_MODULE_2__/* .isTransient */ .dg)(error),
+                    isAtOnce: (error) => {
+                        if (!isExpired(error))
+                            return false;
+                        url = undefined;
+                        return true;
+                    },
+                });
+            }
+            catch (error) {
+                throw error === unsigned ? error : explained(error, reached(), options);
+            }
         },
     };
 }
-// Node's TLS copies what is written to it beside the headers, and holds it encrypted as well: in pieces that is little.
-function inPieces(body) {
-    const starts = Array.from({ length: Math.ceil(body.length / pieceBytes) }, (_, piece) => piece * pieceBytes);
-    return node_stream__WEBPACK_IMPORTED_MODULE_0__.Readable.from(starts.map((start) => body.subarray(start, start + pieceBytes)));
-}
-/** The body of an answer as text. Throws `HttpError` when there is more of it than an honest service has to say. */
-async function textOf(response) {
-    const chunks = [];
-    let size = 0;
-    const body = response.body;
-    for await (const chunk of body) {
-        size += chunk.length;
-        if (size > _base_limits_js__WEBPACK_IMPORTED_MODULE_5__/* .limits */ .F.answerBytes)
-            throw new HttpError(response.statusCode, 'too-large', `an answer of more than ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_8__/* .formatBytes */ .z3)(_base_limits_js__WEBPACK_IMPORTED_MODULE_5__/* .limits */ .F.answerBytes)}`);
-        chunks.push(chunk);
-    }
-    const whole = Buffer.concat(chunks);
-    const coding = String(response.headers['content-encoding'] ?? '');
-    if (size === 0 || !/^(?:x-)?gzip$/i.test(coding))
-        return whole.toString();
-    try {
-        return (0,node_zlib__WEBPACK_IMPORTED_MODULE_2__.gunzipSync)(whole, { maxOutputLength: _base_limits_js__WEBPACK_IMPORTED_MODULE_5__/* .limits */ .F.answerBytes }).toString();
-    }
-    catch (error) {
-        throw new HttpError(response.statusCode, 'not-gzip', `an answer that can't be unpacked: ${(0,_base_errors_js__WEBPACK_IMPORTED_MODULE_4__/* .messageOf */ .bD)(error)}`);
+/** The connection ended normally before all bytes had arrived, or other bytes than the requested ones arrived. */
+class CutShort extends Error {
+    code = 'CUT_SHORT';
+    constructor(at, end, why = 'the answer ended') {
+        super(`${why} at byte ${String(at)} of ${String(end)}`);
     }
 }
-/** Reads a whole, small answer. Throws `HttpError` unless the status is a success. */
-async function readText(response) {
-    const text = await textOf(response);
-    if (response.statusCode < 300)
-        return text;
-    throw httpError(response, text);
+/** The server answered a request for a part with the whole blob, as HTTP allows (RFC 9110 section 14.2). */
+class RangesIgnored extends Error {
+    name = 'RangesIgnored';
 }
-/** The error for an answer that isn't a success; `text` is its body. */
-function httpError(response, text) {
-    const header = (name) => String(response.headers[name] ?? '');
-    const serviceCode = header('x-ms-error-code') || (/"code"\s*:\s*"([^"]*)"/.exec(text)?.[1] ?? '');
-    const message = /"msg"\s*:\s*"([^"]*)"/.exec(text)?.[1] ?? serviceCode;
-    return new HttpError(response.statusCode, serviceCode, `HTTP ${String(response.statusCode)}${message === '' ? '' : ` (${message})`}`, parseRetryAfter(header('retry-after')));
+/** @throws HandoverError `artifact-corrupt` when the blob has another size than the service lists */
+function requireListedSize(size, { size: listed }) {
+    if (size === listed)
+        return;
+    throw (0,_store_js__WEBPACK_IMPORTED_MODULE_3__/* .corruptArtifact */ .G)(`The artifact's blob has ${String(size)} bytes; the artifact service lists ${String(listed)}.`);
 }
-const longestRetryAfterMs = 60_000;
+/** Ends an answer without reading it; to destroy its body would emit an error that nothing can catch. */
+async function discard(response) {
+    await response.body.dump({ limit: 64 * 1024 }).catch(() => undefined);
+}
+function explained(error, at, options) {
+    if (error instanceof _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu || error instanceof RangesIgnored || options.signal.aborted)
+        return error;
+    if (error instanceof _http_answer_js__WEBPACK_IMPORTED_MODULE_1__/* .HttpError */ .j$ && (error.status === 404 || error.status === 410)) {
+        return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('artifact-expired', `The artifact's content is gone: ${error.message}. It has expired or was deleted.`, 'Re-run all jobs, so that the image is built and handed over again, or raise `retention-days` of export-image.', error);
+    }
+    return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('transfer-failed', `The download failed at byte ${String(at)} of ${String(options.size)}: ${(0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .messageOf */ .bD)(error)}.`, 'Re-run the job. If it repeats, look at https://www.githubstatus.com and at the proxy of a self-hosted runner.', error);
+}
 /**
- * Returns how long a `Retry-After` header asks to wait, in ms, at most a minute; undefined when it is neither a number of seconds nor
- * a date (RFC 9110, section 10.2.3).
+ * Returns the same URL after masking its signature: in the form that the URL has, which is the one that can be printed, and in
+ * the form that `URLSearchParams` writes.
  */
-function parseRetryAfter(header, now = Date.now()) {
-    const text = header.trim();
-    const ms = /^\d+$/.test(text) ? Number(text) * 1000 : /^[a-z]+,? /i.test(text) ? Date.parse(text) - now : NaN;
-    return Number.isNaN(ms) ? undefined : Math.min(Math.max(ms, 0), longestRetryAfterMs);
-}
-const transientStatus = [408, 429, 500, 502, 503, 504];
-/** Whether a service that answers with this status may give another answer in a moment. */
-function isTransientStatus(status) {
-    return transientStatus.includes(status);
-}
-// Of the system (errno(3), getaddrinfo(3)), of undici and of Node's HTTP parser: what says that the connection is at fault, not the
-// request, the certificate or this machine.
-const transientCodes = [
-    ...['ECONNRESET', 'ECONNREFUSED', 'ECONNABORTED', 'EPIPE', 'ETIMEDOUT', 'ENETUNREACH', 'ENETDOWN', 'EHOSTUNREACH'],
-    ...['EAI_AGAIN', 'ENOTFOUND', 'UND_ERR_SOCKET', 'UND_ERR_CONNECT_TIMEOUT', 'UND_ERR_HEADERS_TIMEOUT'],
-    ...['UND_ERR_BODY_TIMEOUT', 'UND_ERR_RES_CONTENT_LENGTH_MISMATCH', 'HPE_INVALID_EOF_STATE', 'CUT_SHORT'],
-];
-/** Whether the same request may succeed in a moment: a lost connection, a time-out or a busy service. */
-function isTransient(error) {
-    if (error instanceof HttpError)
-        return isTransientStatus(error.status);
-    return transientCodes.includes((0,_base_errors_js__WEBPACK_IMPORTED_MODULE_4__/* .systemCodeOf */ .c7)(error) ?? '');
-}
-/** How often a request is made in all, and the first and the longest pause, in ms, where the service asks for none. */
-const policies = {
-    /** A question to a service. */
-    call: { attempts: 5, firstMs: 1000, longestMs: 15_000 },
-    /** A part of a blob, up or down: there are many, and each starts anew. */
-    part: { attempts: 6, firstMs: 500, longestMs: 10_000 },
-};
-/**
- * Makes a request until it succeeds, with pauses that double, and never in silence. All requests of a step stand under one
- * deadline, the signal's. Throws the last error.
- */
-function again(policy, request, { what, onRetry, signal, isRetryable = isTransient, isAtOnce = () => false }) {
-    const { attempts, firstMs, longestMs } = policies[policy];
-    const doubling = (0,_base_retry_js__WEBPACK_IMPORTED_MODULE_7__/* .backoff */ .J)(firstMs, longestMs);
-    return (0,_base_retry_js__WEBPACK_IMPORTED_MODULE_7__/* .retry */ .L)(request, {
-        attempts,
-        delayMs: (attempt, error) => (isAtOnce(error) ? 0 : (retryAfter(error) ?? doubling(attempt))),
-        isRetryable: (error) => isAtOnce(error) || isRetryable(error),
-        onRetry: (error, attempt, delayMs) => {
-            const next = delayMs === 0 ? 'at once' : `in ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_8__/* .formatDuration */ .a3)(delayMs)}`;
-            onRetry(`${what()}: ${(0,_base_errors_js__WEBPACK_IMPORTED_MODULE_4__/* .messageOf */ .bD)(error)}; attempt ${String(attempt)} of ${String(attempts)}, the next ${next}.`);
-        },
-        signal,
-    });
-}
-function retryAfter(error) {
-    return error instanceof HttpError ? error.retryAfterMs : undefined;
+function maskedUrl(url, maskSecret) {
+    const signature = (text) => /[?&]sig=([^&#]+)/.exec(text)?.[1];
+    const { searchParams } = new URL(url);
+    for (const form of new Set([signature(url), signature(`?${searchParams.toString()}`)])) {
+        if (form !== undefined)
+            maskSecret(form);
+    }
+    return url;
 }
 
 
 /***/ }),
 
-/***/ 4819:
+/***/ 9341:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   T: () => (/* binding */ openOnDisk),
+/* harmony export */   q: () => (/* binding */ fileReader)
+/* harmony export */ });
+/* harmony import */ var node_fs_promises__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(1455);
+/* harmony import */ var _bytes_chunks_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4256);
+/* harmony import */ var _bytes_files_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(4189);
+/* harmony import */ var _zip_content_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(6720);
+
+
+
+
+// The content of an artifact that is a file on this machine: downloaded as a whole, or made by this job.
+const chunkBytes = 1024 * 1024;
+/** @param downloaded number of bytes that it took to bring the file here */
+async function openOnDisk(artifact, path, downloaded) {
+    return (0,_zip_content_js__WEBPACK_IMPORTED_MODULE_3__/* .openArtifact */ .H)(artifact, fileReader(path, (await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_0__.stat)(path)).size, downloaded));
+}
+/** Reads a blob that is a file on this machine; `size` and `downloaded` in bytes. */
+function fileReader(path, size, downloaded) {
+    const stream = (start, end) => (0,_bytes_files_js__WEBPACK_IMPORTED_MODULE_2__/* .fileChunks */ .T9)(path, chunkBytes, { start, end });
+    return {
+        size,
+        downloaded: () => downloaded,
+        read: (start, end) => (0,_bytes_chunks_js__WEBPACK_IMPORTED_MODULE_1__/* .copiedBytes */ .QB)(stream(start, end)),
+        stream,
+        lend: stream,
+    };
+}
+
+
+/***/ }),
+
+/***/ 2481:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -33019,27 +33070,33 @@ var errors = __nccwpck_require__(4754);
 var base_text = __nccwpck_require__(1453);
 // EXTERNAL MODULE: ./build/shared/bytes/files.js + 1 modules
 var files = __nccwpck_require__(4189);
-// EXTERNAL MODULE: ./build/shared/artifacts/artifact-content.js + 2 modules
-var artifact_content = __nccwpck_require__(712);
-// EXTERNAL MODULE: ./build/shared/artifacts/http.js
-var artifacts_http = __nccwpck_require__(3298);
+// EXTERNAL MODULE: ./build/shared/http/answer.js
+var http_answer = __nccwpck_require__(9147);
+// EXTERNAL MODULE: ./build/shared/http/client.js
+var client = __nccwpck_require__(4242);
+// EXTERNAL MODULE: ./build/shared/artifacts/blob/open-blob.js + 3 modules
+var open_blob = __nccwpck_require__(6293);
+// EXTERNAL MODULE: ./build/shared/artifacts/blob/signed-blob.js
+var signed_blob = __nccwpck_require__(78);
+// EXTERNAL MODULE: ./build/shared/artifacts/zip/content.js + 1 modules
+var content = __nccwpck_require__(6720);
 // EXTERNAL MODULE: ./build/shared/image/artifact-name.js
 var artifact_name = __nccwpck_require__(2704);
-;// CONCATENATED MODULE: ./build/shared/artifacts/other-run.js
+;// CONCATENATED MODULE: ./build/shared/artifacts/service/other-run.js
 
 
 
-// So many successful runs are looked at for the artifact, newest first.
-const mostRuns = 20;
+// The number of successful runs that are searched for the artifact, newest first.
+const maxRuns = 20;
 /**
- * The run that was asked for, if it has the artifact; of several the newest that has it.
- * @param say told of each run that is passed over
- * @throws HandoverError `run-not-found`, `artifact-not-found`, `artifact-expired`; `invalid-input` for a fork's run that
- * was asked for by its id; HttpError
+ * Returns the run with the given id, or the newest matching run that has the artifact.
+ * @param onSkip called with one log line for each skipped run
+ * @throws HandoverError `run-not-found`, `artifact-not-found`, `artifact-expired`; `invalid-input` for a fork's run with the given id;
+ *   HttpError
  */
-async function chooseRun(runs, search, say) {
+async function chooseRun(runs, search, onSkip) {
     const { choice } = search;
-    return 'runId' in choice ? runById(runs, search, choice.runId) : latestRun(runs, search, choice, say);
+    return 'runId' in choice ? runById(runs, search, choice.runId) : latestRun(runs, search, choice, onSkip);
 }
 async function runById(runs, search, runId) {
     const run = await runs.get(runId);
@@ -33053,14 +33110,14 @@ async function runById(runs, search, runId) {
     const expired = all.find(({ name }) => (0,artifact_name/* matchesPattern */.MT)(missing, name));
     throw expired === undefined ? notInRun(missing, run, artifacts) : expiredIn(run, expired);
 }
-async function latestRun(runs, search, filter, say) {
+async function latestRun(runs, search, filter, onSkip) {
     const seen = [];
     let forks = 0;
     let newestExpired;
     for await (const run of runs.successful(filter)) {
         if (run.isOfFork && !search.allowForkRuns) {
             forks += 1;
-            say(`Run ${String(run.id)} is passed over: it is of the fork ${(0,base_text/* quoteForeign */.xS)(run.headRepository) || '(deleted)'}.`);
+            onSkip(`Skipping run ${String(run.id)}: it ran for the fork ${(0,base_text/* quoteForeign */.xS)(run.headRepository) || '(deleted)'}.`);
             continue;
         }
         const found = await runs.artifacts(run.id, onlyName(search.wanted));
@@ -33072,9 +33129,9 @@ async function latestRun(runs, search, filter, say) {
         if (expired !== undefined)
             newestExpired ??= expiredIn(run, expired);
         const why = expired === undefined ? 'never had' : 'no longer has';
-        say(`Run ${String(run.id)} of ${run.createdAt} is passed over: it ${why} the artifact "${missing}".`);
+        onSkip(`Skipping run ${String(run.id)} of ${run.createdAt}: it ${why} the artifact "${missing}".`);
         seen.push(run);
-        if (seen.length === mostRuns)
+        if (seen.length === maxRuns)
             break;
     }
     const [newest] = seen;
@@ -33082,61 +33139,62 @@ async function latestRun(runs, search, filter, say) {
         throw noRun(search, filter, forks);
     throw newestExpired ?? inNoRun(search, filter, newest, seen.length);
 }
-/** The first name or pattern that stands for none of the artifacts. */
+/** Returns the first name or pattern that matches none of the artifacts. */
 function firstMissing(wanted, artifacts) {
     return wanted.find((pattern) => !artifacts.some(({ name }) => (0,artifact_name/* matchesPattern */.MT)(pattern, name)));
 }
-/** What the REST API can filter by. */
+/** Returns the only wanted name, which the REST API can filter by. */
 function onlyName(wanted) {
     const [name, ...others] = wanted;
     return others.length > 0 || name === undefined || (0,artifact_name/* isPattern */.Pt)(name) ? undefined : name;
 }
 function refused(run) {
-    return new errors/* HandoverError */.Cu('invalid-input', `Run ${String(run.id)} (${run.url}) is of the fork ${(0,base_text/* quoteForeign */.xS)(run.headRepository) || '(deleted)'}: whoever opened ` +
-        'that pull request decides what its artifact holds.', 'Take a run of your own repository. Set `allow-fork-runs: true` only where the image gets no secret, no token that ' +
-        'writes and no self-hosted runner.');
+    return new errors/* HandoverError */.Cu('invalid-input', `Run ${String(run.id)} (${run.url}) ran for the fork ${(0,base_text/* quoteForeign */.xS)(run.headRepository) || '(deleted)'}: the author of ` +
+        'that pull request decides what its artifact contains.', 'Use a run of your own repository. Set `allow-fork-runs: true` only where the image gets no secret, no token that can ' +
+        'write and no self-hosted runner.');
 }
 function expiredIn(run, artifact) {
     return new errors/* HandoverError */.Cu('artifact-expired', `The artifact "${artifact.name}" of run ${String(run.id)} expired on ${artifact.expiresAt || 'an unknown date'} (${run.url}).`, 'Run that workflow again, raise `retention-days` of its export-image, or name a `fallback-image` to pull instead.');
 }
 function notInRun(missing, run, artifacts) {
     const there = [...new Set(artifacts.map(({ name }) => `"${(0,base_text/* quoteForeign */.xS)(name)}"`))].slice(0, 30).join(', ');
-    return new errors/* HandoverError */.Cu('artifact-not-found', `Run ${String(run.id)} (${run.url}) has no artifact "${missing}"; it has ${there || 'none'}.`, 'Check `artifact-name` and `run-id`, and that the run has got as far as its export. An artifact that was deleted is ' +
-        'not listed any more.');
+    return new errors/* HandoverError */.Cu('artifact-not-found', `Run ${String(run.id)} (${run.url}) has no artifact "${missing}"; it has ${there || 'none'}.`, 'Check `artifact-name` and `run-id`, and that the run has reached its export. A deleted artifact is no longer listed.');
 }
 function inNoRun(search, filter, newest, count) {
-    return new errors/* HandoverError */.Cu('artifact-not-found', `None of the ${String(count)} latest successful runs of ${wordsFor(search, filter)} has an artifact ` +
+    return new errors/* HandoverError */.Cu('artifact-not-found', `None of the ${String(count)} latest successful runs of ${describeSearch(search, filter)} has an artifact ` +
         `${search.wanted.map((name) => `"${name}"`).join(' and ')}; the newest is ${newest.url}.`, 'Check `artifact-name` and `workflow`, and that the job that exports the image runs for that branch and event.');
 }
 function noRun(search, filter, forks) {
-    const but = forks === 0 ? '' : `; ${String(forks)} of forks were passed over`;
-    return new errors/* HandoverError */.Cu('run-not-found', `There is no successful run of ${wordsFor(search, filter)}${but}.`, 'Check `workflow` (the name of its file), `branch` and `event`, and that a run has succeeded there.' +
-        (forks === 0 ? '' : ' `allow-fork-runs: true` takes runs of forks too, whose artifacts are anybody’s code.'));
+    const but = forks === 0 ? '' : `; ${String(forks)} runs of forks were skipped`;
+    return new errors/* HandoverError */.Cu('run-not-found', `There is no successful run of ${describeSearch(search, filter)}${but}.`, 'Check `workflow` (the name of its file), `branch` and `event`, and that a run has succeeded there.' +
+        (forks === 0 ? '' : ' `allow-fork-runs: true` also accepts runs of forks, whose artifacts may contain any code.'));
 }
-/** A run search in words: `workflow "ci.yml" on branch "main", event "push", in org/app`. */
-function wordsFor({ repository }, { workflow, branch, event }) {
+/** Describes a run search: `workflow "ci.yml" on branch "main", event "push", in org/app`. */
+function describeSearch({ repository }, { workflow, branch, event }) {
     const on = event === undefined ? '' : `, event "${(0,base_text/* quoteForeign */.xS)(event)}",`;
     return `workflow "${(0,base_text/* quoteForeign */.xS)(workflow)}" on branch "${(0,base_text/* quoteForeign */.xS)(branch)}"${on} in ${(0,base_text/* quoteForeign */.xS)(repository)}`;
 }
 
 // EXTERNAL MODULE: ./build/shared/base/json.js
 var json = __nccwpck_require__(604);
-;// CONCATENATED MODULE: ./build/shared/artifacts/rest-client.js
+// EXTERNAL MODULE: ./build/shared/http/retry.js
+var retry = __nccwpck_require__(3775);
+;// CONCATENATED MODULE: ./build/shared/artifacts/service/rest-client.js
 
 
 
-/** The service code of an answer that refuses because of a rate limit. */
+
+/** The service code of an answer about a rate limit. */
 const rateLimited = 'rate-limited';
-// A longer wait is the user's to decide on.
-const longestWaitMs = 60_000;
 function restClient(options) {
     const { apiUrl } = options;
     const get = async (url) => {
         const response = await send(options, url);
-        const body = (0,json/* parseJson */.qF)(await (0,artifacts_http/* textOf */.b6)(response));
+        const answer = await (0,http_answer/* readAnswer */.JN)(response);
+        const body = (0,json/* parseJson */.qF)(answer.text);
         if (!(0,json/* isObject */.Gv)(body))
-            throw new artifacts_http/* HttpError */.j$(response.statusCode, 'malformed', 'the answer is not a JSON object');
-        return { body, next: nextPage(response, apiUrl) };
+            throw new http_answer/* HttpError */.j$(answer.status, 'malformed', 'the answer is not a JSON object');
+        return { body, next: nextPage(answer.header('link'), apiUrl) };
     };
     return {
         get: async (path) => (await get(`${apiUrl}${path}`)).body,
@@ -33153,29 +33211,32 @@ function restClient(options) {
             await response.body.dump();
             const location = response.headers['location'];
             if (response.statusCode < 300 || typeof location !== 'string' || !URL.canParse(location)) {
-                throw new artifacts_http/* HttpError */.j$(response.statusCode, 'malformed', 'the answer is not a redirect');
+                throw new http_answer/* HttpError */.j$(response.statusCode, 'malformed', 'the answer is not a redirect');
             }
             return location;
         },
     };
 }
-/** A success or a redirect, after as many tries as it takes. */
+/** Returns a success or a redirect, after retries. */
 function send(options, url) {
     const attempt = async () => {
         const response = await sendOnce(options, url);
         if (response.statusCode < 400)
             return response;
-        throw restError(response, await (0,artifacts_http/* textOf */.b6)(response));
+        throw restError(await (0,http_answer/* readAnswer */.JN)(response));
     };
-    return (0,artifacts_http/* again */.TG)('call', attempt, {
+    return (0,retry/* again */.TG)('call', attempt, {
         what: () => "GitHub's REST API",
         onRetry: options.onRetry,
         signal: options.signal,
-        isRetryable: (error) => (isRateLimit(error) ? waitOf(error) <= longestWaitMs : (0,artifacts_http/* isTransient */.dg)(error)),
+        // Whether a longer wait is worth it is the user's decision.
+        isRetryable: (error) => error instanceof http_answer/* HttpError */.j$ && error.serviceCode === rateLimited
+            ? (error.retryAfterMs ?? 0) <= retry/* longestRetryAfterMs */.tK
+            : (0,retry/* isTransient */.dg)(error),
     });
 }
-// A repository that was renamed answers 301 or 307 with its new address in the same API. A 302 leads elsewhere: it is the
-// caller's, and the token doesn't go there.
+// A renamed repository answers 301 or 307 with its new address in the same API. The target of a 302 doesn't get the token: the caller
+// uses it.
 async function sendOnce(options, url, hops = 3) {
     const response = await options.http.send({ method: 'GET', url, headers: headers(options.token) });
     const location = String(response.headers['location'] ?? '');
@@ -33194,61 +33255,48 @@ function headers(token) {
         'x-github-api-version': '2022-11-28',
     };
 }
-function restError(response, text) {
-    const { statusCode } = response;
+function restError(answer) {
+    const { status, text } = answer;
     const body = (0,json/* parseJson */.qF)(text);
-    const message = (0,base_text/* quoteForeign */.xS)((0,json/* isObject */.Gv)(body) ? (0,json/* stringOr */.JI)(body['message'], '') : '', 200);
-    const said = `HTTP ${String(statusCode)}${message === '' ? '' : ` (${message})`}`;
-    const waitMs = rateLimitWait(response, message);
-    return waitMs === undefined
-        ? new artifacts_http/* HttpError */.j$(statusCode, '', said)
-        : new artifacts_http/* HttpError */.j$(statusCode, rateLimited, `${said}: a rate limit, for ${(waitMs / 1000).toFixed(0)} s more`, waitMs);
+    const words = (0,base_text/* quoteForeign */.xS)((0,json/* isObject */.Gv)(body) ? (0,json/* stringOr */.JI)(body['message'], '') : '', 200);
+    const message = `HTTP ${String(status)}${words === '' ? '' : ` (${words})`}`;
+    const error = (0,http_answer/* refusal */.x5)(answer, '', message);
+    const waitMs = status === 403 || status === 429 ? (error.retryAfterMs ?? rateLimitMs(answer, words)) : undefined;
+    if (waitMs === undefined)
+        return error;
+    const seconds = (waitMs / 1000).toFixed(0);
+    return new http_answer/* HttpError */.j$(status, rateLimited, `${message}: a rate limit, for another ${seconds} s`, waitMs);
 }
 /**
- * How long a rate limit holds, in ms; undefined when the answer is about something else. A limit answers 403 or 429: the
- * primary one with `x-ratelimit-remaining: 0`, a secondary one with `retry-after` or in words, and then for at least a
- * minute (docs.github.com/rest: "Rate limits for the REST API").
+ * Returns how long a rate limit without `Retry-After` holds, in ms; undefined when the answer is about something else. The primary
+ * limit has `x-ratelimit-remaining: 0`. A secondary one is named in words, and holds for at least a minute (docs.github.com/rest:
+ * "Rate limits for the REST API").
  */
-function rateLimitWait({ statusCode, headers }, message) {
-    if (statusCode !== 403 && statusCode !== 429)
-        return undefined;
-    const header = (name) => Number(headers[name] ?? NaN);
-    if (header('retry-after') >= 0)
-        return header('retry-after') * 1000;
-    if (header('x-ratelimit-remaining') === 0 && header('x-ratelimit-reset') > 0) {
-        return Math.max(1000, header('x-ratelimit-reset') * 1000 - Date.now());
-    }
-    return statusCode === 429 || /rate limit/i.test(message) ? 60_000 : undefined;
-}
-function isRateLimit(error) {
-    return error instanceof artifacts_http/* HttpError */.j$ && error.serviceCode === rateLimited;
-}
-function waitOf(error) {
-    return error.retryAfterMs ?? 0;
+function rateLimitMs({ status, header }, words) {
+    const reset = Number(header('x-ratelimit-reset'));
+    if (header('x-ratelimit-remaining') === '0' && reset > 0)
+        return Math.max(1000, reset * 1000 - Date.now());
+    return status === 429 || /rate limit/i.test(words) ? 60_000 : undefined;
 }
 /**
- * The `next` of a Link header (RFC 8288), on the API's own host whatever host it names: the token goes nowhere else, and a
- * server behind a proxy may name itself otherwise.
+ * Returns the `next` of a Link header (RFC 8288) on the API's own host: no other host may get the token, and a server behind a proxy
+ * may use another name for itself.
  */
-function nextPage({ headers }, apiUrl) {
-    const link = /<([^>]*)>\s*;\s*rel="next"/.exec(String(headers['link'] ?? ''))?.[1];
+function nextPage(header, apiUrl) {
+    const link = /<([^>]*)>\s*;\s*rel="next"/.exec(header)?.[1];
     if (link === undefined || !URL.canParse(link, apiUrl))
         return undefined;
     const { pathname, search } = new URL(link, apiUrl);
     return `${new URL(apiUrl).origin}${pathname}${search}`;
 }
 
-// EXTERNAL MODULE: ./build/shared/artifacts/signed-url.js
-var signed_url = __nccwpck_require__(606);
-// EXTERNAL MODULE: ./build/shared/artifacts/whole-blob.js + 4 modules
-var whole_blob = __nccwpck_require__(5691);
 // EXTERNAL MODULE: ./build/shared/image/digest.js
 var image_digest = __nccwpck_require__(3968);
-;// CONCATENATED MODULE: ./build/shared/artifacts/workflow-runs.js
+;// CONCATENATED MODULE: ./build/shared/artifacts/service/workflow-runs.js
 
 
 
-// A run is some 20 kB of JSON.
+// A run is about 20 kB of JSON.
 const runsPerPage = 20;
 /**
  * @param repository `owner/name`
@@ -33315,10 +33363,10 @@ function parseArtifact(item) {
     };
 }
 function unknownForm(what) {
-    return new artifacts_http/* HttpError */.j$(200, 'malformed', `the answer has ${what}`);
+    return new http_answer/* HttpError */.j$(200, 'malformed', `the answer has ${what}`);
 }
 
-;// CONCATENATED MODULE: ./build/shared/artifacts/other-run-store.js
+;// CONCATENATED MODULE: ./build/shared/artifacts/service/other-run-store.js
 
 
 
@@ -33329,30 +33377,32 @@ function unknownForm(what) {
 
 
 
-/** The artifacts of another workflow run, in this repository or another one, through the REST API. */
+
+/** Returns the artifacts of another workflow run, in this repository or another one, through the REST API. */
 function otherRunStore(options) {
-    const { search, apiUrl, token, say, progress, maskSecret, signal } = options;
+    const { search, apiUrl, token, log, maskSecret, signal } = options;
     const folders = (0,files/* tempDirs */.zE)(options.tempRoot);
-    const http = (0,artifacts_http/* httpClient */.ok)(options.proxies, signal);
-    const runs = workflowRuns(restClient({ http, apiUrl, token, onRetry: say, signal }), search.repository);
+    const http = (0,client/* httpClient */.o)(options.proxies, signal);
+    const runs = workflowRuns(restClient({ http, apiUrl, token, onRetry: log.info, signal }), search.repository);
     const explain = (what, work) => work().catch((error) => {
         throw signal.aborted ? error : explained(what, search, error);
     });
     let chosen;
     return {
         list: async () => {
-            chosen ??= explain('find the run', () => chooseRun(runs, search, say));
+            chosen ??= explain('find the run', () => chooseRun(runs, search, log.info));
             const { run, artifacts } = await chosen;
-            say(`Taken from run ${String(run.id)} of ${run.createdAt}: ${run.url}`);
+            log.info(`Using run ${String(run.id)} of ${run.createdAt}: ${run.url}`);
             const link = { id: run.id, url: run.url };
             return artifacts.map(({ id, name, size, digest, createdAt }) => ({
                 ...{ id, name, size, createdAt, run: link },
                 ...(digest === undefined ? {} : { digest }),
             }));
         },
-        open: (artifact) => {
-            const sign = async () => (0,signed_url/* maskedUrl */.H)(await explain('read the artifact', () => signDownload(runs, artifact)), maskSecret);
-            return (0,artifact_content/* openArtifact */.H)(artifact, (0,whole_blob/* blobReader */.J)({ http, artifact, sign, onRetry: say, progress, folders, signal }));
+        open: async (artifact) => {
+            const sign = async () => (0,signed_blob/* maskedUrl */.HB)(await explain('read the artifact', () => signDownload(runs, artifact)), maskSecret);
+            const blob = { http, artifact, sign, onRetry: log.info, progress: log.progress, folders, signal };
+            return (0,content/* openArtifact */.H)(artifact, await (0,open_blob/* openBlob */.Y)(blob));
         },
         [Symbol.asyncDispose]: async () => {
             await http.close();
@@ -33360,27 +33410,29 @@ function otherRunStore(options) {
         },
     };
 }
-// The list may be older than the expiry: then the download answers 410.
+// The list may be older than the expiry; then the download answers 410.
 async function signDownload(runs, artifact) {
     try {
         return await runs.signDownload(artifact.id);
     }
     catch (error) {
-        if (!(error instanceof artifacts_http/* HttpError */.j$) || (error.status !== 410 && error.status !== 404))
+        if (!(error instanceof http_answer/* HttpError */.j$) || (error.status !== 410 && error.status !== 404))
             throw error;
-        throw new errors/* HandoverError */.Cu('artifact-expired', `The artifact "${artifact.name}" (id ${String(artifact.id)}) is gone: ${error.message} (${artifact.run?.url ?? ''}).`, 'Run that workflow again, raise `retention-days` of its export-image, or name a `fallback-image` to pull instead.', error);
+        throw new errors/* HandoverError */.Cu('artifact-expired', `The artifact "${artifact.name}" (id ${String(artifact.id)}) has expired or was deleted: ${error.message} (${artifact.run?.url ?? ''}).`, 'Run that workflow again, raise `retention-days` of its export-image, or name a `fallback-image` to pull instead.', error);
     }
 }
 function explained(what, search, error) {
     if (error instanceof errors/* HandoverError */.Cu)
         return error;
-    const status = error instanceof artifacts_http/* HttpError */.j$ ? error.status : 0;
-    const limited = error instanceof artifacts_http/* HttpError */.j$ && error.serviceCode === rateLimited;
+    const status = error instanceof http_answer/* HttpError */.j$ ? error.status : 0;
+    const limited = error instanceof http_answer/* HttpError */.j$ && error.serviceCode === rateLimited;
     const { choice } = search;
-    const wanted = 'runId' in choice ? `run ${String(choice.runId)} in ${(0,base_text/* quoteForeign */.xS)(search.repository)}` : wordsFor(search, choice);
+    const wanted = 'runId' in choice
+        ? `run ${String(choice.runId)} in ${(0,base_text/* quoteForeign */.xS)(search.repository)}`
+        : describeSearch(search, choice);
     if (status === 404) {
-        return new errors/* HandoverError */.Cu('run-not-found', `GitHub knows no ${wanted}: ${(0,errors/* messageOf */.bD)(error)}.`, `Check \`${'runId' in choice ? 'run-id' : 'workflow'}\` and \`repository\`. A private repository answers so too when ` +
-            'the token may not read it: the job needs `permissions: actions: read`, and another repository a `github-token` ' +
+        return new errors/* HandoverError */.Cu('run-not-found', `GitHub knows no ${wanted}: ${(0,errors/* messageOf */.bD)(error)}.`, `Check \`${'runId' in choice ? 'run-id' : 'workflow'}\` and \`repository\`. A private repository gives the same answer when ` +
+            'the token can’t read it: the job needs `permissions: actions: read`, and another repository a `github-token` ' +
             'that can read its actions.', error);
     }
     const denied = (status === 401 || status === 403) && !limited;
@@ -33393,130 +33445,7 @@ function explained(what, search, error) {
 
 /***/ }),
 
-/***/ 2332:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   D0: () => (/* binding */ isOwnedBy),
-/* harmony export */   UD: () => (/* binding */ resultsService),
-/* harmony export */   by: () => (/* binding */ UnknownAnswer)
-/* harmony export */ });
-/* harmony import */ var _base_json_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(604);
-/* harmony import */ var _image_digest_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3968);
-/* harmony import */ var _http_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(3298);
-
-
-
-/** The service answered with success, but not with what we know: our client is older than the service. */
-class UnknownAnswer extends Error {
-    name = 'UnknownAnswer';
-}
-function isOwnedBy(one, other) {
-    return one.runBackendId === other.runBackendId && one.jobBackendId === other.jobBackendId;
-}
-const service = 'github.actions.results.api.v1.ArtifactService';
-// 4 is the format of artifacts since v4 of the upload action; 7 is what its client has sent since raw artifacts exist.
-const formatVersion = 7;
-/** @param onRetry told of each call that is made again, in one line */
-function resultsService(http, credentials, onRetry, signal) {
-    const idsOf = ({ runBackendId, jobBackendId }) => ({
-        workflow_run_backend_id: runBackendId,
-        workflow_job_run_backend_id: jobBackendId,
-    });
-    const call = (method, body) => (0,_http_js__WEBPACK_IMPORTED_MODULE_2__/* .again */ .TG)('call', () => post(http, credentials, method, { ...idsOf(credentials), ...body }), {
-        what: () => method,
-        onRetry,
-        signal,
-    });
-    return {
-        self: credentials,
-        list: async (name) => {
-            const answer = await call('ListArtifacts', name === undefined ? {} : { name_filter: name });
-            return listed(answer).sort((one, other) => other.id - one.id);
-        },
-        signDownload: async (artifact) => {
-            const answer = await call('GetSignedArtifactURL', { ...idsOf(artifact), name: artifact.name });
-            return url(field(answer, 'signed_url', 'signedUrl'), 'GetSignedArtifactURL');
-        },
-        create: async (name, expiresAt) => {
-            const format = { mime_type: 'application/zip', version: formatVersion };
-            const answer = await call('CreateArtifact', { name, ...format, expires_at: expiresAt?.toISOString() });
-            return url(field(answer, 'signed_upload_url', 'signedUploadUrl'), 'CreateArtifact');
-        },
-        finalize: async (name, size, digest) => {
-            const answer = await call('FinalizeArtifact', { name, size: String(size), hash: digest });
-            const id = wholeNumber(field(answer, 'artifact_id', 'artifactId'));
-            if (answer['ok'] === true && id !== undefined)
-                return id;
-            throw new UnknownAnswer('FinalizeArtifact: no artifact id');
-        },
-        remove: async (name, owner) => {
-            await call('DeleteArtifact', { ...idsOf(owner), name });
-        },
-    };
-}
-async function post(http, credentials, method, body) {
-    const response = await http.send({
-        method: 'POST',
-        url: `${credentials.origin}/twirp/${service}/${method}`,
-        headers: { 'content-type': 'application/json', authorization: `Bearer ${credentials.token}` },
-        body: JSON.stringify(body),
-    });
-    const value = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .parseJson */ .qF)(await (0,_http_js__WEBPACK_IMPORTED_MODULE_2__/* .readText */ .yR)(response));
-    if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(value))
-        throw new UnknownAnswer(`${method}: the answer is not a JSON object`);
-    return value;
-}
-// The service has answered in snake_case and in camelCase (protobuf JSON allows both).
-function field(from, snake, camel) {
-    return from[snake] ?? from[camel];
-}
-function url(value, method) {
-    if (typeof value === 'string' && URL.canParse(value) && /^https?:$/.test(new URL(value).protocol))
-        return value;
-    throw new UnknownAnswer(`${method}: no signed URL`);
-}
-/** A number as protobuf's JSON has it: 64 bits come as a string. */
-function wholeNumber(value) {
-    const number = typeof value === 'string' && /^\d{1,16}$/.test(value) ? Number(value) : value;
-    return (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isByteCount */ .A0)(number) ? number : undefined;
-}
-function listed(answer) {
-    const items = answer['artifacts'];
-    // An empty list may be left out in protobuf's JSON; any other form is news to us.
-    if (items !== undefined && !Array.isArray(items))
-        throw new UnknownAnswer('ListArtifacts: no list of artifacts');
-    if (items === undefined && Object.keys(answer).length > 0)
-        throw new UnknownAnswer('ListArtifacts: unknown fields');
-    return (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .arrayOf */ .jk)(items).map(listedArtifact);
-}
-function listedArtifact(item) {
-    if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(item))
-        throw new UnknownAnswer('ListArtifacts: an artifact that is no object');
-    const id = wholeNumber(field(item, 'database_id', 'databaseId'));
-    // Protobuf's JSON leaves out a zero.
-    const size = wholeNumber(item['size'] ?? 0);
-    const name = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(item['name'], '');
-    if (id === undefined || size === undefined || name === '') {
-        throw new UnknownAnswer('ListArtifacts: an artifact without id, size or name');
-    }
-    const digest = (0,_image_digest_js__WEBPACK_IMPORTED_MODULE_1__/* .parseDigest */ .m)((0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(item['digest'], ''));
-    const createdAt = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(field(item, 'created_at', 'createdAt'), undefined);
-    return {
-        id,
-        name,
-        size,
-        ...(digest === undefined ? {} : { digest }),
-        ...(createdAt === undefined ? {} : { createdAt }),
-        runBackendId: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(field(item, 'workflow_run_backend_id', 'workflowRunBackendId'), ''),
-        jobBackendId: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(field(item, 'workflow_job_run_backend_id', 'workflowJobRunBackendId'), ''),
-    };
-}
-
-
-/***/ }),
-
-/***/ 9491:
+/***/ 7060:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -33525,21 +33454,22 @@ __nccwpck_require__.d(__webpack_exports__, {
   Z: () => (/* binding */ runStore)
 });
 
-// EXTERNAL MODULE: external "node:timers/promises"
-var promises_ = __nccwpck_require__(8500);
 // EXTERNAL MODULE: ./build/shared/base/errors.js + 1 modules
 var errors = __nccwpck_require__(4754);
 // EXTERNAL MODULE: ./build/shared/bytes/files.js + 1 modules
 var files = __nccwpck_require__(4189);
-// EXTERNAL MODULE: ./build/shared/bytes/locks.js + 1 modules
-var locks = __nccwpck_require__(1344);
-// EXTERNAL MODULE: ./build/shared/artifacts/artifact-content.js + 2 modules
-var artifact_content = __nccwpck_require__(712);
-// EXTERNAL MODULE: external "node:crypto"
-var external_node_crypto_ = __nccwpck_require__(7598);
-// EXTERNAL MODULE: ./build/shared/artifacts/http.js
-var artifacts_http = __nccwpck_require__(3298);
-;// CONCATENATED MODULE: ./build/shared/artifacts/blob-upload.js
+// EXTERNAL MODULE: ./build/shared/http/answer.js
+var answer = __nccwpck_require__(9147);
+// EXTERNAL MODULE: ./build/shared/http/client.js
+var client = __nccwpck_require__(4242);
+// EXTERNAL MODULE: ./build/shared/base/pool.js
+var pool = __nccwpck_require__(2668);
+// EXTERNAL MODULE: ./build/shared/bytes/verified.js
+var verified = __nccwpck_require__(7606);
+// EXTERNAL MODULE: ./build/shared/http/retry.js
+var retry = __nccwpck_require__(3775);
+;// CONCATENATED MODULE: ./build/shared/artifacts/blob/blob-upload.js
+
 
 
 
@@ -33548,76 +33478,49 @@ const apiVersion = '2024-11-04';
 const blockBytes = 4 * 1024 * 1024;
 const blocksInFlight = 8;
 /**
- * Uploads chunks as one blob while they are still being made; at most 8 blocks of 4 MiB are in flight.
- * @param onBytes told how many bytes have arrived, block by block
- * @throws HttpError or a connection error, after each block was tried as often as `again` does; whatever `chunks` throws
+ * Uploads chunks as one blob while they are produced, at most 8 blocks of 4 MiB at a time.
+ * @param onBytes called with the number of bytes of each block that has arrived
+ * @throws HttpError or a connection error after the last retry; errors of `chunks`
  */
 async function uploadBlob(target, chunks, onBytes) {
-    const hash = (0,external_node_crypto_.createHash)('sha256');
+    const checksum = new verified/* Checksum */.M();
     const ids = [];
-    const inFlight = new Set();
-    let failure;
-    let size = 0;
-    const pool = new BlockPool();
-    for await (const { buffer, length } of blocks(chunks, pool)) {
-        const block = buffer.subarray(0, length);
-        hash.update(block);
-        const start = size;
-        size += length;
-        const id = blockId(ids.length);
-        ids.push(id);
-        const sent = putBlock(target, id, block, start)
-            .then(() => {
-            onBytes(length);
-            pool.giveBack(buffer);
-        }, (error) => {
-            failure ??= error;
-        })
-            .finally(() => inFlight.delete(sent));
-        inFlight.add(sent);
-        if (inFlight.size >= blocksInFlight)
-            await Promise.race(inFlight);
-        if (failure !== undefined)
-            break;
-    }
-    await Promise.all(inFlight);
-    if (failure !== undefined)
-        throw (0,errors/* asError */.zR)(failure);
+    // Used again: leaving them to the garbage collector would triple the memory held.
+    const free = [];
+    await (0,pool/* inPool */.Q)(blocks((0,verified/* checksummed */.Wk)(chunks, checksum), free), blocksInFlight, async ({ bytes, start }) => {
+        const id = blockId(start / blockBytes);
+        ids[start / blockBytes] = id;
+        await putBlock(target, id, bytes, start);
+        onBytes(bytes.length);
+        free.push(Buffer.from(bytes.buffer));
+    });
     await putBlockList(target, ids);
-    return { size, digest: `sha256:${hash.digest('hex')}` };
+    return checksum.found();
 }
 // All ids of a blob have one length (Put Block, "Remarks").
 function blockId(position) {
     return Buffer.from(String(position).padStart(6, '0')).toString('base64');
 }
-/** Block-sized buffers that are used again: leaving them to the garbage collector would triple the memory held. */
-class BlockPool {
-    #free = [];
-    take() {
-        return this.#free.pop() ?? Buffer.allocUnsafeSlow(blockBytes);
-    }
-    giveBack(block) {
-        this.#free.push(block);
-    }
-}
-/** Fills blocks out of the pool; whoever takes one gives its buffer back. The last may be shorter. */
-async function* blocks(chunks, pool) {
-    let buffer = pool.take();
-    let length = 0;
+/** Copies chunks into blocks, of which the last may be shorter. Takes memory from `free`. */
+async function* blocks(chunks, free) {
+    let block = Buffer.alloc(0);
+    let [length, start] = [0, 0];
     for await (const chunk of chunks) {
         for (let taken = 0; taken < chunk.length;) {
-            const count = chunk.copy(buffer, length, taken);
+            if (length === 0)
+                block = free.pop() ?? Buffer.allocUnsafeSlow(blockBytes);
+            const count = chunk.copy(block, length, taken);
             taken += count;
             length += count;
             if (length < blockBytes)
                 continue;
-            yield { buffer, length };
-            buffer = pool.take();
+            yield { bytes: block, start };
+            start += length;
             length = 0;
         }
     }
     if (length > 0)
-        yield { buffer, length };
+        yield { bytes: block.subarray(0, length), start };
 }
 function putBlock(target, id, block, start) {
     const what = `Bytes ${String(start)}-${String(start + block.length)} of the upload`;
@@ -33636,7 +33539,7 @@ async function put({ http, url, onRetry, signal }, query, body, headers, what) {
         headers: { 'x-ms-version': apiVersion, ...headers },
         body,
     };
-    await (0,artifacts_http/* again */.TG)('part', async () => (0,artifacts_http/* readText */.yR)(await http.send(request)), { what: () => what, onRetry, signal });
+    await (0,retry/* again */.TG)('part', async () => (0,answer/* readText */.yR)(await http.send(request)), { what: () => what, onRetry, signal });
 }
 function withQuery(url, query) {
     const result = new URL(url);
@@ -33645,169 +33548,17 @@ function withQuery(url, query) {
     return result.href;
 }
 
-// EXTERNAL MODULE: ./build/shared/artifacts/results-service.js
-var results_service = __nccwpck_require__(2332);
-;// CONCATENATED MODULE: ./build/shared/artifacts/fallback-store.js
-
-/**
- * Our own store, and the official client where the service answers in a way that ours doesn't know.
- * @param say told when the official client takes over
- */
-function fallbackStore(own, official, say) {
-    let useOfficial = false;
-    const either = async (work) => {
-        if (useOfficial)
-            return work(official);
-        try {
-            return await work(own);
-        }
-        catch (error) {
-            if (!(error instanceof results_service/* UnknownAnswer */.by))
-                throw error;
-            say(`The artifact service answered in an unknown way (${error.message}): using the official client instead.`);
-            useOfficial = true;
-            return work(official);
-        }
-    };
-    return {
-        list: () => either((store) => store.list()),
-        open: (artifact) => either((store) => store.open(artifact)),
-        upload: (request) => either((store) => store.upload(request)),
-        remove: (artifact) => either((store) => store.remove(artifact)),
-        [Symbol.asyncDispose]: async () => {
-            await own[Symbol.asyncDispose]();
-            await official[Symbol.asyncDispose]();
-        },
-    };
-}
-
-// EXTERNAL MODULE: external "node:fs"
-var external_node_fs_ = __nccwpck_require__(3024);
-// EXTERNAL MODULE: external "node:fs/promises"
-var external_node_fs_promises_ = __nccwpck_require__(1455);
-// EXTERNAL MODULE: external "node:path"
-var external_node_path_ = __nccwpck_require__(6760);
-// EXTERNAL MODULE: external "node:stream/promises"
-var external_node_stream_promises_ = __nccwpck_require__(6466);
-// EXTERNAL MODULE: ./build/shared/bytes/chunks.js
-var chunks = __nccwpck_require__(4256);
-// EXTERNAL MODULE: ./build/shared/image/digest.js
-var image_digest = __nccwpck_require__(3968);
-;// CONCATENATED MODULE: ./build/shared/artifacts/official-store.js
-
-
-
-
-
-
-
-
-/** The same store through the official client: slower and by way of the disk, but kept in step with the service. */
-function officialStore(tempRoot) {
-    const folders = (0,files/* tempDirs */.zE)(tempRoot);
-    return {
-        list,
-        open: async (artifact) => official_store_open(artifact, await folders.make()),
-        upload: async (request) => upload(request, await folders.make()),
-        remove: async ({ name }) => {
-            await (await client()).deleteArtifact(name);
-        },
-        [Symbol.asyncDispose]: () => folders[Symbol.asyncDispose](),
-    };
-}
-// All bundles share one of the client, which lies beside them as it lies here: the bundler leaves the import as it is.
-async function client() {
-    const { DefaultArtifactClient } = await import(/* webpackIgnore: true */ "../official-client/index.js");
-    return new DefaultArtifactClient();
-}
-async function list() {
-    const { artifacts } = await (await client()).listArtifacts();
-    return artifacts
-        .map(({ id, name, size, createdAt, digest: text }) => {
-        const digest = text === undefined ? undefined : (0,image_digest/* parseDigest */.m)(text);
-        return {
-            id,
-            name,
-            size,
-            ...(digest === undefined ? {} : { digest }),
-            ...(createdAt === undefined ? {} : { createdAt: createdAt.toISOString() }),
-        };
-    })
-        .sort((one, other) => other.id - one.id);
-}
-async function official_store_open(artifact, path) {
-    const expectedHash = artifact.digest;
-    const options = { path, ...(expectedHash === undefined ? {} : { expectedHash }) };
-    const { digestMismatch } = await (await client()).downloadArtifact(artifact.id, options);
-    if (digestMismatch === true) {
-        throw new errors/* HandoverError */.Cu('artifact-corrupt', `The artifact "${artifact.name}" arrived with another digest than the artifact service lists (${expectedHash ?? 'none'}).`, 'Run the job that exports the image again.');
-    }
-    const names = await (0,external_node_fs_promises_.readdir)(path);
-    const files = await Promise.all(names.map(async (name) => ({ name, size: (await (0,external_node_fs_promises_.stat)((0,external_node_path_.join)(path, name))).size })));
-    return {
-        artifact,
-        downloaded: () => artifact.size,
-        files,
-        text: async (name) => (names.includes(name) ? (0,external_node_fs_promises_.readFile)((0,external_node_path_.join)(path, name), 'utf8') : undefined),
-        read: (name, onBytes) => (0,chunks/* countedChunks */.T6)((0,external_node_fs_.createReadStream)((0,external_node_path_.join)(path, name), { highWaterMark: 1024 * 1024 }), onBytes),
-        ranges: () => Promise.resolve(undefined),
-    };
-}
-async function upload(request, folder) {
-    const paths = [];
-    for await (const file of request.files) {
-        const path = (0,external_node_path_.join)(folder, file.name);
-        await (0,external_node_stream_promises_.pipeline)((0,chunks/* streamableChunks */.V$)(file.chunks), (0,external_node_fs_.createWriteStream)(path));
-        paths.push(path);
-        request.onBytes((await (0,external_node_fs_promises_.stat)(path)).size);
-    }
-    const options = { compressionLevel: 0, retentionDays: request.retentionDays };
-    const { id, size = 0, digest: text } = await (await client()).uploadArtifact(request.name, paths, folder, options);
-    await Promise.all(paths.map((path) => (0,external_node_fs_promises_.rm)(path)));
-    if (id === undefined) {
-        throw new errors/* HandoverError */.Cu('transfer-failed', 'The official client uploaded the artifact, but got no id for it.', 'Re-run the job.');
-    }
-    const digest = text === undefined ? undefined : (0,image_digest/* parseDigest */.m)(text);
-    return { id, name: request.name, size, ...(digest === undefined ? {} : { digest }) };
-}
-
-// EXTERNAL MODULE: ./build/shared/base/json.js
-var json = __nccwpck_require__(604);
-;// CONCATENATED MODULE: ./build/shared/artifacts/service-credentials.js
-
-
-/**
- * @param token `ACTIONS_RUNTIME_TOKEN`; its claim `scp` holds `Actions.Results:<run>:<job>` (actions/toolkit, artifact, util.ts)
- * @param url `ACTIONS_RESULTS_URL`
- * @throws HandoverError `unsupported-host` when either is missing or not of that form
- */
-function serviceCredentials(token, url) {
-    if (token === '' || url === '') {
-        const missing = token === '' ? 'ACTIONS_RUNTIME_TOKEN' : 'ACTIONS_RESULTS_URL';
-        throw unsupported(`${missing} is not set`);
-    }
-    if (!URL.canParse(url))
-        throw unsupported('ACTIONS_RESULTS_URL is not a URL');
-    const payload = (0,json/* parseJson */.qF)(Buffer.from(token.split('.')[1] ?? '', 'base64url').toString());
-    const scopes = (0,json/* isObject */.Gv)(payload) ? (0,json/* stringOr */.JI)(payload['scp'], '') : '';
-    const match = /(?:^|\s)Actions\.Results:([^:\s]+):([^:\s]+)(?:\s|$)/.exec(scopes);
-    const [, runBackendId, jobBackendId] = match ?? [];
-    if (runBackendId === undefined || jobBackendId === undefined) {
-        throw unsupported('ACTIONS_RUNTIME_TOKEN has no scope for the artifact service');
-    }
-    return { token, origin: new URL(url).origin, runBackendId, jobBackendId };
-}
-function unsupported(why) {
-    return new errors/* HandoverError */.Cu('unsupported-host', `The artifact service can't be reached: ${why}.`, 'Run this as a `uses:` step of a workflow on github.com; GitHub Enterprise Server lacks this artifact service.');
-}
-
-// EXTERNAL MODULE: ./build/shared/artifacts/signed-url.js
-var signed_url = __nccwpck_require__(606);
-// EXTERNAL MODULE: ./build/shared/artifacts/whole-blob.js + 4 modules
-var whole_blob = __nccwpck_require__(5691);
+// EXTERNAL MODULE: ./build/shared/artifacts/blob/open-blob.js + 3 modules
+var open_blob = __nccwpck_require__(6293);
+// EXTERNAL MODULE: ./build/shared/artifacts/blob/signed-blob.js
+var signed_blob = __nccwpck_require__(78);
+// EXTERNAL MODULE: ./build/shared/artifacts/zip/content.js + 1 modules
+var zip_content = __nccwpck_require__(6720);
 // EXTERNAL MODULE: external "node:zlib"
 var external_node_zlib_ = __nccwpck_require__(8522);
-;// CONCATENATED MODULE: ./build/shared/artifacts/zip-writer.js
+// EXTERNAL MODULE: ./build/shared/bytes/chunks.js
+var chunks = __nccwpck_require__(4256);
+;// CONCATENATED MODULE: ./build/shared/artifacts/zip/zip-writer.js
 
 
 // Format: PKWARE APPNOTE 6.3.10. Entries are stored (method 0) with a data descriptor, as the official client writes
@@ -33817,9 +33568,9 @@ const flags = 0x0808; // data descriptor follows; names are UTF-8
 const dosEpoch = 0x0021; // 1980-01-01: the same content gives the same bytes
 const limit32 = 0xffffffff;
 /**
- * The bytes of a zip with the entries stored as they are.
- * @param entries may decide a later entry's content only after an earlier one has passed
- * @throws RangeError when an entry isn't as long as it said
+ * Returns the bytes of a zip with uncompressed entries.
+ * @param entries a later entry may depend on an earlier one
+ * @throws RangeError when an entry doesn't have its size
  */
 async function* storedZip(entries) {
     const written = [];
@@ -33860,7 +33611,7 @@ function localHeader(name, size) {
     header.writeUInt32LE(large ? limit32 : 0, 18);
     header.writeUInt32LE(large ? limit32 : 0, 22);
     header.writeUInt16LE(name.length, 26);
-    // The extra field tells a streaming reader that the data descriptor has 64-bit sizes.
+    // For streaming readers: the data descriptor has 64-bit sizes.
     const extra = large ? zip64Extra([size ?? 0, size ?? 0]) : Buffer.alloc(0);
     header.writeUInt16LE(extra.length, 28);
     return Buffer.concat([header, name, extra]);
@@ -33885,7 +33636,7 @@ function centralHeader({ name, offset, size, crc }) {
     const extra = zip64Extra([...(largeSize ? [size, size] : []), ...(largeOffset ? [offset] : [])]);
     const header = Buffer.alloc(46);
     header.writeUInt32LE(0x02014b50, 0);
-    header.writeUInt16LE(0x0300 | version, 4); // made on Unix: the mode below counts
+    header.writeUInt16LE(0x0300 | version, 4); // made on Unix, so the mode below is used
     header.writeUInt16LE(version, 6);
     header.writeUInt16LE(flags, 8);
     header.writeUInt16LE(dosEpoch, 14);
@@ -33932,7 +33683,163 @@ function zip64End(count, size, offset) {
     return end;
 }
 
-;// CONCATENATED MODULE: ./build/shared/artifacts/run-store.js
+// EXTERNAL MODULE: external "node:fs"
+var external_node_fs_ = __nccwpck_require__(3024);
+// EXTERNAL MODULE: external "node:fs/promises"
+var promises_ = __nccwpck_require__(1455);
+// EXTERNAL MODULE: external "node:path"
+var external_node_path_ = __nccwpck_require__(6760);
+// EXTERNAL MODULE: external "node:stream/promises"
+var external_node_stream_promises_ = __nccwpck_require__(6466);
+// EXTERNAL MODULE: ./build/shared/image/digest.js
+var image_digest = __nccwpck_require__(3968);
+// EXTERNAL MODULE: ./build/shared/artifacts/on-disk.js
+var on_disk = __nccwpck_require__(9341);
+// EXTERNAL MODULE: ./build/shared/artifacts/store.js
+var store = __nccwpck_require__(6085);
+// EXTERNAL MODULE: external "node:timers/promises"
+var external_node_timers_promises_ = __nccwpck_require__(8500);
+// EXTERNAL MODULE: ./build/shared/bytes/locks.js + 1 modules
+var locks = __nccwpck_require__(1344);
+// EXTERNAL MODULE: ./build/shared/base/json.js
+var json = __nccwpck_require__(604);
+;// CONCATENATED MODULE: ./build/shared/artifacts/service/results-service.js
+
+
+
+
+
+/** The service answered with success in an unknown form: it is newer than this client. */
+class UnknownAnswer extends Error {
+    name = 'UnknownAnswer';
+}
+function isOwnedBy(one, other) {
+    return one.runBackendId === other.runBackendId && one.jobBackendId === other.jobBackendId;
+}
+const service = 'github.actions.results.api.v1.ArtifactService';
+// 4 is the format of artifacts since v4 of the upload action; its client has sent 7 since there are raw artifacts.
+const formatVersion = 7;
+/** @param onRetry called with one log line before each retry */
+function resultsService(http, credentials, onRetry, signal) {
+    const idsOf = ({ runBackendId, jobBackendId }) => ({
+        workflow_run_backend_id: runBackendId,
+        workflow_job_run_backend_id: jobBackendId,
+    });
+    const call = (method, body) => (0,retry/* again */.TG)('call', () => post(http, credentials, method, { ...idsOf(credentials), ...body }), {
+        what: () => method,
+        onRetry,
+        signal,
+    });
+    return {
+        self: credentials,
+        list: async (name) => {
+            const answer = await call('ListArtifacts', name === undefined ? {} : { name_filter: name });
+            return listed(answer).sort((one, other) => other.id - one.id);
+        },
+        signDownload: async (artifact) => {
+            const answer = await call('GetSignedArtifactURL', { ...idsOf(artifact), name: artifact.name });
+            return url(field(answer, 'signed_url', 'signedUrl'), 'GetSignedArtifactURL');
+        },
+        create: async (name, expiresAt) => {
+            const format = { mime_type: 'application/zip', version: formatVersion };
+            const answer = await call('CreateArtifact', { name, ...format, expires_at: expiresAt?.toISOString() });
+            return url(field(answer, 'signed_upload_url', 'signedUploadUrl'), 'CreateArtifact');
+        },
+        finalize: async (name, size, digest) => {
+            const answer = await call('FinalizeArtifact', { name, size: String(size), hash: digest });
+            const id = wholeNumber(field(answer, 'artifact_id', 'artifactId'));
+            if (answer['ok'] === true && id !== undefined)
+                return id;
+            throw new UnknownAnswer('FinalizeArtifact: no artifact id');
+        },
+        remove: async (name, owner) => {
+            await call('DeleteArtifact', { ...idsOf(owner), name });
+        },
+    };
+}
+async function post(http, credentials, method, body) {
+    const response = await http.send({
+        method: 'POST',
+        url: `${credentials.origin}/twirp/${service}/${method}`,
+        headers: { 'content-type': 'application/json', authorization: `Bearer ${credentials.token}` },
+        body: JSON.stringify(body),
+    });
+    const value = (0,json/* parseJson */.qF)(await (0,answer/* readText */.yR)(response));
+    if (!(0,json/* isObject */.Gv)(value))
+        throw new UnknownAnswer(`${method}: the answer is not a JSON object`);
+    return value;
+}
+// The service answers in snake_case or in camelCase (protobuf JSON allows both).
+function field(from, snake, camel) {
+    return from[snake] ?? from[camel];
+}
+function url(value, method) {
+    if (typeof value === 'string' && URL.canParse(value) && /^https?:$/.test(new URL(value).protocol))
+        return value;
+    throw new UnknownAnswer(`${method}: no signed URL`);
+}
+/** Reads a number of protobuf's JSON, where 64 bits are a string. */
+function wholeNumber(value) {
+    const number = typeof value === 'string' && /^\d{1,16}$/.test(value) ? Number(value) : value;
+    return (0,json/* isByteCount */.A0)(number) ? number : undefined;
+}
+function listed(answer) {
+    const items = answer['artifacts'];
+    // Protobuf's JSON may leave out an empty list; any other form is unknown.
+    if (items !== undefined && !Array.isArray(items))
+        throw new UnknownAnswer('ListArtifacts: no list of artifacts');
+    if (items === undefined && Object.keys(answer).length > 0)
+        throw new UnknownAnswer('ListArtifacts: unknown fields');
+    return (0,json/* arrayOf */.jk)(items).map(listedArtifact);
+}
+function listedArtifact(item) {
+    if (!(0,json/* isObject */.Gv)(item))
+        throw new UnknownAnswer('ListArtifacts: an artifact that is no object');
+    const id = wholeNumber(field(item, 'database_id', 'databaseId'));
+    // Protobuf's JSON leaves out a zero.
+    const size = wholeNumber(item['size'] ?? 0);
+    const name = (0,json/* stringOr */.JI)(item['name'], '');
+    if (id === undefined || size === undefined || name === '') {
+        throw new UnknownAnswer('ListArtifacts: an artifact without id, size or name');
+    }
+    const digest = (0,image_digest/* parseDigest */.m)((0,json/* stringOr */.JI)(item['digest'], ''));
+    const createdAt = (0,json/* stringOr */.JI)(field(item, 'created_at', 'createdAt'), undefined);
+    return {
+        id,
+        name,
+        size,
+        ...(digest === undefined ? {} : { digest }),
+        ...(createdAt === undefined ? {} : { createdAt }),
+        runBackendId: (0,json/* stringOr */.JI)(field(item, 'workflow_run_backend_id', 'workflowRunBackendId'), ''),
+        jobBackendId: (0,json/* stringOr */.JI)(field(item, 'workflow_job_run_backend_id', 'workflowJobRunBackendId'), ''),
+    };
+}
+/**
+ * @param token `ACTIONS_RUNTIME_TOKEN`; its claim `scp` holds `Actions.Results:<run>:<job>` (actions/toolkit, artifact, util.ts)
+ * @param url `ACTIONS_RESULTS_URL`
+ * @throws HandoverError `unsupported-host` when either is missing or not of that form
+ */
+function serviceCredentials(token, url) {
+    if (token === '' || url === '') {
+        const missing = token === '' ? 'ACTIONS_RUNTIME_TOKEN' : 'ACTIONS_RESULTS_URL';
+        throw unsupported(`${missing} is not set`);
+    }
+    if (!URL.canParse(url))
+        throw unsupported('ACTIONS_RESULTS_URL is not a URL');
+    const payload = (0,json/* parseJson */.qF)(Buffer.from(token.split('.')[1] ?? '', 'base64url').toString());
+    const scopes = (0,json/* isObject */.Gv)(payload) ? (0,json/* stringOr */.JI)(payload['scp'], '') : '';
+    const match = /(?:^|\s)Actions\.Results:([^:\s]+):([^:\s]+)(?:\s|$)/.exec(scopes);
+    const [, runBackendId, jobBackendId] = match ?? [];
+    if (runBackendId === undefined || jobBackendId === undefined) {
+        throw unsupported('ACTIONS_RUNTIME_TOKEN has no scope for the artifact service');
+    }
+    return { token, origin: new URL(url).origin, runBackendId, jobBackendId };
+}
+function unsupported(why) {
+    return new errors/* HandoverError */.Cu('unsupported-host', `The artifact service can't be reached: ${why}.`, 'Run this as a `uses:` step of a workflow on github.com; GitHub Enterprise Server lacks this artifact service.');
+}
+
+;// CONCATENATED MODULE: ./build/shared/artifacts/service/reservation.js
 var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
     if (value !== null && value !== void 0) {
         if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
@@ -33991,61 +33898,48 @@ var __disposeResources = (undefined && undefined.__disposeResources) || (functio
 
 
 
-
-
-
-
-
-
-
-
-const dayMs = 24 * 60 * 60 * 1000;
-// A cancelled step is killed after 7.5 s. Until then the answer to a reservation is waited for, then what it reserved is removed.
+// A cancelled step is killed after 7.5 s. Until then it waits for the answer to a reservation, and then removes that.
 const answerMs = 2000;
 const cleanupMs = 4500;
 const latePauseMs = 500;
 /**
- * The artifacts of the workflow run that this job belongs to.
- * @throws HandoverError `unsupported-host` outside a runner
+ * Locks a name among the steps of one job that run at the same time. These have the same ids, and one must not remove another's
+ * reservation.
+ * @returns undefined when another step has the lock
  */
-function runStore(options) {
-    return fallbackStore(ownStore(options), explained(options), options.onNotice);
+function lockName({ origin, runBackendId, jobBackendId }, name) {
+    return (0,locks/* lockKey */.TL)(JSON.stringify([origin, runBackendId, jobBackendId, name]), 'taken');
 }
-/** The official client tells what went wrong in its messages, and a missing artifact by its error's name, alone. */
-function explained(options) {
-    const official = officialStore(options.tempRoot);
-    const or = async (what, name, work) => {
-        try {
-            return await work;
-        }
-        catch (error) {
-            if (error instanceof Error && error.name === 'ArtifactNotFoundError')
-                throw notFound(name, error);
-            throw transferFailed(`${what} by way of the official client`, error);
-        }
-    };
-    return {
-        list: () => or('list the artifacts of this run', '', official.list()),
-        open: (artifact) => or(`read the artifact "${artifact.name}"`, artifact.name, official.open(artifact)),
-        upload: (request) => or(`upload the artifact "${request.name}"`, request.name, officialUpload(official, options, request)),
-        remove: (artifact) => or(`delete the artifact "${artifact.name}"`, artifact.name, official.remove(artifact)),
-        [Symbol.asyncDispose]: () => official[Symbol.asyncDispose](),
-    };
-}
-async function officialUpload(official, options, request) {
+/**
+ * Reserves a name, and returns the URL to write the blob to.
+ * @param expiresAt undefined takes the repository's default
+ * @throws HandoverError `artifact-name-taken`; what the service throws. After any error, a cancel included, the name isn't reserved.
+ */
+async function reserveName(name, expiresAt, options) {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
-        const { name } = request;
-        const credentials = serviceCredentials(options.runtimeToken, options.resultsUrl);
-        const lock = __addDisposableResource(env_1, await lockName(credentials, name), true);
+        const { signal, isAlone } = options;
+        const budget = after(signal, answerMs);
+        const client = __addDisposableResource(env_1, connect(options, budget), true);
+        const removeLeftover = async (lateMs) => isAlone && (await removeUnfinished(name, options, { unlessListed: true, lateMs }));
         try {
-            return await official.upload(request);
+            const url = await client.service.create(name, expiresAt).catch(async (error) => {
+                // Possibly our own earlier reservation: by a request whose answer was lost, or by a killed step of this job.
+                if (!isTaken(error) || !(await removeLeftover(0)))
+                    throw error;
+                return client.service.create(name, expiresAt);
+            });
+            if (!signal.aborted)
+                return url;
+            await removeUnfinished(name, options);
+            throw (0,errors/* asError */.zR)(signal.reason);
         }
         catch (error) {
-            // Its own reservation, it may be: it tries again when an answer got lost.
-            const wasOurs = lock !== undefined && (await removeUnfinished(credentials, options, name, { unlessListed: true }));
-            if (!wasOurs && (0,errors/* messageOf */.bD)(error).includes('(409)'))
+            if (isTaken(error))
                 throw nameTaken(name, error);
+            // A refused request reserved nothing; after any other error, or a success in an unknown form, a name may be reserved.
+            if (!(error instanceof answer/* HttpError */.j$ && error.status < 500))
+                await removeLeftover(answerMs);
             throw error;
         }
     }
@@ -34059,126 +33953,11 @@ async function officialUpload(official, options, request) {
             await result_1;
     }
 }
-// Steps of one job that run side by side have the same ids: one must not take the other's reservation for a dead one.
-function lockName({ origin, runBackendId, jobBackendId }, name) {
-    return (0,locks/* lockKey */.TL)(JSON.stringify([origin, runBackendId, jobBackendId, name]), 'taken');
-}
-function ownStore(options) {
-    const credentials = serviceCredentials(options.runtimeToken, options.resultsUrl);
-    const http = (0,artifacts_http/* httpClient */.ok)(options.proxies, options.signal);
-    const service = (0,results_service/* resultsService */.UD)(http, credentials, options.onRetry, options.signal);
-    const folders = (0,files/* tempDirs */.zE)(options.tempRoot);
-    const known = new Map();
-    return {
-        list: () => explain('list the artifacts of this run', async () => {
-            const artifacts = await service.list();
-            for (const artifact of artifacts)
-                known.set(artifact.id, artifact);
-            return artifacts;
-        }),
-        open: (artifact) => run_store_open({ http, service, folders }, options, artifact, known.get(artifact.id)),
-        upload: (request) => run_store_upload(http, service, credentials, options, request),
-        remove: (artifact) => explain(`delete the artifact "${artifact.name}"`, () => removeListed(service, known, artifact)),
-        [Symbol.asyncDispose]: async () => {
-            await http.close();
-            await folders[Symbol.asyncDispose]();
-        },
-    };
-}
-async function run_store_open({ http, service, folders }, options, artifact, listed) {
-    if (listed === undefined)
-        throw new RangeError(`artifact ${String(artifact.id)} was not listed by this store`);
-    const what = `read the artifact "${artifact.name}"`;
-    let isOpen = false;
-    const sign = () => explain(what, async () => (0,signed_url/* maskedUrl */.H)(await service.signDownload(listed), options.maskSecret)).catch((error) => {
-        // Nobody can take over what is being read already.
-        throw isOpen ? transferFailed(what, error) : (0,errors/* asError */.zR)(error);
-    });
-    const { onRetry, progress, signal } = options;
-    const content = await (0,artifact_content/* openArtifact */.H)(artifact, (0,whole_blob/* blobReader */.J)({ http, artifact, sign, onRetry, progress, folders, signal }));
-    isOpen = true;
-    return content;
-}
-async function removeListed(service, known, { id, name }) {
-    const listed = known.get(id);
-    if (listed === undefined)
-        throw new RangeError(`artifact ${String(id)} was not listed by this store`);
-    await service.remove(name, listed).catch((error) => {
-        if (!(error instanceof artifacts_http/* HttpError */.j$) || error.status !== 404)
-            throw error;
-    });
-}
-async function run_store_upload(http, service, credentials, options, request) {
-    const env_2 = { stack: [], error: void 0, hasError: false };
-    try {
-        const { name } = request;
-        const lock = __addDisposableResource(env_2, await lockName(credentials, name), true);
-        const { retentionDays } = request;
-        const expiresAt = retentionDays === 0 ? undefined : new Date(Date.now() + retentionDays * dayMs);
-        const isAlone = lock !== undefined;
-        const url = await explain(`create the artifact "${name}"`, () => reserve(credentials, options, { name, expiresAt, isAlone }));
-        try {
-            const zip = storedZip(request.files);
-            const target = { http, url: (0,signed_url/* maskedUrl */.H)(url, options.maskSecret), onRetry: options.onRetry, signal: options.signal };
-            const blob = await uploadBlob(target, zip, request.onBytes);
-            const id = await service
-                .finalize(name, blob.size, blob.digest)
-                .catch((error) => listedId(service, name, blob, error));
-            return { id, name, ...blob };
-        }
-        catch (error) {
-            await removeUnfinished(credentials, options, name);
-            throw error instanceof errors/* HandoverError */.Cu ? error : transferFailed(`upload the artifact "${name}"`, error);
-        }
-    }
-    catch (e_2) {
-        env_2.error = e_2;
-        env_2.hasError = true;
-    }
-    finally {
-        const result_2 = __disposeResources(env_2);
-        if (result_2)
-            await result_2;
-    }
-}
-/**
- * Reserves the name, and returns where to write the blob. Whatever goes wrong, a cancel included, no reservation of ours stays:
- * nobody could have the name any more, the next attempt of this step included.
- */
-async function reserve(credentials, options, { name, expiresAt, isAlone }) {
-    const patient = later(options.signal, answerMs);
-    const http = (0,artifacts_http/* httpClient */.ok)(options.proxies, patient);
-    const service = (0,results_service/* resultsService */.UD)(http, credentials, options.onRetry, patient);
-    const isFree = async (lateMs) => isAlone && (await removeUnfinished(credentials, options, name, { unlessListed: true, lateMs }));
-    try {
-        const url = await service.create(name, expiresAt).catch(async (error) => {
-            // Taken by ourselves, it may be: by a request whose answer got lost, or by a step of this job that was killed.
-            if (!isTaken(error) || !(await isFree(0)))
-                throw error;
-            return service.create(name, expiresAt);
-        });
-        if (!options.signal.aborted)
-            return url;
-        await removeUnfinished(credentials, options, name);
-        throw (0,errors/* asError */.zR)(options.signal.reason);
-    }
-    catch (error) {
-        if (isTaken(error))
-            throw nameTaken(name, error);
-        // What was refused reserved nothing; of anything else, a success in unknown words included, that isn't known.
-        if (!(error instanceof artifacts_http/* HttpError */.j$ && error.status < 500))
-            await isFree(answerMs);
-        throw error;
-    }
-    finally {
-        await http.close();
-    }
-}
 function isTaken(error) {
-    return error instanceof artifacts_http/* HttpError */.j$ && error.status === 409;
+    return error instanceof answer/* HttpError */.j$ && error.status === 409;
 }
-/** Aborted so many ms after another signal. */
-function later(signal, ms) {
+/** Returns a signal that is aborted a number of ms after another one. */
+function after(signal, ms) {
     const controller = new AbortController();
     const begin = () => {
         setTimeout(() => {
@@ -34191,68 +33970,68 @@ function later(signal, ms) {
         signal.addEventListener('abort', begin, { once: true });
     return controller.signal;
 }
-/** The artifact's id where the service lists it as it was sent, although its answer to the end of the upload was lost or unknown. */
-async function listedId(service, name, sent, error) {
-    const artifacts = await service.list(name).catch(() => []);
-    const found = artifacts.find((artifact) => (0,results_service/* isOwnedBy */.D0)(artifact, service.self) && artifact.size === sent.size && artifact.digest === sent.digest);
-    if (found === undefined)
-        throw error;
-    return found.id;
-}
 /**
- * Removes what this attempt of this job has reserved under a name. It has its own connection: ours may be cancelled.
- * @returns whether there was something
+ * Removes what this attempt of this job has reserved under a name, over its own connection, because the step may be cancelled.
+ * @returns whether there was a reservation or an artifact
  */
-async function removeUnfinished(credentials, { proxies, onRetry }, name, { unlessListed = false, lateMs = 0 } = {}) {
-    const giveUpAt = Date.now() + lateMs;
-    const signal = AbortSignal.timeout(cleanupMs);
-    const http = (0,artifacts_http/* httpClient */.ok)(proxies, signal);
+async function removeUnfinished(name, options, { unlessListed = false, lateMs = 0 } = {}) {
+    const env_2 = { stack: [], error: void 0, hasError: false };
     try {
-        const service = (0,results_service/* resultsService */.UD)(http, credentials, onRetry, signal);
-        const isOurs = (artifact) => (0,results_service/* isOwnedBy */.D0)(artifact, service.self);
-        if (unlessListed && (await service.list(name)).some(isOurs))
+        const giveUpAt = Date.now() + lateMs;
+        const signal = AbortSignal.timeout(cleanupMs);
+        const client = __addDisposableResource(env_2, connect(options, signal), true);
+        const { service } = client;
+        try {
+            const isOurs = (artifact) => isOwnedBy(artifact, service.self);
+            if (unlessListed && (await service.list(name)).some(isOurs))
+                return false;
+            for (;;) {
+                const isGone = await removeOwn(service, name);
+                if (isGone || Date.now() >= giveUpAt)
+                    return isGone;
+                await (0,external_node_timers_promises_.setTimeout)(latePauseMs, undefined, { signal });
+            }
+        }
+        catch {
+            // The error that led here is the one to report.
             return false;
-        for (;;) {
-            const isGone = await service.remove(name, service.self).then(() => true, (error) => {
-                if (error instanceof artifacts_http/* HttpError */.j$ && error.status === 404)
-                    return false;
-                throw error;
-            });
-            if (isGone || Date.now() >= giveUpAt)
-                return isGone;
-            await (0,promises_.setTimeout)(latePauseMs, undefined, { signal });
         }
     }
-    catch {
-        // The error that led here is the one to report.
-        return false;
+    catch (e_2) {
+        env_2.error = e_2;
+        env_2.hasError = true;
     }
     finally {
-        await http.close();
+        const result_2 = __disposeResources(env_2);
+        if (result_2)
+            await result_2;
     }
 }
-async function explain(what, work) {
+async function removeOwn(service, name) {
     try {
-        return await work();
+        await service.remove(name, service.self);
+        return true;
     }
     catch (error) {
-        if (error instanceof results_service/* UnknownAnswer */.by)
-            throw error;
-        throw transferFailed(what, error);
+        if (error instanceof answer/* HttpError */.j$ && error.status === 404)
+            return false;
+        throw error;
     }
 }
-function notFound(name, error) {
-    return new errors/* HandoverError */.Cu('artifact-not-found', `The artifact service lists no artifact "${name}" any more: ${(0,errors/* messageOf */.bD)(error)}.`, 'It was deleted meanwhile, or has expired. Re-run all jobs, so that the image is built and handed over again.', error);
+function connect({ credentials, proxies, log }, signal) {
+    const http = (0,client/* httpClient */.o)(proxies, signal);
+    return { service: resultsService(http, credentials, log.info, signal), [Symbol.asyncDispose]: () => http.close() };
 }
 function nameTaken(name, error) {
     return new errors/* HandoverError */.Cu('artifact-name-taken', `The artifact service refuses the name "${name}": ${(0,errors/* messageOf */.bD)(error)}. Another job or step of this run uses it, or is uploading to it now.`, `Give each job, and each step that hands over, its own \`artifact-name\`. In a matrix, add what varies: \`${name}-\${{ matrix.component }}\`.`, error);
 }
 // actions/toolkit, artifact, shared/errors.ts: UsageError.
 const quota = /insufficient usage|storage quota/i;
+/** @param what the work that failed, in the imperative */
 function transferFailed(what, error) {
     if (error instanceof errors/* HandoverError */.Cu)
         return error;
-    const authorization = error instanceof artifacts_http/* HttpError */.j$ && (error.status === 401 || error.status === 403);
+    const authorization = error instanceof answer/* HttpError */.j$ && (error.status === 401 || error.status === 403);
     return new errors/* HandoverError */.Cu('transfer-failed', `Could not ${what}: ${(0,errors/* messageOf */.bD)(error)}.`, quota.test((0,errors/* messageOf */.bD)(error))
         ? 'The artifact storage of this account is used up; it is counted anew every 6 to 12 hours. Delete old artifacts, or lower `retention-days`.'
         : authorization
@@ -34260,631 +34039,612 @@ function transferFailed(what, error) {
             : 'Re-run the job. If it repeats, look at https://www.githubstatus.com and at the proxy of a self-hosted runner.', error);
 }
 
-
-/***/ }),
-
-/***/ 606:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   H: () => (/* binding */ maskedUrl)
-/* harmony export */ });
-/**
- * The same URL, once its signature is kept out of the log: in the form that the URL has it, which is the one that can be
- * printed, and as `URLSearchParams` writes it, if that is another.
- */
-function maskedUrl(url, maskSecret) {
-    const signature = (text) => /[?&]sig=([^&#]+)/.exec(text)?.[1];
-    const { searchParams } = new URL(url);
-    for (const form of new Set([signature(url), signature(`?${searchParams.toString()}`)])) {
-        if (form !== undefined)
-            maskSecret(form);
+;// CONCATENATED MODULE: ./build/shared/artifacts/service/official-store.js
+var official_store_addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
+    if (value !== null && value !== void 0) {
+        if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
+        var dispose, inner;
+        if (async) {
+            if (!Symbol.asyncDispose) throw new TypeError("Symbol.asyncDispose is not defined.");
+            dispose = value[Symbol.asyncDispose];
+        }
+        if (dispose === void 0) {
+            if (!Symbol.dispose) throw new TypeError("Symbol.dispose is not defined.");
+            dispose = value[Symbol.dispose];
+            if (async) inner = dispose;
+        }
+        if (typeof dispose !== "function") throw new TypeError("Object not disposable.");
+        if (inner) dispose = function() { try { inner.call(this); } catch (e) { return Promise.reject(e); } };
+        env.stack.push({ value: value, dispose: dispose, async: async });
     }
-    return url;
-}
-
-
-/***/ }),
-
-/***/ 2163:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   MC: () => (/* binding */ verifiedBlob),
-/* harmony export */   lD: () => (/* binding */ verifiedMember),
-/* harmony export */   zb: () => (/* binding */ requireListedDigest)
-/* harmony export */ });
-/* unused harmony export holdBack */
-/* harmony import */ var node_crypto__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(7598);
-/* harmony import */ var node_stream__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(7075);
-/* harmony import */ var node_zlib__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(8522);
-/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(4754);
-/* harmony import */ var _bytes_chunks_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(4256);
-
-
-
-
-
-// Held back until the whole artifact has been checked, so that an engine never sees a valid end of wrong bytes.
-const heldBackBytes = 1024 * 1024;
-const again = 'Run the job that exports the image again.';
-/**
- * One member's unzipped bytes, read by passing once over the whole blob. The last 1 MiB is given out only after the
- * blob's digest and the member's size and CRC have been checked.
- * @param dataStart where the member's bytes start in the blob
- * @throws HandoverError `artifact-corrupt` while iterating
- */
-function verifiedMember(reader, artifact, member, dataStart, onBytes) {
-    const compressed = verifiedSlice(reader, artifact, dataStart, dataStart + member.compressedSize, onBytes);
-    const plain = member.stored ? compressed : inflate(compressed, member.name);
-    return holdBack(checkedMember(plain, member), heldBackBytes);
-}
-/** The whole blob's bytes, checked in the same way: for an artifact that is one raw file. */
-function verifiedBlob(reader, artifact, onBytes) {
-    return holdBack(verifiedSlice(reader, artifact, 0, reader.size, onBytes), heldBackBytes);
-}
-async function* verifiedSlice(reader, artifact, start, end, onBytes) {
-    const hash = (0,node_crypto__WEBPACK_IMPORTED_MODULE_0__.createHash)('sha256');
-    let position = 0;
-    for await (const part of reader.stream(0, reader.size)) {
-        if (artifact.digest !== undefined)
-            hash.update(part);
-        onBytes(part.length);
-        const from = Math.max(start - position, 0);
-        const to = Math.min(end - position, part.length);
-        if (from < to)
-            yield part.subarray(from, to);
-        position += part.length;
+    else if (async) {
+        env.stack.push({ async: true });
     }
-    requireListedDigest(artifact, hash);
-}
+    return value;
+};
+var official_store_disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
+    return function (env) {
+        function fail(e) {
+            env.error = env.hasError ? new SuppressedError(e, env.error, "An error was suppressed during disposal.") : e;
+            env.hasError = true;
+        }
+        var r, s = 0;
+        function next() {
+            while (r = env.stack.pop()) {
+                try {
+                    if (!r.async && s === 1) return s = 0, env.stack.push(r), Promise.resolve().then(next);
+                    if (r.dispose) {
+                        var result = r.dispose.call(r.value);
+                        if (r.async) return s |= 2, Promise.resolve(result).then(next, function(e) { fail(e); return next(); });
+                    }
+                    else s |= 1;
+                }
+                catch (e) {
+                    fail(e);
+                }
+            }
+            if (s === 1) return env.hasError ? Promise.reject(env.error) : Promise.resolve();
+            if (env.hasError) throw env.error;
+        }
+        return next();
+    };
+})(typeof SuppressedError === "function" ? SuppressedError : function (error, suppressed, message) {
+    var e = new Error(message);
+    return e.name = "SuppressedError", e.error = error, e.suppressed = suppressed, e;
+});
+
+
+
+
+
+
+
+
+
+
+
+
 /**
- * @param hash has seen all of the artifact's blob, if a digest of it is listed
- * @throws HandoverError `artifact-corrupt`
+ * Uses another store until the service answers in a form that it doesn't know, and from then on the official client. That is slower
+ * and needs the disk, but is kept up to date with the service.
  */
-function requireListedDigest(artifact, hash) {
-    if (artifact.digest === undefined)
-        return;
-    const actual = `sha256:${hash.digest('hex')}`;
-    if (actual === artifact.digest)
-        return;
-    throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .HandoverError */ .Cu('artifact-corrupt', `The artifact "${artifact.name}" arrived with digest ${actual}; the artifact service lists ${artifact.digest}.`, again);
+function withOfficialClient(own, options) {
+    let official;
+    const withFallback = async (work) => {
+        if (official !== undefined)
+            return work(official);
+        try {
+            return await work(own);
+        }
+        catch (error) {
+            if (!(error instanceof UnknownAnswer))
+                throw error;
+            options.log.notice(`The artifact service answered in an unknown way (${error.message}): using the official client instead.`);
+            official ??= officialStore(options);
+            return work(official);
+        }
+    };
+    return {
+        list: () => withFallback((store) => store.list()),
+        open: (artifact) => withFallback((store) => store.open(artifact)),
+        upload: (request) => withFallback((store) => store.upload(request)),
+        remove: (artifact) => withFallback((store) => store.remove(artifact)),
+        [Symbol.asyncDispose]: async () => {
+            await own[Symbol.asyncDispose]();
+            await official?.[Symbol.asyncDispose]();
+        },
+    };
 }
-async function* inflate(compressed, name) {
-    let broken;
-    const source = (0,_bytes_chunks_js__WEBPACK_IMPORTED_MODULE_4__/* .watchedChunks */ .bM)(compressed, (error) => (broken = error));
+function officialStore(options) {
+    const folders = (0,files/* tempDirs */.zE)(options.tempRoot);
+    return {
+        list: () => explained('list the artifacts of this run', '', list()),
+        open: (artifact) => explained(`read the artifact "${artifact.name}"`, artifact.name, folders.make().then((path) => official_store_open(artifact, path))),
+        upload: (request) => explained(`upload the artifact "${request.name}"`, request.name, folders.make().then((path) => uploadLocked(request, path, options))),
+        remove: ({ name }) => explained(`delete the artifact "${name}"`, name, official_store_client().then(async (official) => {
+            await official.deleteArtifact(name);
+        })),
+        [Symbol.asyncDispose]: () => folders[Symbol.asyncDispose](),
+    };
+}
+/** Explains the client's errors, which have only a message, or a name for a missing artifact. */
+async function explained(what, name, work) {
     try {
-        yield* (0,node_stream__WEBPACK_IMPORTED_MODULE_1__.pipeline)(source, (0,node_zlib__WEBPACK_IMPORTED_MODULE_2__.createInflateRaw)({ chunkSize: 256 * 1024 }), () => undefined);
+        return await work;
     }
     catch (error) {
-        if (broken !== undefined)
-            throw (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .asError */ .zR)(broken);
-        throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .HandoverError */ .Cu('artifact-corrupt', `${name} in the artifact can't be unzipped: ${(0,_base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .messageOf */ .bD)(error)}.`, again, error);
+        if (error instanceof Error && error.name === 'ArtifactNotFoundError')
+            throw notFound(name, error);
+        throw transferFailed(`${what} by way of the official client`, error);
     }
 }
-async function* checkedMember(chunks, member) {
-    let size = 0;
-    let crc = 0;
-    for await (const chunk of chunks) {
-        size += chunk.length;
-        // A bomb: what is said to be small must not be unpacked to its end to find out.
-        if (size > member.size)
-            break;
-        crc = (0,node_zlib__WEBPACK_IMPORTED_MODULE_2__.crc32)(chunk, crc);
-        yield chunk;
-    }
-    if (size === member.size && crc === member.crc)
-        return;
-    throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .HandoverError */ .Cu('artifact-corrupt', `${member.name} in the artifact has ${size > member.size ? 'at least ' : ''}${String(size)} bytes with CRC ${hex(crc)}; ` +
-        `its zip lists ${String(member.size)} bytes with CRC ${hex(member.crc)}.`, again);
+// All bundles share one bundle of the client, at the same relative path as here: the bundler keeps this import unchanged.
+async function official_store_client() {
+    const { DefaultArtifactClient } = await import(/* webpackIgnore: true */ "../official-client/index.js");
+    return new DefaultArtifactClient();
 }
-function hex(crc) {
-    return crc.toString(16).padStart(8, '0');
+const withDigest = (text) => {
+    const digest = (0,image_digest/* parseDigest */.m)(text ?? '');
+    return digest === undefined ? {} : { digest };
+};
+async function list() {
+    const { artifacts } = await (await official_store_client()).listArtifacts();
+    return artifacts
+        .map(({ id, name, size, createdAt, digest }) => ({
+        ...{ id, name, size, ...withDigest(digest) },
+        ...(createdAt === undefined ? {} : { createdAt: createdAt.toISOString() }),
+    }))
+        .sort((one, other) => other.id - one.id);
 }
-/** Passes chunks on, always keeping the last `bytes` until the source has ended without an error. */
-async function* holdBack(chunks, bytes) {
-    const held = [];
-    let total = 0;
-    for await (const chunk of chunks) {
-        held.push(chunk);
-        total += chunk.length;
-        for (let first = held[0]; first !== undefined && total - first.length >= bytes; first = held[0]) {
-            held.shift();
-            total -= first.length;
-            yield first;
+async function official_store_open(artifact, folder) {
+    const { digest } = artifact;
+    const options = { path: folder, skipDecompress: true, ...(digest === undefined ? {} : { expectedHash: digest }) };
+    const { digestMismatch } = await (await official_store_client()).downloadArtifact(artifact.id, options);
+    if (digestMismatch === true)
+        throw (0,store/* corruptArtifact */.G)(`The artifact "${artifact.name}" arrived with another digest than the artifact service lists (${digest ?? 'none'}).`);
+    const [file = ''] = await (0,promises_.readdir)(folder);
+    return (0,on_disk/* openOnDisk */.T)(artifact, (0,external_node_path_.join)(folder, file), artifact.size);
+}
+async function uploadLocked(request, folder, options) {
+    const env_1 = { stack: [], error: void 0, hasError: false };
+    try {
+        const { name } = request;
+        const lock = official_store_addDisposableResource(env_1, await lockName(options.credentials, name), true);
+        try {
+            return await upload(request, folder);
+        }
+        catch (error) {
+            // Possibly the client's own reservation: it tries again when an answer was lost.
+            const wasOurs = lock !== undefined && (await removeUnfinished(name, options, { unlessListed: true }));
+            if (!wasOurs && (0,errors/* messageOf */.bD)(error).includes('(409)'))
+                throw nameTaken(name, error);
+            throw error;
         }
     }
-    yield* held;
+    catch (e_1) {
+        env_1.error = e_1;
+        env_1.hasError = true;
+    }
+    finally {
+        const result_1 = official_store_disposeResources(env_1);
+        if (result_1)
+            await result_1;
+    }
+}
+async function upload(request, folder) {
+    const { name, retentionDays } = request;
+    const paths = [];
+    for await (const file of request.files) {
+        const path = (0,external_node_path_.join)(folder, file.name);
+        await (0,external_node_stream_promises_.pipeline)((0,chunks/* streamableChunks */.V$)(file.chunks), (0,external_node_fs_.createWriteStream)(path));
+        paths.push(path);
+        request.onBytes((await (0,promises_.stat)(path)).size);
+    }
+    const options = { compressionLevel: 0, retentionDays };
+    const { id, size = 0, digest } = await (await official_store_client()).uploadArtifact(name, paths, folder, options);
+    await Promise.all(paths.map((path) => (0,promises_.rm)(path)));
+    if (id !== undefined)
+        return { id, name, size, ...withDigest(digest) };
+    throw new errors/* HandoverError */.Cu('transfer-failed', 'The official client uploaded the artifact, but got no id for it.', 'Re-run the job.');
+}
+function notFound(name, error) {
+    return new errors/* HandoverError */.Cu('artifact-not-found', `The artifact service lists no artifact "${name}" any more: ${(0,errors/* messageOf */.bD)(error)}.`, 'It was deleted meanwhile, or has expired. Re-run all jobs, so that the image is built and handed over again.', error);
+}
+
+;// CONCATENATED MODULE: ./build/shared/artifacts/service/run-store.js
+var run_store_addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
+    if (value !== null && value !== void 0) {
+        if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
+        var dispose, inner;
+        if (async) {
+            if (!Symbol.asyncDispose) throw new TypeError("Symbol.asyncDispose is not defined.");
+            dispose = value[Symbol.asyncDispose];
+        }
+        if (dispose === void 0) {
+            if (!Symbol.dispose) throw new TypeError("Symbol.dispose is not defined.");
+            dispose = value[Symbol.dispose];
+            if (async) inner = dispose;
+        }
+        if (typeof dispose !== "function") throw new TypeError("Object not disposable.");
+        if (inner) dispose = function() { try { inner.call(this); } catch (e) { return Promise.reject(e); } };
+        env.stack.push({ value: value, dispose: dispose, async: async });
+    }
+    else if (async) {
+        env.stack.push({ async: true });
+    }
+    return value;
+};
+var run_store_disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
+    return function (env) {
+        function fail(e) {
+            env.error = env.hasError ? new SuppressedError(e, env.error, "An error was suppressed during disposal.") : e;
+            env.hasError = true;
+        }
+        var r, s = 0;
+        function next() {
+            while (r = env.stack.pop()) {
+                try {
+                    if (!r.async && s === 1) return s = 0, env.stack.push(r), Promise.resolve().then(next);
+                    if (r.dispose) {
+                        var result = r.dispose.call(r.value);
+                        if (r.async) return s |= 2, Promise.resolve(result).then(next, function(e) { fail(e); return next(); });
+                    }
+                    else s |= 1;
+                }
+                catch (e) {
+                    fail(e);
+                }
+            }
+            if (s === 1) return env.hasError ? Promise.reject(env.error) : Promise.resolve();
+            if (env.hasError) throw env.error;
+        }
+        return next();
+    };
+})(typeof SuppressedError === "function" ? SuppressedError : function (error, suppressed, message) {
+    var e = new Error(message);
+    return e.name = "SuppressedError", e.error = error, e.suppressed = suppressed, e;
+});
+
+
+
+
+
+
+
+
+
+
+
+
+/**
+ * Returns the artifacts of the workflow run that this job belongs to.
+ * @throws HandoverError `unsupported-host` outside a runner
+ */
+function runStore(options) {
+    const credentials = serviceCredentials(options.runtimeToken, options.resultsUrl);
+    return withOfficialClient(ownStore({ ...options, credentials }), { ...options, credentials });
+}
+function ownStore(options) {
+    const { credentials, log, maskSecret, signal } = options;
+    const http = (0,client/* httpClient */.o)(options.proxies, signal);
+    const service = resultsService(http, credentials, log.info, signal);
+    const folders = (0,files/* tempDirs */.zE)(options.tempRoot);
+    const known = new Map();
+    const listed = ({ id }) => {
+        const found = known.get(id);
+        if (found === undefined)
+            throw new RangeError(`artifact ${String(id)} was not listed by this store`);
+        return found;
+    };
+    return {
+        list: () => explain('list the artifacts of this run', async () => {
+            const artifacts = await service.list();
+            for (const artifact of artifacts)
+                known.set(artifact.id, artifact);
+            return artifacts;
+        }),
+        open: async (artifact) => {
+            const [what, found] = [`read the artifact "${artifact.name}"`, listed(artifact)];
+            let isOpen = false;
+            const sign = () => explain(what, async () => (0,signed_blob/* maskedUrl */.HB)(await service.signDownload(found), maskSecret)).catch((error) => {
+                // The official client can't continue what was read in part.
+                throw isOpen ? transferFailed(what, error) : (0,errors/* asError */.zR)(error);
+            });
+            const blob = { http, artifact, sign, onRetry: log.info, progress: log.progress, folders, signal };
+            const content = await (0,zip_content/* openArtifact */.H)(artifact, await (0,open_blob/* openBlob */.Y)(blob));
+            isOpen = true;
+            return content;
+        },
+        upload: (request) => run_store_upload(http, service, options, request),
+        remove: (artifact) => explain(`delete the artifact "${artifact.name}"`, () => service.remove(artifact.name, listed(artifact)).catch((error) => {
+            if (!(error instanceof answer/* HttpError */.j$) || error.status !== 404)
+                throw error;
+        })),
+        [Symbol.asyncDispose]: async () => {
+            await http.close();
+            await folders[Symbol.asyncDispose]();
+        },
+    };
+}
+const dayMs = 24 * 60 * 60 * 1000;
+async function run_store_upload(http, service, options, { name, retentionDays, files, onBytes }) {
+    const env_1 = { stack: [], error: void 0, hasError: false };
+    try {
+        const { log, signal } = options;
+        const lock = run_store_addDisposableResource(env_1, await lockName(options.credentials, name), true);
+        const expiresAt = retentionDays === 0 ? undefined : new Date(Date.now() + retentionDays * dayMs);
+        const reservation = { ...options, isAlone: lock !== undefined };
+        const url = await explain(`create the artifact "${name}"`, () => reserveName(name, expiresAt, reservation));
+        try {
+            const target = { http, url: (0,signed_blob/* maskedUrl */.HB)(url, options.maskSecret), onRetry: log.info, signal };
+            const blob = await uploadBlob(target, storedZip(files), onBytes);
+            const id = await service
+                .finalize(name, blob.size, blob.digest)
+                .catch((error) => listedId(service, name, blob, error));
+            return { id, name, ...blob };
+        }
+        catch (error) {
+            await removeUnfinished(name, options);
+            throw error instanceof errors/* HandoverError */.Cu ? error : transferFailed(`upload the artifact "${name}"`, error);
+        }
+    }
+    catch (e_1) {
+        env_1.error = e_1;
+        env_1.hasError = true;
+    }
+    finally {
+        const result_1 = run_store_disposeResources(env_1);
+        if (result_1)
+            await result_1;
+    }
+}
+/** Returns the id of an uploaded artifact from the service's list, after the answer to the end of its upload was lost or unknown. */
+async function listedId(service, name, sent, error) {
+    const artifacts = await service.list(name).catch(() => []);
+    const found = artifacts.find((artifact) => isOwnedBy(artifact, service.self) && artifact.size === sent.size && artifact.digest === sent.digest);
+    if (found === undefined)
+        throw error;
+    return found.id;
+}
+async function explain(what, work) {
+    try {
+        return await work();
+    }
+    catch (error) {
+        throw error instanceof UnknownAnswer ? error : transferFailed(what, error);
+    }
 }
 
 
 /***/ }),
 
-/***/ 5691:
+/***/ 6085:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   G: () => (/* binding */ corruptArtifact)
+/* harmony export */ });
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
+
+function corruptArtifact(message, cause) {
+    return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('artifact-corrupt', message, 'Run the job that exports the image again.', cause);
+}
+
+
+/***/ }),
+
+/***/ 6720:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
 // EXPORTS
 __nccwpck_require__.d(__webpack_exports__, {
-  J: () => (/* binding */ blobReader)
+  H: () => (/* binding */ openArtifact),
+  v: () => (/* binding */ otherDigest)
 });
 
-// EXTERNAL MODULE: external "node:crypto"
-var external_node_crypto_ = __nccwpck_require__(7598);
-// EXTERNAL MODULE: external "node:fs"
-var external_node_fs_ = __nccwpck_require__(3024);
-// EXTERNAL MODULE: external "node:fs/promises"
-var promises_ = __nccwpck_require__(1455);
-// EXTERNAL MODULE: external "node:path"
-var external_node_path_ = __nccwpck_require__(6760);
-// EXTERNAL MODULE: external "node:stream/promises"
-var external_node_stream_promises_ = __nccwpck_require__(6466);
+// EXTERNAL MODULE: external "node:stream"
+var external_node_stream_ = __nccwpck_require__(7075);
+// EXTERNAL MODULE: external "node:zlib"
+var external_node_zlib_ = __nccwpck_require__(8522);
 // EXTERNAL MODULE: ./build/shared/base/errors.js + 1 modules
 var errors = __nccwpck_require__(4754);
-// EXTERNAL MODULE: ./build/shared/base/text.js
-var base_text = __nccwpck_require__(1453);
+// EXTERNAL MODULE: ./build/shared/base/limits.js
+var limits = __nccwpck_require__(2618);
 // EXTERNAL MODULE: ./build/shared/bytes/chunks.js
 var bytes_chunks = __nccwpck_require__(4256);
-;// CONCATENATED MODULE: ./build/shared/bytes/disk-space.js
+// EXTERNAL MODULE: ./build/shared/bytes/verified.js
+var verified = __nccwpck_require__(7606);
+// EXTERNAL MODULE: ./build/shared/artifacts/store.js
+var store = __nccwpck_require__(6085);
+// EXTERNAL MODULE: ./node_modules/yauzl/index.js
+var yauzl = __nccwpck_require__(663);
+// EXTERNAL MODULE: ./build/shared/base/json.js
+var json = __nccwpck_require__(604);
+// EXTERNAL MODULE: ./build/shared/base/text.js
+var base_text = __nccwpck_require__(1453);
+;// CONCATENATED MODULE: ./build/shared/artifacts/zip/zip-reader.js
 
 
 
 
+
+
+
+const localHeaderBytes = 30;
 /**
- * Free space for an ordinary user where `path` is or would be. Returns undefined where the system doesn't tell.
- * @param path a file or folder; what doesn't exist yet counts as its nearest existing parent
+ * Lists the files of a zip from the directory at its end.
+ * @throws HandoverError `artifact-corrupt` when the directory at the end is missing or damaged
  */
-async function diskSpace(path) {
-    const existing = await nearestExisting((0,external_node_path_.resolve)(path));
+async function listZip(reader) {
     try {
-        const { bavail, bsize } = await (0,promises_.statfs)(existing);
-        return { ...(await mountOf(existing)), freeBytes: bavail * bsize };
-    }
-    catch {
-        return undefined;
-    }
-}
-async function nearestExisting(path) {
-    try {
-        await (0,promises_.stat)(path);
-        return path;
-    }
-    catch {
-        const parent = (0,external_node_path_.dirname)(path);
-        return parent === path ? path : nearestExisting(parent);
-    }
-}
-async function mountOf(path) {
-    // Format: proc(5), /proc/mounts: device, mount point, type, options; the last match in the file is on top.
-    const text = await (0,promises_.readFile)('/proc/mounts', 'utf8').catch(() => '');
-    let found = { mountPoint: '/', type: 'unknown' };
-    for (const line of text.split('\n')) {
-        const [, rawPoint, type] = line.split(' ');
-        if (rawPoint === undefined || type === undefined)
-            continue;
-        const mountPoint = rawPoint.replaceAll('\\040', ' ');
-        const inside = path === mountPoint || path.startsWith(mountPoint === '/' ? '/' : `${mountPoint}/`);
-        if (inside && mountPoint.length >= found.mountPoint.length)
-            found = { mountPoint, type };
-    }
-    return found;
-}
-/**
- * Throws `not-enough-space` when fewer than `neededBytes` are free where `path` is.
- * @param what what the space is for, as the subject of the message
- * @param advice the input to change or the thing to do
- */
-async function requireDiskSpace(path, neededBytes, what, advice) {
-    const space = await diskSpace(path);
-    if (space === undefined || space.freeBytes >= neededBytes)
-        return;
-    throw new errors/* HandoverError */.Cu('not-enough-space', `${what} needs ${(0,base_text/* formatBytes */.z3)(neededBytes)} at ${path}, but the filesystem there (${space.mountPoint}, ${space.type}) ` +
-        `has ${(0,base_text/* formatBytes */.z3)(space.freeBytes)} free.`, advice);
-}
-/** Turns the system's "disk full" into `not-enough-space`; any other error comes back as it was. */
-function explainDiskFull(error, path, advice) {
-    const code = error instanceof Error && 'code' in error ? error.code : undefined;
-    if (code !== 'ENOSPC' && code !== 'EDQUOT')
-        return error;
-    return new errors/* HandoverError */.Cu('not-enough-space', `The filesystem ran full while writing ${path} (${code}).`, advice, error);
-}
-
-// EXTERNAL MODULE: ./build/shared/artifacts/http.js
-var http = __nccwpck_require__(3298);
-// EXTERNAL MODULE: ./build/shared/artifacts/results-service.js
-var results_service = __nccwpck_require__(2332);
-;// CONCATENATED MODULE: ./build/shared/artifacts/signed-blob.js
-
-
-
-function signedBlob(options) {
-    let url;
-    return {
-        get: async (headers, signal) => {
-            url ??= options.sign();
-            return options.http.send({
-                method: 'GET',
-                url: await url,
-                headers: { ...headers, 'accept-encoding': 'identity' },
-                ...(signal === undefined ? {} : { signal }),
-            });
-        },
-        persist: async (work, reached, end) => {
-            try {
-                await (0,http/* again */.TG)('part', work, {
-                    what: () => `Bytes ${String(reached())}-${String(end)} of the download`,
-                    onRetry: options.onRetry,
-                    signal: options.signal,
-                    isAtOnce: (error) => {
-                        if (!isExpired(error))
-                            return false;
-                        url = undefined;
-                        return true;
-                    },
-                });
-            }
-            catch (error) {
-                throw explained(error, reached(), options);
-            }
-        },
-    };
-}
-/** The connection ended in good order before all bytes had come, or other bytes than those asked for have come. */
-class CutShort extends Error {
-    code = 'CUT_SHORT';
-    constructor(at, end, why = 'the answer ended') {
-        super(`${why} at byte ${String(at)} of ${String(end)}`);
-    }
-}
-/** The server answered a request for a part with the whole, as HTTP allows (RFC 9110 section 14.2). */
-class RangesIgnored extends Error {
-    name = 'RangesIgnored';
-}
-/** @throws HandoverError `artifact-corrupt` when the blob has another size than the service lists */
-function requireListedSize(size, { size: listed }) {
-    if (size === listed)
-        return;
-    throw new errors/* HandoverError */.Cu('artifact-corrupt', `The artifact's blob has ${String(size)} bytes; the artifact service lists ${String(listed)}.`, 'Run the job that exports the image again.');
-}
-/** Ends an answer that nobody will read; destroying its body would raise an error event out of reach. */
-async function discard(response) {
-    await response.body.dump({ limit: 64 * 1024 }).catch(() => undefined);
-}
-// Azure answers 403 AuthenticationFailed for a signature past its time.
-function isExpired(error) {
-    return error instanceof http/* HttpError */.j$ && (error.status === 403 || error.status === 401);
-}
-function explained(error, at, options) {
-    if (error instanceof errors/* HandoverError */.Cu || error instanceof results_service/* UnknownAnswer */.by || error instanceof RangesIgnored)
-        return error;
-    if (options.signal.aborted)
-        return error;
-    if (error instanceof http/* HttpError */.j$ && (error.status === 404 || error.status === 410)) {
-        return new errors/* HandoverError */.Cu('artifact-expired', `The artifact's content is gone: ${error.message}. It has expired or was deleted.`, 'Re-run all jobs, so that the image is built and handed over again, or raise `retention-days` of export-image.', error);
-    }
-    return new errors/* HandoverError */.Cu('transfer-failed', `The download failed at byte ${String(at)} of ${String(options.size)}: ${(0,errors/* messageOf */.bD)(error)}.`, 'Re-run the job. If it repeats, look at https://www.githubstatus.com and at the proxy of a self-hosted runner.', error);
-}
-
-// EXTERNAL MODULE: external "node:timers/promises"
-var external_node_timers_promises_ = __nccwpck_require__(8500);
-;// CONCATENATED MODULE: ./build/shared/artifacts/slow-parts.js
-
-
-// One connection in many is slow (actions/cache#810, actions/toolkit#1484), and parts are given out in order: one that takes far longer
-// than its neighbours would hold up all of them. It is asked for once more beside the first request, and whoever comes first wins.
-const lookEveryMs = 100;
-/** So much longer than parts take in the middle, and at least so long. */
-const slowFactor = 4;
-const slowMs = 1000;
-/** Of the parts that have come, one in so many may be asked for again, and so many beyond. */
-const oneIn = 20;
-const beyond = 2;
-/** @param asksAgain otherwise each part is asked for once only */
-function parts(asksAgain) {
-    const open = new WeakMap();
-    const lastMs = [];
-    let [come, askedAgain] = [0, 0];
-    const took = (ms) => {
-        come += 1;
-        lastMs.push(ms);
-        if (lastMs.length > 16)
-            lastMs.shift();
-    };
-    const isSlow = (ms) => {
-        const middle = lastMs.toSorted((one, other) => one - other)[lastMs.length >> 1] ?? 0;
-        return ms > Math.max(slowMs, slowFactor * middle);
-    };
-    return {
-        ask: (first, again) => {
-            const part = begun(first, again, took);
-            open.set(part, part);
-            return part;
-        },
-        firstToCome: async (asked, neighbours) => {
-            const part = open.get(asked);
-            if (part === undefined || !asksAgain)
-                return asked.arriving;
-            // Where its neighbours wait, too, the link is slow, and one more request would make it slower.
-            const isAlone = () => neighbours.filter((other) => other.hasArrived()).length * 2 >= neighbours.length;
-            const isHopeless = () => isSlow(performance.now() - part.askedAt) && isAlone();
-            // Until the wait is cut short.
-            while (await waited(part.ended)) {
-                if (!isHopeless() || askedAgain >= beyond + come / oneIn)
-                    continue;
-                askedAgain += 1;
-                return beside(part);
-            }
-            return part.arriving;
-        },
-    };
-}
-function waited(ended) {
-    return (0,external_node_timers_promises_.setTimeout)(lookEveryMs, true, { signal: ended }).catch(() => false);
-}
-function begun(first, again, took) {
-    const askedAt = performance.now();
-    const [abandoned, ended] = [new AbortController(), new AbortController()];
-    let hasArrived = false;
-    const arriving = first(abandoned.signal);
-    arriving
-        .then(() => {
-        hasArrived = true;
-        took(performance.now() - askedAt);
-    }, () => undefined)
-        .finally(() => {
-        ended.abort();
-    });
-    return {
-        arriving,
-        hasArrived: () => hasArrived,
-        askedAt,
-        again,
-        abandon: () => {
-            abandoned.abort();
-        },
-        ended: ended.signal,
-    };
-}
-async function beside({ arriving, again, abandon }) {
-    const second = new AbortController();
-    const asked = again(second.signal);
-    asked.catch(() => undefined);
-    const wins = arriving.then((bytes) => {
-        second.abort();
-        return bytes;
-    }, (error) => asked.catch(() => {
-        throw (0,errors/* asError */.zR)(error);
-    }));
-    const other = asked.then((bytes) => {
-        abandon();
-        return bytes;
-    }, () => wins);
-    return Promise.race([wins, other]);
-}
-
-;// CONCATENATED MODULE: ./build/shared/artifacts/ranged-reader.js
-
-
-
-
-
-const partBytes = 2 * 1024 * 1024;
-const partsInFlight = 8;
-/**
- * @throws (from its methods) HandoverError `transfer-failed`, `artifact-expired` or `artifact-corrupt`; `RangesIgnored` when the
- *   server answers with the whole
- */
-function rangedReader(options) {
-    const { size } = options;
-    const blob = signedBlob(options);
-    const ask = (all, bytes, start) => all.ask((signal) => readPart(blob, options, bytes, start, signal), (signal) => {
-        const what = `Bytes ${String(start)}-${String(start + bytes.length)} of the download`;
-        options.onRetry(`${what} take far longer than those beside them: they are asked for once more.`);
-        return readPart(blob, options, Buffer.allocUnsafeSlow(bytes.length), start, signal);
-    });
-    const newParts = () => parts(options.asksAgain ?? true);
-    const small = newParts();
-    return {
-        size,
-        downloaded: () => undefined,
-        read: (start, end) => small.firstToCome(ask(small, Buffer.allocUnsafeSlow(end - start), start), []),
-        stream: (start, end) => inParts(newParts(), ask, { start, end }, () => undefined),
-        lend: async function* (start, end) {
-            const free = [];
-            for await (const part of inParts(newParts(), ask, { start, end }, () => free.pop())) {
-                yield part;
-                free.push(Buffer.from(part.buffer));
-            }
-        },
-    };
-}
-/** @param memory asked for a buffer to use again */
-async function* inParts(all, ask, { start, end }, memory) {
-    const queue = [];
-    let next = start;
-    while (next < end || queue.length > 0) {
-        while (next < end && queue.length < partsInFlight) {
-            const bytes = memory() ?? Buffer.allocUnsafeSlow(Math.min(partBytes, end - start));
-            queue.push(ask(all, bytes.subarray(0, end - next), next));
-            next = Math.min(end, next + partBytes);
-        }
-        const part = queue.shift();
-        if (part !== undefined)
-            yield await all.firstToCome(part, queue);
-    }
-}
-/** Fills `bytes` from `start` on. */
-async function readPart(blob, options, bytes, start, signal) {
-    const end = start + bytes.length;
-    let filled = 0;
-    const attempt = async () => {
-        const body = await request(blob, options, { start: start + filled, end, signal });
-        // An event for each chunk: promises for each would cost a tenth of a load's CPU time.
-        body.on('data', (chunk) => {
-            filled += chunk.copy(bytes, filled);
-        });
-        await (0,external_node_stream_promises_.finished)(body);
-        if (filled < bytes.length)
-            throw new CutShort(start + filled, end);
-    };
-    await blob.persist(attempt, () => start + filled, end);
-    return bytes;
-}
-async function request(blob, options, { start, end, signal }) {
-    const response = await blob.get({ range: `bytes=${String(start)}-${String(end - 1)}` }, signal);
-    if (response.statusCode === 200) {
-        await discard(response);
-        throw new RangesIgnored(`HTTP 200 for bytes ${String(start)}-${String(end)}`);
-    }
-    if (response.statusCode !== 206) {
-        const text = await (0,http/* textOf */.b6)(response);
-        throw (0,http/* httpError */.p2)(response, text);
-    }
-    try {
-        const range = String(response.headers['content-range'] ?? '');
-        const [, from, size] = /^bytes (\d+)-\d+\/(\d+)$/.exec(range) ?? [];
-        requireListedSize(Number(size), options);
-        if (Number(from) !== start)
-            throw new CutShort(start, end, `the answer is "${(0,base_text/* quoteForeign */.xS)(range, 80)}"`);
+        const zip = await (0,yauzl/* fromRandomAccessReaderPromise */.or)(new RangeAccess(reader), reader.size, { autoClose: false });
+        const members = [];
+        if (zip.entryCount > limits/* limits */.F.zipMembers)
+            throw new Error(`it has ${String(zip.entryCount)} files`);
+        for await (const entry of zip.eachEntry())
+            if (!entry.fileName.endsWith('/'))
+                members.push(member(entry, reader.size));
+        return members;
     }
     catch (error) {
-        await discard(response);
-        throw error;
-    }
-    return response.body;
-}
-
-// EXTERNAL MODULE: ./build/shared/artifacts/verified-stream.js
-var verified_stream = __nccwpck_require__(2163);
-;// CONCATENATED MODULE: ./build/shared/artifacts/whole-blob.js
-
-
-
-
-
-
-
-
-
-
-
-
-
-const spaceAdvice = 'The server that holds the artifact gives it as a whole only, so it passes through RUNNER_TEMP. Free space there: df -h shows what there is.';
-/**
- * Reads an artifact's blob in parts, whether or not its server gives parts.
- * @throws (from its methods) HandoverError `transfer-failed`, `artifact-expired`, `artifact-corrupt` or `not-enough-space`
- */
-function blobReader(given) {
-    const options = { ...given, size: given.artifact.size };
-    const parts = rangedReader(options);
-    let whole;
-    let isHere = false;
-    const fetched = (error) => {
-        if (!(error instanceof RangesIgnored))
+        if (error instanceof errors/* HandoverError */.Cu)
             throw error;
-        return (whole ??= fetchWhole(options).then((reader) => {
-            isHere = true;
-            return reader;
-        }));
-    };
-    const either = async function* (start, end, way) {
-        let position = start;
-        if (whole === undefined) {
-            try {
-                for await (const part of way(parts)(start, end)) {
-                    position += part.length;
-                    yield part;
-                }
-                return;
-            }
-            catch (error) {
-                await fetched(error);
-            }
-        }
-        const reader = await whole;
-        if (reader !== undefined)
-            yield* way(reader)(position, end);
-    };
+        throw (0,store/* corruptArtifact */.G)(`The artifact is not a whole zip file: ${(0,errors/* messageOf */.bD)(error)}.`, error);
+    }
+}
+function member(entry, blobBytes) {
+    const { compressedSize, uncompressedSize, relativeOffsetOfLocalHeader: at } = entry;
+    const isPlace = [compressedSize, uncompressedSize, at].every(json/* isByteCount */.A0) && at + compressedSize <= blobBytes;
+    const isStored = entry.compressionMethod === 0;
+    if (!isPlace || (isStored && compressedSize !== uncompressedSize))
+        throw new Error(`${(0,base_text/* quoteForeign */.xS)(entry.fileName, 80)} can't be where the zip's directory has it`);
+    if (entry.compressionMethod !== 0 && entry.compressionMethod !== 8) {
+        throw new Error(`${entry.fileName} has compression method ${String(entry.compressionMethod)}`);
+    }
     return {
-        size: options.size,
-        downloaded: () => (isHere ? options.size : undefined),
-        read: async (start, end) => whole === undefined
-            ? parts.read(start, end).catch(async (error) => (await fetched(error)).read(start, end))
-            : (await whole).read(start, end),
-        stream: (start, end) => either(start, end, ({ stream }) => stream),
-        lend: (start, end) => either(start, end, ({ lend }) => lend),
+        name: entry.fileName,
+        stored: entry.compressionMethod === 0,
+        size: entry.uncompressedSize,
+        compressedSize: entry.compressedSize,
+        crc: entry.crc32,
+        headerOffset: entry.relativeOffsetOfLocalHeader,
     };
 }
-async function fetchWhole(options) {
-    const { artifact, size, onRetry, folders } = options;
-    onRetry(`The server of the artifact "${artifact.name}" answers with all of it when it is asked for a part: it is downloaded as a ` +
-        `whole (${(0,base_text/* formatBytes */.z3)(size)}) to RUNNER_TEMP, and read from there.`);
-    const path = (0,external_node_path_.join)(await folders.make(), 'blob');
-    await requireDiskSpace(path, size, `The artifact "${artifact.name}"`, spaceAdvice);
-    const blob = signedBlob(options);
-    let written = 0;
-    await options.progress('Downloaded', size, (passed) => blob.persist(async () => {
-        written = 0;
-        await writeWhole(blob, options, path, (bytes) => {
-            written += bytes;
-            passed(bytes);
-        });
-    }, () => written, size));
-    return fileReader(path, size);
+/** Returns where a member's own bytes start: after a header of 30 bytes, its name and its extra field (APPNOTE 4.3.7). */
+function dataOffset(member, localHeader) {
+    if (localHeader.length < localHeaderBytes || localHeader.readUInt32LE(0) !== 0x04034b50) {
+        throw (0,store/* corruptArtifact */.G)(`The artifact's zip has no header for ${member.name} at byte ${String(member.headerOffset)}.`);
+    }
+    return member.headerOffset + localHeaderBytes + localHeader.readUInt16LE(26) + localHeader.readUInt16LE(28);
 }
-/** @throws HandoverError `artifact-corrupt`, `not-enough-space`; what the connection says */
-async function writeWhole(blob, options, path, onBytes) {
-    const response = await blob.get();
-    if (response.statusCode !== 200)
-        throw (0,http/* httpError */.p2)(response, await (0,http/* textOf */.b6)(response));
-    const announced = response.headers['content-length'];
-    const hash = (0,external_node_crypto_.createHash)('sha256');
+/** Reads the first bytes of a member's header, for `dataOffset`. */
+function readLocalHeader(reader, member) {
+    return reader.read(member.headerOffset, Math.min(reader.size, member.headerOffset + localHeaderBytes));
+}
+/** Lets the zip library read through byte ranges. */
+class RangeAccess extends yauzl/* RandomAccessReader */.lJ {
+    #reader;
+    constructor(reader) {
+        super();
+        this.#reader = reader;
+    }
+    _readStreamForRange(start, end) {
+        return external_node_stream_.Readable.from(this.#reader.stream(start, end));
+    }
+}
+
+;// CONCATENATED MODULE: ./build/shared/artifacts/zip/content.js
+
+
+
+
+
+
+
+
+/**
+ * Opens an artifact's blob: a zip of files, or one raw file (`archive: false` of the upload action).
+ * @throws HandoverError `artifact-corrupt` or `transfer-failed`
+ */
+async function openArtifact(artifact, reader) {
+    const head = await reader.read(0, Math.min(4, reader.size));
+    const isZip = head.length === 4 && (head.readUInt32LE(0) === 0x04034b50 || head.readUInt32LE(0) === 0x06054b50);
+    return isZip ? zipContent(artifact, reader, await listZip(reader)) : rawContent(artifact, reader);
+}
+function rawContent(artifact, reader) {
+    return {
+        artifact,
+        downloaded: reader.downloaded,
+        files: [{ name: artifact.name, size: reader.size }],
+        text: () => Promise.resolve(undefined),
+        read: (_name, onBytes) => (0,verified/* heldBack */.Zg)(verifiedBlob(reader, artifact, onBytes), heldBackBytes),
+        ranges: () => Promise.resolve((start, end, onBytes) => (0,bytes_chunks/* countedChunks */.T6)(reader.lend(start, end), onBytes)),
+    };
+}
+function zipContent(artifact, reader, members) {
+    const find = (name) => members.find((member) => member.name === name);
+    return {
+        artifact,
+        downloaded: reader.downloaded,
+        files: members.map(({ name, size }) => ({ name, size })),
+        text: async (name) => {
+            const member = find(name);
+            return member === undefined ? undefined : readText(reader, artifact, member);
+        },
+        read: async function* (name, onBytes) {
+            const member = find(name);
+            if (member === undefined)
+                throw missing(artifact, name, members);
+            const start = dataOffset(member, await readLocalHeader(reader, member));
+            const packed = slice(verifiedBlob(reader, artifact, onBytes), start, start + member.compressedSize);
+            yield* (0,verified/* heldBack */.Zg)(unzipped(packed, member), heldBackBytes);
+        },
+        ranges: async (name) => {
+            const member = find(name);
+            if (member?.stored !== true)
+                return undefined;
+            const at = dataOffset(member, await readLocalHeader(reader, member));
+            return (start, end, onBytes) => {
+                if (start < 0 || end > member.size || start > end)
+                    throw outside(member, start, end);
+                return (0,bytes_chunks/* countedChunks */.T6)(reader.lend(at + start, at + end), onBytes);
+            };
+        },
+    };
+}
+// A part of the blob: its digest can't be checked, but the member's size and CRC can.
+async function readText(reader, artifact, member) {
+    if (member.size > limits/* limits */.F.recordBytes || member.compressedSize > limits/* limits */.F.recordBytes)
+        throw tooLarge(artifact, member);
+    const start = dataOffset(member, await readLocalHeader(reader, member));
+    return (await (0,bytes_chunks/* copiedBytes */.QB)(unzipped(reader.stream(start, start + member.compressedSize), member))).toString();
+}
+// An engine never gets the last bytes of an artifact that turns out to be wrong.
+const heldBackBytes = 1024 * 1024;
+/** Reads the whole blob, and checks its digest at the end, if one is listed. */
+function verifiedBlob(reader, artifact, onBytes) {
+    const { name, digest } = artifact;
+    const chunks = (0,bytes_chunks/* countedChunks */.T6)(reader.stream(0, reader.size), onBytes);
+    if (digest === undefined)
+        return chunks;
+    return (0,verified/* verifiedChunks */.Dc)(chunks, { digest }, (found) => otherDigest({ name, digest }, found.digest));
+}
+/** Returns the bytes from `start` up to but not including `end`, and reads also the others. */
+async function* slice(chunks, start, end) {
+    let position = 0;
+    for await (const chunk of chunks) {
+        const from = Math.max(start - position, 0);
+        const to = Math.min(end - position, chunk.length);
+        if (from < to)
+            yield chunk.subarray(from, to);
+        position += chunk.length;
+    }
+}
+/** Returns a member's own bytes, and checks their size and CRC at the end. */
+async function* unzipped(packed, member) {
     let size = 0;
-    const file = await (0,promises_.open)(path, 'w');
+    let crc = 0;
+    for await (const chunk of member.stored ? packed : inflated(packed, member.name)) {
+        size += chunk.length;
+        // A zip bomb is not unpacked to its end.
+        if (size > member.size)
+            break;
+        crc = (0,external_node_zlib_.crc32)(chunk, crc);
+        yield chunk;
+    }
+    if (size !== member.size || crc !== member.crc)
+        throw otherMember(member, size, crc);
+}
+async function* inflated(packed, name) {
+    let broken;
+    const source = (0,bytes_chunks/* watchedChunks */.bM)(packed, (error) => (broken = error));
     try {
-        if (announced !== undefined)
-            requireListedSize(Number(announced), options);
-        const { body } = response;
-        // Written at once: undici 6 ends the process when a server closes the connection while the body waits for a reader.
-        body.on('data', (chunk) => {
-            try {
-                size += chunk.length;
-                if (size > options.size)
-                    requireListedSize(size, options);
-                hash.update(chunk);
-                (0,external_node_fs_.appendFileSync)(file.fd, chunk);
-                onBytes(chunk.length);
-            }
-            catch (error) {
-                body.destroy((0,errors/* asError */.zR)(error));
-            }
-        });
-        await (0,external_node_stream_promises_.finished)(body);
+        yield* (0,external_node_stream_.pipeline)(source, (0,external_node_zlib_.createInflateRaw)({ chunkSize: 256 * 1024 }), () => undefined);
     }
     catch (error) {
-        await discard(response);
-        throw (0,errors/* asError */.zR)(explainDiskFull(error, path, spaceAdvice));
+        if (broken !== undefined)
+            throw (0,errors/* asError */.zR)(broken);
+        throw (0,store/* corruptArtifact */.G)(`${name} in the artifact can't be unzipped: ${(0,errors/* messageOf */.bD)(error)}.`, error);
     }
-    finally {
-        await file.close();
-    }
-    if (size < options.size)
-        throw new CutShort(size, options.size);
-    (0,verified_stream/* requireListedDigest */.zb)(options.artifact, hash);
 }
-function fileReader(path, size) {
-    const chunks = (start, end) => (0,external_node_fs_.createReadStream)(path, { start, end: end - 1, highWaterMark: 1024 * 1024 });
-    return {
-        size,
-        downloaded: () => size,
-        read: (start, end) => (0,bytes_chunks/* copiedBytes */.QB)(start < end ? chunks(start, end) : noChunks()),
-        stream: (start, end) => (start < end ? chunks(start, end) : noChunks()),
-        lend: (start, end) => (start < end ? chunks(start, end) : noChunks()),
-    };
+function otherDigest({ name, digest }, found = 'none') {
+    return (0,store/* corruptArtifact */.G)(`The artifact "${name}" arrived with digest ${found}; the artifact service lists ${digest ?? 'none'}.`);
 }
-async function* noChunks() {
-    // A file's stream reads one byte at least.
+function otherMember(member, size, crc) {
+    const hex = (number) => number.toString(16).padStart(8, '0');
+    return (0,store/* corruptArtifact */.G)(`${member.name} in the artifact has ${size > member.size ? 'at least ' : ''}${String(size)} bytes with CRC ${hex(crc)}; ` +
+        `its zip lists ${String(member.size)} bytes with CRC ${hex(member.crc)}.`);
+}
+function outside({ name, size }, start, end) {
+    return (0,store/* corruptArtifact */.G)(`Bytes ${String(start)}-${String(end)} of ${name} in the artifact are needed, but it has only ${String(size)}.`);
+}
+function tooLarge(artifact, { name, size }) {
+    return (0,store/* corruptArtifact */.G)(`${name} in the artifact "${artifact.name}" has ${String(size)} bytes; some kilobytes were expected.`);
+}
+function missing(artifact, name, members) {
+    const there = members.map((member) => member.name).join(', ');
+    return (0,store/* corruptArtifact */.G)(`The artifact "${artifact.name}" has no file ${name}; it contains: ${there}.`);
 }
 
 
@@ -34900,6 +34660,7 @@ __nccwpck_require__.d(__webpack_exports__, {
   Yp: () => (/* binding */ RegistryFailure),
   zR: () => (/* binding */ asError),
   CD: () => (/* binding */ attempt),
+  aY: () => (/* binding */ invalidInput),
   bD: () => (/* binding */ messageOf),
   c7: () => (/* binding */ systemCodeOf)
 });
@@ -34907,16 +34668,16 @@ __nccwpck_require__.d(__webpack_exports__, {
 // UNUSED EXPORTS: CacheFailure, errorCodes, isUnreadable, setupBuildxHint
 
 ;// CONCATENATED MODULE: ./build/shared/base/registry-causes.js
-// Why a registry's work failed, and what helps: one table for the words of the docker commands, and for what our own client sees.
+// Causes of registry failures, with hints: one table for the messages of docker's commands and of this project's client.
 // Words: distribution-spec, "Error Codes"; docker's, containerd's and BuildKit's messages; Node's and OpenSSL's codes; what Amazon ECR,
-// Azure, Harbor and Quay say of immutable tags and quotas. The first row that fits counts.
+// Azure, Harbor and Quay return for immutable tags and quotas. The first matching row counts.
 const rows = [
     {
         cause: 'rate-limit',
         words: /\btoo ?many ?requests\b|\brate limit\b/i,
         statuses: [429],
         permanent: false,
-        hint: 'The registry limits how often it is asked: run the job again later, or use an account with a higher limit.',
+        hint: 'The registry has a rate limit: run the job again later, or use an account with a higher limit.',
     },
     {
         cause: 'immutable-tag',
@@ -34966,7 +34727,7 @@ const rows = [
         words: /connection (?:refused|reset)|no such host|i\/o timeout|broken pipe|network is unreachable|no route to host|\bEOF\b|server gave HTTP response|\bE(?:CONN|AI_|PIPE|NOTFOUND|TIMEDOUT|HOST|NET)|\bUND_ERR_|\bHPE_|ERR_SSL_|\bEPROTO\b|took longer than/i,
         statuses: [408],
         permanent: false,
-        hint: 'Nothing usable answers there: check the registry’s host and port, that it is running, and that this runner can reach it (a service of the job, a VPN, `HTTPS_PROXY`).',
+        hint: 'There is no usable registry at that address: check the registry’s host and port, that it is running, and that this runner can reach it (a service of the job, a VPN, `HTTPS_PROXY`).',
     },
     {
         cause: 'too-large',
@@ -34987,7 +34748,7 @@ const rows = [
         words: /stopped after \d+ redirects/i,
         statuses: [301, 302, 303, 307, 308],
         permanent: true,
-        hint: 'The registry sends this request to another address: name the registry by the address that it answers at itself.',
+        hint: 'The registry redirects this request to another address: use the registry’s own address.',
     },
     {
         cause: 'no-such-platform',
@@ -35029,17 +34790,17 @@ const rows = [
         words: /\bserver error\b|\bbad gateway\b|\bservice unavailable\b|\bgateway time-?out\b/i,
         statuses: [500, 502, 503, 504],
         permanent: false,
-        hint: 'The registry itself has trouble: look at its status page or its log, and run the job again.',
+        hint: 'The registry itself fails: check its status page or its log, and run the job again.',
     },
 ];
 const other = {
     cause: 'other',
     permanent: false,
-    hint: 'See the registry’s words in the message; its own log may tell more.',
+    hint: 'See the registry’s message. Its log may show more.',
 };
 /**
- * @param words what was said of the failure, without names that anybody may choose
- * @param status of HTTP, where it is known; otherwise it is looked for in the words
+ * @param words the message of the failure, without names that users choose
+ * @param status the HTTP status; undefined searches the message for it
  */
 function explainRegistry(words, status = statusIn(words)) {
     return rows.find((row) => row.words.test(words) || (status !== undefined && row.statuses.includes(status))) ?? other;
@@ -35055,7 +34816,7 @@ var base_text = __nccwpck_require__(1453);
 ;// CONCATENATED MODULE: ./build/shared/base/errors.js
 
 
-/** Every way a handover can fail. Each has a scenario that produces it and a heading in TROUBLESHOOTING.md. */
+/** All error codes. Each has a scenario that produces it, and a heading in TROUBLESHOOTING.md. @internal */
 const errorCodes = (/* unused pure expression or super */ null && ([
     'invalid-input',
     'docker-unavailable',
@@ -35082,7 +34843,7 @@ const errorCodes = (/* unused pure expression or super */ null && ([
     'timed-out',
     'cancelled',
 ]));
-/** The one error this project throws on purpose: what happened (with the value seen) and the next step. */
+/** The error that this project throws: what happened, with the value seen, and the next step. */
 class HandoverError extends Error {
     name = 'HandoverError';
     code;
@@ -35093,26 +34854,30 @@ class HandoverError extends Error {
         this.hint = hint;
     }
 }
-/** Whether an error says that an artifact has nothing to read, or nothing that we know, and not that it couldn't be reached. */
+/** Returns the error for an input. */
+function invalidInput(message, hint = 'Correct it under `with:`.') {
+    return new HandoverError('invalid-input', message, hint);
+}
+/** Returns whether an error means that an artifact has no readable content. Failures to reach the artifact don't. */
 function isUnreadable(error) {
     return error instanceof HandoverError && unreadable.includes(error.code);
 }
 const unreadable = (/* unused pure expression or super */ null && (['artifact-corrupt', 'artifact-expired', 'artifact-not-found']));
-/** The message of anything that was thrown, for use inside a sentence. */
+/** Returns the message of anything that was thrown. */
 function messageOf(error) {
     if (!Error.isError(error))
         return String(error);
-    // Node's error for a host with several addresses, none of which answers, has no message of its own.
+    // Node's error for a host with several unreachable addresses has no message.
     return error.message || (systemCodeOf(error) ?? error.name);
 }
-/** The system error code (`ENOENT`, `ECONNRESET`, …) of anything that was thrown, or undefined. */
+/** Returns the system error code (`ENOENT`, `ECONNRESET`, …) of anything that was thrown, or undefined. */
 function systemCodeOf(error) {
-    // Not asked whether it is an Error: one of another realm is none here (ECMA-262, "Realms").
+    // An Error of another realm is not an instance of this realm's (ECMA-262, "Realms").
     if (typeof error !== 'object' || error === null || !('code' in error))
         return undefined;
     return typeof error.code === 'string' ? error.code : undefined;
 }
-/** The result of a look at what may change meanwhile, such as processes and files of others; `otherwise` when it throws. */
+/** Returns the result of `look`, such as a read of a file that may disappear; `otherwise` if it throws. */
 function attempt(look, otherwise) {
     try {
         return look();
@@ -35121,33 +34886,33 @@ function attempt(look, otherwise) {
         return otherwise;
     }
 }
-/** What was caught, as an error to throw on: some libraries throw other things. */
+/** Returns a caught value as an error. Some libraries throw other values. */
 function asError(error) {
     return Error.isError(error) ? error : new Error(String(error));
 }
-/** The line of YAML that helps with every shortcoming of a builder. */
+/** The hint for all limits of the default builder. */
 const setupBuildxHint = 'Add this step before it: `- uses: docker/setup-buildx-action@v4`.';
-/** A build that failed over a cache that it read. The same build without that cache may do. */
+/** A build that failed because of a cache that it read. It may succeed without that cache. */
 class CacheFailure extends HandoverError {
-    /** In BuildKit's words. */
+    /** BuildKit's message. */
     why;
     constructor(why) {
         const quoted = (0,base_text/* quoteForeign */.xS)(why, 500);
-        super('build-failed', `The build failed while it read layers of a cache or a base image: ${quoted}`, 'Look whether the base images and what `cache-from` names can be read.');
+        super('build-failed', `The build failed while it read layers of a cache or a base image: ${quoted}`, 'Check whether the base images and the caches in `cache-from` can be read.');
         this.why = quoted;
     }
 }
 /** A push or a pull that failed. */
 class RegistryFailure extends HandoverError {
     reason;
-    /** Another try would fail in the same way: a wrong login, a missing image. */
+    /** Whether another attempt would fail in the same way: a wrong login, a missing image. */
     permanent;
-    /** The client's last words, whole. */
+    /** The client's full message. */
     said;
     /**
-     * @param work what was tried, such as `The pull`
-     * @param references what it was tried with
-     * @param said the client's last words
+     * @param work such as `The pull`
+     * @param references the images
+     * @param said the client's message
      */
     constructor(work, references, said, seen = {}) {
         const words = `${withoutNames(seen.why ?? said, references)} ${seen.systemCode ?? ''}`;
@@ -35158,7 +34923,7 @@ class RegistryFailure extends HandoverError {
         this.said = said;
     }
 }
-// A repository may be called anything, "denied" too; registries name it without themselves.
+// A repository can have any name, even "denied". Registries omit their own name.
 function withoutNames(said, references) {
     const paths = references.map((name) => name.replace(/^[^/]*\//, '').replace(/[:@].*$/, ''));
     const names = [...references, ...paths].filter((name) => name !== '');
@@ -35181,26 +34946,26 @@ function withoutNames(said, references) {
 /* harmony import */ var _errors_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4754);
 
 
-// A step that was cancelled or whose time is up cleans up by itself. Where that stands still, it is ended by force, by itself, a
-// moment before the runner would do it: then what it has started and written goes here, without waiting for anything.
+// A step that is cancelled or out of time cleans up. If the cleanup hangs, the step ends itself shortly before the runner would kill it.
+// Then this file removes what the step has started and written, without waiting.
 const works = new Set();
 /**
- * @param work is done when the step is ended by force; it can't wait for anything
- * @returns what takes that back
+ * @param work called at a forced end; it can't wait for anything
+ * @returns a function that unregisters it
  */
 function onForcedEnd(work) {
     works.add(work);
     return () => void works.delete(work);
 }
-/** Kills what this process has started, and does all that is to be done. */
+/** Kills the child processes, and calls the registered functions. */
 function endByForce() {
     killChildren();
     for (const work of works)
         (0,_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .attempt */ .CD)(work, undefined);
 }
 /**
- * Kills child processes of this process, and theirs: all of them, or those that were started with these last arguments. A command that
- * was given up would outlive the step. Only Linux tells who they are (proc_pid_task_children(5)).
+ * Kills the descendants of this process: all of them, or those that were started with these last arguments. Works on Linux only
+ * (proc_pid_task_children(5)).
  */
 function killChildren(lastArguments = []) {
     // In /proc, each argument ends with a zero byte.
@@ -35210,7 +34975,7 @@ function killChildren(lastArguments = []) {
             killTree(pid);
     }
 }
-/** Kills a process and all that it has started: docker runs its plugins as processes of their own. */
+/** Kills a process and its descendants, such as docker's plugins. */
 function killTree(pid) {
     const below = childrenOf(pid);
     (0,_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .attempt */ .CD)(() => process.kill(pid, 'SIGKILL'), false);
@@ -35242,7 +35007,7 @@ function childrenOf(pid) {
 /* harmony export */ });
 /* harmony import */ var _limits_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(2618);
 
-/** Parses text that somebody else wrote. Returns undefined when it isn't JSON, or nested deeper than anybody would. */
+/** Parses foreign text. Returns undefined if it isn't JSON, or is nested too deeply. */
 function parseJson(text) {
     try {
         const value = JSON.parse(text);
@@ -35252,7 +35017,7 @@ function parseJson(text) {
         return undefined;
     }
 }
-// What goes through the members of a value calls itself for each level.
+// Readers of a value are recursive.
 function isShallow(value) {
     let level = [value];
     for (let depth = 0; level.length > 0; depth += 1) {
@@ -35277,11 +35042,11 @@ function objectsOf(value) {
 function stringsOf(value) {
     return arrayOf(value).filter((item) => typeof item === 'string');
 }
-/** A byte count or an offset: a whole number that JavaScript holds exactly. */
+/** Returns whether a value is a byte count or an offset: an integer that JavaScript stores exactly. */
 function isByteCount(value) {
     return typeof value === 'number' && Number.isSafeInteger(value) && value >= 0;
 }
-/** The string members of an object (labels, annotations); anything else in it is left out. */
+/** Returns the string members of an object (labels, annotations). Others are ignored. */
 function stringMapOf(value) {
     if (!isObject(value))
         return {};
@@ -35297,40 +35062,37 @@ function stringMapOf(value) {
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
 /* harmony export */   F: () => (/* binding */ limits)
 /* harmony export */ });
-/**
- * The most that is taken of what others send: an artifact may be anybody's, and a service may answer with anything. Each stands far above
- * what honest images have, and far below what a runner's memory holds. SECURITY.md lists them.
- */
+/** Limits for untrusted input. Each is far above the values of real images, and far below a runner's memory. SECURITY.md lists them. */
 const limits = {
-    /** Of an answer that is read as text, in bytes. A listing of a thousand artifacts has half a megabyte. */
+    /** Of a response that is read as text, in bytes. A list of a thousand artifacts has half a megabyte. */
     answerBytes: 16 * 1024 * 1024,
-    /** Of one config, manifest or index, in bytes: it is held in memory, more than once. */
+    /** Of one config, manifest or index, in bytes. */
     jsonBytes: 4 * 1024 * 1024,
     /** Of all configs, manifests and indexes of a tarball together, in bytes. */
     jsonBytesInAll: 32 * 1024 * 1024,
-    /** Of the event's payload, in bytes: GitHub sends 25 MB at most (docs.github.com, "Webhook events and payloads"). */
+    /** Of the event's payload, in bytes: GitHub's maximum is 25 MB (docs.github.com, "Webhook events and payloads"). */
     eventBytes: 32 * 1024 * 1024,
-    /** Of a file with settings: docker's configuration, a certificate, what buildx says of a build. In bytes. */
+    /** Of a file with settings, in bytes: docker's configuration, a certificate, buildx's metadata. */
     settingsBytes: 4 * 1024 * 1024,
-    /** Values in one config, manifest or index: each takes time and memory. */
+    /** Values in one config, manifest or index. */
     jsonValues: 100_000,
-    /** How deep JSON may be nested. */
+    /** Levels of nested JSON. */
     jsonDepth: 100,
-    /** Of a record, in bytes: the labels of the largest config are in it. */
+    /** Of a record, in bytes. It contains the labels of the largest config. */
     recordBytes: 8 * 1024 * 1024,
     /** Files in an artifact's zip. */
     zipMembers: 1000,
     /** Entries of a tarball, folders and links included. */
     tarEntries: 100_000,
-    /** Of a header that comes in front of a tarball's entry, in bytes: names are a few kilobytes at most (Linux, PATH_MAX). */
+    /** Of the header of a tarball's entry, in bytes. Names have a few kilobytes at most (Linux, PATH_MAX). */
     tarHeaderBytes: 1024 * 1024,
-    /** Characters of an entry's name or of a link's: PATH_MAX of Linux is 4096 bytes, and of other systems less. */
+    /** Characters in the name of an entry or link: PATH_MAX of Linux is 4096 bytes, of other systems less. */
     tarNameLength: 4096,
-    /** Links that lead from one name in a tarball to another; more are a circle. */
+    /** Links from one name in a tarball to another. More are a cycle. */
     tarLinks: 20,
     /** Indexes in indexes. */
     indexDepth: 4,
-    /** Manifests and indexes that the indexes of a tarball name, each as often as it is named. */
+    /** References to manifests and indexes in the indexes of a tarball. */
     indexed: 10_000,
     /** Images in one artifact. */
     images: 101,
@@ -35356,58 +35118,58 @@ const limits = {
 /* harmony export */   nf: () => (/* binding */ link),
 /* harmony export */   oR: () => (/* binding */ joined)
 /* harmony export */ });
-/* unused harmony exports shortDigest, layerTable */
+/* unused harmony export layerTable */
 /* harmony import */ var _text_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(1453);
 
-// Job summaries are GitHub's Markdown, and much of what is in them is text of others: names in an artifact, words of a registry, an image's
-// platform. So a summary is made of `Markdown` alone, which only this room makes: the compiler refuses a text that wasn't made safe here.
+// Job summaries are GitHub's Markdown with foreign text: names in an artifact, messages of a registry, an image's platform. A summary
+// consists of `Markdown`, which only this file creates. So the compiler rejects a text that is not escaped.
 const source = Symbol('source');
 function made(text) {
     return { [source]: text, toString: () => text };
 }
-/** A template of this project's own words, with parts that are safe. */
+/** Creates Markdown from a template of this project, with safe parts. */
 function safe(own, ...parts) {
     return made(own.map((text, position) => `${text}${parts[position]?.[source] ?? ''}`).join(''));
 }
-/** Parts with something of ours between them. */
+/** Joins parts. */
 function joined(parts, between) {
     return made(parts.map((part) => part[source]).join(between));
 }
 /**
- * Any text, as text. What GitHub would make a link or a picture of is put into code style, where it makes none: addresses, mentions,
- * references to issues and commits, names of emoji (GFM, "Autolinks"; docs.github.com, "Autolinked references and URLs").
+ * Escapes any text. Code style protects everything that GitHub would convert to a link or a picture: addresses, mentions, references to
+ * issues and commits, names of emoji (GFM, "Autolinks"; docs.github.com, "Autolinked references and URLs").
  */
 function words(text) {
     const parts = visible(text).split(/([\s"'(),;<>]+)/);
     const line = parts.map((part) => (isLively.test(part) ? code(part)[source] : escaped(part))).join('');
-    // At its beginning, some marks make a list or a line of it.
+    // At the beginning, some marks start a list or a line.
     return made(line.replace(/^(\s*)([-+=])|^(\s*\d+)([.)])(?=\s|$)/, (...found) => {
         const [, blanks = '', mark = '', number = '', point = ''] = found;
         return `${blanks}${number}${numbered(mark || point)}`;
     }));
 }
 const isLively = /[@$]|#\d|\b(?:GH|GHSA|CVE)-|:\/\/|www\.|\b(?:mailto|xmpp|tel):|:[\w+-]+:|\b[0-9a-f]{7,40}\b/i;
-// A number of a character is never a mark.
+// A character reference is never a mark.
 function escaped(text) {
     return text.replace(/[\\`*_[\]<>#~|&]/g, numbered);
 }
 function numbered(mark) {
     return `&#${String(mark.charCodeAt(0))};`;
 }
-/** One line, without characters that can't be seen or turn the direction of others. */
+/** Returns one line, without invisible characters and characters that change the direction of text. */
 function visible(text) {
     return text.replace(/[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]+/gu, ' ').replace(/\s+/g, ' ');
 }
-/** Any text in code style. */
+/** Returns any text in code style. */
 function code(text) {
     return made(`\`${visible(text).replaceAll('`', "'") || ' '}\``);
 }
-/** A message: what is between single backticks is code, all else is text. */
+/** Returns a message. Text between single backticks is code. */
 function prose(message) {
     const spans = message.replace(/`{2,}/g, "'").split(/(`[^`\n]*`)/);
     return joined(spans.map((part, position) => (position % 2 === 1 ? code(part.slice(1, -1)) : words(part))), '');
 }
-/** A link, if the address is one of the web; else its text alone. */
+/** Returns a link if the address is a web address, otherwise the text. */
 function link(text, address) {
     const url = URL.canParse(address) ? new URL(address) : undefined;
     if (url?.protocol !== 'https:' && url?.protocol !== 'http:')
@@ -35417,20 +35179,20 @@ function link(text, address) {
         .replaceAll('&', '&amp;');
     return safe `[${words(text)}](${made(target)})`;
 }
-/** A table. The head is of this project's own words. */
+/** Returns a table. Only the rows contain foreign text. */
 function markdownTable(head, rows) {
     const line = (cells) => `| ${cells.map(cell).join(' | ')} |`;
     return made([line(head.map(words)), line(head.map(() => safe `---`)), ...rows.map(line)].join('\n'));
 }
-// Only code has bars still. A backslash before one would be paired with the one that escapes it (GFM, "Tables").
+// Only code still has bars. A backslash before one would escape the backslash that escapes the bar (GFM, "Tables").
 function cell(markdown) {
     return markdown[source].replace(/(\\*)\|/g, '$1$1\\|');
 }
-/** `sha256:` and 12 digits: enough to tell two images apart by eye. */
+/** Returns `sha256:` and 12 digits. */
 function shortDigest(digest) {
     return digest.slice(0, 'sha256:'.length + 12);
 }
-/** The layers with their sizes, folded under one line of a job summary. */
+/** Returns a table of layers that folds under one line. */
 function layerTable(layers) {
     const rows = layers.map((layer, position) => [
         words(String(position + 1)),
@@ -35441,44 +35203,20 @@ function layerTable(layers) {
     const count = words(`${String(rows.length)} ${rows.length === 1 ? 'layer' : 'layers'}`);
     return safe `<details><summary>${count}</summary>\n\n${markdownTable(['#', 'Digest', 'Size', 'Format'], rows)}\n\n</details>`;
 }
-/**
- * Where the time went, as a chart that GitHub draws (Mermaid gantt; `x` is ms since the epoch).
- * @param before what others did, on the same clock, which may be before 0: then the chart has sections, and `own` is the last one's name
- */
-function gantt(spans, before = [], own = '') {
+/** Returns a chart of where the time went, which GitHub draws (Mermaid gantt; `x` is ms since the epoch). */
+function gantt(spans) {
     if (spans.length === 0)
         return safe ``;
-    const sections = [...before, { name: own, spans }];
-    const all = sections.flatMap((section) => section.spans);
-    const [first, last] = [Math.min(0, ...all.map(({ startMs }) => startMs)), Math.max(...all.map(({ endMs }) => endMs))];
-    const titles = before.length === 0 ? [] : sections.map(({ name }) => (0,_text_js__WEBPACK_IMPORTED_MODULE_0__/* .quoteForeign */ .xS)(chartWord(name), longestName));
-    const tasks = sections.flatMap(({ spans: of }, section) => [
-        ...(titles.length === 0 ? [] : [`    section ${titles[section] ?? ''}`]),
-        ...of.map((span, position) => {
-            const start = Math.round(span.startMs - first);
-            const end = Math.max(start + 1, Math.round(span.endMs - first));
-            const id = before.length === 0 ? `t${String(position)}` : `t${String(section)}x${String(position)}`;
-            return `    ${chartWord(span.name)} (${(0,_text_js__WEBPACK_IMPORTED_MODULE_0__/* .formatDuration */ .a3)(end - start)}) :${id}, ${String(start)}, ${String(end)}`;
-        }),
-    ]);
-    const lines = [
-        '```mermaid',
-        ...(titles.length === 0 ? [] : [`%%{init: {"gantt": {"leftPadding": ${String(roomFor(titles))}}}}%%`]),
-        'gantt',
-        '    dateFormat x',
-        `    axisFormat ${last - first > 60_000 ? '%M:%S' : '%S.%L s'}`,
-        ...tasks,
-        '```',
-    ];
-    return made(lines.join('\n'));
+    const tasks = spans.map((span, position) => {
+        const start = Math.round(span.startMs);
+        const end = Math.max(start + 1, Math.round(span.endMs));
+        return `    ${chartWord(span.name)} (${(0,_text_js__WEBPACK_IMPORTED_MODULE_0__/* .formatDuration */ .a3)(end - start)}) :t${String(position)}, ${String(start)}, ${String(end)}`;
+    });
+    const isLong = spans.some(({ endMs }) => endMs > 60_000);
+    const axis = `    axisFormat ${isLong ? '%M:%S' : '%S.%L s'}`;
+    return made(['```mermaid', 'gantt', '    dateFormat x', axis, ...tasks, '```'].join('\n'));
 }
-// Mermaid writes the sections' names left of the bars, and over them where they are longer than its own 75 pixels; a letter has about six
-// (mermaid, packages/mermaid/src/schemas/config.schema.yaml, GanttDiagramConfig).
-const longestName = 40;
-function roomFor(names) {
-    return Math.max(75, 14 + 6 * Math.max(...names.map((name) => name.length)));
-}
-// Letters and digits, and what doesn't end a name, begin a comment or a directive, or make HTML in Mermaid's text.
+// Keeps letters, digits and marks without a meaning in Mermaid's text.
 function chartWord(text) {
     return text.replace(/[^\p{L}\p{N} ._/()+-]+/gu, ' ');
 }
@@ -35486,80 +35224,44 @@ function chartWord(text) {
 
 /***/ }),
 
-/***/ 4820:
+/***/ 2668:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   U9: () => (/* binding */ isLoopback),
-/* harmony export */   _j: () => (/* binding */ proxiesOf),
-/* harmony export */   sd: () => (/* binding */ proxyUrl)
+/* harmony export */   Q: () => (/* binding */ inPool)
 /* harmony export */ });
 /* harmony import */ var _errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
-/* harmony import */ var _text_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(1453);
 
-
-/** The proxies that the environment names, in small letters or capitals; `variable` gives a variable's text or ''. */
-function proxiesOf(variable) {
-    const first = (...names) => {
-        const name = names.find((each) => variable(each).trim() !== '');
-        return name === undefined ? undefined : { variable: name, value: variable(name) };
-    };
-    const [http, https] = [first('http_proxy', 'HTTP_PROXY'), first('https_proxy', 'HTTPS_PROXY')];
-    return {
-        ...(http === undefined ? {} : { http }),
-        ...(https === undefined ? {} : { https }),
-        except: variable('no_proxy') || variable('NO_PROXY'),
-    };
-}
-/** Whether a host, perhaps with a port, is this machine's loopback interface. */
-function isLoopback(host) {
-    return /^(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])(?::\d+)?$/i.test(host);
-}
 /**
- * The URL of a proxy. Without a scheme it is taken for http, as curl and the runner's own client take it
- * (actions/toolkit, http-client/src/proxy.ts).
- * @throws HandoverError `unsupported-host` when it is none that can be used
+ * Runs work on each item, `maxConcurrent` at a time, and takes an item only when its work can start. After an error no other item is
+ * taken, and the work that is running is waited for.
+ * @param work its signal is aborted with the first error
+ * @throws the first error of the items or the work
  */
-function proxyUrl({ variable, value }) {
-    const text = value.trim();
-    const url = URL.parse(/^[a-z][a-z0-9+.-]*:\/\//i.test(text) ? text : `http://${text}`);
-    if (url !== null && ['http:', 'https:'].includes(url.protocol))
-        return url.href;
-    const shown = (0,_text_js__WEBPACK_IMPORTED_MODULE_1__/* .quoteForeign */ .xS)(text.replace(/\/\/.*@/, '//***@'), 100);
-    throw new _errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('unsupported-host', `The environment variable ${variable} names the proxy "${shown}"; expected http://HOST:PORT or https://HOST:PORT.`, `Set ${variable} on the runner to such a proxy, or remove it; hosts that need none stand in no_proxy.`);
-}
-
-
-/***/ }),
-
-/***/ 3830:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   J: () => (/* binding */ backoff),
-/* harmony export */   L: () => (/* binding */ retry)
-/* harmony export */ });
-/* harmony import */ var node_timers_promises__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(8500);
-
-/** Runs the work until it succeeds, an error isn't retryable, or the attempts are used up; throws the last error. */
-async function retry(work, options) {
-    for (let attempt = 1;; attempt += 1) {
-        try {
-            return await work(attempt);
+async function inPool(items, maxConcurrent, work) {
+    const source = all(items);
+    const failed = new AbortController();
+    const { signal } = failed;
+    const hasFailed = () => signal.aborted;
+    const worker = async () => {
+        while (!hasFailed()) {
+            const next = await source.next();
+            if (next.done === true || hasFailed())
+                return;
+            await work(next.value, signal);
         }
-        catch (error) {
-            options.signal?.throwIfAborted();
-            if (attempt >= options.attempts || !options.isRetryable(error))
-                throw error;
-            const delayMs = options.delayMs(attempt, error);
-            options.onRetry?.(error, attempt, delayMs);
-            await (0,node_timers_promises__WEBPACK_IMPORTED_MODULE_0__.setTimeout)(delayMs, undefined, options.signal ? { signal: options.signal } : {});
-        }
-    }
+    };
+    const workers = Array.from({ length: maxConcurrent }, () => worker().catch((error) => {
+        if (!hasFailed())
+            failed.abort((0,_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .asError */ .zR)(error));
+    }));
+    await Promise.all(workers);
+    await source.return(undefined);
+    if (hasFailed())
+        throw (0,_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .asError */ .zR)(signal.reason);
 }
-/** Doubling pauses with a little spread, so that many jobs don't come back at the same moment. */
-function backoff(firstMs, maxMs) {
-    return (attempt) => Math.round(Math.min(maxMs, firstMs * 2 ** (attempt - 1)) * (0.75 + Math.random() / 2));
+async function* all(items) {
+    yield* items;
 }
 
 
@@ -35575,7 +35277,7 @@ function backoff(firstMs, maxMs) {
 /* harmony export */   z3: () => (/* binding */ formatBytes)
 /* harmony export */ });
 /* unused harmony export quoteError */
-/** A byte count for people, in decimal units as disks and networks are measured: `580 MB`. */
+/** Formats a byte count in decimal units: `580 MB`. */
 function formatBytes(bytes) {
     const units = ['B', 'kB', 'MB', 'GB', 'TB'];
     let value = bytes;
@@ -35587,7 +35289,7 @@ function formatBytes(bytes) {
     const digits = unit === 0 || value >= 99.95 ? 0 : 1;
     return `${value.toFixed(digits)} ${units[unit] ?? 'B'}`;
 }
-/** A duration for people: `40 ms`, `0.4 s`, `12.3 s`, `2 min 5 s`. */
+/** Formats a duration: `40 ms`, `0.4 s`, `12.3 s`, `2 min 5 s`. */
 function formatDuration(ms) {
     if (ms < 100)
         return `${String(Math.round(ms))} ms`;
@@ -35596,12 +35298,12 @@ function formatDuration(ms) {
     const seconds = Math.round(ms / 1000);
     return `${String(Math.floor(seconds / 60))} min ${String(seconds % 60)} s`;
 }
-/** Text of someone else's on one line of a message: length bounded, and no character that controls a terminal or can't be seen. */
+/** Returns foreign text for one line of a message: with limited length, and without control characters and invisible characters. */
 function quoteForeign(text, limit = 300) {
     const clean = text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]+/gu, ' ').trim();
     return clean.length > limit ? `${clean.slice(0, limit)}…` : clean;
 }
-/** The same of an error, whose beginning says what was done and whose end says why that failed: the middle is left out. */
+/** The same for an error, without its middle: its beginning shows the work, and its end the cause. */
 function quoteError(text, limit = 500) {
     const clean = quoteForeign(text, Infinity);
     if (clean.length <= limit)
@@ -35610,9 +35312,8 @@ function quoteError(text, limit = 500) {
     return `${clean.slice(0, half)} … ${clean.slice(-half)}`;
 }
 /**
- * A text as lines that a workflow runner takes for text and never for a command, whoever wrote them. The runner looks for
- * `::command::` where a line begins, after white space, and for `##[command]` anywhere in it; `\r` ends a line, too (actions/runner,
- * src/Runner.Common/ActionCommand.cs; lines are .NET's StreamReader.ReadLine).
+ * Returns foreign text as lines without workflow commands. The runner looks for `::command::` at the beginning of a line, after white
+ * space, and for `##[command]` anywhere. `\r` also ends a line (actions/runner, src/Runner.Common/ActionCommand.cs).
  */
 function harmlessLines(text) {
     return text
@@ -35643,7 +35344,7 @@ function timeline() {
                 return result;
             }
             finally {
-                // What failed took its time too: another place may come after it.
+                // Failures are also recorded.
                 const called = typeof name === 'string' ? name : name(result);
                 spans.push({ name: called, startMs, endMs: performance.now() - began });
             }
@@ -35652,7 +35353,7 @@ function timeline() {
         began: Math.round(performance.timeOrigin + began),
     };
 }
-/** The same timeline for one of several works at once: each stretch begins with the name. */
+/** Returns the timeline for one of several parallel works: each part begins with the name. */
 function namedTimeline(timeline, name) {
     return {
         ...timeline,
@@ -35677,28 +35378,28 @@ function namedTimeline(timeline, name) {
 /* unused harmony export writeChunks */
 /* harmony import */ var node_events__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(8474);
 
-/** The same bytes, for what is done with them before the next chunk is asked for: to hash them, or to write them to a file. */
+/** Returns the same bytes, to be used before the next chunk is requested: to hash them, or to write them to a file. */
 function viewOf({ buffer, byteOffset, length }) {
     return Buffer.from(buffer, byteOffset, length);
 }
-/** All bytes of some small chunks. */
+/** Copies all bytes of some small chunks. */
 async function copiedBytes(chunks) {
     const copies = [];
     for await (const chunk of chunks)
         copies.push(Buffer.from(viewOf(chunk)));
     return Buffer.concat(copies);
 }
-// Node's streams take so many bytes before they say that it is enough (`stream.getDefaultHighWaterMark`).
+// The number of bytes that Node's streams hold before they report backpressure (`stream.getDefaultHighWaterMark`).
 const heldBytes = 64 * 1024;
 /**
- * The same chunks for a stream of Node's that is written to, and waited for when it says so. Streams hold short chunks back and
- * ask for more: such a one is copied. A longer one has been written by then.
+ * Returns the same chunks for a writable stream of Node's with backpressure. Such a stream holds short chunks and requests more, so they
+ * are copied. It has written a longer chunk before it requests the next.
  */
 async function* streamableChunks(chunks) {
     for await (const chunk of chunks)
         yield chunk.length < heldBytes ? Buffer.from(viewOf(chunk)) : viewOf(chunk);
 }
-/** Writes all chunks to a stream, as fast as it takes them, until that is over. Throws what the chunks throw. */
+/** Writes all chunks to a stream with backpressure, until `over` is aborted. Throws errors of the chunks. */
 async function writeChunks(stream, chunks, over) {
     for await (const chunk of streamableChunks(chunks)) {
         if (over.aborted)
@@ -35707,14 +35408,14 @@ async function writeChunks(stream, chunks, over) {
             await once(stream, 'drain', { signal: over }).catch(() => undefined);
     }
 }
-/** The same chunks; `onBytes` is told of the length of each as it passes by. */
+/** Returns the same chunks, and calls `onBytes` with the length of each. */
 async function* countedChunks(chunks, onBytes) {
     for await (const chunk of chunks) {
         onBytes(chunk.length);
         yield chunk;
     }
 }
-/** The same chunks; `onError` is told when they end with an error, which is passed on. */
+/** Returns the same chunks, and calls `onError` with their error before throwing it. */
 async function* watchedChunks(chunks, onError) {
     try {
         yield* chunks;
@@ -35725,9 +35426,9 @@ async function* watchedChunks(chunks, onError) {
     }
 }
 /**
- * The first bytes, to look at, and the whole with them.
- * @param isEnough asked with what has come; the head is shorter when the whole is, and longer as its chunks are
- * @throws what the chunks throw
+ * Returns the first bytes, and all chunks including them.
+ * @param isEnough called with the bytes so far; the head is shorter when all bytes are fewer, and may be longer
+ * @throws errors of the chunks
  */
 async function withHead(chunks, isEnough) {
     const source = chunks[Symbol.asyncIterator]();
@@ -35761,12 +35462,13 @@ async function withHead(chunks, isEnough) {
 
 // EXPORTS
 __nccwpck_require__.d(__webpack_exports__, {
+  T9: () => (/* binding */ fileChunks),
   EW: () => (/* binding */ readSmallFile),
   x6: () => (/* binding */ readSmallFileSync),
   zE: () => (/* binding */ tempDirs)
 });
 
-// UNUSED EXPORTS: NotAFile, fileChunks, kindOf, makeTempDir, openFile, transientFileChunks, writeAll
+// UNUSED EXPORTS: NotAFile, kindOf, makeTempDir, openFile, transientFileChunks, writeAll
 
 // EXTERNAL MODULE: external "node:fs"
 var external_node_fs_ = __nccwpck_require__(3024);
@@ -35790,8 +35492,8 @@ var errors = __nccwpck_require__(4754);
 
 
 /**
- * Makes a new folder that its owner alone can read. Throws the system's error when it can't be made, and when something else was put in
- * its place at once.
+ * Makes a new folder that only its owner can read. Throws the system's error when it can't be made, and an error when another process
+ * has replaced it at once.
  */
 function makeOwnFolder(path) {
     (0,external_node_fs_.mkdirSync)(path, { mode: 0o700 });
@@ -35802,14 +35504,14 @@ function makeOwnFolder(path) {
     throw new Error(`another process has put a folder of its own in the place of ${path}`);
 }
 /**
- * Opens a folder that is there.
- * @param removedAt where it is by the time that it is removed
+ * Opens an existing folder.
+ * @param removedAt its path at the time of its removal
  * @throws Error when it is another user's, or no folder
  */
 function openOwnFolder(path, removedAt = path) {
     let isOpen = true;
     if (process.platform === 'win32') {
-        // There a folder can't be opened.
+        // On Windows a folder can't be opened.
         const remove = () => {
             if (isOpen)
                 (0,external_node_fs_.rmSync)(removedAt, { recursive: true, force: true });
@@ -35834,7 +35536,7 @@ function openOwnFolder(path, removedAt = path) {
                 return;
             emptyFolder(handle, removedAt);
             keep();
-            // Only an empty folder can be removed so, whatever is there by now.
+            // This removes only an empty folder, even if the path leads elsewhere by now.
             (0,errors/* attempt */.CD)(() => {
                 (0,external_node_fs_.rmdirSync)(removedAt);
             }, undefined);
@@ -35843,9 +35545,9 @@ function openOwnFolder(path, removedAt = path) {
     };
 }
 /**
- * Removes files and folders of this user from a folder. Nothing is removed where other users may rename what is this user's: the folder
- * has to be this user's or root's, and writable by others only if it is sticky (as /tmp is; unlink(2), rename(2), EPERM).
- * @param isWanted is called with each name, what is there, and when it was last written to (ms since the epoch)
+ * Removes files and folders of this user from a folder. Nothing is removed where other users can rename this user's files: the folder must
+ * be this user's or root's, and writable by others only if it is sticky, as /tmp is (unlink(2), rename(2), EPERM).
+ * @param isWanted called with each name, its kind, and when it was last written to (ms since the epoch)
  */
 async function removeOwn(folder, isWanted) {
     if (process.platform !== 'linux')
@@ -35879,9 +35581,9 @@ function isOwn(uid) {
     return uid === (process.geteuid?.() ?? uid);
 }
 /**
- * Makes a folder with those above it, where they aren't there, and holds it open. Another user may own one of them, and put a link to
- * anywhere in its place: so each is opened in the one above, and a link is followed only where it is this user's or root's, or nobody else
- * can have put it. Linux itself is as careful in folders such as /tmp (proc_sys_fs(5), protected_symlinks).
+ * Makes a folder and its missing parents, and holds it open. Another user may own a parent, and replace it with any link. So each folder is
+ * opened through its parent. A link is followed only if it is this user's or root's, or no other user can have made it. Linux has the
+ * same rule in folders such as /tmp (proc_sys_fs(5), protected_symlinks).
  * @throws Error that names the link; the system's errors
  */
 async function holdFolder(path) {
@@ -35947,7 +35649,7 @@ function requireOwnLink(link, uid, above) {
     if (!isTrusted)
         throw new Error(`${link} is a link of another user (uid ${String(uid)})`);
 }
-// O_PATH, which Node has no name for: enough to go on from there, also where this user may not list what is in it (open(2)).
+// O_PATH, for which Node has no name: it works also when this user can't list the folder (open(2)).
 const wayFlags = external_node_fs_.constants.O_DIRECTORY | external_node_fs_.constants.O_NOFOLLOW | 0o10000000;
 // As many as Linux follows (path_resolution(7)).
 const mostLinks = 40;
@@ -35955,7 +35657,7 @@ const folderFlags = external_node_fs_.constants.O_RDONLY | external_node_fs_.con
 function throughHandle(handle) {
     return `/proc/self/fd/${String(handle)}`;
 }
-/** Removes a file, a link, or a folder of this user with all that is in it. What can't be removed is left. */
+/** Removes a file, a link, or a folder of this user with its contents, as far as possible. */
 function removeFound(path) {
     const isGone = (0,errors/* attempt */.CD)(() => {
         (0,external_node_fs_.unlinkSync)(path);
@@ -35980,7 +35682,7 @@ function emptyFolder(handle, path) {
     if (process.platform === 'linux')
         for (const name of (0,errors/* attempt */.CD)(() => (0,external_node_fs_.readdirSync)(inside), []))
             removeFound((0,external_node_path_.join)(inside, name));
-    // Only Linux leads through a handle.
+    // Only Linux has paths through a handle.
     else
         for (const name of (0,errors/* attempt */.CD)(() => (0,external_node_fs_.readdirSync)(path), []))
             (0,external_node_fs_.rmSync)((0,external_node_path_.join)(path, name), { recursive: true, force: true });
@@ -36049,11 +35751,11 @@ var __disposeResources = (undefined && undefined.__disposeResources) || (functio
 
 const chunkBytes = 1024 * 1024;
 /**
- * Opens a file of others for reading. It never waits, as opening a pipe does until somebody writes to it: no signal would end that.
- * @throws Error when it is a pipe, a device, a folder or a socket; what the system says when it can't be opened
+ * Opens any file for reading. It never blocks, as opening a pipe does until a process writes to it: no signal would end that.
+ * @throws Error when it is a pipe, a device, a folder or a socket; the system's errors
  */
 async function openFile(path) {
-    // Before it is opened: that alone starts some devices.
+    // Checked before opening, because that alone starts some devices.
     requireFile(path, await (0,promises_.stat)(path));
     const file = await (0,promises_.open)(path, readFlags);
     try {
@@ -36066,7 +35768,7 @@ async function openFile(path) {
     }
 }
 /**
- * Reads a file of others as a whole.
+ * Reads any file as a whole.
  * @throws Error as openFile does, and when it has more than `maxBytes`
  */
 async function readSmallFile(path, maxBytes) {
@@ -36075,7 +35777,7 @@ async function readSmallFile(path, maxBytes) {
         const file = __addDisposableResource(env_1, await openFile(path), true);
         const chunks = [];
         let bytes = 0;
-        // What it has need not be what it says: files in /proc say 0.
+        // Its size may be wrong: for files in /proc it is 0.
         for (let length = 1; length > 0;) {
             const { buffer, bytesRead } = await file.read(Buffer.alloc(Math.min(chunkBytes, maxBytes + 1 - bytes)));
             length = bytesRead;
@@ -36096,7 +35798,7 @@ async function readSmallFile(path, maxBytes) {
             await result_1;
     }
 }
-/** The same, for the moment at which a step reads its inputs. */
+/** Does the same synchronously, for a step that reads its inputs. */
 function readSmallFileSync(path, maxBytes) {
     requireFile(path, (0,external_node_fs_.statSync)(path));
     const file = (0,external_node_fs_.openSync)(path, readFlags);
@@ -36111,26 +35813,33 @@ function readSmallFileSync(path, maxBytes) {
         (0,external_node_fs_.closeSync)(file);
     }
 }
-/** A file's bytes in order. Throws as `openFile` does. */
-async function* fileChunks(path, atMostBytes) {
+/**
+ * Reads a file in order. Throws as `openFile` does.
+ * @param range the bytes from `start` up to but not including `end`
+ */
+async function* fileChunks(path, atMostBytes, { start, end } = { start: 0, end: Infinity }) {
     const file = await openFile(path);
-    yield* file.createReadStream({ highWaterMark: atMostBytes });
+    // A stream reads one byte at least.
+    if (start < end)
+        yield* file.createReadStream({ highWaterMark: atMostBytes, start, end: end - 1 });
+    else
+        await file.close();
 }
 const readFlags = external_node_fs_.constants.O_RDONLY | external_node_fs_.constants.O_NONBLOCK;
 function requireFile(path, found) {
     if (!found.isFile())
         throw new NotAFile(path, found);
 }
-/** What is at a path isn't a file. */
+/** A path leads to something other than a file. */
 class NotAFile extends Error {
-    /** Whether to open it would wait for whoever writes to it. */
+    /** Whether opening it would wait for a writer. */
     isPipe;
     constructor(path, found) {
         super(`${path} is ${kindOf(found)}, not a file`);
         this.isPipe = found.isFIFO();
     }
 }
-/** What something that isn't a file is. */
+/** Names the kind of something that isn't a file. */
 function kindOf(found) {
     if (found.isFIFO())
         return 'a pipe';
@@ -36142,9 +35851,9 @@ function tooLarge(path, maxBytes) {
     return new Error(`${path} has more than ${(0,base_text/* formatBytes */.z3)(maxBytes)}`);
 }
 /**
- * A file's bytes in order, the next chunk being read while this one is used: two buffers take turns.
- * @param source is closed at the end, if it is a file that was opened before; a path is opened as `openFile` does
- * @param grows asked at the end of the file, with what was read of it in bytes, whether to look for more
+ * Reads a file in order, the next chunk while the current one is used, with two buffers.
+ * @param source an open file, which is closed at the end, or a path, which is opened as by `openFile`
+ * @param grows called at the end of the file, with the number of bytes that were read; returns whether to look for more
  */
 async function* transientFileChunks(source, grows = () => Promise.resolve(false)) {
     const file = typeof source === 'string' ? await openFile(source) : source;
@@ -36170,7 +35879,7 @@ async function* transientFileChunks(source, grows = () => Promise.resolve(false)
             if (length === 0)
                 return;
             filling = fill(other);
-            filling.catch(() => undefined); // reported when its turn comes
+            filling.catch(() => undefined); // thrown when its turn comes
             yield current.subarray(0, length);
             [current, other] = [other, current];
         }
@@ -36181,7 +35890,7 @@ async function* transientFileChunks(source, grows = () => Promise.resolve(false)
         await file.close();
     }
 }
-/** Writes a chunk to the end of what was written before; the chunk is used until then. Throws what the filesystem says. */
+/** Appends a chunk, and uses its memory until it is written. Throws the filesystem's errors. */
 async function writeAll(file, chunk) {
     const bytes = viewOf(chunk);
     for (let written = 0; written < bytes.length;) {
@@ -36205,7 +35914,7 @@ function tempDirs(root) {
 }
 const isTempDir = new RegExp(`^image-handover-(${locks/* livingNamePattern */.hd})$`);
 /**
- * Makes a new folder below `root`, that its owner alone can read. Removes what killed steps of this user left there. Throws the system's
+ * Makes a new folder in `root` that only its owner can read. Removes folders that killed steps of this user left there. Throws the system's
  * error when `root` can't be written.
  */
 async function makeTempDir(root) {
@@ -36266,9 +35975,9 @@ var external_node_fs_ = __nccwpck_require__(3024);
 
 
 
-// Any process of this machine can bind any name in the abstract namespace, so a lock that is taken may be held by anybody. A step of this
-// project answers those who connect to its lock. Which process has it is told by Linux: to root of all, to other users of their own.
-/** What a step of this project answers who connects to its lock. */
+// Any process of this machine can bind any name in the abstract namespace, so any process may hold a lock. A step of this project
+// answers connections to its lock. Linux shows which process has it: to root for all processes, to other users for their own.
+/** The answer of a step of this project to a connection to its lock. */
 const lockGreeting = 'image-handover\n';
 /** @param socketName name of the lock's socket in Linux' abstract namespace (unix(7)), without the zero byte in front */
 async function lock_holder_lockHolder(socketName) {
@@ -36335,11 +36044,10 @@ function readText(path) {
 
 
 /**
- * Takes a key for this process, as far as processes of this project on this host are concerned. The lock is a socket in
- * Linux' abstract namespace (unix(7)): it is gone with the process, however that ends, and leaves no file behind. Elsewhere,
- * and between containers, nothing is locked.
- * @param inDoubt what a key counts as that can't be tried, for instance because this process may open no more sockets
- * @returns what gives it back, or undefined when another process has it
+ * Locks a key among the processes of this project on this host. The lock is a socket in Linux' abstract namespace (unix(7)): it ends with
+ * the process, and leaves no file. On other systems, and between containers, nothing is locked.
+ * @param inDoubt the result when the key can't be tried, for instance because this process can't open another socket
+ * @returns the lock, or undefined when another process has it
  */
 async function lockKey(key, inDoubt) {
     const lock = await tryLock(key);
@@ -36378,18 +36086,18 @@ async function tryLock(key) {
 async function holderOf(key) {
     return (await lockHolder(socketName(key))).words;
 }
-// A step ends by itself, and gives back what it has. Other users may hold a key as long as they like, so they get little.
+// A step ends, and unlocks its keys. Other users can hold a key forever, so the wait for them is short.
 const usualWaits = { 'this-user': 60 * 60_000, 'other-user': 2 * 60_000, stranger: 10_000 };
 const bindEveryMs = 100;
 const lookEveryMs = 2000;
 /**
- * Takes a key as `lockKey` does, as soon as it is free.
- * @returns what gives it back; undefined when that took too long, and where nothing can be locked
+ * Locks a key like `lockKey`, as soon as it is free.
+ * @returns the lock; undefined when that took too long, and when nothing can be locked
  * @throws AbortError when the signal is aborted
  */
 async function awaitKey(key, { signal, onWait, onGiveUp, waits = usualWaits }) {
     const began = performance.now();
-    // A step that is busy may answer late once; that begins no shorter wait.
+    // A busy step may once answer late, which doesn't shorten the wait.
     const since = { 'this-user': began, 'other-user': began, stranger: began };
     let lookedMs = -Infinity;
     let lastWords = '';
@@ -36417,9 +36125,9 @@ async function awaitKey(key, { signal, onWait, onGiveUp, waits = usualWaits }) {
         await sleep(bindEveryMs, undefined, { signal });
     }
 }
-/** What a living name looks like, as part of a regular expression. */
+/** The form of a living name, as part of a regular expression. */
 const livingNamePattern = '[0-9a-f]{8}-[0-9a-f]{32}';
-/** A new name: where a lock of it holds, and 128 random bits. */
+/** Makes a name from the scope of its lock and 128 random bits. */
 async function livingName() {
     const random = (0,external_node_crypto_.randomBytes)(16).toString('hex');
     const scope = await lockScope();
@@ -36427,12 +36135,12 @@ async function livingName() {
     const lock = await tryLock(name);
     const isLocked = scope !== undefined && typeof lock !== 'string';
     return {
-        // Without a lock it mustn't look as if it had one that is free.
+        // Without a lock, the name must not have this scope: then it would look unlocked.
         name: isLocked ? name : `${unknownScope()}-${random}`,
         [Symbol.asyncDispose]: () => (typeof lock === 'string' ? Promise.resolve() : lock[Symbol.asyncDispose]()),
     };
 }
-/** Whether a living name's process is known to be gone, or to be done with it; false in doubt. */
+/** Whether a living name's process has ended, or has disposed of it; false in doubt. */
 async function isDead(name) {
     if (process.platform !== 'linux' || (await isOfAnotherScope(name)))
         return false;
@@ -36442,12 +36150,12 @@ async function isDead(name) {
     await lock[Symbol.asyncDispose]();
     return true;
 }
-/** Whether a living name may be one of another host, boot or container: from here nobody sees whether its process runs. */
+/** Whether a living name may be from another host, boot or container, whose processes can't be seen from here. */
 async function isOfAnotherScope(name) {
     const scope = await lockScope();
     return scope === undefined || !name.startsWith(`${scope}-`);
 }
-/** Names what a lock holds for: this boot and network namespace. Undefined where that can't be told. */
+/** Names the scope of a lock, this boot and network namespace; undefined when it is unknown. */
 async function lockScope() {
     const parts = [(0,promises_.readFile)('/proc/sys/kernel/random/boot_id', 'utf8'), (0,promises_.readlink)('/proc/self/ns/net')];
     const found = await Promise.all(parts).catch(() => undefined);
@@ -36460,20 +36168,579 @@ function unknownScope() {
 
 /***/ }),
 
-/***/ 2704:
+/***/ 7606:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   MT: () => (/* binding */ matchesPattern),
-/* harmony export */   Pt: () => (/* binding */ isPattern),
-/* harmony export */   to: () => (/* binding */ requireArtifactName)
+/* harmony export */   Dc: () => (/* binding */ verifiedChunks),
+/* harmony export */   M: () => (/* binding */ Checksum),
+/* harmony export */   Wk: () => (/* binding */ checksummed),
+/* harmony export */   Zg: () => (/* binding */ heldBack)
+/* harmony export */ });
+/* unused harmony export drain */
+/* harmony import */ var node_crypto__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(7598);
+/* harmony import */ var _chunks_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4256);
+
+
+/** Counts and hashes bytes. */
+class Checksum {
+    #hash = (0,node_crypto__WEBPACK_IMPORTED_MODULE_0__.createHash)('sha256');
+    size = 0;
+    add(chunk) {
+        this.#hash.update((0,_chunks_js__WEBPACK_IMPORTED_MODULE_1__/* .viewOf */ .du)(chunk));
+        this.size += chunk.length;
+    }
+    /** Returns what was added; nothing can be added after that. */
+    found() {
+        return { size: this.size, digest: `sha256:${this.#hash.digest('hex')}` };
+    }
+}
+/** Adds each chunk to a checksum. A consumer may stop early: the remaining chunks can still be read. */
+function checksummed(chunks, checksum) {
+    const source = chunks[Symbol.asyncIterator]();
+    const next = async () => {
+        const result = await source.next();
+        if (result.done === true)
+            return { done: true, value: undefined };
+        checksum.add(result.value);
+        return result;
+    };
+    return { [Symbol.asyncIterator]: () => ({ next }) };
+}
+/** Reads the remaining chunks and discards them. */
+async function drain(chunks) {
+    const source = chunks[Symbol.asyncIterator]();
+    while ((await source.next()).done !== true)
+        ;
+}
+/**
+ * Returns the same chunks, and checks at their end that they had a size and a digest.
+ * @param expected a size in bytes; undefined values are not checked
+ * @param refuse makes the error from what was found; chunks beyond the size are not read
+ */
+async function* verifiedChunks(chunks, { size = Infinity, digest }, refuse) {
+    const checksum = new Checksum();
+    let read = 0;
+    for await (const chunk of chunks) {
+        read += chunk.length;
+        if (read > size)
+            break;
+        if (digest !== undefined)
+            checksum.add(chunk);
+        yield chunk;
+    }
+    const found = { size: read, digest: digest === undefined ? undefined : checksum.found().digest };
+    if ((size === Infinity || read === size) && found.digest === digest)
+        return;
+    throw refuse(found);
+}
+/** Passes chunks on, but keeps the last `bytes` or more until the source has ended without an error. */
+async function* heldBack(chunks, bytes) {
+    const held = [];
+    let total = 0;
+    for await (const chunk of chunks) {
+        held.push(chunk);
+        total += chunk.length;
+        for (let first = held[0]; first !== undefined && total - first.length >= bytes; first = held[0]) {
+            held.shift();
+            total -= first.length;
+            yield first;
+        }
+    }
+    yield* held;
+}
+
+
+/***/ }),
+
+/***/ 2530:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+
+// EXPORTS
+__nccwpck_require__.d(__webpack_exports__, {
+  m: () => (/* binding */ askHelper)
+});
+
+;// CONCATENATED MODULE: external "node:child_process"
+const external_node_child_process_namespaceObject = __WEBPACK_EXTERNAL_createRequire(import.meta.url)("node:child_process");
+// EXTERNAL MODULE: external "node:events"
+var external_node_events_ = __nccwpck_require__(8474);
+// EXTERNAL MODULE: ./node_modules/@actions/io/lib/io.js
+var io = __nccwpck_require__(8701);
+// EXTERNAL MODULE: ./build/shared/base/errors.js + 1 modules
+var errors = __nccwpck_require__(4754);
+// EXTERNAL MODULE: ./build/shared/base/forced-end.js
+var forced_end = __nccwpck_require__(5375);
+// EXTERNAL MODULE: ./build/shared/base/json.js
+var json = __nccwpck_require__(604);
+// EXTERNAL MODULE: ./build/shared/base/text.js
+var base_text = __nccwpck_require__(1453);
+;// CONCATENATED MODULE: ./build/shared/docker/credential-helper.js
+
+
+
+
+
+
+
+// A program that stores docker's logins (docker/docker-credential-helpers). Its output may contain a password, so no message contains the
+// output.
+// A helper that opens a browser or a prompt never returns here.
+const answerMs = 60_000;
+// Its children may keep its output open.
+const streamMs = 500;
+const mostBytes = 1024 * 1024;
+/**
+ * Requests the login of a registry from a helper.
+ * @param key docker's name for the registry
+ * @returns undefined if it has none
+ * @throws HandoverError `registry-failed` if it can't run, fails, or returns anything else; the signal's reason
+ */
+async function askHelper(name, key, signal) {
+    if (!/^[\w.-]+$/.test(name))
+        throw badHelper(name, 'that is not a valid name of a program');
+    const program = `docker-credential-${name}`;
+    const path = await (0,io/* which */.K7)(program, false);
+    if (path === '')
+        throw badHelper(name, `there is no ${program} on PATH`);
+    const { exitCode, stdout } = await run(name, path, key, signal);
+    if (exitCode !== 0) {
+        // docker-credential-helpers, credentials/error.go: a missing login is not a failure.
+        if (/credentials not found|no credentials/i.test(stdout))
+            return undefined;
+        throw badHelper(name, `${program} get exited with ${exitCode === null ? 'a signal' : String(exitCode)}`);
+    }
+    const answer = (0,json/* parseJson */.qF)(stdout);
+    if (!(0,json/* isObject */.Gv)(answer))
+        throw badHelper(name, `${program} get printed something other than a JSON object`);
+    const [username, secret] = [(0,json/* stringOr */.JI)(answer['Username'], ''), (0,json/* stringOr */.JI)(answer['Secret'], '')];
+    return secret === '' ? undefined : { username, secret };
+}
+async function run(name, path, key, signal) {
+    signal.throwIfAborted();
+    const child = (0,external_node_child_process_namespaceObject.spawn)(path, ['get'], { stdio: ['pipe', 'pipe', 'ignore'] });
+    const limit = AbortSignal.timeout(answerMs);
+    const ends = AbortSignal.any([signal, limit]);
+    const end = () => {
+        if (child.pid !== undefined && child.exitCode === null)
+            (0,forced_end/* killTree */.TP)(child.pid);
+        child.stdout.destroy();
+    };
+    ends.addEventListener('abort', end, { once: true });
+    child.stdin.on('error', () => undefined).end(key);
+    child.once('exit', () => setTimeout(() => child.stdout.destroy(), streamMs).unref());
+    try {
+        const [stdout] = await Promise.all([read(child.stdout), (0,external_node_events_.once)(child, 'exit')]);
+        ends.throwIfAborted();
+        return { exitCode: child.exitCode, stdout };
+    }
+    catch (error) {
+        if (signal.aborted)
+            throw (0,errors/* asError */.zR)(signal.reason);
+        throw badHelper(name, limit.aborted ? `it gave no answer within ${String(answerMs / 1000)} s` : (0,errors/* messageOf */.bD)(error));
+    }
+    finally {
+        ends.removeEventListener('abort', end);
+        end();
+    }
+}
+async function read(stdout) {
+    const chunks = [];
+    let size = 0;
+    stdout.on('data', (chunk) => {
+        size += chunk.length;
+        if (size <= mostBytes)
+            chunks.push(chunk);
+        else
+            stdout.destroy();
+    });
+    await (0,external_node_events_.once)(stdout, 'close');
+    return Buffer.concat(chunks).toString();
+}
+function badHelper(name, why) {
+    return new errors/* HandoverError */.Cu('registry-failed', `Docker’s configuration has logins in "${(0,base_text/* quoteForeign */.xS)(name)}", which failed: ${(0,base_text/* quoteForeign */.xS)(why, 200)}.`, 'Put that program on PATH and test it on this runner (its output may contain a password and isn’t shown here), or set ' +
+        '`username` and `password`.');
+}
+
+
+/***/ }),
+
+/***/ 7203:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   A: () => (/* binding */ parseExpectedDigest),
+/* harmony export */   q: () => (/* binding */ requireExpected)
+/* harmony export */ });
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
+/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(1453);
+/* harmony import */ var _image_digest_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3968);
+/* harmony import */ var _image_platform_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(4851);
+
+
+
+
+const revisionLabel = 'org.opencontainers.image.revision';
+/**
+ * Reads the input `expected-config-digest`.
+ * @throws HandoverError `invalid-input`
+ */
+function parseExpectedDigest(text) {
+    const digest = (0,_image_digest_js__WEBPACK_IMPORTED_MODULE_1__/* .parseDigest */ .m)(text);
+    if (digest !== undefined)
+        return digest;
+    throw (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .invalidInput */ .aY)(`The input \`expected-config-digest\` is "${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_3__/* .quoteForeign */ .xS)(text)}"; expected sha256:<64 hex digits>.`, 'Give it the output `config-digest` of export-image: ${{ needs.build.outputs.config-digest }}.');
+}
+/**
+ * Compares images with what the inputs expect of them. The expected config digest is that of the first image.
+ * @throws HandoverError `image-mismatch`, `revision-mismatch`, `platform-mismatch`
+ */
+function requireExpected({ expectedConfigDigest, expectedRevision, host }, images) {
+    const [first] = images;
+    if (expectedConfigDigest !== undefined && first !== undefined)
+        requireDigest(expectedConfigDigest, first.configDigest);
+    for (const { labels, platform } of images) {
+        if (expectedRevision !== undefined)
+            requireRevision(expectedRevision, labels[revisionLabel]);
+        if (host !== undefined)
+            requirePlatform(host, platform);
+    }
+}
+function requireDigest(expected, found) {
+    if (expected === found)
+        return;
+    throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('image-mismatch', `The image has the config digest ${found ?? 'unknown'}; \`expected-config-digest\` is ${expected}.`, 'Check that `artifact-name` or `registry-image` and `expected-config-digest` come from the same export job, and re-run all jobs.');
+}
+function requirePlatform(host, found) {
+    if ((0,_image_platform_js__WEBPACK_IMPORTED_MODULE_2__/* .runsOn */ .k8)(found, host))
+        return;
+    throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('platform-mismatch', `The image is for ${(0,_image_platform_js__WEBPACK_IMPORTED_MODULE_2__/* .formatPlatform */ .Bq)(found)}; this runner's engine is ${(0,_image_platform_js__WEBPACK_IMPORTED_MODULE_2__/* .formatPlatform */ .Bq)(host)}.`, `Export with \`platform: ${(0,_image_platform_js__WEBPACK_IMPORTED_MODULE_2__/* .formatPlatform */ .Bq)(host)}\`, use a runner of the image's platform, or set \`check-platform: false\` ` +
+        'if the engine emulates it.');
+}
+function requireRevision(expected, found) {
+    if (expected === found)
+        return;
+    const has = found === undefined ? `has no label ${revisionLabel}` : `was built from ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_3__/* .quoteForeign */ .xS)(found)}`;
+    throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('revision-mismatch', `The image ${has}; \`expected-revision\` is ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_3__/* .quoteForeign */ .xS)(expected)}.`, 'Pass `labels: ${{ steps.meta.outputs.labels }}` of docker/metadata-action to the export, and check which commit it ' +
+        'names: on a pull request it is the merge commit unless you set it.');
+}
+
+
+/***/ }),
+
+/***/ 9147:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   JN: () => (/* binding */ readAnswer),
+/* harmony export */   cg: () => (/* binding */ serviceError),
+/* harmony export */   j$: () => (/* binding */ HttpError),
+/* harmony export */   x5: () => (/* binding */ refusal),
+/* harmony export */   yR: () => (/* binding */ readText)
+/* harmony export */ });
+/* unused harmony export parseRetryAfter */
+/* harmony import */ var node_zlib__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(8522);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4754);
+/* harmony import */ var _base_limits_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(2618);
+/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(1453);
+
+
+
+
+/** An answer that isn't a success. */
+class HttpError extends Error {
+    name = 'HttpError';
+    status;
+    /** The service's own error code: twirp's `code`, Azure's `x-ms-error-code`, or a registry's words. */
+    serviceCode;
+    /** How long the service wants the client to wait, in ms. */
+    retryAfterMs;
+    constructor(status, serviceCode, message, retryAfterMs) {
+        super(message);
+        this.status = status;
+        this.serviceCode = serviceCode;
+        this.retryAfterMs = retryAfterMs;
+    }
+}
+/**
+ * Reads an answer to its end, as text.
+ * @throws HttpError when it is larger than any honest answer, or can't be unpacked
+ */
+async function readAnswer({ statusCode: status, headers, body }) {
+    const header = (name) => [headers[name] ?? ''].flat().join(', ');
+    const chunks = [];
+    let size = 0;
+    const arriving = body;
+    for await (const chunk of arriving) {
+        size += chunk.length;
+        if (size > _base_limits_js__WEBPACK_IMPORTED_MODULE_2__/* .limits */ .F.answerBytes)
+            throw new HttpError(status, 'too-large', `an answer of more than ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_3__/* .formatBytes */ .z3)(_base_limits_js__WEBPACK_IMPORTED_MODULE_2__/* .limits */ .F.answerBytes)}`);
+        chunks.push(chunk);
+    }
+    const whole = Buffer.concat(chunks);
+    const isPacked = size > 0 && /^(?:x-)?gzip$/i.test(header('content-encoding'));
+    try {
+        const bytes = isPacked ? (0,node_zlib__WEBPACK_IMPORTED_MODULE_0__.gunzipSync)(whole, { maxOutputLength: _base_limits_js__WEBPACK_IMPORTED_MODULE_2__/* .limits */ .F.answerBytes }) : whole;
+        return { status, header, text: bytes.toString() };
+    }
+    catch (error) {
+        throw new HttpError(status, 'not-gzip', `an answer that can't be unpacked: ${(0,_base_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .messageOf */ .bD)(error)}`);
+    }
+}
+/**
+ * Reads a small answer of the artifact service or its blob store.
+ * @throws HttpError unless the status is a success
+ */
+async function readText(response) {
+    const answer = await readAnswer(response);
+    if (answer.status < 300)
+        return answer.text;
+    throw serviceError(answer);
+}
+/** Returns the error for an answer of the artifact service or its blob store. */
+function serviceError(answer) {
+    const { status, header, text } = answer;
+    const serviceCode = header('x-ms-error-code') || (/"code"\s*:\s*"([^"]*)"/.exec(text)?.[1] ?? '');
+    const words = /"msg"\s*:\s*"([^"]*)"/.exec(text)?.[1] ?? serviceCode;
+    return refusal(answer, serviceCode, `HTTP ${String(status)}${words === '' ? '' : ` (${words})`}`);
+}
+/** Returns the error for an answer that isn't a success. Only this reads `Retry-After`. */
+function refusal({ status, header }, serviceCode, message) {
+    return new HttpError(status, serviceCode, message, parseRetryAfter(header('retry-after')));
+}
+/** Returns the wait that a `Retry-After` header asks for, in ms; undefined unless it has seconds or a date (RFC 9110, section 10.2.3). @internal */
+function parseRetryAfter(header, now = Date.now()) {
+    const text = header.trim();
+    const ms = /^\d+$/.test(text) ? Number(text) * 1000 : /^[a-z]+,? /i.test(text) ? Date.parse(text) - now : NaN;
+    return Number.isNaN(ms) ? undefined : Math.max(ms, 0);
+}
+
+
+/***/ }),
+
+/***/ 4242:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   o: () => (/* binding */ httpClient)
+/* harmony export */ });
+/* harmony import */ var node_stream__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(7075);
+/* harmony import */ var node_tls__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(1692);
+/* harmony import */ var undici__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(6752);
+/* harmony import */ var _proxies_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(7825);
+
+
+
+
+// A connection that is silent for this long is closed; the request is then retried.
+const silenceMs = 30_000;
+const pieceBytes = 256 * 1024;
+/**
+ * @param proxies used as by curl and the runner: a proxy for http isn't one for https, and the loopback interface has none
+ *   (actions/toolkit, http-client/src/proxy.ts; Go's net/http, ProxyFromEnvironment)
+ * @param signal ends open requests
+ * @param authority a certificate to trust in addition to the system CAs, in PEM
+ * @throws HandoverError `unsupported-host` for a proxy that can't be used
+ */
+function httpClient(proxies, signal, authority) {
+    const trust = authority === undefined ? {} : { ca: [...node_tls__WEBPACK_IMPORTED_MODULE_1__.rootCertificates, authority] };
+    const connect = { timeout: silenceMs, ...trust };
+    const options = { headersTimeout: silenceMs, bodyTimeout: silenceMs, connect, pipelining: 1 };
+    const direct = new undici__WEBPACK_IMPORTED_MODULE_2__/* .Agent */ .g6(options);
+    const through = (proxy) => {
+        if (proxy === undefined)
+            return direct;
+        const url = (0,_proxies_js__WEBPACK_IMPORTED_MODULE_3__/* .proxyUrl */ .sd)(proxy);
+        // The agent that uses the proxy gets `requestTls`.
+        const to = { httpProxy: url, httpsProxy: url, noProxy: proxies.except, requestTls: trust };
+        return new undici__WEBPACK_IMPORTED_MODULE_2__/* .EnvHttpProxyAgent */ .J2({ ...options, ...to });
+    };
+    const [plain, secure] = [through(proxies.http), through(proxies.https)];
+    return {
+        send: async ({ method, url, headers = {}, body, signal: own, outlivesStep = false, answerMs = silenceMs }) => {
+            const ends = AbortSignal.any([...(outlivesStep ? [] : [signal]), ...(own === undefined ? [] : [own])]);
+            // Otherwise undici destroys the body with an error that nothing catches.
+            ends.throwIfAborted();
+            const { protocol, host } = new URL(url);
+            const dispatcher = (0,_proxies_js__WEBPACK_IMPORTED_MODULE_3__/* .isLoopback */ .U9)(host) ? direct : protocol === 'https:' ? secure : plain;
+            const common = { dispatcher, method, signal: ends, headersTimeout: answerMs };
+            if (body === undefined || typeof body === 'string')
+                return (0,undici__WEBPACK_IMPORTED_MODULE_2__/* .request */ .Em)(url, { ...common, headers, ...(body === undefined ? {} : { body }) });
+            const streamed = Buffer.isBuffer(body) ? { size: body.length, chunks: inPieces(body) } : body;
+            const length = { 'content-length': String(streamed.size) };
+            return (0,undici__WEBPACK_IMPORTED_MODULE_2__/* .request */ .Em)(url, { ...common, headers: { ...headers, ...length }, body: node_stream__WEBPACK_IMPORTED_MODULE_0__.Readable.from(streamed.chunks) });
+        },
+        close: async () => {
+            await Promise.all([...new Set([direct, plain, secure])].map((each) => each.destroy()));
+        },
+    };
+}
+// Node's TLS holds a copy of each write, and an encrypted one: for a piece that is little.
+function inPieces(body) {
+    const starts = Array.from({ length: Math.ceil(body.length / pieceBytes) }, (_, piece) => piece * pieceBytes);
+    return node_stream__WEBPACK_IMPORTED_MODULE_0__.Readable.from(starts.map((start) => body.subarray(start, start + pieceBytes)));
+}
+
+
+/***/ }),
+
+/***/ 7825:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   U9: () => (/* binding */ isLoopback),
+/* harmony export */   _j: () => (/* binding */ proxiesOf),
+/* harmony export */   sd: () => (/* binding */ proxyUrl)
 /* harmony export */ });
 /* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
 /* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(1453);
 
 
+/** Reads the proxies from variables in lower or upper case; `variable` returns a variable's text or ''. */
+function proxiesOf(variable) {
+    const first = (...names) => {
+        const name = names.find((each) => variable(each).trim() !== '');
+        return name === undefined ? undefined : { variable: name, value: variable(name) };
+    };
+    const [http, https] = [first('http_proxy', 'HTTP_PROXY'), first('https_proxy', 'HTTPS_PROXY')];
+    return {
+        ...(http === undefined ? {} : { http }),
+        ...(https === undefined ? {} : { https }),
+        except: variable('no_proxy') || variable('NO_PROXY'),
+    };
+}
+/** Whether a host, with or without a port, is this machine's loopback interface. */
+function isLoopback(host) {
+    return /^(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])(?::\d+)?$/i.test(host);
+}
 /**
- * The characters that the artifact service refuses (actions/toolkit, artifact, path-and-artifact-name-validation.ts).
+ * Returns the URL of a proxy. Without a scheme it is http, as for curl and the runner's own client (actions/toolkit,
+ * http-client/src/proxy.ts).
+ * @throws HandoverError `unsupported-host` when it can't be used
+ */
+function proxyUrl({ variable, value }) {
+    const text = value.trim();
+    const url = URL.parse(/^[a-z][a-z0-9+.-]*:\/\//i.test(text) ? text : `http://${text}`);
+    if (url !== null && ['http:', 'https:'].includes(url.protocol))
+        return url.href;
+    const shown = (0,_base_text_js__WEBPACK_IMPORTED_MODULE_1__/* .quoteForeign */ .xS)(text.replace(/\/\/.*@/, '//***@'), 100);
+    throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('unsupported-host', `The environment variable ${variable} names the proxy "${shown}"; expected http://HOST:PORT or https://HOST:PORT.`, `Set ${variable} on the runner to such a proxy, or remove it; list hosts that need none in no_proxy.`);
+}
+
+
+/***/ }),
+
+/***/ 3775:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   Dm: () => (/* binding */ isTransientStatus),
+/* harmony export */   TG: () => (/* binding */ again),
+/* harmony export */   dg: () => (/* binding */ isTransient),
+/* harmony export */   tK: () => (/* binding */ longestRetryAfterMs)
+/* harmony export */ });
+/* unused harmony exports retry, backoff */
+/* harmony import */ var node_timers_promises__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(8500);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4754);
+/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(1453);
+/* harmony import */ var _answer_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(9147);
+
+
+
+
+/** Runs the work until it succeeds, an error isn't retryable, or the attempts are used up; throws the last error. */
+async function retry(work, options) {
+    for (let attempt = 1;; attempt += 1) {
+        try {
+            return await work(attempt);
+        }
+        catch (error) {
+            options.signal?.throwIfAborted();
+            if (attempt >= options.attempts || !options.isRetryable(error))
+                throw error;
+            const delayMs = options.delayMs(attempt, error);
+            options.onRetry?.(error, attempt, delayMs);
+            await (0,node_timers_promises__WEBPACK_IMPORTED_MODULE_0__.setTimeout)(delayMs, undefined, options.signal ? { signal: options.signal } : {});
+        }
+    }
+}
+/** Returns pauses that double, with a random spread, so that many jobs don't return at the same moment. */
+function backoff(firstMs, maxMs) {
+    return (attempt) => Math.round(Math.min(maxMs, firstMs * 2 ** (attempt - 1)) * (0.75 + Math.random() / 2));
+}
+const transientStatus = [408, 429, 500, 502, 503, 504];
+/** Whether a service that answers with this status may give another answer in a moment. */
+function isTransientStatus(status) {
+    return transientStatus.includes(status);
+}
+// Of the system (errno(3), getaddrinfo(3)), of undici and of Node's HTTP parser: the connection failed, not the request, the
+// certificate or this machine.
+const transientCodes = [
+    ...['ECONNRESET', 'ECONNREFUSED', 'ECONNABORTED', 'EPIPE', 'ETIMEDOUT', 'ENETUNREACH', 'ENETDOWN', 'EHOSTUNREACH'],
+    ...['EAI_AGAIN', 'ENOTFOUND', 'UND_ERR_SOCKET', 'UND_ERR_CONNECT_TIMEOUT', 'UND_ERR_HEADERS_TIMEOUT'],
+    ...['UND_ERR_BODY_TIMEOUT', 'UND_ERR_RES_CONTENT_LENGTH_MISMATCH', 'HPE_INVALID_EOF_STATE', 'CUT_SHORT'],
+];
+/** Whether the same request may succeed in a moment, after a lost connection, a time-out or a busy service. */
+function isTransient(error) {
+    if (error instanceof _answer_js__WEBPACK_IMPORTED_MODULE_2__/* .HttpError */ .j$)
+        return isTransientStatus(error.status);
+    return transientCodes.includes((0,_base_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .systemCodeOf */ .c7)(error) ?? '');
+}
+/**
+ * For each kind of request: how often it is made, and the first and the longest pause in ms, unless the service asks for another. A
+ * request that is retried is never part of other work that is retried.
+ */
+const policies = {
+    /** A question to a service. */
+    call: { attempts: 5, firstMs: 1000, longestMs: 15_000 },
+    /** A part of a blob, up or down: there are many, and each starts anew. */
+    part: { attempts: 6, firstMs: 500, longestMs: 10_000 },
+    /** Removes an unfinished upload, in the seconds that a cancelled step has. */
+    cleanup: { attempts: 3, firstMs: 250, longestMs: 250 },
+};
+/** The longest pause that a service gets, in ms, if it asks for a longer one. */
+const longestRetryAfterMs = 60_000;
+/** Makes a request until it succeeds, and logs each retry. Throws the last error. */
+function again(policy, request, { what, onRetry, signal, isRetryable = isTransient, isAtOnce = () => false }) {
+    const { attempts, firstMs, longestMs } = policies[policy];
+    const doubling = backoff(firstMs, longestMs);
+    const pauseMs = (attempt, error) => {
+        if (isAtOnce(error))
+            return 0;
+        const wanted = error instanceof _answer_js__WEBPACK_IMPORTED_MODULE_2__/* .HttpError */ .j$ ? error.retryAfterMs : undefined;
+        return wanted === undefined ? doubling(attempt) : Math.min(wanted, longestRetryAfterMs);
+    };
+    return retry(request, {
+        attempts,
+        delayMs: pauseMs,
+        isRetryable: (error) => isAtOnce(error) || isRetryable(error),
+        onRetry: (error, attempt, delayMs) => {
+            const next = delayMs === 0 ? 'at once' : `in ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_3__/* .formatDuration */ .a3)(delayMs)}`;
+            onRetry(`${what()}: ${(0,_base_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .messageOf */ .bD)(error)}; attempt ${String(attempt)} of ${String(attempts)}, the next ${next}.`);
+        },
+        signal,
+    });
+}
+
+
+/***/ }),
+
+/***/ 2704:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   Al: () => (/* binding */ requireNameOrPattern),
+/* harmony export */   MT: () => (/* binding */ matchesPattern),
+/* harmony export */   Pt: () => (/* binding */ isPattern)
+/* harmony export */ });
+/* unused harmony export requireArtifactName */
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
+/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(1453);
+
+
+/**
+ * Rejects the characters that the artifact service rejects (actions/toolkit, artifact, path-and-artifact-name-validation.ts).
  * @throws HandoverError `invalid-input`
  */
 function requireArtifactName(name) {
@@ -36481,20 +36748,17 @@ function requireArtifactName(name) {
     if (wrong === undefined && name.trim() !== '')
         return name;
     const why = wrong === undefined ? 'it is empty' : `it contains ${JSON.stringify(wrong)}`;
-    throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('invalid-input', `"${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_1__/* .quoteForeign */ .xS)(name)}" can't be the name of an artifact: ${why}.`, 'Set `artifact-name` without any of " : < > | * ? \\ / and without line ends, such as docker-image-pr-1.');
+    throw (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .invalidInput */ .aY)(`"${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_1__/* .quoteForeign */ .xS)(name)}" is not a valid name of an artifact: ${why}.`, 'Set `artifact-name` without any of " : < > | * ? \\ / and without line ends, such as docker-image-pr-1.');
 }
-/** Whether the text stands for any number of names: it has a `*` (any characters) or a `?` (one character). */
+/** Returns whether a text is a pattern for names: it has a `*` (any characters) or a `?` (one character). */
 function isPattern(text) {
     return /[*?]/.test(text);
 }
-/**
- * Whether the pattern stands for this name. `*` and `?` alone mean something; every other character means itself. Takes
- * time in proportion to both lengths at most, whatever the pattern.
- */
+/** Returns whether a pattern matches a name. Only `*` and `?` are special. The time is at most proportional to both lengths. */
 function matchesPattern(pattern, name) {
     let at = 0;
     let position = 0;
-    // Where the last `*` stands, and up to where it has swallowed the name.
+    // The position of the last `*`, and of the end of its match.
     let star = -1;
     let swallowed = 0;
     while (position < name.length) {
@@ -36517,6 +36781,17 @@ function matchesPattern(pattern, name) {
         }
     }
     return /^\**$/.test(pattern.slice(at));
+}
+/**
+ * Checks a name or a pattern of artifacts.
+ * @throws HandoverError `invalid-input`
+ */
+function requireNameOrPattern(text) {
+    if (!isPattern(text))
+        requireArtifactName(text);
+    for (const part of text.split(/[*?]+/))
+        if (part !== '')
+            requireArtifactName(part);
 }
 
 
@@ -36550,71 +36825,12 @@ function parseDigest(text) {
 function hexOf(digest) {
     return digest.slice('sha256:'.length);
 }
-/** Where a blob lies in an OCI layout and in a tarball (OCI image-spec, image-layout.md). */
+/** Returns the path of a blob in an OCI layout and in a tarball (OCI image-spec, image-layout.md). */
 function blobName(digest) {
     return `blobs/sha256/${hexOf(digest)}`;
 }
 function digestOf(bytes) {
     return `sha256:${(0,node_crypto__WEBPACK_IMPORTED_MODULE_0__.createHash)('sha256').update(bytes).digest('hex')}`;
-}
-
-
-/***/ }),
-
-/***/ 8118:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   gQ: () => (/* binding */ explainRunner)
-/* harmony export */ });
-/* unused harmony exports runnerPlatform, parseEngineName, requireDocker */
-/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
-
-
-const architectures = new Map([
-    ['X64', 'amd64'],
-    ['ARM64', 'arm64'],
-]);
-const supported = 'Use a Linux runner such as ubuntu-latest (amd64) or ubuntu-24.04-arm (arm64).';
-/**
- * The platform of the containers that fit this machine: Linux, even where it runs in a virtual machine.
- * @throws HandoverError `unsupported-host` when the runner is neither X64 nor ARM64
- */
-function runnerPlatform({ architecture }) {
-    const known = architectures.get(architecture);
-    if (known !== undefined)
-        return { os: 'linux', architecture: known };
-    throw new HandoverError('unsupported-host', `\`platform: native\` needs a runner that is X64 or ARM64; RUNNER_ARCH is "${quoteForeign(architecture)}".`, 'Set `platform` to the platform of the image, such as linux/arm64.');
-}
-/**
- * What went wrong, told by the runner where that is the cause: most Windows and macOS runners, and those of other
- * architectures, have no engine for Linux containers. One that has an engine is as good as any.
- */
-function explainRunner(error, { os, architecture }) {
-    const isUsual = (os === 'Linux' && architectures.has(architecture)) || os === '';
-    if (isUsual || !(error instanceof _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu))
-        return error;
-    const { code } = error;
-    if (code !== 'docker-unavailable' && !(code === 'builder-unsupported' && os === 'Windows'))
-        return error;
-    return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('unsupported-host', `This runner is ${os} ${architecture}, and has no engine that serves: ${error.message}`, `${supported} Or start an engine with Linux containers on this runner in a step before.`, error);
-}
-/** @throws HandoverError `invalid-input` when the text is neither `docker` nor `podman` */
-function parseEngineName(text) {
-    const name = text.trim().toLowerCase();
-    if (name === 'docker' || name === 'podman')
-        return name;
-    throw new HandoverError('invalid-input', `The input \`engine\` is "${quoteForeign(text)}"; expected docker or podman.`, 'Set `engine` to the command that your jobs use, or remove the line for docker.');
-}
-/**
- * Registries are reached through docker alone.
- * @param what the input that asks for one, with its value
- * @throws HandoverError `invalid-input` for another engine
- */
-function requireDocker(engine, what) {
-    if (engine === 'docker')
-        return;
-    throw new HandoverError('invalid-input', `\`engine: ${engine}\` and ${what} are given together, but registries are reached through docker only.`, `Leave one of them out, and use ${engine} itself in a step of its own.`);
 }
 
 
@@ -36686,6 +36902,7 @@ function requireGrammar(text) {
 /**
  * Folds a member name so that two names are equal here if they are equal to Go, which uses Unicode's simple folding (encoding/json,
  * fold.go). This folding is coarser for a few letters. `ſ` becomes s, and the Kelvin sign becomes k.
+ * @internal
  */
 function foldedName(name) {
     // Of ASCII, only capitals fold.
@@ -37026,7 +37243,7 @@ function configFault({ config, layers }, bytes, { diffIds }) {
     if (!isImageConfig(config))
         return `describes its config as ${(0,base_text/* quoteForeign */.xS)(config.mediaType, 100)}, which is not an image's`;
     if (config.size !== bytes.length)
-        return `says that its config has ${String(config.size)} bytes; it has ${String(bytes.length)}`;
+        return `names a config of ${String(config.size)} bytes; it has ${String(bytes.length)}`;
     if (layers.length === diffIds.length)
         return undefined;
     return `has ${String(layers.length)} layers; its config has ${String(diffIds.length)}`;
@@ -37136,7 +37353,7 @@ function parseArchiveManifest(bytes, where) {
         return { config, repoTags: stringsOf(image['RepoTags']), layers: stringsOf(image['Layers']) };
     });
 }
-/** A manifest of our own for the image's config and layers. */
+/** Creates a manifest for the image's config and layers. */
 function formatManifest(config, layers) {
     const manifestBytes = Buffer.from(JSON.stringify({
         schemaVersion: 2,
@@ -37255,9 +37472,9 @@ function parsePlatform(text) {
     const match = /^([a-z0-9]+)\/([a-z0-9_]+)(?:\/([a-z0-9.]+))?$/.exec(text.trim());
     const [, os, architecture, variant] = match ?? [];
     if (os === undefined || architecture === undefined) {
-        throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('invalid-input', `"${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_1__/* .quoteForeign */ .xS)(text)}" is not one platform of the form os/arch[/variant].`, 'Hand over one platform per artifact, such as linux/amd64 or linux/arm64.');
+        throw (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .invalidInput */ .aY)(`"${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_1__/* .quoteForeign */ .xS)(text)}" is not one platform of the form os/arch[/variant].`, 'Hand over one platform per artifact, such as linux/amd64 or linux/arm64.');
     }
-    return normalise({ os, architecture, ...(variant === undefined ? {} : { variant }) });
+    return platformOf(os, architecture, variant);
 }
 const unknown = 'unknown';
 const architectureNames = {
@@ -37267,16 +37484,12 @@ const architectureNames = {
     armv7l: 'arm',
     i386: '386',
 };
-// The defaults that containerd/platforms takes for granted: arm64 is v8, amd64 is v1.
-function normalise(platform) {
-    const architecture = architectureNames[platform.architecture] ?? platform.architecture;
-    const { os, variant } = platform;
+/** Returns a platform with the usual name of its architecture, and without a default variant. */
+function platformOf(os, name, variant) {
+    const architecture = architectureNames[name] ?? (name || unknown);
+    // Defaults of containerd/platforms: arm64 is v8, amd64 is v1.
     const isDefault = (architecture === 'arm64' && variant === 'v8') || (architecture === 'amd64' && variant === 'v1');
     return { os, architecture, ...(variant === undefined || variant === '' || isDefault ? {} : { variant }) };
-}
-/** A platform out of an image config or an engine's answer, with the default variants left out. */
-function platformOf(os, architecture, variant) {
-    return normalise({ os, architecture: architecture || unknown, ...(variant === undefined ? {} : { variant }) });
 }
 function formatPlatform(platform) {
     return [platform.os, platform.architecture, platform.variant].filter((part) => part !== undefined).join('/');
@@ -37285,249 +37498,16 @@ function formatPlatform(platform) {
 function samePlatform(one, other) {
     if (!isKnown(one) || !isKnown(other))
         return one.os === other.os;
-    return formatPlatform(normalise(one)) === formatPlatform(normalise(other));
+    const textOf = ({ os, architecture, variant }) => formatPlatform(platformOf(os, architecture, variant));
+    return textOf(one) === textOf(other);
 }
 /** Whether an engine of the platform `host` runs images of `image`: same os and architecture, any variant. */
 function runsOn(image, host) {
     return image.os === host.os && (!isKnown(image) || image.architecture === host.architecture);
 }
-/** Whether it tells its architecture: engines load images that don't. */
+/** Returns whether the architecture is known. Engines also load images without one. */
 function isKnown({ architecture }) {
     return architecture !== unknown;
-}
-
-
-/***/ }),
-
-/***/ 9621:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   Hh: () => (/* binding */ parseRecord),
-/* harmony export */   IC: () => (/* binding */ imagesOf),
-/* harmony export */   Rl: () => (/* binding */ corruptLayer),
-/* harmony export */   qb: () => (/* binding */ corrupt),
-/* harmony export */   xD: () => (/* binding */ recordName)
-/* harmony export */ });
-/* unused harmony exports recordSchema, wrongSchema, tooLarge, formatRecord */
-/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
-/* harmony import */ var _base_json_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(604);
-/* harmony import */ var _base_limits_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(2618);
-/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(1453);
-/* harmony import */ var _digest_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(3968);
-/* harmony import */ var _platform_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(4851);
-/* harmony import */ var _reference_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(9607);
-
-
-
-
-
-
-
-/** The record's file name within the artifact. */
-const recordName = 'image-handover.json';
-/** The version of its format. */
-const recordSchema = 1;
-/** @param found what the record says its schema is */
-function wrongSchema(found) {
-    const newer = typeof found === 'number' && found > recordSchema;
-    return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('artifact-corrupt', `The record ${recordName} has schema ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_6__/* .quoteForeign */ .xS)(String(found))}; this version reads schema ${String(recordSchema)}.`, newer
-        ? 'The artifact was made by a newer export-image: use the same version of both actions.'
-        : 'Use the same version of export-image and load-image.');
-}
-/** @param bytes of a record that nobody would read */
-function tooLarge(bytes) {
-    return new HandoverError('tarball-invalid', `The labels of the images are too long to be handed over: the record of them would have ${String(bytes)} bytes, more than 8 MiB.`, 'Shorten the labels, or hand over fewer images in one artifact.');
-}
-/** @param why in words that go on after a colon */
-function corrupt(why, cause) {
-    return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('artifact-corrupt', `The record ${recordName} in the artifact can't be used: ${why}.`, 'Run the job that exports the image again.', cause);
-}
-/** @param what the end of a sentence whose subject is the layer */
-function corruptLayer(digest, what) {
-    return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('artifact-corrupt', `The layer ${digest} in the artifact ${what}.`, 'Run the job that exports the image again.');
-}
-/** All images of a record, the first one first. */
-function imagesOf(record) {
-    return [record, ...(record.further ?? [])];
-}
-/**
- * The record as the text that goes into the artifact.
- * @throws HandoverError `tarball-invalid` when it would be larger than one that is read
- */
-function formatRecord(record) {
-    const { pushedReference, further, ...rest } = record;
-    const text = {
-        schema: recordSchema,
-        ...rest,
-        ...formatImage(record),
-        ...(further === undefined ? {} : { further: further.map(formatImage) }),
-        ...(pushedReference === undefined ? {} : { pushedReference: formatReference(pushedReference) }),
-    };
-    const formatted = `${JSON.stringify(text, undefined, 2)}\n`;
-    if (Buffer.byteLength(formatted) > limits.recordBytes)
-        throw tooLarge(Buffer.byteLength(formatted));
-    return formatted;
-}
-function formatImage({ references, platform, configDigest, manifestDigests, diffIds, labels, layers, configAt, manifestAt, }) {
-    const names = { references: references.map(formatReference), platform: formatPlatform(platform) };
-    return { ...names, configDigest, manifestDigests, diffIds, labels, layers, configAt, manifestAt };
-}
-/**
- * Reads a record that may come from anybody: each size, digest and reference is checked, unknown fields are ignored.
- * @throws HandoverError `artifact-corrupt`; a newer schema says so
- */
-function parseRecord(text) {
-    if (Buffer.byteLength(text) > _base_limits_js__WEBPACK_IMPORTED_MODULE_2__/* .limits */ .F.recordBytes)
-        throw corrupt('it is larger than 8 MiB');
-    const value = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .parseJson */ .qF)(text);
-    if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .isObject */ .Gv)(value))
-        throw corrupt(`it is not a JSON object: "${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_6__/* .quoteForeign */ .xS)(text, 80)}"`);
-    if (value['schema'] !== recordSchema)
-        throw wrongSchema(value['schema']);
-    const created = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)(value['created'], undefined);
-    const record = {
-        ...image(value),
-        ...(value['further'] === undefined ? {} : { further: furtherImages(value['further']) }),
-        ...(created === undefined ? {} : { created }),
-        tarballName: fileName(value['tarballName']),
-        tarballSize: byteCount(value, 'tarballSize'),
-        tarballDigest: digest(value, 'tarballDigest'),
-        tarballCompression: compression(value['tarballCompression']),
-        producer: producer(value['producer']),
-        ...(value['pushedReference'] === undefined ? {} : { pushedReference: pinned(value['pushedReference']) }),
-        ...times(value['times']),
-    };
-    requireInside(record);
-    return record;
-}
-function furtherImages(value) {
-    const items = Array.isArray(value) ? value : [value];
-    if (items.length >= _base_limits_js__WEBPACK_IMPORTED_MODULE_2__/* .limits */ .F.images)
-        throw corrupt(`it lists ${String(items.length)} further images`);
-    // One that is left out would be an image that nobody misses.
-    if (!items.every(_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .isObject */ .Gv))
-        throw corrupt('a further image in it is not a JSON object');
-    return items.map(image);
-}
-function image(value) {
-    return {
-        references: references(value['references']),
-        platform: platform(value['platform']),
-        configDigest: digest(value, 'configDigest'),
-        manifestDigests: digests(value, 'manifestDigests'),
-        diffIds: digests(value, 'diffIds'),
-        labels: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringMapOf */ .pn)(value['labels']),
-        layers: layers(value),
-        ...place(value, 'configAt'),
-        ...place(value, 'manifestAt'),
-    };
-}
-function place(value, name) {
-    const found = value[name];
-    if (found === undefined)
-        return {};
-    if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .isObject */ .Gv)(found))
-        throw corrupt(`its ${name} is no place in the tarball`);
-    return { [name]: { offset: byteCount(found, 'offset'), size: byteCount(found, 'size') } };
-}
-function references(value) {
-    const texts = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringsOf */ .iw)(value);
-    if (texts.length === 0)
-        throw corrupt('it has no references');
-    if (texts.length > _base_limits_js__WEBPACK_IMPORTED_MODULE_2__/* .limits */ .F.references)
-        throw corrupt(`it lists ${String(texts.length)} references`);
-    try {
-        return texts.map(_reference_js__WEBPACK_IMPORTED_MODULE_5__/* .parseTaggedReference */ .$R);
-    }
-    catch (error) {
-        throw corrupt('a reference in it is malformed', error);
-    }
-}
-function pinned(value) {
-    try {
-        return (0,_reference_js__WEBPACK_IMPORTED_MODULE_5__/* .parsePinnedReference */ .Pe)((0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)(value, ''));
-    }
-    catch (error) {
-        throw corrupt('its pushed reference is malformed', error);
-    }
-}
-function platform(value) {
-    try {
-        return (0,_platform_js__WEBPACK_IMPORTED_MODULE_4__/* .parsePlatform */ .FL)((0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)(value, ''));
-    }
-    catch (error) {
-        throw corrupt('its platform is malformed', error);
-    }
-}
-function layers(value) {
-    const items = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .objectsOf */ .iZ)(value['layers']);
-    if (items.length > _base_limits_js__WEBPACK_IMPORTED_MODULE_2__/* .limits */ .F.layers)
-        throw corrupt(`it lists ${String(items.length)} layers`);
-    return items.map((item) => ({
-        digest: digest(item, 'digest'),
-        size: byteCount(item, 'size'),
-        mediaType: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)(item['mediaType'], ''),
-        ...(item['offset'] === undefined ? {} : { offset: byteCount(item, 'offset') }),
-    }));
-}
-function requireInside(record) {
-    const isOutside = ({ offset = 0, size }) => offset + size > record.tarballSize;
-    for (const { layers, configAt, manifestAt } of imagesOf(record)) {
-        const outside = layers.find((layer) => layer.offset !== undefined && isOutside(layer));
-        if (outside !== undefined)
-            throw corrupt(`layer ${outside.digest} lies outside the tarball`);
-        if ([configAt, manifestAt].some((place) => place !== undefined && isOutside(place)))
-            throw corrupt('a config or manifest lies outside the tarball');
-    }
-}
-function producer(value) {
-    const from = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .isObject */ .Gv)(value) ? value : {};
-    return {
-        repository: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)(from['repository'], ''),
-        runId: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)(from['runId'], ''),
-        runAttempt: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .isByteCount */ .A0)(from['runAttempt']) ? from['runAttempt'] : 0,
-        commit: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)(from['commit'], ''),
-        jobKey: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)(from['jobKey'], ''),
-    };
-}
-// They are shown, and nothing is decided by them: what is no time is left out.
-function times(value) {
-    if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .isObject */ .Gv)(value))
-        return {};
-    const [began, built, ready] = ['began', 'built', 'ready'].map((name) => value[name]);
-    if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .isByteCount */ .A0)(began) || !(0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .isByteCount */ .A0)(built) || !(0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .isByteCount */ .A0)(ready))
-        return {};
-    return began <= built && built <= ready ? { times: { began, built, ready } } : {};
-}
-function fileName(value) {
-    const name = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)(value, '');
-    if (!/^[^/\\]+$/.test(name) || name === '..' || name === recordName)
-        throw corrupt('its tarball name is not a file name');
-    return name;
-}
-function compression(value) {
-    if (value === 'none' || value === 'gzip' || value === 'zstd')
-        return value;
-    throw corrupt(`its compression "${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_6__/* .quoteForeign */ .xS)(String(value))}" is unknown`);
-}
-function digest(from, name) {
-    const value = from[name];
-    if (!(0,_digest_js__WEBPACK_IMPORTED_MODULE_3__/* .isDigest */ .Bc)(value))
-        throw corrupt(`its ${name} is not a digest`);
-    return value;
-}
-function digests(from, name) {
-    const value = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringsOf */ .iw)(from[name]);
-    if (value.length > _base_limits_js__WEBPACK_IMPORTED_MODULE_2__/* .limits */ .F.layers || !value.every(_digest_js__WEBPACK_IMPORTED_MODULE_3__/* .isDigest */ .Bc))
-        throw corrupt(`its ${name} are not digests`);
-    return value;
-}
-function byteCount(from, name) {
-    const value = from[name];
-    if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .isByteCount */ .A0)(value))
-        throw corrupt(`its ${name} is not a byte count`);
-    return value;
 }
 
 
@@ -37645,7 +37625,7 @@ function familiar(repository) {
     return isWholeId(short) ? `library/${short}` : short;
 }
 function invalid(text, why) {
-    return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('invalid-input', `"${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_2__/* .quoteForeign */ .xS)(text)}" is not an image reference: ${why}.`, 'Give a reference such as charon:local or ghcr.io/org/charon:1.2.3.');
+    return (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .invalidInput */ .aY)(`"${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_2__/* .quoteForeign */ .xS)(text)}" is not an image reference: ${why}.`, 'Give a reference such as charon:local or ghcr.io/org/charon:1.2.3.');
 }
 /** The text Docker prints and takes: `charon:local`. */
 function formatReference(reference) {
@@ -37677,20 +37657,20 @@ function parseTaggedReference(text) {
     return { ...reference, tag: reference.tag ?? 'latest' };
 }
 /**
- * Parses a reference by digest; a tag in it says nothing more and is dropped.
+ * Parses a reference by digest. A tag in it is dropped.
  * @throws HandoverError `invalid-input`
  */
 function parsePinnedReference(text) {
     const { repository, digest } = parseReference(text);
     if (digest !== undefined)
         return { repository, digest };
-    throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('invalid-input', `"${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_2__/* .quoteForeign */ .xS)(text)}" has no digest: what a tag stands for can change between two jobs.`, 'Give a reference by digest, such as ${{ needs.build.outputs.pushed-reference }}.');
+    throw (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .invalidInput */ .aY)(`"${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_2__/* .quoteForeign */ .xS)(text)}" has no digest: the image of a tag can change between two jobs.`, 'Give a reference by digest, such as ${{ needs.build.outputs.pushed-reference }}.');
 }
 
 
 /***/ }),
 
-/***/ 9557:
+/***/ 2593:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -37703,122 +37683,21 @@ __nccwpck_require__.d(__webpack_exports__, {
 var external_node_crypto_ = __nccwpck_require__(7598);
 // EXTERNAL MODULE: ./build/shared/base/errors.js + 1 modules
 var errors = __nccwpck_require__(4754);
+// EXTERNAL MODULE: ./build/shared/base/limits.js
+var limits = __nccwpck_require__(2618);
+// EXTERNAL MODULE: ./build/shared/bytes/files.js + 1 modules
+var files = __nccwpck_require__(4189);
+// EXTERNAL MODULE: ./build/shared/image/reference.js
+var reference = __nccwpck_require__(9607);
 // EXTERNAL MODULE: external "node:fs/promises"
 var promises_ = __nccwpck_require__(1455);
 // EXTERNAL MODULE: external "node:path"
 var external_node_path_ = __nccwpck_require__(6760);
 // EXTERNAL MODULE: ./build/shared/base/json.js
 var json = __nccwpck_require__(604);
-// EXTERNAL MODULE: ./build/shared/base/limits.js
-var limits = __nccwpck_require__(2618);
 // EXTERNAL MODULE: ./build/shared/base/text.js
 var base_text = __nccwpck_require__(1453);
-// EXTERNAL MODULE: ./build/shared/bytes/files.js + 1 modules
-var files = __nccwpck_require__(4189);
-// EXTERNAL MODULE: ./build/shared/image/reference.js
-var reference = __nccwpck_require__(9607);
-;// CONCATENATED MODULE: external "node:child_process"
-const external_node_child_process_namespaceObject = __WEBPACK_EXTERNAL_createRequire(import.meta.url)("node:child_process");
-// EXTERNAL MODULE: external "node:events"
-var external_node_events_ = __nccwpck_require__(8474);
-// EXTERNAL MODULE: ./node_modules/@actions/io/lib/io.js
-var io = __nccwpck_require__(8701);
-// EXTERNAL MODULE: ./build/shared/base/forced-end.js
-var forced_end = __nccwpck_require__(5375);
-;// CONCATENATED MODULE: ./build/shared/docker/credential-helper.js
-
-
-
-
-
-
-
-// A program that keeps docker's logins (docker/docker-credential-helpers). What it prints is a password, or may hold one: no message has
-// any of it.
-// One that opens a browser, or asks on a terminal, never answers here.
-const answerMs = 60_000;
-// What it has started may hold on to its output.
-const streamMs = 500;
-const mostBytes = 1024 * 1024;
-/**
- * Asks a helper for the login of a registry.
- * @param key the registry, as docker calls it
- * @returns undefined when it has none
- * @throws HandoverError `registry-failed` when it can't be run, fails, or answers with something else; the signal's reason
- */
-async function askHelper(name, key, signal) {
-    if (!/^[\w.-]+$/.test(name))
-        throw badHelper(name, 'that is no name of a program');
-    const program = `docker-credential-${name}`;
-    const path = await (0,io/* which */.K7)(program, false);
-    if (path === '')
-        throw badHelper(name, `there is no ${program} on PATH`);
-    const { exitCode, stdout } = await run(name, path, key, signal);
-    if (exitCode !== 0) {
-        // docker-credential-helpers, credentials/error.go: what is not there is no failure.
-        if (/credentials not found|no credentials/i.test(stdout))
-            return undefined;
-        throw badHelper(name, `${program} get exited with ${exitCode === null ? 'a signal' : String(exitCode)}`);
-    }
-    const answer = (0,json/* parseJson */.qF)(stdout);
-    if (!(0,json/* isObject */.Gv)(answer))
-        throw badHelper(name, `${program} get printed something other than a JSON object`);
-    const [username, secret] = [(0,json/* stringOr */.JI)(answer['Username'], ''), (0,json/* stringOr */.JI)(answer['Secret'], '')];
-    if (secret === '')
-        return undefined;
-    // The helpers' protocol: a name that is no name says what the secret is.
-    if (username === '<token>')
-        return { kind: 'identity-token', token: secret };
-    return { kind: 'password', username, password: secret };
-}
-async function run(name, path, key, signal) {
-    signal.throwIfAborted();
-    const child = (0,external_node_child_process_namespaceObject.spawn)(path, ['get'], { stdio: ['pipe', 'pipe', 'ignore'] });
-    const limit = AbortSignal.timeout(answerMs);
-    const ends = AbortSignal.any([signal, limit]);
-    const end = () => {
-        if (child.pid !== undefined && child.exitCode === null)
-            (0,forced_end/* killTree */.TP)(child.pid);
-        child.stdout.destroy();
-    };
-    ends.addEventListener('abort', end, { once: true });
-    child.stdin.on('error', () => undefined).end(key);
-    child.once('exit', () => setTimeout(() => child.stdout.destroy(), streamMs).unref());
-    try {
-        const [stdout] = await Promise.all([read(child.stdout), (0,external_node_events_.once)(child, 'exit')]);
-        ends.throwIfAborted();
-        return { exitCode: child.exitCode, stdout };
-    }
-    catch (error) {
-        if (signal.aborted)
-            throw (0,errors/* asError */.zR)(signal.reason);
-        throw badHelper(name, limit.aborted ? `it gave no answer within ${String(answerMs / 1000)} s` : (0,errors/* messageOf */.bD)(error));
-    }
-    finally {
-        ends.removeEventListener('abort', end);
-        end();
-    }
-}
-async function read(stdout) {
-    const chunks = [];
-    let size = 0;
-    stdout.on('data', (chunk) => {
-        size += chunk.length;
-        if (size <= mostBytes)
-            chunks.push(chunk);
-        else
-            stdout.destroy();
-    });
-    await (0,external_node_events_.once)(stdout, 'close');
-    return Buffer.concat(chunks).toString();
-}
-function badHelper(name, why) {
-    return new errors/* HandoverError */.Cu('registry-failed', `Docker’s configuration has logins kept by "${(0,base_text/* quoteForeign */.xS)(name)}", which can't be asked: ${(0,base_text/* quoteForeign */.xS)(why, 200)}.`, 'Put that program on PATH and try it on this runner (what it prints isn’t shown here, because it may be a password), or give ' +
-        'this step `username` and `password`.');
-}
-
-;// CONCATENATED MODULE: ./build/shared/docker/credentials.js
-
+;// CONCATENATED MODULE: ./build/shared/registry/logins.js
 
 
 
@@ -37828,9 +37707,9 @@ function badHelper(name, why) {
 
 
 /**
- * Returns the folder whose config.json has the login for a push to a repository: docker's, or that of a login for this repository or
- * this kind of use alone, which docker/login-action writes for its input `scope` (`<host>/<repository>@<actions>` below buildx's
- * `config`). Which one is taken is buildx's rule (docker/buildx, util/dockerutil/dockerconfig/configprovider.go).
+ * Returns the folder whose config.json has the login for a push to a repository: docker's own, or one that docker/login-action writes for
+ * its input `scope`, for a repository or a kind of use (`<host>/<repository>@<actions>` below buildx's `config`). The selection is
+ * buildx's (docker/buildx, util/dockerutil/dockerconfig/configprovider.go).
  */
 async function loginFolder({ dockerConfigFolder, buildxConfigFolder }, repository) {
     const root = (0,external_node_path_.join)(buildxConfigFolder, 'config');
@@ -37857,18 +37736,18 @@ function parseScope(folder) {
 }
 /**
  * @param host of the registry, `docker.io` for Docker Hub
- * @returns undefined when nobody has logged in there
- * @throws HandoverError `invalid-input` when the file isn't docker's; `registry-failed` when a helper can't be run
+ * @returns undefined without a login
+ * @throws HandoverError `invalid-input` when the file isn't docker's; `registry-failed` when a helper fails
  */
 async function dockerCredentials(host, options) {
-    const { folder, signal, onNotice } = options;
+    const { folder, askHelper, signal, onNotice } = options;
     const given = inEnvironment(host, options);
     if (given !== undefined)
         return given;
     const path = (0,external_node_path_.join)(folder, 'config.json');
     const bytes = await (0,files/* readSmallFile */.EW)(path, limits/* limits */.F.settingsBytes).catch((error) => {
         if (!['ENOENT', 'ENOTDIR'].includes((0,errors/* systemCodeOf */.c7)(error) ?? ''))
-            onNotice(`No login is taken from ${path}, because it can’t be read: ${(0,base_text/* quoteForeign */.xS)((0,errors/* messageOf */.bD)(error))}.`);
+            onNotice(`Ignoring the logins in ${path}, because it can’t be read: ${(0,base_text/* quoteForeign */.xS)((0,errors/* messageOf */.bD)(error))}.`);
         return undefined;
     });
     if (bytes === undefined)
@@ -37883,20 +37762,23 @@ async function dockerCredentials(host, options) {
     if (helper !== '') {
         for (const key of keys) {
             const found = await askHelper(helper, key, signal);
+            // The helpers' protocol: this name shows that the secret is a token.
+            if (found?.username === '<token>')
+                return { kind: 'identity-token', token: found.secret };
             if (found !== undefined)
-                return found;
+                return { kind: 'password', username: found.username, password: found.secret };
         }
     }
     return inConfig(config, host);
 }
-// docker/cli, cli/command/registry.go: Docker Hub is known by the address of its first API.
+// docker/cli, cli/command/registry.go: Docker Hub's logins have the address of its first API.
 const hub = 'https://index.docker.io/v1/';
 function keysOf(host) {
     return host === 'docker.io' ? [hub, 'docker.io', 'index.docker.io'] : [host];
 }
 /**
- * What the variable `DOCKER_AUTH_CONFIG` has, which goes before all else. As with docker, one that has more than `auth` for each
- * registry is ignored whole (docker/cli, cli/config/configfile/file.go, parseEnvConfig).
+ * Returns the login in the variable `DOCKER_AUTH_CONFIG`, which has precedence. As with docker, the variable is ignored if it has more than
+ * `auth` for each registry (docker/cli, cli/config/configfile/file.go, parseEnvConfig).
  */
 function inEnvironment(host, { dockerAuthConfig, onNotice }) {
     if (dockerAuthConfig.trim() === '')
@@ -37916,7 +37798,7 @@ function onlyAuth(entry) {
 function inConfig(config, host) {
     const auths = (0,json/* isObject */.Gv)(config['auths']) ? config['auths'] : {};
     const names = keysOf(host).map(hostPart);
-    // An exact key first; others may be addresses of the same host.
+    // First the exact key, then other addresses of the same host.
     const exact = keysOf(host).map((key) => auths[key]);
     const alike = Object.entries(auths).filter(([key]) => names.includes(hostPart(key)));
     const entry = [...exact, ...alike.map(([, value]) => value)].filter(json/* isObject */.Gv).find((one) => credentialsIn(one));
@@ -37938,27 +37820,41 @@ function credentialsIn(entry) {
     return username === '' || password === '' ? undefined : { kind: 'password', username, password };
 }
 function notDocker(path) {
-    return new errors/* HandoverError */.Cu('invalid-input', `${path} is no JSON object, and so not docker's configuration.`, 'Repair or remove it; `docker login` writes it anew.');
+    return new errors/* HandoverError */.Cu('invalid-input', `${path} is not docker's configuration: expected a JSON object.`, 'Repair or remove it; `docker login` writes a new one.');
 }
 
-// EXTERNAL MODULE: ./build/shared/artifacts/http.js
-var artifacts_http = __nccwpck_require__(3298);
+// EXTERNAL MODULE: ./build/shared/http/answer.js
+var http_answer = __nccwpck_require__(9147);
+// EXTERNAL MODULE: ./build/shared/http/client.js
+var client = __nccwpck_require__(4242);
 // EXTERNAL MODULE: ./build/shared/image/digest.js
 var image_digest = __nccwpck_require__(3968);
+// EXTERNAL MODULE: ./build/shared/http/retry.js
+var retry = __nccwpck_require__(3775);
 // EXTERNAL MODULE: ./build/shared/bytes/chunks.js
-var chunks = __nccwpck_require__(4256);
-// EXTERNAL MODULE: ./build/shared/base/proxies.js
-var proxies = __nccwpck_require__(4820);
+var bytes_chunks = __nccwpck_require__(4256);
+// EXTERNAL MODULE: ./build/shared/bytes/verified.js
+var bytes_verified = __nccwpck_require__(7606);
+// EXTERNAL MODULE: ./build/shared/http/proxies.js
+var proxies = __nccwpck_require__(7825);
 ;// CONCATENATED MODULE: ./build/shared/registry/locations.js
 
-// Where a registry sends a request on to: with a redirect, or with the `Location` of an upload (distribution-spec 1.1, "Pushing a blob
-// monolithically"; RFC 9110, section 10.2.2).
+
+/** Returns a repository's path in its registry, with `library/` for Docker Hub. */
+function pathOf(repository) {
+    const whole = (0,reference/* canonicalReference */.Ys)({ repository });
+    return whole.slice(whole.indexOf('/') + 1);
+}
+// distribution, "Token Scope Documentation".
+const pulls = (repository) => `repository:${pathOf(repository)}:pull`;
+const pushes = (repository) => `repository:${pathOf(repository)}:pull,push`;
+// The targets of redirects and of uploads (`Location`; distribution-spec 1.1, "Pushing a blob monolithically"; RFC 9110, section 10.2.2).
 /**
- * Resolves a `Location`. The registry itself is given back under the address that it was asked at: behind a proxy that ends TLS it
- * may not know that it has TLS, and the loopback interface has three names.
- * @param asked URL of the request that was answered with it
+ * Resolves a `Location`. An address of the registry itself gets the registry's own origin: behind a proxy that ends TLS, the registry may
+ * not know that it has TLS, and the loopback interface has three names.
+ * @param asked URL of the request
  * @param own origin of the registry
- * @returns undefined for what is no address of HTTP
+ * @returns undefined unless it is an address of HTTP
  */
 function resolveLocation(location, asked, own) {
     if (location === '' || !URL.canParse(location, asked))
@@ -37973,19 +37869,19 @@ const loopbackNames = ['localhost', '127.0.0.1', '[::1]'];
 function isSameLoopback(url, own) {
     return url.port === own.port && [url, own].every(({ hostname }) => loopbackNames.includes(hostname));
 }
-/** Whether a layer may be sent there: over TLS, to the registry itself, or from one without TLS to this machine. */
+/** Whether a layer may be sent there: over TLS, to the registry itself, or to this machine if the registry has no TLS. */
 function mayUploadTo(url, own) {
     return url.protocol === 'https:' || url.origin === own.origin || (own.protocol === 'http:' && (0,proxies/* isLoopback */.U9)(url.host));
 }
-/** Whether a redirect of a GET or HEAD is followed there: a registry with TLS doesn't send us where there is none. */
+/** Whether to follow a redirect of a GET or HEAD: never from TLS to an address without TLS. */
 function mayReadFrom(url, own) {
     return url.protocol === 'https:' || own.protocol === 'http:';
 }
-/** An address as a message may show it: its query may be a signature, and its user a login. */
+/** Returns an address for a message, without its query, which may be a signature, and its user, which may be a login. */
 function withoutSecrets(location) {
     return location.replace(/[?#].*$/s, '').replace(/\/\/[^/]*@/, '//');
 }
-/** Adds the blob's digest to the address of its upload, whose own query stays as it is: it may be signed. */
+/** Adds the blob's digest to the address of its upload, and keeps the query unchanged, which may be signed. */
 function withDigest(place, digest) {
     const address = place.href.replace(/\?$/, '');
     return `${address}${place.search === '' ? '?' : '&'}digest=${encodeURIComponent(digest)}`;
@@ -37997,16 +37893,17 @@ function withDigest(place, digest) {
 
 
 
-// RFC 9110, section 15.4: those that lead to the same thing elsewhere.
+
+// RFC 9110, section 15.4: the redirects to the same resource elsewhere.
 const redirects = [301, 302, 303, 307, 308];
-// Those that leave method and body as they are.
+// The redirects that keep method and body.
 const sameMethod = [307, 308];
-// Go's net/http, and so docker's and crane's.
-const mostRedirects = 10;
+// As many as Go's net/http, docker and crane follow.
+const maxRedirects = 10;
 /**
- * Sends a request, and follows redirects as Go's net/http does, and so containerd and crane: those of GET and HEAD, and of others where
- * method and body stay. The login goes to the server's own origin alone. Where a redirect can't be followed, the answer is the redirect.
- * @param request called for each hop: a body can be sent once
+ * Sends a request, and follows redirects as Go's net/http, containerd and crane do: of GET and HEAD, and of others if method and body
+ * are kept. Only the server's own origin gets the login. Returns a redirect that can't be followed.
+ * @param request called for each hop, because a body can be sent once
  * @param own origin of the server
  */
 async function answerTo(http, request, own, authorized, maySend = mayUploadTo) {
@@ -38014,21 +37911,21 @@ async function answerTo(http, request, own, authorized, maySend = mayUploadTo) {
     const isRead = asked.method === 'GET' || asked.method === 'HEAD';
     const send = (one, url) => {
         const isOwn = authorized !== undefined && new URL(url).origin === own.origin;
-        // Without this header any coding would do (RFC 9110, section 12.5.3).
+        // Without this header, any coding is allowed (RFC 9110, section 12.5.3).
         const headers = { 'accept-encoding': 'identity', ...one.headers, ...(isOwn ? { authorization: authorized } : {}) };
         return http.send({ ...one, url, headers });
     };
     let { url } = asked;
     let response = await send(asked, url);
-    for (let hop = 0; hop < mostRedirects && redirects.includes(response.statusCode); hop += 1) {
-        const target = resolveLocation(headerOf(response, 'location'), url, own);
+    for (let hop = 0; hop < maxRedirects && redirects.includes(response.statusCode); hop += 1) {
+        const target = resolveLocation([response.headers['location'] ?? ''].flat().join(', '), url, own);
         if (target === undefined || !(isRead ? mayReadFrom : maySend)(target, own))
             break;
         if (!isRead && !sameMethod.includes(response.statusCode))
             break;
         const next = await send(isRead ? asked : request(), target.href).catch((error) => {
             asked.signal?.throwIfAborted();
-            if (isRead && (0,artifacts_http/* isTransient */.dg)(error))
+            if (isRead && (0,retry/* isTransient */.dg)(error))
                 return undefined;
             throw (0,errors/* asError */.zR)(error);
         });
@@ -38037,17 +37934,7 @@ async function answerTo(http, request, own, authorized, maySend = mayUploadTo) {
         await response.body.dump();
         [url, response] = [target.href, next];
     }
-    const answered = response;
-    return {
-        status: answered.statusCode,
-        header: (name) => headerOf(answered, name),
-        text: await (0,artifacts_http/* textOf */.b6)(answered),
-        url,
-        isElsewhere: new URL(url).origin !== own.origin,
-    };
-}
-function headerOf(response, name) {
-    return [response.headers[name] ?? ''].flat().join(', ');
+    return { ...(await (0,http_answer/* readAnswer */.JN)(response)), url, isElsewhere: new URL(url).origin !== own.origin };
 }
 /** @throws HttpError unless the status is accepted */
 function required(answer, isAccepted) {
@@ -38062,11 +37949,11 @@ function required(answer, isAccepted) {
         ...(words === '' ? [] : [` (${(0,base_text/* quoteForeign */.xS)(words, 300)})`]),
         ...(details === '' ? [] : [`; detail: ${(0,base_text/* quoteForeign */.xS)(details, 300)}`]),
     ];
-    // No login would help: that host gets none.
+    // A login wouldn't help: that host gets none.
     const why = isElsewhere && (status === 401 || status === 403) ? 'refused by another host' : words;
-    throw new artifacts_http/* HttpError */.j$(status, why, parts.join(''), (0,artifacts_http/* parseRetryAfter */.mu)(header('retry-after')));
+    throw (0,http_answer/* refusal */.x5)(answer, why, parts.join(''));
 }
-/** What the registry said, in its own words (distribution-spec, "Error Codes"). */
+/** Reads the registry's error messages (distribution-spec, "Error Codes"). */
 function wordsOf({ text }) {
     const body = (0,json/* parseJson */.qF)(text);
     const errors = (0,json/* isObject */.Gv)(body) ? (0,json/* objectsOf */.iZ)(body['errors']) : [];
@@ -38081,18 +37968,8 @@ function wordsOf({ text }) {
 
 // EXTERNAL MODULE: ./build/shared/image/manifest.js + 2 modules
 var manifest = __nccwpck_require__(8088);
-;// CONCATENATED MODULE: ./build/shared/registry/paths.js
-
-/** A repository's path in its registry: `library/` is spelled out on Docker Hub. */
-function pathOf(repository) {
-    const whole = (0,reference/* canonicalReference */.Ys)({ repository });
-    return whole.slice(whole.indexOf('/') + 1);
-}
-// distribution, "Token Scope Documentation".
-const pulls = (repository) => `repository:${pathOf(repository)}:pull`;
-const pushes = (repository) => `repository:${pathOf(repository)}:pull,push`;
-
 ;// CONCATENATED MODULE: ./build/shared/registry/manifests.js
+
 
 
 
@@ -38102,36 +37979,36 @@ const pushes = (repository) => `repository:${pathOf(repository)}:pull,push`;
 
 const anyManifest = [manifest/* mediaTypes */.Ib.index, manifest/* mediaTypes */.Ib.manifest, manifest/* mediaTypes */.Ib.dockerIndex, manifest/* mediaTypes */.Ib.dockerManifest].join(', ');
 /**
- * The digest of what a tag, or a digest, stands for; undefined when nothing is there, or it may not be seen by this login.
- * @param wanted the digest that makes a push needless: it is believed only when the manifest can be read
+ * Returns the digest of the manifest under a tag or digest; undefined when there is none, or this login can't see it.
+ * @param wanted the digest that makes a push unnecessary, and so must be proved by reading the manifest
  */
 async function manifestDigest({ call }, repository, name, wanted) {
     const path = `/v2/${pathOf(repository)}/manifests/${name}`;
     const headers = { accept: anyManifest };
     const ask = (method) => 
-    // To an error the answer to a HEAD has no words, that to a push has.
+    // An error's answer to a HEAD has no message; the answer to a push has one.
     call(`Looking for ${repository} ${name}`, [pushes(repository)], path, { method, headers }, isFinal);
     const head = await ask('HEAD');
     if (head.status !== 200 && !withoutHead.includes(head.status))
         return undefined;
-    const told = head.header('docker-content-digest');
-    if ((0,image_digest/* isDigest */.Bc)(told) && told !== wanted)
-        return told;
+    const claimedDigest = head.header('docker-content-digest');
+    if ((0,image_digest/* isDigest */.Bc)(claimedDigest) && claimedDigest !== wanted)
+        return claimedDigest;
     const whole = await ask('GET');
     if (whole.status === 200)
         return (0,image_digest/* digestOf */.ol)(whole.text);
-    return (0,image_digest/* isDigest */.Bc)(told) && unreadable.includes(whole.status) ? told : undefined;
+    return (0,image_digest/* isDigest */.Bc)(claimedDigest) && unreadable.includes(whole.status) ? claimedDigest : undefined;
 }
-// Of a registry that doesn't know this method.
+// A registry without this method.
 const withoutHead = [405, 501];
-// To a login that may push, or look, but not read.
+// A login that can push or look, but not read.
 const unreadable = [401, 403];
-const isFinal = (status) => !(0,artifacts_http/* isTransientStatus */.Dm)(status);
-// 201 is the specification's; others are seen with registries and the proxies before them, and taken by containerd.
+const isFinal = (status) => !(0,retry/* isTransientStatus */.Dm)(status);
+// 201 is the specification's; some registries and proxies answer with the others, which containerd accepts.
 const isTaken = (status) => [200, 201, 202, 204].includes(status);
 /**
  * Puts a manifest under a name, and reads it back.
- * @param replaced the digest that the name stood for before: a registry of several replicas may show it for a moment
+ * @param replaced the manifest's digest under that name before; a registry with several replicas may show it for a moment
  */
 async function pushManifest({ call, ask, origin }, repository, { bytes, mediaType, digest }, name, options) {
     const path = `/v2/${pathOf(repository)}/manifests/${name}`;
@@ -38141,35 +38018,35 @@ async function pushManifest({ call, ask, origin }, repository, { bytes, mediaTyp
     const url = new URL(path, await origin()).href;
     const read = { method: 'GET', url, headers: { accept: mediaType } };
     const put = await call(what, scopes, path, request, isTaken).catch(async (error) => {
-        // An attempt whose answer was lost may have set a tag that can't be set twice.
-        const got = (0,image_digest/* isDigest */.Bc)(name) || !(error instanceof artifacts_http/* HttpError */.j$) ? undefined : await ask(scopes, () => read);
+        // An attempt whose answer was lost may have set an immutable tag.
+        const got = (0,image_digest/* isDigest */.Bc)(name) || !(error instanceof http_answer/* HttpError */.j$) ? undefined : await ask(scopes, () => read);
         if (got?.status === 200 && (0,image_digest/* digestOf */.ol)(got.text) === digest)
             return got;
         throw error;
     });
     const readBack = async () => {
         const got = required(await ask(scopes, () => read), (status) => [200, ...unreadable].includes(status));
-        // Then the registry's word is all there is.
+        // Only the registry's answer to the push is left.
         if (got.status !== 200)
             return put.header('docker-content-digest') || digest;
         const found = (0,image_digest/* digestOf */.ol)(got.text);
         if (found === options.replaced && found !== digest)
-            throw new artifacts_http/* HttpError */.j$(404, '', 'the old manifest is still there');
+            throw new http_answer/* HttpError */.j$(404, '', 'the old manifest is still there');
         return found;
     };
-    const isRetryable = (error) => (0,artifacts_http/* isTransient */.dg)(error) || isMissing(error);
-    const back = await (0,artifacts_http/* again */.TG)('call', readBack, { ...options, what: () => what, isRetryable }).catch((error) => {
+    const isRetryable = (error) => (0,retry/* isTransient */.dg)(error) || isMissing(error);
+    const back = await (0,retry/* again */.TG)('call', readBack, { ...options, what: () => what, isRetryable }).catch((error) => {
         if (!isMissing(error))
             throw error;
-        const said = `it was taken (HTTP ${String(put.status)}), but can't be read back: ${error.message}`;
+        const said = `it was accepted (HTTP ${String(put.status)}), but can't be read back: ${error.message}`;
         throw new errors/* RegistryFailure */.Yp('The push', [`${repository} ${name}`], said);
     });
     if (back === digest)
         return;
-    throw new errors/* HandoverError */.Cu('image-mismatch', `Under ${repository} ${name} the registry has a manifest with the digest ${(0,base_text/* quoteForeign */.xS)(back) || 'unknown'} after the push of ${digest}.`, 'Somebody else may have pushed there at the same moment: give each workflow tags of its own, or a `concurrency` group.');
+    throw new errors/* HandoverError */.Cu('image-mismatch', `Under ${repository} ${name} the registry has a manifest with the digest ${(0,base_text/* quoteForeign */.xS)(back) || 'unknown'} after the push of ${digest}.`, 'Another workflow may have pushed there at the same time: give each workflow its own tags, or a `concurrency` group.');
 }
 function isMissing(error) {
-    return error instanceof artifacts_http/* HttpError */.j$ && error.status === 404;
+    return error instanceof http_answer/* HttpError */.j$ && error.status === 404;
 }
 
 ;// CONCATENATED MODULE: ./build/shared/registry/blobs.js
@@ -38256,50 +38133,58 @@ async function pushBlob(talk, repository, blob, options, onRetry) {
     }
 }
 const what = ({ blob }) => `The blob ${blob.digest}`;
-const blobs_isFinal = (status) => !(0,artifacts_http/* isTransientStatus */.Dm)(status);
-/** Whether the registry can give out the blob, as far as this login can see; a redirect counts for what it leads to. */
+const blobs_isFinal = (status) => !(0,retry/* isTransientStatus */.Dm)(status);
+/** Whether the registry has the blob, as far as this login can see; a redirect's target decides. */
 async function isThere(job) {
-    const { status, header, isElsewhere } = await head(job, blobs_isFinal);
+    return showsBlob(job, await head(job, blobs_isFinal));
+}
+function showsBlob({ blob }, { status, header, isElsewhere }) {
     if (status !== 200)
         return false;
     const size = header('content-length');
-    return size === '' ? !isElsewhere : Number(size) === job.blob.size;
+    return size === '' ? !isElsewhere : Number(size) === blob.size;
 }
 function head(job, isAccepted, isRetryable) {
-    const { talk, repository, blob, options, scopes } = job;
-    const path = `/v2/${pathOf(repository)}/blobs/${blob.digest}`;
-    return talk.call(what(job), scopes, path, { method: 'HEAD', signal: options.signal }, isAccepted, isRetryable);
+    const { talk, options, scopes } = job;
+    const request = { method: 'HEAD', signal: options.signal };
+    return talk.call(what(job), scopes, pathIn(job), request, isAccepted, isRetryable);
+}
+function pathIn({ repository, blob }) {
+    return `/v2/${pathOf(repository)}/blobs/${blob.digest}`;
 }
 function openUploads({ talk, scopes }) {
     let open;
-    const end = async () => {
-        const place = open;
+    const endings = [];
+    const end = () => {
+        if (open !== undefined)
+            endings.push(talk.endUpload(scopes, open));
         open = undefined;
-        if (place !== undefined)
-            await talk.endUpload(scopes, place);
     };
     return {
         begun: (place) => void (open = place),
         finished: () => void (open = undefined),
         open: () => open,
         end,
-        [Symbol.asyncDispose]: end,
+        [Symbol.asyncDispose]: async () => {
+            end();
+            await Promise.all(endings);
+        },
     };
 }
 // A cancelled step has seconds.
-const lateMs = 2000;
-/** What begins an upload. It outlives a cancel for a moment: only its answer says what there is to end. */
+const graceMs = 2000;
+/** Returns the request that begins an upload. It outlives a cancel for a moment: only its answer has the upload's address. */
 function beginning(url, signal) {
     const late = new AbortController();
     const end = () => void setTimeout(() => {
         late.abort(signal.reason);
-    }, lateMs).unref();
+    }, graceMs).unref();
     signal.addEventListener('abort', end, { once: true });
     return { method: 'POST', url, headers: { 'content-length': '0' }, signal: late.signal, outlivesStep: true };
 }
 /**
- * Whether the registry takes the blob over from another repository. That it doesn't, or that we may not look there, is no failure; it
- * is asked once, and where it begins an upload instead, that one is used.
+ * Mounts the blob from another repository, and returns whether that worked. A refusal is no failure, and isn't retried. If the registry
+ * begins an upload instead, that one is used.
  */
 async function mount(job, uploads) {
     const { talk, repository, blob, options, scopes } = job;
@@ -38311,14 +38196,14 @@ async function mount(job, uploads) {
         const answer = await talk
             .ask([...scopes, pulls(other)], () => request)
             .catch((error) => {
-            // The token service may refuse a token for what we may not read.
-            if (error instanceof artifacts_http/* HttpError */.j$ || (0,artifacts_http/* isTransient */.dg)(error))
+            // The token service may refuse a token for a repository that this login can't read.
+            if (error instanceof http_answer/* HttpError */.j$ || (0,retry/* isTransient */.dg)(error))
                 return undefined;
             throw (0,errors/* asError */.zR)(error);
         });
         if (answer?.status !== 201 && answer?.status !== 202)
             continue;
-        await uploads.end();
+        uploads.end();
         if (answer.status === 201)
             return true;
         const own = await talk.origin();
@@ -38328,7 +38213,7 @@ async function mount(job, uploads) {
     }
     return false;
 }
-// A registry may move a large blob to where it keeps it before it answers.
+// A registry may move a large blob before it answers.
 const commitMs = 5 * 60_000;
 async function upload(job, uploads) {
     const { options, onRetry } = job;
@@ -38343,56 +38228,60 @@ async function upload(job, uploads) {
             return status;
         }
         catch (error) {
-            await uploads.end();
+            uploads.end();
             throw (0,errors/* asError */.zR)(error);
         }
     };
-    const isRetryable = (error) => (0,artifacts_http/* isTransient */.dg)(error) || isLostUpload(error);
-    const status = await (0,artifacts_http/* again */.TG)('part', attempt, { what: () => what(job), onRetry, signal: options.signal, isRetryable });
+    const isRetryable = (error) => (0,retry/* isTransient */.dg)(error) || isLostUpload(error);
+    const status = await (0,retry/* again */.TG)('part', attempt, { what: () => what(job), onRetry, signal: options.signal, isRetryable });
     if (status === undefined)
         return 'there';
     if (status === 201)
         return 'pushed';
-    // Taken, perhaps not yet stored; a login that may only push can't look, and a registry may not know HEAD.
+    // Accepted, perhaps not yet stored. A push-only login can't look, and a registry may not support HEAD.
     const isAccepted = (found) => [200, 401, 403, 405, 501].includes(found);
-    await head(job, isAccepted, (error) => (0,artifacts_http/* isTransient */.dg)(error) || (error instanceof artifacts_http/* HttpError */.j$ && error.status === 404));
+    await head(job, isAccepted, (error) => (0,retry/* isTransient */.dg)(error) || (error instanceof http_answer/* HttpError */.j$ && error.status === 404));
     return 'pushed';
 }
-// distribution-spec, "Error Codes": a registry that was started again, or one of several, doesn't know it.
+// distribution-spec, "Error Codes": a restarted registry, or another replica, doesn't know the upload.
 function isLostUpload(error) {
-    return error instanceof artifacts_http/* HttpError */.j$ && /^BLOB_UPLOAD_(?:UNKNOWN|INVALID)/.test(error.serviceCode);
+    return error instanceof http_answer/* HttpError */.j$ && /^BLOB_UPLOAD_(?:UNKNOWN|INVALID)/.test(error.serviceCode);
 }
-/** Begins an upload. Returns where it goes on; undefined where the registry says that it needs none, and has the blob. */
+/** Begins an upload. Returns its address; undefined when the registry answers that it has the blob already. */
 async function begin(job) {
     const { talk, repository, options, scopes } = job;
     const own = await talk.origin();
     options.signal.throwIfAborted();
     const request = beginning(new URL(`/v2/${pathOf(repository)}/blobs/uploads/`, own).href, options.signal);
-    // 202 is the specification's; containerd takes the others, crane 201.
+    // 202 is the specification's; containerd accepts the others, crane 201.
     const begun = required(await talk.ask(scopes, () => request), isTaken);
-    if (begun.status === 201 && (await isThere(job)))
-        return undefined;
+    if (begun.status === 201) {
+        const look = { method: 'HEAD', url: new URL(pathIn(job), own).href, signal: options.signal };
+        if (showsBlob(job, required(await talk.ask(scopes, () => look), blobs_isFinal)))
+            return undefined;
+    }
     const location = begun.header('location');
     const place = begun.status === 201 ? undefined : resolveLocation(location, begun.url, own);
     if (place !== undefined && mayUploadTo(place, own))
         return place;
     const to = (0,base_text/* quoteForeign */.xS)(withoutSecrets(location));
-    throw new errors/* HandoverError */.Cu('registry-failed', `The registry answers the beginning of an upload with HTTP ${String(begun.status)} and sends it to "${to}"; an address with https:// was expected.`, 'Look at the configuration of the registry, or of the proxy before it.');
+    throw new errors/* HandoverError */.Cu('registry-failed', `The registry began an upload with HTTP ${String(begun.status)} at "${to}"; an address with https:// was expected.`, 'Look at the configuration of the registry, or of the proxy before it.');
 }
 async function send({ talk, blob, options, scopes }, place) {
     const { size, digest } = blob;
     let sent = 0;
     let failure;
-    const takeBack = () => {
+    const revoke = () => {
         options.onBytes(-sent);
         sent = 0;
     };
     async function* chunks() {
         try {
-            yield* checked(blob, (bytes) => {
-                sent += bytes;
-                options.onBytes(bytes);
-            });
+            for await (const piece of verifiedPieces(blob)) {
+                yield piece;
+                sent += piece.length;
+                options.onBytes(piece.length);
+            }
         }
         catch (error) {
             failure = error;
@@ -38400,7 +38289,7 @@ async function send({ talk, blob, options, scopes }, place) {
         }
     }
     const request = () => {
-        takeBack();
+        revoke();
         const headers = { 'content-type': 'application/octet-stream' };
         const body = { size, chunks: chunks() };
         return { method: 'PUT', url: withDigest(place, digest), headers, body, answerMs: commitMs, signal: options.signal };
@@ -38409,39 +38298,25 @@ async function send({ talk, blob, options, scopes }, place) {
         return required(await talk.ask(scopes, request), isTaken);
     }
     catch (error) {
-        takeBack();
+        revoke();
         throw (0,errors/* asError */.zR)(failure ?? error);
     }
 }
 const pieceBytes = 256 * 1024;
-/** A blob's bytes, copied in pieces, of which the last is given out when all are known to be right. */
-async function* checked({ digest, size, open }, onBytes) {
-    const hash = (0,external_node_crypto_.createHash)('sha256');
-    let [length, held] = [0, Buffer.alloc(0)];
-    for await (const chunk of open()) {
-        for (let at = 0; at < chunk.length; at += pieceBytes) {
-            const piece = Buffer.from((0,chunks/* viewOf */.du)(chunk.subarray(at, Math.min(at + pieceBytes, chunk.length))));
-            hash.update(piece);
-            length += piece.length;
-            if (held.length > 0)
-                yield held;
-            onBytes(held.length);
-            held = piece;
-        }
-    }
-    const found = `sha256:${hash.digest('hex')}`;
-    if (found !== digest || length !== size)
-        throw otherBlob({ digest, size }, found, length);
-    if (held.length > 0)
-        yield held;
-    onBytes(held.length);
+/** Returns a blob's bytes, copied in pieces. The last piece follows when all are verified. */
+function verifiedPieces(blob) {
+    const verified = (0,bytes_verified/* verifiedChunks */.Dc)(pieces(blob.open()), blob, (found) => otherBlob(blob, found));
+    return (0,bytes_verified/* heldBack */.Zg)(verified, 1);
 }
-function otherBlob({ digest, size }, found, length) {
-    return new errors/* HandoverError */.Cu('artifact-corrupt', `A layer of the artifact has the digest ${found} and ${String(length)} bytes; its manifest says ${digest} and ${String(size)}.`, 'Nothing was published. Run the job that exports the image again.');
+async function* pieces(chunks) {
+    for await (const chunk of chunks)
+        for (let at = 0; at < chunk.length; at += pieceBytes)
+            yield Buffer.from((0,bytes_chunks/* viewOf */.du)(chunk.subarray(at, Math.min(at + pieceBytes, chunk.length))));
+}
+function otherBlob({ digest, size }, found) {
+    return new errors/* HandoverError */.Cu('artifact-corrupt', `A layer of the artifact has the digest ${found.digest ?? 'none'} and ${String(found.size)} bytes; its manifest lists ${digest} and ${String(size)}.`, 'Nothing was published. Run the job that exports the image again.');
 }
 
-// EXTERNAL MODULE: ./build/shared/base/retry.js
-var retry = __nccwpck_require__(3830);
 ;// CONCATENATED MODULE: ./build/shared/registry/authorization.js
 
 
@@ -38452,7 +38327,7 @@ var retry = __nccwpck_require__(3830);
 // RFC 9110, section 5.6.2.
 const tchar = "[\\w!#$%&'*+.^`|~-]";
 const piece = new RegExp(`[\\s,]*(?:(${tchar}+)\\s*=\\s*(?:"((?:[^"\\\\]|\\\\.)*)"|([^\\s,"=][^\\s,"]*))|(${tchar}+)(?:\\s+[\\w.~+/-]+=*(?=\\s*(?:,|$)))?)`, 'y');
-/** Reads `WWW-Authenticate` (RFC 9110, section 11.6.1), which may hold several challenges; what is none ends it. */
+/** Reads the challenges in `WWW-Authenticate` (RFC 9110, section 11.6.1), up to anything that isn't one. */
 function parseChallenges(header) {
     const found = [];
     piece.lastIndex = 0;
@@ -38466,16 +38341,16 @@ function parseChallenges(header) {
     }
     return found;
 }
-// A token is renewed so long before it ends, or when half of its time is over.
+// A token is renewed this long before it expires, or after half of its lifetime.
 const marginMs = 10_000;
-// Token specification: without `expires_in`, a token lasts a minute.
+// Token specification: a token without `expires_in` lasts for a minute.
 const usualSeconds = 60;
 function authorization(options) {
     const { credentials, maskSecret } = options;
     let basic;
     const tokens = new Map();
     const asking = new Map();
-    // As it is sent, too: an answer may repeat it.
+    // An answer may repeat the form that is sent.
     if (credentials?.kind === 'password')
         maskSecret(basicHeader(credentials.username, credentials.password).replace('Basic ', ''));
     const header = (scopes) => {
@@ -38516,7 +38391,7 @@ function authorization(options) {
 async function askForToken(credentials, { parameters }, ownScopes, { own, via }) {
     const { realm = '', service } = parameters;
     const url = URL.canParse(realm) ? new URL(realm) : undefined;
-    // Without TLS it may only be on this machine, for a registry that is there without TLS itself.
+    // A service without TLS must be on this machine, for a registry without TLS.
     const isPlain = url?.protocol === 'http:' && own.protocol === 'http:' && (0,proxies/* isLoopback */.U9)(url.host);
     const isSafe = url?.protocol === 'https:' || isPlain;
     if (url === undefined || !isSafe)
@@ -38526,7 +38401,7 @@ async function askForToken(credentials, { parameters }, ownScopes, { own, via })
     const { header, ...request } = credentials?.kind === 'identity-token'
         ? withRefreshToken(url, service, scopes, credentials.token)
         : withPassword(url, service, scopes, credentials);
-    // Neither header nor form goes to another host.
+    // Another host gets neither header nor form.
     const answered = await answerTo(via, () => request, url, header, (target) => target.origin === url.origin);
     const answer = (0,json/* parseJson */.qF)(required(answered, (status) => status < 300).text);
     const said = (0,json/* isObject */.Gv)(answer) ? answer : {};
@@ -38536,7 +38411,7 @@ async function askForToken(credentials, { parameters }, ownScopes, { own, via })
     const { expires_in: expires } = said;
     return { token, seconds: typeof expires === 'number' && expires > 0 ? expires : usualSeconds };
 }
-/** Whether a scope, `repository:<name>:<actions>`, has all that another has. Behind a proxy a repository may have another name. */
+/** Whether a scope, `repository:<name>:<actions>`, includes another. Behind a proxy, a repository may have another name. */
 function covers(held, scope) {
     const [, of, actions = ''] = /^(.*):([^:]*)$/.exec(scope) ?? [];
     const [, heldOf, heldActions = ''] = /^(.*):([^:]*)$/.exec(held) ?? [];
@@ -38564,7 +38439,7 @@ function basicHeader(username, password) {
     return `Basic ${Buffer.from(`${username}:${password}`).toString('base64')}`;
 }
 function badRealm(realm) {
-    return new errors/* HandoverError */.Cu('registry-failed', `The registry sends us to "${(0,base_text/* quoteForeign */.xS)(withoutSecrets(realm))}" for a token; an address with https:// was expected.`, 'No password was sent there. Check the host in `tags`, and the registry’s `realm`.');
+    return new errors/* HandoverError */.Cu('registry-failed', `The registry requires a token from "${(0,base_text/* quoteForeign */.xS)(withoutSecrets(realm))}"; an address with https:// was expected.`, 'No password was sent there. Check the host in `tags`, and the registry’s `realm`.');
 }
 function noToken(url) {
     return new errors/* HandoverError */.Cu('registry-failed', `The token service ${url.host} answered without a token.`, 'Check the login (`docker/login-action` before this step, or `username` and `password`).');
@@ -38576,8 +38451,7 @@ function noToken(url) {
 
 
 
-
-// moby registry/config.go: where Docker Hub's API is.
+// The host of Docker Hub's API (moby, registry/config.go).
 const apiHosts = { 'docker.io': 'registry-1.docker.io' };
 // A cancelled step has seconds.
 const endMs = 2000;
@@ -38604,27 +38478,27 @@ function conversation(host, options) {
     return {
         origin,
         ask,
-        call: async (what, scopes, path, request, isAccepted, isRetryable = artifacts_http/* isTransient */.dg) => {
+        call: async (what, scopes, path, request, isAccepted, isRetryable = retry/* isTransient */.dg) => {
             const ends = request.signal ?? signal;
             const attempt = async () => {
                 const url = new URL(path, await origin()).href;
                 return required(await ask(scopes, () => ({ ...request, url })), isAccepted);
             };
-            return (0,artifacts_http/* again */.TG)('call', attempt, { what: () => what, onRetry, signal: ends, isRetryable });
+            return (0,retry/* again */.TG)('call', attempt, { what: () => what, onRetry, signal: ends, isRetryable });
         },
         endUpload: async (scopes, url) => {
             const ends = { outlivesStep: true, signal: AbortSignal.timeout(endMs) };
             const via = { ...http, send: (request) => http.send({ ...request, ...ends }) };
             const attempt = async () => {
                 const answer = await askBy(via, scopes, () => ({ method: 'DELETE', url: url.href }));
-                required(answer, (status) => !(0,artifacts_http/* isTransientStatus */.Dm)(status));
+                required(answer, (status) => !(0,retry/* isTransientStatus */.Dm)(status));
             };
-            const policy = { attempts: 3, delayMs: () => endMs / 8, isRetryable: artifacts_http/* isTransient */.dg, signal: ends.signal };
-            await (0,retry/* retry */.L)(attempt, policy).catch(() => undefined);
+            const what = () => 'The end of an unfinished upload';
+            await (0,retry/* again */.TG)('cleanup', attempt, { what, onRetry, signal: ends.signal }).catch(() => undefined);
         },
     };
 }
-/** How a registry on the loopback interface is spoken to; elsewhere it is always TLS, as with docker. */
+/** Returns the origin: on the loopback interface with or without TLS, elsewhere always with TLS, as for docker. */
 async function findOrigin(host, http) {
     const secure = new URL(`https://${apiHosts[host] ?? host}`);
     if (!(0,proxies/* isLoopback */.U9)(host))
@@ -38636,12 +38510,12 @@ async function findOrigin(host, http) {
     }
     catch (error) {
         const [code, plain] = [(0,errors/* systemCodeOf */.c7)(error) ?? '', new URL(`http://${host}`)];
-        // What a server without TLS does with a handshake.
+        // The errors of a TLS handshake with a server without TLS.
         if (/^(?:ERR_SSL_|EPROTO)/.test(code))
             return plain;
         if (!/^(?:ECONNRESET|UND_ERR_SOCKET)/.test(code))
             throw (0,errors/* asError */.zR)(error);
-        // It may hang up, too; so may a busy one with TLS, which has no answer to a request without it, or 400.
+        // Such a server may also hang up. So may a busy one with TLS, which then doesn't answer a plain request, or answers 400.
         const response = await http.send({ method: 'GET', url: new URL('/v2/', plain).href });
         await response.body.dump();
         if (response.statusCode === 400)
@@ -38657,10 +38531,11 @@ async function findOrigin(host, http) {
 
 
 
+
 /** @param host of the registry, `docker.io` for Docker Hub */
 function registryClient(host, options) {
     const { onRetry, signal } = options;
-    const http = (0,artifacts_http/* httpClient */.ok)(options.proxies, signal, options.authority);
+    const http = (0,client/* httpClient */.o)(options.proxies, signal, options.authority);
     const talk = conversation(host, { ...options, http });
     return {
         manifestDigest: (repository, name, wanted) => failing('The look-up', repository, name, () => manifestDigest(talk, repository, name, wanted)),
@@ -38672,7 +38547,7 @@ function registryClient(host, options) {
         [Symbol.asyncDispose]: () => http.close(),
     };
 }
-/** Names what failed and where, in one kind of error; what isn't the registry's stays as it is. */
+/** Turns an error of the registry into a RegistryFailure, and throws others unchanged. */
 async function failing(work, repository, name, action) {
     try {
         return await action();
@@ -38682,7 +38557,7 @@ async function failing(work, repository, name, action) {
             throw error;
         const reference = `${repository}${(0,image_digest/* isDigest */.Bc)(name) ? '@' : ':'}${name}`;
         const systemCode = (0,errors/* systemCodeOf */.c7)(error);
-        const seen = error instanceof artifacts_http/* HttpError */.j$ ? { status: error.status, why: error.serviceCode } : { systemCode };
+        const seen = error instanceof http_answer/* HttpError */.j$ ? { status: error.status, why: error.serviceCode } : { systemCode };
         throw new errors/* RegistryFailure */.Yp(work, [reference], (0,errors/* messageOf */.bD)(error), seen);
     }
 }
@@ -38696,14 +38571,16 @@ async function failing(work, repository, name, action) {
 
 
 function registries(options) {
-    const { login, authorityPath, maskSecret } = options;
+    const { login, authorityPath, log, maskSecret } = options;
     const clients = new Map();
     const connect = async (host, folder) => {
         const authority = authorityPath === undefined ? undefined : await readAuthority(authorityPath);
-        const credentials = login === undefined ? await dockerCredentials(host, { ...options, folder }) : { kind: 'password', ...login };
+        const credentials = login === undefined
+            ? await dockerCredentials(host, { ...options, folder, onNotice: log.notice })
+            : { kind: 'password', ...login };
         if (credentials !== undefined)
             maskSecret(credentials.kind === 'password' ? credentials.password : credentials.token);
-        return registryClient(host, { ...options, credentials, authority });
+        return registryClient(host, { ...options, onRetry: log.info, credentials, authority });
     };
     return {
         of: async (repository) => {
@@ -38728,9 +38605,9 @@ async function readAuthority(path) {
     const text = bytes.toString();
     if (!text.includes('-----BEGIN CERTIFICATE-----'))
         throw unusable(path, 'it has no line "-----BEGIN CERTIFICATE-----"');
-    // Node passes over one that it can't read.
+    // Node ignores a certificate that it can't read.
     if ((0,errors/* attempt */.CD)(() => new external_node_crypto_.X509Certificate(text), undefined) === undefined)
-        throw unusable(path, 'what it has there is no certificate');
+        throw unusable(path, 'it contains something that is no certificate');
     return text;
 }
 function unusable(path, why) {
@@ -40846,7 +40723,7 @@ var outputs = __nccwpck_require__(197);
 
 
 
-/** @param mask keeps a text out of the log */
+/** @param mask called with each text to keep out of the log */
 function actionInputs(mask = outputs/* maskSecret */.$l) {
     const optional = (name) => read(name).trim() || undefined;
     const text = (name) => {
@@ -40885,7 +40762,7 @@ function actionInputs(mask = outputs/* maskSecret */.$l) {
         list,
         secrets: (name) => {
             const items = rows(read(name))?.map((row) => row.join(','));
-            // Before anything can fail: an error, too, is in the log.
+            // Masked before any error, which would be in the log.
             for (const item of items ?? read(name).split('\n'))
                 (0,outputs/* maskLines */.sD)(inputs_valueOf(item), mask);
             if (items === undefined)
@@ -40906,19 +40783,19 @@ function actionInputs(mask = outputs/* maskSecret */.$l) {
         },
     };
 }
-// The runner applies a default only when the line is missing: so an empty text was given (docs/decisions/0022).
+// The runner applies a default only if the line is missing (docs/decisions/0022).
 function unlessNone(name) {
     const given = read(name);
     return process.env[variableOf(name)] === undefined || given.trim() === 'none' ? undefined : given;
 }
 function givenEmpty(name) {
-    return new errors/* HandoverError */.Cu('invalid-input', `The input \`${name}\` is given, but empty; it would have no effect.`, 'Look at the expression it comes from. Usually the job that it names lacks this output under `outputs:`, or isn’t in the `needs:` of ' +
-        `this job. To go without \`${name}\`, remove the line or write \`none\`, also in a condition: \`\${{ … || 'none' }}\`.`);
+    return (0,errors/* invalidInput */.aY)(`The input \`${name}\` is empty and would have no effect.`, 'Check its expression. Usually the other job doesn’t declare this output under `outputs:`, or isn’t in the `needs:` of ' +
+        `this job. To disable \`${name}\`, remove the line or set \`none\`, also in a condition: \`\${{ … || 'none' }}\`.`);
 }
 function lines(name) {
     return items(records(name).map((row) => row.join(',')));
 }
-// Quotes around a whole line don't keep its commas together (docker/actions-toolkit, util.ts, getList).
+// Quotes around a whole line don't protect its commas (docker/actions-toolkit, util.ts, getList).
 function list(name) {
     return items(records(name).flatMap((row) => (row.length === 1 ? (row[0] ?? '').split(',') : row)));
 }
@@ -40928,10 +40805,10 @@ function items(texts) {
 function variableOf(name) {
     return `INPUT_${name.replaceAll(' ', '_').toUpperCase()}`;
 }
-/** The text of an input, as it came; every reading of an input begins here. */
+/** Returns the unchanged text of an input. */
 function read(name) {
     const given = (0,core/* getInput */.V4)(name, { trimWhitespace: false });
-    // Actions turns what isn't a single value into its type's name (docs.github.com: "Evaluate expressions", "Literals").
+    // Actions converts a list or an object to the name of its type (docs.github.com: "Evaluate expressions", "Literals").
     const lost = given
         .split('\n')
         .map((line) => line.trim())
@@ -40939,19 +40816,16 @@ function read(name) {
     if (lost === undefined)
         return given;
     const [what, hint] = lost === 'Array'
-        ? [
-            'a list',
-            "Join its items into text: ${{ join(fromJSON(…).tags, ',') }}, or let the step before put out lines.",
-        ]
-        : ['an object', 'Take one of its fields, or its text: ${{ toJSON(…) }}.'];
-    throw new errors/* HandoverError */.Cu('invalid-input', `The input \`${name}\` ${given.trim() === lost ? 'is' : 'has the line'} "${lost}", which is what an expression leaves of ${what}.`, `${hint} An output of a step is text already: \${{ steps.meta.outputs.tags }}.`);
+        ? ['a list', "Join its items: ${{ join(fromJSON(…).tags, ',') }}, or output lines in the earlier step."]
+        : ['an object', 'Use one of its fields, or its text: ${{ toJSON(…) }}.'];
+    throw (0,errors/* invalidInput */.aY)(`The input \`${name}\` ${given.trim() === lost ? 'is' : 'has the line'} "${lost}", the value of an expression with ${what}.`, `${hint} The output of a step is already text: \${{ steps.meta.outputs.tags }}.`);
 }
 function inputs_valueOf(item) {
     return item.slice(item.indexOf('=') + 1);
 }
-// A file that a secret is read from; a large one isn't made of lines that anybody would print.
+// The maximum size of a file of secrets, in bytes. Lines of larger files are not masked.
 const maxSecretFile = 64 * 1024;
-/** Its text, as far as there is one to be masked: whether the file is there is the build's to say. */
+/** Returns the text of a file, or an empty one. The build reports a missing file. */
 function smallFile(path) {
     try {
         return (0,files/* readSmallFileSync */.x6)(path, maxSecretFile).toString();
@@ -40966,7 +40840,7 @@ function number(name, value, form, what, min, max) {
         return result;
     throw invalid(name, value, `${what} from ${String(min)} to ${String(max)}`);
 }
-const closedQuotes = 'one item a line, with quotes that are closed';
+const closedQuotes = 'one item per line, with closed quotes';
 function records(name) {
     const value = read(name).trim();
     const found = rows(value);
@@ -40974,8 +40848,7 @@ function records(name) {
         throw invalid(name, value, closedQuotes);
     return found;
 }
-// CSV by line, as docker/actions-toolkit reads lists: quotes around a whole item keep line ends in it. Undefined where
-// quotes aren't closed.
+// Reads CSV, as docker/actions-toolkit reads lists. Undefined if quotes are not closed.
 function rows(value) {
     if (value.trim() === '')
         return [];
@@ -40987,7 +40860,7 @@ function rows(value) {
     }
 }
 function invalid(name, value, expected, hint) {
-    return new errors/* HandoverError */.Cu('invalid-input', `The input \`${name}\` is "${(0,base_text/* quoteForeign */.xS)(value)}"; expected ${expected}.`, hint ?? `Correct \`${name}\` under \`with:\`.`);
+    return (0,errors/* invalidInput */.aY)(`The input \`${name}\` is "${(0,base_text/* quoteForeign */.xS)(value)}"; expected ${expected}.`, hint ?? `Correct \`${name}\` under \`with:\`.`);
 }
 
 
@@ -41008,23 +40881,23 @@ function invalid(name, value, expected, hint) {
 
 
 
-/** Sets the step's outputs; a later call wins over an earlier one. */
+/** Sets the step's outputs. A later call overwrites an earlier one. */
 function setOutputs(outputs) {
     for (const [name, value] of Object.entries(outputs))
         (0,_actions_core__WEBPACK_IMPORTED_MODULE_1__/* .setOutput */ .uH)(name, value);
 }
-// GitHub shows nothing of a step's summary that has more (docs.github.com, "Workflow commands", "Step isolation and limits").
+// GitHub doesn't show a larger summary of a step (docs.github.com, "Workflow commands", "Step isolation and limits").
 const mostBytes = 1024 * 1024;
-/** Adds Markdown to the job summary. A step doesn't fail over its summary: trouble is a warning. */
+/** Adds Markdown to the job summary. A failure is only a warning. */
 async function addSummary(markdown) {
     const path = process.env['GITHUB_STEP_SUMMARY'];
     if (path === undefined)
         return;
     try {
-        // To open a pipe would wait for its reader, and no signal would end that.
+        // Opening a pipe would wait for its reader.
         const there = (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.statSync)(path);
         if (!there.isFile())
-            throw new Error(`${path} is no file`);
+            throw new Error(`${path} is not a file`);
         const text = markdown.toString();
         if (there.size + Buffer.byteLength(text) >= mostBytes)
             throw new Error('it would have more than 1 MiB');
@@ -41034,16 +40907,16 @@ async function addSummary(markdown) {
         (0,_actions_core__WEBPACK_IMPORTED_MODULE_1__/* .warning */ .$e)(`The job summary could not be written: ${(0,_base_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .messageOf */ .bD)(error)}`);
     }
 }
-/** Keeps a text out of the log. The runner complains about an empty one. */
+/** Keeps a text out of the log. The runner rejects an empty one. */
 function maskSecret(secret) {
     if (secret !== '')
         (0,_actions_core__WEBPACK_IMPORTED_MODULE_1__/* .setSecret */ .Pq)(secret);
 }
-// Shorter ones stand in words and numbers of every kind.
+// Shorter ones are part of many words and numbers.
 const shortestSecret = 4;
 /**
- * Keeps each line of a secret out of the log, where it is printed line by line. What a mask would only spoil is left:
- * a brace of some JSON or a `true` would be blotted out wherever it stands, and the runner drops outputs with masked text.
+ * Keeps each line of a secret out of the log. Common texts such as `{` or `true` are not masked, because the runner drops outputs with
+ * masked text.
  */
 function maskLines(secret, mask) {
     for (const line of secret.split(/[\r\n]+/).map((one) => one.trim())) {
@@ -41055,14 +40928,16 @@ function maskLines(secret, mask) {
 
 /***/ }),
 
-/***/ 1422:
+/***/ 6510:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
 // EXPORTS
 __nccwpck_require__.d(__webpack_exports__, {
-  e: () => (/* binding */ run)
+  eF: () => (/* binding */ run)
 });
+
+// UNUSED EXPORTS: failureSummary, readTimeLimit
 
 // EXTERNAL MODULE: ./node_modules/@actions/core/lib/core.js + 16 modules
 var core = __nccwpck_require__(4517);
@@ -41070,6 +40945,8 @@ var core = __nccwpck_require__(4517);
 var errors = __nccwpck_require__(4754);
 // EXTERNAL MODULE: ./build/shared/base/forced-end.js
 var forced_end = __nccwpck_require__(5375);
+// EXTERNAL MODULE: ./build/shared/base/markdown.js
+var markdown = __nccwpck_require__(9079);
 // EXTERNAL MODULE: external "node:fs"
 var external_node_fs_ = __nccwpck_require__(3024);
 ;// CONCATENATED MODULE: external "node:os"
@@ -41080,8 +40957,8 @@ var external_node_path_ = __nccwpck_require__(6760);
 var json = __nccwpck_require__(604);
 // EXTERNAL MODULE: ./build/shared/base/limits.js
 var limits = __nccwpck_require__(2618);
-// EXTERNAL MODULE: ./build/shared/base/proxies.js
-var proxies = __nccwpck_require__(4820);
+// EXTERNAL MODULE: ./build/shared/http/proxies.js
+var proxies = __nccwpck_require__(7825);
 // EXTERNAL MODULE: ./build/shared/bytes/files.js + 1 modules
 var files = __nccwpck_require__(4189);
 // EXTERNAL MODULE: ./build/shared/base/text.js
@@ -41096,7 +40973,7 @@ var base_text = __nccwpck_require__(1453);
 
 
 
-/** The one place that reads the runner's environment, inputs aside. */
+/** Reads the runner's environment, except for the inputs. */
 function jobContext(env = process.env) {
     const variable = (name) => env[name] ?? '';
     const runtimeToken = variable('ACTIONS_RUNTIME_TOKEN');
@@ -41139,7 +41016,7 @@ function jobPath(orchestration) {
     return /^[0-9a-f-]{36}\.(.+?)(?:\.__default)?$/i.exec(orchestration)?.[1];
 }
 /**
- * Sees to it that a step's outputs can be set and its temporary files written, before anything is done that they are for.
+ * Checks that the step can set outputs and write temporary files.
  * @throws HandoverError `unsupported-host`
  */
 function requireRunnerFiles(env = process.env) {
@@ -41152,20 +41029,20 @@ function requireRunnerFiles(env = process.env) {
         requirePath('RUNNER_TEMP', temp, 'folder');
 }
 function requirePath(variable, path, kind) {
-    const told = `${variable} is "${(0,base_text/* quoteForeign */.xS)(path)}"; expected a ${kind} that this step can write to`;
+    const expected = `${variable} is "${(0,base_text/* quoteForeign */.xS)(path)}"; expected a ${kind} that this step can write to`;
     try {
         const found = (0,external_node_fs_.statSync)(path);
         if (!(kind === 'file' ? found.isFile() : found.isDirectory()))
-            throw unfit(`${told}: it is no ${kind}.`, variable);
+            throw unfit(`${expected}: it is not a ${kind}.`, variable);
         (0,external_node_fs_.accessSync)(path, external_node_fs_.constants.W_OK);
     }
     catch (error) {
-        throw error instanceof errors/* HandoverError */.Cu ? error : unfit(`${told}: ${(0,errors/* messageOf */.bD)(error)}.`, variable, error);
+        throw error instanceof errors/* HandoverError */.Cu ? error : unfit(`${expected}: ${(0,errors/* messageOf */.bD)(error)}.`, variable, error);
     }
 }
 function unfit(message, variable, cause) {
-    return new errors/* HandoverError */.Cu('unsupported-host', message, `The runner sets ${variable} for each step: pass it on unchanged where a script or a container calls the action, and ` +
-        'look at the owner of what it names.', cause);
+    return new errors/* HandoverError */.Cu('unsupported-host', message, `The runner sets ${variable} for each step. Pass it on unchanged if a script or a container calls the action, and ` +
+        'check the owner of that path.', cause);
 }
 function variablesOf(env, start) {
     return Object.fromEntries(Object.entries(env).flatMap(([name, value]) => name.startsWith(start) && value !== undefined ? [[name, value]] : []));
@@ -41181,7 +41058,7 @@ function eventFacts(variable) {
         headRef: variable('GITHUB_HEAD_REF'),
     };
 }
-/** The event's payload; undefined where there is none, or none that can be read: then the variables decide. */
+/** Reads the event's payload; undefined if it can't be read. */
 function readPayload(path) {
     try {
         return path === '' ? undefined : (0,json/* parseJson */.qF)((0,files/* readSmallFileSync */.x6)(path, limits/* limits */.F.eventBytes).toString());
@@ -41191,18 +41068,53 @@ function readPayload(path) {
     }
 }
 
-// EXTERNAL MODULE: ./build/shared/image/host.js
-var host = __nccwpck_require__(8118);
-// EXTERNAL MODULE: ./build/shared/base/markdown.js
-var markdown = __nccwpck_require__(9079);
-;// CONCATENATED MODULE: ./build/shared/runner/failure-summary.js
+;// CONCATENATED MODULE: ./build/shared/image/host.js
 
 
-/** The job summary of a step that failed. */
-function failureSummary(name, error) {
-    if (!(error instanceof errors/* HandoverError */.Cu))
-        return (0,markdown/* safe */.gB) `### ❌ ${(0,markdown/* words */.aL)(name)} failed\n\n${(0,markdown/* prose */.CS)((0,errors/* messageOf */.bD)(error))}\n`;
-    return (0,markdown/* safe */.gB) `### ❌ ${(0,markdown/* words */.aL)(name)}: ${(0,markdown/* code */.aY)(error.code)}\n\n${(0,markdown/* prose */.CS)(error.message)}\n\n**Next step:** ${(0,markdown/* prose */.CS)(error.hint)}\n`;
+const architectures = new Map([
+    ['X64', 'amd64'],
+    ['ARM64', 'arm64'],
+]);
+const supported = 'Use a Linux runner such as ubuntu-latest (amd64) or ubuntu-24.04-arm (arm64).';
+/**
+ * The platform of the containers that fit this machine: Linux, even where it runs in a virtual machine.
+ * @throws HandoverError `unsupported-host` when the runner is neither X64 nor ARM64
+ */
+function runnerPlatform({ architecture }) {
+    const known = architectures.get(architecture);
+    if (known !== undefined)
+        return { os: 'linux', architecture: known };
+    throw new HandoverError('unsupported-host', `\`platform: native\` needs a runner that is X64 or ARM64; RUNNER_ARCH is "${quoteForeign(architecture)}".`, 'Set `platform` to the platform of the image, such as linux/arm64.');
+}
+/**
+ * Explains an error by the runner, if that is the cause. Most Windows and macOS runners, and those of other architectures, have no engine
+ * for Linux containers.
+ */
+function explainRunner(error, { os, architecture }) {
+    const isUsual = (os === 'Linux' && architectures.has(architecture)) || os === '';
+    if (isUsual || !(error instanceof errors/* HandoverError */.Cu))
+        return error;
+    const { code } = error;
+    if (code !== 'docker-unavailable' && !(code === 'builder-unsupported' && os === 'Windows'))
+        return error;
+    return new errors/* HandoverError */.Cu('unsupported-host', `This runner is ${os} ${architecture}, and has no engine that serves: ${error.message}`, `${supported} Or start an engine with Linux containers on this runner in a step before.`, error);
+}
+/** @throws HandoverError `invalid-input` when the text is neither `docker` nor `podman` */
+function parseEngineName(text) {
+    const name = text.trim().toLowerCase();
+    if (name === 'docker' || name === 'podman')
+        return name;
+    throw invalidInput(`The input \`engine\` is "${quoteForeign(text)}"; expected docker or podman.`, 'Set `engine` to the command that your jobs use, or remove the line for docker.');
+}
+/**
+ * Checks that the engine is Docker, which is required for registries.
+ * @param what the input that needs a registry, with its value
+ * @throws HandoverError `invalid-input` for another engine
+ */
+function requireDocker(engine, what) {
+    if (engine === 'docker')
+        return;
+    throw invalidInput(`\`engine: ${engine}\` and ${what} are given together, but registries are reached through docker only.`, `Leave one of them out, and use ${engine} itself in a step of its own.`);
 }
 
 ;// CONCATENATED MODULE: ./build/shared/runner/log.js
@@ -41210,18 +41122,18 @@ function failureSummary(name, error) {
 
 const everyMs = 5000;
 /**
- * Counts bytes while long work runs, and tells of them every five seconds and at the end. Only work that ended well is
- * told to be done, with what has come and nothing else: a total would compare it with what was merely foreseen.
- * @param tell gets each line
+ * Counts bytes during long work, and logs them every five seconds and at the end. The last line has no total, which was only an estimate.
+ * @param print called with each line
+ * @internal
  */
-function progressTo(tell) {
+function progressTo(print) {
     return async (what, total, work) => {
         const began = performance.now();
         let bytes = 0;
         const soFar = (verb, of = '') => {
             const ms = performance.now() - began;
             const speed = bytes < 1e6 || ms < 1 ? '' : `, ${(bytes / 1000 / ms).toFixed(0)} MB/s`;
-            tell(`${what}: ${verb}${(0,base_text/* formatBytes */.z3)(bytes)}${of} in ${(0,base_text/* formatDuration */.a3)(ms)}${speed}`);
+            print(`${what}: ${verb}${(0,base_text/* formatBytes */.z3)(bytes)}${of} in ${(0,base_text/* formatDuration */.a3)(ms)}${speed}`);
         };
         const timer = setInterval(() => {
             soFar('', share(bytes, total));
@@ -41230,7 +41142,7 @@ function progressTo(tell) {
         try {
             const result = await work((more) => void (bytes += more));
             if (bytes === 0)
-                tell(`${what}: nothing`);
+                print(`${what}: nothing`);
             else
                 soFar('done, ');
             return result;
@@ -41245,7 +41157,7 @@ function progressTo(tell) {
         }
     };
 }
-/** What the bytes are a part of; nothing once they are more, as when something is sent again. */
+/** Returns the share of the total; empty if there are more bytes than that, such as after a retry. */
 function share(bytes, total) {
     if (total === 'unknown')
         return '';
@@ -41256,13 +41168,13 @@ function share(bytes, total) {
 function percent(bytes, total) {
     return total === 0 ? '100 %' : `${String(Math.floor((100 * bytes) / total))} %`;
 }
-// Much of what is told is somebody else's text: lines of a build, an engine's words, names in an artifact.
-function tellLines(message) {
+// Much of the log is foreign text: lines of a build, messages of an engine, names in an artifact.
+function printLines(message) {
     (0,core/* info */.pq)((0,base_text/* harmlessLines */.vL)(message));
 }
-/** The log of a workflow step: chapters fold, notices and warnings become annotations. */
+/** The log of a workflow step. Chapters fold, notices and warnings become annotations. */
 const runnerLog = {
-    info: tellLines,
+    info: printLines,
     notice: (message) => {
         (0,core/* notice */.lm)(message);
     },
@@ -41270,13 +41182,11 @@ const runnerLog = {
         (0,core/* warning */.$e)(message);
     },
     chapter: core/* group */.Os,
-    progress: progressTo(tellLines),
+    progress: progressTo(printLines),
 };
 
 // EXTERNAL MODULE: ./build/shared/runner/outputs.js
 var outputs = __nccwpck_require__(197);
-// EXTERNAL MODULE: ./build/shared/runner/time-limit.js
-var time_limit = __nccwpck_require__(7804);
 ;// CONCATENATED MODULE: ./build/shared/runner/run.js
 
 
@@ -41286,14 +41196,13 @@ var time_limit = __nccwpck_require__(7804);
 
 
 
-
-// What doesn't end by itself this long after the time is up is left behind: nobody else would end it.
+// Grace period after the time is up. Then the process exits even if cleanup hangs.
 const graceMs = 15_000;
-// A cancelled step gets SIGINT, and 7.5 s later SIGTERM; then it is killed without a word (actions/runner, src/Runner.Sdk/ProcessInvoker.cs).
+// A cancelled step gets SIGINT, 7.5 s later SIGTERM, and is killed after that (actions/runner, src/Runner.Sdk/ProcessInvoker.cs).
 const cancelMs = 7_000;
 /**
- * The one error boundary: runs a step, turns whatever it throws into one annotation and a line in the job summary, and
- * ends the process with 0 or 1. On a cancel the step's own clean-up runs first.
+ * Runs a step, and ends the process with 0 or 1. Any error becomes one annotation and a job summary. After a cancel, the step's cleanup
+ * runs first.
  */
 async function run(name, step) {
     const controller = new AbortController();
@@ -41303,17 +41212,19 @@ async function run(name, step) {
         controller.abort(error);
         setTimeout(() => void fail(name, error), withinMs).unref();
     };
-    const limit = (minutes) => {
+    const limit = (inputs) => {
+        const minutes = readTimeLimit(inputs);
         setTimeout(() => {
-            end((0,time_limit/* timedOut */.i)(minutes), graceMs);
+            end(timedOut(minutes), graceMs);
         }, minutes * 60_000).unref();
+        return minutes;
     };
     const cancel = (signal) => {
         end(new errors/* HandoverError */.Cu('cancelled', `The step was cancelled (${signal}).`, 'Run the job again.'), cancelMs);
     };
-    // What escapes every promise must not end the step without a word.
+    // Errors outside of all promises.
     const escaped = (error) => void fail(name, error);
-    // A log that nobody reads any more is no failure; to tell of it there would be the next one.
+    // A closed log is not a failure.
     process.stdout.on('error', () => undefined);
     process.on('uncaughtException', escaped);
     process.on('unhandledRejection', escaped);
@@ -41327,9 +41238,17 @@ async function run(name, step) {
     }
     catch (error) {
         const reason = controller.signal.reason;
-        await fail(name, controller.signal.aborted ? reason : (0,host/* explainRunner */.gQ)(firstError(error), context.runner));
+        await fail(name, controller.signal.aborted ? reason : explainRunner(firstError(error), context.runner));
     }
     return process.exit(1);
+}
+/** Reads the minutes that a step may take: at most 5 days, as long as a job may run on a self-hosted runner. @internal */
+function readTimeLimit(inputs) {
+    return inputs.decimal('timeout-minutes', 0.001, 7200);
+}
+function timedOut(minutes) {
+    return new errors/* HandoverError */.Cu('timed-out', `The step did not finish within ${String(minutes)} minutes (\`timeout-minutes\`).`, 'The log shows what it waited for. Raise `timeout-minutes` for a large image on a slow connection, otherwise run the ' +
+        'job again.');
 }
 async function fail(name, error) {
     try {
@@ -41340,11 +41259,11 @@ async function fail(name, error) {
         process.exit(1);
     }
 }
-/** What went wrong first; what went wrong while that was cleaned up is only logged (ECMA-262, SuppressedError). */
+/** Returns the first error. Errors of the cleanup after it are only logged (ECMA-262, SuppressedError). */
 function firstError(error) {
     if (!(error instanceof SuppressedError))
         return error;
-    runnerLog.info(`Cleaning up went wrong, too: ${(0,errors/* messageOf */.bD)(firstError(error.error))}`);
+    runnerLog.info(`Cleanup also failed: ${(0,errors/* messageOf */.bD)(firstError(error.error))}`);
     return firstError(error.suppressed);
 }
 async function report(name, error) {
@@ -41352,37 +41271,22 @@ async function report(name, error) {
         const stack = error instanceof Error ? error.stack : undefined;
         if (stack !== undefined)
             runnerLog.info(stack);
-        (0,core/* error */.z3)(`${(0,errors/* messageOf */.bD)(error)}\nThis is a defect of ${name}: please report it with the log.`, {
+        (0,core/* error */.z3)(`${(0,errors/* messageOf */.bD)(error)}\nThis is a bug in ${name}. Please report it with the log.`, {
             title: `${name}: unexpected error`,
         });
-        await (0,outputs/* addSummary */.S0)(failureSummary(name, error));
-        return;
     }
-    (0,core/* error */.z3)(`${error.message}\nNext step: ${error.hint}\n(code ${error.code}; see TROUBLESHOOTING.md)`, {
-        title: `${name}: ${error.code}`,
-    });
+    else {
+        (0,core/* error */.z3)(`${error.message}\nNext step: ${error.hint}\n(code ${error.code}; see TROUBLESHOOTING.md)`, {
+            title: `${name}: ${error.code}`,
+        });
+    }
     await (0,outputs/* addSummary */.S0)(failureSummary(name, error));
 }
-
-
-/***/ }),
-
-/***/ 7804:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   i: () => (/* binding */ timedOut),
-/* harmony export */   p: () => (/* binding */ readTimeLimit)
-/* harmony export */ });
-/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
-
-/** How long the step may take, in minutes. At most 5 days, as long as a job may run on a self-hosted runner. */
-function readTimeLimit(inputs) {
-    return inputs.decimal('timeout-minutes', 0.001, 7200);
-}
-function timedOut(minutes) {
-    return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('timed-out', `The step was not done after ${String(minutes)} minutes (\`timeout-minutes\`).`, 'Look in the log for what it waited for. Raise `timeout-minutes` for a large image on a slow connection, else run the ' +
-        'job again.');
+/** Returns the job summary of a failed step. @internal */
+function failureSummary(name, error) {
+    if (!(error instanceof errors/* HandoverError */.Cu))
+        return (0,markdown/* safe */.gB) `### ❌ ${(0,markdown/* words */.aL)(name)} failed\n\n${(0,markdown/* prose */.CS)((0,errors/* messageOf */.bD)(error))}\n`;
+    return (0,markdown/* safe */.gB) `### ❌ ${(0,markdown/* words */.aL)(name)}: ${(0,markdown/* code */.aY)(error.code)}\n\n${(0,markdown/* prose */.CS)(error.message)}\n\n**Next step:** ${(0,markdown/* prose */.CS)(error.hint)}\n`;
 }
 
 
