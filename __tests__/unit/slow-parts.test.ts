@@ -109,6 +109,24 @@ describe('a part that takes far longer than its neighbours', () => {
     expect((await arriving).toString()).toBe('first');
   });
 
+  test('is requested again when only one neighbour is slow as well: the last two parts can both have a slow connection', async () => {
+    const { asking, open } = await afterSome(true);
+    const [part, last] = [new Part(), new Part()];
+    const asked = [part, last].map(open);
+    const [first, second] = asked;
+    if (first === undefined || second === undefined) throw new Error('no parts');
+    const arriving = asking.firstResponse(first, [second]);
+    await pass(1150);
+    expect(part.requests).toBe(2);
+    part.again.resolve(bytes('again'));
+    expect((await arriving).toString()).toBe('again');
+    const arrivingLast = asking.firstResponse(second, []);
+    await pass(150);
+    expect(last.requests).toBe(2);
+    last.again.resolve(bytes('last'));
+    expect((await arrivingLast).toString()).toBe('last');
+  });
+
   test('isn’t asked for again in the pause after a failure, but while its next request takes too long', async () => {
     const { asking, asked } = await afterSome(true);
     const part = new Part();

@@ -32628,8 +32628,9 @@ function parts(duplicates) {
         const median = lastMs.toSorted((one, other) => one - other)[lastMs.length >> 1] ?? 0;
         return ms > Math.max(minSlowMs, slowFactor * median);
     };
-    // When its neighbours are slow as well, the link is slow, and another request would make it slower.
-    const isAlone = (neighbours) => neighbours.filter(({ hasArrived }) => hasArrived()).length * 2 >= neighbours.length;
+    // When its neighbours are slow as well, the link is slow, and another request would make it slower. One slow neighbour shows nothing:
+    // the last two parts of a blob can both have a slow connection.
+    const isAlone = (neighbours) => neighbours.filter(({ hasArrived }) => !hasArrived()).length <= Math.max(1, neighbours.length / 2);
     return {
         request: (first, again) => requestPart(first, again, (ms) => {
             received += 1;
