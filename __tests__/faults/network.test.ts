@@ -1,6 +1,6 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals';
 import { type ArtifactService, startArtifactService } from '../fakes/artifact-service/service.ts';
-import { errorCode, errorMessage, type Scenario, startScenario } from '../fixtures/scenario.ts';
+import { errorCode, errorMessage, type Scenario, startScenario, shortPauses } from '../fixtures/scenario.ts';
 
 // Faults between this machine and the artifact service: host names, certificates, proxies.
 
@@ -39,8 +39,8 @@ describe.each([
 ])('%s', (_what, env, told) => {
   test('ends a load and a handover with transfer-failed and the cause, and leaves nothing behind', async () => {
     const [load, handOver] = await Promise.all([
-      scenario.loads({}, { env: { ...none, ...env() } }),
-      scenario.handOver({ 'artifact-name': 'another' }, { env: { ...none, ...env() } }),
+      scenario.loads({}, { env: { ...none, ...env(), ...shortPauses } }),
+      scenario.handOver({ 'artifact-name': 'another' }, { env: { ...none, ...env(), ...shortPauses } }),
     ]);
     for (const outcome of [load, handOver]) {
       expect(errorCode(outcome)).toBe('transfer-failed');

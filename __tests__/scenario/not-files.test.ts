@@ -3,7 +3,14 @@ import { mkdirSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { runStep, type StepOutcome } from '../../dev/action-runner.ts';
-import { errorCode, errorMessage, type Scenario, startScenario, type StepOptions } from '../fixtures/scenario.ts';
+import {
+  errorCode,
+  errorMessage,
+  type Scenario,
+  startScenario,
+  type StepOptions,
+  shortPauses,
+} from '../fixtures/scenario.ts';
 
 // A pipe without a writer and an endless device are rejected immediately in place of a file. Opening the pipe or reading the device
 // would outlive the step's timeout and every signal.
@@ -98,7 +105,7 @@ describe('a pipe is not accepted as a file', () => {
     const folder = join(scenario.directory, 'docker-config');
     mkdirSync(folder);
     expect(spawnSync('mkfifo', [join(folder, 'config.json')]).status).toBe(0);
-    expectRefused(await publish({}, { DOCKER_CONFIG: folder }), 'registry-failed', /localhost:1/);
+    expectRefused(await publish({}, { DOCKER_CONFIG: folder, ...shortPauses }), 'registry-failed', /localhost:1/);
   });
 
   test('as the event: the variables determine the commit', async () => {

@@ -156,7 +156,7 @@ describe('no partial layout is left', () => {
 describe('the target of an image', () => {
   test.each<[string, Readonly<Record<string, string>>, string]>([
     ['nowhere, with nothing kept', { into: 'none' }, '`into: none` leaves nothing behind'],
-    ['to an unknown place', { into: 'minikube' }, 'is "minikube"; expected docker, none, kind, kind:NAME'],
+    ['to an unknown place', { into: 'nomad' }, 'is "nomad"; expected docker, none, kind, kind:NAME'],
     ['to a cluster without a name', { into: 'k3d' }, 'is "k3d"; expected'],
     ['to an invalid cluster name', { into: 'kind:a b' }, 'is "kind:a b"; expected'],
     ['to podman and a cluster', { into: 'kind', engine: 'podman' }, 'the image goes into one of them'],

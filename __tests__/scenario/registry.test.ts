@@ -364,7 +364,8 @@ describe.each(['classic', 'containerd'] as const)('a pull, on the %s store', (st
 
   test('a manifest other than the requested one proves nothing', async () => {
     const { loads } = await start({ manifests: { [source]: manifest.replace('schemaVersion', 'schemaVersiom') } });
-    const outcome = await loads({ ...pulling, 'expected-config-digest': image.configDigest });
+    const inputs = { ...pulling, 'expected-config-digest': image.configDigest };
+    const outcome = await loads(inputs, { env: shortPauses });
     if (store === 'classic') expect(outcome.outputs['source']).toBe('registry');
     else expect(errorMessage(outcome)).toContain('the received manifest has another digest');
   });
