@@ -34,10 +34,12 @@ export async function uploadBlob(
   const ids: string[] = [];
   // Used again: leaving them to the garbage collector would triple the memory held.
   const free: Buffer[] = [];
-  await inPool(blocks(checksummed(chunks, checksum), free), blocksInFlight, async ({ bytes, start }) => {
+  await inPool(blocks(checksummed(chunks, checksum), free), blocksInFlight, async ({ bytes, start }, failed) => {
     const id = blockId(start / blockBytes);
     ids[start / blockBytes] = id;
-    await putBlock(target, id, bytes, start);
+    // A refused block ends the others.
+    const signal = AbortSignal.any([target.signal, failed]);
+    await putBlock({ ...target, signal }, id, bytes, start);
     onBytes(bytes.length);
     free.push(Buffer.from(bytes.buffer));
   });
@@ -96,6 +98,7 @@ async function put(
     url: withQuery(url, query),
     headers: { 'x-ms-version': apiVersion, ...headers },
     body,
+    signal,
   } as const;
   await again('part', async () => readText(await http.send(request)), { what: () => what, onRetry, signal });
 }
