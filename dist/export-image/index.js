@@ -35195,10 +35195,12 @@ async function uploadBlob(target, chunks, onBytes) {
     const ids = [];
     // Used again: leaving them to the garbage collector would triple the memory held.
     const free = [];
-    await (0,pool/* inPool */.Q)(blocks((0,verified/* checksummed */.Wk)(chunks, checksum), free), blocksInFlight, async ({ bytes, start }) => {
+    await (0,pool/* inPool */.Q)(blocks((0,verified/* checksummed */.Wk)(chunks, checksum), free), blocksInFlight, async ({ bytes, start }, failed) => {
         const id = blockId(start / blockBytes);
         ids[start / blockBytes] = id;
-        await putBlock(target, id, bytes, start);
+        // A refused block ends the others.
+        const signal = AbortSignal.any([target.signal, failed]);
+        await putBlock({ ...target, signal }, id, bytes, start);
         onBytes(bytes.length);
         free.push(Buffer.from(bytes.buffer));
     });
@@ -35246,6 +35248,7 @@ async function put({ http, url, onRetry, signal }, query, body, headers, what) {
         url: withQuery(url, query),
         headers: { 'x-ms-version': apiVersion, ...headers },
         body,
+        signal,
     };
     await (0,retry/* again */.TG)('part', async () => (0,answer/* readText */.yR)(await http.send(request)), { what: () => what, onRetry, signal });
 }
