@@ -119,7 +119,7 @@ describe('a registry token', () => {
     ['repository:mirror/org/app:pull  repository:org/app:pull', ['repository:mirror/org/app:pull']],
     ['', []],
     ['odd', ['odd']],
-  ])('of a challenge for %j also gets the scopes that the request does not cover: %j', async (named, more) => {
+  ])('for the challenge %j also has the scopes that the request does not cover: %j', async (named, more) => {
     await answer(login(), [bearer({ scope: named })]);
     expect(asked[0]?.url.searchParams.getAll('scope')).toEqual([scope, ...more]);
   });
@@ -142,11 +142,11 @@ describe('a registry token', () => {
     expect(own.header([scope])).toBeUndefined();
   });
 
-  test('is requested once for requests that are refused at the same time, and again when it is refused', async () => {
+  test('is requested once for requests that are refused at the same time, and requested again after it is refused', async () => {
     const own = login();
     expect(await Promise.all([answer(own, [bearer()]), answer(own, [bearer()])])).toEqual(['Bearer t1', 'Bearer t1']);
     expect(asked).toHaveLength(1);
-    // This request was refused without a token. Meanwhile there is one.
+    // This request was refused without a token. A token has arrived since then.
     expect(await answer(own, [bearer()])).toBe('Bearer t1');
     expect(asked).toHaveLength(1);
     reply.body = '{"token":"t2"}';
@@ -155,7 +155,7 @@ describe('a registry token', () => {
     expect(await answer(own, [bearer()], 'Bearer t2')).toBeUndefined();
   });
 
-  test('is preferred to a password, in any order of the challenges', async () => {
+  test('is used instead of a password, in any order of the challenges', async () => {
     const challenge = { scheme: 'basic', parameters: {} };
     expect(await answer(login(password), [challenge, bearer()])).toBe('Bearer t1');
   });
@@ -176,7 +176,7 @@ describe('a registry token', () => {
   });
 
   test.each(['{}', '[]', 'no JSON', '{"token":""}', '{"token":5}', '{"token":"a b"}', '{"token":"a\\nb"}'])(
-    'is missing in the answer %s',
+    'is missing in the response %s',
     async (body) => {
       reply.body = body;
       const own = login();
@@ -189,7 +189,7 @@ describe('a registry token', () => {
     },
   );
 
-  test('that the service refuses is its error, and the next request tries again', async () => {
+  test('that the service refuses to issue causes an error, and the next request tries again', async () => {
     reply.status = 403;
     const own = login(password);
     await expect(answer(own, [bearer()])).rejects.toMatchObject({ name: 'HttpError', status: 403 });
@@ -209,7 +209,7 @@ describe('a registry login with name and password', () => {
     expect(asked).toEqual([]);
   });
 
-  test('is not sent when it is missing, or when the challenge is another', async () => {
+  test('is not sent when there is no login or when the challenge has another scheme', async () => {
     expect(await answer(login(), [challenge])).toBeUndefined();
     expect(await answer(login({ kind: 'identity-token', token: 't' }), [challenge])).toBeUndefined();
     expect(await answer(login(password), [{ scheme: 'negotiate', parameters: {} }])).toBeUndefined();

@@ -18,7 +18,7 @@ let server: Server;
 let http: Http;
 let url: string;
 let puts: Put[];
-/** Answers a request: `created`, unless a test sets another function. */
+/** Responds to a request; `created` unless a test sets another function. */
 let answer: (response: ServerResponse, put: Put) => void;
 let retries: string[];
 let arrived: number[];
@@ -63,7 +63,7 @@ const lists = (): readonly Put[] => puts.filter(({ query }) => query.get('comp')
 const busy = (response: ServerResponse): void => void response.writeHead(503, { 'retry-after': '0' }).end();
 
 describe('an upload in blocks', () => {
-  test('sends all bytes in blocks of 4 MiB, whatever the chunk sizes, and returns digest and size (S0.2)', async () => {
+  test('sends all bytes in blocks of 4 MiB for any chunk size, and returns digest and size (S0.2)', async () => {
     const bytes = randomBytes(2 * blockBytes + 12_345);
     const blob = await upload(inReusedMemory(bytes, 300_001));
     expect(blob).toEqual({ size: bytes.length, digest: `sha256:${createHash('sha256').update(bytes).digest('hex')}` });
@@ -89,7 +89,7 @@ describe('an upload in blocks', () => {
     expect(retries).toEqual([]);
   });
 
-  test('sends no empty block, after full blocks or without any byte', async () => {
+  test('sends no empty block, neither after full blocks nor for an empty input', async () => {
     await upload(inReusedMemory(randomBytes(blockBytes), blockBytes));
     expect(blocks()).toHaveLength(1);
     puts = [];
@@ -112,7 +112,7 @@ describe('an upload in blocks', () => {
         return;
       }
       held.push(response);
-      // Answers one block while eight are waiting, and all of them at the end.
+      // Responds to one block while eight are waiting, and to all of them at the end.
       if (held.length === 8) held.splice(0, 1).forEach(one);
       if (blocks().length === 10) held.splice(0).forEach(one);
     };
@@ -157,7 +157,7 @@ describe('an upload in blocks', () => {
       try {
         for (; made < 40; made += 1) yield await Promise.resolve(Buffer.alloc(blockBytes));
       } finally {
-        // The upload reads no further chunks. Only now the server answers the other blocks.
+        // The upload reads no further chunks. Only now does the server respond to the other blocks.
         answer = created;
         held.forEach(created);
       }
