@@ -66,7 +66,7 @@ async function next(layers: AsyncGenerator<ArrivingLayer>): Promise<ArrivingLaye
 const read = (layer: ArrivingLayer): Promise<Buffer> => copiedBytes(layer.chunks());
 
 describe('complete layers', () => {
-  test('are returned while others are still being written, each exactly once, including those completed at the last moment', async () => {
+  test('complete layers are returned while others are still being written, each exactly once, including those completed at the last moment', async () => {
     const layout = new Layout('whole');
     const layers = layout.layers();
     await layout.whole(digestOf('one'), Buffer.from('1'));
@@ -79,7 +79,7 @@ describe('complete layers', () => {
     expect(rest).toEqual([digestOf('two')]);
   });
 
-  test('with bytes that do not match their digest throw tarball-invalid, and the error names the layer (B.8)', async () => {
+  test('complete layers with bytes that do not match their digest throw tarball-invalid, and the error names the layer (B.8)', async () => {
     const layout = new Layout('damaged');
     const digest = digestOf(bytes(2_000_000));
     const damaged = bytes(2_000_000);
@@ -91,7 +91,7 @@ describe('complete layers', () => {
     });
   });
 
-  test('are returned before layers that are still growing; configs and manifests are not returned', async () => {
+  test('complete layers are returned before layers that are still growing; configs and manifests are not returned', async () => {
     const layout = new Layout('before');
     await layout.begin(digestOf('growing'), bytes(10), '20');
     await layout.whole(digestOf('config'), Buffer.from('{"architecture":"amd64"}'));
@@ -101,7 +101,7 @@ describe('complete layers', () => {
     expect((await next(layers)).digest).toBe(digestOf('growing'));
   });
 
-  test('reject with the failure of their writer, even a failure before the first layer', async () => {
+  test('complete layers reject with the failure of their writer, even a failure before the first layer', async () => {
     const layout = new Layout('failing');
     layout.fail(new Error('no disk'));
     await expect(begun(layout.layers())).rejects.toThrow('no disk');
@@ -112,7 +112,7 @@ describe('a growing layer', () => {
   const content = bytes(2_500_000);
   const digest = digestOf(content);
 
-  test('returns its bytes as they arrive, in full chunks, including the bytes that arrive at the end', async () => {
+  test('a growing layer returns its bytes as they arrive, in full chunks, including the bytes that arrive at the end', async () => {
     const layout = new Layout('growing');
     await layout.begin(digest, content.subarray(0, 1_100_000), String(content.length));
     const layers = layout.layers();
@@ -137,7 +137,7 @@ describe('a growing layer', () => {
     expect((await layers.next()).done).toBe(true);
   });
 
-  test('is the most complete layer that has already received bytes', async () => {
+  test('the first growing layer is the most complete one that has already received bytes', async () => {
     const layout = new Layout('furthest');
     await layout.begin(digestOf('a'), bytes(10), '1000');
     await layout.begin(digestOf('b'), bytes(8), '16');
@@ -163,7 +163,7 @@ describe('a growing layer', () => {
     expect(await first).toMatchObject({ digest, size: content.length });
   });
 
-  test('is read from its final place when it is completed between the look-up and the read', async () => {
+  test('a growing layer is read from its final place when it is completed between the look-up and the read', async () => {
     const layout = new Layout('renamed');
     await layout.begin(digest, content.subarray(0, 9), String(content.length));
     const layer = await next(layout.layers());
@@ -173,7 +173,7 @@ describe('a growing layer', () => {
     expect((await read(layer)).equals(content)).toBe(true);
   });
 
-  test('with bytes that do not match its digest throws tarball-invalid, and the error names the layer (B.8)', async () => {
+  test('a growing layer with bytes that do not match its digest throws tarball-invalid, and the error names the layer (B.8)', async () => {
     const layout = new Layout('other-bytes');
     await layout.begin(digest, bytes(9), '9');
     const layer = await next(layout.layers());
@@ -188,7 +188,7 @@ describe('a growing layer', () => {
   test.each([
     ['too short', 5],
     ['longer than its declared size', 2_000_000],
-  ])('that ends up %s throws tarball-invalid', async (what, length) => {
+  ])('a growing layer that ends up %s throws tarball-invalid', async (what, length) => {
     const layout = new Layout(what);
     await layout.begin(digest, bytes(length), '9');
     const layer = await next(layout.layers());
@@ -200,7 +200,7 @@ describe('a growing layer', () => {
     });
   });
 
-  test('rejects with the failure of its writer', async () => {
+  test('a growing layer rejects with the failure of its writer', async () => {
     const layout = new Layout('broken');
     await layout.begin(digest, bytes(5), '9');
     const layer = await next(layout.layers());
@@ -210,7 +210,7 @@ describe('a growing layer', () => {
     await expect(reading).rejects.toThrow('no disk');
   });
 
-  test('rejects with the failure of its writer even if that happened before the first read', async () => {
+  test('a growing layer rejects with the failure of its writer even if that happened before the first read', async () => {
     const layout = new Layout('broken-before');
     await layout.begin(digest, bytes(5), '9');
     const layer = await next(layout.layers());

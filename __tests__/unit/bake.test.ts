@@ -21,23 +21,23 @@ const plan = (bake: Partial<BakeInputs>, change: Partial<ExportInputs> = {}): Ba
   planBake({ ...inputs, ...change, bake: { ...nothing, ...bake } });
 
 describe('the selection of bake targets', () => {
-  test('is empty when no bake file is requested', () => {
+  test('no targets are selected when no bake file is requested', () => {
     expect(plan({})).toBeUndefined();
   });
 
-  test('contains the targets that are named, or the default targets of buildx when none is named', () => {
+  test('the named targets are selected, or the default targets of buildx when none is named', () => {
     expect(plan({ targets: ['api', 'web'] })?.targets).toEqual(['api', 'web']);
     expect(plan({ files: ['compose.yaml'] })?.targets).toEqual(['default']);
   });
 
-  test('leaves the plan without a reference because the bake file names the images', () => {
+  test('the plan has no reference because the bake file names the images', () => {
     const planned = planExport({ ...inputs, bake: { ...nothing, targets: ['api'] } }, facts);
     expect(planned).toMatchObject({ kind: 'bake', reference: undefined, tags: [] });
     expect(describeSource(planned.source)).toBe('the targets api of a bake file');
   });
 
   test.each(['--print', 'https://example.com/repo.git', 'a b', '../x'])(
-    'refuses a text that is not a target name: %s',
+    'a text that is not a target name is refused: %s',
     (name) => {
       expect(() => plan({ targets: [name] })).toThrow(`"${name}" in \`bake-targets\` is not a valid name of a target`);
     },
@@ -112,7 +112,7 @@ describe('the arguments of buildx bake', () => {
     allow: ['network.host'],
   };
 
-  test('print what would be built, with all overrides', () => {
+  test('the arguments for a look at the build contain all overrides', () => {
     expect(bakePrintArguments(source)).toEqual([
       ...['--file', 'compose.yaml', '--file', 'docker-bake.hcl'],
       ...source.set.flatMap((item) => ['--set', item]),
@@ -120,7 +120,7 @@ describe('the arguments of buildx bake', () => {
     ]);
   });
 
-  test('build each target into its own folder, and override the names, platform and outputs of the file', () => {
+  test('the arguments build each target into its own folder, and override the names, platform and outputs of the file', () => {
     const compression = { format: 'zstd', level: 1 } as const;
     const layout = { kind: 'oci-layout', directory: '/tmp/a,b', compression } as const;
     const outputs = [
@@ -139,7 +139,7 @@ describe('the arguments of buildx bake', () => {
   });
 });
 
-test('allow reading and writing the workspace from any folder that bake runs in', () => {
+test('the arguments allow reading and writing the workspace from any folder that bake runs in', () => {
   const source = plan({ files: ['deploy/app/compose.yaml'] });
   if (source === undefined) throw new Error('there is no plan');
   const platform = parsePlatform('linux/amd64');
@@ -208,19 +208,19 @@ describe('the output of buildx bake --print', () => {
     ],
     ['contains targets in the requested order', ['db', 'api', 'default'], [db, api, web]],
     ['is rejected when a requested target is missing', ['api', 'nope'], undefined],
-  ])('%s', (_, names, expected) => {
+  ])('the output of buildx bake --print %s', (_, names, expected) => {
     expect(parseBakeFile(json, names)).toEqual(expected);
   });
 
   test.each(['', 'null', '[]', '{}', '{"target":[]}', '{"target":{"api":1}}', '{"group":{"api":{}},"target":{}}'])(
-    'is rejected when it is not a bake file: %s',
+    'an output that is not a bake file is rejected: %s',
     (text) => {
       expect(parseBakeFile(text, ['api'])).toBeUndefined();
     },
   );
 });
 
-test('writes the cache of a target without rebuilding, and without the caches of other targets (B.12)', () => {
+test('the cache of a target is written without rebuilding, and without the caches of other targets (B.12)', () => {
   const source: BakeSource = {
     ...{ kind: 'bake', targets: ['app'], files: [], set: ['*.no-cache=true'], builder: undefined, allow: [] },
     ...{ workdir: '.', noCache: true, pull: true },

@@ -63,7 +63,7 @@ const lists = (): readonly Put[] => puts.filter(({ query }) => query.get('comp')
 const busy = (response: ServerResponse): void => void response.writeHead(503, { 'retry-after': '0' }).end();
 
 describe('an upload in blocks', () => {
-  test('sends all bytes in blocks of 4 MiB for any chunk size, and returns digest and size (S0.2)', async () => {
+  test('an upload sends all bytes in blocks of 4 MiB for any chunk size, and returns digest and size (S0.2)', async () => {
     const bytes = randomBytes(2 * blockBytes + 12_345);
     const blob = await upload(inReusedMemory(bytes, 300_001));
     expect(blob).toEqual({ size: bytes.length, digest: `sha256:${createHash('sha256').update(bytes).digest('hex')}` });
@@ -89,7 +89,7 @@ describe('an upload in blocks', () => {
     expect(retries).toEqual([]);
   });
 
-  test('sends no empty block, neither after full blocks nor for an empty input', async () => {
+  test('an upload sends no empty block, neither after full blocks nor for an empty input', async () => {
     await upload(inReusedMemory(randomBytes(blockBytes), blockBytes));
     expect(blocks()).toHaveLength(1);
     puts = [];
@@ -99,7 +99,7 @@ describe('an upload in blocks', () => {
     ]);
   });
 
-  test('keeps at most eight blocks in flight', async () => {
+  test('an upload keeps at most eight blocks in flight', async () => {
     const held: ServerResponse[] = [];
     const answered = { blocks: 0 };
     const one = (response: ServerResponse): void => {
@@ -128,7 +128,7 @@ describe('an upload in blocks', () => {
     expect(blocks()).toHaveLength(10);
   });
 
-  test('sends a block again after HTTP 503, with one log line that names its bytes', async () => {
+  test('an upload sends a block again after HTTP 503, with one log line that names its bytes', async () => {
     const refused = new Set<string>();
     answer = (response, { query }) => {
       const id = query.get('blockid') ?? 'list';
@@ -146,7 +146,7 @@ describe('an upload in blocks', () => {
     expect(arrived.toSorted((a, b) => a - b)).toEqual([5, blockBytes]);
   });
 
-  test('commits nothing after a refused block, and reads no further chunks', async () => {
+  test('an upload commits nothing after a refused block, and reads no further chunks', async () => {
     const held: ServerResponse[] = [];
     answer = (response, { query }) => {
       if (query.get('blockid') === Buffer.from('000001').toString('base64')) response.writeHead(403).end();
@@ -167,7 +167,7 @@ describe('an upload in blocks', () => {
     expect(made).toBeLessThan(10);
   });
 
-  test('rejects with the error of its chunks, and commits nothing', async () => {
+  test('an upload rejects with the error of its chunks, and commits nothing', async () => {
     const chunks = async function* (): AsyncGenerator<Buffer> {
       yield await Promise.resolve(Buffer.alloc(blockBytes));
       throw new RangeError('the build failed');

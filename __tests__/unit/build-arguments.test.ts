@@ -143,7 +143,7 @@ describe('the arguments of buildx build', () => {
 describe('secrets', () => {
   const none: string[] = [];
 
-  test('are divided at the first =, and the value contains later = and its line ends', () => {
+  test('secrets are divided at the first =, and the value contains later = and its line ends', () => {
     const secrets = ['A_SECRET=abcdef0123456789', 'a=b=c==', 'key=-----BEGIN\nline 2\n', ' token= s3cret '];
     expect(parseSecrets({ ...plain, secrets }, none)).toEqual([
       { id: 'A_SECRET', from: 'value', value: 'abcdef0123456789' },
@@ -153,7 +153,7 @@ describe('secrets', () => {
     ]);
   });
 
-  test('are followed by secret files and secret variables', () => {
+  test('secrets are followed by secret files and secret variables', () => {
     const build = { ...plain, secrets: ['a=1'], secretFiles: ['foo=./secret.txt'], secretEnvs: ['BAR=VARIABLE'] };
     expect(parseSecrets(build, none)).toEqual([
       { id: 'a', from: 'value', value: '1' },
@@ -168,7 +168,7 @@ describe('secrets', () => {
     ['secret-files', { secretFiles: ['token='] }, 0],
     ['secret-envs', { secretEnvs: ['token='] }, 0],
   ])(
-    'with an empty value in %s are omitted with a warning, because a fork has no secrets (%j)',
+    'secrets with an empty value in %s are omitted with a warning, because a fork has no secrets (%j)',
     (input, build, left) => {
       const warnings: string[] = [];
       expect(parseSecrets({ ...plain, ...build }, warnings)).toHaveLength(left);
@@ -181,7 +181,7 @@ describe('secrets', () => {
     ['secrets', 'no id', { secrets: ['=hunter2'] }, 1],
     ['secret-files', 'no =', { secretFiles: ['hunter2'] }, 1],
     ['secret-envs', 'no id', { secretEnvs: ['ok=1', '=hunter2'] }, 2],
-  ])('in %s with %s are refused by their number, without showing the text', (input, _, build, number) => {
+  ])('secrets in %s with %s are refused by their number, without showing the text', (input, _, build, number) => {
     const work = () => parseSecrets({ ...plain, ...build }, none);
     expect(work).toThrow(
       expect.objectContaining({
@@ -194,7 +194,7 @@ describe('secrets', () => {
 });
 
 // buildx 0.29 accepts the first column, drops `A B C` silently, and refuses the rest.
-describe('lines with a name and a value (S1.6)', () => {
+describe('build inputs consist of lines with a name and a value (S1.6)', () => {
   test.each([
     ['buildArgs', ['A=1', 'A=', 'A', 'A=b c', 'A=b=c', 'A=two\nlines'], ['A B C', 'A B=c', '=x', 'two\nlines']],
     ['labels', ['a=b', 'a=', 'a', 'a=b c=d', 'a b=c', 'a=two\nlines'], ['a b', '=x', 'the rest of a description']],
@@ -213,7 +213,7 @@ describe('lines with a name and a value (S1.6)', () => {
 });
 
 describe('the Actions cache', () => {
-  test('is read by default, and its omission is reported only when an input names it (S0.3)', () => {
+  test('the Actions cache is read by default, and its omission is reported only when an input names it (S0.3)', () => {
     expect(valuesOf('--cache-from', argumentsOf({ cacheFrom: ['auto', 'type=local,src=/c'] }))).toEqual([
       'type=gha',
       'type=local,src=/c',
@@ -234,7 +234,7 @@ describe('the Actions cache', () => {
     ['type=local,src=/tmp/gha', false],
     ['user/app:gha', false],
     ['', false],
-  ])('contains %j: %s (S0.3)', (cache, expected) => {
+  ])('the Actions cache is recognized in %j: %s (S0.3)', (cache, expected) => {
     expect(isGhaCache(cache)).toBe(expected);
   });
 });

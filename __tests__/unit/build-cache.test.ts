@@ -5,7 +5,7 @@ import { parseBakeFile } from '../../shared/docker/buildx.ts';
 
 const service = { isThere: true, mode: '' };
 
-describe('the caches that are written with the image or after it (B.12)', () => {
+describe('caches are written with the image or after it (B.12)', () => {
   test.each([
     ['type=gha,mode=max', 'type=gha,mode=max'],
     ['example.com/app:cache', 'example.com/app:cache'],

@@ -32,7 +32,7 @@ async function* lent(bytes: Buffer, most: number): AsyncGenerator<LentChunk> {
 describe('the compiler', () => {
   const chunks = (): LentChunks => lent(Buffer.from('abc'), 2);
 
-  test('refuses a lent chunk where bytes may be kept, and accepts a kept chunk where a lent chunk is sufficient', async () => {
+  test('the compiler refuses a lent chunk where bytes may be kept, and accepts a kept chunk where a lent chunk is sufficient', async () => {
     const held: Buffer[] = [];
     for await (const chunk of chunks()) {
       // @ts-expect-error -- the type prevents this: the bytes would be overwritten

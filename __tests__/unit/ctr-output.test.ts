@@ -69,7 +69,7 @@ describe('the snapshotter for images of Kubernetes', () => {
       "[plugins.'io.containerd.cri.v1.runtime'.x]\n  snapshotter = 'devmapper'\n",
       undefined,
     ],
-  ])('is read from the configuration: %s', (_, text, expected) => {
+  ])('the snapshotter is read from the configuration: %s', (_, text, expected) => {
     expect(parseSnapshotter(text)).toBe(expected);
   });
 });

@@ -139,7 +139,7 @@ describe('TestValidateReferenceName, TestValidateRemoteName: valid names', () =>
   });
 });
 
-describe('invalid references (S0.7)', () => {
+describe('invalid references are rejected (S0.7)', () => {
   test.each([
     ...['', ':justtag', `@${digest}`, 'repo@sha256:ffffffffffffffffffffffffffffffffff'],
     ...[`validname@invaliddigest:${'f'.repeat(64)}`, `validname@sha512:${'f'.repeat(128)}`, 'aa/asdf$$^/aa'],
@@ -150,7 +150,7 @@ describe('invalid references (S0.7)', () => {
     ...['[2001:db8:3:4::192.0.2.33]:5000/debian', hex64, `sha256:${hex64}`, 'docker-/docker', '-docker-/docker'],
     ...['____/____', '_docker/_docker', 'dock..er/docker', 'dock_.er/docker', 'dock-.er/docker', 'docker/', '-foo'],
     ...['a'.repeat(248), 'busybox:-foo', 'busybox@foo', `${'this_is_not_a_valid_namespace_'.repeat(9)}/docker`],
-  ])('%s is invalid', (text) => {
+  ])('%s is rejected', (text) => {
     expect(() => parseReference(text)).toThrow(HandoverError);
   });
 });

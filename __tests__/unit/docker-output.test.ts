@@ -54,7 +54,7 @@ describe('the output of docker', () => {
   });
 
   // The fields that matter here, as returned by Docker 28.5 and 29.7.
-  describe('inspect: an image that the containerd store describes', () => {
+  describe('inspect: the completeness of an image in the containerd store', () => {
     const manifest = (architecture: string, available: boolean, kind = 'image'): object => ({
       Available: available,
       Kind: kind,
@@ -82,7 +82,7 @@ describe('the output of docker', () => {
         true,
       ],
       ['is of unknown completeness in an engine that is too old to report it', undefined, undefined],
-    ])('%s', (_, manifests, whole) => {
+    ])('an image in the containerd store %s', (_, manifests, whole) => {
       const image = { Id: 'sha256:1', Os: 'linux', Architecture: 'amd64', Descriptor: {}, Manifests: manifests };
       expect(parseInspect(JSON.stringify(image))?.isWhole).toBe(whole);
     });
@@ -90,7 +90,7 @@ describe('the output of docker', () => {
     test.each([
       [{ Descriptor: { digest: 'sha256:1' } }, undefined],
       [{}, true],
-    ])('with %j is complete: %s', (more, whole) => {
+    ])('an image with %j is complete: %s', (more, whole) => {
       expect(parseInspect(JSON.stringify({ Id: 'sha256:1', ...more }))?.isWhole).toBe(whole);
     });
   });
@@ -158,13 +158,13 @@ describe('the output of docker', () => {
   });
 });
 
-describe('build progress (S0.3)', () => {
+describe('build progress shows the steps and their cache (S0.3)', () => {
   const vertex = (digest: string, name: string, more: object): string =>
     JSON.stringify({ vertexes: [{ digest, name, ...more }] });
   const started = '2026-01-01T00:00:00Z';
   const completed = '2026-01-01T00:00:02.5Z';
 
-  test('counts instructions, but not FROM or internal steps; a cached step remains cached, and each step counts once', () => {
+  test('build progress counts instructions, but not FROM or internal steps; a cached step remains cached, and each step counts once', () => {
     const progress = new BuildProgress(() => undefined);
     progress.line(vertex('1', '[internal] load build definition', { started, completed }));
     progress.line(vertex('2', '[build 1/3] FROM docker.io/library/node:24', { started, completed }));
@@ -179,7 +179,7 @@ describe('build progress (S0.3)', () => {
     ]);
   });
 
-  test('shortens an instruction of many kilobytes in the names of steps and in the failure', () => {
+  test('build progress shortens an instruction of many kilobytes in the names of steps and in the failure', () => {
     const progress = new BuildProgress(() => undefined);
     const long = `RUN ${'x'.repeat(60_000)} && false`;
     progress.line(vertex('1', `[1/1] ${long}`, { started, completed }));
@@ -189,7 +189,7 @@ describe('build progress (S0.3)', () => {
     expect(progress.failure().length).toBeLessThan(3100);
   });
 
-  test('prints readable lines, including logs and warnings', () => {
+  test('build progress prints readable lines, including logs and warnings', () => {
     const lines: string[] = [];
     const progress = new BuildProgress((line) => lines.push(line));
     const base64 = (text: string): string => Buffer.from(text).toString('base64');
@@ -201,7 +201,7 @@ describe('build progress (S0.3)', () => {
     expect(lines).toEqual(['#1 [1/2] RUN echo', '#1 hello', '#1 world', '#1 DONE 2.5s', 'WARN: FromAsCasing']);
   });
 
-  test('reports the last ERROR line of BuildKit as the failure, or the error of the step if there is none', () => {
+  test('build progress reports the last ERROR line of BuildKit as the failure, or the error of the step if there is none', () => {
     const progress = new BuildProgress(() => undefined);
     expect(progress.failure()).toBe('no message');
     progress.line(vertex('1', '[1/1] RUN make', { started, completed, error: 'exit code: 2' }));
@@ -210,7 +210,7 @@ describe('build progress (S0.3)', () => {
     expect(progress.failure()).toBe('ERROR: failed to solve: exit code: 2');
   });
 
-  test('counts one step per instruction: a download is not a step, and a copy and its link are one step', () => {
+  test('build progress counts one step per instruction: a download is not a step, and a copy and its link are one step', () => {
     const progress = new BuildProgress(() => undefined);
     const inputs = ['sha256:x'];
     progress.line(vertex('1', '[2/3] ADD http://a/b /b', { started, completed }));
@@ -248,13 +248,16 @@ describe('recorded builds', () => {
     ['step-failed.docker-28.5', false],
     ['step-failed.buildkit-0.34', false],
     ['urls-and-links-cached.buildkit-0.34', false],
-  ])('%s shows a failed push: %s (S1.1, S1.8)', (recording, failed) => {
+  ])('the recorded build %s shows a failed push: %s (S1.1, S1.8)', (recording, failed) => {
     expect(replay(recording).pushFailed).toBe(failed);
   });
 
-  test.each(['docker-28.5', 'buildkit-0.28', 'buildkit-0.34'])('%s shows that a push has started', (version) => {
-    expect(replay(`push-refused.${version}`).pushing).toBe(true);
-  });
+  test.each(['docker-28.5', 'buildkit-0.28', 'buildkit-0.34'])(
+    'the recorded build of %s shows that a push has started',
+    (version) => {
+      expect(replay(`push-refused.${version}`).pushing).toBe(true);
+    },
+  );
 
   test('a session error that the build survived is not reported as its failure', () => {
     expect(replay('push-refused.docker-28.5').failure()).toMatch(/^ERROR: .* failed to push .* 401 Unauthorized$/);
@@ -265,7 +268,7 @@ describe('recorded builds', () => {
     ['urls-and-links-executed.docker-28.5', 1],
     ['urls-and-links-cached.docker-28.5', 9],
     ['urls-and-links-cached.buildkit-0.34', 9],
-  ])('%s has nine instructions, and %i of them are cached (S0.3)', (recording, cached) => {
+  ])('the recorded build %s has nine instructions, and %i of them are cached (S0.3)', (recording, cached) => {
     const steps = replay(recording).steps();
     expect(new Set(steps.map(({ name }) => name)).size).toBe(9);
     expect(steps.map(({ name }) => name)).not.toContainEqual(expect.stringContaining('] LINK '));

@@ -63,16 +63,19 @@ describe('a request to the engine', () => {
     ['1.44', undefined, '1.44'],
     ['1.60', undefined, '1.51'],
     ['1.60', '1.43', '1.43'],
-  ])('to an engine that serves %s with DOCKER_API_VERSION %s uses version %s', async (served, apiVersion, used) => {
-    const asked = await engineAt(json(200, []), served);
-    const { images } = engine(at({ apiVersion }));
-    await images();
-    await images();
-    const question = `GET /v${used}/images/json?all=1&digests=1`;
-    expect(asked).toEqual([...(apiVersion === undefined ? ['GET /_ping'] : []), question, question]);
-  });
+  ])(
+    'a request to an engine that serves %s with DOCKER_API_VERSION %s uses version %s',
+    async (served, apiVersion, used) => {
+      const asked = await engineAt(json(200, []), served);
+      const { images } = engine(at({ apiVersion }));
+      await images();
+      await images();
+      const question = `GET /v${used}/images/json?all=1&digests=1`;
+      expect(asked).toEqual([...(apiVersion === undefined ? ['GET /_ping'] : []), question, question]);
+    },
+  );
 
-  test('has the registry, port and digest of a name in its path, and the headers of the configuration', async () => {
+  test('a request has the registry, port and digest of a name in its path, and the headers of the configuration', async () => {
     let headers: IncomingMessage['headers'] = {};
     const asked = await engineAt((request, response) => {
       ({ headers } = request);
@@ -94,7 +97,7 @@ describe('a request to the engine', () => {
     ['the right certificate authority', true, true],
     ['another certificate authority', false, true],
     ['no certificate check', false, false],
-  ])('can use TLS, with %s', async (_, knows, verify) => {
+  ])('a request can use TLS, with %s', async (_, knows, verify) => {
     const { key, cert } = makeCertificate(folder);
     const listener: RequestListener = (request, response) => {
       response.setHeader('Api-Version', '1.51');
@@ -117,7 +120,7 @@ describe('a request to the engine', () => {
 });
 
 describe('an engine that can’t be reached', () => {
-  test('has no socket: the error names the missing socket', async () => {
+  test('the error for an engine without a socket names the missing socket', async () => {
     await expect(engine().images()).rejects.toMatchObject({
       code: 'docker-unavailable',
       message: `No Docker engine answers at unix://${socketPath()}: there is no such socket.`,
@@ -125,7 +128,7 @@ describe('an engine that can’t be reached', () => {
     });
   });
 
-  test('has a socket without a listener: the error shows that', async () => {
+  test('the error for a socket without a listener shows that nothing listens', async () => {
     // A killed process leaves the file behind.
     writeFileSync(socketPath(), '');
     await expect(engine().images()).rejects.toMatchObject({
@@ -134,7 +137,7 @@ describe('an engine that can’t be reached', () => {
     });
   });
 
-  test('has a socket that this user may not open: the error explains this and how to get access', async () => {
+  test('the error for a socket that this user may not open explains this and how to get access', async () => {
     await engineAt(json(200, []));
     chmodSync(socketPath(), 0o600);
     chmodSync(folder, 0o755);
@@ -152,7 +155,7 @@ describe('an engine that can’t be reached', () => {
     }
   });
 
-  test('is another HTTP server: the error shows its response', async () => {
+  test('the error for a server that is not an engine shows its response', async () => {
     const server: Server = createServer((_, response) => void response.writeHead(404).end());
     servers.push(server);
     await once(server.listen(socketPath()), 'listening');
@@ -162,7 +165,7 @@ describe('an engine that can’t be reached', () => {
     });
   });
 
-  test('closes the connection in the middle of its response: the error shows that', async () => {
+  test('the error for an engine that closes the connection in the middle of its response shows that', async () => {
     await engineAt((_, response) => {
       response.writeHead(200, { 'content-length': '100' }).write('[{"Id":');
       setTimeout(() => response.destroy(), 20);
@@ -173,7 +176,7 @@ describe('an engine that can’t be reached', () => {
     });
   });
 
-  test('refuses a request: the error contains its message', async () => {
+  test('the error for a refused request contains the message of the engine', async () => {
     await engineAt(json(500, { message: 'the daemon\nis out of luck' }));
     await expect(engine().tag('a:1', 'b:1')).rejects.toMatchObject({
       code: 'load-failed',
@@ -185,7 +188,7 @@ describe('an engine that can’t be reached', () => {
     [404, 'No such image: a:1', undefined],
     [404, 'content digest sha256:1: not found', 'image-missing'],
     [500, 'No such luck', 'image-missing'],
-  ])('responds with HTTP %i "%s" for an image: the error code is %s', async (status, message, code) => {
+  ])('a response with HTTP %i "%s" for an image has the error code %s', async (status, message, code) => {
     await engineAt(json(status, { message }));
     const found = engine().inspect('a:1');
     if (code === undefined) expect(await found).toBeUndefined();
@@ -194,7 +197,7 @@ describe('an engine that can’t be reached', () => {
 });
 
 describe('an engine that hangs', () => {
-  test('does not block a cancelled request, which ends after a second with its reason; a clean-up request has its own timeout', async () => {
+  test('a cancelled request to a hanging engine ends after a second with its reason, and a clean-up request has its own timeout', async () => {
     await engineAt(() => undefined);
     const cancel = new AbortController();
     const asked = engine(at(), cancel.signal);
@@ -210,7 +213,7 @@ describe('an engine that hangs', () => {
     });
   }, 20_000);
 
-  test('and responds again within the grace period completes the request', async () => {
+  test('a cancelled request completes when the engine responds again within the grace period', async () => {
     await engineAt((request, response) => void setTimeout(() => json(200, [])(request, response), 300));
     const cancel = new AbortController();
     const question = engine(at(), cancel.signal).images();
@@ -219,7 +222,7 @@ describe('an engine that hangs', () => {
     expect(await question).toEqual([]);
   });
 
-  test('does not block a running load, which ends immediately when it is cancelled', async () => {
+  test('a running load ends immediately when it is cancelled, even if the engine hangs', async () => {
     let broken = false;
     await engineAt((request) => {
       request.on('error', () => void (broken = true)).resume();
@@ -256,7 +259,7 @@ describe('a load', () => {
   };
 
   test.each([1000, 70_000, 300_000])(
-    'in chunks of %i bytes with reused memory arrives unchanged at an engine that reads slowly',
+    'a load in chunks of %i bytes with reused memory arrives unchanged at an engine that reads slowly',
     async (size) => {
       let received: Buffer | undefined;
       await engineAt((request, response) => {
@@ -276,7 +279,7 @@ describe('a load', () => {
     },
   );
 
-  test('that fails after some images throws the error of the engine, and reports the images that were loaded', async () => {
+  test('a load that fails after some images throws the error of the engine, and reports the images that were loaded', async () => {
     const loaded: string[] = [];
     await engineAt(
       answer(
@@ -293,7 +296,7 @@ describe('a load', () => {
     expect(loaded).toEqual(['a:1']);
   });
 
-  test('with a failed unpack is a failure, although the engine only prints it', async () => {
+  test('a load with a failed unpack is a failure, although the engine only prints it', async () => {
     await engineAt(
       answer({ stream: 'Loaded image: a:1\n' }, { stream: 'Error unpacking image a:1: no space left on device\n' }),
     );
@@ -303,7 +306,7 @@ describe('a load', () => {
     });
   });
 
-  test('that the engine refuses early throws the error of the engine, and sends no more bytes', async () => {
+  test('a load that the engine refuses early throws the error of the engine, and sends no more bytes', async () => {
     await engineAt((request, response) => {
       request.once('data', () => {
         request.pause();
@@ -321,7 +324,7 @@ describe('a load', () => {
     expect(asked).toBeLessThan(10_000);
   });
 
-  test('rethrows an error of the tarball, and ends so that the engine can’t mistake the received part for the whole', async () => {
+  test('a load rethrows an error of the tarball, and the engine can’t mistake the received part for the whole', async () => {
     const ended: string[] = [];
     await engineAt((request) => {
       request.resume().on('end', () => ended.push('whole'));
@@ -337,7 +340,7 @@ describe('a load', () => {
     expect(ended).toEqual(['cut']);
   });
 
-  test('fails when the engine closes the connection in the middle', async () => {
+  test('a load fails when the engine closes the connection in the middle', async () => {
     await engineAt((request) => {
       request.once('data', () => request.destroy());
     });
@@ -353,7 +356,7 @@ describe('a pull from this step', () => {
   const pull = (registry: Parameters<NonNullable<Engine['pull']>>[1]): Promise<void> | undefined =>
     engine().pull?.(`127.0.0.1:5/a@sha256:${'d'.repeat(64)}`, registry);
 
-  test('is requested by digest, and throws an error that the engine reports in its stream', async () => {
+  test('a pull is requested by digest, and throws an error that the engine reports in its stream', async () => {
     const asked = await engineAt((_, response) => {
       response.write('{"status":"Pulling from a"}\r\n{"status":"x","progressDetail":{}}\r\n');
       response.end('{"errorDetail":{"message":"unexpected EOF"},"error":"unexpected EOF"}\r\n');
@@ -365,14 +368,14 @@ describe('a pull from this step', () => {
     expect(asked.at(-1)).toBe(`POST /v1.51/images/create?fromImage=127.0.0.1%3A5%2Fa&tag=sha256%3A${'d'.repeat(64)}`);
   });
 
-  test('ends with the failure of the registry, which it rethrows', async () => {
+  test('a pull ends with the failure of the registry, which it rethrows', async () => {
     await engineAt(() => undefined);
     const failure = new Error('the artifact is gone');
     const failed = sleep(50).then(() => failure);
     await expect(pull({ reached: Promise.resolve(), failed })).rejects.toBe(failure);
   });
 
-  test('gives up after ten seconds when the engine requests nothing', async () => {
+  test('a pull gives up after ten seconds when the engine requests nothing', async () => {
     await engineAt(() => undefined);
     await expect(pull({ reached: never, failed: never })).rejects.toMatchObject({
       message: "The engine can't fetch layers from this step: it did not ask.",

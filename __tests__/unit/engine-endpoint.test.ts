@@ -72,7 +72,7 @@ describe('the engine that docker itself would use', () => {
       { ...rootless, 'config.json': '{"currentContext":"rootless"}' },
       '/var/run/docker.sock',
     ],
-  ])('is found from %s', async (_, variables, files, socketPath) => {
+  ])('the engine is found from %s', async (_, variables, files, socketPath) => {
     expect(await endpoint(variables, files)).toMatchObject({
       host: `unix://${socketPath}`,
       address: { kind: 'unix', socketPath },
@@ -107,11 +107,11 @@ describe('the engine that docker itself would use', () => {
       context('far', { Host: 'tcp://far:2376', SkipTLSVerify: true }),
       { tls: { ca: undefined, cert: undefined, key: undefined, verify: false } },
     ],
-  ])('is found with its address and certificates from %s', async (_, variables, files, address) => {
+  ])('the engine is found with its address and certificates from %s', async (_, variables, files, address) => {
     expect((await endpoint(variables, files))?.address).toMatchObject({ kind: 'tcp', ...address });
   });
 
-  test('has certificates from DOCKER_CERT_PATH, which has precedence over the configuration', async () => {
+  test('the engine has certificates from DOCKER_CERT_PATH, which has precedence over the configuration', async () => {
     const certificates = configFolder({ 'ca.pem': 'OTHER' });
     const found = await endpoint(
       { DOCKER_HOST: 'tcp://h', DOCKER_TLS_VERIFY: '1', DOCKER_CERT_PATH: certificates },
@@ -120,7 +120,7 @@ describe('the engine that docker itself would use', () => {
     expect(found?.address).toMatchObject({ tls: { ca: 'OTHER', cert: undefined } });
   });
 
-  test('receives DOCKER_API_VERSION and the headers of the configuration', async () => {
+  test('the engine receives DOCKER_API_VERSION and the headers of the configuration', async () => {
     const files = { 'config.json': '{"HttpHeaders":{"X-Team":"image handover"}}' };
     expect(await endpoint({ DOCKER_API_VERSION: '1.44' }, files)).toMatchObject({
       apiVersion: '1.44',
@@ -147,7 +147,7 @@ describe('an engine that only the docker command can find or reach', () => {
     ['an invalid header', {}, { 'config.json': '{"HttpHeaders":{"X":"a\\nb"}}' }],
     ['headers in the environment', { DOCKER_CUSTOM_HEADERS: 'a=b' }, {}],
     ['an invalid version', { DOCKER_API_VERSION: 'newest' }, {}],
-  ])('has no endpoint: %s', async (_, variables, files) => {
+  ])('there is no endpoint for %s', async (_, variables, files) => {
     expect(await endpoint(variables, files)).toBeUndefined();
   });
 
@@ -157,10 +157,7 @@ describe('an engine that only the docker command can find or reach', () => {
     ['tcp://localhost:2375', { http: proxy }, 'tcp://localhost:2375'],
     ['tcp://127.0.0.1:2375', { http: proxy }, 'tcp://127.0.0.1:2375'],
     ['unix:///tmp/d.sock', { http: proxy, https: proxy }, 'unix:///tmp/d.sock'],
-  ])(
-    'has no endpoint only behind a proxy: %s with the proxies %j has the endpoint %s',
-    async (host, proxies, found) => {
-      expect((await endpoint({ DOCKER_HOST: host }, {}, { ...proxies, except: '' }))?.host).toBe(found);
-    },
-  );
+  ])('the host %s with the proxies %j has the endpoint %s', async (host, proxies, found) => {
+    expect((await endpoint({ DOCKER_HOST: host }, {}, { ...proxies, except: '' }))?.host).toBe(found);
+  });
 });

@@ -98,19 +98,22 @@ const archives: readonly (readonly [string, FixtureImage, Buffer])[] = [
 ];
 
 describe('reading a tarball', () => {
-  test.each(archives)('of %s finds the same image for any chunk sizes, in reused memory', async (_, image, bytes) => {
-    const pieces = fc.integer({ min: 1, max: 3000 });
-    await fc.assert(
-      fc.asyncProperty(pieces, async (pieceBytes) => {
-        const [found] = (await see(bytes, pieceBytes)).images;
-        expect(found?.configDigest).toBe(image.configDigest);
-        expect(found?.config.diffIds).toEqual(image.diffIds);
-      }),
-      { numRuns: 20, examples: [[1], [511], [512], [513]] },
-    );
-  });
+  test.each(archives)(
+    'a tarball of %s contains the same image for any chunk sizes, in reused memory',
+    async (_, image, bytes) => {
+      const pieces = fc.integer({ min: 1, max: 3000 });
+      await fc.assert(
+        fc.asyncProperty(pieces, async (pieceBytes) => {
+          const [found] = (await see(bytes, pieceBytes)).images;
+          expect(found?.configDigest).toBe(image.configDigest);
+          expect(found?.config.diffIds).toEqual(image.diffIds);
+        }),
+        { numRuns: 20, examples: [[1], [511], [512], [513]] },
+      );
+    },
+  );
 
-  test('accepts a link for a repeated layer', async () => {
+  test('a repeated layer can be a link', async () => {
     const twice = { ...plain, layerDigests: plain.layerDigests.flatMap((digest) => [digest, digest]) };
     const config = json({ os: 'linux', architecture: 'amd64', rootfs: { diff_ids: twice.layerDigests } });
     const image = {
@@ -122,7 +125,7 @@ describe('reading a tarball', () => {
     expect(found?.layers.map(({ digest }) => digest)).toEqual(image.layerDigests);
   });
 
-  test('accepts the names of crane, which uses the config digest and the digests of gzip layers', async () => {
+  test('a tarball can have the names of crane, which uses the config digest and the digests of gzip layers', async () => {
     const layers = packed.layerDigests.map((digest) => `${hexOf(digest)}.tar.gz`);
     const bytes = tar([
       [packed.configDigest, packed.blobs.get(packed.configDigest) ?? Buffer.alloc(0)],
@@ -135,7 +138,7 @@ describe('reading a tarball', () => {
     expect((await see(bytes)).images[0]?.configDigest).toBe(packed.configDigest);
   });
 
-  test('accepts names with ./ in front, JSON with white space in front, and a config without architecture', async () => {
+  test('names can have ./ in front, JSON can have white space in front, and a config can have no architecture', async () => {
     const image = makeImage({ leading: ' \t\r\n', architecture: 'none' });
     const dotted = tar(
       [...image.blobs]
@@ -147,23 +150,26 @@ describe('reading a tarball', () => {
     expect(chooseImage(found === undefined ? [] : [found], undefined, platform)).toBe(found);
   });
 
-  test.each(archives)('of %s detects a flipped bit in any layer or config', async (_, image, bytes) => {
-    const blobs = [...image.layerDigests, image.configDigest].map(
-      (digest) => image.blobs.get(digest) ?? Buffer.alloc(0),
-    );
-    for (const content of [
-      ...blobs,
-      ...blobs.map((blob) => gzipSync(blob)),
-      ...blobs.map((blob) => zstdCompressSync(blob)),
-    ]) {
-      const at = bytes.indexOf(content);
-      if (at < 0) continue;
-      const damaged = withFlippedBit(bytes, at + Math.floor(content.length * 0.7));
-      await expect(see(damaged)).rejects.toMatchObject({ code: 'tarball-invalid' });
-    }
-  });
+  test.each(archives)(
+    'a tarball of %s is rejected after a flipped bit in any layer or config',
+    async (_, image, bytes) => {
+      const blobs = [...image.layerDigests, image.configDigest].map(
+        (digest) => image.blobs.get(digest) ?? Buffer.alloc(0),
+      );
+      for (const content of [
+        ...blobs,
+        ...blobs.map((blob) => gzipSync(blob)),
+        ...blobs.map((blob) => zstdCompressSync(blob)),
+      ]) {
+        const at = bytes.indexOf(content);
+        if (at < 0) continue;
+        const damaged = withFlippedBit(bytes, at + Math.floor(content.length * 0.7));
+        await expect(see(damaged)).rejects.toMatchObject({ code: 'tarball-invalid' });
+      }
+    },
+  );
 
-  test('rejects a config of more than 4 MiB, and the error shows its size', async () => {
+  test('a config of more than 4 MiB is rejected, and the error shows its size', async () => {
     const large = makeImage({ labels: { long: 'x'.repeat(5_000_000) } });
     await expect(see(savedTarball(large, ['a:1']))).rejects.toMatchObject({
       code: 'tarball-invalid',
@@ -174,7 +180,7 @@ describe('reading a tarball', () => {
     await expect(readOciLayout(layout, platform)).rejects.toThrow('4 MiB');
   });
 
-  test('accepts only configs that fit into a record, and creating a record that is too large to be read fails', async () => {
+  test('an accepted config fits into a record, and creating a record that is too large to be read fails', async () => {
     const image = makeImage({ labels: { long: '\u2028"'.repeat(700_000) } });
     const [found] = (await see(savedTarball(image, ['a:1']))).images;
     const config = found?.config ?? { platform, diffIds: [], labels: {}, config: {} };
@@ -202,7 +208,7 @@ describe('an index of a tarball', () => {
   const all = [...packed.blobs.values()].map(blob);
   const own = { mediaType: manifestType, digest: packed.manifestDigest, size: 1 };
 
-  test('is refused without a deep search when it contains another index many times over, on several levels', async () => {
+  test('an index that contains another index many times over, on several levels, is refused without a deep search', async () => {
     const named = (bytes: Buffer): Buffer =>
       json({
         schemaVersion: 2,
@@ -217,7 +223,7 @@ describe('an index of a tarball', () => {
     });
   });
 
-  test('can contain an artifact of another kind next to the image, which is ignored', async () => {
+  test('an index can contain an artifact of another kind next to the image, which is ignored', async () => {
     const other = json({ mediaType: 'application/vnd.oci.artifact.manifest.v1+json', blobs: [] });
     const beside = {
       mediaType: 'application/vnd.oci.artifact.manifest.v1+json',
@@ -229,7 +235,7 @@ describe('an index of a tarball', () => {
     expect(found.images.map(({ configDigest }) => configDigest)).toEqual([packed.configDigest]);
   });
 
-  test('is refused when manifest.json contains more images than an artifact can have', async () => {
+  test('a tarball is refused when its manifest.json contains more images than an artifact can have', async () => {
     const archive = objectsOf(JSON.parse(archiveManifest(packed).toString()));
     const many = json(Array.from({ length: 200 }, () => archive[0]));
     await expect(see(tar([...all, ['manifest.json', many]]))).rejects.toMatchObject({
@@ -241,7 +247,7 @@ describe('an index of a tarball', () => {
   test.each([
     ['an OCI archive', true],
     ['docker save', false],
-  ])('in %s is refused when its manifest has a wrong length for its config', async (_, isOci) => {
+  ])('a tarball of %s is refused when its manifest has a wrong length for its config', async (_, isOci) => {
     const manifest = JSON.parse(String(packed.blobs.get(packed.manifestDigest)));
     const lying = json({ ...manifest, config: { ...manifest.config, size: 7 } });
     const index = json({ schemaVersion: 2, manifests: [{ ...own, digest: digestOf(lying) }] });
@@ -258,21 +264,21 @@ describe('a tarball of several platforms', () => {
   const amd64 = makeImage();
   const arm64 = makeImage({ architecture: 'arm64' });
 
-  test('has its image for the requested platform selected', async () => {
+  test('the image for the requested platform is selected', async () => {
     const { kind, images } = await see(ociArchive([arm64, amd64]));
     expect(kind).toBe('oci');
     expect(chooseImage(images, undefined, platform).configDigest).toBe(amd64.configDigest);
     expect(chooseImage(images, undefined, parsePlatform('linux/arm64')).configDigest).toBe(arm64.configDigest);
   });
 
-  test('causes an error that lists its platforms when none is the requested one', async () => {
+  test('the error lists the platforms of the tarball when none is the requested one', async () => {
     const { images } = await see(ociArchive([arm64, makeImage({ architecture: 's390x' })]));
     expect(() => chooseImage(images, undefined, platform)).toThrow(
       'linux/arm64, linux/s390x; linux/amd64 was requested',
     );
   });
 
-  test('ignores an image whose layers are not in the tarball', async () => {
+  test('an image whose layers are not in the tarball is ignored', async () => {
     const bare = {
       ...arm64,
       blobs: new Map([...arm64.blobs].filter(([digest]) => !arm64.layerDigests.includes(digest))),
@@ -294,7 +300,7 @@ describe('compression', () => {
     ['a skippable frame in front', Buffer.concat([skippable, zstdCompressSync(bytes)])],
     ['skippable frames in the middle and at the end', Buffer.concat([zstdCompressSync(bytes), skippable, skippable])],
     ['a window of 256 MiB', longWindow],
-  ])('of zstd is read with %s', async (_, made) => {
+  ])('a zstd tarball is read with %s', async (_, made) => {
     const compressed = await made;
     expect(compressionOf(compressed)).toBe('zstd');
     for (const pieceBytes of [7, compressed.length]) {
@@ -305,7 +311,7 @@ describe('compression', () => {
     }
   });
 
-  test('of zstd with that window is too large for the default of Node', async () => {
+  test('a zstd tarball with that window is too large for the default of Node', async () => {
     const compressed = await longWindow;
     expect(() => zstdDecompressSync(compressed)).toThrow();
   });
@@ -313,33 +319,39 @@ describe('compression', () => {
   test.each([
     ['xz', Buffer.from([0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00]), 'unxz'],
     ['bzip2', Buffer.from('BZh91AY'), 'bunzip2'],
-  ])('with %s causes an error that names the format and the command to unpack it', (format, head, command) => {
-    expect(() => compressionOf(head)).toThrow(expect.objectContaining({ hint: expect.stringContaining(command) }));
-    expect(() => compressionOf(head)).toThrow(`compressed with ${format}`);
-  });
+  ])(
+    'a tarball with %s compression causes an error that names the format and the command to unpack it',
+    (format, head, command) => {
+      expect(() => compressionOf(head)).toThrow(expect.objectContaining({ hint: expect.stringContaining(command) }));
+      expect(() => compressionOf(head)).toThrow(`compressed with ${format}`);
+    },
+  );
 });
 
 describe('a tarball that is sent to the engine', () => {
-  test.each(archives)('from %s has unchanged layers and one temporary name', async (_, image, bytes) => {
-    const reference = parseTaggedReference('charon:local');
-    const tarball = passing(inReusedMemory(bytes, 997), reference);
-    const path = join(directory, 'passed.tar');
-    writeFileSync(path, await copiedBytes(tarball.chunks));
-    const file = (name: string): Buffer => execFileSync('tar', ['-xOf', path, name], { maxBuffer: 1 << 28 });
-    const [found, ...others] = JSON.parse(file('manifest.json').toString());
-    expect(others).toEqual([]);
-    expect(found.RepoTags).toEqual(['ours.invalid/x:1']);
-    expect(digestOf(file(found.Config))).toBe(image.configDigest);
-    const [again] = (await see(readFileSync(path))).images;
-    expect(again?.config.diffIds).toEqual(image.diffIds);
-    const [passed, ...more] = tarball.images();
-    expect(more).toEqual([]);
-    expect(passed).toMatchObject({ name: 'ours.invalid/x:1', references: [reference] });
-    expect(passed?.identity.configDigest).toBe(image.configDigest);
-    expect(passed?.identity.manifestDigest).toEqual(again?.manifestDigests[0]);
-  });
+  test.each(archives)(
+    'a tarball from %s is sent to the engine with unchanged layers and one temporary name',
+    async (_, image, bytes) => {
+      const reference = parseTaggedReference('charon:local');
+      const tarball = passing(inReusedMemory(bytes, 997), reference);
+      const path = join(directory, 'passed.tar');
+      writeFileSync(path, await copiedBytes(tarball.chunks));
+      const file = (name: string): Buffer => execFileSync('tar', ['-xOf', path, name], { maxBuffer: 1 << 28 });
+      const [found, ...others] = JSON.parse(file('manifest.json').toString());
+      expect(others).toEqual([]);
+      expect(found.RepoTags).toEqual(['ours.invalid/x:1']);
+      expect(digestOf(file(found.Config))).toBe(image.configDigest);
+      const [again] = (await see(readFileSync(path))).images;
+      expect(again?.config.diffIds).toEqual(image.diffIds);
+      const [passed, ...more] = tarball.images();
+      expect(more).toEqual([]);
+      expect(passed).toMatchObject({ name: 'ours.invalid/x:1', references: [reference] });
+      expect(passed?.identity.configDigest).toBe(image.configDigest);
+      expect(passed?.identity.manifestDigest).toEqual(again?.manifestDigests[0]);
+    },
+  );
 
-  test('is cut off before its end when it is damaged', async () => {
+  test('a damaged tarball is cut off before its end', async () => {
     const [, layer = packed.configDigest] = packed.layerDigests;
     const whole = ociArchive([packed]);
     const bytes = withFlippedBit(whole, whole.indexOf(packed.blobs.get(layer) ?? '') + 100);
@@ -352,7 +364,7 @@ describe('a tarball that is sent to the engine', () => {
     expect(Buffer.concat(given).includes('manifest.json')).toBe(false);
   });
 
-  test('has its own name from containerd or a complete reference by default, and charon:local without such a name', async () => {
+  test('an image has its name from containerd or a complete reference by default, and charon:local without such a name', async () => {
     const namesOf = async (annotations: Readonly<Record<string, string>>): Promise<unknown> => {
       const tarball = passing(Readable.from([ociArchive([packed], annotations)]));
       await buffer(tarball.chunks);
@@ -373,7 +385,7 @@ describe('the manifest that identifies the image', () => {
   const names = ['a:1'];
   const [misleading, contradicting] = [misleadingTarballs(packed, names), contradictingTarballs(packed, names)];
 
-  test.each(misleading)('is found and sent to the engine although %s (B.8)', async (_, bytes) => {
+  test.each(misleading)('the manifest is found and sent to the engine although %s (B.8)', async (_, bytes) => {
     const tarball = passing(inReusedMemory(bytes, 997));
     const made = await copiedBytes(tarball.chunks);
     expect(tarball.images()[0]?.identity).toMatchObject({
@@ -385,7 +397,7 @@ describe('the manifest that identifies the image', () => {
     expect(indexed(made)).toEqual([packed.manifestDigest]);
   });
 
-  test.each(contradicting)('causes an error when %s (B.8)', async (_, bytes) => {
+  test.each(contradicting)('the tarball is invalid when %s (B.8)', async (_, bytes) => {
     const { chunks } = passing(inReusedMemory(bytes, 997));
     await expect(copiedBytes(chunks)).rejects.toMatchObject({
       code: 'tarball-invalid',
@@ -393,7 +405,7 @@ describe('the manifest that identifies the image', () => {
     });
   });
 
-  test('is generated for the one image that has none, and the other images keep their manifests (B.8)', async () => {
+  test('a manifest is generated for the one image that has none, and the other images keep their manifests (B.8)', async () => {
     const tarball = passing(inReusedMemory(tarballWithOneManifest([packed, ['a:1']], [plain, ['b:1']]), 997));
     const made = await copiedBytes(tarball.chunks);
     const digests = tarball.images().map(({ identity }) => identity.manifestDigest);
@@ -401,7 +413,7 @@ describe('the manifest that identifies the image', () => {
     expect(indexed(made)).toEqual(digests);
   });
 
-  test('uses a layer that is in the tarball twice only once, under its name in manifest.json (B.8)', async () => {
+  test('a layer that is in the tarball twice is used only once, under its name in manifest.json (B.8)', async () => {
     const [layer = packed.configDigest] = packed.layerDigests;
     const twice = tar([['elsewhere/layer', packed.blobs.get(layer) ?? Buffer.alloc(0)]]);
     const bytes = Buffer.concat([twice.subarray(0, -1024), savedTarball(packed, names)]);
@@ -464,7 +476,7 @@ describe('an artifact with a record', () => {
     return on.images()[0]?.identity.manifestDigest;
   }
 
-  test('with a manifest digest has that manifest, or throws artifact-corrupt (B.8)', async () => {
+  test('an image with a recorded manifest digest has that manifest, or throws artifact-corrupt (B.8)', async () => {
     const index = digestOf('an index around it');
     expect(await passed(bytes, [packed.manifestDigest])).toBe(packed.manifestDigest);
     expect(await passed(bytes, [index, packed.manifestDigest])).toBe(packed.manifestDigest);
@@ -476,7 +488,7 @@ describe('an artifact with a record', () => {
       expect(await passed(misleading, [packed.manifestDigest])).toBe(packed.manifestDigest);
   });
 
-  test('whose manifest was read from its recorded place has that manifest, independent of other contents of the tarball (B.8)', async () => {
+  test('an image whose manifest was read from its recorded place has that manifest, independent of other contents of the tarball (B.8)', async () => {
     const [image] = (await see(bytes)).images;
     const identity = {
       ...(image?.config ?? { platform, diffIds: [], labels: {}, config: {} }),

@@ -14,18 +14,18 @@ describe('foreign text in the log', () => {
     '##[group]##[add-mask]true',
     '###[warning]x',
     'a\r\n::warning::b\n::debug::c',
-  ])('%j is changed so that it is not a command (S0.6)', (text) => {
+  ])('the text %j is changed so that it is not a workflow command (S0.6)', (text) => {
     expect(runnerCommands(text)).not.toEqual([]);
     expect(runnerCommands(harmlessLines(text))).toEqual([]);
   });
 
-  test('is unchanged when it contains no command (S0.6)', () => {
+  test('a text without workflow commands is unchanged (S0.6)', () => {
     for (const text of ['', 'a::b', '#1 [2/3] RUN a', 'x\ny', '# [x]']) expect(harmlessLines(text)).toBe(text);
     expect(harmlessLines('a\r\nb\rc')).toBe('a\nb\nc');
     expect(harmlessLines(' ::a::\n##[b]')).toBe('>  ::a::\n## [b]');
   });
 
-  test('property: contains no command for any combination of pieces (S0.6)', () => {
+  test('property: any combination of pieces becomes text without a workflow command (S0.6)', () => {
     const pieces = ['::', ':', '#', '##[', '[', ']', 'add-mask', ' ', '\t', '\r', '\n', '\u0085', '\u2028', '> ', 'x'];
     fc.assert(
       fc.property(fc.array(fc.constantFrom(...pieces), { maxLength: 12 }), (parts) => {
@@ -45,7 +45,7 @@ describe('foreign text in the job summary', () => {
     ['ask @someone at a@b.c, see #1', 'ask `@someone` at `a@b.c`, see `#1`'],
     ['`a``b`<img>`c`', "`a'b`&#60;img&#62;`c`"],
     ['a ` b <img>', 'a &#96; b &#60;img&#62;'],
-  ])('%j is shown as text (S0.6)', (message, markdown) => {
+  ])('the message %j is shown as text in the job summary (S0.6)', (message, markdown) => {
     expect(String(prose(message))).toBe(markdown);
   });
 });

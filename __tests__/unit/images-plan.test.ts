@@ -56,7 +56,7 @@ describe('matchesPattern', () => {
     );
   });
 
-  test('property: gives the same result as a matcher that tries every possibility', () => {
+  test('property: the result is the same as that of a matcher that tries every possibility', () => {
     const tries = (pattern: string, text: string): boolean => {
       const [first, ...rest] = pattern;
       if (first === undefined) return text === '';
@@ -75,7 +75,7 @@ describe('matchesPattern', () => {
 });
 
 describe('planImages', () => {
-  test('creates a plan of one image for one name', () => {
+  test('one name has the plan of one image', () => {
     expect(planImages(inputs)).toMatchObject({
       kind: 'one',
       wanted: ['docker-image'],
@@ -89,7 +89,7 @@ describe('planImages', () => {
     [['a*'], true, 'several'],
     [['a'], false, 'mapping'],
     [['a', 'b?'], false, 'mapping'],
-  ] as const)('for %j with load: %j creates the plan %s', (artifactNames, load, kind) => {
+  ] as const)('the names %j with load: %j have the plan %s', (artifactNames, load, kind) => {
     expect(planImages({ ...inputs, artifactNames, load })).toMatchObject({ kind, wanted: artifactNames });
   });
 
@@ -129,13 +129,13 @@ describe('planImages', () => {
       { artifactNames: ['a*'], from: 'registry', image: 'x' },
       'but `image` and `from` can',
     ],
-  ])('refuses %s', (_, change, message) => {
+  ])('the plan refuses %s', (_, change, message) => {
     expect(() => planImages({ ...inputs, ...change })).toThrow(
       expect.objectContaining({ code: 'invalid-input', message: expect.stringContaining(message) }),
     );
   });
 
-  test('accepts several images for a cluster, and an expected digest for a mapping', () => {
+  test('several images are accepted for a cluster, and an expected digest is accepted for a mapping', () => {
     const hint = 'Leave it out, or load that one image in a step of its own.';
     expect(() => planImages({ ...inputs, load: false, image: 'x' })).toThrow(expect.objectContaining({ hint }));
     expect(planImages({ ...inputs, artifactNames: ['a', 'b'], into: 'kind' })).toMatchObject({

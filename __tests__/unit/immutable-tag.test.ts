@@ -61,7 +61,7 @@ describe('events as GitHub sends them', () => {
 describe('a pull request', () => {
   const request = { number: 7, head: { sha, ref: 'patch-1' } };
 
-  test('uses the commit of its head; without that commit it has no tag, and the merge commit is not used instead (S1.2)', () => {
+  test('a pull request uses the commit of its head; without that commit it has no tag, not the merge commit’s tag (S1.2)', () => {
     const facts = { name: 'pull_request', ref: 'refs/pull/7/merge' };
     expect(event({ ...facts, payload: { pull_request: request } })).toEqual({
       kind: 'pull-request',
@@ -81,16 +81,16 @@ describe('a pull request', () => {
     ['next to the pull request', { number: 8, pull_request: { head: { sha } } }, 'refs/pull/9/merge', 'pr-8-abc1234'],
     ['in the ref alone', { pull_request: { head: { sha } } }, 'refs/pull/9/merge', 'pr-9-abc1234'],
     ['in no place', { pull_request: { number: '7', head: { sha } } }, 'refs/heads/main', undefined],
-  ])('has its number %s (S1.2)', (_, payload, ref, tag) => {
+  ])('a pull request has its number %s (S1.2)', (_, payload, ref, tag) => {
     expect(immutableTag(event({ name: 'pull_request', payload, ref }))).toBe(tag);
   });
 
-  test('uses the commit of refs/pull/7/head, but refs/pull/7/merge of another event is a merge commit (S1.2)', () => {
+  test('the ref refs/pull/7/head is the head of a pull request, but refs/pull/7/merge of another event is a merge commit (S1.2)', () => {
     expect(immutableTag(event({ name: 'workflow_dispatch', ref: 'refs/pull/7/head' }))).toBe('pr-7-abc1234');
     expect(event({ name: 'deployment', ref: 'refs/pull/7/merge' })).toMatchObject({ kind: 'none' });
   });
 
-  test('of a run that pull_request_target triggered uses head_commit, because its head_sha is of the base branch (S1.2)', () => {
+  test('a run that pull_request_target triggered uses head_commit, because its head_sha is of the base branch (S1.2)', () => {
     const run = {
       event: 'pull_request_target',
       head_sha: 'f'.repeat(40),
@@ -102,7 +102,7 @@ describe('a pull request', () => {
     expect(found({}).kind).toBe('none');
   });
 
-  test('has the branch from the payload, or from GITHUB_HEAD_REF otherwise (S1.4)', () => {
+  test('a pull request has the branch from the payload, or from GITHUB_HEAD_REF otherwise (S1.4)', () => {
     const payload = { pull_request: { number: 7, head: { sha } } };
     expect(branchOf(event({ name: 'pull_request', payload, headRef: 'from-env' }))).toBe('from-env');
     expect(branchOf(event({ name: 'pull_request', payload }))).toBeUndefined();
@@ -130,7 +130,7 @@ describe('a branch', () => {
     [`${'a'.repeat(119)}--b`, 'a'.repeat(119)],
     ['MAIN', 'main'],
     ['1.0', '1.0'],
-  ])('%j has the name %s in tags (S1.3)', (name, cleaned) => {
+  ])('the branch %j has the name %s in tags (S1.3)', (name, cleaned) => {
     expect(immutableTag(branch(name))).toBe(`${cleaned}-abc1234`);
   });
 
@@ -182,7 +182,7 @@ describe('git tags and releases', () => {
     ['V2_RC', 'V2_RC', 'v2-rc-abc1234'],
     ['.1', '1', '1-abc1234'],
     ['x'.repeat(200), 'x'.repeat(128), `${'x'.repeat(120)}-abc1234`],
-  ])('%s has the tag %s, and the immutable tag %s (S3.6)', (name, tag, immutable) => {
+  ])('the git tag %s has the tag %s, and the immutable tag %s (S3.6)', (name, tag, immutable) => {
     expect(automaticTags(gitTag(name))).toEqual([immutable, tag, 'sha-abc1234']);
   });
 
@@ -201,7 +201,7 @@ describe('other events', () => {
     automaticTags(event({ ref: 'refs/heads/main', payload: { repository }, ...facts })).includes('latest');
 
   test.each(['push', 'schedule', 'workflow_dispatch', 'repository_dispatch'])(
-    '%s on the default branch has the tag latest (S3.6)',
+    'the event %s on the default branch has the tag latest (S3.6)',
     (name) => {
       expect(latest({ name })).toBe(true);
       expect(latest({ name, ref: 'refs/heads/other' })).toBe(false);
@@ -209,7 +209,7 @@ describe('other events', () => {
   );
 
   test.each(['issue_comment', 'issues', 'check_run', 'fork', 'deployment', 'watch'])(
-    '%s runs on the default branch, but may concern another commit, so it does not have the tag latest (S3.6)',
+    'the event %s runs on the default branch, but may concern another commit, so it does not have the tag latest (S3.6)',
     (name) => {
       expect(latest({ name })).toBe(false);
     },

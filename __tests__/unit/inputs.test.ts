@@ -39,7 +39,7 @@ describe('lists are read like in docker/actions-toolkit', () => {
     ['a # that is no comment', 'foo=bar\nbar=qux#baz', ['foo=bar', 'bar=qux#baz']],
     ['a quoted line', 'linux/amd64\n"linux/arm64,linux/arm/v7"', ['linux/amd64', 'linux/arm64', 'linux/arm/v7']],
     ['a quoted item next to another, with its comma', '"a,b",c', ['a,b', 'c']],
-  ])('separated by commas or lines: %s', (_, text, items) => {
+  ])('a list can be separated by commas or lines: %s', (_, text, items) => {
     expect(list(text)).toEqual(items);
   });
 
@@ -69,7 +69,7 @@ describe('lists are read like in docker/actions-toolkit', () => {
       ['A=b', 'MYSECRET=aaaaaaaa\nbbbb"bbb\nccccccccc', 'FOO=bar'],
     ],
     ['a key in quotes', `"GPG_KEY=${key}"\nFOO=bar`, [`GPG_KEY=${key}`, 'FOO=bar']],
-  ])('separated by lines: %s', (_, text, items) => {
+  ])('a list can be separated by lines: %s', (_, text, items) => {
     expect(secrets(text)).toEqual(items);
     expect(lines(text)).toEqual(items.map((item) => item.trim()));
   });
@@ -88,27 +88,27 @@ describe('lists are read like in docker/actions-toolkit', () => {
 });
 
 describe('the values that are masked in the log', () => {
-  test('include each line of a secret as soon as it is read', () => {
+  test('masked values include each line of a secret as soon as it is read', () => {
     secrets('TOKEN=s3cret=x\n"KEY=-----BEGIN KEY-----\nb3BlbnNzaC1rZXk\n\n-----END KEY-----\n"');
     expect(masked).toEqual(['s3cret=x', '-----BEGIN KEY-----', 'b3BlbnNzaC1rZXk', '-----END KEY-----']);
   });
 
-  test('include a line without an id, just like a line with an id', () => {
+  test('masked values include a line without an id, just like a line with an id', () => {
     secrets('"KEY=abcdef\nghijkl"\nmnopqr');
     expect(masked).toEqual(['abcdef', 'ghijkl', 'mnopqr']);
   });
 
-  test('exclude short lines whose mask would only damage the log and the outputs', () => {
+  test('masked values exclude short lines whose mask would only damage the log and the outputs', () => {
     secrets('"JSON={\n  ""a"": true,\n  ""password"": ""hunter2""\n}"\nFLAG=true\nN=1');
     expect(masked).toEqual(['"a": true,', '"password": "hunter2"']);
   });
 
-  test('include all lines even with unclosed quotes', () => {
+  test('masked values include all lines even with unclosed quotes', () => {
     expect(() => secrets('"KEY=hunter2\nhunter3')).toThrow();
     expect(masked).toEqual(['hunter2', 'hunter3']);
   });
 
-  test('include the lines of a small secret file and of a variable, and nothing for a missing file or variable', () => {
+  test('masked values include the lines of a small secret file and of a variable, and nothing for a missing file or variable', () => {
     const folder = mkdtempSync(join(tmpdir(), 'inputs-'));
     try {
       const file = join(folder, 'npmrc');
@@ -132,7 +132,7 @@ describe('the values that are masked in the log', () => {
 describe('inputs that would disable a check or select another image when they are empty', () => {
   const readers = ['orNone', 'listOrNone'] as const;
   test.each(readers.flatMap((reader) => ['', ' ', '\n', '\r\n \t'].map((text) => [reader, text] as const)))(
-    '%s: %j is set but empty, and causes an error with the usual cause and the solution',
+    'the reader %s refuses the empty input %j with the usual cause and the solution',
     (reader, text) => {
       expect(() => inputs({ foo: text })[reader]('foo')).toThrow(
         expect.objectContaining({
@@ -175,7 +175,7 @@ describe('an expression that evaluates to a list or an object', () => {
   ] as const;
   test.each(
     readers.flatMap((reader) => ['Array', 'Object', ' Array\n', 'a:1\nArray'].map((text) => [reader, text] as const)),
-  )('%s: %j causes an error that explains this', (reader, text) => {
+  )('the reader %s refuses the text %j, and explains that it is from a list or an object', (reader, text) => {
     const what = text.includes('Object') ? 'an object' : 'a list';
     expect(() => inputs({ foo: text })[reader]('foo')).toThrow(
       expect.objectContaining({
@@ -186,9 +186,12 @@ describe('an expression that evaluates to a list or an object', () => {
     );
   });
 
-  test.each(['boolean', 'integer', 'decimal'] as const)('%s refuses it like any other invalid text', (reader) => {
-    expect(() => inputs({ foo: 'Array' })[reader]('foo', 0, 1)).toThrow('The input `foo` is "Array"');
-  });
+  test.each(['boolean', 'integer', 'decimal'] as const)(
+    'the reader %s refuses it like any other invalid text',
+    (reader) => {
+      expect(() => inputs({ foo: 'Array' })[reader]('foo', 0, 1)).toThrow('The input `foo` is "Array"');
+    },
+  );
 
   test.each(['Array-1', 'array', 'NAME=Array', 'Objects'])('%j is read as text', (text) => {
     expect(inputs({ foo: text }).text('foo')).toBe(text);

@@ -33,7 +33,7 @@ const both = (): Buffer => {
 const oci = 'application/vnd.oci.image.layer.v1.tar';
 const docker = 'application/vnd.docker.image.rootfs.diff.tar';
 
-describe('the form of a layer, from its first bytes (B.11)', () => {
+describe('the form of a layer is found from its first bytes (B.11)', () => {
   test.each<[string, Buffer, string | undefined]>([
     ['a tar', plain, 'none'],
     ['a tar in the format before POSIX', oldTar(), 'none'],
@@ -46,7 +46,7 @@ describe('the form of a layer, from its first bytes (B.11)', () => {
     ['JSON that is also a tar header', both(), undefined],
     ['text', Buffer.from('x'.repeat(600)), undefined],
     ['half a header', plain.subarray(0, 300), undefined],
-  ])('is found for %s', (_, bytes, packing) => {
+  ])('the packing of a layer is found for %s', (_, bytes, packing) => {
     expect(layerPackingOf(bytes)).toBe(packing);
   });
 
@@ -65,11 +65,11 @@ describe('the form of a layer, from its first bytes (B.11)', () => {
     [oci, json({}), false],
     ['', json({}), false],
     [`${oci}+gzip`, json({}), false],
-  ])('is compared with the media type %s in case %#', (mediaType, bytes, isRight) => {
+  ])('the form is compared with the media type %s in case %#', (mediaType, bytes, isRight) => {
     expect(wrongForm(mediaType, layerPackingOf(bytes)) === undefined).toBe(isRight);
   });
 
-  test('is distinguished from JSON with any number of blanks in front of it', () => {
+  test('a layer is distinguished from JSON with any number of blanks in front of it', () => {
     expect([plain, endOfArchive, Buffer.alloc(0), gzipSync(plain)].map(looksLikeJson)).toEqual([
       false,
       false,
@@ -84,7 +84,7 @@ describe('a tarball', () => {
   const image = makeImage({ layers: 1, layerBytes: 700 });
   const [config = Buffer.alloc(0)] = [image.blobs.get(image.configDigest)];
 
-  test('yields no config, with any bytes before or after the config', async () => {
+  test('a tarball yields no config, with any bytes before or after the config', async () => {
     const hidden = [
       Buffer.concat([Buffer.alloc(600, ' '), config]),
       Buffer.concat([config, Buffer.alloc(5_000_000, ' ')]),
@@ -103,7 +103,7 @@ describe('a tarball', () => {
     ['another media type', (text) => text.replace('tar+gzip', 'tar+zstd')],
     ['no compression', (text) => text.replace('tar+gzip', 'tar')],
     ['another size', (text) => text.replace(/("layers":.*"size":)\d+/, '$17')],
-  ])('is refused when its layer has %s in the manifest', async (_, manifest) => {
+  ])('a tarball is refused when its layer has %s in the manifest', async (_, manifest) => {
     const bytes = savedTarball(rewritten(image, { manifest }), ['charon:local']);
     expect(await codeOf(async () => imagesIn(await seeTarball(Readable.from([bytes]))))).toBe('tarball-invalid');
   });

@@ -127,7 +127,7 @@ test('the remains of a killed step next to the layout are removed', async () => 
   expect(entries()).toEqual(['base']);
 });
 
-describe('a layout is refused when its path is', () => {
+describe('refused paths', () => {
   test.each<[string, () => void, string]>([
     [
       'a folder with something else in it',
@@ -160,7 +160,7 @@ describe('a layout is refused when its path is', () => {
       },
       'ENOTDIR',
     ],
-  ])('%s', async (_, prepare, message) => {
+  ])('a layout is refused when its path is %s', async (_, prepare, message) => {
     prepare();
     const before = entries();
     const work = layoutFolder(path, log);

@@ -51,7 +51,7 @@ const newKey = (): string => `test ${randomBytes(8).toString('hex')}`;
 const never = Number.POSITIVE_INFINITY;
 
 describe('a lock that is held', () => {
-  test('by a step of this user is awaited until it is released, and the process is named', async () => {
+  test('a lock that a step of this user holds is awaited until it is released, and the process is named', async () => {
     const key = newKey();
     const held = await lockKey(key, 'taken');
     const waiting = waitFor(key, { 'this-user': never, 'other-user': 0, stranger: 0 });
@@ -63,7 +63,7 @@ describe('a lock that is held', () => {
     await lock?.[Symbol.asyncDispose]();
   });
 
-  test('by a process that is not a step is not awaited', async () => {
+  test('a lock that a process other than a step holds is not awaited', async () => {
     const key = newKey();
     const child = await hold(key, 'hello');
     const { lock, waitedFor, gaveUpOn } = await waitFor(key, { 'this-user': never, 'other-user': never, stranger: 0 });
@@ -71,7 +71,7 @@ describe('a lock that is held', () => {
     expect([lock, waitedFor, gaveUpOn]).toEqual([undefined, [words], [words]]);
   });
 
-  test('by a process that never responds is not awaited either', async () => {
+  test('a lock whose holder never responds is not awaited either', async () => {
     const key = newKey();
     const child = await hold(key, '');
     child.kill('SIGSTOP');
@@ -79,7 +79,7 @@ describe('a lock that is held', () => {
     expect(gaveUpOn).toHaveLength(1);
   });
 
-  asRoot('by a step of another user is awaited for a shorter time', async () => {
+  asRoot('a lock that a step of another user holds is awaited for a shorter time', async () => {
     const key = newKey();
     const child = await hold(key, 'image-handover\n', other);
     const { gaveUpOn } = await waitFor(key, { 'this-user': never, 'other-user': 0, stranger: never });
@@ -89,7 +89,7 @@ describe('a lock that is held', () => {
   test.each([
     [{ stranger: 0, 'other-user': 0, 'this-user': 0 }, undefined],
     [{ stranger: 0, 'other-user': 0, 'this-user': never }, 'AbortError'],
-  ] as const)('has a wait with the limits %j, and a cancel ends it immediately', async (waits, error) => {
+  ] as const)('a wait for a lock has the limits %j, and a cancel ends it immediately', async (waits, error) => {
     const key = newKey();
     await using held = await lockKey(key, 'taken');
     expect(held).toBeDefined();
@@ -98,7 +98,7 @@ describe('a lock that is held', () => {
     else await expect(waiting).rejects.toMatchObject({ name: error });
   });
 
-  asRoot('by a process that can’t be seen counts as held by another user', async () => {
+  asRoot('a lock whose holder can’t be seen counts as held by another user', async () => {
     const key = newKey();
     await using held = await lockKey(key, 'taken');
     expect(held).toBeDefined();

@@ -46,7 +46,7 @@ describe('the registry on the loopback interface', () => {
     await registry[Symbol.asyncDispose]();
   });
 
-  test('serves the manifest under its digest, and reports that it was reached', async () => {
+  test('the registry serves the manifest under its digest, and reports that it was reached', async () => {
     const url = await start();
     const head = await fetch(`${url}/manifests/${manifestDigest}`, { method: 'HEAD' });
     expect(head.headers.get('content-length')).toBe(String(manifest.length));
@@ -56,7 +56,7 @@ describe('the registry on the loopback interface', () => {
     await registry.reached;
   });
 
-  test('identifies itself as a registry, and serves nothing to clients that don’t know the repository', async () => {
+  test('the registry identifies itself, and serves nothing to clients that don’t know the repository', async () => {
     const url = await start();
     const root = url.replace(/v2\/.*/, 'v2/');
     expect((await fetch(root)).status).toBe(200);
@@ -67,7 +67,7 @@ describe('the registry on the loopback interface', () => {
     expect((await fetch(`${url}/blobs/latest`)).status).toBe(404);
   });
 
-  test('listens only on the loopback interface, with a new name each time', async () => {
+  test('the registry listens only on the loopback interface, with a new name each time', async () => {
     const first = await start();
     await registry[Symbol.asyncDispose]();
     const second = await start();
@@ -75,7 +75,7 @@ describe('the registry on the loopback interface', () => {
     expect(second.split('/').at(-1)).not.toBe(first.split('/').at(-1));
   });
 
-  test('sends a large blob unchanged to a slow reader, although its parts share memory', async () => {
+  test('the registry sends a large blob unchanged to a slow reader, although its parts share memory', async () => {
     const response = await fetch(`${await start()}/blobs/${digestOf(large)}`);
     const hash = createHash('sha256');
     for await (const chunk of response.body ?? []) {
@@ -85,7 +85,7 @@ describe('the registry on the loopback interface', () => {
     expect(`sha256:${hash.digest('hex')}`).toBe(digestOf(large));
   });
 
-  test('cuts off a blob whose bytes can’t be read, and reports the error', async () => {
+  test('the registry cuts off a blob whose bytes can’t be read, and reports the error', async () => {
     const url = await start();
     await expect(fetch(`${url}/blobs/${broken}`).then((response) => response.text())).rejects.toThrow();
     expect(await registry.failed).toMatchObject({ message: 'the link is down' });
@@ -162,7 +162,7 @@ describe('the layers of an artifact, offered separately', () => {
   const nobody = { onAsked: () => undefined, onBytes: () => undefined };
   const bytesOf = async ({ chunks }: OfferedBlob): Promise<Buffer> => copiedBytes(chunks());
 
-  test('have their bytes and media types, in the original manifest of the image', async () => {
+  test('the offered blobs have their bytes and media types, in the original manifest of the image', async () => {
     const { record, content, image } = handedOver();
     const asked: Digest[] = [];
     let bytes = 0;
@@ -186,7 +186,7 @@ describe('the layers of an artifact, offered separately', () => {
     expect(bytes).toBe(record.layers.reduce((sum, { size }) => sum + size, 0));
   });
 
-  test('are unpacked for the classic store if they are large and gzip, in a generated manifest with the same config', async () => {
+  test('large gzip layers are unpacked for the classic store, in a generated manifest with the same config', async () => {
     const { record, content, image } = handedOver(undefined, { layers: 2, layerBytes: 8_000_000, compressible: true });
     const { image: offered, unpacked } = await offer({ record, content });
     expect(unpacked.size).toBe(2);
@@ -204,7 +204,7 @@ describe('the layers of an artifact, offered separately', () => {
     );
   });
 
-  test('are offered unchanged to the containerd store', async () => {
+  test('layers are offered unchanged to the containerd store', async () => {
     const { record, content, image } = handedOver(undefined, { layers: 2, layerBytes: 8_000_000, compressible: true });
     const { image: offered, unpacked } = await offer({ record, content }, nobody, 'containerd');
     expect(unpacked.size).toBe(0);
@@ -212,21 +212,21 @@ describe('the layers of an artifact, offered separately', () => {
     expect([...offered.blobs.keys()].sort()).toEqual([...image.blobs.keys()].sort());
   });
 
-  test('are unchanged when they are small or when their end doesn’t contain their plain length', async () => {
+  test('layers are unchanged when they are small or when their end doesn’t contain their plain length', async () => {
     const small = handedOver(undefined, { layers: 2, layerBytes: 100_000, compressible: true });
     expect((await offer(small)).unpacked.size).toBe(0);
     const incompressible = handedOver(undefined, { layers: 1, layerBytes: 20_000_000 });
     expect((await offer(incompressible)).unpacked.size).toBe(0);
   });
 
-  test('belong to a manifest without a media type, whose type is derived from its layers', async () => {
+  test('a manifest without a media type has the type that its layers show', async () => {
     const changed = handedOver((manifest) => ({ ...manifest, mediaType: undefined }));
     const { blobs, manifestDigest } = (await offer(changed)).image;
     expect(blobs.get(manifestDigest)).toMatchObject({ mediaType: 'application/vnd.oci.image.manifest.v1+json' });
     expect(changed.record.manifestDigests).toEqual([manifestDigest]);
   });
 
-  test('identify the image by its bytes, which are read together when they are contiguous', async () => {
+  test('the image is identified by its bytes, which are read together when they are contiguous', async () => {
     const { record, content, image } = handedOver();
     const read: number[] = [];
     const watched: ArtifactContent = {
@@ -279,7 +279,7 @@ describe('the layers of an artifact, offered separately', () => {
       }),
       /is not an image manifest/,
     ],
-  ])('are corrupt when the record has another %s than the bytes', async (_, change, words) => {
+  ])('a record is corrupt when it has another %s than the bytes', async (_, change, words) => {
     const { record, content } = handedOver();
     await expect(identifyByRange(content, change(record))).rejects.toMatchObject({
       code: 'artifact-corrupt',
@@ -304,7 +304,7 @@ describe('the layers of an artifact, offered separately', () => {
       /has 1 layers; its config has 2/,
     ],
   ])(
-    'are corrupt when the manifest has %s, because the published image could not be pulled',
+    'a manifest is corrupt when it has %s, because the published image could not be pulled',
     async (_, change, words) => {
       const { record, content } = handedOver((manifest) => change(Object(manifest)));
       const listed = objectsOf(JSON.parse(await manifestText(content, record)).layers).length;
@@ -316,7 +316,7 @@ describe('the layers of an artifact, offered separately', () => {
     },
   );
 
-  test('are not read a hundred times when a hundred images have the same place', async () => {
+  test('images with the same place are not read a hundred times', async () => {
     const { record, content } = handedOver();
     const { manifestAt, ...image } = { ...record, configAt: { offset: 0, size: 4_000_000 } };
     expect(manifestAt).toBeDefined();
@@ -328,12 +328,12 @@ describe('the layers of an artifact, offered separately', () => {
   test.each<[string, (record: HandoverRecord) => HandoverRecord]>([
     ['describes a compressed tarball', (record) => ({ ...record, tarballCompression: 'gzip' })],
     ['doesn’t contain the place of the config', ({ configAt, ...record }) => (expect(configAt).toBeDefined(), record)],
-  ])('require the whole tarball to identify the image when the record %s', async (_, change) => {
+  ])('the whole tarball is required to identify the image when the record %s', async (_, change) => {
     const { record, content } = handedOver();
     expect(await identifyByRange(content, change(record))).toBeUndefined();
   });
 
-  test('require the whole tarball to identify the image when the artifact can’t be read in parts', async () => {
+  test('the whole tarball is required to identify the image when the artifact can’t be read in parts', async () => {
     const { record, content } = handedOver();
     const whole = { ...content, ranges: () => Promise.resolve(undefined) };
     expect(await identifyByRange(whole, record)).toBeUndefined();
@@ -352,7 +352,7 @@ describe('the turns of offered layers', () => {
     for await (const chunk of chunks) expect(chunk.length).toBe(1);
   };
 
-  test('allow one layer at a time, the lowest layer first, in any order of requests', async () => {
+  test('turns allow one layer at a time, the lowest layer first, in any order of requests', async () => {
     const turns = new LayerTurns();
     const log: string[] = [];
     await Promise.all([
@@ -365,7 +365,7 @@ describe('the turns of offered layers', () => {
     expect(log.at(-1)).toBe('d2');
   });
 
-  test('wait once for a lower layer that isn’t requested, and continue with it when it is requested late', async () => {
+  test('turns wait once for a lower layer that isn’t requested, and continue with it when it is requested late', async () => {
     const turns = new LayerTurns();
     const log: string[] = [];
     const higher = [drain(turns.pass(3, () => layer(log, 'd'))), drain(turns.pass(2, () => layer(log, 'c')))];
@@ -378,7 +378,7 @@ describe('the turns of offered layers', () => {
     expect(log.at(-1)).toBe('f2');
   });
 
-  test('continue when a layer breaks off or is no longer read', async () => {
+  test('turns continue when a layer breaks off or is no longer read', async () => {
     const turns = new LayerTurns();
     const log: string[] = [];
     const broken = turns.pass(0, () => Readable.from([Promise.reject(new Error('cut'))]));

@@ -59,7 +59,7 @@ async function sweepPartials(path: string): Promise<void> {
 }
 
 describe('the remains of a killed step', () => {
-  test('are removed, but not the target of a link in them', async () => {
+  test('the remains of a killed step are removed, but not the target of a link in them', async () => {
     const outside = makeFolder(join(folder, 'outside'));
     writeFileSync(join(outside, 'precious'), '');
     const left = makeFolder(join(folder, `image-handover-${await deadName()}`, 'layout', 'blobs'));
@@ -70,7 +70,7 @@ describe('the remains of a killed step', () => {
     expect(readdirSync(outside)).toEqual(['precious']);
   });
 
-  asRoot('are kept when another user owns them', async () => {
+  asRoot('the remains of a killed step are kept when another user owns them', async () => {
     const root = makeFolder(join(folder, 'tmp'), 0, 0o1777);
     const left = makeFolder(join(root, `image-handover-${await deadName()}`), other);
     writeFileSync(join(left, 'file'), '');
@@ -84,17 +84,20 @@ describe('the remains of a killed step', () => {
   asRoot.each([
     ['is owned by another user', other, 0o755],
     ['may be written to by others', 0, 0o777],
-  ])('are kept in a folder that %s, because another user may have put them there', async (_, owner, mode) => {
-    const root = makeFolder(join(folder, 'theirs'), owner, mode);
-    const names = [`image-handover-${await deadName()}`, `charon.tar.partial-${await deadName()}`];
-    for (const name of names) writeFileSync(join(makeFolder(join(root, name)), 'file'), '');
-    await sweepTemp(root);
-    await sweepPartials(join(root, 'charon.tar'));
-    expect(readdirSync(root)).toEqual(names.toSorted());
-    for (const name of names) expect(readdirSync(join(root, name))).toEqual(['file']);
-  });
+  ])(
+    'the remains are kept in a folder that %s, because another user may have put them there',
+    async (_, owner, mode) => {
+      const root = makeFolder(join(folder, 'theirs'), owner, mode);
+      const names = [`image-handover-${await deadName()}`, `charon.tar.partial-${await deadName()}`];
+      for (const name of names) writeFileSync(join(makeFolder(join(root, name)), 'file'), '');
+      await sweepTemp(root);
+      await sweepPartials(join(root, 'charon.tar'));
+      expect(readdirSync(root)).toEqual(names.toSorted());
+      for (const name of names) expect(readdirSync(join(root, name))).toEqual(['file']);
+    },
+  );
 
-  asRoot('are kept when a folder of another user was moved into them', async () => {
+  asRoot('the remains are kept when a folder of another user was moved into them', async () => {
     const left = makeFolder(join(folder, `image-handover-${await deadName()}`), 0, 0o777);
     const moved = makeFolder(join(makeFolder(join(left, 'moved'), other), 'of-root'));
     writeFileSync(join(moved, 'precious'), '');
@@ -104,7 +107,7 @@ describe('the remains of a killed step', () => {
 });
 
 describe('a folder of this step', () => {
-  asRoot('that was replaced by another folder leaves the contents of that folder unchanged', async () => {
+  asRoot('a replaced folder of this step leaves the contents of its replacement unchanged', async () => {
     const root = makeFolder(join(folder, 'theirs'), other);
     const dir = await makeTempDir(root);
     const [name = ''] = readdirSync(root);
@@ -114,15 +117,18 @@ describe('a folder of this step', () => {
     expect(readdirSync(join(root, name))).toEqual(['precious']);
   });
 
-  asRoot('never replaces a layout of another user, whose folders could change during the removal', async () => {
-    const place = makeFolder(join(folder, 'base'), other);
-    writeFileSync(join(place, 'index.json'), '{"annotations":{"io.image-handover.layout":"1"}}');
-    await expect(layoutFolder(place, log)).rejects.toMatchObject({
-      code: 'invalid-input',
-      message: expect.stringContaining(`it belongs to another user (uid ${String(other)})`),
-    });
-    expect(readdirSync(folder)).toEqual(['base']);
-  });
+  asRoot(
+    'a layout of another user is never replaced, because its folders could change during the removal',
+    async () => {
+      const place = makeFolder(join(folder, 'base'), other);
+      writeFileSync(join(place, 'index.json'), '{"annotations":{"io.image-handover.layout":"1"}}');
+      await expect(layoutFolder(place, log)).rejects.toMatchObject({
+        code: 'invalid-input',
+        message: expect.stringContaining(`it belongs to another user (uid ${String(other)})`),
+      });
+      expect(readdirSync(folder)).toEqual(['base']);
+    },
+  );
 });
 
 describe('a path with a link in it', () => {
@@ -133,7 +139,7 @@ describe('a path with a link in it', () => {
     return join(place, 'out', 'charon.tar');
   };
 
-  asRoot('is refused when the link is of another user, in a folder where every user may write', async () => {
+  asRoot('a path is refused when its link is of another user, in a folder where every user may write', async () => {
     const path = linked(other, 0o1777);
     const refused = { code: 'invalid-input', message: expect.stringContaining('/out is a link of another user (uid ') };
     await expect(partialFile(path, '', log)).rejects.toMatchObject(refused);
@@ -144,7 +150,7 @@ describe('a path with a link in it', () => {
   asRoot.each([
     ['is of this user', 0, 0o1777],
     ['is in a folder where other users can’t create one', other, 0o755],
-  ])('is followed when the link %s', async (_, owner, mode) => {
+  ])('a path is followed when its link %s', async (_, owner, mode) => {
     await sweepPartials(linked(owner, mode));
   });
 });
@@ -167,7 +173,7 @@ describe('a folder that another user replaces with a link while the step writes 
     for (const name of readdirSync(victim)) expect(readFileSync(join(victim, name), 'utf8')).toBe('precious');
   };
 
-  asRoot('leaves the target of the link unchanged, and the file appears in the folder that was opened', async () => {
+  asRoot('the target of the link is unchanged, and the file appears in the folder that was opened', async () => {
     const { place, victim, swap } = attacked();
     {
       await using file = await partialFile(join(place, 'charon.tar'), '', log);
@@ -178,7 +184,7 @@ describe('a folder that another user replaces with a link while the step writes 
     expect(readdirSync(`${place}.aside`)).toEqual(['charon.tar']);
   });
 
-  asRoot('leaves the target of the link unchanged when the step fails', async () => {
+  asRoot('the target of the link is unchanged when the step fails', async () => {
     const { place, victim, swap } = attacked();
     {
       await using file = await partialFile(join(place, 'charon.tar'), '', log);
@@ -190,7 +196,7 @@ describe('a folder that another user replaces with a link while the step writes 
     expect(readdirSync(`${place}.aside`)).toEqual([]);
   });
 
-  asRoot('leaves the target of the link unchanged even when the link replaces the layout itself', async () => {
+  asRoot('the target of the link is unchanged even when the link replaces the layout itself', async () => {
     const { place, victim } = attacked();
     {
       await using layout = await layoutFolder(join(place, 'layout'), log);
@@ -228,21 +234,21 @@ test.each(['darwin', 'win32'] as const)(
 );
 
 describe('the check whether a step is still running', () => {
-  test('does not report a name as dead when its lock can’t be tested', async () => {
+  test('a name is not dead when its lock can’t be tested', async () => {
     const dead = await deadName();
     expect(await isDead(dead)).toBe(true);
     failToBind('EPERM');
     expect(await isDead(dead)).toBe(false);
   });
 
-  test('does not report a step as dead when it couldn’t lock its name', async () => {
+  test('a step that couldn’t lock its name is not dead for other processes', async () => {
     failToBind('EMFILE');
     await using living = await livingName();
     jest.restoreAllMocks();
     expect(await isDead(living.name)).toBe(false);
   });
 
-  test('keeps a locked partial file of any age', async () => {
+  test('a locked partial file of any age is kept', async () => {
     const path = join(folder, 'charon.tar');
     await using living = await livingName();
     const partial = `${path}.partial-${living.name}`;
@@ -252,7 +258,7 @@ describe('the check whether a step is still running', () => {
     expect(existsSync(partial)).toBe(true);
   });
 
-  test('keeps a partial file of another host for as long as a step can run', async () => {
+  test('a partial file of another host is kept for as long as a step can run', async () => {
     const partial = join(folder, 'charon.tar.partial-0123abcd-0123456789abcdef0123456789abcdef');
     const daysAgo = (days: number): number => Date.now() / 1000 - days * 24 * 60 * 60;
     writeFileSync(partial, 'half');

@@ -31,7 +31,7 @@ async function* bytes(): AsyncGenerator<Buffer> {
 }
 
 describe('a tarball that is written to the disk', () => {
-  test('can be read only by its owner, and has an unpredictable name', async () => {
+  test('a partial file can be read only by its owner, and has an unpredictable name', async () => {
     const path = join(folder, 'charon.tar');
     const names = new Set<string>();
     for (let time = 0; time < 2; time += 1) {
@@ -49,7 +49,7 @@ describe('a tarball that is written to the disk', () => {
     expect(await partials()).toEqual([]);
   });
 
-  test('replaces a link that has its final name, and does not follow it', async () => {
+  test('a link with the final name of the tarball is replaced, not followed', async () => {
     const [path, other] = [join(folder, 'charon.tar'), join(folder, 'other')];
     await writeFile(other, 'untouched');
     await symlink(other, path);
@@ -60,7 +60,7 @@ describe('a tarball that is written to the disk', () => {
     expect(await readFile(path, 'utf8')).toBe('an image');
   });
 
-  test('removes the partial files of a killed step, and nothing else', async () => {
+  test('the partial files of a killed step are removed, and nothing else', async () => {
     const path = join(folder, 'charon.tar');
     const left = await partialFile(path, '', log);
     const [name = ''] = await partials();
@@ -81,7 +81,7 @@ describe('a tarball that is written to the disk', () => {
   });
 
   const asRoot = process.getuid?.() === 0 ? test : test.skip;
-  asRoot('refuses to replace the file of another user in a folder like /tmp before it writes anything', async () => {
+  asRoot('the file of another user in a folder like /tmp is refused before anything is written', async () => {
     const path = join(folder, 'charon.tar');
     await chmod(folder, 0o1777);
     await writeFile(path, 'another’s');

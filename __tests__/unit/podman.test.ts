@@ -141,7 +141,7 @@ describe('the removal of temporary tags', () => {
     return { engine: podmanEngine(cli, '/nowhere'), list };
   };
 
-  test('removes a short name that was set, and restores a name that was moved', async () => {
+  test('a short name that was set is removed, and a name that was moved is restored', async () => {
     const { engine, list } = stub({ 'localhost/old:1': hex('1') });
     {
       await using guard = guardTags(engine, (message) => {
@@ -154,7 +154,7 @@ describe('the removal of temporary tags', () => {
     expect(Object.fromEntries(list)).toEqual({ 'localhost/old:1': hex('1') });
   });
 
-  test('keeps a name where another process has moved it', async () => {
+  test('a name that another process has moved is kept', async () => {
     const { engine, list } = stub({ 'localhost/old:1': hex('1') });
     {
       await using guard = guardTags(engine, (message) => {

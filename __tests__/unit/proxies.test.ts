@@ -41,7 +41,7 @@ async function get(url: string, env: Readonly<Record<string, string>>): Promise<
   }
 }
 
-describe('proxies of the environment (S0.7)', () => {
+describe('proxies are taken from the environment (S0.7)', () => {
   test('a proxy for http is not used for https', async () => {
     expect(await get('https://127.0.0.1:9/', { HTTP_PROXY: `http://127.0.0.1:${port}` })).toContain('ECONNREFUSED');
     expect(asked).toEqual([]);
