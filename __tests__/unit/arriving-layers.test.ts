@@ -12,7 +12,7 @@ let directory: string;
 beforeAll(async () => void (directory = await mkdtemp(join(tmpdir(), 'arriving-'))));
 afterAll(() => rm(directory, { recursive: true }));
 
-/** An OCI layout as BuildKit's client writes it: `ingest/<any>/{ref,total,data}`, renamed to `blobs/` when it is whole. */
+/** An OCI layout as BuildKit's client writes it: `ingest/<any>/{ref,total,data}`, renamed to `blobs/` when it is complete. */
 class Layout {
   readonly path: string;
   readonly written: Promise<void>;
@@ -65,8 +65,8 @@ async function next(layers: AsyncGenerator<ArrivingLayer>): Promise<ArrivingLaye
 
 const read = (layer: ArrivingLayer): Promise<Buffer> => copiedBytes(layer.chunks());
 
-describe('layers that are whole', () => {
-  test('are given out while others are still written, each once, and those of the last moment too', async () => {
+describe('complete layers', () => {
+  test('complete layers are returned while others are still being written, each exactly once, including those completed at the last moment', async () => {
     const layout = new Layout('whole');
     const layers = layout.layers();
     await layout.whole(digestOf('one'), Buffer.from('1'));
@@ -79,7 +79,7 @@ describe('layers that are whole', () => {
     expect(rest).toEqual([digestOf('two')]);
   });
 
-  test('whose bytes are not those of their digest are tarball-invalid, and name the layer (B.8)', async () => {
+  test('complete layers with bytes that do not match their digest throw tarball-invalid, and the error names the layer (B.8)', async () => {
     const layout = new Layout('damaged');
     const digest = digestOf(bytes(2_000_000));
     const damaged = bytes(2_000_000);
@@ -91,7 +91,7 @@ describe('layers that are whole', () => {
     });
   });
 
-  test('come before those that grow; configs and manifests are none', async () => {
+  test('complete layers are returned before layers that are still growing; configs and manifests are not returned', async () => {
     const layout = new Layout('before');
     await layout.begin(digestOf('growing'), bytes(10), '20');
     await layout.whole(digestOf('config'), Buffer.from('{"architecture":"amd64"}'));
@@ -101,18 +101,18 @@ describe('layers that are whole', () => {
     expect((await next(layers)).digest).toBe(digestOf('growing'));
   });
 
-  test('end with the failure of whoever writes them; before the first of them, at once', async () => {
+  test('complete layers reject with the failure of their writer, even a failure before the first layer', async () => {
     const layout = new Layout('failing');
     layout.fail(new Error('no disk'));
     await expect(begun(layout.layers())).rejects.toThrow('no disk');
   });
 });
 
-describe('a layer that grows', () => {
+describe('a growing layer', () => {
   const content = bytes(2_500_000);
   const digest = digestOf(content);
 
-  test('gives its bytes while they come, in full chunks, and those that come with the end', async () => {
+  test('a growing layer returns its bytes as they arrive, in full chunks, including the bytes that arrive at the end', async () => {
     const layout = new Layout('growing');
     await layout.begin(digest, content.subarray(0, 1_100_000), String(content.length));
     const layers = layout.layers();
@@ -126,7 +126,7 @@ describe('a layer that grows', () => {
       taken.push(Buffer.from(viewOf(result.value)));
       return result.value.length;
     };
-    expect(await take()).toBe(1024 * 1024); // while the layer is not whole
+    expect(await take()).toBe(1024 * 1024); // while the layer is incomplete
     await appendFile(join(layout.ingest(digest), 'data'), content.subarray(1_100_000, 2_200_000));
     expect(await take()).toBe(1024 * 1024);
     await appendFile(join(layout.ingest(digest), 'data'), content.subarray(2_200_000));
@@ -137,7 +137,7 @@ describe('a layer that grows', () => {
     expect((await layers.next()).done).toBe(true);
   });
 
-  test('is the one that is furthest along, and has begun', async () => {
+  test('the first growing layer is the most complete one that has already received bytes', async () => {
     const layout = new Layout('furthest');
     await layout.begin(digestOf('a'), bytes(10), '1000');
     await layout.begin(digestOf('b'), bytes(8), '16');
@@ -149,10 +149,10 @@ describe('a layer that grows', () => {
 
   test.each([
     ['a config', `config-${digest}`, '9'],
-    ['a reference of another form', digest, '9'],
-    ['one whose size is not known', `layer-${digest}`, '0'],
-    ['one whose size is not written yet', `layer-${digest}`, ''],
-  ])('%s is waited for until it is whole', async (_what, ref, total) => {
+    ['a reference in another form', digest, '9'],
+    ['a layer of unknown size', `layer-${digest}`, '0'],
+    ['a layer whose size is not written yet', `layer-${digest}`, ''],
+  ])('%s is returned only when it is complete', async (_what, ref, total) => {
     const layout = new Layout(`waits-${ref.slice(0, 3)}-${total}`);
     await layout.begin(digest, content, total, ref);
     const layers = layout.layers();
@@ -163,7 +163,7 @@ describe('a layer that grows', () => {
     expect(await first).toMatchObject({ digest, size: content.length });
   });
 
-  test('that was made whole between the look and the reading is read from its place', async () => {
+  test('a growing layer is read from its final place when it is completed between the look-up and the read', async () => {
     const layout = new Layout('renamed');
     await layout.begin(digest, content.subarray(0, 9), String(content.length));
     const layer = await next(layout.layers());
@@ -173,7 +173,7 @@ describe('a layer that grows', () => {
     expect((await read(layer)).equals(content)).toBe(true);
   });
 
-  test('whose bytes are not those of its digest is tarball-invalid, and names the layer (B.8)', async () => {
+  test('a growing layer with bytes that do not match its digest throws tarball-invalid, and the error names the layer (B.8)', async () => {
     const layout = new Layout('other-bytes');
     await layout.begin(digest, bytes(9), '9');
     const layer = await next(layout.layers());
@@ -186,9 +186,9 @@ describe('a layer that grows', () => {
   });
 
   test.each([
-    ['short', 5],
-    ['longer than told', 2_000_000],
-  ])('that is %s in the end is tarball-invalid', async (what, length) => {
+    ['too short', 5],
+    ['longer than its declared size', 2_000_000],
+  ])('a growing layer that ends up %s throws tarball-invalid', async (what, length) => {
     const layout = new Layout(what);
     await layout.begin(digest, bytes(length), '9');
     const layer = await next(layout.layers());
@@ -200,7 +200,7 @@ describe('a layer that grows', () => {
     });
   });
 
-  test('whose writing fails ends with that failure', async () => {
+  test('a growing layer rejects with the failure of its writer', async () => {
     const layout = new Layout('broken');
     await layout.begin(digest, bytes(5), '9');
     const layer = await next(layout.layers());
@@ -210,7 +210,7 @@ describe('a layer that grows', () => {
     await expect(reading).rejects.toThrow('no disk');
   });
 
-  test('whose writing failed before anybody looked ends with that failure', async () => {
+  test('a growing layer rejects with the failure of its writer even if that happened before the first read', async () => {
     const layout = new Layout('broken-before');
     await layout.begin(digest, bytes(5), '9');
     const layer = await next(layout.layers());

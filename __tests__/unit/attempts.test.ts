@@ -15,7 +15,7 @@ import { type Http, httpClient } from '../../shared/http/client.ts';
 import { digestOf } from '../../shared/image/digest.ts';
 import { registryClient, type RegistryClient } from '../../shared/registry/registry-client.ts';
 
-// How often a request is made to a server that stays busy: as often as the policy of its kind has it, whatever work it is part of.
+// How often a request is made to a server that stays busy: the number depends only on the policy for its kind.
 
 interface Given {
   readonly status: number;
@@ -27,7 +27,7 @@ let server: Server;
 let origin: string;
 let http: Http;
 let busy: number;
-/** What the server answers to a request that it isn't too busy for. */
+/** The server's response to a request when it isn't busy. */
 let answer: (request: IncomingMessage) => Given | undefined;
 let seen: string[];
 let lines: string[];
@@ -64,23 +64,23 @@ async function* bytes(size: number): AsyncGenerator<Buffer> {
   yield await Promise.resolve(Buffer.alloc(size));
 }
 
-describe.each([503, 429])('a service that answers each time with %i', (status) => {
+describe.each([503, 429])('a service that always responds with %i', (status) => {
   beforeEach(() => void (busy = status));
 
-  test('gets a call of the artifact service 5 times', async () => {
+  test('a busy artifact service receives 5 attempts of a call', async () => {
     const credentials = { token: 't', origin, runBackendId: 'r', jobBackendId: 'j' };
     const service = resultsService(http, credentials, onRetry, signal);
     expect(Object.values(await failing(service.list()))).toEqual([5]);
     expect(lines).toHaveLength(4);
   });
 
-  test('gets a question to the REST API 5 times', async () => {
+  test('a busy REST API receives 5 attempts of a request', async () => {
     const rest = restClient({ http, apiUrl: origin, token: 't', onRetry, signal });
     expect(await failing(rest.get('/run'))).toEqual({ 'GET /run': 5 });
     expect(await failing(rest.redirect('/zip'))).toMatchObject({ 'GET /zip': 5 });
   });
 
-  test('gets a block of an upload 6 times, and its end 6 times', async () => {
+  test('a busy service receives 6 attempts for a block of an upload, and 6 attempts to finish the upload', async () => {
     const target = { http, url: `${origin}/blob?sig=x`, onRetry, signal };
     const upload = (): Promise<unknown> => uploadBlob(target, bytes(10), () => undefined);
     expect(await failing(upload())).toEqual({ 'PUT /blob': 6 });
@@ -91,11 +91,11 @@ describe.each([503, 429])('a service that answers each time with %i', (status) =
 
   const readerOptions = () => ({ http, size: 10, sign: () => Promise.resolve(`${origin}/blob`), onRetry, signal });
 
-  test('gets a part of a download 6 times', async () => {
+  test('a busy service receives 6 attempts for a part of a download', async () => {
     expect(await failing(rangedReader(readerOptions()).read(0, 10))).toEqual({ 'GET /blob': 6 });
   });
 
-  test('gets a question for a signed URL 5 times, and is not asked again by each part', async () => {
+  test('a busy service receives 5 attempts for a signed URL, and the parts of the download do not request it again', async () => {
     const credentials = { token: 't', origin, runBackendId: 'r', jobBackendId: 'j' };
     const service = resultsService(http, credentials, onRetry, signal);
     const listed = { id: 1, name: 'a', size: 1, runBackendId: 'r', jobBackendId: 'j' };
@@ -104,7 +104,7 @@ describe.each([503, 429])('a service that answers each time with %i', (status) =
     expect(Object.values(await failing(copiedBytes(reader.stream(0, reader.size))))).toEqual([5]);
   });
 
-  test('gets a whole blob 6 times, after one question for a part', async () => {
+  test('a busy service receives 6 attempts for a whole blob, after one attempt for a part', async () => {
     const root = mkdtempSync(join(tmpdir(), 'attempts-'));
     await using folders = tempDirs(root);
     answer = ({ headers }) => (headers.range === undefined ? undefined : { status: 200, body: 'whole' });
@@ -115,7 +115,7 @@ describe.each([503, 429])('a service that answers each time with %i', (status) =
     rmSync(root, { recursive: true });
   });
 
-  describe('as a registry', () => {
+  describe('acting as a registry', () => {
     let client: RegistryClient;
     let repository: string;
     beforeEach(() => {
@@ -139,11 +139,11 @@ describe.each([503, 429])('a service that answers each time with %i', (status) =
     const [blob, uploads] = ['/v2/app/blobs/', '/v2/app/blobs/uploads/'];
     const begun = { status: 202, headers: { location: '/upload' } };
 
-    test('gets a question for a manifest 5 times', async () => {
+    test('a busy registry receives 5 attempts to check for a manifest', async () => {
       expect(await failing(client.manifestDigest(repository, '1'))).toEqual({ 'HEAD /v2/app/manifests/1': 5 });
     });
 
-    test('gets a manifest 5 times, and is then asked once whether it has it', async () => {
+    test('a busy registry receives 5 attempts to upload a manifest, followed by one check whether the manifest exists', async () => {
       const manifest = { digest, mediaType: 'text/plain', bytes: Buffer.alloc(10) };
       expect(await failing(client.pushManifest(repository, manifest, '1'))).toEqual({
         'PUT /v2/app/manifests/1': 5,
@@ -151,25 +151,25 @@ describe.each([503, 429])('a service that answers each time with %i', (status) =
       });
     });
 
-    test('gets a question for a blob 5 times', async () => {
+    test('a busy registry receives 5 attempts to check for a blob', async () => {
       expect(await failing(push())).toEqual({ [`HEAD ${blob}`]: 5 });
     });
 
-    test('gets the beginning of an upload 6 times', async () => {
+    test('a busy registry receives 6 attempts to start an upload', async () => {
       expect(await failing(push(true))).toEqual({ [`POST ${uploads}`]: 6 });
     });
 
-    test('gets a blob 6 times, and the end of each unfinished upload 3 times', async () => {
+    test('a busy registry receives 6 attempts to upload a blob, and 3 attempts to end each unfinished upload', async () => {
       answer = ({ method }) => (method === 'POST' ? begun : undefined);
       expect(await failing(push(true))).toEqual({ [`POST ${uploads}`]: 6, 'PUT /upload': 6, 'DELETE /upload': 18 });
     });
 
-    test('that says that no upload is needed is asked for the blob once an attempt', async () => {
+    test('a busy registry receives one check for the blob per attempt when it reports that no upload is needed', async () => {
       answer = ({ method }) => (method === 'POST' ? { status: 201 } : undefined);
       expect(await failing(push(true))).toEqual({ [`POST ${uploads}`]: 6, [`HEAD ${blob}`]: 6 });
     });
 
-    test('gets a question for a token as often as the request that needs it', async () => {
+    test('a busy registry receives as many token requests as attempts of the request that needs the token', async () => {
       const challenge = { 'www-authenticate': `Bearer realm="${origin}/token"` };
       answer = ({ url }) => (url?.startsWith('/v2/') === true ? { status: 401, headers: challenge } : undefined);
       expect(await failing(push())).toEqual({ [`HEAD ${blob}`]: 5, 'GET /token': 5 });

@@ -70,7 +70,7 @@ const answer = (
 ): Promise<string | undefined> => to.answer(challenges, scopes, refused, { own: new URL(own), via: http });
 
 describe('a registry token', () => {
-  test('is requested with name and password, for the scopes of the request and the service of the challenge', async () => {
+  test('a registry token is requested with name and password, for the scopes of the request and the service of the challenge', async () => {
     const own = login(password);
     expect(own.header([scope])).toBeUndefined();
     expect(await answer(own, [bearer({ service: 'registry' })])).toBe('Bearer t1');
@@ -86,14 +86,14 @@ describe('a registry token', () => {
     expect(masked).toEqual([basic.slice('Basic '.length), 't1']);
   });
 
-  test('is requested without a login if there is none', async () => {
+  test('a registry token is requested without a login if there is none', async () => {
     expect(await answer(login(), [bearer()])).toBe('Bearer t1');
     expect(asked[0]?.headers.authorization).toBeUndefined();
     expect([...(asked[0]?.url.searchParams ?? [])]).toEqual([['scope', scope]]);
     expect(masked).toEqual(['t1']);
   });
 
-  test('is requested with an identity token in a form', async () => {
+  test('a registry token is requested with an identity token in a form', async () => {
     const own = login({ kind: 'identity-token', token: 'refresh' });
     expect(await answer(own, [bearer({ service: 'registry', scope: 'registry:catalog:*' })])).toBe('Bearer t1');
     expect(asked).toMatchObject([
@@ -119,10 +119,13 @@ describe('a registry token', () => {
     ['repository:mirror/org/app:pull  repository:org/app:pull', ['repository:mirror/org/app:pull']],
     ['', []],
     ['odd', ['odd']],
-  ])('of a challenge for %j also gets the scopes that the request does not cover: %j', async (named, more) => {
-    await answer(login(), [bearer({ scope: named })]);
-    expect(asked[0]?.url.searchParams.getAll('scope')).toEqual([scope, ...more]);
-  });
+  ])(
+    'a registry token for the challenge %j also has the scopes that the request does not cover: %j',
+    async (named, more) => {
+      await answer(login(), [bearer({ scope: named })]);
+      expect(asked[0]?.url.searchParams.getAll('scope')).toEqual([scope, ...more]);
+    },
+  );
 
   test.each([
     [{}, 50],
@@ -132,7 +135,7 @@ describe('a registry token', () => {
     [{ expires_in: 0 }, 50],
     [{ expires_in: -5 }, 50],
     [{ expires_in: '300' }, 50],
-  ])('with %j is used for %d s', async (expiry, seconds) => {
+  ])('a registry token with %j is used for %d s', async (expiry, seconds) => {
     reply.body = JSON.stringify({ access_token: 't2', ...expiry });
     const own = login();
     await answer(own, [bearer()]);
@@ -142,11 +145,11 @@ describe('a registry token', () => {
     expect(own.header([scope])).toBeUndefined();
   });
 
-  test('is requested once for requests that are refused at the same time, and again when it is refused', async () => {
+  test('a registry token is requested once for requests that are refused at the same time, and requested again after it is refused', async () => {
     const own = login();
     expect(await Promise.all([answer(own, [bearer()]), answer(own, [bearer()])])).toEqual(['Bearer t1', 'Bearer t1']);
     expect(asked).toHaveLength(1);
-    // This request was refused without a token. Meanwhile there is one.
+    // This request was refused without a token. A token has arrived since then.
     expect(await answer(own, [bearer()])).toBe('Bearer t1');
     expect(asked).toHaveLength(1);
     reply.body = '{"token":"t2"}';
@@ -155,7 +158,7 @@ describe('a registry token', () => {
     expect(await answer(own, [bearer()], 'Bearer t2')).toBeUndefined();
   });
 
-  test('is preferred to a password, in any order of the challenges', async () => {
+  test('a registry token is used instead of a password, in any order of the challenges', async () => {
     const challenge = { scheme: 'basic', parameters: {} };
     expect(await answer(login(password), [challenge, bearer()])).toBe('Bearer t1');
   });
@@ -166,7 +169,7 @@ describe('a registry token', () => {
     ['http://registry.invalid/token?password=x', 'http://127.0.0.1:5000', 'http://registry.invalid/token'],
     ['http://127.0.0.1:1/token', 'https://127.0.0.1:5000', 'http://127.0.0.1:1/token'],
     ['ftp://127.0.0.1:1/token', 'http://127.0.0.1:5000', 'ftp://127.0.0.1:1/token'],
-  ])('is not requested from "%s" for the registry %s', async (realm, own, shown) => {
+  ])('a registry token is not requested from "%s" for the registry %s', async (realm, own, shown) => {
     await expect(answer(login(password), [bearer({ realm })], undefined, own)).rejects.toMatchObject({
       code: 'registry-failed',
       message: expect.stringContaining(`The registry requires a token from "${shown}`),
@@ -176,7 +179,7 @@ describe('a registry token', () => {
   });
 
   test.each(['{}', '[]', 'no JSON', '{"token":""}', '{"token":5}', '{"token":"a b"}', '{"token":"a\\nb"}'])(
-    'is missing in the answer %s',
+    'a registry token is missing in the response %s',
     async (body) => {
       reply.body = body;
       const own = login();
@@ -189,7 +192,7 @@ describe('a registry token', () => {
     },
   );
 
-  test('that the service refuses is its error, and the next request tries again', async () => {
+  test('a registry token that the service refuses to issue causes an error, and the next request tries again', async () => {
     reply.status = 403;
     const own = login(password);
     await expect(answer(own, [bearer()])).rejects.toMatchObject({ name: 'HttpError', status: 403 });
@@ -201,7 +204,7 @@ describe('a registry token', () => {
 describe('a registry login with name and password', () => {
   const challenge = { scheme: 'basic', parameters: { realm: 'x' } };
 
-  test('is sent once to a registry with a basic challenge', async () => {
+  test('a registry login is sent once to a registry with a basic challenge', async () => {
     const own = login(password);
     expect(await answer(own, [challenge])).toBe(basic);
     expect(own.header([])).toBe(basic);
@@ -209,7 +212,7 @@ describe('a registry login with name and password', () => {
     expect(asked).toEqual([]);
   });
 
-  test('is not sent when it is missing, or when the challenge is another', async () => {
+  test('a registry login is not sent when there is no login or when the challenge has another scheme', async () => {
     expect(await answer(login(), [challenge])).toBeUndefined();
     expect(await answer(login({ kind: 'identity-token', token: 't' }), [challenge])).toBeUndefined();
     expect(await answer(login(password), [{ scheme: 'negotiate', parameters: {} }])).toBeUndefined();

@@ -15,29 +15,29 @@ import { parsePlatform } from '../../shared/image/platform.ts';
 import { formatReference } from '../../shared/image/reference.ts';
 
 const nothing: BakeInputs = { targets: [], files: [], set: [], workdir: undefined };
-// As action.yml has it.
+// The defaults of action.yml.
 const inputs: ExportInputs = { ...defaults, build: { ...build, context: '.' } };
 const plan = (bake: Partial<BakeInputs>, change: Partial<ExportInputs> = {}): BakeSource | undefined =>
   planBake({ ...inputs, ...change, bake: { ...nothing, ...bake } });
 
-describe('what is built of a bake file', () => {
-  test('nothing, where no bake file is asked for', () => {
+describe('the selection of bake targets', () => {
+  test('no targets are selected when no bake file is requested', () => {
     expect(plan({})).toBeUndefined();
   });
 
-  test('the targets that are named; and what buildx builds by itself where none is', () => {
+  test('the named targets are selected, or the default targets of buildx when none is named', () => {
     expect(plan({ targets: ['api', 'web'] })?.targets).toEqual(['api', 'web']);
     expect(plan({ files: ['compose.yaml'] })?.targets).toEqual(['default']);
   });
 
-  test('the plan has no reference: the file names the images', () => {
+  test('the plan has no reference because the bake file names the images', () => {
     const planned = planExport({ ...inputs, bake: { ...nothing, targets: ['api'] } }, facts);
     expect(planned).toMatchObject({ kind: 'bake', reference: undefined, tags: [] });
     expect(describeSource(planned.source)).toBe('the targets api of a bake file');
   });
 
   test.each(['--print', 'https://example.com/repo.git', 'a b', '../x'])(
-    'what is no target’s name is refused: %s',
+    'a text that is not a target name is refused: %s',
     (name) => {
       expect(() => plan({ targets: [name] })).toThrow(`"${name}" in \`bake-targets\` is not a valid name of a target`);
     },
@@ -54,7 +54,7 @@ describe('what is built of a bake file', () => {
     ],
     ['the workspace for a bake file', { files: ['deploy/bake.hcl'] }, '.', ['deploy/bake.hcl']],
     [
-      'the workspace for a compose file beside a bake file',
+      'the workspace for a compose file next to a bake file',
       { files: ['deploy/compose.yaml', 'bake.json'] },
       '.',
       ['deploy/compose.yaml', 'bake.json'],
@@ -94,7 +94,7 @@ describe('what is built of a bake file', () => {
     ['add-hosts', { build: { ...inputs.build, addHosts: ['a:1'] } }],
     ['shm-size', { build: { ...inputs.build, shmSize: '1g' } }],
     ['ulimit', { build: { ...inputs.build, ulimit: ['a=1'] } }],
-  ])('`%s`, which would be passed over, is refused', (name, change) => {
+  ])('`%s` is refused because bake would ignore it', (name, change) => {
     expect(() => plan({ targets: ['api'] }, change)).toThrow(`\`${name}\` is given together with a bake file`);
   });
 });
@@ -112,7 +112,7 @@ describe('the arguments of buildx bake', () => {
     allow: ['network.host'],
   };
 
-  test('to see what would be built, with all that is changed', () => {
+  test('the arguments for a look at the build contain all overrides', () => {
     expect(bakePrintArguments(source)).toEqual([
       ...['--file', 'compose.yaml', '--file', 'docker-bake.hcl'],
       ...source.set.flatMap((item) => ['--set', item]),
@@ -120,7 +120,7 @@ describe('the arguments of buildx bake', () => {
     ]);
   });
 
-  test('to build: each target into its own place; names, platform and outputs of the file are ours', () => {
+  test('the arguments build each target into its own folder, and override the names, platform and outputs of the file', () => {
     const compression = { format: 'zstd', level: 1 } as const;
     const layout = { kind: 'oci-layout', directory: '/tmp/a,b', compression } as const;
     const outputs = [
@@ -139,7 +139,7 @@ describe('the arguments of buildx bake', () => {
   });
 });
 
-test('the workspace may be read and written wherever bake runs', () => {
+test('the arguments allow reading and writing the workspace from any folder that bake runs in', () => {
   const source = plan({ files: ['deploy/app/compose.yaml'] });
   if (source === undefined) throw new Error('there is no plan');
   const platform = parsePlatform('linux/amd64');
@@ -159,7 +159,7 @@ describe('the images of a bake file', () => {
   const images = (...targets: readonly BakeTarget[]): readonly (readonly [string, readonly string[]])[] =>
     namedTargets(targets).map(({ name, references }) => [name, references.map(formatReference)]);
 
-  test('targets of one name and one build are one image, in the place of the first, with all names', () => {
+  test('targets with the same name and the same build are one image, in the position of the first, with all names', () => {
     const [web, api, worker] = [
       target('web', '1', 'a:1'),
       target('api', '2', 'b:1'),
@@ -171,24 +171,24 @@ describe('the images of a bake file', () => {
     ]);
   });
 
-  test('so are two of different names that a third one joins', () => {
+  test('two targets with different names are one image when a third target has both names', () => {
     expect(images(target('a', '1', 'a:1'), target('b', '1', 'b:1'), target('c', '1', 'b:1', 'a:1'))).toEqual([
       ['a', ['a:1', 'b:1']],
     ]);
   });
 
-  test('targets of one build and different names stay apart', () => {
+  test('targets with the same build but different names are separate images', () => {
     expect(images(target('a', '1', 'a:1'), target('b', '1', 'b:1'))).toHaveLength(2);
   });
 
-  test('one name of two builds is an error that names both targets', () => {
+  test('two builds with the same name cause an error that names both targets', () => {
     expect(() => images(target('a', '1', 'a:1'), target('b', '1', 'b:1'), target('c', '2', 'x:1', 'b:1'))).toThrow(
       'b:1 is the name of the targets b and c, which are built differently.',
     );
   });
 });
 
-describe('what buildx says of a bake file', () => {
+describe('the output of buildx bake --print', () => {
   const json = JSON.stringify({
     group: { default: { targets: ['all', 'db'] }, all: { targets: ['web', 'api', 'web'] }, db: { targets: ['db'] } },
     target: { api: { tags: ['api:1', 'api:2'] }, web: { tags: ['web:1'] }, db: {}, base: { tags: ['base:1'] } },
@@ -200,23 +200,27 @@ describe('what buildx says of a bake file', () => {
   ];
 
   test.each([
-    ['a target', ['api'], [api]],
-    ['groups in groups, each target once, and one that is called like its group', ['default'], [web, api, db]],
-    ['targets in the order they are asked for', ['db', 'api', 'default'], [db, api, web]],
-    ['a target that isn’t there', ['api', 'nope'], undefined],
-  ])('%s', (_, names, expected) => {
+    ['contains a target', ['api'], [api]],
+    [
+      'contains the targets of nested groups, each target once, even a target with the same name as its group',
+      ['default'],
+      [web, api, db],
+    ],
+    ['contains targets in the requested order', ['db', 'api', 'default'], [db, api, web]],
+    ['is rejected when a requested target is missing', ['api', 'nope'], undefined],
+  ])('the output of buildx bake --print %s', (_, names, expected) => {
     expect(parseBakeFile(json, names)).toEqual(expected);
   });
 
   test.each(['', 'null', '[]', '{}', '{"target":[]}', '{"target":{"api":1}}', '{"group":{"api":{}},"target":{}}'])(
-    'what is no bake file tells nothing: %s',
+    'an output that is not a bake file is rejected: %s',
     (text) => {
       expect(parseBakeFile(text, ['api'])).toBeUndefined();
     },
   );
 });
 
-test('a target’s cache is written without building anything anew, and without the caches of other targets (B.12)', () => {
+test('the cache of a target is written without rebuilding, and without the caches of other targets (B.12)', () => {
   const source: BakeSource = {
     ...{ kind: 'bake', targets: ['app'], files: [], set: ['*.no-cache=true'], builder: undefined, allow: [] },
     ...{ workdir: '.', noCache: true, pull: true },

@@ -18,7 +18,7 @@ let server: Server;
 let http: Http;
 let url: string;
 let puts: Put[];
-/** Answers a request: `created`, unless a test sets another function. */
+/** Responds to a request; `created` unless a test sets another function. */
 let answer: (response: ServerResponse, put: Put) => void;
 let retries: string[];
 let arrived: number[];
@@ -63,7 +63,7 @@ const lists = (): readonly Put[] => puts.filter(({ query }) => query.get('comp')
 const busy = (response: ServerResponse): void => void response.writeHead(503, { 'retry-after': '0' }).end();
 
 describe('an upload in blocks', () => {
-  test('sends all bytes in blocks of 4 MiB, whatever the chunk sizes, and returns digest and size (S0.2)', async () => {
+  test('an upload sends all bytes in blocks of 4 MiB for any chunk size, and returns digest and size (S0.2)', async () => {
     const bytes = randomBytes(2 * blockBytes + 12_345);
     const blob = await upload(inReusedMemory(bytes, 300_001));
     expect(blob).toEqual({ size: bytes.length, digest: `sha256:${createHash('sha256').update(bytes).digest('hex')}` });
@@ -89,7 +89,7 @@ describe('an upload in blocks', () => {
     expect(retries).toEqual([]);
   });
 
-  test('sends no empty block, after full blocks or without any byte', async () => {
+  test('an upload sends no empty block, neither after full blocks nor for an empty input', async () => {
     await upload(inReusedMemory(randomBytes(blockBytes), blockBytes));
     expect(blocks()).toHaveLength(1);
     puts = [];
@@ -99,7 +99,7 @@ describe('an upload in blocks', () => {
     ]);
   });
 
-  test('keeps at most eight blocks in flight', async () => {
+  test('an upload keeps at most eight blocks in flight', async () => {
     const held: ServerResponse[] = [];
     const answered = { blocks: 0 };
     const one = (response: ServerResponse): void => {
@@ -112,7 +112,7 @@ describe('an upload in blocks', () => {
         return;
       }
       held.push(response);
-      // Answers one block while eight are waiting, and all of them at the end.
+      // Responds to one block while eight are waiting, and to all of them at the end.
       if (held.length === 8) held.splice(0, 1).forEach(one);
       if (blocks().length === 10) held.splice(0).forEach(one);
     };
@@ -128,7 +128,7 @@ describe('an upload in blocks', () => {
     expect(blocks()).toHaveLength(10);
   });
 
-  test('sends a block again after HTTP 503, with one log line that names its bytes', async () => {
+  test('an upload sends a block again after HTTP 503, with one log line that names its bytes', async () => {
     const refused = new Set<string>();
     answer = (response, { query }) => {
       const id = query.get('blockid') ?? 'list';
@@ -146,7 +146,7 @@ describe('an upload in blocks', () => {
     expect(arrived.toSorted((a, b) => a - b)).toEqual([5, blockBytes]);
   });
 
-  test('commits nothing after a refused block, and reads no further chunks', async () => {
+  test('an upload commits nothing after a refused block, and reads no further chunks', async () => {
     const held: ServerResponse[] = [];
     answer = (response, { query }) => {
       if (query.get('blockid') === Buffer.from('000001').toString('base64')) response.writeHead(403).end();
@@ -157,7 +157,7 @@ describe('an upload in blocks', () => {
       try {
         for (; made < 40; made += 1) yield await Promise.resolve(Buffer.alloc(blockBytes));
       } finally {
-        // The upload reads no further chunks. Only now the server answers the other blocks.
+        // The upload reads no further chunks. Only now does the server respond to the other blocks.
         answer = created;
         held.forEach(created);
       }
@@ -167,7 +167,7 @@ describe('an upload in blocks', () => {
     expect(made).toBeLessThan(10);
   });
 
-  test('rejects with the error of its chunks, and commits nothing', async () => {
+  test('an upload rejects with the error of its chunks, and commits nothing', async () => {
     const chunks = async function* (): AsyncGenerator<Buffer> {
       yield await Promise.resolve(Buffer.alloc(blockBytes));
       throw new RangeError('the build failed');

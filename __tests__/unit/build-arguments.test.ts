@@ -21,13 +21,13 @@ function argumentsOf(build: Partial<BuildInputs>, secrets: readonly PassedSecret
   return buildArguments({ ...plain, ...build }, [platform], [layout], secrets);
 }
 
-/** The values that a flag is given, in order. */
+/** Returns the values of a flag, in order. */
 function valuesOf(flag: string, list: readonly string[]): readonly string[] {
   return list.flatMap((item, position) => (list[position - 1] === flag ? [item] : []));
 }
 
 describe('the arguments of buildx build', () => {
-  test('a build without options: platform, one plain image, the OCI layout, and the context last', () => {
+  test('a build without options has a platform, one image without attestations, the OCI layout, and the context at the end', () => {
     expect(argumentsOf({})).toEqual([
       '--platform',
       'linux/amd64',
@@ -40,13 +40,13 @@ describe('the arguments of buildx build', () => {
     ]);
   });
 
-  test('into the engine: loaded, with the ID in a file, and no other output', () => {
+  test('a build into the engine uses --load with the ID in a file, and has no other output', () => {
     const list = buildArguments(plain, [platform], [{ kind: 'engine', idFile: '/tmp/id', name: 'a.invalid/b:1' }], []);
     expect(list).toEqual(expect.arrayContaining(['--load', '--tag', 'a.invalid/b:1', '--iidfile', '/tmp/id']));
     expect(list).not.toContain('--output');
   });
 
-  test('into a registry: each reference is one name of one output, beside the layout (S1.6)', () => {
+  test('a push to a registry has one output with all references as names, in addition to the layout (S1.6)', () => {
     const references = ['ghcr.io/a/b:1', 'ghcr.io/a/b:2'];
     const pushed = { kind: 'registry', references, metadataFile: '/tmp/pushed.json', compression } as const;
     const list = buildArguments(plain, [platform, parsePlatform('linux/arm64')], [layout, pushed], []);
@@ -69,7 +69,7 @@ describe('the arguments of buildx build', () => {
     ['allow', '--allow', ['network.host', 'security.insecure']],
     ['addHosts', '--add-host', ['a:10.0.0.1', 'b:10.0.0.2']],
     ['ulimit', '--ulimit', ['nofile=1024:1024']],
-  ] as const)('each line of %s becomes one %s of its own, in order (S1.6)', (input, flag, values) => {
+  ] as const)('each line of %s is passed as a separate %s, in order (S1.6)', (input, flag, values) => {
     expect(valuesOf(flag, argumentsOf({ [input]: values }))).toEqual(values);
   });
 
@@ -79,7 +79,7 @@ describe('the arguments of buildx build', () => {
     ['target', '--target', 'runtime'],
     ['network', '--network', 'none'],
     ['shmSize', '--shm-size', '1g'],
-  ] as const)('%s is passed as %s, and left out when it is not set', (input, flag, value) => {
+  ] as const)('%s is passed as %s, and omitted when it is not set', (input, flag, value) => {
     expect(valuesOf(flag, argumentsOf({ [input]: value }))).toEqual([value]);
     expect(argumentsOf({})).not.toContain(flag);
   });
@@ -91,7 +91,7 @@ describe('the arguments of buildx build', () => {
     expect(without).not.toContain('--pull');
   });
 
-  test('a context that looks like a flag stays a context', () => {
+  test('a context that looks like a flag is passed as the context', () => {
     expect(argumentsOf({ context: '--push' }).slice(-2)).toEqual(['--', '--push']);
   });
 
@@ -102,7 +102,7 @@ describe('the arguments of buildx build', () => {
     ]);
   });
 
-  test('and one with a quotation mark', () => {
+  test('a folder with a quotation mark in its name is one field of the output', () => {
     const list = buildArguments(plain, [platform], [{ ...layout, directory: '/tmp/the "fast" disk' }], []);
     expect(valuesOf('--output', list)).toEqual([
       'type=oci,tar=false,compression=zstd,compression-level=1,"dest=/tmp/the ""fast"" disk"',
@@ -123,7 +123,7 @@ describe('the arguments of buildx build', () => {
     expect(valuesOf('--secret', list)).toEqual(['id=a,"src=./x,""y"""']);
   });
 
-  test('property: a secret’s value is never on the command line', () => {
+  test('property: the value of a secret is never on the command line', () => {
     const secret = fc.tuple(fc.stringMatching(/^[a-z]{1,8}$/), fc.uuid());
     fc.assert(
       fc.property(fc.uniqueArray(secret, { selector: ([id]) => id, maxLength: 4 }), (secrets) => {
@@ -139,11 +139,11 @@ describe('the arguments of buildx build', () => {
   });
 });
 
-// docker/actions-toolkit, __tests__/buildx/build.test.ts, "resolveSecret": what divides, and what is no secret.
+// docker/actions-toolkit, __tests__/buildx/build.test.ts, "resolveSecret": how a line is divided, and which lines are invalid.
 describe('secrets', () => {
   const none: string[] = [];
 
-  test('the first = divides; the value keeps the others and its line ends', () => {
+  test('secrets are divided at the first =, and the value contains later = and its line ends', () => {
     const secrets = ['A_SECRET=abcdef0123456789', 'a=b=c==', 'key=-----BEGIN\nline 2\n', ' token= s3cret '];
     expect(parseSecrets({ ...plain, secrets }, none)).toEqual([
       { id: 'A_SECRET', from: 'value', value: 'abcdef0123456789' },
@@ -153,7 +153,7 @@ describe('secrets', () => {
     ]);
   });
 
-  test('files and variables stand behind them', () => {
+  test('secrets are followed by secret files and secret variables', () => {
     const build = { ...plain, secrets: ['a=1'], secretFiles: ['foo=./secret.txt'], secretEnvs: ['BAR=VARIABLE'] };
     expect(parseSecrets(build, none)).toEqual([
       { id: 'a', from: 'value', value: '1' },
@@ -167,18 +167,21 @@ describe('secrets', () => {
     ['secrets', { secrets: ['ok=1', 'token=\n'] }, 1],
     ['secret-files', { secretFiles: ['token='] }, 0],
     ['secret-envs', { secretEnvs: ['token='] }, 0],
-  ])('an empty one of %s is left out with a warning: a fork has no secrets (%j)', (input, build, left) => {
-    const warnings: string[] = [];
-    expect(parseSecrets({ ...plain, ...build }, warnings)).toHaveLength(left);
-    expect(warnings).toEqual([expect.stringContaining(`"token" in the input \`${input}\` is empty`)]);
-  });
+  ])(
+    'secrets with an empty value in %s are omitted with a warning, because a fork has no secrets (%j)',
+    (input, build, left) => {
+      const warnings: string[] = [];
+      expect(parseSecrets({ ...plain, ...build }, warnings)).toHaveLength(left);
+      expect(warnings).toEqual([expect.stringContaining(`"token" in the input \`${input}\` is empty`)]);
+    },
+  );
 
   test.each([
     ['secrets', 'no =', { secrets: ['ok=1', 'hunter2'] }, 2],
     ['secrets', 'no id', { secrets: ['=hunter2'] }, 1],
     ['secret-files', 'no =', { secretFiles: ['hunter2'] }, 1],
     ['secret-envs', 'no id', { secretEnvs: ['ok=1', '=hunter2'] }, 2],
-  ])('one of %s with %s is refused by its number, without showing it', (input, _, build, number) => {
+  ])('secrets in %s with %s are refused by their number, without showing the text', (input, _, build, number) => {
     const work = () => parseSecrets({ ...plain, ...build }, none);
     expect(work).toThrow(
       expect.objectContaining({
@@ -190,13 +193,13 @@ describe('secrets', () => {
   });
 });
 
-// What buildx 0.29 does with the same: it takes the first column, drops `A B C` without a word, and refuses the rest.
-describe('lines that name something (S1.6)', () => {
+// buildx 0.29 accepts the first column, drops `A B C` silently, and refuses the rest.
+describe('build inputs consist of lines with a name and a value (S1.6)', () => {
   test.each([
     ['buildArgs', ['A=1', 'A=', 'A', 'A=b c', 'A=b=c', 'A=two\nlines'], ['A B C', 'A B=c', '=x', 'two\nlines']],
     ['labels', ['a=b', 'a=', 'a', 'a=b c=d', 'a b=c', 'a=two\nlines'], ['a b', '=x', 'the rest of a description']],
     ['buildContexts', ['a=./b', 'a/b:1=docker-image://c', 'a=b=c'], ['a', 'a=', '=./b', 'a b=c']],
-  ] as const)('%s', (input, good, bad) => {
+  ] as const)('the lines of %s are accepted only with a valid name', (input, good, bad) => {
     requireBuildLines({ ...plain, [input]: good });
     for (const line of bad) {
       const work = () => {
@@ -210,7 +213,7 @@ describe('lines that name something (S1.6)', () => {
 });
 
 describe('the Actions cache', () => {
-  test('the default reads it, and only who named it is told when it is left out (S0.3)', () => {
+  test('the Actions cache is read by default, and its omission is reported only when an input names it (S0.3)', () => {
     expect(valuesOf('--cache-from', argumentsOf({ cacheFrom: ['auto', 'type=local,src=/c'] }))).toEqual([
       'type=gha',
       'type=local,src=/c',
@@ -231,7 +234,7 @@ describe('the Actions cache', () => {
     ['type=local,src=/tmp/gha', false],
     ['user/app:gha', false],
     ['', false],
-  ])('%j is the Actions cache: %s (S0.3)', (cache, expected) => {
+  ])('the Actions cache is recognized in %j: %s (S0.3)', (cache, expected) => {
     expect(isGhaCache(cache)).toBe(expected);
   });
 });

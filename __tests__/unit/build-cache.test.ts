@@ -5,26 +5,26 @@ import { parseBakeFile } from '../../shared/docker/buildx.ts';
 
 const service = { isThere: true, mode: '' };
 
-describe('which caches are written with the image, and which after it (B.12)', () => {
+describe('caches are written with the image or after it (B.12)', () => {
   test.each([
     ['type=gha,mode=max', 'type=gha,mode=max'],
     ['example.com/app:cache', 'example.com/app:cache'],
     ['type=gha,ignore-error=true,mode=max', 'type=gha,mode=max'],
     ['type=local,"dest=/a,b",IGNORE-ERROR=true', 'type=local,"dest=/a,b"'],
-    // BuildKit passes over what isn't a boolean.
+    // BuildKit ignores a value that isn't a boolean.
     ['type=gha,ignore-error=no', 'type=gha'],
-  ])('%s goes after the image', (cache, written) => {
+  ])('%s is written after the image', (cache, written) => {
     expect(planCacheWrites([cache], service, true)).toEqual({ withImage: [], afterImage: [written], problems: [] });
   });
 
   test.each(['type=inline', 'type=gha,ignore-error=false', 'type=local,dest=x,Ignore-Error=0', '"type=inline"'])(
-    '%s stays with the image',
+    '%s is written with the image',
     (cache) => {
       expect(planCacheWrites([cache], service, true)).toEqual({ withImage: [cache], afterImage: [], problems: [] });
     },
   );
 
-  test.each(['read', 'none'])('a job with cache-mode %s doesn’t ask for type=gha, but for all others', (mode) => {
+  test.each(['read', 'none'])('a job with cache-mode %s does not use type=gha, but uses all other caches', (mode) => {
     const { afterImage, problems } = planCacheWrites(['type=gha', 'type=local,dest=x'], { isThere: true, mode }, true);
     expect(afterImage).toEqual(['type=local,dest=x']);
     expect(problems).toEqual([
@@ -32,7 +32,7 @@ describe('which caches are written with the image, and which after it (B.12)', (
     ]);
   });
 
-  test('where there is no cache service, buildx drops type=gha without a word: it is said, or an error if it has to be', () => {
+  test('without a cache service, buildx drops type=gha silently, so this is logged, or is an error if the cache is required', () => {
     const nowhere = { isThere: false, mode: '' };
     expect(planCacheWrites(['type=gha'], nowhere, true).problems).toEqual([
       expect.stringContaining('type=gha was not written: there is no Actions cache service here'),
@@ -49,13 +49,13 @@ describe('which caches are written with the image, and which after it (B.12)', (
     ['write', true],
     ['write-only', false],
     ['none', false],
-  ])('with cache-mode "%s" it may be read: %j', (mode, may) => {
+  ])('cache-mode "%s" allows reading the cache: %j', (mode, may) => {
     expect(mayReadCache({ isThere: true, mode })).toBe(may);
     expect(mayReadCache({ isThere: false, mode })).toBe(false);
   });
 });
 
-test('a cache is named by its type and place, and never by what may be secret', () => {
+test('a cache is described by its type and place, and never by fields that may be secret', () => {
   const secret = 'type=s3,bucket=b,secret_access_key=hunter2,session_token=hunter3,"name=a,b",mode=max';
   expect(describeCache(secret)).toBe('type=s3,bucket=b,name=a,b,mode=max');
   expect(describeCache('example.com/app:cache')).toBe('type=registry,ref=example.com/app:cache');
@@ -65,7 +65,7 @@ test('a cache is named by its type and place, and never by what may be secret', 
   );
 });
 
-describe('what BuildKit shows of caches', () => {
+describe('the cache errors that BuildKit shows', () => {
   const times = { started: '2026-01-01T00:00:00Z', completed: '2026-01-01T00:00:01Z' };
   const vertex = (digest: string, name: string, more: object = times): string =>
     JSON.stringify({ vertexes: [{ digest, name, ...more }] });
@@ -77,7 +77,7 @@ describe('what BuildKit shows of caches', () => {
   const found = vertex('sha256:1', 'importing cache manifest from gha:5882378797973059818');
   const failed = (error: string): string => `ERROR: failed to build: failed to solve: ${error}`;
 
-  test('one that can’t be reached, by its type or its reference', () => {
+  test('a cache that can’t be reached is shown by its type or its reference', () => {
     const refused = { ...times, error: 'connection refused' };
     const progress = progressOf(
       vertex('sha256:1', 'importing cache manifest from gha:5882378797973059818', refused),
@@ -93,9 +93,9 @@ describe('what BuildKit shows of caches', () => {
     'failed to copy: read tcp 127.0.0.1:1->127.0.0.1:2: read: connection reset by peer',
     'failed to compute cache key: failed to copy: GET http://127.0.0.1/blob',
     'failed to compute cache key: failed commit on ref "layer-sha256:ba45": unexpected commit digest sha256:749a',
-  ])('a found cache whose layers don’t come: %s', (error) => {
+  ])('a found cache whose layers can’t be downloaded causes an error: %s', (error) => {
     expect(progressOf(found, failed(error)).cacheBroke).toBe(true);
-    // Nothing was found: these are a base image's.
+    // No cache was found: these layers are of a base image.
     expect(progressOf(failed(error)).cacheBroke).toBe(false);
   });
 
@@ -103,11 +103,11 @@ describe('what BuildKit shows of caches', () => {
     'process "/bin/sh -c echo failed to solve; echo failed to copy: x" did not complete successfully: exit code: 1',
     'failed to compute cache key: failed to calculate checksum of ref x::y: "/failed to copy: ": not found',
     'dockerfile parse error on line 2: unknown instruction: failed to copy: ',
-  ])('a Dockerfile’s own trouble is none of the cache: %s', (error) => {
+  ])('a failure of the Dockerfile itself is not a cache error: %s', (error) => {
     expect(progressOf(found, failed(error)).cacheBroke).toBe(false);
   });
 
-  test('an answer of several lines is read whole, and its "ERROR CODE" is no error of its own', () => {
+  test('a response of several lines is read completely, and its "ERROR CODE" is not a separate error', () => {
     const lines = [failed('failed to copy: GET http://x'), '-----', 'RESPONSE 403: 403 Forbidden', 'ERROR CODE: Nope'];
     expect(progressOf(...lines).cause()).toBe(
       'failed to copy: GET http://x RESPONSE 403: 403 Forbidden ERROR CODE: Nope',
@@ -130,7 +130,7 @@ test('the caches of a bake file are read in the forms of all buildx versions', (
   expect(parseBakeFile(file(undefined), ['a'])).toEqual([{ name: 'a', tags: ['a:1'], definition: '{}' }]);
 });
 
-test('the targets that a bake file’s target is built on come last, with their caches', () => {
+test('the targets that another target is built on are last in the list, with their caches', () => {
   const target = { app: { tags: ['app:1'] }, base: { tags: ['base:1'], 'cache-to': ['type=gha'] } };
   expect(parseBakeFile(JSON.stringify({ target }), ['app'])).toEqual([
     { name: 'app', tags: ['app:1'], definition: '{}', cacheTo: undefined },

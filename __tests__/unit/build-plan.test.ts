@@ -8,12 +8,12 @@ import { parsePlatform } from '../../shared/image/platform.ts';
 const inputs: ExportInputs = { ...exportInputs, jobKey: 'build-0' };
 
 describe('the plan of an export', () => {
-  test('a build is called charon:local unless it is said otherwise (S0.1)', () => {
+  test('a build has the reference charon:local by default (S0.1)', () => {
     expect(planExport(inputs, runner).reference).toMatchObject({ repository: 'charon', tag: 'local' });
     expect(planExport({ ...inputs, image: 'app:1' }, runner).reference).toMatchObject({ repository: 'app', tag: '1' });
   });
 
-  test('type=gha is read on a runner, and left out with a notice elsewhere; other caches stay', () => {
+  test('a plan uses type=gha on a runner, omits it with a notice elsewhere, and keeps other caches', () => {
     const cacheFrom = ['type=gha,scope=a', 'type=local,src=x'];
     const caches = (hasCacheService: boolean): unknown =>
       planExport({ ...inputs, build: { ...build, cacheFrom } }, { ...runner, hasCacheService });
@@ -24,7 +24,7 @@ describe('the plan of an export', () => {
     });
   });
 
-  test('source-image keeps its own reference unless `image` is given; a digest alone needs one (S2.1)', () => {
+  test('a plan keeps the reference of source-image unless `image` is set; a source with only a digest requires `image` (S2.1)', () => {
     const digest = `sha256:${'a'.repeat(64)}`;
     expect(planExport({ ...inputs, sourceImage: 'a/b:1\na/b:2' }, runner)).toMatchObject({
       source: { kind: 'engine', image: 'a/b:1' },
@@ -36,7 +36,7 @@ describe('the plan of an export', () => {
     expect(() => planExport({ ...inputs, sourceImage: `a/b@${digest}` }, runner)).toThrow('contains no tag');
   });
 
-  test('retention is what the repository allows, and it is said', () => {
+  test('a plan limits the retention to the maximum of the repository, with a notice', () => {
     const plan = planExport({ ...inputs, retentionDays: 30 }, { ...runner, maxRetentionDays: 5 });
     expect(plan.retentionDays).toBe(5);
     expect(plan.notices[0]).toContain('5 days at most, not 30');
@@ -48,11 +48,11 @@ describe('the plan of an export', () => {
     ['scope=x,type=gha', true],
     ['type=registry,ref=ghcr.io/gha', false],
     ['type=local,src=gha', false],
-  ])('%s is the Actions cache: %s', (cache, is) => {
+  ])('the cache %s is recognized as the Actions cache: %s', (cache, is) => {
     expect(isGhaCache(cache)).toBe(is);
   });
 
-  test('the arguments end with the context behind --, so that it is never taken for a flag', () => {
+  test('the arguments of a build end with the context behind --, so that it is never taken for a flag', () => {
     const args = buildArguments(
       { ...build, context: '-x' },
       [parsePlatform('linux/amd64')],

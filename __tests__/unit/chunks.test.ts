@@ -17,7 +17,7 @@ import { seeTarball } from '../../shared/tar/tarball-reader.ts';
 import { makeImage, podmanTarball, savedTarball } from '../fixtures/image.ts';
 import { inReusedMemory } from '../fixtures/reused-memory.ts';
 
-/** The bytes in pieces of random sizes, all in the same memory, and as a type that says so. */
+/** Yields the bytes in pieces of random sizes, all in the same memory, with the type of lent chunks. */
 async function* lent(bytes: Buffer, most: number): AsyncGenerator<LentChunk> {
   const memory = Buffer.alloc(most);
   for (let at = 0; at < bytes.length;) {
@@ -32,31 +32,31 @@ async function* lent(bytes: Buffer, most: number): AsyncGenerator<LentChunk> {
 describe('the compiler', () => {
   const chunks = (): LentChunks => lent(Buffer.from('abc'), 2);
 
-  test('refuses a lent chunk wherever bytes may be kept, and takes one that is kept where a lent one will do', async () => {
+  test('the compiler refuses a lent chunk where bytes may be kept, and accepts a kept chunk where a lent chunk is sufficient', async () => {
     const held: Buffer[] = [];
     for await (const chunk of chunks()) {
-      // @ts-expect-error -- it would be overwritten: this is what the type is for
+      // @ts-expect-error -- the type prevents this: the bytes would be overwritten
       held.push(chunk);
-      // @ts-expect-error -- nor may it be joined later
+      // @ts-expect-error -- a lent chunk may not be joined later
       Buffer.concat([chunk]);
-      // @ts-expect-error -- nor as a part
+      // @ts-expect-error -- a lent chunk may not be a part
       held.push(chunk.subarray(1));
     }
-    // @ts-expect-error -- a decoder holds what it is given
+    // @ts-expect-error -- a decoder keeps its input
     decompress(chunks(), 'gzip');
-    // @ts-expect-error -- counted, it is lent all the same
+    // @ts-expect-error -- a counted chunk is still lent
     const counted: AsyncIterable<Buffer> = countedChunks(chunks(), () => undefined);
     expect(counted).toBeDefined();
 
     const kept: AsyncIterable<Buffer> = Readable.from([Buffer.from('kept')]);
     const lentToo: LentChunks = kept;
     expect((await copiedBytes(lentToo)).toString()).toBe('kept');
-    // What goes to a stream is kept long enough.
+    // A stream receives copies, which are kept long enough.
     expect((await copiedBytes(decompress(streamableChunks(lent(gzipSync('abc'), 3)), 'gzip'))).toString()).toBe('abc');
   });
 });
 
-test('copies are what came, whatever comes after', async () => {
+test('copies equal the chunks that arrived, even after the memory is reused', async () => {
   const bytes = randomBytes(100_000);
   // `equals`, because `toEqual` compares buffers byte by byte, in a second.
   expect((await copiedBytes(lent(bytes, 999))).equals(bytes)).toBe(true);
@@ -69,7 +69,7 @@ test('copies are what came, whatever comes after', async () => {
   expect(Buffer.concat(streamed).equals(bytes)).toBe(true);
 });
 
-test('a view is the very bytes, for as long as they are lent', async () => {
+test('a view shares its bytes with the chunk for as long as the chunk is lent', async () => {
   const bytes = randomBytes(10_000);
   const hash = createHash('sha256');
   for await (const chunk of lent(bytes, 77)) hash.update(viewOf(chunk));
@@ -78,18 +78,15 @@ test('a view is the very bytes, for as long as they are lent', async () => {
 
 test.each([
   ['docker save', savedTarball],
-  ['another tool, whose gzip layers are unpacked to know them', podmanTarball],
-] as const)(
-  'a tarball of %s: known by the same digests, however its bytes are cut and where they lie',
-  async (_, save) => {
-    const image = makeImage({ layers: 3, layerBytes: 70_000, labels: { a: 'b' } });
-    const tarball = save(image, ['charon:local']);
-    for (let run = 0; run < 20; run += 1) {
-      const most = [512, 5000, 70_000, 300_000][run % 4] ?? 1;
-      const { images } = imagesIn(await seeTarball(lent(tarball, most)));
-      expect(images.map(({ configDigest, layers }) => [configDigest, layers.map(({ digest }) => digest)])).toEqual([
-        [image.configDigest, image.layerDigests],
-      ]);
-    }
-  },
-);
+  ['another tool, with gzip layers that are unpacked to compute their diff IDs', podmanTarball],
+] as const)('a tarball of %s has the same digests for any chunk sizes and any memory', async (_, save) => {
+  const image = makeImage({ layers: 3, layerBytes: 70_000, labels: { a: 'b' } });
+  const tarball = save(image, ['charon:local']);
+  for (let run = 0; run < 20; run += 1) {
+    const most = [512, 5000, 70_000, 300_000][run % 4] ?? 1;
+    const { images } = imagesIn(await seeTarball(lent(tarball, most)));
+    expect(images.map(({ configDigest, layers }) => [configDigest, layers.map(({ digest }) => digest)])).toEqual([
+      [image.configDigest, image.layerDigests],
+    ]);
+  }
+});

@@ -10,7 +10,7 @@ import { formatDestination, parseDestination } from '../../shared/image/destinat
 const [one, other] = [`sha256:${'1'.repeat(64)}`, `sha256:${'2'.repeat(64)}`];
 const manifest = 'application/vnd.oci.image.manifest.v1+json';
 
-test('images are read by their columns; the head and what has no digest are none', () => {
+test('images are read by their columns, without the header and without lines that have no digest', () => {
   const text = [
     'REF                            TYPE                                       DIGEST  SIZE     PLATFORMS   LABELS ',
     `docker.io/library/charon:local ${manifest} ${one} 98.9 KiB linux/amd64 io.cri-containerd.image=managed `,
@@ -30,7 +30,7 @@ test.each<[string, boolean]>([
   ['incomplete (2/3) 50 KiB/98.3 KiB true', false],
   ['complete (2/3) 50 KiB/98.3 KiB true', false],
   ['unavailable (0/?) -/? false', false],
-])('of an image that is checked as "%s", all is there: %s', (status, isWhole) => {
+])('an image with the check result "%s" is complete: %s', (status, isWhole) => {
   const whole = `b:1 ${manifest} ${one} complete (9/9) 1 KiB/1 KiB true`;
   expect(
     parseCtrCheck(`REF TYPE DIGEST STATUS SIZE UNPACKED\na:1 ${manifest} ${one} ${status}\n${whole}\n`, 'a:1'),
@@ -45,13 +45,13 @@ test.each<[string, string | undefined]>([
   [`containerd.io/gc.ref.content.0=${other}`, undefined],
   ['containerd.io/gc.ref.content.config=sha256:1', undefined],
   ['-', undefined],
-])('the config that containerd has found in a manifest, by its labels: %s', (labels, expected) => {
+])('the config digest that containerd found in a manifest is read from its labels: %s', (labels, expected) => {
   const others = `${other}\t1kB\t2 seconds\tcontainerd.io/gc.ref.content.config=${one}\n`;
   const text = `DIGEST\tSIZE\tAGE\tLABELS\n${others}${one}\t500B\t2 seconds\t${labels}\n`;
   expect(parseCtrConfigDigest(text, `sha256:${'1'.repeat(64)}`)).toBe(expected);
 });
 
-describe('the snapshotter of Kubernetes’ images', () => {
+describe('the snapshotter for images of Kubernetes', () => {
   test.each<[string, string, string | undefined]>([
     [
       'containerd 1',
@@ -63,9 +63,13 @@ describe('the snapshotter of Kubernetes’ images', () => {
       "version = 3\n  [plugins.'io.containerd.cri.v1.images']\n    snapshotter = 'native'\n    [plugins.'io.containerd.cri.v1.images'.pinned_images]\n",
       'native',
     ],
-    ['none told', "version = 3\n[plugins.'io.containerd.cri.v1.images']\n  snapshotter = ''\n", undefined],
-    ['of a runtime only', "[plugins.'io.containerd.cri.v1.runtime'.x]\n  snapshotter = 'devmapper'\n", undefined],
-  ])('%s', (_, text, expected) => {
+    ['no snapshotter', "version = 3\n[plugins.'io.containerd.cri.v1.images']\n  snapshotter = ''\n", undefined],
+    [
+      'a snapshotter for a runtime only',
+      "[plugins.'io.containerd.cri.v1.runtime'.x]\n  snapshotter = 'devmapper'\n",
+      undefined,
+    ],
+  ])('the snapshotter is read from the configuration: %s', (_, text, expected) => {
     expect(parseSnapshotter(text)).toBe(expected);
   });
 });
@@ -78,7 +82,7 @@ test.each([
   'k3d:k3s-default',
   'minikube:minikube',
   'containerd:k8s.io',
-])('into %s is read, and written as it was', (text) => {
+])('`into: %s` is accepted, and formatted unchanged', (text) => {
   expect(formatDestination(parseDestination(text))).toBe(text);
 });
 
@@ -96,6 +100,6 @@ test.each([
   'containerd:../x',
   'none:x',
   'docker:x',
-])('into "%s" is refused', (text) => {
+])('`into: %s` is refused', (text) => {
   expect(() => parseDestination(text)).toThrow('expected docker, none, kind');
 });

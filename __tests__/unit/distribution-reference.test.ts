@@ -2,8 +2,8 @@ import { describe, expect, test } from '@jest/globals';
 import { HandoverError } from '../../shared/base/errors.ts';
 import { canonicalReference, formatReference, parseReference } from '../../shared/image/reference.ts';
 
-// What github.com/distribution/reference's own tests ask of a parser of references (reference_test.go and
-// normalize_test.go of v0.6.0 and later): the texts and what they stand for. Docker uses that parser.
+// Cases from the tests of the reference parser in github.com/distribution/reference (reference_test.go and
+// normalize_test.go of v0.6.0 and later): texts and their parsed form. Docker uses that parser.
 
 const hex64 = '1a3f5e7d9c1b3a5f7e9d1c3b5a7f9e1d3c5b7a9f1e3d5d7c9b1a3f5e7d9c1b3a';
 const digest = `sha256:${'f'.repeat(64)}`;
@@ -12,7 +12,7 @@ const song = 'thisisthesongthatneverendsitgoesonandonandonthisisthesongthatnev';
 const familiar = (text: string): string => formatReference(parseReference(text));
 const full = (text: string): string => canonicalReference(parseReference(text));
 
-describe('TestParseRepositoryInfo: each way to write a name has one familiar and one full form', () => {
+describe('TestParseRepositoryInfo: each way to write a name has the same familiar form and the same full form', () => {
   test.each([
     ['localhost/fooo', 'localhost/fooo', ''],
     ['localhost/fooo/bar', 'localhost/fooo/bar', ''],
@@ -30,14 +30,14 @@ describe('TestParseRepositoryInfo: each way to write a name has one familiar and
     ['foo', 'docker.io/library/foo', 'docker.io/foo'],
     ['library/foo/bar', 'docker.io/library/foo/bar', ''],
     ['store/foo/bar', 'docker.io/store/foo/bar', ''],
-  ])('%s is %s (also %s)', (short, long, ambiguous) => {
+  ])('%s has the full form %s (also %s)', (short, long, ambiguous) => {
     for (const text of [short, long, ambiguous].filter((one) => one !== '')) {
       expect(familiar(text)).toBe(short);
       expect(full(text)).toBe(long);
     }
   });
 
-  test('a first part in upper case is an owner to us, not a registry: it is lowered, and said (S2.4)', () => {
+  test('a first part in upper case is an owner, not a registry; it is changed to lower case with a notice (S2.4)', () => {
     for (const text of ['LOCALDOMAIN/fooo/bar', 'Foo/bar', 'FOO/bar']) {
       expect(parseReference(text)).toMatchObject({ repository: text.toLowerCase(), loweredFrom: text });
     }
@@ -67,7 +67,7 @@ describe('TestNormalizedSplitHostname, TestParseAnyReference, TestParseDockerRef
     ['docker.io/busybox:latest', 'docker.io/library/busybox:latest'],
     ['gcr.io/library/busybox', 'gcr.io/library/busybox'],
     [`busybox:latest@${digest}`, `docker.io/library/busybox:latest@${digest}`],
-  ])('%s is %s', (text, long) => {
+  ])('%s has the full form %s', (text, long) => {
     expect(full(text)).toBe(long);
     expect(full(long)).toBe(long);
   });
@@ -110,7 +110,7 @@ describe('TestReferenceParse: repository, tag and digest', () => {
     ['[2001:db8::]:5000/repo', '[2001:db8::]:5000/repo', undefined, undefined],
     ['[::1]:5000/repo', '[::1]:5000/repo', undefined, undefined],
     [`example.com/${'a'.repeat(255)}:tag`, `example.com/${'a'.repeat(255)}`, 'tag', undefined],
-  ])('%s', (text, repository, tag, expectedDigest) => {
+  ])('%s is parsed', (text, repository, tag, expectedDigest) => {
     expect(parseReference(text)).toEqual({
       repository,
       ...(tag === undefined ? {} : { tag }),
@@ -118,13 +118,13 @@ describe('TestReferenceParse: repository, tag and digest', () => {
     });
   });
 
-  test('upper case in a repository is refused there, and lowered here (S2.4)', () => {
+  test('upper case in a repository is an error in the original, but is changed to lower case here (S2.4)', () => {
     expect(familiar('Uppercase:tag')).toBe('uppercase:tag');
     expect(familiar('test:5000/Uppercase/lowercase:tag')).toBe('test:5000/uppercase/lowercase:tag');
   });
 });
 
-describe('TestValidateReferenceName, TestValidateRemoteName: names that hold', () => {
+describe('TestValidateReferenceName, TestValidateRemoteName: valid names', () => {
   test.each([
     ...['docker/docker', 'library/debian', 'debian', 'localhost/library/debian', 'localhost/debian'],
     ...['docker.io/docker/docker', 'docker.io/library/debian', 'docker.io/debian', 'index.docker.io/debian'],
@@ -133,13 +133,13 @@ describe('TestValidateReferenceName, TestValidateRemoteName: names that hold', (
     ...['[fc00::1]:5000/docker', '[fc00::1]:5000/docker/docker', '[fc00:1:2:3:4:5:6:7]:5000/library/debian'],
     ...['docker-rules/docker', 'docker---rules/docker', 'doc/docker', 'd/docker', 'jess/t', 'dock__er/docker'],
     `docker.io/${hex64}`,
-  ])('%s', (text) => {
+  ])('%s is valid', (text) => {
     expect(parseReference(familiar(text))).toEqual(parseReference(text));
     expect(full(familiar(text))).toBe(full(text));
   });
 });
 
-describe('texts that are no reference (S0.7)', () => {
+describe('invalid references are rejected (S0.7)', () => {
   test.each([
     ...['', ':justtag', `@${digest}`, 'repo@sha256:ffffffffffffffffffffffffffffffffff'],
     ...[`validname@invaliddigest:${'f'.repeat(64)}`, `validname@sha512:${'f'.repeat(128)}`, 'aa/asdf$$^/aa'],
@@ -150,20 +150,23 @@ describe('texts that are no reference (S0.7)', () => {
     ...['[2001:db8:3:4::192.0.2.33]:5000/debian', hex64, `sha256:${hex64}`, 'docker-/docker', '-docker-/docker'],
     ...['____/____', '_docker/_docker', 'dock..er/docker', 'dock_.er/docker', 'dock-.er/docker', 'docker/', '-foo'],
     ...['a'.repeat(248), 'busybox:-foo', 'busybox@foo', `${'this_is_not_a_valid_namespace_'.repeat(9)}/docker`],
-  ])('%s', (text) => {
+  ])('%s is rejected', (text) => {
     expect(() => parseReference(text)).toThrow(HandoverError);
   });
 });
 
 describe('an image ID is not a reference', () => {
   test.each([`SHA256:${hex64}`, `library/sha256:${hex64}`, 'docker.io/library/sha256:a', 'sha256:latest', 'sha256'])(
-    '%s: nor is what an engine would take for one',
+    '%s is rejected because an engine would read it as an image ID',
     (text) => {
       expect(() => parseReference(text)).toThrow('it would be an image ID, not a reference');
     },
   );
 
-  test.each([`sha256:${hex64}`, `sha256:${hex64.slice(0, 12)}`, hex64])('%s: said so', (text) => {
-    expect(() => parseReference(text)).toThrow('it is an image ID, not a reference');
-  });
+  test.each([`sha256:${hex64}`, `sha256:${hex64.slice(0, 12)}`, hex64])(
+    '%s is rejected with an error that calls it an image ID',
+    (text) => {
+      expect(() => parseReference(text)).toThrow('it is an image ID, not a reference');
+    },
+  );
 });

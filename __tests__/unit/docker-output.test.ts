@@ -13,8 +13,8 @@ import {
 } from '../../shared/docker/output.ts';
 import { imageStores } from '../../shared/image/image-store.ts';
 
-describe('what docker prints', () => {
-  test('the image store is known from the driver status', () => {
+describe('the output of docker', () => {
+  test('info: the driver status shows the image store', () => {
     const info = {
       ServerVersion: '29.0.0',
       OSType: 'linux',
@@ -33,11 +33,11 @@ describe('what docker prints', () => {
     expect(parseInfo(JSON.stringify(classic))?.imageStore).toBe(imageStores.classic);
   });
 
-  test.each(['', 'null', '[]', '{"ServerErrors":["Cannot connect"]}'])('%j is no engine', (text) => {
+  test.each(['', 'null', '[]', '{"ServerErrors":["Cannot connect"]}'])('info: %j shows no engine', (text) => {
     expect(parseInfo(text)).toBeUndefined();
   });
 
-  test('inspect: only whole diff IDs and string labels count', () => {
+  test('inspect: only complete diff IDs and string labels are read', () => {
     const image = {
       Id: 'sha256:1',
       Os: 'linux',
@@ -53,20 +53,36 @@ describe('what docker prints', () => {
     expect(parseInspect('[]')).toBeUndefined();
   });
 
-  // As Docker 28.5 and 29.7 answer; the rest of what they say is left out.
-  describe('an image that the containerd store describes', () => {
+  // The fields that matter here, as returned by Docker 28.5 and 29.7.
+  describe('inspect: the completeness of an image in the containerd store', () => {
     const manifest = (architecture: string, available: boolean, kind = 'image'): object => ({
       Available: available,
       Kind: kind,
       ...(kind === 'image' ? { ImageData: { Platform: { os: 'linux', architecture } } } : {}),
     });
     test.each([
-      ['all of it is there', [manifest('amd64', true), manifest('', true, 'attestation')], true],
-      ['its layers are not', [manifest('amd64', false), manifest('', true, 'attestation')], false],
-      ['another platform of it is', [manifest('amd64', false), manifest('arm64', true)], false],
-      ['its own platform alone is', [manifest('amd64', true), manifest('arm64', false)], true],
-      ['the engine is too old to tell', undefined, undefined],
-    ])('%s', (_, manifests, whole) => {
+      [
+        'is complete when all its content is available',
+        [manifest('amd64', true), manifest('', true, 'attestation')],
+        true,
+      ],
+      [
+        'is incomplete when its layers are missing',
+        [manifest('amd64', false), manifest('', true, 'attestation')],
+        false,
+      ],
+      [
+        'is incomplete when only another platform is available',
+        [manifest('amd64', false), manifest('arm64', true)],
+        false,
+      ],
+      [
+        'is complete when only its own platform is available',
+        [manifest('amd64', true), manifest('arm64', false)],
+        true,
+      ],
+      ['is of unknown completeness in an engine that is too old to report it', undefined, undefined],
+    ])('an image in the containerd store %s', (_, manifests, whole) => {
       const image = { Id: 'sha256:1', Os: 'linux', Architecture: 'amd64', Descriptor: {}, Manifests: manifests };
       expect(parseInspect(JSON.stringify(image))?.isWhole).toBe(whole);
     });
@@ -74,12 +90,12 @@ describe('what docker prints', () => {
     test.each([
       [{ Descriptor: { digest: 'sha256:1' } }, undefined],
       [{}, true],
-    ])('%j: whole: %s', (more, whole) => {
+    ])('an image with %j is complete: %s', (more, whole) => {
       expect(parseInspect(JSON.stringify({ Id: 'sha256:1', ...more }))?.isWhole).toBe(whole);
     });
   });
 
-  test('load: several references, IDs, and an unpack that failed while load exits 0', () => {
+  test('load: several references, IDs, and a failed unpack with exit code 0 are recognized', () => {
     const text =
       'Loaded image: a:1\nLoaded image ID: sha256:abc\r\nError unpacking image a:1: no space left on device\n';
     expect(parseLoadOutput(text)).toEqual({
@@ -93,11 +109,11 @@ describe('what docker prints', () => {
     [`The push refers to repository [a/b]\n1f2: Pushed\n1: digest: sha256:${'a'.repeat(64)} size: 523\n`, true],
     ['1: digest: sha256:short size: 523\n', false],
     ['1f2: Pushed\n', false],
-  ])('push: the digest at its end, in full (%j: %s) (S1.7)', (text, told) => {
+  ])('push: the complete digest is read from the last line (%j: %s) (S1.7)', (text, told) => {
     expect(parsePush(text)).toBe(told ? `sha256:${'a'.repeat(64)}` : undefined);
   });
 
-  test('ls: images by tag, by digest alone, and without a name', () => {
+  test('ls: images are listed by tag, by digest only, and without a name', () => {
     const pulled = `127.0.0.1:5000/a:<none> sha256:${'d'.repeat(64)} sha256:4`;
     const lines = [
       'a:1 <none> sha256:1',
@@ -114,7 +130,7 @@ describe('what docker prints', () => {
     ]);
   });
 
-  test('the API’s list names images as ls does: by tag, by a digest where the repository has no tag, and without a name', () => {
+  test('the list of the API names images like ls: by tag, by digest where the repository has no tag, and without a name', () => {
     const digest = `sha256:${'d'.repeat(64)}`;
     const images = [
       { Id: 'sha256:1', RepoTags: ['a:1', 'b:5/c:x'], RepoDigests: [`a@${digest}`, `d@${digest}`] },
@@ -137,18 +153,18 @@ describe('what docker prints', () => {
     ['Error response from daemon: No such image: a:1', true],
     ['Error: a:1: image not known', true],
     ['Cannot connect to the Docker daemon', false],
-  ])('%j means that the image is missing: %s', (text, missing) => {
+  ])('the error %j shows that the image is missing: %s', (text, missing) => {
     expect(saysNoSuchImage(text)).toBe(missing);
   });
 });
 
-describe('build progress (S0.3)', () => {
+describe('build progress shows the steps and their cache (S0.3)', () => {
   const vertex = (digest: string, name: string, more: object): string =>
     JSON.stringify({ vertexes: [{ digest, name, ...more }] });
   const started = '2026-01-01T00:00:00Z';
   const completed = '2026-01-01T00:00:02.5Z';
 
-  test('counts instructions, not FROM or BuildKit’s own work; cached stays cached; each step once', () => {
+  test('build progress counts instructions, but not FROM or internal steps; a cached step remains cached, and each step counts once', () => {
     const progress = new BuildProgress(() => undefined);
     progress.line(vertex('1', '[internal] load build definition', { started, completed }));
     progress.line(vertex('2', '[build 1/3] FROM docker.io/library/node:24', { started, completed }));
@@ -163,7 +179,7 @@ describe('build progress (S0.3)', () => {
     ]);
   });
 
-  test('an instruction of many kilobytes is cut short in the names of steps and in the failure', () => {
+  test('build progress shortens an instruction of many kilobytes in the names of steps and in the failure', () => {
     const progress = new BuildProgress(() => undefined);
     const long = `RUN ${'x'.repeat(60_000)} && false`;
     progress.line(vertex('1', `[1/1] ${long}`, { started, completed }));
@@ -173,7 +189,7 @@ describe('build progress (S0.3)', () => {
     expect(progress.failure().length).toBeLessThan(3100);
   });
 
-  test('tells it for people, logs and warnings included', () => {
+  test('build progress prints readable lines, including logs and warnings', () => {
     const lines: string[] = [];
     const progress = new BuildProgress((line) => lines.push(line));
     const base64 = (text: string): string => Buffer.from(text).toString('base64');
@@ -185,7 +201,7 @@ describe('build progress (S0.3)', () => {
     expect(lines).toEqual(['#1 [1/2] RUN echo', '#1 hello', '#1 world', '#1 DONE 2.5s', 'WARN: FromAsCasing']);
   });
 
-  test('the failure is BuildKit’s last ERROR line, else the step’s own error', () => {
+  test('build progress reports the last ERROR line of BuildKit as the failure, or the error of the step if there is none', () => {
     const progress = new BuildProgress(() => undefined);
     expect(progress.failure()).toBe('no message');
     progress.line(vertex('1', '[1/1] RUN make', { started, completed, error: 'exit code: 2' }));
@@ -194,7 +210,7 @@ describe('build progress (S0.3)', () => {
     expect(progress.failure()).toBe('ERROR: failed to solve: exit code: 2');
   });
 
-  test('one instruction is one step: a download is no step, a copy and its link are one', () => {
+  test('build progress counts one step per instruction: a download is not a step, and a copy and its link are one step', () => {
     const progress = new BuildProgress(() => undefined);
     const inputs = ['sha256:x'];
     progress.line(vertex('1', '[2/3] ADD http://a/b /b', { started, completed }));
@@ -208,7 +224,7 @@ describe('build progress (S0.3)', () => {
   });
 });
 
-// What buildx 0.29 printed, with --progress=rawjson, in front of the BuildKit that the name ends with. BuildKit 0.28 and
+// The output of buildx 0.29 with --progress=rawjson; each name ends with the version of BuildKit. BuildKit 0.28 and
 // 0.34 are from the Go module proxy, behind a builder with the driver `remote`.
 const recordings = fileURLToPath(new URL('../fixtures/buildx/', import.meta.url));
 
@@ -232,15 +248,18 @@ describe('recorded builds', () => {
     ['step-failed.docker-28.5', false],
     ['step-failed.buildkit-0.34', false],
     ['urls-and-links-cached.buildkit-0.34', false],
-  ])('%s: the push failed: %s (S1.1, S1.8)', (recording, failed) => {
+  ])('the recorded build %s shows a failed push: %s (S1.1, S1.8)', (recording, failed) => {
     expect(replay(recording).pushFailed).toBe(failed);
   });
 
-  test.each(['docker-28.5', 'buildkit-0.28', 'buildkit-0.34'])('%s: a push is known to have begun', (version) => {
-    expect(replay(`push-refused.${version}`).pushing).toBe(true);
-  });
+  test.each(['docker-28.5', 'buildkit-0.28', 'buildkit-0.34'])(
+    'the recorded build of %s shows that a push has started',
+    (version) => {
+      expect(replay(`push-refused.${version}`).pushing).toBe(true);
+    },
+  );
 
-  test('a session error that the build survived is no failure of it', () => {
+  test('a session error that the build survived is not reported as its failure', () => {
     expect(replay('push-refused.docker-28.5').failure()).toMatch(/^ERROR: .* failed to push .* 401 Unauthorized$/);
     expect(replay('disk-full.docker-28.5').failure()).toContain('no space left on device');
   });
@@ -249,7 +268,7 @@ describe('recorded builds', () => {
     ['urls-and-links-executed.docker-28.5', 1],
     ['urls-and-links-cached.docker-28.5', 9],
     ['urls-and-links-cached.buildkit-0.34', 9],
-  ])('%s: nine instructions, %i of them cached (S0.3)', (recording, cached) => {
+  ])('the recorded build %s has nine instructions, and %i of them are cached (S0.3)', (recording, cached) => {
     const steps = replay(recording).steps();
     expect(new Set(steps.map(({ name }) => name)).size).toBe(9);
     expect(steps.map(({ name }) => name)).not.toContainEqual(expect.stringContaining('] LINK '));

@@ -29,7 +29,7 @@ afterEach(() => {
 
 const socketPath = (): string => join(folder, 'docker.sock');
 
-/** An engine of another's making, at a socket. */
+/** Starts a fake engine at a socket. */
 async function engineAt(listener: RequestListener, version = '1.51'): Promise<readonly string[]> {
   const asked: string[] = [];
   const server = createServer((request, response) => {
@@ -58,21 +58,24 @@ const json =
     response.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(body));
   };
 
-describe('what is asked', () => {
+describe('a request to the engine', () => {
   test.each([
     ['1.44', undefined, '1.44'],
     ['1.60', undefined, '1.51'],
     ['1.60', '1.43', '1.43'],
-  ])('an engine that serves %s, DOCKER_API_VERSION %s: in version %s', async (served, apiVersion, used) => {
-    const asked = await engineAt(json(200, []), served);
-    const { images } = engine(at({ apiVersion }));
-    await images();
-    await images();
-    const question = `GET /v${used}/images/json?all=1&digests=1`;
-    expect(asked).toEqual([...(apiVersion === undefined ? ['GET /_ping'] : []), question, question]);
-  });
+  ])(
+    'a request to an engine that serves %s with DOCKER_API_VERSION %s uses version %s',
+    async (served, apiVersion, used) => {
+      const asked = await engineAt(json(200, []), served);
+      const { images } = engine(at({ apiVersion }));
+      await images();
+      await images();
+      const question = `GET /v${used}/images/json?all=1&digests=1`;
+      expect(asked).toEqual([...(apiVersion === undefined ? ['GET /_ping'] : []), question, question]);
+    },
+  );
 
-  test('names with a registry, a port and a digest are whole in the path, and the configuration’s headers are sent', async () => {
+  test('a request has the registry, port and digest of a name in its path, and the headers of the configuration', async () => {
     let headers: IncomingMessage['headers'] = {};
     const asked = await engineAt((request, response) => {
       ({ headers } = request);
@@ -91,10 +94,10 @@ describe('what is asked', () => {
   });
 
   test.each([
-    ['the right authority', true, true],
-    ['another authority', false, true],
-    ['no check', false, false],
-  ])('over TLS, with %s', async (_, knows, verify) => {
+    ['the right certificate authority', true, true],
+    ['another certificate authority', false, true],
+    ['no certificate check', false, false],
+  ])('a request can use TLS, with %s', async (_, knows, verify) => {
     const { key, cert } = makeCertificate(folder);
     const listener: RequestListener = (request, response) => {
       response.setHeader('Api-Version', '1.51');
@@ -116,8 +119,8 @@ describe('what is asked', () => {
   });
 });
 
-describe('an engine that can’t be asked', () => {
-  test('nothing is there: it says what is missing', async () => {
+describe('an engine that can’t be reached', () => {
+  test('the error for an engine without a socket names the missing socket', async () => {
     await expect(engine().images()).rejects.toMatchObject({
       code: 'docker-unavailable',
       message: `No Docker engine answers at unix://${socketPath()}: there is no such socket.`,
@@ -125,8 +128,8 @@ describe('an engine that can’t be asked', () => {
     });
   });
 
-  test('nothing listens any more', async () => {
-    // A process that was killed leaves the file.
+  test('the error for a socket without a listener shows that nothing listens', async () => {
+    // A killed process leaves the file behind.
     writeFileSync(socketPath(), '');
     await expect(engine().images()).rejects.toMatchObject({
       code: 'docker-unavailable',
@@ -134,7 +137,7 @@ describe('an engine that can’t be asked', () => {
     });
   });
 
-  test('a socket that this user may not open: it says so, and who may', async () => {
+  test('the error for a socket that this user may not open explains this and how to get access', async () => {
     await engineAt(json(200, []));
     chmodSync(socketPath(), 0o600);
     chmodSync(folder, 0o755);
@@ -152,7 +155,7 @@ describe('an engine that can’t be asked', () => {
     }
   });
 
-  test('what answers is no engine', async () => {
+  test('the error for a server that is not an engine shows its response', async () => {
     const server: Server = createServer((_, response) => void response.writeHead(404).end());
     servers.push(server);
     await once(server.listen(socketPath()), 'listening');
@@ -162,7 +165,7 @@ describe('an engine that can’t be asked', () => {
     });
   });
 
-  test('the engine breaks off in the middle of its answer', async () => {
+  test('the error for an engine that closes the connection in the middle of its response shows that', async () => {
     await engineAt((_, response) => {
       response.writeHead(200, { 'content-length': '100' }).write('[{"Id":');
       setTimeout(() => response.destroy(), 20);
@@ -173,7 +176,7 @@ describe('an engine that can’t be asked', () => {
     });
   });
 
-  test('its refusals are shown in its own words', async () => {
+  test('the error for a refused request contains the message of the engine', async () => {
     await engineAt(json(500, { message: 'the daemon\nis out of luck' }));
     await expect(engine().tag('a:1', 'b:1')).rejects.toMatchObject({
       code: 'load-failed',
@@ -185,7 +188,7 @@ describe('an engine that can’t be asked', () => {
     [404, 'No such image: a:1', undefined],
     [404, 'content digest sha256:1: not found', 'image-missing'],
     [500, 'No such luck', 'image-missing'],
-  ])('HTTP %i "%s" of an image: %s', async (status, message, code) => {
+  ])('a response with HTTP %i "%s" for an image has the error code %s', async (status, message, code) => {
     await engineAt(json(status, { message }));
     const found = engine().inspect('a:1');
     if (code === undefined) expect(await found).toBeUndefined();
@@ -194,7 +197,7 @@ describe('an engine that can’t be asked', () => {
 });
 
 describe('an engine that hangs', () => {
-  test('a question ends a second after the cancel, with its reason; what cleans up ends by itself', async () => {
+  test('a cancelled request to a hanging engine ends after a second with its reason, and a clean-up request has its own timeout', async () => {
     await engineAt(() => undefined);
     const cancel = new AbortController();
     const asked = engine(at(), cancel.signal);
@@ -210,7 +213,7 @@ describe('an engine that hangs', () => {
     });
   }, 20_000);
 
-  test('an engine that answers again within the grace is heard', async () => {
+  test('a cancelled request completes when the engine responds again within the grace period', async () => {
     await engineAt((request, response) => void setTimeout(() => json(200, [])(request, response), 300));
     const cancel = new AbortController();
     const question = engine(at(), cancel.signal).images();
@@ -219,7 +222,7 @@ describe('an engine that hangs', () => {
     expect(await question).toEqual([]);
   });
 
-  test('a load under way ends with the cancel at once', async () => {
+  test('a running load ends immediately when it is cancelled, even if the engine hangs', async () => {
     let broken = false;
     await engineAt((request) => {
       request.on('error', () => void (broken = true)).resume();
@@ -256,7 +259,7 @@ describe('a load', () => {
   };
 
   test.each([1000, 70_000, 300_000])(
-    'chunks of %i bytes whose memory is used again arrive as they were, at an engine that reads slowly',
+    'a load in chunks of %i bytes with reused memory arrives unchanged at an engine that reads slowly',
     async (size) => {
       let received: Buffer | undefined;
       await engineAt((request, response) => {
@@ -276,7 +279,7 @@ describe('a load', () => {
     },
   );
 
-  test('a failure after some images is told with the engine’s words; those that it has are told of', async () => {
+  test('a load that fails after some images throws the error of the engine, and reports the images that were loaded', async () => {
     const loaded: string[] = [];
     await engineAt(
       answer(
@@ -293,7 +296,7 @@ describe('a load', () => {
     expect(loaded).toEqual(['a:1']);
   });
 
-  test('an unpack that failed is printed only: it is a failure all the same', async () => {
+  test('a load with a failed unpack is a failure, although the engine only prints it', async () => {
     await engineAt(
       answer({ stream: 'Loaded image: a:1\n' }, { stream: 'Error unpacking image a:1: no space left on device\n' }),
     );
@@ -303,7 +306,7 @@ describe('a load', () => {
     });
   });
 
-  test('an engine that refuses before it has all is heard, and no more is sent', async () => {
+  test('a load that the engine refuses early throws the error of the engine, and sends no more bytes', async () => {
     await engineAt((request, response) => {
       request.once('data', () => {
         request.pause();
@@ -321,7 +324,7 @@ describe('a load', () => {
     expect(asked).toBeLessThan(10_000);
   });
 
-  test('an error of the tarball is rethrown, and the engine can’t take what it has for the whole', async () => {
+  test('a load rethrows an error of the tarball, and the engine can’t mistake the received part for the whole', async () => {
     const ended: string[] = [];
     await engineAt((request) => {
       request.resume().on('end', () => ended.push('whole'));
@@ -337,7 +340,7 @@ describe('a load', () => {
     expect(ended).toEqual(['cut']);
   });
 
-  test('an engine that ends in the middle is a load that failed', async () => {
+  test('a load fails when the engine closes the connection in the middle', async () => {
     await engineAt((request) => {
       request.once('data', () => request.destroy());
     });
@@ -353,7 +356,7 @@ describe('a pull from this step', () => {
   const pull = (registry: Parameters<NonNullable<Engine['pull']>>[1]): Promise<void> | undefined =>
     engine().pull?.(`127.0.0.1:5/a@sha256:${'d'.repeat(64)}`, registry);
 
-  test('is asked for by digest; an error in the stream is the engine’s word', async () => {
+  test('a pull is requested by digest, and throws an error that the engine reports in its stream', async () => {
     const asked = await engineAt((_, response) => {
       response.write('{"status":"Pulling from a"}\r\n{"status":"x","progressDetail":{}}\r\n');
       response.end('{"errorDetail":{"message":"unexpected EOF"},"error":"unexpected EOF"}\r\n');
@@ -365,14 +368,14 @@ describe('a pull from this step', () => {
     expect(asked.at(-1)).toBe(`POST /v1.51/images/create?fromImage=127.0.0.1%3A5%2Fa&tag=sha256%3A${'d'.repeat(64)}`);
   });
 
-  test('what goes wrong with the registry ends it, and is what is thrown', async () => {
+  test('a pull ends with the failure of the registry, which it rethrows', async () => {
     await engineAt(() => undefined);
     const failure = new Error('the artifact is gone');
     const failed = sleep(50).then(() => failure);
     await expect(pull({ reached: Promise.resolve(), failed })).rejects.toBe(failure);
   });
 
-  test('an engine that doesn’t ask is given up after ten seconds', async () => {
+  test('a pull gives up after ten seconds when the engine requests nothing', async () => {
     await engineAt(() => undefined);
     await expect(pull({ reached: never, failed: never })).rejects.toMatchObject({
       message: "The engine can't fetch layers from this step: it did not ask.",

@@ -12,7 +12,7 @@ afterAll(() => {
 
 type Files = Readonly<Record<string, string>>;
 
-/** Docker's configuration folder, with these files. */
+/** Creates Docker's configuration folder with these files. */
 function configFolder(files: Files): string {
   const folder = mkdtempSync(join(root, 'config-'));
   for (const [name, content] of Object.entries(files)) {
@@ -22,7 +22,7 @@ function configFolder(files: Files): string {
   return folder;
 }
 
-/** A context as `docker context create` stores it. */
+/** Returns the files of a context as `docker context create` stores it. */
 function context(name: string, docker: object, tls: Files = {}): Files {
   const id = createHash('sha256').update(name).digest('hex');
   const meta = JSON.stringify({ Name: name, Metadata: {}, Endpoints: { docker } });
@@ -44,9 +44,14 @@ const proxy = { variable: 'HTTP_PROXY', value: 'http://proxy:3128' };
 
 describe('the engine that docker itself would use', () => {
   test.each<[string, Readonly<Record<string, string>>, Files, string]>([
-    ['nothing is set', {}, {}, '/var/run/docker.sock'],
-    ['a configuration without a context', {}, { 'config.json': '{"auths":{}}' }, '/var/run/docker.sock'],
-    ['an empty configuration', {}, { 'config.json': '' }, '/var/run/docker.sock'],
+    ['the default socket', {}, {}, '/var/run/docker.sock'],
+    [
+      'the default socket for a configuration without a context',
+      {},
+      { 'config.json': '{"auths":{}}' },
+      '/var/run/docker.sock',
+    ],
+    ['the default socket for an empty configuration', {}, { 'config.json': '' }, '/var/run/docker.sock'],
     ['DOCKER_HOST', { DOCKER_HOST: 'unix:///tmp/other.sock' }, {}, '/tmp/other.sock'],
     ['DOCKER_CONTEXT', { DOCKER_CONTEXT: 'rootless' }, rootless, '/run/user/1000/docker.sock'],
     [
@@ -56,18 +61,18 @@ describe('the engine that docker itself would use', () => {
       '/run/user/1000/docker.sock',
     ],
     [
-      'DOCKER_HOST before DOCKER_CONTEXT',
+      'DOCKER_HOST, which has precedence over DOCKER_CONTEXT',
       { DOCKER_HOST: 'unix:///tmp/other.sock', DOCKER_CONTEXT: 'rootless' },
       rootless,
       '/tmp/other.sock',
     ],
     [
-      'DOCKER_CONTEXT before the current context',
+      'DOCKER_CONTEXT, which has precedence over the current context',
       { DOCKER_CONTEXT: 'default' },
       { ...rootless, 'config.json': '{"currentContext":"rootless"}' },
       '/var/run/docker.sock',
     ],
-  ])('%s', async (_, variables, files, socketPath) => {
+  ])('the engine is found from %s', async (_, variables, files, socketPath) => {
     expect(await endpoint(variables, files)).toMatchObject({
       host: `unix://${socketPath}`,
       address: { kind: 'unix', socketPath },
@@ -85,7 +90,7 @@ describe('the engine that docker itself would use', () => {
       { port: 2376, tls: { ca: 'CA', cert: 'CERT', key: 'KEY', verify: true } },
     ],
     [
-      'DOCKER_TLS alone, which checks no certificate',
+      'DOCKER_TLS alone, without a certificate check',
       { DOCKER_HOST: 'tcp://h:1', DOCKER_TLS: '1' },
       { 'ca.pem': 'CA' },
       { port: 1, tls: { ca: 'CA', cert: undefined, key: undefined, verify: false } },
@@ -97,16 +102,16 @@ describe('the engine that docker itself would use', () => {
       { hostname: 'far', port: 2376, tls: { ca: 'CA', cert: 'CERT', key: 'KEY', verify: true } },
     ],
     [
-      'a context that checks no certificate',
+      'a context without a certificate check',
       { DOCKER_CONTEXT: 'far' },
       context('far', { Host: 'tcp://far:2376', SkipTLSVerify: true }),
       { tls: { ca: undefined, cert: undefined, key: undefined, verify: false } },
     ],
-  ])('%s', async (_, variables, files, address) => {
+  ])('the engine is found with its address and certificates from %s', async (_, variables, files, address) => {
     expect((await endpoint(variables, files))?.address).toMatchObject({ kind: 'tcp', ...address });
   });
 
-  test('DOCKER_CERT_PATH comes before the configuration', async () => {
+  test('the engine has certificates from DOCKER_CERT_PATH, which has precedence over the configuration', async () => {
     const certificates = configFolder({ 'ca.pem': 'OTHER' });
     const found = await endpoint(
       { DOCKER_HOST: 'tcp://h', DOCKER_TLS_VERIFY: '1', DOCKER_CERT_PATH: certificates },
@@ -115,7 +120,7 @@ describe('the engine that docker itself would use', () => {
     expect(found?.address).toMatchObject({ tls: { ca: 'OTHER', cert: undefined } });
   });
 
-  test('DOCKER_API_VERSION and the headers of the configuration', async () => {
+  test('the engine receives DOCKER_API_VERSION and the headers of the configuration', async () => {
     const files = { 'config.json': '{"HttpHeaders":{"X-Team":"image handover"}}' };
     expect(await endpoint({ DOCKER_API_VERSION: '1.44' }, files)).toMatchObject({
       apiVersion: '1.44',
@@ -124,25 +129,25 @@ describe('the engine that docker itself would use', () => {
   });
 });
 
-describe('what only docker itself can tell or reach is left to its commands', () => {
+describe('an engine that only the docker command can find or reach', () => {
   test.each<[string, Readonly<Record<string, string>>, Files]>([
     ['SSH', { DOCKER_HOST: 'ssh://me@far' }, {}],
     ['a Windows pipe', { DOCKER_HOST: 'npipe:////./pipe/docker_engine' }, {}],
     ['a descriptor', { DOCKER_HOST: 'fd://3' }, {}],
     ['a host without a scheme', { DOCKER_HOST: 'far:2375' }, {}],
-    ['a path behind the host', { DOCKER_HOST: 'tcp://far:2375/engine' }, {}],
+    ['a path after the host', { DOCKER_HOST: 'tcp://far:2375/engine' }, {}],
     ['a relative socket', { DOCKER_HOST: 'unix://docker.sock' }, {}],
     ['TLS on a socket', { DOCKER_TLS_VERIFY: '1' }, pem],
-    ['TLS without its authority', { DOCKER_HOST: 'tcp://h', DOCKER_TLS_VERIFY: '1' }, {}],
+    ['TLS without a certificate authority', { DOCKER_HOST: 'tcp://h', DOCKER_TLS_VERIFY: '1' }, {}],
     ['an SSH context', { DOCKER_CONTEXT: 'far' }, context('far', { Host: 'ssh://far' })],
     ['a context that isn’t there', { DOCKER_CONTEXT: 'gone' }, {}],
     ['a broken context', { DOCKER_CONTEXT: 'far' }, context('far', ['Host'])],
     ['a broken configuration', {}, { 'config.json': '{"currentContext"' }],
     ['a configuration that is a folder', {}, { 'config.json/x': '' }],
-    ['a header that is none', {}, { 'config.json': '{"HttpHeaders":{"X":"a\\nb"}}' }],
+    ['an invalid header', {}, { 'config.json': '{"HttpHeaders":{"X":"a\\nb"}}' }],
     ['headers in the environment', { DOCKER_CUSTOM_HEADERS: 'a=b' }, {}],
-    ['a version that is none', { DOCKER_API_VERSION: 'newest' }, {}],
-  ])('%s', async (_, variables, files) => {
+    ['an invalid version', { DOCKER_API_VERSION: 'newest' }, {}],
+  ])('there is no endpoint for %s', async (_, variables, files) => {
     expect(await endpoint(variables, files)).toBeUndefined();
   });
 
@@ -152,7 +157,7 @@ describe('what only docker itself can tell or reach is left to its commands', ()
     ['tcp://localhost:2375', { http: proxy }, 'tcp://localhost:2375'],
     ['tcp://127.0.0.1:2375', { http: proxy }, 'tcp://127.0.0.1:2375'],
     ['unix:///tmp/d.sock', { http: proxy, https: proxy }, 'unix:///tmp/d.sock'],
-  ])('%s where the proxies are %j: %s', async (host, proxies, found) => {
+  ])('the host %s with the proxies %j has the endpoint %s', async (host, proxies, found) => {
     expect((await endpoint({ DOCKER_HOST: host }, {}, { ...proxies, except: '' }))?.host).toBe(found);
   });
 });

@@ -14,8 +14,8 @@ function nameOf(change: Partial<ExportInputs>): string | undefined {
   return reference === undefined ? undefined : formatReference(reference);
 }
 
-describe('what is planned without any choice', () => {
-  test('a build for linux/amd64, handed over as charon:local in docker-image for a day (S0.1, S0.2)', () => {
+describe('a plan without any input', () => {
+  test('the default plan is a build for linux/amd64, handed over as charon:local in docker-image for a day (S0.1, S0.2)', () => {
     expect(plan({})).toEqual({
       kind: 'image',
       source: { kind: 'build', build, secrets: [] },
@@ -42,29 +42,29 @@ describe('what is planned without any choice', () => {
 describe('the reference', () => {
   test.each([
     ['a build', {}, 'charon:local'],
-    ['a build under a name', { image: 'ghcr.io/org/charon:1' }, 'ghcr.io/org/charon:1'],
+    ['a build with a name', { image: 'ghcr.io/org/charon:1' }, 'ghcr.io/org/charon:1'],
     ['a name without a tag', { image: 'charon' }, 'charon:latest'],
     ['a metadata output (S2.1)', { sourceImage: 'ghcr.io/o/c:pr-1\nghcr.io/o/c:sha-1' }, 'ghcr.io/o/c:pr-1'],
     ['a metadata output in JSON (C.5)', { sourceImage: '{"tags":["ghcr.io/o/c:2"]}' }, 'ghcr.io/o/c:2'],
     ['a source without a tag', { sourceImage: 'charon' }, 'charon:latest'],
     ['a source with tag and digest', { sourceImage: `charon:1@${digest}` }, 'charon:1'],
     ['a source in Docker Hub’s long form', { sourceImage: 'docker.io/library/charon:1' }, 'charon:1'],
-    ['a source by ID under a name', { sourceImage: digest, image: 'charon:local' }, 'charon:local'],
-    ['a source by digest under a name', { sourceImage: `charon@${digest}`, image: 'charon:local' }, 'charon:local'],
-    ['a tarball keeps its own (S2.7)', { sourceTarball: 'image.tar' }, undefined],
-    ['a tarball under a name', { sourceTarball: 'image.tar', image: 'charon:x' }, 'charon:x'],
-  ])('of %s', (_, change, expected) => {
+    ['a source by ID with a name', { sourceImage: digest, image: 'charon:local' }, 'charon:local'],
+    ['a source by digest with a name', { sourceImage: `charon@${digest}`, image: 'charon:local' }, 'charon:local'],
+    ['a tarball, which keeps its own reference (S2.7)', { sourceTarball: 'image.tar' }, undefined],
+    ['a tarball with a name', { sourceTarball: 'image.tar', image: 'charon:x' }, 'charon:x'],
+  ])('the image has the reference of %s', (_, change, expected) => {
     expect(nameOf(change)).toBe(expected);
   });
 
-  test('a source by digest alone leaves no name: the error says so', () => {
+  test('a source with only a digest has no reference, and the error explains this', () => {
     expect(() => plan({ sourceImage: `charon@${digest}` })).toThrow(
       expect.objectContaining({ code: 'invalid-input', message: expect.stringContaining(digest) }),
     );
   });
 
   test.each([digest, digest.slice(7), digest.slice(0, 19), digest.slice(7, 19), `\n${digest}\n`])(
-    'a source by image ID (%j) has no name at all: `image` is asked for before anything is done (S0.7)',
+    'a source by image ID (%j) has no reference, so the error asks for `image` before any work starts (S0.7)',
     (sourceImage) => {
       expect(() => plan({ sourceImage })).toThrow(
         expect.objectContaining({
@@ -84,13 +84,13 @@ describe('the reference', () => {
     ['an ID among further images', { sourceImage: 'a:1', furtherImages: [digest] }],
     ['source-image', { sourceImage: 'ghcr.io//charon:1' }],
     ['an empty metadata output (S2.2)', { sourceImage: '\n' }],
-  ])('a malformed reference in %s is refused before anything is done (S0.7)', (_, change) => {
+  ])('a malformed reference in %s is refused before any work starts (S0.7)', (_, change) => {
     expect(() => plan(change)).toThrow(expect.objectContaining({ code: 'invalid-input' }));
   });
 });
 
 describe('the source', () => {
-  test('the engine’s image is looked up with its digest', () => {
+  test('an image in the engine is looked up with its digest', () => {
     expect(plan({ sourceImage: `charon:1@${digest}` }).source).toEqual({
       kind: 'engine',
       image: `charon:1@${digest}`,
@@ -98,19 +98,19 @@ describe('the source', () => {
   });
 
   test.each([
-    ['without a tag is looked up as latest, or it could be the beginning of an ID', 'cafe', 'cafe:latest'],
-    ['by ID is looked up as it is', digest, digest],
-    ['by the bare digits of an ID, which podman prints, too', digest.slice(7), digest],
-    ['by the first digits', digest.slice(7, 19), digest.slice(7, 19)],
-  ])('an image of the engine %s', (_, sourceImage, image) => {
+    ['without a tag is looked up as latest, so that it is not read as the beginning of an ID', 'cafe', 'cafe:latest'],
+    ['by ID is looked up unchanged', digest, digest],
+    ['by the bare digits of an ID, as podman prints them, is looked up by the full ID', digest.slice(7), digest],
+    ['by the first digits of an ID is looked up unchanged', digest.slice(7, 19), digest.slice(7, 19)],
+  ])('an image in the engine %s', (_, sourceImage, image) => {
     expect(plan({ sourceImage, image: 'charon:local' }).source).toEqual({ kind: 'engine', image });
   });
 
-  test('white space around a tarball’s path is dropped', () => {
+  test('a tarball can have white space around its path, which is ignored', () => {
     expect(plan({ sourceTarball: ' out/image.tar\n' }).source).toEqual({ kind: 'tarball', path: 'out/image.tar' });
   });
 
-  test('an empty path names the input and what was received (S0.8)', () => {
+  test('an empty path causes an error that names the input and the received text (S0.8)', () => {
     expect(() => plan({ sourceTarball: ' ' })).toThrow('The input `source-tarball` is ""');
   });
 
@@ -122,11 +122,11 @@ describe('the source', () => {
       'source-image, file',
     ],
     ['a tarball and a target', { sourceTarball: 'a', build: { ...build, target: 't' } }, 'source-tarball, target'],
-  ])('%s can’t both be meant', (_, change, names) => {
+  ])('a plan can’t combine %s', (_, change, names) => {
     expect(() => plan(change)).toThrow(`${names} are set`);
   });
 
-  test('secrets are split for a build, and one that is empty is a warning', () => {
+  test('a build can have secrets, and an empty secret causes a warning', () => {
     expect(plan({ build: { ...build, secrets: ['a=b'] } }).source).toMatchObject({
       secrets: [{ id: 'a', from: 'value', value: 'b' }],
     });
@@ -139,13 +139,13 @@ describe('the source', () => {
     [{ sourceTarball: 'x.tar' }, 'the tarball x.tar'],
     [{ sourceImage: 'charon' }, 'the image charon:latest in this engine'],
     [{ sourceImage: `charon:1@${digest}` }, `the image charon:1@${digest} in this engine`],
-  ])('the log says where %j comes from (S2.8)', (change, words) => {
+  ])('the log describes the source for the inputs %j (S2.8)', (change, words) => {
     expect(describeSource(plan(change).source)).toBe(words);
   });
 });
 
-describe('further images (S3.1)', () => {
-  test('have references of their own', () => {
+describe('further images are part of the plan (S3.1)', () => {
+  test('further images have separate references', () => {
     const planned = plan({ furtherImages: ['runtime:1', 'ghcr.io/Org/engine:2'] });
     const further = [
       { repository: 'runtime', tag: '1' },
@@ -155,17 +155,17 @@ describe('further images (S3.1)', () => {
   });
 
   test.each([
-    ['the image itself', { furtherImages: ['charon:local'] }, 'charon:local is set twice'],
-    ['the same one again', { furtherImages: ['a:1', 'a:1'] }, 'a:1 is set twice'],
-    ['something malformed', { furtherImages: ['A b'] }, 'A b'],
-    ['a tarball', { sourceTarball: '/t.tar', furtherImages: ['a:1'] }, 'further-images'],
-  ])('can’t be %s', (_, change, words) => {
+    ['the main image', { furtherImages: ['charon:local'] }, 'charon:local is set twice'],
+    ['the same image twice', { furtherImages: ['a:1', 'a:1'] }, 'a:1 is set twice'],
+    ['a malformed reference', { furtherImages: ['A b'] }, 'A b'],
+    ['images next to a tarball', { sourceTarball: '/t.tar', furtherImages: ['a:1'] }, 'further-images'],
+  ])('further images can’t contain %s', (_, change, words) => {
     const error = { code: 'invalid-input', message: expect.stringContaining(words) };
     expect(() => plan(change)).toThrow(expect.objectContaining(error));
   });
 });
 
-test('podman and a push contradict each other', () => {
+test('podman can’t be combined with a push', () => {
   const podman = { engine: 'podman', sourceImage: 'a/b:1', tags: 'a/b:2' };
   const push = { ...defaults.push, enabled: true };
   expect(() => plan({ ...podman, push })).toThrow(expect.objectContaining({ code: 'invalid-input' }));
@@ -185,7 +185,7 @@ describe('the compression of new layers', () => {
     ['gzip', '0', { format: 'gzip', level: 0 }],
     ['zstd', '22', { format: 'zstd', level: 22 }],
     [' uncompressed ', undefined, { format: 'uncompressed', level: undefined }],
-  ])('%s at level %s', (compression, level, expected) => {
+  ])('the compression %s is accepted at level %s', (compression, level, expected) => {
     expect(compressionOf(compression, level)).toEqual(expected);
   });
 
@@ -197,23 +197,23 @@ describe('the compression of new layers', () => {
     ['zstd', 'fast', '"fast"'],
     ['zstd', '1.5', '"1.5"'],
     ['uncompressed', '1', 'none for uncompressed'],
-  ])('%s at level %s is invalid-input', (compression, level, words) => {
+  ])('the compression %s at level %s throws invalid-input', (compression, level, words) => {
     const error = { code: 'invalid-input', message: expect.stringContaining(words) };
     expect(() => compressionOf(compression, level)).toThrow(expect.objectContaining(error));
   });
 
-  test('a tarball is handed over as it is: another compression for it is invalid-input', () => {
+  test('the compression of a tarball can’t be changed, because it is handed over unchanged', () => {
     const error = expect.objectContaining({ code: 'invalid-input' });
     expect(() => plan({ sourceTarball: '/t.tar', compression: 'gzip' })).toThrow(error);
     expect(() => plan({ sourceTarball: '/t.tar' })).not.toThrow();
   });
 });
 
-describe('what is changed on the way is said', () => {
+describe('notices of changed inputs', () => {
   test.each([
     ['image', { image: 'ghcr.io/Wikid82/charon:PR-1' }],
     ['source-image', { sourceImage: 'ghcr.io/Wikid82/charon:PR-1' }],
-  ])('the repository of %s is lowered, and the notice shows both (S2.4)', (_, change) => {
+  ])('the repository of %s is changed to lower case, and a notice shows both forms (S2.4)', (_, change) => {
     const { notices } = plan(change);
     expect(notices).toHaveLength(1);
     expect(notices[0]).toContain('ghcr.io/Wikid82/charon:PR-1');
@@ -221,12 +221,12 @@ describe('what is changed on the way is said', () => {
     expect(nameOf(change)).toBe('ghcr.io/wikid82/charon:PR-1');
   });
 
-  test('a source that is lowered is told too when it is handed over under another name (S2.4)', () => {
+  test('a notice shows a source that is changed to lower case, even when it is handed over with another name (S2.4)', () => {
     const { notices } = plan({ sourceImage: 'ghcr.io/Wikid82/charon:1', image: 'charon:local' });
     expect(notices.join('\n')).toContain('ghcr.io/Wikid82/charon:1');
   });
 
-  test('without a cache service the Actions cache is left out, other caches stay (S0.3)', () => {
+  test('the Actions cache is omitted with a notice without a cache service, and other caches are kept (S0.3)', () => {
     const cacheFrom = ['type=gha,scope=a', 'type=local,src=/c'];
     const { source, notices } = plan({ build: { ...build, cacheFrom } }, { hasCacheService: false });
     expect(source).toMatchObject({ build: { cacheFrom: ['type=local,src=/c'] } });
@@ -240,22 +240,22 @@ describe('what is changed on the way is said', () => {
     [30, 7, 7, 1],
     // The repository's default.
     [0, 7, 0, 0],
-  ])('%d days asked for, at most %s allowed: kept for %d (S0.2)', (retentionDays, max, kept, said) => {
+  ])('a retention of %d days with a maximum of %s becomes %d days (S0.2)', (retentionDays, max, kept, said) => {
     const found = planExport({ ...defaults, retentionDays }, { ...facts, maxRetentionDays: max });
     expect(found.retentionDays).toBe(kept);
     expect(found.notices).toHaveLength(said);
   });
 });
 
-describe('what is passed on', () => {
-  test('the job’s key goes into the plan, for the artifact’s owner (S2.5)', () => {
+describe('the plan of an export', () => {
+  test('the plan contains the job’s key, for the owner of the artifact (S2.5)', () => {
     expect(plan({ jobKey: 'build-2' }).jobKey).toBe('build-2');
   });
 
   test.each([
     ['a name that the service refuses', { artifactName: 'a/b' }, `is not a valid name of an artifact`],
     ['several platforms', { platform: 'linux/amd64,linux/arm64' }, 'not one platform'],
-  ])('%s is refused', (_, change, message) => {
+  ])('the plan refuses %s', (_, change, message) => {
     expect(() => plan(change)).toThrow(message);
   });
 });

@@ -3,7 +3,7 @@ import { expect, test } from '@jest/globals';
 import { copiedBytes, type LentChunks, viewOf } from '../../shared/bytes/chunks.ts';
 import { fanOut } from '../../shared/bytes/fan-out.ts';
 
-/** Chunks that share one piece of memory, as a file's do. */
+/** Yields chunks that share one piece of memory, like the chunks of a file. */
 async function* lent(count: number, onAsked: (at: number) => void = () => undefined): AsyncGenerator<Buffer> {
   const memory = Buffer.alloc(4);
   for (let at = 0; at < count; at += 1) {
@@ -18,7 +18,7 @@ const numbers = (bytes: Buffer): readonly number[] =>
   Array.from({ length: bytes.length / 4 }, (_, at) => bytes.readUInt32BE(4 * at));
 const all = async (chunks: LentChunks): Promise<readonly number[]> => numbers(await copiedBytes(chunks));
 
-test('every taker gets every chunk, though their memory is used again', async () => {
+test('every consumer receives every chunk, although the memory is reused', async () => {
   const slow = async (chunks: LentChunks): Promise<readonly number[]> => {
     const seen: number[] = [];
     for await (const chunk of chunks) {
@@ -31,7 +31,7 @@ test('every taker gets every chunk, though their memory is used again', async ()
   expect(await fanOut(lent(20), [all, slow, all])).toEqual([expected, expected, expected]);
 });
 
-test('the slowest sets the pace: no chunk is asked for before it has asked', async () => {
+test('the slowest consumer sets the pace: no chunk is requested before that consumer requests it', async () => {
   let [asked, done] = [0, 0];
   const slow = async (chunks: LentChunks): Promise<readonly number[]> => {
     for await (const chunk of chunks) {
@@ -49,7 +49,7 @@ test('the slowest sets the pace: no chunk is asked for before it has asked', asy
   expect([asked, done]).toEqual([20, 20]);
 });
 
-test('one fails: the others end with its error, are waited for, and no more is asked for', async () => {
+test('when one consumer fails, the others end with its error, all are awaited, and no more chunks are requested', async () => {
   let [asked, ended] = [0, ''];
   const other = async (chunks: LentChunks): Promise<void> => {
     await all(chunks).catch(async (error: unknown) => {
@@ -70,7 +70,7 @@ test('one fails: the others end with its error, are waited for, and no more is a
   expect(asked).toBeLessThan(7);
 });
 
-test('one fails while another stands still: its error comes at once', async () => {
+test('when one consumer fails while another is stuck, the error is thrown immediately', async () => {
   const controller = new AbortController();
   const still = async (chunks: LentChunks): Promise<void> => {
     for await (const chunk of chunks) await sleep(60_000, chunk.length, { signal: controller.signal });
@@ -85,7 +85,7 @@ test('one fails while another stands still: its error comes at once', async () =
   await expect(fanOut(lent(10), [still, failing])).rejects.toThrow('gone');
 });
 
-test('the chunks fail: so does every taker, with that error', async () => {
+test('when the chunks fail, every consumer fails with that error', async () => {
   const broken = async function* (): AsyncGenerator<Buffer> {
     yield* lent(2);
     throw new Error('cut');
@@ -101,7 +101,7 @@ test('the chunks fail: so does every taker, with that error', async () => {
   expect(seen).toEqual(['Error: cut', 'Error: cut']);
 });
 
-test('one that has enough doesn’t hold up the others; without takers all is taken', async () => {
+test('a consumer that ends early doesn’t hold up the others, and without consumers all chunks are read', async () => {
   const first = async (chunks: LentChunks): Promise<readonly number[]> => {
     for await (const chunk of chunks) return [viewOf(chunk).readUInt32BE(0)];
     return [];

@@ -46,7 +46,7 @@ afterAll(() => rmSync(directory, { recursive: true }));
 
 const platform = parsePlatform('linux/amd64');
 
-/** The tarball of an artifact without a record, on its way to the engine. */
+/** Returns the tarball of an artifact without a record, as the engine receives it. */
 function passing(
   chunks: AsyncIterable<Buffer>,
   reference?: Reference,
@@ -69,7 +69,7 @@ async function see(bytes: Buffer, pieceBytes = 10_000): Promise<TarballImages> {
   return imagesIn(await seeTarball(inReusedMemory(bytes, pieceBytes)));
 }
 
-/** The format of Docker 24 and older: a folder for each layer, a link where a layer is the same as another. */
+/** Returns a tarball in the format of Docker 24 and older, with a folder for each layer and links for repeated layers. */
 function oldDockerTarball(image: FixtureImage, packing: (layer: Buffer) => Buffer = (layer) => layer): Buffer {
   const folder = mkdtempSync(join(directory, 'old-'));
   const config = `${hexOf(image.configDigest)}.json`;
@@ -93,13 +93,13 @@ const archives: readonly (readonly [string, FixtureImage, Buffer])[] = [
   ['podman save', plain, podmanTarball(plain, ['a:1'])],
   ['an OCI archive', packed, ociArchive([packed])],
   ['Docker 24', plain, oldDockerTarball(plain)],
-  ['Docker 24, its layers in gzip', plain, oldDockerTarball(plain, gzipSync)],
-  ['Docker 24, its layers in zstd', plain, oldDockerTarball(plain, zstdCompressSync)],
+  ['Docker 24 with gzip layers', plain, oldDockerTarball(plain, gzipSync)],
+  ['Docker 24 with zstd layers', plain, oldDockerTarball(plain, zstdCompressSync)],
 ];
 
-describe('reading', () => {
+describe('reading a tarball', () => {
   test.each(archives)(
-    '%s: the same image, however the bytes are cut, in memory that is used again',
+    'a tarball of %s contains the same image for any chunk sizes, in reused memory',
     async (_, image, bytes) => {
       const pieces = fc.integer({ min: 1, max: 3000 });
       await fc.assert(
@@ -113,7 +113,7 @@ describe('reading', () => {
     },
   );
 
-  test('what is the same layer twice may be a link', async () => {
+  test('a repeated layer can be a link', async () => {
     const twice = { ...plain, layerDigests: plain.layerDigests.flatMap((digest) => [digest, digest]) };
     const config = json({ os: 'linux', architecture: 'amd64', rootfs: { diff_ids: twice.layerDigests } });
     const image = {
@@ -125,7 +125,7 @@ describe('reading', () => {
     expect(found?.layers.map(({ digest }) => digest)).toEqual(image.layerDigests);
   });
 
-  test('crane’s names: the config’s digest, and layers in gzip by their digests', async () => {
+  test('a tarball can have the names of crane, which uses the config digest and the digests of gzip layers', async () => {
     const layers = packed.layerDigests.map((digest) => `${hexOf(digest)}.tar.gz`);
     const bytes = tar([
       [packed.configDigest, packed.blobs.get(packed.configDigest) ?? Buffer.alloc(0)],
@@ -138,7 +138,7 @@ describe('reading', () => {
     expect((await see(bytes)).images[0]?.configDigest).toBe(packed.configDigest);
   });
 
-  test('names with ./ in front, JSON with white space in front, a config without architecture', async () => {
+  test('names can have ./ in front, JSON can have white space in front, and a config can have no architecture', async () => {
     const image = makeImage({ leading: ' \t\r\n', architecture: 'none' });
     const dotted = tar(
       [...image.blobs]
@@ -150,23 +150,26 @@ describe('reading', () => {
     expect(chooseImage(found === undefined ? [] : [found], undefined, platform)).toBe(found);
   });
 
-  test.each(archives)('%s: a flipped bit in any layer or config is found', async (_, image, bytes) => {
-    const blobs = [...image.layerDigests, image.configDigest].map(
-      (digest) => image.blobs.get(digest) ?? Buffer.alloc(0),
-    );
-    for (const content of [
-      ...blobs,
-      ...blobs.map((blob) => gzipSync(blob)),
-      ...blobs.map((blob) => zstdCompressSync(blob)),
-    ]) {
-      const at = bytes.indexOf(content);
-      if (at < 0) continue;
-      const damaged = withFlippedBit(bytes, at + Math.floor(content.length * 0.7));
-      await expect(see(damaged)).rejects.toMatchObject({ code: 'tarball-invalid' });
-    }
-  });
+  test.each(archives)(
+    'a tarball of %s is rejected after a flipped bit in any layer or config',
+    async (_, image, bytes) => {
+      const blobs = [...image.layerDigests, image.configDigest].map(
+        (digest) => image.blobs.get(digest) ?? Buffer.alloc(0),
+      );
+      for (const content of [
+        ...blobs,
+        ...blobs.map((blob) => gzipSync(blob)),
+        ...blobs.map((blob) => zstdCompressSync(blob)),
+      ]) {
+        const at = bytes.indexOf(content);
+        if (at < 0) continue;
+        const damaged = withFlippedBit(bytes, at + Math.floor(content.length * 0.7));
+        await expect(see(damaged)).rejects.toMatchObject({ code: 'tarball-invalid' });
+      }
+    },
+  );
 
-  test('a config of more than 4 MiB is told, with its size', async () => {
+  test('a config of more than 4 MiB is rejected, and the error shows its size', async () => {
     const large = makeImage({ labels: { long: 'x'.repeat(5_000_000) } });
     await expect(see(savedTarball(large, ['a:1']))).rejects.toMatchObject({
       code: 'tarball-invalid',
@@ -177,7 +180,7 @@ describe('reading', () => {
     await expect(readOciLayout(layout, platform)).rejects.toThrow('4 MiB');
   });
 
-  test('any config that is handed over fits into a record; a record that nobody would read is refused when it is made', async () => {
+  test('an accepted config fits into a record, and creating a record that is too large to be read fails', async () => {
     const image = makeImage({ labels: { long: '\u2028"'.repeat(700_000) } });
     const [found] = (await see(savedTarball(image, ['a:1']))).images;
     const config = found?.config ?? { platform, diffIds: [], labels: {}, config: {} };
@@ -198,14 +201,14 @@ describe('reading', () => {
   });
 });
 
-describe('what an index names', () => {
+describe('an index of a tarball', () => {
   const mediaType = 'application/vnd.oci.image.index.v1+json';
   const manifestType = 'application/vnd.oci.image.manifest.v1+json';
   const blob = (bytes: Buffer): [string, Buffer] => [`blobs/sha256/${hexOf(digestOf(bytes))}`, bytes];
   const all = [...packed.blobs.values()].map(blob);
   const own = { mediaType: manifestType, digest: packed.manifestDigest, size: 1 };
 
-  test('one index in another many times over, many times over, is refused and not walked', async () => {
+  test('an index that contains another index many times over, on several levels, is refused without a deep search', async () => {
     const named = (bytes: Buffer): Buffer =>
       json({
         schemaVersion: 2,
@@ -220,7 +223,7 @@ describe('what an index names', () => {
     });
   });
 
-  test('an artifact of another kind beside the image is of no concern', async () => {
+  test('an index can contain an artifact of another kind next to the image, which is ignored', async () => {
     const other = json({ mediaType: 'application/vnd.oci.artifact.manifest.v1+json', blobs: [] });
     const beside = {
       mediaType: 'application/vnd.oci.artifact.manifest.v1+json',
@@ -232,7 +235,7 @@ describe('what an index names', () => {
     expect(found.images.map(({ configDigest }) => configDigest)).toEqual([packed.configDigest]);
   });
 
-  test('more images in manifest.json than an artifact has are refused', async () => {
+  test('a tarball is refused when its manifest.json contains more images than an artifact can have', async () => {
     const archive = objectsOf(JSON.parse(archiveManifest(packed).toString()));
     const many = json(Array.from({ length: 200 }, () => archive[0]));
     await expect(see(tar([...all, ['manifest.json', many]]))).rejects.toMatchObject({
@@ -244,7 +247,7 @@ describe('what an index names', () => {
   test.each([
     ['an OCI archive', true],
     ['docker save', false],
-  ])('%s: a manifest that tells another length of its config is refused', async (_, isOci) => {
+  ])('a tarball of %s is refused when its manifest has a wrong length for its config', async (_, isOci) => {
     const manifest = JSON.parse(String(packed.blobs.get(packed.manifestDigest)));
     const lying = json({ ...manifest, config: { ...manifest.config, size: 7 } });
     const index = json({ schemaVersion: 2, manifests: [{ ...own, digest: digestOf(lying) }] });
@@ -257,25 +260,25 @@ describe('what an index names', () => {
   });
 });
 
-describe('several platforms', () => {
+describe('a tarball of several platforms', () => {
   const amd64 = makeImage();
   const arm64 = makeImage({ architecture: 'arm64' });
 
-  test('the one that fits is chosen', async () => {
+  test('the image for the requested platform is selected', async () => {
     const { kind, images } = await see(ociArchive([arm64, amd64]));
     expect(kind).toBe('oci');
     expect(chooseImage(images, undefined, platform).configDigest).toBe(amd64.configDigest);
     expect(chooseImage(images, undefined, parsePlatform('linux/arm64')).configDigest).toBe(arm64.configDigest);
   });
 
-  test('when none fits, the error lists those that are there', async () => {
+  test('the error lists the platforms of the tarball when none is the requested one', async () => {
     const { images } = await see(ociArchive([arm64, makeImage({ architecture: 's390x' })]));
     expect(() => chooseImage(images, undefined, platform)).toThrow(
       'linux/arm64, linux/s390x; linux/amd64 was requested',
     );
   });
 
-  test('one whose layers were left out doesn’t count', async () => {
+  test('an image whose layers are not in the tarball is ignored', async () => {
     const bare = {
       ...arm64,
       blobs: new Map([...arm64.blobs].filter(([digest]) => !arm64.layerDigests.includes(digest))),
@@ -289,15 +292,15 @@ describe('several platforms', () => {
 describe('compression', () => {
   const bytes = savedTarball(packed, ['a:1']);
   const skippable = Buffer.concat([Buffer.from([0x50, 0x2a, 0x4d, 0x18, 4, 0, 0, 0]), Buffer.from('size')]);
-  // What is written in parts tells no size, and so takes the whole window.
+  // A stream that is written in parts contains no size, so it uses the whole window.
   const compressor = createZstdCompress({ params: { [constants.ZSTD_c_windowLog]: 28 } });
   const longWindow = buffer(Readable.from([bytes.subarray(0, 9), bytes.subarray(9)]).pipe(compressor));
 
   test.each([
     ['a skippable frame in front', Buffer.concat([skippable, zstdCompressSync(bytes)])],
-    ['skippable frames between and behind', Buffer.concat([zstdCompressSync(bytes), skippable, skippable])],
+    ['skippable frames in the middle and at the end', Buffer.concat([zstdCompressSync(bytes), skippable, skippable])],
     ['a window of 256 MiB', longWindow],
-  ])('zstd with %s', async (_, made) => {
+  ])('a zstd tarball is read with %s', async (_, made) => {
     const compressed = await made;
     expect(compressionOf(compressed)).toBe('zstd');
     for (const pieceBytes of [7, compressed.length]) {
@@ -308,7 +311,7 @@ describe('compression', () => {
     }
   });
 
-  test('that window is more than Node reads by itself', async () => {
+  test('a zstd tarball with that window is too large for the default of Node', async () => {
     const compressed = await longWindow;
     expect(() => zstdDecompressSync(compressed)).toThrow();
   });
@@ -316,33 +319,39 @@ describe('compression', () => {
   test.each([
     ['xz', Buffer.from([0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00]), 'unxz'],
     ['bzip2', Buffer.from('BZh91AY'), 'bunzip2'],
-  ])('%s is named for what it is', (format, head, command) => {
-    expect(() => compressionOf(head)).toThrow(expect.objectContaining({ hint: expect.stringContaining(command) }));
-    expect(() => compressionOf(head)).toThrow(`compressed with ${format}`);
-  });
+  ])(
+    'a tarball with %s compression causes an error that names the format and the command to unpack it',
+    (format, head, command) => {
+      expect(() => compressionOf(head)).toThrow(expect.objectContaining({ hint: expect.stringContaining(command) }));
+      expect(() => compressionOf(head)).toThrow(`compressed with ${format}`);
+    },
+  );
 });
 
-describe('on its way to the engine', () => {
-  test.each(archives)('%s: layers as they were, and one name of ours', async (_, image, bytes) => {
-    const reference = parseTaggedReference('charon:local');
-    const tarball = passing(inReusedMemory(bytes, 997), reference);
-    const path = join(directory, 'passed.tar');
-    writeFileSync(path, await copiedBytes(tarball.chunks));
-    const file = (name: string): Buffer => execFileSync('tar', ['-xOf', path, name], { maxBuffer: 1 << 28 });
-    const [found, ...others] = JSON.parse(file('manifest.json').toString());
-    expect(others).toEqual([]);
-    expect(found.RepoTags).toEqual(['ours.invalid/x:1']);
-    expect(digestOf(file(found.Config))).toBe(image.configDigest);
-    const [again] = (await see(readFileSync(path))).images;
-    expect(again?.config.diffIds).toEqual(image.diffIds);
-    const [passed, ...more] = tarball.images();
-    expect(more).toEqual([]);
-    expect(passed).toMatchObject({ name: 'ours.invalid/x:1', references: [reference] });
-    expect(passed?.identity.configDigest).toBe(image.configDigest);
-    expect(passed?.identity.manifestDigest).toEqual(again?.manifestDigests[0]);
-  });
+describe('a tarball that is sent to the engine', () => {
+  test.each(archives)(
+    'a tarball from %s is sent to the engine with unchanged layers and one temporary name',
+    async (_, image, bytes) => {
+      const reference = parseTaggedReference('charon:local');
+      const tarball = passing(inReusedMemory(bytes, 997), reference);
+      const path = join(directory, 'passed.tar');
+      writeFileSync(path, await copiedBytes(tarball.chunks));
+      const file = (name: string): Buffer => execFileSync('tar', ['-xOf', path, name], { maxBuffer: 1 << 28 });
+      const [found, ...others] = JSON.parse(file('manifest.json').toString());
+      expect(others).toEqual([]);
+      expect(found.RepoTags).toEqual(['ours.invalid/x:1']);
+      expect(digestOf(file(found.Config))).toBe(image.configDigest);
+      const [again] = (await see(readFileSync(path))).images;
+      expect(again?.config.diffIds).toEqual(image.diffIds);
+      const [passed, ...more] = tarball.images();
+      expect(more).toEqual([]);
+      expect(passed).toMatchObject({ name: 'ours.invalid/x:1', references: [reference] });
+      expect(passed?.identity.configDigest).toBe(image.configDigest);
+      expect(passed?.identity.manifestDigest).toEqual(again?.manifestDigests[0]);
+    },
+  );
 
-  test('a damaged one never gets its end', async () => {
+  test('a damaged tarball is cut off before its end', async () => {
     const [, layer = packed.configDigest] = packed.layerDigests;
     const whole = ociArchive([packed]);
     const bytes = withFlippedBit(whole, whole.indexOf(packed.blobs.get(layer) ?? '') + 100);
@@ -355,7 +364,7 @@ describe('on its way to the engine', () => {
     expect(Buffer.concat(given).includes('manifest.json')).toBe(false);
   });
 
-  test('names: its own where none is asked for, containerd’s or a whole reference; else charon:local', async () => {
+  test('an image has its name from containerd or a complete reference by default, and charon:local without such a name', async () => {
     const namesOf = async (annotations: Readonly<Record<string, string>>): Promise<unknown> => {
       const tarball = passing(Readable.from([ociArchive([packed], annotations)]));
       await buffer(tarball.chunks);
@@ -376,7 +385,7 @@ describe('the manifest that identifies the image', () => {
   const names = ['a:1'];
   const [misleading, contradicting] = [misleadingTarballs(packed, names), contradictingTarballs(packed, names)];
 
-  test.each(misleading)('is its own, and goes to the engine, though %s (B.8)', async (_, bytes) => {
+  test.each(misleading)('the manifest is found and sent to the engine although %s (B.8)', async (_, bytes) => {
     const tarball = passing(inReusedMemory(bytes, 997));
     const made = await copiedBytes(tarball.chunks);
     expect(tarball.images()[0]?.identity).toMatchObject({
@@ -388,7 +397,7 @@ describe('the manifest that identifies the image', () => {
     expect(indexed(made)).toEqual([packed.manifestDigest]);
   });
 
-  test.each(contradicting)('an error, when %s (B.8)', async (_, bytes) => {
+  test.each(contradicting)('the tarball is invalid when %s (B.8)', async (_, bytes) => {
     const { chunks } = passing(inReusedMemory(bytes, 997));
     await expect(copiedBytes(chunks)).rejects.toMatchObject({
       code: 'tarball-invalid',
@@ -396,7 +405,7 @@ describe('the manifest that identifies the image', () => {
     });
   });
 
-  test('one of several images has none: the others keep theirs, and it gets one of ours (B.8)', async () => {
+  test('a manifest is generated for the one image that has none, and the other images keep their manifests (B.8)', async () => {
     const tarball = passing(inReusedMemory(tarballWithOneManifest([packed, ['a:1']], [plain, ['b:1']]), 997));
     const made = await copiedBytes(tarball.chunks);
     const digests = tarball.images().map(({ identity }) => identity.manifestDigest);
@@ -404,7 +413,7 @@ describe('the manifest that identifies the image', () => {
     expect(indexed(made)).toEqual(digests);
   });
 
-  test('a layer that lies there twice, first under another name, is given out once, under the name that manifest.json gets (B.8)', async () => {
+  test('a layer that is in the tarball twice is used only once, under its name in manifest.json (B.8)', async () => {
     const [layer = packed.configDigest] = packed.layerDigests;
     const twice = tar([['elsewhere/layer', packed.blobs.get(layer) ?? Buffer.alloc(0)]]);
     const bytes = Buffer.concat([twice.subarray(0, -1024), savedTarball(packed, names)]);
@@ -417,7 +426,7 @@ describe('the manifest that identifies the image', () => {
 test.each([
   ['no reference', ['a:1', '<none>:<none>'], '<none>:<none>'],
   ['hundreds of references', Array.from({ length: 300 }, (_, at) => `a:${String(at)}`), '300 references'],
-])('%s in manifest.json: the tarball is wrong, and no input', async (_, tags, words) => {
+])('%s in manifest.json causes the error tarball-invalid, not invalid-input', async (_, tags, words) => {
   await expect(see(savedTarball(packed, tags))).rejects.toMatchObject({
     code: 'tarball-invalid',
     message: expect.stringContaining(words),
@@ -425,7 +434,7 @@ test.each([
   });
 });
 
-test('two images under one reference are refused: the last one named would have it', async () => {
+test('two images with the same reference are refused, because the second would replace the first', async () => {
   const two = savedTogether([
     [packed, ['a:1', 'x:1']],
     [plain, ['b:1', 'x:1']],
@@ -434,7 +443,7 @@ test('two images under one reference are refused: the last one named would have 
     code: 'tarball-invalid',
     message: expect.stringContaining('x:1'),
   });
-  // Where one of them is asked for, the other one's names don't count.
+  // If only one of them is requested, the names of the other don't matter.
   await copiedBytes(passing(inReusedMemory(two, 997), parseTaggedReference('a:1')).chunks);
 });
 
@@ -447,7 +456,7 @@ describe('an artifact with a record', () => {
     return { offset: bytes.indexOf(content), size: content.length };
   };
 
-  /** Passes a tarball whose record tells of another one. */
+  /** Passes a tarball with a record that describes another one. */
   async function passed(
     tarball: Buffer,
     manifestDigests: readonly Digest[],
@@ -467,7 +476,7 @@ describe('an artifact with a record', () => {
     return on.images()[0]?.identity.manifestDigest;
   }
 
-  test('that names a manifest is of that manifest, or artifact-corrupt (B.8)', async () => {
+  test('an image with a recorded manifest digest has that manifest, or throws artifact-corrupt (B.8)', async () => {
     const index = digestOf('an index around it');
     expect(await passed(bytes, [packed.manifestDigest])).toBe(packed.manifestDigest);
     expect(await passed(bytes, [index, packed.manifestDigest])).toBe(packed.manifestDigest);
@@ -479,7 +488,7 @@ describe('an artifact with a record', () => {
       expect(await passed(misleading, [packed.manifestDigest])).toBe(packed.manifestDigest);
   });
 
-  test('whose manifest was read by its place is of that one, whatever else the tarball holds (B.8)', async () => {
+  test('an image whose manifest was read from its recorded place has that manifest, independent of other contents of the tarball (B.8)', async () => {
     const [image] = (await see(bytes)).images;
     const identity = {
       ...(image?.config ?? { platform, diffIds: [], labels: {}, config: {} }),
@@ -507,7 +516,7 @@ function fileIn(made: Buffer, name: string): string {
   return execFileSync('tar', ['-xOf', path, name], { encoding: 'utf8' });
 }
 
-/** The manifests that a tarball's index.json names. */
+/** Returns the manifests in a tarball's index.json. */
 function indexed(made: Buffer): readonly unknown[] {
   return objectsOf(JSON.parse(fileIn(made, 'index.json')).manifests).map(({ digest }) => digest);
 }

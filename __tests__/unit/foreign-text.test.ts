@@ -4,7 +4,7 @@ import { prose } from '../../shared/base/markdown.ts';
 import { harmlessLines, quoteError } from '../../shared/base/text.ts';
 import { runnerCommands } from '../fixtures/runner-commands.ts';
 
-describe('what others write into the log', () => {
+describe('foreign text in the log', () => {
   test.each([
     '::add-mask::true',
     '  ::stop-commands::x',
@@ -14,18 +14,18 @@ describe('what others write into the log', () => {
     '##[group]##[add-mask]true',
     '###[warning]x',
     'a\r\n::warning::b\n::debug::c',
-  ])('%j is no command any more (S0.6)', (text) => {
+  ])('the text %j is changed so that it is not a workflow command (S0.6)', (text) => {
     expect(runnerCommands(text)).not.toEqual([]);
     expect(runnerCommands(harmlessLines(text))).toEqual([]);
   });
 
-  test('text without commands stays as it is (S0.6)', () => {
+  test('a text without workflow commands is unchanged (S0.6)', () => {
     for (const text of ['', 'a::b', '#1 [2/3] RUN a', 'x\ny', '# [x]']) expect(harmlessLines(text)).toBe(text);
     expect(harmlessLines('a\r\nb\rc')).toBe('a\nb\nc');
     expect(harmlessLines(' ::a::\n##[b]')).toBe('>  ::a::\n## [b]');
   });
 
-  test('whatever is put together (S0.6)', () => {
+  test('property: any combination of pieces becomes text without a workflow command (S0.6)', () => {
     const pieces = ['::', ':', '#', '##[', '[', ']', 'add-mask', ' ', '\t', '\r', '\n', '\u0085', '\u2028', '> ', 'x'];
     fc.assert(
       fc.property(fc.array(fc.constantFrom(...pieces), { maxLength: 12 }), (parts) => {
@@ -36,7 +36,7 @@ describe('what others write into the log', () => {
   });
 });
 
-describe('what others write into the job summary', () => {
+describe('foreign text in the job summary', () => {
   test.each([
     ['see [this](https://example.com)', 'see &#91;this&#93;(`https://example.com`)'],
     ['<img src=x>', '&#60;img src=x&#62;'],
@@ -45,12 +45,12 @@ describe('what others write into the job summary', () => {
     ['ask @someone at a@b.c, see #1', 'ask `@someone` at `a@b.c`, see `#1`'],
     ['`a``b`<img>`c`', "`a'b`&#60;img&#62;`c`"],
     ['a ` b <img>', 'a &#96; b &#60;img&#62;'],
-  ])('%j is text (S0.6)', (message, markdown) => {
+  ])('the message %j is shown as text in the job summary (S0.6)', (message, markdown) => {
     expect(String(prose(message))).toBe(markdown);
   });
 });
 
-test('of a long error its beginning and its end are shown: the end says why', () => {
+test('a long error is shortened in the middle, because its end contains the cause', () => {
   const said = `Error unpacking image a:1: ${'x'.repeat(2000)}: no space left on device`;
   expect(quoteError(said)).toMatch(/^Error unpacking image a:1: x+ … x+: no space left on device$/);
   expect(quoteError(said).length).toBeLessThan(510);

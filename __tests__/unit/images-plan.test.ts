@@ -32,13 +32,13 @@ describe('matchesPattern', () => {
     ['[ab]', 'a', false],
     ['(a+)+$*', 'aaaa', false],
     ['Image-*', 'image-a', false],
-  ])('%j and %j: %j', (pattern, name, matches) => {
+  ])('the pattern %j matches %j: %j', (pattern, name, matches) => {
     expect(matchesPattern(pattern, name)).toBe(matches);
   });
 
   const name = fc.string().filter((text) => !isPattern(text));
 
-  test('property: a name stands for itself, and for no other', () => {
+  test('property: a name matches only itself', () => {
     fc.assert(
       fc.property(name, name, (one, other) => {
         expect(matchesPattern(one, one)).toBe(true);
@@ -47,7 +47,7 @@ describe('matchesPattern', () => {
     );
   });
 
-  test('property: a name with parts of it as * or ? stands for it', () => {
+  test('property: a pattern with * or ? for parts of a name matches the name', () => {
     fc.assert(
       fc.property(name, name, name, (first, middle, last) => {
         expect(matchesPattern(`${first}*${last}`, `${first}${middle}${last}`)).toBe(true);
@@ -56,7 +56,7 @@ describe('matchesPattern', () => {
     );
   });
 
-  test('property: it agrees with a matcher that tries everything', () => {
+  test('property: the result is the same as that of a matcher that tries every possibility', () => {
     const tries = (pattern: string, text: string): boolean => {
       const [first, ...rest] = pattern;
       if (first === undefined) return text === '';
@@ -75,7 +75,7 @@ describe('matchesPattern', () => {
 });
 
 describe('planImages', () => {
-  test('one name is the plan of one image', () => {
+  test('one name has the plan of one image', () => {
     expect(planImages(inputs)).toMatchObject({
       kind: 'one',
       wanted: ['docker-image'],
@@ -89,45 +89,53 @@ describe('planImages', () => {
     [['a*'], true, 'several'],
     [['a'], false, 'mapping'],
     [['a', 'b?'], false, 'mapping'],
-  ] as const)('%j with load: %j is %s', (artifactNames, load, kind) => {
+  ] as const)('the names %j with load: %j have the plan %s', (artifactNames, load, kind) => {
     expect(planImages({ ...inputs, artifactNames, load })).toMatchObject({ kind, wanted: artifactNames });
   });
 
   test.each([
     ['a slash in one of several', { artifactNames: ['a', 'b/c'] }, '"b/c"'],
     ['a slash in a pattern', { artifactNames: ['b/c*'] }, '"b/c"'],
-    ['a name that can’t be, with load: false', { artifactNames: [''], load: false }, 'it is empty'],
+    ['an invalid name, with load: false', { artifactNames: [''], load: false }, 'it is empty'],
     ['a pattern for the digests', { digestsArtifact: 'digests-*' }, '"*"'],
     ['a slash in one, with load: false', { artifactNames: ['b/c'], load: false }, '"b/c"'],
     [
-      'a tarball that isn’t loaded',
+      'a tarball with load: false',
       { load: false, tarball: '/tmp/x' },
       'With `load: false` no image is loaded, but `tarball` can',
     ],
-    ['a reference that isn’t loaded', { load: false, image: 'x' }, 'but `image` can be true of one loaded image only.'],
-    ['a layout that isn’t loaded', { load: false, ociLayout: '/out' }, 'but `oci-layout` can'],
-    ['a place that isn’t loaded from', { load: false, from: 'registry' }, 'but `from` can'],
-    ['a place that isn’t loaded into', { load: false, into: 'kind' }, 'but `into` can'],
+    ['a reference with load: false', { load: false, image: 'x' }, 'but `image` can be true of one loaded image only.'],
+    ['a layout with load: false', { load: false, ociLayout: '/out' }, 'but `oci-layout` can'],
+    ['a place to load from with load: false', { load: false, from: 'registry' }, 'but `from` can'],
+    ['a place to load into with load: false', { load: false, into: 'kind' }, 'but `into` can'],
     [
-      'a reference of several',
+      'a reference for several images',
       { artifactNames: ['a', 'b'], image: 'x' },
       '`artifact-name` (a, b) selects several images, but `image`',
     ],
     [
-      'a tarball of several',
+      'a tarball for several images',
       { artifactNames: ['a*'], tarball: '/x' },
       '`artifact-name` (a*) selects several images, but `tarball`',
     ],
-    ['a layout of several', { artifactNames: ['a*'], ociLayout: '/out' }, 'but `oci-layout` can'],
-    ['a digest of several', { artifactNames: ['a*'], expectedConfigDigest: 'x' }, 'but `expected-config-digest` can'],
-    ['another place of several', { artifactNames: ['a*'], from: 'registry', image: 'x' }, 'but `image` and `from` can'],
-  ])('%s is refused', (_, change, message) => {
+    ['a layout for several images', { artifactNames: ['a*'], ociLayout: '/out' }, 'but `oci-layout` can'],
+    [
+      'a digest for several images',
+      { artifactNames: ['a*'], expectedConfigDigest: 'x' },
+      'but `expected-config-digest` can',
+    ],
+    [
+      'another place for several images',
+      { artifactNames: ['a*'], from: 'registry', image: 'x' },
+      'but `image` and `from` can',
+    ],
+  ])('the plan refuses %s', (_, change, message) => {
     expect(() => planImages({ ...inputs, ...change })).toThrow(
       expect.objectContaining({ code: 'invalid-input', message: expect.stringContaining(message) }),
     );
   });
 
-  test('several images can go into a cluster, and a mapping can expect a digest', () => {
+  test('several images are accepted for a cluster, and an expected digest is accepted for a mapping', () => {
     const hint = 'Leave it out, or load that one image in a step of its own.';
     expect(() => planImages({ ...inputs, load: false, image: 'x' })).toThrow(expect.objectContaining({ hint }));
     expect(planImages({ ...inputs, artifactNames: ['a', 'b'], into: 'kind' })).toMatchObject({
@@ -143,7 +151,7 @@ describe('planImages', () => {
   });
 });
 
-test('selectArtifacts: the newest of each name, sorted, and what stands for nothing', () => {
+test('selectArtifacts returns the newest artifact of each name, sorted, and the patterns that match nothing', () => {
   const artifacts = [
     { id: 4, name: 'b', size: 1 },
     { id: 3, name: 'a', size: 1 },
@@ -165,11 +173,11 @@ test.each([
   [[1, 1, 9, 8], 16, 1],
   [[100], 1, 1],
   [[], 1, 1],
-])('of loads that need %j bytes each, where %j are free, so many run at once: %j', (needs, free, count) => {
+])('loads that require %j bytes each, with %j bytes free, run at the same time: %j', (needs, free, count) => {
   expect(fittingLoads(needs, free)).toBe(count);
 });
 
-test('property: the mapping is JSON that says what went in, whatever the names', () => {
+test('property: the mapping is JSON with every image, for any names', () => {
   fc.assert(
     fc.property(fc.uniqueArray(fc.string().filter((text) => text !== '__proto__')), (names) => {
       const images = names.map((name, position): MappedImage => ({

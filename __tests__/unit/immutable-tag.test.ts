@@ -34,7 +34,7 @@ describe('events as GitHub sends them', () => {
     ['workflow-run-fork', 'main-ec26c3e', 'main'],
     ['issue-comment-on-pull-request', undefined, undefined],
     ['delete', undefined, undefined],
-  ])('%s: immutable tag %s, branch %s (S1.2, S1.3, S1.4)', (name, tag, from) => {
+  ])('the event %s has the immutable tag %s and the branch %s (S1.2, S1.3, S1.4)', (name, tag, from) => {
     const found = workflowEvent(eventFacts(name));
     expect(immutableTag(found)).toBe(tag);
     expect(branchOf(found)).toBe(from);
@@ -53,15 +53,15 @@ describe('events as GitHub sends them', () => {
     ['release', ['v2.0.0-rc.1-6113728', 'v2.0.0-rc.1', 'sha-6113728']],
     ['workflow-run-push', ['feature-dns-subdomain-6113728', 'sha-6113728']],
     ['workflow-run-fork', ['main-ec26c3e', 'sha-ec26c3e']],
-  ])('automatic tags of %s (S3.6)', (name, tags) => {
+  ])('the event %s has its automatic tags (S3.6)', (name, tags) => {
     expect(automaticTags(workflowEvent(eventFacts(name)))).toEqual(tags);
   });
 });
 
-describe('pull requests', () => {
+describe('a pull request', () => {
   const request = { number: 7, head: { sha, ref: 'patch-1' } };
 
-  test('the head’s commit counts; without it there is no tag, and the merge commit is no substitute (S1.2)', () => {
+  test('a pull request uses the commit of its head; without that commit it has no tag, not the merge commit’s tag (S1.2)', () => {
     const facts = { name: 'pull_request', ref: 'refs/pull/7/merge' };
     expect(event({ ...facts, payload: { pull_request: request } })).toEqual({
       kind: 'pull-request',
@@ -78,19 +78,19 @@ describe('pull requests', () => {
 
   test.each([
     ['in the pull request', { pull_request: request }, 'refs/pull/9/merge', 'pr-7-abc1234'],
-    ['beside it', { number: 8, pull_request: { head: { sha } } }, 'refs/pull/9/merge', 'pr-8-abc1234'],
+    ['next to the pull request', { number: 8, pull_request: { head: { sha } } }, 'refs/pull/9/merge', 'pr-8-abc1234'],
     ['in the ref alone', { pull_request: { head: { sha } } }, 'refs/pull/9/merge', 'pr-9-abc1234'],
-    ['nowhere', { pull_request: { number: '7', head: { sha } } }, 'refs/heads/main', undefined],
-  ])('the number is found %s (S1.2)', (_, payload, ref, tag) => {
+    ['in no place', { pull_request: { number: '7', head: { sha } } }, 'refs/heads/main', undefined],
+  ])('a pull request has its number %s (S1.2)', (_, payload, ref, tag) => {
     expect(immutableTag(event({ name: 'pull_request', payload, ref }))).toBe(tag);
   });
 
-  test('refs/pull/7/head is the head itself; refs/pull/7/merge of another event is a merge commit (S1.2)', () => {
+  test('the ref refs/pull/7/head is the head of a pull request, but refs/pull/7/merge of another event is a merge commit (S1.2)', () => {
     expect(immutableTag(event({ name: 'workflow_dispatch', ref: 'refs/pull/7/head' }))).toBe('pr-7-abc1234');
     expect(event({ name: 'deployment', ref: 'refs/pull/7/merge' })).toMatchObject({ kind: 'none' });
   });
 
-  test('a run that a pull_request_target triggered is for head_commit; its head_sha is of the base branch (S1.2)', () => {
+  test('a run that pull_request_target triggered uses head_commit, because its head_sha is of the base branch (S1.2)', () => {
     const run = {
       event: 'pull_request_target',
       head_sha: 'f'.repeat(40),
@@ -102,14 +102,14 @@ describe('pull requests', () => {
     expect(found({}).kind).toBe('none');
   });
 
-  test('the branch comes from the payload, else from GITHUB_HEAD_REF (S1.4)', () => {
+  test('a pull request has the branch from the payload, or from GITHUB_HEAD_REF otherwise (S1.4)', () => {
     const payload = { pull_request: { number: 7, head: { sha } } };
     expect(branchOf(event({ name: 'pull_request', payload, headRef: 'from-env' }))).toBe('from-env');
     expect(branchOf(event({ name: 'pull_request', payload }))).toBeUndefined();
   });
 });
 
-describe('branches', () => {
+describe('a branch', () => {
   test.each([
     ['feature/Add_New-Feature', 'feature-add-new-feature'],
     ['feature/dns/subdomain', 'feature-dns-subdomain'],
@@ -130,7 +130,7 @@ describe('branches', () => {
     [`${'a'.repeat(119)}--b`, 'a'.repeat(119)],
     ['MAIN', 'main'],
     ['1.0', '1.0'],
-  ])('%j is %s (S1.3)', (name, cleaned) => {
+  ])('the branch %j has the name %s in tags (S1.3)', (name, cleaned) => {
     expect(immutableTag(branch(name))).toBe(`${cleaned}-abc1234`);
   });
 
@@ -141,7 +141,7 @@ describe('branches', () => {
   const hexDigits = Array.from({ length: 16 }, (_, digit) => digit.toString(16));
   const anySha = fc.string({ unit: fc.constantFrom(...hexDigits), minLength: 40, maxLength: 40 });
 
-  test('property: any branch and any git tag give a valid tag of at most 128 that ends with the short sha (S1.3)', () => {
+  test('property: any branch and any git tag give a valid tag of at most 128 characters that ends with the short commit (S1.3)', () => {
     fc.assert(
       fc.property(anyName, anySha, fc.constantFrom('branch', 'tag'), (name, commit, kind) => {
         const found: WorkflowEvent =
@@ -157,7 +157,7 @@ describe('branches', () => {
     );
   });
 
-  test('property: any facts give an event or a reason, and never throw', () => {
+  test('property: any facts give an event or a reason, and never an error', () => {
     fc.assert(
       fc.property(
         fc.constantFrom('push', 'pull_request', 'merge_group', 'workflow_run', 'release', 'issue_comment', 'fork'),
@@ -182,15 +182,15 @@ describe('git tags and releases', () => {
     ['V2_RC', 'V2_RC', 'v2-rc-abc1234'],
     ['.1', '1', '1-abc1234'],
     ['x'.repeat(200), 'x'.repeat(128), `${'x'.repeat(120)}-abc1234`],
-  ])('%s is the tag %s, and %s for good (S3.6)', (name, tag, immutable) => {
+  ])('the git tag %s has the tag %s, and the immutable tag %s (S3.6)', (name, tag, immutable) => {
     expect(automaticTags(gitTag(name))).toEqual([immutable, tag, 'sha-abc1234']);
   });
 
-  test('a git tag without a usable character has only the immutable tag and that of the commit (S3.6)', () => {
+  test('a git tag without a usable character has only the immutable tag and the tag of the commit (S3.6)', () => {
     expect(automaticTags(gitTag('🚀'))).toEqual(['tag-abc1234', 'sha-abc1234']);
   });
 
-  test('a release without a ref is known by its tag name', () => {
+  test('a release without a ref uses its tag name', () => {
     expect(event({ name: 'release', payload: { release: { tag_name: 'v3' } } })).toEqual(gitTag('v3'));
   });
 });
@@ -201,7 +201,7 @@ describe('other events', () => {
     automaticTags(event({ ref: 'refs/heads/main', payload: { repository }, ...facts })).includes('latest');
 
   test.each(['push', 'schedule', 'workflow_dispatch', 'repository_dispatch'])(
-    '%s on the default branch is latest (S3.6)',
+    'the event %s on the default branch has the tag latest (S3.6)',
     (name) => {
       expect(latest({ name })).toBe(true);
       expect(latest({ name, ref: 'refs/heads/other' })).toBe(false);
@@ -209,13 +209,13 @@ describe('other events', () => {
   );
 
   test.each(['issue_comment', 'issues', 'check_run', 'fork', 'deployment', 'watch'])(
-    '%s runs on the default branch, but may mean something else: not latest (S3.6)',
+    'the event %s runs on the default branch, but may concern another commit, so it does not have the tag latest (S3.6)',
     (name) => {
       expect(latest({ name })).toBe(false);
     },
   );
 
-  test('a run of a fork’s main is not latest, one of ours is (S3.6)', () => {
+  test('a run for the main branch of a fork does not have the tag latest, but a push to this repository does (S3.6)', () => {
     const run = (event: string, head: string): boolean =>
       latest({
         name: 'workflow_run',
@@ -242,7 +242,7 @@ describe('other events', () => {
       'merge-queue-pr-5-abc1234',
     ],
     [
-      'a queue’s branch of another form',
+      'a queue’s branch in another form',
       { name: 'merge_group', ref: 'refs/heads/gh-readonly-queue/x' },
       'gh-readonly-queue-x-abc1234',
     ],
@@ -250,11 +250,7 @@ describe('other events', () => {
     ['a ref of another kind', { name: 'push', ref: 'refs/notes/commits' }, 'sha-abc1234'],
     ['a short ref of a branch', { name: 'push', ref: 'topic' }, 'topic-abc1234'],
     ['a short ref of a tag', { name: 'push', ref: '', refName: 'v1', refType: 'tag' }, 'v1-abc1234'],
-    [
-      'a ref in the payload alone',
-      { name: 'push', payload: { ref: 'refs/heads/x', after: sha }, sha: '' },
-      'x-abc1234',
-    ],
+    ['a ref only in the payload', { name: 'push', payload: { ref: 'refs/heads/x', after: sha }, sha: '' }, 'x-abc1234'],
     ['a commit in upper case', { name: 'push', ref: 'refs/heads/x', sha: sha.toUpperCase() }, 'x-abc1234'],
     [
       'a release’s run',
@@ -266,7 +262,7 @@ describe('other events', () => {
       { name: 'workflow_run', payload: { workflow_run: { head_branch: null, head_sha: sha } } },
       'sha-abc1234',
     ],
-  ])('%s', (_, facts, tag) => {
+  ])('%s has its own tag', (_, facts, tag) => {
     expect(immutableTag(event(facts))).toBe(tag);
   });
 
@@ -274,8 +270,8 @@ describe('other events', () => {
     ['no event', { name: '' }, 'there is no workflow event here'],
     ['a deletion', { name: 'delete', ref: 'refs/heads/main' }, 'deletion'],
     ['no commit', { name: 'push', ref: 'refs/heads/x', sha: '' }, 'the event names no commit'],
-    ['a commit of zeros', { name: 'push', ref: 'refs/heads/x', sha: '0'.repeat(40) }, 'the event names no commit'],
-    ['a commit that is none', { name: 'push', ref: 'refs/heads/x', sha: 'HEAD' }, 'the event names no commit'],
+    ['a commit of only zeros', { name: 'push', ref: 'refs/heads/x', sha: '0'.repeat(40) }, 'the event names no commit'],
+    ['an invalid commit', { name: 'push', ref: 'refs/heads/x', sha: 'HEAD' }, 'the event names no commit'],
     ['a run without commit', { name: 'workflow_run', payload: {} }, 'no commit of the run that triggered it'],
     [
       'a run for a comment',
@@ -283,7 +279,7 @@ describe('other events', () => {
       'was for a comment',
     ],
     ['a payload that is no object', { name: 'pull_request', payload: [1] }, 'no pull request number'],
-  ])('%s gives no tag, and says why', (_, facts, reason) => {
+  ])('%s has no tag, and the reason explains why', (_, facts, reason) => {
     const found = event(facts);
     expect(found).toEqual({ kind: 'none', reason: expect.stringContaining(reason) });
     expect(immutableTag(found)).toBeUndefined();

@@ -24,9 +24,9 @@ const list = (text: string): readonly string[] => inputs({ foo: text }).list('fo
 const lines = (text: string): readonly string[] => inputs({ foo: text }).lines('foo');
 const secrets = (text: string): readonly string[] => inputs({ foo: text }).secrets('foo');
 
-// The texts and what they are read as: docker/actions-toolkit, __tests__/util.test.ts, "getInputList". build-push-action
-// reads its inputs so, and a step that moves from it to this action must mean the same.
-describe('lists, as docker/actions-toolkit reads them', () => {
+// The texts and their items are from "getInputList" in docker/actions-toolkit, __tests__/util.test.ts. build-push-action
+// parses its inputs like this, and a step that changes to this action must keep its meaning.
+describe('lists are read like in docker/actions-toolkit', () => {
   test.each([
     ['a single line', 'bar', ['bar']],
     ['nothing', '', []],
@@ -38,8 +38,8 @@ describe('lists, as docker/actions-toolkit reads them', () => {
     ['other line ends and commas', 'bar\r\nbaz,bat', ['bar', 'baz', 'bat']],
     ['a # that is no comment', 'foo=bar\nbar=qux#baz', ['foo=bar', 'bar=qux#baz']],
     ['a quoted line', 'linux/amd64\n"linux/arm64,linux/arm/v7"', ['linux/amd64', 'linux/arm64', 'linux/arm/v7']],
-    ['a quoted item beside another, whose comma stays', '"a,b",c', ['a,b', 'c']],
-  ])('between commas or one a line: %s', (_, text, items) => {
+    ['a quoted item next to another, with its comma', '"a,b",c', ['a,b', 'c']],
+  ])('a list can be separated by commas or lines: %s', (_, text, items) => {
     expect(list(text)).toEqual(items);
   });
 
@@ -69,46 +69,46 @@ describe('lists, as docker/actions-toolkit reads them', () => {
       ['A=b', 'MYSECRET=aaaaaaaa\nbbbb"bbb\nccccccccc', 'FOO=bar'],
     ],
     ['a key in quotes', `"GPG_KEY=${key}"\nFOO=bar`, [`GPG_KEY=${key}`, 'FOO=bar']],
-  ])('one a line: %s', (_, text, items) => {
+  ])('a list can be separated by lines: %s', (_, text, items) => {
     expect(secrets(text)).toEqual(items);
     expect(lines(text)).toEqual(items.map((item) => item.trim()));
   });
 
-  test('secrets are not trimmed: the line end that closes a key stays, and so do spaces', () => {
+  test('secrets keep the line end that closes a key, and their spaces', () => {
     const value = 'PRIVATE_SSH_KEY=TESTESTTEST\nTESTESTTEST\n\n\n';
     expect(secrets(`"${value}"\n`)).toEqual([value]);
     expect(secrets('A= b \n \n\nC=d')).toEqual(['A= b ', 'C=d']);
   });
 
-  test('quotes that are not closed are an error, which shows a secret nowhere', () => {
+  test('unclosed quotes are an error, and the error never shows a secret', () => {
     expect(() => list('a\n"b')).toThrow('The input `foo` is "a "b"; expected one item per line, with closed quotes');
     expect(() => secrets('"KEY=hunter2')).toThrow('with closed quotes');
     expect(() => secrets('"KEY=hunter2')).not.toThrow('hunter2');
   });
 });
 
-describe('what is kept out of the log', () => {
-  test('each line of a secret, once it is read', () => {
+describe('the values that are masked in the log', () => {
+  test('masked values include each line of a secret as soon as it is read', () => {
     secrets('TOKEN=s3cret=x\n"KEY=-----BEGIN KEY-----\nb3BlbnNzaC1rZXk\n\n-----END KEY-----\n"');
     expect(masked).toEqual(['s3cret=x', '-----BEGIN KEY-----', 'b3BlbnNzaC1rZXk', '-----END KEY-----']);
   });
 
-  test('a line without id is as secret as one with it', () => {
+  test('masked values include a line without an id, just like a line with an id', () => {
     secrets('"KEY=abcdef\nghijkl"\nmnopqr');
     expect(masked).toEqual(['abcdef', 'ghijkl', 'mnopqr']);
   });
 
-  test('but not what a mask would only spoil the log and the outputs with', () => {
+  test('masked values exclude short lines whose mask would only damage the log and the outputs', () => {
     secrets('"JSON={\n  ""a"": true,\n  ""password"": ""hunter2""\n}"\nFLAG=true\nN=1');
     expect(masked).toEqual(['"a": true,', '"password": "hunter2"']);
   });
 
-  test('quotes that are not closed hide nothing of what is masked', () => {
+  test('masked values include all lines even with unclosed quotes', () => {
     expect(() => secrets('"KEY=hunter2\nhunter3')).toThrow();
     expect(masked).toEqual(['hunter2', 'hunter3']);
   });
 
-  test('the lines of a small secret file, and of a variable; neither is there: nothing', () => {
+  test('masked values include the lines of a small secret file and of a variable, and nothing for a missing file or variable', () => {
     const folder = mkdtempSync(join(tmpdir(), 'inputs-'));
     try {
       const file = join(folder, 'npmrc');
@@ -129,10 +129,10 @@ describe('what is kept out of the log', () => {
   });
 });
 
-describe('inputs whose absence switches a check off or takes another image', () => {
+describe('inputs that would disable a check or select another image when they are empty', () => {
   const readers = ['orNone', 'listOrNone'] as const;
   test.each(readers.flatMap((reader) => ['', ' ', '\n', '\r\n \t'].map((text) => [reader, text] as const)))(
-    '%s: %j was given, and is an error that names the usual cause and the way out',
+    'the reader %s refuses the empty input %j with the usual cause and the solution',
     (reader, text) => {
       expect(() => inputs({ foo: text })[reader]('foo')).toThrow(
         expect.objectContaining({
@@ -144,13 +144,13 @@ describe('inputs whose absence switches a check off or takes another image', () 
     },
   );
 
-  test('a list of nothing but commas is empty too', () => {
+  test('a list with only commas is also empty', () => {
     expect(() => inputs({ foo: ',\n,' }).listOrNone('foo')).toThrow(
       'The input `foo` is empty and would have no effect',
     );
   });
 
-  test('`none` and a line that is missing go without; anything else is read as ever', () => {
+  test('`none` and a missing input mean no value, and any other text is read as usual', () => {
     expect(inputs({ foo: ' none\n' }).orNone('foo')).toBeUndefined();
     expect(inputs({}).orNone('bar')).toBeUndefined();
     expect(inputs({ foo: 'none' }).listOrNone('foo')).toEqual([]);
@@ -160,7 +160,7 @@ describe('inputs whose absence switches a check off or takes another image', () 
   });
 });
 
-describe('what an expression makes of a list or an object', () => {
+describe('an expression that evaluates to a list or an object', () => {
   const readers = [
     'text',
     'optional',
@@ -175,7 +175,7 @@ describe('what an expression makes of a list or an object', () => {
   ] as const;
   test.each(
     readers.flatMap((reader) => ['Array', 'Object', ' Array\n', 'a:1\nArray'].map((text) => [reader, text] as const)),
-  )('%s: %j is an error that says so', (reader, text) => {
+  )('the reader %s refuses the text %j, and explains that it is from a list or an object', (reader, text) => {
     const what = text.includes('Object') ? 'an object' : 'a list';
     expect(() => inputs({ foo: text })[reader]('foo')).toThrow(
       expect.objectContaining({
@@ -186,11 +186,14 @@ describe('what an expression makes of a list or an object', () => {
     );
   });
 
-  test.each(['boolean', 'integer', 'decimal'] as const)('%s refuses it like any other text', (reader) => {
-    expect(() => inputs({ foo: 'Array' })[reader]('foo', 0, 1)).toThrow('The input `foo` is "Array"');
-  });
+  test.each(['boolean', 'integer', 'decimal'] as const)(
+    'the reader %s refuses it like any other invalid text',
+    (reader) => {
+      expect(() => inputs({ foo: 'Array' })[reader]('foo', 0, 1)).toThrow('The input `foo` is "Array"');
+    },
+  );
 
-  test.each(['Array-1', 'array', 'NAME=Array', 'Objects'])('%j is a text as any other', (text) => {
+  test.each(['Array-1', 'array', 'NAME=Array', 'Objects'])('%j is read as text', (text) => {
     expect(inputs({ foo: text }).text('foo')).toBe(text);
     expect(lines(text)).toEqual([text]);
   });

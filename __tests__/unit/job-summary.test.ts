@@ -15,7 +15,7 @@ afterEach(() => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-test('a summary that GitHub would refuse for its size is a warning, and what is there stays', async () => {
+test('a summary that is too large for GitHub causes a warning, and the existing content is kept', async () => {
   const path = join(folder, 'summary.md');
   writeFileSync(path, 'of the step');
   process.env['GITHUB_STEP_SUMMARY'] = path;

@@ -19,34 +19,34 @@ const oldTar = (): Buffer => {
   bytes.write(`${sum.toString(8).padStart(6, '0')}\u0000 `, 148, 'latin1');
   return bytes;
 };
-/** JSON that is a tar's header too: its checksum is right, and `ustar` is where it has to be. */
+/** Returns JSON that is also a valid tar header, with the right checksum and with `ustar` in its place. */
 const both = (): Buffer => {
   const bytes = Buffer.alloc(600, ' ');
   bytes.write('{"a":"');
   bytes.write('ustar', 257);
   bytes.write('"}', 598);
   const sum = bytes.subarray(0, 512).reduce((total, byte) => total + byte, 0);
-  // Six digits of the sum, as they stand in the eight bytes that count as blanks.
+  // Six digits of the sum, in the eight bytes that count as blanks.
   bytes.write(sum.toString(8).padStart(6, '0'), 148, 'latin1');
   return bytes;
 };
 const oci = 'application/vnd.oci.image.layer.v1.tar';
 const docker = 'application/vnd.docker.image.rootfs.diff.tar';
 
-describe('what a layer is, its first bytes tell (B.11)', () => {
+describe('the form of a layer is found from its first bytes (B.11)', () => {
   test.each<[string, Buffer, string | undefined]>([
     ['a tar', plain, 'none'],
-    ['a tar of before POSIX', oldTar(), 'none'],
+    ['a tar in the format before POSIX', oldTar(), 'none'],
     ['an empty tar', endOfArchive, 'none'],
     ['no bytes', Buffer.alloc(0), 'none'],
     ['gzip', gzipSync(plain), 'gzip'],
     ['zstd', zstdCompressSync(plain), 'zstd'],
     ['JSON', json({ a: 'b'.repeat(600) }), undefined],
-    ['JSON behind 600 blanks', Buffer.from(`${' '.repeat(600)}{}`), undefined],
-    ['JSON that is a header of a tar', both(), undefined],
+    ['JSON after 600 blanks', Buffer.from(`${' '.repeat(600)}{}`), undefined],
+    ['JSON that is also a tar header', both(), undefined],
     ['text', Buffer.from('x'.repeat(600)), undefined],
     ['half a header', plain.subarray(0, 300), undefined],
-  ])('%s', (_, bytes, packing) => {
+  ])('the packing of a layer is found for %s', (_, bytes, packing) => {
     expect(layerPackingOf(bytes)).toBe(packing);
   });
 
@@ -65,11 +65,11 @@ describe('what a layer is, its first bytes tell (B.11)', () => {
     [oci, json({}), false],
     ['', json({}), false],
     [`${oci}+gzip`, json({}), false],
-  ])('%s, number %#', (mediaType, bytes, isRight) => {
+  ])('the form is compared with the media type %s in case %#', (mediaType, bytes, isRight) => {
     expect(wrongForm(mediaType, layerPackingOf(bytes)) === undefined).toBe(isRight);
   });
 
-  test('JSON is told from a layer whatever blanks are in front of it', () => {
+  test('a layer is distinguished from JSON with any number of blanks in front of it', () => {
     expect([plain, endOfArchive, Buffer.alloc(0), gzipSync(plain)].map(looksLikeJson)).toEqual([
       false,
       false,
@@ -84,7 +84,7 @@ describe('a tarball', () => {
   const image = makeImage({ layers: 1, layerBytes: 700 });
   const [config = Buffer.alloc(0)] = [image.blobs.get(image.configDigest)];
 
-  test('gives out no config, whatever is in front of it or behind it', async () => {
+  test('a tarball yields no config, with any bytes before or after the config', async () => {
     const hidden = [
       Buffer.concat([Buffer.alloc(600, ' '), config]),
       Buffer.concat([config, Buffer.alloc(5_000_000, ' ')]),
@@ -103,7 +103,7 @@ describe('a tarball', () => {
     ['another media type', (text) => text.replace('tar+gzip', 'tar+zstd')],
     ['no compression', (text) => text.replace('tar+gzip', 'tar')],
     ['another size', (text) => text.replace(/("layers":.*"size":)\d+/, '$17')],
-  ])('is refused whose layer has %s in the manifest', async (_, manifest) => {
+  ])('a tarball is refused when its layer has %s in the manifest', async (_, manifest) => {
     const bytes = savedTarball(rewritten(image, { manifest }), ['charon:local']);
     expect(await codeOf(async () => imagesIn(await seeTarball(Readable.from([bytes]))))).toBe('tarball-invalid');
   });

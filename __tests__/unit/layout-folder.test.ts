@@ -64,7 +64,7 @@ async function write(of: FixtureImage, layers = of.layerDigests): Promise<void> 
   await layout.commit(named(of));
 }
 
-/** Lets some bytes pass, and tells how many. */
+/** Reads all chunks and returns the number of bytes. */
 async function drained(chunks: AsyncIterable<Buffer>): Promise<number> {
   let bytes = 0;
   for await (const chunk of chunks) bytes += chunk.length;
@@ -73,7 +73,7 @@ async function drained(chunks: AsyncIterable<Buffer>): Promise<number> {
 
 const entries = (): readonly string[] => readdirSync(folder);
 
-test('what has passed is a whole layout, under its name, and nothing beside it', async () => {
+test('a written layout is complete, has its final name, and leaves nothing next to it', async () => {
   await write(image);
   expect(entries()).toEqual(['base']);
   expect(readdirSync(path).sort()).toEqual(['blobs', 'index.json', 'oci-layout']);
@@ -89,7 +89,7 @@ test('what has passed is a whole layout, under its name, and nothing beside it',
   expect(statSync(path).mode & 0o777).toBe(0o755);
 });
 
-test('left before it is whole, it is gone', async () => {
+test('an incomplete layout is removed', async () => {
   {
     await using layout = await layoutFolder(path, log);
     expect(await drained(layout.tee(Readable.from([Buffer.from('a layer')])))).toBe(7);
@@ -98,12 +98,12 @@ test('left before it is whole, it is gone', async () => {
   expect(entries()).toEqual([]);
 });
 
-test('a layer that hasn’t come, or is another: an error, and nothing is there', async () => {
+test('a missing layer or a wrong layer causes an error, and nothing remains', async () => {
   await expect(write(image, image.layerDigests.slice(1))).rejects.toMatchObject({ code: 'tarball-invalid' });
   expect(entries()).toEqual([]);
 });
 
-test('an empty folder, and a layout of an earlier step, are replaced', async () => {
+test('an empty folder and a layout of an earlier step are replaced', async () => {
   mkdirSync(path);
   const fill = async (of: FixtureImage): Promise<void> => {
     await using layout = await layoutFolder(path, log);
@@ -116,7 +116,7 @@ test('an empty folder, and a layout of an earlier step, are replaced', async () 
   expect(entries()).toEqual(['base']);
 });
 
-test('what a killed step left beside it goes', async () => {
+test('the remains of a killed step next to the layout are removed', async () => {
   {
     await using layout = await layoutFolder(path, log);
     await drained(layout.tee(Readable.from([Buffer.from('a layer')])));
@@ -127,7 +127,7 @@ test('what a killed step left beside it goes', async () => {
   expect(entries()).toEqual(['base']);
 });
 
-describe('refused', () => {
+describe('refused paths', () => {
   test.each<[string, () => void, string]>([
     [
       'a folder with something else in it',
@@ -138,7 +138,7 @@ describe('refused', () => {
       'the folder contains other files (mine.txt), which are kept',
     ],
     [
-      'somebody else’s layout',
+      'a layout of another tool',
       () => {
         mkdirSync(path);
         writeFileSync(join(path, 'index.json'), '{"manifests":[]}');
@@ -153,14 +153,14 @@ describe('refused', () => {
       'it is no folder',
     ],
     [
-      'below a file',
+      'a path below a file',
       () => {
         writeFileSync(path, '');
         path = join(path, 'below');
       },
       'ENOTDIR',
     ],
-  ])('%s', async (_, prepare, message) => {
+  ])('a layout is refused when its path is %s', async (_, prepare, message) => {
     prepare();
     const before = entries();
     const work = layoutFolder(path, log);

@@ -7,13 +7,13 @@ import { formatReference } from '../../shared/image/reference.ts';
 const hex = 'c'.repeat(64);
 
 describe('planLoad', () => {
-  test.each(['registry', 'artifact-then-registry'])('podman and `from: %s` contradict each other', (from) => {
+  test.each(['registry', 'artifact-then-registry'])('a plan refuses podman together with `from: %s`', (from) => {
     const both = { ...inputs, engine: 'podman', from };
     expect(() => planLoad(both)).toThrow(expect.objectContaining({ code: 'invalid-input' }));
     expect(planLoad({ ...both, from: 'artifact' }).engine).toBe('podman');
   });
 
-  test('without choices: the reference is the record’s, and nothing else is expected', () => {
+  test('a plan without inputs has the reference of the record, and expects nothing else', () => {
     expect(planLoad(inputs)).toEqual({
       artifactName: 'docker-image',
       reference: undefined,
@@ -31,7 +31,7 @@ describe('planLoad', () => {
     expect(formatReference(fallbackReference)).toBe('charon:local');
   });
 
-  test('choices are passed on: reference, path, revision, platform check', () => {
+  test('a plan contains the values of the inputs: reference, path, revision, platform check', () => {
     const change = { image: 'charon', tarball: '/tmp/charon.tar', expectedRevision: 'abc', checkPlatform: false };
     expect(planLoad({ ...inputs, ...change })).toMatchObject({
       reference: { repository: 'charon', tag: 'latest' },
@@ -41,7 +41,7 @@ describe('planLoad', () => {
     });
   });
 
-  test.each([hex, `sha256:${hex}`])('the config digest %j is taken as the full form', (text) => {
+  test.each([hex, `sha256:${hex}`])('a plan accepts the config digest %j and changes it to the full form', (text) => {
     expect(planLoad({ ...inputs, expectedConfigDigest: text }).expectedConfigDigest).toBe(`sha256:${hex}`);
   });
 
@@ -59,7 +59,7 @@ describe('planLoad', () => {
       'Correct `from`',
     ],
     ['an unknown engine', { engine: 'ctr' }, 'The input `engine` is "ctr"; expected docker or podman.', ''],
-  ])('%s is refused with the text in the message', (_, change, message, hint) => {
+  ])('a plan refuses %s and shows the text in the message', (_, change, message, hint) => {
     expect(() => planLoad({ ...inputs, ...change })).toThrow(
       expect.objectContaining({
         code: 'invalid-input',
@@ -79,11 +79,11 @@ describe('planLoad', () => {
       { kind: 'containerd', namespace: 'k8s.io' },
     ],
     [{ into: 'none', ociLayout: '/out' }, { kind: 'none' }],
-  ])('%j selects the image’s destination (B.4, B.5)', (places, into) => {
+  ])('the inputs %j select the destination of the image (B.4, B.5)', (places, into) => {
     expect(planLoad({ ...inputs, ...places })).toMatchObject({ into, layoutPath: places.ociLayout });
   });
 
-  test('into: none works with a tarball, and from: registry with a digest', () => {
+  test('a plan accepts into: none with a tarball, and from: registry with a digest', () => {
     expect(planLoad({ ...inputs, tarball: '/x.tar', into: 'none' }).into.kind).toBe('none');
     expect(planLoad({ ...inputs, from: 'registry', registryImage: `charon@sha256:${hex}` })).toMatchObject({
       from: 'registry',
@@ -112,7 +112,7 @@ describe('planLoad', () => {
     ],
     [{}, { into: 'none', ociLayout: undefined }, '`into: none` leaves nothing behind', 'Add one of them'],
     [{}, { into: 'nomad', ociLayout: undefined }, 'The input `into` is "nomad"', ''],
-  ])('%j and %j contradict each other', (change, places, message, hint) => {
+  ])('a plan refuses %j together with %j', (change, places, message, hint) => {
     expect(() => planLoad({ ...inputs, ...change, ...places })).toThrow(
       expect.objectContaining({
         code: 'invalid-input',

@@ -6,7 +6,7 @@ import { awaitKey, isDead, livingName, lockKey } from '../../shared/bytes/locks.
 const forever = new AbortController().signal;
 const nothing = (): void => undefined;
 
-test('property: those who want one key take turns, in whatever order they come and finish', () =>
+test('property: processes that want the same key take turns, in any order of their starts and ends', () =>
   fc.assert(
     fc.asyncProperty(fc.scheduler(), fc.integer({ min: 2, max: 4 }), async (turns, count) => {
       const key = randomUUID();
@@ -27,7 +27,7 @@ test('property: those who want one key take turns, in whatever order they come a
     { numRuns: 10 },
   ));
 
-test('a key that is held is refused, another isn’t, and one that was given back is free', async () => {
+test('a held key is refused, another key is not, and a released key is free', async () => {
   const [key, other] = [randomUUID(), randomUUID()];
   {
     await using held = await lockKey(key, 'taken');
@@ -39,7 +39,7 @@ test('a key that is held is refused, another isn’t, and one that was given bac
   expect(again).toBeDefined();
 });
 
-test('whoever waits for a key says so once, and ends when it is cancelled', async () => {
+test('a process that waits for a key reports this once, and stops waiting when it is cancelled', async () => {
   const key = randomUUID();
   await using held = await lockKey(key, 'taken');
   expect(held).toBeDefined();
@@ -54,7 +54,7 @@ test('whoever waits for a key says so once, and ends when it is cancelled', asyn
   expect(said).toBe(1);
 });
 
-test('a living name is dead when its process is done with it, and not before; one of another host never is', async () => {
+test('a living name is dead only after its process ends, and the name of another host is never dead', async () => {
   const living = await livingName();
   expect(await isDead(living.name)).toBe(false);
   await living[Symbol.asyncDispose]();

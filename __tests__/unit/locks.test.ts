@@ -7,7 +7,7 @@ import { lockHolder } from '../../shared/bytes/lock-holder.ts';
 import { awaitKey, holderOf, type KeyWaits, lockKey } from '../../shared/bytes/locks.ts';
 import { socketNameOf } from '../fixtures/lock-socket.ts';
 
-// Anybody on the machine can bind the name of a lock.
+// Any process on the machine can bind the name of a lock.
 
 const other = 65534;
 const asRoot = process.getuid?.() === 0 ? test : test.skip;
@@ -18,7 +18,7 @@ afterEach(() => {
   for (const child of children.splice(0)) child.kill('SIGKILL');
 });
 
-/** Starts a process that holds a key, with or without answering as a step does. */
+/** Starts a process that holds a key, with or without the response of a step. */
 async function hold(key: string, greeting: string, uid?: number): Promise<ChildProcess> {
   const script = `require('node:net').createServer((s) => s.end(${JSON.stringify(greeting)})).listen(${JSON.stringify(`\0${socketNameOf(key)}`)}, () => console.log('held'))`;
   const child = spawn(process.execPath, ['--eval', script], {
@@ -50,8 +50,8 @@ async function waitFor(key: string, waits: KeyWaits, signal = AbortSignal.timeou
 const newKey = (): string => `test ${randomBytes(8).toString('hex')}`;
 const never = Number.POSITIVE_INFINITY;
 
-describe('a lock that is taken', () => {
-  test('by a step of this user is waited for until it is given back, and the process is named', async () => {
+describe('a lock that is held', () => {
+  test('a lock that a step of this user holds is awaited until it is released, and the process is named', async () => {
     const key = newKey();
     const held = await lockKey(key, 'taken');
     const waiting = waitFor(key, { 'this-user': never, 'other-user': 0, stranger: 0 });
@@ -63,7 +63,7 @@ describe('a lock that is taken', () => {
     await lock?.[Symbol.asyncDispose]();
   });
 
-  test('by a process that is no step is not waited for', async () => {
+  test('a lock that a process other than a step holds is not awaited', async () => {
     const key = newKey();
     const child = await hold(key, 'hello');
     const { lock, waitedFor, gaveUpOn } = await waitFor(key, { 'this-user': never, 'other-user': never, stranger: 0 });
@@ -71,7 +71,7 @@ describe('a lock that is taken', () => {
     expect([lock, waitedFor, gaveUpOn]).toEqual([undefined, [words], [words]]);
   });
 
-  test('by a process that never answers is not waited for either', async () => {
+  test('a lock whose holder never responds is not awaited either', async () => {
     const key = newKey();
     const child = await hold(key, '');
     child.kill('SIGSTOP');
@@ -79,7 +79,7 @@ describe('a lock that is taken', () => {
     expect(gaveUpOn).toHaveLength(1);
   });
 
-  asRoot('by another user, who answers as a step does, is waited for for a shorter time', async () => {
+  asRoot('a lock that a step of another user holds is awaited for a shorter time', async () => {
     const key = newKey();
     const child = await hold(key, 'image-handover\n', other);
     const { gaveUpOn } = await waitFor(key, { 'this-user': never, 'other-user': 0, stranger: never });
@@ -89,7 +89,7 @@ describe('a lock that is taken', () => {
   test.each([
     [{ stranger: 0, 'other-user': 0, 'this-user': 0 }, undefined],
     [{ stranger: 0, 'other-user': 0, 'this-user': never }, 'AbortError'],
-  ] as const)('%j: the wait has an end, and a cancel ends it at once', async (waits, error) => {
+  ] as const)('a wait for a lock has the limits %j, and a cancel ends it immediately', async (waits, error) => {
     const key = newKey();
     await using held = await lockKey(key, 'taken');
     expect(held).toBeDefined();
@@ -98,7 +98,7 @@ describe('a lock that is taken', () => {
     else await expect(waiting).rejects.toMatchObject({ name: error });
   });
 
-  asRoot('by a process that can’t be seen is one of another user', async () => {
+  asRoot('a lock whose holder can’t be seen counts as held by another user', async () => {
     const key = newKey();
     await using held = await lockKey(key, 'taken');
     expect(held).toBeDefined();

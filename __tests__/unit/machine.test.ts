@@ -5,21 +5,21 @@ import { diskSpace, explainDiskFull } from '../../shared/bytes/disk-space.ts';
 import { jobContext } from '../../shared/runner/context.ts';
 
 describe('the machine', () => {
-  test('a path that isn’t there yet counts as its nearest parent', async () => {
+  test('the disk space of a missing path is that of its nearest existing parent', async () => {
     const here = await diskSpace('/tmp');
     const deep = await diskSpace('/tmp/not/there/yet');
     expect(deep?.mountPoint).toBe(here?.mountPoint);
     expect(here?.freeBytes).toBeGreaterThan(0);
   });
 
-  test('a full disk is told as such, anything else stays what it is', () => {
+  test('a full disk is reported as not-enough-space, and any other error is unchanged', () => {
     const full = Object.assign(new Error('full'), { code: 'ENOSPC' });
     expect(explainDiskFull(full, '/x', 'do y')).toMatchObject({ code: 'not-enough-space', hint: 'do y' });
     const other = new Error('other');
     expect(explainDiskFull(other, '/x', 'do y')).toBe(other);
   });
 
-  test('the cache service is there only with a token and an address', () => {
+  test('a job has a cache service only with a token and an address', () => {
     expect(jobContext({}).hasCacheService).toBe(false);
     expect(jobContext({ ACTIONS_RUNTIME_TOKEN: 'x' }).hasCacheService).toBe(false);
     expect(jobContext({ ACTIONS_RUNTIME_TOKEN: 'x', ACTIONS_CACHE_URL: 'y' }).hasCacheService).toBe(true);
@@ -31,7 +31,7 @@ describe('the machine', () => {
     ['a.b.c', '', 'ACTIONS_RESULTS_URL is not set'],
     ['a.b.c', 'nonsense', 'not a URL'],
     ['a.e30.c', 'https://x', 'no scope'],
-  ])('credentials %j at %j are refused', (token, url, message) => {
+  ])('the credentials %j at %j are refused', (token, url, message) => {
     expect(() => serviceCredentials(token, url)).toThrow(HandoverError);
     expect(() => serviceCredentials(token, url)).toThrow(message);
   });

@@ -13,7 +13,7 @@ const job = (jobKey: string, runAttempt: number): Producer => ({
   ...{ jobKey, runAttempt },
 });
 
-/** A record that says who made the artifact. */
+/** Returns a record that names the artifact's producer. */
 const recordOf = (producer: Producer): string =>
   JSON.stringify({
     ...{ schema: 1, references: ['charon:local'], platform: 'linux/amd64', configDigest: digestOf('config') },
@@ -22,7 +22,7 @@ const recordOf = (producer: Producer): string =>
     producer,
   });
 
-/** The artifacts of a run. Each call of a store takes its turn. */
+/** The artifacts of a run. The scheduler orders the calls of its stores. */
 class Run {
   readonly artifacts = new Map<number, Producer>();
   readonly removed: Producer[] = [];
@@ -38,7 +38,7 @@ class Run {
     return { id, name, size: 1 };
   }
 
-  /** The run's artifacts, as one of its jobs sees them. The service reserves a name for the first that uploads under it. */
+  /** Returns the run's artifacts for one of its jobs. The service reserves a name for the first upload with that name. */
   seenBy(producer: Producer): ArtifactStore {
     return {
       list: async () => {
@@ -77,7 +77,7 @@ async function* noFiles(): AsyncGenerator<never> {
   // Nothing is uploaded but the name.
 }
 
-/** What export-image does with a name, from the look to the upload. */
+/** Does what export-image does with a name, from the look-up to the upload. */
 async function handOver(run: Run, producer: Producer): Promise<void> {
   const store = run.seenBy(producer);
   const claim = await claimName(store, name, producer);
@@ -85,7 +85,7 @@ async function handOver(run: Run, producer: Producer): Promise<void> {
   await store.upload({ name, retentionDays: 1, files: noFiles(), onBytes: () => undefined });
 }
 
-test('property: of all who want a name, whatever their turns, one has it, and the others are told (S2.5)', () =>
+test('property: when several steps want a name, exactly one gets it in any order, and the others fail with an error (S2.5)', () =>
   fc.assert(
     fc.asyncProperty(
       fc.scheduler(),
@@ -94,12 +94,12 @@ test('property: of all who want a name, whatever their turns, one has it, and th
         const run = new Run((what) => turns.schedule(Promise.resolve(), what));
         const before = earlier === undefined ? undefined : job(earlier, 1);
         if (before !== undefined) run.add(before);
-        // Two of them are steps of one job.
+        // Two of them are steps of the same job.
         const contenders = [job('build/0', 2), job('build/0', 2), job('test/0', 2)];
         const codes = await turns.waitFor(
           Promise.all(contenders.map((producer) => codeOf(() => handOver(run, producer)))),
         );
-        // Only the same job's earlier attempt gives way, and only to it.
+        // Only an earlier attempt of the same job is replaced, and only by that job.
         expect(run.removed).toEqual(before !== undefined && earlier !== 'another/0' ? [before] : []);
         const winners = contenders.filter((_, at) => codes[at] === undefined);
         expect([...run.artifacts.values()]).toEqual(earlier === 'another/0' ? [before] : winners);

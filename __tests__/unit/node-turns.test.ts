@@ -7,23 +7,23 @@ import { loadArtifact } from '../../load-image/load-image.ts';
 import { timeline } from '../../shared/base/timeline.ts';
 import type { Holder } from '../../shared/docker/holders.ts';
 
-// Several steps load images into the nodes of one cluster. A containerd lets an import wait while another one writes the same blob, so
-// two of them at once could wait for each other for ever (load-image/into/into-holders.ts). The test decides when a node goes on with an import:
-// not before each other step imports too, waits for its turn, or has ended.
+// Several steps load images into the nodes of one cluster. In containerd an import waits while another one writes the same blob, so
+// two simultaneous imports could wait for each other forever (load-image/into/into-holders.ts). The test decides when a node continues an import:
+// only after each other step is importing, is waiting for its turn, or has ended.
 
 const images = Array.from({ length: 3 }, () => makeImage({ layers: 1, layerBytes: 1000 }));
 let clusters = 0;
 
 class Cluster {
   readonly stores = [new RacingStore(), new RacingStore()] as const;
-  /** When each node's imports began and ended. */
+  /** The starts and ends of each node's imports. */
   readonly imports: readonly string[][] = this.stores.map(() => []);
   readonly #names: readonly string[];
   readonly #turn: (what: string) => Promise<unknown>;
   readonly #coming: Set<string>;
   readonly #allHaveCome = Promise.withResolvers<undefined>();
 
-  /** @param steps the names of all steps that will come */
+  /** @param steps the names of all steps that will start */
   constructor(steps: readonly string[], turn: (what: string) => Promise<unknown>) {
     clusters += 1;
     this.#names = this.stores.map((_, at) => `node-${String(process.pid)}-${String(clusters)}-${String(at)}`);
@@ -31,13 +31,13 @@ class Cluster {
     this.#turn = turn;
   }
 
-  /** A step has come so far that it imports, waits, or has ended. */
+  /** Called when a step is importing, is waiting, or has ended. */
   hasCome(step: string): void {
     this.#coming.delete(step);
     if (this.#coming.size === 0) this.#allHaveCome.resolve(undefined);
   }
 
-  /** The nodes as a step sees them. */
+  /** Returns the nodes for a step. */
   nodesOf(step: string): readonly Holder[] {
     return this.stores.map((store, at) => {
       const [name = '', imports] = [this.#names[at], this.imports[at]];
@@ -76,7 +76,7 @@ async function run(cluster: Cluster, image: FixtureImage, name: string): Promise
   );
 }
 
-test('property: in whatever order steps come and nodes go on, a node imports one image after the other, and has all in the end', async () => {
+test('property: in any order of steps and nodes, a node imports one image after another, and finally has all images', async () => {
   await fc.assert(
     fc.asyncProperty(fc.scheduler(), fc.integer({ min: 2, max: images.length }), async (turns, count) => {
       const turn = (what: string): Promise<unknown> => turns.schedule(Promise.resolve(), what);

@@ -46,7 +46,7 @@ describe('the registry on the loopback interface', () => {
     await registry[Symbol.asyncDispose]();
   });
 
-  test('serves the manifest under its digest, and tells that it was reached', async () => {
+  test('the registry serves the manifest under its digest, and reports that it was reached', async () => {
     const url = await start();
     const head = await fetch(`${url}/manifests/${manifestDigest}`, { method: 'HEAD' });
     expect(head.headers.get('content-length')).toBe(String(manifest.length));
@@ -56,7 +56,7 @@ describe('the registry on the loopback interface', () => {
     await registry.reached;
   });
 
-  test('says that it is a registry, and gives nothing to whoever doesn’t know the repository', async () => {
+  test('the registry identifies itself, and serves nothing to clients that don’t know the repository', async () => {
     const url = await start();
     const root = url.replace(/v2\/.*/, 'v2/');
     expect((await fetch(root)).status).toBe(200);
@@ -67,7 +67,7 @@ describe('the registry on the loopback interface', () => {
     expect((await fetch(`${url}/blobs/latest`)).status).toBe(404);
   });
 
-  test('listens on the loopback interface alone, under another name each time', async () => {
+  test('the registry listens only on the loopback interface, with a new name each time', async () => {
     const first = await start();
     await registry[Symbol.asyncDispose]();
     const second = await start();
@@ -75,7 +75,7 @@ describe('the registry on the loopback interface', () => {
     expect(second.split('/').at(-1)).not.toBe(first.split('/').at(-1));
   });
 
-  test('a large blob, whose parts share memory, arrives as it is at a slow reader', async () => {
+  test('the registry sends a large blob unchanged to a slow reader, although its parts share memory', async () => {
     const response = await fetch(`${await start()}/blobs/${digestOf(large)}`);
     const hash = createHash('sha256');
     for await (const chunk of response.body ?? []) {
@@ -85,15 +85,15 @@ describe('the registry on the loopback interface', () => {
     expect(`sha256:${hash.digest('hex')}`).toBe(digestOf(large));
   });
 
-  test('a blob whose bytes can’t be had: cut off, and told', async () => {
+  test('the registry cuts off a blob whose bytes can’t be read, and reports the error', async () => {
     const url = await start();
     await expect(fetch(`${url}/blobs/${broken}`).then((response) => response.text())).rejects.toThrow();
     expect(await registry.failed).toMatchObject({ message: 'the link is down' });
   });
 });
 
-describe('the layers of an artifact, one by one', () => {
-  /** An artifact whose tarball begins with its layers, as export-image writes it. */
+describe('the layers of an artifact, offered separately', () => {
+  /** Returns an artifact whose tarball begins with its layers, as export-image writes it. */
   const handedOver = (
     changeManifest: (manifest: object) => object = (manifest) => manifest,
     options: FixtureOptions = { layers: 2, layerBytes: 3000, gzip: false },
@@ -162,7 +162,7 @@ describe('the layers of an artifact, one by one', () => {
   const nobody = { onAsked: () => undefined, onBytes: () => undefined };
   const bytesOf = async ({ chunks }: OfferedBlob): Promise<Buffer> => copiedBytes(chunks());
 
-  test('each blob has its bytes and its type, under the image’s own manifest', async () => {
+  test('the offered blobs have their bytes and media types, in the original manifest of the image', async () => {
     const { record, content, image } = handedOver();
     const asked: Digest[] = [];
     let bytes = 0;
@@ -186,7 +186,7 @@ describe('the layers of an artifact, one by one', () => {
     expect(bytes).toBe(record.layers.reduce((sum, { size }) => sum + size, 0));
   });
 
-  test('large gzip layers are offered unpacked to the classic store, in a manifest of our own with the same config', async () => {
+  test('large gzip layers are unpacked for the classic store, in a generated manifest with the same config', async () => {
     const { record, content, image } = handedOver(undefined, { layers: 2, layerBytes: 8_000_000, compressible: true });
     const { image: offered, unpacked } = await offer({ record, content });
     expect(unpacked.size).toBe(2);
@@ -204,7 +204,7 @@ describe('the layers of an artifact, one by one', () => {
     );
   });
 
-  test('the containerd store is offered them as they are', async () => {
+  test('layers are offered unchanged to the containerd store', async () => {
     const { record, content, image } = handedOver(undefined, { layers: 2, layerBytes: 8_000_000, compressible: true });
     const { image: offered, unpacked } = await offer({ record, content }, nobody, 'containerd');
     expect(unpacked.size).toBe(0);
@@ -212,21 +212,21 @@ describe('the layers of an artifact, one by one', () => {
     expect([...offered.blobs.keys()].sort()).toEqual([...image.blobs.keys()].sort());
   });
 
-  test('small layers, and those whose end doesn’t tell their length, stay as they are', async () => {
+  test('layers are unchanged when they are small or when their end doesn’t contain their plain length', async () => {
     const small = handedOver(undefined, { layers: 2, layerBytes: 100_000, compressible: true });
     expect((await offer(small)).unpacked.size).toBe(0);
     const incompressible = handedOver(undefined, { layers: 1, layerBytes: 20_000_000 });
     expect((await offer(incompressible)).unpacked.size).toBe(0);
   });
 
-  test('a manifest that doesn’t name its type is known by its layers', async () => {
+  test('a manifest without a media type has the type that its layers show', async () => {
     const changed = handedOver((manifest) => ({ ...manifest, mediaType: undefined }));
     const { blobs, manifestDigest } = (await offer(changed)).image;
     expect(blobs.get(manifestDigest)).toMatchObject({ mediaType: 'application/vnd.oci.image.manifest.v1+json' });
     expect(changed.record.manifestDigests).toEqual([manifestDigest]);
   });
 
-  test('who the image is comes from the bytes, read in one go where they lie side by side', async () => {
+  test('the image is identified by its bytes, which are read together when they are contiguous', async () => {
     const { record, content, image } = handedOver();
     const read: number[] = [];
     const watched: ArtifactContent = {
@@ -272,14 +272,14 @@ describe('the layers of an artifact, one by one', () => {
       /the manifest is not an image manifest/,
     ],
     [
-      'manifest, that of the config’s place',
+      'manifest, which is at the place of the config',
       ({ configAt, ...record }) => ({
         ...record,
         ...(configAt === undefined ? {} : { configAt, manifestAt: configAt }),
       }),
       /is not an image manifest/,
     ],
-  ])('a record with another %s than the bytes is corrupt', async (_, change, words) => {
+  ])('a record is corrupt when it has another %s than the bytes', async (_, change, words) => {
     const { record, content } = handedOver();
     await expect(identifyByRange(content, change(record))).rejects.toMatchObject({
       code: 'artifact-corrupt',
@@ -289,12 +289,12 @@ describe('the layers of an artifact, one by one', () => {
 
   test.each<[string, (manifest: JsonObject) => object, RegExp]>([
     [
-      'another length of its config',
+      'a wrong length of its config',
       ({ config, ...rest }) => ({ ...rest, config: { ...Object(config), size: 7 } }),
       /config of 7 bytes/,
     ],
     [
-      'another kind of config',
+      'a wrong kind of config',
       ({ config, ...rest }) => ({ ...rest, config: { ...Object(config), mediaType: 'application/vnd.x+json' } }),
       /not an image's/,
     ],
@@ -303,17 +303,20 @@ describe('the layers of an artifact, one by one', () => {
       ({ layers, ...rest }) => ({ ...rest, layers: objectsOf(layers).slice(1) }),
       /has 1 layers; its config has 2/,
     ],
-  ])('a manifest that tells %s is corrupt: what is published from it, nobody could pull', async (_, change, words) => {
-    const { record, content } = handedOver((manifest) => change(Object(manifest)));
-    const listed = objectsOf(JSON.parse(await manifestText(content, record)).layers).length;
-    const told = { ...record, layers: record.layers.slice(-listed) };
-    await expect(identifyByRange(content, told)).rejects.toMatchObject({
-      code: 'artifact-corrupt',
-      message: expect.stringMatching(words),
-    });
-  });
+  ])(
+    'a manifest is corrupt when it has %s, because the published image could not be pulled',
+    async (_, change, words) => {
+      const { record, content } = handedOver((manifest) => change(Object(manifest)));
+      const listed = objectsOf(JSON.parse(await manifestText(content, record)).layers).length;
+      const told = { ...record, layers: record.layers.slice(-listed) };
+      await expect(identifyByRange(content, told)).rejects.toMatchObject({
+        code: 'artifact-corrupt',
+        message: expect.stringMatching(words),
+      });
+    },
+  );
 
-  test('a hundred images at one place are not read a hundred times', async () => {
+  test('images with the same place are not read a hundred times', async () => {
     const { record, content } = handedOver();
     const { manifestAt, ...image } = { ...record, configAt: { offset: 0, size: 4_000_000 } };
     expect(manifestAt).toBeDefined();
@@ -323,21 +326,21 @@ describe('the layers of an artifact, one by one', () => {
   });
 
   test.each<[string, (record: HandoverRecord) => HandoverRecord]>([
-    ['is of a compressed tarball', (record) => ({ ...record, tarballCompression: 'gzip' })],
-    ['doesn’t tell where the config lies', ({ configAt, ...record }) => (expect(configAt).toBeDefined(), record)],
-  ])('it takes the whole tarball to know the image when the record %s', async (_, change) => {
+    ['describes a compressed tarball', (record) => ({ ...record, tarballCompression: 'gzip' })],
+    ['doesn’t contain the place of the config', ({ configAt, ...record }) => (expect(configAt).toBeDefined(), record)],
+  ])('the whole tarball is required to identify the image when the record %s', async (_, change) => {
     const { record, content } = handedOver();
     expect(await identifyByRange(content, change(record))).toBeUndefined();
   });
 
-  test('or when the artifact can’t be read in parts', async () => {
+  test('the whole tarball is required to identify the image when the artifact can’t be read in parts', async () => {
     const { record, content } = handedOver();
     const whole = { ...content, ranges: () => Promise.resolve(undefined) };
     expect(await identifyByRange(whole, record)).toBeUndefined();
   });
 });
 
-describe('turns', () => {
+describe('the turns of offered layers', () => {
   const layer = async function* (log: string[], name: string): AsyncGenerator<Buffer> {
     for (const part of [1, 2]) {
       await settle();
@@ -349,7 +352,7 @@ describe('turns', () => {
     for await (const chunk of chunks) expect(chunk.length).toBe(1);
   };
 
-  test('one layer at a time, the lowest first, in whatever order the engine asks', async () => {
+  test('turns allow one layer at a time, the lowest layer first, in any order of requests', async () => {
     const turns = new LayerTurns();
     const log: string[] = [];
     await Promise.all([
@@ -362,7 +365,7 @@ describe('turns', () => {
     expect(log.at(-1)).toBe('d2');
   });
 
-  test('a lower layer that isn’t asked for is waited for once, and comes next when it is asked for late', async () => {
+  test('turns wait once for a lower layer that isn’t requested, and continue with it when it is requested late', async () => {
     const turns = new LayerTurns();
     const log: string[] = [];
     const higher = [drain(turns.pass(3, () => layer(log, 'd'))), drain(turns.pass(2, () => layer(log, 'c')))];
@@ -375,7 +378,7 @@ describe('turns', () => {
     expect(log.at(-1)).toBe('f2');
   });
 
-  test('a layer that breaks off or isn’t wanted any more gives its turn away', async () => {
+  test('turns continue when a layer breaks off or is no longer read', async () => {
     const turns = new LayerTurns();
     const log: string[] = [];
     const broken = turns.pass(0, () => Readable.from([Promise.reject(new Error('cut'))]));

@@ -35,7 +35,7 @@ afterEach(() => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-/** The name of a process that is gone. */
+/** Returns the name of a process that has ended. */
 async function deadName(): Promise<string> {
   await using living = await livingName();
   return living.name;
@@ -58,8 +58,8 @@ async function sweepPartials(path: string): Promise<void> {
   expect(file).toBeDefined();
 }
 
-describe('what a killed step left', () => {
-  test('is removed, but nothing that a link in it leads to', async () => {
+describe('the remains of a killed step', () => {
+  test('the remains of a killed step are removed, but not the target of a link in them', async () => {
     const outside = makeFolder(join(folder, 'outside'));
     writeFileSync(join(outside, 'precious'), '');
     const left = makeFolder(join(folder, `image-handover-${await deadName()}`, 'layout', 'blobs'));
@@ -70,7 +70,7 @@ describe('what a killed step left', () => {
     expect(readdirSync(outside)).toEqual(['precious']);
   });
 
-  asRoot('is left alone when another user owns it', async () => {
+  asRoot('the remains of a killed step are kept when another user owns them', async () => {
     const root = makeFolder(join(folder, 'tmp'), 0, 0o1777);
     const left = makeFolder(join(root, `image-handover-${await deadName()}`), other);
     writeFileSync(join(left, 'file'), '');
@@ -84,17 +84,20 @@ describe('what a killed step left', () => {
   asRoot.each([
     ['is owned by another user', other, 0o755],
     ['may be written to by others', 0, 0o777],
-  ])('is left alone in a folder that %s: there it may have been put in that place', async (_, owner, mode) => {
-    const root = makeFolder(join(folder, 'theirs'), owner, mode);
-    const names = [`image-handover-${await deadName()}`, `charon.tar.partial-${await deadName()}`];
-    for (const name of names) writeFileSync(join(makeFolder(join(root, name)), 'file'), '');
-    await sweepTemp(root);
-    await sweepPartials(join(root, 'charon.tar'));
-    expect(readdirSync(root)).toEqual(names.toSorted());
-    for (const name of names) expect(readdirSync(join(root, name))).toEqual(['file']);
-  });
+  ])(
+    'the remains are kept in a folder that %s, because another user may have put them there',
+    async (_, owner, mode) => {
+      const root = makeFolder(join(folder, 'theirs'), owner, mode);
+      const names = [`image-handover-${await deadName()}`, `charon.tar.partial-${await deadName()}`];
+      for (const name of names) writeFileSync(join(makeFolder(join(root, name)), 'file'), '');
+      await sweepTemp(root);
+      await sweepPartials(join(root, 'charon.tar'));
+      expect(readdirSync(root)).toEqual(names.toSorted());
+      for (const name of names) expect(readdirSync(join(root, name))).toEqual(['file']);
+    },
+  );
 
-  asRoot('is left alone where a folder of another user was moved into it', async () => {
+  asRoot('the remains are kept when a folder of another user was moved into them', async () => {
     const left = makeFolder(join(folder, `image-handover-${await deadName()}`), 0, 0o777);
     const moved = makeFolder(join(makeFolder(join(left, 'moved'), other), 'of-root'));
     writeFileSync(join(moved, 'precious'), '');
@@ -104,7 +107,7 @@ describe('what a killed step left', () => {
 });
 
 describe('a folder of this step', () => {
-  asRoot('whose place another folder has taken: that one keeps what is in it', async () => {
+  asRoot('a replaced folder of this step leaves the contents of its replacement unchanged', async () => {
     const root = makeFolder(join(folder, 'theirs'), other);
     const dir = await makeTempDir(root);
     const [name = ''] = readdirSync(root);
@@ -114,18 +117,21 @@ describe('a folder of this step', () => {
     expect(readdirSync(join(root, name))).toEqual(['precious']);
   });
 
-  asRoot('never replaces a layout of another user, whose folders could change while they are removed', async () => {
-    const place = makeFolder(join(folder, 'base'), other);
-    writeFileSync(join(place, 'index.json'), '{"annotations":{"io.image-handover.layout":"1"}}');
-    await expect(layoutFolder(place, log)).rejects.toMatchObject({
-      code: 'invalid-input',
-      message: expect.stringContaining(`it belongs to another user (uid ${String(other)})`),
-    });
-    expect(readdirSync(folder)).toEqual(['base']);
-  });
+  asRoot(
+    'a layout of another user is never replaced, because its folders could change during the removal',
+    async () => {
+      const place = makeFolder(join(folder, 'base'), other);
+      writeFileSync(join(place, 'index.json'), '{"annotations":{"io.image-handover.layout":"1"}}');
+      await expect(layoutFolder(place, log)).rejects.toMatchObject({
+        code: 'invalid-input',
+        message: expect.stringContaining(`it belongs to another user (uid ${String(other)})`),
+      });
+      expect(readdirSync(folder)).toEqual(['base']);
+    },
+  );
 });
 
-describe('a path that leads through a link', () => {
+describe('a path with a link in it', () => {
   const linked = (owner: number, mode: number): string => {
     const place = makeFolder(join(folder, 'tmp'), 0, mode);
     symlinkSync(makeFolder(join(folder, 'elsewhere')), join(place, 'out'));
@@ -133,7 +139,7 @@ describe('a path that leads through a link', () => {
     return join(place, 'out', 'charon.tar');
   };
 
-  asRoot('of another user, in a place where everybody may write, is refused', async () => {
+  asRoot('a path is refused when its link is of another user, in a folder where every user may write', async () => {
     const path = linked(other, 0o1777);
     const refused = { code: 'invalid-input', message: expect.stringContaining('/out is a link of another user (uid ') };
     await expect(partialFile(path, '', log)).rejects.toMatchObject(refused);
@@ -142,15 +148,15 @@ describe('a path that leads through a link', () => {
   });
 
   asRoot.each([
-    ['of this user', 0, 0o1777],
-    ['in a folder where others can’t put one', other, 0o755],
-  ])('%s, is followed', async (_, owner, mode) => {
+    ['is of this user', 0, 0o1777],
+    ['is in a folder where other users can’t create one', other, 0o755],
+  ])('a path is followed when its link %s', async (_, owner, mode) => {
     await sweepPartials(linked(owner, mode));
   });
 });
 
-describe('a folder of another user, who puts a link to somewhere else in its place while the step writes there', () => {
-  /** A folder in a place where everybody may write, and what its owner does. */
+describe('a folder that another user replaces with a link while the step writes in it', () => {
+  /** Returns a folder in a place where every user may write, and the attack of its owner. */
   const attacked = (): { readonly place: string; readonly victim: string; readonly swap: () => void } => {
     const place = makeFolder(join(makeFolder(join(folder, 'tmp'), 0, 0o1777), 'out'), other);
     const victim = makeFolder(join(folder, 'victim'));
@@ -167,7 +173,7 @@ describe('a folder of another user, who puts a link to somewhere else in its pla
     for (const name of readdirSync(victim)) expect(readFileSync(join(victim, name), 'utf8')).toBe('precious');
   };
 
-  asRoot('changes nothing there: the file appears in the folder that was opened', async () => {
+  asRoot('the target of the link is unchanged, and the file appears in the folder that was opened', async () => {
     const { place, victim, swap } = attacked();
     {
       await using file = await partialFile(join(place, 'charon.tar'), '', log);
@@ -178,7 +184,7 @@ describe('a folder of another user, who puts a link to somewhere else in its pla
     expect(readdirSync(`${place}.aside`)).toEqual(['charon.tar']);
   });
 
-  asRoot('changes nothing there when the step fails', async () => {
+  asRoot('the target of the link is unchanged when the step fails', async () => {
     const { place, victim, swap } = attacked();
     {
       await using file = await partialFile(join(place, 'charon.tar'), '', log);
@@ -190,7 +196,7 @@ describe('a folder of another user, who puts a link to somewhere else in its pla
     expect(readdirSync(`${place}.aside`)).toEqual([]);
   });
 
-  asRoot('changes nothing there though the link takes the place of the layout itself', async () => {
+  asRoot('the target of the link is unchanged even when the link replaces the layout itself', async () => {
     const { place, victim } = attacked();
     {
       await using layout = await layoutFolder(join(place, 'layout'), log);
@@ -204,7 +210,7 @@ describe('a folder of another user, who puts a link to somewhere else in its pla
 });
 
 test.each(['darwin', 'win32'] as const)(
-  'on %s, without handles and locks, all is written and removed too',
+  'on %s, without handles and locks, all files are written and removed as well',
   async (platform) => {
     const before = process.platform;
     Object.defineProperty(process, 'platform', { value: platform });
@@ -227,22 +233,22 @@ test.each(['darwin', 'win32'] as const)(
   },
 );
 
-describe('whether a step still lives', () => {
-  test('a name whose lock can’t be tried is not dead', async () => {
+describe('the check whether a step is still running', () => {
+  test('a name is not dead when its lock can’t be tested', async () => {
     const dead = await deadName();
     expect(await isDead(dead)).toBe(true);
     failToBind('EPERM');
     expect(await isDead(dead)).toBe(false);
   });
 
-  test('a step that couldn’t lock its name is not dead for others', async () => {
+  test('a step that couldn’t lock its name is not dead for other processes', async () => {
     failToBind('EMFILE');
     await using living = await livingName();
     jest.restoreAllMocks();
     expect(await isDead(living.name)).toBe(false);
   });
 
-  test('a partial file that is locked stays, however old it is', async () => {
+  test('a locked partial file of any age is kept', async () => {
     const path = join(folder, 'charon.tar');
     await using living = await livingName();
     const partial = `${path}.partial-${living.name}`;
@@ -252,7 +258,7 @@ describe('whether a step still lives', () => {
     expect(existsSync(partial)).toBe(true);
   });
 
-  test('a partial file of another host stays as long as a step can run', async () => {
+  test('a partial file of another host is kept for as long as a step can run', async () => {
     const partial = join(folder, 'charon.tar.partial-0123abcd-0123456789abcdef0123456789abcdef');
     const daysAgo = (days: number): number => Date.now() / 1000 - days * 24 * 60 * 60;
     writeFileSync(partial, 'half');

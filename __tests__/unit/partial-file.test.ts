@@ -30,8 +30,8 @@ async function* bytes(): AsyncGenerator<Buffer> {
   yield await Promise.resolve(Buffer.from('an image'));
 }
 
-describe('a tarball on its way to the disk', () => {
-  test('can be read by its owner alone, under a name that nobody guesses', async () => {
+describe('a tarball that is written to the disk', () => {
+  test('a partial file can be read only by its owner, and has an unpredictable name', async () => {
     const path = join(folder, 'charon.tar');
     const names = new Set<string>();
     for (let time = 0; time < 2; time += 1) {
@@ -49,7 +49,7 @@ describe('a tarball on its way to the disk', () => {
     expect(await partials()).toEqual([]);
   });
 
-  test('a link under its final name is replaced, not followed', async () => {
+  test('a link with the final name of the tarball is replaced, not followed', async () => {
     const [path, other] = [join(folder, 'charon.tar'), join(folder, 'other')];
     await writeFile(other, 'untouched');
     await symlink(other, path);
@@ -60,7 +60,7 @@ describe('a tarball on its way to the disk', () => {
     expect(await readFile(path, 'utf8')).toBe('an image');
   });
 
-  test('what a killed step left is gone with the next one, and nothing else', async () => {
+  test('the partial files of a killed step are removed, and nothing else', async () => {
     const path = join(folder, 'charon.tar');
     const left = await partialFile(path, '', log);
     const [name = ''] = await partials();
@@ -74,14 +74,14 @@ describe('a tarball on its way to the disk', () => {
     for (const each of [name, foreign, ...kept]) await writeFile(join(folder, each), 'half');
     await (await partialFile(path, '', log))[Symbol.asyncDispose]();
     expect((await partials()).toSorted()).toEqual([...kept, foreign].toSorted());
-    // Another host's, or another container's: after a day.
+    // The file of another host or container is removed after a day.
     await utimes(join(folder, foreign), 0, 0);
     await (await partialFile(path, '', log))[Symbol.asyncDispose]();
     expect((await partials()).toSorted()).toEqual(kept.toSorted());
   });
 
-  const asNobody = process.getuid?.() === 0 ? test : test.skip;
-  asNobody('another user’s file in a folder like /tmp is refused before anything is written', async () => {
+  const asRoot = process.getuid?.() === 0 ? test : test.skip;
+  asRoot('the file of another user in a folder like /tmp is refused before anything is written', async () => {
     const path = join(folder, 'charon.tar');
     await chmod(folder, 0o1777);
     await writeFile(path, 'another’s');
@@ -103,7 +103,7 @@ describe('a tarball on its way to the disk', () => {
   });
 });
 
-test('what has taken the file’s place meanwhile, and can’t be replaced, is told as the path’s fault', async () => {
+test('a folder that has taken the place of the file and can’t be replaced is reported as an invalid path', async () => {
   const place = join(folder, 'taken.tar');
   const attempted = async (): Promise<void> => {
     await using file = await partialFile(place, '', log);

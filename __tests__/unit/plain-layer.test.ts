@@ -17,45 +17,48 @@ test.each([
   ['application/vnd.oci.image.layer.v1.tar', false],
   ['application/vnd.oci.image.layer.v1.tar+zstd', false],
   ['', false],
-])('%s: gzip is %s', (mediaType, expected) => {
+])('the media type %s is a gzip layer: %s', (mediaType, expected) => {
   expect(isGzipLayer(mediaType)).toBe(expected);
 });
 
-test('the end of a gzip file tells its plain length', () => {
+test('the end of a gzip file contains its plain length', () => {
   expect(plainSize(gzip.subarray(-4), gzip.length)).toBe(plain.length);
 });
 
-test('but not that of several members, when the last is small', () => {
+test('the end of a gzip file with several members has no valid plain length when the last member is small', () => {
   const members = Buffer.concat([gzip, gzipSync(Buffer.alloc(0))]);
   expect(plainSize(members.subarray(-4), members.length)).toBeUndefined();
 });
 
-test('a layer’s plain bytes, whatever memory they came in', async () => {
+test('the plain bytes of a layer are correct in any memory', async () => {
   expect((await unpacked(gzip, plain.length)).equals(plain)).toBe(true);
 });
 
 test.each([
   ['more', plain.length - 1],
   ['less', plain.length + 1],
-])('%s bytes than its end tells: never more than promised are given', async (_, size) => {
-  let given = 0;
-  const counted = countedChunks(plainLayerChunks(inReusedMemory(gzip, 100_000), size), (bytes) => (given += bytes));
-  await expect(copiedBytes(counted)).rejects.toMatchObject({
-    code: 'load-failed',
-    message: expect.stringContaining(`doesn't have the ${String(size)} bytes`),
-  });
-  expect(given).toBeLessThanOrEqual(size);
-});
+])(
+  'a layer with %s bytes than its recorded length throws an error, and never yields more bytes than recorded',
+  async (_, size) => {
+    let given = 0;
+    const counted = countedChunks(plainLayerChunks(inReusedMemory(gzip, 100_000), size), (bytes) => (given += bytes));
+    await expect(copiedBytes(counted)).rejects.toMatchObject({
+      code: 'load-failed',
+      message: expect.stringContaining(`doesn't have the ${String(size)} bytes`),
+    });
+    expect(given).toBeLessThanOrEqual(size);
+  },
+);
 
 test.each([
   ['cut short', gzip.subarray(0, 1_000_000)],
   ['damaged', Buffer.concat([gzip.subarray(0, 1_000_000), Buffer.alloc(1000), gzip.subarray(1_001_000)])],
   ['no gzip at all', plain],
-])('bytes that are %s', async (_, bytes) => {
+])('a layer that is %s throws load-failed', async (_, bytes) => {
   await expect(unpacked(bytes, plain.length)).rejects.toMatchObject({ code: 'load-failed' });
 });
 
-test('bytes that can’t be had: their own error', async () => {
+test('a layer whose bytes can’t be read throws the error of the read', async () => {
   const chunks = Readable.from([gzip.subarray(0, 1000), Promise.reject(new Error('the link is down'))]);
   await expect(copiedBytes(plainLayerChunks(chunks, plain.length))).rejects.toThrow('the link is down');
 });

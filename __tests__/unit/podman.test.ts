@@ -12,8 +12,8 @@ import { explainRunner, runnerPlatform } from '../../shared/image/host.ts';
 
 const hex = 'a'.repeat(64);
 
-describe('what podman prints', () => {
-  test('info: the platform, the storage and the machine', () => {
+describe('the output of podman', () => {
+  test('info: the platform, the storage and the machine are read', () => {
     const info = {
       host: { arch: 'arm64', os: 'linux', hostname: 'host' },
       store: { graphRoot: '/var/lib/containers/storage' },
@@ -28,11 +28,14 @@ describe('what podman prints', () => {
     });
   });
 
-  test.each(['', 'null', '[]', '{}', '{"host":null}', 'Cannot connect to Podman.'])('%j is no podman', (text) => {
-    expect(parsePodmanInfo(text)).toBeUndefined();
-  });
+  test.each(['', 'null', '[]', '{}', '{"host":null}', 'Cannot connect to Podman.'])(
+    'info: %j is not from podman',
+    (text) => {
+      expect(parsePodmanInfo(text)).toBeUndefined();
+    },
+  );
 
-  test('inspect: a list of one, whose ID lacks the algorithm', () => {
+  test('inspect: the list contains one image, whose ID lacks the algorithm', () => {
     const image = { Id: hex, Os: 'linux', Architecture: 'amd64', RepoTags: ['localhost/a:1'] };
     expect(parsePodmanInspect(JSON.stringify([image]))).toMatchObject({
       imageId: `sha256:${hex}`,
@@ -49,7 +52,7 @@ describe('what podman prints', () => {
     ['localhost:5000/charon:1', 'localhost:5000/charon:1'],
     ['ghcr.io/org/charon:1', 'ghcr.io/org/charon:1'],
     [`sha256:${hex}`, `sha256:${hex}`],
-  ])('%s is listed as %s', (reference, listed) => {
+  ])('a reference %s is listed as %s', (reference, listed) => {
     expect(podmanName(reference)).toBe(listed);
   });
 });
@@ -65,7 +68,7 @@ describe('hosts', () => {
     ['linux', 'riscv64', false],
     ['windows', 'x86_64', false],
     ['freebsd', 'amd64', false],
-  ])('an engine of %s on %s: %s', (os, architecture, supported) => {
+  ])('an engine for %s on %s is supported: %s', (os, architecture, supported) => {
     const require = (): unknown => requireSupportedEngine({ ...engine, platform: platformOf(os, architecture) });
     if (supported) expect(require()).toBeDefined();
     else expect(require).toThrow(/needs Linux containers on amd64 or arm64/);
@@ -80,12 +83,12 @@ describe('hosts', () => {
     ['macOS', 'ARM64', 'builder-unsupported', 'builder-unsupported'],
     ['macOS', 'ARM64', 'artifact-not-found', 'artifact-not-found'],
     ['', '', 'docker-unavailable', 'docker-unavailable'],
-  ] as const)('on %s %s, %s is %s', (os, architecture, code, told) => {
+  ] as const)('on a %s %s runner, the error %s becomes %s', (os, architecture, code, told) => {
     const explained = explainRunner(new HandoverError(code, 'what', 'next'), { os, architecture });
     expect(explained).toMatchObject({ code: told, message: expect.stringContaining('what') });
   });
 
-  test('other errors stay as they are', () => {
+  test('other errors are unchanged', () => {
     const error = new TypeError('x');
     expect(explainRunner(error, { os: 'macOS', architecture: 'ARM64' })).toBe(error);
   });
@@ -93,18 +96,18 @@ describe('hosts', () => {
   test.each([
     ['X64', 'amd64'],
     ['ARM64', 'arm64'],
-  ])('native on %s is linux/%s', (architecture, expected) => {
+  ])('the native platform on %s is linux/%s', (architecture, expected) => {
     expect(runnerPlatform({ os: 'Linux', architecture })).toEqual({ os: 'linux', architecture: expected });
   });
 
-  test.each(['', 'ARM', 'X86', 'constructor'])('native on "%s" is an error', (architecture) => {
+  test.each(['', 'ARM', 'X86', 'constructor'])('the native platform on "%s" is an error', (architecture) => {
     expect(() => runnerPlatform({ os: 'Linux', architecture })).toThrow(/RUNNER_ARCH is/);
   });
 });
 
-describe('taking tags back', () => {
+describe('the removal of temporary tags', () => {
   const hex = (digit: string): string => `sha256:${digit.repeat(64)}`;
-  /** A podman that holds these references; `list` is what it holds now. */
+  /** Returns a fake podman with these references; `list` contains the current ones. */
   const stub = (
     initial: Readonly<Record<string, string>>,
   ): { readonly engine: Engine; readonly list: Map<string, string> } => {
@@ -138,7 +141,7 @@ describe('taking tags back', () => {
     return { engine: podmanEngine(cli, '/nowhere'), list };
   };
 
-  test('a short name that was set meanwhile is gone, and one that was moved is back', async () => {
+  test('a short name that was set is removed, and a name that was moved is restored', async () => {
     const { engine, list } = stub({ 'localhost/old:1': hex('1') });
     {
       await using guard = guardTags(engine, (message) => {
@@ -151,7 +154,7 @@ describe('taking tags back', () => {
     expect(Object.fromEntries(list)).toEqual({ 'localhost/old:1': hex('1') });
   });
 
-  test('a name that somebody else has moved since stays where they put it', async () => {
+  test('a name that another process has moved is kept', async () => {
     const { engine, list } = stub({ 'localhost/old:1': hex('1') });
     {
       await using guard = guardTags(engine, (message) => {

@@ -10,7 +10,7 @@ async function* upTo(count: number, taken: number[] = [], fails = Infinity): Asy
 }
 
 describe('a pool of workers', () => {
-  test.each([1, 3, 20])('does all the work, at most %i at a time', async (most) => {
+  test.each([1, 3, 20])('a pool does all the work, at most %i items at a time', async (most) => {
     const done: number[] = [];
     let [running, peak] = [0, 0];
     await inPool(upTo(10), most, async (item) => {
@@ -24,7 +24,7 @@ describe('a pool of workers', () => {
     expect(peak).toBe(Math.min(most, 10));
   });
 
-  test('takes an item only when its work can start, and none after an error', async () => {
+  test('a pool takes an item only when its work can start, and takes none after an error', async () => {
     const taken: number[] = [];
     const ended: number[] = [];
     const work = async (item: number, signal: AbortSignal): Promise<void> => {
@@ -35,11 +35,11 @@ describe('a pool of workers', () => {
     };
     await expect(inPool(upTo(100, taken), 3, work)).rejects.toThrow('broken');
     expect(taken).toEqual([0, 1, 2]);
-    // The others are told, and waited for.
+    // The others are cancelled and awaited.
     expect(ended.sort()).toEqual([0, 2]);
   });
 
-  test('throws what the items throw', async () => {
+  test('a pool throws an error of the items', async () => {
     const done: number[] = [];
     const work = (item: number): Promise<void> => Promise.resolve(void done.push(item));
     await expect(inPool(upTo(9, [], 2), 2, work)).rejects.toThrow('no more items');

@@ -41,24 +41,24 @@ async function get(url: string, env: Readonly<Record<string, string>>): Promise<
   }
 }
 
-describe('proxies of the environment (S0.7)', () => {
-  test('one for http isn’t one for https', async () => {
+describe('proxies are taken from the environment (S0.7)', () => {
+  test('a proxy for http is not used for https', async () => {
     expect(await get('https://127.0.0.1:9/', { HTTP_PROXY: `http://127.0.0.1:${port}` })).toContain('ECONNREFUSED');
     expect(asked).toEqual([]);
   });
 
-  test('each scheme goes through its own', async () => {
+  test('each scheme uses its own proxy', async () => {
     await get('https://far.example/', { https_proxy: `http://127.0.0.1:${port}` });
     expect(asked).toEqual(['CONNECT far.example:443']);
   });
 
-  test('one without a scheme is an http proxy', async () => {
+  test('a proxy without a scheme is an http proxy', async () => {
     await get('https://far.example/', { HTTPS_PROXY: `127.0.0.1:${port}` });
     await get('https://near.example/', { HTTPS_PROXY: `localhost:${port}` });
     expect(asked).toEqual(['CONNECT far.example:443', 'CONNECT near.example:443']);
   });
 
-  test('no_proxy leaves hosts out', async () => {
+  test('no_proxy excludes hosts', async () => {
     const env = { HTTPS_PROXY: `http://127.0.0.1:${port}`, NO_PROXY: 'localhost,127.0.0.1' };
     expect(await get('https://127.0.0.1:9/', env)).toContain('ECONNREFUSED');
     expect(asked).toEqual([]);

@@ -27,7 +27,7 @@ const facts: PublishFacts = { event: eventFacts('push-default-branch'), metadata
 const plan = (inputs: Partial<PublishInputs>) => planPublish({ ...given, ...inputs }, facts);
 
 describe('planPublish', () => {
-  test('publishes the artifact of this run under its tags, with the login of docker (B.1)', () => {
+  test('a plan publishes the artifact of this run under its tags, with the login of docker (B.1)', () => {
     expect(plan({})).toEqual({
       wanted: ['docker-image'],
       image: undefined,
@@ -42,7 +42,7 @@ describe('planPublish', () => {
     });
   });
 
-  test('contains the values of the inputs', () => {
+  test('a plan contains the values of the inputs', () => {
     const planned = plan({
       artifactNames: ['image-*', 'docker-image', 'image-*'],
       image: 'charon',
@@ -107,7 +107,7 @@ describe('planPublish', () => {
     [{ expectedConfigDigests: ['latest'] }, 'is "latest"; expected sha256:', 'config-digest'],
     [{ runId: '7', runRepository: 'charon' }, 'The input `run-repository` is "charon"', 'Correct it'],
     [{ image: `charon@${digest}` }, 'stored under a digest', ''],
-  ])('%j is refused', (inputs, message, hint) => {
+  ])('the inputs %j are refused', (inputs, message, hint) => {
     expect(() => plan(inputs)).toThrow(
       expect.objectContaining({
         code: 'invalid-input',
