@@ -35,7 +35,7 @@ describe('the record', () => {
     }),
   });
 
-  test('property: what export writes, load reads; unknown fields are ignored', () => {
+  test('property: load reads what export writes, and ignores unknown fields', () => {
     fc.assert(
       fc.property(record, (written) => {
         expect(parseRecord(formatRecord(written))).toEqual(written);
@@ -46,12 +46,12 @@ describe('the record', () => {
   });
 
   test.each([
-    ['as export writes them', { began: 1, built: 2, ready: 3 }, { began: 1, built: 2, ready: 3 }],
+    ['in the form that export writes', { began: 1, built: 2, ready: 3 }, { began: 1, built: 2, ready: 3 }],
     ['that run backwards', { began: 3, built: 2, ready: 1 }, undefined],
     ['that are texts', { began: '1', built: '2', ready: '3' }, undefined],
-    ['beyond all counting', { began: 0, built: 1, ready: 2 ** 60 }, undefined],
-    ['that are none', null, undefined],
-  ])('times %s: shown if they can be times, and else left out', (_, times, expected) => {
+    ['that are too large', { began: 0, built: 1, ready: 2 ** 60 }, undefined],
+    ['that are missing', null, undefined],
+  ])('times %s: they are shown if they are possible, and otherwise omitted', (_, times, expected) => {
     const [good] = fc.sample(record, 1);
     if (good === undefined) throw new Error('no sample');
     expect(parseRecord(JSON.stringify({ ...JSON.parse(formatRecord(good)), times })).times).toEqual(expected);
@@ -191,13 +191,13 @@ describe('the record', () => {
     ['no name', { tarballName: '' }, 'its tarball name is not a file name'],
     ['another compression', { tarballCompression: 'xz' }, 'its compression "xz" is unknown'],
     ['no tarball digest', { tarballDigest: undefined }, 'its tarballDigest is not a digest'],
-  ])('%s is refused, and the message says so', (_, change, message) => {
+  ])('%s is refused with a message that shows the reason', (_, change, message) => {
     expect(() => parseRecord(written(change))).toThrow(
       expect.objectContaining({ code: 'artifact-corrupt', message: expect.stringContaining(message) }),
     );
   });
 
-  test('a text that is no record is quoted in the message, shortened', () => {
+  test('a text that isn’t a record is quoted in the message, shortened', () => {
     expect(() => parseRecord(`[${'x'.repeat(100)}]`)).toThrow(
       new HandoverError(
         'artifact-corrupt',
