@@ -51,10 +51,10 @@ test('a blob uploaded in blocks is read back by ranges, in order', async () => {
 });
 
 test.each([
-  ['of their own', 'stream', 10],
-  ['that is lent', 'lend', 8],
+  ['in separate memory', 'stream', 10],
+  ['in lent memory', 'lend', 8],
 ] as const)(
-  'a reader with parts in memory %s downloads pieces of the blob and returns them in order (%s: %d)',
+  'a reader with parts %s downloads pieces of the blob and returns them in order (%s: %d)',
   async (_, way, pieces) => {
     await upload('parts');
     const blob = reader(() => Promise.resolve(azurite.sign('parts', 'r', 5 * minutes)));

@@ -152,14 +152,14 @@ describe.each(builders)('with %s', (name, builder) => {
       /failed to reserve cache/,
     ],
     [
-      'breaks when an entry is to be finished',
+      'fails when an entry is finalised',
       { 'cache-to': gha },
       {},
       [status('FinalizeCacheEntryUpload', 500)],
       /was not written: error writing layer blob/,
     ],
     [
-      'breaks in the middle of an upload',
+      'fails during an upload',
       { 'cache-to': gha },
       {},
       [status('put-block', 403, 2), status('put-blob', 403)],
@@ -173,7 +173,7 @@ describe.each(builders)('with %s', (name, builder) => {
       /type=gha was not read: unavailable/,
     ],
     [
-      'is a folder that can’t be made',
+      'is a folder that can’t be created',
       { 'cache-to': 'type=local,dest=/proc/none' },
       {},
       [],
@@ -198,8 +198,8 @@ describe.each(builders)('with %s', (name, builder) => {
 
   const damaged: readonly (readonly [string, Fault['effect']])[] = [
     ['are refused', { kind: 'status', status: 403 }],
-    ['break off', { kind: 'reset', afterBytes: 100 }],
-    ['are others', { kind: 'flip', offset: 20 }],
+    ['are cut off', { kind: 'reset', afterBytes: 100 }],
+    ['have other bytes', { kind: 'flip', offset: 20 }],
   ];
   test.each(shareOf(damaged, way, builders.length))(
     'a build works without the cache if its layers %s (B.12)',

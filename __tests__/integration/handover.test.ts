@@ -171,7 +171,7 @@ test('source-image with a full or short image ID needs a name and exports the sa
   }
 });
 
-test('secrets of all three inputs reach a RUN step byte for byte, and are masked in its output, on both stores', async () => {
+test('secrets of all three inputs reach a RUN step byte for byte and are masked in its output, on both stores', async () => {
   const context = join(engines.directory, 'secrets');
   await mkdir(context, { recursive: true });
   const run = ['key', 'file', 'env'].map((id) => `--mount=type=secret,id=${id},required=true`).join(' ');

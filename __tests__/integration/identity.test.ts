@@ -170,7 +170,7 @@ const elsewhere = '"urls":["http://127.0.0.1:1/layer"],';
 /** Images that this action and the engine would read differently, or that are partly stored elsewhere. */
 const ambiguous: readonly (readonly [string, FixtureImage])[] = [
   ['a manifest with `config` and `Config`', imageWithTwoConfigs(image, otherConfig)],
-  ['a manifest with `config` and a `config` in escapes', imageWithTwoConfigs(image, otherConfig, 'con\\u0066ig')],
+  ['a manifest with `config` and an escaped `config`', imageWithTwoConfigs(image, otherConfig, 'con\\u0066ig')],
   [
     'a config with `Labels` and `label\u017f`',
     rewritten(image, {
@@ -179,7 +179,7 @@ const ambiguous: readonly (readonly [string, FixtureImage])[] = [
     }),
   ],
   [
-    'a layer that is elsewhere',
+    'a layer that is stored elsewhere',
     rewritten(image, { manifest: (text) => text.replace('"layers":[{', `$&${elsewhere}`) }),
   ],
   [
@@ -396,7 +396,7 @@ const configs: readonly (readonly [string, JsonObject])[] = [
     },
   ],
   [
-    'empty ones',
+    'only empty members',
     {
       User: '',
       Env: [],
@@ -490,7 +490,7 @@ describe.each(ways)('an index that doesn’t lead to the manifest, on the %s sto
 });
 
 test.each(stores)(
-  'an image without a manifest doesn’t cost the other image its own, on the %s store; each has its computed ID and can be saved (B.8, B.9)',
+  'on the %s store, an image without a manifest doesn’t cost the other its own; each keeps its ID and can be saved (B.8, B.9)',
   async (store) => {
     const engine = engines[store];
     const bare = makeImage({ layers: 1, gzip: false });

@@ -114,7 +114,7 @@ test.each(pairs)(
   },
 );
 
-test('loading three images of 120 MB at once takes at most 300 MB of memory (S3.1)', async () => {
+test('three images of 120 MB are loaded at once within 300 MB of memory (S3.1)', async () => {
   const context = join(engines.directory, 'large');
   await writeLargeContext(context, { megabytes: 120, smallFiles: 2000 });
   for (const name of components) {

@@ -594,7 +594,7 @@ describe('a manifest', () => {
     }
   });
 
-  test('that this login may not read is published, even if the registry sends no digest', async () => {
+  test('that this login can’t read is published, even if the registry sends no digest', async () => {
     client = connect(front.address, password);
     front.misbehave = (request) => {
       if (!isManifest(request)) return undefined;

@@ -201,7 +201,7 @@ describe('docker’s login for a registry', () => {
     });
 
     test.each([
-      ['no JSON', '{"auths": {"ghcr.io": {"auth": "hunter2"'],
+      ['invalid JSON', '{"auths": {"ghcr.io": {"auth": "hunter2"'],
       ['a list', '["hunter2"]'],
       ['further members', JSON.stringify({ auths: { 'ghcr.io': { auth: auth('other:x') } }, credsStore: 'hunter2' })],
       ['a login of another form', JSON.stringify({ auths: { 'ghcr.io': { username: 'other', password: 'hunter2' } } })],

@@ -98,7 +98,7 @@ describe('failures while an image is saved', () => {
     await expect(digestOf(save())).rejects.toMatchObject({ code: 'image-not-found' });
   });
 
-  test('without docker the error says so', async () => {
+  test('the error without docker shows that docker is missing', async () => {
     const empty = join(directory, 'empty');
     mkdirSync(empty);
     process.env['PATH'] = empty;

@@ -139,7 +139,7 @@ describe('an ambiguous or invalid document is refused (B.11)', () => {
     ['an index', parseIndex, index],
     ['a manifest', parseManifest, manifest],
     ['a config', parseConfig, config],
-  ])('the error for a sha512 digest in %s says that only sha256 is supported', (_, parse, document) => {
+  ])('the error for a sha512 digest in %s shows that only sha256 is supported', (_, parse, document) => {
     const sha512 = `sha512:${'0f'.repeat(64)}`;
     const bytes = Buffer.from(JSON.stringify(document).replace(/sha256:[0-9a-f]{64}/, sha512));
     expect(() => parse(bytes, 'index.json')).toThrow(/has the digest sha512:0f0f.*only sha256 digests are supported/);

@@ -97,7 +97,7 @@ describe('the entries of a tar', () => {
     ]);
   });
 
-  test('may be skipped, whole or after half of their content', async () => {
+  test('may be skipped, unread or half read', async () => {
     const bytes = await packed([
       ['one', Buffer.alloc(5000, 1)],
       ['two', Buffer.alloc(5000, 2)],
@@ -170,7 +170,7 @@ describe('an incomplete tar', () => {
     ['a tar that is cut in a header', whole.subarray(0, 100), 'it ends at byte 100'],
     ['a tar that is cut in a content', whole.subarray(0, 1300), 'it ends at byte 1300'],
     ['a tar that is cut in the padding', whole.subarray(0, 1520), 'it ends at byte 1520'],
-    ['a file that is no tar', Buffer.from('hello '.repeat(500)), 'wrong checksum'],
+    ['a file that isn’t a tar', Buffer.from('hello '.repeat(500)), 'wrong checksum'],
     ['an edited header', wrongSum, 'wrong checksum'],
     ['an endless pax header', Buffer.concat([paxHeader(2 ** 24), Buffer.alloc(2 ** 20)]), 'goes on for 16777216 bytes'],
   ])('%s is tarball-invalid', async (_, bytes, message) => {

@@ -247,7 +247,7 @@ describe('reading', () => {
     ],
     ['a manifest that isn’t a list', tar([['manifest.json', json({})]]), 'not a list of images'],
     ['a tar that is cut at the end', savedTarball(makeImage(), ['a:1']).subarray(0, 30_000), 'not a whole tar archive'],
-    ['a file that is no tar', Buffer.from('hello '.repeat(500)), 'not a whole tar archive'],
+    ['a file that isn’t a tar', Buffer.from('hello '.repeat(500)), 'not a whole tar archive'],
   ])('%s is tarball-invalid', async (_, bytes, message) => {
     await expect(inspect(bytes)).rejects.toMatchObject({
       code: 'tarball-invalid',

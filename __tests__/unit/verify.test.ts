@@ -50,7 +50,7 @@ describe('requireSameImage', () => {
     }).toThrow(expect.objectContaining({ code: 'image-mismatch', message }));
   });
 
-  test('property: any change of the layers is one difference, and no change is none', () => {
+  test('property: any change of the layers is one difference, and unchanged layers are no difference', () => {
     const digests = fc.array(fc.nat({ max: 3 }), { maxLength: 4 }).map((list) => list.map((n) => digestOf(String(n))));
     fc.assert(
       fc.property(digests, digests, (one, other) => {

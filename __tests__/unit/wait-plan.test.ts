@@ -8,7 +8,7 @@ const one: ImagesPlan = { kind: 'one', wanted: ['docker-image'], each: planLoad(
 const several: ImagesPlan = { kind: 'several', wanted: ['a', 'b-*'], each: planEach(loadInputs), digests: undefined };
 
 describe('planWait', () => {
-  test('without minutes there is no wait', () => {
+  test('there is no wait without `wait-minutes`', () => {
     expect(planWait({ waitMinutes: 0, waitForJob: undefined }, one, true, 30)).toBeUndefined();
   });
 
