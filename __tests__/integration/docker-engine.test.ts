@@ -109,7 +109,7 @@ test.each(['SIGTERM', 'SIGKILL'] as const)(
         said += String(chunk);
         if (said.includes('Ctrl-C')) break;
       }
-      const root = /(\/\S*ih-classic-[^/]+)\//.exec(said)?.[1] ?? 'no root was told';
+      const root = /(\/\S*ih-classic-[^/]+)\//.exec(said)?.[1] ?? 'no root found';
       expect(enginesBelow(root)).toHaveLength(1);
       owner.kill(signal);
       if (owner.exitCode === null && owner.signalCode === null) await once(owner, 'exit');

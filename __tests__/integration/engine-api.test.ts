@@ -76,7 +76,7 @@ async function ask(host: string, [method, path, body]: (typeof calls)[number]): 
   };
 }
 
-// Folders, numbers, and the details of a refused connection.
+// Ignores digests, numbers, and the details of a refused connection.
 const words = (text: string): string =>
   text
     .replace(/sha256:[0-9a-f]{64}/g, 'DIGEST')

@@ -72,7 +72,7 @@ function whole(tarball: Buffer): JsonObject {
 describe.each(ways)('on the %s store, overlap: %s', (store, overlap) => {
   const kinds: readonly (readonly [string, boolean])[] = [
     ['with a record', true],
-    ['without', false],
+    ['without a record', false],
   ];
   test.each(shareOn(store, kinds))(
     'expectations are compared with the image that `image` chooses, and only that one is loaded, %s (S0.4, S3.1)',

@@ -28,7 +28,7 @@ const everything = ({ docker }: EngineClient): readonly string[] =>
 const load = (engine: EngineClient, inputs: Inputs = {}): Promise<StepOutcome> =>
   stepOn(service, engine, 'load-image', inputs);
 
-/** The image is in the engine, without a name. */
+/** Puts the image into the engine without a name. */
 async function seedNameless(engine: EngineClient): Promise<void> {
   await publish(service, { tarball: savedTarball(image, ['seed:1']), record: undefined });
   expect((await load(engine, { image: 'seed:1' })).exitCode).toBe(0);

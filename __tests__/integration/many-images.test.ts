@@ -106,7 +106,7 @@ test.each(pairs)(
     }
     for (const name of components)
       expect(engines[to].docker('run', '--rm', '--network=none', `${name}:local`)).toBe(name);
-    // The layer that the engine lacks is detected, and all layers are sent.
+    // The image that the engine lacks is detected, and all images are sent.
     engines[to].docker('image', 'rm', '-f', others[0] ?? '');
     const again = await stepOn(service, engines[to], 'load-image', {});
     expect(again.outputs['loaded']).toBe('true');

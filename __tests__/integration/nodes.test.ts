@@ -300,7 +300,7 @@ describe('during the transfer', () => {
     expect(outcome.peakMemoryKb).toBeLessThan(250_000);
   });
 
-  test('a process that holds the lock but is no step is named, and the step doesn’t wait for it until the limit', async () => {
+  test('a process that holds the lock but isn’t a step is named, and the step doesn’t wait for it until the limit', async () => {
     await handOver();
     const holder = createServer();
     holder.listen(`\0${socketNameOf('nodes kind-control-plane,kind-worker')}`);

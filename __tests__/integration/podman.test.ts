@@ -124,7 +124,7 @@ describe('from docker to podman', () => {
     const bin = join(engines.directory, 'swap');
     mkdirSync(bin, { recursive: true });
     const real = '/usr/bin/podman';
-    // Each name is given to another image.
+    // Every name of the loaded image is moved to another image.
     writeFileSync(
       join(bin, 'podman'),
       `#!/bin/sh
@@ -187,7 +187,7 @@ describe('from podman', () => {
     expect(podman.readImageFile('charon:built', '/text').toString()).toBe('round trip');
   });
 
-  test('podman loads one image, and two images of a Docker archive whose layers are not named by their digests (S2.7)', async () => {
+  test('podman loads Docker archives of one and of two images whose layers aren’t named by their digests (S2.7)', async () => {
     buildWithPodman('localhost/one:1', 'one');
     buildWithPodman('localhost/two:1', 'two');
     const before = ['one:1', 'two:1'].map(idOf);

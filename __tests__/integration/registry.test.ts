@@ -112,7 +112,7 @@ test('the handover’s build pushes the same manifest as in the artifact, and th
 });
 
 test.each(stores)(
-  'the tags of the pulled repository are kept, including the pulled one, on the %s store',
+  'a tag in the pulled repository is kept, and so are its other tags, on the %s store',
   async (store) => {
     const engine = engines[store];
     const repository = `${registry.address}/org/tags-${store}`;

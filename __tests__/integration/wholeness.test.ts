@@ -21,8 +21,8 @@ import {
 import { type FixtureImage, makeImage, savedTarball } from '../fixtures/image.ts';
 import { exported, publish, recompressed, reconfigured } from '../fixtures/lying-artifact.ts';
 
-// A loaded image is complete, or it isn't there. docker save, docker push and an import into another containerd work on it, whatever layers
-// the engine had before (field-notes M19).
+// A loaded image is complete, or it isn't there. docker save, docker push and an import into another containerd work on it, independent of the
+// layers that the engine had before (field-notes M19).
 
 let engines: Engines;
 let service: ArtifactService;

@@ -631,7 +631,7 @@ describe('a manifest', () => {
     expect(await look()).toBeUndefined();
     registry.manifests.set('org/app:1.0', { type: manifest.mediaType, bytes: config });
     expect(await look()).toBe(digestOf(config));
-    // This login may list, but not read.
+    // This login may check for manifests, but not read them.
     front.misbehave = ({ method }) => (method === 'HEAD' ? claim : answer(403));
     expect(await look()).toBe(manifest.digest);
   });

@@ -207,7 +207,7 @@ test.each([
   expect(slow.filter(({ requests }) => requests === 2)).toHaveLength(most);
 });
 
-test('property: whichever request ends first, the part has bytes unless both fail, and the slower request is ended', () =>
+test('property: the part has bytes unless both requests fail, and the request that loses is ended', () =>
   fc.assert(
     fc.asyncProperty(fc.scheduler(), fc.boolean(), fc.boolean(), async (turns, firstFails, againFails) => {
       const { asking, open, asked } = await afterSome(true);

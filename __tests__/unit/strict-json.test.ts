@@ -262,7 +262,7 @@ describe('documents of real tools are read', () => {
 
 const noGo = describeMissingGo();
 const withGo = noGo === undefined ? describe : describe.skip;
-withGo(`beside Go’s own reader${noGo === undefined ? '' : ` (left out: ${noGo})`}`, () => {
+withGo(`compared with Go’s own reader${noGo === undefined ? '' : ` (left out: ${noGo})`}`, () => {
   let program: string;
   let go: { ask(kind: 'm' | 'c' | 'a', text: Buffer): Promise<unknown>; end(): void };
   beforeAll(async () => {

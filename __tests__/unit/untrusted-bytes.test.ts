@@ -282,7 +282,7 @@ describe('an artifact that is a decompression bomb', () => {
   });
 });
 
-describe('more than the permitted amount', () => {
+describe('values beyond their limits', () => {
   test.each([
     ['references', { references: Array.from({ length: 10_000 }, (_, at) => `a:${String(at)}`) }],
     ['layers', { layers: Array.from({ length: 2000 }, () => validRecord.layers[0]) }],
