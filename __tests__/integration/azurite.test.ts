@@ -10,7 +10,7 @@ import { type RangedReader, rangedReader } from '../../shared/artifacts/blob/ran
 import { digestOf } from '../../shared/image/digest.ts';
 import { type Azurite, startAzurite } from '../fakes/azurite.ts';
 
-// Our own uploader and reader against a real block-blob store, behind URLs that it signed.
+// Runs this project's uploader and reader against a real block-blob store, through URLs that the store signed.
 
 let azurite: Azurite;
 let http: Http;
@@ -43,7 +43,7 @@ function reader(sign: () => Promise<string>, said: string[] = []): RangedReader 
   return rangedReader({ http, size: bytes.length, sign, onRetry: (message) => said.push(message), signal });
 }
 
-test('what is uploaded in blocks is read back by ranges, in order', async () => {
+test('a blob uploaded in blocks is read back by ranges, in order', async () => {
   expect(await upload('whole')).toEqual({ size: bytes.length, digest: digestOf(bytes) });
   const blob = reader(() => Promise.resolve(azurite.sign('whole', 'r', 5 * minutes)));
   expect(digestOf(await buffer(blob.stream(0, bytes.length)))).toBe(digestOf(bytes));
@@ -51,27 +51,30 @@ test('what is uploaded in blocks is read back by ranges, in order', async () => 
 });
 
 test.each([
-  ['of their own', 'stream', 10],
-  ['that is lent', 'lend', 8],
-] as const)('parts in memory %s take pieces of it, and come in order (%s: %d)', async (_, way, pieces) => {
-  await upload('parts');
-  const blob = reader(() => Promise.resolve(azurite.sign('parts', 'r', 5 * minutes)));
-  const hash = createHash('sha256');
-  const seen = new Set<ArrayBufferLike>();
-  for await (const part of blob[way](1, bytes.length)) {
-    hash.update(viewOf(part));
-    seen.add(part.buffer);
-    await sleep(1);
-  }
-  expect([hash.digest('hex'), seen.size]).toEqual([digestOf(bytes.subarray(1)).slice(7), pieces]);
-});
+  ['in separate memory', 'stream', 10],
+  ['in lent memory', 'lend', 8],
+] as const)(
+  'a reader with parts %s downloads pieces of the blob and returns them in order (%s: %d)',
+  async (_, way, pieces) => {
+    await upload('parts');
+    const blob = reader(() => Promise.resolve(azurite.sign('parts', 'r', 5 * minutes)));
+    const hash = createHash('sha256');
+    const seen = new Set<ArrayBufferLike>();
+    for await (const part of blob[way](1, bytes.length)) {
+      hash.update(viewOf(part));
+      seen.add(part.buffer);
+      await sleep(1);
+    }
+    expect([hash.digest('hex'), seen.size]).toEqual([digestOf(bytes.subarray(1)).slice(7), pieces]);
+  },
+);
 
-test('an empty blob is a blob', async () => {
+test('an empty blob can be uploaded and read', async () => {
   const uploaded = await uploadBlob(target('empty', minutes), Readable.from([]), () => undefined);
   expect(uploaded).toEqual({ size: 0, digest: digestOf('') });
 });
 
-test('a signed URL that has run out is signed again', async () => {
+test('the reader requests a new signed URL when the old one has expired', async () => {
   await upload('signed');
   const said: string[] = [];
   let signed = 0;
@@ -82,7 +85,7 @@ test('a signed URL that has run out is signed again', async () => {
   expect(said[0]).toContain('403');
 });
 
-test('a blob that is gone is artifact-expired; one of another size is artifact-corrupt', async () => {
+test('a deleted blob is artifact-expired, and a blob of another size is artifact-corrupt', async () => {
   const gone = reader(() => Promise.resolve(azurite.sign('nowhere', 'r', minutes)));
   await expect(gone.read(0, 100)).rejects.toMatchObject({ code: 'artifact-expired' });
   await uploadBlob(target('short', minutes), Readable.from([bytes.subarray(0, 500)]), () => undefined);
@@ -90,6 +93,6 @@ test('a blob that is gone is artifact-expired; one of another size is artifact-c
   await expect(short.read(0, 100)).rejects.toMatchObject({ code: 'artifact-corrupt' });
 });
 
-test('an upload with a URL that has run out fails, and says so', async () => {
+test('an upload with an expired URL fails, and the error shows why', async () => {
   await expect(upload('late', -minutes)).rejects.toMatchObject({ status: 403 });
 });

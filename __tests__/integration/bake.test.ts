@@ -17,7 +17,7 @@ import {
 } from '../fixtures/engines.ts';
 import { errorCode, errorMessage } from '../fixtures/scenario.ts';
 
-// A compose project and a bake file: their images in one handover, built in one go.
+// A compose project and a bake file: each builds several images together and exports them in one artifact.
 
 let engines: Engines;
 let service: ArtifactService;
@@ -60,7 +60,7 @@ const files: Readonly<Record<string, string | Buffer>> = {
     '    image: postgres:17',
     '',
   ].join('\n'),
-  // A web and a worker of one image.
+  // A web and a worker service that share one image.
   'same.yaml': [
     'services:',
     '  web: {image: "pair:local", build: {context: ., target: web}}',
@@ -83,7 +83,7 @@ const files: Readonly<Record<string, string | Buffer>> = {
     '  worker: {image: "worker:1", build: .}',
     '',
   ].join('\n'),
-  // Paths as `docker compose` reads them: relative to the file.
+  // `docker compose` resolves paths relative to the file.
   'deploy/compose.yaml': [
     'services:',
     '  web:',
@@ -92,7 +92,7 @@ const files: Readonly<Record<string, string | Buffer>> = {
     '',
   ].join('\n'),
   'deploy/.env': 'VERSION=7\n',
-  // Paths as `docker buildx bake` reads them: relative to where it runs.
+  // `docker buildx bake` resolves paths relative to its working directory.
   'deploy/from-root.yaml': 'services: {web: {image: "rooted:1", build: {context: ., target: web}}}\n',
   'docker-bake.hcl': [
     'group "both" { targets = ["one", "two"] }',
@@ -131,13 +131,13 @@ const loadOn = (engine: EngineClient, inputs: Inputs = {}): Promise<StepOutcome>
 describe.each(stores)('built on the %s store', (store) => {
   const other = store === 'classic' ? 'containerd' : 'classic';
 
-  test('a compose project’s images go over together, what they share once, and are what the file calls them (B.6)', async () => {
+  test('a compose project’s images are handed over together under their names in the file, and shared layers are sent once (B.6)', async () => {
     const exported = await exportOn(engines[store], { 'bake-files': 'compose.yaml' });
     expect(exported.log).not.toContain('::error');
     expect(exported.outputs['image']).toBe('project-api:local');
     expect(Number(exported.outputs['tarball-size'])).toBeLessThan(baseBytes + 200_000);
     expect(exported.outputs['executed-steps']).toBe('4');
-    // What was built stays in no engine: the handover has it.
+    // The built images are in the artifact only; no engine keeps them.
     expect(namesOn(engines[store])).toEqual([]);
 
     const loaded = await loadOn(engines[other]);
@@ -149,7 +149,7 @@ describe.each(stores)('built on the %s store', (store) => {
       );
       expect(label.trim()).toBe(name);
     }
-    // The layer that they share came once.
+    // The shared layer was transferred once.
     expect(Number(loaded.outputs['size'])).toBeLessThan(baseBytes + 200_000);
   });
 });
@@ -157,7 +157,7 @@ describe.each(stores)('built on the %s store', (store) => {
 describe.each(oneOf(stores, 0))('also built on the %s store', (store) => {
   const other = store === 'classic' ? 'containerd' : 'classic';
 
-  test('a bake file’s group, under all of its names, for the platform that is asked for (B.6)', async () => {
+  test('a bake file’s group is exported under all of its names, for the requested platform (B.6)', async () => {
     const exported = await exportOn(engines[store], { 'bake-targets': 'both', 'bake-set': 'two.labels.set=yes' });
     expect(exported.log).not.toContain('::error');
     expect(exported.outputs['platform']).toBe('linux/amd64');
@@ -171,7 +171,7 @@ describe.each(oneOf(stores, 0))('also built on the %s store', (store) => {
 });
 
 test.each(oneOf(stores, 1))(
-  'two services of one image and one build are built and handed over once, on the %s store',
+  'two services with the same image and the same build are built and handed over once, on the %s store',
   async (store) => {
     const exported = await exportOn(engines[store], { 'bake-files': 'same.yaml' });
     expect(exported.log).not.toContain('::error');
@@ -182,7 +182,7 @@ test.each(oneOf(stores, 1))(
   },
 );
 
-test('a service is handed over under its `image`, also where its build has tags of its own', async () => {
+test('a service is handed over under its `image`, even if its build has other tags', async () => {
   const exported = await exportOn(engines.containerd, { 'bake-files': 'further-names.yaml' });
   expect(exported.log).not.toContain('::error');
   const loaded = await loadOn(engines.classic);
@@ -190,7 +190,7 @@ test('a service is handed over under its `image`, also where its build has tags 
   expect(namesOn(engines.classic)).toEqual(['api:extra', 'web:1', 'web:baked', 'web:extra', 'worker:1']);
 });
 
-test('the `image` of a compose file that buildx finds by itself counts too', async () => {
+test('the `image` of a compose file that buildx finds by default also counts', async () => {
   const cwd = join(engines.directory, 'found');
   mkdirSync(cwd, { recursive: true });
   writeFileSync(join(cwd, 'Dockerfile'), 'FROM scratch\nCOPY Dockerfile /d\n');
@@ -211,9 +211,9 @@ test.each([
     { 'bake-files': 'deploy/compose.yaml' },
     'deployed:7',
   ],
-  ['`workdir` is where bake runs', { 'bake-files': 'compose.yaml', workdir: 'deploy' }, 'deployed:7'],
+  ['bake runs in `workdir`', { 'bake-files': 'compose.yaml', workdir: 'deploy' }, 'deployed:7'],
   [
-    '`workdir: .` reads a compose file’s paths from the workspace',
+    'a compose file’s paths are read from the workspace with `workdir: .`',
     { 'bake-files': 'deploy/from-root.yaml', workdir: '.' },
     'rooted:1',
   ],
@@ -224,7 +224,7 @@ test.each([
   expect(namesOn(engines.classic)).toEqual([name]);
 });
 
-test('the joined action builds a compose project once, and has its images in the engine of both jobs', async () => {
+test('the joined action builds a compose project once, and the engines of both jobs have its images', async () => {
   const inputs = { 'bake-files': 'compose.yaml', tarball: join(engines.directory, 'charon.tar') };
   const more = { cwd: join(engines.directory, 'project') };
   for (const store of ['classic', 'containerd'] as const) {
@@ -236,17 +236,21 @@ test('the joined action builds a compose project once, and has its images in the
 });
 
 test.each([
-  ['a target that isn’t there', { 'bake-targets': 'nope' }, 'nope'],
-  ['a file that isn’t there', { 'bake-files': 'nope.hcl' }, 'nope.hcl'],
+  ['a missing target', { 'bake-targets': 'nope' }, 'nope'],
+  ['a missing file', { 'bake-files': 'nope.hcl' }, 'nope.hcl'],
   ['a target without a name', { 'bake-targets': 'nameless' }, 'nameless has no tags'],
-  ['two targets of one name', { 'bake-targets': 'one,twin' }, 'one:other is the name of the targets one and twin'],
   [
-    'two services of one image and two builds',
+    'a name that two targets share',
+    { 'bake-targets': 'one,twin' },
+    'one:other is the name of the targets one and twin',
+  ],
+  [
+    'two services with the same image and different builds',
     { 'bake-files': 'differing.yaml' },
     'pair:local is the name of the targets web and worker',
   ],
-  ['a `workdir` that isn’t there', { 'bake-files': 'compose.yaml', workdir: 'nowhere' }, 'nowhere'],
-])('%s is told before anything is built', async (_, inputs, told) => {
+  ['a missing `workdir`', { 'bake-files': 'compose.yaml', workdir: 'nowhere' }, 'nowhere'],
+])('%s is reported before anything is built', async (_, inputs, told) => {
   const outcome = await exportOn(engines.containerd, inputs);
   expect(errorCode(outcome)).toBe('invalid-input');
   expect(errorMessage(outcome)).toContain(told);
@@ -255,7 +259,7 @@ test.each([
   expect(outcome.leftInTemp).toEqual([]);
 });
 
-test('a target that doesn’t build ends the export, in BuildKit’s words, and nothing is left', async () => {
+test('a target that fails to build ends the export with BuildKit’s own message, and nothing is left behind', async () => {
   writeFileSync(
     place('broken.hcl'),
     'target "broken" {\n  dockerfile-inline = "FROM scratch\\nCOPY nope /"\n  tags = ["b:1"]\n}\n',

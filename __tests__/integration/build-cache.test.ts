@@ -21,7 +21,7 @@ import {
 } from '../fixtures/engines.ts';
 import { errorCode, errorMessage } from '../fixtures/scenario.ts';
 
-// A build cache that refuses, is away or breaks, under real builders: BuildKit 0.34 in a container, and the engines' own.
+// Build caches that are refused, unreachable or damaged, with real builders: BuildKit 0.34 in a container, and the engines' own.
 
 const noGo = describeMissingGoParts(['buildkit', 'runc']);
 const contained = 'contained';
@@ -49,7 +49,7 @@ afterEach(async () => {
   await service.close();
 });
 
-/** A context that nothing has built before: two stages, of which one isn't in the image, and a layer of 3 MB. */
+/** A context that no builder has built before: two stages, one of them not part of the image, and a layer of 3 MB. */
 function newContext(): string {
   const path = join(engines.directory, `context-${String((seed += 1))}`);
   mkdirSync(path, { recursive: true });
@@ -83,7 +83,7 @@ const exportOn = (engine: EngineClient, inputs: Inputs, { cache = 'write', env =
 const notices = (outcome: StepOutcome): readonly string[] =>
   outcome.annotations.filter(({ level }) => level === 'notice').map(({ message }) => message);
 
-/** The step is green and says why in one notice, and the image is whole: another engine loads and verifies it. */
+/** Expects a green step with the reason in one notice, and a complete image: another engine loads and verifies it. */
 async function expectGreen(outcome: StepOutcome, why: RegExp): Promise<void> {
   expect(outcome.log).not.toContain('::error');
   expect(outcome.exitCode).toBe(0);
@@ -105,13 +105,13 @@ const status = (on: string, code: number, after = 0): Fault => ({
   effect: { kind: 'status', status: code },
 });
 
-/** Exports on the containerd engine, with one of its builders. */
+/** Exports an image on the containerd engine, with one of its builders. */
 const exportsWith =
   (builder: Inputs) =>
   (inputs: Inputs, more?: More): Promise<StepOutcome> =>
     exportOn(engines.containerd, { ...builder, ...inputs }, more);
 
-// Docker 28.5 doesn't pass on what else the service says.
+// Docker 28.5 doesn't print the rest of the service's message.
 const refused = 'error writing layer blob: failed to reserve cache';
 
 describe.each(builders)('with %s', (name, builder) => {
@@ -123,7 +123,7 @@ describe.each(builders)('with %s', (name, builder) => {
     engines.containerd.docker('buildx', 'prune', ...chosen, '--all', '--force');
   };
 
-  test('what is written is read by a builder that has nothing, all of it (B.12, S0.3)', async () => {
+  test('a builder with an empty cache reads everything that another builder wrote (B.12, S0.3)', async () => {
     const context = newContext();
     const first = await exports({ context, 'cache-to': gha });
     expect(first.annotations).toEqual([]);
@@ -152,14 +152,14 @@ describe.each(builders)('with %s', (name, builder) => {
       /failed to reserve cache/,
     ],
     [
-      'breaks when an entry is to be finished',
+      'fails when an entry is finalised',
       { 'cache-to': gha },
       {},
       [status('FinalizeCacheEntryUpload', 500)],
       /was not written: error writing layer blob/,
     ],
     [
-      'breaks in the middle of an upload',
+      'fails during an upload',
       { 'cache-to': gha },
       {},
       [status('put-block', 403, 2), status('put-blob', 403)],
@@ -173,7 +173,7 @@ describe.each(builders)('with %s', (name, builder) => {
       /type=gha was not read: unavailable/,
     ],
     [
-      'is a folder that can’t be made',
+      'is a folder that can’t be created',
       { 'cache-to': 'type=local,dest=/proc/none' },
       {},
       [],
@@ -188,7 +188,7 @@ describe.each(builders)('with %s', (name, builder) => {
     ],
   ];
   test.each(shareOf(failing, way, builders.length))(
-    'a cache that %s is one notice (B.12)',
+    'a cache that %s causes one notice (B.12)',
     async (_title, inputs, more, faults, why) => {
       for (const fault of faults) service.faults.add(fault);
       await expectGreen(await exports({ context: newContext(), ...inputs }, more), why);
@@ -198,32 +198,32 @@ describe.each(builders)('with %s', (name, builder) => {
 
   const damaged: readonly (readonly [string, Fault['effect']])[] = [
     ['are refused', { kind: 'status', status: 403 }],
-    ['break off', { kind: 'reset', afterBytes: 100 }],
-    ['are others', { kind: 'flip', offset: 20 }],
+    ['are cut off', { kind: 'reset', afterBytes: 100 }],
+    ['have other bytes', { kind: 'flip', offset: 20 }],
   ];
   test.each(shareOf(damaged, way, builders.length))(
-    'a cache whose layers %s is built without (B.12)',
+    'a build works without the cache if its layers %s (B.12)',
     async (_title, effect) => {
       const context = newContext();
       expect((await exports({ context, 'cache-to': gha, 'artifact-name': 'seed' })).annotations).toEqual([]);
       prune();
-      // The index comes first, and is read well.
+      // The index is read first, and this read succeeds.
       service.faults.add({ on: 'get', after: 1, times: 1000, effect });
       const outcome = await exports({ context });
       service.faults.clear();
       await expectGreen(outcome, /cache-from was given up: /);
-      // Small layers may have come before.
+      // Small layers may have arrived before the failure.
       expect(outcome.outputs['executed-steps']).not.toBe('0');
     },
     120_000,
   );
 });
 
-// The builders do the following in the same way: it is shown with one of them.
+// All builders behave the same in these cases, so one of them is enough.
 describe.each(oneOf(builders, 0))('with %s alone', (_, builder) => {
   const exports = exportsWith(builder);
 
-  test('a registry and an address where nothing answers, read and written, are one notice (B.12)', async () => {
+  test('an unreachable registry and an unreachable address, both read and written, cause one notice (B.12)', async () => {
     const at = `127.0.0.1:${String(await freePort())}`;
     const nowhere = `type=registry,ref=${at}/org/app:cache`;
     const gone = `type=gha,scope=gone,version=2,token=${service.env()['ACTIONS_RUNTIME_TOKEN'] ?? ''},url_v2=http://${at}/`;
@@ -236,7 +236,7 @@ describe.each(oneOf(builders, 0))('with %s alone', (_, builder) => {
     expect(outcome.log).not.toContain(service.env()['ACTIONS_RUNTIME_TOKEN']?.split('.')[2] ?? 'no token');
   }, 60_000);
 
-  test('with ignore-error=false the same refusal fails the step, in BuildKit’s words (B.12)', async () => {
+  test('the same refusal fails the step with ignore-error=false, with BuildKit’s own message (B.12)', async () => {
     const inputs = { context: newContext(), 'cache-to': `${gha},ignore-error=false` };
     const outcome = await exports(inputs, { cache: 'read' });
     expect(errorCode(outcome)).toBe('build-failed');
@@ -245,7 +245,7 @@ describe.each(oneOf(builders, 0))('with %s alone', (_, builder) => {
     expect(service.artifacts.filter(({ finalised }) => finalised)).toEqual([]);
   }, 60_000);
 
-  test('the caches of bake targets and of bake-set fail nothing either; those that work are written (B.12, B.6)', async () => {
+  test('failing caches of bake targets and of bake-set don’t fail the step, and working caches are written (B.12, B.6)', async () => {
     const context = newContext();
     const folder = join(engines.directory, `bake-${String(seed)}`);
     mkdirSync(folder);
@@ -279,7 +279,7 @@ describe.each(oneOf(builders, 0))('with %s alone', (_, builder) => {
     expect(execFileSync('ls', [local], { encoding: 'utf8' })).toContain('index.json');
   }, 120_000);
 
-  test('the joined action is as patient with its cache (B.12)', async () => {
+  test('the joined action also tolerates a failing cache (B.12)', async () => {
     const inputs = { ...builder, context: newContext(), 'cache-to': gha, image: 'charon:joined' };
     const outcome = await exportOn(engines.containerd, inputs, { cache: 'read', action: '.' });
     expect(outcome.exitCode).toBe(0);
@@ -291,7 +291,7 @@ describe.each(oneOf(builders, 0))('with %s alone', (_, builder) => {
 describe.each(oneOf(builders, 1))('with %s alone', (_, builder) => {
   const exports = exportsWith(builder);
 
-  test('the Actions cache that nobody asked for is missed in the log alone (B.12)', async () => {
+  test('a failure of the default Actions cache is shown in the log only (B.12)', async () => {
     service.faults.add(status('GetCacheEntryDownloadURL', 500));
     const outcome = await exports({ context: newContext() });
     expect(outcome.exitCode).toBe(0);
@@ -299,7 +299,7 @@ describe.each(oneOf(builders, 1))('with %s alone', (_, builder) => {
     expect(outcome.log).toContain('type=gha was not read: unavailable.');
   }, 60_000);
 
-  test('in a job whose cache-mode is read, a cache is one notice, and BuildKit is asked to write nothing (B.12)', async () => {
+  test('a cache causes one notice in a job whose cache-mode is read, and BuildKit writes no cache (B.12)', async () => {
     await expectGreen(
       await exports({ context: newContext(), 'cache-to': gha }, { env: { ACTIONS_CACHE_MODE: 'read' } }),
       /`cache-mode` is `read` \(ACTIONS_CACHE_MODE\)/,
@@ -307,7 +307,7 @@ describe.each(oneOf(builders, 1))('with %s alone', (_, builder) => {
     expect(service.cacheEntries).toEqual([]);
   }, 60_000);
 
-  test('caches that together take longer than the step may are given up, and the step is green (B.12)', async () => {
+  test('caches that exceed the step’s time limit together are abandoned, and the step is green (B.12)', async () => {
     service.faults.add({ on: 'CreateCacheEntry', times: 99, effect: { kind: 'hang', ms: 600_000 } });
     const caches = Array.from({ length: 6 }, (_none, at) => `${gha},scope=s${String(at)}`);
     const limit = { 'timeout-minutes': '0.3' };
@@ -318,7 +318,7 @@ describe.each(oneOf(builders, 1))('with %s alone', (_, builder) => {
     );
   }, 120_000);
 
-  test('a build that fails for its own reasons fails in its own words, once, whatever its caches (B.12)', async () => {
+  test('a build that fails for its own reasons reports its own error once, independent of its caches (B.12)', async () => {
     const context = newContext();
     expect((await exports({ context, 'cache-to': gha, 'artifact-name': 'seed' })).exitCode).toBe(0);
     writeFileSync(join(context, 'Dockerfile'), 'FROM scratch\nCOPY tool.txt /tool.txt\nCOPY gone.txt /gone.txt\n');
@@ -329,7 +329,7 @@ describe.each(oneOf(builders, 1))('with %s alone', (_, builder) => {
     expect(outcome.log).not.toContain('Building again');
   }, 120_000);
 
-  test('the caches of a target that another one is built on fail nothing either (B.12, B.6)', async () => {
+  test('failing caches of a target that is the base of another target don’t fail the step (B.12, B.6)', async () => {
     const context = newContext();
     const folder = join(engines.directory, `linked-${String(seed)}`);
     mkdirSync(folder);
@@ -365,7 +365,7 @@ describe.each(oneOf(builders, 1))('with %s alone', (_, builder) => {
   }, 120_000);
 });
 
-test('the docker driver on the classic store writes no cache: one notice, and an error only if it has to (B.12)', async () => {
+test('the docker driver on the classic store writes no cache: one notice, or an error if the cache is required (B.12)', async () => {
   const inputs = { context: newContext(), 'cache-to': gha };
   await expectGreen(
     await exportOn(engines.classic, inputs),

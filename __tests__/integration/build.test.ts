@@ -13,7 +13,7 @@ import type { ArtifactService } from '../fakes/artifact-service/service.ts';
 import { type Engines, type Inputs, startArtifactService, startEngines, stepOn } from '../fixtures/engines.ts';
 import { errorCode, errorMessage, shortPauses } from '../fixtures/scenario.ts';
 
-// What builders of several kinds do: the engine's own on both stores, and BuildKit 0.34 in a container.
+// Exports with several kinds of builders: the engine's own on both stores, and BuildKit 0.34 in a container.
 
 let engines: Engines;
 let service: ArtifactService;
@@ -62,7 +62,7 @@ const exportOn = (engine: EngineClient, context: string, inputs: Inputs = {}, en
 const loadOn = (engine: EngineClient, inputs: Inputs = {}) =>
   stepOn(service, engine, 'load-image', inputs, { jobId: 'waf' });
 
-test('an image without layers goes to both stores; the classic store can’t save one, and that is said', async () => {
+test('an image without layers can be loaded on both stores; the classic store can’t save one, and the error shows that', async () => {
   const exported = await exportOn(engines.containerd, 'labels');
   expect(exported.log).not.toContain('::error');
   for (const engine of [engines.classic, engines.containerd]) {
@@ -78,7 +78,7 @@ test('an image without layers goes to both stores; the classic store can’t sav
   }
 });
 
-test('a builder that isn’t there is named, with those that are', async () => {
+test('an unknown builder is an error that lists the existing builders', async () => {
   engines.containerd.docker('buildx', 'create', '--name', 'other', '--driver', 'docker-container');
   const outcome = await exportOn(engines.containerd, 'labels', { builder: 'nope' });
   expect(errorCode(outcome)).toBe('builder-unsupported');
@@ -88,7 +88,7 @@ test('a builder that isn’t there is named, with those that are', async () => {
   expect(errorMessage(outcome)).not.toContain('Add this step before it');
 });
 
-test('the Git context of the main build and the folder are two contexts: the export takes either (S0.3)', async () => {
+test('the export works with the Git context of the main build and with the folder, although these are different contexts (S0.3)', async () => {
   const work = folder('repository/app', { Dockerfile: 'FROM scratch\nCOPY . /\n', 'a.txt': 'a\n' });
   const git = (...args: readonly string[]): string =>
     execFileSync('git', ['-C', work, '-c', 'user.name=T', '-c', 'user.email=t@example.com', ...args])
@@ -138,7 +138,7 @@ function answers(context: string): boolean {
   }
 }
 
-test('downloads and links are no steps of their own: require-cache is met by a Dockerfile with them (S0.3)', async () => {
+test('downloads and linked copies don’t count as uncached steps, so require-cache accepts a Dockerfile with them (S0.3)', async () => {
   const first = await exportOn(engines.containerd, 'copies');
   expect(first.outputs).toMatchObject({ 'cached-steps': '0', 'executed-steps': '4' });
   const again = await exportOn(engines.containerd, 'copies', { 'require-cache': 'true', 'artifact-name': 'again' });
@@ -162,7 +162,7 @@ withGo(`BuildKit 0.34 in a container${noGo === undefined ? '' : ` (left out: ${n
   test.each([
     ['error', 1],
     ['warn', 0],
-  ])('a push that fails costs no artifact (push-failure: %s) (S0.6, S1.5)', async (how, exitCode) => {
+  ])('a failed push doesn’t cost the artifact (push-failure: %s) (S0.6, S1.5)', async (how, exitCode) => {
     const tags = `127.0.0.1:${String(await freePort())}/org/app:1`;
     const pushing = { ...builder, push: 'true', tags, 'push-failure': how };
     const exported = await exportOn(engines.containerd, 'copies', pushing, shortPauses);
@@ -176,7 +176,7 @@ withGo(`BuildKit 0.34 in a container${noGo === undefined ? '' : ` (left out: ${n
     expect(loaded.exitCode).toBe(0);
   });
 
-  test('what another builder has cached is all found (S0.3)', async () => {
+  test('the export finds every step in the cache of another builder (S0.3)', async () => {
     const cache = join(engines.directory, 'cache');
     const main = await exportOn(engines.containerd, 'copies', { 'cache-to': `type=local,dest=${cache},mode=max` });
     expect(main.log).not.toContain('::error');

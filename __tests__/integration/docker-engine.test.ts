@@ -15,7 +15,7 @@ import { viewOf } from '../../shared/bytes/chunks.ts';
 import { arrivingLayers } from '../../shared/layout/arriving-layers.ts';
 import { blobPath } from '../../shared/layout/read-layout.ts';
 
-// The engines that every other integration test stands on.
+// Tests the engines that all other integration tests use.
 
 const stores = ['classic', 'containerd'] as const;
 const folder = mkdtempSync(join(tmpdir(), 'engine-test-'));
@@ -39,7 +39,7 @@ const build = (engine: DockerEngine): string =>
   engine.docker('buildx', 'build', '--load', '--network=host', '-t', 'built:here', join(folder, 'busybox'));
 
 describe.each(stores)('the %s store', (store) => {
-  test('is what docker info tells, with the docker driver of buildx on it', () => {
+  test('is the store that docker info shows, with the docker driver of buildx', () => {
     const engine = engines[store];
     if (testedDocker() !== 'packaged') {
       expect(engine.docker('version', '--format', '{{.Server.Version}}')).toContain(testedDocker());
@@ -49,7 +49,7 @@ describe.each(stores)('the %s store', (store) => {
     expect(engine.docker('buildx', 'ls', '--format', '{{.Name}} {{.DriverEndpoint}}')).toContain('default');
   });
 
-  test('builds with a RUN step, and runs what it built', () => {
+  test('builds an image with a RUN step, and runs it', () => {
     const engine = engines[store];
     build(engine);
     const run = engine.docker('run', '--rm', '--network', 'none', 'built:here', 'cat', '/etc/built');
@@ -57,8 +57,8 @@ describe.each(stores)('the %s store', (store) => {
   });
 });
 
-// What export-image uploads while BuildKit's client still writes it.
-test('a layer of an OCI layout can be read while it is written, on the containerd store', async () => {
+// export-image uploads layers while BuildKit's client still writes them.
+test('a layer of an OCI layout can be read during the export, on the containerd store', async () => {
   const context = join(folder, 'large');
   mkdirSync(context);
   writeFileSync(join(context, 'Dockerfile'), 'FROM scratch\nCOPY data /data\n');
@@ -81,13 +81,13 @@ test('a layer of an OCI layout can be read while it is written, on the container
   expect([...digests.values()]).toEqual([...digests.keys()]);
 });
 
-test('an image built on one engine is not on the other', () => {
+test('an image built on one engine is not in the other engine', () => {
   build(engines.classic);
   engines.classic.docker('tag', 'built:here', 'only:here');
   expect(() => engines.containerd.docker('image', 'inspect', 'only:here')).toThrow(/No such image/);
 });
 
-test('an engine that is stopped leaves nothing, and leaves the others alone', async () => {
+test('a stopped engine leaves no data behind, and other engines keep running', async () => {
   const third = await startDockerEngine({ store: 'classic', version: testedDocker() });
   expect(existsSync(socketOf(third)) && existsSync(third.dataRoot)).toBe(true);
   await third.stop();
@@ -96,39 +96,42 @@ test('an engine that is stopped leaves nothing, and leaves the others alone', as
   for (const store of stores) expect(engines[store].docker('info')).toContain('Server Version');
 });
 
-test.each(['SIGTERM', 'SIGKILL'] as const)('an engine ends with the process that started it (%s)', async (signal) => {
-  const script = join(projectRoot, 'dev/docker-engine.ts');
-  const owner = spawn(process.execPath, [script, 'start', '--store', 'classic', '--version', testedDocker()], {
-    stdio: ['ignore', 'pipe', 'inherit'],
-  });
-  try {
-    let said = '';
-    for await (const chunk of owner.stdout.setEncoding('utf8')) {
-      said += String(chunk);
-      if (said.includes('Ctrl-C')) break;
+test.each(['SIGTERM', 'SIGKILL'] as const)(
+  'an engine ends when the process that started it ends (%s)',
+  async (signal) => {
+    const script = join(projectRoot, 'dev/docker-engine.ts');
+    const owner = spawn(process.execPath, [script, 'start', '--store', 'classic', '--version', testedDocker()], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    try {
+      let said = '';
+      for await (const chunk of owner.stdout.setEncoding('utf8')) {
+        said += String(chunk);
+        if (said.includes('Ctrl-C')) break;
+      }
+      const root = /(\/\S*ih-classic-[^/]+)\//.exec(said)?.[1] ?? 'no root found';
+      expect(enginesBelow(root)).toHaveLength(1);
+      owner.kill(signal);
+      if (owner.exitCode === null && owner.signalCode === null) await once(owner, 'exit');
+      for (let tries = 0; enginesBelow(root).length > 0 && tries < 1200; tries += 1)
+        await new Promise((resolve) => setTimeout(resolve, 100));
+      expect(enginesBelow(root)).toEqual([]);
+      // The data is removed only if the process can still act.
+      if (signal === 'SIGTERM') expect(existsSync(root)).toBe(false);
+      rmSync(root, { recursive: true, force: true });
+    } finally {
+      owner.kill('SIGTERM');
     }
-    const root = /(\/\S*ih-classic-[^/]+)\//.exec(said)?.[1] ?? 'no root was told';
-    expect(enginesBelow(root)).toHaveLength(1);
-    owner.kill(signal);
-    if (owner.exitCode === null && owner.signalCode === null) await once(owner, 'exit');
-    for (let tries = 0; enginesBelow(root).length > 0 && tries < 1200; tries += 1)
-      await new Promise((resolve) => setTimeout(resolve, 100));
-    expect(enginesBelow(root)).toEqual([]);
-    // Only a process that can still act removes the data too.
-    if (signal === 'SIGTERM') expect(existsSync(root)).toBe(false);
-    rmSync(root, { recursive: true, force: true });
-  } finally {
-    owner.kill('SIGTERM');
-  }
-});
+  },
+);
 
-/** The ids of the dockerd processes that work in this folder. */
+/** Returns the process IDs of the dockerd processes that work in this folder. */
 function enginesBelow(root: string): readonly string[] {
   const commandOf = (id: string): string => {
     try {
       return readFileSync(`/proc/${id}/cmdline`, 'utf8');
     } catch {
-      return ''; // it has ended in the meantime
+      return ''; // the process has ended in the meantime
     }
   };
   return readdirSync('/proc').filter((id) => {
@@ -137,7 +140,7 @@ function enginesBelow(root: string): readonly string[] {
   });
 }
 
-test('a registry of our own takes and gives an image, with the login that was set only', async () => {
+test('a local test registry accepts pushes and pulls only with the configured login', async () => {
   const registry = await startRegistry({ login: { user: 'tester', password: 'secret' } });
   const { docker } = engines.containerd;
   try {

@@ -16,8 +16,8 @@ import { makeImage, podmanTarball, savedTarball } from '../fixtures/image.ts';
 import { endOfArchive } from '../../shared/tar/header.ts';
 import { engineEndpoint } from '../../shared/docker/endpoint.ts';
 
-// The engine is asked over its API, where docker itself would go. Held against real engines: what the tests' fake answers, and where
-// the API is found.
+// Sends requests to the engine's API, at the endpoint that docker itself uses. Compares the tests' fake engine with real engines, and
+// checks how the endpoint is found.
 
 const stores = ['classic', 'containerd'] as const;
 let engines: Engines;
@@ -32,7 +32,7 @@ afterEach(() => {
 const image = makeImage({ layers: 1, gzip: false });
 const digest = `sha256:${'d'.repeat(64)}`;
 
-/** Each request changes the engine for those below it. It begins with an image `a:1`. */
+/** Each request changes the engine for the requests below it. The engine starts with an image `a:1`. */
 const calls: readonly (readonly [method: string, path: string, body?: Buffer])[] = [
   ['GET', '/_ping'],
   ['GET', '/v1.51/info'],
@@ -59,7 +59,7 @@ const calls: readonly (readonly [method: string, path: string, body?: Buffer])[]
 interface Answer {
   readonly status: number;
   readonly hasVersion: boolean;
-  /** JSON messages, or one text. */
+  /** JSON messages, or a text. */
   readonly body: readonly unknown[];
 }
 
@@ -76,16 +76,16 @@ async function ask(host: string, [method, path, body]: (typeof calls)[number]): 
   };
 }
 
-// Which folder, which number, and how a refused connection is told in full.
+// Ignores digests, numbers, and the details of a refused connection.
 const words = (text: string): string =>
   text
     .replace(/sha256:[0-9a-f]{64}/g, 'DIGEST')
     .replace(/\d+(?:\.\d+)*/g, 'N')
     .replace(/^.*connection refused.*$|^.*ECONNREFUSED.*$|^.*fetch failed.*$/, 'connection refused');
-// What is wrong with a tarball is told in the store's own words.
+// Each store has its own wording for a defective tarball.
 const oneOfItsOwn = /^(?:open .*: no such file or directory|unrecognized image format|invalid archive: .*)$/;
 
-/** The fake's answer as it is, and of the real one what the fake tells too: keys, kinds of values, and words. */
+/** Returns the fake's response unchanged, and the part of the real response that the fake also has: keys, types of values, and words. */
 function shape(value: unknown, like: unknown): unknown {
   if (typeof value === 'string' && typeof like === 'string') return oneOfItsOwn.test(value) ? 'its own' : words(value);
   if (Array.isArray(value) && Array.isArray(like)) {
@@ -101,7 +101,7 @@ function shape(value: unknown, like: unknown): unknown {
   return typeof value;
 }
 
-// Names, hosts and numbers are each engine's own.
+// Names, hosts and numbers differ between engines.
 function kindOf(key: string, value: unknown, like: unknown): unknown {
   const isTold = ['message', 'error', 'errorDetail', 'stream', 'Untagged', 'Deleted', 'status'].includes(key);
   if (isTold) return shape(value, like);
@@ -109,8 +109,8 @@ function kindOf(key: string, value: unknown, like: unknown): unknown {
   return value === null ? 'object' : typeof value;
 }
 
-describe.each(stores)('the fake engine answers as the %s store does', (store) => {
-  test('each request: the same status, the same keys, the same words', async () => {
+describe.each(stores)('the fake engine responds like the %s store', (store) => {
+  test('each request returns the same status, the same keys and the same words', async () => {
     const engine = engines[store];
     execFileSync('docker', ['import', '-', 'a:1'], {
       env: { ...process.env, ...engine.env },
@@ -135,7 +135,7 @@ describe.each(stores)('the fake engine answers as the %s store does', (store) =>
   });
 });
 
-test('the endpoint is the one that docker’s own commands use', async () => {
+test('the endpoint is the same as for docker’s own commands', async () => {
   const { env } = engines.classic;
   const config = join(folder, 'config');
   mkdirSync(config);
@@ -174,7 +174,7 @@ test('the endpoint is the one that docker’s own commands use', async () => {
   }
 });
 
-/** Runs a step against the engine, without DOCKER_HOST, and with another configuration. */
+/** Runs a step against the engine, without DOCKER_HOST and with another configuration. */
 async function loadsWith(engine: EngineClient, variables: Readonly<Record<string, string>>): Promise<string> {
   const service = await startArtifactService();
   try {
@@ -191,14 +191,14 @@ async function loadsWith(engine: EngineClient, variables: Readonly<Record<string
   }
 }
 
-describe.each(stores)('an engine of the %s store that a context names', (store: ImageStore) => {
-  test('at its socket, and by TLS with certificates for both sides: loaded, and docker’s own command finds it', async () => {
+describe.each(stores)('an engine of the %s store that a Docker context names', (store: ImageStore) => {
+  test('loads an image through its socket, and through TLS with certificates on both sides, and docker’s own command finds it', async () => {
     const engine = engines[store];
     const config = join(folder, 'config');
     mkdirSync(config);
     const { key, cert } = makeCertificate(folder);
     const refused: string[] = [];
-    // As dockerd does with --tlsverify.
+    // dockerd with --tlsverify does the same.
     const server = createServer({ key, cert, ca: cert, requestCert: true, rejectUnauthorized: true }, (socket) => {
       const behind = connect(engine.host.replace('unix://', ''));
       socket.pipe(behind).pipe(socket);

@@ -9,8 +9,8 @@ import { type FixtureImage, makeImage, savedTarball, savedTogether } from '../fi
 import { exported, publish } from '../fixtures/lying-artifact.ts';
 import { errorCode, errorMessage } from '../fixtures/scenario.ts';
 
-// Several images in one artifact, and one that lies among them: what is expected is held against the image that is meant, and
-// no name ends on another image than the step says.
+// Several images in one artifact, and artifacts with false records. Expectations are compared with the chosen image, and no name may end on
+// another image than the step reports.
 
 useEngines();
 pruneAfterEach();
@@ -36,7 +36,7 @@ interface Both {
   readonly further: JsonObject;
 }
 
-/** One artifact of both images, with a record that tells the truth of each. */
+/** Makes one artifact of both images, with a correct record of each. */
 async function bothImages(): Promise<Both> {
   const tarball = savedTogether([
     [first, [named.first]],
@@ -46,7 +46,7 @@ async function bothImages(): Promise<Both> {
   return { tarball, record: { ...one, further: [other], ...whole(tarball) }, further: other };
 }
 
-/** What the export says of an image, with its places in another tarball. */
+/** Returns the exported record of an image, with its positions in another tarball. */
 async function recorded(image: FixtureImage, name: string, tarball: Buffer): Promise<JsonObject> {
   const { record } = await exported(service, engines, savedTarball(image, [name]));
   const place = (digest: Digest): JsonObject => ({
@@ -64,7 +64,7 @@ async function recorded(image: FixtureImage, name: string, tarball: Buffer): Pro
   };
 }
 
-/** What a record says of a whole tarball. */
+/** The record of a whole tarball. */
 function whole(tarball: Buffer): JsonObject {
   return { tarballSize: tarball.length, tarballDigest: digestOf(tarball) };
 }
@@ -72,10 +72,10 @@ function whole(tarball: Buffer): JsonObject {
 describe.each(ways)('on the %s store, overlap: %s', (store, overlap) => {
   const kinds: readonly (readonly [string, boolean])[] = [
     ['with a record', true],
-    ['without', false],
+    ['without a record', false],
   ];
   test.each(shareOn(store, kinds))(
-    'what is expected is held against the image that `image` chooses, and only that one is loaded, %s (S0.4, S3.1)',
+    'expectations are compared with the image that `image` chooses, and only that one is loaded, %s (S0.4, S3.1)',
     async (_, hasRecord) => {
       const engine = engines[store];
       const { tarball, record } = await bothImages();
@@ -103,7 +103,7 @@ describe.each(ways)('on the %s store, overlap: %s', (store, overlap) => {
     },
   );
 
-  test('all of them under their own names, when none is chosen (S3.1)', async () => {
+  test('all images are loaded under their own names if none is chosen (S3.1)', async () => {
     const engine = engines[store];
     const { tarball, record } = await bothImages();
     for (const said of shareOn(store, [undefined, record])) {
@@ -117,7 +117,7 @@ describe.each(ways)('on the %s store, overlap: %s', (store, overlap) => {
     }
   });
 
-  test('two images that claim one name: neither is green under the other’s, and what was there stays (S0.4, S2.7)', async () => {
+  test('if two images claim one name, neither passes under the other’s name, and the old image of that name is kept (S0.4, S2.7)', async () => {
     const engine = engines[store];
     const { tarball, record, further } = await bothImages();
     const before = makeImage({ layers: 1 });
@@ -161,7 +161,7 @@ describe.each(ways)('on the %s store, overlap: %s', (store, overlap) => {
     ['platform', (further) => ({ ...further, platform: 'linux/s390x' })],
   ];
 
-  test('a lie of the second is an error, or makes no difference; the first is itself, or isn’t there (S0.4, S3.1)', async () => {
+  test('a false claim of the second record is an error or has no effect; the first image is correct or not loaded (S0.4, S3.1)', async () => {
     const engine = engines[store];
     const { tarball, record, further } = await bothImages();
     for (const [what, lie] of shareOn(store, lies)) {
@@ -175,7 +175,7 @@ describe.each(ways)('on the %s store, overlap: %s', (store, overlap) => {
           continue;
         }
         expect([what, idOf(engine, named.first)]).toEqual([what, idIn(store, first)]);
-        // A second name of the first image is what its record says, and true.
+        // A second name of the first image comes from its record, and is correct.
         const isFirst = what === 'all but the name of the first' && !('image' in inputs);
         expect([what, ...names]).toEqual([what, named.first, ...(isFirst ? [named.second] : [])]);
         if (isFirst) expect(idOf(engine, named.second)).toBe(idIn(store, first));
@@ -184,7 +184,7 @@ describe.each(ways)('on the %s store, overlap: %s', (store, overlap) => {
     }
   });
 
-  test('a damaged layer of the second never becomes an image (S0.4, S3.1)', async () => {
+  test('a damaged layer of the second image never becomes an image (S0.4, S3.1)', async () => {
     const engine = engines[store];
     const { tarball, record } = await bothImages();
     const at = tarball.indexOf(second.blobs.get(second.layerDigests[1] ?? second.configDigest) ?? 'none') + 2000;
@@ -204,7 +204,7 @@ describe.each(ways)('on the %s store, overlap: %s', (store, overlap) => {
     expect(namesOn(engine)).toEqual(chosen.exitCode === 0 ? [named.first] : []);
   });
 
-  test('more images than are read are an error, not a smaller artifact (S0.4, S3.1)', async () => {
+  test('an artifact with too many images is an error, not a smaller artifact (S0.4, S3.1)', async () => {
     const engine = engines[store];
     const { tarball, record, further } = await bothImages();
     const many = Array.from({ length: 101 }, (_, at) => ({ ...further, references: [`further:${String(at)}`] }));
@@ -217,7 +217,7 @@ describe.each(ways)('on the %s store, overlap: %s', (store, overlap) => {
   });
 
   test.each(shareOn(store, ['SHA256:', 'docker.io/library/sha256:', 'library/sha256:']))(
-    'a reference that would be an image ID (%s…) names nothing: no green step whose image goes with it (S0.4)',
+    'a reference that looks like an image ID (%s…) is never used as a name, so no green step loses its image (S0.4)',
     async (prefix) => {
       const engine = engines[store];
       const { record, tarball } = await exported(service, engines, savedTarball(first, [named.first]));

@@ -29,13 +29,13 @@ const build = (context: string): Inputs => ({
   tarball: join(engines.directory, 'charon.tar'),
 });
 
-/** The engine has the image that was exported, under its name. */
+/** Expects the exported image in the engine, under its name. */
 function expectImage(engine: EngineClient, { outputs }: StepOutcome): void {
   const id = engine.docker('image', 'inspect', '--format', '{{.Id}}', 'charon:local').trim();
   expect(id).toBe(outputs[engine.store === 'classic' ? 'config-digest' : 'manifest-digest']);
 }
 
-/** The engine of one store on one Docker, and of the other on the other. */
+/** The engine of one store on one Docker version, and that of the other store on the other version. */
 const oneOfBoth = (): readonly EngineClient[] => halfOf([engines.classic, engines.containerd]);
 
 const pairs = halfOf([
@@ -45,7 +45,7 @@ const pairs = halfOf([
   ['classic', 'classic'],
 ]);
 describe.each(pairs)('from the %s store to the %s store', (from, to) => {
-  test('what is built here runs there, and docker load takes the tarball too (S0.1, S0.4, S2.7)', async () => {
+  test('an image built on one engine runs on the other, and docker load also accepts the tarball (S0.1, S0.4, S2.7)', async () => {
     const exported = await stepOn(service, engines[from], 'export-image', build('examples/hello'));
     expect(exported.log).not.toContain('::error');
     expect(exported.exitCode).toBe(0);
@@ -72,7 +72,7 @@ describe.each(pairs)('from the %s store to the %s store', (from, to) => {
   });
 });
 
-test('the export reuses the cache of the main build and runs nothing; a changed build argument is found out (S0.3)', async () => {
+test('the export reuses the cache of the main build and runs no step; a changed build argument is detected (S0.3)', async () => {
   const context = join(engines.directory, 'cached');
   cpSync(engines.rootFilesystem, context, { recursive: true, verbatimSymlinks: true });
   const dockerfile = 'FROM scratch\nCOPY . /\nARG VERSION=1\nRUN echo "$VERSION" > /version\n';
@@ -90,7 +90,7 @@ test('the export reuses the cache of the main build and runs nothing; a changed 
   expect(errorCode(outcome)).toBe('cache-missed');
 });
 
-test('every reference of the image is on the other engine, on both stores, and in a plain docker load (S2.7, S3.6)', async () => {
+test('every reference of the image is on the other engine, on both stores, and after a plain docker load (S2.7, S3.6)', async () => {
   const tags = ['ghcr.io/org/charon:1', 'ghcr.io/org/charon:latest'];
   const all = ['charon:local', ...tags];
   const inputs = { ...build('examples/hello'), tags: tags.join('\n') };
@@ -114,7 +114,7 @@ test('every reference of the image is on the other engine, on both stores, and i
   }
 });
 
-test('source-image hands over an image that is in the engine already, on both stores (S2.1)', async () => {
+test('source-image hands over an image that the engine already has, on both stores (S2.1)', async () => {
   for (const engine of oneOfBoth()) {
     engine.docker(
       'buildx',
@@ -143,7 +143,7 @@ test('source-image hands over an image that is in the engine already, on both st
   }
 });
 
-test('source-image by ID, whole and short, needs a name, and is then the same image; library/app is app, on both stores (S2.7)', async () => {
+test('source-image with a full or short image ID needs a name and exports the same image; library/app is app, on both stores (S2.7)', async () => {
   for (const engine of oneOfBoth()) {
     const context = `busybox=${engines.rootFilesystem}`;
     const build = ['--load', '--network=host', '--build-context', context, '-t', 'app:1', 'examples/hello'];
@@ -171,7 +171,7 @@ test('source-image by ID, whole and short, needs a name, and is then the same im
   }
 });
 
-test('secrets reach a RUN step byte for byte, of all three inputs; what it prints of them is masked; on both stores', async () => {
+test('secrets of all three inputs reach a RUN step byte for byte and are masked in its output, on both stores', async () => {
   const context = join(engines.directory, 'secrets');
   await mkdir(context, { recursive: true });
   const run = ['key', 'file', 'env'].map((id) => `--mount=type=secret,id=${id},required=true`).join(' ');
@@ -202,7 +202,7 @@ test('secrets reach a RUN step byte for byte, of all three inputs; what it print
   }
 });
 
-test('a classic recipe opens our artifact: the official client, then docker load --input', async () => {
+test('a classic recipe opens this artifact: the official client, then docker load --input', async () => {
   const exported = await stepOn(service, engines.classic, 'export-image', build('examples/hello'));
   const folder = join(engines.directory, 'official');
   await officialDownload(service, 'docker-image', folder, exported.outputs['artifact-digest'] ?? '');
@@ -217,7 +217,7 @@ const officialUploads = [
   ['raw', 0],
 ] as const;
 test.each(officialUploads.map((row, position) => [...row, position] as const))(
-  'an artifact that the official client made (docker save, %s, level %d) loads',
+  'an artifact of the official client (docker save, %s, level %d) can be loaded',
   async (kind, level, position) => {
     const source = engines.classic;
     source.docker(
@@ -248,10 +248,10 @@ test.each(officialUploads.map((row, position) => [...row, position] as const))(
   },
 );
 
-test('a real image of 300 MB goes both ways within 250 MB of memory (S4.3)', async () => {
+test('a real image of 300 MB is exported and loaded within 250 MB of memory (S4.3)', async () => {
   const context = join(engines.directory, 'large');
   await writeLargeContext(context, { megabytes: 320, smallFiles: 4000 });
-  const limit = 250_000; // kB, of the action's own process
+  const limit = 250_000; // kB, of the action's process alone
   for (const [from, to] of halfOf([
     ['classic', 'containerd'],
     ['containerd', 'classic'],
@@ -268,7 +268,7 @@ test('a real image of 300 MB goes both ways within 250 MB of memory (S4.3)', asy
   }
 }, 400_000);
 
-test('an artifact on a server that ignores ranges, on both stores (S0.4)', async () => {
+test('an artifact can be loaded from a server that ignores ranges, on both stores (S0.4)', async () => {
   const folder = join(engines.directory, 'plain');
   await mkdir(folder);
   const exported = await stepOn(service, engines.classic, 'export-image', build('examples/hello'));
@@ -294,7 +294,7 @@ test('an artifact on a server that ignores ranges, on both stores (S0.4)', async
   }
 });
 
-test('of two jobs of the joined action, the second builds once, keeps that, and says which image later jobs get (S2.5)', async () => {
+test('if two jobs use the joined action, the second builds once, keeps its image, and reports which image later jobs get (S2.5)', async () => {
   const jobs = [engines.classic, engines.containerd].map((engine) => {
     const inputs = { ...build('examples/hello'), 'build-args': `VERSION=${engine.store}` };
     return stepOn(service, engine, '.', inputs, { jobId: engine.store });
@@ -317,7 +317,7 @@ test('of two jobs of the joined action, the second builds once, keeps that, and 
   }
 });
 
-test('the image of the latest run on main, in another run, on both stores (S3.3)', async () => {
+test('another run can load the image of the latest run on main, on both stores (S3.3)', async () => {
   const ci = { runId: '100' };
   service.addRun({ id: 100 });
   service.addRun({ id: 101, artifacts: [{ name: 'docker-image', expiresAt: '2020-01-01T00:00:00Z' }] });
@@ -335,12 +335,12 @@ test('the image of the latest run on main, in another run, on both stores (S3.3)
 });
 
 describe.each(waysToLoad())('into the %s store, overlap: %s', (store, overlap) => {
-  test('damage to the blob: an error, and the engine has no such tag', async () => {
+  test('a damaged blob is an error, and the engine has no such tag', async () => {
     const context = join(engines.directory, `damage-${store}-${overlap}`);
     await mkdir(context);
     writeFileSync(join(context, 'noise'), randomBytes(3_000_000));
     writeFileSync(join(context, 'Dockerfile'), 'FROM scratch\nCOPY noise /\n');
-    // By the other engine: the containerd store would have the layer from its own BuildKit.
+    // Built by the other engine: the containerd store would have the layer from its own BuildKit.
     const builder = engines[store === 'classic' ? 'containerd' : 'classic'];
     await stepOn(service, builder, 'export-image', build(context));
     await service.blobs.flipByte(service.artifacts[0]?.blob ?? '', 1_000_000);
@@ -351,7 +351,7 @@ describe.each(waysToLoad())('into the %s store, overlap: %s', (store, overlap) =
     expect(engine.docker('image', 'ls', '--all', '--digests')).toBe(before);
   });
 
-  test('the store ends up the same: one tag, and nothing of ours beside it', async () => {
+  test('the store ends in the same state: one tag, and no temporary tags', async () => {
     const builder = engines[store === 'classic' ? 'containerd' : 'classic'];
     await stepOn(service, builder, 'export-image', build('examples/hello'));
     const engine = engines[store];

@@ -34,7 +34,8 @@ import {
 } from '../fixtures/misleading-tarball.ts';
 import { errorCode, errorMessage } from '../fixtures/scenario.ts';
 
-// Artifacts that lie. The zip is whole and the service lists its very digest: only who computes what the image is can tell.
+// Artifacts with false records. The zip is complete and the service lists its correct digest, so only computing the image's identity
+// detects them.
 
 useEngines();
 pruneAfterEach();
@@ -42,7 +43,7 @@ pruneAfterEach();
 const ways = waysToLoad();
 
 const image = makeImage({ labels: { 'org.opencontainers.image.revision': 'abc123' } });
-/** The same layers, another config: an image that the layers alone don't tell from the first. */
+/** An image with the same layers and another config: the layers alone don't distinguish it from the first. */
 const other = reconfigured(image, (config) => ({ ...config, config: { Labels: {}, Env: ['OTHER=1'] } }));
 const names = ['charon:local'];
 
@@ -53,7 +54,7 @@ const idOf = (engine: EngineClient, name: string): string =>
 const load = (engine: EngineClient, inputs: Inputs = {}): Promise<StepOutcome> =>
   stepOn(service, engine, 'load-image', inputs);
 
-/** The codes for an artifact, or an image, that isn't what it claims to be. */
+/** The error codes for an artifact or image that differs from its claims. */
 const lieCodes = ['artifact-corrupt', 'image-mismatch', 'revision-mismatch', 'tarball-invalid', 'image-not-found'];
 
 describe.each(ways)('on the %s store, overlap: %s', (store, overlap) => {
@@ -70,12 +71,12 @@ describe.each(ways)('on the %s store, overlap: %s', (store, overlap) => {
   const cases = expectations.flatMap(([name, inputs]) => claims.map(([how, lie]) => ({ name, inputs, how, lie })));
 
   test.each(shareOn(store, cases))(
-    'the record of one image over the bytes of another is found out by the bytes, with $name expected$how (B.8, S0.4)',
+    'the record of one image with the bytes of another is detected by the bytes, with $name expected$how (B.8, S0.4)',
     async ({ inputs, lie }) => {
       const engine = engines[store];
       const honest = await exported(service, engines, savedTarball(image, names));
       const swapped = await exported(service, engines, savedTarball(other, names));
-      // What it says of the image is the first one's, and where the bytes lie the second one's.
+      // The claims about the image are those of the first image, and the positions of the bytes are those of the second.
       const { configAt, manifestAt, layers, tarballSize, tarballDigest } = swapped.record;
       const mixed = { ...honest.record, configAt, manifestAt, layers, tarballSize, tarballDigest };
       await publish(service, { tarball: swapped.tarball, record: lie(mixed) });
@@ -86,7 +87,7 @@ describe.each(ways)('on the %s store, overlap: %s', (store, overlap) => {
     },
   );
 
-  test('also when the engine has the other image already, under that very name (S0.4)', async () => {
+  test('the swap is also detected if the engine already has the other image under the same name (S0.4)', async () => {
     const engine = engines[store];
     const honest = await exported(service, engines, savedTarball(image, names));
     const swapped = await exported(service, engines, savedTarball(other, names));
@@ -102,7 +103,7 @@ describe.each(ways)('on the %s store, overlap: %s', (store, overlap) => {
     expect(namesOn(engine)).toEqual(names);
   });
 
-  test('a true artifact of the other image: expected-config-digest, expected-revision say so, and it isn’t loaded (S0.4)', async () => {
+  test('a correct artifact of the other image fails expected-config-digest and expected-revision, and isn’t loaded (S0.4)', async () => {
     const engine = engines[store];
     const swapped = await exported(service, engines, savedTarball(other, names));
     for (const record of shareOn(store, [undefined, swapped.record])) {
@@ -115,9 +116,9 @@ describe.each(ways)('on the %s store, overlap: %s', (store, overlap) => {
     }
   });
 
-  test('a true config and manifest in the tar for the record to point at, while the tarball names another image: never that one (S0.4)', async () => {
+  test('if the record points at a correct config and manifest but the tarball names another image, that image never passes (S0.4)', async () => {
     const engine = engines[store];
-    // Both images' blobs are in it; only the second is named.
+    // The tarball has the blobs of both images, but names only the second.
     const both = { ...other, blobs: new Map([...other.blobs, ...image.blobs]) };
     const decoy = savedTarball(both, names);
     const honest = await exported(service, engines, savedTogether([[image, names]]));
@@ -141,7 +142,7 @@ describe.each(ways)('on the %s store, overlap: %s', (store, overlap) => {
     expect(namesOn(engine)).toEqual(outcome.exitCode === 0 ? names : []);
   });
 
-  test('each lie of the record alone is an error or makes no difference, and nothing is left behind (B.8, S0.4)', async () => {
+  test('each single false claim of a record is an error or has no effect, and nothing is left behind (B.8, S0.4)', async () => {
     const engine = engines[store];
     const honest = await exported(service, engines, savedTarball(image, names));
     for (const [what, lie] of shareOn(store, lies)) {
@@ -166,10 +167,10 @@ const revision = { 'org.opencontainers.image.revision': 'abc123' };
 const otherConfig = other.blobs.get(other.configDigest) ?? Buffer.alloc(0);
 const elsewhere = '"urls":["http://127.0.0.1:1/layer"],';
 
-/** Images that we and the engine would read in two ways, or that lie elsewhere in part. */
+/** Images that this action and the engine would read differently, or that are partly stored elsewhere. */
 const ambiguous: readonly (readonly [string, FixtureImage])[] = [
   ['a manifest with `config` and `Config`', imageWithTwoConfigs(image, otherConfig)],
-  ['a manifest with `config` and a `config` in escapes', imageWithTwoConfigs(image, otherConfig, 'con\\u0066ig')],
+  ['a manifest with `config` and an escaped `config`', imageWithTwoConfigs(image, otherConfig, 'con\\u0066ig')],
   [
     'a config with `Labels` and `label\u017f`',
     rewritten(image, {
@@ -178,7 +179,7 @@ const ambiguous: readonly (readonly [string, FixtureImage])[] = [
     }),
   ],
   [
-    'a layer that is elsewhere',
+    'a layer that is stored elsewhere',
     rewritten(image, { manifest: (text) => text.replace('"layers":[{', `$&${elsewhere}`) }),
   ],
   [
@@ -187,9 +188,9 @@ const ambiguous: readonly (readonly [string, FixtureImage])[] = [
   ],
 ];
 
-describe.each(ways)('read in two ways, on the %s store, overlap: %s', (store, overlap) => {
+describe.each(ways)('ambiguous images, on the %s store, overlap: %s', (store, overlap) => {
   test.each(shareOn(store, ambiguous))(
-    '%s is refused, with a record and without one (B.11)',
+    '%s is refused, with and without a record (B.11)',
     async (_, lie) => {
       const engine = engines[store];
       const tarball = savedTarball(lie, names);
@@ -275,7 +276,7 @@ const lies: readonly (readonly [string, (record: JsonObject) => JsonObject])[] =
   ['a malformed pushedReference', changed('pushedReference', 'charon:local')],
 ];
 
-describe.each(ways)('names that nobody planned, on the %s store, overlap: %s', (store, overlap) => {
+describe.each(ways)('unplanned names, on the %s store, overlap: %s', (store, overlap) => {
   const stranger = makeImage({ layers: 1 });
   const alpine = 'alpine:latest';
 
@@ -283,7 +284,7 @@ describe.each(ways)('names that nobody planned, on the %s store, overlap: %s', (
     seed(engines[store], stranger, [alpine]);
   });
 
-  /** Only what was planned has been named, and what was there is as it was. */
+  /** Expects only the planned names to be set, and existing names to be unchanged. */
   const expectNames = (planned: readonly string[]): void => {
     const engine = engines[store];
     expect(namesOn(engine)).toEqual([alpine, ...planned].sort());
@@ -291,7 +292,7 @@ describe.each(ways)('names that nobody planned, on the %s store, overlap: %s', (
     for (const name of planned) expect(idOf(engine, name)).toBe(idIn(store, image));
   };
 
-  test('alpine:latest in the tarball’s own manifests stays what it was (S2.7)', async () => {
+  test('alpine:latest in the tarball’s own manifests is left unchanged (S2.7)', async () => {
     const honest = await exported(service, engines, savedTarball(image, names));
     const greedy = savedTarball(image, [...names, alpine]);
     const [record] = [await exported(service, engines, greedy)].map((files) => files.record);
@@ -304,7 +305,7 @@ describe.each(ways)('names that nobody planned, on the %s store, overlap: %s', (
     expectNames(outcome.exitCode === 0 ? names : []);
   });
 
-  test('a second manifest.json, a second index.json: neither names anything (S2.7)', async () => {
+  test('a second manifest.json and a second index.json set no names (S2.7)', async () => {
     const honest = await exported(service, engines, savedTarball(image, names));
     const end = 1024;
     const body = honest.tarball.subarray(0, honest.tarball.length - end);
@@ -319,7 +320,7 @@ describe.each(ways)('names that nobody planned, on the %s store, overlap: %s', (
     }
   });
 
-  test('each flipped bit in the small entries is an error, or the very image under its own name (B.8, S0.4)', async () => {
+  test('each flipped bit in the small entries is an error, or the same image under its own name (B.8, S0.4)', async () => {
     const { tarball, record }: ArtifactFiles = await exported(service, engines, savedTarball(image, names));
     const manifest = tarball.lastIndexOf('"RepoTags"');
     const index = tarball.lastIndexOf('charon:local');
@@ -344,7 +345,7 @@ describe.each(ways)('names that nobody planned, on the %s store, overlap: %s', (
     }
   });
 
-  test('`image` sets that one name alone, also when the image is here already, and of a docker save with two tags (S2.7)', async () => {
+  test('`image` sets only that name, even if the image is already here, and for a docker save with two tags (S2.7)', async () => {
     const tags = ['charon:local', 'ghcr.io/org/charon:1'];
     const several = await exported(service, engines, savedTarball(image, tags));
     for (const record of shareOn(store, [several.record, undefined])) {
@@ -363,7 +364,7 @@ describe.each(ways)('names that nobody planned, on the %s store, overlap: %s', (
   });
 });
 
-/** All that a config can have, in forms that are not those of every engine; and as little as it can have. */
+/** Every field that a config can have, in forms that differ between engines; and the smallest possible config. */
 const configs: readonly (readonly [string, JsonObject])[] = [
   [
     'all members',
@@ -395,7 +396,7 @@ const configs: readonly (readonly [string, JsonObject])[] = [
     },
   ],
   [
-    'empty ones',
+    'only empty members',
     {
       User: '',
       Env: [],
@@ -410,9 +411,9 @@ const configs: readonly (readonly [string, JsonObject])[] = [
   ],
 ];
 
-describe.each(['classic', 'containerd'] as const)('an honest config, on the %s store', (store) => {
+describe.each(['classic', 'containerd'] as const)('a correct config, on the %s store', (store) => {
   test.each(configs)(
-    'with %s is to the engine what it is here (B.11)',
+    'with %s means the same to the engine as to this action (B.11)',
     async (_, config) => {
       const honest = reconfigured(image, (own) => ({
         ...{ ...own, config, created: '2026-01-02T05:04:05.123456789+02:00', 'moby.buildkit.cache.v0': { a: [1.5] } },
@@ -434,12 +435,12 @@ describe.each(['classic', 'containerd'] as const)('an honest config, on the %s s
 });
 
 describe.each(ways)('an index that doesn’t lead to the manifest, on the %s store, overlap: %s', (store, overlap) => {
-  // The classic store's ID is the config's digest, whatever the manifest.
+  // The image ID of the classic store is the config's digest, independent of the manifest.
   const misleading = halfOf(misleadingTarballs(image, names)).slice(store === 'classic' ? -1 : 0);
   const contradicting = halfOf(contradictingTarballs(image, names));
 
   test.each(misleading.map(([how, tarball], position) => [how, tarball, position] as const))(
-    'the image is the one of its own manifest, with a record and without, though %s (B.8)',
+    'the image is that of its own manifest, with and without a record, though %s (B.8)',
     async (_, tarball, position) => {
       const engine = engines[store];
       const { record } = await exported(service, engines, tarball);
@@ -458,7 +459,7 @@ describe.each(ways)('an index that doesn’t lead to the manifest, on the %s sto
     60_000,
   );
 
-  test('an image that is described in two ways is an error, and nothing of it is left (B.8)', async () => {
+  test('an image with two different descriptions is an error, and nothing of it is left behind (B.8)', async () => {
     const engine = engines[store];
     const { record } = await exported(service, engines, savedTarball(image, names));
     const placeless = { ...record, configAt: undefined, manifestAt: undefined };
@@ -472,7 +473,7 @@ describe.each(ways)('an index that doesn’t lead to the manifest, on the %s sto
     }
   }, 60_000);
 
-  test('a record that names a manifest, and a tarball without: artifact-corrupt, also when the engine has the image under another manifest (B.8)', async () => {
+  test('a record with a manifest for a tarball without one is artifact-corrupt, even if the engine has the image under another manifest (B.8)', async () => {
     const engine = engines[store];
     const tarball = tarballWithoutManifest(image, names);
     const { record } = await exported(service, engines, tarball);
@@ -489,7 +490,7 @@ describe.each(ways)('an index that doesn’t lead to the manifest, on the %s sto
 });
 
 test.each(stores)(
-  'of two images on the %s store, the one without a manifest doesn’t cost the other its own; each has the ID that was computed, and can be saved (B.8, B.9)',
+  'on the %s store, an image without a manifest doesn’t cost the other its own; each keeps its ID and can be saved (B.8, B.9)',
   async (store) => {
     const engine = engines[store];
     const bare = makeImage({ layers: 1, gzip: false });
@@ -507,7 +508,7 @@ test.each(stores)(
   60_000,
 );
 
-/** What a record says of a whole tarball. */
+/** The record of a whole tarball. */
 function whole(tarball: Buffer): JsonObject {
   return { tarballSize: tarball.length, tarballDigest: digestOf(tarball) };
 }
@@ -516,7 +517,7 @@ describe.each(stores)('a tarball without a manifest of its own, on the %s store'
   const plain = makeImage({ gzip: false, labels: { 'org.opencontainers.image.revision': 'abc123' } });
   const imposter = reconfigured(plain, (config) => ({ ...config, config: { Labels: {}, Env: ['OTHER=1'] } }));
 
-  test('is known by its config: the very image loads, and another config is found out (S0.4)', async () => {
+  test('is identified by its config: the same image is loaded, and another config is detected (S0.4)', async () => {
     const engine = engines[store];
     const honest = await exported(service, engines, podmanTarball(plain, names));
     for (const record of shareOn(store, [honest.record, undefined])) {
@@ -527,7 +528,7 @@ describe.each(stores)('a tarball without a manifest of its own, on the %s store'
       const labels = engine.docker('image', 'inspect', '--format', '{{json .Config.Labels}}', 'charon:local');
       expect(JSON.parse(labels)).toEqual({ 'org.opencontainers.image.revision': 'abc123' });
       expect(namesOn(engine)).toEqual(names);
-      // Its manifest is ours, and foretold: not one that the engine makes.
+      // This action computes the manifest in advance; the engine doesn't make it.
       const digests: Readonly<Record<string, JsonObject>> = JSON.parse(outcome.outputs['images'] ?? '');
       const { 'config-digest': config, 'manifest-digest': manifest } = Object.values(digests)[0] ?? {};
       expect(idOf(engine, 'charon:local')).toBe(store === 'classic' ? config : manifest);
@@ -540,7 +541,7 @@ describe.each(stores)('a tarball without a manifest of its own, on the %s store'
     }
   });
 
-  test('a flipped bit of its config, and one of a layer (S0.4)', async () => {
+  test('a flipped bit of its config and one of a layer are detected (S0.4)', async () => {
     const engine = engines[store];
     const tarball = podmanTarball(plain, names);
     for (const text of shareOn(store, ['abc123', 'file-1'])) {

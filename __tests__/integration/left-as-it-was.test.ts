@@ -28,11 +28,11 @@ const everything = ({ docker }: EngineClient): readonly string[] =>
 const load = (engine: EngineClient, inputs: Inputs = {}): Promise<StepOutcome> =>
   stepOn(service, engine, 'load-image', inputs);
 
-/** The image in the engine, without a name. */
+/** Puts the image into the engine without a name. */
 async function seedNameless(engine: EngineClient): Promise<void> {
   await publish(service, { tarball: savedTarball(image, ['seed:1']), record: undefined });
   expect((await load(engine, { image: 'seed:1' })).exitCode).toBe(0);
-  // The other image takes the name over.
+  // The other image takes over the name.
   await publish(service, { tarball: savedTarball(makeImage(), ['other:1']), record: undefined });
   expect((await load(engine, { image: 'other:1' })).exitCode).toBe(0);
   engine.docker('image', 'tag', 'other:1', 'seed:1');
@@ -42,13 +42,13 @@ async function seedNameless(engine: EngineClient): Promise<void> {
 
 describe.each(stores)('on the %s store', (store) => {
   test.each([['true'], ['false']])(
-    'an image without a name that was here before stays when a load of it fails, overlap: %s',
+    'an untagged image that existed before is kept when loading it again fails, overlap: %s',
     async (overlap) => {
       const engine = engines[store];
       await seedNameless(engine);
       const before = everything(engine);
       expect(before).toEqual([expect.stringMatching(/^<none>:<none> sha256:/)]);
-      // A foreign tarball tells who it is only when it is loaded; a record tells it before.
+      // A foreign tarball is identified only after loading; a record identifies the image before.
       for (const record of [
         undefined,
         (await exported(service, engines, savedTarball(image, ['charon:local']))).record,
@@ -61,7 +61,7 @@ describe.each(stores)('on the %s store', (store) => {
     },
   );
 
-  test('an image that the load has brought goes when it isn’t the one that is expected', async () => {
+  test('an image that was just loaded is removed if it isn’t the expected one', async () => {
     const engine = engines[store];
     await publish(service, { tarball: savedTarball(image, ['charon:local']), record: undefined });
     const outcome = await load(engine, { 'expected-revision': 'other' });
@@ -69,13 +69,13 @@ describe.each(stores)('on the %s store', (store) => {
     expect(everything(engine)).toEqual([]);
   });
 
-  test('what a load that was killed left in the engine and in RUNNER_TEMP is gone with the next one', async () => {
+  test('the next load removes what a killed load left in the engine and in RUNNER_TEMP', async () => {
     const engine = engines[store];
     const { tarball, record } = await exported(service, engines, savedTarball(image, ['charon:local']));
     await publish(service, { tarball, record });
     const temp = await mkdtemp(join(tmpdir(), 'kept-temp-'));
     const env = { ...service.env(), ...engine.env, RUNNER_TEMP: temp };
-    // It is killed while it looks at the image that has come, which has but a name of ours then.
+    // The step is killed during the check of the loaded image, which then has only a temporary tag.
     const killing = new AbortController();
     const onOutput = (text: string): void => {
       if (/^Downloaded: /m.test(text)) killing.abort();

@@ -10,7 +10,7 @@ useEngines({ tls: true });
 
 const components = ['engine', 'operate-ui', 'runtime'] as const;
 
-test('three images that share layers are loaded side by side, run, and have the digests of the mapping (S3.1, S3.2)', async () => {
+test('three images that share layers are loaded at the same time, run, and have the digests of the mapping (S3.1, S3.2)', async () => {
   for (const name of components) {
     const context = join(engines.directory, name);
     cpSync(engines.rootFilesystem, join(context, 'rootfs'), { recursive: true, verbatimSymlinks: true });
@@ -46,7 +46,7 @@ test('three images that share layers are loaded side by side, run, and have the 
 });
 
 test.each(stores)(
-  'three images that share a large gzip layer come whole to the %s store, and none has to come twice (S3.1)',
+  'three images that share a large gzip layer arrive complete on the %s store, and none is sent twice (S3.1)',
   async (to) => {
     const base = join(engines.directory, `gzip-${to}`);
     cpSync(engines.rootFilesystem, join(base, 'rootfs'), { recursive: true, verbatimSymlinks: true });
@@ -78,7 +78,7 @@ const pairs = halfOf([
   ['containerd', 'classic'],
 ]);
 test.each(pairs)(
-  'further images of a %s engine share one artifact, each layer once, and are all on the %s one (S3.1)',
+  'several images of a %s engine share one artifact, each layer is stored once, and all images are on the %s one (S3.1)',
   async (from, to) => {
     const base = join(engines.directory, `base-${from}`);
     cpSync(engines.rootFilesystem, join(base, 'rootfs'), { recursive: true, verbatimSymlinks: true });
@@ -106,7 +106,7 @@ test.each(pairs)(
     }
     for (const name of components)
       expect(engines[to].docker('run', '--rm', '--network=none', `${name}:local`)).toBe(name);
-    // The one that the engine lacks is found out, and all are sent.
+    // The image that the engine lacks is detected, and all images are sent.
     engines[to].docker('image', 'rm', '-f', others[0] ?? '');
     const again = await stepOn(service, engines[to], 'load-image', {});
     expect(again.outputs['loaded']).toBe('true');
@@ -114,7 +114,7 @@ test.each(pairs)(
   },
 );
 
-test('three images of 120 MB at once stay within 300 MB of memory (S3.1)', async () => {
+test('three images of 120 MB are loaded at once within 300 MB of memory (S3.1)', async () => {
   const context = join(engines.directory, 'large');
   await writeLargeContext(context, { megabytes: 120, smallFiles: 2000 });
   for (const name of components) {

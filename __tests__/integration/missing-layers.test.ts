@@ -29,7 +29,7 @@ afterEach(() => service.close());
 
 const base = 8_000_000;
 
-/** A build context whose first layers stay the same, whatever the application's text is. */
+/** A build context whose first layers don't depend on the application's text. */
 function writeContext(folder: string, text: string): string {
   const context = join(engines.directory, folder, text);
   cpSync(engines.rootFilesystem, join(context, 'rootfs'), { recursive: true, verbatimSymlinks: true });
@@ -49,7 +49,7 @@ const pairs = halfOf([
   ['classic', 'containerd'],
 ]);
 test.each(pairs)(
-  'from %s to %s, the second version sends only what the store lacks, and runs (S4.3)',
+  'from %s to %s, the second version sends only the layers that the store lacks, and runs (S4.3)',
   async (from, to) => {
     service = await startArtifactService({ tls: true });
     const tarball = join(engines.directory, 'charon.tar');
@@ -70,67 +70,61 @@ test.each(pairs)(
   },
 );
 
-test.each(stores)(
-  'gzip layers on their way to the %s store, which has the image whole in the end (S4.3)',
-  async (to) => {
-    service = await startArtifactService({ tls: true });
-    const context = join(engines.directory, `gzip-${to}`);
-    mkdirSync(context);
-    cpSync(engines.rootFilesystem, join(context, 'rootfs'), { recursive: true, verbatimSymlinks: true });
-    writeFileSync(
-      join(context, 'Dockerfile'),
-      'FROM scratch\nCOPY rootfs /\nCOPY text /text\nCMD ["tail", "-c8", "/text"]\n',
-    );
-    writeFileSync(join(context, 'text'), randomBytes(6_000_000).toString('hex'));
-    const inputs = { context, tarball: join(engines.directory, 'gzip.tar'), compression: 'gzip' };
-    const exported = await stepOn(service, engines.containerd, 'export-image', inputs);
-    expect(exported.log).not.toContain('::error');
-    const engine = engines[to];
-    // Nor its own BuildKit has them.
-    engine.docker('builder', 'prune', '-af');
-    const loaded = await stepOn(service, engine, 'load-image', {});
-    // A containerd store keeps them as they are; the classic store would only unpack them again.
-    const unpacked = loaded.log.includes('Unpacked for the engine: 1 of the 2 layers that it requested.');
-    expect(unpacked).toBe(to === 'classic');
-    expect(loaded.log).not.toContain('Sending the whole tarball');
-    expect(loaded.outputs).toMatchObject({ loaded: 'true', 'config-digest': exported.outputs['config-digest'] });
-    const end = readFileSync(join(context, 'text'), 'utf8').slice(-8);
-    expect(engine.docker('run', '--rm', '--network=none', 'charon:local')).toBe(end);
-    expect(engine.docker('image', 'ls', '--digests')).not.toContain('handover-');
-    await expectWhole(engine, to);
-    engine.docker('image', 'rm', '-f', 'charon:local');
-  },
-);
+test.each(stores)('an image with gzip layers is complete on the %s store (S4.3)', async (to) => {
+  service = await startArtifactService({ tls: true });
+  const context = join(engines.directory, `gzip-${to}`);
+  mkdirSync(context);
+  cpSync(engines.rootFilesystem, join(context, 'rootfs'), { recursive: true, verbatimSymlinks: true });
+  writeFileSync(
+    join(context, 'Dockerfile'),
+    'FROM scratch\nCOPY rootfs /\nCOPY text /text\nCMD ["tail", "-c8", "/text"]\n',
+  );
+  writeFileSync(join(context, 'text'), randomBytes(6_000_000).toString('hex'));
+  const inputs = { context, tarball: join(engines.directory, 'gzip.tar'), compression: 'gzip' };
+  const exported = await stepOn(service, engines.containerd, 'export-image', inputs);
+  expect(exported.log).not.toContain('::error');
+  const engine = engines[to];
+  // Its own BuildKit doesn't have them either.
+  engine.docker('builder', 'prune', '-af');
+  const loaded = await stepOn(service, engine, 'load-image', {});
+  // A containerd store keeps them unchanged; the classic store would only unpack them again.
+  const unpacked = loaded.log.includes('Unpacked for the engine: 1 of the 2 layers that it requested.');
+  expect(unpacked).toBe(to === 'classic');
+  expect(loaded.log).not.toContain('Sending the whole tarball');
+  expect(loaded.outputs).toMatchObject({ loaded: 'true', 'config-digest': exported.outputs['config-digest'] });
+  const end = readFileSync(join(context, 'text'), 'utf8').slice(-8);
+  expect(engine.docker('run', '--rm', '--network=none', 'charon:local')).toBe(end);
+  expect(engine.docker('image', 'ls', '--digests')).not.toContain('handover-');
+  await expectWhole(engine, to);
+  engine.docker('image', 'rm', '-f', 'charon:local');
+});
 
-test.each(stores)(
-  'a changed byte of gzip’s own on the %s store: an error where the image would keep it',
-  async (to) => {
-    service = await startArtifactService({ tls: true });
-    const context = join(engines.directory, `header-${to}`);
-    mkdirSync(context);
-    writeFileSync(join(context, 'text'), randomBytes(6_000_000).toString('hex'));
-    writeFileSync(join(context, 'Dockerfile'), 'FROM scratch\nCOPY text /\n');
-    const inputs = { context, tarball: join(engines.directory, 'gzip.tar'), compression: 'gzip' };
-    await stepOn(service, engines.containerd, 'export-image', inputs);
-    const engine = engines[to];
-    engine.docker('builder', 'prune', '-af');
-    // The zip's header and the tar's come first; then gzip's, with the time at byte 4 (RFC 1952 section 2.3).
-    const blob = service.artifacts[0]?.blob ?? '';
-    const head = await copiedBytes(service.blobs.read(blob, 0, 4096));
-    const start = head.indexOf(Buffer.from([0x1f, 0x8b, 0x08]));
-    expect(start).toBeGreaterThan(0);
-    await service.blobs.flipByte(blob, start + 4);
-    const loaded = await stepOn(service, engine, 'load-image', {});
-    // The classic store keeps nothing of gzip: what it has unpacked is right.
-    if (to === 'classic') expect(loaded.outputs['loaded']).toBe('true');
-    else expect(errorCode(loaded)).toBe('artifact-corrupt');
-    if (to === 'classic') engine.docker('image', 'rm', 'charon:local');
-    expect(engine.docker('image', 'ls', '--all')).not.toMatch(/\n./);
-  },
-);
+test.each(stores)('a changed byte of the gzip header is an error if the %s store would keep it', async (to) => {
+  service = await startArtifactService({ tls: true });
+  const context = join(engines.directory, `header-${to}`);
+  mkdirSync(context);
+  writeFileSync(join(context, 'text'), randomBytes(6_000_000).toString('hex'));
+  writeFileSync(join(context, 'Dockerfile'), 'FROM scratch\nCOPY text /\n');
+  const inputs = { context, tarball: join(engines.directory, 'gzip.tar'), compression: 'gzip' };
+  await stepOn(service, engines.containerd, 'export-image', inputs);
+  const engine = engines[to];
+  engine.docker('builder', 'prune', '-af');
+  // The headers of the zip and the tar are first, then that of gzip, with the time at byte 4 (RFC 1952 section 2.3).
+  const blob = service.artifacts[0]?.blob ?? '';
+  const head = await copiedBytes(service.blobs.read(blob, 0, 4096));
+  const start = head.indexOf(Buffer.from([0x1f, 0x8b, 0x08]));
+  expect(start).toBeGreaterThan(0);
+  await service.blobs.flipByte(blob, start + 4);
+  const loaded = await stepOn(service, engine, 'load-image', {});
+  // The classic store keeps nothing of gzip: the unpacked content is correct.
+  if (to === 'classic') expect(loaded.outputs['loaded']).toBe('true');
+  else expect(errorCode(loaded)).toBe('artifact-corrupt');
+  if (to === 'classic') engine.docker('image', 'rm', 'charon:local');
+  expect(engine.docker('image', 'ls', '--all')).not.toMatch(/\n./);
+});
 
-// Docker 29.1.2 and newer tell of an image whose layers they lack as if it were whole (moby 2e3a23c8ec).
-describe('an image whose layers the containerd store has in plain form', () => {
+// Docker 29.1.2 and newer describe an image as complete although its layers are missing (moby 2e3a23c8ec).
+describe('an image whose layers are uncompressed in the containerd store', () => {
   const compressions = ['zstd', 'gzip'] as const;
   let registry: Registry;
   const load = (inputs: Inputs) =>
@@ -144,7 +138,10 @@ describe('an image whose layers the containerd store has in plain form', () => {
     await registry.stop();
   });
 
-  /** Hands an image over, pushes it, and gives the engine its layers in plain form. @returns where it was pushed */
+  /**
+   * Hands an image over, pushes it, and gives the engine its layers uncompressed.
+   * @returns the reference of the pushed image
+   */
   async function prepare(compression: 'zstd' | 'gzip'): Promise<string> {
     const context = join(engines.directory, `forms-${compression}`);
     mkdirSync(context, { recursive: true });
@@ -154,9 +151,9 @@ describe('an image whose layers the containerd store has in plain form', () => {
     const packed = { compression, 'artifact-name': 'packed', push: 'true', tags: `${registry.address}/org/app:1` };
     const exported = await stepOn(service, engines.containerd, 'export-image', { ...inputs, ...packed });
     const plain = { compression: 'uncompressed', 'artifact-name': 'plain', image: 'base:local' };
-    // By the other engine: BuildKit keeps one form of a layer as long as the other.
+    // Built by the other engine: BuildKit keeps each form of a layer for the same time.
     await stepOn(service, engines.classic, 'export-image', { ...inputs, ...plain });
-    // What its own BuildKit has made needn't be pulled.
+    // The engine doesn't need to pull what its own BuildKit made.
     engines.containerd.docker('system', 'prune', '-af');
     const base = await load({ 'artifact-name': 'plain' });
     expect(base.outputs['loaded']).toBe('true');
@@ -164,7 +161,7 @@ describe('an image whose layers the containerd store has in plain form', () => {
   }
 
   test.each(oneOf(compressions, 0))(
-    'the artifact, %s: docker save gives it whole, also where a pull has left half of it',
+    'an image from the artifact, %s, is complete for docker save, even after a partial pull',
     async (compression) => {
       const pushed = await prepare(compression);
       engines.containerd.docker('pull', pushed);
@@ -179,7 +176,7 @@ describe('an image whose layers the containerd store has in plain form', () => {
   );
 
   test.each(oneOf(compressions, 1))(
-    'the registry, %s: an error that says so, and nothing left; with the artifact to fall over to, it is whole',
+    'an image from the registry, %s, is an error that shows why and leaves nothing; with the artifact as the fallback, it is complete',
     async (compression) => {
       const pushed = await prepare(compression);
       const failed = await load({ from: 'registry', 'registry-image': pushed });
@@ -193,7 +190,9 @@ describe('an image whose layers the containerd store has in plain form', () => {
   );
 });
 
-/** Has the engine give the image away: each layer is there, and is what its name says. Returns their sizes in bytes. */
+/**
+ * Exports the image from the engine with docker save, and checks each layer against its digest. Returns the sizes of the layers in bytes.
+ */
 async function savedLayers(engine: EngineClient): Promise<readonly number[]> {
   const saved = join(engines.directory, 'saved.tar');
   engine.docker('save', 'charon:local', '-o', saved);
@@ -207,7 +206,7 @@ async function savedLayers(engine: EngineClient): Promise<readonly number[]> {
 
 async function expectWhole(engine: EngineClient, store: string): Promise<void> {
   const sizes = await savedLayers(engine);
-  // The containerd store keeps the layers as they came: gzip makes the text a bit more than half as long.
+  // The containerd store keeps the layers as they arrived: gzip compresses the text to a bit more than half.
   expect(sizes.some((size) => size > 12_000_000)).toBe(store === 'classic');
   expect(Math.max(...sizes)).toBeGreaterThan(6_000_000);
 }

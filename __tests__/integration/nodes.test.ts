@@ -29,8 +29,8 @@ import { handOverMade, publish, reconfigured, recordOf, imageWithTwoConfigs } fr
 import { socketNameOf } from '../fixtures/lock-socket.ts';
 import { errorCode, errorMessage, testStore } from '../fixtures/scenario.ts';
 
-// Straight into containerds: those of nodes, which are containers of a real engine with a real containerd and its CRI plugin, labelled
-// as kind, k3d and minikube label theirs (their own node images can't be had here); and one of this machine.
+// Loads images straight into containerds. Nodes are containers of a real engine with a real containerd and its CRI plugin. Their labels are
+// those of kind, k3d and minikube, whose own node images aren't available here. One more containerd is that of this machine.
 
 let engine: DockerEngine;
 let service: ArtifactService;
@@ -54,7 +54,7 @@ beforeAll(async () => {
   nodes = [controlPlane, worker];
   other = server;
   profile = minikube;
-  // They have no containerd, and are no nodes.
+  // These containers have no containerd and are not nodes.
   await start('kind-external-load-balancer', kindLabels('kind', 'external-load-balancer'), ['sleep', '3600']);
   await start('k3d-other-serverlb', k3dLabels('other', 'loadbalancer'), ['sleep', '3600']);
 });
@@ -99,7 +99,7 @@ function step(action: string, inputs: Inputs, more: Partial<StepRequest> = {}): 
 const load = (inputs: Inputs = {}, more: Partial<StepRequest> = {}): Promise<StepOutcome> =>
   step('load-image', { into: 'kind', ...inputs }, more);
 
-/** Names and what they stand for, of all images on a node but those that Kubernetes itself names by their ID. */
+/** Returns the names and digests of all images on a node, except the names by ID that Kubernetes sets itself. */
 const namesOn = ({ ctr }: Pick<ClusterNode, 'ctr'>): Readonly<Record<string, string>> =>
   Object.fromEntries(
     ctr('images', 'ls')
@@ -125,7 +125,7 @@ function expectOn(
   }
 }
 
-/** Gives a node an older image under these names. */
+/** Loads an older image into a node under these names. */
 function importOlder({ name }: ClusterNode, ...names: readonly string[]): void {
   const imported = `old@${older.manifestDigest}`;
   const script = [
@@ -138,14 +138,14 @@ function importOlder({ name }: ClusterNode, ...names: readonly string[]): void {
   execFileSync('docker', args, { env: { ...process.env, ...engine.env }, input: savedTarball(older, []) });
 }
 
-/** Gives each node an older image under the name, and under another one. */
+/** Loads an older image into each node, under the same name and under another one. */
 function seedNodes(): void {
   for (const node of nodes) importOlder(node, charon, 'registry.example/db:1');
 }
 const seeded = { 'registry.example/db:1': older.manifestDigest };
 
 describe('into kind', () => {
-  test('every node has the very image from one download, by the name that Kubernetes looks for (B.4, S0.4, S3.5)', async () => {
+  test('every node has the same image after one download, under the name that Kubernetes looks for (B.4, S0.4, S3.5)', async () => {
     await service.close();
     await begin({ tls: true });
     await exportImage();
@@ -165,11 +165,11 @@ describe('into kind', () => {
     expect(service.traffic.down - downBefore).toBeLessThan(1.1 * (artifact?.size ?? 0));
     expect(outcome.leftInTemp).toEqual([]);
     expect(engine.docker('image', 'ls', '--quiet', 'charon')).toBe('');
-    // What Kubernetes itself calls it: its CRI plugin has seen the image.
+    // The names that Kubernetes itself adds: its CRI plugin has seen the image.
     for (const node of nodes) expect(idsOn(node)).toEqual([image.configDigest]);
   });
 
-  test('what every node has isn’t downloaded; what one lacks goes to that one', async () => {
+  test('an image that every node has isn’t downloaded; an image that one node lacks is sent to that node only', async () => {
     await handOver();
     await load();
     const again = await load();
@@ -182,7 +182,7 @@ describe('into kind', () => {
     expectOn(nodes, image);
   });
 
-  test('an older image of that name gives way; nothing else is touched', async () => {
+  test('an older image of that name is replaced, and nothing else changes', async () => {
     seedNodes();
     await handOver();
     const outcome = await load();
@@ -198,7 +198,7 @@ describe('into kind', () => {
       { 'expected-config-digest': older.configDigest },
       'image-mismatch',
     ],
-  ])('%s: every node has what it had before, and nothing else', async (_, harm, inputs, code) => {
+  ])('%s: every node keeps its earlier images, and gets no others', async (_, harm, inputs, code) => {
     seedNodes();
     await handOver();
     await harm();
@@ -208,7 +208,7 @@ describe('into kind', () => {
     for (const node of nodes) expect(idsOn(node)).toEqual([older.configDigest]);
   });
 
-  test('an image without a manifest of its own is refused: nobody could say what a containerd makes of it', async () => {
+  test('an image without a manifest of its own is refused, because the manifest that containerd would generate could not be verified', async () => {
     const plain = makeImage({ gzip: false });
     const bytes = podmanTarball(plain, ['charon:local']);
     const files = Readable.from([{ name: 'charon.tar', size: bytes.length, chunks: Readable.from([bytes]) }]);
@@ -232,7 +232,7 @@ describe('into kind', () => {
     }
   });
 
-  test('several artifacts go there side by side', async () => {
+  test('several artifacts are loaded into the cluster at the same time', async () => {
     await handOver(image, 'one:local', 'one');
     await handOver(older, 'ghcr.io/org/two:1', 'two');
     const outcome = await load({ 'artifact-name': 'o*, two' });
@@ -242,20 +242,20 @@ describe('into kind', () => {
   });
 });
 
-describe('while it is on its way', () => {
+describe('during the transfer', () => {
   const large = makeImage({ layers: 4, layerBytes: 20_000_000, gzip: false });
   const medium = makeImage({ layers: 2, layerBytes: 8_000_000, gzip: false });
-  /** Lets a download take seconds. */
+  /** Slows a download down, so that it takes seconds. */
   const slowly: Fault = { on: 'get', times: 1000, effect: { kind: 'trickle', bytesPerSecond: 500_000 } };
   const pidOf = (node: ClusterNode | undefined): number =>
     Number(engine.docker('inspect', '--format', '{{.State.Pid}}', node?.name ?? '').trim());
-  /** Waits until bytes have come. */
+  /** Waits until bytes have arrived. */
   const underWay = async (): Promise<void> => {
     const before = service.traffic.down;
     while (service.traffic.down < before + 3_000_000) await sleep(20);
   };
 
-  test('a node that dies is named, and the others have what they had before', async () => {
+  test('the error names a node that dies, and the other nodes keep their earlier images', async () => {
     await handOver(medium);
     service.faults.add(slowly);
     const loading = load();
@@ -277,14 +277,14 @@ describe('while it is on its way', () => {
     }
   });
 
-  test('the slowest node sets the pace, and nothing piles up meanwhile', async () => {
+  test('the slowest node limits the speed, and no data accumulates meanwhile', async () => {
     await handOver(large);
     const loading = load();
     await underWay();
     const pid = pidOf(nodes[1]);
     process.kill(pid, 'SIGSTOP');
     const stood = service.traffic.down;
-    // Until nothing moves any more, or all has come.
+    // Waits until no more bytes move, or all have arrived.
     let before = -1;
     while (service.traffic.down > before) {
       before = service.traffic.down;
@@ -300,7 +300,7 @@ describe('while it is on its way', () => {
     expect(outcome.peakMemoryKb).toBeLessThan(250_000);
   });
 
-  test('a process that is no step and holds the turn is named, and not waited for to the limit', async () => {
+  test('a process that holds the lock but isn’t a step is named, and the step doesn’t wait for it until the limit', async () => {
     await handOver();
     const holder = createServer();
     holder.listen(`\0${socketNameOf('nodes kind-control-plane,kind-worker')}`);
@@ -321,7 +321,7 @@ describe('while it is on its way', () => {
     }
   });
 
-  test('a cancel leaves every node as it was', async () => {
+  test('a cancelled step leaves every node unchanged', async () => {
     seedNodes();
     await handOver(medium);
     service.faults.add(slowly);
@@ -334,7 +334,7 @@ describe('while it is on its way', () => {
   });
 });
 
-/** Puts a script in the place of a node's `ctr images import`; the real ctr is `real-ctr` to it. */
+/** Replaces `ctr images import` on a node by a script, in which the real ctr is `real-ctr`. */
 function replaceImport(node: string, lines: readonly string[]): void {
   const script = ['#!/bin/sh', 'case "$*" in *"images import"*) ;; *) exec real-ctr "$@" ;; esac', ...lines].join('\n');
   const replace = 'test -e /bin/real-ctr || mv /bin/ctr /bin/real-ctr; cat > /bin/ctr; chmod +x /bin/ctr';
@@ -346,7 +346,7 @@ function bringImportBack(node: string): void {
   engine.docker('exec', node, 'mv', '/bin/real-ctr', '/bin/ctr');
 }
 
-test('artifacts that share layers take turns, whatever step brings them: else each node can wait for what comes with the other’s', async () => {
+test('steps load artifacts with shared layers one after the other, because two nodes could otherwise wait for each other’s layers', async () => {
   for (const { name } of nodes)
     replaceImport(name, ['echo begin >> /tmp/turns; real-ctr "$@"; code=$?; echo end >> /tmp/turns; exit $code']);
   const one = makeImage({ layers: 2, layerBytes: 2_000_000 });
@@ -361,14 +361,14 @@ test('artifacts that share layers take turns, whatever step brings them: else ea
   const named = Object.keys(images).map((name) => `docker.io/library/${name}:local`);
   for (const { name, ctr } of nodes) {
     expect(Object.keys(namesOn({ ctr })).sort()).toEqual(named.sort());
-    // Whoever comes second with an image finds it there.
+    // The second step finds the image on the node.
     const turns = engine.docker('exec', name, 'cat', '/tmp/turns').trim().split('\n');
     expect(turns).toEqual(['begin', 'end', 'begin', 'end', 'begin', 'end']);
     bringImportBack(name);
   }
 });
 
-describe('a node whose containerd ends up with something else', () => {
+describe('a node whose containerd stores something else', () => {
   let honest: ClusterNode;
   let liar: ClusterNode;
   beforeEach(() => {
@@ -380,7 +380,7 @@ describe('a node whose containerd ends up with something else', () => {
     bringImportBack(liar.name);
   });
 
-  /** What the node does instead of an import; the tarball is then in /tmp/in.tar, and its image's name in $name. */
+  /** The script that the node runs instead of an import. The tarball is in /tmp/in.tar, and the image's name in $name. */
   function lie(instead: string): void {
     replaceImport(liar.name, [
       'cat > /tmp/in.tar',
@@ -405,20 +405,23 @@ describe('a node whose containerd ends up with something else', () => {
       'image-mismatch',
       `config digest ${older.configDigest} instead of`,
     ],
-  ])('%s: it is found out, named, and taken back on every node (B.4, B.8, S0.4)', async (_, instead, code, message) => {
-    lie(instead);
-    await handOver();
-    const outcome = await load();
-    expect(errorCode(outcome)).toBe(code);
-    expect(errorMessage(outcome)).toContain('On the node kind-worker: ');
-    expect(errorMessage(outcome)).toContain(message);
-    // It was given the name, and had to give it back.
-    expect(outcome.log).toContain('Verified: charon:local is the image that was handed over, on kind-control-plane');
-    expectOn([honest], older);
-    expect(Object.keys(namesOn(liar)).filter((name) => name.includes('charon') || name.includes('handover'))).toEqual(
-      [],
-    );
-  });
+  ])(
+    '%s: the difference is detected, the error names it, and every node is restored (B.4, B.8, S0.4)',
+    async (_, instead, code, message) => {
+      lie(instead);
+      await handOver();
+      const outcome = await load();
+      expect(errorCode(outcome)).toBe(code);
+      expect(errorMessage(outcome)).toContain('On the node kind-worker: ');
+      expect(errorMessage(outcome)).toContain(message);
+      // The node got the name, and the name had to be removed again.
+      expect(outcome.log).toContain('Verified: charon:local is the image that was handed over, on kind-control-plane');
+      expectOn([honest], older);
+      expect(Object.keys(namesOn(liar)).filter((name) => name.includes('charon') || name.includes('handover'))).toEqual(
+        [],
+      );
+    },
+  );
 });
 
 const noGo = describeMissingGoParts(['kind']);
@@ -431,13 +434,13 @@ withGo(`kind’s own command${noGo === undefined ? '' : ` (left out: ${noGo})`}`
       .split('\n');
   beforeAll(async () => void (program = join(await goPart('kind'), 'kind')), 600_000);
 
-  test('knows the same nodes, and the load balancer, which is none', () => {
+  test('knows the same nodes, and that the load balancer isn’t one', () => {
     const names = ['kind-external-load-balancer', ...nodes.map(({ name }) => name)];
     expect([...kind('get', 'nodes')].sort()).toEqual(names.sort());
     expect(kind('get', 'clusters')).toContain('kind');
   });
 
-  test('what it loads is the very image under the very name: there is nothing left to do', async () => {
+  test('loads the same image under the same name, so the step has nothing left to do', async () => {
     const tarball = join(folder, 'for-kind.tar');
     seed(engine, image, ['app:1']);
     const inputs = { 'source-image': 'app:1', image: 'charon:local', tarball };
@@ -448,7 +451,7 @@ withGo(`kind’s own command${noGo === undefined ? '' : ` (left out: ${noGo})`}`
     const outcome = await load(expected);
     expect(outcome.log).not.toContain('::error');
     expect(outcome.outputs).toMatchObject({ loaded: 'false', size: '0' });
-    // And the other way round: what was loaded by the step is what kind would load.
+    // And vice versa: the step loads exactly what kind would load.
     const names = nodes.map(namesOn);
     for (const { ctr } of nodes) ctr('images', 'rm', '--sync', ...ctr('images', 'ls', '-q').trim().split('\n'));
     await load(expected);
@@ -456,7 +459,7 @@ withGo(`kind’s own command${noGo === undefined ? '' : ` (left out: ${noGo})`}`
   });
 });
 
-test('into k3d: its server, and not its load balancer (B.4)', async () => {
+test('k3d’s server gets the image, and its load balancer doesn’t (B.4)', async () => {
   await handOver();
   const outcome = await load({ into: 'k3d:other' });
   expect(outcome.log).not.toContain('::error');
@@ -481,7 +484,7 @@ describe('into minikube', () => {
     expect(again.outputs).toMatchObject({ loaded: 'false', size: '0' });
   });
 
-  test('a profile with another container runtime is refused, with the runtime’s socket', async () => {
+  test('a profile with another container runtime is refused, and the error shows the runtime’s socket', async () => {
     setAll('/var/run/cri-dockerd.sock');
     const outcome = await load({ into: 'minikube' });
     expect(errorCode(outcome)).toBe('cluster-not-found');
@@ -489,14 +492,14 @@ describe('into minikube', () => {
     expect(errorMessage(outcome)).toContain('--container-runtime=containerd');
   });
 
-  test('a profile that doesn’t exist is an error, with those that do', async () => {
+  test('a profile that doesn’t exist is an error that lists the existing profiles', async () => {
     const outcome = await load({ into: 'minikube:nope' });
     expect(errorCode(outcome)).toBe('cluster-not-found');
     expect(errorMessage(outcome)).toContain('minikube has no cluster "nope" in this engine; it has minikube');
   });
 });
 
-test('a cluster that isn’t there is named, with those that are', async () => {
+test('a cluster that doesn’t exist is an error that lists the existing clusters', async () => {
   const outcome = await load({ into: 'kind:nope' });
   expect(errorCode(outcome)).toBe('cluster-not-found');
   expect(errorMessage(outcome)).toContain('kind has no cluster "nope" in this engine; it has kind');
@@ -508,7 +511,7 @@ describe('into a containerd of this machine', () => {
       env: { ...process.env, ...engine.env, CONTAINERD_ADDRESS: engine.containerd },
     }).toString();
 
-  test('in the namespace that is named, and in no other (B.4)', async () => {
+  test('the image is in the given namespace, and in no other (B.4)', async () => {
     await handOver();
     const outcome = await load({ into: 'containerd:tests' }, { env: { CONTAINERD_ADDRESS: engine.containerd } });
     expect(outcome.log).not.toContain('::error');
@@ -518,7 +521,7 @@ describe('into a containerd of this machine', () => {
     expect(ctr('namespaces', 'ls', '-q').trim().split('\n')).not.toContain('k8s.io');
   });
 
-  test('none answers: docker-unavailable, with the variable that names its socket', async () => {
+  test('a containerd that doesn’t respond is docker-unavailable, and the error names the variable for its socket', async () => {
     const env = { CONTAINERD_ADDRESS: join(folder, 'no.sock') };
     const outcome = await load({ into: 'containerd:tests' }, { env });
     expect(errorCode(outcome)).toBe('docker-unavailable');

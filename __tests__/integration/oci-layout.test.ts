@@ -9,7 +9,7 @@ import { writeRootFilesystem } from '../../dev/test-images.ts';
 import { type ArtifactService, startArtifactService } from '../fakes/artifact-service/service.ts';
 import { borrowedEngine, emptyEngine, stepOn } from '../fixtures/engines.ts';
 
-// The handed-over image as the base of a build, by builders of both kinds.
+// The loaded image is the base of a build, by both kinds of builders.
 
 let engine: EngineClient;
 let service: ArtifactService;
@@ -28,7 +28,7 @@ afterAll(() => {
 beforeEach(async () => void (service = await startArtifactService({ tls: true })));
 afterEach(() => service.close());
 
-/** Hands an image over, and has it here as a layout. */
+/** Hands an image over, and loads it as an OCI layout. */
 async function layoutOfHello(): Promise<string> {
   const context = join(folder, 'hello');
   mkdirSync(context, { recursive: true });
@@ -61,13 +61,13 @@ function buildsOn(base: string, builder: readonly string[]): void {
   expect(engine.docker(...run)).toMatch(/^hello \d+\n$/);
 }
 
-test('a build of the engine’s own builder takes it as its base (B.5)', async () => {
+test('a build with the engine’s own builder uses the layout as its base (B.5)', async () => {
   const path = await layoutOfHello();
   buildsOn(`oci-layout://${path}`, []);
   buildsOn(`oci-layout://${path}:local`, []);
 });
 
-test('export-image takes it as its base, as any build does (B.5)', async () => {
+test('export-image uses the layout as its base, like any build (B.5)', async () => {
   const path = await layoutOfHello();
   const exported = await stepOn(service, engine, 'export-image', {
     context: join(folder, 'derived'),
@@ -89,7 +89,7 @@ withGo(`BuildKit 0.34 in a container${noGo === undefined ? '' : ` (left out: ${n
     engine.docker(...create, '--name', 'contained', '--bootstrap');
   }, 600_000);
 
-  test('a build with the driver docker-container takes it as its base', async () => {
+  test('a build with the driver docker-container uses the layout as its base', async () => {
     buildsOn(`oci-layout://${await layoutOfHello()}`, ['--builder=contained']);
   });
 });

@@ -8,7 +8,7 @@ import { type Engines, type Inputs, startArtifactService, startEngines, stepOn }
 import { publish } from '../fixtures/lying-artifact.ts';
 import { errorCode, errorMessage } from '../fixtures/scenario.ts';
 
-// The packaged podman, with a storage of its own, on either side of real Docker engines.
+// Uses the packaged podman with separate storage, to load from and export to real Docker engines.
 
 let engines: Engines;
 let podman: Podman;
@@ -48,7 +48,7 @@ async function exportHello(more: Inputs = {}): Promise<Readonly<Record<string, s
   return exported.outputs;
 }
 
-/** Builds an image with podman alone: no instruction that needs a container. */
+/** Builds an image with podman alone: no instruction needs a container. */
 function buildWithPodman(reference: string, text: string, format: 'oci' | 'docker' = 'oci'): void {
   const context = mkdtempSync(join(tmpdir(), 'podman-context-'));
   try {
@@ -66,7 +66,7 @@ function buildWithPodman(reference: string, text: string, format: 'oci' | 'docke
 }
 
 describe('from docker to podman', () => {
-  test('what docker built is here under the name that podman gives it, and nothing else (S0.4)', async () => {
+  test('an image that docker built is here under podman’s name for it, and no other (S0.4)', async () => {
     const exported = await exportHello();
     const expected = withPodman({ 'expected-config-digest': exported['config-digest'] ?? '' });
     const loaded = await stepOn(service, podman, 'load-image', expected);
@@ -85,7 +85,7 @@ describe('from docker to podman', () => {
     expect(again.outputs).toMatchObject({ loaded: 'false', size: '0' });
   });
 
-  test('every reference is there (S2.7)', async () => {
+  test('every reference of the image is here (S2.7)', async () => {
     await exportHello({ tags: 'ghcr.io/org/charon:1\ncharon:two' });
     const loaded = await stepOn(service, podman, 'load-image', withPodman());
     expect(loaded.log).not.toContain('::error');
@@ -93,7 +93,7 @@ describe('from docker to podman', () => {
     expect(new Set(names().map(idOf)).size).toBe(1);
   });
 
-  test('an image of the same full name that was here before keeps its name', async () => {
+  test('an earlier image with the same full name keeps its name', async () => {
     buildWithPodman('docker.io/library/charon:local', 'the older one');
     const older = idOf('docker.io/library/charon:local');
     const exported = await exportHello();
@@ -103,7 +103,7 @@ describe('from docker to podman', () => {
     expect(`sha256:${idOf('charon:local')}`).toBe(exported['config-digest']);
   });
 
-  test('damage to the blob: an error, and the tag is the old image again', async () => {
+  test('a damaged blob is an error, and the tag is restored to the old image', async () => {
     buildWithPodman('charon:local', 'the older one');
     const older = idOf('charon:local');
     await exportHello();
@@ -115,7 +115,7 @@ describe('from docker to podman', () => {
     expect(idOf('charon:local')).toBe(older);
   });
 
-  test('an image that was swapped on the way into the store is found out, and its tag taken back (S0.4)', async () => {
+  test('an image that was swapped during the transfer into the store is detected, and its tag is removed (S0.4)', async () => {
     buildWithPodman('charon:local', 'the wrong one');
     const wrong = join(engines.directory, 'wrong.tar');
     podman.podman('save', '--output', wrong, 'charon:local');
@@ -124,7 +124,7 @@ describe('from docker to podman', () => {
     const bin = join(engines.directory, 'swap');
     mkdirSync(bin, { recursive: true });
     const real = '/usr/bin/podman';
-    // Whatever name it is given, another image gets it.
+    // Every name of the loaded image is moved to another image.
     writeFileSync(
       join(bin, 'podman'),
       `#!/bin/sh
@@ -173,7 +173,7 @@ describe('from podman', () => {
     },
   );
 
-  test('from podman to podman, with layers as they are (S2.1)', async () => {
+  test('an image is handed over from podman to podman with unchanged layers (S2.1)', async () => {
     buildWithPodman('localhost/charon:built', 'round trip');
     const id = idOf('charon:built');
     const inputs = exportPodman({ 'source-image': 'charon:built', compression: 'uncompressed' });
@@ -187,7 +187,7 @@ describe('from podman', () => {
     expect(podman.readImageFile('charon:built', '/text').toString()).toBe('round trip');
   });
 
-  test('one image and two of a Docker archive, whose layers have other names than their digests, into podman (S2.7)', async () => {
+  test('podman loads Docker archives of one and of two images whose layers aren’t named by their digests (S2.7)', async () => {
     buildWithPodman('localhost/one:1', 'one');
     buildWithPodman('localhost/two:1', 'two');
     const before = ['one:1', 'two:1'].map(idOf);
@@ -208,7 +208,7 @@ describe('from podman', () => {
     }
   }, 120_000);
 
-  test('a tag that isn’t there: the near misses, and no artifact (S2.3)', async () => {
+  test('a missing tag is an error that lists similar tags, and no artifact is uploaded (S2.3)', async () => {
     buildWithPodman('charon:pr-2', 'near');
     const outcome = await stepOn(service, podman, 'export-image', exportPodman({ 'source-image': 'charon:pr-1' }));
     expect(errorCode(outcome)).toBe('image-not-found');

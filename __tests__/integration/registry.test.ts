@@ -19,7 +19,7 @@ import {
 } from '../fixtures/engines.ts';
 import { errorCode, errorMessage, shortPauses } from '../fixtures/scenario.ts';
 
-// A registry of the distribution's packages, on loopback, and both image stores.
+// Uses a registry from the distribution's packages, on loopback, and both image stores.
 
 const login: Login = { user: 'tester', password: 'secret' };
 let engines: Engines;
@@ -67,7 +67,7 @@ const pairs = halfOf([
   ['classic', 'classic'],
 ]);
 describe.each(pairs)('pushed from the %s store, pulled on the %s store', (from, to) => {
-  test('one image in the artifact and in the registry; a pull by digest is verified (S1.1, S1.7, S1.9)', async () => {
+  test('the artifact and the registry have one image, and a pull by digest is verified (S1.1, S1.7, S1.9)', async () => {
     const repository = `${registry.address}/org/${from}-${to}`;
     const exported = await exportOn(engines[from], { tags: `${repository}:pr-1\n${repository}:latest` });
     expect(exported.log).not.toContain('::error');
@@ -87,17 +87,17 @@ describe.each(pairs)('pushed from the %s store, pulled on the %s store', (from, 
     });
     expect(references(engines[to])).toEqual(['charon:local']);
 
-    // The same from the artifact is the same image; there is nothing to do.
+    // The artifact has the same image, so loading it changes nothing.
     const again = await loadOn(engines[to], expected);
     expect(again.log).not.toContain('::error');
     expect(again.outputs['config-digest']).toBe(exported.outputs['config-digest']);
-    // A push from the classic store compresses the layers in its own way, and the containerd store knows them in that form.
+    // A push from the classic store compresses the layers in its own way, and the containerd store has them in that form.
     expect(again.log.includes('in a different form')).toBe(from === 'classic' && to === 'containerd');
     engines[to].docker('pull', `${repository}:latest`);
   });
 });
 
-test('the handover’s build pushes; the very manifest of the artifact, and the record knows it (S1.1)', async () => {
+test('the handover’s build pushes the same manifest as in the artifact, and the record contains it (S1.1)', async () => {
   const repository = `${registry.address}/org/one`;
   const exported = await exportOn(engines.containerd, { tags: `${repository}:1` });
   expect(exported.log.match(/exporting to image$/gm)).toHaveLength(1);
@@ -112,7 +112,7 @@ test('the handover’s build pushes; the very manifest of the artifact, and the 
 });
 
 test.each(stores)(
-  'a tag of the pulled repository itself stays, as do its other tags, on the %s store',
+  'a tag in the pulled repository is kept, and so are its other tags, on the %s store',
   async (store) => {
     const engine = engines[store];
     const repository = `${registry.address}/org/tags-${store}`;
@@ -127,7 +127,7 @@ test.each(stores)(
   },
 );
 
-test('a list of two platforms is pushed, one is handed over, from the same cache (S1.11, S1.7)', async () => {
+test('a list of two platforms is pushed and one platform is handed over, from the same cache (S1.11, S1.7)', async () => {
   const repository = `${registry.address}/org/multi`;
   const inputs = { tags: `${repository}:1`, 'push-platforms': 'linux/amd64,linux/arm64' };
   const exported = await exportOn(engines.containerd, inputs);
@@ -155,7 +155,7 @@ test('a list of two platforms is pushed, one is handed over, from the same cache
 });
 
 describe.each(stores)('without a login, on the %s store', (store) => {
-  test('push-failure: warn is green with a warning, error is red, and the artifact is there (S0.6, S1.5)', async () => {
+  test('push-failure: warn gives a warning, error fails the step, and the artifact is there in both cases (S0.6, S1.5)', async () => {
     const engine = engines[store];
     const tags = `${locked.address}/org/app:1`;
     const warned = await exportOn(engine, { tags, 'push-failure': 'warn', 'artifact-name': 'warned' });
@@ -173,7 +173,7 @@ describe.each(stores)('without a login, on the %s store', (store) => {
     expect(loaded.outputs).toMatchObject({ source: 'artifact', loaded: 'true' });
   });
 
-  test('with the login, it is pushed and pulled (S1.9)', async () => {
+  test('the image is pushed and pulled with the login (S1.9)', async () => {
     const engine = engines[store];
     engine.docker('login', '-u', login.user, '-p', login.password, locked.address);
     try {
@@ -187,7 +187,7 @@ describe.each(stores)('without a login, on the %s store', (store) => {
   });
 });
 
-test('registry-then-artifact with the registry down; artifact-then-registry without an artifact (S1.9)', async () => {
+test('registry-then-artifact works without the registry, and artifact-then-registry without an artifact (S1.9)', async () => {
   const down = await startRegistry();
   const lost = await exportOn(engines.containerd, { tags: `${down.address}/org/app:1` });
   expect(lost.log).not.toContain('::error');
@@ -197,7 +197,7 @@ test('registry-then-artifact with the registry down; artifact-then-registry with
     const loaded = await loadOn(engine, { from: 'registry-then-artifact' });
     expect(loaded.exitCode).toBe(0);
     expect(loaded.outputs).toMatchObject({ source: 'artifact', 'config-digest': lost.outputs['config-digest'] });
-    // Two retries, and the reason for falling over.
+    // Two retries, and the reason for the fallback.
     expect(loaded.annotations.filter(({ level }) => level === 'warning')).toHaveLength(3);
     engine.docker('image', 'rm', 'charon:local');
 
@@ -210,9 +210,9 @@ test('registry-then-artifact with the registry down; artifact-then-registry with
 });
 
 test.each(stores)(
-  'a registry that comes back after the handover gets the very image, from the %s store (S1.5)',
+  'a registry that is available again after the handover gets the same image, from the %s store (S1.5)',
   async (store) => {
-    // Lets nobody through until the artifact is finalised.
+    // Refuses all requests until the artifact is finalised.
     const door = createServer((client) => {
       if (!service.artifacts.some(({ finalised }) => finalised)) {
         client.destroy();
@@ -244,7 +244,7 @@ test.each(stores)(
   },
 );
 
-test('source-image is pushed as it is, and its tags stay as they were, on both stores (S1.1)', async () => {
+test('source-image is pushed unchanged and its tags are kept, on both stores (S1.1)', async () => {
   for (const engine of [engines.classic, engines.containerd]) {
     engine.docker('buildx', 'build', '--load', '-t', 'app:test', join(engines.directory, 'plain'));
     const exported = await exportOn(engine, {

@@ -5,7 +5,7 @@ import { runStep, type StepOutcome } from '../../dev/action-runner.ts';
 import { engines, service, useEngines } from '../fixtures/engine-suite.ts';
 import { type Inputs, stores, stepOn } from '../fixtures/engines.ts';
 
-// What `background: true` does: several steps of one job at once, with one engine and one RUNNER_TEMP; `cancel:` sends SIGINT.
+// Simulates `background: true`: several steps of one job run at once, with one engine and one RUNNER_TEMP. `cancel:` sends SIGINT.
 
 useEngines({ tls: true });
 
@@ -23,7 +23,7 @@ async function handOver(name: string): Promise<void> {
 }
 
 test.each(stores)(
-  'four loads at once into one %s engine, two of them of one artifact, one of them cancelled: each ends right (B.7)',
+  'four loads at once into one %s engine, two of them of one artifact and one of them cancelled, all end correctly (B.7)',
   async (store) => {
     const { docker, env } = engines[store];
     const temp = join(engines.directory, `temp-${store}`);
@@ -60,7 +60,7 @@ test.each(stores)(
 );
 
 test.each(stores)(
-  'two loads of one reference at once into one %s engine, of which one may be cancelled: what is verified stays (B.7)',
+  'of two loads of one reference at once into one %s engine, one may be cancelled, and a verified image is kept (B.7)',
   async (store) => {
     const { docker, env } = engines[store];
     for (const name of ['one', 'two']) await handOver(name);
@@ -86,7 +86,7 @@ test.each(stores)(
       expect([outcomes[0].exitCode, outcomes[0].annotations]).toEqual([0, []]);
       expect(green).toContain(docker('run', '--rm', '--network=none', 'shared:1'));
       docker('image', 'rm', '-f', 'shared:1');
-      // Of two images that were verified one after the other, the first has lost its only name.
+      // If two images were verified one after the other, the first has lost its only name.
       if (new Set(green).size > 1) docker('image', 'prune', '-f');
       expect(docker('image', 'ls', '--all', '--no-trunc')).toBe(before);
     }

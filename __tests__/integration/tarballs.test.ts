@@ -20,8 +20,8 @@ import {
 import { makeImage, ociArchive, savedTarball } from '../fixtures/image.ts';
 import { errorCode, errorMessage, testStore } from '../fixtures/scenario.ts';
 
-// Tarballs that real tools have made, each handed over to both stores: to one as a source-tarball, to the other as an artifact without a
-// record, in turn. With ALL_WAYS=1 each goes to both in both ways.
+// Tarballs that real tools made, each loaded on both stores: on one as a source-tarball, on the other as an artifact without a record. The
+// stores alternate. With ALL_WAYS=1 each tarball is loaded in both ways on both stores.
 
 let engines: Engines;
 let podman: Podman;
@@ -58,7 +58,7 @@ afterAll(async () => {
   await engines.stop();
 });
 
-/** A small image of two layers, by each tool. */
+/** A small image of two layers, made by each tool. */
 function makeTarballs(): void {
   const context = at('context');
   mkdirSync(context, { recursive: true });
@@ -99,7 +99,7 @@ function makeTarballs(): void {
     bzip2 -kc buildx-oci.tar > oci.tar.bz2`);
 }
 
-/** What skopeo says the image is. */
+/** The image's identity as skopeo shows it. */
 function configOf(path: string): Buffer {
   const plain = at(`plain-${basename(path)}`);
   const unpack = { zst: 'zstd -qdc --long=31', gz: 'gzip -dc', tar: 'cat' }[path.split('.').pop() ?? ''] ?? 'cat';
@@ -110,9 +110,9 @@ function configOf(path: string): Buffer {
 }
 
 /**
- * Loads the artifact on one of the stores, and looks whether the engine has that very image, whole.
+ * Loads the artifact on one of the stores, and checks that the engine has exactly that image, and that it is complete.
  * @param way which of the stores; with ALL_WAYS=1 it is loaded on each
- * @returns what it is called there
+ * @returns the image's name in the engine
  */
 async function loadsTheSame(
   artifact: string,
@@ -157,7 +157,7 @@ const exportTarball = (path: string, artifact: string): Promise<StepOutcome> =>
     tarball: at(`handed-over-${artifact}`),
   });
 
-describe('what a real tool wrote is, bit by bit, the same image on both stores (B.9)', () => {
+describe('an archive of a real tool is bit for bit the same image on both stores (B.9)', () => {
   const written = [
     'buildx-oci.tar',
     'buildx-attested.tar',
@@ -186,7 +186,7 @@ describe('what a real tool wrote is, bit by bit, the same image on both stores (
     expect(exported.log).not.toContain('::error');
     expect(exported.log).not.toContain('Warning');
     expect(exported.outputs['config-digest']).toBe(digestOf(config));
-    // An archive that is handed over as it is brings its own name with it.
+    // An archive that is handed over unchanged contains its own name.
     expect(await loadsTheSame(name, config, position)).toContain('charon:local');
     await uploadForeign(`foreign-${name}`, path);
     const names = await loadsTheSame(`foreign-${name}`, config, position + 1, { image: 'charon:local' });
@@ -195,12 +195,12 @@ describe('what a real tool wrote is, bit by bit, the same image on both stores (
   });
 });
 
-describe('what engines load, and no tool here writes', () => {
+describe('archives that engines accept and that no tool here writes', () => {
   test.each([
     ['white space in front of all JSON', { leading: ' \r\n\t' }],
     ['a config without architecture', { architecture: 'none' }],
     ['a label of 3.9 MB', { labels: { long: 'x'.repeat(3_900_000) } }],
-  ])('%s: the same image on both stores (B.9)', async (name, options) => {
+  ])('%s: it is the same image on both stores (B.9)', async (name, options) => {
     const image = makeImage(options);
     const config = image.blobs.get(image.configDigest) ?? Buffer.alloc(0);
     writeFileSync(at('docker-kind.tar'), savedTarball(image, ['app:1']));
@@ -212,7 +212,7 @@ describe('what engines load, and no tool here writes', () => {
     await loadsTheSame(`foreign ${name}`, config, 1, { image: 'charon:local' });
   });
 
-  test('126 layers: the classic store says why, the containerd store takes them', async () => {
+  test('the classic store refuses 126 layers and shows why, and the containerd store accepts them', async () => {
     const path = at('too-deep.tar');
     writeFileSync(path, savedTarball(makeImage({ layers: 126, layerBytes: 10 }), ['charon:local']));
     await exportTarball(path, 'too-deep');
@@ -227,7 +227,7 @@ describe('what engines load, and no tool here writes', () => {
   });
 });
 
-describe('what can’t be taken is named for what it is, on both sides (S0.8)', () => {
+describe('an archive that can’t be handed over is refused with its actual format, on both sides (S0.8)', () => {
   test.each([
     ['docker.tar.xz', 'compressed with xz'],
     ['oci.tar.bz2', 'compressed with bzip2'],

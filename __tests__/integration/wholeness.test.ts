@@ -21,8 +21,8 @@ import {
 import { type FixtureImage, makeImage, savedTarball } from '../fixtures/image.ts';
 import { exported, publish, recompressed, reconfigured } from '../fixtures/lying-artifact.ts';
 
-// An image is whole or it isn't there: docker save, docker push and an import into another containerd work on what was loaded,
-// whatever the engine had before (field-notes M19).
+// A loaded image is complete, or it isn't there. docker save, docker push and an import into another containerd work on it, independent of the
+// layers that the engine had before (field-notes M19).
 
 let engines: Engines;
 let service: ArtifactService;
@@ -43,7 +43,7 @@ afterEach(async () => {
 const gzipped = makeImage({ layers: 3, gzip: true });
 const name = 'charon:local';
 
-/** Loads an image as it was exported, under a name. */
+/** Exports an image and loads it under a name. */
 async function load(engine: EngineClient, image: FixtureImage, reference: string, overlap: string): Promise<void> {
   await publish(service, await exported(service, engines, savedTarball(image, [reference])));
   const outcome = await stepOn(service, engine, 'load-image', { overlap });
@@ -51,7 +51,7 @@ async function load(engine: EngineClient, image: FixtureImage, reference: string
   expect(outcome.outputs['image']).toBe(reference);
 }
 
-/** The image goes from this engine to wherever its owner wants it. */
+/** Sends the image from this engine to each possible target. */
 async function expectWhole(engine: EngineClient, image: FixtureImage): Promise<void> {
   const saved = join(engines.directory, 'saved.tar');
   engine.docker('save', name, '-o', saved);
@@ -66,7 +66,7 @@ async function expectWhole(engine: EngineClient, image: FixtureImage): Promise<v
   engine.docker('push', pushed);
   engine.docker('image', 'rm', pushed);
 
-  // Into the containerd of the other engine, which has never seen it.
+  // Sends it into the containerd of the other engine, which has never had it.
   const other = engine === engines.containerd ? engines.classic : engines.containerd;
   const ctr = (...args: readonly string[]): string =>
     execFileSync('ctr', ['--address', other.containerd, '--namespace', 'cluster', ...args], {
@@ -82,7 +82,7 @@ async function expectWhole(engine: EngineClient, image: FixtureImage): Promise<v
 describe.each(waysToLoad())('on the %s store, overlap: %s', (store, overlap) => {
   const engine = (): EngineClient => engines[store];
 
-  test('the store had none of it, then has all of it already (B.9)', async () => {
+  test('a store without any of its layers gets all, and then already has all (B.9)', async () => {
     await load(engine(), gzipped, name, overlap);
     await expectWhole(engine(), gzipped);
     await load(engine(), gzipped, name, overlap);
@@ -93,9 +93,9 @@ describe.each(waysToLoad())('on the %s store, overlap: %s', (store, overlap) => 
     ['uncompressed', 'gzip'],
     ['gzip', 'uncompressed'],
   ] as const;
-  // The classic store keeps no form of a layer but its content.
+  // The classic store keeps only the content of a layer, not its form.
   test.each(store === 'classic' ? oneOf(forms, 0) : forms)(
-    'the store had its layers %s, and gets it with %s layers (B.9)',
+    'a store that had the layers %s has a complete image after loading it with %s layers (B.9)',
     async (before, after) => {
       const forms = { gzip: gzipped, uncompressed: recompressed(gzipped) };
       await load(engine(), forms[before], 'base:local', overlap);
@@ -106,13 +106,13 @@ describe.each(waysToLoad())('on the %s store, overlap: %s', (store, overlap) => 
     },
   );
 
-  test('the store had some of its layers in another form, and others as they are (B.9)', async () => {
+  test('the image is complete if the store had some layers in another form and others unchanged (B.9)', async () => {
     await load(engine(), recompressed(gzipped, 2), 'base:local', overlap);
     await load(engine(), gzipped, name, overlap);
     await expectWhole(engine(), gzipped);
   });
 
-  test('the store had all of its layers, of an image with another config (B.9)', async () => {
+  test('the image is complete if the store had all of its layers, from an image with another config (B.9)', async () => {
     const other = reconfigured(gzipped, (config) => ({ ...config, config: { Env: ['OTHER=1'] } }));
     for (const before of shareOn(store, [other, recompressed(other)])) {
       await load(engine(), before, 'base:local', overlap);
@@ -124,7 +124,7 @@ describe.each(waysToLoad())('on the %s store, overlap: %s', (store, overlap) => 
     }
   });
 
-  test('an image with one layer twice (B.9)', async () => {
+  test('an image that contains one layer twice is complete (B.9)', async () => {
     const twice = makeImage({ layers: 1, repeated: 2 });
     await load(engine(), twice, name, overlap);
     await expectWhole(engine(), twice);
@@ -132,7 +132,7 @@ describe.each(waysToLoad())('on the %s store, overlap: %s', (store, overlap) => 
 });
 
 describe.each(halfOf(['true', 'false']))('overlap: %s', (overlap) => {
-  test('on the containerd store what a pull has left in half is made whole (B.9)', async () => {
+  test('the containerd store has a complete image after a partial pull (B.9)', async () => {
     const engine = engines.containerd;
     const pushed = `${registry.address}/org/half:${overlap}`;
     await load(engines.containerd, gzipped, pushed, overlap);
@@ -145,7 +145,7 @@ describe.each(halfOf(['true', 'false']))('overlap: %s', (overlap) => {
     await expectWhole(engine, gzipped);
   });
 
-  test('an image of the containerd store without any layer (B.9)', async () => {
+  test('an image of the containerd store without any layer can be handed over (B.9)', async () => {
     const empty = makeImage({ layers: 0 });
     await load(engines.containerd, empty, name, overlap);
     await expectWhole(engines.containerd, empty);
@@ -153,7 +153,7 @@ describe.each(halfOf(['true', 'false']))('overlap: %s', (overlap) => {
     await expectWhole(engines.containerd, empty);
   });
 
-  test('an image of the classic store without any layer, which that store itself can not save (B.9)', async () => {
+  test('an image of the classic store without any layer can be handed over, although that store itself can’t save it (B.9)', async () => {
     const empty = makeImage({ layers: 0 });
     await load(engines.classic, empty, name, overlap);
     expect(engines.classic.docker('image', 'inspect', '--format', '{{.Id}}', name).trim()).toBe(empty.configDigest);

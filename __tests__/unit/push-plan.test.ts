@@ -26,7 +26,7 @@ describe('a registry failure', () => {
     ['unexpected status: 503 Service Unavailable', false],
     ['toomanyrequests: You have reached your pull rate limit', false],
     ['it took longer than 25 min 0 s', false],
-  ])('%j is worth no other attempt: %s (S1.5)', (said, permanent) => {
+  ])('%j is not worth another attempt: %s (S1.5)', (said, permanent) => {
     const failure = new RegistryFailure('The push', ['ghcr.io/denied/app:1'], said);
     expect(failure.permanent).toBe(permanent);
     expect(failure.code).toBe('registry-failed');
@@ -35,7 +35,7 @@ describe('a registry failure', () => {
 });
 
 describe('the time limit of an attempt at a registry (S1.5)', () => {
-  test('a command that takes longer than the limit is ended, counted from where its push begins', () => {
+  test('a command that takes longer than the limit is ended, counted from the start of its push', () => {
     jest.useFakeTimers();
     try {
       const limit = registryLimit();
@@ -54,11 +54,11 @@ describe('the time limit of an attempt at a registry (S1.5)', () => {
   });
 });
 
-describe('what is pushed', () => {
+describe('what push uploads', () => {
   const tags = parseTagList('a/b:1', undefined);
   const inputs: PushInputs = { enabled: true, platforms: [], onFailure: 'error' };
 
-  test('nothing, unless it is asked for: then `tags` may say anything', () => {
+  test('nothing is pushed unless a push is requested, and `tags` is not read then', () => {
     expect(planPush({ ...inputs, enabled: false }, [], 'tarball', amd64)).toBeUndefined();
   });
 
@@ -75,7 +75,7 @@ describe('what is pushed', () => {
     expect(plan?.listedPlatforms.map(({ architecture }) => architecture)).toEqual(listed);
   });
 
-  test('each line is one reference, lower-cased; a missing tag is latest; JSON is read too (S1.6, S2.4)', () => {
+  test('each line is one reference in lower case, a missing tag is latest, and JSON is also read (S1.6, S2.4)', () => {
     expect(parseTagList('\nghcr.io/Org/App:V1\r\n\r\n b/c \n', undefined).map(formatReference)).toEqual([
       'ghcr.io/org/app:V1',
       'b/c:latest',
@@ -84,7 +84,7 @@ describe('what is pushed', () => {
     expect(parseTagList('{"tags":["a:1","b:2"]}', undefined).map(formatReference)).toEqual(['a:1', 'b:2']);
   });
 
-  test('as many references as lines that aren’t empty (S1.6)', () => {
+  test('there are as many references as lines that aren’t empty (S1.6)', () => {
     const line = fc.constantFrom('', '  ', 'a/b:1', 'ghcr.io/c/d', 'localhost:5000/e:f');
     fc.assert(
       fc.property(fc.array(line), (lines) => {
@@ -96,7 +96,7 @@ describe('what is pushed', () => {
   });
 });
 
-test('what is pulled is pinned by its digest; a tag beside it is dropped', () => {
+test('a pulled reference is pinned by its digest, and a tag next to the digest is dropped', () => {
   expect(formatReference(parsePinnedReference(`ghcr.io/a/b:1@${digest}`))).toBe(`ghcr.io/a/b@${digest}`);
   expect(() => parsePinnedReference('ghcr.io/a/b:1')).toThrow('has no digest');
 });

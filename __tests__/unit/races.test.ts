@@ -11,7 +11,7 @@ import { claimTags } from '../../shared/docker/tag-claims.ts';
 import { guardTags } from '../../shared/docker/tag-guard.ts';
 import { parseTaggedReference } from '../../shared/image/reference.ts';
 
-// Two steps that set one reference at once: the test decides when each of them gets its answer from the engine.
+// Two steps set one reference at the same time: the test decides when each of them gets its response from the engine.
 
 const names = ['app:1', 'app:2'];
 
@@ -24,7 +24,10 @@ interface Step {
   readonly refused?: string;
 }
 
-/** Loads an image into the store as a step does. @returns whether that went well */
+/**
+ * Loads an image into the store like a step.
+ * @returns whether the load succeeded
+ */
 async function step(store: RacingStore, image: FixtureImage, { turn, onWait, refused }: Step): Promise<boolean> {
   const info = (line: string): void => {
     if (line.startsWith('Waiting for another')) onWait?.();
@@ -53,8 +56,8 @@ async function step(store: RacingStore, image: FixtureImage, { turn, onWait, ref
 const now = (): Promise<void> => Promise.resolve();
 
 /**
- * Two steps at once. The first one begins when the second one has come to its question number `at`; that one goes on when the first
- * has come to its own number `until`, has ended, or waits for the second.
+ * Runs two steps at once. The first one starts when the second one has reached its request number `at`. The second one continues when the
+ * first has reached its own request number `until`, has ended, or waits for the second.
  */
 async function race(
   store: RacingStore,
@@ -87,7 +90,7 @@ async function race(
   return Promise.all([first, last]);
 }
 
-// A step asks some thirty times; each that waits for the other looks again after some hundredths of a second.
+// A step sends about thirty requests; a step that waits for the other checks again after some hundredths of a second.
 const questions = 36;
 
 describe('two loads that set the same references at once', () => {
@@ -96,7 +99,7 @@ describe('two loads that set the same references at once', () => {
     ['of two images', other],
   ] as const;
 
-  /** The first is verified, so its references stay, unless the second has moved them on and is verified, too. */
+  /** The first is verified, so its references are kept, unless the second has moved them and is also verified. */
   const expectVerified = (store: RacingStore, image: FixtureImage, outcome: readonly boolean[]): void => {
     const [first, second] = outcome;
     expect(first).toBe(true);
@@ -108,7 +111,7 @@ describe('two loads that set the same references at once', () => {
   };
 
   test.each(images)(
-    '%s, one of which fails: wherever it is overtaken, it takes back nothing of the other’s (B.7)',
+    '%s, one of which fails: it removes none of the other’s references, wherever it is overtaken (B.7)',
     async (_, image) => {
       for (let at = 1; at < questions; at += 1) {
         const store = new RacingStore();
@@ -119,7 +122,7 @@ describe('two loads that set the same references at once', () => {
     30_000,
   );
 
-  test('property: in any order, over older tags or none, whichever reference can’t be set (B.7)', async () => {
+  test('property: the result is right in any order, with older tags or none, and with any reference that can’t be set (B.7)', async () => {
     const turns = fc.tuple(fc.nat(questions), fc.nat(questions));
     const seconds = fc.record({ of: fc.constantFrom(0, 1), refused: fc.constantFrom('none', ...names) });
     await fc.assert(
@@ -134,8 +137,8 @@ describe('two loads that set the same references at once', () => {
   }, 30_000);
 });
 
-describe('a guard of tags', () => {
-  test('leaves alone what another step has set in the meantime, also while its own command was under way (B.7)', async () => {
+describe('a tag guard', () => {
+  test('doesn’t change a reference that another step has set in the meantime, even during its own command (B.7)', async () => {
     const store = new RacingStore();
     await step(store, one, { turn: now });
     await step(store, older, { turn: now });
@@ -159,7 +162,7 @@ describe('a guard of tags', () => {
     expect(store.tags.get('app:1')).toBe(other.configDigest);
   });
 
-  test('restores the first image of a reference that it has set twice (B.7)', async () => {
+  test('restores the original image of a reference that it has set twice (B.7)', async () => {
     const store = new RacingStore();
     await step(store, older, { turn: now });
     for (const { configDigest } of [one, other])
@@ -173,7 +176,7 @@ describe('a guard of tags', () => {
     expect(store.tags.get('app:1')).toBe(older.configDigest);
   });
 
-  test('puts a reference back that was set by a command that failed after it', async () => {
+  test('restores a reference that was set by a command that failed afterwards', async () => {
     const store = new RacingStore();
     await step(store, older, { turn: now });
     store.images.set(one.configDigest, { diffIds: [], labels: {}, size: 1, platform, config: {} });
@@ -199,7 +202,7 @@ describe('a claim', () => {
   const references = names.map(parseTaggedReference);
   const { signal } = new AbortController();
 
-  test('is waited for and given back; after a while it is done without, with a warning', async () => {
+  test('is waited for and released; after a while the step continues without it, with a warning', async () => {
     const lines: string[] = [];
     const log = { info: (line: string) => void lines.push(line), warning: (line: string) => void lines.push(line) };
     const place = `claims ${String(process.pid)}`;

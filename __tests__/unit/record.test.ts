@@ -35,7 +35,7 @@ describe('the record', () => {
     }),
   });
 
-  test('property: what export writes, load reads; unknown fields are ignored', () => {
+  test('property: load reads what export writes, and ignores unknown fields', () => {
     fc.assert(
       fc.property(record, (written) => {
         expect(parseRecord(formatRecord(written))).toEqual(written);
@@ -46,12 +46,12 @@ describe('the record', () => {
   });
 
   test.each([
-    ['as export writes them', { began: 1, built: 2, ready: 3 }, { began: 1, built: 2, ready: 3 }],
+    ['in the form that export writes', { began: 1, built: 2, ready: 3 }, { began: 1, built: 2, ready: 3 }],
     ['that run backwards', { began: 3, built: 2, ready: 1 }, undefined],
     ['that are texts', { began: '1', built: '2', ready: '3' }, undefined],
-    ['beyond all counting', { began: 0, built: 1, ready: 2 ** 60 }, undefined],
-    ['that are none', null, undefined],
-  ])('times %s: shown if they can be times, and else left out', (_, times, expected) => {
+    ['that are too large', { began: 0, built: 1, ready: 2 ** 60 }, undefined],
+    ['that are missing', null, undefined],
+  ])('times %s: they are shown if they are possible, and otherwise omitted', (_, times, expected) => {
     const [good] = fc.sample(record, 1);
     if (good === undefined) throw new Error('no sample');
     expect(parseRecord(JSON.stringify({ ...JSON.parse(formatRecord(good)), times })).times).toEqual(expected);
@@ -159,26 +159,34 @@ describe('the record', () => {
     ['no reference', { references: [] }, 'it has no references'],
     ['too many references', { references: at(limits.references + 1, 'a:1') }, 'it lists 251 references'],
     ['a reference by digest', { references: [`a@${one}`] }, 'a reference in it is malformed'],
-    ['a platform that is none', { platform: 'linux' }, 'its platform is malformed'],
+    ['a malformed platform', { platform: 'linux' }, 'its platform is malformed'],
     ['no platform', { platform: undefined }, 'its platform is malformed'],
     ['a pushed reference by tag', { pushedReference: 'a:1' }, 'its pushed reference is malformed'],
-    ['a pushed reference that is no text', { pushedReference: 1 }, 'its pushed reference is malformed'],
-    ['a config at no place', { configAt: 5 }, 'its configAt is no place in the tarball'],
-    ['a manifest at no place', { manifestAt: null }, 'its manifestAt is no place in the tarball'],
+    ['a pushed reference that isn’t a text', { pushedReference: 1 }, 'its pushed reference is malformed'],
+    ['a config without a valid position', { configAt: 5 }, 'its configAt is no place in the tarball'],
+    ['a manifest without a valid position', { manifestAt: null }, 'its manifestAt is no place in the tarball'],
     ['a manifest without an offset', { manifestAt: { size: 1 } }, 'its offset is not a byte count'],
-    ['a config outside', { configAt: { offset: 81, size: 20 } }, 'a config or manifest lies outside the tarball'],
-    ['a manifest outside', { manifestAt: { offset: 0, size: 101 } }, 'a config or manifest lies outside the tarball'],
-    ['a layer outside', { layers: [{ ...layer, offset: 100 }] }, `layer ${one} lies outside the tarball`],
+    [
+      'a config outside the tarball',
+      { configAt: { offset: 81, size: 20 } },
+      'a config or manifest lies outside the tarball',
+    ],
+    [
+      'a manifest outside the tarball',
+      { manifestAt: { offset: 0, size: 101 } },
+      'a config or manifest lies outside the tarball',
+    ],
+    ['a layer outside the tarball', { layers: [{ ...layer, offset: 100 }] }, `layer ${one} lies outside the tarball`],
     ['a layer without a digest', { layers: [{ size: 1 }] }, 'its digest is not a digest'],
     ['a layer without a size', { layers: [{ digest: one }] }, 'its size is not a byte count'],
     ['a layer before the tarball', { layers: [{ ...layer, offset: -1 }] }, 'its offset is not a byte count'],
     ['too many layers', { layers: at(limits.layers + 1, layer) }, 'it lists 1001 layers'],
     ['too many diff IDs', { diffIds: at(limits.layers + 1, one) }, 'its diffIds are not digests'],
-    ['a diff ID that is none', { diffIds: [one, 'x'] }, 'its diffIds are not digests'],
-    ['a manifest digest that is none', { manifestDigests: ['x'] }, 'its manifestDigests are not digests'],
+    ['an invalid diff ID', { diffIds: [one, 'x'] }, 'its diffIds are not digests'],
+    ['an invalid manifest digest', { manifestDigests: ['x'] }, 'its manifestDigests are not digests'],
     ['too many images', { further: at(limits.images, further) }, 'it lists 101 further images'],
-    ['a further image that is none', { further: [further, 5] }, 'a further image in it is not a JSON object'],
-    ['further images that are none', { further: 5 }, 'a further image in it is not a JSON object'],
+    ['a further image that isn’t an object', { further: [further, 5] }, 'a further image in it is not a JSON object'],
+    ['further images that aren’t a list', { further: 5 }, 'a further image in it is not a JSON object'],
     [
       'a further image outside',
       { further: [{ ...further, configAt: { offset: 100, size: 1 } }] },
@@ -187,17 +195,21 @@ describe('the record', () => {
     ['a folder as the name', { tarballName: 'a/b' }, 'its tarball name is not a file name'],
     ['a folder of Windows as the name', { tarballName: 'a\\b' }, 'its tarball name is not a file name'],
     ['the folder above as the name', { tarballName: '..' }, 'its tarball name is not a file name'],
-    ['its own name for the tarball', { tarballName: 'image-handover.json' }, 'its tarball name is not a file name'],
+    [
+      'the record’s own name as the tarball’s name',
+      { tarballName: 'image-handover.json' },
+      'its tarball name is not a file name',
+    ],
     ['no name', { tarballName: '' }, 'its tarball name is not a file name'],
     ['another compression', { tarballCompression: 'xz' }, 'its compression "xz" is unknown'],
     ['no tarball digest', { tarballDigest: undefined }, 'its tarballDigest is not a digest'],
-  ])('%s is refused, and the message says so', (_, change, message) => {
+  ])('%s is refused with a message that shows the reason', (_, change, message) => {
     expect(() => parseRecord(written(change))).toThrow(
       expect.objectContaining({ code: 'artifact-corrupt', message: expect.stringContaining(message) }),
     );
   });
 
-  test('a text that is no record is quoted in the message, shortened', () => {
+  test('a text that isn’t a record is quoted in the message, shortened', () => {
     expect(() => parseRecord(`[${'x'.repeat(100)}]`)).toThrow(
       new HandoverError(
         'artifact-corrupt',

@@ -39,7 +39,7 @@ describe('references', () => {
     expect(canonicalReference(parseReference(text))).toBe(full);
   });
 
-  test('upper case in the repository is lowered and remembered; a tag keeps its case (S2.4)', () => {
+  test('upper case in the repository is lowered and the change is remembered; a tag keeps its case (S2.4)', () => {
     expect(parseReference('ghcr.io/Wikid82/Charon:PR-1')).toEqual({
       repository: 'ghcr.io/wikid82/charon',
       tag: 'PR-1',
@@ -143,7 +143,7 @@ describe('references', () => {
     );
   });
 
-  test('property: whatever is accepted, is accepted again in its own form, and is the same', () => {
+  test('property: each accepted reference is accepted again in its own form, and is the same', () => {
     const component = fc.stringMatching(/^[a-z0-9]{1,8}([_-][a-z0-9]{1,4}){0,2}$/);
     const host = fc.constantFrom('', 'ghcr.io/', 'localhost:5000/', 'docker.io/', 'docker.io/library/');
     const tag = fc.option(fc.stringMatching(/^[A-Za-z0-9_][A-Za-z0-9_.-]{0,20}$/), { nil: undefined });
@@ -169,7 +169,7 @@ describe('references', () => {
     );
   });
 
-  test('a tagged reference gets latest, and no digest', () => {
+  test('a tagged reference gets the tag latest, and no digest', () => {
     expect(parseTaggedReference('charon')).toEqual({ repository: 'charon', tag: 'latest' });
     expect(() => parseTaggedReference(`charon@${digest}`)).toThrow('stored under a digest');
   });
@@ -178,15 +178,18 @@ describe('references', () => {
 describe('metadata output (C.5)', () => {
   test.each([
     ['one line', 'ghcr.io/a/b:1'],
-    ['several lines with empty ones', '\n\r\n ghcr.io/a/b:1 \r\n\nghcr.io/a/b:2\n'],
+    ['several lines, some of them empty', '\n\r\n ghcr.io/a/b:1 \r\n\nghcr.io/a/b:2\n'],
     ['json', JSON.stringify({ tags: ['ghcr.io/a/b:1', 'ghcr.io/a/b:2'], labels: {} })],
   ])('%s: the first tag is the first choice (S1.6, S2.1)', (_, text) => {
     expect(formatReference(parseMetadataTags(text)[0])).toBe('ghcr.io/a/b:1');
   });
 
-  test.each(['', ' \n ', '{}', '{"tags":[]}', '{"tags":""}'])('%j is refused, and shown (S2.2)', (text) => {
-    expect(() => parseMetadataTags(text)).toThrow(`received "${text.trim().slice(0, 5)}`);
-  });
+  test.each(['', ' \n ', '{}', '{"tags":[]}', '{"tags":""}'])(
+    '%j is refused, and the error shows it (S2.2)',
+    (text) => {
+      expect(() => parseMetadataTags(text)).toThrow(`received "${text.trim().slice(0, 5)}`);
+    },
+  );
 });
 
 describe('platforms', () => {
@@ -222,7 +225,7 @@ describe('platforms', () => {
     },
   );
 
-  test('the default variants are no difference; others are', () => {
+  test('default variants count as equal, other variants don’t', () => {
     expect(samePlatform(platformOf('linux', 'arm64', 'v8'), parsePlatform('linux/arm64'))).toBe(true);
     expect(samePlatform(platformOf('linux', 'arm', 'v6'), parsePlatform('linux/arm/v7'))).toBe(false);
     expect(samePlatform({ os: 'linux', architecture: 'x86_64', variant: 'v1' }, parsePlatform('linux/amd64'))).toBe(
@@ -254,15 +257,15 @@ describe('platforms', () => {
   });
 });
 
-describe('small things', () => {
-  test('digests: with or without the algorithm, in lower case only', () => {
+describe('other small parsers', () => {
+  test('a digest is accepted with or without the algorithm, in lower case only', () => {
     expect(parseDigest('a'.repeat(64))).toBe(digest);
     expect(parseDigest(digest)).toBe(digest);
     expect(parseDigest('A'.repeat(64))).toBeUndefined();
     expect(parseDigest('md5:abc')).toBeUndefined();
   });
 
-  test('near misses: same repository, other tag or case; else the same last name (S2.3)', () => {
+  test('similar references are those of the same repository with another tag or case, or otherwise those with the same last name (S2.3)', () => {
     const local = ['charon:pr-2', 'ghcr.io/org/charon:x', 'other:1'];
     expect(nearMisses('charon:pr-1', local)).toEqual(['charon:pr-2']);
     expect(nearMisses('Charon:PR-2', local)).toEqual(['charon:pr-2']);

@@ -20,7 +20,7 @@ import {
 } from '../fakes/registry/front.ts';
 import { type PlainRegistry, startPlainRegistry } from '../fakes/registry/plain-registry.ts';
 
-// The client against a registry in this process, with a front before it that behaves as other registries do: a row for each.
+// Runs the client against a registry in this process. A front before the registry behaves like other registries, one kind per row.
 
 let directory: string;
 let certificate: Certificate;
@@ -129,13 +129,13 @@ describe('a login', () => {
   const challenge = (realm: string): Misbehaviour =>
     answer(401, { 'www-authenticate': `Bearer realm="${realm}",service="x"` });
 
-  /** A token service, and an upload host, that somebody else may have. */
+  /** A token service and an upload host that may belong to a third party. */
   const elsewhere = async (): Promise<RegistryFront & { realm: string }> => {
     const other = await startRegistryFront(registry.address);
     return Object.assign(other, { realm: `http://${other.address}/token` });
   };
 
-  test('isn’t given to a token service that an upload host names', async () => {
+  test('isn’t sent to a token service that an upload host names', async () => {
     await using other = Object.assign(await elsewhere(), {
       [Symbol.asyncDispose]: async (): Promise<void> => other.close(),
     });
@@ -171,7 +171,7 @@ describe('a login', () => {
     }
   });
 
-  test('doesn’t follow a redirect, and its target may not ask for one', async () => {
+  test('doesn’t follow a redirect, and the redirect’s target can’t request a login', async () => {
     await using other = Object.assign(await elsewhere(), {
       [Symbol.asyncDispose]: async (): Promise<void> => other.close(),
     });
@@ -185,7 +185,7 @@ describe('a login', () => {
     expect(other.seen.map(({ path, authorization }) => [path, authorization])).toEqual([['/blob', undefined]]);
   });
 
-  test.each([10, 1])('with tokens that live %i s', async (lifetime) => {
+  test.each([10, 1])('works with tokens that are valid for %i s', async (lifetime) => {
     let given = 0;
     client = connect(front.address, password);
     front.misbehave = ({ path, authorization }) => {
@@ -199,7 +199,7 @@ describe('a login', () => {
     expect(registry.manifests.has('org/app:1.0')).toBe(true);
   });
 
-  test('whose token has ended when an upload is cancelled gets another to end it', async () => {
+  test('gets a new token to end a cancelled upload whose token has expired', async () => {
     const controller = new AbortController();
     client = connect(front.address, password, controller.signal);
     let given = 0;
@@ -225,7 +225,7 @@ describe('a login', () => {
   const me = `Basic ${Buffer.from('me:opensesame').toString('base64')}`;
   const basic = answer(401, { 'www-authenticate': 'Basic realm="x"' });
 
-  test('is kept out of the log in the form that is sent, too', async () => {
+  test('is also masked in the log in its encoded form', async () => {
     client = connect(front.address, password);
     front.misbehave = ({ authorization }) =>
       authorization === undefined ? answer(401, { 'www-authenticate': 'Basic' }) : undefined;
@@ -243,13 +243,13 @@ describe('a login', () => {
       '{"token":"","access_token":"good","expires_in":0}',
       '{"token":"good","access_token":"good","expires_in":"300","refresh_token":"other"}',
       '{"token":"good","expires_in":-5,"issued_at":"soon"}',
-    ])('that answers %s', async (body) => {
+    ])('that responds with %s is accepted', async (body) => {
       front.misbehave = (request) => (request.path.startsWith('/token') ? answer(200, {}, body) : given(request));
       await pushAll();
       expect(masked).toContain('good');
     });
 
-    test('that redirects within itself gets the login there', async () => {
+    test('that redirects within itself is sent to the redirect’s target', async () => {
       front.misbehave = (request) => {
         if (request.path.startsWith('/token?'))
           return answer(307, { location: request.path.replace('token', 'token/v2') });
@@ -261,7 +261,7 @@ describe('a login', () => {
     });
 
     test.each([password, { kind: 'identity-token', token: 'opensesame' }] as const)(
-      'that redirects to another host takes no login there: $kind',
+      'that redirects to another host isn’t sent there: $kind',
       async (credentials) => {
         await using other = Object.assign(await elsewhere(), {
           [Symbol.asyncDispose]: async (): Promise<void> => other.close(),
@@ -279,7 +279,7 @@ describe('a login', () => {
       },
     );
 
-    test('is asked for what the registry’s challenge names, too (containerd, crane)', async () => {
+    test('also requests the scope that the registry’s challenge names (containerd, crane)', async () => {
       const asked: (readonly string[])[] = [];
       front.misbehave = (request) => {
         if (request.path.startsWith('/token')) {
@@ -297,7 +297,7 @@ describe('a login', () => {
       expect(asked).toEqual([[ours], [ours, 'repository:inner/org/app:push,pull']]);
     });
 
-    test('whose words are shown', async () => {
+    test('that refuses it is an error that shows the service’s message', async () => {
       front.misbehave = (request) =>
         request.path.startsWith('/token')
           ? answer(401, {}, '{"details":"incorrect username or password"}')
@@ -308,7 +308,7 @@ describe('a login', () => {
     });
   });
 
-  test('follows a redirect of a POST or PUT within the registry, and nowhere else', async () => {
+  test('follows a redirect of a POST or PUT only within the registry', async () => {
     await using other = Object.assign(await elsewhere(), {
       [Symbol.asyncDispose]: async (): Promise<void> => other.close(),
     });
@@ -331,7 +331,7 @@ describe('a login', () => {
     expect(other.seen.filter(({ authorization }) => authorization !== undefined)).toEqual([]);
   });
 
-  test('whose token is refused in the middle of an upload gets another', async () => {
+  test('whose token is refused during an upload gets a new token', async () => {
     let given = 0;
     client = connect(front.address, password);
     front.misbehave = (request) => {
@@ -349,7 +349,7 @@ describe('a login', () => {
 });
 
 describe('a blob', () => {
-  test('whose HEAD is redirected is there only if it is there', async () => {
+  test('whose HEAD is redirected exists only if the redirect’s target has it', async () => {
     const target = createServer((_, response) => response.writeHead(404).end());
     target.listen(0, '127.0.0.1');
     await once(target, 'listening');
@@ -365,7 +365,7 @@ describe('a blob', () => {
     }
   });
 
-  test('whose HEAD is redirected to where it is isn’t sent again', async () => {
+  test('whose HEAD is redirected to existing content isn’t sent again', async () => {
     await push();
     front.misbehave = ({ method, path }) =>
       method === 'HEAD' ? answer(307, { location: `http://${registry.address}${path}` }) : undefined;
@@ -384,33 +384,33 @@ describe('a blob', () => {
     expect(isStored()).toBe(true);
   });
 
-  test('whose HEAD tells another size is sent', async () => {
+  test('whose HEAD shows another size is sent', async () => {
     front.misbehave = ({ method }) => (method === 'HEAD' ? answer(200, { 'content-length': '3' }) : undefined);
     expect(await push()).toBe('pushed');
     expect(isStored()).toBe(true);
   });
 
-  test('one 503 costs one request more', async () => {
+  test('that gets one 503 takes one more request', async () => {
     front.misbehave = (request) =>
       isPost(request) && request.count === 1 ? answer(503, { 'retry-after': '0' }) : undefined;
     await push();
     expect(counted(isPost)).toBe(2);
   });
 
-  test('a service that stays busy is asked six times, not thirty', async () => {
+  test('that gets only 503 takes six requests, not thirty', async () => {
     front.misbehave = (request) => (isPost(request) ? answer(503, { 'retry-after': '0' }) : undefined);
     await failureOf(push());
     expect(counted(isPost)).toBe(6);
     expect(retries).toHaveLength(5);
   });
 
-  test.each([200, 202, 204])('whose upload is answered with %i is there', async (status) => {
+  test.each([200, 202, 204])('whose upload gets the status %i is stored', async (status) => {
     front.misbehave = (request) => (isUpload(request) ? { kind: 'change', status } : undefined);
     expect(await push()).toBe('pushed');
     expect(isStored()).toBe(true);
   });
 
-  test('whose upload is answered with 202, and isn’t there a moment later, is no success', async () => {
+  test('whose upload gets the status 202, and is missing a moment later, is not a success', async () => {
     front.misbehave = (request) =>
       isUpload(request) ? answer(202) : request.method === 'HEAD' ? answer(404, { 'retry-after': '0' }) : undefined;
     await failureOf(push());
@@ -426,7 +426,7 @@ describe('a blob', () => {
     ['calls this machine [::1]', (location, port) => `http://[::1]:${port}${location}`],
   ];
   describe.each(['127.0.0.1', 'localhost'])('of a registry at %s', (name) => {
-    test.each(moved)('whose upload location %s', async (_what, location) => {
+    test.each(moved)('whose upload location %s is stored', async (_what, location) => {
       const port = front.address.split(':')[1] ?? '';
       client = connect(`${name}:${port}`, password);
       front.misbehave = (request) => {
@@ -440,13 +440,13 @@ describe('a blob', () => {
     });
   });
 
-  test.each([200, 204])('whose upload begins with %i', async (status) => {
+  test.each([200, 204])('whose upload starts with the status %i is stored', async (status) => {
     front.misbehave = (request) => (isPost(request) ? { kind: 'change', status } : undefined);
     expect(await push()).toBe('pushed');
     expect(isStored()).toBe(true);
   });
 
-  test('whose upload begins with 201 is there if it is there (containerd, crane)', async () => {
+  test('whose upload starts with 201 is accepted if the registry has it (containerd, crane)', async () => {
     front.misbehave = (request) => {
       if (!isPost(request)) return undefined;
       registry.blobs.set(`org/app@${digest}`, bytes);
@@ -458,13 +458,13 @@ describe('a blob', () => {
     await expect(push()).rejects.toMatchObject({ code: 'registry-failed', message: expect.stringContaining('201') });
   });
 
-  test('whose upload is answered with 202 by a registry without HEAD is there', async () => {
+  test('whose upload gets 202 from a registry without HEAD is accepted', async () => {
     front.misbehave = (request) =>
       request.method === 'HEAD' ? answer(405) : isUpload(request) ? { kind: 'change', status: 202 } : undefined;
     expect(await push()).toBe('pushed');
   });
 
-  test('that is cancelled while its upload begins leaves no session', async () => {
+  test('that is cancelled at the start of its upload leaves no session', async () => {
     for (const mountFrom of [[], [`${front.address}/org/a`]]) {
       const controller = new AbortController();
       client = connect(front.address, undefined, controller.signal);
@@ -479,7 +479,7 @@ describe('a blob', () => {
   });
 
   test.each([{ kind: 'cut', afterBytes: 0 }, answer(503)] as const)(
-    'whose upload fails leaves no session where ending it fails once, too: %j',
+    'whose upload fails leaves no session, even if ending the session fails once: %j',
     async (failure) => {
       front.misbehave = (request) => {
         if (request.method === 'DELETE' && request.count === 1) return failure;
@@ -490,7 +490,7 @@ describe('a blob', () => {
     },
   );
 
-  test('an address that may be signed isn’t shown whole', async () => {
+  test('has no complete address in an error, because the address may be signed', async () => {
     front.misbehave = (request) =>
       isPost(request) ? answer(301, { location: 'https://elsewhere.invalid/x?X-Amz-Signature=hunter2' }) : undefined;
     const { message } = await failureOf(push());
@@ -501,25 +501,25 @@ describe('a blob', () => {
     await expect(push()).rejects.toMatchObject({ message: expect.not.stringContaining('hunter2') });
   });
 
-  test('the session of a refused mount is the one that it is sent in', async () => {
+  test('is sent in the session that a refused mount opened', async () => {
     expect(await push(front.address, bytes, [`${front.address}/org/a`, `${front.address}/org/b`])).toBe('pushed');
     expect(counted(isPost)).toBe(2);
     expect([...registry.sessions]).toEqual([]);
   });
 
-  test('a mount that succeeds at last leaves no session of those that were refused', async () => {
+  test('that is mounted at last leaves no session of the refused mounts', async () => {
     registry.blobs.set(`org/b@${digest}`, bytes);
     expect(await push(front.address, bytes, [`${front.address}/org/a`, `${front.address}/org/b`])).toBe('mounted');
     expect([...registry.sessions]).toEqual([]);
   });
 
-  test('a mount that fails is tried once', async () => {
+  test('that can’t be mounted is tried once', async () => {
     front.misbehave = ({ path }) => (path.includes('mount=') ? answer(503, { 'retry-after': '0' }) : undefined);
     expect(await push(front.address, bytes, [`${front.address}/org/a`])).toBe('pushed');
     expect(counted(({ path }) => path.includes('mount='))).toBe(1);
   });
 
-  test('whose upload fails, or is cancelled, leaves no session', async () => {
+  test('whose upload fails or is cancelled leaves no session', async () => {
     front.misbehave = (request) => (isUpload(request) ? answer(503, { 'retry-after': '0' }) : undefined);
     await failureOf(push());
     expect([...registry.sessions]).toEqual([]);
@@ -537,7 +537,7 @@ describe('a blob', () => {
   });
 });
 
-test('a cancel in the pause before another attempt ends it', async () => {
+test('an upload is given up when the step is cancelled in the pause before another attempt', async () => {
   const controller = new AbortController();
   client = connect(front.address, undefined, controller.signal);
   front.misbehave = (request) => {
@@ -561,21 +561,21 @@ describe('a manifest', () => {
     expect(counted((request) => isManifest(request) && request.method === 'GET')).toBe(3);
   });
 
-  test('that is never read back is no success, and nobody is sent to log in', async () => {
+  test('that can never be read back is not a success, and the error doesn’t suggest a login', async () => {
     front.misbehave = (request) =>
       isManifest(request) && request.method === 'GET' ? answer(404, { 'retry-after': '0' }) : undefined;
     const { hint } = await failureOf(pushAll());
     expect(hint).not.toContain('Log in');
   });
 
-  test.each([200, 202, 204])('whose PUT is answered with %i is published', async (status) => {
+  test.each([200, 202, 204])('whose PUT gets the status %i is published', async (status) => {
     front.misbehave = (request) =>
       isManifest(request) && request.method === 'PUT' ? { kind: 'change', status } : undefined;
     await pushAll();
     expect(registry.manifests.has('org/app:1.0')).toBe(true);
   });
 
-  test('whose GET and HEAD are redirected is read from there, without the login', async () => {
+  test('whose GET and HEAD are redirected is read from the redirect’s target, without the login', async () => {
     client = connect(front.address, password);
     const other = await startRegistryFront(registry.address);
     try {
@@ -594,7 +594,7 @@ describe('a manifest', () => {
     }
   });
 
-  test('that this login may not read, of a registry that tells no digest, is published', async () => {
+  test('that this login can’t read is published, even if the registry sends no digest', async () => {
     client = connect(front.address, password);
     front.misbehave = (request) => {
       if (!isManifest(request)) return undefined;
@@ -604,7 +604,7 @@ describe('a manifest', () => {
     expect(registry.manifests.has('org/app:1.0')).toBe(true);
   });
 
-  test('that the registry compresses unasked is read', async () => {
+  test('that the registry compresses without a request for it is read', async () => {
     front.misbehave = (request) =>
       isManifest(request) && request.method === 'GET'
         ? answer(200, { 'content-encoding': 'gzip' }, gzipSync(manifestBytes))
@@ -617,13 +617,13 @@ describe('a manifest', () => {
     await failureOf(client.pushManifest(`${front.address}/org/app`, manifest, '1.0'));
   });
 
-  test.each([405, 501])('is found where HEAD is answered with %i', async (status) => {
+  test.each([405, 501])('is found if HEAD gets the status %i', async (status) => {
     await pushAll();
     front.misbehave = ({ method }) => (method === 'HEAD' ? answer(status) : undefined);
     expect(await client.manifestDigest(`${front.address}/org/app`, '1.0')).toBe(manifest.digest);
   });
 
-  test('that a HEAD claims to be there is there only if it can be read', async () => {
+  test('that HEAD reports as existing exists only if it can be read', async () => {
     const claim = answer(200, { 'docker-content-digest': manifest.digest });
     front.misbehave = ({ method }) => (method === 'HEAD' ? claim : undefined);
     const look = (): Promise<Digest | undefined> =>
@@ -631,12 +631,12 @@ describe('a manifest', () => {
     expect(await look()).toBeUndefined();
     registry.manifests.set('org/app:1.0', { type: manifest.mediaType, bytes: config });
     expect(await look()).toBe(digestOf(config));
-    // This login may look, and not read.
+    // This login may check for manifests, but not read them.
     front.misbehave = ({ method }) => (method === 'HEAD' ? claim : answer(403));
     expect(await look()).toBe(manifest.digest);
   });
 
-  test('whose PUT succeeds without an answer, under a tag that can’t be moved, is published', async () => {
+  test('whose PUT succeeds without a response, under a tag that can’t be moved, is published', async () => {
     front.misbehave = (request) => {
       if (!isManifest(request) || request.method !== 'PUT') return undefined;
       return request.count === 1
@@ -653,7 +653,7 @@ describe('a manifest', () => {
     expect(reason).toBe('immutable-tag');
   });
 
-  test('that lacks a blob is refused in words that name it', async () => {
+  test('that lacks a blob is refused with a message that names the blob', async () => {
     const { message } = await failureOf(client.pushManifest(`${front.address}/org/app`, manifest, '1.0'));
     expect(message).toContain('MANIFEST_BLOB_UNKNOWN');
     expect(message).toContain(digestOf(config));
@@ -661,7 +661,7 @@ describe('a manifest', () => {
 });
 
 test.each(['hangs up', 'answers 400'])(
-  'a registry on this machine whose TLS is cut off once isn’t taken for one without; to plain HTTP it %s',
+  'a registry on this machine isn’t treated as one without TLS after one broken TLS connection; to plain HTTP it %s',
   async (how) => {
     const secure = await startRegistryFront(registry.address, certificate);
     let connections = 0;
@@ -693,7 +693,7 @@ test.each(['hangs up', 'answers 400'])(
   },
 );
 
-test('a registry on this machine isn’t asked through a proxy', async () => {
+test('requests to a registry on this machine don’t use a proxy', async () => {
   const seen: string[] = [];
   const proxy = createServer((request, response) => {
     seen.push(request.url ?? '');
@@ -723,7 +723,7 @@ test('a registry on this machine isn’t asked through a proxy', async () => {
   }
 });
 
-test('a `Retry-After` that is a date is kept to', async () => {
+test('a `Retry-After` with a date is respected', async () => {
   const soon = new Date(Date.now() + 500).toUTCString();
   front.misbehave = (request) =>
     isPost(request) && request.count === 1 ? answer(503, { 'retry-after': soon }) : undefined;
@@ -743,11 +743,11 @@ test.each([
   ['1e3', undefined],
   ['soon', undefined],
   ['', undefined],
-])('a `Retry-After` of "%s" asks to wait %s ms', (header, ms) => {
+])('a `Retry-After` of "%s" means a pause of %s ms', (header, ms) => {
   expect(parseRetryAfter(header, Date.parse('1994-11-06T08:49:37Z'))).toBe(ms);
 });
 
-describe('a failure’s hint fits its cause, and only a refused login sends to log in (S1.5)', () => {
+describe('a failure’s hint fits its cause, and only a refused login suggests a login (S1.5)', () => {
   const login = 'docker/login-action';
   test.each([
     ['unauthorized: authentication required', login],

@@ -25,7 +25,7 @@ describe('challenges', () => {
       ],
     ],
     ['Basic realm="Registry Realm"', [['basic', { realm: 'Registry Realm' }]]],
-    // RFC 9110, section 11.6.1: two challenges in one header; and two headers, joined.
+    // RFC 9110, section 11.6.1: two challenges in one header, and two headers that were joined.
     [
       'Newauth realm="apps", type=1, title="Login to \\"apps\\"", Basic realm="simple"',
       [
@@ -36,7 +36,7 @@ describe('challenges', () => {
     ['bearer REALM=https://x/t', [['bearer', { realm: 'https://x/t' }]]],
     ['', []],
     ['Bearer', [['bearer', {}]]],
-    // Artifactory and others: without a realm.
+    // Artifactory and others send no realm.
     ['Basic', [['basic', {}]]],
     ['Negotiate abc==', [['negotiate', {}]]],
     [
@@ -58,7 +58,7 @@ describe('challenges', () => {
     expect(parseChallenges(header).map(({ scheme, parameters }) => [scheme, parameters])).toEqual(expected);
   });
 
-  test('whatever a registry sends is read in time, and never thrown over', () => {
+  test('any header of a registry is parsed in time and never throws', () => {
     const piece = fc.constantFrom('Bearer ', 'Basic ', 'realm=', '"', '\\', ',', ' ', 'a', '=', 'https://x/', '\t');
     fc.assert(
       fc.property(fc.array(piece, { maxLength: 400 }), (pieces) => {
@@ -68,7 +68,7 @@ describe('challenges', () => {
   });
 });
 
-test('a certificate that is none is refused, and not shown', async () => {
+test('an invalid certificate is refused, and the error doesn’t show it', async () => {
   const path = join(mkdtempSync(join(tmpdir(), 'authority-')), 'ca.pem');
   writeFileSync(path, '-----BEGIN CERTIFICATE-----\nhunter2\n-----END CERTIFICATE-----\n');
   const { signal } = new AbortController();
@@ -90,7 +90,7 @@ test('a certificate that is none is refused, and not shown', async () => {
   rmSync(dirname(path), { recursive: true });
 });
 
-describe('what docker has for a registry', () => {
+describe('docker’s login for a registry', () => {
   let folder: string;
   beforeEach(() => void (folder = mkdtempSync(join(tmpdir(), 'docker-config-'))));
   afterEach(() => {
@@ -127,7 +127,12 @@ describe('what docker has for a registry', () => {
     ['a host', { auths: { 'ghcr.io': { auth: auth('me:a:b') } } }, 'ghcr.io', me],
     ['a host with a port', { auths: { 'localhost:5000': { auth: auth('me:a:b') } } }, 'localhost:5000', me],
     ['the address of a host', { auths: { 'https://ghcr.io/v2/': { auth: auth('me:a:b') } } }, 'ghcr.io', me],
-    ['a name and password of their own', { auths: { 'ghcr.io': { username: 'me', password: 'a:b' } } }, 'ghcr.io', me],
+    [
+      'a name and a password in separate members',
+      { auths: { 'ghcr.io': { username: 'me', password: 'a:b' } } },
+      'ghcr.io',
+      me,
+    ],
     [
       'an identity token',
       { auths: { 'ghcr.io': { auth: auth('00000000:'), identitytoken: 't' } } },
@@ -138,19 +143,19 @@ describe('what docker has for a registry', () => {
     ['another port', { auths: { 'localhost:5000': { auth: auth('me:a:b') } } }, 'localhost:5001', undefined],
     ['an entry that a helper has emptied', { auths: { 'ghcr.io': {} } }, 'ghcr.io', undefined],
     ['no logins', {}, 'ghcr.io', undefined],
-    ['logins of another shape', { auths: ['ghcr.io'], credHelpers: 3, credsStore: null }, 'ghcr.io', undefined],
+    ['logins of another form', { auths: ['ghcr.io'], credHelpers: 3, credsStore: null }, 'ghcr.io', undefined],
   ])('%s', async (_what, value, host, expected) => {
     config(value);
     expect(await find(host)).toEqual(expected);
   });
 
-  test('no file is no login; one that isn’t docker’s is an error', async () => {
+  test('a missing file means no login, and a file that isn’t docker’s is an error', async () => {
     expect(await find('ghcr.io', { folder: join(folder, 'gone') })).toBeUndefined();
     config('{ "auths": ');
     await expect(find('ghcr.io')).rejects.toMatchObject({ code: 'invalid-input' });
   });
 
-  test('a file that can’t be read is told of, as docker does, and is no login', async () => {
+  test('an unreadable file is reported, as docker does, and means no login', async () => {
     mkdirSync(join(folder, 'config.json'));
     expect(await find('ghcr.io')).toBeUndefined();
     expect(notices).toEqual([expect.stringMatching(/config\.json, because it can’t be read/)]);
@@ -161,7 +166,7 @@ describe('what docker has for a registry', () => {
     await expect(find('ghcr.io')).rejects.toMatchObject({ code: 'registry-failed' });
   });
 
-  describe('in DOCKER_AUTH_CONFIG', () => {
+  describe('the variable DOCKER_AUTH_CONFIG', () => {
     const other = { kind: 'password', username: 'other', password: 'x' };
     beforeEach(() => {
       config({
@@ -170,35 +175,45 @@ describe('what docker has for a registry', () => {
     });
 
     test.each([
-      ['goes before the file', { auths: { 'ghcr.io': { auth: auth('other:x') } } }, 'ghcr.io', other],
-      ['of Docker Hub', { auths: { 'https://index.docker.io/v1/': { auth: auth('other:x') } } }, 'docker.io', other],
-      ['of another registry leaves the file’s', { auths: { 'quay.io': { auth: auth('other:x') } } }, 'ghcr.io', me],
+      ['has priority over the file', { auths: { 'ghcr.io': { auth: auth('other:x') } } }, 'ghcr.io', other],
       [
-        'under an address isn’t found by docker',
+        'contains a login of Docker Hub',
+        { auths: { 'https://index.docker.io/v1/': { auth: auth('other:x') } } },
+        'docker.io',
+        other,
+      ],
+      [
+        'with a login of another registry keeps the file’s login',
+        { auths: { 'quay.io': { auth: auth('other:x') } } },
+        'ghcr.io',
+        me,
+      ],
+      [
+        'with an address as the key has no effect, as in docker',
         { auths: { 'https://ghcr.io/v2/': { auth: auth('other:x') } } },
         'ghcr.io',
         me,
       ],
-      ['without logins', { auths: {} }, 'ghcr.io', me],
+      ['without logins has no effect', { auths: {} }, 'ghcr.io', me],
     ])('%s', async (_what, value, host, expected) => {
       expect(await find(host, { dockerAuthConfig: JSON.stringify(value) })).toEqual(expected);
       expect(notices).toEqual([]);
     });
 
     test.each([
-      ['no JSON', '{"auths": {"ghcr.io": {"auth": "hunter2"'],
+      ['invalid JSON', '{"auths": {"ghcr.io": {"auth": "hunter2"'],
       ['a list', '["hunter2"]'],
       ['further members', JSON.stringify({ auths: { 'ghcr.io': { auth: auth('other:x') } }, credsStore: 'hunter2' })],
-      [
-        'a login of another shape',
-        JSON.stringify({ auths: { 'ghcr.io': { username: 'other', password: 'hunter2' } } }),
-      ],
+      ['a login of another form', JSON.stringify({ auths: { 'ghcr.io': { username: 'other', password: 'hunter2' } } })],
       ['no colon', JSON.stringify({ auths: { 'ghcr.io': { auth: auth('hunter2') } } })],
-    ])('%s: ignored as docker does, which is said without what it holds', async (_what, dockerAuthConfig) => {
-      expect(await find('ghcr.io', { dockerAuthConfig })).toEqual(me);
-      expect(notices).toEqual([expect.stringContaining('DOCKER_AUTH_CONFIG is ignored')]);
-      expect(notices.join()).not.toContain('hunter2');
-    });
+    ])(
+      '%s: the variable is ignored as docker does, and the notice doesn’t show its content',
+      async (_what, dockerAuthConfig) => {
+        expect(await find('ghcr.io', { dockerAuthConfig })).toEqual(me);
+        expect(notices).toEqual([expect.stringContaining('DOCKER_AUTH_CONFIG is ignored')]);
+        expect(notices.join()).not.toContain('hunter2');
+      },
+    );
   });
 
   describe('for one repository, or one use (docker/login-action’s `scope`)', () => {
@@ -242,7 +257,7 @@ describe('what docker has for a registry', () => {
     beforeEach(() => void (process.env['PATH'] = `${folder}:${path ?? ''}`));
     afterEach(() => void (process.env['PATH'] = path));
 
-    test('a login, and none', async () => {
+    test('the helper’s login is found, and a missing login is accepted', async () => {
       helper(`[ "$1" = get ] && [ "$(cat)" = ghcr.io ] && echo '{"Username":"me","Secret":"a:b"}' && exit 0
 echo "credentials not found in native keychain"; exit 1`);
       expect(await find('ghcr.io')).toEqual(me);
@@ -251,23 +266,23 @@ echo "credentials not found in native keychain"; exit 1`);
 
     test.each([
       ['fails', 'echo hunter2; echo hunter2 >&2; exit 3', 'exited with 3'],
-      ['answers with half of its JSON', `echo '{"Username":"me","Secret":"hunter2"'`, 'other than a JSON object'],
-      ['answers with a text', 'echo hunter2', 'other than a JSON object'],
+      ['responds with half of its JSON', `echo '{"Username":"me","Secret":"hunter2"'`, 'other than a JSON object'],
+      ['responds with a text', 'echo hunter2', 'other than a JSON object'],
       ['is killed', 'echo hunter2; kill -9 $$', 'a signal'],
-    ])('one that %s shows nothing of what it printed', async (_what, script, told) => {
+    ])('the error about a helper that %s doesn’t show the helper’s output', async (_what, script, told) => {
       helper(script);
       const error: unknown = await find('ghcr.io').catch((caught: unknown) => caught);
       expect(error).toMatchObject({ code: 'registry-failed', message: expect.stringContaining(told) });
       expect(JSON.stringify(error) + String(error)).not.toContain('hunter2');
     });
 
-    test('one that leaves a process with its output behind isn’t waited for', async () => {
+    test('a process that a helper leaves behind with its output isn’t waited for', async () => {
       helper(`(sleep 60) & echo $! > ${join(folder, 'pid')}; echo '{"Username":"me","Secret":"a:b"}'`);
       expect(await find('ghcr.io')).toEqual(me);
       process.kill(Number(readFileSync(join(folder, 'pid'), 'utf8')));
     });
 
-    test('one that never answers ends with the step', async () => {
+    test('a helper that never responds ends with the step', async () => {
       helper(`echo $$ > ${join(folder, 'pid')}; sleep 60; echo late`);
       const controller = new AbortController();
       const asked = find('ghcr.io', { signal: controller.signal });

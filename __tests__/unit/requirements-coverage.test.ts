@@ -2,13 +2,13 @@ import { describe, expect, test } from '@jest/globals';
 import { coverageProblems } from '../../dev/requirements-coverage.ts';
 import { citationsOf, citationsOfScenarios } from '../../dev/test-titles.ts';
 
-describe('what a test file cites', () => {
+describe('the requirements that a test file cites', () => {
   test.each([
     ['a test', "test('S1.3, C.5: x', () => {});", [{ title: 'S1.3, C.5: x', ids: ['S1.3', 'C.5'] }]],
-    ['what is beyond the documents', "test('x (B.11)', () => {});", [{ title: 'x (B.11)', ids: ['B.11'] }]],
+    ['a number from outside the documents', "test('x (B.11)', () => {});", [{ title: 'x (B.11)', ids: ['B.11'] }]],
     ['a number of two digits', "test('S1.10: x', () => {});", [{ title: 'S1.10: x', ids: ['S1.10'] }]],
     ['a describe', "describe('plan (S0.3)', () => {});", [{ title: 'plan (S0.3)', ids: ['S0.3'] }]],
-    ['a test within', "describe('a', () => { test('S0.1', f); });", [{ title: 'S0.1', ids: ['S0.1'] }]],
+    ['a test inside a describe', "describe('a', () => { test('S0.1', f); });", [{ title: 'S0.1', ids: ['S0.1'] }]],
     ['a table’s title', "test.each([['S0.1']])('S0.2: %s', f);", [{ title: 'S0.2: %s', ids: ['S0.2'] }]],
     [
       'its rows',
@@ -16,7 +16,7 @@ describe('what a test file cites', () => {
       [{ title: 'of S0.1: a', ids: ['S0.1'] }],
     ],
     ['its plain rows', "test.each(['S0.1: a', 'b'])('%s', f);", [{ title: 'S0.1: a', ids: ['S0.1'] }]],
-    ['a test that names none', "test('x', () => {});", []],
+    ['a test without a number', "test('x', () => {});", []],
     ['a skipped test', "test.skip('S1.3: x', () => {});", []],
     ['a skipped describe', "describe.skip('x', () => { test('S0.1', f); });", []],
     ['a test to do', "test.todo('S1.3: x');", []],
@@ -27,12 +27,12 @@ describe('what a test file cites', () => {
   });
 });
 
-test('an end-to-end scenario cites in its title alone', () => {
+test('an end-to-end scenario cites requirements only in its title', () => {
   const source = "const a = { name: 'S0.1', title: 'six legs (S4.2)', recipes: ['S0.2'] }; const b = { title: other };";
   expect(citationsOfScenarios(source)).toEqual([{ title: 'six legs (S4.2)', ids: ['S4.2'] }]);
 });
 
-test('a row without a test is told; a name that is no row is told too', () => {
+test('a row without a test is reported, and so is a number without a row', () => {
   const row = (id: string) => ({ id, text: 'text' });
   const proof = { file: 'unit/a.test.ts', title: 'S0.1, S9.9: a', ids: ['S0.1', 'S9.9'] };
   expect(coverageProblems([row('S0.1'), row('S0.2')], [proof])).toEqual([
@@ -41,7 +41,7 @@ test('a row without a test is told; a name that is no row is told too', () => {
   ]);
 });
 
-test('an open row needs no test, and may have some for its other part', () => {
+test('an open row needs no test, and its finished part may have some', () => {
   const row = { id: 'B.12', text: 'text', open: 'not built' };
   expect(coverageProblems([row], [])).toEqual([]);
   expect(coverageProblems([row], [{ file: 'unit/a.test.ts', title: 'a (B.12)', ids: ['B.12'] }])).toEqual([]);

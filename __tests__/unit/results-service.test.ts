@@ -37,7 +37,7 @@ const calls: Readonly<Record<string, () => Promise<unknown>>> = {
   finalize: () => service.finalize('docker-image', 1, digest),
 };
 
-// A name of the call, and what the answer to it can't be.
+// The name of a call, and responses that are impossible for it.
 const never = [
   '<html>busy</html>',
   '',
@@ -83,7 +83,7 @@ const notThis: Readonly<Record<string, readonly string[]>> = {
   ],
 };
 
-describe('an answer of the artifact service that it can’t be is unknown, and never taken for another', () => {
+describe('an impossible response of the artifact service is unknown, and never mistaken for another response', () => {
   test.each(
     Object.keys(calls).flatMap((call) => [...never, ...(notThis[call] ?? [])].map((said) => [call, said] as const)),
   )('%s: %s', async (call, said) => {
@@ -95,24 +95,27 @@ describe('an answer of the artifact service that it can’t be is unknown, and n
     ['{}', []],
     ['{"artifacts": []}', []],
     ['{"artifacts": [{"name": "a", "database_id": "2"}, {"name": "a", "databaseId": 3, "size": 7}]}', [3, 2]],
-  ])('a list may leave out what is empty or zero, and say numbers as text: %s', async (said, ids) => {
+  ])('a list may omit empty or zero values, and contain numbers as text: %s', async (said, ids) => {
     body = said;
     expect((await service.list()).map(({ id }) => id)).toEqual(ids);
   });
 
-  test('an answer without an end is given up', async () => {
+  test('a response without an end is abandoned', async () => {
     body = `"${'x'.repeat(17 * 1024 * 1024)}"`;
     await expect(service.list()).rejects.toThrow('an answer of more than 16.8 MB');
   });
 });
 
-describe('what another request may help against', () => {
+describe('whether another request may help', () => {
   const withCode = (code: string): Error => Object.assign(new Error(code), { code });
-  test.each(['ECONNRESET', 'ETIMEDOUT', 'EAI_AGAIN', 'UND_ERR_SOCKET', 'UND_ERR_BODY_TIMEOUT'])('%s', (code) => {
-    expect(isTransient(withCode(code))).toBe(true);
-  });
+  test.each(['ECONNRESET', 'ETIMEDOUT', 'EAI_AGAIN', 'UND_ERR_SOCKET', 'UND_ERR_BODY_TIMEOUT'])(
+    'it may help against %s',
+    (code) => {
+      expect(isTransient(withCode(code))).toBe(true);
+    },
+  );
   test.each(['ERR_INVALID_ARG_TYPE', 'ENOSPC', 'EACCES', 'UND_ERR_ABORTED', 'UND_ERR_INVALID_ARG', 'CERT_HAS_EXPIRED'])(
-    'not %s',
+    'it doesn’t help against %s',
     (code) => {
       expect(isTransient(withCode(code))).toBe(false);
     },

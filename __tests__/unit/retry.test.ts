@@ -2,10 +2,10 @@ import { describe, expect, test } from '@jest/globals';
 import { HttpError } from '../../shared/http/answer.ts';
 import { again, backoff, retry } from '../../shared/http/retry.ts';
 
-describe('retrying', () => {
+describe('a retry', () => {
   const options = { attempts: 3, delayMs: () => 0, isRetryable: (error: unknown) => !(error instanceof RangeError) };
 
-  test('until it works, and no more often than said', async () => {
+  test('repeats an action until it succeeds, up to the given number of attempts', async () => {
     let tries = 0;
     const twice = (): Promise<number> =>
       (tries += 1) < 3 ? Promise.reject(new Error('again')) : Promise.resolve(tries);
@@ -15,7 +15,7 @@ describe('retrying', () => {
     expect(tries).toBe(-6);
   });
 
-  test('what can’t get better is not tried again', async () => {
+  test('doesn’t repeat a permanent failure', async () => {
     let tries = 0;
     const never = (): Promise<never> => {
       tries += 1;
@@ -25,7 +25,7 @@ describe('retrying', () => {
     expect(tries).toBe(1);
   });
 
-  test('a cancel ends the pause', async () => {
+  test('ends its pause when the step is cancelled', async () => {
     const cancel = new AbortController();
     const work = retry(() => Promise.reject(new Error('again')), {
       ...options,
@@ -41,7 +41,7 @@ describe('retrying', () => {
   test.each([
     [3000, 'in 3.0 s'],
     [3_600_000, 'in 1 min 0 s'],
-  ])('a service that asks for a pause of %i ms gets one of a minute at most', async (retryAfterMs, pause) => {
+  ])('after a requested pause of %i ms, the pause is at most one minute', async (retryAfterMs, pause) => {
     const cancel = new AbortController();
     const lines: string[] = [];
     const onRetry = (line: string): void => {
@@ -53,7 +53,7 @@ describe('retrying', () => {
     expect(lines).toEqual([`It: HTTP 503; attempt 1 of 5, the next ${pause}.`]);
   });
 
-  test('pauses double up to a limit, with a spread of a quarter', () => {
+  test('has pauses that double up to a limit, with a random spread of a quarter', () => {
     const pause = backoff(1000, 4000);
     for (const [attempt, ms] of [
       [1, 1000],

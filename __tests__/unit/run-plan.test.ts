@@ -29,7 +29,7 @@ const invalid = (message: string, hint: string): unknown =>
 const plan = (inputs: Partial<RunInputs>): RunPlan => planRun({ ...none, ...inputs }, images, 'org/charon');
 
 describe('planRun', () => {
-  test('without choices: this run, no fallback, and no token is needed', () => {
+  test('the default is this run, without a fallback, and needs no token', () => {
     expect(plan({ githubToken: undefined })).toEqual({ other: undefined, fallback: undefined });
   });
 
@@ -85,7 +85,7 @@ describe('planRun', () => {
     expect(fallback === undefined ? '' : formatReference(fallback)).toBe(pulled);
   });
 
-  test('a fallback needs one image, and a fork’s run needs `image`', () => {
+  test('a fallback needs exactly one image, and a fork’s run needs `image`', () => {
     const several: ImagesPlan = { kind: 'several', wanted: ['a', 'b'], each: planEach(loadInputs), digests: undefined };
     const named: ImagesPlan = { ...images, each: planLoad({ ...loadInputs, image: 'charon:pr' }) };
     const forks = { ...none, runId: '7', allowForkRuns: true };
@@ -107,7 +107,7 @@ describe('planRun', () => {
     [{ ociLayout: '/out' }, '`oci-layout`'],
     [{ into: 'kind' }, '`into`'],
     [{ tarball: '/x.tar', ociLayout: '/out' }, '`tarball`'],
-  ])('a fallback is refused with %j, because a pull writes no tarball and no layout', (change, named) => {
+  ])('a fallback is refused with %j, because a pull writes neither a tarball nor a layout', (change, named) => {
     const one: ImagesPlan = { ...images, each: planLoad({ ...loadInputs, ...change }) };
     expect(() => planRun({ ...none, fallbackImage: 'a' }, one, 'org/charon')).toThrow(
       invalid(`Both \`fallback-image\` and ${named} are given`, 'Leave one of them out.'),
@@ -153,7 +153,7 @@ describe('planRun', () => {
     expect(() => plan(inputs)).toThrow(invalid(message, hint));
   });
 
-  test('whatever the repository is called, it is either refused or two plain parts of a path (S3.3)', () => {
+  test('any repository name is either refused or two plain parts of a path (S3.3)', () => {
     fc.assert(
       fc.property(fc.oneof(fc.string(), fc.stringMatching(/^[.\w/-]{1,20}$/)), (repository) => {
         let accepted: string;
@@ -195,7 +195,7 @@ describe('chooseRun', () => {
     allowForkRuns: false,
   };
 
-  test('of any row of runs it is the first live one of our own within 20, or the right error (S3.3, S3.4)', async () => {
+  test('the result for any list of runs is the first usable run of this repository within 20, or the right error (S3.3, S3.4)', async () => {
     await fc.assert(
       fc.asyncProperty(kinds, async (row) => {
         const runs: WorkflowRuns = {

@@ -20,7 +20,7 @@ beforeEach(() => {
 afterEach(() => void (process.env['PATH'] = pathBefore));
 afterAll(() => rmSync(directory, { recursive: true }));
 
-/** Puts a program called docker in front of all others. */
+/** Puts a program called docker first in the PATH. */
 function fakeDocker(script: string): void {
   writeFileSync(join(directory, 'docker'), `#!/bin/sh\n${script}\n`);
   chmodSync(join(directory, 'docker'), 0o755);
@@ -35,8 +35,8 @@ async function digestOf(chunks: AsyncIterable<Buffer>): Promise<string> {
   return hash.digest('hex');
 }
 
-describe('an image is saved', () => {
-  test('byte by byte, as the command writes it', async () => {
+describe('saving an image', () => {
+  test('returns the command’s output byte for byte', async () => {
     const bytes = Buffer.alloc(5_000_001, 'not all the same ');
     bytes.writeUInt32LE(123456, 2_000_000);
     writeFileSync(join(directory, 'bytes'), bytes);
@@ -45,11 +45,11 @@ describe('an image is saved', () => {
   });
 });
 
-describe('what goes wrong while an image is saved', () => {
+describe('failures while an image is saved', () => {
   test.each([
-    ['nothing at all', 'echo "No such image" >&2; exit 1'],
-    ['half of it', 'head -c 300000 /dev/zero; echo "No such image" >&2; exit 1'],
-  ])('%s from the command, and a failure: the failure counts', async (_, script) => {
+    ['no output', 'echo "No such image" >&2; exit 1'],
+    ['half of the output', 'head -c 300000 /dev/zero; echo "No such image" >&2; exit 1'],
+  ])('%s from the command before it fails is a failure', async (_, script) => {
     fakeDocker(script);
     await expect(digestOf(save())).rejects.toMatchObject({
       code: 'image-not-found',
@@ -57,7 +57,7 @@ describe('what goes wrong while an image is saved', () => {
     });
   });
 
-  test('a command that ends between two entries as if all were well is noticed', async () => {
+  test('a command that ends between two entries with exit code 0 is detected', async () => {
     writeFileSync(join(directory, 'header'), tarHeader('index.json', 0));
     fakeDocker(`cat ${join(directory, 'header')}`);
     const layout = join(directory, 'layout');
@@ -67,7 +67,7 @@ describe('what goes wrong while an image is saved', () => {
     });
   });
 
-  test('a command that ends in the middle of an entry as if all were well is noticed', async () => {
+  test('a command that ends in the middle of an entry with exit code 0 is detected', async () => {
     writeFileSync(
       join(directory, 'part'),
       Buffer.concat([tarHeader('blobs/sha256/x', 400_000), Buffer.alloc(300_000)]),
@@ -78,9 +78,9 @@ describe('what goes wrong while an image is saved', () => {
     ).rejects.toMatchObject({ code: 'tarball-invalid' });
   });
 
-  test('no more is read from the command than is asked for, and it is ended when nobody wants more', async () => {
+  test('only the requested bytes are read from the command, and it is ended when its reader stops', async () => {
     const ended = join(directory, 'ended');
-    // Touched only when all has been taken: head dies with its reader.
+    // The file is touched only when everything has been read: head ends with its reader.
     fakeDocker(`head -c 20000000 /dev/zero && touch ${ended}`);
     for await (const chunk of save()) {
       await sleep(200);
@@ -98,7 +98,7 @@ describe('what goes wrong while an image is saved', () => {
     await expect(digestOf(save())).rejects.toMatchObject({ code: 'image-not-found' });
   });
 
-  test('without docker the error says so', async () => {
+  test('the error without docker shows that docker is missing', async () => {
     const empty = join(directory, 'empty');
     mkdirSync(empty);
     process.env['PATH'] = empty;

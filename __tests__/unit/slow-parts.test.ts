@@ -4,7 +4,7 @@ import { setImmediate } from 'node:timers';
 import { afterAll, beforeEach, describe, expect, jest, test } from '@jest/globals';
 import fc from 'fast-check';
 
-// Requests that are made again beside a slow one, with a clock that the test moves: nothing here waits for real time.
+// Duplicate requests next to slow ones, with a clock that the test moves: no test here waits for real time.
 
 let now = 0;
 const pauses = new Set<() => void>();
@@ -37,7 +37,7 @@ afterAll(() => {
   clock.mockRestore();
 });
 
-/** Lets everything run that waits for no clock. */
+/** Runs everything that doesn't wait for a clock. */
 const settled = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
 async function pass(ms: number): Promise<void> {
@@ -48,7 +48,7 @@ async function pass(ms: number): Promise<void> {
   }
 }
 
-/** A part whose two requests end when the test says so. */
+/** A part whose two requests end when the test ends them. */
 class Part {
   readonly first = Promise.withResolvers<Buffer>();
   readonly again = Promise.withResolvers<Buffer>();
@@ -70,7 +70,7 @@ class Part {
 
 const bytes = (text: string): Buffer => Buffer.from(text);
 
-/** Parts of which some have come in a moment, so that what is slow can be known. */
+/** Parts of which some arrive at once, so that a slow one can be recognised. */
 async function afterSome(asksAgain: boolean, come = 4) {
   const asking = parts(asksAgain);
   const open = (part: Part) => asking.request(part.ask, part.askAgain);
@@ -83,7 +83,7 @@ async function afterSome(asksAgain: boolean, come = 4) {
 }
 
 describe('a part that takes far longer than its neighbours', () => {
-  test('is asked for again after a second, once, and not before', async () => {
+  test('is requested again after a second, once, and not earlier', async () => {
     const { asking, open, asked } = await afterSome(true);
     const part = new Part();
     const arriving = asking.firstResponse(open(part), asked);
@@ -98,7 +98,7 @@ describe('a part that takes far longer than its neighbours', () => {
     expect(part.signals[0]?.aborted).toBe(true);
   });
 
-  test('is waited for when its neighbours are slow as well: the link is', async () => {
+  test('isn’t requested again when its neighbours are slow as well, because the connection is slow', async () => {
     const { asking, open } = await afterSome(true);
     const part = new Part();
     const asked = open(part);
@@ -127,7 +127,7 @@ describe('a part that takes far longer than its neighbours', () => {
     expect((await arrivingLast).toString()).toBe('last');
   });
 
-  test('isn’t asked for again in the pause after a failure, but while its next request takes too long', async () => {
+  test('isn’t requested again in the pause after a failure, but while its next request takes too long', async () => {
     const { asking, asked } = await afterSome(true);
     const part = new Part();
     const waiting = asking.request(
@@ -150,7 +150,7 @@ describe('a part that takes far longer than its neighbours', () => {
     part.first.resolve(bytes('first'));
   });
 
-  test('is never asked for again where that is switched off', async () => {
+  test('is never requested again if that is switched off', async () => {
     const { asking, open, asked } = await afterSome(false);
     const part = new Part();
     const arriving = asking.firstResponse(open(part), asked);
@@ -199,7 +199,7 @@ test('the two requests for one part read the same bytes into separate memory', a
 test.each([
   [20, 3],
   [40, 4],
-])('after %d parts at most %d are asked for again', async (come, most) => {
+])('after %d parts at most %d are requested again', async (come, most) => {
   const { asking, open, asked } = await afterSome(true, come);
   const slow = Array.from({ length: 8 }, () => new Part());
   for (const part of slow) void asking.firstResponse(open(part), asked);
@@ -207,7 +207,7 @@ test.each([
   expect(slow.filter(({ requests }) => requests === 2)).toHaveLength(most);
 });
 
-test('property: whichever request ends first, the part has bytes unless both fail, and what lost is ended', () =>
+test('property: the part has bytes unless both requests fail, and the request that loses is ended', () =>
   fc.assert(
     fc.asyncProperty(fc.scheduler(), fc.boolean(), fc.boolean(), async (turns, firstFails, againFails) => {
       const { asking, open, asked } = await afterSome(true);

@@ -13,7 +13,7 @@ import { indexJson, makeImage, tar } from '../fixtures/image.ts';
 const directory = mkdtempSync(join(tmpdir(), 'source-'));
 afterAll(() => rmSync(directory, { recursive: true }));
 
-test('an OCI archive with two entries of one name: the record points to the layer, not to what lies there before it', async () => {
+test('the record of an OCI archive with two entries of one name points to the layer, not to the entry before it', async () => {
   const image = makeImage({ layers: 1, layerBytes: 3000 });
   const other = makeImage({ layers: 1, layerBytes: 3000 });
   const layerOf = ({ blobs, layerDigests }: typeof image): Buffer =>

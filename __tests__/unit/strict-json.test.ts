@@ -57,16 +57,16 @@ const archive = [{ Config: 'a.json', RepoTags: ['charon:local'], Layers: ['b.tar
 type Parse = (bytes: Buffer, where: string) => unknown;
 type Case = readonly [string, Parse, Buffer | string];
 
-/** The text of a document with something put in front of one of its members. */
+/** The text of a document with an addition before one of its members. */
 const before = (document: unknown, member: string, put: string): string =>
   JSON.stringify(document).replace(`"${member}":`, `${put},"${member}":`);
 const twin = JSON.stringify({ ...manifest.config, digest: otherDigest });
 
-describe('what can be read in two ways isn’t read (B.11)', () => {
+describe('an ambiguous or invalid document is refused (B.11)', () => {
   test.each<Case>([
     ['config and Config', parseManifest, before(manifest, 'layers', `"Config":${twin}`)],
     ['config twice', parseManifest, before(manifest, 'layers', `"config":${twin}`)],
-    ['config twice, once in escapes', parseManifest, before(manifest, 'layers', `"\\u0063onfig":${twin}`)],
+    ['config twice, once with escapes', parseManifest, before(manifest, 'layers', `"\\u0063onfig":${twin}`)],
     ['Config alone', parseManifest, JSON.stringify(manifest).replace('"config"', '"Config"')],
     ['layers with a long s', parseManifest, before(manifest, 'layers', '"layer\u017f":[]')],
     ['layers with a long s alone', parseManifest, JSON.stringify(manifest).replace('"layers"', '"layer\u017f"')],
@@ -101,24 +101,28 @@ describe('what can be read in two ways isn’t read (B.11)', () => {
     ['Labels and labels', parseConfig, JSON.stringify(config).replace('"Labels"', '"labels":{"a":"c"},"Labels"')],
     ['labels alone', parseConfig, JSON.stringify(config).replace('"Labels"', '"labels"')],
     ['a label twice', parseConfig, JSON.stringify(config).replace('"a":"b"', '"a":"b","\\u0061":"c"')],
-    ['a label that is no text', parseConfig, JSON.stringify(config).replace('"a":"b"', '"a":5')],
+    ['a label that isn’t a text', parseConfig, JSON.stringify(config).replace('"a":"b"', '"a":5')],
     ['diff_IDs', parseConfig, before(config, 'diff_ids', '"diff_IDs":[]')],
     ['a diff ID that is null', parseConfig, JSON.stringify(config).replace(`"${layerDigest}"`, 'null')],
-    ['a diff ID of another kind', parseConfig, JSON.stringify(config).replace('sha256:', 'sha512:')],
+    ['a diff ID of another type', parseConfig, JSON.stringify(config).replace('sha256:', 'sha512:')],
     ['Architecture', parseConfig, before(config, 'os', '"Architecture":"arm64"')],
     ['a command that is a text', parseConfig, JSON.stringify(config).replace('["sh"]', '"sh"')],
-    ['two members of what nobody knows', parseConfig, before(config, 'os', '"moby.buildkit.x":{"a":1,"A":2}')],
+    [
+      'members of an unknown object that differ only in case',
+      parseConfig,
+      before(config, 'os', '"moby.buildkit.x":{"a":1,"A":2}'),
+    ],
     ['__proto__', parseConfig, before(config, 'os', '"__proto__":{"os":"windows"}')],
     ['a NUL', parseConfig, JSON.stringify(config).replace('"A=1"', '"A=1\\u0000"')],
     ['half a character', parseConfig, JSON.stringify(config).replace('"A=1"', '"A=\\ud800"')],
     ['half a character in a name', parseConfig, before(config, 'os', '"\\udc00":1')],
-    ['bytes that are no UTF-8', parseConfig, Buffer.from(JSON.stringify(config).replace('A=1', 'A=\u00ff'), 'latin1')],
+    ['bytes that aren’t UTF-8', parseConfig, Buffer.from(JSON.stringify(config).replace('A=1', 'A=\u00ff'), 'latin1')],
     ['a byte-order mark', parseConfig, `\ufeff${JSON.stringify(config)}`],
-    ['text behind the end', parseConfig, `${JSON.stringify(config)}{}`],
-    ['a NUL behind the end', parseConfig, `${JSON.stringify(config)}\0`],
+    ['text after the end', parseConfig, `${JSON.stringify(config)}{}`],
+    ['a NUL after the end', parseConfig, `${JSON.stringify(config)}\0`],
     ['UTF-16', parseConfig, Buffer.from(JSON.stringify(config), 'utf16le')],
     ['nothing', parseConfig, ''],
-    ['a comma too much', parseConfig, JSON.stringify(config).replace('"sh"]', '"sh",]')],
+    ['an extra comma', parseConfig, JSON.stringify(config).replace('"sh"]', '"sh",]')],
     ['a hundred and one levels', parseConfig, before(config, 'os', `"x":${'['.repeat(101)}${']'.repeat(101)}`)],
     [
       'config in an archive’s manifest',
@@ -135,13 +139,13 @@ describe('what can be read in two ways isn’t read (B.11)', () => {
     ['an index', parseIndex, index],
     ['a manifest', parseManifest, manifest],
     ['a config', parseConfig, config],
-  ])('the error for a sha512 digest in %s says that only sha256 is supported', (_, parse, document) => {
+  ])('the error for a sha512 digest in %s shows that only sha256 is supported', (_, parse, document) => {
     const sha512 = `sha512:${'0f'.repeat(64)}`;
     const bytes = Buffer.from(JSON.stringify(document).replace(/sha256:[0-9a-f]{64}/, sha512));
     expect(() => parse(bytes, 'index.json')).toThrow(/has the digest sha512:0f0f.*only sha256 digests are supported/);
   });
 
-  test('it is said what is wrong, and where', () => {
+  test('the error shows what is wrong, and where', () => {
     const text = JSON.stringify(config).replace('"Labels"', '"labels":{},"Labels"');
     expect(() => parseConfig(Buffer.from(text), 'config sha256:1')).toThrow(
       'config sha256:1 is not an image config that every engine reads in the same way: it has "labels" in config, which is "Labels" to an engine',
@@ -152,7 +156,7 @@ describe('what can be read in two ways isn’t read (B.11)', () => {
   });
 });
 
-describe('content that lies elsewhere isn’t taken', () => {
+describe('content that is stored elsewhere is refused', () => {
   const withLayer = (change: object): Buffer => json({ ...manifest, layers: [{ ...layer, ...change }] });
   test.each<readonly [string, Parse, Buffer]>([
     ['a layer with an address', parseManifest, withLayer({ urls: ['https://x.example/layer'] })],
@@ -177,33 +181,33 @@ describe('content that lies elsewhere isn’t taken', () => {
     expect(await codeOf(() => parse(bytes, 'it'))).toBe('tarball-invalid');
   });
 
-  test('no address, and the very bytes in the descriptor, are nothing to refuse', () => {
+  test('an empty list of addresses, and the same bytes in the descriptor, are accepted', () => {
     const data = Buffer.from('layer').toString('base64');
     expect(parseManifest(withLayer({ urls: [], data, annotations: null }), 'it').layers).toMatchObject([layer]);
   });
 });
 
-describe('what honest tools write is read', () => {
+describe('documents of real tools are read', () => {
   const read = (text: string): unknown => readStrictJson(Buffer.from(text), configShape);
 
   test.each([
-    ['blanks around it', ` \t\r\n${JSON.stringify(config)}\n`],
+    ['white space around it', ` \t\r\n${JSON.stringify(config)}\n`],
     [
       'BuildKit’s own members',
       before(config, 'os', '"moby.buildkit.cache.v0":"e30=","moby.buildkit.buildinfo.v1":null'),
     ],
     [
-      'the config of the container it was committed from',
+      'the config of the container that it was committed from',
       before(config, 'os', '"container_config":{"Cmd":["x"],"Labels":{"A":"1","a":"2"}},"docker_version":"1"'),
     ],
     ['labels that differ in case', JSON.stringify(config).replace('"a":"b"', '"Name":"b","name":"c"')],
     [
-      'null for what is empty',
+      'null for empty values',
       JSON.stringify(config).replace('["A=1"]', 'null').replace('{"a":"b"}', 'null').replace('["sh"]', 'null'),
     ],
-    ['numbers of any kind in what isn’t known', before(config, 'os', '"x":[1e400,-0,1.5,9007199254740993]')],
+    ['numbers of any form in unknown members', before(config, 'os', '"x":[1e400,-0,1.5,9007199254740993]')],
     [
-      'what Docker of old wrote',
+      'a document of an old Docker',
       JSON.stringify({
         ...config,
         Size: 5,
@@ -227,7 +231,7 @@ describe('what honest tools write is read', () => {
     expect(read(text)).toEqual({ value: JSON.parse(text) });
   });
 
-  test('property: any JSON that JavaScript writes with distinct names is read as it is', () => {
+  test('property: any JSON that JavaScript writes with distinct names is read unchanged', () => {
     fc.assert(
       fc.property(fc.jsonValue({ maxDepth: 5, stringUnit: 'grapheme' }), (value) => {
         const names = JSON.stringify(value);
@@ -240,7 +244,7 @@ describe('what honest tools write is read', () => {
     );
   });
 
-  test('four megabytes of escapes, of blanks or of members take no long time', () => {
+  test('four megabytes of escapes, of white space or of members are read quickly', () => {
     const size = 4_000_000;
     for (const text of [`"${'\\"'.repeat(size / 2)}"`, `"${'\\\\'.repeat(size / 2)}"`, `${' '.repeat(size)}1`])
       expect(readStrictJson(Buffer.from(text), 'any')).toHaveProperty('value');
@@ -249,7 +253,7 @@ describe('what honest tools write is read', () => {
     expect(readStrictJson(Buffer.alloc(size * 2, ' '), 'any')).toEqual({ why: 'has more than 4194304 bytes' });
   });
 
-  test('a document of more values than an image has is given up', () => {
+  test('a document with more values than an image has is refused', () => {
     const items = (item: string): string => Array.from({ length: 1_000_000 }, () => item).join();
     for (const text of [`{"layers":[${items('{}')}]}`, `{"x":[${items('0')}]}`, `{"x":[${items('""')}]}`])
       expect(readStrictJson(Buffer.from(text), manifestShape)).toEqual({ why: 'has more than 100000 values' });
@@ -258,7 +262,7 @@ describe('what honest tools write is read', () => {
 
 const noGo = describeMissingGo();
 const withGo = noGo === undefined ? describe : describe.skip;
-withGo(`beside Go’s own reader${noGo === undefined ? '' : ` (left out: ${noGo})`}`, () => {
+withGo(`compared with Go’s own reader${noGo === undefined ? '' : ` (left out: ${noGo})`}`, () => {
   let program: string;
   let go: { ask(kind: 'm' | 'c' | 'a', text: Buffer): Promise<unknown>; end(): void };
   beforeAll(async () => {
@@ -279,7 +283,7 @@ withGo(`beside Go’s own reader${noGo === undefined ? '' : ` (left out: ${noGo}
     go.end();
   });
 
-  test('letters that are one to Go are one here', async () => {
+  test('letters that Go treats as equal are equal here', async () => {
     const child = spawn(program, ['folds'], { stdio: ['ignore', 'pipe', 'inherit'] });
     const pairs = String(await buffer(child.stdout))
       .trim()
@@ -307,7 +311,7 @@ withGo(`beside Go’s own reader${noGo === undefined ? '' : ` (left out: ${noGo}
   const members = ['User', 'Env', 'Entrypoint', 'Cmd', 'WorkingDir', 'Labels'] as const;
   const membersOf = (its: object): object => ({
     ...Object.fromEntries(members.map((name) => [name, orNull(Reflect.get(its, name))])),
-    // What the members of a set are is nobody's business.
+    // The members of a set have no defined meaning.
     Volumes: Object.keys(Object(Reflect.get(its, 'Volumes'))),
   });
 
@@ -367,7 +371,7 @@ withGo(`beside Go’s own reader${noGo === undefined ? '' : ` (left out: ${noGo}
   } as const;
 
   test.each(Object.entries(kinds))(
-    'property: a %s that both take means the same to both (B.11)',
+    'property: a %s that both accept means the same to both (B.11)',
     async (_, { kind, valid, ours, gos }) => {
       let taken = 0;
       const total = 5 * settings.numRuns;
@@ -382,7 +386,7 @@ withGo(`beside Go’s own reader${noGo === undefined ? '' : ` (left out: ${noGo}
         }),
         { ...settings, numRuns: total, timeout: 60_000 },
       );
-      // Else nothing was compared.
+      // Otherwise nothing was compared.
       expect(taken).toBeGreaterThan(total / 20);
     },
     120_000,
@@ -434,7 +438,7 @@ const knownNames = [
   ...['RepoTags', 'Layers', 'x', 'a', '__proto__', 'constructor'],
 ];
 
-/** Ways to write a name that Go takes for it, or nearly so; as it stands in a text. */
+/** Spellings that Go accepts for a name, and near misses, as they are in a text. */
 const spellings: readonly ((name: string) => string)[] = [
   (name) => name,
   (name) => name.toUpperCase(),
@@ -503,7 +507,7 @@ function changed(tree: Tree, { path, ...change }: Change): Tree {
   return 'list' in tree ? { list: grown.map(([, value]) => value) } : { object: grown };
 }
 
-/** Documents nearly like a valid one: with members more, less, twice and in other spellings, at any depth, and with other bytes. */
+/** Documents similar to a valid one: with extra, missing, repeated and respelled members at any depth, and with other bytes. */
 function hostile(valid: unknown): fc.Arbitrary<Buffer> {
   const change: fc.Arbitrary<Change> = fc.record({
     path: fc.array(fc.nat({ max: 8 }), { minLength: 1, maxLength: 4 }),

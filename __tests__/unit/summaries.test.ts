@@ -14,8 +14,8 @@ import type { HandoverRecord } from '../../shared/image/record.ts';
 import { failureSummary } from '../../shared/runner/run.ts';
 import { rendered } from '../fixtures/github-markdown.ts';
 
-// Every text that others may choose, in the summary of every action: rendered as GitHub does, it adds no element to what is there with
-// harmless words, except code, and nothing that GitHub makes a link, a picture or a mention of.
+// Puts every text that a third party may choose into the summary of every action, and renders it like GitHub. Compared with harmless words,
+// it adds no element except code. It adds nothing that GitHub turns into a link, a picture or a mention.
 
 const digest: Digest = `sha256:${'0'.repeat(64)}`;
 const nowhere: Timeline = {
@@ -182,7 +182,7 @@ const hostile = [
   'a\u202etxt\u200b@somebody',
 ] as const;
 
-/** What GitHub turns into a link, a picture or a mention, wherever text stands. */
+/** Text that GitHub turns into a link, a picture or a mention, at any position. */
 const lively =
   /@[a-z0-9]|#\d|\bGH-\d|:\/\/|www\.|:[a-z0-9_+-]+:|\b[0-9a-f]{40}\b|\$.*\$|[\u202a-\u202e\u2066-\u2069\u200b]/i;
 
@@ -200,11 +200,11 @@ describe('the summary', () => {
       expect(text).not.toMatch(lively);
     });
 
-    test('shows whatever is put together as text', () => {
+    test('shows any combination of these as text', () => {
       fc.assert(
         fc.property(fc.array(fc.constantFrom(...hostile, ' ', 'a', '.'), { minLength: 1, maxLength: 6 }), (parts) => {
           const word = parts.join('');
-          // A text of nothing but blanks makes no paragraph.
+          // A text of only white space makes no paragraph.
           fc.pre(/[^\p{C}\s]/u.test(word));
           const { elements, text } = rendered(summary(word));
           expect(withoutCode(elements)).toEqual(ours);

@@ -43,10 +43,10 @@ async function packed(files: readonly (readonly [string, Buffer])[]): Promise<Bu
 }
 
 describe('the entries of a tar', () => {
-  // tar-stream writes ustar, and pax for what doesn't fit in it.
+  // tar-stream writes ustar, and pax for values that don't fit into it.
   const names = fc.uniqueArray(fc.stringMatching(/^[a-z0-9.ä-ü]{1,40}(\/[a-z0-9]{1,90}){0,4}$/), { maxLength: 5 });
   const contents = fc.array(fc.uint8Array({ maxLength: 3000 }), { minLength: 5, maxLength: 5 });
-  test('come out as they were packed, however the bytes are cut', async () => {
+  test('are read as they were packed, for any split of the bytes', async () => {
     await fc.assert(
       fc.asyncProperty(names, contents, fc.integer({ min: 1, max: 5000 }), async (all, bytes, pieceBytes) => {
         const files = all.map((name, at) => [name, Buffer.from(bytes[at] ?? [])] as const);
@@ -84,7 +84,7 @@ describe('the entries of a tar', () => {
     ]);
   });
 
-  test('a long name counts, though a link’s long target or something for all entries comes behind it', async () => {
+  test('keep a long name that is followed by a link’s long target or a global header', async () => {
     const long = 'name/'.repeat(40);
     const said = (type: string, content: string): Buffer =>
       Buffer.concat([typed(tarHeader('said', content.length), type), Buffer.from(content.padEnd(512, '\0'))]);
@@ -97,7 +97,7 @@ describe('the entries of a tar', () => {
     ]);
   });
 
-  test('content that nobody reads is passed over, and so is half of one', async () => {
+  test('may be skipped, unread or half read', async () => {
     const bytes = await packed([
       ['one', Buffer.alloc(5000, 1)],
       ['two', Buffer.alloc(5000, 2)],
@@ -112,7 +112,7 @@ describe('the entries of a tar', () => {
     expect(seen).toEqual(['one', 'two', 'three']);
   });
 
-  test('sizes above 8 GiB are read in GNU’s form and in pax’s', async () => {
+  test('have sizes above 8 GiB in GNU’s form and in pax’s', async () => {
     const size = 9 * 2 ** 30;
     const first = async (bytes: Buffer): Promise<number | undefined> => {
       for await (const entry of tarEntries(Readable.from([bytes]))) return entry.size;
@@ -124,7 +124,7 @@ describe('the entries of a tar', () => {
     expect(await first(Buffer.concat([extension, tarHeader('huge', 0)]))).toBe(size);
   });
 
-  test('the source is read to its end, and ended when nobody wants more', async () => {
+  test('are read to the end of the source, which is ended when the reader stops', async () => {
     const state = { read: 0, ended: false };
     async function* source(): AsyncGenerator<Buffer> {
       try {
@@ -147,30 +147,30 @@ describe('the entries of a tar', () => {
   });
 });
 
-/** The header in front of pax records. */
+/** The header before pax records. */
 function paxHeader(size: number): Buffer {
   return typed(tarHeader('pax', size), 'x');
 }
 
-/** A file's header, made one of another type. */
+/** A file's header, changed into another type. */
 function typed(header: Buffer, type: string): Buffer {
   const before = header[156] ?? 0;
   header.write(type, 156, 'latin1');
-  // The checksum goes up by as much.
+  // The checksum increases by the same amount.
   const sum = Number.parseInt(header.toString('latin1', 148, 154), 8) + type.charCodeAt(0) - before;
   header.write(sum.toString(8).padStart(6, '0'), 148, 'latin1');
   return header;
 }
 
-describe('what is no whole tar', () => {
+describe('an incomplete tar', () => {
   const whole = Buffer.concat([tarHeader('a', 1000), Buffer.alloc(1024, 1), endOfArchive]);
   const wrongSum = Buffer.from(whole);
   wrongSum[0] = 0x62;
   test.each([
-    ['cut in a header', whole.subarray(0, 100), 'it ends at byte 100'],
-    ['cut in a content', whole.subarray(0, 1300), 'it ends at byte 1300'],
-    ['cut in the padding', whole.subarray(0, 1520), 'it ends at byte 1520'],
-    ['something else', Buffer.from('hello '.repeat(500)), 'wrong checksum'],
+    ['a tar that is cut in a header', whole.subarray(0, 100), 'it ends at byte 100'],
+    ['a tar that is cut in a content', whole.subarray(0, 1300), 'it ends at byte 1300'],
+    ['a tar that is cut in the padding', whole.subarray(0, 1520), 'it ends at byte 1520'],
+    ['a file that isn’t a tar', Buffer.from('hello '.repeat(500)), 'wrong checksum'],
     ['an edited header', wrongSum, 'wrong checksum'],
     ['an endless pax header', Buffer.concat([paxHeader(2 ** 24), Buffer.alloc(2 ** 20)]), 'goes on for 16777216 bytes'],
   ])('%s is tarball-invalid', async (_, bytes, message) => {
@@ -180,7 +180,7 @@ describe('what is no whole tar', () => {
     });
   });
 
-  test('the error of the source itself is passed on', async () => {
+  test('an error of the source itself is passed on', async () => {
     async function* failing(): AsyncGenerator<Buffer> {
       yield whole.subarray(0, 600);
       await Promise.resolve();

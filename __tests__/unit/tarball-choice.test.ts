@@ -16,7 +16,7 @@ function tarballName(artifact: string, names: readonly string[]): string {
   return tarballNameOf({ content, record: undefined });
 }
 
-describe('which file is the tarball', () => {
+describe('the choice of the tarball', () => {
   test.each([
     [['charon.tar'], 'charon.tar'],
     [['any name'], 'any name'],
@@ -26,11 +26,11 @@ describe('which file is the tarball', () => {
     [['a.txt', 'b.tar.bz2'], 'b.tar.bz2'],
     [['a.txt', 'b.txz'], 'b.txz'],
     [['a.txt', 'b.tbz2'], 'b.tbz2'],
-  ])('%j: %s', (names, chosen) => {
+  ])('the tarball in %j is %s', (names, chosen) => {
     expect(tarballName('x', names)).toBe(chosen);
   });
 
-  test.each([[[]], [['a.tar', 'b.tar']], [['a.txt', 'b.txt']]])('%j is not clear', (names: readonly string[]) => {
+  test.each([[[]], [['a.tar', 'b.tar']], [['a.txt', 'b.txt']]])('%j is ambiguous', (names: readonly string[]) => {
     expect(() => tarballName('x', names)).toThrow('should hold one tarball');
   });
 
@@ -39,11 +39,11 @@ describe('which file is the tarball', () => {
     [['out/charon.tar.zst', 'out/README'], 'out/charon.tar.zst'],
     [['a.tar.md', 'b.tzst'], 'b.tzst'],
     [['x.tar/notes.txt', 'real.tar'], 'real.tar'],
-  ])('of %j, the tarball is %s', (names, chosen) => {
+  ])('the tarball among %j is %s', (names, chosen) => {
     expect(tarballName('docker-image', names)).toBe(chosen);
   });
 
-  test('what can’t be chosen names the artifact and lists at most ten files (S0.8)', () => {
+  test('an error about an ambiguous choice names the artifact and lists at most ten files (S0.8)', () => {
     const names = Array.from({ length: 12 }, (_, at) => `file-${String(at)}.txt`);
     expect(() => tarballName('docker-image', names)).toThrow(
       expect.objectContaining({
@@ -53,7 +53,7 @@ describe('which file is the tarball', () => {
     );
   });
 
-  test('an artifact with nothing but the record holds no file', () => {
+  test('an artifact with only the record contains no file', () => {
     expect(() => tarballName('docker-image', ['image-handover.json'])).toThrow('it holds no file');
   });
 });

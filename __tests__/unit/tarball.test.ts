@@ -48,7 +48,7 @@ async function writeTarball(layout: string): Promise<{ bytes: Buffer; written: W
 }
 
 describe('writing', () => {
-  test('the tarball is as long as told, is read by tar, and tells the same image', async () => {
+  test('the tarball has the announced length, can be read by tar, and contains the same image', async () => {
     const image = makeImage({ layers: 3 });
     const layout = join(directory, 'layout');
     await writeLayout(image, layout);
@@ -76,7 +76,7 @@ describe('writing', () => {
     expect(found?.layers.map((layer) => layer.digest)).toEqual(image.layerDigests);
   });
 
-  test('the same image gives the same bytes', async () => {
+  test('the same image always gives the same bytes', async () => {
     const image = makeImage();
     const twice = [join(directory, 'one'), join(directory, 'two')].map(async (layout) => {
       await writeLayout(image, layout);
@@ -104,7 +104,7 @@ describe('writing', () => {
     );
   });
 
-  test('a blob that is missing or short is found before anything is written', async () => {
+  test('a blob that is missing or too short is detected before anything is written', async () => {
     const image = makeImage();
     const layout = join(directory, 'broken');
     await writeLayout(image, layout);
@@ -122,9 +122,12 @@ describe('writing', () => {
   test.each<[string, Rewriting]>([
     ['two configs', { manifest: (text) => text.replace('"layers":', '"Config":{},"layers":') }],
     ['two sets of labels', { config: (text) => text.replace('"Labels":', '"labels":{},"Labels":') }],
-    ['a layer elsewhere', { manifest: (text) => text.replace('"digest"', '"urls":["http://x"],"digest"') }],
-    ['a layer that is none', { manifest: (text) => text.replace('tar+gzip', 'tar+zstd') }],
-  ])('an image with %s isn’t handed over, of a build or of docker save (B.11)', async (what, change) => {
+    [
+      'a layer that is stored elsewhere',
+      { manifest: (text) => text.replace('"digest"', '"urls":["http://x"],"digest"') },
+    ],
+    ['a layer of an unknown type', { manifest: (text) => text.replace('tar+gzip', 'tar+zstd') }],
+  ])('an image with %s isn’t handed over, from a build or from docker save (B.11)', async (what, change) => {
     const image = rewritten(makeImage({ labels: { a: 'b' } }), change);
     const layout = join(directory, `built with ${what}`);
     await writeLayout(image, layout);
@@ -135,7 +138,7 @@ describe('writing', () => {
     await expect(inspect(savedTarball(image, ['a:1']))).rejects.toMatchObject({ code: 'tarball-invalid' });
   });
 
-  test('layers that lack one of the image make no tarball', async () => {
+  test('an incomplete list of the image’s layers makes no tarball', async () => {
     const layout = join(directory, 'lacking');
     await writeLayout(makeImage(), layout);
     const image = await readOciLayout(layout, platform);
@@ -149,7 +152,7 @@ describe('writing', () => {
 });
 
 describe('reading', () => {
-  test('docker save’s tar becomes an OCI layout again; other paths in it are passed over', async () => {
+  test('docker save’s tar is converted to an OCI layout, and other paths in it are ignored', async () => {
     const image = makeImage();
     const layout = join(directory, 'unpacked');
     const evil = tar([['../../escaped', Buffer.from('x')]]).subarray(0, 1024);
@@ -164,7 +167,7 @@ describe('reading', () => {
     ['zstd', 65_000],
     ['zstd', 333],
   ] as const)(
-    'layers that docker save gives plain are stored as %s, and come out the same (pieces of %d bytes)',
+    'uncompressed layers from docker save are stored as %s with the same content (pieces of %d bytes)',
     async (format, pieceBytes) => {
       const image = makeImage({ gzip: false, layerBytes: 9_000_000 });
       const layout = join(directory, `recompressed-${format}-${String(pieceBytes)}`);
@@ -188,23 +191,26 @@ describe('reading', () => {
     ['docker', 'uncompressed', savedTarball],
     ['podman', 'zstd', podmanTarball],
     ['podman', 'uncompressed', podmanTarball],
-  ] as const)('nobody sees a part of a blob: each is renamed into place (%s save, %s)', async (by, format, archive) => {
-    const layout = join(directory, `renamed-${by}-${format}`);
-    const blobs = join(layout, 'blobs', 'sha256');
-    mkdirSync(blobs, { recursive: true });
-    const events: string[] = [];
-    const watcher = watch(blobs, (event) => void events.push(event));
-    const image = makeImage({ gzip: false });
-    await writeOciLayout(Readable.from([archive(image, ['a:1'])]), layout, { format, level: 1 });
-    // inotify tells in order: what came before has been told.
-    writeFileSync(join(blobs, 'last'), 'x');
-    while (!events.includes('change')) await sleep(5);
-    watcher.close();
-    // One for each blob, and one for the file at the end.
-    expect(events.slice(0, events.indexOf('change'))).toEqual(Array(readdirSync(blobs).length).fill('rename'));
-  });
+  ] as const)(
+    'an incomplete blob is never visible, because each one is renamed when it is complete (%s save, %s)',
+    async (by, format, archive) => {
+      const layout = join(directory, `renamed-${by}-${format}`);
+      const blobs = join(layout, 'blobs', 'sha256');
+      mkdirSync(blobs, { recursive: true });
+      const events: string[] = [];
+      const watcher = watch(blobs, (event) => void events.push(event));
+      const image = makeImage({ gzip: false });
+      await writeOciLayout(Readable.from([archive(image, ['a:1'])]), layout, { format, level: 1 });
+      // inotify reports events in order, so all earlier ones have been reported.
+      writeFileSync(join(blobs, 'last'), 'x');
+      while (!events.includes('change')) await sleep(5);
+      watcher.close();
+      // One for each blob, and one for the file at the end.
+      expect(events.slice(0, events.indexOf('change'))).toEqual(Array(readdirSync(blobs).length).fill('rename'));
+    },
+  );
 
-  test('layers that are compressed already are reused as they are', async () => {
+  test('layers that are already compressed are reused unchanged', async () => {
     const image = makeImage({ gzip: true });
     const layout = join(directory, 'reused');
     const saved = Readable.from([savedTarball(image, ['a:1'])]);
@@ -212,7 +218,7 @@ describe('reading', () => {
     expect((await readOciLayout(layout, platform)).manifestDigest).toBe(image.manifestDigest);
   });
 
-  test('the format of Docker 24 and older is told, without manifest digests', async () => {
+  test('the format of Docker 24 and older is recognised, without manifest digests', async () => {
     const config = json({ os: 'linux', architecture: 'amd64', rootfs: { diff_ids: [digestOf(Buffer.alloc(600))] } });
     const name = `${digestOf(config).slice(7)}.json`;
     const bytes = tar([
@@ -239,9 +245,9 @@ describe('reading', () => {
       ]),
       'names l, which is not in the tarball',
     ],
-    ['a manifest that is no list', tar([['manifest.json', json({})]]), 'not a list of images'],
-    ['a cut end', savedTarball(makeImage(), ['a:1']).subarray(0, 30_000), 'not a whole tar archive'],
-    ['no tar at all', Buffer.from('hello '.repeat(500)), 'not a whole tar archive'],
+    ['a manifest that isn’t a list', tar([['manifest.json', json({})]]), 'not a list of images'],
+    ['a tar that is cut at the end', savedTarball(makeImage(), ['a:1']).subarray(0, 30_000), 'not a whole tar archive'],
+    ['a file that isn’t a tar', Buffer.from('hello '.repeat(500)), 'not a whole tar archive'],
   ])('%s is tarball-invalid', async (_, bytes, message) => {
     await expect(inspect(bytes)).rejects.toMatchObject({
       code: 'tarball-invalid',
@@ -249,7 +255,7 @@ describe('reading', () => {
     });
   });
 
-  test('of several images, the one asked for; without a name it is an error that lists them', async () => {
+  test('the requested image is chosen from several; without a name the error lists them', async () => {
     const config = json({ os: 'linux', architecture: 'amd64', rootfs: { diff_ids: [] } });
     const images = ['a:1', 'b:2'].map((name) => ({ Config: 'config.json', RepoTags: [name], Layers: [] }));
     const found = await inspect(
@@ -262,7 +268,7 @@ describe('reading', () => {
     expect(() => chooseImage(found, undefined, platform)).toThrow('a:1; b:2');
   });
 
-  test('compression is known from the first bytes, and undone', async () => {
+  test('compression is recognised by the first bytes, and undone', async () => {
     const plain = savedTarball(makeImage(), ['a:1']);
     expect(compressionOf(plain)).toBe('none');
     expect(compressionOf(gzipSync(plain))).toBe('gzip');

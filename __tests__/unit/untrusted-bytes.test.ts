@@ -25,7 +25,7 @@ import { wholeTarball } from '../../load-image/into/whole-tarball.ts';
 import { mutated, mutatedJson, settings, codeOf } from '../fixtures/any-bytes.ts';
 import { json, makeImage, ociArchive, podmanTarball, savedTarball, tar } from '../fixtures/image.ts';
 
-// Whatever the bytes are: a value, or an error with a code that says so. Never another error, a wait without end, or a lot of memory.
+// Any bytes give a value or an error with a matching code. They never give another error, an endless wait, or high memory use.
 
 const image = makeImage({ layers: 2, layerBytes: 700 });
 const plain = makeImage({ layers: 2, layerBytes: 700, gzip: false });
@@ -103,7 +103,7 @@ describe('property: any bytes in place of', () => {
         const read = await content.ranges(file.name);
         if (read !== undefined) await buffer(Readable.from(read(0, file.size, () => undefined)));
         const whole = await buffer(Readable.from(content.read(file.name, () => undefined)));
-        // What came to its end is what was sent.
+        // A read that ends well returned exactly the sent bytes.
         expect(whole.equals(first)).toBe(true);
       },
     ));
@@ -142,13 +142,13 @@ describe('property: any bytes in place of', () => {
       async (bytes) => {
         const { images } = imagesIn(await seeTarball(Readable.from([bytes])));
         const { diffIds } = chooseImage(images, undefined, platform).config;
-        // Whatever else has changed: the image in it is the one that it was.
+        // Even if other bytes have changed, the image in it is the original one.
         expect([image.diffIds, plain.diffIds]).toContainEqual(diffIds);
       },
     ),
   );
 
-  test.each(tarballs.map((valid, at) => [at, valid] as const))('tarball %i, as load-image passes it on', (_, valid) =>
+  test.each(tarballs.map((valid, at) => [at, valid] as const))('tarball %i, as load-image forwards it', (_, valid) =>
     check(
       fc.oneof(mutated(valid), mutated(gzipSync(valid)), anyBytes),
       ['tarball-invalid', 'image-not-found', 'platform-mismatch', 'invalid-input', 'artifact-corrupt'],
@@ -164,7 +164,7 @@ describe('property: any bytes in place of', () => {
         const opened = resolveArtifact({ origin: 'artifact', content, record: undefined, identified: undefined }, wish);
         const passing = wholeTarball({ opened, platform, repository: 'a.invalid/b' }, () => undefined);
         const passed = await buffer(Readable.from(passing.chunks));
-        // What names images in it is ours alone.
+        // Only this action's own entries name images in it.
         for await (const { name, content: bytesOf } of tarEntries(Readable.from([passed]))) {
           if (name === 'manifest.json')
             expect(String(await buffer(Readable.from(bytesOf)))).not.toContain('charon:local');
@@ -177,11 +177,11 @@ describe('property: any bytes in place of', () => {
     check(fc.oneof(mutated(first), anyBytes), ['tarball-invalid'], async (bytes) => {
       let all = 0;
       for await (const { size } of tarEntries(Readable.from([bytes]))) all += size;
-      // Read to its end, it has what it says.
+      // An entry that is read to its end has its announced size.
       expect(all).toBeLessThanOrEqual(bytes.length);
     }));
 
-  test('what docker and podman say', () =>
+  test('output of docker and podman', () =>
     check(
       fc.oneof(
         anyText,
@@ -194,7 +194,7 @@ describe('property: any bytes in place of', () => {
       },
     ));
 
-  test('what buildx says: and no line of it is a command', () =>
+  test('output of buildx, none of which becomes a workflow command', () =>
     check(
       fc.oneof(
         anyText,
@@ -215,7 +215,7 @@ describe('property: any bytes in place of', () => {
       },
     ));
 
-  test('a reference, and one that is taken means the same when it is written', () =>
+  test('a reference, which keeps its meaning when it is accepted and written', () =>
     check(anyText, ['invalid-input'], (text) => {
       const reference = parseReference(text);
       expect(formatReference(parseReference(formatReference(reference)))).toBe(formatReference(reference));
@@ -224,8 +224,8 @@ describe('property: any bytes in place of', () => {
   test('a proxy', () => check(anyText, ['unsupported-host'], (value) => proxyUrl({ variable: 'HTTPS_PROXY', value })));
 });
 
-describe('an artifact that is a bomb', () => {
-  /** A zip with one deflated member, whose directory says that it is small. */
+describe('an artifact that is a decompression bomb', () => {
+  /** A zip with one deflated member, whose directory claims a small size. */
   function bomb(name: string, content: Buffer, said: number): Buffer {
     const packed = deflateRawSync(content, { level: 9 });
     const common = Buffer.alloc(26);
@@ -250,7 +250,7 @@ describe('an artifact that is a bomb', () => {
     return Buffer.concat([local, central, end]);
   }
 
-  test('a record whose kilobytes unpack to megabytes is given up after some kilobytes', async () => {
+  test('a record whose kilobytes unpack to megabytes is abandoned after a few kilobytes', async () => {
     const zip = bomb(recordName, Buffer.alloc(200_000_000, ' '), 1000);
     expect(zip.length).toBeGreaterThan(190_000);
     let taken = 0;
@@ -267,22 +267,22 @@ describe('an artifact that is a bomb', () => {
       lend: (start, end) => Readable.from(inPieces(start, end)),
     };
     const content = await openArtifact({ id: 1, name: 'a', size: zip.length }, counting);
-    // The directory has been read; from here on only the content is.
+    // The directory has been read, so the remaining reads are of the content.
     taken = 0;
     expect(await codeOf(() => content.text(recordName))).toBe('artifact-corrupt');
-    // Each kilobyte that is taken unpacks to a megabyte.
+    // Each kilobyte read unpacks to a megabyte.
     expect(taken).toBeGreaterThan(0);
     expect(taken).toBeLessThan(100_000);
   });
 
-  test('one that says so is refused before it is unpacked', async () => {
+  test('a record with a large announced size is refused before it is unpacked', async () => {
     const zip = bomb(recordName, Buffer.alloc(20_000_000, ' '), 20_000_000);
     const content = await openArtifact({ id: 1, name: 'a', size: zip.length }, readerOf(zip));
     expect(await codeOf(() => content.text(recordName))).toBe('artifact-corrupt');
   });
 });
 
-describe('more than there can be', () => {
+describe('values beyond their limits', () => {
   test.each([
     ['references', { references: Array.from({ length: 10_000 }, (_, at) => `a:${String(at)}`) }],
     ['layers', { layers: Array.from({ length: 2000 }, () => validRecord.layers[0]) }],
@@ -290,7 +290,7 @@ describe('more than there can be', () => {
     ['bytes', { tarballSize: 2 ** 53 }],
     ['bytes before it', { layers: [{ ...validRecord.layers[0], offset: -1 }] }],
     ['bytes behind it', { layers: [{ ...validRecord.layers[0], offset: 9_999 }] }],
-    ['a size that is no number', { tarballSize: '10' }],
+    ['a size that isn’t a number', { tarballSize: '10' }],
     ['a name with a folder', { tarballName: '../charon.tar' }],
     ['a newer schema', { schema: 2 }],
   ])('%s: the record is refused', async (_, change) => {

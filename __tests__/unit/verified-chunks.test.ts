@@ -31,7 +31,7 @@ describe('verified chunks', () => {
     await expect(copiedBytes(verifiedChunks(chunks(), expected, refuse))).rejects.toThrow(message);
   });
 
-  test('beyond the size nothing is passed on, or read', async () => {
+  test('no bytes beyond the size are passed on or read', async () => {
     const taken: number[] = [];
     const passed: Buffer[] = [];
     const read = async (): Promise<void> => {
@@ -41,7 +41,7 @@ describe('verified chunks', () => {
     expect([taken, Buffer.concat(passed).toString()]).toEqual([[0, 5], 'one, ']);
   });
 
-  test('held back end only when all are verified', async () => {
+  test('chunks with a held-back end are complete only after verification', async () => {
     const passed: Buffer[] = [];
     const read = async (): Promise<void> => {
       const verified = verifiedChunks(chunks(), { digest: digestOf('x') }, refuse);
@@ -52,7 +52,7 @@ describe('verified chunks', () => {
   });
 });
 
-test('a checksum is of all chunks, also of those that its consumer leaves', async () => {
+test('a checksum covers all chunks, including those that the consumer didn’t read', async () => {
   const checksum = new Checksum();
   const passing = checksummed(chunks(), checksum);
   for await (const chunk of passing) if (chunk.length > 0) break;

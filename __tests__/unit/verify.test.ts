@@ -29,7 +29,7 @@ const nothing = { expectedConfigDigest: undefined, expectedRevision: undefined }
 const host = platformOf('linux', 'aarch64');
 
 describe('requireSameImage', () => {
-  test('the very image passes, whatever way the engine spells its platform (S0.4)', () => {
+  test('the same image passes in any spelling of its platform by the engine (S0.4)', () => {
     expect(() => {
       requireSameImage('charon:local', expected, found, imageStores.classic);
       requireSameImage('charon:local', expected, { ...found, imageId: digestOf('manifest') }, imageStores.containerd);
@@ -37,7 +37,7 @@ describe('requireSameImage', () => {
     }).not.toThrow();
   });
 
-  test('another image under the tag is image-mismatch, with all differences and the tag', () => {
+  test('another image under the tag is image-mismatch, and the error shows all differences and the tag', () => {
     const other = { ...found, imageId: digestOf('other'), diffIds: [], platform: platformOf('linux', 'amd64') };
     const message = [
       `charon:local is not the image that was handed over: image ID ${digestOf('other')} instead of ` +
@@ -50,7 +50,7 @@ describe('requireSameImage', () => {
     }).toThrow(expect.objectContaining({ code: 'image-mismatch', message }));
   });
 
-  test('property: any change of the layers is one difference, and no change is none', () => {
+  test('property: any change of the layers is one difference, and unchanged layers are no difference', () => {
     const digests = fc.array(fc.nat({ max: 3 }), { maxLength: 4 }).map((list) => list.map((n) => digestOf(String(n))));
     fc.assert(
       fc.property(digests, digests, (one, other) => {
@@ -69,14 +69,14 @@ describe('the image ID', () => {
     ['containerd', digestOf('config')],
     ['containerd', digestOf('other')],
     ['podman', digestOf('manifest')],
-  ] as const)('%s: nothing else than the one digest will do', (store, imageId) => {
+  ] as const)('%s: only the one right digest is accepted', (store, imageId) => {
     expect(differences(expected, { ...found, imageId }, imageStores[store])).toEqual([
       expect.stringContaining(imageId),
     ]);
   });
 
   test.each(['classic', 'containerd'] as const)(
-    '%s: a config that the engine reads in another way is found out (B.11)',
+    '%s: a config that the engine reads differently is detected (B.11)',
     (store) => {
       const imageId = store === 'classic' ? expected.configDigest : expected.manifestDigest;
       const own: Identity = { ...expected, config: { Env: ['A=1'], Labels: { a: 'b' } } };
@@ -92,7 +92,7 @@ describe('the image ID', () => {
     },
   );
 
-  describe('where a containerd store makes the manifest, all that containers are made of counts', () => {
+  describe('every field that affects containers counts if a containerd store makes the manifest', () => {
     const config = { Env: ['A=1'], Cmd: ['sh'], Labels: { a: 'b' }, Healthcheck: { Test: ['CMD', 'x'], Interval: 5 } };
     const identity: Identity = { ...expected, manifestDigest: undefined, created: '2026-01-02T03:04:05Z', config };
     const image: InspectedImage = {
@@ -103,24 +103,24 @@ describe('the image ID', () => {
     };
 
     test.each<[string, Partial<InspectedImage>]>([
-      ['as it is', {}],
+      ['unchanged fields', {}],
       [
-        'with what is empty left out or written out',
+        'with empty values omitted or written out',
         { config: { ...config, User: '', ExposedPorts: null, Volumes: {} } },
       ],
       [
-        'members that Docker 28 tells no more, and ports as Docker 29 writes them',
+        'without members that Docker 28 no longer shows, and with ports in the form of Docker 29',
         { config: { ...config, Hostname: 'x', Image: 'y', ExposedPorts: null } },
       ],
       [
         'members in another order',
         { config: { Healthcheck: { Interval: 5, Test: ['CMD', 'x'] }, Labels: { a: 'b' }, Cmd: ['sh'], Env: ['A=1'] } },
       ],
-    ])('%s: the same', (_, change) => {
+    ])('%s: the image is the same', (_, change) => {
       expect(differences(identity, { ...image, ...change }, imageStores.containerd)).toEqual([]);
     });
 
-    test('an image of the year 1, as crane makes one, is the same where the engine leaves the time out', () => {
+    test('an image of the year 1, as made by crane, is the same if the engine omits the time', () => {
       const { created, ...undated } = image;
       const zero = { ...identity, created: '0001-01-01T00:00:00Z' };
       expect(created).toBeDefined();
@@ -128,7 +128,7 @@ describe('the image ID', () => {
       expect(differences(zero, { ...undated, created: '0001-01-01T00:00:00Z' }, imageStores.containerd)).toEqual([]);
     });
 
-    test('ports and folders are sets, written in more than one way', () => {
+    test('ports and folders are sets, which can be written in more than one way', () => {
       const of = (ExposedPorts: object, Volumes: object): Identity & InspectedImage => ({
         ...{ ...identity, ...image },
         config: { ExposedPorts, Volumes },
@@ -168,9 +168,9 @@ describe('requireExpected', () => {
   const revision = (value: string) => ({ labels: { 'org.opencontainers.image.revision': value } });
 
   test.each([
-    ['the revision that was asked for (S1.8)', check({ expectedRevision: 'abc' })(revision('abc'))],
-    ['the config digest that was asked for', check({ expectedConfigDigest: digestOf('config') })({})],
-    ['an image without a revision when none is expected', check({})({})],
+    ['the expected revision (S1.8)', check({ expectedRevision: 'abc' })(revision('abc'))],
+    ['the expected config digest', check({ expectedConfigDigest: digestOf('config') })({})],
+    ['an image without a revision if none is expected', check({})({})],
     ['another variant of the engine’s architecture', check({})({ platform: platformOf('linux', 'arm64', 'v9') })],
     ['an emulated platform', check({ host: undefined })({ platform: platformOf('linux', 'x86_64') })],
   ])('%s passes', (_, work) => {
@@ -193,7 +193,7 @@ describe('requireExpected', () => {
     expect(work).toThrow(expect.objectContaining({ code, message: expect.stringContaining(words) }));
   });
 
-  test('a label of someone else’s can’t start a line of its own in the message', () => {
+  test('a label of a third party can’t start a new line in the message', () => {
     expect(check({ expectedRevision: 'abc' })(revision('x\n::error::y'))).toThrow('was built from x ::error::y');
   });
 });

@@ -14,33 +14,40 @@ test.each<[string, readonly RunJob[], string | undefined, string, boolean, boole
   ['the named job has failed', [job('build', 'failure'), own], 'build', 'mine', true, true],
   ['the named job made something else', [job('build', 'success'), own], 'build', 'mine', true, false],
   ['the named job isn’t there yet', [job('lint', 'success'), own], 'build', 'mine', false, false],
-  ['another job’s name begins so', [job('build-docs', 'failure'), own], 'build', 'mine', false, false],
-  ['a leg of it runs', [job('build (a)', 'failure'), job('build (b)'), own], 'build', 'mine', false, false],
-  ['all its legs have ended', [job('build (a)', 'failure'), job('build (b)', 'success')], 'build', 'mine', true, true],
-  ['a pattern names it', [job('ci / build', 'skipped'), own], '* / build', 'mine', true, true],
+  ['another job’s name starts with the same text', [job('build-docs', 'failure'), own], 'build', 'mine', false, false],
+  ['one job of its matrix runs', [job('build (a)', 'failure'), job('build (b)'), own], 'build', 'mine', false, false],
+  [
+    'all jobs of its matrix have ended',
+    [job('build (a)', 'failure'), job('build (b)', 'success')],
+    'build',
+    'mine',
+    true,
+    true,
+  ],
+  ['a pattern matches the job', [job('ci / build', 'skipped'), own], '* / build', 'mine', true, true],
   ['any other job runs', [job('build', 'failure'), job('lint'), own], undefined, 'mine', false, false],
-  ['all others have ended', [job('build', 'failure'), job('lint', 'success'), own], undefined, 'mine', true, false],
-  ['there is no other', [own], undefined, 'mine', true, false],
-  ['nobody knows which job this is', [job('build', 'failure'), own], undefined, '', false, false],
+  ['all other jobs have ended', [job('build', 'failure'), job('lint', 'success'), own], undefined, 'mine', true, false],
+  ['there is no other job', [own], undefined, 'mine', true, false],
+  ['the current job is unknown', [job('build', 'failure'), own], undefined, '', false, false],
 ])('%s', (_, jobs, wanted, runner, isOver, isCertain) => {
   const { ended, isCertain: certain } = whoHasEnded(jobs, wanted, runner);
   expect([ended !== undefined, certain]).toEqual([isOver, isCertain]);
 });
 
 test.each<[string, readonly RunJob[], readonly string[]]>([
-  ['only what failed is run again: the rest counts as it was', [own], ['test', 'lint', 'build']],
+  ['only failed jobs run again, and the others count as before', [own], ['test', 'lint', 'build']],
   [
-    'it is the service that carries it over',
+    'the service carries the artifact over',
     [own, job('build', 'success'), job('lint', 'success')],
     ['test', 'build', 'lint'],
   ],
-  ['all is run again, and the build waits for another', [own, job('lint')], ['test', 'lint']],
+  ['all jobs run again, and the build waits for another job', [own, job('lint')], ['test', 'lint']],
 ])('in a re-run: %s', (_, jobs, expected) => {
   const earlier = [job('lint', 'success'), job('build', 'success'), job('test', 'success')];
   expect(withCarriedOver(jobs, earlier, 'mine').map(({ name }) => name)).toEqual(expected);
 });
 
-/** Watches the job `build` in a re-run, in which each look at the jobs has the next of these outcomes, and then the last one. */
+/** Watches the job `build` in a re-run. Each look at the jobs has the next of these outcomes, and later ones have the last outcome. */
 function watched(...outcomes: readonly (readonly RunJob[] | Error)[]) {
   let asked = 0;
   const lines: string[] = [];
@@ -81,25 +88,28 @@ const broken = new Error('HTTP 502');
 test.each([
   [refused, 2],
   [broken, 3],
-])('in a re-run, what was known to be about to be replaced still is after %s', async (failure, looks) => {
-  const { state, warnings, asked } = watched([job('build'), own], failure);
-  for (let look = 0; look < 3; look += 1) expect((await state()).since).toBe(1000);
-  expect([asked(), warnings]).toEqual([looks, []]);
-});
+])(
+  'in a re-run, an image that was expected to be replaced is still expected to be replaced after %s',
+  async (failure, looks) => {
+    const { state, warnings, asked } = watched([job('build'), own], failure);
+    for (let look = 0; look < 3; look += 1) expect((await state()).since).toBe(1000);
+    expect([asked(), warnings]).toEqual([looks, []]);
+  },
+);
 
-test('jobs that couldn’t be read once are read at the next look, and permissions are not blamed', async () => {
+test('a failure to read the jobs is followed by another read, and permissions are not blamed', async () => {
   const { state, lines } = watched([job('build'), own], broken, broken, [job('build', 'failure'), own]);
   for (let look = 0; look < 3; look += 1) expect((await state()).over).toBeUndefined();
   expect((await state()).over).toMatchObject([{ name: 'build', conclusion: 'failure' }]);
   expect(lines).toEqual(['The jobs of this run could not be read (HTTP 502): trying again later.']);
 });
 
-test('in a re-run, a service that answers badly at first doesn’t make an earlier image count', async () => {
+test('in a re-run, an earlier image isn’t accepted just because the service fails at first', async () => {
   const { state, warnings } = watched(broken, [job('build'), own]);
   expect([(await state()).since, (await state()).since, warnings]).toEqual([Infinity, 1000, []]);
 });
 
-test('in a re-run, a service that answers badly all the time is no reason not to take an earlier image', async () => {
+test('in a re-run, an earlier image is accepted in the end if the service keeps failing', async () => {
   const { state, warnings } = watched(broken);
   expect([(await state()).since, (await state()).since, (await state()).since]).toEqual([
     Infinity,
@@ -115,7 +125,7 @@ interface Played {
   readonly outcome: readonly string[] | string;
 }
 
-/** Plays a wait, a hundred times as fast, in which each look sees the next of these. */
+/** Simulates a wait, a hundred times as fast, in which each look has the next of these outcomes. */
 async function play(jobs: readonly (readonly RunJob[])[], appearsAt: number, wanted?: string): Promise<Played> {
   const lines: string[] = [];
   let [looks, asked] = [0, 0];
@@ -155,25 +165,25 @@ async function play(jobs: readonly (readonly RunJob[])[], appearsAt: number, wan
   return { lines, looks, outcome };
 }
 
-test('all other jobs have ended, seen twice: the wait ends before its limit', async () => {
+test('the wait ends before its limit if all other jobs have ended in two looks', async () => {
   const running = [job('build'), own];
   const { outcome, looks } = await play([running, running, [job('build', 'failure'), own]], Infinity);
   expect(outcome).toContain('the job "build" (failure, ) ended without it');
   expect(looks).toBe(4);
 });
 
-test('a job that starts just when another has ended is still waited for', async () => {
+test('a job that starts exactly when another one ends is still waited for', async () => {
   const ended = [job('build', 'success'), own];
   const { outcome } = await play([ended, [...ended, job('package')]], 5);
   expect(outcome).toEqual(['docker-image']);
 });
 
-test('a job that has made nothing is looked at once more, since a list may lag', async () => {
+test('a job without an artifact is checked once again, because a list may lag', async () => {
   const { outcome } = await play([[job('build', 'success'), own]], 2, 'build');
   expect(outcome).toEqual(['docker-image']);
 });
 
-test('while it waits, it tells so now and then, not at each look', async () => {
+test('the log shows a wait now and then, not at each look', async () => {
   const { outcome, lines, looks } = await play([[job('build'), own]], Infinity, 'build');
   expect(outcome).toContain('Gave up after 0.6 s');
   const told = lines.filter((line) => line.startsWith('Still waiting')).length;

@@ -8,11 +8,11 @@ const one: ImagesPlan = { kind: 'one', wanted: ['docker-image'], each: planLoad(
 const several: ImagesPlan = { kind: 'several', wanted: ['a', 'b-*'], each: planEach(loadInputs), digests: undefined };
 
 describe('planWait', () => {
-  test('without minutes there is no wait', () => {
+  test('there is no wait without `wait-minutes`', () => {
     expect(planWait({ waitMinutes: 0, waitForJob: undefined }, one, true, 30)).toBeUndefined();
   });
 
-  test('the wait is for one artifact or for several, and shorter than the step’s timeout (B.3)', () => {
+  test('the wait is for one or several artifacts, and shorter than the step’s timeout (B.3)', () => {
     expect(planWait({ waitMinutes: 29, waitForJob: 'build' }, one, false, 30)).toEqual({
       wanted: ['docker-image'],
       minutes: 29,

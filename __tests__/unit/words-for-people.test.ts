@@ -12,7 +12,7 @@ import {
 } from '../../shared/base/markdown.ts';
 import { formatBytes, formatDuration, quoteForeign } from '../../shared/base/text.ts';
 
-describe('words for people', () => {
+describe('formatting of texts', () => {
   test.each([
     [0, '0 B'],
     [999, '999 B'],
@@ -41,7 +41,7 @@ describe('words for people', () => {
     expect(formatDuration(ms)).toBe(text);
   });
 
-  test('text of others can’t break out of a line, a table or code', () => {
+  test('text from third parties can’t break out of a line, a table or code', () => {
     expect(quoteForeign('a\n::error::b\u001b[31m', 20)).toBe('a ::error::b [31m');
     expect(quoteForeign('a\u009b31m\u202eb\u2028c')).toBe('a 31m b c');
     expect(quoteForeign('\u2029 a\r\n')).toBe('a');
@@ -89,7 +89,7 @@ describe('Markdown of any text', () => {
     ['abcdef1', '`abcdef1`'],
     ['abcdef', 'abcdef'],
     ['a'.repeat(41), 'a'.repeat(41)],
-  ])('%j is %s as words (S0.6)', (text, markdown) => {
+  ])('%j is %s as text (S0.6)', (text, markdown) => {
     expect(String(words(text))).toBe(markdown);
   });
 
@@ -118,12 +118,12 @@ describe('Markdown of any text', () => {
     expect(String(prose('a ```b``` c'))).toBe("a 'b' c");
   });
 
-  test('a bar in code ends no table cell, also after a backslash (S0.6)', () => {
+  test('a bar in code doesn’t end a table cell, even after a backslash (S0.6)', () => {
     const table = markdownTable(['#', 'b'], [[code('a\\|b'), code('||')]]);
     expect(String(table)).toBe('| &#35; | b |\n| --- | --- |\n| `a\\\\\\|b` | `\\|\\|` |');
   });
 
-  test('layers are a folded table', () => {
+  test('layers are shown in a folded table', () => {
     const layer = { digest: `sha256:${'a'.repeat(64)}`, size: 2000, mediaType: 'application/vnd.oci.x.tar+gzip' };
     expect(String(layerTable([layer]))).toBe(
       '<details><summary>1 layer</summary>\n\n| &#35; | Digest | Size | Format |\n| --- | --- | --- | --- |\n' +

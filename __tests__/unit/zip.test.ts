@@ -23,7 +23,7 @@ function readerOf(bytes: Buffer): RangedReader {
   };
 }
 
-test('property: what is written is read back, whatever the names and contents', async () => {
+test('property: files are read back as they were written, for any names and contents', async () => {
   const file = fc.tuple(
     fc.stringMatching(/^[a-zA-Z0-9äöü][a-zA-Z0-9äöü._-]{0,19}$/),
     fc.uint8Array({ maxLength: 5000 }),
@@ -45,8 +45,8 @@ test('property: what is written is read back, whatever the names and contents', 
   );
 });
 
-// It takes seconds: a checksum of 4.4 GB is computed.
-test('above 4 GiB it is a zip64, and the entry behind is found', async () => {
+// This test takes seconds, because it computes a checksum of 4.4 GB.
+test('a file above 4 GiB makes a zip64, and the entry after it is found', async () => {
   const size = 4_400_000_000;
   const zeros = Buffer.alloc(4_000_000);
   // eslint-disable-next-line @typescript-eslint/require-await -- a source without waiting
@@ -118,20 +118,23 @@ test('a file of more than 8 MiB is refused before its bytes are read as text', a
   expect((await content.text('most'))?.length).toBe(limits.recordBytes);
 });
 
-test('an entry that isn’t as long as it said is an error', async () => {
+test('an entry with another length than announced is an error', async () => {
   const wrong = { ...entry('a', Buffer.from('abc')), size: 4 };
   await expect(buffer(storedZip([wrong]))).rejects.toThrow('a: 3 bytes instead of 4');
 });
 
-test.each([0, 10, 100, 5000])('the last %d bytes are given out only after the source has ended well', async (bytes) => {
-  const given: Buffer[] = [];
-  async function* failing(): AsyncGenerator<Buffer> {
-    for (let at = 0; at < 50; at += 1) yield await Promise.resolve(Buffer.alloc(7, at));
-    throw new Error('wrong digest');
-  }
-  const read = async (): Promise<void> => {
-    for await (const chunk of heldBack(failing(), bytes)) given.push(chunk);
-  };
-  await expect(read()).rejects.toThrow('wrong digest');
-  expect(350 - Buffer.concat(given).length).toBeGreaterThanOrEqual(Math.min(350, bytes));
-});
+test.each([0, 10, 100, 5000])(
+  'the last %d bytes are returned only after the source has ended without an error',
+  async (bytes) => {
+    const given: Buffer[] = [];
+    async function* failing(): AsyncGenerator<Buffer> {
+      for (let at = 0; at < 50; at += 1) yield await Promise.resolve(Buffer.alloc(7, at));
+      throw new Error('wrong digest');
+    }
+    const read = async (): Promise<void> => {
+      for await (const chunk of heldBack(failing(), bytes)) given.push(chunk);
+    };
+    await expect(read()).rejects.toThrow('wrong digest');
+    expect(350 - Buffer.concat(given).length).toBeGreaterThanOrEqual(Math.min(350, bytes));
+  },
+);
