@@ -82,6 +82,16 @@ class RangeAccess extends RandomAccessReader {
   }
 
   override _readStreamForRange(start: number, end: number): Readable {
-    return Readable.from(this.#reader.stream(start, end));
+    return Readable.from(within(this.#reader, start, end));
   }
+}
+
+/** Reads a range that a zip gives, which can be outside of the blob. Throws when it is read, because the library expects no throw. */
+async function* within(reader: RangedReader, start: number, end: number): AsyncGenerator<Buffer> {
+  if (start < 0 || start > end || end > reader.size) {
+    throw corruptArtifact(
+      `The zip of the artifact refers to its bytes ${String(start)}-${String(end)}, but has only ${String(reader.size)}.`,
+    );
+  }
+  yield* reader.stream(start, end);
 }
