@@ -38474,8 +38474,15 @@ class RangeAccess extends yauzl/* RandomAccessReader */.lJ {
         this.#reader = reader;
     }
     _readStreamForRange(start, end) {
-        return external_node_stream_.Readable.from(this.#reader.stream(start, end));
+        return external_node_stream_.Readable.from(within(this.#reader, start, end));
     }
+}
+/** Reads a range that a zip gives, which can be outside of the blob. Throws when it is read, because the library expects no throw. */
+async function* within(reader, start, end) {
+    if (start < 0 || start > end || end > reader.size) {
+        throw (0,store/* corruptArtifact */.G)(`The zip of the artifact refers to its bytes ${String(start)}-${String(end)}, but has only ${String(reader.size)}.`);
+    }
+    yield* reader.stream(start, end);
 }
 
 ;// CONCATENATED MODULE: ./build/shared/artifacts/zip/content.js
