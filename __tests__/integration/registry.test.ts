@@ -56,7 +56,8 @@ const references = (engine: EngineClient): readonly string[] =>
     .docker('image', 'ls', '--all', '--digests', '--format', '{{.Repository}}:{{.Tag}}')
     .split('\n')
     .filter(Boolean);
-const exportOn = (engine: EngineClient, inputs: Inputs) => stepOn(service, engine, 'export-image', exporting(inputs));
+const exportOn = (engine: EngineClient, inputs: Inputs) =>
+  stepOn(service, engine, 'export-image', exporting(inputs), {}, { env: shortPauses });
 const loadOn = (engine: EngineClient, inputs: Inputs) =>
   stepOn(service, engine, 'load-image', inputs, { jobId: 'waf' }, { env: shortPauses });
 
