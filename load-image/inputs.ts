@@ -22,6 +22,7 @@ export interface ImagesInputs extends LoadInputs {
   /** Names and patterns. */
   readonly artifactNames: readonly string[];
   readonly load: boolean;
+  readonly remove: boolean;
   readonly digestsArtifact: string | undefined;
 }
 
@@ -43,6 +44,7 @@ export function readImagesInputs(inputs: Inputs): ImagesInputs {
     artifactName: inputs.text('artifact-name'),
     artifactNames: inputs.list('artifact-name'),
     load: inputs.boolean('load'),
+    remove: inputs.boolean('remove'),
     digestsArtifact: inputs.optional('digests-artifact'),
     image: inputs.optional('image'),
     into: inputs.text('into'),

@@ -1,12 +1,14 @@
 import type { Artifact, ArtifactStore } from '../shared/artifacts/store.ts';
-import { HandoverError, invalidInput } from '../shared/base/errors.ts';
+import { HandoverError, invalidInput, messageOf } from '../shared/base/errors.ts';
 import { namedLog } from '../shared/base/log.ts';
+import { formatBytes } from '../shared/base/text.ts';
 import { namedTimeline } from '../shared/base/timeline.ts';
 import type { Holder } from '../shared/docker/holders.ts';
 import type { EngineInfo } from '../shared/docker/output.ts';
 import { findArtifacts, type FoundArtifact } from '../shared/handed-over/find.ts';
 import { resolveArtifact } from '../shared/handed-over/opened-artifact.ts';
 import { type Outcome, requireAll, sideBySide } from '../shared/handed-over/side-by-side.ts';
+import { matchesPattern } from '../shared/image/artifact-name.ts';
 import { recordName } from '../shared/image/record.ts';
 import { formatReference, type Reference } from '../shared/image/reference.ts';
 import { claimDigests, type MappedImage, mappedImages } from './digests.ts';
@@ -30,10 +32,12 @@ export interface ImagesResult {
   readonly loaded: readonly LoadResult[];
   /** The artifact with the mapping. */
   readonly digests: Artifact | undefined;
+  /** Names of the artifacts that were removed. */
+  readonly removed: readonly string[];
 }
 
 /**
- * Loads one image, or several at once, or only reads their digests. Uploads the mapping if the plan has one.
+ * Loads one image, or several at once, or only reads their digests. Uploads the mapping and removes the artifacts if the plan says so.
  * @param fallback the image to pull when the artifact of one image doesn't exist
  * @throws HandoverError of any code of the consumer, with every image that failed. Verified images are kept
  */
@@ -42,6 +46,39 @@ export async function loadImages(
   fallback: Reference | undefined,
   tools: ImagesTools,
 ): Promise<ImagesResult> {
+  if (plan.kind === 'removal')
+    return { images: [], loaded: [], digests: undefined, removed: await removeArtifacts(plan.wanted, tools) };
+  const result = await loadAndMap(plan, fallback, tools);
+  if (!plan.remove) return { ...result, removed: [] };
+  // A pattern may also match the mapping, or an artifact that another job has uploaded meanwhile.
+  const names = plan.kind === 'one' ? plan.wanted : result.images.flatMap(({ artifact }) => artifact?.name ?? []);
+  const removed = await removeArtifacts(names, tools).catch((error: unknown) => {
+    tools.log.warning(`The image is here, but its artifact was not removed: ${messageOf(error)}`);
+    return [];
+  });
+  return { ...result, removed };
+}
+
+/** Removes a run's artifacts, of all its attempts, and returns their names. */
+async function removeArtifacts(
+  wanted: readonly string[],
+  { ownStore, log }: Pick<ImagesTools, 'ownStore' | 'log'>,
+): Promise<readonly string[]> {
+  await using store = ownStore();
+  const artifacts = (await store.list()).filter(({ name }) => wanted.some((pattern) => matchesPattern(pattern, name)));
+  for (const artifact of artifacts) {
+    await store.remove(artifact);
+    log.info(`Removed the artifact "${artifact.name}" (id ${String(artifact.id)}, ${formatBytes(artifact.size)})`);
+  }
+  if (artifacts.length === 0) log.warning(`This run has no artifact ${wanted.join(', ')}: there is nothing to remove.`);
+  return [...new Set(artifacts.map(({ name }) => name))];
+}
+
+async function loadAndMap(
+  plan: ImagesPlan,
+  fallback: Reference | undefined,
+  tools: ImagesTools,
+): Promise<Omit<ImagesResult, 'removed'>> {
   if (plan.kind === 'one') {
     const [artifactName = ''] = plan.wanted;
     return withDigests(plan.digests, tools, [artifactName], async () => {
@@ -61,7 +98,9 @@ export async function loadImages(
   );
 }
 
-function loadedResult(loaded: readonly LoadResult[]): Omit<ImagesResult, 'digests'> {
+type Mapped = Pick<ImagesResult, 'images' | 'loaded'>;
+
+function loadedResult(loaded: readonly LoadResult[]): Mapped {
   return { images: loaded.flatMap((result) => mappedLoad(result)), loaded };
 }
 
@@ -76,8 +115,8 @@ async function withDigests(
   plan: DigestsPlan | undefined,
   { ownStore, log }: ImagesTools,
   names: readonly string[],
-  work: () => Promise<Omit<ImagesResult, 'digests'>>,
-): Promise<ImagesResult> {
+  work: () => Promise<Mapped>,
+): Promise<Omit<ImagesResult, 'removed'>> {
   if (plan === undefined) return { ...(await work()), digests: undefined };
   await using store = ownStore();
   const claim = await claimDigests(store, plan, names);

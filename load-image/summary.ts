@@ -115,13 +115,19 @@ function checkedAgainst({ record, artifact, fallback }: LoadResult): string {
 
 /** The job summary of a step that worked: of one image in detail, of several as a table. */
 export function imagesSummary(result: ImagesResult, timeline: Timeline): Markdown {
-  const { images, loaded, digests } = result;
+  const { images, loaded, digests, removed } = result;
   const [only] = images.length === 1 ? loaded : [];
-  const uploaded =
-    digests === undefined
-      ? safe``
-      : safe`The digests are ${code(digestsFileName)} in the artifact ${code(digests.name)}.\n\n`;
-  if (only !== undefined) return joined([loadSummary(only, timeline), uploaded], '');
+  const changes = joined(
+    [
+      ...(digests === undefined
+        ? []
+        : [safe`The digests are ${code(digestsFileName)} in the artifact ${code(digests.name)}.\n\n`]),
+      ...(removed.length === 0 ? [] : [safe`Removed from this run: ${joined(removed.map(code), ', ')}.\n\n`]),
+    ],
+    '',
+  );
+  if (images.length === 0) return changes;
+  if (only !== undefined) return joined([loadSummary(only, timeline), changes], '');
 
   const known = loaded.length === 0;
   const wasLoaded = new Map(loaded.map((each) => [each.artifact?.id, each.loaded]));
@@ -141,7 +147,7 @@ export function imagesSummary(result: ImagesResult, timeline: Timeline): Markdow
     [
       safe`### 📦 ${words(`${title} ${String(images.length)} ${images.length === 1 ? 'image' : 'images'}`)}`,
       markdownTable([...head, ...(known ? [] : ['Here'])], rows),
-      safe`${uploaded}${gantt(timeline.spans())}`,
+      safe`${changes}${gantt(timeline.spans())}`,
       safe``,
     ],
     '\n\n',

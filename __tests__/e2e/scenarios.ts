@@ -13,6 +13,7 @@ import { officialClient } from './scenarios/official-client.ts';
 import { otherRun } from './scenarios/other-run.ts';
 import { publish } from './scenarios/publish.ts';
 import { push } from './scenarios/push.ts';
+import { removal } from './scenarios/removal.ts';
 import { rerun } from './scenarios/rerun.ts';
 import { handovers } from './scenarios/ways.ts';
 import { thirdParty } from './scenarios/third-party.ts';
@@ -27,6 +28,7 @@ export const scenarios: readonly Scenario[] = [
   manyImages,
   gate,
   rerun,
+  removal,
   push,
   publish,
   earlyAndBase,

@@ -312,3 +312,71 @@ describe.each(['classic', 'containerd'] as const)(
     });
   },
 );
+
+describe('with `remove: true`', () => {
+  const there = async (): Promise<readonly string[]> => (await scenario.store().list()).map(({ name }) => name).sort();
+
+  test('the artifacts of the loaded images are removed, of all attempts, and no others', async () => {
+    await begin();
+    await upload('docker-image-report', 'docker-image-digests.json', Buffer.from('{}'));
+    await handOver('engine');
+    const outcome = await scenario.loads(
+      { 'artifact-name': 'docker-image-*', remove: 'true' },
+      { job: { jobId: 'last' } },
+    );
+    expect(outcome.log).not.toMatch(/::(error|warning)/);
+    expect(sortedTags()).toEqual(['engine:local', 'operate-ui:local', 'runtime:local']);
+    expect(await there()).toEqual(['docker-image-report']);
+    expect(outcome.summary).toContain('Removed from this run: `docker-image-engine`');
+  });
+
+  test('a load that fails removes nothing', async () => {
+    await begin();
+    const wrong = { 'artifact-name': 'docker-image-engine', 'expected-revision': 'other', remove: 'true' };
+    const outcome = await scenario.loads(wrong);
+    expect(errorCode(outcome)).toBe('revision-mismatch');
+    expect(await there()).toHaveLength(3);
+  });
+
+  test('a removal that fails is a warning, because the image is there', async () => {
+    await begin();
+    scenario.service.faults.add({ on: 'DeleteArtifact', times: 99, effect: { kind: 'status', status: 403 } });
+    const outcome = await scenario.loads({ 'artifact-name': 'docker-image-engine', remove: 'true' });
+    expect(outcome.exitCode).toBe(0);
+    expect(outcome.outputs['image']).toBe('engine:local');
+    expect(outcome.annotations).toEqual([
+      expect.objectContaining({ level: 'warning', message: expect.stringContaining('its artifact was not removed') }),
+    ]);
+    expect(await there()).toHaveLength(3);
+  });
+
+  test('with `load: false` the step only removes, and a second time has nothing to remove', async () => {
+    await begin();
+    const removing = { 'artifact-name': 'docker-image-engine, docker-image-runtime', load: 'false', remove: 'true' };
+    const outcome = await scenario.loads(removing);
+    expect(outcome.log).not.toMatch(/::(error|warning)/);
+    expect(outcome.outputs).toMatchObject({ images: '{}', loaded: 'false', size: '0' });
+    expect(await there()).toEqual(['docker-image-operate-ui']);
+    expect(scenario.docker.state().calls).toEqual([]);
+    const again = await scenario.loads(removing);
+    expect(again.exitCode).toBe(0);
+    expect(again.annotations.map(({ message }) => message)).toEqual([
+      expect.stringContaining('there is nothing to remove'),
+    ]);
+  });
+
+  test('with `load: false`, a removal that fails is an error', async () => {
+    await begin();
+    scenario.service.faults.add({ on: 'DeleteArtifact', times: 99, effect: { kind: 'status', status: 403 } });
+    const outcome = await scenario.loads({ 'artifact-name': 'docker-image-engine', load: 'false', remove: 'true' });
+    expect(errorCode(outcome)).toBe('transfer-failed');
+  });
+
+  test('the error in a job that runs again after the removal says why the artifact may be gone', async () => {
+    await begin();
+    await scenario.loads({ 'artifact-name': 'docker-image-engine', remove: 'true' });
+    const outcome = await scenario.loads({ 'artifact-name': 'docker-image-engine' }, { job: { attempt: 2 } });
+    expect(errorCode(outcome)).toBe('artifact-not-found');
+    expect(errorMessage(outcome)).toContain('a step with `remove: true` has removed it. Re-run all jobs.');
+  });
+});

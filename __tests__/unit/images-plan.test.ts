@@ -12,6 +12,7 @@ const inputs: ImagesInputs = {
   ...loadInputs,
   artifactNames: ['docker-image'],
   load: true,
+  remove: false,
   digestsArtifact: undefined,
 };
 
@@ -90,7 +91,16 @@ describe('planImages', () => {
     [['a'], false, 'mapping'],
     [['a', 'b?'], false, 'mapping'],
   ] as const)('the names %j with load: %j have the plan %s', (artifactNames, load, kind) => {
-    expect(planImages({ ...inputs, artifactNames, load })).toMatchObject({ kind, wanted: artifactNames });
+    expect(planImages({ ...inputs, artifactNames, load })).toMatchObject({
+      kind,
+      wanted: artifactNames,
+      remove: false,
+    });
+  });
+
+  test('`remove` removes what was loaded, and without a load does nothing else', () => {
+    expect(planImages({ ...inputs, remove: true })).toMatchObject({ kind: 'one', remove: true });
+    expect(planImages({ ...inputs, load: false, remove: true })).toMatchObject({ kind: 'removal' });
   });
 
   test.each([
@@ -107,6 +117,11 @@ describe('planImages', () => {
     ['a reference with load: false', { load: false, image: 'x' }, 'but `image` can be true of one loaded image only.'],
     ['a layout with load: false', { load: false, ociLayout: '/out' }, 'but `oci-layout` can'],
     ['a place to load from with load: false', { load: false, from: 'registry' }, 'but `from` can'],
+    [
+      'digests of artifacts that are only removed',
+      { load: false, remove: true, digestsArtifact: 'digests' },
+      'no record is read, so there are no digests',
+    ],
     ['a place to load into with load: false', { load: false, into: 'kind' }, 'but `into` can'],
     [
       'a reference for several images',

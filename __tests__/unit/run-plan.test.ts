@@ -19,7 +19,13 @@ const none: RunInputs = {
   allowForkRuns: false,
   fallbackImage: undefined,
 };
-const images: ImagesPlan = { kind: 'one', wanted: ['docker-image'], each: planLoad(loadInputs), digests: undefined };
+const images: ImagesPlan = {
+  kind: 'one',
+  wanted: ['docker-image'],
+  each: planLoad(loadInputs),
+  digests: undefined,
+  remove: false,
+};
 const invalid = (message: string, hint: string): unknown =>
   expect.objectContaining({
     code: 'invalid-input',
@@ -86,7 +92,13 @@ describe('planRun', () => {
   });
 
   test('a fallback needs exactly one image, and a fork’s run needs `image`', () => {
-    const several: ImagesPlan = { kind: 'several', wanted: ['a', 'b'], each: planEach(loadInputs), digests: undefined };
+    const several: ImagesPlan = {
+      kind: 'several',
+      wanted: ['a', 'b'],
+      each: planEach(loadInputs),
+      digests: undefined,
+      remove: false,
+    };
     const named: ImagesPlan = { ...images, each: planLoad({ ...loadInputs, image: 'charon:pr' }) };
     const forks = { ...none, runId: '7', allowForkRuns: true };
     expect(planRun(forks, named, 'org/charon').other?.search).toMatchObject({ allowForkRuns: true });
@@ -111,6 +123,14 @@ describe('planRun', () => {
     const one: ImagesPlan = { ...images, each: planLoad({ ...loadInputs, ...change }) };
     expect(() => planRun({ ...none, fallbackImage: 'a' }, one, 'org/charon')).toThrow(
       invalid(`Both \`fallback-image\` and ${named} are given`, 'Leave one of them out.'),
+    );
+  });
+
+  test('`remove` is refused with another run, because a job can remove only its own run’s artifacts', () => {
+    const removing = { ...images, remove: true };
+    expect(planRun(none, removing, 'org/charon').other).toBeUndefined();
+    expect(() => planRun({ ...none, runId: '7' }, removing, 'org/charon')).toThrow(
+      invalid('`remove: true` is given with another run', 'gh api --method DELETE'),
     );
   });
 

@@ -107,7 +107,12 @@ const summaries: Readonly<Record<string, (word: string) => string>> = {
   'of several loads': (word) =>
     String(
       imagesSummary(
-        { images: [mapped(word), mapped(word)], loaded: [loadedOf(word), loadedOf(word)], digests: artifactOf(word) },
+        {
+          images: [mapped(word), mapped(word)],
+          loaded: [loadedOf(word), loadedOf(word)],
+          digests: artifactOf(word),
+          removed: [word],
+        },
         nowhere,
       ),
     ),

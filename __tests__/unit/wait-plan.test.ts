@@ -4,8 +4,20 @@ import type { ImagesPlan } from '../../load-image/plan/images-plan.ts';
 import { planEach, planLoad } from '../../load-image/plan/plan.ts';
 import { planWait } from '../../load-image/plan/wait-plan.ts';
 
-const one: ImagesPlan = { kind: 'one', wanted: ['docker-image'], each: planLoad(loadInputs), digests: undefined };
-const several: ImagesPlan = { kind: 'several', wanted: ['a', 'b-*'], each: planEach(loadInputs), digests: undefined };
+const one: ImagesPlan = {
+  kind: 'one',
+  wanted: ['docker-image'],
+  each: planLoad(loadInputs),
+  digests: undefined,
+  remove: false,
+};
+const several: ImagesPlan = {
+  kind: 'several',
+  wanted: ['a', 'b-*'],
+  each: planEach(loadInputs),
+  digests: undefined,
+  remove: false,
+};
 
 describe('planWait', () => {
   test('there is no wait without `wait-minutes`', () => {

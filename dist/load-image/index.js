@@ -30172,6 +30172,7 @@ function readImagesInputs(inputs) {
         artifactName: inputs.text('artifact-name'),
         artifactNames: inputs.list('artifact-name'),
         load: inputs.boolean('load'),
+        remove: inputs.boolean('remove'),
         digestsArtifact: inputs.optional('digests-artifact'),
         image: inputs.optional('image'),
         into: inputs.text('into'),
@@ -30236,6 +30237,8 @@ function namedLog(log, name) {
     };
 }
 
+// EXTERNAL MODULE: ./build/shared/base/text.js
+var base_text = __nccwpck_require__(1453);
 // EXTERNAL MODULE: ./build/shared/base/timeline.js
 var base_timeline = __nccwpck_require__(1829);
 // EXTERNAL MODULE: ./build/shared/handed-over/find.js
@@ -30248,8 +30251,6 @@ var image_record = __nccwpck_require__(9621);
 var image_reference = __nccwpck_require__(9607);
 // EXTERNAL MODULE: ./build/shared/base/limits.js
 var base_limits = __nccwpck_require__(2618);
-// EXTERNAL MODULE: ./build/shared/base/text.js
-var base_text = __nccwpck_require__(1453);
 // EXTERNAL MODULE: ./build/shared/image/platform.js
 var image_platform = __nccwpck_require__(4851);
 // EXTERNAL MODULE: ./build/shared/bytes/chunks.js
@@ -31184,6 +31185,8 @@ function tarballNameOf({ content, record }) {
 
 // EXTERNAL MODULE: ./build/shared/handed-over/side-by-side.js
 var side_by_side = __nccwpck_require__(9173);
+// EXTERNAL MODULE: ./build/shared/image/artifact-name.js
+var artifact_name = __nccwpck_require__(2704);
 // EXTERNAL MODULE: ./build/load-image/digests.js
 var load_image_digests = __nccwpck_require__(1448);
 // EXTERNAL MODULE: external "node:os"
@@ -33780,12 +33783,52 @@ var load_images_disposeResources = (undefined && undefined.__disposeResources) |
 
 
 
+
+
 /**
- * Loads one image, or several at once, or only reads their digests. Uploads the mapping if the plan has one.
+ * Loads one image, or several at once, or only reads their digests. Uploads the mapping and removes the artifacts if the plan says so.
  * @param fallback the image to pull when the artifact of one image doesn't exist
  * @throws HandoverError of any code of the consumer, with every image that failed. Verified images are kept
  */
 async function loadImages(plan, fallback, tools) {
+    if (plan.kind === 'removal')
+        return { images: [], loaded: [], digests: undefined, removed: await removeArtifacts(plan.wanted, tools) };
+    const result = await loadAndMap(plan, fallback, tools);
+    if (!plan.remove)
+        return { ...result, removed: [] };
+    // A pattern may also match the mapping, or an artifact that another job has uploaded meanwhile.
+    const names = plan.kind === 'one' ? plan.wanted : result.images.flatMap(({ artifact }) => artifact?.name ?? []);
+    const removed = await removeArtifacts(names, tools).catch((error) => {
+        tools.log.warning(`The image is here, but its artifact was not removed: ${(0,errors/* messageOf */.bD)(error)}`);
+        return [];
+    });
+    return { ...result, removed };
+}
+/** Removes a run's artifacts, of all its attempts, and returns their names. */
+async function removeArtifacts(wanted, { ownStore, log }) {
+    const env_1 = { stack: [], error: void 0, hasError: false };
+    try {
+        const store = load_images_addDisposableResource(env_1, ownStore(), true);
+        const artifacts = (await store.list()).filter(({ name }) => wanted.some((pattern) => (0,artifact_name/* matchesPattern */.MT)(pattern, name)));
+        for (const artifact of artifacts) {
+            await store.remove(artifact);
+            log.info(`Removed the artifact "${artifact.name}" (id ${String(artifact.id)}, ${(0,base_text/* formatBytes */.z3)(artifact.size)})`);
+        }
+        if (artifacts.length === 0)
+            log.warning(`This run has no artifact ${wanted.join(', ')}: there is nothing to remove.`);
+        return [...new Set(artifacts.map(({ name }) => name))];
+    }
+    catch (e_1) {
+        env_1.error = e_1;
+        env_1.hasError = true;
+    }
+    finally {
+        const result_1 = load_images_disposeResources(env_1);
+        if (result_1)
+            await result_1;
+    }
+}
+async function loadAndMap(plan, fallback, tools) {
     if (plan.kind === 'one') {
         const [artifactName = ''] = plan.wanted;
         return withDigests(plan.digests, tools, [artifactName], async () => {
@@ -33807,25 +33850,25 @@ function mappedLoad({ reference, identity, further, artifact, record }, name = a
     return (0,load_image_digests/* mappedImages */.aE)(name, artifact, record, [{ reference, identity }, ...further]);
 }
 async function withDigests(plan, { ownStore, log }, names, work) {
-    const env_1 = { stack: [], error: void 0, hasError: false };
+    const env_2 = { stack: [], error: void 0, hasError: false };
     try {
         if (plan === undefined)
             return { ...(await work()), digests: undefined };
-        const store = load_images_addDisposableResource(env_1, ownStore(), true);
+        const store = load_images_addDisposableResource(env_2, ownStore(), true);
         const claim = await (0,load_image_digests/* claimDigests */.sh)(store, plan, names);
         const result = await work();
         const digests = await claim.upload(result.images);
         log.info(`Uploaded the digests as the artifact "${digests.name}" (id ${String(digests.id)})`);
         return { ...result, digests };
     }
-    catch (e_1) {
-        env_1.error = e_1;
-        env_1.hasError = true;
+    catch (e_2) {
+        env_2.error = e_2;
+        env_2.hasError = true;
     }
     finally {
-        const result_1 = load_images_disposeResources(env_1);
-        if (result_1)
-            await result_1;
+        const result_2 = load_images_disposeResources(env_2);
+        if (result_2)
+            await result_2;
     }
 }
 async function readMapping(each, found) {
@@ -34078,7 +34121,7 @@ function loadOutputs({ images, loaded }, own) {
 
 /** @throws HandoverError `invalid-input` */
 function planImages(inputs) {
-    const { artifactNames, digestsArtifact } = inputs;
+    const { artifactNames, digestsArtifact, remove } = inputs;
     const digests = digestsArtifact === undefined ? undefined : { artifactName: (0,_shared_image_artifact_name_js__WEBPACK_IMPORTED_MODULE_1__/* .requireArtifactName */ .to)(digestsArtifact) };
     const wanted = [...new Set(artifactNames)];
     const [artifactName = '', ...more] = wanted;
@@ -34088,8 +34131,11 @@ function planImages(inputs) {
     if (!inputs.load)
         requireNoneOf(inputs, ['image', 'tarball', 'oci-layout', 'from', 'into'], 'With `load: false` no image is loaded');
     [artifactName, ...more].forEach(_shared_image_artifact_name_js__WEBPACK_IMPORTED_MODULE_1__/* .requireNameOrPattern */ .Al);
-    const kind = !inputs.load ? 'mapping' : isOne ? 'one' : 'several';
-    return { kind, wanted, each: (0,_plan_js__WEBPACK_IMPORTED_MODULE_2__/* .planEach */ .L0)(inputs), digests };
+    if (!inputs.load && remove && digests !== undefined) {
+        throw (0,_shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .invalidInput */ .aY)('With `load: false` and `remove: true` no record is read, so there are no digests for `digests-artifact`.', 'Remove the artifacts in a step of its own, after the one with `digests-artifact`.');
+    }
+    const kind = inputs.load ? (isOne ? 'one' : 'several') : remove ? 'removal' : 'mapping';
+    return { kind, wanted, each: (0,_plan_js__WEBPACK_IMPORTED_MODULE_2__/* .planEach */ .L0)(inputs), digests, remove };
 }
 function whySeveral(wanted) {
     return `\`artifact-name\` (${wanted.join(', ')}) selects several images`;
@@ -34332,6 +34378,9 @@ var host = __nccwpck_require__(8118);
 function planRun(inputs, images, ownRepository) {
     const fallback = planFallback(inputs, images);
     const other = planOtherRun(inputs, { wanted: images.wanted, ownRepository });
+    if (images.remove && other !== undefined) {
+        throw (0,errors/* invalidInput */.aY)('`remove: true` is given with another run, but a job can remove only the artifacts of its own run.', 'Remove them in a job of that run, or with the REST API: `gh api --method DELETE repos/OWNER/REPO/actions/artifacts/ID`.');
+    }
     if (inputs.allowForkRuns && other !== undefined)
         requireOneName(images);
     return { other, fallback };
@@ -34503,13 +34552,18 @@ function checkedAgainst({ record, artifact, fallback }) {
 }
 /** The job summary of a step that worked: of one image in detail, of several as a table. */
 function imagesSummary(result, timeline) {
-    const { images, loaded, digests } = result;
+    const { images, loaded, digests, removed } = result;
     const [only] = images.length === 1 ? loaded : [];
-    const uploaded = digests === undefined
-        ? (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) ``
-        : (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `The digests are ${(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .code */ .aY)(_shared_handed_over_find_js__WEBPACK_IMPORTED_MODULE_2__/* .digestsFileName */ .td)} in the artifact ${(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .code */ .aY)(digests.name)}.\n\n`;
+    const changes = (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .joined */ .oR)([
+        ...(digests === undefined
+            ? []
+            : [(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `The digests are ${(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .code */ .aY)(_shared_handed_over_find_js__WEBPACK_IMPORTED_MODULE_2__/* .digestsFileName */ .td)} in the artifact ${(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .code */ .aY)(digests.name)}.\n\n`]),
+        ...(removed.length === 0 ? [] : [(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `Removed from this run: ${(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .joined */ .oR)(removed.map(_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .code */ .aY), ', ')}.\n\n`]),
+    ], '');
+    if (images.length === 0)
+        return changes;
     if (only !== undefined)
-        return (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .joined */ .oR)([loadSummary(only, timeline), uploaded], '');
+        return (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .joined */ .oR)([loadSummary(only, timeline), changes], '');
     const known = loaded.length === 0;
     const wasLoaded = new Map(loaded.map((each) => [each.artifact?.id, each.loaded]));
     const rows = images.map((image) => [
@@ -34527,7 +34581,7 @@ function imagesSummary(result, timeline) {
     return (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .joined */ .oR)([
         (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `### 📦 ${(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .words */ .aL)(`${title} ${String(images.length)} ${images.length === 1 ? 'image' : 'images'}`)}`,
         (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .markdownTable */ .Qj)([...head, ...(known ? [] : ['Here'])], rows),
-        (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `${uploaded}${(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .gantt */ .VM)(timeline.spans())}`,
+        (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `${changes}${(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .gantt */ .VM)(timeline.spans())}`,
         (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) ``,
     ], '\n\n');
 }
@@ -36297,7 +36351,7 @@ function transferFailed(what, error) {
         return error;
     const authorization = error instanceof answer/* HttpError */.j$ && (error.status === 401 || error.status === 403);
     return new errors/* HandoverError */.Cu('transfer-failed', `Could not ${what}: ${(0,errors/* messageOf */.bD)(error)}.`, quota.test((0,errors/* messageOf */.bD)(error))
-        ? 'The artifact storage of this account is used up; it is counted anew every 6 to 12 hours. Delete old artifacts, or lower `retention-days`.'
+        ? 'The artifact storage of this account is used up; GitHub recalculates it every 6 to 12 hours. Delete old artifacts, and remove this one in the last job: `remove: true` of load-image.'
         : authorization
             ? "The job's token was refused: it is valid only while the job runs. Re-run the job."
             : 'Re-run the job. If it repeats, look at https://www.githubstatus.com and at the proxy of a self-hosted runner.', error);
@@ -40552,8 +40606,8 @@ function artifactNotFound(wanted, artifacts, runAttempt, timeout) {
     return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('artifact-not-found', `This run has no artifact ${wanted.map((name) => `"${name}"`).join(' and no ')}; it has ${there.length === 0 ? 'none' : there.slice(0, 30).join(', ')}.${timeout === undefined ? '' : ` ${timeout.why}`}`, (timeout?.hint ??
         'Check `artifact-name`, and that this job has `needs:` the job that exports the image and that it uploaded it.') +
         (runAttempt > 1
-            ? ` This is attempt ${String(runAttempt)}: the artifact of an earlier attempt may have expired. Re-run all jobs, or raise ` +
-                '`retention-days` of export-image.'
+            ? ` This is attempt ${String(runAttempt)}: an earlier attempt's artifact may have expired (\`retention-days\` of export-image), ` +
+                'or a step with `remove: true` has removed it. Re-run all jobs.'
             : ''));
 }
 const opensAtOnce = 8;

@@ -31127,8 +31127,8 @@ function artifactNotFound(wanted, artifacts, runAttempt, timeout) {
     return new errors/* HandoverError */.Cu('artifact-not-found', `This run has no artifact ${wanted.map((name) => `"${name}"`).join(' and no ')}; it has ${there.length === 0 ? 'none' : there.slice(0, 30).join(', ')}.${timeout === undefined ? '' : ` ${timeout.why}`}`, (timeout?.hint ??
         'Check `artifact-name`, and that this job has `needs:` the job that exports the image and that it uploaded it.') +
         (runAttempt > 1
-            ? ` This is attempt ${String(runAttempt)}: the artifact of an earlier attempt may have expired. Re-run all jobs, or raise ` +
-                '`retention-days` of export-image.'
+            ? ` This is attempt ${String(runAttempt)}: an earlier attempt's artifact may have expired (\`retention-days\` of export-image), ` +
+                'or a step with `remove: true` has removed it. Re-run all jobs.'
             : ''));
 }
 const opensAtOnce = 8;
@@ -34037,7 +34037,7 @@ function transferFailed(what, error) {
         return error;
     const authorization = error instanceof answer/* HttpError */.j$ && (error.status === 401 || error.status === 403);
     return new errors/* HandoverError */.Cu('transfer-failed', `Could not ${what}: ${(0,errors/* messageOf */.bD)(error)}.`, quota.test((0,errors/* messageOf */.bD)(error))
-        ? 'The artifact storage of this account is used up; it is counted anew every 6 to 12 hours. Delete old artifacts, or lower `retention-days`.'
+        ? 'The artifact storage of this account is used up; GitHub recalculates it every 6 to 12 hours. Delete old artifacts, and remove this one in the last job: `remove: true` of load-image.'
         : authorization
             ? "The job's token was refused: it is valid only while the job runs. Re-run the job."
             : 'Re-run the job. If it repeats, look at https://www.githubstatus.com and at the proxy of a self-hosted runner.', error);

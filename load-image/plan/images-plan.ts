@@ -8,18 +8,20 @@ export interface DigestsPlan {
   readonly artifactName: string;
 }
 
-/** Everything that is decided before any work: to load one image, to load several, or only to read the mapping. */
+/** Everything that is decided before any work: to load one image, to load several, or only to read the mapping or remove artifacts. */
 export interface ImagesPlan {
-  readonly kind: 'one' | 'several' | 'mapping';
+  readonly kind: 'one' | 'several' | 'mapping' | 'removal';
   /** Names and patterns of artifacts; the one name of one image. */
   readonly wanted: readonly string[];
   readonly each: EachPlan;
   readonly digests: DigestsPlan | undefined;
+  /** Whether the artifacts are removed at the end. */
+  readonly remove: boolean;
 }
 
 /** @throws HandoverError `invalid-input` */
 export function planImages(inputs: ImagesInputs): ImagesPlan {
-  const { artifactNames, digestsArtifact } = inputs;
+  const { artifactNames, digestsArtifact, remove } = inputs;
   const digests = digestsArtifact === undefined ? undefined : { artifactName: requireArtifactName(digestsArtifact) };
   const wanted = [...new Set(artifactNames)];
   const [artifactName = '', ...more] = wanted;
@@ -29,8 +31,14 @@ export function planImages(inputs: ImagesInputs): ImagesPlan {
   if (!inputs.load)
     requireNoneOf(inputs, ['image', 'tarball', 'oci-layout', 'from', 'into'], 'With `load: false` no image is loaded');
   [artifactName, ...more].forEach(requireNameOrPattern);
-  const kind = !inputs.load ? 'mapping' : isOne ? 'one' : 'several';
-  return { kind, wanted, each: planEach(inputs), digests };
+  if (!inputs.load && remove && digests !== undefined) {
+    throw invalidInput(
+      'With `load: false` and `remove: true` no record is read, so there are no digests for `digests-artifact`.',
+      'Remove the artifacts in a step of its own, after the one with `digests-artifact`.',
+    );
+  }
+  const kind = inputs.load ? (isOne ? 'one' : 'several') : remove ? 'removal' : 'mapping';
+  return { kind, wanted, each: planEach(inputs), digests, remove };
 }
 
 function whySeveral(wanted: readonly string[]): string {

@@ -19,6 +19,12 @@ export interface RunPlan {
 export function planRun(inputs: RunInputs, images: ImagesPlan, ownRepository: string): RunPlan {
   const fallback = planFallback(inputs, images);
   const other = planOtherRun(inputs, { wanted: images.wanted, ownRepository });
+  if (images.remove && other !== undefined) {
+    throw invalidInput(
+      '`remove: true` is given with another run, but a job can remove only the artifacts of its own run.',
+      'Remove them in a job of that run, or with the REST API: `gh api --method DELETE repos/OWNER/REPO/actions/artifacts/ID`.',
+    );
+  }
   if (inputs.allowForkRuns && other !== undefined) requireOneName(images);
   return { other, fallback };
 }

@@ -84,8 +84,8 @@ export function artifactNotFound(
     (timeout?.hint ??
       'Check `artifact-name`, and that this job has `needs:` the job that exports the image and that it uploaded it.') +
       (runAttempt > 1
-        ? ` This is attempt ${String(runAttempt)}: the artifact of an earlier attempt may have expired. Re-run all jobs, or raise ` +
-          '`retention-days` of export-image.'
+        ? ` This is attempt ${String(runAttempt)}: an earlier attempt's artifact may have expired (\`retention-days\` of export-image), ` +
+          'or a step with `remove: true` has removed it. Re-run all jobs.'
         : ''),
   );
 }
