@@ -68,9 +68,7 @@ async function exportLayout(plan: LayoutPlan, tools: ExportTools, problems: read
   // During the upload. A push that still has to build writes its cache first.
   if (!buildsForPush(plan))
     void filled.then(
-      ({ caches }) => {
-        caches.begin();
-      },
+      ({ caches }) => caches.begin(),
       () => undefined,
     );
   // Nothing is removed before both have ended. A failure of the layout is also one of the upload.

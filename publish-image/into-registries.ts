@@ -1,6 +1,6 @@
 import { RegistryFailure } from '../shared/base/errors.ts';
 import { inPool } from '../shared/base/pool.ts';
-import { layerBytes } from '../shared/handed-over/ranged-image.ts';
+import { layerBytes } from '../shared/handed-over/identity.ts';
 import type { Digest } from '../shared/image/digest.ts';
 import { formatReference, registryHost, type TaggedReference } from '../shared/image/reference.ts';
 import type { BlobOrigin, PushedBlob, PushedManifest, RegistryClient } from '../shared/registry/registry-client.ts';

@@ -1,7 +1,7 @@
 import type { FindTools } from '../shared/handed-over/find.ts';
 import type { Artifact } from '../shared/artifacts/store.ts';
 import type { Timeline } from '../shared/base/timeline.ts';
-import type { RangedImage } from '../shared/handed-over/ranged-image.ts';
+import type { RangedImage } from '../shared/handed-over/identity.ts';
 import type { Digest } from '../shared/image/digest.ts';
 import type { Platform } from '../shared/image/platform.ts';
 import type { TaggedReference } from '../shared/image/reference.ts';

@@ -2,7 +2,7 @@ import type { ReadRange } from '../../shared/artifacts/store.ts';
 import { HandoverError, messageOf } from '../../shared/base/errors.ts';
 import { copiedBytes, type LentChunks, streamableChunks, watchedChunks } from '../../shared/bytes/chunks.ts';
 import type { Digest } from '../../shared/image/digest.ts';
-import type { LocatedLayer } from '../../shared/handed-over/ranged-image.ts';
+import type { LocatedLayer } from '../../shared/handed-over/identity.ts';
 import { decompress } from '../../shared/tar/compression.ts';
 
 // A classic store spends much of its time on unpacking gzip, in one thread. This step unpacks large gzip layers on another core. The

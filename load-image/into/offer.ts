@@ -2,7 +2,7 @@ import { Readable } from 'node:stream';
 import type { LentChunk, LentChunks } from '../../shared/bytes/chunks.ts';
 import type { ImageStore } from '../../shared/image/image-store.ts';
 import type { Digest } from '../../shared/image/digest.ts';
-import { layerBytes, type LocatedLayer, type RangedImage } from '../../shared/handed-over/ranged-image.ts';
+import { layerBytes, type LocatedLayer, type RangedImage } from '../../shared/handed-over/identity.ts';
 import { formatManifest, layerMediaType, mediaTypes } from '../../shared/image/manifest.ts';
 import { gunzippedLayer, type PlainLayer, plainLayerChunks } from './gunzipped-layer.ts';
 import type { OfferedBlob, OfferedImage } from './loopback-registry.ts';

@@ -5,7 +5,7 @@ import type { Log } from '../../shared/base/log.ts';
 import { formatBytes } from '../../shared/base/text.ts';
 import type { LentChunk } from '../../shared/bytes/chunks.ts';
 import { blobName, type Digest } from '../../shared/image/digest.ts';
-import { layerBytes, type LocatedLayer, type RangedImage } from '../../shared/handed-over/ranged-image.ts';
+import { layerBytes, type LocatedLayer, type RangedImage } from '../../shared/handed-over/identity.ts';
 import { parseTaggedReference } from '../../shared/image/reference.ts';
 import { endOfArchive, tarHeader, tarPadding } from '../../shared/tar/header.ts';
 import { smallEntries, smallEntry } from '../../shared/tar/tarball-writer.ts';
@@ -94,7 +94,7 @@ async function fetchImage(
     log.info('The engine stores these layers in a different form; sending them anyway.');
     name = `${names.repository}:${offered.manifestDigest.slice('sha256:'.length, 19)}`;
     names.add(name);
-    await engine.load(completing(image, skipped, name, onBytes), () => undefined);
+    await engine.load(completing(image, skipped, name, onBytes));
   }
   return name;
 }

@@ -50,11 +50,7 @@ export async function partialFile(path: string, advice: string, log: Pick<Log, '
   const folder = await folderOf(path, opening);
   const place = join(folder.inside, basename(path));
   await requireReplaceable(path, place);
-  opening.use(
-    await lockPath(place, (holder) => {
-      log.warning(contested(path, holder));
-    }),
-  );
+  opening.use(await lockPath(place, (holder) => log.warning(contested(path, holder))));
   await removeRemains(place);
   const own = opening.use(await livingName());
   const partial = `${place}.partial-${own.name}`;

@@ -39,7 +39,7 @@ export function apiEngine(api: EngineApi, cli: DockerCli): Engine {
     },
     inspect: (image) => inspect(api, image),
     confirm: (references) => confirm(cli, references),
-    load: (chunks, onLoaded) => load(api, chunks, onLoaded),
+    load: (chunks) => load(api, chunks),
     pull: (reference, registry) => pull(api, reference, registry),
     // A process costs little compared with the bytes of an image.
     save: (image) => saveFrom(cli, ['save', image]),
@@ -92,16 +92,11 @@ function said(output: CliOutput): CliOutput {
   return { ...output, stdout: '' };
 }
 
-async function load(
-  api: EngineApi,
-  chunks: LentChunks,
-  onLoaded: (loaded: string) => void,
-): Promise<readonly string[]> {
+async function load(api: EngineApi, chunks: LentChunks): Promise<readonly string[]> {
   let printed = '';
   const request = { method: 'POST', path: '/images/load', query: { quiet: '1' }, body: chunks } as const;
   const answer = await api.follow(request, ({ stream }) => void (printed += stringOr(stream, '')));
   const { loaded, unpackError } = parseLoadOutput(printed);
-  loaded.forEach(onLoaded);
   must(answer, 'load-failed', 'load');
   if (unpackError !== undefined) throw failedWork('docker', 'load-failed', 'docker load failed', unpackError);
   return loaded;

@@ -67,9 +67,7 @@ export function engineApi(endpoint: Endpoint, times: Deadlines, agreed: { versio
       times.signal.throwIfAborted();
       const own = new AbortController();
       const work = async (): Promise<EngineAnswer> => answerOf(await begin(request, own.signal));
-      return times.within(work(), () => {
-        own.abort();
-      });
+      return times.within(work(), () => own.abort());
     },
     follow: async (request, onMessage) => {
       times.signal.throwIfAborted();
@@ -153,9 +151,7 @@ function exchange(asked: ClientRequest, { body }: EngineRequest, endpoint: Endpo
       signal.removeEventListener('abort', end);
       answered.abort();
     });
-    asked.once('response', () => {
-      answered.abort();
-    });
+    asked.once('response', () => answered.abort());
   });
   const sent = writeChunks(asked, body ?? none(), answered.signal).then(
     () => void asked.end(),

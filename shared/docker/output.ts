@@ -34,7 +34,7 @@ export interface InspectedImage {
 }
 
 /** The report of `docker load`. */
-export interface LoadReport {
+interface LoadReport {
   /** The printed references and image IDs. */
   readonly loaded: readonly string[];
   /** The engine's message if an image was stored but not unpacked. */

@@ -32,7 +32,7 @@ export function podmanEngine(cli: DockerCli, tempRoot: string): Engine {
     nameOf: podmanName,
     info: () => info(cli),
     inspect: (image) => inspectWith(cli, ['image', 'inspect', image], parsePodmanInspect),
-    load: (chunks, onLoaded) => load(cli, tempRoot, chunks, onLoaded),
+    load: (chunks) => load(cli, tempRoot, chunks),
     confirm: undefined,
     // It only accepts whole tarballs.
     pull: undefined,
@@ -59,14 +59,9 @@ async function info(cli: DockerCli): Promise<EngineInfo> {
   );
 }
 
-async function load(
-  cli: DockerCli,
-  tempRoot: string,
-  chunks: LentChunks,
-  onLoaded: (loaded: string) => void,
-): Promise<readonly string[]> {
+async function load(cli: DockerCli, tempRoot: string, chunks: LentChunks): Promise<readonly string[]> {
   await using temp = await makeTempDir(tempRoot);
-  return await loadInto(cli, chunks, onLoaded, temp.path);
+  return await loadInto(cli, chunks, temp.path);
 }
 
 // The Docker format keeps the config. `oci-archive` would convert it (without the health check), which gives another image.

@@ -24,12 +24,8 @@ function untilWritten(written: Promise<unknown>, waitMs: number): () => Promise<
     over.abort();
   };
   written.then(
-    () => {
-      end(false);
-    },
-    () => {
-      end(true);
-    },
+    () => end(false),
+    () => end(true),
   );
   return async () => {
     if (!isFirst && !isLast) await sleep(waitMs, undefined, { signal }).catch(() => undefined);

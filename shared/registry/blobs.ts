@@ -1,6 +1,7 @@
 import { HttpError } from '../http/answer.ts';
 import type { HttpRequest } from '../http/client.ts';
 import { again, isTransient, isTransientStatus } from '../http/retry.ts';
+import { abortedAfter } from '../base/deadline.ts';
 import { asError, HandoverError } from '../base/errors.ts';
 import { quoteForeign } from '../base/text.ts';
 import { type LentChunks, viewOf } from '../bytes/chunks.ts';
@@ -122,13 +123,8 @@ const graceMs = 2000;
 
 /** Returns the request that begins an upload. It outlives a cancel for a moment: only its answer has the upload's address. */
 function beginning(url: string, signal: AbortSignal): HttpRequest {
-  const late = new AbortController();
-  const end = (): void =>
-    void setTimeout(() => {
-      late.abort(signal.reason);
-    }, graceMs).unref();
-  signal.addEventListener('abort', end, { once: true });
-  return { method: 'POST', url, headers: { 'content-length': '0' }, signal: late.signal, outlivesStep: true };
+  const late = abortedAfter(signal, graceMs);
+  return { method: 'POST', url, headers: { 'content-length': '0' }, signal: late, outlivesStep: true };
 }
 
 /**

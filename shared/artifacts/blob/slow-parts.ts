@@ -94,17 +94,13 @@ function requestPart(first: RequestPart, requestAgain: RequestOnce, onArrival: (
       },
       () => undefined, // thrown by firstResponse
     )
-    .finally(() => {
-      ended.abort();
-    });
+    .finally(() => ended.abort());
   return {
     arriving,
     hasArrived: () => hasArrived,
     sentAt: () => sentAt,
     requestAgain,
-    abandon: () => {
-      abandoned.abort();
-    },
+    abandon: () => abandoned.abort(),
     ended: ended.signal,
   };
 }

@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { abortedAfter } from '../../base/deadline.ts';
 import { asError, HandoverError, messageOf } from '../../base/errors.ts';
 import { lockKey } from '../../bytes/locks.ts';
 import { HttpError } from '../../http/answer.ts';
@@ -49,8 +50,7 @@ export async function reserveName(
   options: ReservationOptions,
 ): Promise<string> {
   const { signal, isAlone } = options;
-  const budget = after(signal, answerMs);
-  await using client = connect(options, budget);
+  await using client = connect(options, abortedAfter(signal, answerMs));
   const removeLeftover = async (lateMs: number): Promise<boolean> =>
     isAlone && (await removeUnfinished(name, options, { unlessListed: true, lateMs }));
   try {
@@ -72,19 +72,6 @@ export async function reserveName(
 
 function isTaken(error: unknown): boolean {
   return error instanceof HttpError && error.status === 409;
-}
-
-/** Returns a signal that is aborted a number of ms after another one. */
-function after(signal: AbortSignal, ms: number): AbortSignal {
-  const controller = new AbortController();
-  const begin = (): void => {
-    setTimeout(() => {
-      controller.abort(signal.reason);
-    }, ms).unref();
-  };
-  if (signal.aborted) begin();
-  else signal.addEventListener('abort', begin, { once: true });
-  return controller.signal;
 }
 
 interface RemovalOptions {
