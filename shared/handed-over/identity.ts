@@ -9,7 +9,6 @@ import {
   type Descriptor,
   type ImageConfig,
   type ImageContents,
-  mediaTypes,
   parseConfig,
   parseManifest,
 } from '../image/manifest.ts';
@@ -137,8 +136,7 @@ async function identifiedImage(image: RecordedImage, bytesAt: BytesAt, read: Rea
     config,
     manifestDigest: identity.manifestDigest,
     manifestBytes,
-    // A manifest may name its type (OCI image-spec, manifest.md).
-    manifestMediaType: manifest.mediaType || mediaTypes.manifest,
+    manifestMediaType: manifest.mediaType,
     layers: manifest.layers,
   };
   const layers = locatedLayers(image, manifest.layers);

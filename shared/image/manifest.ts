@@ -13,7 +13,7 @@ import { limits } from '../base/limits.ts';
 import { readStrictJson, type Shape } from '../base/strict-json.ts';
 import { quoteForeign } from '../base/text.ts';
 import { type Digest, digestOf, isDigest, isOtherDigest } from './digest.ts';
-import { formatPlatform, type Platform, platformOf } from './platform.ts';
+import { formatPlatform, type Platform, platformIn } from './platform.ts';
 import { archiveShape, configShape, manifestShape } from './shapes.ts';
 
 /** How layers are stored in a manifest (OCI image-spec, layer.md). */
@@ -45,8 +45,9 @@ export interface Descriptor {
   readonly annotations: Readonly<Record<string, string>>;
 }
 
+/** A manifest (OCI image-spec, manifest.md). */
 export interface Manifest {
-  /** Empty when it isn't set. */
+  /** The OCI type when it isn't set. */
   readonly mediaType: string;
   readonly config: Descriptor;
   readonly layers: readonly Descriptor[];
@@ -125,7 +126,7 @@ export function parseManifest(bytes: Uint8Array, where: string): Manifest {
   const listsLayers = Array.isArray(value['layers']) || value['layers'] === null;
   if (!listsLayers || !isObject(value['config'])) throw invalid(where, 'an image manifest', bytes);
   return {
-    mediaType: stringOr(value['mediaType'], ''),
+    mediaType: stringOr(value['mediaType'], '') || mediaTypes.manifest,
     config: parseDescriptor(value['config'], where),
     layers: requireCount(objectsOf(value['layers']), where).map((layer) => parseDescriptor(layer, where)),
   };
@@ -137,18 +138,6 @@ function requireKind(value: JsonObject, where: string, types: readonly string[],
   if (!types.includes(mediaType)) throw ambiguous(where, `calls itself ${quoteForeign(mediaType, 100)}`);
   const member = foreign.find((name) => value[name] !== undefined);
   if (member !== undefined) throw ambiguous(where, `has "${member}", which makes it another kind of document`);
-}
-
-/**
- * Reads a document as a manifest.
- * @returns undefined when it is anything else
- */
-export function manifestIn(bytes: Uint8Array): Manifest | undefined {
-  try {
-    return parseManifest(bytes, 'a manifest');
-  } catch {
-    return undefined;
-  }
 }
 
 function requireCount<T>(layers: readonly T[], where: string): readonly T[] {
@@ -185,11 +174,7 @@ export function parseConfig(bytes: Uint8Array, where: string): ImageConfig {
   const created = stringOr(value['created'], undefined);
   const config = isObject(value['config']) ? value['config'] : {};
   return {
-    platform: platformOf(
-      stringOr(value['os'], '') || 'linux',
-      stringOr(value['architecture'], ''),
-      stringOr(value['variant'], undefined),
-    ),
+    platform: platformIn(value),
     diffIds,
     labels: stringMapOf(config['Labels']),
     config,
@@ -256,12 +241,13 @@ function parseDescriptor(value: JsonObject, where: string): Descriptor {
   const data = stringOr(value['data'], '');
   if (data !== '' && digestOf(Buffer.from(data, 'base64')) !== digest)
     throw ambiguous(where, `has \`data\` in the descriptor of ${digest} with another digest`);
-  const described = isObject(platform) ? parseDescriptorPlatform(platform) : undefined;
+  // An attestation's is `unknown`; some tools leave members out.
+  const isKnown = isObject(platform) && [platform['os'], platform['architecture']].every((text) => stringOr(text, ''));
   return {
     mediaType,
     digest,
     size,
-    ...(described === undefined ? {} : { platform: described }),
+    ...(isKnown ? { platform: platformIn(platform) } : {}),
     annotations: stringMapOf(value['annotations']),
   };
 }
@@ -269,12 +255,6 @@ function parseDescriptor(value: JsonObject, where: string): Descriptor {
 /** Whether a text can be a media type (RFC 6838, section 4.2): it is sent on in a header. */
 function isMediaType(text: string): boolean {
   return /^[a-z0-9][\w!#$&^.+-]{0,126}\/[a-z0-9][\w!#$&^.+-]{0,126}$/i.test(text);
-}
-
-function parseDescriptorPlatform(value: JsonObject): Platform | undefined {
-  const [os, architecture] = [stringOr(value['os'], ''), stringOr(value['architecture'], '')];
-  if (os === '' || architecture === '') return undefined;
-  return platformOf(os, architecture, stringOr(value['variant'], undefined));
 }
 
 const foreignLayer = /^application\/vnd\.(?:oci\.image\.layer\.nondistributable|docker\.image\.rootfs\.foreign)\./i;

@@ -149,8 +149,7 @@ export function formatRecord(record: HandoverRecord): string {
   const { pushedReference, further, ...rest } = record;
   const text = {
     schema: recordSchema,
-    ...rest,
-    ...formatImage(record),
+    ...formatImage(rest),
     ...(further === undefined ? {} : { further: further.map(formatImage) }),
     ...(pushedReference === undefined ? {} : { pushedReference: formatReference(pushedReference) }),
   };
@@ -159,19 +158,8 @@ export function formatRecord(record: HandoverRecord): string {
   return formatted;
 }
 
-function formatImage({
-  references,
-  platform,
-  configDigest,
-  manifestDigests,
-  diffIds,
-  labels,
-  layers,
-  configAt,
-  manifestAt,
-}: RecordedImage): JsonObject {
-  const names = { references: references.map(formatReference), platform: formatPlatform(platform) };
-  return { ...names, configDigest, manifestDigests, diffIds, labels, layers, configAt, manifestAt };
+function formatImage({ references, platform, ...rest }: RecordedImage): JsonObject {
+  return { references: references.map(formatReference), platform: formatPlatform(platform), ...rest };
 }
 
 /**
@@ -184,6 +172,7 @@ export function parseRecord(text: string): HandoverRecord {
   if (!isObject(value)) throw corrupt(`it is not a JSON object: "${quoteForeign(text, 80)}"`);
   if (value['schema'] !== recordSchema) throw wrongSchema(value['schema']);
   const created = stringOr(value['created'], undefined);
+  const pushed = value['pushedReference'];
   const record: HandoverRecord = {
     ...image(value),
     ...(value['further'] === undefined ? {} : { further: furtherImages(value['further']) }),
@@ -193,7 +182,7 @@ export function parseRecord(text: string): HandoverRecord {
     tarballDigest: digest(value, 'tarballDigest'),
     tarballCompression: compression(value['tarballCompression']),
     producer: producer(value['producer']),
-    ...(value['pushedReference'] === undefined ? {} : { pushedReference: pinned(value['pushedReference']) }),
+    ...(pushed === undefined ? {} : { pushedReference: parsed('its pushed reference', pushed, parsePinnedReference) }),
     ...times(value['times']),
   };
   requireInside(record);
@@ -211,7 +200,7 @@ function furtherImages(value: unknown): readonly RecordedImage[] {
 function image(value: JsonObject): RecordedImage {
   return {
     references: references(value['references']),
-    platform: platform(value['platform']),
+    platform: parsed('its platform', value['platform'], parsePlatform),
     configDigest: digest(value, 'configDigest'),
     manifestDigests: digests(value, 'manifestDigests'),
     diffIds: digests(value, 'diffIds'),
@@ -233,26 +222,14 @@ function references(value: unknown): HandoverRecord['references'] {
   const texts = stringsOf(value);
   if (texts.length === 0) throw corrupt('it has no references');
   if (texts.length > limits.references) throw corrupt(`it lists ${String(texts.length)} references`);
-  try {
-    return texts.map(parseTaggedReference);
-  } catch (error) {
-    throw corrupt('a reference in it is malformed', error);
-  }
+  return texts.map((text) => parsed('a reference in it', text, parseTaggedReference));
 }
 
-function pinned(value: unknown): PinnedReference {
+function parsed<T>(what: string, value: unknown, parse: (text: string) => T): T {
   try {
-    return parsePinnedReference(stringOr(value, ''));
+    return parse(stringOr(value, ''));
   } catch (error) {
-    throw corrupt('its pushed reference is malformed', error);
-  }
-}
-
-function platform(value: unknown): Platform {
-  try {
-    return parsePlatform(stringOr(value, ''));
-  } catch (error) {
-    throw corrupt('its platform is malformed', error);
+    throw corrupt(`${what} is malformed`, error);
   }
 }
 
