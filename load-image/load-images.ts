@@ -13,7 +13,7 @@ import { claimDigests, type MappedImage, mappedImages } from './digests.ts';
 import { chooseAtOnce, hostInfo } from './into/into-holders.ts';
 import { differences } from './into/prove.ts';
 import { loadArtifact, loadImage, type LoadTools } from './load-image.ts';
-import type { DigestsPlan, ImagesPlan } from './plan/images-plan.ts';
+import type { ImagesPlan } from './plan/images-plan.ts';
 import type { EachPlan } from './plan/plan.ts';
 import type { LoadResult } from './result.ts';
 
@@ -73,14 +73,14 @@ function mappedLoad(
 }
 
 async function withDigests(
-  plan: DigestsPlan | undefined,
+  artifactName: string | undefined,
   { ownStore, log }: ImagesTools,
   names: readonly string[],
   work: () => Promise<Omit<ImagesResult, 'digests'>>,
 ): Promise<ImagesResult> {
-  if (plan === undefined) return { ...(await work()), digests: undefined };
+  if (artifactName === undefined) return { ...(await work()), digests: undefined };
   await using store = ownStore();
-  const claim = await claimDigests(store, plan, names);
+  const claim = await claimDigests(store, artifactName, names);
   const result = await work();
   const digests = await claim.upload(result.images);
   log.info(`Uploaded the digests as the artifact "${digests.name}" (id ${String(digests.id)})`);

@@ -324,8 +324,12 @@ withGo(`compared with Go’s own reader${noGo === undefined ? '' : ` (left out: 
         return { mediaType: read.mediaType, config: asGo(read.config), layers: read.layers.map(asGo) };
       },
       gos: (read: object): unknown => {
-        const { mediaType, config: itsConfig, layers } = Object(read);
-        return { mediaType: mediaType || manifestType, config: fromGo(itsConfig), layers: all(layers).map(fromGo) };
+        const { mediaType = '', config: itsConfig, layers } = Object(read);
+        return {
+          mediaType: mediaType === '' ? manifestType : mediaType,
+          config: fromGo(itsConfig),
+          layers: all(layers).map(fromGo),
+        };
       },
     },
     index: {

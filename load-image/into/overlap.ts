@@ -1,5 +1,4 @@
-import type { Engine } from '../../shared/docker/engine.ts';
-import type { EngineInfo } from '../../shared/docker/output.ts';
+import type { EngineTags } from '../../shared/docker/engine-tags.ts';
 import { HandoverError } from '../../shared/base/errors.ts';
 import type { Log } from '../../shared/base/log.ts';
 import { formatBytes } from '../../shared/base/text.ts';
@@ -11,30 +10,17 @@ import { endOfArchive, tarHeader, tarPadding } from '../../shared/tar/header.ts'
 import { smallEntries, smallEntry } from '../../shared/tar/tarball-writer.ts';
 import { loopbackRegistry } from './loopback-registry.ts';
 import { offerImage } from './offer.ts';
+import type { HolderTools } from './prove.ts';
 
 // The overlapped load. `docker load` reads a whole tarball before it unpacks anything, and also gets the layers that the engine has.
 // `docker pull` requests only the missing layers, and unpacks one while it downloads others. So during a load this step is a registry on
 // the loopback interface, with one image under a random name (loopback-registry.ts). The engine pulls that image by its digest. Each
 // requested layer is read from the artifact by its byte range (offer.ts). The caller proves the image and sets its references.
 
-/** Temporary tags. */
-interface Names {
-  readonly repository: string;
-  readonly loopbackName: string;
-  /** Registers a tag for removal at the end. */
-  add(name: string): void;
-}
-
-interface Tools {
-  readonly engine: Engine;
-  readonly log: Log;
-  readonly info: EngineInfo;
-}
-
 /** The image to pull, and how to report its progress. */
 export interface FetchRequest {
   readonly image: RangedImage;
-  readonly names: Names;
+  readonly names: EngineTags;
   /** The verb in the log: `Downloaded`. */
   readonly word: string;
   /** Called with the number of bytes of each part that has arrived. */
@@ -46,7 +32,7 @@ export interface FetchRequest {
  * @returns the image's temporary tag; undefined when the engine can't pull it, so that the whole tarball has to be loaded
  * @throws HandoverError `transfer-failed`, `artifact-expired`, `artifact-corrupt`, when the artifact can't be read
  */
-export async function fetchOverlapped(tools: Tools, request: FetchRequest): Promise<string | undefined> {
+export async function fetchOverlapped(tools: HolderTools, request: FetchRequest): Promise<string | undefined> {
   const { engine, log } = tools;
   const { image, word } = request;
   if (engine.pull === undefined) return undefined;
@@ -66,7 +52,7 @@ export async function fetchOverlapped(tools: Tools, request: FetchRequest): Prom
 }
 
 async function fetchImage(
-  { engine, log, info }: Tools,
+  { engine, log, info }: HolderTools,
   { image, names }: FetchRequest,
   onBytes: (bytes: number) => void,
 ): Promise<string> {

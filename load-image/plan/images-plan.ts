@@ -3,24 +3,20 @@ import { invalidInput } from '../../shared/base/errors.ts';
 import { isPattern, requireArtifactName, requireNameOrPattern } from '../../shared/image/artifact-name.ts';
 import { type EachPlan, planEach } from './plan.ts';
 
-/** The artifact for the mapping. */
-export interface DigestsPlan {
-  readonly artifactName: string;
-}
-
 /** Everything that is decided before any work: to load one image, to load several, or only to read the mapping. */
 export interface ImagesPlan {
   readonly kind: 'one' | 'several' | 'mapping';
   /** Names and patterns of artifacts; the one name of one image. */
   readonly wanted: readonly string[];
   readonly each: EachPlan;
-  readonly digests: DigestsPlan | undefined;
+  /** The name of the artifact for the mapping. */
+  readonly digests: string | undefined;
 }
 
 /** @throws HandoverError `invalid-input` */
 export function planImages(inputs: ImagesInputs): ImagesPlan {
   const { artifactNames, digestsArtifact } = inputs;
-  const digests = digestsArtifact === undefined ? undefined : { artifactName: requireArtifactName(digestsArtifact) };
+  const digests = digestsArtifact === undefined ? undefined : requireArtifactName(digestsArtifact);
   const wanted = [...new Set(artifactNames)];
   const [artifactName = '', ...more] = wanted;
   const isOne = more.length === 0 && !isPattern(artifactName);

@@ -36,10 +36,7 @@ export function otherRunStore(options: OtherRunOptions): ArtifactReader {
       const { run, artifacts } = await chosen;
       log.info(`Using run ${String(run.id)} of ${run.createdAt}: ${run.url}`);
       const link = { id: run.id, url: run.url };
-      return artifacts.map(({ id, name, size, digest, createdAt }) => ({
-        ...{ id, name, size, createdAt, run: link },
-        ...(digest === undefined ? {} : { digest }),
-      }));
+      return artifacts.map((artifact) => ({ ...artifact, run: link }));
     },
     open: async (artifact) => {
       const sign = async (): Promise<string> =>

@@ -16,10 +16,8 @@ import {
 // A reserved name is taken until the artifact is removed, also for the next attempt of the same step. So a failed or cancelled upload
 // leaves no reservation.
 
-export interface ReservationOptions extends StoreOptions {
+export interface OwnStoreOptions extends StoreOptions {
   readonly credentials: ServiceCredentials;
-  /** Whether no other step of this job uploads under the name. */
-  readonly isAlone: boolean;
 }
 
 // A cancelled step is killed after 7.5 s. Until then it waits for the answer to a reservation, and then removes that.
@@ -42,14 +40,16 @@ export function lockName(
 /**
  * Reserves a name, and returns the URL to write the blob to.
  * @param expiresAt undefined takes the repository's default
+ * @param isAlone whether no other step of this job uploads under the name
  * @throws HandoverError `artifact-name-taken`; what the service throws. After any error, a cancel included, the name isn't reserved.
  */
 export async function reserveName(
   name: string,
   expiresAt: Date | undefined,
-  options: ReservationOptions,
+  options: OwnStoreOptions,
+  isAlone: boolean,
 ): Promise<string> {
-  const { signal, isAlone } = options;
+  const { signal } = options;
   await using client = connect(options, abortedAfter(signal, answerMs));
   const removeLeftover = async (lateMs: number): Promise<boolean> =>
     isAlone && (await removeUnfinished(name, options, { unlessListed: true, lateMs }));
@@ -87,7 +87,7 @@ interface RemovalOptions {
  */
 export async function removeUnfinished(
   name: string,
-  options: Omit<ReservationOptions, 'isAlone'>,
+  options: OwnStoreOptions,
   { unlessListed = false, lateMs = 0 }: RemovalOptions = {},
 ): Promise<boolean> {
   const giveUpAt = Date.now() + lateMs;
@@ -119,7 +119,7 @@ async function removeOwn(service: ResultsService, name: string): Promise<boolean
 }
 
 function connect(
-  { credentials, proxies, log }: Omit<ReservationOptions, 'isAlone'>,
+  { credentials, proxies, log }: OwnStoreOptions,
   signal: AbortSignal,
 ): AsyncDisposable & { readonly service: ResultsService } {
   const http = httpClient(proxies, signal);
