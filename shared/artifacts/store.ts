@@ -1,4 +1,3 @@
-import { HandoverError } from '../base/errors.ts';
 import type { LentChunks } from '../bytes/chunks.ts';
 import type { Log } from '../base/log.ts';
 import type { Proxies } from '../http/proxies.ts';
@@ -91,8 +90,4 @@ export interface StoreOptions {
   /** Keeps the signature of a signed URL out of the log. */
   readonly maskSecret: (secret: string) => void;
   readonly signal: AbortSignal;
-}
-
-export function corruptArtifact(message: string, cause?: unknown): HandoverError {
-  return new HandoverError('artifact-corrupt', message, 'Run the job that exports the image again.', cause);
 }

@@ -1,7 +1,7 @@
 import { rmSync } from 'node:fs';
 import { lstat, open, rename, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
-import { HandoverError, messageOf } from '../base/errors.ts';
+import { type HandoverError, invalidInput, messageOf } from '../base/errors.ts';
 import { onForcedEnd } from '../base/forced-end.ts';
 import type { Log } from '../base/log.ts';
 import type { LentChunk } from './chunks.ts';
@@ -134,8 +134,7 @@ function contested(path: string, holder: string): string {
 }
 
 function unwritable(path: string, why: string, cause?: unknown): HandoverError {
-  return new HandoverError(
-    'invalid-input',
+  return invalidInput(
     `The tarball can't be written to ${path}: ${why}.`,
     'Set `tarball` to the path of a file in a folder that this job may write to.',
     cause,

@@ -1,5 +1,5 @@
 import type { ArtifactContent, ReadRange } from '../artifacts/store.ts';
-import { messageOf } from '../base/errors.ts';
+import { corruptArtifact, messageOf } from '../base/errors.ts';
 import { limits } from '../base/limits.ts';
 import { quoteForeign } from '../base/text.ts';
 import { copiedBytes, type LentChunks } from '../bytes/chunks.ts';
@@ -16,7 +16,6 @@ import { formatPlatform, samePlatform } from '../image/platform.ts';
 import {
   type BytePlace,
   corrupt,
-  corruptLayer,
   type HandoverRecord,
   imagesOf,
   type RecordedImage,
@@ -58,7 +57,9 @@ export function layerBytes(
   read: ReadRange,
   onBytes: (bytes: number) => void,
 ): LentChunks {
-  return layerChunks(read(offset, offset + size, onBytes), mediaType, (what) => corruptLayer(digest, what));
+  return layerChunks(read(offset, offset + size, onBytes), mediaType, (what) =>
+    corruptArtifact(`The layer ${digest} in the artifact ${what}.`),
+  );
 }
 
 /** An image of an artifact, identified before any of its layers is read. */

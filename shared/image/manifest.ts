@@ -1,4 +1,4 @@
-import { HandoverError } from '../base/errors.ts';
+import { type HandoverError, invalidTarball } from '../base/errors.ts';
 import {
   arrayOf,
   isByteCount,
@@ -155,8 +155,7 @@ function requireCount<T>(layers: readonly T[], where: string): readonly T[] {
  */
 export function requireConfigSize(size: number): void {
   if (size <= limits.jsonBytes) return;
-  throw new HandoverError(
-    'tarball-invalid',
+  throw invalidTarball(
     `The image's config has ${String(size)} bytes; ${String(limits.jsonBytes)} (4 MiB) are the most that can be handed over.`,
     'Look for very long labels, environment variables or a very long history: docker image inspect shows the labels and variables, docker history the rest.',
   );
@@ -265,8 +264,7 @@ function requireHere({ urls, digest, mediaType }: JsonObject, where: string): vo
   const type = stringOr(mediaType, '');
   if (url === undefined && !foreignLayer.test(type)) return;
   const why = url === undefined ? `has the media type ${type}` : `is to be fetched from ${stringOr(url, '')}`;
-  throw new HandoverError(
-    'tarball-invalid',
+  throw invalidTarball(
     `${where} names content that isn't part of the image: ${quoteForeign(stringOr(digest, ''), 80)} ${quoteForeign(why, 200)}.`,
     'Use a base image whose layers are all in its registry and may be distributed. An engine would fetch other layers from the address in the image, and docker save omits them.',
   );
@@ -286,24 +284,21 @@ function strict(bytes: Uint8Array, shape: Shape, where: string, expected: string
 
 /** @param what the end of a sentence whose subject is the document */
 function ambiguous(where: string, what: string, bytes?: Uint8Array): HandoverError {
-  return new HandoverError(
-    'tarball-invalid',
+  return invalidTarball(
     `${where} ${what}${bytes === undefined ? '' : ` ("${startOf(bytes)}")`}.`,
     'Build the image again with a builder that follows the OCI image specification, such as docker buildx, podman or kaniko.',
   );
 }
 
 function unsupportedDigest(where: string, digest: string): HandoverError {
-  return new HandoverError(
-    'tarball-invalid',
+  return invalidTarball(
     `${where} has the digest ${quoteForeign(digest, 40)}: only sha256 digests are supported.`,
     'Make the image with sha256 digests: build it again with docker buildx, which writes no others.',
   );
 }
 
 function invalid(where: string, expected: string, bytes: Uint8Array): HandoverError {
-  return new HandoverError(
-    'tarball-invalid',
+  return invalidTarball(
     `${where} is not ${expected}: "${startOf(bytes)}".`,
     'Make the tarball with docker save, or with docker buildx build --output type=docker,dest=FILE.',
   );
@@ -327,9 +322,5 @@ export interface ImageContents {
 
 /** What's wrong with an OCI layout that a builder or an engine has written for us. */
 export function invalidLayout(message: string): HandoverError {
-  return new HandoverError(
-    'tarball-invalid',
-    message,
-    'Run the export again; if it repeats, report the builder and its version.',
-  );
+  return invalidTarball(message, 'Run the export again; if it repeats, report the builder and its version.');
 }

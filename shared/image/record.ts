@@ -1,4 +1,4 @@
-import { HandoverError } from '../base/errors.ts';
+import { corruptArtifact, HandoverError, invalidTarball } from '../base/errors.ts';
 import {
   isByteCount,
   isObject,
@@ -41,8 +41,7 @@ function wrongSchema(found: unknown): HandoverError {
 
 /** @param bytes of a record that is too large */
 function tooLarge(bytes: number): HandoverError {
-  return new HandoverError(
-    'tarball-invalid',
+  return invalidTarball(
     `The labels of the images are too long to be handed over: the record of them would have ${String(bytes)} bytes, more than 8 MiB.`,
     'Shorten the labels, or hand over fewer images in one artifact.',
   );
@@ -50,21 +49,7 @@ function tooLarge(bytes: number): HandoverError {
 
 /** @param why in words that go on after a colon */
 export function corrupt(why: string, cause?: unknown): HandoverError {
-  return new HandoverError(
-    'artifact-corrupt',
-    `The record ${recordName} in the artifact can't be used: ${why}.`,
-    'Run the job that exports the image again.',
-    cause,
-  );
-}
-
-/** @param what the end of a sentence whose subject is the layer */
-export function corruptLayer(digest: Digest, what: string): HandoverError {
-  return new HandoverError(
-    'artifact-corrupt',
-    `The layer ${digest} in the artifact ${what}.`,
-    'Run the job that exports the image again.',
-  );
+  return corruptArtifact(`The record ${recordName} in the artifact can't be used: ${why}.`, cause);
 }
 
 export interface RecordLayer {

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { renameSync } from 'node:fs';
 import { chmod, lstat, mkdir, open, readdir, rename, writeFile } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
-import { HandoverError, messageOf } from '../base/errors.ts';
+import { HandoverError, invalidInput, messageOf } from '../base/errors.ts';
 import { onForcedEnd } from '../base/forced-end.ts';
 import { isObject, parseJson } from '../base/json.ts';
 import { limits } from '../base/limits.ts';
@@ -178,8 +178,7 @@ function orElse<T>(work: () => T, otherwise: (error: unknown) => T): T {
 }
 
 function unwritable(path: string, why: string, cause?: unknown): HandoverError {
-  return new HandoverError(
-    'invalid-input',
+  return invalidInput(
     `The OCI layout can't be written to ${path}: ${why}.`,
     'Set `oci-layout` to a folder that isn’t there yet, or is empty, where this job may write.',
     cause,

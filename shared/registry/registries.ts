@@ -1,5 +1,5 @@
 import { X509Certificate } from 'node:crypto';
-import { attempt, HandoverError, messageOf } from '../base/errors.ts';
+import { attempt, type HandoverError, invalidInput, messageOf } from '../base/errors.ts';
 import { limits } from '../base/limits.ts';
 import type { Log } from '../base/log.ts';
 import { readSmallFile } from '../bytes/files.ts';
@@ -68,8 +68,7 @@ async function readAuthority(path: string): Promise<string> {
 }
 
 function unusable(path: string, why: string): HandoverError {
-  return new HandoverError(
-    'invalid-input',
+  return invalidInput(
     `The certificate in \`registry-ca\`, ${path}, can't be used: ${why}.`,
     'Give the path of a certificate in PEM, as docker has it in /etc/docker/certs.d/<registry>/ca.crt.',
   );

@@ -1,5 +1,5 @@
 import { limits } from '../base/limits.ts';
-import { attempt, HandoverError, messageOf } from '../base/errors.ts';
+import { attempt, HandoverError, invalidTarball, messageOf } from '../base/errors.ts';
 import { quoteForeign } from '../base/text.ts';
 import type { Digest } from '../image/digest.ts';
 import {
@@ -81,8 +81,7 @@ export function imagesIn(seen: SeenTarball): TarballImages {
   const whole = ofImages.filter(({ config, layers }) => [config, ...layers].every(({ digest }) => seen.blob(digest)));
   const images = (whole.length > 0 ? whole : ofImages).map((manifest) => ociImage(manifest, seen));
   if (images.length > 0) return { kind: 'oci', images };
-  throw new HandoverError(
-    'tarball-invalid',
+  throw invalidTarball(
     index === undefined
       ? `The tarball has neither a manifest.json nor an index.json at its top; it holds: ${seen.names().join(', ') || 'nothing'}.`
       : "The tarball's index.json names no image that is in the tarball.",
@@ -139,18 +138,15 @@ function isManifestOrIndex(descriptor: Descriptor): boolean {
 }
 
 function tooMany(where: string, count: number): HandoverError {
-  return new HandoverError(
-    'tarball-invalid',
+  return invalidTarball(
     `The tarball's ${where} names ${String(count)} images or more: too many.`,
     `Hand over at most ${String(limits.images)} images in one tarball.`,
   );
 }
 
 function unreadable({ digest }: Descriptor, size: number): HandoverError {
-  return new HandoverError(
-    'tarball-invalid',
+  return invalidTarball(
     `The tarball's index.json names the manifest ${digest}, which is no JSON object of at most ${String(limits.jsonBytes)} bytes (it has ${String(size)}).`,
-    'The tarball was edited: make it again with docker save.',
   );
 }
 
@@ -231,8 +227,7 @@ function referencesIn(repoTags: readonly string[]): readonly Reference[] {
 
 /** @param what the end of a sentence whose subject is the manifest.json */
 function invalidNames(what: string, cause?: unknown): HandoverError {
-  return new HandoverError(
-    'tarball-invalid',
+  return invalidTarball(
     `The tarball's manifest.json ${what}`.replace(/\.?$/, '.'),
     `Make the tarball with docker save and at most ${String(limits.references)} references of the image.`,
     cause,
@@ -266,11 +261,7 @@ function contradiction({ config }: TarballManifest): string {
 
 /** @param how the end of a sentence whose subject is the manifest */
 function contradicting({ digest, config }: TarballManifest, how: string): HandoverError {
-  return new HandoverError(
-    'tarball-invalid',
-    `The tarball's manifest ${digest} of the image with the config ${config.digest} ${how}.`,
-    'The tarball was edited: make it again with docker save.',
-  );
+  return invalidTarball(`The tarball's manifest ${digest} of the image with the config ${config.digest} ${how}.`);
 }
 
 function requireConfig(
@@ -286,8 +277,7 @@ function requireConfig(
 
 function requireEntry(entry: SeenEntry | undefined, by: string, name: string): SeenEntry {
   if (entry !== undefined) return entry;
-  throw new HandoverError(
-    'tarball-invalid',
+  throw invalidTarball(
     `${by} names ${name}, which is not in the tarball.`,
     'The tarball is cut, was edited, or was made without all of its layers: make it again, with docker save for one.',
   );
@@ -308,8 +298,7 @@ function requireLayers({ manifests, layers }: TarballImage, seen: SeenTarball): 
 }
 
 function falseLayer(path: string, what: string): HandoverError {
-  return new HandoverError(
-    'tarball-invalid',
+  return invalidTarball(
     `The layer ${quoteForeign(path, 100)} in the tarball ${what}.`,
     'The tarball was edited, or made by a tool that mistakes what a layer is: make it again with docker save.',
   );
@@ -318,10 +307,8 @@ function falseLayer(path: string, what: string): HandoverError {
 function requireDiffIds({ config, layers }: TarballImage, seen: SeenTarball): void {
   const { diffIds } = config;
   if (layers.length !== diffIds.length) {
-    throw new HandoverError(
-      'tarball-invalid',
+    throw invalidTarball(
       `The image's config has ${String(diffIds.length)} layers; its manifest in the tarball has ${String(layers.length)}.`,
-      'The tarball was edited: make it again with docker save.',
     );
   }
   layers.forEach((layer, position) => {

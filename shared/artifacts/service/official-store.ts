@@ -3,18 +3,12 @@ import { readdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import type { ArtifactClient } from '@actions/artifact';
-import { HandoverError, messageOf } from '../../base/errors.ts';
+import { corruptArtifact, HandoverError, messageOf } from '../../base/errors.ts';
 import { streamableChunks } from '../../bytes/chunks.ts';
 import { tempDirs } from '../../bytes/files.ts';
 import { type Digest, parseDigest } from '../../image/digest.ts';
 import { openOnDisk } from '../on-disk.ts';
-import {
-  type Artifact,
-  type ArtifactContent,
-  type ArtifactStore,
-  corruptArtifact,
-  type UploadRequest,
-} from '../store.ts';
+import { type Artifact, type ArtifactContent, type ArtifactStore, type UploadRequest } from '../store.ts';
 import { lockName, nameTaken, removeUnfinished, type OwnStoreOptions, transferFailed } from './reservation.ts';
 import { UnknownAnswer } from './results-service.ts';
 

@@ -1,11 +1,10 @@
 import { Readable } from 'node:stream';
 import { type Entry, fromRandomAccessReaderPromise, RandomAccessReader } from 'yauzl';
-import { HandoverError, messageOf } from '../../base/errors.ts';
+import { corruptArtifact, HandoverError, messageOf } from '../../base/errors.ts';
 import { isByteCount } from '../../base/json.ts';
 import { limits } from '../../base/limits.ts';
 import { quoteForeign } from '../../base/text.ts';
 import type { RangedReader } from '../blob/ranged-reader.ts';
-import { corruptArtifact } from '../store.ts';
 
 /** One file in a zip, and the position of its bytes. */
 export interface ZipMember {
