@@ -50,7 +50,6 @@ export interface IntoTools {
   readonly signal: AbortSignal;
 }
 
-/** An image, and the references that it has. */
 export type HeldImage = Pick<ResolvedImage, 'identity' | 'references'>;
 
 /** Images that every holder has. */

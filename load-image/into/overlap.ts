@@ -8,14 +8,13 @@ import { layerBytes, type LocatedLayer, type RangedImage } from '../../shared/ha
 import { parseTaggedReference } from '../../shared/image/reference.ts';
 import { endOfArchive, tarHeader, tarPadding } from '../../shared/tar/header.ts';
 import { smallEntries, smallEntry } from '../../shared/tar/tarball-writer.ts';
-import { loopbackRegistry } from './loopback-registry.ts';
-import { offerImage } from './offer.ts';
+import { loopbackRegistry, offerImage } from './loopback-registry.ts';
 import type { HolderTools } from './prove.ts';
 
 // The overlapped load. `docker load` reads a whole tarball before it unpacks anything, and also gets the layers that the engine has.
 // `docker pull` requests only the missing layers, and unpacks one while it downloads others. So during a load this step is a registry on
 // the loopback interface, with one image under a random name (loopback-registry.ts). The engine pulls that image by its digest. Each
-// requested layer is read from the artifact by its byte range (offer.ts). The caller proves the image and sets its references.
+// requested layer is read from the artifact by its byte range (identity.ts). The caller proves the image and sets its references.
 
 /** The image to pull, and how to report its progress. */
 export interface FetchRequest {
