@@ -15,7 +15,6 @@ export type PushState =
   /** `push` makes all remaining attempts, and returns the image's digest in the registry. */
   | { readonly kind: 'to-do'; readonly push: () => Promise<Digest> };
 
-/** The result of a push. */
 export type PushOutcome =
   | { readonly kind: 'none' }
   | { readonly kind: 'pushed'; readonly reference: PinnedReference }

@@ -61,7 +61,6 @@ function timesOf(timeline: Timeline): RecordTimes {
   return { began, built: Math.min(built, ready), ready };
 }
 
-/** An image and its references. */
 export type ExportedImage = NamedImage<TaggedReference>;
 
 /** An OCI layout with all images of the export. */
@@ -120,7 +119,6 @@ function recordedImage({ image, references }: ExportedImage, { offsets }: Writte
 export const spaceAdvice =
   'Free space on that filesystem, or set `tarball` (export-image) to a path on another, such as ${{ runner.temp }}/charon.tar.';
 
-/** The image's record, and the finalised artifact. */
 export interface Uploaded {
   readonly record: HandoverRecord;
   /** Undefined if another job has the name and the plan keeps the image anyway. */
@@ -134,11 +132,9 @@ export interface UploadTools {
   readonly timeline: Timeline;
 }
 
-/** A layout that is being filled, and its upload. */
 export interface LayoutUpload {
   readonly directory: string;
   readonly filled: Promise<FilledLayout>;
-  /** The file of the tarball. */
   readonly file: PartialFile;
   readonly claim: NameClaim;
 }
@@ -178,7 +174,6 @@ async function* whileItFits(layers: AsyncIterable<ArrivingLayer>, path: string):
   }
 }
 
-/** A tarball, and the claim on its artifact's name. */
 export interface ClaimedTarball {
   readonly tarball: ArtifactFile;
   readonly claim: NameClaim;

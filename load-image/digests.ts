@@ -68,7 +68,6 @@ export function formatMapping(images: readonly MappedImage[], indent?: number): 
   return JSON.stringify(Object.fromEntries(sorted), undefined, indent);
 }
 
-/** A name that is free for the mapping. */
 export interface DigestsClaim {
   /** Uploads the mapping as the only file of its artifact, and replaces an earlier one. */
   upload(images: readonly MappedImage[]): Promise<Artifact>;

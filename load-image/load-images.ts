@@ -22,7 +22,6 @@ export type ImagesTools = LoadTools & {
   readonly ownStore: () => ArtifactStore;
 };
 
-/** What happened. */
 export interface ImagesResult {
   /** Sorted by the artifact's name. */
   readonly images: readonly MappedImage[];
@@ -54,15 +53,11 @@ export async function loadImages(
     timeline.measure('Find', () => findArtifacts(plan.wanted, tools)),
   );
   const names = found.map(({ name }) => name);
-  return withDigests(plan.digests, tools, names, async () =>
-    plan.kind === 'several'
-      ? loadedResult(await loadSideBySide(plan.each, tools, found))
-      : { images: await readMapping(plan.each, found), loaded: [] },
-  );
-}
-
-function loadedResult(loaded: readonly LoadResult[]): Omit<ImagesResult, 'digests'> {
-  return { images: loaded.flatMap((result) => mappedLoad(result)), loaded };
+  return withDigests(plan.digests, tools, names, async () => {
+    if (plan.kind === 'mapping') return { images: await readMapping(plan.each, found), loaded: [] };
+    const loaded = await loadSideBySide(plan.each, tools, found);
+    return { images: loaded.flatMap((result) => mappedLoad(result)), loaded };
+  });
 }
 
 function mappedLoad(

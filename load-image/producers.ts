@@ -19,7 +19,6 @@ export interface ProducersTools {
   readonly signal: AbortSignal;
 }
 
-/** Facts about these jobs. */
 export interface Producers {
   /** The jobs that have ended without it; undefined while it can still arrive, or if that is unknown. */
   readonly over: readonly RunJob[] | undefined;

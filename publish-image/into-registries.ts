@@ -31,7 +31,6 @@ interface Job {
   readonly tools: PublishTools;
 }
 
-/** The work done so far in all repositories. */
 interface Sent {
   isNew: boolean;
   readonly bytes: Record<BlobOrigin, number>;

@@ -7,13 +7,11 @@ import type { Platform } from '../shared/image/platform.ts';
 import type { TaggedReference } from '../shared/image/reference.ts';
 import type { BlobOrigin, RegistryClient } from '../shared/registry/registry-client.ts';
 
-/** One image in its artifact. */
 export interface SourceImage extends RangedImage {
   readonly artifact: Artifact;
   readonly platform: Platform;
 }
 
-/** What happened. */
 export interface PublishResult {
   /** Digest of the manifest or index under each reference. */
   readonly digest: Digest;

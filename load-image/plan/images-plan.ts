@@ -21,16 +21,16 @@ export function planImages(inputs: ImagesInputs): ImagesPlan {
   const [artifactName = '', ...more] = wanted;
   const isOne = more.length === 0 && !isPattern(artifactName);
   if (!isOne)
-    requireNoneOf(inputs, ['image', 'tarball', 'oci-layout', 'expected-config-digest', 'from'], whySeveral(wanted));
+    requireNoneOf(
+      inputs,
+      ['image', 'tarball', 'oci-layout', 'expected-config-digest', 'from'],
+      `\`artifact-name\` (${wanted.join(', ')}) selects several images`,
+    );
   if (!inputs.load)
     requireNoneOf(inputs, ['image', 'tarball', 'oci-layout', 'from', 'into'], 'With `load: false` no image is loaded');
   [artifactName, ...more].forEach(requireNameOrPattern);
   const kind = !inputs.load ? 'mapping' : isOne ? 'one' : 'several';
   return { kind, wanted, each: planEach(inputs), digests };
-}
-
-function whySeveral(wanted: readonly string[]): string {
-  return `\`artifact-name\` (${wanted.join(', ')}) selects several images`;
 }
 
 type OnlyForOne = 'image' | 'tarball' | 'oci-layout' | 'expected-config-digest' | 'from' | 'into';

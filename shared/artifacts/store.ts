@@ -9,7 +9,6 @@ export interface RunLink {
   readonly url: string;
 }
 
-/** A workflow artifact. */
 export interface Artifact {
   readonly id: number;
   readonly name: string;
@@ -21,7 +20,6 @@ export interface Artifact {
   readonly run?: RunLink;
 }
 
-/** One file that goes into an artifact. */
 export interface ArtifactFile {
   readonly name: string;
   /** Bytes; undefined when only its end shows that. */
@@ -38,7 +36,6 @@ export interface UploadRequest {
   readonly onBytes: (bytes: number) => void;
 }
 
-/** The files of an artifact. */
 export interface ArtifactContent {
   readonly artifact: Artifact;
   /**
@@ -81,7 +78,6 @@ export interface ArtifactStore extends ArtifactReader {
   remove(artifact: Artifact): Promise<void>;
 }
 
-/** Options of every store. */
 export interface StoreOptions {
   readonly proxies: Proxies;
   /** For whole artifacts, when the official client downloads them or a server doesn't answer with parts. */

@@ -101,7 +101,6 @@ export const setupBuildxHint = 'Add this step before it: `- uses: docker/setup-b
 
 /** A build that failed because of a cache that it read. It may succeed without that cache. */
 export class CacheFailure extends HandoverError {
-  /** BuildKit's message. */
   readonly why: string;
 
   constructor(why: string) {
@@ -117,7 +116,6 @@ export class CacheFailure extends HandoverError {
 
 /** Facts about a registry's failure besides its message. */
 interface RegistrySeen {
-  /** The HTTP status. */
   readonly status?: number | undefined;
   /** The connection's error, such as `ECONNREFUSED`. */
   readonly systemCode?: string | undefined;

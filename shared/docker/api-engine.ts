@@ -3,7 +3,7 @@ import { stringOr } from '../base/json.ts';
 import type { LentChunks } from '../bytes/chunks.ts';
 import { endOfArchive } from '../tar/header.ts';
 import { type EngineAnswer, type EngineApi, inPath } from './api.ts';
-import { type CliOutput, type DockerCli, failedCommand, failedWork, type FailureCode, requireDocker } from './cli.ts';
+import { type DockerCli, failedCommand, failedWork, type FailureCode, requireDocker } from './cli.ts';
 import { type Engine, inspectArgs, pullWatched, requireSupportedEngine, saveFrom, type PullWatch } from './engine.ts';
 import {
   type EngineInfo,
@@ -84,12 +84,8 @@ async function confirm(cli: DockerCli, references: readonly string[]): Promise<r
   const lines = output.stdout.split('\n').filter((line) => line.trim() !== '');
   const images = lines.flatMap((line) => parseInspect(line) ?? []);
   if (output.exitCode === 0 && images.length === references.length) return images;
-  throw failedCommand(cli, 'image-missing', ['image', 'inspect', ...references], said(output));
-}
-
-function said(output: CliOutput): CliOutput {
   // The images that it found are not the cause.
-  return { ...output, stdout: '' };
+  throw failedCommand(cli, 'image-missing', ['image', 'inspect', ...references], { ...output, stdout: '' });
 }
 
 async function load(api: EngineApi, chunks: LentChunks): Promise<readonly string[]> {

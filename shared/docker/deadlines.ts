@@ -72,7 +72,6 @@ async function unlessAborted<T>(
   }
 }
 
-/** The time limit of a command. */
 export interface TimeLimit {
   /** Aborted when the time is up. */
   readonly signal: AbortSignal;

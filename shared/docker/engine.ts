@@ -33,7 +33,6 @@ export interface PullWatch {
   readonly failed: Promise<unknown>;
 }
 
-/** The interface to a container engine. */
 export interface Engine {
   /** The engine's command, for messages. */
   readonly program: CommandName;
@@ -127,7 +126,6 @@ async function releaseTag({ forCleanUp }: DockerCli, reference: string): Promise
   await removeReference(forCleanUp, reference);
 }
 
-/** Returns all images with their names, in docker or podman. */
 export async function listImages(cli: DockerCli): Promise<readonly ListedImage[]> {
   const args = ['image', 'ls', '--all', '--no-trunc', '--digests', '--format', listingFormat];
   const output = await must(cli, args, 'image-missing');

@@ -194,7 +194,6 @@ export function parseArchiveManifest(bytes: Uint8Array, where: string): readonly
   });
 }
 
-/** Creates a manifest for the image's config and layers. */
 export function formatManifest(
   config: Pick<Descriptor, 'digest' | 'size'>,
   layers: readonly Pick<Descriptor, 'digest' | 'size' | 'mediaType'>[],
@@ -222,7 +221,7 @@ export function formatIndex(
   );
   const manifests = byName.map(({ mediaType, digest, size, platform: { architecture, os, variant } }) => ({
     ...{ mediaType, digest, size },
-    platform: { architecture, os, ...(variant === undefined ? {} : { variant }) },
+    platform: { architecture, os, variant },
   }));
   const isDocker = images.every((image) => image.mediaType === mediaTypes.dockerManifest);
   const mediaType = isDocker ? mediaTypes.dockerIndex : mediaTypes.index;

@@ -209,7 +209,6 @@ function noTags(reason: string): HandoverError {
   );
 }
 
-/** One notice for each repository that had upper-case letters. */
 export function loweredNotices(references: readonly (Reference | undefined)[]): readonly string[] {
   const firsts = new Map<string, string>();
   for (const { repository, loweredFrom } of references.filter((one) => one !== undefined)) {

@@ -15,7 +15,6 @@ import { isTaken } from './manifests.ts';
 // Pushes blobs to a registry (distribution-spec 1.1, "Pushing Blobs"): a blob that isn't there is mounted, or else sent in one request.
 // Each upload that was begun is finished or ended, because a registry would keep it for days.
 
-/** A blob to push. */
 export interface PushedBlob {
   readonly digest: Digest;
   /** Bytes. */
@@ -55,7 +54,7 @@ export async function pushBlob(
   onRetry: (line: string) => void,
 ): Promise<BlobOrigin> {
   const job = { talk, repository, blob, options, scopes: [pushes(repository)], onRetry };
-  if (!options.anyway && (await isThere(job))) return 'there';
+  if (!options.anyway && showsBlob(job, await head(job, isFinal))) return 'there';
   await using uploads = openUploads(job);
   if (!options.anyway && (await mount(job, uploads))) return 'mounted';
   return await upload(job, uploads);
@@ -64,11 +63,7 @@ export async function pushBlob(
 const what = ({ blob }: Job): string => `The blob ${blob.digest}`;
 const isFinal = (status: number): boolean => !isTransientStatus(status);
 
-/** Whether the registry has the blob, as far as this login can see; a redirect's target decides. */
-async function isThere(job: Job): Promise<boolean> {
-  return showsBlob(job, await head(job, isFinal));
-}
-
+/** Whether an answer shows that the registry has the blob, as far as this login can see; a redirect's target decides. */
 function showsBlob({ blob }: Job, { status, header, isElsewhere }: RegistryAnswer): boolean {
   if (status !== 200) return false;
   const size = header('content-length');

@@ -7,7 +7,6 @@ import { registryHost } from '../image/reference.ts';
 import { type AskHelper, type Credentials, dockerCredentials, loginFolder, type LoginPlaces } from './logins.ts';
 import { registryClient, type RegistryClient, type RegistryClientOptions } from './registry-client.ts';
 
-/** The registries of a step, each with its login. */
 export interface Registries extends AsyncDisposable {
   /**
    * Returns the registry of a repository.

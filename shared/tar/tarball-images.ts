@@ -35,7 +35,6 @@ export interface TarballManifest {
   readonly around: readonly Digest[];
 }
 
-/** One image of a tarball. */
 export interface TarballImage {
   readonly references: readonly Reference[];
   readonly configDigest: Digest;
@@ -54,7 +53,6 @@ export interface TarballImage {
   readonly layers: readonly SeenEntry[];
 }
 
-/** All images of a tarball. */
 export interface TarballImages {
   /** `docker` with a `manifest.json`, which every engine loads; `oci` is an OCI archive, which the classic store doesn't. */
   readonly kind: 'docker' | 'oci';

@@ -13,7 +13,6 @@ const minSlowMs = 1000;
 const oneIn = 20;
 const beyond = 2;
 
-/** A requested part of a blob. */
 export interface Part {
   readonly arriving: Promise<Buffer>;
   readonly hasArrived: () => boolean;

@@ -4,7 +4,6 @@ import { type Answer, HttpError, readAnswer, refusal } from '../../http/answer.t
 import type { Http, HttpResponse } from '../../http/client.ts';
 import { again, isTransient, longestRetryAfterMs } from '../../http/retry.ts';
 
-/** The answer to one GET. */
 interface RestPage {
   readonly body: JsonObject;
   /** Address of the next page; undefined on the last one. */
@@ -30,7 +29,6 @@ interface RestClientOptions {
   readonly signal: AbortSignal;
 }
 
-/** The service code of an answer about a rate limit. */
 export const rateLimited = 'rate-limited';
 
 export function restClient(options: RestClientOptions): RestClient {

@@ -4,7 +4,6 @@ import { HttpError } from '../../http/answer.ts';
 import { httpClient } from '../../http/client.ts';
 import { rateLimited, restClient } from './rest-client.ts';
 
-/** A job of a workflow run. */
 export interface RunJob {
   /** Its `name:`, else its id in the workflow, followed by the values of a matrix: `build (arm64)`. */
   readonly name: string;
