@@ -19,10 +19,11 @@ export interface RestClient {
   redirect(path: string): Promise<string>;
 }
 
-interface RestClientOptions {
+export interface RestClientOptions {
   readonly http: Http;
-  /** Such as `https://api.github.com`, or `https://host/api/v3` on GitHub Enterprise. */
+  /** Without a slash at its end: `https://api.github.com`, or `https://host/api/v3` on GitHub Enterprise. */
   readonly apiUrl: string;
+  /** Needs `actions: read` in the repository. */
   readonly token: string;
   /** Called with one log line before each retry. */
   readonly onRetry: (message: string) => void;
