@@ -17,7 +17,6 @@ import { fillLayout, type StepsListener } from './source/filled-layout.ts';
 import { openSourceTarball } from './source/from-tarball.ts';
 import type { SourceTools } from './source/from-engine.ts';
 
-/** The result of an export. */
 export interface ExportResult {
   readonly record: HandoverRecord;
   /** Undefined if another job has the name and the plan keeps the image anyway. */
@@ -66,11 +65,9 @@ async function exportLayout(plan: LayoutPlan, tools: ExportTools, problems: read
   });
   const uploaded = uploadLayout(plan, tools, { directory, filled, file, claim });
   // During the upload. A push that still has to build writes its cache first.
-  if (!buildsForPush(plan))
+  if (plan.push === undefined || plan.push.listedPlatforms.length === 0)
     void filled.then(
-      ({ caches }) => {
-        caches.begin();
-      },
+      ({ caches }) => caches.begin(),
       () => undefined,
     );
   // Nothing is removed before both have ended. A failure of the layout is also one of the upload.
@@ -83,10 +80,6 @@ async function exportLayout(plan: LayoutPlan, tools: ExportTools, problems: read
   const failed = [...problems, ...(await caches.problems())];
   if (failed.length > 0) log.notice(`A build cache failed, which doesn’t affect the image: ${failed.join(' ')}`);
   return { record, artifact, tarballPath: plan.tarballPath, steps, push };
-}
-
-function buildsForPush({ push }: LayoutPlan): boolean {
-  return push !== undefined && push.listedPlatforms.length > 0;
 }
 
 async function claimFor(plan: ExportPlan, { store, producer }: ExportTools): Promise<NameClaim> {

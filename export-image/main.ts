@@ -33,9 +33,7 @@ await run('export-image', async ({ context, log, signal, limit }) => {
     timeline: times,
     producer: { ...context.producer, jobKey: `${context.jobPath}/${plan.jobKey}` },
     tempRoot: context.tempRoot,
-    onSteps: (steps) => {
-      setOutputs(stepOutputs(steps));
-    },
+    onSteps: (steps) => setOutputs(stepOutputs(steps)),
   });
   setOutputs(exportOutputs(result, plan, context.runUrl));
   await addSummary(exportSummary(result, times.spans()));

@@ -4,7 +4,6 @@ import { quoteForeign } from '../shared/base/text.ts';
 import { readRecord } from '../shared/handed-over/find.ts';
 import type { Producer } from '../shared/image/record.ts';
 
-/** A name that is free for this job's artifact. */
 export interface NameClaim {
   /** Removes the artifact of an earlier attempt of this job; called just before the upload. */
   release(): Promise<void>;

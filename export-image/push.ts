@@ -3,8 +3,7 @@ import type { Log } from '../shared/base/log.ts';
 import type { Timeline } from '../shared/base/timeline.ts';
 import type { Engine } from '../shared/docker/engine.ts';
 import type { RegistryCommands } from '../shared/docker/registry-commands.ts';
-import { claimTags, placeOf } from '../shared/docker/tag-claims.ts';
-import { guardTags } from '../shared/docker/tag-guard.ts';
+import { claimTags, guardTags, placeOf } from '../shared/docker/tag-guard.ts';
 import type { Digest } from '../shared/image/digest.ts';
 import { formatReference, type PinnedReference, type TaggedReference } from '../shared/image/reference.ts';
 import type { PushPlan } from './plan/push-plan.ts';
@@ -16,7 +15,6 @@ export type PushState =
   /** `push` makes all remaining attempts, and returns the image's digest in the registry. */
   | { readonly kind: 'to-do'; readonly push: () => Promise<Digest> };
 
-/** The result of a push. */
 export type PushOutcome =
   | { readonly kind: 'none' }
   | { readonly kind: 'pushed'; readonly reference: PinnedReference }

@@ -1,7 +1,16 @@
-import { code, gantt, joined, type Markdown, markdownTable, safe, prose, words } from '../shared/base/markdown.ts';
+import {
+  code,
+  gantt,
+  joined,
+  layerTable,
+  type Markdown,
+  markdownTable,
+  safe,
+  prose,
+  words,
+} from '../shared/base/markdown.ts';
 import { formatBytes, formatDuration } from '../shared/base/text.ts';
 import type { Span } from '../shared/base/timeline.ts';
-import { layerTable } from '../shared/base/markdown.ts';
 import { formatPlatform } from '../shared/image/platform.ts';
 import { formatReference } from '../shared/image/reference.ts';
 import type { ExportResult } from './export-image.ts';
@@ -54,7 +63,7 @@ export function exportSummary(result: ShownExport, spans: readonly Span[], note?
   const names = executed.map((step) => code(step.name));
   return joined(
     [
-      safe`### 📦 ${title} ${code(formatReferenceOf(result))}`,
+      safe`### 📦 ${title} ${code(record.references.map(formatReference)[0] ?? '')}`,
       ...(note === undefined ? [] : [note]),
       markdownTable(['', ''], facts),
       ...(executed.length === 0 ? [] : [safe`**Executed steps:** ${joined(names, ', ')}`]),
@@ -77,8 +86,4 @@ function pushFacts(push: PushOutcome): readonly (readonly Markdown[])[] {
   const outcome =
     push.kind === 'pushed' ? code(formatReference(push.reference)) : safe`❌ ${prose(push.error.message)}`;
   return [[safe`Pushed`, outcome]];
-}
-
-function formatReferenceOf(result: ShownExport): string {
-  return result.record.references.map(formatReference)[0] ?? '';
 }

@@ -4,7 +4,6 @@ import type { Artifact, ArtifactFile, ArtifactStore } from '../shared/artifacts/
 import { HandoverError, messageOf } from '../shared/base/errors.ts';
 import type { Log } from '../shared/base/log.ts';
 import type { Timeline } from '../shared/base/timeline.ts';
-import type { LentChunks } from '../shared/bytes/chunks.ts';
 import { requireDiskSpace } from '../shared/bytes/disk-space.ts';
 import type { PartialFile } from '../shared/bytes/partial-file.ts';
 import { Checksum, checksummed, drain } from '../shared/bytes/verified.ts';
@@ -34,31 +33,19 @@ import type { CacheWriting } from './source/cache-writing.ts';
 /** The record without the facts that are known only after the tarball is written. */
 export type UnsealedRecord = Omit<HandoverRecord, 'tarballDigest' | 'times'>;
 
-/** The bytes of a tarball during its upload. */
-interface UploadedTarball {
-  readonly name: string;
-  /** In bytes; undefined if it is known only at the end. */
-  readonly size: number | undefined;
-  readonly chunks: LentChunks;
-}
-
 /**
  * Returns the artifact's two files: the tarball, then the record with the tarball's digest.
  * @param unsealed called after the tarball is read
  * @param sealed called with the finished record
  */
 async function* artifactFiles(
-  tarball: UploadedTarball,
+  tarball: ArtifactFile,
   unsealed: () => Promise<UnsealedRecord>,
   timeline: Timeline,
   sealed: (record: HandoverRecord) => void,
 ): AsyncGenerator<ArtifactFile> {
   const checksum = new Checksum();
-  yield {
-    name: tarball.name,
-    size: tarball.size,
-    chunks: checksummed(tarball.chunks, checksum),
-  };
+  yield { ...tarball, chunks: checksummed(tarball.chunks, checksum) };
   const tarballDigest = checksum.found().digest;
   const record: HandoverRecord = { ...(await unsealed()), tarballDigest, times: timesOf(timeline) };
   sealed(record);
@@ -74,7 +61,6 @@ function timesOf(timeline: Timeline): RecordTimes {
   return { began, built: Math.min(built, ready), ready };
 }
 
-/** An image and its references. */
 export type ExportedImage = NamedImage<TaggedReference>;
 
 /** An OCI layout with all images of the export. */
@@ -133,7 +119,6 @@ function recordedImage({ image, references }: ExportedImage, { offsets }: Writte
 export const spaceAdvice =
   'Free space on that filesystem, or set `tarball` (export-image) to a path on another, such as ${{ runner.temp }}/charon.tar.';
 
-/** The image's record, and the finalised artifact. */
 export interface Uploaded {
   readonly record: HandoverRecord;
   /** Undefined if another job has the name and the plan keeps the image anyway. */
@@ -147,11 +132,9 @@ export interface UploadTools {
   readonly timeline: Timeline;
 }
 
-/** A layout that is being filled, and its upload. */
 export interface LayoutUpload {
   readonly directory: string;
   readonly filled: Promise<FilledLayout>;
-  /** The file of the tarball. */
   readonly file: PartialFile;
   readonly claim: NameClaim;
 }
@@ -173,13 +156,8 @@ export async function uploadLayout(plan: LayoutPlan, tools: UploadTools, layout:
   const unsealed = async (): Promise<UnsealedRecord> => {
     const { images: named, push } = await filled;
     const [first, ...further] = named;
-    const facts = {
-      ...first,
-      further,
-      tarball: await written.promise,
-      path: plan.tarballPath,
-      producer: tools.producer,
-    };
+    const tarball = await written.promise;
+    const facts = { ...first, further, tarball, path: plan.tarballPath, producer: tools.producer };
     return imageRecord({ ...facts, pushedReference: pushedByBuild(plan.push, push) });
   };
   return tools.timeline.measure(
@@ -196,9 +174,8 @@ async function* whileItFits(layers: AsyncIterable<ArrivingLayer>, path: string):
   }
 }
 
-/** A tarball, and the claim on its artifact's name. */
 export interface ClaimedTarball {
-  readonly tarball: UploadedTarball;
+  readonly tarball: ArtifactFile;
   readonly claim: NameClaim;
 }
 

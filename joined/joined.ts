@@ -4,9 +4,17 @@ import { loadArtifact, loadImage, type LoadTools } from '../load-image/load-imag
 import type { LoadResult } from '../load-image/result.ts';
 import type { LoadPlan } from '../load-image/plan/plan.ts';
 import { openOnDisk } from '../shared/artifacts/on-disk.ts';
-import type { ArtifactStore } from '../shared/artifacts/store.ts';
-import { HandoverError } from '../shared/base/errors.ts';
-import { compareWithOther, type OtherImage } from './own-image.ts';
+import type { Artifact, ArtifactStore } from '../shared/artifacts/store.ts';
+import { HandoverError, messageOf } from '../shared/base/errors.ts';
+import { readRecord } from '../shared/handed-over/find.ts';
+import type { Digest } from '../shared/image/digest.ts';
+import { type HandoverRecord, recordName } from '../shared/image/record.ts';
+import { formatReference } from '../shared/image/reference.ts';
+
+/** The image in the artifact of that name, compared with the image that this job built. */
+export type OtherImage =
+  | { readonly kind: 'same' | 'different'; readonly artifact: Artifact; readonly configDigest: Digest }
+  | { readonly kind: 'unknown'; readonly why: string };
 
 /** What happened. The image is in the engine in each case. */
 export type JoinedResult =
@@ -73,4 +81,41 @@ async function keepOwn(
   // As late as possible: the other job may still be uploading.
   const other = await compareWithOther(tools, artifactName, record);
   return { kind: 'kept', exported, loaded, other };
+}
+
+/**
+ * Compares the image that another job hands over under the name with the one that this job built. Later jobs get the other job's.
+ * Doesn't wait for that job. An error is only logged, because this job has its image.
+ */
+async function compareWithOther({ store, log }: JoinedTools, name: string, own: HandoverRecord): Promise<OtherImage> {
+  const other = await readOther(store, name, own).catch((error: unknown) => unknown(messageOf(error)));
+  const image = own.references.map(formatReference)[0] ?? '';
+  if (other.kind === 'unknown') {
+    log.info(`It is unknown whether the artifact "${name}" holds the same image as ${image} here: ${other.why}`);
+  } else if (other.kind === 'same') {
+    log.info(
+      `It is the same image as in the artifact "${name}" (id ${String(other.artifact.id)}), which another job handed over.`,
+    );
+  } else {
+    log.warning(
+      `${image} in this job is not the image that later jobs get: this job has ${own.configDigest}, and the artifact ` +
+        `"${name}" (id ${String(other.artifact.id)}) of another job holds ${other.configDigest}. Two builds of one definition ` +
+        'differ unless every step comes from a shared cache. To test one image everywhere, build it in one job, and give ' +
+        'the others `needs:` that job.',
+    );
+  }
+  return other;
+}
+
+async function readOther(store: ArtifactStore, name: string, own: HandoverRecord): Promise<OtherImage> {
+  const artifact = (await store.list()).find((candidate) => candidate.name === name);
+  if (artifact === undefined) return unknown('the other job has not finished its upload.');
+  const record = await readRecord(await store.open(artifact));
+  if (record === undefined) return unknown(`it has no ${recordName}.`);
+  const { configDigest } = record;
+  return { kind: configDigest === own.configDigest ? 'same' : 'different', artifact, configDigest };
+}
+
+function unknown(why: string): OtherImage {
+  return { kind: 'unknown', why };
 }

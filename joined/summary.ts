@@ -2,8 +2,7 @@ import { exportSummary } from '../export-image/summary.ts';
 import { loadSummary } from '../load-image/summary.ts';
 import { code, joined, type Markdown, safe, prose, words } from '../shared/base/markdown.ts';
 import type { Timeline } from '../shared/base/timeline.ts';
-import type { JoinedResult } from './joined.ts';
-import type { OtherImage } from './own-image.ts';
+import type { JoinedResult, OtherImage } from './joined.ts';
 
 /**
  * The job summary of the joined action.

@@ -6,7 +6,6 @@ import { formatPlatform } from '../shared/image/platform.ts';
 import type { HandoverRecord } from '../shared/image/record.ts';
 import { formatReference } from '../shared/image/reference.ts';
 import { digestsFileName } from '../shared/handed-over/find.ts';
-import type { DigestsPlan } from './plan/images-plan.ts';
 import type { Identity } from '../shared/handed-over/identity.ts';
 
 /** The digests of one image, for later jobs. */
@@ -69,7 +68,6 @@ export function formatMapping(images: readonly MappedImage[], indent?: number): 
   return JSON.stringify(Object.fromEntries(sorted), undefined, indent);
 }
 
-/** A name that is free for the mapping. */
 export interface DigestsClaim {
   /** Uploads the mapping as the only file of its artifact, and replaces an earlier one. */
   upload(images: readonly MappedImage[]): Promise<Artifact>;
@@ -77,12 +75,13 @@ export interface DigestsClaim {
 
 /**
  * Checks, before any work, that the name is free. An earlier attempt's mapping may be replaced if the new one has all of its images.
+ * @param name of the artifact
  * @param names of the images in the new mapping
  * @throws HandoverError `artifact-name-taken`
  */
 export async function claimDigests(
   store: ArtifactStore,
-  { artifactName: name }: DigestsPlan,
+  name: string,
   names: readonly string[],
 ): Promise<DigestsClaim> {
   const existing = (await store.list()).find((artifact) => artifact.name === name);

@@ -67,21 +67,16 @@ async function fromSources(plan: LoadPlan, tools: LoadTools): Promise<LoadResult
     case 'artifact-then-registry':
       return withSecond(tools, ['artifact', fromArtifact, failedArtifact], ['registry', fromRegistry]);
     case 'registry-then-artifact': {
+      const findIfThere = (): Promise<FoundArtifact | undefined> =>
+        find().catch((error: unknown) => {
+          log.info(`There is no artifact to compare with: ${messageOf(error)}`);
+          return undefined;
+        });
       const compared = async (): Promise<LoadResult> =>
-        loadFromRegistry(plan, tools, plan.registryImage === undefined ? await find() : await foundOrNot(find, tools));
+        loadFromRegistry(plan, tools, plan.registryImage === undefined ? await find() : await findIfThere());
       return withSecond(tools, ['registry', compared, failedRegistry], ['artifact', fromArtifact]);
     }
   }
-}
-
-async function foundOrNot(
-  find: () => Promise<FoundArtifact>,
-  { log }: Pick<LoadTools, 'log'>,
-): Promise<FoundArtifact | undefined> {
-  return find().catch((error: unknown) => {
-    log.info(`There is no artifact to compare with: ${messageOf(error)}`);
-    return undefined;
-  });
 }
 
 async function withSecond(

@@ -15,7 +15,7 @@ import { claimDigests, type MappedImage, mappedImages } from './digests.ts';
 import { chooseAtOnce, hostInfo } from './into/into-holders.ts';
 import { differences } from './into/prove.ts';
 import { loadArtifact, loadImage, type LoadTools } from './load-image.ts';
-import type { DigestsPlan, ImagesPlan } from './plan/images-plan.ts';
+import type { ImagesPlan } from './plan/images-plan.ts';
 import type { EachPlan } from './plan/plan.ts';
 import type { LoadResult } from './result.ts';
 
@@ -24,7 +24,6 @@ export type ImagesTools = LoadTools & {
   readonly ownStore: () => ArtifactStore;
 };
 
-/** What happened. */
 export interface ImagesResult {
   /** Sorted by the artifact's name. */
   readonly images: readonly MappedImage[];
@@ -91,17 +90,11 @@ async function loadAndMap(
     timeline.measure('Find', () => findArtifacts(plan.wanted, tools)),
   );
   const names = found.map(({ name }) => name);
-  return withDigests(plan.digests, tools, names, async () =>
-    plan.kind === 'several'
-      ? loadedResult(await loadSideBySide(plan.each, tools, found))
-      : { images: await readMapping(plan.each, found), loaded: [] },
-  );
-}
-
-type Mapped = Pick<ImagesResult, 'images' | 'loaded'>;
-
-function loadedResult(loaded: readonly LoadResult[]): Mapped {
-  return { images: loaded.flatMap((result) => mappedLoad(result)), loaded };
+  return withDigests(plan.digests, tools, names, async () => {
+    if (plan.kind === 'mapping') return { images: await readMapping(plan.each, found), loaded: [] };
+    const loaded = await loadSideBySide(plan.each, tools, found);
+    return { images: loaded.flatMap((result) => mappedLoad(result)), loaded };
+  });
 }
 
 function mappedLoad(
@@ -112,14 +105,14 @@ function mappedLoad(
 }
 
 async function withDigests(
-  plan: DigestsPlan | undefined,
+  artifactName: string | undefined,
   { ownStore, log }: ImagesTools,
   names: readonly string[],
-  work: () => Promise<Mapped>,
+  work: () => Promise<Pick<ImagesResult, 'images' | 'loaded'>>,
 ): Promise<Omit<ImagesResult, 'removed'>> {
-  if (plan === undefined) return { ...(await work()), digests: undefined };
+  if (artifactName === undefined) return { ...(await work()), digests: undefined };
   await using store = ownStore();
-  const claim = await claimDigests(store, plan, names);
+  const claim = await claimDigests(store, artifactName, names);
   const result = await work();
   const digests = await claim.upload(result.images);
   log.info(`Uploaded the digests as the artifact "${digests.name}" (id ${String(digests.id)})`);

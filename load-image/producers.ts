@@ -19,7 +19,6 @@ export interface ProducersTools {
   readonly signal: AbortSignal;
 }
 
-/** Facts about these jobs. */
 export interface Producers {
   /** The jobs that have ended without it; undefined while it can still arrive, or if that is unknown. */
   readonly over: readonly RunJob[] | undefined;
@@ -99,9 +98,8 @@ export function watchProducers(
  * Returns the jobs that could create the artifact, after all of them have ended: those that `wanted` names, or all others.
  * @param runnerName of this job
  * @returns certain if one of the named jobs has failed or was skipped
- * @internal
  */
-export function whoHasEnded(
+function whoHasEnded(
   jobs: readonly RunJob[],
   wanted: string | undefined,
   runnerName: string,
@@ -122,13 +120,8 @@ export function whoHasEnded(
  * Returns the jobs of an attempt, with the earlier jobs that count in it. If only failed jobs are re-run, the others may be missing in the
  * new attempt (r-universe-org/help#607). A job that still waits for its re-run is also missing. But then the jobs that it waits for are
  * re-run, although they had succeeded.
- * @internal
  */
-export function withCarriedOver(
-  jobs: readonly RunJob[],
-  earlier: readonly RunJob[],
-  runnerName: string,
-): readonly RunJob[] {
+function withCarriedOver(jobs: readonly RunJob[], earlier: readonly RunJob[], runnerName: string): readonly RunJob[] {
   const had = new Set(earlier.filter(({ conclusion }) => conclusion === 'success').map(({ name }) => name));
   const isAllAgain = jobs.some(({ name, runner }) => runner !== runnerName && had.has(name));
   const names = new Set(jobs.map(({ name }) => name));

@@ -3,7 +3,6 @@ import type { Artifact } from '../shared/artifacts/store.ts';
 import type { InspectedImage } from '../shared/docker/output.ts';
 import type { HandoverRecord } from '../shared/image/record.ts';
 
-/** What happened. */
 export interface LoadResult {
   readonly reference: string;
   /** The image in the engine or the first node; undefined when it was loaded nowhere. */

@@ -2,6 +2,7 @@ import {
   code,
   gantt,
   joined,
+  layerTable,
   link,
   type Markdown,
   markdownTable,
@@ -11,7 +12,6 @@ import {
 } from '../shared/base/markdown.ts';
 import { formatBytes, formatDuration } from '../shared/base/text.ts';
 import type { Timeline } from '../shared/base/timeline.ts';
-import { layerTable } from '../shared/base/markdown.ts';
 import { formatPlatform } from '../shared/image/platform.ts';
 import { digestsFileName } from '../shared/handed-over/find.ts';
 import type { LoadResult } from './result.ts';

@@ -91,7 +91,6 @@ function waitTimeout(state: Producers, waitedMs: number): WaitTimeout {
     : { why: `${gaveUp}: ${described(state.over)}.`, hint: endedHint };
 }
 
-/** The state at one point in time. */
 interface Look {
   readonly state: Producers;
   readonly all: readonly Artifact[];

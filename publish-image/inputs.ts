@@ -1,7 +1,8 @@
+import type { OtherRunInputs } from '../shared/handed-over/other-run-plan.ts';
 import type { Inputs } from '../shared/runner/inputs.ts';
 
 /** The inputs of publish-image, as given; `planPublish` interprets them. */
-export interface PublishInputs {
+export interface PublishInputs extends Omit<OtherRunInputs, 'repository' | 'allowForkRuns'> {
   /** Names and patterns. */
   readonly artifactNames: readonly string[];
   readonly image: string | undefined;
@@ -13,12 +14,8 @@ export interface PublishInputs {
   readonly registryCa: string | undefined;
   readonly expectedConfigDigests: readonly string[];
   readonly expectedRevision: string | undefined;
-  readonly runId: string | undefined;
-  readonly workflow: string | undefined;
-  readonly branch: string | undefined;
-  readonly event: string | undefined;
+  /** The `repository` of the run. */
   readonly runRepository: string | undefined;
-  readonly githubToken: string | undefined;
 }
 
 /** @throws HandoverError `invalid-input` */

@@ -1,6 +1,6 @@
 import { RegistryFailure } from '../shared/base/errors.ts';
 import { inPool } from '../shared/base/pool.ts';
-import { layerBytes } from '../shared/handed-over/ranged-image.ts';
+import { layerBytes } from '../shared/handed-over/identity.ts';
 import type { Digest } from '../shared/image/digest.ts';
 import { formatReference, registryHost, type TaggedReference } from '../shared/image/reference.ts';
 import type { BlobOrigin, PushedBlob, PushedManifest, RegistryClient } from '../shared/registry/registry-client.ts';
@@ -31,7 +31,6 @@ interface Job {
   readonly tools: PublishTools;
 }
 
-/** The work done so far in all repositories. */
 interface Sent {
   isNew: boolean;
   readonly bytes: Record<BlobOrigin, number>;

@@ -24,9 +24,7 @@ await run('publish-image', async ({ context, log, signal, limit }) => {
   await using registry = registries({ ...common, ...plan, askHelper });
   const times = timeline();
   const { runAttempt } = context.producer;
-  const onPartial = (partial: PublishResult): void => {
-    setOutputs(publishOutputs(partial));
-  };
+  const onPartial = (partial: PublishResult): void => setOutputs(publishOutputs(partial));
   const tools = { store, log, runAttempt, timeline: times, registry: registry.of, onPartial };
   const result = await publishImage(plan, tools);
   setOutputs(publishOutputs(result));

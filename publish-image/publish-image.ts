@@ -2,7 +2,7 @@ import { findArtifacts, type FoundArtifact } from '../shared/handed-over/find.ts
 import { onlyImage, requireOne, resolveArtifact } from '../shared/handed-over/opened-artifact.ts';
 import { requireAll } from '../shared/handed-over/side-by-side.ts';
 import type { Artifact } from '../shared/artifacts/store.ts';
-import { HandoverError } from '../shared/base/errors.ts';
+import { HandoverError, invalidInput, invalidTarball } from '../shared/base/errors.ts';
 import { digestOf } from '../shared/image/digest.ts';
 import { formatIndex } from '../shared/image/manifest.ts';
 import { formatPlatform, samePlatform } from '../shared/image/platform.ts';
@@ -44,8 +44,7 @@ function sourceImage(found: FoundArtifact, { image, expectedRevision }: PublishP
 }
 
 function unsuitable({ name }: Artifact): HandoverError {
-  return new HandoverError(
-    'tarball-invalid',
+  return invalidTarball(
     `The artifact "${name}" has no image that can be published as it is: it holds a tarball of docker save, or one that is ` +
       'compressed as a whole, in which there is no manifest.',
     'Let export-image build the image, or take it with `source-image`, instead of `source-tarball`.',
@@ -56,8 +55,7 @@ function requirePlatforms(images: readonly SourceImage[]): void {
   images.forEach((image, position) => {
     const twin = images.slice(0, position).find((other) => samePlatform(other.platform, image.platform));
     if (twin === undefined) return;
-    throw new HandoverError(
-      'invalid-input',
+    throw invalidInput(
       `The artifacts "${twin.artifact.name}" and "${image.artifact.name}" both hold an image for ${formatPlatform(image.platform)}: ` +
         'one index has one image for each platform.',
       'Name in `artifact-name` the artifacts of one image alone, such as docker-image-linux-*.',

@@ -1,19 +1,17 @@
 import type { FindTools } from '../shared/handed-over/find.ts';
 import type { Artifact } from '../shared/artifacts/store.ts';
 import type { Timeline } from '../shared/base/timeline.ts';
-import type { RangedImage } from '../shared/handed-over/ranged-image.ts';
+import type { RangedImage } from '../shared/handed-over/identity.ts';
 import type { Digest } from '../shared/image/digest.ts';
 import type { Platform } from '../shared/image/platform.ts';
 import type { TaggedReference } from '../shared/image/reference.ts';
 import type { BlobOrigin, RegistryClient } from '../shared/registry/registry-client.ts';
 
-/** One image in its artifact. */
 export interface SourceImage extends RangedImage {
   readonly artifact: Artifact;
   readonly platform: Platform;
 }
 
-/** What happened. */
 export interface PublishResult {
   /** Digest of the manifest or index under each reference. */
   readonly digest: Digest;

@@ -2,7 +2,7 @@ import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
 import { eventFacts, type RecordedEvent } from '../fixtures/events.ts';
 import { noEvent } from '../fixtures/export-inputs.ts';
-import { automaticTags, immutableTag } from '../../shared/image/tags.ts';
+import { chooseTags, immutableTag } from '../../shared/image/tags.ts';
 import { branchOf, type EventFacts, type WorkflowEvent, workflowEvent } from '../../shared/image/workflow-event.ts';
 
 const sha = 'abc1234def5678abc1234def5678abc1234def56';
@@ -10,6 +10,8 @@ const dockerTag = /^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$/;
 
 const branch = (name: string): WorkflowEvent => ({ kind: 'branch', name, sha, isDefault: false });
 const gitTag = (name: string): WorkflowEvent => ({ kind: 'tag', name, sha });
+const automaticTags = (found: WorkflowEvent): readonly string[] =>
+  chooseTags({ tags: 'auto', repository: 'app' }, { event: found, metadata: {} }, []).map(({ tag }) => tag);
 const event = (facts: Partial<EventFacts>): WorkflowEvent => workflowEvent({ ...noEvent, sha, ...facts });
 
 describe('events as GitHub sends them', () => {
@@ -44,7 +46,6 @@ describe('events as GitHub sends them', () => {
     ['push-branch', ['feature-add-new-feature-6113728', 'sha-6113728']],
     ['push-default-branch', ['main-6113728', 'latest', 'sha-6113728']],
     ['push-tag', ['v1.2.3-6113728', 'v1.2.3', 'sha-6113728']],
-    ['push-deleted-branch', []],
     ['pull-request', ['pr-123-ec26c3e', 'sha-ec26c3e']],
     ['pull-request-target', ['pr-123-ec26c3e', 'sha-ec26c3e']],
     ['workflow-dispatch', ['release-2.x-6113728', 'sha-6113728']],
@@ -55,6 +56,10 @@ describe('events as GitHub sends them', () => {
     ['workflow-run-fork', ['main-ec26c3e', 'sha-ec26c3e']],
   ])('the event %s has its automatic tags (S3.6)', (name, tags) => {
     expect(automaticTags(workflowEvent(eventFacts(name)))).toEqual(tags);
+  });
+
+  test('the deletion of a branch has no automatic tags (S3.6)', () => {
+    expect(() => automaticTags(workflowEvent(eventFacts('push-deleted-branch')))).toThrow('deleted its branch or tag');
   });
 });
 
@@ -283,6 +288,6 @@ describe('other events', () => {
     const found = event(facts);
     expect(found).toEqual({ kind: 'none', reason: expect.stringContaining(reason) });
     expect(immutableTag(found)).toBeUndefined();
-    expect(automaticTags(found)).toEqual([]);
+    expect(() => automaticTags(found)).toThrow(reason);
   });
 });

@@ -42,12 +42,12 @@ class Cluster {
     return this.stores.map((store, at) => {
       const [name = '', imports] = [this.#names[at], this.imports[at]];
       const engine = store.engine(() => Promise.resolve());
-      const load: typeof engine.load = async (chunks, onLine) => {
+      const load: typeof engine.load = async (chunks) => {
         imports?.push('begin');
         this.hasCome(step);
         await this.#allHaveCome.promise;
         await this.#turn(`${name} imports ${step}`);
-        const loaded = await engine.load(chunks, onLine);
+        const loaded = await engine.load(chunks);
         imports?.push('end');
         return loaded;
       };

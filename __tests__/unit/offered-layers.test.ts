@@ -5,8 +5,15 @@ import { afterEach, describe, expect, test } from '@jest/globals';
 import { type FixtureImage, type FixtureOptions, json, makeImage, tar } from '../fixtures/image.ts';
 import { inReusedMemory } from '../fixtures/reused-memory.ts';
 import { identifyByRange, type IdentifiedImage } from '../../shared/handed-over/identity.ts';
-import { type LoopbackRegistry, loopbackRegistry, type OfferedBlob } from '../../load-image/into/loopback-registry.ts';
-import { LayerTurns, type LayerWatch, type Offer, offerImage } from '../../load-image/into/offer.ts';
+import {
+  LayerTurns,
+  type LayerWatch,
+  type LoopbackRegistry,
+  loopbackRegistry,
+  type Offer,
+  type OfferedBlob,
+  offerImage,
+} from '../../load-image/into/loopback-registry.ts';
 import type { ArtifactContent } from '../../shared/artifacts/store.ts';
 import { type JsonObject, objectsOf } from '../../shared/base/json.ts';
 import { copiedBytes } from '../../shared/bytes/chunks.ts';

@@ -7,8 +7,7 @@ import { loadArtifact } from '../../load-image/load-image.ts';
 import { HandoverError } from '../../shared/base/errors.ts';
 import { timeline } from '../../shared/base/timeline.ts';
 import type { Engine } from '../../shared/docker/engine.ts';
-import { claimTags } from '../../shared/docker/tag-claims.ts';
-import { guardTags } from '../../shared/docker/tag-guard.ts';
+import { claimTags, guardTags } from '../../shared/docker/tag-guard.ts';
 import { parseTaggedReference } from '../../shared/image/reference.ts';
 
 // Two steps set one reference at the same time: the test decides when each of them gets its response from the engine.

@@ -1,10 +1,13 @@
+import { Readable } from 'node:stream';
 import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
 import { HandoverError } from '../../shared/base/errors.ts';
 import { limits } from '../../shared/base/limits.ts';
+import { copiedBytes } from '../../shared/bytes/chunks.ts';
+import { layerBytes } from '../../shared/handed-over/identity.ts';
 import { digestOf } from '../../shared/image/digest.ts';
 import { parsePlatform } from '../../shared/image/platform.ts';
-import { corruptLayer, formatRecord, type HandoverRecord, imagesOf, parseRecord } from '../../shared/image/record.ts';
+import { formatRecord, type HandoverRecord, imagesOf, parseRecord } from '../../shared/image/record.ts';
 import { parsePinnedReference, parseTaggedReference } from '../../shared/image/reference.ts';
 
 const platform = parsePlatform('linux/amd64');
@@ -247,10 +250,12 @@ describe('the record', () => {
     expect(() => parseRecord(written({ schema }))).toThrow(expect.objectContaining({ code: 'artifact-corrupt', hint }));
   });
 
-  test('the error of a corrupt layer names the layer', () => {
-    expect(corruptLayer(one, 'has 5 bytes')).toMatchObject({
+  test('the error of a corrupt layer names the layer', async () => {
+    const layer = { digest: one, size: 5, mediaType: 'application/vnd.oci.image.layer.v1.tar', offset: 0 };
+    const read = (): Readable => Readable.from([Buffer.from('bytes')]);
+    await expect(copiedBytes(layerBytes(layer, read, () => undefined))).rejects.toMatchObject({
       code: 'artifact-corrupt',
-      message: `The layer ${one} in the artifact has 5 bytes.`,
+      message: `The layer ${one} in the artifact is no tar, whether packed or not.`,
       hint: 'Run the job that exports the image again.',
     });
   });

@@ -325,7 +325,11 @@ withGo(`compared with Go’s own reader${noGo === undefined ? '' : ` (left out: 
       },
       gos: (read: object): unknown => {
         const { mediaType = '', config: itsConfig, layers } = Object(read);
-        return { mediaType, config: fromGo(itsConfig), layers: all(layers).map(fromGo) };
+        return {
+          mediaType: mediaType === '' ? manifestType : mediaType,
+          config: fromGo(itsConfig),
+          layers: all(layers).map(fromGo),
+        };
       },
     },
     index: {

@@ -24,7 +24,6 @@ import { readOciLayout } from '../../shared/layout/read-layout.ts';
 // One command builds all targets of a bake file, so their shared steps are built once. Each target writes its own OCI layout, because
 // buildx locks a layout's index. All layouts have one folder of blobs, so that a layer of six images is handed over once.
 
-/** The images of a bake file, in the layout. */
 export type BakedImages = Pick<FilledLayout, 'images' | 'steps'> & { readonly caches: UsedCaches };
 
 /** @throws HandoverError `invalid-input` for targets that don't exist or have no name; `builder-unsupported`, `build-failed` */

@@ -31,7 +31,6 @@ function tagColon(reference: string): number {
   return colon > reference.lastIndexOf('/') ? colon : reference.length;
 }
 
-/** The tools to write an image to an OCI layout. */
 export interface SourceTools {
   readonly engine: Engine;
   readonly buildx: Buildx;
@@ -43,7 +42,6 @@ export interface SourceTools {
   readonly tempDir: string;
 }
 
-/** The OCI layout to write, and the compression of new layers. */
 export interface LayoutRequest {
   readonly directory: string;
   readonly compression: LayerCompression;
@@ -63,9 +61,7 @@ export async function exportsLayouts(
   return exports;
 }
 
-/** An image in an OCI layout. */
 export interface SourcedImage {
-  /** The Dockerfile's steps. */
   readonly steps: readonly BuildStep[];
   /** Layers that were compressed during the save. */
   readonly replaced?: ReadonlyMap<Digest, ReplacedLayer>;

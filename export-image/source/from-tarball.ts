@@ -2,7 +2,7 @@ import { stat } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { imageRecord, type ExportedImage, type UnsealedRecord } from '../upload.ts';
 import type { TarballPlan } from '../plan/plan.ts';
-import { HandoverError, invalidInput, messageOf } from '../../shared/base/errors.ts';
+import { HandoverError, invalidInput, invalidTarball, messageOf } from '../../shared/base/errors.ts';
 import type { LentChunks } from '../../shared/bytes/chunks.ts';
 import { fileChunks, openFile, transientFileChunks } from '../../shared/bytes/files.ts';
 import { formatPlatform, samePlatform } from '../../shared/image/platform.ts';
@@ -178,8 +178,7 @@ async function head(path: string): Promise<Buffer> {
 }
 
 function invalid(message: string, cause?: unknown): HandoverError {
-  return new HandoverError(
-    'tarball-invalid',
+  return invalidTarball(
     message,
     'Set `source-tarball` to a file that docker save wrote, or to an OCI archive, plain or compressed with gzip or zstd.',
     cause,

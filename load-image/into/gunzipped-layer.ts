@@ -2,7 +2,7 @@ import type { ReadRange } from '../../shared/artifacts/store.ts';
 import { HandoverError, messageOf } from '../../shared/base/errors.ts';
 import { copiedBytes, type LentChunks, streamableChunks, watchedChunks } from '../../shared/bytes/chunks.ts';
 import type { Digest } from '../../shared/image/digest.ts';
-import type { LocatedLayer } from '../../shared/handed-over/ranged-image.ts';
+import type { LocatedLayer } from '../../shared/handed-over/identity.ts';
 import { decompress } from '../../shared/tar/compression.ts';
 
 // A classic store spends much of its time on unpacking gzip, in one thread. This step unpacks large gzip layers on another core. The
@@ -16,22 +16,6 @@ export interface PlainLayer {
   readonly digest: Digest;
   /** Bytes. */
   readonly size: number;
-}
-
-/** Whether a layer is in gzip: `….tar+gzip` of OCI, `….tar.gzip` of Docker. @internal */
-export function isGzipLayer(mediaType: string): boolean {
-  return /\.tar[+.]gzip$/.test(mediaType);
-}
-
-/**
- * Returns the unpacked length in a gzip file's last bytes.
- * @param compressedSize bytes of the file
- * @returns undefined when that can't be the whole length, as in a file of several members
- * @internal
- */
-export function plainSize(trailer: Buffer, compressedSize: number): number | undefined {
-  const size = trailer.readUInt32LE(trailer.length - gzipTrailerBytes);
-  return size < compressedSize ? undefined : size;
 }
 
 /**
@@ -77,8 +61,10 @@ export async function gunzippedLayer(
   diffId: Digest,
   read: ReadRange,
 ): Promise<PlainLayer | undefined> {
-  if (size < minBytes || !isGzipLayer(mediaType)) return undefined;
+  // `….tar+gzip` of OCI, `….tar.gzip` of Docker.
+  if (size < minBytes || !/\.tar[+.]gzip$/.test(mediaType)) return undefined;
   const end = offset + size;
-  const length = plainSize(await copiedBytes(read(end - gzipTrailerBytes, end, () => undefined)), size);
-  return length === undefined ? undefined : { digest: diffId, size: length };
+  const length = (await copiedBytes(read(end - gzipTrailerBytes, end, () => undefined))).readUInt32LE();
+  // A file of several members ends with the length of the last one.
+  return length < size ? undefined : { digest: diffId, size: length };
 }

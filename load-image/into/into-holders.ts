@@ -10,8 +10,7 @@ import { type PartialFile, partialFile } from '../../shared/bytes/partial-file.t
 import type { Holder } from '../../shared/docker/holders.ts';
 import type { EngineInfo, InspectedImage } from '../../shared/docker/output.ts';
 import { sweepTags } from '../../shared/docker/engine-tags.ts';
-import { claimTags, placeOf } from '../../shared/docker/tag-claims.ts';
-import { guardTags, type TagGuard } from '../../shared/docker/tag-guard.ts';
+import { claimTags, guardTags, placeOf, type TagGuard } from '../../shared/docker/tag-guard.ts';
 import {
   type OpenedArtifact,
   requireOne,
@@ -51,7 +50,6 @@ export interface IntoTools {
   readonly signal: AbortSignal;
 }
 
-/** An image, and the references that it has. */
 export type HeldImage = Pick<ResolvedImage, 'identity' | 'references'>;
 
 /** Images that every holder has. */
@@ -273,8 +271,7 @@ async function loadWhole(
 
 /** Feeds the tarball to all holders. Returns what they report. */
 async function feedAll(chunks: LentChunks, holders: readonly Holder[]): Promise<readonly string[]> {
-  const feed = (holder: Holder) => (lent: LentChunks) =>
-    onHolder(holder, () => holder.engine.load(lent, () => undefined));
+  const feed = (holder: Holder) => (lent: LentChunks) => onHolder(holder, () => holder.engine.load(lent));
   const [only, ...others] = holders;
   if (only !== undefined && others.length === 0) return feed(only)(chunks);
   return (await fanOut(chunks, holders.map(feed))).flat();

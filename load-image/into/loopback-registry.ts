@@ -1,9 +1,16 @@
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
-import { type LentChunks, streamableChunks, watchedChunks } from '../../shared/bytes/chunks.ts';
+import { type LentChunk, type LentChunks, streamableChunks, watchedChunks } from '../../shared/bytes/chunks.ts';
+import { layerBytes, type LocatedLayer, type RangedImage } from '../../shared/handed-over/identity.ts';
 import { type Digest, parseDigest } from '../../shared/image/digest.ts';
+import type { ImageStore } from '../../shared/image/image-store.ts';
+import { formatManifest, layerMediaType, mediaTypes } from '../../shared/image/manifest.ts';
+import { gunzippedLayer, type PlainLayer, plainLayerChunks } from './gunzipped-layer.ts';
+
+// A registry with one image, for the engine that pulls it: the manifest, the config, and the layers one after the other.
 
 /** A blob that the registry serves. */
 export interface OfferedBlob {
@@ -87,4 +94,151 @@ async function answer(
   response.flushHeaders();
   // A closed connection is no error here: the client requests the blob again, or its command fails with the reason.
   await pipeline(streamableChunks(watchedChunks(blob.chunks(), onFailure)), response).catch(() => undefined);
+}
+
+export interface LayerWatch {
+  /** Called when the engine requests a layer, possibly again. */
+  readonly onAsked: (digest: Digest) => void;
+  /** Called with the number of bytes of each part that has arrived. */
+  readonly onBytes: (bytes: number) => void;
+}
+
+/** An image for the registry. */
+export interface Offer {
+  readonly image: OfferedImage;
+  /** Digests of the layers that are offered unpacked. */
+  readonly unpacked: ReadonlySet<Digest>;
+}
+
+/**
+ * Prepares an image for the registry. The engine verifies each blob against the digest in its request. For the classic store, large
+ * gzip layers are offered unpacked (docs/decisions/0006-gzip-layers-reach-the-classic-store-unpacked.md). A containerd store needs the
+ * layers that the manifest lists.
+ * @throws HandoverError `transfer-failed`, `artifact-expired`
+ */
+export async function offerImage(ranged: RangedImage, store: ImageStore, watch: LayerWatch): Promise<Offer> {
+  const { contents, layers } = ranged;
+  const { configDigest, configBytes, manifestDigest, manifestBytes, manifestMediaType } = contents;
+  const plain = store.keepsBlobs ? new Map<Digest, PlainLayer>() : await plainLayers(ranged);
+  const config = [configDigest, smallBlob(configBytes, mediaTypes.config)] as const;
+  const blobs = [config, ...layerBlobs(ranged, plain, watch)];
+  if (plain.size === 0) {
+    const manifest = [manifestDigest, smallBlob(manifestBytes, manifestMediaType)] as const;
+    return { image: { manifestDigest, blobs: new Map([...blobs, manifest]) }, unpacked: new Set() };
+  }
+  // A different manifest with the same config is the same image in the classic store.
+  const described = layers.map((layer) => offeredAs(layer, plain));
+  const other = formatManifest({ digest: configDigest, size: configBytes.length }, described);
+  const manifest = [other.manifestDigest, smallBlob(other.manifestBytes, other.manifestMediaType)] as const;
+  return {
+    image: { manifestDigest: other.manifestDigest, blobs: new Map([...blobs, manifest]) },
+    unpacked: new Set(plain.keys()),
+  };
+}
+
+/** Returns the layers to offer unpacked, by their digest in the manifest. */
+async function plainLayers({ contents, layers, read }: RangedImage): Promise<ReadonlyMap<Digest, PlainLayer>> {
+  const { diffIds } = contents.config;
+  const found = await Promise.all(
+    layers.map(async (layer, position) => {
+      const diffId = diffIds[position];
+      const plain = diffId === undefined ? undefined : await gunzippedLayer(layer, diffId, read);
+      return plain === undefined ? [] : [[layer.digest, plain] as const];
+    }),
+  );
+  return new Map(found.flat());
+}
+
+function layerBlobs(
+  { layers, read }: RangedImage,
+  plain: ReadonlyMap<Digest, PlainLayer>,
+  watch: LayerWatch,
+): readonly (readonly [Digest, OfferedBlob])[] {
+  const turns = new LayerTurns();
+  const distinct = [...new Map(layers.map((layer) => [layer.digest, layer])).values()];
+  return distinct.map((layer, position) => {
+    const { digest, size, mediaType } = offeredAs(layer, plain);
+    const bytes = (): LentChunks => {
+      const stored = layerBytes(layer, read, watch.onBytes);
+      return plain.has(layer.digest) ? plainLayerChunks(stored, size) : stored;
+    };
+    const chunks = (): LentChunks => {
+      watch.onAsked(layer.digest);
+      return turns.pass(position, bytes);
+    };
+    return [digest, { size, mediaType, chunks }] as const;
+  });
+}
+
+function offeredAs(
+  layer: LocatedLayer,
+  plain: ReadonlyMap<Digest, PlainLayer>,
+): Pick<LocatedLayer, 'digest' | 'size' | 'mediaType'> {
+  const unpacked = plain.get(layer.digest);
+  return unpacked === undefined ? layer : { ...unpacked, mediaType: layerMediaType('uncompressed') };
+}
+
+function smallBlob(bytes: Buffer, mediaType: string): OfferedBlob {
+  return { size: bytes.length, mediaType, chunks: () => Readable.from([bytes]) };
+}
+
+// An engine requests all layers within about 20 ms, in any order.
+const graceMs = 100;
+
+interface Waiting {
+  readonly position: number;
+  readonly start: () => void;
+}
+
+/**
+ * Sends layers one at a time, the lowest first, because the engine unpacks them in that order. A layer waits briefly for lower ones that
+ * haven't been requested: the engine may have them.
+ * @internal
+ */
+export class LayerTurns {
+  readonly #asked = new Set<number>();
+  #waiting: readonly Waiting[] = [];
+  #taken = false;
+  #grace: 'unused' | 'running' | 'over' = 'unused';
+
+  /** Yields the chunks when it is this layer's turn. */
+  async *pass<Chunk extends LentChunk>(position: number, chunks: () => AsyncIterable<Chunk>): AsyncGenerator<Chunk> {
+    await this.#turn(position);
+    try {
+      yield* chunks();
+    } finally {
+      this.#taken = false;
+      this.#next();
+    }
+  }
+
+  #turn(position: number): Promise<void> {
+    this.#asked.add(position);
+    if (this.#grace === 'unused') this.#startGrace();
+    return new Promise((start) => {
+      this.#waiting = [...this.#waiting, { position, start }].sort((one, other) => one.position - other.position);
+      this.#next();
+    });
+  }
+
+  #startGrace(): void {
+    this.#grace = 'running';
+    setTimeout(() => {
+      this.#grace = 'over';
+      this.#next();
+    }, graceMs);
+  }
+
+  #next(): void {
+    const [lowest, ...others] = this.#waiting;
+    if (this.#taken || lowest === undefined || !this.#mayStart(lowest.position)) return;
+    this.#waiting = others;
+    this.#taken = true;
+    lowest.start();
+  }
+
+  #mayStart(position: number): boolean {
+    const lower = [...this.#asked].filter((asked) => asked < position);
+    return this.#grace === 'over' || lower.length === position;
+  }
 }

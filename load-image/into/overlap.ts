@@ -1,40 +1,25 @@
-import type { Engine } from '../../shared/docker/engine.ts';
-import type { EngineInfo } from '../../shared/docker/output.ts';
+import type { EngineTags } from '../../shared/docker/engine-tags.ts';
 import { HandoverError } from '../../shared/base/errors.ts';
 import type { Log } from '../../shared/base/log.ts';
 import { formatBytes } from '../../shared/base/text.ts';
 import type { LentChunk } from '../../shared/bytes/chunks.ts';
 import { blobName, type Digest } from '../../shared/image/digest.ts';
-import { layerBytes, type LocatedLayer, type RangedImage } from '../../shared/handed-over/ranged-image.ts';
+import { layerBytes, type LocatedLayer, type RangedImage } from '../../shared/handed-over/identity.ts';
 import { parseTaggedReference } from '../../shared/image/reference.ts';
 import { endOfArchive, tarHeader, tarPadding } from '../../shared/tar/header.ts';
 import { smallEntries, smallEntry } from '../../shared/tar/tarball-writer.ts';
-import { loopbackRegistry } from './loopback-registry.ts';
-import { offerImage } from './offer.ts';
+import { loopbackRegistry, offerImage } from './loopback-registry.ts';
+import type { HolderTools } from './prove.ts';
 
 // The overlapped load. `docker load` reads a whole tarball before it unpacks anything, and also gets the layers that the engine has.
 // `docker pull` requests only the missing layers, and unpacks one while it downloads others. So during a load this step is a registry on
 // the loopback interface, with one image under a random name (loopback-registry.ts). The engine pulls that image by its digest. Each
-// requested layer is read from the artifact by its byte range (offer.ts). The caller proves the image and sets its references.
-
-/** Temporary tags. */
-interface Names {
-  readonly repository: string;
-  readonly loopbackName: string;
-  /** Registers a tag for removal at the end. */
-  add(name: string): void;
-}
-
-interface Tools {
-  readonly engine: Engine;
-  readonly log: Log;
-  readonly info: EngineInfo;
-}
+// requested layer is read from the artifact by its byte range (identity.ts). The caller proves the image and sets its references.
 
 /** The image to pull, and how to report its progress. */
 export interface FetchRequest {
   readonly image: RangedImage;
-  readonly names: Names;
+  readonly names: EngineTags;
   /** The verb in the log: `Downloaded`. */
   readonly word: string;
   /** Called with the number of bytes of each part that has arrived. */
@@ -46,7 +31,7 @@ export interface FetchRequest {
  * @returns the image's temporary tag; undefined when the engine can't pull it, so that the whole tarball has to be loaded
  * @throws HandoverError `transfer-failed`, `artifact-expired`, `artifact-corrupt`, when the artifact can't be read
  */
-export async function fetchOverlapped(tools: Tools, request: FetchRequest): Promise<string | undefined> {
+export async function fetchOverlapped(tools: HolderTools, request: FetchRequest): Promise<string | undefined> {
   const { engine, log } = tools;
   const { image, word } = request;
   if (engine.pull === undefined) return undefined;
@@ -66,7 +51,7 @@ export async function fetchOverlapped(tools: Tools, request: FetchRequest): Prom
 }
 
 async function fetchImage(
-  { engine, log, info }: Tools,
+  { engine, log, info }: HolderTools,
   { image, names }: FetchRequest,
   onBytes: (bytes: number) => void,
 ): Promise<string> {
@@ -94,7 +79,7 @@ async function fetchImage(
     log.info('The engine stores these layers in a different form; sending them anyway.');
     name = `${names.repository}:${offered.manifestDigest.slice('sha256:'.length, 19)}`;
     names.add(name);
-    await engine.load(completing(image, skipped, name, onBytes), () => undefined);
+    await engine.load(completing(image, skipped, name, onBytes));
   }
   return name;
 }

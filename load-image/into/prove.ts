@@ -14,7 +14,8 @@ import { formatReference, type Reference } from '../../shared/image/reference.ts
 // Proves that the engine's image is the one that was handed over: compares it with the identity that was computed from the artifact's
 // bytes. No other value is accepted.
 
-interface Tools {
+/** A holder's engine, and its facts. */
+export interface HolderTools {
   readonly engine: Engine;
   readonly log: Log;
   readonly info: EngineInfo;
@@ -25,7 +26,7 @@ interface Tools {
  * @returns a reference or an image ID; undefined when the engine lacks the image
  */
 export async function findImage(
-  { engine, info }: Omit<Tools, 'log'>,
+  { engine, info }: Omit<HolderTools, 'log'>,
   identity: Identity,
   references: readonly Reference[],
 ): Promise<string | undefined> {
@@ -47,7 +48,7 @@ export async function findImage(
  * @throws HandoverError `image-missing`, `image-mismatch`
  */
 export async function proveAndName(
-  { engine, log, info }: Tools,
+  { engine, log, info }: HolderTools,
   {
     name,
     identity,
@@ -76,7 +77,7 @@ export async function proveAndName(
 
 /** Verifies the references with the engine's own command; undefined where `inspect` is that command. */
 async function confirmed(
-  { engine, info }: Omit<Tools, 'log'>,
+  { engine, info }: Omit<HolderTools, 'log'>,
   identity: Identity,
   references: readonly Reference[],
 ): Promise<readonly InspectedImage[] | undefined> {
@@ -93,7 +94,7 @@ async function confirmed(
  * @throws HandoverError `image-missing`, `image-mismatch`
  */
 export async function requireNames(
-  { engine, info }: Omit<Tools, 'log'>,
+  { engine, info }: Omit<HolderTools, 'log'>,
   images: readonly { readonly identity: Identity; readonly references: readonly Reference[] }[],
 ): Promise<void> {
   for (const { identity, references } of images)

@@ -1,4 +1,4 @@
-import { asError, HandoverError, messageOf } from '../../shared/base/errors.ts';
+import { asError, corruptArtifact, HandoverError, invalidTarball, messageOf } from '../../shared/base/errors.ts';
 import { type LentChunk, type LentChunks, watchedChunks, withHead } from '../../shared/bytes/chunks.ts';
 import { verifiedChunks } from '../../shared/bytes/verified.ts';
 import {
@@ -91,7 +91,7 @@ function asRecorded(
     const message =
       `The tarball has ${found.size > size ? 'at least ' : ''}${String(found.size)} bytes with digest ${found.digest ?? tarballDigest}; ` +
       `its record shows ${String(size)} bytes with digest ${tarballDigest}.`;
-    return new HandoverError('artifact-corrupt', message, 'Run the job that exports the image again.');
+    return corruptArtifact(message);
   });
 }
 
@@ -116,7 +116,7 @@ async function* rewritten(
     const isCorrupt = error instanceof HandoverError && error.code === 'tarball-invalid' && opened.record !== undefined;
     if (!isCorrupt) throw error;
     // export-image made a valid tarball: it was damaged in the artifact.
-    throw new HandoverError('artifact-corrupt', error.message, 'Run the job that exports the image again.', error);
+    throw corruptArtifact(error.message, error);
   }
 }
 
@@ -131,8 +131,7 @@ function indexAndManifests(images: readonly PassedImage[]): ReadonlyMap<string, 
 }
 
 function invalid(message: string, cause?: unknown): HandoverError {
-  return new HandoverError(
-    'tarball-invalid',
+  return invalidTarball(
     message,
     'Make the tarball with docker save, plain or compressed with gzip or zstd, and upload it again.',
     cause,

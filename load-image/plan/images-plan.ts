@@ -3,18 +3,14 @@ import { invalidInput } from '../../shared/base/errors.ts';
 import { isPattern, requireArtifactName, requireNameOrPattern } from '../../shared/image/artifact-name.ts';
 import { type EachPlan, planEach } from './plan.ts';
 
-/** The artifact for the mapping. */
-export interface DigestsPlan {
-  readonly artifactName: string;
-}
-
 /** Everything that is decided before any work: to load one image, to load several, or only to read the mapping or remove artifacts. */
 export interface ImagesPlan {
   readonly kind: 'one' | 'several' | 'mapping' | 'removal';
   /** Names and patterns of artifacts; the one name of one image. */
   readonly wanted: readonly string[];
   readonly each: EachPlan;
-  readonly digests: DigestsPlan | undefined;
+  /** The name of the artifact for the mapping. */
+  readonly digests: string | undefined;
   /** Whether the artifacts are removed at the end. */
   readonly remove: boolean;
 }
@@ -22,12 +18,16 @@ export interface ImagesPlan {
 /** @throws HandoverError `invalid-input` */
 export function planImages(inputs: ImagesInputs): ImagesPlan {
   const { artifactNames, digestsArtifact, remove } = inputs;
-  const digests = digestsArtifact === undefined ? undefined : { artifactName: requireArtifactName(digestsArtifact) };
+  const digests = digestsArtifact === undefined ? undefined : requireArtifactName(digestsArtifact);
   const wanted = [...new Set(artifactNames)];
   const [artifactName = '', ...more] = wanted;
   const isOne = more.length === 0 && !isPattern(artifactName);
   if (!isOne)
-    requireNoneOf(inputs, ['image', 'tarball', 'oci-layout', 'expected-config-digest', 'from'], whySeveral(wanted));
+    requireNoneOf(
+      inputs,
+      ['image', 'tarball', 'oci-layout', 'expected-config-digest', 'from'],
+      `\`artifact-name\` (${wanted.join(', ')}) selects several images`,
+    );
   if (!inputs.load)
     requireNoneOf(inputs, ['image', 'tarball', 'oci-layout', 'from', 'into'], 'With `load: false` no image is loaded');
   [artifactName, ...more].forEach(requireNameOrPattern);
@@ -39,10 +39,6 @@ export function planImages(inputs: ImagesInputs): ImagesPlan {
   }
   const kind = inputs.load ? (isOne ? 'one' : 'several') : remove ? 'removal' : 'mapping';
   return { kind, wanted, each: planEach(inputs), digests, remove };
-}
-
-function whySeveral(wanted: readonly string[]): string {
-  return `\`artifact-name\` (${wanted.join(', ')}) selects several images`;
 }
 
 type OnlyForOne = 'image' | 'tarball' | 'oci-layout' | 'expected-config-digest' | 'from' | 'into';

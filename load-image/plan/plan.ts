@@ -37,7 +37,6 @@ export interface LoadPlan {
 
 const places = ['artifact', 'registry', 'artifact-then-registry', 'registry-then-artifact'] as const;
 
-/** The source of an image. */
 type ImagePlace = (typeof places)[number];
 /** The part of the plan that is the same for all artifacts. */
 export type EachPlan = Omit<LoadPlan, 'artifactName'>;

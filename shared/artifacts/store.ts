@@ -1,4 +1,3 @@
-import { HandoverError } from '../base/errors.ts';
 import type { LentChunks } from '../bytes/chunks.ts';
 import type { Log } from '../base/log.ts';
 import type { Proxies } from '../http/proxies.ts';
@@ -10,7 +9,6 @@ export interface RunLink {
   readonly url: string;
 }
 
-/** A workflow artifact. */
 export interface Artifact {
   readonly id: number;
   readonly name: string;
@@ -22,7 +20,6 @@ export interface Artifact {
   readonly run?: RunLink;
 }
 
-/** One file that goes into an artifact. */
 export interface ArtifactFile {
   readonly name: string;
   /** Bytes; undefined when only its end shows that. */
@@ -39,7 +36,6 @@ export interface UploadRequest {
   readonly onBytes: (bytes: number) => void;
 }
 
-/** The files of an artifact. */
 export interface ArtifactContent {
   readonly artifact: Artifact;
   /**
@@ -82,7 +78,6 @@ export interface ArtifactStore extends ArtifactReader {
   remove(artifact: Artifact): Promise<void>;
 }
 
-/** Options of every store. */
 export interface StoreOptions {
   readonly proxies: Proxies;
   /** For whole artifacts, when the official client downloads them or a server doesn't answer with parts. */
@@ -91,8 +86,4 @@ export interface StoreOptions {
   /** Keeps the signature of a signed URL out of the log. */
   readonly maskSecret: (secret: string) => void;
   readonly signal: AbortSignal;
-}
-
-export function corruptArtifact(message: string, cause?: unknown): HandoverError {
-  return new HandoverError('artifact-corrupt', message, 'Run the job that exports the image again.', cause);
 }

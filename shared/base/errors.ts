@@ -45,8 +45,20 @@ export class HandoverError extends Error {
 }
 
 /** Returns the error for an input. */
-export function invalidInput(message: string, hint = 'Correct it under `with:`.'): HandoverError {
-  return new HandoverError('invalid-input', message, hint);
+export function invalidInput(message: string, hint = 'Correct it under `with:`.', cause?: unknown): HandoverError {
+  return new HandoverError('invalid-input', message, hint, cause);
+}
+
+/** Returns the error for an artifact that can't be what export-image made. */
+export function corruptArtifact(message: string, cause?: unknown): HandoverError {
+  return new HandoverError('artifact-corrupt', message, 'Run the job that exports the image again.', cause);
+}
+
+const madeAgain = 'The tarball was edited: make it again with docker save.';
+
+/** Returns the error for a tarball or a layout that can't be used as it is. */
+export function invalidTarball(message: string, hint = madeAgain, cause?: unknown): HandoverError {
+  return new HandoverError('tarball-invalid', message, hint, cause);
 }
 
 /** Returns whether an error means that an artifact has no readable content. Failures to reach the artifact don't. */
@@ -89,7 +101,6 @@ export const setupBuildxHint = 'Add this step before it: `- uses: docker/setup-b
 
 /** A build that failed because of a cache that it read. It may succeed without that cache. */
 export class CacheFailure extends HandoverError {
-  /** BuildKit's message. */
   readonly why: string;
 
   constructor(why: string) {
@@ -105,7 +116,6 @@ export class CacheFailure extends HandoverError {
 
 /** Facts about a registry's failure besides its message. */
 interface RegistrySeen {
-  /** The HTTP status. */
   readonly status?: number | undefined;
   /** The connection's error, such as `ECONNREFUSED`. */
   readonly systemCode?: string | undefined;

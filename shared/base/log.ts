@@ -19,15 +19,9 @@ export type TotalBytes = number | { readonly atMost: number } | 'unknown';
 /** Returns the log for one of several parallel works: each line begins with the name, and chapters don't fold. */
 export function namedLog(log: Log, name: string): Log {
   return {
-    info: (message) => {
-      log.info(`${name}: ${message}`);
-    },
-    notice: (message) => {
-      log.notice(`${name}: ${message}`);
-    },
-    warning: (message) => {
-      log.warning(`${name}: ${message}`);
-    },
+    info: (message) => log.info(`${name}: ${message}`),
+    notice: (message) => log.notice(`${name}: ${message}`),
+    warning: (message) => log.warning(`${name}: ${message}`),
     chapter: (_title, work) => work(),
     progress: (what, total, work) => log.progress(`${name}: ${what}`, total, work),
   };

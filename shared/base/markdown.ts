@@ -21,7 +21,6 @@ export function safe(own: TemplateStringsArray, ...parts: readonly Markdown[]): 
   return made(own.map((text, position) => `${text}${parts[position]?.[source] ?? ''}`).join(''));
 }
 
-/** Joins parts. */
 export function joined(parts: readonly Markdown[], between: '' | ', ' | '<br>' | '\n\n'): Markdown {
   return made(parts.map((part) => part[source]).join(between));
 }
@@ -93,12 +92,6 @@ function cell(markdown: Markdown): string {
   return markdown[source].replace(/(\\*)\|/g, '$1$1\\|');
 }
 
-/** Returns `sha256:` and 12 digits. */
-function shortDigest(digest: string): string {
-  return digest.slice(0, 'sha256:'.length + 12);
-}
-
-/** A layer in a summary. */
 interface TableLayer {
   readonly digest: string;
   /** In bytes. */
@@ -110,7 +103,7 @@ interface TableLayer {
 export function layerTable(layers: readonly TableLayer[]): Markdown {
   const rows = layers.map((layer, position) => [
     words(String(position + 1)),
-    code(shortDigest(layer.digest)),
+    code(layer.digest.slice(0, 'sha256:'.length + 12)),
     words(formatBytes(layer.size)),
     words(layer.mediaType.split('.').at(-1) ?? ''),
   ]);

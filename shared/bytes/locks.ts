@@ -40,9 +40,7 @@ async function tryLock(key: string): Promise<AsyncDisposable | 'taken' | 'unknow
   return {
     [Symbol.asyncDispose]: () =>
       new Promise((resolve) => {
-        server.close(() => {
-          resolve();
-        });
+        server.close(() => resolve());
       }),
   };
 }

@@ -71,9 +71,7 @@ export function openOwnFolder(path: string, removedAt: string = path): OwnFolder
       emptyFolder(handle, removedAt);
       keep();
       // This removes only an empty folder, even if the path leads elsewhere by now.
-      attempt(() => {
-        rmdirSync(removedAt);
-      }, undefined);
+      attempt(() => rmdirSync(removedAt), undefined);
     },
     keep,
   };

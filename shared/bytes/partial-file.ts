@@ -1,32 +1,61 @@
 import { rmSync } from 'node:fs';
 import { lstat, open, rename, rm, stat } from 'node:fs/promises';
-import { basename, dirname, join } from 'node:path';
-import { HandoverError, messageOf } from '../base/errors.ts';
+import { basename, dirname, join, resolve } from 'node:path';
+import { HandoverError, invalidInput, messageOf } from '../base/errors.ts';
 import { onForcedEnd } from '../base/forced-end.ts';
 import type { Log } from '../base/log.ts';
 import type { LentChunk } from './chunks.ts';
 import { teeFile } from './disk-space.ts';
 import { kindOf } from './files.ts';
 import { isDead, holderOf, isOfAnotherScope, livingName, livingNamePattern, lockKey } from './locks.ts';
-import { type HeldFolder, holdFolder, removeOwn } from './own-folder.ts';
+import { holdFolder, removeOwn } from './own-folder.ts';
 
 // Longer than any step: `timeout-minutes` is 5 days at most.
 const longestStepMs = 6 * 24 * 60 * 60_000;
 const isLivingName = new RegExp(`^${livingNamePattern}$`);
 
+/** Where a file or folder is written before it gets its name. */
+interface ClaimedPlace {
+  /** The path of the complete one. */
+  readonly place: string;
+  readonly partial: string;
+  /** Throws an error at that place as the claim's own. */
+  readonly refuse: (error: unknown) => never;
+}
+
+/** The claim on a path. */
+interface PlaceClaim {
+  /** Makes the error when the path can't be written. */
+  readonly unwritable: (why: string, cause?: unknown) => HandoverError;
+  /** Throws when something there must not be replaced. */
+  readonly requireReplaceable: (place: string) => Promise<void>;
+  /** Called with a description of the process of this host that is writing the same path: two jobs of self-hosted runners may do so. */
+  readonly onTaken: (holder: string) => void;
+}
+
 /**
- * Locks a path among the processes of this project on this host: two jobs of self-hosted runners may write one file.
- * @param path of a file whose folder exists
- * @param onTaken called with a description of the process that has it
- * @returns the lock, or undefined when another process has it
+ * Makes the folder of a path, holds it, and locks the path among the processes of this project on this host. Removes what killed steps left.
+ * @param held gets all that has to be disposed of
  */
-export async function lockPath(path: string, onTaken: (holder: string) => void): Promise<AsyncDisposable | undefined> {
+export async function claimPlace(path: string, held: AsyncDisposableStack, claim: PlaceClaim): Promise<ClaimedPlace> {
+  const { unwritable, requireReplaceable, onTaken } = claim;
+  const folder = holdFolder(dirname(resolve(path))).catch((error: unknown) => {
+    throw unwritable(messageOf(error), error);
+  });
+  const { inside, wordsOf } = held.use(await folder);
+  const place = join(inside, basename(resolve(path)));
+  await requireReplaceable(place);
   // Containers can share the network, and so the locks' namespace, without sharing the folder.
-  const folder = await stat(dirname(path));
-  const key = `${String(folder.dev)}:${String(folder.ino)}/${basename(path)}`;
-  const lock = await lockKey(key, 'free');
+  const { dev, ino } = await stat(inside);
+  const key = `${String(dev)}:${String(ino)}/${basename(place)}`;
+  const lock = held.use(await lockKey(key, 'free'));
   if (lock === undefined) onTaken(await holderOf(key));
-  return lock;
+  await removeRemains(place);
+  const own = held.use(await livingName());
+  const refuse = (error: unknown): never => {
+    throw error instanceof HandoverError ? error : unwritable(wordsOf(error), error);
+  };
+  return { place, partial: `${place}.partial-${own.name}`, refuse };
 }
 
 /**
@@ -47,21 +76,13 @@ export interface PartialFile extends AsyncDisposable {
  */
 export async function partialFile(path: string, advice: string, log: Pick<Log, 'warning'>): Promise<PartialFile> {
   await using opening = new AsyncDisposableStack();
-  const folder = await folderOf(path, opening);
-  const place = join(folder.inside, basename(path));
-  await requireReplaceable(path, place);
-  opening.use(
-    await lockPath(place, (holder) => {
-      log.warning(contested(path, holder));
-    }),
-  );
-  await removeRemains(place);
-  const own = opening.use(await livingName());
-  const partial = `${place}.partial-${own.name}`;
-  // No other user can have made a link there: the name is random, and must not exist.
-  const file = await open(partial, 'wx', 0o600).catch((error: unknown) => {
-    throw unwritable(path, folder.wordsOf(error), error);
+  const { place, partial, refuse } = await claimPlace(path, opening, {
+    unwritable: (why, cause) => unwritable(path, why, cause),
+    requireReplaceable: (there) => requireReplaceable(path, there),
+    onTaken: (holder) => log.warning(contested(path, holder)),
   });
+  // No other user can have made a link there: the name is random, and must not exist.
+  const file = await open(partial, 'wx', 0o600).catch(refuse);
   opening.defer(
     onForcedEnd(() => {
       rmSync(partial, { force: true });
@@ -78,12 +99,9 @@ export async function partialFile(path: string, advice: string, log: Pick<Log, '
     commit: async () => {
       await close();
       // Renaming over a file makes ext4 write the new one to the disk first: 0.3 s for 560 MB.
-      try {
-        await rm(place, { force: true });
-        await rename(partial, place);
-      } catch (error) {
-        throw unwritable(path, folder.wordsOf(error), error);
-      }
+      await rm(place, { force: true })
+        .then(() => rename(partial, place))
+        .catch(refuse);
     },
     [Symbol.asyncDispose]: async () => {
       await close();
@@ -91,13 +109,6 @@ export async function partialFile(path: string, advice: string, log: Pick<Log, '
       await held.disposeAsync();
     },
   };
-}
-
-async function folderOf(path: string, opening: AsyncDisposableStack): Promise<HeldFolder> {
-  const folder = holdFolder(dirname(path)).catch((error: unknown) => {
-    throw unwritable(path, messageOf(error), error);
-  });
-  return opening.use(await folder);
 }
 
 async function requireReplaceable(path: string, place: string): Promise<void> {
@@ -120,7 +131,7 @@ async function requireReplaceable(path: string, place: string): Promise<void> {
  * Removes what killed steps of this user left next to a path: files or folders called `<path>.partial-<living name>`. Those of another host
  * or container, whose processes can't be seen from here, are removed when they are older than any step.
  */
-export function removeRemains(path: string): Promise<void> {
+function removeRemains(path: string): Promise<void> {
   const prefix = `${basename(path)}.partial-`;
   return removeOwn(dirname(path), async (name, _kind, writtenMs) => {
     const owner = name.slice(prefix.length);
@@ -138,8 +149,7 @@ function contested(path: string, holder: string): string {
 }
 
 function unwritable(path: string, why: string, cause?: unknown): HandoverError {
-  return new HandoverError(
-    'invalid-input',
+  return invalidInput(
     `The tarball can't be written to ${path}: ${why}.`,
     'Set `tarball` to the path of a file in a folder that this job may write to.',
     cause,

@@ -3,7 +3,7 @@ import { stringOr } from '../base/json.ts';
 import type { LentChunks } from '../bytes/chunks.ts';
 import { endOfArchive } from '../tar/header.ts';
 import { type EngineAnswer, type EngineApi, inPath } from './api.ts';
-import { type CliOutput, type DockerCli, failedCommand, failedWork, type FailureCode, requireDocker } from './cli.ts';
+import { type DockerCli, failedCommand, failedWork, type FailureCode, requireDocker } from './cli.ts';
 import { type Engine, inspectArgs, pullWatched, requireSupportedEngine, saveFrom, type PullWatch } from './engine.ts';
 import {
   type EngineInfo,
@@ -39,7 +39,7 @@ export function apiEngine(api: EngineApi, cli: DockerCli): Engine {
     },
     inspect: (image) => inspect(api, image),
     confirm: (references) => confirm(cli, references),
-    load: (chunks, onLoaded) => load(api, chunks, onLoaded),
+    load: (chunks) => load(api, chunks),
     pull: (reference, registry) => pull(api, reference, registry),
     // A process costs little compared with the bytes of an image.
     save: (image) => saveFrom(cli, ['save', image]),
@@ -84,24 +84,15 @@ async function confirm(cli: DockerCli, references: readonly string[]): Promise<r
   const lines = output.stdout.split('\n').filter((line) => line.trim() !== '');
   const images = lines.flatMap((line) => parseInspect(line) ?? []);
   if (output.exitCode === 0 && images.length === references.length) return images;
-  throw failedCommand(cli, 'image-missing', ['image', 'inspect', ...references], said(output));
-}
-
-function said(output: CliOutput): CliOutput {
   // The images that it found are not the cause.
-  return { ...output, stdout: '' };
+  throw failedCommand(cli, 'image-missing', ['image', 'inspect', ...references], { ...output, stdout: '' });
 }
 
-async function load(
-  api: EngineApi,
-  chunks: LentChunks,
-  onLoaded: (loaded: string) => void,
-): Promise<readonly string[]> {
+async function load(api: EngineApi, chunks: LentChunks): Promise<readonly string[]> {
   let printed = '';
   const request = { method: 'POST', path: '/images/load', query: { quiet: '1' }, body: chunks } as const;
   const answer = await api.follow(request, ({ stream }) => void (printed += stringOr(stream, '')));
   const { loaded, unpackError } = parseLoadOutput(printed);
-  loaded.forEach(onLoaded);
   must(answer, 'load-failed', 'load');
   if (unpackError !== undefined) throw failedWork('docker', 'load-failed', 'docker load failed', unpackError);
   return loaded;

@@ -23,10 +23,13 @@ interface EngineRequest {
   readonly signal?: AbortSignal;
 }
 
-/** The engine's answer, with its message if it refused. */
-export type EngineAnswer =
-  | { readonly ok: true; readonly text: string }
-  | { readonly ok: false; readonly status: number; readonly message: string };
+/** A refusal of the engine, or a connection that broke off. */
+interface Refusal {
+  readonly ok: false;
+  readonly message: string;
+}
+
+export type EngineAnswer = { readonly ok: true; readonly text: string } | Refusal;
 
 /** An engine's API. Its calls throw `docker-unavailable` if the engine can't be reached. */
 export interface EngineApi {
@@ -67,9 +70,7 @@ export function engineApi(endpoint: Endpoint, times: Deadlines, agreed: { versio
       times.signal.throwIfAborted();
       const own = new AbortController();
       const work = async (): Promise<EngineAnswer> => answerOf(await begin(request, own.signal));
-      return times.within(work(), () => {
-        own.abort();
-      });
+      return times.within(work(), () => own.abort());
     },
     follow: async (request, onMessage) => {
       times.signal.throwIfAborted();
@@ -110,21 +111,16 @@ function open(endpoint: Endpoint, { method, body }: EngineRequest, path: string)
   return tlsRequest({ ...options, ca: tls.ca, cert: tls.cert, key: tls.key, rejectUnauthorized: tls.verify });
 }
 
-/** A connection that broke off. */
-interface Lost {
-  readonly message: string;
-}
-
 interface Exchange {
-  readonly response: Promise<IncomingMessage | Lost>;
+  readonly response: Promise<IncomingMessage | Refusal>;
   /** Settles at the end of the body; rejects with an error of its chunks. */
   readonly sent: Promise<void>;
   /** Ends the connection. */
   readonly end: () => void;
 }
 
-function isLost(response: IncomingMessage | Lost): response is Lost {
-  return !('headers' in response);
+function isLost(response: IncomingMessage | Refusal): response is Refusal {
+  return 'ok' in response;
 }
 
 /** Sends a request. The response rejects with `docker-unavailable`, or with the signal's reason. */
@@ -142,20 +138,19 @@ function exchange(asked: ClientRequest, { body }: EngineRequest, endpoint: Endpo
   });
   signal.addEventListener('abort', end, { once: true });
   if (signal.aborted) end();
-  const response = new Promise<IncomingMessage | Lost>((resolve, reject) => {
+  const response = new Promise<IncomingMessage | Refusal>((resolve, reject) => {
     asked.once('response', resolve);
     asked.on('error', (error) => {
       if (signal.aborted) reject(asError(signal.reason));
-      else if (connected) resolve({ message: `the connection broke off (${systemCodeOf(error) ?? messageOf(error)})` });
+      else if (connected)
+        resolve({ ok: false, message: `the connection broke off (${systemCodeOf(error) ?? messageOf(error)})` });
       else reject(unreachable(endpoint, error));
     });
     asked.once('close', () => {
       signal.removeEventListener('abort', end);
       answered.abort();
     });
-    asked.once('response', () => {
-      answered.abort();
-    });
+    asked.once('response', () => answered.abort());
   });
   const sent = writeChunks(asked, body ?? none(), answered.signal).then(
     () => void asked.end(),
@@ -175,11 +170,11 @@ async function* none(): AsyncGenerator<Buffer> {
 
 async function answerOf({ response, end }: Exchange): Promise<EngineAnswer> {
   const answered = await response;
-  if (isLost(answered)) return { ok: false, status: 0, message: answered.message };
+  if (isLost(answered)) return answered;
   try {
     return toAnswer(answered, await textOf(answered));
   } catch (error) {
-    return { ok: false, status: 0, message: `the answer broke off (${systemCodeOf(error) ?? messageOf(error)})` };
+    return { ok: false, message: `the answer broke off (${systemCodeOf(error) ?? messageOf(error)})` };
   } finally {
     end();
   }
@@ -189,7 +184,7 @@ function toAnswer({ statusCode = 0 }: IncomingMessage, text: string): EngineAnsw
   if (statusCode >= 200 && statusCode < 300) return { ok: true, text };
   const body = parseJson(text);
   const message = stringOr(isObject(body) ? body['message'] : undefined, text);
-  return { ok: false, status: statusCode, message: quoteError(message) || `HTTP ${String(statusCode)}` };
+  return { ok: false, message: quoteError(message) || `HTTP ${String(statusCode)}` };
 }
 
 async function textOf(response: IncomingMessage): Promise<string> {
@@ -212,15 +207,15 @@ async function followed(begun: Exchange, onMessage: (message: JsonObject) => voi
 
 async function messagesOf(begun: Exchange, onMessage: (message: JsonObject) => void): Promise<EngineAnswer> {
   const answered = await begun.response;
-  if (isLost(answered)) return { ok: false, status: 0, message: answered.message };
+  if (isLost(answered)) return answered;
   if (answered.statusCode !== 200) return answerOf(begun);
-  let failure: EngineAnswer | undefined;
+  let failure: Refusal | undefined;
   const take = (line: string): void => {
     const message = parseJson(line);
     if (!isObject(message)) return;
     onMessage(message);
     const said = failureIn(message);
-    if (said !== undefined) failure ??= { ok: false, status: 500, message: quoteError(said) };
+    if (said !== undefined) failure ??= { ok: false, message: quoteError(said) };
   };
   let rest = '';
   try {
@@ -232,7 +227,7 @@ async function messagesOf(begun: Exchange, onMessage: (message: JsonObject) => v
     }
     take(rest);
   } catch (error) {
-    failure ??= { ok: false, status: 0, message: `the answer broke off (${systemCodeOf(error) ?? messageOf(error)})` };
+    failure ??= { ok: false, message: `the answer broke off (${systemCodeOf(error) ?? messageOf(error)})` };
   } finally {
     begun.end();
   }

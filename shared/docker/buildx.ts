@@ -12,9 +12,7 @@ interface Builder {
   readonly driver: string;
 }
 
-/** The result of a build. */
 export interface BuildOutcome {
-  /** The Dockerfile's steps. */
   readonly steps: readonly BuildStep[];
   /** Set if only the push failed. */
   readonly pushFailure: RegistryFailure | undefined;
@@ -22,7 +20,6 @@ export interface BuildOutcome {
   readonly unreadCaches: readonly string[];
 }
 
-/** The interface to buildx. */
 export interface Buildx {
   /** Returns the named builder, or the current one. Throws `builder-unsupported` without buildx or that builder. */
   builder(name: string | undefined): Promise<Builder>;
@@ -40,7 +37,6 @@ export interface Buildx {
   writeCache(command: BuildCommand, signal: AbortSignal): Promise<string | undefined>;
 }
 
-/** A command of `docker buildx`. */
 export interface BuildCommand {
   readonly name: 'build' | 'bake';
   readonly args: readonly string[];
@@ -48,7 +44,6 @@ export interface BuildCommand {
   readonly workdir?: string;
 }
 
-/** A target of a bake file. */
 export interface BakeTarget {
   readonly name: string;
   /** The names of its image. */

@@ -27,7 +27,6 @@ export interface RunningCli {
   kill(): void;
 }
 
-/** The commands of engines, and containerd's. */
 export type CommandName = EngineName | 'ctr';
 
 /** Runs docker, podman or ctr. The caller checks the exit code. */
@@ -68,6 +67,13 @@ const streamMs = 500;
 export function dockerCli(signal: AbortSignal, name: CommandName = 'docker'): DockerCli {
   let found: Promise<string> | undefined;
   const program = (): Promise<string> => (found ??= findProgram(name));
+  const programFor = async ({ signal: ends }: Deadlines): Promise<string> => {
+    ends.throwIfAborted();
+    const path = await program();
+    // Aborted during the lookup: nothing would end the command.
+    ends.throwIfAborted();
+    return path;
+  };
   const cliWithin = (times: Deadlines): DockerCli => ({
     program: name,
     signal: times.signal,
@@ -75,22 +81,17 @@ export function dockerCli(signal: AbortSignal, name: CommandName = 'docker'): Do
       await program();
     },
     query: async (args, workdir) => {
-      times.signal.throwIfAborted();
-      const path = await program();
-      // Aborted during the lookup.
-      times.signal.throwIfAborted();
+      const path = await programFor(times);
       const options = { silent: true, ignoreReturnCode: true, ...(workdir === undefined ? {} : { cwd: workdir }) };
-      const asked = getExecOutput(quoteProgram(path), [...args], options);
+      // @actions/exec splits its first argument at spaces.
+      const asked = getExecOutput(`"${path}"`, [...args], options);
       return times.within(asked, () => {
         // @actions/exec can't end a command.
         killChildren(args);
       });
     },
     start: async (args, { tempDir, workdir, signal: kills } = {}) => {
-      times.signal.throwIfAborted();
-      const path = await program();
-      // Aborted during the lookup. Nothing would end the command.
-      times.signal.throwIfAborted();
+      const path = await programFor(times);
       // `env` replaces itself with the command, so the child is the command.
       const [file, before] = tempDir === undefined ? [path, []] : ['env', [`TMPDIR=${tempDir}`, path]];
       const child = spawn(file, [...before, ...args], { stdio: ['pipe', 'pipe', 'pipe'], cwd: workdir });
@@ -104,11 +105,6 @@ export function dockerCli(signal: AbortSignal, name: CommandName = 'docker'): Do
     },
   });
   return cliWithin(deadlines(signal, name));
-}
-
-// @actions/exec splits its first argument at spaces.
-function quoteProgram(path: string): string {
-  return `"${path}"`;
 }
 
 function running(name: CommandName, child: ChildProcess, signal: AbortSignal, kills?: AbortSignal): RunningCli {

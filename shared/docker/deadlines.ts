@@ -1,3 +1,4 @@
+import { abortedAfter } from '../base/deadline.ts';
 import { asError, HandoverError } from '../base/errors.ts';
 
 // The runner kills a cancelled step 7.5 s after its first signal (actions/runner, ProcessInvoker). Short work may finish first, and the
@@ -26,15 +27,13 @@ export interface Deadlines {
  * @param program the engine's command, for messages
  */
 export function deadlines(signal: AbortSignal, program: string): Deadlines {
-  const late = timeLimit(cleanUpMs, noAnswer(program, cleanUpMs));
-  if (signal.aborted) late.start();
-  else signal.addEventListener('abort', late.start, { once: true });
+  const late = abortedAfter(signal, cleanUpMs, noAnswer(program, cleanUpMs));
   const cleaning: Deadlines = {
-    signal: late.signal,
+    signal: late,
     within: (work, giveUp) => {
       const answer = timeLimit(answerMs, noAnswer(program, answerMs));
       answer.start();
-      return unlessAborted(work, AbortSignal.any([late.signal, answer.signal]), 0, giveUp).finally(answer.stop);
+      return unlessAborted(work, AbortSignal.any([late, answer.signal]), 0, giveUp).finally(answer.stop);
     },
     get forCleanUp() {
       return cleaning;
@@ -73,7 +72,6 @@ async function unlessAborted<T>(
   }
 }
 
-/** The time limit of a command. */
 export interface TimeLimit {
   /** Aborted when the time is up. */
   readonly signal: AbortSignal;
@@ -90,9 +88,7 @@ export function timeLimit(ms: number, reason?: HandoverError): TimeLimit {
   let timer: NodeJS.Timeout | undefined;
   const restart = (): void => {
     clearTimeout(timer);
-    timer = setTimeout(() => {
-      controller.abort(reason);
-    }, ms).unref();
+    timer = setTimeout(() => controller.abort(reason), ms).unref();
   };
   return {
     signal: controller.signal,
@@ -100,9 +96,7 @@ export function timeLimit(ms: number, reason?: HandoverError): TimeLimit {
       if (timer === undefined) restart();
     },
     restart,
-    stop: () => {
-      clearTimeout(timer);
-    },
+    stop: () => clearTimeout(timer),
   };
 }
 

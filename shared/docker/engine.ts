@@ -16,7 +16,6 @@ import {
   type InspectedImage,
   type ListedImage,
   listingFormat,
-  type LoadReport,
   parseInfo,
   parseInspect,
   parseListing,
@@ -34,7 +33,6 @@ export interface PullWatch {
   readonly failed: Promise<unknown>;
 }
 
-/** The interface to a container engine. */
 export interface Engine {
   /** The engine's command, for messages. */
   readonly program: CommandName;
@@ -50,10 +48,10 @@ export interface Engine {
    */
   readonly confirm: ((references: readonly string[]) => Promise<readonly InspectedImage[]>) | undefined;
   /**
-   * Loads an uncompressed tarball, and returns the loaded references and IDs. `onLoaded` is called with each, even if the load fails.
-   * Throws `load-failed`. An error of `chunks` ends the load and is rethrown.
+   * Loads an uncompressed tarball, and returns the loaded references and IDs. Throws `load-failed`. An error of `chunks` ends the load and
+   * is rethrown.
    */
-  load(chunks: LentChunks, onLoaded: (loaded: string) => void): Promise<readonly string[]>;
+  load(chunks: LentChunks): Promise<readonly string[]>;
   /**
    * Pulls an image by digest from this step's registry; undefined for an engine that only accepts whole tarballs. Throws `load-failed`, or
    * the registry's error.
@@ -83,7 +81,7 @@ export function commandEngine(cli: DockerCli): Engine {
     info: () => info(cli),
     inspect: (image) => inspectWith(cli, inspectArgs(image), parseInspect),
     confirm: undefined,
-    load: (chunks, onLoaded) => loadInto(cli, chunks, onLoaded),
+    load: (chunks) => loadInto(cli, chunks),
     pull: (reference, registry) => pullByCommand(cli, reference, registry),
     save: (image) => saveFrom(cli, ['save', image]),
     tag: async (image, reference) => {
@@ -128,7 +126,6 @@ async function releaseTag({ forCleanUp }: DockerCli, reference: string): Promise
   await removeReference(forCleanUp, reference);
 }
 
-/** Returns all images with their names, in docker or podman. */
 export async function listImages(cli: DockerCli): Promise<readonly ListedImage[]> {
   const args = ['image', 'ls', '--all', '--no-trunc', '--digests', '--format', listingFormat];
   const output = await must(cli, args, 'image-missing');
@@ -163,37 +160,18 @@ export async function inspectWith(
 }
 
 /** Implements `Engine.load` with a command. */
-export async function loadInto(
-  cli: DockerCli,
-  chunks: LentChunks,
-  onLoaded: (loaded: string) => void,
-  tempDir?: string,
-): Promise<readonly string[]> {
-  const report = await load(cli, await cli.start(['load'], { tempDir }), chunks);
-  report.loaded.forEach(onLoaded);
-  if (report.failure !== undefined) throw report.failure;
-  return report.loaded;
-}
-
-async function load(
-  cli: DockerCli,
-  running: RunningCli,
-  chunks: LentChunks,
-): Promise<LoadReport & { readonly failure?: HandoverError }> {
-  const { exitCode, stdout, stderr } = await feedCommand(running, chunks);
-  const report = parseLoadOutput(`${stdout}\n${stderr}`);
-  if (exitCode === 0 && report.unpackError === undefined) return report;
-  const output = { exitCode, stdout, stderr: report.unpackError ?? stderr };
-  return { ...report, failure: failedCommand(cli, 'load-failed', ['load'], output) };
+export async function loadInto(cli: DockerCli, chunks: LentChunks, tempDir?: string): Promise<readonly string[]> {
+  const output = await feedCommand(await cli.start(['load'], { tempDir }), chunks);
+  const { loaded, unpackError = '' } = parseLoadOutput(`${output.stdout}\n${output.stderr}`);
+  if (output.exitCode === 0 && unpackError === '') return loaded;
+  throw failedCommand(cli, 'load-failed', ['load'], { ...output, stderr: unpackError || output.stderr });
 }
 
 /** Writes the chunks to a command. An error of the chunks kills it and is rethrown. */
 export async function feedCommand(running: RunningCli, chunks: LentChunks): Promise<CliOutput> {
-  const said = Promise.all([text(running.stdout), text(running.stderr)]);
+  const output = outputOf(running);
   const ended = new AbortController();
-  void running.exit.then(() => {
-    ended.abort();
-  });
+  void running.exit.then(() => ended.abort());
   try {
     await writeChunks(running.stdin, chunks, ended.signal);
   } catch (error) {
@@ -203,9 +181,7 @@ export async function feedCommand(running: RunningCli, chunks: LentChunks): Prom
     throw error;
   }
   running.stdin.end();
-  const exitCode = await running.exit;
-  const [stdout, stderr] = await said;
-  return { exitCode, stdout, stderr };
+  return output;
 }
 
 // An engine on this machine sends its first request immediately. A remote one may wait for its own loopback interface.
@@ -221,20 +197,14 @@ export async function pullWatched(
   pull: (signal: AbortSignal) => Promise<string | undefined>,
 ): Promise<void> {
   const ends = new AbortController();
-  const timer = setTimeout(() => {
-    ends.abort(new Error('it did not ask'));
-  }, reachMs);
-  void reached.then(() => {
-    clearTimeout(timer);
-  });
+  const timer = setTimeout(() => ends.abort(new Error('it did not ask')), reachMs);
+  void reached.then(() => clearTimeout(timer));
   let failure: unknown;
   void failed.then((error) => {
     failure = error;
     ends.abort(error);
   });
-  const refusal = await pull(ends.signal).finally(() => {
-    clearTimeout(timer);
-  });
+  const refusal = await pull(ends.signal).finally(() => clearTimeout(timer));
   if (failure !== undefined) throw asError(failure);
   if (refusal === undefined) return;
   throw new HandoverError(

@@ -1,7 +1,7 @@
 import { isObject, type JsonObject, objectsOf, parseJson, stringMapOf, stringOr, stringsOf } from '../base/json.ts';
 import { type Digest, isDigest } from '../image/digest.ts';
 import { type ImageStore, imageStores } from '../image/image-store.ts';
-import { type Platform, platformOf, samePlatform } from '../image/platform.ts';
+import { type Platform, platformIn, platformOf, samePlatform } from '../image/platform.ts';
 
 // Pure readers of docker's output.
 
@@ -34,7 +34,7 @@ export interface InspectedImage {
 }
 
 /** The report of `docker load`. */
-export interface LoadReport {
+interface LoadReport {
   /** The printed references and image IDs. */
   readonly loaded: readonly string[];
   /** The engine's message if an image was stored but not unpacked. */
@@ -72,14 +72,6 @@ function hasAll(manifests: unknown, platform: Platform): boolean | undefined {
     return isObject(found) && samePlatform(platform, platformIn(found)) ? [manifest['Available'] === true] : [];
   });
   return available.includes(true);
-}
-
-function platformIn(found: JsonObject): Platform {
-  return platformOf(
-    stringOr(found['os'], ''),
-    stringOr(found['architecture'], ''),
-    stringOr(found['variant'], undefined),
-  );
 }
 
 /** The same for parsed JSON. */

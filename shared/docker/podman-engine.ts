@@ -1,7 +1,6 @@
 import { HandoverError } from '../base/errors.ts';
 import { isObject, objectsOf, parseJson, stringOr } from '../base/json.ts';
 import { makeTempDir } from '../bytes/files.ts';
-import type { LentChunks } from '../bytes/chunks.ts';
 import { isDigest } from '../image/digest.ts';
 import { imageStores } from '../image/image-store.ts';
 import { platformOf } from '../image/platform.ts';
@@ -32,7 +31,10 @@ export function podmanEngine(cli: DockerCli, tempRoot: string): Engine {
     nameOf: podmanName,
     info: () => info(cli),
     inspect: (image) => inspectWith(cli, ['image', 'inspect', image], parsePodmanInspect),
-    load: (chunks, onLoaded) => load(cli, tempRoot, chunks, onLoaded),
+    load: async (chunks) => {
+      await using temp = await makeTempDir(tempRoot);
+      return await loadInto(cli, chunks, temp.path);
+    },
     confirm: undefined,
     // It only accepts whole tarballs.
     pull: undefined,
@@ -57,16 +59,6 @@ async function info(cli: DockerCli): Promise<EngineInfo> {
     `Podman fails: ${lastLine(output) || `podman info exited with ${String(output.exitCode)}`}`,
     'Run `podman info` in an earlier step, and fix what it reports.',
   );
-}
-
-async function load(
-  cli: DockerCli,
-  tempRoot: string,
-  chunks: LentChunks,
-  onLoaded: (loaded: string) => void,
-): Promise<readonly string[]> {
-  await using temp = await makeTempDir(tempRoot);
-  return await loadInto(cli, chunks, onLoaded, temp.path);
 }
 
 // The Docker format keeps the config. `oci-archive` would convert it (without the health check), which gives another image.

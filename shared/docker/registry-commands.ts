@@ -20,28 +20,6 @@ interface AttemptOptions {
   readonly signal: AbortSignal;
 }
 
-/**
- * Runs registry work until it succeeds, with at most three attempts and a warning before each retry.
- * @param failed the error of the first attempt, if that was made before
- * @throws RegistryFailure of the last attempt, or of one that would fail again in the same way
- */
-function attemptRegistry<T>(
-  work: () => Promise<T>,
-  { warning, signal }: AttemptOptions,
-  failed?: RegistryFailure,
-): Promise<T> {
-  return retry((attempt) => (attempt === 1 && failed !== undefined ? Promise.reject(failed) : work()), {
-    attempts: registryAttempts,
-    delayMs: () => pauseMs,
-    isRetryable: (error) => error instanceof RegistryFailure && !error.permanent,
-    onRetry: (error, attempt) => {
-      const next = `${String(attempt + 1)} of ${String(registryAttempts)} in ${formatDuration(pauseMs)}`;
-      warning(`${messageOf(error)}. Attempt ${next}.`);
-    },
-    signal,
-  });
-}
-
 /** Limits the time that a command works on a registry. */
 export const registryLimit = (): TimeLimit => timeLimit(registryLimitMs);
 
@@ -58,12 +36,26 @@ export interface RegistryCommands {
   push(reference: string): Promise<Digest>;
   /** Returns the config digest of a platform's image, verified by all digests that lead to it. */
   configDigest(reference: PinnedReference, platform: Platform): Promise<Digest>;
-  /** Runs other registry work with the same attempts. `failed` is the error of the first one, if that was made before. */
+  /**
+   * Runs other registry work until it succeeds, with at most three attempts and a warning before each retry.
+   * @param failed the error of the first attempt, if that was made before
+   * @throws RegistryFailure of the last attempt, or of one that would fail again in the same way
+   */
   attempt<T>(work: () => Promise<T>, failed?: RegistryFailure): Promise<T>;
 }
 
-export function registryCommands(cli: DockerCli, options: AttemptOptions): RegistryCommands {
-  const attempt: RegistryCommands['attempt'] = (work, failed) => attemptRegistry(work, options, failed);
+export function registryCommands(cli: DockerCli, { warning, signal }: AttemptOptions): RegistryCommands {
+  const attempt: RegistryCommands['attempt'] = (work, failed) =>
+    retry((count) => (count === 1 && failed !== undefined ? Promise.reject(failed) : work()), {
+      attempts: registryAttempts,
+      delayMs: () => pauseMs,
+      isRetryable: (error) => error instanceof RegistryFailure && !error.permanent,
+      onRetry: (error, count) => {
+        const next = `${String(count + 1)} of ${String(registryAttempts)} in ${formatDuration(pauseMs)}`;
+        warning(`${messageOf(error)}. Attempt ${next}.`);
+      },
+      signal,
+    });
   return {
     attempt,
     pull: (reference) =>

@@ -1,21 +1,28 @@
 import type { ArtifactContent, ReadRange } from '../artifacts/store.ts';
-import { messageOf } from '../base/errors.ts';
+import { corruptArtifact, messageOf } from '../base/errors.ts';
 import { limits } from '../base/limits.ts';
 import { quoteForeign } from '../base/text.ts';
-import { copiedBytes } from '../bytes/chunks.ts';
+import { copiedBytes, type LentChunks } from '../bytes/chunks.ts';
 import { type Digest, digestOf } from '../image/digest.ts';
 import {
   configFault,
   type Descriptor,
   type ImageConfig,
-  mediaTypes,
+  type ImageContents,
   parseConfig,
   parseManifest,
 } from '../image/manifest.ts';
 import { formatPlatform, samePlatform } from '../image/platform.ts';
-import { type BytePlace, corrupt, type HandoverRecord, imagesOf, type RecordedImage } from '../image/record.ts';
+import {
+  type BytePlace,
+  corrupt,
+  type HandoverRecord,
+  imagesOf,
+  type RecordedImage,
+  type RecordLayer,
+} from '../image/record.ts';
 import type { Reference } from '../image/reference.ts';
-import type { LocatedLayer, RangedImage } from './ranged-image.ts';
+import { layerChunks } from '../tar/layer-form.ts';
 
 // An image's identity is computed from the bytes of its config and manifest, never taken from the record. The record only gives
 // the positions of these bytes, and everything else in it has to match them. The inputs' expectations and the engine's image are
@@ -27,6 +34,32 @@ export interface Identity extends ImageConfig {
   readonly configDigest: Digest | undefined;
   /** The image ID in a containerd store; undefined for an image without a manifest. */
   readonly manifestDigest: Digest | undefined;
+}
+
+/** A layer and its position in the tarball. */
+export type LocatedLayer = Required<RecordLayer>;
+
+/** An image in an artifact whose layers can be read one by one. */
+export interface RangedImage {
+  readonly contents: ImageContents;
+  /** In the order they are applied. */
+  readonly layers: readonly LocatedLayer[];
+  readonly read: ReadRange;
+}
+
+/**
+ * Reads a layer's bytes. Its digest is verified by the consumer.
+ * @param onBytes called with the number of bytes of each part that has arrived
+ * @throws HandoverError `artifact-corrupt` while iterating, when the first bytes don't match the media type
+ */
+export function layerBytes(
+  { digest, size, mediaType, offset }: LocatedLayer,
+  read: ReadRange,
+  onBytes: (bytes: number) => void,
+): LentChunks {
+  return layerChunks(read(offset, offset + size, onBytes), mediaType, (what) =>
+    corruptArtifact(`The layer ${digest} in the artifact ${what}.`),
+  );
 }
 
 /** An image of an artifact, identified before any of its layers is read. */
@@ -104,8 +137,7 @@ async function identifiedImage(image: RecordedImage, bytesAt: BytesAt, read: Rea
     config,
     manifestDigest: identity.manifestDigest,
     manifestBytes,
-    // A manifest may name its type (OCI image-spec, manifest.md).
-    manifestMediaType: manifest.mediaType || mediaTypes.manifest,
+    manifestMediaType: manifest.mediaType,
     layers: manifest.layers,
   };
   const layers = locatedLayers(image, manifest.layers);

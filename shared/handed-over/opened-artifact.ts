@@ -1,4 +1,4 @@
-import { HandoverError } from '../base/errors.ts';
+import { HandoverError, invalidTarball } from '../base/errors.ts';
 import type { Digest } from '../image/digest.ts';
 import { formatManifest, type ImageContents, layerMediaType } from '../image/manifest.ts';
 import type { Platform } from '../image/platform.ts';
@@ -211,8 +211,7 @@ function requireDistinctReferences(selected: readonly SelectedImage[]): void {
       const owner = owners.get(name) ?? image.configDigest;
       owners.set(name, owner);
       if (owner === image.configDigest) continue;
-      throw new HandoverError(
-        'tarball-invalid',
+      throw invalidTarball(
         `The tarball holds two images under the reference ${formatReference(reference)}: ${owner} and ${image.configDigest}.`,
         'Give each image a reference of its own, or set the input `image` to a reference that only one of them has.',
       );
@@ -240,8 +239,7 @@ function generatedContents({ configDigest, configBytes, config, layers }: Tarbal
 }
 
 function noManifest(): HandoverError {
-  return new HandoverError(
-    'tarball-invalid',
+  return invalidTarball(
     'The image has no manifest of its own that lists its blobs: docker save before 25 and podman save write none. ' +
       'containerd would generate one, and that manifest could not be verified.',
     'Hand the image over with export-image, or make the tarball with Docker 25 or newer.',

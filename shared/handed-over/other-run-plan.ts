@@ -3,7 +3,6 @@ import type { RunChoice, RunSearch } from '../artifacts/service/other-run.ts';
 import { invalidInput } from '../base/errors.ts';
 import { quoteForeign } from '../base/text.ts';
 
-/** The inputs that select another workflow run. */
 export interface OtherRunInputs {
   readonly runId: string | undefined;
   readonly workflow: string | undefined;

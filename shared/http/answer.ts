@@ -21,7 +21,6 @@ export class HttpError extends Error {
   }
 }
 
-/** A whole answer. */
 export interface Answer {
   readonly status: number;
   /** Returns a header's values, joined with commas; empty without one. */

@@ -1,4 +1,4 @@
-import { HandoverError } from '../base/errors.ts';
+import { type HandoverError, invalidTarball } from '../base/errors.ts';
 import {
   arrayOf,
   isByteCount,
@@ -13,7 +13,7 @@ import { limits } from '../base/limits.ts';
 import { readStrictJson, type Shape } from '../base/strict-json.ts';
 import { quoteForeign } from '../base/text.ts';
 import { type Digest, digestOf, isDigest, isOtherDigest } from './digest.ts';
-import { formatPlatform, type Platform, platformOf } from './platform.ts';
+import { formatPlatform, type Platform, platformIn } from './platform.ts';
 import { archiveShape, configShape, manifestShape } from './shapes.ts';
 
 /** How layers are stored in a manifest (OCI image-spec, layer.md). */
@@ -45,8 +45,9 @@ export interface Descriptor {
   readonly annotations: Readonly<Record<string, string>>;
 }
 
+/** A manifest (OCI image-spec, manifest.md). */
 export interface Manifest {
-  /** Empty when it isn't set. */
+  /** The OCI type when it isn't set. */
   readonly mediaType: string;
   readonly config: Descriptor;
   readonly layers: readonly Descriptor[];
@@ -125,7 +126,7 @@ export function parseManifest(bytes: Uint8Array, where: string): Manifest {
   const listsLayers = Array.isArray(value['layers']) || value['layers'] === null;
   if (!listsLayers || !isObject(value['config'])) throw invalid(where, 'an image manifest', bytes);
   return {
-    mediaType: stringOr(value['mediaType'], ''),
+    mediaType: stringOr(value['mediaType'], '') || mediaTypes.manifest,
     config: parseDescriptor(value['config'], where),
     layers: requireCount(objectsOf(value['layers']), where).map((layer) => parseDescriptor(layer, where)),
   };
@@ -137,18 +138,6 @@ function requireKind(value: JsonObject, where: string, types: readonly string[],
   if (!types.includes(mediaType)) throw ambiguous(where, `calls itself ${quoteForeign(mediaType, 100)}`);
   const member = foreign.find((name) => value[name] !== undefined);
   if (member !== undefined) throw ambiguous(where, `has "${member}", which makes it another kind of document`);
-}
-
-/**
- * Reads a document as a manifest.
- * @returns undefined when it is anything else
- */
-export function manifestIn(bytes: Uint8Array): Manifest | undefined {
-  try {
-    return parseManifest(bytes, 'a manifest');
-  } catch {
-    return undefined;
-  }
 }
 
 function requireCount<T>(layers: readonly T[], where: string): readonly T[] {
@@ -166,8 +155,7 @@ function requireCount<T>(layers: readonly T[], where: string): readonly T[] {
  */
 export function requireConfigSize(size: number): void {
   if (size <= limits.jsonBytes) return;
-  throw new HandoverError(
-    'tarball-invalid',
+  throw invalidTarball(
     `The image's config has ${String(size)} bytes; ${String(limits.jsonBytes)} (4 MiB) are the most that can be handed over.`,
     'Look for very long labels, environment variables or a very long history: docker image inspect shows the labels and variables, docker history the rest.',
   );
@@ -185,11 +173,7 @@ export function parseConfig(bytes: Uint8Array, where: string): ImageConfig {
   const created = stringOr(value['created'], undefined);
   const config = isObject(value['config']) ? value['config'] : {};
   return {
-    platform: platformOf(
-      stringOr(value['os'], '') || 'linux',
-      stringOr(value['architecture'], ''),
-      stringOr(value['variant'], undefined),
-    ),
+    platform: platformIn(value),
     diffIds,
     labels: stringMapOf(config['Labels']),
     config,
@@ -210,7 +194,6 @@ export function parseArchiveManifest(bytes: Uint8Array, where: string): readonly
   });
 }
 
-/** Creates a manifest for the image's config and layers. */
 export function formatManifest(
   config: Pick<Descriptor, 'digest' | 'size'>,
   layers: readonly Pick<Descriptor, 'digest' | 'size' | 'mediaType'>[],
@@ -238,7 +221,7 @@ export function formatIndex(
   );
   const manifests = byName.map(({ mediaType, digest, size, platform: { architecture, os, variant } }) => ({
     ...{ mediaType, digest, size },
-    platform: { architecture, os, ...(variant === undefined ? {} : { variant }) },
+    platform: { architecture, os, variant },
   }));
   const isDocker = images.every((image) => image.mediaType === mediaTypes.dockerManifest);
   const mediaType = isDocker ? mediaTypes.dockerIndex : mediaTypes.index;
@@ -256,12 +239,13 @@ function parseDescriptor(value: JsonObject, where: string): Descriptor {
   const data = stringOr(value['data'], '');
   if (data !== '' && digestOf(Buffer.from(data, 'base64')) !== digest)
     throw ambiguous(where, `has \`data\` in the descriptor of ${digest} with another digest`);
-  const described = isObject(platform) ? parseDescriptorPlatform(platform) : undefined;
+  // An attestation's is `unknown`; some tools leave members out.
+  const isKnown = isObject(platform) && [platform['os'], platform['architecture']].every((text) => stringOr(text, ''));
   return {
     mediaType,
     digest,
     size,
-    ...(described === undefined ? {} : { platform: described }),
+    ...(isKnown ? { platform: platformIn(platform) } : {}),
     annotations: stringMapOf(value['annotations']),
   };
 }
@@ -269,12 +253,6 @@ function parseDescriptor(value: JsonObject, where: string): Descriptor {
 /** Whether a text can be a media type (RFC 6838, section 4.2): it is sent on in a header. */
 function isMediaType(text: string): boolean {
   return /^[a-z0-9][\w!#$&^.+-]{0,126}\/[a-z0-9][\w!#$&^.+-]{0,126}$/i.test(text);
-}
-
-function parseDescriptorPlatform(value: JsonObject): Platform | undefined {
-  const [os, architecture] = [stringOr(value['os'], ''), stringOr(value['architecture'], '')];
-  if (os === '' || architecture === '') return undefined;
-  return platformOf(os, architecture, stringOr(value['variant'], undefined));
 }
 
 const foreignLayer = /^application\/vnd\.(?:oci\.image\.layer\.nondistributable|docker\.image\.rootfs\.foreign)\./i;
@@ -285,8 +263,7 @@ function requireHere({ urls, digest, mediaType }: JsonObject, where: string): vo
   const type = stringOr(mediaType, '');
   if (url === undefined && !foreignLayer.test(type)) return;
   const why = url === undefined ? `has the media type ${type}` : `is to be fetched from ${stringOr(url, '')}`;
-  throw new HandoverError(
-    'tarball-invalid',
+  throw invalidTarball(
     `${where} names content that isn't part of the image: ${quoteForeign(stringOr(digest, ''), 80)} ${quoteForeign(why, 200)}.`,
     'Use a base image whose layers are all in its registry and may be distributed. An engine would fetch other layers from the address in the image, and docker save omits them.',
   );
@@ -306,24 +283,21 @@ function strict(bytes: Uint8Array, shape: Shape, where: string, expected: string
 
 /** @param what the end of a sentence whose subject is the document */
 function ambiguous(where: string, what: string, bytes?: Uint8Array): HandoverError {
-  return new HandoverError(
-    'tarball-invalid',
+  return invalidTarball(
     `${where} ${what}${bytes === undefined ? '' : ` ("${startOf(bytes)}")`}.`,
     'Build the image again with a builder that follows the OCI image specification, such as docker buildx, podman or kaniko.',
   );
 }
 
 function unsupportedDigest(where: string, digest: string): HandoverError {
-  return new HandoverError(
-    'tarball-invalid',
+  return invalidTarball(
     `${where} has the digest ${quoteForeign(digest, 40)}: only sha256 digests are supported.`,
     'Make the image with sha256 digests: build it again with docker buildx, which writes no others.',
   );
 }
 
 function invalid(where: string, expected: string, bytes: Uint8Array): HandoverError {
-  return new HandoverError(
-    'tarball-invalid',
+  return invalidTarball(
     `${where} is not ${expected}: "${startOf(bytes)}".`,
     'Make the tarball with docker save, or with docker buildx build --output type=docker,dest=FILE.',
   );
@@ -347,9 +321,5 @@ export interface ImageContents {
 
 /** What's wrong with an OCI layout that a builder or an engine has written for us. */
 export function invalidLayout(message: string): HandoverError {
-  return new HandoverError(
-    'tarball-invalid',
-    message,
-    'Run the export again; if it repeats, report the builder and its version.',
-  );
+  return invalidTarball(message, 'Run the export again; if it repeats, report the builder and its version.');
 }

@@ -1,4 +1,5 @@
 import { invalidInput } from '../base/errors.ts';
+import { type JsonObject, stringOr } from '../base/json.ts';
 import { quoteForeign } from '../base/text.ts';
 
 /** `os/arch[/variant]` (OCI image-spec, image-index.md, "platform"). */
@@ -38,6 +39,11 @@ export function platformOf(os: string, name: string, variant?: string): Platform
   // Defaults of containerd/platforms: arm64 is v8, amd64 is v1.
   const isDefault = (architecture === 'arm64' && variant === 'v8') || (architecture === 'amd64' && variant === 'v1');
   return { os, architecture, ...(variant === undefined || variant === '' || isDefault ? {} : { variant }) };
+}
+
+/** Reads the platform in a config or a descriptor. Without an os it is Linux. */
+export function platformIn({ os, architecture, variant }: JsonObject): Platform {
+  return platformOf(stringOr(os, '') || 'linux', stringOr(architecture, ''), stringOr(variant, undefined));
 }
 
 export function formatPlatform(platform: Platform): string {

@@ -1,4 +1,4 @@
-import { HandoverError } from '../base/errors.ts';
+import { corruptArtifact, HandoverError, invalidTarball } from '../base/errors.ts';
 import {
   isByteCount,
   isObject,
@@ -41,8 +41,7 @@ function wrongSchema(found: unknown): HandoverError {
 
 /** @param bytes of a record that is too large */
 function tooLarge(bytes: number): HandoverError {
-  return new HandoverError(
-    'tarball-invalid',
+  return invalidTarball(
     `The labels of the images are too long to be handed over: the record of them would have ${String(bytes)} bytes, more than 8 MiB.`,
     'Shorten the labels, or hand over fewer images in one artifact.',
   );
@@ -50,21 +49,7 @@ function tooLarge(bytes: number): HandoverError {
 
 /** @param why in words that go on after a colon */
 export function corrupt(why: string, cause?: unknown): HandoverError {
-  return new HandoverError(
-    'artifact-corrupt',
-    `The record ${recordName} in the artifact can't be used: ${why}.`,
-    'Run the job that exports the image again.',
-    cause,
-  );
-}
-
-/** @param what the end of a sentence whose subject is the layer */
-export function corruptLayer(digest: Digest, what: string): HandoverError {
-  return new HandoverError(
-    'artifact-corrupt',
-    `The layer ${digest} in the artifact ${what}.`,
-    'Run the job that exports the image again.',
-  );
+  return corruptArtifact(`The record ${recordName} in the artifact can't be used: ${why}.`, cause);
 }
 
 export interface RecordLayer {
@@ -149,8 +134,7 @@ export function formatRecord(record: HandoverRecord): string {
   const { pushedReference, further, ...rest } = record;
   const text = {
     schema: recordSchema,
-    ...rest,
-    ...formatImage(record),
+    ...formatImage(rest),
     ...(further === undefined ? {} : { further: further.map(formatImage) }),
     ...(pushedReference === undefined ? {} : { pushedReference: formatReference(pushedReference) }),
   };
@@ -159,19 +143,8 @@ export function formatRecord(record: HandoverRecord): string {
   return formatted;
 }
 
-function formatImage({
-  references,
-  platform,
-  configDigest,
-  manifestDigests,
-  diffIds,
-  labels,
-  layers,
-  configAt,
-  manifestAt,
-}: RecordedImage): JsonObject {
-  const names = { references: references.map(formatReference), platform: formatPlatform(platform) };
-  return { ...names, configDigest, manifestDigests, diffIds, labels, layers, configAt, manifestAt };
+function formatImage({ references, platform, ...rest }: RecordedImage): JsonObject {
+  return { references: references.map(formatReference), platform: formatPlatform(platform), ...rest };
 }
 
 /**
@@ -184,6 +157,7 @@ export function parseRecord(text: string): HandoverRecord {
   if (!isObject(value)) throw corrupt(`it is not a JSON object: "${quoteForeign(text, 80)}"`);
   if (value['schema'] !== recordSchema) throw wrongSchema(value['schema']);
   const created = stringOr(value['created'], undefined);
+  const pushed = value['pushedReference'];
   const record: HandoverRecord = {
     ...image(value),
     ...(value['further'] === undefined ? {} : { further: furtherImages(value['further']) }),
@@ -193,7 +167,7 @@ export function parseRecord(text: string): HandoverRecord {
     tarballDigest: digest(value, 'tarballDigest'),
     tarballCompression: compression(value['tarballCompression']),
     producer: producer(value['producer']),
-    ...(value['pushedReference'] === undefined ? {} : { pushedReference: pinned(value['pushedReference']) }),
+    ...(pushed === undefined ? {} : { pushedReference: parsed('its pushed reference', pushed, parsePinnedReference) }),
     ...times(value['times']),
   };
   requireInside(record);
@@ -211,7 +185,7 @@ function furtherImages(value: unknown): readonly RecordedImage[] {
 function image(value: JsonObject): RecordedImage {
   return {
     references: references(value['references']),
-    platform: platform(value['platform']),
+    platform: parsed('its platform', value['platform'], parsePlatform),
     configDigest: digest(value, 'configDigest'),
     manifestDigests: digests(value, 'manifestDigests'),
     diffIds: digests(value, 'diffIds'),
@@ -233,26 +207,14 @@ function references(value: unknown): HandoverRecord['references'] {
   const texts = stringsOf(value);
   if (texts.length === 0) throw corrupt('it has no references');
   if (texts.length > limits.references) throw corrupt(`it lists ${String(texts.length)} references`);
-  try {
-    return texts.map(parseTaggedReference);
-  } catch (error) {
-    throw corrupt('a reference in it is malformed', error);
-  }
+  return texts.map((text) => parsed('a reference in it', text, parseTaggedReference));
 }
 
-function pinned(value: unknown): PinnedReference {
+function parsed<T>(what: string, value: unknown, parse: (text: string) => T): T {
   try {
-    return parsePinnedReference(stringOr(value, ''));
+    return parse(stringOr(value, ''));
   } catch (error) {
-    throw corrupt('its pushed reference is malformed', error);
-  }
-}
-
-function platform(value: unknown): Platform {
-  try {
-    return parsePlatform(stringOr(value, ''));
-  } catch (error) {
-    throw corrupt('its platform is malformed', error);
+    throw corrupt(`${what} is malformed`, error);
   }
 }
 

@@ -33,9 +33,8 @@ export function immutableTag(event: WorkflowEvent): string | undefined {
 /**
  * Returns the tags of `tags: auto`: the immutable tag, the git tag's name, `latest` on the default branch, and `sha-<sha>`. Without a
  * commit, there are none.
- * @internal
  */
-export function automaticTags(event: WorkflowEvent): readonly string[] {
+function automaticTags(event: WorkflowEvent): readonly string[] {
   const immutable = immutableTag(event);
   if (event.kind === 'none' || immutable === undefined) return [];
   const tags = [
@@ -85,28 +84,19 @@ export function parseMetadataTags(text: string): readonly [Reference, ...Referen
  * Reads references, each with a tag.
  * @param repository the repository of bare tags, which metadata-action returns if its input `images` is empty
  * @throws HandoverError `invalid-input` without any reference, for a malformed line, or for a bare tag without a repository
- * @internal
  */
-export function parseTagList(text: string, repository: string | undefined): readonly TaggedReference[] {
+function parseTagList(text: string, repository: string | undefined): readonly TaggedReference[] {
   const found = tagLines(text).map((line) => taggedReference(line, repository));
   if (found.length === 0) throw noReference(text);
   return found;
 }
 
-/** A variable that docker/metadata-action has set. */
-interface MetadataVariable {
-  readonly name: string;
-  readonly text: string;
-}
-
 /**
  * Finds the tags that docker/metadata-action has set for later steps. It exports each output as `DOCKER_METADATA_OUTPUT_<NAME>`, unless
  * DOCKER_METADATA_SET_OUTPUT_ENV is false (src/main.ts; TAG_NAMES since 5.9).
- * @param env the variables, by name
  * @returns undefined if it did not run
- * @internal
  */
-export function metadataVariable(env: Readonly<Record<string, string>>): MetadataVariable | undefined {
+function metadataVariable(env: TagFacts['metadata']): { readonly name: string; readonly text: string } | undefined {
   const variables = ['TAGS', 'JSON', 'TAG_NAMES', 'VERSION'].map((output) => {
     const name = `DOCKER_METADATA_OUTPUT_${output}`;
     return { name, text: env[name]?.trim() ?? '' };
@@ -209,7 +199,6 @@ function noTags(reason: string): HandoverError {
   );
 }
 
-/** One notice for each repository that had upper-case letters. */
 export function loweredNotices(references: readonly (Reference | undefined)[]): readonly string[] {
   const firsts = new Map<string, string>();
   for (const { repository, loweredFrom } of references.filter((one) => one !== undefined)) {

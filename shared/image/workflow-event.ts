@@ -47,7 +47,8 @@ export function workflowEvent(facts: EventFacts): WorkflowEvent {
   }
   if (facts.name === 'merge_group') return mergeGroup(facts, payload);
   if (facts.name === 'workflow_run') return triggeringRun(payload);
-  return ofRef(refOf(facts, payload), commitOf(facts, payload), isDefaultBranch(facts.name, payload));
+  const commit = firstCommit(facts.sha, member(payload, 'head_commit')['id'], payload['after']);
+  return ofRef(refOf(facts, payload), commit, isDefaultBranch(facts.name, payload));
 }
 
 /** The branch that the image comes from: of a pull request its head branch; undefined for a tag or a bare commit. */
@@ -122,10 +123,6 @@ function refOf(facts: EventFacts, payload: JsonObject): string {
   if (given === '') return released === '' ? '' : `refs/tags/${released}`;
   const isTag = facts.refType === 'tag' || (facts.refType === '' && payload['ref_type'] === 'tag');
   return given.startsWith('refs/') ? given : `refs/${isTag ? 'tags' : 'heads'}/${given}`;
-}
-
-function commitOf(facts: EventFacts, payload: JsonObject): string | undefined {
-  return firstCommit(facts.sha, member(payload, 'head_commit')['id'], payload['after']);
 }
 
 function isDefaultBranch(eventName: string, payload: JsonObject): (branch: string) => boolean {

@@ -24,12 +24,8 @@ function untilWritten(written: Promise<unknown>, waitMs: number): () => Promise<
     over.abort();
   };
   written.then(
-    () => {
-      end(false);
-    },
-    () => {
-      end(true);
-    },
+    () => end(false),
+    () => end(true),
   );
   return async () => {
     if (!isFirst && !isLast) await sleep(waitMs, undefined, { signal }).catch(() => undefined);
@@ -46,11 +42,7 @@ function untilWritten(written: Promise<unknown>, waitMs: number): () => Promise<
 const growEveryMs = 10;
 
 /** The digest and size of a layer's blob, from its name and its writer. */
-interface LayerBlob {
-  readonly digest: Digest;
-  /** Bytes, of the whole. */
-  readonly size: number;
-}
+type LayerBlob = Omit<ArrivingLayer, 'chunks'>;
 
 /** A layer's file that is still growing, and is renamed when it is complete. */
 interface GrowingFile extends LayerBlob {

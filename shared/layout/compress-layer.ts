@@ -86,12 +86,15 @@ export async function* compressLayer(chunks: LentChunks, compression: LayerCompr
     yield* chunks;
     return;
   }
+  const { format, level } = compression;
+  const newCompressor = (): FrameCompressor =>
+    format === 'gzip' ? gzipCompressor(frameBytes, level) : zstdCompressor(level);
   const pool: Buffer[] = [];
   const compressors: FrameCompressor[] = [];
   const waiting: Promise<readonly Buffer[]>[] = [];
   try {
     for await (const frame of frames(chunks, pool)) {
-      const compressor = compressors.pop() ?? newCompressor(compression);
+      const compressor = compressors.pop() ?? newCompressor();
       const compressed = compressor.compress(frame).finally(() => {
         pool.push(Buffer.from(frame.buffer));
         compressors.push(compressor);
@@ -106,10 +109,6 @@ export async function* compressLayer(chunks: LentChunks, compression: LayerCompr
     await Promise.allSettled(waiting);
     for (const compressor of compressors) compressor.close();
   }
-}
-
-function newCompressor({ format, level }: LayerCompression): FrameCompressor {
-  return format === 'gzip' ? gzipCompressor(frameBytes, level) : zstdCompressor(level);
 }
 
 /** The bytes in pieces of 2 MiB, the last one shorter. A piece's memory comes from the pool if that has some. */

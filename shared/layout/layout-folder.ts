@@ -1,8 +1,8 @@
 import { randomBytes } from 'node:crypto';
 import { renameSync } from 'node:fs';
 import { chmod, lstat, mkdir, open, readdir, rename, writeFile } from 'node:fs/promises';
-import { basename, dirname, join, resolve } from 'node:path';
-import { HandoverError, messageOf } from '../base/errors.ts';
+import { join } from 'node:path';
+import { type HandoverError, invalidInput, messageOf } from '../base/errors.ts';
 import { onForcedEnd } from '../base/forced-end.ts';
 import { isObject, parseJson } from '../base/json.ts';
 import { limits } from '../base/limits.ts';
@@ -11,8 +11,8 @@ import type { LentChunk } from '../bytes/chunks.ts';
 import { teeFile } from '../bytes/disk-space.ts';
 import { readSmallFile } from '../bytes/files.ts';
 import { livingName } from '../bytes/locks.ts';
-import { holdFolder, makeOwnFolder, openOwnFolder, type OwnFolder } from '../bytes/own-folder.ts';
-import { lockPath, removeRemains } from '../bytes/partial-file.ts';
+import { makeOwnFolder, openOwnFolder, type OwnFolder } from '../bytes/own-folder.ts';
+import { claimPlace } from '../bytes/partial-file.ts';
 import { Checksum } from '../bytes/verified.ts';
 import type { Digest } from '../image/digest.ts';
 import { invalidLayout } from '../image/manifest.ts';
@@ -43,23 +43,11 @@ const advice = 'Set `oci-layout` to a path on a filesystem with more space.';
  */
 export async function layoutFolder(path: string, log: Pick<Log, 'warning'>): Promise<LayoutFolder> {
   await using opening = new AsyncDisposableStack();
-  const folderAbove = holdFolder(dirname(resolve(path))).catch((error: unknown) => {
-    throw unwritable(path, messageOf(error), error);
+  const { place, partial, refuse } = await claimPlace(path, opening, {
+    unwritable: (why, cause) => unwritable(path, why, cause),
+    requireReplaceable: async (there) => (await openReplaced(path, there, there))?.keep(),
+    onTaken: (holder) => log.warning(`Another step on this host is writing ${path} at this moment (${holder}).`),
   });
-  const above = opening.use(await folderAbove);
-  const refuse = (error: unknown): never => {
-    throw error instanceof HandoverError ? error : unwritable(path, above.wordsOf(error), error);
-  };
-  const place = join(above.inside, basename(resolve(path)));
-  (await openReplaced(path, place, place))?.keep();
-  opening.use(
-    await lockPath(place, (holder) => {
-      log.warning(`Another step on this host is writing ${path} at this moment (${holder}).`);
-    }),
-  );
-  await removeRemains(place);
-  const own = opening.use(await livingName());
-  const partial = `${place}.partial-${own.name}`;
   // Its owner's alone until it is whole.
   const folder = orElse(() => makeOwnFolder(partial), refuse);
   opening.defer(onForcedEnd(folder.remove));
@@ -178,8 +166,7 @@ function orElse<T>(work: () => T, otherwise: (error: unknown) => T): T {
 }
 
 function unwritable(path: string, why: string, cause?: unknown): HandoverError {
-  return new HandoverError(
-    'invalid-input',
+  return invalidInput(
     `The OCI layout can't be written to ${path}: ${why}.`,
     'Set `oci-layout` to a folder that isn’t there yet, or is empty, where this job may write.',
     cause,

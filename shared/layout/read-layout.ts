@@ -20,12 +20,7 @@ import { formatPlatform, type Platform, samePlatform } from '../image/platform.t
 import { layerHeadBytes, layerPackingOf, wrongForm } from '../tar/layer-form.ts';
 
 /** A layer that has been compressed, so its digest in the layout differs from the one in the layout's manifest. */
-export interface ReplacedLayer {
-  readonly digest: Digest;
-  /** Bytes. */
-  readonly size: number;
-  readonly mediaType: string;
-}
+export type ReplacedLayer = Pick<Descriptor, 'digest' | 'size' | 'mediaType'>;
 
 /** Returns the path of a blob in an OCI layout (OCI image-spec, image-layout.md). */
 export function blobPath(layout: string, digest: Digest): string {

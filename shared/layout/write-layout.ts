@@ -1,6 +1,6 @@
 import { mkdir, open, rename, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { HandoverError } from '../base/errors.ts';
+import { invalidTarball } from '../base/errors.ts';
 import { copiedBytes, type LentChunks, withHead } from '../bytes/chunks.ts';
 import { writeAll } from '../bytes/files.ts';
 import { Checksum } from '../bytes/verified.ts';
@@ -45,8 +45,7 @@ export async function writeOciLayout(
   for await (const { name, isFile, content } of tarEntries(chunks)) await takeEntry(isFile ? name : '', content);
   if (seen.index) return replaced;
   if (archive !== undefined && (await writeIndexOf(archive, layout, replaced))) return new Map();
-  throw new HandoverError(
-    'tarball-invalid',
+  throw invalidTarball(
     `docker save wrote ${String(seen.entries)} entries without an index.json: the engine is older than Docker 25.`,
     'Update Docker on this runner, or run docker save yourself and give the file as `source-tarball`.',
   );

@@ -8,7 +8,6 @@ import { mayReadFrom, mayUploadTo, resolveLocation, withoutSecrets } from './loc
 
 // Whole answers of a registry or its token service, after redirects.
 
-/** A whole answer, after redirects. */
 export interface RegistryAnswer extends Answer {
   /** Address that answered. */
   readonly url: string;

@@ -1,6 +1,7 @@
 import { HttpError } from '../http/answer.ts';
 import type { HttpRequest } from '../http/client.ts';
 import { again, isTransient, isTransientStatus } from '../http/retry.ts';
+import { abortedAfter } from '../base/deadline.ts';
 import { asError, HandoverError } from '../base/errors.ts';
 import { quoteForeign } from '../base/text.ts';
 import { type LentChunks, viewOf } from '../bytes/chunks.ts';
@@ -14,7 +15,6 @@ import { isTaken } from './manifests.ts';
 // Pushes blobs to a registry (distribution-spec 1.1, "Pushing Blobs"): a blob that isn't there is mounted, or else sent in one request.
 // Each upload that was begun is finished or ended, because a registry would keep it for days.
 
-/** A blob to push. */
 export interface PushedBlob {
   readonly digest: Digest;
   /** Bytes. */
@@ -54,7 +54,7 @@ export async function pushBlob(
   onRetry: (line: string) => void,
 ): Promise<BlobOrigin> {
   const job = { talk, repository, blob, options, scopes: [pushes(repository)], onRetry };
-  if (!options.anyway && (await isThere(job))) return 'there';
+  if (!options.anyway && showsBlob(job, await head(job, isFinal))) return 'there';
   await using uploads = openUploads(job);
   if (!options.anyway && (await mount(job, uploads))) return 'mounted';
   return await upload(job, uploads);
@@ -63,11 +63,7 @@ export async function pushBlob(
 const what = ({ blob }: Job): string => `The blob ${blob.digest}`;
 const isFinal = (status: number): boolean => !isTransientStatus(status);
 
-/** Whether the registry has the blob, as far as this login can see; a redirect's target decides. */
-async function isThere(job: Job): Promise<boolean> {
-  return showsBlob(job, await head(job, isFinal));
-}
-
+/** Whether an answer shows that the registry has the blob, as far as this login can see; a redirect's target decides. */
 function showsBlob({ blob }: Job, { status, header, isElsewhere }: RegistryAnswer): boolean {
   if (status !== 200) return false;
   const size = header('content-length');
@@ -122,13 +118,8 @@ const graceMs = 2000;
 
 /** Returns the request that begins an upload. It outlives a cancel for a moment: only its answer has the upload's address. */
 function beginning(url: string, signal: AbortSignal): HttpRequest {
-  const late = new AbortController();
-  const end = (): void =>
-    void setTimeout(() => {
-      late.abort(signal.reason);
-    }, graceMs).unref();
-  signal.addEventListener('abort', end, { once: true });
-  return { method: 'POST', url, headers: { 'content-length': '0' }, signal: late.signal, outlivesStep: true };
+  const late = abortedAfter(signal, graceMs);
+  return { method: 'POST', url, headers: { 'content-length': '0' }, signal: late, outlivesStep: true };
 }
 
 /**

@@ -1,6 +1,6 @@
 import { readdir } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
-import { HandoverError, messageOf, systemCodeOf } from '../base/errors.ts';
+import { type HandoverError, invalidInput, messageOf, systemCodeOf } from '../base/errors.ts';
 import { isObject, type JsonObject, parseJson, stringOr } from '../base/json.ts';
 import { limits } from '../base/limits.ts';
 import { quoteForeign } from '../base/text.ts';
@@ -180,8 +180,7 @@ function credentialsIn(entry: JsonObject): Credentials | undefined {
 }
 
 function notDocker(path: string): HandoverError {
-  return new HandoverError(
-    'invalid-input',
+  return invalidInput(
     `${path} is not docker's configuration: expected a JSON object.`,
     'Repair or remove it; `docker login` writes a new one.',
   );

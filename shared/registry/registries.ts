@@ -1,5 +1,5 @@
 import { X509Certificate } from 'node:crypto';
-import { attempt, HandoverError, messageOf } from '../base/errors.ts';
+import { attempt, type HandoverError, invalidInput, messageOf } from '../base/errors.ts';
 import { limits } from '../base/limits.ts';
 import type { Log } from '../base/log.ts';
 import { readSmallFile } from '../bytes/files.ts';
@@ -7,7 +7,6 @@ import { registryHost } from '../image/reference.ts';
 import { type AskHelper, type Credentials, dockerCredentials, loginFolder, type LoginPlaces } from './logins.ts';
 import { registryClient, type RegistryClient, type RegistryClientOptions } from './registry-client.ts';
 
-/** The registries of a step, each with its login. */
 export interface Registries extends AsyncDisposable {
   /**
    * Returns the registry of a repository.
@@ -68,8 +67,7 @@ async function readAuthority(path: string): Promise<string> {
 }
 
 function unusable(path: string, why: string): HandoverError {
-  return new HandoverError(
-    'invalid-input',
+  return invalidInput(
     `The certificate in \`registry-ca\`, ${path}, can't be used: ${why}.`,
     'Give the path of a certificate in PEM, as docker has it in /etc/docker/certs.d/<registry>/ca.crt.',
   );

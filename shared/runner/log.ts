@@ -18,9 +18,7 @@ export function progressTo(print: (line: string) => void): Log['progress'] {
       const speed = bytes < 1e6 || ms < 1 ? '' : `, ${(bytes / 1000 / ms).toFixed(0)} MB/s`;
       print(`${what}: ${verb}${formatBytes(bytes)}${of} in ${formatDuration(ms)}${speed}`);
     };
-    const timer = setInterval(() => {
-      soFar('', share(bytes, total));
-    }, everyMs);
+    const timer = setInterval(() => soFar('', share(bytes, total)), everyMs);
     timer.unref();
     try {
       const result = await work((more) => void (bytes += more));
@@ -55,12 +53,8 @@ function printLines(message: string): void {
 /** The log of a workflow step. Chapters fold, notices and warnings become annotations. */
 export const runnerLog: Log = {
   info: printLines,
-  notice: (message) => {
-    notice(message);
-  },
-  warning: (message) => {
-    warning(message);
-  },
+  notice: (message) => notice(message),
+  warning: (message) => warning(message),
   chapter: group,
   progress: progressTo(printLines),
 };

@@ -36,9 +36,7 @@ export async function run(name: string, step: (step: Step) => Promise<void>): Pr
   };
   const limit = (inputs: Inputs): number => {
     const minutes = readTimeLimit(inputs);
-    setTimeout(() => {
-      end(timedOut(minutes), graceMs);
-    }, minutes * 60_000).unref();
+    setTimeout(() => end(timedOut(minutes), graceMs), minutes * 60_000).unref();
     return minutes;
   };
   const cancel = (signal: NodeJS.Signals): void => {

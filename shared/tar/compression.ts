@@ -1,6 +1,6 @@
 import { pipeline } from 'node:stream';
 import { constants, createGunzip, createZstdDecompress, type ZstdDecompress } from 'node:zlib';
-import { HandoverError } from '../base/errors.ts';
+import { type HandoverError, invalidTarball } from '../base/errors.ts';
 
 import type { TarballCompression } from '../image/record.ts';
 
@@ -36,8 +36,7 @@ export function packingOf(head: Buffer): Packing {
 }
 
 function unread(format: string, command: string): HandoverError {
-  return new HandoverError(
-    'tarball-invalid',
+  return invalidTarball(
     `The tarball is compressed with ${format}, which can't be looked into here.`,
     `Run ${command} on it in a step before it's handed over, or compress it with zstd or gzip instead.`,
   );

@@ -1,4 +1,4 @@
-import { HandoverError } from '../base/errors.ts';
+import { type HandoverError, invalidTarball } from '../base/errors.ts';
 import { isByteCount } from '../base/json.ts';
 import { limits } from '../base/limits.ts';
 import { quoteForeign } from '../base/text.ts';
@@ -115,8 +115,7 @@ function atMost(size: number, most: number): number {
 }
 
 function invalid(why: string): HandoverError {
-  return new HandoverError(
-    'tarball-invalid',
+  return invalidTarball(
     `The tarball is not a whole tar archive: ${why}.`,
     'Run the job again; if it repeats, look for a full disk: df -h.',
   );

@@ -1,5 +1,5 @@
 import { limits } from '../base/limits.ts';
-import { HandoverError, messageOf } from '../base/errors.ts';
+import { attempt, HandoverError, invalidTarball, messageOf } from '../base/errors.ts';
 import { quoteForeign } from '../base/text.ts';
 import type { Digest } from '../image/digest.ts';
 import {
@@ -10,7 +10,6 @@ import {
   isAttestation,
   isImageConfig,
   isIndex,
-  manifestIn,
   mediaTypes,
   parseArchiveManifest,
   parseConfig,
@@ -36,7 +35,6 @@ export interface TarballManifest {
   readonly around: readonly Digest[];
 }
 
-/** One image of a tarball. */
 export interface TarballImage {
   readonly references: readonly Reference[];
   readonly configDigest: Digest;
@@ -55,7 +53,6 @@ export interface TarballImage {
   readonly layers: readonly SeenEntry[];
 }
 
-/** All images of a tarball. */
 export interface TarballImages {
   /** `docker` with a `manifest.json`, which every engine loads; `oci` is an OCI archive, which the classic store doesn't. */
   readonly kind: 'docker' | 'oci';
@@ -74,15 +71,15 @@ export function imagesIn(seen: SeenTarball): TarballImages {
   if (archive !== undefined) {
     const images = parseArchiveManifest(archive, 'manifest.json');
     if (images.length > limits.images) throw tooMany('manifest.json', images.length);
-    const all = [...manifests.filter(isPresent).map(manifestOf), ...looseManifests(seen)];
+    const all = [...manifests, ...looseManifests(seen)];
     return { kind: 'docker', images: images.map((image) => archiveImage(image, all, seen)) };
   }
-  const there = manifests.filter(isThere);
-  const whole = there.filter(({ bytes }) => isWhole(bytes, seen));
-  const images = (whole.length > 0 ? whole : there).map((found) => ociImage(found, seen));
+  const ofImages = manifests.filter(({ config }) => isImageConfig(config));
+  // Of several platforms, one may be there without its layers.
+  const whole = ofImages.filter(({ config, layers }) => [config, ...layers].every(({ digest }) => seen.blob(digest)));
+  const images = (whole.length > 0 ? whole : ofImages).map((manifest) => ociImage(manifest, seen));
   if (images.length > 0) return { kind: 'oci', images };
-  throw new HandoverError(
-    'tarball-invalid',
+  throw invalidTarball(
     index === undefined
       ? `The tarball has neither a manifest.json nor an index.json at its top; it holds: ${seen.names().join(', ') || 'nothing'}.`
       : "The tarball's index.json names no image that is in the tarball.",
@@ -91,20 +88,12 @@ export function imagesIn(seen: SeenTarball): TarballImages {
 }
 
 /** A manifest that an index names, at any depth. */
-interface IndexedManifest {
-  readonly descriptor: Descriptor;
-  /** Undefined when it isn't in the tarball: an index may name more platforms than there are. */
-  readonly bytes: Buffer | undefined;
-  /** Where it begins in the tarball, in bytes. */
-  readonly offset: number;
-  /** Digests of the indexes around it, the outermost first. */
-  readonly around: readonly Digest[];
-  readonly references: readonly Reference[];
-}
+type IndexedManifest = TarballManifest & Pick<TarballImage, 'references'>;
 
-type PresentManifest = IndexedManifest & { readonly bytes: Buffer };
-
-/** Returns the manifests of images in an index and its nested indexes, each once, with all its references. */
+/**
+ * Returns the manifests of images in an index and its nested indexes, each once, with all its references. An index may name more platforms
+ * than there are in the tarball.
+ */
 function manifestsIn(index: Buffer, seen: SeenTarball): readonly IndexedManifest[] {
   const found = new Map<Digest, IndexedManifest>();
   const read = new Map<Digest, readonly Descriptor[]>();
@@ -119,18 +108,18 @@ function manifestsIn(index: Buffer, seen: SeenTarball): readonly IndexedManifest
       const references = [...names, ...namesOf(descriptor)];
       const { bytes, offset = 0, size } = seen.blob(digest) ?? {};
       if (size !== undefined && bytes === undefined) throw unreadable(descriptor, size);
+      if (bytes === undefined) continue;
       if (isIndex(descriptor)) {
-        if (bytes === undefined || around.length >= limits.indexDepth) continue;
+        if (around.length >= limits.indexDepth) continue;
         const inner = read.get(digest) ?? parseIndex(bytes, `index ${digest}`);
         read.set(digest, inner);
         visit(inner, [...around, digest], references);
         continue;
       }
       const before = found.get(digest);
+      const manifest = before ?? { ...parseManifest(bytes, `manifest ${digest}`), digest, bytes, offset };
       found.set(digest, {
-        descriptor,
-        bytes,
-        offset,
+        ...manifest,
         around: [...new Set([...(before?.around ?? []), ...around])],
         references: [...(before?.references ?? []), ...references],
       });
@@ -140,14 +129,6 @@ function manifestsIn(index: Buffer, seen: SeenTarball): readonly IndexedManifest
   return [...found.values()];
 }
 
-function isPresent(found: IndexedManifest): found is PresentManifest {
-  return found.bytes !== undefined;
-}
-
-function isThere(found: IndexedManifest): found is PresentManifest {
-  return isPresent(found) && isImageConfig(manifestOf(found).config);
-}
-
 // An index may name other things, which are ignored (OCI image-spec, image-index.md).
 function isManifestOrIndex(descriptor: Descriptor): boolean {
   const { manifest, dockerManifest } = mediaTypes;
@@ -155,39 +136,24 @@ function isManifestOrIndex(descriptor: Descriptor): boolean {
 }
 
 function tooMany(where: string, count: number): HandoverError {
-  return new HandoverError(
-    'tarball-invalid',
+  return invalidTarball(
     `The tarball's ${where} names ${String(count)} images or more: too many.`,
     `Hand over at most ${String(limits.images)} images in one tarball.`,
   );
 }
 
 function unreadable({ digest }: Descriptor, size: number): HandoverError {
-  return new HandoverError(
-    'tarball-invalid',
+  return invalidTarball(
     `The tarball's index.json names the manifest ${digest}, which is no JSON object of at most ${String(limits.jsonBytes)} bytes (it has ${String(size)}).`,
-    'The tarball was edited: make it again with docker save.',
   );
 }
 
 /** Returns all manifests in the tarball, also those that no index names. */
 function looseManifests(seen: SeenTarball): readonly TarballManifest[] {
   return seen.kept().flatMap(({ digest, bytes, offset }) => {
-    const manifest = manifestIn(bytes);
-    return manifest === undefined
-      ? []
-      : [{ ...manifest, digest, bytes, offset, mediaType: manifest.mediaType || mediaTypes.manifest, around: [] }];
+    const manifest = attempt(() => parseManifest(bytes, 'a manifest'), undefined);
+    return manifest === undefined ? [] : [{ ...manifest, digest, bytes, offset, around: [] }];
   });
-}
-
-// Of several platforms, one may be there without its layers.
-function isWhole(bytes: Buffer, seen: SeenTarball): boolean {
-  const { config, layers } = parseManifest(bytes, 'a manifest');
-  return [config, ...layers].every(({ digest }) => seen.blob(digest) !== undefined);
-}
-
-function where({ descriptor }: IndexedManifest): string {
-  return `manifest ${descriptor.digest}`;
 }
 
 // The first annotation is containerd's and holds a whole reference. In the other one BuildKit writes a tag alone (`v1`), which names no
@@ -195,44 +161,37 @@ function where({ descriptor }: IndexedManifest): string {
 function namesOf({ annotations }: Descriptor): readonly Reference[] {
   const short = annotations['org.opencontainers.image.ref.name'];
   const name = annotations['io.containerd.image.name'] ?? (/[:/]/.test(short ?? '') ? short : undefined);
-  if (name === undefined) return [];
-  try {
-    return [parseReference(name)];
-  } catch {
-    return []; // some tools write something else there
-  }
+  // Some tools write something else there.
+  const reference = name === undefined ? undefined : attempt(() => parseReference(name), undefined);
+  return reference === undefined ? [] : [reference];
 }
 
-function ociImage(found: PresentManifest, seen: SeenTarball): TarballImage {
-  const manifest = manifestOf(found);
-  const by = `The tarball's ${where(found)}`;
-  const image = {
-    references: found.references,
-    ...requireConfig(seen.blob(manifest.config.digest), by, manifest.config.digest),
-    manifests: [manifest],
-    manifestDigests: [manifest.digest, ...found.around],
-    layers: manifest.layers.map(({ digest }) => requireEntry(seen.blob(digest), by, digest)),
-  };
-  requireFit(manifest, image);
+function ociImage({ references, ...manifest }: IndexedManifest, seen: SeenTarball): TarballImage {
+  const by = `The tarball's manifest ${manifest.digest}`;
+  return checked(
+    {
+      references,
+      ...requireConfig(seen.blob(manifest.config.digest), by, manifest.config.digest),
+      manifests: [manifest],
+      manifestDigests: [manifest.digest, ...manifest.around],
+      layers: manifest.layers.map(({ digest }) => requireEntry(seen.blob(digest), by, digest)),
+    },
+    seen,
+  );
+}
+
+/**
+ * Returns an image after comparing its config, its manifests and the tarball's entries.
+ * @throws HandoverError `tarball-invalid`
+ */
+function checked(image: TarballImage, seen: SeenTarball): TarballImage {
+  for (const manifest of image.manifests) {
+    const fault = configFault(manifest, image.configBytes, image.config);
+    if (fault !== undefined) throw contradicting(manifest, fault);
+  }
   requireLayers(image, seen);
   requireDiffIds(image, seen);
   return image;
-}
-
-/** @throws HandoverError `tarball-invalid` when the config contradicts its manifest */
-function requireFit(
-  manifest: TarballManifest,
-  { configBytes, config }: Pick<TarballImage, 'configBytes' | 'config'>,
-): void {
-  const fault = configFault(manifest, configBytes, config);
-  if (fault !== undefined) throw contradicting(manifest, fault);
-}
-
-function manifestOf(found: PresentManifest): TarballManifest {
-  const { descriptor, bytes, offset, around } = found;
-  const manifest = parseManifest(bytes, where(found));
-  const mediaType = manifest.mediaType || mediaTypes.manifest;
-  return { ...manifest, digest: descriptor.digest, bytes, offset, around, mediaType };
 }
 
 /** @param all manifests of the tarball, those that an index leads to first */
@@ -245,19 +204,10 @@ function archiveImage(
   const entry = requireConfig(seen.find(config), by, config);
   const found = layers.map((name) => requireEntry(seen.find(name), by, name));
   const manifests = manifestsOf(entry.configDigest, found, all);
-  const image = {
-    references: referencesIn(repoTags),
-    ...entry,
-    manifests,
-    manifestDigests: [
-      ...new Set([...manifests.map(({ digest }) => digest), ...manifests.flatMap(({ around }) => around)]),
-    ],
-    layers: found,
-  };
-  for (const manifest of manifests) requireFit(manifest, image);
-  requireLayers(image, seen);
-  requireDiffIds(image, seen);
-  return image;
+  const digests = [...manifests.map(({ digest }) => digest), ...manifests.flatMap(({ around }) => around)];
+  const references = referencesIn(repoTags);
+  const image = { references, ...entry, manifests, manifestDigests: [...new Set(digests)], layers: found };
+  return checked(image, seen);
 }
 
 /** @throws HandoverError `tarball-invalid` for a text that is no reference, because it is no input of this step */
@@ -275,8 +225,7 @@ function referencesIn(repoTags: readonly string[]): readonly Reference[] {
 
 /** @param what the end of a sentence whose subject is the manifest.json */
 function invalidNames(what: string, cause?: unknown): HandoverError {
-  return new HandoverError(
-    'tarball-invalid',
+  return invalidTarball(
     `The tarball's manifest.json ${what}`.replace(/\.?$/, '.'),
     `Make the tarball with docker save and at most ${String(limits.references)} references of the image.`,
     cause,
@@ -310,11 +259,7 @@ function contradiction({ config }: TarballManifest): string {
 
 /** @param how the end of a sentence whose subject is the manifest */
 function contradicting({ digest, config }: TarballManifest, how: string): HandoverError {
-  return new HandoverError(
-    'tarball-invalid',
-    `The tarball's manifest ${digest} of the image with the config ${config.digest} ${how}.`,
-    'The tarball was edited: make it again with docker save.',
-  );
+  return invalidTarball(`The tarball's manifest ${digest} of the image with the config ${config.digest} ${how}.`);
 }
 
 function requireConfig(
@@ -330,15 +275,14 @@ function requireConfig(
 
 function requireEntry(entry: SeenEntry | undefined, by: string, name: string): SeenEntry {
   if (entry !== undefined) return entry;
-  throw new HandoverError(
-    'tarball-invalid',
+  throw invalidTarball(
     `${by} names ${name}, which is not in the tarball.`,
     'The tarball is cut, was edited, or was made without all of its layers: make it again, with docker save for one.',
   );
 }
 
 /** Checks the first bytes and the size of each layer against its manifests. */
-function requireLayers({ manifests, layers }: Pick<TarballImage, 'manifests' | 'layers'>, seen: SeenTarball): void {
+function requireLayers({ manifests, layers }: TarballImage, seen: SeenTarball): void {
   const described = manifests.flatMap((manifest) =>
     manifest.layers.map(({ mediaType, digest, size }) => ({ mediaType, size, entry: seen.blob(digest) })),
   );
@@ -352,20 +296,17 @@ function requireLayers({ manifests, layers }: Pick<TarballImage, 'manifests' | '
 }
 
 function falseLayer(path: string, what: string): HandoverError {
-  return new HandoverError(
-    'tarball-invalid',
+  return invalidTarball(
     `The layer ${quoteForeign(path, 100)} in the tarball ${what}.`,
     'The tarball was edited, or made by a tool that mistakes what a layer is: make it again with docker save.',
   );
 }
 
-function requireDiffIds({ config, layers }: Pick<TarballImage, 'config' | 'layers'>, seen: SeenTarball): void {
+function requireDiffIds({ config, layers }: TarballImage, seen: SeenTarball): void {
   const { diffIds } = config;
   if (layers.length !== diffIds.length) {
-    throw new HandoverError(
-      'tarball-invalid',
+    throw invalidTarball(
       `The image's config has ${String(diffIds.length)} layers; its manifest in the tarball has ${String(layers.length)}.`,
-      'The tarball was edited: make it again with docker save.',
     );
   }
   layers.forEach((layer, position) => {

@@ -1,6 +1,6 @@
 import { posix } from 'node:path';
 import { limits } from '../base/limits.ts';
-import { HandoverError, messageOf } from '../base/errors.ts';
+import { type HandoverError, invalidTarball, messageOf } from '../base/errors.ts';
 import { copiedBytes, type LentChunks, streamableChunks, watchedChunks, withHead } from '../bytes/chunks.ts';
 import { Checksum, checksummed, drain } from '../bytes/verified.ts';
 import { blobName, type Digest, digestOf, parseDigest } from '../image/digest.ts';
@@ -182,8 +182,7 @@ function pathOf(name: string): string {
 }
 
 function undecodable(path: string, packing: Packing, cause: unknown): HandoverError {
-  return new HandoverError(
-    'tarball-invalid',
+  return invalidTarball(
     `The layer ${path} in the tarball is damaged ${packing} data: ${messageOf(cause)}.`,
     'Make the tarball again. If it was copied or downloaded, compare its checksum with that of the original.',
     cause,
@@ -197,8 +196,7 @@ function requireNamed(named: Digest | undefined, digest: Digest): Digest {
 
 /** Returns the error for an entry whose content has another digest than in the tarball's documents. */
 export function damaged(name: string, expected: Digest, found: Digest): HandoverError {
-  return new HandoverError(
-    'tarball-invalid',
+  return invalidTarball(
     `${name} in the tarball is damaged: its content has the digest ${found}; ${expected} was expected.`,
     'Make the tarball again. If it was copied or downloaded, compare its checksum with that of the original.',
   );

@@ -22,7 +22,6 @@ export interface NamedImage<Name extends Reference = Reference> {
   readonly layerNames?: readonly string[];
 }
 
-/** What is known of a tarball when all of it has passed. */
 export interface WrittenTarball {
   /** Bytes. */
   readonly size: number;
@@ -67,7 +66,6 @@ export async function* tarballChunks(
   told({ size: position, offsets });
 }
 
-/** A whole entry of a tar. */
 export function smallEntry(name: string, bytes: Buffer): Buffer {
   return Buffer.concat([tarHeader(name, bytes.length), bytes, Buffer.alloc(tarPadding(bytes.length))]);
 }
@@ -101,7 +99,7 @@ function describe(image: ImageContents, references: readonly Reference[]): reado
     mediaType: image.manifestMediaType,
     digest: image.manifestDigest,
     size: image.manifestBytes.length,
-    ...(isKnown(platform) ? { platform: { architecture, os, ...(variant === undefined ? {} : { variant }) } } : {}),
+    ...(isKnown(platform) ? { platform: { architecture, os, variant } } : {}),
   };
   // containerd names an image after the first annotation, the OCI tools after the second.
   return references.map((reference) => ({

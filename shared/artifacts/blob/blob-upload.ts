@@ -10,7 +10,6 @@ const apiVersion = '2024-11-04';
 const blockBytes = 4 * 1024 * 1024;
 const blocksInFlight = 8;
 
-/** The destination of a blob. */
 export interface UploadTarget {
   readonly http: Http;
   /** A signed URL that may create and write the blob. */
@@ -35,21 +34,18 @@ export async function uploadBlob(
   // Used again: leaving them to the garbage collector would triple the memory held.
   const free: Buffer[] = [];
   await inPool(blocks(checksummed(chunks, checksum), free), blocksInFlight, async ({ bytes, start }, failed) => {
-    const id = blockId(start / blockBytes);
+    // All ids of a blob have one length (Put Block, "Remarks").
+    const id = Buffer.from(String(start / blockBytes).padStart(6, '0')).toString('base64');
     ids[start / blockBytes] = id;
     // A refused block ends the others.
     const signal = AbortSignal.any([target.signal, failed]);
-    await putBlock({ ...target, signal }, id, bytes, start);
+    const what = `Bytes ${String(start)}-${String(start + bytes.length)} of the upload`;
+    await put({ ...target, signal }, { comp: 'block', blockid: id }, bytes, {}, what);
     onBytes(bytes.length);
     free.push(Buffer.from(bytes.buffer));
   });
   await putBlockList(target, ids);
   return checksum.found();
-}
-
-// All ids of a blob have one length (Put Block, "Remarks").
-function blockId(position: number): string {
-  return Buffer.from(String(position).padStart(6, '0')).toString('base64');
 }
 
 /** Copies chunks into blocks, of which the last may be shorter. Takes memory from `free`. */
@@ -72,11 +68,6 @@ async function* blocks(
     }
   }
   if (length > 0) yield { bytes: block.subarray(0, length), start };
-}
-
-function putBlock(target: UploadTarget, id: string, block: Buffer, start: number): Promise<void> {
-  const what = `Bytes ${String(start)}-${String(start + block.length)} of the upload`;
-  return put(target, { comp: 'block', blockid: id }, block, {}, what);
 }
 
 function putBlockList(target: UploadTarget, ids: readonly string[]): Promise<void> {

@@ -17,7 +17,6 @@ import { type Part, type Parts, parts } from './slow-parts.ts';
 const partBytes = 2 * 1024 * 1024;
 const partsInFlight = 8;
 
-/** Reads a blob by byte range. */
 export interface RangedReader {
   /** Size of the blob in bytes. */
   readonly size: number;

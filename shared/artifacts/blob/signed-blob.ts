@@ -1,8 +1,7 @@
-import { asError, HandoverError, messageOf } from '../../base/errors.ts';
+import { asError, corruptArtifact, HandoverError, messageOf } from '../../base/errors.ts';
 import { HttpError } from '../../http/answer.ts';
 import type { Http, HttpResponse } from '../../http/client.ts';
 import { again, isTransient } from '../../http/retry.ts';
-import { corruptArtifact } from '../store.ts';
 
 export interface SignedBlobOptions {
   readonly http: Http;

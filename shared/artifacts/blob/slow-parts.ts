@@ -13,7 +13,6 @@ const minSlowMs = 1000;
 const oneIn = 20;
 const beyond = 2;
 
-/** A requested part of a blob. */
 export interface Part {
   readonly arriving: Promise<Buffer>;
   readonly hasArrived: () => boolean;
@@ -94,17 +93,13 @@ function requestPart(first: RequestPart, requestAgain: RequestOnce, onArrival: (
       },
       () => undefined, // thrown by firstResponse
     )
-    .finally(() => {
-      ended.abort();
-    });
+    .finally(() => ended.abort());
   return {
     arriving,
     hasArrived: () => hasArrived,
     sentAt: () => sentAt,
     requestAgain,
-    abandon: () => {
-      abandoned.abort();
-    },
+    abandon: () => abandoned.abort(),
     ended: ended.signal,
   };
 }

@@ -3,28 +3,20 @@ import { readdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import type { ArtifactClient } from '@actions/artifact';
-import { HandoverError, messageOf } from '../../base/errors.ts';
+import { corruptArtifact, HandoverError, messageOf } from '../../base/errors.ts';
 import { streamableChunks } from '../../bytes/chunks.ts';
 import { tempDirs } from '../../bytes/files.ts';
 import { type Digest, parseDigest } from '../../image/digest.ts';
 import { openOnDisk } from '../on-disk.ts';
-import {
-  type Artifact,
-  type ArtifactContent,
-  type ArtifactStore,
-  corruptArtifact,
-  type UploadRequest,
-} from '../store.ts';
-import { lockName, nameTaken, removeUnfinished, type ReservationOptions, transferFailed } from './reservation.ts';
+import { type Artifact, type ArtifactContent, type ArtifactStore, type UploadRequest } from '../store.ts';
+import { lockName, nameTaken, removeUnfinished, type OwnStoreOptions, transferFailed } from './reservation.ts';
 import { UnknownAnswer } from './results-service.ts';
-
-type Options = Omit<ReservationOptions, 'isAlone'>;
 
 /**
  * Uses another store until the service answers in a form that it doesn't know, and from then on the official client. That is slower
  * and needs the disk, but is kept up to date with the service.
  */
-export function withOfficialClient(own: ArtifactStore, options: Options): ArtifactStore {
+export function withOfficialClient(own: ArtifactStore, options: OwnStoreOptions): ArtifactStore {
   let official: ArtifactStore | undefined;
   const withFallback = async <T>(work: (store: ArtifactStore) => Promise<T>): Promise<T> => {
     if (official !== undefined) return work(official);
@@ -51,7 +43,7 @@ export function withOfficialClient(own: ArtifactStore, options: Options): Artifa
   };
 }
 
-function officialStore(options: Options): ArtifactStore {
+function officialStore(options: OwnStoreOptions): ArtifactStore {
   const folders = tempDirs(options.tempRoot);
   return {
     list: () => explained('list the artifacts of this run', '', list()),
@@ -122,7 +114,7 @@ async function open(artifact: Artifact, folder: string): Promise<ArtifactContent
   return openOnDisk(artifact, join(folder, file), artifact.size);
 }
 
-async function uploadLocked(request: UploadRequest, folder: string, options: Options): Promise<Artifact> {
+async function uploadLocked(request: UploadRequest, folder: string, options: OwnStoreOptions): Promise<Artifact> {
   const { name } = request;
   await using lock = await lockName(options.credentials, name);
   try {

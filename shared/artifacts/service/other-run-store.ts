@@ -8,15 +8,11 @@ import { maskedUrl } from '../blob/signed-blob.ts';
 import type { Artifact, ArtifactReader, StoreOptions } from '../store.ts';
 import { openArtifact } from '../zip/content.ts';
 import { chooseRun, type ChosenRun, type RunSearch, describeSearch } from './other-run.ts';
-import { rateLimited, restClient } from './rest-client.ts';
+import { rateLimited, restClient, type RestClientOptions } from './rest-client.ts';
 import { type WorkflowRuns, workflowRuns } from './workflow-runs.ts';
 
-interface OtherRunOptions extends StoreOptions {
+interface OtherRunOptions extends StoreOptions, Pick<RestClientOptions, 'apiUrl' | 'token'> {
   readonly search: RunSearch;
-  /** Base of the REST API, without a slash at its end. */
-  readonly apiUrl: string;
-  /** Needs `actions: read` in that repository. */
-  readonly token: string;
 }
 
 /** Returns the artifacts of another workflow run, in this repository or another one, through the REST API. */
@@ -36,10 +32,7 @@ export function otherRunStore(options: OtherRunOptions): ArtifactReader {
       const { run, artifacts } = await chosen;
       log.info(`Using run ${String(run.id)} of ${run.createdAt}: ${run.url}`);
       const link = { id: run.id, url: run.url };
-      return artifacts.map(({ id, name, size, digest, createdAt }) => ({
-        ...{ id, name, size, createdAt, run: link },
-        ...(digest === undefined ? {} : { digest }),
-      }));
+      return artifacts.map((artifact) => ({ ...artifact, run: link }));
     },
     open: async (artifact) => {
       const sign = async (): Promise<string> =>

@@ -1,4 +1,4 @@
-import { HandoverError } from '../../base/errors.ts';
+import { HandoverError, invalidInput } from '../../base/errors.ts';
 import { quoteForeign } from '../../base/text.ts';
 import { isPattern, matchesPattern } from '../../image/artifact-name.ts';
 import type { RunArtifact, RunFilter, WorkflowRun, WorkflowRuns } from './workflow-runs.ts';
@@ -93,8 +93,7 @@ function onlyName(wanted: readonly string[]): string | undefined {
 }
 
 function refused(run: WorkflowRun): HandoverError {
-  return new HandoverError(
-    'invalid-input',
+  return invalidInput(
     `Run ${String(run.id)} (${run.url}) ran for the fork ${quoteForeign(run.headRepository) || '(deleted)'}: the author of ` +
       'that pull request decides what its artifact contains.',
     'Use a run of your own repository. Set `allow-fork-runs: true` only where the image gets no secret, no token that can ' +

@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { abortedAfter } from '../../base/deadline.ts';
 import { asError, HandoverError, messageOf } from '../../base/errors.ts';
 import { lockKey } from '../../bytes/locks.ts';
 import { HttpError } from '../../http/answer.ts';
@@ -15,10 +16,8 @@ import {
 // A reserved name is taken until the artifact is removed, also for the next attempt of the same step. So a failed or cancelled upload
 // leaves no reservation.
 
-export interface ReservationOptions extends StoreOptions {
+export interface OwnStoreOptions extends StoreOptions {
   readonly credentials: ServiceCredentials;
-  /** Whether no other step of this job uploads under the name. */
-  readonly isAlone: boolean;
 }
 
 // A cancelled step is killed after 7.5 s. Until then it waits for the answer to a reservation, and then removes that.
@@ -41,16 +40,17 @@ export function lockName(
 /**
  * Reserves a name, and returns the URL to write the blob to.
  * @param expiresAt undefined takes the repository's default
+ * @param isAlone whether no other step of this job uploads under the name
  * @throws HandoverError `artifact-name-taken`; what the service throws. After any error, a cancel included, the name isn't reserved.
  */
 export async function reserveName(
   name: string,
   expiresAt: Date | undefined,
-  options: ReservationOptions,
+  options: OwnStoreOptions,
+  isAlone: boolean,
 ): Promise<string> {
-  const { signal, isAlone } = options;
-  const budget = after(signal, answerMs);
-  await using client = connect(options, budget);
+  const { signal } = options;
+  await using client = connect(options, abortedAfter(signal, answerMs));
   const removeLeftover = async (lateMs: number): Promise<boolean> =>
     isAlone && (await removeUnfinished(name, options, { unlessListed: true, lateMs }));
   try {
@@ -74,19 +74,6 @@ function isTaken(error: unknown): boolean {
   return error instanceof HttpError && error.status === 409;
 }
 
-/** Returns a signal that is aborted a number of ms after another one. */
-function after(signal: AbortSignal, ms: number): AbortSignal {
-  const controller = new AbortController();
-  const begin = (): void => {
-    setTimeout(() => {
-      controller.abort(signal.reason);
-    }, ms).unref();
-  };
-  if (signal.aborted) begin();
-  else signal.addEventListener('abort', begin, { once: true });
-  return controller.signal;
-}
-
 interface RemovalOptions {
   /** Whether a listed artifact is kept: it is complete, and another step's of this job. */
   readonly unlessListed?: boolean;
@@ -100,7 +87,7 @@ interface RemovalOptions {
  */
 export async function removeUnfinished(
   name: string,
-  options: Omit<ReservationOptions, 'isAlone'>,
+  options: OwnStoreOptions,
   { unlessListed = false, lateMs = 0 }: RemovalOptions = {},
 ): Promise<boolean> {
   const giveUpAt = Date.now() + lateMs;
@@ -132,7 +119,7 @@ async function removeOwn(service: ResultsService, name: string): Promise<boolean
 }
 
 function connect(
-  { credentials, proxies, log }: Omit<ReservationOptions, 'isAlone'>,
+  { credentials, proxies, log }: OwnStoreOptions,
   signal: AbortSignal,
 ): AsyncDisposable & { readonly service: ResultsService } {
   const http = httpClient(proxies, signal);

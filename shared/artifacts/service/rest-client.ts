@@ -4,7 +4,6 @@ import { type Answer, HttpError, readAnswer, refusal } from '../../http/answer.t
 import type { Http, HttpResponse } from '../../http/client.ts';
 import { again, isTransient, longestRetryAfterMs } from '../../http/retry.ts';
 
-/** The answer to one GET. */
 interface RestPage {
   readonly body: JsonObject;
   /** Address of the next page; undefined on the last one. */
@@ -20,17 +19,17 @@ export interface RestClient {
   redirect(path: string): Promise<string>;
 }
 
-interface RestClientOptions {
+export interface RestClientOptions {
   readonly http: Http;
-  /** Such as `https://api.github.com`, or `https://host/api/v3` on GitHub Enterprise. */
+  /** Without a slash at its end: `https://api.github.com`, or `https://host/api/v3` on GitHub Enterprise. */
   readonly apiUrl: string;
+  /** Needs `actions: read` in the repository. */
   readonly token: string;
   /** Called with one log line before each retry. */
   readonly onRetry: (message: string) => void;
   readonly signal: AbortSignal;
 }
 
-/** The service code of an answer about a rate limit. */
 export const rateLimited = 'rate-limited';
 
 export function restClient(options: RestClientOptions): RestClient {

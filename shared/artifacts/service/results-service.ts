@@ -4,19 +4,14 @@ import { type Digest, parseDigest } from '../../image/digest.ts';
 import { readText } from '../../http/answer.ts';
 import type { Http } from '../../http/client.ts';
 import { again } from '../../http/retry.ts';
+import type { Artifact } from '../store.ts';
 
 /** The service answered with success in an unknown form: it is newer than this client. */
 export class UnknownAnswer extends Error {
   override readonly name = 'UnknownAnswer';
 }
 
-export interface ListedArtifact {
-  readonly id: number;
-  readonly name: string;
-  /** Bytes of the blob. */
-  readonly size: number;
-  readonly digest?: Digest;
-  readonly createdAt?: string;
+export interface ListedArtifact extends Artifact {
   readonly runBackendId: string;
   readonly jobBackendId: string;
 }

@@ -2,9 +2,8 @@ import { type JsonObject, objectsOf, stringOr } from '../../base/json.ts';
 import type { Proxies } from '../../http/proxies.ts';
 import { HttpError } from '../../http/answer.ts';
 import { httpClient } from '../../http/client.ts';
-import { rateLimited, restClient } from './rest-client.ts';
+import { rateLimited, restClient, type RestClientOptions } from './rest-client.ts';
 
-/** A job of a workflow run. */
 export interface RunJob {
   /** Its `name:`, else its id in the workflow, followed by the values of a matrix: `build (arm64)`. */
   readonly name: string;
@@ -27,19 +26,12 @@ export interface RunJobs extends AsyncDisposable {
   startedAt(): Promise<number>;
 }
 
-interface RunJobsOptions {
-  /** Base of the REST API, without a slash at its end. */
-  readonly apiUrl: string;
-  /** Needs `actions: read`. */
-  readonly token: string;
+interface RunJobsOptions extends Omit<RestClientOptions, 'http'> {
   /** `owner/name` */
   readonly repository: string;
   readonly runId: string;
   readonly runAttempt: number;
   readonly proxies: Proxies;
-  /** Called with one log line before each retry. */
-  readonly onRetry: (message: string) => void;
-  readonly signal: AbortSignal;
 }
 
 /** Paths and fields: docs.github.com/rest/actions/workflow-jobs and docs.github.com/rest/actions/workflow-runs. */

@@ -10,13 +10,12 @@ import type { Artifact, ArtifactStore, StoreOptions, UploadRequest } from '../st
 import { openArtifact } from '../zip/content.ts';
 import { storedZip } from '../zip/zip-writer.ts';
 import { withOfficialClient } from './official-store.ts';
-import { lockName, removeUnfinished, reserveName, transferFailed } from './reservation.ts';
+import { lockName, type OwnStoreOptions, removeUnfinished, reserveName, transferFailed } from './reservation.ts';
 import {
   isOwnedBy,
   type ListedArtifact,
   type ResultsService,
   resultsService,
-  type ServiceCredentials,
   serviceCredentials,
   UnknownAnswer,
 } from './results-service.ts';
@@ -32,15 +31,11 @@ interface RunStoreOptions extends StoreOptions {
  * @throws HandoverError `unsupported-host` outside a runner
  */
 export function runStore(options: RunStoreOptions): ArtifactStore {
-  const credentials = serviceCredentials(options.runtimeToken, options.resultsUrl);
-  return withOfficialClient(ownStore({ ...options, credentials }), { ...options, credentials });
+  const own = { ...options, credentials: serviceCredentials(options.runtimeToken, options.resultsUrl) };
+  return withOfficialClient(ownStore(own), own);
 }
 
-interface OwnOptions extends StoreOptions {
-  readonly credentials: ServiceCredentials;
-}
-
-function ownStore(options: OwnOptions): ArtifactStore {
+function ownStore(options: OwnStoreOptions): ArtifactStore {
   const { credentials, log, maskSecret, signal } = options;
   const http = httpClient(options.proxies, signal);
   const service = resultsService(http, credentials, log.info, signal);
@@ -90,14 +85,14 @@ const dayMs = 24 * 60 * 60 * 1000;
 async function upload(
   http: Http,
   service: ResultsService,
-  options: OwnOptions,
+  options: OwnStoreOptions,
   { name, retentionDays, files, onBytes }: UploadRequest,
 ): Promise<Artifact> {
   const { log, signal } = options;
   await using lock = await lockName(options.credentials, name);
   const expiresAt = retentionDays === 0 ? undefined : new Date(Date.now() + retentionDays * dayMs);
-  const reservation = { ...options, isAlone: lock !== undefined };
-  const url = await explain(`create the artifact "${name}"`, () => reserveName(name, expiresAt, reservation));
+  const reserve = (): Promise<string> => reserveName(name, expiresAt, options, lock !== undefined);
+  const url = await explain(`create the artifact "${name}"`, reserve);
   try {
     const target = { http, url: maskedUrl(url, options.maskSecret), onRetry: log.info, signal };
     const blob = await uploadBlob(target, storedZip(files), onBytes);

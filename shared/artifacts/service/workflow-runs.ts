@@ -1,8 +1,8 @@
 import { isByteCount, isObject, type JsonObject, objectsOf, stringOr } from '../../base/json.ts';
-import { type Digest, parseDigest } from '../../image/digest.ts';
+import { parseDigest } from '../../image/digest.ts';
 import { HttpError } from '../../http/answer.ts';
 import type { RestClient } from './rest-client.ts';
-import type { RunLink } from '../store.ts';
+import type { Artifact, RunLink } from '../store.ts';
 
 /** A workflow run, with the facts for choosing one. */
 export interface WorkflowRun extends RunLink {
@@ -23,13 +23,7 @@ export interface RunFilter {
 }
 
 /** An artifact of a run, which may have expired. */
-export interface RunArtifact {
-  readonly id: number;
-  readonly name: string;
-  /** Bytes of the blob. */
-  readonly size: number;
-  readonly digest?: Digest;
-  readonly createdAt: string;
+export interface RunArtifact extends Artifact {
   readonly expiresAt: string;
   readonly expired: boolean;
 }

@@ -1,11 +1,11 @@
 import { pipeline } from 'node:stream';
 import { crc32, createInflateRaw } from 'node:zlib';
-import { asError, type HandoverError, messageOf } from '../../base/errors.ts';
+import { asError, corruptArtifact, type HandoverError, messageOf } from '../../base/errors.ts';
 import { limits } from '../../base/limits.ts';
 import { copiedBytes, countedChunks, watchedChunks } from '../../bytes/chunks.ts';
 import { heldBack, verifiedChunks } from '../../bytes/verified.ts';
 import type { RangedReader } from '../blob/ranged-reader.ts';
-import { type Artifact, type ArtifactContent, corruptArtifact } from '../store.ts';
+import { type Artifact, type ArtifactContent } from '../store.ts';
 import { dataOffset, listZip, readLocalHeader, type ZipMember } from './zip-reader.ts';
 
 /**

@@ -1,11 +1,10 @@
 import { Readable } from 'node:stream';
 import { type Entry, fromRandomAccessReaderPromise, RandomAccessReader } from 'yauzl';
-import { HandoverError, messageOf } from '../../base/errors.ts';
+import { corruptArtifact, HandoverError, messageOf } from '../../base/errors.ts';
 import { isByteCount } from '../../base/json.ts';
 import { limits } from '../../base/limits.ts';
 import { quoteForeign } from '../../base/text.ts';
 import type { RangedReader } from '../blob/ranged-reader.ts';
-import { corruptArtifact } from '../store.ts';
 
 /** One file in a zip, and the position of its bytes. */
 export interface ZipMember {
@@ -39,22 +38,14 @@ export async function listZip(reader: RangedReader): Promise<readonly ZipMember[
 }
 
 function member(entry: Entry, blobBytes: number): ZipMember {
-  const { compressedSize, uncompressedSize, relativeOffsetOfLocalHeader: at } = entry;
-  const isPlace = [compressedSize, uncompressedSize, at].every(isByteCount) && at + compressedSize <= blobBytes;
-  const isStored = entry.compressionMethod === 0;
-  if (!isPlace || (isStored && compressedSize !== uncompressedSize))
-    throw new Error(`${quoteForeign(entry.fileName, 80)} can't be where the zip's directory has it`);
-  if (entry.compressionMethod !== 0 && entry.compressionMethod !== 8) {
-    throw new Error(`${entry.fileName} has compression method ${String(entry.compressionMethod)}`);
-  }
-  return {
-    name: entry.fileName,
-    stored: entry.compressionMethod === 0,
-    size: entry.uncompressedSize,
-    compressedSize: entry.compressedSize,
-    crc: entry.crc32,
-    headerOffset: entry.relativeOffsetOfLocalHeader,
-  };
+  const { fileName: name, compressedSize, uncompressedSize: size, compressionMethod: method, crc32: crc } = entry;
+  const { relativeOffsetOfLocalHeader: headerOffset } = entry;
+  const isPlace = [compressedSize, size, headerOffset].every(isByteCount) && headerOffset + compressedSize <= blobBytes;
+  const stored = method === 0;
+  if (!isPlace || (stored && compressedSize !== size))
+    throw new Error(`${quoteForeign(name, 80)} can't be where the zip's directory has it`);
+  if (!stored && method !== 8) throw new Error(`${name} has compression method ${String(method)}`);
+  return { name, stored, size, compressedSize, crc, headerOffset };
 }
 
 /** Returns where a member's own bytes start: after a header of 30 bytes, its name and its extra field (APPNOTE 4.3.7). */

@@ -1,5 +1,6 @@
 import { crc32 } from 'node:zlib';
-import { type LentChunk, type LentChunks, viewOf } from '../../bytes/chunks.ts';
+import { type LentChunk, viewOf } from '../../bytes/chunks.ts';
+import type { ArtifactFile } from '../store.ts';
 
 // Format: PKWARE APPNOTE 6.3.10. Entries are stored (method 0) with a data descriptor, as the official client writes
 // them at level 0, so that an entry can be sent before its checksum is known.
@@ -7,13 +8,6 @@ const version = 45;
 const flags = 0x0808; // data descriptor follows; names are UTF-8
 const dosEpoch = 0x0021; // 1980-01-01: the same content gives the same bytes
 const limit32 = 0xffffffff;
-
-/** One file of the zip. `chunks` is read when the earlier entries are written, and must have `size` bytes if that is known. */
-interface ZipEntry {
-  readonly name: string;
-  readonly size: number | undefined;
-  readonly chunks: LentChunks;
-}
 
 interface Written {
   readonly name: Buffer;
@@ -24,10 +18,12 @@ interface Written {
 
 /**
  * Returns the bytes of a zip with uncompressed entries.
- * @param entries a later entry may depend on an earlier one
+ * @param entries their chunks are read when the earlier entries are written, and must have `size` bytes if that is known
  * @throws RangeError when an entry doesn't have its size
  */
-export async function* storedZip(entries: Iterable<ZipEntry> | AsyncIterable<ZipEntry>): AsyncGenerator<LentChunk> {
+export async function* storedZip(
+  entries: Iterable<ArtifactFile> | AsyncIterable<ArtifactFile>,
+): AsyncGenerator<LentChunk> {
   const written: Written[] = [];
   let position = 0;
   for await (const entry of entries) {
