@@ -46,8 +46,8 @@ describe('a push', () => {
     expect(outcome.log).not.toContain('::error');
     expect(builds()).toHaveLength(1);
     expect(outputsOf(builds()[0])).toEqual([
-      expect.stringMatching(/^type=oci,tar=false,compression=zstd,compression-level=1,"dest=.*layout"$/),
-      `type=image,push=true,store=false,oci-mediatypes=true,compression=zstd,compression-level=1,"name=${names.join(',')}"`,
+      expect.stringMatching(/^type=oci,tar=false,compression=gzip,compression-level=1,"dest=.*layout"$/),
+      `type=image,push=true,store=false,oci-mediatypes=true,compression=gzip,compression-level=1,"name=${names.join(',')}"`,
     ]);
     expect(scenario.docker.state().registry.pushed).toEqual(names);
     expect(outcome.outputs).toMatchObject({ 'run-integration': 'true', 'pushed-reference': pinned });

@@ -23,7 +23,7 @@ describe('a plan without any input', () => {
       tags: [],
       immutableTag: undefined,
       platform: { os: 'linux', architecture: 'amd64' },
-      compression: { format: 'zstd', level: 1 },
+      compression: { built: { format: 'gzip', level: 1 }, saved: { format: 'zstd', level: 1 } },
       further: [],
       tarballPath: '/tmp/charon.tar',
       artifactName: 'docker-image',
@@ -179,14 +179,20 @@ describe('the compression of new layers', () => {
   };
 
   test.each([
-    ['auto', undefined, { format: 'zstd', level: 1 }],
-    ['auto', '9', { format: 'zstd', level: 9 }],
+    [undefined, 1],
+    ['9', 9],
+  ])('auto at level %s is gzip for BuildKit, whose layers others may get, and zstd for saved layers', (text, level) => {
+    const expected = { built: { format: 'gzip', level }, saved: { format: 'zstd', level } };
+    expect(compressionOf('auto', text)).toEqual(expected);
+  });
+
+  test.each([
     ['gzip', undefined, { format: 'gzip', level: undefined }],
     ['gzip', '0', { format: 'gzip', level: 0 }],
     ['zstd', '22', { format: 'zstd', level: 22 }],
     [' uncompressed ', undefined, { format: 'uncompressed', level: undefined }],
   ])('the compression %s is accepted at level %s', (compression, level, expected) => {
-    expect(compressionOf(compression, level)).toEqual(expected);
+    expect(compressionOf(compression, level)).toEqual({ built: expected, saved: expected });
   });
 
   test.each([
@@ -194,6 +200,8 @@ describe('the compression of new layers', () => {
     ['', undefined, '""'],
     ['gzip', '10', 'from 0 to 9'],
     ['zstd', '0', 'from 1 to 22'],
+    ['auto', '0', 'from 1 to 22'],
+    ['auto', '10', 'from 0 to 9'],
     ['zstd', 'fast', '"fast"'],
     ['zstd', '1.5', '"1.5"'],
     ['uncompressed', '1', 'none for uncompressed'],

@@ -2,7 +2,7 @@ import type { BuildInputs, ExportInputs } from '../inputs.ts';
 import { type BakeSource, planBake, withoutCachesRead } from './bake.ts';
 import { type BuildSecret, parseSecrets, requireBuildLines, withoutGhaCache } from './build-arguments.ts';
 import { mayReadCache } from './cache.ts';
-import { chooseCompression } from './compression.ts';
+import { chooseCompression, type NewLayers } from './compression.ts';
 import { planPush, type PushPlan } from './push-plan.ts';
 import { chooseTags, immutableTag, lines, loweredNotices, parseMetadataTags } from '../../shared/image/tags.ts';
 import { HandoverError, invalidInput } from '../../shared/base/errors.ts';
@@ -26,7 +26,6 @@ import {
   runnerPlatform,
 } from '../../shared/image/host.ts';
 import { branchOf, type EventFacts, type WorkflowEvent, workflowEvent } from '../../shared/image/workflow-event.ts';
-import type { LayerCompression } from '../../shared/layout/compress-layer.ts';
 
 /** An image to build. */
 interface BuildSource {
@@ -73,8 +72,7 @@ interface AnyPlan {
 /** The decisions for sources that are written to an OCI layout. */
 interface AnyLayoutPlan extends AnyPlan {
   readonly requireCache: boolean;
-  /** The compression of layers that are not compressed yet. */
-  readonly compression: LayerCompression;
+  readonly compression: NewLayers;
   /** Undefined pushes nothing. */
   readonly push: PushPlan | undefined;
 }
