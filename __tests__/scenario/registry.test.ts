@@ -62,9 +62,12 @@ describe('a push', () => {
     const { exports, image } = await begin({ docker: { registry: registry() } });
     expect((await exports({ 'artifact-name': 'plain' })).outputs).toMatchObject({
       'manifest-digest': image.manifestDigest,
+      digest: image.manifestDigest,
+      imageid: image.configDigest,
       'pushed-reference': '',
     });
-    expect((await exports(pushing)).outputs['manifest-digest']).toBe(pushedDigest);
+    const digests = { 'manifest-digest': pushedDigest, digest: pushedDigest, imageid: image.configDigest };
+    expect((await exports(pushing)).outputs).toMatchObject(digests);
   });
 
   test('several platforms are built a second time, from the cache, after the handover (S1.11)', async () => {

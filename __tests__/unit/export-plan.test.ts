@@ -172,6 +172,58 @@ test('podman can’t be combined with a push', () => {
   expect(plan(podman).engine).toBe('podman');
 });
 
+describe('`platforms`, as in docker/build-push-action', () => {
+  test('one platform is the platform of the image', () => {
+    expect(plan({ platforms: ['linux/arm64'] }).platform).toEqual({ os: 'linux', architecture: 'arm64' });
+    expect(plan({ platforms: ['native'] }).platform).toEqual({ os: 'linux', architecture: 'amd64' });
+  });
+
+  test('several platforms are an error that names `push-platforms`', () => {
+    const error = {
+      code: 'invalid-input',
+      message: expect.stringContaining('`platforms` is linux/amd64, linux/arm64'),
+      hint: expect.stringContaining('`push-platforms`'),
+    };
+    expect(() => plan({ platforms: ['linux/amd64', 'linux/arm64'] })).toThrow(expect.objectContaining(error));
+  });
+});
+
+describe('{{defaultContext}}, as in docker/build-push-action', () => {
+  const sha = 'c'.repeat(40);
+  const contextOf = (change: Partial<ExportInputs['build']>, event: Partial<ExportFacts['event']>) => {
+    const { source } = plan({ build: { ...build, ...change } }, { event: { ...facts.event, ...event } });
+    return source.kind === 'build' ? [source.build.context, ...source.build.buildContexts] : undefined;
+  };
+  const repository = 'https://github.com/Wikid82/Charon.git';
+
+  test.each([
+    ['a branch is its commit', '{{defaultContext}}', { ref: 'refs/heads/main', sha }, `${repository}#${sha}`],
+    ['a folder may follow', '{{ defaultContext }}:app', { ref: 'refs/tags/v1', sha }, `${repository}#${sha}:app`],
+    [
+      'a pull request is its merge ref',
+      '{{defaultContext}}',
+      { ref: 'refs/pull/7/merge', sha },
+      `${repository}#refs/pull/7/merge`,
+    ],
+  ])('%s', (_, context, event, expected) => {
+    expect(contextOf({ context }, event)).toEqual([expected]);
+  });
+
+  test('is replaced in `build-contexts`', () => {
+    const inputs = { context: '.', buildContexts: ['src={{defaultContext}}', 'base=docker-image://alpine'] };
+    expect(contextOf(inputs, { ref: 'refs/heads/main', sha })).toEqual([
+      '.',
+      `src=${repository}#${sha}`,
+      'base=docker-image://alpine',
+    ]);
+  });
+
+  test('is an error outside of a workflow', () => {
+    const inputs = { build: { ...build, context: '{{defaultContext}}' } };
+    expect(() => plan(inputs, { repositoryUrl: '' })).toThrow('for no repository (GITHUB_REPOSITORY is empty)');
+  });
+});
+
 describe('the compression of new layers', () => {
   const compressionOf = (compression: string, compressionLevel?: string) => {
     const planned = plan({ compression, compressionLevel });
