@@ -43,6 +43,8 @@ export interface ExportInputs {
   /** 0 is the repository's default. */
   readonly retentionDays: number;
   readonly platform: string;
+  /** As docker/build-push-action names it. */
+  readonly platforms: readonly string[];
   readonly sourceImage: string | undefined;
   readonly sourceTarball: string | undefined;
   readonly furtherImages: readonly string[];
@@ -66,7 +68,8 @@ export interface PushInputs {
 /** The inputs of an image that is built here, which the joined action has as well. */
 type BuiltImageInputs = Pick<
   ExportInputs,
-  'image' | 'tags' | 'repository' | 'artifactName' | 'retentionDays' | 'platform' | 'build' | 'bake' | 'jobKey'
+  | ('image' | 'tags' | 'repository' | 'artifactName' | 'retentionDays')
+  | ('platform' | 'platforms' | 'build' | 'bake' | 'jobKey')
 >;
 
 /** @throws HandoverError `invalid-input` */
@@ -78,6 +81,7 @@ export function readBuiltImageInputs(inputs: Inputs): BuiltImageInputs {
     artifactName: inputs.text('artifact-name'),
     retentionDays: inputs.integer('retention-days', 0, 90),
     platform: inputs.text('platform'),
+    platforms: inputs.list('platforms'),
     build: readBuildInputs(inputs),
     bake: {
       targets: inputs.listOrNone('bake-targets'),

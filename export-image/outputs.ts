@@ -26,6 +26,7 @@ export function exportOutputs(
 ): Readonly<Record<string, string>> {
   const { record, artifact, steps, push } = result;
   const pushed = push.kind === 'pushed' ? push.reference : undefined;
+  const digest = pushed?.digest ?? record.manifestDigests[0] ?? '';
   return {
     'run-integration': String(artifact !== undefined),
     image: record.references.map(formatReference)[0] ?? '',
@@ -34,7 +35,10 @@ export function exportOutputs(
     'tarball-size': String(record.tarballSize),
     'tarball-digest': record.tarballDigest,
     'config-digest': record.configDigest,
-    'manifest-digest': pushed?.digest ?? record.manifestDigests[0] ?? '',
+    'manifest-digest': digest,
+    // The names in docker/build-push-action.
+    digest,
+    imageid: record.configDigest,
     'pushed-reference': pushed === undefined ? '' : formatReference(pushed),
     platform: formatPlatform(record.platform),
     'artifact-name': artifact?.name ?? '',

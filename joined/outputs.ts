@@ -5,6 +5,7 @@ import type { JoinedResult } from './joined.ts';
 export function joinedOutputs(result: JoinedResult): Readonly<Record<string, string>> {
   const { loaded } = result;
   const push = result.kind === 'loaded' ? undefined : result.exported.push;
+  const pushed = push?.kind === 'pushed' ? push.reference : undefined;
   return {
     source: result.kind === 'loaded' ? 'artifact' : 'build',
     image: loaded.reference,
@@ -13,7 +14,10 @@ export function joinedOutputs(result: JoinedResult): Readonly<Record<string, str
     platform: formatPlatform(loaded.identity.platform),
     'artifact-name': loaded.artifact?.name ?? '',
     'artifact-id': String(loaded.artifact?.id ?? ''),
-    'pushed-reference': push?.kind === 'pushed' ? formatReference(push.reference) : '',
+    // The names in docker/build-push-action.
+    digest: pushed?.digest ?? loaded.identity.manifestDigest ?? '',
+    imageid: loaded.identity.configDigest ?? '',
+    'pushed-reference': pushed === undefined ? '' : formatReference(pushed),
     loaded: String(loaded.loaded),
   };
 }

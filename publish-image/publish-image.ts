@@ -21,6 +21,12 @@ import type { PublishResult, PublishTools, SourceImage } from './result.ts';
 export async function publishImage(plan: PublishPlan, tools: PublishTools): Promise<PublishResult> {
   const { log, timeline } = tools;
   const images = await log.chapter('Find the artifact', () => timeline.measure('Find', () => findImages(plan, tools)));
+  const zstd = images.filter(({ layers }) => layers.some(({ mediaType }) => mediaType.endsWith('+zstd')));
+  if (zstd.length > 0)
+    log.notice(
+      `Publishing zstd layers, as they are in the artifact ${zstd.map(({ artifact }) => artifact.name).join(', ')}: Docker before 23 ` +
+        "and some other tools can't read them. Set `compression: gzip` in the export to publish gzip layers.",
+    );
   const top = topOf(images);
   return log.chapter('Publish', () => timeline.measure('Publish', () => intoRegistries(plan, tools, images, top)));
 }

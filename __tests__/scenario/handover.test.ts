@@ -28,6 +28,8 @@ test('the joined action builds an image that this run doesn’t have yet, and lo
     source: 'build',
     image: 'charon:local',
     'config-digest': scenario.image.configDigest,
+    imageid: scenario.image.configDigest,
+    digest: scenario.image.manifestDigest,
   });
   const other = await fakeDocker();
   const second = await have('b', { jobId: 'b' }, other);
@@ -35,6 +37,8 @@ test('the joined action builds an image that this run doesn’t have yet, and lo
     source: 'artifact',
     loaded: 'true',
     'config-digest': scenario.image.configDigest,
+    imageid: scenario.image.configDigest,
+    digest: scenario.image.manifestDigest,
   });
   expect(other.state().calls.some(([command]) => command === 'buildx')).toBe(false);
   await other.remove();
@@ -186,7 +190,7 @@ test('pushes the image that it builds; a failed push is reported after the image
   scenario = await startScenario({ docker: { registry } });
   const push = { push: 'true', tags: 'ghcr.io/org/charon:1' };
   const pushed = await have('a', {}, scenario.docker, push);
-  expect(pushed.outputs).toMatchObject({ source: 'build', 'pushed-reference': `ghcr.io/org/charon@${digest}` });
+  expect(pushed.outputs).toMatchObject({ source: 'build', digest, 'pushed-reference': `ghcr.io/org/charon@${digest}` });
   await scenario.removeArtifacts('docker-image');
   scenario.docker.set({ images: [], registry: { ...registry, failures: ['denied'] } });
   const failed = await have('a', {}, scenario.docker, push);

@@ -46,8 +46,8 @@ describe('a push', () => {
     expect(outcome.log).not.toContain('::error');
     expect(builds()).toHaveLength(1);
     expect(outputsOf(builds()[0])).toEqual([
-      expect.stringMatching(/^type=oci,tar=false,compression=zstd,compression-level=1,"dest=.*layout"$/),
-      `type=image,push=true,store=false,oci-mediatypes=true,compression=zstd,compression-level=1,"name=${names.join(',')}"`,
+      expect.stringMatching(/^type=oci,tar=false,compression=gzip,compression-level=1,"dest=.*layout"$/),
+      `type=image,push=true,store=false,oci-mediatypes=true,compression=gzip,compression-level=1,"name=${names.join(',')}"`,
     ]);
     expect(scenario.docker.state().registry.pushed).toEqual(names);
     expect(outcome.outputs).toMatchObject({ 'run-integration': 'true', 'pushed-reference': pinned });
@@ -62,9 +62,12 @@ describe('a push', () => {
     const { exports, image } = await begin({ docker: { registry: registry() } });
     expect((await exports({ 'artifact-name': 'plain' })).outputs).toMatchObject({
       'manifest-digest': image.manifestDigest,
+      digest: image.manifestDigest,
+      imageid: image.configDigest,
       'pushed-reference': '',
     });
-    expect((await exports(pushing)).outputs['manifest-digest']).toBe(pushedDigest);
+    const digests = { 'manifest-digest': pushedDigest, digest: pushedDigest, imageid: image.configDigest };
+    expect((await exports(pushing)).outputs).toMatchObject(digests);
   });
 
   test('several platforms are built a second time, from the cache, after the handover (S1.11)', async () => {

@@ -23,7 +23,7 @@ describe('a plan without any input', () => {
       tags: [],
       immutableTag: undefined,
       platform: { os: 'linux', architecture: 'amd64' },
-      compression: { format: 'zstd', level: 1 },
+      compression: { built: { format: 'gzip', level: 1 }, saved: { format: 'zstd', level: 1 } },
       further: [],
       tarballPath: '/tmp/charon.tar',
       artifactName: 'docker-image',
@@ -172,6 +172,58 @@ test('podman can’t be combined with a push', () => {
   expect(plan(podman).engine).toBe('podman');
 });
 
+describe('`platforms`, as in docker/build-push-action', () => {
+  test('one platform is the platform of the image', () => {
+    expect(plan({ platforms: ['linux/arm64'] }).platform).toEqual({ os: 'linux', architecture: 'arm64' });
+    expect(plan({ platforms: ['native'] }).platform).toEqual({ os: 'linux', architecture: 'amd64' });
+  });
+
+  test('several platforms are an error that names `push-platforms`', () => {
+    const error = {
+      code: 'invalid-input',
+      message: expect.stringContaining('`platforms` is linux/amd64, linux/arm64'),
+      hint: expect.stringContaining('`push-platforms`'),
+    };
+    expect(() => plan({ platforms: ['linux/amd64', 'linux/arm64'] })).toThrow(expect.objectContaining(error));
+  });
+});
+
+describe('{{defaultContext}}, as in docker/build-push-action', () => {
+  const sha = 'c'.repeat(40);
+  const contextOf = (change: Partial<ExportInputs['build']>, event: Partial<ExportFacts['event']>) => {
+    const { source } = plan({ build: { ...build, ...change } }, { event: { ...facts.event, ...event } });
+    return source.kind === 'build' ? [source.build.context, ...source.build.buildContexts] : undefined;
+  };
+  const repository = 'https://github.com/Wikid82/Charon.git';
+
+  test.each([
+    ['a branch is its commit', '{{defaultContext}}', { ref: 'refs/heads/main', sha }, `${repository}#${sha}`],
+    ['a folder may follow', '{{ defaultContext }}:app', { ref: 'refs/tags/v1', sha }, `${repository}#${sha}:app`],
+    [
+      'a pull request is its merge ref',
+      '{{defaultContext}}',
+      { ref: 'refs/pull/7/merge', sha },
+      `${repository}#refs/pull/7/merge`,
+    ],
+  ])('%s', (_, context, event, expected) => {
+    expect(contextOf({ context }, event)).toEqual([expected]);
+  });
+
+  test('is replaced in `build-contexts`', () => {
+    const inputs = { context: '.', buildContexts: ['src={{defaultContext}}', 'base=docker-image://alpine'] };
+    expect(contextOf(inputs, { ref: 'refs/heads/main', sha })).toEqual([
+      '.',
+      `src=${repository}#${sha}`,
+      'base=docker-image://alpine',
+    ]);
+  });
+
+  test('is an error outside of a workflow', () => {
+    const inputs = { build: { ...build, context: '{{defaultContext}}' } };
+    expect(() => plan(inputs, { repositoryUrl: '' })).toThrow('for no repository (GITHUB_REPOSITORY is empty)');
+  });
+});
+
 describe('the compression of new layers', () => {
   const compressionOf = (compression: string, compressionLevel?: string) => {
     const planned = plan({ compression, compressionLevel });
@@ -179,14 +231,20 @@ describe('the compression of new layers', () => {
   };
 
   test.each([
-    ['auto', undefined, { format: 'zstd', level: 1 }],
-    ['auto', '9', { format: 'zstd', level: 9 }],
+    [undefined, 1],
+    ['9', 9],
+  ])('auto at level %s is gzip for BuildKit, whose layers others may get, and zstd for saved layers', (text, level) => {
+    const expected = { built: { format: 'gzip', level }, saved: { format: 'zstd', level } };
+    expect(compressionOf('auto', text)).toEqual(expected);
+  });
+
+  test.each([
     ['gzip', undefined, { format: 'gzip', level: undefined }],
     ['gzip', '0', { format: 'gzip', level: 0 }],
     ['zstd', '22', { format: 'zstd', level: 22 }],
     [' uncompressed ', undefined, { format: 'uncompressed', level: undefined }],
   ])('the compression %s is accepted at level %s', (compression, level, expected) => {
-    expect(compressionOf(compression, level)).toEqual(expected);
+    expect(compressionOf(compression, level)).toEqual({ built: expected, saved: expected });
   });
 
   test.each([
@@ -194,6 +252,8 @@ describe('the compression of new layers', () => {
     ['', undefined, '""'],
     ['gzip', '10', 'from 0 to 9'],
     ['zstd', '0', 'from 1 to 22'],
+    ['auto', '0', 'from 1 to 22'],
+    ['auto', '10', 'from 0 to 9'],
     ['zstd', 'fast', '"fast"'],
     ['zstd', '1.5', '"1.5"'],
     ['uncompressed', '1', 'none for uncompressed'],

@@ -3,8 +3,17 @@ import { quoteForeign } from '../../shared/base/text.ts';
 import type { LayerFormat } from '../../shared/image/manifest.ts';
 import type { LayerCompression } from '../../shared/layout/compress-layer.ts';
 
-/** The meaning of `auto` (docs/decisions/0004-compression-auto-is-zstd-at-level-1.md). */
-const automatic: LayerCompression = { format: 'zstd', level: 1 };
+/** The compression of layers that are not compressed yet. */
+export interface NewLayers {
+  /** By BuildKit, which uses the same blobs for later pushes and caches. */
+  readonly built: LayerCompression;
+  /** By this action, from an engine's `save`. */
+  readonly saved: LayerCompression;
+}
+
+// The meaning of `auto` (docs/decisions/0029-what-others-meet-is-gzip.md).
+const automatic = { built: 'gzip', saved: 'zstd' } as const;
+const automaticLevel = '1';
 
 // The lowest and highest levels that both BuildKit and Node accept.
 const levels: Readonly<Record<LayerFormat, readonly [number, number] | undefined>> = {
@@ -17,17 +26,20 @@ const levels: Readonly<Record<LayerFormat, readonly [number, number] | undefined
  * Returns the compression of new layers from the inputs `compression` and `compression-level`.
  * @throws HandoverError `invalid-input`
  */
-export function chooseCompression(compression: string, level: string | undefined): LayerCompression {
-  const name = compression.trim();
-  if (name === 'auto' && level === undefined) return automatic;
-  const format = name === 'auto' ? automatic.format : name;
+export function chooseCompression(compression: string, level: string | undefined): NewLayers {
+  const format = compression.trim();
+  if (format === 'auto') {
+    const ofFormat = (each: LayerFormat) => ({ format: each, level: chooseLevel(each, level ?? automaticLevel) });
+    return { built: ofFormat(automatic.built), saved: ofFormat(automatic.saved) };
+  }
   if (format !== 'gzip' && format !== 'zstd' && format !== 'uncompressed') {
     throw invalidInput(
       `The input \`compression\` is "${quoteForeign(compression)}"; expected auto, gzip, zstd or uncompressed.`,
       'Remove it to use the fastest one in most cases.',
     );
   }
-  return { format, level: level === undefined ? undefined : chooseLevel(format, level) };
+  const chosen: LayerCompression = { format, level: level === undefined ? undefined : chooseLevel(format, level) };
+  return { built: chosen, saved: chosen };
 }
 
 function chooseLevel(format: LayerFormat, text: string): number {

@@ -2,7 +2,8 @@ import type { BuildInputs, ExportInputs } from '../inputs.ts';
 import { type BakeSource, planBake, withoutCachesRead } from './bake.ts';
 import { type BuildSecret, parseSecrets, requireBuildLines, withoutGhaCache } from './build-arguments.ts';
 import { mayReadCache } from './cache.ts';
-import { chooseCompression } from './compression.ts';
+import { chooseCompression, type NewLayers } from './compression.ts';
+import { withDefaultContext } from './default-context.ts';
 import { planPush, type PushPlan } from './push-plan.ts';
 import { chooseTags, immutableTag, lines, loweredNotices, parseMetadataTags } from '../../shared/image/tags.ts';
 import { HandoverError, invalidInput } from '../../shared/base/errors.ts';
@@ -26,7 +27,6 @@ import {
   runnerPlatform,
 } from '../../shared/image/host.ts';
 import { branchOf, type EventFacts, type WorkflowEvent, workflowEvent } from '../../shared/image/workflow-event.ts';
-import type { LayerCompression } from '../../shared/layout/compress-layer.ts';
 
 /** An image to build. */
 interface BuildSource {
@@ -73,8 +73,7 @@ interface AnyPlan {
 /** The decisions for sources that are written to an OCI layout. */
 interface AnyLayoutPlan extends AnyPlan {
   readonly requireCache: boolean;
-  /** The compression of layers that are not compressed yet. */
-  readonly compression: LayerCompression;
+  readonly compression: NewLayers;
   /** Undefined pushes nothing. */
   readonly push: PushPlan | undefined;
 }
@@ -120,6 +119,8 @@ export interface ExportFacts {
   /** The variables that docker/metadata-action has set: `DOCKER_METADATA_OUTPUT_*`, by name. */
   readonly metadata: Readonly<Record<string, string>>;
   readonly runner: Runner;
+  /** Web address of the repository; empty outside of a workflow. */
+  readonly repositoryUrl: string;
 }
 
 const defaultReference = 'charon:local';
@@ -145,7 +146,7 @@ export function planExport(inputs: ExportInputs, facts: ExportFacts): ExportPlan
         : ({ kind: 'image', source, reference: given ?? ownReference(source, inputs.sourceImage, taken) } as const);
   const { reference } = what;
   const tags = chooseTags(inputs, { event, metadata: facts.metadata }, notices);
-  const platform = choosePlatform(inputs.platform, facts.runner);
+  const platform = choosePlatform(inputs, facts.runner);
   const engine = chooseEngine(inputs.engine, source);
   const push = planPush(inputs.push, tags, source.kind, platform);
   if (push !== undefined) requireDocker(engine, '`push: true`');
@@ -208,7 +209,8 @@ function chooseSource(
   taken: EngineImage | undefined,
   { notices, warnings }: { readonly notices: string[]; readonly warnings: string[] },
 ): ExportSource {
-  const { sourceImage, sourceTarball, build } = inputs;
+  const { sourceImage, sourceTarball } = inputs;
+  const build = withDefaultContext(inputs.build, facts.event, facts.repositoryUrl);
   const bake = planBake(inputs);
   if (bake !== undefined) return bake;
   const given = [
@@ -308,8 +310,16 @@ function chooseFurther(
   );
 }
 
-/** Returns the platform. `native` is the runner's. */
-function choosePlatform(text: string, runner: Runner): Platform {
+/** Returns the platform. `native` is the runner's. `platforms` replaces `platform` if it is set. */
+function choosePlatform({ platform, platforms }: ExportInputs, runner: Runner): Platform {
+  const [text = platform, ...more] = platforms;
+  if (more.length > 0) {
+    throw invalidInput(
+      `\`platforms\` is ${platforms.map((one) => quoteForeign(one)).join(', ')}, but one image is handed over.`,
+      'Set `platform` to the one to hand over. To push several as well, set `push-platforms` and `push: true` in export-image. To ' +
+        'hand over several, run one leg of a matrix for each.',
+    );
+  }
   return text.trim() === 'native' ? runnerPlatform(runner) : parsePlatform(text);
 }
 

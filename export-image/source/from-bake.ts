@@ -169,7 +169,11 @@ async function bakeDirectly(
     await symlink(blobs, join(layout, 'blobs'));
   }
   const outputs = targets.map(({ name }, position) => {
-    const exporter = { kind: 'oci-layout', directory: layouts[position] ?? '', compression } as const;
+    const exporter = {
+      kind: 'oci-layout',
+      directory: layouts[position] ?? '',
+      compression: compression.built,
+    } as const;
     return { target: name, name: `baked:${String(position)}`, exporter };
   });
   const withImage = caches.map(({ target, writes }) => ({ target, cacheTo: writes.withImage }));

@@ -130,7 +130,7 @@ async function saveOnce(
   names: AsyncDisposableStack,
 ): Promise<Omit<SourcedImage, 'steps'>> {
   await using kept = names;
-  const replaced = await writeOciLayout(tools.engine.save(imageId), layout.directory, layout.compression);
+  const replaced = await writeOciLayout(tools.engine.save(imageId), layout.directory, layout.compression.saved);
   if (push !== undefined) {
     return { replaced, push: { kind: 'to-do', push: () => pushFromEngine(tools, imageId, push) }, kept: kept.move() };
   }
@@ -172,9 +172,12 @@ async function buildAndPush(
     const command = commandOf(inputs, several ? push.listedPlatforms : [platform], [{ kind: 'nothing' }]);
     return { cache, write: (signal) => tools.buildx.writeCache(command, signal) };
   });
-  const layout: Exporter = { kind: 'oci-layout', ...request.layout };
+  const {
+    directory,
+    compression: { built: compression },
+  } = request.layout;
+  const layout: Exporter = { kind: 'oci-layout', directory, compression };
   const metadataFile = join(tools.tempDir, 'pushed.json');
-  const { compression } = request.layout;
   const registry = { kind: 'registry', references, metadataFile, compression } as const;
   const pushes = push !== undefined && !several && !request.requireCache;
   const { steps, pushFailure, unreadCaches } = await run(build, [platform], pushes ? [layout, registry] : [layout]);
@@ -190,7 +193,7 @@ async function buildAndPush(
     return { steps, caches, push: digest === undefined ? later() : { kind: 'done', digest } };
   }
   tools.log.info('The image is built, but not pushed: it is handed over first.');
-  await rm(request.layout.directory, { recursive: true, force: true });
+  await rm(directory, { recursive: true, force: true });
   await run(outOfCache(build), [platform], [layout]);
   return { steps, caches, push: later(pushFailure) };
 }

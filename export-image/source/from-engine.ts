@@ -1,4 +1,5 @@
 import type { CacheService } from '../plan/cache.ts';
+import type { NewLayers } from '../plan/compression.ts';
 import type { PushPlan } from '../plan/push-plan.ts';
 import { pushFromEngine, type PushState } from '../push.ts';
 import type { UsedCaches } from './cache-writing.ts';
@@ -10,7 +11,6 @@ import type { Engine } from '../../shared/docker/engine.ts';
 import type { RegistryCommands } from '../../shared/docker/registry-commands.ts';
 import type { Digest } from '../../shared/image/digest.ts';
 import { isImageId } from '../../shared/image/reference.ts';
-import type { LayerCompression } from '../../shared/layout/compress-layer.ts';
 import type { ReplacedLayer } from '../../shared/layout/read-layout.ts';
 import { writeOciLayout } from '../../shared/layout/write-layout.ts';
 
@@ -44,7 +44,7 @@ export interface SourceTools {
 
 export interface LayoutRequest {
   readonly directory: string;
-  readonly compression: LayerCompression;
+  readonly compression: NewLayers;
 }
 
 /** Returns whether the builder exports OCI layouts. If not, it loads images into the engine. */
@@ -86,7 +86,7 @@ export async function saveIntoLayout(
   if (found === undefined) throw await notFound(tools.engine, name);
   tools.log.info(`Found ${name} (${found.imageId})`);
   const image = isImageId(name) ? found.imageId : name;
-  const replaced = await writeOciLayout(tools.engine.save(image), layout.directory, layout.compression);
+  const replaced = await writeOciLayout(tools.engine.save(image), layout.directory, layout.compression.saved);
   if (push === undefined) return { steps: [], replaced };
   return { steps: [], replaced, push: { kind: 'to-do', push: () => pushFromEngine(tools, image, push) } };
 }

@@ -26,6 +26,8 @@ export interface JobContext {
   /** Identifies the job in its run, the same in each attempt. Legs of a matrix may share it; calls of a reusable workflow don't. */
   readonly jobPath: string;
   readonly runUrl: string;
+  /** Web address of the repository; empty outside of a workflow. */
+  readonly repositoryUrl: string;
   /** Base URL of the REST API without a trailing slash; on GitHub Enterprise it has a path. */
   readonly apiUrl: string;
   readonly isGithubRunner: boolean;
@@ -56,6 +58,7 @@ export function jobContext(env: Readonly<Record<string, string | undefined>> = p
   const repository = variable('GITHUB_REPOSITORY');
   const dockerConfigFolder = variable('DOCKER_CONFIG') || join(variable('HOME') || homedir(), '.docker');
   const runId = variable('GITHUB_RUN_ID');
+  const repositoryUrl = repository === '' ? '' : `${variable('GITHUB_SERVER_URL')}/${repository}`;
   return {
     tempRoot: variable('RUNNER_TEMP') || tmpdir(),
     runtimeToken,
@@ -70,8 +73,8 @@ export function jobContext(env: Readonly<Record<string, string | undefined>> = p
       commit: variable('GITHUB_SHA'),
     },
     jobPath: jobPath(variable('ACTIONS_ORCHESTRATION_ID')) ?? variable('GITHUB_JOB'),
-    runUrl:
-      repository === '' || runId === '' ? '' : `${variable('GITHUB_SERVER_URL')}/${repository}/actions/runs/${runId}`,
+    runUrl: repositoryUrl === '' || runId === '' ? '' : `${repositoryUrl}/actions/runs/${runId}`,
+    repositoryUrl,
     apiUrl: (variable('GITHUB_API_URL') || 'https://api.github.com').replace(/\/+$/, ''),
     isGithubRunner: variable('GITHUB_ACTIONS') === 'true',
     maxRetentionDays: Number.isFinite(retention) && retention > 0 ? retention : undefined,
