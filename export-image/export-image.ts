@@ -40,6 +40,7 @@ const tempAdvice =
 export async function exportImage(plan: ExportPlan, tools: ExportTools): Promise<ExportResult> {
   const { log } = tools;
   log.info(`Handing over ${describeSource(plan.source)} as the artifact "${plan.artifactName}"`);
+  for (const remark of plan.remarks) log.info(remark);
   for (const notice of plan.notices) log.notice(notice);
   for (const warning of plan.warnings) log.warning(warning);
   if (plan.kind === 'tarball') return exportTarball(plan, tools, await claimFor(plan, tools));

@@ -6,6 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
 import { runnerCommands } from '../fixtures/runner-commands.ts';
 import { describe, expect, test } from '@jest/globals';
+import { eventEnvironment, type RecordedEvent } from '../fixtures/events.ts';
 import { makeImage, ociArchive, savedTarball } from '../fixtures/image.ts';
 import { errorCode, errorMessage } from '../fixtures/scenario.ts';
 import { begin, useScenarios } from '../fixtures/scenario-suite.ts';
@@ -111,6 +112,21 @@ describe('a build', () => {
     for (const { digest, size, offset = 0 } of record.layers) {
       expect(digestOf(bytes.subarray(offset, offset + size))).toBe(digest);
     }
+  });
+
+  test.each<[RecordedEvent, readonly string[], string]>([
+    ['push-default-branch', ['type=gha,mode=max'], 'auto writes type=gha,mode=max, for all later runs.'],
+    ['merge-group', [], 'auto writes nothing: GitHub deletes the branch of a merge queue'],
+  ])('cache-to: auto decides by the event %s, and logs it in one line (B.12)', async (event, caches, line) => {
+    const { exports, docker } = await begin();
+    const outcome = await exports({ 'cache-to': 'auto' }, { env: eventEnvironment(event) });
+    expect(outcome.exitCode).toBe(0);
+    expect(outcome.annotations).toEqual([]);
+    expect(outcome.log.split('\n').filter((each) => each.includes('cache-to'))).toEqual([
+      expect.stringContaining(line),
+    ]);
+    const calls = docker.state().calls.filter(([command, verb]) => command === 'buildx' && verb === 'build');
+    expect(calls.flatMap((args) => args.filter((_, at) => args[at - 1] === '--cache-to'))).toEqual(caches);
   });
 
   test('passes every build input as one argument, with its commas and quotes (S1.6)', async () => {

@@ -32,6 +32,7 @@ describe('a plan without any input', () => {
       engine: 'docker',
       jobKey: '',
       push: undefined,
+      remarks: [],
       notices: [],
       warnings: [],
       whenTaken: 'fail',

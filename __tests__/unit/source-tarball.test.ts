@@ -46,6 +46,7 @@ test('the record of an OCI archive with two entries of one name points to the la
     whenTaken: 'fail',
     engine: 'docker',
     jobKey: '',
+    remarks: [],
     notices: [],
     warnings: [],
     tarballPath: join(directory, 'charon.tar'),

@@ -1,4 +1,5 @@
 import type { BuildInputs, ExportInputs } from '../inputs.ts';
+import { resolveCacheTo } from './auto-cache.ts';
 import { type BakeSource, planBake, withoutCachesRead } from './bake.ts';
 import { type BuildSecret, parseSecrets, requireBuildLines, withoutGhaCache } from './build-arguments.ts';
 import { mayReadCache } from './cache.ts';
@@ -64,6 +65,8 @@ interface AnyPlan {
   readonly retentionDays: number;
   readonly engine: EngineName;
   readonly jobKey: string;
+  /** Decisions that the log shows. */
+  readonly remarks: readonly string[];
   /** Changes to the inputs, for the log. */
   readonly notices: readonly string[];
   /** Omissions that the user may notice. */
@@ -127,12 +130,13 @@ const defaultReference = 'charon:local';
 
 /** @throws HandoverError `invalid-input` */
 export function planExport(inputs: ExportInputs, facts: ExportFacts): ExportPlan {
+  const remarks: string[] = [];
   const notices: string[] = [];
   const warnings: string[] = [];
   const event = workflowEvent(facts.event);
   const taken = inputs.sourceImage === undefined ? undefined : parseEngineImage(inputs.sourceImage);
   const source = withBranchLabel(
-    chooseSource(inputs, facts, taken, { notices, warnings }),
+    chooseSource(inputs, facts, taken, { remarks, notices, warnings }),
     inputs.branchLabel,
     event,
     notices,
@@ -165,6 +169,7 @@ export function planExport(inputs: ExportInputs, facts: ExportFacts): ExportPlan
     retentionDays: chooseRetention(inputs.retentionDays, facts, notices),
     engine,
     jobKey: inputs.jobKey ?? '',
+    remarks,
     notices,
     warnings,
   } as const;
@@ -203,11 +208,14 @@ function parseEngineImage(text: string): EngineImage {
   return { image: formatReference((tag ?? digest) ? reference : { ...reference, tag: 'latest' }), reference };
 }
 
+/** Receives what the plan tells the user, by its level in the log. */
+type Messages = Readonly<Record<'remarks' | 'notices' | 'warnings', string[]>>;
+
 function chooseSource(
   inputs: ExportInputs,
   facts: ExportFacts,
   taken: EngineImage | undefined,
-  { notices, warnings }: { readonly notices: string[]; readonly warnings: string[] },
+  messages: Messages,
 ): ExportSource {
   const { sourceImage, sourceTarball } = inputs;
   const build = withDefaultContext(inputs.build, facts.event, facts.repositoryUrl);
@@ -225,15 +233,24 @@ function chooseSource(
   if (sourceTarball !== undefined && inputs.compression.trim() !== 'auto') throw compressedAlready(inputs.compression);
   if (sourceTarball !== undefined) return { kind: 'tarball', path: requirePath(sourceTarball) };
   requireBuildLines(build);
-  const secrets = parseSecrets(build, warnings);
+  const secrets = parseSecrets(build, messages.warnings);
+  return { kind: 'build', build: { ...build, ...chooseCaches(inputs, facts, messages) }, secrets };
+}
+
+function chooseCaches(
+  { build, requireCache }: ExportInputs,
+  facts: ExportFacts,
+  { remarks, notices }: Messages,
+): Pick<BuildInputs, 'cacheFrom' | 'cacheTo'> {
   const service = { isThere: facts.hasCacheService, mode: facts.cacheMode ?? '' };
-  if (mayReadCache(service)) return { kind: 'build', build, secrets };
+  const cacheTo = resolveCacheTo(build.cacheTo, { event: facts.event, service, requireCache }, remarks);
+  if (mayReadCache(service)) return { cacheFrom: build.cacheFrom, cacheTo };
   const { caches, asked } = withoutGhaCache(build.cacheFrom);
   const why = service.isThere
     ? `This job's \`cache-mode\` is \`${service.mode}\``
     : 'There is no Actions cache service here';
   if (asked) notices.push(`${why}: cache-from type=gha is omitted.`);
-  return { kind: 'build', build: { ...build, cacheFrom: caches }, secrets };
+  return { cacheFrom: caches, cacheTo };
 }
 
 /**
