@@ -1,5 +1,7 @@
+import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { createServer, type ServerResponse } from 'node:http';
+import { Readable } from 'node:stream';
 import { setImmediate } from 'node:timers';
 import { afterAll, beforeEach, describe, expect, jest, test } from '@jest/globals';
 import fc from 'fast-check';
@@ -27,6 +29,7 @@ jest.unstable_mockModule('node:timers/promises', () => ({
 const clock = jest.spyOn(performance, 'now').mockImplementation(() => now);
 const { parts } = await import('../../shared/artifacts/blob/slow-parts.ts');
 const { httpClient } = await import('../../shared/http/client.ts');
+const { uploadBlob } = await import('../../shared/artifacts/blob/blob-upload.ts');
 const { rangedReader } = await import('../../shared/artifacts/blob/ranged-reader.ts');
 
 beforeEach(() => {
@@ -69,6 +72,9 @@ class Part {
 }
 
 const bytes = (text: string): Buffer => Buffer.from(text);
+
+const blockBytes = 4 * 1024 * 1024;
+const idOf = (block: number): string => Buffer.from(String(block).padStart(6, '0')).toString('base64');
 
 /** Parts of which some arrive at once, so that a slow one can be recognised. */
 async function afterSome(asksAgain: boolean, come = 4) {
@@ -194,6 +200,47 @@ test('the two requests for one part read the same bytes into separate memory', a
   expect(lines).toEqual([
     'Bytes 100-200 of the download take far longer than their neighbours: requesting them again.',
   ]);
+});
+
+test('a block of an upload is sent again on another connection, with the same id and bytes, and the slow request is ended', async () => {
+  const puts: { readonly id: string; readonly body: string; readonly port: number | undefined }[] = [];
+  const slowRequest = Promise.withResolvers<undefined>();
+  const server = createServer((request, response) => {
+    const body = createHash('sha256');
+    request.on('data', (chunk: Buffer) => body.update(chunk));
+    request.on('end', () => {
+      const { searchParams } = new URL(request.url ?? '', 'http://blobs');
+      const id = searchParams.get('blockid') ?? 'list';
+      const isFirst = id === idOf(0) && !puts.some((put) => put.id === id);
+      puts.push({ id, body: body.digest('hex'), port: request.socket.remotePort });
+      if (isFirst) request.socket.on('close', () => slowRequest.resolve(undefined));
+      else response.writeHead(201).end();
+    });
+  }).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const address = server.address();
+  const url = `http://127.0.0.1:${String(typeof address === 'object' ? address?.port : '')}/blob`;
+  const { signal } = new AbortController();
+  const http = httpClient({ except: '' }, signal);
+  await using ends = new AsyncDisposableStack();
+  ends.defer(() => {
+    server.close().closeAllConnections();
+  });
+  ends.defer(() => http.close());
+  const lines: string[] = [];
+  const blocks = Array.from({ length: 4 }, (_, position) => Buffer.alloc(blockBytes, position + 1));
+  let arrived = 0;
+  const target = { http, url, onRetry: (line: string) => lines.push(line), signal };
+  const uploading = uploadBlob(target, Readable.from(blocks), () => (arrived += 1));
+  while (arrived < 3) await settled();
+  while (!puts.some(({ id }) => id === 'list')) await pass(100);
+  expect((await uploading).size).toBe(4 * blockBytes);
+  await slowRequest.promise;
+  const [slow, again, ...more] = puts.filter(({ id }) => id === idOf(0));
+  expect(more).toEqual([]);
+  expect(again?.body).toBe(slow?.body);
+  expect(again?.port).not.toBe(slow?.port);
+  expect(lines).toEqual(['Bytes 0-4194304 of the upload take far longer than their neighbours: sending them again.']);
 });
 
 test.each([

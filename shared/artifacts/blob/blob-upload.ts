@@ -4,6 +4,7 @@ import { Checksum, checksummed, type Found } from '../../bytes/verified.ts';
 import { readText } from '../../http/answer.ts';
 import type { Http } from '../../http/client.ts';
 import { again } from '../../http/retry.ts';
+import { type Part, parts } from './slow-parts.ts';
 
 // Put Block and Put Block List of the Blob service REST API, which the artifact service's signed URLs lead to.
 const apiVersion = '2024-11-04';
@@ -17,6 +18,8 @@ export interface UploadTarget {
   /** Called with one log line before each retry. */
   readonly onRetry: (line: string) => void;
   readonly signal: AbortSignal;
+  /** Whether a slow block is sent again; the benchmark measures both. */
+  readonly duplicates?: boolean;
 }
 
 /**
@@ -33,6 +36,9 @@ export async function uploadBlob(
   const ids: string[] = [];
   // Used again: leaving them to the garbage collector would triple the memory held.
   const free: Buffer[] = [];
+  const all = parts(target.duplicates ?? true);
+  /** For each block under way, the blocks that started after it. */
+  const later = new Set<Part[]>();
   await inPool(blocks(checksummed(chunks, checksum), free), blocksInFlight, async ({ bytes, start }, failed) => {
     // All ids of a blob have one length (Put Block, "Remarks").
     const id = Buffer.from(String(start / blockBytes).padStart(6, '0')).toString('base64');
@@ -40,7 +46,24 @@ export async function uploadBlob(
     // A refused block ends the others.
     const signal = AbortSignal.any([target.signal, failed]);
     const what = `Bytes ${String(start)}-${String(start + bytes.length)} of the upload`;
-    await put({ ...target, signal }, { comp: 'block', blockid: id }, bytes, {}, what);
+    const query = { comp: 'block', blockid: id };
+    const block = all.request(
+      async (abandoned, timed) => {
+        const ends = { ...target, signal: AbortSignal.any([signal, abandoned]) };
+        await persist(ends, what, () => timed(() => put(ends, query, bytes)));
+        return bytes;
+      },
+      // The service takes the same bytes for the same id in any order.
+      async (abandoned) => {
+        target.onRetry(`${what} take far longer than their neighbours: sending them again.`);
+        await put({ ...target, signal: AbortSignal.any([signal, abandoned]) }, query, bytes);
+        return bytes;
+      },
+    );
+    for (const started of later) started.push(block);
+    const startedLater: Part[] = [];
+    later.add(startedLater);
+    await all.firstResponse(block, startedLater).finally(() => later.delete(startedLater));
     onBytes(bytes.length);
     free.push(Buffer.from(bytes.buffer));
   });
@@ -74,24 +97,21 @@ function putBlockList(target: UploadTarget, ids: readonly string[]): Promise<voi
   const list = ids.map((id) => `<Latest>${id}</Latest>`).join('');
   const body = `<?xml version="1.0" encoding="utf-8"?><BlockList>${list}</BlockList>`;
   const headers = { 'content-type': 'application/xml', 'x-ms-blob-content-type': 'application/zip' };
-  return put(target, { comp: 'blocklist' }, body, headers, 'The end of the upload');
+  return persist(target, 'The end of the upload', () => put(target, { comp: 'blocklist' }, body, headers));
+}
+
+function persist({ onRetry, signal }: UploadTarget, what: string, request: () => Promise<void>): Promise<void> {
+  return again('part', request, { what: () => what, onRetry, signal });
 }
 
 async function put(
-  { http, url, onRetry, signal }: UploadTarget,
+  { http, url, signal }: UploadTarget,
   query: Readonly<Record<string, string>>,
   body: Buffer | string,
-  headers: Readonly<Record<string, string>>,
-  what: string,
+  more: Readonly<Record<string, string>> = {},
 ): Promise<void> {
-  const request = {
-    method: 'PUT',
-    url: withQuery(url, query),
-    headers: { 'x-ms-version': apiVersion, ...headers },
-    body,
-    signal,
-  } as const;
-  await again('part', async () => readText(await http.send(request)), { what: () => what, onRetry, signal });
+  const headers = { 'x-ms-version': apiVersion, ...more };
+  await readText(await http.send({ method: 'PUT', url: withQuery(url, query), headers, body, signal }));
 }
 
 function withQuery(url: string, query: Readonly<Record<string, string>>): string {

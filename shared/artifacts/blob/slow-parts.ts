@@ -1,8 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { asError } from '../../base/errors.ts';
 
-// One connection in many is slow (actions/cache#810, actions/toolkit#1484), and parts are used in order: one that takes far longer than
-// its neighbours would delay all later ones. Its bytes are requested a second time, and the first response wins
+// One connection in many is slow (actions/cache#810, actions/toolkit#1484). A part of a blob that takes far longer than its neighbours
+// delays the end of an upload, and in a download all later parts. It is requested or sent a second time, and the first response wins
 // (docs/decisions/0001-speed-alone-has-to-win-a-tenth.md).
 
 const lookEveryMs = 100;
@@ -25,9 +25,9 @@ export interface Part {
   readonly ended: AbortSignal;
 }
 
-/** Requests a part's bytes, into its own memory. `timed` runs each request. */
+/** Requests a part's bytes into its own memory, or sends them. `timed` runs each request. */
 type RequestPart = (signal: AbortSignal, timed: (request: () => Promise<void>) => Promise<void>) => Promise<Buffer>;
-/** Requests a part's bytes once, into other memory. */
+/** Requests a part's bytes once, into other memory, or sends them once. */
 type RequestOnce = (signal: AbortSignal) => Promise<Buffer>;
 
 /** Parts of one blob, and how long they take. */
