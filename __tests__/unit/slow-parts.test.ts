@@ -19,11 +19,13 @@ jest.unstable_mockModule('node:timers/promises', () => ({
         pauses.delete(look);
         resolve(value);
       };
-      pauses.add(look);
-      signal.addEventListener('abort', () => {
+      const end = (): void => {
         pauses.delete(look);
         reject(new Error('aborted'));
-      });
+      };
+      pauses.add(look);
+      signal.addEventListener('abort', end);
+      if (signal.aborted) end();
     }),
 }));
 const clock = jest.spyOn(performance, 'now').mockImplementation(() => now);
@@ -164,6 +166,73 @@ describe('a part that takes far longer than its neighbours', () => {
     expect(part.requests).toBe(1);
     part.first.resolve(bytes('first'));
     expect((await arriving).toString()).toBe('first');
+  });
+});
+
+describe('the number of parts in flight', () => {
+  const partBytes = 2 * 1024 * 1024;
+  /** Requests eight parts that arrive after `ms` each. */
+  async function after(ms: number, adapts = true): Promise<number> {
+    const asking = parts(adapts);
+    const eight = Array.from({ length: 8 }, () => new Part());
+    for (const part of eight) asking.request(part.ask, part.askAgain);
+    await pass(ms);
+    for (const { first } of eight) first.resolve(bytes('part'));
+    await settled();
+    return asking.inFlight(partBytes);
+  }
+
+  test.each([
+    ['8 while nothing has arrived yet', 0, 8],
+    ['8 when a connection has 40 MB/s', 50, 8],
+    ['29 when each connection has 2 MB/s', 1000, 29],
+    ['32 at most', 10_000, 32],
+  ])('is %s', async (_, ms, expected) => {
+    expect(ms === 0 ? parts(true).inFlight(partBytes) : await after(ms)).toBe(expected);
+  });
+
+  test('stays the same if that is switched off', async () => {
+    expect(await after(10_000, false)).toBe(8);
+  });
+
+  test('reaches the server: a reader of slow parts has more requests open than eight', async () => {
+    const open: ServerResponse[] = [];
+    let [most, answered] = [0, 0];
+    const server = createServer(({ headers }, response) => {
+      const [, start = '', end = ''] = /^bytes=(\d+)-(\d+)$/.exec(headers.range ?? '') ?? [];
+      const length = Number(end) - Number(start) + 1;
+      response.writeHead(206, { 'content-range': `bytes ${start}-${end}/${String(size)}`, 'content-length': length });
+      open.push(response);
+      most = Math.max(most, open.length);
+      response.on('close', () => (answered += 1));
+    }).listen(0, '127.0.0.1');
+    const size = 64 * partBytes;
+    await once(server, 'listening');
+    const address = server.address();
+    const url = `http://127.0.0.1:${String(typeof address === 'object' ? address?.port : '')}/blob`;
+    const { signal } = new AbortController();
+    const http = httpClient({ except: '' }, signal);
+    await using ends = new AsyncDisposableStack();
+    ends.defer(() => {
+      server.close().closeAllConnections();
+    });
+    ends.defer(() => http.close());
+    const sign = (): Promise<string> => Promise.resolve(url);
+    const reader = rangedReader({ http, size, sign, onRetry: () => undefined, signal });
+    let [read, hasEnded] = [0, false];
+    const reading = (async () => {
+      for await (const part of reader.lend(0, size)) read += part.length;
+    })().finally(() => (hasEnded = true));
+    while (!hasEnded) {
+      await pass(900);
+      for (const response of open.splice(0)) response.end(Buffer.alloc(partBytes));
+      await settled();
+    }
+    await reading;
+    expect(read).toBe(size);
+    expect(most).toBeGreaterThan(8);
+    expect(most).toBeLessThanOrEqual(32 + 3); // and those that are requested again
+    expect(answered).toBeGreaterThanOrEqual(64);
   });
 });
 

@@ -19,7 +19,7 @@ export interface UploadTarget {
   readonly onRetry: (line: string) => void;
   readonly signal: AbortSignal;
   /** Whether a slow block is sent again; the benchmark measures both. */
-  readonly duplicates?: boolean;
+  readonly adapts?: boolean;
 }
 
 /**
@@ -36,7 +36,7 @@ export async function uploadBlob(
   const ids: string[] = [];
   // Used again: leaving them to the garbage collector would triple the memory held.
   const free: Buffer[] = [];
-  const all = parts(target.duplicates ?? true);
+  const all = parts(target.adapts ?? true);
   /** For each block under way, the blocks that started after it. */
   const later = new Set<Part[]>();
   await inPool(blocks(checksummed(chunks, checksum), free), blocksInFlight, async ({ bytes, start }, failed) => {

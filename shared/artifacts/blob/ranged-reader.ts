@@ -15,7 +15,6 @@ import {
 import { type Part, type Parts, parts } from './slow-parts.ts';
 
 const partBytes = 2 * 1024 * 1024;
-const partsInFlight = 8;
 
 export interface RangedReader {
   /** Size of the blob in bytes. */
@@ -24,15 +23,15 @@ export interface RangedReader {
   readonly downloaded: () => number | undefined;
   /** Reads the bytes from `start` up to but not including `end`; meant for small ranges. */
   read(start: number, end: number): Promise<Buffer>;
-  /** Reads the bytes from `start` to `end` in order, several parts at a time; holds at most 16 MiB. */
+  /** Reads the bytes from `start` to `end` in order, 8 to 32 parts at a time; holds at most 64 MiB, and usually 16. */
   readonly stream: (start: number, end: number) => AsyncIterable<Buffer>;
   /** Does the same in memory that is used again for later chunks. */
   readonly lend: (start: number, end: number) => LentChunks;
 }
 
 interface RangedReaderOptions extends SignedBlobOptions {
-  /** Whether a slow part is requested again; the benchmark measures both. */
-  readonly duplicates?: boolean;
+  /** Whether slow parts are requested again, and more of them at once; the benchmark measures both. */
+  readonly adapts?: boolean;
 }
 
 /**
@@ -41,7 +40,7 @@ interface RangedReaderOptions extends SignedBlobOptions {
  *   server answers the first request with the whole blob
  */
 export function rangedReader(options: RangedReaderOptions): RangedReader {
-  const { size, onRetry, duplicates = true } = options;
+  const { size, onRetry, adapts = true } = options;
   const blob = signedBlob(options);
   const source: Source = { blob, size, givesParts: false };
   const request = (all: Parts, bytes: Buffer, start: number): Part => {
@@ -62,14 +61,14 @@ export function rangedReader(options: RangedReaderOptions): RangedReader {
       },
     );
   };
-  const small = parts(duplicates);
+  const small = parts(adapts);
   /** @param free memory to use again */
   const inParts = async function* (start: number, end: number, free: Buffer[]): AsyncGenerator<Buffer> {
-    const all = parts(duplicates);
+    const all = parts(adapts);
     const queue: Part[] = [];
     let next = start;
     while (next < end || queue.length > 0) {
-      while (next < end && queue.length < partsInFlight) {
+      while (next < end && queue.length < all.inFlight(partBytes)) {
         const bytes = free.pop() ?? Buffer.allocUnsafeSlow(Math.min(partBytes, end - start));
         queue.push(request(all, bytes.subarray(0, end - next), next));
         next = Math.min(end, next + partBytes);

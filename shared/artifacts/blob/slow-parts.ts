@@ -12,6 +12,10 @@ const minSlowMs = 1000;
 /** One received part in this many may be requested again, and this many in addition. */
 const oneIn = 20;
 const beyond = 2;
+const usuallyInFlight = 8;
+const mostInFlight = 32;
+/** When all connections are slow, more parts are in flight until their speed adds up to this. */
+const floorBytesPerMs = 60_000;
 
 export interface Part {
   readonly arriving: Promise<Buffer>;
@@ -32,6 +36,8 @@ type RequestOnce = (signal: AbortSignal) => Promise<Buffer>;
 
 /** Parts of one blob, and how long they take. */
 export interface Parts {
+  /** Returns how many parts of that size to have in flight. */
+  inFlight(bytes: number): number;
   request(first: RequestPart, again: RequestOnce): Part;
   /**
    * Returns the part's bytes from the first response, and ends the other request.
@@ -41,19 +47,21 @@ export interface Parts {
   firstResponse(part: Part, neighbours: readonly Part[]): Promise<Buffer>;
 }
 
-/** @param duplicates whether a slow part is requested again */
-export function parts(duplicates: boolean): Parts {
+/** @param adapts whether a slow part is requested again, and more parts at once when all are slow */
+export function parts(adapts: boolean): Parts {
   const lastMs: number[] = [];
   let [received, duplicateRequests] = [0, 0];
-  const isSlow = (ms: number): boolean => {
-    const median = lastMs.toSorted((one, other) => one - other)[lastMs.length >> 1] ?? 0;
-    return ms > Math.max(minSlowMs, slowFactor * median);
-  };
+  const medianMs = (): number => lastMs.toSorted((one, other) => one - other)[lastMs.length >> 1] ?? 0;
+  const isSlow = (ms: number): boolean => ms > Math.max(minSlowMs, slowFactor * medianMs());
   // When its neighbours are slow as well, the link is slow, and another request would make it slower. One slow neighbour shows nothing:
   // the last two parts of a blob can both have a slow connection.
   const isAlone = (neighbours: readonly Part[]): boolean =>
     neighbours.filter(({ hasArrived }) => !hasArrived()).length <= Math.max(1, neighbours.length / 2);
   return {
+    inFlight: (bytes) => {
+      const wanted = adapts ? Math.ceil((medianMs() * floorBytesPerMs) / bytes) : 0;
+      return Math.min(mostInFlight, Math.max(usuallyInFlight, wanted));
+    },
     request: (first, again) =>
       requestPart(first, again, (ms) => {
         received += 1;
@@ -61,7 +69,7 @@ export function parts(duplicates: boolean): Parts {
         if (lastMs.length > 16) lastMs.shift();
       }),
     firstResponse: async (part, neighbours) => {
-      while (duplicates && (await isWaiting(part))) {
+      while (adapts && (await isWaiting(part))) {
         if (!isSlow(performance.now() - part.sentAt()) || !isAlone(neighbours)) continue;
         if (duplicateRequests >= beyond + received / oneIn) continue;
         duplicateRequests += 1;
