@@ -71,16 +71,16 @@ export async function* watchedChunks<Chunk extends LentChunk>(
 
 /**
  * Returns the first bytes, and all chunks including them.
- * @param isEnough called with the bytes so far; the head is shorter when all bytes are fewer, and may be longer
+ * @param minBytes of the head, which is shorter when all bytes are fewer, and may be longer
  * @throws errors of the chunks
  */
 export async function withHead<Chunk extends LentChunk>(
   chunks: AsyncIterable<Chunk>,
-  isEnough: (head: Buffer) => boolean,
+  minBytes: number,
 ): Promise<{ readonly head: Buffer; readonly all: AsyncIterable<Buffer | Chunk> }> {
   const source = chunks[Symbol.asyncIterator]();
   let head: Buffer = Buffer.alloc(0);
-  while (!isEnough(head)) {
+  while (head.length < minBytes) {
     const next = await source.next();
     if (next.done === true) break;
     head = Buffer.concat([head, viewOf(next.value)]);

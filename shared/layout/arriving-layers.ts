@@ -2,7 +2,7 @@ import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { LentChunk, LentChunks } from '../bytes/chunks.ts';
-import { openFile, readSmallFile, transientFileChunks } from '../bytes/files.ts';
+import { fileHead, openFile, readSmallFile, transientFileChunks } from '../bytes/files.ts';
 import { verifiedChunks } from '../bytes/verified.ts';
 import { type Digest, parseDigest } from '../image/digest.ts';
 import { invalidLayout } from '../image/manifest.ts';
@@ -52,13 +52,7 @@ interface GrowingFile extends LayerBlob {
 
 /** Returns the size of a layer's file in bytes; undefined for a config or a manifest, which are JSON objects. */
 async function wholeLayerSize(path: string): Promise<number | undefined> {
-  const file = await openFile(path);
-  try {
-    const { buffer } = await file.read(Buffer.alloc(tarBlock), 0, tarBlock, 0);
-    return looksLikeJson(buffer) ? undefined : (await file.stat()).size;
-  } finally {
-    await file.close();
-  }
+  return looksLikeJson(await fileHead(path, tarBlock)) ? undefined : (await stat(path)).size;
 }
 
 /**
