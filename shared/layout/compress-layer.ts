@@ -11,13 +11,11 @@ interface FrameCompressor {
   close(): void;
 }
 
+const frameBytes = 2 * 1024 * 1024;
 const gzipFrame = promisify(gzip);
 
-/**
- * @param frameBytes the longest frame
- * @param level undefined for the compressor's own default
- */
-function gzipCompressor(frameBytes: number, level: number | undefined): FrameCompressor {
+/** @param level undefined for the compressor's own default */
+function gzipCompressor(level: number | undefined): FrameCompressor {
   // Room for the whole result, else Node comes back from its thread for every 16 KiB; what doesn't compress grows by less
   // than a thousandth.
   const chunkSize = frameBytes + 64 * 1024;
@@ -72,7 +70,6 @@ export interface LayerCompression {
   readonly level: number | undefined;
 }
 
-const frameBytes = 2 * 1024 * 1024;
 // As many as Node's pool has threads; more would only hold memory.
 const framesInFlight = 4;
 
@@ -87,8 +84,7 @@ export async function* compressLayer(chunks: LentChunks, compression: LayerCompr
     return;
   }
   const { format, level } = compression;
-  const newCompressor = (): FrameCompressor =>
-    format === 'gzip' ? gzipCompressor(frameBytes, level) : zstdCompressor(level);
+  const newCompressor = (): FrameCompressor => (format === 'gzip' ? gzipCompressor(level) : zstdCompressor(level));
   const pool: Buffer[] = [];
   const compressors: FrameCompressor[] = [];
   const waiting: Promise<readonly Buffer[]>[] = [];
