@@ -1,4 +1,5 @@
 import {
+  artifactRow,
   code,
   gantt,
   joined,
@@ -27,7 +28,7 @@ export function exportSummary(result: ShownExport, spans: readonly Span[], note?
   const { record, artifact, steps } = result;
   const executed = steps.filter((step) => !step.cached);
   const manifests = record.manifestDigests.map(code);
-  const path = result.tarballPath === undefined ? [] : [code(result.tarballPath)];
+  const path = result.tarballPath === undefined ? undefined : code(result.tarballPath);
   const facts = [
     [
       safe`Image`,
@@ -39,34 +40,25 @@ export function exportSummary(result: ShownExport, spans: readonly Span[], note?
     [safe`Platform`, words(formatPlatform(record.platform))],
     [safe`Config digest`, code(record.configDigest)],
     [safe`Manifest digest`, manifests.length === 0 ? safe`none` : joined(manifests, ', ')],
-    ...(artifact === undefined
-      ? []
+    artifact && artifactRow(artifact),
+    pushRow(result.push),
+    [safe`Tarball`, joined([path, words(formatBytes(record.tarballSize))], ', ')],
+    minutes(result),
+    steps.length === 0
+      ? undefined
       : [
-          [
-            safe`Artifact`,
-            safe`${code(artifact.name)}${words(` (id ${String(artifact.id)}), ${formatBytes(artifact.size)}`)}`,
-          ],
-        ]),
-    ...pushFacts(result.push),
-    [safe`Tarball`, joined([...path, words(formatBytes(record.tarballSize))], ', ')],
-    ...minutes(result),
-    ...(steps.length === 0
-      ? []
-      : [
-          [
-            safe`Build steps`,
-            words(`${String(steps.length - executed.length)} cached, ${String(executed.length)} executed`),
-          ],
-        ]),
+          safe`Build steps`,
+          words(`${String(steps.length - executed.length)} cached, ${String(executed.length)} executed`),
+        ],
   ];
   const title = artifact === undefined ? safe`Kept here, not handed over:` : safe`Handed over`;
   const names = executed.map((step) => code(step.name));
   return joined(
     [
       safe`### 📦 ${title} ${code(record.references.map(formatReference)[0] ?? '')}`,
-      ...(note === undefined ? [] : [note]),
+      note,
       markdownTable(['', ''], facts),
-      ...(executed.length === 0 ? [] : [safe`**Executed steps:** ${joined(names, ', ')}`]),
+      executed.length === 0 ? undefined : safe`**Executed steps:** ${joined(names, ', ')}`,
       layerTable(record.layers),
       gantt(spans),
       safe``,
@@ -75,15 +67,14 @@ export function exportSummary(result: ShownExport, spans: readonly Span[], note?
   );
 }
 
-function minutes({ record, artifact }: ShownExport): readonly (readonly Markdown[])[] {
-  const { times } = record;
-  if (times === undefined || artifact === undefined) return [];
-  return [[safe`From built to handed over`, words(formatDuration(times.ready - times.built))]];
+function minutes({ record: { times }, artifact }: ShownExport): readonly Markdown[] | undefined {
+  if (times === undefined || artifact === undefined) return undefined;
+  return [safe`From built to handed over`, words(formatDuration(times.ready - times.built))];
 }
 
-function pushFacts(push: PushOutcome): readonly (readonly Markdown[])[] {
-  if (push.kind === 'none') return [];
+function pushRow(push: PushOutcome): readonly Markdown[] | undefined {
+  if (push.kind === 'none') return undefined;
   const outcome =
     push.kind === 'pushed' ? code(formatReference(push.reference)) : safe`❌ ${prose(push.error.message)}`;
-  return [[safe`Pushed`, outcome]];
+  return [safe`Pushed`, outcome];
 }

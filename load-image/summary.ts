@@ -1,4 +1,5 @@
 import {
+  artifactRow,
   code,
   gantt,
   joined,
@@ -30,42 +31,29 @@ export function loadSummary(result: LoadResult, timeline: Timeline): Markdown {
   const from = record?.producer;
   const facts = [
     [safe`Image`, code(result.reference)],
-    ...(result.image === undefined ? [] : [[safe`Image ID here`, code(result.image.imageId)]]),
+    result.image && [safe`Image ID here`, code(result.image.imageId)],
     ...places(result),
     [safe`Config digest`, identity.configDigest === undefined ? safe`unknown` : code(identity.configDigest)],
     [safe`Platform`, words(formatPlatform(identity.platform))],
     [safe`Layers`, words(String(identity.diffIds.length))],
     [safe`Source`, words(sources[result.source])],
-    ...(fallback === undefined
-      ? []
-      : [
-          [safe`Pulled from`, code(fallback.reference)],
-          [safe`Why not the artifact`, prose(fallback.reason)],
-        ]),
-    ...(artifact === undefined
-      ? []
-      : [
-          [
-            safe`Artifact`,
-            safe`${code(artifact.name)}${words(` (id ${String(artifact.id)}), ${formatBytes(artifact.size)}`)}`,
-          ],
-          ...(artifact.run === undefined ? [] : [[safe`From run`, link(String(artifact.run.id), artifact.run.url)]]),
-          [safe`Downloaded`, words(downloaded(result))],
-        ]),
-    ...(from === undefined
-      ? []
-      : [
-          [safe`Built from`, safe`${code(from.commit || 'unknown commit')}, attempt ${words(String(from.runAttempt))}`],
-        ]),
+    fallback && [safe`Pulled from`, code(fallback.reference)],
+    fallback && [safe`Why not the artifact`, prose(fallback.reason)],
+    artifact && artifactRow(artifact),
+    artifact?.run && [safe`From run`, link(String(artifact.run.id), artifact.run.url)],
+    artifact && [safe`Downloaded`, words(downloaded(result))],
+    from && [
+      safe`Built from`,
+      safe`${code(from.commit || 'unknown commit')}, attempt ${words(String(from.runAttempt))}`,
+    ],
     [safe`Checked against`, words(checkedAgainst(result))],
     ...minutes(result, timeline),
   ];
-  const layers = record === undefined ? [] : [layerTable(record.layers)];
   return joined(
     [
       safe`### ${words(title(result))} ${code(result.reference)}`,
       markdownTable(['', ''], facts),
-      ...layers,
+      record && layerTable(record.layers),
       gantt(timeline.spans()),
       safe``,
     ],
@@ -119,10 +107,8 @@ export function imagesSummary(result: ImagesResult, timeline: Timeline): Markdow
   const [only] = images.length === 1 ? loaded : [];
   const changes = joined(
     [
-      ...(digests === undefined
-        ? []
-        : [safe`The digests are ${code(digestsFileName)} in the artifact ${code(digests.name)}.\n\n`]),
-      ...(removed.length === 0 ? [] : [safe`Removed from this run: ${joined(removed.map(code), ', ')}.\n\n`]),
+      digests && safe`The digests are ${code(digestsFileName)} in the artifact ${code(digests.name)}.\n\n`,
+      removed.length === 0 ? undefined : safe`Removed from this run: ${joined(removed.map(code), ', ')}.\n\n`,
     ],
     '',
   );

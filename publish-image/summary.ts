@@ -18,8 +18,8 @@ export function publishSummary(result: PublishResult, spans: readonly Span[]): M
       ),
     ],
     [safe`Sent`, words(formatBytes(bytes.pushed))],
-    ...(bytes.mounted === 0 ? [] : [[safe`Taken from other repositories there`, words(formatBytes(bytes.mounted))]]),
-    ...(bytes.there === 0 ? [] : [[safe`Was there already`, words(formatBytes(bytes.there))]]),
+    bytes.mounted === 0 ? undefined : [safe`Taken from other repositories there`, words(formatBytes(bytes.mounted))],
+    bytes.there === 0 ? undefined : [safe`Was there already`, words(formatBytes(bytes.there))],
   ];
   const rows = images.map(({ artifact, platform, manifestDigest, configDigest }) => [
     words(formatPlatform(platform)),

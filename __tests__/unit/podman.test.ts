@@ -20,7 +20,6 @@ describe('the output of podman', () => {
       version: { Version: '5.0.0' },
     };
     expect(parsePodmanInfo(JSON.stringify(info, undefined, 2))).toEqual({
-      version: '5.0.0',
       platform: { os: 'linux', architecture: 'arm64' },
       imageStore: imageStores.podman,
       dataRoot: '/var/lib/containers/storage',
@@ -58,7 +57,7 @@ describe('the output of podman', () => {
 });
 
 describe('hosts', () => {
-  const engine = { version: '1', imageStore: imageStores.classic, dataRoot: '', hostName: '' } as const;
+  const engine = { imageStore: imageStores.classic, dataRoot: '', hostName: '' } as const;
 
   test.each([
     ['linux', 'x86_64', true],
@@ -126,13 +125,11 @@ describe('the removal of temporary tags', () => {
       );
     };
     const start = (): Promise<never> => Promise.reject(new Error('nothing is started here'));
-    const { signal } = new AbortController();
     const forCleanUp: DockerCli = {
       program: 'podman',
       available: () => Promise.resolve(),
       query,
       start,
-      signal,
       get forCleanUp() {
         return forCleanUp;
       },

@@ -142,8 +142,8 @@ describe('a tag guard', () => {
     await step(store, one, { turn: now });
     await step(store, older, { turn: now });
     const inspected = { ...store.images.get(one.configDigest) };
-    store.images.set(other.configDigest, { diffIds: [], labels: {}, size: 1, platform, config: {}, ...inspected });
-    store.images.set(one.configDigest, { diffIds: [], labels: {}, size: 1, platform, config: {}, ...inspected });
+    store.images.set(other.configDigest, { diffIds: [], labels: {}, platform, config: {}, ...inspected });
+    store.images.set(one.configDigest, { diffIds: [], labels: {}, platform, config: {}, ...inspected });
     const engine = store.engine(now);
     const overtaken: Engine = {
       ...engine,
@@ -165,7 +165,7 @@ describe('a tag guard', () => {
     const store = new RacingStore();
     await step(store, older, { turn: now });
     for (const { configDigest } of [one, other])
-      store.images.set(configDigest, { diffIds: [], labels: {}, size: 1, platform, config: {} });
+      store.images.set(configDigest, { diffIds: [], labels: {}, platform, config: {} });
     const engine = store.engine(now);
     {
       await using guard = guardTags({ ...engine, forCleanUp: engine }, () => undefined);
@@ -178,7 +178,7 @@ describe('a tag guard', () => {
   test('restores a reference that was set by a command that failed afterwards', async () => {
     const store = new RacingStore();
     await step(store, older, { turn: now });
-    store.images.set(one.configDigest, { diffIds: [], labels: {}, size: 1, platform, config: {} });
+    store.images.set(one.configDigest, { diffIds: [], labels: {}, platform, config: {} });
     const engine = store.engine(now);
     const failing: Engine = {
       ...engine,

@@ -159,6 +159,8 @@ describe('the record', () => {
 
   test.each([
     ['no schema', { schema: undefined }, 'has schema undefined; this version reads schema 1.'],
+    ['a schema without a text form', { schema: { toString: 1 } }, 'has schema {"toString":1}; this version'],
+    ['a compression without a text form', { tarballCompression: { toString: 1 } }, 'compression "{"toString":1}"'],
     ['no reference', { references: [] }, 'it has no references'],
     ['too many references', { references: at(limits.references + 1, 'a:1') }, 'it lists 251 references'],
     ['a reference by digest', { references: [`a@${one}`] }, 'a reference in it is malformed'],

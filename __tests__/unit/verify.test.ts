@@ -23,7 +23,6 @@ const found: InspectedImage = {
   diffIds: expected.diffIds,
   labels: {},
   config: {},
-  size: 1,
 };
 const nothing = { expectedConfigDigest: undefined, expectedRevision: undefined };
 const host = platformOf('linux', 'aarch64');

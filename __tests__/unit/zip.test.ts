@@ -118,6 +118,15 @@ test('a file of more than 8 MiB is refused before its bytes are read as text', a
   expect((await content.text('most'))?.length).toBe(limits.recordBytes);
 });
 
+test('a header that moves a file behind the end of the zip is refused before it is read', async () => {
+  const zip = await buffer(storedZip([entry('a.json', Buffer.from('{}'))]));
+  zip.writeUInt16LE(0xffff, 28);
+  const content = await openArtifact({ id: 1, name: 'a', size: zip.length }, readerOf(zip));
+  const refused = { code: 'artifact-corrupt', message: expect.stringContaining('ends before all of it') };
+  await expect(content.text('a.json')).rejects.toMatchObject(refused);
+  await expect(content.ranges('a.json')).rejects.toMatchObject(refused);
+});
+
 test('an entry with another length than announced is an error', async () => {
   const wrong = { ...entry('a', Buffer.from('abc')), size: 4 };
   await expect(buffer(storedZip([wrong]))).rejects.toThrow('a: 3 bytes instead of 4');

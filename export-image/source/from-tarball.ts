@@ -4,7 +4,7 @@ import { imageRecord, type ExportedImage, type UnsealedRecord } from '../upload.
 import type { TarballPlan } from '../plan/plan.ts';
 import { HandoverError, invalidInput, invalidTarball, messageOf } from '../../shared/base/errors.ts';
 import type { LentChunks } from '../../shared/bytes/chunks.ts';
-import { fileChunks, openFile, transientFileChunks } from '../../shared/bytes/files.ts';
+import { fileChunks, fileHead, transientFileChunks } from '../../shared/bytes/files.ts';
 import { formatPlatform, samePlatform } from '../../shared/image/platform.ts';
 import type { Producer } from '../../shared/image/record.ts';
 import type { TaggedReference } from '../../shared/image/reference.ts';
@@ -41,7 +41,10 @@ export interface OpenedTarball {
 export async function openSourceTarball(plan: TarballPlan, producer: Producer): Promise<OpenedTarball> {
   const { path } = plan.source;
   const size = await sizeOf(path);
-  const compression = compressionOf(await head(path));
+  const head = fileHead(path, magicBytes).catch((error: unknown) => {
+    throw invalid(`${path} can't be read: ${messageOf(error)}.`, error);
+  });
+  const compression = compressionOf(await head);
   const { kind, images } = await inspectFile(path, compression);
   const chosen = chooseImage(images, plan.reference, plan.platform);
   if (!samePlatform(chosen.config.platform, plan.platform)) {
@@ -163,18 +166,6 @@ async function sizeOf(path: string): Promise<number> {
   if (!found.isFile()) throw invalid(`${path} is not a file.`);
   if (found.size === 0) throw invalid(`${path} is empty.`);
   return found.size;
-}
-
-async function head(path: string): Promise<Buffer> {
-  const file = await openFile(path).catch((error: unknown) => {
-    throw invalid(`${path} can't be read: ${messageOf(error)}.`, error);
-  });
-  try {
-    const { buffer, bytesRead } = await file.read(Buffer.alloc(magicBytes), 0, magicBytes, 0);
-    return buffer.subarray(0, bytesRead);
-  } finally {
-    await file.close();
-  }
 }
 
 function invalid(message: string, cause?: unknown): HandoverError {

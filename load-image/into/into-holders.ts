@@ -66,8 +66,8 @@ export interface HeldImages {
 /** Returns the facts about the first holder; without one, those of this machine. */
 export async function hostInfo([first]: readonly Holder[]): Promise<EngineInfo> {
   if (first !== undefined) return first.engine.info();
-  const facts = { version: '', dataRoot: '', hostName: '' };
-  return { ...facts, platform: platformOf('linux', arch()), imageStore: imageStores.containerd };
+  const platform = platformOf('linux', arch());
+  return { platform, imageStore: imageStores.containerd, dataRoot: '', hostName: '' };
 }
 
 /** Returns how many artifacts of these sizes, in bytes, to load at once. */

@@ -65,7 +65,7 @@ export function wholeTarball(request: TarballRequest, onBytes: (bytes: number) =
 async function* plainTarball(chunks: AsyncIterable<Buffer>, name: string): AsyncGenerator<Buffer> {
   let broken: unknown;
   const source = watchedChunks(chunks, (error) => (broken = error));
-  const { head, all } = await withHead(source, (bytes) => bytes.length >= magicBytes);
+  const { head, all } = await withHead(source, magicBytes);
   if (head.length === 0) throw invalid(`${name} in the artifact is empty.`);
   const compression = compressionOf(head);
   if (compression === 'none') {

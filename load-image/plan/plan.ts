@@ -1,11 +1,10 @@
 import type { LoadInputs } from '../inputs.ts';
 import { invalidInput } from '../../shared/base/errors.ts';
 import { quoteForeign } from '../../shared/base/text.ts';
-import { parseExpectedDigest } from '../../shared/handed-over/expectations.ts';
+import { type Expectations, parseExpectedDigest } from '../../shared/handed-over/expectations.ts';
 import type { Wish } from '../../shared/handed-over/opened-artifact.ts';
 import { requireArtifactName } from '../../shared/image/artifact-name.ts';
 import { type Destination, formatDestination, parseDestination } from '../../shared/image/destination.ts';
-import type { Digest } from '../../shared/image/digest.ts';
 import type { Platform } from '../../shared/image/platform.ts';
 import {
   parsePinnedReference,
@@ -16,13 +15,11 @@ import {
 import { type EngineName, parseEngineName, requireDocker } from '../../shared/image/host.ts';
 
 /** Everything that is decided before any work. */
-export interface LoadPlan {
+export interface LoadPlan extends Omit<Expectations, 'host'> {
   readonly artifactName: string;
   /** The wanted reference; undefined keeps the artifact's references. */
   readonly reference: Reference | undefined;
   readonly tarballPath: string | undefined;
-  readonly expectedConfigDigest: Digest | undefined;
-  readonly expectedRevision: string | undefined;
   readonly checkPlatform: boolean;
   /** Whether the engine may pull layers one by one. */
   readonly overlap: boolean;

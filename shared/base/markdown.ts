@@ -21,8 +21,10 @@ export function safe(own: TemplateStringsArray, ...parts: readonly Markdown[]): 
   return made(own.map((text, position) => `${text}${parts[position]?.[source] ?? ''}`).join(''));
 }
 
-export function joined(parts: readonly Markdown[], between: '' | ', ' | '<br>' | '\n\n'): Markdown {
-  return made(parts.map((part) => part[source]).join(between));
+/** Joins the parts that are there. */
+export function joined(parts: readonly (Markdown | undefined)[], between: '' | ', ' | '<br>' | '\n\n'): Markdown {
+  const given = parts.filter((part) => part !== undefined);
+  return made(given.map((part) => part[source]).join(between));
 }
 
 /**
@@ -81,10 +83,14 @@ export function link(text: string, address: string): Markdown {
   return safe`[${words(text)}](${made(target)})`;
 }
 
-/** Returns a table. Only the rows contain foreign text. */
-export function markdownTable(head: readonly string[], rows: readonly (readonly Markdown[])[]): Markdown {
+/** Returns a table of the rows that are there. Only the rows contain foreign text. */
+export function markdownTable(head: readonly string[], rows: readonly (readonly Markdown[] | undefined)[]): Markdown {
   const line = (cells: readonly Markdown[]): string => `| ${cells.map(cell).join(' | ')} |`;
-  return made([line(head.map(words)), line(head.map(() => safe`---`)), ...rows.map(line)].join('\n'));
+  return made(
+    [line(head.map(words)), line(head.map(() => safe`---`)), ...rows.filter((row) => row !== undefined).map(line)].join(
+      '\n',
+    ),
+  );
 }
 
 // Only code still has bars. A backslash before one would escape the backslash that escapes the bar (GFM, "Tables").
@@ -109,6 +115,16 @@ export function layerTable(layers: readonly TableLayer[]): Markdown {
   ]);
   const count = words(`${String(rows.length)} ${rows.length === 1 ? 'layer' : 'layers'}`);
   return safe`<details><summary>${count}</summary>\n\n${markdownTable(['#', 'Digest', 'Size', 'Format'], rows)}\n\n</details>`;
+}
+
+/** Returns a table's row about an artifact; `size` in bytes. */
+export function artifactRow(artifact: {
+  readonly id: number;
+  readonly name: string;
+  readonly size: number;
+}): readonly Markdown[] {
+  const { id, name, size } = artifact;
+  return [safe`Artifact`, safe`${code(name)}${words(` (id ${String(id)}), ${formatBytes(size)}`)}`];
 }
 
 /** Returns a chart of where the time went, which GitHub draws (Mermaid gantt; `x` is ms since the epoch). */

@@ -45,7 +45,14 @@ export async function readSmallFile(path: string, maxBytes: number): Promise<Buf
   return Buffer.concat(chunks);
 }
 
-/** Does the same synchronously, for a step that reads its inputs. */
+/** Returns the first bytes of any file, or all if it has fewer. Throws as `openFile` does. */
+export async function fileHead(path: string, bytes: number): Promise<Buffer> {
+  await using file = await openFile(path);
+  const { buffer, bytesRead } = await file.read(Buffer.alloc(bytes), 0, bytes, 0);
+  return buffer.subarray(0, bytesRead);
+}
+
+/** Reads any small file synchronously, for a step that reads its inputs. */
 export function readSmallFileSync(path: string, maxBytes: number): Buffer {
   requireFile(path, statSync(path));
   const file = openSync(path, readFlags);

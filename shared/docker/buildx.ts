@@ -56,15 +56,6 @@ export interface BakeTarget {
   readonly isLinked?: true;
 }
 
-/**
- * Returns the time without progress after which a cache build ends, in ms. A layer is written in one step: 5 minutes are enough for 3 GB at
- * BuildKit's rate. Without a limit, BuildKit repeats requests with status 500 for a quarter of an hour.
- * @param stepMinutes the step's time limit
- */
-function cacheIdleMs(stepMinutes: number): number {
-  return Math.min(5, stepMinutes / 4) * 60_000;
-}
-
 /** @param stepMinutes the step's time limit */
 export function dockerBuildx(cli: DockerCli, stepMinutes: number): Buildx {
   return {
@@ -85,7 +76,9 @@ export function dockerBuildx(cli: DockerCli, stepMinutes: number): Buildx {
       );
     },
     build: (command, print, pushed = []) => build(cli, command, print, pushed),
-    writeCache: (command, signal) => writeCache(cli, command, cacheIdleMs(stepMinutes), signal),
+    // A layer is written in one step: 5 minutes without progress are enough for 3 GB at BuildKit's rate. Without a limit, BuildKit repeats
+    // requests with status 500 for a quarter of an hour.
+    writeCache: (command, signal) => writeCache(cli, command, Math.min(5, stepMinutes / 4) * 60_000, signal),
     targets: async ({ name: command, args, workdir }, names) => {
       const output = await cli.query(['buildx', command, ...args], workdir);
       const found = output.exitCode === 0 ? parseBakeFile(output.stdout, names) : undefined;

@@ -33,8 +33,6 @@ export type CommandName = EngineName | 'ctr';
 export interface DockerCli {
   /** The command's name. */
   readonly program: CommandName;
-  /** Ends running commands when it is aborted. */
-  readonly signal: AbortSignal;
   /** Throws `docker-unavailable` if there is no such command. */
   available(): Promise<void>;
   /**
@@ -76,7 +74,6 @@ export function dockerCli(signal: AbortSignal, name: CommandName = 'docker'): Do
   };
   const cliWithin = (times: Deadlines): DockerCli => ({
     program: name,
-    signal: times.signal,
     available: async () => {
       await program();
     },

@@ -108,7 +108,6 @@ async function nodeInfo({ cli, architecture }: CtrCommand): Promise<EngineInfo> 
 
 function ctrInfo(architecture: string): EngineInfo {
   return {
-    version: '',
     platform: platformOf('linux', architecture),
     imageStore: imageStores.containerd,
     dataRoot: '',
@@ -146,7 +145,7 @@ async function inspected(
   { blob, configDigest }: Content,
   isWhole: boolean,
 ): Promise<InspectedImage> {
-  const common = { imageId: target, repoTags: [name], size: 0, isWhole };
+  const common = { imageId: target, repoTags: [name], isWhole };
   try {
     const manifest = parseManifest(await blob(target), `manifest ${target}`);
     const { platform, diffIds, labels, config, created } = parseConfig(

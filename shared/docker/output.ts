@@ -6,7 +6,6 @@ import { type Platform, platformIn, platformOf, samePlatform } from '../image/pl
 // Pure readers of docker's output.
 
 export interface EngineInfo {
-  readonly version: string;
   readonly platform: Platform;
   readonly imageStore: ImageStore;
   /** The engine's data folder, on the engine's machine. */
@@ -23,7 +22,6 @@ export interface InspectedImage {
   readonly platform: Platform;
   readonly diffIds: readonly Digest[];
   readonly labels: Readonly<Record<string, string>>;
-  readonly size: number;
   /** Inspect's `Config`, which containers use. */
   readonly config: JsonObject;
   readonly created?: string;
@@ -45,11 +43,9 @@ interface LoadReport {
 export function parseInfo(text: string): EngineInfo | undefined {
   const info = parseJson(text);
   if (!isObject(info)) return undefined;
-  const version = stringOr(info['ServerVersion'], '');
-  if (version === '') return undefined;
+  if (stringOr(info['ServerVersion'], '') === '') return undefined;
   const status = JSON.stringify(info['DriverStatus'] ?? []);
   return {
-    version,
     platform: platformOf(stringOr(info['OSType'], ''), stringOr(info['Architecture'], '')),
     imageStore: imageStores[status.includes('io.containerd.snapshotter') ? 'containerd' : 'classic'],
     dataRoot: stringOr(info['DockerRootDir'], ''),
@@ -92,7 +88,6 @@ export function inspectedImage(image: JsonObject): InspectedImage | undefined {
     labels: stringMapOf(config['Labels']),
     config,
     ...(typeof image['Created'] === 'string' ? { created: image['Created'] } : {}),
-    size: typeof image['Size'] === 'number' ? image['Size'] : 0,
     // The containerd store returns a descriptor since Docker 28. Since 29.1.2 it also returns one for an image whose layers are only
     // unpacked for another manifest (moby 2e3a23c8ec). It only lists manifests over its API, since Docker 28.
     isWhole: image['Descriptor'] === undefined ? true : hasAll(image['Manifests'], platform),

@@ -74,10 +74,8 @@ export function parsePodmanInfo(text: string): EngineInfo | undefined {
   const info = parseJson(text);
   if (!isObject(info) || !isObject(info['host'])) return undefined;
   const { host } = info;
-  const version = isObject(info['version']) ? info['version'] : {};
   const store = isObject(info['store']) ? info['store'] : {};
   return {
-    version: stringOr(version['Version'], ''),
     platform: platformOf(stringOr(host['os'], ''), stringOr(host['arch'], '')),
     imageStore: imageStores.podman,
     dataRoot: stringOr(store['graphRoot'], ''),

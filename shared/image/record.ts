@@ -32,7 +32,7 @@ function wrongSchema(found: unknown): HandoverError {
   const newer = typeof found === 'number' && found > recordSchema;
   return new HandoverError(
     'artifact-corrupt',
-    `The record ${recordName} has schema ${quoteForeign(String(found))}; this version reads schema ${String(recordSchema)}.`,
+    `The record ${recordName} has schema ${shown(found)}; this version reads schema ${String(recordSchema)}.`,
     newer
       ? 'The artifact was made by a newer export-image: use the same version of both actions.'
       : 'Use the same version of export-image and load-image.',
@@ -268,7 +268,13 @@ function fileName(value: unknown): string {
 
 function compression(value: unknown): TarballCompression {
   if (value === 'none' || value === 'gzip' || value === 'zstd') return value;
-  throw corrupt(`its compression "${quoteForeign(String(value))}" is unknown`);
+  throw corrupt(`its compression "${shown(value)}" is unknown`);
+}
+
+// An object in JSON may have a member `toString`.
+function shown(value: unknown): string {
+  const text = value === undefined ? 'undefined' : JSON.stringify(value);
+  return quoteForeign(stringOr(value, text));
 }
 
 function digest(from: JsonObject, name: string): Digest {

@@ -2,7 +2,7 @@ import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { LentChunk, LentChunks } from '../bytes/chunks.ts';
-import { openFile, readSmallFile, transientFileChunks } from '../bytes/files.ts';
+import { fileHead, openFile, readSmallFile, transientFileChunks } from '../bytes/files.ts';
 import { verifiedChunks } from '../bytes/verified.ts';
 import { type Digest, parseDigest } from '../image/digest.ts';
 import { invalidLayout } from '../image/manifest.ts';
@@ -44,38 +44,20 @@ const growEveryMs = 10;
 /** The digest and size of a layer's blob, from its name and its writer. */
 type LayerBlob = Omit<ArrivingLayer, 'chunks'>;
 
-/** A layer's file that is still growing, and is renamed when it is complete. */
-interface GrowingFile extends LayerBlob {
-  readonly path: string;
-  readonly wholePath: string;
-}
-
 /** Returns the size of a layer's file in bytes; undefined for a config or a manifest, which are JSON objects. */
 async function wholeLayerSize(path: string): Promise<number | undefined> {
-  const file = await openFile(path);
-  try {
-    const { buffer } = await file.read(Buffer.alloc(tarBlock), 0, tarBlock, 0);
-    return looksLikeJson(buffer) ? undefined : (await file.stat()).size;
-  } finally {
-    await file.close();
-  }
+  return looksLikeJson(await fileHead(path, tarBlock)) ? undefined : (await stat(path)).size;
 }
 
 /**
- * Reads a layer's file in chunks of at most 1 MiB, and verifies it.
- * @throws HandoverError `tarball-invalid` when the file has another size or digest by now
- */
-function wholeFileChunks(path: string, blob: LayerBlob): LentChunks {
-  return verified(blob, path, transientFileChunks(path));
-}
-
-/**
- * Reads a layer's file while it is written, and verifies it.
- * @param written settles when the writer has ended
- * @throws HandoverError like wholeFileChunks; the error of `written`
+ * Reads a layer's file while it is written.
+ * @param wholePath its path when it is complete
+ * @param written settles when the writer has ended; its error is thrown
  */
 async function* growingFileChunks(
-  { path, wholePath, ...blob }: GrowingFile,
+  path: string,
+  wholePath: string,
+  blob: LayerBlob,
   written: Promise<unknown>,
 ): AsyncGenerator<LentChunk> {
   const file = await openFile(path).catch(() => openFile(wholePath));
@@ -84,6 +66,7 @@ async function* growingFileChunks(
   yield* verified(blob, wholePath, transientFileChunks(file, grows));
 }
 
+/** Verifies a layer's file. Throws `tarball-invalid` when it has another size or digest by now. */
 function verified(blob: LayerBlob, path: string, chunks: LentChunks): LentChunks {
   const { size, digest } = blob;
   return verifiedChunks(chunks, blob, (found) =>
@@ -124,7 +107,8 @@ async function wholeLayer(layout: string, seen: Set<Digest>): Promise<ArrivingLa
     if (digest === undefined || seen.has(digest)) continue;
     const path = blobPath(layout, digest);
     const size = await wholeLayerSize(path);
-    if (size !== undefined) return { digest, size, chunks: () => wholeFileChunks(path, { digest, size }) };
+    if (size !== undefined)
+      return { digest, size, chunks: () => verified({ digest, size }, path, transientFileChunks(path)) };
     seen.add(digest);
   }
   return undefined;
@@ -154,8 +138,8 @@ async function readIngest(layout: string, folder: string, written: Promise<unkno
   const digest = parseDigest(/^layer-(.*)$/.exec(ref)?.[1] ?? '');
   const size = /^[1-9]\d{0,15}$/.test(total) ? Number(total) : 0;
   if (digest === undefined || size === 0) return undefined;
-  const file = { path, wholePath: blobPath(layout, digest), digest, size };
-  return { digest, size, arrived, chunks: () => growingFileChunks(file, written) };
+  const wholePath = blobPath(layout, digest);
+  return { digest, size, arrived, chunks: () => growingFileChunks(path, wholePath, { digest, size }, written) };
 }
 
 /** Returns the same items when there is a first one, or none. Throws errors of the items until then. */

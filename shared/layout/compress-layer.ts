@@ -1,7 +1,7 @@
 import { setImmediate as turn } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { constants, createZstdCompress, gzip, type ZstdCompress } from 'node:zlib';
-import type { LentChunk, LentChunks } from '../bytes/chunks.ts';
+import { type LentChunk, type LentChunks, pieces } from '../bytes/chunks.ts';
 import type { LayerFormat } from '../image/manifest.ts';
 
 /** Compresses one frame after the other; each is a whole file of its format. */
@@ -11,13 +11,11 @@ interface FrameCompressor {
   close(): void;
 }
 
+const frameBytes = 2 * 1024 * 1024;
 const gzipFrame = promisify(gzip);
 
-/**
- * @param frameBytes the longest frame
- * @param level undefined for the compressor's own default
- */
-function gzipCompressor(frameBytes: number, level: number | undefined): FrameCompressor {
+/** @param level undefined for the compressor's own default */
+function gzipCompressor(level: number | undefined): FrameCompressor {
   // Room for the whole result, else Node comes back from its thread for every 16 KiB; what doesn't compress grows by less
   // than a thousandth.
   const chunkSize = frameBytes + 64 * 1024;
@@ -72,7 +70,6 @@ export interface LayerCompression {
   readonly level: number | undefined;
 }
 
-const frameBytes = 2 * 1024 * 1024;
 // As many as Node's pool has threads; more would only hold memory.
 const framesInFlight = 4;
 
@@ -87,13 +84,13 @@ export async function* compressLayer(chunks: LentChunks, compression: LayerCompr
     return;
   }
   const { format, level } = compression;
-  const newCompressor = (): FrameCompressor =>
-    format === 'gzip' ? gzipCompressor(frameBytes, level) : zstdCompressor(level);
+  const newCompressor = (): FrameCompressor => (format === 'gzip' ? gzipCompressor(level) : zstdCompressor(level));
   const pool: Buffer[] = [];
   const compressors: FrameCompressor[] = [];
   const waiting: Promise<readonly Buffer[]>[] = [];
   try {
-    for await (const frame of frames(chunks, pool)) {
+    // An empty layer has one empty frame: no bytes at all would not be a file of that format.
+    for await (const frame of pieces(chunks, frameBytes, pool)) {
       const compressor = compressors.pop() ?? newCompressor();
       const compressed = compressor.compress(frame).finally(() => {
         pool.push(Buffer.from(frame.buffer));
@@ -109,23 +106,4 @@ export async function* compressLayer(chunks: LentChunks, compression: LayerCompr
     await Promise.allSettled(waiting);
     for (const compressor of compressors) compressor.close();
   }
-}
-
-/** The bytes in pieces of 2 MiB, the last one shorter. A piece's memory comes from the pool if that has some. */
-async function* frames(chunks: LentChunks, pool: Buffer[]): AsyncGenerator<Buffer> {
-  let frame = pool.pop() ?? Buffer.allocUnsafeSlow(frameBytes);
-  let length = 0;
-  for await (const chunk of chunks) {
-    for (let taken = 0; taken < chunk.length;) {
-      const count = chunk.copy(frame, length, taken);
-      taken += count;
-      length += count;
-      if (length < frameBytes) continue;
-      yield frame;
-      frame = pool.pop() ?? Buffer.allocUnsafeSlow(frameBytes);
-      length = 0;
-    }
-  }
-  // An empty layer has one empty frame: no bytes at all would not be a file of that format.
-  yield frame.subarray(0, length);
 }

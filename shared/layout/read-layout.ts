@@ -2,7 +2,7 @@ import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { HandoverError, messageOf } from '../base/errors.ts';
 import { limits } from '../base/limits.ts';
-import { openFile, readSmallFile } from '../bytes/files.ts';
+import { fileHead, readSmallFile } from '../bytes/files.ts';
 import { type Digest, digestOf, hexOf } from '../image/digest.ts';
 import {
   type Descriptor,
@@ -99,9 +99,8 @@ async function readJsonBlob(layout: string, descriptor: Descriptor): Promise<Buf
 
 async function requireLayer(layout: string, layer: Descriptor): Promise<void> {
   await requireBlob(layout, layer);
-  await using file = await openFile(blobPath(layout, layer.digest));
-  const { buffer, bytesRead } = await file.read(Buffer.alloc(layerHeadBytes), 0, layerHeadBytes, 0);
-  const wrong = wrongForm(layer.mediaType, layerPackingOf(buffer.subarray(0, bytesRead)));
+  const head = await fileHead(blobPath(layout, layer.digest), layerHeadBytes);
+  const wrong = wrongForm(layer.mediaType, layerPackingOf(head));
   if (wrong !== undefined) throw invalidLayout(`The layer ${layer.digest} ${wrong}.`);
 }
 

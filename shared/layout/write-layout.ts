@@ -87,7 +87,7 @@ async function writeBlob(
   digest: Digest,
   compression: LayerCompression,
 ): Promise<ReplacedLayer | undefined> {
-  const { head, all } = await withHead(content, (bytes) => bytes.length >= tarBlock);
+  const { head, all } = await withHead(content, tarBlock);
   if (compression.format === 'uncompressed' || !looksLikeTar(head)) {
     await placeBlob(layout, digest, all);
     return undefined;

@@ -244,11 +244,11 @@ const pieceBytes = 256 * 1024;
 
 /** Returns a blob's bytes, copied in pieces. The last piece follows when all are verified. */
 function verifiedPieces(blob: PushedBlob): AsyncIterable<Buffer> {
-  const verified = verifiedChunks(pieces(blob.open()), blob, (found) => otherBlob(blob, found));
+  const verified = verifiedChunks(copied(blob.open()), blob, (found) => otherBlob(blob, found));
   return heldBack(verified, 1);
 }
 
-async function* pieces(chunks: LentChunks): AsyncGenerator<Buffer> {
+async function* copied(chunks: LentChunks): AsyncGenerator<Buffer> {
   for await (const chunk of chunks)
     for (let at = 0; at < chunk.length; at += pieceBytes)
       yield Buffer.from(viewOf(chunk.subarray(at, Math.min(at + pieceBytes, chunk.length))));

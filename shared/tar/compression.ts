@@ -1,6 +1,6 @@
 import { pipeline } from 'node:stream';
 import { constants, createGunzip, createZstdDecompress, type ZstdDecompress } from 'node:zlib';
-import { type HandoverError, invalidTarball } from '../base/errors.ts';
+import { asError, type HandoverError, invalidTarball } from '../base/errors.ts';
 
 import type { TarballCompression } from '../image/record.ts';
 
@@ -66,7 +66,7 @@ async function* zstdFrames(chunks: AsyncIterable<Buffer>): AsyncGenerator<Buffer
   while (rest !== undefined) {
     const decoder = createZstdDecompress(zstdOptions);
     const feeding = feed(decoder, rest, source);
-    feeding.catch((error: unknown) => decoder.destroy(error instanceof Error ? error : new Error(String(error))));
+    feeding.catch((error: unknown) => decoder.destroy(asError(error)));
     const decoded: AsyncIterable<Buffer> = decoder;
     yield* decoded;
     rest = await feeding;

@@ -44,7 +44,7 @@ export async function* layerChunks(
   mediaType: string,
   refuse: (what: string) => Error,
 ): AsyncGenerator<LentChunk> {
-  const { head, all } = await withHead(chunks, (bytes) => bytes.length >= layerHeadBytes);
+  const { head, all } = await withHead(chunks, layerHeadBytes);
   const wrong = wrongForm(mediaType, layerPackingOf(head));
   if (wrong !== undefined) throw refuse(wrong);
   yield* all;

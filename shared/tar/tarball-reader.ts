@@ -127,7 +127,7 @@ export async function* readTarball(chunks: LentChunks, seen: SeenTarball): Async
     if (link !== undefined) seen.addLink(path, link);
     if (!isFile) continue;
     const named = digestIn(path);
-    const { head, all } = await withHead(content, (bytes) => bytes.length >= tarBlock);
+    const { head, all } = await withHead(content, tarBlock);
     const packing = layerPackingOf(head);
     if (seen.keeps(size, head)) {
       const bytes = await copiedBytes(all);

@@ -1,5 +1,5 @@
 import { inPool } from '../../base/pool.ts';
-import type { LentChunks } from '../../bytes/chunks.ts';
+import { type LentChunks, pieces } from '../../bytes/chunks.ts';
 import { Checksum, checksummed, type Found } from '../../bytes/verified.ts';
 import { readText } from '../../http/answer.ts';
 import type { Http } from '../../http/client.ts';
@@ -34,15 +34,16 @@ export async function uploadBlob(
 ): Promise<Found> {
   const checksum = new Checksum();
   const ids: string[] = [];
-  // Used again: leaving them to the garbage collector would triple the memory held.
   const free: Buffer[] = [];
   const all = parts(target.adapts ?? true);
   /** For each block under way, the blocks that started after it. */
   const later = new Set<Part[]>();
-  await inPool(blocks(checksummed(chunks, checksum), free), blocksInFlight, async ({ bytes, start }, failed) => {
-    // All ids of a blob have one length (Put Block, "Remarks").
-    const id = Buffer.from(String(start / blockBytes).padStart(6, '0')).toString('base64');
-    ids[start / blockBytes] = id;
+  await inPool(pieces(checksummed(chunks, checksum), blockBytes, free), blocksInFlight, async (bytes, failed) => {
+    if (bytes.length === 0) return;
+    // Blocks are taken in order. All ids of a blob have one length (Put Block, "Remarks").
+    const id = Buffer.from(String(ids.length).padStart(6, '0')).toString('base64');
+    const start = ids.length * blockBytes;
+    ids.push(id);
     // A refused block ends the others.
     const signal = AbortSignal.any([target.signal, failed]);
     const what = `Bytes ${String(start)}-${String(start + bytes.length)} of the upload`;
@@ -69,28 +70,6 @@ export async function uploadBlob(
   });
   await putBlockList(target, ids);
   return checksum.found();
-}
-
-/** Copies chunks into blocks, of which the last may be shorter. Takes memory from `free`. */
-async function* blocks(
-  chunks: LentChunks,
-  free: Buffer[],
-): AsyncGenerator<{ readonly bytes: Buffer; readonly start: number }> {
-  let block: Buffer = Buffer.alloc(0);
-  let [length, start] = [0, 0];
-  for await (const chunk of chunks) {
-    for (let taken = 0; taken < chunk.length;) {
-      if (length === 0) block = free.pop() ?? Buffer.allocUnsafeSlow(blockBytes);
-      const count = chunk.copy(block, length, taken);
-      taken += count;
-      length += count;
-      if (length < blockBytes) continue;
-      yield { bytes: block, start };
-      start += length;
-      length = 0;
-    }
-  }
-  if (length > 0) yield { bytes: block.subarray(0, length), start };
 }
 
 function putBlockList(target: UploadTarget, ids: readonly string[]): Promise<void> {

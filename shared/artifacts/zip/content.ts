@@ -6,7 +6,7 @@ import { copiedBytes, countedChunks, watchedChunks } from '../../bytes/chunks.ts
 import { heldBack, verifiedChunks } from '../../bytes/verified.ts';
 import type { RangedReader } from '../blob/ranged-reader.ts';
 import { type Artifact, type ArtifactContent } from '../store.ts';
-import { dataOffset, listZip, readLocalHeader, type ZipMember } from './zip-reader.ts';
+import { dataOffset, listZip, type ZipMember } from './zip-reader.ts';
 
 /**
  * Opens an artifact's blob: a zip of files, or one raw file (`archive: false` of the upload action).
@@ -42,14 +42,14 @@ function zipContent(artifact: Artifact, reader: RangedReader, members: readonly 
     read: async function* (name, onBytes) {
       const member = find(name);
       if (member === undefined) throw missing(artifact, name, members);
-      const start = dataOffset(member, await readLocalHeader(reader, member));
+      const start = await dataOffset(reader, member);
       const packed = slice(verifiedBlob(reader, artifact, onBytes), start, start + member.compressedSize);
       yield* heldBack(unzipped(packed, member), heldBackBytes);
     },
     ranges: async (name) => {
       const member = find(name);
       if (member?.stored !== true) return undefined;
-      const at = dataOffset(member, await readLocalHeader(reader, member));
+      const at = await dataOffset(reader, member);
       return (start, end, onBytes) => {
         if (start < 0 || end > member.size || start > end) throw outside(member, start, end);
         return countedChunks(reader.lend(at + start, at + end), onBytes);
@@ -61,7 +61,7 @@ function zipContent(artifact: Artifact, reader: RangedReader, members: readonly 
 // A part of the blob: its digest can't be checked, but the member's size and CRC can.
 async function readText(reader: RangedReader, artifact: Artifact, member: ZipMember): Promise<string> {
   if (member.size > limits.recordBytes || member.compressedSize > limits.recordBytes) throw tooLarge(artifact, member);
-  const start = dataOffset(member, await readLocalHeader(reader, member));
+  const start = await dataOffset(reader, member);
   return (await copiedBytes(unzipped(reader.stream(start, start + member.compressedSize), member))).toString();
 }
 

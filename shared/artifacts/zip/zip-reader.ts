@@ -49,18 +49,14 @@ function member(entry: Entry, blobBytes: number): ZipMember {
 }
 
 /** Returns where a member's own bytes start: after a header of 30 bytes, its name and its extra field (APPNOTE 4.3.7). */
-export function dataOffset(member: ZipMember, localHeader: Buffer): number {
-  if (localHeader.length < localHeaderBytes || localHeader.readUInt32LE(0) !== 0x04034b50) {
-    throw corruptArtifact(
-      `The artifact's zip has no header for ${member.name} at byte ${String(member.headerOffset)}.`,
-    );
-  }
-  return member.headerOffset + localHeaderBytes + localHeader.readUInt16LE(26) + localHeader.readUInt16LE(28);
-}
-
-/** Reads the first bytes of a member's header, for `dataOffset`. */
-export function readLocalHeader(reader: RangedReader, member: ZipMember): Promise<Buffer> {
-  return reader.read(member.headerOffset, Math.min(reader.size, member.headerOffset + localHeaderBytes));
+export async function dataOffset(reader: RangedReader, member: ZipMember): Promise<number> {
+  const { name, headerOffset: at, compressedSize } = member;
+  const header = await reader.read(at, Math.min(reader.size, at + localHeaderBytes));
+  if (header.length < localHeaderBytes || header.readUInt32LE(0) !== 0x04034b50)
+    throw corruptArtifact(`The artifact's zip has no header for ${name} at byte ${String(at)}.`);
+  const start = at + localHeaderBytes + header.readUInt16LE(26) + header.readUInt16LE(28);
+  if (start + compressedSize <= reader.size) return start;
+  throw corruptArtifact(`The artifact's zip has ${name} at byte ${String(start)}, and ends before all of it.`);
 }
 
 /** Lets the zip library read through byte ranges. */
