@@ -56,7 +56,7 @@ export function exportSummary(result: ShownExport, spans: readonly Span[], note?
     [
       safe`### 📦 ${title} ${code(formatReferenceOf(result))}`,
       ...(note === undefined ? [] : [note]),
-      markdownTable(['', ''], facts),
+      markdownTable(['Property', 'Value'], facts),
       ...(executed.length === 0 ? [] : [safe`**Executed steps:** ${joined(names, ', ')}`]),
       layerTable(record.layers),
       gantt(spans),
