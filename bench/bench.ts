@@ -40,7 +40,7 @@ import { sh, startService } from './world.ts';
 //   --races producer,consumer,present,layers
 //   --only 'ours|docs'                 only contenders whose names match; their results are written to limits.md
 //   --builder containerd               the store of the building engine; default: that of the loading engine
-//   --redraw                           measures nothing; generates the README's table and plot
+//   --redraw                           measures nothing; generates the README's tables and the plots
 //   --against DIR                      compares this project with one or more other built trees of it; only prints
 
 const { values } = parseArgs({

@@ -54,11 +54,16 @@ export class Results {
     this.#save();
   }
 
-  /** Writes the tables and plots of the README. */
+  /** Writes the plots, and the tables of the README. */
   draw(): void {
-    this.#write('-readme.md', `${readmeTable(this.#races)}\n`);
-    this.#write('-ways.md', `${waysTable(this.#races)}\n`);
-    this.#write('-glance.svg', glancePlot(this.#races));
+    if (this.#name === 'full') {
+      this.#write('-readme.md', `${readmeTable(this.#races)}\n`);
+      this.#write('-ways.md', `${waysTable(this.#races)}\n`);
+      this.#write('-glance.svg', glancePlot(this.#races));
+    }
+    this.#write('.svg', barsPlot(this.#races));
+    if (new Set(this.#races.map(({ heading }) => heading.megabytes)).size > 1)
+      this.#write('-slope.svg', slopePlot(this.#races));
   }
 
   #write(suffix: string, text: string): void {
@@ -74,7 +79,7 @@ export class Results {
     const write = (suffix: string, text: string): void => {
       this.#write(suffix, text);
     };
-    if (this.#name === 'full') this.draw();
+    this.draw();
     const head =
       'Each race is one run on a machine with two cores, with its contenders in turns. Times are medians. ' +
       'The slow link has 100 MB/s in total, 60 MB/s for a connection, and a latency of 10 ms. ' +
@@ -83,9 +88,6 @@ export class Results {
     write('.json', `${JSON.stringify({ races: this.#races }, null, 2)}\n`);
     write('.md', `${head}\n\n${tables.join('\n\n')}\n`);
     write('-summary.md', `${head}\n\n${summaryTable(this.#races)}\n\n${footprintTable(this.#footprint)}\n`);
-    write('.svg', barsPlot(this.#races));
-    if (new Set(this.#races.map(({ heading }) => heading.megabytes)).size > 1)
-      write('-slope.svg', slopePlot(this.#races));
   }
 }
 

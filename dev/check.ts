@@ -8,6 +8,7 @@ import { updateDocs } from './docs.ts';
 import { importCycles } from './import-cycles.ts';
 import { lintYamlFiles } from './lint-yaml.ts';
 import { updateCoverage } from './requirements-coverage.ts';
+import { zizmorFindings } from './zizmor.ts';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 
@@ -29,6 +30,7 @@ const checks: readonly Check[] = [
   { name: 'docs match action.yml', run: () => updateDocs(true).map((file) => `${file}: run npm run docs`) },
   { name: 'each requirement has a test', run: () => updateCoverage(true) },
   { name: 'action.yml and workflow files', run: lintYamlFiles },
+  { name: 'zizmor: workflows, examples and snippets', run: zizmorFindings },
   { name: 'no machine paths or registry hosts', run: forbiddenText },
   { name: 'short commit subjects', run: () => longSubjects(root) },
   { name: 'dist matches the source', run: outdatedDist },

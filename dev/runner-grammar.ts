@@ -51,19 +51,22 @@ export interface SnippetWorkflow {
   readonly isWhole: boolean;
 }
 
-const frame = { on: 'on: push\n', jobs: 'jobs:\n', job: '  job:\n    runs-on: ubuntu-latest\n    steps:\n' } as const;
+const frame = { jobs: 'jobs:\n', job: '  job:\n    runs-on: ubuntu-latest\n    steps:\n' } as const;
+
+/** Returns the keys that a workflow needs above its jobs, without those that it has. */
+function headWithout(keys: readonly string[]): string {
+  return ['on: push\n', 'permissions: {}\n'].filter((line) => !keys.includes(line.split(':')[0] ?? '')).join('');
+}
 
 /** Returns a workflow for a snippet of the documentation. A snippet with `jobs` must be complete: readers copy it unchanged. */
 export function workflowOfSnippet(snippet: string): SnippetWorkflow {
   const content: unknown = parseAllDocuments(snippet).at(0)?.toJS();
-  if (Array.isArray(content)) return part(frame.on + frame.jobs + frame.job + indented(snippet, 6));
+  if (Array.isArray(content)) return part(headWithout([]) + frame.jobs + frame.job + indented(snippet, 6));
   const keys = typeof content === 'object' && content !== null ? Object.keys(content) : [];
   if (keys.includes('jobs')) return { text: snippet, isWhole: true };
   const isTopLevel = keys.some((key) => ['on', 'permissions', 'env', 'name', 'defaults', 'concurrency'].includes(key));
-  if (!isTopLevel) return part(frame.on + frame.jobs + indented(snippet, 2));
-  return part(
-    (keys.includes('on') ? '' : frame.on) + snippet + frame.jobs + frame.job + indented('- run: "true"\n', 6),
-  );
+  if (!isTopLevel) return part(headWithout([]) + frame.jobs + indented(snippet, 2));
+  return part(headWithout(keys) + snippet + frame.jobs + frame.job + indented('- run: "true"\n', 6));
 }
 
 function part(text: string): SnippetWorkflow {

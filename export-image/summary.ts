@@ -57,7 +57,7 @@ export function exportSummary(result: ShownExport, spans: readonly Span[], note?
     [
       safe`### 📦 ${title} ${code(record.references.map(formatReference)[0] ?? '')}`,
       note,
-      markdownTable(['', ''], facts),
+      markdownTable(['Property', 'Value'], facts),
       executed.length === 0 ? undefined : safe`**Executed steps:** ${joined(names, ', ')}`,
       layerTable(record.layers),
       gantt(spans),

@@ -56,9 +56,10 @@ async function* artifactFiles(
 /** The spans that have ended by now are those of the build. */
 function timesOf(timeline: Timeline): RecordTimes {
   const { began } = timeline;
-  const ready = Math.max(began, Date.now());
-  const built = began + Math.round(Math.max(0, ...timeline.spans().map(({ endMs }) => endMs)));
-  return { began, built: Math.min(built, ready), ready };
+  const spans = timeline.spans();
+  const started = began + Math.round(Math.min(...spans.map(({ startMs }) => startMs)));
+  const built = began + Math.round(Math.max(...spans.map(({ endMs }) => endMs)));
+  return { began, started, built, ready: Math.max(built, Date.now()) };
 }
 
 export type ExportedImage = NamedImage<TaggedReference>;

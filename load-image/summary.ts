@@ -52,7 +52,7 @@ export function loadSummary(result: LoadResult, timeline: Timeline): Markdown {
   return joined(
     [
       safe`### ${words(title(result))} ${code(result.reference)}`,
-      markdownTable(['', ''], facts),
+      markdownTable(['Property', 'Value'], facts),
       record && layerTable(record.layers),
       gantt(timeline.spans()),
       safe``,
@@ -69,7 +69,7 @@ function minutes({ artifact, record }: LoadResult, timeline: Timeline): readonly
   const early = timeline.began - times.ready;
   const when = early >= 0 ? `${formatDuration(early)} before this step began` : `${formatDuration(-early)} after it`;
   return [
-    [safe`Built`, words(`once, in ${formatDuration(times.built - times.began)}; ready ${when}`)],
+    [safe`Built`, words(`once, in ${formatDuration(times.built - times.started)}; ready ${when}`)],
     [safe`Took here`, words(formatDuration(took))],
   ];
 }

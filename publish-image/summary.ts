@@ -32,7 +32,7 @@ export function publishSummary(result: PublishResult, spans: readonly Span[]): M
   return joined(
     [
       safe`### ${title} ${code(formatReference(references[0]))}`,
-      markdownTable(['', ''], facts),
+      markdownTable(['Property', 'Value'], facts),
       markdownTable(['Platform', 'Artifact', 'Of run', 'Manifest digest', 'Config digest'], rows),
       gantt(spans),
       safe``,

@@ -60,6 +60,6 @@ test('the README’s figures of the four ways to share an image are the measured
   const [, path = ''] = /<!-- results: (\S+full-ways\.md) -->/.exec(read('README.md')) ?? [];
   const measured = read(path);
   expect(read('README.md')).toContain(measured.trim());
-  for (const way of ['Registry', 'Build cache', 'Artifact', 'Matrix'])
-    expect(measured).toMatch(new RegExp(`^\\| ${way}\\b`, 'm'));
+  const [, , ...rows] = measured.trim().split('\n');
+  expect(rows.map((row) => /^\| ([\w ]+):/.exec(row)?.[1])).toEqual(['Registry', 'Build cache', 'Artifact', 'Matrix']);
 });

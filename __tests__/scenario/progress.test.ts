@@ -88,9 +88,17 @@ describe('the duration of the run', () => {
     ]);
   });
 
+  test('of the build is the same in both jobs', async () => {
+    scenario = await startScenario();
+    const [, build] = /^ {4}Build \((.+?)\) :/m.exec((await scenario.exports()).summary) ?? [];
+    expect(row(await scenario.loads(), 'Built')).toContain(`once, in ${String(build)};`);
+  });
+
   test('is in the summary of the export', async () => {
     scenario = await startScenario();
-    expect(row(await scenario.exports(), 'From built to handed over')).toMatch(/^[\d.]+ m?s$/);
+    const outcome = await scenario.exports();
+    expect(row(outcome, 'Property')).toBe('Value');
+    expect(row(outcome, 'From built to handed over')).toMatch(/^[\d.]+ m?s$/);
   });
 
   test('does not mention another job if this one built the image itself', async () => {

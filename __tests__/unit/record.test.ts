@@ -49,10 +49,14 @@ describe('the record', () => {
   });
 
   test.each([
-    ['in the form that export writes', { began: 1, built: 2, ready: 3 }, { began: 1, built: 2, ready: 3 }],
-    ['that run backwards', { began: 3, built: 2, ready: 1 }, undefined],
-    ['that are texts', { began: '1', built: '2', ready: '3' }, undefined],
-    ['that are too large', { began: 0, built: 1, ready: 2 ** 60 }, undefined],
+    [
+      'in the form that export writes',
+      { began: 1, started: 1, built: 2, ready: 3 },
+      { began: 1, started: 1, built: 2, ready: 3 },
+    ],
+    ['that run backwards', { began: 4, started: 3, built: 2, ready: 1 }, undefined],
+    ['that are texts', { began: '1', started: '1', built: '2', ready: '3' }, undefined],
+    ['that are too large', { began: 0, started: 0, built: 1, ready: 2 ** 60 }, undefined],
     ['that are missing', null, undefined],
   ])('times %s: they are shown if they are possible, and otherwise omitted', (_, times, expected) => {
     const [good] = fc.sample(record, 1);
@@ -100,7 +104,7 @@ describe('the record', () => {
     tarballCompression: 'none',
     producer: { repository: 'org/charon', runId: '1', runAttempt: 2, commit: 'abc', jobKey: 'build' },
     pushedReference: parsePinnedReference(`ghcr.io/org/charon@${one}`),
-    times: { began: 1, built: 1, ready: 1 },
+    times: { began: 1, started: 1, built: 1, ready: 1 },
   };
   const written = (change: object): string => JSON.stringify({ ...JSON.parse(formatRecord(whole)), ...change });
 
@@ -134,12 +138,14 @@ describe('the record', () => {
   });
 
   test.each([
-    [{ began: 0, built: 0, ready: 1 }, true],
-    [{ began: 2, built: 1, ready: 3 }, false],
-    [{ began: 1, built: 3, ready: 2 }, false],
-    [{ built: 2, ready: 3 }, false],
-    [{ began: 1, ready: 3 }, false],
-    [{ began: 1, built: 2 }, false],
+    [{ began: 0, started: 0, built: 0, ready: 1 }, true],
+    [{ began: 2, started: 1, built: 3, ready: 4 }, false],
+    [{ began: 1, started: 3, built: 2, ready: 4 }, false],
+    [{ began: 1, started: 2, built: 4, ready: 3 }, false],
+    [{ started: 2, built: 3, ready: 4 }, false],
+    [{ began: 1, built: 3, ready: 4 }, false],
+    [{ began: 1, started: 2, ready: 4 }, false],
+    [{ began: 1, started: 2, built: 3 }, false],
   ])('times %j are shown: %s', (times, shown) => {
     expect(parseRecord(written({ times })).times).toEqual(shown ? times : undefined);
   });

@@ -38,7 +38,7 @@ function recordOf(word: string): HandoverRecord {
     tarballDigest: digest,
     tarballCompression: 'none',
     producer: { repository: word, runId: word, runAttempt: 1, commit: word, jobKey: word },
-    times: { began: 900_000, built: 950_000, ready: 960_000 },
+    times: { began: 890_000, started: 900_000, built: 950_000, ready: 960_000 },
   };
 }
 

@@ -104,6 +104,8 @@ export function imagesOf(record: HandoverRecord): readonly RecordedImage[] {
 export interface RecordTimes {
   /** The step began. */
   readonly began: number;
+  /** The build of the image started, or what takes its place. */
+  readonly started: number;
   /** The image was built, or taken from where it was. */
   readonly built: number;
   /** All of it had passed to the artifact service. */
@@ -254,9 +256,9 @@ function producer(value: unknown): Producer {
 // They are shown, and nothing is decided by them: what is no time is left out.
 function times(value: unknown): Pick<HandoverRecord, 'times'> {
   if (!isObject(value)) return {};
-  const [began, built, ready] = ['began', 'built', 'ready'].map((name) => value[name]);
-  if (!isByteCount(began) || !isByteCount(built) || !isByteCount(ready)) return {};
-  return began <= built && built <= ready ? { times: { began, built, ready } } : {};
+  const [began, started, built, ready] = ['began', 'started', 'built', 'ready'].map((name) => value[name]);
+  if (!isByteCount(began) || !isByteCount(started) || !isByteCount(built) || !isByteCount(ready)) return {};
+  return began <= started && started <= built && built <= ready ? { times: { began, started, built, ready } } : {};
 }
 
 function fileName(value: unknown): string {
