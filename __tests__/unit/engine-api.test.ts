@@ -374,7 +374,9 @@ describe('a pull from this step', () => {
 
   test('a pull gives up after ten seconds when the engine requests nothing', async () => {
     // The clock moves while the engine has the request.
-    await engineAt(() => void jest.advanceTimersByTime(10_000));
+    await engineAt(() => {
+      jest.advanceTimersByTime(10_000);
+    });
     jest.useFakeTimers({ doNotFake: ['nextTick', 'queueMicrotask', 'setImmediate', 'performance', 'Date'] });
     try {
       await expect(pull({ reached: never, failed: never })).rejects.toMatchObject({
