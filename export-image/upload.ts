@@ -207,16 +207,13 @@ export async function upload(
     // A name is reserved before any file is read. The official client has read all of them.
     for await (const { chunks } of files) await drain(chunks);
   }
-  if (record === undefined) throw unfinished(name);
+  if (record === undefined)
+    throw new HandoverError(
+      'transfer-failed',
+      `The upload of the artifact "${name}" ended without reading its last file.`,
+      'Re-run the job.',
+    );
   return { record, artifact };
-}
-
-function unfinished(name: string): HandoverError {
-  return new HandoverError(
-    'transfer-failed',
-    `The upload of the artifact "${name}" ended without reading its last file.`,
-    'Re-run the job.',
-  );
 }
 
 /** Returns whether another job has the name and the plan keeps the image in that case. */

@@ -123,19 +123,16 @@ async function readMapping(each: EachPlan, found: readonly Outcome<FoundArtifact
   const read = await sideBySide(found, 1, (artifact) => {
     // No engine is involved: the platform is compared when the image is loaded.
     const { content, record, images } = resolveArtifact(artifact, { ...each, host: undefined });
-    if (images === undefined) throw unknownImage(content.artifact);
+    if (images === undefined)
+      throw new HandoverError(
+        'image-not-found',
+        `The artifact "${content.artifact.name}" has no ${recordName} with the position of its image’s config: its image is identified only when it is loaded.`,
+        'Make the artifact with export-image, or load it: remove `load: false`.',
+      );
     const named = images.map(({ identity, references }) => ({ identity, reference: formatReference(references[0]) }));
     return Promise.resolve(mappedImages(content.artifact.name, content.artifact, record, named));
   });
   return requireAll(read, 'read').flat();
-}
-
-function unknownImage({ name }: Artifact): HandoverError {
-  return new HandoverError(
-    'image-not-found',
-    `The artifact "${name}" has no ${recordName} with the position of its image’s config: its image is identified only when it is loaded.`,
-    'Make the artifact with export-image, or load it: remove `load: false`.',
-  );
 }
 
 async function loadSideBySide(
@@ -167,16 +164,13 @@ function requireOwnReferences(artifacts: readonly FoundArtifact[]): void {
       const mine = { name: content.artifact.name, configDigest: record?.configDigest ?? '' };
       const owner = owners.get(reference) ?? mine;
       owners.set(reference, owner);
-      if (owner.configDigest !== mine.configDigest) throw sameReference(reference, owner.name, mine.name);
+      if (owner.configDigest !== mine.configDigest)
+        throw invalidInput(
+          `The artifacts "${owner.name}" and "${mine.name}" hold different images under the same reference, ${reference}.`,
+          'Give each export a reference of its own, such as `image: ${{ matrix.component }}:local`, or load them in different jobs.',
+        );
     }
   }
-}
-
-function sameReference(reference: string, one: string, other: string): HandoverError {
-  return invalidInput(
-    `The artifacts "${one}" and "${other}" hold different images under the same reference, ${reference}.`,
-    'Give each export a reference of its own, such as `image: ${{ matrix.component }}:local`, or load them in different jobs.',
-  );
 }
 
 // The reference of an artifact without a record is known only while it is loaded, when another image may have been verified under it.

@@ -86,14 +86,6 @@ export function containerdNode(command: CtrCommand, known = new KnownContent()):
   };
 }
 
-function otherBytes(digest: Digest): HandoverError {
-  return new HandoverError(
-    'image-mismatch',
-    `containerd has other bytes under the digest ${digest}.`,
-    'Check the disk of that node. Its content store is damaged.',
-  );
-}
-
 /** Returns a reference in containerd's normal form. IDs, which Kubernetes uses as names, are returned unchanged. */
 function containerdName(reference: string): string {
   return isDigest(reference) ? reference : canonicalReference(parseReference(reference));
@@ -127,7 +119,12 @@ function contentOf(ask: (...args: readonly string[]) => Promise<string>, known: 
     blob: async (digest) => {
       // The digest proves that decoding to text lost no byte.
       const content = known.blobs.get(digest) ?? Buffer.from(await ask('get', digest));
-      if (digestOf(content) !== digest) throw otherBytes(digest);
+      if (digestOf(content) !== digest)
+        throw new HandoverError(
+          'image-mismatch',
+          `containerd has other bytes under the digest ${digest}.`,
+          'Check the disk of that node. Its content store is damaged.',
+        );
       known.blobs.set(digest, content);
       return content;
     },

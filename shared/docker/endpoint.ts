@@ -82,18 +82,15 @@ async function readIfThere(path: string): Promise<string | undefined> {
     return (await readSmallFile(path, limits.jsonBytes)).toString();
   } catch (error) {
     // Docker itself would wait there, without end.
-    if (error instanceof NotAFile && error.isPipe) throw notAFile(error);
+    if (error instanceof NotAFile && error.isPipe)
+      throw new HandoverError(
+        'docker-unavailable',
+        `Docker's configuration can't be read: ${error.message}.`,
+        'Look at what DOCKER_CONFIG, DOCKER_CERT_PATH and DOCKER_CONTEXT lead to.',
+        error,
+      );
     return systemCodeOf(error) === 'ENOENT' ? '' : undefined;
   }
-}
-
-function notAFile(error: NotAFile): HandoverError {
-  return new HandoverError(
-    'docker-unavailable',
-    `Docker's configuration can't be read: ${error.message}.`,
-    'Look at what DOCKER_CONFIG, DOCKER_CERT_PATH and DOCKER_CONTEXT lead to.',
-    error,
-  );
 }
 
 function headersIn(config: JsonObject): Readonly<Record<string, string>> | undefined {

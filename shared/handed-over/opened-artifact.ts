@@ -131,7 +131,12 @@ export function resolveTarball(
     record === undefined
       ? unrecordedImages(images, wish.reference, platform)
       : recordedImages(images, record, wish.reference, known);
-  if (needsManifest && selected.some(({ manifest }) => manifest === undefined)) throw noManifest();
+  if (needsManifest && selected.some(({ manifest }) => manifest === undefined))
+    throw invalidTarball(
+      'The image has no manifest of its own that lists its blobs: docker save before 25 and podman save write none. ' +
+        'containerd would generate one, and that manifest could not be verified.',
+      'Hand the image over with export-image, or make the tarball with Docker 25 or newer.',
+    );
   requireDistinctReferences(selected);
   const resolved = requireOne(selected.map(resolvedImage));
   // Known images were compared before, and the tarball has to contain these.
@@ -236,14 +241,6 @@ function generatedContents({ configDigest, configBytes, config, layers }: Tarbal
   }));
   const manifest = formatManifest({ digest: configDigest, size: configBytes.length }, described);
   return { configDigest, configBytes, config, ...manifest, layers: described };
-}
-
-function noManifest(): HandoverError {
-  return invalidTarball(
-    'The image has no manifest of its own that lists its blobs: docker save before 25 and podman save write none. ' +
-      'containerd would generate one, and that manifest could not be verified.',
-    'Hand the image over with export-image, or make the tarball with Docker 25 or newer.',
-  );
 }
 
 /**

@@ -169,8 +169,16 @@ function tagsOf(
     notices.push(`tags: auto takes the tags of docker/metadata-action, from ${variable.name}.`);
     return parseTagList(variable.text, repository);
   }
-  if (repository === undefined) throw noRepository();
-  if (event.kind === 'none') throw noTags(event.reason);
+  if (repository === undefined)
+    throw invalidInput(
+      '`tags: auto` has no repository, and docker/metadata-action has set no tags in the environment.',
+      'Set `repository`, such as ghcr.io/${{ github.repository }}, or run docker/metadata-action before this step.',
+    );
+  if (event.kind === 'none')
+    throw invalidInput(
+      `\`tags: auto\` can't create tags for this run: ${event.reason}.`,
+      'Set `tags` to the references of the image, one per line.',
+    );
   return parseTagList(automaticTags(event).join('\n'), repository);
 }
 
@@ -182,20 +190,6 @@ function requireRepository(given: string | undefined): string | undefined {
   throw invalidInput(
     `The input \`repository\` is "${quoteForeign(given)}"; expected a repository without a tag or digest.`,
     'Set it to the repository alone, such as ghcr.io/org/charon.',
-  );
-}
-
-function noRepository(): HandoverError {
-  return invalidInput(
-    '`tags: auto` has no repository, and docker/metadata-action has set no tags in the environment.',
-    'Set `repository`, such as ghcr.io/${{ github.repository }}, or run docker/metadata-action before this step.',
-  );
-}
-
-function noTags(reason: string): HandoverError {
-  return invalidInput(
-    `\`tags: auto\` can't create tags for this run: ${reason}.`,
-    'Set `tags` to the references of the image, one per line.',
   );
 }
 

@@ -128,7 +128,12 @@ async function askForToken(
   // A service without TLS must be on this machine, for a registry without TLS.
   const isPlain = url?.protocol === 'http:' && own.protocol === 'http:' && isLoopback(url.host);
   const isSafe = url?.protocol === 'https:' || isPlain;
-  if (url === undefined || !isSafe) throw badRealm(realm);
+  if (url === undefined || !isSafe)
+    throw new HandoverError(
+      'registry-failed',
+      `The registry requires a token from "${quoteForeign(withoutSecrets(realm))}"; an address with https:// was expected.`,
+      'No password was sent there. Check the host in `tags`, and the registry’s `realm`.',
+    );
   const named = (parameters['scope'] ?? '').split(' ').filter(Boolean);
   const scopes = [...ownScopes, ...named.filter((scope) => !ownScopes.some((held) => covers(held, scope)))];
   const { header, ...request } =
@@ -146,7 +151,12 @@ async function askForToken(
   const answer = parseJson(required(answered, (status) => status < 300).text);
   const said = isObject(answer) ? answer : {};
   const token = stringOr(said['token'], '') || stringOr(said['access_token'], '');
-  if (!/^[\x21-\x7e]+$/.test(token)) throw noToken(url);
+  if (!/^[\x21-\x7e]+$/.test(token))
+    throw new HandoverError(
+      'registry-failed',
+      `The token service ${url.host} answered without a token.`,
+      'Check the login (`docker/login-action` before this step, or `username` and `password`).',
+    );
   const { expires_in: expires } = said;
   return { token, seconds: typeof expires === 'number' && expires > 0 ? expires : usualSeconds };
 }
@@ -190,20 +200,4 @@ function withRefreshToken(
 
 function basicHeader(username: string, password: string): string {
   return `Basic ${Buffer.from(`${username}:${password}`).toString('base64')}`;
-}
-
-function badRealm(realm: string): HandoverError {
-  return new HandoverError(
-    'registry-failed',
-    `The registry requires a token from "${quoteForeign(withoutSecrets(realm))}"; an address with https:// was expected.`,
-    'No password was sent there. Check the host in `tags`, and the registry’s `realm`.',
-  );
-}
-
-function noToken(url: URL): HandoverError {
-  return new HandoverError(
-    'registry-failed',
-    `The token service ${url.host} answered without a token.`,
-    'Check the login (`docker/login-action` before this step, or `username` and `password`).',
-  );
 }

@@ -1,6 +1,6 @@
 import { readdir } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
-import { type HandoverError, invalidInput, messageOf, systemCodeOf } from '../base/errors.ts';
+import { invalidInput, messageOf, systemCodeOf } from '../base/errors.ts';
 import { isObject, type JsonObject, parseJson, stringOr } from '../base/json.ts';
 import { limits } from '../base/limits.ts';
 import { quoteForeign } from '../base/text.ts';
@@ -108,7 +108,11 @@ export async function dockerCredentials(host: string, options: CredentialsOption
   });
   if (bytes === undefined) return undefined;
   const config = parseJson(bytes.toString());
-  if (!isObject(config)) throw notDocker(path);
+  if (!isObject(config))
+    throw invalidInput(
+      `${path} is not docker's configuration: expected a JSON object.`,
+      'Repair or remove it; `docker login` writes a new one.',
+    );
   const keys = keysOf(host);
   const helpers = isObject(config['credHelpers']) ? config['credHelpers'] : {};
   const own = keys.map((key) => helpers[key]).find((name) => typeof name === 'string');
@@ -177,11 +181,4 @@ function credentialsIn(entry: JsonObject): Credentials | undefined {
   if (colon > 0) return { kind: 'password', username: text.slice(0, colon), password: text.slice(colon + 1) };
   const [username, password] = [stringOr(entry['username'], ''), stringOr(entry['password'], '')];
   return username === '' || password === '' ? undefined : { kind: 'password', username, password };
-}
-
-function notDocker(path: string): HandoverError {
-  return invalidInput(
-    `${path} is not docker's configuration: expected a JSON object.`,
-    'Repair or remove it; `docker login` writes a new one.',
-  );
 }

@@ -107,7 +107,10 @@ function manifestsIn(index: Buffer, seen: SeenTarball): readonly IndexedManifest
       const { digest } = descriptor;
       const references = [...names, ...namesOf(descriptor)];
       const { bytes, offset = 0, size } = seen.blob(digest) ?? {};
-      if (size !== undefined && bytes === undefined) throw unreadable(descriptor, size);
+      if (size !== undefined && bytes === undefined)
+        throw invalidTarball(
+          `The tarball's index.json names the manifest ${descriptor.digest}, which is no JSON object of at most ${String(limits.jsonBytes)} bytes (it has ${String(size)}).`,
+        );
       if (bytes === undefined) continue;
       if (isIndex(descriptor)) {
         if (around.length >= limits.indexDepth) continue;
@@ -139,12 +142,6 @@ function tooMany(where: string, count: number): HandoverError {
   return invalidTarball(
     `The tarball's ${where} names ${String(count)} images or more: too many.`,
     `Hand over at most ${String(limits.images)} images in one tarball.`,
-  );
-}
-
-function unreadable({ digest }: Descriptor, size: number): HandoverError {
-  return invalidTarball(
-    `The tarball's index.json names the manifest ${digest}, which is no JSON object of at most ${String(limits.jsonBytes)} bytes (it has ${String(size)}).`,
   );
 }
 

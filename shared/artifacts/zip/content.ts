@@ -51,7 +51,10 @@ function zipContent(artifact: Artifact, reader: RangedReader, members: readonly 
       if (member?.stored !== true) return undefined;
       const at = await dataOffset(reader, member);
       return (start, end, onBytes) => {
-        if (start < 0 || end > member.size || start > end) throw outside(member, start, end);
+        if (start < 0 || end > member.size || start > end)
+          throw corruptArtifact(
+            `Bytes ${String(start)}-${String(end)} of ${member.name} in the artifact are needed, but it has only ${String(member.size)}.`,
+          );
         return countedChunks(reader.lend(at + start, at + end), onBytes);
       };
     },
@@ -60,7 +63,10 @@ function zipContent(artifact: Artifact, reader: RangedReader, members: readonly 
 
 // A part of the blob: its digest can't be checked, but the member's size and CRC can.
 async function readText(reader: RangedReader, artifact: Artifact, member: ZipMember): Promise<string> {
-  if (member.size > limits.recordBytes || member.compressedSize > limits.recordBytes) throw tooLarge(artifact, member);
+  if (member.size > limits.recordBytes || member.compressedSize > limits.recordBytes)
+    throw corruptArtifact(
+      `${member.name} in the artifact "${artifact.name}" has ${String(member.size)} bytes; some kilobytes were expected.`,
+    );
   const start = await dataOffset(reader, member);
   return (await copiedBytes(unzipped(reader.stream(start, start + member.compressedSize), member))).toString();
 }
@@ -127,18 +133,6 @@ function otherMember(member: ZipMember, size: number, crc: number): HandoverErro
   return corruptArtifact(
     `${member.name} in the artifact has ${size > member.size ? 'at least ' : ''}${String(size)} bytes with CRC ${hex(crc)}; ` +
       `its zip lists ${String(member.size)} bytes with CRC ${hex(member.crc)}.`,
-  );
-}
-
-function outside({ name, size }: ZipMember, start: number, end: number): HandoverError {
-  return corruptArtifact(
-    `Bytes ${String(start)}-${String(end)} of ${name} in the artifact are needed, but it has only ${String(size)}.`,
-  );
-}
-
-function tooLarge(artifact: Artifact, { name, size }: ZipMember): HandoverError {
-  return corruptArtifact(
-    `${name} in the artifact "${artifact.name}" has ${String(size)} bytes; some kilobytes were expected.`,
   );
 }
 
