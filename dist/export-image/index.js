@@ -30144,19 +30144,29 @@ var __disposeResources = (undefined && undefined.__disposeResources) || (functio
 const longestStepMs = 6 * 24 * 60 * 60_000;
 const isLivingName = new RegExp(`^${locks/* livingNamePattern */.hd}$`);
 /**
- * Locks a path among the processes of this project on this host: two jobs of self-hosted runners may write one file.
- * @param path of a file whose folder exists
- * @param onTaken called with a description of the process that has it
- * @returns the lock, or undefined when another process has it
+ * Makes the folder of a path, holds it, and locks the path among the processes of this project on this host. Removes what killed steps left.
+ * @param held gets all that has to be disposed of
  */
-async function lockPath(path, onTaken) {
+async function claimPlace(path, held, claim) {
+    const { unwritable, requireReplaceable, onTaken } = claim;
+    const folder = (0,own_folder/* holdFolder */.Ub)((0,external_node_path_.dirname)((0,external_node_path_.resolve)(path))).catch((error) => {
+        throw unwritable((0,errors/* messageOf */.bD)(error), error);
+    });
+    const { inside, wordsOf } = held.use(await folder);
+    const place = (0,external_node_path_.join)(inside, (0,external_node_path_.basename)((0,external_node_path_.resolve)(path)));
+    await requireReplaceable(place);
     // Containers can share the network, and so the locks' namespace, without sharing the folder.
-    const folder = await (0,promises_.stat)((0,external_node_path_.dirname)(path));
-    const key = `${String(folder.dev)}:${String(folder.ino)}/${(0,external_node_path_.basename)(path)}`;
-    const lock = await (0,locks/* lockKey */.TL)(key, 'free');
+    const { dev, ino } = await (0,promises_.stat)(inside);
+    const key = `${String(dev)}:${String(ino)}/${(0,external_node_path_.basename)(place)}`;
+    const lock = held.use(await (0,locks/* lockKey */.TL)(key, 'free'));
     if (lock === undefined)
         onTaken(await (0,locks/* holderOf */.Kd)(key));
-    return lock;
+    await removeRemains(place);
+    const own = held.use(await (0,locks/* livingName */.$Q)());
+    const refuse = (error) => {
+        throw error instanceof errors/* HandoverError */.Cu ? error : unwritable(wordsOf(error), error);
+    };
+    return { place, partial: `${place}.partial-${own.name}`, refuse };
 }
 /**
  * @param path of the complete file; its folder is made
@@ -30168,19 +30178,13 @@ async function partialFile(path, advice, log) {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
         const opening = __addDisposableResource(env_1, new AsyncDisposableStack(), true);
-        const folder = await folderOf(path, opening);
-        const place = (0,external_node_path_.join)(folder.inside, (0,external_node_path_.basename)(path));
-        await requireReplaceable(path, place);
-        opening.use(await lockPath(place, (holder) => {
-            log.warning(contested(path, holder));
-        }));
-        await removeRemains(place);
-        const own = opening.use(await (0,locks/* livingName */.$Q)());
-        const partial = `${place}.partial-${own.name}`;
-        // No other user can have made a link there: the name is random, and must not exist.
-        const file = await (0,promises_.open)(partial, 'wx', 0o600).catch((error) => {
-            throw unwritable(path, folder.wordsOf(error), error);
+        const { place, partial, refuse } = await claimPlace(path, opening, {
+            unwritable: (why, cause) => unwritable(path, why, cause),
+            requireReplaceable: (there) => requireReplaceable(path, there),
+            onTaken: (holder) => log.warning(contested(path, holder)),
         });
+        // No other user can have made a link there: the name is random, and must not exist.
+        const file = await (0,promises_.open)(partial, 'wx', 0o600).catch(refuse);
         opening.defer((0,forced_end/* onForcedEnd */.Gf)(() => {
             (0,external_node_fs_.rmSync)(partial, { force: true });
         }));
@@ -30196,13 +30200,9 @@ async function partialFile(path, advice, log) {
             commit: async () => {
                 await close();
                 // Renaming over a file makes ext4 write the new one to the disk first: 0.3 s for 560 MB.
-                try {
-                    await (0,promises_.rm)(place, { force: true });
-                    await (0,promises_.rename)(partial, place);
-                }
-                catch (error) {
-                    throw unwritable(path, folder.wordsOf(error), error);
-                }
+                await (0,promises_.rm)(place, { force: true })
+                    .then(() => (0,promises_.rename)(partial, place))
+                    .catch(refuse);
             },
             [Symbol.asyncDispose]: async () => {
                 await close();
@@ -30220,12 +30220,6 @@ async function partialFile(path, advice, log) {
         if (result_1)
             await result_1;
     }
-}
-async function folderOf(path, opening) {
-    const folder = (0,own_folder/* holdFolder */.Ub)((0,external_node_path_.dirname)(path)).catch((error) => {
-        throw unwritable(path, (0,errors/* messageOf */.bD)(error), error);
-    });
-    return opening.use(await folder);
 }
 async function requireReplaceable(path, place) {
     const existing = await (0,promises_.stat)(place).catch(() => undefined);
@@ -30264,7 +30258,7 @@ function contested(path, holder) {
         'file. Give each step its own file, such as `tarball: ${{ runner.temp }}/charon.tar`.');
 }
 function unwritable(path, why, cause) {
-    return new errors/* HandoverError */.Cu('invalid-input', `The tarball can't be written to ${path}: ${why}.`, 'Set `tarball` to the path of a file in a folder that this job may write to.', cause);
+    return (0,errors/* invalidInput */.aY)(`The tarball can't be written to ${path}: ${why}.`, 'Set `tarball` to the path of a file in a folder that this job may write to.', cause);
 }
 
 // EXTERNAL MODULE: ./build/shared/image/reference.js
@@ -30296,21 +30290,17 @@ const recordSchema = 1;
 /** @param found the schema in the record */
 function wrongSchema(found) {
     const newer = typeof found === 'number' && found > recordSchema;
-    return new errors/* HandoverError */.Cu('artifact-corrupt', `The record ${record_recordName} has schema ${(0,base_text/* quoteForeign */.xS)(String(found))}; this version reads schema ${String(recordSchema)}.`, newer
+    return new errors/* HandoverError */.Cu('artifact-corrupt', `The record ${record_recordName} has schema ${shown(found)}; this version reads schema ${String(recordSchema)}.`, newer
         ? 'The artifact was made by a newer export-image: use the same version of both actions.'
         : 'Use the same version of export-image and load-image.');
 }
 /** @param bytes of a record that is too large */
 function tooLarge(bytes) {
-    return new errors/* HandoverError */.Cu('tarball-invalid', `The labels of the images are too long to be handed over: the record of them would have ${String(bytes)} bytes, more than 8 MiB.`, 'Shorten the labels, or hand over fewer images in one artifact.');
+    return (0,errors/* invalidTarball */.EK)(`The labels of the images are too long to be handed over: the record of them would have ${String(bytes)} bytes, more than 8 MiB.`, 'Shorten the labels, or hand over fewer images in one artifact.');
 }
 /** @param why in words that go on after a colon */
 function record_corrupt(why, cause) {
-    return new errors/* HandoverError */.Cu('artifact-corrupt', `The record ${record_recordName} in the artifact can't be used: ${why}.`, 'Run the job that exports the image again.', cause);
-}
-/** @param what the end of a sentence whose subject is the layer */
-function corruptLayer(digest, what) {
-    return new HandoverError('artifact-corrupt', `The layer ${digest} in the artifact ${what}.`, 'Run the job that exports the image again.');
+    return (0,errors/* corruptArtifact */.G8)(`The record ${record_recordName} in the artifact can't be used: ${why}.`, cause);
 }
 /** All images of a record, the first one first. */
 function record_imagesOf(record) {
@@ -30324,8 +30314,7 @@ function formatRecord(record) {
     const { pushedReference, further, ...rest } = record;
     const text = {
         schema: recordSchema,
-        ...rest,
-        ...formatImage(record),
+        ...formatImage(rest),
         ...(further === undefined ? {} : { further: further.map(formatImage) }),
         ...(pushedReference === undefined ? {} : { pushedReference: (0,image_reference/* formatReference */.FH)(pushedReference) }),
     };
@@ -30334,9 +30323,8 @@ function formatRecord(record) {
         throw tooLarge(Buffer.byteLength(formatted));
     return formatted;
 }
-function formatImage({ references, platform, configDigest, manifestDigests, diffIds, labels, layers, configAt, manifestAt, }) {
-    const names = { references: references.map(image_reference/* formatReference */.FH), platform: (0,image_platform/* formatPlatform */.Bq)(platform) };
-    return { ...names, configDigest, manifestDigests, diffIds, labels, layers, configAt, manifestAt };
+function formatImage({ references, platform, ...rest }) {
+    return { references: references.map(image_reference/* formatReference */.FH), platform: (0,image_platform/* formatPlatform */.Bq)(platform), ...rest };
 }
 /**
  * Reads an untrusted record. Each size, digest and reference is checked; unknown fields are ignored.
@@ -30351,6 +30339,7 @@ function parseRecord(text) {
     if (value['schema'] !== recordSchema)
         throw wrongSchema(value['schema']);
     const created = (0,json/* stringOr */.JI)(value['created'], undefined);
+    const pushed = value['pushedReference'];
     const record = {
         ...record_image(value),
         ...(value['further'] === undefined ? {} : { further: furtherImages(value['further']) }),
@@ -30360,7 +30349,7 @@ function parseRecord(text) {
         tarballDigest: digest(value, 'tarballDigest'),
         tarballCompression: compression(value['tarballCompression']),
         producer: producer(value['producer']),
-        ...(value['pushedReference'] === undefined ? {} : { pushedReference: pinned(value['pushedReference']) }),
+        ...(pushed === undefined ? {} : { pushedReference: parsed('its pushed reference', pushed, image_reference/* parsePinnedReference */.Pe) }),
         ...times(value['times']),
     };
     requireInside(record);
@@ -30378,7 +30367,7 @@ function furtherImages(value) {
 function record_image(value) {
     return {
         references: references(value['references']),
-        platform: platform(value['platform']),
+        platform: parsed('its platform', value['platform'], image_platform/* parsePlatform */.FL),
         configDigest: digest(value, 'configDigest'),
         manifestDigests: digests(value, 'manifestDigests'),
         diffIds: digests(value, 'diffIds'),
@@ -30402,27 +30391,14 @@ function references(value) {
         throw record_corrupt('it has no references');
     if (texts.length > base_limits/* limits */.F.references)
         throw record_corrupt(`it lists ${String(texts.length)} references`);
-    try {
-        return texts.map(image_reference/* parseTaggedReference */.$R);
-    }
-    catch (error) {
-        throw record_corrupt('a reference in it is malformed', error);
-    }
+    return texts.map((text) => parsed('a reference in it', text, image_reference/* parseTaggedReference */.$R));
 }
-function pinned(value) {
+function parsed(what, value, parse) {
     try {
-        return (0,image_reference/* parsePinnedReference */.Pe)((0,json/* stringOr */.JI)(value, ''));
+        return parse((0,json/* stringOr */.JI)(value, ''));
     }
     catch (error) {
-        throw record_corrupt('its pushed reference is malformed', error);
-    }
-}
-function platform(value) {
-    try {
-        return (0,image_platform/* parsePlatform */.FL)((0,json/* stringOr */.JI)(value, ''));
-    }
-    catch (error) {
-        throw record_corrupt('its platform is malformed', error);
+        throw record_corrupt(`${what} is malformed`, error);
     }
 }
 function record_layers(value) {
@@ -30460,10 +30436,10 @@ function producer(value) {
 function times(value) {
     if (!(0,json/* isObject */.Gv)(value))
         return {};
-    const [began, built, ready] = ['began', 'built', 'ready'].map((name) => value[name]);
-    if (!(0,json/* isByteCount */.A0)(began) || !(0,json/* isByteCount */.A0)(built) || !(0,json/* isByteCount */.A0)(ready))
+    const [began, started, built, ready] = ['began', 'started', 'built', 'ready'].map((name) => value[name]);
+    if (!(0,json/* isByteCount */.A0)(began) || !(0,json/* isByteCount */.A0)(started) || !(0,json/* isByteCount */.A0)(built) || !(0,json/* isByteCount */.A0)(ready))
         return {};
-    return began <= built && built <= ready ? { times: { began, built, ready } } : {};
+    return began <= started && started <= built && built <= ready ? { times: { began, started, built, ready } } : {};
 }
 function fileName(value) {
     const name = (0,json/* stringOr */.JI)(value, '');
@@ -30474,7 +30450,12 @@ function fileName(value) {
 function compression(value) {
     if (value === 'none' || value === 'gzip' || value === 'zstd')
         return value;
-    throw record_corrupt(`its compression "${(0,base_text/* quoteForeign */.xS)(String(value))}" is unknown`);
+    throw record_corrupt(`its compression "${shown(value)}" is unknown`);
+}
+// An object in JSON may have a member `toString`.
+function shown(value) {
+    const text = value === undefined ? 'undefined' : JSON.stringify(value);
+    return (0,base_text/* quoteForeign */.xS)((0,json/* stringOr */.JI)(value, text));
 }
 function digest(from, name) {
     const value = from[name];
@@ -30538,7 +30519,7 @@ function packingOf(head) {
     return 'none';
 }
 function unread(format, command) {
-    return new errors/* HandoverError */.Cu('tarball-invalid', `The tarball is compressed with ${format}, which can't be looked into here.`, `Run ${command} on it in a step before it's handed over, or compress it with zstd or gzip instead.`);
+    return (0,errors/* invalidTarball */.EK)(`The tarball is compressed with ${format}, which can't be looked into here.`, `Run ${command} on it in a step before it's handed over, or compress it with zstd or gzip instead.`);
 }
 // Node comes back from its thread for each chunk: 16 KiB by default.
 const gunzipOptions = { chunkSize: 1024 * 1024, readableHighWaterMark: 4 * 1024 * 1024 };
@@ -30564,7 +30545,7 @@ async function* zstdFrames(chunks) {
     while (rest !== undefined) {
         const decoder = (0,external_node_zlib_.createZstdDecompress)(zstdOptions);
         const feeding = feed(decoder, rest, source);
-        feeding.catch((error) => decoder.destroy(error instanceof Error ? error : new Error(String(error))));
+        feeding.catch((error) => decoder.destroy((0,errors/* asError */.zR)(error)));
         const decoded = decoder;
         yield* decoded;
         rest = await feeding;
@@ -30639,8 +30620,8 @@ function nameOf(packing) {
  * Returns the same chunks after checking that their first bytes match the media type.
  * @param refuse makes the error from the end of a sentence whose subject is the layer
  */
-async function* layerChunks(chunks, mediaType, refuse) {
-    const { head, all } = await withHead(chunks, (bytes) => bytes.length >= layerHeadBytes);
+async function* layer_form_layerChunks(chunks, mediaType, refuse) {
+    const { head, all } = await withHead(chunks, layerHeadBytes);
     const wrong = wrongForm(mediaType, layerPackingOf(head));
     if (wrong !== undefined)
         throw refuse(wrong);
@@ -30648,58 +30629,6 @@ async function* layerChunks(chunks, mediaType, refuse) {
 }
 
 ;// CONCATENATED MODULE: ./build/shared/layout/read-layout.js
-var read_layout_addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
-    if (value !== null && value !== void 0) {
-        if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
-        var dispose, inner;
-        if (async) {
-            if (!Symbol.asyncDispose) throw new TypeError("Symbol.asyncDispose is not defined.");
-            dispose = value[Symbol.asyncDispose];
-        }
-        if (dispose === void 0) {
-            if (!Symbol.dispose) throw new TypeError("Symbol.dispose is not defined.");
-            dispose = value[Symbol.dispose];
-            if (async) inner = dispose;
-        }
-        if (typeof dispose !== "function") throw new TypeError("Object not disposable.");
-        if (inner) dispose = function() { try { inner.call(this); } catch (e) { return Promise.reject(e); } };
-        env.stack.push({ value: value, dispose: dispose, async: async });
-    }
-    else if (async) {
-        env.stack.push({ async: true });
-    }
-    return value;
-};
-var read_layout_disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
-    return function (env) {
-        function fail(e) {
-            env.error = env.hasError ? new SuppressedError(e, env.error, "An error was suppressed during disposal.") : e;
-            env.hasError = true;
-        }
-        var r, s = 0;
-        function next() {
-            while (r = env.stack.pop()) {
-                try {
-                    if (!r.async && s === 1) return s = 0, env.stack.push(r), Promise.resolve().then(next);
-                    if (r.dispose) {
-                        var result = r.dispose.call(r.value);
-                        if (r.async) return s |= 2, Promise.resolve(result).then(next, function(e) { fail(e); return next(); });
-                    }
-                    else s |= 1;
-                }
-                catch (e) {
-                    fail(e);
-                }
-            }
-            if (s === 1) return env.hasError ? Promise.reject(env.error) : Promise.resolve();
-            if (env.hasError) throw env.error;
-        }
-        return next();
-    };
-})(typeof SuppressedError === "function" ? SuppressedError : function (error, suppressed, message) {
-    var e = new Error(message);
-    return e.name = "SuppressedError", e.error = error, e.suppressed = suppressed, e;
-});
 
 
 
@@ -30769,24 +30698,11 @@ async function readJsonBlob(layout, descriptor) {
     return bytes;
 }
 async function requireLayer(layout, layer) {
-    const env_1 = { stack: [], error: void 0, hasError: false };
-    try {
-        await requireBlob(layout, layer);
-        const file = read_layout_addDisposableResource(env_1, await (0,bytes_files/* openFile */.Tq)(blobPath(layout, layer.digest)), true);
-        const { buffer, bytesRead } = await file.read(Buffer.alloc(layerHeadBytes), 0, layerHeadBytes, 0);
-        const wrong = wrongForm(layer.mediaType, layerPackingOf(buffer.subarray(0, bytesRead)));
-        if (wrong !== undefined)
-            throw (0,image_manifest/* invalidLayout */.YG)(`The layer ${layer.digest} ${wrong}.`);
-    }
-    catch (e_1) {
-        env_1.error = e_1;
-        env_1.hasError = true;
-    }
-    finally {
-        const result_1 = read_layout_disposeResources(env_1);
-        if (result_1)
-            await result_1;
-    }
+    await requireBlob(layout, layer);
+    const head = await (0,bytes_files/* fileHead */.$r)(blobPath(layout, layer.digest), layerHeadBytes);
+    const wrong = wrongForm(layer.mediaType, layerPackingOf(head));
+    if (wrong !== undefined)
+        throw (0,image_manifest/* invalidLayout */.YG)(`The layer ${layer.digest} ${wrong}.`);
 }
 async function requireBlob(layout, descriptor) {
     const found = await (0,promises_.stat)(blobPath(layout, descriptor.digest)).catch(() => undefined);
@@ -30819,11 +30735,7 @@ function untilWritten(written, waitMs) {
         hasFailed = failed;
         over.abort();
     };
-    written.then(() => {
-        end(false);
-    }, () => {
-        end(true);
-    });
+    written.then(() => end(false), () => end(true));
     return async () => {
         if (!isFirst && !isLast)
             await (0,external_node_timers_promises_.setTimeout)(waitMs, undefined, { signal }).catch(() => undefined);
@@ -30839,33 +30751,20 @@ function untilWritten(written, waitMs) {
 const growEveryMs = 10;
 /** Returns the size of a layer's file in bytes; undefined for a config or a manifest, which are JSON objects. */
 async function wholeLayerSize(path) {
-    const file = await (0,bytes_files/* openFile */.Tq)(path);
-    try {
-        const { buffer } = await file.read(Buffer.alloc(tar_header/* tarBlock */.TR), 0, tar_header/* tarBlock */.TR, 0);
-        return (0,tar_header/* looksLikeJson */.gw)(buffer) ? undefined : (await file.stat()).size;
-    }
-    finally {
-        await file.close();
-    }
+    return (0,tar_header/* looksLikeJson */.gw)(await (0,bytes_files/* fileHead */.$r)(path, tar_header/* tarBlock */.TR)) ? undefined : (await (0,promises_.stat)(path)).size;
 }
 /**
- * Reads a layer's file in chunks of at most 1 MiB, and verifies it.
- * @throws HandoverError `tarball-invalid` when the file has another size or digest by now
+ * Reads a layer's file while it is written.
+ * @param wholePath its path when it is complete
+ * @param written settles when the writer has ended; its error is thrown
  */
-function wholeFileChunks(path, blob) {
-    return arriving_layers_verified(blob, path, (0,bytes_files/* transientFileChunks */.jx)(path));
-}
-/**
- * Reads a layer's file while it is written, and verifies it.
- * @param written settles when the writer has ended
- * @throws HandoverError like wholeFileChunks; the error of `written`
- */
-async function* growingFileChunks({ path, wholePath, ...blob }, written) {
+async function* growingFileChunks(path, wholePath, blob, written) {
     const file = await (0,bytes_files/* openFile */.Tq)(path).catch(() => (0,bytes_files/* openFile */.Tq)(wholePath));
     const look = untilWritten(written, growEveryMs);
     const grows = (bytes) => (bytes < blob.size ? look() : Promise.resolve(false));
     yield* arriving_layers_verified(blob, wholePath, (0,bytes_files/* transientFileChunks */.jx)(file, grows));
 }
+/** Verifies a layer's file. Throws `tarball-invalid` when it has another size or digest by now. */
 function arriving_layers_verified(blob, path, chunks) {
     const { size, digest } = blob;
     return (0,verified/* verifiedChunks */.Dc)(chunks, blob, (found) => found.size === size
@@ -30900,7 +30799,7 @@ async function wholeLayer(layout, seen) {
         const path = blobPath(layout, digest);
         const size = await wholeLayerSize(path);
         if (size !== undefined)
-            return { digest, size, chunks: () => wholeFileChunks(path, { digest, size }) };
+            return { digest, size, chunks: () => arriving_layers_verified({ digest, size }, path, (0,bytes_files/* transientFileChunks */.jx)(path)) };
         seen.add(digest);
     }
     return undefined;
@@ -30925,8 +30824,8 @@ async function readIngest(layout, folder, written) {
     const size = /^[1-9]\d{0,15}$/.test(total) ? Number(total) : 0;
     if (digest === undefined || size === 0)
         return undefined;
-    const file = { path, wholePath: blobPath(layout, digest), digest, size };
-    return { digest, size, arrived, chunks: () => growingFileChunks(file, written) };
+    const wholePath = blobPath(layout, digest);
+    return { digest, size, arrived, chunks: () => growingFileChunks(path, wholePath, { digest, size }, written) };
 }
 /** Returns the same items when there is a first one, or none. Throws errors of the items until then. */
 async function begun(items) {
@@ -30978,7 +30877,6 @@ async function* tarballChunks(layers, images, told) {
     yield count(tar_header/* endOfArchive */.PG);
     told({ size: position, offsets });
 }
-/** A whole entry of a tar. */
 function smallEntry(name, bytes) {
     return Buffer.concat([(0,tar_header/* tarHeader */.pI)(name, bytes.length), bytes, Buffer.alloc((0,tar_header/* tarPadding */.vr)(bytes.length))]);
 }
@@ -31010,7 +30908,7 @@ function describe(image, references) {
         mediaType: image.manifestMediaType,
         digest: image.manifestDigest,
         size: image.manifestBytes.length,
-        ...((0,image_platform/* isKnown */.qE)(platform) ? { platform: { architecture, os, ...(variant === undefined ? {} : { variant }) } } : {}),
+        ...((0,image_platform/* isKnown */.qE)(platform) ? { platform: { architecture, os, variant } } : {}),
     };
     // containerd names an image after the first annotation, the OCI tools after the second.
     return references.map((reference) => ({
@@ -31033,8 +30931,8 @@ function tarball_writer_json(value) {
     return Buffer.from(JSON.stringify(value));
 }
 
-// EXTERNAL MODULE: ./build/export-image/push.js + 2 modules
-var export_image_push = __nccwpck_require__(5057);
+// EXTERNAL MODULE: ./build/export-image/push.js + 1 modules
+var export_image_push = __nccwpck_require__(4853);
 ;// CONCATENATED MODULE: ./build/export-image/upload.js
 
 
@@ -31052,11 +30950,7 @@ var export_image_push = __nccwpck_require__(5057);
  */
 async function* artifactFiles(tarball, unsealed, timeline, sealed) {
     const checksum = new verified/* Checksum */.M();
-    yield {
-        name: tarball.name,
-        size: tarball.size,
-        chunks: (0,verified/* checksummed */.Wk)(tarball.chunks, checksum),
-    };
+    yield { ...tarball, chunks: (0,verified/* checksummed */.Wk)(tarball.chunks, checksum) };
     const tarballDigest = checksum.found().digest;
     const record = { ...(await unsealed()), tarballDigest, times: timesOf(timeline) };
     sealed(record);
@@ -31066,9 +30960,10 @@ async function* artifactFiles(tarball, unsealed, timeline, sealed) {
 /** The spans that have ended by now are those of the build. */
 function timesOf(timeline) {
     const { began } = timeline;
-    const ready = Math.max(began, Date.now());
-    const built = began + Math.round(Math.max(0, ...timeline.spans().map(({ endMs }) => endMs)));
-    return { began, built: Math.min(built, ready), ready };
+    const spans = timeline.spans();
+    const started = began + Math.round(Math.min(...spans.map(({ startMs }) => startMs)));
+    const built = began + Math.round(Math.max(...spans.map(({ endMs }) => endMs)));
+    return { began, started, built, ready: Math.max(built, Date.now()) };
 }
 /** Returns the record of an image whose tarball is written. */
 function imageRecord(planned) {
@@ -31124,13 +31019,8 @@ async function uploadLayout(plan, tools, layout) {
     const unsealed = async () => {
         const { images: named, push } = await filled;
         const [first, ...further] = named;
-        const facts = {
-            ...first,
-            further,
-            tarball: await written.promise,
-            path: plan.tarballPath,
-            producer: tools.producer,
-        };
+        const tarball = await written.promise;
+        const facts = { ...first, further, tarball, path: plan.tarballPath, producer: tools.producer };
         return imageRecord({ ...facts, pushedReference: (0,export_image_push/* pushedByBuild */.BB)(plan.push, push) });
     };
     return tools.timeline.measure((done) => (done !== undefined && done.artifact === undefined ? 'Write' : 'Write and upload'), () => upload(plan, tools, { tarball: source, claim }, unsealed));
@@ -31166,11 +31056,8 @@ async function upload(plan, { store, log, timeline }, { tarball, claim }, unseal
             await (0,verified/* drain */.Ze)(chunks);
     }
     if (record === undefined)
-        throw unfinished(name);
+        throw new errors/* HandoverError */.Cu('transfer-failed', `The upload of the artifact "${name}" ended without reading its last file.`, 'Re-run the job.');
     return { record, artifact };
-}
-function unfinished(name) {
-    return new errors/* HandoverError */.Cu('transfer-failed', `The upload of the artifact "${name}" ended without reading its last file.`, 'Re-run the job.');
 }
 /** Returns whether another job has the name and the plan keeps the image in that case. */
 function mayKeep({ whenTaken }, error) {
@@ -31188,6 +31075,15 @@ var artifact_name = __nccwpck_require__(2704);
 
 
 
+
+/**
+ * Reads a layer's bytes. Its digest is verified by the consumer.
+ * @param onBytes called with the number of bytes of each part that has arrived
+ * @throws HandoverError `artifact-corrupt` while iterating, when the first bytes don't match the media type
+ */
+function layerBytes({ digest, size, mediaType, offset }, read, onBytes) {
+    return layerChunks(read(offset, offset + size, onBytes), mediaType, (what) => corruptArtifact(`The layer ${digest} in the artifact ${what}.`));
+}
 /**
  * Identifies the images of an artifact by the bytes of their configs and manifests: some kilobytes.
  * @returns in the record's order; undefined when the record lacks a position, or when the artifact can't be read in parts.
@@ -31232,14 +31128,14 @@ async function identifiedImage(image, bytesAt, read) {
     const configBytes = configAt === undefined ? Buffer.alloc(0) : await bytesAt(configAt);
     const configDigest = digestOf(configBytes);
     requireAgreement('config digest', image.configDigest, configDigest);
-    const config = parsed(() => parseConfig(configBytes, 'the config'));
+    const config = identity_parsed(() => parseConfig(configBytes, 'the config'));
     if (manifestAt === undefined) {
         const identity = { ...config, configDigest, manifestDigest: undefined };
         requireRecorded(image, identity, undefined);
         return { identity, references, ranged: undefined };
     }
     const manifestBytes = await bytesAt(manifestAt);
-    const manifest = parsed(() => parseManifest(manifestBytes, 'the manifest'));
+    const manifest = identity_parsed(() => parseManifest(manifestBytes, 'the manifest'));
     const identity = { ...config, configDigest, manifestDigest: digestOf(manifestBytes) };
     requireAgreement('config digest', image.configDigest, manifest.config.digest);
     requireRecorded(image, identity, manifest.layers);
@@ -31252,15 +31148,14 @@ async function identifiedImage(image, bytesAt, read) {
         config,
         manifestDigest: identity.manifestDigest,
         manifestBytes,
-        // A manifest may name its type (OCI image-spec, manifest.md).
-        manifestMediaType: manifest.mediaType || mediaTypes.manifest,
+        manifestMediaType: manifest.mediaType,
         layers: manifest.layers,
     };
     const layers = locatedLayers(image, manifest.layers);
     return { identity, references, ranged: layers === undefined ? undefined : { contents, layers, read } };
 }
 /** Reports an unreadable document as a mismatch with the record. */
-function parsed(parse) {
+function identity_parsed(parse) {
     try {
         return parse();
     }
@@ -31513,8 +31408,8 @@ async function ownerOf(store, artifact) {
     }
 }
 
-// EXTERNAL MODULE: ./build/export-image/plan/plan.js + 4 modules
-var plan_plan = __nccwpck_require__(7666);
+// EXTERNAL MODULE: ./build/export-image/plan/plan.js + 6 modules
+var plan_plan = __nccwpck_require__(6880);
 // EXTERNAL MODULE: ./build/export-image/plan/bake.js
 var bake = __nccwpck_require__(2402);
 // EXTERNAL MODULE: ./build/export-image/plan/cache.js
@@ -31652,7 +31547,7 @@ function atMost(size, most) {
     return size;
 }
 function invalid(why) {
-    return new errors/* HandoverError */.Cu('tarball-invalid', `The tarball is not a whole tar archive: ${why}.`, 'Run the job again; if it repeats, look for a full disk: df -h.');
+    return (0,errors/* invalidTarball */.EK)(`The tarball is not a whole tar archive: ${why}.`, 'Run the job again; if it repeats, look for a full disk: df -h.');
 }
 /** Reads numbers of bytes from chunks. */
 class ByteSource {
@@ -31719,12 +31614,11 @@ var external_node_util_ = __nccwpck_require__(7975);
 
 
 
+
+const frameBytes = 2 * 1024 * 1024;
 const gzipFrame = (0,external_node_util_.promisify)(external_node_zlib_.gzip);
-/**
- * @param frameBytes the longest frame
- * @param level undefined for the compressor's own default
- */
-function gzipCompressor(frameBytes, level) {
+/** @param level undefined for the compressor's own default */
+function gzipCompressor(level) {
     // Room for the whole result, else Node comes back from its thread for every 16 KiB; what doesn't compress grows by less
     // than a thousandth.
     const chunkSize = frameBytes + 64 * 1024;
@@ -31772,7 +31666,6 @@ async function written(stream, frame) {
     while (stream.readableLength > 0)
         await (0,external_node_timers_promises_.setImmediate)();
 }
-const frameBytes = 2 * 1024 * 1024;
 // As many as Node's pool has threads; more would only hold memory.
 const framesInFlight = 4;
 /**
@@ -31785,12 +31678,15 @@ async function* compressLayer(chunks, compression) {
         yield* chunks;
         return;
     }
+    const { format, level } = compression;
+    const newCompressor = () => (format === 'gzip' ? gzipCompressor(level) : zstdCompressor(level));
     const pool = [];
     const compressors = [];
     const waiting = [];
     try {
-        for await (const frame of compress_layer_frames(chunks, pool)) {
-            const compressor = compressors.pop() ?? newCompressor(compression);
+        // An empty layer has one empty frame: no bytes at all would not be a file of that format.
+        for await (const frame of (0,bytes_chunks/* pieces */.IE)(chunks, frameBytes, pool)) {
+            const compressor = compressors.pop() ?? newCompressor();
             const compressed = compressor.compress(frame).finally(() => {
                 pool.push(Buffer.from(frame.buffer));
                 compressors.push(compressor);
@@ -31809,28 +31705,6 @@ async function* compressLayer(chunks, compression) {
         for (const compressor of compressors)
             compressor.close();
     }
-}
-function newCompressor({ format, level }) {
-    return format === 'gzip' ? gzipCompressor(frameBytes, level) : zstdCompressor(level);
-}
-/** The bytes in pieces of 2 MiB, the last one shorter. A piece's memory comes from the pool if that has some. */
-async function* compress_layer_frames(chunks, pool) {
-    let frame = pool.pop() ?? Buffer.allocUnsafeSlow(frameBytes);
-    let length = 0;
-    for await (const chunk of chunks) {
-        for (let taken = 0; taken < chunk.length;) {
-            const count = chunk.copy(frame, length, taken);
-            taken += count;
-            length += count;
-            if (length < frameBytes)
-                continue;
-            yield frame;
-            frame = pool.pop() ?? Buffer.allocUnsafeSlow(frameBytes);
-            length = 0;
-        }
-    }
-    // An empty layer has one empty frame: no bytes at all would not be a file of that format.
-    yield frame.subarray(0, length);
 }
 
 ;// CONCATENATED MODULE: ./build/shared/layout/write-layout.js
@@ -31882,7 +31756,7 @@ async function writeOciLayout(chunks, layout, compression) {
         return replaced;
     if (archive !== undefined && (await writeIndexOf(archive, layout, replaced)))
         return new Map();
-    throw new errors/* HandoverError */.Cu('tarball-invalid', `docker save wrote ${String(seen.entries)} entries without an index.json: the engine is older than Docker 25.`, 'Update Docker on this runner, or run docker save yourself and give the file as `source-tarball`.');
+    throw (0,errors/* invalidTarball */.EK)(`docker save wrote ${String(seen.entries)} entries without an index.json: the engine is older than Docker 25.`, 'Update Docker on this runner, or run docker save yourself and give the file as `source-tarball`.');
 }
 /** Writes the manifest and the index for the one image of podman's archive; false when it is another kind of archive. */
 async function writeIndexOf(archive, layout, replaced) {
@@ -31905,7 +31779,7 @@ async function write_layout_describe(layout, digest, replaced) {
     return { digest, size: found?.size ?? 0, mediaType: (0,image_manifest/* layerMediaType */.sG)('uncompressed') };
 }
 async function writeBlob(content, layout, digest, compression) {
-    const { head, all } = await (0,bytes_chunks/* withHead */.V5)(content, (bytes) => bytes.length >= tar_header/* tarBlock */.TR);
+    const { head, all } = await (0,bytes_chunks/* withHead */.V5)(content, tar_header/* tarBlock */.TR);
     if (compression.format === 'uncompressed' || !(0,tar_header/* looksLikeTar */.lH)(head)) {
         await placeBlob(layout, digest, all);
         return undefined;
@@ -31990,7 +31864,7 @@ async function saveIntoLayout(tools, name, layout, push) {
         throw await notFound(tools.engine, name);
     tools.log.info(`Found ${name} (${found.imageId})`);
     const image = (0,image_reference/* isImageId */.rw)(name) ? found.imageId : name;
-    const replaced = await writeOciLayout(tools.engine.save(image), layout.directory, layout.compression);
+    const replaced = await writeOciLayout(tools.engine.save(image), layout.directory, layout.compression.saved);
     if (push === undefined)
         return { steps: [], replaced };
     return { steps: [], replaced, push: { kind: 'to-do', push: () => (0,export_image_push/* pushFromEngine */.zq)(tools, image, push) } };
@@ -32240,7 +32114,11 @@ async function bakeDirectly(tools, { source, platform, compression }, { targets,
         await (0,promises_.symlink)(blobs, (0,external_node_path_.join)(layout, 'blobs'));
     }
     const outputs = targets.map(({ name }, position) => {
-        const exporter = { kind: 'oci-layout', directory: layouts[position] ?? '', compression };
+        const exporter = {
+            kind: 'oci-layout',
+            directory: layouts[position] ?? '',
+            compression: compression.built,
+        };
         return { target: name, name: `baked:${String(position)}`, exporter };
     });
     const withImage = caches.map(({ target, writes }) => ({ target, cacheTo: writes.withImage }));
@@ -32453,7 +32331,7 @@ async function saveOnce(tools, imageId, { layout, push }, names) {
     const env_2 = { stack: [], error: void 0, hasError: false };
     try {
         const kept = from_build_addDisposableResource(env_2, names, true);
-        const replaced = await writeOciLayout(tools.engine.save(imageId), layout.directory, layout.compression);
+        const replaced = await writeOciLayout(tools.engine.save(imageId), layout.directory, layout.compression.saved);
         if (push !== undefined) {
             return { replaced, push: { kind: 'to-do', push: () => (0,export_image_push/* pushFromEngine */.zq)(tools, imageId, push) }, kept: kept.move() };
         }
@@ -32493,9 +32371,9 @@ async function buildAndPush(tools, request, secrets) {
         const command = commandOf(inputs, several ? push.listedPlatforms : [platform], [{ kind: 'nothing' }]);
         return { cache, write: (signal) => tools.buildx.writeCache(command, signal) };
     });
-    const layout = { kind: 'oci-layout', ...request.layout };
+    const { directory, compression: { built: compression }, } = request.layout;
+    const layout = { kind: 'oci-layout', directory, compression };
     const metadataFile = (0,external_node_path_.join)(tools.tempDir, 'pushed.json');
-    const { compression } = request.layout;
     const registry = { kind: 'registry', references, metadataFile, compression };
     const pushes = push !== undefined && !several && !request.requireCache;
     const { steps, pushFailure, unreadCaches } = await run(build, [platform], pushes ? [layout, registry] : [layout]);
@@ -32513,7 +32391,7 @@ async function buildAndPush(tools, request, secrets) {
         return { steps, caches, push: digest === undefined ? later() : { kind: 'done', digest } };
     }
     tools.log.info('The image is built, but not pushed: it is handed over first.');
-    await (0,promises_.rm)(request.layout.directory, { recursive: true, force: true });
+    await (0,promises_.rm)(directory, { recursive: true, force: true });
     await run(outOfCache(build), [platform], [layout]);
     return { steps, caches, push: later(pushFailure) };
 }
@@ -32728,7 +32606,7 @@ async function* readTarball(chunks, seen) {
         if (!isFile)
             continue;
         const named = digestIn(path);
-        const { head, all } = await (0,bytes_chunks/* withHead */.V5)(content, (bytes) => bytes.length >= tar_header/* tarBlock */.TR);
+        const { head, all } = await (0,bytes_chunks/* withHead */.V5)(content, tar_header/* tarBlock */.TR);
         const packing = layerPackingOf(head);
         if (seen.keeps(size, head)) {
             const bytes = await (0,bytes_chunks/* copiedBytes */.QB)(all);
@@ -32779,7 +32657,7 @@ function tarball_reader_pathOf(name) {
     return external_node_path_.posix.join('/', name).slice(1);
 }
 function undecodable(path, packing, cause) {
-    return new errors/* HandoverError */.Cu('tarball-invalid', `The layer ${path} in the tarball is damaged ${packing} data: ${(0,errors/* messageOf */.bD)(cause)}.`, 'Make the tarball again. If it was copied or downloaded, compare its checksum with that of the original.', cause);
+    return (0,errors/* invalidTarball */.EK)(`The layer ${path} in the tarball is damaged ${packing} data: ${(0,errors/* messageOf */.bD)(cause)}.`, 'Make the tarball again. If it was copied or downloaded, compare its checksum with that of the original.', cause);
 }
 function requireNamed(named, digest) {
     if (named !== undefined && named !== digest)
@@ -32788,7 +32666,7 @@ function requireNamed(named, digest) {
 }
 /** Returns the error for an entry whose content has another digest than in the tarball's documents. */
 function damaged(name, expected, found) {
-    return new errors/* HandoverError */.Cu('tarball-invalid', `${name} in the tarball is damaged: its content has the digest ${found}; ${expected} was expected.`, 'Make the tarball again. If it was copied or downloaded, compare its checksum with that of the original.');
+    return (0,errors/* invalidTarball */.EK)(`${name} in the tarball is damaged: its content has the digest ${found}; ${expected} was expected.`, 'Make the tarball again. If it was copied or downloaded, compare its checksum with that of the original.');
 }
 
 ;// CONCATENATED MODULE: ./build/shared/tar/tarball-images.js
@@ -32813,19 +32691,23 @@ function imagesIn(seen) {
         const images = (0,image_manifest/* parseArchiveManifest */.Ts)(archive, 'manifest.json');
         if (images.length > base_limits/* limits */.F.images)
             throw tooMany('manifest.json', images.length);
-        const all = [...manifests.filter(isPresent).map(manifestOf), ...looseManifests(seen)];
+        const all = [...manifests, ...looseManifests(seen)];
         return { kind: 'docker', images: images.map((image) => archiveImage(image, all, seen)) };
     }
-    const there = manifests.filter(isThere);
-    const whole = there.filter(({ bytes }) => isWhole(bytes, seen));
-    const images = (whole.length > 0 ? whole : there).map((found) => ociImage(found, seen));
+    const ofImages = manifests.filter(({ config }) => (0,image_manifest/* isImageConfig */._m)(config));
+    // Of several platforms, one may be there without its layers.
+    const whole = ofImages.filter(({ config, layers }) => [config, ...layers].every(({ digest }) => seen.blob(digest)));
+    const images = (whole.length > 0 ? whole : ofImages).map((manifest) => ociImage(manifest, seen));
     if (images.length > 0)
         return { kind: 'oci', images };
-    throw new errors/* HandoverError */.Cu('tarball-invalid', index === undefined
+    throw (0,errors/* invalidTarball */.EK)(index === undefined
         ? `The tarball has neither a manifest.json nor an index.json at its top; it holds: ${seen.names().join(', ') || 'nothing'}.`
         : "The tarball's index.json names no image that is in the tarball.", 'Make it with docker save, or with docker buildx build --output type=docker,dest=FILE. A tar of docker export is a file system, and no image.');
 }
-/** Returns the manifests of images in an index and its nested indexes, each once, with all its references. */
+/**
+ * Returns the manifests of images in an index and its nested indexes, each once, with all its references. An index may name more platforms
+ * than there are in the tarball.
+ */
 function manifestsIn(index, seen) {
     const found = new Map();
     const read = new Map();
@@ -32842,9 +32724,11 @@ function manifestsIn(index, seen) {
             const references = [...names, ...tarball_images_namesOf(descriptor)];
             const { bytes, offset = 0, size } = seen.blob(digest) ?? {};
             if (size !== undefined && bytes === undefined)
-                throw unreadable(descriptor, size);
+                throw (0,errors/* invalidTarball */.EK)(`The tarball's index.json names the manifest ${descriptor.digest}, which is no JSON object of at most ${String(base_limits/* limits */.F.jsonBytes)} bytes (it has ${String(size)}).`);
+            if (bytes === undefined)
+                continue;
             if ((0,image_manifest/* isIndex */.nw)(descriptor)) {
-                if (bytes === undefined || around.length >= base_limits/* limits */.F.indexDepth)
+                if (around.length >= base_limits/* limits */.F.indexDepth)
                     continue;
                 const inner = read.get(digest) ?? (0,image_manifest/* parseIndex */.A1)(bytes, `index ${digest}`);
                 read.set(digest, inner);
@@ -32852,10 +32736,9 @@ function manifestsIn(index, seen) {
                 continue;
             }
             const before = found.get(digest);
+            const manifest = before ?? { ...(0,image_manifest/* parseManifest */.Ng)(bytes, `manifest ${digest}`), digest, bytes, offset };
             found.set(digest, {
-                descriptor,
-                bytes,
-                offset,
+                ...manifest,
                 around: [...new Set([...(before?.around ?? []), ...around])],
                 references: [...(before?.references ?? []), ...references],
             });
@@ -32864,80 +32747,53 @@ function manifestsIn(index, seen) {
     visit((0,image_manifest/* parseIndex */.A1)(index, 'index.json'), [], []);
     return [...found.values()];
 }
-function isPresent(found) {
-    return found.bytes !== undefined;
-}
-function isThere(found) {
-    return isPresent(found) && (0,image_manifest/* isImageConfig */._m)(manifestOf(found).config);
-}
 // An index may name other things, which are ignored (OCI image-spec, image-index.md).
 function isManifestOrIndex(descriptor) {
     const { manifest, dockerManifest } = image_manifest/* mediaTypes */.Ib;
     return (0,image_manifest/* isIndex */.nw)(descriptor) || ['', manifest, dockerManifest].includes(descriptor.mediaType);
 }
 function tooMany(where, count) {
-    return new errors/* HandoverError */.Cu('tarball-invalid', `The tarball's ${where} names ${String(count)} images or more: too many.`, `Hand over at most ${String(base_limits/* limits */.F.images)} images in one tarball.`);
-}
-function unreadable({ digest }, size) {
-    return new errors/* HandoverError */.Cu('tarball-invalid', `The tarball's index.json names the manifest ${digest}, which is no JSON object of at most ${String(base_limits/* limits */.F.jsonBytes)} bytes (it has ${String(size)}).`, 'The tarball was edited: make it again with docker save.');
+    return (0,errors/* invalidTarball */.EK)(`The tarball's ${where} names ${String(count)} images or more: too many.`, `Hand over at most ${String(base_limits/* limits */.F.images)} images in one tarball.`);
 }
 /** Returns all manifests in the tarball, also those that no index names. */
 function looseManifests(seen) {
     return seen.kept().flatMap(({ digest, bytes, offset }) => {
-        const manifest = (0,image_manifest/* manifestIn */.tn)(bytes);
-        return manifest === undefined
-            ? []
-            : [{ ...manifest, digest, bytes, offset, mediaType: manifest.mediaType || image_manifest/* mediaTypes */.Ib.manifest, around: [] }];
+        const manifest = (0,errors/* attempt */.CD)(() => (0,image_manifest/* parseManifest */.Ng)(bytes, 'a manifest'), undefined);
+        return manifest === undefined ? [] : [{ ...manifest, digest, bytes, offset, around: [] }];
     });
-}
-// Of several platforms, one may be there without its layers.
-function isWhole(bytes, seen) {
-    const { config, layers } = (0,image_manifest/* parseManifest */.Ng)(bytes, 'a manifest');
-    return [config, ...layers].every(({ digest }) => seen.blob(digest) !== undefined);
-}
-function where({ descriptor }) {
-    return `manifest ${descriptor.digest}`;
 }
 // The first annotation is containerd's and holds a whole reference. In the other one BuildKit writes a tag alone (`v1`), which names no
 // repository; skopeo writes what it is given (`oci-archive:FILE:app:v1`), and docker load takes a reference as the image's name.
 function tarball_images_namesOf({ annotations }) {
     const short = annotations['org.opencontainers.image.ref.name'];
     const name = annotations['io.containerd.image.name'] ?? (/[:/]/.test(short ?? '') ? short : undefined);
-    if (name === undefined)
-        return [];
-    try {
-        return [(0,image_reference/* parseReference */.F2)(name)];
-    }
-    catch {
-        return []; // some tools write something else there
-    }
+    // Some tools write something else there.
+    const reference = name === undefined ? undefined : (0,errors/* attempt */.CD)(() => (0,image_reference/* parseReference */.F2)(name), undefined);
+    return reference === undefined ? [] : [reference];
 }
-function ociImage(found, seen) {
-    const manifest = manifestOf(found);
-    const by = `The tarball's ${where(found)}`;
-    const image = {
-        references: found.references,
+function ociImage({ references, ...manifest }, seen) {
+    const by = `The tarball's manifest ${manifest.digest}`;
+    return checked({
+        references,
         ...requireConfig(seen.blob(manifest.config.digest), by, manifest.config.digest),
         manifests: [manifest],
-        manifestDigests: [manifest.digest, ...found.around],
+        manifestDigests: [manifest.digest, ...manifest.around],
         layers: manifest.layers.map(({ digest }) => requireEntry(seen.blob(digest), by, digest)),
-    };
-    requireFit(manifest, image);
+    }, seen);
+}
+/**
+ * Returns an image after comparing its config, its manifests and the tarball's entries.
+ * @throws HandoverError `tarball-invalid`
+ */
+function checked(image, seen) {
+    for (const manifest of image.manifests) {
+        const fault = (0,image_manifest/* configFault */.fT)(manifest, image.configBytes, image.config);
+        if (fault !== undefined)
+            throw contradicting(manifest, fault);
+    }
     tarball_images_requireLayers(image, seen);
     requireDiffIds(image, seen);
     return image;
-}
-/** @throws HandoverError `tarball-invalid` when the config contradicts its manifest */
-function requireFit(manifest, { configBytes, config }) {
-    const fault = (0,image_manifest/* configFault */.fT)(manifest, configBytes, config);
-    if (fault !== undefined)
-        throw contradicting(manifest, fault);
-}
-function manifestOf(found) {
-    const { descriptor, bytes, offset, around } = found;
-    const manifest = (0,image_manifest/* parseManifest */.Ng)(bytes, where(found));
-    const mediaType = manifest.mediaType || image_manifest/* mediaTypes */.Ib.manifest;
-    return { ...manifest, digest: descriptor.digest, bytes, offset, around, mediaType };
 }
 /** @param all manifests of the tarball, those that an index leads to first */
 function archiveImage({ config, repoTags, layers }, all, seen) {
@@ -32945,20 +32801,10 @@ function archiveImage({ config, repoTags, layers }, all, seen) {
     const entry = requireConfig(seen.find(config), by, config);
     const found = layers.map((name) => requireEntry(seen.find(name), by, name));
     const manifests = manifestsOf(entry.configDigest, found, all);
-    const image = {
-        references: referencesIn(repoTags),
-        ...entry,
-        manifests,
-        manifestDigests: [
-            ...new Set([...manifests.map(({ digest }) => digest), ...manifests.flatMap(({ around }) => around)]),
-        ],
-        layers: found,
-    };
-    for (const manifest of manifests)
-        requireFit(manifest, image);
-    tarball_images_requireLayers(image, seen);
-    requireDiffIds(image, seen);
-    return image;
+    const digests = [...manifests.map(({ digest }) => digest), ...manifests.flatMap(({ around }) => around)];
+    const references = referencesIn(repoTags);
+    const image = { references, ...entry, manifests, manifestDigests: [...new Set(digests)], layers: found };
+    return checked(image, seen);
 }
 /** @throws HandoverError `tarball-invalid` for a text that is no reference, because it is no input of this step */
 function referencesIn(repoTags) {
@@ -32975,7 +32821,7 @@ function referencesIn(repoTags) {
 }
 /** @param what the end of a sentence whose subject is the manifest.json */
 function invalidNames(what, cause) {
-    return new errors/* HandoverError */.Cu('tarball-invalid', `The tarball's manifest.json ${what}`.replace(/\.?$/, '.'), `Make the tarball with docker save and at most ${String(base_limits/* limits */.F.references)} references of the image.`, cause);
+    return (0,errors/* invalidTarball */.EK)(`The tarball's manifest.json ${what}`.replace(/\.?$/, '.'), `Make the tarball with docker save and at most ${String(base_limits/* limits */.F.references)} references of the image.`, cause);
 }
 /**
  * Returns the manifests of an image in `manifest.json`, each once.
@@ -32997,7 +32843,7 @@ function contradiction({ config }) {
 }
 /** @param how the end of a sentence whose subject is the manifest */
 function contradicting({ digest, config }, how) {
-    return new errors/* HandoverError */.Cu('tarball-invalid', `The tarball's manifest ${digest} of the image with the config ${config.digest} ${how}.`, 'The tarball was edited: make it again with docker save.');
+    return (0,errors/* invalidTarball */.EK)(`The tarball's manifest ${digest} of the image with the config ${config.digest} ${how}.`);
 }
 function requireConfig(entry, by, name) {
     const { digest, size, offset, bytes } = requireEntry(entry, by, name);
@@ -33008,7 +32854,7 @@ function requireConfig(entry, by, name) {
 function requireEntry(entry, by, name) {
     if (entry !== undefined)
         return entry;
-    throw new errors/* HandoverError */.Cu('tarball-invalid', `${by} names ${name}, which is not in the tarball.`, 'The tarball is cut, was edited, or was made without all of its layers: make it again, with docker save for one.');
+    throw (0,errors/* invalidTarball */.EK)(`${by} names ${name}, which is not in the tarball.`, 'The tarball is cut, was edited, or was made without all of its layers: make it again, with docker save for one.');
 }
 /** Checks the first bytes and the size of each layer against its manifests. */
 function tarball_images_requireLayers({ manifests, layers }, seen) {
@@ -33023,12 +32869,12 @@ function tarball_images_requireLayers({ manifests, layers }, seen) {
     }
 }
 function falseLayer(path, what) {
-    return new errors/* HandoverError */.Cu('tarball-invalid', `The layer ${(0,base_text/* quoteForeign */.xS)(path, 100)} in the tarball ${what}.`, 'The tarball was edited, or made by a tool that mistakes what a layer is: make it again with docker save.');
+    return (0,errors/* invalidTarball */.EK)(`The layer ${(0,base_text/* quoteForeign */.xS)(path, 100)} in the tarball ${what}.`, 'The tarball was edited, or made by a tool that mistakes what a layer is: make it again with docker save.');
 }
 function requireDiffIds({ config, layers }, seen) {
     const { diffIds } = config;
     if (layers.length !== diffIds.length) {
-        throw new errors/* HandoverError */.Cu('tarball-invalid', `The image's config has ${String(diffIds.length)} layers; its manifest in the tarball has ${String(layers.length)}.`, 'The tarball was edited: make it again with docker save.');
+        throw (0,errors/* invalidTarball */.EK)(`The image's config has ${String(diffIds.length)} layers; its manifest in the tarball has ${String(layers.length)}.`);
     }
     layers.forEach((layer, position) => {
         const expected = diffIds[position];
@@ -33097,7 +32943,10 @@ const chunkBytes = 256 * 1024;
 async function openSourceTarball(plan, producer) {
     const { path } = plan.source;
     const size = await sizeOf(path);
-    const compression = compressionOf(await head(path));
+    const head = (0,bytes_files/* fileHead */.$r)(path, magicBytes).catch((error) => {
+        throw from_tarball_invalid(`${path} can't be read: ${(0,errors/* messageOf */.bD)(error)}.`, error);
+    });
+    const compression = compressionOf(await head);
     const { kind, images } = await inspectFile(path, compression);
     const chosen = chooseImage(images, plan.reference, plan.platform);
     if (!(0,image_platform/* samePlatform */.my)(chosen.config.platform, plan.platform)) {
@@ -33189,20 +33038,8 @@ async function sizeOf(path) {
         throw from_tarball_invalid(`${path} is empty.`);
     return found.size;
 }
-async function head(path) {
-    const file = await (0,bytes_files/* openFile */.Tq)(path).catch((error) => {
-        throw from_tarball_invalid(`${path} can't be read: ${(0,errors/* messageOf */.bD)(error)}.`, error);
-    });
-    try {
-        const { buffer, bytesRead } = await file.read(Buffer.alloc(magicBytes), 0, magicBytes, 0);
-        return buffer.subarray(0, bytesRead);
-    }
-    finally {
-        await file.close();
-    }
-}
 function from_tarball_invalid(message, cause) {
-    return new errors/* HandoverError */.Cu('tarball-invalid', message, 'Set `source-tarball` to a file that docker save wrote, or to an OCI archive, plain or compressed with gzip or zstd.', cause);
+    return (0,errors/* invalidTarball */.EK)(message, 'Set `source-tarball` to a file that docker save wrote, or to an OCI archive, plain or compressed with gzip or zstd.', cause);
 }
 
 ;// CONCATENATED MODULE: ./build/export-image/export-image.js
@@ -33279,6 +33116,8 @@ const tempAdvice = 'Free space in RUNNER_TEMP, where the image is stored during 
 async function exportImage(plan, tools) {
     const { log } = tools;
     log.info(`Handing over ${(0,plan_plan/* describeSource */.B6)(plan.source)} as the artifact "${plan.artifactName}"`);
+    for (const remark of plan.remarks)
+        log.info(remark);
     for (const notice of plan.notices)
         log.notice(notice);
     for (const warning of plan.warnings)
@@ -33310,10 +33149,8 @@ async function exportLayout(plan, tools, problems) {
         });
         const uploaded = uploadLayout(plan, tools, { directory, filled, file, claim });
         // During the upload. A push that still has to build writes its cache first.
-        if (!buildsForPush(plan))
-            void filled.then(({ caches }) => {
-                caches.begin();
-            }, () => undefined);
+        if (plan.push === undefined || plan.push.listedPlatforms.length === 0)
+            void filled.then(({ caches }) => caches.begin(), () => undefined);
         // Nothing is removed before both have ended. A failure of the layout is also one of the upload.
         await Promise.allSettled([filled, uploaded]);
         const { steps, push: pending, caches } = await filled;
@@ -33335,9 +33172,6 @@ async function exportLayout(plan, tools, problems) {
         if (result_1)
             await result_1;
     }
-}
-function buildsForPush({ push }) {
-    return push !== undefined && push.listedPlatforms.length > 0;
 }
 async function claimFor(plan, { store, producer }) {
     try {
@@ -33405,6 +33239,7 @@ function readBuiltImageInputs(inputs) {
         artifactName: inputs.text('artifact-name'),
         retentionDays: inputs.integer('retention-days', 0, 90),
         platform: inputs.text('platform'),
+        platforms: inputs.list('platforms'),
         build: readBuildInputs(inputs),
         bake: {
             targets: inputs.listOrNone('bake-targets'),
@@ -33470,10 +33305,10 @@ __nccwpck_require__.a(__webpack_module__, async (__webpack_handle_async_dependen
 /* harmony import */ var _export_image_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(1975);
 /* harmony import */ var _inputs_js__WEBPACK_IMPORTED_MODULE_13__ = __nccwpck_require__(5878);
 /* harmony import */ var _outputs_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4133);
-/* harmony import */ var _plan_plan_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(7666);
-/* harmony import */ var _push_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(5057);
+/* harmony import */ var _plan_plan_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(6880);
+/* harmony import */ var _push_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(4853);
 /* harmony import */ var _summary_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(447);
-/* harmony import */ var _shared_artifacts_service_run_store_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(4617);
+/* harmony import */ var _shared_artifacts_service_run_store_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(745);
 /* harmony import */ var _shared_base_timeline_js__WEBPACK_IMPORTED_MODULE_14__ = __nccwpck_require__(1829);
 /* harmony import */ var _shared_docker_buildx_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(2219);
 /* harmony import */ var _shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(8100);
@@ -33570,9 +33405,7 @@ await (0,_shared_runner_run_js__WEBPACK_IMPORTED_MODULE_12__/* .run */ .eF)('exp
             timeline: times,
             producer: { ...context.producer, jobKey: `${context.jobPath}/${plan.jobKey}` },
             tempRoot: context.tempRoot,
-            onSteps: (steps) => {
-                (0,_shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_11__/* .setOutputs */ .n0)((0,_outputs_js__WEBPACK_IMPORTED_MODULE_1__/* .stepOutputs */ .tH)(steps));
-            },
+            onSteps: (steps) => (0,_shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_11__/* .setOutputs */ .n0)((0,_outputs_js__WEBPACK_IMPORTED_MODULE_1__/* .stepOutputs */ .tH)(steps)),
         });
         (0,_shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_11__/* .setOutputs */ .n0)((0,_outputs_js__WEBPACK_IMPORTED_MODULE_1__/* .exportOutputs */ .VP)(result, plan, context.runUrl));
         await (0,_shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_11__/* .addSummary */ .S0)((0,_summary_js__WEBPACK_IMPORTED_MODULE_4__/* .exportSummary */ .P)(result, times.spans()));
@@ -33622,6 +33455,7 @@ function stepOutputs(steps) {
 function exportOutputs(result, plan, runUrl) {
     const { record, artifact, steps, push } = result;
     const pushed = push.kind === 'pushed' ? push.reference : undefined;
+    const digest = pushed?.digest ?? record.manifestDigests[0] ?? '';
     return {
         'run-integration': String(artifact !== undefined),
         image: record.references.map(_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_1__/* .formatReference */ .FH)[0] ?? '',
@@ -33630,7 +33464,10 @@ function exportOutputs(result, plan, runUrl) {
         'tarball-size': String(record.tarballSize),
         'tarball-digest': record.tarballDigest,
         'config-digest': record.configDigest,
-        'manifest-digest': pushed?.digest ?? record.manifestDigests[0] ?? '',
+        'manifest-digest': digest,
+        // The names in docker/build-push-action.
+        digest,
+        imageid: record.configDigest,
         'pushed-reference': pushed === undefined ? '' : (0,_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_1__/* .formatReference */ .FH)(pushed),
         platform: (0,_shared_image_platform_js__WEBPACK_IMPORTED_MODULE_0__/* .formatPlatform */ .Bq)(record.platform),
         'artifact-name': artifact?.name ?? '',
@@ -34088,7 +33925,7 @@ function valueOf(cache, key) {
 
 /***/ }),
 
-/***/ 7666:
+/***/ 6880:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -34099,273 +33936,10 @@ __nccwpck_require__.d(__webpack_exports__, {
   HG: () => (/* binding */ withoutCacheFrom)
 });
 
-// EXTERNAL MODULE: ./build/export-image/plan/bake.js
-var plan_bake = __nccwpck_require__(2402);
-// EXTERNAL MODULE: ./build/export-image/plan/build-arguments.js
-var build_arguments = __nccwpck_require__(522);
-// EXTERNAL MODULE: ./build/export-image/plan/cache.js
-var cache = __nccwpck_require__(337);
-// EXTERNAL MODULE: ./build/shared/base/errors.js + 1 modules
-var errors = __nccwpck_require__(4754);
-// EXTERNAL MODULE: ./build/shared/base/text.js
-var base_text = __nccwpck_require__(1453);
-;// CONCATENATED MODULE: ./build/export-image/plan/compression.js
-
-
-/** The meaning of `auto` (docs/decisions/0004-compression-auto-is-zstd-at-level-1.md). */
-const automatic = { format: 'zstd', level: 1 };
-// The lowest and highest levels that both BuildKit and Node accept.
-const levels = {
-    gzip: [0, 9],
-    zstd: [1, 22],
-    uncompressed: undefined,
-};
-/**
- * Returns the compression of new layers from the inputs `compression` and `compression-level`.
- * @throws HandoverError `invalid-input`
- */
-function chooseCompression(compression, level) {
-    const name = compression.trim();
-    if (name === 'auto' && level === undefined)
-        return automatic;
-    const format = name === 'auto' ? automatic.format : name;
-    if (format !== 'gzip' && format !== 'zstd' && format !== 'uncompressed') {
-        throw (0,errors/* invalidInput */.aY)(`The input \`compression\` is "${(0,base_text/* quoteForeign */.xS)(compression)}"; expected auto, gzip, zstd or uncompressed.`, 'Remove it to use the fastest one in most cases.');
-    }
-    return { format, level: level === undefined ? undefined : chooseLevel(format, level) };
-}
-function chooseLevel(format, text) {
-    const range = levels[format];
-    const level = /^\d{1,2}$/.test(text.trim()) ? Number(text) : Number.NaN;
-    if (range !== undefined && level >= range[0] && level <= range[1])
-        return level;
-    throw (0,errors/* invalidInput */.aY)(`The input \`compression-level\` is "${(0,base_text/* quoteForeign */.xS)(text)}"; expected ` +
-        (range === undefined
-            ? `none for ${format} layers.`
-            : `a whole number from ${String(range[0])} to ${String(range[1])} for ${format}.`), 'Remove it to use the default level.');
-}
-
-// EXTERNAL MODULE: ./build/shared/image/platform.js
-var image_platform = __nccwpck_require__(4851);
-;// CONCATENATED MODULE: ./build/export-image/plan/push-plan.js
-
-
-
-/**
- * @param tags the references to push. The outputs contain the first.
- * @param source the kind of the image's source
- * @param platform of the handed-over image
- * @throws HandoverError `invalid-input`
- */
-function planPush(inputs, tags, source, platform) {
-    const onFailure = chooseOnFailure(inputs.onFailure);
-    const platforms = inputs.platforms.map(image_platform/* parsePlatform */.FL);
-    if (!inputs.enabled)
-        return undefined;
-    if (source === 'tarball') {
-        throw (0,errors/* invalidInput */.aY)('A tarball (`source-tarball`) can be handed over, but not pushed.', 'Remove `push: true`, or load the tarball first and set `source-image`.');
-    }
-    const listedPlatforms = platforms.every((one) => (0,image_platform/* samePlatform */.my)(one, platform)) ? [] : platforms;
-    if (source === 'engine' && listedPlatforms.length > 0) {
-        throw (0,errors/* invalidInput */.aY)(`\`push-platforms\` is ${platforms.map(image_platform/* formatPlatform */.Bq).join(', ')}, but \`source-image\` is for one platform.`, 'Remove `push-platforms`, or let this action build the image.');
-    }
-    const [first, ...rest] = tags;
-    if (first === undefined)
-        throw noTags();
-    return { references: [first, ...rest], listedPlatforms, onFailure };
-}
-function noTags() {
-    return (0,errors/* invalidInput */.aY)('`push` is true, but the input `tags` is empty: there is no reference to push.', 'Set `tags` to the output of docker/metadata-action, to one reference per line, or to `auto` with a `repository`.');
-}
-function chooseOnFailure(text) {
-    if (text === 'error' || text === 'warn')
-        return text;
-    throw (0,errors/* invalidInput */.aY)(`The input \`push-failure\` is "${(0,base_text/* quoteForeign */.xS)(text)}"; expected error or warn.`, 'Correct `push-failure` under `with:`.');
-}
-
 // EXTERNAL MODULE: ./build/shared/base/json.js
 var base_json = __nccwpck_require__(604);
-// EXTERNAL MODULE: ./build/shared/image/reference.js
-var image_reference = __nccwpck_require__(9607);
-;// CONCATENATED MODULE: ./build/shared/image/tags.js
-
-
-
-
-const shortShaLength = 7;
-/** Leaves room for `-<short sha>` in Docker's 128 characters. */
-const maxNameLength = 120;
-const maxTagLength = 128;
-/**
- * Returns the tag that no other commit gets: `pr-<number>-<sha>`, `merge-queue-pr-<number>-<sha>`, `<branch or git tag>-<sha>`, or
- * `sha-<sha>`. `<sha>` is the first 7 characters of the commit. A git tag can move, so its name is not enough.
- * @returns undefined if the event has no commit
- */
-function immutableTag(event) {
-    if (event.kind === 'none')
-        return undefined;
-    const short = shortSha(event.sha);
-    if (event.kind === 'pull-request')
-        return `pr-${String(event.number)}-${short}`;
-    if (event.kind === 'merge-queue')
-        return `merge-queue-pr-${String(event.number)}-${short}`;
-    if (event.kind === 'commit')
-        return `sha-${short}`;
-    return `${cleanName(event.name) || event.kind}-${short}`;
-}
-/**
- * Returns the tags of `tags: auto`: the immutable tag, the git tag's name, `latest` on the default branch, and `sha-<sha>`. Without a
- * commit, there are none.
- * @internal
- */
-function automaticTags(event) {
-    const immutable = immutableTag(event);
-    if (event.kind === 'none' || immutable === undefined)
-        return [];
-    const tags = [
-        immutable,
-        ...(event.kind === 'tag' ? [cleanGitTag(event.name)] : []),
-        ...(event.kind === 'branch' && event.isDefault ? ['latest'] : []),
-        `sha-${shortSha(event.sha)}`,
-    ];
-    return [...new Set(tags)].filter(image_reference/* isTag */.dz);
-}
-function shortSha(sha) {
-    return sha.slice(0, shortShaLength);
-}
-/** Returns a branch's name as the first part of a tag: `feature/Add_New-Feature` becomes `feature-add-new-feature`. */
-function cleanName(name) {
-    return name
-        .toLowerCase()
-        .replace(/[^a-z0-9.-]/gu, '-')
-        .replace(/-{2,}/g, '-')
-        .replace(/^[.-]+/, '')
-        .slice(0, maxNameLength)
-        .replace(/-+$/, '');
-}
-/** Returns a git tag as a tag of an image: `v1.2.3+build.5` becomes `v1.2.3-build.5`. */
-function cleanGitTag(name) {
-    return name
-        .replace(/[^\w.-]+/gu, '-')
-        .replace(/^[.-]+/, '')
-        .slice(0, maxTagLength)
-        .replace(/-+$/, '');
-}
-/**
- * Reads an output of docker/metadata-action: `tags` (one reference per line) or `json` (an object with `tags`). Empty lines are dropped.
- * @throws HandoverError `invalid-input` with the text, if it has no reference
- */
-function parseMetadataTags(text) {
-    const [first, ...rest] = tagLines(text).map(image_reference/* parseReference */.F2);
-    if (first === undefined)
-        throw noReference(text);
-    return [first, ...rest];
-}
-/**
- * Reads references, each with a tag.
- * @param repository the repository of bare tags, which metadata-action returns if its input `images` is empty
- * @throws HandoverError `invalid-input` without any reference, for a malformed line, or for a bare tag without a repository
- * @internal
- */
-function parseTagList(text, repository) {
-    const found = tagLines(text).map((line) => taggedReference(line, repository));
-    if (found.length === 0)
-        throw noReference(text);
-    return found;
-}
-/**
- * Finds the tags that docker/metadata-action has set for later steps. It exports each output as `DOCKER_METADATA_OUTPUT_<NAME>`, unless
- * DOCKER_METADATA_SET_OUTPUT_ENV is false (src/main.ts; TAG_NAMES since 5.9).
- * @param env the variables, by name
- * @returns undefined if it did not run
- * @internal
- */
-function metadataVariable(env) {
-    const variables = ['TAGS', 'JSON', 'TAG_NAMES', 'VERSION'].map((output) => {
-        const name = `DOCKER_METADATA_OUTPUT_${output}`;
-        return { name, text: env[name]?.trim() ?? '' };
-    });
-    return variables.find(({ text }) => text !== '');
-}
-/** Returns the lines of a text, without empty ones. */
-function lines(text) {
-    return text
-        .split(/\r?\n/)
-        .map((line) => line.trim())
-        .filter((line) => line !== '');
-}
-// The action's `sep-tags` can be a comma, which no reference contains.
-function tagLines(text) {
-    const json = text.trimStart().startsWith('{') ? (0,base_json/* parseJson */.qF)(text) : undefined;
-    const parts = (0,base_json/* isObject */.Gv)(json) ? (0,base_json/* stringsOf */.iw)(json['tags']) : [text];
-    return parts.flatMap((part) => lines(part.replaceAll(',', '\n')));
-}
-function taggedReference(line, repository) {
-    if (/[/:@]/.test(line))
-        return (0,image_reference/* parseTaggedReference */.$R)(line);
-    if (repository !== undefined)
-        return (0,image_reference/* parseTaggedReference */.$R)(`${repository}:${line}`);
-    throw (0,errors/* invalidInput */.aY)(`"${(0,base_text/* quoteForeign */.xS)(line)}" in the list of tags is a tag without a repository.`, 'Write the full reference, such as ghcr.io/org/charon:1.2.3, or set `repository`.');
-}
-function noReference(text) {
-    return (0,errors/* invalidInput */.aY)(`No image reference in the metadata output: received "${(0,base_text/* quoteForeign */.xS)(text)}".`, 'Pass ${{ steps.meta.outputs.tags }} and check that the step has the id "meta" and ran before this one.');
-}
-/**
- * Returns the references in the input `tags`, each once.
- * @throws HandoverError `invalid-input`
- */
-function chooseTags(inputs, facts, notices) {
-    const repository = requireRepository(inputs.repository);
-    const tags = tagsOf(inputs.tags, repository, facts, notices);
-    return [...new Map(tags.map((tag) => [(0,image_reference/* formatReference */.FH)(tag), tag])).values()];
-}
-function tagsOf(given, repository, { event, metadata }, notices) {
-    if (given === undefined)
-        return [];
-    if (given !== 'auto')
-        return parseTagList(given, repository);
-    const variable = metadataVariable(metadata);
-    if (variable !== undefined) {
-        notices.push(`tags: auto takes the tags of docker/metadata-action, from ${variable.name}.`);
-        return parseTagList(variable.text, repository);
-    }
-    if (repository === undefined)
-        throw noRepository();
-    if (event.kind === 'none')
-        throw tags_noTags(event.reason);
-    return parseTagList(automaticTags(event).join('\n'), repository);
-}
-// Returned unchanged, so that each reference made from it has its original spelling.
-function requireRepository(given) {
-    if (given === undefined)
-        return undefined;
-    const { tag, digest } = (0,image_reference/* parseReference */.F2)(given);
-    if (tag === undefined && digest === undefined)
-        return given;
-    throw (0,errors/* invalidInput */.aY)(`The input \`repository\` is "${(0,base_text/* quoteForeign */.xS)(given)}"; expected a repository without a tag or digest.`, 'Set it to the repository alone, such as ghcr.io/org/charon.');
-}
-function noRepository() {
-    return (0,errors/* invalidInput */.aY)('`tags: auto` has no repository, and docker/metadata-action has set no tags in the environment.', 'Set `repository`, such as ghcr.io/${{ github.repository }}, or run docker/metadata-action before this step.');
-}
-function tags_noTags(reason) {
-    return (0,errors/* invalidInput */.aY)(`\`tags: auto\` can't create tags for this run: ${reason}.`, 'Set `tags` to the references of the image, one per line.');
-}
-/** One notice for each repository that had upper-case letters. */
-function loweredNotices(references) {
-    const firsts = new Map();
-    for (const { repository, loweredFrom } of references.filter((one) => one !== undefined)) {
-        if (loweredFrom !== undefined && !firsts.has(repository))
-            firsts.set(repository, loweredFrom);
-    }
-    return [...firsts].map(([repository, from]) => `Repositories are lower-case: ${from} becomes ${repository}.`);
-}
-
-// EXTERNAL MODULE: ./build/shared/image/artifact-name.js
-var artifact_name = __nccwpck_require__(2704);
-// EXTERNAL MODULE: ./build/shared/image/digest.js
-var image_digest = __nccwpck_require__(3968);
-// EXTERNAL MODULE: ./build/shared/image/host.js
-var host = __nccwpck_require__(8118);
+// EXTERNAL MODULE: ./build/shared/base/text.js
+var base_text = __nccwpck_require__(1453);
 ;// CONCATENATED MODULE: ./build/shared/image/workflow-event.js
 
 
@@ -34392,7 +33966,8 @@ function workflowEvent(facts) {
         return mergeGroup(facts, payload);
     if (facts.name === 'workflow_run')
         return triggeringRun(payload);
-    return ofRef(refOf(facts, payload), commitOf(facts, payload), isDefaultBranch(facts.name, payload));
+    const commit = firstCommit(facts.sha, member(payload, 'head_commit')['id'], payload['after']);
+    return ofRef(refOf(facts, payload), commit, isDefaultBranch(facts.name, payload));
 }
 /** The branch that the image comes from: of a pull request its head branch; undefined for a tag or a bare commit. */
 function branchOf(event) {
@@ -34469,9 +34044,6 @@ function refOf(facts, payload) {
     const isTag = facts.refType === 'tag' || (facts.refType === '' && payload['ref_type'] === 'tag');
     return given.startsWith('refs/') ? given : `refs/${isTag ? 'tags' : 'heads'}/${given}`;
 }
-function commitOf(facts, payload) {
-    return firstCommit(facts.sha, member(payload, 'head_commit')['id'], payload['after']);
-}
 function isDefaultBranch(eventName, payload) {
     const known = member(payload, 'repository')['default_branch'];
     if (!branchEvents.some((name) => name === eventName))
@@ -34495,7 +34067,344 @@ function none(reason) {
     return { kind: 'none', reason };
 }
 
+;// CONCATENATED MODULE: ./build/export-image/plan/auto-cache.js
+
+
+
+// A cache belongs to the ref of its run. A run reads the caches of its own ref, of the default branch, and of a pull request's base branch.
+// Sources: GitHub docs, "Dependency caching reference"; GitHub changelog, 2026-06-26 and 2026-09-10; docs/decisions/0029.
+const automatic = 'auto';
+const written = 'type=gha,mode=max';
+// Events of a branch that may write its cache. Others, such as issue_comment, get a read-only token, or build another commit.
+const writers = [
+    ...['push', 'schedule', 'workflow_dispatch', 'repository_dispatch'],
+    ...['create', 'delete', 'registry_package', 'page_build'],
+];
+/**
+ * Replaces `auto` in `cache-to` by the Actions cache, if a later run can read it. All other caches are kept.
+ * @param remarks receives a sentence for the log about that choice
+ */
+function resolveCacheTo(caches, facts, remarks) {
+    const others = caches.filter((cache) => cache.trim() !== automatic);
+    if (others.length === caches.length)
+        return caches;
+    const { readers, why } = readersOf(facts);
+    remarks.push(`cache-to: auto writes ${readers === undefined ? `nothing: ${why}` : `${written}, for ${readers}`}.`);
+    return readers === undefined ? others : [...others, written];
+}
+function readersOf({ event, service, requireCache }) {
+    const { isThere, mode } = service;
+    if (requireCache)
+        return { why: 'with `require-cache`, another build writes the cache' };
+    if (!isThere)
+        return { why: 'there is no Actions cache service here' };
+    if (mode === 'read' || mode === 'none')
+        return { why: `this job's \`cache-mode\` is \`${mode}\`` };
+    return readersOfRef(event, workflowEvent(event));
+}
+function readersOfRef({ name, ref, payload }, event) {
+    if (name === 'merge_group' || /^refs\/(?:heads\/)?gh-readonly-queue\//.test(ref)) {
+        return { why: 'GitHub deletes the branch of a merge queue, and no other run can read its cache' };
+    }
+    if (ref.startsWith('refs/tags/'))
+        return { why: 'only runs of the same tag could read it' };
+    if (ref.startsWith('refs/pull/')) {
+        return isClosed(payload)
+            ? { why: 'this pull request is closed, and only its own runs could read it' }
+            : { readers: 'the next runs of this pull request' };
+    }
+    if (!ref.startsWith('refs/heads/'))
+        return { why: 'this run has no branch or pull request' };
+    const isDefault = event.kind === 'branch' && event.isDefault;
+    // It runs on the default branch, but for the commit of the run that triggered it.
+    if (name === 'workflow_run' ? isDefault : writers.includes(name)) {
+        return { readers: isDefault ? 'all later runs' : 'the next runs of this branch and of pull requests into it' };
+    }
+    return { why: `a run for ${(0,base_text/* quoteForeign */.xS)(name)} may not write the cache of its branch, or builds another commit` };
+}
+function isClosed(payload) {
+    return (0,base_json/* isObject */.Gv)(payload) && payload['action'] === 'closed';
+}
+
+// EXTERNAL MODULE: ./build/export-image/plan/bake.js
+var plan_bake = __nccwpck_require__(2402);
+// EXTERNAL MODULE: ./build/export-image/plan/build-arguments.js
+var build_arguments = __nccwpck_require__(522);
+// EXTERNAL MODULE: ./build/export-image/plan/cache.js
+var cache = __nccwpck_require__(337);
+// EXTERNAL MODULE: ./build/shared/base/errors.js + 1 modules
+var errors = __nccwpck_require__(4754);
+;// CONCATENATED MODULE: ./build/export-image/plan/compression.js
+
+
+// The meaning of `auto` (docs/decisions/0029-what-others-meet-is-gzip.md).
+const compression_automatic = { built: 'gzip', saved: 'zstd' };
+const automaticLevel = '1';
+// The lowest and highest levels that both BuildKit and Node accept.
+const levels = {
+    gzip: [0, 9],
+    zstd: [1, 22],
+    uncompressed: undefined,
+};
+/**
+ * Returns the compression of new layers from the inputs `compression` and `compression-level`.
+ * @throws HandoverError `invalid-input`
+ */
+function chooseCompression(compression, level) {
+    const format = compression.trim();
+    if (format === 'auto') {
+        const ofFormat = (each) => ({ format: each, level: chooseLevel(each, level ?? automaticLevel) });
+        return { built: ofFormat(compression_automatic.built), saved: ofFormat(compression_automatic.saved) };
+    }
+    if (format !== 'gzip' && format !== 'zstd' && format !== 'uncompressed') {
+        throw (0,errors/* invalidInput */.aY)(`The input \`compression\` is "${(0,base_text/* quoteForeign */.xS)(compression)}"; expected auto, gzip, zstd or uncompressed.`, 'Remove it to use the fastest one in most cases.');
+    }
+    const chosen = { format, level: level === undefined ? undefined : chooseLevel(format, level) };
+    return { built: chosen, saved: chosen };
+}
+function chooseLevel(format, text) {
+    const range = levels[format];
+    const level = /^\d{1,2}$/.test(text.trim()) ? Number(text) : Number.NaN;
+    if (range !== undefined && level >= range[0] && level <= range[1])
+        return level;
+    throw (0,errors/* invalidInput */.aY)(`The input \`compression-level\` is "${(0,base_text/* quoteForeign */.xS)(text)}"; expected ` +
+        (range === undefined
+            ? `none for ${format} layers.`
+            : `a whole number from ${String(range[0])} to ${String(range[1])} for ${format}.`), 'Remove it to use the default level.');
+}
+
+;// CONCATENATED MODULE: ./build/export-image/plan/default-context.js
+
+const placeholder = /\{\{\s*defaultContext\s*\}\}/g;
+/**
+ * Replaces `{{defaultContext}}` in `context` and `build-contexts` with this run's commit, as docker/build-push-action does
+ * (docker/actions-toolkit, gitContext). For a pull request, it is the merge ref.
+ * @param repositoryUrl web address of the repository; empty outside of a workflow
+ * @throws HandoverError `invalid-input` outside of a workflow
+ */
+function withDefaultContext(build, { ref, sha }, repositoryUrl) {
+    const render = (text) => text.replace(placeholder, () => {
+        if (repositoryUrl === '')
+            throw noRepository();
+        return `${repositoryUrl}.git#${ref.startsWith('refs/pull/') || sha === '' ? ref : sha}`;
+    });
+    return { ...build, context: render(build.context), buildContexts: build.buildContexts.map(render) };
+}
+function noRepository() {
+    return (0,errors/* invalidInput */.aY)('The inputs contain {{defaultContext}}, but this step runs for no repository (GITHUB_REPOSITORY is empty).', 'Set `context` to a path or to the URL of a repository.');
+}
+
+// EXTERNAL MODULE: ./build/shared/image/platform.js
+var image_platform = __nccwpck_require__(4851);
+;// CONCATENATED MODULE: ./build/export-image/plan/push-plan.js
+
+
+
+/**
+ * @param tags the references to push. The outputs contain the first.
+ * @param source the kind of the image's source
+ * @param platform of the handed-over image
+ * @throws HandoverError `invalid-input`
+ */
+function planPush(inputs, tags, source, platform) {
+    const onFailure = chooseOnFailure(inputs.onFailure);
+    const platforms = inputs.platforms.map(image_platform/* parsePlatform */.FL);
+    if (!inputs.enabled)
+        return undefined;
+    if (source === 'tarball') {
+        throw (0,errors/* invalidInput */.aY)('A tarball (`source-tarball`) can be handed over, but not pushed.', 'Remove `push: true`, or load the tarball first and set `source-image`.');
+    }
+    const listedPlatforms = platforms.every((one) => (0,image_platform/* samePlatform */.my)(one, platform)) ? [] : platforms;
+    if (source === 'engine' && listedPlatforms.length > 0) {
+        throw (0,errors/* invalidInput */.aY)(`\`push-platforms\` is ${platforms.map(image_platform/* formatPlatform */.Bq).join(', ')}, but \`source-image\` is for one platform.`, 'Remove `push-platforms`, or let this action build the image.');
+    }
+    const [first, ...rest] = tags;
+    if (first === undefined)
+        throw noTags();
+    return { references: [first, ...rest], listedPlatforms, onFailure };
+}
+function noTags() {
+    return (0,errors/* invalidInput */.aY)('`push` is true, but the input `tags` is empty: there is no reference to push.', 'Set `tags` to the output of docker/metadata-action, to one reference per line, or to `auto` with a `repository`.');
+}
+function chooseOnFailure(text) {
+    if (text === 'error' || text === 'warn')
+        return text;
+    throw (0,errors/* invalidInput */.aY)(`The input \`push-failure\` is "${(0,base_text/* quoteForeign */.xS)(text)}"; expected error or warn.`, 'Correct `push-failure` under `with:`.');
+}
+
+// EXTERNAL MODULE: ./build/shared/image/reference.js
+var image_reference = __nccwpck_require__(9607);
+;// CONCATENATED MODULE: ./build/shared/image/tags.js
+
+
+
+
+const shortShaLength = 7;
+/** Leaves room for `-<short sha>` in Docker's 128 characters. */
+const maxNameLength = 120;
+const maxTagLength = 128;
+/**
+ * Returns the tag that no other commit gets: `pr-<number>-<sha>`, `merge-queue-pr-<number>-<sha>`, `<branch or git tag>-<sha>`, or
+ * `sha-<sha>`. `<sha>` is the first 7 characters of the commit. A git tag can move, so its name is not enough.
+ * @returns undefined if the event has no commit
+ */
+function immutableTag(event) {
+    if (event.kind === 'none')
+        return undefined;
+    const short = shortSha(event.sha);
+    if (event.kind === 'pull-request')
+        return `pr-${String(event.number)}-${short}`;
+    if (event.kind === 'merge-queue')
+        return `merge-queue-pr-${String(event.number)}-${short}`;
+    if (event.kind === 'commit')
+        return `sha-${short}`;
+    return `${cleanName(event.name) || event.kind}-${short}`;
+}
+/**
+ * Returns the tags of `tags: auto`: the immutable tag, the git tag's name, `latest` on the default branch, and `sha-<sha>`. Without a
+ * commit, there are none.
+ */
+function automaticTags(event) {
+    const immutable = immutableTag(event);
+    if (event.kind === 'none' || immutable === undefined)
+        return [];
+    const tags = [
+        immutable,
+        ...(event.kind === 'tag' ? [cleanGitTag(event.name)] : []),
+        ...(event.kind === 'branch' && event.isDefault ? ['latest'] : []),
+        `sha-${shortSha(event.sha)}`,
+    ];
+    return [...new Set(tags)].filter(image_reference/* isTag */.dz);
+}
+function shortSha(sha) {
+    return sha.slice(0, shortShaLength);
+}
+/** Returns a branch's name as the first part of a tag: `feature/Add_New-Feature` becomes `feature-add-new-feature`. */
+function cleanName(name) {
+    return name
+        .toLowerCase()
+        .replace(/[^a-z0-9.-]/gu, '-')
+        .replace(/-{2,}/g, '-')
+        .replace(/^[.-]+/, '')
+        .slice(0, maxNameLength)
+        .replace(/-+$/, '');
+}
+/** Returns a git tag as a tag of an image: `v1.2.3+build.5` becomes `v1.2.3-build.5`. */
+function cleanGitTag(name) {
+    return name
+        .replace(/[^\w.-]+/gu, '-')
+        .replace(/^[.-]+/, '')
+        .slice(0, maxTagLength)
+        .replace(/-+$/, '');
+}
+/**
+ * Reads an output of docker/metadata-action: `tags` (one reference per line) or `json` (an object with `tags`). Empty lines are dropped.
+ * @throws HandoverError `invalid-input` with the text, if it has no reference
+ */
+function parseMetadataTags(text) {
+    const [first, ...rest] = tagLines(text).map(image_reference/* parseReference */.F2);
+    if (first === undefined)
+        throw noReference(text);
+    return [first, ...rest];
+}
+/**
+ * Reads references, each with a tag.
+ * @param repository the repository of bare tags, which metadata-action returns if its input `images` is empty
+ * @throws HandoverError `invalid-input` without any reference, for a malformed line, or for a bare tag without a repository
+ */
+function parseTagList(text, repository) {
+    const found = tagLines(text).map((line) => taggedReference(line, repository));
+    if (found.length === 0)
+        throw noReference(text);
+    return found;
+}
+/**
+ * Finds the tags that docker/metadata-action has set for later steps. It exports each output as `DOCKER_METADATA_OUTPUT_<NAME>`, unless
+ * DOCKER_METADATA_SET_OUTPUT_ENV is false (src/main.ts; TAG_NAMES since 5.9).
+ * @returns undefined if it did not run
+ */
+function metadataVariable(env) {
+    const variables = ['TAGS', 'JSON', 'TAG_NAMES', 'VERSION'].map((output) => {
+        const name = `DOCKER_METADATA_OUTPUT_${output}`;
+        return { name, text: env[name]?.trim() ?? '' };
+    });
+    return variables.find(({ text }) => text !== '');
+}
+/** Returns the lines of a text, without empty ones. */
+function lines(text) {
+    return text
+        .split(/\r?\n/)
+        .map((line) => line.trim())
+        .filter((line) => line !== '');
+}
+// The action's `sep-tags` can be a comma, which no reference contains.
+function tagLines(text) {
+    const json = text.trimStart().startsWith('{') ? (0,base_json/* parseJson */.qF)(text) : undefined;
+    const parts = (0,base_json/* isObject */.Gv)(json) ? (0,base_json/* stringsOf */.iw)(json['tags']) : [text];
+    return parts.flatMap((part) => lines(part.replaceAll(',', '\n')));
+}
+function taggedReference(line, repository) {
+    if (/[/:@]/.test(line))
+        return (0,image_reference/* parseTaggedReference */.$R)(line);
+    if (repository !== undefined)
+        return (0,image_reference/* parseTaggedReference */.$R)(`${repository}:${line}`);
+    throw (0,errors/* invalidInput */.aY)(`"${(0,base_text/* quoteForeign */.xS)(line)}" in the list of tags is a tag without a repository.`, 'Write the full reference, such as ghcr.io/org/charon:1.2.3, or set `repository`.');
+}
+function noReference(text) {
+    return (0,errors/* invalidInput */.aY)(`No image reference in the metadata output: received "${(0,base_text/* quoteForeign */.xS)(text)}".`, 'Pass ${{ steps.meta.outputs.tags }} and check that the step has the id "meta" and ran before this one.');
+}
+/**
+ * Returns the references in the input `tags`, each once.
+ * @throws HandoverError `invalid-input`
+ */
+function chooseTags(inputs, facts, notices) {
+    const repository = requireRepository(inputs.repository);
+    const tags = tagsOf(inputs.tags, repository, facts, notices);
+    return [...new Map(tags.map((tag) => [(0,image_reference/* formatReference */.FH)(tag), tag])).values()];
+}
+function tagsOf(given, repository, { event, metadata }, notices) {
+    if (given === undefined)
+        return [];
+    if (given !== 'auto')
+        return parseTagList(given, repository);
+    const variable = metadataVariable(metadata);
+    if (variable !== undefined) {
+        notices.push(`tags: auto takes the tags of docker/metadata-action, from ${variable.name}.`);
+        return parseTagList(variable.text, repository);
+    }
+    if (repository === undefined)
+        throw (0,errors/* invalidInput */.aY)('`tags: auto` has no repository, and docker/metadata-action has set no tags in the environment.', 'Set `repository`, such as ghcr.io/${{ github.repository }}, or run docker/metadata-action before this step.');
+    if (event.kind === 'none')
+        throw (0,errors/* invalidInput */.aY)(`\`tags: auto\` can't create tags for this run: ${event.reason}.`, 'Set `tags` to the references of the image, one per line.');
+    return parseTagList(automaticTags(event).join('\n'), repository);
+}
+// Returned unchanged, so that each reference made from it has its original spelling.
+function requireRepository(given) {
+    if (given === undefined)
+        return undefined;
+    const { tag, digest } = (0,image_reference/* parseReference */.F2)(given);
+    if (tag === undefined && digest === undefined)
+        return given;
+    throw (0,errors/* invalidInput */.aY)(`The input \`repository\` is "${(0,base_text/* quoteForeign */.xS)(given)}"; expected a repository without a tag or digest.`, 'Set it to the repository alone, such as ghcr.io/org/charon.');
+}
+function loweredNotices(references) {
+    const firsts = new Map();
+    for (const { repository, loweredFrom } of references.filter((one) => one !== undefined)) {
+        if (loweredFrom !== undefined && !firsts.has(repository))
+            firsts.set(repository, loweredFrom);
+    }
+    return [...firsts].map(([repository, from]) => `Repositories are lower-case: ${from} becomes ${repository}.`);
+}
+
+// EXTERNAL MODULE: ./build/shared/image/artifact-name.js
+var artifact_name = __nccwpck_require__(2704);
+// EXTERNAL MODULE: ./build/shared/image/digest.js
+var image_digest = __nccwpck_require__(3968);
+// EXTERNAL MODULE: ./build/shared/image/host.js
+var host = __nccwpck_require__(8118);
 ;// CONCATENATED MODULE: ./build/export-image/plan/plan.js
+
+
 
 
 
@@ -34513,11 +34422,12 @@ function none(reason) {
 const defaultReference = 'charon:local';
 /** @throws HandoverError `invalid-input` */
 function planExport(inputs, facts) {
+    const remarks = [];
     const notices = [];
     const warnings = [];
     const event = workflowEvent(facts.event);
     const taken = inputs.sourceImage === undefined ? undefined : parseEngineImage(inputs.sourceImage);
-    const source = withBranchLabel(chooseSource(inputs, facts, taken, { notices, warnings }), inputs.branchLabel, event, notices);
+    const source = withBranchLabel(chooseSource(inputs, facts, taken, { remarks, notices, warnings }), inputs.branchLabel, event, notices);
     const given = inputs.image === undefined ? undefined : (0,image_reference/* parseTaggedReference */.$R)(inputs.image);
     const what = source.kind === 'tarball'
         ? { kind: 'tarball', source, reference: given }
@@ -34526,7 +34436,7 @@ function planExport(inputs, facts) {
             : { kind: 'image', source, reference: given ?? ownReference(source, inputs.sourceImage, taken) };
     const { reference } = what;
     const tags = chooseTags(inputs, { event, metadata: facts.metadata }, notices);
-    const platform = choosePlatform(inputs.platform, facts.runner);
+    const platform = choosePlatform(inputs, facts.runner);
     const engine = chooseEngine(inputs.engine, source);
     const push = planPush(inputs.push, tags, source.kind, platform);
     if (push !== undefined)
@@ -34547,6 +34457,7 @@ function planExport(inputs, facts) {
         retentionDays: chooseRetention(inputs.retentionDays, facts, notices),
         engine,
         jobKey: inputs.jobKey ?? '',
+        remarks,
         notices,
         warnings,
     };
@@ -34579,8 +34490,9 @@ function parseEngineImage(text) {
     const { tag, digest } = reference;
     return { image: (0,image_reference/* formatReference */.FH)((tag ?? digest) ? reference : { ...reference, tag: 'latest' }), reference };
 }
-function chooseSource(inputs, facts, taken, { notices, warnings }) {
-    const { sourceImage, sourceTarball, build } = inputs;
+function chooseSource(inputs, facts, taken, messages) {
+    const { sourceImage, sourceTarball } = inputs;
+    const build = withDefaultContext(inputs.build, facts.event, facts.repositoryUrl);
     const bake = (0,plan_bake/* planBake */.Tm)(inputs);
     if (bake !== undefined)
         return bake;
@@ -34600,17 +34512,21 @@ function chooseSource(inputs, facts, taken, { notices, warnings }) {
     if (sourceTarball !== undefined)
         return { kind: 'tarball', path: requirePath(sourceTarball) };
     (0,build_arguments/* requireBuildLines */.Nz)(build);
-    const secrets = (0,build_arguments/* parseSecrets */.dC)(build, warnings);
+    const secrets = (0,build_arguments/* parseSecrets */.dC)(build, messages.warnings);
+    return { kind: 'build', build: { ...build, ...chooseCaches(inputs, facts, messages) }, secrets };
+}
+function chooseCaches({ build, requireCache }, facts, { remarks, notices }) {
     const service = { isThere: facts.hasCacheService, mode: facts.cacheMode ?? '' };
+    const cacheTo = resolveCacheTo(build.cacheTo, { event: facts.event, service, requireCache }, remarks);
     if ((0,cache/* mayReadCache */.Wo)(service))
-        return { kind: 'build', build, secrets };
+        return { cacheFrom: build.cacheFrom, cacheTo };
     const { caches, asked } = (0,build_arguments/* withoutGhaCache */.$Y)(build.cacheFrom);
     const why = service.isThere
         ? `This job's \`cache-mode\` is \`${service.mode}\``
         : 'There is no Actions cache service here';
     if (asked)
         notices.push(`${why}: cache-from type=gha is omitted.`);
-    return { kind: 'build', build: { ...build, cacheFrom: caches }, secrets };
+    return { cacheFrom: caches, cacheTo };
 }
 /**
  * Returns the source with the label that records its branch. A label that the user sets is kept.
@@ -34662,8 +34578,13 @@ function chooseFurther(given, source, taken) {
         return further;
     throw (0,errors/* invalidInput */.aY)(`${twice} is set twice: as the image or in \`further-images\`.`, 'Set a different reference for each image.');
 }
-/** Returns the platform. `native` is the runner's. */
-function choosePlatform(text, runner) {
+/** Returns the platform. `native` is the runner's. `platforms` replaces `platform` if it is set. */
+function choosePlatform({ platform, platforms }, runner) {
+    const [text = platform, ...more] = platforms;
+    if (more.length > 0) {
+        throw (0,errors/* invalidInput */.aY)(`\`platforms\` is ${platforms.map((one) => (0,base_text/* quoteForeign */.xS)(one)).join(', ')}, but one image is handed over.`, 'Set `platform` to the one to hand over. To push several as well, set `push-platforms` and `push: true` in export-image. To ' +
+            'hand over several, run one leg of a matrix for each.');
+    }
     return text.trim() === 'native' ? (0,host/* runnerPlatform */.GQ)(runner) : (0,image_platform/* parsePlatform */.FL)(text);
 }
 function chooseEngine(text, source) {
@@ -34704,7 +34625,7 @@ function describeSource(source) {
 
 /***/ }),
 
-/***/ 5057:
+/***/ 4853:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -34722,7 +34643,7 @@ var errors = __nccwpck_require__(4754);
 var locks = __nccwpck_require__(1344);
 // EXTERNAL MODULE: ./build/shared/image/reference.js
 var image_reference = __nccwpck_require__(9607);
-;// CONCATENATED MODULE: ./build/shared/docker/tag-claims.js
+;// CONCATENATED MODULE: ./build/shared/docker/tag-guard.js
 var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
     if (value !== null && value !== void 0) {
         if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
@@ -34777,53 +34698,6 @@ var __disposeResources = (undefined && undefined.__disposeResources) || (functio
 });
 
 
-// Two steps that set the same reference at the same time can't tell whose tag it is. So a step claims its references before it inspects
-// them, and releases them after they are verified or restored. A claim works between the steps of this project on this machine (locks.ts).
-/** Returns the name of an engine for all steps on this machine. */
-function placeOf({ hostName, dataRoot }) {
-    return `${hostName} ${dataRoot}`;
-}
-// Longer than a step needs to tag its images, and than most pulls and pushes.
-const usualWaits = { 'this-user': 120_000, 'other-user': 120_000, stranger: 10_000 };
-/**
- * Claims references in some engines. The order is fixed, so that two steps can't wait for each other.
- * @param waits how long to wait for another process before a warning
- * @returns disposed of to release them
- * @throws AbortError if the signal is aborted
- */
-async function claimTags(places, references, { log, signal }, waits = usualWaits) {
-    const env_1 = { stack: [], error: void 0, hasError: false };
-    try {
-        const names = [...new Set(references.map(image_reference/* formatReference */.FH))];
-        const claims = places.flatMap((place) => names.map((name) => ({ name, key: `tag ${name} ${place}` })));
-        const held = __addDisposableResource(env_1, new AsyncDisposableStack(), true);
-        for (const { name, key } of claims.sort((one, other) => (one.key < other.key ? -1 : 1))) {
-            const lock = await (0,locks/* awaitKey */.O_)(key, {
-                signal,
-                waits,
-                onWait: (holder) => {
-                    log.info(`Waiting for another step that sets ${name}: ${holder}.`);
-                },
-                onGiveUp: (holder) => {
-                    log.warning(`Setting ${name} without waiting any longer for ${holder}. If one of the two fails, the reference may be removed.`);
-                },
-            });
-            held.use(lock);
-        }
-        return held.move();
-    }
-    catch (e_1) {
-        env_1.error = e_1;
-        env_1.hasError = true;
-    }
-    finally {
-        const result_1 = __disposeResources(env_1);
-        if (result_1)
-            await result_1;
-    }
-}
-
-;// CONCATENATED MODULE: ./build/shared/docker/tag-guard.js
 
 // A cancelled step has little time.
 const atOnce = 8;
@@ -34882,6 +34756,51 @@ function guardTags(engine, onTrouble, claim) {
         },
     };
 }
+// Two steps that set the same reference at the same time can't tell whose tag it is. So a step claims its references before it inspects
+// them, and releases them after they are verified or restored. A claim works between the steps of this project on this machine (locks.ts).
+/** Returns the name of an engine for all steps on this machine. */
+function placeOf({ hostName, dataRoot }) {
+    return `${hostName} ${dataRoot}`;
+}
+// Longer than a step needs to tag its images, and than most pulls and pushes.
+const usualWaits = { 'this-user': 120_000, 'other-user': 120_000, stranger: 10_000 };
+/**
+ * Claims references in some engines. The order is fixed, so that two steps can't wait for each other.
+ * @param waits how long to wait for another process before a warning
+ * @returns disposed of to release them
+ * @throws AbortError if the signal is aborted
+ */
+async function claimTags(places, references, { log, signal }, waits = usualWaits) {
+    const env_1 = { stack: [], error: void 0, hasError: false };
+    try {
+        const names = [...new Set(references.map(image_reference/* formatReference */.FH))];
+        const claims = places.flatMap((place) => names.map((name) => ({ name, key: `tag ${name} ${place}` })));
+        const held = __addDisposableResource(env_1, new AsyncDisposableStack(), true);
+        for (const { name, key } of claims.sort((one, other) => (one.key < other.key ? -1 : 1))) {
+            const lock = await (0,locks/* awaitKey */.O_)(key, {
+                signal,
+                waits,
+                onWait: (holder) => {
+                    log.info(`Waiting for another step that sets ${name}: ${holder}.`);
+                },
+                onGiveUp: (holder) => {
+                    log.warning(`Setting ${name} without waiting any longer for ${holder}. If one of the two fails, the reference may be removed.`);
+                },
+            });
+            held.use(lock);
+        }
+        return held.move();
+    }
+    catch (e_1) {
+        env_1.error = e_1;
+        env_1.hasError = true;
+    }
+    finally {
+        const result_1 = __disposeResources(env_1);
+        if (result_1)
+            await result_1;
+    }
+}
 
 ;// CONCATENATED MODULE: ./build/export-image/push.js
 var push_addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
@@ -34936,7 +34855,6 @@ var push_disposeResources = (undefined && undefined.__disposeResources) || (func
     var e = new Error(message);
     return e.name = "SuppressedError", e.error = error, e.suppressed = suppressed, e;
 });
-
 
 
 
@@ -35024,7 +34942,6 @@ async function pushFromEngine({ engine, registry, log, signal }, image, plan) {
 
 
 
-
 /**
  * Returns the job summary of an export that succeeded.
  * @param note the first paragraph
@@ -35033,7 +34950,7 @@ function exportSummary(result, spans, note) {
     const { record, artifact, steps } = result;
     const executed = steps.filter((step) => !step.cached);
     const manifests = record.manifestDigests.map(_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .code */ .aY);
-    const path = result.tarballPath === undefined ? [] : [(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .code */ .aY)(result.tarballPath)];
+    const path = result.tarballPath === undefined ? undefined : (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .code */ .aY)(result.tarballPath);
     const facts = [
         [
             (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `Image`,
@@ -35042,58 +34959,45 @@ function exportSummary(result, spans, note) {
         [(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `Platform`, (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .words */ .aL)((0,_shared_image_platform_js__WEBPACK_IMPORTED_MODULE_1__/* .formatPlatform */ .Bq)(record.platform))],
         [(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `Config digest`, (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .code */ .aY)(record.configDigest)],
         [(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `Manifest digest`, manifests.length === 0 ? (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `none` : (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .joined */ .oR)(manifests, ', ')],
-        ...(artifact === undefined
-            ? []
+        artifact && (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .artifactRow */ .XV)(artifact),
+        pushRow(result.push),
+        [(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `Tarball`, (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .joined */ .oR)([path, (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .words */ .aL)((0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_3__/* .formatBytes */ .z3)(record.tarballSize))], ', ')],
+        minutes(result),
+        steps.length === 0
+            ? undefined
             : [
-                [
-                    (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `Artifact`,
-                    (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `${(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .code */ .aY)(artifact.name)}${(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .words */ .aL)(` (id ${String(artifact.id)}), ${(0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_3__/* .formatBytes */ .z3)(artifact.size)}`)}`,
-                ],
-            ]),
-        ...pushFacts(result.push),
-        [(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `Tarball`, (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .joined */ .oR)([...path, (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .words */ .aL)((0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_3__/* .formatBytes */ .z3)(record.tarballSize))], ', ')],
-        ...minutes(result),
-        ...(steps.length === 0
-            ? []
-            : [
-                [
-                    (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `Build steps`,
-                    (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .words */ .aL)(`${String(steps.length - executed.length)} cached, ${String(executed.length)} executed`),
-                ],
-            ]),
+                (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `Build steps`,
+                (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .words */ .aL)(`${String(steps.length - executed.length)} cached, ${String(executed.length)} executed`),
+            ],
     ];
     const title = artifact === undefined ? (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `Kept here, not handed over:` : (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `Handed over`;
     const names = executed.map((step) => (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .code */ .aY)(step.name));
     return (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .joined */ .oR)([
-        (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `### 📦 ${title} ${(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .code */ .aY)(formatReferenceOf(result))}`,
-        ...(note === undefined ? [] : [note]),
-        (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .markdownTable */ .Qj)(['', ''], facts),
-        ...(executed.length === 0 ? [] : [(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `**Executed steps:** ${(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .joined */ .oR)(names, ', ')}`]),
+        (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `### 📦 ${title} ${(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .code */ .aY)(record.references.map(_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_2__/* .formatReference */ .FH)[0] ?? '')}`,
+        note,
+        (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .markdownTable */ .Qj)(['Property', 'Value'], facts),
+        executed.length === 0 ? undefined : (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `**Executed steps:** ${(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .joined */ .oR)(names, ', ')}`,
         (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .layerTable */ ._N)(record.layers),
         (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .gantt */ .VM)(spans),
         (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) ``,
     ], '\n\n');
 }
-function minutes({ record, artifact }) {
-    const { times } = record;
+function minutes({ record: { times }, artifact }) {
     if (times === undefined || artifact === undefined)
-        return [];
-    return [[(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `From built to handed over`, (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .words */ .aL)((0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_3__/* .formatDuration */ .a3)(times.ready - times.built))]];
+        return undefined;
+    return [(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `From built to handed over`, (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .words */ .aL)((0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_3__/* .formatDuration */ .a3)(times.ready - times.built))];
 }
-function pushFacts(push) {
+function pushRow(push) {
     if (push.kind === 'none')
-        return [];
+        return undefined;
     const outcome = push.kind === 'pushed' ? (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .code */ .aY)((0,_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_2__/* .formatReference */ .FH)(push.reference)) : (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `❌ ${(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .prose */ .CS)(push.error.message)}`;
-    return [[(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `Pushed`, outcome]];
-}
-function formatReferenceOf(result) {
-    return result.record.references.map(_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_2__/* .formatReference */ .FH)[0] ?? '';
+    return [(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `Pushed`, outcome];
 }
 
 
 /***/ }),
 
-/***/ 4617:
+/***/ 745:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -35172,11 +35076,111 @@ function inPieces(body) {
 
 // EXTERNAL MODULE: ./build/shared/base/pool.js
 var pool = __nccwpck_require__(2668);
+// EXTERNAL MODULE: ./build/shared/bytes/chunks.js
+var bytes_chunks = __nccwpck_require__(4256);
 // EXTERNAL MODULE: ./build/shared/bytes/verified.js
 var verified = __nccwpck_require__(7606);
 // EXTERNAL MODULE: ./build/shared/http/retry.js
 var retry = __nccwpck_require__(3775);
+// EXTERNAL MODULE: external "node:timers/promises"
+var promises_ = __nccwpck_require__(8500);
+;// CONCATENATED MODULE: ./build/shared/artifacts/blob/slow-parts.js
+
+
+// One connection in many is slow (actions/cache#810, actions/toolkit#1484). A part of a blob that takes far longer than its neighbours
+// delays the end of an upload, and in a download all later parts. It is requested or sent a second time, and the first response wins
+// (docs/decisions/0001-speed-alone-has-to-win-a-tenth.md).
+const lookEveryMs = 100;
+/** A part is slow when it takes this many times as long as the median part, and at least this long. */
+const slowFactor = 4;
+const minSlowMs = 1000;
+/** One received part in this many may be requested again, and this many in addition. */
+const oneIn = 20;
+const beyond = 2;
+const usuallyInFlight = 8;
+const mostInFlight = 32;
+/** When all connections are slow, more parts are in flight until their speed adds up to this. */
+const floorBytesPerMs = 60_000;
+/** @param adapts whether a slow part is requested again, and more parts at once when all are slow */
+function parts(adapts) {
+    const lastMs = [];
+    let [received, duplicateRequests] = [0, 0];
+    const medianMs = () => lastMs.toSorted((one, other) => one - other)[lastMs.length >> 1] ?? 0;
+    const isSlow = (ms) => ms > Math.max(minSlowMs, slowFactor * medianMs());
+    // When its neighbours are slow as well, the link is slow, and another request would make it slower. One slow neighbour shows nothing:
+    // the last two parts of a blob can both have a slow connection.
+    const isAlone = (neighbours) => neighbours.filter(({ hasArrived }) => !hasArrived()).length <= Math.max(1, neighbours.length / 2);
+    return {
+        inFlight: (bytes) => {
+            const wanted = adapts ? Math.ceil((medianMs() * floorBytesPerMs) / bytes) : 0;
+            return Math.min(mostInFlight, Math.max(usuallyInFlight, wanted));
+        },
+        request: (first, again) => requestPart(first, again, (ms) => {
+            received += 1;
+            lastMs.push(ms);
+            if (lastMs.length > 16)
+                lastMs.shift();
+        }),
+        firstResponse: async (part, neighbours) => {
+            while (adapts && (await isWaiting(part))) {
+                if (!isSlow(performance.now() - part.sentAt()) || !isAlone(neighbours))
+                    continue;
+                if (duplicateRequests >= beyond + received / oneIn)
+                    continue;
+                duplicateRequests += 1;
+                return race(part);
+            }
+            return part.arriving;
+        },
+    };
+}
+/** Returns after a moment whether the first request is still running. */
+function isWaiting({ ended }) {
+    return (0,promises_.setTimeout)(lookEveryMs, true, { signal: ended }).catch(() => false);
+}
+function requestPart(first, requestAgain, onArrival) {
+    const requestedAt = performance.now();
+    let [sentAt, hasArrived] = [requestedAt, false];
+    const [abandoned, ended] = [new AbortController(), new AbortController()];
+    const arriving = first(abandoned.signal, async (request) => {
+        sentAt = performance.now();
+        await request().finally(() => (sentAt = Infinity));
+    });
+    arriving
+        .then(() => {
+        hasArrived = true;
+        onArrival(performance.now() - requestedAt);
+    }, () => undefined)
+        .finally(() => ended.abort());
+    return {
+        arriving,
+        hasArrived: () => hasArrived,
+        sentAt: () => sentAt,
+        requestAgain,
+        abandon: () => abandoned.abort(),
+        ended: ended.signal,
+    };
+}
+async function race({ arriving, requestAgain, abandon }) {
+    const second = new AbortController();
+    const again = requestAgain(second.signal);
+    again.catch(() => undefined);
+    const first = arriving.then((bytes) => {
+        second.abort();
+        return bytes;
+    }, (error) => again.catch(() => {
+        throw (0,errors/* asError */.zR)(error);
+    }));
+    const other = again.then((bytes) => {
+        abandon();
+        return bytes;
+    }, () => first);
+    return Promise.race([first, other]);
+}
+
 ;// CONCATENATED MODULE: ./build/shared/artifacts/blob/blob-upload.js
+
+
 
 
 
@@ -35193,64 +35197,55 @@ const blocksInFlight = 8;
 async function uploadBlob(target, chunks, onBytes) {
     const checksum = new verified/* Checksum */.M();
     const ids = [];
-    // Used again: leaving them to the garbage collector would triple the memory held.
     const free = [];
-    await (0,pool/* inPool */.Q)(blocks((0,verified/* checksummed */.Wk)(chunks, checksum), free), blocksInFlight, async ({ bytes, start }, failed) => {
-        const id = blockId(start / blockBytes);
-        ids[start / blockBytes] = id;
+    const all = parts(target.adapts ?? true);
+    /** For each block under way, the blocks that started after it. */
+    const later = new Set();
+    await (0,pool/* inPool */.Q)((0,bytes_chunks/* pieces */.IE)((0,verified/* checksummed */.Wk)(chunks, checksum), blockBytes, free), blocksInFlight, async (bytes, failed) => {
+        if (bytes.length === 0)
+            return;
+        // Blocks are taken in order. All ids of a blob have one length (Put Block, "Remarks").
+        const id = Buffer.from(String(ids.length).padStart(6, '0')).toString('base64');
+        const start = ids.length * blockBytes;
+        ids.push(id);
         // A refused block ends the others.
         const signal = AbortSignal.any([target.signal, failed]);
-        await putBlock({ ...target, signal }, id, bytes, start);
+        const what = `Bytes ${String(start)}-${String(start + bytes.length)} of the upload`;
+        const query = { comp: 'block', blockid: id };
+        const block = all.request(async (abandoned, timed) => {
+            const ends = { ...target, signal: AbortSignal.any([signal, abandoned]) };
+            await persist(ends, what, () => timed(() => put(ends, query, bytes)));
+            return bytes;
+        }, 
+        // The service takes the same bytes for the same id in any order.
+        async (abandoned) => {
+            target.onRetry(`${what} take far longer than their neighbours: sending them again.`);
+            await put({ ...target, signal: AbortSignal.any([signal, abandoned]) }, query, bytes);
+            return bytes;
+        });
+        for (const started of later)
+            started.push(block);
+        const startedLater = [];
+        later.add(startedLater);
+        await all.firstResponse(block, startedLater).finally(() => later.delete(startedLater));
         onBytes(bytes.length);
         free.push(Buffer.from(bytes.buffer));
     });
     await putBlockList(target, ids);
     return checksum.found();
 }
-// All ids of a blob have one length (Put Block, "Remarks").
-function blockId(position) {
-    return Buffer.from(String(position).padStart(6, '0')).toString('base64');
-}
-/** Copies chunks into blocks, of which the last may be shorter. Takes memory from `free`. */
-async function* blocks(chunks, free) {
-    let block = Buffer.alloc(0);
-    let [length, start] = [0, 0];
-    for await (const chunk of chunks) {
-        for (let taken = 0; taken < chunk.length;) {
-            if (length === 0)
-                block = free.pop() ?? Buffer.allocUnsafeSlow(blockBytes);
-            const count = chunk.copy(block, length, taken);
-            taken += count;
-            length += count;
-            if (length < blockBytes)
-                continue;
-            yield { bytes: block, start };
-            start += length;
-            length = 0;
-        }
-    }
-    if (length > 0)
-        yield { bytes: block.subarray(0, length), start };
-}
-function putBlock(target, id, block, start) {
-    const what = `Bytes ${String(start)}-${String(start + block.length)} of the upload`;
-    return put(target, { comp: 'block', blockid: id }, block, {}, what);
-}
 function putBlockList(target, ids) {
     const list = ids.map((id) => `<Latest>${id}</Latest>`).join('');
     const body = `<?xml version="1.0" encoding="utf-8"?><BlockList>${list}</BlockList>`;
     const headers = { 'content-type': 'application/xml', 'x-ms-blob-content-type': 'application/zip' };
-    return put(target, { comp: 'blocklist' }, body, headers, 'The end of the upload');
+    return persist(target, 'The end of the upload', () => put(target, { comp: 'blocklist' }, body, headers));
 }
-async function put({ http, url, onRetry, signal }, query, body, headers, what) {
-    const request = {
-        method: 'PUT',
-        url: withQuery(url, query),
-        headers: { 'x-ms-version': apiVersion, ...headers },
-        body,
-        signal,
-    };
-    await (0,retry/* again */.TG)('part', async () => (0,answer/* readText */.yR)(await http.send(request)), { what: () => what, onRetry, signal });
+function persist({ onRetry, signal }, what, request) {
+    return (0,retry/* again */.TG)('part', request, { what: () => what, onRetry, signal });
+}
+async function put({ http, url, signal }, query, body, more = {}) {
+    const headers = { 'x-ms-version': apiVersion, ...more };
+    await (0,answer/* readText */.yR)(await http.send({ method: 'PUT', url: withQuery(url, query), headers, body, signal }));
 }
 function withQuery(url, query) {
     const result = new URL(url);
@@ -35262,7 +35257,7 @@ function withQuery(url, query) {
 // EXTERNAL MODULE: external "node:fs"
 var external_node_fs_ = __nccwpck_require__(3024);
 // EXTERNAL MODULE: external "node:fs/promises"
-var promises_ = __nccwpck_require__(1455);
+var external_node_fs_promises_ = __nccwpck_require__(1455);
 // EXTERNAL MODULE: external "node:path"
 var external_node_path_ = __nccwpck_require__(6760);
 ;// CONCATENATED MODULE: external "node:stream/promises"
@@ -35271,24 +35266,15 @@ const external_node_stream_promises_namespaceObject = __WEBPACK_EXTERNAL_createR
 var base_text = __nccwpck_require__(1453);
 // EXTERNAL MODULE: ./build/shared/bytes/disk-space.js
 var disk_space = __nccwpck_require__(356);
-// EXTERNAL MODULE: ./build/shared/bytes/chunks.js
-var bytes_chunks = __nccwpck_require__(4256);
 // EXTERNAL MODULE: external "node:zlib"
 var external_node_zlib_ = __nccwpck_require__(8522);
 // EXTERNAL MODULE: ./build/shared/base/limits.js
 var limits = __nccwpck_require__(2618);
-;// CONCATENATED MODULE: ./build/shared/artifacts/store.js
-
-function corruptArtifact(message, cause) {
-    return new errors/* HandoverError */.Cu('artifact-corrupt', message, 'Run the job that exports the image again.', cause);
-}
-
 // EXTERNAL MODULE: ./node_modules/yauzl/index.js
 var yauzl = __nccwpck_require__(663);
 // EXTERNAL MODULE: ./build/shared/base/json.js
 var json = __nccwpck_require__(604);
 ;// CONCATENATED MODULE: ./build/shared/artifacts/zip/zip-reader.js
-
 
 
 
@@ -35314,37 +35300,30 @@ async function listZip(reader) {
     catch (error) {
         if (error instanceof errors/* HandoverError */.Cu)
             throw error;
-        throw corruptArtifact(`The artifact is not a whole zip file: ${(0,errors/* messageOf */.bD)(error)}.`, error);
+        throw (0,errors/* corruptArtifact */.G8)(`The artifact is not a whole zip file: ${(0,errors/* messageOf */.bD)(error)}.`, error);
     }
 }
 function member(entry, blobBytes) {
-    const { compressedSize, uncompressedSize, relativeOffsetOfLocalHeader: at } = entry;
-    const isPlace = [compressedSize, uncompressedSize, at].every(json/* isByteCount */.A0) && at + compressedSize <= blobBytes;
-    const isStored = entry.compressionMethod === 0;
-    if (!isPlace || (isStored && compressedSize !== uncompressedSize))
-        throw new Error(`${(0,base_text/* quoteForeign */.xS)(entry.fileName, 80)} can't be where the zip's directory has it`);
-    if (entry.compressionMethod !== 0 && entry.compressionMethod !== 8) {
-        throw new Error(`${entry.fileName} has compression method ${String(entry.compressionMethod)}`);
-    }
-    return {
-        name: entry.fileName,
-        stored: entry.compressionMethod === 0,
-        size: entry.uncompressedSize,
-        compressedSize: entry.compressedSize,
-        crc: entry.crc32,
-        headerOffset: entry.relativeOffsetOfLocalHeader,
-    };
+    const { fileName: name, compressedSize, uncompressedSize: size, compressionMethod: method, crc32: crc } = entry;
+    const { relativeOffsetOfLocalHeader: headerOffset } = entry;
+    const isPlace = [compressedSize, size, headerOffset].every(json/* isByteCount */.A0) && headerOffset + compressedSize <= blobBytes;
+    const stored = method === 0;
+    if (!isPlace || (stored && compressedSize !== size))
+        throw new Error(`${(0,base_text/* quoteForeign */.xS)(name, 80)} can't be where the zip's directory has it`);
+    if (!stored && method !== 8)
+        throw new Error(`${name} has compression method ${String(method)}`);
+    return { name, stored, size, compressedSize, crc, headerOffset };
 }
 /** Returns where a member's own bytes start: after a header of 30 bytes, its name and its extra field (APPNOTE 4.3.7). */
-function dataOffset(member, localHeader) {
-    if (localHeader.length < localHeaderBytes || localHeader.readUInt32LE(0) !== 0x04034b50) {
-        throw corruptArtifact(`The artifact's zip has no header for ${member.name} at byte ${String(member.headerOffset)}.`);
-    }
-    return member.headerOffset + localHeaderBytes + localHeader.readUInt16LE(26) + localHeader.readUInt16LE(28);
-}
-/** Reads the first bytes of a member's header, for `dataOffset`. */
-function readLocalHeader(reader, member) {
-    return reader.read(member.headerOffset, Math.min(reader.size, member.headerOffset + localHeaderBytes));
+async function dataOffset(reader, member) {
+    const { name, headerOffset: at, compressedSize } = member;
+    const header = await reader.read(at, Math.min(reader.size, at + localHeaderBytes));
+    if (header.length < localHeaderBytes || header.readUInt32LE(0) !== 0x04034b50)
+        throw (0,errors/* corruptArtifact */.G8)(`The artifact's zip has no header for ${name} at byte ${String(at)}.`);
+    const start = at + localHeaderBytes + header.readUInt16LE(26) + header.readUInt16LE(28);
+    if (start + compressedSize <= reader.size)
+        return start;
+    throw (0,errors/* corruptArtifact */.G8)(`The artifact's zip has ${name} at byte ${String(start)}, and ends before all of it.`);
 }
 /** Lets the zip library read through byte ranges. */
 class RangeAccess extends yauzl/* RandomAccessReader */.lJ {
@@ -35360,7 +35339,7 @@ class RangeAccess extends yauzl/* RandomAccessReader */.lJ {
 /** Reads a range that a zip gives, which can be outside of the blob. Throws when it is read, because the library expects no throw. */
 async function* within(reader, start, end) {
     if (start < 0 || start > end || end > reader.size) {
-        throw corruptArtifact(`The zip of the artifact refers to its bytes ${String(start)}-${String(end)}, but has only ${String(reader.size)}.`);
+        throw (0,errors/* corruptArtifact */.G8)(`The zip of the artifact refers to its bytes ${String(start)}-${String(end)}, but has only ${String(reader.size)}.`);
     }
     yield* reader.stream(start, end);
 }
@@ -35407,7 +35386,7 @@ function zipContent(artifact, reader, members) {
             const member = find(name);
             if (member === undefined)
                 throw missing(artifact, name, members);
-            const start = dataOffset(member, await readLocalHeader(reader, member));
+            const start = await dataOffset(reader, member);
             const packed = slice(verifiedBlob(reader, artifact, onBytes), start, start + member.compressedSize);
             yield* (0,verified/* heldBack */.Zg)(unzipped(packed, member), heldBackBytes);
         },
@@ -35415,10 +35394,10 @@ function zipContent(artifact, reader, members) {
             const member = find(name);
             if (member?.stored !== true)
                 return undefined;
-            const at = dataOffset(member, await readLocalHeader(reader, member));
+            const at = await dataOffset(reader, member);
             return (start, end, onBytes) => {
                 if (start < 0 || end > member.size || start > end)
-                    throw outside(member, start, end);
+                    throw (0,errors/* corruptArtifact */.G8)(`Bytes ${String(start)}-${String(end)} of ${member.name} in the artifact are needed, but it has only ${String(member.size)}.`);
                 return (0,bytes_chunks/* countedChunks */.T6)(reader.lend(at + start, at + end), onBytes);
             };
         },
@@ -35427,8 +35406,8 @@ function zipContent(artifact, reader, members) {
 // A part of the blob: its digest can't be checked, but the member's size and CRC can.
 async function readText(reader, artifact, member) {
     if (member.size > limits/* limits */.F.recordBytes || member.compressedSize > limits/* limits */.F.recordBytes)
-        throw tooLarge(artifact, member);
-    const start = dataOffset(member, await readLocalHeader(reader, member));
+        throw (0,errors/* corruptArtifact */.G8)(`${member.name} in the artifact "${artifact.name}" has ${String(member.size)} bytes; some kilobytes were expected.`);
+    const start = await dataOffset(reader, member);
     return (await (0,bytes_chunks/* copiedBytes */.QB)(unzipped(reader.stream(start, start + member.compressedSize), member))).toString();
 }
 // An engine never gets the last bytes of an artifact that turns out to be wrong.
@@ -35476,26 +35455,20 @@ async function* inflated(packed, name) {
     catch (error) {
         if (broken !== undefined)
             throw (0,errors/* asError */.zR)(broken);
-        throw corruptArtifact(`${name} in the artifact can't be unzipped: ${(0,errors/* messageOf */.bD)(error)}.`, error);
+        throw (0,errors/* corruptArtifact */.G8)(`${name} in the artifact can't be unzipped: ${(0,errors/* messageOf */.bD)(error)}.`, error);
     }
 }
 function otherDigest({ name, digest }, found = 'none') {
-    return corruptArtifact(`The artifact "${name}" arrived with digest ${found}; the artifact service lists ${digest ?? 'none'}.`);
+    return (0,errors/* corruptArtifact */.G8)(`The artifact "${name}" arrived with digest ${found}; the artifact service lists ${digest ?? 'none'}.`);
 }
 function otherMember(member, size, crc) {
     const hex = (number) => number.toString(16).padStart(8, '0');
-    return corruptArtifact(`${member.name} in the artifact has ${size > member.size ? 'at least ' : ''}${String(size)} bytes with CRC ${hex(crc)}; ` +
+    return (0,errors/* corruptArtifact */.G8)(`${member.name} in the artifact has ${size > member.size ? 'at least ' : ''}${String(size)} bytes with CRC ${hex(crc)}; ` +
         `its zip lists ${String(member.size)} bytes with CRC ${hex(member.crc)}.`);
-}
-function outside({ name, size }, start, end) {
-    return corruptArtifact(`Bytes ${String(start)}-${String(end)} of ${name} in the artifact are needed, but it has only ${String(size)}.`);
-}
-function tooLarge(artifact, { name, size }) {
-    return corruptArtifact(`${name} in the artifact "${artifact.name}" has ${String(size)} bytes; some kilobytes were expected.`);
 }
 function missing(artifact, name, members) {
     const there = members.map((member) => member.name).join(', ');
-    return corruptArtifact(`The artifact "${artifact.name}" has no file ${name}; it contains: ${there}.`);
+    return (0,errors/* corruptArtifact */.G8)(`The artifact "${artifact.name}" has no file ${name}; it contains: ${there}.`);
 }
 
 ;// CONCATENATED MODULE: ./build/shared/artifacts/on-disk.js
@@ -35507,7 +35480,7 @@ function missing(artifact, name, members) {
 const chunkBytes = 1024 * 1024;
 /** @param downloaded number of bytes that it took to bring the file here */
 async function openOnDisk(artifact, path, downloaded) {
-    return openArtifact(artifact, fileReader(path, (await (0,promises_.stat)(path)).size, downloaded));
+    return openArtifact(artifact, fileReader(path, (await (0,external_node_fs_promises_.stat)(path)).size, downloaded));
 }
 /** Reads a blob that is a file on this machine; `size` and `downloaded` in bytes. */
 function fileReader(path, size, downloaded) {
@@ -35522,7 +35495,6 @@ function fileReader(path, size, downloaded) {
 }
 
 ;// CONCATENATED MODULE: ./build/shared/artifacts/blob/signed-blob.js
-
 
 
 
@@ -35586,7 +35558,7 @@ class RangesIgnored extends Error {
 function requireListedSize(size, { size: listed }) {
     if (size === listed)
         return;
-    throw corruptArtifact(`The artifact's blob has ${String(size)} bytes; the artifact service lists ${String(listed)}.`);
+    throw (0,errors/* corruptArtifact */.G8)(`The artifact's blob has ${String(size)} bytes; the artifact service lists ${String(listed)}.`);
 }
 /** Ends an answer without reading it; to destroy its body would emit an error that nothing can catch. */
 async function discard(response) {
@@ -35614,100 +35586,6 @@ function maskedUrl(url, maskSecret) {
     return url;
 }
 
-// EXTERNAL MODULE: external "node:timers/promises"
-var external_node_timers_promises_ = __nccwpck_require__(8500);
-;// CONCATENATED MODULE: ./build/shared/artifacts/blob/slow-parts.js
-
-
-// One connection in many is slow (actions/cache#810, actions/toolkit#1484), and parts are used in order: one that takes far longer than
-// its neighbours would delay all later ones. Its bytes are requested a second time, and the first response wins
-// (docs/decisions/0001-speed-alone-has-to-win-a-tenth.md).
-const lookEveryMs = 100;
-/** A part is slow when it takes this many times as long as the median part, and at least this long. */
-const slowFactor = 4;
-const minSlowMs = 1000;
-/** One received part in this many may be requested again, and this many in addition. */
-const oneIn = 20;
-const beyond = 2;
-/** @param duplicates whether a slow part is requested again */
-function parts(duplicates) {
-    const lastMs = [];
-    let [received, duplicateRequests] = [0, 0];
-    const isSlow = (ms) => {
-        const median = lastMs.toSorted((one, other) => one - other)[lastMs.length >> 1] ?? 0;
-        return ms > Math.max(minSlowMs, slowFactor * median);
-    };
-    // When its neighbours are slow as well, the link is slow, and another request would make it slower. One slow neighbour shows nothing:
-    // the last two parts of a blob can both have a slow connection.
-    const isAlone = (neighbours) => neighbours.filter(({ hasArrived }) => !hasArrived()).length <= Math.max(1, neighbours.length / 2);
-    return {
-        request: (first, again) => requestPart(first, again, (ms) => {
-            received += 1;
-            lastMs.push(ms);
-            if (lastMs.length > 16)
-                lastMs.shift();
-        }),
-        firstResponse: async (part, neighbours) => {
-            while (duplicates && (await isWaiting(part))) {
-                if (!isSlow(performance.now() - part.sentAt()) || !isAlone(neighbours))
-                    continue;
-                if (duplicateRequests >= beyond + received / oneIn)
-                    continue;
-                duplicateRequests += 1;
-                return race(part);
-            }
-            return part.arriving;
-        },
-    };
-}
-/** Returns after a moment whether the first request is still running. */
-function isWaiting({ ended }) {
-    return (0,external_node_timers_promises_.setTimeout)(lookEveryMs, true, { signal: ended }).catch(() => false);
-}
-function requestPart(first, requestAgain, onArrival) {
-    const requestedAt = performance.now();
-    let [sentAt, hasArrived] = [requestedAt, false];
-    const [abandoned, ended] = [new AbortController(), new AbortController()];
-    const arriving = first(abandoned.signal, async (request) => {
-        sentAt = performance.now();
-        await request().finally(() => (sentAt = Infinity));
-    });
-    arriving
-        .then(() => {
-        hasArrived = true;
-        onArrival(performance.now() - requestedAt);
-    }, () => undefined)
-        .finally(() => {
-        ended.abort();
-    });
-    return {
-        arriving,
-        hasArrived: () => hasArrived,
-        sentAt: () => sentAt,
-        requestAgain,
-        abandon: () => {
-            abandoned.abort();
-        },
-        ended: ended.signal,
-    };
-}
-async function race({ arriving, requestAgain, abandon }) {
-    const second = new AbortController();
-    const again = requestAgain(second.signal);
-    again.catch(() => undefined);
-    const first = arriving.then((bytes) => {
-        second.abort();
-        return bytes;
-    }, (error) => again.catch(() => {
-        throw (0,errors/* asError */.zR)(error);
-    }));
-    const other = again.then((bytes) => {
-        abandon();
-        return bytes;
-    }, () => first);
-    return Promise.race([first, other]);
-}
-
 ;// CONCATENATED MODULE: ./build/shared/artifacts/blob/ranged-reader.js
 
 
@@ -35715,14 +35593,13 @@ async function race({ arriving, requestAgain, abandon }) {
 
 
 const partBytes = 2 * 1024 * 1024;
-const partsInFlight = 8;
 /**
  * Reads a blob through signed URLs that expire.
  * @throws (from its methods) HandoverError `transfer-failed`, `artifact-expired` or `artifact-corrupt`; `RangesIgnored` when the
  *   server answers the first request with the whole blob
  */
 function rangedReader(options) {
-    const { size, onRetry, duplicates = true } = options;
+    const { size, onRetry, adapts = true } = options;
     const blob = signedBlob(options);
     const source = { blob, size, givesParts: false };
     const request = (all, bytes, start) => {
@@ -35740,14 +35617,14 @@ function rangedReader(options) {
             return filling.bytes;
         });
     };
-    const small = parts(duplicates);
+    const small = parts(adapts);
     /** @param free memory to use again */
     const inParts = async function* (start, end, free) {
-        const all = parts(duplicates);
+        const all = parts(adapts);
         const queue = [];
         let next = start;
         while (next < end || queue.length > 0) {
-            while (next < end && queue.length < partsInFlight) {
+            while (next < end && queue.length < all.inFlight(partBytes)) {
                 const bytes = free.pop() ?? Buffer.allocUnsafeSlow(Math.min(partBytes, end - start));
                 queue.push(request(all, bytes.subarray(0, end - next), next));
                 next = Math.min(end, next + partBytes);
@@ -35882,7 +35759,7 @@ async function writeWhole(blob, options, path, onBytes) {
         throw (0,answer/* serviceError */.cg)(await (0,answer/* readAnswer */.JN)(response));
     const announced = response.headers['content-length'];
     const checksum = new verified/* Checksum */.M();
-    const file = await (0,promises_.open)(path, 'w');
+    const file = await (0,external_node_fs_promises_.open)(path, 'w');
     try {
         if (announced !== undefined)
             requireListedSize(Number(announced), options);
@@ -35927,7 +35804,7 @@ const dosEpoch = 0x0021; // 1980-01-01: the same content gives the same bytes
 const limit32 = 0xffffffff;
 /**
  * Returns the bytes of a zip with uncompressed entries.
- * @param entries a later entry may depend on an earlier one
+ * @param entries their chunks are read when the earlier entries are written, and must have `size` bytes if that is known
  * @throws RangeError when an entry doesn't have its size
  */
 async function* storedZip(entries) {
@@ -36043,6 +35920,8 @@ function zip64End(count, size, offset) {
 
 // EXTERNAL MODULE: ./build/shared/image/digest.js
 var image_digest = __nccwpck_require__(3968);
+// EXTERNAL MODULE: ./build/shared/base/deadline.js
+var deadline = __nccwpck_require__(2442);
 // EXTERNAL MODULE: ./build/shared/bytes/locks.js + 1 modules
 var locks = __nccwpck_require__(1344);
 ;// CONCATENATED MODULE: ./build/shared/artifacts/service/results-service.js
@@ -36240,6 +36119,7 @@ var __disposeResources = (undefined && undefined.__disposeResources) || (functio
 
 
 
+
 // A cancelled step is killed after 7.5 s. Until then it waits for the answer to a reservation, and then removes that.
 const answerMs = 2000;
 const cleanupMs = 4500;
@@ -36255,14 +36135,14 @@ function lockName({ origin, runBackendId, jobBackendId }, name) {
 /**
  * Reserves a name, and returns the URL to write the blob to.
  * @param expiresAt undefined takes the repository's default
+ * @param isAlone whether no other step of this job uploads under the name
  * @throws HandoverError `artifact-name-taken`; what the service throws. After any error, a cancel included, the name isn't reserved.
  */
-async function reserveName(name, expiresAt, options) {
+async function reserveName(name, expiresAt, options, isAlone) {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
-        const { signal, isAlone } = options;
-        const budget = after(signal, answerMs);
-        const client = __addDisposableResource(env_1, connect(options, budget), true);
+        const { signal } = options;
+        const client = __addDisposableResource(env_1, connect(options, (0,deadline/* abortedAfter */.U)(signal, answerMs)), true);
         const removeLeftover = async (lateMs) => isAlone && (await removeUnfinished(name, options, { unlessListed: true, lateMs }));
         try {
             const url = await client.service.create(name, expiresAt).catch(async (error) => {
@@ -36298,20 +36178,6 @@ async function reserveName(name, expiresAt, options) {
 function isTaken(error) {
     return error instanceof answer/* HttpError */.j$ && error.status === 409;
 }
-/** Returns a signal that is aborted a number of ms after another one. */
-function after(signal, ms) {
-    const controller = new AbortController();
-    const begin = () => {
-        setTimeout(() => {
-            controller.abort(signal.reason);
-        }, ms).unref();
-    };
-    if (signal.aborted)
-        begin();
-    else
-        signal.addEventListener('abort', begin, { once: true });
-    return controller.signal;
-}
 /**
  * Removes what this attempt of this job has reserved under a name, over its own connection, because the step may be cancelled.
  * @returns whether there was a reservation or an artifact
@@ -36331,7 +36197,7 @@ async function removeUnfinished(name, options, { unlessListed = false, lateMs = 
                 const isGone = await removeOwn(service, name);
                 if (isGone || Date.now() >= giveUpAt)
                     return isGone;
-                await (0,external_node_timers_promises_.setTimeout)(latePauseMs, undefined, { signal });
+                await (0,promises_.setTimeout)(latePauseMs, undefined, { signal });
             }
         }
         catch {
@@ -36523,8 +36389,8 @@ async function official_store_open(artifact, folder) {
     const options = { path: folder, skipDecompress: true, ...(digest === undefined ? {} : { expectedHash: digest }) };
     const { digestMismatch } = await (await client()).downloadArtifact(artifact.id, options);
     if (digestMismatch === true)
-        throw corruptArtifact(`The artifact "${artifact.name}" arrived with another digest than the artifact service lists (${digest ?? 'none'}).`);
-    const [file = ''] = await (0,promises_.readdir)(folder);
+        throw (0,errors/* corruptArtifact */.G8)(`The artifact "${artifact.name}" arrived with another digest than the artifact service lists (${digest ?? 'none'}).`);
+    const [file = ''] = await (0,external_node_fs_promises_.readdir)(folder);
     return openOnDisk(artifact, (0,external_node_path_.join)(folder, file), artifact.size);
 }
 async function uploadLocked(request, folder, options) {
@@ -36560,11 +36426,11 @@ async function upload(request, folder) {
         const path = (0,external_node_path_.join)(folder, file.name);
         await (0,external_node_stream_promises_namespaceObject.pipeline)((0,bytes_chunks/* streamableChunks */.V$)(file.chunks), (0,external_node_fs_.createWriteStream)(path));
         paths.push(path);
-        request.onBytes((await (0,promises_.stat)(path)).size);
+        request.onBytes((await (0,external_node_fs_promises_.stat)(path)).size);
     }
     const options = { compressionLevel: 0, retentionDays };
     const { id, size = 0, digest } = await (await client()).uploadArtifact(name, paths, folder, options);
-    await Promise.all(paths.map((path) => (0,promises_.rm)(path)));
+    await Promise.all(paths.map((path) => (0,external_node_fs_promises_.rm)(path)));
     if (id !== undefined)
         return { id, name, size, ...withDigest(digest) };
     throw new errors/* HandoverError */.Cu('transfer-failed', 'The official client uploaded the artifact, but got no id for it.', 'Re-run the job.');
@@ -36643,8 +36509,8 @@ var run_store_disposeResources = (undefined && undefined.__disposeResources) || 
  * @throws HandoverError `unsupported-host` outside a runner
  */
 function runStore(options) {
-    const credentials = serviceCredentials(options.runtimeToken, options.resultsUrl);
-    return withOfficialClient(ownStore({ ...options, credentials }), { ...options, credentials });
+    const own = { ...options, credentials: serviceCredentials(options.runtimeToken, options.resultsUrl) };
+    return withOfficialClient(ownStore(own), own);
 }
 function ownStore(options) {
     const { credentials, log, maskSecret, signal } = options;
@@ -36695,8 +36561,8 @@ async function run_store_upload(http, service, options, { name, retentionDays, f
         const { log, signal } = options;
         const lock = run_store_addDisposableResource(env_1, await lockName(options.credentials, name), true);
         const expiresAt = retentionDays === 0 ? undefined : new Date(Date.now() + retentionDays * dayMs);
-        const reservation = { ...options, isAlone: lock !== undefined };
-        const url = await explain(`create the artifact "${name}"`, () => reserveName(name, expiresAt, reservation));
+        const reserve = () => reserveName(name, expiresAt, options, lock !== undefined);
+        const url = await explain(`create the artifact "${name}"`, reserve);
         try {
             const target = { http, url: maskedUrl(url, options.maskSecret), onRetry: log.info, signal };
             const blob = await uploadBlob(target, storedZip(files), onBytes);
@@ -36740,6 +36606,26 @@ async function explain(what, work) {
 
 /***/ }),
 
+/***/ 2442:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   U: () => (/* binding */ abortedAfter)
+/* harmony export */ });
+/** Returns a signal that is aborted a number of ms after another one, with `reason` or else the other's. */
+function abortedAfter(signal, ms, reason) {
+    const controller = new AbortController();
+    const begin = () => void setTimeout(() => controller.abort(reason ?? signal.reason), ms).unref();
+    if (signal.aborted)
+        begin();
+    else
+        signal.addEventListener('abort', begin, { once: true });
+    return controller.signal;
+}
+
+
+/***/ }),
+
 /***/ 4754:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
@@ -36751,7 +36637,9 @@ __nccwpck_require__.d(__webpack_exports__, {
   Yp: () => (/* binding */ RegistryFailure),
   zR: () => (/* binding */ asError),
   CD: () => (/* binding */ attempt),
+  G8: () => (/* binding */ corruptArtifact),
   aY: () => (/* binding */ invalidInput),
+  EK: () => (/* binding */ invalidTarball),
   GZ: () => (/* binding */ isUnreadable),
   bD: () => (/* binding */ messageOf),
   bY: () => (/* binding */ setupBuildxHint),
@@ -36948,8 +36836,17 @@ class HandoverError extends Error {
     }
 }
 /** Returns the error for an input. */
-function invalidInput(message, hint = 'Correct it under `with:`.') {
-    return new HandoverError('invalid-input', message, hint);
+function invalidInput(message, hint = 'Correct it under `with:`.', cause) {
+    return new HandoverError('invalid-input', message, hint, cause);
+}
+/** Returns the error for an artifact that can't be what export-image made. */
+function corruptArtifact(message, cause) {
+    return new HandoverError('artifact-corrupt', message, 'Run the job that exports the image again.', cause);
+}
+const madeAgain = 'The tarball was edited: make it again with docker save.';
+/** Returns the error for a tarball or a layout that can't be used as it is. */
+function invalidTarball(message, hint = madeAgain, cause) {
+    return new HandoverError('tarball-invalid', message, hint, cause);
 }
 /** Returns whether an error means that an artifact has no readable content. Failures to reach the artifact don't. */
 function isUnreadable(error) {
@@ -36987,7 +36884,6 @@ function asError(error) {
 const setupBuildxHint = 'Add this step before it: `- uses: docker/setup-buildx-action@v4`.';
 /** A build that failed because of a cache that it read. It may succeed without that cache. */
 class CacheFailure extends HandoverError {
-    /** BuildKit's message. */
     why;
     constructor(why) {
         const quoted = (0,base_text/* quoteForeign */.xS)(why, 500);
@@ -37205,6 +37101,7 @@ const limits = {
 /* harmony export */   CS: () => (/* binding */ prose),
 /* harmony export */   Qj: () => (/* binding */ markdownTable),
 /* harmony export */   VM: () => (/* binding */ gantt),
+/* harmony export */   XV: () => (/* binding */ artifactRow),
 /* harmony export */   _N: () => (/* binding */ layerTable),
 /* harmony export */   aL: () => (/* binding */ words),
 /* harmony export */   aY: () => (/* binding */ code),
@@ -37224,9 +37121,10 @@ function made(text) {
 function safe(own, ...parts) {
     return made(own.map((text, position) => `${text}${parts[position]?.[source] ?? ''}`).join(''));
 }
-/** Joins parts. */
+/** Joins the parts that are there. */
 function joined(parts, between) {
-    return made(parts.map((part) => part[source]).join(between));
+    const given = parts.filter((part) => part !== undefined);
+    return made(given.map((part) => part[source]).join(between));
 }
 /**
  * Escapes any text. Code style protects everything that GitHub would convert to a link or a picture: addresses, mentions, references to
@@ -37272,29 +37170,30 @@ function link(text, address) {
         .replaceAll('&', '&amp;');
     return safe `[${words(text)}](${made(target)})`;
 }
-/** Returns a table. Only the rows contain foreign text. */
+/** Returns a table of the rows that are there. Only the rows contain foreign text. */
 function markdownTable(head, rows) {
     const line = (cells) => `| ${cells.map(cell).join(' | ')} |`;
-    return made([line(head.map(words)), line(head.map(() => safe `---`)), ...rows.map(line)].join('\n'));
+    return made([line(head.map(words)), line(head.map(() => safe `---`)), ...rows.filter((row) => row !== undefined).map(line)].join('\n'));
 }
 // Only code still has bars. A backslash before one would escape the backslash that escapes the bar (GFM, "Tables").
 function cell(markdown) {
     return markdown[source].replace(/(\\*)\|/g, '$1$1\\|');
 }
-/** Returns `sha256:` and 12 digits. */
-function shortDigest(digest) {
-    return digest.slice(0, 'sha256:'.length + 12);
-}
 /** Returns a table of layers that folds under one line. */
 function layerTable(layers) {
     const rows = layers.map((layer, position) => [
         words(String(position + 1)),
-        code(shortDigest(layer.digest)),
+        code(layer.digest.slice(0, 'sha256:'.length + 12)),
         words((0,_text_js__WEBPACK_IMPORTED_MODULE_0__/* .formatBytes */ .z3)(layer.size)),
         words(layer.mediaType.split('.').at(-1) ?? ''),
     ]);
     const count = words(`${String(rows.length)} ${rows.length === 1 ? 'layer' : 'layers'}`);
     return safe `<details><summary>${count}</summary>\n\n${markdownTable(['#', 'Digest', 'Size', 'Format'], rows)}\n\n</details>`;
+}
+/** Returns a table's row about an artifact; `size` in bytes. */
+function artifactRow(artifact) {
+    const { id, name, size } = artifact;
+    return [safe `Artifact`, safe `${code(name)}${words(` (id ${String(id)}), ${(0,_text_js__WEBPACK_IMPORTED_MODULE_0__/* .formatBytes */ .z3)(size)}`)}`];
 }
 /** Returns a chart of where the time went, which GitHub draws (Mermaid gantt; `x` is ms since the epoch). */
 function gantt(spans) {
@@ -37461,6 +37360,7 @@ function namedTimeline(timeline, name) {
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   IE: () => (/* binding */ pieces),
 /* harmony export */   QB: () => (/* binding */ copiedBytes),
 /* harmony export */   T6: () => (/* binding */ countedChunks),
 /* harmony export */   V$: () => (/* binding */ streamableChunks),
@@ -37501,6 +37401,27 @@ async function writeChunks(stream, chunks, over) {
             await (0,node_events__WEBPACK_IMPORTED_MODULE_0__.once)(stream, 'drain', { signal: over }).catch(() => undefined);
     }
 }
+/**
+ * Copies chunks into pieces of `bytes` bytes, of which the last is shorter or empty.
+ * @param free memory of earlier pieces, which is used again: leaving it to the garbage collector would triple the memory held
+ */
+async function* pieces(chunks, bytes, free) {
+    let piece = free.pop() ?? Buffer.allocUnsafeSlow(bytes);
+    let length = 0;
+    for await (const chunk of chunks) {
+        for (let taken = 0; taken < chunk.length;) {
+            const count = chunk.copy(piece, length, taken);
+            taken += count;
+            length += count;
+            if (length < bytes)
+                continue;
+            yield piece;
+            piece = free.pop() ?? Buffer.allocUnsafeSlow(bytes);
+            length = 0;
+        }
+    }
+    yield piece.subarray(0, length);
+}
 /** Returns the same chunks, and calls `onBytes` with the length of each. */
 async function* countedChunks(chunks, onBytes) {
     for await (const chunk of chunks) {
@@ -37520,13 +37441,13 @@ async function* watchedChunks(chunks, onError) {
 }
 /**
  * Returns the first bytes, and all chunks including them.
- * @param isEnough called with the bytes so far; the head is shorter when all bytes are fewer, and may be longer
+ * @param minBytes of the head, which is shorter when all bytes are fewer, and may be longer
  * @throws errors of the chunks
  */
-async function withHead(chunks, isEnough) {
+async function withHead(chunks, minBytes) {
     const source = chunks[Symbol.asyncIterator]();
     let head = Buffer.alloc(0);
-    while (!isEnough(head)) {
+    while (head.length < minBytes) {
         const next = await source.next();
         if (next.done === true)
             break;
@@ -37650,6 +37571,7 @@ function explainDiskFull(error, path, advice) {
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   $r: () => (/* binding */ fileHead),
 /* harmony export */   EW: () => (/* binding */ readSmallFile),
 /* harmony export */   I: () => (/* binding */ kindOf),
 /* harmony export */   T9: () => (/* binding */ fileChunks),
@@ -37778,7 +37700,25 @@ async function readSmallFile(path, maxBytes) {
             await result_1;
     }
 }
-/** Does the same synchronously, for a step that reads its inputs. */
+/** Returns the first bytes of any file, or all if it has fewer. Throws as `openFile` does. */
+async function fileHead(path, bytes) {
+    const env_2 = { stack: [], error: void 0, hasError: false };
+    try {
+        const file = __addDisposableResource(env_2, await openFile(path), true);
+        const { buffer, bytesRead } = await file.read(Buffer.alloc(bytes), 0, bytes, 0);
+        return buffer.subarray(0, bytesRead);
+    }
+    catch (e_2) {
+        env_2.error = e_2;
+        env_2.hasError = true;
+    }
+    finally {
+        const result_2 = __disposeResources(env_2);
+        if (result_2)
+            await result_2;
+    }
+}
+/** Reads any small file synchronously, for a step that reads its inputs. */
 function readSmallFileSync(path, maxBytes) {
     requireFile(path, (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.statSync)(path));
     const file = (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.openSync)(path, readFlags);
@@ -38059,9 +37999,7 @@ async function tryLock(key) {
     server.unref();
     return {
         [Symbol.asyncDispose]: () => new Promise((resolve) => {
-            server.close(() => {
-                resolve();
-            });
+            server.close(() => resolve());
         }),
     };
 }
@@ -38214,9 +38152,7 @@ function openOwnFolder(path, removedAt = path) {
             emptyFolder(handle, removedAt);
             keep();
             // This removes only an empty folder, even if the path leads elsewhere by now.
-            (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .attempt */ .CD)(() => {
-                (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.rmdirSync)(removedAt);
-            }, undefined);
+            (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .attempt */ .CD)(() => (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.rmdirSync)(removedAt), undefined);
         },
         keep,
     };
@@ -38674,14 +38610,6 @@ var registry_commands = __nccwpck_require__(9541);
 
 
 
-/**
- * Returns the time without progress after which a cache build ends, in ms. A layer is written in one step: 5 minutes are enough for 3 GB at
- * BuildKit's rate. Without a limit, BuildKit repeats requests with status 500 for a quarter of an hour.
- * @param stepMinutes the step's time limit
- */
-function cacheIdleMs(stepMinutes) {
-    return Math.min(5, stepMinutes / 4) * 60_000;
-}
 /** @param stepMinutes the step's time limit */
 function dockerBuildx(cli, stepMinutes) {
     return {
@@ -38699,7 +38627,9 @@ function dockerBuildx(cli, stepMinutes) {
             throw new errors/* HandoverError */.Cu('builder-unsupported', `docker buildx can't use ${which}: ${cause}`, folderHint(cause) ?? errors/* setupBuildxHint */.bY);
         },
         build: (command, print, pushed = []) => build(cli, command, print, pushed),
-        writeCache: (command, signal) => writeCache(cli, command, cacheIdleMs(stepMinutes), signal),
+        // A layer is written in one step: 5 minutes without progress are enough for 3 GB at BuildKit's rate. Without a limit, BuildKit repeats
+        // requests with status 500 for a quarter of an hour.
+        writeCache: (command, signal) => writeCache(cli, command, Math.min(5, stepMinutes / 4) * 60_000, signal),
         targets: async ({ name: command, args, workdir }, names) => {
             const output = await cli.query(['buildx', command, ...args], workdir);
             const found = output.exitCode === 0 ? parseBakeFile(output.stdout, names) : undefined;
@@ -38883,29 +38813,30 @@ const streamMs = 500;
 function dockerCli(signal, name = 'docker') {
     let found;
     const program = () => (found ??= findProgram(name));
+    const programFor = async ({ signal: ends }) => {
+        ends.throwIfAborted();
+        const path = await program();
+        // Aborted during the lookup: nothing would end the command.
+        ends.throwIfAborted();
+        return path;
+    };
     const cliWithin = (times) => ({
         program: name,
-        signal: times.signal,
         available: async () => {
             await program();
         },
         query: async (args, workdir) => {
-            times.signal.throwIfAborted();
-            const path = await program();
-            // Aborted during the lookup.
-            times.signal.throwIfAborted();
+            const path = await programFor(times);
             const options = { silent: true, ignoreReturnCode: true, ...(workdir === undefined ? {} : { cwd: workdir }) };
-            const asked = (0,exec/* getExecOutput */.H)(quoteProgram(path), [...args], options);
+            // @actions/exec splits its first argument at spaces.
+            const asked = (0,exec/* getExecOutput */.H)(`"${path}"`, [...args], options);
             return times.within(asked, () => {
                 // @actions/exec can't end a command.
                 (0,forced_end/* killChildren */.at)(args);
             });
         },
         start: async (args, { tempDir, workdir, signal: kills } = {}) => {
-            times.signal.throwIfAborted();
-            const path = await program();
-            // Aborted during the lookup. Nothing would end the command.
-            times.signal.throwIfAborted();
+            const path = await programFor(times);
             // `env` replaces itself with the command, so the child is the command.
             const [file, before] = tempDir === undefined ? [path, []] : ['env', [`TMPDIR=${tempDir}`, path]];
             const child = (0,external_node_child_process_namespaceObject.spawn)(file, [...before, ...args], { stdio: ['pipe', 'pipe', 'pipe'], cwd: workdir });
@@ -38919,10 +38850,6 @@ function dockerCli(signal, name = 'docker') {
         },
     });
     return cliWithin((0,deadlines/* deadlines */.Q)(signal, name));
-}
-// @actions/exec splits its first argument at spaces.
-function quoteProgram(path) {
-    return `"${path}"`;
 }
 function running(name, child, signal, kills) {
     const { stdin, stdout, stderr } = child;
@@ -39099,9 +39026,7 @@ function engineApi(endpoint, times, agreed = {}) {
             times.signal.throwIfAborted();
             const own = new AbortController();
             const work = async () => answerOf(await begin(request, own.signal));
-            return times.within(work(), () => {
-                own.abort();
-            });
+            return times.within(work(), () => own.abort());
         },
         follow: async (request, onMessage) => {
             times.signal.throwIfAborted();
@@ -39141,7 +39066,7 @@ function api_open(endpoint, { method, body }, path) {
     return (0,external_node_https_namespaceObject.request)({ ...options, ca: tls.ca, cert: tls.cert, key: tls.key, rejectUnauthorized: tls.verify });
 }
 function isLost(response) {
-    return !('headers' in response);
+    return 'ok' in response;
 }
 /** Sends a request. The response rejects with `docker-unavailable`, or with the signal's reason. */
 function exchange(asked, { body }, endpoint, signal) {
@@ -39162,7 +39087,7 @@ function exchange(asked, { body }, endpoint, signal) {
             if (signal.aborted)
                 reject((0,errors/* asError */.zR)(signal.reason));
             else if (connected)
-                resolve({ message: `the connection broke off (${(0,errors/* systemCodeOf */.c7)(error) ?? (0,errors/* messageOf */.bD)(error)})` });
+                resolve({ ok: false, message: `the connection broke off (${(0,errors/* systemCodeOf */.c7)(error) ?? (0,errors/* messageOf */.bD)(error)})` });
             else
                 reject(unreachable(endpoint, error));
         });
@@ -39170,9 +39095,7 @@ function exchange(asked, { body }, endpoint, signal) {
             signal.removeEventListener('abort', end);
             answered.abort();
         });
-        asked.once('response', () => {
-            answered.abort();
-        });
+        asked.once('response', () => answered.abort());
     });
     const sent = (0,bytes_chunks/* writeChunks */.a7)(asked, body ?? none(), answered.signal).then(() => void asked.end(), (error) => {
         // Broken off before its end, so that the engine can't accept a part as the whole.
@@ -39188,12 +39111,12 @@ async function* none() {
 async function answerOf({ response, end }) {
     const answered = await response;
     if (isLost(answered))
-        return { ok: false, status: 0, message: answered.message };
+        return answered;
     try {
         return toAnswer(answered, await textOf(answered));
     }
     catch (error) {
-        return { ok: false, status: 0, message: `the answer broke off (${(0,errors/* systemCodeOf */.c7)(error) ?? (0,errors/* messageOf */.bD)(error)})` };
+        return { ok: false, message: `the answer broke off (${(0,errors/* systemCodeOf */.c7)(error) ?? (0,errors/* messageOf */.bD)(error)})` };
     }
     finally {
         end();
@@ -39204,7 +39127,7 @@ function toAnswer({ statusCode = 0 }, text) {
         return { ok: true, text };
     const body = (0,json/* parseJson */.qF)(text);
     const message = (0,json/* stringOr */.JI)((0,json/* isObject */.Gv)(body) ? body['message'] : undefined, text);
-    return { ok: false, status: statusCode, message: (0,base_text/* quoteError */.PI)(message) || `HTTP ${String(statusCode)}` };
+    return { ok: false, message: (0,base_text/* quoteError */.PI)(message) || `HTTP ${String(statusCode)}` };
 }
 async function textOf(response) {
     let text = '';
@@ -39227,7 +39150,7 @@ async function followed(begun, onMessage) {
 async function messagesOf(begun, onMessage) {
     const answered = await begun.response;
     if (isLost(answered))
-        return { ok: false, status: 0, message: answered.message };
+        return answered;
     if (answered.statusCode !== 200)
         return answerOf(begun);
     let failure;
@@ -39238,7 +39161,7 @@ async function messagesOf(begun, onMessage) {
         onMessage(message);
         const said = failureIn(message);
         if (said !== undefined)
-            failure ??= { ok: false, status: 500, message: (0,base_text/* quoteError */.PI)(said) };
+            failure ??= { ok: false, message: (0,base_text/* quoteError */.PI)(said) };
     };
     let rest = '';
     try {
@@ -39252,7 +39175,7 @@ async function messagesOf(begun, onMessage) {
         take(rest);
     }
     catch (error) {
-        failure ??= { ok: false, status: 0, message: `the answer broke off (${(0,errors/* systemCodeOf */.c7)(error) ?? (0,errors/* messageOf */.bD)(error)})` };
+        failure ??= { ok: false, message: `the answer broke off (${(0,errors/* systemCodeOf */.c7)(error) ?? (0,errors/* messageOf */.bD)(error)})` };
     }
     finally {
         begun.end();
@@ -39313,7 +39236,7 @@ function commandEngine(cli) {
         info: () => info(cli),
         inspect: (image) => inspectWith(cli, inspectArgs(image), docker_output/* parseInspect */.E7),
         confirm: undefined,
-        load: (chunks, onLoaded) => loadInto(cli, chunks, onLoaded),
+        load: (chunks) => loadInto(cli, chunks),
         pull: (reference, registry) => pullByCommand(cli, reference, registry),
         save: (image) => saveFrom(cli, ['save', image]),
         tag: async (image, reference) => {
@@ -39352,7 +39275,6 @@ async function releaseTag({ forCleanUp }, reference) {
         throw (0,docker_cli/* failedCommand */.xq)(forCleanUp, 'image-missing', args, output);
     await removeReference(forCleanUp, reference);
 }
-/** Returns all images with their names, in docker or podman. */
 async function listImages(cli) {
     const args = ['image', 'ls', '--all', '--no-trunc', '--digests', '--format', docker_output/* listingFormat */.Qn];
     const output = await must(cli, args, 'image-missing');
@@ -39378,28 +39300,18 @@ async function inspectWith(cli, args, parse) {
     throw (0,docker_cli/* failedCommand */.xq)(cli, 'image-missing', args, output);
 }
 /** Implements `Engine.load` with a command. */
-async function loadInto(cli, chunks, onLoaded, tempDir) {
-    const report = await load(cli, await cli.start(['load'], { tempDir }), chunks);
-    report.loaded.forEach(onLoaded);
-    if (report.failure !== undefined)
-        throw report.failure;
-    return report.loaded;
-}
-async function load(cli, running, chunks) {
-    const { exitCode, stdout, stderr } = await feedCommand(running, chunks);
-    const report = (0,docker_output/* parseLoadOutput */.JU)(`${stdout}\n${stderr}`);
-    if (exitCode === 0 && report.unpackError === undefined)
-        return report;
-    const output = { exitCode, stdout, stderr: report.unpackError ?? stderr };
-    return { ...report, failure: (0,docker_cli/* failedCommand */.xq)(cli, 'load-failed', ['load'], output) };
+async function loadInto(cli, chunks, tempDir) {
+    const output = await feedCommand(await cli.start(['load'], { tempDir }), chunks);
+    const { loaded, unpackError = '' } = (0,docker_output/* parseLoadOutput */.JU)(`${output.stdout}\n${output.stderr}`);
+    if (output.exitCode === 0 && unpackError === '')
+        return loaded;
+    throw (0,docker_cli/* failedCommand */.xq)(cli, 'load-failed', ['load'], { ...output, stderr: unpackError || output.stderr });
 }
 /** Writes the chunks to a command. An error of the chunks kills it and is rethrown. */
 async function feedCommand(running, chunks) {
-    const said = Promise.all([(0,consumers_.text)(running.stdout), (0,consumers_.text)(running.stderr)]);
+    const output = (0,docker_cli/* outputOf */.jH)(running);
     const ended = new AbortController();
-    void running.exit.then(() => {
-        ended.abort();
-    });
+    void running.exit.then(() => ended.abort());
     try {
         await (0,bytes_chunks/* writeChunks */.a7)(running.stdin, chunks, ended.signal);
     }
@@ -39410,9 +39322,7 @@ async function feedCommand(running, chunks) {
         throw error;
     }
     running.stdin.end();
-    const exitCode = await running.exit;
-    const [stdout, stderr] = await said;
-    return { exitCode, stdout, stderr };
+    return output;
 }
 // An engine on this machine sends its first request immediately. A remote one may wait for its own loopback interface.
 const reachMs = 10_000;
@@ -39423,20 +39333,14 @@ const reachMs = 10_000;
  */
 async function pullWatched({ reached, failed }, pull) {
     const ends = new AbortController();
-    const timer = setTimeout(() => {
-        ends.abort(new Error('it did not ask'));
-    }, reachMs);
-    void reached.then(() => {
-        clearTimeout(timer);
-    });
+    const timer = setTimeout(() => ends.abort(new Error('it did not ask')), reachMs);
+    void reached.then(() => clearTimeout(timer));
     let failure;
     void failed.then((error) => {
         failure = error;
         ends.abort(error);
     });
-    const refusal = await pull(ends.signal).finally(() => {
-        clearTimeout(timer);
-    });
+    const refusal = await pull(ends.signal).finally(() => clearTimeout(timer));
     if (failure !== undefined)
         throw (0,errors/* asError */.zR)(failure);
     if (refusal === undefined)
@@ -39523,7 +39427,7 @@ function apiEngine(api, cli) {
         },
         inspect: (image) => inspect(api, image),
         confirm: (references) => api_engine_confirm(cli, references),
-        load: (chunks, onLoaded) => api_engine_load(api, chunks, onLoaded),
+        load: (chunks) => load(api, chunks),
         pull: (reference, registry) => pull(api, reference, registry),
         // A process costs little compared with the bytes of an image.
         save: (image) => saveFrom(cli, ['save', image]),
@@ -39563,18 +39467,14 @@ async function api_engine_confirm(cli, references) {
     const images = lines.flatMap((line) => (0,docker_output/* parseInspect */.E7)(line) ?? []);
     if (output.exitCode === 0 && images.length === references.length)
         return images;
-    throw (0,docker_cli/* failedCommand */.xq)(cli, 'image-missing', ['image', 'inspect', ...references], said(output));
-}
-function said(output) {
     // The images that it found are not the cause.
-    return { ...output, stdout: '' };
+    throw (0,docker_cli/* failedCommand */.xq)(cli, 'image-missing', ['image', 'inspect', ...references], { ...output, stdout: '' });
 }
-async function api_engine_load(api, chunks, onLoaded) {
+async function load(api, chunks) {
     let printed = '';
     const request = { method: 'POST', path: '/images/load', query: { quiet: '1' }, body: chunks };
     const answer = await api.follow(request, ({ stream }) => void (printed += (0,json/* stringOr */.JI)(stream, '')));
     const { loaded, unpackError } = (0,docker_output/* parseLoadOutput */.JU)(printed);
-    loaded.forEach(onLoaded);
     api_engine_must(answer, 'load-failed', 'load');
     if (unpackError !== undefined)
         throw (0,docker_cli/* failedWork */.r7)('docker', 'load-failed', 'docker load failed', unpackError);
@@ -39670,12 +39570,9 @@ async function readIfThere(path) {
     catch (error) {
         // Docker itself would wait there, without end.
         if (error instanceof files/* NotAFile */.pX && error.isPipe)
-            throw notAFile(error);
+            throw new errors/* HandoverError */.Cu('docker-unavailable', `Docker's configuration can't be read: ${error.message}.`, 'Look at what DOCKER_CONFIG, DOCKER_CERT_PATH and DOCKER_CONTEXT lead to.', error);
         return (0,errors/* systemCodeOf */.c7)(error) === 'ENOENT' ? '' : undefined;
     }
-}
-function notAFile(error) {
-    return new errors/* HandoverError */.Cu('docker-unavailable', `Docker's configuration can't be read: ${error.message}.`, 'Look at what DOCKER_CONFIG, DOCKER_CERT_PATH and DOCKER_CONTEXT lead to.', error);
 }
 function headersIn(config) {
     const { HttpHeaders: given } = config;
@@ -39824,7 +39721,22 @@ function podmanEngine(cli, tempRoot) {
         nameOf: podmanName,
         info: () => podman_engine_info(cli),
         inspect: (image) => inspectWith(cli, ['image', 'inspect', image], parsePodmanInspect),
-        load: (chunks, onLoaded) => podman_engine_load(cli, tempRoot, chunks, onLoaded),
+        load: async (chunks) => {
+            const env_1 = { stack: [], error: void 0, hasError: false };
+            try {
+                const temp = __addDisposableResource(env_1, await (0,files/* makeTempDir */.mk)(tempRoot), true);
+                return await loadInto(cli, chunks, temp.path);
+            }
+            catch (e_1) {
+                env_1.error = e_1;
+                env_1.hasError = true;
+            }
+            finally {
+                const result_1 = __disposeResources(env_1);
+                if (result_1)
+                    await result_1;
+            }
+        },
         confirm: undefined,
         // It only accepts whole tarballs.
         pull: undefined,
@@ -39845,22 +39757,6 @@ async function podman_engine_info(cli) {
     if (parsed !== undefined)
         return requireSupportedEngine(parsed);
     throw new errors/* HandoverError */.Cu('docker-unavailable', `Podman fails: ${(0,docker_cli/* lastLine */.fM)(output) || `podman info exited with ${String(output.exitCode)}`}`, 'Run `podman info` in an earlier step, and fix what it reports.');
-}
-async function podman_engine_load(cli, tempRoot, chunks, onLoaded) {
-    const env_1 = { stack: [], error: void 0, hasError: false };
-    try {
-        const temp = __addDisposableResource(env_1, await (0,files/* makeTempDir */.mk)(tempRoot), true);
-        return await loadInto(cli, chunks, onLoaded, temp.path);
-    }
-    catch (e_1) {
-        env_1.error = e_1;
-        env_1.hasError = true;
-    }
-    finally {
-        const result_1 = __disposeResources(env_1);
-        if (result_1)
-            await result_1;
-    }
 }
 // The Docker format keeps the config. `oci-archive` would convert it (without the health check), which gives another image.
 async function* save(cli, tempRoot, image) {
@@ -39886,10 +39782,8 @@ function parsePodmanInfo(text) {
     if (!(0,json/* isObject */.Gv)(info) || !(0,json/* isObject */.Gv)(info['host']))
         return undefined;
     const { host } = info;
-    const version = (0,json/* isObject */.Gv)(info['version']) ? info['version'] : {};
     const store = (0,json/* isObject */.Gv)(info['store']) ? info['store'] : {};
     return {
-        version: (0,json/* stringOr */.JI)(version['Version'], ''),
         platform: (0,platform/* platformOf */.tj)((0,json/* stringOr */.JI)(host['os'], ''), (0,json/* stringOr */.JI)(host['arch'], '')),
         imageStore: image_store/* imageStores */.C.podman,
         dataRoot: (0,json/* stringOr */.JI)(store['graphRoot'], ''),
@@ -39944,7 +39838,9 @@ async function containerEngine(name, settings, signal) {
 /* harmony export */   Q: () => (/* binding */ deadlines),
 /* harmony export */   z: () => (/* binding */ timeLimit)
 /* harmony export */ });
+/* harmony import */ var _base_deadline_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(2442);
 /* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
+
 
 // The runner kills a cancelled step 7.5 s after its first signal (actions/runner, ProcessInvoker). Short work may finish first, and the
 // cleanup has to end within that time.
@@ -39957,17 +39853,13 @@ const answerMs = 60_000;
  * @param program the engine's command, for messages
  */
 function deadlines(signal, program) {
-    const late = timeLimit(cleanUpMs, noAnswer(program, cleanUpMs));
-    if (signal.aborted)
-        late.start();
-    else
-        signal.addEventListener('abort', late.start, { once: true });
+    const late = (0,_base_deadline_js__WEBPACK_IMPORTED_MODULE_1__/* .abortedAfter */ .U)(signal, cleanUpMs, noAnswer(program, cleanUpMs));
     const cleaning = {
-        signal: late.signal,
+        signal: late,
         within: (work, giveUp) => {
             const answer = timeLimit(answerMs, noAnswer(program, answerMs));
             answer.start();
-            return unlessAborted(work, AbortSignal.any([late.signal, answer.signal]), 0, giveUp).finally(answer.stop);
+            return unlessAborted(work, AbortSignal.any([late, answer.signal]), 0, giveUp).finally(answer.stop);
         },
         get forCleanUp() {
             return cleaning;
@@ -40007,9 +39899,7 @@ function timeLimit(ms, reason) {
     let timer;
     const restart = () => {
         clearTimeout(timer);
-        timer = setTimeout(() => {
-            controller.abort(reason);
-        }, ms).unref();
+        timer = setTimeout(() => controller.abort(reason), ms).unref();
     };
     return {
         signal: controller.signal,
@@ -40018,9 +39908,7 @@ function timeLimit(ms, reason) {
                 restart();
         },
         restart,
-        stop: () => {
-            clearTimeout(timer);
-        },
+        stop: () => clearTimeout(timer),
     };
 }
 function noAnswer(program, ms) {
@@ -40057,12 +39945,10 @@ function parseInfo(text) {
     const info = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .parseJson */ .qF)(text);
     if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(info))
         return undefined;
-    const version = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(info['ServerVersion'], '');
-    if (version === '')
+    if ((0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(info['ServerVersion'], '') === '')
         return undefined;
     const status = JSON.stringify(info['DriverStatus'] ?? []);
     return {
-        version,
         platform: (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_3__/* .platformOf */ .tj)((0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(info['OSType'], ''), (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(info['Architecture'], '')),
         imageStore: _image_image_store_js__WEBPACK_IMPORTED_MODULE_2__/* .imageStores */ .C[status.includes('io.containerd.snapshotter') ? 'containerd' : 'classic'],
         dataRoot: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(info['DockerRootDir'], ''),
@@ -40082,12 +39968,9 @@ function hasAll(manifests, platform) {
         if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(manifest) || !(0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(manifest['ImageData']))
             return [];
         const { Platform: found } = manifest['ImageData'];
-        return (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(found) && (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_3__/* .samePlatform */ .my)(platform, platformIn(found)) ? [manifest['Available'] === true] : [];
+        return (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(found) && (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_3__/* .samePlatform */ .my)(platform, (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_3__/* .platformIn */ .NO)(found)) ? [manifest['Available'] === true] : [];
     });
     return available.includes(true);
-}
-function platformIn(found) {
-    return (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_3__/* .platformOf */ .tj)((0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(found['os'], ''), (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(found['architecture'], ''), (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(found['variant'], undefined));
 }
 /** The same for parsed JSON. */
 function inspectedImage(image) {
@@ -40104,7 +39987,6 @@ function inspectedImage(image) {
         labels: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringMapOf */ .pn)(config['Labels']),
         config,
         ...(typeof image['Created'] === 'string' ? { created: image['Created'] } : {}),
-        size: typeof image['Size'] === 'number' ? image['Size'] : 0,
         // The containerd store returns a descriptor since Docker 28. Since 29.1.2 it also returns one for an image whose layers are only
         // unpacked for another manifest (moby 2e3a23c8ec). It only lists manifests over its API, since Docker 28.
         isWhole: image['Descriptor'] === undefined ? true : hasAll(image['Manifests'], platform),
@@ -40200,31 +40082,23 @@ const registryAttempts = 3;
 const pauseMs = 10_000;
 /** How long one push or pull may take, in ms. */
 const registryLimitMs = 25 * 60_000;
-/**
- * Runs registry work until it succeeds, with at most three attempts and a warning before each retry.
- * @param failed the error of the first attempt, if that was made before
- * @throws RegistryFailure of the last attempt, or of one that would fail again in the same way
- */
-function attemptRegistry(work, { warning, signal }, failed) {
-    return (0,_http_retry_js__WEBPACK_IMPORTED_MODULE_1__/* .retry */ .L5)((attempt) => (attempt === 1 && failed !== undefined ? Promise.reject(failed) : work()), {
-        attempts: registryAttempts,
-        delayMs: () => pauseMs,
-        isRetryable: (error) => error instanceof _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Yp && !error.permanent,
-        onRetry: (error, attempt) => {
-            const next = `${String(attempt + 1)} of ${String(registryAttempts)} in ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_9__/* .formatDuration */ .a3)(pauseMs)}`;
-            warning(`${(0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .messageOf */ .bD)(error)}. Attempt ${next}.`);
-        },
-        signal,
-    });
-}
 /** Limits the time that a command works on a registry. */
 const registryLimit = () => (0,_deadlines_js__WEBPACK_IMPORTED_MODULE_3__/* .timeLimit */ .z)(registryLimitMs);
 /** Why the limit ended a command; undefined if it didn't. */
 function exceeded({ signal }) {
     return signal.aborted ? `it took longer than ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_9__/* .formatDuration */ .a3)(registryLimitMs)}` : undefined;
 }
-function registryCommands(cli, options) {
-    const attempt = (work, failed) => attemptRegistry(work, options, failed);
+function registryCommands(cli, { warning, signal }) {
+    const attempt = (work, failed) => (0,_http_retry_js__WEBPACK_IMPORTED_MODULE_1__/* .retry */ .L5)((count) => (count === 1 && failed !== undefined ? Promise.reject(failed) : work()), {
+        attempts: registryAttempts,
+        delayMs: () => pauseMs,
+        isRetryable: (error) => error instanceof _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Yp && !error.permanent,
+        onRetry: (error, count) => {
+            const next = `${String(count + 1)} of ${String(registryAttempts)} in ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_9__/* .formatDuration */ .a3)(pauseMs)}`;
+            warning(`${(0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .messageOf */ .bD)(error)}. Attempt ${next}.`);
+        },
+        signal,
+    });
     return {
         attempt,
         pull: (reference) => attempt(async () => {
@@ -40725,7 +40599,6 @@ __nccwpck_require__.d(__webpack_exports__, {
   nw: () => (/* binding */ isIndex),
   C1: () => (/* binding */ isIndexDocument),
   sG: () => (/* binding */ layerMediaType),
-  tn: () => (/* binding */ manifestIn),
   Ib: () => (/* binding */ mediaTypes),
   Ts: () => (/* binding */ parseArchiveManifest),
   o4: () => (/* binding */ parseConfig),
@@ -40970,7 +40843,7 @@ function at(path) {
 // EXTERNAL MODULE: ./build/shared/image/digest.js
 var image_digest = __nccwpck_require__(3968);
 // EXTERNAL MODULE: ./build/shared/image/platform.js
-var platform = __nccwpck_require__(4851);
+var image_platform = __nccwpck_require__(4851);
 ;// CONCATENATED MODULE: ./build/shared/image/shapes.js
 // The shapes of the documents that name an image, as in the structs of the engines. Members without a struct field are unknown.
 // Sources: OCI image-spec 1.1 (specs-go/v1); moby daemon/internal/image/image.go, api/types/container/config.go and
@@ -40979,7 +40852,7 @@ const strings = { items: 'string' };
 const stringMap = { values: 'string' };
 /** A set: only its member names matter. */
 const names = { values: { members: {} } };
-const shapes_platform = {
+const platform = {
     architecture: 'string',
     os: 'string',
     'os.version': 'string',
@@ -40994,7 +40867,7 @@ const descriptor = {
         urls: strings,
         annotations: stringMap,
         data: 'string',
-        platform: { members: shapes_platform },
+        platform: { members: platform },
         artifactType: 'string',
     },
 };
@@ -41052,7 +40925,7 @@ const containerConfig = {
 };
 const configShape = {
     members: {
-        ...shapes_platform,
+        ...platform,
         id: 'string',
         parent: 'string',
         comment: 'string',
@@ -41161,7 +41034,7 @@ function parseManifest(bytes, where) {
     if (!listsLayers || !(0,json/* isObject */.Gv)(value['config']))
         throw invalid(where, 'an image manifest', bytes);
     return {
-        mediaType: (0,json/* stringOr */.JI)(value['mediaType'], ''),
+        mediaType: (0,json/* stringOr */.JI)(value['mediaType'], '') || mediaTypes.manifest,
         config: parseDescriptor(value['config'], where),
         layers: requireCount((0,json/* objectsOf */.iZ)(value['layers']), where).map((layer) => parseDescriptor(layer, where)),
     };
@@ -41175,18 +41048,6 @@ function requireKind(value, where, types, foreign) {
     if (member !== undefined)
         throw ambiguous(where, `has "${member}", which makes it another kind of document`);
 }
-/**
- * Reads a document as a manifest.
- * @returns undefined when it is anything else
- */
-function manifestIn(bytes) {
-    try {
-        return parseManifest(bytes, 'a manifest');
-    }
-    catch {
-        return undefined;
-    }
-}
 function requireCount(layers, where) {
     if (layers.length <= limits/* limits */.F.layers)
         return layers;
@@ -41199,7 +41060,7 @@ function requireCount(layers, where) {
 function requireConfigSize(size) {
     if (size <= limits/* limits */.F.jsonBytes)
         return;
-    throw new errors/* HandoverError */.Cu('tarball-invalid', `The image's config has ${String(size)} bytes; ${String(limits/* limits */.F.jsonBytes)} (4 MiB) are the most that can be handed over.`, 'Look for very long labels, environment variables or a very long history: docker image inspect shows the labels and variables, docker history the rest.');
+    throw (0,errors/* invalidTarball */.EK)(`The image's config has ${String(size)} bytes; ${String(limits/* limits */.F.jsonBytes)} (4 MiB) are the most that can be handed over.`, 'Look for very long labels, environment variables or a very long history: docker image inspect shows the labels and variables, docker history the rest.');
 }
 /** @throws HandoverError `tarball-invalid` */
 function parseConfig(bytes, where) {
@@ -41216,7 +41077,7 @@ function parseConfig(bytes, where) {
     const created = (0,json/* stringOr */.JI)(value['created'], undefined);
     const config = (0,json/* isObject */.Gv)(value['config']) ? value['config'] : {};
     return {
-        platform: (0,platform/* platformOf */.tj)((0,json/* stringOr */.JI)(value['os'], '') || 'linux', (0,json/* stringOr */.JI)(value['architecture'], ''), (0,json/* stringOr */.JI)(value['variant'], undefined)),
+        platform: (0,image_platform/* platformIn */.NO)(value),
         diffIds,
         labels: (0,json/* stringMapOf */.pn)(config['Labels']),
         config,
@@ -41238,7 +41099,6 @@ function parseArchiveManifest(bytes, where) {
         return { config, repoTags: (0,json/* stringsOf */.iw)(image['RepoTags']), layers: (0,json/* stringsOf */.iw)(image['Layers']) };
     });
 }
-/** Creates a manifest for the image's config and layers. */
 function formatManifest(config, layers) {
     const manifestBytes = Buffer.from(JSON.stringify({
         schemaVersion: 2,
@@ -41256,7 +41116,7 @@ function formatIndex(images) {
     const byName = images.toSorted((one, other) => formatPlatform(one.platform) < formatPlatform(other.platform) ? -1 : 1);
     const manifests = byName.map(({ mediaType, digest, size, platform: { architecture, os, variant } }) => ({
         ...{ mediaType, digest, size },
-        platform: { architecture, os, ...(variant === undefined ? {} : { variant }) },
+        platform: { architecture, os, variant },
     }));
     const isDocker = images.every((image) => image.mediaType === mediaTypes.dockerManifest);
     const mediaType = isDocker ? mediaTypes.dockerIndex : mediaTypes.index;
@@ -41275,24 +41135,19 @@ function parseDescriptor(value, where) {
     const data = (0,json/* stringOr */.JI)(value['data'], '');
     if (data !== '' && (0,image_digest/* digestOf */.ol)(Buffer.from(data, 'base64')) !== digest)
         throw ambiguous(where, `has \`data\` in the descriptor of ${digest} with another digest`);
-    const described = (0,json/* isObject */.Gv)(platform) ? parseDescriptorPlatform(platform) : undefined;
+    // An attestation's is `unknown`; some tools leave members out.
+    const isKnown = (0,json/* isObject */.Gv)(platform) && [platform['os'], platform['architecture']].every((text) => (0,json/* stringOr */.JI)(text, ''));
     return {
         mediaType,
         digest,
         size,
-        ...(described === undefined ? {} : { platform: described }),
+        ...(isKnown ? { platform: (0,image_platform/* platformIn */.NO)(platform) } : {}),
         annotations: (0,json/* stringMapOf */.pn)(value['annotations']),
     };
 }
 /** Whether a text can be a media type (RFC 6838, section 4.2): it is sent on in a header. */
 function isMediaType(text) {
     return /^[a-z0-9][\w!#$&^.+-]{0,126}\/[a-z0-9][\w!#$&^.+-]{0,126}$/i.test(text);
-}
-function parseDescriptorPlatform(value) {
-    const [os, architecture] = [(0,json/* stringOr */.JI)(value['os'], ''), (0,json/* stringOr */.JI)(value['architecture'], '')];
-    if (os === '' || architecture === '')
-        return undefined;
-    return (0,platform/* platformOf */.tj)(os, architecture, (0,json/* stringOr */.JI)(value['variant'], undefined));
 }
 const foreignLayer = /^application\/vnd\.(?:oci\.image\.layer\.nondistributable|docker\.image\.rootfs\.foreign)\./i;
 /** Refuses content that an engine would fetch from an address in the document, or omit from `docker save` and `docker push`. */
@@ -41302,7 +41157,7 @@ function requireHere({ urls, digest, mediaType }, where) {
     if (url === undefined && !foreignLayer.test(type))
         return;
     const why = url === undefined ? `has the media type ${type}` : `is to be fetched from ${(0,json/* stringOr */.JI)(url, '')}`;
-    throw new errors/* HandoverError */.Cu('tarball-invalid', `${where} names content that isn't part of the image: ${(0,base_text/* quoteForeign */.xS)((0,json/* stringOr */.JI)(digest, ''), 80)} ${(0,base_text/* quoteForeign */.xS)(why, 200)}.`, 'Use a base image whose layers are all in its registry and may be distributed. An engine would fetch other layers from the address in the image, and docker save omits them.');
+    throw (0,errors/* invalidTarball */.EK)(`${where} names content that isn't part of the image: ${(0,base_text/* quoteForeign */.xS)((0,json/* stringOr */.JI)(digest, ''), 80)} ${(0,base_text/* quoteForeign */.xS)(why, 200)}.`, 'Use a base image whose layers are all in its registry and may be distributed. An engine would fetch other layers from the address in the image, and docker save omits them.');
 }
 function manifest_document(bytes, shape, where, expected) {
     const value = strict(bytes, shape, where, expected);
@@ -41318,20 +41173,20 @@ function strict(bytes, shape, where, expected) {
 }
 /** @param what the end of a sentence whose subject is the document */
 function ambiguous(where, what, bytes) {
-    return new errors/* HandoverError */.Cu('tarball-invalid', `${where} ${what}${bytes === undefined ? '' : ` ("${startOf(bytes)}")`}.`, 'Build the image again with a builder that follows the OCI image specification, such as docker buildx, podman or kaniko.');
+    return (0,errors/* invalidTarball */.EK)(`${where} ${what}${bytes === undefined ? '' : ` ("${startOf(bytes)}")`}.`, 'Build the image again with a builder that follows the OCI image specification, such as docker buildx, podman or kaniko.');
 }
 function unsupportedDigest(where, digest) {
-    return new errors/* HandoverError */.Cu('tarball-invalid', `${where} has the digest ${(0,base_text/* quoteForeign */.xS)(digest, 40)}: only sha256 digests are supported.`, 'Make the image with sha256 digests: build it again with docker buildx, which writes no others.');
+    return (0,errors/* invalidTarball */.EK)(`${where} has the digest ${(0,base_text/* quoteForeign */.xS)(digest, 40)}: only sha256 digests are supported.`, 'Make the image with sha256 digests: build it again with docker buildx, which writes no others.');
 }
 function invalid(where, expected, bytes) {
-    return new errors/* HandoverError */.Cu('tarball-invalid', `${where} is not ${expected}: "${startOf(bytes)}".`, 'Make the tarball with docker save, or with docker buildx build --output type=docker,dest=FILE.');
+    return (0,errors/* invalidTarball */.EK)(`${where} is not ${expected}: "${startOf(bytes)}".`, 'Make the tarball with docker save, or with docker buildx build --output type=docker,dest=FILE.');
 }
 function startOf(bytes) {
     return (0,base_text/* quoteForeign */.xS)(Buffer.from(bytes.subarray(0, 500)).toString(), 120);
 }
 /** What's wrong with an OCI layout that a builder or an engine has written for us. */
 function invalidLayout(message) {
-    return new errors/* HandoverError */.Cu('tarball-invalid', message, 'Run the export again; if it repeats, report the builder and its version.');
+    return (0,errors/* invalidTarball */.EK)(message, 'Run the export again; if it repeats, report the builder and its version.');
 }
 
 
@@ -41343,13 +41198,16 @@ function invalidLayout(message) {
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
 /* harmony export */   Bq: () => (/* binding */ formatPlatform),
 /* harmony export */   FL: () => (/* binding */ parsePlatform),
+/* harmony export */   NO: () => (/* binding */ platformIn),
 /* harmony export */   k8: () => (/* binding */ runsOn),
 /* harmony export */   my: () => (/* binding */ samePlatform),
 /* harmony export */   qE: () => (/* binding */ isKnown),
 /* harmony export */   tj: () => (/* binding */ platformOf)
 /* harmony export */ });
 /* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
-/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(1453);
+/* harmony import */ var _base_json_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(604);
+/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(1453);
+
 
 
 /** @throws HandoverError `invalid-input` when the text is not one `os/arch[/variant]` */
@@ -41357,7 +41215,7 @@ function parsePlatform(text) {
     const match = /^([a-z0-9]+)\/([a-z0-9_]+)(?:\/([a-z0-9.]+))?$/.exec(text.trim());
     const [, os, architecture, variant] = match ?? [];
     if (os === undefined || architecture === undefined) {
-        throw (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .invalidInput */ .aY)(`"${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_1__/* .quoteForeign */ .xS)(text)}" is not one platform of the form os/arch[/variant].`, 'Hand over one platform per artifact, such as linux/amd64 or linux/arm64.');
+        throw (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .invalidInput */ .aY)(`"${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_2__/* .quoteForeign */ .xS)(text)}" is not one platform of the form os/arch[/variant].`, 'Hand over one platform per artifact, such as linux/amd64 or linux/arm64.');
     }
     return platformOf(os, architecture, variant);
 }
@@ -41375,6 +41233,10 @@ function platformOf(os, name, variant) {
     // Defaults of containerd/platforms: arm64 is v8, amd64 is v1.
     const isDefault = (architecture === 'arm64' && variant === 'v8') || (architecture === 'amd64' && variant === 'v1');
     return { os, architecture, ...(variant === undefined || variant === '' || isDefault ? {} : { variant }) };
+}
+/** Reads the platform in a config or a descriptor. Without an os it is Linux. */
+function platformIn({ os, architecture, variant }) {
+    return platformOf((0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)(os, '') || 'linux', (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)(architecture, ''), (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)(variant, undefined));
 }
 function formatPlatform(platform) {
     return [platform.os, platform.architecture, platform.variant].filter((part) => part !== undefined).join('/');
@@ -43922,6 +43784,7 @@ function jobContext(env = process.env) {
     const repository = variable('GITHUB_REPOSITORY');
     const dockerConfigFolder = variable('DOCKER_CONFIG') || (0,external_node_path_.join)(variable('HOME') || (0,external_node_os_namespaceObject.homedir)(), '.docker');
     const runId = variable('GITHUB_RUN_ID');
+    const repositoryUrl = repository === '' ? '' : `${variable('GITHUB_SERVER_URL')}/${repository}`;
     return {
         tempRoot: variable('RUNNER_TEMP') || (0,external_node_os_namespaceObject.tmpdir)(),
         runtimeToken,
@@ -43936,7 +43799,8 @@ function jobContext(env = process.env) {
             commit: variable('GITHUB_SHA'),
         },
         jobPath: jobPath(variable('ACTIONS_ORCHESTRATION_ID')) ?? variable('GITHUB_JOB'),
-        runUrl: repository === '' || runId === '' ? '' : `${variable('GITHUB_SERVER_URL')}/${repository}/actions/runs/${runId}`,
+        runUrl: repositoryUrl === '' || runId === '' ? '' : `${repositoryUrl}/actions/runs/${runId}`,
+        repositoryUrl,
         apiUrl: (variable('GITHUB_API_URL') || 'https://api.github.com').replace(/\/+$/, ''),
         isGithubRunner: variable('GITHUB_ACTIONS') === 'true',
         maxRetentionDays: Number.isFinite(retention) && retention > 0 ? retention : undefined,
@@ -44028,9 +43892,7 @@ function progressTo(print) {
             const speed = bytes < 1e6 || ms < 1 ? '' : `, ${(bytes / 1000 / ms).toFixed(0)} MB/s`;
             print(`${what}: ${verb}${(0,base_text/* formatBytes */.z3)(bytes)}${of} in ${(0,base_text/* formatDuration */.a3)(ms)}${speed}`);
         };
-        const timer = setInterval(() => {
-            soFar('', share(bytes, total));
-        }, everyMs);
+        const timer = setInterval(() => soFar('', share(bytes, total)), everyMs);
         timer.unref();
         try {
             const result = await work((more) => void (bytes += more));
@@ -44068,12 +43930,8 @@ function printLines(message) {
 /** The log of a workflow step. Chapters fold, notices and warnings become annotations. */
 const runnerLog = {
     info: printLines,
-    notice: (message) => {
-        (0,core/* notice */.lm)(message);
-    },
-    warning: (message) => {
-        (0,core/* warning */.$e)(message);
-    },
+    notice: (message) => (0,core/* notice */.lm)(message),
+    warning: (message) => (0,core/* warning */.$e)(message),
     chapter: core/* group */.Os,
     progress: progressTo(printLines),
 };
@@ -44107,9 +43965,7 @@ async function run(name, step) {
     };
     const limit = (inputs) => {
         const minutes = readTimeLimit(inputs);
-        setTimeout(() => {
-            end(timedOut(minutes), graceMs);
-        }, minutes * 60_000).unref();
+        setTimeout(() => end(timedOut(minutes), graceMs), minutes * 60_000).unref();
         return minutes;
     };
     const cancel = (signal) => {

@@ -30507,7 +30507,7 @@ function valueOf(cache, key) {
 
 /***/ }),
 
-/***/ 7666:
+/***/ 6880:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -30518,273 +30518,10 @@ __nccwpck_require__.d(__webpack_exports__, {
   HG: () => (/* binding */ withoutCacheFrom)
 });
 
-// EXTERNAL MODULE: ./build/export-image/plan/bake.js
-var plan_bake = __nccwpck_require__(2402);
-// EXTERNAL MODULE: ./build/export-image/plan/build-arguments.js
-var build_arguments = __nccwpck_require__(522);
-// EXTERNAL MODULE: ./build/export-image/plan/cache.js
-var cache = __nccwpck_require__(337);
-// EXTERNAL MODULE: ./build/shared/base/errors.js + 1 modules
-var errors = __nccwpck_require__(4754);
-// EXTERNAL MODULE: ./build/shared/base/text.js
-var base_text = __nccwpck_require__(1453);
-;// CONCATENATED MODULE: ./build/export-image/plan/compression.js
-
-
-/** The meaning of `auto` (docs/decisions/0004-compression-auto-is-zstd-at-level-1.md). */
-const automatic = { format: 'zstd', level: 1 };
-// The lowest and highest levels that both BuildKit and Node accept.
-const levels = {
-    gzip: [0, 9],
-    zstd: [1, 22],
-    uncompressed: undefined,
-};
-/**
- * Returns the compression of new layers from the inputs `compression` and `compression-level`.
- * @throws HandoverError `invalid-input`
- */
-function chooseCompression(compression, level) {
-    const name = compression.trim();
-    if (name === 'auto' && level === undefined)
-        return automatic;
-    const format = name === 'auto' ? automatic.format : name;
-    if (format !== 'gzip' && format !== 'zstd' && format !== 'uncompressed') {
-        throw (0,errors/* invalidInput */.aY)(`The input \`compression\` is "${(0,base_text/* quoteForeign */.xS)(compression)}"; expected auto, gzip, zstd or uncompressed.`, 'Remove it to use the fastest one in most cases.');
-    }
-    return { format, level: level === undefined ? undefined : chooseLevel(format, level) };
-}
-function chooseLevel(format, text) {
-    const range = levels[format];
-    const level = /^\d{1,2}$/.test(text.trim()) ? Number(text) : Number.NaN;
-    if (range !== undefined && level >= range[0] && level <= range[1])
-        return level;
-    throw (0,errors/* invalidInput */.aY)(`The input \`compression-level\` is "${(0,base_text/* quoteForeign */.xS)(text)}"; expected ` +
-        (range === undefined
-            ? `none for ${format} layers.`
-            : `a whole number from ${String(range[0])} to ${String(range[1])} for ${format}.`), 'Remove it to use the default level.');
-}
-
-// EXTERNAL MODULE: ./build/shared/image/platform.js
-var image_platform = __nccwpck_require__(4851);
-;// CONCATENATED MODULE: ./build/export-image/plan/push-plan.js
-
-
-
-/**
- * @param tags the references to push. The outputs contain the first.
- * @param source the kind of the image's source
- * @param platform of the handed-over image
- * @throws HandoverError `invalid-input`
- */
-function planPush(inputs, tags, source, platform) {
-    const onFailure = chooseOnFailure(inputs.onFailure);
-    const platforms = inputs.platforms.map(image_platform/* parsePlatform */.FL);
-    if (!inputs.enabled)
-        return undefined;
-    if (source === 'tarball') {
-        throw (0,errors/* invalidInput */.aY)('A tarball (`source-tarball`) can be handed over, but not pushed.', 'Remove `push: true`, or load the tarball first and set `source-image`.');
-    }
-    const listedPlatforms = platforms.every((one) => (0,image_platform/* samePlatform */.my)(one, platform)) ? [] : platforms;
-    if (source === 'engine' && listedPlatforms.length > 0) {
-        throw (0,errors/* invalidInput */.aY)(`\`push-platforms\` is ${platforms.map(image_platform/* formatPlatform */.Bq).join(', ')}, but \`source-image\` is for one platform.`, 'Remove `push-platforms`, or let this action build the image.');
-    }
-    const [first, ...rest] = tags;
-    if (first === undefined)
-        throw noTags();
-    return { references: [first, ...rest], listedPlatforms, onFailure };
-}
-function noTags() {
-    return (0,errors/* invalidInput */.aY)('`push` is true, but the input `tags` is empty: there is no reference to push.', 'Set `tags` to the output of docker/metadata-action, to one reference per line, or to `auto` with a `repository`.');
-}
-function chooseOnFailure(text) {
-    if (text === 'error' || text === 'warn')
-        return text;
-    throw (0,errors/* invalidInput */.aY)(`The input \`push-failure\` is "${(0,base_text/* quoteForeign */.xS)(text)}"; expected error or warn.`, 'Correct `push-failure` under `with:`.');
-}
-
 // EXTERNAL MODULE: ./build/shared/base/json.js
 var base_json = __nccwpck_require__(604);
-// EXTERNAL MODULE: ./build/shared/image/reference.js
-var image_reference = __nccwpck_require__(9607);
-;// CONCATENATED MODULE: ./build/shared/image/tags.js
-
-
-
-
-const shortShaLength = 7;
-/** Leaves room for `-<short sha>` in Docker's 128 characters. */
-const maxNameLength = 120;
-const maxTagLength = 128;
-/**
- * Returns the tag that no other commit gets: `pr-<number>-<sha>`, `merge-queue-pr-<number>-<sha>`, `<branch or git tag>-<sha>`, or
- * `sha-<sha>`. `<sha>` is the first 7 characters of the commit. A git tag can move, so its name is not enough.
- * @returns undefined if the event has no commit
- */
-function immutableTag(event) {
-    if (event.kind === 'none')
-        return undefined;
-    const short = shortSha(event.sha);
-    if (event.kind === 'pull-request')
-        return `pr-${String(event.number)}-${short}`;
-    if (event.kind === 'merge-queue')
-        return `merge-queue-pr-${String(event.number)}-${short}`;
-    if (event.kind === 'commit')
-        return `sha-${short}`;
-    return `${cleanName(event.name) || event.kind}-${short}`;
-}
-/**
- * Returns the tags of `tags: auto`: the immutable tag, the git tag's name, `latest` on the default branch, and `sha-<sha>`. Without a
- * commit, there are none.
- * @internal
- */
-function automaticTags(event) {
-    const immutable = immutableTag(event);
-    if (event.kind === 'none' || immutable === undefined)
-        return [];
-    const tags = [
-        immutable,
-        ...(event.kind === 'tag' ? [cleanGitTag(event.name)] : []),
-        ...(event.kind === 'branch' && event.isDefault ? ['latest'] : []),
-        `sha-${shortSha(event.sha)}`,
-    ];
-    return [...new Set(tags)].filter(image_reference/* isTag */.dz);
-}
-function shortSha(sha) {
-    return sha.slice(0, shortShaLength);
-}
-/** Returns a branch's name as the first part of a tag: `feature/Add_New-Feature` becomes `feature-add-new-feature`. */
-function cleanName(name) {
-    return name
-        .toLowerCase()
-        .replace(/[^a-z0-9.-]/gu, '-')
-        .replace(/-{2,}/g, '-')
-        .replace(/^[.-]+/, '')
-        .slice(0, maxNameLength)
-        .replace(/-+$/, '');
-}
-/** Returns a git tag as a tag of an image: `v1.2.3+build.5` becomes `v1.2.3-build.5`. */
-function cleanGitTag(name) {
-    return name
-        .replace(/[^\w.-]+/gu, '-')
-        .replace(/^[.-]+/, '')
-        .slice(0, maxTagLength)
-        .replace(/-+$/, '');
-}
-/**
- * Reads an output of docker/metadata-action: `tags` (one reference per line) or `json` (an object with `tags`). Empty lines are dropped.
- * @throws HandoverError `invalid-input` with the text, if it has no reference
- */
-function parseMetadataTags(text) {
-    const [first, ...rest] = tagLines(text).map(image_reference/* parseReference */.F2);
-    if (first === undefined)
-        throw noReference(text);
-    return [first, ...rest];
-}
-/**
- * Reads references, each with a tag.
- * @param repository the repository of bare tags, which metadata-action returns if its input `images` is empty
- * @throws HandoverError `invalid-input` without any reference, for a malformed line, or for a bare tag without a repository
- * @internal
- */
-function parseTagList(text, repository) {
-    const found = tagLines(text).map((line) => taggedReference(line, repository));
-    if (found.length === 0)
-        throw noReference(text);
-    return found;
-}
-/**
- * Finds the tags that docker/metadata-action has set for later steps. It exports each output as `DOCKER_METADATA_OUTPUT_<NAME>`, unless
- * DOCKER_METADATA_SET_OUTPUT_ENV is false (src/main.ts; TAG_NAMES since 5.9).
- * @param env the variables, by name
- * @returns undefined if it did not run
- * @internal
- */
-function metadataVariable(env) {
-    const variables = ['TAGS', 'JSON', 'TAG_NAMES', 'VERSION'].map((output) => {
-        const name = `DOCKER_METADATA_OUTPUT_${output}`;
-        return { name, text: env[name]?.trim() ?? '' };
-    });
-    return variables.find(({ text }) => text !== '');
-}
-/** Returns the lines of a text, without empty ones. */
-function lines(text) {
-    return text
-        .split(/\r?\n/)
-        .map((line) => line.trim())
-        .filter((line) => line !== '');
-}
-// The action's `sep-tags` can be a comma, which no reference contains.
-function tagLines(text) {
-    const json = text.trimStart().startsWith('{') ? (0,base_json/* parseJson */.qF)(text) : undefined;
-    const parts = (0,base_json/* isObject */.Gv)(json) ? (0,base_json/* stringsOf */.iw)(json['tags']) : [text];
-    return parts.flatMap((part) => lines(part.replaceAll(',', '\n')));
-}
-function taggedReference(line, repository) {
-    if (/[/:@]/.test(line))
-        return (0,image_reference/* parseTaggedReference */.$R)(line);
-    if (repository !== undefined)
-        return (0,image_reference/* parseTaggedReference */.$R)(`${repository}:${line}`);
-    throw (0,errors/* invalidInput */.aY)(`"${(0,base_text/* quoteForeign */.xS)(line)}" in the list of tags is a tag without a repository.`, 'Write the full reference, such as ghcr.io/org/charon:1.2.3, or set `repository`.');
-}
-function noReference(text) {
-    return (0,errors/* invalidInput */.aY)(`No image reference in the metadata output: received "${(0,base_text/* quoteForeign */.xS)(text)}".`, 'Pass ${{ steps.meta.outputs.tags }} and check that the step has the id "meta" and ran before this one.');
-}
-/**
- * Returns the references in the input `tags`, each once.
- * @throws HandoverError `invalid-input`
- */
-function chooseTags(inputs, facts, notices) {
-    const repository = requireRepository(inputs.repository);
-    const tags = tagsOf(inputs.tags, repository, facts, notices);
-    return [...new Map(tags.map((tag) => [(0,image_reference/* formatReference */.FH)(tag), tag])).values()];
-}
-function tagsOf(given, repository, { event, metadata }, notices) {
-    if (given === undefined)
-        return [];
-    if (given !== 'auto')
-        return parseTagList(given, repository);
-    const variable = metadataVariable(metadata);
-    if (variable !== undefined) {
-        notices.push(`tags: auto takes the tags of docker/metadata-action, from ${variable.name}.`);
-        return parseTagList(variable.text, repository);
-    }
-    if (repository === undefined)
-        throw noRepository();
-    if (event.kind === 'none')
-        throw tags_noTags(event.reason);
-    return parseTagList(automaticTags(event).join('\n'), repository);
-}
-// Returned unchanged, so that each reference made from it has its original spelling.
-function requireRepository(given) {
-    if (given === undefined)
-        return undefined;
-    const { tag, digest } = (0,image_reference/* parseReference */.F2)(given);
-    if (tag === undefined && digest === undefined)
-        return given;
-    throw (0,errors/* invalidInput */.aY)(`The input \`repository\` is "${(0,base_text/* quoteForeign */.xS)(given)}"; expected a repository without a tag or digest.`, 'Set it to the repository alone, such as ghcr.io/org/charon.');
-}
-function noRepository() {
-    return (0,errors/* invalidInput */.aY)('`tags: auto` has no repository, and docker/metadata-action has set no tags in the environment.', 'Set `repository`, such as ghcr.io/${{ github.repository }}, or run docker/metadata-action before this step.');
-}
-function tags_noTags(reason) {
-    return (0,errors/* invalidInput */.aY)(`\`tags: auto\` can't create tags for this run: ${reason}.`, 'Set `tags` to the references of the image, one per line.');
-}
-/** One notice for each repository that had upper-case letters. */
-function loweredNotices(references) {
-    const firsts = new Map();
-    for (const { repository, loweredFrom } of references.filter((one) => one !== undefined)) {
-        if (loweredFrom !== undefined && !firsts.has(repository))
-            firsts.set(repository, loweredFrom);
-    }
-    return [...firsts].map(([repository, from]) => `Repositories are lower-case: ${from} becomes ${repository}.`);
-}
-
-// EXTERNAL MODULE: ./build/shared/image/artifact-name.js
-var artifact_name = __nccwpck_require__(2704);
-// EXTERNAL MODULE: ./build/shared/image/digest.js
-var image_digest = __nccwpck_require__(3968);
-// EXTERNAL MODULE: ./build/shared/image/host.js
-var host = __nccwpck_require__(8118);
+// EXTERNAL MODULE: ./build/shared/base/text.js
+var base_text = __nccwpck_require__(1453);
 ;// CONCATENATED MODULE: ./build/shared/image/workflow-event.js
 
 
@@ -30811,7 +30548,8 @@ function workflowEvent(facts) {
         return mergeGroup(facts, payload);
     if (facts.name === 'workflow_run')
         return triggeringRun(payload);
-    return ofRef(refOf(facts, payload), commitOf(facts, payload), isDefaultBranch(facts.name, payload));
+    const commit = firstCommit(facts.sha, member(payload, 'head_commit')['id'], payload['after']);
+    return ofRef(refOf(facts, payload), commit, isDefaultBranch(facts.name, payload));
 }
 /** The branch that the image comes from: of a pull request its head branch; undefined for a tag or a bare commit. */
 function branchOf(event) {
@@ -30888,9 +30626,6 @@ function refOf(facts, payload) {
     const isTag = facts.refType === 'tag' || (facts.refType === '' && payload['ref_type'] === 'tag');
     return given.startsWith('refs/') ? given : `refs/${isTag ? 'tags' : 'heads'}/${given}`;
 }
-function commitOf(facts, payload) {
-    return firstCommit(facts.sha, member(payload, 'head_commit')['id'], payload['after']);
-}
 function isDefaultBranch(eventName, payload) {
     const known = member(payload, 'repository')['default_branch'];
     if (!branchEvents.some((name) => name === eventName))
@@ -30914,7 +30649,344 @@ function none(reason) {
     return { kind: 'none', reason };
 }
 
+;// CONCATENATED MODULE: ./build/export-image/plan/auto-cache.js
+
+
+
+// A cache belongs to the ref of its run. A run reads the caches of its own ref, of the default branch, and of a pull request's base branch.
+// Sources: GitHub docs, "Dependency caching reference"; GitHub changelog, 2026-06-26 and 2026-09-10; docs/decisions/0029.
+const automatic = 'auto';
+const written = 'type=gha,mode=max';
+// Events of a branch that may write its cache. Others, such as issue_comment, get a read-only token, or build another commit.
+const writers = [
+    ...['push', 'schedule', 'workflow_dispatch', 'repository_dispatch'],
+    ...['create', 'delete', 'registry_package', 'page_build'],
+];
+/**
+ * Replaces `auto` in `cache-to` by the Actions cache, if a later run can read it. All other caches are kept.
+ * @param remarks receives a sentence for the log about that choice
+ */
+function resolveCacheTo(caches, facts, remarks) {
+    const others = caches.filter((cache) => cache.trim() !== automatic);
+    if (others.length === caches.length)
+        return caches;
+    const { readers, why } = readersOf(facts);
+    remarks.push(`cache-to: auto writes ${readers === undefined ? `nothing: ${why}` : `${written}, for ${readers}`}.`);
+    return readers === undefined ? others : [...others, written];
+}
+function readersOf({ event, service, requireCache }) {
+    const { isThere, mode } = service;
+    if (requireCache)
+        return { why: 'with `require-cache`, another build writes the cache' };
+    if (!isThere)
+        return { why: 'there is no Actions cache service here' };
+    if (mode === 'read' || mode === 'none')
+        return { why: `this job's \`cache-mode\` is \`${mode}\`` };
+    return readersOfRef(event, workflowEvent(event));
+}
+function readersOfRef({ name, ref, payload }, event) {
+    if (name === 'merge_group' || /^refs\/(?:heads\/)?gh-readonly-queue\//.test(ref)) {
+        return { why: 'GitHub deletes the branch of a merge queue, and no other run can read its cache' };
+    }
+    if (ref.startsWith('refs/tags/'))
+        return { why: 'only runs of the same tag could read it' };
+    if (ref.startsWith('refs/pull/')) {
+        return isClosed(payload)
+            ? { why: 'this pull request is closed, and only its own runs could read it' }
+            : { readers: 'the next runs of this pull request' };
+    }
+    if (!ref.startsWith('refs/heads/'))
+        return { why: 'this run has no branch or pull request' };
+    const isDefault = event.kind === 'branch' && event.isDefault;
+    // It runs on the default branch, but for the commit of the run that triggered it.
+    if (name === 'workflow_run' ? isDefault : writers.includes(name)) {
+        return { readers: isDefault ? 'all later runs' : 'the next runs of this branch and of pull requests into it' };
+    }
+    return { why: `a run for ${(0,base_text/* quoteForeign */.xS)(name)} may not write the cache of its branch, or builds another commit` };
+}
+function isClosed(payload) {
+    return (0,base_json/* isObject */.Gv)(payload) && payload['action'] === 'closed';
+}
+
+// EXTERNAL MODULE: ./build/export-image/plan/bake.js
+var plan_bake = __nccwpck_require__(2402);
+// EXTERNAL MODULE: ./build/export-image/plan/build-arguments.js
+var build_arguments = __nccwpck_require__(522);
+// EXTERNAL MODULE: ./build/export-image/plan/cache.js
+var cache = __nccwpck_require__(337);
+// EXTERNAL MODULE: ./build/shared/base/errors.js + 1 modules
+var errors = __nccwpck_require__(4754);
+;// CONCATENATED MODULE: ./build/export-image/plan/compression.js
+
+
+// The meaning of `auto` (docs/decisions/0029-what-others-meet-is-gzip.md).
+const compression_automatic = { built: 'gzip', saved: 'zstd' };
+const automaticLevel = '1';
+// The lowest and highest levels that both BuildKit and Node accept.
+const levels = {
+    gzip: [0, 9],
+    zstd: [1, 22],
+    uncompressed: undefined,
+};
+/**
+ * Returns the compression of new layers from the inputs `compression` and `compression-level`.
+ * @throws HandoverError `invalid-input`
+ */
+function chooseCompression(compression, level) {
+    const format = compression.trim();
+    if (format === 'auto') {
+        const ofFormat = (each) => ({ format: each, level: chooseLevel(each, level ?? automaticLevel) });
+        return { built: ofFormat(compression_automatic.built), saved: ofFormat(compression_automatic.saved) };
+    }
+    if (format !== 'gzip' && format !== 'zstd' && format !== 'uncompressed') {
+        throw (0,errors/* invalidInput */.aY)(`The input \`compression\` is "${(0,base_text/* quoteForeign */.xS)(compression)}"; expected auto, gzip, zstd or uncompressed.`, 'Remove it to use the fastest one in most cases.');
+    }
+    const chosen = { format, level: level === undefined ? undefined : chooseLevel(format, level) };
+    return { built: chosen, saved: chosen };
+}
+function chooseLevel(format, text) {
+    const range = levels[format];
+    const level = /^\d{1,2}$/.test(text.trim()) ? Number(text) : Number.NaN;
+    if (range !== undefined && level >= range[0] && level <= range[1])
+        return level;
+    throw (0,errors/* invalidInput */.aY)(`The input \`compression-level\` is "${(0,base_text/* quoteForeign */.xS)(text)}"; expected ` +
+        (range === undefined
+            ? `none for ${format} layers.`
+            : `a whole number from ${String(range[0])} to ${String(range[1])} for ${format}.`), 'Remove it to use the default level.');
+}
+
+;// CONCATENATED MODULE: ./build/export-image/plan/default-context.js
+
+const placeholder = /\{\{\s*defaultContext\s*\}\}/g;
+/**
+ * Replaces `{{defaultContext}}` in `context` and `build-contexts` with this run's commit, as docker/build-push-action does
+ * (docker/actions-toolkit, gitContext). For a pull request, it is the merge ref.
+ * @param repositoryUrl web address of the repository; empty outside of a workflow
+ * @throws HandoverError `invalid-input` outside of a workflow
+ */
+function withDefaultContext(build, { ref, sha }, repositoryUrl) {
+    const render = (text) => text.replace(placeholder, () => {
+        if (repositoryUrl === '')
+            throw noRepository();
+        return `${repositoryUrl}.git#${ref.startsWith('refs/pull/') || sha === '' ? ref : sha}`;
+    });
+    return { ...build, context: render(build.context), buildContexts: build.buildContexts.map(render) };
+}
+function noRepository() {
+    return (0,errors/* invalidInput */.aY)('The inputs contain {{defaultContext}}, but this step runs for no repository (GITHUB_REPOSITORY is empty).', 'Set `context` to a path or to the URL of a repository.');
+}
+
+// EXTERNAL MODULE: ./build/shared/image/platform.js
+var image_platform = __nccwpck_require__(4851);
+;// CONCATENATED MODULE: ./build/export-image/plan/push-plan.js
+
+
+
+/**
+ * @param tags the references to push. The outputs contain the first.
+ * @param source the kind of the image's source
+ * @param platform of the handed-over image
+ * @throws HandoverError `invalid-input`
+ */
+function planPush(inputs, tags, source, platform) {
+    const onFailure = chooseOnFailure(inputs.onFailure);
+    const platforms = inputs.platforms.map(image_platform/* parsePlatform */.FL);
+    if (!inputs.enabled)
+        return undefined;
+    if (source === 'tarball') {
+        throw (0,errors/* invalidInput */.aY)('A tarball (`source-tarball`) can be handed over, but not pushed.', 'Remove `push: true`, or load the tarball first and set `source-image`.');
+    }
+    const listedPlatforms = platforms.every((one) => (0,image_platform/* samePlatform */.my)(one, platform)) ? [] : platforms;
+    if (source === 'engine' && listedPlatforms.length > 0) {
+        throw (0,errors/* invalidInput */.aY)(`\`push-platforms\` is ${platforms.map(image_platform/* formatPlatform */.Bq).join(', ')}, but \`source-image\` is for one platform.`, 'Remove `push-platforms`, or let this action build the image.');
+    }
+    const [first, ...rest] = tags;
+    if (first === undefined)
+        throw noTags();
+    return { references: [first, ...rest], listedPlatforms, onFailure };
+}
+function noTags() {
+    return (0,errors/* invalidInput */.aY)('`push` is true, but the input `tags` is empty: there is no reference to push.', 'Set `tags` to the output of docker/metadata-action, to one reference per line, or to `auto` with a `repository`.');
+}
+function chooseOnFailure(text) {
+    if (text === 'error' || text === 'warn')
+        return text;
+    throw (0,errors/* invalidInput */.aY)(`The input \`push-failure\` is "${(0,base_text/* quoteForeign */.xS)(text)}"; expected error or warn.`, 'Correct `push-failure` under `with:`.');
+}
+
+// EXTERNAL MODULE: ./build/shared/image/reference.js
+var image_reference = __nccwpck_require__(9607);
+;// CONCATENATED MODULE: ./build/shared/image/tags.js
+
+
+
+
+const shortShaLength = 7;
+/** Leaves room for `-<short sha>` in Docker's 128 characters. */
+const maxNameLength = 120;
+const maxTagLength = 128;
+/**
+ * Returns the tag that no other commit gets: `pr-<number>-<sha>`, `merge-queue-pr-<number>-<sha>`, `<branch or git tag>-<sha>`, or
+ * `sha-<sha>`. `<sha>` is the first 7 characters of the commit. A git tag can move, so its name is not enough.
+ * @returns undefined if the event has no commit
+ */
+function immutableTag(event) {
+    if (event.kind === 'none')
+        return undefined;
+    const short = shortSha(event.sha);
+    if (event.kind === 'pull-request')
+        return `pr-${String(event.number)}-${short}`;
+    if (event.kind === 'merge-queue')
+        return `merge-queue-pr-${String(event.number)}-${short}`;
+    if (event.kind === 'commit')
+        return `sha-${short}`;
+    return `${cleanName(event.name) || event.kind}-${short}`;
+}
+/**
+ * Returns the tags of `tags: auto`: the immutable tag, the git tag's name, `latest` on the default branch, and `sha-<sha>`. Without a
+ * commit, there are none.
+ */
+function automaticTags(event) {
+    const immutable = immutableTag(event);
+    if (event.kind === 'none' || immutable === undefined)
+        return [];
+    const tags = [
+        immutable,
+        ...(event.kind === 'tag' ? [cleanGitTag(event.name)] : []),
+        ...(event.kind === 'branch' && event.isDefault ? ['latest'] : []),
+        `sha-${shortSha(event.sha)}`,
+    ];
+    return [...new Set(tags)].filter(image_reference/* isTag */.dz);
+}
+function shortSha(sha) {
+    return sha.slice(0, shortShaLength);
+}
+/** Returns a branch's name as the first part of a tag: `feature/Add_New-Feature` becomes `feature-add-new-feature`. */
+function cleanName(name) {
+    return name
+        .toLowerCase()
+        .replace(/[^a-z0-9.-]/gu, '-')
+        .replace(/-{2,}/g, '-')
+        .replace(/^[.-]+/, '')
+        .slice(0, maxNameLength)
+        .replace(/-+$/, '');
+}
+/** Returns a git tag as a tag of an image: `v1.2.3+build.5` becomes `v1.2.3-build.5`. */
+function cleanGitTag(name) {
+    return name
+        .replace(/[^\w.-]+/gu, '-')
+        .replace(/^[.-]+/, '')
+        .slice(0, maxTagLength)
+        .replace(/-+$/, '');
+}
+/**
+ * Reads an output of docker/metadata-action: `tags` (one reference per line) or `json` (an object with `tags`). Empty lines are dropped.
+ * @throws HandoverError `invalid-input` with the text, if it has no reference
+ */
+function parseMetadataTags(text) {
+    const [first, ...rest] = tagLines(text).map(image_reference/* parseReference */.F2);
+    if (first === undefined)
+        throw noReference(text);
+    return [first, ...rest];
+}
+/**
+ * Reads references, each with a tag.
+ * @param repository the repository of bare tags, which metadata-action returns if its input `images` is empty
+ * @throws HandoverError `invalid-input` without any reference, for a malformed line, or for a bare tag without a repository
+ */
+function parseTagList(text, repository) {
+    const found = tagLines(text).map((line) => taggedReference(line, repository));
+    if (found.length === 0)
+        throw noReference(text);
+    return found;
+}
+/**
+ * Finds the tags that docker/metadata-action has set for later steps. It exports each output as `DOCKER_METADATA_OUTPUT_<NAME>`, unless
+ * DOCKER_METADATA_SET_OUTPUT_ENV is false (src/main.ts; TAG_NAMES since 5.9).
+ * @returns undefined if it did not run
+ */
+function metadataVariable(env) {
+    const variables = ['TAGS', 'JSON', 'TAG_NAMES', 'VERSION'].map((output) => {
+        const name = `DOCKER_METADATA_OUTPUT_${output}`;
+        return { name, text: env[name]?.trim() ?? '' };
+    });
+    return variables.find(({ text }) => text !== '');
+}
+/** Returns the lines of a text, without empty ones. */
+function lines(text) {
+    return text
+        .split(/\r?\n/)
+        .map((line) => line.trim())
+        .filter((line) => line !== '');
+}
+// The action's `sep-tags` can be a comma, which no reference contains.
+function tagLines(text) {
+    const json = text.trimStart().startsWith('{') ? (0,base_json/* parseJson */.qF)(text) : undefined;
+    const parts = (0,base_json/* isObject */.Gv)(json) ? (0,base_json/* stringsOf */.iw)(json['tags']) : [text];
+    return parts.flatMap((part) => lines(part.replaceAll(',', '\n')));
+}
+function taggedReference(line, repository) {
+    if (/[/:@]/.test(line))
+        return (0,image_reference/* parseTaggedReference */.$R)(line);
+    if (repository !== undefined)
+        return (0,image_reference/* parseTaggedReference */.$R)(`${repository}:${line}`);
+    throw (0,errors/* invalidInput */.aY)(`"${(0,base_text/* quoteForeign */.xS)(line)}" in the list of tags is a tag without a repository.`, 'Write the full reference, such as ghcr.io/org/charon:1.2.3, or set `repository`.');
+}
+function noReference(text) {
+    return (0,errors/* invalidInput */.aY)(`No image reference in the metadata output: received "${(0,base_text/* quoteForeign */.xS)(text)}".`, 'Pass ${{ steps.meta.outputs.tags }} and check that the step has the id "meta" and ran before this one.');
+}
+/**
+ * Returns the references in the input `tags`, each once.
+ * @throws HandoverError `invalid-input`
+ */
+function chooseTags(inputs, facts, notices) {
+    const repository = requireRepository(inputs.repository);
+    const tags = tagsOf(inputs.tags, repository, facts, notices);
+    return [...new Map(tags.map((tag) => [(0,image_reference/* formatReference */.FH)(tag), tag])).values()];
+}
+function tagsOf(given, repository, { event, metadata }, notices) {
+    if (given === undefined)
+        return [];
+    if (given !== 'auto')
+        return parseTagList(given, repository);
+    const variable = metadataVariable(metadata);
+    if (variable !== undefined) {
+        notices.push(`tags: auto takes the tags of docker/metadata-action, from ${variable.name}.`);
+        return parseTagList(variable.text, repository);
+    }
+    if (repository === undefined)
+        throw (0,errors/* invalidInput */.aY)('`tags: auto` has no repository, and docker/metadata-action has set no tags in the environment.', 'Set `repository`, such as ghcr.io/${{ github.repository }}, or run docker/metadata-action before this step.');
+    if (event.kind === 'none')
+        throw (0,errors/* invalidInput */.aY)(`\`tags: auto\` can't create tags for this run: ${event.reason}.`, 'Set `tags` to the references of the image, one per line.');
+    return parseTagList(automaticTags(event).join('\n'), repository);
+}
+// Returned unchanged, so that each reference made from it has its original spelling.
+function requireRepository(given) {
+    if (given === undefined)
+        return undefined;
+    const { tag, digest } = (0,image_reference/* parseReference */.F2)(given);
+    if (tag === undefined && digest === undefined)
+        return given;
+    throw (0,errors/* invalidInput */.aY)(`The input \`repository\` is "${(0,base_text/* quoteForeign */.xS)(given)}"; expected a repository without a tag or digest.`, 'Set it to the repository alone, such as ghcr.io/org/charon.');
+}
+function loweredNotices(references) {
+    const firsts = new Map();
+    for (const { repository, loweredFrom } of references.filter((one) => one !== undefined)) {
+        if (loweredFrom !== undefined && !firsts.has(repository))
+            firsts.set(repository, loweredFrom);
+    }
+    return [...firsts].map(([repository, from]) => `Repositories are lower-case: ${from} becomes ${repository}.`);
+}
+
+// EXTERNAL MODULE: ./build/shared/image/artifact-name.js
+var artifact_name = __nccwpck_require__(2704);
+// EXTERNAL MODULE: ./build/shared/image/digest.js
+var image_digest = __nccwpck_require__(3968);
+// EXTERNAL MODULE: ./build/shared/image/host.js
+var host = __nccwpck_require__(8118);
 ;// CONCATENATED MODULE: ./build/export-image/plan/plan.js
+
+
 
 
 
@@ -30932,11 +31004,12 @@ function none(reason) {
 const defaultReference = 'charon:local';
 /** @throws HandoverError `invalid-input` */
 function planExport(inputs, facts) {
+    const remarks = [];
     const notices = [];
     const warnings = [];
     const event = workflowEvent(facts.event);
     const taken = inputs.sourceImage === undefined ? undefined : parseEngineImage(inputs.sourceImage);
-    const source = withBranchLabel(chooseSource(inputs, facts, taken, { notices, warnings }), inputs.branchLabel, event, notices);
+    const source = withBranchLabel(chooseSource(inputs, facts, taken, { remarks, notices, warnings }), inputs.branchLabel, event, notices);
     const given = inputs.image === undefined ? undefined : (0,image_reference/* parseTaggedReference */.$R)(inputs.image);
     const what = source.kind === 'tarball'
         ? { kind: 'tarball', source, reference: given }
@@ -30945,7 +31018,7 @@ function planExport(inputs, facts) {
             : { kind: 'image', source, reference: given ?? ownReference(source, inputs.sourceImage, taken) };
     const { reference } = what;
     const tags = chooseTags(inputs, { event, metadata: facts.metadata }, notices);
-    const platform = choosePlatform(inputs.platform, facts.runner);
+    const platform = choosePlatform(inputs, facts.runner);
     const engine = chooseEngine(inputs.engine, source);
     const push = planPush(inputs.push, tags, source.kind, platform);
     if (push !== undefined)
@@ -30966,6 +31039,7 @@ function planExport(inputs, facts) {
         retentionDays: chooseRetention(inputs.retentionDays, facts, notices),
         engine,
         jobKey: inputs.jobKey ?? '',
+        remarks,
         notices,
         warnings,
     };
@@ -30998,8 +31072,9 @@ function parseEngineImage(text) {
     const { tag, digest } = reference;
     return { image: (0,image_reference/* formatReference */.FH)((tag ?? digest) ? reference : { ...reference, tag: 'latest' }), reference };
 }
-function chooseSource(inputs, facts, taken, { notices, warnings }) {
-    const { sourceImage, sourceTarball, build } = inputs;
+function chooseSource(inputs, facts, taken, messages) {
+    const { sourceImage, sourceTarball } = inputs;
+    const build = withDefaultContext(inputs.build, facts.event, facts.repositoryUrl);
     const bake = (0,plan_bake/* planBake */.Tm)(inputs);
     if (bake !== undefined)
         return bake;
@@ -31019,17 +31094,21 @@ function chooseSource(inputs, facts, taken, { notices, warnings }) {
     if (sourceTarball !== undefined)
         return { kind: 'tarball', path: requirePath(sourceTarball) };
     (0,build_arguments/* requireBuildLines */.Nz)(build);
-    const secrets = (0,build_arguments/* parseSecrets */.dC)(build, warnings);
+    const secrets = (0,build_arguments/* parseSecrets */.dC)(build, messages.warnings);
+    return { kind: 'build', build: { ...build, ...chooseCaches(inputs, facts, messages) }, secrets };
+}
+function chooseCaches({ build, requireCache }, facts, { remarks, notices }) {
     const service = { isThere: facts.hasCacheService, mode: facts.cacheMode ?? '' };
+    const cacheTo = resolveCacheTo(build.cacheTo, { event: facts.event, service, requireCache }, remarks);
     if ((0,cache/* mayReadCache */.Wo)(service))
-        return { kind: 'build', build, secrets };
+        return { cacheFrom: build.cacheFrom, cacheTo };
     const { caches, asked } = (0,build_arguments/* withoutGhaCache */.$Y)(build.cacheFrom);
     const why = service.isThere
         ? `This job's \`cache-mode\` is \`${service.mode}\``
         : 'There is no Actions cache service here';
     if (asked)
         notices.push(`${why}: cache-from type=gha is omitted.`);
-    return { kind: 'build', build: { ...build, cacheFrom: caches }, secrets };
+    return { cacheFrom: caches, cacheTo };
 }
 /**
  * Returns the source with the label that records its branch. A label that the user sets is kept.
@@ -31081,8 +31160,13 @@ function chooseFurther(given, source, taken) {
         return further;
     throw (0,errors/* invalidInput */.aY)(`${twice} is set twice: as the image or in \`further-images\`.`, 'Set a different reference for each image.');
 }
-/** Returns the platform. `native` is the runner's. */
-function choosePlatform(text, runner) {
+/** Returns the platform. `native` is the runner's. `platforms` replaces `platform` if it is set. */
+function choosePlatform({ platform, platforms }, runner) {
+    const [text = platform, ...more] = platforms;
+    if (more.length > 0) {
+        throw (0,errors/* invalidInput */.aY)(`\`platforms\` is ${platforms.map((one) => (0,base_text/* quoteForeign */.xS)(one)).join(', ')}, but one image is handed over.`, 'Set `platform` to the one to hand over. To push several as well, set `push-platforms` and `push: true` in export-image. To ' +
+            'hand over several, run one leg of a matrix for each.');
+    }
     return text.trim() === 'native' ? (0,host/* runnerPlatform */.GQ)(runner) : (0,image_platform/* parsePlatform */.FL)(text);
 }
 function chooseEngine(text, source) {
@@ -31133,9 +31217,8 @@ function describeSource(source) {
 /* harmony export */   zq: () => (/* binding */ pushFromEngine)
 /* harmony export */ });
 /* harmony import */ var _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
-/* harmony import */ var _shared_docker_tag_claims_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4099);
-/* harmony import */ var _shared_docker_tag_guard_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(7313);
-/* harmony import */ var _shared_image_reference_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(9607);
+/* harmony import */ var _shared_docker_tag_guard_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(7313);
+/* harmony import */ var _shared_image_reference_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(9607);
 var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
     if (value !== null && value !== void 0) {
         if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
@@ -31191,7 +31274,6 @@ var __disposeResources = (undefined && undefined.__disposeResources) || (functio
 
 
 
-
 /** Returns the pushed reference, if the build has pushed the image. */
 function pushedByBuild(plan, state) {
     return plan !== undefined && state?.kind === 'done' ? pinned(plan, state.digest) : undefined;
@@ -31212,7 +31294,7 @@ async function finishPush(plan, state, tools) {
     try {
         const digest = state.kind === 'done' ? state.digest : await log.chapter('Push', () => timeline.measure('Push', state.push));
         const reference = pinned(plan, digest);
-        log.info(`Pushed ${plan.references.map(_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_3__/* .formatReference */ .FH).join(', ')}: ${(0,_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_3__/* .formatReference */ .FH)(reference)}`);
+        log.info(`Pushed ${plan.references.map(_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_2__/* .formatReference */ .FH).join(', ')}: ${(0,_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_2__/* .formatReference */ .FH)(reference)}`);
         return { kind: 'pushed', reference };
     }
     catch (error) {
@@ -31232,10 +31314,10 @@ function requirePushed(plan, outcome) {
 async function pushFromEngine({ engine, registry, log, signal }, image, plan) {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
-        const place = (0,_shared_docker_tag_claims_js__WEBPACK_IMPORTED_MODULE_1__/* .placeOf */ .$)(await engine.info());
-        const guard = __addDisposableResource(env_1, (0,_shared_docker_tag_guard_js__WEBPACK_IMPORTED_MODULE_2__/* .guardTags */ .J)(engine, log.warning, await (0,_shared_docker_tag_claims_js__WEBPACK_IMPORTED_MODULE_1__/* .claimTags */ .k)([place], plan.references, { log, signal })), true);
+        const place = (0,_shared_docker_tag_guard_js__WEBPACK_IMPORTED_MODULE_1__/* .placeOf */ .$t)(await engine.info());
+        const guard = __addDisposableResource(env_1, (0,_shared_docker_tag_guard_js__WEBPACK_IMPORTED_MODULE_1__/* .guardTags */ .JR)(engine, log.warning, await (0,_shared_docker_tag_guard_js__WEBPACK_IMPORTED_MODULE_1__/* .claimTags */ .kY)([place], plan.references, { log, signal })), true);
         const pushAs = async (reference) => {
-            const name = (0,_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_3__/* .formatReference */ .FH)(reference);
+            const name = (0,_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_2__/* .formatReference */ .FH)(reference);
             await guard.tag(image, name);
             const digest = await registry.push(name);
             // Also if a later one is refused.
@@ -31281,6 +31363,7 @@ function readBuiltImageInputs(inputs) {
         artifactName: inputs.text('artifact-name'),
         retentionDays: inputs.integer('retention-days', 0, 90),
         platform: inputs.text('platform'),
+        platforms: inputs.list('platforms'),
         build: readBuildInputs(inputs),
         bake: {
             targets: inputs.listOrNone('bake-targets'),
@@ -31379,7 +31462,7 @@ function readJoinedInputs(inputs, tarball) {
 
 /***/ }),
 
-/***/ 6567:
+/***/ 9903:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -31474,19 +31557,29 @@ var __disposeResources = (undefined && undefined.__disposeResources) || (functio
 const longestStepMs = 6 * 24 * 60 * 60_000;
 const isLivingName = new RegExp(`^${locks/* livingNamePattern */.hd}$`);
 /**
- * Locks a path among the processes of this project on this host: two jobs of self-hosted runners may write one file.
- * @param path of a file whose folder exists
- * @param onTaken called with a description of the process that has it
- * @returns the lock, or undefined when another process has it
+ * Makes the folder of a path, holds it, and locks the path among the processes of this project on this host. Removes what killed steps left.
+ * @param held gets all that has to be disposed of
  */
-async function lockPath(path, onTaken) {
+async function claimPlace(path, held, claim) {
+    const { unwritable, requireReplaceable, onTaken } = claim;
+    const folder = (0,own_folder/* holdFolder */.Ub)((0,external_node_path_.dirname)((0,external_node_path_.resolve)(path))).catch((error) => {
+        throw unwritable((0,errors/* messageOf */.bD)(error), error);
+    });
+    const { inside, wordsOf } = held.use(await folder);
+    const place = (0,external_node_path_.join)(inside, (0,external_node_path_.basename)((0,external_node_path_.resolve)(path)));
+    await requireReplaceable(place);
     // Containers can share the network, and so the locks' namespace, without sharing the folder.
-    const folder = await (0,promises_.stat)((0,external_node_path_.dirname)(path));
-    const key = `${String(folder.dev)}:${String(folder.ino)}/${(0,external_node_path_.basename)(path)}`;
-    const lock = await (0,locks/* lockKey */.TL)(key, 'free');
+    const { dev, ino } = await (0,promises_.stat)(inside);
+    const key = `${String(dev)}:${String(ino)}/${(0,external_node_path_.basename)(place)}`;
+    const lock = held.use(await (0,locks/* lockKey */.TL)(key, 'free'));
     if (lock === undefined)
         onTaken(await (0,locks/* holderOf */.Kd)(key));
-    return lock;
+    await removeRemains(place);
+    const own = held.use(await (0,locks/* livingName */.$Q)());
+    const refuse = (error) => {
+        throw error instanceof errors/* HandoverError */.Cu ? error : unwritable(wordsOf(error), error);
+    };
+    return { place, partial: `${place}.partial-${own.name}`, refuse };
 }
 /**
  * @param path of the complete file; its folder is made
@@ -31498,19 +31591,13 @@ async function partialFile(path, advice, log) {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
         const opening = __addDisposableResource(env_1, new AsyncDisposableStack(), true);
-        const folder = await folderOf(path, opening);
-        const place = (0,external_node_path_.join)(folder.inside, (0,external_node_path_.basename)(path));
-        await requireReplaceable(path, place);
-        opening.use(await lockPath(place, (holder) => {
-            log.warning(contested(path, holder));
-        }));
-        await removeRemains(place);
-        const own = opening.use(await (0,locks/* livingName */.$Q)());
-        const partial = `${place}.partial-${own.name}`;
-        // No other user can have made a link there: the name is random, and must not exist.
-        const file = await (0,promises_.open)(partial, 'wx', 0o600).catch((error) => {
-            throw unwritable(path, folder.wordsOf(error), error);
+        const { place, partial, refuse } = await claimPlace(path, opening, {
+            unwritable: (why, cause) => unwritable(path, why, cause),
+            requireReplaceable: (there) => requireReplaceable(path, there),
+            onTaken: (holder) => log.warning(contested(path, holder)),
         });
+        // No other user can have made a link there: the name is random, and must not exist.
+        const file = await (0,promises_.open)(partial, 'wx', 0o600).catch(refuse);
         opening.defer((0,forced_end/* onForcedEnd */.Gf)(() => {
             (0,external_node_fs_.rmSync)(partial, { force: true });
         }));
@@ -31526,13 +31613,9 @@ async function partialFile(path, advice, log) {
             commit: async () => {
                 await close();
                 // Renaming over a file makes ext4 write the new one to the disk first: 0.3 s for 560 MB.
-                try {
-                    await (0,promises_.rm)(place, { force: true });
-                    await (0,promises_.rename)(partial, place);
-                }
-                catch (error) {
-                    throw unwritable(path, folder.wordsOf(error), error);
-                }
+                await (0,promises_.rm)(place, { force: true })
+                    .then(() => (0,promises_.rename)(partial, place))
+                    .catch(refuse);
             },
             [Symbol.asyncDispose]: async () => {
                 await close();
@@ -31550,12 +31633,6 @@ async function partialFile(path, advice, log) {
         if (result_1)
             await result_1;
     }
-}
-async function folderOf(path, opening) {
-    const folder = (0,own_folder/* holdFolder */.Ub)((0,external_node_path_.dirname)(path)).catch((error) => {
-        throw unwritable(path, (0,errors/* messageOf */.bD)(error), error);
-    });
-    return opening.use(await folder);
 }
 async function requireReplaceable(path, place) {
     const existing = await (0,promises_.stat)(place).catch(() => undefined);
@@ -31594,7 +31671,7 @@ function contested(path, holder) {
         'file. Give each step its own file, such as `tarball: ${{ runner.temp }}/charon.tar`.');
 }
 function unwritable(path, why, cause) {
-    return new errors/* HandoverError */.Cu('invalid-input', `The tarball can't be written to ${path}: ${why}.`, 'Set `tarball` to the path of a file in a folder that this job may write to.', cause);
+    return (0,errors/* invalidInput */.aY)(`The tarball can't be written to ${path}: ${why}.`, 'Set `tarball` to the path of a file in a folder that this job may write to.', cause);
 }
 
 // EXTERNAL MODULE: ./build/shared/image/reference.js
@@ -31615,207 +31692,9 @@ var image_manifest = __nccwpck_require__(8088);
 var limits = __nccwpck_require__(2618);
 // EXTERNAL MODULE: ./build/shared/image/platform.js
 var image_platform = __nccwpck_require__(4851);
-// EXTERNAL MODULE: ./build/shared/bytes/chunks.js
-var bytes_chunks = __nccwpck_require__(4256);
-// EXTERNAL MODULE: external "node:zlib"
-var external_node_zlib_ = __nccwpck_require__(8522);
-;// CONCATENATED MODULE: ./build/shared/tar/compression.js
-
-
-
-/** How many bytes of a tarball tell its compression, behind skippable frames. */
-const magicBytes = 6;
-const zstdMagic = 0xfd2fb528;
-const xzMagic = Buffer.from([0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00]);
-/**
- * How a tarball is compressed, from its first bytes.
- * @throws HandoverError `tarball-invalid` for xz and bzip2, which docker load takes and Node doesn't read
- */
-function compressionOf(head) {
-    const packing = packingOf(head);
-    if (packing === 'xz')
-        throw unread('xz', 'unxz');
-    if (packing === 'bzip2')
-        throw unread('bzip2', 'bunzip2');
-    return packing;
-}
-/** How something is packed, from its first bytes (RFC 1952 section 2.3.1, RFC 8878 sections 3.1.1 and 3.1.2). */
-function packingOf(head) {
-    if (head[0] === 0x1f && head[1] === 0x8b)
-        return 'gzip';
-    if (head.subarray(0, xzMagic.length).equals(xzMagic))
-        return 'xz';
-    if (/^BZh[1-9]/.test(head.toString('latin1', 0, 4)))
-        return 'bzip2';
-    const magic = head.length >= 4 ? head.readUInt32LE(0) : 0;
-    // pzstd begins with a frame that is there to be skipped.
-    if (magic === zstdMagic || (magic & 0xfffffff0) >>> 0 === 0x184d2a50)
-        return 'zstd';
-    return 'none';
-}
-function unread(format, command) {
-    return new errors/* HandoverError */.Cu('tarball-invalid', `The tarball is compressed with ${format}, which can't be looked into here.`, `Run ${command} on it in a step before it's handed over, or compress it with zstd or gzip instead.`);
-}
-// Node comes back from its thread for each chunk: 16 KiB by default.
-const gunzipOptions = { chunkSize: 1024 * 1024, readableHighWaterMark: 4 * 1024 * 1024 };
-// In pieces of 16 KiB it takes four times as long. What `zstd --long=31` makes takes a window of 2 GiB, and is read too.
-const zstdOptions = {
-    ...gunzipOptions,
-    chunkSize: 2 * 1024 * 1024,
-    params: { [external_node_zlib_.constants.ZSTD_d_windowLogMax]: 31 },
-};
-/** The plain tarball's bytes. Damaged or cut input makes the iteration throw zlib's error. */
-function decompress(chunks, compression) {
-    if (compression === 'none')
-        return chunks;
-    if (compression === 'zstd')
-        return zstdFrames(chunks);
-    // An error on either side destroys the decoder, and so its consumer gets it.
-    return (0,external_node_stream_.pipeline)(chunks, (0,external_node_zlib_.createGunzip)(gunzipOptions), () => undefined);
-}
-/** Zstandard files may hold several frames (RFC 8878 section 3), and Node's decoder stops behind one of them. */
-async function* zstdFrames(chunks) {
-    const source = chunks[Symbol.asyncIterator]();
-    let rest = await nextOf(source);
-    while (rest !== undefined) {
-        const decoder = (0,external_node_zlib_.createZstdDecompress)(zstdOptions);
-        const feeding = feed(decoder, rest, source);
-        feeding.catch((error) => decoder.destroy(error instanceof Error ? error : new Error(String(error))));
-        const decoded = decoder;
-        yield* decoded;
-        rest = await feeding;
-    }
-}
-/** Writes until the decoder has come to the end of a frame in the middle of a chunk; returns what is left of that. */
-async function feed(decoder, first, source) {
-    let written = 0;
-    for (let chunk = first; chunk !== undefined; chunk = await nextOf(source)) {
-        written += chunk.length;
-        await write(decoder, chunk);
-        const left = written - decoder.bytesWritten;
-        if (left > 0)
-            return chunk.subarray(chunk.length - left);
-    }
-    decoder.end();
-    return undefined;
-}
-function write(decoder, chunk) {
-    return new Promise((resolve, reject) => {
-        decoder.write(chunk, (error) => {
-            if (error)
-                reject(error);
-            else
-                resolve();
-        });
-    });
-}
-async function nextOf(source) {
-    const next = await source.next();
-    return next.done === true ? undefined : next.value;
-}
-
-// EXTERNAL MODULE: ./build/shared/tar/header.js
-var tar_header = __nccwpck_require__(3783);
-;// CONCATENATED MODULE: ./build/shared/tar/layer-form.js
-
-
-
-// A layer's first bytes must match its media type. An engine keeps every blob that it receives: a config that was sent as a layer
-// could be used by another document later.
-/** Number of bytes at a layer's start that identify its format. */
-const layerHeadBytes = tar_header/* tarBlock */.TR;
-/** Returns how a layer is packed, from its first bytes; undefined when it can't be a layer, such as JSON. */
-function layerPackingOf(head) {
-    const packing = packingOf(head);
-    if (packing !== 'none')
-        return packing;
-    const block = head.subarray(0, tar_header/* tarBlock */.TR);
-    // Go reads an empty file as an empty tar. A tar header contains zero bytes, which JSON never does.
-    if (block.length === 0 || (block.length === tar_header/* tarBlock */.TR && (0,tar_header/* isZero */.be)(block)))
-        return 'none';
-    return block.length === tar_header/* tarBlock */.TR && block.includes(0) && (0,tar_header/* readTarHeader */.RO)(block) !== undefined ? 'none' : undefined;
-}
-/**
- * Returns how a layer's packing differs from its media type, or undefined when they match. Docker's type without a compression covers
- * every packing (containerd, core/images/mediatypes.go, DiffCompression).
- * @param mediaType empty when unknown
- * @param packing undefined when the blob can't be a layer
- */
-function wrongForm(mediaType, packing) {
-    if (packing === undefined)
-        return 'is no tar, whether packed or not';
-    const packed = /[+.](gzip|zstd)$/.exec(mediaType)?.[1];
-    const expected = packed ?? (mediaType.startsWith('application/vnd.oci.image.layer.') ? 'none' : packing);
-    return packing === expected ? undefined : `is ${nameOf(packing)}, and of the media type ${mediaType}`;
-}
-function nameOf(packing) {
-    return packing === 'none' ? 'a plain tar' : `${packing} data`;
-}
-/**
- * Returns the same chunks after checking that their first bytes match the media type.
- * @param refuse makes the error from the end of a sentence whose subject is the layer
- */
-async function* layerChunks(chunks, mediaType, refuse) {
-    const { head, all } = await (0,bytes_chunks/* withHead */.V5)(chunks, (bytes) => bytes.length >= layerHeadBytes);
-    const wrong = wrongForm(mediaType, layerPackingOf(head));
-    if (wrong !== undefined)
-        throw refuse(wrong);
-    yield* all;
-}
-
+// EXTERNAL MODULE: ./build/shared/tar/layer-form.js
+var layer_form = __nccwpck_require__(8272);
 ;// CONCATENATED MODULE: ./build/shared/layout/read-layout.js
-var read_layout_addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
-    if (value !== null && value !== void 0) {
-        if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
-        var dispose, inner;
-        if (async) {
-            if (!Symbol.asyncDispose) throw new TypeError("Symbol.asyncDispose is not defined.");
-            dispose = value[Symbol.asyncDispose];
-        }
-        if (dispose === void 0) {
-            if (!Symbol.dispose) throw new TypeError("Symbol.dispose is not defined.");
-            dispose = value[Symbol.dispose];
-            if (async) inner = dispose;
-        }
-        if (typeof dispose !== "function") throw new TypeError("Object not disposable.");
-        if (inner) dispose = function() { try { inner.call(this); } catch (e) { return Promise.reject(e); } };
-        env.stack.push({ value: value, dispose: dispose, async: async });
-    }
-    else if (async) {
-        env.stack.push({ async: true });
-    }
-    return value;
-};
-var read_layout_disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
-    return function (env) {
-        function fail(e) {
-            env.error = env.hasError ? new SuppressedError(e, env.error, "An error was suppressed during disposal.") : e;
-            env.hasError = true;
-        }
-        var r, s = 0;
-        function next() {
-            while (r = env.stack.pop()) {
-                try {
-                    if (!r.async && s === 1) return s = 0, env.stack.push(r), Promise.resolve().then(next);
-                    if (r.dispose) {
-                        var result = r.dispose.call(r.value);
-                        if (r.async) return s |= 2, Promise.resolve(result).then(next, function(e) { fail(e); return next(); });
-                    }
-                    else s |= 1;
-                }
-                catch (e) {
-                    fail(e);
-                }
-            }
-            if (s === 1) return env.hasError ? Promise.reject(env.error) : Promise.resolve();
-            if (env.hasError) throw env.error;
-        }
-        return next();
-    };
-})(typeof SuppressedError === "function" ? SuppressedError : function (error, suppressed, message) {
-    var e = new Error(message);
-    return e.name = "SuppressedError", e.error = error, e.suppressed = suppressed, e;
-});
 
 
 
@@ -31885,24 +31764,11 @@ async function readJsonBlob(layout, descriptor) {
     return bytes;
 }
 async function requireLayer(layout, layer) {
-    const env_1 = { stack: [], error: void 0, hasError: false };
-    try {
-        await requireBlob(layout, layer);
-        const file = read_layout_addDisposableResource(env_1, await (0,bytes_files/* openFile */.Tq)(blobPath(layout, layer.digest)), true);
-        const { buffer, bytesRead } = await file.read(Buffer.alloc(layerHeadBytes), 0, layerHeadBytes, 0);
-        const wrong = wrongForm(layer.mediaType, layerPackingOf(buffer.subarray(0, bytesRead)));
-        if (wrong !== undefined)
-            throw (0,image_manifest/* invalidLayout */.YG)(`The layer ${layer.digest} ${wrong}.`);
-    }
-    catch (e_1) {
-        env_1.error = e_1;
-        env_1.hasError = true;
-    }
-    finally {
-        const result_1 = read_layout_disposeResources(env_1);
-        if (result_1)
-            await result_1;
-    }
+    await requireBlob(layout, layer);
+    const head = await (0,bytes_files/* fileHead */.$r)(blobPath(layout, layer.digest), layer_form/* layerHeadBytes */.zC);
+    const wrong = (0,layer_form/* wrongForm */.ye)(layer.mediaType, (0,layer_form/* layerPackingOf */.aw)(head));
+    if (wrong !== undefined)
+        throw (0,image_manifest/* invalidLayout */.YG)(`The layer ${layer.digest} ${wrong}.`);
 }
 async function requireBlob(layout, descriptor) {
     const found = await (0,promises_.stat)(blobPath(layout, descriptor.digest)).catch(() => undefined);
@@ -31912,6 +31778,8 @@ async function requireBlob(layout, descriptor) {
     throw (0,image_manifest/* invalidLayout */.YG)(`Blob ${descriptor.digest} ${seen}; ${String(descriptor.size)} bytes were expected.`);
 }
 
+// EXTERNAL MODULE: ./build/shared/tar/header.js
+var tar_header = __nccwpck_require__(3783);
 ;// CONCATENATED MODULE: ./build/shared/layout/arriving-layers.js
 
 
@@ -31935,11 +31803,7 @@ function untilWritten(written, waitMs) {
         hasFailed = failed;
         over.abort();
     };
-    written.then(() => {
-        end(false);
-    }, () => {
-        end(true);
-    });
+    written.then(() => end(false), () => end(true));
     return async () => {
         if (!isFirst && !isLast)
             await (0,external_node_timers_promises_.setTimeout)(waitMs, undefined, { signal }).catch(() => undefined);
@@ -31955,33 +31819,20 @@ function untilWritten(written, waitMs) {
 const growEveryMs = 10;
 /** Returns the size of a layer's file in bytes; undefined for a config or a manifest, which are JSON objects. */
 async function wholeLayerSize(path) {
-    const file = await (0,bytes_files/* openFile */.Tq)(path);
-    try {
-        const { buffer } = await file.read(Buffer.alloc(tar_header/* tarBlock */.TR), 0, tar_header/* tarBlock */.TR, 0);
-        return (0,tar_header/* looksLikeJson */.gw)(buffer) ? undefined : (await file.stat()).size;
-    }
-    finally {
-        await file.close();
-    }
+    return (0,tar_header/* looksLikeJson */.gw)(await (0,bytes_files/* fileHead */.$r)(path, tar_header/* tarBlock */.TR)) ? undefined : (await (0,promises_.stat)(path)).size;
 }
 /**
- * Reads a layer's file in chunks of at most 1 MiB, and verifies it.
- * @throws HandoverError `tarball-invalid` when the file has another size or digest by now
+ * Reads a layer's file while it is written.
+ * @param wholePath its path when it is complete
+ * @param written settles when the writer has ended; its error is thrown
  */
-function wholeFileChunks(path, blob) {
-    return arriving_layers_verified(blob, path, (0,bytes_files/* transientFileChunks */.jx)(path));
-}
-/**
- * Reads a layer's file while it is written, and verifies it.
- * @param written settles when the writer has ended
- * @throws HandoverError like wholeFileChunks; the error of `written`
- */
-async function* growingFileChunks({ path, wholePath, ...blob }, written) {
+async function* growingFileChunks(path, wholePath, blob, written) {
     const file = await (0,bytes_files/* openFile */.Tq)(path).catch(() => (0,bytes_files/* openFile */.Tq)(wholePath));
     const look = untilWritten(written, growEveryMs);
     const grows = (bytes) => (bytes < blob.size ? look() : Promise.resolve(false));
     yield* arriving_layers_verified(blob, wholePath, (0,bytes_files/* transientFileChunks */.jx)(file, grows));
 }
+/** Verifies a layer's file. Throws `tarball-invalid` when it has another size or digest by now. */
 function arriving_layers_verified(blob, path, chunks) {
     const { size, digest } = blob;
     return (0,verified/* verifiedChunks */.Dc)(chunks, blob, (found) => found.size === size
@@ -32016,7 +31867,7 @@ async function wholeLayer(layout, seen) {
         const path = blobPath(layout, digest);
         const size = await wholeLayerSize(path);
         if (size !== undefined)
-            return { digest, size, chunks: () => wholeFileChunks(path, { digest, size }) };
+            return { digest, size, chunks: () => arriving_layers_verified({ digest, size }, path, (0,bytes_files/* transientFileChunks */.jx)(path)) };
         seen.add(digest);
     }
     return undefined;
@@ -32041,8 +31892,8 @@ async function readIngest(layout, folder, written) {
     const size = /^[1-9]\d{0,15}$/.test(total) ? Number(total) : 0;
     if (digest === undefined || size === 0)
         return undefined;
-    const file = { path, wholePath: blobPath(layout, digest), digest, size };
-    return { digest, size, arrived, chunks: () => growingFileChunks(file, written) };
+    const wholePath = blobPath(layout, digest);
+    return { digest, size, arrived, chunks: () => growingFileChunks(path, wholePath, { digest, size }, written) };
 }
 /** Returns the same items when there is a first one, or none. Throws errors of the items until then. */
 async function begun(items) {
@@ -32094,7 +31945,6 @@ async function* tarballChunks(layers, images, told) {
     yield count(tar_header/* endOfArchive */.PG);
     told({ size: position, offsets });
 }
-/** A whole entry of a tar. */
 function smallEntry(name, bytes) {
     return Buffer.concat([(0,tar_header/* tarHeader */.pI)(name, bytes.length), bytes, Buffer.alloc((0,tar_header/* tarPadding */.vr)(bytes.length))]);
 }
@@ -32126,7 +31976,7 @@ function describe(image, references) {
         mediaType: image.manifestMediaType,
         digest: image.manifestDigest,
         size: image.manifestBytes.length,
-        ...((0,image_platform/* isKnown */.qE)(platform) ? { platform: { architecture, os, ...(variant === undefined ? {} : { variant }) } } : {}),
+        ...((0,image_platform/* isKnown */.qE)(platform) ? { platform: { architecture, os, variant } } : {}),
     };
     // containerd names an image after the first annotation, the OCI tools after the second.
     return references.map((reference) => ({
@@ -32168,11 +32018,7 @@ var export_image_push = __nccwpck_require__(6475);
  */
 async function* artifactFiles(tarball, unsealed, timeline, sealed) {
     const checksum = new verified/* Checksum */.M();
-    yield {
-        name: tarball.name,
-        size: tarball.size,
-        chunks: (0,verified/* checksummed */.Wk)(tarball.chunks, checksum),
-    };
+    yield { ...tarball, chunks: (0,verified/* checksummed */.Wk)(tarball.chunks, checksum) };
     const tarballDigest = checksum.found().digest;
     const record = { ...(await unsealed()), tarballDigest, times: timesOf(timeline) };
     sealed(record);
@@ -32182,9 +32028,10 @@ async function* artifactFiles(tarball, unsealed, timeline, sealed) {
 /** The spans that have ended by now are those of the build. */
 function timesOf(timeline) {
     const { began } = timeline;
-    const ready = Math.max(began, Date.now());
-    const built = began + Math.round(Math.max(0, ...timeline.spans().map(({ endMs }) => endMs)));
-    return { began, built: Math.min(built, ready), ready };
+    const spans = timeline.spans();
+    const started = began + Math.round(Math.min(...spans.map(({ startMs }) => startMs)));
+    const built = began + Math.round(Math.max(...spans.map(({ endMs }) => endMs)));
+    return { began, started, built, ready: Math.max(built, Date.now()) };
 }
 /** Returns the record of an image whose tarball is written. */
 function imageRecord(planned) {
@@ -32240,13 +32087,8 @@ async function uploadLayout(plan, tools, layout) {
     const unsealed = async () => {
         const { images: named, push } = await filled;
         const [first, ...further] = named;
-        const facts = {
-            ...first,
-            further,
-            tarball: await written.promise,
-            path: plan.tarballPath,
-            producer: tools.producer,
-        };
+        const tarball = await written.promise;
+        const facts = { ...first, further, tarball, path: plan.tarballPath, producer: tools.producer };
         return imageRecord({ ...facts, pushedReference: (0,export_image_push/* pushedByBuild */.BB)(plan.push, push) });
     };
     return tools.timeline.measure((done) => (done !== undefined && done.artifact === undefined ? 'Write' : 'Write and upload'), () => upload(plan, tools, { tarball: source, claim }, unsealed));
@@ -32282,11 +32124,8 @@ async function upload(plan, { store, log, timeline }, { tarball, claim }, unseal
             await (0,verified/* drain */.Ze)(chunks);
     }
     if (record === undefined)
-        throw unfinished(name);
+        throw new errors/* HandoverError */.Cu('transfer-failed', `The upload of the artifact "${name}" ended without reading its last file.`, 'Re-run the job.');
     return { record, artifact };
-}
-function unfinished(name) {
-    return new errors/* HandoverError */.Cu('transfer-failed', `The upload of the artifact "${name}" ended without reading its last file.`, 'Re-run the job.');
 }
 /** Returns whether another job has the name and the plan keeps the image in that case. */
 function mayKeep({ whenTaken }, error) {
@@ -32352,8 +32191,8 @@ async function ownerOf(store, artifact) {
     }
 }
 
-// EXTERNAL MODULE: ./build/export-image/plan/plan.js + 4 modules
-var plan_plan = __nccwpck_require__(7666);
+// EXTERNAL MODULE: ./build/export-image/plan/plan.js + 6 modules
+var plan_plan = __nccwpck_require__(6880);
 // EXTERNAL MODULE: ./build/export-image/plan/bake.js
 var bake = __nccwpck_require__(2402);
 // EXTERNAL MODULE: ./build/export-image/plan/cache.js
@@ -32398,6 +32237,8 @@ async function requireNoPipes(given) {
     }
 }
 
+// EXTERNAL MODULE: ./build/shared/bytes/chunks.js
+var bytes_chunks = __nccwpck_require__(4256);
 // EXTERNAL MODULE: ./build/shared/base/json.js
 var base_json = __nccwpck_require__(604);
 ;// CONCATENATED MODULE: ./build/shared/tar/entries.js
@@ -32493,7 +32334,7 @@ function atMost(size, most) {
     return size;
 }
 function invalid(why) {
-    return new errors/* HandoverError */.Cu('tarball-invalid', `The tarball is not a whole tar archive: ${why}.`, 'Run the job again; if it repeats, look for a full disk: df -h.');
+    return (0,errors/* invalidTarball */.EK)(`The tarball is not a whole tar archive: ${why}.`, 'Run the job again; if it repeats, look for a full disk: df -h.');
 }
 /** Reads numbers of bytes from chunks. */
 class ByteSource {
@@ -32556,16 +32397,17 @@ class ByteSource {
 
 // EXTERNAL MODULE: external "node:util"
 var external_node_util_ = __nccwpck_require__(7975);
+// EXTERNAL MODULE: external "node:zlib"
+var external_node_zlib_ = __nccwpck_require__(8522);
 ;// CONCATENATED MODULE: ./build/shared/layout/compress-layer.js
 
 
 
+
+const frameBytes = 2 * 1024 * 1024;
 const gzipFrame = (0,external_node_util_.promisify)(external_node_zlib_.gzip);
-/**
- * @param frameBytes the longest frame
- * @param level undefined for the compressor's own default
- */
-function gzipCompressor(frameBytes, level) {
+/** @param level undefined for the compressor's own default */
+function gzipCompressor(level) {
     // Room for the whole result, else Node comes back from its thread for every 16 KiB; what doesn't compress grows by less
     // than a thousandth.
     const chunkSize = frameBytes + 64 * 1024;
@@ -32613,7 +32455,6 @@ async function written(stream, frame) {
     while (stream.readableLength > 0)
         await (0,external_node_timers_promises_.setImmediate)();
 }
-const frameBytes = 2 * 1024 * 1024;
 // As many as Node's pool has threads; more would only hold memory.
 const framesInFlight = 4;
 /**
@@ -32626,12 +32467,15 @@ async function* compressLayer(chunks, compression) {
         yield* chunks;
         return;
     }
+    const { format, level } = compression;
+    const newCompressor = () => (format === 'gzip' ? gzipCompressor(level) : zstdCompressor(level));
     const pool = [];
     const compressors = [];
     const waiting = [];
     try {
-        for await (const frame of compress_layer_frames(chunks, pool)) {
-            const compressor = compressors.pop() ?? newCompressor(compression);
+        // An empty layer has one empty frame: no bytes at all would not be a file of that format.
+        for await (const frame of (0,bytes_chunks/* pieces */.IE)(chunks, frameBytes, pool)) {
+            const compressor = compressors.pop() ?? newCompressor();
             const compressed = compressor.compress(frame).finally(() => {
                 pool.push(Buffer.from(frame.buffer));
                 compressors.push(compressor);
@@ -32650,28 +32494,6 @@ async function* compressLayer(chunks, compression) {
         for (const compressor of compressors)
             compressor.close();
     }
-}
-function newCompressor({ format, level }) {
-    return format === 'gzip' ? gzipCompressor(frameBytes, level) : zstdCompressor(level);
-}
-/** The bytes in pieces of 2 MiB, the last one shorter. A piece's memory comes from the pool if that has some. */
-async function* compress_layer_frames(chunks, pool) {
-    let frame = pool.pop() ?? Buffer.allocUnsafeSlow(frameBytes);
-    let length = 0;
-    for await (const chunk of chunks) {
-        for (let taken = 0; taken < chunk.length;) {
-            const count = chunk.copy(frame, length, taken);
-            taken += count;
-            length += count;
-            if (length < frameBytes)
-                continue;
-            yield frame;
-            frame = pool.pop() ?? Buffer.allocUnsafeSlow(frameBytes);
-            length = 0;
-        }
-    }
-    // An empty layer has one empty frame: no bytes at all would not be a file of that format.
-    yield frame.subarray(0, length);
 }
 
 ;// CONCATENATED MODULE: ./build/shared/layout/write-layout.js
@@ -32723,7 +32545,7 @@ async function writeOciLayout(chunks, layout, compression) {
         return replaced;
     if (archive !== undefined && (await writeIndexOf(archive, layout, replaced)))
         return new Map();
-    throw new errors/* HandoverError */.Cu('tarball-invalid', `docker save wrote ${String(seen.entries)} entries without an index.json: the engine is older than Docker 25.`, 'Update Docker on this runner, or run docker save yourself and give the file as `source-tarball`.');
+    throw (0,errors/* invalidTarball */.EK)(`docker save wrote ${String(seen.entries)} entries without an index.json: the engine is older than Docker 25.`, 'Update Docker on this runner, or run docker save yourself and give the file as `source-tarball`.');
 }
 /** Writes the manifest and the index for the one image of podman's archive; false when it is another kind of archive. */
 async function writeIndexOf(archive, layout, replaced) {
@@ -32746,7 +32568,7 @@ async function write_layout_describe(layout, digest, replaced) {
     return { digest, size: found?.size ?? 0, mediaType: (0,image_manifest/* layerMediaType */.sG)('uncompressed') };
 }
 async function writeBlob(content, layout, digest, compression) {
-    const { head, all } = await (0,bytes_chunks/* withHead */.V5)(content, (bytes) => bytes.length >= tar_header/* tarBlock */.TR);
+    const { head, all } = await (0,bytes_chunks/* withHead */.V5)(content, tar_header/* tarBlock */.TR);
     if (compression.format === 'uncompressed' || !(0,tar_header/* looksLikeTar */.lH)(head)) {
         await placeBlob(layout, digest, all);
         return undefined;
@@ -32831,7 +32653,7 @@ async function saveIntoLayout(tools, name, layout, push) {
         throw await notFound(tools.engine, name);
     tools.log.info(`Found ${name} (${found.imageId})`);
     const image = (0,image_reference/* isImageId */.rw)(name) ? found.imageId : name;
-    const replaced = await writeOciLayout(tools.engine.save(image), layout.directory, layout.compression);
+    const replaced = await writeOciLayout(tools.engine.save(image), layout.directory, layout.compression.saved);
     if (push === undefined)
         return { steps: [], replaced };
     return { steps: [], replaced, push: { kind: 'to-do', push: () => (0,export_image_push/* pushFromEngine */.zq)(tools, image, push) } };
@@ -33081,7 +32903,11 @@ async function bakeDirectly(tools, { source, platform, compression }, { targets,
         await (0,promises_.symlink)(blobs, (0,external_node_path_.join)(layout, 'blobs'));
     }
     const outputs = targets.map(({ name }, position) => {
-        const exporter = { kind: 'oci-layout', directory: layouts[position] ?? '', compression };
+        const exporter = {
+            kind: 'oci-layout',
+            directory: layouts[position] ?? '',
+            compression: compression.built,
+        };
         return { target: name, name: `baked:${String(position)}`, exporter };
     });
     const withImage = caches.map(({ target, writes }) => ({ target, cacheTo: writes.withImage }));
@@ -33294,7 +33120,7 @@ async function saveOnce(tools, imageId, { layout, push }, names) {
     const env_2 = { stack: [], error: void 0, hasError: false };
     try {
         const kept = from_build_addDisposableResource(env_2, names, true);
-        const replaced = await writeOciLayout(tools.engine.save(imageId), layout.directory, layout.compression);
+        const replaced = await writeOciLayout(tools.engine.save(imageId), layout.directory, layout.compression.saved);
         if (push !== undefined) {
             return { replaced, push: { kind: 'to-do', push: () => (0,export_image_push/* pushFromEngine */.zq)(tools, imageId, push) }, kept: kept.move() };
         }
@@ -33334,9 +33160,9 @@ async function buildAndPush(tools, request, secrets) {
         const command = commandOf(inputs, several ? push.listedPlatforms : [platform], [{ kind: 'nothing' }]);
         return { cache, write: (signal) => tools.buildx.writeCache(command, signal) };
     });
-    const layout = { kind: 'oci-layout', ...request.layout };
+    const { directory, compression: { built: compression }, } = request.layout;
+    const layout = { kind: 'oci-layout', directory, compression };
     const metadataFile = (0,external_node_path_.join)(tools.tempDir, 'pushed.json');
-    const { compression } = request.layout;
     const registry = { kind: 'registry', references, metadataFile, compression };
     const pushes = push !== undefined && !several && !request.requireCache;
     const { steps, pushFailure, unreadCaches } = await run(build, [platform], pushes ? [layout, registry] : [layout]);
@@ -33354,7 +33180,7 @@ async function buildAndPush(tools, request, secrets) {
         return { steps, caches, push: digest === undefined ? later() : { kind: 'done', digest } };
     }
     tools.log.info('The image is built, but not pushed: it is handed over first.');
-    await (0,promises_.rm)(request.layout.directory, { recursive: true, force: true });
+    await (0,promises_.rm)(directory, { recursive: true, force: true });
     await run(outOfCache(build), [platform], [layout]);
     return { steps, caches, push: later(pushFailure) };
 }
@@ -33483,6 +33309,8 @@ function requireCached(steps, plan, log) {
         'written `cache-to: type=gha,mode=max`. Or set `require-cache: false`.');
 }
 
+// EXTERNAL MODULE: ./build/shared/tar/compression.js
+var tar_compression = __nccwpck_require__(7478);
 ;// CONCATENATED MODULE: ./build/shared/tar/tarball-reader.js
 
 
@@ -33569,8 +33397,8 @@ async function* readTarball(chunks, seen) {
         if (!isFile)
             continue;
         const named = digestIn(path);
-        const { head, all } = await (0,bytes_chunks/* withHead */.V5)(content, (bytes) => bytes.length >= tar_header/* tarBlock */.TR);
-        const packing = layerPackingOf(head);
+        const { head, all } = await (0,bytes_chunks/* withHead */.V5)(content, tar_header/* tarBlock */.TR);
+        const packing = (0,layer_form/* layerPackingOf */.aw)(head);
         if (seen.keeps(size, head)) {
             const bytes = await (0,bytes_chunks/* copiedBytes */.QB)(all);
             const digest = requireNamed(named, (0,image_digest/* digestOf */.ol)(bytes));
@@ -33600,7 +33428,7 @@ async function seeTarball(chunks) {
             continue;
         const source = { failed: false };
         const watched = (0,bytes_chunks/* watchedChunks */.bM)((0,bytes_chunks/* streamableChunks */.V$)(passing), () => (source.failed = true));
-        const diffId = await contentDigest(decompress(watched, packing)).catch((error) => {
+        const diffId = await contentDigest((0,tar_compression/* decompress */.mF)(watched, packing)).catch((error) => {
             throw source.failed ? error : undecodable(path, packing, error);
         });
         seen.addDiffId(name, diffId);
@@ -33620,7 +33448,7 @@ function tarball_reader_pathOf(name) {
     return external_node_path_.posix.join('/', name).slice(1);
 }
 function undecodable(path, packing, cause) {
-    return new errors/* HandoverError */.Cu('tarball-invalid', `The layer ${path} in the tarball is damaged ${packing} data: ${(0,errors/* messageOf */.bD)(cause)}.`, 'Make the tarball again. If it was copied or downloaded, compare its checksum with that of the original.', cause);
+    return (0,errors/* invalidTarball */.EK)(`The layer ${path} in the tarball is damaged ${packing} data: ${(0,errors/* messageOf */.bD)(cause)}.`, 'Make the tarball again. If it was copied or downloaded, compare its checksum with that of the original.', cause);
 }
 function requireNamed(named, digest) {
     if (named !== undefined && named !== digest)
@@ -33629,7 +33457,7 @@ function requireNamed(named, digest) {
 }
 /** Returns the error for an entry whose content has another digest than in the tarball's documents. */
 function damaged(name, expected, found) {
-    return new errors/* HandoverError */.Cu('tarball-invalid', `${name} in the tarball is damaged: its content has the digest ${found}; ${expected} was expected.`, 'Make the tarball again. If it was copied or downloaded, compare its checksum with that of the original.');
+    return (0,errors/* invalidTarball */.EK)(`${name} in the tarball is damaged: its content has the digest ${found}; ${expected} was expected.`, 'Make the tarball again. If it was copied or downloaded, compare its checksum with that of the original.');
 }
 
 ;// CONCATENATED MODULE: ./build/shared/tar/tarball-images.js
@@ -33654,19 +33482,23 @@ function imagesIn(seen) {
         const images = (0,image_manifest/* parseArchiveManifest */.Ts)(archive, 'manifest.json');
         if (images.length > limits/* limits */.F.images)
             throw tooMany('manifest.json', images.length);
-        const all = [...manifests.filter(isPresent).map(manifestOf), ...looseManifests(seen)];
+        const all = [...manifests, ...looseManifests(seen)];
         return { kind: 'docker', images: images.map((image) => archiveImage(image, all, seen)) };
     }
-    const there = manifests.filter(isThere);
-    const whole = there.filter(({ bytes }) => isWhole(bytes, seen));
-    const images = (whole.length > 0 ? whole : there).map((found) => ociImage(found, seen));
+    const ofImages = manifests.filter(({ config }) => (0,image_manifest/* isImageConfig */._m)(config));
+    // Of several platforms, one may be there without its layers.
+    const whole = ofImages.filter(({ config, layers }) => [config, ...layers].every(({ digest }) => seen.blob(digest)));
+    const images = (whole.length > 0 ? whole : ofImages).map((manifest) => ociImage(manifest, seen));
     if (images.length > 0)
         return { kind: 'oci', images };
-    throw new errors/* HandoverError */.Cu('tarball-invalid', index === undefined
+    throw (0,errors/* invalidTarball */.EK)(index === undefined
         ? `The tarball has neither a manifest.json nor an index.json at its top; it holds: ${seen.names().join(', ') || 'nothing'}.`
         : "The tarball's index.json names no image that is in the tarball.", 'Make it with docker save, or with docker buildx build --output type=docker,dest=FILE. A tar of docker export is a file system, and no image.');
 }
-/** Returns the manifests of images in an index and its nested indexes, each once, with all its references. */
+/**
+ * Returns the manifests of images in an index and its nested indexes, each once, with all its references. An index may name more platforms
+ * than there are in the tarball.
+ */
 function manifestsIn(index, seen) {
     const found = new Map();
     const read = new Map();
@@ -33683,9 +33515,11 @@ function manifestsIn(index, seen) {
             const references = [...names, ...tarball_images_namesOf(descriptor)];
             const { bytes, offset = 0, size } = seen.blob(digest) ?? {};
             if (size !== undefined && bytes === undefined)
-                throw unreadable(descriptor, size);
+                throw (0,errors/* invalidTarball */.EK)(`The tarball's index.json names the manifest ${descriptor.digest}, which is no JSON object of at most ${String(limits/* limits */.F.jsonBytes)} bytes (it has ${String(size)}).`);
+            if (bytes === undefined)
+                continue;
             if ((0,image_manifest/* isIndex */.nw)(descriptor)) {
-                if (bytes === undefined || around.length >= limits/* limits */.F.indexDepth)
+                if (around.length >= limits/* limits */.F.indexDepth)
                     continue;
                 const inner = read.get(digest) ?? (0,image_manifest/* parseIndex */.A1)(bytes, `index ${digest}`);
                 read.set(digest, inner);
@@ -33693,10 +33527,9 @@ function manifestsIn(index, seen) {
                 continue;
             }
             const before = found.get(digest);
+            const manifest = before ?? { ...(0,image_manifest/* parseManifest */.Ng)(bytes, `manifest ${digest}`), digest, bytes, offset };
             found.set(digest, {
-                descriptor,
-                bytes,
-                offset,
+                ...manifest,
                 around: [...new Set([...(before?.around ?? []), ...around])],
                 references: [...(before?.references ?? []), ...references],
             });
@@ -33705,80 +33538,53 @@ function manifestsIn(index, seen) {
     visit((0,image_manifest/* parseIndex */.A1)(index, 'index.json'), [], []);
     return [...found.values()];
 }
-function isPresent(found) {
-    return found.bytes !== undefined;
-}
-function isThere(found) {
-    return isPresent(found) && (0,image_manifest/* isImageConfig */._m)(manifestOf(found).config);
-}
 // An index may name other things, which are ignored (OCI image-spec, image-index.md).
 function isManifestOrIndex(descriptor) {
     const { manifest, dockerManifest } = image_manifest/* mediaTypes */.Ib;
     return (0,image_manifest/* isIndex */.nw)(descriptor) || ['', manifest, dockerManifest].includes(descriptor.mediaType);
 }
 function tooMany(where, count) {
-    return new errors/* HandoverError */.Cu('tarball-invalid', `The tarball's ${where} names ${String(count)} images or more: too many.`, `Hand over at most ${String(limits/* limits */.F.images)} images in one tarball.`);
-}
-function unreadable({ digest }, size) {
-    return new errors/* HandoverError */.Cu('tarball-invalid', `The tarball's index.json names the manifest ${digest}, which is no JSON object of at most ${String(limits/* limits */.F.jsonBytes)} bytes (it has ${String(size)}).`, 'The tarball was edited: make it again with docker save.');
+    return (0,errors/* invalidTarball */.EK)(`The tarball's ${where} names ${String(count)} images or more: too many.`, `Hand over at most ${String(limits/* limits */.F.images)} images in one tarball.`);
 }
 /** Returns all manifests in the tarball, also those that no index names. */
 function looseManifests(seen) {
     return seen.kept().flatMap(({ digest, bytes, offset }) => {
-        const manifest = (0,image_manifest/* manifestIn */.tn)(bytes);
-        return manifest === undefined
-            ? []
-            : [{ ...manifest, digest, bytes, offset, mediaType: manifest.mediaType || image_manifest/* mediaTypes */.Ib.manifest, around: [] }];
+        const manifest = (0,errors/* attempt */.CD)(() => (0,image_manifest/* parseManifest */.Ng)(bytes, 'a manifest'), undefined);
+        return manifest === undefined ? [] : [{ ...manifest, digest, bytes, offset, around: [] }];
     });
-}
-// Of several platforms, one may be there without its layers.
-function isWhole(bytes, seen) {
-    const { config, layers } = (0,image_manifest/* parseManifest */.Ng)(bytes, 'a manifest');
-    return [config, ...layers].every(({ digest }) => seen.blob(digest) !== undefined);
-}
-function where({ descriptor }) {
-    return `manifest ${descriptor.digest}`;
 }
 // The first annotation is containerd's and holds a whole reference. In the other one BuildKit writes a tag alone (`v1`), which names no
 // repository; skopeo writes what it is given (`oci-archive:FILE:app:v1`), and docker load takes a reference as the image's name.
 function tarball_images_namesOf({ annotations }) {
     const short = annotations['org.opencontainers.image.ref.name'];
     const name = annotations['io.containerd.image.name'] ?? (/[:/]/.test(short ?? '') ? short : undefined);
-    if (name === undefined)
-        return [];
-    try {
-        return [(0,image_reference/* parseReference */.F2)(name)];
-    }
-    catch {
-        return []; // some tools write something else there
-    }
+    // Some tools write something else there.
+    const reference = name === undefined ? undefined : (0,errors/* attempt */.CD)(() => (0,image_reference/* parseReference */.F2)(name), undefined);
+    return reference === undefined ? [] : [reference];
 }
-function ociImage(found, seen) {
-    const manifest = manifestOf(found);
-    const by = `The tarball's ${where(found)}`;
-    const image = {
-        references: found.references,
+function ociImage({ references, ...manifest }, seen) {
+    const by = `The tarball's manifest ${manifest.digest}`;
+    return checked({
+        references,
         ...requireConfig(seen.blob(manifest.config.digest), by, manifest.config.digest),
         manifests: [manifest],
-        manifestDigests: [manifest.digest, ...found.around],
+        manifestDigests: [manifest.digest, ...manifest.around],
         layers: manifest.layers.map(({ digest }) => requireEntry(seen.blob(digest), by, digest)),
-    };
-    requireFit(manifest, image);
+    }, seen);
+}
+/**
+ * Returns an image after comparing its config, its manifests and the tarball's entries.
+ * @throws HandoverError `tarball-invalid`
+ */
+function checked(image, seen) {
+    for (const manifest of image.manifests) {
+        const fault = (0,image_manifest/* configFault */.fT)(manifest, image.configBytes, image.config);
+        if (fault !== undefined)
+            throw contradicting(manifest, fault);
+    }
     tarball_images_requireLayers(image, seen);
     requireDiffIds(image, seen);
     return image;
-}
-/** @throws HandoverError `tarball-invalid` when the config contradicts its manifest */
-function requireFit(manifest, { configBytes, config }) {
-    const fault = (0,image_manifest/* configFault */.fT)(manifest, configBytes, config);
-    if (fault !== undefined)
-        throw contradicting(manifest, fault);
-}
-function manifestOf(found) {
-    const { descriptor, bytes, offset, around } = found;
-    const manifest = (0,image_manifest/* parseManifest */.Ng)(bytes, where(found));
-    const mediaType = manifest.mediaType || image_manifest/* mediaTypes */.Ib.manifest;
-    return { ...manifest, digest: descriptor.digest, bytes, offset, around, mediaType };
 }
 /** @param all manifests of the tarball, those that an index leads to first */
 function archiveImage({ config, repoTags, layers }, all, seen) {
@@ -33786,20 +33592,10 @@ function archiveImage({ config, repoTags, layers }, all, seen) {
     const entry = requireConfig(seen.find(config), by, config);
     const found = layers.map((name) => requireEntry(seen.find(name), by, name));
     const manifests = manifestsOf(entry.configDigest, found, all);
-    const image = {
-        references: referencesIn(repoTags),
-        ...entry,
-        manifests,
-        manifestDigests: [
-            ...new Set([...manifests.map(({ digest }) => digest), ...manifests.flatMap(({ around }) => around)]),
-        ],
-        layers: found,
-    };
-    for (const manifest of manifests)
-        requireFit(manifest, image);
-    tarball_images_requireLayers(image, seen);
-    requireDiffIds(image, seen);
-    return image;
+    const digests = [...manifests.map(({ digest }) => digest), ...manifests.flatMap(({ around }) => around)];
+    const references = referencesIn(repoTags);
+    const image = { references, ...entry, manifests, manifestDigests: [...new Set(digests)], layers: found };
+    return checked(image, seen);
 }
 /** @throws HandoverError `tarball-invalid` for a text that is no reference, because it is no input of this step */
 function referencesIn(repoTags) {
@@ -33816,7 +33612,7 @@ function referencesIn(repoTags) {
 }
 /** @param what the end of a sentence whose subject is the manifest.json */
 function invalidNames(what, cause) {
-    return new errors/* HandoverError */.Cu('tarball-invalid', `The tarball's manifest.json ${what}`.replace(/\.?$/, '.'), `Make the tarball with docker save and at most ${String(limits/* limits */.F.references)} references of the image.`, cause);
+    return (0,errors/* invalidTarball */.EK)(`The tarball's manifest.json ${what}`.replace(/\.?$/, '.'), `Make the tarball with docker save and at most ${String(limits/* limits */.F.references)} references of the image.`, cause);
 }
 /**
  * Returns the manifests of an image in `manifest.json`, each once.
@@ -33838,7 +33634,7 @@ function contradiction({ config }) {
 }
 /** @param how the end of a sentence whose subject is the manifest */
 function contradicting({ digest, config }, how) {
-    return new errors/* HandoverError */.Cu('tarball-invalid', `The tarball's manifest ${digest} of the image with the config ${config.digest} ${how}.`, 'The tarball was edited: make it again with docker save.');
+    return (0,errors/* invalidTarball */.EK)(`The tarball's manifest ${digest} of the image with the config ${config.digest} ${how}.`);
 }
 function requireConfig(entry, by, name) {
     const { digest, size, offset, bytes } = requireEntry(entry, by, name);
@@ -33849,7 +33645,7 @@ function requireConfig(entry, by, name) {
 function requireEntry(entry, by, name) {
     if (entry !== undefined)
         return entry;
-    throw new errors/* HandoverError */.Cu('tarball-invalid', `${by} names ${name}, which is not in the tarball.`, 'The tarball is cut, was edited, or was made without all of its layers: make it again, with docker save for one.');
+    throw (0,errors/* invalidTarball */.EK)(`${by} names ${name}, which is not in the tarball.`, 'The tarball is cut, was edited, or was made without all of its layers: make it again, with docker save for one.');
 }
 /** Checks the first bytes and the size of each layer against its manifests. */
 function tarball_images_requireLayers({ manifests, layers }, seen) {
@@ -33858,18 +33654,18 @@ function tarball_images_requireLayers({ manifests, layers }, seen) {
     for (const { mediaType, size, entry } of [...own, ...described]) {
         if (entry === undefined)
             continue;
-        const wrong = wrongForm(mediaType, entry.packing);
+        const wrong = (0,layer_form/* wrongForm */.ye)(mediaType, entry.packing);
         if (wrong !== undefined || size !== entry.size)
             throw falseLayer(entry.path, wrong ?? `has ${String(entry.size)} bytes, and ${String(size)} by its manifest`);
     }
 }
 function falseLayer(path, what) {
-    return new errors/* HandoverError */.Cu('tarball-invalid', `The layer ${(0,base_text/* quoteForeign */.xS)(path, 100)} in the tarball ${what}.`, 'The tarball was edited, or made by a tool that mistakes what a layer is: make it again with docker save.');
+    return (0,errors/* invalidTarball */.EK)(`The layer ${(0,base_text/* quoteForeign */.xS)(path, 100)} in the tarball ${what}.`, 'The tarball was edited, or made by a tool that mistakes what a layer is: make it again with docker save.');
 }
 function requireDiffIds({ config, layers }, seen) {
     const { diffIds } = config;
     if (layers.length !== diffIds.length) {
-        throw new errors/* HandoverError */.Cu('tarball-invalid', `The image's config has ${String(diffIds.length)} layers; its manifest in the tarball has ${String(layers.length)}.`, 'The tarball was edited: make it again with docker save.');
+        throw (0,errors/* invalidTarball */.EK)(`The image's config has ${String(diffIds.length)} layers; its manifest in the tarball has ${String(layers.length)}.`);
     }
     layers.forEach((layer, position) => {
         const expected = diffIds[position];
@@ -33938,7 +33734,10 @@ const chunkBytes = 256 * 1024;
 async function openSourceTarball(plan, producer) {
     const { path } = plan.source;
     const size = await sizeOf(path);
-    const compression = compressionOf(await head(path));
+    const head = (0,bytes_files/* fileHead */.$r)(path, tar_compression/* magicBytes */.Hc).catch((error) => {
+        throw from_tarball_invalid(`${path} can't be read: ${(0,errors/* messageOf */.bD)(error)}.`, error);
+    });
+    const compression = (0,tar_compression/* compressionOf */.MB)(await head);
     const { kind, images } = await inspectFile(path, compression);
     const chosen = chooseImage(images, plan.reference, plan.platform);
     if (!(0,image_platform/* samePlatform */.my)(chosen.config.platform, plan.platform)) {
@@ -33992,7 +33791,7 @@ function repacked(file, image, plan, producer) {
 async function* layersOf({ path, compression, layers }) {
     const seen = new SeenTarball();
     const wanted = new Map(layers.map((layer) => [layer.offset, layer.digest]));
-    for await (const entry of readTarball(decompress((0,bytes_files/* fileChunks */.T9)(path, chunkBytes), compression), seen)) {
+    for await (const entry of readTarball((0,tar_compression/* decompress */.mF)((0,bytes_files/* fileChunks */.T9)(path, chunkBytes), compression), seen)) {
         const digest = wanted.get(entry.offset);
         if (digest !== undefined)
             yield { digest, size: entry.size, chunks: () => entry.chunks };
@@ -34012,7 +33811,7 @@ function missingReference(path) {
 }
 async function inspectFile(path, compression) {
     try {
-        return imagesIn(await seeTarball(decompress((0,bytes_files/* fileChunks */.T9)(path, chunkBytes), compression)));
+        return imagesIn(await seeTarball((0,tar_compression/* decompress */.mF)((0,bytes_files/* fileChunks */.T9)(path, chunkBytes), compression)));
     }
     catch (error) {
         if (error instanceof errors/* HandoverError */.Cu)
@@ -34030,20 +33829,8 @@ async function sizeOf(path) {
         throw from_tarball_invalid(`${path} is empty.`);
     return found.size;
 }
-async function head(path) {
-    const file = await (0,bytes_files/* openFile */.Tq)(path).catch((error) => {
-        throw from_tarball_invalid(`${path} can't be read: ${(0,errors/* messageOf */.bD)(error)}.`, error);
-    });
-    try {
-        const { buffer, bytesRead } = await file.read(Buffer.alloc(magicBytes), 0, magicBytes, 0);
-        return buffer.subarray(0, bytesRead);
-    }
-    finally {
-        await file.close();
-    }
-}
 function from_tarball_invalid(message, cause) {
-    return new errors/* HandoverError */.Cu('tarball-invalid', message, 'Set `source-tarball` to a file that docker save wrote, or to an OCI archive, plain or compressed with gzip or zstd.', cause);
+    return (0,errors/* invalidTarball */.EK)(message, 'Set `source-tarball` to a file that docker save wrote, or to an OCI archive, plain or compressed with gzip or zstd.', cause);
 }
 
 ;// CONCATENATED MODULE: ./build/export-image/export-image.js
@@ -34120,6 +33907,8 @@ const tempAdvice = 'Free space in RUNNER_TEMP, where the image is stored during 
 async function exportImage(plan, tools) {
     const { log } = tools;
     log.info(`Handing over ${(0,plan_plan/* describeSource */.B6)(plan.source)} as the artifact "${plan.artifactName}"`);
+    for (const remark of plan.remarks)
+        log.info(remark);
     for (const notice of plan.notices)
         log.notice(notice);
     for (const warning of plan.warnings)
@@ -34151,10 +33940,8 @@ async function exportLayout(plan, tools, problems) {
         });
         const uploaded = uploadLayout(plan, tools, { directory, filled, file, claim });
         // During the upload. A push that still has to build writes its cache first.
-        if (!buildsForPush(plan))
-            void filled.then(({ caches }) => {
-                caches.begin();
-            }, () => undefined);
+        if (plan.push === undefined || plan.push.listedPlatforms.length === 0)
+            void filled.then(({ caches }) => caches.begin(), () => undefined);
         // Nothing is removed before both have ended. A failure of the layout is also one of the upload.
         await Promise.allSettled([filled, uploaded]);
         const { steps, push: pending, caches } = await filled;
@@ -34176,9 +33963,6 @@ async function exportLayout(plan, tools, problems) {
         if (result_1)
             await result_1;
     }
-}
-function buildsForPush({ push }) {
-    return push !== undefined && push.listedPlatforms.length > 0;
 }
 async function claimFor(plan, { store, producer }) {
     try {
@@ -34309,7 +34093,8 @@ function resolveTarball(images, { record, wish, images: known }, { platform, nee
         ? unrecordedImages(images, wish.reference, platform)
         : recordedImages(images, record, wish.reference, known);
     if (needsManifest && selected.some(({ manifest }) => manifest === undefined))
-        throw noManifest();
+        throw (0,errors/* invalidTarball */.EK)('The image has no manifest of its own that lists its blobs: docker save before 25 and podman save write none. ' +
+            'containerd would generate one, and that manifest could not be verified.', 'Hand the image over with export-image, or make the tarball with Docker 25 or newer.');
     requireDistinctReferences(selected);
     const resolved = requireOne(selected.map(resolvedImage));
     // Known images were compared before, and the tarball has to contain these.
@@ -34342,7 +34127,7 @@ function recordedImages(images, record, wanted, known) {
         }
         const manifest = requireManifest(image, known?.[position]?.identity.manifestDigest, recorded.manifestDigests);
         const { configDigest, config } = image;
-        (0,identity/* requireRecorded */.S)(recorded, { ...config, configDigest, manifestDigest: manifest?.digest }, manifest?.layers);
+        (0,identity/* requireRecorded */.Sk)(recorded, { ...config, configDigest, manifestDigest: manifest?.digest }, manifest?.layers);
         return { image, manifest, references: recorded.references };
     });
 }
@@ -34369,7 +34154,7 @@ function requireDistinctReferences(selected) {
             owners.set(name, owner);
             if (owner === image.configDigest)
                 continue;
-            throw new errors/* HandoverError */.Cu('tarball-invalid', `The tarball holds two images under the reference ${(0,image_reference/* formatReference */.FH)(reference)}: ${owner} and ${image.configDigest}.`, 'Give each image a reference of its own, or set the input `image` to a reference that only one of them has.');
+            throw (0,errors/* invalidTarball */.EK)(`The tarball holds two images under the reference ${(0,image_reference/* formatReference */.FH)(reference)}: ${owner} and ${image.configDigest}.`, 'Give each image a reference of its own, or set the input `image` to a reference that only one of them has.');
         }
 }
 // A containerd store would generate a manifest for an image without one, from whatever layers it has. The image ID would then be
@@ -34389,10 +34174,6 @@ function generatedContents({ configDigest, configBytes, config, layers }) {
     }));
     const manifest = (0,image_manifest/* formatManifest */.L_)({ digest: configDigest, size: configBytes.length }, described);
     return { configDigest, configBytes, config, ...manifest, layers: described };
-}
-function noManifest() {
-    return new errors/* HandoverError */.Cu('tarball-invalid', 'The image has no manifest of its own that lists its blobs: docker save before 25 and podman save write none. ' +
-        'containerd would generate one, and that manifest could not be verified.', 'Hand the image over with export-image, or make the tarball with Docker 25 or newer.');
 }
 /**
  * Returns which file of an artifact is the tarball. Without a record it is the only file, or the only one with a tarball's name.
@@ -34501,8 +34282,6 @@ class ConsumersEnd {
     }
 }
 
-// EXTERNAL MODULE: ./build/shared/docker/tag-claims.js
-var tag_claims = __nccwpck_require__(4099);
 // EXTERNAL MODULE: ./build/shared/docker/tag-guard.js
 var tag_guard = __nccwpck_require__(7313);
 // EXTERNAL MODULE: ./build/shared/image/image-store.js
@@ -34590,21 +34369,11 @@ async function layoutFolder(path, log) {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
         const opening = layout_folder_addDisposableResource(env_1, new AsyncDisposableStack(), true);
-        const folderAbove = (0,own_folder/* holdFolder */.Ub)((0,external_node_path_.dirname)((0,external_node_path_.resolve)(path))).catch((error) => {
-            throw layout_folder_unwritable(path, (0,errors/* messageOf */.bD)(error), error);
+        const { place, partial, refuse } = await claimPlace(path, opening, {
+            unwritable: (why, cause) => layout_folder_unwritable(path, why, cause),
+            requireReplaceable: async (there) => (await openReplaced(path, there, there))?.keep(),
+            onTaken: (holder) => log.warning(`Another step on this host is writing ${path} at this moment (${holder}).`),
         });
-        const above = opening.use(await folderAbove);
-        const refuse = (error) => {
-            throw error instanceof errors/* HandoverError */.Cu ? error : layout_folder_unwritable(path, above.wordsOf(error), error);
-        };
-        const place = (0,external_node_path_.join)(above.inside, (0,external_node_path_.basename)((0,external_node_path_.resolve)(path)));
-        (await openReplaced(path, place, place))?.keep();
-        opening.use(await lockPath(place, (holder) => {
-            log.warning(`Another step on this host is writing ${path} at this moment (${holder}).`);
-        }));
-        await removeRemains(place);
-        const own = opening.use(await (0,locks/* livingName */.$Q)());
-        const partial = `${place}.partial-${own.name}`;
         // Its owner's alone until it is whole.
         const folder = orElse(() => (0,own_folder/* makeOwnFolder */.xc)(partial), refuse);
         opening.defer((0,forced_end/* onForcedEnd */.Gf)(folder.remove));
@@ -34740,19 +34509,7 @@ function orElse(work, otherwise) {
     }
 }
 function layout_folder_unwritable(path, why, cause) {
-    return new errors/* HandoverError */.Cu('invalid-input', `The OCI layout can't be written to ${path}: ${why}.`, 'Set `oci-layout` to a folder that isn’t there yet, or is empty, where this job may write.', cause);
-}
-
-;// CONCATENATED MODULE: ./build/shared/handed-over/ranged-image.js
-
-
-/**
- * Reads a layer's bytes. Its digest is verified by the consumer.
- * @param onBytes called with the number of bytes of each part that has arrived
- * @throws HandoverError `artifact-corrupt` while iterating, when the first bytes don't match the media type
- */
-function layerBytes({ digest, size, mediaType, offset }, read, onBytes) {
-    return layerChunks(read(offset, offset + size, onBytes), mediaType, (what) => (0,image_record/* corruptLayer */.Rl)(digest, what));
+    return (0,errors/* invalidInput */.aY)(`The OCI layout can't be written to ${path}: ${why}.`, 'Set `oci-layout` to a folder that isn’t there yet, or is empty, where this job may write.', cause);
 }
 
 // EXTERNAL MODULE: external "node:events"
@@ -34761,7 +34518,62 @@ var external_node_events_ = __nccwpck_require__(8474);
 var external_node_http_ = __nccwpck_require__(7067);
 // EXTERNAL MODULE: external "node:stream/promises"
 var external_node_stream_promises_ = __nccwpck_require__(6466);
+;// CONCATENATED MODULE: ./build/load-image/into/gunzipped-layer.js
+
+
+
+// A classic store spends much of its time on unpacking gzip, in one thread. This step unpacks large gzip layers on another core. The
+// digest of such a layer is then its diff ID. The image's config, and so its ID, is unchanged.
+/** Size of the length at the end of a gzip file, in bytes. That is the unpacked length modulo 2^32 (RFC 1952 section 2.3.1). */
+const gzipTrailerBytes = 4;
+/**
+ * Unpacks a gzip layer.
+ * @returns `size` bytes in total
+ * @throws HandoverError `load-failed` while iterating, unless the bytes are a gzip file of that length; what `chunks` throws
+ */
+async function* plainLayerChunks(chunks, size) {
+    let length = 0;
+    const source = { failed: false };
+    const watched = (0,bytes_chunks/* watchedChunks */.bM)((0,bytes_chunks/* streamableChunks */.V$)(chunks), () => (source.failed = true));
+    try {
+        for await (const chunk of (0,tar_compression/* decompress */.mF)(watched, 'gzip')) {
+            length += chunk.length;
+            if (length > size)
+                break;
+            yield chunk;
+        }
+    }
+    catch (error) {
+        throw source.failed ? error : unfit((0,errors/* messageOf */.bD)(error), error);
+    }
+    if (length !== size)
+        throw unfit(`it doesn't have the ${String(size)} bytes that its end says`);
+}
+function unfit(why, cause) {
+    return new errors/* HandoverError */.Cu('load-failed', `A layer can't be unpacked while it is sent: ${why}.`, 'Set `overlap: false`.', cause);
+}
+// A request for the end of a smaller layer would take longer than unpacking it.
+const minBytes = 4 * 1024 * 1024;
+/**
+ * Describes a gzip layer in its uncompressed form.
+ * @param diffId its uncompressed digest, from the image's config
+ * @returns undefined for a small layer, and for one whose unpacked length is unknown
+ */
+async function gunzippedLayer({ mediaType, size, offset }, diffId, read) {
+    // `….tar+gzip` of OCI, `….tar.gzip` of Docker.
+    if (size < minBytes || !/\.tar[+.]gzip$/.test(mediaType))
+        return undefined;
+    const end = offset + size;
+    const length = (await (0,bytes_chunks/* copiedBytes */.QB)(read(end - gzipTrailerBytes, end, () => undefined))).readUInt32LE();
+    // A file of several members ends with the length of the last one.
+    return length < size ? undefined : { digest: diffId, size: length };
+}
+
 ;// CONCATENATED MODULE: ./build/load-image/into/loopback-registry.js
+
+
+
+
 
 
 
@@ -34821,75 +34633,6 @@ async function answer(request, response, blob, onFailure) {
     // A closed connection is no error here: the client requests the blob again, or its command fails with the reason.
     await (0,external_node_stream_promises_.pipeline)((0,bytes_chunks/* streamableChunks */.V$)((0,bytes_chunks/* watchedChunks */.bM)(blob.chunks(), onFailure)), response).catch(() => undefined);
 }
-
-;// CONCATENATED MODULE: ./build/load-image/into/gunzipped-layer.js
-
-
-
-// A classic store spends much of its time on unpacking gzip, in one thread. This step unpacks large gzip layers on another core. The
-// digest of such a layer is then its diff ID. The image's config, and so its ID, is unchanged.
-/** Size of the length at the end of a gzip file, in bytes. That is the unpacked length modulo 2^32 (RFC 1952 section 2.3.1). */
-const gzipTrailerBytes = 4;
-/** Whether a layer is in gzip: `….tar+gzip` of OCI, `….tar.gzip` of Docker. @internal */
-function isGzipLayer(mediaType) {
-    return /\.tar[+.]gzip$/.test(mediaType);
-}
-/**
- * Returns the unpacked length in a gzip file's last bytes.
- * @param compressedSize bytes of the file
- * @returns undefined when that can't be the whole length, as in a file of several members
- * @internal
- */
-function plainSize(trailer, compressedSize) {
-    const size = trailer.readUInt32LE(trailer.length - gzipTrailerBytes);
-    return size < compressedSize ? undefined : size;
-}
-/**
- * Unpacks a gzip layer.
- * @returns `size` bytes in total
- * @throws HandoverError `load-failed` while iterating, unless the bytes are a gzip file of that length; what `chunks` throws
- */
-async function* plainLayerChunks(chunks, size) {
-    let length = 0;
-    const source = { failed: false };
-    const watched = (0,bytes_chunks/* watchedChunks */.bM)((0,bytes_chunks/* streamableChunks */.V$)(chunks), () => (source.failed = true));
-    try {
-        for await (const chunk of decompress(watched, 'gzip')) {
-            length += chunk.length;
-            if (length > size)
-                break;
-            yield chunk;
-        }
-    }
-    catch (error) {
-        throw source.failed ? error : unfit((0,errors/* messageOf */.bD)(error), error);
-    }
-    if (length !== size)
-        throw unfit(`it doesn't have the ${String(size)} bytes that its end says`);
-}
-function unfit(why, cause) {
-    return new errors/* HandoverError */.Cu('load-failed', `A layer can't be unpacked while it is sent: ${why}.`, 'Set `overlap: false`.', cause);
-}
-// A request for the end of a smaller layer would take longer than unpacking it.
-const minBytes = 4 * 1024 * 1024;
-/**
- * Describes a gzip layer in its uncompressed form.
- * @param diffId its uncompressed digest, from the image's config
- * @returns undefined for a small layer, and for one whose unpacked length is unknown
- */
-async function gunzippedLayer({ mediaType, size, offset }, diffId, read) {
-    if (size < minBytes || !isGzipLayer(mediaType))
-        return undefined;
-    const end = offset + size;
-    const length = plainSize(await (0,bytes_chunks/* copiedBytes */.QB)(read(end - gzipTrailerBytes, end, () => undefined)), size);
-    return length === undefined ? undefined : { digest: diffId, size: length };
-}
-
-;// CONCATENATED MODULE: ./build/load-image/into/offer.js
-
-
-
-
 /**
  * Prepares an image for the registry. The engine verifies each blob against the digest in its request. For the classic store, large
  * gzip layers are offered unpacked (docs/decisions/0006-gzip-layers-reach-the-classic-store-unpacked.md). A containerd store needs the
@@ -34931,7 +34674,7 @@ function layerBlobs({ layers, read }, plain, watch) {
     return distinct.map((layer, position) => {
         const { digest, size, mediaType } = offeredAs(layer, plain);
         const bytes = () => {
-            const stored = layerBytes(layer, read, watch.onBytes);
+            const stored = (0,identity/* layerBytes */.t2)(layer, read, watch.onBytes);
             return plain.has(layer.digest) ? plainLayerChunks(stored, size) : stored;
         };
         const chunks = () => {
@@ -35062,7 +34805,6 @@ var overlap_disposeResources = (undefined && undefined.__disposeResources) || (f
 
 
 
-
 /**
  * Lets the engine pull an image from this step.
  * @returns the image's temporary tag; undefined when the engine can't pull it, so that the whole tarball has to be loaded
@@ -35124,7 +34866,7 @@ async function fetchImage({ engine, log, info }, { image, names }, onBytes) {
         log.info('The engine stores these layers in a different form; sending them anyway.');
         name = `${names.repository}:${offered.manifestDigest.slice('sha256:'.length, 19)}`;
         names.add(name);
-        await engine.load(completing(image, skipped, name, onBytes), () => undefined);
+        await engine.load(completing(image, skipped, name, onBytes));
     }
     return name;
 }
@@ -35132,7 +34874,7 @@ async function fetchImage({ engine, log, info }, { image, names }, onBytes) {
 async function* completing({ contents, read }, layers, name, onBytes) {
     for (const layer of layers) {
         yield (0,tar_header/* tarHeader */.pI)((0,image_digest/* blobName */.PF)(layer.digest), layer.size);
-        yield* layerBytes(layer, read, onBytes);
+        yield* (0,identity/* layerBytes */.t2)(layer, read, onBytes);
         yield Buffer.alloc((0,tar_header/* tarPadding */.vr)(layer.size));
     }
     const named = smallEntries([{ image: contents, references: [(0,image_reference/* parseTaggedReference */.$R)(name)] }]);
@@ -35558,16 +35300,16 @@ function wholeTarball(request, onBytes) {
 async function* plainTarball(chunks, name) {
     let broken;
     const source = (0,bytes_chunks/* watchedChunks */.bM)(chunks, (error) => (broken = error));
-    const { head, all } = await (0,bytes_chunks/* withHead */.V5)(source, (bytes) => bytes.length >= magicBytes);
+    const { head, all } = await (0,bytes_chunks/* withHead */.V5)(source, tar_compression/* magicBytes */.Hc);
     if (head.length === 0)
         throw whole_tarball_invalid(`${name} in the artifact is empty.`);
-    const compression = compressionOf(head);
+    const compression = (0,tar_compression/* compressionOf */.MB)(head);
     if (compression === 'none') {
         yield* all;
         return;
     }
     try {
-        yield* decompress(all, compression);
+        yield* (0,tar_compression/* decompress */.mF)(all, compression);
     }
     catch (error) {
         if (broken !== undefined)
@@ -35581,7 +35323,7 @@ function asRecorded(chunks, { tarballSize: size, tarballDigest }, withDigest) {
     return (0,verified/* verifiedChunks */.Dc)(chunks, expected, (found) => {
         const message = `The tarball has ${found.size > size ? 'at least ' : ''}${String(found.size)} bytes with digest ${found.digest ?? tarballDigest}; ` +
             `its record shows ${String(size)} bytes with digest ${tarballDigest}.`;
-        return new errors/* HandoverError */.Cu('artifact-corrupt', message, 'Run the job that exports the image again.');
+        return (0,errors/* corruptArtifact */.G8)(message);
     });
 }
 async function* rewritten(plain, { opened, platform, repository, teeLayer, needsManifest = false }, onImages) {
@@ -35604,7 +35346,7 @@ async function* rewritten(plain, { opened, platform, repository, teeLayer, needs
         if (!isCorrupt)
             throw error;
         // export-image made a valid tarball: it was damaged in the artifact.
-        throw new errors/* HandoverError */.Cu('artifact-corrupt', error.message, 'Run the job that exports the image again.', error);
+        throw (0,errors/* corruptArtifact */.G8)(error.message, error);
     }
 }
 function indexAndManifests(images) {
@@ -35615,7 +35357,7 @@ function indexAndManifests(images) {
     })));
 }
 function whole_tarball_invalid(message, cause) {
-    return new errors/* HandoverError */.Cu('tarball-invalid', message, 'Make the tarball with docker save, plain or compressed with gzip or zstd, and upload it again.', cause);
+    return (0,errors/* invalidTarball */.EK)(message, 'Make the tarball with docker save, plain or compressed with gzip or zstd, and upload it again.', cause);
 }
 
 ;// CONCATENATED MODULE: ./build/load-image/into/into-holders.js
@@ -35688,13 +35430,12 @@ var into_holders_disposeResources = (undefined && undefined.__disposeResources) 
 
 
 
-
 /** Returns the facts about the first holder; without one, those of this machine. */
 async function hostInfo([first]) {
     if (first !== undefined)
         return first.engine.info();
-    const facts = { version: '', dataRoot: '', hostName: '' };
-    return { ...facts, platform: (0,image_platform/* platformOf */.tj)('linux', (0,external_node_os_.arch)()), imageStore: image_store/* imageStores */.C.containerd };
+    const platform = (0,image_platform/* platformOf */.tj)('linux', (0,external_node_os_.arch)());
+    return { platform, imageStore: image_store/* imageStores */.C.containerd, dataRoot: '', hostName: '' };
 }
 /** Returns how many artifacts of these sizes, in bytes, to load at once. */
 async function chooseAtOnce(holders, info, sizes) {
@@ -35805,7 +35546,7 @@ async function into_holders_namesOf({ engine }, images, info) {
 }
 /** Claims the references of the images in every holder. */
 function claimReferences({ holders, log, signal }, info, images) {
-    return (0,tag_claims/* claimTags */.k)(holders.map(({ node }) => (node === undefined ? (0,tag_claims/* placeOf */.$)(info) : `node ${node}`)), images.flatMap(({ references }) => references), { log, signal });
+    return (0,tag_guard/* claimTags */.kY)(holders.map(({ node }) => (node === undefined ? (0,tag_guard/* placeOf */.$t)(info) : `node ${node}`)), images.flatMap(({ references }) => references), { log, signal });
 }
 async function receive(tools, request, lacking) {
     const env_3 = { stack: [], error: void 0, hasError: false };
@@ -35889,7 +35630,7 @@ async function loadWhole({ holders, log }, { opened, info, lacking, temporary, k
 }
 /** Feeds the tarball to all holders. Returns what they report. */
 async function feedAll(chunks, holders) {
-    const feed = (holder) => (lent) => onHolder(holder, () => holder.engine.load(lent, () => undefined));
+    const feed = (holder) => (lent) => onHolder(holder, () => holder.engine.load(lent));
     const [only, ...others] = holders;
     if (only !== undefined && others.length === 0)
         return feed(only)(chunks);
@@ -35902,7 +35643,7 @@ async function nameOnAll({ log, holders }, { opened, info, images, names, tempor
     const nameOn = async (holder) => {
         const { engine, node } = holder;
         await temporary.keepEarlier(holder, images);
-        const guard = (0,tag_guard/* guardTags */.J)(engine, log.warning);
+        const guard = (0,tag_guard/* guardTags */.JR)(engine, log.warning);
         guards.use(guard);
         kept.push(guard);
         const known = names.get(holder) ?? (await into_holders_namesOf(holder, images, info)) ?? [];
@@ -36010,7 +35751,6 @@ var registry_disposeResources = (undefined && undefined.__disposeResources) || (
 
 
 
-
 /**
  * Pulls the image by digest, proves that it is the expected one, and only then sets its reference.
  * @param found the artifact to compare with, if there is one
@@ -36029,7 +35769,7 @@ async function loadFromRegistry(plan, tools, found) {
         const facts = { reference: (0,image_reference/* formatReference */.FH)(reference), artifact: undefined, record, size: 0, further: [] };
         // Disposed of last: the pulled reference has to be kept while the repository has a tag.
         const pulled = registry_addDisposableResource(env_1, new AsyncDisposableStack(), true);
-        const guard = registry_addDisposableResource(env_1, (0,tag_guard/* guardTags */.J)(engine, log.warning, await (0,tag_claims/* claimTags */.k)([(0,tag_claims/* placeOf */.$)(info)], [reference], tools)), true);
+        const guard = registry_addDisposableResource(env_1, (0,tag_guard/* guardTags */.JR)(engine, log.warning, await (0,tag_guard/* claimTags */.kY)([(0,tag_guard/* placeOf */.$t)(info)], [reference], tools)), true);
         const prove = async (name, identity, what) => {
             const image = await proveAndName({ engine, log, info }, { name, identity, references: [reference] }, what, guard);
             guard.keep();
@@ -36123,7 +35863,7 @@ async function pullFallback(plan, fallback, tools, reason) {
         try {
             const info = await engine.info();
             const claimed = [fallback, plan.reference ?? fallback];
-            const guard = registry_addDisposableResource(env_2, (0,tag_guard/* guardTags */.J)(engine, log.warning, await (0,tag_claims/* claimTags */.k)([(0,tag_claims/* placeOf */.$)(info)], claimed, tools)), true);
+            const guard = registry_addDisposableResource(env_2, (0,tag_guard/* guardTags */.JR)(engine, log.warning, await (0,tag_guard/* claimTags */.kY)([(0,tag_guard/* placeOf */.$t)(info)], claimed, tools)), true);
             await guard.during(pulledFrom, () => registry.pull(fallback));
             const image = (await engine.inspect(pulledFrom)) ?? missingImage(pulledFrom);
             const configDigest = await fallbackDigest(plan, fallback, image, { ...tools, info });
@@ -36223,16 +35963,14 @@ async function fromSources(plan, tools) {
         case 'artifact-then-registry':
             return withSecond(tools, ['artifact', fromArtifact, failedArtifact], ['registry', fromRegistry]);
         case 'registry-then-artifact': {
-            const compared = async () => loadFromRegistry(plan, tools, plan.registryImage === undefined ? await find() : await foundOrNot(find, tools));
+            const findIfThere = () => find().catch((error) => {
+                log.info(`There is no artifact to compare with: ${(0,errors/* messageOf */.bD)(error)}`);
+                return undefined;
+            });
+            const compared = async () => loadFromRegistry(plan, tools, plan.registryImage === undefined ? await find() : await findIfThere());
             return withSecond(tools, ['registry', compared, failedRegistry], ['artifact', fromArtifact]);
         }
     }
-}
-async function foundOrNot(find, { log }) {
-    return find().catch((error) => {
-        log.info(`There is no artifact to compare with: ${(0,errors/* messageOf */.bD)(error)}`);
-        return undefined;
-    });
 }
 async function withSecond({ log }, [name, first, failures], [secondName, second]) {
     try {
@@ -36274,47 +36012,9 @@ function namedImage({ references, identity }) {
 
 // EXTERNAL MODULE: ./build/shared/artifacts/on-disk.js
 var on_disk = __nccwpck_require__(9341);
-;// CONCATENATED MODULE: ./build/joined/own-image.js
-
-
-
-
-/**
- * Compares the image that another job hands over under the name with the one that this job built. Later jobs get the other job's.
- * Doesn't wait for that job. An error is only logged, because this job has its image.
- */
-async function compareWithOther({ store, log }, name, own) {
-    const other = await readOther(store, name, own).catch((error) => unknown((0,errors/* messageOf */.bD)(error)));
-    const image = own.references.map(image_reference/* formatReference */.FH)[0] ?? '';
-    if (other.kind === 'unknown') {
-        log.info(`It is unknown whether the artifact "${name}" holds the same image as ${image} here: ${other.why}`);
-    }
-    else if (other.kind === 'same') {
-        log.info(`It is the same image as in the artifact "${name}" (id ${String(other.artifact.id)}), which another job handed over.`);
-    }
-    else {
-        log.warning(`${image} in this job is not the image that later jobs get: this job has ${own.configDigest}, and the artifact ` +
-            `"${name}" (id ${String(other.artifact.id)}) of another job holds ${other.configDigest}. Two builds of one definition ` +
-            'differ unless every step comes from a shared cache. To test one image everywhere, build it in one job, and give ' +
-            'the others `needs:` that job.');
-    }
-    return other;
-}
-async function readOther(store, name, own) {
-    const artifact = (await store.list()).find((candidate) => candidate.name === name);
-    if (artifact === undefined)
-        return unknown('the other job has not finished its upload.');
-    const record = await (0,handed_over_find/* readRecord */.aE)(await store.open(artifact));
-    if (record === undefined)
-        return unknown(`it has no ${image_record/* recordName */.xD}.`);
-    const { configDigest } = record;
-    return { kind: configDigest === own.configDigest ? 'same' : 'different', artifact, configDigest };
-}
-function unknown(why) {
-    return { kind: 'unknown', why };
-}
-
 ;// CONCATENATED MODULE: ./build/joined/joined.js
+
+
 
 
 
@@ -36360,6 +36060,40 @@ async function keepOwn({ load, export: { artifactName } }, tools, exported) {
     const other = await compareWithOther(tools, artifactName, record);
     return { kind: 'kept', exported, loaded, other };
 }
+/**
+ * Compares the image that another job hands over under the name with the one that this job built. Later jobs get the other job's.
+ * Doesn't wait for that job. An error is only logged, because this job has its image.
+ */
+async function compareWithOther({ store, log }, name, own) {
+    const other = await readOther(store, name, own).catch((error) => unknown((0,errors/* messageOf */.bD)(error)));
+    const image = own.references.map(image_reference/* formatReference */.FH)[0] ?? '';
+    if (other.kind === 'unknown') {
+        log.info(`It is unknown whether the artifact "${name}" holds the same image as ${image} here: ${other.why}`);
+    }
+    else if (other.kind === 'same') {
+        log.info(`It is the same image as in the artifact "${name}" (id ${String(other.artifact.id)}), which another job handed over.`);
+    }
+    else {
+        log.warning(`${image} in this job is not the image that later jobs get: this job has ${own.configDigest}, and the artifact ` +
+            `"${name}" (id ${String(other.artifact.id)}) of another job holds ${other.configDigest}. Two builds of one definition ` +
+            'differ unless every step comes from a shared cache. To test one image everywhere, build it in one job, and give ' +
+            'the others `needs:` that job.');
+    }
+    return other;
+}
+async function readOther(store, name, own) {
+    const artifact = (await store.list()).find((candidate) => candidate.name === name);
+    if (artifact === undefined)
+        return unknown('the other job has not finished its upload.');
+    const record = await (0,handed_over_find/* readRecord */.aE)(await store.open(artifact));
+    if (record === undefined)
+        return unknown(`it has no ${image_record/* recordName */.xD}.`);
+    const { configDigest } = record;
+    return { kind: configDigest === own.configDigest ? 'same' : 'different', artifact, configDigest };
+}
+function unknown(why) {
+    return { kind: 'unknown', why };
+}
 
 
 /***/ }),
@@ -36369,9 +36103,9 @@ async function keepOwn({ load, export: { artifactName } }, tools, exported) {
 
 __nccwpck_require__.a(__webpack_module__, async (__webpack_handle_async_dependencies__, __webpack_async_result__) => { try {
 /* harmony import */ var node_path__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(6760);
-/* harmony import */ var _export_image_plan_plan_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(7666);
+/* harmony import */ var _export_image_plan_plan_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(6880);
 /* harmony import */ var _export_image_push_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(6475);
-/* harmony import */ var _joined_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(6567);
+/* harmony import */ var _joined_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(9903);
 /* harmony import */ var _inputs_js__WEBPACK_IMPORTED_MODULE_16__ = __nccwpck_require__(1762);
 /* harmony import */ var _outputs_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(7694);
 /* harmony import */ var _summary_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(5908);
@@ -36517,6 +36251,7 @@ __webpack_async_result__();
 function joinedOutputs(result) {
     const { loaded } = result;
     const push = result.kind === 'loaded' ? undefined : result.exported.push;
+    const pushed = push?.kind === 'pushed' ? push.reference : undefined;
     return {
         source: result.kind === 'loaded' ? 'artifact' : 'build',
         image: loaded.reference,
@@ -36525,7 +36260,10 @@ function joinedOutputs(result) {
         platform: (0,_shared_image_platform_js__WEBPACK_IMPORTED_MODULE_0__/* .formatPlatform */ .Bq)(loaded.identity.platform),
         'artifact-name': loaded.artifact?.name ?? '',
         'artifact-id': String(loaded.artifact?.id ?? ''),
-        'pushed-reference': push?.kind === 'pushed' ? (0,_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_1__/* .formatReference */ .FH)(push.reference) : '',
+        // The names in docker/build-push-action.
+        digest: pushed?.digest ?? loaded.identity.manifestDigest ?? '',
+        imageid: loaded.identity.configDigest ?? '',
+        'pushed-reference': pushed === undefined ? '' : (0,_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_1__/* .formatReference */ .FH)(pushed),
         loaded: String(loaded.loaded),
     };
 }
@@ -36555,7 +36293,6 @@ var image_reference = __nccwpck_require__(9607);
 
 
 
-
 /**
  * Returns the job summary of an export that succeeded.
  * @param note the first paragraph
@@ -36564,7 +36301,7 @@ function exportSummary(result, spans, note) {
     const { record, artifact, steps } = result;
     const executed = steps.filter((step) => !step.cached);
     const manifests = record.manifestDigests.map(markdown/* code */.aY);
-    const path = result.tarballPath === undefined ? [] : [(0,markdown/* code */.aY)(result.tarballPath)];
+    const path = result.tarballPath === undefined ? undefined : (0,markdown/* code */.aY)(result.tarballPath);
     const facts = [
         [
             (0,markdown/* safe */.gB) `Image`,
@@ -36573,58 +36310,44 @@ function exportSummary(result, spans, note) {
         [(0,markdown/* safe */.gB) `Platform`, (0,markdown/* words */.aL)((0,platform/* formatPlatform */.Bq)(record.platform))],
         [(0,markdown/* safe */.gB) `Config digest`, (0,markdown/* code */.aY)(record.configDigest)],
         [(0,markdown/* safe */.gB) `Manifest digest`, manifests.length === 0 ? (0,markdown/* safe */.gB) `none` : (0,markdown/* joined */.oR)(manifests, ', ')],
-        ...(artifact === undefined
-            ? []
+        artifact && (0,markdown/* artifactRow */.XV)(artifact),
+        pushRow(result.push),
+        [(0,markdown/* safe */.gB) `Tarball`, (0,markdown/* joined */.oR)([path, (0,markdown/* words */.aL)((0,base_text/* formatBytes */.z3)(record.tarballSize))], ', ')],
+        minutes(result),
+        steps.length === 0
+            ? undefined
             : [
-                [
-                    (0,markdown/* safe */.gB) `Artifact`,
-                    (0,markdown/* safe */.gB) `${(0,markdown/* code */.aY)(artifact.name)}${(0,markdown/* words */.aL)(` (id ${String(artifact.id)}), ${(0,base_text/* formatBytes */.z3)(artifact.size)}`)}`,
-                ],
-            ]),
-        ...pushFacts(result.push),
-        [(0,markdown/* safe */.gB) `Tarball`, (0,markdown/* joined */.oR)([...path, (0,markdown/* words */.aL)((0,base_text/* formatBytes */.z3)(record.tarballSize))], ', ')],
-        ...minutes(result),
-        ...(steps.length === 0
-            ? []
-            : [
-                [
-                    (0,markdown/* safe */.gB) `Build steps`,
-                    (0,markdown/* words */.aL)(`${String(steps.length - executed.length)} cached, ${String(executed.length)} executed`),
-                ],
-            ]),
+                (0,markdown/* safe */.gB) `Build steps`,
+                (0,markdown/* words */.aL)(`${String(steps.length - executed.length)} cached, ${String(executed.length)} executed`),
+            ],
     ];
     const title = artifact === undefined ? (0,markdown/* safe */.gB) `Kept here, not handed over:` : (0,markdown/* safe */.gB) `Handed over`;
     const names = executed.map((step) => (0,markdown/* code */.aY)(step.name));
     return (0,markdown/* joined */.oR)([
-        (0,markdown/* safe */.gB) `### 📦 ${title} ${(0,markdown/* code */.aY)(formatReferenceOf(result))}`,
-        ...(note === undefined ? [] : [note]),
-        (0,markdown/* markdownTable */.Qj)(['', ''], facts),
-        ...(executed.length === 0 ? [] : [(0,markdown/* safe */.gB) `**Executed steps:** ${(0,markdown/* joined */.oR)(names, ', ')}`]),
+        (0,markdown/* safe */.gB) `### 📦 ${title} ${(0,markdown/* code */.aY)(record.references.map(image_reference/* formatReference */.FH)[0] ?? '')}`,
+        note,
+        (0,markdown/* markdownTable */.Qj)(['Property', 'Value'], facts),
+        executed.length === 0 ? undefined : (0,markdown/* safe */.gB) `**Executed steps:** ${(0,markdown/* joined */.oR)(names, ', ')}`,
         (0,markdown/* layerTable */._N)(record.layers),
         (0,markdown/* gantt */.VM)(spans),
         (0,markdown/* safe */.gB) ``,
     ], '\n\n');
 }
-function minutes({ record, artifact }) {
-    const { times } = record;
+function minutes({ record: { times }, artifact }) {
     if (times === undefined || artifact === undefined)
-        return [];
-    return [[(0,markdown/* safe */.gB) `From built to handed over`, (0,markdown/* words */.aL)((0,base_text/* formatDuration */.a3)(times.ready - times.built))]];
+        return undefined;
+    return [(0,markdown/* safe */.gB) `From built to handed over`, (0,markdown/* words */.aL)((0,base_text/* formatDuration */.a3)(times.ready - times.built))];
 }
-function pushFacts(push) {
+function pushRow(push) {
     if (push.kind === 'none')
-        return [];
+        return undefined;
     const outcome = push.kind === 'pushed' ? (0,markdown/* code */.aY)((0,image_reference/* formatReference */.FH)(push.reference)) : (0,markdown/* safe */.gB) `❌ ${(0,markdown/* prose */.CS)(push.error.message)}`;
-    return [[(0,markdown/* safe */.gB) `Pushed`, outcome]];
-}
-function formatReferenceOf(result) {
-    return result.record.references.map(image_reference/* formatReference */.FH)[0] ?? '';
+    return [(0,markdown/* safe */.gB) `Pushed`, outcome];
 }
 
 // EXTERNAL MODULE: ./build/shared/handed-over/find.js + 1 modules
 var find = __nccwpck_require__(8062);
 ;// CONCATENATED MODULE: ./build/load-image/summary.js
-
 
 
 
@@ -36641,41 +36364,28 @@ function loadSummary(result, timeline) {
     const from = record?.producer;
     const facts = [
         [(0,markdown/* safe */.gB) `Image`, (0,markdown/* code */.aY)(result.reference)],
-        ...(result.image === undefined ? [] : [[(0,markdown/* safe */.gB) `Image ID here`, (0,markdown/* code */.aY)(result.image.imageId)]]),
+        result.image && [(0,markdown/* safe */.gB) `Image ID here`, (0,markdown/* code */.aY)(result.image.imageId)],
         ...places(result),
         [(0,markdown/* safe */.gB) `Config digest`, identity.configDigest === undefined ? (0,markdown/* safe */.gB) `unknown` : (0,markdown/* code */.aY)(identity.configDigest)],
         [(0,markdown/* safe */.gB) `Platform`, (0,markdown/* words */.aL)((0,platform/* formatPlatform */.Bq)(identity.platform))],
         [(0,markdown/* safe */.gB) `Layers`, (0,markdown/* words */.aL)(String(identity.diffIds.length))],
         [(0,markdown/* safe */.gB) `Source`, (0,markdown/* words */.aL)(sources[result.source])],
-        ...(fallback === undefined
-            ? []
-            : [
-                [(0,markdown/* safe */.gB) `Pulled from`, (0,markdown/* code */.aY)(fallback.reference)],
-                [(0,markdown/* safe */.gB) `Why not the artifact`, (0,markdown/* prose */.CS)(fallback.reason)],
-            ]),
-        ...(artifact === undefined
-            ? []
-            : [
-                [
-                    (0,markdown/* safe */.gB) `Artifact`,
-                    (0,markdown/* safe */.gB) `${(0,markdown/* code */.aY)(artifact.name)}${(0,markdown/* words */.aL)(` (id ${String(artifact.id)}), ${(0,base_text/* formatBytes */.z3)(artifact.size)}`)}`,
-                ],
-                ...(artifact.run === undefined ? [] : [[(0,markdown/* safe */.gB) `From run`, (0,markdown/* link */.nf)(String(artifact.run.id), artifact.run.url)]]),
-                [(0,markdown/* safe */.gB) `Downloaded`, (0,markdown/* words */.aL)(downloaded(result))],
-            ]),
-        ...(from === undefined
-            ? []
-            : [
-                [(0,markdown/* safe */.gB) `Built from`, (0,markdown/* safe */.gB) `${(0,markdown/* code */.aY)(from.commit || 'unknown commit')}, attempt ${(0,markdown/* words */.aL)(String(from.runAttempt))}`],
-            ]),
+        fallback && [(0,markdown/* safe */.gB) `Pulled from`, (0,markdown/* code */.aY)(fallback.reference)],
+        fallback && [(0,markdown/* safe */.gB) `Why not the artifact`, (0,markdown/* prose */.CS)(fallback.reason)],
+        artifact && (0,markdown/* artifactRow */.XV)(artifact),
+        artifact?.run && [(0,markdown/* safe */.gB) `From run`, (0,markdown/* link */.nf)(String(artifact.run.id), artifact.run.url)],
+        artifact && [(0,markdown/* safe */.gB) `Downloaded`, (0,markdown/* words */.aL)(downloaded(result))],
+        from && [
+            (0,markdown/* safe */.gB) `Built from`,
+            (0,markdown/* safe */.gB) `${(0,markdown/* code */.aY)(from.commit || 'unknown commit')}, attempt ${(0,markdown/* words */.aL)(String(from.runAttempt))}`,
+        ],
         [(0,markdown/* safe */.gB) `Checked against`, (0,markdown/* words */.aL)(checkedAgainst(result))],
         ...summary_minutes(result, timeline),
     ];
-    const layers = record === undefined ? [] : [(0,markdown/* layerTable */._N)(record.layers)];
     return (0,markdown/* joined */.oR)([
         (0,markdown/* safe */.gB) `### ${(0,markdown/* words */.aL)(title(result))} ${(0,markdown/* code */.aY)(result.reference)}`,
-        (0,markdown/* markdownTable */.Qj)(['', ''], facts),
-        ...layers,
+        (0,markdown/* markdownTable */.Qj)(['Property', 'Value'], facts),
+        record && (0,markdown/* layerTable */._N)(record.layers),
         (0,markdown/* gantt */.VM)(timeline.spans()),
         (0,markdown/* safe */.gB) ``,
     ], '\n\n');
@@ -36689,7 +36399,7 @@ function summary_minutes({ artifact, record }, timeline) {
     const early = timeline.began - times.ready;
     const when = early >= 0 ? `${(0,base_text/* formatDuration */.a3)(early)} before this step began` : `${(0,base_text/* formatDuration */.a3)(-early)} after it`;
     return [
-        [(0,markdown/* safe */.gB) `Built`, (0,markdown/* words */.aL)(`once, in ${(0,base_text/* formatDuration */.a3)(times.built - times.began)}; ready ${when}`)],
+        [(0,markdown/* safe */.gB) `Built`, (0,markdown/* words */.aL)(`once, in ${(0,base_text/* formatDuration */.a3)(times.built - times.started)}; ready ${when}`)],
         [(0,markdown/* safe */.gB) `Took here`, (0,markdown/* words */.aL)((0,base_text/* formatDuration */.a3)(took))],
     ];
 }
@@ -36726,10 +36436,8 @@ function imagesSummary(result, timeline) {
     const { images, loaded, digests, removed } = result;
     const [only] = images.length === 1 ? loaded : [];
     const changes = joined([
-        ...(digests === undefined
-            ? []
-            : [safe `The digests are ${code(digestsFileName)} in the artifact ${code(digests.name)}.\n\n`]),
-        ...(removed.length === 0 ? [] : [safe `Removed from this run: ${joined(removed.map(code), ', ')}.\n\n`]),
+        digests && safe `The digests are ${code(digestsFileName)} in the artifact ${code(digests.name)}.\n\n`,
+        removed.length === 0 ? undefined : safe `Removed from this run: ${joined(removed.map(code), ', ')}.\n\n`,
     ], '');
     if (images.length === 0)
         return changes;
@@ -37037,11 +36745,111 @@ function inPieces(body) {
 
 // EXTERNAL MODULE: ./build/shared/base/pool.js
 var pool = __nccwpck_require__(2668);
+// EXTERNAL MODULE: ./build/shared/bytes/chunks.js
+var bytes_chunks = __nccwpck_require__(4256);
 // EXTERNAL MODULE: ./build/shared/bytes/verified.js
 var verified = __nccwpck_require__(7606);
 // EXTERNAL MODULE: ./build/shared/http/retry.js
 var retry = __nccwpck_require__(3775);
+// EXTERNAL MODULE: external "node:timers/promises"
+var promises_ = __nccwpck_require__(8500);
+;// CONCATENATED MODULE: ./build/shared/artifacts/blob/slow-parts.js
+
+
+// One connection in many is slow (actions/cache#810, actions/toolkit#1484). A part of a blob that takes far longer than its neighbours
+// delays the end of an upload, and in a download all later parts. It is requested or sent a second time, and the first response wins
+// (docs/decisions/0001-speed-alone-has-to-win-a-tenth.md).
+const lookEveryMs = 100;
+/** A part is slow when it takes this many times as long as the median part, and at least this long. */
+const slowFactor = 4;
+const minSlowMs = 1000;
+/** One received part in this many may be requested again, and this many in addition. */
+const oneIn = 20;
+const beyond = 2;
+const usuallyInFlight = 8;
+const mostInFlight = 32;
+/** When all connections are slow, more parts are in flight until their speed adds up to this. */
+const floorBytesPerMs = 60_000;
+/** @param adapts whether a slow part is requested again, and more parts at once when all are slow */
+function parts(adapts) {
+    const lastMs = [];
+    let [received, duplicateRequests] = [0, 0];
+    const medianMs = () => lastMs.toSorted((one, other) => one - other)[lastMs.length >> 1] ?? 0;
+    const isSlow = (ms) => ms > Math.max(minSlowMs, slowFactor * medianMs());
+    // When its neighbours are slow as well, the link is slow, and another request would make it slower. One slow neighbour shows nothing:
+    // the last two parts of a blob can both have a slow connection.
+    const isAlone = (neighbours) => neighbours.filter(({ hasArrived }) => !hasArrived()).length <= Math.max(1, neighbours.length / 2);
+    return {
+        inFlight: (bytes) => {
+            const wanted = adapts ? Math.ceil((medianMs() * floorBytesPerMs) / bytes) : 0;
+            return Math.min(mostInFlight, Math.max(usuallyInFlight, wanted));
+        },
+        request: (first, again) => requestPart(first, again, (ms) => {
+            received += 1;
+            lastMs.push(ms);
+            if (lastMs.length > 16)
+                lastMs.shift();
+        }),
+        firstResponse: async (part, neighbours) => {
+            while (adapts && (await isWaiting(part))) {
+                if (!isSlow(performance.now() - part.sentAt()) || !isAlone(neighbours))
+                    continue;
+                if (duplicateRequests >= beyond + received / oneIn)
+                    continue;
+                duplicateRequests += 1;
+                return race(part);
+            }
+            return part.arriving;
+        },
+    };
+}
+/** Returns after a moment whether the first request is still running. */
+function isWaiting({ ended }) {
+    return (0,promises_.setTimeout)(lookEveryMs, true, { signal: ended }).catch(() => false);
+}
+function requestPart(first, requestAgain, onArrival) {
+    const requestedAt = performance.now();
+    let [sentAt, hasArrived] = [requestedAt, false];
+    const [abandoned, ended] = [new AbortController(), new AbortController()];
+    const arriving = first(abandoned.signal, async (request) => {
+        sentAt = performance.now();
+        await request().finally(() => (sentAt = Infinity));
+    });
+    arriving
+        .then(() => {
+        hasArrived = true;
+        onArrival(performance.now() - requestedAt);
+    }, () => undefined)
+        .finally(() => ended.abort());
+    return {
+        arriving,
+        hasArrived: () => hasArrived,
+        sentAt: () => sentAt,
+        requestAgain,
+        abandon: () => abandoned.abort(),
+        ended: ended.signal,
+    };
+}
+async function race({ arriving, requestAgain, abandon }) {
+    const second = new AbortController();
+    const again = requestAgain(second.signal);
+    again.catch(() => undefined);
+    const first = arriving.then((bytes) => {
+        second.abort();
+        return bytes;
+    }, (error) => again.catch(() => {
+        throw (0,errors/* asError */.zR)(error);
+    }));
+    const other = again.then((bytes) => {
+        abandon();
+        return bytes;
+    }, () => first);
+    return Promise.race([first, other]);
+}
+
 ;// CONCATENATED MODULE: ./build/shared/artifacts/blob/blob-upload.js
+
+
 
 
 
@@ -37058,64 +36866,55 @@ const blocksInFlight = 8;
 async function uploadBlob(target, chunks, onBytes) {
     const checksum = new verified/* Checksum */.M();
     const ids = [];
-    // Used again: leaving them to the garbage collector would triple the memory held.
     const free = [];
-    await (0,pool/* inPool */.Q)(blocks((0,verified/* checksummed */.Wk)(chunks, checksum), free), blocksInFlight, async ({ bytes, start }, failed) => {
-        const id = blockId(start / blockBytes);
-        ids[start / blockBytes] = id;
+    const all = parts(target.adapts ?? true);
+    /** For each block under way, the blocks that started after it. */
+    const later = new Set();
+    await (0,pool/* inPool */.Q)((0,bytes_chunks/* pieces */.IE)((0,verified/* checksummed */.Wk)(chunks, checksum), blockBytes, free), blocksInFlight, async (bytes, failed) => {
+        if (bytes.length === 0)
+            return;
+        // Blocks are taken in order. All ids of a blob have one length (Put Block, "Remarks").
+        const id = Buffer.from(String(ids.length).padStart(6, '0')).toString('base64');
+        const start = ids.length * blockBytes;
+        ids.push(id);
         // A refused block ends the others.
         const signal = AbortSignal.any([target.signal, failed]);
-        await putBlock({ ...target, signal }, id, bytes, start);
+        const what = `Bytes ${String(start)}-${String(start + bytes.length)} of the upload`;
+        const query = { comp: 'block', blockid: id };
+        const block = all.request(async (abandoned, timed) => {
+            const ends = { ...target, signal: AbortSignal.any([signal, abandoned]) };
+            await persist(ends, what, () => timed(() => put(ends, query, bytes)));
+            return bytes;
+        }, 
+        // The service takes the same bytes for the same id in any order.
+        async (abandoned) => {
+            target.onRetry(`${what} take far longer than their neighbours: sending them again.`);
+            await put({ ...target, signal: AbortSignal.any([signal, abandoned]) }, query, bytes);
+            return bytes;
+        });
+        for (const started of later)
+            started.push(block);
+        const startedLater = [];
+        later.add(startedLater);
+        await all.firstResponse(block, startedLater).finally(() => later.delete(startedLater));
         onBytes(bytes.length);
         free.push(Buffer.from(bytes.buffer));
     });
     await putBlockList(target, ids);
     return checksum.found();
 }
-// All ids of a blob have one length (Put Block, "Remarks").
-function blockId(position) {
-    return Buffer.from(String(position).padStart(6, '0')).toString('base64');
-}
-/** Copies chunks into blocks, of which the last may be shorter. Takes memory from `free`. */
-async function* blocks(chunks, free) {
-    let block = Buffer.alloc(0);
-    let [length, start] = [0, 0];
-    for await (const chunk of chunks) {
-        for (let taken = 0; taken < chunk.length;) {
-            if (length === 0)
-                block = free.pop() ?? Buffer.allocUnsafeSlow(blockBytes);
-            const count = chunk.copy(block, length, taken);
-            taken += count;
-            length += count;
-            if (length < blockBytes)
-                continue;
-            yield { bytes: block, start };
-            start += length;
-            length = 0;
-        }
-    }
-    if (length > 0)
-        yield { bytes: block.subarray(0, length), start };
-}
-function putBlock(target, id, block, start) {
-    const what = `Bytes ${String(start)}-${String(start + block.length)} of the upload`;
-    return put(target, { comp: 'block', blockid: id }, block, {}, what);
-}
 function putBlockList(target, ids) {
     const list = ids.map((id) => `<Latest>${id}</Latest>`).join('');
     const body = `<?xml version="1.0" encoding="utf-8"?><BlockList>${list}</BlockList>`;
     const headers = { 'content-type': 'application/xml', 'x-ms-blob-content-type': 'application/zip' };
-    return put(target, { comp: 'blocklist' }, body, headers, 'The end of the upload');
+    return persist(target, 'The end of the upload', () => put(target, { comp: 'blocklist' }, body, headers));
 }
-async function put({ http, url, onRetry, signal }, query, body, headers, what) {
-    const request = {
-        method: 'PUT',
-        url: withQuery(url, query),
-        headers: { 'x-ms-version': apiVersion, ...headers },
-        body,
-        signal,
-    };
-    await (0,retry/* again */.TG)('part', async () => (0,answer/* readText */.yR)(await http.send(request)), { what: () => what, onRetry, signal });
+function persist({ onRetry, signal }, what, request) {
+    return (0,retry/* again */.TG)('part', request, { what: () => what, onRetry, signal });
+}
+async function put({ http, url, signal }, query, body, more = {}) {
+    const headers = { 'x-ms-version': apiVersion, ...more };
+    await (0,answer/* readText */.yR)(await http.send({ method: 'PUT', url: withQuery(url, query), headers, body, signal }));
 }
 function withQuery(url, query) {
     const result = new URL(url);
@@ -37127,7 +36926,7 @@ function withQuery(url, query) {
 // EXTERNAL MODULE: external "node:fs"
 var external_node_fs_ = __nccwpck_require__(3024);
 // EXTERNAL MODULE: external "node:fs/promises"
-var promises_ = __nccwpck_require__(1455);
+var external_node_fs_promises_ = __nccwpck_require__(1455);
 // EXTERNAL MODULE: external "node:path"
 var external_node_path_ = __nccwpck_require__(6760);
 // EXTERNAL MODULE: external "node:stream/promises"
@@ -37140,10 +36939,7 @@ var disk_space = __nccwpck_require__(356);
 var on_disk = __nccwpck_require__(9341);
 // EXTERNAL MODULE: ./build/shared/artifacts/zip/content.js + 1 modules
 var zip_content = __nccwpck_require__(6720);
-// EXTERNAL MODULE: ./build/shared/artifacts/store.js
-var store = __nccwpck_require__(6085);
 ;// CONCATENATED MODULE: ./build/shared/artifacts/blob/signed-blob.js
-
 
 
 
@@ -37207,7 +37003,7 @@ class RangesIgnored extends Error {
 function requireListedSize(size, { size: listed }) {
     if (size === listed)
         return;
-    throw (0,store/* corruptArtifact */.G)(`The artifact's blob has ${String(size)} bytes; the artifact service lists ${String(listed)}.`);
+    throw (0,errors/* corruptArtifact */.G8)(`The artifact's blob has ${String(size)} bytes; the artifact service lists ${String(listed)}.`);
 }
 /** Ends an answer without reading it; to destroy its body would emit an error that nothing can catch. */
 async function discard(response) {
@@ -37235,100 +37031,6 @@ function maskedUrl(url, maskSecret) {
     return url;
 }
 
-// EXTERNAL MODULE: external "node:timers/promises"
-var external_node_timers_promises_ = __nccwpck_require__(8500);
-;// CONCATENATED MODULE: ./build/shared/artifacts/blob/slow-parts.js
-
-
-// One connection in many is slow (actions/cache#810, actions/toolkit#1484), and parts are used in order: one that takes far longer than
-// its neighbours would delay all later ones. Its bytes are requested a second time, and the first response wins
-// (docs/decisions/0001-speed-alone-has-to-win-a-tenth.md).
-const lookEveryMs = 100;
-/** A part is slow when it takes this many times as long as the median part, and at least this long. */
-const slowFactor = 4;
-const minSlowMs = 1000;
-/** One received part in this many may be requested again, and this many in addition. */
-const oneIn = 20;
-const beyond = 2;
-/** @param duplicates whether a slow part is requested again */
-function parts(duplicates) {
-    const lastMs = [];
-    let [received, duplicateRequests] = [0, 0];
-    const isSlow = (ms) => {
-        const median = lastMs.toSorted((one, other) => one - other)[lastMs.length >> 1] ?? 0;
-        return ms > Math.max(minSlowMs, slowFactor * median);
-    };
-    // When its neighbours are slow as well, the link is slow, and another request would make it slower. One slow neighbour shows nothing:
-    // the last two parts of a blob can both have a slow connection.
-    const isAlone = (neighbours) => neighbours.filter(({ hasArrived }) => !hasArrived()).length <= Math.max(1, neighbours.length / 2);
-    return {
-        request: (first, again) => requestPart(first, again, (ms) => {
-            received += 1;
-            lastMs.push(ms);
-            if (lastMs.length > 16)
-                lastMs.shift();
-        }),
-        firstResponse: async (part, neighbours) => {
-            while (duplicates && (await isWaiting(part))) {
-                if (!isSlow(performance.now() - part.sentAt()) || !isAlone(neighbours))
-                    continue;
-                if (duplicateRequests >= beyond + received / oneIn)
-                    continue;
-                duplicateRequests += 1;
-                return race(part);
-            }
-            return part.arriving;
-        },
-    };
-}
-/** Returns after a moment whether the first request is still running. */
-function isWaiting({ ended }) {
-    return (0,external_node_timers_promises_.setTimeout)(lookEveryMs, true, { signal: ended }).catch(() => false);
-}
-function requestPart(first, requestAgain, onArrival) {
-    const requestedAt = performance.now();
-    let [sentAt, hasArrived] = [requestedAt, false];
-    const [abandoned, ended] = [new AbortController(), new AbortController()];
-    const arriving = first(abandoned.signal, async (request) => {
-        sentAt = performance.now();
-        await request().finally(() => (sentAt = Infinity));
-    });
-    arriving
-        .then(() => {
-        hasArrived = true;
-        onArrival(performance.now() - requestedAt);
-    }, () => undefined)
-        .finally(() => {
-        ended.abort();
-    });
-    return {
-        arriving,
-        hasArrived: () => hasArrived,
-        sentAt: () => sentAt,
-        requestAgain,
-        abandon: () => {
-            abandoned.abort();
-        },
-        ended: ended.signal,
-    };
-}
-async function race({ arriving, requestAgain, abandon }) {
-    const second = new AbortController();
-    const again = requestAgain(second.signal);
-    again.catch(() => undefined);
-    const first = arriving.then((bytes) => {
-        second.abort();
-        return bytes;
-    }, (error) => again.catch(() => {
-        throw (0,errors/* asError */.zR)(error);
-    }));
-    const other = again.then((bytes) => {
-        abandon();
-        return bytes;
-    }, () => first);
-    return Promise.race([first, other]);
-}
-
 ;// CONCATENATED MODULE: ./build/shared/artifacts/blob/ranged-reader.js
 
 
@@ -37336,14 +37038,13 @@ async function race({ arriving, requestAgain, abandon }) {
 
 
 const partBytes = 2 * 1024 * 1024;
-const partsInFlight = 8;
 /**
  * Reads a blob through signed URLs that expire.
  * @throws (from its methods) HandoverError `transfer-failed`, `artifact-expired` or `artifact-corrupt`; `RangesIgnored` when the
  *   server answers the first request with the whole blob
  */
 function rangedReader(options) {
-    const { size, onRetry, duplicates = true } = options;
+    const { size, onRetry, adapts = true } = options;
     const blob = signedBlob(options);
     const source = { blob, size, givesParts: false };
     const request = (all, bytes, start) => {
@@ -37361,14 +37062,14 @@ function rangedReader(options) {
             return filling.bytes;
         });
     };
-    const small = parts(duplicates);
+    const small = parts(adapts);
     /** @param free memory to use again */
     const inParts = async function* (start, end, free) {
-        const all = parts(duplicates);
+        const all = parts(adapts);
         const queue = [];
         let next = start;
         while (next < end || queue.length > 0) {
-            while (next < end && queue.length < partsInFlight) {
+            while (next < end && queue.length < all.inFlight(partBytes)) {
                 const bytes = free.pop() ?? Buffer.allocUnsafeSlow(Math.min(partBytes, end - start));
                 queue.push(request(all, bytes.subarray(0, end - next), next));
                 next = Math.min(end, next + partBytes);
@@ -37503,7 +37204,7 @@ async function writeWhole(blob, options, path, onBytes) {
         throw (0,answer/* serviceError */.cg)(await (0,answer/* readAnswer */.JN)(response));
     const announced = response.headers['content-length'];
     const checksum = new verified/* Checksum */.M();
-    const file = await (0,promises_.open)(path, 'w');
+    const file = await (0,external_node_fs_promises_.open)(path, 'w');
     try {
         if (announced !== undefined)
             requireListedSize(Number(announced), options);
@@ -37539,8 +37240,6 @@ async function writeWhole(blob, options, path, onBytes) {
 
 // EXTERNAL MODULE: external "node:zlib"
 var external_node_zlib_ = __nccwpck_require__(8522);
-// EXTERNAL MODULE: ./build/shared/bytes/chunks.js
-var chunks = __nccwpck_require__(4256);
 ;// CONCATENATED MODULE: ./build/shared/artifacts/zip/zip-writer.js
 
 
@@ -37552,7 +37251,7 @@ const dosEpoch = 0x0021; // 1980-01-01: the same content gives the same bytes
 const limit32 = 0xffffffff;
 /**
  * Returns the bytes of a zip with uncompressed entries.
- * @param entries a later entry may depend on an earlier one
+ * @param entries their chunks are read when the earlier entries are written, and must have `size` bytes if that is known
  * @throws RangeError when an entry doesn't have its size
  */
 async function* storedZip(entries) {
@@ -37566,7 +37265,7 @@ async function* storedZip(entries) {
         let size = 0;
         let crc = 0;
         for await (const chunk of entry.chunks) {
-            crc = (0,external_node_zlib_.crc32)((0,chunks/* viewOf */.du)(chunk), crc);
+            crc = (0,external_node_zlib_.crc32)((0,bytes_chunks/* viewOf */.du)(chunk), crc);
             size += chunk.length;
             yield chunk;
         }
@@ -37668,6 +37367,8 @@ function zip64End(count, size, offset) {
 
 // EXTERNAL MODULE: ./build/shared/image/digest.js
 var image_digest = __nccwpck_require__(3968);
+// EXTERNAL MODULE: ./build/shared/base/deadline.js
+var deadline = __nccwpck_require__(2442);
 // EXTERNAL MODULE: ./build/shared/bytes/locks.js + 1 modules
 var locks = __nccwpck_require__(1344);
 // EXTERNAL MODULE: ./build/shared/base/json.js
@@ -37867,6 +37568,7 @@ var __disposeResources = (undefined && undefined.__disposeResources) || (functio
 
 
 
+
 // A cancelled step is killed after 7.5 s. Until then it waits for the answer to a reservation, and then removes that.
 const answerMs = 2000;
 const cleanupMs = 4500;
@@ -37882,14 +37584,14 @@ function lockName({ origin, runBackendId, jobBackendId }, name) {
 /**
  * Reserves a name, and returns the URL to write the blob to.
  * @param expiresAt undefined takes the repository's default
+ * @param isAlone whether no other step of this job uploads under the name
  * @throws HandoverError `artifact-name-taken`; what the service throws. After any error, a cancel included, the name isn't reserved.
  */
-async function reserveName(name, expiresAt, options) {
+async function reserveName(name, expiresAt, options, isAlone) {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
-        const { signal, isAlone } = options;
-        const budget = after(signal, answerMs);
-        const client = __addDisposableResource(env_1, connect(options, budget), true);
+        const { signal } = options;
+        const client = __addDisposableResource(env_1, connect(options, (0,deadline/* abortedAfter */.U)(signal, answerMs)), true);
         const removeLeftover = async (lateMs) => isAlone && (await removeUnfinished(name, options, { unlessListed: true, lateMs }));
         try {
             const url = await client.service.create(name, expiresAt).catch(async (error) => {
@@ -37925,20 +37627,6 @@ async function reserveName(name, expiresAt, options) {
 function isTaken(error) {
     return error instanceof answer/* HttpError */.j$ && error.status === 409;
 }
-/** Returns a signal that is aborted a number of ms after another one. */
-function after(signal, ms) {
-    const controller = new AbortController();
-    const begin = () => {
-        setTimeout(() => {
-            controller.abort(signal.reason);
-        }, ms).unref();
-    };
-    if (signal.aborted)
-        begin();
-    else
-        signal.addEventListener('abort', begin, { once: true });
-    return controller.signal;
-}
 /**
  * Removes what this attempt of this job has reserved under a name, over its own connection, because the step may be cancelled.
  * @returns whether there was a reservation or an artifact
@@ -37958,7 +37646,7 @@ async function removeUnfinished(name, options, { unlessListed = false, lateMs = 
                 const isGone = await removeOwn(service, name);
                 if (isGone || Date.now() >= giveUpAt)
                     return isGone;
-                await (0,external_node_timers_promises_.setTimeout)(latePauseMs, undefined, { signal });
+                await (0,promises_.setTimeout)(latePauseMs, undefined, { signal });
             }
         }
         catch {
@@ -38150,8 +37838,8 @@ async function official_store_open(artifact, folder) {
     const options = { path: folder, skipDecompress: true, ...(digest === undefined ? {} : { expectedHash: digest }) };
     const { digestMismatch } = await (await client()).downloadArtifact(artifact.id, options);
     if (digestMismatch === true)
-        throw (0,store/* corruptArtifact */.G)(`The artifact "${artifact.name}" arrived with another digest than the artifact service lists (${digest ?? 'none'}).`);
-    const [file = ''] = await (0,promises_.readdir)(folder);
+        throw (0,errors/* corruptArtifact */.G8)(`The artifact "${artifact.name}" arrived with another digest than the artifact service lists (${digest ?? 'none'}).`);
+    const [file = ''] = await (0,external_node_fs_promises_.readdir)(folder);
     return (0,on_disk/* openOnDisk */.T)(artifact, (0,external_node_path_.join)(folder, file), artifact.size);
 }
 async function uploadLocked(request, folder, options) {
@@ -38185,13 +37873,13 @@ async function upload(request, folder) {
     const paths = [];
     for await (const file of request.files) {
         const path = (0,external_node_path_.join)(folder, file.name);
-        await (0,external_node_stream_promises_.pipeline)((0,chunks/* streamableChunks */.V$)(file.chunks), (0,external_node_fs_.createWriteStream)(path));
+        await (0,external_node_stream_promises_.pipeline)((0,bytes_chunks/* streamableChunks */.V$)(file.chunks), (0,external_node_fs_.createWriteStream)(path));
         paths.push(path);
-        request.onBytes((await (0,promises_.stat)(path)).size);
+        request.onBytes((await (0,external_node_fs_promises_.stat)(path)).size);
     }
     const options = { compressionLevel: 0, retentionDays };
     const { id, size = 0, digest } = await (await client()).uploadArtifact(name, paths, folder, options);
-    await Promise.all(paths.map((path) => (0,promises_.rm)(path)));
+    await Promise.all(paths.map((path) => (0,external_node_fs_promises_.rm)(path)));
     if (id !== undefined)
         return { id, name, size, ...withDigest(digest) };
     throw new errors/* HandoverError */.Cu('transfer-failed', 'The official client uploaded the artifact, but got no id for it.', 'Re-run the job.');
@@ -38270,8 +37958,8 @@ var run_store_disposeResources = (undefined && undefined.__disposeResources) || 
  * @throws HandoverError `unsupported-host` outside a runner
  */
 function runStore(options) {
-    const credentials = serviceCredentials(options.runtimeToken, options.resultsUrl);
-    return withOfficialClient(ownStore({ ...options, credentials }), { ...options, credentials });
+    const own = { ...options, credentials: serviceCredentials(options.runtimeToken, options.resultsUrl) };
+    return withOfficialClient(ownStore(own), own);
 }
 function ownStore(options) {
     const { credentials, log, maskSecret, signal } = options;
@@ -38322,8 +38010,8 @@ async function run_store_upload(http, service, options, { name, retentionDays, f
         const { log, signal } = options;
         const lock = run_store_addDisposableResource(env_1, await lockName(options.credentials, name), true);
         const expiresAt = retentionDays === 0 ? undefined : new Date(Date.now() + retentionDays * dayMs);
-        const reservation = { ...options, isAlone: lock !== undefined };
-        const url = await explain(`create the artifact "${name}"`, () => reserveName(name, expiresAt, reservation));
+        const reserve = () => reserveName(name, expiresAt, options, lock !== undefined);
+        const url = await explain(`create the artifact "${name}"`, reserve);
         try {
             const target = { http, url: maskedUrl(url, options.maskSecret), onRetry: log.info, signal };
             const blob = await uploadBlob(target, storedZip(files), onBytes);
@@ -38367,21 +38055,6 @@ async function explain(what, work) {
 
 /***/ }),
 
-/***/ 6085:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   G: () => (/* binding */ corruptArtifact)
-/* harmony export */ });
-/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
-
-function corruptArtifact(message, cause) {
-    return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('artifact-corrupt', message, 'Run the job that exports the image again.', cause);
-}
-
-
-/***/ }),
-
 /***/ 6720:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
@@ -38404,8 +38077,6 @@ var limits = __nccwpck_require__(2618);
 var bytes_chunks = __nccwpck_require__(4256);
 // EXTERNAL MODULE: ./build/shared/bytes/verified.js
 var verified = __nccwpck_require__(7606);
-// EXTERNAL MODULE: ./build/shared/artifacts/store.js
-var store = __nccwpck_require__(6085);
 // EXTERNAL MODULE: ./node_modules/yauzl/index.js
 var yauzl = __nccwpck_require__(663);
 // EXTERNAL MODULE: ./build/shared/base/json.js
@@ -38413,7 +38084,6 @@ var json = __nccwpck_require__(604);
 // EXTERNAL MODULE: ./build/shared/base/text.js
 var base_text = __nccwpck_require__(1453);
 ;// CONCATENATED MODULE: ./build/shared/artifacts/zip/zip-reader.js
-
 
 
 
@@ -38439,37 +38109,30 @@ async function listZip(reader) {
     catch (error) {
         if (error instanceof errors/* HandoverError */.Cu)
             throw error;
-        throw (0,store/* corruptArtifact */.G)(`The artifact is not a whole zip file: ${(0,errors/* messageOf */.bD)(error)}.`, error);
+        throw (0,errors/* corruptArtifact */.G8)(`The artifact is not a whole zip file: ${(0,errors/* messageOf */.bD)(error)}.`, error);
     }
 }
 function member(entry, blobBytes) {
-    const { compressedSize, uncompressedSize, relativeOffsetOfLocalHeader: at } = entry;
-    const isPlace = [compressedSize, uncompressedSize, at].every(json/* isByteCount */.A0) && at + compressedSize <= blobBytes;
-    const isStored = entry.compressionMethod === 0;
-    if (!isPlace || (isStored && compressedSize !== uncompressedSize))
-        throw new Error(`${(0,base_text/* quoteForeign */.xS)(entry.fileName, 80)} can't be where the zip's directory has it`);
-    if (entry.compressionMethod !== 0 && entry.compressionMethod !== 8) {
-        throw new Error(`${entry.fileName} has compression method ${String(entry.compressionMethod)}`);
-    }
-    return {
-        name: entry.fileName,
-        stored: entry.compressionMethod === 0,
-        size: entry.uncompressedSize,
-        compressedSize: entry.compressedSize,
-        crc: entry.crc32,
-        headerOffset: entry.relativeOffsetOfLocalHeader,
-    };
+    const { fileName: name, compressedSize, uncompressedSize: size, compressionMethod: method, crc32: crc } = entry;
+    const { relativeOffsetOfLocalHeader: headerOffset } = entry;
+    const isPlace = [compressedSize, size, headerOffset].every(json/* isByteCount */.A0) && headerOffset + compressedSize <= blobBytes;
+    const stored = method === 0;
+    if (!isPlace || (stored && compressedSize !== size))
+        throw new Error(`${(0,base_text/* quoteForeign */.xS)(name, 80)} can't be where the zip's directory has it`);
+    if (!stored && method !== 8)
+        throw new Error(`${name} has compression method ${String(method)}`);
+    return { name, stored, size, compressedSize, crc, headerOffset };
 }
 /** Returns where a member's own bytes start: after a header of 30 bytes, its name and its extra field (APPNOTE 4.3.7). */
-function dataOffset(member, localHeader) {
-    if (localHeader.length < localHeaderBytes || localHeader.readUInt32LE(0) !== 0x04034b50) {
-        throw (0,store/* corruptArtifact */.G)(`The artifact's zip has no header for ${member.name} at byte ${String(member.headerOffset)}.`);
-    }
-    return member.headerOffset + localHeaderBytes + localHeader.readUInt16LE(26) + localHeader.readUInt16LE(28);
-}
-/** Reads the first bytes of a member's header, for `dataOffset`. */
-function readLocalHeader(reader, member) {
-    return reader.read(member.headerOffset, Math.min(reader.size, member.headerOffset + localHeaderBytes));
+async function dataOffset(reader, member) {
+    const { name, headerOffset: at, compressedSize } = member;
+    const header = await reader.read(at, Math.min(reader.size, at + localHeaderBytes));
+    if (header.length < localHeaderBytes || header.readUInt32LE(0) !== 0x04034b50)
+        throw (0,errors/* corruptArtifact */.G8)(`The artifact's zip has no header for ${name} at byte ${String(at)}.`);
+    const start = at + localHeaderBytes + header.readUInt16LE(26) + header.readUInt16LE(28);
+    if (start + compressedSize <= reader.size)
+        return start;
+    throw (0,errors/* corruptArtifact */.G8)(`The artifact's zip has ${name} at byte ${String(start)}, and ends before all of it.`);
 }
 /** Lets the zip library read through byte ranges. */
 class RangeAccess extends yauzl/* RandomAccessReader */.lJ {
@@ -38485,7 +38148,7 @@ class RangeAccess extends yauzl/* RandomAccessReader */.lJ {
 /** Reads a range that a zip gives, which can be outside of the blob. Throws when it is read, because the library expects no throw. */
 async function* within(reader, start, end) {
     if (start < 0 || start > end || end > reader.size) {
-        throw (0,store/* corruptArtifact */.G)(`The zip of the artifact refers to its bytes ${String(start)}-${String(end)}, but has only ${String(reader.size)}.`);
+        throw (0,errors/* corruptArtifact */.G8)(`The zip of the artifact refers to its bytes ${String(start)}-${String(end)}, but has only ${String(reader.size)}.`);
     }
     yield* reader.stream(start, end);
 }
@@ -38532,7 +38195,7 @@ function zipContent(artifact, reader, members) {
             const member = find(name);
             if (member === undefined)
                 throw missing(artifact, name, members);
-            const start = dataOffset(member, await readLocalHeader(reader, member));
+            const start = await dataOffset(reader, member);
             const packed = slice(verifiedBlob(reader, artifact, onBytes), start, start + member.compressedSize);
             yield* (0,verified/* heldBack */.Zg)(unzipped(packed, member), heldBackBytes);
         },
@@ -38540,10 +38203,10 @@ function zipContent(artifact, reader, members) {
             const member = find(name);
             if (member?.stored !== true)
                 return undefined;
-            const at = dataOffset(member, await readLocalHeader(reader, member));
+            const at = await dataOffset(reader, member);
             return (start, end, onBytes) => {
                 if (start < 0 || end > member.size || start > end)
-                    throw outside(member, start, end);
+                    throw (0,errors/* corruptArtifact */.G8)(`Bytes ${String(start)}-${String(end)} of ${member.name} in the artifact are needed, but it has only ${String(member.size)}.`);
                 return (0,bytes_chunks/* countedChunks */.T6)(reader.lend(at + start, at + end), onBytes);
             };
         },
@@ -38552,8 +38215,8 @@ function zipContent(artifact, reader, members) {
 // A part of the blob: its digest can't be checked, but the member's size and CRC can.
 async function readText(reader, artifact, member) {
     if (member.size > limits/* limits */.F.recordBytes || member.compressedSize > limits/* limits */.F.recordBytes)
-        throw tooLarge(artifact, member);
-    const start = dataOffset(member, await readLocalHeader(reader, member));
+        throw (0,errors/* corruptArtifact */.G8)(`${member.name} in the artifact "${artifact.name}" has ${String(member.size)} bytes; some kilobytes were expected.`);
+    const start = await dataOffset(reader, member);
     return (await (0,bytes_chunks/* copiedBytes */.QB)(unzipped(reader.stream(start, start + member.compressedSize), member))).toString();
 }
 // An engine never gets the last bytes of an artifact that turns out to be wrong.
@@ -38601,26 +38264,40 @@ async function* inflated(packed, name) {
     catch (error) {
         if (broken !== undefined)
             throw (0,errors/* asError */.zR)(broken);
-        throw (0,store/* corruptArtifact */.G)(`${name} in the artifact can't be unzipped: ${(0,errors/* messageOf */.bD)(error)}.`, error);
+        throw (0,errors/* corruptArtifact */.G8)(`${name} in the artifact can't be unzipped: ${(0,errors/* messageOf */.bD)(error)}.`, error);
     }
 }
 function otherDigest({ name, digest }, found = 'none') {
-    return (0,store/* corruptArtifact */.G)(`The artifact "${name}" arrived with digest ${found}; the artifact service lists ${digest ?? 'none'}.`);
+    return (0,errors/* corruptArtifact */.G8)(`The artifact "${name}" arrived with digest ${found}; the artifact service lists ${digest ?? 'none'}.`);
 }
 function otherMember(member, size, crc) {
     const hex = (number) => number.toString(16).padStart(8, '0');
-    return (0,store/* corruptArtifact */.G)(`${member.name} in the artifact has ${size > member.size ? 'at least ' : ''}${String(size)} bytes with CRC ${hex(crc)}; ` +
+    return (0,errors/* corruptArtifact */.G8)(`${member.name} in the artifact has ${size > member.size ? 'at least ' : ''}${String(size)} bytes with CRC ${hex(crc)}; ` +
         `its zip lists ${String(member.size)} bytes with CRC ${hex(member.crc)}.`);
-}
-function outside({ name, size }, start, end) {
-    return (0,store/* corruptArtifact */.G)(`Bytes ${String(start)}-${String(end)} of ${name} in the artifact are needed, but it has only ${String(size)}.`);
-}
-function tooLarge(artifact, { name, size }) {
-    return (0,store/* corruptArtifact */.G)(`${name} in the artifact "${artifact.name}" has ${String(size)} bytes; some kilobytes were expected.`);
 }
 function missing(artifact, name, members) {
     const there = members.map((member) => member.name).join(', ');
-    return (0,store/* corruptArtifact */.G)(`The artifact "${artifact.name}" has no file ${name}; it contains: ${there}.`);
+    return (0,errors/* corruptArtifact */.G8)(`The artifact "${artifact.name}" has no file ${name}; it contains: ${there}.`);
+}
+
+
+/***/ }),
+
+/***/ 2442:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   U: () => (/* binding */ abortedAfter)
+/* harmony export */ });
+/** Returns a signal that is aborted a number of ms after another one, with `reason` or else the other's. */
+function abortedAfter(signal, ms, reason) {
+    const controller = new AbortController();
+    const begin = () => void setTimeout(() => controller.abort(reason ?? signal.reason), ms).unref();
+    if (signal.aborted)
+        begin();
+    else
+        signal.addEventListener('abort', begin, { once: true });
+    return controller.signal;
 }
 
 
@@ -38637,7 +38314,9 @@ __nccwpck_require__.d(__webpack_exports__, {
   Yp: () => (/* binding */ RegistryFailure),
   zR: () => (/* binding */ asError),
   CD: () => (/* binding */ attempt),
+  G8: () => (/* binding */ corruptArtifact),
   aY: () => (/* binding */ invalidInput),
+  EK: () => (/* binding */ invalidTarball),
   GZ: () => (/* binding */ isUnreadable),
   bD: () => (/* binding */ messageOf),
   bY: () => (/* binding */ setupBuildxHint),
@@ -38834,8 +38513,17 @@ class HandoverError extends Error {
     }
 }
 /** Returns the error for an input. */
-function invalidInput(message, hint = 'Correct it under `with:`.') {
-    return new HandoverError('invalid-input', message, hint);
+function invalidInput(message, hint = 'Correct it under `with:`.', cause) {
+    return new HandoverError('invalid-input', message, hint, cause);
+}
+/** Returns the error for an artifact that can't be what export-image made. */
+function corruptArtifact(message, cause) {
+    return new HandoverError('artifact-corrupt', message, 'Run the job that exports the image again.', cause);
+}
+const madeAgain = 'The tarball was edited: make it again with docker save.';
+/** Returns the error for a tarball or a layout that can't be used as it is. */
+function invalidTarball(message, hint = madeAgain, cause) {
+    return new HandoverError('tarball-invalid', message, hint, cause);
 }
 /** Returns whether an error means that an artifact has no readable content. Failures to reach the artifact don't. */
 function isUnreadable(error) {
@@ -38873,7 +38561,6 @@ function asError(error) {
 const setupBuildxHint = 'Add this step before it: `- uses: docker/setup-buildx-action@v4`.';
 /** A build that failed because of a cache that it read. It may succeed without that cache. */
 class CacheFailure extends HandoverError {
-    /** BuildKit's message. */
     why;
     constructor(why) {
         const quoted = (0,base_text/* quoteForeign */.xS)(why, 500);
@@ -39091,6 +38778,7 @@ const limits = {
 /* harmony export */   CS: () => (/* binding */ prose),
 /* harmony export */   Qj: () => (/* binding */ markdownTable),
 /* harmony export */   VM: () => (/* binding */ gantt),
+/* harmony export */   XV: () => (/* binding */ artifactRow),
 /* harmony export */   _N: () => (/* binding */ layerTable),
 /* harmony export */   aL: () => (/* binding */ words),
 /* harmony export */   aY: () => (/* binding */ code),
@@ -39110,9 +38798,10 @@ function made(text) {
 function safe(own, ...parts) {
     return made(own.map((text, position) => `${text}${parts[position]?.[source] ?? ''}`).join(''));
 }
-/** Joins parts. */
+/** Joins the parts that are there. */
 function joined(parts, between) {
-    return made(parts.map((part) => part[source]).join(between));
+    const given = parts.filter((part) => part !== undefined);
+    return made(given.map((part) => part[source]).join(between));
 }
 /**
  * Escapes any text. Code style protects everything that GitHub would convert to a link or a picture: addresses, mentions, references to
@@ -39158,29 +38847,30 @@ function link(text, address) {
         .replaceAll('&', '&amp;');
     return safe `[${words(text)}](${made(target)})`;
 }
-/** Returns a table. Only the rows contain foreign text. */
+/** Returns a table of the rows that are there. Only the rows contain foreign text. */
 function markdownTable(head, rows) {
     const line = (cells) => `| ${cells.map(cell).join(' | ')} |`;
-    return made([line(head.map(words)), line(head.map(() => safe `---`)), ...rows.map(line)].join('\n'));
+    return made([line(head.map(words)), line(head.map(() => safe `---`)), ...rows.filter((row) => row !== undefined).map(line)].join('\n'));
 }
 // Only code still has bars. A backslash before one would escape the backslash that escapes the bar (GFM, "Tables").
 function cell(markdown) {
     return markdown[source].replace(/(\\*)\|/g, '$1$1\\|');
 }
-/** Returns `sha256:` and 12 digits. */
-function shortDigest(digest) {
-    return digest.slice(0, 'sha256:'.length + 12);
-}
 /** Returns a table of layers that folds under one line. */
 function layerTable(layers) {
     const rows = layers.map((layer, position) => [
         words(String(position + 1)),
-        code(shortDigest(layer.digest)),
+        code(layer.digest.slice(0, 'sha256:'.length + 12)),
         words((0,_text_js__WEBPACK_IMPORTED_MODULE_0__/* .formatBytes */ .z3)(layer.size)),
         words(layer.mediaType.split('.').at(-1) ?? ''),
     ]);
     const count = words(`${String(rows.length)} ${rows.length === 1 ? 'layer' : 'layers'}`);
     return safe `<details><summary>${count}</summary>\n\n${markdownTable(['#', 'Digest', 'Size', 'Format'], rows)}\n\n</details>`;
+}
+/** Returns a table's row about an artifact; `size` in bytes. */
+function artifactRow(artifact) {
+    const { id, name, size } = artifact;
+    return [safe `Artifact`, safe `${code(name)}${words(` (id ${String(id)}), ${(0,_text_js__WEBPACK_IMPORTED_MODULE_0__/* .formatBytes */ .z3)(size)}`)}`];
 }
 /** Returns a chart of where the time went, which GitHub draws (Mermaid gantt; `x` is ms since the epoch). */
 function gantt(spans) {
@@ -39347,6 +39037,7 @@ function namedTimeline(timeline, name) {
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   IE: () => (/* binding */ pieces),
 /* harmony export */   QB: () => (/* binding */ copiedBytes),
 /* harmony export */   T6: () => (/* binding */ countedChunks),
 /* harmony export */   V$: () => (/* binding */ streamableChunks),
@@ -39387,6 +39078,27 @@ async function writeChunks(stream, chunks, over) {
             await (0,node_events__WEBPACK_IMPORTED_MODULE_0__.once)(stream, 'drain', { signal: over }).catch(() => undefined);
     }
 }
+/**
+ * Copies chunks into pieces of `bytes` bytes, of which the last is shorter or empty.
+ * @param free memory of earlier pieces, which is used again: leaving it to the garbage collector would triple the memory held
+ */
+async function* pieces(chunks, bytes, free) {
+    let piece = free.pop() ?? Buffer.allocUnsafeSlow(bytes);
+    let length = 0;
+    for await (const chunk of chunks) {
+        for (let taken = 0; taken < chunk.length;) {
+            const count = chunk.copy(piece, length, taken);
+            taken += count;
+            length += count;
+            if (length < bytes)
+                continue;
+            yield piece;
+            piece = free.pop() ?? Buffer.allocUnsafeSlow(bytes);
+            length = 0;
+        }
+    }
+    yield piece.subarray(0, length);
+}
 /** Returns the same chunks, and calls `onBytes` with the length of each. */
 async function* countedChunks(chunks, onBytes) {
     for await (const chunk of chunks) {
@@ -39406,13 +39118,13 @@ async function* watchedChunks(chunks, onError) {
 }
 /**
  * Returns the first bytes, and all chunks including them.
- * @param isEnough called with the bytes so far; the head is shorter when all bytes are fewer, and may be longer
+ * @param minBytes of the head, which is shorter when all bytes are fewer, and may be longer
  * @throws errors of the chunks
  */
-async function withHead(chunks, isEnough) {
+async function withHead(chunks, minBytes) {
     const source = chunks[Symbol.asyncIterator]();
     let head = Buffer.alloc(0);
-    while (!isEnough(head)) {
+    while (head.length < minBytes) {
         const next = await source.next();
         if (next.done === true)
             break;
@@ -39536,6 +39248,7 @@ function explainDiskFull(error, path, advice) {
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   $r: () => (/* binding */ fileHead),
 /* harmony export */   EW: () => (/* binding */ readSmallFile),
 /* harmony export */   I: () => (/* binding */ kindOf),
 /* harmony export */   T9: () => (/* binding */ fileChunks),
@@ -39664,7 +39377,25 @@ async function readSmallFile(path, maxBytes) {
             await result_1;
     }
 }
-/** Does the same synchronously, for a step that reads its inputs. */
+/** Returns the first bytes of any file, or all if it has fewer. Throws as `openFile` does. */
+async function fileHead(path, bytes) {
+    const env_2 = { stack: [], error: void 0, hasError: false };
+    try {
+        const file = __addDisposableResource(env_2, await openFile(path), true);
+        const { buffer, bytesRead } = await file.read(Buffer.alloc(bytes), 0, bytes, 0);
+        return buffer.subarray(0, bytesRead);
+    }
+    catch (e_2) {
+        env_2.error = e_2;
+        env_2.hasError = true;
+    }
+    finally {
+        const result_2 = __disposeResources(env_2);
+        if (result_2)
+            await result_2;
+    }
+}
+/** Reads any small file synchronously, for a step that reads its inputs. */
 function readSmallFileSync(path, maxBytes) {
     requireFile(path, (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.statSync)(path));
     const file = (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.openSync)(path, readFlags);
@@ -39945,9 +39676,7 @@ async function tryLock(key) {
     server.unref();
     return {
         [Symbol.asyncDispose]: () => new Promise((resolve) => {
-            server.close(() => {
-                resolve();
-            });
+            server.close(() => resolve());
         }),
     };
 }
@@ -40100,9 +39829,7 @@ function openOwnFolder(path, removedAt = path) {
             emptyFolder(handle, removedAt);
             keep();
             // This removes only an empty folder, even if the path leads elsewhere by now.
-            (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .attempt */ .CD)(() => {
-                (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.rmdirSync)(removedAt);
-            }, undefined);
+            (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .attempt */ .CD)(() => (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.rmdirSync)(removedAt), undefined);
         },
         keep,
     };
@@ -40560,14 +40287,6 @@ var registry_commands = __nccwpck_require__(9541);
 
 
 
-/**
- * Returns the time without progress after which a cache build ends, in ms. A layer is written in one step: 5 minutes are enough for 3 GB at
- * BuildKit's rate. Without a limit, BuildKit repeats requests with status 500 for a quarter of an hour.
- * @param stepMinutes the step's time limit
- */
-function cacheIdleMs(stepMinutes) {
-    return Math.min(5, stepMinutes / 4) * 60_000;
-}
 /** @param stepMinutes the step's time limit */
 function dockerBuildx(cli, stepMinutes) {
     return {
@@ -40585,7 +40304,9 @@ function dockerBuildx(cli, stepMinutes) {
             throw new errors/* HandoverError */.Cu('builder-unsupported', `docker buildx can't use ${which}: ${cause}`, folderHint(cause) ?? errors/* setupBuildxHint */.bY);
         },
         build: (command, print, pushed = []) => build(cli, command, print, pushed),
-        writeCache: (command, signal) => writeCache(cli, command, cacheIdleMs(stepMinutes), signal),
+        // A layer is written in one step: 5 minutes without progress are enough for 3 GB at BuildKit's rate. Without a limit, BuildKit repeats
+        // requests with status 500 for a quarter of an hour.
+        writeCache: (command, signal) => writeCache(cli, command, Math.min(5, stepMinutes / 4) * 60_000, signal),
         targets: async ({ name: command, args, workdir }, names) => {
             const output = await cli.query(['buildx', command, ...args], workdir);
             const found = output.exitCode === 0 ? parseBakeFile(output.stdout, names) : undefined;
@@ -40769,29 +40490,30 @@ const streamMs = 500;
 function dockerCli(signal, name = 'docker') {
     let found;
     const program = () => (found ??= findProgram(name));
+    const programFor = async ({ signal: ends }) => {
+        ends.throwIfAborted();
+        const path = await program();
+        // Aborted during the lookup: nothing would end the command.
+        ends.throwIfAborted();
+        return path;
+    };
     const cliWithin = (times) => ({
         program: name,
-        signal: times.signal,
         available: async () => {
             await program();
         },
         query: async (args, workdir) => {
-            times.signal.throwIfAborted();
-            const path = await program();
-            // Aborted during the lookup.
-            times.signal.throwIfAborted();
+            const path = await programFor(times);
             const options = { silent: true, ignoreReturnCode: true, ...(workdir === undefined ? {} : { cwd: workdir }) };
-            const asked = (0,exec/* getExecOutput */.H)(quoteProgram(path), [...args], options);
+            // @actions/exec splits its first argument at spaces.
+            const asked = (0,exec/* getExecOutput */.H)(`"${path}"`, [...args], options);
             return times.within(asked, () => {
                 // @actions/exec can't end a command.
                 (0,forced_end/* killChildren */.at)(args);
             });
         },
         start: async (args, { tempDir, workdir, signal: kills } = {}) => {
-            times.signal.throwIfAborted();
-            const path = await program();
-            // Aborted during the lookup. Nothing would end the command.
-            times.signal.throwIfAborted();
+            const path = await programFor(times);
             // `env` replaces itself with the command, so the child is the command.
             const [file, before] = tempDir === undefined ? [path, []] : ['env', [`TMPDIR=${tempDir}`, path]];
             const child = (0,external_node_child_process_namespaceObject.spawn)(file, [...before, ...args], { stdio: ['pipe', 'pipe', 'pipe'], cwd: workdir });
@@ -40805,10 +40527,6 @@ function dockerCli(signal, name = 'docker') {
         },
     });
     return cliWithin((0,deadlines/* deadlines */.Q)(signal, name));
-}
-// @actions/exec splits its first argument at spaces.
-function quoteProgram(path) {
-    return `"${path}"`;
 }
 function running(name, child, signal, kills) {
     const { stdin, stdout, stderr } = child;
@@ -40985,9 +40703,7 @@ function engineApi(endpoint, times, agreed = {}) {
             times.signal.throwIfAborted();
             const own = new AbortController();
             const work = async () => answerOf(await begin(request, own.signal));
-            return times.within(work(), () => {
-                own.abort();
-            });
+            return times.within(work(), () => own.abort());
         },
         follow: async (request, onMessage) => {
             times.signal.throwIfAborted();
@@ -41027,7 +40743,7 @@ function api_open(endpoint, { method, body }, path) {
     return (0,external_node_https_namespaceObject.request)({ ...options, ca: tls.ca, cert: tls.cert, key: tls.key, rejectUnauthorized: tls.verify });
 }
 function isLost(response) {
-    return !('headers' in response);
+    return 'ok' in response;
 }
 /** Sends a request. The response rejects with `docker-unavailable`, or with the signal's reason. */
 function exchange(asked, { body }, endpoint, signal) {
@@ -41048,7 +40764,7 @@ function exchange(asked, { body }, endpoint, signal) {
             if (signal.aborted)
                 reject((0,errors/* asError */.zR)(signal.reason));
             else if (connected)
-                resolve({ message: `the connection broke off (${(0,errors/* systemCodeOf */.c7)(error) ?? (0,errors/* messageOf */.bD)(error)})` });
+                resolve({ ok: false, message: `the connection broke off (${(0,errors/* systemCodeOf */.c7)(error) ?? (0,errors/* messageOf */.bD)(error)})` });
             else
                 reject(unreachable(endpoint, error));
         });
@@ -41056,9 +40772,7 @@ function exchange(asked, { body }, endpoint, signal) {
             signal.removeEventListener('abort', end);
             answered.abort();
         });
-        asked.once('response', () => {
-            answered.abort();
-        });
+        asked.once('response', () => answered.abort());
     });
     const sent = (0,bytes_chunks/* writeChunks */.a7)(asked, body ?? none(), answered.signal).then(() => void asked.end(), (error) => {
         // Broken off before its end, so that the engine can't accept a part as the whole.
@@ -41074,12 +40788,12 @@ async function* none() {
 async function answerOf({ response, end }) {
     const answered = await response;
     if (isLost(answered))
-        return { ok: false, status: 0, message: answered.message };
+        return answered;
     try {
         return toAnswer(answered, await textOf(answered));
     }
     catch (error) {
-        return { ok: false, status: 0, message: `the answer broke off (${(0,errors/* systemCodeOf */.c7)(error) ?? (0,errors/* messageOf */.bD)(error)})` };
+        return { ok: false, message: `the answer broke off (${(0,errors/* systemCodeOf */.c7)(error) ?? (0,errors/* messageOf */.bD)(error)})` };
     }
     finally {
         end();
@@ -41090,7 +40804,7 @@ function toAnswer({ statusCode = 0 }, text) {
         return { ok: true, text };
     const body = (0,json/* parseJson */.qF)(text);
     const message = (0,json/* stringOr */.JI)((0,json/* isObject */.Gv)(body) ? body['message'] : undefined, text);
-    return { ok: false, status: statusCode, message: (0,base_text/* quoteError */.PI)(message) || `HTTP ${String(statusCode)}` };
+    return { ok: false, message: (0,base_text/* quoteError */.PI)(message) || `HTTP ${String(statusCode)}` };
 }
 async function textOf(response) {
     let text = '';
@@ -41113,7 +40827,7 @@ async function followed(begun, onMessage) {
 async function messagesOf(begun, onMessage) {
     const answered = await begun.response;
     if (isLost(answered))
-        return { ok: false, status: 0, message: answered.message };
+        return answered;
     if (answered.statusCode !== 200)
         return answerOf(begun);
     let failure;
@@ -41124,7 +40838,7 @@ async function messagesOf(begun, onMessage) {
         onMessage(message);
         const said = failureIn(message);
         if (said !== undefined)
-            failure ??= { ok: false, status: 500, message: (0,base_text/* quoteError */.PI)(said) };
+            failure ??= { ok: false, message: (0,base_text/* quoteError */.PI)(said) };
     };
     let rest = '';
     try {
@@ -41138,7 +40852,7 @@ async function messagesOf(begun, onMessage) {
         take(rest);
     }
     catch (error) {
-        failure ??= { ok: false, status: 0, message: `the answer broke off (${(0,errors/* systemCodeOf */.c7)(error) ?? (0,errors/* messageOf */.bD)(error)})` };
+        failure ??= { ok: false, message: `the answer broke off (${(0,errors/* systemCodeOf */.c7)(error) ?? (0,errors/* messageOf */.bD)(error)})` };
     }
     finally {
         begun.end();
@@ -41199,7 +40913,7 @@ function commandEngine(cli) {
         info: () => info(cli),
         inspect: (image) => inspectWith(cli, inspectArgs(image), docker_output/* parseInspect */.E7),
         confirm: undefined,
-        load: (chunks, onLoaded) => loadInto(cli, chunks, onLoaded),
+        load: (chunks) => loadInto(cli, chunks),
         pull: (reference, registry) => pullByCommand(cli, reference, registry),
         save: (image) => saveFrom(cli, ['save', image]),
         tag: async (image, reference) => {
@@ -41238,7 +40952,6 @@ async function releaseTag({ forCleanUp }, reference) {
         throw (0,docker_cli/* failedCommand */.xq)(forCleanUp, 'image-missing', args, output);
     await removeReference(forCleanUp, reference);
 }
-/** Returns all images with their names, in docker or podman. */
 async function listImages(cli) {
     const args = ['image', 'ls', '--all', '--no-trunc', '--digests', '--format', docker_output/* listingFormat */.Qn];
     const output = await must(cli, args, 'image-missing');
@@ -41264,28 +40977,18 @@ async function inspectWith(cli, args, parse) {
     throw (0,docker_cli/* failedCommand */.xq)(cli, 'image-missing', args, output);
 }
 /** Implements `Engine.load` with a command. */
-async function loadInto(cli, chunks, onLoaded, tempDir) {
-    const report = await load(cli, await cli.start(['load'], { tempDir }), chunks);
-    report.loaded.forEach(onLoaded);
-    if (report.failure !== undefined)
-        throw report.failure;
-    return report.loaded;
-}
-async function load(cli, running, chunks) {
-    const { exitCode, stdout, stderr } = await feedCommand(running, chunks);
-    const report = (0,docker_output/* parseLoadOutput */.JU)(`${stdout}\n${stderr}`);
-    if (exitCode === 0 && report.unpackError === undefined)
-        return report;
-    const output = { exitCode, stdout, stderr: report.unpackError ?? stderr };
-    return { ...report, failure: (0,docker_cli/* failedCommand */.xq)(cli, 'load-failed', ['load'], output) };
+async function loadInto(cli, chunks, tempDir) {
+    const output = await feedCommand(await cli.start(['load'], { tempDir }), chunks);
+    const { loaded, unpackError = '' } = (0,docker_output/* parseLoadOutput */.JU)(`${output.stdout}\n${output.stderr}`);
+    if (output.exitCode === 0 && unpackError === '')
+        return loaded;
+    throw (0,docker_cli/* failedCommand */.xq)(cli, 'load-failed', ['load'], { ...output, stderr: unpackError || output.stderr });
 }
 /** Writes the chunks to a command. An error of the chunks kills it and is rethrown. */
 async function feedCommand(running, chunks) {
-    const said = Promise.all([(0,consumers_.text)(running.stdout), (0,consumers_.text)(running.stderr)]);
+    const output = (0,docker_cli/* outputOf */.jH)(running);
     const ended = new AbortController();
-    void running.exit.then(() => {
-        ended.abort();
-    });
+    void running.exit.then(() => ended.abort());
     try {
         await (0,bytes_chunks/* writeChunks */.a7)(running.stdin, chunks, ended.signal);
     }
@@ -41296,9 +40999,7 @@ async function feedCommand(running, chunks) {
         throw error;
     }
     running.stdin.end();
-    const exitCode = await running.exit;
-    const [stdout, stderr] = await said;
-    return { exitCode, stdout, stderr };
+    return output;
 }
 // An engine on this machine sends its first request immediately. A remote one may wait for its own loopback interface.
 const reachMs = 10_000;
@@ -41309,20 +41010,14 @@ const reachMs = 10_000;
  */
 async function pullWatched({ reached, failed }, pull) {
     const ends = new AbortController();
-    const timer = setTimeout(() => {
-        ends.abort(new Error('it did not ask'));
-    }, reachMs);
-    void reached.then(() => {
-        clearTimeout(timer);
-    });
+    const timer = setTimeout(() => ends.abort(new Error('it did not ask')), reachMs);
+    void reached.then(() => clearTimeout(timer));
     let failure;
     void failed.then((error) => {
         failure = error;
         ends.abort(error);
     });
-    const refusal = await pull(ends.signal).finally(() => {
-        clearTimeout(timer);
-    });
+    const refusal = await pull(ends.signal).finally(() => clearTimeout(timer));
     if (failure !== undefined)
         throw (0,errors/* asError */.zR)(failure);
     if (refusal === undefined)
@@ -41409,7 +41104,7 @@ function apiEngine(api, cli) {
         },
         inspect: (image) => inspect(api, image),
         confirm: (references) => api_engine_confirm(cli, references),
-        load: (chunks, onLoaded) => api_engine_load(api, chunks, onLoaded),
+        load: (chunks) => load(api, chunks),
         pull: (reference, registry) => pull(api, reference, registry),
         // A process costs little compared with the bytes of an image.
         save: (image) => saveFrom(cli, ['save', image]),
@@ -41449,18 +41144,14 @@ async function api_engine_confirm(cli, references) {
     const images = lines.flatMap((line) => (0,docker_output/* parseInspect */.E7)(line) ?? []);
     if (output.exitCode === 0 && images.length === references.length)
         return images;
-    throw (0,docker_cli/* failedCommand */.xq)(cli, 'image-missing', ['image', 'inspect', ...references], said(output));
-}
-function said(output) {
     // The images that it found are not the cause.
-    return { ...output, stdout: '' };
+    throw (0,docker_cli/* failedCommand */.xq)(cli, 'image-missing', ['image', 'inspect', ...references], { ...output, stdout: '' });
 }
-async function api_engine_load(api, chunks, onLoaded) {
+async function load(api, chunks) {
     let printed = '';
     const request = { method: 'POST', path: '/images/load', query: { quiet: '1' }, body: chunks };
     const answer = await api.follow(request, ({ stream }) => void (printed += (0,json/* stringOr */.JI)(stream, '')));
     const { loaded, unpackError } = (0,docker_output/* parseLoadOutput */.JU)(printed);
-    loaded.forEach(onLoaded);
     api_engine_must(answer, 'load-failed', 'load');
     if (unpackError !== undefined)
         throw (0,docker_cli/* failedWork */.r7)('docker', 'load-failed', 'docker load failed', unpackError);
@@ -41556,12 +41247,9 @@ async function readIfThere(path) {
     catch (error) {
         // Docker itself would wait there, without end.
         if (error instanceof files/* NotAFile */.pX && error.isPipe)
-            throw notAFile(error);
+            throw new errors/* HandoverError */.Cu('docker-unavailable', `Docker's configuration can't be read: ${error.message}.`, 'Look at what DOCKER_CONFIG, DOCKER_CERT_PATH and DOCKER_CONTEXT lead to.', error);
         return (0,errors/* systemCodeOf */.c7)(error) === 'ENOENT' ? '' : undefined;
     }
-}
-function notAFile(error) {
-    return new errors/* HandoverError */.Cu('docker-unavailable', `Docker's configuration can't be read: ${error.message}.`, 'Look at what DOCKER_CONFIG, DOCKER_CERT_PATH and DOCKER_CONTEXT lead to.', error);
 }
 function headersIn(config) {
     const { HttpHeaders: given } = config;
@@ -41710,7 +41398,22 @@ function podmanEngine(cli, tempRoot) {
         nameOf: podmanName,
         info: () => podman_engine_info(cli),
         inspect: (image) => inspectWith(cli, ['image', 'inspect', image], parsePodmanInspect),
-        load: (chunks, onLoaded) => podman_engine_load(cli, tempRoot, chunks, onLoaded),
+        load: async (chunks) => {
+            const env_1 = { stack: [], error: void 0, hasError: false };
+            try {
+                const temp = __addDisposableResource(env_1, await (0,files/* makeTempDir */.mk)(tempRoot), true);
+                return await loadInto(cli, chunks, temp.path);
+            }
+            catch (e_1) {
+                env_1.error = e_1;
+                env_1.hasError = true;
+            }
+            finally {
+                const result_1 = __disposeResources(env_1);
+                if (result_1)
+                    await result_1;
+            }
+        },
         confirm: undefined,
         // It only accepts whole tarballs.
         pull: undefined,
@@ -41731,22 +41434,6 @@ async function podman_engine_info(cli) {
     if (parsed !== undefined)
         return requireSupportedEngine(parsed);
     throw new errors/* HandoverError */.Cu('docker-unavailable', `Podman fails: ${(0,docker_cli/* lastLine */.fM)(output) || `podman info exited with ${String(output.exitCode)}`}`, 'Run `podman info` in an earlier step, and fix what it reports.');
-}
-async function podman_engine_load(cli, tempRoot, chunks, onLoaded) {
-    const env_1 = { stack: [], error: void 0, hasError: false };
-    try {
-        const temp = __addDisposableResource(env_1, await (0,files/* makeTempDir */.mk)(tempRoot), true);
-        return await loadInto(cli, chunks, onLoaded, temp.path);
-    }
-    catch (e_1) {
-        env_1.error = e_1;
-        env_1.hasError = true;
-    }
-    finally {
-        const result_1 = __disposeResources(env_1);
-        if (result_1)
-            await result_1;
-    }
 }
 // The Docker format keeps the config. `oci-archive` would convert it (without the health check), which gives another image.
 async function* save(cli, tempRoot, image) {
@@ -41772,10 +41459,8 @@ function parsePodmanInfo(text) {
     if (!(0,json/* isObject */.Gv)(info) || !(0,json/* isObject */.Gv)(info['host']))
         return undefined;
     const { host } = info;
-    const version = (0,json/* isObject */.Gv)(info['version']) ? info['version'] : {};
     const store = (0,json/* isObject */.Gv)(info['store']) ? info['store'] : {};
     return {
-        version: (0,json/* stringOr */.JI)(version['Version'], ''),
         platform: (0,platform/* platformOf */.tj)((0,json/* stringOr */.JI)(host['os'], ''), (0,json/* stringOr */.JI)(host['arch'], '')),
         imageStore: image_store/* imageStores */.C.podman,
         dataRoot: (0,json/* stringOr */.JI)(store['graphRoot'], ''),
@@ -41830,7 +41515,9 @@ async function containerEngine(name, settings, signal) {
 /* harmony export */   Q: () => (/* binding */ deadlines),
 /* harmony export */   z: () => (/* binding */ timeLimit)
 /* harmony export */ });
+/* harmony import */ var _base_deadline_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(2442);
 /* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
+
 
 // The runner kills a cancelled step 7.5 s after its first signal (actions/runner, ProcessInvoker). Short work may finish first, and the
 // cleanup has to end within that time.
@@ -41843,17 +41530,13 @@ const answerMs = 60_000;
  * @param program the engine's command, for messages
  */
 function deadlines(signal, program) {
-    const late = timeLimit(cleanUpMs, noAnswer(program, cleanUpMs));
-    if (signal.aborted)
-        late.start();
-    else
-        signal.addEventListener('abort', late.start, { once: true });
+    const late = (0,_base_deadline_js__WEBPACK_IMPORTED_MODULE_1__/* .abortedAfter */ .U)(signal, cleanUpMs, noAnswer(program, cleanUpMs));
     const cleaning = {
-        signal: late.signal,
+        signal: late,
         within: (work, giveUp) => {
             const answer = timeLimit(answerMs, noAnswer(program, answerMs));
             answer.start();
-            return unlessAborted(work, AbortSignal.any([late.signal, answer.signal]), 0, giveUp).finally(answer.stop);
+            return unlessAborted(work, AbortSignal.any([late, answer.signal]), 0, giveUp).finally(answer.stop);
         },
         get forCleanUp() {
             return cleaning;
@@ -41893,9 +41576,7 @@ function timeLimit(ms, reason) {
     let timer;
     const restart = () => {
         clearTimeout(timer);
-        timer = setTimeout(() => {
-            controller.abort(reason);
-        }, ms).unref();
+        timer = setTimeout(() => controller.abort(reason), ms).unref();
     };
     return {
         signal: controller.signal,
@@ -41904,9 +41585,7 @@ function timeLimit(ms, reason) {
                 restart();
         },
         restart,
-        stop: () => {
-            clearTimeout(timer);
-        },
+        stop: () => clearTimeout(timer),
     };
 }
 function noAnswer(program, ms) {
@@ -41943,12 +41622,10 @@ function parseInfo(text) {
     const info = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .parseJson */ .qF)(text);
     if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(info))
         return undefined;
-    const version = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(info['ServerVersion'], '');
-    if (version === '')
+    if ((0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(info['ServerVersion'], '') === '')
         return undefined;
     const status = JSON.stringify(info['DriverStatus'] ?? []);
     return {
-        version,
         platform: (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_3__/* .platformOf */ .tj)((0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(info['OSType'], ''), (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(info['Architecture'], '')),
         imageStore: _image_image_store_js__WEBPACK_IMPORTED_MODULE_2__/* .imageStores */ .C[status.includes('io.containerd.snapshotter') ? 'containerd' : 'classic'],
         dataRoot: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(info['DockerRootDir'], ''),
@@ -41968,12 +41645,9 @@ function hasAll(manifests, platform) {
         if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(manifest) || !(0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(manifest['ImageData']))
             return [];
         const { Platform: found } = manifest['ImageData'];
-        return (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(found) && (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_3__/* .samePlatform */ .my)(platform, platformIn(found)) ? [manifest['Available'] === true] : [];
+        return (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(found) && (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_3__/* .samePlatform */ .my)(platform, (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_3__/* .platformIn */ .NO)(found)) ? [manifest['Available'] === true] : [];
     });
     return available.includes(true);
-}
-function platformIn(found) {
-    return (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_3__/* .platformOf */ .tj)((0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(found['os'], ''), (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(found['architecture'], ''), (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(found['variant'], undefined));
 }
 /** The same for parsed JSON. */
 function inspectedImage(image) {
@@ -41990,7 +41664,6 @@ function inspectedImage(image) {
         labels: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringMapOf */ .pn)(config['Labels']),
         config,
         ...(typeof image['Created'] === 'string' ? { created: image['Created'] } : {}),
-        size: typeof image['Size'] === 'number' ? image['Size'] : 0,
         // The containerd store returns a descriptor since Docker 28. Since 29.1.2 it also returns one for an image whose layers are only
         // unpacked for another manifest (moby 2e3a23c8ec). It only lists manifests over its API, since Docker 28.
         isWhole: image['Descriptor'] === undefined ? true : hasAll(image['Manifests'], platform),
@@ -42086,31 +41759,23 @@ const registryAttempts = 3;
 const pauseMs = 10_000;
 /** How long one push or pull may take, in ms. */
 const registryLimitMs = 25 * 60_000;
-/**
- * Runs registry work until it succeeds, with at most three attempts and a warning before each retry.
- * @param failed the error of the first attempt, if that was made before
- * @throws RegistryFailure of the last attempt, or of one that would fail again in the same way
- */
-function attemptRegistry(work, { warning, signal }, failed) {
-    return (0,_http_retry_js__WEBPACK_IMPORTED_MODULE_1__/* .retry */ .L5)((attempt) => (attempt === 1 && failed !== undefined ? Promise.reject(failed) : work()), {
-        attempts: registryAttempts,
-        delayMs: () => pauseMs,
-        isRetryable: (error) => error instanceof _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Yp && !error.permanent,
-        onRetry: (error, attempt) => {
-            const next = `${String(attempt + 1)} of ${String(registryAttempts)} in ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_9__/* .formatDuration */ .a3)(pauseMs)}`;
-            warning(`${(0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .messageOf */ .bD)(error)}. Attempt ${next}.`);
-        },
-        signal,
-    });
-}
 /** Limits the time that a command works on a registry. */
 const registryLimit = () => (0,_deadlines_js__WEBPACK_IMPORTED_MODULE_3__/* .timeLimit */ .z)(registryLimitMs);
 /** Why the limit ended a command; undefined if it didn't. */
 function exceeded({ signal }) {
     return signal.aborted ? `it took longer than ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_9__/* .formatDuration */ .a3)(registryLimitMs)}` : undefined;
 }
-function registryCommands(cli, options) {
-    const attempt = (work, failed) => attemptRegistry(work, options, failed);
+function registryCommands(cli, { warning, signal }) {
+    const attempt = (work, failed) => (0,_http_retry_js__WEBPACK_IMPORTED_MODULE_1__/* .retry */ .L5)((count) => (count === 1 && failed !== undefined ? Promise.reject(failed) : work()), {
+        attempts: registryAttempts,
+        delayMs: () => pauseMs,
+        isRetryable: (error) => error instanceof _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Yp && !error.permanent,
+        onRetry: (error, count) => {
+            const next = `${String(count + 1)} of ${String(registryAttempts)} in ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_9__/* .formatDuration */ .a3)(pauseMs)}`;
+            warning(`${(0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .messageOf */ .bD)(error)}. Attempt ${next}.`);
+        },
+        signal,
+    });
     return {
         attempt,
         pull: (reference) => attempt(async () => {
@@ -42162,15 +41827,17 @@ async function rawManifest(cli, reference) {
 
 /***/ }),
 
-/***/ 4099:
+/***/ 7313:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   $: () => (/* binding */ placeOf),
-/* harmony export */   k: () => (/* binding */ claimTags)
+/* harmony export */   $t: () => (/* binding */ placeOf),
+/* harmony export */   JR: () => (/* binding */ guardTags),
+/* harmony export */   kY: () => (/* binding */ claimTags)
 /* harmony export */ });
-/* harmony import */ var _bytes_locks_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(1344);
-/* harmony import */ var _image_reference_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(9607);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
+/* harmony import */ var _bytes_locks_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(1344);
+/* harmony import */ var _image_reference_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(9607);
 var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
     if (value !== null && value !== void 0) {
         if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
@@ -42225,62 +41892,6 @@ var __disposeResources = (undefined && undefined.__disposeResources) || (functio
 });
 
 
-// Two steps that set the same reference at the same time can't tell whose tag it is. So a step claims its references before it inspects
-// them, and releases them after they are verified or restored. A claim works between the steps of this project on this machine (locks.ts).
-/** Returns the name of an engine for all steps on this machine. */
-function placeOf({ hostName, dataRoot }) {
-    return `${hostName} ${dataRoot}`;
-}
-// Longer than a step needs to tag its images, and than most pulls and pushes.
-const usualWaits = { 'this-user': 120_000, 'other-user': 120_000, stranger: 10_000 };
-/**
- * Claims references in some engines. The order is fixed, so that two steps can't wait for each other.
- * @param waits how long to wait for another process before a warning
- * @returns disposed of to release them
- * @throws AbortError if the signal is aborted
- */
-async function claimTags(places, references, { log, signal }, waits = usualWaits) {
-    const env_1 = { stack: [], error: void 0, hasError: false };
-    try {
-        const names = [...new Set(references.map(_image_reference_js__WEBPACK_IMPORTED_MODULE_1__/* .formatReference */ .FH))];
-        const claims = places.flatMap((place) => names.map((name) => ({ name, key: `tag ${name} ${place}` })));
-        const held = __addDisposableResource(env_1, new AsyncDisposableStack(), true);
-        for (const { name, key } of claims.sort((one, other) => (one.key < other.key ? -1 : 1))) {
-            const lock = await (0,_bytes_locks_js__WEBPACK_IMPORTED_MODULE_0__/* .awaitKey */ .O_)(key, {
-                signal,
-                waits,
-                onWait: (holder) => {
-                    log.info(`Waiting for another step that sets ${name}: ${holder}.`);
-                },
-                onGiveUp: (holder) => {
-                    log.warning(`Setting ${name} without waiting any longer for ${holder}. If one of the two fails, the reference may be removed.`);
-                },
-            });
-            held.use(lock);
-        }
-        return held.move();
-    }
-    catch (e_1) {
-        env_1.error = e_1;
-        env_1.hasError = true;
-    }
-    finally {
-        const result_1 = __disposeResources(env_1);
-        if (result_1)
-            await result_1;
-    }
-}
-
-
-/***/ }),
-
-/***/ 7313:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   J: () => (/* binding */ guardTags)
-/* harmony export */ });
-/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
 
 // A cancelled step has little time.
 const atOnce = 8;
@@ -42338,6 +41949,51 @@ function guardTags(engine, onTrouble, claim) {
             await claim?.[Symbol.asyncDispose]();
         },
     };
+}
+// Two steps that set the same reference at the same time can't tell whose tag it is. So a step claims its references before it inspects
+// them, and releases them after they are verified or restored. A claim works between the steps of this project on this machine (locks.ts).
+/** Returns the name of an engine for all steps on this machine. */
+function placeOf({ hostName, dataRoot }) {
+    return `${hostName} ${dataRoot}`;
+}
+// Longer than a step needs to tag its images, and than most pulls and pushes.
+const usualWaits = { 'this-user': 120_000, 'other-user': 120_000, stranger: 10_000 };
+/**
+ * Claims references in some engines. The order is fixed, so that two steps can't wait for each other.
+ * @param waits how long to wait for another process before a warning
+ * @returns disposed of to release them
+ * @throws AbortError if the signal is aborted
+ */
+async function claimTags(places, references, { log, signal }, waits = usualWaits) {
+    const env_1 = { stack: [], error: void 0, hasError: false };
+    try {
+        const names = [...new Set(references.map(_image_reference_js__WEBPACK_IMPORTED_MODULE_2__/* .formatReference */ .FH))];
+        const claims = places.flatMap((place) => names.map((name) => ({ name, key: `tag ${name} ${place}` })));
+        const held = __addDisposableResource(env_1, new AsyncDisposableStack(), true);
+        for (const { name, key } of claims.sort((one, other) => (one.key < other.key ? -1 : 1))) {
+            const lock = await (0,_bytes_locks_js__WEBPACK_IMPORTED_MODULE_1__/* .awaitKey */ .O_)(key, {
+                signal,
+                waits,
+                onWait: (holder) => {
+                    log.info(`Waiting for another step that sets ${name}: ${holder}.`);
+                },
+                onGiveUp: (holder) => {
+                    log.warning(`Setting ${name} without waiting any longer for ${holder}. If one of the two fails, the reference may be removed.`);
+                },
+            });
+            held.use(lock);
+        }
+        return held.move();
+    }
+    catch (e_1) {
+        env_1.error = e_1;
+        env_1.hasError = true;
+    }
+    finally {
+        const result_1 = __disposeResources(env_1);
+        if (result_1)
+            await result_1;
+    }
 }
 
 
@@ -42504,7 +42160,7 @@ async function identified(content, log) {
     const record = await readRecord(content);
     if (record === undefined)
         log.info(`It has no ${image_record/* recordName */.xD}: its images are identified by the tarball's own manifest.`);
-    const images = record === undefined ? undefined : await (0,identity/* identifyByRange */.b)(content, record);
+    const images = record === undefined ? undefined : await (0,identity/* identifyByRange */.bt)(content, record);
     return { origin: 'artifact', content, record, identified: images };
 }
 /**
@@ -42580,17 +42236,19 @@ function selectArtifacts(wanted, artifacts) {
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   S: () => (/* binding */ requireRecorded),
-/* harmony export */   b: () => (/* binding */ identifyByRange)
+/* harmony export */   Sk: () => (/* binding */ requireRecorded),
+/* harmony export */   bt: () => (/* binding */ identifyByRange),
+/* harmony export */   t2: () => (/* binding */ layerBytes)
 /* harmony export */ });
 /* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
 /* harmony import */ var _base_limits_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(2618);
-/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(1453);
+/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(1453);
 /* harmony import */ var _bytes_chunks_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(4256);
 /* harmony import */ var _image_digest_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(3968);
 /* harmony import */ var _image_manifest_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(8088);
 /* harmony import */ var _image_platform_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(4851);
 /* harmony import */ var _image_record_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(9621);
+/* harmony import */ var _tar_layer_form_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(8272);
 
 
 
@@ -42599,6 +42257,15 @@ function selectArtifacts(wanted, artifacts) {
 
 
 
+
+/**
+ * Reads a layer's bytes. Its digest is verified by the consumer.
+ * @param onBytes called with the number of bytes of each part that has arrived
+ * @throws HandoverError `artifact-corrupt` while iterating, when the first bytes don't match the media type
+ */
+function layerBytes({ digest, size, mediaType, offset }, read, onBytes) {
+    return (0,_tar_layer_form_js__WEBPACK_IMPORTED_MODULE_7__/* .layerChunks */ .Aj)(read(offset, offset + size, onBytes), mediaType, (what) => (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .corruptArtifact */ .G8)(`The layer ${digest} in the artifact ${what}.`));
+}
 /**
  * Identifies the images of an artifact by the bytes of their configs and manifests: some kilobytes.
  * @returns in the record's order; undefined when the record lacks a position, or when the artifact can't be read in parts.
@@ -42663,8 +42330,7 @@ async function identifiedImage(image, bytesAt, read) {
         config,
         manifestDigest: identity.manifestDigest,
         manifestBytes,
-        // A manifest may name its type (OCI image-spec, manifest.md).
-        manifestMediaType: manifest.mediaType || _image_manifest_js__WEBPACK_IMPORTED_MODULE_4__/* .mediaTypes */ .Ib.manifest,
+        manifestMediaType: manifest.mediaType,
         layers: manifest.layers,
     };
     const layers = locatedLayers(image, manifest.layers);
@@ -42719,7 +42385,7 @@ function listed(labels) {
 function requireAgreement(what, recorded, found) {
     if (recorded === found)
         return;
-    throw (0,_image_record_js__WEBPACK_IMPORTED_MODULE_6__/* .corrupt */ .qb)(`its ${what} (${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_7__/* .quoteForeign */ .xS)(recorded)}) is not that of the image in the tarball (${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_7__/* .quoteForeign */ .xS)(found)})`);
+    throw (0,_image_record_js__WEBPACK_IMPORTED_MODULE_6__/* .corrupt */ .qb)(`its ${what} (${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_8__/* .quoteForeign */ .xS)(recorded)}) is not that of the image in the tarball (${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_8__/* .quoteForeign */ .xS)(found)})`);
 }
 
 
@@ -43174,7 +42840,6 @@ __nccwpck_require__.d(__webpack_exports__, {
   nw: () => (/* binding */ isIndex),
   C1: () => (/* binding */ isIndexDocument),
   sG: () => (/* binding */ layerMediaType),
-  tn: () => (/* binding */ manifestIn),
   Ib: () => (/* binding */ mediaTypes),
   Ts: () => (/* binding */ parseArchiveManifest),
   o4: () => (/* binding */ parseConfig),
@@ -43419,7 +43084,7 @@ function at(path) {
 // EXTERNAL MODULE: ./build/shared/image/digest.js
 var image_digest = __nccwpck_require__(3968);
 // EXTERNAL MODULE: ./build/shared/image/platform.js
-var platform = __nccwpck_require__(4851);
+var image_platform = __nccwpck_require__(4851);
 ;// CONCATENATED MODULE: ./build/shared/image/shapes.js
 // The shapes of the documents that name an image, as in the structs of the engines. Members without a struct field are unknown.
 // Sources: OCI image-spec 1.1 (specs-go/v1); moby daemon/internal/image/image.go, api/types/container/config.go and
@@ -43428,7 +43093,7 @@ const strings = { items: 'string' };
 const stringMap = { values: 'string' };
 /** A set: only its member names matter. */
 const names = { values: { members: {} } };
-const shapes_platform = {
+const platform = {
     architecture: 'string',
     os: 'string',
     'os.version': 'string',
@@ -43443,7 +43108,7 @@ const descriptor = {
         urls: strings,
         annotations: stringMap,
         data: 'string',
-        platform: { members: shapes_platform },
+        platform: { members: platform },
         artifactType: 'string',
     },
 };
@@ -43501,7 +43166,7 @@ const containerConfig = {
 };
 const configShape = {
     members: {
-        ...shapes_platform,
+        ...platform,
         id: 'string',
         parent: 'string',
         comment: 'string',
@@ -43610,7 +43275,7 @@ function parseManifest(bytes, where) {
     if (!listsLayers || !(0,json/* isObject */.Gv)(value['config']))
         throw invalid(where, 'an image manifest', bytes);
     return {
-        mediaType: (0,json/* stringOr */.JI)(value['mediaType'], ''),
+        mediaType: (0,json/* stringOr */.JI)(value['mediaType'], '') || mediaTypes.manifest,
         config: parseDescriptor(value['config'], where),
         layers: requireCount((0,json/* objectsOf */.iZ)(value['layers']), where).map((layer) => parseDescriptor(layer, where)),
     };
@@ -43624,18 +43289,6 @@ function requireKind(value, where, types, foreign) {
     if (member !== undefined)
         throw ambiguous(where, `has "${member}", which makes it another kind of document`);
 }
-/**
- * Reads a document as a manifest.
- * @returns undefined when it is anything else
- */
-function manifestIn(bytes) {
-    try {
-        return parseManifest(bytes, 'a manifest');
-    }
-    catch {
-        return undefined;
-    }
-}
 function requireCount(layers, where) {
     if (layers.length <= limits/* limits */.F.layers)
         return layers;
@@ -43648,7 +43301,7 @@ function requireCount(layers, where) {
 function requireConfigSize(size) {
     if (size <= limits/* limits */.F.jsonBytes)
         return;
-    throw new errors/* HandoverError */.Cu('tarball-invalid', `The image's config has ${String(size)} bytes; ${String(limits/* limits */.F.jsonBytes)} (4 MiB) are the most that can be handed over.`, 'Look for very long labels, environment variables or a very long history: docker image inspect shows the labels and variables, docker history the rest.');
+    throw (0,errors/* invalidTarball */.EK)(`The image's config has ${String(size)} bytes; ${String(limits/* limits */.F.jsonBytes)} (4 MiB) are the most that can be handed over.`, 'Look for very long labels, environment variables or a very long history: docker image inspect shows the labels and variables, docker history the rest.');
 }
 /** @throws HandoverError `tarball-invalid` */
 function parseConfig(bytes, where) {
@@ -43665,7 +43318,7 @@ function parseConfig(bytes, where) {
     const created = (0,json/* stringOr */.JI)(value['created'], undefined);
     const config = (0,json/* isObject */.Gv)(value['config']) ? value['config'] : {};
     return {
-        platform: (0,platform/* platformOf */.tj)((0,json/* stringOr */.JI)(value['os'], '') || 'linux', (0,json/* stringOr */.JI)(value['architecture'], ''), (0,json/* stringOr */.JI)(value['variant'], undefined)),
+        platform: (0,image_platform/* platformIn */.NO)(value),
         diffIds,
         labels: (0,json/* stringMapOf */.pn)(config['Labels']),
         config,
@@ -43687,7 +43340,6 @@ function parseArchiveManifest(bytes, where) {
         return { config, repoTags: (0,json/* stringsOf */.iw)(image['RepoTags']), layers: (0,json/* stringsOf */.iw)(image['Layers']) };
     });
 }
-/** Creates a manifest for the image's config and layers. */
 function formatManifest(config, layers) {
     const manifestBytes = Buffer.from(JSON.stringify({
         schemaVersion: 2,
@@ -43705,7 +43357,7 @@ function formatIndex(images) {
     const byName = images.toSorted((one, other) => formatPlatform(one.platform) < formatPlatform(other.platform) ? -1 : 1);
     const manifests = byName.map(({ mediaType, digest, size, platform: { architecture, os, variant } }) => ({
         ...{ mediaType, digest, size },
-        platform: { architecture, os, ...(variant === undefined ? {} : { variant }) },
+        platform: { architecture, os, variant },
     }));
     const isDocker = images.every((image) => image.mediaType === mediaTypes.dockerManifest);
     const mediaType = isDocker ? mediaTypes.dockerIndex : mediaTypes.index;
@@ -43724,24 +43376,19 @@ function parseDescriptor(value, where) {
     const data = (0,json/* stringOr */.JI)(value['data'], '');
     if (data !== '' && (0,image_digest/* digestOf */.ol)(Buffer.from(data, 'base64')) !== digest)
         throw ambiguous(where, `has \`data\` in the descriptor of ${digest} with another digest`);
-    const described = (0,json/* isObject */.Gv)(platform) ? parseDescriptorPlatform(platform) : undefined;
+    // An attestation's is `unknown`; some tools leave members out.
+    const isKnown = (0,json/* isObject */.Gv)(platform) && [platform['os'], platform['architecture']].every((text) => (0,json/* stringOr */.JI)(text, ''));
     return {
         mediaType,
         digest,
         size,
-        ...(described === undefined ? {} : { platform: described }),
+        ...(isKnown ? { platform: (0,image_platform/* platformIn */.NO)(platform) } : {}),
         annotations: (0,json/* stringMapOf */.pn)(value['annotations']),
     };
 }
 /** Whether a text can be a media type (RFC 6838, section 4.2): it is sent on in a header. */
 function isMediaType(text) {
     return /^[a-z0-9][\w!#$&^.+-]{0,126}\/[a-z0-9][\w!#$&^.+-]{0,126}$/i.test(text);
-}
-function parseDescriptorPlatform(value) {
-    const [os, architecture] = [(0,json/* stringOr */.JI)(value['os'], ''), (0,json/* stringOr */.JI)(value['architecture'], '')];
-    if (os === '' || architecture === '')
-        return undefined;
-    return (0,platform/* platformOf */.tj)(os, architecture, (0,json/* stringOr */.JI)(value['variant'], undefined));
 }
 const foreignLayer = /^application\/vnd\.(?:oci\.image\.layer\.nondistributable|docker\.image\.rootfs\.foreign)\./i;
 /** Refuses content that an engine would fetch from an address in the document, or omit from `docker save` and `docker push`. */
@@ -43751,7 +43398,7 @@ function requireHere({ urls, digest, mediaType }, where) {
     if (url === undefined && !foreignLayer.test(type))
         return;
     const why = url === undefined ? `has the media type ${type}` : `is to be fetched from ${(0,json/* stringOr */.JI)(url, '')}`;
-    throw new errors/* HandoverError */.Cu('tarball-invalid', `${where} names content that isn't part of the image: ${(0,base_text/* quoteForeign */.xS)((0,json/* stringOr */.JI)(digest, ''), 80)} ${(0,base_text/* quoteForeign */.xS)(why, 200)}.`, 'Use a base image whose layers are all in its registry and may be distributed. An engine would fetch other layers from the address in the image, and docker save omits them.');
+    throw (0,errors/* invalidTarball */.EK)(`${where} names content that isn't part of the image: ${(0,base_text/* quoteForeign */.xS)((0,json/* stringOr */.JI)(digest, ''), 80)} ${(0,base_text/* quoteForeign */.xS)(why, 200)}.`, 'Use a base image whose layers are all in its registry and may be distributed. An engine would fetch other layers from the address in the image, and docker save omits them.');
 }
 function manifest_document(bytes, shape, where, expected) {
     const value = strict(bytes, shape, where, expected);
@@ -43767,20 +43414,20 @@ function strict(bytes, shape, where, expected) {
 }
 /** @param what the end of a sentence whose subject is the document */
 function ambiguous(where, what, bytes) {
-    return new errors/* HandoverError */.Cu('tarball-invalid', `${where} ${what}${bytes === undefined ? '' : ` ("${startOf(bytes)}")`}.`, 'Build the image again with a builder that follows the OCI image specification, such as docker buildx, podman or kaniko.');
+    return (0,errors/* invalidTarball */.EK)(`${where} ${what}${bytes === undefined ? '' : ` ("${startOf(bytes)}")`}.`, 'Build the image again with a builder that follows the OCI image specification, such as docker buildx, podman or kaniko.');
 }
 function unsupportedDigest(where, digest) {
-    return new errors/* HandoverError */.Cu('tarball-invalid', `${where} has the digest ${(0,base_text/* quoteForeign */.xS)(digest, 40)}: only sha256 digests are supported.`, 'Make the image with sha256 digests: build it again with docker buildx, which writes no others.');
+    return (0,errors/* invalidTarball */.EK)(`${where} has the digest ${(0,base_text/* quoteForeign */.xS)(digest, 40)}: only sha256 digests are supported.`, 'Make the image with sha256 digests: build it again with docker buildx, which writes no others.');
 }
 function invalid(where, expected, bytes) {
-    return new errors/* HandoverError */.Cu('tarball-invalid', `${where} is not ${expected}: "${startOf(bytes)}".`, 'Make the tarball with docker save, or with docker buildx build --output type=docker,dest=FILE.');
+    return (0,errors/* invalidTarball */.EK)(`${where} is not ${expected}: "${startOf(bytes)}".`, 'Make the tarball with docker save, or with docker buildx build --output type=docker,dest=FILE.');
 }
 function startOf(bytes) {
     return (0,base_text/* quoteForeign */.xS)(Buffer.from(bytes.subarray(0, 500)).toString(), 120);
 }
 /** What's wrong with an OCI layout that a builder or an engine has written for us. */
 function invalidLayout(message) {
-    return new errors/* HandoverError */.Cu('tarball-invalid', message, 'Run the export again; if it repeats, report the builder and its version.');
+    return (0,errors/* invalidTarball */.EK)(message, 'Run the export again; if it repeats, report the builder and its version.');
 }
 
 
@@ -43792,13 +43439,16 @@ function invalidLayout(message) {
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
 /* harmony export */   Bq: () => (/* binding */ formatPlatform),
 /* harmony export */   FL: () => (/* binding */ parsePlatform),
+/* harmony export */   NO: () => (/* binding */ platformIn),
 /* harmony export */   k8: () => (/* binding */ runsOn),
 /* harmony export */   my: () => (/* binding */ samePlatform),
 /* harmony export */   qE: () => (/* binding */ isKnown),
 /* harmony export */   tj: () => (/* binding */ platformOf)
 /* harmony export */ });
 /* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
-/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(1453);
+/* harmony import */ var _base_json_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(604);
+/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(1453);
+
 
 
 /** @throws HandoverError `invalid-input` when the text is not one `os/arch[/variant]` */
@@ -43806,7 +43456,7 @@ function parsePlatform(text) {
     const match = /^([a-z0-9]+)\/([a-z0-9_]+)(?:\/([a-z0-9.]+))?$/.exec(text.trim());
     const [, os, architecture, variant] = match ?? [];
     if (os === undefined || architecture === undefined) {
-        throw (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .invalidInput */ .aY)(`"${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_1__/* .quoteForeign */ .xS)(text)}" is not one platform of the form os/arch[/variant].`, 'Hand over one platform per artifact, such as linux/amd64 or linux/arm64.');
+        throw (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .invalidInput */ .aY)(`"${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_2__/* .quoteForeign */ .xS)(text)}" is not one platform of the form os/arch[/variant].`, 'Hand over one platform per artifact, such as linux/amd64 or linux/arm64.');
     }
     return platformOf(os, architecture, variant);
 }
@@ -43824,6 +43474,10 @@ function platformOf(os, name, variant) {
     // Defaults of containerd/platforms: arm64 is v8, amd64 is v1.
     const isDefault = (architecture === 'arm64' && variant === 'v8') || (architecture === 'amd64' && variant === 'v1');
     return { os, architecture, ...(variant === undefined || variant === '' || isDefault ? {} : { variant }) };
+}
+/** Reads the platform in a config or a descriptor. Without an os it is Linux. */
+function platformIn({ os, architecture, variant }) {
+    return platformOf((0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)(os, '') || 'linux', (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)(architecture, ''), (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)(variant, undefined));
 }
 function formatPlatform(platform) {
     return [platform.os, platform.architecture, platform.variant].filter((part) => part !== undefined).join('/');
@@ -43853,7 +43507,6 @@ function isKnown({ architecture }) {
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
 /* harmony export */   Hh: () => (/* binding */ parseRecord),
 /* harmony export */   IC: () => (/* binding */ imagesOf),
-/* harmony export */   Rl: () => (/* binding */ corruptLayer),
 /* harmony export */   bM: () => (/* binding */ formatRecord),
 /* harmony export */   qb: () => (/* binding */ corrupt),
 /* harmony export */   xD: () => (/* binding */ recordName)
@@ -43879,21 +43532,17 @@ const recordSchema = 1;
 /** @param found the schema in the record */
 function wrongSchema(found) {
     const newer = typeof found === 'number' && found > recordSchema;
-    return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('artifact-corrupt', `The record ${recordName} has schema ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_6__/* .quoteForeign */ .xS)(String(found))}; this version reads schema ${String(recordSchema)}.`, newer
+    return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('artifact-corrupt', `The record ${recordName} has schema ${shown(found)}; this version reads schema ${String(recordSchema)}.`, newer
         ? 'The artifact was made by a newer export-image: use the same version of both actions.'
         : 'Use the same version of export-image and load-image.');
 }
 /** @param bytes of a record that is too large */
 function tooLarge(bytes) {
-    return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('tarball-invalid', `The labels of the images are too long to be handed over: the record of them would have ${String(bytes)} bytes, more than 8 MiB.`, 'Shorten the labels, or hand over fewer images in one artifact.');
+    return (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .invalidTarball */ .EK)(`The labels of the images are too long to be handed over: the record of them would have ${String(bytes)} bytes, more than 8 MiB.`, 'Shorten the labels, or hand over fewer images in one artifact.');
 }
 /** @param why in words that go on after a colon */
 function corrupt(why, cause) {
-    return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('artifact-corrupt', `The record ${recordName} in the artifact can't be used: ${why}.`, 'Run the job that exports the image again.', cause);
-}
-/** @param what the end of a sentence whose subject is the layer */
-function corruptLayer(digest, what) {
-    return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('artifact-corrupt', `The layer ${digest} in the artifact ${what}.`, 'Run the job that exports the image again.');
+    return (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .corruptArtifact */ .G8)(`The record ${recordName} in the artifact can't be used: ${why}.`, cause);
 }
 /** All images of a record, the first one first. */
 function imagesOf(record) {
@@ -43907,8 +43556,7 @@ function formatRecord(record) {
     const { pushedReference, further, ...rest } = record;
     const text = {
         schema: recordSchema,
-        ...rest,
-        ...formatImage(record),
+        ...formatImage(rest),
         ...(further === undefined ? {} : { further: further.map(formatImage) }),
         ...(pushedReference === undefined ? {} : { pushedReference: (0,_reference_js__WEBPACK_IMPORTED_MODULE_5__/* .formatReference */ .FH)(pushedReference) }),
     };
@@ -43917,9 +43565,8 @@ function formatRecord(record) {
         throw tooLarge(Buffer.byteLength(formatted));
     return formatted;
 }
-function formatImage({ references, platform, configDigest, manifestDigests, diffIds, labels, layers, configAt, manifestAt, }) {
-    const names = { references: references.map(_reference_js__WEBPACK_IMPORTED_MODULE_5__/* .formatReference */ .FH), platform: (0,_platform_js__WEBPACK_IMPORTED_MODULE_4__/* .formatPlatform */ .Bq)(platform) };
-    return { ...names, configDigest, manifestDigests, diffIds, labels, layers, configAt, manifestAt };
+function formatImage({ references, platform, ...rest }) {
+    return { references: references.map(_reference_js__WEBPACK_IMPORTED_MODULE_5__/* .formatReference */ .FH), platform: (0,_platform_js__WEBPACK_IMPORTED_MODULE_4__/* .formatPlatform */ .Bq)(platform), ...rest };
 }
 /**
  * Reads an untrusted record. Each size, digest and reference is checked; unknown fields are ignored.
@@ -43934,6 +43581,7 @@ function parseRecord(text) {
     if (value['schema'] !== recordSchema)
         throw wrongSchema(value['schema']);
     const created = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)(value['created'], undefined);
+    const pushed = value['pushedReference'];
     const record = {
         ...image(value),
         ...(value['further'] === undefined ? {} : { further: furtherImages(value['further']) }),
@@ -43943,7 +43591,7 @@ function parseRecord(text) {
         tarballDigest: digest(value, 'tarballDigest'),
         tarballCompression: compression(value['tarballCompression']),
         producer: producer(value['producer']),
-        ...(value['pushedReference'] === undefined ? {} : { pushedReference: pinned(value['pushedReference']) }),
+        ...(pushed === undefined ? {} : { pushedReference: parsed('its pushed reference', pushed, _reference_js__WEBPACK_IMPORTED_MODULE_5__/* .parsePinnedReference */ .Pe) }),
         ...times(value['times']),
     };
     requireInside(record);
@@ -43961,7 +43609,7 @@ function furtherImages(value) {
 function image(value) {
     return {
         references: references(value['references']),
-        platform: platform(value['platform']),
+        platform: parsed('its platform', value['platform'], _platform_js__WEBPACK_IMPORTED_MODULE_4__/* .parsePlatform */ .FL),
         configDigest: digest(value, 'configDigest'),
         manifestDigests: digests(value, 'manifestDigests'),
         diffIds: digests(value, 'diffIds'),
@@ -43985,27 +43633,14 @@ function references(value) {
         throw corrupt('it has no references');
     if (texts.length > _base_limits_js__WEBPACK_IMPORTED_MODULE_2__/* .limits */ .F.references)
         throw corrupt(`it lists ${String(texts.length)} references`);
-    try {
-        return texts.map(_reference_js__WEBPACK_IMPORTED_MODULE_5__/* .parseTaggedReference */ .$R);
-    }
-    catch (error) {
-        throw corrupt('a reference in it is malformed', error);
-    }
+    return texts.map((text) => parsed('a reference in it', text, _reference_js__WEBPACK_IMPORTED_MODULE_5__/* .parseTaggedReference */ .$R));
 }
-function pinned(value) {
+function parsed(what, value, parse) {
     try {
-        return (0,_reference_js__WEBPACK_IMPORTED_MODULE_5__/* .parsePinnedReference */ .Pe)((0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)(value, ''));
+        return parse((0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)(value, ''));
     }
     catch (error) {
-        throw corrupt('its pushed reference is malformed', error);
-    }
-}
-function platform(value) {
-    try {
-        return (0,_platform_js__WEBPACK_IMPORTED_MODULE_4__/* .parsePlatform */ .FL)((0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)(value, ''));
-    }
-    catch (error) {
-        throw corrupt('its platform is malformed', error);
+        throw corrupt(`${what} is malformed`, error);
     }
 }
 function layers(value) {
@@ -44043,10 +43678,10 @@ function producer(value) {
 function times(value) {
     if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .isObject */ .Gv)(value))
         return {};
-    const [began, built, ready] = ['began', 'built', 'ready'].map((name) => value[name]);
-    if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .isByteCount */ .A0)(began) || !(0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .isByteCount */ .A0)(built) || !(0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .isByteCount */ .A0)(ready))
+    const [began, started, built, ready] = ['began', 'started', 'built', 'ready'].map((name) => value[name]);
+    if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .isByteCount */ .A0)(began) || !(0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .isByteCount */ .A0)(started) || !(0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .isByteCount */ .A0)(built) || !(0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .isByteCount */ .A0)(ready))
         return {};
-    return began <= built && built <= ready ? { times: { began, built, ready } } : {};
+    return began <= started && started <= built && built <= ready ? { times: { began, started, built, ready } } : {};
 }
 function fileName(value) {
     const name = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)(value, '');
@@ -44057,7 +43692,12 @@ function fileName(value) {
 function compression(value) {
     if (value === 'none' || value === 'gzip' || value === 'zstd')
         return value;
-    throw corrupt(`its compression "${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_6__/* .quoteForeign */ .xS)(String(value))}" is unknown`);
+    throw corrupt(`its compression "${shown(value)}" is unknown`);
+}
+// An object in JSON may have a member `toString`.
+function shown(value) {
+    const text = value === undefined ? 'undefined' : JSON.stringify(value);
+    return (0,_base_text_js__WEBPACK_IMPORTED_MODULE_6__/* .quoteForeign */ .xS)((0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)(value, text));
 }
 function digest(from, name) {
     const value = from[name];
@@ -46605,6 +46245,7 @@ function jobContext(env = process.env) {
     const repository = variable('GITHUB_REPOSITORY');
     const dockerConfigFolder = variable('DOCKER_CONFIG') || (0,external_node_path_.join)(variable('HOME') || (0,external_node_os_.homedir)(), '.docker');
     const runId = variable('GITHUB_RUN_ID');
+    const repositoryUrl = repository === '' ? '' : `${variable('GITHUB_SERVER_URL')}/${repository}`;
     return {
         tempRoot: variable('RUNNER_TEMP') || (0,external_node_os_.tmpdir)(),
         runtimeToken,
@@ -46619,7 +46260,8 @@ function jobContext(env = process.env) {
             commit: variable('GITHUB_SHA'),
         },
         jobPath: jobPath(variable('ACTIONS_ORCHESTRATION_ID')) ?? variable('GITHUB_JOB'),
-        runUrl: repository === '' || runId === '' ? '' : `${variable('GITHUB_SERVER_URL')}/${repository}/actions/runs/${runId}`,
+        runUrl: repositoryUrl === '' || runId === '' ? '' : `${repositoryUrl}/actions/runs/${runId}`,
+        repositoryUrl,
         apiUrl: (variable('GITHUB_API_URL') || 'https://api.github.com').replace(/\/+$/, ''),
         isGithubRunner: variable('GITHUB_ACTIONS') === 'true',
         maxRetentionDays: Number.isFinite(retention) && retention > 0 ? retention : undefined,
@@ -46711,9 +46353,7 @@ function progressTo(print) {
             const speed = bytes < 1e6 || ms < 1 ? '' : `, ${(bytes / 1000 / ms).toFixed(0)} MB/s`;
             print(`${what}: ${verb}${(0,base_text/* formatBytes */.z3)(bytes)}${of} in ${(0,base_text/* formatDuration */.a3)(ms)}${speed}`);
         };
-        const timer = setInterval(() => {
-            soFar('', share(bytes, total));
-        }, everyMs);
+        const timer = setInterval(() => soFar('', share(bytes, total)), everyMs);
         timer.unref();
         try {
             const result = await work((more) => void (bytes += more));
@@ -46751,12 +46391,8 @@ function printLines(message) {
 /** The log of a workflow step. Chapters fold, notices and warnings become annotations. */
 const runnerLog = {
     info: printLines,
-    notice: (message) => {
-        (0,core/* notice */.lm)(message);
-    },
-    warning: (message) => {
-        (0,core/* warning */.$e)(message);
-    },
+    notice: (message) => (0,core/* notice */.lm)(message),
+    warning: (message) => (0,core/* warning */.$e)(message),
     chapter: core/* group */.Os,
     progress: progressTo(printLines),
 };
@@ -46790,9 +46426,7 @@ async function run(name, step) {
     };
     const limit = (inputs) => {
         const minutes = readTimeLimit(inputs);
-        setTimeout(() => {
-            end(timedOut(minutes), graceMs);
-        }, minutes * 60_000).unref();
+        setTimeout(() => end(timedOut(minutes), graceMs), minutes * 60_000).unref();
         return minutes;
     };
     const cancel = (signal) => {
@@ -46863,6 +46497,115 @@ function failureSummary(name, error) {
     if (!(error instanceof errors/* HandoverError */.Cu))
         return (0,markdown/* safe */.gB) `### ❌ ${(0,markdown/* words */.aL)(name)} failed\n\n${(0,markdown/* prose */.CS)((0,errors/* messageOf */.bD)(error))}\n`;
     return (0,markdown/* safe */.gB) `### ❌ ${(0,markdown/* words */.aL)(name)}: ${(0,markdown/* code */.aY)(error.code)}\n\n${(0,markdown/* prose */.CS)(error.message)}\n\n**Next step:** ${(0,markdown/* prose */.CS)(error.hint)}\n`;
+}
+
+
+/***/ }),
+
+/***/ 7478:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   Hc: () => (/* binding */ magicBytes),
+/* harmony export */   MB: () => (/* binding */ compressionOf),
+/* harmony export */   bp: () => (/* binding */ packingOf),
+/* harmony export */   mF: () => (/* binding */ decompress)
+/* harmony export */ });
+/* harmony import */ var node_stream__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(7075);
+/* harmony import */ var node_zlib__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(8522);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(4754);
+
+
+
+/** How many bytes of a tarball tell its compression, behind skippable frames. */
+const magicBytes = 6;
+const zstdMagic = 0xfd2fb528;
+const xzMagic = Buffer.from([0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00]);
+/**
+ * How a tarball is compressed, from its first bytes.
+ * @throws HandoverError `tarball-invalid` for xz and bzip2, which docker load takes and Node doesn't read
+ */
+function compressionOf(head) {
+    const packing = packingOf(head);
+    if (packing === 'xz')
+        throw unread('xz', 'unxz');
+    if (packing === 'bzip2')
+        throw unread('bzip2', 'bunzip2');
+    return packing;
+}
+/** How something is packed, from its first bytes (RFC 1952 section 2.3.1, RFC 8878 sections 3.1.1 and 3.1.2). */
+function packingOf(head) {
+    if (head[0] === 0x1f && head[1] === 0x8b)
+        return 'gzip';
+    if (head.subarray(0, xzMagic.length).equals(xzMagic))
+        return 'xz';
+    if (/^BZh[1-9]/.test(head.toString('latin1', 0, 4)))
+        return 'bzip2';
+    const magic = head.length >= 4 ? head.readUInt32LE(0) : 0;
+    // pzstd begins with a frame that is there to be skipped.
+    if (magic === zstdMagic || (magic & 0xfffffff0) >>> 0 === 0x184d2a50)
+        return 'zstd';
+    return 'none';
+}
+function unread(format, command) {
+    return (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .invalidTarball */ .EK)(`The tarball is compressed with ${format}, which can't be looked into here.`, `Run ${command} on it in a step before it's handed over, or compress it with zstd or gzip instead.`);
+}
+// Node comes back from its thread for each chunk: 16 KiB by default.
+const gunzipOptions = { chunkSize: 1024 * 1024, readableHighWaterMark: 4 * 1024 * 1024 };
+// In pieces of 16 KiB it takes four times as long. What `zstd --long=31` makes takes a window of 2 GiB, and is read too.
+const zstdOptions = {
+    ...gunzipOptions,
+    chunkSize: 2 * 1024 * 1024,
+    params: { [node_zlib__WEBPACK_IMPORTED_MODULE_1__.constants.ZSTD_d_windowLogMax]: 31 },
+};
+/** The plain tarball's bytes. Damaged or cut input makes the iteration throw zlib's error. */
+function decompress(chunks, compression) {
+    if (compression === 'none')
+        return chunks;
+    if (compression === 'zstd')
+        return zstdFrames(chunks);
+    // An error on either side destroys the decoder, and so its consumer gets it.
+    return (0,node_stream__WEBPACK_IMPORTED_MODULE_0__.pipeline)(chunks, (0,node_zlib__WEBPACK_IMPORTED_MODULE_1__.createGunzip)(gunzipOptions), () => undefined);
+}
+/** Zstandard files may hold several frames (RFC 8878 section 3), and Node's decoder stops behind one of them. */
+async function* zstdFrames(chunks) {
+    const source = chunks[Symbol.asyncIterator]();
+    let rest = await nextOf(source);
+    while (rest !== undefined) {
+        const decoder = (0,node_zlib__WEBPACK_IMPORTED_MODULE_1__.createZstdDecompress)(zstdOptions);
+        const feeding = feed(decoder, rest, source);
+        feeding.catch((error) => decoder.destroy((0,_base_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .asError */ .zR)(error)));
+        const decoded = decoder;
+        yield* decoded;
+        rest = await feeding;
+    }
+}
+/** Writes until the decoder has come to the end of a frame in the middle of a chunk; returns what is left of that. */
+async function feed(decoder, first, source) {
+    let written = 0;
+    for (let chunk = first; chunk !== undefined; chunk = await nextOf(source)) {
+        written += chunk.length;
+        await write(decoder, chunk);
+        const left = written - decoder.bytesWritten;
+        if (left > 0)
+            return chunk.subarray(chunk.length - left);
+    }
+    decoder.end();
+    return undefined;
+}
+function write(decoder, chunk) {
+    return new Promise((resolve, reject) => {
+        decoder.write(chunk, (error) => {
+            if (error)
+                reject(error);
+            else
+                resolve();
+        });
+    });
+}
+async function nextOf(source) {
+    const next = await source.next();
+    return next.done === true ? undefined : next.value;
 }
 
 
@@ -46975,6 +46718,67 @@ function writeChecksum(block) {
 /** Whether an entry or a blob that begins so is a config or a manifest, and no layer. JSON may begin with any number of blanks. */
 function looksLikeJson(head) {
     return !looksLikeTar(head) && /^[ \t\r\n]*[{[]|^[ \t\r\n]+$/.test(head.toString('latin1', 0, tarBlock));
+}
+
+
+/***/ }),
+
+/***/ 8272:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   Aj: () => (/* binding */ layerChunks),
+/* harmony export */   aw: () => (/* binding */ layerPackingOf),
+/* harmony export */   ye: () => (/* binding */ wrongForm),
+/* harmony export */   zC: () => (/* binding */ layerHeadBytes)
+/* harmony export */ });
+/* harmony import */ var _bytes_chunks_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4256);
+/* harmony import */ var _compression_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(7478);
+/* harmony import */ var _header_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(3783);
+
+
+
+// A layer's first bytes must match its media type. An engine keeps every blob that it receives: a config that was sent as a layer
+// could be used by another document later.
+/** Number of bytes at a layer's start that identify its format. */
+const layerHeadBytes = _header_js__WEBPACK_IMPORTED_MODULE_2__/* .tarBlock */ .TR;
+/** Returns how a layer is packed, from its first bytes; undefined when it can't be a layer, such as JSON. */
+function layerPackingOf(head) {
+    const packing = (0,_compression_js__WEBPACK_IMPORTED_MODULE_1__/* .packingOf */ .bp)(head);
+    if (packing !== 'none')
+        return packing;
+    const block = head.subarray(0, _header_js__WEBPACK_IMPORTED_MODULE_2__/* .tarBlock */ .TR);
+    // Go reads an empty file as an empty tar. A tar header contains zero bytes, which JSON never does.
+    if (block.length === 0 || (block.length === _header_js__WEBPACK_IMPORTED_MODULE_2__/* .tarBlock */ .TR && (0,_header_js__WEBPACK_IMPORTED_MODULE_2__/* .isZero */ .be)(block)))
+        return 'none';
+    return block.length === _header_js__WEBPACK_IMPORTED_MODULE_2__/* .tarBlock */ .TR && block.includes(0) && (0,_header_js__WEBPACK_IMPORTED_MODULE_2__/* .readTarHeader */ .RO)(block) !== undefined ? 'none' : undefined;
+}
+/**
+ * Returns how a layer's packing differs from its media type, or undefined when they match. Docker's type without a compression covers
+ * every packing (containerd, core/images/mediatypes.go, DiffCompression).
+ * @param mediaType empty when unknown
+ * @param packing undefined when the blob can't be a layer
+ */
+function wrongForm(mediaType, packing) {
+    if (packing === undefined)
+        return 'is no tar, whether packed or not';
+    const packed = /[+.](gzip|zstd)$/.exec(mediaType)?.[1];
+    const expected = packed ?? (mediaType.startsWith('application/vnd.oci.image.layer.') ? 'none' : packing);
+    return packing === expected ? undefined : `is ${nameOf(packing)}, and of the media type ${mediaType}`;
+}
+function nameOf(packing) {
+    return packing === 'none' ? 'a plain tar' : `${packing} data`;
+}
+/**
+ * Returns the same chunks after checking that their first bytes match the media type.
+ * @param refuse makes the error from the end of a sentence whose subject is the layer
+ */
+async function* layerChunks(chunks, mediaType, refuse) {
+    const { head, all } = await (0,_bytes_chunks_js__WEBPACK_IMPORTED_MODULE_0__/* .withHead */ .V5)(chunks, layerHeadBytes);
+    const wrong = wrongForm(mediaType, layerPackingOf(head));
+    if (wrong !== undefined)
+        throw refuse(wrong);
+    yield* all;
 }
 
 

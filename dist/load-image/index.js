@@ -30117,10 +30117,11 @@ function formatMapping(images, indent) {
 }
 /**
  * Checks, before any work, that the name is free. An earlier attempt's mapping may be replaced if the new one has all of its images.
+ * @param name of the artifact
  * @param names of the images in the new mapping
  * @throws HandoverError `artifact-name-taken`
  */
-async function claimDigests(store, { artifactName: name }, names) {
+async function claimDigests(store, name, names) {
     const existing = (await store.list()).find((artifact) => artifact.name === name);
     const held = existing === undefined ? [] : await mappedNames(store, existing);
     if (held?.every((other) => names.includes(other)) !== true)
@@ -30208,7 +30209,7 @@ function readWaitInputs(inputs) {
 
 /***/ }),
 
-/***/ 8046:
+/***/ 2061:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -30223,15 +30224,9 @@ var errors = __nccwpck_require__(4754);
 /** Returns the log for one of several parallel works: each line begins with the name, and chapters don't fold. */
 function namedLog(log, name) {
     return {
-        info: (message) => {
-            log.info(`${name}: ${message}`);
-        },
-        notice: (message) => {
-            log.notice(`${name}: ${message}`);
-        },
-        warning: (message) => {
-            log.warning(`${name}: ${message}`);
-        },
+        info: (message) => log.info(`${name}: ${message}`),
+        notice: (message) => log.notice(`${name}: ${message}`),
+        warning: (message) => log.warning(`${name}: ${message}`),
         chapter: (_title, work) => work(),
         progress: (what, total, work) => log.progress(`${name}: ${what}`, total, work),
     };
@@ -30253,162 +30248,20 @@ var image_reference = __nccwpck_require__(9607);
 var base_limits = __nccwpck_require__(2618);
 // EXTERNAL MODULE: ./build/shared/image/platform.js
 var image_platform = __nccwpck_require__(4851);
-// EXTERNAL MODULE: ./build/shared/bytes/chunks.js
-var bytes_chunks = __nccwpck_require__(4256);
-// EXTERNAL MODULE: external "node:stream"
-var external_node_stream_ = __nccwpck_require__(7075);
-// EXTERNAL MODULE: external "node:zlib"
-var external_node_zlib_ = __nccwpck_require__(8522);
-;// CONCATENATED MODULE: ./build/shared/tar/compression.js
-
-
-
-/** How many bytes of a tarball tell its compression, behind skippable frames. */
-const magicBytes = 6;
-const zstdMagic = 0xfd2fb528;
-const xzMagic = Buffer.from([0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00]);
-/**
- * How a tarball is compressed, from its first bytes.
- * @throws HandoverError `tarball-invalid` for xz and bzip2, which docker load takes and Node doesn't read
- */
-function compressionOf(head) {
-    const packing = packingOf(head);
-    if (packing === 'xz')
-        throw unread('xz', 'unxz');
-    if (packing === 'bzip2')
-        throw unread('bzip2', 'bunzip2');
-    return packing;
-}
-/** How something is packed, from its first bytes (RFC 1952 section 2.3.1, RFC 8878 sections 3.1.1 and 3.1.2). */
-function packingOf(head) {
-    if (head[0] === 0x1f && head[1] === 0x8b)
-        return 'gzip';
-    if (head.subarray(0, xzMagic.length).equals(xzMagic))
-        return 'xz';
-    if (/^BZh[1-9]/.test(head.toString('latin1', 0, 4)))
-        return 'bzip2';
-    const magic = head.length >= 4 ? head.readUInt32LE(0) : 0;
-    // pzstd begins with a frame that is there to be skipped.
-    if (magic === zstdMagic || (magic & 0xfffffff0) >>> 0 === 0x184d2a50)
-        return 'zstd';
-    return 'none';
-}
-function unread(format, command) {
-    return new errors/* HandoverError */.Cu('tarball-invalid', `The tarball is compressed with ${format}, which can't be looked into here.`, `Run ${command} on it in a step before it's handed over, or compress it with zstd or gzip instead.`);
-}
-// Node comes back from its thread for each chunk: 16 KiB by default.
-const gunzipOptions = { chunkSize: 1024 * 1024, readableHighWaterMark: 4 * 1024 * 1024 };
-// In pieces of 16 KiB it takes four times as long. What `zstd --long=31` makes takes a window of 2 GiB, and is read too.
-const zstdOptions = {
-    ...gunzipOptions,
-    chunkSize: 2 * 1024 * 1024,
-    params: { [external_node_zlib_.constants.ZSTD_d_windowLogMax]: 31 },
-};
-/** The plain tarball's bytes. Damaged or cut input makes the iteration throw zlib's error. */
-function decompress(chunks, compression) {
-    if (compression === 'none')
-        return chunks;
-    if (compression === 'zstd')
-        return zstdFrames(chunks);
-    // An error on either side destroys the decoder, and so its consumer gets it.
-    return (0,external_node_stream_.pipeline)(chunks, (0,external_node_zlib_.createGunzip)(gunzipOptions), () => undefined);
-}
-/** Zstandard files may hold several frames (RFC 8878 section 3), and Node's decoder stops behind one of them. */
-async function* zstdFrames(chunks) {
-    const source = chunks[Symbol.asyncIterator]();
-    let rest = await nextOf(source);
-    while (rest !== undefined) {
-        const decoder = (0,external_node_zlib_.createZstdDecompress)(zstdOptions);
-        const feeding = feed(decoder, rest, source);
-        feeding.catch((error) => decoder.destroy(error instanceof Error ? error : new Error(String(error))));
-        const decoded = decoder;
-        yield* decoded;
-        rest = await feeding;
-    }
-}
-/** Writes until the decoder has come to the end of a frame in the middle of a chunk; returns what is left of that. */
-async function feed(decoder, first, source) {
-    let written = 0;
-    for (let chunk = first; chunk !== undefined; chunk = await nextOf(source)) {
-        written += chunk.length;
-        await write(decoder, chunk);
-        const left = written - decoder.bytesWritten;
-        if (left > 0)
-            return chunk.subarray(chunk.length - left);
-    }
-    decoder.end();
-    return undefined;
-}
-function write(decoder, chunk) {
-    return new Promise((resolve, reject) => {
-        decoder.write(chunk, (error) => {
-            if (error)
-                reject(error);
-            else
-                resolve();
-        });
-    });
-}
-async function nextOf(source) {
-    const next = await source.next();
-    return next.done === true ? undefined : next.value;
-}
-
-// EXTERNAL MODULE: ./build/shared/tar/header.js
-var tar_header = __nccwpck_require__(3783);
-;// CONCATENATED MODULE: ./build/shared/tar/layer-form.js
-
-
-
-// A layer's first bytes must match its media type. An engine keeps every blob that it receives: a config that was sent as a layer
-// could be used by another document later.
-/** Number of bytes at a layer's start that identify its format. */
-const layer_form_layerHeadBytes = tar_header/* tarBlock */.TR;
-/** Returns how a layer is packed, from its first bytes; undefined when it can't be a layer, such as JSON. */
-function layer_form_layerPackingOf(head) {
-    const packing = packingOf(head);
-    if (packing !== 'none')
-        return packing;
-    const block = head.subarray(0, tar_header/* tarBlock */.TR);
-    // Go reads an empty file as an empty tar. A tar header contains zero bytes, which JSON never does.
-    if (block.length === 0 || (block.length === tar_header/* tarBlock */.TR && (0,tar_header/* isZero */.be)(block)))
-        return 'none';
-    return block.length === tar_header/* tarBlock */.TR && block.includes(0) && (0,tar_header/* readTarHeader */.RO)(block) !== undefined ? 'none' : undefined;
-}
-/**
- * Returns how a layer's packing differs from its media type, or undefined when they match. Docker's type without a compression covers
- * every packing (containerd, core/images/mediatypes.go, DiffCompression).
- * @param mediaType empty when unknown
- * @param packing undefined when the blob can't be a layer
- */
-function layer_form_wrongForm(mediaType, packing) {
-    if (packing === undefined)
-        return 'is no tar, whether packed or not';
-    const packed = /[+.](gzip|zstd)$/.exec(mediaType)?.[1];
-    const expected = packed ?? (mediaType.startsWith('application/vnd.oci.image.layer.') ? 'none' : packing);
-    return packing === expected ? undefined : `is ${nameOf(packing)}, and of the media type ${mediaType}`;
-}
-function nameOf(packing) {
-    return packing === 'none' ? 'a plain tar' : `${packing} data`;
-}
-/**
- * Returns the same chunks after checking that their first bytes match the media type.
- * @param refuse makes the error from the end of a sentence whose subject is the layer
- */
-async function* layerChunks(chunks, mediaType, refuse) {
-    const { head, all } = await (0,bytes_chunks/* withHead */.V5)(chunks, (bytes) => bytes.length >= layer_form_layerHeadBytes);
-    const wrong = layer_form_wrongForm(mediaType, layer_form_layerPackingOf(head));
-    if (wrong !== undefined)
-        throw refuse(wrong);
-    yield* all;
-}
-
+// EXTERNAL MODULE: ./build/shared/tar/layer-form.js
+var layer_form = __nccwpck_require__(8272);
 // EXTERNAL MODULE: external "node:path"
 var external_node_path_ = __nccwpck_require__(6760);
+// EXTERNAL MODULE: ./build/shared/bytes/chunks.js
+var bytes_chunks = __nccwpck_require__(4256);
 // EXTERNAL MODULE: ./build/shared/bytes/verified.js
 var verified = __nccwpck_require__(7606);
 // EXTERNAL MODULE: ./build/shared/image/digest.js
 var image_digest = __nccwpck_require__(3968);
+// EXTERNAL MODULE: ./build/shared/tar/header.js
+var tar_header = __nccwpck_require__(3783);
+// EXTERNAL MODULE: ./build/shared/tar/compression.js
+var tar_compression = __nccwpck_require__(7478);
 // EXTERNAL MODULE: ./build/shared/base/json.js
 var json = __nccwpck_require__(604);
 ;// CONCATENATED MODULE: ./build/shared/tar/entries.js
@@ -30504,7 +30357,7 @@ function atMost(size, most) {
     return size;
 }
 function invalid(why) {
-    return new errors/* HandoverError */.Cu('tarball-invalid', `The tarball is not a whole tar archive: ${why}.`, 'Run the job again; if it repeats, look for a full disk: df -h.');
+    return (0,errors/* invalidTarball */.EK)(`The tarball is not a whole tar archive: ${why}.`, 'Run the job again; if it repeats, look for a full disk: df -h.');
 }
 /** Reads numbers of bytes from chunks. */
 class ByteSource {
@@ -30651,8 +30504,8 @@ async function* readTarball(chunks, seen) {
         if (!isFile)
             continue;
         const named = digestIn(path);
-        const { head, all } = await (0,bytes_chunks/* withHead */.V5)(content, (bytes) => bytes.length >= tar_header/* tarBlock */.TR);
-        const packing = layer_form_layerPackingOf(head);
+        const { head, all } = await (0,bytes_chunks/* withHead */.V5)(content, tar_header/* tarBlock */.TR);
+        const packing = (0,layer_form/* layerPackingOf */.aw)(head);
         if (seen.keeps(size, head)) {
             const bytes = await (0,bytes_chunks/* copiedBytes */.QB)(all);
             const digest = requireNamed(named, (0,image_digest/* digestOf */.ol)(bytes));
@@ -30682,7 +30535,7 @@ async function seeTarball(chunks) {
             continue;
         const source = { failed: false };
         const watched = (0,bytes_chunks/* watchedChunks */.bM)((0,bytes_chunks/* streamableChunks */.V$)(passing), () => (source.failed = true));
-        const diffId = await contentDigest(decompress(watched, packing)).catch((error) => {
+        const diffId = await contentDigest((0,tar_compression/* decompress */.mF)(watched, packing)).catch((error) => {
             throw source.failed ? error : undecodable(path, packing, error);
         });
         seen.addDiffId(name, diffId);
@@ -30702,7 +30555,7 @@ function pathOf(name) {
     return external_node_path_.posix.join('/', name).slice(1);
 }
 function undecodable(path, packing, cause) {
-    return new errors/* HandoverError */.Cu('tarball-invalid', `The layer ${path} in the tarball is damaged ${packing} data: ${(0,errors/* messageOf */.bD)(cause)}.`, 'Make the tarball again. If it was copied or downloaded, compare its checksum with that of the original.', cause);
+    return (0,errors/* invalidTarball */.EK)(`The layer ${path} in the tarball is damaged ${packing} data: ${(0,errors/* messageOf */.bD)(cause)}.`, 'Make the tarball again. If it was copied or downloaded, compare its checksum with that of the original.', cause);
 }
 function requireNamed(named, digest) {
     if (named !== undefined && named !== digest)
@@ -30711,7 +30564,7 @@ function requireNamed(named, digest) {
 }
 /** Returns the error for an entry whose content has another digest than in the tarball's documents. */
 function damaged(name, expected, found) {
-    return new errors/* HandoverError */.Cu('tarball-invalid', `${name} in the tarball is damaged: its content has the digest ${found}; ${expected} was expected.`, 'Make the tarball again. If it was copied or downloaded, compare its checksum with that of the original.');
+    return (0,errors/* invalidTarball */.EK)(`${name} in the tarball is damaged: its content has the digest ${found}; ${expected} was expected.`, 'Make the tarball again. If it was copied or downloaded, compare its checksum with that of the original.');
 }
 
 ;// CONCATENATED MODULE: ./build/shared/tar/tarball-images.js
@@ -30736,19 +30589,23 @@ function imagesIn(seen) {
         const images = (0,image_manifest/* parseArchiveManifest */.Ts)(archive, 'manifest.json');
         if (images.length > base_limits/* limits */.F.images)
             throw tooMany('manifest.json', images.length);
-        const all = [...manifests.filter(isPresent).map(manifestOf), ...looseManifests(seen)];
+        const all = [...manifests, ...looseManifests(seen)];
         return { kind: 'docker', images: images.map((image) => archiveImage(image, all, seen)) };
     }
-    const there = manifests.filter(isThere);
-    const whole = there.filter(({ bytes }) => isWhole(bytes, seen));
-    const images = (whole.length > 0 ? whole : there).map((found) => ociImage(found, seen));
+    const ofImages = manifests.filter(({ config }) => (0,image_manifest/* isImageConfig */._m)(config));
+    // Of several platforms, one may be there without its layers.
+    const whole = ofImages.filter(({ config, layers }) => [config, ...layers].every(({ digest }) => seen.blob(digest)));
+    const images = (whole.length > 0 ? whole : ofImages).map((manifest) => ociImage(manifest, seen));
     if (images.length > 0)
         return { kind: 'oci', images };
-    throw new errors/* HandoverError */.Cu('tarball-invalid', index === undefined
+    throw (0,errors/* invalidTarball */.EK)(index === undefined
         ? `The tarball has neither a manifest.json nor an index.json at its top; it holds: ${seen.names().join(', ') || 'nothing'}.`
         : "The tarball's index.json names no image that is in the tarball.", 'Make it with docker save, or with docker buildx build --output type=docker,dest=FILE. A tar of docker export is a file system, and no image.');
 }
-/** Returns the manifests of images in an index and its nested indexes, each once, with all its references. */
+/**
+ * Returns the manifests of images in an index and its nested indexes, each once, with all its references. An index may name more platforms
+ * than there are in the tarball.
+ */
 function manifestsIn(index, seen) {
     const found = new Map();
     const read = new Map();
@@ -30765,9 +30622,11 @@ function manifestsIn(index, seen) {
             const references = [...names, ...namesOf(descriptor)];
             const { bytes, offset = 0, size } = seen.blob(digest) ?? {};
             if (size !== undefined && bytes === undefined)
-                throw unreadable(descriptor, size);
+                throw (0,errors/* invalidTarball */.EK)(`The tarball's index.json names the manifest ${descriptor.digest}, which is no JSON object of at most ${String(base_limits/* limits */.F.jsonBytes)} bytes (it has ${String(size)}).`);
+            if (bytes === undefined)
+                continue;
             if ((0,image_manifest/* isIndex */.nw)(descriptor)) {
-                if (bytes === undefined || around.length >= base_limits/* limits */.F.indexDepth)
+                if (around.length >= base_limits/* limits */.F.indexDepth)
                     continue;
                 const inner = read.get(digest) ?? (0,image_manifest/* parseIndex */.A1)(bytes, `index ${digest}`);
                 read.set(digest, inner);
@@ -30775,10 +30634,9 @@ function manifestsIn(index, seen) {
                 continue;
             }
             const before = found.get(digest);
+            const manifest = before ?? { ...(0,image_manifest/* parseManifest */.Ng)(bytes, `manifest ${digest}`), digest, bytes, offset };
             found.set(digest, {
-                descriptor,
-                bytes,
-                offset,
+                ...manifest,
                 around: [...new Set([...(before?.around ?? []), ...around])],
                 references: [...(before?.references ?? []), ...references],
             });
@@ -30787,80 +30645,53 @@ function manifestsIn(index, seen) {
     visit((0,image_manifest/* parseIndex */.A1)(index, 'index.json'), [], []);
     return [...found.values()];
 }
-function isPresent(found) {
-    return found.bytes !== undefined;
-}
-function isThere(found) {
-    return isPresent(found) && (0,image_manifest/* isImageConfig */._m)(manifestOf(found).config);
-}
 // An index may name other things, which are ignored (OCI image-spec, image-index.md).
 function isManifestOrIndex(descriptor) {
     const { manifest, dockerManifest } = image_manifest/* mediaTypes */.Ib;
     return (0,image_manifest/* isIndex */.nw)(descriptor) || ['', manifest, dockerManifest].includes(descriptor.mediaType);
 }
 function tooMany(where, count) {
-    return new errors/* HandoverError */.Cu('tarball-invalid', `The tarball's ${where} names ${String(count)} images or more: too many.`, `Hand over at most ${String(base_limits/* limits */.F.images)} images in one tarball.`);
-}
-function unreadable({ digest }, size) {
-    return new errors/* HandoverError */.Cu('tarball-invalid', `The tarball's index.json names the manifest ${digest}, which is no JSON object of at most ${String(base_limits/* limits */.F.jsonBytes)} bytes (it has ${String(size)}).`, 'The tarball was edited: make it again with docker save.');
+    return (0,errors/* invalidTarball */.EK)(`The tarball's ${where} names ${String(count)} images or more: too many.`, `Hand over at most ${String(base_limits/* limits */.F.images)} images in one tarball.`);
 }
 /** Returns all manifests in the tarball, also those that no index names. */
 function looseManifests(seen) {
     return seen.kept().flatMap(({ digest, bytes, offset }) => {
-        const manifest = (0,image_manifest/* manifestIn */.tn)(bytes);
-        return manifest === undefined
-            ? []
-            : [{ ...manifest, digest, bytes, offset, mediaType: manifest.mediaType || image_manifest/* mediaTypes */.Ib.manifest, around: [] }];
+        const manifest = (0,errors/* attempt */.CD)(() => (0,image_manifest/* parseManifest */.Ng)(bytes, 'a manifest'), undefined);
+        return manifest === undefined ? [] : [{ ...manifest, digest, bytes, offset, around: [] }];
     });
-}
-// Of several platforms, one may be there without its layers.
-function isWhole(bytes, seen) {
-    const { config, layers } = (0,image_manifest/* parseManifest */.Ng)(bytes, 'a manifest');
-    return [config, ...layers].every(({ digest }) => seen.blob(digest) !== undefined);
-}
-function where({ descriptor }) {
-    return `manifest ${descriptor.digest}`;
 }
 // The first annotation is containerd's and holds a whole reference. In the other one BuildKit writes a tag alone (`v1`), which names no
 // repository; skopeo writes what it is given (`oci-archive:FILE:app:v1`), and docker load takes a reference as the image's name.
 function namesOf({ annotations }) {
     const short = annotations['org.opencontainers.image.ref.name'];
     const name = annotations['io.containerd.image.name'] ?? (/[:/]/.test(short ?? '') ? short : undefined);
-    if (name === undefined)
-        return [];
-    try {
-        return [(0,image_reference/* parseReference */.F2)(name)];
-    }
-    catch {
-        return []; // some tools write something else there
-    }
+    // Some tools write something else there.
+    const reference = name === undefined ? undefined : (0,errors/* attempt */.CD)(() => (0,image_reference/* parseReference */.F2)(name), undefined);
+    return reference === undefined ? [] : [reference];
 }
-function ociImage(found, seen) {
-    const manifest = manifestOf(found);
-    const by = `The tarball's ${where(found)}`;
-    const image = {
-        references: found.references,
+function ociImage({ references, ...manifest }, seen) {
+    const by = `The tarball's manifest ${manifest.digest}`;
+    return checked({
+        references,
         ...requireConfig(seen.blob(manifest.config.digest), by, manifest.config.digest),
         manifests: [manifest],
-        manifestDigests: [manifest.digest, ...found.around],
+        manifestDigests: [manifest.digest, ...manifest.around],
         layers: manifest.layers.map(({ digest }) => requireEntry(seen.blob(digest), by, digest)),
-    };
-    requireFit(manifest, image);
+    }, seen);
+}
+/**
+ * Returns an image after comparing its config, its manifests and the tarball's entries.
+ * @throws HandoverError `tarball-invalid`
+ */
+function checked(image, seen) {
+    for (const manifest of image.manifests) {
+        const fault = (0,image_manifest/* configFault */.fT)(manifest, image.configBytes, image.config);
+        if (fault !== undefined)
+            throw contradicting(manifest, fault);
+    }
     requireLayers(image, seen);
     requireDiffIds(image, seen);
     return image;
-}
-/** @throws HandoverError `tarball-invalid` when the config contradicts its manifest */
-function requireFit(manifest, { configBytes, config }) {
-    const fault = (0,image_manifest/* configFault */.fT)(manifest, configBytes, config);
-    if (fault !== undefined)
-        throw contradicting(manifest, fault);
-}
-function manifestOf(found) {
-    const { descriptor, bytes, offset, around } = found;
-    const manifest = (0,image_manifest/* parseManifest */.Ng)(bytes, where(found));
-    const mediaType = manifest.mediaType || image_manifest/* mediaTypes */.Ib.manifest;
-    return { ...manifest, digest: descriptor.digest, bytes, offset, around, mediaType };
 }
 /** @param all manifests of the tarball, those that an index leads to first */
 function archiveImage({ config, repoTags, layers }, all, seen) {
@@ -30868,20 +30699,10 @@ function archiveImage({ config, repoTags, layers }, all, seen) {
     const entry = requireConfig(seen.find(config), by, config);
     const found = layers.map((name) => requireEntry(seen.find(name), by, name));
     const manifests = manifestsOf(entry.configDigest, found, all);
-    const image = {
-        references: referencesIn(repoTags),
-        ...entry,
-        manifests,
-        manifestDigests: [
-            ...new Set([...manifests.map(({ digest }) => digest), ...manifests.flatMap(({ around }) => around)]),
-        ],
-        layers: found,
-    };
-    for (const manifest of manifests)
-        requireFit(manifest, image);
-    requireLayers(image, seen);
-    requireDiffIds(image, seen);
-    return image;
+    const digests = [...manifests.map(({ digest }) => digest), ...manifests.flatMap(({ around }) => around)];
+    const references = referencesIn(repoTags);
+    const image = { references, ...entry, manifests, manifestDigests: [...new Set(digests)], layers: found };
+    return checked(image, seen);
 }
 /** @throws HandoverError `tarball-invalid` for a text that is no reference, because it is no input of this step */
 function referencesIn(repoTags) {
@@ -30898,7 +30719,7 @@ function referencesIn(repoTags) {
 }
 /** @param what the end of a sentence whose subject is the manifest.json */
 function invalidNames(what, cause) {
-    return new errors/* HandoverError */.Cu('tarball-invalid', `The tarball's manifest.json ${what}`.replace(/\.?$/, '.'), `Make the tarball with docker save and at most ${String(base_limits/* limits */.F.references)} references of the image.`, cause);
+    return (0,errors/* invalidTarball */.EK)(`The tarball's manifest.json ${what}`.replace(/\.?$/, '.'), `Make the tarball with docker save and at most ${String(base_limits/* limits */.F.references)} references of the image.`, cause);
 }
 /**
  * Returns the manifests of an image in `manifest.json`, each once.
@@ -30920,7 +30741,7 @@ function contradiction({ config }) {
 }
 /** @param how the end of a sentence whose subject is the manifest */
 function contradicting({ digest, config }, how) {
-    return new errors/* HandoverError */.Cu('tarball-invalid', `The tarball's manifest ${digest} of the image with the config ${config.digest} ${how}.`, 'The tarball was edited: make it again with docker save.');
+    return (0,errors/* invalidTarball */.EK)(`The tarball's manifest ${digest} of the image with the config ${config.digest} ${how}.`);
 }
 function requireConfig(entry, by, name) {
     const { digest, size, offset, bytes } = requireEntry(entry, by, name);
@@ -30931,7 +30752,7 @@ function requireConfig(entry, by, name) {
 function requireEntry(entry, by, name) {
     if (entry !== undefined)
         return entry;
-    throw new errors/* HandoverError */.Cu('tarball-invalid', `${by} names ${name}, which is not in the tarball.`, 'The tarball is cut, was edited, or was made without all of its layers: make it again, with docker save for one.');
+    throw (0,errors/* invalidTarball */.EK)(`${by} names ${name}, which is not in the tarball.`, 'The tarball is cut, was edited, or was made without all of its layers: make it again, with docker save for one.');
 }
 /** Checks the first bytes and the size of each layer against its manifests. */
 function requireLayers({ manifests, layers }, seen) {
@@ -30940,18 +30761,18 @@ function requireLayers({ manifests, layers }, seen) {
     for (const { mediaType, size, entry } of [...own, ...described]) {
         if (entry === undefined)
             continue;
-        const wrong = layer_form_wrongForm(mediaType, entry.packing);
+        const wrong = (0,layer_form/* wrongForm */.ye)(mediaType, entry.packing);
         if (wrong !== undefined || size !== entry.size)
             throw falseLayer(entry.path, wrong ?? `has ${String(entry.size)} bytes, and ${String(size)} by its manifest`);
     }
 }
 function falseLayer(path, what) {
-    return new errors/* HandoverError */.Cu('tarball-invalid', `The layer ${(0,base_text/* quoteForeign */.xS)(path, 100)} in the tarball ${what}.`, 'The tarball was edited, or made by a tool that mistakes what a layer is: make it again with docker save.');
+    return (0,errors/* invalidTarball */.EK)(`The layer ${(0,base_text/* quoteForeign */.xS)(path, 100)} in the tarball ${what}.`, 'The tarball was edited, or made by a tool that mistakes what a layer is: make it again with docker save.');
 }
 function requireDiffIds({ config, layers }, seen) {
     const { diffIds } = config;
     if (layers.length !== diffIds.length) {
-        throw new errors/* HandoverError */.Cu('tarball-invalid', `The image's config has ${String(diffIds.length)} layers; its manifest in the tarball has ${String(layers.length)}.`, 'The tarball was edited: make it again with docker save.');
+        throw (0,errors/* invalidTarball */.EK)(`The image's config has ${String(diffIds.length)} layers; its manifest in the tarball has ${String(layers.length)}.`);
     }
     layers.forEach((layer, position) => {
         const expected = diffIds[position];
@@ -31082,7 +30903,8 @@ function resolveTarball(images, { record, wish, images: known }, { platform, nee
         ? unrecordedImages(images, wish.reference, platform)
         : recordedImages(images, record, wish.reference, known);
     if (needsManifest && selected.some(({ manifest }) => manifest === undefined))
-        throw noManifest();
+        throw (0,errors/* invalidTarball */.EK)('The image has no manifest of its own that lists its blobs: docker save before 25 and podman save write none. ' +
+            'containerd would generate one, and that manifest could not be verified.', 'Hand the image over with export-image, or make the tarball with Docker 25 or newer.');
     requireDistinctReferences(selected);
     const resolved = requireOne(selected.map(resolvedImage));
     // Known images were compared before, and the tarball has to contain these.
@@ -31115,7 +30937,7 @@ function recordedImages(images, record, wanted, known) {
         }
         const manifest = requireManifest(image, known?.[position]?.identity.manifestDigest, recorded.manifestDigests);
         const { configDigest, config } = image;
-        (0,identity/* requireRecorded */.S)(recorded, { ...config, configDigest, manifestDigest: manifest?.digest }, manifest?.layers);
+        (0,identity/* requireRecorded */.Sk)(recorded, { ...config, configDigest, manifestDigest: manifest?.digest }, manifest?.layers);
         return { image, manifest, references: recorded.references };
     });
 }
@@ -31142,7 +30964,7 @@ function requireDistinctReferences(selected) {
             owners.set(name, owner);
             if (owner === image.configDigest)
                 continue;
-            throw new errors/* HandoverError */.Cu('tarball-invalid', `The tarball holds two images under the reference ${(0,image_reference/* formatReference */.FH)(reference)}: ${owner} and ${image.configDigest}.`, 'Give each image a reference of its own, or set the input `image` to a reference that only one of them has.');
+            throw (0,errors/* invalidTarball */.EK)(`The tarball holds two images under the reference ${(0,image_reference/* formatReference */.FH)(reference)}: ${owner} and ${image.configDigest}.`, 'Give each image a reference of its own, or set the input `image` to a reference that only one of them has.');
         }
 }
 // A containerd store would generate a manifest for an image without one, from whatever layers it has. The image ID would then be
@@ -31162,10 +30984,6 @@ function generatedContents({ configDigest, configBytes, config, layers }) {
     }));
     const manifest = (0,image_manifest/* formatManifest */.L_)({ digest: configDigest, size: configBytes.length }, described);
     return { configDigest, configBytes, config, ...manifest, layers: described };
-}
-function noManifest() {
-    return new errors/* HandoverError */.Cu('tarball-invalid', 'The image has no manifest of its own that lists its blobs: docker save before 25 and podman save write none. ' +
-        'containerd would generate one, and that manifest could not be verified.', 'Hand the image over with export-image, or make the tarball with Docker 25 or newer.');
 }
 /**
  * Returns which file of an artifact is the tarball. Without a record it is the only file, or the only one with a tarball's name.
@@ -31360,19 +31178,29 @@ var __disposeResources = (undefined && undefined.__disposeResources) || (functio
 const longestStepMs = 6 * 24 * 60 * 60_000;
 const isLivingName = new RegExp(`^${locks/* livingNamePattern */.hd}$`);
 /**
- * Locks a path among the processes of this project on this host: two jobs of self-hosted runners may write one file.
- * @param path of a file whose folder exists
- * @param onTaken called with a description of the process that has it
- * @returns the lock, or undefined when another process has it
+ * Makes the folder of a path, holds it, and locks the path among the processes of this project on this host. Removes what killed steps left.
+ * @param held gets all that has to be disposed of
  */
-async function lockPath(path, onTaken) {
+async function claimPlace(path, held, claim) {
+    const { unwritable, requireReplaceable, onTaken } = claim;
+    const folder = (0,own_folder/* holdFolder */.Ub)((0,external_node_path_.dirname)((0,external_node_path_.resolve)(path))).catch((error) => {
+        throw unwritable((0,errors/* messageOf */.bD)(error), error);
+    });
+    const { inside, wordsOf } = held.use(await folder);
+    const place = (0,external_node_path_.join)(inside, (0,external_node_path_.basename)((0,external_node_path_.resolve)(path)));
+    await requireReplaceable(place);
     // Containers can share the network, and so the locks' namespace, without sharing the folder.
-    const folder = await (0,promises_.stat)((0,external_node_path_.dirname)(path));
-    const key = `${String(folder.dev)}:${String(folder.ino)}/${(0,external_node_path_.basename)(path)}`;
-    const lock = await (0,locks/* lockKey */.TL)(key, 'free');
+    const { dev, ino } = await (0,promises_.stat)(inside);
+    const key = `${String(dev)}:${String(ino)}/${(0,external_node_path_.basename)(place)}`;
+    const lock = held.use(await (0,locks/* lockKey */.TL)(key, 'free'));
     if (lock === undefined)
         onTaken(await (0,locks/* holderOf */.Kd)(key));
-    return lock;
+    await removeRemains(place);
+    const own = held.use(await (0,locks/* livingName */.$Q)());
+    const refuse = (error) => {
+        throw error instanceof errors/* HandoverError */.Cu ? error : unwritable(wordsOf(error), error);
+    };
+    return { place, partial: `${place}.partial-${own.name}`, refuse };
 }
 /**
  * @param path of the complete file; its folder is made
@@ -31384,19 +31212,13 @@ async function partialFile(path, advice, log) {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
         const opening = __addDisposableResource(env_1, new AsyncDisposableStack(), true);
-        const folder = await folderOf(path, opening);
-        const place = (0,external_node_path_.join)(folder.inside, (0,external_node_path_.basename)(path));
-        await requireReplaceable(path, place);
-        opening.use(await lockPath(place, (holder) => {
-            log.warning(contested(path, holder));
-        }));
-        await removeRemains(place);
-        const own = opening.use(await (0,locks/* livingName */.$Q)());
-        const partial = `${place}.partial-${own.name}`;
-        // No other user can have made a link there: the name is random, and must not exist.
-        const file = await (0,promises_.open)(partial, 'wx', 0o600).catch((error) => {
-            throw unwritable(path, folder.wordsOf(error), error);
+        const { place, partial, refuse } = await claimPlace(path, opening, {
+            unwritable: (why, cause) => unwritable(path, why, cause),
+            requireReplaceable: (there) => requireReplaceable(path, there),
+            onTaken: (holder) => log.warning(contested(path, holder)),
         });
+        // No other user can have made a link there: the name is random, and must not exist.
+        const file = await (0,promises_.open)(partial, 'wx', 0o600).catch(refuse);
         opening.defer((0,forced_end/* onForcedEnd */.Gf)(() => {
             (0,external_node_fs_.rmSync)(partial, { force: true });
         }));
@@ -31412,13 +31234,9 @@ async function partialFile(path, advice, log) {
             commit: async () => {
                 await close();
                 // Renaming over a file makes ext4 write the new one to the disk first: 0.3 s for 560 MB.
-                try {
-                    await (0,promises_.rm)(place, { force: true });
-                    await (0,promises_.rename)(partial, place);
-                }
-                catch (error) {
-                    throw unwritable(path, folder.wordsOf(error), error);
-                }
+                await (0,promises_.rm)(place, { force: true })
+                    .then(() => (0,promises_.rename)(partial, place))
+                    .catch(refuse);
             },
             [Symbol.asyncDispose]: async () => {
                 await close();
@@ -31436,12 +31254,6 @@ async function partialFile(path, advice, log) {
         if (result_1)
             await result_1;
     }
-}
-async function folderOf(path, opening) {
-    const folder = (0,own_folder/* holdFolder */.Ub)((0,external_node_path_.dirname)(path)).catch((error) => {
-        throw unwritable(path, (0,errors/* messageOf */.bD)(error), error);
-    });
-    return opening.use(await folder);
 }
 async function requireReplaceable(path, place) {
     const existing = await (0,promises_.stat)(place).catch(() => undefined);
@@ -31480,7 +31292,7 @@ function contested(path, holder) {
         'file. Give each step its own file, such as `tarball: ${{ runner.temp }}/charon.tar`.');
 }
 function unwritable(path, why, cause) {
-    return new errors/* HandoverError */.Cu('invalid-input', `The tarball can't be written to ${path}: ${why}.`, 'Set `tarball` to the path of a file in a folder that this job may write to.', cause);
+    return (0,errors/* invalidInput */.aY)(`The tarball can't be written to ${path}: ${why}.`, 'Set `tarball` to the path of a file in a folder that this job may write to.', cause);
 }
 
 ;// CONCATENATED MODULE: ./build/shared/docker/engine-tags.js
@@ -31546,8 +31358,8 @@ async function sweep({ engine, log }, names) {
     }
 }
 
-;// CONCATENATED MODULE: ./build/shared/docker/tag-claims.js
-var tag_claims_addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
+;// CONCATENATED MODULE: ./build/shared/docker/tag-guard.js
+var tag_guard_addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
     if (value !== null && value !== void 0) {
         if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
         var dispose, inner;
@@ -31569,7 +31381,7 @@ var tag_claims_addDisposableResource = (undefined && undefined.__addDisposableRe
     }
     return value;
 };
-var tag_claims_disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
+var tag_guard_disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
     return function (env) {
         function fail(e) {
             env.error = env.hasError ? new SuppressedError(e, env.error, "An error was suppressed during disposal.") : e;
@@ -31601,53 +31413,6 @@ var tag_claims_disposeResources = (undefined && undefined.__disposeResources) ||
 });
 
 
-// Two steps that set the same reference at the same time can't tell whose tag it is. So a step claims its references before it inspects
-// them, and releases them after they are verified or restored. A claim works between the steps of this project on this machine (locks.ts).
-/** Returns the name of an engine for all steps on this machine. */
-function placeOf({ hostName, dataRoot }) {
-    return `${hostName} ${dataRoot}`;
-}
-// Longer than a step needs to tag its images, and than most pulls and pushes.
-const usualWaits = { 'this-user': 120_000, 'other-user': 120_000, stranger: 10_000 };
-/**
- * Claims references in some engines. The order is fixed, so that two steps can't wait for each other.
- * @param waits how long to wait for another process before a warning
- * @returns disposed of to release them
- * @throws AbortError if the signal is aborted
- */
-async function claimTags(places, references, { log, signal }, waits = usualWaits) {
-    const env_1 = { stack: [], error: void 0, hasError: false };
-    try {
-        const names = [...new Set(references.map(image_reference/* formatReference */.FH))];
-        const claims = places.flatMap((place) => names.map((name) => ({ name, key: `tag ${name} ${place}` })));
-        const held = tag_claims_addDisposableResource(env_1, new AsyncDisposableStack(), true);
-        for (const { name, key } of claims.sort((one, other) => (one.key < other.key ? -1 : 1))) {
-            const lock = await (0,locks/* awaitKey */.O_)(key, {
-                signal,
-                waits,
-                onWait: (holder) => {
-                    log.info(`Waiting for another step that sets ${name}: ${holder}.`);
-                },
-                onGiveUp: (holder) => {
-                    log.warning(`Setting ${name} without waiting any longer for ${holder}. If one of the two fails, the reference may be removed.`);
-                },
-            });
-            held.use(lock);
-        }
-        return held.move();
-    }
-    catch (e_1) {
-        env_1.error = e_1;
-        env_1.hasError = true;
-    }
-    finally {
-        const result_1 = tag_claims_disposeResources(env_1);
-        if (result_1)
-            await result_1;
-    }
-}
-
-;// CONCATENATED MODULE: ./build/shared/docker/tag-guard.js
 
 // A cancelled step has little time.
 const atOnce = 8;
@@ -31706,6 +31471,51 @@ function guardTags(engine, onTrouble, claim) {
         },
     };
 }
+// Two steps that set the same reference at the same time can't tell whose tag it is. So a step claims its references before it inspects
+// them, and releases them after they are verified or restored. A claim works between the steps of this project on this machine (locks.ts).
+/** Returns the name of an engine for all steps on this machine. */
+function placeOf({ hostName, dataRoot }) {
+    return `${hostName} ${dataRoot}`;
+}
+// Longer than a step needs to tag its images, and than most pulls and pushes.
+const usualWaits = { 'this-user': 120_000, 'other-user': 120_000, stranger: 10_000 };
+/**
+ * Claims references in some engines. The order is fixed, so that two steps can't wait for each other.
+ * @param waits how long to wait for another process before a warning
+ * @returns disposed of to release them
+ * @throws AbortError if the signal is aborted
+ */
+async function claimTags(places, references, { log, signal }, waits = usualWaits) {
+    const env_1 = { stack: [], error: void 0, hasError: false };
+    try {
+        const names = [...new Set(references.map(image_reference/* formatReference */.FH))];
+        const claims = places.flatMap((place) => names.map((name) => ({ name, key: `tag ${name} ${place}` })));
+        const held = tag_guard_addDisposableResource(env_1, new AsyncDisposableStack(), true);
+        for (const { name, key } of claims.sort((one, other) => (one.key < other.key ? -1 : 1))) {
+            const lock = await (0,locks/* awaitKey */.O_)(key, {
+                signal,
+                waits,
+                onWait: (holder) => {
+                    log.info(`Waiting for another step that sets ${name}: ${holder}.`);
+                },
+                onGiveUp: (holder) => {
+                    log.warning(`Setting ${name} without waiting any longer for ${holder}. If one of the two fails, the reference may be removed.`);
+                },
+            });
+            held.use(lock);
+        }
+        return held.move();
+    }
+    catch (e_1) {
+        env_1.error = e_1;
+        env_1.hasError = true;
+    }
+    finally {
+        const result_1 = tag_guard_disposeResources(env_1);
+        if (result_1)
+            await result_1;
+    }
+}
 
 // EXTERNAL MODULE: ./build/shared/image/image-store.js
 var image_store = __nccwpck_require__(5039);
@@ -31751,7 +31561,6 @@ async function* tarballChunks(layers, images, told) {
     yield count(endOfArchive);
     told({ size: position, offsets });
 }
-/** A whole entry of a tar. */
 function smallEntry(name, bytes) {
     return Buffer.concat([(0,tar_header/* tarHeader */.pI)(name, bytes.length), bytes, Buffer.alloc((0,tar_header/* tarPadding */.vr)(bytes.length))]);
 }
@@ -31783,7 +31592,7 @@ function describe(image, references) {
         mediaType: image.manifestMediaType,
         digest: image.manifestDigest,
         size: image.manifestBytes.length,
-        ...((0,image_platform/* isKnown */.qE)(platform) ? { platform: { architecture, os, ...(variant === undefined ? {} : { variant }) } } : {}),
+        ...((0,image_platform/* isKnown */.qE)(platform) ? { platform: { architecture, os, variant } } : {}),
     };
     // containerd names an image after the first annotation, the OCI tools after the second.
     return references.map((reference) => ({
@@ -31807,58 +31616,6 @@ function tarball_writer_json(value) {
 }
 
 ;// CONCATENATED MODULE: ./build/shared/layout/read-layout.js
-var read_layout_addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
-    if (value !== null && value !== void 0) {
-        if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
-        var dispose, inner;
-        if (async) {
-            if (!Symbol.asyncDispose) throw new TypeError("Symbol.asyncDispose is not defined.");
-            dispose = value[Symbol.asyncDispose];
-        }
-        if (dispose === void 0) {
-            if (!Symbol.dispose) throw new TypeError("Symbol.dispose is not defined.");
-            dispose = value[Symbol.dispose];
-            if (async) inner = dispose;
-        }
-        if (typeof dispose !== "function") throw new TypeError("Object not disposable.");
-        if (inner) dispose = function() { try { inner.call(this); } catch (e) { return Promise.reject(e); } };
-        env.stack.push({ value: value, dispose: dispose, async: async });
-    }
-    else if (async) {
-        env.stack.push({ async: true });
-    }
-    return value;
-};
-var read_layout_disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
-    return function (env) {
-        function fail(e) {
-            env.error = env.hasError ? new SuppressedError(e, env.error, "An error was suppressed during disposal.") : e;
-            env.hasError = true;
-        }
-        var r, s = 0;
-        function next() {
-            while (r = env.stack.pop()) {
-                try {
-                    if (!r.async && s === 1) return s = 0, env.stack.push(r), Promise.resolve().then(next);
-                    if (r.dispose) {
-                        var result = r.dispose.call(r.value);
-                        if (r.async) return s |= 2, Promise.resolve(result).then(next, function(e) { fail(e); return next(); });
-                    }
-                    else s |= 1;
-                }
-                catch (e) {
-                    fail(e);
-                }
-            }
-            if (s === 1) return env.hasError ? Promise.reject(env.error) : Promise.resolve();
-            if (env.hasError) throw env.error;
-        }
-        return next();
-    };
-})(typeof SuppressedError === "function" ? SuppressedError : function (error, suppressed, message) {
-    var e = new Error(message);
-    return e.name = "SuppressedError", e.error = error, e.suppressed = suppressed, e;
-});
 
 
 
@@ -31928,24 +31685,11 @@ async function readJsonBlob(layout, descriptor) {
     return bytes;
 }
 async function requireLayer(layout, layer) {
-    const env_1 = { stack: [], error: void 0, hasError: false };
-    try {
-        await requireBlob(layout, layer);
-        const file = read_layout_addDisposableResource(env_1, await openFile(blobPath(layout, layer.digest)), true);
-        const { buffer, bytesRead } = await file.read(Buffer.alloc(layerHeadBytes), 0, layerHeadBytes, 0);
-        const wrong = wrongForm(layer.mediaType, layerPackingOf(buffer.subarray(0, bytesRead)));
-        if (wrong !== undefined)
-            throw invalidLayout(`The layer ${layer.digest} ${wrong}.`);
-    }
-    catch (e_1) {
-        env_1.error = e_1;
-        env_1.hasError = true;
-    }
-    finally {
-        const result_1 = read_layout_disposeResources(env_1);
-        if (result_1)
-            await result_1;
-    }
+    await requireBlob(layout, layer);
+    const head = await fileHead(blobPath(layout, layer.digest), layerHeadBytes);
+    const wrong = wrongForm(layer.mediaType, layerPackingOf(head));
+    if (wrong !== undefined)
+        throw invalidLayout(`The layer ${layer.digest} ${wrong}.`);
 }
 async function requireBlob(layout, descriptor) {
     const found = await stat(blobPath(layout, descriptor.digest)).catch(() => undefined);
@@ -32036,21 +31780,11 @@ async function layoutFolder(path, log) {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
         const opening = layout_folder_addDisposableResource(env_1, new AsyncDisposableStack(), true);
-        const folderAbove = (0,own_folder/* holdFolder */.Ub)((0,external_node_path_.dirname)((0,external_node_path_.resolve)(path))).catch((error) => {
-            throw layout_folder_unwritable(path, (0,errors/* messageOf */.bD)(error), error);
+        const { place, partial, refuse } = await claimPlace(path, opening, {
+            unwritable: (why, cause) => layout_folder_unwritable(path, why, cause),
+            requireReplaceable: async (there) => (await openReplaced(path, there, there))?.keep(),
+            onTaken: (holder) => log.warning(`Another step on this host is writing ${path} at this moment (${holder}).`),
         });
-        const above = opening.use(await folderAbove);
-        const refuse = (error) => {
-            throw error instanceof errors/* HandoverError */.Cu ? error : layout_folder_unwritable(path, above.wordsOf(error), error);
-        };
-        const place = (0,external_node_path_.join)(above.inside, (0,external_node_path_.basename)((0,external_node_path_.resolve)(path)));
-        (await openReplaced(path, place, place))?.keep();
-        opening.use(await lockPath(place, (holder) => {
-            log.warning(`Another step on this host is writing ${path} at this moment (${holder}).`);
-        }));
-        await removeRemains(place);
-        const own = opening.use(await (0,locks/* livingName */.$Q)());
-        const partial = `${place}.partial-${own.name}`;
         // Its owner's alone until it is whole.
         const folder = orElse(() => (0,own_folder/* makeOwnFolder */.xc)(partial), refuse);
         opening.defer((0,forced_end/* onForcedEnd */.Gf)(folder.remove));
@@ -32186,28 +31920,73 @@ function orElse(work, otherwise) {
     }
 }
 function layout_folder_unwritable(path, why, cause) {
-    return new errors/* HandoverError */.Cu('invalid-input', `The OCI layout can't be written to ${path}: ${why}.`, 'Set `oci-layout` to a folder that isn’t there yet, or is empty, where this job may write.', cause);
-}
-
-;// CONCATENATED MODULE: ./build/shared/handed-over/ranged-image.js
-
-
-/**
- * Reads a layer's bytes. Its digest is verified by the consumer.
- * @param onBytes called with the number of bytes of each part that has arrived
- * @throws HandoverError `artifact-corrupt` while iterating, when the first bytes don't match the media type
- */
-function layerBytes({ digest, size, mediaType, offset }, read, onBytes) {
-    return layerChunks(read(offset, offset + size, onBytes), mediaType, (what) => (0,image_record/* corruptLayer */.Rl)(digest, what));
+    return (0,errors/* invalidInput */.aY)(`The OCI layout can't be written to ${path}: ${why}.`, 'Set `oci-layout` to a folder that isn’t there yet, or is empty, where this job may write.', cause);
 }
 
 // EXTERNAL MODULE: external "node:events"
 var external_node_events_ = __nccwpck_require__(8474);
 // EXTERNAL MODULE: external "node:http"
 var external_node_http_ = __nccwpck_require__(7067);
+// EXTERNAL MODULE: external "node:stream"
+var external_node_stream_ = __nccwpck_require__(7075);
 // EXTERNAL MODULE: external "node:stream/promises"
 var external_node_stream_promises_ = __nccwpck_require__(6466);
+;// CONCATENATED MODULE: ./build/load-image/into/gunzipped-layer.js
+
+
+
+// A classic store spends much of its time on unpacking gzip, in one thread. This step unpacks large gzip layers on another core. The
+// digest of such a layer is then its diff ID. The image's config, and so its ID, is unchanged.
+/** Size of the length at the end of a gzip file, in bytes. That is the unpacked length modulo 2^32 (RFC 1952 section 2.3.1). */
+const gzipTrailerBytes = 4;
+/**
+ * Unpacks a gzip layer.
+ * @returns `size` bytes in total
+ * @throws HandoverError `load-failed` while iterating, unless the bytes are a gzip file of that length; what `chunks` throws
+ */
+async function* plainLayerChunks(chunks, size) {
+    let length = 0;
+    const source = { failed: false };
+    const watched = (0,bytes_chunks/* watchedChunks */.bM)((0,bytes_chunks/* streamableChunks */.V$)(chunks), () => (source.failed = true));
+    try {
+        for await (const chunk of (0,tar_compression/* decompress */.mF)(watched, 'gzip')) {
+            length += chunk.length;
+            if (length > size)
+                break;
+            yield chunk;
+        }
+    }
+    catch (error) {
+        throw source.failed ? error : unfit((0,errors/* messageOf */.bD)(error), error);
+    }
+    if (length !== size)
+        throw unfit(`it doesn't have the ${String(size)} bytes that its end says`);
+}
+function unfit(why, cause) {
+    return new errors/* HandoverError */.Cu('load-failed', `A layer can't be unpacked while it is sent: ${why}.`, 'Set `overlap: false`.', cause);
+}
+// A request for the end of a smaller layer would take longer than unpacking it.
+const minBytes = 4 * 1024 * 1024;
+/**
+ * Describes a gzip layer in its uncompressed form.
+ * @param diffId its uncompressed digest, from the image's config
+ * @returns undefined for a small layer, and for one whose unpacked length is unknown
+ */
+async function gunzippedLayer({ mediaType, size, offset }, diffId, read) {
+    // `….tar+gzip` of OCI, `….tar.gzip` of Docker.
+    if (size < minBytes || !/\.tar[+.]gzip$/.test(mediaType))
+        return undefined;
+    const end = offset + size;
+    const length = (await (0,bytes_chunks/* copiedBytes */.QB)(read(end - gzipTrailerBytes, end, () => undefined))).readUInt32LE();
+    // A file of several members ends with the length of the last one.
+    return length < size ? undefined : { digest: diffId, size: length };
+}
+
 ;// CONCATENATED MODULE: ./build/load-image/into/loopback-registry.js
+
+
+
+
 
 
 
@@ -32267,75 +32046,6 @@ async function answer(request, response, blob, onFailure) {
     // A closed connection is no error here: the client requests the blob again, or its command fails with the reason.
     await (0,external_node_stream_promises_.pipeline)((0,bytes_chunks/* streamableChunks */.V$)((0,bytes_chunks/* watchedChunks */.bM)(blob.chunks(), onFailure)), response).catch(() => undefined);
 }
-
-;// CONCATENATED MODULE: ./build/load-image/into/gunzipped-layer.js
-
-
-
-// A classic store spends much of its time on unpacking gzip, in one thread. This step unpacks large gzip layers on another core. The
-// digest of such a layer is then its diff ID. The image's config, and so its ID, is unchanged.
-/** Size of the length at the end of a gzip file, in bytes. That is the unpacked length modulo 2^32 (RFC 1952 section 2.3.1). */
-const gzipTrailerBytes = 4;
-/** Whether a layer is in gzip: `….tar+gzip` of OCI, `….tar.gzip` of Docker. @internal */
-function isGzipLayer(mediaType) {
-    return /\.tar[+.]gzip$/.test(mediaType);
-}
-/**
- * Returns the unpacked length in a gzip file's last bytes.
- * @param compressedSize bytes of the file
- * @returns undefined when that can't be the whole length, as in a file of several members
- * @internal
- */
-function plainSize(trailer, compressedSize) {
-    const size = trailer.readUInt32LE(trailer.length - gzipTrailerBytes);
-    return size < compressedSize ? undefined : size;
-}
-/**
- * Unpacks a gzip layer.
- * @returns `size` bytes in total
- * @throws HandoverError `load-failed` while iterating, unless the bytes are a gzip file of that length; what `chunks` throws
- */
-async function* plainLayerChunks(chunks, size) {
-    let length = 0;
-    const source = { failed: false };
-    const watched = (0,bytes_chunks/* watchedChunks */.bM)((0,bytes_chunks/* streamableChunks */.V$)(chunks), () => (source.failed = true));
-    try {
-        for await (const chunk of decompress(watched, 'gzip')) {
-            length += chunk.length;
-            if (length > size)
-                break;
-            yield chunk;
-        }
-    }
-    catch (error) {
-        throw source.failed ? error : unfit((0,errors/* messageOf */.bD)(error), error);
-    }
-    if (length !== size)
-        throw unfit(`it doesn't have the ${String(size)} bytes that its end says`);
-}
-function unfit(why, cause) {
-    return new errors/* HandoverError */.Cu('load-failed', `A layer can't be unpacked while it is sent: ${why}.`, 'Set `overlap: false`.', cause);
-}
-// A request for the end of a smaller layer would take longer than unpacking it.
-const minBytes = 4 * 1024 * 1024;
-/**
- * Describes a gzip layer in its uncompressed form.
- * @param diffId its uncompressed digest, from the image's config
- * @returns undefined for a small layer, and for one whose unpacked length is unknown
- */
-async function gunzippedLayer({ mediaType, size, offset }, diffId, read) {
-    if (size < minBytes || !isGzipLayer(mediaType))
-        return undefined;
-    const end = offset + size;
-    const length = plainSize(await (0,bytes_chunks/* copiedBytes */.QB)(read(end - gzipTrailerBytes, end, () => undefined)), size);
-    return length === undefined ? undefined : { digest: diffId, size: length };
-}
-
-;// CONCATENATED MODULE: ./build/load-image/into/offer.js
-
-
-
-
 /**
  * Prepares an image for the registry. The engine verifies each blob against the digest in its request. For the classic store, large
  * gzip layers are offered unpacked (docs/decisions/0006-gzip-layers-reach-the-classic-store-unpacked.md). A containerd store needs the
@@ -32377,7 +32087,7 @@ function layerBlobs({ layers, read }, plain, watch) {
     return distinct.map((layer, position) => {
         const { digest, size, mediaType } = offeredAs(layer, plain);
         const bytes = () => {
-            const stored = layerBytes(layer, read, watch.onBytes);
+            const stored = (0,identity/* layerBytes */.t2)(layer, read, watch.onBytes);
             return plain.has(layer.digest) ? plainLayerChunks(stored, size) : stored;
         };
         const chunks = () => {
@@ -32508,7 +32218,6 @@ var overlap_disposeResources = (undefined && undefined.__disposeResources) || (f
 
 
 
-
 /**
  * Lets the engine pull an image from this step.
  * @returns the image's temporary tag; undefined when the engine can't pull it, so that the whole tarball has to be loaded
@@ -32570,7 +32279,7 @@ async function fetchImage({ engine, log, info }, { image, names }, onBytes) {
         log.info('The engine stores these layers in a different form; sending them anyway.');
         name = `${names.repository}:${offered.manifestDigest.slice('sha256:'.length, 19)}`;
         names.add(name);
-        await engine.load(completing(image, skipped, name, onBytes), () => undefined);
+        await engine.load(completing(image, skipped, name, onBytes));
     }
     return name;
 }
@@ -32578,7 +32287,7 @@ async function fetchImage({ engine, log, info }, { image, names }, onBytes) {
 async function* completing({ contents, read }, layers, name, onBytes) {
     for (const layer of layers) {
         yield (0,tar_header/* tarHeader */.pI)((0,image_digest/* blobName */.PF)(layer.digest), layer.size);
-        yield* layerBytes(layer, read, onBytes);
+        yield* (0,identity/* layerBytes */.t2)(layer, read, onBytes);
         yield Buffer.alloc((0,tar_header/* tarPadding */.vr)(layer.size));
     }
     const named = smallEntries([{ image: contents, references: [(0,image_reference/* parseTaggedReference */.$R)(name)] }]);
@@ -33004,16 +32713,16 @@ function wholeTarball(request, onBytes) {
 async function* plainTarball(chunks, name) {
     let broken;
     const source = (0,bytes_chunks/* watchedChunks */.bM)(chunks, (error) => (broken = error));
-    const { head, all } = await (0,bytes_chunks/* withHead */.V5)(source, (bytes) => bytes.length >= magicBytes);
+    const { head, all } = await (0,bytes_chunks/* withHead */.V5)(source, tar_compression/* magicBytes */.Hc);
     if (head.length === 0)
         throw whole_tarball_invalid(`${name} in the artifact is empty.`);
-    const compression = compressionOf(head);
+    const compression = (0,tar_compression/* compressionOf */.MB)(head);
     if (compression === 'none') {
         yield* all;
         return;
     }
     try {
-        yield* decompress(all, compression);
+        yield* (0,tar_compression/* decompress */.mF)(all, compression);
     }
     catch (error) {
         if (broken !== undefined)
@@ -33027,7 +32736,7 @@ function asRecorded(chunks, { tarballSize: size, tarballDigest }, withDigest) {
     return (0,verified/* verifiedChunks */.Dc)(chunks, expected, (found) => {
         const message = `The tarball has ${found.size > size ? 'at least ' : ''}${String(found.size)} bytes with digest ${found.digest ?? tarballDigest}; ` +
             `its record shows ${String(size)} bytes with digest ${tarballDigest}.`;
-        return new errors/* HandoverError */.Cu('artifact-corrupt', message, 'Run the job that exports the image again.');
+        return (0,errors/* corruptArtifact */.G8)(message);
     });
 }
 async function* rewritten(plain, { opened, platform, repository, teeLayer, needsManifest = false }, onImages) {
@@ -33050,7 +32759,7 @@ async function* rewritten(plain, { opened, platform, repository, teeLayer, needs
         if (!isCorrupt)
             throw error;
         // export-image made a valid tarball: it was damaged in the artifact.
-        throw new errors/* HandoverError */.Cu('artifact-corrupt', error.message, 'Run the job that exports the image again.', error);
+        throw (0,errors/* corruptArtifact */.G8)(error.message, error);
     }
 }
 function indexAndManifests(images) {
@@ -33061,7 +32770,7 @@ function indexAndManifests(images) {
     })));
 }
 function whole_tarball_invalid(message, cause) {
-    return new errors/* HandoverError */.Cu('tarball-invalid', message, 'Make the tarball with docker save, plain or compressed with gzip or zstd, and upload it again.', cause);
+    return (0,errors/* invalidTarball */.EK)(message, 'Make the tarball with docker save, plain or compressed with gzip or zstd, and upload it again.', cause);
 }
 
 ;// CONCATENATED MODULE: ./build/load-image/into/into-holders.js
@@ -33134,13 +32843,12 @@ var into_holders_disposeResources = (undefined && undefined.__disposeResources) 
 
 
 
-
 /** Returns the facts about the first holder; without one, those of this machine. */
 async function hostInfo([first]) {
     if (first !== undefined)
         return first.engine.info();
-    const facts = { version: '', dataRoot: '', hostName: '' };
-    return { ...facts, platform: (0,image_platform/* platformOf */.tj)('linux', (0,external_node_os_.arch)()), imageStore: image_store/* imageStores */.C.containerd };
+    const platform = (0,image_platform/* platformOf */.tj)('linux', (0,external_node_os_.arch)());
+    return { platform, imageStore: image_store/* imageStores */.C.containerd, dataRoot: '', hostName: '' };
 }
 /** Returns how many artifacts of these sizes, in bytes, to load at once. */
 async function chooseAtOnce(holders, info, sizes) {
@@ -33335,7 +33043,7 @@ async function loadWhole({ holders, log }, { opened, info, lacking, temporary, k
 }
 /** Feeds the tarball to all holders. Returns what they report. */
 async function feedAll(chunks, holders) {
-    const feed = (holder) => (lent) => onHolder(holder, () => holder.engine.load(lent, () => undefined));
+    const feed = (holder) => (lent) => onHolder(holder, () => holder.engine.load(lent));
     const [only, ...others] = holders;
     if (only !== undefined && others.length === 0)
         return feed(only)(chunks);
@@ -33446,7 +33154,6 @@ var registry_disposeResources = (undefined && undefined.__disposeResources) || (
     var e = new Error(message);
     return e.name = "SuppressedError", e.error = error, e.suppressed = suppressed, e;
 });
-
 
 
 
@@ -33669,16 +33376,14 @@ async function fromSources(plan, tools) {
         case 'artifact-then-registry':
             return withSecond(tools, ['artifact', fromArtifact, failedArtifact], ['registry', fromRegistry]);
         case 'registry-then-artifact': {
-            const compared = async () => loadFromRegistry(plan, tools, plan.registryImage === undefined ? await find() : await foundOrNot(find, tools));
+            const findIfThere = () => find().catch((error) => {
+                log.info(`There is no artifact to compare with: ${(0,errors/* messageOf */.bD)(error)}`);
+                return undefined;
+            });
+            const compared = async () => loadFromRegistry(plan, tools, plan.registryImage === undefined ? await find() : await findIfThere());
             return withSecond(tools, ['registry', compared, failedRegistry], ['artifact', fromArtifact]);
         }
     }
-}
-async function foundOrNot(find, { log }) {
-    return find().catch((error) => {
-        log.info(`There is no artifact to compare with: ${(0,errors/* messageOf */.bD)(error)}`);
-        return undefined;
-    });
 }
 async function withSecond({ log }, [name, first, failures], [secondName, second]) {
     try {
@@ -33839,23 +33544,23 @@ async function loadAndMap(plan, fallback, tools) {
     const { log, timeline } = tools;
     const found = await log.chapter('Find the artifacts', () => timeline.measure('Find', () => (0,handed_over_find/* findArtifacts */.n1)(plan.wanted, tools)));
     const names = found.map(({ name }) => name);
-    return withDigests(plan.digests, tools, names, async () => plan.kind === 'several'
-        ? loadedResult(await loadSideBySide(plan.each, tools, found))
-        : { images: await readMapping(plan.each, found), loaded: [] });
-}
-function loadedResult(loaded) {
-    return { images: loaded.flatMap((result) => mappedLoad(result)), loaded };
+    return withDigests(plan.digests, tools, names, async () => {
+        if (plan.kind === 'mapping')
+            return { images: await readMapping(plan.each, found), loaded: [] };
+        const loaded = await loadSideBySide(plan.each, tools, found);
+        return { images: loaded.flatMap((result) => mappedLoad(result)), loaded };
+    });
 }
 function mappedLoad({ reference, identity, further, artifact, record }, name = artifact?.name ?? reference) {
     return (0,load_image_digests/* mappedImages */.aE)(name, artifact, record, [{ reference, identity }, ...further]);
 }
-async function withDigests(plan, { ownStore, log }, names, work) {
+async function withDigests(artifactName, { ownStore, log }, names, work) {
     const env_2 = { stack: [], error: void 0, hasError: false };
     try {
-        if (plan === undefined)
+        if (artifactName === undefined)
             return { ...(await work()), digests: undefined };
         const store = load_images_addDisposableResource(env_2, ownStore(), true);
-        const claim = await (0,load_image_digests/* claimDigests */.sh)(store, plan, names);
+        const claim = await (0,load_image_digests/* claimDigests */.sh)(store, artifactName, names);
         const result = await work();
         const digests = await claim.upload(result.images);
         log.info(`Uploaded the digests as the artifact "${digests.name}" (id ${String(digests.id)})`);
@@ -33876,14 +33581,11 @@ async function readMapping(each, found) {
         // No engine is involved: the platform is compared when the image is loaded.
         const { content, record, images } = resolveArtifact(artifact, { ...each, host: undefined });
         if (images === undefined)
-            throw unknownImage(content.artifact);
+            throw new errors/* HandoverError */.Cu('image-not-found', `The artifact "${content.artifact.name}" has no ${image_record/* recordName */.xD} with the position of its image’s config: its image is identified only when it is loaded.`, 'Make the artifact with export-image, or load it: remove `load: false`.');
         const named = images.map(({ identity, references }) => ({ identity, reference: (0,image_reference/* formatReference */.FH)(references[0]) }));
         return Promise.resolve((0,load_image_digests/* mappedImages */.aE)(content.artifact.name, content.artifact, record, named));
     });
     return (0,side_by_side/* requireAll */.r)(read, 'read').flat();
-}
-function unknownImage({ name }) {
-    return new errors/* HandoverError */.Cu('image-not-found', `The artifact "${name}" has no ${image_record/* recordName */.xD} with the position of its image’s config: its image is identified only when it is loaded.`, 'Make the artifact with export-image, or load it: remove `load: false`.');
 }
 async function loadSideBySide(each, tools, found) {
     const { log, timeline, holders } = tools;
@@ -33908,12 +33610,9 @@ function requireOwnReferences(artifacts) {
             const owner = owners.get(reference) ?? mine;
             owners.set(reference, owner);
             if (owner.configDigest !== mine.configDigest)
-                throw sameReference(reference, owner.name, mine.name);
+                throw (0,errors/* invalidInput */.aY)(`The artifacts "${owner.name}" and "${mine.name}" hold different images under the same reference, ${reference}.`, 'Give each export a reference of its own, such as `image: ${{ matrix.component }}:local`, or load them in different jobs.');
         }
     }
-}
-function sameReference(reference, one, other) {
-    return (0,errors/* invalidInput */.aY)(`The artifacts "${one}" and "${other}" hold different images under the same reference, ${reference}.`, 'Give each export a reference of its own, such as `image: ${{ matrix.component }}:local`, or load them in different jobs.');
 }
 // The reference of an artifact without a record is known only while it is loaded, when another image may have been verified under it.
 async function requireStillThere(holders, info, result) {
@@ -33940,7 +33639,7 @@ __nccwpck_require__.a(__webpack_module__, async (__webpack_handle_async_dependen
 /* harmony import */ var _plan_images_plan_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4115);
 /* harmony import */ var _plan_run_plan_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(2669);
 /* harmony import */ var _plan_wait_plan_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(1694);
-/* harmony import */ var _load_images_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(8046);
+/* harmony import */ var _load_images_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(2061);
 /* harmony import */ var _summary_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(9137);
 /* harmony import */ var _wait_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(149);
 /* harmony import */ var _shared_artifacts_service_other_run_store_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(7393);
@@ -34122,12 +33821,12 @@ function loadOutputs({ images, loaded }, own) {
 /** @throws HandoverError `invalid-input` */
 function planImages(inputs) {
     const { artifactNames, digestsArtifact, remove } = inputs;
-    const digests = digestsArtifact === undefined ? undefined : { artifactName: (0,_shared_image_artifact_name_js__WEBPACK_IMPORTED_MODULE_1__/* .requireArtifactName */ .to)(digestsArtifact) };
+    const digests = digestsArtifact === undefined ? undefined : (0,_shared_image_artifact_name_js__WEBPACK_IMPORTED_MODULE_1__/* .requireArtifactName */ .to)(digestsArtifact);
     const wanted = [...new Set(artifactNames)];
     const [artifactName = '', ...more] = wanted;
     const isOne = more.length === 0 && !(0,_shared_image_artifact_name_js__WEBPACK_IMPORTED_MODULE_1__/* .isPattern */ .Pt)(artifactName);
     if (!isOne)
-        requireNoneOf(inputs, ['image', 'tarball', 'oci-layout', 'expected-config-digest', 'from'], whySeveral(wanted));
+        requireNoneOf(inputs, ['image', 'tarball', 'oci-layout', 'expected-config-digest', 'from'], `\`artifact-name\` (${wanted.join(', ')}) selects several images`);
     if (!inputs.load)
         requireNoneOf(inputs, ['image', 'tarball', 'oci-layout', 'from', 'into'], 'With `load: false` no image is loaded');
     [artifactName, ...more].forEach(_shared_image_artifact_name_js__WEBPACK_IMPORTED_MODULE_1__/* .requireNameOrPattern */ .Al);
@@ -34136,9 +33835,6 @@ function planImages(inputs) {
     }
     const kind = inputs.load ? (isOne ? 'one' : 'several') : remove ? 'removal' : 'mapping';
     return { kind, wanted, each: (0,_plan_js__WEBPACK_IMPORTED_MODULE_2__/* .planEach */ .L0)(inputs), digests, remove };
-}
-function whySeveral(wanted) {
-    return `\`artifact-name\` (${wanted.join(', ')}) selects several images`;
 }
 function requireNoneOf(inputs, names, why) {
     const { image, tarball, expectedConfigDigest, ociLayout } = inputs;
@@ -34457,7 +34153,6 @@ function planWait({ waitMinutes: minutes, waitForJob: job }, { wanted }, isOther
 
 
 
-
 const sources = {
     artifact: 'the artifact',
     registry: 'the registry',
@@ -34470,41 +34165,28 @@ function loadSummary(result, timeline) {
     const from = record?.producer;
     const facts = [
         [(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `Image`, (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .code */ .aY)(result.reference)],
-        ...(result.image === undefined ? [] : [[(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `Image ID here`, (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .code */ .aY)(result.image.imageId)]]),
+        result.image && [(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `Image ID here`, (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .code */ .aY)(result.image.imageId)],
         ...places(result),
         [(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `Config digest`, identity.configDigest === undefined ? (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `unknown` : (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .code */ .aY)(identity.configDigest)],
         [(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `Platform`, (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .words */ .aL)((0,_shared_image_platform_js__WEBPACK_IMPORTED_MODULE_1__/* .formatPlatform */ .Bq)(identity.platform))],
         [(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `Layers`, (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .words */ .aL)(String(identity.diffIds.length))],
         [(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `Source`, (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .words */ .aL)(sources[result.source])],
-        ...(fallback === undefined
-            ? []
-            : [
-                [(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `Pulled from`, (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .code */ .aY)(fallback.reference)],
-                [(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `Why not the artifact`, (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .prose */ .CS)(fallback.reason)],
-            ]),
-        ...(artifact === undefined
-            ? []
-            : [
-                [
-                    (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `Artifact`,
-                    (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `${(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .code */ .aY)(artifact.name)}${(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .words */ .aL)(` (id ${String(artifact.id)}), ${(0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_3__/* .formatBytes */ .z3)(artifact.size)}`)}`,
-                ],
-                ...(artifact.run === undefined ? [] : [[(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `From run`, (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .link */ .nf)(String(artifact.run.id), artifact.run.url)]]),
-                [(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `Downloaded`, (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .words */ .aL)(downloaded(result))],
-            ]),
-        ...(from === undefined
-            ? []
-            : [
-                [(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `Built from`, (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `${(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .code */ .aY)(from.commit || 'unknown commit')}, attempt ${(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .words */ .aL)(String(from.runAttempt))}`],
-            ]),
+        fallback && [(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `Pulled from`, (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .code */ .aY)(fallback.reference)],
+        fallback && [(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `Why not the artifact`, (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .prose */ .CS)(fallback.reason)],
+        artifact && (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .artifactRow */ .XV)(artifact),
+        artifact?.run && [(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `From run`, (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .link */ .nf)(String(artifact.run.id), artifact.run.url)],
+        artifact && [(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `Downloaded`, (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .words */ .aL)(downloaded(result))],
+        from && [
+            (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `Built from`,
+            (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `${(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .code */ .aY)(from.commit || 'unknown commit')}, attempt ${(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .words */ .aL)(String(from.runAttempt))}`,
+        ],
         [(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `Checked against`, (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .words */ .aL)(checkedAgainst(result))],
         ...minutes(result, timeline),
     ];
-    const layers = record === undefined ? [] : [(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .layerTable */ ._N)(record.layers)];
     return (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .joined */ .oR)([
         (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `### ${(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .words */ .aL)(title(result))} ${(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .code */ .aY)(result.reference)}`,
-        (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .markdownTable */ .Qj)(['', ''], facts),
-        ...layers,
+        (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .markdownTable */ .Qj)(['Property', 'Value'], facts),
+        record && (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .layerTable */ ._N)(record.layers),
         (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .gantt */ .VM)(timeline.spans()),
         (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) ``,
     ], '\n\n');
@@ -34518,7 +34200,7 @@ function minutes({ artifact, record }, timeline) {
     const early = timeline.began - times.ready;
     const when = early >= 0 ? `${(0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_3__/* .formatDuration */ .a3)(early)} before this step began` : `${(0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_3__/* .formatDuration */ .a3)(-early)} after it`;
     return [
-        [(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `Built`, (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .words */ .aL)(`once, in ${(0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_3__/* .formatDuration */ .a3)(times.built - times.began)}; ready ${when}`)],
+        [(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `Built`, (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .words */ .aL)(`once, in ${(0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_3__/* .formatDuration */ .a3)(times.built - times.started)}; ready ${when}`)],
         [(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `Took here`, (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .words */ .aL)((0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_3__/* .formatDuration */ .a3)(took))],
     ];
 }
@@ -34555,10 +34237,8 @@ function imagesSummary(result, timeline) {
     const { images, loaded, digests, removed } = result;
     const [only] = images.length === 1 ? loaded : [];
     const changes = (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .joined */ .oR)([
-        ...(digests === undefined
-            ? []
-            : [(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `The digests are ${(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .code */ .aY)(_shared_handed_over_find_js__WEBPACK_IMPORTED_MODULE_2__/* .digestsFileName */ .td)} in the artifact ${(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .code */ .aY)(digests.name)}.\n\n`]),
-        ...(removed.length === 0 ? [] : [(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `Removed from this run: ${(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .joined */ .oR)(removed.map(_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .code */ .aY), ', ')}.\n\n`]),
+        digests && (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `The digests are ${(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .code */ .aY)(_shared_handed_over_find_js__WEBPACK_IMPORTED_MODULE_2__/* .digestsFileName */ .td)} in the artifact ${(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .code */ .aY)(digests.name)}.\n\n`,
+        removed.length === 0 ? undefined : (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `Removed from this run: ${(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .joined */ .oR)(removed.map(_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .code */ .aY), ', ')}.\n\n`,
     ], '');
     if (images.length === 0)
         return changes;
@@ -34682,7 +34362,6 @@ function watchProducers(wanted, { jobs, runnerName, runAttempt, log, signal }, e
  * Returns the jobs that could create the artifact, after all of them have ended: those that `wanted` names, or all others.
  * @param runnerName of this job
  * @returns certain if one of the named jobs has failed or was skipped
- * @internal
  */
 function whoHasEnded(jobs, wanted, runnerName) {
     // A runner runs one job at a time.
@@ -34700,7 +34379,6 @@ function whoHasEnded(jobs, wanted, runnerName) {
  * Returns the jobs of an attempt, with the earlier jobs that count in it. If only failed jobs are re-run, the others may be missing in the
  * new attempt (r-universe-org/help#607). A job that still waits for its re-run is also missing. But then the jobs that it waits for are
  * re-run, although they had succeeded.
- * @internal
  */
 function withCarriedOver(jobs, earlier, runnerName) {
     const had = new Set(earlier.filter(({ conclusion }) => conclusion === 'success').map(({ name }) => name));
@@ -34813,7 +34491,7 @@ function listed(names) {
 
 /***/ }),
 
-/***/ 8398:
+/***/ 250:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -34846,100 +34524,8 @@ var on_disk = __nccwpck_require__(9341);
 var content = __nccwpck_require__(6720);
 // EXTERNAL MODULE: ./build/shared/artifacts/blob/signed-blob.js
 var signed_blob = __nccwpck_require__(78);
-// EXTERNAL MODULE: external "node:timers/promises"
-var external_node_timers_promises_ = __nccwpck_require__(8500);
-;// CONCATENATED MODULE: ./build/shared/artifacts/blob/slow-parts.js
-
-
-// One connection in many is slow (actions/cache#810, actions/toolkit#1484), and parts are used in order: one that takes far longer than
-// its neighbours would delay all later ones. Its bytes are requested a second time, and the first response wins
-// (docs/decisions/0001-speed-alone-has-to-win-a-tenth.md).
-const lookEveryMs = 100;
-/** A part is slow when it takes this many times as long as the median part, and at least this long. */
-const slowFactor = 4;
-const minSlowMs = 1000;
-/** One received part in this many may be requested again, and this many in addition. */
-const oneIn = 20;
-const beyond = 2;
-/** @param duplicates whether a slow part is requested again */
-function parts(duplicates) {
-    const lastMs = [];
-    let [received, duplicateRequests] = [0, 0];
-    const isSlow = (ms) => {
-        const median = lastMs.toSorted((one, other) => one - other)[lastMs.length >> 1] ?? 0;
-        return ms > Math.max(minSlowMs, slowFactor * median);
-    };
-    // When its neighbours are slow as well, the link is slow, and another request would make it slower. One slow neighbour shows nothing:
-    // the last two parts of a blob can both have a slow connection.
-    const isAlone = (neighbours) => neighbours.filter(({ hasArrived }) => !hasArrived()).length <= Math.max(1, neighbours.length / 2);
-    return {
-        request: (first, again) => requestPart(first, again, (ms) => {
-            received += 1;
-            lastMs.push(ms);
-            if (lastMs.length > 16)
-                lastMs.shift();
-        }),
-        firstResponse: async (part, neighbours) => {
-            while (duplicates && (await isWaiting(part))) {
-                if (!isSlow(performance.now() - part.sentAt()) || !isAlone(neighbours))
-                    continue;
-                if (duplicateRequests >= beyond + received / oneIn)
-                    continue;
-                duplicateRequests += 1;
-                return race(part);
-            }
-            return part.arriving;
-        },
-    };
-}
-/** Returns after a moment whether the first request is still running. */
-function isWaiting({ ended }) {
-    return (0,external_node_timers_promises_.setTimeout)(lookEveryMs, true, { signal: ended }).catch(() => false);
-}
-function requestPart(first, requestAgain, onArrival) {
-    const requestedAt = performance.now();
-    let [sentAt, hasArrived] = [requestedAt, false];
-    const [abandoned, ended] = [new AbortController(), new AbortController()];
-    const arriving = first(abandoned.signal, async (request) => {
-        sentAt = performance.now();
-        await request().finally(() => (sentAt = Infinity));
-    });
-    arriving
-        .then(() => {
-        hasArrived = true;
-        onArrival(performance.now() - requestedAt);
-    }, () => undefined)
-        .finally(() => {
-        ended.abort();
-    });
-    return {
-        arriving,
-        hasArrived: () => hasArrived,
-        sentAt: () => sentAt,
-        requestAgain,
-        abandon: () => {
-            abandoned.abort();
-        },
-        ended: ended.signal,
-    };
-}
-async function race({ arriving, requestAgain, abandon }) {
-    const second = new AbortController();
-    const again = requestAgain(second.signal);
-    again.catch(() => undefined);
-    const first = arriving.then((bytes) => {
-        second.abort();
-        return bytes;
-    }, (error) => again.catch(() => {
-        throw (0,errors/* asError */.zR)(error);
-    }));
-    const other = again.then((bytes) => {
-        abandon();
-        return bytes;
-    }, () => first);
-    return Promise.race([first, other]);
-}
-
+// EXTERNAL MODULE: ./build/shared/artifacts/blob/slow-parts.js
+var slow_parts = __nccwpck_require__(5942);
 ;// CONCATENATED MODULE: ./build/shared/artifacts/blob/ranged-reader.js
 
 
@@ -34947,14 +34533,13 @@ async function race({ arriving, requestAgain, abandon }) {
 
 
 const partBytes = 2 * 1024 * 1024;
-const partsInFlight = 8;
 /**
  * Reads a blob through signed URLs that expire.
  * @throws (from its methods) HandoverError `transfer-failed`, `artifact-expired` or `artifact-corrupt`; `RangesIgnored` when the
  *   server answers the first request with the whole blob
  */
 function rangedReader(options) {
-    const { size, onRetry, duplicates = true } = options;
+    const { size, onRetry, adapts = true } = options;
     const blob = (0,signed_blob/* signedBlob */.sY)(options);
     const source = { blob, size, givesParts: false };
     const request = (all, bytes, start) => {
@@ -34972,14 +34557,14 @@ function rangedReader(options) {
             return filling.bytes;
         });
     };
-    const small = parts(duplicates);
+    const small = (0,slow_parts/* parts */.r)(adapts);
     /** @param free memory to use again */
     const inParts = async function* (start, end, free) {
-        const all = parts(duplicates);
+        const all = (0,slow_parts/* parts */.r)(adapts);
         const queue = [];
         let next = start;
         while (next < end || queue.length > 0) {
-            while (next < end && queue.length < partsInFlight) {
+            while (next < end && queue.length < all.inFlight(partBytes)) {
                 const bytes = free.pop() ?? Buffer.allocUnsafeSlow(Math.min(partBytes, end - start));
                 queue.push(request(all, bytes.subarray(0, end - next), next));
                 next = Math.min(end, next + partBytes);
@@ -35165,8 +34750,6 @@ async function writeWhole(blob, options, path, onBytes) {
 /* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
 /* harmony import */ var _http_answer_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(9147);
 /* harmony import */ var _http_retry_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(3775);
-/* harmony import */ var _store_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(6085);
-
 
 
 
@@ -35230,7 +34813,7 @@ class RangesIgnored extends Error {
 function requireListedSize(size, { size: listed }) {
     if (size === listed)
         return;
-    throw (0,_store_js__WEBPACK_IMPORTED_MODULE_3__/* .corruptArtifact */ .G)(`The artifact's blob has ${String(size)} bytes; the artifact service lists ${String(listed)}.`);
+    throw (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .corruptArtifact */ .G8)(`The artifact's blob has ${String(size)} bytes; the artifact service lists ${String(listed)}.`);
 }
 /** Ends an answer without reading it; to destroy its body would emit an error that nothing can catch. */
 async function discard(response) {
@@ -35256,6 +34839,110 @@ function maskedUrl(url, maskSecret) {
             maskSecret(form);
     }
     return url;
+}
+
+
+/***/ }),
+
+/***/ 5942:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   r: () => (/* binding */ parts)
+/* harmony export */ });
+/* harmony import */ var node_timers_promises__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(8500);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4754);
+
+
+// One connection in many is slow (actions/cache#810, actions/toolkit#1484). A part of a blob that takes far longer than its neighbours
+// delays the end of an upload, and in a download all later parts. It is requested or sent a second time, and the first response wins
+// (docs/decisions/0001-speed-alone-has-to-win-a-tenth.md).
+const lookEveryMs = 100;
+/** A part is slow when it takes this many times as long as the median part, and at least this long. */
+const slowFactor = 4;
+const minSlowMs = 1000;
+/** One received part in this many may be requested again, and this many in addition. */
+const oneIn = 20;
+const beyond = 2;
+const usuallyInFlight = 8;
+const mostInFlight = 32;
+/** When all connections are slow, more parts are in flight until their speed adds up to this. */
+const floorBytesPerMs = 60_000;
+/** @param adapts whether a slow part is requested again, and more parts at once when all are slow */
+function parts(adapts) {
+    const lastMs = [];
+    let [received, duplicateRequests] = [0, 0];
+    const medianMs = () => lastMs.toSorted((one, other) => one - other)[lastMs.length >> 1] ?? 0;
+    const isSlow = (ms) => ms > Math.max(minSlowMs, slowFactor * medianMs());
+    // When its neighbours are slow as well, the link is slow, and another request would make it slower. One slow neighbour shows nothing:
+    // the last two parts of a blob can both have a slow connection.
+    const isAlone = (neighbours) => neighbours.filter(({ hasArrived }) => !hasArrived()).length <= Math.max(1, neighbours.length / 2);
+    return {
+        inFlight: (bytes) => {
+            const wanted = adapts ? Math.ceil((medianMs() * floorBytesPerMs) / bytes) : 0;
+            return Math.min(mostInFlight, Math.max(usuallyInFlight, wanted));
+        },
+        request: (first, again) => requestPart(first, again, (ms) => {
+            received += 1;
+            lastMs.push(ms);
+            if (lastMs.length > 16)
+                lastMs.shift();
+        }),
+        firstResponse: async (part, neighbours) => {
+            while (adapts && (await isWaiting(part))) {
+                if (!isSlow(performance.now() - part.sentAt()) || !isAlone(neighbours))
+                    continue;
+                if (duplicateRequests >= beyond + received / oneIn)
+                    continue;
+                duplicateRequests += 1;
+                return race(part);
+            }
+            return part.arriving;
+        },
+    };
+}
+/** Returns after a moment whether the first request is still running. */
+function isWaiting({ ended }) {
+    return (0,node_timers_promises__WEBPACK_IMPORTED_MODULE_0__.setTimeout)(lookEveryMs, true, { signal: ended }).catch(() => false);
+}
+function requestPart(first, requestAgain, onArrival) {
+    const requestedAt = performance.now();
+    let [sentAt, hasArrived] = [requestedAt, false];
+    const [abandoned, ended] = [new AbortController(), new AbortController()];
+    const arriving = first(abandoned.signal, async (request) => {
+        sentAt = performance.now();
+        await request().finally(() => (sentAt = Infinity));
+    });
+    arriving
+        .then(() => {
+        hasArrived = true;
+        onArrival(performance.now() - requestedAt);
+    }, () => undefined)
+        .finally(() => ended.abort());
+    return {
+        arriving,
+        hasArrived: () => hasArrived,
+        sentAt: () => sentAt,
+        requestAgain,
+        abandon: () => abandoned.abort(),
+        ended: ended.signal,
+    };
+}
+async function race({ arriving, requestAgain, abandon }) {
+    const second = new AbortController();
+    const again = requestAgain(second.signal);
+    again.catch(() => undefined);
+    const first = arriving.then((bytes) => {
+        second.abort();
+        return bytes;
+    }, (error) => again.catch(() => {
+        throw (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .asError */ .zR)(error);
+    }));
+    const other = again.then((bytes) => {
+        abandon();
+        return bytes;
+    }, () => first);
+    return Promise.race([first, other]);
 }
 
 
@@ -35316,8 +35003,8 @@ var files = __nccwpck_require__(9543);
 var answer = __nccwpck_require__(9147);
 // EXTERNAL MODULE: ./build/shared/http/client.js
 var client = __nccwpck_require__(4242);
-// EXTERNAL MODULE: ./build/shared/artifacts/blob/open-blob.js + 2 modules
-var open_blob = __nccwpck_require__(8398);
+// EXTERNAL MODULE: ./build/shared/artifacts/blob/open-blob.js + 1 modules
+var open_blob = __nccwpck_require__(250);
 // EXTERNAL MODULE: ./build/shared/artifacts/blob/signed-blob.js
 var signed_blob = __nccwpck_require__(78);
 // EXTERNAL MODULE: ./build/shared/artifacts/zip/content.js + 1 modules
@@ -35391,7 +35078,7 @@ function onlyName(wanted) {
     return others.length > 0 || name === undefined || (0,artifact_name/* isPattern */.Pt)(name) ? undefined : name;
 }
 function refused(run) {
-    return new errors/* HandoverError */.Cu('invalid-input', `Run ${String(run.id)} (${run.url}) ran for the fork ${(0,base_text/* quoteForeign */.xS)(run.headRepository) || '(deleted)'}: the author of ` +
+    return (0,errors/* invalidInput */.aY)(`Run ${String(run.id)} (${run.url}) ran for the fork ${(0,base_text/* quoteForeign */.xS)(run.headRepository) || '(deleted)'}: the author of ` +
         'that pull request decides what its artifact contains.', 'Use a run of your own repository. Set `allow-fork-runs: true` only where the image gets no secret, no token that can ' +
         'write and no self-hosted runner.');
 }
@@ -35525,10 +35212,7 @@ function otherRunStore(options) {
             const { run, artifacts } = await chosen;
             log.info(`Using run ${String(run.id)} of ${run.createdAt}: ${run.url}`);
             const link = { id: run.id, url: run.url };
-            return artifacts.map(({ id, name, size, digest, createdAt }) => ({
-                ...{ id, name, size, createdAt, run: link },
-                ...(digest === undefined ? {} : { digest }),
-            }));
+            return artifacts.map((artifact) => ({ ...artifact, run: link }));
         },
         open: async (artifact) => {
             const sign = async () => (0,signed_blob/* maskedUrl */.HB)(await explain('read the artifact', () => signDownload(runs, artifact)), maskSecret);
@@ -35591,7 +35275,6 @@ function explained(what, search, error) {
 
 
 
-/** The service code of an answer about a rate limit. */
 const rateLimited = 'rate-limited';
 function restClient(options) {
     const { apiUrl } = options;
@@ -35779,11 +35462,17 @@ var answer = __nccwpck_require__(9147);
 var client = __nccwpck_require__(4242);
 // EXTERNAL MODULE: ./build/shared/base/pool.js
 var pool = __nccwpck_require__(2668);
+// EXTERNAL MODULE: ./build/shared/bytes/chunks.js
+var bytes_chunks = __nccwpck_require__(4256);
 // EXTERNAL MODULE: ./build/shared/bytes/verified.js
 var verified = __nccwpck_require__(7606);
 // EXTERNAL MODULE: ./build/shared/http/retry.js
 var retry = __nccwpck_require__(3775);
+// EXTERNAL MODULE: ./build/shared/artifacts/blob/slow-parts.js
+var slow_parts = __nccwpck_require__(5942);
 ;// CONCATENATED MODULE: ./build/shared/artifacts/blob/blob-upload.js
+
+
 
 
 
@@ -35800,64 +35489,55 @@ const blocksInFlight = 8;
 async function uploadBlob(target, chunks, onBytes) {
     const checksum = new verified/* Checksum */.M();
     const ids = [];
-    // Used again: leaving them to the garbage collector would triple the memory held.
     const free = [];
-    await (0,pool/* inPool */.Q)(blocks((0,verified/* checksummed */.Wk)(chunks, checksum), free), blocksInFlight, async ({ bytes, start }, failed) => {
-        const id = blockId(start / blockBytes);
-        ids[start / blockBytes] = id;
+    const all = (0,slow_parts/* parts */.r)(target.adapts ?? true);
+    /** For each block under way, the blocks that started after it. */
+    const later = new Set();
+    await (0,pool/* inPool */.Q)((0,bytes_chunks/* pieces */.IE)((0,verified/* checksummed */.Wk)(chunks, checksum), blockBytes, free), blocksInFlight, async (bytes, failed) => {
+        if (bytes.length === 0)
+            return;
+        // Blocks are taken in order. All ids of a blob have one length (Put Block, "Remarks").
+        const id = Buffer.from(String(ids.length).padStart(6, '0')).toString('base64');
+        const start = ids.length * blockBytes;
+        ids.push(id);
         // A refused block ends the others.
         const signal = AbortSignal.any([target.signal, failed]);
-        await putBlock({ ...target, signal }, id, bytes, start);
+        const what = `Bytes ${String(start)}-${String(start + bytes.length)} of the upload`;
+        const query = { comp: 'block', blockid: id };
+        const block = all.request(async (abandoned, timed) => {
+            const ends = { ...target, signal: AbortSignal.any([signal, abandoned]) };
+            await persist(ends, what, () => timed(() => put(ends, query, bytes)));
+            return bytes;
+        }, 
+        // The service takes the same bytes for the same id in any order.
+        async (abandoned) => {
+            target.onRetry(`${what} take far longer than their neighbours: sending them again.`);
+            await put({ ...target, signal: AbortSignal.any([signal, abandoned]) }, query, bytes);
+            return bytes;
+        });
+        for (const started of later)
+            started.push(block);
+        const startedLater = [];
+        later.add(startedLater);
+        await all.firstResponse(block, startedLater).finally(() => later.delete(startedLater));
         onBytes(bytes.length);
         free.push(Buffer.from(bytes.buffer));
     });
     await putBlockList(target, ids);
     return checksum.found();
 }
-// All ids of a blob have one length (Put Block, "Remarks").
-function blockId(position) {
-    return Buffer.from(String(position).padStart(6, '0')).toString('base64');
-}
-/** Copies chunks into blocks, of which the last may be shorter. Takes memory from `free`. */
-async function* blocks(chunks, free) {
-    let block = Buffer.alloc(0);
-    let [length, start] = [0, 0];
-    for await (const chunk of chunks) {
-        for (let taken = 0; taken < chunk.length;) {
-            if (length === 0)
-                block = free.pop() ?? Buffer.allocUnsafeSlow(blockBytes);
-            const count = chunk.copy(block, length, taken);
-            taken += count;
-            length += count;
-            if (length < blockBytes)
-                continue;
-            yield { bytes: block, start };
-            start += length;
-            length = 0;
-        }
-    }
-    if (length > 0)
-        yield { bytes: block.subarray(0, length), start };
-}
-function putBlock(target, id, block, start) {
-    const what = `Bytes ${String(start)}-${String(start + block.length)} of the upload`;
-    return put(target, { comp: 'block', blockid: id }, block, {}, what);
-}
 function putBlockList(target, ids) {
     const list = ids.map((id) => `<Latest>${id}</Latest>`).join('');
     const body = `<?xml version="1.0" encoding="utf-8"?><BlockList>${list}</BlockList>`;
     const headers = { 'content-type': 'application/xml', 'x-ms-blob-content-type': 'application/zip' };
-    return put(target, { comp: 'blocklist' }, body, headers, 'The end of the upload');
+    return persist(target, 'The end of the upload', () => put(target, { comp: 'blocklist' }, body, headers));
 }
-async function put({ http, url, onRetry, signal }, query, body, headers, what) {
-    const request = {
-        method: 'PUT',
-        url: withQuery(url, query),
-        headers: { 'x-ms-version': apiVersion, ...headers },
-        body,
-        signal,
-    };
-    await (0,retry/* again */.TG)('part', async () => (0,answer/* readText */.yR)(await http.send(request)), { what: () => what, onRetry, signal });
+function persist({ onRetry, signal }, what, request) {
+    return (0,retry/* again */.TG)('part', request, { what: () => what, onRetry, signal });
+}
+async function put({ http, url, signal }, query, body, more = {}) {
+    const headers = { 'x-ms-version': apiVersion, ...more };
+    await (0,answer/* readText */.yR)(await http.send({ method: 'PUT', url: withQuery(url, query), headers, body, signal }));
 }
 function withQuery(url, query) {
     const result = new URL(url);
@@ -35866,16 +35546,14 @@ function withQuery(url, query) {
     return result.href;
 }
 
-// EXTERNAL MODULE: ./build/shared/artifacts/blob/open-blob.js + 2 modules
-var open_blob = __nccwpck_require__(8398);
+// EXTERNAL MODULE: ./build/shared/artifacts/blob/open-blob.js + 1 modules
+var open_blob = __nccwpck_require__(250);
 // EXTERNAL MODULE: ./build/shared/artifacts/blob/signed-blob.js
 var signed_blob = __nccwpck_require__(78);
 // EXTERNAL MODULE: ./build/shared/artifacts/zip/content.js + 1 modules
 var zip_content = __nccwpck_require__(6720);
 // EXTERNAL MODULE: external "node:zlib"
 var external_node_zlib_ = __nccwpck_require__(8522);
-// EXTERNAL MODULE: ./build/shared/bytes/chunks.js
-var chunks = __nccwpck_require__(4256);
 ;// CONCATENATED MODULE: ./build/shared/artifacts/zip/zip-writer.js
 
 
@@ -35887,7 +35565,7 @@ const dosEpoch = 0x0021; // 1980-01-01: the same content gives the same bytes
 const limit32 = 0xffffffff;
 /**
  * Returns the bytes of a zip with uncompressed entries.
- * @param entries a later entry may depend on an earlier one
+ * @param entries their chunks are read when the earlier entries are written, and must have `size` bytes if that is known
  * @throws RangeError when an entry doesn't have its size
  */
 async function* storedZip(entries) {
@@ -35901,7 +35579,7 @@ async function* storedZip(entries) {
         let size = 0;
         let crc = 0;
         for await (const chunk of entry.chunks) {
-            crc = (0,external_node_zlib_.crc32)((0,chunks/* viewOf */.du)(chunk), crc);
+            crc = (0,external_node_zlib_.crc32)((0,bytes_chunks/* viewOf */.du)(chunk), crc);
             size += chunk.length;
             yield chunk;
         }
@@ -36013,10 +35691,10 @@ var external_node_stream_promises_ = __nccwpck_require__(6466);
 var image_digest = __nccwpck_require__(3968);
 // EXTERNAL MODULE: ./build/shared/artifacts/on-disk.js
 var on_disk = __nccwpck_require__(9341);
-// EXTERNAL MODULE: ./build/shared/artifacts/store.js
-var store = __nccwpck_require__(6085);
 // EXTERNAL MODULE: external "node:timers/promises"
 var external_node_timers_promises_ = __nccwpck_require__(8500);
+// EXTERNAL MODULE: ./build/shared/base/deadline.js
+var deadline = __nccwpck_require__(2442);
 // EXTERNAL MODULE: ./build/shared/bytes/locks.js + 1 modules
 var locks = __nccwpck_require__(1344);
 // EXTERNAL MODULE: ./build/shared/base/json.js
@@ -36216,6 +35894,7 @@ var __disposeResources = (undefined && undefined.__disposeResources) || (functio
 
 
 
+
 // A cancelled step is killed after 7.5 s. Until then it waits for the answer to a reservation, and then removes that.
 const answerMs = 2000;
 const cleanupMs = 4500;
@@ -36231,14 +35910,14 @@ function lockName({ origin, runBackendId, jobBackendId }, name) {
 /**
  * Reserves a name, and returns the URL to write the blob to.
  * @param expiresAt undefined takes the repository's default
+ * @param isAlone whether no other step of this job uploads under the name
  * @throws HandoverError `artifact-name-taken`; what the service throws. After any error, a cancel included, the name isn't reserved.
  */
-async function reserveName(name, expiresAt, options) {
+async function reserveName(name, expiresAt, options, isAlone) {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
-        const { signal, isAlone } = options;
-        const budget = after(signal, answerMs);
-        const client = __addDisposableResource(env_1, connect(options, budget), true);
+        const { signal } = options;
+        const client = __addDisposableResource(env_1, connect(options, (0,deadline/* abortedAfter */.U)(signal, answerMs)), true);
         const removeLeftover = async (lateMs) => isAlone && (await removeUnfinished(name, options, { unlessListed: true, lateMs }));
         try {
             const url = await client.service.create(name, expiresAt).catch(async (error) => {
@@ -36273,20 +35952,6 @@ async function reserveName(name, expiresAt, options) {
 }
 function isTaken(error) {
     return error instanceof answer/* HttpError */.j$ && error.status === 409;
-}
-/** Returns a signal that is aborted a number of ms after another one. */
-function after(signal, ms) {
-    const controller = new AbortController();
-    const begin = () => {
-        setTimeout(() => {
-            controller.abort(signal.reason);
-        }, ms).unref();
-    };
-    if (signal.aborted)
-        begin();
-    else
-        signal.addEventListener('abort', begin, { once: true });
-    return controller.signal;
 }
 /**
  * Removes what this attempt of this job has reserved under a name, over its own connection, because the step may be cancelled.
@@ -36499,7 +36164,7 @@ async function official_store_open(artifact, folder) {
     const options = { path: folder, skipDecompress: true, ...(digest === undefined ? {} : { expectedHash: digest }) };
     const { digestMismatch } = await (await official_store_client()).downloadArtifact(artifact.id, options);
     if (digestMismatch === true)
-        throw (0,store/* corruptArtifact */.G)(`The artifact "${artifact.name}" arrived with another digest than the artifact service lists (${digest ?? 'none'}).`);
+        throw (0,errors/* corruptArtifact */.G8)(`The artifact "${artifact.name}" arrived with another digest than the artifact service lists (${digest ?? 'none'}).`);
     const [file = ''] = await (0,promises_.readdir)(folder);
     return (0,on_disk/* openOnDisk */.T)(artifact, (0,external_node_path_.join)(folder, file), artifact.size);
 }
@@ -36534,7 +36199,7 @@ async function upload(request, folder) {
     const paths = [];
     for await (const file of request.files) {
         const path = (0,external_node_path_.join)(folder, file.name);
-        await (0,external_node_stream_promises_.pipeline)((0,chunks/* streamableChunks */.V$)(file.chunks), (0,external_node_fs_.createWriteStream)(path));
+        await (0,external_node_stream_promises_.pipeline)((0,bytes_chunks/* streamableChunks */.V$)(file.chunks), (0,external_node_fs_.createWriteStream)(path));
         paths.push(path);
         request.onBytes((await (0,promises_.stat)(path)).size);
     }
@@ -36619,8 +36284,8 @@ var run_store_disposeResources = (undefined && undefined.__disposeResources) || 
  * @throws HandoverError `unsupported-host` outside a runner
  */
 function runStore(options) {
-    const credentials = serviceCredentials(options.runtimeToken, options.resultsUrl);
-    return withOfficialClient(ownStore({ ...options, credentials }), { ...options, credentials });
+    const own = { ...options, credentials: serviceCredentials(options.runtimeToken, options.resultsUrl) };
+    return withOfficialClient(ownStore(own), own);
 }
 function ownStore(options) {
     const { credentials, log, maskSecret, signal } = options;
@@ -36671,8 +36336,8 @@ async function run_store_upload(http, service, options, { name, retentionDays, f
         const { log, signal } = options;
         const lock = run_store_addDisposableResource(env_1, await lockName(options.credentials, name), true);
         const expiresAt = retentionDays === 0 ? undefined : new Date(Date.now() + retentionDays * dayMs);
-        const reservation = { ...options, isAlone: lock !== undefined };
-        const url = await explain(`create the artifact "${name}"`, () => reserveName(name, expiresAt, reservation));
+        const reserve = () => reserveName(name, expiresAt, options, lock !== undefined);
+        const url = await explain(`create the artifact "${name}"`, reserve);
         try {
             const target = { http, url: (0,signed_blob/* maskedUrl */.HB)(url, options.maskSecret), onRetry: log.info, signal };
             const blob = await uploadBlob(target, storedZip(files), onBytes);
@@ -36716,21 +36381,6 @@ async function explain(what, work) {
 
 /***/ }),
 
-/***/ 6085:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   G: () => (/* binding */ corruptArtifact)
-/* harmony export */ });
-/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
-
-function corruptArtifact(message, cause) {
-    return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('artifact-corrupt', message, 'Run the job that exports the image again.', cause);
-}
-
-
-/***/ }),
-
 /***/ 6720:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
@@ -36753,8 +36403,6 @@ var limits = __nccwpck_require__(2618);
 var bytes_chunks = __nccwpck_require__(4256);
 // EXTERNAL MODULE: ./build/shared/bytes/verified.js
 var verified = __nccwpck_require__(7606);
-// EXTERNAL MODULE: ./build/shared/artifacts/store.js
-var store = __nccwpck_require__(6085);
 // EXTERNAL MODULE: ./node_modules/yauzl/index.js
 var yauzl = __nccwpck_require__(663);
 // EXTERNAL MODULE: ./build/shared/base/json.js
@@ -36762,7 +36410,6 @@ var json = __nccwpck_require__(604);
 // EXTERNAL MODULE: ./build/shared/base/text.js
 var base_text = __nccwpck_require__(1453);
 ;// CONCATENATED MODULE: ./build/shared/artifacts/zip/zip-reader.js
-
 
 
 
@@ -36788,37 +36435,30 @@ async function listZip(reader) {
     catch (error) {
         if (error instanceof errors/* HandoverError */.Cu)
             throw error;
-        throw (0,store/* corruptArtifact */.G)(`The artifact is not a whole zip file: ${(0,errors/* messageOf */.bD)(error)}.`, error);
+        throw (0,errors/* corruptArtifact */.G8)(`The artifact is not a whole zip file: ${(0,errors/* messageOf */.bD)(error)}.`, error);
     }
 }
 function member(entry, blobBytes) {
-    const { compressedSize, uncompressedSize, relativeOffsetOfLocalHeader: at } = entry;
-    const isPlace = [compressedSize, uncompressedSize, at].every(json/* isByteCount */.A0) && at + compressedSize <= blobBytes;
-    const isStored = entry.compressionMethod === 0;
-    if (!isPlace || (isStored && compressedSize !== uncompressedSize))
-        throw new Error(`${(0,base_text/* quoteForeign */.xS)(entry.fileName, 80)} can't be where the zip's directory has it`);
-    if (entry.compressionMethod !== 0 && entry.compressionMethod !== 8) {
-        throw new Error(`${entry.fileName} has compression method ${String(entry.compressionMethod)}`);
-    }
-    return {
-        name: entry.fileName,
-        stored: entry.compressionMethod === 0,
-        size: entry.uncompressedSize,
-        compressedSize: entry.compressedSize,
-        crc: entry.crc32,
-        headerOffset: entry.relativeOffsetOfLocalHeader,
-    };
+    const { fileName: name, compressedSize, uncompressedSize: size, compressionMethod: method, crc32: crc } = entry;
+    const { relativeOffsetOfLocalHeader: headerOffset } = entry;
+    const isPlace = [compressedSize, size, headerOffset].every(json/* isByteCount */.A0) && headerOffset + compressedSize <= blobBytes;
+    const stored = method === 0;
+    if (!isPlace || (stored && compressedSize !== size))
+        throw new Error(`${(0,base_text/* quoteForeign */.xS)(name, 80)} can't be where the zip's directory has it`);
+    if (!stored && method !== 8)
+        throw new Error(`${name} has compression method ${String(method)}`);
+    return { name, stored, size, compressedSize, crc, headerOffset };
 }
 /** Returns where a member's own bytes start: after a header of 30 bytes, its name and its extra field (APPNOTE 4.3.7). */
-function dataOffset(member, localHeader) {
-    if (localHeader.length < localHeaderBytes || localHeader.readUInt32LE(0) !== 0x04034b50) {
-        throw (0,store/* corruptArtifact */.G)(`The artifact's zip has no header for ${member.name} at byte ${String(member.headerOffset)}.`);
-    }
-    return member.headerOffset + localHeaderBytes + localHeader.readUInt16LE(26) + localHeader.readUInt16LE(28);
-}
-/** Reads the first bytes of a member's header, for `dataOffset`. */
-function readLocalHeader(reader, member) {
-    return reader.read(member.headerOffset, Math.min(reader.size, member.headerOffset + localHeaderBytes));
+async function dataOffset(reader, member) {
+    const { name, headerOffset: at, compressedSize } = member;
+    const header = await reader.read(at, Math.min(reader.size, at + localHeaderBytes));
+    if (header.length < localHeaderBytes || header.readUInt32LE(0) !== 0x04034b50)
+        throw (0,errors/* corruptArtifact */.G8)(`The artifact's zip has no header for ${name} at byte ${String(at)}.`);
+    const start = at + localHeaderBytes + header.readUInt16LE(26) + header.readUInt16LE(28);
+    if (start + compressedSize <= reader.size)
+        return start;
+    throw (0,errors/* corruptArtifact */.G8)(`The artifact's zip has ${name} at byte ${String(start)}, and ends before all of it.`);
 }
 /** Lets the zip library read through byte ranges. */
 class RangeAccess extends yauzl/* RandomAccessReader */.lJ {
@@ -36834,7 +36474,7 @@ class RangeAccess extends yauzl/* RandomAccessReader */.lJ {
 /** Reads a range that a zip gives, which can be outside of the blob. Throws when it is read, because the library expects no throw. */
 async function* within(reader, start, end) {
     if (start < 0 || start > end || end > reader.size) {
-        throw (0,store/* corruptArtifact */.G)(`The zip of the artifact refers to its bytes ${String(start)}-${String(end)}, but has only ${String(reader.size)}.`);
+        throw (0,errors/* corruptArtifact */.G8)(`The zip of the artifact refers to its bytes ${String(start)}-${String(end)}, but has only ${String(reader.size)}.`);
     }
     yield* reader.stream(start, end);
 }
@@ -36881,7 +36521,7 @@ function zipContent(artifact, reader, members) {
             const member = find(name);
             if (member === undefined)
                 throw missing(artifact, name, members);
-            const start = dataOffset(member, await readLocalHeader(reader, member));
+            const start = await dataOffset(reader, member);
             const packed = slice(verifiedBlob(reader, artifact, onBytes), start, start + member.compressedSize);
             yield* (0,verified/* heldBack */.Zg)(unzipped(packed, member), heldBackBytes);
         },
@@ -36889,10 +36529,10 @@ function zipContent(artifact, reader, members) {
             const member = find(name);
             if (member?.stored !== true)
                 return undefined;
-            const at = dataOffset(member, await readLocalHeader(reader, member));
+            const at = await dataOffset(reader, member);
             return (start, end, onBytes) => {
                 if (start < 0 || end > member.size || start > end)
-                    throw outside(member, start, end);
+                    throw (0,errors/* corruptArtifact */.G8)(`Bytes ${String(start)}-${String(end)} of ${member.name} in the artifact are needed, but it has only ${String(member.size)}.`);
                 return (0,bytes_chunks/* countedChunks */.T6)(reader.lend(at + start, at + end), onBytes);
             };
         },
@@ -36901,8 +36541,8 @@ function zipContent(artifact, reader, members) {
 // A part of the blob: its digest can't be checked, but the member's size and CRC can.
 async function readText(reader, artifact, member) {
     if (member.size > limits/* limits */.F.recordBytes || member.compressedSize > limits/* limits */.F.recordBytes)
-        throw tooLarge(artifact, member);
-    const start = dataOffset(member, await readLocalHeader(reader, member));
+        throw (0,errors/* corruptArtifact */.G8)(`${member.name} in the artifact "${artifact.name}" has ${String(member.size)} bytes; some kilobytes were expected.`);
+    const start = await dataOffset(reader, member);
     return (await (0,bytes_chunks/* copiedBytes */.QB)(unzipped(reader.stream(start, start + member.compressedSize), member))).toString();
 }
 // An engine never gets the last bytes of an artifact that turns out to be wrong.
@@ -36950,26 +36590,40 @@ async function* inflated(packed, name) {
     catch (error) {
         if (broken !== undefined)
             throw (0,errors/* asError */.zR)(broken);
-        throw (0,store/* corruptArtifact */.G)(`${name} in the artifact can't be unzipped: ${(0,errors/* messageOf */.bD)(error)}.`, error);
+        throw (0,errors/* corruptArtifact */.G8)(`${name} in the artifact can't be unzipped: ${(0,errors/* messageOf */.bD)(error)}.`, error);
     }
 }
 function otherDigest({ name, digest }, found = 'none') {
-    return (0,store/* corruptArtifact */.G)(`The artifact "${name}" arrived with digest ${found}; the artifact service lists ${digest ?? 'none'}.`);
+    return (0,errors/* corruptArtifact */.G8)(`The artifact "${name}" arrived with digest ${found}; the artifact service lists ${digest ?? 'none'}.`);
 }
 function otherMember(member, size, crc) {
     const hex = (number) => number.toString(16).padStart(8, '0');
-    return (0,store/* corruptArtifact */.G)(`${member.name} in the artifact has ${size > member.size ? 'at least ' : ''}${String(size)} bytes with CRC ${hex(crc)}; ` +
+    return (0,errors/* corruptArtifact */.G8)(`${member.name} in the artifact has ${size > member.size ? 'at least ' : ''}${String(size)} bytes with CRC ${hex(crc)}; ` +
         `its zip lists ${String(member.size)} bytes with CRC ${hex(member.crc)}.`);
-}
-function outside({ name, size }, start, end) {
-    return (0,store/* corruptArtifact */.G)(`Bytes ${String(start)}-${String(end)} of ${name} in the artifact are needed, but it has only ${String(size)}.`);
-}
-function tooLarge(artifact, { name, size }) {
-    return (0,store/* corruptArtifact */.G)(`${name} in the artifact "${artifact.name}" has ${String(size)} bytes; some kilobytes were expected.`);
 }
 function missing(artifact, name, members) {
     const there = members.map((member) => member.name).join(', ');
-    return (0,store/* corruptArtifact */.G)(`The artifact "${artifact.name}" has no file ${name}; it contains: ${there}.`);
+    return (0,errors/* corruptArtifact */.G8)(`The artifact "${artifact.name}" has no file ${name}; it contains: ${there}.`);
+}
+
+
+/***/ }),
+
+/***/ 2442:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   U: () => (/* binding */ abortedAfter)
+/* harmony export */ });
+/** Returns a signal that is aborted a number of ms after another one, with `reason` or else the other's. */
+function abortedAfter(signal, ms, reason) {
+    const controller = new AbortController();
+    const begin = () => void setTimeout(() => controller.abort(reason ?? signal.reason), ms).unref();
+    if (signal.aborted)
+        begin();
+    else
+        signal.addEventListener('abort', begin, { once: true });
+    return controller.signal;
 }
 
 
@@ -36985,7 +36639,9 @@ __nccwpck_require__.d(__webpack_exports__, {
   Yp: () => (/* binding */ RegistryFailure),
   zR: () => (/* binding */ asError),
   CD: () => (/* binding */ attempt),
+  G8: () => (/* binding */ corruptArtifact),
   aY: () => (/* binding */ invalidInput),
+  EK: () => (/* binding */ invalidTarball),
   GZ: () => (/* binding */ isUnreadable),
   bD: () => (/* binding */ messageOf),
   c7: () => (/* binding */ systemCodeOf)
@@ -37181,8 +36837,17 @@ class HandoverError extends Error {
     }
 }
 /** Returns the error for an input. */
-function invalidInput(message, hint = 'Correct it under `with:`.') {
-    return new HandoverError('invalid-input', message, hint);
+function invalidInput(message, hint = 'Correct it under `with:`.', cause) {
+    return new HandoverError('invalid-input', message, hint, cause);
+}
+/** Returns the error for an artifact that can't be what export-image made. */
+function corruptArtifact(message, cause) {
+    return new HandoverError('artifact-corrupt', message, 'Run the job that exports the image again.', cause);
+}
+const madeAgain = 'The tarball was edited: make it again with docker save.';
+/** Returns the error for a tarball or a layout that can't be used as it is. */
+function invalidTarball(message, hint = madeAgain, cause) {
+    return new HandoverError('tarball-invalid', message, hint, cause);
 }
 /** Returns whether an error means that an artifact has no readable content. Failures to reach the artifact don't. */
 function isUnreadable(error) {
@@ -37220,7 +36885,6 @@ function asError(error) {
 const setupBuildxHint = 'Add this step before it: `- uses: docker/setup-buildx-action@v4`.';
 /** A build that failed because of a cache that it read. It may succeed without that cache. */
 class CacheFailure extends HandoverError {
-    /** BuildKit's message. */
     why;
     constructor(why) {
         const quoted = (0,base_text/* quoteForeign */.xS)(why, 500);
@@ -37438,6 +37102,7 @@ const limits = {
 /* harmony export */   CS: () => (/* binding */ prose),
 /* harmony export */   Qj: () => (/* binding */ markdownTable),
 /* harmony export */   VM: () => (/* binding */ gantt),
+/* harmony export */   XV: () => (/* binding */ artifactRow),
 /* harmony export */   _N: () => (/* binding */ layerTable),
 /* harmony export */   aL: () => (/* binding */ words),
 /* harmony export */   aY: () => (/* binding */ code),
@@ -37457,9 +37122,10 @@ function made(text) {
 function safe(own, ...parts) {
     return made(own.map((text, position) => `${text}${parts[position]?.[source] ?? ''}`).join(''));
 }
-/** Joins parts. */
+/** Joins the parts that are there. */
 function joined(parts, between) {
-    return made(parts.map((part) => part[source]).join(between));
+    const given = parts.filter((part) => part !== undefined);
+    return made(given.map((part) => part[source]).join(between));
 }
 /**
  * Escapes any text. Code style protects everything that GitHub would convert to a link or a picture: addresses, mentions, references to
@@ -37505,29 +37171,30 @@ function link(text, address) {
         .replaceAll('&', '&amp;');
     return safe `[${words(text)}](${made(target)})`;
 }
-/** Returns a table. Only the rows contain foreign text. */
+/** Returns a table of the rows that are there. Only the rows contain foreign text. */
 function markdownTable(head, rows) {
     const line = (cells) => `| ${cells.map(cell).join(' | ')} |`;
-    return made([line(head.map(words)), line(head.map(() => safe `---`)), ...rows.map(line)].join('\n'));
+    return made([line(head.map(words)), line(head.map(() => safe `---`)), ...rows.filter((row) => row !== undefined).map(line)].join('\n'));
 }
 // Only code still has bars. A backslash before one would escape the backslash that escapes the bar (GFM, "Tables").
 function cell(markdown) {
     return markdown[source].replace(/(\\*)\|/g, '$1$1\\|');
 }
-/** Returns `sha256:` and 12 digits. */
-function shortDigest(digest) {
-    return digest.slice(0, 'sha256:'.length + 12);
-}
 /** Returns a table of layers that folds under one line. */
 function layerTable(layers) {
     const rows = layers.map((layer, position) => [
         words(String(position + 1)),
-        code(shortDigest(layer.digest)),
+        code(layer.digest.slice(0, 'sha256:'.length + 12)),
         words((0,_text_js__WEBPACK_IMPORTED_MODULE_0__/* .formatBytes */ .z3)(layer.size)),
         words(layer.mediaType.split('.').at(-1) ?? ''),
     ]);
     const count = words(`${String(rows.length)} ${rows.length === 1 ? 'layer' : 'layers'}`);
     return safe `<details><summary>${count}</summary>\n\n${markdownTable(['#', 'Digest', 'Size', 'Format'], rows)}\n\n</details>`;
+}
+/** Returns a table's row about an artifact; `size` in bytes. */
+function artifactRow(artifact) {
+    const { id, name, size } = artifact;
+    return [safe `Artifact`, safe `${code(name)}${words(` (id ${String(id)}), ${(0,_text_js__WEBPACK_IMPORTED_MODULE_0__/* .formatBytes */ .z3)(size)}`)}`];
 }
 /** Returns a chart of where the time went, which GitHub draws (Mermaid gantt; `x` is ms since the epoch). */
 function gantt(spans) {
@@ -37694,6 +37361,7 @@ function namedTimeline(timeline, name) {
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   IE: () => (/* binding */ pieces),
 /* harmony export */   QB: () => (/* binding */ copiedBytes),
 /* harmony export */   T6: () => (/* binding */ countedChunks),
 /* harmony export */   V$: () => (/* binding */ streamableChunks),
@@ -37734,6 +37402,27 @@ async function writeChunks(stream, chunks, over) {
             await (0,node_events__WEBPACK_IMPORTED_MODULE_0__.once)(stream, 'drain', { signal: over }).catch(() => undefined);
     }
 }
+/**
+ * Copies chunks into pieces of `bytes` bytes, of which the last is shorter or empty.
+ * @param free memory of earlier pieces, which is used again: leaving it to the garbage collector would triple the memory held
+ */
+async function* pieces(chunks, bytes, free) {
+    let piece = free.pop() ?? Buffer.allocUnsafeSlow(bytes);
+    let length = 0;
+    for await (const chunk of chunks) {
+        for (let taken = 0; taken < chunk.length;) {
+            const count = chunk.copy(piece, length, taken);
+            taken += count;
+            length += count;
+            if (length < bytes)
+                continue;
+            yield piece;
+            piece = free.pop() ?? Buffer.allocUnsafeSlow(bytes);
+            length = 0;
+        }
+    }
+    yield piece.subarray(0, length);
+}
 /** Returns the same chunks, and calls `onBytes` with the length of each. */
 async function* countedChunks(chunks, onBytes) {
     for await (const chunk of chunks) {
@@ -37753,13 +37442,13 @@ async function* watchedChunks(chunks, onError) {
 }
 /**
  * Returns the first bytes, and all chunks including them.
- * @param isEnough called with the bytes so far; the head is shorter when all bytes are fewer, and may be longer
+ * @param minBytes of the head, which is shorter when all bytes are fewer, and may be longer
  * @throws errors of the chunks
  */
-async function withHead(chunks, isEnough) {
+async function withHead(chunks, minBytes) {
     const source = chunks[Symbol.asyncIterator]();
     let head = Buffer.alloc(0);
-    while (!isEnough(head)) {
+    while (head.length < minBytes) {
         const next = await source.next();
         if (next.done === true)
             break;
@@ -37892,7 +37581,7 @@ function explainDiskFull(error, path, advice) {
 /* harmony export */   x6: () => (/* binding */ readSmallFileSync),
 /* harmony export */   zE: () => (/* binding */ tempDirs)
 /* harmony export */ });
-/* unused harmony exports openFile, transientFileChunks */
+/* unused harmony exports openFile, fileHead, transientFileChunks */
 /* harmony import */ var node_fs__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3024);
 /* harmony import */ var node_fs_promises__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(1455);
 /* harmony import */ var node_path__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(6760);
@@ -38010,7 +37699,25 @@ async function readSmallFile(path, maxBytes) {
             await result_1;
     }
 }
-/** Does the same synchronously, for a step that reads its inputs. */
+/** Returns the first bytes of any file, or all if it has fewer. Throws as `openFile` does. */
+async function fileHead(path, bytes) {
+    const env_2 = { stack: [], error: void 0, hasError: false };
+    try {
+        const file = __addDisposableResource(env_2, await openFile(path), true);
+        const { buffer, bytesRead } = await file.read(Buffer.alloc(bytes), 0, bytes, 0);
+        return buffer.subarray(0, bytesRead);
+    }
+    catch (e_2) {
+        env_2.error = e_2;
+        env_2.hasError = true;
+    }
+    finally {
+        const result_2 = __disposeResources(env_2);
+        if (result_2)
+            await result_2;
+    }
+}
+/** Reads any small file synchronously, for a step that reads its inputs. */
 function readSmallFileSync(path, maxBytes) {
     requireFile(path, (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.statSync)(path));
     const file = (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.openSync)(path, readFlags);
@@ -38291,9 +37998,7 @@ async function tryLock(key) {
     server.unref();
     return {
         [Symbol.asyncDispose]: () => new Promise((resolve) => {
-            server.close(() => {
-                resolve();
-            });
+            server.close(() => resolve());
         }),
     };
 }
@@ -38446,9 +38151,7 @@ function openOwnFolder(path, removedAt = path) {
             emptyFolder(handle, removedAt);
             keep();
             // This removes only an empty folder, even if the path leads elsewhere by now.
-            (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .attempt */ .CD)(() => {
-                (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.rmdirSync)(removedAt);
-            }, undefined);
+            (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .attempt */ .CD)(() => (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.rmdirSync)(removedAt), undefined);
         },
         keep,
     };
@@ -38736,29 +38439,30 @@ const streamMs = 500;
 function dockerCli(signal, name = 'docker') {
     let found;
     const program = () => (found ??= findProgram(name));
+    const programFor = async ({ signal: ends }) => {
+        ends.throwIfAborted();
+        const path = await program();
+        // Aborted during the lookup: nothing would end the command.
+        ends.throwIfAborted();
+        return path;
+    };
     const cliWithin = (times) => ({
         program: name,
-        signal: times.signal,
         available: async () => {
             await program();
         },
         query: async (args, workdir) => {
-            times.signal.throwIfAborted();
-            const path = await program();
-            // Aborted during the lookup.
-            times.signal.throwIfAborted();
+            const path = await programFor(times);
             const options = { silent: true, ignoreReturnCode: true, ...(workdir === undefined ? {} : { cwd: workdir }) };
-            const asked = (0,exec/* getExecOutput */.H)(quoteProgram(path), [...args], options);
+            // @actions/exec splits its first argument at spaces.
+            const asked = (0,exec/* getExecOutput */.H)(`"${path}"`, [...args], options);
             return times.within(asked, () => {
                 // @actions/exec can't end a command.
                 (0,forced_end/* killChildren */.at)(args);
             });
         },
         start: async (args, { tempDir, workdir, signal: kills } = {}) => {
-            times.signal.throwIfAborted();
-            const path = await program();
-            // Aborted during the lookup. Nothing would end the command.
-            times.signal.throwIfAborted();
+            const path = await programFor(times);
             // `env` replaces itself with the command, so the child is the command.
             const [file, before] = tempDir === undefined ? [path, []] : ['env', [`TMPDIR=${tempDir}`, path]];
             const child = (0,external_node_child_process_namespaceObject.spawn)(file, [...before, ...args], { stdio: ['pipe', 'pipe', 'pipe'], cwd: workdir });
@@ -38772,10 +38476,6 @@ function dockerCli(signal, name = 'docker') {
         },
     });
     return cliWithin((0,deadlines/* deadlines */.Q)(signal, name));
-}
-// @actions/exec splits its first argument at spaces.
-function quoteProgram(path) {
-    return `"${path}"`;
 }
 function running(name, child, signal, kills) {
     const { stdin, stdout, stderr } = child;
@@ -38952,9 +38652,7 @@ function engineApi(endpoint, times, agreed = {}) {
             times.signal.throwIfAborted();
             const own = new AbortController();
             const work = async () => answerOf(await begin(request, own.signal));
-            return times.within(work(), () => {
-                own.abort();
-            });
+            return times.within(work(), () => own.abort());
         },
         follow: async (request, onMessage) => {
             times.signal.throwIfAborted();
@@ -38994,7 +38692,7 @@ function api_open(endpoint, { method, body }, path) {
     return (0,external_node_https_namespaceObject.request)({ ...options, ca: tls.ca, cert: tls.cert, key: tls.key, rejectUnauthorized: tls.verify });
 }
 function isLost(response) {
-    return !('headers' in response);
+    return 'ok' in response;
 }
 /** Sends a request. The response rejects with `docker-unavailable`, or with the signal's reason. */
 function exchange(asked, { body }, endpoint, signal) {
@@ -39015,7 +38713,7 @@ function exchange(asked, { body }, endpoint, signal) {
             if (signal.aborted)
                 reject((0,errors/* asError */.zR)(signal.reason));
             else if (connected)
-                resolve({ message: `the connection broke off (${(0,errors/* systemCodeOf */.c7)(error) ?? (0,errors/* messageOf */.bD)(error)})` });
+                resolve({ ok: false, message: `the connection broke off (${(0,errors/* systemCodeOf */.c7)(error) ?? (0,errors/* messageOf */.bD)(error)})` });
             else
                 reject(unreachable(endpoint, error));
         });
@@ -39023,9 +38721,7 @@ function exchange(asked, { body }, endpoint, signal) {
             signal.removeEventListener('abort', end);
             answered.abort();
         });
-        asked.once('response', () => {
-            answered.abort();
-        });
+        asked.once('response', () => answered.abort());
     });
     const sent = (0,chunks/* writeChunks */.a7)(asked, body ?? none(), answered.signal).then(() => void asked.end(), (error) => {
         // Broken off before its end, so that the engine can't accept a part as the whole.
@@ -39041,12 +38737,12 @@ async function* none() {
 async function answerOf({ response, end }) {
     const answered = await response;
     if (isLost(answered))
-        return { ok: false, status: 0, message: answered.message };
+        return answered;
     try {
         return toAnswer(answered, await textOf(answered));
     }
     catch (error) {
-        return { ok: false, status: 0, message: `the answer broke off (${(0,errors/* systemCodeOf */.c7)(error) ?? (0,errors/* messageOf */.bD)(error)})` };
+        return { ok: false, message: `the answer broke off (${(0,errors/* systemCodeOf */.c7)(error) ?? (0,errors/* messageOf */.bD)(error)})` };
     }
     finally {
         end();
@@ -39057,7 +38753,7 @@ function toAnswer({ statusCode = 0 }, text) {
         return { ok: true, text };
     const body = (0,json/* parseJson */.qF)(text);
     const message = (0,json/* stringOr */.JI)((0,json/* isObject */.Gv)(body) ? body['message'] : undefined, text);
-    return { ok: false, status: statusCode, message: (0,base_text/* quoteError */.PI)(message) || `HTTP ${String(statusCode)}` };
+    return { ok: false, message: (0,base_text/* quoteError */.PI)(message) || `HTTP ${String(statusCode)}` };
 }
 async function textOf(response) {
     let text = '';
@@ -39080,7 +38776,7 @@ async function followed(begun, onMessage) {
 async function messagesOf(begun, onMessage) {
     const answered = await begun.response;
     if (isLost(answered))
-        return { ok: false, status: 0, message: answered.message };
+        return answered;
     if (answered.statusCode !== 200)
         return answerOf(begun);
     let failure;
@@ -39091,7 +38787,7 @@ async function messagesOf(begun, onMessage) {
         onMessage(message);
         const said = failureIn(message);
         if (said !== undefined)
-            failure ??= { ok: false, status: 500, message: (0,base_text/* quoteError */.PI)(said) };
+            failure ??= { ok: false, message: (0,base_text/* quoteError */.PI)(said) };
     };
     let rest = '';
     try {
@@ -39105,7 +38801,7 @@ async function messagesOf(begun, onMessage) {
         take(rest);
     }
     catch (error) {
-        failure ??= { ok: false, status: 0, message: `the answer broke off (${(0,errors/* systemCodeOf */.c7)(error) ?? (0,errors/* messageOf */.bD)(error)})` };
+        failure ??= { ok: false, message: `the answer broke off (${(0,errors/* systemCodeOf */.c7)(error) ?? (0,errors/* messageOf */.bD)(error)})` };
     }
     finally {
         begun.end();
@@ -39177,7 +38873,7 @@ function apiEngine(api, cli) {
         },
         inspect: (image) => inspect(api, image),
         confirm: (references) => api_engine_confirm(cli, references),
-        load: (chunks, onLoaded) => load(api, chunks, onLoaded),
+        load: (chunks) => load(api, chunks),
         pull: (reference, registry) => pull(api, reference, registry),
         // A process costs little compared with the bytes of an image.
         save: (image) => (0,engine/* saveFrom */.oF)(cli, ['save', image]),
@@ -39217,18 +38913,14 @@ async function api_engine_confirm(cli, references) {
     const images = lines.flatMap((line) => (0,docker_output/* parseInspect */.E7)(line) ?? []);
     if (output.exitCode === 0 && images.length === references.length)
         return images;
-    throw (0,docker_cli/* failedCommand */.xq)(cli, 'image-missing', ['image', 'inspect', ...references], said(output));
-}
-function said(output) {
     // The images that it found are not the cause.
-    return { ...output, stdout: '' };
+    throw (0,docker_cli/* failedCommand */.xq)(cli, 'image-missing', ['image', 'inspect', ...references], { ...output, stdout: '' });
 }
-async function load(api, chunks, onLoaded) {
+async function load(api, chunks) {
     let printed = '';
     const request = { method: 'POST', path: '/images/load', query: { quiet: '1' }, body: chunks };
     const answer = await api.follow(request, ({ stream }) => void (printed += (0,json/* stringOr */.JI)(stream, '')));
     const { loaded, unpackError } = (0,docker_output/* parseLoadOutput */.JU)(printed);
-    loaded.forEach(onLoaded);
     must(answer, 'load-failed', 'load');
     if (unpackError !== undefined)
         throw (0,docker_cli/* failedWork */.r7)('docker', 'load-failed', 'docker load failed', unpackError);
@@ -39324,12 +39016,9 @@ async function readIfThere(path) {
     catch (error) {
         // Docker itself would wait there, without end.
         if (error instanceof files/* NotAFile */.pX && error.isPipe)
-            throw notAFile(error);
+            throw new errors/* HandoverError */.Cu('docker-unavailable', `Docker's configuration can't be read: ${error.message}.`, 'Look at what DOCKER_CONFIG, DOCKER_CERT_PATH and DOCKER_CONTEXT lead to.', error);
         return (0,errors/* systemCodeOf */.c7)(error) === 'ENOENT' ? '' : undefined;
     }
-}
-function notAFile(error) {
-    return new errors/* HandoverError */.Cu('docker-unavailable', `Docker's configuration can't be read: ${error.message}.`, 'Look at what DOCKER_CONFIG, DOCKER_CERT_PATH and DOCKER_CONTEXT lead to.', error);
 }
 function headersIn(config) {
     const { HttpHeaders: given } = config;
@@ -39480,7 +39169,22 @@ function podmanEngine(cli, tempRoot) {
         nameOf: podmanName,
         info: () => podman_engine_info(cli),
         inspect: (image) => (0,engine/* inspectWith */.ZF)(cli, ['image', 'inspect', image], parsePodmanInspect),
-        load: (chunks, onLoaded) => podman_engine_load(cli, tempRoot, chunks, onLoaded),
+        load: async (chunks) => {
+            const env_1 = { stack: [], error: void 0, hasError: false };
+            try {
+                const temp = __addDisposableResource(env_1, await (0,files/* makeTempDir */.mk)(tempRoot), true);
+                return await (0,engine/* loadInto */.fm)(cli, chunks, temp.path);
+            }
+            catch (e_1) {
+                env_1.error = e_1;
+                env_1.hasError = true;
+            }
+            finally {
+                const result_1 = __disposeResources(env_1);
+                if (result_1)
+                    await result_1;
+            }
+        },
         confirm: undefined,
         // It only accepts whole tarballs.
         pull: undefined,
@@ -39501,22 +39205,6 @@ async function podman_engine_info(cli) {
     if (parsed !== undefined)
         return (0,engine/* requireSupportedEngine */.w$)(parsed);
     throw new errors/* HandoverError */.Cu('docker-unavailable', `Podman fails: ${(0,docker_cli/* lastLine */.fM)(output) || `podman info exited with ${String(output.exitCode)}`}`, 'Run `podman info` in an earlier step, and fix what it reports.');
-}
-async function podman_engine_load(cli, tempRoot, chunks, onLoaded) {
-    const env_1 = { stack: [], error: void 0, hasError: false };
-    try {
-        const temp = __addDisposableResource(env_1, await (0,files/* makeTempDir */.mk)(tempRoot), true);
-        return await (0,engine/* loadInto */.fm)(cli, chunks, onLoaded, temp.path);
-    }
-    catch (e_1) {
-        env_1.error = e_1;
-        env_1.hasError = true;
-    }
-    finally {
-        const result_1 = __disposeResources(env_1);
-        if (result_1)
-            await result_1;
-    }
 }
 // The Docker format keeps the config. `oci-archive` would convert it (without the health check), which gives another image.
 async function* save(cli, tempRoot, image) {
@@ -39542,10 +39230,8 @@ function parsePodmanInfo(text) {
     if (!(0,json/* isObject */.Gv)(info) || !(0,json/* isObject */.Gv)(info['host']))
         return undefined;
     const { host } = info;
-    const version = (0,json/* isObject */.Gv)(info['version']) ? info['version'] : {};
     const store = (0,json/* isObject */.Gv)(info['store']) ? info['store'] : {};
     return {
-        version: (0,json/* stringOr */.JI)(version['Version'], ''),
         platform: (0,platform/* platformOf */.tj)((0,json/* stringOr */.JI)(host['os'], ''), (0,json/* stringOr */.JI)(host['arch'], '')),
         imageStore: image_store/* imageStores */.C.podman,
         dataRoot: (0,json/* stringOr */.JI)(store['graphRoot'], ''),
@@ -39600,7 +39286,9 @@ async function containerEngine(name, settings, signal) {
 /* harmony export */   Q: () => (/* binding */ deadlines),
 /* harmony export */   z: () => (/* binding */ timeLimit)
 /* harmony export */ });
+/* harmony import */ var _base_deadline_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(2442);
 /* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
+
 
 // The runner kills a cancelled step 7.5 s after its first signal (actions/runner, ProcessInvoker). Short work may finish first, and the
 // cleanup has to end within that time.
@@ -39613,17 +39301,13 @@ const answerMs = 60_000;
  * @param program the engine's command, for messages
  */
 function deadlines(signal, program) {
-    const late = timeLimit(cleanUpMs, noAnswer(program, cleanUpMs));
-    if (signal.aborted)
-        late.start();
-    else
-        signal.addEventListener('abort', late.start, { once: true });
+    const late = (0,_base_deadline_js__WEBPACK_IMPORTED_MODULE_1__/* .abortedAfter */ .U)(signal, cleanUpMs, noAnswer(program, cleanUpMs));
     const cleaning = {
-        signal: late.signal,
+        signal: late,
         within: (work, giveUp) => {
             const answer = timeLimit(answerMs, noAnswer(program, answerMs));
             answer.start();
-            return unlessAborted(work, AbortSignal.any([late.signal, answer.signal]), 0, giveUp).finally(answer.stop);
+            return unlessAborted(work, AbortSignal.any([late, answer.signal]), 0, giveUp).finally(answer.stop);
         },
         get forCleanUp() {
             return cleaning;
@@ -39663,9 +39347,7 @@ function timeLimit(ms, reason) {
     let timer;
     const restart = () => {
         clearTimeout(timer);
-        timer = setTimeout(() => {
-            controller.abort(reason);
-        }, ms).unref();
+        timer = setTimeout(() => controller.abort(reason), ms).unref();
     };
     return {
         signal: controller.signal,
@@ -39674,9 +39356,7 @@ function timeLimit(ms, reason) {
                 restart();
         },
         restart,
-        stop: () => {
-            clearTimeout(timer);
-        },
+        stop: () => clearTimeout(timer),
     };
 }
 function noAnswer(program, ms) {
@@ -39727,7 +39407,7 @@ function commandEngine(cli) {
         info: () => info(cli),
         inspect: (image) => inspectWith(cli, inspectArgs(image), _output_js__WEBPACK_IMPORTED_MODULE_4__/* .parseInspect */ .E7),
         confirm: undefined,
-        load: (chunks, onLoaded) => loadInto(cli, chunks, onLoaded),
+        load: (chunks) => loadInto(cli, chunks),
         pull: (reference, registry) => pullByCommand(cli, reference, registry),
         save: (image) => saveFrom(cli, ['save', image]),
         tag: async (image, reference) => {
@@ -39766,7 +39446,6 @@ async function releaseTag({ forCleanUp }, reference) {
         throw (0,_cli_js__WEBPACK_IMPORTED_MODULE_3__/* .failedCommand */ .xq)(forCleanUp, 'image-missing', args, output);
     await removeReference(forCleanUp, reference);
 }
-/** Returns all images with their names, in docker or podman. */
 async function listImages(cli) {
     const args = ['image', 'ls', '--all', '--no-trunc', '--digests', '--format', _output_js__WEBPACK_IMPORTED_MODULE_4__/* .listingFormat */ .Qn];
     const output = await must(cli, args, 'image-missing');
@@ -39792,28 +39471,18 @@ async function inspectWith(cli, args, parse) {
     throw (0,_cli_js__WEBPACK_IMPORTED_MODULE_3__/* .failedCommand */ .xq)(cli, 'image-missing', args, output);
 }
 /** Implements `Engine.load` with a command. */
-async function loadInto(cli, chunks, onLoaded, tempDir) {
-    const report = await load(cli, await cli.start(['load'], { tempDir }), chunks);
-    report.loaded.forEach(onLoaded);
-    if (report.failure !== undefined)
-        throw report.failure;
-    return report.loaded;
-}
-async function load(cli, running, chunks) {
-    const { exitCode, stdout, stderr } = await feedCommand(running, chunks);
-    const report = (0,_output_js__WEBPACK_IMPORTED_MODULE_4__/* .parseLoadOutput */ .JU)(`${stdout}\n${stderr}`);
-    if (exitCode === 0 && report.unpackError === undefined)
-        return report;
-    const output = { exitCode, stdout, stderr: report.unpackError ?? stderr };
-    return { ...report, failure: (0,_cli_js__WEBPACK_IMPORTED_MODULE_3__/* .failedCommand */ .xq)(cli, 'load-failed', ['load'], output) };
+async function loadInto(cli, chunks, tempDir) {
+    const output = await feedCommand(await cli.start(['load'], { tempDir }), chunks);
+    const { loaded, unpackError = '' } = (0,_output_js__WEBPACK_IMPORTED_MODULE_4__/* .parseLoadOutput */ .JU)(`${output.stdout}\n${output.stderr}`);
+    if (output.exitCode === 0 && unpackError === '')
+        return loaded;
+    throw (0,_cli_js__WEBPACK_IMPORTED_MODULE_3__/* .failedCommand */ .xq)(cli, 'load-failed', ['load'], { ...output, stderr: unpackError || output.stderr });
 }
 /** Writes the chunks to a command. An error of the chunks kills it and is rethrown. */
 async function feedCommand(running, chunks) {
-    const said = Promise.all([(0,node_stream_consumers__WEBPACK_IMPORTED_MODULE_0__.text)(running.stdout), (0,node_stream_consumers__WEBPACK_IMPORTED_MODULE_0__.text)(running.stderr)]);
+    const output = (0,_cli_js__WEBPACK_IMPORTED_MODULE_3__/* .outputOf */ .jH)(running);
     const ended = new AbortController();
-    void running.exit.then(() => {
-        ended.abort();
-    });
+    void running.exit.then(() => ended.abort());
     try {
         await (0,_bytes_chunks_js__WEBPACK_IMPORTED_MODULE_2__/* .writeChunks */ .a7)(running.stdin, chunks, ended.signal);
     }
@@ -39824,9 +39493,7 @@ async function feedCommand(running, chunks) {
         throw error;
     }
     running.stdin.end();
-    const exitCode = await running.exit;
-    const [stdout, stderr] = await said;
-    return { exitCode, stdout, stderr };
+    return output;
 }
 // An engine on this machine sends its first request immediately. A remote one may wait for its own loopback interface.
 const reachMs = 10_000;
@@ -39837,20 +39504,14 @@ const reachMs = 10_000;
  */
 async function pullWatched({ reached, failed }, pull) {
     const ends = new AbortController();
-    const timer = setTimeout(() => {
-        ends.abort(new Error('it did not ask'));
-    }, reachMs);
-    void reached.then(() => {
-        clearTimeout(timer);
-    });
+    const timer = setTimeout(() => ends.abort(new Error('it did not ask')), reachMs);
+    void reached.then(() => clearTimeout(timer));
     let failure;
     void failed.then((error) => {
         failure = error;
         ends.abort(error);
     });
-    const refusal = await pull(ends.signal).finally(() => {
-        clearTimeout(timer);
-    });
+    const refusal = await pull(ends.signal).finally(() => clearTimeout(timer));
     if (failure !== undefined)
         throw (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .asError */ .zR)(failure);
     if (refusal === undefined)
@@ -40045,9 +39706,6 @@ function containerdNode(command, known = new KnownContent()) {
         images: async () => (await list()).map(({ name, target }) => ({ reference: name, imageId: target })),
     };
 }
-function otherBytes(digest) {
-    return new errors/* HandoverError */.Cu('image-mismatch', `containerd has other bytes under the digest ${digest}.`, 'Check the disk of that node. Its content store is damaged.');
-}
 /** Returns a reference in containerd's normal form. IDs, which Kubernetes uses as names, are returned unchanged. */
 function containerdName(reference) {
     return (0,image_digest/* isDigest */.Bc)(reference) ? reference : (0,image_reference/* canonicalReference */.Ys)((0,image_reference/* parseReference */.F2)(reference));
@@ -40060,7 +39718,6 @@ async function nodeInfo({ cli, architecture }) {
 }
 function ctrInfo(architecture) {
     return {
-        version: '',
         platform: (0,platform/* platformOf */.tj)('linux', architecture),
         imageStore: image_store/* imageStores */.C.containerd,
         dataRoot: '',
@@ -40074,7 +39731,7 @@ function contentOf(ask, known) {
             // The digest proves that decoding to text lost no byte.
             const content = known.blobs.get(digest) ?? Buffer.from(await ask('get', digest));
             if ((0,image_digest/* digestOf */.ol)(content) !== digest)
-                throw otherBytes(digest);
+                throw new errors/* HandoverError */.Cu('image-mismatch', `containerd has other bytes under the digest ${digest}.`, 'Check the disk of that node. Its content store is damaged.');
             known.blobs.set(digest, content);
             return content;
         },
@@ -40087,7 +39744,7 @@ function contentOf(ask, known) {
     };
 }
 async function inspected({ name, target }, { blob, configDigest }, isWhole) {
-    const common = { imageId: target, repoTags: [name], size: 0, isWhole };
+    const common = { imageId: target, repoTags: [name], isWhole };
     try {
         const manifest = (0,image_manifest/* parseManifest */.Ng)(await blob(target), `manifest ${target}`);
         const { platform, diffIds, labels, config, created } = (0,image_manifest/* parseConfig */.o4)(await blob(manifest.config.digest), `config ${manifest.config.digest}`);
@@ -40261,12 +39918,10 @@ function parseInfo(text) {
     const info = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .parseJson */ .qF)(text);
     if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(info))
         return undefined;
-    const version = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(info['ServerVersion'], '');
-    if (version === '')
+    if ((0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(info['ServerVersion'], '') === '')
         return undefined;
     const status = JSON.stringify(info['DriverStatus'] ?? []);
     return {
-        version,
         platform: (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_3__/* .platformOf */ .tj)((0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(info['OSType'], ''), (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(info['Architecture'], '')),
         imageStore: _image_image_store_js__WEBPACK_IMPORTED_MODULE_2__/* .imageStores */ .C[status.includes('io.containerd.snapshotter') ? 'containerd' : 'classic'],
         dataRoot: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(info['DockerRootDir'], ''),
@@ -40286,12 +39941,9 @@ function hasAll(manifests, platform) {
         if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(manifest) || !(0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(manifest['ImageData']))
             return [];
         const { Platform: found } = manifest['ImageData'];
-        return (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(found) && (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_3__/* .samePlatform */ .my)(platform, platformIn(found)) ? [manifest['Available'] === true] : [];
+        return (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(found) && (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_3__/* .samePlatform */ .my)(platform, (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_3__/* .platformIn */ .NO)(found)) ? [manifest['Available'] === true] : [];
     });
     return available.includes(true);
-}
-function platformIn(found) {
-    return (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_3__/* .platformOf */ .tj)((0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(found['os'], ''), (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(found['architecture'], ''), (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(found['variant'], undefined));
 }
 /** The same for parsed JSON. */
 function inspectedImage(image) {
@@ -40308,7 +39960,6 @@ function inspectedImage(image) {
         labels: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringMapOf */ .pn)(config['Labels']),
         config,
         ...(typeof image['Created'] === 'string' ? { created: image['Created'] } : {}),
-        size: typeof image['Size'] === 'number' ? image['Size'] : 0,
         // The containerd store returns a descriptor since Docker 28. Since 29.1.2 it also returns one for an image whose layers are only
         // unpacked for another manifest (moby 2e3a23c8ec). It only lists manifests over its API, since Docker 28.
         isWhole: image['Descriptor'] === undefined ? true : hasAll(image['Manifests'], platform),
@@ -40403,31 +40054,23 @@ const registryAttempts = 3;
 const pauseMs = 10_000;
 /** How long one push or pull may take, in ms. */
 const registryLimitMs = 25 * 60_000;
-/**
- * Runs registry work until it succeeds, with at most three attempts and a warning before each retry.
- * @param failed the error of the first attempt, if that was made before
- * @throws RegistryFailure of the last attempt, or of one that would fail again in the same way
- */
-function attemptRegistry(work, { warning, signal }, failed) {
-    return (0,_http_retry_js__WEBPACK_IMPORTED_MODULE_1__/* .retry */ .L5)((attempt) => (attempt === 1 && failed !== undefined ? Promise.reject(failed) : work()), {
-        attempts: registryAttempts,
-        delayMs: () => pauseMs,
-        isRetryable: (error) => error instanceof _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Yp && !error.permanent,
-        onRetry: (error, attempt) => {
-            const next = `${String(attempt + 1)} of ${String(registryAttempts)} in ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_9__/* .formatDuration */ .a3)(pauseMs)}`;
-            warning(`${(0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .messageOf */ .bD)(error)}. Attempt ${next}.`);
-        },
-        signal,
-    });
-}
 /** Limits the time that a command works on a registry. */
 const registryLimit = () => (0,_deadlines_js__WEBPACK_IMPORTED_MODULE_3__/* .timeLimit */ .z)(registryLimitMs);
 /** Why the limit ended a command; undefined if it didn't. */
 function exceeded({ signal }) {
     return signal.aborted ? `it took longer than ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_9__/* .formatDuration */ .a3)(registryLimitMs)}` : undefined;
 }
-function registryCommands(cli, options) {
-    const attempt = (work, failed) => attemptRegistry(work, options, failed);
+function registryCommands(cli, { warning, signal }) {
+    const attempt = (work, failed) => (0,_http_retry_js__WEBPACK_IMPORTED_MODULE_1__/* .retry */ .L5)((count) => (count === 1 && failed !== undefined ? Promise.reject(failed) : work()), {
+        attempts: registryAttempts,
+        delayMs: () => pauseMs,
+        isRetryable: (error) => error instanceof _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Yp && !error.permanent,
+        onRetry: (error, count) => {
+            const next = `${String(count + 1)} of ${String(registryAttempts)} in ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_9__/* .formatDuration */ .a3)(pauseMs)}`;
+            warning(`${(0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .messageOf */ .bD)(error)}. Attempt ${next}.`);
+        },
+        signal,
+    });
     return {
         attempt,
         pull: (reference) => attempt(async () => {
@@ -40585,7 +40228,7 @@ async function identified(content, log) {
     const record = await readRecord(content);
     if (record === undefined)
         log.info(`It has no ${_image_record_js__WEBPACK_IMPORTED_MODULE_2__/* .recordName */ .xD}: its images are identified by the tarball's own manifest.`);
-    const images = record === undefined ? undefined : await (0,_identity_js__WEBPACK_IMPORTED_MODULE_3__/* .identifyByRange */ .b)(content, record);
+    const images = record === undefined ? undefined : await (0,_identity_js__WEBPACK_IMPORTED_MODULE_3__/* .identifyByRange */ .bt)(content, record);
     return { origin: 'artifact', content, record, identified: images };
 }
 /**
@@ -40661,17 +40304,19 @@ function selectArtifacts(wanted, artifacts) {
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   S: () => (/* binding */ requireRecorded),
-/* harmony export */   b: () => (/* binding */ identifyByRange)
+/* harmony export */   Sk: () => (/* binding */ requireRecorded),
+/* harmony export */   bt: () => (/* binding */ identifyByRange),
+/* harmony export */   t2: () => (/* binding */ layerBytes)
 /* harmony export */ });
 /* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
 /* harmony import */ var _base_limits_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(2618);
-/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(1453);
+/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(1453);
 /* harmony import */ var _bytes_chunks_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(4256);
 /* harmony import */ var _image_digest_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(3968);
 /* harmony import */ var _image_manifest_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(8088);
 /* harmony import */ var _image_platform_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(4851);
 /* harmony import */ var _image_record_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(9621);
+/* harmony import */ var _tar_layer_form_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(8272);
 
 
 
@@ -40680,6 +40325,15 @@ function selectArtifacts(wanted, artifacts) {
 
 
 
+
+/**
+ * Reads a layer's bytes. Its digest is verified by the consumer.
+ * @param onBytes called with the number of bytes of each part that has arrived
+ * @throws HandoverError `artifact-corrupt` while iterating, when the first bytes don't match the media type
+ */
+function layerBytes({ digest, size, mediaType, offset }, read, onBytes) {
+    return (0,_tar_layer_form_js__WEBPACK_IMPORTED_MODULE_7__/* .layerChunks */ .Aj)(read(offset, offset + size, onBytes), mediaType, (what) => (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .corruptArtifact */ .G8)(`The layer ${digest} in the artifact ${what}.`));
+}
 /**
  * Identifies the images of an artifact by the bytes of their configs and manifests: some kilobytes.
  * @returns in the record's order; undefined when the record lacks a position, or when the artifact can't be read in parts.
@@ -40744,8 +40398,7 @@ async function identifiedImage(image, bytesAt, read) {
         config,
         manifestDigest: identity.manifestDigest,
         manifestBytes,
-        // A manifest may name its type (OCI image-spec, manifest.md).
-        manifestMediaType: manifest.mediaType || _image_manifest_js__WEBPACK_IMPORTED_MODULE_4__/* .mediaTypes */ .Ib.manifest,
+        manifestMediaType: manifest.mediaType,
         layers: manifest.layers,
     };
     const layers = locatedLayers(image, manifest.layers);
@@ -40800,7 +40453,7 @@ function listed(labels) {
 function requireAgreement(what, recorded, found) {
     if (recorded === found)
         return;
-    throw (0,_image_record_js__WEBPACK_IMPORTED_MODULE_6__/* .corrupt */ .qb)(`its ${what} (${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_7__/* .quoteForeign */ .xS)(recorded)}) is not that of the image in the tarball (${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_7__/* .quoteForeign */ .xS)(found)})`);
+    throw (0,_image_record_js__WEBPACK_IMPORTED_MODULE_6__/* .corrupt */ .qb)(`its ${what} (${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_8__/* .quoteForeign */ .xS)(recorded)}) is not that of the image in the tarball (${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_8__/* .quoteForeign */ .xS)(found)})`);
 }
 
 
@@ -41384,7 +41037,6 @@ __nccwpck_require__.d(__webpack_exports__, {
   nw: () => (/* binding */ isIndex),
   C1: () => (/* binding */ isIndexDocument),
   sG: () => (/* binding */ layerMediaType),
-  tn: () => (/* binding */ manifestIn),
   Ib: () => (/* binding */ mediaTypes),
   Ts: () => (/* binding */ parseArchiveManifest),
   o4: () => (/* binding */ parseConfig),
@@ -41629,7 +41281,7 @@ function at(path) {
 // EXTERNAL MODULE: ./build/shared/image/digest.js
 var image_digest = __nccwpck_require__(3968);
 // EXTERNAL MODULE: ./build/shared/image/platform.js
-var platform = __nccwpck_require__(4851);
+var image_platform = __nccwpck_require__(4851);
 ;// CONCATENATED MODULE: ./build/shared/image/shapes.js
 // The shapes of the documents that name an image, as in the structs of the engines. Members without a struct field are unknown.
 // Sources: OCI image-spec 1.1 (specs-go/v1); moby daemon/internal/image/image.go, api/types/container/config.go and
@@ -41638,7 +41290,7 @@ const strings = { items: 'string' };
 const stringMap = { values: 'string' };
 /** A set: only its member names matter. */
 const names = { values: { members: {} } };
-const shapes_platform = {
+const platform = {
     architecture: 'string',
     os: 'string',
     'os.version': 'string',
@@ -41653,7 +41305,7 @@ const descriptor = {
         urls: strings,
         annotations: stringMap,
         data: 'string',
-        platform: { members: shapes_platform },
+        platform: { members: platform },
         artifactType: 'string',
     },
 };
@@ -41711,7 +41363,7 @@ const containerConfig = {
 };
 const configShape = {
     members: {
-        ...shapes_platform,
+        ...platform,
         id: 'string',
         parent: 'string',
         comment: 'string',
@@ -41820,7 +41472,7 @@ function parseManifest(bytes, where) {
     if (!listsLayers || !(0,json/* isObject */.Gv)(value['config']))
         throw invalid(where, 'an image manifest', bytes);
     return {
-        mediaType: (0,json/* stringOr */.JI)(value['mediaType'], ''),
+        mediaType: (0,json/* stringOr */.JI)(value['mediaType'], '') || mediaTypes.manifest,
         config: parseDescriptor(value['config'], where),
         layers: requireCount((0,json/* objectsOf */.iZ)(value['layers']), where).map((layer) => parseDescriptor(layer, where)),
     };
@@ -41834,18 +41486,6 @@ function requireKind(value, where, types, foreign) {
     if (member !== undefined)
         throw ambiguous(where, `has "${member}", which makes it another kind of document`);
 }
-/**
- * Reads a document as a manifest.
- * @returns undefined when it is anything else
- */
-function manifestIn(bytes) {
-    try {
-        return parseManifest(bytes, 'a manifest');
-    }
-    catch {
-        return undefined;
-    }
-}
 function requireCount(layers, where) {
     if (layers.length <= limits/* limits */.F.layers)
         return layers;
@@ -41858,7 +41498,7 @@ function requireCount(layers, where) {
 function requireConfigSize(size) {
     if (size <= limits/* limits */.F.jsonBytes)
         return;
-    throw new errors/* HandoverError */.Cu('tarball-invalid', `The image's config has ${String(size)} bytes; ${String(limits/* limits */.F.jsonBytes)} (4 MiB) are the most that can be handed over.`, 'Look for very long labels, environment variables or a very long history: docker image inspect shows the labels and variables, docker history the rest.');
+    throw (0,errors/* invalidTarball */.EK)(`The image's config has ${String(size)} bytes; ${String(limits/* limits */.F.jsonBytes)} (4 MiB) are the most that can be handed over.`, 'Look for very long labels, environment variables or a very long history: docker image inspect shows the labels and variables, docker history the rest.');
 }
 /** @throws HandoverError `tarball-invalid` */
 function parseConfig(bytes, where) {
@@ -41875,7 +41515,7 @@ function parseConfig(bytes, where) {
     const created = (0,json/* stringOr */.JI)(value['created'], undefined);
     const config = (0,json/* isObject */.Gv)(value['config']) ? value['config'] : {};
     return {
-        platform: (0,platform/* platformOf */.tj)((0,json/* stringOr */.JI)(value['os'], '') || 'linux', (0,json/* stringOr */.JI)(value['architecture'], ''), (0,json/* stringOr */.JI)(value['variant'], undefined)),
+        platform: (0,image_platform/* platformIn */.NO)(value),
         diffIds,
         labels: (0,json/* stringMapOf */.pn)(config['Labels']),
         config,
@@ -41897,7 +41537,6 @@ function parseArchiveManifest(bytes, where) {
         return { config, repoTags: (0,json/* stringsOf */.iw)(image['RepoTags']), layers: (0,json/* stringsOf */.iw)(image['Layers']) };
     });
 }
-/** Creates a manifest for the image's config and layers. */
 function formatManifest(config, layers) {
     const manifestBytes = Buffer.from(JSON.stringify({
         schemaVersion: 2,
@@ -41915,7 +41554,7 @@ function formatIndex(images) {
     const byName = images.toSorted((one, other) => formatPlatform(one.platform) < formatPlatform(other.platform) ? -1 : 1);
     const manifests = byName.map(({ mediaType, digest, size, platform: { architecture, os, variant } }) => ({
         ...{ mediaType, digest, size },
-        platform: { architecture, os, ...(variant === undefined ? {} : { variant }) },
+        platform: { architecture, os, variant },
     }));
     const isDocker = images.every((image) => image.mediaType === mediaTypes.dockerManifest);
     const mediaType = isDocker ? mediaTypes.dockerIndex : mediaTypes.index;
@@ -41934,24 +41573,19 @@ function parseDescriptor(value, where) {
     const data = (0,json/* stringOr */.JI)(value['data'], '');
     if (data !== '' && (0,image_digest/* digestOf */.ol)(Buffer.from(data, 'base64')) !== digest)
         throw ambiguous(where, `has \`data\` in the descriptor of ${digest} with another digest`);
-    const described = (0,json/* isObject */.Gv)(platform) ? parseDescriptorPlatform(platform) : undefined;
+    // An attestation's is `unknown`; some tools leave members out.
+    const isKnown = (0,json/* isObject */.Gv)(platform) && [platform['os'], platform['architecture']].every((text) => (0,json/* stringOr */.JI)(text, ''));
     return {
         mediaType,
         digest,
         size,
-        ...(described === undefined ? {} : { platform: described }),
+        ...(isKnown ? { platform: (0,image_platform/* platformIn */.NO)(platform) } : {}),
         annotations: (0,json/* stringMapOf */.pn)(value['annotations']),
     };
 }
 /** Whether a text can be a media type (RFC 6838, section 4.2): it is sent on in a header. */
 function isMediaType(text) {
     return /^[a-z0-9][\w!#$&^.+-]{0,126}\/[a-z0-9][\w!#$&^.+-]{0,126}$/i.test(text);
-}
-function parseDescriptorPlatform(value) {
-    const [os, architecture] = [(0,json/* stringOr */.JI)(value['os'], ''), (0,json/* stringOr */.JI)(value['architecture'], '')];
-    if (os === '' || architecture === '')
-        return undefined;
-    return (0,platform/* platformOf */.tj)(os, architecture, (0,json/* stringOr */.JI)(value['variant'], undefined));
 }
 const foreignLayer = /^application\/vnd\.(?:oci\.image\.layer\.nondistributable|docker\.image\.rootfs\.foreign)\./i;
 /** Refuses content that an engine would fetch from an address in the document, or omit from `docker save` and `docker push`. */
@@ -41961,7 +41595,7 @@ function requireHere({ urls, digest, mediaType }, where) {
     if (url === undefined && !foreignLayer.test(type))
         return;
     const why = url === undefined ? `has the media type ${type}` : `is to be fetched from ${(0,json/* stringOr */.JI)(url, '')}`;
-    throw new errors/* HandoverError */.Cu('tarball-invalid', `${where} names content that isn't part of the image: ${(0,base_text/* quoteForeign */.xS)((0,json/* stringOr */.JI)(digest, ''), 80)} ${(0,base_text/* quoteForeign */.xS)(why, 200)}.`, 'Use a base image whose layers are all in its registry and may be distributed. An engine would fetch other layers from the address in the image, and docker save omits them.');
+    throw (0,errors/* invalidTarball */.EK)(`${where} names content that isn't part of the image: ${(0,base_text/* quoteForeign */.xS)((0,json/* stringOr */.JI)(digest, ''), 80)} ${(0,base_text/* quoteForeign */.xS)(why, 200)}.`, 'Use a base image whose layers are all in its registry and may be distributed. An engine would fetch other layers from the address in the image, and docker save omits them.');
 }
 function manifest_document(bytes, shape, where, expected) {
     const value = strict(bytes, shape, where, expected);
@@ -41977,20 +41611,20 @@ function strict(bytes, shape, where, expected) {
 }
 /** @param what the end of a sentence whose subject is the document */
 function ambiguous(where, what, bytes) {
-    return new errors/* HandoverError */.Cu('tarball-invalid', `${where} ${what}${bytes === undefined ? '' : ` ("${startOf(bytes)}")`}.`, 'Build the image again with a builder that follows the OCI image specification, such as docker buildx, podman or kaniko.');
+    return (0,errors/* invalidTarball */.EK)(`${where} ${what}${bytes === undefined ? '' : ` ("${startOf(bytes)}")`}.`, 'Build the image again with a builder that follows the OCI image specification, such as docker buildx, podman or kaniko.');
 }
 function unsupportedDigest(where, digest) {
-    return new errors/* HandoverError */.Cu('tarball-invalid', `${where} has the digest ${(0,base_text/* quoteForeign */.xS)(digest, 40)}: only sha256 digests are supported.`, 'Make the image with sha256 digests: build it again with docker buildx, which writes no others.');
+    return (0,errors/* invalidTarball */.EK)(`${where} has the digest ${(0,base_text/* quoteForeign */.xS)(digest, 40)}: only sha256 digests are supported.`, 'Make the image with sha256 digests: build it again with docker buildx, which writes no others.');
 }
 function invalid(where, expected, bytes) {
-    return new errors/* HandoverError */.Cu('tarball-invalid', `${where} is not ${expected}: "${startOf(bytes)}".`, 'Make the tarball with docker save, or with docker buildx build --output type=docker,dest=FILE.');
+    return (0,errors/* invalidTarball */.EK)(`${where} is not ${expected}: "${startOf(bytes)}".`, 'Make the tarball with docker save, or with docker buildx build --output type=docker,dest=FILE.');
 }
 function startOf(bytes) {
     return (0,base_text/* quoteForeign */.xS)(Buffer.from(bytes.subarray(0, 500)).toString(), 120);
 }
 /** What's wrong with an OCI layout that a builder or an engine has written for us. */
 function invalidLayout(message) {
-    return new errors/* HandoverError */.Cu('tarball-invalid', message, 'Run the export again; if it repeats, report the builder and its version.');
+    return (0,errors/* invalidTarball */.EK)(message, 'Run the export again; if it repeats, report the builder and its version.');
 }
 
 
@@ -42002,13 +41636,16 @@ function invalidLayout(message) {
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
 /* harmony export */   Bq: () => (/* binding */ formatPlatform),
 /* harmony export */   FL: () => (/* binding */ parsePlatform),
+/* harmony export */   NO: () => (/* binding */ platformIn),
 /* harmony export */   k8: () => (/* binding */ runsOn),
 /* harmony export */   my: () => (/* binding */ samePlatform),
 /* harmony export */   qE: () => (/* binding */ isKnown),
 /* harmony export */   tj: () => (/* binding */ platformOf)
 /* harmony export */ });
 /* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
-/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(1453);
+/* harmony import */ var _base_json_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(604);
+/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(1453);
+
 
 
 /** @throws HandoverError `invalid-input` when the text is not one `os/arch[/variant]` */
@@ -42016,7 +41653,7 @@ function parsePlatform(text) {
     const match = /^([a-z0-9]+)\/([a-z0-9_]+)(?:\/([a-z0-9.]+))?$/.exec(text.trim());
     const [, os, architecture, variant] = match ?? [];
     if (os === undefined || architecture === undefined) {
-        throw (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .invalidInput */ .aY)(`"${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_1__/* .quoteForeign */ .xS)(text)}" is not one platform of the form os/arch[/variant].`, 'Hand over one platform per artifact, such as linux/amd64 or linux/arm64.');
+        throw (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .invalidInput */ .aY)(`"${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_2__/* .quoteForeign */ .xS)(text)}" is not one platform of the form os/arch[/variant].`, 'Hand over one platform per artifact, such as linux/amd64 or linux/arm64.');
     }
     return platformOf(os, architecture, variant);
 }
@@ -42034,6 +41671,10 @@ function platformOf(os, name, variant) {
     // Defaults of containerd/platforms: arm64 is v8, amd64 is v1.
     const isDefault = (architecture === 'arm64' && variant === 'v8') || (architecture === 'amd64' && variant === 'v1');
     return { os, architecture, ...(variant === undefined || variant === '' || isDefault ? {} : { variant }) };
+}
+/** Reads the platform in a config or a descriptor. Without an os it is Linux. */
+function platformIn({ os, architecture, variant }) {
+    return platformOf((0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)(os, '') || 'linux', (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)(architecture, ''), (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)(variant, undefined));
 }
 function formatPlatform(platform) {
     return [platform.os, platform.architecture, platform.variant].filter((part) => part !== undefined).join('/');
@@ -42063,7 +41704,6 @@ function isKnown({ architecture }) {
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
 /* harmony export */   Hh: () => (/* binding */ parseRecord),
 /* harmony export */   IC: () => (/* binding */ imagesOf),
-/* harmony export */   Rl: () => (/* binding */ corruptLayer),
 /* harmony export */   qb: () => (/* binding */ corrupt),
 /* harmony export */   xD: () => (/* binding */ recordName)
 /* harmony export */ });
@@ -42089,21 +41729,17 @@ const recordSchema = 1;
 /** @param found the schema in the record */
 function wrongSchema(found) {
     const newer = typeof found === 'number' && found > recordSchema;
-    return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('artifact-corrupt', `The record ${recordName} has schema ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_6__/* .quoteForeign */ .xS)(String(found))}; this version reads schema ${String(recordSchema)}.`, newer
+    return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('artifact-corrupt', `The record ${recordName} has schema ${shown(found)}; this version reads schema ${String(recordSchema)}.`, newer
         ? 'The artifact was made by a newer export-image: use the same version of both actions.'
         : 'Use the same version of export-image and load-image.');
 }
 /** @param bytes of a record that is too large */
 function tooLarge(bytes) {
-    return new HandoverError('tarball-invalid', `The labels of the images are too long to be handed over: the record of them would have ${String(bytes)} bytes, more than 8 MiB.`, 'Shorten the labels, or hand over fewer images in one artifact.');
+    return invalidTarball(`The labels of the images are too long to be handed over: the record of them would have ${String(bytes)} bytes, more than 8 MiB.`, 'Shorten the labels, or hand over fewer images in one artifact.');
 }
 /** @param why in words that go on after a colon */
 function corrupt(why, cause) {
-    return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('artifact-corrupt', `The record ${recordName} in the artifact can't be used: ${why}.`, 'Run the job that exports the image again.', cause);
-}
-/** @param what the end of a sentence whose subject is the layer */
-function corruptLayer(digest, what) {
-    return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('artifact-corrupt', `The layer ${digest} in the artifact ${what}.`, 'Run the job that exports the image again.');
+    return (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .corruptArtifact */ .G8)(`The record ${recordName} in the artifact can't be used: ${why}.`, cause);
 }
 /** All images of a record, the first one first. */
 function imagesOf(record) {
@@ -42117,8 +41753,7 @@ function formatRecord(record) {
     const { pushedReference, further, ...rest } = record;
     const text = {
         schema: recordSchema,
-        ...rest,
-        ...formatImage(record),
+        ...formatImage(rest),
         ...(further === undefined ? {} : { further: further.map(formatImage) }),
         ...(pushedReference === undefined ? {} : { pushedReference: formatReference(pushedReference) }),
     };
@@ -42127,9 +41762,8 @@ function formatRecord(record) {
         throw tooLarge(Buffer.byteLength(formatted));
     return formatted;
 }
-function formatImage({ references, platform, configDigest, manifestDigests, diffIds, labels, layers, configAt, manifestAt, }) {
-    const names = { references: references.map(formatReference), platform: formatPlatform(platform) };
-    return { ...names, configDigest, manifestDigests, diffIds, labels, layers, configAt, manifestAt };
+function formatImage({ references, platform, ...rest }) {
+    return { references: references.map(formatReference), platform: formatPlatform(platform), ...rest };
 }
 /**
  * Reads an untrusted record. Each size, digest and reference is checked; unknown fields are ignored.
@@ -42144,6 +41778,7 @@ function parseRecord(text) {
     if (value['schema'] !== recordSchema)
         throw wrongSchema(value['schema']);
     const created = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)(value['created'], undefined);
+    const pushed = value['pushedReference'];
     const record = {
         ...image(value),
         ...(value['further'] === undefined ? {} : { further: furtherImages(value['further']) }),
@@ -42153,7 +41788,7 @@ function parseRecord(text) {
         tarballDigest: digest(value, 'tarballDigest'),
         tarballCompression: compression(value['tarballCompression']),
         producer: producer(value['producer']),
-        ...(value['pushedReference'] === undefined ? {} : { pushedReference: pinned(value['pushedReference']) }),
+        ...(pushed === undefined ? {} : { pushedReference: parsed('its pushed reference', pushed, _reference_js__WEBPACK_IMPORTED_MODULE_5__/* .parsePinnedReference */ .Pe) }),
         ...times(value['times']),
     };
     requireInside(record);
@@ -42171,7 +41806,7 @@ function furtherImages(value) {
 function image(value) {
     return {
         references: references(value['references']),
-        platform: platform(value['platform']),
+        platform: parsed('its platform', value['platform'], _platform_js__WEBPACK_IMPORTED_MODULE_4__/* .parsePlatform */ .FL),
         configDigest: digest(value, 'configDigest'),
         manifestDigests: digests(value, 'manifestDigests'),
         diffIds: digests(value, 'diffIds'),
@@ -42195,27 +41830,14 @@ function references(value) {
         throw corrupt('it has no references');
     if (texts.length > _base_limits_js__WEBPACK_IMPORTED_MODULE_2__/* .limits */ .F.references)
         throw corrupt(`it lists ${String(texts.length)} references`);
-    try {
-        return texts.map(_reference_js__WEBPACK_IMPORTED_MODULE_5__/* .parseTaggedReference */ .$R);
-    }
-    catch (error) {
-        throw corrupt('a reference in it is malformed', error);
-    }
+    return texts.map((text) => parsed('a reference in it', text, _reference_js__WEBPACK_IMPORTED_MODULE_5__/* .parseTaggedReference */ .$R));
 }
-function pinned(value) {
+function parsed(what, value, parse) {
     try {
-        return (0,_reference_js__WEBPACK_IMPORTED_MODULE_5__/* .parsePinnedReference */ .Pe)((0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)(value, ''));
+        return parse((0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)(value, ''));
     }
     catch (error) {
-        throw corrupt('its pushed reference is malformed', error);
-    }
-}
-function platform(value) {
-    try {
-        return (0,_platform_js__WEBPACK_IMPORTED_MODULE_4__/* .parsePlatform */ .FL)((0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)(value, ''));
-    }
-    catch (error) {
-        throw corrupt('its platform is malformed', error);
+        throw corrupt(`${what} is malformed`, error);
     }
 }
 function layers(value) {
@@ -42253,10 +41875,10 @@ function producer(value) {
 function times(value) {
     if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .isObject */ .Gv)(value))
         return {};
-    const [began, built, ready] = ['began', 'built', 'ready'].map((name) => value[name]);
-    if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .isByteCount */ .A0)(began) || !(0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .isByteCount */ .A0)(built) || !(0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .isByteCount */ .A0)(ready))
+    const [began, started, built, ready] = ['began', 'started', 'built', 'ready'].map((name) => value[name]);
+    if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .isByteCount */ .A0)(began) || !(0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .isByteCount */ .A0)(started) || !(0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .isByteCount */ .A0)(built) || !(0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .isByteCount */ .A0)(ready))
         return {};
-    return began <= built && built <= ready ? { times: { began, built, ready } } : {};
+    return began <= started && started <= built && built <= ready ? { times: { began, started, built, ready } } : {};
 }
 function fileName(value) {
     const name = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)(value, '');
@@ -42267,7 +41889,12 @@ function fileName(value) {
 function compression(value) {
     if (value === 'none' || value === 'gzip' || value === 'zstd')
         return value;
-    throw corrupt(`its compression "${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_6__/* .quoteForeign */ .xS)(String(value))}" is unknown`);
+    throw corrupt(`its compression "${shown(value)}" is unknown`);
+}
+// An object in JSON may have a member `toString`.
+function shown(value) {
+    const text = value === undefined ? 'undefined' : JSON.stringify(value);
+    return (0,_base_text_js__WEBPACK_IMPORTED_MODULE_6__/* .quoteForeign */ .xS)((0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)(value, text));
 }
 function digest(from, name) {
     const value = from[name];
@@ -44812,6 +44439,7 @@ function jobContext(env = process.env) {
     const repository = variable('GITHUB_REPOSITORY');
     const dockerConfigFolder = variable('DOCKER_CONFIG') || (0,external_node_path_.join)(variable('HOME') || (0,external_node_os_.homedir)(), '.docker');
     const runId = variable('GITHUB_RUN_ID');
+    const repositoryUrl = repository === '' ? '' : `${variable('GITHUB_SERVER_URL')}/${repository}`;
     return {
         tempRoot: variable('RUNNER_TEMP') || (0,external_node_os_.tmpdir)(),
         runtimeToken,
@@ -44826,7 +44454,8 @@ function jobContext(env = process.env) {
             commit: variable('GITHUB_SHA'),
         },
         jobPath: jobPath(variable('ACTIONS_ORCHESTRATION_ID')) ?? variable('GITHUB_JOB'),
-        runUrl: repository === '' || runId === '' ? '' : `${variable('GITHUB_SERVER_URL')}/${repository}/actions/runs/${runId}`,
+        runUrl: repositoryUrl === '' || runId === '' ? '' : `${repositoryUrl}/actions/runs/${runId}`,
+        repositoryUrl,
         apiUrl: (variable('GITHUB_API_URL') || 'https://api.github.com').replace(/\/+$/, ''),
         isGithubRunner: variable('GITHUB_ACTIONS') === 'true',
         maxRetentionDays: Number.isFinite(retention) && retention > 0 ? retention : undefined,
@@ -44918,9 +44547,7 @@ function progressTo(print) {
             const speed = bytes < 1e6 || ms < 1 ? '' : `, ${(bytes / 1000 / ms).toFixed(0)} MB/s`;
             print(`${what}: ${verb}${(0,base_text/* formatBytes */.z3)(bytes)}${of} in ${(0,base_text/* formatDuration */.a3)(ms)}${speed}`);
         };
-        const timer = setInterval(() => {
-            soFar('', share(bytes, total));
-        }, everyMs);
+        const timer = setInterval(() => soFar('', share(bytes, total)), everyMs);
         timer.unref();
         try {
             const result = await work((more) => void (bytes += more));
@@ -44958,12 +44585,8 @@ function printLines(message) {
 /** The log of a workflow step. Chapters fold, notices and warnings become annotations. */
 const runnerLog = {
     info: printLines,
-    notice: (message) => {
-        (0,core/* notice */.lm)(message);
-    },
-    warning: (message) => {
-        (0,core/* warning */.$e)(message);
-    },
+    notice: (message) => (0,core/* notice */.lm)(message),
+    warning: (message) => (0,core/* warning */.$e)(message),
     chapter: core/* group */.Os,
     progress: progressTo(printLines),
 };
@@ -44997,9 +44620,7 @@ async function run(name, step) {
     };
     const limit = (inputs) => {
         const minutes = readTimeLimit(inputs);
-        setTimeout(() => {
-            end(timedOut(minutes), graceMs);
-        }, minutes * 60_000).unref();
+        setTimeout(() => end(timedOut(minutes), graceMs), minutes * 60_000).unref();
         return minutes;
     };
     const cancel = (signal) => {
@@ -45070,6 +44691,115 @@ function failureSummary(name, error) {
     if (!(error instanceof errors/* HandoverError */.Cu))
         return (0,markdown/* safe */.gB) `### ❌ ${(0,markdown/* words */.aL)(name)} failed\n\n${(0,markdown/* prose */.CS)((0,errors/* messageOf */.bD)(error))}\n`;
     return (0,markdown/* safe */.gB) `### ❌ ${(0,markdown/* words */.aL)(name)}: ${(0,markdown/* code */.aY)(error.code)}\n\n${(0,markdown/* prose */.CS)(error.message)}\n\n**Next step:** ${(0,markdown/* prose */.CS)(error.hint)}\n`;
+}
+
+
+/***/ }),
+
+/***/ 7478:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   Hc: () => (/* binding */ magicBytes),
+/* harmony export */   MB: () => (/* binding */ compressionOf),
+/* harmony export */   bp: () => (/* binding */ packingOf),
+/* harmony export */   mF: () => (/* binding */ decompress)
+/* harmony export */ });
+/* harmony import */ var node_stream__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(7075);
+/* harmony import */ var node_zlib__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(8522);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(4754);
+
+
+
+/** How many bytes of a tarball tell its compression, behind skippable frames. */
+const magicBytes = 6;
+const zstdMagic = 0xfd2fb528;
+const xzMagic = Buffer.from([0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00]);
+/**
+ * How a tarball is compressed, from its first bytes.
+ * @throws HandoverError `tarball-invalid` for xz and bzip2, which docker load takes and Node doesn't read
+ */
+function compressionOf(head) {
+    const packing = packingOf(head);
+    if (packing === 'xz')
+        throw unread('xz', 'unxz');
+    if (packing === 'bzip2')
+        throw unread('bzip2', 'bunzip2');
+    return packing;
+}
+/** How something is packed, from its first bytes (RFC 1952 section 2.3.1, RFC 8878 sections 3.1.1 and 3.1.2). */
+function packingOf(head) {
+    if (head[0] === 0x1f && head[1] === 0x8b)
+        return 'gzip';
+    if (head.subarray(0, xzMagic.length).equals(xzMagic))
+        return 'xz';
+    if (/^BZh[1-9]/.test(head.toString('latin1', 0, 4)))
+        return 'bzip2';
+    const magic = head.length >= 4 ? head.readUInt32LE(0) : 0;
+    // pzstd begins with a frame that is there to be skipped.
+    if (magic === zstdMagic || (magic & 0xfffffff0) >>> 0 === 0x184d2a50)
+        return 'zstd';
+    return 'none';
+}
+function unread(format, command) {
+    return (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .invalidTarball */ .EK)(`The tarball is compressed with ${format}, which can't be looked into here.`, `Run ${command} on it in a step before it's handed over, or compress it with zstd or gzip instead.`);
+}
+// Node comes back from its thread for each chunk: 16 KiB by default.
+const gunzipOptions = { chunkSize: 1024 * 1024, readableHighWaterMark: 4 * 1024 * 1024 };
+// In pieces of 16 KiB it takes four times as long. What `zstd --long=31` makes takes a window of 2 GiB, and is read too.
+const zstdOptions = {
+    ...gunzipOptions,
+    chunkSize: 2 * 1024 * 1024,
+    params: { [node_zlib__WEBPACK_IMPORTED_MODULE_1__.constants.ZSTD_d_windowLogMax]: 31 },
+};
+/** The plain tarball's bytes. Damaged or cut input makes the iteration throw zlib's error. */
+function decompress(chunks, compression) {
+    if (compression === 'none')
+        return chunks;
+    if (compression === 'zstd')
+        return zstdFrames(chunks);
+    // An error on either side destroys the decoder, and so its consumer gets it.
+    return (0,node_stream__WEBPACK_IMPORTED_MODULE_0__.pipeline)(chunks, (0,node_zlib__WEBPACK_IMPORTED_MODULE_1__.createGunzip)(gunzipOptions), () => undefined);
+}
+/** Zstandard files may hold several frames (RFC 8878 section 3), and Node's decoder stops behind one of them. */
+async function* zstdFrames(chunks) {
+    const source = chunks[Symbol.asyncIterator]();
+    let rest = await nextOf(source);
+    while (rest !== undefined) {
+        const decoder = (0,node_zlib__WEBPACK_IMPORTED_MODULE_1__.createZstdDecompress)(zstdOptions);
+        const feeding = feed(decoder, rest, source);
+        feeding.catch((error) => decoder.destroy((0,_base_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .asError */ .zR)(error)));
+        const decoded = decoder;
+        yield* decoded;
+        rest = await feeding;
+    }
+}
+/** Writes until the decoder has come to the end of a frame in the middle of a chunk; returns what is left of that. */
+async function feed(decoder, first, source) {
+    let written = 0;
+    for (let chunk = first; chunk !== undefined; chunk = await nextOf(source)) {
+        written += chunk.length;
+        await write(decoder, chunk);
+        const left = written - decoder.bytesWritten;
+        if (left > 0)
+            return chunk.subarray(chunk.length - left);
+    }
+    decoder.end();
+    return undefined;
+}
+function write(decoder, chunk) {
+    return new Promise((resolve, reject) => {
+        decoder.write(chunk, (error) => {
+            if (error)
+                reject(error);
+            else
+                resolve();
+        });
+    });
+}
+async function nextOf(source) {
+    const next = await source.next();
+    return next.done === true ? undefined : next.value;
 }
 
 
@@ -45182,6 +44912,67 @@ function writeChecksum(block) {
 /** Whether an entry or a blob that begins so is a config or a manifest, and no layer. JSON may begin with any number of blanks. */
 function looksLikeJson(head) {
     return !looksLikeTar(head) && /^[ \t\r\n]*[{[]|^[ \t\r\n]+$/.test(head.toString('latin1', 0, tarBlock));
+}
+
+
+/***/ }),
+
+/***/ 8272:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   Aj: () => (/* binding */ layerChunks),
+/* harmony export */   aw: () => (/* binding */ layerPackingOf),
+/* harmony export */   ye: () => (/* binding */ wrongForm)
+/* harmony export */ });
+/* unused harmony export layerHeadBytes */
+/* harmony import */ var _bytes_chunks_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4256);
+/* harmony import */ var _compression_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(7478);
+/* harmony import */ var _header_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(3783);
+
+
+
+// A layer's first bytes must match its media type. An engine keeps every blob that it receives: a config that was sent as a layer
+// could be used by another document later.
+/** Number of bytes at a layer's start that identify its format. */
+const layerHeadBytes = _header_js__WEBPACK_IMPORTED_MODULE_2__/* .tarBlock */ .TR;
+/** Returns how a layer is packed, from its first bytes; undefined when it can't be a layer, such as JSON. */
+function layerPackingOf(head) {
+    const packing = (0,_compression_js__WEBPACK_IMPORTED_MODULE_1__/* .packingOf */ .bp)(head);
+    if (packing !== 'none')
+        return packing;
+    const block = head.subarray(0, _header_js__WEBPACK_IMPORTED_MODULE_2__/* .tarBlock */ .TR);
+    // Go reads an empty file as an empty tar. A tar header contains zero bytes, which JSON never does.
+    if (block.length === 0 || (block.length === _header_js__WEBPACK_IMPORTED_MODULE_2__/* .tarBlock */ .TR && (0,_header_js__WEBPACK_IMPORTED_MODULE_2__/* .isZero */ .be)(block)))
+        return 'none';
+    return block.length === _header_js__WEBPACK_IMPORTED_MODULE_2__/* .tarBlock */ .TR && block.includes(0) && (0,_header_js__WEBPACK_IMPORTED_MODULE_2__/* .readTarHeader */ .RO)(block) !== undefined ? 'none' : undefined;
+}
+/**
+ * Returns how a layer's packing differs from its media type, or undefined when they match. Docker's type without a compression covers
+ * every packing (containerd, core/images/mediatypes.go, DiffCompression).
+ * @param mediaType empty when unknown
+ * @param packing undefined when the blob can't be a layer
+ */
+function wrongForm(mediaType, packing) {
+    if (packing === undefined)
+        return 'is no tar, whether packed or not';
+    const packed = /[+.](gzip|zstd)$/.exec(mediaType)?.[1];
+    const expected = packed ?? (mediaType.startsWith('application/vnd.oci.image.layer.') ? 'none' : packing);
+    return packing === expected ? undefined : `is ${nameOf(packing)}, and of the media type ${mediaType}`;
+}
+function nameOf(packing) {
+    return packing === 'none' ? 'a plain tar' : `${packing} data`;
+}
+/**
+ * Returns the same chunks after checking that their first bytes match the media type.
+ * @param refuse makes the error from the end of a sentence whose subject is the layer
+ */
+async function* layerChunks(chunks, mediaType, refuse) {
+    const { head, all } = await (0,_bytes_chunks_js__WEBPACK_IMPORTED_MODULE_0__/* .withHead */ .V5)(chunks, layerHeadBytes);
+    const wrong = wrongForm(mediaType, layerPackingOf(head));
+    if (wrong !== undefined)
+        throw refuse(wrong);
+    yield* all;
 }
 
 

@@ -30080,7 +30080,7 @@ __nccwpck_require__.a(__webpack_module__, async (__webpack_handle_async_dependen
 /* harmony import */ var _inputs_js__WEBPACK_IMPORTED_MODULE_11__ = __nccwpck_require__(7539);
 /* harmony import */ var _outputs_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(5730);
 /* harmony import */ var _plan_plan_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(1713);
-/* harmony import */ var _publish_image_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(9824);
+/* harmony import */ var _publish_image_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(2787);
 /* harmony import */ var _summary_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(8020);
 /* harmony import */ var _shared_artifacts_service_other_run_store_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(2481);
 /* harmony import */ var _shared_artifacts_service_run_store_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(7060);
@@ -30168,9 +30168,7 @@ await (0,_shared_runner_run_js__WEBPACK_IMPORTED_MODULE_10__/* .run */ .eF)('pub
         const registry = __addDisposableResource(env_1, (0,_shared_registry_registries_js__WEBPACK_IMPORTED_MODULE_9__/* .registries */ .Y)({ ...common, ...plan, askHelper: _shared_docker_credential_helper_js__WEBPACK_IMPORTED_MODULE_6__/* .askHelper */ .m }), true);
         const times = (0,_shared_base_timeline_js__WEBPACK_IMPORTED_MODULE_12__/* .timeline */ .I)();
         const { runAttempt } = context.producer;
-        const onPartial = (partial) => {
-            (0,_shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_8__/* .setOutputs */ .n0)((0,_outputs_js__WEBPACK_IMPORTED_MODULE_0__/* .publishOutputs */ .e)(partial));
-        };
+        const onPartial = (partial) => (0,_shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_8__/* .setOutputs */ .n0)((0,_outputs_js__WEBPACK_IMPORTED_MODULE_0__/* .publishOutputs */ .e)(partial));
         const tools = { store, log, runAttempt, timeline: times, registry: registry.of, onPartial };
         const result = await (0,_publish_image_js__WEBPACK_IMPORTED_MODULE_2__/* .publishImage */ .N)(plan, tools);
         (0,_shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_8__/* .setOutputs */ .n0)((0,_outputs_js__WEBPACK_IMPORTED_MODULE_0__/* .publishOutputs */ .e)(result));
@@ -30263,7 +30261,6 @@ function immutableTag(event) {
 /**
  * Returns the tags of `tags: auto`: the immutable tag, the git tag's name, `latest` on the default branch, and `sha-<sha>`. Without a
  * commit, there are none.
- * @internal
  */
 function automaticTags(event) {
     const immutable = immutableTag(event);
@@ -30312,7 +30309,6 @@ function parseMetadataTags(text) {
  * Reads references, each with a tag.
  * @param repository the repository of bare tags, which metadata-action returns if its input `images` is empty
  * @throws HandoverError `invalid-input` without any reference, for a malformed line, or for a bare tag without a repository
- * @internal
  */
 function parseTagList(text, repository) {
     const found = tagLines(text).map((line) => taggedReference(line, repository));
@@ -30323,9 +30319,7 @@ function parseTagList(text, repository) {
 /**
  * Finds the tags that docker/metadata-action has set for later steps. It exports each output as `DOCKER_METADATA_OUTPUT_<NAME>`, unless
  * DOCKER_METADATA_SET_OUTPUT_ENV is false (src/main.ts; TAG_NAMES since 5.9).
- * @param env the variables, by name
  * @returns undefined if it did not run
- * @internal
  */
 function metadataVariable(env) {
     const variables = ['TAGS', 'JSON', 'TAG_NAMES', 'VERSION'].map((output) => {
@@ -30377,9 +30371,9 @@ function tagsOf(given, repository, { event, metadata }, notices) {
         return parseTagList(variable.text, repository);
     }
     if (repository === undefined)
-        throw noRepository();
+        throw (0,errors/* invalidInput */.aY)('`tags: auto` has no repository, and docker/metadata-action has set no tags in the environment.', 'Set `repository`, such as ghcr.io/${{ github.repository }}, or run docker/metadata-action before this step.');
     if (event.kind === 'none')
-        throw noTags(event.reason);
+        throw (0,errors/* invalidInput */.aY)(`\`tags: auto\` can't create tags for this run: ${event.reason}.`, 'Set `tags` to the references of the image, one per line.');
     return parseTagList(automaticTags(event).join('\n'), repository);
 }
 // Returned unchanged, so that each reference made from it has its original spelling.
@@ -30391,13 +30385,6 @@ function requireRepository(given) {
         return given;
     throw (0,errors/* invalidInput */.aY)(`The input \`repository\` is "${(0,base_text/* quoteForeign */.xS)(given)}"; expected a repository without a tag or digest.`, 'Set it to the repository alone, such as ghcr.io/org/charon.');
 }
-function noRepository() {
-    return (0,errors/* invalidInput */.aY)('`tags: auto` has no repository, and docker/metadata-action has set no tags in the environment.', 'Set `repository`, such as ghcr.io/${{ github.repository }}, or run docker/metadata-action before this step.');
-}
-function noTags(reason) {
-    return (0,errors/* invalidInput */.aY)(`\`tags: auto\` can't create tags for this run: ${reason}.`, 'Set `tags` to the references of the image, one per line.');
-}
-/** One notice for each repository that had upper-case letters. */
 function loweredNotices(references) {
     const firsts = new Map();
     for (const { repository, loweredFrom } of references.filter((one) => one !== undefined)) {
@@ -30495,7 +30482,8 @@ function workflowEvent(facts) {
         return mergeGroup(facts, payload);
     if (facts.name === 'workflow_run')
         return triggeringRun(payload);
-    return ofRef(refOf(facts, payload), commitOf(facts, payload), isDefaultBranch(facts.name, payload));
+    const commit = firstCommit(facts.sha, member(payload, 'head_commit')['id'], payload['after']);
+    return ofRef(refOf(facts, payload), commit, isDefaultBranch(facts.name, payload));
 }
 /** The branch that the image comes from: of a pull request its head branch; undefined for a tag or a bare commit. */
 function branchOf(event) {
@@ -30571,9 +30559,6 @@ function refOf(facts, payload) {
         return released === '' ? '' : `refs/tags/${released}`;
     const isTag = facts.refType === 'tag' || (facts.refType === '' && payload['ref_type'] === 'tag');
     return given.startsWith('refs/') ? given : `refs/${isTag ? 'tags' : 'heads'}/${given}`;
-}
-function commitOf(facts, payload) {
-    return firstCommit(facts.sha, member(payload, 'head_commit')['id'], payload['after']);
 }
 function isDefaultBranch(eventName, payload) {
     const known = member(payload, 'repository')['default_branch'];
@@ -30655,7 +30640,7 @@ function planLogin({ username, password }, tags) {
 
 /***/ }),
 
-/***/ 9824:
+/***/ 2787:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -30695,21 +30680,17 @@ const recordSchema = 1;
 /** @param found the schema in the record */
 function wrongSchema(found) {
     const newer = typeof found === 'number' && found > recordSchema;
-    return new errors/* HandoverError */.Cu('artifact-corrupt', `The record ${record_recordName} has schema ${(0,base_text/* quoteForeign */.xS)(String(found))}; this version reads schema ${String(recordSchema)}.`, newer
+    return new errors/* HandoverError */.Cu('artifact-corrupt', `The record ${record_recordName} has schema ${shown(found)}; this version reads schema ${String(recordSchema)}.`, newer
         ? 'The artifact was made by a newer export-image: use the same version of both actions.'
         : 'Use the same version of export-image and load-image.');
 }
 /** @param bytes of a record that is too large */
 function tooLarge(bytes) {
-    return new HandoverError('tarball-invalid', `The labels of the images are too long to be handed over: the record of them would have ${String(bytes)} bytes, more than 8 MiB.`, 'Shorten the labels, or hand over fewer images in one artifact.');
+    return invalidTarball(`The labels of the images are too long to be handed over: the record of them would have ${String(bytes)} bytes, more than 8 MiB.`, 'Shorten the labels, or hand over fewer images in one artifact.');
 }
 /** @param why in words that go on after a colon */
 function record_corrupt(why, cause) {
-    return new errors/* HandoverError */.Cu('artifact-corrupt', `The record ${record_recordName} in the artifact can't be used: ${why}.`, 'Run the job that exports the image again.', cause);
-}
-/** @param what the end of a sentence whose subject is the layer */
-function corruptLayer(digest, what) {
-    return new errors/* HandoverError */.Cu('artifact-corrupt', `The layer ${digest} in the artifact ${what}.`, 'Run the job that exports the image again.');
+    return (0,errors/* corruptArtifact */.G8)(`The record ${record_recordName} in the artifact can't be used: ${why}.`, cause);
 }
 /** All images of a record, the first one first. */
 function record_imagesOf(record) {
@@ -30723,8 +30704,7 @@ function formatRecord(record) {
     const { pushedReference, further, ...rest } = record;
     const text = {
         schema: recordSchema,
-        ...rest,
-        ...formatImage(record),
+        ...formatImage(rest),
         ...(further === undefined ? {} : { further: further.map(formatImage) }),
         ...(pushedReference === undefined ? {} : { pushedReference: formatReference(pushedReference) }),
     };
@@ -30733,9 +30713,8 @@ function formatRecord(record) {
         throw tooLarge(Buffer.byteLength(formatted));
     return formatted;
 }
-function formatImage({ references, platform, configDigest, manifestDigests, diffIds, labels, layers, configAt, manifestAt, }) {
-    const names = { references: references.map(formatReference), platform: formatPlatform(platform) };
-    return { ...names, configDigest, manifestDigests, diffIds, labels, layers, configAt, manifestAt };
+function formatImage({ references, platform, ...rest }) {
+    return { references: references.map(formatReference), platform: formatPlatform(platform), ...rest };
 }
 /**
  * Reads an untrusted record. Each size, digest and reference is checked; unknown fields are ignored.
@@ -30750,6 +30729,7 @@ function parseRecord(text) {
     if (value['schema'] !== recordSchema)
         throw wrongSchema(value['schema']);
     const created = (0,json/* stringOr */.JI)(value['created'], undefined);
+    const pushed = value['pushedReference'];
     const record = {
         ...record_image(value),
         ...(value['further'] === undefined ? {} : { further: furtherImages(value['further']) }),
@@ -30759,7 +30739,7 @@ function parseRecord(text) {
         tarballDigest: record_digest(value, 'tarballDigest'),
         tarballCompression: compression(value['tarballCompression']),
         producer: producer(value['producer']),
-        ...(value['pushedReference'] === undefined ? {} : { pushedReference: pinned(value['pushedReference']) }),
+        ...(pushed === undefined ? {} : { pushedReference: parsed('its pushed reference', pushed, image_reference/* parsePinnedReference */.Pe) }),
         ...times(value['times']),
     };
     requireInside(record);
@@ -30777,7 +30757,7 @@ function furtherImages(value) {
 function record_image(value) {
     return {
         references: references(value['references']),
-        platform: platform(value['platform']),
+        platform: parsed('its platform', value['platform'], image_platform/* parsePlatform */.FL),
         configDigest: record_digest(value, 'configDigest'),
         manifestDigests: digests(value, 'manifestDigests'),
         diffIds: digests(value, 'diffIds'),
@@ -30801,27 +30781,14 @@ function references(value) {
         throw record_corrupt('it has no references');
     if (texts.length > base_limits/* limits */.F.references)
         throw record_corrupt(`it lists ${String(texts.length)} references`);
-    try {
-        return texts.map(image_reference/* parseTaggedReference */.$R);
-    }
-    catch (error) {
-        throw record_corrupt('a reference in it is malformed', error);
-    }
+    return texts.map((text) => parsed('a reference in it', text, image_reference/* parseTaggedReference */.$R));
 }
-function pinned(value) {
+function parsed(what, value, parse) {
     try {
-        return (0,image_reference/* parsePinnedReference */.Pe)((0,json/* stringOr */.JI)(value, ''));
+        return parse((0,json/* stringOr */.JI)(value, ''));
     }
     catch (error) {
-        throw record_corrupt('its pushed reference is malformed', error);
-    }
-}
-function platform(value) {
-    try {
-        return (0,image_platform/* parsePlatform */.FL)((0,json/* stringOr */.JI)(value, ''));
-    }
-    catch (error) {
-        throw record_corrupt('its platform is malformed', error);
+        throw record_corrupt(`${what} is malformed`, error);
     }
 }
 function record_layers(value) {
@@ -30859,10 +30826,10 @@ function producer(value) {
 function times(value) {
     if (!(0,json/* isObject */.Gv)(value))
         return {};
-    const [began, built, ready] = ['began', 'built', 'ready'].map((name) => value[name]);
-    if (!(0,json/* isByteCount */.A0)(began) || !(0,json/* isByteCount */.A0)(built) || !(0,json/* isByteCount */.A0)(ready))
+    const [began, started, built, ready] = ['began', 'started', 'built', 'ready'].map((name) => value[name]);
+    if (!(0,json/* isByteCount */.A0)(began) || !(0,json/* isByteCount */.A0)(started) || !(0,json/* isByteCount */.A0)(built) || !(0,json/* isByteCount */.A0)(ready))
         return {};
-    return began <= built && built <= ready ? { times: { began, built, ready } } : {};
+    return began <= started && started <= built && built <= ready ? { times: { began, started, built, ready } } : {};
 }
 function fileName(value) {
     const name = (0,json/* stringOr */.JI)(value, '');
@@ -30873,7 +30840,12 @@ function fileName(value) {
 function compression(value) {
     if (value === 'none' || value === 'gzip' || value === 'zstd')
         return value;
-    throw record_corrupt(`its compression "${(0,base_text/* quoteForeign */.xS)(String(value))}" is unknown`);
+    throw record_corrupt(`its compression "${shown(value)}" is unknown`);
+}
+// An object in JSON may have a member `toString`.
+function shown(value) {
+    const text = value === undefined ? 'undefined' : JSON.stringify(value);
+    return (0,base_text/* quoteForeign */.xS)((0,json/* stringOr */.JI)(value, text));
 }
 function record_digest(from, name) {
     const value = from[name];
@@ -30898,6 +30870,247 @@ function byteCount(from, name) {
 var bytes_chunks = __nccwpck_require__(4256);
 // EXTERNAL MODULE: ./build/shared/image/manifest.js + 2 modules
 var image_manifest = __nccwpck_require__(8088);
+// EXTERNAL MODULE: external "node:stream"
+var external_node_stream_ = __nccwpck_require__(7075);
+// EXTERNAL MODULE: external "node:zlib"
+var external_node_zlib_ = __nccwpck_require__(8522);
+;// CONCATENATED MODULE: ./build/shared/tar/compression.js
+
+
+
+/** How many bytes of a tarball tell its compression, behind skippable frames. */
+const magicBytes = 6;
+const zstdMagic = 0xfd2fb528;
+const xzMagic = Buffer.from([0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00]);
+/**
+ * How a tarball is compressed, from its first bytes.
+ * @throws HandoverError `tarball-invalid` for xz and bzip2, which docker load takes and Node doesn't read
+ */
+function compressionOf(head) {
+    const packing = packingOf(head);
+    if (packing === 'xz')
+        throw unread('xz', 'unxz');
+    if (packing === 'bzip2')
+        throw unread('bzip2', 'bunzip2');
+    return packing;
+}
+/** How something is packed, from its first bytes (RFC 1952 section 2.3.1, RFC 8878 sections 3.1.1 and 3.1.2). */
+function packingOf(head) {
+    if (head[0] === 0x1f && head[1] === 0x8b)
+        return 'gzip';
+    if (head.subarray(0, xzMagic.length).equals(xzMagic))
+        return 'xz';
+    if (/^BZh[1-9]/.test(head.toString('latin1', 0, 4)))
+        return 'bzip2';
+    const magic = head.length >= 4 ? head.readUInt32LE(0) : 0;
+    // pzstd begins with a frame that is there to be skipped.
+    if (magic === zstdMagic || (magic & 0xfffffff0) >>> 0 === 0x184d2a50)
+        return 'zstd';
+    return 'none';
+}
+function unread(format, command) {
+    return invalidTarball(`The tarball is compressed with ${format}, which can't be looked into here.`, `Run ${command} on it in a step before it's handed over, or compress it with zstd or gzip instead.`);
+}
+// Node comes back from its thread for each chunk: 16 KiB by default.
+const gunzipOptions = { chunkSize: 1024 * 1024, readableHighWaterMark: 4 * 1024 * 1024 };
+// In pieces of 16 KiB it takes four times as long. What `zstd --long=31` makes takes a window of 2 GiB, and is read too.
+const zstdOptions = {
+    ...gunzipOptions,
+    chunkSize: 2 * 1024 * 1024,
+    params: { [external_node_zlib_.constants.ZSTD_d_windowLogMax]: 31 },
+};
+/** The plain tarball's bytes. Damaged or cut input makes the iteration throw zlib's error. */
+function compression_decompress(chunks, compression) {
+    if (compression === 'none')
+        return chunks;
+    if (compression === 'zstd')
+        return zstdFrames(chunks);
+    // An error on either side destroys the decoder, and so its consumer gets it.
+    return pipeline(chunks, createGunzip(gunzipOptions), () => undefined);
+}
+/** Zstandard files may hold several frames (RFC 8878 section 3), and Node's decoder stops behind one of them. */
+async function* zstdFrames(chunks) {
+    const source = chunks[Symbol.asyncIterator]();
+    let rest = await nextOf(source);
+    while (rest !== undefined) {
+        const decoder = createZstdDecompress(zstdOptions);
+        const feeding = feed(decoder, rest, source);
+        feeding.catch((error) => decoder.destroy(asError(error)));
+        const decoded = decoder;
+        yield* decoded;
+        rest = await feeding;
+    }
+}
+/** Writes until the decoder has come to the end of a frame in the middle of a chunk; returns what is left of that. */
+async function feed(decoder, first, source) {
+    let written = 0;
+    for (let chunk = first; chunk !== undefined; chunk = await nextOf(source)) {
+        written += chunk.length;
+        await write(decoder, chunk);
+        const left = written - decoder.bytesWritten;
+        if (left > 0)
+            return chunk.subarray(chunk.length - left);
+    }
+    decoder.end();
+    return undefined;
+}
+function write(decoder, chunk) {
+    return new Promise((resolve, reject) => {
+        decoder.write(chunk, (error) => {
+            if (error)
+                reject(error);
+            else
+                resolve();
+        });
+    });
+}
+async function nextOf(source) {
+    const next = await source.next();
+    return next.done === true ? undefined : next.value;
+}
+
+;// CONCATENATED MODULE: ./build/shared/tar/header.js
+/** Tar works in blocks of 512 bytes (POSIX.1-2024, pax, "ustar Interchange Format"). */
+const header_tarBlock = 512;
+/** Two zero blocks end an archive. */
+const endOfArchive = Buffer.alloc(2 * header_tarBlock);
+/** Bytes of zeros that follow an entry's content of `size` bytes. */
+function header_tarPadding(size) {
+    return (header_tarBlock - (size % header_tarBlock)) % header_tarBlock;
+}
+/** An entry's header. The same input gives the same bytes: owner root, times zero. */
+function tarHeader(name, size) {
+    const isDirectory = name.endsWith('/');
+    const block = Buffer.alloc(header_tarBlock);
+    if (Buffer.byteLength(name) > 100)
+        throw new RangeError(`tar entry name too long: ${name}`);
+    block.write(name, 0);
+    block.write(octal(isDirectory ? 0o755 : 0o644, 7), 100);
+    block.write(octal(0, 7), 108);
+    block.write(octal(0, 7), 116);
+    writeSize(block, size);
+    block.write(octal(0, 11), 136);
+    block.write(isDirectory ? '5' : '0', 156);
+    block.write('ustar\u000000', 257, 'latin1');
+    writeChecksum(block);
+    return block;
+}
+/** Whether bytes begin with a tar entry's header: POSIX and GNU tar both write `ustar` at byte 257. JSON contains no zero bytes. */
+function looksLikeTar(head) {
+    return head.toString('latin1', 257, 262) === 'ustar' && head.subarray(0, header_tarBlock).includes(0);
+}
+/** Undefined for a block whose checksum is wrong. */
+function header_readTarHeader(block) {
+    if (Number.parseInt(header_textAt(block, 148, 8), 8) !== checksumOf(block))
+        return undefined;
+    const name = header_textAt(block, 0, 100);
+    // GNU tar has other things in the prefix's place, and two spaces behind `ustar`.
+    const prefix = block.toString('latin1', 257, 263) === 'ustar\0' ? header_textAt(block, 345, 155) : '';
+    return {
+        name: prefix === '' ? name : `${prefix}/${name}`,
+        size: readSize(block),
+        type: block.toString('latin1', 156, 157),
+        linkTarget: header_textAt(block, 157, 100),
+    };
+}
+/** Whether a block ends an archive. */
+function header_isZero(block) {
+    return block[0] === 0 && block.every((byte) => byte === 0);
+}
+/** The records `length key=value` of a pax header (POSIX.1-2024, pax, "pax Header Block"). */
+function header_readPaxRecords(content) {
+    const records = new Map();
+    for (let at = 0; at < content.length;) {
+        const space = content.indexOf(' ', at);
+        const length = Number(content.toString('latin1', at, Math.max(at, space)));
+        if (space < at || !Number.isSafeInteger(length) || length <= space - at)
+            break;
+        const [key = '', ...value] = content.toString('utf8', space + 1, at + length - 1).split('=');
+        records.set(key, value.join('='));
+        at += length;
+    }
+    return records;
+}
+/** The text of a field, which ends at a zero byte if it's shorter. */
+function header_textAt(bytes, start, length) {
+    return bytes.toString('utf8', start, start + length).replace(/\0.*$/s, '');
+}
+function octal(value, digits) {
+    return value.toString(8).padStart(digits, '0');
+}
+// Eleven octal digits reach 8 GiB; above that GNU tar's base-256 form, which every reader of today knows.
+function writeSize(block, size) {
+    if (size < 8 ** 11) {
+        block.write(octal(size, 11), 124);
+        return;
+    }
+    block[124] = 0x80;
+    block.writeBigUInt64BE(BigInt(size), 128);
+}
+function readSize(block) {
+    if (block[124] === 0x80)
+        return Number(block.readBigUInt64BE(128));
+    return Number.parseInt(header_textAt(block, 124, 12), 8);
+}
+// The checksum's own place counts as eight spaces.
+function checksumOf(block) {
+    return block.reduce((total, byte, at) => total + (at >= 148 && at < 156 ? 0x20 : byte), 0);
+}
+function writeChecksum(block) {
+    block.write(`${octal(checksumOf(block), 6)}\u0000 `, 148, 'latin1');
+}
+/** Whether an entry or a blob that begins so is a config or a manifest, and no layer. JSON may begin with any number of blanks. */
+function header_looksLikeJson(head) {
+    return !looksLikeTar(head) && /^[ \t\r\n]*[{[]|^[ \t\r\n]+$/.test(head.toString('latin1', 0, header_tarBlock));
+}
+
+;// CONCATENATED MODULE: ./build/shared/tar/layer-form.js
+
+
+
+// A layer's first bytes must match its media type. An engine keeps every blob that it receives: a config that was sent as a layer
+// could be used by another document later.
+/** Number of bytes at a layer's start that identify its format. */
+const layerHeadBytes = header_tarBlock;
+/** Returns how a layer is packed, from its first bytes; undefined when it can't be a layer, such as JSON. */
+function layer_form_layerPackingOf(head) {
+    const packing = packingOf(head);
+    if (packing !== 'none')
+        return packing;
+    const block = head.subarray(0, header_tarBlock);
+    // Go reads an empty file as an empty tar. A tar header contains zero bytes, which JSON never does.
+    if (block.length === 0 || (block.length === header_tarBlock && header_isZero(block)))
+        return 'none';
+    return block.length === header_tarBlock && block.includes(0) && header_readTarHeader(block) !== undefined ? 'none' : undefined;
+}
+/**
+ * Returns how a layer's packing differs from its media type, or undefined when they match. Docker's type without a compression covers
+ * every packing (containerd, core/images/mediatypes.go, DiffCompression).
+ * @param mediaType empty when unknown
+ * @param packing undefined when the blob can't be a layer
+ */
+function layer_form_wrongForm(mediaType, packing) {
+    if (packing === undefined)
+        return 'is no tar, whether packed or not';
+    const packed = /[+.](gzip|zstd)$/.exec(mediaType)?.[1];
+    const expected = packed ?? (mediaType.startsWith('application/vnd.oci.image.layer.') ? 'none' : packing);
+    return packing === expected ? undefined : `is ${nameOf(packing)}, and of the media type ${mediaType}`;
+}
+function nameOf(packing) {
+    return packing === 'none' ? 'a plain tar' : `${packing} data`;
+}
+/**
+ * Returns the same chunks after checking that their first bytes match the media type.
+ * @param refuse makes the error from the end of a sentence whose subject is the layer
+ */
+async function* layerChunks(chunks, mediaType, refuse) {
+    const { head, all } = await (0,bytes_chunks/* withHead */.V5)(chunks, layerHeadBytes);
+    const wrong = layer_form_wrongForm(mediaType, layer_form_layerPackingOf(head));
+    if (wrong !== undefined)
+        throw refuse(wrong);
+    yield* all;
+}
+
 ;// CONCATENATED MODULE: ./build/shared/handed-over/identity.js
 
 
@@ -30907,6 +31120,15 @@ var image_manifest = __nccwpck_require__(8088);
 
 
 
+
+/**
+ * Reads a layer's bytes. Its digest is verified by the consumer.
+ * @param onBytes called with the number of bytes of each part that has arrived
+ * @throws HandoverError `artifact-corrupt` while iterating, when the first bytes don't match the media type
+ */
+function layerBytes({ digest, size, mediaType, offset }, read, onBytes) {
+    return layerChunks(read(offset, offset + size, onBytes), mediaType, (what) => (0,errors/* corruptArtifact */.G8)(`The layer ${digest} in the artifact ${what}.`));
+}
 /**
  * Identifies the images of an artifact by the bytes of their configs and manifests: some kilobytes.
  * @returns in the record's order; undefined when the record lacks a position, or when the artifact can't be read in parts.
@@ -30951,14 +31173,14 @@ async function identifiedImage(image, bytesAt, read) {
     const configBytes = configAt === undefined ? Buffer.alloc(0) : await bytesAt(configAt);
     const configDigest = (0,digest/* digestOf */.ol)(configBytes);
     requireAgreement('config digest', image.configDigest, configDigest);
-    const config = parsed(() => (0,image_manifest/* parseConfig */.o4)(configBytes, 'the config'));
+    const config = identity_parsed(() => (0,image_manifest/* parseConfig */.o4)(configBytes, 'the config'));
     if (manifestAt === undefined) {
         const identity = { ...config, configDigest, manifestDigest: undefined };
         identity_requireRecorded(image, identity, undefined);
         return { identity, references, ranged: undefined };
     }
     const manifestBytes = await bytesAt(manifestAt);
-    const manifest = parsed(() => (0,image_manifest/* parseManifest */.Ng)(manifestBytes, 'the manifest'));
+    const manifest = identity_parsed(() => (0,image_manifest/* parseManifest */.Ng)(manifestBytes, 'the manifest'));
     const identity = { ...config, configDigest, manifestDigest: (0,digest/* digestOf */.ol)(manifestBytes) };
     requireAgreement('config digest', image.configDigest, manifest.config.digest);
     identity_requireRecorded(image, identity, manifest.layers);
@@ -30971,15 +31193,14 @@ async function identifiedImage(image, bytesAt, read) {
         config,
         manifestDigest: identity.manifestDigest,
         manifestBytes,
-        // A manifest may name its type (OCI image-spec, manifest.md).
-        manifestMediaType: manifest.mediaType || image_manifest/* mediaTypes */.Ib.manifest,
+        manifestMediaType: manifest.mediaType,
         layers: manifest.layers,
     };
     const layers = locatedLayers(image, manifest.layers);
     return { identity, references, ranged: layers === undefined ? undefined : { contents, layers, read } };
 }
 /** Reports an unreadable document as a mismatch with the record. */
-function parsed(parse) {
+function identity_parsed(parse) {
     try {
         return parse();
     }
@@ -31175,247 +31396,6 @@ function selectArtifacts(wanted, artifacts) {
     };
 }
 
-// EXTERNAL MODULE: external "node:stream"
-var external_node_stream_ = __nccwpck_require__(7075);
-// EXTERNAL MODULE: external "node:zlib"
-var external_node_zlib_ = __nccwpck_require__(8522);
-;// CONCATENATED MODULE: ./build/shared/tar/compression.js
-
-
-
-/** How many bytes of a tarball tell its compression, behind skippable frames. */
-const magicBytes = 6;
-const zstdMagic = 0xfd2fb528;
-const xzMagic = Buffer.from([0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00]);
-/**
- * How a tarball is compressed, from its first bytes.
- * @throws HandoverError `tarball-invalid` for xz and bzip2, which docker load takes and Node doesn't read
- */
-function compressionOf(head) {
-    const packing = packingOf(head);
-    if (packing === 'xz')
-        throw unread('xz', 'unxz');
-    if (packing === 'bzip2')
-        throw unread('bzip2', 'bunzip2');
-    return packing;
-}
-/** How something is packed, from its first bytes (RFC 1952 section 2.3.1, RFC 8878 sections 3.1.1 and 3.1.2). */
-function packingOf(head) {
-    if (head[0] === 0x1f && head[1] === 0x8b)
-        return 'gzip';
-    if (head.subarray(0, xzMagic.length).equals(xzMagic))
-        return 'xz';
-    if (/^BZh[1-9]/.test(head.toString('latin1', 0, 4)))
-        return 'bzip2';
-    const magic = head.length >= 4 ? head.readUInt32LE(0) : 0;
-    // pzstd begins with a frame that is there to be skipped.
-    if (magic === zstdMagic || (magic & 0xfffffff0) >>> 0 === 0x184d2a50)
-        return 'zstd';
-    return 'none';
-}
-function unread(format, command) {
-    return new HandoverError('tarball-invalid', `The tarball is compressed with ${format}, which can't be looked into here.`, `Run ${command} on it in a step before it's handed over, or compress it with zstd or gzip instead.`);
-}
-// Node comes back from its thread for each chunk: 16 KiB by default.
-const gunzipOptions = { chunkSize: 1024 * 1024, readableHighWaterMark: 4 * 1024 * 1024 };
-// In pieces of 16 KiB it takes four times as long. What `zstd --long=31` makes takes a window of 2 GiB, and is read too.
-const zstdOptions = {
-    ...gunzipOptions,
-    chunkSize: 2 * 1024 * 1024,
-    params: { [external_node_zlib_.constants.ZSTD_d_windowLogMax]: 31 },
-};
-/** The plain tarball's bytes. Damaged or cut input makes the iteration throw zlib's error. */
-function compression_decompress(chunks, compression) {
-    if (compression === 'none')
-        return chunks;
-    if (compression === 'zstd')
-        return zstdFrames(chunks);
-    // An error on either side destroys the decoder, and so its consumer gets it.
-    return pipeline(chunks, createGunzip(gunzipOptions), () => undefined);
-}
-/** Zstandard files may hold several frames (RFC 8878 section 3), and Node's decoder stops behind one of them. */
-async function* zstdFrames(chunks) {
-    const source = chunks[Symbol.asyncIterator]();
-    let rest = await nextOf(source);
-    while (rest !== undefined) {
-        const decoder = createZstdDecompress(zstdOptions);
-        const feeding = feed(decoder, rest, source);
-        feeding.catch((error) => decoder.destroy(error instanceof Error ? error : new Error(String(error))));
-        const decoded = decoder;
-        yield* decoded;
-        rest = await feeding;
-    }
-}
-/** Writes until the decoder has come to the end of a frame in the middle of a chunk; returns what is left of that. */
-async function feed(decoder, first, source) {
-    let written = 0;
-    for (let chunk = first; chunk !== undefined; chunk = await nextOf(source)) {
-        written += chunk.length;
-        await write(decoder, chunk);
-        const left = written - decoder.bytesWritten;
-        if (left > 0)
-            return chunk.subarray(chunk.length - left);
-    }
-    decoder.end();
-    return undefined;
-}
-function write(decoder, chunk) {
-    return new Promise((resolve, reject) => {
-        decoder.write(chunk, (error) => {
-            if (error)
-                reject(error);
-            else
-                resolve();
-        });
-    });
-}
-async function nextOf(source) {
-    const next = await source.next();
-    return next.done === true ? undefined : next.value;
-}
-
-;// CONCATENATED MODULE: ./build/shared/tar/header.js
-/** Tar works in blocks of 512 bytes (POSIX.1-2024, pax, "ustar Interchange Format"). */
-const header_tarBlock = 512;
-/** Two zero blocks end an archive. */
-const endOfArchive = Buffer.alloc(2 * header_tarBlock);
-/** Bytes of zeros that follow an entry's content of `size` bytes. */
-function header_tarPadding(size) {
-    return (header_tarBlock - (size % header_tarBlock)) % header_tarBlock;
-}
-/** An entry's header. The same input gives the same bytes: owner root, times zero. */
-function tarHeader(name, size) {
-    const isDirectory = name.endsWith('/');
-    const block = Buffer.alloc(header_tarBlock);
-    if (Buffer.byteLength(name) > 100)
-        throw new RangeError(`tar entry name too long: ${name}`);
-    block.write(name, 0);
-    block.write(octal(isDirectory ? 0o755 : 0o644, 7), 100);
-    block.write(octal(0, 7), 108);
-    block.write(octal(0, 7), 116);
-    writeSize(block, size);
-    block.write(octal(0, 11), 136);
-    block.write(isDirectory ? '5' : '0', 156);
-    block.write('ustar\u000000', 257, 'latin1');
-    writeChecksum(block);
-    return block;
-}
-/** Whether bytes begin with a tar entry's header: POSIX and GNU tar both write `ustar` at byte 257. JSON contains no zero bytes. */
-function looksLikeTar(head) {
-    return head.toString('latin1', 257, 262) === 'ustar' && head.subarray(0, header_tarBlock).includes(0);
-}
-/** Undefined for a block whose checksum is wrong. */
-function header_readTarHeader(block) {
-    if (Number.parseInt(header_textAt(block, 148, 8), 8) !== checksumOf(block))
-        return undefined;
-    const name = header_textAt(block, 0, 100);
-    // GNU tar has other things in the prefix's place, and two spaces behind `ustar`.
-    const prefix = block.toString('latin1', 257, 263) === 'ustar\0' ? header_textAt(block, 345, 155) : '';
-    return {
-        name: prefix === '' ? name : `${prefix}/${name}`,
-        size: readSize(block),
-        type: block.toString('latin1', 156, 157),
-        linkTarget: header_textAt(block, 157, 100),
-    };
-}
-/** Whether a block ends an archive. */
-function header_isZero(block) {
-    return block[0] === 0 && block.every((byte) => byte === 0);
-}
-/** The records `length key=value` of a pax header (POSIX.1-2024, pax, "pax Header Block"). */
-function header_readPaxRecords(content) {
-    const records = new Map();
-    for (let at = 0; at < content.length;) {
-        const space = content.indexOf(' ', at);
-        const length = Number(content.toString('latin1', at, Math.max(at, space)));
-        if (space < at || !Number.isSafeInteger(length) || length <= space - at)
-            break;
-        const [key = '', ...value] = content.toString('utf8', space + 1, at + length - 1).split('=');
-        records.set(key, value.join('='));
-        at += length;
-    }
-    return records;
-}
-/** The text of a field, which ends at a zero byte if it's shorter. */
-function header_textAt(bytes, start, length) {
-    return bytes.toString('utf8', start, start + length).replace(/\0.*$/s, '');
-}
-function octal(value, digits) {
-    return value.toString(8).padStart(digits, '0');
-}
-// Eleven octal digits reach 8 GiB; above that GNU tar's base-256 form, which every reader of today knows.
-function writeSize(block, size) {
-    if (size < 8 ** 11) {
-        block.write(octal(size, 11), 124);
-        return;
-    }
-    block[124] = 0x80;
-    block.writeBigUInt64BE(BigInt(size), 128);
-}
-function readSize(block) {
-    if (block[124] === 0x80)
-        return Number(block.readBigUInt64BE(128));
-    return Number.parseInt(header_textAt(block, 124, 12), 8);
-}
-// The checksum's own place counts as eight spaces.
-function checksumOf(block) {
-    return block.reduce((total, byte, at) => total + (at >= 148 && at < 156 ? 0x20 : byte), 0);
-}
-function writeChecksum(block) {
-    block.write(`${octal(checksumOf(block), 6)}\u0000 `, 148, 'latin1');
-}
-/** Whether an entry or a blob that begins so is a config or a manifest, and no layer. JSON may begin with any number of blanks. */
-function header_looksLikeJson(head) {
-    return !looksLikeTar(head) && /^[ \t\r\n]*[{[]|^[ \t\r\n]+$/.test(head.toString('latin1', 0, header_tarBlock));
-}
-
-;// CONCATENATED MODULE: ./build/shared/tar/layer-form.js
-
-
-
-// A layer's first bytes must match its media type. An engine keeps every blob that it receives: a config that was sent as a layer
-// could be used by another document later.
-/** Number of bytes at a layer's start that identify its format. */
-const layerHeadBytes = header_tarBlock;
-/** Returns how a layer is packed, from its first bytes; undefined when it can't be a layer, such as JSON. */
-function layer_form_layerPackingOf(head) {
-    const packing = packingOf(head);
-    if (packing !== 'none')
-        return packing;
-    const block = head.subarray(0, header_tarBlock);
-    // Go reads an empty file as an empty tar. A tar header contains zero bytes, which JSON never does.
-    if (block.length === 0 || (block.length === header_tarBlock && header_isZero(block)))
-        return 'none';
-    return block.length === header_tarBlock && block.includes(0) && header_readTarHeader(block) !== undefined ? 'none' : undefined;
-}
-/**
- * Returns how a layer's packing differs from its media type, or undefined when they match. Docker's type without a compression covers
- * every packing (containerd, core/images/mediatypes.go, DiffCompression).
- * @param mediaType empty when unknown
- * @param packing undefined when the blob can't be a layer
- */
-function layer_form_wrongForm(mediaType, packing) {
-    if (packing === undefined)
-        return 'is no tar, whether packed or not';
-    const packed = /[+.](gzip|zstd)$/.exec(mediaType)?.[1];
-    const expected = packed ?? (mediaType.startsWith('application/vnd.oci.image.layer.') ? 'none' : packing);
-    return packing === expected ? undefined : `is ${nameOf(packing)}, and of the media type ${mediaType}`;
-}
-function nameOf(packing) {
-    return packing === 'none' ? 'a plain tar' : `${packing} data`;
-}
-/**
- * Returns the same chunks after checking that their first bytes match the media type.
- * @param refuse makes the error from the end of a sentence whose subject is the layer
- */
-async function* layerChunks(chunks, mediaType, refuse) {
-    const { head, all } = await (0,bytes_chunks/* withHead */.V5)(chunks, (bytes) => bytes.length >= layerHeadBytes);
-    const wrong = layer_form_wrongForm(mediaType, layer_form_layerPackingOf(head));
-    if (wrong !== undefined)
-        throw refuse(wrong);
-    yield* all;
-}
-
 // EXTERNAL MODULE: external "node:path"
 var external_node_path_ = __nccwpck_require__(6760);
 // EXTERNAL MODULE: ./build/shared/bytes/verified.js
@@ -31513,7 +31493,7 @@ function atMost(size, most) {
     return size;
 }
 function invalid(why) {
-    return new HandoverError('tarball-invalid', `The tarball is not a whole tar archive: ${why}.`, 'Run the job again; if it repeats, look for a full disk: df -h.');
+    return invalidTarball(`The tarball is not a whole tar archive: ${why}.`, 'Run the job again; if it repeats, look for a full disk: df -h.');
 }
 /** Reads numbers of bytes from chunks. */
 class ByteSource {
@@ -31660,7 +31640,7 @@ async function* readTarball(chunks, seen) {
         if (!isFile)
             continue;
         const named = digestIn(path);
-        const { head, all } = await withHead(content, (bytes) => bytes.length >= tarBlock);
+        const { head, all } = await withHead(content, tarBlock);
         const packing = layerPackingOf(head);
         if (seen.keeps(size, head)) {
             const bytes = await copiedBytes(all);
@@ -31711,7 +31691,7 @@ function pathOf(name) {
     return posix.join('/', name).slice(1);
 }
 function undecodable(path, packing, cause) {
-    return new HandoverError('tarball-invalid', `The layer ${path} in the tarball is damaged ${packing} data: ${messageOf(cause)}.`, 'Make the tarball again. If it was copied or downloaded, compare its checksum with that of the original.', cause);
+    return invalidTarball(`The layer ${path} in the tarball is damaged ${packing} data: ${messageOf(cause)}.`, 'Make the tarball again. If it was copied or downloaded, compare its checksum with that of the original.', cause);
 }
 function requireNamed(named, digest) {
     if (named !== undefined && named !== digest)
@@ -31720,7 +31700,7 @@ function requireNamed(named, digest) {
 }
 /** Returns the error for an entry whose content has another digest than in the tarball's documents. */
 function tarball_reader_damaged(name, expected, found) {
-    return new HandoverError('tarball-invalid', `${name} in the tarball is damaged: its content has the digest ${found}; ${expected} was expected.`, 'Make the tarball again. If it was copied or downloaded, compare its checksum with that of the original.');
+    return invalidTarball(`${name} in the tarball is damaged: its content has the digest ${found}; ${expected} was expected.`, 'Make the tarball again. If it was copied or downloaded, compare its checksum with that of the original.');
 }
 
 ;// CONCATENATED MODULE: ./build/shared/tar/tarball-images.js
@@ -31745,19 +31725,23 @@ function imagesIn(seen) {
         const images = parseArchiveManifest(archive, 'manifest.json');
         if (images.length > limits.images)
             throw tooMany('manifest.json', images.length);
-        const all = [...manifests.filter(isPresent).map(manifestOf), ...looseManifests(seen)];
+        const all = [...manifests, ...looseManifests(seen)];
         return { kind: 'docker', images: images.map((image) => archiveImage(image, all, seen)) };
     }
-    const there = manifests.filter(isThere);
-    const whole = there.filter(({ bytes }) => isWhole(bytes, seen));
-    const images = (whole.length > 0 ? whole : there).map((found) => ociImage(found, seen));
+    const ofImages = manifests.filter(({ config }) => isImageConfig(config));
+    // Of several platforms, one may be there without its layers.
+    const whole = ofImages.filter(({ config, layers }) => [config, ...layers].every(({ digest }) => seen.blob(digest)));
+    const images = (whole.length > 0 ? whole : ofImages).map((manifest) => ociImage(manifest, seen));
     if (images.length > 0)
         return { kind: 'oci', images };
-    throw new HandoverError('tarball-invalid', index === undefined
+    throw invalidTarball(index === undefined
         ? `The tarball has neither a manifest.json nor an index.json at its top; it holds: ${seen.names().join(', ') || 'nothing'}.`
         : "The tarball's index.json names no image that is in the tarball.", 'Make it with docker save, or with docker buildx build --output type=docker,dest=FILE. A tar of docker export is a file system, and no image.');
 }
-/** Returns the manifests of images in an index and its nested indexes, each once, with all its references. */
+/**
+ * Returns the manifests of images in an index and its nested indexes, each once, with all its references. An index may name more platforms
+ * than there are in the tarball.
+ */
 function manifestsIn(index, seen) {
     const found = new Map();
     const read = new Map();
@@ -31774,9 +31758,11 @@ function manifestsIn(index, seen) {
             const references = [...names, ...namesOf(descriptor)];
             const { bytes, offset = 0, size } = seen.blob(digest) ?? {};
             if (size !== undefined && bytes === undefined)
-                throw unreadable(descriptor, size);
+                throw invalidTarball(`The tarball's index.json names the manifest ${descriptor.digest}, which is no JSON object of at most ${String(limits.jsonBytes)} bytes (it has ${String(size)}).`);
+            if (bytes === undefined)
+                continue;
             if (isIndex(descriptor)) {
-                if (bytes === undefined || around.length >= limits.indexDepth)
+                if (around.length >= limits.indexDepth)
                     continue;
                 const inner = read.get(digest) ?? parseIndex(bytes, `index ${digest}`);
                 read.set(digest, inner);
@@ -31784,10 +31770,9 @@ function manifestsIn(index, seen) {
                 continue;
             }
             const before = found.get(digest);
+            const manifest = before ?? { ...parseManifest(bytes, `manifest ${digest}`), digest, bytes, offset };
             found.set(digest, {
-                descriptor,
-                bytes,
-                offset,
+                ...manifest,
                 around: [...new Set([...(before?.around ?? []), ...around])],
                 references: [...(before?.references ?? []), ...references],
             });
@@ -31796,80 +31781,53 @@ function manifestsIn(index, seen) {
     visit(parseIndex(index, 'index.json'), [], []);
     return [...found.values()];
 }
-function isPresent(found) {
-    return found.bytes !== undefined;
-}
-function isThere(found) {
-    return isPresent(found) && isImageConfig(manifestOf(found).config);
-}
 // An index may name other things, which are ignored (OCI image-spec, image-index.md).
 function isManifestOrIndex(descriptor) {
     const { manifest, dockerManifest } = mediaTypes;
     return isIndex(descriptor) || ['', manifest, dockerManifest].includes(descriptor.mediaType);
 }
 function tooMany(where, count) {
-    return new HandoverError('tarball-invalid', `The tarball's ${where} names ${String(count)} images or more: too many.`, `Hand over at most ${String(limits.images)} images in one tarball.`);
-}
-function unreadable({ digest }, size) {
-    return new HandoverError('tarball-invalid', `The tarball's index.json names the manifest ${digest}, which is no JSON object of at most ${String(limits.jsonBytes)} bytes (it has ${String(size)}).`, 'The tarball was edited: make it again with docker save.');
+    return invalidTarball(`The tarball's ${where} names ${String(count)} images or more: too many.`, `Hand over at most ${String(limits.images)} images in one tarball.`);
 }
 /** Returns all manifests in the tarball, also those that no index names. */
 function looseManifests(seen) {
     return seen.kept().flatMap(({ digest, bytes, offset }) => {
-        const manifest = manifestIn(bytes);
-        return manifest === undefined
-            ? []
-            : [{ ...manifest, digest, bytes, offset, mediaType: manifest.mediaType || mediaTypes.manifest, around: [] }];
+        const manifest = attempt(() => parseManifest(bytes, 'a manifest'), undefined);
+        return manifest === undefined ? [] : [{ ...manifest, digest, bytes, offset, around: [] }];
     });
-}
-// Of several platforms, one may be there without its layers.
-function isWhole(bytes, seen) {
-    const { config, layers } = parseManifest(bytes, 'a manifest');
-    return [config, ...layers].every(({ digest }) => seen.blob(digest) !== undefined);
-}
-function where({ descriptor }) {
-    return `manifest ${descriptor.digest}`;
 }
 // The first annotation is containerd's and holds a whole reference. In the other one BuildKit writes a tag alone (`v1`), which names no
 // repository; skopeo writes what it is given (`oci-archive:FILE:app:v1`), and docker load takes a reference as the image's name.
 function namesOf({ annotations }) {
     const short = annotations['org.opencontainers.image.ref.name'];
     const name = annotations['io.containerd.image.name'] ?? (/[:/]/.test(short ?? '') ? short : undefined);
-    if (name === undefined)
-        return [];
-    try {
-        return [parseReference(name)];
-    }
-    catch {
-        return []; // some tools write something else there
-    }
+    // Some tools write something else there.
+    const reference = name === undefined ? undefined : attempt(() => parseReference(name), undefined);
+    return reference === undefined ? [] : [reference];
 }
-function ociImage(found, seen) {
-    const manifest = manifestOf(found);
-    const by = `The tarball's ${where(found)}`;
-    const image = {
-        references: found.references,
+function ociImage({ references, ...manifest }, seen) {
+    const by = `The tarball's manifest ${manifest.digest}`;
+    return checked({
+        references,
         ...requireConfig(seen.blob(manifest.config.digest), by, manifest.config.digest),
         manifests: [manifest],
-        manifestDigests: [manifest.digest, ...found.around],
+        manifestDigests: [manifest.digest, ...manifest.around],
         layers: manifest.layers.map(({ digest }) => requireEntry(seen.blob(digest), by, digest)),
-    };
-    requireFit(manifest, image);
+    }, seen);
+}
+/**
+ * Returns an image after comparing its config, its manifests and the tarball's entries.
+ * @throws HandoverError `tarball-invalid`
+ */
+function checked(image, seen) {
+    for (const manifest of image.manifests) {
+        const fault = configFault(manifest, image.configBytes, image.config);
+        if (fault !== undefined)
+            throw contradicting(manifest, fault);
+    }
     requireLayers(image, seen);
     requireDiffIds(image, seen);
     return image;
-}
-/** @throws HandoverError `tarball-invalid` when the config contradicts its manifest */
-function requireFit(manifest, { configBytes, config }) {
-    const fault = configFault(manifest, configBytes, config);
-    if (fault !== undefined)
-        throw contradicting(manifest, fault);
-}
-function manifestOf(found) {
-    const { descriptor, bytes, offset, around } = found;
-    const manifest = parseManifest(bytes, where(found));
-    const mediaType = manifest.mediaType || mediaTypes.manifest;
-    return { ...manifest, digest: descriptor.digest, bytes, offset, around, mediaType };
 }
 /** @param all manifests of the tarball, those that an index leads to first */
 function archiveImage({ config, repoTags, layers }, all, seen) {
@@ -31877,20 +31835,10 @@ function archiveImage({ config, repoTags, layers }, all, seen) {
     const entry = requireConfig(seen.find(config), by, config);
     const found = layers.map((name) => requireEntry(seen.find(name), by, name));
     const manifests = manifestsOf(entry.configDigest, found, all);
-    const image = {
-        references: referencesIn(repoTags),
-        ...entry,
-        manifests,
-        manifestDigests: [
-            ...new Set([...manifests.map(({ digest }) => digest), ...manifests.flatMap(({ around }) => around)]),
-        ],
-        layers: found,
-    };
-    for (const manifest of manifests)
-        requireFit(manifest, image);
-    requireLayers(image, seen);
-    requireDiffIds(image, seen);
-    return image;
+    const digests = [...manifests.map(({ digest }) => digest), ...manifests.flatMap(({ around }) => around)];
+    const references = referencesIn(repoTags);
+    const image = { references, ...entry, manifests, manifestDigests: [...new Set(digests)], layers: found };
+    return checked(image, seen);
 }
 /** @throws HandoverError `tarball-invalid` for a text that is no reference, because it is no input of this step */
 function referencesIn(repoTags) {
@@ -31907,7 +31855,7 @@ function referencesIn(repoTags) {
 }
 /** @param what the end of a sentence whose subject is the manifest.json */
 function invalidNames(what, cause) {
-    return new HandoverError('tarball-invalid', `The tarball's manifest.json ${what}`.replace(/\.?$/, '.'), `Make the tarball with docker save and at most ${String(limits.references)} references of the image.`, cause);
+    return invalidTarball(`The tarball's manifest.json ${what}`.replace(/\.?$/, '.'), `Make the tarball with docker save and at most ${String(limits.references)} references of the image.`, cause);
 }
 /**
  * Returns the manifests of an image in `manifest.json`, each once.
@@ -31929,7 +31877,7 @@ function contradiction({ config }) {
 }
 /** @param how the end of a sentence whose subject is the manifest */
 function contradicting({ digest, config }, how) {
-    return new HandoverError('tarball-invalid', `The tarball's manifest ${digest} of the image with the config ${config.digest} ${how}.`, 'The tarball was edited: make it again with docker save.');
+    return invalidTarball(`The tarball's manifest ${digest} of the image with the config ${config.digest} ${how}.`);
 }
 function requireConfig(entry, by, name) {
     const { digest, size, offset, bytes } = requireEntry(entry, by, name);
@@ -31940,7 +31888,7 @@ function requireConfig(entry, by, name) {
 function requireEntry(entry, by, name) {
     if (entry !== undefined)
         return entry;
-    throw new HandoverError('tarball-invalid', `${by} names ${name}, which is not in the tarball.`, 'The tarball is cut, was edited, or was made without all of its layers: make it again, with docker save for one.');
+    throw invalidTarball(`${by} names ${name}, which is not in the tarball.`, 'The tarball is cut, was edited, or was made without all of its layers: make it again, with docker save for one.');
 }
 /** Checks the first bytes and the size of each layer against its manifests. */
 function requireLayers({ manifests, layers }, seen) {
@@ -31955,12 +31903,12 @@ function requireLayers({ manifests, layers }, seen) {
     }
 }
 function falseLayer(path, what) {
-    return new HandoverError('tarball-invalid', `The layer ${quoteForeign(path, 100)} in the tarball ${what}.`, 'The tarball was edited, or made by a tool that mistakes what a layer is: make it again with docker save.');
+    return invalidTarball(`The layer ${quoteForeign(path, 100)} in the tarball ${what}.`, 'The tarball was edited, or made by a tool that mistakes what a layer is: make it again with docker save.');
 }
 function requireDiffIds({ config, layers }, seen) {
     const { diffIds } = config;
     if (layers.length !== diffIds.length) {
-        throw new HandoverError('tarball-invalid', `The image's config has ${String(diffIds.length)} layers; its manifest in the tarball has ${String(layers.length)}.`, 'The tarball was edited: make it again with docker save.');
+        throw invalidTarball(`The image's config has ${String(diffIds.length)} layers; its manifest in the tarball has ${String(layers.length)}.`);
     }
     layers.forEach((layer, position) => {
         const expected = diffIds[position];
@@ -32089,7 +32037,8 @@ function resolveTarball(images, { record, wish, images: known }, { platform, nee
         ? unrecordedImages(images, wish.reference, platform)
         : recordedImages(images, record, wish.reference, known);
     if (needsManifest && selected.some(({ manifest }) => manifest === undefined))
-        throw noManifest();
+        throw invalidTarball('The image has no manifest of its own that lists its blobs: docker save before 25 and podman save write none. ' +
+            'containerd would generate one, and that manifest could not be verified.', 'Hand the image over with export-image, or make the tarball with Docker 25 or newer.');
     requireDistinctReferences(selected);
     const resolved = requireOne(selected.map(resolvedImage));
     // Known images were compared before, and the tarball has to contain these.
@@ -32149,7 +32098,7 @@ function requireDistinctReferences(selected) {
             owners.set(name, owner);
             if (owner === image.configDigest)
                 continue;
-            throw new HandoverError('tarball-invalid', `The tarball holds two images under the reference ${formatReference(reference)}: ${owner} and ${image.configDigest}.`, 'Give each image a reference of its own, or set the input `image` to a reference that only one of them has.');
+            throw invalidTarball(`The tarball holds two images under the reference ${formatReference(reference)}: ${owner} and ${image.configDigest}.`, 'Give each image a reference of its own, or set the input `image` to a reference that only one of them has.');
         }
 }
 // A containerd store would generate a manifest for an image without one, from whatever layers it has. The image ID would then be
@@ -32170,10 +32119,6 @@ function generatedContents({ configDigest, configBytes, config, layers }) {
     const manifest = formatManifest({ digest: configDigest, size: configBytes.length }, described);
     return { configDigest, configBytes, config, ...manifest, layers: described };
 }
-function noManifest() {
-    return new HandoverError('tarball-invalid', 'The image has no manifest of its own that lists its blobs: docker save before 25 and podman save write none. ' +
-        'containerd would generate one, and that manifest could not be verified.', 'Hand the image over with export-image, or make the tarball with Docker 25 or newer.');
-}
 /**
  * Returns which file of an artifact is the tarball. Without a record it is the only file, or the only one with a tarball's name.
  * @throws HandoverError `image-not-found` with the names of the files
@@ -32190,18 +32135,6 @@ function tarballNameOf({ content, record }) {
     throw new HandoverError('image-not-found', `The artifact "${content.artifact.name}" should hold one tarball of an image; it holds ${found}.`, 'Upload the tarball alone, or make the artifact with export-image.');
 }
 
-;// CONCATENATED MODULE: ./build/shared/handed-over/ranged-image.js
-
-
-/**
- * Reads a layer's bytes. Its digest is verified by the consumer.
- * @param onBytes called with the number of bytes of each part that has arrived
- * @throws HandoverError `artifact-corrupt` while iterating, when the first bytes don't match the media type
- */
-function layerBytes({ digest, size, mediaType, offset }, read, onBytes) {
-    return layerChunks(read(offset, offset + size, onBytes), mediaType, (what) => corruptLayer(digest, what));
-}
-
 ;// CONCATENATED MODULE: ./build/publish-image/into-registries.js
 
 
@@ -32209,7 +32142,7 @@ function layerBytes({ digest, size, mediaType, offset }, read, onBytes) {
 
 // Puts the image into all repositories first, and then sets the tags. So if one repository refuses it, no tag is set in another. Each blob
 // is looked up, because a registry may have lost a part of a tagged image.
-function into_registries_manifestOf({ contents }) {
+function manifestOf({ contents }) {
     return {
         digest: contents.manifestDigest,
         mediaType: contents.manifestMediaType,
@@ -32219,7 +32152,7 @@ function into_registries_manifestOf({ contents }) {
 async function intoRegistries(plan, tools, images, top) {
     const sent = { isNew: false, bytes: { there: 0, mounted: 0, pushed: 0 } };
     const repositories = [...new Set(plan.tags.map(({ repository }) => repository))];
-    const children = images.length === 1 ? [] : images.map(into_registries_manifestOf);
+    const children = images.length === 1 ? [] : images.map(manifestOf);
     const blobs = [...new Map(images.flatMap(blobsOf).map((blob) => [blob.digest, blob])).values()];
     const jobs = new Map();
     const resultFor = (references) => ({
@@ -32384,6 +32317,10 @@ function blobsOf({ contents, layers, read }) {
 async function publishImage(plan, tools) {
     const { log, timeline } = tools;
     const images = await log.chapter('Find the artifact', () => timeline.measure('Find', () => findImages(plan, tools)));
+    const zstd = images.filter(({ layers }) => layers.some(({ mediaType }) => mediaType.endsWith('+zstd')));
+    if (zstd.length > 0)
+        log.notice(`Publishing zstd layers, as they are in the artifact ${zstd.map(({ artifact }) => artifact.name).join(', ')}: Docker before 23 ` +
+            "and some other tools can't read them. Set `compression: gzip` in the export to publish gzip layers.");
     const top = topOf(images);
     return log.chapter('Publish', () => timeline.measure('Publish', () => intoRegistries(plan, tools, images, top)));
 }
@@ -32406,7 +32343,7 @@ function sourceImage(found, { image, expectedRevision }) {
     return { artifact, platform: resolved.identity.platform, ...resolved.ranged };
 }
 function unsuitable({ name }) {
-    return new errors/* HandoverError */.Cu('tarball-invalid', `The artifact "${name}" has no image that can be published as it is: it holds a tarball of docker save, or one that is ` +
+    return (0,errors/* invalidTarball */.EK)(`The artifact "${name}" has no image that can be published as it is: it holds a tarball of docker save, or one that is ` +
         'compressed as a whole, in which there is no manifest.', 'Let export-image build the image, or take it with `source-image`, instead of `source-tarball`.');
 }
 function requirePlatforms(images) {
@@ -32414,7 +32351,7 @@ function requirePlatforms(images) {
         const twin = images.slice(0, position).find((other) => (0,image_platform/* samePlatform */.my)(other.platform, image.platform));
         if (twin === undefined)
             return;
-        throw new errors/* HandoverError */.Cu('invalid-input', `The artifacts "${twin.artifact.name}" and "${image.artifact.name}" both hold an image for ${(0,image_platform/* formatPlatform */.Bq)(image.platform)}: ` +
+        throw (0,errors/* invalidInput */.aY)(`The artifacts "${twin.artifact.name}" and "${image.artifact.name}" both hold an image for ${(0,image_platform/* formatPlatform */.Bq)(image.platform)}: ` +
             'one index has one image for each platform.', 'Name in `artifact-name` the artifacts of one image alone, such as docker-image-linux-*.');
     });
 }
@@ -32431,7 +32368,7 @@ function requireDigests({ expectedConfigDigests: expected }, images) {
 function topOf(images) {
     const [first, ...others] = images;
     if (others.length === 0)
-        return into_registries_manifestOf(first);
+        return manifestOf(first);
     const { bytes, mediaType } = (0,image_manifest/* formatIndex */.Qe)(images.map(({ platform, contents }) => ({
         mediaType: contents.manifestMediaType,
         digest: contents.manifestDigest,
@@ -32468,8 +32405,8 @@ function publishSummary(result, spans) {
             (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .joined */ .oR)(references.map((one) => (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .code */ .aY)((0,_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_2__/* .formatReference */ .FH)(one))), '<br>'),
         ],
         [(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `Sent`, (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .words */ .aL)((0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_3__/* .formatBytes */ .z3)(bytes.pushed))],
-        ...(bytes.mounted === 0 ? [] : [[(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `Taken from other repositories there`, (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .words */ .aL)((0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_3__/* .formatBytes */ .z3)(bytes.mounted))]]),
-        ...(bytes.there === 0 ? [] : [[(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `Was there already`, (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .words */ .aL)((0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_3__/* .formatBytes */ .z3)(bytes.there))]]),
+        bytes.mounted === 0 ? undefined : [(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `Taken from other repositories there`, (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .words */ .aL)((0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_3__/* .formatBytes */ .z3)(bytes.mounted))],
+        bytes.there === 0 ? undefined : [(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `Was there already`, (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .words */ .aL)((0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_3__/* .formatBytes */ .z3)(bytes.there))],
     ];
     const rows = images.map(({ artifact, platform, manifestDigest, configDigest }) => [
         (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .words */ .aL)((0,_shared_image_platform_js__WEBPACK_IMPORTED_MODULE_1__/* .formatPlatform */ .Bq)(platform)),
@@ -32481,7 +32418,7 @@ function publishSummary(result, spans) {
     const title = isNew ? (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `🚀 Published` : (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `🚀 Was published already:`;
     return (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .joined */ .oR)([
         (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `### ${title} ${(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .code */ .aY)((0,_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_2__/* .formatReference */ .FH)(references[0]))}`,
-        (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .markdownTable */ .Qj)(['', ''], facts),
+        (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .markdownTable */ .Qj)(['Property', 'Value'], facts),
         (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .markdownTable */ .Qj)(['Platform', 'Artifact', 'Of run', 'Manifest digest', 'Config digest'], rows),
         (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .gantt */ .VM)(spans),
         (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) ``,
@@ -32491,7 +32428,7 @@ function publishSummary(result, spans) {
 
 /***/ }),
 
-/***/ 6293:
+/***/ 7444:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -32605,100 +32542,8 @@ var on_disk = __nccwpck_require__(9341);
 var content = __nccwpck_require__(6720);
 // EXTERNAL MODULE: ./build/shared/artifacts/blob/signed-blob.js
 var signed_blob = __nccwpck_require__(78);
-// EXTERNAL MODULE: external "node:timers/promises"
-var external_node_timers_promises_ = __nccwpck_require__(8500);
-;// CONCATENATED MODULE: ./build/shared/artifacts/blob/slow-parts.js
-
-
-// One connection in many is slow (actions/cache#810, actions/toolkit#1484), and parts are used in order: one that takes far longer than
-// its neighbours would delay all later ones. Its bytes are requested a second time, and the first response wins
-// (docs/decisions/0001-speed-alone-has-to-win-a-tenth.md).
-const lookEveryMs = 100;
-/** A part is slow when it takes this many times as long as the median part, and at least this long. */
-const slowFactor = 4;
-const minSlowMs = 1000;
-/** One received part in this many may be requested again, and this many in addition. */
-const oneIn = 20;
-const beyond = 2;
-/** @param duplicates whether a slow part is requested again */
-function parts(duplicates) {
-    const lastMs = [];
-    let [received, duplicateRequests] = [0, 0];
-    const isSlow = (ms) => {
-        const median = lastMs.toSorted((one, other) => one - other)[lastMs.length >> 1] ?? 0;
-        return ms > Math.max(minSlowMs, slowFactor * median);
-    };
-    // When its neighbours are slow as well, the link is slow, and another request would make it slower. One slow neighbour shows nothing:
-    // the last two parts of a blob can both have a slow connection.
-    const isAlone = (neighbours) => neighbours.filter(({ hasArrived }) => !hasArrived()).length <= Math.max(1, neighbours.length / 2);
-    return {
-        request: (first, again) => requestPart(first, again, (ms) => {
-            received += 1;
-            lastMs.push(ms);
-            if (lastMs.length > 16)
-                lastMs.shift();
-        }),
-        firstResponse: async (part, neighbours) => {
-            while (duplicates && (await isWaiting(part))) {
-                if (!isSlow(performance.now() - part.sentAt()) || !isAlone(neighbours))
-                    continue;
-                if (duplicateRequests >= beyond + received / oneIn)
-                    continue;
-                duplicateRequests += 1;
-                return race(part);
-            }
-            return part.arriving;
-        },
-    };
-}
-/** Returns after a moment whether the first request is still running. */
-function isWaiting({ ended }) {
-    return (0,external_node_timers_promises_.setTimeout)(lookEveryMs, true, { signal: ended }).catch(() => false);
-}
-function requestPart(first, requestAgain, onArrival) {
-    const requestedAt = performance.now();
-    let [sentAt, hasArrived] = [requestedAt, false];
-    const [abandoned, ended] = [new AbortController(), new AbortController()];
-    const arriving = first(abandoned.signal, async (request) => {
-        sentAt = performance.now();
-        await request().finally(() => (sentAt = Infinity));
-    });
-    arriving
-        .then(() => {
-        hasArrived = true;
-        onArrival(performance.now() - requestedAt);
-    }, () => undefined)
-        .finally(() => {
-        ended.abort();
-    });
-    return {
-        arriving,
-        hasArrived: () => hasArrived,
-        sentAt: () => sentAt,
-        requestAgain,
-        abandon: () => {
-            abandoned.abort();
-        },
-        ended: ended.signal,
-    };
-}
-async function race({ arriving, requestAgain, abandon }) {
-    const second = new AbortController();
-    const again = requestAgain(second.signal);
-    again.catch(() => undefined);
-    const first = arriving.then((bytes) => {
-        second.abort();
-        return bytes;
-    }, (error) => again.catch(() => {
-        throw (0,errors/* asError */.zR)(error);
-    }));
-    const other = again.then((bytes) => {
-        abandon();
-        return bytes;
-    }, () => first);
-    return Promise.race([first, other]);
-}
-
+// EXTERNAL MODULE: ./build/shared/artifacts/blob/slow-parts.js
+var slow_parts = __nccwpck_require__(5942);
 ;// CONCATENATED MODULE: ./build/shared/artifacts/blob/ranged-reader.js
 
 
@@ -32706,14 +32551,13 @@ async function race({ arriving, requestAgain, abandon }) {
 
 
 const partBytes = 2 * 1024 * 1024;
-const partsInFlight = 8;
 /**
  * Reads a blob through signed URLs that expire.
  * @throws (from its methods) HandoverError `transfer-failed`, `artifact-expired` or `artifact-corrupt`; `RangesIgnored` when the
  *   server answers the first request with the whole blob
  */
 function rangedReader(options) {
-    const { size, onRetry, duplicates = true } = options;
+    const { size, onRetry, adapts = true } = options;
     const blob = (0,signed_blob/* signedBlob */.sY)(options);
     const source = { blob, size, givesParts: false };
     const request = (all, bytes, start) => {
@@ -32731,14 +32575,14 @@ function rangedReader(options) {
             return filling.bytes;
         });
     };
-    const small = parts(duplicates);
+    const small = (0,slow_parts/* parts */.r)(adapts);
     /** @param free memory to use again */
     const inParts = async function* (start, end, free) {
-        const all = parts(duplicates);
+        const all = (0,slow_parts/* parts */.r)(adapts);
         const queue = [];
         let next = start;
         while (next < end || queue.length > 0) {
-            while (next < end && queue.length < partsInFlight) {
+            while (next < end && queue.length < all.inFlight(partBytes)) {
                 const bytes = free.pop() ?? Buffer.allocUnsafeSlow(Math.min(partBytes, end - start));
                 queue.push(request(all, bytes.subarray(0, end - next), next));
                 next = Math.min(end, next + partBytes);
@@ -32924,8 +32768,6 @@ async function writeWhole(blob, options, path, onBytes) {
 /* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
 /* harmony import */ var _http_answer_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(9147);
 /* harmony import */ var _http_retry_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(3775);
-/* harmony import */ var _store_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(6085);
-
 
 
 
@@ -32989,7 +32831,7 @@ class RangesIgnored extends Error {
 function requireListedSize(size, { size: listed }) {
     if (size === listed)
         return;
-    throw (0,_store_js__WEBPACK_IMPORTED_MODULE_3__/* .corruptArtifact */ .G)(`The artifact's blob has ${String(size)} bytes; the artifact service lists ${String(listed)}.`);
+    throw (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .corruptArtifact */ .G8)(`The artifact's blob has ${String(size)} bytes; the artifact service lists ${String(listed)}.`);
 }
 /** Ends an answer without reading it; to destroy its body would emit an error that nothing can catch. */
 async function discard(response) {
@@ -33015,6 +32857,110 @@ function maskedUrl(url, maskSecret) {
             maskSecret(form);
     }
     return url;
+}
+
+
+/***/ }),
+
+/***/ 5942:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   r: () => (/* binding */ parts)
+/* harmony export */ });
+/* harmony import */ var node_timers_promises__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(8500);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4754);
+
+
+// One connection in many is slow (actions/cache#810, actions/toolkit#1484). A part of a blob that takes far longer than its neighbours
+// delays the end of an upload, and in a download all later parts. It is requested or sent a second time, and the first response wins
+// (docs/decisions/0001-speed-alone-has-to-win-a-tenth.md).
+const lookEveryMs = 100;
+/** A part is slow when it takes this many times as long as the median part, and at least this long. */
+const slowFactor = 4;
+const minSlowMs = 1000;
+/** One received part in this many may be requested again, and this many in addition. */
+const oneIn = 20;
+const beyond = 2;
+const usuallyInFlight = 8;
+const mostInFlight = 32;
+/** When all connections are slow, more parts are in flight until their speed adds up to this. */
+const floorBytesPerMs = 60_000;
+/** @param adapts whether a slow part is requested again, and more parts at once when all are slow */
+function parts(adapts) {
+    const lastMs = [];
+    let [received, duplicateRequests] = [0, 0];
+    const medianMs = () => lastMs.toSorted((one, other) => one - other)[lastMs.length >> 1] ?? 0;
+    const isSlow = (ms) => ms > Math.max(minSlowMs, slowFactor * medianMs());
+    // When its neighbours are slow as well, the link is slow, and another request would make it slower. One slow neighbour shows nothing:
+    // the last two parts of a blob can both have a slow connection.
+    const isAlone = (neighbours) => neighbours.filter(({ hasArrived }) => !hasArrived()).length <= Math.max(1, neighbours.length / 2);
+    return {
+        inFlight: (bytes) => {
+            const wanted = adapts ? Math.ceil((medianMs() * floorBytesPerMs) / bytes) : 0;
+            return Math.min(mostInFlight, Math.max(usuallyInFlight, wanted));
+        },
+        request: (first, again) => requestPart(first, again, (ms) => {
+            received += 1;
+            lastMs.push(ms);
+            if (lastMs.length > 16)
+                lastMs.shift();
+        }),
+        firstResponse: async (part, neighbours) => {
+            while (adapts && (await isWaiting(part))) {
+                if (!isSlow(performance.now() - part.sentAt()) || !isAlone(neighbours))
+                    continue;
+                if (duplicateRequests >= beyond + received / oneIn)
+                    continue;
+                duplicateRequests += 1;
+                return race(part);
+            }
+            return part.arriving;
+        },
+    };
+}
+/** Returns after a moment whether the first request is still running. */
+function isWaiting({ ended }) {
+    return (0,node_timers_promises__WEBPACK_IMPORTED_MODULE_0__.setTimeout)(lookEveryMs, true, { signal: ended }).catch(() => false);
+}
+function requestPart(first, requestAgain, onArrival) {
+    const requestedAt = performance.now();
+    let [sentAt, hasArrived] = [requestedAt, false];
+    const [abandoned, ended] = [new AbortController(), new AbortController()];
+    const arriving = first(abandoned.signal, async (request) => {
+        sentAt = performance.now();
+        await request().finally(() => (sentAt = Infinity));
+    });
+    arriving
+        .then(() => {
+        hasArrived = true;
+        onArrival(performance.now() - requestedAt);
+    }, () => undefined)
+        .finally(() => ended.abort());
+    return {
+        arriving,
+        hasArrived: () => hasArrived,
+        sentAt: () => sentAt,
+        requestAgain,
+        abandon: () => abandoned.abort(),
+        ended: ended.signal,
+    };
+}
+async function race({ arriving, requestAgain, abandon }) {
+    const second = new AbortController();
+    const again = requestAgain(second.signal);
+    again.catch(() => undefined);
+    const first = arriving.then((bytes) => {
+        second.abort();
+        return bytes;
+    }, (error) => again.catch(() => {
+        throw (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .asError */ .zR)(error);
+    }));
+    const other = again.then((bytes) => {
+        abandon();
+        return bytes;
+    }, () => first);
+    return Promise.race([first, other]);
 }
 
 
@@ -33075,8 +33021,8 @@ var files = __nccwpck_require__(4189);
 var http_answer = __nccwpck_require__(9147);
 // EXTERNAL MODULE: ./build/shared/http/client.js
 var client = __nccwpck_require__(4242);
-// EXTERNAL MODULE: ./build/shared/artifacts/blob/open-blob.js + 3 modules
-var open_blob = __nccwpck_require__(6293);
+// EXTERNAL MODULE: ./build/shared/artifacts/blob/open-blob.js + 2 modules
+var open_blob = __nccwpck_require__(7444);
 // EXTERNAL MODULE: ./build/shared/artifacts/blob/signed-blob.js
 var signed_blob = __nccwpck_require__(78);
 // EXTERNAL MODULE: ./build/shared/artifacts/zip/content.js + 1 modules
@@ -33150,7 +33096,7 @@ function onlyName(wanted) {
     return others.length > 0 || name === undefined || (0,artifact_name/* isPattern */.Pt)(name) ? undefined : name;
 }
 function refused(run) {
-    return new errors/* HandoverError */.Cu('invalid-input', `Run ${String(run.id)} (${run.url}) ran for the fork ${(0,base_text/* quoteForeign */.xS)(run.headRepository) || '(deleted)'}: the author of ` +
+    return (0,errors/* invalidInput */.aY)(`Run ${String(run.id)} (${run.url}) ran for the fork ${(0,base_text/* quoteForeign */.xS)(run.headRepository) || '(deleted)'}: the author of ` +
         'that pull request decides what its artifact contains.', 'Use a run of your own repository. Set `allow-fork-runs: true` only where the image gets no secret, no token that can ' +
         'write and no self-hosted runner.');
 }
@@ -33185,7 +33131,6 @@ var retry = __nccwpck_require__(3775);
 
 
 
-/** The service code of an answer about a rate limit. */
 const rateLimited = 'rate-limited';
 function restClient(options) {
     const { apiUrl } = options;
@@ -33395,10 +33340,7 @@ function otherRunStore(options) {
             const { run, artifacts } = await chosen;
             log.info(`Using run ${String(run.id)} of ${run.createdAt}: ${run.url}`);
             const link = { id: run.id, url: run.url };
-            return artifacts.map(({ id, name, size, digest, createdAt }) => ({
-                ...{ id, name, size, createdAt, run: link },
-                ...(digest === undefined ? {} : { digest }),
-            }));
+            return artifacts.map((artifact) => ({ ...artifact, run: link }));
         },
         open: async (artifact) => {
             const sign = async () => (0,signed_blob/* maskedUrl */.HB)(await explain('read the artifact', () => signDownload(runs, artifact)), maskSecret);
@@ -33465,11 +33407,17 @@ var answer = __nccwpck_require__(9147);
 var client = __nccwpck_require__(4242);
 // EXTERNAL MODULE: ./build/shared/base/pool.js
 var pool = __nccwpck_require__(2668);
+// EXTERNAL MODULE: ./build/shared/bytes/chunks.js
+var bytes_chunks = __nccwpck_require__(4256);
 // EXTERNAL MODULE: ./build/shared/bytes/verified.js
 var verified = __nccwpck_require__(7606);
 // EXTERNAL MODULE: ./build/shared/http/retry.js
 var retry = __nccwpck_require__(3775);
+// EXTERNAL MODULE: ./build/shared/artifacts/blob/slow-parts.js
+var slow_parts = __nccwpck_require__(5942);
 ;// CONCATENATED MODULE: ./build/shared/artifacts/blob/blob-upload.js
+
+
 
 
 
@@ -33486,64 +33434,55 @@ const blocksInFlight = 8;
 async function uploadBlob(target, chunks, onBytes) {
     const checksum = new verified/* Checksum */.M();
     const ids = [];
-    // Used again: leaving them to the garbage collector would triple the memory held.
     const free = [];
-    await (0,pool/* inPool */.Q)(blocks((0,verified/* checksummed */.Wk)(chunks, checksum), free), blocksInFlight, async ({ bytes, start }, failed) => {
-        const id = blockId(start / blockBytes);
-        ids[start / blockBytes] = id;
+    const all = (0,slow_parts/* parts */.r)(target.adapts ?? true);
+    /** For each block under way, the blocks that started after it. */
+    const later = new Set();
+    await (0,pool/* inPool */.Q)((0,bytes_chunks/* pieces */.IE)((0,verified/* checksummed */.Wk)(chunks, checksum), blockBytes, free), blocksInFlight, async (bytes, failed) => {
+        if (bytes.length === 0)
+            return;
+        // Blocks are taken in order. All ids of a blob have one length (Put Block, "Remarks").
+        const id = Buffer.from(String(ids.length).padStart(6, '0')).toString('base64');
+        const start = ids.length * blockBytes;
+        ids.push(id);
         // A refused block ends the others.
         const signal = AbortSignal.any([target.signal, failed]);
-        await putBlock({ ...target, signal }, id, bytes, start);
+        const what = `Bytes ${String(start)}-${String(start + bytes.length)} of the upload`;
+        const query = { comp: 'block', blockid: id };
+        const block = all.request(async (abandoned, timed) => {
+            const ends = { ...target, signal: AbortSignal.any([signal, abandoned]) };
+            await persist(ends, what, () => timed(() => put(ends, query, bytes)));
+            return bytes;
+        }, 
+        // The service takes the same bytes for the same id in any order.
+        async (abandoned) => {
+            target.onRetry(`${what} take far longer than their neighbours: sending them again.`);
+            await put({ ...target, signal: AbortSignal.any([signal, abandoned]) }, query, bytes);
+            return bytes;
+        });
+        for (const started of later)
+            started.push(block);
+        const startedLater = [];
+        later.add(startedLater);
+        await all.firstResponse(block, startedLater).finally(() => later.delete(startedLater));
         onBytes(bytes.length);
         free.push(Buffer.from(bytes.buffer));
     });
     await putBlockList(target, ids);
     return checksum.found();
 }
-// All ids of a blob have one length (Put Block, "Remarks").
-function blockId(position) {
-    return Buffer.from(String(position).padStart(6, '0')).toString('base64');
-}
-/** Copies chunks into blocks, of which the last may be shorter. Takes memory from `free`. */
-async function* blocks(chunks, free) {
-    let block = Buffer.alloc(0);
-    let [length, start] = [0, 0];
-    for await (const chunk of chunks) {
-        for (let taken = 0; taken < chunk.length;) {
-            if (length === 0)
-                block = free.pop() ?? Buffer.allocUnsafeSlow(blockBytes);
-            const count = chunk.copy(block, length, taken);
-            taken += count;
-            length += count;
-            if (length < blockBytes)
-                continue;
-            yield { bytes: block, start };
-            start += length;
-            length = 0;
-        }
-    }
-    if (length > 0)
-        yield { bytes: block.subarray(0, length), start };
-}
-function putBlock(target, id, block, start) {
-    const what = `Bytes ${String(start)}-${String(start + block.length)} of the upload`;
-    return put(target, { comp: 'block', blockid: id }, block, {}, what);
-}
 function putBlockList(target, ids) {
     const list = ids.map((id) => `<Latest>${id}</Latest>`).join('');
     const body = `<?xml version="1.0" encoding="utf-8"?><BlockList>${list}</BlockList>`;
     const headers = { 'content-type': 'application/xml', 'x-ms-blob-content-type': 'application/zip' };
-    return put(target, { comp: 'blocklist' }, body, headers, 'The end of the upload');
+    return persist(target, 'The end of the upload', () => put(target, { comp: 'blocklist' }, body, headers));
 }
-async function put({ http, url, onRetry, signal }, query, body, headers, what) {
-    const request = {
-        method: 'PUT',
-        url: withQuery(url, query),
-        headers: { 'x-ms-version': apiVersion, ...headers },
-        body,
-        signal,
-    };
-    await (0,retry/* again */.TG)('part', async () => (0,answer/* readText */.yR)(await http.send(request)), { what: () => what, onRetry, signal });
+function persist({ onRetry, signal }, what, request) {
+    return (0,retry/* again */.TG)('part', request, { what: () => what, onRetry, signal });
+}
+async function put({ http, url, signal }, query, body, more = {}) {
+    const headers = { 'x-ms-version': apiVersion, ...more };
+    await (0,answer/* readText */.yR)(await http.send({ method: 'PUT', url: withQuery(url, query), headers, body, signal }));
 }
 function withQuery(url, query) {
     const result = new URL(url);
@@ -33552,16 +33491,14 @@ function withQuery(url, query) {
     return result.href;
 }
 
-// EXTERNAL MODULE: ./build/shared/artifacts/blob/open-blob.js + 3 modules
-var open_blob = __nccwpck_require__(6293);
+// EXTERNAL MODULE: ./build/shared/artifacts/blob/open-blob.js + 2 modules
+var open_blob = __nccwpck_require__(7444);
 // EXTERNAL MODULE: ./build/shared/artifacts/blob/signed-blob.js
 var signed_blob = __nccwpck_require__(78);
 // EXTERNAL MODULE: ./build/shared/artifacts/zip/content.js + 1 modules
 var zip_content = __nccwpck_require__(6720);
 // EXTERNAL MODULE: external "node:zlib"
 var external_node_zlib_ = __nccwpck_require__(8522);
-// EXTERNAL MODULE: ./build/shared/bytes/chunks.js
-var chunks = __nccwpck_require__(4256);
 ;// CONCATENATED MODULE: ./build/shared/artifacts/zip/zip-writer.js
 
 
@@ -33573,7 +33510,7 @@ const dosEpoch = 0x0021; // 1980-01-01: the same content gives the same bytes
 const limit32 = 0xffffffff;
 /**
  * Returns the bytes of a zip with uncompressed entries.
- * @param entries a later entry may depend on an earlier one
+ * @param entries their chunks are read when the earlier entries are written, and must have `size` bytes if that is known
  * @throws RangeError when an entry doesn't have its size
  */
 async function* storedZip(entries) {
@@ -33587,7 +33524,7 @@ async function* storedZip(entries) {
         let size = 0;
         let crc = 0;
         for await (const chunk of entry.chunks) {
-            crc = (0,external_node_zlib_.crc32)((0,chunks/* viewOf */.du)(chunk), crc);
+            crc = (0,external_node_zlib_.crc32)((0,bytes_chunks/* viewOf */.du)(chunk), crc);
             size += chunk.length;
             yield chunk;
         }
@@ -33699,10 +33636,10 @@ var external_node_stream_promises_ = __nccwpck_require__(6466);
 var image_digest = __nccwpck_require__(3968);
 // EXTERNAL MODULE: ./build/shared/artifacts/on-disk.js
 var on_disk = __nccwpck_require__(9341);
-// EXTERNAL MODULE: ./build/shared/artifacts/store.js
-var store = __nccwpck_require__(6085);
 // EXTERNAL MODULE: external "node:timers/promises"
 var external_node_timers_promises_ = __nccwpck_require__(8500);
+// EXTERNAL MODULE: ./build/shared/base/deadline.js
+var deadline = __nccwpck_require__(2442);
 // EXTERNAL MODULE: ./build/shared/bytes/locks.js + 1 modules
 var locks = __nccwpck_require__(1344);
 // EXTERNAL MODULE: ./build/shared/base/json.js
@@ -33902,6 +33839,7 @@ var __disposeResources = (undefined && undefined.__disposeResources) || (functio
 
 
 
+
 // A cancelled step is killed after 7.5 s. Until then it waits for the answer to a reservation, and then removes that.
 const answerMs = 2000;
 const cleanupMs = 4500;
@@ -33917,14 +33855,14 @@ function lockName({ origin, runBackendId, jobBackendId }, name) {
 /**
  * Reserves a name, and returns the URL to write the blob to.
  * @param expiresAt undefined takes the repository's default
+ * @param isAlone whether no other step of this job uploads under the name
  * @throws HandoverError `artifact-name-taken`; what the service throws. After any error, a cancel included, the name isn't reserved.
  */
-async function reserveName(name, expiresAt, options) {
+async function reserveName(name, expiresAt, options, isAlone) {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
-        const { signal, isAlone } = options;
-        const budget = after(signal, answerMs);
-        const client = __addDisposableResource(env_1, connect(options, budget), true);
+        const { signal } = options;
+        const client = __addDisposableResource(env_1, connect(options, (0,deadline/* abortedAfter */.U)(signal, answerMs)), true);
         const removeLeftover = async (lateMs) => isAlone && (await removeUnfinished(name, options, { unlessListed: true, lateMs }));
         try {
             const url = await client.service.create(name, expiresAt).catch(async (error) => {
@@ -33959,20 +33897,6 @@ async function reserveName(name, expiresAt, options) {
 }
 function isTaken(error) {
     return error instanceof answer/* HttpError */.j$ && error.status === 409;
-}
-/** Returns a signal that is aborted a number of ms after another one. */
-function after(signal, ms) {
-    const controller = new AbortController();
-    const begin = () => {
-        setTimeout(() => {
-            controller.abort(signal.reason);
-        }, ms).unref();
-    };
-    if (signal.aborted)
-        begin();
-    else
-        signal.addEventListener('abort', begin, { once: true });
-    return controller.signal;
 }
 /**
  * Removes what this attempt of this job has reserved under a name, over its own connection, because the step may be cancelled.
@@ -34185,7 +34109,7 @@ async function official_store_open(artifact, folder) {
     const options = { path: folder, skipDecompress: true, ...(digest === undefined ? {} : { expectedHash: digest }) };
     const { digestMismatch } = await (await official_store_client()).downloadArtifact(artifact.id, options);
     if (digestMismatch === true)
-        throw (0,store/* corruptArtifact */.G)(`The artifact "${artifact.name}" arrived with another digest than the artifact service lists (${digest ?? 'none'}).`);
+        throw (0,errors/* corruptArtifact */.G8)(`The artifact "${artifact.name}" arrived with another digest than the artifact service lists (${digest ?? 'none'}).`);
     const [file = ''] = await (0,promises_.readdir)(folder);
     return (0,on_disk/* openOnDisk */.T)(artifact, (0,external_node_path_.join)(folder, file), artifact.size);
 }
@@ -34220,7 +34144,7 @@ async function upload(request, folder) {
     const paths = [];
     for await (const file of request.files) {
         const path = (0,external_node_path_.join)(folder, file.name);
-        await (0,external_node_stream_promises_.pipeline)((0,chunks/* streamableChunks */.V$)(file.chunks), (0,external_node_fs_.createWriteStream)(path));
+        await (0,external_node_stream_promises_.pipeline)((0,bytes_chunks/* streamableChunks */.V$)(file.chunks), (0,external_node_fs_.createWriteStream)(path));
         paths.push(path);
         request.onBytes((await (0,promises_.stat)(path)).size);
     }
@@ -34305,8 +34229,8 @@ var run_store_disposeResources = (undefined && undefined.__disposeResources) || 
  * @throws HandoverError `unsupported-host` outside a runner
  */
 function runStore(options) {
-    const credentials = serviceCredentials(options.runtimeToken, options.resultsUrl);
-    return withOfficialClient(ownStore({ ...options, credentials }), { ...options, credentials });
+    const own = { ...options, credentials: serviceCredentials(options.runtimeToken, options.resultsUrl) };
+    return withOfficialClient(ownStore(own), own);
 }
 function ownStore(options) {
     const { credentials, log, maskSecret, signal } = options;
@@ -34357,8 +34281,8 @@ async function run_store_upload(http, service, options, { name, retentionDays, f
         const { log, signal } = options;
         const lock = run_store_addDisposableResource(env_1, await lockName(options.credentials, name), true);
         const expiresAt = retentionDays === 0 ? undefined : new Date(Date.now() + retentionDays * dayMs);
-        const reservation = { ...options, isAlone: lock !== undefined };
-        const url = await explain(`create the artifact "${name}"`, () => reserveName(name, expiresAt, reservation));
+        const reserve = () => reserveName(name, expiresAt, options, lock !== undefined);
+        const url = await explain(`create the artifact "${name}"`, reserve);
         try {
             const target = { http, url: (0,signed_blob/* maskedUrl */.HB)(url, options.maskSecret), onRetry: log.info, signal };
             const blob = await uploadBlob(target, storedZip(files), onBytes);
@@ -34402,21 +34326,6 @@ async function explain(what, work) {
 
 /***/ }),
 
-/***/ 6085:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   G: () => (/* binding */ corruptArtifact)
-/* harmony export */ });
-/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
-
-function corruptArtifact(message, cause) {
-    return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('artifact-corrupt', message, 'Run the job that exports the image again.', cause);
-}
-
-
-/***/ }),
-
 /***/ 6720:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
@@ -34439,8 +34348,6 @@ var limits = __nccwpck_require__(2618);
 var bytes_chunks = __nccwpck_require__(4256);
 // EXTERNAL MODULE: ./build/shared/bytes/verified.js
 var verified = __nccwpck_require__(7606);
-// EXTERNAL MODULE: ./build/shared/artifacts/store.js
-var store = __nccwpck_require__(6085);
 // EXTERNAL MODULE: ./node_modules/yauzl/index.js
 var yauzl = __nccwpck_require__(663);
 // EXTERNAL MODULE: ./build/shared/base/json.js
@@ -34448,7 +34355,6 @@ var json = __nccwpck_require__(604);
 // EXTERNAL MODULE: ./build/shared/base/text.js
 var base_text = __nccwpck_require__(1453);
 ;// CONCATENATED MODULE: ./build/shared/artifacts/zip/zip-reader.js
-
 
 
 
@@ -34474,37 +34380,30 @@ async function listZip(reader) {
     catch (error) {
         if (error instanceof errors/* HandoverError */.Cu)
             throw error;
-        throw (0,store/* corruptArtifact */.G)(`The artifact is not a whole zip file: ${(0,errors/* messageOf */.bD)(error)}.`, error);
+        throw (0,errors/* corruptArtifact */.G8)(`The artifact is not a whole zip file: ${(0,errors/* messageOf */.bD)(error)}.`, error);
     }
 }
 function member(entry, blobBytes) {
-    const { compressedSize, uncompressedSize, relativeOffsetOfLocalHeader: at } = entry;
-    const isPlace = [compressedSize, uncompressedSize, at].every(json/* isByteCount */.A0) && at + compressedSize <= blobBytes;
-    const isStored = entry.compressionMethod === 0;
-    if (!isPlace || (isStored && compressedSize !== uncompressedSize))
-        throw new Error(`${(0,base_text/* quoteForeign */.xS)(entry.fileName, 80)} can't be where the zip's directory has it`);
-    if (entry.compressionMethod !== 0 && entry.compressionMethod !== 8) {
-        throw new Error(`${entry.fileName} has compression method ${String(entry.compressionMethod)}`);
-    }
-    return {
-        name: entry.fileName,
-        stored: entry.compressionMethod === 0,
-        size: entry.uncompressedSize,
-        compressedSize: entry.compressedSize,
-        crc: entry.crc32,
-        headerOffset: entry.relativeOffsetOfLocalHeader,
-    };
+    const { fileName: name, compressedSize, uncompressedSize: size, compressionMethod: method, crc32: crc } = entry;
+    const { relativeOffsetOfLocalHeader: headerOffset } = entry;
+    const isPlace = [compressedSize, size, headerOffset].every(json/* isByteCount */.A0) && headerOffset + compressedSize <= blobBytes;
+    const stored = method === 0;
+    if (!isPlace || (stored && compressedSize !== size))
+        throw new Error(`${(0,base_text/* quoteForeign */.xS)(name, 80)} can't be where the zip's directory has it`);
+    if (!stored && method !== 8)
+        throw new Error(`${name} has compression method ${String(method)}`);
+    return { name, stored, size, compressedSize, crc, headerOffset };
 }
 /** Returns where a member's own bytes start: after a header of 30 bytes, its name and its extra field (APPNOTE 4.3.7). */
-function dataOffset(member, localHeader) {
-    if (localHeader.length < localHeaderBytes || localHeader.readUInt32LE(0) !== 0x04034b50) {
-        throw (0,store/* corruptArtifact */.G)(`The artifact's zip has no header for ${member.name} at byte ${String(member.headerOffset)}.`);
-    }
-    return member.headerOffset + localHeaderBytes + localHeader.readUInt16LE(26) + localHeader.readUInt16LE(28);
-}
-/** Reads the first bytes of a member's header, for `dataOffset`. */
-function readLocalHeader(reader, member) {
-    return reader.read(member.headerOffset, Math.min(reader.size, member.headerOffset + localHeaderBytes));
+async function dataOffset(reader, member) {
+    const { name, headerOffset: at, compressedSize } = member;
+    const header = await reader.read(at, Math.min(reader.size, at + localHeaderBytes));
+    if (header.length < localHeaderBytes || header.readUInt32LE(0) !== 0x04034b50)
+        throw (0,errors/* corruptArtifact */.G8)(`The artifact's zip has no header for ${name} at byte ${String(at)}.`);
+    const start = at + localHeaderBytes + header.readUInt16LE(26) + header.readUInt16LE(28);
+    if (start + compressedSize <= reader.size)
+        return start;
+    throw (0,errors/* corruptArtifact */.G8)(`The artifact's zip has ${name} at byte ${String(start)}, and ends before all of it.`);
 }
 /** Lets the zip library read through byte ranges. */
 class RangeAccess extends yauzl/* RandomAccessReader */.lJ {
@@ -34520,7 +34419,7 @@ class RangeAccess extends yauzl/* RandomAccessReader */.lJ {
 /** Reads a range that a zip gives, which can be outside of the blob. Throws when it is read, because the library expects no throw. */
 async function* within(reader, start, end) {
     if (start < 0 || start > end || end > reader.size) {
-        throw (0,store/* corruptArtifact */.G)(`The zip of the artifact refers to its bytes ${String(start)}-${String(end)}, but has only ${String(reader.size)}.`);
+        throw (0,errors/* corruptArtifact */.G8)(`The zip of the artifact refers to its bytes ${String(start)}-${String(end)}, but has only ${String(reader.size)}.`);
     }
     yield* reader.stream(start, end);
 }
@@ -34567,7 +34466,7 @@ function zipContent(artifact, reader, members) {
             const member = find(name);
             if (member === undefined)
                 throw missing(artifact, name, members);
-            const start = dataOffset(member, await readLocalHeader(reader, member));
+            const start = await dataOffset(reader, member);
             const packed = slice(verifiedBlob(reader, artifact, onBytes), start, start + member.compressedSize);
             yield* (0,verified/* heldBack */.Zg)(unzipped(packed, member), heldBackBytes);
         },
@@ -34575,10 +34474,10 @@ function zipContent(artifact, reader, members) {
             const member = find(name);
             if (member?.stored !== true)
                 return undefined;
-            const at = dataOffset(member, await readLocalHeader(reader, member));
+            const at = await dataOffset(reader, member);
             return (start, end, onBytes) => {
                 if (start < 0 || end > member.size || start > end)
-                    throw outside(member, start, end);
+                    throw (0,errors/* corruptArtifact */.G8)(`Bytes ${String(start)}-${String(end)} of ${member.name} in the artifact are needed, but it has only ${String(member.size)}.`);
                 return (0,bytes_chunks/* countedChunks */.T6)(reader.lend(at + start, at + end), onBytes);
             };
         },
@@ -34587,8 +34486,8 @@ function zipContent(artifact, reader, members) {
 // A part of the blob: its digest can't be checked, but the member's size and CRC can.
 async function readText(reader, artifact, member) {
     if (member.size > limits/* limits */.F.recordBytes || member.compressedSize > limits/* limits */.F.recordBytes)
-        throw tooLarge(artifact, member);
-    const start = dataOffset(member, await readLocalHeader(reader, member));
+        throw (0,errors/* corruptArtifact */.G8)(`${member.name} in the artifact "${artifact.name}" has ${String(member.size)} bytes; some kilobytes were expected.`);
+    const start = await dataOffset(reader, member);
     return (await (0,bytes_chunks/* copiedBytes */.QB)(unzipped(reader.stream(start, start + member.compressedSize), member))).toString();
 }
 // An engine never gets the last bytes of an artifact that turns out to be wrong.
@@ -34636,26 +34535,40 @@ async function* inflated(packed, name) {
     catch (error) {
         if (broken !== undefined)
             throw (0,errors/* asError */.zR)(broken);
-        throw (0,store/* corruptArtifact */.G)(`${name} in the artifact can't be unzipped: ${(0,errors/* messageOf */.bD)(error)}.`, error);
+        throw (0,errors/* corruptArtifact */.G8)(`${name} in the artifact can't be unzipped: ${(0,errors/* messageOf */.bD)(error)}.`, error);
     }
 }
 function otherDigest({ name, digest }, found = 'none') {
-    return (0,store/* corruptArtifact */.G)(`The artifact "${name}" arrived with digest ${found}; the artifact service lists ${digest ?? 'none'}.`);
+    return (0,errors/* corruptArtifact */.G8)(`The artifact "${name}" arrived with digest ${found}; the artifact service lists ${digest ?? 'none'}.`);
 }
 function otherMember(member, size, crc) {
     const hex = (number) => number.toString(16).padStart(8, '0');
-    return (0,store/* corruptArtifact */.G)(`${member.name} in the artifact has ${size > member.size ? 'at least ' : ''}${String(size)} bytes with CRC ${hex(crc)}; ` +
+    return (0,errors/* corruptArtifact */.G8)(`${member.name} in the artifact has ${size > member.size ? 'at least ' : ''}${String(size)} bytes with CRC ${hex(crc)}; ` +
         `its zip lists ${String(member.size)} bytes with CRC ${hex(member.crc)}.`);
-}
-function outside({ name, size }, start, end) {
-    return (0,store/* corruptArtifact */.G)(`Bytes ${String(start)}-${String(end)} of ${name} in the artifact are needed, but it has only ${String(size)}.`);
-}
-function tooLarge(artifact, { name, size }) {
-    return (0,store/* corruptArtifact */.G)(`${name} in the artifact "${artifact.name}" has ${String(size)} bytes; some kilobytes were expected.`);
 }
 function missing(artifact, name, members) {
     const there = members.map((member) => member.name).join(', ');
-    return (0,store/* corruptArtifact */.G)(`The artifact "${artifact.name}" has no file ${name}; it contains: ${there}.`);
+    return (0,errors/* corruptArtifact */.G8)(`The artifact "${artifact.name}" has no file ${name}; it contains: ${there}.`);
+}
+
+
+/***/ }),
+
+/***/ 2442:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   U: () => (/* binding */ abortedAfter)
+/* harmony export */ });
+/** Returns a signal that is aborted a number of ms after another one, with `reason` or else the other's. */
+function abortedAfter(signal, ms, reason) {
+    const controller = new AbortController();
+    const begin = () => void setTimeout(() => controller.abort(reason ?? signal.reason), ms).unref();
+    if (signal.aborted)
+        begin();
+    else
+        signal.addEventListener('abort', begin, { once: true });
+    return controller.signal;
 }
 
 
@@ -34671,7 +34584,9 @@ __nccwpck_require__.d(__webpack_exports__, {
   Yp: () => (/* binding */ RegistryFailure),
   zR: () => (/* binding */ asError),
   CD: () => (/* binding */ attempt),
+  G8: () => (/* binding */ corruptArtifact),
   aY: () => (/* binding */ invalidInput),
+  EK: () => (/* binding */ invalidTarball),
   bD: () => (/* binding */ messageOf),
   c7: () => (/* binding */ systemCodeOf)
 });
@@ -34866,8 +34781,17 @@ class HandoverError extends Error {
     }
 }
 /** Returns the error for an input. */
-function invalidInput(message, hint = 'Correct it under `with:`.') {
-    return new HandoverError('invalid-input', message, hint);
+function invalidInput(message, hint = 'Correct it under `with:`.', cause) {
+    return new HandoverError('invalid-input', message, hint, cause);
+}
+/** Returns the error for an artifact that can't be what export-image made. */
+function corruptArtifact(message, cause) {
+    return new HandoverError('artifact-corrupt', message, 'Run the job that exports the image again.', cause);
+}
+const madeAgain = 'The tarball was edited: make it again with docker save.';
+/** Returns the error for a tarball or a layout that can't be used as it is. */
+function invalidTarball(message, hint = madeAgain, cause) {
+    return new HandoverError('tarball-invalid', message, hint, cause);
 }
 /** Returns whether an error means that an artifact has no readable content. Failures to reach the artifact don't. */
 function isUnreadable(error) {
@@ -34905,7 +34829,6 @@ function asError(error) {
 const setupBuildxHint = 'Add this step before it: `- uses: docker/setup-buildx-action@v4`.';
 /** A build that failed because of a cache that it read. It may succeed without that cache. */
 class CacheFailure extends HandoverError {
-    /** BuildKit's message. */
     why;
     constructor(why) {
         const quoted = (0,base_text/* quoteForeign */.xS)(why, 500);
@@ -35129,7 +35052,7 @@ const limits = {
 /* harmony export */   nf: () => (/* binding */ link),
 /* harmony export */   oR: () => (/* binding */ joined)
 /* harmony export */ });
-/* unused harmony export layerTable */
+/* unused harmony exports layerTable, artifactRow */
 /* harmony import */ var _text_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(1453);
 
 // Job summaries are GitHub's Markdown with foreign text: names in an artifact, messages of a registry, an image's platform. A summary
@@ -35142,9 +35065,10 @@ function made(text) {
 function safe(own, ...parts) {
     return made(own.map((text, position) => `${text}${parts[position]?.[source] ?? ''}`).join(''));
 }
-/** Joins parts. */
+/** Joins the parts that are there. */
 function joined(parts, between) {
-    return made(parts.map((part) => part[source]).join(between));
+    const given = parts.filter((part) => part !== undefined);
+    return made(given.map((part) => part[source]).join(between));
 }
 /**
  * Escapes any text. Code style protects everything that GitHub would convert to a link or a picture: addresses, mentions, references to
@@ -35190,29 +35114,30 @@ function link(text, address) {
         .replaceAll('&', '&amp;');
     return safe `[${words(text)}](${made(target)})`;
 }
-/** Returns a table. Only the rows contain foreign text. */
+/** Returns a table of the rows that are there. Only the rows contain foreign text. */
 function markdownTable(head, rows) {
     const line = (cells) => `| ${cells.map(cell).join(' | ')} |`;
-    return made([line(head.map(words)), line(head.map(() => safe `---`)), ...rows.map(line)].join('\n'));
+    return made([line(head.map(words)), line(head.map(() => safe `---`)), ...rows.filter((row) => row !== undefined).map(line)].join('\n'));
 }
 // Only code still has bars. A backslash before one would escape the backslash that escapes the bar (GFM, "Tables").
 function cell(markdown) {
     return markdown[source].replace(/(\\*)\|/g, '$1$1\\|');
 }
-/** Returns `sha256:` and 12 digits. */
-function shortDigest(digest) {
-    return digest.slice(0, 'sha256:'.length + 12);
-}
 /** Returns a table of layers that folds under one line. */
 function layerTable(layers) {
     const rows = layers.map((layer, position) => [
         words(String(position + 1)),
-        code(shortDigest(layer.digest)),
+        code(layer.digest.slice(0, 'sha256:'.length + 12)),
         words(formatBytes(layer.size)),
         words(layer.mediaType.split('.').at(-1) ?? ''),
     ]);
     const count = words(`${String(rows.length)} ${rows.length === 1 ? 'layer' : 'layers'}`);
     return safe `<details><summary>${count}</summary>\n\n${markdownTable(['#', 'Digest', 'Size', 'Format'], rows)}\n\n</details>`;
+}
+/** Returns a table's row about an artifact; `size` in bytes. */
+function artifactRow(artifact) {
+    const { id, name, size } = artifact;
+    return [safe `Artifact`, safe `${code(name)}${words(` (id ${String(id)}), ${formatBytes(size)}`)}`];
 }
 /** Returns a chart of where the time went, which GitHub draws (Mermaid gantt; `x` is ms since the epoch). */
 function gantt(spans) {
@@ -35379,6 +35304,7 @@ function namedTimeline(timeline, name) {
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   IE: () => (/* binding */ pieces),
 /* harmony export */   QB: () => (/* binding */ copiedBytes),
 /* harmony export */   T6: () => (/* binding */ countedChunks),
 /* harmony export */   V$: () => (/* binding */ streamableChunks),
@@ -35419,6 +35345,27 @@ async function writeChunks(stream, chunks, over) {
             await once(stream, 'drain', { signal: over }).catch(() => undefined);
     }
 }
+/**
+ * Copies chunks into pieces of `bytes` bytes, of which the last is shorter or empty.
+ * @param free memory of earlier pieces, which is used again: leaving it to the garbage collector would triple the memory held
+ */
+async function* pieces(chunks, bytes, free) {
+    let piece = free.pop() ?? Buffer.allocUnsafeSlow(bytes);
+    let length = 0;
+    for await (const chunk of chunks) {
+        for (let taken = 0; taken < chunk.length;) {
+            const count = chunk.copy(piece, length, taken);
+            taken += count;
+            length += count;
+            if (length < bytes)
+                continue;
+            yield piece;
+            piece = free.pop() ?? Buffer.allocUnsafeSlow(bytes);
+            length = 0;
+        }
+    }
+    yield piece.subarray(0, length);
+}
 /** Returns the same chunks, and calls `onBytes` with the length of each. */
 async function* countedChunks(chunks, onBytes) {
     for await (const chunk of chunks) {
@@ -35438,13 +35385,13 @@ async function* watchedChunks(chunks, onError) {
 }
 /**
  * Returns the first bytes, and all chunks including them.
- * @param isEnough called with the bytes so far; the head is shorter when all bytes are fewer, and may be longer
+ * @param minBytes of the head, which is shorter when all bytes are fewer, and may be longer
  * @throws errors of the chunks
  */
-async function withHead(chunks, isEnough) {
+async function withHead(chunks, minBytes) {
     const source = chunks[Symbol.asyncIterator]();
     let head = Buffer.alloc(0);
-    while (!isEnough(head)) {
+    while (head.length < minBytes) {
         const next = await source.next();
         if (next.done === true)
             break;
@@ -35479,7 +35426,7 @@ __nccwpck_require__.d(__webpack_exports__, {
   zE: () => (/* binding */ tempDirs)
 });
 
-// UNUSED EXPORTS: NotAFile, kindOf, makeTempDir, openFile, transientFileChunks, writeAll
+// UNUSED EXPORTS: NotAFile, fileHead, kindOf, makeTempDir, openFile, transientFileChunks, writeAll
 
 // EXTERNAL MODULE: external "node:fs"
 var external_node_fs_ = __nccwpck_require__(3024);
@@ -35548,9 +35495,7 @@ function openOwnFolder(path, removedAt = path) {
             emptyFolder(handle, removedAt);
             keep();
             // This removes only an empty folder, even if the path leads elsewhere by now.
-            (0,errors/* attempt */.CD)(() => {
-                (0,external_node_fs_.rmdirSync)(removedAt);
-            }, undefined);
+            (0,errors/* attempt */.CD)(() => (0,external_node_fs_.rmdirSync)(removedAt), undefined);
         },
         keep,
     };
@@ -35809,7 +35754,25 @@ async function readSmallFile(path, maxBytes) {
             await result_1;
     }
 }
-/** Does the same synchronously, for a step that reads its inputs. */
+/** Returns the first bytes of any file, or all if it has fewer. Throws as `openFile` does. */
+async function fileHead(path, bytes) {
+    const env_2 = { stack: [], error: void 0, hasError: false };
+    try {
+        const file = __addDisposableResource(env_2, await openFile(path), true);
+        const { buffer, bytesRead } = await file.read(Buffer.alloc(bytes), 0, bytes, 0);
+        return buffer.subarray(0, bytesRead);
+    }
+    catch (e_2) {
+        env_2.error = e_2;
+        env_2.hasError = true;
+    }
+    finally {
+        const result_2 = __disposeResources(env_2);
+        if (result_2)
+            await result_2;
+    }
+}
+/** Reads any small file synchronously, for a step that reads its inputs. */
 function readSmallFileSync(path, maxBytes) {
     requireFile(path, (0,external_node_fs_.statSync)(path));
     const file = (0,external_node_fs_.openSync)(path, readFlags);
@@ -36087,9 +36050,7 @@ async function tryLock(key) {
     server.unref();
     return {
         [Symbol.asyncDispose]: () => new Promise((resolve) => {
-            server.close(() => {
-                resolve();
-            });
+            server.close(() => resolve());
         }),
     };
 }
@@ -36860,7 +36821,7 @@ __nccwpck_require__.d(__webpack_exports__, {
   Ng: () => (/* binding */ parseManifest)
 });
 
-// UNUSED EXPORTS: formatManifest, invalidLayout, isAttestation, isImageConfig, isIndex, isIndexDocument, layerMediaType, manifestIn, parseArchiveManifest, parseIndex, requireConfigSize
+// UNUSED EXPORTS: formatManifest, invalidLayout, isAttestation, isImageConfig, isIndex, isIndexDocument, layerMediaType, parseArchiveManifest, parseIndex, requireConfigSize
 
 // EXTERNAL MODULE: ./build/shared/base/errors.js + 1 modules
 var errors = __nccwpck_require__(4754);
@@ -37096,7 +37057,7 @@ function at(path) {
 // EXTERNAL MODULE: ./build/shared/image/digest.js
 var image_digest = __nccwpck_require__(3968);
 // EXTERNAL MODULE: ./build/shared/image/platform.js
-var platform = __nccwpck_require__(4851);
+var image_platform = __nccwpck_require__(4851);
 ;// CONCATENATED MODULE: ./build/shared/image/shapes.js
 // The shapes of the documents that name an image, as in the structs of the engines. Members without a struct field are unknown.
 // Sources: OCI image-spec 1.1 (specs-go/v1); moby daemon/internal/image/image.go, api/types/container/config.go and
@@ -37105,7 +37066,7 @@ const strings = { items: 'string' };
 const stringMap = { values: 'string' };
 /** A set: only its member names matter. */
 const names = { values: { members: {} } };
-const shapes_platform = {
+const platform = {
     architecture: 'string',
     os: 'string',
     'os.version': 'string',
@@ -37120,7 +37081,7 @@ const descriptor = {
         urls: strings,
         annotations: stringMap,
         data: 'string',
-        platform: { members: shapes_platform },
+        platform: { members: platform },
         artifactType: 'string',
     },
 };
@@ -37178,7 +37139,7 @@ const containerConfig = {
 };
 const configShape = {
     members: {
-        ...shapes_platform,
+        ...platform,
         id: 'string',
         parent: 'string',
         comment: 'string',
@@ -37287,7 +37248,7 @@ function parseManifest(bytes, where) {
     if (!listsLayers || !(0,json/* isObject */.Gv)(value['config']))
         throw invalid(where, 'an image manifest', bytes);
     return {
-        mediaType: (0,json/* stringOr */.JI)(value['mediaType'], ''),
+        mediaType: (0,json/* stringOr */.JI)(value['mediaType'], '') || mediaTypes.manifest,
         config: parseDescriptor(value['config'], where),
         layers: requireCount((0,json/* objectsOf */.iZ)(value['layers']), where).map((layer) => parseDescriptor(layer, where)),
     };
@@ -37301,18 +37262,6 @@ function requireKind(value, where, types, foreign) {
     if (member !== undefined)
         throw ambiguous(where, `has "${member}", which makes it another kind of document`);
 }
-/**
- * Reads a document as a manifest.
- * @returns undefined when it is anything else
- */
-function manifestIn(bytes) {
-    try {
-        return parseManifest(bytes, 'a manifest');
-    }
-    catch {
-        return undefined;
-    }
-}
 function requireCount(layers, where) {
     if (layers.length <= base_limits/* limits */.F.layers)
         return layers;
@@ -37325,7 +37274,7 @@ function requireCount(layers, where) {
 function requireConfigSize(size) {
     if (size <= limits.jsonBytes)
         return;
-    throw new HandoverError('tarball-invalid', `The image's config has ${String(size)} bytes; ${String(limits.jsonBytes)} (4 MiB) are the most that can be handed over.`, 'Look for very long labels, environment variables or a very long history: docker image inspect shows the labels and variables, docker history the rest.');
+    throw invalidTarball(`The image's config has ${String(size)} bytes; ${String(limits.jsonBytes)} (4 MiB) are the most that can be handed over.`, 'Look for very long labels, environment variables or a very long history: docker image inspect shows the labels and variables, docker history the rest.');
 }
 /** @throws HandoverError `tarball-invalid` */
 function parseConfig(bytes, where) {
@@ -37342,7 +37291,7 @@ function parseConfig(bytes, where) {
     const created = (0,json/* stringOr */.JI)(value['created'], undefined);
     const config = (0,json/* isObject */.Gv)(value['config']) ? value['config'] : {};
     return {
-        platform: (0,platform/* platformOf */.tj)((0,json/* stringOr */.JI)(value['os'], '') || 'linux', (0,json/* stringOr */.JI)(value['architecture'], ''), (0,json/* stringOr */.JI)(value['variant'], undefined)),
+        platform: (0,image_platform/* platformIn */.NO)(value),
         diffIds,
         labels: (0,json/* stringMapOf */.pn)(config['Labels']),
         config,
@@ -37364,7 +37313,6 @@ function parseArchiveManifest(bytes, where) {
         return { config, repoTags: stringsOf(image['RepoTags']), layers: stringsOf(image['Layers']) };
     });
 }
-/** Creates a manifest for the image's config and layers. */
 function formatManifest(config, layers) {
     const manifestBytes = Buffer.from(JSON.stringify({
         schemaVersion: 2,
@@ -37379,10 +37327,10 @@ function formatManifest(config, layers) {
  * make a Docker manifest list, because Quay refuses an OCI index of them.
  */
 function formatIndex(images) {
-    const byName = images.toSorted((one, other) => (0,platform/* formatPlatform */.Bq)(one.platform) < (0,platform/* formatPlatform */.Bq)(other.platform) ? -1 : 1);
+    const byName = images.toSorted((one, other) => (0,image_platform/* formatPlatform */.Bq)(one.platform) < (0,image_platform/* formatPlatform */.Bq)(other.platform) ? -1 : 1);
     const manifests = byName.map(({ mediaType, digest, size, platform: { architecture, os, variant } }) => ({
         ...{ mediaType, digest, size },
-        platform: { architecture, os, ...(variant === undefined ? {} : { variant }) },
+        platform: { architecture, os, variant },
     }));
     const isDocker = images.every((image) => image.mediaType === mediaTypes.dockerManifest);
     const mediaType = isDocker ? mediaTypes.dockerIndex : mediaTypes.index;
@@ -37401,24 +37349,19 @@ function parseDescriptor(value, where) {
     const data = (0,json/* stringOr */.JI)(value['data'], '');
     if (data !== '' && (0,image_digest/* digestOf */.ol)(Buffer.from(data, 'base64')) !== digest)
         throw ambiguous(where, `has \`data\` in the descriptor of ${digest} with another digest`);
-    const described = (0,json/* isObject */.Gv)(platform) ? parseDescriptorPlatform(platform) : undefined;
+    // An attestation's is `unknown`; some tools leave members out.
+    const isKnown = (0,json/* isObject */.Gv)(platform) && [platform['os'], platform['architecture']].every((text) => (0,json/* stringOr */.JI)(text, ''));
     return {
         mediaType,
         digest,
         size,
-        ...(described === undefined ? {} : { platform: described }),
+        ...(isKnown ? { platform: (0,image_platform/* platformIn */.NO)(platform) } : {}),
         annotations: (0,json/* stringMapOf */.pn)(value['annotations']),
     };
 }
 /** Whether a text can be a media type (RFC 6838, section 4.2): it is sent on in a header. */
 function isMediaType(text) {
     return /^[a-z0-9][\w!#$&^.+-]{0,126}\/[a-z0-9][\w!#$&^.+-]{0,126}$/i.test(text);
-}
-function parseDescriptorPlatform(value) {
-    const [os, architecture] = [(0,json/* stringOr */.JI)(value['os'], ''), (0,json/* stringOr */.JI)(value['architecture'], '')];
-    if (os === '' || architecture === '')
-        return undefined;
-    return (0,platform/* platformOf */.tj)(os, architecture, (0,json/* stringOr */.JI)(value['variant'], undefined));
 }
 const foreignLayer = /^application\/vnd\.(?:oci\.image\.layer\.nondistributable|docker\.image\.rootfs\.foreign)\./i;
 /** Refuses content that an engine would fetch from an address in the document, or omit from `docker save` and `docker push`. */
@@ -37428,7 +37371,7 @@ function requireHere({ urls, digest, mediaType }, where) {
     if (url === undefined && !foreignLayer.test(type))
         return;
     const why = url === undefined ? `has the media type ${type}` : `is to be fetched from ${(0,json/* stringOr */.JI)(url, '')}`;
-    throw new errors/* HandoverError */.Cu('tarball-invalid', `${where} names content that isn't part of the image: ${(0,base_text/* quoteForeign */.xS)((0,json/* stringOr */.JI)(digest, ''), 80)} ${(0,base_text/* quoteForeign */.xS)(why, 200)}.`, 'Use a base image whose layers are all in its registry and may be distributed. An engine would fetch other layers from the address in the image, and docker save omits them.');
+    throw (0,errors/* invalidTarball */.EK)(`${where} names content that isn't part of the image: ${(0,base_text/* quoteForeign */.xS)((0,json/* stringOr */.JI)(digest, ''), 80)} ${(0,base_text/* quoteForeign */.xS)(why, 200)}.`, 'Use a base image whose layers are all in its registry and may be distributed. An engine would fetch other layers from the address in the image, and docker save omits them.');
 }
 function manifest_document(bytes, shape, where, expected) {
     const value = strict(bytes, shape, where, expected);
@@ -37444,20 +37387,20 @@ function strict(bytes, shape, where, expected) {
 }
 /** @param what the end of a sentence whose subject is the document */
 function ambiguous(where, what, bytes) {
-    return new errors/* HandoverError */.Cu('tarball-invalid', `${where} ${what}${bytes === undefined ? '' : ` ("${startOf(bytes)}")`}.`, 'Build the image again with a builder that follows the OCI image specification, such as docker buildx, podman or kaniko.');
+    return (0,errors/* invalidTarball */.EK)(`${where} ${what}${bytes === undefined ? '' : ` ("${startOf(bytes)}")`}.`, 'Build the image again with a builder that follows the OCI image specification, such as docker buildx, podman or kaniko.');
 }
 function unsupportedDigest(where, digest) {
-    return new errors/* HandoverError */.Cu('tarball-invalid', `${where} has the digest ${(0,base_text/* quoteForeign */.xS)(digest, 40)}: only sha256 digests are supported.`, 'Make the image with sha256 digests: build it again with docker buildx, which writes no others.');
+    return (0,errors/* invalidTarball */.EK)(`${where} has the digest ${(0,base_text/* quoteForeign */.xS)(digest, 40)}: only sha256 digests are supported.`, 'Make the image with sha256 digests: build it again with docker buildx, which writes no others.');
 }
 function invalid(where, expected, bytes) {
-    return new errors/* HandoverError */.Cu('tarball-invalid', `${where} is not ${expected}: "${startOf(bytes)}".`, 'Make the tarball with docker save, or with docker buildx build --output type=docker,dest=FILE.');
+    return (0,errors/* invalidTarball */.EK)(`${where} is not ${expected}: "${startOf(bytes)}".`, 'Make the tarball with docker save, or with docker buildx build --output type=docker,dest=FILE.');
 }
 function startOf(bytes) {
     return (0,base_text/* quoteForeign */.xS)(Buffer.from(bytes.subarray(0, 500)).toString(), 120);
 }
 /** What's wrong with an OCI layout that a builder or an engine has written for us. */
 function invalidLayout(message) {
-    return new HandoverError('tarball-invalid', message, 'Run the export again; if it repeats, report the builder and its version.');
+    return invalidTarball(message, 'Run the export again; if it repeats, report the builder and its version.');
 }
 
 
@@ -37469,13 +37412,15 @@ function invalidLayout(message) {
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
 /* harmony export */   Bq: () => (/* binding */ formatPlatform),
 /* harmony export */   FL: () => (/* binding */ parsePlatform),
+/* harmony export */   NO: () => (/* binding */ platformIn),
 /* harmony export */   k8: () => (/* binding */ runsOn),
-/* harmony export */   my: () => (/* binding */ samePlatform),
-/* harmony export */   tj: () => (/* binding */ platformOf)
+/* harmony export */   my: () => (/* binding */ samePlatform)
 /* harmony export */ });
-/* unused harmony export isKnown */
+/* unused harmony exports platformOf, isKnown */
 /* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
-/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(1453);
+/* harmony import */ var _base_json_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(604);
+/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(1453);
+
 
 
 /** @throws HandoverError `invalid-input` when the text is not one `os/arch[/variant]` */
@@ -37483,7 +37428,7 @@ function parsePlatform(text) {
     const match = /^([a-z0-9]+)\/([a-z0-9_]+)(?:\/([a-z0-9.]+))?$/.exec(text.trim());
     const [, os, architecture, variant] = match ?? [];
     if (os === undefined || architecture === undefined) {
-        throw (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .invalidInput */ .aY)(`"${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_1__/* .quoteForeign */ .xS)(text)}" is not one platform of the form os/arch[/variant].`, 'Hand over one platform per artifact, such as linux/amd64 or linux/arm64.');
+        throw (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .invalidInput */ .aY)(`"${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_2__/* .quoteForeign */ .xS)(text)}" is not one platform of the form os/arch[/variant].`, 'Hand over one platform per artifact, such as linux/amd64 or linux/arm64.');
     }
     return platformOf(os, architecture, variant);
 }
@@ -37501,6 +37446,10 @@ function platformOf(os, name, variant) {
     // Defaults of containerd/platforms: arm64 is v8, amd64 is v1.
     const isDefault = (architecture === 'arm64' && variant === 'v8') || (architecture === 'amd64' && variant === 'v1');
     return { os, architecture, ...(variant === undefined || variant === '' || isDefault ? {} : { variant }) };
+}
+/** Reads the platform in a config or a descriptor. Without an os it is Linux. */
+function platformIn({ os, architecture, variant }) {
+    return platformOf((0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)(os, '') || 'linux', (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)(architecture, ''), (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)(variant, undefined));
 }
 function formatPlatform(platform) {
     return [platform.os, platform.architecture, platform.variant].filter((part) => part !== undefined).join('/');
@@ -37765,7 +37714,7 @@ async function dockerCredentials(host, options) {
         return undefined;
     const config = (0,json/* parseJson */.qF)(bytes.toString());
     if (!(0,json/* isObject */.Gv)(config))
-        throw notDocker(path);
+        throw (0,errors/* invalidInput */.aY)(`${path} is not docker's configuration: expected a JSON object.`, 'Repair or remove it; `docker login` writes a new one.');
     const keys = keysOf(host);
     const helpers = (0,json/* isObject */.Gv)(config['credHelpers']) ? config['credHelpers'] : {};
     const own = keys.map((key) => helpers[key]).find((name) => typeof name === 'string');
@@ -37830,9 +37779,6 @@ function credentialsIn(entry) {
     const [username, password] = [(0,json/* stringOr */.JI)(entry['username'], ''), (0,json/* stringOr */.JI)(entry['password'], '')];
     return username === '' || password === '' ? undefined : { kind: 'password', username, password };
 }
-function notDocker(path) {
-    return new errors/* HandoverError */.Cu('invalid-input', `${path} is not docker's configuration: expected a JSON object.`, 'Repair or remove it; `docker login` writes a new one.');
-}
 
 // EXTERNAL MODULE: ./build/shared/http/answer.js
 var http_answer = __nccwpck_require__(9147);
@@ -37842,6 +37788,8 @@ var client = __nccwpck_require__(4242);
 var image_digest = __nccwpck_require__(3968);
 // EXTERNAL MODULE: ./build/shared/http/retry.js
 var retry = __nccwpck_require__(3775);
+// EXTERNAL MODULE: ./build/shared/base/deadline.js
+var deadline = __nccwpck_require__(2442);
 // EXTERNAL MODULE: ./build/shared/bytes/chunks.js
 var bytes_chunks = __nccwpck_require__(4256);
 // EXTERNAL MODULE: ./build/shared/bytes/verified.js
@@ -38122,11 +38070,12 @@ var __disposeResources = (undefined && undefined.__disposeResources) || (functio
 
 
 
+
 async function pushBlob(talk, repository, blob, options, onRetry) {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
         const job = { talk, repository, blob, options, scopes: [pushes(repository)], onRetry };
-        if (!options.anyway && (await isThere(job)))
+        if (!options.anyway && showsBlob(job, await head(job, blobs_isFinal)))
             return 'there';
         const uploads = __addDisposableResource(env_1, openUploads(job), true);
         if (!options.anyway && (await mount(job, uploads)))
@@ -38145,10 +38094,7 @@ async function pushBlob(talk, repository, blob, options, onRetry) {
 }
 const what = ({ blob }) => `The blob ${blob.digest}`;
 const blobs_isFinal = (status) => !(0,retry/* isTransientStatus */.Dm)(status);
-/** Whether the registry has the blob, as far as this login can see; a redirect's target decides. */
-async function isThere(job) {
-    return showsBlob(job, await head(job, blobs_isFinal));
-}
+/** Whether an answer shows that the registry has the blob, as far as this login can see; a redirect's target decides. */
 function showsBlob({ blob }, { status, header, isElsewhere }) {
     if (status !== 200)
         return false;
@@ -38186,12 +38132,8 @@ function openUploads({ talk, scopes }) {
 const graceMs = 2000;
 /** Returns the request that begins an upload. It outlives a cancel for a moment: only its answer has the upload's address. */
 function beginning(url, signal) {
-    const late = new AbortController();
-    const end = () => void setTimeout(() => {
-        late.abort(signal.reason);
-    }, graceMs).unref();
-    signal.addEventListener('abort', end, { once: true });
-    return { method: 'POST', url, headers: { 'content-length': '0' }, signal: late.signal, outlivesStep: true };
+    const late = (0,deadline/* abortedAfter */.U)(signal, graceMs);
+    return { method: 'POST', url, headers: { 'content-length': '0' }, signal: late, outlivesStep: true };
 }
 /**
  * Mounts the blob from another repository, and returns whether that worked. A refusal is no failure, and isn't retried. If the registry
@@ -38316,10 +38258,10 @@ async function send({ talk, blob, options, scopes }, place) {
 const pieceBytes = 256 * 1024;
 /** Returns a blob's bytes, copied in pieces. The last piece follows when all are verified. */
 function verifiedPieces(blob) {
-    const verified = (0,bytes_verified/* verifiedChunks */.Dc)(pieces(blob.open()), blob, (found) => otherBlob(blob, found));
+    const verified = (0,bytes_verified/* verifiedChunks */.Dc)(copied(blob.open()), blob, (found) => otherBlob(blob, found));
     return (0,bytes_verified/* heldBack */.Zg)(verified, 1);
 }
-async function* pieces(chunks) {
+async function* copied(chunks) {
     for await (const chunk of chunks)
         for (let at = 0; at < chunk.length; at += pieceBytes)
             yield Buffer.from((0,bytes_chunks/* viewOf */.du)(chunk.subarray(at, Math.min(at + pieceBytes, chunk.length))));
@@ -38406,7 +38348,7 @@ async function askForToken(credentials, { parameters }, ownScopes, { own, via })
     const isPlain = url?.protocol === 'http:' && own.protocol === 'http:' && (0,proxies/* isLoopback */.U9)(url.host);
     const isSafe = url?.protocol === 'https:' || isPlain;
     if (url === undefined || !isSafe)
-        throw badRealm(realm);
+        throw new errors/* HandoverError */.Cu('registry-failed', `The registry requires a token from "${(0,base_text/* quoteForeign */.xS)(withoutSecrets(realm))}"; an address with https:// was expected.`, 'No password was sent there. Check the host in `tags`, and the registry’s `realm`.');
     const named = (parameters['scope'] ?? '').split(' ').filter(Boolean);
     const scopes = [...ownScopes, ...named.filter((scope) => !ownScopes.some((held) => covers(held, scope)))];
     const { header, ...request } = credentials?.kind === 'identity-token'
@@ -38418,7 +38360,7 @@ async function askForToken(credentials, { parameters }, ownScopes, { own, via })
     const said = (0,json/* isObject */.Gv)(answer) ? answer : {};
     const token = (0,json/* stringOr */.JI)(said['token'], '') || (0,json/* stringOr */.JI)(said['access_token'], '');
     if (!/^[\x21-\x7e]+$/.test(token))
-        throw noToken(url);
+        throw new errors/* HandoverError */.Cu('registry-failed', `The token service ${url.host} answered without a token.`, 'Check the login (`docker/login-action` before this step, or `username` and `password`).');
     const { expires_in: expires } = said;
     return { token, seconds: typeof expires === 'number' && expires > 0 ? expires : usualSeconds };
 }
@@ -38448,12 +38390,6 @@ function withRefreshToken(url, service, scopes, token) {
 }
 function basicHeader(username, password) {
     return `Basic ${Buffer.from(`${username}:${password}`).toString('base64')}`;
-}
-function badRealm(realm) {
-    return new errors/* HandoverError */.Cu('registry-failed', `The registry requires a token from "${(0,base_text/* quoteForeign */.xS)(withoutSecrets(realm))}"; an address with https:// was expected.`, 'No password was sent there. Check the host in `tags`, and the registry’s `realm`.');
-}
-function noToken(url) {
-    return new errors/* HandoverError */.Cu('registry-failed', `The token service ${url.host} answered without a token.`, 'Check the login (`docker/login-action` before this step, or `username` and `password`).');
 }
 
 ;// CONCATENATED MODULE: ./build/shared/registry/conversation.js
@@ -38622,7 +38558,7 @@ async function readAuthority(path) {
     return text;
 }
 function unusable(path, why) {
-    return new errors/* HandoverError */.Cu('invalid-input', `The certificate in \`registry-ca\`, ${path}, can't be used: ${why}.`, 'Give the path of a certificate in PEM, as docker has it in /etc/docker/certs.d/<registry>/ca.crt.');
+    return (0,errors/* invalidInput */.aY)(`The certificate in \`registry-ca\`, ${path}, can't be used: ${why}.`, 'Give the path of a certificate in PEM, as docker has it in /etc/docker/certs.d/<registry>/ca.crt.');
 }
 
 
@@ -40993,6 +40929,7 @@ function jobContext(env = process.env) {
     const repository = variable('GITHUB_REPOSITORY');
     const dockerConfigFolder = variable('DOCKER_CONFIG') || (0,external_node_path_.join)(variable('HOME') || (0,external_node_os_namespaceObject.homedir)(), '.docker');
     const runId = variable('GITHUB_RUN_ID');
+    const repositoryUrl = repository === '' ? '' : `${variable('GITHUB_SERVER_URL')}/${repository}`;
     return {
         tempRoot: variable('RUNNER_TEMP') || (0,external_node_os_namespaceObject.tmpdir)(),
         runtimeToken,
@@ -41007,7 +40944,8 @@ function jobContext(env = process.env) {
             commit: variable('GITHUB_SHA'),
         },
         jobPath: jobPath(variable('ACTIONS_ORCHESTRATION_ID')) ?? variable('GITHUB_JOB'),
-        runUrl: repository === '' || runId === '' ? '' : `${variable('GITHUB_SERVER_URL')}/${repository}/actions/runs/${runId}`,
+        runUrl: repositoryUrl === '' || runId === '' ? '' : `${repositoryUrl}/actions/runs/${runId}`,
+        repositoryUrl,
         apiUrl: (variable('GITHUB_API_URL') || 'https://api.github.com').replace(/\/+$/, ''),
         isGithubRunner: variable('GITHUB_ACTIONS') === 'true',
         maxRetentionDays: Number.isFinite(retention) && retention > 0 ? retention : undefined,
@@ -41146,9 +41084,7 @@ function progressTo(print) {
             const speed = bytes < 1e6 || ms < 1 ? '' : `, ${(bytes / 1000 / ms).toFixed(0)} MB/s`;
             print(`${what}: ${verb}${(0,base_text/* formatBytes */.z3)(bytes)}${of} in ${(0,base_text/* formatDuration */.a3)(ms)}${speed}`);
         };
-        const timer = setInterval(() => {
-            soFar('', share(bytes, total));
-        }, everyMs);
+        const timer = setInterval(() => soFar('', share(bytes, total)), everyMs);
         timer.unref();
         try {
             const result = await work((more) => void (bytes += more));
@@ -41186,12 +41122,8 @@ function printLines(message) {
 /** The log of a workflow step. Chapters fold, notices and warnings become annotations. */
 const runnerLog = {
     info: printLines,
-    notice: (message) => {
-        (0,core/* notice */.lm)(message);
-    },
-    warning: (message) => {
-        (0,core/* warning */.$e)(message);
-    },
+    notice: (message) => (0,core/* notice */.lm)(message),
+    warning: (message) => (0,core/* warning */.$e)(message),
     chapter: core/* group */.Os,
     progress: progressTo(printLines),
 };
@@ -41225,9 +41157,7 @@ async function run(name, step) {
     };
     const limit = (inputs) => {
         const minutes = readTimeLimit(inputs);
-        setTimeout(() => {
-            end(timedOut(minutes), graceMs);
-        }, minutes * 60_000).unref();
+        setTimeout(() => end(timedOut(minutes), graceMs), minutes * 60_000).unref();
         return minutes;
     };
     const cancel = (signal) => {

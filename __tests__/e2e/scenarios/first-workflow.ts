@@ -14,18 +14,18 @@ export const firstWorkflow: Scenario = {
       const run = await workflow(text, { runId });
       assert.deepEqual(results(run), expected);
       const build = jobOf(run, 'build');
-      assert.match(build.summary, /Handed over `charon:local`/);
+      assert.match(build.summary, /Handed over `app:ci`/);
       assert.match(build.summary, runId === '1' ? /0 cached, 4 executed/ : /4 cached, 0 executed/);
       for (const suite of suites) {
         const job = jobOf(run, 'integration', suite);
         assert.match(job.log, new RegExp(`^charon dev: ${suite}$`, 'm'));
-        assert.match(job.summary, /`charon:local`/);
+        assert.match(job.summary, /`app:ci`/);
         assert.deepEqual(job.annotations, []);
       }
       assert.deepEqual(build.annotations, []);
       const references = (engine: 'builder' | 'tester'): string =>
-        world.engines[engine].docker('image', 'ls', '--format', '{{.Repository}}:{{.Tag}}', 'charon');
-      assert.equal(references('tester'), 'charon:local\n');
+        world.engines[engine].docker('image', 'ls', '--format', '{{.Repository}}:{{.Tag}}', 'app');
+      assert.equal(references('tester'), 'app:ci\n');
       assert.equal(references('builder'), '');
       world.clearEngines();
     }
