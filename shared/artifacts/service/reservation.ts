@@ -159,7 +159,8 @@ export function transferFailed(what: string, error: unknown): Error {
     'transfer-failed',
     `Could not ${what}: ${messageOf(error)}.`,
     quota.test(messageOf(error))
-      ? 'The artifact storage of this account is used up; it is counted anew every 6 to 12 hours. Delete old artifacts, or lower `retention-days`.'
+      ? 'The artifact storage of this account is used up; it is counted anew every 6 to 12 hours. Delete artifacts of earlier runs. The ' +
+          'shortest time is `retention-days: 1`, so with that, only fewer runs a day or smaller images take less.'
       : authorization
         ? "The job's token was refused: it is valid only while the job runs. Re-run the job."
         : 'Re-run the job. If it repeats, look at https://www.githubstatus.com and at the proxy of a self-hosted runner.',
