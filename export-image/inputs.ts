@@ -63,6 +63,13 @@ export interface PushInputs {
   readonly enabled: boolean;
   readonly platforms: readonly string[];
   readonly onFailure: string;
+  readonly provenance: string | undefined;
+  readonly sbom: string | undefined;
+}
+
+/** @throws HandoverError `invalid-input` */
+export function readAttestationInputs(inputs: Inputs): Pick<PushInputs, 'provenance' | 'sbom'> {
+  return { provenance: inputs.optional('provenance'), sbom: inputs.optional('sbom') };
 }
 
 /** The inputs of an image that is built here, which the joined action has as well. */
@@ -110,6 +117,7 @@ export function readExportInputs(inputs: Inputs): ExportInputs {
       enabled: inputs.boolean('push'),
       platforms: inputs.list('push-platforms'),
       onFailure: inputs.text('push-failure'),
+      ...readAttestationInputs(inputs),
     },
   };
 }

@@ -1,4 +1,4 @@
-import { type ExportInputs, readBuiltImageInputs } from '../export-image/inputs.ts';
+import { type ExportInputs, readAttestationInputs, readBuiltImageInputs } from '../export-image/inputs.ts';
 import type { LoadInputs } from '../load-image/inputs.ts';
 import type { Inputs } from '../shared/runner/inputs.ts';
 
@@ -27,7 +27,7 @@ export function readJoinedInputs(inputs: Inputs, tarball: string): JoinedInputs 
       compression: 'auto',
       compressionLevel: undefined,
       engine: 'docker',
-      push: { enabled: inputs.boolean('push'), platforms: [], onFailure: 'error' },
+      push: { enabled: inputs.boolean('push'), platforms: [], onFailure: 'error', ...readAttestationInputs(inputs) },
     },
     load: {
       artifactName,

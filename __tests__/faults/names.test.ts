@@ -123,5 +123,8 @@ describe('the artifact of an earlier attempt', () => {
     const outcome = await scenario.handOver();
     expect(errorCode(outcome)).toBe('transfer-failed');
     expect(errorMessage(outcome)).toContain('storage of this account is used up');
+    // The default is one day already.
+    expect(errorMessage(outcome)).toContain('Delete artifacts of earlier runs.');
+    expect(errorMessage(outcome)).not.toContain('lower `retention-days`');
   });
 });

@@ -52,13 +52,24 @@ async function publish(tags: string): Promise<StepOutcome> {
   return outcome;
 }
 
+interface RawManifest {
+  readonly layers?: readonly { readonly mediaType: unknown }[];
+  /** Of an index: first the image, then its attestations. */
+  readonly manifests?: readonly { readonly digest: string }[];
+}
+
 /** Returns the media types of all layers under a tag. skopeo copies the image, so that a client has read it. */
 function layersAt(repository: string): readonly unknown[] {
   const to = mkdtempSync(join(engines.directory, 'copied-'));
   execFileSync('skopeo', ['copy', '--all', '--src-tls-verify=false', `docker://${repository}:1`, `dir:${to}`]);
-  const raw = execFileSync('skopeo', ['inspect', '--raw', '--tls-verify=false', `docker://${repository}:1`]);
-  const manifest: { readonly layers: readonly { readonly mediaType: unknown }[] } = JSON.parse(raw.toString());
-  return manifest.layers.map(({ mediaType }) => mediaType);
+  const rawOf = (reference: string): RawManifest => {
+    const args = ['inspect', '--raw', '--tls-verify=false', `docker://${repository}${reference}`];
+    const raw: RawManifest = JSON.parse(execFileSync('skopeo', args).toString());
+    return raw;
+  };
+  const top = rawOf(':1');
+  const { layers = [] } = top.manifests === undefined ? top : rawOf(`@${top.manifests[0]?.digest ?? ''}`);
+  return layers.map(({ mediaType }) => mediaType);
 }
 
 const layer = (compression: 'gzip' | 'zstd') => expect.stringMatching(new RegExp(`[.+]${compression}$`));

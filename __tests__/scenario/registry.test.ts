@@ -45,10 +45,18 @@ describe('a push', () => {
     const outcome = await exports(pushing);
     expect(outcome.log).not.toContain('::error');
     expect(builds()).toHaveLength(1);
+    const name = `"name=${names.join(',')}"`;
     expect(outputsOf(builds()[0])).toEqual([
-      expect.stringMatching(/^type=oci,tar=false,compression=gzip,compression-level=1,"dest=.*layout"$/),
-      `type=image,push=true,store=false,oci-mediatypes=true,compression=gzip,compression-level=1,"name=${names.join(',')}"`,
+      expect.stringMatching(
+        /^type=oci,tar=false,compression=gzip,compression-level=1,attestation-inline=true,"name=.*","dest=.*layout"$/,
+      ),
+      `type=image,push=true,store=false,oci-mediatypes=true,compression=gzip,compression-level=1,${name}`,
     ]);
+    expect(outputsOf(builds()[0])[0]).toContain(`,${name},`);
+    const provenance = expect.stringMatching(
+      /^--provenance=mode=max,builder-id=https:\/\/github\.com\/.*\/attempts\/\d+$/,
+    );
+    expect(builds()[0]).toEqual(expect.arrayContaining([provenance, '--sbom=false']));
     expect(scenario.docker.state().registry.pushed).toEqual(names);
     expect(outcome.outputs).toMatchObject({ 'run-integration': 'true', 'pushed-reference': pinned });
     expect(outcome.summary).toContain(pinned);

@@ -48,12 +48,17 @@ describe('the arguments of buildx build', () => {
 
   test('a push to a registry has one output with all references as names, in addition to the layout (S1.6)', () => {
     const references = ['ghcr.io/a/b:1', 'ghcr.io/a/b:2'];
-    const pushed = { kind: 'registry', references, metadataFile: '/tmp/pushed.json', compression } as const;
+    const attestations = { provenance: 'mode=max,builder-id=https://a/1', sbom: 'true', areWanted: true };
+    const pushed = {
+      kind: 'registry',
+      ...{ references, metadataFile: '/tmp/pushed.json', compression, attestations },
+    } as const;
     const list = buildArguments(plain, [platform, parsePlatform('linux/arm64')], [layout, pushed], []);
     expect(valuesOf('--platform', list)).toEqual(['linux/amd64,linux/arm64']);
     expect(valuesOf('--metadata-file', list)).toEqual(['/tmp/pushed.json']);
+    expect(list).toEqual(expect.arrayContaining(['--provenance=mode=max,builder-id=https://a/1', '--sbom=true']));
     expect(valuesOf('--output', list)).toEqual([
-      'type=oci,tar=false,compression=zstd,compression-level=1,"dest=/tmp/layout"',
+      'type=oci,tar=false,compression=zstd,compression-level=1,attestation-inline=true,"name=ghcr.io/a/b:1,ghcr.io/a/b:2","dest=/tmp/layout"',
       'type=image,push=true,store=false,oci-mediatypes=true,compression=zstd,compression-level=1,"name=ghcr.io/a/b:1,ghcr.io/a/b:2"',
     ]);
   });

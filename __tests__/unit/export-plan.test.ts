@@ -271,6 +271,13 @@ describe('the compression of new layers', () => {
 });
 
 describe('notices of changed inputs', () => {
+  test('attestations without a push have no effect, and a notice shows that', () => {
+    const push = { ...defaults.push, provenance: 'true' };
+    expect(plan({ push }).notices).toEqual([expect.stringContaining('for what `push: true` pushes')]);
+    expect(plan({ push: { ...push, provenance: 'false' } }).notices).toEqual([]);
+    expect(plan({ push: { ...push, enabled: true }, tags: 'a/b:1' }).notices).toEqual([]);
+  });
+
   test.each([
     ['image', { image: 'ghcr.io/Wikid82/charon:PR-1' }],
     ['source-image', { sourceImage: 'ghcr.io/Wikid82/charon:PR-1' }],

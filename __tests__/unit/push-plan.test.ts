@@ -1,12 +1,14 @@
 import { describe, expect, jest, test } from '@jest/globals';
 import fc from 'fast-check';
 import type { PushInputs } from '../../export-image/inputs.ts';
+import { noAttestations, planAttestations } from '../../export-image/plan/attestations.ts';
 import { planPush } from '../../export-image/plan/push-plan.ts';
 import { chooseTags } from '../../shared/image/tags.ts';
 import { exceeded, registryLimit } from '../../shared/docker/registry-commands.ts';
 import { RegistryFailure } from '../../shared/base/errors.ts';
 import { parsePlatform } from '../../shared/image/platform.ts';
 import { formatReference, parsePinnedReference, type TaggedReference } from '../../shared/image/reference.ts';
+import { exportFacts, exportInputs } from '../fixtures/export-inputs.ts';
 
 const digest = `sha256:${'d'.repeat(64)}`;
 const amd64 = parsePlatform('linux/amd64');
@@ -59,10 +61,16 @@ const tagList = (tags: string): readonly TaggedReference[] =>
 
 describe('what push uploads', () => {
   const tags = tagList('a/b:1');
-  const inputs: PushInputs = { enabled: true, platforms: [], onFailure: 'error' };
+  const inputs: PushInputs = {
+    enabled: true,
+    platforms: [],
+    onFailure: 'error',
+    provenance: undefined,
+    sbom: undefined,
+  };
 
   test('nothing is pushed unless a push is requested, and `tags` is not read then', () => {
-    expect(planPush({ ...inputs, enabled: false }, [], 'tarball', amd64)).toBeUndefined();
+    expect(planPush({ ...inputs, enabled: false }, [], 'tarball', amd64, noAttestations)).toBeUndefined();
   });
 
   test.each([
@@ -74,7 +82,7 @@ describe('what push uploads', () => {
     ],
     [['linux/arm64'], ['arm64']],
   ])('push-platforms %j (S1.11)', (platforms, listed) => {
-    const plan = planPush({ ...inputs, platforms }, tags, 'build', amd64);
+    const plan = planPush({ ...inputs, platforms }, tags, 'build', amd64, noAttestations);
     expect(plan?.listedPlatforms.map(({ architecture }) => architecture)).toEqual(listed);
   });
 
@@ -102,4 +110,48 @@ describe('what push uploads', () => {
 test('a pulled reference is pinned by its digest, and a tag next to the digest is dropped', () => {
   expect(formatReference(parsePinnedReference(`ghcr.io/a/b:1@${digest}`))).toBe(`ghcr.io/a/b@${digest}`);
   expect(() => parsePinnedReference('ghcr.io/a/b:1')).toThrow('has no digest');
+});
+
+describe('the attestations of a push are those of docker/build-push-action', () => {
+  const builder = 'builder-id=https://github.com/Wikid82/Charon/actions/runs/7/attempts/2';
+  const attestationsOf = (inputs: Partial<PushInputs>, facts: Partial<typeof exportFacts> = {}) =>
+    planAttestations({ ...exportInputs.push, ...inputs }, { ...exportFacts, ...facts });
+  const ofRepository = (isPrivate: boolean) => ({
+    event: { ...exportFacts.event, payload: { repository: { private: isPrivate } } },
+  });
+
+  test.each([
+    ['of a public repository', {}, ofRepository(false), `mode=max,${builder}`],
+    ['of a private repository', {}, ofRepository(true), `mode=min,inline-only=true,${builder}`],
+    ['with BUILDX_NO_DEFAULT_ATTESTATIONS', {}, { noDefaultAttestations: true }, 'false'],
+    ['true', { provenance: 'true' }, { noDefaultAttestations: true }, builder],
+    ['True outside of a workflow', { provenance: 'True' }, { runUrl: '' }, 'true'],
+    ['false', { provenance: 'false' }, {}, 'false'],
+    ['with a mode', { provenance: 'mode=max' }, {}, `mode=max,${builder}`],
+    [
+      'with its own builder',
+      { provenance: 'mode=min,builder-id=https://ci/1' },
+      {},
+      'mode=min,builder-id=https://ci/1',
+    ],
+  ] as const)('provenance %s', (_, inputs, facts, expected) => {
+    expect(attestationsOf(inputs, facts).provenance).toBe(expected);
+  });
+
+  test.each([
+    [undefined, 'false', false],
+    ['False', 'false', false],
+    ['true', 'true', true],
+    ['generator=ghcr.io/org/scanner', 'generator=ghcr.io/org/scanner', true],
+  ])('sbom %s is %s', (sbom, expected, areWanted) => {
+    expect(attestationsOf({ sbom })).toMatchObject({ sbom: expected, areWanted });
+  });
+
+  test('`source-image` has none, and asking for them is an error', () => {
+    const tags = tagList('a/b:1');
+    const push = (attestations: typeof noAttestations) =>
+      planPush({ ...exportInputs.push, enabled: true }, tags, 'engine', amd64, attestations);
+    expect(push(attestationsOf({}))).toMatchObject({ references: tags });
+    expect(() => push(attestationsOf({ sbom: 'true' }))).toThrow('only a build has attestations');
+  });
 });

@@ -1,4 +1,5 @@
 import type { BuildInputs } from '../inputs.ts';
+import { type Attestations, noAttestations } from './attestations.ts';
 import { type HandoverError, invalidInput } from '../../shared/base/errors.ts';
 import { quoteForeign } from '../../shared/base/text.ts';
 import { formatPlatform, type Platform } from '../../shared/image/platform.ts';
@@ -103,6 +104,7 @@ export type Exporter =
       readonly references: readonly string[];
       readonly metadataFile: string;
       readonly compression: LayerCompression;
+      readonly attestations: Attestations;
     };
 
 /**
@@ -131,8 +133,8 @@ function requireLines(input: string, lines: readonly string[], form: RegExp, exp
 }
 
 /**
- * Returns the arguments of `docker buildx build`. Attestations are off, because a tarball for both image stores contains one plain image
- * (buildx#1460).
+ * Returns the arguments of `docker buildx build`. Only a push has attestations, because a tarball for both image stores contains one plain
+ * image (buildx#1460). An OCI layout of the same build then has them as well, in an index with the image.
  * @param exporters the outputs of the build. Several need BuildKit 0.13, and not the driver of a classic engine.
  */
 export function buildArguments(
@@ -144,13 +146,16 @@ export function buildArguments(
   const each = (flag: string, values: readonly string[]): readonly string[] => values.flatMap((value) => [flag, value]);
   const one = (flag: string, value: string | undefined): readonly string[] =>
     value === undefined ? [] : [flag, value];
+  const pushed = exporters.find((exporter) => exporter.kind === 'registry');
+  const { provenance, sbom } = pushed?.attestations ?? noAttestations;
+  const isAttested = [provenance, sbom].some((value) => value !== 'false');
   return [
     ...one('--builder', build.builder),
     ...one('--file', build.file),
     ...one('--target', build.target),
     ...['--platform', platforms.map(formatPlatform).join(',')],
-    ...['--provenance=false', '--sbom=false'],
-    ...exporters.flatMap(exporterArguments),
+    ...[`--provenance=${provenance}`, `--sbom=${sbom}`],
+    ...exporters.flatMap((exporter) => exporterArguments(exporter, isAttested ? pushed?.references : undefined)),
     ...each('--build-arg', build.buildArgs),
     ...each('--build-context', build.buildContexts),
     ...each('--label', build.labels),
@@ -173,19 +178,30 @@ export function buildArguments(
   ];
 }
 
-function exporterArguments(exporter: Exporter): readonly string[] {
+/** @param attestedAs the references of a push with attestations */
+function exporterArguments(exporter: Exporter, attestedAs: readonly string[] | undefined): readonly string[] {
   if (exporter.kind === 'nothing') return ['--output', 'type=cacheonly'];
   if (exporter.kind === 'engine') return ['--load', '--tag', exporter.name, '--iidfile', exporter.idFile];
-  if (exporter.kind === 'oci-layout') return ['--output', outputOf(exporter)];
+  // BuildKit's client writes one digest into the index of the layout, that of the last output. So both need the same attestations, which
+  // contain the names.
+  const attested = attestedAs === undefined ? [] : ['attestation-inline=true', namesOf(attestedAs)];
+  if (exporter.kind === 'oci-layout') return ['--output', outputOf(exporter, attested)];
   // With the layout's layers and media types, the manifest has the same digest in both. There is no copy in the engine's store.
   const image = ['type=image,push=true,store=false,oci-mediatypes=true', ...compressionOf(exporter)];
-  const output = [...image, quoted(`name=${exporter.references.join(',')}`)].join(',');
+  const output = [...image, namesOf(exporter.references)].join(',');
   return ['--metadata-file', exporter.metadataFile, '--output', output];
 }
 
-/** Returns the value of `--output`, in CSV format. */
-export function outputOf(exporter: Extract<Exporter, { kind: 'oci-layout' }>): string {
-  return ['type=oci,tar=false', ...compressionOf(exporter), quoted(`dest=${exporter.directory}`)].join(',');
+/**
+ * Returns the value of `--output`, in CSV format.
+ * @param more further fields
+ */
+export function outputOf(exporter: Extract<Exporter, { kind: 'oci-layout' }>, more: readonly string[] = []): string {
+  return ['type=oci,tar=false', ...compressionOf(exporter), ...more, quoted(`dest=${exporter.directory}`)].join(',');
+}
+
+function namesOf(references: readonly string[]): string {
+  return quoted(`name=${references.join(',')}`);
 }
 
 function compressionOf({ compression }: { readonly compression: LayerCompression }): readonly string[] {

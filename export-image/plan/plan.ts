@@ -1,5 +1,6 @@
 import type { BuildInputs, ExportInputs } from '../inputs.ts';
 import { resolveCacheTo } from './auto-cache.ts';
+import { type AttestationFacts, planAttestations } from './attestations.ts';
 import { type BakeSource, planBake, withoutCachesRead } from './bake.ts';
 import { type BuildSecret, parseSecrets, requireBuildLines, withoutGhaCache } from './build-arguments.ts';
 import { mayReadCache } from './cache.ts';
@@ -27,7 +28,7 @@ import {
   type Runner,
   runnerPlatform,
 } from '../../shared/image/host.ts';
-import { branchOf, type EventFacts, type WorkflowEvent, workflowEvent } from '../../shared/image/workflow-event.ts';
+import { branchOf, type WorkflowEvent, workflowEvent } from '../../shared/image/workflow-event.ts';
 
 /** An image to build. */
 interface BuildSource {
@@ -113,12 +114,11 @@ export interface TarballPlan extends AnyPlan {
 
 export type ExportPlan = LayoutPlan | TarballPlan;
 
-export interface ExportFacts {
+export interface ExportFacts extends AttestationFacts {
   readonly hasCacheService: boolean;
   /** `ACTIONS_CACHE_MODE`. */
   readonly cacheMode?: string;
   readonly maxRetentionDays: number | undefined;
-  readonly event: EventFacts;
   /** The variables that docker/metadata-action has set: `DOCKER_METADATA_OUTPUT_*`, by name. */
   readonly metadata: Readonly<Record<string, string>>;
   readonly runner: Runner;
@@ -152,7 +152,10 @@ export function planExport(inputs: ExportInputs, facts: ExportFacts): ExportPlan
   const tags = chooseTags(inputs, { event, metadata: facts.metadata }, notices);
   const platform = choosePlatform(inputs, facts.runner);
   const engine = chooseEngine(inputs.engine, source);
-  const push = planPush(inputs.push, tags, source.kind, platform);
+  const attestations = planAttestations(inputs.push, facts);
+  const push = planPush(inputs.push, tags, source.kind, platform, attestations);
+  if (push === undefined && attestations.areWanted)
+    notices.push('There are no attestations: `provenance` and `sbom` are for what `push: true` pushes.');
   if (push !== undefined) requireDocker(engine, '`push: true`');
   const own = reference === undefined ? undefined : formatReference(reference);
   // Outside of a workflow there is no event.

@@ -1,4 +1,5 @@
 import type { PushInputs } from '../inputs.ts';
+import type { Attestations } from './attestations.ts';
 import { type HandoverError, invalidInput } from '../../shared/base/errors.ts';
 import { quoteForeign } from '../../shared/base/text.ts';
 import { formatPlatform, parsePlatform, type Platform, samePlatform } from '../../shared/image/platform.ts';
@@ -10,12 +11,15 @@ export interface PushPlan {
   /** The platforms of a manifest list. If empty, the handed-over image is pushed. */
   readonly listedPlatforms: readonly Platform[];
   readonly onFailure: 'error' | 'warn';
+  /** Only of a build. */
+  readonly attestations: Attestations;
 }
 
 /**
  * @param tags the references to push. The outputs contain the first.
  * @param source the kind of the image's source
  * @param platform of the handed-over image
+ * @param attestations of a build
  * @throws HandoverError `invalid-input`
  */
 export function planPush(
@@ -23,6 +27,7 @@ export function planPush(
   tags: readonly TaggedReference[],
   source: 'build' | 'bake' | 'engine' | 'tarball',
   platform: Platform,
+  attestations: Attestations,
 ): PushPlan | undefined {
   const onFailure = chooseOnFailure(inputs.onFailure);
   const platforms = inputs.platforms.map(parsePlatform);
@@ -40,9 +45,15 @@ export function planPush(
       'Remove `push-platforms`, or let this action build the image.',
     );
   }
+  if (source === 'engine' && attestations.areWanted) {
+    throw invalidInput(
+      '`provenance` or `sbom` is set, but only a build has attestations: `source-image` is pushed as it is.',
+      'Remove them, or let this action build the image.',
+    );
+  }
   const [first, ...rest] = tags;
   if (first === undefined) throw noTags();
-  return { references: [first, ...rest], listedPlatforms, onFailure };
+  return { references: [first, ...rest], listedPlatforms, onFailure, attestations };
 }
 
 function noTags(): HandoverError {

@@ -1,6 +1,7 @@
 import { readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { BuildInputs } from '../inputs.ts';
+import { noAttestations } from '../plan/attestations.ts';
 import {
   buildArguments,
   type BuildSecret,
@@ -52,7 +53,7 @@ export async function buildIntoLayout(tools: SourceTools, request: BuildRequest)
   await requireBuildPaths(request.build);
   const secrets = await writeSecrets(tools.tempDir, request.secrets);
   if (await exportsLayouts(tools, request.build.builder)) return buildAndPush(tools, request, secrets);
-  requireOnePlatform(request.push);
+  requirePlainPush(request.push);
   const { build, problems } = withoutRemoteCaches(request.build, tools);
   const idFile = join(tools.tempDir, 'image-id');
   await using held = new AsyncDisposableStack();
@@ -65,7 +66,15 @@ export async function buildIntoLayout(tools: SourceTools, request: BuildRequest)
   return { steps, caches, ...(await saveOnce(tools, (await readFile(idFile, 'utf8')).trim(), request, held.move())) };
 }
 
-function requireOnePlatform(push: PushPlan | undefined): void {
+// `docker push` sends one plain image.
+function requirePlainPush(push: PushPlan | undefined): void {
+  if (push?.attestations.areWanted === true) {
+    throw new HandoverError(
+      'builder-unsupported',
+      'The docker driver on the classic image store has no attestations (`provenance`, `sbom`).',
+      setupBuildxHint,
+    );
+  }
   if (push === undefined || push.listedPlatforms.length === 0) return;
   throw new HandoverError(
     'builder-unsupported',
@@ -178,8 +187,11 @@ async function buildAndPush(
   } = request.layout;
   const layout: Exporter = { kind: 'oci-layout', directory, compression };
   const metadataFile = join(tools.tempDir, 'pushed.json');
-  const registry = { kind: 'registry', references, metadataFile, compression } as const;
-  const pushes = push !== undefined && !several && !request.requireCache;
+  const attestations = push?.attestations ?? noAttestations;
+  const registry = { kind: 'registry', references, metadataFile, compression, attestations } as const;
+  // An SBOM takes a scan of the image, whose failure would fail the build.
+  const scans = attestations.sbom !== 'false';
+  const pushes = push !== undefined && !several && !scans && !request.requireCache;
   const { steps, pushFailure, unreadCaches } = await run(build, [platform], pushes ? [layout, registry] : [layout]);
   const caches = { problems: [...missed(unreadCaches, build, tools.log), ...writes.problems], builds };
   if (push === undefined) return { steps, caches };

@@ -203,7 +203,7 @@ async function build(
     'build-failed',
     `docker buildx ${command.name} failed with exit code ${String(exitCode)}: ${failure}`,
     progress.began
-      ? 'The log above shows the failed step under "Build".'
+      ? 'The log above shows the failed step.'
       : (folderHint(failure) ?? 'Nothing was built. Correct the inputs or the build’s files.'),
   );
 }

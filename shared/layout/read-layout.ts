@@ -74,7 +74,8 @@ async function findManifest(
 ): Promise<Descriptor> {
   const images = descriptors.filter((item) => !isAttestation(item));
   const match = images.find((item) => item.platform !== undefined && samePlatform(item.platform, platform));
-  const only = images.length === 1 ? images[0] : undefined;
+  // An index lists an image with several names once for each.
+  const only = new Set(images.map(({ digest }) => digest)).size === 1 ? images[0] : undefined;
   const found = match ?? only;
   if (found === undefined) {
     const there = images.map((item) => (item.platform ? formatPlatform(item.platform) : item.digest)).join(', ');

@@ -21,6 +21,8 @@ export interface JobContext {
   readonly hasCacheService: boolean;
   /** The job's permission for the Actions cache (`cache-mode` in the workflow), such as `read`; empty if the runner doesn't set it. */
   readonly cacheMode: string;
+  /** `BUILDX_NO_DEFAULT_ATTESTATIONS`. */
+  readonly noDefaultAttestations: boolean;
   readonly proxies: Proxies;
   readonly producer: Omit<Producer, 'jobKey'>;
   /** Identifies the job in its run, the same in each attempt. Legs of a matrix may share it; calls of a reusable workflow don't. */
@@ -65,6 +67,7 @@ export function jobContext(env: Readonly<Record<string, string | undefined>> = p
     resultsUrl,
     hasCacheService: runtimeToken !== '' && (variable('ACTIONS_CACHE_URL') !== '' || resultsUrl !== ''),
     cacheMode: variable('ACTIONS_CACHE_MODE'),
+    noDefaultAttestations: /^(?:1|t|true)$/i.test(variable('BUILDX_NO_DEFAULT_ATTESTATIONS')),
     proxies: proxiesOf(variable),
     producer: {
       repository,

@@ -146,7 +146,8 @@ export function transferFailed(what: string, error: unknown): Error {
     'transfer-failed',
     `Could not ${what}: ${messageOf(error)}.`,
     quota.test(messageOf(error))
-      ? 'The artifact storage of this account is used up; GitHub recalculates it every 6 to 12 hours. Delete old artifacts, and remove this one in the last job: `remove: true` of load-image.'
+      ? 'The artifact storage of this account is used up; GitHub recalculates it every 6 to 12 hours. Delete artifacts of earlier runs, and ' +
+          'let the last job remove this one: `remove: true` of load-image.'
       : authorization
         ? "The job's token was refused: it is valid only while the job runs. Re-run the job."
         : 'Re-run the job. If it repeats, look at https://www.githubstatus.com and at the proxy of a self-hosted runner.',
