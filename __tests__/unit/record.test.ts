@@ -156,6 +156,7 @@ describe('the record', () => {
 
   test.each([
     ['no schema', { schema: undefined }, 'has schema undefined; this version reads schema 1.'],
+    ['a schema that is an object', { schema: { toString: '' } }, 'has schema {'],
     ['no reference', { references: [] }, 'it has no references'],
     ['too many references', { references: at(limits.references + 1, 'a:1') }, 'it lists 251 references'],
     ['a reference by digest', { references: [`a@${one}`] }, 'a reference in it is malformed'],
@@ -202,6 +203,7 @@ describe('the record', () => {
     ],
     ['no name', { tarballName: '' }, 'its tarball name is not a file name'],
     ['another compression', { tarballCompression: 'xz' }, 'its compression "xz" is unknown'],
+    ['a compression that is an object', { tarballCompression: [{ toString: '' }] }, 'its compression'],
     ['no tarball digest', { tarballDigest: undefined }, 'its tarballDigest is not a digest'],
   ])('%s is refused with a message that shows the reason', (_, change, message) => {
     expect(() => parseRecord(written(change))).toThrow(

@@ -32,11 +32,17 @@ function wrongSchema(found: unknown): HandoverError {
   const newer = typeof found === 'number' && found > recordSchema;
   return new HandoverError(
     'artifact-corrupt',
-    `The record ${recordName} has schema ${quoteForeign(String(found))}; this version reads schema ${String(recordSchema)}.`,
+    `The record ${recordName} has schema ${shown(found)}; this version reads schema ${String(recordSchema)}.`,
     newer
       ? 'The artifact was made by a newer export-image: use the same version of both actions.'
       : 'Use the same version of export-image and load-image.',
   );
+}
+
+// String() would call a member of an object, which can be anything.
+function shown(value: unknown): string {
+  if (value === undefined) return 'undefined';
+  return quoteForeign(typeof value === 'string' ? value : JSON.stringify(value));
 }
 
 /** @param bytes of a record that is too large */
@@ -306,7 +312,7 @@ function fileName(value: unknown): string {
 
 function compression(value: unknown): TarballCompression {
   if (value === 'none' || value === 'gzip' || value === 'zstd') return value;
-  throw corrupt(`its compression "${quoteForeign(String(value))}" is unknown`);
+  throw corrupt(`its compression "${shown(value)}" is unknown`);
 }
 
 function digest(from: JsonObject, name: string): Digest {
