@@ -19,6 +19,8 @@ export interface JobContext {
   readonly resultsUrl: string;
   /** Whether BuildKit's `gha` cache has a service. */
   readonly hasCacheService: boolean;
+  /** Whether BuildKit's `gha` cache uses the service at `resultsUrl`. */
+  readonly usesCacheV2: boolean;
   /** The job's permission for the Actions cache (`cache-mode` in the workflow), such as `read`; empty if the runner doesn't set it. */
   readonly cacheMode: string;
   readonly proxies: Proxies;
@@ -61,6 +63,11 @@ export function jobContext(env: Readonly<Record<string, string | undefined>> = p
     runtimeToken,
     resultsUrl,
     hasCacheService: runtimeToken !== '' && (variable('ACTIONS_CACHE_URL') !== '' || resultsUrl !== ''),
+    // As buildx reads it (util/buildflags/cache.go, with Go's strconv.ParseBool).
+    usesCacheV2:
+      runtimeToken !== '' &&
+      resultsUrl !== '' &&
+      ['1', 't', 'T', 'true', 'TRUE', 'True'].includes(variable('ACTIONS_CACHE_SERVICE_V2')),
     cacheMode: variable('ACTIONS_CACHE_MODE'),
     proxies: proxiesOf(variable),
     producer: {

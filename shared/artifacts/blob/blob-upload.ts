@@ -15,13 +15,17 @@ export interface UploadTarget {
   readonly http: Http;
   /** A signed URL that may create and write the blob. */
   readonly url: string;
+  /** Default: that of an artifact. */
+  readonly contentType?: string;
+  /** Blocks of 4 MiB that are uploaded at a time. Default: 8. */
+  readonly maxConcurrent?: number;
   /** Called with one log line before each retry. */
   readonly onRetry: (line: string) => void;
   readonly signal: AbortSignal;
 }
 
 /**
- * Uploads chunks as one blob while they are produced, at most 8 blocks of 4 MiB at a time.
+ * Uploads chunks as one blob while they are produced, several blocks of 4 MiB at a time.
  * @param onBytes called with the number of bytes of each block that has arrived
  * @throws HttpError or a connection error after the last retry; errors of `chunks`
  */
@@ -34,15 +38,19 @@ export async function uploadBlob(
   const ids: string[] = [];
   // Used again: leaving them to the garbage collector would triple the memory held.
   const free: Buffer[] = [];
-  await inPool(blocks(checksummed(chunks, checksum), free), blocksInFlight, async ({ bytes, start }, failed) => {
-    const id = blockId(start / blockBytes);
-    ids[start / blockBytes] = id;
-    // A refused block ends the others.
-    const signal = AbortSignal.any([target.signal, failed]);
-    await putBlock({ ...target, signal }, id, bytes, start);
-    onBytes(bytes.length);
-    free.push(Buffer.from(bytes.buffer));
-  });
+  await inPool(
+    blocks(checksummed(chunks, checksum), free),
+    target.maxConcurrent ?? blocksInFlight,
+    async ({ bytes, start }, failed) => {
+      const id = blockId(start / blockBytes);
+      ids[start / blockBytes] = id;
+      // A refused block ends the others.
+      const signal = AbortSignal.any([target.signal, failed]);
+      await putBlock({ ...target, signal }, id, bytes, start);
+      onBytes(bytes.length);
+      free.push(Buffer.from(bytes.buffer));
+    },
+  );
   await putBlockList(target, ids);
   return checksum.found();
 }
@@ -82,7 +90,10 @@ function putBlock(target: UploadTarget, id: string, block: Buffer, start: number
 function putBlockList(target: UploadTarget, ids: readonly string[]): Promise<void> {
   const list = ids.map((id) => `<Latest>${id}</Latest>`).join('');
   const body = `<?xml version="1.0" encoding="utf-8"?><BlockList>${list}</BlockList>`;
-  const headers = { 'content-type': 'application/xml', 'x-ms-blob-content-type': 'application/zip' };
+  const headers = {
+    'content-type': 'application/xml',
+    'x-ms-blob-content-type': target.contentType ?? 'application/zip',
+  };
   return put(target, { comp: 'blocklist' }, body, headers, 'The end of the upload');
 }
 

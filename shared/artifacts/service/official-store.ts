@@ -16,7 +16,7 @@ import {
   type UploadRequest,
 } from '../store.ts';
 import { lockName, nameTaken, removeUnfinished, type ReservationOptions, transferFailed } from './reservation.ts';
-import { UnknownAnswer } from './results-service.ts';
+import { UnknownAnswer } from '../../http/twirp.ts';
 
 type Options = Omit<ReservationOptions, 'isAlone'>;
 
