@@ -39,8 +39,10 @@ await run('export-image', async ({ context, log, signal, limit }) => {
     onSteps: (steps) => {
       setOutputs(stepOutputs(steps));
     },
+    onHandedOver: (handedOver) => {
+      setOutputs(exportOutputs(handedOver, plan, context.runUrl));
+    },
   });
-  setOutputs(exportOutputs(result, plan, context.runUrl));
   await addSummary(exportSummary(result, times.spans()));
   requirePushed(plan.push, result.push);
 });

@@ -361,6 +361,27 @@ describe.each(oneOf(builders, 1))('with %s alone', (_, builder) => {
     expect(service.cacheEntries).toEqual([]);
   }, 60_000);
 
+  test('the outputs are set when the artifact is finalised, and wait for no cache (B.12)', async () => {
+    service.faults.add({ on: 'CreateCacheEntry', times: 99, effect: { kind: 'hang', ms: 600_000 } });
+    const stop = new AbortController();
+    const context = newContext();
+    const outcome = await runStep({
+      action: 'export-image',
+      inputs: { ...builder, context, tarball: join(context, 'charon.tar'), 'cache-to': gha },
+      expressions: { 'github.job': 'build', 'strategy.job-index': '0', 'github.token': service.rest.token },
+      env: { ...service.env(), ...engines.containerd.env, ACTIONS_CACHE_SERVICE_V2: 'true' },
+      // The cache hangs, so this is the last line.
+      onOutput: (text) => {
+        if (text.includes('Tarball: ')) stop.abort();
+      },
+      signal: stop.signal,
+      killWith: 'SIGKILL',
+    });
+    expect(outcome.exitCode).not.toBe(0);
+    expect(outcome.outputs).toMatchObject({ 'run-integration': 'true', 'artifact-name': 'docker-image' });
+    expect(service.artifacts.map(({ finalised }) => finalised)).toEqual([true]);
+  }, 60_000);
+
   test('caches that exceed the step’s time limit together are abandoned, and the step is green (B.12)', async () => {
     service.faults.add({ on: 'CreateCacheEntry', times: 99, effect: { kind: 'hang', ms: 600_000 } });
     const caches = Array.from({ length: 6 }, (_none, at) => `${gha},scope=s${String(at)}`);
