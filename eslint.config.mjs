@@ -13,6 +13,7 @@ const concrete = [
   '**/shared/artifacts/*',
   // Reads a file, and needs no service.
   '!**/shared/artifacts/on-disk.ts',
+  '**/shared/cache/*',
   '**/shared/registry/*',
   '**/shared/runner/*',
   // What is in it but the pauses between two attempts.
@@ -74,6 +75,7 @@ const mayImport = {
   'handed-over': [...words.filter((room) => room !== 'layout'), 'http', 'artifacts'],
   docker: [...words, 'http'],
   artifacts: [...words, 'http'],
+  cache: [...words.filter((room) => !['tar', 'layout'].includes(room)), 'http', 'artifacts'],
   registry: [...words, 'http'],
   runner: [...words, 'http'],
 };
@@ -220,6 +222,7 @@ export default tseslint.config(
     ]),
   },
   insideOf('artifacts', commands, network, theRunner),
+  insideOf('cache', commands, network, officialClient, theRunner, [fs, 'This room touches no files.']),
   insideOf('registry', commands, network, officialClient, theRunner),
   {
     files: ['shared/runner/*.ts'],

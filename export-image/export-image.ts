@@ -28,6 +28,8 @@ export interface ExportResult {
 
 export interface ExportTools extends Omit<SourceTools, 'tempDir'>, UploadTools, StepsListener {
   readonly tempRoot: string;
+  /** Called with the result when the image is handed over, which may be before the build caches are written. */
+  readonly onHandedOver: (result: ExportResult) => void;
 }
 
 const tempAdvice =
@@ -78,9 +80,11 @@ async function exportLayout(plan: LayoutPlan, tools: ExportTools, problems: read
   await file.commit();
   logTarball(log, plan.tarballPath, record);
   const push = await finishPush(plan.push, pending, tools);
+  const result = { record, artifact, tarballPath: plan.tarballPath, steps, push };
+  tools.onHandedOver(result);
   const failed = [...problems, ...(await caches.problems())];
   if (failed.length > 0) log.notice(`A build cache failed, which doesn’t affect the image: ${failed.join(' ')}`);
-  return { record, artifact, tarballPath: plan.tarballPath, steps, push };
+  return result;
 }
 
 async function claimFor(plan: ExportPlan, { store, producer }: ExportTools): Promise<NameClaim> {
@@ -112,7 +116,9 @@ async function exportTarball(plan: TarballPlan, tools: ExportTools, claim: NameC
   );
   await file?.commit();
   log.info(`Tarball: ${tarballPath}, ${formatBytes(uploaded.record.tarballSize)}`);
-  return { ...uploaded, tarballPath, steps: [], push: { kind: 'none' } };
+  const result = { ...uploaded, tarballPath, steps: [], push: { kind: 'none' } } as const;
+  tools.onHandedOver(result);
+  return result;
 }
 
 async function newFile({ tarballPath, source }: TarballPlan, log: Log): Promise<PartialFile> {

@@ -6,6 +6,7 @@ import { requirePushed } from './push.ts';
 import { exportSummary } from './summary.ts';
 import { runStore } from '../shared/artifacts/service/run-store.ts';
 import { timeline } from '../shared/base/timeline.ts';
+import { actionsCache } from '../shared/cache/actions-cache.ts';
 import { dockerBuildx } from '../shared/docker/buildx.ts';
 import { dockerCli } from '../shared/docker/cli.ts';
 import { containerEngine } from '../shared/docker/container-engine.ts';
@@ -22,11 +23,13 @@ await run('export-image', async ({ context, log, signal, limit }) => {
   const cli = dockerCli(signal);
   const times = timeline();
   await using store = runStore({ ...context, log, maskSecret, signal });
+  await using cache = actionsCache({ ...context, maskSecret, onRetry: log.info, stepMinutes: minutes, signal });
   const result = await exportImage(plan, {
     engine: await containerEngine(plan.engine, context, signal),
     buildx: dockerBuildx(cli, minutes),
     registry: registryCommands(cli, { warning: log.warning, signal }),
     cacheService: { isThere: context.hasCacheService, mode: context.cacheMode },
+    actionsCache: context.usesCacheV2 ? cache : undefined,
     store,
     log,
     signal,
@@ -34,8 +37,10 @@ await run('export-image', async ({ context, log, signal, limit }) => {
     producer: { ...context.producer, jobKey: `${context.jobPath}/${plan.jobKey}` },
     tempRoot: context.tempRoot,
     onSteps: (steps) => setOutputs(stepOutputs(steps)),
+    onHandedOver: (handedOver) => {
+      setOutputs(exportOutputs(handedOver, plan, context.runUrl));
+    },
   });
-  setOutputs(exportOutputs(result, plan, context.runUrl));
   await addSummary(exportSummary(result, times.spans()));
   requirePushed(plan.push, result.push);
 });

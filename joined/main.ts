@@ -8,6 +8,7 @@ import { joinedSummary } from './summary.ts';
 import { planLoad } from '../load-image/plan/plan.ts';
 import { runStore } from '../shared/artifacts/service/run-store.ts';
 import { timeline } from '../shared/base/timeline.ts';
+import { actionsCache } from '../shared/cache/actions-cache.ts';
 import { makeTempDir } from '../shared/bytes/files.ts';
 import { dockerBuildx } from '../shared/docker/buildx.ts';
 import { dockerCli } from '../shared/docker/cli.ts';
@@ -26,6 +27,7 @@ await run('image-handover', async ({ context, log, signal, limit }) => {
   const cli = dockerCli(signal);
   const times = timeline();
   await using store = runStore({ ...context, log, maskSecret, signal });
+  await using cache = actionsCache({ ...context, maskSecret, onRetry: log.info, stepMinutes: minutes, signal });
   const engine = await containerEngine(plans.load.engine, context, signal);
   const result = await loadOrExport(plans, {
     engine,
@@ -34,6 +36,7 @@ await run('image-handover', async ({ context, log, signal, limit }) => {
     registry: registryCommands(cli, { warning: log.warning, signal }),
     signal,
     cacheService: { isThere: context.hasCacheService, mode: context.cacheMode },
+    actionsCache: context.usesCacheV2 ? cache : undefined,
     store,
     log,
     timeline: times,
@@ -41,6 +44,7 @@ await run('image-handover', async ({ context, log, signal, limit }) => {
     runAttempt: context.producer.runAttempt,
     tempRoot: context.tempRoot,
     onSteps: () => undefined,
+    onHandedOver: () => undefined,
   });
   setOutputs(joinedOutputs(result));
   await addSummary(joinedSummary(result, plans.load.artifactName, times));

@@ -105,6 +105,16 @@ const status = (on: string, code: number, after = 0): Fault => ({
   effect: { kind: 'status', status: code },
 });
 
+/** Expects that the step stored that number of layers, and that BuildKit only added its index. */
+function expectStored({ log }: StepOutcome, layers: number): void {
+  expect(log).toContain(`Stored ${String(layers)} layers of the build cache`);
+  const entries = service.cacheEntries.map(({ key, finalised }) => [key.replace(/1-.*/, ''), finalised]);
+  expect(entries.sort()).toEqual([
+    ...Array.from({ length: layers }, () => ['buildkit-blob-', true]),
+    ['index-buildkit-', true],
+  ]);
+}
+
 /** Exports an image on the containerd engine, with one of its builders. */
 const exportsWith =
   (builder: Inputs) =>
@@ -127,11 +137,24 @@ describe.each(builders)('with %s', (name, builder) => {
     const context = newContext();
     const first = await exports({ context, 'cache-to': gha });
     expect(first.annotations).toEqual([]);
+    expectStored(first, 2);
     prune();
     const again = await exports({ context, 'require-cache': 'true', 'artifact-name': 'again' });
     expect(again.annotations).toEqual([]);
     expect(again.outputs).toMatchObject({ 'cached-steps': '3', 'executed-steps': '0' });
     expect(again.outputs['config-digest']).toBe(first.outputs['config-digest']);
+    expect(again.outputs['manifest-digest']).toBe(first.outputs['manifest-digest']);
+  }, 120_000);
+
+  test('a new build stores the layers of all stages (B.12)', async () => {
+    const context = newContext();
+    const dockerfile = ['FROM scratch AS tools', 'COPY big /kept', 'COPY tool.txt /tool.txt', 'FROM scratch'];
+    writeFileSync(join(context, 'Dockerfile'), [...dockerfile, 'COPY --from=tools /tool.txt /copied.txt'].join('\n'));
+    const first = await exports({ context, 'cache-to': gha });
+    expect(first.annotations).toEqual([]);
+    expectStored(first, 3);
+    prune();
+    const again = await exports({ context, 'require-cache': 'true', 'artifact-name': 'again' });
     expect(again.outputs['manifest-digest']).toBe(first.outputs['manifest-digest']);
   }, 120_000);
 
@@ -156,7 +179,7 @@ describe.each(builders)('with %s', (name, builder) => {
       { 'cache-to': gha },
       {},
       [status('FinalizeCacheEntryUpload', 500)],
-      /was not written: error writing layer blob/,
+      /was not written: .*unavailable/,
     ],
     [
       'fails during an upload',
@@ -195,6 +218,37 @@ describe.each(builders)('with %s', (name, builder) => {
     },
     120_000,
   );
+
+  test('a run after an upload that broke off builds the missing step again (B.12)', async () => {
+    const context = newContext();
+    service.faults.add({ on: 'FinalizeCacheEntryUpload', effect: { kind: 'status', status: 403 } });
+    await expectGreen(
+      await exports({ context, 'cache-to': gha }),
+      /type=gha,mode=max was not written: an upload broke off, so a layer is missing: HTTP 403/,
+    );
+    expect(service.cacheEntries.filter(({ finalised }) => !finalised)).toHaveLength(1);
+    prune();
+    const again = await exports({ context, 'artifact-name': 'again' });
+    expect(again.log).not.toContain('::error');
+    expect(again.outputs['run-integration']).toBe('true');
+    expect(again.exitCode).toBe(0);
+    expect(Number(again.outputs['executed-steps'])).toBeGreaterThan(0);
+  }, 120_000);
+
+  test('a small change stores the new layers only (B.12)', async () => {
+    const context = newContext();
+    expect((await exports({ context, 'cache-to': gha })).annotations).toEqual([]);
+    prune();
+    const [before, sent] = [service.cacheEntries.length, service.traffic.up];
+    writeFileSync(join(context, 'big'), Buffer.alloc(3_000_000, `${String(Date.now())} changed`));
+    const changed = await exports({ context, 'cache-to': gha, 'artifact-name': 'changed' });
+    expect(changed.annotations).toEqual([]);
+    expect(changed.outputs).toMatchObject({ 'cached-steps': '2', 'executed-steps': '1' });
+    expect(changed.log).toContain('Stored 1 layers of the build cache');
+    // One layer and the index.
+    expect(service.cacheEntries).toHaveLength(before + 2);
+    expect(service.traffic.up).toBeGreaterThan(sent);
+  }, 120_000);
 
   const damaged: readonly (readonly [string, Fault['effect']])[] = [
     ['are refused', { kind: 'status', status: 403 }],
@@ -305,6 +359,27 @@ describe.each(oneOf(builders, 1))('with %s alone', (_, builder) => {
       /`cache-mode` is `read` \(ACTIONS_CACHE_MODE\)/,
     );
     expect(service.cacheEntries).toEqual([]);
+  }, 60_000);
+
+  test('the outputs are set when the artifact is finalised, and wait for no cache (B.12)', async () => {
+    service.faults.add({ on: 'CreateCacheEntry', times: 99, effect: { kind: 'hang', ms: 600_000 } });
+    const stop = new AbortController();
+    const context = newContext();
+    const outcome = await runStep({
+      action: 'export-image',
+      inputs: { ...builder, context, tarball: join(context, 'charon.tar'), 'cache-to': gha },
+      expressions: { 'github.job': 'build', 'strategy.job-index': '0', 'github.token': service.rest.token },
+      env: { ...service.env(), ...engines.containerd.env, ACTIONS_CACHE_SERVICE_V2: 'true' },
+      // The cache hangs, so this is the last line.
+      onOutput: (text) => {
+        if (text.includes('Tarball: ')) stop.abort();
+      },
+      signal: stop.signal,
+      killWith: 'SIGKILL',
+    });
+    expect(outcome.exitCode).not.toBe(0);
+    expect(outcome.outputs).toMatchObject({ 'run-integration': 'true', 'artifact-name': 'docker-image' });
+    expect(service.artifacts.map(({ finalised }) => finalised)).toEqual([true]);
   }, 60_000);
 
   test('caches that exceed the step’s time limit together are abandoned, and the step is green (B.12)', async () => {

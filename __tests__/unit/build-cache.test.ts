@@ -1,5 +1,12 @@
 import { describe, expect, test } from '@jest/globals';
-import { describeCache, mayReadCache, notWritten, planCacheWrites } from '../../export-image/plan/cache.ts';
+import {
+  describeCache,
+  folderCache,
+  mayReadCache,
+  notWritten,
+  ownLayers,
+  planCacheWrites,
+} from '../../export-image/plan/cache.ts';
 import { BuildProgress } from '../../shared/docker/build-progress.ts';
 import { parseBakeFile } from '../../shared/docker/buildx.ts';
 
@@ -55,6 +62,29 @@ describe('caches are written with the image or after it (B.12)', () => {
   });
 });
 
+test.each([
+  ['type=gha', 'image'],
+  ['type=gha,mode=min', 'image'],
+  ['type=gha,mode=max', 'all'],
+  ['mode=max,TYPE=gha,scope=x,timeout=1m', 'all'],
+  ['type=gha,mode=max,url=http://x', undefined],
+  ['type=gha,mode=max,url_v2=http://x', undefined],
+  ['type=gha,mode=max,token=x', undefined],
+  ['type=gha,mode=max,ghtoken=x', undefined],
+  ['type=gha,mode=max,repository=org/app', undefined],
+  ['type=gha,mode=max,version=1', undefined],
+  ['type=registry,ref=x,mode=max', undefined],
+  ['type=local,dest=x', undefined],
+  ['type=s3,bucket=x', undefined],
+  ['example.com/app:cache', undefined],
+])('of the cache %s, this step stores the layers: %s (B.12)', (cache, layers) => {
+  expect(ownLayers(cache)).toBe(layers);
+});
+
+test('the folder of a local cache may have a comma and quotes in its name', () => {
+  expect(folderCache('/tmp/a,"b"')).toBe('type=local,mode=max,"dest=/tmp/a,""b"""');
+});
+
 test('a cache is described by its type and place, and never by fields that may be secret', () => {
   const secret = 'type=s3,bucket=b,secret_access_key=hunter2,session_token=hunter3,"name=a,b",mode=max';
   expect(describeCache(secret)).toBe('type=s3,bucket=b,name=a,b,mode=max');
@@ -105,6 +135,19 @@ describe('the cache errors that BuildKit shows', () => {
     'dockerfile parse error on line 2: unknown instruction: failed to copy: ',
   ])('a failure of the Dockerfile itself is not a cache error: %s', (error) => {
     expect(progressOf(found, failed(error)).cacheBroke).toBe(false);
+  });
+
+  test('a step whose cached layer is missing was run, although BuildKit first shows it as cached', () => {
+    const step = '[2/2] COPY big /big';
+    const hit = vertex('sha256:1', step, { ...times, inputs: ['sha256:0'], cached: true });
+    const missing = vertex('sha256:1', step, {
+      ...times,
+      inputs: ['sha256:0'],
+      cached: true,
+      error: 'blob sha256:2a2e: not found',
+    });
+    expect(progressOf(hit).steps()).toEqual([{ name: step, cached: true }]);
+    expect(progressOf(hit, missing).steps()).toEqual([{ name: step, cached: false }]);
   });
 
   test('a response of several lines is read completely, and its "ERROR CODE" is not a separate error', () => {

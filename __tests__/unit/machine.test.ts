@@ -27,6 +27,18 @@ describe('the machine', () => {
   });
 
   test.each([
+    ['true', true],
+    ['1', true],
+    ['false', false],
+    ['yes', false],
+    [undefined, false],
+  ])('ACTIONS_CACHE_SERVICE_V2=%s means the service of BuildKit 0.20 or newer: %j', (value, uses) => {
+    const address = { ACTIONS_RUNTIME_TOKEN: 'x', ACTIONS_RESULTS_URL: 'https://y/' };
+    expect(jobContext({ ...address, ACTIONS_CACHE_SERVICE_V2: value }).usesCacheV2).toBe(uses);
+    expect(jobContext({ ACTIONS_RUNTIME_TOKEN: 'x', ACTIONS_CACHE_SERVICE_V2: value }).usesCacheV2).toBe(false);
+  });
+
+  test.each([
     ['', 'https://x', 'ACTIONS_RUNTIME_TOKEN is not set'],
     ['a.b.c', '', 'ACTIONS_RESULTS_URL is not set'],
     ['a.b.c', 'nonsense', 'not a URL'],

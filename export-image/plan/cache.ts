@@ -120,6 +120,21 @@ interface Field {
   readonly text: string;
 }
 
+/**
+ * Returns the layers of a cache, if it is this job's own Actions cache: those of the image, or of all stages. Undefined leaves the cache to
+ * BuildKit: it is of another type, or its line has a service, token or repository of its own.
+ */
+export function ownLayers(cache: string): 'image' | 'all' | undefined {
+  const isOwn = fieldsOf(cache).every(({ key }) => ['type', 'mode', 'scope', 'timeout'].includes(key));
+  if (!isOwn || valueOf(cache, 'type') !== 'gha') return undefined;
+  return valueOf(cache, 'mode') === 'max' ? 'all' : 'image';
+}
+
+/** Returns the `cache-to` line of a folder with the layers of all stages. */
+export function folderCache(directory: string): string {
+  return `type=local,mode=max,"dest=${directory.replaceAll('"', '""')}"`;
+}
+
 // One line of CSV, as buildx reads it (util/buildflags/cache.go).
 function fieldsOf(cache: string): readonly Field[] {
   return (cache.trim().match(/(?:"(?:[^"]|"")*"|[^,"])+/g) ?? []).map((text) => {

@@ -11,12 +11,13 @@ import {
 } from '../plan/bake.ts';
 import { type CacheWrites, planCacheWrites } from '../plan/cache.ts';
 import type { BakePlan } from '../plan/plan.ts';
+import { writeCache } from './blobs-first.ts';
 import type { CacheBuild, UsedCaches } from './cache-writing.ts';
 import { requireBakePaths } from './given-paths.ts';
 import { exportsLayouts, saveIntoLayout, type SourceTools } from './from-engine.ts';
 import { HandoverError, invalidInput, setupBuildxHint } from '../../shared/base/errors.ts';
 import { quoteForeign } from '../../shared/base/text.ts';
-import type { BakeTarget, Buildx } from '../../shared/docker/buildx.ts';
+import type { BakeTarget, BuildCommand, Buildx } from '../../shared/docker/buildx.ts';
 import { engineTags } from '../../shared/docker/engine-tags.ts';
 import { formatReference, parseTaggedReference, type TaggedReference } from '../../shared/image/reference.ts';
 import { readOciLayout } from '../../shared/layout/read-layout.ts';
@@ -183,8 +184,14 @@ async function bakeDirectly(
   const builds = caches.flatMap(({ target, writes }) =>
     writes.afterImage.map((cache): CacheBuild => {
       const others = caches.flatMap((other) => (other.target === target ? [] : [{ ...other, cacheTo: [] }]));
-      const args = bakeCacheArguments(source, platform, target, [{ target, cacheTo: [cache] }, ...others]);
-      return { cache, write: (signal) => tools.buildx.writeCache({ name: 'bake', args, workdir }, signal) };
+      const commandOf = (line: string): BuildCommand => ({
+        name: 'bake',
+        args: bakeCacheArguments(source, platform, target, [{ target, cacheTo: [line] }, ...others]),
+        workdir,
+      });
+      // bake would need a permission for the folder with the other stages' layers.
+      const request = { cache, layout: directory, commandOf, isNew: false };
+      return { cache, write: (signal) => writeCache(tools, request, signal) };
     }),
   );
   const problems = [...new Set([...unreadCaches, ...caches.flatMap(({ writes }) => writes.problems)])];

@@ -12,6 +12,7 @@ import {
 import { planCacheWrites } from '../plan/cache.ts';
 import type { PushPlan } from '../plan/push-plan.ts';
 import { pushFromEngine, type PushState } from '../push.ts';
+import { writeCache } from './blobs-first.ts';
 import type { CacheBuild } from './cache-writing.ts';
 import { requireBuildPaths } from './given-paths.ts';
 import { exportsLayouts, type LayoutRequest, type SourcedImage, type SourceTools } from './from-engine.ts';
@@ -176,11 +177,6 @@ async function buildAndPush(
   const run: Build = (inputs, platforms, exporters) =>
     tools.buildx.build(commandOf(inputs, platforms, exporters), tools.log.info, references);
   const several = push !== undefined && push.listedPlatforms.length > 0;
-  const builds = writes.afterImage.map((cache): CacheBuild => {
-    const inputs = { ...outOfCache(build), cacheTo: [cache] };
-    const command = commandOf(inputs, several ? push.listedPlatforms : [platform], [{ kind: 'nothing' }]);
-    return { cache, write: (signal) => tools.buildx.writeCache(command, signal) };
-  });
   const {
     directory,
     compression: { built: compression },
@@ -193,6 +189,15 @@ async function buildAndPush(
   const scans = attestations.sbom !== 'false';
   const pushes = push !== undefined && !several && !scans && !request.requireCache;
   const { steps, pushFailure, unreadCaches } = await run(build, [platform], pushes ? [layout, registry] : [layout]);
+  const isNew = steps.every(({ cached }) => !cached);
+  const builds = writes.afterImage.map((cache): CacheBuild => {
+    const cacheCommand = (line: string): BuildCommand =>
+      commandOf({ ...outOfCache(build), cacheTo: [line] }, several ? push.listedPlatforms : [platform], [
+        { kind: 'nothing' },
+      ]);
+    const request = { cache, layout: layout.directory, commandOf: cacheCommand, isNew };
+    return { cache, write: (signal) => writeCache(tools, request, signal) };
+  });
   const caches = { problems: [...missed(unreadCaches, build, tools.log), ...writes.problems], builds };
   if (push === undefined) return { steps, caches };
   const later = (failed?: RegistryFailure): PushState => ({

@@ -6,6 +6,7 @@ import type { UsedCaches } from './cache-writing.ts';
 import { HandoverError } from '../../shared/base/errors.ts';
 import type { Log } from '../../shared/base/log.ts';
 import type { BuildStep } from '../../shared/docker/build-progress.ts';
+import type { ActionsCache } from '../../shared/cache/actions-cache.ts';
 import type { Buildx } from '../../shared/docker/buildx.ts';
 import type { Engine } from '../../shared/docker/engine.ts';
 import type { RegistryCommands } from '../../shared/docker/registry-commands.ts';
@@ -38,6 +39,8 @@ export interface SourceTools {
   readonly log: Log;
   readonly signal: AbortSignal;
   readonly cacheService: CacheService;
+  /** Undefined if BuildKit's `gha` cache uses another service than this job's own. */
+  readonly actionsCache: ActionsCache | undefined;
   /** A temporary folder for layouts and secrets. */
   readonly tempDir: string;
 }

@@ -90,7 +90,9 @@ export class BuildProgress {
       const [, place, text = ''] = instruction.exec(vertex.name) ?? [];
       if (place === undefined || !vertex.done || (copies.test(text) && !vertex.hasInputs)) continue;
       const name = quoteForeign(`${place} ${text}`, longestStep);
-      steps.set(name, { name, cached: vertex.cached && steps.get(name)?.cached !== false });
+      // A cache can lack a layer that its index lists. BuildKit reports that after the hit, and runs the step.
+      const cached = vertex.cached && vertex.error === '';
+      steps.set(name, { name, cached: cached && steps.get(name)?.cached !== false });
     }
     return [...steps.values()];
   }

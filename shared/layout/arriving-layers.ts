@@ -101,17 +101,24 @@ export async function* arrivingLayers(layout: string, written: Promise<unknown>)
 }
 
 async function wholeLayer(layout: string, seen: Set<Digest>): Promise<ArrivingLayer | undefined> {
+  for await (const layer of completeLayers(layout, seen)) return layer;
+  return undefined;
+}
+
+/**
+ * Returns the complete layers of an OCI layout, by digest.
+ * @param seen blobs to skip. Blobs that are no layers are added.
+ */
+export async function* completeLayers(layout: string, seen: Set<Digest>): AsyncGenerator<ArrivingLayer> {
   const names = await readdir(join(layout, 'blobs', 'sha256')).catch(() => []);
   for (const name of names.sort()) {
     const digest = parseDigest(name);
     if (digest === undefined || seen.has(digest)) continue;
     const path = blobPath(layout, digest);
     const size = await wholeLayerSize(path);
-    if (size !== undefined)
-      return { digest, size, chunks: () => verified({ digest, size }, path, transientFileChunks(path)) };
-    seen.add(digest);
+    if (size === undefined) seen.add(digest);
+    else yield { digest, size, chunks: () => verified({ digest, size }, path, transientFileChunks(path)) };
   }
-  return undefined;
 }
 
 async function growingLayer(

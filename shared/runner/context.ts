@@ -19,6 +19,8 @@ export interface JobContext {
   readonly resultsUrl: string;
   /** Whether BuildKit's `gha` cache has a service. */
   readonly hasCacheService: boolean;
+  /** Whether BuildKit's `gha` cache uses the service at `resultsUrl`. */
+  readonly usesCacheV2: boolean;
   /** The job's permission for the Actions cache (`cache-mode` in the workflow), such as `read`; empty if the runner doesn't set it. */
   readonly cacheMode: string;
   /** `BUILDX_NO_DEFAULT_ATTESTATIONS`. */
@@ -66,6 +68,11 @@ export function jobContext(env: Readonly<Record<string, string | undefined>> = p
     runtimeToken,
     resultsUrl,
     hasCacheService: runtimeToken !== '' && (variable('ACTIONS_CACHE_URL') !== '' || resultsUrl !== ''),
+    // As buildx reads it (util/buildflags/cache.go, with Go's strconv.ParseBool).
+    usesCacheV2:
+      runtimeToken !== '' &&
+      resultsUrl !== '' &&
+      ['1', 't', 'T', 'true', 'TRUE', 'True'].includes(variable('ACTIONS_CACHE_SERVICE_V2')),
     cacheMode: variable('ACTIONS_CACHE_MODE'),
     noDefaultAttestations: /^(?:1|t|true)$/i.test(variable('BUILDX_NO_DEFAULT_ATTESTATIONS')),
     proxies: proxiesOf(variable),

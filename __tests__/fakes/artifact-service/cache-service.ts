@@ -5,6 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { isObject, stringOr, stringsOf } from '../../../shared/base/json.ts';
 import type { BlobStore } from './blobs.ts';
 import type { Faults } from './faults.ts';
+import type { Link } from './link.ts';
 import type { UrlSigner } from './signed-url.ts';
 import type { TokenMint } from './token.ts';
 
@@ -26,6 +27,7 @@ export interface CacheParts {
   readonly signer: UrlSigner;
   readonly tokens: TokenMint;
   readonly faults: Faults;
+  readonly link: Link;
   readonly lifetimeMs: number;
   readonly blobOrigin: () => string;
 }
@@ -44,6 +46,7 @@ export async function serveCacheService(
   response: ServerResponse,
 ): Promise<void> {
   const method = (request.url ?? '').split('/').at(-1) ?? '';
+  await parts.link.latency();
   const fault = parts.faults.strike(method);
   if (fault?.kind === 'reset') return void request.socket.resetAndDestroy();
   if (fault?.kind === 'hang') await sleep(fault.ms, undefined, { ref: false });

@@ -76,7 +76,8 @@ export async function startArtifactService(options: ServiceOptions = {}): Promis
     lifetimeMs: options.signedUrlLifetimeMs ?? 600_000,
     blobOrigin: () => url,
   };
-  const cache = { ...control, entries: [] };
+  const slow = link(options.link ?? {});
+  const cache = { ...control, link: slow, entries: [] };
   const rest = restApi(() => url);
   const restParts = {
     ...shared,
@@ -91,7 +92,7 @@ export async function startArtifactService(options: ServiceOptions = {}): Promis
   };
   const blobParts = {
     ...shared,
-    link: link(options.link ?? {}),
+    link: slow,
     ignoresRanges: options.ignoresRanges === true,
     onTraffic,
   };

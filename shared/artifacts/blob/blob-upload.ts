@@ -15,6 +15,10 @@ export interface UploadTarget {
   readonly http: Http;
   /** A signed URL that may create and write the blob. */
   readonly url: string;
+  /** Default: that of an artifact. */
+  readonly contentType?: string;
+  /** Blocks of 4 MiB that are uploaded at a time. Default: 8. */
+  readonly maxConcurrent?: number;
   /** Called with one log line before each retry. */
   readonly onRetry: (line: string) => void;
   readonly signal: AbortSignal;
@@ -23,7 +27,7 @@ export interface UploadTarget {
 }
 
 /**
- * Uploads chunks as one blob while they are produced, at most 8 blocks of 4 MiB at a time.
+ * Uploads chunks as one blob while they are produced, several blocks of 4 MiB at a time.
  * @param onBytes called with the number of bytes of each block that has arrived
  * @throws HttpError or a connection error after the last retry; errors of `chunks`
  */
@@ -38,36 +42,40 @@ export async function uploadBlob(
   const all = parts(target.adapts ?? true);
   /** For each block under way, the blocks that started after it. */
   const later = new Set<Part[]>();
-  await inPool(pieces(checksummed(chunks, checksum), blockBytes, free), blocksInFlight, async (bytes, failed) => {
-    if (bytes.length === 0) return;
-    // Blocks are taken in order. All ids of a blob have one length (Put Block, "Remarks").
-    const id = Buffer.from(String(ids.length).padStart(6, '0')).toString('base64');
-    const start = ids.length * blockBytes;
-    ids.push(id);
-    // A refused block ends the others.
-    const signal = AbortSignal.any([target.signal, failed]);
-    const what = `Bytes ${String(start)}-${String(start + bytes.length)} of the upload`;
-    const query = { comp: 'block', blockid: id };
-    const block = all.request(
-      async (abandoned, timed) => {
-        const ends = { ...target, signal: AbortSignal.any([signal, abandoned]) };
-        await persist(ends, what, () => timed(() => put(ends, query, bytes)));
-        return bytes;
-      },
-      // The service takes the same bytes for the same id in any order.
-      async (abandoned) => {
-        target.onRetry(`${what} take far longer than their neighbours: sending them again.`);
-        await put({ ...target, signal: AbortSignal.any([signal, abandoned]) }, query, bytes);
-        return bytes;
-      },
-    );
-    for (const started of later) started.push(block);
-    const startedLater: Part[] = [];
-    later.add(startedLater);
-    await all.firstResponse(block, startedLater).finally(() => later.delete(startedLater));
-    onBytes(bytes.length);
-    free.push(Buffer.from(bytes.buffer));
-  });
+  await inPool(
+    pieces(checksummed(chunks, checksum), blockBytes, free),
+    target.maxConcurrent ?? blocksInFlight,
+    async (bytes, failed) => {
+      if (bytes.length === 0) return;
+      // Blocks are taken in order. All ids of a blob have one length (Put Block, "Remarks").
+      const id = Buffer.from(String(ids.length).padStart(6, '0')).toString('base64');
+      const start = ids.length * blockBytes;
+      ids.push(id);
+      // A refused block ends the others.
+      const signal = AbortSignal.any([target.signal, failed]);
+      const what = `Bytes ${String(start)}-${String(start + bytes.length)} of the upload`;
+      const query = { comp: 'block', blockid: id };
+      const block = all.request(
+        async (abandoned, timed) => {
+          const ends = { ...target, signal: AbortSignal.any([signal, abandoned]) };
+          await persist(ends, what, () => timed(() => put(ends, query, bytes)));
+          return bytes;
+        },
+        // The service takes the same bytes for the same id in any order.
+        async (abandoned) => {
+          target.onRetry(`${what} take far longer than their neighbours: sending them again.`);
+          await put({ ...target, signal: AbortSignal.any([signal, abandoned]) }, query, bytes);
+          return bytes;
+        },
+      );
+      for (const started of later) started.push(block);
+      const startedLater: Part[] = [];
+      later.add(startedLater);
+      await all.firstResponse(block, startedLater).finally(() => later.delete(startedLater));
+      onBytes(bytes.length);
+      free.push(Buffer.from(bytes.buffer));
+    },
+  );
   await putBlockList(target, ids);
   return checksum.found();
 }
@@ -75,7 +83,10 @@ export async function uploadBlob(
 function putBlockList(target: UploadTarget, ids: readonly string[]): Promise<void> {
   const list = ids.map((id) => `<Latest>${id}</Latest>`).join('');
   const body = `<?xml version="1.0" encoding="utf-8"?><BlockList>${list}</BlockList>`;
-  const headers = { 'content-type': 'application/xml', 'x-ms-blob-content-type': 'application/zip' };
+  const headers = {
+    'content-type': 'application/xml',
+    'x-ms-blob-content-type': target.contentType ?? 'application/zip',
+  };
   return persist(target, 'The end of the upload', () => put(target, { comp: 'blocklist' }, body, headers));
 }
 

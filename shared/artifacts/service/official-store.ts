@@ -10,7 +10,7 @@ import { type Digest, parseDigest } from '../../image/digest.ts';
 import { openOnDisk } from '../on-disk.ts';
 import { type Artifact, type ArtifactContent, type ArtifactStore, type UploadRequest } from '../store.ts';
 import { lockName, nameTaken, removeUnfinished, type OwnStoreOptions, transferFailed } from './reservation.ts';
-import { UnknownAnswer } from './results-service.ts';
+import { UnknownAnswer } from '../../http/twirp.ts';
 
 /**
  * Uses another store until the service answers in a form that it doesn't know, and from then on the official client. That is slower

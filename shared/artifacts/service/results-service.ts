@@ -1,15 +1,10 @@
 import { HandoverError } from '../../base/errors.ts';
 import { arrayOf, isByteCount, isObject, type JsonObject, parseJson, stringOr } from '../../base/json.ts';
 import { type Digest, parseDigest } from '../../image/digest.ts';
-import { readText } from '../../http/answer.ts';
 import type { Http } from '../../http/client.ts';
 import { again } from '../../http/retry.ts';
+import { field, signedUrl, twirp, UnknownAnswer } from '../../http/twirp.ts';
 import type { Artifact } from '../store.ts';
-
-/** The service answered with success in an unknown form: it is newer than this client. */
-export class UnknownAnswer extends Error {
-  override readonly name = 'UnknownAnswer';
-}
 
 export interface ListedArtifact extends Artifact {
   readonly runBackendId: string;
@@ -53,8 +48,9 @@ export function resultsService(
     workflow_run_backend_id: runBackendId,
     workflow_job_run_backend_id: jobBackendId,
   });
+  const post = twirp(http, { ...credentials, service });
   const call = (method: string, body: JsonObject): Promise<JsonObject> =>
-    again('call', () => post(http, credentials, method, { ...idsOf(credentials), ...body }), {
+    again('call', () => post(method, { ...idsOf(credentials), ...body }), {
       what: () => method,
       onRetry,
       signal,
@@ -67,12 +63,12 @@ export function resultsService(
     },
     signDownload: async (artifact) => {
       const answer = await call('GetSignedArtifactURL', { ...idsOf(artifact), name: artifact.name });
-      return url(field(answer, 'signed_url', 'signedUrl'), 'GetSignedArtifactURL');
+      return signedUrl(field(answer, 'signed_url', 'signedUrl'), 'GetSignedArtifactURL');
     },
     create: async (name, expiresAt) => {
       const format = { mime_type: 'application/zip', version: formatVersion };
       const answer = await call('CreateArtifact', { name, ...format, expires_at: expiresAt?.toISOString() });
-      return url(field(answer, 'signed_upload_url', 'signedUploadUrl'), 'CreateArtifact');
+      return signedUrl(field(answer, 'signed_upload_url', 'signedUploadUrl'), 'CreateArtifact');
     },
     finalize: async (name, size, digest) => {
       const answer = await call('FinalizeArtifact', { name, size: String(size), hash: digest });
@@ -84,33 +80,6 @@ export function resultsService(
       await call('DeleteArtifact', { ...idsOf(owner), name });
     },
   };
-}
-
-async function post(
-  http: Http,
-  credentials: ServiceCredentials,
-  method: string,
-  body: JsonObject,
-): Promise<JsonObject> {
-  const response = await http.send({
-    method: 'POST',
-    url: `${credentials.origin}/twirp/${service}/${method}`,
-    headers: { 'content-type': 'application/json', authorization: `Bearer ${credentials.token}` },
-    body: JSON.stringify(body),
-  });
-  const value = parseJson(await readText(response));
-  if (!isObject(value)) throw new UnknownAnswer(`${method}: the answer is not a JSON object`);
-  return value;
-}
-
-// The service answers in snake_case or in camelCase (protobuf JSON allows both).
-function field(from: JsonObject, snake: string, camel: string): unknown {
-  return from[snake] ?? from[camel];
-}
-
-function url(value: unknown, method: string): string {
-  if (typeof value === 'string' && URL.canParse(value) && /^https?:$/.test(new URL(value).protocol)) return value;
-  throw new UnknownAnswer(`${method}: no signed URL`);
 }
 
 /** Reads a number of protobuf's JSON, where 64 bits are a string. */

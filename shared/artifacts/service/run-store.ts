@@ -3,6 +3,7 @@ import { tempDirs } from '../../bytes/files.ts';
 import type { Found } from '../../bytes/verified.ts';
 import { HttpError } from '../../http/answer.ts';
 import { type Http, httpClient } from '../../http/client.ts';
+import { UnknownAnswer } from '../../http/twirp.ts';
 import { uploadBlob } from '../blob/blob-upload.ts';
 import { openBlob } from '../blob/open-blob.ts';
 import { maskedUrl } from '../blob/signed-blob.ts';
@@ -17,7 +18,6 @@ import {
   type ResultsService,
   resultsService,
   serviceCredentials,
-  UnknownAnswer,
 } from './results-service.ts';
 
 interface RunStoreOptions extends StoreOptions {

@@ -1,0 +1,175 @@
+import { createHash } from 'node:crypto';
+import { uploadBlob } from '../artifacts/blob/blob-upload.ts';
+import { maskedUrl } from '../artifacts/blob/signed-blob.ts';
+import { asError, messageOf } from '../base/errors.ts';
+import type { JsonObject } from '../base/json.ts';
+import { inPool } from '../base/pool.ts';
+import { formatDuration, quoteForeign } from '../base/text.ts';
+import type { LentChunks } from '../bytes/chunks.ts';
+import { HttpError } from '../http/answer.ts';
+import { type Http, httpClient } from '../http/client.ts';
+import type { Proxies } from '../http/proxies.ts';
+import { again } from '../http/retry.ts';
+import { field, signedUrl, twirp } from '../http/twirp.ts';
+import type { Digest } from '../image/digest.ts';
+
+// The GitHub Actions cache, as BuildKit's `type=gha` uses it. BuildKit writes one layer after another, in blocks of 1 MiB, one at a time. Each
+// costs a round trip, so a cache of 1.4 GB takes minutes. Before each layer, it asks whether the cache has it. So this room stores layers
+// first, many blocks at a time, under BuildKit's keys, and BuildKit then writes the others and its index. The format of the index is
+// BuildKit's. Without this room, BuildKit writes everything (docs/decisions/0030).
+
+const service = 'github.actions.results.api.v1.CacheService';
+// BuildKit, cache/remotecache/gha/gha.go: blobKey. It is unchanged since 0.10.
+const keyOf = (digest: Digest): string => `buildkit-blob-1-${digest}`;
+// tonistiigi/go-actions-cache, cache.go: version. The same for all keys.
+const version = createHash('sha256').update('|go-actionscache-1.0').digest('hex');
+// Small blobs wait for answers most of the time, large ones for the connection: at most 16 blocks of 4 MiB are in memory.
+const blobsAtOnce = 4;
+const blocksPerBlob = 4;
+
+/** A layer that a build cache needs. Its chunks end with an error if they don't have its digest. */
+export interface CacheBlob {
+  readonly digest: Digest;
+  /** Bytes. */
+  readonly size: number;
+  readonly chunks: () => LentChunks;
+}
+
+/** The blobs that were stored, and why others were not. */
+export interface StoredBlobs {
+  readonly count: number;
+  readonly bytes: number;
+  /** The first failure: no other blob was begun after it. */
+  readonly failure: StoreFailure | undefined;
+}
+
+export interface StoreFailure {
+  readonly why: string;
+  /** Whether an entry was reserved, but not finished. No run can read or write it, so BuildKit takes it for stored. */
+  readonly isUnfinished: boolean;
+}
+
+/** The Actions cache of this job. */
+export interface ActionsCache extends AsyncDisposable {
+  /**
+   * Stores blobs that the cache lacks, several at a time. After a failure, later calls store nothing and read no blobs: BuildKit tries by
+   * itself. Throws nothing.
+   */
+  store(blobs: AsyncIterable<CacheBlob>, signal: AbortSignal): Promise<StoredBlobs>;
+}
+
+export interface ActionsCacheOptions {
+  /** `ACTIONS_RUNTIME_TOKEN` and `ACTIONS_RESULTS_URL`. */
+  readonly runtimeToken: string;
+  readonly resultsUrl: string;
+  readonly proxies: Proxies;
+  readonly maskSecret: (secret: string) => void;
+  /** Called with one log line before each retry. */
+  readonly onRetry: (line: string) => void;
+  /** The step's time limit. A blob gives up after a twentieth of it without progress, and after 2 minutes at most. */
+  readonly stepMinutes: number;
+  readonly signal: AbortSignal;
+}
+
+export function actionsCache(options: ActionsCacheOptions): ActionsCache {
+  const http = httpClient(options.proxies, options.signal);
+  let failure: StoreFailure | undefined;
+  return {
+    store: async (blobs, signal) => {
+      const stored = { count: 0, bytes: 0 };
+      if (failure !== undefined) return { ...stored, failure: { ...failure, isUnfinished: false } };
+      try {
+        // A failure doesn't end the others: an entry that breaks off can't be written again.
+        await inPool(blobs, blobsAtOnce, async (blob) => {
+          if (!(await storeBlob(http, options, blob, signal))) return;
+          stored.count += 1;
+          stored.bytes += blob.size;
+        });
+      } catch (error) {
+        failure = { why: messageOf(error), isUnfinished: error instanceof UnfinishedEntry };
+      }
+      return { ...stored, failure };
+    },
+    [Symbol.asyncDispose]: () => http.close(),
+  };
+}
+
+/** An upload that broke off. GitHub never releases its key. */
+class UnfinishedEntry extends Error {}
+
+/** Returns whether the blob was stored; false if it was there, or another job is storing it. */
+async function storeBlob(
+  http: Http,
+  options: ActionsCacheOptions,
+  { digest, size, chunks }: CacheBlob,
+  signal: AbortSignal,
+): Promise<boolean> {
+  // As BuildKit appends it to the address (go-actions-cache, cache_v2.go: urlV2).
+  const ask = twirp(http, { origin: options.resultsUrl.replace(/\/+$/, ''), service, token: options.runtimeToken });
+  const idle = idleLimit(Math.min(2, options.stepMinutes / 20) * 60_000);
+  const ends = AbortSignal.any([signal, idle.signal]);
+  const { onRetry } = options;
+  const call = (method: string, more: JsonObject = {}): Promise<JsonObject> =>
+    again('call', () => ask(method, { key: keyOf(digest), version, ...more }, ends), {
+      ...{ what: () => method, onRetry, signal: ends },
+    });
+  try {
+    const url = await reserve(call, keyOf(digest));
+    idle.refresh();
+    if (url === undefined) return false;
+    const target = { http, url: maskedUrl(url, options.maskSecret), onRetry, signal: ends };
+    const blob = { ...target, contentType: 'application/octet-stream', maxConcurrent: blocksPerBlob };
+    try {
+      await uploadBlob(blob, chunks(), idle.refresh);
+      // The service compares the size with the blob's.
+      const answer = await call('FinalizeCacheEntryUpload', { size_bytes: String(size) });
+      if (answer['ok'] !== true) throw refused(answer);
+    } catch (error) {
+      throw new UnfinishedEntry(messageOf(error));
+    }
+    return true;
+  } catch (error) {
+    throw idle.signal.aborted && !(error instanceof UnfinishedEntry) ? asError(idle.signal.reason) : error;
+  } finally {
+    idle.stop();
+  }
+}
+
+type Call = (method: string, more?: JsonObject) => Promise<JsonObject>;
+
+/** Returns a URL to write the entry to; undefined if a run can read the entry, or another job is writing it. */
+async function reserve(call: Call, key: string): Promise<string | undefined> {
+  const found = await call('GetCacheEntryDownloadURL', { restore_keys: [key] });
+  if (found['ok'] === true && field(found, 'matched_key', 'matchedKey') === key) return undefined;
+  try {
+    const made = await call('CreateCacheEntry');
+    if (made['ok'] === true) return signedUrl(field(made, 'signed_upload_url', 'signedUploadUrl'), 'CreateCacheEntry');
+    throw refused(made);
+  } catch (error) {
+    if (error instanceof HttpError && error.status === 409) return undefined;
+    throw error;
+  }
+}
+
+function refused({ message }: JsonObject): Error {
+  return new Error(typeof message === 'string' && message !== '' ? quoteForeign(message) : 'the cache refused it');
+}
+
+/** A time without progress, in ms. */
+function idleLimit(ms: number): {
+  readonly signal: AbortSignal;
+  readonly refresh: () => void;
+  readonly stop: () => void;
+} {
+  const controller = new AbortController();
+  const timer = setTimeout(() => {
+    controller.abort(new Error(`no progress for ${formatDuration(ms)}`));
+  }, ms).unref();
+  return {
+    signal: controller.signal,
+    refresh: () => void timer.refresh(),
+    stop: () => {
+      clearTimeout(timer);
+    },
+  };
+}

@@ -1,0 +1,51 @@
+import { isObject, type JsonObject, parseJson } from '../base/json.ts';
+import { readText } from './answer.ts';
+import type { Http } from './client.ts';
+
+// The services behind ACTIONS_RESULTS_URL speak Twirp: each call is a POST with JSON (twirp specification, v7).
+
+/** The service answered with success in an unknown form: it is newer than this client. */
+export class UnknownAnswer extends Error {
+  override readonly name = 'UnknownAnswer';
+}
+
+interface Service {
+  /** The address of all services, without a trailing slash. */
+  readonly origin: string;
+  /** The full name of one of them. */
+  readonly service: string;
+  readonly token: string;
+}
+
+/**
+ * Returns a function that makes one request to a service.
+ * It throws HttpError for a refusal, and UnknownAnswer for an answer that isn't a JSON object.
+ */
+export function twirp(
+  http: Http,
+  { origin, service, token }: Service,
+): (method: string, body: JsonObject, signal?: AbortSignal) => Promise<JsonObject> {
+  return async (method, body, signal) => {
+    const response = await http.send({
+      method: 'POST',
+      url: `${origin}/twirp/${service}/${method}`,
+      headers: { 'content-type': 'application/json', authorization: `Bearer ${token}` },
+      body: JSON.stringify(body),
+      ...(signal === undefined ? {} : { signal }),
+    });
+    const value = parseJson(await readText(response));
+    if (!isObject(value)) throw new UnknownAnswer(`${method}: the answer is not a JSON object`);
+    return value;
+  };
+}
+
+/** Returns a field of an answer: in snake_case or in camelCase (protobuf's JSON allows both). */
+export function field(from: JsonObject, snake: string, camel: string): unknown {
+  return from[snake] ?? from[camel];
+}
+
+/** Returns the value if it is a signed URL; throws UnknownAnswer otherwise. */
+export function signedUrl(value: unknown, method: string): string {
+  if (typeof value === 'string' && URL.canParse(value) && /^https?:$/.test(new URL(value).protocol)) return value;
+  throw new UnknownAnswer(`${method}: no signed URL`);
+}
