@@ -52,6 +52,16 @@ function engine(endpoint = at(), signal = new AbortController().signal): Engine 
   return apiEngine(engineApi(endpoint, deadlines(signal, 'docker')), dockerCli(signal));
 }
 
+/** Runs a test in which time-outs end only when the test moves the clock. */
+async function withStoppedClock(work: () => Promise<void>): Promise<void> {
+  jest.useFakeTimers({ doNotFake: ['nextTick', 'queueMicrotask', 'setImmediate', 'performance', 'Date'] });
+  try {
+    await work();
+  } finally {
+    jest.useRealTimers();
+  }
+}
+
 const json =
   (status: number, body: unknown): RequestListener =>
   (_, response) => {
@@ -214,12 +224,20 @@ describe('an engine that hangs', () => {
   }, 20_000);
 
   test('a cancelled request completes when the engine responds again within the grace period', async () => {
-    await engineAt((request, response) => void setTimeout(() => json(200, [])(request, response), 300));
-    const cancel = new AbortController();
-    const question = engine(at(), cancel.signal).images();
-    await sleep(50);
-    cancel.abort(new Error('cancelled'));
-    expect(await question).toEqual([]);
+    const asked = Promise.withResolvers<() => void>();
+    await engineAt((request, response) => {
+      asked.resolve(() => {
+        json(200, [])(request, response);
+      });
+    });
+    await withStoppedClock(async () => {
+      const cancel = new AbortController();
+      const question = engine(at(), cancel.signal).images();
+      const respond = await asked.promise;
+      cancel.abort(new Error('cancelled'));
+      respond();
+      expect(await question).toEqual([]);
+    });
   });
 
   test('a running load ends immediately when it is cancelled, even if the engine hangs', async () => {
@@ -377,13 +395,10 @@ describe('a pull from this step', () => {
     await engineAt(() => {
       jest.advanceTimersByTime(10_000);
     });
-    jest.useFakeTimers({ doNotFake: ['nextTick', 'queueMicrotask', 'setImmediate', 'performance', 'Date'] });
-    try {
-      await expect(pull({ reached: never, failed: never })).rejects.toMatchObject({
+    await withStoppedClock(() =>
+      expect(pull({ reached: never, failed: never })).rejects.toMatchObject({
         message: "The engine can't fetch layers from this step: it did not ask.",
-      });
-    } finally {
-      jest.useRealTimers();
-    }
+      }),
+    );
   });
 });
