@@ -30063,6 +30063,50 @@ module.exports = __WEBPACK_EXTERNAL_createRequire(import.meta.url)("zlib");
 
 /***/ }),
 
+/***/ 5160:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   R: () => (/* binding */ planAttestations),
+/* harmony export */   z: () => (/* binding */ noAttestations)
+/* harmony export */ });
+/* harmony import */ var _shared_base_json_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(604);
+
+/** For a build that pushes nothing. */
+const noAttestations = { provenance: 'false', sbom: 'false', areWanted: false };
+/** Returns the same attestations as docker/build-push-action with the same inputs (its context.ts, getAttestArgs). */
+function planAttestations({ provenance, sbom = 'false' }, facts) {
+    const areWanted = [provenance ?? 'false', sbom].some((given) => !isFalse(given));
+    return { provenance: provenanceOf(provenance, facts), sbom: isFalse(sbom) ? 'false' : sbom, areWanted };
+}
+function provenanceOf(given, facts) {
+    if (given === undefined) {
+        if (facts.noDefaultAttestations)
+            return 'false';
+        // Provenance with `mode=max` contains build arguments and the definition of the build.
+        return withBuilder(isPrivate(facts.event) ? 'mode=min,inline-only=true' : 'mode=max', facts);
+    }
+    if (isFalse(given))
+        return 'false';
+    if (/^true$/i.test(given))
+        return withBuilder('', facts) || 'true';
+    return /(?:^|,)\s*"?builder-id\s*=/.test(given) ? given : withBuilder(given, facts);
+}
+function withBuilder(attributes, { runUrl, producer }) {
+    const builder = runUrl === '' ? '' : `builder-id=${runUrl}/attempts/${String(producer.runAttempt)}`;
+    return [attributes, builder].filter(Boolean).join(',');
+}
+function isFalse(text) {
+    return /^false$/i.test(text);
+}
+function isPrivate({ payload }) {
+    const repository = (0,_shared_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(payload) ? payload['repository'] : undefined;
+    return (0,_shared_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(repository) && repository['private'] === true;
+}
+
+
+/***/ }),
+
 /***/ 2402:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
@@ -30264,9 +30308,11 @@ function selection({ files }, set) {
 /* harmony export */   jH: () => (/* binding */ outputOf)
 /* harmony export */ });
 /* unused harmony export isGhaCache */
-/* harmony import */ var _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
-/* harmony import */ var _shared_base_text_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(1453);
-/* harmony import */ var _shared_image_platform_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4851);
+/* harmony import */ var _attestations_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(5160);
+/* harmony import */ var _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4754);
+/* harmony import */ var _shared_base_text_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(1453);
+/* harmony import */ var _shared_image_platform_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(4851);
+
 
 
 
@@ -30297,13 +30343,13 @@ function pairs(items, input, what, warnings) {
         const value = item.slice(at + 1);
         if (value.trim() !== '')
             return [[id, value]];
-        warnings.push(`The secret "${(0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_2__/* .quoteForeign */ .xS)(id)}" in the input \`${input}\` is empty and was omitted. A repository that lacks a ` +
+        warnings.push(`The secret "${(0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_3__/* .quoteForeign */ .xS)(id)}" in the input \`${input}\` is empty and was omitted. A repository that lacks a ` +
             'secret, and a pull request from a fork, pass an empty one.');
         return [];
     });
 }
 function notAPair(input, what, number) {
-    return (0,_shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .invalidInput */ .aY)(`Item ${String(number)} of the input \`${input}\` does not have the form id=${what} (it is not shown here).`, `Write one id=${what} per line. Put a multi-line value in double quotes together with its id: "id=first line…".`);
+    return (0,_shared_base_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .invalidInput */ .aY)(`Item ${String(number)} of the input \`${input}\` does not have the form id=${what} (it is not shown here).`, `Write one id=${what} per line. Put a multi-line value in double quotes together with its id: "id=first line…".`);
 }
 // The default of `cache-from`: the Actions cache, if there is one and the builder can read it.
 const automatic = 'auto';
@@ -30338,23 +30384,26 @@ function requireLines(input, lines, form, expected) {
     const wrong = lines.findIndex((line) => !form.test(line));
     if (wrong === -1)
         return;
-    throw (0,_shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .invalidInput */ .aY)(`Line ${String(wrong + 1)} of the input \`${input}\` is "${(0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_2__/* .quoteForeign */ .xS)(lines[wrong] ?? '')}"; expected ${expected}.`, 'Write one per line. Put a multi-line value in double quotes together with its name.');
+    throw (0,_shared_base_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .invalidInput */ .aY)(`Line ${String(wrong + 1)} of the input \`${input}\` is "${(0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_3__/* .quoteForeign */ .xS)(lines[wrong] ?? '')}"; expected ${expected}.`, 'Write one per line. Put a multi-line value in double quotes together with its name.');
 }
 /**
- * Returns the arguments of `docker buildx build`. Attestations are off, because a tarball for both image stores contains one plain image
- * (buildx#1460).
+ * Returns the arguments of `docker buildx build`. Only a push has attestations, because a tarball for both image stores contains one plain
+ * image (buildx#1460). An OCI layout of the same build then has them as well, in an index with the image.
  * @param exporters the outputs of the build. Several need BuildKit 0.13, and not the driver of a classic engine.
  */
 function buildArguments(build, platforms, exporters, secrets) {
     const each = (flag, values) => values.flatMap((value) => [flag, value]);
     const one = (flag, value) => value === undefined ? [] : [flag, value];
+    const pushed = exporters.find((exporter) => exporter.kind === 'registry');
+    const { provenance, sbom } = pushed?.attestations ?? _attestations_js__WEBPACK_IMPORTED_MODULE_0__/* .noAttestations */ .z;
+    const isAttested = [provenance, sbom].some((value) => value !== 'false');
     return [
         ...one('--builder', build.builder),
         ...one('--file', build.file),
         ...one('--target', build.target),
-        ...['--platform', platforms.map(_shared_image_platform_js__WEBPACK_IMPORTED_MODULE_1__/* .formatPlatform */ .Bq).join(',')],
-        ...['--provenance=false', '--sbom=false'],
-        ...exporters.flatMap(exporterArguments),
+        ...['--platform', platforms.map(_shared_image_platform_js__WEBPACK_IMPORTED_MODULE_2__/* .formatPlatform */ .Bq).join(',')],
+        ...[`--provenance=${provenance}`, `--sbom=${sbom}`],
+        ...exporters.flatMap((exporter) => exporterArguments(exporter, isAttested ? pushed?.references : undefined)),
         ...each('--build-arg', build.buildArgs),
         ...each('--build-context', build.buildContexts),
         ...each('--label', build.labels),
@@ -30373,21 +30422,31 @@ function buildArguments(build, platforms, exporters, secrets) {
         build.context,
     ];
 }
-function exporterArguments(exporter) {
+/** @param attestedAs the references of a push with attestations */
+function exporterArguments(exporter, attestedAs) {
     if (exporter.kind === 'nothing')
         return ['--output', 'type=cacheonly'];
     if (exporter.kind === 'engine')
         return ['--load', '--tag', exporter.name, '--iidfile', exporter.idFile];
+    // BuildKit's client writes one digest into the index of the layout, that of the last output. So both need the same attestations, which
+    // contain the names.
+    const attested = attestedAs === undefined ? [] : ['attestation-inline=true', namesOf(attestedAs)];
     if (exporter.kind === 'oci-layout')
-        return ['--output', outputOf(exporter)];
+        return ['--output', outputOf(exporter, attested)];
     // With the layout's layers and media types, the manifest has the same digest in both. There is no copy in the engine's store.
     const image = ['type=image,push=true,store=false,oci-mediatypes=true', ...compressionOf(exporter)];
-    const output = [...image, quoted(`name=${exporter.references.join(',')}`)].join(',');
+    const output = [...image, namesOf(exporter.references)].join(',');
     return ['--metadata-file', exporter.metadataFile, '--output', output];
 }
-/** Returns the value of `--output`, in CSV format. */
-function outputOf(exporter) {
-    return ['type=oci,tar=false', ...compressionOf(exporter), quoted(`dest=${exporter.directory}`)].join(',');
+/**
+ * Returns the value of `--output`, in CSV format.
+ * @param more further fields
+ */
+function outputOf(exporter, more = []) {
+    return ['type=oci,tar=false', ...compressionOf(exporter), ...more, quoted(`dest=${exporter.directory}`)].join(',');
+}
+function namesOf(references) {
+    return quoted(`name=${references.join(',')}`);
 }
 function compressionOf({ compression }) {
     const { format, level } = compression;
@@ -30405,7 +30464,9 @@ function quoted(text) {
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   Pv: () => (/* binding */ folderCache),
 /* harmony export */   Wo: () => (/* binding */ mayReadCache),
+/* harmony export */   Ze: () => (/* binding */ ownLayers),
 /* harmony export */   uS: () => (/* binding */ planCacheWrites),
 /* harmony export */   xc: () => (/* binding */ notWritten)
 /* harmony export */ });
@@ -30490,6 +30551,20 @@ function withoutIgnoreError(cache) {
     if (fields.every(({ key }) => key !== 'ignore-error'))
         return cache;
     return fields.flatMap(({ key, text }) => (key === 'ignore-error' ? [] : [text])).join(',');
+}
+/**
+ * Returns the layers of a cache, if it is this job's own Actions cache: those of the image, or of all stages. Undefined leaves the cache to
+ * BuildKit: it is of another type, or its line has a service, token or repository of its own.
+ */
+function ownLayers(cache) {
+    const isOwn = fieldsOf(cache).every(({ key }) => ['type', 'mode', 'scope', 'timeout'].includes(key));
+    if (!isOwn || valueOf(cache, 'type') !== 'gha')
+        return undefined;
+    return valueOf(cache, 'mode') === 'max' ? 'all' : 'image';
+}
+/** Returns the `cache-to` line of a folder with the layers of all stages. */
+function folderCache(directory) {
+    return `type=local,mode=max,"dest=${directory.replaceAll('"', '""')}"`;
 }
 // One line of CSV, as buildx reads it (util/buildflags/cache.go).
 function fieldsOf(cache) {
@@ -30708,6 +30783,8 @@ function isClosed(payload) {
     return (0,base_json/* isObject */.Gv)(payload) && payload['action'] === 'closed';
 }
 
+// EXTERNAL MODULE: ./build/export-image/plan/attestations.js
+var plan_attestations = __nccwpck_require__(5160);
 // EXTERNAL MODULE: ./build/export-image/plan/bake.js
 var plan_bake = __nccwpck_require__(2402);
 // EXTERNAL MODULE: ./build/export-image/plan/build-arguments.js
@@ -30786,9 +30863,10 @@ var image_platform = __nccwpck_require__(4851);
  * @param tags the references to push. The outputs contain the first.
  * @param source the kind of the image's source
  * @param platform of the handed-over image
+ * @param attestations of a build
  * @throws HandoverError `invalid-input`
  */
-function planPush(inputs, tags, source, platform) {
+function planPush(inputs, tags, source, platform, attestations) {
     const onFailure = chooseOnFailure(inputs.onFailure);
     const platforms = inputs.platforms.map(image_platform/* parsePlatform */.FL);
     if (!inputs.enabled)
@@ -30800,10 +30878,13 @@ function planPush(inputs, tags, source, platform) {
     if (source === 'engine' && listedPlatforms.length > 0) {
         throw (0,errors/* invalidInput */.aY)(`\`push-platforms\` is ${platforms.map(image_platform/* formatPlatform */.Bq).join(', ')}, but \`source-image\` is for one platform.`, 'Remove `push-platforms`, or let this action build the image.');
     }
+    if (source === 'engine' && attestations.areWanted) {
+        throw (0,errors/* invalidInput */.aY)('`provenance` or `sbom` is set, but only a build has attestations: `source-image` is pushed as it is.', 'Remove them, or let this action build the image.');
+    }
     const [first, ...rest] = tags;
     if (first === undefined)
         throw noTags();
-    return { references: [first, ...rest], listedPlatforms, onFailure };
+    return { references: [first, ...rest], listedPlatforms, onFailure, attestations };
 }
 function noTags() {
     return (0,errors/* invalidInput */.aY)('`push` is true, but the input `tags` is empty: there is no reference to push.', 'Set `tags` to the output of docker/metadata-action, to one reference per line, or to `auto` with a `repository`.');
@@ -31001,6 +31082,7 @@ var host = __nccwpck_require__(8118);
 
 
 
+
 const defaultReference = 'charon:local';
 /** @throws HandoverError `invalid-input` */
 function planExport(inputs, facts) {
@@ -31020,7 +31102,10 @@ function planExport(inputs, facts) {
     const tags = chooseTags(inputs, { event, metadata: facts.metadata }, notices);
     const platform = choosePlatform(inputs, facts.runner);
     const engine = chooseEngine(inputs.engine, source);
-    const push = planPush(inputs.push, tags, source.kind, platform);
+    const attestations = (0,plan_attestations/* planAttestations */.R)(inputs.push, facts);
+    const push = planPush(inputs.push, tags, source.kind, platform, attestations);
+    if (push === undefined && attestations.areWanted)
+        notices.push('There are no attestations: `provenance` and `sbom` are for what `push: true` pushes.');
     if (push !== undefined)
         (0,host/* requireDocker */.c1)(engine, '`push: true`');
     const own = reference === undefined ? undefined : (0,image_reference/* formatReference */.FH)(reference);
@@ -31355,6 +31440,10 @@ __nccwpck_require__.d(__webpack_exports__, {
 
 ;// CONCATENATED MODULE: ./build/export-image/inputs.js
 /** @throws HandoverError `invalid-input` */
+function readAttestationInputs(inputs) {
+    return { provenance: inputs.optional('provenance'), sbom: inputs.optional('sbom') };
+}
+/** @throws HandoverError `invalid-input` */
 function readBuiltImageInputs(inputs) {
     return {
         image: inputs.optional('image'),
@@ -31391,6 +31480,7 @@ function readExportInputs(inputs) {
             enabled: inputs.boolean('push'),
             platforms: inputs.list('push-platforms'),
             onFailure: inputs.text('push-failure'),
+            ...readAttestationInputs(inputs),
         },
     };
 }
@@ -31440,7 +31530,7 @@ function readJoinedInputs(inputs, tarball) {
             compression: 'auto',
             compressionLevel: undefined,
             engine: 'docker',
-            push: { enabled: inputs.boolean('push'), platforms: [], onFailure: 'error' },
+            push: { enabled: inputs.boolean('push'), platforms: [], onFailure: 'error', ...readAttestationInputs(inputs) },
         },
         load: {
             artifactName,
@@ -31462,7 +31552,7 @@ function readJoinedInputs(inputs, tarball) {
 
 /***/ }),
 
-/***/ 9903:
+/***/ 9237:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -31742,7 +31832,8 @@ async function readOciLayout(layout, platform, replaced = new Map()) {
 async function findManifest(layout, descriptors, platform) {
     const images = descriptors.filter((item) => !(0,image_manifest/* isAttestation */.H3)(item));
     const match = images.find((item) => item.platform !== undefined && (0,image_platform/* samePlatform */.my)(item.platform, platform));
-    const only = images.length === 1 ? images[0] : undefined;
+    // An index lists an image with several names once for each.
+    const only = new Set(images.map(({ digest }) => digest)).size === 1 ? images[0] : undefined;
     const found = match ?? only;
     if (found === undefined) {
         const there = images.map((item) => (item.platform ? (0,image_platform/* formatPlatform */.Bq)(item.platform) : item.digest)).join(', ');
@@ -31859,6 +31950,15 @@ async function* arrivingLayers(layout, written) {
     await written;
 }
 async function wholeLayer(layout, seen) {
+    for await (const layer of completeLayers(layout, seen))
+        return layer;
+    return undefined;
+}
+/**
+ * Returns the complete layers of an OCI layout, by digest.
+ * @param seen blobs to skip. Blobs that are no layers are added.
+ */
+async function* completeLayers(layout, seen) {
     const names = await (0,promises_.readdir)((0,external_node_path_.join)(layout, 'blobs', 'sha256')).catch(() => []);
     for (const name of names.sort()) {
         const digest = (0,image_digest/* parseDigest */.m)(name);
@@ -31866,11 +31966,11 @@ async function wholeLayer(layout, seen) {
             continue;
         const path = blobPath(layout, digest);
         const size = await wholeLayerSize(path);
-        if (size !== undefined)
-            return { digest, size, chunks: () => arriving_layers_verified({ digest, size }, path, (0,bytes_files/* transientFileChunks */.jx)(path)) };
-        seen.add(digest);
+        if (size === undefined)
+            seen.add(digest);
+        else
+            yield { digest, size, chunks: () => arriving_layers_verified({ digest, size }, path, (0,bytes_files/* transientFileChunks */.jx)(path)) };
     }
-    return undefined;
 }
 async function growingLayer(layout, seen, written) {
     const folder = (0,external_node_path_.join)(layout, 'ingest');
@@ -32197,6 +32297,76 @@ var plan_plan = __nccwpck_require__(6880);
 var bake = __nccwpck_require__(2402);
 // EXTERNAL MODULE: ./build/export-image/plan/cache.js
 var plan_cache = __nccwpck_require__(337);
+;// CONCATENATED MODULE: ./build/export-image/source/blobs-first.js
+
+
+
+
+
+
+/**
+ * Writes a cache. The layers of this job's own Actions cache are stored first, many blocks at a time. BuildKit finds them there, and writes
+ * what is missing and its index. If storing fails, BuildKit writes everything, as without it.
+ * @returns why it failed; undefined if the cache was written
+ */
+async function writeCache(tools, request, signal) {
+    const { actionsCache, buildx, log } = tools;
+    const layers = (0,plan_cache/* ownLayers */.Ze)(request.cache);
+    if (actionsCache !== undefined && layers !== undefined) {
+        const began = performance.now();
+        const more = layers === 'all' && request.isNew ? otherStages(tools, request, signal) : undefined;
+        const { count, bytes, failure } = await actionsCache.store(layersOf(request.layout, more), signal);
+        await more?.[Symbol.asyncDispose]();
+        const duration = (0,base_text/* formatDuration */.a3)(performance.now() - began);
+        if (count > 0)
+            log.info(`Stored ${String(count)} layers of the build cache, ${(0,base_text/* formatBytes */.z3)(bytes)}, in ${duration}`);
+        if (failure !== undefined)
+            log.info(`BuildKit writes the other layers of the build cache: ${failure.why}`);
+        const why = await buildx.writeCache(request.commandOf(request.cache), signal);
+        return (why ?? (failure?.isUnfinished === true ? `an upload broke off, so a layer is missing: ${failure.why}` : undefined));
+    }
+    return buildx.writeCache(request.commandOf(request.cache), signal);
+}
+async function* layersOf(layout, more) {
+    const seen = new Set();
+    for (const folder of [() => Promise.resolve(layout), ...(more === undefined ? [] : [() => more.written])]) {
+        for await (const layer of completeLayers(await folder(), seen)) {
+            seen.add(layer.digest);
+            yield layer;
+        }
+    }
+}
+// Layers of other stages are often larger than the image. The image is more important than the cache.
+const roomBytes = 4 * 1024 ** 3;
+function otherStages({ buildx, tempDir }, { layout, commandOf }, signal) {
+    const folder = (0,promises_.mkdtemp)((0,external_node_path_.join)(tempDir, 'cache-'));
+    const stop = new AbortController();
+    const write = async () => {
+        const directory = await folder;
+        await (0,disk_space/* requireDiskSpace */.T1)(tempDir, roomBytes, 'The build cache', 'Free space in RUNNER_TEMP.');
+        const blobsOf = (each) => (0,external_node_path_.join)(each, 'blobs', 'sha256');
+        const [from, to] = [blobsOf(layout), blobsOf(directory)];
+        // BuildKit writes only the blobs that the folder lacks (containerd content.Copy).
+        await (0,promises_.mkdir)(to, { recursive: true });
+        for (const name of await (0,promises_.readdir)(from))
+            await (0,promises_.link)((0,external_node_path_.join)(from, name), (0,external_node_path_.join)(to, name));
+        const why = await buildx.writeCache(commandOf((0,plan_cache/* folderCache */.Pv)(directory)), AbortSignal.any([signal, stop.signal]));
+        if (why !== undefined)
+            throw new Error(why);
+        return directory;
+    };
+    const written = write();
+    written.catch(() => undefined); // thrown where it is read
+    return {
+        written,
+        [Symbol.asyncDispose]: async () => {
+            stop.abort();
+            await written.catch(() => undefined);
+            await (0,promises_.rm)(await folder, { recursive: true, force: true });
+        },
+    };
+}
+
 ;// CONCATENATED MODULE: ./build/export-image/source/given-paths.js
 
 
@@ -32802,6 +32972,7 @@ var from_bake_disposeResources = (undefined && undefined.__disposeResources) || 
 
 
 
+
 /** @throws HandoverError `invalid-input` for targets that don't exist or have no name; `builder-unsupported`, `build-failed` */
 async function bakeIntoLayout(tools, plan, directory) {
     const { buildx, log } = tools;
@@ -32916,8 +33087,14 @@ async function bakeDirectly(tools, { source, platform, compression }, { targets,
     const { steps, unreadCaches } = await tools.buildx.build({ name: 'bake', args, workdir }, tools.log.info);
     const builds = caches.flatMap(({ target, writes }) => writes.afterImage.map((cache) => {
         const others = caches.flatMap((other) => (other.target === target ? [] : [{ ...other, cacheTo: [] }]));
-        const args = (0,bake/* bakeCacheArguments */.s_)(source, platform, target, [{ target, cacheTo: [cache] }, ...others]);
-        return { cache, write: (signal) => tools.buildx.writeCache({ name: 'bake', args, workdir }, signal) };
+        const commandOf = (line) => ({
+            name: 'bake',
+            args: (0,bake/* bakeCacheArguments */.s_)(source, platform, target, [{ target, cacheTo: [line] }, ...others]),
+            workdir,
+        });
+        // bake would need a permission for the folder with the other stages' layers.
+        const request = { cache, layout: directory, commandOf, isNew: false };
+        return { cache, write: (signal) => writeCache(tools, request, signal) };
     }));
     const problems = [...new Set([...unreadCaches, ...caches.flatMap(({ writes }) => writes.problems)])];
     const images = await Promise.all(targets.map(async ({ references }, position) => ({
@@ -32966,6 +33143,8 @@ function requireSome(images) {
     throw new errors/* HandoverError */.Cu('builder-unsupported', 'docker buildx bake built no image.', errors/* setupBuildxHint */.bY);
 }
 
+// EXTERNAL MODULE: ./build/export-image/plan/attestations.js
+var plan_attestations = __nccwpck_require__(5160);
 // EXTERNAL MODULE: ./build/export-image/plan/build-arguments.js
 var build_arguments = __nccwpck_require__(522);
 ;// CONCATENATED MODULE: ./build/export-image/source/from-build.js
@@ -33037,6 +33216,8 @@ var from_build_disposeResources = (undefined && undefined.__disposeResources) ||
 
 
 
+
+
 /**
  * Builds the image into an OCI layout: directly from BuildKit if the builder can (four times as fast as its tarball exporter), otherwise
  * through the engine's store and `docker save`. If possible, the same build pushes.
@@ -33050,7 +33231,7 @@ async function buildIntoLayout(tools, request) {
         const secrets = await writeSecrets(tools.tempDir, request.secrets);
         if (await exportsLayouts(tools, request.build.builder))
             return buildAndPush(tools, request, secrets);
-        requireOnePlatform(request.push);
+        requirePlainPush(request.push);
         const { build, problems } = withoutRemoteCaches(request.build, tools);
         const idFile = (0,external_node_path_.join)(tools.tempDir, 'image-id');
         const held = from_build_addDisposableResource(env_1, new AsyncDisposableStack(), true);
@@ -33072,7 +33253,11 @@ async function buildIntoLayout(tools, request) {
             await result_1;
     }
 }
-function requireOnePlatform(push) {
+// `docker push` sends one plain image.
+function requirePlainPush(push) {
+    if (push?.attestations.areWanted === true) {
+        throw new errors/* HandoverError */.Cu('builder-unsupported', 'The docker driver on the classic image store has no attestations (`provenance`, `sbom`).', errors/* setupBuildxHint */.bY);
+    }
     if (push === undefined || push.listedPlatforms.length === 0)
         return;
     throw new errors/* HandoverError */.Cu('builder-unsupported', "The docker driver on the classic image store can't build for the platforms of `push-platforms`: " +
@@ -33155,17 +33340,23 @@ async function buildAndPush(tools, request, secrets) {
     });
     const run = (inputs, platforms, exporters) => tools.buildx.build(commandOf(inputs, platforms, exporters), tools.log.info, references);
     const several = push !== undefined && push.listedPlatforms.length > 0;
-    const builds = writes.afterImage.map((cache) => {
-        const inputs = { ...outOfCache(build), cacheTo: [cache] };
-        const command = commandOf(inputs, several ? push.listedPlatforms : [platform], [{ kind: 'nothing' }]);
-        return { cache, write: (signal) => tools.buildx.writeCache(command, signal) };
-    });
     const { directory, compression: { built: compression }, } = request.layout;
     const layout = { kind: 'oci-layout', directory, compression };
     const metadataFile = (0,external_node_path_.join)(tools.tempDir, 'pushed.json');
-    const registry = { kind: 'registry', references, metadataFile, compression };
-    const pushes = push !== undefined && !several && !request.requireCache;
+    const attestations = push?.attestations ?? plan_attestations/* noAttestations */.z;
+    const registry = { kind: 'registry', references, metadataFile, compression, attestations };
+    // An SBOM takes a scan of the image, whose failure would fail the build.
+    const scans = attestations.sbom !== 'false';
+    const pushes = push !== undefined && !several && !scans && !request.requireCache;
     const { steps, pushFailure, unreadCaches } = await run(build, [platform], pushes ? [layout, registry] : [layout]);
+    const isNew = steps.every(({ cached }) => !cached);
+    const builds = writes.afterImage.map((cache) => {
+        const cacheCommand = (line) => commandOf({ ...outOfCache(build), cacheTo: [line] }, several ? push.listedPlatforms : [platform], [
+            { kind: 'nothing' },
+        ]);
+        const request = { cache, layout: layout.directory, commandOf: cacheCommand, isNew };
+        return { cache, write: (signal) => writeCache(tools, request, signal) };
+    });
     const caches = { problems: [...missed(unreadCaches, build, tools.log), ...writes.problems], builds };
     if (push === undefined)
         return { steps, caches };
@@ -33779,7 +33970,7 @@ function recordOf({ path, size, compression }, image, references, producer) {
 /** Writes a new tarball from the archive's layers, which are read a second time. */
 function repacked(file, image, plan, producer) {
     const written = Promise.withResolvers();
-    const layers = layersOf(file);
+    const layers = from_tarball_layersOf(file);
     const images = () => Promise.resolve([image]);
     return {
         size: undefined,
@@ -33788,7 +33979,7 @@ function repacked(file, image, plan, producer) {
         unsealed: async () => imageRecord({ ...image, further: [], tarball: await written.promise, path: plan.tarballPath, producer }),
     };
 }
-async function* layersOf({ path, compression, layers }) {
+async function* from_tarball_layersOf({ path, compression, layers }) {
     const seen = new SeenTarball();
     const wanted = new Map(layers.map((layer) => [layer.offset, layer.digest]));
     for await (const entry of readTarball((0,tar_compression/* decompress */.mF)((0,bytes_files/* fileChunks */.T9)(path, chunkBytes), compression), seen)) {
@@ -33949,10 +34140,12 @@ async function exportLayout(plan, tools, problems) {
         await file.commit();
         logTarball(log, plan.tarballPath, record);
         const push = await (0,export_image_push/* finishPush */._B)(plan.push, pending, tools);
+        const result = { record, artifact, tarballPath: plan.tarballPath, steps, push };
+        tools.onHandedOver(result);
         const failed = [...problems, ...(await caches.problems())];
         if (failed.length > 0)
             log.notice(`A build cache failed, which doesn’t affect the image: ${failed.join(' ')}`);
-        return { record, artifact, tarballPath: plan.tarballPath, steps, push };
+        return result;
     }
     catch (e_1) {
         env_1.error = e_1;
@@ -33989,7 +34182,9 @@ async function exportTarball(plan, tools, claim) {
         const uploaded = await log.chapter('Upload', () => timeline.measure((done) => (done !== undefined && done.artifact === undefined ? 'Read' : 'Upload'), () => upload(plan, tools, { tarball, claim }, source.unsealed)));
         await file?.commit();
         log.info(`Tarball: ${tarballPath}, ${(0,base_text/* formatBytes */.z3)(uploaded.record.tarballSize)}`);
-        return { ...uploaded, tarballPath, steps: [], push: { kind: 'none' } };
+        const result = { ...uploaded, tarballPath, steps: [], push: { kind: 'none' } };
+        tools.onHandedOver(result);
+        return result;
     }
     catch (e_2) {
         env_2.error = e_2;
@@ -36105,21 +36300,22 @@ __nccwpck_require__.a(__webpack_module__, async (__webpack_handle_async_dependen
 /* harmony import */ var node_path__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(6760);
 /* harmony import */ var _export_image_plan_plan_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(6880);
 /* harmony import */ var _export_image_push_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(6475);
-/* harmony import */ var _joined_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(9903);
-/* harmony import */ var _inputs_js__WEBPACK_IMPORTED_MODULE_16__ = __nccwpck_require__(1762);
+/* harmony import */ var _joined_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(9237);
+/* harmony import */ var _inputs_js__WEBPACK_IMPORTED_MODULE_17__ = __nccwpck_require__(1762);
 /* harmony import */ var _outputs_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(7694);
 /* harmony import */ var _summary_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(5908);
 /* harmony import */ var _load_image_plan_plan_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(7207);
-/* harmony import */ var _shared_artifacts_service_run_store_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(8121);
-/* harmony import */ var _shared_base_timeline_js__WEBPACK_IMPORTED_MODULE_17__ = __nccwpck_require__(1829);
-/* harmony import */ var _shared_bytes_files_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(9543);
-/* harmony import */ var _shared_docker_buildx_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(2219);
-/* harmony import */ var _shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_10__ = __nccwpck_require__(8100);
-/* harmony import */ var _shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_11__ = __nccwpck_require__(3059);
-/* harmony import */ var _shared_docker_registry_commands_js__WEBPACK_IMPORTED_MODULE_12__ = __nccwpck_require__(9541);
-/* harmony import */ var _shared_runner_inputs_js__WEBPACK_IMPORTED_MODULE_13__ = __nccwpck_require__(6110);
-/* harmony import */ var _shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_14__ = __nccwpck_require__(197);
-/* harmony import */ var _shared_runner_run_js__WEBPACK_IMPORTED_MODULE_15__ = __nccwpck_require__(8562);
+/* harmony import */ var _shared_artifacts_service_run_store_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(7420);
+/* harmony import */ var _shared_base_timeline_js__WEBPACK_IMPORTED_MODULE_18__ = __nccwpck_require__(1829);
+/* harmony import */ var _shared_cache_actions_cache_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(3129);
+/* harmony import */ var _shared_bytes_files_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(9543);
+/* harmony import */ var _shared_docker_buildx_js__WEBPACK_IMPORTED_MODULE_10__ = __nccwpck_require__(2219);
+/* harmony import */ var _shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_11__ = __nccwpck_require__(8100);
+/* harmony import */ var _shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_12__ = __nccwpck_require__(3059);
+/* harmony import */ var _shared_docker_registry_commands_js__WEBPACK_IMPORTED_MODULE_13__ = __nccwpck_require__(9541);
+/* harmony import */ var _shared_runner_inputs_js__WEBPACK_IMPORTED_MODULE_14__ = __nccwpck_require__(6110);
+/* harmony import */ var _shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_15__ = __nccwpck_require__(197);
+/* harmony import */ var _shared_runner_run_js__WEBPACK_IMPORTED_MODULE_16__ = __nccwpck_require__(8562);
 var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
     if (value !== null && value !== void 0) {
         if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
@@ -36190,25 +36386,28 @@ var __disposeResources = (undefined && undefined.__disposeResources) || (functio
 
 
 
-await (0,_shared_runner_run_js__WEBPACK_IMPORTED_MODULE_15__/* .run */ .eF)('image-handover', async ({ context, log, signal, limit }) => {
+
+await (0,_shared_runner_run_js__WEBPACK_IMPORTED_MODULE_16__/* .run */ .eF)('image-handover', async ({ context, log, signal, limit }) => {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
-        const inputs = (0,_shared_runner_inputs_js__WEBPACK_IMPORTED_MODULE_13__/* .actionInputs */ .e)();
+        const inputs = (0,_shared_runner_inputs_js__WEBPACK_IMPORTED_MODULE_14__/* .actionInputs */ .e)();
         const minutes = limit(inputs);
-        const temp = __addDisposableResource(env_1, await (0,_shared_bytes_files_js__WEBPACK_IMPORTED_MODULE_8__/* .makeTempDir */ .mk)(context.tempRoot), true);
-        const given = (0,_inputs_js__WEBPACK_IMPORTED_MODULE_16__/* .readJoinedInputs */ .t)(inputs, (0,node_path__WEBPACK_IMPORTED_MODULE_0__.join)(temp.path, 'charon.tar'));
+        const temp = __addDisposableResource(env_1, await (0,_shared_bytes_files_js__WEBPACK_IMPORTED_MODULE_9__/* .makeTempDir */ .mk)(context.tempRoot), true);
+        const given = (0,_inputs_js__WEBPACK_IMPORTED_MODULE_17__/* .readJoinedInputs */ .t)(inputs, (0,node_path__WEBPACK_IMPORTED_MODULE_0__.join)(temp.path, 'charon.tar'));
         const plans = { export: (0,_export_image_plan_plan_js__WEBPACK_IMPORTED_MODULE_1__/* .planExport */ .ie)(given.export, context), load: (0,_load_image_plan_plan_js__WEBPACK_IMPORTED_MODULE_6__/* .planLoad */ .Oj)(given.load) };
-        const cli = (0,_shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_10__/* .dockerCli */ .RK)(signal);
-        const times = (0,_shared_base_timeline_js__WEBPACK_IMPORTED_MODULE_17__/* .timeline */ .I)();
-        const store = __addDisposableResource(env_1, (0,_shared_artifacts_service_run_store_js__WEBPACK_IMPORTED_MODULE_7__/* .runStore */ .Z)({ ...context, log, maskSecret: _shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_14__/* .maskSecret */ .$l, signal }), true);
-        const engine = await (0,_shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_11__/* .containerEngine */ .w)(plans.load.engine, context, signal);
+        const cli = (0,_shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_11__/* .dockerCli */ .RK)(signal);
+        const times = (0,_shared_base_timeline_js__WEBPACK_IMPORTED_MODULE_18__/* .timeline */ .I)();
+        const store = __addDisposableResource(env_1, (0,_shared_artifacts_service_run_store_js__WEBPACK_IMPORTED_MODULE_7__/* .runStore */ .Z)({ ...context, log, maskSecret: _shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_15__/* .maskSecret */ .$l, signal }), true);
+        const cache = __addDisposableResource(env_1, (0,_shared_cache_actions_cache_js__WEBPACK_IMPORTED_MODULE_8__/* .actionsCache */ .k)({ ...context, maskSecret: _shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_15__/* .maskSecret */ .$l, onRetry: log.info, stepMinutes: minutes, signal }), true);
+        const engine = await (0,_shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_12__/* .containerEngine */ .w)(plans.load.engine, context, signal);
         const result = await (0,_joined_js__WEBPACK_IMPORTED_MODULE_3__/* .loadOrExport */ .O)(plans, {
             engine,
             holders: [{ engine, node: undefined }],
-            buildx: (0,_shared_docker_buildx_js__WEBPACK_IMPORTED_MODULE_9__/* .dockerBuildx */ .x)(cli, minutes),
-            registry: (0,_shared_docker_registry_commands_js__WEBPACK_IMPORTED_MODULE_12__/* .registryCommands */ .U1)(cli, { warning: log.warning, signal }),
+            buildx: (0,_shared_docker_buildx_js__WEBPACK_IMPORTED_MODULE_10__/* .dockerBuildx */ .x)(cli, minutes),
+            registry: (0,_shared_docker_registry_commands_js__WEBPACK_IMPORTED_MODULE_13__/* .registryCommands */ .U1)(cli, { warning: log.warning, signal }),
             signal,
             cacheService: { isThere: context.hasCacheService, mode: context.cacheMode },
+            actionsCache: context.usesCacheV2 ? cache : undefined,
             store,
             log,
             timeline: times,
@@ -36216,9 +36415,10 @@ await (0,_shared_runner_run_js__WEBPACK_IMPORTED_MODULE_15__/* .run */ .eF)('ima
             runAttempt: context.producer.runAttempt,
             tempRoot: context.tempRoot,
             onSteps: () => undefined,
+            onHandedOver: () => undefined,
         });
-        (0,_shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_14__/* .setOutputs */ .n0)((0,_outputs_js__WEBPACK_IMPORTED_MODULE_4__/* .joinedOutputs */ .c)(result));
-        await (0,_shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_14__/* .addSummary */ .S0)((0,_summary_js__WEBPACK_IMPORTED_MODULE_5__/* .joinedSummary */ .E)(result, plans.load.artifactName, times));
+        (0,_shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_15__/* .setOutputs */ .n0)((0,_outputs_js__WEBPACK_IMPORTED_MODULE_4__/* .joinedOutputs */ .c)(result));
+        await (0,_shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_15__/* .addSummary */ .S0)((0,_summary_js__WEBPACK_IMPORTED_MODULE_5__/* .joinedSummary */ .E)(result, plans.load.artifactName, times));
         if (result.kind !== 'loaded')
             (0,_export_image_push_js__WEBPACK_IMPORTED_MODULE_2__/* .requirePushed */ .$L)(plans.export.push, result.exported.push);
     }
@@ -36630,130 +36830,215 @@ function wishOf(plan, platform) {
 
 /***/ }),
 
-/***/ 9341:
+/***/ 4145:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   T: () => (/* binding */ openOnDisk),
-/* harmony export */   q: () => (/* binding */ fileReader)
+/* harmony export */   P: () => (/* binding */ uploadBlob)
 /* harmony export */ });
-/* harmony import */ var node_fs_promises__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(1455);
+/* harmony import */ var _base_pool_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(2668);
 /* harmony import */ var _bytes_chunks_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4256);
-/* harmony import */ var _bytes_files_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(9543);
-/* harmony import */ var _zip_content_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(6720);
+/* harmony import */ var _bytes_verified_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(7606);
+/* harmony import */ var _http_answer_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(9147);
+/* harmony import */ var _http_retry_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(3775);
+/* harmony import */ var _slow_parts_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(5942);
 
 
 
 
-// The content of an artifact that is a file on this machine: downloaded as a whole, or made by this job.
-const chunkBytes = 1024 * 1024;
-/** @param downloaded number of bytes that it took to bring the file here */
-async function openOnDisk(artifact, path, downloaded) {
-    return (0,_zip_content_js__WEBPACK_IMPORTED_MODULE_3__/* .openArtifact */ .H)(artifact, fileReader(path, (await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_0__.stat)(path)).size, downloaded));
+
+
+// Put Block and Put Block List of the Blob service REST API, which the artifact service's signed URLs lead to.
+const apiVersion = '2024-11-04';
+const blockBytes = 4 * 1024 * 1024;
+const blocksInFlight = 8;
+/**
+ * Uploads chunks as one blob while they are produced, several blocks of 4 MiB at a time.
+ * @param onBytes called with the number of bytes of each block that has arrived
+ * @throws HttpError or a connection error after the last retry; errors of `chunks`
+ */
+async function uploadBlob(target, chunks, onBytes) {
+    const checksum = new _bytes_verified_js__WEBPACK_IMPORTED_MODULE_2__/* .Checksum */ .M();
+    const ids = [];
+    const free = [];
+    const all = (0,_slow_parts_js__WEBPACK_IMPORTED_MODULE_5__/* .parts */ .r)(target.adapts ?? true);
+    /** For each block under way, the blocks that started after it. */
+    const later = new Set();
+    await (0,_base_pool_js__WEBPACK_IMPORTED_MODULE_0__/* .inPool */ .Q)((0,_bytes_chunks_js__WEBPACK_IMPORTED_MODULE_1__/* .pieces */ .IE)((0,_bytes_verified_js__WEBPACK_IMPORTED_MODULE_2__/* .checksummed */ .Wk)(chunks, checksum), blockBytes, free), target.maxConcurrent ?? blocksInFlight, async (bytes, failed) => {
+        if (bytes.length === 0)
+            return;
+        // Blocks are taken in order. All ids of a blob have one length (Put Block, "Remarks").
+        const id = Buffer.from(String(ids.length).padStart(6, '0')).toString('base64');
+        const start = ids.length * blockBytes;
+        ids.push(id);
+        // A refused block ends the others.
+        const signal = AbortSignal.any([target.signal, failed]);
+        const what = `Bytes ${String(start)}-${String(start + bytes.length)} of the upload`;
+        const query = { comp: 'block', blockid: id };
+        const block = all.request(async (abandoned, timed) => {
+            const ends = { ...target, signal: AbortSignal.any([signal, abandoned]) };
+            await persist(ends, what, () => timed(() => put(ends, query, bytes)));
+            return bytes;
+        }, 
+        // The service takes the same bytes for the same id in any order.
+        async (abandoned) => {
+            target.onRetry(`${what} take far longer than their neighbours: sending them again.`);
+            await put({ ...target, signal: AbortSignal.any([signal, abandoned]) }, query, bytes);
+            return bytes;
+        });
+        for (const started of later)
+            started.push(block);
+        const startedLater = [];
+        later.add(startedLater);
+        await all.firstResponse(block, startedLater).finally(() => later.delete(startedLater));
+        onBytes(bytes.length);
+        free.push(Buffer.from(bytes.buffer));
+    });
+    await putBlockList(target, ids);
+    return checksum.found();
 }
-/** Reads a blob that is a file on this machine; `size` and `downloaded` in bytes. */
-function fileReader(path, size, downloaded) {
-    const stream = (start, end) => (0,_bytes_files_js__WEBPACK_IMPORTED_MODULE_2__/* .fileChunks */ .T9)(path, chunkBytes, { start, end });
-    return {
-        size,
-        downloaded: () => downloaded,
-        read: (start, end) => (0,_bytes_chunks_js__WEBPACK_IMPORTED_MODULE_1__/* .copiedBytes */ .QB)(stream(start, end)),
-        stream,
-        lend: stream,
+function putBlockList(target, ids) {
+    const list = ids.map((id) => `<Latest>${id}</Latest>`).join('');
+    const body = `<?xml version="1.0" encoding="utf-8"?><BlockList>${list}</BlockList>`;
+    const headers = {
+        'content-type': 'application/xml',
+        'x-ms-blob-content-type': target.contentType ?? 'application/zip',
     };
+    return persist(target, 'The end of the upload', () => put(target, { comp: 'blocklist' }, body, headers));
+}
+function persist({ onRetry, signal }, what, request) {
+    return (0,_http_retry_js__WEBPACK_IMPORTED_MODULE_4__/* .again */ .TG)('part', request, { what: () => what, onRetry, signal });
+}
+async function put({ http, url, signal }, query, body, more = {}) {
+    const headers = { 'x-ms-version': apiVersion, ...more };
+    await (0,_http_answer_js__WEBPACK_IMPORTED_MODULE_3__/* .readText */ .yR)(await http.send({ method: 'PUT', url: withQuery(url, query), headers, body, signal }));
+}
+function withQuery(url, query) {
+    const result = new URL(url);
+    for (const [name, value] of Object.entries(query))
+        result.searchParams.set(name, value);
+    return result.href;
 }
 
 
 /***/ }),
 
-/***/ 8121:
+/***/ 78:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
-
-// EXPORTS
-__nccwpck_require__.d(__webpack_exports__, {
-  Z: () => (/* binding */ runStore)
-});
-
-// EXTERNAL MODULE: ./build/shared/base/errors.js + 1 modules
-var errors = __nccwpck_require__(4754);
-// EXTERNAL MODULE: ./build/shared/bytes/files.js
-var files = __nccwpck_require__(9543);
-// EXTERNAL MODULE: ./build/shared/http/answer.js
-var answer = __nccwpck_require__(9147);
-// EXTERNAL MODULE: external "node:stream"
-var external_node_stream_ = __nccwpck_require__(7075);
-// EXTERNAL MODULE: external "node:tls"
-var external_node_tls_ = __nccwpck_require__(1692);
-// EXTERNAL MODULE: ./node_modules/undici/index.js
-var undici = __nccwpck_require__(6752);
-// EXTERNAL MODULE: ./build/shared/http/proxies.js
-var http_proxies = __nccwpck_require__(7825);
-;// CONCATENATED MODULE: ./build/shared/http/client.js
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   HB: () => (/* binding */ maskedUrl),
+/* harmony export */   VP: () => (/* binding */ RangesIgnored),
+/* harmony export */   fo: () => (/* binding */ CutShort),
+/* harmony export */   kJ: () => (/* binding */ requireListedSize),
+/* harmony export */   sY: () => (/* binding */ signedBlob),
+/* harmony export */   vf: () => (/* binding */ discard)
+/* harmony export */ });
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
+/* harmony import */ var _http_answer_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(9147);
+/* harmony import */ var _http_retry_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(3775);
 
 
 
-
-// A connection that is silent for this long is closed; the request is then retried.
-const silenceMs = 30_000;
-const pieceBytes = 256 * 1024;
-/**
- * @param proxies used as by curl and the runner: a proxy for http isn't one for https, and the loopback interface has none
- *   (actions/toolkit, http-client/src/proxy.ts; Go's net/http, ProxyFromEnvironment)
- * @param signal ends open requests
- * @param authority a certificate to trust in addition to the system CAs, in PEM
- * @throws HandoverError `unsupported-host` for a proxy that can't be used
- */
-function httpClient(proxies, signal, authority) {
-    const trust = authority === undefined ? {} : { ca: [...external_node_tls_.rootCertificates, authority] };
-    const connect = { timeout: silenceMs, ...trust };
-    const options = { headersTimeout: silenceMs, bodyTimeout: silenceMs, connect, pipelining: 1 };
-    const direct = new undici/* Agent */.g6(options);
-    const through = (proxy) => {
-        if (proxy === undefined)
-            return direct;
-        const url = (0,http_proxies/* proxyUrl */.sd)(proxy);
-        // The agent that uses the proxy gets `requestTls`.
-        const to = { httpProxy: url, httpsProxy: url, noProxy: proxies.except, requestTls: trust };
-        return new undici/* EnvHttpProxyAgent */.J2({ ...options, ...to });
+function signedBlob(options) {
+    let url;
+    let unsigned;
+    const sign = async () => {
+        try {
+            return await options.sign();
+        }
+        catch (error) {
+            throw (unsigned = (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .asError */ .zR)(error));
+        }
     };
-    const [plain, secure] = [through(proxies.http), through(proxies.https)];
+    const isExpired = (error) => 
+    // Azure answers 403 AuthenticationFailed for an expired signature.
+    error !== unsigned && error instanceof _http_answer_js__WEBPACK_IMPORTED_MODULE_1__/* .HttpError */ .j$ && (error.status === 403 || error.status === 401);
     return {
-        send: async ({ method, url, headers = {}, body, signal: own, outlivesStep = false, answerMs = silenceMs }) => {
-            const ends = AbortSignal.any([...(outlivesStep ? [] : [signal]), ...(own === undefined ? [] : [own])]);
-            // Otherwise undici destroys the body with an error that nothing catches.
-            ends.throwIfAborted();
-            const { protocol, host } = new URL(url);
-            const dispatcher = (0,http_proxies/* isLoopback */.U9)(host) ? direct : protocol === 'https:' ? secure : plain;
-            const common = { dispatcher, method, signal: ends, headersTimeout: answerMs };
-            if (body === undefined || typeof body === 'string')
-                return (0,undici/* request */.Em)(url, { ...common, headers, ...(body === undefined ? {} : { body }) });
-            const streamed = Buffer.isBuffer(body) ? { size: body.length, chunks: inPieces(body) } : body;
-            const length = { 'content-length': String(streamed.size) };
-            return (0,undici/* request */.Em)(url, { ...common, headers: { ...headers, ...length }, body: external_node_stream_.Readable.from(streamed.chunks) });
+        get: async (headers, signal) => {
+            url ??= sign();
+            return options.http.send({
+                method: 'GET',
+                url: await url,
+                headers: { ...headers, 'accept-encoding': 'identity' },
+                ...(signal === undefined ? {} : { signal }),
+            });
         },
-        close: async () => {
-            await Promise.all([...new Set([direct, plain, secure])].map((each) => each.destroy()));
+        persist: async (work, reached, end) => {
+            try {
+                await (0,_http_retry_js__WEBPACK_IMPORTED_MODULE_2__/* .again */ .TG)('part', work, {
+                    what: () => `Bytes ${String(reached())}-${String(end)} of the download`,
+                    onRetry: options.onRetry,
+                    signal: options.signal,
+                    isRetryable: (error) => error !== unsigned && (0,_http_retry_js__WEBPACK_IMPORTED_MODULE_2__/* .isTransient */ .dg)(error),
+                    isAtOnce: (error) => {
+                        if (!isExpired(error))
+                            return false;
+                        url = undefined;
+                        return true;
+                    },
+                });
+            }
+            catch (error) {
+                throw error === unsigned ? error : explained(error, reached(), options);
+            }
         },
     };
 }
-// Node's TLS holds a copy of each write, and an encrypted one: for a piece that is little.
-function inPieces(body) {
-    const starts = Array.from({ length: Math.ceil(body.length / pieceBytes) }, (_, piece) => piece * pieceBytes);
-    return external_node_stream_.Readable.from(starts.map((start) => body.subarray(start, start + pieceBytes)));
+/** The connection ended normally before all bytes had arrived, or other bytes than the requested ones arrived. */
+class CutShort extends Error {
+    code = 'CUT_SHORT';
+    constructor(at, end, why = 'the answer ended') {
+        super(`${why} at byte ${String(at)} of ${String(end)}`);
+    }
+}
+/** The server answered a request for a part with the whole blob, as HTTP allows (RFC 9110 section 14.2). */
+class RangesIgnored extends Error {
+    name = 'RangesIgnored';
+}
+/** @throws HandoverError `artifact-corrupt` when the blob has another size than the service lists */
+function requireListedSize(size, { size: listed }) {
+    if (size === listed)
+        return;
+    throw (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .corruptArtifact */ .G8)(`The artifact's blob has ${String(size)} bytes; the artifact service lists ${String(listed)}.`);
+}
+/** Ends an answer without reading it; to destroy its body would emit an error that nothing can catch. */
+async function discard(response) {
+    await response.body.dump({ limit: 64 * 1024 }).catch(() => undefined);
+}
+function explained(error, at, options) {
+    if (error instanceof _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu || error instanceof RangesIgnored || options.signal.aborted)
+        return error;
+    if (error instanceof _http_answer_js__WEBPACK_IMPORTED_MODULE_1__/* .HttpError */ .j$ && (error.status === 404 || error.status === 410)) {
+        return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('artifact-expired', `The artifact's content is gone: ${error.message}. It has expired or was deleted.`, 'Re-run all jobs, so that the image is built and handed over again, or raise `retention-days` of export-image.', error);
+    }
+    return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('transfer-failed', `The download failed at byte ${String(at)} of ${String(options.size)}: ${(0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .messageOf */ .bD)(error)}.`, 'Re-run the job. If it repeats, look at https://www.githubstatus.com and at the proxy of a self-hosted runner.', error);
+}
+/**
+ * Returns the same URL after masking its signature: in the form that the URL has, which is the one that can be printed, and in
+ * the form that `URLSearchParams` writes.
+ */
+function maskedUrl(url, maskSecret) {
+    const signature = (text) => /[?&]sig=([^&#]+)/.exec(text)?.[1];
+    const { searchParams } = new URL(url);
+    for (const form of new Set([signature(url), signature(`?${searchParams.toString()}`)])) {
+        if (form !== undefined)
+            maskSecret(form);
+    }
+    return url;
 }
 
-// EXTERNAL MODULE: ./build/shared/base/pool.js
-var pool = __nccwpck_require__(2668);
-// EXTERNAL MODULE: ./build/shared/bytes/chunks.js
-var bytes_chunks = __nccwpck_require__(4256);
-// EXTERNAL MODULE: ./build/shared/bytes/verified.js
-var verified = __nccwpck_require__(7606);
-// EXTERNAL MODULE: ./build/shared/http/retry.js
-var retry = __nccwpck_require__(3775);
-// EXTERNAL MODULE: external "node:timers/promises"
-var promises_ = __nccwpck_require__(8500);
-;// CONCATENATED MODULE: ./build/shared/artifacts/blob/slow-parts.js
+
+/***/ }),
+
+/***/ 5942:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   r: () => (/* binding */ parts)
+/* harmony export */ });
+/* harmony import */ var node_timers_promises__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(8500);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4754);
 
 
 // One connection in many is slow (actions/cache#810, actions/toolkit#1484). A part of a blob that takes far longer than its neighbours
@@ -36805,7 +37090,7 @@ function parts(adapts) {
 }
 /** Returns after a moment whether the first request is still running. */
 function isWaiting({ ended }) {
-    return (0,promises_.setTimeout)(lookEveryMs, true, { signal: ended }).catch(() => false);
+    return (0,node_timers_promises__WEBPACK_IMPORTED_MODULE_0__.setTimeout)(lookEveryMs, true, { signal: ended }).catch(() => false);
 }
 function requestPart(first, requestAgain, onArrival) {
     const requestedAt = performance.now();
@@ -36838,7 +37123,7 @@ async function race({ arriving, requestAgain, abandon }) {
         second.abort();
         return bytes;
     }, (error) => again.catch(() => {
-        throw (0,errors/* asError */.zR)(error);
+        throw (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .asError */ .zR)(error);
     }));
     const other = again.then((bytes) => {
         abandon();
@@ -36847,86 +37132,70 @@ async function race({ arriving, requestAgain, abandon }) {
     return Promise.race([first, other]);
 }
 
-;// CONCATENATED MODULE: ./build/shared/artifacts/blob/blob-upload.js
+
+/***/ }),
+
+/***/ 9341:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   T: () => (/* binding */ openOnDisk),
+/* harmony export */   q: () => (/* binding */ fileReader)
+/* harmony export */ });
+/* harmony import */ var node_fs_promises__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(1455);
+/* harmony import */ var _bytes_chunks_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4256);
+/* harmony import */ var _bytes_files_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(9543);
+/* harmony import */ var _zip_content_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(6720);
 
 
 
 
-
-
-// Put Block and Put Block List of the Blob service REST API, which the artifact service's signed URLs lead to.
-const apiVersion = '2024-11-04';
-const blockBytes = 4 * 1024 * 1024;
-const blocksInFlight = 8;
-/**
- * Uploads chunks as one blob while they are produced, at most 8 blocks of 4 MiB at a time.
- * @param onBytes called with the number of bytes of each block that has arrived
- * @throws HttpError or a connection error after the last retry; errors of `chunks`
- */
-async function uploadBlob(target, chunks, onBytes) {
-    const checksum = new verified/* Checksum */.M();
-    const ids = [];
-    const free = [];
-    const all = parts(target.adapts ?? true);
-    /** For each block under way, the blocks that started after it. */
-    const later = new Set();
-    await (0,pool/* inPool */.Q)((0,bytes_chunks/* pieces */.IE)((0,verified/* checksummed */.Wk)(chunks, checksum), blockBytes, free), blocksInFlight, async (bytes, failed) => {
-        if (bytes.length === 0)
-            return;
-        // Blocks are taken in order. All ids of a blob have one length (Put Block, "Remarks").
-        const id = Buffer.from(String(ids.length).padStart(6, '0')).toString('base64');
-        const start = ids.length * blockBytes;
-        ids.push(id);
-        // A refused block ends the others.
-        const signal = AbortSignal.any([target.signal, failed]);
-        const what = `Bytes ${String(start)}-${String(start + bytes.length)} of the upload`;
-        const query = { comp: 'block', blockid: id };
-        const block = all.request(async (abandoned, timed) => {
-            const ends = { ...target, signal: AbortSignal.any([signal, abandoned]) };
-            await persist(ends, what, () => timed(() => put(ends, query, bytes)));
-            return bytes;
-        }, 
-        // The service takes the same bytes for the same id in any order.
-        async (abandoned) => {
-            target.onRetry(`${what} take far longer than their neighbours: sending them again.`);
-            await put({ ...target, signal: AbortSignal.any([signal, abandoned]) }, query, bytes);
-            return bytes;
-        });
-        for (const started of later)
-            started.push(block);
-        const startedLater = [];
-        later.add(startedLater);
-        await all.firstResponse(block, startedLater).finally(() => later.delete(startedLater));
-        onBytes(bytes.length);
-        free.push(Buffer.from(bytes.buffer));
-    });
-    await putBlockList(target, ids);
-    return checksum.found();
+// The content of an artifact that is a file on this machine: downloaded as a whole, or made by this job.
+const chunkBytes = 1024 * 1024;
+/** @param downloaded number of bytes that it took to bring the file here */
+async function openOnDisk(artifact, path, downloaded) {
+    return (0,_zip_content_js__WEBPACK_IMPORTED_MODULE_3__/* .openArtifact */ .H)(artifact, fileReader(path, (await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_0__.stat)(path)).size, downloaded));
 }
-function putBlockList(target, ids) {
-    const list = ids.map((id) => `<Latest>${id}</Latest>`).join('');
-    const body = `<?xml version="1.0" encoding="utf-8"?><BlockList>${list}</BlockList>`;
-    const headers = { 'content-type': 'application/xml', 'x-ms-blob-content-type': 'application/zip' };
-    return persist(target, 'The end of the upload', () => put(target, { comp: 'blocklist' }, body, headers));
-}
-function persist({ onRetry, signal }, what, request) {
-    return (0,retry/* again */.TG)('part', request, { what: () => what, onRetry, signal });
-}
-async function put({ http, url, signal }, query, body, more = {}) {
-    const headers = { 'x-ms-version': apiVersion, ...more };
-    await (0,answer/* readText */.yR)(await http.send({ method: 'PUT', url: withQuery(url, query), headers, body, signal }));
-}
-function withQuery(url, query) {
-    const result = new URL(url);
-    for (const [name, value] of Object.entries(query))
-        result.searchParams.set(name, value);
-    return result.href;
+/** Reads a blob that is a file on this machine; `size` and `downloaded` in bytes. */
+function fileReader(path, size, downloaded) {
+    const stream = (start, end) => (0,_bytes_files_js__WEBPACK_IMPORTED_MODULE_2__/* .fileChunks */ .T9)(path, chunkBytes, { start, end });
+    return {
+        size,
+        downloaded: () => downloaded,
+        read: (start, end) => (0,_bytes_chunks_js__WEBPACK_IMPORTED_MODULE_1__/* .copiedBytes */ .QB)(stream(start, end)),
+        stream,
+        lend: stream,
+    };
 }
 
+
+/***/ }),
+
+/***/ 7420:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+
+// EXPORTS
+__nccwpck_require__.d(__webpack_exports__, {
+  Z: () => (/* binding */ runStore)
+});
+
+// EXTERNAL MODULE: ./build/shared/base/errors.js + 1 modules
+var errors = __nccwpck_require__(4754);
+// EXTERNAL MODULE: ./build/shared/bytes/files.js
+var files = __nccwpck_require__(9543);
+// EXTERNAL MODULE: ./build/shared/http/answer.js
+var answer = __nccwpck_require__(9147);
+// EXTERNAL MODULE: ./build/shared/http/client.js
+var client = __nccwpck_require__(4242);
+// EXTERNAL MODULE: ./build/shared/http/twirp.js
+var twirp = __nccwpck_require__(9359);
+// EXTERNAL MODULE: ./build/shared/artifacts/blob/blob-upload.js
+var blob_upload = __nccwpck_require__(4145);
 // EXTERNAL MODULE: external "node:fs"
 var external_node_fs_ = __nccwpck_require__(3024);
 // EXTERNAL MODULE: external "node:fs/promises"
-var external_node_fs_promises_ = __nccwpck_require__(1455);
+var promises_ = __nccwpck_require__(1455);
 // EXTERNAL MODULE: external "node:path"
 var external_node_path_ = __nccwpck_require__(6760);
 // EXTERNAL MODULE: external "node:stream/promises"
@@ -36935,102 +37204,16 @@ var external_node_stream_promises_ = __nccwpck_require__(6466);
 var base_text = __nccwpck_require__(1453);
 // EXTERNAL MODULE: ./build/shared/bytes/disk-space.js
 var disk_space = __nccwpck_require__(356);
+// EXTERNAL MODULE: ./build/shared/bytes/verified.js
+var verified = __nccwpck_require__(7606);
 // EXTERNAL MODULE: ./build/shared/artifacts/on-disk.js
 var on_disk = __nccwpck_require__(9341);
 // EXTERNAL MODULE: ./build/shared/artifacts/zip/content.js + 1 modules
 var zip_content = __nccwpck_require__(6720);
-;// CONCATENATED MODULE: ./build/shared/artifacts/blob/signed-blob.js
-
-
-
-function signedBlob(options) {
-    let url;
-    let unsigned;
-    const sign = async () => {
-        try {
-            return await options.sign();
-        }
-        catch (error) {
-            throw (unsigned = (0,errors/* asError */.zR)(error));
-        }
-    };
-    const isExpired = (error) => 
-    // Azure answers 403 AuthenticationFailed for an expired signature.
-    error !== unsigned && error instanceof answer/* HttpError */.j$ && (error.status === 403 || error.status === 401);
-    return {
-        get: async (headers, signal) => {
-            url ??= sign();
-            return options.http.send({
-                method: 'GET',
-                url: await url,
-                headers: { ...headers, 'accept-encoding': 'identity' },
-                ...(signal === undefined ? {} : { signal }),
-            });
-        },
-        persist: async (work, reached, end) => {
-            try {
-                await (0,retry/* again */.TG)('part', work, {
-                    what: () => `Bytes ${String(reached())}-${String(end)} of the download`,
-                    onRetry: options.onRetry,
-                    signal: options.signal,
-                    isRetryable: (error) => error !== unsigned && (0,retry/* isTransient */.dg)(error),
-                    isAtOnce: (error) => {
-                        if (!isExpired(error))
-                            return false;
-                        url = undefined;
-                        return true;
-                    },
-                });
-            }
-            catch (error) {
-                throw error === unsigned ? error : explained(error, reached(), options);
-            }
-        },
-    };
-}
-/** The connection ended normally before all bytes had arrived, or other bytes than the requested ones arrived. */
-class CutShort extends Error {
-    code = 'CUT_SHORT';
-    constructor(at, end, why = 'the answer ended') {
-        super(`${why} at byte ${String(at)} of ${String(end)}`);
-    }
-}
-/** The server answered a request for a part with the whole blob, as HTTP allows (RFC 9110 section 14.2). */
-class RangesIgnored extends Error {
-    name = 'RangesIgnored';
-}
-/** @throws HandoverError `artifact-corrupt` when the blob has another size than the service lists */
-function requireListedSize(size, { size: listed }) {
-    if (size === listed)
-        return;
-    throw (0,errors/* corruptArtifact */.G8)(`The artifact's blob has ${String(size)} bytes; the artifact service lists ${String(listed)}.`);
-}
-/** Ends an answer without reading it; to destroy its body would emit an error that nothing can catch. */
-async function discard(response) {
-    await response.body.dump({ limit: 64 * 1024 }).catch(() => undefined);
-}
-function explained(error, at, options) {
-    if (error instanceof errors/* HandoverError */.Cu || error instanceof RangesIgnored || options.signal.aborted)
-        return error;
-    if (error instanceof answer/* HttpError */.j$ && (error.status === 404 || error.status === 410)) {
-        return new errors/* HandoverError */.Cu('artifact-expired', `The artifact's content is gone: ${error.message}. It has expired or was deleted.`, 'Re-run all jobs, so that the image is built and handed over again, or raise `retention-days` of export-image.', error);
-    }
-    return new errors/* HandoverError */.Cu('transfer-failed', `The download failed at byte ${String(at)} of ${String(options.size)}: ${(0,errors/* messageOf */.bD)(error)}.`, 'Re-run the job. If it repeats, look at https://www.githubstatus.com and at the proxy of a self-hosted runner.', error);
-}
-/**
- * Returns the same URL after masking its signature: in the form that the URL has, which is the one that can be printed, and in
- * the form that `URLSearchParams` writes.
- */
-function maskedUrl(url, maskSecret) {
-    const signature = (text) => /[?&]sig=([^&#]+)/.exec(text)?.[1];
-    const { searchParams } = new URL(url);
-    for (const form of new Set([signature(url), signature(`?${searchParams.toString()}`)])) {
-        if (form !== undefined)
-            maskSecret(form);
-    }
-    return url;
-}
-
+// EXTERNAL MODULE: ./build/shared/artifacts/blob/signed-blob.js
+var signed_blob = __nccwpck_require__(78);
+// EXTERNAL MODULE: ./build/shared/artifacts/blob/slow-parts.js
+var slow_parts = __nccwpck_require__(5942);
 ;// CONCATENATED MODULE: ./build/shared/artifacts/blob/ranged-reader.js
 
 
@@ -37045,7 +37228,7 @@ const partBytes = 2 * 1024 * 1024;
  */
 function rangedReader(options) {
     const { size, onRetry, adapts = true } = options;
-    const blob = signedBlob(options);
+    const blob = (0,signed_blob/* signedBlob */.sY)(options);
     const source = { blob, size, givesParts: false };
     const request = (all, bytes, start) => {
         const end = start + bytes.length;
@@ -37062,10 +37245,10 @@ function rangedReader(options) {
             return filling.bytes;
         });
     };
-    const small = parts(adapts);
+    const small = (0,slow_parts/* parts */.r)(adapts);
     /** @param free memory to use again */
     const inParts = async function* (start, end, free) {
-        const all = parts(adapts);
+        const all = (0,slow_parts/* parts */.r)(adapts);
         const queue = [];
         let next = start;
         while (next < end || queue.length > 0) {
@@ -37104,7 +37287,7 @@ async function fill(source, part, signal) {
     });
     await (0,external_node_stream_promises_.finished)(body);
     if (part.filled < bytes.length)
-        throw new CutShort(start + part.filled, end);
+        throw new signed_blob/* CutShort */.fo(start + part.filled, end);
 }
 async function requestRange(source, start, end, signal) {
     const response = await source.blob.get({ range: `bytes=${String(start)}-${String(end - 1)}` }, signal);
@@ -37113,19 +37296,19 @@ async function requestRange(source, start, end, signal) {
         throw (0,answer/* serviceError */.cg)(await (0,answer/* readAnswer */.JN)(response));
     try {
         if (statusCode === 200 && !source.givesParts)
-            throw new RangesIgnored(`HTTP 200 for bytes ${String(start)}-${String(end)}`);
+            throw new signed_blob/* RangesIgnored */.VP(`HTTP 200 for bytes ${String(start)}-${String(end)}`);
         if (statusCode === 200)
-            throw new CutShort(start, end, 'the answer is the whole blob');
+            throw new signed_blob/* CutShort */.fo(start, end, 'the answer is the whole blob');
         const range = String(headers['content-range'] ?? '');
         const [, from, size] = /^bytes (\d+)-\d+\/(\d+)$/.exec(range) ?? [];
-        requireListedSize(Number(size), source);
+        (0,signed_blob/* requireListedSize */.kJ)(Number(size), source);
         if (Number(from) !== start)
-            throw new CutShort(start, end, `the answer is "${(0,base_text/* quoteForeign */.xS)(range, 80)}"`);
+            throw new signed_blob/* CutShort */.fo(start, end, `the answer is "${(0,base_text/* quoteForeign */.xS)(range, 80)}"`);
         source.givesParts = true;
         return response.body;
     }
     catch (error) {
-        await discard(response);
+        await (0,signed_blob/* discard */.vf)(response);
         throw error;
     }
 }
@@ -37158,7 +37341,7 @@ async function openBlob(given) {
         return await withTail(rangedReader(options));
     }
     catch (error) {
-        if (!(error instanceof RangesIgnored))
+        if (!(error instanceof signed_blob/* RangesIgnored */.VP))
             throw error;
         return (0,on_disk/* fileReader */.q)(await fetchWhole(options), options.size, options.size);
     }
@@ -37186,7 +37369,7 @@ async function fetchWhole(options) {
         `(${(0,base_text/* formatBytes */.z3)(size)}) to RUNNER_TEMP, and read from there.`);
     const path = (0,external_node_path_.join)(await folders.make(), 'blob');
     await (0,disk_space/* requireDiskSpace */.T1)(path, size, `The artifact "${artifact.name}"`, spaceAdvice);
-    const blob = signedBlob(options);
+    const blob = (0,signed_blob/* signedBlob */.sY)(options);
     let written = 0;
     await options.progress('Downloaded', size, (passed) => blob.persist(async () => {
         written = 0;
@@ -37204,17 +37387,17 @@ async function writeWhole(blob, options, path, onBytes) {
         throw (0,answer/* serviceError */.cg)(await (0,answer/* readAnswer */.JN)(response));
     const announced = response.headers['content-length'];
     const checksum = new verified/* Checksum */.M();
-    const file = await (0,external_node_fs_promises_.open)(path, 'w');
+    const file = await (0,promises_.open)(path, 'w');
     try {
         if (announced !== undefined)
-            requireListedSize(Number(announced), options);
+            (0,signed_blob/* requireListedSize */.kJ)(Number(announced), options);
         const { body } = response;
         // Written synchronously: undici 6 ends the process when a server closes the connection while the body waits for a reader.
         body.on('data', (chunk) => {
             try {
                 checksum.add(chunk);
                 if (checksum.size > options.size)
-                    requireListedSize(checksum.size, options);
+                    (0,signed_blob/* requireListedSize */.kJ)(checksum.size, options);
                 (0,external_node_fs_.appendFileSync)(file.fd, chunk);
                 onBytes(chunk.length);
             }
@@ -37225,7 +37408,7 @@ async function writeWhole(blob, options, path, onBytes) {
         await (0,external_node_stream_promises_.finished)(body);
     }
     catch (error) {
-        await discard(response);
+        await (0,signed_blob/* discard */.vf)(response);
         throw (0,errors/* asError */.zR)((0,disk_space/* explainDiskFull */.GK)(error, path, spaceAdvice));
     }
     finally {
@@ -37233,13 +37416,15 @@ async function writeWhole(blob, options, path, onBytes) {
     }
     const { size, digest } = checksum.found();
     if (size < options.size)
-        throw new CutShort(size, options.size);
+        throw new signed_blob/* CutShort */.fo(size, options.size);
     if (digest !== (options.artifact.digest ?? digest))
         throw (0,zip_content/* otherDigest */.v)(options.artifact, digest);
 }
 
 // EXTERNAL MODULE: external "node:zlib"
 var external_node_zlib_ = __nccwpck_require__(8522);
+// EXTERNAL MODULE: ./build/shared/bytes/chunks.js
+var chunks = __nccwpck_require__(4256);
 ;// CONCATENATED MODULE: ./build/shared/artifacts/zip/zip-writer.js
 
 
@@ -37265,7 +37450,7 @@ async function* storedZip(entries) {
         let size = 0;
         let crc = 0;
         for await (const chunk of entry.chunks) {
-            crc = (0,external_node_zlib_.crc32)((0,bytes_chunks/* viewOf */.du)(chunk), crc);
+            crc = (0,external_node_zlib_.crc32)((0,chunks/* viewOf */.du)(chunk), crc);
             size += chunk.length;
             yield chunk;
         }
@@ -37367,22 +37552,22 @@ function zip64End(count, size, offset) {
 
 // EXTERNAL MODULE: ./build/shared/image/digest.js
 var image_digest = __nccwpck_require__(3968);
+// EXTERNAL MODULE: external "node:timers/promises"
+var external_node_timers_promises_ = __nccwpck_require__(8500);
 // EXTERNAL MODULE: ./build/shared/base/deadline.js
 var deadline = __nccwpck_require__(2442);
 // EXTERNAL MODULE: ./build/shared/bytes/locks.js + 1 modules
 var locks = __nccwpck_require__(1344);
 // EXTERNAL MODULE: ./build/shared/base/json.js
 var json = __nccwpck_require__(604);
+// EXTERNAL MODULE: ./build/shared/http/retry.js
+var retry = __nccwpck_require__(3775);
 ;// CONCATENATED MODULE: ./build/shared/artifacts/service/results-service.js
 
 
 
 
 
-/** The service answered with success in an unknown form: it is newer than this client. */
-class UnknownAnswer extends Error {
-    name = 'UnknownAnswer';
-}
 function isOwnedBy(one, other) {
     return one.runBackendId === other.runBackendId && one.jobBackendId === other.jobBackendId;
 }
@@ -37395,7 +37580,8 @@ function resultsService(http, credentials, onRetry, signal) {
         workflow_run_backend_id: runBackendId,
         workflow_job_run_backend_id: jobBackendId,
     });
-    const call = (method, body) => (0,retry/* again */.TG)('call', () => post(http, credentials, method, { ...idsOf(credentials), ...body }), {
+    const post = (0,twirp/* twirp */.lo)(http, { ...credentials, service });
+    const call = (method, body) => (0,retry/* again */.TG)('call', () => post(method, { ...idsOf(credentials), ...body }), {
         what: () => method,
         onRetry,
         signal,
@@ -37408,45 +37594,24 @@ function resultsService(http, credentials, onRetry, signal) {
         },
         signDownload: async (artifact) => {
             const answer = await call('GetSignedArtifactURL', { ...idsOf(artifact), name: artifact.name });
-            return url(field(answer, 'signed_url', 'signedUrl'), 'GetSignedArtifactURL');
+            return (0,twirp/* signedUrl */.iB)((0,twirp/* field */.ZZ)(answer, 'signed_url', 'signedUrl'), 'GetSignedArtifactURL');
         },
         create: async (name, expiresAt) => {
             const format = { mime_type: 'application/zip', version: formatVersion };
             const answer = await call('CreateArtifact', { name, ...format, expires_at: expiresAt?.toISOString() });
-            return url(field(answer, 'signed_upload_url', 'signedUploadUrl'), 'CreateArtifact');
+            return (0,twirp/* signedUrl */.iB)((0,twirp/* field */.ZZ)(answer, 'signed_upload_url', 'signedUploadUrl'), 'CreateArtifact');
         },
         finalize: async (name, size, digest) => {
             const answer = await call('FinalizeArtifact', { name, size: String(size), hash: digest });
-            const id = wholeNumber(field(answer, 'artifact_id', 'artifactId'));
+            const id = wholeNumber((0,twirp/* field */.ZZ)(answer, 'artifact_id', 'artifactId'));
             if (answer['ok'] === true && id !== undefined)
                 return id;
-            throw new UnknownAnswer('FinalizeArtifact: no artifact id');
+            throw new twirp/* UnknownAnswer */.by('FinalizeArtifact: no artifact id');
         },
         remove: async (name, owner) => {
             await call('DeleteArtifact', { ...idsOf(owner), name });
         },
     };
-}
-async function post(http, credentials, method, body) {
-    const response = await http.send({
-        method: 'POST',
-        url: `${credentials.origin}/twirp/${service}/${method}`,
-        headers: { 'content-type': 'application/json', authorization: `Bearer ${credentials.token}` },
-        body: JSON.stringify(body),
-    });
-    const value = (0,json/* parseJson */.qF)(await (0,answer/* readText */.yR)(response));
-    if (!(0,json/* isObject */.Gv)(value))
-        throw new UnknownAnswer(`${method}: the answer is not a JSON object`);
-    return value;
-}
-// The service answers in snake_case or in camelCase (protobuf JSON allows both).
-function field(from, snake, camel) {
-    return from[snake] ?? from[camel];
-}
-function url(value, method) {
-    if (typeof value === 'string' && URL.canParse(value) && /^https?:$/.test(new URL(value).protocol))
-        return value;
-    throw new UnknownAnswer(`${method}: no signed URL`);
 }
 /** Reads a number of protobuf's JSON, where 64 bits are a string. */
 function wholeNumber(value) {
@@ -37457,31 +37622,31 @@ function listed(answer) {
     const items = answer['artifacts'];
     // Protobuf's JSON may leave out an empty list; any other form is unknown.
     if (items !== undefined && !Array.isArray(items))
-        throw new UnknownAnswer('ListArtifacts: no list of artifacts');
+        throw new twirp/* UnknownAnswer */.by('ListArtifacts: no list of artifacts');
     if (items === undefined && Object.keys(answer).length > 0)
-        throw new UnknownAnswer('ListArtifacts: unknown fields');
+        throw new twirp/* UnknownAnswer */.by('ListArtifacts: unknown fields');
     return (0,json/* arrayOf */.jk)(items).map(listedArtifact);
 }
 function listedArtifact(item) {
     if (!(0,json/* isObject */.Gv)(item))
-        throw new UnknownAnswer('ListArtifacts: an artifact that is no object');
-    const id = wholeNumber(field(item, 'database_id', 'databaseId'));
+        throw new twirp/* UnknownAnswer */.by('ListArtifacts: an artifact that is no object');
+    const id = wholeNumber((0,twirp/* field */.ZZ)(item, 'database_id', 'databaseId'));
     // Protobuf's JSON leaves out a zero.
     const size = wholeNumber(item['size'] ?? 0);
     const name = (0,json/* stringOr */.JI)(item['name'], '');
     if (id === undefined || size === undefined || name === '') {
-        throw new UnknownAnswer('ListArtifacts: an artifact without id, size or name');
+        throw new twirp/* UnknownAnswer */.by('ListArtifacts: an artifact without id, size or name');
     }
     const digest = (0,image_digest/* parseDigest */.m)((0,json/* stringOr */.JI)(item['digest'], ''));
-    const createdAt = (0,json/* stringOr */.JI)(field(item, 'created_at', 'createdAt'), undefined);
+    const createdAt = (0,json/* stringOr */.JI)((0,twirp/* field */.ZZ)(item, 'created_at', 'createdAt'), undefined);
     return {
         id,
         name,
         size,
         ...(digest === undefined ? {} : { digest }),
         ...(createdAt === undefined ? {} : { createdAt }),
-        runBackendId: (0,json/* stringOr */.JI)(field(item, 'workflow_run_backend_id', 'workflowRunBackendId'), ''),
-        jobBackendId: (0,json/* stringOr */.JI)(field(item, 'workflow_job_run_backend_id', 'workflowJobRunBackendId'), ''),
+        runBackendId: (0,json/* stringOr */.JI)((0,twirp/* field */.ZZ)(item, 'workflow_run_backend_id', 'workflowRunBackendId'), ''),
+        jobBackendId: (0,json/* stringOr */.JI)((0,twirp/* field */.ZZ)(item, 'workflow_job_run_backend_id', 'workflowJobRunBackendId'), ''),
     };
 }
 /**
@@ -37646,7 +37811,7 @@ async function removeUnfinished(name, options, { unlessListed = false, lateMs = 
                 const isGone = await removeOwn(service, name);
                 if (isGone || Date.now() >= giveUpAt)
                     return isGone;
-                await (0,promises_.setTimeout)(latePauseMs, undefined, { signal });
+                await (0,external_node_timers_promises_.setTimeout)(latePauseMs, undefined, { signal });
             }
         }
         catch {
@@ -37676,7 +37841,7 @@ async function removeOwn(service, name) {
     }
 }
 function connect({ credentials, proxies, log }, signal) {
-    const http = httpClient(proxies, signal);
+    const http = (0,client/* httpClient */.o)(proxies, signal);
     return { service: resultsService(http, credentials, log.info, signal), [Symbol.asyncDispose]: () => http.close() };
 }
 function nameTaken(name, error) {
@@ -37690,7 +37855,8 @@ function transferFailed(what, error) {
         return error;
     const authorization = error instanceof answer/* HttpError */.j$ && (error.status === 401 || error.status === 403);
     return new errors/* HandoverError */.Cu('transfer-failed', `Could not ${what}: ${(0,errors/* messageOf */.bD)(error)}.`, quota.test((0,errors/* messageOf */.bD)(error))
-        ? 'The artifact storage of this account is used up; GitHub recalculates it every 6 to 12 hours. Delete old artifacts, and remove this one in the last job: `remove: true` of load-image.'
+        ? 'The artifact storage of this account is used up; GitHub recalculates it every 6 to 12 hours. Delete artifacts of earlier runs, and ' +
+            'let the last job remove this one: `remove: true` of load-image.'
         : authorization
             ? "The job's token was refused: it is valid only while the job runs. Re-run the job."
             : 'Re-run the job. If it repeats, look at https://www.githubstatus.com and at the proxy of a self-hosted runner.', error);
@@ -37774,7 +37940,7 @@ function withOfficialClient(own, options) {
             return await work(own);
         }
         catch (error) {
-            if (!(error instanceof UnknownAnswer))
+            if (!(error instanceof twirp/* UnknownAnswer */.by))
                 throw error;
             options.log.notice(`The artifact service answered in an unknown way (${error.message}): using the official client instead.`);
             official ??= officialStore(options);
@@ -37795,17 +37961,17 @@ function withOfficialClient(own, options) {
 function officialStore(options) {
     const folders = (0,files/* tempDirs */.zE)(options.tempRoot);
     return {
-        list: () => official_store_explained('list the artifacts of this run', '', list()),
-        open: (artifact) => official_store_explained(`read the artifact "${artifact.name}"`, artifact.name, folders.make().then((path) => official_store_open(artifact, path))),
-        upload: (request) => official_store_explained(`upload the artifact "${request.name}"`, request.name, folders.make().then((path) => uploadLocked(request, path, options))),
-        remove: ({ name }) => official_store_explained(`delete the artifact "${name}"`, name, client().then(async (official) => {
+        list: () => explained('list the artifacts of this run', '', list()),
+        open: (artifact) => explained(`read the artifact "${artifact.name}"`, artifact.name, folders.make().then((path) => official_store_open(artifact, path))),
+        upload: (request) => explained(`upload the artifact "${request.name}"`, request.name, folders.make().then((path) => uploadLocked(request, path, options))),
+        remove: ({ name }) => explained(`delete the artifact "${name}"`, name, official_store_client().then(async (official) => {
             await official.deleteArtifact(name);
         })),
         [Symbol.asyncDispose]: () => folders[Symbol.asyncDispose](),
     };
 }
 /** Explains the client's errors, which have only a message, or a name for a missing artifact. */
-async function official_store_explained(what, name, work) {
+async function explained(what, name, work) {
     try {
         return await work;
     }
@@ -37816,7 +37982,7 @@ async function official_store_explained(what, name, work) {
     }
 }
 // All bundles share one bundle of the client, at the same relative path as here: the bundler keeps this import unchanged.
-async function client() {
+async function official_store_client() {
     const { DefaultArtifactClient } = await import(/* webpackIgnore: true */ "../official-client/index.js");
     return new DefaultArtifactClient();
 }
@@ -37825,7 +37991,7 @@ const withDigest = (text) => {
     return digest === undefined ? {} : { digest };
 };
 async function list() {
-    const { artifacts } = await (await client()).listArtifacts();
+    const { artifacts } = await (await official_store_client()).listArtifacts();
     return artifacts
         .map(({ id, name, size, createdAt, digest }) => ({
         ...{ id, name, size, ...withDigest(digest) },
@@ -37836,10 +38002,10 @@ async function list() {
 async function official_store_open(artifact, folder) {
     const { digest } = artifact;
     const options = { path: folder, skipDecompress: true, ...(digest === undefined ? {} : { expectedHash: digest }) };
-    const { digestMismatch } = await (await client()).downloadArtifact(artifact.id, options);
+    const { digestMismatch } = await (await official_store_client()).downloadArtifact(artifact.id, options);
     if (digestMismatch === true)
         throw (0,errors/* corruptArtifact */.G8)(`The artifact "${artifact.name}" arrived with another digest than the artifact service lists (${digest ?? 'none'}).`);
-    const [file = ''] = await (0,external_node_fs_promises_.readdir)(folder);
+    const [file = ''] = await (0,promises_.readdir)(folder);
     return (0,on_disk/* openOnDisk */.T)(artifact, (0,external_node_path_.join)(folder, file), artifact.size);
 }
 async function uploadLocked(request, folder, options) {
@@ -37873,13 +38039,13 @@ async function upload(request, folder) {
     const paths = [];
     for await (const file of request.files) {
         const path = (0,external_node_path_.join)(folder, file.name);
-        await (0,external_node_stream_promises_.pipeline)((0,bytes_chunks/* streamableChunks */.V$)(file.chunks), (0,external_node_fs_.createWriteStream)(path));
+        await (0,external_node_stream_promises_.pipeline)((0,chunks/* streamableChunks */.V$)(file.chunks), (0,external_node_fs_.createWriteStream)(path));
         paths.push(path);
-        request.onBytes((await (0,external_node_fs_promises_.stat)(path)).size);
+        request.onBytes((await (0,promises_.stat)(path)).size);
     }
     const options = { compressionLevel: 0, retentionDays };
-    const { id, size = 0, digest } = await (await client()).uploadArtifact(name, paths, folder, options);
-    await Promise.all(paths.map((path) => (0,external_node_fs_promises_.rm)(path)));
+    const { id, size = 0, digest } = await (await official_store_client()).uploadArtifact(name, paths, folder, options);
+    await Promise.all(paths.map((path) => (0,promises_.rm)(path)));
     if (id !== undefined)
         return { id, name, size, ...withDigest(digest) };
     throw new errors/* HandoverError */.Cu('transfer-failed', 'The official client uploaded the artifact, but got no id for it.', 'Re-run the job.');
@@ -37953,6 +38119,7 @@ var run_store_disposeResources = (undefined && undefined.__disposeResources) || 
 
 
 
+
 /**
  * Returns the artifacts of the workflow run that this job belongs to.
  * @throws HandoverError `unsupported-host` outside a runner
@@ -37963,7 +38130,7 @@ function runStore(options) {
 }
 function ownStore(options) {
     const { credentials, log, maskSecret, signal } = options;
-    const http = httpClient(options.proxies, signal);
+    const http = (0,client/* httpClient */.o)(options.proxies, signal);
     const service = resultsService(http, credentials, log.info, signal);
     const folders = (0,files/* tempDirs */.zE)(options.tempRoot);
     const known = new Map();
@@ -37983,7 +38150,7 @@ function ownStore(options) {
         open: async (artifact) => {
             const [what, found] = [`read the artifact "${artifact.name}"`, listed(artifact)];
             let isOpen = false;
-            const sign = () => explain(what, async () => maskedUrl(await service.signDownload(found), maskSecret)).catch((error) => {
+            const sign = () => explain(what, async () => (0,signed_blob/* maskedUrl */.HB)(await service.signDownload(found), maskSecret)).catch((error) => {
                 // The official client can't continue what was read in part.
                 throw isOpen ? transferFailed(what, error) : (0,errors/* asError */.zR)(error);
             });
@@ -38013,8 +38180,8 @@ async function run_store_upload(http, service, options, { name, retentionDays, f
         const reserve = () => reserveName(name, expiresAt, options, lock !== undefined);
         const url = await explain(`create the artifact "${name}"`, reserve);
         try {
-            const target = { http, url: maskedUrl(url, options.maskSecret), onRetry: log.info, signal };
-            const blob = await uploadBlob(target, storedZip(files), onBytes);
+            const target = { http, url: (0,signed_blob/* maskedUrl */.HB)(url, options.maskSecret), onRetry: log.info, signal };
+            const blob = await (0,blob_upload/* uploadBlob */.P)(target, storedZip(files), onBytes);
             const id = await service
                 .finalize(name, blob.size, blob.digest)
                 .catch((error) => listedId(service, name, blob, error));
@@ -38048,7 +38215,7 @@ async function explain(what, work) {
         return await work();
     }
     catch (error) {
-        throw error instanceof UnknownAnswer ? error : transferFailed(what, error);
+        throw error instanceof twirp/* UnknownAnswer */.by ? error : transferFailed(what, error);
     }
 }
 
@@ -40066,6 +40233,146 @@ async function* heldBack(chunks, bytes) {
 
 /***/ }),
 
+/***/ 3129:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   k: () => (/* binding */ actionsCache)
+/* harmony export */ });
+/* harmony import */ var node_crypto__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(7598);
+/* harmony import */ var _artifacts_blob_blob_upload_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4145);
+/* harmony import */ var _artifacts_blob_signed_blob_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(78);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(4754);
+/* harmony import */ var _base_pool_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(2668);
+/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(1453);
+/* harmony import */ var _http_answer_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(9147);
+/* harmony import */ var _http_client_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(4242);
+/* harmony import */ var _http_retry_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(3775);
+/* harmony import */ var _http_twirp_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(9359);
+
+
+
+
+
+
+
+
+
+
+// The GitHub Actions cache, as BuildKit's `type=gha` uses it. BuildKit writes one layer after another, in blocks of 1 MiB, one at a time. Each
+// costs a round trip, so a cache of 1.4 GB takes minutes. Before each layer, it asks whether the cache has it. So this room stores layers
+// first, many blocks at a time, under BuildKit's keys, and BuildKit then writes the others and its index. The format of the index is
+// BuildKit's. Without this room, BuildKit writes everything (docs/decisions/0030).
+const service = 'github.actions.results.api.v1.CacheService';
+// BuildKit, cache/remotecache/gha/gha.go: blobKey. It is unchanged since 0.10.
+const keyOf = (digest) => `buildkit-blob-1-${digest}`;
+// tonistiigi/go-actions-cache, cache.go: version. The same for all keys.
+const version = (0,node_crypto__WEBPACK_IMPORTED_MODULE_0__.createHash)('sha256').update('|go-actionscache-1.0').digest('hex');
+// Small blobs wait for answers most of the time, large ones for the connection: at most 16 blocks of 4 MiB are in memory.
+const blobsAtOnce = 4;
+const blocksPerBlob = 4;
+function actionsCache(options) {
+    const http = (0,_http_client_js__WEBPACK_IMPORTED_MODULE_6__/* .httpClient */ .o)(options.proxies, options.signal);
+    let failure;
+    return {
+        store: async (blobs, signal) => {
+            const stored = { count: 0, bytes: 0 };
+            if (failure !== undefined)
+                return { ...stored, failure: { ...failure, isUnfinished: false } };
+            try {
+                // A failure doesn't end the others: an entry that breaks off can't be written again.
+                await (0,_base_pool_js__WEBPACK_IMPORTED_MODULE_4__/* .inPool */ .Q)(blobs, blobsAtOnce, async (blob) => {
+                    if (!(await storeBlob(http, options, blob, signal)))
+                        return;
+                    stored.count += 1;
+                    stored.bytes += blob.size;
+                });
+            }
+            catch (error) {
+                failure = { why: (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .messageOf */ .bD)(error), isUnfinished: error instanceof UnfinishedEntry };
+            }
+            return { ...stored, failure };
+        },
+        [Symbol.asyncDispose]: () => http.close(),
+    };
+}
+/** An upload that broke off. GitHub never releases its key. */
+class UnfinishedEntry extends Error {
+}
+/** Returns whether the blob was stored; false if it was there, or another job is storing it. */
+async function storeBlob(http, options, { digest, size, chunks }, signal) {
+    // As BuildKit appends it to the address (go-actions-cache, cache_v2.go: urlV2).
+    const ask = (0,_http_twirp_js__WEBPACK_IMPORTED_MODULE_8__/* .twirp */ .lo)(http, { origin: options.resultsUrl.replace(/\/+$/, ''), service, token: options.runtimeToken });
+    const idle = idleLimit(Math.min(2, options.stepMinutes / 20) * 60_000);
+    const ends = AbortSignal.any([signal, idle.signal]);
+    const { onRetry } = options;
+    const call = (method, more = {}) => (0,_http_retry_js__WEBPACK_IMPORTED_MODULE_7__/* .again */ .TG)('call', () => ask(method, { key: keyOf(digest), version, ...more }, ends), {
+        ...{ what: () => method, onRetry, signal: ends },
+    });
+    try {
+        const url = await reserve(call, keyOf(digest));
+        idle.refresh();
+        if (url === undefined)
+            return false;
+        const target = { http, url: (0,_artifacts_blob_signed_blob_js__WEBPACK_IMPORTED_MODULE_2__/* .maskedUrl */ .HB)(url, options.maskSecret), onRetry, signal: ends };
+        const blob = { ...target, contentType: 'application/octet-stream', maxConcurrent: blocksPerBlob };
+        try {
+            await (0,_artifacts_blob_blob_upload_js__WEBPACK_IMPORTED_MODULE_1__/* .uploadBlob */ .P)(blob, chunks(), idle.refresh);
+            // The service compares the size with the blob's.
+            const answer = await call('FinalizeCacheEntryUpload', { size_bytes: String(size) });
+            if (answer['ok'] !== true)
+                throw refused(answer);
+        }
+        catch (error) {
+            throw new UnfinishedEntry((0,_base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .messageOf */ .bD)(error));
+        }
+        return true;
+    }
+    catch (error) {
+        throw idle.signal.aborted && !(error instanceof UnfinishedEntry) ? (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .asError */ .zR)(idle.signal.reason) : error;
+    }
+    finally {
+        idle.stop();
+    }
+}
+/** Returns a URL to write the entry to; undefined if a run can read the entry, or another job is writing it. */
+async function reserve(call, key) {
+    const found = await call('GetCacheEntryDownloadURL', { restore_keys: [key] });
+    if (found['ok'] === true && (0,_http_twirp_js__WEBPACK_IMPORTED_MODULE_8__/* .field */ .ZZ)(found, 'matched_key', 'matchedKey') === key)
+        return undefined;
+    try {
+        const made = await call('CreateCacheEntry');
+        if (made['ok'] === true)
+            return (0,_http_twirp_js__WEBPACK_IMPORTED_MODULE_8__/* .signedUrl */ .iB)((0,_http_twirp_js__WEBPACK_IMPORTED_MODULE_8__/* .field */ .ZZ)(made, 'signed_upload_url', 'signedUploadUrl'), 'CreateCacheEntry');
+        throw refused(made);
+    }
+    catch (error) {
+        if (error instanceof _http_answer_js__WEBPACK_IMPORTED_MODULE_5__/* .HttpError */ .j$ && error.status === 409)
+            return undefined;
+        throw error;
+    }
+}
+function refused({ message }) {
+    return new Error(typeof message === 'string' && message !== '' ? (0,_base_text_js__WEBPACK_IMPORTED_MODULE_9__/* .quoteForeign */ .xS)(message) : 'the cache refused it');
+}
+/** A time without progress, in ms. */
+function idleLimit(ms) {
+    const controller = new AbortController();
+    const timer = setTimeout(() => {
+        controller.abort(new Error(`no progress for ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_9__/* .formatDuration */ .a3)(ms)}`));
+    }, ms).unref();
+    return {
+        signal: controller.signal,
+        refresh: () => void timer.refresh(),
+        stop: () => {
+            clearTimeout(timer);
+        },
+    };
+}
+
+
+/***/ }),
+
 /***/ 2219:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
@@ -40156,7 +40463,9 @@ class BuildProgress {
             if (place === undefined || !vertex.done || (copies.test(text) && !vertex.hasInputs))
                 continue;
             const name = (0,base_text/* quoteForeign */.xS)(`${place} ${text}`, longestStep);
-            steps.set(name, { name, cached: vertex.cached && steps.get(name)?.cached !== false });
+            // A cache can lack a layer that its index lists. BuildKit reports that after the hit, and runs the step.
+            const cached = vertex.cached && vertex.error === '';
+            steps.set(name, { name, cached: cached && steps.get(name)?.cached !== false });
         }
         return [...steps.values()];
     }
@@ -40413,7 +40722,7 @@ async function build(cli, command, print, pushed) {
         throw new errors/* HandoverError */.Cu('builder-unsupported', `docker buildx can't reach the builder: ${builderFailure}`, 'Check that the builder runs, and that this job can reach it: docker buildx inspect --bootstrap.');
     }
     throw new errors/* HandoverError */.Cu('build-failed', `docker buildx ${command.name} failed with exit code ${String(exitCode)}: ${failure}`, progress.began
-        ? 'The log above shows the failed step under "Build".'
+        ? 'The log above shows the failed step.'
         : (folderHint(failure) ?? 'Nothing was built. Correct the inputs or the build’s files.'));
 }
 // buildx writes to its own folder (buildx, util/confutil: ~/.docker/buildx).
@@ -42480,6 +42789,72 @@ function parseRetryAfter(header, now = Date.now()) {
 
 /***/ }),
 
+/***/ 4242:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   o: () => (/* binding */ httpClient)
+/* harmony export */ });
+/* harmony import */ var node_stream__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(7075);
+/* harmony import */ var node_tls__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(1692);
+/* harmony import */ var undici__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(6752);
+/* harmony import */ var _proxies_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(7825);
+
+
+
+
+// A connection that is silent for this long is closed; the request is then retried.
+const silenceMs = 30_000;
+const pieceBytes = 256 * 1024;
+/**
+ * @param proxies used as by curl and the runner: a proxy for http isn't one for https, and the loopback interface has none
+ *   (actions/toolkit, http-client/src/proxy.ts; Go's net/http, ProxyFromEnvironment)
+ * @param signal ends open requests
+ * @param authority a certificate to trust in addition to the system CAs, in PEM
+ * @throws HandoverError `unsupported-host` for a proxy that can't be used
+ */
+function httpClient(proxies, signal, authority) {
+    const trust = authority === undefined ? {} : { ca: [...node_tls__WEBPACK_IMPORTED_MODULE_1__.rootCertificates, authority] };
+    const connect = { timeout: silenceMs, ...trust };
+    const options = { headersTimeout: silenceMs, bodyTimeout: silenceMs, connect, pipelining: 1 };
+    const direct = new undici__WEBPACK_IMPORTED_MODULE_2__/* .Agent */ .g6(options);
+    const through = (proxy) => {
+        if (proxy === undefined)
+            return direct;
+        const url = (0,_proxies_js__WEBPACK_IMPORTED_MODULE_3__/* .proxyUrl */ .sd)(proxy);
+        // The agent that uses the proxy gets `requestTls`.
+        const to = { httpProxy: url, httpsProxy: url, noProxy: proxies.except, requestTls: trust };
+        return new undici__WEBPACK_IMPORTED_MODULE_2__/* .EnvHttpProxyAgent */ .J2({ ...options, ...to });
+    };
+    const [plain, secure] = [through(proxies.http), through(proxies.https)];
+    return {
+        send: async ({ method, url, headers = {}, body, signal: own, outlivesStep = false, answerMs = silenceMs }) => {
+            const ends = AbortSignal.any([...(outlivesStep ? [] : [signal]), ...(own === undefined ? [] : [own])]);
+            // Otherwise undici destroys the body with an error that nothing catches.
+            ends.throwIfAborted();
+            const { protocol, host } = new URL(url);
+            const dispatcher = (0,_proxies_js__WEBPACK_IMPORTED_MODULE_3__/* .isLoopback */ .U9)(host) ? direct : protocol === 'https:' ? secure : plain;
+            const common = { dispatcher, method, signal: ends, headersTimeout: answerMs };
+            if (body === undefined || typeof body === 'string')
+                return (0,undici__WEBPACK_IMPORTED_MODULE_2__/* .request */ .Em)(url, { ...common, headers, ...(body === undefined ? {} : { body }) });
+            const streamed = Buffer.isBuffer(body) ? { size: body.length, chunks: inPieces(body) } : body;
+            const length = { 'content-length': String(streamed.size) };
+            return (0,undici__WEBPACK_IMPORTED_MODULE_2__/* .request */ .Em)(url, { ...common, headers: { ...headers, ...length }, body: node_stream__WEBPACK_IMPORTED_MODULE_0__.Readable.from(streamed.chunks) });
+        },
+        close: async () => {
+            await Promise.all([...new Set([direct, plain, secure])].map((each) => each.destroy()));
+        },
+    };
+}
+// Node's TLS holds a copy of each write, and an encrypted one: for a piece that is little.
+function inPieces(body) {
+    const starts = Array.from({ length: Math.ceil(body.length / pieceBytes) }, (_, piece) => piece * pieceBytes);
+    return node_stream__WEBPACK_IMPORTED_MODULE_0__.Readable.from(starts.map((start) => body.subarray(start, start + pieceBytes)));
+}
+
+
+/***/ }),
+
 /***/ 7825:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
@@ -42615,6 +42990,57 @@ function again(policy, request, { what, onRetry, signal, isRetryable = isTransie
         },
         signal,
     });
+}
+
+
+/***/ }),
+
+/***/ 9359:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   ZZ: () => (/* binding */ field),
+/* harmony export */   by: () => (/* binding */ UnknownAnswer),
+/* harmony export */   iB: () => (/* binding */ signedUrl),
+/* harmony export */   lo: () => (/* binding */ twirp)
+/* harmony export */ });
+/* harmony import */ var _base_json_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(604);
+/* harmony import */ var _answer_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(9147);
+
+
+// The services behind ACTIONS_RESULTS_URL speak Twirp: each call is a POST with JSON (twirp specification, v7).
+/** The service answered with success in an unknown form: it is newer than this client. */
+class UnknownAnswer extends Error {
+    name = 'UnknownAnswer';
+}
+/**
+ * Returns a function that makes one request to a service.
+ * It throws HttpError for a refusal, and UnknownAnswer for an answer that isn't a JSON object.
+ */
+function twirp(http, { origin, service, token }) {
+    return async (method, body, signal) => {
+        const response = await http.send({
+            method: 'POST',
+            url: `${origin}/twirp/${service}/${method}`,
+            headers: { 'content-type': 'application/json', authorization: `Bearer ${token}` },
+            body: JSON.stringify(body),
+            ...(signal === undefined ? {} : { signal }),
+        });
+        const value = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .parseJson */ .qF)(await (0,_answer_js__WEBPACK_IMPORTED_MODULE_1__/* .readText */ .yR)(response));
+        if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(value))
+            throw new UnknownAnswer(`${method}: the answer is not a JSON object`);
+        return value;
+    };
+}
+/** Returns a field of an answer: in snake_case or in camelCase (protobuf's JSON allows both). */
+function field(from, snake, camel) {
+    return from[snake] ?? from[camel];
+}
+/** Returns the value if it is a signed URL; throws UnknownAnswer otherwise. */
+function signedUrl(value, method) {
+    if (typeof value === 'string' && URL.canParse(value) && /^https?:$/.test(new URL(value).protocol))
+        return value;
+    throw new UnknownAnswer(`${method}: no signed URL`);
 }
 
 
@@ -46251,7 +46677,12 @@ function jobContext(env = process.env) {
         runtimeToken,
         resultsUrl,
         hasCacheService: runtimeToken !== '' && (variable('ACTIONS_CACHE_URL') !== '' || resultsUrl !== ''),
+        // As buildx reads it (util/buildflags/cache.go, with Go's strconv.ParseBool).
+        usesCacheV2: runtimeToken !== '' &&
+            resultsUrl !== '' &&
+            ['1', 't', 'T', 'true', 'TRUE', 'True'].includes(variable('ACTIONS_CACHE_SERVICE_V2')),
         cacheMode: variable('ACTIONS_CACHE_MODE'),
+        noDefaultAttestations: /^(?:1|t|true)$/i.test(variable('BUILDX_NO_DEFAULT_ATTESTATIONS')),
         proxies: (0,proxies/* proxiesOf */._j)(variable),
         producer: {
             repository,

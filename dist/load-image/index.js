@@ -31663,7 +31663,8 @@ async function readOciLayout(layout, platform, replaced = new Map()) {
 async function findManifest(layout, descriptors, platform) {
     const images = descriptors.filter((item) => !isAttestation(item));
     const match = images.find((item) => item.platform !== undefined && samePlatform(item.platform, platform));
-    const only = images.length === 1 ? images[0] : undefined;
+    // An index lists an image with several names once for each.
+    const only = new Set(images.map(({ digest }) => digest)).size === 1 ? images[0] : undefined;
     const found = match ?? only;
     if (found === undefined) {
         const there = images.map((item) => (item.platform ? formatPlatform(item.platform) : item.digest)).join(', ');
@@ -33644,7 +33645,7 @@ __nccwpck_require__.a(__webpack_module__, async (__webpack_handle_async_dependen
 /* harmony import */ var _wait_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(149);
 /* harmony import */ var _shared_artifacts_service_other_run_store_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(7393);
 /* harmony import */ var _shared_artifacts_service_run_jobs_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(5902);
-/* harmony import */ var _shared_artifacts_service_run_store_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(7060);
+/* harmony import */ var _shared_artifacts_service_run_store_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(9648);
 /* harmony import */ var _shared_base_timeline_js__WEBPACK_IMPORTED_MODULE_18__ = __nccwpck_require__(1829);
 /* harmony import */ var _shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_10__ = __nccwpck_require__(8100);
 /* harmony import */ var _shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_11__ = __nccwpck_require__(7733);
@@ -35443,7 +35444,7 @@ function parseJob(item) {
 
 /***/ }),
 
-/***/ 7060:
+/***/ 9648:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -35460,6 +35461,46 @@ var files = __nccwpck_require__(9543);
 var answer = __nccwpck_require__(9147);
 // EXTERNAL MODULE: ./build/shared/http/client.js
 var client = __nccwpck_require__(4242);
+// EXTERNAL MODULE: ./build/shared/base/json.js
+var json = __nccwpck_require__(604);
+;// CONCATENATED MODULE: ./build/shared/http/twirp.js
+
+
+// The services behind ACTIONS_RESULTS_URL speak Twirp: each call is a POST with JSON (twirp specification, v7).
+/** The service answered with success in an unknown form: it is newer than this client. */
+class UnknownAnswer extends Error {
+    name = 'UnknownAnswer';
+}
+/**
+ * Returns a function that makes one request to a service.
+ * It throws HttpError for a refusal, and UnknownAnswer for an answer that isn't a JSON object.
+ */
+function twirp(http, { origin, service, token }) {
+    return async (method, body, signal) => {
+        const response = await http.send({
+            method: 'POST',
+            url: `${origin}/twirp/${service}/${method}`,
+            headers: { 'content-type': 'application/json', authorization: `Bearer ${token}` },
+            body: JSON.stringify(body),
+            ...(signal === undefined ? {} : { signal }),
+        });
+        const value = (0,json/* parseJson */.qF)(await (0,answer/* readText */.yR)(response));
+        if (!(0,json/* isObject */.Gv)(value))
+            throw new UnknownAnswer(`${method}: the answer is not a JSON object`);
+        return value;
+    };
+}
+/** Returns a field of an answer: in snake_case or in camelCase (protobuf's JSON allows both). */
+function field(from, snake, camel) {
+    return from[snake] ?? from[camel];
+}
+/** Returns the value if it is a signed URL; throws UnknownAnswer otherwise. */
+function signedUrl(value, method) {
+    if (typeof value === 'string' && URL.canParse(value) && /^https?:$/.test(new URL(value).protocol))
+        return value;
+    throw new UnknownAnswer(`${method}: no signed URL`);
+}
+
 // EXTERNAL MODULE: ./build/shared/base/pool.js
 var pool = __nccwpck_require__(2668);
 // EXTERNAL MODULE: ./build/shared/bytes/chunks.js
@@ -35482,7 +35523,7 @@ const apiVersion = '2024-11-04';
 const blockBytes = 4 * 1024 * 1024;
 const blocksInFlight = 8;
 /**
- * Uploads chunks as one blob while they are produced, at most 8 blocks of 4 MiB at a time.
+ * Uploads chunks as one blob while they are produced, several blocks of 4 MiB at a time.
  * @param onBytes called with the number of bytes of each block that has arrived
  * @throws HttpError or a connection error after the last retry; errors of `chunks`
  */
@@ -35493,7 +35534,7 @@ async function uploadBlob(target, chunks, onBytes) {
     const all = (0,slow_parts/* parts */.r)(target.adapts ?? true);
     /** For each block under way, the blocks that started after it. */
     const later = new Set();
-    await (0,pool/* inPool */.Q)((0,bytes_chunks/* pieces */.IE)((0,verified/* checksummed */.Wk)(chunks, checksum), blockBytes, free), blocksInFlight, async (bytes, failed) => {
+    await (0,pool/* inPool */.Q)((0,bytes_chunks/* pieces */.IE)((0,verified/* checksummed */.Wk)(chunks, checksum), blockBytes, free), target.maxConcurrent ?? blocksInFlight, async (bytes, failed) => {
         if (bytes.length === 0)
             return;
         // Blocks are taken in order. All ids of a blob have one length (Put Block, "Remarks").
@@ -35529,7 +35570,10 @@ async function uploadBlob(target, chunks, onBytes) {
 function putBlockList(target, ids) {
     const list = ids.map((id) => `<Latest>${id}</Latest>`).join('');
     const body = `<?xml version="1.0" encoding="utf-8"?><BlockList>${list}</BlockList>`;
-    const headers = { 'content-type': 'application/xml', 'x-ms-blob-content-type': 'application/zip' };
+    const headers = {
+        'content-type': 'application/xml',
+        'x-ms-blob-content-type': target.contentType ?? 'application/zip',
+    };
     return persist(target, 'The end of the upload', () => put(target, { comp: 'blocklist' }, body, headers));
 }
 function persist({ onRetry, signal }, what, request) {
@@ -35697,18 +35741,12 @@ var external_node_timers_promises_ = __nccwpck_require__(8500);
 var deadline = __nccwpck_require__(2442);
 // EXTERNAL MODULE: ./build/shared/bytes/locks.js + 1 modules
 var locks = __nccwpck_require__(1344);
-// EXTERNAL MODULE: ./build/shared/base/json.js
-var json = __nccwpck_require__(604);
 ;// CONCATENATED MODULE: ./build/shared/artifacts/service/results-service.js
 
 
 
 
 
-/** The service answered with success in an unknown form: it is newer than this client. */
-class UnknownAnswer extends Error {
-    name = 'UnknownAnswer';
-}
 function isOwnedBy(one, other) {
     return one.runBackendId === other.runBackendId && one.jobBackendId === other.jobBackendId;
 }
@@ -35721,7 +35759,8 @@ function resultsService(http, credentials, onRetry, signal) {
         workflow_run_backend_id: runBackendId,
         workflow_job_run_backend_id: jobBackendId,
     });
-    const call = (method, body) => (0,retry/* again */.TG)('call', () => post(http, credentials, method, { ...idsOf(credentials), ...body }), {
+    const post = twirp(http, { ...credentials, service });
+    const call = (method, body) => (0,retry/* again */.TG)('call', () => post(method, { ...idsOf(credentials), ...body }), {
         what: () => method,
         onRetry,
         signal,
@@ -35734,12 +35773,12 @@ function resultsService(http, credentials, onRetry, signal) {
         },
         signDownload: async (artifact) => {
             const answer = await call('GetSignedArtifactURL', { ...idsOf(artifact), name: artifact.name });
-            return url(field(answer, 'signed_url', 'signedUrl'), 'GetSignedArtifactURL');
+            return signedUrl(field(answer, 'signed_url', 'signedUrl'), 'GetSignedArtifactURL');
         },
         create: async (name, expiresAt) => {
             const format = { mime_type: 'application/zip', version: formatVersion };
             const answer = await call('CreateArtifact', { name, ...format, expires_at: expiresAt?.toISOString() });
-            return url(field(answer, 'signed_upload_url', 'signedUploadUrl'), 'CreateArtifact');
+            return signedUrl(field(answer, 'signed_upload_url', 'signedUploadUrl'), 'CreateArtifact');
         },
         finalize: async (name, size, digest) => {
             const answer = await call('FinalizeArtifact', { name, size: String(size), hash: digest });
@@ -35752,27 +35791,6 @@ function resultsService(http, credentials, onRetry, signal) {
             await call('DeleteArtifact', { ...idsOf(owner), name });
         },
     };
-}
-async function post(http, credentials, method, body) {
-    const response = await http.send({
-        method: 'POST',
-        url: `${credentials.origin}/twirp/${service}/${method}`,
-        headers: { 'content-type': 'application/json', authorization: `Bearer ${credentials.token}` },
-        body: JSON.stringify(body),
-    });
-    const value = (0,json/* parseJson */.qF)(await (0,answer/* readText */.yR)(response));
-    if (!(0,json/* isObject */.Gv)(value))
-        throw new UnknownAnswer(`${method}: the answer is not a JSON object`);
-    return value;
-}
-// The service answers in snake_case or in camelCase (protobuf JSON allows both).
-function field(from, snake, camel) {
-    return from[snake] ?? from[camel];
-}
-function url(value, method) {
-    if (typeof value === 'string' && URL.canParse(value) && /^https?:$/.test(new URL(value).protocol))
-        return value;
-    throw new UnknownAnswer(`${method}: no signed URL`);
 }
 /** Reads a number of protobuf's JSON, where 64 bits are a string. */
 function wholeNumber(value) {
@@ -36016,7 +36034,8 @@ function transferFailed(what, error) {
         return error;
     const authorization = error instanceof answer/* HttpError */.j$ && (error.status === 401 || error.status === 403);
     return new errors/* HandoverError */.Cu('transfer-failed', `Could not ${what}: ${(0,errors/* messageOf */.bD)(error)}.`, quota.test((0,errors/* messageOf */.bD)(error))
-        ? 'The artifact storage of this account is used up; GitHub recalculates it every 6 to 12 hours. Delete old artifacts, and remove this one in the last job: `remove: true` of load-image.'
+        ? 'The artifact storage of this account is used up; GitHub recalculates it every 6 to 12 hours. Delete artifacts of earlier runs, and ' +
+            'let the last job remove this one: `remove: true` of load-image.'
         : authorization
             ? "The job's token was refused: it is valid only while the job runs. Re-run the job."
             : 'Re-run the job. If it repeats, look at https://www.githubstatus.com and at the proxy of a self-hosted runner.', error);
@@ -36267,6 +36286,7 @@ var run_store_disposeResources = (undefined && undefined.__disposeResources) || 
     var e = new Error(message);
     return e.name = "SuppressedError", e.error = error, e.suppressed = suppressed, e;
 });
+
 
 
 
@@ -44445,7 +44465,12 @@ function jobContext(env = process.env) {
         runtimeToken,
         resultsUrl,
         hasCacheService: runtimeToken !== '' && (variable('ACTIONS_CACHE_URL') !== '' || resultsUrl !== ''),
+        // As buildx reads it (util/buildflags/cache.go, with Go's strconv.ParseBool).
+        usesCacheV2: runtimeToken !== '' &&
+            resultsUrl !== '' &&
+            ['1', 't', 'T', 'true', 'TRUE', 'True'].includes(variable('ACTIONS_CACHE_SERVICE_V2')),
         cacheMode: variable('ACTIONS_CACHE_MODE'),
+        noDefaultAttestations: /^(?:1|t|true)$/i.test(variable('BUILDX_NO_DEFAULT_ATTESTATIONS')),
         proxies: (0,proxies/* proxiesOf */._j)(variable),
         producer: {
             repository,
