@@ -24,7 +24,7 @@ import {
 import { makeDisk } from './disk.ts';
 import { footprint } from './footprint.ts';
 import { pushBase } from './base-image.ts';
-import { startLinkedRegistry } from './linked-registry.ts';
+import { type LinkedRegistry, startLinkedRegistry } from './linked-registry.ts';
 import type { Race } from './measured.ts';
 import { inSlope } from './plots.ts';
 import { race } from './race.ts';
@@ -136,8 +136,10 @@ async function benchLink(
   const rounds = Number(values.rounds ?? (isLarge && rivals === undefined ? 1 : 5));
   const about = { megabytes, store: consumer.store, link, rounds };
   // Warm: the build is cached, the registry has the layers, and consumers can load the artifacts of round 0.
+  // Consumers need them even if `--only` excludes their producers.
+  const warming = rivals?.produce ?? producers.filter(({ name }) => !isLarge || inSlope.test(name));
   removeOutputs(producing);
-  for (const [position, { run }] of produce.entries()) {
+  for (const [position, { run }] of warming.entries()) {
     await run(producing, '0');
     // The first contender is this project.
     if (position === 0) renameSync(join(outputsOf(producing), 'ours.tar'), tarballOf(producing));
@@ -161,8 +163,12 @@ async function benchLink(
   const loading = { ...about, rounds: Math.max(2, rounds), what: 'Consumer', tarball };
   if (races.includes('consumer')) {
     const overLink = consume.some(({ name }) => name === linkedPull || name === cacheAndRebuild);
-    if (consume.some(({ name }) => name === cacheAndRebuild)) await pushCache(producing);
-    const linked = overLink ? await startLinkedRegistry(registry.address, join(folder, 'linked'), limits) : undefined;
+    const rebuilds = consume.some(({ name }) => name === cacheAndRebuild);
+    if (rebuilds) await pushCache(producing);
+    const tags = ['local', ...(rebuilds ? ['cached'] : [])];
+    const copy = (): Promise<LinkedRegistry> =>
+      startLinkedRegistry(registry.address, join(folder, 'linked'), limits, tags);
+    const linked = overLink ? await copy() : undefined;
     add(await race(loading, consume, { ...consuming, linkedRegistry: linked?.address }, empty));
     await linked?.stop();
   }

@@ -249,7 +249,9 @@ export const consumers: readonly Contender[] = [
     run: async (arena) => {
       const cache = ['--cache-from', `type=registry,ref=${arena.linkedRegistry ?? ''}/charon:cached`];
       const args = buildArguments(arena.context, '-t', 'charon:local', '--load', ...cache);
-      const output = await sh(arena.engine.env, 'docker', ...args.slice(0, 2), '--progress=plain', ...args.slice(2));
+      const plain = [...args.slice(0, 2), '--progress=plain', ...args.slice(2)];
+      // buildx writes its progress to stderr.
+      const output = await sh(arena.engine.env, 'bash', '-c', 'docker "$@" 2>&1', 'docker', ...plain);
       if (!output.includes('CACHED')) throw new Error(`The build used no cache:\n${output}`);
       await createContainer(arena, 'charon:local');
       return undefined;

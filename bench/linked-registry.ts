@@ -12,7 +12,7 @@ import { makeCertificate } from '../__tests__/fakes/artifact-service/tls.ts';
 import { type Digest, digestOf, hexOf } from '../shared/image/digest.ts';
 import { type Descriptor, mediaTypes, parseManifest } from '../shared/image/manifest.ts';
 
-/** A registry with one image, with TLS and behind a link like the fake artifact service's. */
+/** A registry with one repository, with TLS and behind a link like the fake artifact service's. */
 export interface LinkedRegistry {
   /** `127.0.0.1:<port>`: docker accepts any certificate from such an address. */
   readonly address: string;
@@ -26,12 +26,21 @@ interface StoredFile {
 }
 
 /**
- * Serves a copy of the image `charon:local` from another registry.
+ * Serves a copy of `charon` with these tags from another registry.
  * @param folder where the copy is stored
  */
-export async function startLinkedRegistry(from: string, folder: string, limits: LinkOptions): Promise<LinkedRegistry> {
-  await mkdir(folder, { recursive: true });
-  const files = await copyImage(`http://${from}/v2/charon`, folder);
+export async function startLinkedRegistry(
+  from: string,
+  folder: string,
+  limits: LinkOptions,
+  tags: readonly string[],
+): Promise<LinkedRegistry> {
+  const files = new Map<string, StoredFile>();
+  for (const tag of tags) {
+    const tagFolder = join(folder, tag);
+    await mkdir(tagFolder, { recursive: true });
+    for (const [name, file] of await copyImage(`http://${from}/v2/charon`, tag, tagFolder)) files.set(name, file);
+  }
   const { key, cert } = makeCertificate(folder);
   const serverLink = link(limits);
   const server = createServer({ key, cert }, (request, response) => {
@@ -54,11 +63,11 @@ export async function startLinkedRegistry(from: string, folder: string, limits: 
 }
 
 /** @returns the image's manifest and blobs, keyed by the end of their path: the tag, or a digest */
-async function copyImage(repository: string, folder: string): Promise<ReadonlyMap<string, StoredFile>> {
-  const { bytes, mediaType, blobs } = await fetchManifest(repository, 'local');
+async function copyImage(repository: string, tag: string, folder: string): Promise<ReadonlyMap<string, StoredFile>> {
+  const { bytes, mediaType, blobs } = await fetchManifest(repository, tag);
   const manifest = { path: join(folder, 'manifest'), size: bytes.length, mediaType };
   await writeFile(manifest.path, bytes);
-  const files = new Map<string, StoredFile>([['local', manifest]]).set(digestOf(bytes), manifest);
+  const files = new Map<string, StoredFile>([[tag, manifest]]).set(digestOf(bytes), manifest);
   for (const { digest, size } of blobs) {
     const path = await fetchBlob(repository, digest, folder);
     files.set(digest, { path, size, mediaType: 'application/octet-stream' });

@@ -372,7 +372,7 @@ describe.each(oneOf(builders, 1))('with %s alone', (_, builder) => {
       env: { ...service.env(), ...engines.containerd.env, ACTIONS_CACHE_SERVICE_V2: 'true' },
       // The cache hangs, so this is the last line.
       onOutput: (text) => {
-        if (text.includes('Tarball: ')) stop.abort();
+        if (text.includes('Waiting for the build cache')) stop.abort();
       },
       signal: stop.signal,
       killWith: 'SIGKILL',

@@ -30,10 +30,16 @@ export interface CacheWriting extends AsyncDisposable {
 export function cacheWriting({ builds, problems }: UsedCaches, log: Log): CacheWriting {
   const stop = new AbortController();
   let work: Promise<readonly string[]> | undefined;
-  const begin = (): Promise<readonly string[]> => (work ??= writeAll(builds, log, stop.signal));
+  let isWriting = builds.length > 0;
+  const begin = (): Promise<readonly string[]> =>
+    (work ??= writeAll(builds, log, stop.signal).finally(() => (isWriting = false)));
   return {
     begin: () => void begin(),
-    problems: async () => [...problems, ...(await begin())],
+    problems: async () => {
+      const written = begin();
+      if (isWriting) log.info('The image is handed over. Waiting for the build cache.');
+      return [...problems, ...(await written)];
+    },
     [Symbol.asyncDispose]: async () => {
       stop.abort();
       await work;
