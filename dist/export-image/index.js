@@ -32527,10 +32527,16 @@ async function pushedDigest(metadataFile) {
 function cacheWriting({ builds, problems }, log) {
     const stop = new AbortController();
     let work;
-    const begin = () => (work ??= writeAll(builds, log, stop.signal));
+    let isWriting = builds.length > 0;
+    const begin = () => (work ??= writeAll(builds, log, stop.signal).finally(() => (isWriting = false)));
     return {
         begin: () => void begin(),
-        problems: async () => [...problems, ...(await begin())],
+        problems: async () => {
+            const written = begin();
+            if (isWriting)
+                log.info('The image is handed over. Waiting for the build cache.');
+            return [...problems, ...(await written)];
+        },
         [Symbol.asyncDispose]: async () => {
             stop.abort();
             await work;

@@ -43,7 +43,7 @@ export interface StoredBlobs {
   readonly failure: StoreFailure | undefined;
 }
 
-export interface StoreFailure {
+interface StoreFailure {
   readonly why: string;
   /** Whether an entry was reserved, but not finished. No run can read or write it, so BuildKit takes it for stored. */
   readonly isUnfinished: boolean;
