@@ -14,7 +14,7 @@ export function zizmorFindings(): readonly string[] {
   const program = installed();
   if (program === undefined) {
     const missing = `zizmor ${version} is missing: it is installed with python3 and pip.`;
-    if (process.env['CI'] === 'true') return [missing];
+    if (process.env['GITHUB_ACTIONS'] === 'true') return [missing];
     console.log(`  ${missing} Skipped.`);
     return [];
   }
