@@ -4,7 +4,7 @@ import { afterEach, beforeEach, expect, test } from '@jest/globals';
 import type { Fault } from '../fakes/artifact-service/faults.ts';
 import { type ArtifactService, startArtifactService } from '../fakes/artifact-service/service.ts';
 import type { CacheAccess } from '../fakes/artifact-service/token.ts';
-import { type ActionsCache, actionsCache, type CacheBlob, type StoredBlobs } from '../../shared/cache/actions-cache.ts';
+import { type ActionsCache, actionsCache, type CacheBlob } from '../../shared/cache/actions-cache.ts';
 import { verifiedChunks } from '../../shared/bytes/verified.ts';
 import { digestOf } from '../../shared/image/digest.ts';
 
@@ -40,7 +40,8 @@ function blob(content: Buffer, bytes = content): CacheBlob {
   };
 }
 
-const store = (blobs: readonly CacheBlob[]): Promise<StoredBlobs> => cache.store(Readable.from(blobs), never);
+const store = (blobs: readonly CacheBlob[]): ReturnType<ActionsCache['store']> =>
+  cache.store(Readable.from(blobs), never);
 const contents = Array.from({ length: 9 }, (_, at) =>
   Buffer.alloc(at === 8 ? 9_000_000 : 1000 + at, `blob ${String(at)}`),
 );

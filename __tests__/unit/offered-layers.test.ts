@@ -11,7 +11,7 @@ import {
   type LoopbackRegistry,
   loopbackRegistry,
   type Offer,
-  type OfferedBlob,
+  type OfferedImage,
   offerImage,
 } from '../../load-image/into/loopback-registry.ts';
 import type { ArtifactContent } from '../../shared/artifacts/store.ts';
@@ -23,6 +23,8 @@ import { parsePlatform } from '../../shared/image/platform.ts';
 import type { HandoverRecord } from '../../shared/image/record.ts';
 import { parseTaggedReference } from '../../shared/image/reference.ts';
 import { imageStores } from '../../shared/image/image-store.ts';
+
+type OfferedBlob = OfferedImage['blobs'] extends ReadonlyMap<Digest, infer Blob> ? Blob : never;
 
 describe('the registry on the loopback interface', () => {
   const manifest = Buffer.from('{"schemaVersion":2}');

@@ -13,7 +13,7 @@ import { gunzippedLayer, type PlainLayer, plainLayerChunks } from './gunzipped-l
 // A registry with one image, for the engine that pulls it: the manifest, the config, and the layers one after the other.
 
 /** A blob that the registry serves. */
-export interface OfferedBlob {
+interface OfferedBlob {
   /** Bytes. */
   readonly size: number;
   readonly mediaType: string;

@@ -36,7 +36,7 @@ export interface CacheBlob {
 }
 
 /** The blobs that were stored, and why others were not. */
-export interface StoredBlobs {
+interface StoredBlobs {
   readonly count: number;
   readonly bytes: number;
   /** The first failure: no other blob was begun after it. */
