@@ -124,7 +124,7 @@ describe('the artifact of an earlier attempt', () => {
     expect(errorCode(outcome)).toBe('transfer-failed');
     expect(errorMessage(outcome)).toContain('storage of this account is used up');
     // The default is one day already.
-    expect(errorMessage(outcome)).toContain('Delete artifacts of earlier runs.');
+    expect(errorMessage(outcome)).toContain('let the last job remove this one: `remove: true`');
     expect(errorMessage(outcome)).not.toContain('lower `retention-days`');
   });
 });
