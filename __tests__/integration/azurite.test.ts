@@ -39,8 +39,8 @@ function upload(blob: string, lifetimeMs = 5 * minutes): Promise<unknown> {
   return uploadBlob(target(blob, lifetimeMs), Readable.from(chunks), () => undefined);
 }
 
-function reader(sign: () => Promise<string>, said: string[] = []): RangedReader {
-  return rangedReader({ http, size: bytes.length, sign, onRetry: (message) => said.push(message), signal });
+function reader(sign: () => Promise<string>, said: string[] = [], adapts = true): RangedReader {
+  return rangedReader({ http, size: bytes.length, sign, onRetry: (message) => said.push(message), signal, adapts });
 }
 
 test('a blob uploaded in blocks is read back by ranges, in order', async () => {
@@ -57,7 +57,8 @@ test.each([
   'a reader with parts %s downloads pieces of the blob and returns them in order (%s: %d)',
   async (_, way, pieces) => {
     await upload('parts');
-    const blob = reader(() => Promise.resolve(azurite.sign('parts', 'r', 5 * minutes)));
+    // On a busy machine, a reader that adapts has more parts in flight.
+    const blob = reader(() => Promise.resolve(azurite.sign('parts', 'r', 5 * minutes)), [], false);
     const hash = createHash('sha256');
     const seen = new Set<ArrayBufferLike>();
     for await (const part of blob[way](1, bytes.length)) {
