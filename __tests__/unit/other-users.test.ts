@@ -41,9 +41,9 @@ async function deadName(): Promise<string> {
   return living.name;
 }
 
-function makeFolder(path: string, owner = 0, mode = 0o755): string {
+function makeFolder(path: string, owner?: number, mode = 0o755): string {
   mkdirSync(path, { recursive: true });
-  chownSync(path, owner, owner);
+  if (owner !== undefined) chownSync(path, owner, owner);
   chmodSync(path, mode);
   return path;
 }
