@@ -34269,7 +34269,7 @@ function none(reason) {
 
 
 // A cache belongs to the ref of its run. A run reads the caches of its own ref, of the default branch, and of a pull request's base branch.
-// Sources: GitHub docs, "Dependency caching reference"; GitHub changelog, 2026-06-26 and 2026-09-10; docs/decisions/0029.
+// Sources: GitHub docs, "Dependency caching reference"; GitHub changelog, 2026-06-26 and 2026-09-10; docs/decisions/0030.
 const automatic = 'auto';
 const written = 'type=gha,mode=max';
 // Events of a branch that may write its cache. Others, such as issue_comment, get a read-only token, or build another commit.
@@ -38594,7 +38594,7 @@ async function* heldBack(chunks, bytes) {
 // The GitHub Actions cache, as BuildKit's `type=gha` uses it. BuildKit writes one layer after another, in blocks of 1 MiB, one at a time. Each
 // costs a round trip, so a cache of 1.4 GB takes minutes. Before each layer, it asks whether the cache has it. So this room stores layers
 // first, many blocks at a time, under BuildKit's keys, and BuildKit then writes the others and its index. The format of the index is
-// BuildKit's. Without this room, BuildKit writes everything (docs/decisions/0030).
+// BuildKit's. Without this room, BuildKit writes everything (docs/decisions/0032).
 const service = 'github.actions.results.api.v1.CacheService';
 // BuildKit, cache/remotecache/gha/gha.go: blobKey. It is unchanged since 0.10.
 const keyOf = (digest) => `buildkit-blob-1-${digest}`;

@@ -4,7 +4,7 @@ import { quoteForeign } from '../../shared/base/text.ts';
 import { type EventFacts, type WorkflowEvent, workflowEvent } from '../../shared/image/workflow-event.ts';
 
 // A cache belongs to the ref of its run. A run reads the caches of its own ref, of the default branch, and of a pull request's base branch.
-// Sources: GitHub docs, "Dependency caching reference"; GitHub changelog, 2026-06-26 and 2026-09-10; docs/decisions/0029.
+// Sources: GitHub docs, "Dependency caching reference"; GitHub changelog, 2026-06-26 and 2026-09-10; docs/decisions/0030.
 
 const automatic = 'auto';
 const written = 'type=gha,mode=max';

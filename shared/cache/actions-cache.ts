@@ -16,7 +16,7 @@ import type { Digest } from '../image/digest.ts';
 // The GitHub Actions cache, as BuildKit's `type=gha` uses it. BuildKit writes one layer after another, in blocks of 1 MiB, one at a time. Each
 // costs a round trip, so a cache of 1.4 GB takes minutes. Before each layer, it asks whether the cache has it. So this room stores layers
 // first, many blocks at a time, under BuildKit's keys, and BuildKit then writes the others and its index. The format of the index is
-// BuildKit's. Without this room, BuildKit writes everything (docs/decisions/0030).
+// BuildKit's. Without this room, BuildKit writes everything (docs/decisions/0032).
 
 const service = 'github.actions.results.api.v1.CacheService';
 // BuildKit, cache/remotecache/gha/gha.go: blobKey. It is unchanged since 0.10.
