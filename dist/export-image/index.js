@@ -36786,7 +36786,8 @@ async function explain(what, work) {
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   U: () => (/* binding */ abortedAfter)
+/* harmony export */   U: () => (/* binding */ abortedAfter),
+/* harmony export */   z: () => (/* binding */ timeLimit)
 /* harmony export */ });
 /** Returns a signal that is aborted a number of ms after another one, with `reason` or else the other's. */
 function abortedAfter(signal, ms, reason) {
@@ -36797,6 +36798,24 @@ function abortedAfter(signal, ms, reason) {
     else
         signal.addEventListener('abort', begin, { once: true });
     return controller.signal;
+}
+/** @param reason what the signal is aborted with */
+function timeLimit(ms, reason) {
+    const controller = new AbortController();
+    let timer;
+    const restart = () => {
+        clearTimeout(timer);
+        timer = setTimeout(() => controller.abort(reason), ms).unref();
+    };
+    return {
+        signal: controller.signal,
+        start: () => {
+            if (timer === undefined)
+                restart();
+        },
+        restart,
+        stop: () => clearTimeout(timer),
+    };
 }
 
 
@@ -38574,13 +38593,15 @@ async function* heldBack(chunks, bytes) {
 /* harmony import */ var node_crypto__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(7598);
 /* harmony import */ var _artifacts_blob_blob_upload_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4145);
 /* harmony import */ var _artifacts_blob_signed_blob_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(78);
+/* harmony import */ var _base_deadline_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(2442);
 /* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(4754);
 /* harmony import */ var _base_pool_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(2668);
-/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(1453);
+/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_10__ = __nccwpck_require__(1453);
 /* harmony import */ var _http_answer_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(9147);
 /* harmony import */ var _http_client_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(4242);
 /* harmony import */ var _http_retry_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(3775);
 /* harmony import */ var _http_twirp_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(9359);
+
 
 
 
@@ -38635,7 +38656,9 @@ class UnfinishedEntry extends Error {
 async function storeBlob(http, options, { digest, size, chunks }, signal) {
     // As BuildKit appends it to the address (go-actions-cache, cache_v2.go: urlV2).
     const ask = (0,_http_twirp_js__WEBPACK_IMPORTED_MODULE_8__/* .twirp */ .lo)(http, { origin: options.resultsUrl.replace(/\/+$/, ''), service, token: options.runtimeToken });
-    const idle = idleLimit(Math.min(2, options.stepMinutes / 20) * 60_000);
+    const idleMs = Math.min(2, options.stepMinutes / 20) * 60_000;
+    const idle = (0,_base_deadline_js__WEBPACK_IMPORTED_MODULE_9__/* .timeLimit */ .z)(idleMs, new Error(`no progress for ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_10__/* .formatDuration */ .a3)(idleMs)}`));
+    idle.start();
     const ends = AbortSignal.any([signal, idle.signal]);
     const { onRetry } = options;
     const call = (method, more = {}) => (0,_http_retry_js__WEBPACK_IMPORTED_MODULE_7__/* .again */ .TG)('call', () => ask(method, { key: keyOf(digest), version, ...more }, ends), {
@@ -38643,13 +38666,13 @@ async function storeBlob(http, options, { digest, size, chunks }, signal) {
     });
     try {
         const url = await reserve(call, keyOf(digest));
-        idle.refresh();
+        idle.restart();
         if (url === undefined)
             return false;
         const target = { http, url: (0,_artifacts_blob_signed_blob_js__WEBPACK_IMPORTED_MODULE_2__/* .maskedUrl */ .HB)(url, options.maskSecret), onRetry, signal: ends };
         const blob = { ...target, contentType: 'application/octet-stream', maxConcurrent: blocksPerBlob };
         try {
-            await (0,_artifacts_blob_blob_upload_js__WEBPACK_IMPORTED_MODULE_1__/* .uploadBlob */ .P)(blob, chunks(), idle.refresh);
+            await (0,_artifacts_blob_blob_upload_js__WEBPACK_IMPORTED_MODULE_1__/* .uploadBlob */ .P)(blob, chunks(), idle.restart);
             // The service compares the size with the blob's.
             const answer = await call('FinalizeCacheEntryUpload', { size_bytes: String(size) });
             if (answer['ok'] !== true)
@@ -38685,21 +38708,7 @@ async function reserve(call, key) {
     }
 }
 function refused({ message }) {
-    return new Error(typeof message === 'string' && message !== '' ? (0,_base_text_js__WEBPACK_IMPORTED_MODULE_9__/* .quoteForeign */ .xS)(message) : 'the cache refused it');
-}
-/** A time without progress, in ms. */
-function idleLimit(ms) {
-    const controller = new AbortController();
-    const timer = setTimeout(() => {
-        controller.abort(new Error(`no progress for ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_9__/* .formatDuration */ .a3)(ms)}`));
-    }, ms).unref();
-    return {
-        signal: controller.signal,
-        refresh: () => void timer.refresh(),
-        stop: () => {
-            clearTimeout(timer);
-        },
-    };
+    return new Error(typeof message === 'string' && message !== '' ? (0,_base_text_js__WEBPACK_IMPORTED_MODULE_10__/* .quoteForeign */ .xS)(message) : 'the cache refused it');
 }
 
 
@@ -38915,8 +38924,8 @@ function seconds(update) {
 
 // EXTERNAL MODULE: ./build/shared/docker/cli.js + 1 modules
 var docker_cli = __nccwpck_require__(8100);
-// EXTERNAL MODULE: ./build/shared/docker/deadlines.js
-var deadlines = __nccwpck_require__(432);
+// EXTERNAL MODULE: ./build/shared/base/deadline.js
+var deadline = __nccwpck_require__(2442);
 // EXTERNAL MODULE: ./build/shared/docker/registry-commands.js
 var registry_commands = __nccwpck_require__(9541);
 ;// CONCATENATED MODULE: ./build/shared/docker/buildx.js
@@ -39066,7 +39075,7 @@ function folderHint(cause) {
 }
 async function writeCache(cli, command, idleMs, signal) {
     const progress = new BuildProgress(() => undefined);
-    const idle = (0,deadlines/* timeLimit */.z)(idleMs);
+    const idle = (0,deadline/* timeLimit */.z)(idleMs);
     idle.start();
     const exitCode = await run(cli, command, AbortSignal.any([signal, idle.signal]), (line) => {
         progress.line(line);
@@ -40153,8 +40162,7 @@ async function containerEngine(name, settings, signal) {
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   Q: () => (/* binding */ deadlines),
-/* harmony export */   z: () => (/* binding */ timeLimit)
+/* harmony export */   Q: () => (/* binding */ deadlines)
 /* harmony export */ });
 /* harmony import */ var _base_deadline_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(2442);
 /* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
@@ -40175,7 +40183,7 @@ function deadlines(signal, program) {
     const cleaning = {
         signal: late,
         within: (work, giveUp) => {
-            const answer = timeLimit(answerMs, noAnswer(program, answerMs));
+            const answer = (0,_base_deadline_js__WEBPACK_IMPORTED_MODULE_1__/* .timeLimit */ .z)(answerMs, noAnswer(program, answerMs));
             answer.start();
             return unlessAborted(work, AbortSignal.any([late, answer.signal]), 0, giveUp).finally(answer.stop);
         },
@@ -40210,24 +40218,6 @@ async function unlessAborted(work, signal, graceMs, giveUp) {
         clearTimeout(timer);
         signal.removeEventListener('abort', stop);
     }
-}
-/** @param reason what the signal is aborted with */
-function timeLimit(ms, reason) {
-    const controller = new AbortController();
-    let timer;
-    const restart = () => {
-        clearTimeout(timer);
-        timer = setTimeout(() => controller.abort(reason), ms).unref();
-    };
-    return {
-        signal: controller.signal,
-        start: () => {
-            if (timer === undefined)
-                restart();
-        },
-        restart,
-        stop: () => clearTimeout(timer),
-    };
 }
 function noAnswer(program, ms) {
     return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('docker-unavailable', `${program} gave no answer within ${String(ms / 1000)} s.`, `Check the engine on this runner: ${program} ${program === 'ctr' ? 'version' : 'info'}.`);
@@ -40379,12 +40369,12 @@ function parsePush(text) {
 /* harmony import */ var _http_retry_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3775);
 /* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(1453);
 /* harmony import */ var _cli_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(8100);
-/* harmony import */ var _deadlines_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(432);
-/* harmony import */ var _output_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(3552);
-/* harmony import */ var _image_digest_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(3968);
-/* harmony import */ var _image_manifest_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(8088);
-/* harmony import */ var _image_platform_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(4851);
-/* harmony import */ var _image_reference_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(9607);
+/* harmony import */ var _base_deadline_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(2442);
+/* harmony import */ var _output_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(3552);
+/* harmony import */ var _image_digest_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(3968);
+/* harmony import */ var _image_manifest_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(8088);
+/* harmony import */ var _image_platform_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(4851);
+/* harmony import */ var _image_reference_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(9607);
 
 
 
@@ -40401,7 +40391,7 @@ const pauseMs = 10_000;
 /** How long one push or pull may take, in ms. */
 const registryLimitMs = 25 * 60_000;
 /** Limits the time that a command works on a registry. */
-const registryLimit = () => (0,_deadlines_js__WEBPACK_IMPORTED_MODULE_3__/* .timeLimit */ .z)(registryLimitMs);
+const registryLimit = () => (0,_base_deadline_js__WEBPACK_IMPORTED_MODULE_8__/* .timeLimit */ .z)(registryLimitMs);
 /** Why the limit ended a command; undefined if it didn't. */
 function exceeded({ signal }) {
     return signal.aborted ? `it took longer than ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_9__/* .formatDuration */ .a3)(registryLimitMs)}` : undefined;
@@ -40420,11 +40410,11 @@ function registryCommands(cli, { warning, signal }) {
     return {
         attempt,
         pull: (reference) => attempt(async () => {
-            await run(cli, 'The pull', ['pull', '--quiet', (0,_image_reference_js__WEBPACK_IMPORTED_MODULE_8__/* .formatReference */ .FH)(reference)]);
+            await run(cli, 'The pull', ['pull', '--quiet', (0,_image_reference_js__WEBPACK_IMPORTED_MODULE_7__/* .formatReference */ .FH)(reference)]);
         }),
         push: (reference) => attempt(async () => {
             const output = await run(cli, 'The push', ['push', reference]);
-            const digest = (0,_output_js__WEBPACK_IMPORTED_MODULE_4__/* .parsePush */ .Y5)(output.stdout);
+            const digest = (0,_output_js__WEBPACK_IMPORTED_MODULE_3__/* .parsePush */ .Y5)(output.stdout);
             if (digest === undefined)
                 throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Yp('The push', [reference], 'docker push printed no digest');
             return digest;
@@ -40445,22 +40435,22 @@ async function run(cli, work, args) {
     throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Yp(work, args.slice(-1), exceeded(limit) ?? (0,_cli_js__WEBPACK_IMPORTED_MODULE_2__/* .lastLine */ .fM)(output));
 }
 async function configDigest(cli, reference, platform) {
-    const name = (0,_image_reference_js__WEBPACK_IMPORTED_MODULE_8__/* .formatReference */ .FH)(reference);
+    const name = (0,_image_reference_js__WEBPACK_IMPORTED_MODULE_7__/* .formatReference */ .FH)(reference);
     const manifest = await rawManifest(cli, reference);
-    if (!(0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_6__/* .isIndexDocument */ .C1)(manifest, name))
-        return (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_6__/* .parseManifest */ .Ng)(manifest, name).config.digest;
-    const found = (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_6__/* .parseIndex */ .A1)(manifest, name).find((entry) => !(0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_6__/* .isAttestation */ .H3)(entry) && entry.platform !== undefined && (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_7__/* .samePlatform */ .my)(entry.platform, platform));
-    if (found === undefined || (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_6__/* .isIndex */ .nw)(found)) {
-        throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Yp('Reading', [name], `no matching manifest for ${(0,_image_platform_js__WEBPACK_IMPORTED_MODULE_7__/* .formatPlatform */ .Bq)(platform)}`);
+    if (!(0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_5__/* .isIndexDocument */ .C1)(manifest, name))
+        return (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_5__/* .parseManifest */ .Ng)(manifest, name).config.digest;
+    const found = (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_5__/* .parseIndex */ .A1)(manifest, name).find((entry) => !(0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_5__/* .isAttestation */ .H3)(entry) && entry.platform !== undefined && (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_6__/* .samePlatform */ .my)(entry.platform, platform));
+    if (found === undefined || (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_5__/* .isIndex */ .nw)(found)) {
+        throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Yp('Reading', [name], `no matching manifest for ${(0,_image_platform_js__WEBPACK_IMPORTED_MODULE_6__/* .formatPlatform */ .Bq)(platform)}`);
     }
-    return (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_6__/* .parseManifest */ .Ng)(await rawManifest(cli, { ...reference, digest: found.digest }), name).config.digest;
+    return (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_5__/* .parseManifest */ .Ng)(await rawManifest(cli, { ...reference, digest: found.digest }), name).config.digest;
 }
 async function rawManifest(cli, reference) {
-    const name = (0,_image_reference_js__WEBPACK_IMPORTED_MODULE_8__/* .formatReference */ .FH)(reference);
+    const name = (0,_image_reference_js__WEBPACK_IMPORTED_MODULE_7__/* .formatReference */ .FH)(reference);
     const output = await run(cli, 'Reading', ['buildx', 'imagetools', 'inspect', '--raw', name]);
     // The digest proves that decoding to text lost no byte.
     const bytes = Buffer.from(output.stdout);
-    if ((0,_image_digest_js__WEBPACK_IMPORTED_MODULE_5__/* .digestOf */ .ol)(bytes) === reference.digest)
+    if ((0,_image_digest_js__WEBPACK_IMPORTED_MODULE_4__/* .digestOf */ .ol)(bytes) === reference.digest)
         return bytes;
     throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Yp('Reading', [name], 'the received manifest has another digest');
 }

@@ -36633,7 +36633,8 @@ function missing(artifact, name, members) {
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   U: () => (/* binding */ abortedAfter)
+/* harmony export */   U: () => (/* binding */ abortedAfter),
+/* harmony export */   z: () => (/* binding */ timeLimit)
 /* harmony export */ });
 /** Returns a signal that is aborted a number of ms after another one, with `reason` or else the other's. */
 function abortedAfter(signal, ms, reason) {
@@ -36644,6 +36645,24 @@ function abortedAfter(signal, ms, reason) {
     else
         signal.addEventListener('abort', begin, { once: true });
     return controller.signal;
+}
+/** @param reason what the signal is aborted with */
+function timeLimit(ms, reason) {
+    const controller = new AbortController();
+    let timer;
+    const restart = () => {
+        clearTimeout(timer);
+        timer = setTimeout(() => controller.abort(reason), ms).unref();
+    };
+    return {
+        signal: controller.signal,
+        start: () => {
+            if (timer === undefined)
+                restart();
+        },
+        restart,
+        stop: () => clearTimeout(timer),
+    };
 }
 
 
@@ -39303,8 +39322,7 @@ async function containerEngine(name, settings, signal) {
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   Q: () => (/* binding */ deadlines),
-/* harmony export */   z: () => (/* binding */ timeLimit)
+/* harmony export */   Q: () => (/* binding */ deadlines)
 /* harmony export */ });
 /* harmony import */ var _base_deadline_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(2442);
 /* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
@@ -39325,7 +39343,7 @@ function deadlines(signal, program) {
     const cleaning = {
         signal: late,
         within: (work, giveUp) => {
-            const answer = timeLimit(answerMs, noAnswer(program, answerMs));
+            const answer = (0,_base_deadline_js__WEBPACK_IMPORTED_MODULE_1__/* .timeLimit */ .z)(answerMs, noAnswer(program, answerMs));
             answer.start();
             return unlessAborted(work, AbortSignal.any([late, answer.signal]), 0, giveUp).finally(answer.stop);
         },
@@ -39360,24 +39378,6 @@ async function unlessAborted(work, signal, graceMs, giveUp) {
         clearTimeout(timer);
         signal.removeEventListener('abort', stop);
     }
-}
-/** @param reason what the signal is aborted with */
-function timeLimit(ms, reason) {
-    const controller = new AbortController();
-    let timer;
-    const restart = () => {
-        clearTimeout(timer);
-        timer = setTimeout(() => controller.abort(reason), ms).unref();
-    };
-    return {
-        signal: controller.signal,
-        start: () => {
-            if (timer === undefined)
-                restart();
-        },
-        restart,
-        stop: () => clearTimeout(timer),
-    };
 }
 function noAnswer(program, ms) {
     return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('docker-unavailable', `${program} gave no answer within ${String(ms / 1000)} s.`, `Check the engine on this runner: ${program} ${program === 'ctr' ? 'version' : 'info'}.`);
@@ -40053,12 +40053,12 @@ function parsePush(text) {
 /* harmony import */ var _http_retry_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3775);
 /* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(1453);
 /* harmony import */ var _cli_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(8100);
-/* harmony import */ var _deadlines_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(432);
-/* harmony import */ var _output_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(3552);
-/* harmony import */ var _image_digest_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(3968);
-/* harmony import */ var _image_manifest_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(8088);
-/* harmony import */ var _image_platform_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(4851);
-/* harmony import */ var _image_reference_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(9607);
+/* harmony import */ var _base_deadline_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(2442);
+/* harmony import */ var _output_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(3552);
+/* harmony import */ var _image_digest_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(3968);
+/* harmony import */ var _image_manifest_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(8088);
+/* harmony import */ var _image_platform_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(4851);
+/* harmony import */ var _image_reference_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(9607);
 
 
 
@@ -40075,7 +40075,7 @@ const pauseMs = 10_000;
 /** How long one push or pull may take, in ms. */
 const registryLimitMs = 25 * 60_000;
 /** Limits the time that a command works on a registry. */
-const registryLimit = () => (0,_deadlines_js__WEBPACK_IMPORTED_MODULE_3__/* .timeLimit */ .z)(registryLimitMs);
+const registryLimit = () => (0,_base_deadline_js__WEBPACK_IMPORTED_MODULE_8__/* .timeLimit */ .z)(registryLimitMs);
 /** Why the limit ended a command; undefined if it didn't. */
 function exceeded({ signal }) {
     return signal.aborted ? `it took longer than ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_9__/* .formatDuration */ .a3)(registryLimitMs)}` : undefined;
@@ -40094,11 +40094,11 @@ function registryCommands(cli, { warning, signal }) {
     return {
         attempt,
         pull: (reference) => attempt(async () => {
-            await run(cli, 'The pull', ['pull', '--quiet', (0,_image_reference_js__WEBPACK_IMPORTED_MODULE_8__/* .formatReference */ .FH)(reference)]);
+            await run(cli, 'The pull', ['pull', '--quiet', (0,_image_reference_js__WEBPACK_IMPORTED_MODULE_7__/* .formatReference */ .FH)(reference)]);
         }),
         push: (reference) => attempt(async () => {
             const output = await run(cli, 'The push', ['push', reference]);
-            const digest = (0,_output_js__WEBPACK_IMPORTED_MODULE_4__/* .parsePush */ .Y5)(output.stdout);
+            const digest = (0,_output_js__WEBPACK_IMPORTED_MODULE_3__/* .parsePush */ .Y5)(output.stdout);
             if (digest === undefined)
                 throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Yp('The push', [reference], 'docker push printed no digest');
             return digest;
@@ -40119,22 +40119,22 @@ async function run(cli, work, args) {
     throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Yp(work, args.slice(-1), exceeded(limit) ?? (0,_cli_js__WEBPACK_IMPORTED_MODULE_2__/* .lastLine */ .fM)(output));
 }
 async function configDigest(cli, reference, platform) {
-    const name = (0,_image_reference_js__WEBPACK_IMPORTED_MODULE_8__/* .formatReference */ .FH)(reference);
+    const name = (0,_image_reference_js__WEBPACK_IMPORTED_MODULE_7__/* .formatReference */ .FH)(reference);
     const manifest = await rawManifest(cli, reference);
-    if (!(0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_6__/* .isIndexDocument */ .C1)(manifest, name))
-        return (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_6__/* .parseManifest */ .Ng)(manifest, name).config.digest;
-    const found = (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_6__/* .parseIndex */ .A1)(manifest, name).find((entry) => !(0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_6__/* .isAttestation */ .H3)(entry) && entry.platform !== undefined && (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_7__/* .samePlatform */ .my)(entry.platform, platform));
-    if (found === undefined || (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_6__/* .isIndex */ .nw)(found)) {
-        throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Yp('Reading', [name], `no matching manifest for ${(0,_image_platform_js__WEBPACK_IMPORTED_MODULE_7__/* .formatPlatform */ .Bq)(platform)}`);
+    if (!(0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_5__/* .isIndexDocument */ .C1)(manifest, name))
+        return (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_5__/* .parseManifest */ .Ng)(manifest, name).config.digest;
+    const found = (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_5__/* .parseIndex */ .A1)(manifest, name).find((entry) => !(0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_5__/* .isAttestation */ .H3)(entry) && entry.platform !== undefined && (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_6__/* .samePlatform */ .my)(entry.platform, platform));
+    if (found === undefined || (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_5__/* .isIndex */ .nw)(found)) {
+        throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Yp('Reading', [name], `no matching manifest for ${(0,_image_platform_js__WEBPACK_IMPORTED_MODULE_6__/* .formatPlatform */ .Bq)(platform)}`);
     }
-    return (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_6__/* .parseManifest */ .Ng)(await rawManifest(cli, { ...reference, digest: found.digest }), name).config.digest;
+    return (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_5__/* .parseManifest */ .Ng)(await rawManifest(cli, { ...reference, digest: found.digest }), name).config.digest;
 }
 async function rawManifest(cli, reference) {
-    const name = (0,_image_reference_js__WEBPACK_IMPORTED_MODULE_8__/* .formatReference */ .FH)(reference);
+    const name = (0,_image_reference_js__WEBPACK_IMPORTED_MODULE_7__/* .formatReference */ .FH)(reference);
     const output = await run(cli, 'Reading', ['buildx', 'imagetools', 'inspect', '--raw', name]);
     // The digest proves that decoding to text lost no byte.
     const bytes = Buffer.from(output.stdout);
-    if ((0,_image_digest_js__WEBPACK_IMPORTED_MODULE_5__/* .digestOf */ .ol)(bytes) === reference.digest)
+    if ((0,_image_digest_js__WEBPACK_IMPORTED_MODULE_4__/* .digestOf */ .ol)(bytes) === reference.digest)
         return bytes;
     throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Yp('Reading', [name], 'the received manifest has another digest');
 }

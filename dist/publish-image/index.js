@@ -34579,6 +34579,7 @@ function missing(artifact, name, members) {
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
 /* harmony export */   U: () => (/* binding */ abortedAfter)
 /* harmony export */ });
+/* unused harmony export timeLimit */
 /** Returns a signal that is aborted a number of ms after another one, with `reason` or else the other's. */
 function abortedAfter(signal, ms, reason) {
     const controller = new AbortController();
@@ -34588,6 +34589,24 @@ function abortedAfter(signal, ms, reason) {
     else
         signal.addEventListener('abort', begin, { once: true });
     return controller.signal;
+}
+/** @param reason what the signal is aborted with */
+function timeLimit(ms, reason) {
+    const controller = new AbortController();
+    let timer;
+    const restart = () => {
+        clearTimeout(timer);
+        timer = setTimeout(() => controller.abort(reason), ms).unref();
+    };
+    return {
+        signal: controller.signal,
+        start: () => {
+            if (timer === undefined)
+                restart();
+        },
+        restart,
+        stop: () => clearTimeout(timer),
+    };
 }
 
 

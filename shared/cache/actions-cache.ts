@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { uploadBlob } from '../artifacts/blob/blob-upload.ts';
 import { maskedUrl } from '../artifacts/blob/signed-blob.ts';
+import { timeLimit } from '../base/deadline.ts';
 import { asError, messageOf } from '../base/errors.ts';
 import type { JsonObject } from '../base/json.ts';
 import { inPool } from '../base/pool.ts';
@@ -106,7 +107,9 @@ async function storeBlob(
 ): Promise<boolean> {
   // As BuildKit appends it to the address (go-actions-cache, cache_v2.go: urlV2).
   const ask = twirp(http, { origin: options.resultsUrl.replace(/\/+$/, ''), service, token: options.runtimeToken });
-  const idle = idleLimit(Math.min(2, options.stepMinutes / 20) * 60_000);
+  const idleMs = Math.min(2, options.stepMinutes / 20) * 60_000;
+  const idle = timeLimit(idleMs, new Error(`no progress for ${formatDuration(idleMs)}`));
+  idle.start();
   const ends = AbortSignal.any([signal, idle.signal]);
   const { onRetry } = options;
   const call = (method: string, more: JsonObject = {}): Promise<JsonObject> =>
@@ -115,12 +118,12 @@ async function storeBlob(
     });
   try {
     const url = await reserve(call, keyOf(digest));
-    idle.refresh();
+    idle.restart();
     if (url === undefined) return false;
     const target = { http, url: maskedUrl(url, options.maskSecret), onRetry, signal: ends };
     const blob = { ...target, contentType: 'application/octet-stream', maxConcurrent: blocksPerBlob };
     try {
-      await uploadBlob(blob, chunks(), idle.refresh);
+      await uploadBlob(blob, chunks(), idle.restart);
       // The service compares the size with the blob's.
       const answer = await call('FinalizeCacheEntryUpload', { size_bytes: String(size) });
       if (answer['ok'] !== true) throw refused(answer);
@@ -153,23 +156,4 @@ async function reserve(call: Call, key: string): Promise<string | undefined> {
 
 function refused({ message }: JsonObject): Error {
   return new Error(typeof message === 'string' && message !== '' ? quoteForeign(message) : 'the cache refused it');
-}
-
-/** A time without progress, in ms. */
-function idleLimit(ms: number): {
-  readonly signal: AbortSignal;
-  readonly refresh: () => void;
-  readonly stop: () => void;
-} {
-  const controller = new AbortController();
-  const timer = setTimeout(() => {
-    controller.abort(new Error(`no progress for ${formatDuration(ms)}`));
-  }, ms).unref();
-  return {
-    signal: controller.signal,
-    refresh: () => void timer.refresh(),
-    stop: () => {
-      clearTimeout(timer);
-    },
-  };
 }

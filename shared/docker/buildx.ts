@@ -4,7 +4,7 @@ import { isObject, parseJson, stringOr, stringsOf } from '../base/json.ts';
 import { formatDuration, quoteForeign } from '../base/text.ts';
 import { BuildProgress, type BuildStep } from './build-progress.ts';
 import { causeLine, type DockerCli, lastLine, requireDocker } from './cli.ts';
-import { timeLimit } from './deadlines.ts';
+import { timeLimit } from '../base/deadline.ts';
 import { exceeded, registryLimit } from './registry-commands.ts';
 
 interface Builder {

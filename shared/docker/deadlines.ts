@@ -1,4 +1,4 @@
-import { abortedAfter } from '../base/deadline.ts';
+import { abortedAfter, timeLimit } from '../base/deadline.ts';
 import { asError, HandoverError } from '../base/errors.ts';
 
 // The runner kills a cancelled step 7.5 s after its first signal (actions/runner, ProcessInvoker). Short work may finish first, and the
@@ -70,34 +70,6 @@ async function unlessAborted<T>(
     clearTimeout(timer);
     signal.removeEventListener('abort', stop);
   }
-}
-
-export interface TimeLimit {
-  /** Aborted when the time is up. */
-  readonly signal: AbortSignal;
-  /** Starts the time, unless it has started before. */
-  readonly start: () => void;
-  /** Starts the time again. */
-  readonly restart: () => void;
-  readonly stop: () => void;
-}
-
-/** @param reason what the signal is aborted with */
-export function timeLimit(ms: number, reason?: HandoverError): TimeLimit {
-  const controller = new AbortController();
-  let timer: NodeJS.Timeout | undefined;
-  const restart = (): void => {
-    clearTimeout(timer);
-    timer = setTimeout(() => controller.abort(reason), ms).unref();
-  };
-  return {
-    signal: controller.signal,
-    start: () => {
-      if (timer === undefined) restart();
-    },
-    restart,
-    stop: () => clearTimeout(timer),
-  };
 }
 
 function noAnswer(program: string, ms: number): HandoverError {

@@ -2,7 +2,7 @@ import { messageOf, RegistryFailure } from '../base/errors.ts';
 import { retry } from '../http/retry.ts';
 import { formatDuration } from '../base/text.ts';
 import { type CliOutput, type DockerCli, lastLine, outputOf } from './cli.ts';
-import { type TimeLimit, timeLimit } from './deadlines.ts';
+import { type TimeLimit, timeLimit } from '../base/deadline.ts';
 import { parsePush } from './output.ts';
 import { type Digest, digestOf } from '../image/digest.ts';
 import { isAttestation, isIndex, isIndexDocument, parseIndex, parseManifest } from '../image/manifest.ts';
