@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
-import { createServer, type ServerResponse } from 'node:http';
+import { createServer, type RequestListener, type ServerResponse } from 'node:http';
 import { Readable } from 'node:stream';
 import { setImmediate } from 'node:timers';
 import { afterAll, beforeEach, describe, expect, jest, test } from '@jest/globals';
@@ -88,6 +88,21 @@ async function afterSome(asksAgain: boolean, come = 4) {
   for (const { first } of neighbours) first.resolve(bytes('neighbour'));
   await settled();
   return { asking, open, asked };
+}
+
+/** Serves a blob, with a client for it. */
+async function serveBlob(listener: RequestListener) {
+  const server = createServer(listener).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const address = server.address();
+  const url = `http://127.0.0.1:${String(typeof address === 'object' ? address?.port : '')}/blob`;
+  const { signal } = new AbortController();
+  const http = httpClient({ except: '' }, signal);
+  const end = async (): Promise<void> => {
+    await http.close();
+    server.close().closeAllConnections();
+  };
+  return { url, http, signal, [Symbol.asyncDispose]: end };
 }
 
 describe('a part that takes far longer than its neighbours', () => {
@@ -198,25 +213,16 @@ describe('the number of parts in flight', () => {
   test('reaches the server: a reader of slow parts has more requests open than eight', async () => {
     const open: ServerResponse[] = [];
     let [most, answered] = [0, 0];
-    const server = createServer(({ headers }, response) => {
+    await using blobs = await serveBlob(({ headers }, response) => {
       const [, start = '', end = ''] = /^bytes=(\d+)-(\d+)$/.exec(headers.range ?? '') ?? [];
       const length = Number(end) - Number(start) + 1;
       response.writeHead(206, { 'content-range': `bytes ${start}-${end}/${String(size)}`, 'content-length': length });
       open.push(response);
       most = Math.max(most, open.length);
       response.on('close', () => (answered += 1));
-    }).listen(0, '127.0.0.1');
-    const size = 64 * partBytes;
-    await once(server, 'listening');
-    const address = server.address();
-    const url = `http://127.0.0.1:${String(typeof address === 'object' ? address?.port : '')}/blob`;
-    const { signal } = new AbortController();
-    const http = httpClient({ except: '' }, signal);
-    await using ends = new AsyncDisposableStack();
-    ends.defer(() => {
-      server.close().closeAllConnections();
     });
-    ends.defer(() => http.close());
+    const size = 64 * partBytes;
+    const { url, http, signal } = blobs;
     const sign = (): Promise<string> => Promise.resolve(url);
     const reader = rangedReader({ http, size, sign, onRetry: () => undefined, signal });
     let [read, hasEnded] = [0, false];
@@ -239,21 +245,12 @@ describe('the number of parts in flight', () => {
 test('the two requests for one part read the same bytes into separate memory', async () => {
   const responses: ServerResponse[] = [];
   const ranges: unknown[] = [];
-  const server = createServer(({ headers }, response) => {
+  await using blobs = await serveBlob(({ headers }, response) => {
     ranges.push(headers.range);
     response.writeHead(206, { 'content-range': 'bytes 100-199/1000', 'content-length': 100 }).flushHeaders();
     responses.push(response);
-  }).listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const address = server.address();
-  const url = `http://127.0.0.1:${String(typeof address === 'object' ? address?.port : '')}/blob`;
-  const { signal } = new AbortController();
-  const http = httpClient({ except: '' }, signal);
-  await using ends = new AsyncDisposableStack();
-  ends.defer(() => {
-    server.close().closeAllConnections();
   });
-  ends.defer(() => http.close());
+  const { url, http, signal } = blobs;
   const lines: string[] = [];
   const sign = (): Promise<string> => Promise.resolve(url);
   const reader = rangedReader({ http, size: 1000, sign, onRetry: (line) => lines.push(line), signal });
@@ -274,7 +271,7 @@ test('the two requests for one part read the same bytes into separate memory', a
 test('a block of an upload is sent again on another connection, with the same id and bytes, and the slow request is ended', async () => {
   const puts: { readonly id: string; readonly body: string; readonly port: number | undefined }[] = [];
   const slowRequest = Promise.withResolvers<undefined>();
-  const server = createServer((request, response) => {
+  await using blobs = await serveBlob((request, response) => {
     const body = createHash('sha256');
     request.on('data', (chunk: Buffer) => body.update(chunk));
     request.on('end', () => {
@@ -285,17 +282,8 @@ test('a block of an upload is sent again on another connection, with the same id
       if (isFirst) request.socket.on('close', () => slowRequest.resolve(undefined));
       else response.writeHead(201).end();
     });
-  }).listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const address = server.address();
-  const url = `http://127.0.0.1:${String(typeof address === 'object' ? address?.port : '')}/blob`;
-  const { signal } = new AbortController();
-  const http = httpClient({ except: '' }, signal);
-  await using ends = new AsyncDisposableStack();
-  ends.defer(() => {
-    server.close().closeAllConnections();
   });
-  ends.defer(() => http.close());
+  const { url, http, signal } = blobs;
   const lines: string[] = [];
   const blocks = Array.from({ length: 4 }, (_, position) => Buffer.alloc(blockBytes, position + 1));
   let arrived = 0;
