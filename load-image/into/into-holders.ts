@@ -297,14 +297,16 @@ async function nameOnAll(
   const kept: TagGuard[] = [];
   const nameOn = async (holder: Holder): Promise<InspectedImage | undefined> => {
     const { engine, node } = holder;
-    await temporary.keepEarlier(holder, images);
+    const inspected = await temporary.keepEarlier(holder, images);
     const guard = guardTags(engine, log.warning);
     guards.use(guard);
     kept.push(guard);
     const known = names.get(holder) ?? (await namesOf(holder, images, info)) ?? [];
     let first: InspectedImage | undefined;
     for (const [at, { identity, references }] of images.entries()) {
-      const request = { name: known[at] ?? formatReference(references[0]), identity, references };
+      const name = known[at] ?? formatReference(references[0]);
+      // Two images can have the same reference.
+      const request = { name, identity, references, ...(images.length === 1 ? { inspected } : {}) };
       const where = node === undefined ? '' : `, on ${node}`;
       const image = await proveAndName({ engine, log, info }, request, `${what}${where}`, guard);
       first ??= image;

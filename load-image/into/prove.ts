@@ -39,6 +39,14 @@ export async function findImage(
   return undefined;
 }
 
+export interface NamingRequest {
+  readonly name: string;
+  readonly identity: Identity;
+  readonly references: readonly Reference[];
+  /** What references have now, where this is known. */
+  readonly inspected?: ReadonlyMap<string, InspectedImage | undefined>;
+}
+
 /**
  * Proves that the engine has the image under this name, and only then sets its references. Each reference is verified again, with
  * the engine's own command.
@@ -49,11 +57,7 @@ export async function findImage(
  */
 export async function proveAndName(
   { engine, log, info }: HolderTools,
-  {
-    name,
-    identity,
-    references,
-  }: { readonly name: string; readonly identity: Identity; readonly references: readonly Reference[] },
+  { name, identity, references, inspected }: NamingRequest,
   what: string,
   guard: TagGuard,
 ): Promise<InspectedImage> {
@@ -62,7 +66,8 @@ export async function proveAndName(
   requireSameImage(first ?? name, identity, image, info.imageStore);
   const named: InspectedImage[] = [];
   for (const reference of references.map(formatReference)) {
-    const before = reference === name ? image : await engine.inspect(reference);
+    const isKnown = inspected?.has(reference) === true;
+    const before = reference === name ? image : isKnown ? inspected.get(reference) : await engine.inspect(reference);
     const hasIt = before !== undefined && differences(identity, before, info.imageStore).length === 0;
     const found = hasIt ? before : await guard.tag(name, reference, { imageId: image.imageId, before });
     if (found === undefined) throw missing(engine, reference);

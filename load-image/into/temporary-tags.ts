@@ -3,6 +3,7 @@ import type { Log } from '../../shared/base/log.ts';
 import type { Holder } from '../../shared/docker/holders.ts';
 import { type EngineTags, engineTags } from '../../shared/docker/engine-tags.ts';
 import { isDigest } from '../../shared/image/digest.ts';
+import type { InspectedImage } from '../../shared/docker/output.ts';
 import { formatReference } from '../../shared/image/reference.ts';
 import type { ResolvedImage } from '../../shared/handed-over/opened-artifact.ts';
 
@@ -11,8 +12,14 @@ export interface TemporaryTags extends AsyncDisposable {
   /** The same repository in all holders. */
   readonly repository: string;
   of(holder: Holder): EngineTags;
-  /** Tags the images that have the references now, because containerd removes an image without a reference. */
-  keepEarlier(holder: Holder, images: readonly Pick<ResolvedImage, 'identity' | 'references'>[]): Promise<void>;
+  /**
+   * Tags the images that have the references now, because containerd removes an image without a reference.
+   * @returns the image of each reference that was inspected
+   */
+  keepEarlier(
+    holder: Holder,
+    images: readonly Pick<ResolvedImage, 'identity' | 'references'>[],
+  ): Promise<ReadonlyMap<string, InspectedImage | undefined>>;
 }
 
 /** @param arrived returns the images that were loaded under temporary tags */
@@ -46,14 +53,17 @@ export async function temporaryTags(
     of,
     keepEarlier: async (holder, images) => {
       const { engine, node } = holder;
-      if (node === undefined) return;
+      const inspected = new Map<string, InspectedImage | undefined>();
+      if (node === undefined) return inspected;
       const references = new Set(images.flatMap((image) => image.references.map(formatReference)));
       for (const [position, reference] of [...references].entries()) {
-        if ((await engine.inspect(reference)) === undefined) continue;
+        inspected.set(reference, await engine.inspect(reference));
+        if (inspected.get(reference) === undefined) continue;
         const name = `${of(holder).repository}/before:${String(position + 1)}`;
         of(holder).add(name);
         await engine.tag(reference, name);
       }
+      return inspected;
     },
     [Symbol.asyncDispose]: () => held.disposeAsync(),
   };
@@ -65,12 +75,13 @@ async function nodeTags(
   arrived: () => readonly Pick<ResolvedImage, 'identity' | 'references'>[],
   log: Log,
 ): Promise<EngineTags> {
-  const before = new Set((await engine.images()).map(({ reference }) => reference));
   const own = await engineTags({ engine, log });
+  const before = new Set(own.before.map(({ reference }) => reference));
   return {
     ...own,
     [Symbol.asyncDispose]: async () => {
       await own[Symbol.asyncDispose]();
+      if (arrived().length === 0) return;
       const after = await engine.forCleanUp.images().catch(() => []);
       for (const { identity } of arrived()) {
         const its = after.filter(({ imageId }) => imageId === identity.manifestDigest);

@@ -81,7 +81,7 @@ export function containerdNode(command: CtrCommand, known = new KnownContent()):
     },
     untag,
     // containerd keeps no image without a name.
-    release: untag,
+    release: undefined,
     images: async () => (await list()).map(({ name, target }) => ({ reference: name, imageId: target })),
   };
 }

@@ -9,6 +9,8 @@ import type { ListedImage } from './output.ts';
 
 /** Temporary tags that this step created; removed on dispose. */
 export interface EngineTags extends AsyncDisposable {
+  /** The images that the engine had before. */
+  readonly before: readonly ListedImage[];
   /** A unique repository. */
   readonly repository: string;
   /** The name of the repository that the engine pulls from this step. */
@@ -35,6 +37,7 @@ export async function engineTags({ engine, log }: Tools): Promise<EngineTags> {
   const own = await livingName();
   const added: string[] = [];
   return {
+    before,
     repository: `${host}/${own.name}`,
     loopbackName: `${loopback}${own.name}`,
     add: (name) => void added.push(name),
@@ -50,15 +53,17 @@ export async function engineTags({ engine, log }: Tools): Promise<EngineTags> {
 }
 
 async function takeAway({ forCleanUp }: Engine, here: ReadonlySet<string>, name: string): Promise<void> {
+  const { release } = forCleanUp;
+  if (release === undefined) return forCleanUp.untag(name);
   const image = await forCleanUp.inspect(name);
   if (image === undefined) return;
   if (!here.has(image.imageId) || image.repoTags.some((tag) => tag !== name)) return forCleanUp.untag(name);
   // The image was untagged before. A name with a digest can't be released, so it gets a tag first.
-  if (!name.includes('@')) return forCleanUp.release(name);
+  if (!name.includes('@')) return release(name);
   const tag = `${name.replace(/@.*/, '')}:1`;
   await forCleanUp.tag(name, tag);
   await forCleanUp.untag(name);
-  if ((await forCleanUp.inspect(tag)) !== undefined) await forCleanUp.release(tag);
+  if ((await forCleanUp.inspect(tag)) !== undefined) await release(tag);
 }
 
 /**

@@ -62,8 +62,11 @@ export interface Engine {
   tag(image: string, reference: string): Promise<void>;
   /** Removes a reference if it exists, and the image with its last one. Also works after a cancel. */
   untag(reference: string): Promise<void>;
-  /** Removes a tag but keeps the image, untagged if that was its last tag. Also works after a cancel. */
-  release(reference: string): Promise<void>;
+  /**
+   * Removes a tag but keeps the image, untagged if that was its last tag. Also works after a cancel. Undefined for an engine that keeps no
+   * image without a name.
+   */
+  readonly release: ((reference: string) => Promise<void>) | undefined;
   /** Returns all images, including untagged ones. An image with several names is listed several times. */
   images(): Promise<readonly ListedImage[]>;
   /** The same engine for cleanup. It works after a cancel, with little time for each query. */

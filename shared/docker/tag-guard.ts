@@ -47,11 +47,12 @@ export function guardTags(engine: Engine, onTrouble: (message: string) => void, 
   const changes: Change[] = [];
   let keepsAll = false;
   const { forCleanUp } = engine;
+  const { release } = forCleanUp;
   const putBack = async ({ reference, before, after, wasHere }: Change): Promise<void> => {
     if (before === after || (await forCleanUp.inspect(reference))?.imageId !== after) return;
     if (before !== undefined) await forCleanUp.tag(before, reference);
-    else if (wasHere && (await forCleanUp.inspect(reference))?.repoTags.length === 1)
-      await forCleanUp.release(reference);
+    else if (release !== undefined && wasHere && (await forCleanUp.inspect(reference))?.repoTags.length === 1)
+      await release(reference);
     else await forCleanUp.untag(reference);
   };
   const putBackAll = async (reference: string): Promise<void> => {
