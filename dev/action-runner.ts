@@ -80,7 +80,15 @@ interface Definition {
   readonly defaults: Readonly<Record<string, string>>;
 }
 
-async function readAction(action: string): Promise<Definition> {
+const definitions = new Map<string, Promise<Definition>>();
+
+function readAction(action: string): Promise<Definition> {
+  const known = definitions.get(action) ?? parsedAction(action);
+  definitions.set(action, known);
+  return known;
+}
+
+async function parsedAction(action: string): Promise<Definition> {
   const folder = join(projectRoot, action);
   const yaml: unknown = parse(await readFile(join(folder, 'action.yml'), 'utf8'));
   const main = member(member(yaml, 'runs'), 'main');
