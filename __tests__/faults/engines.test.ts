@@ -7,7 +7,7 @@ import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import type { StepOutcome } from '../../dev/action-runner.ts';
 import { type DockerEngine, startDockerEngine } from '../../dev/docker-engine.ts';
 import type { ArtifactService } from '../fakes/artifact-service/service.ts';
-import { type Inputs, startArtifactService, stepOn, stores, testedDocker } from '../fixtures/engines.ts';
+import { type Inputs, shareOn, startArtifactService, stepOn, stores, testedDocker } from '../fixtures/engines.ts';
 import { type FixtureImage, makeImage, savedTarball } from '../fixtures/image.ts';
 import { errorCode } from '../fixtures/scenario.ts';
 
@@ -57,7 +57,7 @@ function fill(freeBytes: number): void {
 describe.each(stores)('the disk of an engine with the %s store', (store) => {
   beforeEach(async () => void (engine = await startDockerEngine({ store, version: testedDocker(), folder })));
 
-  test.each([['true'], ['false']])(
+  test.each(shareOn(store, ['false', 'true']))(
     'fills up during unpacking, overlap: %s: the step fails with a code and restores everything, and passes with more space',
     async (overlap) => {
       // The artifact is half as large as the unpacked image, so the space looks sufficient.
@@ -78,7 +78,7 @@ describe.each(stores)('the disk of an engine with the %s store', (store) => {
     },
   );
 
-  test.each([[2], [5]])(
+  test.each(shareOn(store, [2, 5]))(
     'is shared by %i concurrent loads of two images with a common layer: each loads its own image',
     async (count) => {
       const [one, other] = [

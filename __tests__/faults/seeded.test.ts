@@ -15,7 +15,7 @@ import { errorCode } from '../fixtures/scenario.ts';
 // It ends in time, leaves no process, and the next step succeeds. `npm run faults` has more of these cases.
 
 const seed = Number(process.env['FAULTS_SEED'] ?? 1);
-const cases = Number(process.env['FAULTS_CASES'] ?? 16);
+const cases = Number(process.env['FAULTS_CASES'] ?? 10);
 const first = Number(process.env['FAULTS_FIRST'] ?? 0);
 
 let engines: OwnEngines;

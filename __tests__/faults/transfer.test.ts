@@ -38,7 +38,7 @@ describe('a download resumes where it was interrupted', () => {
     await handOverIt();
     const before = service.traffic.down;
     service.faults.add(fault);
-    const outcome = await loads();
+    const outcome = await loads({}, { env: shortPauses });
     expect(outcome.log).not.toContain('::error');
     expect(outcome.outputs['loaded']).toBe('true');
     // Resumed, not restarted: an interrupted part costs less than one additional part.

@@ -83,8 +83,8 @@ const exportOn = (engine: EngineClient, inputs: Inputs, { cache = 'write', env =
 const notices = (outcome: StepOutcome): readonly string[] =>
   outcome.annotations.filter(({ level }) => level === 'notice').map(({ message }) => message);
 
-/** Expects a green step with the reason in one notice, and a complete image: another engine loads and verifies it. */
-async function expectGreen(outcome: StepOutcome, why: RegExp): Promise<void> {
+/** Expects a green step with the reason in one notice. */
+function expectGreen(outcome: StepOutcome, why: RegExp): void {
   expect(outcome.log).not.toContain('::error');
   expect(outcome.exitCode).toBe(0);
   expect(outcome.outputs['run-integration']).toBe('true');
@@ -92,8 +92,13 @@ async function expectGreen(outcome: StepOutcome, why: RegExp): Promise<void> {
   expect(notices(outcome).join()).toMatch(/^A build cache failed, which doesn’t affect the image: /);
   expect(notices(outcome).join()).toMatch(why);
   expect(outcome.leftInTemp).toEqual([]);
+}
+
+/** Expects that another engine can load the image of the step. */
+async function expectLoadable(outcome: StepOutcome): Promise<void> {
   const expected = { 'expected-config-digest': outcome.outputs['config-digest'] ?? '' };
   const loaded = await stepOn(service, engines.classic, 'load-image', expected, { jobId: 'waf' });
+  expect(loaded.log).not.toContain('::error');
   expect(loaded.exitCode).toBe(0);
 }
 
@@ -124,37 +129,26 @@ const exportsWith =
 // Docker 28.5 doesn't print the rest of the service's message.
 const refused = 'error writing layer blob: failed to reserve cache';
 
+/** Empties a builder's cache. */
+function pruneCacheOf({ builder: named }: Inputs): void {
+  const chosen = named === undefined ? [] : ['--builder', named];
+  engines.containerd.docker('buildx', 'prune', ...chosen, '--all', '--force');
+}
+
 describe.each(builders)('with %s', (name, builder) => {
   const way = builders.findIndex((each) => each[0] === name);
   const exports = exportsWith(builder);
-  const prune = (): void => {
-    const { builder: named } = builder;
-    const chosen = named === undefined ? [] : ['--builder', named];
-    engines.containerd.docker('buildx', 'prune', ...chosen, '--all', '--force');
-  };
 
   test('a builder with an empty cache reads everything that another builder wrote (B.12, S0.3)', async () => {
     const context = newContext();
     const first = await exports({ context, 'cache-to': gha });
     expect(first.annotations).toEqual([]);
     expectStored(first, 2);
-    prune();
+    pruneCacheOf(builder);
     const again = await exports({ context, 'require-cache': 'true', 'artifact-name': 'again' });
     expect(again.annotations).toEqual([]);
     expect(again.outputs).toMatchObject({ 'cached-steps': '3', 'executed-steps': '0' });
     expect(again.outputs['config-digest']).toBe(first.outputs['config-digest']);
-    expect(again.outputs['manifest-digest']).toBe(first.outputs['manifest-digest']);
-  }, 120_000);
-
-  test('a new build stores the layers of all stages (B.12)', async () => {
-    const context = newContext();
-    const dockerfile = ['FROM scratch AS tools', 'COPY big /kept', 'COPY tool.txt /tool.txt', 'FROM scratch'];
-    writeFileSync(join(context, 'Dockerfile'), [...dockerfile, 'COPY --from=tools /tool.txt /copied.txt'].join('\n'));
-    const first = await exports({ context, 'cache-to': gha });
-    expect(first.annotations).toEqual([]);
-    expectStored(first, 3);
-    prune();
-    const again = await exports({ context, 'require-cache': 'true', 'artifact-name': 'again' });
     expect(again.outputs['manifest-digest']).toBe(first.outputs['manifest-digest']);
   }, 120_000);
 
@@ -178,8 +172,8 @@ describe.each(builders)('with %s', (name, builder) => {
       'fails when an entry is finalised',
       { 'cache-to': gha },
       {},
-      [status('FinalizeCacheEntryUpload', 500)],
-      /was not written: .*unavailable/,
+      [status('FinalizeCacheEntryUpload', 403)],
+      /was not written: unavailable/,
     ],
     [
       'fails during an upload',
@@ -214,41 +208,10 @@ describe.each(builders)('with %s', (name, builder) => {
     'a cache that %s causes one notice (B.12)',
     async (_title, inputs, more, faults, why) => {
       for (const fault of faults) service.faults.add(fault);
-      await expectGreen(await exports({ context: newContext(), ...inputs }, more), why);
+      expectGreen(await exports({ context: newContext(), ...inputs }, more), why);
     },
     120_000,
   );
-
-  test('a run after an upload that broke off builds the missing step again (B.12)', async () => {
-    const context = newContext();
-    service.faults.add({ on: 'FinalizeCacheEntryUpload', effect: { kind: 'status', status: 403 } });
-    await expectGreen(
-      await exports({ context, 'cache-to': gha }),
-      /type=gha,mode=max was not written: an upload broke off, so a layer is missing: HTTP 403/,
-    );
-    expect(service.cacheEntries.filter(({ finalised }) => !finalised)).toHaveLength(1);
-    prune();
-    const again = await exports({ context, 'artifact-name': 'again' });
-    expect(again.log).not.toContain('::error');
-    expect(again.outputs['run-integration']).toBe('true');
-    expect(again.exitCode).toBe(0);
-    expect(Number(again.outputs['executed-steps'])).toBeGreaterThan(0);
-  }, 120_000);
-
-  test('a small change stores the new layers only (B.12)', async () => {
-    const context = newContext();
-    expect((await exports({ context, 'cache-to': gha })).annotations).toEqual([]);
-    prune();
-    const [before, sent] = [service.cacheEntries.length, service.traffic.up];
-    writeFileSync(join(context, 'big'), Buffer.alloc(3_000_000, `${String(Date.now())} changed`));
-    const changed = await exports({ context, 'cache-to': gha, 'artifact-name': 'changed' });
-    expect(changed.annotations).toEqual([]);
-    expect(changed.outputs).toMatchObject({ 'cached-steps': '2', 'executed-steps': '1' });
-    expect(changed.log).toContain('Stored 1 layers of the build cache');
-    // One layer and the index.
-    expect(service.cacheEntries).toHaveLength(before + 2);
-    expect(service.traffic.up).toBeGreaterThan(sent);
-  }, 120_000);
 
   const damaged: readonly (readonly [string, Fault['effect']])[] = [
     ['are refused', { kind: 'status', status: 403 }],
@@ -260,12 +223,13 @@ describe.each(builders)('with %s', (name, builder) => {
     async (_title, effect) => {
       const context = newContext();
       expect((await exports({ context, 'cache-to': gha, 'artifact-name': 'seed' })).annotations).toEqual([]);
-      prune();
+      pruneCacheOf(builder);
       // The index is read first, and this read succeeds.
       service.faults.add({ on: 'get', after: 1, times: 1000, effect });
       const outcome = await exports({ context });
       service.faults.clear();
-      await expectGreen(outcome, /cache-from was given up: /);
+      expectGreen(outcome, /cache-from was given up: /);
+      await expectLoadable(outcome);
       // Small layers may have arrived before the failure.
       expect(outcome.outputs['executed-steps']).not.toBe('0');
     },
@@ -277,13 +241,28 @@ describe.each(builders)('with %s', (name, builder) => {
 describe.each(oneOf(builders, 0))('with %s alone', (_, builder) => {
   const exports = exportsWith(builder);
 
+  test('a small change stores the new layers only (B.12)', async () => {
+    const context = newContext();
+    expect((await exports({ context, 'cache-to': gha })).annotations).toEqual([]);
+    pruneCacheOf(builder);
+    const [before, sent] = [service.cacheEntries.length, service.traffic.up];
+    writeFileSync(join(context, 'big'), Buffer.alloc(3_000_000, `${String(Date.now())} changed`));
+    const changed = await exports({ context, 'cache-to': gha, 'artifact-name': 'changed' });
+    expect(changed.annotations).toEqual([]);
+    expect(changed.outputs).toMatchObject({ 'cached-steps': '2', 'executed-steps': '1' });
+    expect(changed.log).toContain('Stored 1 layers of the build cache');
+    // One layer and the index.
+    expect(service.cacheEntries).toHaveLength(before + 2);
+    expect(service.traffic.up).toBeGreaterThan(sent);
+  }, 120_000);
+
   test('an unreachable registry and an unreachable address, both read and written, cause one notice (B.12)', async () => {
     const at = `127.0.0.1:${String(await freePort())}`;
     const nowhere = `type=registry,ref=${at}/org/app:cache`;
     const gone = `type=gha,scope=gone,version=2,token=${service.env()['ACTIONS_RUNTIME_TOKEN'] ?? ''},url_v2=http://${at}/`;
     const caches = `${nowhere}\n${gone}`;
     const outcome = await exports({ context: newContext(), 'cache-from': caches, 'cache-to': caches });
-    await expectGreen(
+    expectGreen(
       outcome,
       /type=gha was not read: .*refused.* was not written: .*refused.*type=gha,scope=gone was not written: .*refused/,
     );
@@ -345,6 +324,34 @@ describe.each(oneOf(builders, 0))('with %s alone', (_, builder) => {
 describe.each(oneOf(builders, 1))('with %s alone', (_, builder) => {
   const exports = exportsWith(builder);
 
+  test('a new build stores the layers of all stages (B.12)', async () => {
+    const context = newContext();
+    const dockerfile = ['FROM scratch AS tools', 'COPY big /kept', 'COPY tool.txt /tool.txt', 'FROM scratch'];
+    writeFileSync(join(context, 'Dockerfile'), [...dockerfile, 'COPY --from=tools /tool.txt /copied.txt'].join('\n'));
+    const first = await exports({ context, 'cache-to': gha });
+    expect(first.annotations).toEqual([]);
+    expectStored(first, 3);
+    pruneCacheOf(builder);
+    const again = await exports({ context, 'require-cache': 'true', 'artifact-name': 'again' });
+    expect(again.outputs['manifest-digest']).toBe(first.outputs['manifest-digest']);
+  }, 120_000);
+
+  test('a run after an upload that broke off builds the missing step again (B.12)', async () => {
+    const context = newContext();
+    service.faults.add({ on: 'FinalizeCacheEntryUpload', effect: { kind: 'status', status: 403 } });
+    expectGreen(
+      await exports({ context, 'cache-to': gha }),
+      /type=gha,mode=max was not written: an upload broke off, so a layer is missing: HTTP 403/,
+    );
+    expect(service.cacheEntries.filter(({ finalised }) => !finalised)).toHaveLength(1);
+    pruneCacheOf(builder);
+    const again = await exports({ context, 'artifact-name': 'again' });
+    expect(again.log).not.toContain('::error');
+    expect(again.outputs['run-integration']).toBe('true');
+    expect(again.exitCode).toBe(0);
+    expect(Number(again.outputs['executed-steps'])).toBeGreaterThan(0);
+  }, 120_000);
+
   test('a failure of the default Actions cache is shown in the log only (B.12)', async () => {
     service.faults.add(status('GetCacheEntryDownloadURL', 500));
     const outcome = await exports({ context: newContext() });
@@ -354,7 +361,7 @@ describe.each(oneOf(builders, 1))('with %s alone', (_, builder) => {
   }, 60_000);
 
   test('a cache causes one notice in a job whose cache-mode is read, and BuildKit writes no cache (B.12)', async () => {
-    await expectGreen(
+    expectGreen(
       await exports({ context: newContext(), 'cache-to': gha }, { env: { ACTIONS_CACHE_MODE: 'read' } }),
       /`cache-mode` is `read` \(ACTIONS_CACHE_MODE\)/,
     );
@@ -387,10 +394,11 @@ describe.each(oneOf(builders, 1))('with %s alone', (_, builder) => {
     const caches = Array.from({ length: 6 }, (_none, at) => `${gha},scope=s${String(at)}`);
     const limit = { 'timeout-minutes': '0.3' };
     const outcome = await exports({ context: newContext(), 'cache-to': caches.join('\n'), ...limit });
-    await expectGreen(
+    expectGreen(
       outcome,
       /scope=s0,mode=max was not written: it made no progress for 4\.5 s.*scope=s5,mode=max was not written/,
     );
+    await expectLoadable(outcome);
   }, 120_000);
 
   test('a build that fails for its own reasons reports its own error once, independent of its caches (B.12)', async () => {
@@ -442,10 +450,7 @@ describe.each(oneOf(builders, 1))('with %s alone', (_, builder) => {
 
 test('the docker driver on the classic store writes no cache: one notice, or an error if the cache is required (B.12)', async () => {
   const inputs = { context: newContext(), 'cache-to': gha };
-  await expectGreen(
-    await exportOn(engines.classic, inputs),
-    /docker driver on the classic image store.*setup-buildx-action/,
-  );
+  expectGreen(await exportOn(engines.classic, inputs), /docker driver on the classic image store.*setup-buildx-action/);
   const required = await exportOn(engines.classic, {
     ...inputs,
     'artifact-name': 'required',

@@ -1,12 +1,12 @@
 import { describe, expect, test } from '@jest/globals';
 import type { EngineClient } from '../../dev/docker-engine.ts';
 import type { StepOutcome } from '../../dev/action-runner.ts';
-import { type JsonObject, objectsOf } from '../../shared/base/json.ts';
+import type { JsonObject } from '../../shared/base/json.ts';
 import { type Digest, digestOf } from '../../shared/image/digest.ts';
 import { engines, pruneAfterEach, service, useEngines } from '../fixtures/engine-suite.ts';
 import { type Inputs, namesOn, seed, shareOn, stepOn, waysToLoad } from '../fixtures/engines.ts';
-import { type FixtureImage, makeImage, savedTarball, savedTogether } from '../fixtures/image.ts';
-import { exported, publish } from '../fixtures/lying-artifact.ts';
+import { type FixtureImage, makeImage, savedTogether } from '../fixtures/image.ts';
+import { artifactOf, publish, recordOf } from '../fixtures/lying-artifact.ts';
 import { errorCode, errorMessage } from '../fixtures/scenario.ts';
 
 // Several images in one artifact, and artifacts with false records. Expectations are compared with the chosen image, and no name may end on
@@ -37,31 +37,14 @@ interface Both {
 }
 
 /** Makes one artifact of both images, with a correct record of each. */
-async function bothImages(): Promise<Both> {
+function bothImages(): Both {
   const tarball = savedTogether([
     [first, [named.first]],
     [second, [named.second]],
   ]);
-  const [one, other] = [await recorded(first, named.first, tarball), await recorded(second, named.second, tarball)];
-  return { tarball, record: { ...one, further: [other], ...whole(tarball) }, further: other };
-}
-
-/** Returns the exported record of an image, with its positions in another tarball. */
-async function recorded(image: FixtureImage, name: string, tarball: Buffer): Promise<JsonObject> {
-  const { record } = await exported(service, engines, savedTarball(image, [name]));
-  const place = (digest: Digest): JsonObject => ({
-    offset: tarball.indexOf(image.blobs.get(digest) ?? ''),
-    size: image.blobs.get(digest)?.length,
-  });
-  return {
-    ...record,
-    layers: objectsOf(record['layers']).map((layer, position) => ({
-      ...layer,
-      ...place(image.layerDigests[position] ?? image.configDigest),
-    })),
-    configAt: place(image.configDigest),
-    manifestAt: place(image.manifestDigest),
-  };
+  const one = recordOf(first, tarball, { [revision]: 'abc123' });
+  const other = { ...recordOf(second, tarball, { [revision]: 'def456' }), references: [named.second] };
+  return { tarball, record: { ...one, references: [named.first], further: [other] }, further: other };
 }
 
 /** The record of a whole tarball. */
@@ -78,7 +61,7 @@ describe.each(ways)('on the %s store, overlap: %s', (store, overlap) => {
     'expectations are compared with the image that `image` chooses, and only that one is loaded, %s (S0.4, S3.1)',
     async (_, hasRecord) => {
       const engine = engines[store];
-      const { tarball, record } = await bothImages();
+      const { tarball, record } = bothImages();
       await publish(service, { tarball, record: hasRecord ? record : undefined });
       for (const [image, commit, name, other] of [
         [first, 'abc123', named.first, second],
@@ -105,7 +88,7 @@ describe.each(ways)('on the %s store, overlap: %s', (store, overlap) => {
 
   test('all images are loaded under their own names if none is chosen (S3.1)', async () => {
     const engine = engines[store];
-    const { tarball, record } = await bothImages();
+    const { tarball, record } = bothImages();
     for (const said of shareOn(store, [undefined, record])) {
       await publish(service, { tarball, record: said });
       const outcome = await load(engine, { overlap, 'expected-config-digest': first.configDigest });
@@ -119,7 +102,7 @@ describe.each(ways)('on the %s store, overlap: %s', (store, overlap) => {
 
   test('if two images claim one name, neither passes under the other’s name, and the old image of that name is kept (S0.4, S2.7)', async () => {
     const engine = engines[store];
-    const { tarball, record, further } = await bothImages();
+    const { tarball, record, further } = bothImages();
     const before = makeImage({ layers: 1 });
     seed(engine, before, [named.first]);
     const tags = savedTogether([
@@ -163,7 +146,7 @@ describe.each(ways)('on the %s store, overlap: %s', (store, overlap) => {
 
   test('a false claim of the second record is an error or has no effect; the first image is correct or not loaded (S0.4, S3.1)', async () => {
     const engine = engines[store];
-    const { tarball, record, further } = await bothImages();
+    const { tarball, record, further } = bothImages();
     for (const [what, lie] of shareOn(store, lies)) {
       await publish(service, { tarball, record: { ...record, further: [lie(further, record)] } });
       for (const inputs of [{ overlap }, { overlap, image: named.first }]) {
@@ -186,7 +169,7 @@ describe.each(ways)('on the %s store, overlap: %s', (store, overlap) => {
 
   test('a damaged layer of the second image never becomes an image (S0.4, S3.1)', async () => {
     const engine = engines[store];
-    const { tarball, record } = await bothImages();
+    const { tarball, record } = bothImages();
     const at = tarball.indexOf(second.blobs.get(second.layerDigests[1] ?? second.configDigest) ?? 'none') + 2000;
     expect(at).toBeGreaterThan(2000);
     const damaged = Buffer.from(tarball);
@@ -206,7 +189,7 @@ describe.each(ways)('on the %s store, overlap: %s', (store, overlap) => {
 
   test('an artifact with too many images is an error, not a smaller artifact (S0.4, S3.1)', async () => {
     const engine = engines[store];
-    const { tarball, record, further } = await bothImages();
+    const { tarball, record, further } = bothImages();
     const many = Array.from({ length: 101 }, (_, at) => ({ ...further, references: [`further:${String(at)}`] }));
     for (const said of shareOn(store, [many, [further, 'text'], 'text'])) {
       await publish(service, { tarball, record: { ...record, further: said } });
@@ -220,7 +203,7 @@ describe.each(ways)('on the %s store, overlap: %s', (store, overlap) => {
     'a reference that looks like an image ID (%s…) is never used as a name, so no green step loses its image (S0.4)',
     async (prefix) => {
       const engine = engines[store];
-      const { record, tarball } = await exported(service, engines, savedTarball(first, [named.first]));
+      const { record, tarball } = artifactOf(first, [named.first]);
       const id = idIn(store, first).slice('sha256:'.length);
       for (const hex of [id, id.slice(0, 12), id.slice(0, 4)]) {
         await publish(service, { tarball, record: { ...record, references: [`${prefix}${hex}`] } });

@@ -6,9 +6,9 @@ import type { StepOutcome } from '../../dev/action-runner.ts';
 import { runStep } from '../../dev/action-runner.ts';
 import type { EngineClient } from '../../dev/docker-engine.ts';
 import { engines, pruneAfterEach, service, useEngines } from '../fixtures/engine-suite.ts';
-import { type Inputs, stores, stepOn } from '../fixtures/engines.ts';
+import { type Inputs, shareOn, stores, stepOn } from '../fixtures/engines.ts';
 import { makeImage, savedTarball } from '../fixtures/image.ts';
-import { exported, publish } from '../fixtures/lying-artifact.ts';
+import { artifactOf, publish } from '../fixtures/lying-artifact.ts';
 import { errorCode } from '../fixtures/scenario.ts';
 
 useEngines();
@@ -41,7 +41,7 @@ async function seedNameless(engine: EngineClient): Promise<void> {
 }
 
 describe.each(stores)('on the %s store', (store) => {
-  test.each([['true'], ['false']])(
+  test.each(shareOn(store, ['true', 'false']))(
     'an untagged image that existed before is kept when loading it again fails, overlap: %s',
     async (overlap) => {
       const engine = engines[store];
@@ -49,10 +49,7 @@ describe.each(stores)('on the %s store', (store) => {
       const before = everything(engine);
       expect(before).toEqual([expect.stringMatching(/^<none>:<none> sha256:/)]);
       // A foreign tarball is identified only after loading; a record identifies the image before.
-      for (const record of [
-        undefined,
-        (await exported(service, engines, savedTarball(image, ['charon:local']))).record,
-      ]) {
+      for (const record of [undefined, artifactOf(image, ['charon:local']).record]) {
         await publish(service, { tarball: savedTarball(image, ['charon:local']), record });
         const outcome = await load(engine, { image: 'charon:local', overlap, 'expected-revision': 'other' });
         expect(errorCode(outcome)).toBe('revision-mismatch');
@@ -71,8 +68,7 @@ describe.each(stores)('on the %s store', (store) => {
 
   test('the next load removes what a killed load left in the engine and in RUNNER_TEMP', async () => {
     const engine = engines[store];
-    const { tarball, record } = await exported(service, engines, savedTarball(image, ['charon:local']));
-    await publish(service, { tarball, record });
+    await publish(service, artifactOf(image, ['charon:local']));
     const temp = await mkdtemp(join(tmpdir(), 'kept-temp-'));
     const env = { ...service.env(), ...engine.env, RUNNER_TEMP: temp };
     // The step is killed during the check of the loaded image, which then has only a temporary tag.

@@ -27,7 +27,7 @@ beforeAll(async () => void (engines = await startEngines()));
 afterAll(() => engines.stop());
 afterEach(() => service.close());
 
-const base = 8_000_000;
+const base = 4_000_000;
 
 /** A build context whose first layers don't depend on the application's text. */
 function writeContext(folder: string, text: string): string {

@@ -23,7 +23,7 @@ import { goPart, describeMissingGoParts } from '../../dev/go-parts.ts';
 import type { Fault } from '../fakes/artifact-service/faults.ts';
 import type { ServiceOptions } from '../fakes/artifact-service/service.ts';
 import { type ArtifactService, startArtifactService } from '../fakes/artifact-service/service.ts';
-import { type Inputs, seed, testedDocker } from '../fixtures/engines.ts';
+import { halfOf, type Inputs, seed, testedDocker } from '../fixtures/engines.ts';
 import { type FixtureImage, makeImage, podmanTarball, savedTarball } from '../fixtures/image.ts';
 import { handOverMade, publish, reconfigured, recordOf, imageWithTwoConfigs } from '../fixtures/lying-artifact.ts';
 import { socketNameOf } from '../fixtures/lock-socket.ts';
@@ -99,29 +99,31 @@ function step(action: string, inputs: Inputs, more: Partial<StepRequest> = {}): 
 const load = (inputs: Inputs = {}, more: Partial<StepRequest> = {}): Promise<StepOutcome> =>
   step('load-image', { into: 'kind', ...inputs }, more);
 
-/** Returns the names and digests of all images on a node, except the names by ID that Kubernetes sets itself. */
-const namesOn = ({ ctr }: Pick<ClusterNode, 'ctr'>): Readonly<Record<string, string>> =>
+/** Returns the names and digests in a list of `ctr`, except the names by ID that Kubernetes sets itself. */
+const namesIn = (list: string): Readonly<Record<string, string>> =>
   Object.fromEntries(
-    ctr('images', 'ls')
+    list
       .split('\n')
       .slice(1)
       .map((line) => line.trim().split(/\s+/))
       .flatMap(([name = '', , digest = '']) => (name === '' || name.startsWith('sha256:') ? [] : [[name, digest]])),
   );
+const namesOn = ({ ctr }: Pick<ClusterNode, 'ctr'>): Readonly<Record<string, string>> => namesIn(ctr('images', 'ls'));
 const idsOn = ({ ctr }: Pick<ClusterNode, 'ctr'>): readonly string[] =>
   ctr('images', 'ls', '-q')
     .split('\n')
     .filter((name) => name.startsWith('sha256:'));
-const check = ({ ctr }: Pick<ClusterNode, 'ctr'>): string => ctr('images', 'check', `name==${charon}`);
 
 function expectOn(
   all: readonly Pick<ClusterNode, 'ctr'>[],
   of: FixtureImage,
   more: Readonly<Record<string, string>> = {},
 ): void {
-  for (const node of all) {
-    expect(namesOn(node)).toEqual({ [charon]: of.manifestDigest, ...more });
-    expect(check(node)).toMatch(/complete \((\d+)\/\1\).* true/);
+  for (const { ctr } of all) {
+    const checked = ctr('images', 'check');
+    expect(namesIn(checked)).toEqual({ [charon]: of.manifestDigest, ...more });
+    const line = checked.split('\n').find((one) => one.startsWith(`${charon} `) || one.startsWith(`${charon}\t`));
+    expect(line).toMatch(/complete \((\d+)\/\1\).* true/);
   }
 }
 
@@ -288,7 +290,7 @@ describe('during the transfer', () => {
     let before = -1;
     while (service.traffic.down > before) {
       before = service.traffic.down;
-      await sleep(1500);
+      await sleep(800);
     }
     const moved = service.traffic.down - stood;
     process.kill(pid, 'SIGCONT');
@@ -350,20 +352,17 @@ test('steps load artifacts with shared layers one after the other, because two n
   for (const { name } of nodes)
     replaceImport(name, ['echo begin >> /tmp/turns; real-ctr "$@"; code=$?; echo end >> /tmp/turns; exit $code']);
   const one = makeImage({ layers: 2, layerBytes: 2_000_000 });
-  const another = (env: string): FixtureImage => reconfigured(one, (config) => ({ ...config, config: { Env: [env] } }));
-  const two = another('IT=2');
-  const images = { one, two, three: another('IT=3'), again: two };
+  const two = reconfigured(one, (config) => ({ ...config, config: { Env: ['IT=2'] } }));
+  const images = { one, two, again: two };
   for (const [name, image] of Object.entries(images)) await handOver(image, `${name}:local`, name);
-  const outcomes = await Promise.all(
-    ['one, two, three', 'again'].map((artifacts) => load({ 'artifact-name': artifacts })),
-  );
+  const outcomes = await Promise.all(['one, two', 'again'].map((artifacts) => load({ 'artifact-name': artifacts })));
   for (const { log } of outcomes) expect(log).not.toContain('::error');
   const named = Object.keys(images).map((name) => `docker.io/library/${name}:local`);
   for (const { name, ctr } of nodes) {
     expect(Object.keys(namesOn({ ctr })).sort()).toEqual(named.sort());
     // The second step finds the image on the node.
     const turns = engine.docker('exec', name, 'cat', '/tmp/turns').trim().split('\n');
-    expect(turns).toEqual(['begin', 'end', 'begin', 'end', 'begin', 'end']);
+    expect(turns).toEqual(['begin', 'end', 'begin', 'end']);
     bringImportBack(name);
   }
 });
@@ -390,7 +389,7 @@ describe('a node whose containerd stores something else', () => {
     ]);
   }
 
-  test.each<[string, string, string, string]>([
+  const lies: readonly (readonly [string, string, string, string])[] = [
     ['another image', '$ctr images tag docker.io/library/older:1 "$name"', 'image-mismatch', 'instead of'],
     ['none', 'true', 'image-missing', 'finds no image'],
     [
@@ -405,7 +404,8 @@ describe('a node whose containerd stores something else', () => {
       'image-mismatch',
       `config digest ${older.configDigest} instead of`,
     ],
-  ])(
+  ];
+  test.each(halfOf(lies))(
     '%s: the difference is detected, the error names it, and every node is restored (B.4, B.8, S0.4)',
     async (_, instead, code, message) => {
       lie(instead);

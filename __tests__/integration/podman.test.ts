@@ -4,8 +4,9 @@ import { delimiter, join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
 import { type Podman, startPodman } from '../../dev/podman.ts';
 import type { ArtifactService } from '../fakes/artifact-service/service.ts';
-import { type Engines, type Inputs, startArtifactService, startEngines, stepOn } from '../fixtures/engines.ts';
-import { publish } from '../fixtures/lying-artifact.ts';
+import { type Engines, type Inputs, shareOf, startArtifactService, startEngines, stepOn } from '../fixtures/engines.ts';
+import { makeImage } from '../fixtures/image.ts';
+import { artifactOf, handOverMade, publish } from '../fixtures/lying-artifact.ts';
 import { errorCode, errorMessage } from '../fixtures/scenario.ts';
 
 // Uses the packaged podman with separate storage, to load from and export to real Docker engines.
@@ -21,12 +22,13 @@ afterAll(async () => {
   podman.remove();
   await engines.stop();
 });
-beforeEach(async () => void (service = await startArtifactService({ tls: true })));
+beforeEach(async () => void (service = await startArtifactService()));
 afterEach(async () => {
   await service.close();
   podman.podman('image', 'rm', '--all', '--force');
 });
 
+const image = makeImage({ layers: 2, layerBytes: 1_000_000 });
 const withPodman = (inputs: Inputs = {}): Inputs => ({ engine: 'podman', ...inputs });
 const exportPodman = (inputs: Inputs): Inputs =>
   withPodman({ tarball: join(engines.directory, 'podman.tar'), ...inputs });
@@ -36,13 +38,12 @@ const names = (): readonly string[] => {
 };
 const idOf = (image: string): string => podman.podman('image', 'inspect', '--format', '{{.Id}}', image).trim();
 
-async function exportHello(more: Inputs = {}): Promise<Readonly<Record<string, string>>> {
+async function exportHello(): Promise<Readonly<Record<string, string>>> {
   const exported = await stepOn(service, engines.containerd, 'export-image', {
     context: 'examples/hello',
     'build-contexts': `busybox=${engines.rootFilesystem}`,
     network: 'host',
     tarball: join(engines.directory, 'charon.tar'),
-    ...more,
   });
   expect(exported.log).not.toContain('::error');
   return exported.outputs;
@@ -67,6 +68,8 @@ function buildWithPodman(reference: string, text: string, format: 'oci' | 'docke
 
 describe('from docker to podman', () => {
   test('an image that docker built is here under podman’s name for it, and no other (S0.4)', async () => {
+    await service.close();
+    service = await startArtifactService({ tls: true });
     const exported = await exportHello();
     const expected = withPodman({ 'expected-config-digest': exported['config-digest'] ?? '' });
     const loaded = await stepOn(service, podman, 'load-image', expected);
@@ -86,7 +89,7 @@ describe('from docker to podman', () => {
   });
 
   test('every reference of the image is here (S2.7)', async () => {
-    await exportHello({ tags: 'ghcr.io/org/charon:1\ncharon:two' });
+    await publish(service, artifactOf(image, ['charon:local', 'ghcr.io/org/charon:1', 'charon:two']));
     const loaded = await stepOn(service, podman, 'load-image', withPodman());
     expect(loaded.log).not.toContain('::error');
     expect(names()).toEqual(['ghcr.io/org/charon:1', 'localhost/charon:local', 'localhost/charon:two']);
@@ -96,17 +99,17 @@ describe('from docker to podman', () => {
   test('an earlier image with the same full name keeps its name', async () => {
     buildWithPodman('docker.io/library/charon:local', 'the older one');
     const older = idOf('docker.io/library/charon:local');
-    const exported = await exportHello();
+    await handOverMade(service, image);
     const loaded = await stepOn(service, podman, 'load-image', withPodman());
     expect(loaded.log).not.toContain('::error');
     expect(idOf('docker.io/library/charon:local')).toBe(older);
-    expect(`sha256:${idOf('charon:local')}`).toBe(exported['config-digest']);
+    expect(`sha256:${idOf('charon:local')}`).toBe(image.configDigest);
   });
 
   test('a damaged blob is an error, and the tag is restored to the old image', async () => {
     buildWithPodman('charon:local', 'the older one');
     const older = idOf('charon:local');
-    await exportHello();
+    await handOverMade(service, image);
     await service.blobs.flipByte(service.artifacts[0]?.blob ?? '', 1_000_000);
     const loaded = await stepOn(service, podman, 'load-image', withPodman());
     expect(errorCode(loaded)).toBe('artifact-corrupt');
@@ -120,7 +123,7 @@ describe('from docker to podman', () => {
     const wrong = join(engines.directory, 'wrong.tar');
     podman.podman('save', '--output', wrong, 'charon:local');
     podman.podman('image', 'rm', 'charon:local');
-    await exportHello();
+    await handOverMade(service, image);
     const bin = join(engines.directory, 'swap');
     mkdirSync(bin, { recursive: true });
     const real = '/usr/bin/podman';
@@ -147,12 +150,13 @@ echo "Loaded image: $name"
 });
 
 describe('from podman', () => {
-  test.each([
+  const forms = [
     ['oci', 'classic'],
     ['oci', 'containerd'],
-    ['docker', 'classic'],
     ['docker', 'containerd'],
-  ] as const)(
+    ['docker', 'classic'],
+  ] as const;
+  test.each(shareOf(forms, 0, 2))(
     'an image that podman built in the %s format runs on the %s store, with the same config (S2.1)',
     async (format, store) => {
       buildWithPodman('charon:built', `from podman, ${format}`, format);
@@ -196,8 +200,6 @@ describe('from podman', () => {
       podman.podman('save', '--multi-image-archive', '--format', 'docker-archive', '--output', file, ...images);
       return { images, tarball: readFileSync(file) };
     });
-    await service.close();
-    service = await startArtifactService();
     for (const { images, tarball } of archives) {
       podman.podman('image', 'rm', '--all', '--force');
       await publish(service, { tarball, record: undefined });

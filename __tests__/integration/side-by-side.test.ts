@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { expect, test } from '@jest/globals';
 import { runStep, type StepOutcome } from '../../dev/action-runner.ts';
 import { engines, service, useEngines } from '../fixtures/engine-suite.ts';
-import { type Inputs, stores, stepOn } from '../fixtures/engines.ts';
+import { type Inputs, oneOf, stores, stepOn } from '../fixtures/engines.ts';
 
 // Simulates `background: true`: several steps of one job run at once, with one engine and one RUNNER_TEMP. `cancel:` sends SIGINT.
 
@@ -22,7 +22,7 @@ async function handOver(name: string): Promise<void> {
   engines.containerd.docker('image', 'rm', '-f', `${name}:local`);
 }
 
-test.each(stores)(
+test.each(oneOf(stores, 0))(
   'four loads at once into one %s engine, two of them of one artifact and one of them cancelled, all end correctly (B.7)',
   async (store) => {
     const { docker, env } = engines[store];
@@ -59,7 +59,7 @@ test.each(stores)(
   },
 );
 
-test.each(stores)(
+test.each(oneOf(stores, 1))(
   'of two loads of one reference at once into one %s engine, one may be cancelled, and a verified image is kept (B.7)',
   async (store) => {
     const { docker, env } = engines[store];

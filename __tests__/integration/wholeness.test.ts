@@ -18,8 +18,8 @@ import {
   stepOn,
   waysToLoad,
 } from '../fixtures/engines.ts';
-import { type FixtureImage, makeImage, savedTarball } from '../fixtures/image.ts';
-import { exported, publish, recompressed, reconfigured } from '../fixtures/lying-artifact.ts';
+import { type FixtureImage, makeImage } from '../fixtures/image.ts';
+import { artifactOf, publish, recompressed, reconfigured } from '../fixtures/lying-artifact.ts';
 
 // A loaded image is complete, or it isn't there. docker save, docker push and an import into another containerd work on it, independent of the
 // layers that the engine had before (field-notes M19).
@@ -43,9 +43,9 @@ afterEach(async () => {
 const gzipped = makeImage({ layers: 3, gzip: true });
 const name = 'charon:local';
 
-/** Exports an image and loads it under a name. */
+/** Hands an image over and loads it under a name. */
 async function load(engine: EngineClient, image: FixtureImage, reference: string, overlap: string): Promise<void> {
-  await publish(service, await exported(service, engines, savedTarball(image, [reference])));
+  await publish(service, artifactOf(image, [reference]));
   const outcome = await stepOn(service, engine, 'load-image', { overlap });
   expect(outcome.log).not.toContain('::error');
   expect(outcome.outputs['image']).toBe(reference);
