@@ -46,7 +46,6 @@ await run('image-handover', async ({ context, log, signal, limit }) => {
     runAttempt: context.producer.runAttempt,
     tempRoot: context.tempRoot,
     onSteps: () => undefined,
-    onHandedOver: () => undefined,
   });
   setOutputs(joinedOutputs(result));
   await addSummary(joinedSummary(result, plans.load.artifactName, times), figures.describe());
