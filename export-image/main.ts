@@ -5,6 +5,7 @@ import { planExport } from './plan/plan.ts';
 import { requirePushed } from './push.ts';
 import { exportSummary } from './summary.ts';
 import { runStore } from '../shared/artifacts/service/run-store.ts';
+import { PartFigures } from '../shared/artifacts/blob/slow-parts.ts';
 import { timeline } from '../shared/base/timeline.ts';
 import { actionsCache } from '../shared/cache/actions-cache.ts';
 import { dockerBuildx } from '../shared/docker/buildx.ts';
@@ -22,7 +23,8 @@ await run('export-image', async ({ context, log, signal, limit }) => {
   const plan = planExport(readExportInputs(inputs), context);
   const cli = dockerCli(signal);
   const times = timeline();
-  await using store = runStore({ ...context, log, maskSecret, signal });
+  const figures = new PartFigures();
+  await using store = runStore({ ...context, log, maskSecret, signal, figures });
   await using cache = actionsCache({ ...context, maskSecret, onRetry: log.info, stepMinutes: minutes, signal });
   const result = await exportImage(plan, {
     engine: await containerEngine(plan.engine, context, signal),
@@ -41,6 +43,6 @@ await run('export-image', async ({ context, log, signal, limit }) => {
       setOutputs(exportOutputs(handedOver, plan, context.runUrl));
     },
   });
-  await addSummary(exportSummary(result, times.spans()));
+  await addSummary(exportSummary(result, times.spans()), figures.describe());
   requirePushed(plan.push, result.push);
 });

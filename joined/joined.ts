@@ -30,7 +30,7 @@ export type JoinedResult =
       readonly other: OtherImage;
     };
 
-interface JoinedTools extends ExportTools, LoadTools {
+interface JoinedTools extends Omit<ExportTools, 'onHandedOver'>, LoadTools {
   readonly store: ArtifactStore;
 }
 
@@ -48,10 +48,26 @@ export async function loadOrExport(plans: JoinedPlans, tools: JoinedTools): Prom
   const loaded = await loadIfThere(plans.load, tools);
   if (loaded !== undefined) return { kind: 'loaded', loaded };
   tools.log.info(`This run has no artifact "${plans.load.artifactName}" that can be loaded: building it here.`);
-  const exported = await exportImage({ ...plans.export, whenTaken: 'keep' }, tools);
-  return exported.artifact === undefined
-    ? keepOwn(plans, tools, exported)
-    : { kind: 'handed-over', exported, loaded: await loadImage(plans.load, tools) };
+  const { exported, loaded: own } = await exportAndLoad(plans, tools);
+  return own === undefined ? keepOwn(plans, tools, exported) : { kind: 'handed-over', exported, loaded: own };
+}
+
+/** Loads the image as soon as it is handed over: the build cache may take longer. @returns `loaded` undefined if the name was taken */
+async function exportAndLoad(
+  plans: JoinedPlans,
+  tools: JoinedTools,
+): Promise<{ readonly exported: ExportResult; readonly loaded: LoadResult | undefined }> {
+  const loads: Promise<LoadResult>[] = [];
+  const onHandedOver = ({ artifact }: ExportResult): void => {
+    if (artifact === undefined) return;
+    const loading = loadImage(plans.load, tools);
+    loading.catch(() => undefined); // thrown below
+    loads.push(loading);
+  };
+  const exported = await exportImage({ ...plans.export, whenTaken: 'keep' }, { ...tools, onHandedOver }).finally(() =>
+    Promise.allSettled(loads),
+  );
+  return { exported, loaded: await loads[0] };
 }
 
 async function loadIfThere(plan: LoadPlan, tools: JoinedTools): Promise<LoadResult | undefined> {

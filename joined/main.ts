@@ -7,6 +7,7 @@ import { joinedOutputs } from './outputs.ts';
 import { joinedSummary } from './summary.ts';
 import { planLoad } from '../load-image/plan/plan.ts';
 import { runStore } from '../shared/artifacts/service/run-store.ts';
+import { PartFigures } from '../shared/artifacts/blob/slow-parts.ts';
 import { timeline } from '../shared/base/timeline.ts';
 import { actionsCache } from '../shared/cache/actions-cache.ts';
 import { makeTempDir } from '../shared/bytes/files.ts';
@@ -26,7 +27,8 @@ await run('image-handover', async ({ context, log, signal, limit }) => {
   const plans = { export: planExport(given.export, context), load: planLoad(given.load) };
   const cli = dockerCli(signal);
   const times = timeline();
-  await using store = runStore({ ...context, log, maskSecret, signal });
+  const figures = new PartFigures();
+  await using store = runStore({ ...context, log, maskSecret, signal, figures });
   await using cache = actionsCache({ ...context, maskSecret, onRetry: log.info, stepMinutes: minutes, signal });
   const engine = await containerEngine(plans.load.engine, context, signal);
   const result = await loadOrExport(plans, {
@@ -44,9 +46,8 @@ await run('image-handover', async ({ context, log, signal, limit }) => {
     runAttempt: context.producer.runAttempt,
     tempRoot: context.tempRoot,
     onSteps: () => undefined,
-    onHandedOver: () => undefined,
   });
   setOutputs(joinedOutputs(result));
-  await addSummary(joinedSummary(result, plans.load.artifactName, times));
+  await addSummary(joinedSummary(result, plans.load.artifactName, times), figures.describe());
   if (result.kind !== 'loaded') requirePushed(plans.export.push, result.exported.push);
 });

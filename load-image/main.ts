@@ -10,6 +10,7 @@ import { otherRunStore } from '../shared/artifacts/service/other-run-store.ts';
 import { runJobs } from '../shared/artifacts/service/run-jobs.ts';
 import { runStore } from '../shared/artifacts/service/run-store.ts';
 import type { ArtifactReader, ArtifactStore } from '../shared/artifacts/store.ts';
+import { PartFigures } from '../shared/artifacts/blob/slow-parts.ts';
 import { timeline } from '../shared/base/timeline.ts';
 import { dockerCli } from '../shared/docker/cli.ts';
 import { containerEngine } from '../shared/docker/container-engine.ts';
@@ -29,7 +30,8 @@ await run('load-image', async ({ context, log, signal, limit }) => {
   const times = timeline();
   const engine = await containerEngine(plan.each.engine, context, signal);
   const holders = await holdersOf(plan.each.into, engine, signal);
-  const tools = { ...context, log, maskSecret, signal };
+  const figures = new PartFigures();
+  const tools = { ...context, log, maskSecret, signal, figures };
   const ownStore = (): ArtifactStore => runStore(tools);
   await using found = other === undefined ? ownStore() : otherRunStore({ ...tools, ...other });
   const { githubToken: token = '' } = runInputs;
@@ -49,5 +51,5 @@ await run('load-image', async ({ context, log, signal, limit }) => {
     runAttempt: context.producer.runAttempt,
   });
   setOutputs(loadOutputs(result, { id: context.producer.runId, url: context.runUrl }));
-  await addSummary(imagesSummary(result, times));
+  await addSummary(imagesSummary(result, times), figures.describe());
 });

@@ -1,6 +1,7 @@
 import { recipeIds } from './recipes.ts';
 import { earlyAndBase } from './scenarios/early.ts';
 import { examples } from './scenarios/examples.ts';
+import { fanOut } from './scenarios/fan-out.ts';
 import { firstWorkflow } from './scenarios/first-workflow.ts';
 import { gate } from './scenarios/gate.ts';
 import { joined } from './scenarios/joined.ts';
@@ -37,6 +38,7 @@ export const scenarios: readonly Scenario[] = [
   officialClient,
   otherRun,
   thirdParty,
+  fanOut,
   ...examples,
 ];
 

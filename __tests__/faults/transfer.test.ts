@@ -58,6 +58,9 @@ describe('a download resumes where it was interrupted', () => {
     expect(outcome.outputs['loaded']).toBe('true');
     const again = outcome.log.match(/^Bytes \d+-\d+ of the download take far longer than their neighbours/gm) ?? [];
     expect([1, 2]).toContain(again.length);
+    const told = `asked twice: ${String(again.length)}, ${String(again.length)} of them with success`;
+    expect(outcome.log.split('\n')).toContainEqual(expect.stringContaining(told));
+    expect(outcome.summary).toContain(told);
     expect(service.traffic.down - before).toBeLessThan(30_200_000 + 2 * 2_200_000);
     // At 10 kB/s, or after 25 s, these two parts would not have arrived by now.
     expect(outcome.log).not.toContain('attempt 1 of 6');

@@ -389,6 +389,26 @@ describe.each(oneOf(builders, 1))('with %s alone', (_, builder) => {
     expect(service.artifacts.map(({ finalised }) => finalised)).toEqual([true]);
   }, 60_000);
 
+  test('the joined action loads the image while the cache is written (B.12)', async () => {
+    service.faults.add({ on: 'CreateCacheEntry', times: 99, effect: { kind: 'hang', ms: 600_000 } });
+    const stop = new AbortController();
+    const context = newContext();
+    const outcome = await runStep({
+      action: '.',
+      inputs: { ...builder, context, 'cache-to': gha },
+      expressions: { 'github.job': 'build', 'strategy.job-index': '0', 'github.token': service.rest.token },
+      env: { ...service.env(), ...engines.containerd.env, ACTIONS_CACHE_SERVICE_V2: 'true' },
+      // The cache hangs, so this is the last line.
+      onOutput: (text) => {
+        if (text.includes('Verified: charon:local')) stop.abort();
+      },
+      signal: stop.signal,
+    });
+    expect(outcome.log).toContain('Waiting for the build cache');
+    expect(outcome.log).toContain('Verified: charon:local');
+    expect(outcome.leftInTemp).toEqual([]);
+  }, 120_000);
+
   test('caches that exceed the step’s time limit together are abandoned, and the step is green (B.12)', async () => {
     service.faults.add({ on: 'CreateCacheEntry', times: 99, effect: { kind: 'hang', ms: 600_000 } });
     const caches = Array.from({ length: 6 }, (_none, at) => `${gha},scope=s${String(at)}`);

@@ -29,7 +29,7 @@ jest.unstable_mockModule('node:timers/promises', () => ({
     }),
 }));
 const clock = jest.spyOn(performance, 'now').mockImplementation(() => now);
-const { parts } = await import('../../shared/artifacts/blob/slow-parts.ts');
+const { PartFigures, parts } = await import('../../shared/artifacts/blob/slow-parts.ts');
 const { httpClient } = await import('../../shared/http/client.ts');
 const { uploadBlob } = await import('../../shared/artifacts/blob/blob-upload.ts');
 const { rangedReader } = await import('../../shared/artifacts/blob/ranged-reader.ts');
@@ -79,8 +79,8 @@ const blockBytes = 4 * 1024 * 1024;
 const idOf = (block: number): string => Buffer.from(String(block).padStart(6, '0')).toString('base64');
 
 /** Parts of which some arrive at once, so that a slow one can be recognised. */
-async function afterSome(asksAgain: boolean, come = 4) {
-  const asking = parts(asksAgain);
+async function afterSome(asksAgain: boolean, come = 4, figures = new PartFigures()) {
+  const asking = parts(asksAgain, figures);
   const open = (part: Part) => asking.request(part.ask, part.askAgain);
   const neighbours = Array.from({ length: come }, () => new Part());
   const asked = neighbours.map(open);
@@ -119,6 +119,26 @@ describe('a part that takes far longer than its neighbours', () => {
     part.again.resolve(bytes('again'));
     expect((await arriving).toString()).toBe('again');
     expect(part.signals[0]?.aborted).toBe(true);
+  });
+
+  test('is in the figures of the step, with what its second request won', async () => {
+    const figures = new PartFigures();
+    const { asking, open, asked } = await afterSome(true, 4, figures);
+    expect(figures.describe()).toBeUndefined();
+    const [helped, late] = [new Part(), new Part()];
+    const first = asking.firstResponse(open(helped), asked);
+    await pass(1200);
+    helped.again.resolve(bytes('again'));
+    await first;
+    expect(figures.describe()).toMatch(
+      /^Parts of transfers: 5, half within 0\.1 s, 99 % within 1\.\d s; asked twice: 1, 1 of them with success$/,
+    );
+    const second = asking.firstResponse(open(late), asked);
+    await pass(5000);
+    late.first.resolve(bytes('first'));
+    await second;
+    expect(figures.describe()).toContain('6, half within 0.1 s');
+    expect(figures.describe()).toContain('asked twice: 2, 1 of them with success');
   });
 
   test('isn’t requested again when its neighbours are slow as well, because the connection is slow', async () => {

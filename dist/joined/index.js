@@ -32859,6 +32859,7 @@ async function engineTags({ engine, log }) {
     const own = await (0,locks/* livingName */.$Q)();
     const added = [];
     return {
+        before,
         repository: `${host}/${own.name}`,
         loopbackName: `${loopback}${own.name}`,
         add: (name) => void added.push(name),
@@ -32873,6 +32874,9 @@ async function engineTags({ engine, log }) {
     };
 }
 async function takeAway({ forCleanUp }, here, name) {
+    const { release } = forCleanUp;
+    if (release === undefined)
+        return forCleanUp.untag(name);
     const image = await forCleanUp.inspect(name);
     if (image === undefined)
         return;
@@ -32880,12 +32884,12 @@ async function takeAway({ forCleanUp }, here, name) {
         return forCleanUp.untag(name);
     // The image was untagged before. A name with a digest can't be released, so it gets a tag first.
     if (!name.includes('@'))
-        return forCleanUp.release(name);
+        return release(name);
     const tag = `${name.replace(/@.*/, '')}:1`;
     await forCleanUp.tag(name, tag);
     await forCleanUp.untag(name);
     if ((await forCleanUp.inspect(tag)) !== undefined)
-        await forCleanUp.release(tag);
+        await release(tag);
 }
 /**
  * Removes what killed steps left behind. Failures are ignored.
@@ -35127,13 +35131,14 @@ async function findImage({ engine, info }, identity, references) {
  * @returns the image under its first reference
  * @throws HandoverError `image-missing`, `image-mismatch`
  */
-async function proveAndName({ engine, log, info }, { name, identity, references, }, what, guard) {
+async function proveAndName({ engine, log, info }, { name, identity, references, inspected }, what, guard) {
     const [first] = references.map(image_reference/* formatReference */.FH);
     const image = await inspect(engine, name);
     requireSameImage(first ?? name, identity, image, info.imageStore);
     const named = [];
     for (const reference of references.map(image_reference/* formatReference */.FH)) {
-        const before = reference === name ? image : await engine.inspect(reference);
+        const isKnown = inspected?.has(reference) === true;
+        const before = reference === name ? image : isKnown ? inspected.get(reference) : await engine.inspect(reference);
         const hasIt = before !== undefined && differences(identity, before, info.imageStore).length === 0;
         const found = hasIt ? before : await guard.tag(name, reference, { imageId: image.imageId, before });
         if (found === undefined)
@@ -35412,16 +35417,19 @@ async function temporaryTags(holders, arrived, log) {
             of,
             keepEarlier: async (holder, images) => {
                 const { engine, node } = holder;
+                const inspected = new Map();
                 if (node === undefined)
-                    return;
+                    return inspected;
                 const references = new Set(images.flatMap((image) => image.references.map(image_reference/* formatReference */.FH)));
                 for (const [position, reference] of [...references].entries()) {
-                    if ((await engine.inspect(reference)) === undefined)
+                    inspected.set(reference, await engine.inspect(reference));
+                    if (inspected.get(reference) === undefined)
                         continue;
                     const name = `${of(holder).repository}/before:${String(position + 1)}`;
                     of(holder).add(name);
                     await engine.tag(reference, name);
                 }
+                return inspected;
             },
             [Symbol.asyncDispose]: () => held.disposeAsync(),
         };
@@ -35438,12 +35446,14 @@ async function temporaryTags(holders, arrived, log) {
 }
 /** Removes also the digest by which Kubernetes lists an image, if the image has no other reference. */
 async function nodeTags({ engine }, arrived, log) {
-    const before = new Set((await engine.images()).map(({ reference }) => reference));
     const own = await engineTags({ engine, log });
+    const before = new Set(own.before.map(({ reference }) => reference));
     return {
         ...own,
         [Symbol.asyncDispose]: async () => {
             await own[Symbol.asyncDispose]();
+            if (arrived().length === 0)
+                return;
             const after = await engine.forCleanUp.images().catch(() => []);
             for (const { identity } of arrived()) {
                 const its = after.filter(({ imageId }) => imageId === identity.manifestDigest);
@@ -35843,14 +35853,16 @@ async function nameOnAll({ log, holders }, { opened, info, images, names, tempor
     const kept = [];
     const nameOn = async (holder) => {
         const { engine, node } = holder;
-        await temporary.keepEarlier(holder, images);
+        const inspected = await temporary.keepEarlier(holder, images);
         const guard = (0,tag_guard/* guardTags */.JR)(engine, log.warning);
         guards.use(guard);
         kept.push(guard);
         const known = names.get(holder) ?? (await into_holders_namesOf(holder, images, info)) ?? [];
         let first;
         for (const [at, { identity, references }] of images.entries()) {
-            const request = { name: known[at] ?? (0,image_reference/* formatReference */.FH)(references[0]), identity, references };
+            const name = known[at] ?? (0,image_reference/* formatReference */.FH)(references[0]);
+            // Two images can have the same reference.
+            const request = { name, identity, references, ...(images.length === 1 ? { inspected } : {}) };
             const where = node === undefined ? '' : `, on ${node}`;
             const image = await proveAndName({ engine, log, info }, request, `${what}${where}`, guard);
             first ??= image;
@@ -36231,10 +36243,21 @@ async function loadOrExport(plans, tools) {
     if (loaded !== undefined)
         return { kind: 'loaded', loaded };
     tools.log.info(`This run has no artifact "${plans.load.artifactName}" that can be loaded: building it here.`);
-    const exported = await exportImage({ ...plans.export, whenTaken: 'keep' }, tools);
-    return exported.artifact === undefined
-        ? keepOwn(plans, tools, exported)
-        : { kind: 'handed-over', exported, loaded: await loadImage(plans.load, tools) };
+    const { exported, loaded: own } = await exportAndLoad(plans, tools);
+    return own === undefined ? keepOwn(plans, tools, exported) : { kind: 'handed-over', exported, loaded: own };
+}
+/** Loads the image as soon as it is handed over: the build cache may take longer. @returns `loaded` undefined if the name was taken */
+async function exportAndLoad(plans, tools) {
+    const loads = [];
+    const onHandedOver = ({ artifact }) => {
+        if (artifact === undefined)
+            return;
+        const loading = loadImage(plans.load, tools);
+        loading.catch(() => undefined); // thrown below
+        loads.push(loading);
+    };
+    const exported = await exportImage({ ...plans.export, whenTaken: 'keep' }, { ...tools, onHandedOver }).finally(() => Promise.allSettled(loads));
+    return { exported, loaded: await loads[0] };
 }
 async function loadIfThere(plan, tools) {
     const name = plan.artifactName;
@@ -36307,21 +36330,22 @@ __nccwpck_require__.a(__webpack_module__, async (__webpack_handle_async_dependen
 /* harmony import */ var _export_image_plan_plan_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(6880);
 /* harmony import */ var _export_image_push_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(6475);
 /* harmony import */ var _joined_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(9237);
-/* harmony import */ var _inputs_js__WEBPACK_IMPORTED_MODULE_17__ = __nccwpck_require__(1762);
+/* harmony import */ var _inputs_js__WEBPACK_IMPORTED_MODULE_18__ = __nccwpck_require__(1762);
 /* harmony import */ var _outputs_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(7694);
 /* harmony import */ var _summary_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(5908);
 /* harmony import */ var _load_image_plan_plan_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(7207);
 /* harmony import */ var _shared_artifacts_service_run_store_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(7420);
-/* harmony import */ var _shared_base_timeline_js__WEBPACK_IMPORTED_MODULE_18__ = __nccwpck_require__(1829);
-/* harmony import */ var _shared_cache_actions_cache_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(3129);
-/* harmony import */ var _shared_bytes_files_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(9543);
-/* harmony import */ var _shared_docker_buildx_js__WEBPACK_IMPORTED_MODULE_10__ = __nccwpck_require__(2219);
-/* harmony import */ var _shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_11__ = __nccwpck_require__(8100);
-/* harmony import */ var _shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_12__ = __nccwpck_require__(3059);
-/* harmony import */ var _shared_docker_registry_commands_js__WEBPACK_IMPORTED_MODULE_13__ = __nccwpck_require__(9541);
-/* harmony import */ var _shared_runner_inputs_js__WEBPACK_IMPORTED_MODULE_14__ = __nccwpck_require__(6110);
-/* harmony import */ var _shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_15__ = __nccwpck_require__(197);
-/* harmony import */ var _shared_runner_run_js__WEBPACK_IMPORTED_MODULE_16__ = __nccwpck_require__(8562);
+/* harmony import */ var _shared_artifacts_blob_slow_parts_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(5942);
+/* harmony import */ var _shared_base_timeline_js__WEBPACK_IMPORTED_MODULE_19__ = __nccwpck_require__(1829);
+/* harmony import */ var _shared_cache_actions_cache_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(3129);
+/* harmony import */ var _shared_bytes_files_js__WEBPACK_IMPORTED_MODULE_10__ = __nccwpck_require__(9543);
+/* harmony import */ var _shared_docker_buildx_js__WEBPACK_IMPORTED_MODULE_11__ = __nccwpck_require__(2219);
+/* harmony import */ var _shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_12__ = __nccwpck_require__(8100);
+/* harmony import */ var _shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_13__ = __nccwpck_require__(3059);
+/* harmony import */ var _shared_docker_registry_commands_js__WEBPACK_IMPORTED_MODULE_14__ = __nccwpck_require__(9541);
+/* harmony import */ var _shared_runner_inputs_js__WEBPACK_IMPORTED_MODULE_15__ = __nccwpck_require__(6110);
+/* harmony import */ var _shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_16__ = __nccwpck_require__(197);
+/* harmony import */ var _shared_runner_run_js__WEBPACK_IMPORTED_MODULE_17__ = __nccwpck_require__(8562);
 var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
     if (value !== null && value !== void 0) {
         if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
@@ -36393,24 +36417,26 @@ var __disposeResources = (undefined && undefined.__disposeResources) || (functio
 
 
 
-await (0,_shared_runner_run_js__WEBPACK_IMPORTED_MODULE_16__/* .run */ .eF)('image-handover', async ({ context, log, signal, limit }) => {
+
+await (0,_shared_runner_run_js__WEBPACK_IMPORTED_MODULE_17__/* .run */ .eF)('image-handover', async ({ context, log, signal, limit }) => {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
-        const inputs = (0,_shared_runner_inputs_js__WEBPACK_IMPORTED_MODULE_14__/* .actionInputs */ .e)();
+        const inputs = (0,_shared_runner_inputs_js__WEBPACK_IMPORTED_MODULE_15__/* .actionInputs */ .e)();
         const minutes = limit(inputs);
-        const temp = __addDisposableResource(env_1, await (0,_shared_bytes_files_js__WEBPACK_IMPORTED_MODULE_9__/* .makeTempDir */ .mk)(context.tempRoot), true);
-        const given = (0,_inputs_js__WEBPACK_IMPORTED_MODULE_17__/* .readJoinedInputs */ .t)(inputs, (0,node_path__WEBPACK_IMPORTED_MODULE_0__.join)(temp.path, 'charon.tar'));
+        const temp = __addDisposableResource(env_1, await (0,_shared_bytes_files_js__WEBPACK_IMPORTED_MODULE_10__/* .makeTempDir */ .mk)(context.tempRoot), true);
+        const given = (0,_inputs_js__WEBPACK_IMPORTED_MODULE_18__/* .readJoinedInputs */ .t)(inputs, (0,node_path__WEBPACK_IMPORTED_MODULE_0__.join)(temp.path, 'charon.tar'));
         const plans = { export: (0,_export_image_plan_plan_js__WEBPACK_IMPORTED_MODULE_1__/* .planExport */ .ie)(given.export, context), load: (0,_load_image_plan_plan_js__WEBPACK_IMPORTED_MODULE_6__/* .planLoad */ .Oj)(given.load) };
-        const cli = (0,_shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_11__/* .dockerCli */ .RK)(signal);
-        const times = (0,_shared_base_timeline_js__WEBPACK_IMPORTED_MODULE_18__/* .timeline */ .I)();
-        const store = __addDisposableResource(env_1, (0,_shared_artifacts_service_run_store_js__WEBPACK_IMPORTED_MODULE_7__/* .runStore */ .Z)({ ...context, log, maskSecret: _shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_15__/* .maskSecret */ .$l, signal }), true);
-        const cache = __addDisposableResource(env_1, (0,_shared_cache_actions_cache_js__WEBPACK_IMPORTED_MODULE_8__/* .actionsCache */ .k)({ ...context, maskSecret: _shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_15__/* .maskSecret */ .$l, onRetry: log.info, stepMinutes: minutes, signal }), true);
-        const engine = await (0,_shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_12__/* .containerEngine */ .w)(plans.load.engine, context, signal);
+        const cli = (0,_shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_12__/* .dockerCli */ .RK)(signal);
+        const times = (0,_shared_base_timeline_js__WEBPACK_IMPORTED_MODULE_19__/* .timeline */ .I)();
+        const figures = new _shared_artifacts_blob_slow_parts_js__WEBPACK_IMPORTED_MODULE_8__/* .PartFigures */ .V();
+        const store = __addDisposableResource(env_1, (0,_shared_artifacts_service_run_store_js__WEBPACK_IMPORTED_MODULE_7__/* .runStore */ .Z)({ ...context, log, maskSecret: _shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_16__/* .maskSecret */ .$l, signal, figures }), true);
+        const cache = __addDisposableResource(env_1, (0,_shared_cache_actions_cache_js__WEBPACK_IMPORTED_MODULE_9__/* .actionsCache */ .k)({ ...context, maskSecret: _shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_16__/* .maskSecret */ .$l, onRetry: log.info, stepMinutes: minutes, signal }), true);
+        const engine = await (0,_shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_13__/* .containerEngine */ .w)(plans.load.engine, context, signal);
         const result = await (0,_joined_js__WEBPACK_IMPORTED_MODULE_3__/* .loadOrExport */ .O)(plans, {
             engine,
             holders: [{ engine, node: undefined }],
-            buildx: (0,_shared_docker_buildx_js__WEBPACK_IMPORTED_MODULE_10__/* .dockerBuildx */ .x)(cli, minutes),
-            registry: (0,_shared_docker_registry_commands_js__WEBPACK_IMPORTED_MODULE_13__/* .registryCommands */ .U1)(cli, { warning: log.warning, signal }),
+            buildx: (0,_shared_docker_buildx_js__WEBPACK_IMPORTED_MODULE_11__/* .dockerBuildx */ .x)(cli, minutes),
+            registry: (0,_shared_docker_registry_commands_js__WEBPACK_IMPORTED_MODULE_14__/* .registryCommands */ .U1)(cli, { warning: log.warning, signal }),
             signal,
             cacheService: { isThere: context.hasCacheService, mode: context.cacheMode },
             actionsCache: context.usesCacheV2 ? cache : undefined,
@@ -36421,10 +36447,9 @@ await (0,_shared_runner_run_js__WEBPACK_IMPORTED_MODULE_16__/* .run */ .eF)('ima
             runAttempt: context.producer.runAttempt,
             tempRoot: context.tempRoot,
             onSteps: () => undefined,
-            onHandedOver: () => undefined,
         });
-        (0,_shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_15__/* .setOutputs */ .n0)((0,_outputs_js__WEBPACK_IMPORTED_MODULE_4__/* .joinedOutputs */ .c)(result));
-        await (0,_shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_15__/* .addSummary */ .S0)((0,_summary_js__WEBPACK_IMPORTED_MODULE_5__/* .joinedSummary */ .E)(result, plans.load.artifactName, times));
+        (0,_shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_16__/* .setOutputs */ .n0)((0,_outputs_js__WEBPACK_IMPORTED_MODULE_4__/* .joinedOutputs */ .c)(result));
+        await (0,_shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_16__/* .addSummary */ .S0)((0,_summary_js__WEBPACK_IMPORTED_MODULE_5__/* .joinedSummary */ .E)(result, plans.load.artifactName, times), figures.describe());
         if (result.kind !== 'loaded')
             (0,_export_image_push_js__WEBPACK_IMPORTED_MODULE_2__/* .requirePushed */ .$L)(plans.export.push, result.exported.push);
     }
@@ -36867,7 +36892,7 @@ async function uploadBlob(target, chunks, onBytes) {
     const checksum = new _bytes_verified_js__WEBPACK_IMPORTED_MODULE_2__/* .Checksum */ .M();
     const ids = [];
     const free = [];
-    const all = (0,_slow_parts_js__WEBPACK_IMPORTED_MODULE_5__/* .parts */ .r)(target.adapts ?? true);
+    const all = (0,_slow_parts_js__WEBPACK_IMPORTED_MODULE_5__/* .parts */ .r)(target.adapts ?? true, target.figures);
     /** For each block under way, the blocks that started after it. */
     const later = new Set();
     await (0,_base_pool_js__WEBPACK_IMPORTED_MODULE_0__/* .inPool */ .Q)((0,_bytes_chunks_js__WEBPACK_IMPORTED_MODULE_1__/* .pieces */ .IE)((0,_bytes_verified_js__WEBPACK_IMPORTED_MODULE_2__/* .checksummed */ .Wk)(chunks, checksum), blockBytes, free), target.maxConcurrent ?? blocksInFlight, async (bytes, failed) => {
@@ -37041,10 +37066,13 @@ function maskedUrl(url, maskSecret) {
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   V: () => (/* binding */ PartFigures),
 /* harmony export */   r: () => (/* binding */ parts)
 /* harmony export */ });
 /* harmony import */ var node_timers_promises__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(8500);
 /* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4754);
+/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(1453);
+
 
 
 // One connection in many is slow (actions/cache#810, actions/toolkit#1484). A part of a blob that takes far longer than its neighbours
@@ -37061,8 +37089,33 @@ const usuallyInFlight = 8;
 const mostInFlight = 32;
 /** When all connections are slow, more parts are in flight until their speed adds up to this. */
 const floorBytesPerMs = 60_000;
+/** How long the parts of a step took, and how many were requested or sent twice. */
+class PartFigures {
+    #ms = [];
+    #twice = 0;
+    #won = 0;
+    /** @param ms from the request or the sending to the response */
+    add(ms) {
+        this.#ms.push(ms);
+    }
+    addTwice() {
+        this.#twice += 1;
+    }
+    addWon() {
+        this.#won += 1;
+    }
+    /** Returns one line; undefined for a transfer of a few parts that were all usual. */
+    describe() {
+        if (this.#ms.length < usuallyInFlight && this.#twice === 0)
+            return undefined;
+        const sorted = this.#ms.toSorted((one, other) => one - other);
+        const at = (share) => (0,_base_text_js__WEBPACK_IMPORTED_MODULE_2__/* .formatDuration */ .a3)(sorted[Math.ceil(sorted.length * share) - 1] ?? 0);
+        const twice = this.#twice === 0 ? 'none' : `${String(this.#twice)}, ${String(this.#won)} of them with success`;
+        return `Parts of transfers: ${String(sorted.length)}, half within ${at(0.5)}, 99 % within ${at(0.99)}; asked twice: ${twice}`;
+    }
+}
 /** @param adapts whether a slow part is requested again, and more parts at once when all are slow */
-function parts(adapts) {
+function parts(adapts, figures = new PartFigures()) {
     const lastMs = [];
     let [received, duplicateRequests] = [0, 0];
     const medianMs = () => lastMs.toSorted((one, other) => one - other)[lastMs.length >> 1] ?? 0;
@@ -37077,6 +37130,7 @@ function parts(adapts) {
         },
         request: (first, again) => requestPart(first, again, (ms) => {
             received += 1;
+            figures.add(ms);
             lastMs.push(ms);
             if (lastMs.length > 16)
                 lastMs.shift();
@@ -37088,7 +37142,11 @@ function parts(adapts) {
                 if (duplicateRequests >= beyond + received / oneIn)
                     continue;
                 duplicateRequests += 1;
-                return race(part);
+                figures.addTwice();
+                return race(part, () => {
+                    figures.addWon();
+                    figures.add(performance.now() - part.requestedAt);
+                });
             }
             return part.arriving;
         },
@@ -37113,6 +37171,7 @@ function requestPart(first, requestAgain, onArrival) {
     }, () => undefined)
         .finally(() => ended.abort());
     return {
+        requestedAt,
         arriving,
         hasArrived: () => hasArrived,
         sentAt: () => sentAt,
@@ -37121,7 +37180,8 @@ function requestPart(first, requestAgain, onArrival) {
         ended: ended.signal,
     };
 }
-async function race({ arriving, requestAgain, abandon }) {
+/** @param onWon called when the second response is the first to arrive */
+async function race({ arriving, hasArrived, requestAgain, abandon }, onWon) {
     const second = new AbortController();
     const again = requestAgain(second.signal);
     again.catch(() => undefined);
@@ -37132,6 +37192,8 @@ async function race({ arriving, requestAgain, abandon }) {
         throw (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .asError */ .zR)(error);
     }));
     const other = again.then((bytes) => {
+        if (!hasArrived())
+            onWon();
         abandon();
         return bytes;
     }, () => first);
@@ -37233,7 +37295,7 @@ const partBytes = 2 * 1024 * 1024;
  *   server answers the first request with the whole blob
  */
 function rangedReader(options) {
-    const { size, onRetry, adapts = true } = options;
+    const { size, onRetry, figures, adapts = true } = options;
     const blob = (0,signed_blob/* signedBlob */.sY)(options);
     const source = { blob, size, givesParts: false };
     const request = (all, bytes, start) => {
@@ -37251,10 +37313,10 @@ function rangedReader(options) {
             return filling.bytes;
         });
     };
-    const small = (0,slow_parts/* parts */.r)(adapts);
+    const small = (0,slow_parts/* parts */.r)(adapts, figures);
     /** @param free memory to use again */
     const inParts = async function* (start, end, free) {
-        const all = (0,slow_parts/* parts */.r)(adapts);
+        const all = (0,slow_parts/* parts */.r)(adapts, figures);
         const queue = [];
         let next = start;
         while (next < end || queue.length > 0) {
@@ -38135,7 +38197,7 @@ function runStore(options) {
     return withOfficialClient(ownStore(own), own);
 }
 function ownStore(options) {
-    const { credentials, log, maskSecret, signal } = options;
+    const { credentials, log, maskSecret, signal, figures } = options;
     const http = (0,client/* httpClient */.o)(options.proxies, signal);
     const service = resultsService(http, credentials, log.info, signal);
     const folders = (0,files/* tempDirs */.zE)(options.tempRoot);
@@ -38160,7 +38222,7 @@ function ownStore(options) {
                 // The official client can't continue what was read in part.
                 throw isOpen ? transferFailed(what, error) : (0,errors/* asError */.zR)(error);
             });
-            const blob = { http, artifact, sign, onRetry: log.info, progress: log.progress, folders, signal };
+            const blob = { http, artifact, sign, onRetry: log.info, progress: log.progress, folders, signal, figures };
             const content = await (0,zip_content/* openArtifact */.H)(artifact, await openBlob(blob));
             isOpen = true;
             return content;
@@ -38180,13 +38242,13 @@ const dayMs = 24 * 60 * 60 * 1000;
 async function run_store_upload(http, service, options, { name, retentionDays, files, onBytes }) {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
-        const { log, signal } = options;
+        const { log, signal, figures } = options;
         const lock = run_store_addDisposableResource(env_1, await lockName(options.credentials, name), true);
         const expiresAt = retentionDays === 0 ? undefined : new Date(Date.now() + retentionDays * dayMs);
         const reserve = () => reserveName(name, expiresAt, options, lock !== undefined);
         const url = await explain(`create the artifact "${name}"`, reserve);
         try {
-            const target = { http, url: (0,signed_blob/* maskedUrl */.HB)(url, options.maskSecret), onRetry: log.info, signal };
+            const target = { http, url: (0,signed_blob/* maskedUrl */.HB)(url, options.maskSecret), onRetry: log.info, signal, figures };
             const blob = await (0,blob_upload/* uploadBlob */.P)(target, storedZip(files), onBytes);
             const id = await service
                 .finalize(name, blob.size, blob.digest)
@@ -42208,13 +42270,14 @@ function guardTags(engine, onTrouble, claim) {
     const changes = [];
     let keepsAll = false;
     const { forCleanUp } = engine;
+    const { release } = forCleanUp;
     const putBack = async ({ reference, before, after, wasHere }) => {
         if (before === after || (await forCleanUp.inspect(reference))?.imageId !== after)
             return;
         if (before !== undefined)
             await forCleanUp.tag(before, reference);
-        else if (wasHere && (await forCleanUp.inspect(reference))?.repoTags.length === 1)
-            await forCleanUp.release(reference);
+        else if (release !== undefined && wasHere && (await forCleanUp.inspect(reference))?.repoTags.length === 1)
+            await release(reference);
         else
             await forCleanUp.untag(reference);
     };
@@ -46563,6 +46626,8 @@ function invalid(name, value, expected, hint) {
 /* harmony import */ var node_fs__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3024);
 /* harmony import */ var _actions_core__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3360);
 /* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(4754);
+/* harmony import */ var _base_markdown_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(9079);
+
 
 
 
@@ -46573,8 +46638,13 @@ function setOutputs(outputs) {
 }
 // GitHub doesn't show a larger summary of a step (docs.github.com, "Workflow commands", "Step isolation and limits").
 const mostBytes = 1024 * 1024;
-/** Adds Markdown to the job summary. A failure is only a warning. */
-async function addSummary(markdown) {
+/**
+ * Adds Markdown to the job summary. A failure is only a warning.
+ * @param details one line for the log, which folds in the summary
+ */
+async function addSummary(markdown, details) {
+    if (details !== undefined)
+        (0,_actions_core__WEBPACK_IMPORTED_MODULE_1__/* .info */ .pq)(details);
     const path = process.env['GITHUB_STEP_SUMMARY'];
     if (path === undefined)
         return;
@@ -46583,7 +46653,8 @@ async function addSummary(markdown) {
         const there = (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.statSync)(path);
         if (!there.isFile())
             throw new Error(`${path} is not a file`);
-        const text = markdown.toString();
+        const folded = (0,_base_markdown_js__WEBPACK_IMPORTED_MODULE_3__/* .safe */ .gB) `<details><summary>Transfer</summary>\n\n${(0,_base_markdown_js__WEBPACK_IMPORTED_MODULE_3__/* .words */ .aL)(details ?? '')}\n\n</details>\n\n`;
+        const text = (0,_base_markdown_js__WEBPACK_IMPORTED_MODULE_3__/* .joined */ .oR)([markdown, details === undefined ? undefined : folded], '').toString();
         if (there.size + Buffer.byteLength(text) >= mostBytes)
             throw new Error('it would have more than 1 MiB');
         await _actions_core__WEBPACK_IMPORTED_MODULE_1__/* .summary */ .z.addRaw(text, true).write();

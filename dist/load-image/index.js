@@ -31309,6 +31309,7 @@ async function engineTags({ engine, log }) {
     const own = await (0,locks/* livingName */.$Q)();
     const added = [];
     return {
+        before,
         repository: `${host}/${own.name}`,
         loopbackName: `${loopback}${own.name}`,
         add: (name) => void added.push(name),
@@ -31323,6 +31324,9 @@ async function engineTags({ engine, log }) {
     };
 }
 async function takeAway({ forCleanUp }, here, name) {
+    const { release } = forCleanUp;
+    if (release === undefined)
+        return forCleanUp.untag(name);
     const image = await forCleanUp.inspect(name);
     if (image === undefined)
         return;
@@ -31330,12 +31334,12 @@ async function takeAway({ forCleanUp }, here, name) {
         return forCleanUp.untag(name);
     // The image was untagged before. A name with a digest can't be released, so it gets a tag first.
     if (!name.includes('@'))
-        return forCleanUp.release(name);
+        return release(name);
     const tag = `${name.replace(/@.*/, '')}:1`;
     await forCleanUp.tag(name, tag);
     await forCleanUp.untag(name);
     if ((await forCleanUp.inspect(tag)) !== undefined)
-        await forCleanUp.release(tag);
+        await release(tag);
 }
 /**
  * Removes what killed steps left behind. Failures are ignored.
@@ -31424,13 +31428,14 @@ function guardTags(engine, onTrouble, claim) {
     const changes = [];
     let keepsAll = false;
     const { forCleanUp } = engine;
+    const { release } = forCleanUp;
     const putBack = async ({ reference, before, after, wasHere }) => {
         if (before === after || (await forCleanUp.inspect(reference))?.imageId !== after)
             return;
         if (before !== undefined)
             await forCleanUp.tag(before, reference);
-        else if (wasHere && (await forCleanUp.inspect(reference))?.repoTags.length === 1)
-            await forCleanUp.release(reference);
+        else if (release !== undefined && wasHere && (await forCleanUp.inspect(reference))?.repoTags.length === 1)
+            await release(reference);
         else
             await forCleanUp.untag(reference);
     };
@@ -32340,13 +32345,14 @@ async function findImage({ engine, info }, identity, references) {
  * @returns the image under its first reference
  * @throws HandoverError `image-missing`, `image-mismatch`
  */
-async function proveAndName({ engine, log, info }, { name, identity, references, }, what, guard) {
+async function proveAndName({ engine, log, info }, { name, identity, references, inspected }, what, guard) {
     const [first] = references.map(image_reference/* formatReference */.FH);
     const image = await inspect(engine, name);
     requireSameImage(first ?? name, identity, image, info.imageStore);
     const named = [];
     for (const reference of references.map(image_reference/* formatReference */.FH)) {
-        const before = reference === name ? image : await engine.inspect(reference);
+        const isKnown = inspected?.has(reference) === true;
+        const before = reference === name ? image : isKnown ? inspected.get(reference) : await engine.inspect(reference);
         const hasIt = before !== undefined && differences(identity, before, info.imageStore).length === 0;
         const found = hasIt ? before : await guard.tag(name, reference, { imageId: image.imageId, before });
         if (found === undefined)
@@ -32625,16 +32631,19 @@ async function temporaryTags(holders, arrived, log) {
             of,
             keepEarlier: async (holder, images) => {
                 const { engine, node } = holder;
+                const inspected = new Map();
                 if (node === undefined)
-                    return;
+                    return inspected;
                 const references = new Set(images.flatMap((image) => image.references.map(image_reference/* formatReference */.FH)));
                 for (const [position, reference] of [...references].entries()) {
-                    if ((await engine.inspect(reference)) === undefined)
+                    inspected.set(reference, await engine.inspect(reference));
+                    if (inspected.get(reference) === undefined)
                         continue;
                     const name = `${of(holder).repository}/before:${String(position + 1)}`;
                     of(holder).add(name);
                     await engine.tag(reference, name);
                 }
+                return inspected;
             },
             [Symbol.asyncDispose]: () => held.disposeAsync(),
         };
@@ -32651,12 +32660,14 @@ async function temporaryTags(holders, arrived, log) {
 }
 /** Removes also the digest by which Kubernetes lists an image, if the image has no other reference. */
 async function nodeTags({ engine }, arrived, log) {
-    const before = new Set((await engine.images()).map(({ reference }) => reference));
     const own = await engineTags({ engine, log });
+    const before = new Set(own.before.map(({ reference }) => reference));
     return {
         ...own,
         [Symbol.asyncDispose]: async () => {
             await own[Symbol.asyncDispose]();
+            if (arrived().length === 0)
+                return;
             const after = await engine.forCleanUp.images().catch(() => []);
             for (const { identity } of arrived()) {
                 const its = after.filter(({ imageId }) => imageId === identity.manifestDigest);
@@ -33056,14 +33067,16 @@ async function nameOnAll({ log, holders }, { opened, info, images, names, tempor
     const kept = [];
     const nameOn = async (holder) => {
         const { engine, node } = holder;
-        await temporary.keepEarlier(holder, images);
+        const inspected = await temporary.keepEarlier(holder, images);
         const guard = guardTags(engine, log.warning);
         guards.use(guard);
         kept.push(guard);
         const known = names.get(holder) ?? (await into_holders_namesOf(holder, images, info)) ?? [];
         let first;
         for (const [at, { identity, references }] of images.entries()) {
-            const request = { name: known[at] ?? (0,image_reference/* formatReference */.FH)(references[0]), identity, references };
+            const name = known[at] ?? (0,image_reference/* formatReference */.FH)(references[0]);
+            // Two images can have the same reference.
+            const request = { name, identity, references, ...(images.length === 1 ? { inspected } : {}) };
             const where = node === undefined ? '' : `, on ${node}`;
             const image = await proveAndName({ engine, log, info }, request, `${what}${where}`, guard);
             first ??= image;
@@ -33636,7 +33649,7 @@ async function requireStillThere(holders, info, result) {
 
 __nccwpck_require__.a(__webpack_module__, async (__webpack_handle_async_dependencies__, __webpack_async_result__) => { try {
 /* harmony import */ var _outputs_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4823);
-/* harmony import */ var _inputs_js__WEBPACK_IMPORTED_MODULE_17__ = __nccwpck_require__(1356);
+/* harmony import */ var _inputs_js__WEBPACK_IMPORTED_MODULE_18__ = __nccwpck_require__(1356);
 /* harmony import */ var _plan_images_plan_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4115);
 /* harmony import */ var _plan_run_plan_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(2669);
 /* harmony import */ var _plan_wait_plan_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(1694);
@@ -33646,14 +33659,15 @@ __nccwpck_require__.a(__webpack_module__, async (__webpack_handle_async_dependen
 /* harmony import */ var _shared_artifacts_service_other_run_store_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(7393);
 /* harmony import */ var _shared_artifacts_service_run_jobs_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(5902);
 /* harmony import */ var _shared_artifacts_service_run_store_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(9648);
-/* harmony import */ var _shared_base_timeline_js__WEBPACK_IMPORTED_MODULE_18__ = __nccwpck_require__(1829);
-/* harmony import */ var _shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_10__ = __nccwpck_require__(8100);
-/* harmony import */ var _shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_11__ = __nccwpck_require__(7733);
-/* harmony import */ var _shared_docker_holders_js__WEBPACK_IMPORTED_MODULE_12__ = __nccwpck_require__(1171);
-/* harmony import */ var _shared_docker_registry_commands_js__WEBPACK_IMPORTED_MODULE_13__ = __nccwpck_require__(9541);
-/* harmony import */ var _shared_runner_inputs_js__WEBPACK_IMPORTED_MODULE_14__ = __nccwpck_require__(6110);
-/* harmony import */ var _shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_15__ = __nccwpck_require__(197);
-/* harmony import */ var _shared_runner_run_js__WEBPACK_IMPORTED_MODULE_16__ = __nccwpck_require__(8562);
+/* harmony import */ var _shared_artifacts_blob_slow_parts_js__WEBPACK_IMPORTED_MODULE_10__ = __nccwpck_require__(5942);
+/* harmony import */ var _shared_base_timeline_js__WEBPACK_IMPORTED_MODULE_19__ = __nccwpck_require__(1829);
+/* harmony import */ var _shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_11__ = __nccwpck_require__(8100);
+/* harmony import */ var _shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_12__ = __nccwpck_require__(7733);
+/* harmony import */ var _shared_docker_holders_js__WEBPACK_IMPORTED_MODULE_13__ = __nccwpck_require__(1171);
+/* harmony import */ var _shared_docker_registry_commands_js__WEBPACK_IMPORTED_MODULE_14__ = __nccwpck_require__(9541);
+/* harmony import */ var _shared_runner_inputs_js__WEBPACK_IMPORTED_MODULE_15__ = __nccwpck_require__(6110);
+/* harmony import */ var _shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_16__ = __nccwpck_require__(197);
+/* harmony import */ var _shared_runner_run_js__WEBPACK_IMPORTED_MODULE_17__ = __nccwpck_require__(8562);
 var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
     if (value !== null && value !== void 0) {
         if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
@@ -33725,19 +33739,21 @@ var __disposeResources = (undefined && undefined.__disposeResources) || (functio
 
 
 
-await (0,_shared_runner_run_js__WEBPACK_IMPORTED_MODULE_16__/* .run */ .eF)('load-image', async ({ context, log, signal, limit }) => {
+
+await (0,_shared_runner_run_js__WEBPACK_IMPORTED_MODULE_17__/* .run */ .eF)('load-image', async ({ context, log, signal, limit }) => {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
-        const inputs = (0,_shared_runner_inputs_js__WEBPACK_IMPORTED_MODULE_14__/* .actionInputs */ .e)();
+        const inputs = (0,_shared_runner_inputs_js__WEBPACK_IMPORTED_MODULE_15__/* .actionInputs */ .e)();
         const limitMinutes = limit(inputs);
-        const plan = (0,_plan_images_plan_js__WEBPACK_IMPORTED_MODULE_1__/* .planImages */ .y)((0,_inputs_js__WEBPACK_IMPORTED_MODULE_17__/* .readImagesInputs */ .I8)(inputs));
-        const runInputs = (0,_inputs_js__WEBPACK_IMPORTED_MODULE_17__/* .readRunInputs */ .hT)(inputs);
+        const plan = (0,_plan_images_plan_js__WEBPACK_IMPORTED_MODULE_1__/* .planImages */ .y)((0,_inputs_js__WEBPACK_IMPORTED_MODULE_18__/* .readImagesInputs */ .I8)(inputs));
+        const runInputs = (0,_inputs_js__WEBPACK_IMPORTED_MODULE_18__/* .readRunInputs */ .hT)(inputs);
         const { other, fallback } = (0,_plan_run_plan_js__WEBPACK_IMPORTED_MODULE_2__/* .planRun */ .n)(runInputs, plan, context.producer.repository);
-        const wait = (0,_plan_wait_plan_js__WEBPACK_IMPORTED_MODULE_3__/* .planWait */ .H)((0,_inputs_js__WEBPACK_IMPORTED_MODULE_17__/* .readWaitInputs */ .FW)(inputs), plan, other !== undefined, limitMinutes);
-        const times = (0,_shared_base_timeline_js__WEBPACK_IMPORTED_MODULE_18__/* .timeline */ .I)();
-        const engine = await (0,_shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_11__/* .containerEngine */ .w)(plan.each.engine, context, signal);
-        const holders = await (0,_shared_docker_holders_js__WEBPACK_IMPORTED_MODULE_12__/* .holdersOf */ .p)(plan.each.into, engine, signal);
-        const tools = { ...context, log, maskSecret: _shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_15__/* .maskSecret */ .$l, signal };
+        const wait = (0,_plan_wait_plan_js__WEBPACK_IMPORTED_MODULE_3__/* .planWait */ .H)((0,_inputs_js__WEBPACK_IMPORTED_MODULE_18__/* .readWaitInputs */ .FW)(inputs), plan, other !== undefined, limitMinutes);
+        const times = (0,_shared_base_timeline_js__WEBPACK_IMPORTED_MODULE_19__/* .timeline */ .I)();
+        const engine = await (0,_shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_12__/* .containerEngine */ .w)(plan.each.engine, context, signal);
+        const holders = await (0,_shared_docker_holders_js__WEBPACK_IMPORTED_MODULE_13__/* .holdersOf */ .p)(plan.each.into, engine, signal);
+        const figures = new _shared_artifacts_blob_slow_parts_js__WEBPACK_IMPORTED_MODULE_10__/* .PartFigures */ .V();
+        const tools = { ...context, log, maskSecret: _shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_16__/* .maskSecret */ .$l, signal, figures };
         const ownStore = () => (0,_shared_artifacts_service_run_store_js__WEBPACK_IMPORTED_MODULE_9__/* .runStore */ .Z)(tools);
         const found = __addDisposableResource(env_1, other === undefined ? ownStore() : (0,_shared_artifacts_service_other_run_store_js__WEBPACK_IMPORTED_MODULE_7__/* .otherRunStore */ .b)({ ...tools, ...other }), true);
         const { githubToken: token = '' } = runInputs;
@@ -33749,15 +33765,15 @@ await (0,_shared_runner_run_js__WEBPACK_IMPORTED_MODULE_16__/* .run */ .eF)('loa
             engine,
             holders,
             signal,
-            registry: (0,_shared_docker_registry_commands_js__WEBPACK_IMPORTED_MODULE_13__/* .registryCommands */ .U1)((0,_shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_10__/* .dockerCli */ .RK)(signal), { warning: log.warning, signal }),
+            registry: (0,_shared_docker_registry_commands_js__WEBPACK_IMPORTED_MODULE_14__/* .registryCommands */ .U1)((0,_shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_11__/* .dockerCli */ .RK)(signal), { warning: log.warning, signal }),
             store,
             ownStore,
             log,
             timeline: times,
             runAttempt: context.producer.runAttempt,
         });
-        (0,_shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_15__/* .setOutputs */ .n0)((0,_outputs_js__WEBPACK_IMPORTED_MODULE_0__/* .loadOutputs */ .j)(result, { id: context.producer.runId, url: context.runUrl }));
-        await (0,_shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_15__/* .addSummary */ .S0)((0,_summary_js__WEBPACK_IMPORTED_MODULE_5__/* .imagesSummary */ .l)(result, times));
+        (0,_shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_16__/* .setOutputs */ .n0)((0,_outputs_js__WEBPACK_IMPORTED_MODULE_0__/* .loadOutputs */ .j)(result, { id: context.producer.runId, url: context.runUrl }));
+        await (0,_shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_16__/* .addSummary */ .S0)((0,_summary_js__WEBPACK_IMPORTED_MODULE_5__/* .imagesSummary */ .l)(result, times), figures.describe());
     }
     catch (e_1) {
         env_1.error = e_1;
@@ -34540,7 +34556,7 @@ const partBytes = 2 * 1024 * 1024;
  *   server answers the first request with the whole blob
  */
 function rangedReader(options) {
-    const { size, onRetry, adapts = true } = options;
+    const { size, onRetry, figures, adapts = true } = options;
     const blob = (0,signed_blob/* signedBlob */.sY)(options);
     const source = { blob, size, givesParts: false };
     const request = (all, bytes, start) => {
@@ -34558,10 +34574,10 @@ function rangedReader(options) {
             return filling.bytes;
         });
     };
-    const small = (0,slow_parts/* parts */.r)(adapts);
+    const small = (0,slow_parts/* parts */.r)(adapts, figures);
     /** @param free memory to use again */
     const inParts = async function* (start, end, free) {
-        const all = (0,slow_parts/* parts */.r)(adapts);
+        const all = (0,slow_parts/* parts */.r)(adapts, figures);
         const queue = [];
         let next = start;
         while (next < end || queue.length > 0) {
@@ -34849,10 +34865,13 @@ function maskedUrl(url, maskSecret) {
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   V: () => (/* binding */ PartFigures),
 /* harmony export */   r: () => (/* binding */ parts)
 /* harmony export */ });
 /* harmony import */ var node_timers_promises__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(8500);
 /* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4754);
+/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(1453);
+
 
 
 // One connection in many is slow (actions/cache#810, actions/toolkit#1484). A part of a blob that takes far longer than its neighbours
@@ -34869,8 +34888,33 @@ const usuallyInFlight = 8;
 const mostInFlight = 32;
 /** When all connections are slow, more parts are in flight until their speed adds up to this. */
 const floorBytesPerMs = 60_000;
+/** How long the parts of a step took, and how many were requested or sent twice. */
+class PartFigures {
+    #ms = [];
+    #twice = 0;
+    #won = 0;
+    /** @param ms from the request or the sending to the response */
+    add(ms) {
+        this.#ms.push(ms);
+    }
+    addTwice() {
+        this.#twice += 1;
+    }
+    addWon() {
+        this.#won += 1;
+    }
+    /** Returns one line; undefined for a transfer of a few parts that were all usual. */
+    describe() {
+        if (this.#ms.length < usuallyInFlight && this.#twice === 0)
+            return undefined;
+        const sorted = this.#ms.toSorted((one, other) => one - other);
+        const at = (share) => (0,_base_text_js__WEBPACK_IMPORTED_MODULE_2__/* .formatDuration */ .a3)(sorted[Math.ceil(sorted.length * share) - 1] ?? 0);
+        const twice = this.#twice === 0 ? 'none' : `${String(this.#twice)}, ${String(this.#won)} of them with success`;
+        return `Parts of transfers: ${String(sorted.length)}, half within ${at(0.5)}, 99 % within ${at(0.99)}; asked twice: ${twice}`;
+    }
+}
 /** @param adapts whether a slow part is requested again, and more parts at once when all are slow */
-function parts(adapts) {
+function parts(adapts, figures = new PartFigures()) {
     const lastMs = [];
     let [received, duplicateRequests] = [0, 0];
     const medianMs = () => lastMs.toSorted((one, other) => one - other)[lastMs.length >> 1] ?? 0;
@@ -34885,6 +34929,7 @@ function parts(adapts) {
         },
         request: (first, again) => requestPart(first, again, (ms) => {
             received += 1;
+            figures.add(ms);
             lastMs.push(ms);
             if (lastMs.length > 16)
                 lastMs.shift();
@@ -34896,7 +34941,11 @@ function parts(adapts) {
                 if (duplicateRequests >= beyond + received / oneIn)
                     continue;
                 duplicateRequests += 1;
-                return race(part);
+                figures.addTwice();
+                return race(part, () => {
+                    figures.addWon();
+                    figures.add(performance.now() - part.requestedAt);
+                });
             }
             return part.arriving;
         },
@@ -34921,6 +34970,7 @@ function requestPart(first, requestAgain, onArrival) {
     }, () => undefined)
         .finally(() => ended.abort());
     return {
+        requestedAt,
         arriving,
         hasArrived: () => hasArrived,
         sentAt: () => sentAt,
@@ -34929,7 +34979,8 @@ function requestPart(first, requestAgain, onArrival) {
         ended: ended.signal,
     };
 }
-async function race({ arriving, requestAgain, abandon }) {
+/** @param onWon called when the second response is the first to arrive */
+async function race({ arriving, hasArrived, requestAgain, abandon }, onWon) {
     const second = new AbortController();
     const again = requestAgain(second.signal);
     again.catch(() => undefined);
@@ -34940,6 +34991,8 @@ async function race({ arriving, requestAgain, abandon }) {
         throw (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .asError */ .zR)(error);
     }));
     const other = again.then((bytes) => {
+        if (!hasArrived())
+            onWon();
         abandon();
         return bytes;
     }, () => first);
@@ -35199,7 +35252,7 @@ function unknownForm(what) {
 
 /** Returns the artifacts of another workflow run, in this repository or another one, through the REST API. */
 function otherRunStore(options) {
-    const { search, apiUrl, token, log, maskSecret, signal } = options;
+    const { search, apiUrl, token, log, maskSecret, signal, figures } = options;
     const folders = (0,files/* tempDirs */.zE)(options.tempRoot);
     const http = (0,client/* httpClient */.o)(options.proxies, signal);
     const runs = workflowRuns((0,rest_client/* restClient */.O)({ http, apiUrl, token, onRetry: log.info, signal }), search.repository);
@@ -35217,7 +35270,7 @@ function otherRunStore(options) {
         },
         open: async (artifact) => {
             const sign = async () => (0,signed_blob/* maskedUrl */.HB)(await explain('read the artifact', () => signDownload(runs, artifact)), maskSecret);
-            const blob = { http, artifact, sign, onRetry: log.info, progress: log.progress, folders, signal };
+            const blob = { http, artifact, sign, onRetry: log.info, progress: log.progress, folders, signal, figures };
             return (0,content/* openArtifact */.H)(artifact, await (0,open_blob/* openBlob */.Y)(blob));
         },
         [Symbol.asyncDispose]: async () => {
@@ -35531,7 +35584,7 @@ async function uploadBlob(target, chunks, onBytes) {
     const checksum = new verified/* Checksum */.M();
     const ids = [];
     const free = [];
-    const all = (0,slow_parts/* parts */.r)(target.adapts ?? true);
+    const all = (0,slow_parts/* parts */.r)(target.adapts ?? true, target.figures);
     /** For each block under way, the blocks that started after it. */
     const later = new Set();
     await (0,pool/* inPool */.Q)((0,bytes_chunks/* pieces */.IE)((0,verified/* checksummed */.Wk)(chunks, checksum), blockBytes, free), target.maxConcurrent ?? blocksInFlight, async (bytes, failed) => {
@@ -36308,7 +36361,7 @@ function runStore(options) {
     return withOfficialClient(ownStore(own), own);
 }
 function ownStore(options) {
-    const { credentials, log, maskSecret, signal } = options;
+    const { credentials, log, maskSecret, signal, figures } = options;
     const http = (0,client/* httpClient */.o)(options.proxies, signal);
     const service = resultsService(http, credentials, log.info, signal);
     const folders = (0,files/* tempDirs */.zE)(options.tempRoot);
@@ -36333,7 +36386,7 @@ function ownStore(options) {
                 // The official client can't continue what was read in part.
                 throw isOpen ? transferFailed(what, error) : (0,errors/* asError */.zR)(error);
             });
-            const blob = { http, artifact, sign, onRetry: log.info, progress: log.progress, folders, signal };
+            const blob = { http, artifact, sign, onRetry: log.info, progress: log.progress, folders, signal, figures };
             const content = await (0,zip_content/* openArtifact */.H)(artifact, await (0,open_blob/* openBlob */.Y)(blob));
             isOpen = true;
             return content;
@@ -36353,13 +36406,13 @@ const dayMs = 24 * 60 * 60 * 1000;
 async function run_store_upload(http, service, options, { name, retentionDays, files, onBytes }) {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
-        const { log, signal } = options;
+        const { log, signal, figures } = options;
         const lock = run_store_addDisposableResource(env_1, await lockName(options.credentials, name), true);
         const expiresAt = retentionDays === 0 ? undefined : new Date(Date.now() + retentionDays * dayMs);
         const reserve = () => reserveName(name, expiresAt, options, lock !== undefined);
         const url = await explain(`create the artifact "${name}"`, reserve);
         try {
-            const target = { http, url: (0,signed_blob/* maskedUrl */.HB)(url, options.maskSecret), onRetry: log.info, signal };
+            const target = { http, url: (0,signed_blob/* maskedUrl */.HB)(url, options.maskSecret), onRetry: log.info, signal, figures };
             const blob = await uploadBlob(target, storedZip(files), onBytes);
             const id = await service
                 .finalize(name, blob.size, blob.digest)
@@ -39722,7 +39775,7 @@ function containerdNode(command, known = new KnownContent()) {
         },
         untag,
         // containerd keeps no image without a name.
-        release: untag,
+        release: undefined,
         images: async () => (await list()).map(({ name, target }) => ({ reference: name, imageId: target })),
     };
 }
@@ -44355,6 +44408,8 @@ function invalid(name, value, expected, hint) {
 /* harmony import */ var node_fs__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3024);
 /* harmony import */ var _actions_core__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3360);
 /* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(4754);
+/* harmony import */ var _base_markdown_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(9079);
+
 
 
 
@@ -44365,8 +44420,13 @@ function setOutputs(outputs) {
 }
 // GitHub doesn't show a larger summary of a step (docs.github.com, "Workflow commands", "Step isolation and limits").
 const mostBytes = 1024 * 1024;
-/** Adds Markdown to the job summary. A failure is only a warning. */
-async function addSummary(markdown) {
+/**
+ * Adds Markdown to the job summary. A failure is only a warning.
+ * @param details one line for the log, which folds in the summary
+ */
+async function addSummary(markdown, details) {
+    if (details !== undefined)
+        (0,_actions_core__WEBPACK_IMPORTED_MODULE_1__/* .info */ .pq)(details);
     const path = process.env['GITHUB_STEP_SUMMARY'];
     if (path === undefined)
         return;
@@ -44375,7 +44435,8 @@ async function addSummary(markdown) {
         const there = (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.statSync)(path);
         if (!there.isFile())
             throw new Error(`${path} is not a file`);
-        const text = markdown.toString();
+        const folded = (0,_base_markdown_js__WEBPACK_IMPORTED_MODULE_3__/* .safe */ .gB) `<details><summary>Transfer</summary>\n\n${(0,_base_markdown_js__WEBPACK_IMPORTED_MODULE_3__/* .words */ .aL)(details ?? '')}\n\n</details>\n\n`;
+        const text = (0,_base_markdown_js__WEBPACK_IMPORTED_MODULE_3__/* .joined */ .oR)([markdown, details === undefined ? undefined : folded], '').toString();
         if (there.size + Buffer.byteLength(text) >= mostBytes)
             throw new Error('it would have more than 1 MiB');
         await _actions_core__WEBPACK_IMPORTED_MODULE_1__/* .summary */ .z.addRaw(text, true).write();

@@ -32557,7 +32557,7 @@ const partBytes = 2 * 1024 * 1024;
  *   server answers the first request with the whole blob
  */
 function rangedReader(options) {
-    const { size, onRetry, adapts = true } = options;
+    const { size, onRetry, figures, adapts = true } = options;
     const blob = (0,signed_blob/* signedBlob */.sY)(options);
     const source = { blob, size, givesParts: false };
     const request = (all, bytes, start) => {
@@ -32575,10 +32575,10 @@ function rangedReader(options) {
             return filling.bytes;
         });
     };
-    const small = (0,slow_parts/* parts */.r)(adapts);
+    const small = (0,slow_parts/* parts */.r)(adapts, figures);
     /** @param free memory to use again */
     const inParts = async function* (start, end, free) {
-        const all = (0,slow_parts/* parts */.r)(adapts);
+        const all = (0,slow_parts/* parts */.r)(adapts, figures);
         const queue = [];
         let next = start;
         while (next < end || queue.length > 0) {
@@ -32868,8 +32868,11 @@ function maskedUrl(url, maskSecret) {
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
 /* harmony export */   r: () => (/* binding */ parts)
 /* harmony export */ });
+/* unused harmony export PartFigures */
 /* harmony import */ var node_timers_promises__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(8500);
 /* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4754);
+/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(1453);
+
 
 
 // One connection in many is slow (actions/cache#810, actions/toolkit#1484). A part of a blob that takes far longer than its neighbours
@@ -32886,8 +32889,33 @@ const usuallyInFlight = 8;
 const mostInFlight = 32;
 /** When all connections are slow, more parts are in flight until their speed adds up to this. */
 const floorBytesPerMs = 60_000;
+/** How long the parts of a step took, and how many were requested or sent twice. */
+class PartFigures {
+    #ms = [];
+    #twice = 0;
+    #won = 0;
+    /** @param ms from the request or the sending to the response */
+    add(ms) {
+        this.#ms.push(ms);
+    }
+    addTwice() {
+        this.#twice += 1;
+    }
+    addWon() {
+        this.#won += 1;
+    }
+    /** Returns one line; undefined for a transfer of a few parts that were all usual. */
+    describe() {
+        if (this.#ms.length < usuallyInFlight && this.#twice === 0)
+            return undefined;
+        const sorted = this.#ms.toSorted((one, other) => one - other);
+        const at = (share) => (0,_base_text_js__WEBPACK_IMPORTED_MODULE_2__/* .formatDuration */ .a3)(sorted[Math.ceil(sorted.length * share) - 1] ?? 0);
+        const twice = this.#twice === 0 ? 'none' : `${String(this.#twice)}, ${String(this.#won)} of them with success`;
+        return `Parts of transfers: ${String(sorted.length)}, half within ${at(0.5)}, 99 % within ${at(0.99)}; asked twice: ${twice}`;
+    }
+}
 /** @param adapts whether a slow part is requested again, and more parts at once when all are slow */
-function parts(adapts) {
+function parts(adapts, figures = new PartFigures()) {
     const lastMs = [];
     let [received, duplicateRequests] = [0, 0];
     const medianMs = () => lastMs.toSorted((one, other) => one - other)[lastMs.length >> 1] ?? 0;
@@ -32902,6 +32930,7 @@ function parts(adapts) {
         },
         request: (first, again) => requestPart(first, again, (ms) => {
             received += 1;
+            figures.add(ms);
             lastMs.push(ms);
             if (lastMs.length > 16)
                 lastMs.shift();
@@ -32913,7 +32942,11 @@ function parts(adapts) {
                 if (duplicateRequests >= beyond + received / oneIn)
                     continue;
                 duplicateRequests += 1;
-                return race(part);
+                figures.addTwice();
+                return race(part, () => {
+                    figures.addWon();
+                    figures.add(performance.now() - part.requestedAt);
+                });
             }
             return part.arriving;
         },
@@ -32938,6 +32971,7 @@ function requestPart(first, requestAgain, onArrival) {
     }, () => undefined)
         .finally(() => ended.abort());
     return {
+        requestedAt,
         arriving,
         hasArrived: () => hasArrived,
         sentAt: () => sentAt,
@@ -32946,7 +32980,8 @@ function requestPart(first, requestAgain, onArrival) {
         ended: ended.signal,
     };
 }
-async function race({ arriving, requestAgain, abandon }) {
+/** @param onWon called when the second response is the first to arrive */
+async function race({ arriving, hasArrived, requestAgain, abandon }, onWon) {
     const second = new AbortController();
     const again = requestAgain(second.signal);
     again.catch(() => undefined);
@@ -32957,6 +32992,8 @@ async function race({ arriving, requestAgain, abandon }) {
         throw (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .asError */ .zR)(error);
     }));
     const other = again.then((bytes) => {
+        if (!hasArrived())
+            onWon();
         abandon();
         return bytes;
     }, () => first);
@@ -33326,7 +33363,7 @@ function unknownForm(what) {
 
 /** Returns the artifacts of another workflow run, in this repository or another one, through the REST API. */
 function otherRunStore(options) {
-    const { search, apiUrl, token, log, maskSecret, signal } = options;
+    const { search, apiUrl, token, log, maskSecret, signal, figures } = options;
     const folders = (0,files/* tempDirs */.zE)(options.tempRoot);
     const http = (0,client/* httpClient */.o)(options.proxies, signal);
     const runs = workflowRuns(restClient({ http, apiUrl, token, onRetry: log.info, signal }), search.repository);
@@ -33344,7 +33381,7 @@ function otherRunStore(options) {
         },
         open: async (artifact) => {
             const sign = async () => (0,signed_blob/* maskedUrl */.HB)(await explain('read the artifact', () => signDownload(runs, artifact)), maskSecret);
-            const blob = { http, artifact, sign, onRetry: log.info, progress: log.progress, folders, signal };
+            const blob = { http, artifact, sign, onRetry: log.info, progress: log.progress, folders, signal, figures };
             return (0,content/* openArtifact */.H)(artifact, await (0,open_blob/* openBlob */.Y)(blob));
         },
         [Symbol.asyncDispose]: async () => {
@@ -33475,7 +33512,7 @@ async function uploadBlob(target, chunks, onBytes) {
     const checksum = new verified/* Checksum */.M();
     const ids = [];
     const free = [];
-    const all = (0,slow_parts/* parts */.r)(target.adapts ?? true);
+    const all = (0,slow_parts/* parts */.r)(target.adapts ?? true, target.figures);
     /** For each block under way, the blocks that started after it. */
     const later = new Set();
     await (0,pool/* inPool */.Q)((0,bytes_chunks/* pieces */.IE)((0,verified/* checksummed */.Wk)(chunks, checksum), blockBytes, free), target.maxConcurrent ?? blocksInFlight, async (bytes, failed) => {
@@ -34252,7 +34289,7 @@ function runStore(options) {
     return withOfficialClient(ownStore(own), own);
 }
 function ownStore(options) {
-    const { credentials, log, maskSecret, signal } = options;
+    const { credentials, log, maskSecret, signal, figures } = options;
     const http = (0,client/* httpClient */.o)(options.proxies, signal);
     const service = resultsService(http, credentials, log.info, signal);
     const folders = (0,files/* tempDirs */.zE)(options.tempRoot);
@@ -34277,7 +34314,7 @@ function ownStore(options) {
                 // The official client can't continue what was read in part.
                 throw isOpen ? transferFailed(what, error) : (0,errors/* asError */.zR)(error);
             });
-            const blob = { http, artifact, sign, onRetry: log.info, progress: log.progress, folders, signal };
+            const blob = { http, artifact, sign, onRetry: log.info, progress: log.progress, folders, signal, figures };
             const content = await (0,zip_content/* openArtifact */.H)(artifact, await (0,open_blob/* openBlob */.Y)(blob));
             isOpen = true;
             return content;
@@ -34297,13 +34334,13 @@ const dayMs = 24 * 60 * 60 * 1000;
 async function run_store_upload(http, service, options, { name, retentionDays, files, onBytes }) {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
-        const { log, signal } = options;
+        const { log, signal, figures } = options;
         const lock = run_store_addDisposableResource(env_1, await lockName(options.credentials, name), true);
         const expiresAt = retentionDays === 0 ? undefined : new Date(Date.now() + retentionDays * dayMs);
         const reserve = () => reserveName(name, expiresAt, options, lock !== undefined);
         const url = await explain(`create the artifact "${name}"`, reserve);
         try {
-            const target = { http, url: (0,signed_blob/* maskedUrl */.HB)(url, options.maskSecret), onRetry: log.info, signal };
+            const target = { http, url: (0,signed_blob/* maskedUrl */.HB)(url, options.maskSecret), onRetry: log.info, signal, figures };
             const blob = await uploadBlob(target, storedZip(files), onBytes);
             const id = await service
                 .finalize(name, blob.size, blob.digest)
@@ -40863,6 +40900,8 @@ function invalid(name, value, expected, hint) {
 /* harmony import */ var node_fs__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3024);
 /* harmony import */ var _actions_core__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4517);
 /* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(4754);
+/* harmony import */ var _base_markdown_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(9079);
+
 
 
 
@@ -40873,8 +40912,13 @@ function setOutputs(outputs) {
 }
 // GitHub doesn't show a larger summary of a step (docs.github.com, "Workflow commands", "Step isolation and limits").
 const mostBytes = 1024 * 1024;
-/** Adds Markdown to the job summary. A failure is only a warning. */
-async function addSummary(markdown) {
+/**
+ * Adds Markdown to the job summary. A failure is only a warning.
+ * @param details one line for the log, which folds in the summary
+ */
+async function addSummary(markdown, details) {
+    if (details !== undefined)
+        (0,_actions_core__WEBPACK_IMPORTED_MODULE_1__/* .info */ .pq)(details);
     const path = process.env['GITHUB_STEP_SUMMARY'];
     if (path === undefined)
         return;
@@ -40883,7 +40927,8 @@ async function addSummary(markdown) {
         const there = (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.statSync)(path);
         if (!there.isFile())
             throw new Error(`${path} is not a file`);
-        const text = markdown.toString();
+        const folded = (0,_base_markdown_js__WEBPACK_IMPORTED_MODULE_3__/* .safe */ .gB) `<details><summary>Transfer</summary>\n\n${(0,_base_markdown_js__WEBPACK_IMPORTED_MODULE_3__/* .words */ .aL)(details ?? '')}\n\n</details>\n\n`;
+        const text = (0,_base_markdown_js__WEBPACK_IMPORTED_MODULE_3__/* .joined */ .oR)([markdown, details === undefined ? undefined : folded], '').toString();
         if (there.size + Buffer.byteLength(text) >= mostBytes)
             throw new Error('it would have more than 1 MiB');
         await _actions_core__WEBPACK_IMPORTED_MODULE_1__/* .summary */ .z.addRaw(text, true).write();

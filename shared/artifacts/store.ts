@@ -1,5 +1,6 @@
 import type { LentChunks } from '../bytes/chunks.ts';
 import type { Log } from '../base/log.ts';
+import type { PartFigures } from './blob/slow-parts.ts';
 import type { Proxies } from '../http/proxies.ts';
 import type { Digest } from '../image/digest.ts';
 
@@ -86,4 +87,6 @@ export interface StoreOptions {
   /** Keeps the signature of a signed URL out of the log. */
   readonly maskSecret: (secret: string) => void;
   readonly signal: AbortSignal;
+  /** Gets the figures of all parts. */
+  readonly figures?: PartFigures;
 }

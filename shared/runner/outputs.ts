@@ -1,7 +1,7 @@
 import { statSync } from 'node:fs';
-import { setOutput, setSecret, summary, warning } from '@actions/core';
+import { info, setOutput, setSecret, summary, warning } from '@actions/core';
 import { messageOf } from '../base/errors.ts';
-import type { Markdown } from '../base/markdown.ts';
+import { joined, type Markdown, safe, words } from '../base/markdown.ts';
 
 /** Sets the step's outputs. A later call overwrites an earlier one. */
 export function setOutputs(outputs: Readonly<Record<string, string>>): void {
@@ -11,15 +11,20 @@ export function setOutputs(outputs: Readonly<Record<string, string>>): void {
 // GitHub doesn't show a larger summary of a step (docs.github.com, "Workflow commands", "Step isolation and limits").
 const mostBytes = 1024 * 1024;
 
-/** Adds Markdown to the job summary. A failure is only a warning. */
-export async function addSummary(markdown: Markdown): Promise<void> {
+/**
+ * Adds Markdown to the job summary. A failure is only a warning.
+ * @param details one line for the log, which folds in the summary
+ */
+export async function addSummary(markdown: Markdown, details?: string): Promise<void> {
+  if (details !== undefined) info(details);
   const path = process.env['GITHUB_STEP_SUMMARY'];
   if (path === undefined) return;
   try {
     // Opening a pipe would wait for its reader.
     const there = statSync(path);
     if (!there.isFile()) throw new Error(`${path} is not a file`);
-    const text = markdown.toString();
+    const folded = safe`<details><summary>Transfer</summary>\n\n${words(details ?? '')}\n\n</details>\n\n`;
+    const text = joined([markdown, details === undefined ? undefined : folded], '').toString();
     if (there.size + Buffer.byteLength(text) >= mostBytes) throw new Error('it would have more than 1 MiB');
     await summary.addRaw(text, true).write();
   } catch (error) {

@@ -4,7 +4,7 @@ import { Checksum, checksummed, type Found } from '../../bytes/verified.ts';
 import { readText } from '../../http/answer.ts';
 import type { Http } from '../../http/client.ts';
 import { again } from '../../http/retry.ts';
-import { type Part, parts } from './slow-parts.ts';
+import { type Part, type PartFigures, parts } from './slow-parts.ts';
 
 // Put Block and Put Block List of the Blob service REST API, which the artifact service's signed URLs lead to.
 const apiVersion = '2024-11-04';
@@ -22,6 +22,7 @@ export interface UploadTarget {
   /** Called with one log line before each retry. */
   readonly onRetry: (line: string) => void;
   readonly signal: AbortSignal;
+  readonly figures?: PartFigures | undefined;
   /** Whether a slow block is sent again; the benchmark measures both. */
   readonly adapts?: boolean;
 }
@@ -39,7 +40,7 @@ export async function uploadBlob(
   const checksum = new Checksum();
   const ids: string[] = [];
   const free: Buffer[] = [];
-  const all = parts(target.adapts ?? true);
+  const all = parts(target.adapts ?? true, target.figures);
   /** For each block under way, the blocks that started after it. */
   const later = new Set<Part[]>();
   await inPool(

@@ -13,6 +13,7 @@ import { fileReader } from '../on-disk.ts';
 import type { Artifact } from '../store.ts';
 import { otherDigest } from '../zip/content.ts';
 import { type RangedReader, rangedReader } from './ranged-reader.ts';
+import type { PartFigures } from './slow-parts.ts';
 import {
   CutShort,
   discard,
@@ -28,6 +29,7 @@ interface BlobOptions extends Omit<SignedBlobOptions, 'size'> {
   /** For a whole blob, as long as it is read. */
   readonly folders: TempDirs;
   readonly progress: Log['progress'];
+  readonly figures?: PartFigures | undefined;
 }
 
 const spaceAdvice =

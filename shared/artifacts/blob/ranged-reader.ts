@@ -12,7 +12,7 @@ import {
   signedBlob,
   type SignedBlobOptions,
 } from './signed-blob.ts';
-import { type Part, type Parts, parts } from './slow-parts.ts';
+import { type Part, type PartFigures, type Parts, parts } from './slow-parts.ts';
 
 const partBytes = 2 * 1024 * 1024;
 
@@ -30,6 +30,7 @@ export interface RangedReader {
 }
 
 interface RangedReaderOptions extends SignedBlobOptions {
+  readonly figures?: PartFigures | undefined;
   /** Whether slow parts are requested again, and more of them at once; the benchmark measures both. */
   readonly adapts?: boolean;
 }
@@ -40,7 +41,7 @@ interface RangedReaderOptions extends SignedBlobOptions {
  *   server answers the first request with the whole blob
  */
 export function rangedReader(options: RangedReaderOptions): RangedReader {
-  const { size, onRetry, adapts = true } = options;
+  const { size, onRetry, figures, adapts = true } = options;
   const blob = signedBlob(options);
   const source: Source = { blob, size, givesParts: false };
   const request = (all: Parts, bytes: Buffer, start: number): Part => {
@@ -61,10 +62,10 @@ export function rangedReader(options: RangedReaderOptions): RangedReader {
       },
     );
   };
-  const small = parts(adapts);
+  const small = parts(adapts, figures);
   /** @param free memory to use again */
   const inParts = async function* (start: number, end: number, free: Buffer[]): AsyncGenerator<Buffer> {
-    const all = parts(adapts);
+    const all = parts(adapts, figures);
     const queue: Part[] = [];
     let next = start;
     while (next < end || queue.length > 0) {

@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { asError } from '../../base/errors.ts';
+import { formatDuration } from '../../base/text.ts';
 
 // One connection in many is slow (actions/cache#810, actions/toolkit#1484). A part of a blob that takes far longer than its neighbours
 // delays the end of an upload, and in a download all later parts. It is requested or sent a second time, and the first response wins
@@ -17,7 +18,38 @@ const mostInFlight = 32;
 /** When all connections are slow, more parts are in flight until their speed adds up to this. */
 const floorBytesPerMs = 60_000;
 
+/** How long the parts of a step took, and how many were requested or sent twice. */
+export class PartFigures {
+  readonly #ms: number[] = [];
+  #twice = 0;
+  #won = 0;
+
+  /** @param ms from the request or the sending to the response */
+  add(ms: number): void {
+    this.#ms.push(ms);
+  }
+
+  addTwice(): void {
+    this.#twice += 1;
+  }
+
+  addWon(): void {
+    this.#won += 1;
+  }
+
+  /** Returns one line; undefined for a transfer of a few parts that were all usual. */
+  describe(): string | undefined {
+    if (this.#ms.length < usuallyInFlight && this.#twice === 0) return undefined;
+    const sorted = this.#ms.toSorted((one, other) => one - other);
+    const at = (share: number): string => formatDuration(sorted[Math.ceil(sorted.length * share) - 1] ?? 0);
+    const twice = this.#twice === 0 ? 'none' : `${String(this.#twice)}, ${String(this.#won)} of them with success`;
+    return `Parts of transfers: ${String(sorted.length)}, half within ${at(0.5)}, 99 % within ${at(0.99)}; asked twice: ${twice}`;
+  }
+}
+
 export interface Part {
+  /** In ms, by `performance.now()`. */
+  readonly requestedAt: number;
   readonly arriving: Promise<Buffer>;
   readonly hasArrived: () => boolean;
   /** Returns when the current request was sent; `Infinity` in a pause between two of them. */
@@ -48,7 +80,7 @@ export interface Parts {
 }
 
 /** @param adapts whether a slow part is requested again, and more parts at once when all are slow */
-export function parts(adapts: boolean): Parts {
+export function parts(adapts: boolean, figures = new PartFigures()): Parts {
   const lastMs: number[] = [];
   let [received, duplicateRequests] = [0, 0];
   const medianMs = (): number => lastMs.toSorted((one, other) => one - other)[lastMs.length >> 1] ?? 0;
@@ -65,6 +97,7 @@ export function parts(adapts: boolean): Parts {
     request: (first, again) =>
       requestPart(first, again, (ms) => {
         received += 1;
+        figures.add(ms);
         lastMs.push(ms);
         if (lastMs.length > 16) lastMs.shift();
       }),
@@ -73,7 +106,11 @@ export function parts(adapts: boolean): Parts {
         if (!isSlow(performance.now() - part.sentAt()) || !isAlone(neighbours)) continue;
         if (duplicateRequests >= beyond + received / oneIn) continue;
         duplicateRequests += 1;
-        return race(part);
+        figures.addTwice();
+        return race(part, () => {
+          figures.addWon();
+          figures.add(performance.now() - part.requestedAt);
+        });
       }
       return part.arriving;
     },
@@ -103,6 +140,7 @@ function requestPart(first: RequestPart, requestAgain: RequestOnce, onArrival: (
     )
     .finally(() => ended.abort());
   return {
+    requestedAt,
     arriving,
     hasArrived: () => hasArrived,
     sentAt: () => sentAt,
@@ -112,7 +150,8 @@ function requestPart(first: RequestPart, requestAgain: RequestOnce, onArrival: (
   };
 }
 
-async function race({ arriving, requestAgain, abandon }: Part): Promise<Buffer> {
+/** @param onWon called when the second response is the first to arrive */
+async function race({ arriving, hasArrived, requestAgain, abandon }: Part, onWon: () => void): Promise<Buffer> {
   const second = new AbortController();
   const again = requestAgain(second.signal);
   again.catch(() => undefined);
@@ -128,6 +167,7 @@ async function race({ arriving, requestAgain, abandon }: Part): Promise<Buffer> 
   );
   const other = again.then(
     (bytes) => {
+      if (!hasArrived()) onWon();
       abandon();
       return bytes;
     },

@@ -17,7 +17,7 @@ interface OtherRunOptions extends StoreOptions, Pick<RestClientOptions, 'apiUrl'
 
 /** Returns the artifacts of another workflow run, in this repository or another one, through the REST API. */
 export function otherRunStore(options: OtherRunOptions): ArtifactReader {
-  const { search, apiUrl, token, log, maskSecret, signal } = options;
+  const { search, apiUrl, token, log, maskSecret, signal, figures } = options;
   const folders = tempDirs(options.tempRoot);
   const http = httpClient(options.proxies, signal);
   const runs = workflowRuns(restClient({ http, apiUrl, token, onRetry: log.info, signal }), search.repository);
@@ -37,7 +37,7 @@ export function otherRunStore(options: OtherRunOptions): ArtifactReader {
     open: async (artifact) => {
       const sign = async (): Promise<string> =>
         maskedUrl(await explain('read the artifact', () => signDownload(runs, artifact)), maskSecret);
-      const blob = { http, artifact, sign, onRetry: log.info, progress: log.progress, folders, signal };
+      const blob = { http, artifact, sign, onRetry: log.info, progress: log.progress, folders, signal, figures };
       return openArtifact(artifact, await openBlob(blob));
     },
     [Symbol.asyncDispose]: async () => {

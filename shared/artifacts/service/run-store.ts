@@ -36,7 +36,7 @@ export function runStore(options: RunStoreOptions): ArtifactStore {
 }
 
 function ownStore(options: OwnStoreOptions): ArtifactStore {
-  const { credentials, log, maskSecret, signal } = options;
+  const { credentials, log, maskSecret, signal, figures } = options;
   const http = httpClient(options.proxies, signal);
   const service = resultsService(http, credentials, log.info, signal);
   const folders = tempDirs(options.tempRoot);
@@ -61,7 +61,7 @@ function ownStore(options: OwnStoreOptions): ArtifactStore {
           // The official client can't continue what was read in part.
           throw isOpen ? transferFailed(what, error) : asError(error);
         });
-      const blob = { http, artifact, sign, onRetry: log.info, progress: log.progress, folders, signal };
+      const blob = { http, artifact, sign, onRetry: log.info, progress: log.progress, folders, signal, figures };
       const content = await openArtifact(artifact, await openBlob(blob));
       isOpen = true;
       return content;
@@ -88,13 +88,13 @@ async function upload(
   options: OwnStoreOptions,
   { name, retentionDays, files, onBytes }: UploadRequest,
 ): Promise<Artifact> {
-  const { log, signal } = options;
+  const { log, signal, figures } = options;
   await using lock = await lockName(options.credentials, name);
   const expiresAt = retentionDays === 0 ? undefined : new Date(Date.now() + retentionDays * dayMs);
   const reserve = (): Promise<string> => reserveName(name, expiresAt, options, lock !== undefined);
   const url = await explain(`create the artifact "${name}"`, reserve);
   try {
-    const target = { http, url: maskedUrl(url, options.maskSecret), onRetry: log.info, signal };
+    const target = { http, url: maskedUrl(url, options.maskSecret), onRetry: log.info, signal, figures };
     const blob = await uploadBlob(target, storedZip(files), onBytes);
     const id = await service
       .finalize(name, blob.size, blob.digest)

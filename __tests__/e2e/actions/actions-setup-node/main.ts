@@ -1,0 +1,1 @@
+console.log(`Node ${process.version} is here already.`);
