@@ -313,6 +313,18 @@ describe.each(oneOf(software, 0))('to %s alone', (kind) => {
     expect(outcome.summary).toContain('[77](');
   });
 
+  test('`artifact-ids` publishes exactly that artifact', async () => {
+    await handOver(image, 'tested');
+    const id = service.artifacts[0]?.id;
+    await handOver(makeImage());
+    const outcome = await publish({ 'artifact-ids': String(id) });
+    expect(outcome.log).not.toContain('::error');
+    expect(outcome.outputs['digest']).toBe(image.manifestDigest);
+    const missing = await publish({ 'artifact-ids': '999999' });
+    expect(errorCode(missing)).toBe('artifact-not-found');
+    expect(errorMessage(missing)).toContain('"id:999999"');
+  });
+
   test('expectations are compared with the bytes before anything is sent', async () => {
     await handOver(image);
     const wrong = await publish({ 'expected-config-digest': arm.configDigest });
