@@ -8,7 +8,7 @@ import { requireDiskSpace } from '../shared/bytes/disk-space.ts';
 import type { PartialFile } from '../shared/bytes/partial-file.ts';
 import { Checksum, checksummed, drain } from '../shared/bytes/verified.ts';
 import type { BuildStep } from '../shared/docker/build-progress.ts';
-import type { Digest } from '../shared/image/digest.ts';
+import { type Digest, digestOf } from '../shared/image/digest.ts';
 import {
   formatRecord,
   type HandoverRecord,
@@ -19,6 +19,7 @@ import {
 } from '../shared/image/record.ts';
 import type { PinnedReference, TaggedReference } from '../shared/image/reference.ts';
 import { arrivingLayers, begun } from '../shared/layout/arriving-layers.ts';
+import type { LayoutAttestations } from '../shared/layout/read-layout.ts';
 import {
   type ArrivingLayer,
   type NamedImage,
@@ -78,11 +79,12 @@ export interface WrittenExport extends ExportedImage {
   readonly path: string;
   readonly producer: Producer;
   readonly pushedReference?: PinnedReference | undefined;
+  readonly attestations?: LayoutAttestations | undefined;
 }
 
 /** Returns the record of an image whose tarball is written. */
 export function imageRecord(planned: WrittenExport): UnsealedRecord {
-  const { image, further, tarball, path, producer, pushedReference } = planned;
+  const { image, further, tarball, path, producer, pushedReference, attestations } = planned;
   const { config } = image;
   return {
     ...recordedImage(planned, tarball),
@@ -93,6 +95,7 @@ export function imageRecord(planned: WrittenExport): UnsealedRecord {
     tarballCompression: 'none',
     producer,
     ...(pushedReference === undefined ? {} : { pushedReference }),
+    ...(attestations === undefined ? {} : { indexDigest: digestOf(attestations.index) }),
   };
 }
 

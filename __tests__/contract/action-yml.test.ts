@@ -89,7 +89,7 @@ describe('inputs that switch off a check or select another image if they are abs
   const bake = ['bake-targets', 'bake-files'];
   // An explicitly empty input can be recognized only if its default isn't empty (docs/decisions/0022).
   test.each([
-    ['export-image/action.yml', [...bake, 'source-image', 'source-tarball']],
+    ['export-image/action.yml', [...bake, 'source-image', 'source-tarball', 'source-layout']],
     ['load-image/action.yml', [...checks, 'artifact-ids', 'registry-image', ...ofAnotherRun, 'repository']],
     ['publish-image/action.yml', [...checks, 'artifact-ids', ...ofAnotherRun, 'run-repository']],
     ['action.yml', [...bake, ...checks]],

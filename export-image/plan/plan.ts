@@ -49,7 +49,13 @@ interface TarballSource {
   readonly path: string;
 }
 
-export type ExportSource = BuildSource | BakeSource | EngineSource | TarballSource;
+/** The folder of an existing OCI layout. */
+interface LayoutSource {
+  readonly kind: 'layout';
+  readonly path: string;
+}
+
+export type ExportSource = BuildSource | BakeSource | EngineSource | TarballSource | LayoutSource;
 
 /** The decisions for all sources. */
 interface AnyPlan {
@@ -103,11 +109,11 @@ export interface BakePlan extends AnyLayoutPlan {
 
 export type LayoutPlan = ImagePlan | BakePlan;
 
-/** An existing tarball. */
+/** An existing tarball or OCI layout. */
 export interface TarballPlan extends AnyPlan {
   readonly kind: 'tarball';
-  readonly source: TarballSource;
-  /** The image's reference in later jobs; undefined is the tarball's. */
+  readonly source: TarballSource | LayoutSource;
+  /** The image's reference in later jobs; undefined is the one that it has there. */
   readonly reference: TaggedReference | undefined;
   readonly push: undefined;
 }
@@ -143,7 +149,7 @@ export function planExport(inputs: ExportInputs, facts: ExportFacts): ExportPlan
   );
   const given = inputs.image === undefined ? undefined : parseTaggedReference(inputs.image);
   const what =
-    source.kind === 'tarball'
+    source.kind === 'tarball' || source.kind === 'layout'
       ? ({ kind: 'tarball', source, reference: given } as const)
       : source.kind === 'bake'
         ? ({ kind: 'bake', source, reference: undefined } as const)
@@ -220,21 +226,25 @@ function chooseSource(
   taken: EngineImage | undefined,
   messages: Messages,
 ): ExportSource {
-  const { sourceImage, sourceTarball } = inputs;
+  const { sourceImage, sourceTarball, sourceLayout } = inputs;
   const build = withDefaultContext(inputs.build, facts.event, facts.repositoryUrl);
   const bake = planBake(inputs);
   if (bake !== undefined) return bake;
   const given = [
     ...(sourceImage === undefined ? [] : ['source-image']),
     ...(sourceTarball === undefined ? [] : ['source-tarball']),
+    ...(sourceLayout === undefined ? [] : ['source-layout']),
     ...(build.file === undefined ? [] : ['file']),
     ...(build.target === undefined ? [] : ['target']),
   ];
   const sources = given.filter((name) => name.startsWith('source-')).length;
   if (sources > 1 || (sources === 1 && given.length > 1)) throw twoSources(given);
   if (taken !== undefined) return { kind: 'engine', image: taken.image };
-  if (sourceTarball !== undefined && inputs.compression.trim() !== 'auto') throw compressedAlready(inputs.compression);
-  if (sourceTarball !== undefined) return { kind: 'tarball', path: requirePath(sourceTarball) };
+  const [made] = given;
+  if (made !== undefined && sources === 1 && inputs.compression.trim() !== 'auto')
+    throw compressedAlready(made, inputs.compression);
+  if (sourceTarball !== undefined) return { kind: 'tarball', path: requirePath('source-tarball', sourceTarball) };
+  if (sourceLayout !== undefined) return { kind: 'layout', path: requirePath('source-layout', sourceLayout) };
   requireBuildLines(build);
   const secrets = parseSecrets(build, messages.warnings);
   return { kind: 'build', build: { ...build, ...chooseCaches(inputs, facts, messages) }, secrets };
@@ -316,10 +326,10 @@ function chooseFurther(
   taken: readonly (Reference | undefined)[],
 ): readonly TaggedReference[] {
   const further = given.map(parseTaggedReference);
-  if (further.length > 0 && source.kind === 'tarball') {
+  if (further.length > 0 && (source.kind === 'tarball' || source.kind === 'layout')) {
     throw invalidInput(
-      'A `source-tarball` is handed over unchanged: `further-images` can’t be added to it.',
-      'Save all images to that tarball, or set `source-image` and `further-images`.',
+      `A \`source-${source.kind}\` is handed over unchanged: \`further-images\` can’t be added to it.`,
+      'Save all images to one `source-tarball`, or set `source-image` and `further-images`.',
     );
   }
   const twice = repeatedName([...taken.filter((one) => one !== undefined), ...further]);
@@ -360,17 +370,17 @@ function chooseRetention(days: number, facts: ExportFacts, notices: string[]): n
   return maxRetentionDays;
 }
 
-function requirePath(path: string): string {
+function requirePath(input: string, path: string): string {
   if (path.trim() !== '') return path.trim();
   throw invalidInput(
-    `The input \`source-tarball\` is "${quoteForeign(path)}"; expected the path of a tarball.`,
+    `The input \`${input}\` is "${quoteForeign(path)}"; expected a path.`,
     'Check the expression it comes from, or remove the line to build the image here.',
   );
 }
 
-function compressedAlready(compression: string): HandoverError {
+function compressedAlready(input: string, compression: string): HandoverError {
   return invalidInput(
-    `A \`source-tarball\` is handed over unchanged, but \`compression\` is "${quoteForeign(compression)}".`,
+    `A \`${input}\` is handed over unchanged, but \`compression\` is "${quoteForeign(compression)}".`,
     'Remove `compression`, or set `source-image`.',
   );
 }
@@ -378,7 +388,7 @@ function compressedAlready(compression: string): HandoverError {
 function twoSources(given: readonly string[]): HandoverError {
   return invalidInput(
     `The image has more than one source: ${given.join(', ')} are set.`,
-    'Set one of `source-image`, `source-tarball` or the inputs of a build (`file`, `target`).',
+    'Set one of `source-image`, `source-tarball`, `source-layout` or the inputs of a build (`file`, `target`).',
   );
 }
 
@@ -387,5 +397,6 @@ export function describeSource(source: ExportSource): string {
   if (source.kind === 'build') return `a build of ${source.build.context}`;
   if (source.kind === 'bake') return `the targets ${source.targets.join(', ')} of a bake file`;
   if (source.kind === 'tarball') return `the tarball ${source.path}`;
+  if (source.kind === 'layout') return `the OCI layout ${source.path}`;
   return `the image ${source.image} in this engine`;
 }

@@ -25,17 +25,17 @@ export interface PushPlan {
 export function planPush(
   inputs: PushInputs,
   tags: readonly TaggedReference[],
-  source: 'build' | 'bake' | 'engine' | 'tarball',
+  source: 'build' | 'bake' | 'engine' | 'tarball' | 'layout',
   platform: Platform,
   attestations: Attestations,
 ): PushPlan | undefined {
   const onFailure = chooseOnFailure(inputs.onFailure);
   const platforms = inputs.platforms.map(parsePlatform);
   if (!inputs.enabled) return undefined;
-  if (source === 'tarball') {
+  if (source === 'tarball' || source === 'layout') {
     throw invalidInput(
-      'A tarball (`source-tarball`) can be handed over, but not pushed.',
-      'Remove `push: true`, or load the tarball first and set `source-image`.',
+      `A \`source-${source}\` can be handed over, but not pushed.`,
+      'Remove `push: true`. Push it in the step that makes it, or in a later job with org/image-handover/publish-image@v1.',
     );
   }
   const listedPlatforms = platforms.every((one) => samePlatform(one, platform)) ? [] : platforms;

@@ -7,7 +7,8 @@ import type { LentChunks } from '../../shared/bytes/chunks.ts';
 import { fileChunks, fileHead, transientFileChunks } from '../../shared/bytes/files.ts';
 import { formatPlatform, samePlatform } from '../../shared/image/platform.ts';
 import type { Producer } from '../../shared/image/record.ts';
-import type { TaggedReference } from '../../shared/image/reference.ts';
+import type { Reference, TaggedReference } from '../../shared/image/reference.ts';
+import type { LayoutAttestations } from '../../shared/layout/read-layout.ts';
 import type { ArrivingLayer } from '../../shared/tar/tarball-writer.ts';
 import { compressionOf, decompress, magicBytes } from '../../shared/tar/compression.ts';
 import type { RecordLayer, TarballCompression } from '../../shared/image/record.ts';
@@ -54,7 +55,7 @@ export async function openSourceTarball(plan: TarballPlan, producer: Producer): 
       `Set \`platform: ${formatPlatform(chosen.config.platform)}\`, or give the tarball of the other platform.`,
     );
   }
-  const references = [...chooseReferences(path, plan.reference, chosen), ...plan.tags];
+  const references = [...chooseReferences(path, plan.reference, chosen.references), ...plan.tags];
   const [manifest] = chosen.manifests;
   if (kind !== 'oci' || manifest === undefined) {
     const file = { path, size, compression };
@@ -62,7 +63,7 @@ export async function openSourceTarball(plan: TarballPlan, producer: Producer): 
     return { size, chunks: transientFileChunks(path), isNew: false, unsealed: () => Promise.resolve(record) };
   }
   const image = { image: contentsOf(chosen, manifest), references };
-  return repacked({ path, compression, layers: chosen.layers }, image, plan, producer);
+  return repacked(layersOf({ path, compression, layers: chosen.layers }), image, plan, producer);
 }
 
 interface TarballFile {
@@ -107,20 +108,29 @@ interface ArchiveFile extends Omit<TarballFile, 'size'> {
   readonly layers: readonly SeenEntry[];
 }
 
-/** Writes a new tarball from the archive's layers, which are read a second time. */
-function repacked(file: ArchiveFile, image: ExportedImage, plan: TarballPlan, producer: Producer): OpenedTarball {
+/** Returns a new tarball of an image and its layers. */
+export function repacked(
+  layers: AsyncIterable<ArrivingLayer> | Iterable<ArrivingLayer>,
+  image: ExportedImage,
+  plan: TarballPlan,
+  producer: Producer,
+  attestations?: LayoutAttestations,
+): OpenedTarball {
   const written = Promise.withResolvers<WrittenTarball>();
-  const layers = layersOf(file);
   const images = (): Promise<readonly [ExportedImage]> => Promise.resolve([image]);
   return {
     size: undefined,
     chunks: tarballChunks(layers, images, written.resolve),
     isNew: true,
     unsealed: async () =>
-      imageRecord({ ...image, further: [], tarball: await written.promise, path: plan.tarballPath, producer }),
+      imageRecord({
+        ...{ ...image, further: [], attestations },
+        ...{ tarball: await written.promise, path: plan.tarballPath, producer },
+      }),
   };
 }
 
+// They are read a second time.
 async function* layersOf({ path, compression, layers }: ArchiveFile): AsyncGenerator<ArrivingLayer> {
   const seen = new SeenTarball();
   const wanted = new Map(layers.map((layer) => [layer.offset, layer.digest]));
@@ -133,13 +143,14 @@ async function* layersOf({ path, compression, layers }: ArchiveFile): AsyncGener
     throw invalid(`${path} changed during the export: ${changed.path} has different bytes now.`);
 }
 
-function chooseReferences(
+/** Returns the wanted reference, or else the references that the image has in its file or folder. */
+export function chooseReferences(
   path: string,
   wanted: TaggedReference | undefined,
-  image: TarballImage,
+  found: readonly Reference[],
 ): readonly TaggedReference[] {
   if (wanted !== undefined) return [wanted];
-  const own = image.references.flatMap(({ tag, ...rest }) => (tag === undefined ? [] : [{ ...rest, tag }]));
+  const own = found.flatMap(({ tag, ...rest }) => (tag === undefined ? [] : [{ ...rest, tag }]));
   return own.length > 0 ? own : [missingReference(path)];
 }
 

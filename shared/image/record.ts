@@ -125,6 +125,8 @@ export interface HandoverRecord extends RecordedImage {
   readonly producer: Producer;
   /** Where the image is in a registry too, when the build that made it pushed it. */
   readonly pushedReference?: PinnedReference;
+  /** Digest of the index of the image and its attestations, if it has any. */
+  readonly indexDigest?: Digest;
   readonly times?: RecordTimes;
 }
 
@@ -169,6 +171,7 @@ export function parseRecord(text: string): HandoverRecord {
     tarballDigest: digest(value, 'tarballDigest'),
     tarballCompression: compression(value['tarballCompression']),
     producer: producer(value['producer']),
+    ...(value['indexDigest'] === undefined ? {} : { indexDigest: digest(value, 'indexDigest') }),
     ...(pushed === undefined ? {} : { pushedReference: parsed('its pushed reference', pushed, parsePinnedReference) }),
     ...times(value['times']),
   };

@@ -39,7 +39,7 @@ export interface WrittenTarball {
  * @throws HandoverError `tarball-invalid` when a layer of an image is not there; what `layers` and `images` throw
  */
 export async function* tarballChunks(
-  layers: AsyncIterable<ArrivingLayer>,
+  layers: AsyncIterable<ArrivingLayer> | Iterable<ArrivingLayer>,
   images: () => Promise<readonly NamedImage[]>,
   told: (written: WrittenTarball) => void,
 ): AsyncGenerator<LentChunk> {
