@@ -1,6 +1,6 @@
 import type { BuildInputs, ExportInputs } from '../inputs.ts';
 import { resolveCacheTo } from './auto-cache.ts';
-import { type AttestationFacts, planAttestations } from './attestations.ts';
+import { type AttestationFacts, type Attestations, noAttestations, planAttestations } from './attestations.ts';
 import { type BakeSource, planBake, withoutCachesRead } from './bake.ts';
 import { type BuildSecret, parseSecrets, requireBuildLines, withoutGhaCache } from './build-arguments.ts';
 import { mayReadCache } from './cache.ts';
@@ -96,6 +96,8 @@ export interface ImagePlan extends AnyLayoutPlan {
   readonly reference: TaggedReference;
   /** Images in this engine for the same tarball. */
   readonly further: readonly TaggedReference[];
+  /** Of the build. */
+  readonly attestations: Attestations;
 }
 
 /** Images that a bake file defines. */
@@ -160,8 +162,8 @@ export function planExport(inputs: ExportInputs, facts: ExportFacts): ExportPlan
   const engine = chooseEngine(inputs.engine, source);
   const attestations = planAttestations(inputs.push, facts);
   const push = planPush(inputs.push, tags, source.kind, platform, attestations);
-  if (push === undefined && attestations.areWanted)
-    notices.push('There are no attestations: `provenance` and `sbom` are for what `push: true` pushes.');
+  if (source.kind !== 'build' && attestations.areWanted)
+    notices.push('`provenance` and `sbom` have no effect: only an image that this step builds gets attestations.');
   if (push !== undefined) requireDocker(engine, '`push: true`');
   const own = reference === undefined ? undefined : formatReference(reference);
   // Outside of a workflow there is no event.
@@ -186,7 +188,9 @@ export function planExport(inputs: ExportInputs, facts: ExportFacts): ExportPlan
   const compression = chooseCompression(inputs.compression, inputs.compressionLevel);
   const layout = { ...plan, requireCache: inputs.requireCache, compression } as const;
   if (what.kind === 'bake') return { ...layout, ...what, push: undefined };
-  return { ...layout, ...what, further, push };
+  // Only a push has them by default: the artifact is then what it was before.
+  const isAttested = push !== undefined || (source.kind === 'build' && attestations.areWanted);
+  return { ...layout, ...what, further, push, attestations: isAttested ? attestations : noAttestations };
 }
 
 /** Returns the same build without the caches that it reads. */

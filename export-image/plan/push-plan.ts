@@ -11,8 +11,6 @@ export interface PushPlan {
   /** The platforms of a manifest list. If empty, the handed-over image is pushed. */
   readonly listedPlatforms: readonly Platform[];
   readonly onFailure: 'error' | 'warn';
-  /** Only of a build. */
-  readonly attestations: Attestations;
 }
 
 /**
@@ -53,7 +51,7 @@ export function planPush(
   }
   const [first, ...rest] = tags;
   if (first === undefined) throw noTags();
-  return { references: [first, ...rest], listedPlatforms, onFailure, attestations };
+  return { references: [first, ...rest], listedPlatforms, onFailure };
 }
 
 function noTags(): HandoverError {

@@ -1,6 +1,6 @@
 import { stat } from 'node:fs/promises';
 import { basename } from 'node:path';
-import { imageRecord, type ExportedImage, type UnsealedRecord } from '../upload.ts';
+import { type ExportedImage, type Unsealed, unsealedExport } from '../upload.ts';
 import type { TarballPlan } from '../plan/plan.ts';
 import { HandoverError, invalidInput, invalidTarball, messageOf } from '../../shared/base/errors.ts';
 import type { LentChunks } from '../../shared/bytes/chunks.ts';
@@ -31,7 +31,7 @@ export interface OpenedTarball {
   /** Whether it is a new tarball, because not every engine loads the source. */
   readonly isNew: boolean;
   /** Called after all chunks are read. */
-  readonly unsealed: () => Promise<UnsealedRecord>;
+  readonly unsealed: () => Promise<Unsealed>;
 }
 
 /**
@@ -60,7 +60,7 @@ export async function openSourceTarball(plan: TarballPlan, producer: Producer): 
   if (kind !== 'oci' || manifest === undefined) {
     const file = { path, size, compression };
     const record = recordOf(file, chosen, references, producer);
-    return { size, chunks: transientFileChunks(path), isNew: false, unsealed: () => Promise.resolve(record) };
+    return { size, chunks: transientFileChunks(path), isNew: false, unsealed: () => Promise.resolve({ record }) };
   }
   const image = { image: contentsOf(chosen, manifest), references };
   return repacked(layersOf({ path, compression, layers: chosen.layers }), image, plan, producer);
@@ -78,7 +78,7 @@ function recordOf(
   image: TarballImage,
   references: readonly TaggedReference[],
   producer: Producer,
-): UnsealedRecord {
+): Unsealed['record'] {
   const [manifest] = image.manifests;
   const isPlain = compression === 'none';
   const place = ({ offset, size: bytes }: SeenEntry): Pick<RecordLayer, 'size' | 'offset'> =>
@@ -123,7 +123,7 @@ export function repacked(
     chunks: tarballChunks(layers, images, written.resolve),
     isNew: true,
     unsealed: async () =>
-      imageRecord({
+      unsealedExport({
         ...{ ...image, further: [], attestations },
         ...{ tarball: await written.promise, path: plan.tarballPath, producer },
       }),

@@ -88,10 +88,23 @@ export async function readNamedImage(
 
 /** The attestations of an image in an OCI layout. */
 export interface LayoutAttestations {
+  /** The layout's folder. */
+  readonly layout: string;
   /** The index of the image and its attestations, as a registry gets it. */
   readonly index: Buffer;
   /** The attestations' manifests, and what these refer to. */
   readonly blobs: readonly Descriptor[];
+}
+
+/**
+ * Returns the attestations of the one image for `platform`; undefined without any.
+ * @throws HandoverError `tarball-invalid` when a blob is missing
+ */
+export async function readLayoutAttestations(
+  layout: string,
+  platform: Platform,
+): Promise<LayoutAttestations | undefined> {
+  return readAttestations(layout, await findManifest(layout, { listed: await readIndex(layout) }, platform), platform);
 }
 
 /**
@@ -113,7 +126,7 @@ async function readAttestations(
   const isAlone = listed.every(({ digest }) => [descriptor, ...own].some((item) => item.digest === digest));
   const index =
     bytes !== undefined && isAlone ? bytes : formatIndex([{ ...descriptor, platform, attestations: own }]).bytes;
-  return { index, blobs };
+  return { layout, index, blobs };
 }
 
 async function readIndex(layout: string): Promise<readonly Descriptor[]> {
