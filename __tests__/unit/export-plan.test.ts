@@ -283,7 +283,7 @@ describe('the compression of new layers', () => {
 describe('notices of changed inputs', () => {
   test('attestations of an image that isn’t built here have no effect, and a notice shows that', () => {
     const push = { ...defaults.push, provenance: 'true' };
-    const none = [expect.stringContaining('only an image that this step builds gets attestations')];
+    const none = [expect.stringContaining('only a build of a Dockerfile gets attestations here')];
     expect(plan({ push, sourceImage: 'a:1' }).notices).toEqual(none);
     expect(plan({ push, sourceLayout: '/layout' }).notices).toEqual(none);
     expect(plan({ push: { ...push, provenance: 'false' }, sourceImage: 'a:1' }).notices).toEqual([]);
@@ -294,7 +294,7 @@ describe('notices of changed inputs', () => {
     ['a build', {}, {}, 'false'],
     ['a build with `provenance`', { provenance: 'mode=max,builder-id=x' }, {}, 'mode=max,builder-id=x'],
     ['a build with `push: true`', { enabled: true, provenance: 'builder-id=x' }, { tags: 'a/b:1' }, 'builder-id=x'],
-    ['an image of the engine', {}, { sourceImage: 'a:1' }, 'false'],
+    ['an image of the engine', { enabled: true }, { sourceImage: 'a:1', tags: 'a/b:1' }, 'false'],
   ])('the attestations of %s', (_, push, change, provenance) => {
     const planned = plan({ push: { ...defaults.push, ...push }, ...change });
     expect(planned).toMatchObject({ attestations: { provenance } });

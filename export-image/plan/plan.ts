@@ -163,7 +163,7 @@ export function planExport(inputs: ExportInputs, facts: ExportFacts): ExportPlan
   const attestations = planAttestations(inputs.push, facts);
   const push = planPush(inputs.push, tags, source.kind, platform, attestations);
   if (source.kind !== 'build' && attestations.areWanted)
-    notices.push('`provenance` and `sbom` have no effect: only an image that this step builds gets attestations.');
+    notices.push('`provenance` and `sbom` have no effect: only a build of a Dockerfile gets attestations here.');
   if (push !== undefined) requireDocker(engine, '`push: true`');
   const own = reference === undefined ? undefined : formatReference(reference);
   // Outside of a workflow there is no event.
@@ -189,7 +189,7 @@ export function planExport(inputs: ExportInputs, facts: ExportFacts): ExportPlan
   const layout = { ...plan, requireCache: inputs.requireCache, compression } as const;
   if (what.kind === 'bake') return { ...layout, ...what, push: undefined };
   // Only a push has them by default: the artifact is then what it was before.
-  const isAttested = push !== undefined || (source.kind === 'build' && attestations.areWanted);
+  const isAttested = source.kind === 'build' && (push !== undefined || attestations.areWanted);
   return { ...layout, ...what, further, push, attestations: isAttested ? attestations : noAttestations };
 }
 
