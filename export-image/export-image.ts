@@ -14,6 +14,7 @@ import { claimName, type NameClaim } from './name-claim.ts';
 import { describeSource, type ExportPlan, type LayoutPlan, type TarballPlan, withoutCacheFrom } from './plan/plan.ts';
 import { finishPush, type PushOutcome } from './push.ts';
 import { fillLayout, type StepsListener } from './source/filled-layout.ts';
+import { openSourceLayout } from './source/from-layout.ts';
 import { openSourceTarball } from './source/from-tarball.ts';
 import type { SourceTools } from './source/from-engine.ts';
 
@@ -98,13 +99,16 @@ async function claimFor(plan: ExportPlan, { store, producer }: ExportTools): Pro
 
 async function exportTarball(plan: TarballPlan, tools: ExportTools, claim: NameClaim): Promise<ExportResult> {
   const { log, timeline } = tools;
-  const { path } = plan.source;
-  const source = await log.chapter('Check the tarball', () =>
-    timeline.measure('Check the tarball', () => openSourceTarball(plan, tools.producer)),
+  const { kind, path } = plan.source;
+  const open = kind === 'layout' ? openSourceLayout : openSourceTarball;
+  const source = await log.chapter(`Check the ${kind}`, () =>
+    timeline.measure(`Check the ${kind}`, () => open(plan, tools.producer)),
   );
   await using file = source.isNew ? await newFile(plan, log) : undefined;
   if (file !== undefined)
-    log.info(`${path} is an OCI archive. Its image is handed over as a tarball that every engine loads.`);
+    log.info(
+      `${path} is an OCI ${kind === 'layout' ? kind : 'archive'}. Its image is handed over as a tarball that every engine loads.`,
+    );
   const tarballPath = file === undefined ? path : plan.tarballPath;
   const { size, chunks } = source;
   const tarball = { name: basename(tarballPath), size, chunks: file === undefined ? chunks : file.tee(chunks) };

@@ -47,6 +47,7 @@ export interface ExportInputs {
   readonly platforms: readonly string[];
   readonly sourceImage: string | undefined;
   readonly sourceTarball: string | undefined;
+  readonly sourceLayout: string | undefined;
   readonly furtherImages: readonly string[];
   readonly build: BuildInputs;
   readonly bake: BakeInputs;
@@ -108,6 +109,7 @@ export function readExportInputs(inputs: Inputs): ExportInputs {
     tarball: inputs.text('tarball'),
     sourceImage: inputs.unlessNone('source-image'),
     sourceTarball: inputs.unlessNone('source-tarball'),
+    sourceLayout: inputs.unlessNone('source-layout'),
     furtherImages: inputs.lines('further-images'),
     requireCache: inputs.boolean('require-cache'),
     compression: inputs.text('compression'),

@@ -26,7 +26,7 @@ export function exportOutputs(
 ): Readonly<Record<string, string>> {
   const { record, artifact, steps, push } = result;
   const pushed = push.kind === 'pushed' ? push.reference : undefined;
-  const digest = pushed?.digest ?? record.manifestDigests[0] ?? '';
+  const digest = pushed?.digest ?? record.indexDigest ?? record.manifestDigests[0] ?? '';
   return {
     'run-integration': String(artifact !== undefined),
     image: record.references.map(formatReference)[0] ?? '',

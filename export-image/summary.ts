@@ -40,6 +40,7 @@ export function exportSummary(result: ShownExport, spans: readonly Span[], note?
     [safe`Platform`, words(formatPlatform(record.platform))],
     [safe`Config digest`, code(record.configDigest)],
     [safe`Manifest digest`, manifests.length === 0 ? safe`none` : joined(manifests, ', ')],
+    record.indexDigest && [safe`Digest with attestations`, code(record.indexDigest)],
     artifact && artifactRow(artifact),
     pushRow(result.push),
     [safe`Tarball`, joined([path, words(formatBytes(record.tarballSize))], ', ')],

@@ -5,11 +5,13 @@ import { HandoverError, messageOf } from '../shared/base/errors.ts';
 import type { Log } from '../shared/base/log.ts';
 import type { Timeline } from '../shared/base/timeline.ts';
 import { requireDiskSpace } from '../shared/bytes/disk-space.ts';
+import type { LentChunks } from '../shared/bytes/chunks.ts';
 import type { PartialFile } from '../shared/bytes/partial-file.ts';
 import { Checksum, checksummed, drain } from '../shared/bytes/verified.ts';
 import type { BuildStep } from '../shared/docker/build-progress.ts';
-import type { Digest } from '../shared/image/digest.ts';
+import { type Digest, digestOf } from '../shared/image/digest.ts';
 import {
+  attestationsName,
   formatRecord,
   type HandoverRecord,
   type RecordTimes,
@@ -18,9 +20,11 @@ import {
   recordName,
 } from '../shared/image/record.ts';
 import type { PinnedReference, TaggedReference } from '../shared/image/reference.ts';
-import { arrivingLayers, begun } from '../shared/layout/arriving-layers.ts';
+import { arrivingLayers, begun, layoutBlobs } from '../shared/layout/arriving-layers.ts';
+import type { LayoutAttestations } from '../shared/layout/read-layout.ts';
 import {
   type ArrivingLayer,
+  indexedBlobs,
   type NamedImage,
   tarballChunks,
   type WrittenTarball,
@@ -31,23 +35,32 @@ import { pushedByBuild, type PushState } from './push.ts';
 import type { CacheWriting } from './source/cache-writing.ts';
 
 /** The record without the facts that are known only after the tarball is written. */
-export type UnsealedRecord = Omit<HandoverRecord, 'tarballDigest' | 'times'>;
+type UnsealedRecord = Omit<HandoverRecord, 'tarballDigest' | 'times'>;
+
+/** What follows the tarball. */
+export interface Unsealed {
+  readonly record: UnsealedRecord;
+  /** The file of the image's attestations, if it has any. */
+  readonly attestations?: LentChunks | undefined;
+}
 
 /**
- * Returns the artifact's two files: the tarball, then the record with the tarball's digest.
+ * Returns the artifact's files: the tarball, the attestations if there are any, and the record with the tarball's digest.
  * @param unsealed called after the tarball is read
  * @param sealed called with the finished record
  */
 async function* artifactFiles(
   tarball: ArtifactFile,
-  unsealed: () => Promise<UnsealedRecord>,
+  unsealed: () => Promise<Unsealed>,
   timeline: Timeline,
   sealed: (record: HandoverRecord) => void,
 ): AsyncGenerator<ArtifactFile> {
   const checksum = new Checksum();
   yield { ...tarball, chunks: checksummed(tarball.chunks, checksum) };
   const tarballDigest = checksum.found().digest;
-  const record: HandoverRecord = { ...(await unsealed()), tarballDigest, times: timesOf(timeline) };
+  const { record: facts, attestations } = await unsealed();
+  if (attestations !== undefined) yield { name: attestationsName, size: undefined, chunks: attestations };
+  const record: HandoverRecord = { ...facts, tarballDigest, times: timesOf(timeline) };
   sealed(record);
   const text = Buffer.from(formatRecord(record));
   yield { name: recordName, size: text.length, chunks: Readable.from([text]) };
@@ -67,6 +80,8 @@ export type ExportedImage = NamedImage<TaggedReference>;
 /** An OCI layout with all images of the export. */
 export interface FilledLayout {
   readonly images: readonly [ExportedImage, ...ExportedImage[]];
+  /** Of the first image. */
+  readonly attestations?: LayoutAttestations | undefined;
   readonly steps: readonly BuildStep[];
   readonly push: PushState | undefined;
   readonly caches: CacheWriting;
@@ -78,11 +93,20 @@ export interface WrittenExport extends ExportedImage {
   readonly path: string;
   readonly producer: Producer;
   readonly pushedReference?: PinnedReference | undefined;
+  readonly attestations?: LayoutAttestations | undefined;
 }
 
-/** Returns the record of an image whose tarball is written. */
-export function imageRecord(planned: WrittenExport): UnsealedRecord {
-  const { image, further, tarball, path, producer, pushedReference } = planned;
+/** Returns what follows the tarball of an image. */
+export function unsealedExport(planned: WrittenExport): Unsealed {
+  const { attestations } = planned;
+  const record = imageRecord(planned);
+  if (attestations === undefined) return { record };
+  const { layout, blobs, index } = attestations;
+  return { record, attestations: indexedBlobs(index, layoutBlobs(layout, blobs)) };
+}
+
+function imageRecord(planned: WrittenExport): UnsealedRecord {
+  const { image, further, tarball, path, producer, pushedReference, attestations } = planned;
   const { config } = image;
   return {
     ...recordedImage(planned, tarball),
@@ -93,6 +117,7 @@ export function imageRecord(planned: WrittenExport): UnsealedRecord {
     tarballCompression: 'none',
     producer,
     ...(pushedReference === undefined ? {} : { pushedReference }),
+    ...(attestations === undefined ? {} : { indexDigest: digestOf(attestations.index) }),
   };
 }
 
@@ -154,12 +179,12 @@ export async function uploadLayout(plan: LayoutPlan, tools: UploadTools, layout:
   const fitting = whileItFits(layers, plan.tarballPath);
   const chunks = file.tee(tarballChunks(fitting, images, written.resolve));
   const source = { name: basename(plan.tarballPath), size: undefined, chunks };
-  const unsealed = async (): Promise<UnsealedRecord> => {
-    const { images: named, push } = await filled;
+  const unsealed = async (): Promise<Unsealed> => {
+    const { images: named, attestations, push } = await filled;
     const [first, ...further] = named;
     const tarball = await written.promise;
-    const facts = { ...first, further, tarball, path: plan.tarballPath, producer: tools.producer };
-    return imageRecord({ ...facts, pushedReference: pushedByBuild(plan.push, push) });
+    const facts = { ...first, further, attestations, tarball, path: plan.tarballPath, producer: tools.producer };
+    return unsealedExport({ ...facts, pushedReference: pushedByBuild(plan.push, push) });
   };
   return tools.timeline.measure(
     (done) => (done !== undefined && done.artifact === undefined ? 'Write' : 'Write and upload'),
@@ -190,7 +215,7 @@ export async function upload(
   plan: ExportPlan,
   { store, log, timeline }: UploadTools,
   { tarball, claim }: ClaimedTarball,
-  unsealed: () => Promise<UnsealedRecord>,
+  unsealed: () => Promise<Unsealed>,
 ): Promise<Uploaded> {
   const { artifactName: name, retentionDays } = plan;
   let record: HandoverRecord | undefined;

@@ -22,6 +22,7 @@ export function readJoinedInputs(inputs: Inputs, tarball: string): JoinedInputs 
       branchLabel: undefined,
       sourceImage: undefined,
       sourceTarball: undefined,
+      sourceLayout: undefined,
       furtherImages: [],
       requireCache: false,
       compression: 'auto',

@@ -21,6 +21,8 @@ export interface LoadInputs {
 export interface ImagesInputs extends LoadInputs {
   /** Names and patterns. */
   readonly artifactNames: readonly string[];
+  /** Instead of the names, unless empty. */
+  readonly artifactIds: readonly string[];
   readonly load: boolean;
   readonly remove: boolean;
   readonly digestsArtifact: string | undefined;
@@ -43,6 +45,7 @@ export function readImagesInputs(inputs: Inputs): ImagesInputs {
   return {
     artifactName: inputs.text('artifact-name'),
     artifactNames: inputs.list('artifact-name'),
+    artifactIds: inputs.listOrNone('artifact-ids'),
     load: inputs.boolean('load'),
     remove: inputs.boolean('remove'),
     digestsArtifact: inputs.optional('digests-artifact'),

@@ -8,7 +8,7 @@ import type { EngineInfo } from '../shared/docker/output.ts';
 import { findArtifacts, type FoundArtifact } from '../shared/handed-over/find.ts';
 import { resolveArtifact } from '../shared/handed-over/opened-artifact.ts';
 import { type Outcome, requireAll, sideBySide } from '../shared/handed-over/side-by-side.ts';
-import { matchesPattern } from '../shared/image/artifact-name.ts';
+import { isId, isPattern, isWanted } from '../shared/image/artifact-name.ts';
 import { recordName } from '../shared/image/record.ts';
 import { formatReference, type Reference } from '../shared/image/reference.ts';
 import { claimDigests, type MappedImage, mappedImages } from './digests.ts';
@@ -50,7 +50,9 @@ export async function loadImages(
   const result = await loadAndMap(plan, fallback, tools);
   if (!plan.remove) return { ...result, removed: [] };
   // A pattern may also match the mapping, or an artifact that another job has uploaded meanwhile.
-  const names = plan.kind === 'one' ? plan.wanted : result.images.flatMap(({ artifact }) => artifact?.name ?? []);
+  const names = plan.wanted.some(isPattern)
+    ? result.images.flatMap(({ artifact }) => artifact?.name ?? [])
+    : plan.wanted;
   const removed = await removeArtifacts(names, tools).catch((error: unknown) => {
     tools.log.warning(`The image is here, but its artifact was not removed: ${messageOf(error)}`);
     return [];
@@ -64,7 +66,7 @@ async function removeArtifacts(
   { ownStore, log }: Pick<ImagesTools, 'ownStore' | 'log'>,
 ): Promise<readonly string[]> {
   await using store = ownStore();
-  const artifacts = (await store.list()).filter(({ name }) => wanted.some((pattern) => matchesPattern(pattern, name)));
+  const artifacts = (await store.list()).filter((artifact) => wanted.some((one) => isWanted(one, artifact)));
   for (const artifact of artifacts) {
     await store.remove(artifact);
     log.info(`Removed the artifact "${artifact.name}" (id ${String(artifact.id)}, ${formatBytes(artifact.size)})`);
@@ -80,9 +82,10 @@ async function loadAndMap(
 ): Promise<Omit<ImagesResult, 'removed'>> {
   if (plan.kind === 'one') {
     const [artifactName = ''] = plan.wanted;
-    return withDigests(plan.digests, tools, [artifactName], async () => {
+    const name = await nameOf(artifactName, tools);
+    return withDigests(plan.digests, tools, [name], async () => {
       const loaded = await loadImage({ ...plan.each, artifactName }, tools, fallback);
-      return { images: mappedLoad(loaded, artifactName), loaded: [loaded] };
+      return { images: mappedLoad(loaded, name), loaded: [loaded] };
     });
   }
   const { log, timeline } = tools;
@@ -95,6 +98,12 @@ async function loadAndMap(
     const loaded = await loadSideBySide(plan.each, tools, found);
     return { images: loaded.flatMap((result) => mappedLoad(result)), loaded };
   });
+}
+
+/** Returns the name of a wanted artifact, for the mapping. Only an id has to be looked up. */
+async function nameOf(wanted: string, { store }: Pick<ImagesTools, 'store'>): Promise<string> {
+  if (!isId(wanted)) return wanted;
+  return (await store.list()).find((artifact) => isWanted(wanted, artifact))?.name ?? wanted;
 }
 
 function mappedLoad(

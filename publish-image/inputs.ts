@@ -5,6 +5,8 @@ import type { Inputs } from '../shared/runner/inputs.ts';
 export interface PublishInputs extends Omit<OtherRunInputs, 'repository' | 'allowForkRuns'> {
   /** Names and patterns. */
   readonly artifactNames: readonly string[];
+  /** Instead of the names, unless empty. */
+  readonly artifactIds: readonly string[];
   readonly image: string | undefined;
   readonly tags: string;
   readonly repository: string | undefined;
@@ -22,6 +24,7 @@ export interface PublishInputs extends Omit<OtherRunInputs, 'repository' | 'allo
 export function readPublishInputs(inputs: Inputs): PublishInputs {
   return {
     artifactNames: inputs.list('artifact-name'),
+    artifactIds: inputs.listOrNone('artifact-ids'),
     image: inputs.optional('image'),
     tags: inputs.text('tags'),
     repository: inputs.optional('repository'),

@@ -1,5 +1,6 @@
 import { RegistryFailure } from '../shared/base/errors.ts';
 import { inPool } from '../shared/base/pool.ts';
+import type { ImageAttestations } from '../shared/handed-over/attestations.ts';
 import { layerBytes } from '../shared/handed-over/identity.ts';
 import type { Digest } from '../shared/image/digest.ts';
 import { formatReference, registryHost, type TaggedReference } from '../shared/image/reference.ts';
@@ -16,6 +17,11 @@ export function manifestOf({ contents }: SourceImage): PushedManifest {
     mediaType: contents.manifestMediaType,
     bytes: contents.manifestBytes,
   };
+}
+
+function attestationsOf({ attestations }: SourceImage): readonly PushedManifest[] {
+  const manifests = attestations?.manifests ?? [];
+  return manifests.map(({ descriptor: { digest, mediaType }, bytes }) => ({ digest, mediaType, bytes }));
 }
 
 /** The content for one repository. */
@@ -44,7 +50,8 @@ export async function intoRegistries(
 ): Promise<PublishResult> {
   const sent: Sent = { isNew: false, bytes: { there: 0, mounted: 0, pushed: 0 } };
   const repositories = [...new Set(plan.tags.map(({ repository }) => repository))];
-  const children = images.length === 1 ? [] : images.map(manifestOf);
+  const manifests = images.flatMap((image) => [manifestOf(image), ...attestationsOf(image)]);
+  const children = manifests.filter(({ digest }) => digest !== top.digest);
   const blobs = [...new Map(images.flatMap(blobsOf).map((blob) => [blob.digest, blob])).values()];
   const jobs = new Map<string, Job>();
   const resultFor = (references: PublishResult['references']): PublishResult => ({
@@ -64,12 +71,11 @@ export async function intoRegistries(
       const client = await tools.registry(repository);
       // Blobs are mounted only from the user's own inputs: an artifact could name a private repository.
       const mountFrom = mountable([...jobs.keys(), ...plan.mountFrom], repository);
-      const manifests = [...children, top];
       const job = {
         client,
         repository,
         blobs,
-        manifests,
+        manifests: [...children, top],
         mountFrom,
         origins: new Map<Digest, BlobOrigin>(),
         sent,
@@ -176,7 +182,7 @@ async function putBlobs(job: Job, lost: ReadonlySet<Digest>): Promise<void> {
   });
 }
 
-function blobsOf({ contents, layers, read }: SourceImage): readonly PushedBlob[] {
+function blobsOf({ contents, layers, read, attestations }: SourceImage): readonly PushedBlob[] {
   const { configDigest, configBytes } = contents;
   const config = {
     digest: configDigest,
@@ -193,5 +199,14 @@ function blobsOf({ contents, layers, read }: SourceImage): readonly PushedBlob[]
       open: () => layerBytes(layer, read, nothing),
     })),
     config,
+    ...(attestations === undefined ? [] : attestationBlobs(attestations)),
   ];
+}
+
+function attestationBlobs({ blobs, read }: ImageAttestations): readonly PushedBlob[] {
+  return blobs.map(({ digest, size, offset }) => ({
+    digest,
+    size,
+    open: () => read(offset, offset + size, () => undefined),
+  }));
 }

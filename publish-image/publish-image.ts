@@ -1,18 +1,19 @@
+import { readAttestations } from '../shared/handed-over/attestations.ts';
 import { findArtifacts, type FoundArtifact } from '../shared/handed-over/find.ts';
 import { onlyImage, requireOne, resolveArtifact } from '../shared/handed-over/opened-artifact.ts';
 import { requireAll } from '../shared/handed-over/side-by-side.ts';
 import type { Artifact } from '../shared/artifacts/store.ts';
 import { HandoverError, invalidInput, invalidTarball } from '../shared/base/errors.ts';
 import { digestOf } from '../shared/image/digest.ts';
-import { formatIndex } from '../shared/image/manifest.ts';
+import { formatIndex, mediaTypes } from '../shared/image/manifest.ts';
 import { formatPlatform, samePlatform } from '../shared/image/platform.ts';
 import type { PushedManifest } from '../shared/registry/registry-client.ts';
 import { intoRegistries, manifestOf } from './into-registries.ts';
 import type { PublishPlan } from './plan/plan.ts';
 import type { PublishResult, PublishTools, SourceImage } from './result.ts';
 
-// Publishes the artifact's blobs and manifest unchanged, without an engine and without a file. So the published digest is the digest that
-// was tested. Several artifacts, one for each platform, become an index.
+// Publishes the artifact's blobs and manifest unchanged, without an engine and without a file. So the published manifest is the one that was
+// tested. Its attestations are published with it, in the index of the build. Several artifacts, one for each platform, become an index.
 
 /**
  * @throws HandoverError `artifact-not-found`, `artifact-corrupt`, `transfer-failed`, `image-not-found`, `tarball-invalid`,
@@ -33,20 +34,27 @@ export async function publishImage(plan: PublishPlan, tools: PublishTools): Prom
 
 async function findImages(plan: PublishPlan, tools: PublishTools): Promise<readonly [SourceImage, ...SourceImage[]]> {
   const artifacts = requireAll(await findArtifacts(plan.wanted, tools), 'read');
-  const images = requireOne(artifacts.map((artifact) => sourceImage(artifact, plan)));
+  const images = requireOne(await Promise.all(artifacts.map((artifact) => sourceImage(artifact, plan))));
   requirePlatforms(images);
   requireDigests(plan, images);
   return images;
 }
 
-function sourceImage(found: FoundArtifact, { image, expectedRevision }: PublishPlan): SourceImage {
-  const { artifact } = found.content;
+async function sourceImage(found: FoundArtifact, { image, expectedRevision }: PublishPlan): Promise<SourceImage> {
+  const { content, record } = found;
+  const { artifact } = content;
   if (found.identified === undefined) throw unsuitable(artifact);
   // The config digests of all artifacts are compared together.
   const wish = { reference: undefined, expectedConfigDigest: undefined, expectedRevision, host: undefined };
   const [resolved] = resolveArtifact(onlyImage(found, image), wish).images ?? [];
   if (resolved?.ranged === undefined) throw unsuitable(artifact);
-  return { artifact, platform: resolved.identity.platform, ...resolved.ranged };
+  const { contents } = resolved.ranged;
+  const isMain = record?.manifestDigests.includes(contents.manifestDigest) === true;
+  const attestations =
+    isMain && record.indexDigest !== undefined
+      ? await readAttestations(content, contents, record.indexDigest)
+      : undefined;
+  return { artifact, platform: resolved.identity.platform, ...resolved.ranged, attestations };
 }
 
 function unsuitable({ name }: Artifact): HandoverError {
@@ -81,12 +89,16 @@ function requireDigests({ expectedConfigDigests: expected }: PublishPlan, images
   );
 }
 
-/** Returns the manifest for the tags: the image's own, or an index of several images. */
+/** Returns the manifest for the tags: the image's own, or an index of several images, or of images with attestations. */
 function topOf(images: readonly [SourceImage, ...SourceImage[]]): PushedManifest {
   const [first, ...others] = images;
-  if (others.length === 0) return manifestOf(first);
+  const index = first.attestations?.index;
+  if (others.length === 0 && index === undefined) return manifestOf(first);
+  if (others.length === 0 && index !== undefined)
+    return { digest: digestOf(index), mediaType: mediaTypes.index, bytes: index };
   const { bytes, mediaType } = formatIndex(
-    images.map(({ platform, contents }) => ({
+    images.map(({ platform, contents, attestations: own }) => ({
+      ...(own === undefined ? {} : { attestations: own.manifests.map(({ descriptor }) => descriptor) }),
       mediaType: contents.manifestMediaType,
       digest: contents.manifestDigest,
       size: contents.manifestBytes.length,

@@ -1,6 +1,7 @@
 import type { FindTools } from '../shared/handed-over/find.ts';
 import type { Artifact } from '../shared/artifacts/store.ts';
 import type { Timeline } from '../shared/base/timeline.ts';
+import type { ImageAttestations } from '../shared/handed-over/attestations.ts';
 import type { RangedImage } from '../shared/handed-over/identity.ts';
 import type { Digest } from '../shared/image/digest.ts';
 import type { Platform } from '../shared/image/platform.ts';
@@ -10,6 +11,7 @@ import type { BlobOrigin, RegistryClient } from '../shared/registry/registry-cli
 export interface SourceImage extends RangedImage {
   readonly artifact: Artifact;
   readonly platform: Platform;
+  readonly attestations: ImageAttestations | undefined;
 }
 
 export interface PublishResult {

@@ -89,9 +89,9 @@ describe('inputs that switch off a check or select another image if they are abs
   const bake = ['bake-targets', 'bake-files'];
   // An explicitly empty input can be recognized only if its default isn't empty (docs/decisions/0022).
   test.each([
-    ['export-image/action.yml', [...bake, 'source-image', 'source-tarball']],
-    ['load-image/action.yml', [...checks, 'registry-image', ...ofAnotherRun, 'repository']],
-    ['publish-image/action.yml', [...checks, ...ofAnotherRun, 'run-repository']],
+    ['export-image/action.yml', [...bake, 'source-image', 'source-tarball', 'source-layout']],
+    ['load-image/action.yml', [...checks, 'artifact-ids', 'registry-image', ...ofAnotherRun, 'repository']],
+    ['publish-image/action.yml', [...checks, 'artifact-ids', ...ofAnotherRun, 'run-repository']],
     ['action.yml', [...bake, ...checks]],
   ] as const)('%s: the code rejects an empty value, and each has the default `none`', (file, expected) => {
     const methods: readonly (keyof Inputs)[] = ['orNone', 'listOrNone', 'unlessNone'];

@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { provideBuildKit } from '../../dev/buildkit-image.ts';
@@ -106,15 +106,82 @@ test.each(shareOf(builds, 0, 2))(
   },
 );
 
+test.each([
+  ['the default builder', {}],
+  ...(noGo === undefined ? ([['BuildKit 0.34', { ...contained, tags: 'ghcr.io/org/charon:1' }]] as const) : []),
+])(
+  'provenance of a build by %s without a push is published after the test, and the loaded image has none',
+  async (_, more) => {
+    const inputs = { push: 'false', provenance: 'mode=max', 'artifact-name': 'attested', ...more };
+    const exported = await exportOn(engines.containerd, inputs);
+    expect(exported.log).not.toContain('::error');
+    const { digest = '', 'config-digest': config = '' } = exported.outputs;
+    for (const engine of [engines.classic, engines.containerd]) {
+      const loaded = await loadOn(engine, { 'artifact-name': 'attested', 'expected-config-digest': config });
+      expect(loaded.log).not.toContain('::error');
+      expect(loaded.outputs['image-id']).not.toBe(digest);
+    }
+    await expectPublished('attested', digest);
+  },
+);
+
+const cases = [
+  ['of the default builder', [], ['--attest', 'type=provenance,mode=max'], 1],
+  ['of a plain build', [], ['--provenance=false'], 0],
+  ...(noGo === undefined
+    ? ([['by BuildKit 0.34', ['--builder', contained.builder], ['--attest', 'type=provenance,mode=max'], 1]] as const)
+    : []),
+] as const;
+test.each(cases)(
+  'a layout %s, as docker/build-push-action writes it, is handed over with the digest of the build',
+  async (title, builder, attest, count) => {
+    const folder = mkdtempSync(join(engines.directory, 'built-'));
+    const [layout, metadataFile] = [join(folder, 'layout'), join(folder, 'metadata.json')];
+    const output = ['--output', `type=oci,tar=false,dest=${layout}`, '--metadata-file', metadataFile];
+    const tag = ['--tag', 'app:1', '--platform', 'linux/amd64'];
+    engines.containerd.docker('buildx', 'build', ...builder, ...tag, ...attest, ...output, newContext());
+    const metadata: unknown = JSON.parse(readFileSync(metadataFile, 'utf8'));
+    const artifact = `layout ${title}`;
+    const inputs = { push: 'false', context: '.', 'source-layout': layout, 'artifact-name': artifact };
+    const exported = await exportOn(engines.containerd, inputs);
+    expect(exported.log).not.toContain('::error');
+    const { digest = '', 'config-digest': config = '' } = exported.outputs;
+    expect(exported.outputs['image']).toBe('app:1');
+    expect(metadata).toMatchObject({ 'containerimage.digest': digest });
+    for (const engine of [engines.classic, engines.containerd]) {
+      const loaded = await loadOn(engine, { 'artifact-name': artifact, 'expected-config-digest': config });
+      expect(loaded.log).not.toContain('::error');
+      expect(loaded.outputs['image']).toBe('app:1');
+    }
+    await expectPublished(artifact, digest, count);
+  },
+);
+
+/** Publishes an artifact, and checks its digest and its attestations as buildx shows them. */
+async function expectPublished(artifact: string, digest: string, provenances = 1): Promise<void> {
+  const repository = `${registry.address}/org/published-${digest.slice(-8)}`;
+  const inputs = { 'artifact-name': artifact, tags: `${repository}:1` };
+  const published = await stepOn(service, engines.containerd, 'publish-image', inputs, { jobId: 'publish' });
+  expect(published.log).not.toContain('::error');
+  expect(published.outputs['digest']).toBe(digest);
+  const shown = ['imagetools', 'inspect', `${repository}:1`, '--format', '{{ json .Provenance }}'];
+  const text = engines.containerd.docker('buildx', ...shown);
+  expect(text.includes('buildType')).toBe(provenances > 0);
+  expect(predicatesOf(`${repository}@${digest}`)).toEqual(Array.from({ length: provenances }, () => provenance));
+}
+
 test('`provenance: false` pushes the plain manifest', async () => {
   const exported = await exportOn(engines.containerd, { tags: `${registry.address}/org/plain:1`, provenance: 'false' });
   expect(rawOf(exported.outputs['pushed-reference'] ?? '').layers).toHaveLength(2);
 });
 
 test('attestations that the builder can’t make are an error before the build', async () => {
-  const exported = await exportOn(engines.classic, { tags: `${registry.address}/org/none:1`, provenance: 'true' });
-  expect(errorCode(exported)).toBe('builder-unsupported');
-  expect(errorMessage(exported)).toContain('setup-buildx-action');
+  for (const push of ['true', 'false']) {
+    const inputs = { push, tags: `${registry.address}/org/none:1`, provenance: 'true' };
+    const exported = await exportOn(engines.classic, inputs);
+    expect(errorCode(exported)).toBe('builder-unsupported');
+    expect(errorMessage(exported)).toContain('setup-buildx-action');
+  }
 });
 
 const withGo = noGo === undefined ? describe : describe.skip;
@@ -140,13 +207,21 @@ withGo(`an SBOM by BuildKit 0.34${noGo === undefined ? '' : ` (left out: ${noGo}
     return reference;
   }
 
-  test('is pushed after the handover, and a scanner that fails doesn’t cost the artifact', async () => {
+  test('is pushed after the handover or published later, and a scanner that fails doesn’t cost the artifact', async () => {
     const scanner = pushScanner();
     const inputs = { ...contained, tags: `${registry.address}/org/scanned:1` };
     const exported = await exportOn(engines.containerd, { ...inputs, sbom: `generator=${scanner}` });
     expect(exported.log).not.toContain('::error');
     const pushed = exported.outputs['pushed-reference'];
     expect([...predicatesOf(pushed)].sort()).toEqual([provenance, statement.predicateType]);
+
+    const unpushed = { ...contained, push: 'false', sbom: `generator=${scanner}`, 'artifact-name': 'unpushed' };
+    const { outputs } = await exportOn(engines.containerd, unpushed);
+    const repository = `${registry.address}/org/later`;
+    const publishing = { 'artifact-name': 'unpushed', tags: `${repository}:1` };
+    const published = await stepOn(service, engines.containerd, 'publish-image', publishing, { jobId: 'publish' });
+    expect(published.outputs['digest']).toBe(outputs['digest']);
+    expect([...predicatesOf(`${repository}:1`)].sort()).toEqual([provenance, statement.predicateType]);
 
     const missing = { ...inputs, sbom: `generator=${scanner}0`, 'artifact-name': 'kept' };
     const failed = await exportOn(engines.containerd, missing);

@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs';
-import { readFile, writeFile } from 'node:fs/promises';
+import { readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -7,16 +7,39 @@ import { gzipSync, zstdCompressSync } from 'node:zlib';
 import { runnerCommands } from '../fixtures/runner-commands.ts';
 import { describe, expect, test } from '@jest/globals';
 import { eventEnvironment, type RecordedEvent } from '../fixtures/events.ts';
-import { makeImage, ociArchive, savedTarball } from '../fixtures/image.ts';
-import { errorCode, errorMessage } from '../fixtures/scenario.ts';
+import {
+  attested,
+  type FixtureImage,
+  makeImage,
+  ociArchive,
+  savedTarball,
+  writeAttestedLayout,
+  writeLayout,
+} from '../fixtures/image.ts';
+import { errorCode, errorMessage, testStore } from '../fixtures/scenario.ts';
 import { begin, useScenarios } from '../fixtures/scenario-suite.ts';
 import { digestOf } from '../../shared/image/digest.ts';
-import { parseRecord, recordName } from '../../shared/image/record.ts';
+import { attestationsName, parseRecord, recordName } from '../../shared/image/record.ts';
+import { blobPath } from '../../shared/layout/read-layout.ts';
 
 function flipped(bytes: Buffer, at: number): Buffer {
   const changed = Buffer.from(bytes);
   changed.writeUInt8(changed.readUInt8(at) ^ 1, at);
   return changed;
+}
+
+const layerPath = ({ layerDigests: [layer] }: FixtureImage, layout: string): string =>
+  blobPath(layout, layer ?? digestOf(''));
+
+async function writeWithoutLayer(image: FixtureImage, layout: string): Promise<void> {
+  await writeLayout(image, layout);
+  await rm(layerPath(image, layout));
+}
+
+async function writeDamaged(image: FixtureImage, layout: string): Promise<void> {
+  await writeLayout(image, layout);
+  const path = layerPath(image, layout);
+  await writeFile(path, flipped(await readFile(path), 1000));
 }
 
 useScenarios();
@@ -331,6 +354,47 @@ describe('other sources', () => {
     docker.set({ images: [] });
     const loaded = await loads();
     expect(loaded.outputs).toMatchObject({ image: 'charon:local', loaded: 'true' });
+  });
+
+  test('an OCI layout is handed over and loaded under its own name, without docker in the export, and isn’t changed', async () => {
+    const { service, directory, docker, image, exports, loads } = await begin();
+    const layout = join(directory, 'layout');
+    const { index, blobs } = attested(image);
+    await writeAttestedLayout(image, { index, blobs }, layout);
+    const before = await readdir(layout, { recursive: true });
+    const outcome = await exports({ 'source-layout': layout });
+    expect(outcome.log).not.toContain('::error');
+    expect(outcome.outputs).toMatchObject({
+      image: 'app:1',
+      'config-digest': image.configDigest,
+      digest: digestOf(index),
+      'executed-steps': '0',
+    });
+    expect(docker.state().calls).toEqual([]);
+    expect(await readdir(layout, { recursive: true })).toEqual(before);
+    await using store = testStore(service);
+    const [artifact] = await store.list();
+    const content = artifact === undefined ? undefined : await store.open(artifact);
+    expect(content?.files.map(({ name }) => name)).toEqual(['charon.tar', attestationsName, recordName]);
+    const loaded = await loads({ 'expected-config-digest': image.configDigest });
+    expect(loaded.log).not.toContain('::error');
+    expect(loaded.outputs).toMatchObject({ image: 'app:1', loaded: 'true' });
+  });
+
+  test.each([
+    ['is missing', () => Promise.resolve(), 'has no index.json'],
+    ['lacks a layer', writeWithoutLayer, 'is missing'],
+    ['has a damaged layer', writeDamaged, 'holds other bytes'],
+  ])('an OCI layout that %s is tarball-invalid, and nothing is handed over', async (_, write, message) => {
+    const { service, directory, tarball, image, exports } = await begin();
+    const layout = join(directory, 'layout');
+    await write(image, layout);
+    const outcome = await exports({ 'source-layout': layout, image: 'charon:local' });
+    expect(errorCode(outcome)).toBe('tarball-invalid');
+    expect(errorMessage(outcome)).toContain(message);
+    expect(outcome.outputs['run-integration']).toBe('false');
+    expect(service.artifacts.filter(({ finalised }) => finalised)).toEqual([]);
+    expect(existsSync(tarball)).toBe(false);
   });
 
   test('an OCI archive at the path of the new tarball isn’t overwritten: invalid-input', async () => {

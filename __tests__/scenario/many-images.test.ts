@@ -35,6 +35,8 @@ const tags = (): readonly string[] => scenario.docker.state().images.flatMap((im
 const sortedTags = (): readonly string[] => [...tags()].sort();
 const blobOf = (name: string): string =>
   scenario.service.artifacts.findLast((artifact) => artifact.name === name)?.blob ?? '';
+const idOf = (name: Component): string =>
+  String(scenario.service.artifacts.findLast((artifact) => artifact.name === `docker-image-${name}`)?.id);
 const mappingOf = (outcome: StepOutcome): unknown => JSON.parse(outcome.outputs['images'] ?? '');
 const entry = (name: Component): object => ({
   reference: `${name}:local`,
@@ -105,6 +107,41 @@ describe('the images of a matrix (S3.1)', () => {
     }
     const outcome = await scenario.loads({ 'artifact-name': 'docker-image-*' }, { job: { attempt: 2 } });
     expect(mappingOf(outcome)).toEqual(wholeMapping());
+  });
+
+  test('`artifact-ids` loads exactly these artifacts', async () => {
+    await begin();
+    const both = await scenario.loads({ 'artifact-ids': `${idOf('engine')}, ${idOf('runtime')}` });
+    expect(both.log).not.toContain('::error');
+    expect(sortedTags()).toEqual(['engine:local', 'runtime:local']);
+    expect(mappingOf(both)).toEqual({
+      'docker-image-engine': entry('engine'),
+      'docker-image-runtime': entry('runtime'),
+    });
+  });
+
+  test('one id in `artifact-ids` is one image, with all inputs of one, and its name is in the mapping', async () => {
+    await begin();
+    const { configDigest } = images.runtime;
+    const inputs = { 'artifact-ids': idOf('runtime'), 'expected-config-digest': configDigest };
+    for (const attempt of [1, 2]) {
+      const more = { image: 'charon:pinned', 'digests-artifact': 'digests' };
+      const outcome = await scenario.loads({ ...inputs, ...more }, { job: { attempt } });
+      expect(outcome.log).not.toContain('::error');
+      expect(outcome.outputs).toMatchObject({ image: 'charon:pinned', 'artifact-id': idOf('runtime') });
+      const renamed = { ...entry('runtime'), reference: 'charon:pinned' };
+      expect(mappingOf(outcome)).toEqual({ 'docker-image-runtime': renamed });
+    }
+  });
+
+  test('an id that is not in this run is artifact-not-found with that id; an empty input is invalid-input', async () => {
+    await begin();
+    const outcome = await scenario.loads({ 'artifact-ids': `${idOf('engine')}\n999999` });
+    expect(errorCode(outcome)).toBe('artifact-not-found');
+    expect(errorMessage(outcome)).toContain('no artifact "id:999999"; it has ');
+    expect(errorMessage(outcome)).toContain(`"docker-image-engine" (id:${idOf('engine')})`);
+    expect(tags()).toEqual([]);
+    expect(errorCode(await scenario.loads({ 'artifact-ids': '' }))).toBe('invalid-input');
   });
 
   test('an engine that has all images loads none (S3.1)', async () => {
@@ -328,6 +365,14 @@ describe('with `remove: true`', () => {
     expect(sortedTags()).toEqual(['engine:local', 'operate-ui:local', 'runtime:local']);
     expect(await there()).toEqual(['docker-image-report']);
     expect(outcome.summary).toContain('Removed from this run: `docker-image-engine`');
+  });
+
+  test('`artifact-ids` removes only these artifacts', async () => {
+    await begin();
+    const ids = `${idOf('engine')},${idOf('runtime')}`;
+    const outcome = await scenario.loads({ 'artifact-ids': ids, load: 'false', remove: 'true' });
+    expect(outcome.log).not.toMatch(/::(error|warning)/);
+    expect(await there()).toEqual(['docker-image-operate-ui']);
   });
 
   test('a load that fails removes nothing', async () => {

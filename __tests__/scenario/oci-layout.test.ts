@@ -1,12 +1,14 @@
+import { execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
-import { afterEach, describe, expect, test } from '@jest/globals';
+import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { digestOf, hexOf } from '../../shared/image/digest.ts';
 import { parseIndex } from '../../shared/image/manifest.ts';
 import { readOciLayout } from '../../shared/layout/read-layout.ts';
 import { makeImage, podmanTarball, savedTarball, savedTogether } from '../fixtures/image.ts';
 import { errorCode, errorMessage, type Scenario, startScenario } from '../fixtures/scenario.ts';
+import type { StepOutcome } from '../../dev/action-runner.ts';
 
 // Writes the handed-over image as an OCI layout, with and without an engine.
 
@@ -110,6 +112,41 @@ test('a tarball is kept without an engine', async () => {
   const outcome = await scenario.loads({ into: 'none', tarball }, { env: { PATH: '/nowhere' } });
   expect(outcome.exitCode).toBe(0);
   expect(existsSync(tarball)).toBe(true);
+});
+
+describe.each([
+  ['another filesystem', (folder: string) => ['-t', 'tmpfs', 'tmpfs', folder]],
+  ['another folder of its filesystem', (folder: string) => ['--bind', `${folder}-source`, folder]],
+])('a folder that is a mount point of %s', (_, mount) => {
+  beforeEach(async () => {
+    await begin();
+    for (const folder of [layout(), `${layout()}-source`]) mkdirSync(folder);
+    execFileSync('mount', mount(layout()));
+  });
+  // Before the scenario ends.
+  afterEach(() => void execFileSync('umount', [layout()]));
+  const load = (more: Readonly<Record<string, string>> = {}): Promise<StepOutcome> =>
+    scenario.loads({ into: 'none', 'oci-layout': layout(), ...more });
+
+  test('gets the layout, and later that of another image', async () => {
+    for (const image of [makeImage(), makeImage()]) {
+      await scenario.removeArtifacts('docker-image');
+      await uploadForeign(savedTarball(image, ['charon:local']));
+      expect((await load()).log).not.toContain('::error');
+      expect(readdirSync(layout()).sort()).toEqual(['blobs', 'index.json', 'oci-layout']);
+      expect((await readOciLayout(layout(), amd64)).configDigest).toBe(image.configDigest);
+      expect(readdirSync(join(layout(), 'blobs', 'sha256'))).toHaveLength(image.blobs.size);
+    }
+  });
+
+  test('is left as it was if the image is wrong, or the folder has other files', async () => {
+    await scenario.handOver();
+    expect(errorCode(await load({ 'expected-config-digest': makeImage().configDigest }))).toBe('image-mismatch');
+    expect(readdirSync(layout())).toEqual([]);
+    writeFileSync(join(layout(), 'mine.txt'), 'mine');
+    expect(errorMessage(await load())).toContain('the folder contains other files (mine.txt), which are kept');
+    expect(readdirSync(layout())).toEqual(['mine.txt']);
+  });
 });
 
 describe('no partial layout is left', () => {

@@ -11,14 +11,24 @@ import { type Registry, registrySoftware, startRegistry } from '../../dev/docker
 import { describeMissingGoParts } from '../../dev/go-parts.ts';
 import { installPrograms } from '../../dev/podman.ts';
 import { copiedBytes } from '../../shared/bytes/chunks.ts';
-import { digestOf } from '../../shared/image/digest.ts';
-import { recordName } from '../../shared/image/record.ts';
+import { blobName, digestOf } from '../../shared/image/digest.ts';
+import { isAttestationOf, parseIndex } from '../../shared/image/manifest.ts';
+import { attestationsName, recordName } from '../../shared/image/record.ts';
 import { type ArtifactService, type Job, startArtifactService } from '../fakes/artifact-service/service.ts';
 import { type Certificate, makeCertificate } from '../fakes/artifact-service/tls.ts';
 import { type RegistryFront, startRegistryFront } from '../fakes/registry/front.ts';
 import { startTokenService, type TokenService } from '../fakes/registry/tokens.ts';
 import { oneOf } from '../fixtures/engines.ts';
-import { type FixtureImage, makeImage, podmanTarball, savedTarball } from '../fixtures/image.ts';
+import {
+  attested,
+  type AttestedIndex,
+  type FixtureImage,
+  makeImage,
+  podmanTarball,
+  savedTarball,
+  tar,
+  writeAttestedLayout,
+} from '../fixtures/image.ts';
 import {
   handOverMade,
   publish as upload,
@@ -92,8 +102,40 @@ async function exportImage(
   return outcome;
 }
 
+/** Hands an image with provenance over, from a layout like BuildKit's. */
+async function exportLayout(
+  what: FixtureImage,
+  artifact = 'docker-image',
+  architecture = 'amd64',
+): Promise<StepOutcome> {
+  const layout = join(directory, `layout-${artifact}`);
+  await writeAttestedLayout(what, attested(what, [], architecture), layout);
+  const outcome = await step(
+    'export-image',
+    {
+      'source-layout': layout,
+      'artifact-name': artifact,
+      platform: `linux/${architecture}`,
+      tarball: join(directory, 'out.tar'),
+    },
+    { jobId: architecture },
+  );
+  expect(outcome.log).not.toContain('::error');
+  return outcome;
+}
+
 const publish = (inputs: Inputs = {}, job: Job = {}, env: Inputs = {}): Promise<StepOutcome> =>
   step('publish-image', { tags: `${repository}:1.0`, ...inputs }, job, env);
+
+const blobEntries = ({ blobs }: AttestedIndex): readonly (readonly [string, Buffer])[] =>
+  [...blobs].map(([digest, bytes]) => [blobName(digest), bytes] as const);
+
+/** Returns an index whose first image is another one. */
+function foreignFirst({ index }: AttestedIndex): Buffer {
+  const { manifests, ...rest } = JSON.parse(index.toString());
+  const [foreign] = JSON.parse(attested(arm).index.toString()).manifests;
+  return Buffer.from(JSON.stringify({ ...rest, manifests: [foreign, ...manifests] }));
+}
 
 /** Writes docker's configuration file. */
 function dockerConfig(config: unknown): void {
@@ -177,6 +219,25 @@ describe.each(software)('to %s', (kind) => {
       expect(outcome.leftInTemp).toEqual([]);
     });
 
+    test('the attestations of a layout are published with the image, in the index of the build', async () => {
+      const exported = await exportLayout(image);
+      const index = attested(image);
+      const digest = digestOf(index.index);
+      expect(exported.outputs).toMatchObject({ digest, 'manifest-digest': digest });
+      const outcome = await publish({ 'expected-config-digest': exported.outputs['config-digest'] ?? '' });
+      expect(outcome.log).not.toContain('::error');
+      expect(outcome.outputs).toMatchObject({ digest, 'pushed-reference': `${repository}@${digest}` });
+      expect((await get('manifests/1.0', anyManifest)).equals(index.index)).toBe(true);
+      await expectAllOf(image);
+      await expectPullable(`${repository}:1.0`);
+      for (const [blob, bytes] of index.blobs) {
+        const kinds = await Promise.all(['blobs', 'manifests'].map((path) => get(`${path}/${blob}`, anyManifest)));
+        expect(kinds.some((found) => found.equals(bytes))).toBe(true);
+      }
+      const again = await publish();
+      expect(again.outputs).toMatchObject({ published: 'false', 'pushed-bytes': '0', digest });
+    });
+
     test('existing blobs aren’t sent again; an additional tag sends no blob', async () => {
       await handOver(image);
       await publish();
@@ -228,6 +289,26 @@ describe.each(software)('to %s', (kind) => {
       await expectAllOf(arm);
       const again = await publish({ 'artifact-name': 'docker-image-linux-arm64, docker-image-linux-amd64' });
       expect(again.outputs).toMatchObject({ published: 'false', digest: outcome.outputs['digest'] });
+      await expectPullable(`${repository}:1.0`);
+    });
+
+    test('keep the attestations that each has', async () => {
+      await exportLayout(image, 'docker-image-linux-amd64');
+      await exportLayout(arm, 'docker-image-linux-arm64', 'arm64');
+      const outcome = await publish({ 'artifact-name': 'docker-image-linux-*' });
+      expect(outcome.log).not.toContain('::error');
+      const list = parseIndex(await get('manifests/1.0', anyManifest), 'index');
+      const [one, two, ...attestations] = list;
+      expect([one?.digest, two?.digest]).toEqual([image.manifestDigest, arm.manifestDigest]);
+      expect(
+        attestations.map((item) => [
+          isAttestationOf(item, image.manifestDigest),
+          isAttestationOf(item, arm.manifestDigest),
+        ]),
+      ).toEqual([
+        [true, false],
+        [false, true],
+      ]);
       await expectPullable(`${repository}:1.0`);
     });
 
@@ -311,6 +392,18 @@ describe.each(oneOf(software, 0))('to %s alone', (kind) => {
     expect(outcome.log).not.toContain('::error');
     expect(outcome.outputs['digest']).toBe(image.manifestDigest);
     expect(outcome.summary).toContain('[77](');
+  });
+
+  test('`artifact-ids` publishes exactly that artifact', async () => {
+    await handOver(image, 'tested');
+    const id = service.artifacts[0]?.id;
+    await handOver(makeImage());
+    const outcome = await publish({ 'artifact-ids': String(id) });
+    expect(outcome.log).not.toContain('::error');
+    expect(outcome.outputs['digest']).toBe(image.manifestDigest);
+    const missing = await publish({ 'artifact-ids': '999999' });
+    expect(errorCode(missing)).toBe('artifact-not-found');
+    expect(errorMessage(missing)).toContain('"id:999999"');
   });
 
   test('expectations are compared with the bytes before anything is sent', async () => {
@@ -727,6 +820,26 @@ describe('a manipulated artifact', () => {
     expect(errorMessage(outcome)).toContain(digest);
     expect((await get('manifests/1.0', anyManifest)).toString()).toMatch(/^HTTP 404/);
     expect((await get(`blobs/${digest}`)).toString()).toBe('HTTP 404');
+  });
+
+  test.each<[string, (real: AttestedIndex) => readonly (readonly [string, Buffer])[] | undefined]>([
+    ['are missing', () => undefined],
+    ['have an index of another image', () => [['index.json', attested(arm).index]]],
+    ['have an index with another image in front', (real) => [...blobEntries(real), ['index.json', foreignFirst(real)]]],
+    ['lack a blob', (real) => [...blobEntries(real).slice(1), ['index.json', real.index]]],
+  ])('attestations that %s are artifact-corrupt, and nothing is sent (B.8)', async (_, entries) => {
+    const real = attested(image);
+    const made = entries(real);
+    const tarball = savedTarball(image, ['charon:local']);
+    const labels = { 'org.opencontainers.image.revision': 'abc123' };
+    const index = made?.find(([name]) => name === 'index.json')?.[1] ?? real.index;
+    const record = { ...recordOf(image, tarball, labels), indexDigest: digestOf(index) };
+    const more = made === undefined ? [] : [{ name: attestationsName, bytes: tar(made) }];
+    await upload(service, { tarball, record, more });
+    const outcome = await publish();
+    expect(errorCode(outcome)).toBe('artifact-corrupt');
+    expect(errorMessage(outcome)).toContain(attestationsName);
+    expect(String(await get('manifests/1.0', anyManifest))).toBe('HTTP 404');
   });
 
   test('an artifact without its own manifest can’t be published unchanged', async () => {

@@ -75,6 +75,7 @@ describe('the selection of bake targets', () => {
     ['branch-label', { branchLabel: 'io.branch' }],
     ['source-image', { sourceImage: 'a:1' }],
     ['source-tarball', { sourceTarball: 'a.tar' }],
+    ['source-layout', { sourceLayout: 'a' }],
     ['further-images', { furtherImages: ['a:1'] }],
     ['push', { push: { ...inputs.push, enabled: true } }],
     ['engine', { engine: 'podman' }],

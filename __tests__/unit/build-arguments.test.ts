@@ -51,7 +51,7 @@ describe('the arguments of buildx build', () => {
     const attestations = { provenance: 'mode=max,builder-id=https://a/1', sbom: 'true', areWanted: true };
     const pushed = {
       kind: 'registry',
-      ...{ references, metadataFile: '/tmp/pushed.json', compression, attestations },
+      ...{ metadataFile: '/tmp/pushed.json', compression, attested: { references, attestations } },
     } as const;
     const list = buildArguments(plain, [platform, parsePlatform('linux/arm64')], [layout, pushed], []);
     expect(valuesOf('--platform', list)).toEqual(['linux/amd64,linux/arm64']);
@@ -60,6 +60,19 @@ describe('the arguments of buildx build', () => {
     expect(valuesOf('--output', list)).toEqual([
       'type=oci,tar=false,compression=zstd,compression-level=1,attestation-inline=true,"name=ghcr.io/a/b:1,ghcr.io/a/b:2","dest=/tmp/layout"',
       'type=image,push=true,store=false,oci-mediatypes=true,compression=zstd,compression-level=1,"name=ghcr.io/a/b:1,ghcr.io/a/b:2"',
+    ]);
+  });
+
+  test.each([
+    [['ghcr.io/a/b:1'], 'attestation-inline=true,"name=ghcr.io/a/b:1",'],
+    [[], 'attestation-inline=true,'],
+  ])('a layout without a push has the attestations with the names %j', (references, more) => {
+    const attestations = { provenance: 'mode=max', sbom: 'false', areWanted: true };
+    const attested = { ...layout, attested: { references, attestations } };
+    const list = buildArguments(plain, [platform], [attested], []);
+    expect(list).toEqual(expect.arrayContaining(['--provenance=mode=max', '--sbom=false']));
+    expect(valuesOf('--output', list)).toEqual([
+      `type=oci,tar=false,compression=zstd,compression-level=1,${more}"dest=/tmp/layout"`,
     ]);
   });
 

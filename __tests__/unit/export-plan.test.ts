@@ -1,6 +1,7 @@
 import { describe, expect, test } from '@jest/globals';
 import { buildInputs as build, exportFacts as facts, exportInputs as defaults } from '../fixtures/export-inputs.ts';
 import type { ExportInputs } from '../../export-image/inputs.ts';
+import { noAttestations } from '../../export-image/plan/attestations.ts';
 import { describeSource, type ExportFacts, planExport } from '../../export-image/plan/plan.ts';
 import { formatReference } from '../../shared/image/reference.ts';
 
@@ -32,6 +33,7 @@ describe('a plan without any input', () => {
       engine: 'docker',
       jobKey: '',
       push: undefined,
+      attestations: noAttestations,
       remarks: [],
       notices: [],
       warnings: [],
@@ -54,6 +56,7 @@ describe('the reference', () => {
     ['a source by digest with a name', { sourceImage: `charon@${digest}`, image: 'charon:local' }, 'charon:local'],
     ['a tarball, which keeps its own reference (S2.7)', { sourceTarball: 'image.tar' }, undefined],
     ['a tarball with a name', { sourceTarball: 'image.tar', image: 'charon:x' }, 'charon:x'],
+    ['a layout, which keeps its own reference', { sourceLayout: '/layout' }, undefined],
   ])('the image has the reference of %s', (_, change, expected) => {
     expect(nameOf(change)).toBe(expected);
   });
@@ -109,10 +112,12 @@ describe('the source', () => {
 
   test('a tarball can have white space around its path, which is ignored', () => {
     expect(plan({ sourceTarball: ' out/image.tar\n' }).source).toEqual({ kind: 'tarball', path: 'out/image.tar' });
+    expect(plan({ sourceLayout: ' out/layout\n' }).source).toEqual({ kind: 'layout', path: 'out/layout' });
   });
 
   test('an empty path causes an error that names the input and the received text (S0.8)', () => {
     expect(() => plan({ sourceTarball: ' ' })).toThrow('The input `source-tarball` is ""');
+    expect(() => plan({ sourceLayout: ' ' })).toThrow('The input `source-layout` is ""');
   });
 
   test.each([
@@ -122,6 +127,8 @@ describe('the source', () => {
       { sourceImage: 'a:1', build: { ...build, file: 'Dockerfile' } },
       'source-image, file',
     ],
+    ['a tarball and a layout', { sourceTarball: 'a', sourceLayout: 'b' }, 'source-tarball, source-layout'],
+    ['a layout and a file', { sourceLayout: 'b', build: { ...build, file: 'f' } }, 'source-layout, file'],
     ['a tarball and a target', { sourceTarball: 'a', build: { ...build, target: 't' } }, 'source-tarball, target'],
   ])('a plan can’t combine %s', (_, change, names) => {
     expect(() => plan(change)).toThrow(`${names} are set`);
@@ -138,6 +145,7 @@ describe('the source', () => {
   test.each([
     [{}, 'a build of ./app'],
     [{ sourceTarball: 'x.tar' }, 'the tarball x.tar'],
+    [{ sourceLayout: '/x' }, 'the OCI layout /x'],
     [{ sourceImage: 'charon' }, 'the image charon:latest in this engine'],
     [{ sourceImage: `charon:1@${digest}` }, `the image charon:1@${digest} in this engine`],
   ])('the log describes the source for the inputs %j (S2.8)', (change, words) => {
@@ -160,6 +168,7 @@ describe('further images are part of the plan (S3.1)', () => {
     ['the same image twice', { furtherImages: ['a:1', 'a:1'] }, 'a:1 is set twice'],
     ['a malformed reference', { furtherImages: ['A b'] }, 'A b'],
     ['images next to a tarball', { sourceTarball: '/t.tar', furtherImages: ['a:1'] }, 'further-images'],
+    ['images next to a layout', { sourceLayout: '/l', furtherImages: ['a:1'] }, 'A `source-layout` is handed over'],
   ])('further images can’t contain %s', (_, change, words) => {
     const error = { code: 'invalid-input', message: expect.stringContaining(words) };
     expect(() => plan(change)).toThrow(expect.objectContaining(error));
@@ -266,16 +275,29 @@ describe('the compression of new layers', () => {
   test('the compression of a tarball can’t be changed, because it is handed over unchanged', () => {
     const error = expect.objectContaining({ code: 'invalid-input' });
     expect(() => plan({ sourceTarball: '/t.tar', compression: 'gzip' })).toThrow(error);
+    expect(() => plan({ sourceLayout: '/l', compression: 'gzip' })).toThrow('A `source-layout` is handed over');
     expect(() => plan({ sourceTarball: '/t.tar' })).not.toThrow();
   });
 });
 
 describe('notices of changed inputs', () => {
-  test('attestations without a push have no effect, and a notice shows that', () => {
+  test('attestations of an image that isn’t built here have no effect, and a notice shows that', () => {
     const push = { ...defaults.push, provenance: 'true' };
-    expect(plan({ push }).notices).toEqual([expect.stringContaining('for what `push: true` pushes')]);
-    expect(plan({ push: { ...push, provenance: 'false' } }).notices).toEqual([]);
-    expect(plan({ push: { ...push, enabled: true }, tags: 'a/b:1' }).notices).toEqual([]);
+    const none = [expect.stringContaining('only a build of a Dockerfile gets attestations here')];
+    expect(plan({ push, sourceImage: 'a:1' }).notices).toEqual(none);
+    expect(plan({ push, sourceLayout: '/layout' }).notices).toEqual(none);
+    expect(plan({ push: { ...push, provenance: 'false' }, sourceImage: 'a:1' }).notices).toEqual([]);
+    expect(plan({ push }).notices).toEqual([]);
+  });
+
+  test.each([
+    ['a build', {}, {}, 'false'],
+    ['a build with `provenance`', { provenance: 'mode=max,builder-id=x' }, {}, 'mode=max,builder-id=x'],
+    ['a build with `push: true`', { enabled: true, provenance: 'builder-id=x' }, { tags: 'a/b:1' }, 'builder-id=x'],
+    ['an image of the engine', { enabled: true }, { sourceImage: 'a:1', tags: 'a/b:1' }, 'false'],
+  ])('the attestations of %s', (_, push, change, provenance) => {
+    const planned = plan({ push: { ...defaults.push, ...push }, ...change });
+    expect(planned).toMatchObject({ attestations: { provenance } });
   });
 
   test.each([

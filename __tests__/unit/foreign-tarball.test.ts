@@ -1,4 +1,5 @@
 import { execFileSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -259,6 +260,34 @@ describe('an index of a tarball', () => {
     });
   });
 });
+
+test('an OCI archive with sha512 digests is refused by that name, in an export and in a load', async () => {
+  const image = makeImage();
+  const digests = new Map<string, string>([...image.blobs].map(([digest, bytes]) => [digest, sha512Of(bytes)]));
+  const renamed = (text: string): string => text.replace(/sha256:[0-9a-f]{64}/g, (one) => digests.get(one) ?? one);
+  const manifest = Buffer.from(renamed(String(image.blobs.get(image.manifestDigest))));
+  const descriptor = { mediaType: 'application/vnd.oci.image.manifest.v1+json', size: manifest.length };
+  // These names are too long for the tar of the other tests.
+  const archive = (index: unknown, digest: string): Buffer => {
+    const folder = mkdtempSync(join(directory, 'sha512-'));
+    const [algorithm = '', hex = ''] = digest.split(':');
+    mkdirSync(join(folder, 'blobs', algorithm), { recursive: true });
+    writeFileSync(join(folder, 'blobs', algorithm, hex), manifest);
+    writeFileSync(join(folder, 'index.json'), json({ schemaVersion: 2, manifests: [index] }));
+    return execFileSync('tar', ['-C', folder, '-c', '.']);
+  };
+  const inIndex = archive({ ...descriptor, digest: sha512Of(manifest) }, sha512Of(manifest));
+  const inManifest = archive({ ...descriptor, digest: digestOf(manifest) }, digestOf(manifest));
+  for (const bytes of [inIndex, inManifest]) {
+    const refused = /has the digest sha512:[0-9a-f]+….*only sha256 digests are supported/;
+    await expect(see(bytes)).rejects.toThrow(refused);
+    await expect(copiedBytes(passing(Readable.from([bytes])).chunks)).rejects.toThrow(refused);
+  }
+});
+
+function sha512Of(bytes: Buffer): string {
+  return `sha512:${createHash('sha512').update(bytes).digest('hex')}`;
+}
 
 describe('a tarball of several platforms', () => {
   const amd64 = makeImage();

@@ -11,6 +11,7 @@ import { isPattern, matchesPattern } from '../../shared/image/artifact-name.ts';
 const inputs: ImagesInputs = {
   ...loadInputs,
   artifactNames: ['docker-image'],
+  artifactIds: [],
   load: true,
   remove: false,
   digestsArtifact: undefined,
@@ -98,6 +99,15 @@ describe('planImages', () => {
     });
   });
 
+  test('ids select artifacts instead of the names; one id is one image', () => {
+    const expectedConfigDigest = `sha256:${'a'.repeat(64)}`;
+    const one = { ...inputs, artifactIds: ['7', '7'], image: 'x', expectedConfigDigest };
+    expect(planImages(one)).toMatchObject({ kind: 'one', wanted: ['id:7'] });
+    const both = { ...inputs, artifactIds: ['7', '8'] };
+    expect(planImages(both)).toMatchObject({ kind: 'several', wanted: ['id:7', 'id:8'] });
+    expect(planImages({ ...both, load: false })).toMatchObject({ kind: 'mapping', wanted: ['id:7', 'id:8'] });
+  });
+
   test('`remove` removes what was loaded, and without a load does nothing else', () => {
     expect(planImages({ ...inputs, remove: true })).toMatchObject({ kind: 'one', remove: true });
     expect(planImages({ ...inputs, load: false, remove: true })).toMatchObject({ kind: 'removal' });
@@ -106,6 +116,14 @@ describe('planImages', () => {
   test.each([
     ['a slash in one of several', { artifactNames: ['a', 'b/c'] }, '"b/c"'],
     ['a slash in a pattern', { artifactNames: ['b/c*'] }, '"b/c"'],
+    ['an id that is no number', { artifactIds: ['7', 'docker-image'] }, '`artifact-ids` has "docker-image"; expected'],
+    ['an id of zero', { artifactIds: ['0'] }, '`artifact-ids` has "0"; expected'],
+    [
+      'a tarball for several ids',
+      { artifactIds: ['7', '8'], tarball: '/x' },
+      '`artifact-ids` (id:7, id:8) selects several images, but `tarball`',
+    ],
+    ['no name', { artifactNames: [] }, 'The input `artifact-name` is empty.'],
     ['an invalid name, with load: false', { artifactNames: [''], load: false }, 'it is empty'],
     ['a pattern for the digests', { digestsArtifact: 'digests-*' }, '"*"'],
     ['a slash in one, with load: false', { artifactNames: ['b/c'], load: false }, '"b/c"'],
@@ -177,6 +195,9 @@ test('selectArtifacts returns the newest artifact of each name, sorted, and the 
   expect(selected.map(({ id }) => id)).toEqual([3, 4, 1]);
   expect(missing).toEqual(['d*', 'e']);
   expect(selectArtifacts(['b'], artifacts).selected.map(({ id }) => id)).toEqual([4]);
+  const byId = selectArtifacts(['id:2', 'id:1', 'id:5'], artifacts);
+  expect(byId.selected.map(({ id }) => id)).toEqual([2, 1]);
+  expect(byId.missing).toEqual(['id:5']);
 });
 
 test.each([

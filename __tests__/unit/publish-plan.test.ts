@@ -7,6 +7,7 @@ import { formatReference } from '../../shared/image/reference.ts';
 const digest = `sha256:${'a'.repeat(64)}`;
 const given: PublishInputs = {
   artifactNames: ['docker-image'],
+  artifactIds: [],
   image: undefined,
   tags: 'ghcr.io/org/charon:1',
   repository: undefined,
@@ -97,6 +98,7 @@ describe('planPublish', () => {
 
   test.each<[Partial<PublishInputs>, string, string]>([
     [{ tags: 'auto' }, '`tags: auto` has no repository', 'Set `repository`'],
+    [{ artifactIds: ['7a'] }, '`artifact-ids` has "7a"; expected', 'artifact-id'],
     [{ artifactNames: [] }, 'The input `artifact-name` is empty.', 'docker-image'],
     [{ artifactNames: ['a/b'] }, 'a/b', ''],
     [{ artifactNames: ['a/*'] }, 'a/', ''],
@@ -115,6 +117,10 @@ describe('planPublish', () => {
         hint: expect.stringContaining(hint),
       }),
     );
+  });
+
+  test('ids select artifacts instead of the names', () => {
+    expect(plan({ artifactIds: ['8', '7', '8'] }).wanted).toEqual(['id:8', 'id:7']);
   });
 
   test('a pattern can consist of stars and question marks', () => {

@@ -104,6 +104,7 @@ describe('the record', () => {
     tarballCompression: 'none',
     producer: { repository: 'org/charon', runId: '1', runAttempt: 2, commit: 'abc', jobKey: 'build' },
     pushedReference: parsePinnedReference(`ghcr.io/org/charon@${one}`),
+    indexDigest: digestOf('index'),
     times: { began: 1, started: 1, built: 1, ready: 1 },
   };
   const written = (change: object): string => JSON.stringify({ ...JSON.parse(formatRecord(whole)), ...change });
@@ -174,6 +175,7 @@ describe('the record', () => {
     ['no platform', { platform: undefined }, 'its platform is malformed'],
     ['a pushed reference by tag', { pushedReference: 'a:1' }, 'its pushed reference is malformed'],
     ['a pushed reference that isn’t a text', { pushedReference: 1 }, 'its pushed reference is malformed'],
+    ['an index digest of another algorithm', { indexDigest: `sha512:${'a'.repeat(128)}` }, 'its indexDigest is not a'],
     ['a config without a valid position', { configAt: 5 }, 'its configAt is no place in the tarball'],
     ['a manifest without a valid position', { manifestAt: null }, 'its manifestAt is no place in the tarball'],
     ['a manifest without an offset', { manifestAt: { size: 1 } }, 'its offset is not a byte count'],

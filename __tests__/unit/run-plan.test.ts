@@ -207,6 +207,25 @@ const artifact = (expired: boolean): RunArtifact => ({
 });
 
 describe('chooseRun', () => {
+  test.each([
+    ['id:1', 'has an artifact by its id', undefined],
+    ['id:2', 'names an id that the run doesn’t have', '"id:2"; it has "docker-image"'],
+  ])('%s: the run %s', async (wanted, _, message) => {
+    const runs: WorkflowRuns = {
+      get: () => Promise.resolve(runOf(7, false)),
+      // eslint-disable-next-line @typescript-eslint/require-await -- as asynchronous as the real one
+      successful: async function* () {
+        yield* [];
+      },
+      artifacts: () => Promise.resolve([artifact(false)]),
+      signDownload: () => Promise.reject(new Error('not asked for')),
+    };
+    const search = { choice: { runId: 7 }, repository: 'org/charon', wanted: [wanted], allowForkRuns: false };
+    const chosen = chooseRun(runs, search, () => undefined);
+    if (message === undefined) expect((await chosen).artifacts).toHaveLength(1);
+    else await expect(chosen).rejects.toThrow(message);
+  });
+
   const kinds = fc.array(fc.constantFrom('fork', 'none', 'expired', 'live'), { maxLength: 60 });
   const search: RunSearch = {
     choice: { workflow: 'ci.yml', branch: 'main', event: undefined },

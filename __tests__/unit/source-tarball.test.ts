@@ -54,7 +54,7 @@ test('the record of an OCI archive with two entries of one name points to the la
   const producer = { repository: '', runId: '', runAttempt: 1, commit: '', jobKey: '' };
   const opened = await openSourceTarball(plan, producer);
   const bytes = await copiedBytes(opened.chunks);
-  const [layer] = (await opened.unsealed()).layers;
+  const [layer] = (await opened.unsealed()).record.layers;
   const start = layer?.offset ?? 0;
   expect(digestOf(bytes.subarray(start, start + (layer?.size ?? 0)))).toBe(image.layerDigests[0]);
   expect(bytes.includes(layerOf(other))).toBe(false);

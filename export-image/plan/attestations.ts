@@ -2,7 +2,7 @@ import type { PushInputs } from '../inputs.ts';
 import { isObject } from '../../shared/base/json.ts';
 import type { EventFacts } from '../../shared/image/workflow-event.ts';
 
-/** Attestations of a pushed image, as values of `--provenance` and `--sbom`. `false` is none. */
+/** Attestations of a built image, as values of `--provenance` and `--sbom`. `false` is none. */
 export interface Attestations {
   readonly provenance: string;
   readonly sbom: string;
@@ -19,7 +19,7 @@ export interface AttestationFacts {
   readonly noDefaultAttestations: boolean;
 }
 
-/** For a build that pushes nothing. */
+/** For a plain image. */
 export const noAttestations: Attestations = { provenance: 'false', sbom: 'false', areWanted: false };
 
 /** Returns the same attestations as docker/build-push-action with the same inputs (its context.ts, getAttestArgs). */

@@ -80,6 +80,7 @@ function ignoredInputs(inputs: ExportInputs): readonly string[] {
     ['branch-label', inputs.branchLabel !== undefined],
     ['source-image', inputs.sourceImage !== undefined],
     ['source-tarball', inputs.sourceTarball !== undefined],
+    ['source-layout', inputs.sourceLayout !== undefined],
     ['further-images', inputs.furtherImages.length > 0],
     ['push', push.enabled],
     ['engine', engine !== 'docker'],

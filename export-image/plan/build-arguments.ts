@@ -95,17 +95,28 @@ export function withoutGhaCache(caches: readonly string[]): {
 export type Exporter =
   /** None: the build only writes a cache. */
   | { readonly kind: 'nothing' }
-  | { readonly kind: 'oci-layout'; readonly directory: string; readonly compression: LayerCompression }
+  | {
+      readonly kind: 'oci-layout';
+      readonly directory: string;
+      readonly compression: LayerCompression;
+      /** Without a push. */
+      readonly attested?: Attested;
+    }
   /** The engine, under a temporary tag. The image's ID is written to a file. */
   | { readonly kind: 'engine'; readonly idFile: string; readonly name: string }
   /** Registries, under these references. Facts about the push are written to a file. */
   | {
       readonly kind: 'registry';
-      readonly references: readonly string[];
       readonly metadataFile: string;
       readonly compression: LayerCompression;
-      readonly attestations: Attestations;
+      readonly attested: Attested;
     };
+
+/** Attestations, and the names that they give to the image. */
+interface Attested {
+  readonly attestations: Attestations;
+  readonly references: readonly string[];
+}
 
 /**
  * Rejects lines that buildx would reject during the build, and build arguments that it would ignore. As in buildx, a build argument without
@@ -133,8 +144,8 @@ function requireLines(input: string, lines: readonly string[], form: RegExp, exp
 }
 
 /**
- * Returns the arguments of `docker buildx build`. Only a push has attestations, because a tarball for both image stores contains one plain
- * image (buildx#1460). An OCI layout of the same build then has them as well, in an index with the image.
+ * Returns the arguments of `docker buildx build`. A push and an OCI layout of one build have the same attestations, in an index with the
+ * image.
  * @param exporters the outputs of the build. Several need BuildKit 0.13, and not the driver of a classic engine.
  */
 export function buildArguments(
@@ -146,8 +157,8 @@ export function buildArguments(
   const each = (flag: string, values: readonly string[]): readonly string[] => values.flatMap((value) => [flag, value]);
   const one = (flag: string, value: string | undefined): readonly string[] =>
     value === undefined ? [] : [flag, value];
-  const pushed = exporters.find((exporter) => exporter.kind === 'registry');
-  const { provenance, sbom } = pushed?.attestations ?? noAttestations;
+  const [attested] = exporters.flatMap((exporter) => ('attested' in exporter ? (exporter.attested ?? []) : []));
+  const { provenance, sbom } = attested?.attestations ?? noAttestations;
   const isAttested = [provenance, sbom].some((value) => value !== 'false');
   return [
     ...one('--builder', build.builder),
@@ -155,7 +166,7 @@ export function buildArguments(
     ...one('--target', build.target),
     ...['--platform', platforms.map(formatPlatform).join(',')],
     ...[`--provenance=${provenance}`, `--sbom=${sbom}`],
-    ...exporters.flatMap((exporter) => exporterArguments(exporter, isAttested ? pushed?.references : undefined)),
+    ...exporters.flatMap((exporter) => exporterArguments(exporter, isAttested ? attested?.references : undefined)),
     ...each('--build-arg', build.buildArgs),
     ...each('--build-context', build.buildContexts),
     ...each('--label', build.labels),
@@ -178,17 +189,17 @@ export function buildArguments(
   ];
 }
 
-/** @param attestedAs the references of a push with attestations */
+/** @param attestedAs the references in the attestations */
 function exporterArguments(exporter: Exporter, attestedAs: readonly string[] | undefined): readonly string[] {
   if (exporter.kind === 'nothing') return ['--output', 'type=cacheonly'];
   if (exporter.kind === 'engine') return ['--load', '--tag', exporter.name, '--iidfile', exporter.idFile];
   // BuildKit's client writes one digest into the index of the layout, that of the last output. So both need the same attestations, which
   // contain the names.
-  const attested = attestedAs === undefined ? [] : ['attestation-inline=true', namesOf(attestedAs)];
+  const attested = attestedAs === undefined ? [] : ['attestation-inline=true', ...namesOf(attestedAs)];
   if (exporter.kind === 'oci-layout') return ['--output', outputOf(exporter, attested)];
   // With the layout's layers and media types, the manifest has the same digest in both. There is no copy in the engine's store.
   const image = ['type=image,push=true,store=false,oci-mediatypes=true', ...compressionOf(exporter)];
-  const output = [...image, namesOf(exporter.references)].join(',');
+  const output = [...image, ...namesOf(exporter.attested.references)].join(',');
   return ['--metadata-file', exporter.metadataFile, '--output', output];
 }
 
@@ -200,8 +211,8 @@ export function outputOf(exporter: Extract<Exporter, { kind: 'oci-layout' }>, mo
   return ['type=oci,tar=false', ...compressionOf(exporter), ...more, quoted(`dest=${exporter.directory}`)].join(',');
 }
 
-function namesOf(references: readonly string[]): string {
-  return quoted(`name=${references.join(',')}`);
+function namesOf(references: readonly string[]): readonly string[] {
+  return references.length === 0 ? [] : [quoted(`name=${references.join(',')}`)];
 }
 
 function compressionOf({ compression }: { readonly compression: LayerCompression }): readonly string[] {

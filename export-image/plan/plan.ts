@@ -1,6 +1,6 @@
 import type { BuildInputs, ExportInputs } from '../inputs.ts';
 import { resolveCacheTo } from './auto-cache.ts';
-import { type AttestationFacts, planAttestations } from './attestations.ts';
+import { type AttestationFacts, type Attestations, noAttestations, planAttestations } from './attestations.ts';
 import { type BakeSource, planBake, withoutCachesRead } from './bake.ts';
 import { type BuildSecret, parseSecrets, requireBuildLines, withoutGhaCache } from './build-arguments.ts';
 import { mayReadCache } from './cache.ts';
@@ -49,7 +49,13 @@ interface TarballSource {
   readonly path: string;
 }
 
-export type ExportSource = BuildSource | BakeSource | EngineSource | TarballSource;
+/** The folder of an existing OCI layout. */
+interface LayoutSource {
+  readonly kind: 'layout';
+  readonly path: string;
+}
+
+export type ExportSource = BuildSource | BakeSource | EngineSource | TarballSource | LayoutSource;
 
 /** The decisions for all sources. */
 interface AnyPlan {
@@ -90,6 +96,8 @@ export interface ImagePlan extends AnyLayoutPlan {
   readonly reference: TaggedReference;
   /** Images in this engine for the same tarball. */
   readonly further: readonly TaggedReference[];
+  /** Of the build. */
+  readonly attestations: Attestations;
 }
 
 /** Images that a bake file defines. */
@@ -103,11 +111,11 @@ export interface BakePlan extends AnyLayoutPlan {
 
 export type LayoutPlan = ImagePlan | BakePlan;
 
-/** An existing tarball. */
+/** An existing tarball or OCI layout. */
 export interface TarballPlan extends AnyPlan {
   readonly kind: 'tarball';
-  readonly source: TarballSource;
-  /** The image's reference in later jobs; undefined is the tarball's. */
+  readonly source: TarballSource | LayoutSource;
+  /** The image's reference in later jobs; undefined is the one that it has there. */
   readonly reference: TaggedReference | undefined;
   readonly push: undefined;
 }
@@ -143,7 +151,7 @@ export function planExport(inputs: ExportInputs, facts: ExportFacts): ExportPlan
   );
   const given = inputs.image === undefined ? undefined : parseTaggedReference(inputs.image);
   const what =
-    source.kind === 'tarball'
+    source.kind === 'tarball' || source.kind === 'layout'
       ? ({ kind: 'tarball', source, reference: given } as const)
       : source.kind === 'bake'
         ? ({ kind: 'bake', source, reference: undefined } as const)
@@ -154,8 +162,8 @@ export function planExport(inputs: ExportInputs, facts: ExportFacts): ExportPlan
   const engine = chooseEngine(inputs.engine, source);
   const attestations = planAttestations(inputs.push, facts);
   const push = planPush(inputs.push, tags, source.kind, platform, attestations);
-  if (push === undefined && attestations.areWanted)
-    notices.push('There are no attestations: `provenance` and `sbom` are for what `push: true` pushes.');
+  if (source.kind !== 'build' && attestations.areWanted)
+    notices.push('`provenance` and `sbom` have no effect: only a build of a Dockerfile gets attestations here.');
   if (push !== undefined) requireDocker(engine, '`push: true`');
   const own = reference === undefined ? undefined : formatReference(reference);
   // Outside of a workflow there is no event.
@@ -180,7 +188,9 @@ export function planExport(inputs: ExportInputs, facts: ExportFacts): ExportPlan
   const compression = chooseCompression(inputs.compression, inputs.compressionLevel);
   const layout = { ...plan, requireCache: inputs.requireCache, compression } as const;
   if (what.kind === 'bake') return { ...layout, ...what, push: undefined };
-  return { ...layout, ...what, further, push };
+  // Only a push has them by default: the artifact is then what it was before.
+  const isAttested = source.kind === 'build' && (push !== undefined || attestations.areWanted);
+  return { ...layout, ...what, further, push, attestations: isAttested ? attestations : noAttestations };
 }
 
 /** Returns the same build without the caches that it reads. */
@@ -220,21 +230,25 @@ function chooseSource(
   taken: EngineImage | undefined,
   messages: Messages,
 ): ExportSource {
-  const { sourceImage, sourceTarball } = inputs;
+  const { sourceImage, sourceTarball, sourceLayout } = inputs;
   const build = withDefaultContext(inputs.build, facts.event, facts.repositoryUrl);
   const bake = planBake(inputs);
   if (bake !== undefined) return bake;
   const given = [
     ...(sourceImage === undefined ? [] : ['source-image']),
     ...(sourceTarball === undefined ? [] : ['source-tarball']),
+    ...(sourceLayout === undefined ? [] : ['source-layout']),
     ...(build.file === undefined ? [] : ['file']),
     ...(build.target === undefined ? [] : ['target']),
   ];
   const sources = given.filter((name) => name.startsWith('source-')).length;
   if (sources > 1 || (sources === 1 && given.length > 1)) throw twoSources(given);
   if (taken !== undefined) return { kind: 'engine', image: taken.image };
-  if (sourceTarball !== undefined && inputs.compression.trim() !== 'auto') throw compressedAlready(inputs.compression);
-  if (sourceTarball !== undefined) return { kind: 'tarball', path: requirePath(sourceTarball) };
+  const [made] = given;
+  if (made !== undefined && sources === 1 && inputs.compression.trim() !== 'auto')
+    throw compressedAlready(made, inputs.compression);
+  if (sourceTarball !== undefined) return { kind: 'tarball', path: requirePath('source-tarball', sourceTarball) };
+  if (sourceLayout !== undefined) return { kind: 'layout', path: requirePath('source-layout', sourceLayout) };
   requireBuildLines(build);
   const secrets = parseSecrets(build, messages.warnings);
   return { kind: 'build', build: { ...build, ...chooseCaches(inputs, facts, messages) }, secrets };
@@ -316,10 +330,10 @@ function chooseFurther(
   taken: readonly (Reference | undefined)[],
 ): readonly TaggedReference[] {
   const further = given.map(parseTaggedReference);
-  if (further.length > 0 && source.kind === 'tarball') {
+  if (further.length > 0 && (source.kind === 'tarball' || source.kind === 'layout')) {
     throw invalidInput(
-      'A `source-tarball` is handed over unchanged: `further-images` can’t be added to it.',
-      'Save all images to that tarball, or set `source-image` and `further-images`.',
+      `A \`source-${source.kind}\` is handed over unchanged: \`further-images\` can’t be added to it.`,
+      'Save all images to one `source-tarball`, or set `source-image` and `further-images`.',
     );
   }
   const twice = repeatedName([...taken.filter((one) => one !== undefined), ...further]);
@@ -360,17 +374,17 @@ function chooseRetention(days: number, facts: ExportFacts, notices: string[]): n
   return maxRetentionDays;
 }
 
-function requirePath(path: string): string {
+function requirePath(input: string, path: string): string {
   if (path.trim() !== '') return path.trim();
   throw invalidInput(
-    `The input \`source-tarball\` is "${quoteForeign(path)}"; expected the path of a tarball.`,
+    `The input \`${input}\` is "${quoteForeign(path)}"; expected a path.`,
     'Check the expression it comes from, or remove the line to build the image here.',
   );
 }
 
-function compressedAlready(compression: string): HandoverError {
+function compressedAlready(input: string, compression: string): HandoverError {
   return invalidInput(
-    `A \`source-tarball\` is handed over unchanged, but \`compression\` is "${quoteForeign(compression)}".`,
+    `A \`${input}\` is handed over unchanged, but \`compression\` is "${quoteForeign(compression)}".`,
     'Remove `compression`, or set `source-image`.',
   );
 }
@@ -378,7 +392,7 @@ function compressedAlready(compression: string): HandoverError {
 function twoSources(given: readonly string[]): HandoverError {
   return invalidInput(
     `The image has more than one source: ${given.join(', ')} are set.`,
-    'Set one of `source-image`, `source-tarball` or the inputs of a build (`file`, `target`).',
+    'Set one of `source-image`, `source-tarball`, `source-layout` or the inputs of a build (`file`, `target`).',
   );
 }
 
@@ -387,5 +401,6 @@ export function describeSource(source: ExportSource): string {
   if (source.kind === 'build') return `a build of ${source.build.context}`;
   if (source.kind === 'bake') return `the targets ${source.targets.join(', ')} of a bake file`;
   if (source.kind === 'tarball') return `the tarball ${source.path}`;
+  if (source.kind === 'layout') return `the OCI layout ${source.path}`;
   return `the image ${source.image} in this engine`;
 }

@@ -11,8 +11,6 @@ export interface PushPlan {
   /** The platforms of a manifest list. If empty, the handed-over image is pushed. */
   readonly listedPlatforms: readonly Platform[];
   readonly onFailure: 'error' | 'warn';
-  /** Only of a build. */
-  readonly attestations: Attestations;
 }
 
 /**
@@ -25,17 +23,17 @@ export interface PushPlan {
 export function planPush(
   inputs: PushInputs,
   tags: readonly TaggedReference[],
-  source: 'build' | 'bake' | 'engine' | 'tarball',
+  source: 'build' | 'bake' | 'engine' | 'tarball' | 'layout',
   platform: Platform,
   attestations: Attestations,
 ): PushPlan | undefined {
   const onFailure = chooseOnFailure(inputs.onFailure);
   const platforms = inputs.platforms.map(parsePlatform);
   if (!inputs.enabled) return undefined;
-  if (source === 'tarball') {
+  if (source === 'tarball' || source === 'layout') {
     throw invalidInput(
-      'A tarball (`source-tarball`) can be handed over, but not pushed.',
-      'Remove `push: true`, or load the tarball first and set `source-image`.',
+      `A \`source-${source}\` can be handed over, but not pushed.`,
+      'Remove `push: true`. Push it in the step that makes it, or in a later job with org/image-handover/publish-image@v1.',
     );
   }
   const listedPlatforms = platforms.every((one) => samePlatform(one, platform)) ? [] : platforms;
@@ -53,7 +51,7 @@ export function planPush(
   }
   const [first, ...rest] = tags;
   if (first === undefined) throw noTags();
-  return { references: [first, ...rest], listedPlatforms, onFailure, attestations };
+  return { references: [first, ...rest], listedPlatforms, onFailure };
 }
 
 function noTags(): HandoverError {

@@ -6,7 +6,7 @@ import { quoteForeign } from '../../shared/base/text.ts';
 import type { Timeline } from '../../shared/base/timeline.ts';
 import type { BuildStep } from '../../shared/docker/build-progress.ts';
 import { formatReference } from '../../shared/image/reference.ts';
-import { readOciLayout } from '../../shared/layout/read-layout.ts';
+import { readLayoutAttestations, readOciLayout } from '../../shared/layout/read-layout.ts';
 import { type BakedImages, bakeIntoLayout } from './from-bake.ts';
 import { buildIntoLayout } from './from-build.ts';
 import { cacheWriting } from './cache-writing.ts';
@@ -47,12 +47,15 @@ export async function fillLayout(
   const caches = kept.use(cacheWriting(source.caches ?? { problems: [], builds: [] }, log));
   const image = await readOciLayout(directory, plan.platform, source.replaced);
   const references = [plan.reference, ...plan.tags];
+  const attestations =
+    plan.source.kind === 'build' ? await readLayoutAttestations(directory, plan.platform) : undefined;
   const further = await saveFurther(plan, tools, directory);
-  return { images: [{ image, references }, ...further], steps: source.steps, push: source.push, caches };
+  const images = [{ image, references }, ...further] as const;
+  return { images, attestations, steps: source.steps, push: source.push, caches };
 }
 
 async function takeSource(
-  { source, platform, push, requireCache, compression }: ImagePlan,
+  { source, platform, push, attestations, tags, requireCache, compression }: ImagePlan,
   tools: Tools,
   directory: string,
 ): Promise<SourcedImage> {
@@ -62,7 +65,8 @@ async function takeSource(
     const save = (): Promise<SourcedImage> => saveIntoLayout(tools, source.image, layout, push);
     return log.chapter('Save', () => timeline.measure('Save', save));
   }
-  const request = { build: source.build, secrets: source.secrets, platform, layout, push, requireCache };
+  const { build, secrets } = source;
+  const request = { build, secrets, platform, layout, push, attestations, tags, requireCache };
   return log.chapter('Build', () => timeline.measure('Build', () => buildIntoLayout(tools, request)));
 }
 

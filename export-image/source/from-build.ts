@@ -1,7 +1,7 @@
 import { readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { BuildInputs } from '../inputs.ts';
-import { noAttestations } from '../plan/attestations.ts';
+import type { Attestations } from '../plan/attestations.ts';
 import {
   buildArguments,
   type BuildSecret,
@@ -31,7 +31,7 @@ import type { BuildCommand, BuildOutcome } from '../../shared/docker/buildx.ts';
 import { engineTags } from '../../shared/docker/engine-tags.ts';
 import { type Digest, isDigest } from '../../shared/image/digest.ts';
 import { formatPlatform, type Platform } from '../../shared/image/platform.ts';
-import { formatReference } from '../../shared/image/reference.ts';
+import { formatReference, type TaggedReference } from '../../shared/image/reference.ts';
 import { writeOciLayout } from '../../shared/layout/write-layout.ts';
 
 export interface BuildRequest {
@@ -40,6 +40,9 @@ export interface BuildRequest {
   readonly platform: Platform;
   readonly layout: LayoutRequest;
   readonly push: PushPlan | undefined;
+  readonly attestations: Attestations;
+  /** The image's references for later jobs to push. */
+  readonly tags: readonly TaggedReference[];
   /** Whether the steps are checked before anything is pushed. */
   readonly requireCache: boolean;
 }
@@ -54,7 +57,7 @@ export async function buildIntoLayout(tools: SourceTools, request: BuildRequest)
   await requireBuildPaths(request.build);
   const secrets = await writeSecrets(tools.tempDir, request.secrets);
   if (await exportsLayouts(tools, request.build.builder)) return buildAndPush(tools, request, secrets);
-  requirePlainPush(request.push);
+  requirePlainImage(request);
   const { build, problems } = withoutRemoteCaches(request.build, tools);
   const idFile = join(tools.tempDir, 'image-id');
   await using held = new AsyncDisposableStack();
@@ -67,9 +70,9 @@ export async function buildIntoLayout(tools: SourceTools, request: BuildRequest)
   return { steps, caches, ...(await saveOnce(tools, (await readFile(idFile, 'utf8')).trim(), request, held.move())) };
 }
 
-// `docker push` sends one plain image.
-function requirePlainPush(push: PushPlan | undefined): void {
-  if (push?.attestations.areWanted === true) {
+// `docker save` writes one plain image, and `docker push` sends one.
+function requirePlainImage({ push, attestations }: BuildRequest): void {
+  if (attestations.areWanted) {
     throw new HandoverError(
       'builder-unsupported',
       'The docker driver on the classic image store has no attestations (`provenance`, `sbom`).',
@@ -166,25 +169,28 @@ async function buildAndPush(
   request: BuildRequest,
   secrets: readonly PassedSecret[],
 ): Promise<SourcedImage> {
-  const { platform, push } = request;
+  const { platform, push, attestations } = request;
   const writes = planCacheWrites(request.build.cacheTo, tools.cacheService, true);
   const build = { ...request.build, cacheTo: writes.withImage };
-  const references = push?.references.map(formatReference) ?? [];
+  const references = (push?.references ?? request.tags).map(formatReference);
   const commandOf = (...[inputs, platforms, exporters]: Parameters<Build>): BuildCommand => ({
     name: 'build',
     args: buildArguments(inputs, platforms, exporters, secrets),
   });
   const run: Build = (inputs, platforms, exporters) =>
-    tools.buildx.build(commandOf(inputs, platforms, exporters), tools.log.info, references);
+    tools.buildx.build(commandOf(inputs, platforms, exporters), tools.log.info, push === undefined ? [] : references);
   const several = push !== undefined && push.listedPlatforms.length > 0;
   const {
     directory,
     compression: { built: compression },
   } = request.layout;
-  const layout: Exporter = { kind: 'oci-layout', directory, compression };
+  const attested = { attestations, references };
+  const layout: Exporter = {
+    ...{ kind: 'oci-layout', directory, compression },
+    ...(push === undefined ? { attested } : {}),
+  };
   const metadataFile = join(tools.tempDir, 'pushed.json');
-  const attestations = push?.attestations ?? noAttestations;
-  const registry = { kind: 'registry', references, metadataFile, compression, attestations } as const;
+  const registry = { kind: 'registry', metadataFile, compression, attested } as const;
   // An SBOM takes a scan of the image, whose failure would fail the build.
   const scans = attestations.sbom !== 'false';
   const pushes = push !== undefined && !several && !scans && !request.requireCache;

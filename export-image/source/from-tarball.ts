@@ -1,13 +1,14 @@
 import { stat } from 'node:fs/promises';
 import { basename } from 'node:path';
-import { imageRecord, type ExportedImage, type UnsealedRecord } from '../upload.ts';
+import { type ExportedImage, type Unsealed, unsealedExport } from '../upload.ts';
 import type { TarballPlan } from '../plan/plan.ts';
 import { HandoverError, invalidInput, invalidTarball, messageOf } from '../../shared/base/errors.ts';
 import type { LentChunks } from '../../shared/bytes/chunks.ts';
 import { fileChunks, fileHead, transientFileChunks } from '../../shared/bytes/files.ts';
 import { formatPlatform, samePlatform } from '../../shared/image/platform.ts';
 import type { Producer } from '../../shared/image/record.ts';
-import type { TaggedReference } from '../../shared/image/reference.ts';
+import type { Reference, TaggedReference } from '../../shared/image/reference.ts';
+import type { LayoutAttestations } from '../../shared/layout/read-layout.ts';
 import type { ArrivingLayer } from '../../shared/tar/tarball-writer.ts';
 import { compressionOf, decompress, magicBytes } from '../../shared/tar/compression.ts';
 import type { RecordLayer, TarballCompression } from '../../shared/image/record.ts';
@@ -30,7 +31,7 @@ export interface OpenedTarball {
   /** Whether it is a new tarball, because not every engine loads the source. */
   readonly isNew: boolean;
   /** Called after all chunks are read. */
-  readonly unsealed: () => Promise<UnsealedRecord>;
+  readonly unsealed: () => Promise<Unsealed>;
 }
 
 /**
@@ -54,15 +55,15 @@ export async function openSourceTarball(plan: TarballPlan, producer: Producer): 
       `Set \`platform: ${formatPlatform(chosen.config.platform)}\`, or give the tarball of the other platform.`,
     );
   }
-  const references = [...chooseReferences(path, plan.reference, chosen), ...plan.tags];
+  const references = [...chooseReferences(path, plan.reference, chosen.references), ...plan.tags];
   const [manifest] = chosen.manifests;
   if (kind !== 'oci' || manifest === undefined) {
     const file = { path, size, compression };
     const record = recordOf(file, chosen, references, producer);
-    return { size, chunks: transientFileChunks(path), isNew: false, unsealed: () => Promise.resolve(record) };
+    return { size, chunks: transientFileChunks(path), isNew: false, unsealed: () => Promise.resolve({ record }) };
   }
   const image = { image: contentsOf(chosen, manifest), references };
-  return repacked({ path, compression, layers: chosen.layers }, image, plan, producer);
+  return repacked(layersOf({ path, compression, layers: chosen.layers }), image, plan, producer);
 }
 
 interface TarballFile {
@@ -77,7 +78,7 @@ function recordOf(
   image: TarballImage,
   references: readonly TaggedReference[],
   producer: Producer,
-): UnsealedRecord {
+): Unsealed['record'] {
   const [manifest] = image.manifests;
   const isPlain = compression === 'none';
   const place = ({ offset, size: bytes }: SeenEntry): Pick<RecordLayer, 'size' | 'offset'> =>
@@ -107,20 +108,29 @@ interface ArchiveFile extends Omit<TarballFile, 'size'> {
   readonly layers: readonly SeenEntry[];
 }
 
-/** Writes a new tarball from the archive's layers, which are read a second time. */
-function repacked(file: ArchiveFile, image: ExportedImage, plan: TarballPlan, producer: Producer): OpenedTarball {
+/** Returns a new tarball of an image and its layers. */
+export function repacked(
+  layers: AsyncIterable<ArrivingLayer> | Iterable<ArrivingLayer>,
+  image: ExportedImage,
+  plan: TarballPlan,
+  producer: Producer,
+  attestations?: LayoutAttestations,
+): OpenedTarball {
   const written = Promise.withResolvers<WrittenTarball>();
-  const layers = layersOf(file);
   const images = (): Promise<readonly [ExportedImage]> => Promise.resolve([image]);
   return {
     size: undefined,
     chunks: tarballChunks(layers, images, written.resolve),
     isNew: true,
     unsealed: async () =>
-      imageRecord({ ...image, further: [], tarball: await written.promise, path: plan.tarballPath, producer }),
+      unsealedExport({
+        ...{ ...image, further: [], attestations },
+        ...{ tarball: await written.promise, path: plan.tarballPath, producer },
+      }),
   };
 }
 
+// They are read a second time.
 async function* layersOf({ path, compression, layers }: ArchiveFile): AsyncGenerator<ArrivingLayer> {
   const seen = new SeenTarball();
   const wanted = new Map(layers.map((layer) => [layer.offset, layer.digest]));
@@ -133,13 +143,14 @@ async function* layersOf({ path, compression, layers }: ArchiveFile): AsyncGener
     throw invalid(`${path} changed during the export: ${changed.path} has different bytes now.`);
 }
 
-function chooseReferences(
+/** Returns the wanted reference, or else the references that the image has in its file or folder. */
+export function chooseReferences(
   path: string,
   wanted: TaggedReference | undefined,
-  image: TarballImage,
+  found: readonly Reference[],
 ): readonly TaggedReference[] {
   if (wanted !== undefined) return [wanted];
-  const own = image.references.flatMap(({ tag, ...rest }) => (tag === undefined ? [] : [{ ...rest, tag }]));
+  const own = found.flatMap(({ tag, ...rest }) => (tag === undefined ? [] : [{ ...rest, tag }]));
   return own.length > 0 ? own : [missingReference(path)];
 }
 

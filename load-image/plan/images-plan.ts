@@ -1,12 +1,12 @@
 import type { ImagesInputs } from '../inputs.ts';
 import { invalidInput } from '../../shared/base/errors.ts';
-import { isPattern, requireArtifactName, requireNameOrPattern } from '../../shared/image/artifact-name.ts';
+import { chooseWanted, isPattern, requireArtifactName } from '../../shared/image/artifact-name.ts';
 import { type EachPlan, planEach } from './plan.ts';
 
 /** Everything that is decided before any work: to load one image, to load several, or only to read the mapping or remove artifacts. */
 export interface ImagesPlan {
   readonly kind: 'one' | 'several' | 'mapping' | 'removal';
-  /** Names and patterns of artifacts; the one name of one image. */
+  /** Names, patterns and ids of artifacts; the one name or id of one image. */
   readonly wanted: readonly string[];
   readonly each: EachPlan;
   /** The name of the artifact for the mapping. */
@@ -17,20 +17,18 @@ export interface ImagesPlan {
 
 /** @throws HandoverError `invalid-input` */
 export function planImages(inputs: ImagesInputs): ImagesPlan {
-  const { artifactNames, digestsArtifact, remove } = inputs;
+  const { artifactNames, artifactIds, digestsArtifact, remove } = inputs;
   const digests = digestsArtifact === undefined ? undefined : requireArtifactName(digestsArtifact);
-  const wanted = [...new Set(artifactNames)];
-  const [artifactName = '', ...more] = wanted;
-  const isOne = more.length === 0 && !isPattern(artifactName);
+  const wanted = chooseWanted(artifactNames, artifactIds);
+  const isOne = wanted.length === 1 && !wanted.some(isPattern);
   if (!isOne)
     requireNoneOf(
       inputs,
       ['image', 'tarball', 'oci-layout', 'expected-config-digest', 'from'],
-      `\`artifact-name\` (${wanted.join(', ')}) selects several images`,
+      `\`${artifactIds.length > 0 ? 'artifact-ids' : 'artifact-name'}\` (${wanted.join(', ')}) selects several images`,
     );
   if (!inputs.load)
     requireNoneOf(inputs, ['image', 'tarball', 'oci-layout', 'from', 'into'], 'With `load: false` no image is loaded');
-  [artifactName, ...more].forEach(requireNameOrPattern);
   if (!inputs.load && remove && digests !== undefined) {
     throw invalidInput(
       'With `load: false` and `remove: true` no record is read, so there are no digests for `digests-artifact`.',

@@ -16,6 +16,7 @@ import { type EngineName, parseEngineName, requireDocker } from '../../shared/im
 
 /** Everything that is decided before any work. */
 export interface LoadPlan extends Omit<Expectations, 'host'> {
+  /** The name, or `id:` and the id. */
   readonly artifactName: string;
   /** The wanted reference; undefined keeps the artifact's references. */
   readonly reference: Reference | undefined;

@@ -2,7 +2,7 @@ import { chooseTags, loweredNotices } from '../../shared/image/tags.ts';
 import type { PublishInputs } from '../inputs.ts';
 import { invalidInput } from '../../shared/base/errors.ts';
 import { quoteForeign } from '../../shared/base/text.ts';
-import { requireNameOrPattern } from '../../shared/image/artifact-name.ts';
+import { chooseWanted } from '../../shared/image/artifact-name.ts';
 import { parseExpectedDigest } from '../../shared/handed-over/expectations.ts';
 import { type OtherRun, planOtherRun } from '../../shared/handed-over/other-run-plan.ts';
 import type { Digest } from '../../shared/image/digest.ts';
@@ -18,7 +18,7 @@ import { type EventFacts, workflowEvent } from '../../shared/image/workflow-even
 
 /** All that is decided before anything is done. */
 export interface PublishPlan {
-  /** Names and patterns of artifacts. */
+  /** Names, patterns and ids of artifacts. */
   readonly wanted: readonly string[];
   /** Selects one of several images in an artifact. */
   readonly image: Reference | undefined;
@@ -53,10 +53,7 @@ export function planPublish(inputs: PublishInputs, facts: PublishFacts): Publish
   if (first === undefined)
     throw invalidInput('`tags` names no reference to publish under.', 'Give one reference a line.');
   notices.push(...loweredNotices([first, ...others]));
-  const wanted = [...new Set(inputs.artifactNames)];
-  if (wanted.length === 0)
-    throw invalidInput('The input `artifact-name` is empty.', 'Leave it out for `docker-image`.');
-  wanted.forEach(requireNameOrPattern);
+  const wanted = chooseWanted(inputs.artifactNames, inputs.artifactIds);
   const run = { ...inputs, repository: inputs.runRepository, allowForkRuns: false };
   return {
     wanted,

@@ -2,7 +2,7 @@ import type { Artifact, ArtifactContent, ArtifactReader } from '../artifacts/sto
 import { HandoverError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import { formatBytes } from '../base/text.ts';
-import { matchesPattern } from '../image/artifact-name.ts';
+import { isId, isPattern, isWanted } from '../image/artifact-name.ts';
 import { type HandoverRecord, parseRecord, recordName } from '../image/record.ts';
 import { identifyByRange, type IdentifiedImage } from './identity.ts';
 import { type Outcome, sideBySide } from './side-by-side.ts';
@@ -27,13 +27,13 @@ export interface FindTools {
 }
 
 /**
- * Finds the newest artifact of that name, and identifies its images.
+ * Finds the newest artifact of that name, or the one with that id, and identifies its images.
  * @throws HandoverError `artifact-not-found` with the names that exist, `artifact-corrupt`, `transfer-failed`
  */
-export async function findArtifact(name: string, { store, log, runAttempt }: FindTools): Promise<FoundArtifact> {
+export async function findArtifact(wanted: string, { store, log, runAttempt }: FindTools): Promise<FoundArtifact> {
   const artifacts = await store.list();
-  const found = artifacts.find((artifact) => artifact.name === name);
-  if (found === undefined) throw artifactNotFound([name], artifacts, runAttempt);
+  const found = artifacts.find((artifact) => isWanted(wanted, artifact));
+  if (found === undefined) throw artifactNotFound([wanted], artifacts, runAttempt);
   return identified(await store.open(found), log);
 }
 
@@ -68,7 +68,7 @@ export interface WaitTimeout {
 }
 
 /**
- * Returns the error for names, or patterns, without an artifact. It lists the artifacts that exist.
+ * Returns the error for names, patterns or ids without an artifact. It lists the artifacts that exist.
  * @param runAttempt number of this attempt of the run
  */
 export function artifactNotFound(
@@ -77,12 +77,13 @@ export function artifactNotFound(
   runAttempt: number,
   timeout?: WaitTimeout,
 ): HandoverError {
-  const there = [...new Set(artifacts.map((artifact) => artifact.name))].map((other) => `"${other}"`);
+  const withId = wanted.some(isId);
+  const there = [...new Set(artifacts.map(({ name, id }) => (withId ? `"${name}" (id:${String(id)})` : `"${name}"`)))];
   return new HandoverError(
     'artifact-not-found',
     `This run has no artifact ${wanted.map((name) => `"${name}"`).join(' and no ')}; it has ${there.length === 0 ? 'none' : there.slice(0, 30).join(', ')}.${timeout === undefined ? '' : ` ${timeout.why}`}`,
     (timeout?.hint ??
-      'Check `artifact-name`, and that this job has `needs:` the job that exports the image and that it uploaded it.') +
+      'Check `artifact-name` or `artifact-ids`, and that this job has `needs:` the job that exports the image and that it uploaded it.') +
       (runAttempt > 1
         ? ` This is attempt ${String(runAttempt)}: an earlier attempt's artifact may have expired (\`retention-days\` of export-image), ` +
           'or a step with `remove: true` has removed it. Re-run all jobs.'
@@ -95,7 +96,7 @@ const opensAtOnce = 8;
 /**
  * Finds the newest artifact of each name that is wanted, and identifies its images: some kilobytes each. Skips an artifact that
  * contains only the mapping of an earlier step, unless it is named.
- * @param wanted names and patterns
+ * @param wanted names, patterns and ids
  * @throws HandoverError `artifact-not-found` with the names that have no artifact, and those that exist
  */
 export async function findArtifacts(
@@ -109,7 +110,8 @@ export async function findArtifacts(
   const opened = await sideBySide(found, opensAtOnce, async (artifact) => {
     const content = await store.open(artifact);
     const isMapping = content.files.length === 1 && content.files[0]?.name === digestsFileName;
-    return isMapping && !wanted.includes(artifact.name) ? undefined : await identified(content, log);
+    const isExact = wanted.some((one) => !isPattern(one) && isWanted(one, artifact));
+    return isMapping && !isExact ? undefined : await identified(content, log);
   });
   const all = opened.flatMap((outcome): readonly Outcome<FoundArtifact>[] => {
     if (!outcome.ok) return [outcome];
@@ -120,9 +122,9 @@ export async function findArtifacts(
 }
 
 /**
- * Selects the newest artifact of each name that is wanted.
+ * Selects the newest artifact of each name that is wanted, and those with a wanted id.
  * @param artifacts newest first
- * @returns the artifacts sorted by name, and the names and patterns without one
+ * @returns the artifacts sorted by name, and the names, patterns and ids without one
  */
 export function selectArtifacts(
   wanted: readonly string[],
@@ -130,9 +132,11 @@ export function selectArtifacts(
 ): { readonly selected: readonly Artifact[]; readonly missing: readonly string[] } {
   const newest = new Map<string, Artifact>();
   for (const artifact of artifacts) if (!newest.has(artifact.name)) newest.set(artifact.name, artifact);
-  const all = [...newest.values()].sort((one, other) => (one.name < other.name ? -1 : 1));
+  const counts = (artifact: Artifact, one: string): boolean =>
+    isWanted(one, artifact) && (isId(one) || newest.get(artifact.name) === artifact);
+  const all = artifacts.toSorted((one, other) => (one.name < other.name ? -1 : 1));
   return {
-    selected: all.filter(({ name }) => wanted.some((pattern) => matchesPattern(pattern, name))),
-    missing: wanted.filter((pattern) => !all.some(({ name }) => matchesPattern(pattern, name))),
+    selected: all.filter((artifact) => wanted.some((one) => counts(artifact, one))),
+    missing: wanted.filter((one) => !artifacts.some((artifact) => counts(artifact, one))),
   };
 }

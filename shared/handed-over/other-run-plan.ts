@@ -20,7 +20,7 @@ export interface OtherRun {
 }
 
 interface RunFacts {
-  /** Names and patterns of artifacts. */
+  /** Names, patterns and ids of artifacts. */
   readonly wanted: readonly string[];
   /** `owner/name` of this job's repository. */
   readonly ownRepository: string;

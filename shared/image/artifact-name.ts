@@ -46,11 +46,43 @@ export function matchesPattern(pattern: string, name: string): boolean {
   return /^\**$/.test(pattern.slice(at));
 }
 
+// A wanted artifact is given by its name, a pattern, or `id:` and its id, which can't be a name.
+const wantedId = /^id:(\d+)$/;
+
+/** Returns whether a wanted text is the id of one artifact. */
+export function isId(wanted: string): boolean {
+  return wantedId.test(wanted);
+}
+
+/** Returns whether an artifact has a wanted name, pattern or id. */
+export function isWanted(wanted: string, { id, name }: { readonly id: number; readonly name: string }): boolean {
+  const [, wantedNumber] = wantedId.exec(wanted) ?? [];
+  return wantedNumber === undefined ? matchesPattern(wanted, name) : wantedNumber === String(id);
+}
+
+/**
+ * Decides which artifacts are wanted: those with the ids, or else with the names or patterns. Each is returned once.
+ * @throws HandoverError `invalid-input`
+ */
+export function chooseWanted(names: readonly string[], ids: readonly string[]): readonly string[] {
+  const wrong = ids.find((id) => !/^[1-9]\d{0,14}$/.test(id));
+  if (wrong !== undefined) {
+    throw invalidInput(
+      `The input \`artifact-ids\` has "${quoteForeign(wrong)}"; expected the id of an artifact, a number.`,
+      'Give it the output `artifact-id` of export-image: ${{ needs.build.outputs.artifact-id }}.',
+    );
+  }
+  if (ids.length > 0) return [...new Set(ids)].map((id) => `id:${id}`);
+  if (names.length === 0) throw invalidInput('The input `artifact-name` is empty.', 'Leave it out for `docker-image`.');
+  names.forEach(requireNameOrPattern);
+  return [...new Set(names)];
+}
+
 /**
  * Checks a name or a pattern of artifacts.
  * @throws HandoverError `invalid-input`
  */
-export function requireNameOrPattern(text: string): void {
+function requireNameOrPattern(text: string): void {
   if (!isPattern(text)) requireArtifactName(text);
   for (const part of text.split(/[*?]+/)) if (part !== '') requireArtifactName(part);
 }

@@ -1,4 +1,4 @@
-import { type HandoverError, invalidTarball } from '../base/errors.ts';
+import { attempt, type HandoverError, invalidTarball } from '../base/errors.ts';
 import {
   arrayOf,
   isByteCount,
@@ -14,6 +14,7 @@ import { readStrictJson, type Shape } from '../base/strict-json.ts';
 import { quoteForeign } from '../base/text.ts';
 import { type Digest, digestOf, isDigest, isOtherDigest } from './digest.ts';
 import { formatPlatform, type Platform, platformIn } from './platform.ts';
+import { parseReference, type Reference } from './reference.ts';
 import { archiveShape, configShape, manifestShape } from './shapes.ts';
 
 /** How layers are stored in a manifest (OCI image-spec, layer.md). */
@@ -100,6 +101,24 @@ export function configFault(
 /** Attestations travel as manifests of an unknown platform (BuildKit docs/attestations/attestation-storage.md). */
 export function isAttestation(descriptor: Descriptor): boolean {
   return descriptor.annotations['vnd.docker.reference.type'] === 'attestation-manifest';
+}
+
+/** Returns whether a descriptor is an attestation of that image. */
+export function isAttestationOf(descriptor: Descriptor, image: Digest): boolean {
+  return isAttestation(descriptor) && descriptor.annotations['vnd.docker.reference.digest'] === image;
+}
+
+/**
+ * Returns the image's names in an index. The first annotation is containerd's and holds a whole reference. In the other one BuildKit writes
+ * a tag alone (`v1`), which names no repository. skopeo writes what it is given (`oci-archive:FILE:app:v1`), and docker load takes a
+ * reference as the image's name.
+ */
+export function namesOf({ annotations }: Descriptor): readonly Reference[] {
+  const short = annotations['org.opencontainers.image.ref.name'];
+  const name = annotations['io.containerd.image.name'] ?? (/[:/]/.test(short ?? '') ? short : undefined);
+  // Some tools write something else there.
+  const reference = name === undefined ? undefined : attempt(() => parseReference(name), undefined);
+  return reference === undefined ? [] : [reference];
 }
 
 /** @throws HandoverError `tarball-invalid` */
@@ -211,10 +230,13 @@ export function formatManifest(
 
 /**
  * An index of images for several platforms, in the order of their names: the same images make the same bytes. Docker manifests alone
- * make a Docker manifest list, because Quay refuses an OCI index of them.
+ * make a Docker manifest list, because Quay refuses an OCI index of them. Attestations follow the images, as in BuildKit's indexes.
  */
 export function formatIndex(
-  images: readonly (Pick<Descriptor, 'digest' | 'size' | 'mediaType'> & { readonly platform: Platform })[],
+  images: readonly (Pick<Descriptor, 'digest' | 'size' | 'mediaType'> & {
+    readonly platform: Platform;
+    readonly attestations?: readonly Descriptor[];
+  })[],
 ): { readonly bytes: Buffer; readonly mediaType: string } {
   const byName = images.toSorted((one, other) =>
     formatPlatform(one.platform) < formatPlatform(other.platform) ? -1 : 1,
@@ -223,9 +245,14 @@ export function formatIndex(
     ...{ mediaType, digest, size },
     platform: { architecture, os, variant },
   }));
-  const isDocker = images.every((image) => image.mediaType === mediaTypes.dockerManifest);
+  const unknown = { architecture: 'unknown', os: 'unknown' } as const;
+  const attestations = byName
+    .flatMap((image) => image.attestations ?? [])
+    .map(({ mediaType, digest, size, annotations }) => ({ mediaType, digest, size, annotations, platform: unknown }));
+  const all = [...manifests, ...attestations];
+  const isDocker = all.every((item) => item.mediaType === mediaTypes.dockerManifest);
   const mediaType = isDocker ? mediaTypes.dockerIndex : mediaTypes.index;
-  return { bytes: Buffer.from(JSON.stringify({ schemaVersion: 2, mediaType, manifests })), mediaType };
+  return { bytes: Buffer.from(JSON.stringify({ schemaVersion: 2, mediaType, manifests: all })), mediaType };
 }
 
 function parseDescriptor(value: JsonObject, where: string): Descriptor {

@@ -24,6 +24,9 @@ import {
 /** The record's file name within the artifact. */
 export const recordName = 'image-handover.json';
 
+/** The artifact's file with the image's attestations, a tar: their blobs, and the index of the image and them as `index.json`. */
+export const attestationsName = 'image-attestations.tar';
+
 /** The version of its format. */
 const recordSchema = 1;
 
@@ -125,6 +128,8 @@ export interface HandoverRecord extends RecordedImage {
   readonly producer: Producer;
   /** Where the image is in a registry too, when the build that made it pushed it. */
   readonly pushedReference?: PinnedReference;
+  /** Digest of the index of the image and its attestations, if the artifact has any. */
+  readonly indexDigest?: Digest;
   readonly times?: RecordTimes;
 }
 
@@ -169,6 +174,7 @@ export function parseRecord(text: string): HandoverRecord {
     tarballDigest: digest(value, 'tarballDigest'),
     tarballCompression: compression(value['tarballCompression']),
     producer: producer(value['producer']),
+    ...(value['indexDigest'] === undefined ? {} : { indexDigest: digest(value, 'indexDigest') }),
     ...(pushed === undefined ? {} : { pushedReference: parsed('its pushed reference', pushed, parsePinnedReference) }),
     ...times(value['times']),
   };

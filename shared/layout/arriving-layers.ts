@@ -121,6 +121,14 @@ export async function* completeLayers(layout: string, seen: Set<Digest>): AsyncG
   }
 }
 
+/** Returns some blobs of a complete OCI layout, each once. */
+export function layoutBlobs(layout: string, blobs: readonly LayerBlob[]): readonly ArrivingLayer[] {
+  return [...new Map(blobs.map(({ digest, size }) => [digest, size]))].map(([digest, size]) => {
+    const path = blobPath(layout, digest);
+    return { digest, size, chunks: () => verified({ digest, size }, path, transientFileChunks(path)) };
+  });
+}
+
 async function growingLayer(
   layout: string,
   seen: ReadonlySet<Digest>,

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { renameSync } from 'node:fs';
-import { chmod, lstat, mkdir, open, readdir, rename, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { chmod, lstat, mkdir, open, readdir, readFile, realpath, rename, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 import { type HandoverError, invalidInput, messageOf } from '../base/errors.ts';
 import { onForcedEnd } from '../base/forced-end.ts';
 import { isObject, parseJson } from '../base/json.ts';
@@ -11,7 +11,7 @@ import type { LentChunk } from '../bytes/chunks.ts';
 import { teeFile } from '../bytes/disk-space.ts';
 import { readSmallFile } from '../bytes/files.ts';
 import { livingName } from '../bytes/locks.ts';
-import { makeOwnFolder, openOwnFolder, type OwnFolder } from '../bytes/own-folder.ts';
+import { makeOwnFolder, openOwnFolder, type OwnFolder, removeOwn } from '../bytes/own-folder.ts';
 import { claimPlace } from '../bytes/partial-file.ts';
 import { Checksum } from '../bytes/verified.ts';
 import type { Digest } from '../image/digest.ts';
@@ -20,7 +20,8 @@ import { type NamedImage, smallEntries } from '../tar/tarball-writer.ts';
 import { blobPath } from './read-layout.ts';
 
 // An OCI layout for other programs, such as a build with `build-contexts: base=oci-layout://DIR`. It is written next to its place, and
-// gets its name when it is complete. An existing folder is replaced only if it is empty, or an earlier layout of this project.
+// gets its name when it is complete. An existing folder is replaced only if it is empty, or an earlier layout of this project. A mount point
+// can't be replaced, so there the layout is written inside, and its index is put in place last.
 
 /** A folder that appears under its name only when it is a complete layout. It is removed when its scope ends before `commit`. */
 export interface LayoutFolder extends AsyncDisposable {
@@ -43,9 +44,11 @@ const advice = 'Set `oci-layout` to a path on a filesystem with more space.';
  */
 export async function layoutFolder(path: string, log: Pick<Log, 'warning'>): Promise<LayoutFolder> {
   await using opening = new AsyncDisposableStack();
-  const { place, partial, refuse } = await claimPlace(path, opening, {
+  const isMount = await isMountPoint(path);
+  const layoutAt = (claimed: string): string => (isMount ? folderOf(claimed) : claimed);
+  const { place, partial, refuse } = await claimPlace(isMount ? join(path, 'index.json') : path, opening, {
     unwritable: (why, cause) => unwritable(path, why, cause),
-    requireReplaceable: async (there) => (await openReplaced(path, there, there))?.keep(),
+    requireReplaceable: async (there) => (await openReplaced(path, layoutAt(there), there))?.keep(),
     onTaken: (holder) => log.warning(`Another step on this host is writing ${path} at this moment (${holder}).`),
   });
   // Its owner's alone until it is whole.
@@ -62,7 +65,8 @@ export async function layoutFolder(path: string, log: Pick<Log, 'warning'>): Pro
       requireLayers(images, sizes);
       for (const [name, bytes] of layoutEntries(images)) await writeFile(join(inside, name), bytes);
       await chmod(inside, 0o755);
-      await putInPlace(path, folder, partial, place).catch(refuse);
+      const put = isMount ? putInside(path, folder, folderOf(place)) : putInPlace(path, folder, partial, place);
+      await put.catch(refuse);
     },
     [Symbol.asyncDispose]: () => held.disposeAsync(),
   };
@@ -129,6 +133,28 @@ async function putInPlace(path: string, folder: OwnFolder, partial: string, plac
   replaced?.remove();
 }
 
+/** Moves the content into a mount point. */
+async function putInside(path: string, folder: OwnFolder, place: string): Promise<void> {
+  (await openReplaced(path, place, place))?.keep();
+  await removeOwn(place, (name) => Promise.resolve(name === 'blobs'));
+  for (const name of ['blobs', 'oci-layout', 'index.json']) renameSync(join(folder.inside, name), join(place, name));
+  folder.remove();
+}
+
+/** Returns the folder of a claimed file. It is held under a path that is a link, which lstat follows with a slash at its end. */
+function folderOf(file: string): string {
+  return `${dirname(file)}/`;
+}
+
+/** Returns whether another filesystem, or another folder, is mounted at a path (proc_pid_mountinfo(5), field 5). */
+async function isMountPoint(path: string): Promise<boolean> {
+  const real = await realpath(path).catch(() => undefined);
+  const mounts = await readFile('/proc/self/mountinfo', 'utf8').catch(() => '');
+  const unescaped = (text = ''): string =>
+    text.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(parseInt(octal, 8)));
+  return mounts.split('\n').some((line) => unescaped(line.split(' ')[4]) === real);
+}
+
 /**
  * Opens the layout of an earlier step that is to be replaced; returns undefined where nothing is, or an empty folder.
  * @param removedAt where it will have been moved to
@@ -142,7 +168,8 @@ async function openReplaced(path: string, place: string, removedAt: string): Pro
   const refuse = (error: unknown): never => {
     throw unwritable(path, messageOf(error), error);
   };
-  const names = await readdir(place).catch(refuse);
+  const all = await readdir(place).catch(refuse);
+  const names = all.filter((name) => !name.startsWith('index.json.partial-'));
   if (names.length === 0) return undefined;
   const folder = orElse(() => openOwnFolder(place, removedAt), refuse);
   if (await isOurs(folder.inside)) return folder;

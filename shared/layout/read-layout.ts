@@ -5,18 +5,23 @@ import { limits } from '../base/limits.ts';
 import { fileHead, readSmallFile } from '../bytes/files.ts';
 import { type Digest, digestOf, hexOf } from '../image/digest.ts';
 import {
+  configFault,
   type Descriptor,
+  formatIndex,
   formatManifest,
   type ImageContents,
   invalidLayout,
   isAttestation,
+  isAttestationOf,
   isIndex,
+  namesOf,
   parseConfig,
   parseIndex,
   parseManifest,
   requireConfigSize,
 } from '../image/manifest.ts';
 import { formatPlatform, type Platform, samePlatform } from '../image/platform.ts';
+import { formatReference, type Reference } from '../image/reference.ts';
 import { layerHeadBytes, layerPackingOf, wrongForm } from '../tar/layer-form.ts';
 
 /** A layer that has been compressed, so its digest in the layout differs from the one in the layout's manifest. */
@@ -37,10 +42,106 @@ export async function readOciLayout(
   platform: Platform,
   replaced: ReadonlyMap<Digest, ReplacedLayer> = new Map(),
 ): Promise<ImageContents> {
+  const { descriptor } = await findManifest(layout, { listed: await readIndex(layout) }, platform);
+  return readImage(layout, descriptor, platform, replaced);
+}
+
+/** An image in an OCI layout that another program wrote. */
+export interface NamedLayoutImage {
+  readonly image: ImageContents;
+  /** The image's names in the layout's index. */
+  readonly references: readonly Reference[];
+  readonly attestations: LayoutAttestations | undefined;
+}
+
+/**
+ * Reads the image with the wanted name, or else the only one, as `readOciLayout` does.
+ * @throws HandoverError as `readOciLayout`; `image-not-found` when several images could be meant
+ */
+export async function readNamedImage(
+  layout: string,
+  platform: Platform,
+  wanted: Reference | undefined,
+): Promise<NamedLayoutImage> {
+  const index = await readIndex(layout);
+  const all = index.filter((item) => !isAttestation(item));
+  const name = wanted === undefined ? undefined : formatReference(wanted);
+  const named = all.filter((item) => namesOf(item).some((reference) => formatReference(reference) === name));
+  const candidates = named.length > 0 ? named : all;
+  const fitting = candidates.filter(({ platform: of }) => of === undefined || samePlatform(of, platform));
+  if (new Set(fitting.map(({ digest }) => digest)).size > 1) {
+    const there = fitting.map((item) => namesOf(item).map(formatReference).join(', ') || item.digest);
+    throw new HandoverError(
+      'image-not-found',
+      `The OCI layout ${layout} holds several images (${there.join('; ')}), and ${name ?? 'no reference'} was requested.`,
+      'Set `image` to the name of one of them, or write each build to a new folder.',
+    );
+  }
+  const listed = index.filter((item) => isAttestation(item) || candidates.includes(item));
+  const found = await findManifest(layout, { listed }, platform);
+  return {
+    image: await readImage(layout, found.descriptor, platform),
+    references: (fitting.length > 0 ? fitting : candidates).flatMap(namesOf),
+    attestations: await readAttestations(layout, found, platform),
+  };
+}
+
+/** The attestations of an image in an OCI layout. */
+export interface LayoutAttestations {
+  /** The layout's folder. */
+  readonly layout: string;
+  /** The index of the image and its attestations, as a registry gets it. */
+  readonly index: Buffer;
+  /** The attestations' manifests, and what these refer to. */
+  readonly blobs: readonly Descriptor[];
+}
+
+/**
+ * Returns the attestations of the one image for `platform`; undefined without any.
+ * @throws HandoverError `tarball-invalid` when a blob is missing
+ */
+export async function readLayoutAttestations(
+  layout: string,
+  platform: Platform,
+): Promise<LayoutAttestations | undefined> {
+  return readAttestations(layout, await findManifest(layout, { listed: await readIndex(layout) }, platform), platform);
+}
+
+/**
+ * Returns the attestations of a found image; undefined without any. The layout's own index is returned if it lists nothing else, because
+ * its digest is the one that the build reported.
+ */
+async function readAttestations(
+  layout: string,
+  { descriptor, listed, bytes }: FoundManifest,
+  platform: Platform,
+): Promise<LayoutAttestations | undefined> {
+  const own = listed.filter((item) => isAttestationOf(item, descriptor.digest));
+  if (own.length === 0) return undefined;
+  const manifests = await Promise.all(
+    own.map(async (item) => parseManifest(await readJsonBlob(layout, item), `attestation ${item.digest}`)),
+  );
+  const blobs = [...own, ...manifests.flatMap(({ config, layers }) => [config, ...layers])];
+  for (const blob of blobs) await requireBlob(layout, blob);
+  const isAlone = listed.every(({ digest }) => [descriptor, ...own].some((item) => item.digest === digest));
+  const index =
+    bytes !== undefined && isAlone ? bytes : formatIndex([{ ...descriptor, platform, attestations: own }]).bytes;
+  return { layout, index, blobs };
+}
+
+async function readIndex(layout: string): Promise<readonly Descriptor[]> {
   const index = await readSmallFile(join(layout, 'index.json'), limits.jsonBytes).catch((error: unknown) => {
     throw invalidLayout(`The OCI layout has no index.json (${messageOf(error)}).`);
   });
-  const descriptor = await findManifest(layout, parseIndex(index, 'index.json'), platform);
+  return parseIndex(index, 'index.json');
+}
+
+async function readImage(
+  layout: string,
+  descriptor: Descriptor,
+  platform: Platform,
+  replaced: ReadonlyMap<Digest, ReplacedLayer> = new Map(),
+): Promise<ImageContents> {
   const manifestBytes = await readJsonBlob(layout, descriptor);
   const manifest = parseManifest(manifestBytes, `manifest ${descriptor.digest}`);
   requireConfigSize(manifest.config.size);
@@ -53,26 +154,35 @@ export async function readOciLayout(
       'Set the input `platform` to the platform of the image, or build the image for the platform asked for.',
     );
   }
+  const fault = configFault(manifest, configBytes, config);
+  if (fault !== undefined) throw invalidLayout(`The manifest ${descriptor.digest} ${fault}.`);
   const layers = manifest.layers.map((layer) => ({ ...layer, ...replaced.get(layer.digest) }));
-  await Promise.all(layers.map((layer) => requireLayer(layout, layer)));
+  await Promise.all(layers.map((layer, position) => requireLayer(layout, layer, config.diffIds[position])));
   const unchanged = {
     configDigest: manifest.config.digest,
     configBytes,
     config,
     manifestDigest: descriptor.digest,
     manifestBytes,
-    manifestMediaType: descriptor.mediaType,
+    manifestMediaType: manifest.mediaType,
     layers,
   };
   return replaced.size === 0 ? unchanged : { ...unchanged, ...formatManifest(manifest.config, layers) };
 }
 
-async function findManifest(
-  layout: string,
-  descriptors: readonly Descriptor[],
-  platform: Platform,
-): Promise<Descriptor> {
-  const images = descriptors.filter((item) => !isAttestation(item));
+/** An index: what it lists, and its bytes if it is a blob. */
+interface LayoutIndex {
+  readonly listed: readonly Descriptor[];
+  readonly bytes?: Buffer | undefined;
+}
+
+/** An image's manifest, and the index that lists it. */
+interface FoundManifest extends LayoutIndex {
+  readonly descriptor: Descriptor;
+}
+
+async function findManifest(layout: string, index: LayoutIndex, platform: Platform): Promise<FoundManifest> {
+  const images = index.listed.filter((item) => !isAttestation(item));
   const match = images.find((item) => item.platform !== undefined && samePlatform(item.platform, platform));
   // An index lists an image with several names once for each.
   const only = new Set(images.map(({ digest }) => digest)).size === 1 ? images[0] : undefined;
@@ -83,9 +193,9 @@ async function findManifest(
       `The OCI layout holds no image for ${formatPlatform(platform)}; it holds: ${there || 'nothing'}.`,
     );
   }
-  if (!isIndex(found)) return found;
+  if (!isIndex(found)) return { ...index, descriptor: found };
   const bytes = await readJsonBlob(layout, found);
-  return findManifest(layout, parseIndex(bytes, `index ${found.digest}`), platform);
+  return findManifest(layout, { listed: parseIndex(bytes, `index ${found.digest}`), bytes }, platform);
 }
 
 async function readJsonBlob(layout: string, descriptor: Descriptor): Promise<Buffer> {
@@ -98,11 +208,14 @@ async function readJsonBlob(layout: string, descriptor: Descriptor): Promise<Buf
   return bytes;
 }
 
-async function requireLayer(layout: string, layer: Descriptor): Promise<void> {
+async function requireLayer(layout: string, layer: Descriptor, diffId: Digest | undefined): Promise<void> {
   await requireBlob(layout, layer);
   const head = await fileHead(blobPath(layout, layer.digest), layerHeadBytes);
-  const wrong = wrongForm(layer.mediaType, layerPackingOf(head));
+  const packing = layerPackingOf(head);
+  const wrong = wrongForm(layer.mediaType, packing);
   if (wrong !== undefined) throw invalidLayout(`The layer ${layer.digest} ${wrong}.`);
+  if (packing === 'none' && layer.digest !== diffId)
+    throw invalidLayout(`The layer ${layer.digest} is ${String(diffId)} in the config.`);
 }
 
 async function requireBlob(layout: string, descriptor: Descriptor): Promise<void> {

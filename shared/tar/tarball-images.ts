@@ -11,6 +11,7 @@ import {
   isImageConfig,
   isIndex,
   mediaTypes,
+  namesOf,
   parseArchiveManifest,
   parseConfig,
   parseIndex,
@@ -151,16 +152,6 @@ function looseManifests(seen: SeenTarball): readonly TarballManifest[] {
     const manifest = attempt(() => parseManifest(bytes, 'a manifest'), undefined);
     return manifest === undefined ? [] : [{ ...manifest, digest, bytes, offset, around: [] }];
   });
-}
-
-// The first annotation is containerd's and holds a whole reference. In the other one BuildKit writes a tag alone (`v1`), which names no
-// repository; skopeo writes what it is given (`oci-archive:FILE:app:v1`), and docker load takes a reference as the image's name.
-function namesOf({ annotations }: Descriptor): readonly Reference[] {
-  const short = annotations['org.opencontainers.image.ref.name'];
-  const name = annotations['io.containerd.image.name'] ?? (/[:/]/.test(short ?? '') ? short : undefined);
-  // Some tools write something else there.
-  const reference = name === undefined ? undefined : attempt(() => parseReference(name), undefined);
-  return reference === undefined ? [] : [reference];
 }
 
 function ociImage({ references, ...manifest }: IndexedManifest, seen: SeenTarball): TarballImage {

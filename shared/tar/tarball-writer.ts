@@ -39,7 +39,7 @@ export interface WrittenTarball {
  * @throws HandoverError `tarball-invalid` when a layer of an image is not there; what `layers` and `images` throw
  */
 export async function* tarballChunks(
-  layers: AsyncIterable<ArrivingLayer>,
+  layers: AsyncIterable<ArrivingLayer> | Iterable<ArrivingLayer>,
   images: () => Promise<readonly NamedImage[]>,
   told: (written: WrittenTarball) => void,
 ): AsyncGenerator<LentChunk> {
@@ -50,11 +50,9 @@ export async function* tarballChunks(
     return chunk;
   };
   for (const folder of ['blobs/', 'blobs/sha256/']) yield count(tarHeader(folder, 0));
-  for await (const { digest, size, chunks } of layers) {
-    yield count(tarHeader(blobName(digest), size));
-    offsets.set(digest, position);
-    for await (const chunk of chunks()) yield count(chunk);
-    yield count(Buffer.alloc(tarPadding(size)));
+  for await (const layer of layers) {
+    offsets.set(layer.digest, position + tarBlock);
+    for await (const chunk of blobEntry(layer)) yield count(chunk);
   }
   const named = await images();
   requireLayers(named, offsets);
@@ -64,6 +62,19 @@ export async function* tarballChunks(
   }
   yield count(endOfArchive);
   told({ size: position, offsets });
+}
+
+async function* blobEntry({ digest, size, chunks }: ArrivingLayer): AsyncGenerator<LentChunk> {
+  yield tarHeader(blobName(digest), size);
+  yield* chunks();
+  yield Buffer.alloc(tarPadding(size));
+}
+
+/** Returns the bytes of a tar of some blobs and the index that lists them. */
+export async function* indexedBlobs(index: Buffer, blobs: readonly ArrivingLayer[]): AsyncGenerator<LentChunk> {
+  for (const blob of blobs) yield* blobEntry(blob);
+  yield smallEntry('index.json', index);
+  yield endOfArchive;
 }
 
 export function smallEntry(name: string, bytes: Buffer): Buffer {

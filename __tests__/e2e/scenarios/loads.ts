@@ -3,6 +3,7 @@ import { indented } from '../recipes.ts';
 import { jobOf, results, type Scenario } from '../stage.ts';
 
 const built = 'export-image/README.md#export-image';
+const byId = 'load-image/README.md#Load the artifact of an id';
 const labelled = 'docs/recipes.md#Tag with what docker/metadata-action says';
 const ways = {
   plain: 'load-image/README.md#load-image',
@@ -30,7 +31,7 @@ ${loading}
 export const loads: Scenario = {
   name: 'loads',
   title: 'Each way to load that the READMEs show',
-  recipes: [built, labelled, ...Object.values(ways)],
+  recipes: [built, byId, labelled, ...Object.values(ways)],
   run: async ({ workflow, recipe, world }) => {
     const setUp = '      - uses: docker/setup-buildx-action@v4\n';
     const meta = `      - id: meta
@@ -49,6 +50,9 @@ export const loads: Scenario = {
       assert.match(summary, /Loaded and verified `charon:local`/);
       assert.deepEqual(annotations, []);
     }
+    world.clearEngines();
+    const exact = await workflow(`on: push\njobs:\n${indented(recipe(byId), 2)}\n`, { runId: 'id' });
+    assert.deepEqual(results(exact), ['build: success', 'integration: success']);
     // A build without a commit has this label.
     world.clearEngines();
     const stale = await workflow(jobs(indented(recipe(built), 6), 'fresh', indented(recipe(ways.fresh), 6)), {

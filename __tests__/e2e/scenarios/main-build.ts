@@ -5,6 +5,7 @@ import { jobOf, results, type Scenario } from '../stage.ts';
 // A typical Dockerfile: if the context includes .git, a different context gives a different image.
 const copiesAll = 'FROM scratch\nCOPY rootfs /\nCOPY . /src\nARG VERSION=dev\nRUN echo "$VERSION" > /version\n';
 const recipe = 'docs/recipes.md#Export the image of the main build, not a second one';
+const asLayout = 'docs/recipes.md#Hand over what docker/build-push-action builds';
 
 const start = `
       - uses: actions/checkout@v7
@@ -14,7 +15,7 @@ export const mainBuild: Scenario = {
   name: 'main-build',
   title:
     'A cached main build is exported in its job and, with a fresh builder, in another; a different context is detected',
-  recipes: [recipe],
+  recipes: [recipe, asLayout],
   run: async ({ workflow, world, recipe: text }) => {
     const repository = world.repository({ Dockerfile: copiesAll });
     const sameJob = await workflow(
@@ -30,6 +31,26 @@ ${indented(text(recipe), 6)}
     );
     assert.deepEqual(results(sameJob), ['build: success']);
     assert.match(jobOf(sameJob, 'build').log, /Build steps: [1-9]\d* cached, 0 executed/);
+
+    const layout = await workflow(
+      `on: push
+jobs:
+  build:
+    runs-on: ubuntu-latest
+    steps:
+      - uses: actions/checkout@v7
+${indented(text(asLayout), 6).replace('uses: docker/build-push-action', 'id: build\n        $&').replace('uses: org/image-handover/export-image', 'id: export\n        $&')}
+      - run: test "\${{ steps.export.outputs.digest }}" = "\${{ steps.build.outputs.digest }}"
+  load:
+    needs: build
+    runs-on: ubuntu-latest
+    steps:
+      - uses: org/image-handover/load-image@v1
+      - run: docker run --rm --network=none charon:local cat /version
+`,
+      { repository, runId: '1a' },
+    );
+    assert.deepEqual(results(layout), ['build: success', 'load: success']);
 
     const gitContexts = await workflow(
       `on: push\njobs:\n  build:\n    runs-on: ubuntu-latest\n    steps:\n${indented(text(recipe, 1), 6)}\n`,

@@ -1,6 +1,6 @@
 import { HandoverError, invalidInput } from '../../base/errors.ts';
 import { quoteForeign } from '../../base/text.ts';
-import { isPattern, matchesPattern } from '../../image/artifact-name.ts';
+import { isId, isPattern, isWanted } from '../../image/artifact-name.ts';
 import type { RunArtifact, RunFilter, WorkflowRun, WorkflowRuns } from './workflow-runs.ts';
 
 /** Selects the other run: by its id, or the latest that matches. */
@@ -10,7 +10,7 @@ export interface RunSearch {
   readonly choice: RunChoice;
   /** `owner/name` of the runs. */
   readonly repository: string;
-  /** Names of artifacts, and patterns; each must match an artifact of the run. */
+  /** Names, patterns and ids of artifacts; each must match an artifact of the run. */
   readonly wanted: readonly string[];
   readonly allowForkRuns: boolean;
 }
@@ -46,7 +46,7 @@ async function runById(runs: WorkflowRuns, search: RunSearch, runId: number): Pr
   const artifacts = all.filter(({ expired }) => !expired);
   const missing = firstMissing(search.wanted, artifacts);
   if (missing === undefined) return { run, artifacts };
-  const expired = all.find(({ name }) => matchesPattern(missing, name));
+  const expired = all.find((artifact) => isWanted(missing, artifact));
   throw expired === undefined ? notInRun(missing, run, artifacts) : expiredIn(run, expired);
 }
 
@@ -69,7 +69,7 @@ async function latestRun(
     const artifacts = found.filter(({ expired }) => !expired);
     const missing = firstMissing(search.wanted, artifacts);
     if (missing === undefined) return { run, artifacts };
-    const expired = found.find(({ name }) => matchesPattern(missing, name));
+    const expired = found.find((artifact) => isWanted(missing, artifact));
     if (expired !== undefined) newestExpired ??= expiredIn(run, expired);
     const why = expired === undefined ? 'never had' : 'no longer has';
     onSkip(`Skipping run ${String(run.id)} of ${run.createdAt}: it ${why} the artifact "${missing}".`);
@@ -81,15 +81,15 @@ async function latestRun(
   throw newestExpired ?? inNoRun(search, filter, newest, seen.length);
 }
 
-/** Returns the first name or pattern that matches none of the artifacts. */
+/** Returns the first name, pattern or id that matches none of the artifacts. */
 function firstMissing(wanted: readonly string[], artifacts: readonly RunArtifact[]): string | undefined {
-  return wanted.find((pattern) => !artifacts.some(({ name }) => matchesPattern(pattern, name)));
+  return wanted.find((one) => !artifacts.some((artifact) => isWanted(one, artifact)));
 }
 
 /** Returns the only wanted name, which the REST API can filter by. */
 function onlyName(wanted: readonly string[]): string | undefined {
   const [name, ...others] = wanted;
-  return others.length > 0 || name === undefined || isPattern(name) ? undefined : name;
+  return others.length > 0 || name === undefined || isPattern(name) || isId(name) ? undefined : name;
 }
 
 function refused(run: WorkflowRun): HandoverError {
