@@ -70,6 +70,22 @@ export async function reserveName(
   }
 }
 
+/**
+ * Checks that no other job has completed an artifact under the name, where the service doesn't refuse one that is taken. Gitea lets the new
+ * upload replace the artifact: it keeps its id, and from then to the end of the upload it isn't listed. So this is called just before both.
+ * @param removed ids of artifacts that this step has removed: Forgejo still lists them
+ * @throws HandoverError `artifact-name-taken`
+ */
+export async function requireFree(
+  service: ResultsService,
+  name: string,
+  removed: ReadonlySet<number> = new Set(),
+): Promise<void> {
+  if (!service.self.isGitea) return;
+  const found = (await service.list(name)).find(({ id }) => !removed.has(id));
+  if (found !== undefined) throw nameTaken(name, new Error(`the artifact ${String(found.id)} has it`));
+}
+
 function isTaken(error: unknown): boolean {
   return error instanceof HttpError && error.status === 409;
 }
@@ -90,6 +106,8 @@ export async function removeUnfinished(
   options: OwnStoreOptions,
   { unlessListed = false, lateMs = 0 }: RemovalOptions = {},
 ): Promise<boolean> {
+  // There is no reservation. A removal would remove the artifact of the job that has the name now.
+  if (options.credentials.isGitea) return false;
   const giveUpAt = Date.now() + lateMs;
   const signal = AbortSignal.timeout(cleanupMs);
   await using client = connect(options, signal);
