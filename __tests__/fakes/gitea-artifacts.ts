@@ -22,8 +22,8 @@ export interface GiteaArtifacts {
   /** The token of a job of run 7. */
   token(job: number): string;
   readonly artifacts: readonly Stored[];
-  /** Called before an answer; `lost` destroys the connection in its place. */
-  onAnswer: (method: string) => 'lost' | undefined;
+  /** Called before an answer. `lost` destroys the connection in its place, and `unknown` changes the answer. */
+  onAnswer: (method: string) => 'lost' | 'unknown' | undefined;
   close(): Promise<void>;
 }
 
@@ -169,9 +169,10 @@ export async function startGiteaArtifacts(manners: Manners): Promise<GiteaArtifa
       }
       if (method === 'UploadArtifact') upload(searchParams, bytes);
       const result: unknown = method === 'UploadArtifact' ? 'appended' : calls[method]?.(JSON.parse(bytes.toString()));
-      if (service.onAnswer(method) === 'lost') return void request.socket.destroy();
+      const change = service.onAnswer(method);
+      if (change === 'lost') return void request.socket.destroy();
       response.writeHead(method === 'UploadArtifact' ? 201 : 200, { 'content-type': 'application/json;charset=utf-8' });
-      response.end(JSON.stringify(result));
+      response.end(change === 'unknown' ? '<html>' : JSON.stringify(result));
     };
     answer().catch((error: unknown) => {
       if (!(error instanceof Refusal)) return void response.destroy();

@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { createServer } from 'node:http';
 import { tmpdir } from 'node:os';
 import { buffer } from 'node:stream/consumers';
-import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
 import { chooseRun } from '../../shared/artifacts/service/other-run.ts';
 import { restClient } from '../../shared/artifacts/service/rest-client.ts';
 import { serviceCredentials } from '../../shared/artifacts/service/results-service.ts';
@@ -106,6 +106,12 @@ describe.each(['1.26', 'older'] as const)('the artifact service of Gitea, %s (B.
     expect(await listed()).toEqual(['image']);
   });
 
+  test('an unknown answer ends the step, because the official client refuses Gitea', async () => {
+    service.onAnswer = () => 'unknown';
+    const error = { code: 'unsupported-host', message: expect.stringContaining('of Gitea') };
+    await expect(upload(jobOf(1), 'image', randomBytes(10))).rejects.toMatchObject(error);
+  });
+
   test('an upload succeeds although the answer to its end was lost', async () => {
     let calls = 0;
     service.onAnswer = (method) => (method === 'FinalizeArtifact' && (calls += 1) === 1 ? 'lost' : undefined);
@@ -183,11 +189,9 @@ describe('Gitea’s REST API (B.15)', () => {
     },
     { name: 'test', status: 'in_progress', html_url: 'http://x/2', runner_name: 'r', run_attempt: 2 },
   ];
-  const requests: string[] = [];
   const server = createServer((request, response) => {
     const { pathname, searchParams } = new URL(request.url ?? '/', 'http://x');
     const path = pathname.replace('/api/v1/repos/org/charon/actions', '');
-    requests.push(path);
     const page = Number(searchParams.get('page') ?? 1);
     const all = artifacts.filter(({ name }) => [null, name].includes(searchParams.get('name')));
     const answers: Readonly<Record<string, unknown>> = {
@@ -206,15 +210,16 @@ describe('Gitea’s REST API (B.15)', () => {
   const { signal } = new AbortController();
   const http = httpClient({ except: '' }, signal);
   let apiUrl = '';
-  beforeEach(async () => {
-    requests.length = 0;
-    if (server.listening) return;
+  beforeAll(async () => {
     server.listen(0, '127.0.0.1');
     await once(server, 'listening');
     const address = server.address();
     apiUrl = `http://127.0.0.1:${String(typeof address === 'object' && address !== null ? address.port : 0)}/api/v1`;
   });
-  afterEach(() => void server.unref());
+  afterAll(async () => {
+    await http.close();
+    server.close();
+  });
   const onRetry = (): void => undefined;
   const choose = (choice: Parameters<typeof chooseRun>[1]['choice'], wanted: readonly string[] = ['image-70']) =>
     chooseRun(
