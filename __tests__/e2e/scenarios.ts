@@ -1,8 +1,10 @@
 import { recipeIds } from './recipes.ts';
+import { actServer } from './scenarios/act-server.ts';
 import { earlyAndBase } from './scenarios/early.ts';
 import { examples } from './scenarios/examples.ts';
 import { firstWorkflow } from './scenarios/first-workflow.ts';
 import { gate } from './scenarios/gate.ts';
+import { giteaScenarios } from './scenarios/gitea.ts';
 import { joined } from './scenarios/joined.ts';
 import { loads } from './scenarios/loads.ts';
 import { mainBuild } from './scenarios/main-build.ts';
@@ -37,7 +39,9 @@ export const scenarios: readonly Scenario[] = [
   officialClient,
   otherRun,
   thirdParty,
+  actServer,
   ...examples,
+  ...giteaScenarios,
 ];
 
 /** Recipes (`file#heading`) and features that no scenario runs, and why. */
