@@ -31,7 +31,7 @@ describe.each(['1.26', 'older'] as const)('the artifact service of Gitea, %s (B.
     const store = runStore({
       ...{ runtimeToken: service.token(job), resultsUrl: service.url, host: 'Gitea', proxies: { except: '' } },
       log: { info: () => undefined, notice: () => undefined, progress: (_what, _size, work) => work(() => undefined) },
-      ...{ tempRoot: tmpdir(), maskSecret: () => undefined, signal: new AbortController().signal },
+      ...{ tempRoot: tmpdir(), maskSecret: () => undefined, signal: new AbortController().signal, settleMs: 1 },
     });
     stores.push(store);
     return store;
@@ -86,6 +86,21 @@ describe.each(['1.26', 'older'] as const)('the artifact service of Gitea, %s (B.
     expect(await codeOf(() => later)).toBe('artifact-name-taken');
     expect((await read(jobOf(3), 'image')).equals(bytes)).toBe(true);
   });
+
+  test.each([10, 20])(
+    'an upload that is replaced at its end by another one of %i bytes fails (S2.5)',
+    async (length) => {
+      service.onAnswer = (method) => {
+        const [stored] = service.artifacts;
+        if (method === 'FinalizeArtifact' && stored !== undefined)
+          stored.content = randomBytes(stored.size - 10 + length);
+        return undefined;
+      };
+      // Without byte ranges, only a download of all of it could show that.
+      const expected = manners === 'older' ? undefined : 'artifact-name-taken';
+      expect(await codeOf(() => upload(jobOf(1), 'image', randomBytes(10)))).toBe(expected);
+    },
+  );
 
   test('an unfinished artifact is not listed, nor one that is being replaced', async () => {
     const seen: unknown[] = [];
