@@ -25,7 +25,7 @@ export interface ResultsService {
   /** Removes a job's artifact by name. Each attempt of a job has its own ids. Throws `HttpError` 404 without one. */
   remove(name: string, owner: ArtifactOwner): Promise<void>;
   /** The ids of this job. */
-  readonly self: ArtifactOwner & Pick<ServiceCredentials, 'isGitea'>;
+  readonly self: ArtifactOwner;
 }
 
 /** The service's ids of one attempt of a job. */

@@ -1,6 +1,4 @@
-import { setTimeout as sleep } from 'node:timers/promises';
-import { asError, HandoverError, isUnreadable } from '../../base/errors.ts';
-import { type LentChunk, type LentChunks, viewOf } from '../../bytes/chunks.ts';
+import { asError, HandoverError } from '../../base/errors.ts';
 import { tempDirs } from '../../bytes/files.ts';
 import type { Found } from '../../bytes/verified.ts';
 import { HttpError } from '../../http/answer.ts';
@@ -8,18 +6,17 @@ import { type Http, httpClient } from '../../http/client.ts';
 import { UnknownAnswer } from '../../http/twirp.ts';
 import { uploadBlob } from '../blob/blob-upload.ts';
 import { openBlob } from '../blob/open-blob.ts';
-import { rangedReader } from '../blob/ranged-reader.ts';
-import { maskedUrl, RangesIgnored } from '../blob/signed-blob.ts';
+import { maskedUrl } from '../blob/signed-blob.ts';
 import type { Artifact, ArtifactStore, StoreOptions, UploadRequest } from '../store.ts';
 import { openArtifact } from '../zip/content.ts';
 import { storedZip } from '../zip/zip-writer.ts';
 import { withOfficialClient } from './official-store.ts';
 import {
+  claimOnGitea,
+  isClaim,
   lockName,
-  nameTaken,
   type OwnStoreOptions,
   removeUnfinished,
-  requireFree,
   reserveName,
   transferFailed,
 } from './reservation.ts';
@@ -35,11 +32,7 @@ interface RunStoreOptions extends StoreOptions {
   /** `ACTIONS_RUNTIME_TOKEN` and `ACTIONS_RESULTS_URL`, empty when not set. */
   readonly runtimeToken: string;
   readonly resultsUrl: string;
-  /** How long another upload of the same name may end after this one on Gitea, in ms. Tests wait less. */
-  readonly settleMs?: number;
 }
-
-type UploadOptions = OwnStoreOptions & Pick<RunStoreOptions, 'settleMs'>;
 
 /**
  * Returns the artifacts of the workflow run that this job belongs to.
@@ -50,7 +43,7 @@ export function runStore(options: RunStoreOptions): ArtifactStore {
   return withOfficialClient(ownStore(own), own);
 }
 
-function ownStore(options: UploadOptions): ArtifactStore {
+function ownStore(options: OwnStoreOptions): ArtifactStore {
   const { credentials, log, maskSecret, signal } = options;
   const http = httpClient(options.proxies, signal);
   const service = resultsService(http, credentials, log.info, signal);
@@ -67,7 +60,7 @@ function ownStore(options: UploadOptions): ArtifactStore {
       explain('list the artifacts of this run', async () => {
         const artifacts = await service.list();
         for (const artifact of artifacts) known.set(artifact.id, artifact);
-        return artifacts;
+        return artifacts.filter(({ name }) => !isClaim(name));
       }),
     open: async (artifact) => {
       const [what, found] = [`read the artifact "${artifact.name}"`, listed(artifact)];
@@ -97,14 +90,13 @@ function ownStore(options: UploadOptions): ArtifactStore {
   };
 }
 
-const lastBytes = 4096;
 const hourMs = 60 * 60 * 1000;
 const dayMs = 24 * hourMs;
 
 async function upload(
   http: Http,
   service: ResultsService,
-  options: UploadOptions & { readonly removed: ReadonlySet<number> },
+  options: OwnStoreOptions & { readonly removed: ReadonlySet<number> },
   { name, retentionDays, files, onBytes }: UploadRequest,
 ): Promise<Artifact> {
   const { log, signal, removed, credentials } = options;
@@ -112,67 +104,22 @@ async function upload(
   // Gitea counts the whole days that are left (createArtifact in routers/api/actions/artifactsv4.go).
   const lastMs = retentionDays * dayMs + (credentials.isGitea ? hourMs : 0);
   const expiresAt = retentionDays === 0 ? undefined : new Date(Date.now() + lastMs);
+  await using claims = new AsyncDisposableStack();
   const url = await explain(`create the artifact "${name}"`, async () => {
-    await requireFree(service, name, removed);
+    if (credentials.isGitea) claims.use(await claimOnGitea(name, removed, options, lock !== undefined));
     return reserveName(name, expiresAt, options, lock !== undefined);
   });
   try {
     const target = { http, url: maskedUrl(url, options.maskSecret), onRetry: log.info, signal };
-    const end = new LastBytes();
-    const blob = await uploadBlob(target, end.of(storedZip(files)), onBytes);
-    await requireFree(service, name);
-    const began = performance.now();
+    const blob = await uploadBlob(target, storedZip(files), onBytes);
     const id = await service
       .finalize(name, blob.size, blob.digest)
       .catch((error: unknown) => listedId(service, name, blob, error));
-    const artifact = { id, name, ...blob };
-    if (credentials.isGitea) {
-      await sleep(performance.now() - began + (options.settleMs ?? 500), undefined, { signal });
-      await requireUnchanged(http, service, options, artifact, end.bytes);
-    }
-    return artifact;
+    return { id, name, ...blob };
   } catch (error) {
     await removeUnfinished(name, options);
     throw error instanceof HandoverError ? error : transferFailed(`upload the artifact "${name}"`, error);
   }
-}
-
-/** Keeps a copy of the last bytes of some chunks. A zip's directory is in them, with the checksums of its files. */
-class LastBytes {
-  bytes = Buffer.alloc(0);
-
-  async *of(chunks: LentChunks): AsyncGenerator<LentChunk> {
-    for await (const chunk of chunks) {
-      const last = viewOf(chunk).subarray(-lastBytes);
-      this.bytes = Buffer.concat([this.bytes, last]).subarray(-lastBytes);
-      yield chunk;
-    }
-  }
-}
-
-/**
- * Checks that the artifact still has the end that this step has uploaded. If two uploads of one name end at the same time, Gitea keeps the
- * later one. The other one has been waiting since its end for as long as that took.
- * @throws HandoverError `artifact-name-taken`
- */
-async function requireUnchanged(
-  http: Http,
-  service: ResultsService,
-  { log, signal }: OwnStoreOptions,
-  artifact: Artifact,
-  end: Buffer,
-): Promise<void> {
-  const { name, size } = artifact;
-  const sign = (): Promise<string> => service.signDownload({ ...artifact, ...service.self });
-  const reader = rangedReader({ http, size, sign, onRetry: log.info, signal });
-  try {
-    if ((await reader.read(size - end.length, size)).equals(end)) return;
-  } catch (error) {
-    // Older versions and Forgejo always send all of it.
-    if (error instanceof RangesIgnored) return;
-    if (!isUnreadable(error)) throw error;
-  }
-  throw nameTaken(name, new Error('another upload ended at the same time, and replaced this one'));
 }
 
 /** Returns the id of an uploaded artifact from the service's list, after the answer to the end of its upload was lost or unknown. */
