@@ -11,7 +11,7 @@ const blockBytes = 4 * 1024 * 1024;
 const { signal } = new AbortController();
 const http = httpClient({ except: '' }, signal);
 const env = (variable: string): string => process.env[variable] ?? '';
-const credentials = serviceCredentials(env('ACTIONS_RUNTIME_TOKEN'), env('ACTIONS_RESULTS_URL'));
+const credentials = serviceCredentials(env('ACTIONS_RUNTIME_TOKEN'), env('ACTIONS_RESULTS_URL'), 'GitHub');
 const service = resultsService(http, credentials, console.error, signal);
 const url = await service.create(name, new Date(Date.now() + 86_400_000));
 const file = await open(path);

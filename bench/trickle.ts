@@ -40,7 +40,7 @@ async function measured({ traffic }: ArtifactService, work: () => Promise<number
 const upload: Side = async (service, adapts) => {
   const http = httpClient({ except: '' }, signal);
   const { ACTIONS_RUNTIME_TOKEN: token = '', ACTIONS_RESULTS_URL: results = '' } = service.env();
-  const calls = resultsService(http, serviceCredentials(token, results), () => undefined, signal);
+  const calls = resultsService(http, serviceCredentials(token, results, 'GitHub'), () => undefined, signal);
   const url = await calls.create(`upload-${randomBytes(8).toString('hex')}`, undefined);
   const target = { http, url, onRetry: () => undefined, signal, adapts };
   const run = await measured(service, async () => (await uploadBlob(target, pieces(), () => undefined)).size);

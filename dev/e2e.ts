@@ -8,17 +8,22 @@ import { projectRoot } from './action-runner.ts';
 import { build } from './build.ts';
 import { goPart, describeMissingGo } from './go-parts.ts';
 
-// `npm run e2e` runs every scenario in act, a real workflow runner; `npm run e2e -- matrix` those whose names match.
+// `npm run e2e` runs every scenario in act, a real workflow runner; `npm run e2e -- matrix` those whose names match. Those on a real Gitea
+// run only with `npm run e2e -- gitea`: the first time, it is built.
 
 const filters = process.argv.slice(2);
-const chosen = scenarios.filter(({ name }) => filters.length === 0 || filters.some((filter) => name.includes(filter)));
+const isNamed = (name: string): boolean => filters.length === 0 || filters.some((filter) => name.includes(filter));
+const chosen = scenarios.filter(
+  ({ name, host }) => isNamed(name) && (host === undefined || filters.some((filter) => filter.startsWith(host))),
+);
 if (chosen.length === 0)
   fail(`No scenario matches ${filters.join(', ')}. There are: ${scenarios.map(({ name }) => name).join(', ')}.`);
 title('Building dist/ and the Go parts');
 await build();
 const missingGo = describeMissingGo();
 if (missingGo !== undefined) console.log(`${missingGo}; the distribution’s packages may have it.`);
-for (const part of ['act', 'buildkit', 'dockerd', 'runc'] as const)
+const onGitea = chosen.some(({ host }) => host === 'gitea') ? (['gitea'] as const) : [];
+for (const part of ['act', 'buildkit', 'dockerd', 'runc', ...onGitea] as const)
   await goPart(part).catch((error: unknown) => fail(`Missing: ${part}, which is built with Go: ${messageOf(error)}`));
 const logs = join(projectRoot, 'build', 'e2e');
 rmSync(logs, { recursive: true, force: true });

@@ -19,8 +19,10 @@ interface Recipe {
   readonly programs: readonly string[];
   /** Build flags in addition to the common ones. */
   readonly flags: readonly string[];
-  /** Whether the build needs the C compiler and libseccomp. */
-  readonly seccomp?: true;
+  /** What the build needs besides Go: the C compiler, or also libseccomp. */
+  readonly needs?: 'cc' | 'libseccomp';
+  /** Folders of the module that the program reads when it runs; copied next to it. */
+  readonly folders?: readonly string[];
   readonly minutes: number;
 }
 
@@ -54,6 +56,18 @@ export const goParts = {
     flags: ['-ldflags=-X github.com/moby/moby/v2/dockerversion.Version=29.7.0'],
     minutes: 3,
   },
+  // The newest version that needs no module that Go's module proxy lacks. SQLite is in C. Without the tag `bindata`, it reads its
+  // templates and texts from folders (modules/setting/server.go, STATIC_ROOT_PATH).
+  gitea: {
+    title: 'Gitea 1.26.0',
+    module: 'code.gitea.io/gitea',
+    version: 'v1.26.0',
+    programs: ['.'],
+    flags: ['-tags=sqlite sqlite_unlock_notify', '-ldflags=-s -w -X main.Version=1.26.0'],
+    needs: 'cc',
+    folders: ['options', 'public', 'templates'],
+    minutes: 15,
+  },
   // Only the command: its node image is in a registry.
   kind: {
     title: 'kind 0.33.0',
@@ -70,7 +84,7 @@ export const goParts = {
     version: 'v1.5.2',
     programs: ['.'],
     flags: ['-tags=seccomp netgo osusergo', '-ldflags=-extldflags=-static'],
-    seccomp: true,
+    needs: 'libseccomp',
     minutes: 1,
   },
   // Shares no code with docker-registry. Later versions have a module name that some proxies lack.
@@ -143,7 +157,7 @@ function folderOfPart(name: GoPart): string {
 async function build(recipe: Recipe, folder: string): Promise<void> {
   const { title, module, version, minutes } = recipe;
   const go = await installGo();
-  if (recipe.seccomp === true) await installSeccomp();
+  if (recipe.needs !== undefined) await installForC(recipe.needs);
   console.log(`Building ${title} from source (about ${String(minutes)} min on two cores, once) …`);
   const startedAt = performance.now();
   // Renamed at the end, so an interrupted build is not used.
@@ -154,8 +168,11 @@ async function build(recipe: Recipe, folder: string): Promise<void> {
   const source = folderOf(downloaded);
   const fixed = ['-mod=readonly', '-buildvcs=false', '-trimpath'];
   await run(go, ['build', ...fixed, ...recipe.flags, '-o', `${partial}/`, ...recipe.programs], source, {
-    CGO_ENABLED: recipe.seccomp === true ? '1' : '0',
+    CGO_ENABLED: recipe.needs === undefined ? '0' : '1',
   });
+  // Go's module cache is read-only, and its modes are copied.
+  for (const name of recipe.folders ?? [])
+    execFileSync('cp', ['-r', '--no-preserve=mode', join(source, name), partial]);
   renameSync(partial, folder);
   console.log(`Built ${title} in ${((performance.now() - startedAt) / 1000).toFixed(0)} s.`);
 }
@@ -216,12 +233,14 @@ async function installGo(): Promise<Go> {
   return go;
 }
 
-async function installSeccomp(): Promise<void> {
+async function installForC(needs: 'cc' | 'libseccomp'): Promise<void> {
   const has = (program: string, ...args: readonly string[]): boolean => spawnSync(program, args).status === 0;
-  if (has('pkg-config', '--exists', 'libseccomp') && has('cc', '--version')) return;
+  const isEnough = needs === 'cc' || has('pkg-config', '--exists', 'libseccomp');
+  if (isEnough && has('cc', '--version')) return;
+  const packages = ['gcc', 'libc6-dev', ...(needs === 'cc' ? [] : ['libseccomp-dev', 'pkg-config'])];
   await withLock(aptLock, () => {
     apt(['update']);
-    apt(['install', '-y', '--no-install-recommends', 'gcc', 'libc6-dev', 'libseccomp-dev', 'pkg-config']);
+    apt(['install', '-y', '--no-install-recommends', ...packages]);
   });
 }
 

@@ -35,16 +35,19 @@ export interface ActCall {
   readonly cwd: string;
   /** Receives the output, for people to read. */
   readonly logFile: string;
+  /** Cancels the run. */
+  readonly signal?: AbortSignal;
 }
 
 /** Runs nektos/act and reads the result of each job from its log. */
-export async function runAct({ args, env, cwd, logFile }: ActCall): Promise<WorkflowRun> {
+export async function runAct({ args, env, cwd, logFile, signal }: ActCall): Promise<WorkflowRun> {
   const child = spawnOwn(`${await goPart('act')}/act`, ['--json', ...args], {
     cwd,
     env,
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   if (child.stdout === null || child.stderr === null) throw new Error('unreachable: both are pipes');
+  signal?.addEventListener('abort', () => child.kill('SIGINT'));
   const jobs = new Map<string, JobLog>();
   const log: string[] = [];
   const read = async (stream: NodeJS.ReadableStream): Promise<void> => {

@@ -1,9 +1,11 @@
 import { recipeIds } from './recipes.ts';
+import { actServer } from './scenarios/act-server.ts';
 import { earlyAndBase } from './scenarios/early.ts';
 import { examples } from './scenarios/examples.ts';
 import { fanOut } from './scenarios/fan-out.ts';
 import { firstWorkflow } from './scenarios/first-workflow.ts';
 import { gate } from './scenarios/gate.ts';
+import { giteaScenarios } from './scenarios/gitea.ts';
 import { joined } from './scenarios/joined.ts';
 import { loads } from './scenarios/loads.ts';
 import { mainBuild } from './scenarios/main-build.ts';
@@ -39,7 +41,9 @@ export const scenarios: readonly Scenario[] = [
   otherRun,
   thirdParty,
   fanOut,
+  actServer,
   ...examples,
+  ...giteaScenarios,
 ];
 
 /** Recipes (`file#heading`) and features that no scenario runs, and why. */

@@ -18,6 +18,8 @@ export interface Scenario {
   readonly recipes: readonly string[];
   /** Runs the workflows. Throws if a result is wrong. */
   readonly run: (stage: Stage) => Promise<void>;
+  /** Whether it runs only when a filter names its host: it needs a Go part that takes long to build. */
+  readonly host?: 'gitea';
 }
 
 export interface RunOptions {
@@ -33,18 +35,26 @@ export interface RunOptions {
   readonly cache?: CacheAccess;
   /** Additional environment of all jobs. */
   readonly env?: Readonly<Record<string, string>>;
+  /** Settings of act's own artifact server, which is then used. */
+  readonly artifactServer?: Readonly<Record<'path' | 'addr' | 'port', string>>;
 }
 
-/** The environment of a scenario: its artifact service and cache, and two engines without images. */
-export interface Stage {
+/** What a scenario uses that runs on any host: two engines without images, and workflows. */
+export interface AnyStage {
   readonly world: World;
-  readonly service: ArtifactService;
-  /** Registry login of jobs: `github.actor`, which act sets, and the job's token. */
-  readonly login: Login;
   /** Returns a YAML snippet below a heading of the scenario. Default: the first one. */
   recipe(id: string, index?: number): string;
   /** Runs a workflow. */
   workflow(text: string, options?: RunOptions): Promise<WorkflowRun>;
+}
+
+/** The environment of a scenario on this project's fake of GitHub: its artifact service and cache. */
+export interface Stage extends AnyStage {
+  readonly service: ArtifactService;
+  /** Registry login of jobs: `github.actor`, which act sets, and the job's token. */
+  readonly login: Login;
+  /** Folder for what the scenario leaves until all have ended, and the one for logs of workflows. */
+  readonly folders: { readonly own: string; readonly logs: string };
 }
 
 const standIns = join(import.meta.dirname, 'actions');
@@ -71,6 +81,7 @@ export async function runScenario(scenario: Scenario, world: World, logs: string
     await scenario.run({
       world,
       service,
+      folders: { own: folder, logs },
       login: { user: 'nektos/act', password: service.rest.token },
       recipe: (id, index = 0) => {
         assert.ok(scenario.recipes.includes(id), `${id} is not in the recipes of ${scenario.name}`);
@@ -112,33 +123,70 @@ function runWorkflow({
   logFile,
 }: Call): Promise<WorkflowRun> {
   const { runId = '1', attempt = 1, event } = options;
-  const runFolder = join(folder, String(number));
-  const jobs = join(runFolder, 'jobs');
-  const cache = join(runFolder, 'actions');
-  for (const path of [jobs, cache, join(runFolder, 'home')]) mkdirSync(path, { recursive: true });
-  const workflow = join(runFolder, 'workflow.yml');
-  writeFileSync(workflow, text);
-  for (const id of jobIds(text))
-    writeJob(join(jobs, id), jobVariables(service, { runId, jobId: id, attempt }, options), engineOf(id, options));
   const ref = event?.ref ?? 'refs/heads/main';
-  const payload = join(runFolder, 'event.json');
-  writeFileSync(
-    payload,
-    JSON.stringify(
-      event?.payload ?? { ref, repository: { full_name: 'org/charon', default_branch: 'main', fork: false } },
-    ),
-  );
+  const payload = { ref, repository: { full_name: 'org/charon', default_branch: 'main', fork: false } };
+  return runInAct({
+    ...{ world, repository, text, logFile, env: options.env ?? {} },
+    folder: join(folder, String(number)),
+    cacheFolder: join(folder, 'cache'),
+    event: event ?? { name: 'push', ref, payload },
+    github: {
+      GITHUB_RUN_ID: runId,
+      GITHUB_RUN_ATTEMPT: String(attempt),
+      GITHUB_SERVER_URL: world.gitUrl,
+      GITHUB_API_URL: service.env()['GITHUB_API_URL'] ?? '',
+    },
+    token: service.rest.token,
+    variables: (jobId) => jobVariables(service, { runId, jobId, attempt }, options),
+    args: Object.entries(options.artifactServer ?? {}).flatMap(([name, value]) => [`--artifact-server-${name}`, value]),
+    engine: (jobId) => engineOf(jobId, options),
+  });
+}
+
+/** A workflow of org/charon to run in act. */
+export interface ActRun {
+  readonly world: World;
+  /** A clone of the repository, at the commit of the run. */
+  readonly repository: string;
+  readonly text: string;
+  readonly event: { readonly name: string; readonly ref: string; readonly payload: unknown };
+  /** Variables of the runner that describe the run. */
+  readonly github: Readonly<Record<string, string>>;
+  /** The job's token: `github.token`. */
+  readonly token: string;
+  /** Returns what the actions of a job get in addition: the `run:` steps don't. */
+  readonly variables: (jobId: string) => Readonly<Record<string, string>>;
+  readonly engine: (jobId: string) => EngineName;
+  /** Additional arguments of act. */
+  readonly args: readonly string[];
+  /** Additional environment of all jobs. */
+  readonly env: Readonly<Record<string, string>>;
+  /** Belongs to this run alone. */
+  readonly folder: string;
+  /** Of act's cache server. */
+  readonly cacheFolder: string;
+  readonly logFile: string;
+  readonly signal?: AbortSignal;
+}
+
+export function runInAct(run: ActRun): Promise<WorkflowRun> {
+  const { world, folder, repository, text, event, logFile, signal } = run;
+  const jobs = join(folder, 'jobs');
+  const cache = join(folder, 'actions');
+  for (const path of [jobs, cache, join(folder, 'home')]) mkdirSync(path, { recursive: true });
+  const workflow = join(folder, 'workflow.yml');
+  writeFileSync(workflow, text);
+  for (const id of jobIds(text)) writeJob(join(jobs, id), run.variables(id), run.engine(id));
+  const payload = join(folder, 'event.json');
+  writeFileSync(payload, JSON.stringify(event.payload));
   const github = {
     GITHUB_REPOSITORY: 'org/charon',
     GITHUB_REPOSITORY_OWNER: 'org',
-    GITHUB_RUN_ID: runId,
-    GITHUB_RUN_ATTEMPT: String(attempt),
-    GITHUB_REF: ref,
-    GITHUB_SERVER_URL: world.gitUrl,
-    GITHUB_API_URL: service.env()['GITHUB_API_URL'] ?? '',
+    GITHUB_REF: event.ref,
+    ...run.github,
   };
   const args = [
-    ...[event?.name ?? 'push', '--directory', repository, '--workflows', workflow, '--eventpath', payload],
+    ...[event.name, '--directory', repository, '--workflows', workflow, '--eventpath', payload],
     ...[
       '--platform',
       'ubuntu-latest=-self-hosted',
@@ -149,34 +197,36 @@ function runWorkflow({
       '-',
     ],
     ...['--action-cache-path', cache, '--cache-server-addr', '127.0.0.1'],
-    ...['--cache-server-path', join(folder, 'cache'), '--secret', `GITHUB_TOKEN=${service.rest.token}`],
+    ...['--cache-server-path', run.cacheFolder, '--secret', `GITHUB_TOKEN=${run.token}`],
     ...Object.entries(github).flatMap(([name, value]) => ['--env', `${name}=${value}`]),
     ...localRepositories(text, world).flatMap((mapping) => ['--local-repository', mapping]),
+    ...run.args,
   ];
-  const env = {
-    PATH: runnerPath(world),
-    HOME: join(runFolder, 'home'),
-    LANG: 'C.UTF-8',
-    E2E_JOBS: jobs,
-    ...options.env,
-  };
-  return runAct({ args, env, cwd: repository, logFile });
+  const env = { PATH: runnerPath(world), HOME: join(folder, 'home'), LANG: 'C.UTF-8', E2E_JOBS: jobs, ...run.env };
+  return runAct({ args, env, cwd: repository, logFile, ...(signal === undefined ? {} : { signal }) });
 }
 
-function jobVariables(service: ArtifactService, job: Job, { cache }: RunOptions): Readonly<Record<string, string>> {
-  if (cache === undefined) return service.env(job);
-  return { ...service.env({ ...job, cache }), ACTIONS_CACHE_SERVICE_V2: 'true' };
+function jobVariables(
+  service: ArtifactService,
+  job: Job,
+  { cache, artifactServer }: RunOptions,
+): Readonly<Record<string, string>> {
+  if (artifactServer !== undefined) return {};
+  const { ACTIONS_RUNTIME_TOKEN = '', ACTIONS_RESULTS_URL = '' } = service.env(
+    cache === undefined ? job : { ...job, cache },
+  );
+  const variables = { ACTIONS_RUNTIME_TOKEN, ACTIONS_RESULTS_URL };
+  return cache === undefined ? variables : { ...variables, ACTIONS_CACHE_SERVICE_V2: 'true' };
 }
 
-function writeJob(folder: string, env: Readonly<Record<string, string>>, engine: EngineName): void {
+function writeJob(folder: string, variables: Readonly<Record<string, string>>, engine: EngineName): void {
   mkdirSync(folder, { recursive: true });
   writeFileSync(join(folder, 'engine'), engine);
-  const variables = ['ACTIONS_RUNTIME_TOKEN', 'ACTIONS_RESULTS_URL', 'ACTIONS_CACHE_SERVICE_V2'];
-  const lines = variables.flatMap((name) => (env[name] === undefined ? [] : [`export ${name}='${env[name]}'\n`]));
+  const lines = Object.entries(variables).map(([name, value]) => `export ${name}='${value}'\n`);
   writeFileSync(join(folder, 'variables'), lines.join(''));
 }
 
-function engineOf(job: string, { builderJobs }: RunOptions): EngineName {
+export function engineOf(job: string, { builderJobs }: Pick<RunOptions, 'builderJobs'>): EngineName {
   return (builderJobs?.includes(job) ?? job.startsWith('build')) ? 'builder' : 'tester';
 }
 

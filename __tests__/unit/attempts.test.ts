@@ -68,7 +68,7 @@ describe.each([503, 429])('a service that always responds with %i', (status) => 
   beforeEach(() => void (busy = status));
 
   test('a busy artifact service receives 5 attempts of a call', async () => {
-    const credentials = { token: 't', origin, runBackendId: 'r', jobBackendId: 'j' };
+    const credentials = { token: 't', origin, runBackendId: 'r', jobBackendId: 'j', isGitea: false };
     const service = resultsService(http, credentials, onRetry, signal);
     expect(Object.values(await failing(service.list()))).toEqual([5]);
     expect(lines).toHaveLength(4);
@@ -96,7 +96,7 @@ describe.each([503, 429])('a service that always responds with %i', (status) => 
   });
 
   test('a busy service receives 5 attempts for a signed URL, and the parts of the download do not request it again', async () => {
-    const credentials = { token: 't', origin, runBackendId: 'r', jobBackendId: 'j' };
+    const credentials = { token: 't', origin, runBackendId: 'r', jobBackendId: 'j', isGitea: false };
     const service = resultsService(http, credentials, onRetry, signal);
     const listed = { id: 1, name: 'a', size: 1, runBackendId: 'r', jobBackendId: 'j' };
     const sign = (): Promise<string> => service.signDownload(listed);

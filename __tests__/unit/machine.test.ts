@@ -44,7 +44,7 @@ describe('the machine', () => {
     ['a.b.c', 'nonsense', 'not a URL'],
     ['a.e30.c', 'https://x', 'no scope'],
   ])('the credentials %j at %j are refused', (token, url, message) => {
-    expect(() => serviceCredentials(token, url)).toThrow(HandoverError);
-    expect(() => serviceCredentials(token, url)).toThrow(message);
+    expect(() => serviceCredentials(token, url, 'GitHub')).toThrow(HandoverError);
+    expect(() => serviceCredentials(token, url, 'GitHub')).toThrow(message);
   });
 });

@@ -20,7 +20,8 @@ beforeEach(async () => {
   const port = typeof address === 'object' && address !== null ? address.port : 0;
   const { signal } = new AbortController();
   http = httpClient({ except: '' }, signal);
-  const credentials = { token: 't', origin: `http://127.0.0.1:${String(port)}`, runBackendId: 'r', jobBackendId: 'j' };
+  const origin = `http://127.0.0.1:${String(port)}`;
+  const credentials = { token: 't', origin, runBackendId: 'r', jobBackendId: 'j', isGitea: false };
   service = resultsService(http, credentials, () => undefined, signal);
 });
 afterEach(async () => {
@@ -94,7 +95,11 @@ describe('an impossible response of the artifact service is unknown, and never m
   test.each([
     ['{}', []],
     ['{"artifacts": []}', []],
-    ['{"artifacts": [{"name": "a", "database_id": "2"}, {"name": "a", "databaseId": 3, "size": 7}]}', [3, 2]],
+    [
+      '{"artifacts": [{"name": "a", "database_id": "2", "size": "5"}, {"name": "a", "databaseId": 3, "size": 7}]}',
+      [3, 2],
+    ],
+    ['{"artifacts": [{"name": "a", "database_id": "2"}]}', []],
   ])('a list may omit empty or zero values, and contain numbers as text: %s', async (said, ids) => {
     body = said;
     expect((await service.list()).map(({ id }) => id)).toEqual(ids);
@@ -104,6 +109,34 @@ describe('an impossible response of the artifact service is unknown, and never m
     body = `"${'x'.repeat(17 * 1024 * 1024)}"`;
     await expect(service.list()).rejects.toThrow('an answer of more than 16.8 MB');
   });
+});
+
+test.each([
+  [true, 600_000],
+  [false, undefined],
+])('the end of an upload may take minutes on Gitea alone, which then copies it (%j)', async (isGitea, answerMs) => {
+  const limits: (number | undefined)[] = [];
+  const watched: Http = {
+    send: (request) => {
+      limits.push(request.answerMs);
+      return http.send(request);
+    },
+    close: () => Promise.resolve(),
+  };
+  body = '{"ok": true, "artifact_id": "1"}';
+  const address = server.address();
+  const port = typeof address === 'object' && address !== null ? address.port : 0;
+  const credentials = {
+    token: 't',
+    origin: `http://127.0.0.1:${String(port)}`,
+    runBackendId: '1',
+    jobBackendId: '2',
+    isGitea,
+  };
+  const patient = resultsService(watched, credentials, () => undefined, new AbortController().signal);
+  await patient.finalize('docker-image', 1, digest);
+  await patient.remove('docker-image', credentials);
+  expect(limits).toEqual([answerMs, undefined]);
 });
 
 describe('whether another request may help', () => {

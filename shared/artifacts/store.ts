@@ -3,6 +3,7 @@ import type { Log } from '../base/log.ts';
 import type { PartFigures } from './blob/slow-parts.ts';
 import type { Proxies } from '../http/proxies.ts';
 import type { Digest } from '../image/digest.ts';
+import type { WorkflowHost } from '../image/host.ts';
 
 /** A workflow run, as a link. */
 export interface RunLink {
@@ -81,6 +82,7 @@ export interface ArtifactStore extends ArtifactReader {
 
 export interface StoreOptions {
   readonly proxies: Proxies;
+  readonly host: WorkflowHost;
   /** For whole artifacts, when the official client downloads them or a server doesn't answer with parts. */
   readonly tempRoot: string;
   readonly log: Pick<Log, 'info' | 'notice' | 'progress'>;

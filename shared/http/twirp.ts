@@ -15,6 +15,8 @@ interface Service {
   /** The full name of one of them. */
   readonly service: string;
   readonly token: string;
+  /** How long an answer may take, in ms; 30 s by default. */
+  readonly answerMs?: number;
 }
 
 /**
@@ -23,7 +25,7 @@ interface Service {
  */
 export function twirp(
   http: Http,
-  { origin, service, token }: Service,
+  { origin, service, token, answerMs }: Service,
 ): (method: string, body: JsonObject, signal?: AbortSignal) => Promise<JsonObject> {
   return async (method, body, signal) => {
     const response = await http.send({
@@ -32,6 +34,7 @@ export function twirp(
       headers: { 'content-type': 'application/json', authorization: `Bearer ${token}` },
       body: JSON.stringify(body),
       ...(signal === undefined ? {} : { signal }),
+      ...(answerMs === undefined ? {} : { answerMs }),
     });
     const value = parseJson(await readText(response));
     if (!isObject(value)) throw new UnknownAnswer(`${method}: the answer is not a JSON object`);

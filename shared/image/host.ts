@@ -2,6 +2,9 @@ import { HandoverError, invalidInput } from '../base/errors.ts';
 import { quoteForeign } from '../base/text.ts';
 import type { Platform } from './platform.ts';
 
+/** What runs the workflow, by its product name. */
+export type WorkflowHost = 'GitHub' | 'GitHub Enterprise Server' | 'Gitea' | 'Forgejo' | 'act';
+
 /** The machine that the step runs on, in the runner's words; empty where there is no runner. */
 export interface Runner {
   /** `RUNNER_OS`: Linux, Windows or macOS. */

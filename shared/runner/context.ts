@@ -9,7 +9,7 @@ import { readSmallFileSync } from '../bytes/files.ts';
 import type { Producer } from '../image/record.ts';
 import { quoteForeign } from '../base/text.ts';
 import type { EventFacts } from '../image/workflow-event.ts';
-import type { Runner } from '../image/host.ts';
+import type { Runner, WorkflowHost } from '../image/host.ts';
 
 /** Facts about this job from the runner. */
 export interface JobContext {
@@ -35,6 +35,7 @@ export interface JobContext {
   /** Base URL of the REST API without a trailing slash; on GitHub Enterprise it has a path. */
   readonly apiUrl: string;
   readonly isGithubRunner: boolean;
+  readonly host: WorkflowHost;
   /** The repository's maximum retention in days, if the runner sets it. */
   readonly maxRetentionDays: number | undefined;
   readonly runner: Runner;
@@ -87,6 +88,7 @@ export function jobContext(env: Readonly<Record<string, string | undefined>> = p
     repositoryUrl,
     apiUrl: (variable('GITHUB_API_URL') || 'https://api.github.com').replace(/\/+$/, ''),
     isGithubRunner: variable('GITHUB_ACTIONS') === 'true',
+    host: workflowHost(variable),
     maxRetentionDays: Number.isFinite(retention) && retention > 0 ? retention : undefined,
     runner: { os: variable('RUNNER_OS'), architecture: variable('RUNNER_ARCH') },
     runnerName: variable('RUNNER_NAME'),
@@ -97,6 +99,20 @@ export function jobContext(env: Readonly<Record<string, string | undefined>> = p
     dockerVariables: variablesOf(env, 'DOCKER_'),
     metadata: variablesOf(env, 'DOCKER_METADATA_OUTPUT_'),
   };
+}
+
+// Gitea's runner sets the first (gitea.com/gitea/act_runner, internal/app/run/runner.go). Forgejo's sets both (code.forgejo.org/forgejo/runner).
+// Both contain act, which sets the last (nektos/act, pkg/runner/run_context.go). The names of GitHub's hosts are those that its own clients
+// accept (actions/toolkit, artifact, config.ts).
+function workflowHost(variable: (name: string) => string): WorkflowHost {
+  if (variable('FORGEJO_ACTIONS') === 'true') return 'Forgejo';
+  if (variable('GITEA_ACTIONS') === 'true') return 'Gitea';
+  if (variable('ACT') === 'true') return 'act';
+  return /^https:\/\/(?:github\.com|[^/]+\.ghe\.com)(?:\/|$)/i.test(
+    variable('GITHUB_SERVER_URL') || 'https://github.com',
+  )
+    ? 'GitHub'
+    : 'GitHub Enterprise Server';
 }
 
 // The runner sets it to `<id of the attempt's plan>.<job, with the jobs that call it>.<leg>`, a leg without a matrix being `__default`

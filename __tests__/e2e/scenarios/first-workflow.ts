@@ -1,13 +1,13 @@
 import assert from 'node:assert/strict';
-import { jobOf, results, type Scenario } from '../stage.ts';
+import { type AnyStage, jobOf, results, type Scenario } from '../stage.ts';
 
 const suites = ['cerberus', 'crowdsec', 'ratelimit', 'waf'];
 
-export const firstWorkflow: Scenario = {
+export const firstWorkflow = {
   name: 'first-workflow',
   title: 'README’s first workflow runs unchanged, and a second run uses its cache',
   recipes: ['README.md#Image Handover'],
-  run: async ({ workflow, world, recipe }) => {
+  run: async ({ workflow, world, recipe }: AnyStage): Promise<void> => {
     const text = recipe('README.md#Image Handover');
     const expected = ['build: success', ...suites.map((suite) => `integration ${suite}: success`)];
     for (const runId of ['1', '2']) {
@@ -30,4 +30,4 @@ export const firstWorkflow: Scenario = {
       world.clearEngines();
     }
   },
-};
+} as const satisfies Scenario;

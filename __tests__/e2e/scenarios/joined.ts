@@ -1,14 +1,14 @@
 import assert from 'node:assert/strict';
 import { indented } from '../recipes.ts';
-import { jobOf, results, type Scenario } from '../stage.ts';
+import { type AnyStage, jobOf, results, type Scenario } from '../stage.ts';
 
 const joinedAction = 'docs/recipes.md#Have the image here, whoever builds it';
 
-export const joined: Scenario = {
+export const joined = {
   name: 'joined',
   title: 'The joined action runs in two jobs that start together and in one that starts later',
   recipes: [joinedAction],
-  run: async ({ workflow, world, recipe }) => {
+  run: async ({ workflow, world, recipe }: AnyStage): Promise<void> => {
     const steps = indented(recipe(joinedAction), 6);
     const job = (id: string, needs = ''): string =>
       `  ${id}:\n${needs}    runs-on: ubuntu-latest\n    steps:\n      - uses: actions/checkout@v7\n${steps}\n`;
@@ -34,4 +34,4 @@ export const joined: Scenario = {
     assert.doesNotMatch(later.log, /RUN sleep 4/);
     assert.equal(world.engines.tester.docker('image', 'ls', '--quiet', 'charon:local').trim().split('\n').length, 1);
   },
-};
+} as const satisfies Scenario;

@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto';
 import { inPool } from '../../base/pool.ts';
 import { type LentChunks, pieces } from '../../bytes/chunks.ts';
 import { Checksum, checksummed, type Found } from '../../bytes/verified.ts';
@@ -38,6 +39,8 @@ export async function uploadBlob(
   onBytes: (bytes: number) => void,
 ): Promise<Found> {
   const checksum = new Checksum();
+  // Forgejo and Gitea before 1.26 store a block by run, length and id: those of two uploads of a run must differ.
+  const upload = randomBytes(6).toString('hex');
   const ids: string[] = [];
   const free: Buffer[] = [];
   const all = parts(target.adapts ?? true, target.figures);
@@ -49,7 +52,7 @@ export async function uploadBlob(
     async (bytes, failed) => {
       if (bytes.length === 0) return;
       // Blocks are taken in order. All ids of a blob have one length (Put Block, "Remarks").
-      const id = Buffer.from(String(ids.length).padStart(6, '0')).toString('base64');
+      const id = Buffer.from(`${upload}${String(ids.length).padStart(6, '0')}`).toString('base64');
       const start = ids.length * blockBytes;
       ids.push(id);
       // A refused block ends the others.

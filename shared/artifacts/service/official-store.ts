@@ -11,6 +11,7 @@ import { openOnDisk } from '../on-disk.ts';
 import { type Artifact, type ArtifactContent, type ArtifactStore, type UploadRequest } from '../store.ts';
 import { lockName, nameTaken, removeUnfinished, type OwnStoreOptions, transferFailed } from './reservation.ts';
 import { UnknownAnswer } from '../../http/twirp.ts';
+import { unsupportedHost } from './results-service.ts';
 
 /**
  * Uses another store until the service answers in a form that it doesn't know, and from then on the official client. That is slower
@@ -24,6 +25,9 @@ export function withOfficialClient(own: ArtifactStore, options: OwnStoreOptions)
       return await work(own);
     } catch (error) {
       if (!(error instanceof UnknownAnswer)) throw error;
+      // The official client refuses every host but GitHub's (actions/toolkit, artifact, config.ts: isGhes).
+      if (options.credentials.isGitea)
+        throw unsupportedHost(options.host, `it answered in an unknown way (${error.message})`, error);
       options.log.notice(
         `The artifact service answered in an unknown way (${error.message}): using the official client instead.`,
       );

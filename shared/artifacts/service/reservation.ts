@@ -1,9 +1,12 @@
+import { Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { abortedAfter } from '../../base/deadline.ts';
 import { asError, HandoverError, messageOf } from '../../base/errors.ts';
 import { lockKey } from '../../bytes/locks.ts';
 import { HttpError } from '../../http/answer.ts';
-import { httpClient } from '../../http/client.ts';
+import { type Http, httpClient } from '../../http/client.ts';
+import { uploadBlob } from '../blob/blob-upload.ts';
+import { maskedUrl } from '../blob/signed-blob.ts';
 import type { StoreOptions } from '../store.ts';
 import {
   isOwnedBy,
@@ -24,6 +27,8 @@ export interface OwnStoreOptions extends StoreOptions {
 const answerMs = 2000;
 const cleanupMs = 4500;
 const latePauseMs = 500;
+// More than one day, which Gitea counts as one.
+const claimMs = 25 * 60 * 60 * 1000;
 
 /**
  * Locks a name among the steps of one job that run at the same time. These have the same ids, and one must not remove another's
@@ -70,6 +75,67 @@ export async function reserveName(
   }
 }
 
+const claimStart = /^\.uploading-\d+-/;
+const claimAttempts = 5;
+const claimPauseMs = 100;
+
+/** Whether an artifact with this name only shows that a job uploads under another name. */
+export function isClaim(name: string): boolean {
+  return claimStart.test(name);
+}
+
+/**
+ * Claims a name on Gitea, which doesn't refuse one that is taken: a new upload replaces the artifact, and two at the same time damage each
+ * other. So this job stores a small artifact, and then looks for one of another job. Of two jobs, the later one sees the other's, because
+ * each stores before it looks. If both do, both try again after a random pause. The names begin with a dot: no usual pattern matches them.
+ * @param removed ids of artifacts that this step has removed: Forgejo still lists them
+ * @param isAlone whether no other step of this job uploads under the name
+ * @returns the claim, to be disposed of when the artifact is complete
+ * @throws HandoverError `artifact-name-taken`; what the service throws
+ */
+export async function claimOnGitea(
+  name: string,
+  removed: ReadonlySet<number>,
+  options: OwnStoreOptions,
+  isAlone: boolean,
+): Promise<AsyncDisposable> {
+  if (!isAlone) throw nameTaken(name, new Error('another step of this job uploads to it'));
+  const { signal, credentials } = options;
+  // A re-run of this job finds the claim of an attempt that was killed.
+  const claim = `.uploading-${credentials.jobBackendId}-${name}`;
+  const release = (): Promise<void> => removeClaim(claim, options);
+  await using client = connect(options, signal);
+  const { http, service } = client;
+  for (let attempt = 1; ; attempt += 1) {
+    const url = maskedUrl(await service.create(claim, new Date(Date.now() + claimMs)), options.maskSecret);
+    const target = { http, url, onRetry: options.log.info, signal };
+    const { size, digest } = await uploadBlob(target, Readable.from([Buffer.from(name)]), () => undefined);
+    await service.finalize(claim, size, digest).catch(async (error: unknown) => {
+      // Its answer may have been lost.
+      if ((await service.list(claim)).length === 0) throw error;
+    });
+    const found = (await service.list()).find(
+      (other) => other.name !== claim && other.name.replace(claimStart, '') === name && !removed.has(other.id),
+    );
+    if (found === undefined) return { [Symbol.asyncDispose]: release };
+    await release();
+    if (!isClaim(found.name) || attempt === claimAttempts)
+      throw nameTaken(name, new Error(`the artifact "${found.name}" (id ${String(found.id)}) is there`));
+    await sleep(Math.random() * claimPauseMs * 2 ** attempt, undefined, { signal });
+  }
+}
+
+async function removeClaim(claim: string, options: OwnStoreOptions): Promise<void> {
+  await using client = connect(options, AbortSignal.timeout(cleanupMs));
+  try {
+    await removeOwn(client.service, claim);
+    // Forgejo and Gitea before 1.26 list what is deleted, but without a size when it is about to be replaced.
+    await client.service.create(claim, undefined);
+  } catch {
+    // A cancelled job has no valid token. The claim is then there until it expires.
+  }
+}
+
 function isTaken(error: unknown): boolean {
   return error instanceof HttpError && error.status === 409;
 }
@@ -90,6 +156,8 @@ export async function removeUnfinished(
   options: OwnStoreOptions,
   { unlessListed = false, lateMs = 0 }: RemovalOptions = {},
 ): Promise<boolean> {
+  // There is no reservation. A removal would remove the artifact of the job that has the name now.
+  if (options.credentials.isGitea) return false;
   const giveUpAt = Date.now() + lateMs;
   const signal = AbortSignal.timeout(cleanupMs);
   await using client = connect(options, signal);
@@ -121,9 +189,13 @@ async function removeOwn(service: ResultsService, name: string): Promise<boolean
 function connect(
   { credentials, proxies, log }: OwnStoreOptions,
   signal: AbortSignal,
-): AsyncDisposable & { readonly service: ResultsService } {
+): AsyncDisposable & { readonly http: Http; readonly service: ResultsService } {
   const http = httpClient(proxies, signal);
-  return { service: resultsService(http, credentials, log.info, signal), [Symbol.asyncDispose]: () => http.close() };
+  return {
+    http,
+    service: resultsService(http, credentials, log.info, signal),
+    [Symbol.asyncDispose]: () => http.close(),
+  };
 }
 
 export function nameTaken(name: string, error: unknown): HandoverError {

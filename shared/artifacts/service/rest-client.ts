@@ -10,8 +10,10 @@ interface RestPage {
   readonly next: string | undefined;
 }
 
-/** Reads GitHub's REST API. Its methods throw `HttpError` unless the answer is a success. */
+/** Reads GitHub's REST API, or the part of it that Gitea has. Its methods throw `HttpError` unless the answer is a success. */
 export interface RestClient {
+  /** Whether it is Gitea's or Forgejo's (routers/api/v1 of Gitea): with fewer paths and fields, and no links to the next page. */
+  readonly isGitea: boolean;
   get(path: string): Promise<JsonObject>;
   /** Reads the pages of a list, each when the previous one has been used. */
   pages(path: string): AsyncIterable<JsonObject>;
@@ -21,7 +23,7 @@ export interface RestClient {
 
 export interface RestClientOptions {
   readonly http: Http;
-  /** Without a slash at its end: `https://api.github.com`, or `https://host/api/v3` on GitHub Enterprise. */
+  /** Without a slash at its end: `https://api.github.com`, `https://host/api/v3` on GitHub Enterprise, or `https://host/api/v1` on Gitea. */
   readonly apiUrl: string;
   /** Needs `actions: read` in the repository. */
   readonly token: string;
@@ -42,6 +44,7 @@ export function restClient(options: RestClientOptions): RestClient {
     return { body, next: nextPage(answer.header('link'), apiUrl) };
   };
   return {
+    isGitea: apiUrl.endsWith('/api/v1'),
     get: async (path) => (await get(`${apiUrl}${path}`)).body,
     pages: async function* (path) {
       let url: string | undefined = `${apiUrl}${path}`;

@@ -1,8 +1,10 @@
-import { HandoverError } from '../../base/errors.ts';
+import { asError, HandoverError } from '../../base/errors.ts';
 import { arrayOf, isByteCount, isObject, type JsonObject, parseJson, stringOr } from '../../base/json.ts';
 import { type Digest, parseDigest } from '../../image/digest.ts';
+import type { WorkflowHost } from '../../image/host.ts';
+import { HttpError } from '../../http/answer.ts';
 import type { Http } from '../../http/client.ts';
-import { again } from '../../http/retry.ts';
+import { again, isTransient } from '../../http/retry.ts';
 import { field, signedUrl, twirp, UnknownAnswer } from '../../http/twirp.ts';
 import type { Artifact } from '../store.ts';
 
@@ -34,8 +36,21 @@ export function isOwnedBy(one: ArtifactOwner, other: ArtifactOwner): boolean {
 }
 
 const service = 'github.actions.results.api.v1.ArtifactService';
-// 4 is the format of artifacts since v4 of the upload action; its client has sent 7 since there are raw artifacts.
-const formatVersion = 7;
+// The format of zips since v4 of the upload action. Its client also sends 7, with a media type, since there are raw artifacts. Gitea before
+// 1.26 and Forgejo answer 500 to a media type.
+const formatVersion = 4;
+
+interface EndOfUpload {
+  readonly answerMs?: number;
+  readonly isRetryable?: (error: unknown) => boolean;
+}
+
+// Gitea answers when it has copied all blocks into one file (artifacts_chunks.go, mergeChunksForArtifact). It first removes the list of
+// blocks. So a second request fails, even after a success whose answer was lost.
+const onGitea: EndOfUpload = {
+  answerMs: 10 * 60_000,
+  isRetryable: (error) => isTransient(error) && !(error instanceof HttpError && error.status === 500),
+};
 
 /** @param onRetry called with one log line before each retry */
 export function resultsService(
@@ -48,30 +63,36 @@ export function resultsService(
     workflow_run_backend_id: runBackendId,
     workflow_job_run_backend_id: jobBackendId,
   });
-  const post = twirp(http, { ...credentials, service });
-  const call = (method: string, body: JsonObject): Promise<JsonObject> =>
-    again('call', () => post(method, { ...idsOf(credentials), ...body }), {
-      what: () => method,
-      onRetry,
-      signal,
-    });
+  // Of a run without artifacts: Gitea before 1.26 and Forgejo (routers/api/actions/artifactsv4.go).
+  const noList = (error: unknown): JsonObject => {
+    if (credentials.isGitea && error instanceof HttpError && error.status === 404) return {};
+    throw asError(error);
+  };
+  const call = (method: string, body: JsonObject, atEnd: EndOfUpload = {}): Promise<JsonObject> => {
+    const post = twirp(http, { ...credentials, service, ...atEnd });
+    const retries = { what: () => method, onRetry, signal, ...atEnd };
+    return again('call', () => post(method, { ...idsOf(credentials), ...body }), retries);
+  };
   return {
     self: credentials,
     list: async (name) => {
-      const answer = await call('ListArtifacts', name === undefined ? {} : { name_filter: name });
-      return listed(answer).sort((one, other) => other.id - one.id);
+      const answer = await call('ListArtifacts', name === undefined ? {} : { name_filter: name }).catch(noList);
+      // Gitea lists an artifact without a size while it is being replaced, and Forgejo from the start of its upload.
+      const complete = listed(answer).filter(({ size }) => size > 0);
+      return complete.sort((one, other) => other.id - one.id);
     },
     signDownload: async (artifact) => {
       const answer = await call('GetSignedArtifactURL', { ...idsOf(artifact), name: artifact.name });
       return signedUrl(field(answer, 'signed_url', 'signedUrl'), 'GetSignedArtifactURL');
     },
     create: async (name, expiresAt) => {
-      const format = { mime_type: 'application/zip', version: formatVersion };
-      const answer = await call('CreateArtifact', { name, ...format, expires_at: expiresAt?.toISOString() });
+      const body = { name, version: formatVersion, expires_at: expiresAt?.toISOString() };
+      const answer = await call('CreateArtifact', body);
       return signedUrl(field(answer, 'signed_upload_url', 'signedUploadUrl'), 'CreateArtifact');
     },
     finalize: async (name, size, digest) => {
-      const answer = await call('FinalizeArtifact', { name, size: String(size), hash: digest });
+      const body = { name, size: String(size), hash: digest };
+      const answer = await call('FinalizeArtifact', body, credentials.isGitea ? onGitea : {});
       const id = wholeNumber(field(answer, 'artifact_id', 'artifactId'));
       if (answer['ok'] === true && id !== undefined) return id;
       throw new UnknownAnswer('FinalizeArtifact: no artifact id');
@@ -125,14 +146,20 @@ export interface ServiceCredentials {
   readonly origin: string;
   readonly runBackendId: string;
   readonly jobBackendId: string;
+  /**
+   * Whether the service is that of Gitea or Forgejo. It doesn't refuse a name that is taken, lists every artifact with the ids of the
+   * job that asks, and knows no digests (routers/api/actions/artifactsv4.go).
+   */
+  readonly isGitea: boolean;
 }
 
 /**
  * @param token `ACTIONS_RUNTIME_TOKEN`; its claim `scp` holds `Actions.Results:<run>:<job>` (actions/toolkit, artifact, util.ts)
  * @param url `ACTIONS_RESULTS_URL`
- * @throws HandoverError `unsupported-host` when either is missing or not of that form
+ * @throws HandoverError `unsupported-host` when either is missing or not of that form, or the service is act's own
  */
-export function serviceCredentials(token: string, url: string): ServiceCredentials {
+export function serviceCredentials(token: string, url: string, host: WorkflowHost): ServiceCredentials {
+  const unsupported = (why: string): HandoverError => unsupportedHost(host, why);
   if (token === '' || url === '') {
     const missing = token === '' ? 'ACTIONS_RUNTIME_TOKEN' : 'ACTIONS_RESULTS_URL';
     throw unsupported(`${missing} is not set`);
@@ -145,13 +172,28 @@ export function serviceCredentials(token: string, url: string): ServiceCredentia
   if (runBackendId === undefined || jobBackendId === undefined) {
     throw unsupported('ACTIONS_RUNTIME_TOKEN has no scope for the artifact service');
   }
-  return { token, origin: new URL(url).origin, runBackendId, jobBackendId };
+  // GitHub's are UUIDs. Gitea's are numbers (services/actions/auth.go), and act has copied that.
+  const isGitea = /^\d+$/.test(runBackendId);
+  if (host === 'act' && isGitea)
+    throw unsupported(
+      'this is act’s own artifact server, which ends the connection while there is no artifact, and lists the sizes of folders',
+    );
+  return { token, origin: new URL(url).origin, runBackendId, jobBackendId, isGitea };
 }
 
-function unsupported(why: string): HandoverError {
-  return new HandoverError(
-    'unsupported-host',
-    `The artifact service can't be reached: ${why}.`,
-    'Run this as a `uses:` step of a workflow on github.com; GitHub Enterprise Server lacks this artifact service.',
-  );
+const supported = 'github.com, GHE.com, or Gitea 1.26 or newer';
+const otherWay = 'Or pass the image on by a registry.';
+
+const nextSteps: Readonly<Record<WorkflowHost, string>> = {
+  GitHub: `Run this as a \`uses:\` step of a workflow on ${supported}.`,
+  'GitHub Enterprise Server': `It lacks this artifact service: run the workflow on ${supported}. ${otherWay}`,
+  Gitea: `Update Gitea to 1.26 or newer, and its runner to a current version. ${otherWay}`,
+  Forgejo: `Forgejo’s artifact service is only supported as far as it is that of Gitea 1.26. ${otherWay}`,
+  act: `Run the workflow on ${supported}. act can set ACTIONS_RESULTS_URL and ACTIONS_RUNTIME_TOKEN to the service of one of these.`,
+};
+
+/** Returns the error for an artifact service that this action can't use. */
+export function unsupportedHost(host: WorkflowHost, why: string, cause?: unknown): HandoverError {
+  const where = host === 'GitHub' ? 'The artifact service' : `The artifact service of ${host}`;
+  return new HandoverError('unsupported-host', `${where} can't be used: ${why}.`, nextSteps[host], cause);
 }

@@ -41,7 +41,8 @@ export function runJobs(options: RunJobsOptions): RunJobs {
   const rest = restClient({ ...options, http });
   const owner = repository.split('/').map(encodeURIComponent).join('/');
   const run = `/repos/${owner}/actions/runs/${encodeURIComponent(runId)}`;
-  const attempt = `${run}/attempts/${String(runAttempt)}`;
+  // Gitea lists each job once, as it is now.
+  const attempt = rest.isGitea ? run : `${run}/attempts/${String(runAttempt)}`;
   const jobsAt = async (path: string): Promise<readonly JsonObject[]> => {
     const jobs: JsonObject[] = [];
     for await (const page of rest.pages(path)) jobs.push(...objectsOf(page['jobs']));
@@ -58,8 +59,10 @@ export function runJobs(options: RunJobsOptions): RunJobs {
     isRefusal: (error) =>
       error instanceof HttpError && [401, 403, 404].includes(error.status) && error.serviceCode !== rateLimited,
     startedAt: async () => {
-      const { run_started_at: startedAt } = await rest.get(`${attempt}?exclude_pull_requests=true`);
-      return Date.parse(stringOr(startedAt, ''));
+      const { run_started_at: startedAt, started_at: onGitea } = await rest.get(
+        `${attempt}?exclude_pull_requests=true`,
+      );
+      return Date.parse(stringOr(startedAt, stringOr(onGitea, '')));
     },
     [Symbol.asyncDispose]: () => http.close(),
   };

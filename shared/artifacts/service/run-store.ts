@@ -11,7 +11,15 @@ import type { Artifact, ArtifactStore, StoreOptions, UploadRequest } from '../st
 import { openArtifact } from '../zip/content.ts';
 import { storedZip } from '../zip/zip-writer.ts';
 import { withOfficialClient } from './official-store.ts';
-import { lockName, type OwnStoreOptions, removeUnfinished, reserveName, transferFailed } from './reservation.ts';
+import {
+  claimOnGitea,
+  isClaim,
+  lockName,
+  type OwnStoreOptions,
+  removeUnfinished,
+  reserveName,
+  transferFailed,
+} from './reservation.ts';
 import {
   isOwnedBy,
   type ListedArtifact,
@@ -31,7 +39,7 @@ interface RunStoreOptions extends StoreOptions {
  * @throws HandoverError `unsupported-host` outside a runner
  */
 export function runStore(options: RunStoreOptions): ArtifactStore {
-  const own = { ...options, credentials: serviceCredentials(options.runtimeToken, options.resultsUrl) };
+  const own = { ...options, credentials: serviceCredentials(options.runtimeToken, options.resultsUrl, options.host) };
   return withOfficialClient(ownStore(own), own);
 }
 
@@ -41,6 +49,7 @@ function ownStore(options: OwnStoreOptions): ArtifactStore {
   const service = resultsService(http, credentials, log.info, signal);
   const folders = tempDirs(options.tempRoot);
   const known = new Map<number, ListedArtifact>();
+  const removed = new Set<number>();
   const listed = ({ id }: Artifact): ListedArtifact => {
     const found = known.get(id);
     if (found === undefined) throw new RangeError(`artifact ${String(id)} was not listed by this store`);
@@ -51,7 +60,7 @@ function ownStore(options: OwnStoreOptions): ArtifactStore {
       explain('list the artifacts of this run', async () => {
         const artifacts = await service.list();
         for (const artifact of artifacts) known.set(artifact.id, artifact);
-        return artifacts;
+        return artifacts.filter(({ name }) => !isClaim(name));
       }),
     open: async (artifact) => {
       const [what, found] = [`read the artifact "${artifact.name}"`, listed(artifact)];
@@ -66,13 +75,14 @@ function ownStore(options: OwnStoreOptions): ArtifactStore {
       isOpen = true;
       return content;
     },
-    upload: (request) => upload(http, service, options, request),
+    upload: (request) => upload(http, service, { ...options, removed }, request),
     remove: (artifact) =>
-      explain(`delete the artifact "${artifact.name}"`, () =>
-        service.remove(artifact.name, listed(artifact)).catch((error: unknown) => {
+      explain(`delete the artifact "${artifact.name}"`, async () => {
+        await service.remove(artifact.name, listed(artifact)).catch((error: unknown) => {
           if (!(error instanceof HttpError) || error.status !== 404) throw error;
-        }),
-      ),
+        });
+        removed.add(artifact.id);
+      }),
     [Symbol.asyncDispose]: async () => {
       await http.close();
       await folders[Symbol.asyncDispose]();
@@ -80,19 +90,25 @@ function ownStore(options: OwnStoreOptions): ArtifactStore {
   };
 }
 
-const dayMs = 24 * 60 * 60 * 1000;
+const hourMs = 60 * 60 * 1000;
+const dayMs = 24 * hourMs;
 
 async function upload(
   http: Http,
   service: ResultsService,
-  options: OwnStoreOptions,
+  options: OwnStoreOptions & { readonly removed: ReadonlySet<number> },
   { name, retentionDays, files, onBytes }: UploadRequest,
 ): Promise<Artifact> {
-  const { log, signal, figures } = options;
-  await using lock = await lockName(options.credentials, name);
-  const expiresAt = retentionDays === 0 ? undefined : new Date(Date.now() + retentionDays * dayMs);
-  const reserve = (): Promise<string> => reserveName(name, expiresAt, options, lock !== undefined);
-  const url = await explain(`create the artifact "${name}"`, reserve);
+  const { log, signal, figures, removed, credentials } = options;
+  await using lock = await lockName(credentials, name);
+  // Gitea counts the whole days that are left (createArtifact in routers/api/actions/artifactsv4.go).
+  const lastMs = retentionDays * dayMs + (credentials.isGitea ? hourMs : 0);
+  const expiresAt = retentionDays === 0 ? undefined : new Date(Date.now() + lastMs);
+  await using claims = new AsyncDisposableStack();
+  const url = await explain(`create the artifact "${name}"`, async () => {
+    if (credentials.isGitea) claims.use(await claimOnGitea(name, removed, options, lock !== undefined));
+    return reserveName(name, expiresAt, options, lock !== undefined);
+  });
   try {
     const target = { http, url: maskedUrl(url, options.maskSecret), onRetry: log.info, signal, figures };
     const blob = await uploadBlob(target, storedZip(files), onBytes);
@@ -110,7 +126,11 @@ async function upload(
 async function listedId(service: ResultsService, name: string, sent: Found, error: unknown): Promise<number> {
   const artifacts = await service.list(name).catch(() => []);
   const found = artifacts.find(
-    (artifact) => isOwnedBy(artifact, service.self) && artifact.size === sent.size && artifact.digest === sent.digest,
+    (artifact) =>
+      isOwnedBy(artifact, service.self) &&
+      artifact.size === sent.size &&
+      // Gitea lists none. There, nothing is listed from the start of an upload to its end, and the end compares the digest.
+      (artifact.digest ?? sent.digest) === sent.digest,
   );
   if (found === undefined) throw error;
   return found.id;

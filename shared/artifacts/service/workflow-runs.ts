@@ -51,6 +51,8 @@ export function workflowRuns(rest: RestClient, repository: string): WorkflowRuns
   return {
     get: async (runId) => parseRun(await rest.get(`${actions}/runs/${String(runId)}?exclude_pull_requests=true`)),
     successful: async function* ({ workflow, branch, event }) {
+      const isOfWorkflow = ({ path }: JsonObject): boolean =>
+        !rest.isGitea || stringOr(path, '').startsWith(`${workflow}@`);
       const query = new URLSearchParams({
         branch,
         ...(event === undefined ? {} : { event }),
@@ -58,14 +60,20 @@ export function workflowRuns(rest: RestClient, repository: string): WorkflowRuns
         exclude_pull_requests: 'true',
         per_page: String(runsPerPage),
       });
-      const path = `${actions}/workflows/${encodeURIComponent(workflow)}/runs?${query.toString()}`;
-      for await (const page of rest.pages(path)) yield* objectsOf(page['workflow_runs']).map(parseRun);
+      const path = rest.isGitea ? 'runs' : `workflows/${encodeURIComponent(workflow)}/runs`;
+      for await (const page of rest.pages(`${actions}/${path}?${query.toString()}`))
+        yield* objectsOf(page['workflow_runs']).filter(isOfWorkflow).map(parseRun);
     },
     artifacts: async (runId, name) => {
       const query = new URLSearchParams({ per_page: '100', ...(name === undefined ? {} : { name }) });
       const found: RunArtifact[] = [];
-      for await (const page of rest.pages(`${actions}/runs/${String(runId)}/artifacts?${query.toString()}`)) {
-        found.push(...objectsOf(page['artifacts']).map(parseArtifact));
+      // Gitea has no link to the next page here.
+      for (let [page, isLast] = [1, false]; !isLast; page += 1) {
+        query.set('page', String(page));
+        const answer = await rest.get(`${actions}/runs/${String(runId)}/artifacts?${query.toString()}`);
+        const items = objectsOf(answer['artifacts']);
+        found.push(...items.map(parseArtifact));
+        isLast = items.length === 0 || found.length >= Number(answer['total_count'] ?? 0);
       }
       return found.sort((one, other) => other.id - one.id);
     },
@@ -76,12 +84,14 @@ export function workflowRuns(rest: RestClient, repository: string): WorkflowRuns
 function parseRun(item: JsonObject): WorkflowRun {
   const { id } = item;
   const repository = fullName(item['repository']);
-  const headRepository = fullName(item['head_repository']);
+  // Gitea has none. There, only a pull request can be of a fork (services/convert/convert.go, ToActionWorkflowRun).
+  const isOwn = !('head_repository' in item) && !stringOr(item['event'], 'pull_request').startsWith('pull_request');
+  const headRepository = isOwn ? repository : fullName(item['head_repository']);
   if (!isByteCount(id) || repository === '') throw unknownForm('a workflow run without id or repository');
   return {
     id,
     url: stringOr(item['html_url'], ''),
-    createdAt: stringOr(item['created_at'], ''),
+    createdAt: stringOr(item['created_at'], stringOr(item['started_at'], '')),
     headRepository,
     isOfFork: headRepository.toLowerCase() !== repository.toLowerCase(),
   };
