@@ -30072,7 +30072,7 @@ module.exports = __WEBPACK_EXTERNAL_createRequire(import.meta.url)("zlib");
 /* harmony export */ });
 /* harmony import */ var _shared_base_json_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(604);
 
-/** For a build that pushes nothing. */
+/** For a plain image. */
 const noAttestations = { provenance: 'false', sbom: 'false', areWanted: false };
 /** Returns the same attestations as docker/build-push-action with the same inputs (its context.ts, getAttestArgs). */
 function planAttestations({ provenance, sbom = 'false' }, facts) {
@@ -30181,6 +30181,7 @@ function ignoredInputs(inputs) {
         ['branch-label', inputs.branchLabel !== undefined],
         ['source-image', inputs.sourceImage !== undefined],
         ['source-tarball', inputs.sourceTarball !== undefined],
+        ['source-layout', inputs.sourceLayout !== undefined],
         ['further-images', inputs.furtherImages.length > 0],
         ['push', push.enabled],
         ['engine', engine !== 'docker'],
@@ -30387,15 +30388,15 @@ function requireLines(input, lines, form, expected) {
     throw (0,_shared_base_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .invalidInput */ .aY)(`Line ${String(wrong + 1)} of the input \`${input}\` is "${(0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_3__/* .quoteForeign */ .xS)(lines[wrong] ?? '')}"; expected ${expected}.`, 'Write one per line. Put a multi-line value in double quotes together with its name.');
 }
 /**
- * Returns the arguments of `docker buildx build`. Only a push has attestations, because a tarball for both image stores contains one plain
- * image (buildx#1460). An OCI layout of the same build then has them as well, in an index with the image.
+ * Returns the arguments of `docker buildx build`. A push and an OCI layout of one build have the same attestations, in an index with the
+ * image.
  * @param exporters the outputs of the build. Several need BuildKit 0.13, and not the driver of a classic engine.
  */
 function buildArguments(build, platforms, exporters, secrets) {
     const each = (flag, values) => values.flatMap((value) => [flag, value]);
     const one = (flag, value) => value === undefined ? [] : [flag, value];
-    const pushed = exporters.find((exporter) => exporter.kind === 'registry');
-    const { provenance, sbom } = pushed?.attestations ?? _attestations_js__WEBPACK_IMPORTED_MODULE_0__/* .noAttestations */ .z;
+    const [attested] = exporters.flatMap((exporter) => ('attested' in exporter ? (exporter.attested ?? []) : []));
+    const { provenance, sbom } = attested?.attestations ?? _attestations_js__WEBPACK_IMPORTED_MODULE_0__/* .noAttestations */ .z;
     const isAttested = [provenance, sbom].some((value) => value !== 'false');
     return [
         ...one('--builder', build.builder),
@@ -30403,7 +30404,7 @@ function buildArguments(build, platforms, exporters, secrets) {
         ...one('--target', build.target),
         ...['--platform', platforms.map(_shared_image_platform_js__WEBPACK_IMPORTED_MODULE_2__/* .formatPlatform */ .Bq).join(',')],
         ...[`--provenance=${provenance}`, `--sbom=${sbom}`],
-        ...exporters.flatMap((exporter) => exporterArguments(exporter, isAttested ? pushed?.references : undefined)),
+        ...exporters.flatMap((exporter) => exporterArguments(exporter, isAttested ? attested?.references : undefined)),
         ...each('--build-arg', build.buildArgs),
         ...each('--build-context', build.buildContexts),
         ...each('--label', build.labels),
@@ -30422,7 +30423,7 @@ function buildArguments(build, platforms, exporters, secrets) {
         build.context,
     ];
 }
-/** @param attestedAs the references of a push with attestations */
+/** @param attestedAs the references in the attestations */
 function exporterArguments(exporter, attestedAs) {
     if (exporter.kind === 'nothing')
         return ['--output', 'type=cacheonly'];
@@ -30430,12 +30431,12 @@ function exporterArguments(exporter, attestedAs) {
         return ['--load', '--tag', exporter.name, '--iidfile', exporter.idFile];
     // BuildKit's client writes one digest into the index of the layout, that of the last output. So both need the same attestations, which
     // contain the names.
-    const attested = attestedAs === undefined ? [] : ['attestation-inline=true', namesOf(attestedAs)];
+    const attested = attestedAs === undefined ? [] : ['attestation-inline=true', ...namesOf(attestedAs)];
     if (exporter.kind === 'oci-layout')
         return ['--output', outputOf(exporter, attested)];
     // With the layout's layers and media types, the manifest has the same digest in both. There is no copy in the engine's store.
     const image = ['type=image,push=true,store=false,oci-mediatypes=true', ...compressionOf(exporter)];
-    const output = [...image, namesOf(exporter.references)].join(',');
+    const output = [...image, ...namesOf(exporter.attested.references)].join(',');
     return ['--metadata-file', exporter.metadataFile, '--output', output];
 }
 /**
@@ -30446,7 +30447,7 @@ function outputOf(exporter, more = []) {
     return ['type=oci,tar=false', ...compressionOf(exporter), ...more, quoted(`dest=${exporter.directory}`)].join(',');
 }
 function namesOf(references) {
-    return quoted(`name=${references.join(',')}`);
+    return references.length === 0 ? [] : [quoted(`name=${references.join(',')}`)];
 }
 function compressionOf({ compression }) {
     const { format, level } = compression;
@@ -30871,8 +30872,8 @@ function planPush(inputs, tags, source, platform, attestations) {
     const platforms = inputs.platforms.map(image_platform/* parsePlatform */.FL);
     if (!inputs.enabled)
         return undefined;
-    if (source === 'tarball') {
-        throw (0,errors/* invalidInput */.aY)('A tarball (`source-tarball`) can be handed over, but not pushed.', 'Remove `push: true`, or load the tarball first and set `source-image`.');
+    if (source === 'tarball' || source === 'layout') {
+        throw (0,errors/* invalidInput */.aY)(`A \`source-${source}\` can be handed over, but not pushed.`, 'Remove `push: true`. Push it in the step that makes it, or in a later job with org/image-handover/publish-image@v1.');
     }
     const listedPlatforms = platforms.every((one) => (0,image_platform/* samePlatform */.my)(one, platform)) ? [] : platforms;
     if (source === 'engine' && listedPlatforms.length > 0) {
@@ -30884,7 +30885,7 @@ function planPush(inputs, tags, source, platform, attestations) {
     const [first, ...rest] = tags;
     if (first === undefined)
         throw noTags();
-    return { references: [first, ...rest], listedPlatforms, onFailure, attestations };
+    return { references: [first, ...rest], listedPlatforms, onFailure };
 }
 function noTags() {
     return (0,errors/* invalidInput */.aY)('`push` is true, but the input `tags` is empty: there is no reference to push.', 'Set `tags` to the output of docker/metadata-action, to one reference per line, or to `auto` with a `repository`.');
@@ -31093,7 +31094,7 @@ function planExport(inputs, facts) {
     const taken = inputs.sourceImage === undefined ? undefined : parseEngineImage(inputs.sourceImage);
     const source = withBranchLabel(chooseSource(inputs, facts, taken, { remarks, notices, warnings }), inputs.branchLabel, event, notices);
     const given = inputs.image === undefined ? undefined : (0,image_reference/* parseTaggedReference */.$R)(inputs.image);
-    const what = source.kind === 'tarball'
+    const what = source.kind === 'tarball' || source.kind === 'layout'
         ? { kind: 'tarball', source, reference: given }
         : source.kind === 'bake'
             ? { kind: 'bake', source, reference: undefined }
@@ -31104,8 +31105,8 @@ function planExport(inputs, facts) {
     const engine = chooseEngine(inputs.engine, source);
     const attestations = (0,plan_attestations/* planAttestations */.R)(inputs.push, facts);
     const push = planPush(inputs.push, tags, source.kind, platform, attestations);
-    if (push === undefined && attestations.areWanted)
-        notices.push('There are no attestations: `provenance` and `sbom` are for what `push: true` pushes.');
+    if (source.kind !== 'build' && attestations.areWanted)
+        notices.push('`provenance` and `sbom` have no effect: only a build of a Dockerfile gets attestations here.');
     if (push !== undefined)
         (0,host/* requireDocker */.c1)(engine, '`push: true`');
     const own = reference === undefined ? undefined : (0,image_reference/* formatReference */.FH)(reference);
@@ -31134,7 +31135,9 @@ function planExport(inputs, facts) {
     const layout = { ...plan, requireCache: inputs.requireCache, compression };
     if (what.kind === 'bake')
         return { ...layout, ...what, push: undefined };
-    return { ...layout, ...what, further, push };
+    // Only a push has them by default: the artifact is then what it was before.
+    const isAttested = source.kind === 'build' && (push !== undefined || attestations.areWanted);
+    return { ...layout, ...what, further, push, attestations: isAttested ? attestations : plan_attestations/* noAttestations */.z };
 }
 /** Returns the same build without the caches that it reads. */
 function withoutCacheFrom(plan) {
@@ -31158,7 +31161,7 @@ function parseEngineImage(text) {
     return { image: (0,image_reference/* formatReference */.FH)((tag ?? digest) ? reference : { ...reference, tag: 'latest' }), reference };
 }
 function chooseSource(inputs, facts, taken, messages) {
-    const { sourceImage, sourceTarball } = inputs;
+    const { sourceImage, sourceTarball, sourceLayout } = inputs;
     const build = withDefaultContext(inputs.build, facts.event, facts.repositoryUrl);
     const bake = (0,plan_bake/* planBake */.Tm)(inputs);
     if (bake !== undefined)
@@ -31166,6 +31169,7 @@ function chooseSource(inputs, facts, taken, messages) {
     const given = [
         ...(sourceImage === undefined ? [] : ['source-image']),
         ...(sourceTarball === undefined ? [] : ['source-tarball']),
+        ...(sourceLayout === undefined ? [] : ['source-layout']),
         ...(build.file === undefined ? [] : ['file']),
         ...(build.target === undefined ? [] : ['target']),
     ];
@@ -31174,10 +31178,13 @@ function chooseSource(inputs, facts, taken, messages) {
         throw twoSources(given);
     if (taken !== undefined)
         return { kind: 'engine', image: taken.image };
-    if (sourceTarball !== undefined && inputs.compression.trim() !== 'auto')
-        throw compressedAlready(inputs.compression);
+    const [made] = given;
+    if (made !== undefined && sources === 1 && inputs.compression.trim() !== 'auto')
+        throw compressedAlready(made, inputs.compression);
     if (sourceTarball !== undefined)
-        return { kind: 'tarball', path: requirePath(sourceTarball) };
+        return { kind: 'tarball', path: requirePath('source-tarball', sourceTarball) };
+    if (sourceLayout !== undefined)
+        return { kind: 'layout', path: requirePath('source-layout', sourceLayout) };
     (0,build_arguments/* requireBuildLines */.Nz)(build);
     const secrets = (0,build_arguments/* parseSecrets */.dC)(build, messages.warnings);
     return { kind: 'build', build: { ...build, ...chooseCaches(inputs, facts, messages) }, secrets };
@@ -31237,8 +31244,8 @@ function noName(givenBy) {
 /** @param taken references of the image itself */
 function chooseFurther(given, source, taken) {
     const further = given.map(image_reference/* parseTaggedReference */.$R);
-    if (further.length > 0 && source.kind === 'tarball') {
-        throw (0,errors/* invalidInput */.aY)('A `source-tarball` is handed over unchanged: `further-images` can’t be added to it.', 'Save all images to that tarball, or set `source-image` and `further-images`.');
+    if (further.length > 0 && (source.kind === 'tarball' || source.kind === 'layout')) {
+        throw (0,errors/* invalidInput */.aY)(`A \`source-${source.kind}\` is handed over unchanged: \`further-images\` can’t be added to it.`, 'Save all images to one `source-tarball`, or set `source-image` and `further-images`.');
     }
     const twice = (0,image_reference/* repeatedName */.OC)([...taken.filter((one) => one !== undefined), ...further]);
     if (twice === undefined || further.length === 0)
@@ -31267,16 +31274,16 @@ function chooseRetention(days, facts, notices) {
     notices.push(`This repository keeps artifacts for ${String(maxRetentionDays)} days at most, not ${String(days)}.`);
     return maxRetentionDays;
 }
-function requirePath(path) {
+function requirePath(input, path) {
     if (path.trim() !== '')
         return path.trim();
-    throw (0,errors/* invalidInput */.aY)(`The input \`source-tarball\` is "${(0,base_text/* quoteForeign */.xS)(path)}"; expected the path of a tarball.`, 'Check the expression it comes from, or remove the line to build the image here.');
+    throw (0,errors/* invalidInput */.aY)(`The input \`${input}\` is "${(0,base_text/* quoteForeign */.xS)(path)}"; expected a path.`, 'Check the expression it comes from, or remove the line to build the image here.');
 }
-function compressedAlready(compression) {
-    return (0,errors/* invalidInput */.aY)(`A \`source-tarball\` is handed over unchanged, but \`compression\` is "${(0,base_text/* quoteForeign */.xS)(compression)}".`, 'Remove `compression`, or set `source-image`.');
+function compressedAlready(input, compression) {
+    return (0,errors/* invalidInput */.aY)(`A \`${input}\` is handed over unchanged, but \`compression\` is "${(0,base_text/* quoteForeign */.xS)(compression)}".`, 'Remove `compression`, or set `source-image`.');
 }
 function twoSources(given) {
-    return (0,errors/* invalidInput */.aY)(`The image has more than one source: ${given.join(', ')} are set.`, 'Set one of `source-image`, `source-tarball` or the inputs of a build (`file`, `target`).');
+    return (0,errors/* invalidInput */.aY)(`The image has more than one source: ${given.join(', ')} are set.`, 'Set one of `source-image`, `source-tarball`, `source-layout` or the inputs of a build (`file`, `target`).');
 }
 /** Returns a description of the source for the log. */
 function describeSource(source) {
@@ -31286,6 +31293,8 @@ function describeSource(source) {
         return `the targets ${source.targets.join(', ')} of a bake file`;
     if (source.kind === 'tarball')
         return `the tarball ${source.path}`;
+    if (source.kind === 'layout')
+        return `the OCI layout ${source.path}`;
     return `the image ${source.image} in this engine`;
 }
 
@@ -31471,6 +31480,7 @@ function readExportInputs(inputs) {
         tarball: inputs.text('tarball'),
         sourceImage: inputs.unlessNone('source-image'),
         sourceTarball: inputs.unlessNone('source-tarball'),
+        sourceLayout: inputs.unlessNone('source-layout'),
         furtherImages: inputs.lines('further-images'),
         requireCache: inputs.boolean('require-cache'),
         compression: inputs.text('compression'),
@@ -31525,6 +31535,7 @@ function readJoinedInputs(inputs, tarball) {
             branchLabel: undefined,
             sourceImage: undefined,
             sourceTarball: undefined,
+            sourceLayout: undefined,
             furtherImages: [],
             requireCache: false,
             compression: 'auto',
@@ -31552,7 +31563,7 @@ function readJoinedInputs(inputs, tarball) {
 
 /***/ }),
 
-/***/ 9237:
+/***/ 8399:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -31770,12 +31781,12 @@ var image_reference = __nccwpck_require__(9607);
 var external_node_stream_ = __nccwpck_require__(7075);
 // EXTERNAL MODULE: ./build/shared/bytes/verified.js
 var verified = __nccwpck_require__(7606);
+// EXTERNAL MODULE: ./build/shared/image/digest.js
+var image_digest = __nccwpck_require__(3968);
 // EXTERNAL MODULE: ./build/shared/image/record.js
 var image_record = __nccwpck_require__(9621);
 // EXTERNAL MODULE: external "node:timers/promises"
 var external_node_timers_promises_ = __nccwpck_require__(8500);
-// EXTERNAL MODULE: ./build/shared/image/digest.js
-var image_digest = __nccwpck_require__(3968);
 // EXTERNAL MODULE: ./build/shared/image/manifest.js + 2 modules
 var image_manifest = __nccwpck_require__(8088);
 // EXTERNAL MODULE: ./build/shared/base/limits.js
@@ -31785,6 +31796,7 @@ var image_platform = __nccwpck_require__(4851);
 // EXTERNAL MODULE: ./build/shared/tar/layer-form.js
 var layer_form = __nccwpck_require__(8272);
 ;// CONCATENATED MODULE: ./build/shared/layout/read-layout.js
+
 
 
 
@@ -31804,10 +31816,62 @@ function blobPath(layout, digest) {
  * @throws HandoverError `tarball-invalid` when a blob is missing or has other bytes, or the platform is missing
  */
 async function readOciLayout(layout, platform, replaced = new Map()) {
+    const { descriptor } = await findManifest(layout, { listed: await readIndex(layout) }, platform);
+    return readImage(layout, descriptor, platform, replaced);
+}
+/**
+ * Reads the image with the wanted name, or else the only one, as `readOciLayout` does.
+ * @throws HandoverError as `readOciLayout`; `image-not-found` when several images could be meant
+ */
+async function readNamedImage(layout, platform, wanted) {
+    const index = await readIndex(layout);
+    const all = index.filter((item) => !(0,image_manifest/* isAttestation */.H3)(item));
+    const name = wanted === undefined ? undefined : (0,image_reference/* formatReference */.FH)(wanted);
+    const named = all.filter((item) => (0,image_manifest/* namesOf */.eZ)(item).some((reference) => (0,image_reference/* formatReference */.FH)(reference) === name));
+    const candidates = named.length > 0 ? named : all;
+    const fitting = candidates.filter(({ platform: of }) => of === undefined || (0,image_platform/* samePlatform */.my)(of, platform));
+    if (new Set(fitting.map(({ digest }) => digest)).size > 1) {
+        const there = fitting.map((item) => (0,image_manifest/* namesOf */.eZ)(item).map(image_reference/* formatReference */.FH).join(', ') || item.digest);
+        throw new errors/* HandoverError */.Cu('image-not-found', `The OCI layout ${layout} holds several images (${there.join('; ')}), and ${name ?? 'no reference'} was requested.`, 'Set `image` to the name of one of them, or write each build to a new folder.');
+    }
+    const listed = index.filter((item) => (0,image_manifest/* isAttestation */.H3)(item) || candidates.includes(item));
+    const found = await findManifest(layout, { listed }, platform);
+    return {
+        image: await readImage(layout, found.descriptor, platform),
+        references: (fitting.length > 0 ? fitting : candidates).flatMap(image_manifest/* namesOf */.eZ),
+        attestations: await readAttestations(layout, found, platform),
+    };
+}
+/**
+ * Returns the attestations of the one image for `platform`; undefined without any.
+ * @throws HandoverError `tarball-invalid` when a blob is missing
+ */
+async function readLayoutAttestations(layout, platform) {
+    return readAttestations(layout, await findManifest(layout, { listed: await readIndex(layout) }, platform), platform);
+}
+/**
+ * Returns the attestations of a found image; undefined without any. The layout's own index is returned if it lists nothing else, because
+ * its digest is the one that the build reported.
+ */
+async function readAttestations(layout, { descriptor, listed, bytes }, platform) {
+    const own = listed.filter((item) => (0,image_manifest/* isAttestationOf */.Ez)(item, descriptor.digest));
+    if (own.length === 0)
+        return undefined;
+    const manifests = await Promise.all(own.map(async (item) => (0,image_manifest/* parseManifest */.Ng)(await readJsonBlob(layout, item), `attestation ${item.digest}`)));
+    const blobs = [...own, ...manifests.flatMap(({ config, layers }) => [config, ...layers])];
+    for (const blob of blobs)
+        await requireBlob(layout, blob);
+    const isAlone = listed.every(({ digest }) => [descriptor, ...own].some((item) => item.digest === digest));
+    const index = bytes !== undefined && isAlone ? bytes : (0,image_manifest/* formatIndex */.Qe)([{ ...descriptor, platform, attestations: own }]).bytes;
+    return { layout, index, blobs };
+}
+async function readIndex(layout) {
     const index = await (0,bytes_files/* readSmallFile */.EW)((0,external_node_path_.join)(layout, 'index.json'), limits/* limits */.F.jsonBytes).catch((error) => {
         throw (0,image_manifest/* invalidLayout */.YG)(`The OCI layout has no index.json (${(0,errors/* messageOf */.bD)(error)}).`);
     });
-    const descriptor = await findManifest(layout, (0,image_manifest/* parseIndex */.A1)(index, 'index.json'), platform);
+    return (0,image_manifest/* parseIndex */.A1)(index, 'index.json');
+}
+async function readImage(layout, descriptor, platform, replaced = new Map()) {
     const manifestBytes = await readJsonBlob(layout, descriptor);
     const manifest = (0,image_manifest/* parseManifest */.Ng)(manifestBytes, `manifest ${descriptor.digest}`);
     (0,image_manifest/* requireConfigSize */.bW)(manifest.config.size);
@@ -31816,21 +31880,24 @@ async function readOciLayout(layout, platform, replaced = new Map()) {
     if (!(0,image_platform/* samePlatform */.my)(config.platform, platform)) {
         throw new errors/* HandoverError */.Cu('platform-mismatch', `The image is for ${(0,image_platform/* formatPlatform */.Bq)(config.platform)}, but ${(0,image_platform/* formatPlatform */.Bq)(platform)} was requested.`, 'Set the input `platform` to the platform of the image, or build the image for the platform asked for.');
     }
+    const fault = (0,image_manifest/* configFault */.fT)(manifest, configBytes, config);
+    if (fault !== undefined)
+        throw (0,image_manifest/* invalidLayout */.YG)(`The manifest ${descriptor.digest} ${fault}.`);
     const layers = manifest.layers.map((layer) => ({ ...layer, ...replaced.get(layer.digest) }));
-    await Promise.all(layers.map((layer) => requireLayer(layout, layer)));
+    await Promise.all(layers.map((layer, position) => requireLayer(layout, layer, config.diffIds[position])));
     const unchanged = {
         configDigest: manifest.config.digest,
         configBytes,
         config,
         manifestDigest: descriptor.digest,
         manifestBytes,
-        manifestMediaType: descriptor.mediaType,
+        manifestMediaType: manifest.mediaType,
         layers,
     };
     return replaced.size === 0 ? unchanged : { ...unchanged, ...(0,image_manifest/* formatManifest */.L_)(manifest.config, layers) };
 }
-async function findManifest(layout, descriptors, platform) {
-    const images = descriptors.filter((item) => !(0,image_manifest/* isAttestation */.H3)(item));
+async function findManifest(layout, index, platform) {
+    const images = index.listed.filter((item) => !(0,image_manifest/* isAttestation */.H3)(item));
     const match = images.find((item) => item.platform !== undefined && (0,image_platform/* samePlatform */.my)(item.platform, platform));
     // An index lists an image with several names once for each.
     const only = new Set(images.map(({ digest }) => digest)).size === 1 ? images[0] : undefined;
@@ -31840,9 +31907,9 @@ async function findManifest(layout, descriptors, platform) {
         throw (0,image_manifest/* invalidLayout */.YG)(`The OCI layout holds no image for ${(0,image_platform/* formatPlatform */.Bq)(platform)}; it holds: ${there || 'nothing'}.`);
     }
     if (!(0,image_manifest/* isIndex */.nw)(found))
-        return found;
+        return { ...index, descriptor: found };
     const bytes = await readJsonBlob(layout, found);
-    return findManifest(layout, (0,image_manifest/* parseIndex */.A1)(bytes, `index ${found.digest}`), platform);
+    return findManifest(layout, { listed: (0,image_manifest/* parseIndex */.A1)(bytes, `index ${found.digest}`), bytes }, platform);
 }
 async function readJsonBlob(layout, descriptor) {
     await requireBlob(layout, descriptor);
@@ -31854,12 +31921,15 @@ async function readJsonBlob(layout, descriptor) {
         throw (0,image_manifest/* invalidLayout */.YG)(`Blob ${descriptor.digest} holds other bytes (${actual}).`);
     return bytes;
 }
-async function requireLayer(layout, layer) {
+async function requireLayer(layout, layer, diffId) {
     await requireBlob(layout, layer);
     const head = await (0,bytes_files/* fileHead */.$r)(blobPath(layout, layer.digest), layer_form/* layerHeadBytes */.zC);
-    const wrong = (0,layer_form/* wrongForm */.ye)(layer.mediaType, (0,layer_form/* layerPackingOf */.aw)(head));
+    const packing = (0,layer_form/* layerPackingOf */.aw)(head);
+    const wrong = (0,layer_form/* wrongForm */.ye)(layer.mediaType, packing);
     if (wrong !== undefined)
         throw (0,image_manifest/* invalidLayout */.YG)(`The layer ${layer.digest} ${wrong}.`);
+    if (packing === 'none' && layer.digest !== diffId)
+        throw (0,image_manifest/* invalidLayout */.YG)(`The layer ${layer.digest} is ${String(diffId)} in the config.`);
 }
 async function requireBlob(layout, descriptor) {
     const found = await (0,promises_.stat)(blobPath(layout, descriptor.digest)).catch(() => undefined);
@@ -31972,6 +32042,13 @@ async function* completeLayers(layout, seen) {
             yield { digest, size, chunks: () => arriving_layers_verified({ digest, size }, path, (0,bytes_files/* transientFileChunks */.jx)(path)) };
     }
 }
+/** Returns some blobs of a complete OCI layout, each once. */
+function layoutBlobs(layout, blobs) {
+    return [...new Map(blobs.map(({ digest, size }) => [digest, size]))].map(([digest, size]) => {
+        const path = blobPath(layout, digest);
+        return { digest, size, chunks: () => arriving_layers_verified({ digest, size }, path, (0,bytes_files/* transientFileChunks */.jx)(path)) };
+    });
+}
 async function growingLayer(layout, seen, written) {
     const folder = (0,external_node_path_.join)(layout, 'ingest');
     const names = await (0,promises_.readdir)(folder).catch(() => []);
@@ -32029,12 +32106,10 @@ async function* tarballChunks(layers, images, told) {
     };
     for (const folder of ['blobs/', 'blobs/sha256/'])
         yield count((0,tar_header/* tarHeader */.pI)(folder, 0));
-    for await (const { digest, size, chunks } of layers) {
-        yield count((0,tar_header/* tarHeader */.pI)((0,image_digest/* blobName */.PF)(digest), size));
-        offsets.set(digest, position);
-        for await (const chunk of chunks())
+    for await (const layer of layers) {
+        offsets.set(layer.digest, position + tar_header/* tarBlock */.TR);
+        for await (const chunk of blobEntry(layer))
             yield count(chunk);
-        yield count(Buffer.alloc((0,tar_header/* tarPadding */.vr)(size)));
     }
     const named = await images();
     requireLayers(named, offsets);
@@ -32044,6 +32119,18 @@ async function* tarballChunks(layers, images, told) {
     }
     yield count(tar_header/* endOfArchive */.PG);
     told({ size: position, offsets });
+}
+async function* blobEntry({ digest, size, chunks }) {
+    yield (0,tar_header/* tarHeader */.pI)((0,image_digest/* blobName */.PF)(digest), size);
+    yield* chunks();
+    yield Buffer.alloc((0,tar_header/* tarPadding */.vr)(size));
+}
+/** Returns the bytes of a tar of some blobs and the index that lists them. */
+async function* indexedBlobs(index, blobs) {
+    for (const blob of blobs)
+        yield* blobEntry(blob);
+    yield smallEntry('index.json', index);
+    yield tar_header/* endOfArchive */.PG;
 }
 function smallEntry(name, bytes) {
     return Buffer.concat([(0,tar_header/* tarHeader */.pI)(name, bytes.length), bytes, Buffer.alloc((0,tar_header/* tarPadding */.vr)(bytes.length))]);
@@ -32111,8 +32198,9 @@ var export_image_push = __nccwpck_require__(6475);
 
 
 
+
 /**
- * Returns the artifact's two files: the tarball, then the record with the tarball's digest.
+ * Returns the artifact's files: the tarball, the attestations if there are any, and the record with the tarball's digest.
  * @param unsealed called after the tarball is read
  * @param sealed called with the finished record
  */
@@ -32120,7 +32208,10 @@ async function* artifactFiles(tarball, unsealed, timeline, sealed) {
     const checksum = new verified/* Checksum */.M();
     yield { ...tarball, chunks: (0,verified/* checksummed */.Wk)(tarball.chunks, checksum) };
     const tarballDigest = checksum.found().digest;
-    const record = { ...(await unsealed()), tarballDigest, times: timesOf(timeline) };
+    const { record: facts, attestations } = await unsealed();
+    if (attestations !== undefined)
+        yield { name: image_record/* attestationsName */.zn, size: undefined, chunks: attestations };
+    const record = { ...facts, tarballDigest, times: timesOf(timeline) };
     sealed(record);
     const text = Buffer.from((0,image_record/* formatRecord */.bM)(record));
     yield { name: image_record/* recordName */.xD, size: text.length, chunks: external_node_stream_.Readable.from([text]) };
@@ -32133,9 +32224,17 @@ function timesOf(timeline) {
     const built = began + Math.round(Math.max(...spans.map(({ endMs }) => endMs)));
     return { began, started, built, ready: Math.max(built, Date.now()) };
 }
-/** Returns the record of an image whose tarball is written. */
+/** Returns what follows the tarball of an image. */
+function unsealedExport(planned) {
+    const { attestations } = planned;
+    const record = imageRecord(planned);
+    if (attestations === undefined)
+        return { record };
+    const { layout, blobs, index } = attestations;
+    return { record, attestations: indexedBlobs(index, layoutBlobs(layout, blobs)) };
+}
 function imageRecord(planned) {
-    const { image, further, tarball, path, producer, pushedReference } = planned;
+    const { image, further, tarball, path, producer, pushedReference, attestations } = planned;
     const { config } = image;
     return {
         ...recordedImage(planned, tarball),
@@ -32146,6 +32245,7 @@ function imageRecord(planned) {
         tarballCompression: 'none',
         producer,
         ...(pushedReference === undefined ? {} : { pushedReference }),
+        ...(attestations === undefined ? {} : { indexDigest: (0,image_digest/* digestOf */.ol)(attestations.index) }),
     };
 }
 function recordedImage({ image, references }, { offsets }) {
@@ -32185,11 +32285,11 @@ async function uploadLayout(plan, tools, layout) {
     const chunks = file.tee(tarballChunks(fitting, images, written.resolve));
     const source = { name: (0,external_node_path_.basename)(plan.tarballPath), size: undefined, chunks };
     const unsealed = async () => {
-        const { images: named, push } = await filled;
+        const { images: named, attestations, push } = await filled;
         const [first, ...further] = named;
         const tarball = await written.promise;
-        const facts = { ...first, further, tarball, path: plan.tarballPath, producer: tools.producer };
-        return imageRecord({ ...facts, pushedReference: (0,export_image_push/* pushedByBuild */.BB)(plan.push, push) });
+        const facts = { ...first, further, attestations, tarball, path: plan.tarballPath, producer: tools.producer };
+        return unsealedExport({ ...facts, pushedReference: (0,export_image_push/* pushedByBuild */.BB)(plan.push, push) });
     };
     return tools.timeline.measure((done) => (done !== undefined && done.artifact === undefined ? 'Write' : 'Write and upload'), () => upload(plan, tools, { tarball: source, claim }, unsealed));
 }
@@ -33147,8 +33247,6 @@ function requireSome(images) {
     throw new errors/* HandoverError */.Cu('builder-unsupported', 'docker buildx bake built no image.', errors/* setupBuildxHint */.bY);
 }
 
-// EXTERNAL MODULE: ./build/export-image/plan/attestations.js
-var plan_attestations = __nccwpck_require__(5160);
 // EXTERNAL MODULE: ./build/export-image/plan/build-arguments.js
 var build_arguments = __nccwpck_require__(522);
 ;// CONCATENATED MODULE: ./build/export-image/source/from-build.js
@@ -33221,7 +33319,6 @@ var from_build_disposeResources = (undefined && undefined.__disposeResources) ||
 
 
 
-
 /**
  * Builds the image into an OCI layout: directly from BuildKit if the builder can (four times as fast as its tarball exporter), otherwise
  * through the engine's store and `docker save`. If possible, the same build pushes.
@@ -33235,7 +33332,7 @@ async function buildIntoLayout(tools, request) {
         const secrets = await writeSecrets(tools.tempDir, request.secrets);
         if (await exportsLayouts(tools, request.build.builder))
             return buildAndPush(tools, request, secrets);
-        requirePlainPush(request.push);
+        requirePlainImage(request);
         const { build, problems } = withoutRemoteCaches(request.build, tools);
         const idFile = (0,external_node_path_.join)(tools.tempDir, 'image-id');
         const held = from_build_addDisposableResource(env_1, new AsyncDisposableStack(), true);
@@ -33257,9 +33354,9 @@ async function buildIntoLayout(tools, request) {
             await result_1;
     }
 }
-// `docker push` sends one plain image.
-function requirePlainPush(push) {
-    if (push?.attestations.areWanted === true) {
+// `docker save` writes one plain image, and `docker push` sends one.
+function requirePlainImage({ push, attestations }) {
+    if (attestations.areWanted) {
         throw new errors/* HandoverError */.Cu('builder-unsupported', 'The docker driver on the classic image store has no attestations (`provenance`, `sbom`).', errors/* setupBuildxHint */.bY);
     }
     if (push === undefined || push.listedPlatforms.length === 0)
@@ -33334,21 +33431,24 @@ async function saveOnce(tools, imageId, { layout, push }, names) {
  * @throws HandoverError `build-failed`
  */
 async function buildAndPush(tools, request, secrets) {
-    const { platform, push } = request;
+    const { platform, push, attestations } = request;
     const writes = (0,plan_cache/* planCacheWrites */.uS)(request.build.cacheTo, tools.cacheService, true);
     const build = { ...request.build, cacheTo: writes.withImage };
-    const references = push?.references.map(image_reference/* formatReference */.FH) ?? [];
+    const references = (push?.references ?? request.tags).map(image_reference/* formatReference */.FH);
     const commandOf = (...[inputs, platforms, exporters]) => ({
         name: 'build',
         args: (0,build_arguments/* buildArguments */.fb)(inputs, platforms, exporters, secrets),
     });
-    const run = (inputs, platforms, exporters) => tools.buildx.build(commandOf(inputs, platforms, exporters), tools.log.info, references);
+    const run = (inputs, platforms, exporters) => tools.buildx.build(commandOf(inputs, platforms, exporters), tools.log.info, push === undefined ? [] : references);
     const several = push !== undefined && push.listedPlatforms.length > 0;
     const { directory, compression: { built: compression }, } = request.layout;
-    const layout = { kind: 'oci-layout', directory, compression };
+    const attested = { attestations, references };
+    const layout = {
+        ...{ kind: 'oci-layout', directory, compression },
+        ...(push === undefined ? { attested } : {}),
+    };
     const metadataFile = (0,external_node_path_.join)(tools.tempDir, 'pushed.json');
-    const attestations = push?.attestations ?? plan_attestations/* noAttestations */.z;
-    const registry = { kind: 'registry', references, metadataFile, compression, attestations };
+    const registry = { kind: 'registry', metadataFile, compression, attested };
     // An SBOM takes a scan of the image, whose failure would fail the build.
     const scans = attestations.sbom !== 'false';
     const pushes = push !== undefined && !several && !scans && !request.requireCache;
@@ -33474,17 +33574,20 @@ async function fillLayout(plan, tools, directory, kept) {
     const caches = kept.use(cacheWriting(source.caches ?? { problems: [], builds: [] }, log));
     const image = await readOciLayout(directory, plan.platform, source.replaced);
     const references = [plan.reference, ...plan.tags];
+    const attestations = plan.source.kind === 'build' ? await readLayoutAttestations(directory, plan.platform) : undefined;
     const further = await saveFurther(plan, tools, directory);
-    return { images: [{ image, references }, ...further], steps: source.steps, push: source.push, caches };
+    const images = [{ image, references }, ...further];
+    return { images, attestations, steps: source.steps, push: source.push, caches };
 }
-async function takeSource({ source, platform, push, requireCache, compression }, tools, directory) {
+async function takeSource({ source, platform, push, attestations, tags, requireCache, compression }, tools, directory) {
     const { log, timeline } = tools;
     const layout = { directory, compression };
     if (source.kind === 'engine') {
         const save = () => saveIntoLayout(tools, source.image, layout, push);
         return log.chapter('Save', () => timeline.measure('Save', save));
     }
-    const request = { build: source.build, secrets: source.secrets, platform, layout, push, requireCache };
+    const { build, secrets } = source;
+    const request = { build, secrets, platform, layout, push, attestations, tags, requireCache };
     return log.chapter('Build', () => timeline.measure('Build', () => buildIntoLayout(tools, request)));
 }
 async function saveFurther({ further, platform, compression }, tools, directory) {
@@ -33713,7 +33816,7 @@ function manifestsIn(index, seen) {
             if ((0,image_manifest/* isAttestation */.H3)(descriptor) || !isManifestOrIndex(descriptor))
                 continue;
             const { digest } = descriptor;
-            const references = [...names, ...tarball_images_namesOf(descriptor)];
+            const references = [...names, ...(0,image_manifest/* namesOf */.eZ)(descriptor)];
             const { bytes, offset = 0, size } = seen.blob(digest) ?? {};
             if (size !== undefined && bytes === undefined)
                 throw (0,errors/* invalidTarball */.EK)(`The tarball's index.json names the manifest ${descriptor.digest}, which is no JSON object of at most ${String(limits/* limits */.F.jsonBytes)} bytes (it has ${String(size)}).`);
@@ -33753,15 +33856,6 @@ function looseManifests(seen) {
         const manifest = (0,errors/* attempt */.CD)(() => (0,image_manifest/* parseManifest */.Ng)(bytes, 'a manifest'), undefined);
         return manifest === undefined ? [] : [{ ...manifest, digest, bytes, offset, around: [] }];
     });
-}
-// The first annotation is containerd's and holds a whole reference. In the other one BuildKit writes a tag alone (`v1`), which names no
-// repository; skopeo writes what it is given (`oci-archive:FILE:app:v1`), and docker load takes a reference as the image's name.
-function tarball_images_namesOf({ annotations }) {
-    const short = annotations['org.opencontainers.image.ref.name'];
-    const name = annotations['io.containerd.image.name'] ?? (/[:/]/.test(short ?? '') ? short : undefined);
-    // Some tools write something else there.
-    const reference = name === undefined ? undefined : (0,errors/* attempt */.CD)(() => (0,image_reference/* parseReference */.F2)(name), undefined);
-    return reference === undefined ? [] : [reference];
 }
 function ociImage({ references, ...manifest }, seen) {
     const by = `The tarball's manifest ${manifest.digest}`;
@@ -33944,15 +34038,15 @@ async function openSourceTarball(plan, producer) {
     if (!(0,image_platform/* samePlatform */.my)(chosen.config.platform, plan.platform)) {
         throw new errors/* HandoverError */.Cu('platform-mismatch', `${path} holds an image for ${(0,image_platform/* formatPlatform */.Bq)(chosen.config.platform)}; \`platform\` is ${(0,image_platform/* formatPlatform */.Bq)(plan.platform)}.`, `Set \`platform: ${(0,image_platform/* formatPlatform */.Bq)(chosen.config.platform)}\`, or give the tarball of the other platform.`);
     }
-    const references = [...chooseReferences(path, plan.reference, chosen), ...plan.tags];
+    const references = [...chooseReferences(path, plan.reference, chosen.references), ...plan.tags];
     const [manifest] = chosen.manifests;
     if (kind !== 'oci' || manifest === undefined) {
         const file = { path, size, compression };
         const record = recordOf(file, chosen, references, producer);
-        return { size, chunks: (0,bytes_files/* transientFileChunks */.jx)(path), isNew: false, unsealed: () => Promise.resolve(record) };
+        return { size, chunks: (0,bytes_files/* transientFileChunks */.jx)(path), isNew: false, unsealed: () => Promise.resolve({ record }) };
     }
     const image = { image: contentsOf(chosen, manifest), references };
-    return repacked({ path, compression, layers: chosen.layers }, image, plan, producer);
+    return repacked(from_tarball_layersOf({ path, compression, layers: chosen.layers }), image, plan, producer);
 }
 function recordOf({ path, size, compression }, image, references, producer) {
     const [manifest] = image.manifests;
@@ -33977,18 +34071,21 @@ function recordOf({ path, size, compression }, image, references, producer) {
         producer,
     };
 }
-/** Writes a new tarball from the archive's layers, which are read a second time. */
-function repacked(file, image, plan, producer) {
+/** Returns a new tarball of an image and its layers. */
+function repacked(layers, image, plan, producer, attestations) {
     const written = Promise.withResolvers();
-    const layers = from_tarball_layersOf(file);
     const images = () => Promise.resolve([image]);
     return {
         size: undefined,
         chunks: tarballChunks(layers, images, written.resolve),
         isNew: true,
-        unsealed: async () => imageRecord({ ...image, further: [], tarball: await written.promise, path: plan.tarballPath, producer }),
+        unsealed: async () => unsealedExport({
+            ...{ ...image, further: [], attestations },
+            ...{ tarball: await written.promise, path: plan.tarballPath, producer },
+        }),
     };
 }
+// They are read a second time.
 async function* from_tarball_layersOf({ path, compression, layers }) {
     const seen = new SeenTarball();
     const wanted = new Map(layers.map((layer) => [layer.offset, layer.digest]));
@@ -34001,10 +34098,11 @@ async function* from_tarball_layersOf({ path, compression, layers }) {
     if (changed !== undefined)
         throw from_tarball_invalid(`${path} changed during the export: ${changed.path} has different bytes now.`);
 }
-function chooseReferences(path, wanted, image) {
+/** Returns the wanted reference, or else the references that the image has in its file or folder. */
+function chooseReferences(path, wanted, found) {
     if (wanted !== undefined)
         return [wanted];
-    const own = image.references.flatMap(({ tag, ...rest }) => (tag === undefined ? [] : [{ ...rest, tag }]));
+    const own = found.flatMap(({ tag, ...rest }) => (tag === undefined ? [] : [{ ...rest, tag }]));
     return own.length > 0 ? own : [missingReference(path)];
 }
 function missingReference(path) {
@@ -34032,6 +34130,29 @@ async function sizeOf(path) {
 }
 function from_tarball_invalid(message, cause) {
     return (0,errors/* invalidTarball */.EK)(message, 'Set `source-tarball` to a file that docker save wrote, or to an OCI archive, plain or compressed with gzip or zstd.', cause);
+}
+
+;// CONCATENATED MODULE: ./build/export-image/source/from-layout.js
+
+
+
+
+/**
+ * Opens an OCI layout that another step wrote, such as docker/build-push-action. Its image becomes a tarball that every engine loads. Each
+ * blob is verified while it is read.
+ * @throws HandoverError `tarball-invalid`, `image-not-found`, `platform-mismatch`
+ */
+async function openSourceLayout(plan, producer) {
+    const { source, platform, reference, tags } = plan;
+    const { path } = source;
+    const { image, references, attestations } = await readNamedImage(path, platform, reference).catch((error) => {
+        throw error instanceof errors/* HandoverError */.Cu && error.code === 'tarball-invalid' ? unusable(path, error) : error;
+    });
+    const named = { image, references: [...chooseReferences(path, reference, references), ...tags] };
+    return repacked(layoutBlobs(path, image.layers), named, plan, producer, attestations);
+}
+function unusable(path, error) {
+    return (0,errors/* invalidTarball */.EK)(`The OCI layout in ${path} can't be handed over: ${error.message}`, 'Set `source-layout` to the folder of `outputs: type=oci,tar=false,dest=FOLDER`. A file is a `source-tarball`.', error);
 }
 
 ;// CONCATENATED MODULE: ./build/export-image/export-image.js
@@ -34087,6 +34208,7 @@ var export_image_disposeResources = (undefined && undefined.__disposeResources) 
     var e = new Error(message);
     return e.name = "SuppressedError", e.error = error, e.suppressed = suppressed, e;
 });
+
 
 
 
@@ -34181,11 +34303,12 @@ async function exportTarball(plan, tools, claim) {
     const env_2 = { stack: [], error: void 0, hasError: false };
     try {
         const { log, timeline } = tools;
-        const { path } = plan.source;
-        const source = await log.chapter('Check the tarball', () => timeline.measure('Check the tarball', () => openSourceTarball(plan, tools.producer)));
+        const { kind, path } = plan.source;
+        const open = kind === 'layout' ? openSourceLayout : openSourceTarball;
+        const source = await log.chapter(`Check the ${kind}`, () => timeline.measure(`Check the ${kind}`, () => open(plan, tools.producer)));
         const file = export_image_addDisposableResource(env_2, source.isNew ? await newFile(plan, log) : undefined, true);
         if (file !== undefined)
-            log.info(`${path} is an OCI archive. Its image is handed over as a tarball that every engine loads.`);
+            log.info(`${path} is an OCI ${kind === 'layout' ? kind : 'archive'}. Its image is handed over as a tarball that every engine loads.`);
         const tarballPath = file === undefined ? path : plan.tarballPath;
         const { size, chunks } = source;
         const tarball = { name: (0,external_node_path_.basename)(tarballPath), size, chunks: file === undefined ? chunks : file.tee(chunks) };
@@ -34574,9 +34697,11 @@ async function layoutFolder(path, log) {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
         const opening = layout_folder_addDisposableResource(env_1, new AsyncDisposableStack(), true);
-        const { place, partial, refuse } = await claimPlace(path, opening, {
+        const isMount = await isMountPoint(path);
+        const layoutAt = (claimed) => (isMount ? folderOf(claimed) : claimed);
+        const { place, partial, refuse } = await claimPlace(isMount ? (0,external_node_path_.join)(path, 'index.json') : path, opening, {
             unwritable: (why, cause) => layout_folder_unwritable(path, why, cause),
-            requireReplaceable: async (there) => (await openReplaced(path, there, there))?.keep(),
+            requireReplaceable: async (there) => (await openReplaced(path, layoutAt(there), there))?.keep(),
             onTaken: (holder) => log.warning(`Another step on this host is writing ${path} at this moment (${holder}).`),
         });
         // Its owner's alone until it is whole.
@@ -34594,7 +34719,8 @@ async function layoutFolder(path, log) {
                 for (const [name, bytes] of layoutEntries(images))
                     await (0,promises_.writeFile)((0,external_node_path_.join)(inside, name), bytes);
                 await (0,promises_.chmod)(inside, 0o755);
-                await putInPlace(path, folder, partial, place).catch(refuse);
+                const put = isMount ? putInside(path, folder, folderOf(place)) : putInPlace(path, folder, partial, place);
+                await put.catch(refuse);
             },
             [Symbol.asyncDispose]: () => held.disposeAsync(),
         };
@@ -34675,6 +34801,25 @@ async function putInPlace(path, folder, partial, place) {
             await result_2;
     }
 }
+/** Moves the content into a mount point. */
+async function putInside(path, folder, place) {
+    (await openReplaced(path, place, place))?.keep();
+    await (0,own_folder/* removeOwn */.LO)(place, (name) => Promise.resolve(name === 'blobs'));
+    for (const name of ['blobs', 'oci-layout', 'index.json'])
+        (0,external_node_fs_.renameSync)((0,external_node_path_.join)(folder.inside, name), (0,external_node_path_.join)(place, name));
+    folder.remove();
+}
+/** Returns the folder of a claimed file. It is held under a path that is a link, which lstat follows with a slash at its end. */
+function folderOf(file) {
+    return `${(0,external_node_path_.dirname)(file)}/`;
+}
+/** Returns whether another filesystem, or another folder, is mounted at a path (proc_pid_mountinfo(5), field 5). */
+async function isMountPoint(path) {
+    const real = await (0,promises_.realpath)(path).catch(() => undefined);
+    const mounts = await (0,promises_.readFile)('/proc/self/mountinfo', 'utf8').catch(() => '');
+    const unescaped = (text = '') => text.replace(/\\([0-7]{3})/g, (_, octal) => String.fromCharCode(parseInt(octal, 8)));
+    return mounts.split('\n').some((line) => unescaped(line.split(' ')[4]) === real);
+}
 /**
  * Opens the layout of an earlier step that is to be replaced; returns undefined where nothing is, or an empty folder.
  * @param removedAt where it will have been moved to
@@ -34690,7 +34835,8 @@ async function openReplaced(path, place, removedAt) {
     const refuse = (error) => {
         throw layout_folder_unwritable(path, (0,errors/* messageOf */.bD)(error), error);
     };
-    const names = await (0,promises_.readdir)(place).catch(refuse);
+    const all = await (0,promises_.readdir)(place).catch(refuse);
+    const names = all.filter((name) => !name.startsWith('index.json.partial-'));
     if (names.length === 0)
         return undefined;
     const folder = orElse(() => (0,own_folder/* openOwnFolder */.NL)(place, removedAt), refuse);
@@ -36329,7 +36475,7 @@ __nccwpck_require__.a(__webpack_module__, async (__webpack_handle_async_dependen
 /* harmony import */ var node_path__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(6760);
 /* harmony import */ var _export_image_plan_plan_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(6880);
 /* harmony import */ var _export_image_push_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(6475);
-/* harmony import */ var _joined_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(9237);
+/* harmony import */ var _joined_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(8399);
 /* harmony import */ var _inputs_js__WEBPACK_IMPORTED_MODULE_18__ = __nccwpck_require__(1762);
 /* harmony import */ var _outputs_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(7694);
 /* harmony import */ var _summary_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(5908);
@@ -36541,6 +36687,7 @@ function exportSummary(result, spans, note) {
         [(0,markdown/* safe */.gB) `Platform`, (0,markdown/* words */.aL)((0,platform/* formatPlatform */.Bq)(record.platform))],
         [(0,markdown/* safe */.gB) `Config digest`, (0,markdown/* code */.aY)(record.configDigest)],
         [(0,markdown/* safe */.gB) `Manifest digest`, manifests.length === 0 ? (0,markdown/* safe */.gB) `none` : (0,markdown/* joined */.oR)(manifests, ', ')],
+        record.indexDigest && [(0,markdown/* safe */.gB) `Digest with attestations`, (0,markdown/* code */.aY)(record.indexDigest)],
         artifact && (0,markdown/* artifactRow */.XV)(artifact),
         pushRow(result.push),
         [(0,markdown/* safe */.gB) `Tarball`, (0,markdown/* joined */.oR)([path, (0,markdown/* words */.aL)((0,base_text/* formatBytes */.z3)(record.tarballSize))], ', ')],
@@ -36867,12 +37014,14 @@ function wishOf(plan, platform) {
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
 /* harmony export */   P: () => (/* binding */ uploadBlob)
 /* harmony export */ });
-/* harmony import */ var _base_pool_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(2668);
-/* harmony import */ var _bytes_chunks_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4256);
-/* harmony import */ var _bytes_verified_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(7606);
-/* harmony import */ var _http_answer_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(9147);
-/* harmony import */ var _http_retry_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(3775);
-/* harmony import */ var _slow_parts_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(5942);
+/* harmony import */ var node_crypto__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(7598);
+/* harmony import */ var _base_pool_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(2668);
+/* harmony import */ var _bytes_chunks_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(4256);
+/* harmony import */ var _bytes_verified_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(7606);
+/* harmony import */ var _http_answer_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(9147);
+/* harmony import */ var _http_retry_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(3775);
+/* harmony import */ var _slow_parts_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(5942);
+
 
 
 
@@ -36889,17 +37038,19 @@ const blocksInFlight = 8;
  * @throws HttpError or a connection error after the last retry; errors of `chunks`
  */
 async function uploadBlob(target, chunks, onBytes) {
-    const checksum = new _bytes_verified_js__WEBPACK_IMPORTED_MODULE_2__/* .Checksum */ .M();
+    const checksum = new _bytes_verified_js__WEBPACK_IMPORTED_MODULE_3__/* .Checksum */ .M();
+    // Forgejo and Gitea before 1.26 store a block by run, length and id: those of two uploads of a run must differ.
+    const upload = (0,node_crypto__WEBPACK_IMPORTED_MODULE_0__.randomBytes)(6).toString('hex');
     const ids = [];
     const free = [];
-    const all = (0,_slow_parts_js__WEBPACK_IMPORTED_MODULE_5__/* .parts */ .r)(target.adapts ?? true, target.figures);
+    const all = (0,_slow_parts_js__WEBPACK_IMPORTED_MODULE_6__/* .parts */ .r)(target.adapts ?? true, target.figures);
     /** For each block under way, the blocks that started after it. */
     const later = new Set();
-    await (0,_base_pool_js__WEBPACK_IMPORTED_MODULE_0__/* .inPool */ .Q)((0,_bytes_chunks_js__WEBPACK_IMPORTED_MODULE_1__/* .pieces */ .IE)((0,_bytes_verified_js__WEBPACK_IMPORTED_MODULE_2__/* .checksummed */ .Wk)(chunks, checksum), blockBytes, free), target.maxConcurrent ?? blocksInFlight, async (bytes, failed) => {
+    await (0,_base_pool_js__WEBPACK_IMPORTED_MODULE_1__/* .inPool */ .Q)((0,_bytes_chunks_js__WEBPACK_IMPORTED_MODULE_2__/* .pieces */ .IE)((0,_bytes_verified_js__WEBPACK_IMPORTED_MODULE_3__/* .checksummed */ .Wk)(chunks, checksum), blockBytes, free), target.maxConcurrent ?? blocksInFlight, async (bytes, failed) => {
         if (bytes.length === 0)
             return;
         // Blocks are taken in order. All ids of a blob have one length (Put Block, "Remarks").
-        const id = Buffer.from(String(ids.length).padStart(6, '0')).toString('base64');
+        const id = Buffer.from(`${upload}${String(ids.length).padStart(6, '0')}`).toString('base64');
         const start = ids.length * blockBytes;
         ids.push(id);
         // A refused block ends the others.
@@ -36938,11 +37089,11 @@ function putBlockList(target, ids) {
     return persist(target, 'The end of the upload', () => put(target, { comp: 'blocklist' }, body, headers));
 }
 function persist({ onRetry, signal }, what, request) {
-    return (0,_http_retry_js__WEBPACK_IMPORTED_MODULE_4__/* .again */ .TG)('part', request, { what: () => what, onRetry, signal });
+    return (0,_http_retry_js__WEBPACK_IMPORTED_MODULE_5__/* .again */ .TG)('part', request, { what: () => what, onRetry, signal });
 }
 async function put({ http, url, signal }, query, body, more = {}) {
     const headers = { 'x-ms-version': apiVersion, ...more };
-    await (0,_http_answer_js__WEBPACK_IMPORTED_MODULE_3__/* .readText */ .yR)(await http.send({ method: 'PUT', url: withQuery(url, query), headers, body, signal }));
+    await (0,_http_answer_js__WEBPACK_IMPORTED_MODULE_4__/* .readText */ .yR)(await http.send({ method: 'PUT', url: withQuery(url, query), headers, body, signal }));
 }
 function withQuery(url, query) {
     const result = new URL(url);
@@ -37620,6 +37771,8 @@ function zip64End(count, size, offset) {
 
 // EXTERNAL MODULE: ./build/shared/image/digest.js
 var image_digest = __nccwpck_require__(3968);
+// EXTERNAL MODULE: external "node:stream"
+var external_node_stream_ = __nccwpck_require__(7075);
 // EXTERNAL MODULE: external "node:timers/promises"
 var external_node_timers_promises_ = __nccwpck_require__(8500);
 // EXTERNAL MODULE: ./build/shared/base/deadline.js
@@ -37636,41 +37789,57 @@ var retry = __nccwpck_require__(3775);
 
 
 
+
 function isOwnedBy(one, other) {
     return one.runBackendId === other.runBackendId && one.jobBackendId === other.jobBackendId;
 }
 const service = 'github.actions.results.api.v1.ArtifactService';
-// 4 is the format of artifacts since v4 of the upload action; its client has sent 7 since there are raw artifacts.
-const formatVersion = 7;
+// The format of zips since v4 of the upload action. Its client also sends 7, with a media type, since there are raw artifacts. Gitea before
+// 1.26 and Forgejo answer 500 to a media type.
+const formatVersion = 4;
+// Gitea answers when it has copied all blocks into one file (artifacts_chunks.go, mergeChunksForArtifact). It first removes the list of
+// blocks. So a second request fails, even after a success whose answer was lost.
+const onGitea = {
+    answerMs: 10 * 60_000,
+    isRetryable: (error) => (0,retry/* isTransient */.dg)(error) && !(error instanceof answer/* HttpError */.j$ && error.status === 500),
+};
 /** @param onRetry called with one log line before each retry */
 function resultsService(http, credentials, onRetry, signal) {
     const idsOf = ({ runBackendId, jobBackendId }) => ({
         workflow_run_backend_id: runBackendId,
         workflow_job_run_backend_id: jobBackendId,
     });
-    const post = (0,twirp/* twirp */.lo)(http, { ...credentials, service });
-    const call = (method, body) => (0,retry/* again */.TG)('call', () => post(method, { ...idsOf(credentials), ...body }), {
-        what: () => method,
-        onRetry,
-        signal,
-    });
+    // Of a run without artifacts: Gitea before 1.26 and Forgejo (routers/api/actions/artifactsv4.go).
+    const noList = (error) => {
+        if (credentials.isGitea && error instanceof answer/* HttpError */.j$ && error.status === 404)
+            return {};
+        throw (0,errors/* asError */.zR)(error);
+    };
+    const call = (method, body, atEnd = {}) => {
+        const post = (0,twirp/* twirp */.lo)(http, { ...credentials, service, ...atEnd });
+        const retries = { what: () => method, onRetry, signal, ...atEnd };
+        return (0,retry/* again */.TG)('call', () => post(method, { ...idsOf(credentials), ...body }), retries);
+    };
     return {
         self: credentials,
         list: async (name) => {
-            const answer = await call('ListArtifacts', name === undefined ? {} : { name_filter: name });
-            return listed(answer).sort((one, other) => other.id - one.id);
+            const answer = await call('ListArtifacts', name === undefined ? {} : { name_filter: name }).catch(noList);
+            // Gitea lists an artifact without a size while it is being replaced, and Forgejo from the start of its upload.
+            const complete = listed(answer).filter(({ size }) => size > 0);
+            return complete.sort((one, other) => other.id - one.id);
         },
         signDownload: async (artifact) => {
             const answer = await call('GetSignedArtifactURL', { ...idsOf(artifact), name: artifact.name });
             return (0,twirp/* signedUrl */.iB)((0,twirp/* field */.ZZ)(answer, 'signed_url', 'signedUrl'), 'GetSignedArtifactURL');
         },
         create: async (name, expiresAt) => {
-            const format = { mime_type: 'application/zip', version: formatVersion };
-            const answer = await call('CreateArtifact', { name, ...format, expires_at: expiresAt?.toISOString() });
+            const body = { name, version: formatVersion, expires_at: expiresAt?.toISOString() };
+            const answer = await call('CreateArtifact', body);
             return (0,twirp/* signedUrl */.iB)((0,twirp/* field */.ZZ)(answer, 'signed_upload_url', 'signedUploadUrl'), 'CreateArtifact');
         },
         finalize: async (name, size, digest) => {
-            const answer = await call('FinalizeArtifact', { name, size: String(size), hash: digest });
+            const body = { name, size: String(size), hash: digest };
+            const answer = await call('FinalizeArtifact', body, credentials.isGitea ? onGitea : {});
             const id = wholeNumber((0,twirp/* field */.ZZ)(answer, 'artifact_id', 'artifactId'));
             if (answer['ok'] === true && id !== undefined)
                 return id;
@@ -37720,9 +37889,10 @@ function listedArtifact(item) {
 /**
  * @param token `ACTIONS_RUNTIME_TOKEN`; its claim `scp` holds `Actions.Results:<run>:<job>` (actions/toolkit, artifact, util.ts)
  * @param url `ACTIONS_RESULTS_URL`
- * @throws HandoverError `unsupported-host` when either is missing or not of that form
+ * @throws HandoverError `unsupported-host` when either is missing or not of that form, or the service is act's own
  */
-function serviceCredentials(token, url) {
+function serviceCredentials(token, url, host) {
+    const unsupported = (why) => unsupportedHost(host, why);
     if (token === '' || url === '') {
         const missing = token === '' ? 'ACTIONS_RUNTIME_TOKEN' : 'ACTIONS_RESULTS_URL';
         throw unsupported(`${missing} is not set`);
@@ -37736,10 +37906,25 @@ function serviceCredentials(token, url) {
     if (runBackendId === undefined || jobBackendId === undefined) {
         throw unsupported('ACTIONS_RUNTIME_TOKEN has no scope for the artifact service');
     }
-    return { token, origin: new URL(url).origin, runBackendId, jobBackendId };
+    // GitHub's are UUIDs. Gitea's are numbers (services/actions/auth.go), and act has copied that.
+    const isGitea = /^\d+$/.test(runBackendId);
+    if (host === 'act' && isGitea)
+        throw unsupported('this is act’s own artifact server, which ends the connection while there is no artifact, and lists the sizes of folders');
+    return { token, origin: new URL(url).origin, runBackendId, jobBackendId, isGitea };
 }
-function unsupported(why) {
-    return new errors/* HandoverError */.Cu('unsupported-host', `The artifact service can't be reached: ${why}.`, 'Run this as a `uses:` step of a workflow on github.com; GitHub Enterprise Server lacks this artifact service.');
+const supported = 'github.com, GHE.com, or Gitea 1.26 or newer';
+const otherWay = 'Or pass the image on by a registry.';
+const nextSteps = {
+    GitHub: `Run this as a \`uses:\` step of a workflow on ${supported}.`,
+    'GitHub Enterprise Server': `It lacks this artifact service: run the workflow on ${supported}. ${otherWay}`,
+    Gitea: `Update Gitea to 1.26 or newer, and its runner to a current version. ${otherWay}`,
+    Forgejo: `Forgejo’s artifact service is only supported as far as it is that of Gitea 1.26. ${otherWay}`,
+    act: `Run the workflow on ${supported}. act can set ACTIONS_RESULTS_URL and ACTIONS_RUNTIME_TOKEN to the service of one of these.`,
+};
+/** Returns the error for an artifact service that this action can't use. */
+function unsupportedHost(host, why, cause) {
+    const where = host === 'GitHub' ? 'The artifact service' : `The artifact service of ${host}`;
+    return new errors/* HandoverError */.Cu('unsupported-host', `${where} can't be used: ${why}.`, nextSteps[host], cause);
 }
 
 ;// CONCATENATED MODULE: ./build/shared/artifacts/service/reservation.js
@@ -37802,10 +37987,15 @@ var __disposeResources = (undefined && undefined.__disposeResources) || (functio
 
 
 
+
+
+
 // A cancelled step is killed after 7.5 s. Until then it waits for the answer to a reservation, and then removes that.
 const answerMs = 2000;
 const cleanupMs = 4500;
 const latePauseMs = 500;
+// More than one day, which Gitea counts as one.
+const claimMs = 25 * 60 * 60 * 1000;
 /**
  * Locks a name among the steps of one job that run at the same time. These have the same ids, and one must not remove another's
  * reservation.
@@ -37857,6 +38047,84 @@ async function reserveName(name, expiresAt, options, isAlone) {
             await result_1;
     }
 }
+const claimStart = /^\.uploading-\d+-/;
+const claimAttempts = 5;
+const claimPauseMs = 100;
+/** Whether an artifact with this name only shows that a job uploads under another name. */
+function isClaim(name) {
+    return claimStart.test(name);
+}
+/**
+ * Claims a name on Gitea, which doesn't refuse one that is taken: a new upload replaces the artifact, and two at the same time damage each
+ * other. So this job stores a small artifact, and then looks for one of another job. Of two jobs, the later one sees the other's, because
+ * each stores before it looks. If both do, both try again after a random pause. The names begin with a dot: no usual pattern matches them.
+ * @param removed ids of artifacts that this step has removed: Forgejo still lists them
+ * @param isAlone whether no other step of this job uploads under the name
+ * @returns the claim, to be disposed of when the artifact is complete
+ * @throws HandoverError `artifact-name-taken`; what the service throws
+ */
+async function claimOnGitea(name, removed, options, isAlone) {
+    const env_2 = { stack: [], error: void 0, hasError: false };
+    try {
+        if (!isAlone)
+            throw nameTaken(name, new Error('another step of this job uploads to it'));
+        const { signal, credentials } = options;
+        // A re-run of this job finds the claim of an attempt that was killed.
+        const claim = `.uploading-${credentials.jobBackendId}-${name}`;
+        const release = () => removeClaim(claim, options);
+        const client = __addDisposableResource(env_2, connect(options, signal), true);
+        const { http, service } = client;
+        for (let attempt = 1;; attempt += 1) {
+            const url = (0,signed_blob/* maskedUrl */.HB)(await service.create(claim, new Date(Date.now() + claimMs)), options.maskSecret);
+            const target = { http, url, onRetry: options.log.info, signal };
+            const { size, digest } = await (0,blob_upload/* uploadBlob */.P)(target, external_node_stream_.Readable.from([Buffer.from(name)]), () => undefined);
+            await service.finalize(claim, size, digest).catch(async (error) => {
+                // Its answer may have been lost.
+                if ((await service.list(claim)).length === 0)
+                    throw error;
+            });
+            const found = (await service.list()).find((other) => other.name !== claim && other.name.replace(claimStart, '') === name && !removed.has(other.id));
+            if (found === undefined)
+                return { [Symbol.asyncDispose]: release };
+            await release();
+            if (!isClaim(found.name) || attempt === claimAttempts)
+                throw nameTaken(name, new Error(`the artifact "${found.name}" (id ${String(found.id)}) is there`));
+            await (0,external_node_timers_promises_.setTimeout)(Math.random() * claimPauseMs * 2 ** attempt, undefined, { signal });
+        }
+    }
+    catch (e_2) {
+        env_2.error = e_2;
+        env_2.hasError = true;
+    }
+    finally {
+        const result_2 = __disposeResources(env_2);
+        if (result_2)
+            await result_2;
+    }
+}
+async function removeClaim(claim, options) {
+    const env_3 = { stack: [], error: void 0, hasError: false };
+    try {
+        const client = __addDisposableResource(env_3, connect(options, AbortSignal.timeout(cleanupMs)), true);
+        try {
+            await removeOwn(client.service, claim);
+            // Forgejo and Gitea before 1.26 list what is deleted, but without a size when it is about to be replaced.
+            await client.service.create(claim, undefined);
+        }
+        catch {
+            // A cancelled job has no valid token. The claim is then there until it expires.
+        }
+    }
+    catch (e_3) {
+        env_3.error = e_3;
+        env_3.hasError = true;
+    }
+    finally {
+        const result_3 = __disposeResources(env_3);
+        if (result_3)
+            await result_3;
+    }
+}
 function isTaken(error) {
     return error instanceof answer/* HttpError */.j$ && error.status === 409;
 }
@@ -37865,11 +38133,14 @@ function isTaken(error) {
  * @returns whether there was a reservation or an artifact
  */
 async function removeUnfinished(name, options, { unlessListed = false, lateMs = 0 } = {}) {
-    const env_2 = { stack: [], error: void 0, hasError: false };
+    const env_4 = { stack: [], error: void 0, hasError: false };
     try {
+        // There is no reservation. A removal would remove the artifact of the job that has the name now.
+        if (options.credentials.isGitea)
+            return false;
         const giveUpAt = Date.now() + lateMs;
         const signal = AbortSignal.timeout(cleanupMs);
-        const client = __addDisposableResource(env_2, connect(options, signal), true);
+        const client = __addDisposableResource(env_4, connect(options, signal), true);
         const { service } = client;
         try {
             const isOurs = (artifact) => isOwnedBy(artifact, service.self);
@@ -37887,14 +38158,14 @@ async function removeUnfinished(name, options, { unlessListed = false, lateMs = 
             return false;
         }
     }
-    catch (e_2) {
-        env_2.error = e_2;
-        env_2.hasError = true;
+    catch (e_4) {
+        env_4.error = e_4;
+        env_4.hasError = true;
     }
     finally {
-        const result_2 = __disposeResources(env_2);
-        if (result_2)
-            await result_2;
+        const result_4 = __disposeResources(env_4);
+        if (result_4)
+            await result_4;
     }
 }
 async function removeOwn(service, name) {
@@ -37910,7 +38181,11 @@ async function removeOwn(service, name) {
 }
 function connect({ credentials, proxies, log }, signal) {
     const http = (0,client/* httpClient */.o)(proxies, signal);
-    return { service: resultsService(http, credentials, log.info, signal), [Symbol.asyncDispose]: () => http.close() };
+    return {
+        http,
+        service: resultsService(http, credentials, log.info, signal),
+        [Symbol.asyncDispose]: () => http.close(),
+    };
 }
 function nameTaken(name, error) {
     return new errors/* HandoverError */.Cu('artifact-name-taken', `The artifact service refuses the name "${name}": ${(0,errors/* messageOf */.bD)(error)}. Another job or step of this run uses it, or is uploading to it now.`, `Give each job, and each step that hands over, its own \`artifact-name\`. In a matrix, add what varies: \`${name}-\${{ matrix.component }}\`.`, error);
@@ -37995,6 +38270,7 @@ var official_store_disposeResources = (undefined && undefined.__disposeResources
 
 
 
+
 /**
  * Uses another store until the service answers in a form that it doesn't know, and from then on the official client. That is slower
  * and needs the disk, but is kept up to date with the service.
@@ -38010,6 +38286,9 @@ function withOfficialClient(own, options) {
         catch (error) {
             if (!(error instanceof twirp/* UnknownAnswer */.by))
                 throw error;
+            // The official client refuses every host but GitHub's (actions/toolkit, artifact, config.ts: isGhes).
+            if (options.credentials.isGitea)
+                throw unsupportedHost(options.host, `it answered in an unknown way (${error.message})`, error);
             options.log.notice(`The artifact service answered in an unknown way (${error.message}): using the official client instead.`);
             official ??= officialStore(options);
             return work(official);
@@ -38193,7 +38472,7 @@ var run_store_disposeResources = (undefined && undefined.__disposeResources) || 
  * @throws HandoverError `unsupported-host` outside a runner
  */
 function runStore(options) {
-    const own = { ...options, credentials: serviceCredentials(options.runtimeToken, options.resultsUrl) };
+    const own = { ...options, credentials: serviceCredentials(options.runtimeToken, options.resultsUrl, options.host) };
     return withOfficialClient(ownStore(own), own);
 }
 function ownStore(options) {
@@ -38202,6 +38481,7 @@ function ownStore(options) {
     const service = resultsService(http, credentials, log.info, signal);
     const folders = (0,files/* tempDirs */.zE)(options.tempRoot);
     const known = new Map();
+    const removed = new Set();
     const listed = ({ id }) => {
         const found = known.get(id);
         if (found === undefined)
@@ -38213,7 +38493,7 @@ function ownStore(options) {
             const artifacts = await service.list();
             for (const artifact of artifacts)
                 known.set(artifact.id, artifact);
-            return artifacts;
+            return artifacts.filter(({ name }) => !isClaim(name));
         }),
         open: async (artifact) => {
             const [what, found] = [`read the artifact "${artifact.name}"`, listed(artifact)];
@@ -38227,26 +38507,36 @@ function ownStore(options) {
             isOpen = true;
             return content;
         },
-        upload: (request) => run_store_upload(http, service, options, request),
-        remove: (artifact) => explain(`delete the artifact "${artifact.name}"`, () => service.remove(artifact.name, listed(artifact)).catch((error) => {
-            if (!(error instanceof answer/* HttpError */.j$) || error.status !== 404)
-                throw error;
-        })),
+        upload: (request) => run_store_upload(http, service, { ...options, removed }, request),
+        remove: (artifact) => explain(`delete the artifact "${artifact.name}"`, async () => {
+            await service.remove(artifact.name, listed(artifact)).catch((error) => {
+                if (!(error instanceof answer/* HttpError */.j$) || error.status !== 404)
+                    throw error;
+            });
+            removed.add(artifact.id);
+        }),
         [Symbol.asyncDispose]: async () => {
             await http.close();
             await folders[Symbol.asyncDispose]();
         },
     };
 }
-const dayMs = 24 * 60 * 60 * 1000;
+const hourMs = 60 * 60 * 1000;
+const dayMs = 24 * hourMs;
 async function run_store_upload(http, service, options, { name, retentionDays, files, onBytes }) {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
-        const { log, signal, figures } = options;
-        const lock = run_store_addDisposableResource(env_1, await lockName(options.credentials, name), true);
-        const expiresAt = retentionDays === 0 ? undefined : new Date(Date.now() + retentionDays * dayMs);
-        const reserve = () => reserveName(name, expiresAt, options, lock !== undefined);
-        const url = await explain(`create the artifact "${name}"`, reserve);
+        const { log, signal, figures, removed, credentials } = options;
+        const lock = run_store_addDisposableResource(env_1, await lockName(credentials, name), true);
+        // Gitea counts the whole days that are left (createArtifact in routers/api/actions/artifactsv4.go).
+        const lastMs = retentionDays * dayMs + (credentials.isGitea ? hourMs : 0);
+        const expiresAt = retentionDays === 0 ? undefined : new Date(Date.now() + lastMs);
+        const claims = run_store_addDisposableResource(env_1, new AsyncDisposableStack(), true);
+        const url = await explain(`create the artifact "${name}"`, async () => {
+            if (credentials.isGitea)
+                claims.use(await claimOnGitea(name, removed, options, lock !== undefined));
+            return reserveName(name, expiresAt, options, lock !== undefined);
+        });
         try {
             const target = { http, url: (0,signed_blob/* maskedUrl */.HB)(url, options.maskSecret), onRetry: log.info, signal, figures };
             const blob = await (0,blob_upload/* uploadBlob */.P)(target, storedZip(files), onBytes);
@@ -38273,7 +38563,10 @@ async function run_store_upload(http, service, options, { name, retentionDays, f
 /** Returns the id of an uploaded artifact from the service's list, after the answer to the end of its upload was lost or unknown. */
 async function listedId(service, name, sent, error) {
     const artifacts = await service.list(name).catch(() => []);
-    const found = artifacts.find((artifact) => isOwnedBy(artifact, service.self) && artifact.size === sent.size && artifact.digest === sent.digest);
+    const found = artifacts.find((artifact) => isOwnedBy(artifact, service.self) &&
+        artifact.size === sent.size &&
+        // Gitea lists none. There, nothing is listed from the start of an upload to its end, and the end compares the digest.
+        (artifact.digest ?? sent.digest) === sent.digest);
     if (found === undefined)
         throw error;
     return found.id;
@@ -42511,14 +42804,14 @@ function requireAll(outcomes, done) {
 /** The file that holds the mapping in its artifact. */
 const digestsFileName = 'docker-image-digests.json';
 /**
- * Finds the newest artifact of that name, and identifies its images.
+ * Finds the newest artifact of that name, or the one with that id, and identifies its images.
  * @throws HandoverError `artifact-not-found` with the names that exist, `artifact-corrupt`, `transfer-failed`
  */
-async function findArtifact(name, { store, log, runAttempt }) {
+async function findArtifact(wanted, { store, log, runAttempt }) {
     const artifacts = await store.list();
-    const found = artifacts.find((artifact) => artifact.name === name);
+    const found = artifacts.find((artifact) => (0,artifact_name/* isWanted */.Yu)(wanted, artifact));
     if (found === undefined)
-        throw artifactNotFound([name], artifacts, runAttempt);
+        throw artifactNotFound([wanted], artifacts, runAttempt);
     return identified(await store.open(found), log);
 }
 /** Reads the record and identifies the images: some kilobytes. */
@@ -42541,13 +42834,14 @@ async function readRecord(content) {
     return text === undefined ? undefined : (0,image_record/* parseRecord */.Hh)(text);
 }
 /**
- * Returns the error for names, or patterns, without an artifact. It lists the artifacts that exist.
+ * Returns the error for names, patterns or ids without an artifact. It lists the artifacts that exist.
  * @param runAttempt number of this attempt of the run
  */
 function artifactNotFound(wanted, artifacts, runAttempt, timeout) {
-    const there = [...new Set(artifacts.map((artifact) => artifact.name))].map((other) => `"${other}"`);
+    const withId = wanted.some(artifact_name/* isId */.eQ);
+    const there = [...new Set(artifacts.map(({ name, id }) => (withId ? `"${name}" (id:${String(id)})` : `"${name}"`)))];
     return new errors/* HandoverError */.Cu('artifact-not-found', `This run has no artifact ${wanted.map((name) => `"${name}"`).join(' and no ')}; it has ${there.length === 0 ? 'none' : there.slice(0, 30).join(', ')}.${timeout === undefined ? '' : ` ${timeout.why}`}`, (timeout?.hint ??
-        'Check `artifact-name`, and that this job has `needs:` the job that exports the image and that it uploaded it.') +
+        'Check `artifact-name` or `artifact-ids`, and that this job has `needs:` the job that exports the image and that it uploaded it.') +
         (runAttempt > 1
             ? ` This is attempt ${String(runAttempt)}: an earlier attempt's artifact may have expired (\`retention-days\` of export-image), ` +
                 'or a step with `remove: true` has removed it. Re-run all jobs.'
@@ -42557,7 +42851,7 @@ const opensAtOnce = 8;
 /**
  * Finds the newest artifact of each name that is wanted, and identifies its images: some kilobytes each. Skips an artifact that
  * contains only the mapping of an earlier step, unless it is named.
- * @param wanted names and patterns
+ * @param wanted names, patterns and ids
  * @throws HandoverError `artifact-not-found` with the names that have no artifact, and those that exist
  */
 async function findArtifacts(wanted, { store, log, runAttempt }) {
@@ -42569,7 +42863,8 @@ async function findArtifacts(wanted, { store, log, runAttempt }) {
     const opened = await sideBySide(found, opensAtOnce, async (artifact) => {
         const content = await store.open(artifact);
         const isMapping = content.files.length === 1 && content.files[0]?.name === digestsFileName;
-        return isMapping && !wanted.includes(artifact.name) ? undefined : await identified(content, log);
+        const isExact = wanted.some((one) => !isPattern(one) && isWanted(one, artifact));
+        return isMapping && !isExact ? undefined : await identified(content, log);
     });
     const all = opened.flatMap((outcome) => {
         if (!outcome.ok)
@@ -42581,19 +42876,20 @@ async function findArtifacts(wanted, { store, log, runAttempt }) {
     return all;
 }
 /**
- * Selects the newest artifact of each name that is wanted.
+ * Selects the newest artifact of each name that is wanted, and those with a wanted id.
  * @param artifacts newest first
- * @returns the artifacts sorted by name, and the names and patterns without one
+ * @returns the artifacts sorted by name, and the names, patterns and ids without one
  */
 function selectArtifacts(wanted, artifacts) {
     const newest = new Map();
     for (const artifact of artifacts)
         if (!newest.has(artifact.name))
             newest.set(artifact.name, artifact);
-    const all = [...newest.values()].sort((one, other) => (one.name < other.name ? -1 : 1));
+    const counts = (artifact, one) => isWanted(one, artifact) && (isId(one) || newest.get(artifact.name) === artifact);
+    const all = artifacts.toSorted((one, other) => (one.name < other.name ? -1 : 1));
     return {
-        selected: all.filter(({ name }) => wanted.some((pattern) => matchesPattern(pattern, name))),
-        missing: wanted.filter((pattern) => !all.some(({ name }) => matchesPattern(pattern, name))),
+        selected: all.filter((artifact) => wanted.some((one) => counts(artifact, one))),
+        missing: wanted.filter((one) => !artifacts.some((artifact) => counts(artifact, one))),
     };
 }
 
@@ -43076,7 +43372,7 @@ class UnknownAnswer extends Error {
  * Returns a function that makes one request to a service.
  * It throws HttpError for a refusal, and UnknownAnswer for an answer that isn't a JSON object.
  */
-function twirp(http, { origin, service, token }) {
+function twirp(http, { origin, service, token, answerMs }) {
     return async (method, body, signal) => {
         const response = await http.send({
             method: 'POST',
@@ -43084,6 +43380,7 @@ function twirp(http, { origin, service, token }) {
             headers: { 'content-type': 'application/json', authorization: `Bearer ${token}` },
             body: JSON.stringify(body),
             ...(signal === undefined ? {} : { signal }),
+            ...(answerMs === undefined ? {} : { answerMs }),
         });
         const value = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .parseJson */ .qF)(await (0,_answer_js__WEBPACK_IMPORTED_MODULE_1__/* .readText */ .yR)(response));
         if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(value))
@@ -43109,9 +43406,11 @@ function signedUrl(value, method) {
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   Yu: () => (/* binding */ isWanted),
+/* harmony export */   eQ: () => (/* binding */ isId),
 /* harmony export */   to: () => (/* binding */ requireArtifactName)
 /* harmony export */ });
-/* unused harmony exports isPattern, matchesPattern, requireNameOrPattern */
+/* unused harmony exports isPattern, matchesPattern, chooseWanted */
 /* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
 /* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(1453);
 
@@ -43158,6 +43457,33 @@ function matchesPattern(pattern, name) {
         }
     }
     return /^\**$/.test(pattern.slice(at));
+}
+// A wanted artifact is given by its name, a pattern, or `id:` and its id, which can't be a name.
+const wantedId = /^id:(\d+)$/;
+/** Returns whether a wanted text is the id of one artifact. */
+function isId(wanted) {
+    return wantedId.test(wanted);
+}
+/** Returns whether an artifact has a wanted name, pattern or id. */
+function isWanted(wanted, { id, name }) {
+    const [, wantedNumber] = wantedId.exec(wanted) ?? [];
+    return wantedNumber === undefined ? matchesPattern(wanted, name) : wantedNumber === String(id);
+}
+/**
+ * Decides which artifacts are wanted: those with the ids, or else with the names or patterns. Each is returned once.
+ * @throws HandoverError `invalid-input`
+ */
+function chooseWanted(names, ids) {
+    const wrong = ids.find((id) => !/^[1-9]\d{0,14}$/.test(id));
+    if (wrong !== undefined) {
+        throw invalidInput(`The input \`artifact-ids\` has "${quoteForeign(wrong)}"; expected the id of an artifact, a number.`, 'Give it the output `artifact-id` of export-image: ${{ needs.build.outputs.artifact-id }}.');
+    }
+    if (ids.length > 0)
+        return [...new Set(ids)].map((id) => `id:${id}`);
+    if (names.length === 0)
+        throw invalidInput('The input `artifact-name` is empty.', 'Leave it out for `docker-image`.');
+    names.forEach(requireNameOrPattern);
+    return [...new Set(names)];
 }
 /**
  * Checks a name or a pattern of artifacts.
@@ -43318,22 +43644,23 @@ const imageStores = {
 // EXPORTS
 __nccwpck_require__.d(__webpack_exports__, {
   fT: () => (/* binding */ configFault),
+  Qe: () => (/* binding */ formatIndex),
   L_: () => (/* binding */ formatManifest),
   YG: () => (/* binding */ invalidLayout),
   H3: () => (/* binding */ isAttestation),
+  Ez: () => (/* binding */ isAttestationOf),
   _m: () => (/* binding */ isImageConfig),
   nw: () => (/* binding */ isIndex),
   C1: () => (/* binding */ isIndexDocument),
   sG: () => (/* binding */ layerMediaType),
   Ib: () => (/* binding */ mediaTypes),
+  eZ: () => (/* binding */ namesOf),
   Ts: () => (/* binding */ parseArchiveManifest),
   o4: () => (/* binding */ parseConfig),
   A1: () => (/* binding */ parseIndex),
   Ng: () => (/* binding */ parseManifest),
   bW: () => (/* binding */ requireConfigSize)
 });
-
-// UNUSED EXPORTS: formatIndex
 
 // EXTERNAL MODULE: ./build/shared/base/errors.js + 1 modules
 var errors = __nccwpck_require__(4754);
@@ -43570,6 +43897,8 @@ function at(path) {
 var image_digest = __nccwpck_require__(3968);
 // EXTERNAL MODULE: ./build/shared/image/platform.js
 var image_platform = __nccwpck_require__(4851);
+// EXTERNAL MODULE: ./build/shared/image/reference.js
+var image_reference = __nccwpck_require__(9607);
 ;// CONCATENATED MODULE: ./build/shared/image/shapes.js
 // The shapes of the documents that name an image, as in the structs of the engines. Members without a struct field are unknown.
 // Sources: OCI image-spec 1.1 (specs-go/v1); moby daemon/internal/image/image.go, api/types/container/config.go and
@@ -43697,6 +44026,7 @@ const archiveShape = {
 
 
 
+
 /** How a layer of that format is called in a manifest. */
 function layerMediaType(format) {
     const suffix = { gzip: '+gzip', zstd: '+zstd', uncompressed: '' };
@@ -43735,6 +44065,22 @@ function configFault({ config, layers }, bytes, { diffIds }) {
 /** Attestations travel as manifests of an unknown platform (BuildKit docs/attestations/attestation-storage.md). */
 function isAttestation(descriptor) {
     return descriptor.annotations['vnd.docker.reference.type'] === 'attestation-manifest';
+}
+/** Returns whether a descriptor is an attestation of that image. */
+function isAttestationOf(descriptor, image) {
+    return isAttestation(descriptor) && descriptor.annotations['vnd.docker.reference.digest'] === image;
+}
+/**
+ * Returns the image's names in an index. The first annotation is containerd's and holds a whole reference. In the other one BuildKit writes
+ * a tag alone (`v1`), which names no repository. skopeo writes what it is given (`oci-archive:FILE:app:v1`), and docker load takes a
+ * reference as the image's name.
+ */
+function namesOf({ annotations }) {
+    const short = annotations['org.opencontainers.image.ref.name'];
+    const name = annotations['io.containerd.image.name'] ?? (/[:/]/.test(short ?? '') ? short : undefined);
+    // Some tools write something else there.
+    const reference = name === undefined ? undefined : (0,errors/* attempt */.CD)(() => (0,image_reference/* parseReference */.F2)(name), undefined);
+    return reference === undefined ? [] : [reference];
 }
 /** @throws HandoverError `tarball-invalid` */
 function parseIndex(bytes, where) {
@@ -43836,17 +44182,22 @@ function formatManifest(config, layers) {
 }
 /**
  * An index of images for several platforms, in the order of their names: the same images make the same bytes. Docker manifests alone
- * make a Docker manifest list, because Quay refuses an OCI index of them.
+ * make a Docker manifest list, because Quay refuses an OCI index of them. Attestations follow the images, as in BuildKit's indexes.
  */
 function formatIndex(images) {
-    const byName = images.toSorted((one, other) => formatPlatform(one.platform) < formatPlatform(other.platform) ? -1 : 1);
+    const byName = images.toSorted((one, other) => (0,image_platform/* formatPlatform */.Bq)(one.platform) < (0,image_platform/* formatPlatform */.Bq)(other.platform) ? -1 : 1);
     const manifests = byName.map(({ mediaType, digest, size, platform: { architecture, os, variant } }) => ({
         ...{ mediaType, digest, size },
         platform: { architecture, os, variant },
     }));
-    const isDocker = images.every((image) => image.mediaType === mediaTypes.dockerManifest);
+    const unknown = { architecture: 'unknown', os: 'unknown' };
+    const attestations = byName
+        .flatMap((image) => image.attestations ?? [])
+        .map(({ mediaType, digest, size, annotations }) => ({ mediaType, digest, size, annotations, platform: unknown }));
+    const all = [...manifests, ...attestations];
+    const isDocker = all.every((item) => item.mediaType === mediaTypes.dockerManifest);
     const mediaType = isDocker ? mediaTypes.dockerIndex : mediaTypes.index;
-    return { bytes: Buffer.from(JSON.stringify({ schemaVersion: 2, mediaType, manifests })), mediaType };
+    return { bytes: Buffer.from(JSON.stringify({ schemaVersion: 2, mediaType, manifests: all })), mediaType };
 }
 function parseDescriptor(value, where) {
     const { digest, size, platform } = value;
@@ -43994,7 +44345,8 @@ function isKnown({ architecture }) {
 /* harmony export */   IC: () => (/* binding */ imagesOf),
 /* harmony export */   bM: () => (/* binding */ formatRecord),
 /* harmony export */   qb: () => (/* binding */ corrupt),
-/* harmony export */   xD: () => (/* binding */ recordName)
+/* harmony export */   xD: () => (/* binding */ recordName),
+/* harmony export */   zn: () => (/* binding */ attestationsName)
 /* harmony export */ });
 /* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
 /* harmony import */ var _base_json_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(604);
@@ -44012,6 +44364,8 @@ function isKnown({ architecture }) {
 
 /** The record's file name within the artifact. */
 const recordName = 'image-handover.json';
+/** The artifact's file with the image's attestations, a tar: their blobs, and the index of the image and them as `index.json`. */
+const attestationsName = 'image-attestations.tar';
 /** The version of its format. */
 const recordSchema = 1;
 /** @param found the schema in the record */
@@ -44076,6 +44430,7 @@ function parseRecord(text) {
         tarballDigest: digest(value, 'tarballDigest'),
         tarballCompression: compression(value['tarballCompression']),
         producer: producer(value['producer']),
+        ...(value['indexDigest'] === undefined ? {} : { indexDigest: digest(value, 'indexDigest') }),
         ...(pushed === undefined ? {} : { pushedReference: parsed('its pushed reference', pushed, _reference_js__WEBPACK_IMPORTED_MODULE_5__/* .parsePinnedReference */ .Pe) }),
         ...times(value['times']),
     };
@@ -46762,6 +47117,7 @@ function jobContext(env = process.env) {
         repositoryUrl,
         apiUrl: (variable('GITHUB_API_URL') || 'https://api.github.com').replace(/\/+$/, ''),
         isGithubRunner: variable('GITHUB_ACTIONS') === 'true',
+        host: workflowHost(variable),
         maxRetentionDays: Number.isFinite(retention) && retention > 0 ? retention : undefined,
         runner: { os: variable('RUNNER_OS'), architecture: variable('RUNNER_ARCH') },
         runnerName: variable('RUNNER_NAME'),
@@ -46772,6 +47128,20 @@ function jobContext(env = process.env) {
         dockerVariables: variablesOf(env, 'DOCKER_'),
         metadata: variablesOf(env, 'DOCKER_METADATA_OUTPUT_'),
     };
+}
+// Gitea's runner sets the first (gitea.com/gitea/act_runner, internal/app/run/runner.go). Forgejo's sets both (code.forgejo.org/forgejo/runner).
+// Both contain act, which sets the last (nektos/act, pkg/runner/run_context.go). The names of GitHub's hosts are those that its own clients
+// accept (actions/toolkit, artifact, config.ts).
+function workflowHost(variable) {
+    if (variable('FORGEJO_ACTIONS') === 'true')
+        return 'Forgejo';
+    if (variable('GITEA_ACTIONS') === 'true')
+        return 'Gitea';
+    if (variable('ACT') === 'true')
+        return 'act';
+    return /^https:\/\/(?:github\.com|[^/]+\.ghe\.com)(?:\/|$)/i.test(variable('GITHUB_SERVER_URL') || 'https://github.com')
+        ? 'GitHub'
+        : 'GitHub Enterprise Server';
 }
 // The runner sets it to `<id of the attempt's plan>.<job, with the jobs that call it>.<leg>`, a leg without a matrix being `__default`
 // (seen on hosted runners). GITHUB_JOB is the same for all calls of a workflow.

@@ -30172,6 +30172,7 @@ function readImagesInputs(inputs) {
     return {
         artifactName: inputs.text('artifact-name'),
         artifactNames: inputs.list('artifact-name'),
+        artifactIds: inputs.listOrNone('artifact-ids'),
         load: inputs.boolean('load'),
         remove: inputs.boolean('remove'),
         digestsArtifact: inputs.optional('digests-artifact'),
@@ -30619,7 +30620,7 @@ function manifestsIn(index, seen) {
             if ((0,image_manifest/* isAttestation */.H3)(descriptor) || !isManifestOrIndex(descriptor))
                 continue;
             const { digest } = descriptor;
-            const references = [...names, ...namesOf(descriptor)];
+            const references = [...names, ...(0,image_manifest/* namesOf */.eZ)(descriptor)];
             const { bytes, offset = 0, size } = seen.blob(digest) ?? {};
             if (size !== undefined && bytes === undefined)
                 throw (0,errors/* invalidTarball */.EK)(`The tarball's index.json names the manifest ${descriptor.digest}, which is no JSON object of at most ${String(base_limits/* limits */.F.jsonBytes)} bytes (it has ${String(size)}).`);
@@ -30659,15 +30660,6 @@ function looseManifests(seen) {
         const manifest = (0,errors/* attempt */.CD)(() => (0,image_manifest/* parseManifest */.Ng)(bytes, 'a manifest'), undefined);
         return manifest === undefined ? [] : [{ ...manifest, digest, bytes, offset, around: [] }];
     });
-}
-// The first annotation is containerd's and holds a whole reference. In the other one BuildKit writes a tag alone (`v1`), which names no
-// repository; skopeo writes what it is given (`oci-archive:FILE:app:v1`), and docker load takes a reference as the image's name.
-function namesOf({ annotations }) {
-    const short = annotations['org.opencontainers.image.ref.name'];
-    const name = annotations['io.containerd.image.name'] ?? (/[:/]/.test(short ?? '') ? short : undefined);
-    // Some tools write something else there.
-    const reference = name === undefined ? undefined : (0,errors/* attempt */.CD)(() => (0,image_reference/* parseReference */.F2)(name), undefined);
-    return reference === undefined ? [] : [reference];
 }
 function ociImage({ references, ...manifest }, seen) {
     const by = `The tarball's manifest ${manifest.digest}`;
@@ -31550,12 +31542,10 @@ async function* tarballChunks(layers, images, told) {
     };
     for (const folder of ['blobs/', 'blobs/sha256/'])
         yield count(tarHeader(folder, 0));
-    for await (const { digest, size, chunks } of layers) {
-        yield count(tarHeader(blobName(digest), size));
-        offsets.set(digest, position);
-        for await (const chunk of chunks())
+    for await (const layer of layers) {
+        offsets.set(layer.digest, position + tarBlock);
+        for await (const chunk of blobEntry(layer))
             yield count(chunk);
-        yield count(Buffer.alloc(tarPadding(size)));
     }
     const named = await images();
     tarball_writer_requireLayers(named, offsets);
@@ -31565,6 +31555,18 @@ async function* tarballChunks(layers, images, told) {
     }
     yield count(endOfArchive);
     told({ size: position, offsets });
+}
+async function* blobEntry({ digest, size, chunks }) {
+    yield tarHeader(blobName(digest), size);
+    yield* chunks();
+    yield Buffer.alloc(tarPadding(size));
+}
+/** Returns the bytes of a tar of some blobs and the index that lists them. */
+async function* indexedBlobs(index, blobs) {
+    for (const blob of blobs)
+        yield* blobEntry(blob);
+    yield smallEntry('index.json', index);
+    yield endOfArchive;
 }
 function smallEntry(name, bytes) {
     return Buffer.concat([(0,tar_header/* tarHeader */.pI)(name, bytes.length), bytes, Buffer.alloc((0,tar_header/* tarPadding */.vr)(bytes.length))]);
@@ -31630,6 +31632,7 @@ function tarball_writer_json(value) {
 
 
 
+
 /** Returns the path of a blob in an OCI layout (OCI image-spec, image-layout.md). */
 function blobPath(layout, digest) {
     return (0,external_node_path_.join)(layout, 'blobs', 'sha256', (0,image_digest/* hexOf */.ZD)(digest));
@@ -31640,10 +31643,62 @@ function blobPath(layout, digest) {
  * @throws HandoverError `tarball-invalid` when a blob is missing or has other bytes, or the platform is missing
  */
 async function readOciLayout(layout, platform, replaced = new Map()) {
+    const { descriptor } = await findManifest(layout, { listed: await readIndex(layout) }, platform);
+    return readImage(layout, descriptor, platform, replaced);
+}
+/**
+ * Reads the image with the wanted name, or else the only one, as `readOciLayout` does.
+ * @throws HandoverError as `readOciLayout`; `image-not-found` when several images could be meant
+ */
+async function readNamedImage(layout, platform, wanted) {
+    const index = await readIndex(layout);
+    const all = index.filter((item) => !isAttestation(item));
+    const name = wanted === undefined ? undefined : formatReference(wanted);
+    const named = all.filter((item) => namesOf(item).some((reference) => formatReference(reference) === name));
+    const candidates = named.length > 0 ? named : all;
+    const fitting = candidates.filter(({ platform: of }) => of === undefined || samePlatform(of, platform));
+    if (new Set(fitting.map(({ digest }) => digest)).size > 1) {
+        const there = fitting.map((item) => namesOf(item).map(formatReference).join(', ') || item.digest);
+        throw new HandoverError('image-not-found', `The OCI layout ${layout} holds several images (${there.join('; ')}), and ${name ?? 'no reference'} was requested.`, 'Set `image` to the name of one of them, or write each build to a new folder.');
+    }
+    const listed = index.filter((item) => isAttestation(item) || candidates.includes(item));
+    const found = await findManifest(layout, { listed }, platform);
+    return {
+        image: await readImage(layout, found.descriptor, platform),
+        references: (fitting.length > 0 ? fitting : candidates).flatMap(namesOf),
+        attestations: await readAttestations(layout, found, platform),
+    };
+}
+/**
+ * Returns the attestations of the one image for `platform`; undefined without any.
+ * @throws HandoverError `tarball-invalid` when a blob is missing
+ */
+async function readLayoutAttestations(layout, platform) {
+    return readAttestations(layout, await findManifest(layout, { listed: await readIndex(layout) }, platform), platform);
+}
+/**
+ * Returns the attestations of a found image; undefined without any. The layout's own index is returned if it lists nothing else, because
+ * its digest is the one that the build reported.
+ */
+async function readAttestations(layout, { descriptor, listed, bytes }, platform) {
+    const own = listed.filter((item) => isAttestationOf(item, descriptor.digest));
+    if (own.length === 0)
+        return undefined;
+    const manifests = await Promise.all(own.map(async (item) => parseManifest(await readJsonBlob(layout, item), `attestation ${item.digest}`)));
+    const blobs = [...own, ...manifests.flatMap(({ config, layers }) => [config, ...layers])];
+    for (const blob of blobs)
+        await requireBlob(layout, blob);
+    const isAlone = listed.every(({ digest }) => [descriptor, ...own].some((item) => item.digest === digest));
+    const index = bytes !== undefined && isAlone ? bytes : formatIndex([{ ...descriptor, platform, attestations: own }]).bytes;
+    return { layout, index, blobs };
+}
+async function readIndex(layout) {
     const index = await readSmallFile(join(layout, 'index.json'), limits.jsonBytes).catch((error) => {
         throw invalidLayout(`The OCI layout has no index.json (${messageOf(error)}).`);
     });
-    const descriptor = await findManifest(layout, parseIndex(index, 'index.json'), platform);
+    return parseIndex(index, 'index.json');
+}
+async function readImage(layout, descriptor, platform, replaced = new Map()) {
     const manifestBytes = await readJsonBlob(layout, descriptor);
     const manifest = parseManifest(manifestBytes, `manifest ${descriptor.digest}`);
     requireConfigSize(manifest.config.size);
@@ -31652,21 +31707,24 @@ async function readOciLayout(layout, platform, replaced = new Map()) {
     if (!samePlatform(config.platform, platform)) {
         throw new HandoverError('platform-mismatch', `The image is for ${formatPlatform(config.platform)}, but ${formatPlatform(platform)} was requested.`, 'Set the input `platform` to the platform of the image, or build the image for the platform asked for.');
     }
+    const fault = configFault(manifest, configBytes, config);
+    if (fault !== undefined)
+        throw invalidLayout(`The manifest ${descriptor.digest} ${fault}.`);
     const layers = manifest.layers.map((layer) => ({ ...layer, ...replaced.get(layer.digest) }));
-    await Promise.all(layers.map((layer) => requireLayer(layout, layer)));
+    await Promise.all(layers.map((layer, position) => requireLayer(layout, layer, config.diffIds[position])));
     const unchanged = {
         configDigest: manifest.config.digest,
         configBytes,
         config,
         manifestDigest: descriptor.digest,
         manifestBytes,
-        manifestMediaType: descriptor.mediaType,
+        manifestMediaType: manifest.mediaType,
         layers,
     };
     return replaced.size === 0 ? unchanged : { ...unchanged, ...formatManifest(manifest.config, layers) };
 }
-async function findManifest(layout, descriptors, platform) {
-    const images = descriptors.filter((item) => !isAttestation(item));
+async function findManifest(layout, index, platform) {
+    const images = index.listed.filter((item) => !isAttestation(item));
     const match = images.find((item) => item.platform !== undefined && samePlatform(item.platform, platform));
     // An index lists an image with several names once for each.
     const only = new Set(images.map(({ digest }) => digest)).size === 1 ? images[0] : undefined;
@@ -31676,9 +31734,9 @@ async function findManifest(layout, descriptors, platform) {
         throw invalidLayout(`The OCI layout holds no image for ${formatPlatform(platform)}; it holds: ${there || 'nothing'}.`);
     }
     if (!isIndex(found))
-        return found;
+        return { ...index, descriptor: found };
     const bytes = await readJsonBlob(layout, found);
-    return findManifest(layout, parseIndex(bytes, `index ${found.digest}`), platform);
+    return findManifest(layout, { listed: parseIndex(bytes, `index ${found.digest}`), bytes }, platform);
 }
 async function readJsonBlob(layout, descriptor) {
     await requireBlob(layout, descriptor);
@@ -31690,12 +31748,15 @@ async function readJsonBlob(layout, descriptor) {
         throw invalidLayout(`Blob ${descriptor.digest} holds other bytes (${actual}).`);
     return bytes;
 }
-async function requireLayer(layout, layer) {
+async function requireLayer(layout, layer, diffId) {
     await requireBlob(layout, layer);
     const head = await fileHead(blobPath(layout, layer.digest), layerHeadBytes);
-    const wrong = wrongForm(layer.mediaType, layerPackingOf(head));
+    const packing = layerPackingOf(head);
+    const wrong = wrongForm(layer.mediaType, packing);
     if (wrong !== undefined)
         throw invalidLayout(`The layer ${layer.digest} ${wrong}.`);
+    if (packing === 'none' && layer.digest !== diffId)
+        throw invalidLayout(`The layer ${layer.digest} is ${String(diffId)} in the config.`);
 }
 async function requireBlob(layout, descriptor) {
     const found = await stat(blobPath(layout, descriptor.digest)).catch(() => undefined);
@@ -31786,9 +31847,11 @@ async function layoutFolder(path, log) {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
         const opening = layout_folder_addDisposableResource(env_1, new AsyncDisposableStack(), true);
-        const { place, partial, refuse } = await claimPlace(path, opening, {
+        const isMount = await isMountPoint(path);
+        const layoutAt = (claimed) => (isMount ? folderOf(claimed) : claimed);
+        const { place, partial, refuse } = await claimPlace(isMount ? (0,external_node_path_.join)(path, 'index.json') : path, opening, {
             unwritable: (why, cause) => layout_folder_unwritable(path, why, cause),
-            requireReplaceable: async (there) => (await openReplaced(path, there, there))?.keep(),
+            requireReplaceable: async (there) => (await openReplaced(path, layoutAt(there), there))?.keep(),
             onTaken: (holder) => log.warning(`Another step on this host is writing ${path} at this moment (${holder}).`),
         });
         // Its owner's alone until it is whole.
@@ -31806,7 +31869,8 @@ async function layoutFolder(path, log) {
                 for (const [name, bytes] of layoutEntries(images))
                     await (0,promises_.writeFile)((0,external_node_path_.join)(inside, name), bytes);
                 await (0,promises_.chmod)(inside, 0o755);
-                await putInPlace(path, folder, partial, place).catch(refuse);
+                const put = isMount ? putInside(path, folder, folderOf(place)) : putInPlace(path, folder, partial, place);
+                await put.catch(refuse);
             },
             [Symbol.asyncDispose]: () => held.disposeAsync(),
         };
@@ -31887,6 +31951,25 @@ async function putInPlace(path, folder, partial, place) {
             await result_2;
     }
 }
+/** Moves the content into a mount point. */
+async function putInside(path, folder, place) {
+    (await openReplaced(path, place, place))?.keep();
+    await (0,own_folder/* removeOwn */.LO)(place, (name) => Promise.resolve(name === 'blobs'));
+    for (const name of ['blobs', 'oci-layout', 'index.json'])
+        (0,external_node_fs_.renameSync)((0,external_node_path_.join)(folder.inside, name), (0,external_node_path_.join)(place, name));
+    folder.remove();
+}
+/** Returns the folder of a claimed file. It is held under a path that is a link, which lstat follows with a slash at its end. */
+function folderOf(file) {
+    return `${(0,external_node_path_.dirname)(file)}/`;
+}
+/** Returns whether another filesystem, or another folder, is mounted at a path (proc_pid_mountinfo(5), field 5). */
+async function isMountPoint(path) {
+    const real = await (0,promises_.realpath)(path).catch(() => undefined);
+    const mounts = await (0,promises_.readFile)('/proc/self/mountinfo', 'utf8').catch(() => '');
+    const unescaped = (text = '') => text.replace(/\\([0-7]{3})/g, (_, octal) => String.fromCharCode(parseInt(octal, 8)));
+    return mounts.split('\n').some((line) => unescaped(line.split(' ')[4]) === real);
+}
 /**
  * Opens the layout of an earlier step that is to be replaced; returns undefined where nothing is, or an empty folder.
  * @param removedAt where it will have been moved to
@@ -31902,7 +31985,8 @@ async function openReplaced(path, place, removedAt) {
     const refuse = (error) => {
         throw layout_folder_unwritable(path, (0,errors/* messageOf */.bD)(error), error);
     };
-    const names = await (0,promises_.readdir)(place).catch(refuse);
+    const all = await (0,promises_.readdir)(place).catch(refuse);
+    const names = all.filter((name) => !name.startsWith('index.json.partial-'));
     if (names.length === 0)
         return undefined;
     const folder = orElse(() => (0,own_folder/* openOwnFolder */.NL)(place, removedAt), refuse);
@@ -33516,7 +33600,9 @@ async function loadImages(plan, fallback, tools) {
     if (!plan.remove)
         return { ...result, removed: [] };
     // A pattern may also match the mapping, or an artifact that another job has uploaded meanwhile.
-    const names = plan.kind === 'one' ? plan.wanted : result.images.flatMap(({ artifact }) => artifact?.name ?? []);
+    const names = plan.wanted.some(artifact_name/* isPattern */.Pt)
+        ? result.images.flatMap(({ artifact }) => artifact?.name ?? [])
+        : plan.wanted;
     const removed = await removeArtifacts(names, tools).catch((error) => {
         tools.log.warning(`The image is here, but its artifact was not removed: ${(0,errors/* messageOf */.bD)(error)}`);
         return [];
@@ -33528,7 +33614,7 @@ async function removeArtifacts(wanted, { ownStore, log }) {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
         const store = load_images_addDisposableResource(env_1, ownStore(), true);
-        const artifacts = (await store.list()).filter(({ name }) => wanted.some((pattern) => (0,artifact_name/* matchesPattern */.MT)(pattern, name)));
+        const artifacts = (await store.list()).filter((artifact) => wanted.some((one) => (0,artifact_name/* isWanted */.Yu)(one, artifact)));
         for (const artifact of artifacts) {
             await store.remove(artifact);
             log.info(`Removed the artifact "${artifact.name}" (id ${String(artifact.id)}, ${(0,base_text/* formatBytes */.z3)(artifact.size)})`);
@@ -33550,9 +33636,10 @@ async function removeArtifacts(wanted, { ownStore, log }) {
 async function loadAndMap(plan, fallback, tools) {
     if (plan.kind === 'one') {
         const [artifactName = ''] = plan.wanted;
-        return withDigests(plan.digests, tools, [artifactName], async () => {
+        const name = await nameOf(artifactName, tools);
+        return withDigests(plan.digests, tools, [name], async () => {
             const loaded = await loadImage({ ...plan.each, artifactName }, tools, fallback);
-            return { images: mappedLoad(loaded, artifactName), loaded: [loaded] };
+            return { images: mappedLoad(loaded, name), loaded: [loaded] };
         });
     }
     const { log, timeline } = tools;
@@ -33564,6 +33651,12 @@ async function loadAndMap(plan, fallback, tools) {
         const loaded = await loadSideBySide(plan.each, tools, found);
         return { images: loaded.flatMap((result) => mappedLoad(result)), loaded };
     });
+}
+/** Returns the name of a wanted artifact, for the mapping. Only an id has to be looked up. */
+async function nameOf(wanted, { store }) {
+    if (!(0,artifact_name/* isId */.eQ)(wanted))
+        return wanted;
+    return (await store.list()).find((artifact) => (0,artifact_name/* isWanted */.Yu)(wanted, artifact))?.name ?? wanted;
 }
 function mappedLoad({ reference, identity, further, artifact, record }, name = artifact?.name ?? reference) {
     return (0,load_image_digests/* mappedImages */.aE)(name, artifact, record, [{ reference, identity }, ...further]);
@@ -33837,16 +33930,14 @@ function loadOutputs({ images, loaded }, own) {
 
 /** @throws HandoverError `invalid-input` */
 function planImages(inputs) {
-    const { artifactNames, digestsArtifact, remove } = inputs;
+    const { artifactNames, artifactIds, digestsArtifact, remove } = inputs;
     const digests = digestsArtifact === undefined ? undefined : (0,_shared_image_artifact_name_js__WEBPACK_IMPORTED_MODULE_1__/* .requireArtifactName */ .to)(digestsArtifact);
-    const wanted = [...new Set(artifactNames)];
-    const [artifactName = '', ...more] = wanted;
-    const isOne = more.length === 0 && !(0,_shared_image_artifact_name_js__WEBPACK_IMPORTED_MODULE_1__/* .isPattern */ .Pt)(artifactName);
+    const wanted = (0,_shared_image_artifact_name_js__WEBPACK_IMPORTED_MODULE_1__/* .chooseWanted */ .rg)(artifactNames, artifactIds);
+    const isOne = wanted.length === 1 && !wanted.some(_shared_image_artifact_name_js__WEBPACK_IMPORTED_MODULE_1__/* .isPattern */ .Pt);
     if (!isOne)
-        requireNoneOf(inputs, ['image', 'tarball', 'oci-layout', 'expected-config-digest', 'from'], `\`artifact-name\` (${wanted.join(', ')}) selects several images`);
+        requireNoneOf(inputs, ['image', 'tarball', 'oci-layout', 'expected-config-digest', 'from'], `\`${artifactIds.length > 0 ? 'artifact-ids' : 'artifact-name'}\` (${wanted.join(', ')}) selects several images`);
     if (!inputs.load)
         requireNoneOf(inputs, ['image', 'tarball', 'oci-layout', 'from', 'into'], 'With `load: false` no image is loaded');
-    [artifactName, ...more].forEach(_shared_image_artifact_name_js__WEBPACK_IMPORTED_MODULE_1__/* .requireNameOrPattern */ .Al);
     if (!inputs.load && remove && digests !== undefined) {
         throw (0,_shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .invalidInput */ .aY)('With `load: false` and `remove: true` no record is read, so there are no digests for `digests-artifact`.', 'Remove the artifacts in a step of its own, after the one with `digests-artifact`.');
     }
@@ -35090,7 +35181,7 @@ async function runById(runs, search, runId) {
     const missing = firstMissing(search.wanted, artifacts);
     if (missing === undefined)
         return { run, artifacts };
-    const expired = all.find(({ name }) => (0,artifact_name/* matchesPattern */.MT)(missing, name));
+    const expired = all.find((artifact) => (0,artifact_name/* isWanted */.Yu)(missing, artifact));
     throw expired === undefined ? notInRun(missing, run, artifacts) : expiredIn(run, expired);
 }
 async function latestRun(runs, search, filter, onSkip) {
@@ -35108,7 +35199,7 @@ async function latestRun(runs, search, filter, onSkip) {
         const missing = firstMissing(search.wanted, artifacts);
         if (missing === undefined)
             return { run, artifacts };
-        const expired = found.find(({ name }) => (0,artifact_name/* matchesPattern */.MT)(missing, name));
+        const expired = found.find((artifact) => (0,artifact_name/* isWanted */.Yu)(missing, artifact));
         if (expired !== undefined)
             newestExpired ??= expiredIn(run, expired);
         const why = expired === undefined ? 'never had' : 'no longer has';
@@ -35122,14 +35213,14 @@ async function latestRun(runs, search, filter, onSkip) {
         throw noRun(search, filter, forks);
     throw newestExpired ?? inNoRun(search, filter, newest, seen.length);
 }
-/** Returns the first name or pattern that matches none of the artifacts. */
+/** Returns the first name, pattern or id that matches none of the artifacts. */
 function firstMissing(wanted, artifacts) {
-    return wanted.find((pattern) => !artifacts.some(({ name }) => (0,artifact_name/* matchesPattern */.MT)(pattern, name)));
+    return wanted.find((one) => !artifacts.some((artifact) => (0,artifact_name/* isWanted */.Yu)(one, artifact)));
 }
 /** Returns the only wanted name, which the REST API can filter by. */
 function onlyName(wanted) {
     const [name, ...others] = wanted;
-    return others.length > 0 || name === undefined || (0,artifact_name/* isPattern */.Pt)(name) ? undefined : name;
+    return others.length > 0 || name === undefined || (0,artifact_name/* isPattern */.Pt)(name) || (0,artifact_name/* isId */.eQ)(name) ? undefined : name;
 }
 function refused(run) {
     return (0,errors/* invalidInput */.aY)(`Run ${String(run.id)} (${run.url}) ran for the fork ${(0,base_text/* quoteForeign */.xS)(run.headRepository) || '(deleted)'}: the author of ` +
@@ -35179,6 +35270,7 @@ function workflowRuns(rest, repository) {
     return {
         get: async (runId) => parseRun(await rest.get(`${actions}/runs/${String(runId)}?exclude_pull_requests=true`)),
         successful: async function* ({ workflow, branch, event }) {
+            const isOfWorkflow = ({ path }) => !rest.isGitea || (0,json/* stringOr */.JI)(path, '').startsWith(`${workflow}@`);
             const query = new URLSearchParams({
                 branch,
                 ...(event === undefined ? {} : { event }),
@@ -35186,15 +35278,20 @@ function workflowRuns(rest, repository) {
                 exclude_pull_requests: 'true',
                 per_page: String(runsPerPage),
             });
-            const path = `${actions}/workflows/${encodeURIComponent(workflow)}/runs?${query.toString()}`;
-            for await (const page of rest.pages(path))
-                yield* (0,json/* objectsOf */.iZ)(page['workflow_runs']).map(parseRun);
+            const path = rest.isGitea ? 'runs' : `workflows/${encodeURIComponent(workflow)}/runs`;
+            for await (const page of rest.pages(`${actions}/${path}?${query.toString()}`))
+                yield* (0,json/* objectsOf */.iZ)(page['workflow_runs']).filter(isOfWorkflow).map(parseRun);
         },
         artifacts: async (runId, name) => {
             const query = new URLSearchParams({ per_page: '100', ...(name === undefined ? {} : { name }) });
             const found = [];
-            for await (const page of rest.pages(`${actions}/runs/${String(runId)}/artifacts?${query.toString()}`)) {
-                found.push(...(0,json/* objectsOf */.iZ)(page['artifacts']).map(parseArtifact));
+            // Gitea has no link to the next page here.
+            for (let [page, isLast] = [1, false]; !isLast; page += 1) {
+                query.set('page', String(page));
+                const answer = await rest.get(`${actions}/runs/${String(runId)}/artifacts?${query.toString()}`);
+                const items = (0,json/* objectsOf */.iZ)(answer['artifacts']);
+                found.push(...items.map(parseArtifact));
+                isLast = items.length === 0 || found.length >= Number(answer['total_count'] ?? 0);
             }
             return found.sort((one, other) => other.id - one.id);
         },
@@ -35204,13 +35301,15 @@ function workflowRuns(rest, repository) {
 function parseRun(item) {
     const { id } = item;
     const repository = fullName(item['repository']);
-    const headRepository = fullName(item['head_repository']);
+    // Gitea has none. There, only a pull request can be of a fork (services/convert/convert.go, ToActionWorkflowRun).
+    const isOwn = !('head_repository' in item) && !(0,json/* stringOr */.JI)(item['event'], 'pull_request').startsWith('pull_request');
+    const headRepository = isOwn ? repository : fullName(item['head_repository']);
     if (!(0,json/* isByteCount */.A0)(id) || repository === '')
         throw unknownForm('a workflow run without id or repository');
     return {
         id,
         url: (0,json/* stringOr */.JI)(item['html_url'], ''),
-        createdAt: (0,json/* stringOr */.JI)(item['created_at'], ''),
+        createdAt: (0,json/* stringOr */.JI)(item['created_at'], (0,json/* stringOr */.JI)(item['started_at'], '')),
         headRepository,
         isOfFork: headRepository.toLowerCase() !== repository.toLowerCase(),
     };
@@ -35341,6 +35440,7 @@ function restClient(options) {
         return { body, next: nextPage(answer.header('link'), apiUrl) };
     };
     return {
+        isGitea: apiUrl.endsWith('/api/v1'),
         get: async (path) => (await get(`${apiUrl}${path}`)).body,
         pages: async function* (path) {
             let url = `${apiUrl}${path}`;
@@ -35458,7 +35558,8 @@ function runJobs(options) {
     const rest = (0,_rest_client_js__WEBPACK_IMPORTED_MODULE_3__/* .restClient */ .O)({ ...options, http });
     const owner = repository.split('/').map(encodeURIComponent).join('/');
     const run = `/repos/${owner}/actions/runs/${encodeURIComponent(runId)}`;
-    const attempt = `${run}/attempts/${String(runAttempt)}`;
+    // Gitea lists each job once, as it is now.
+    const attempt = rest.isGitea ? run : `${run}/attempts/${String(runAttempt)}`;
     const jobsAt = async (path) => {
         const jobs = [];
         for await (const page of rest.pages(path))
@@ -35475,8 +35576,8 @@ function runJobs(options) {
         },
         isRefusal: (error) => error instanceof _http_answer_js__WEBPACK_IMPORTED_MODULE_1__/* .HttpError */ .j$ && [401, 403, 404].includes(error.status) && error.serviceCode !== _rest_client_js__WEBPACK_IMPORTED_MODULE_3__/* .rateLimited */ .x,
         startedAt: async () => {
-            const { run_started_at: startedAt } = await rest.get(`${attempt}?exclude_pull_requests=true`);
-            return Date.parse((0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(startedAt, ''));
+            const { run_started_at: startedAt, started_at: onGitea } = await rest.get(`${attempt}?exclude_pull_requests=true`);
+            return Date.parse((0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(startedAt, (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(onGitea, '')));
         },
         [Symbol.asyncDispose]: () => http.close(),
     };
@@ -35528,7 +35629,7 @@ class UnknownAnswer extends Error {
  * Returns a function that makes one request to a service.
  * It throws HttpError for a refusal, and UnknownAnswer for an answer that isn't a JSON object.
  */
-function twirp(http, { origin, service, token }) {
+function twirp(http, { origin, service, token, answerMs }) {
     return async (method, body, signal) => {
         const response = await http.send({
             method: 'POST',
@@ -35536,6 +35637,7 @@ function twirp(http, { origin, service, token }) {
             headers: { 'content-type': 'application/json', authorization: `Bearer ${token}` },
             body: JSON.stringify(body),
             ...(signal === undefined ? {} : { signal }),
+            ...(answerMs === undefined ? {} : { answerMs }),
         });
         const value = (0,json/* parseJson */.qF)(await (0,answer/* readText */.yR)(response));
         if (!(0,json/* isObject */.Gv)(value))
@@ -35554,6 +35656,8 @@ function signedUrl(value, method) {
     throw new UnknownAnswer(`${method}: no signed URL`);
 }
 
+// EXTERNAL MODULE: external "node:crypto"
+var external_node_crypto_ = __nccwpck_require__(7598);
 // EXTERNAL MODULE: ./build/shared/base/pool.js
 var pool = __nccwpck_require__(2668);
 // EXTERNAL MODULE: ./build/shared/bytes/chunks.js
@@ -35571,6 +35675,7 @@ var slow_parts = __nccwpck_require__(5942);
 
 
 
+
 // Put Block and Put Block List of the Blob service REST API, which the artifact service's signed URLs lead to.
 const apiVersion = '2024-11-04';
 const blockBytes = 4 * 1024 * 1024;
@@ -35582,6 +35687,8 @@ const blocksInFlight = 8;
  */
 async function uploadBlob(target, chunks, onBytes) {
     const checksum = new verified/* Checksum */.M();
+    // Forgejo and Gitea before 1.26 store a block by run, length and id: those of two uploads of a run must differ.
+    const upload = (0,external_node_crypto_.randomBytes)(6).toString('hex');
     const ids = [];
     const free = [];
     const all = (0,slow_parts/* parts */.r)(target.adapts ?? true, target.figures);
@@ -35591,7 +35698,7 @@ async function uploadBlob(target, chunks, onBytes) {
         if (bytes.length === 0)
             return;
         // Blocks are taken in order. All ids of a blob have one length (Put Block, "Remarks").
-        const id = Buffer.from(String(ids.length).padStart(6, '0')).toString('base64');
+        const id = Buffer.from(`${upload}${String(ids.length).padStart(6, '0')}`).toString('base64');
         const start = ids.length * blockBytes;
         ids.push(id);
         // A refused block ends the others.
@@ -35788,6 +35895,8 @@ var external_node_stream_promises_ = __nccwpck_require__(6466);
 var image_digest = __nccwpck_require__(3968);
 // EXTERNAL MODULE: ./build/shared/artifacts/on-disk.js
 var on_disk = __nccwpck_require__(9341);
+// EXTERNAL MODULE: external "node:stream"
+var external_node_stream_ = __nccwpck_require__(7075);
 // EXTERNAL MODULE: external "node:timers/promises"
 var external_node_timers_promises_ = __nccwpck_require__(8500);
 // EXTERNAL MODULE: ./build/shared/base/deadline.js
@@ -35800,41 +35909,57 @@ var locks = __nccwpck_require__(1344);
 
 
 
+
 function isOwnedBy(one, other) {
     return one.runBackendId === other.runBackendId && one.jobBackendId === other.jobBackendId;
 }
 const service = 'github.actions.results.api.v1.ArtifactService';
-// 4 is the format of artifacts since v4 of the upload action; its client has sent 7 since there are raw artifacts.
-const formatVersion = 7;
+// The format of zips since v4 of the upload action. Its client also sends 7, with a media type, since there are raw artifacts. Gitea before
+// 1.26 and Forgejo answer 500 to a media type.
+const formatVersion = 4;
+// Gitea answers when it has copied all blocks into one file (artifacts_chunks.go, mergeChunksForArtifact). It first removes the list of
+// blocks. So a second request fails, even after a success whose answer was lost.
+const onGitea = {
+    answerMs: 10 * 60_000,
+    isRetryable: (error) => (0,retry/* isTransient */.dg)(error) && !(error instanceof answer/* HttpError */.j$ && error.status === 500),
+};
 /** @param onRetry called with one log line before each retry */
 function resultsService(http, credentials, onRetry, signal) {
     const idsOf = ({ runBackendId, jobBackendId }) => ({
         workflow_run_backend_id: runBackendId,
         workflow_job_run_backend_id: jobBackendId,
     });
-    const post = twirp(http, { ...credentials, service });
-    const call = (method, body) => (0,retry/* again */.TG)('call', () => post(method, { ...idsOf(credentials), ...body }), {
-        what: () => method,
-        onRetry,
-        signal,
-    });
+    // Of a run without artifacts: Gitea before 1.26 and Forgejo (routers/api/actions/artifactsv4.go).
+    const noList = (error) => {
+        if (credentials.isGitea && error instanceof answer/* HttpError */.j$ && error.status === 404)
+            return {};
+        throw (0,errors/* asError */.zR)(error);
+    };
+    const call = (method, body, atEnd = {}) => {
+        const post = twirp(http, { ...credentials, service, ...atEnd });
+        const retries = { what: () => method, onRetry, signal, ...atEnd };
+        return (0,retry/* again */.TG)('call', () => post(method, { ...idsOf(credentials), ...body }), retries);
+    };
     return {
         self: credentials,
         list: async (name) => {
-            const answer = await call('ListArtifacts', name === undefined ? {} : { name_filter: name });
-            return listed(answer).sort((one, other) => other.id - one.id);
+            const answer = await call('ListArtifacts', name === undefined ? {} : { name_filter: name }).catch(noList);
+            // Gitea lists an artifact without a size while it is being replaced, and Forgejo from the start of its upload.
+            const complete = listed(answer).filter(({ size }) => size > 0);
+            return complete.sort((one, other) => other.id - one.id);
         },
         signDownload: async (artifact) => {
             const answer = await call('GetSignedArtifactURL', { ...idsOf(artifact), name: artifact.name });
             return signedUrl(field(answer, 'signed_url', 'signedUrl'), 'GetSignedArtifactURL');
         },
         create: async (name, expiresAt) => {
-            const format = { mime_type: 'application/zip', version: formatVersion };
-            const answer = await call('CreateArtifact', { name, ...format, expires_at: expiresAt?.toISOString() });
+            const body = { name, version: formatVersion, expires_at: expiresAt?.toISOString() };
+            const answer = await call('CreateArtifact', body);
             return signedUrl(field(answer, 'signed_upload_url', 'signedUploadUrl'), 'CreateArtifact');
         },
         finalize: async (name, size, digest) => {
-            const answer = await call('FinalizeArtifact', { name, size: String(size), hash: digest });
+            const body = { name, size: String(size), hash: digest };
+            const answer = await call('FinalizeArtifact', body, credentials.isGitea ? onGitea : {});
             const id = wholeNumber(field(answer, 'artifact_id', 'artifactId'));
             if (answer['ok'] === true && id !== undefined)
                 return id;
@@ -35884,9 +36009,10 @@ function listedArtifact(item) {
 /**
  * @param token `ACTIONS_RUNTIME_TOKEN`; its claim `scp` holds `Actions.Results:<run>:<job>` (actions/toolkit, artifact, util.ts)
  * @param url `ACTIONS_RESULTS_URL`
- * @throws HandoverError `unsupported-host` when either is missing or not of that form
+ * @throws HandoverError `unsupported-host` when either is missing or not of that form, or the service is act's own
  */
-function serviceCredentials(token, url) {
+function serviceCredentials(token, url, host) {
+    const unsupported = (why) => unsupportedHost(host, why);
     if (token === '' || url === '') {
         const missing = token === '' ? 'ACTIONS_RUNTIME_TOKEN' : 'ACTIONS_RESULTS_URL';
         throw unsupported(`${missing} is not set`);
@@ -35900,10 +36026,25 @@ function serviceCredentials(token, url) {
     if (runBackendId === undefined || jobBackendId === undefined) {
         throw unsupported('ACTIONS_RUNTIME_TOKEN has no scope for the artifact service');
     }
-    return { token, origin: new URL(url).origin, runBackendId, jobBackendId };
+    // GitHub's are UUIDs. Gitea's are numbers (services/actions/auth.go), and act has copied that.
+    const isGitea = /^\d+$/.test(runBackendId);
+    if (host === 'act' && isGitea)
+        throw unsupported('this is act’s own artifact server, which ends the connection while there is no artifact, and lists the sizes of folders');
+    return { token, origin: new URL(url).origin, runBackendId, jobBackendId, isGitea };
 }
-function unsupported(why) {
-    return new errors/* HandoverError */.Cu('unsupported-host', `The artifact service can't be reached: ${why}.`, 'Run this as a `uses:` step of a workflow on github.com; GitHub Enterprise Server lacks this artifact service.');
+const supported = 'github.com, GHE.com, or Gitea 1.26 or newer';
+const otherWay = 'Or pass the image on by a registry.';
+const nextSteps = {
+    GitHub: `Run this as a \`uses:\` step of a workflow on ${supported}.`,
+    'GitHub Enterprise Server': `It lacks this artifact service: run the workflow on ${supported}. ${otherWay}`,
+    Gitea: `Update Gitea to 1.26 or newer, and its runner to a current version. ${otherWay}`,
+    Forgejo: `Forgejo’s artifact service is only supported as far as it is that of Gitea 1.26. ${otherWay}`,
+    act: `Run the workflow on ${supported}. act can set ACTIONS_RESULTS_URL and ACTIONS_RUNTIME_TOKEN to the service of one of these.`,
+};
+/** Returns the error for an artifact service that this action can't use. */
+function unsupportedHost(host, why, cause) {
+    const where = host === 'GitHub' ? 'The artifact service' : `The artifact service of ${host}`;
+    return new errors/* HandoverError */.Cu('unsupported-host', `${where} can't be used: ${why}.`, nextSteps[host], cause);
 }
 
 ;// CONCATENATED MODULE: ./build/shared/artifacts/service/reservation.js
@@ -35966,10 +36107,15 @@ var __disposeResources = (undefined && undefined.__disposeResources) || (functio
 
 
 
+
+
+
 // A cancelled step is killed after 7.5 s. Until then it waits for the answer to a reservation, and then removes that.
 const answerMs = 2000;
 const cleanupMs = 4500;
 const latePauseMs = 500;
+// More than one day, which Gitea counts as one.
+const claimMs = 25 * 60 * 60 * 1000;
 /**
  * Locks a name among the steps of one job that run at the same time. These have the same ids, and one must not remove another's
  * reservation.
@@ -36021,6 +36167,84 @@ async function reserveName(name, expiresAt, options, isAlone) {
             await result_1;
     }
 }
+const claimStart = /^\.uploading-\d+-/;
+const claimAttempts = 5;
+const claimPauseMs = 100;
+/** Whether an artifact with this name only shows that a job uploads under another name. */
+function isClaim(name) {
+    return claimStart.test(name);
+}
+/**
+ * Claims a name on Gitea, which doesn't refuse one that is taken: a new upload replaces the artifact, and two at the same time damage each
+ * other. So this job stores a small artifact, and then looks for one of another job. Of two jobs, the later one sees the other's, because
+ * each stores before it looks. If both do, both try again after a random pause. The names begin with a dot: no usual pattern matches them.
+ * @param removed ids of artifacts that this step has removed: Forgejo still lists them
+ * @param isAlone whether no other step of this job uploads under the name
+ * @returns the claim, to be disposed of when the artifact is complete
+ * @throws HandoverError `artifact-name-taken`; what the service throws
+ */
+async function claimOnGitea(name, removed, options, isAlone) {
+    const env_2 = { stack: [], error: void 0, hasError: false };
+    try {
+        if (!isAlone)
+            throw nameTaken(name, new Error('another step of this job uploads to it'));
+        const { signal, credentials } = options;
+        // A re-run of this job finds the claim of an attempt that was killed.
+        const claim = `.uploading-${credentials.jobBackendId}-${name}`;
+        const release = () => removeClaim(claim, options);
+        const client = __addDisposableResource(env_2, connect(options, signal), true);
+        const { http, service } = client;
+        for (let attempt = 1;; attempt += 1) {
+            const url = (0,signed_blob/* maskedUrl */.HB)(await service.create(claim, new Date(Date.now() + claimMs)), options.maskSecret);
+            const target = { http, url, onRetry: options.log.info, signal };
+            const { size, digest } = await uploadBlob(target, external_node_stream_.Readable.from([Buffer.from(name)]), () => undefined);
+            await service.finalize(claim, size, digest).catch(async (error) => {
+                // Its answer may have been lost.
+                if ((await service.list(claim)).length === 0)
+                    throw error;
+            });
+            const found = (await service.list()).find((other) => other.name !== claim && other.name.replace(claimStart, '') === name && !removed.has(other.id));
+            if (found === undefined)
+                return { [Symbol.asyncDispose]: release };
+            await release();
+            if (!isClaim(found.name) || attempt === claimAttempts)
+                throw nameTaken(name, new Error(`the artifact "${found.name}" (id ${String(found.id)}) is there`));
+            await (0,external_node_timers_promises_.setTimeout)(Math.random() * claimPauseMs * 2 ** attempt, undefined, { signal });
+        }
+    }
+    catch (e_2) {
+        env_2.error = e_2;
+        env_2.hasError = true;
+    }
+    finally {
+        const result_2 = __disposeResources(env_2);
+        if (result_2)
+            await result_2;
+    }
+}
+async function removeClaim(claim, options) {
+    const env_3 = { stack: [], error: void 0, hasError: false };
+    try {
+        const client = __addDisposableResource(env_3, connect(options, AbortSignal.timeout(cleanupMs)), true);
+        try {
+            await removeOwn(client.service, claim);
+            // Forgejo and Gitea before 1.26 list what is deleted, but without a size when it is about to be replaced.
+            await client.service.create(claim, undefined);
+        }
+        catch {
+            // A cancelled job has no valid token. The claim is then there until it expires.
+        }
+    }
+    catch (e_3) {
+        env_3.error = e_3;
+        env_3.hasError = true;
+    }
+    finally {
+        const result_3 = __disposeResources(env_3);
+        if (result_3)
+            await result_3;
+    }
+}
 function isTaken(error) {
     return error instanceof answer/* HttpError */.j$ && error.status === 409;
 }
@@ -36029,11 +36253,14 @@ function isTaken(error) {
  * @returns whether there was a reservation or an artifact
  */
 async function removeUnfinished(name, options, { unlessListed = false, lateMs = 0 } = {}) {
-    const env_2 = { stack: [], error: void 0, hasError: false };
+    const env_4 = { stack: [], error: void 0, hasError: false };
     try {
+        // There is no reservation. A removal would remove the artifact of the job that has the name now.
+        if (options.credentials.isGitea)
+            return false;
         const giveUpAt = Date.now() + lateMs;
         const signal = AbortSignal.timeout(cleanupMs);
-        const client = __addDisposableResource(env_2, connect(options, signal), true);
+        const client = __addDisposableResource(env_4, connect(options, signal), true);
         const { service } = client;
         try {
             const isOurs = (artifact) => isOwnedBy(artifact, service.self);
@@ -36051,14 +36278,14 @@ async function removeUnfinished(name, options, { unlessListed = false, lateMs = 
             return false;
         }
     }
-    catch (e_2) {
-        env_2.error = e_2;
-        env_2.hasError = true;
+    catch (e_4) {
+        env_4.error = e_4;
+        env_4.hasError = true;
     }
     finally {
-        const result_2 = __disposeResources(env_2);
-        if (result_2)
-            await result_2;
+        const result_4 = __disposeResources(env_4);
+        if (result_4)
+            await result_4;
     }
 }
 async function removeOwn(service, name) {
@@ -36074,7 +36301,11 @@ async function removeOwn(service, name) {
 }
 function connect({ credentials, proxies, log }, signal) {
     const http = (0,client/* httpClient */.o)(proxies, signal);
-    return { service: resultsService(http, credentials, log.info, signal), [Symbol.asyncDispose]: () => http.close() };
+    return {
+        http,
+        service: resultsService(http, credentials, log.info, signal),
+        [Symbol.asyncDispose]: () => http.close(),
+    };
 }
 function nameTaken(name, error) {
     return new errors/* HandoverError */.Cu('artifact-name-taken', `The artifact service refuses the name "${name}": ${(0,errors/* messageOf */.bD)(error)}. Another job or step of this run uses it, or is uploading to it now.`, `Give each job, and each step that hands over, its own \`artifact-name\`. In a matrix, add what varies: \`${name}-\${{ matrix.component }}\`.`, error);
@@ -36159,6 +36390,7 @@ var official_store_disposeResources = (undefined && undefined.__disposeResources
 
 
 
+
 /**
  * Uses another store until the service answers in a form that it doesn't know, and from then on the official client. That is slower
  * and needs the disk, but is kept up to date with the service.
@@ -36174,6 +36406,9 @@ function withOfficialClient(own, options) {
         catch (error) {
             if (!(error instanceof UnknownAnswer))
                 throw error;
+            // The official client refuses every host but GitHub's (actions/toolkit, artifact, config.ts: isGhes).
+            if (options.credentials.isGitea)
+                throw unsupportedHost(options.host, `it answered in an unknown way (${error.message})`, error);
             options.log.notice(`The artifact service answered in an unknown way (${error.message}): using the official client instead.`);
             official ??= officialStore(options);
             return work(official);
@@ -36357,7 +36592,7 @@ var run_store_disposeResources = (undefined && undefined.__disposeResources) || 
  * @throws HandoverError `unsupported-host` outside a runner
  */
 function runStore(options) {
-    const own = { ...options, credentials: serviceCredentials(options.runtimeToken, options.resultsUrl) };
+    const own = { ...options, credentials: serviceCredentials(options.runtimeToken, options.resultsUrl, options.host) };
     return withOfficialClient(ownStore(own), own);
 }
 function ownStore(options) {
@@ -36366,6 +36601,7 @@ function ownStore(options) {
     const service = resultsService(http, credentials, log.info, signal);
     const folders = (0,files/* tempDirs */.zE)(options.tempRoot);
     const known = new Map();
+    const removed = new Set();
     const listed = ({ id }) => {
         const found = known.get(id);
         if (found === undefined)
@@ -36377,7 +36613,7 @@ function ownStore(options) {
             const artifacts = await service.list();
             for (const artifact of artifacts)
                 known.set(artifact.id, artifact);
-            return artifacts;
+            return artifacts.filter(({ name }) => !isClaim(name));
         }),
         open: async (artifact) => {
             const [what, found] = [`read the artifact "${artifact.name}"`, listed(artifact)];
@@ -36391,26 +36627,36 @@ function ownStore(options) {
             isOpen = true;
             return content;
         },
-        upload: (request) => run_store_upload(http, service, options, request),
-        remove: (artifact) => explain(`delete the artifact "${artifact.name}"`, () => service.remove(artifact.name, listed(artifact)).catch((error) => {
-            if (!(error instanceof answer/* HttpError */.j$) || error.status !== 404)
-                throw error;
-        })),
+        upload: (request) => run_store_upload(http, service, { ...options, removed }, request),
+        remove: (artifact) => explain(`delete the artifact "${artifact.name}"`, async () => {
+            await service.remove(artifact.name, listed(artifact)).catch((error) => {
+                if (!(error instanceof answer/* HttpError */.j$) || error.status !== 404)
+                    throw error;
+            });
+            removed.add(artifact.id);
+        }),
         [Symbol.asyncDispose]: async () => {
             await http.close();
             await folders[Symbol.asyncDispose]();
         },
     };
 }
-const dayMs = 24 * 60 * 60 * 1000;
+const hourMs = 60 * 60 * 1000;
+const dayMs = 24 * hourMs;
 async function run_store_upload(http, service, options, { name, retentionDays, files, onBytes }) {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
-        const { log, signal, figures } = options;
-        const lock = run_store_addDisposableResource(env_1, await lockName(options.credentials, name), true);
-        const expiresAt = retentionDays === 0 ? undefined : new Date(Date.now() + retentionDays * dayMs);
-        const reserve = () => reserveName(name, expiresAt, options, lock !== undefined);
-        const url = await explain(`create the artifact "${name}"`, reserve);
+        const { log, signal, figures, removed, credentials } = options;
+        const lock = run_store_addDisposableResource(env_1, await lockName(credentials, name), true);
+        // Gitea counts the whole days that are left (createArtifact in routers/api/actions/artifactsv4.go).
+        const lastMs = retentionDays * dayMs + (credentials.isGitea ? hourMs : 0);
+        const expiresAt = retentionDays === 0 ? undefined : new Date(Date.now() + lastMs);
+        const claims = run_store_addDisposableResource(env_1, new AsyncDisposableStack(), true);
+        const url = await explain(`create the artifact "${name}"`, async () => {
+            if (credentials.isGitea)
+                claims.use(await claimOnGitea(name, removed, options, lock !== undefined));
+            return reserveName(name, expiresAt, options, lock !== undefined);
+        });
         try {
             const target = { http, url: (0,signed_blob/* maskedUrl */.HB)(url, options.maskSecret), onRetry: log.info, signal, figures };
             const blob = await uploadBlob(target, storedZip(files), onBytes);
@@ -36437,7 +36683,10 @@ async function run_store_upload(http, service, options, { name, retentionDays, f
 /** Returns the id of an uploaded artifact from the service's list, after the answer to the end of its upload was lost or unknown. */
 async function listedId(service, name, sent, error) {
     const artifacts = await service.list(name).catch(() => []);
-    const found = artifacts.find((artifact) => isOwnedBy(artifact, service.self) && artifact.size === sent.size && artifact.digest === sent.digest);
+    const found = artifacts.find((artifact) => isOwnedBy(artifact, service.self) &&
+        artifact.size === sent.size &&
+        // Gitea lists none. There, nothing is listed from the start of an upload to its end, and the end compares the digest.
+        (artifact.digest ?? sent.digest) === sent.digest);
     if (found === undefined)
         throw error;
     return found.id;
@@ -40284,14 +40533,14 @@ function requireRevision(expected, found) {
 /** The file that holds the mapping in its artifact. */
 const digestsFileName = 'docker-image-digests.json';
 /**
- * Finds the newest artifact of that name, and identifies its images.
+ * Finds the newest artifact of that name, or the one with that id, and identifies its images.
  * @throws HandoverError `artifact-not-found` with the names that exist, `artifact-corrupt`, `transfer-failed`
  */
-async function findArtifact(name, { store, log, runAttempt }) {
+async function findArtifact(wanted, { store, log, runAttempt }) {
     const artifacts = await store.list();
-    const found = artifacts.find((artifact) => artifact.name === name);
+    const found = artifacts.find((artifact) => (0,_image_artifact_name_js__WEBPACK_IMPORTED_MODULE_1__/* .isWanted */ .Yu)(wanted, artifact));
     if (found === undefined)
-        throw artifactNotFound([name], artifacts, runAttempt);
+        throw artifactNotFound([wanted], artifacts, runAttempt);
     return identified(await store.open(found), log);
 }
 /** Reads the record and identifies the images: some kilobytes. */
@@ -40314,13 +40563,14 @@ async function readRecord(content) {
     return text === undefined ? undefined : (0,_image_record_js__WEBPACK_IMPORTED_MODULE_2__/* .parseRecord */ .Hh)(text);
 }
 /**
- * Returns the error for names, or patterns, without an artifact. It lists the artifacts that exist.
+ * Returns the error for names, patterns or ids without an artifact. It lists the artifacts that exist.
  * @param runAttempt number of this attempt of the run
  */
 function artifactNotFound(wanted, artifacts, runAttempt, timeout) {
-    const there = [...new Set(artifacts.map((artifact) => artifact.name))].map((other) => `"${other}"`);
+    const withId = wanted.some(_image_artifact_name_js__WEBPACK_IMPORTED_MODULE_1__/* .isId */ .eQ);
+    const there = [...new Set(artifacts.map(({ name, id }) => (withId ? `"${name}" (id:${String(id)})` : `"${name}"`)))];
     return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('artifact-not-found', `This run has no artifact ${wanted.map((name) => `"${name}"`).join(' and no ')}; it has ${there.length === 0 ? 'none' : there.slice(0, 30).join(', ')}.${timeout === undefined ? '' : ` ${timeout.why}`}`, (timeout?.hint ??
-        'Check `artifact-name`, and that this job has `needs:` the job that exports the image and that it uploaded it.') +
+        'Check `artifact-name` or `artifact-ids`, and that this job has `needs:` the job that exports the image and that it uploaded it.') +
         (runAttempt > 1
             ? ` This is attempt ${String(runAttempt)}: an earlier attempt's artifact may have expired (\`retention-days\` of export-image), ` +
                 'or a step with `remove: true` has removed it. Re-run all jobs.'
@@ -40330,7 +40580,7 @@ const opensAtOnce = 8;
 /**
  * Finds the newest artifact of each name that is wanted, and identifies its images: some kilobytes each. Skips an artifact that
  * contains only the mapping of an earlier step, unless it is named.
- * @param wanted names and patterns
+ * @param wanted names, patterns and ids
  * @throws HandoverError `artifact-not-found` with the names that have no artifact, and those that exist
  */
 async function findArtifacts(wanted, { store, log, runAttempt }) {
@@ -40342,7 +40592,8 @@ async function findArtifacts(wanted, { store, log, runAttempt }) {
     const opened = await (0,_side_by_side_js__WEBPACK_IMPORTED_MODULE_4__/* .sideBySide */ .Q)(found, opensAtOnce, async (artifact) => {
         const content = await store.open(artifact);
         const isMapping = content.files.length === 1 && content.files[0]?.name === digestsFileName;
-        return isMapping && !wanted.includes(artifact.name) ? undefined : await identified(content, log);
+        const isExact = wanted.some((one) => !(0,_image_artifact_name_js__WEBPACK_IMPORTED_MODULE_1__/* .isPattern */ .Pt)(one) && (0,_image_artifact_name_js__WEBPACK_IMPORTED_MODULE_1__/* .isWanted */ .Yu)(one, artifact));
+        return isMapping && !isExact ? undefined : await identified(content, log);
     });
     const all = opened.flatMap((outcome) => {
         if (!outcome.ok)
@@ -40354,19 +40605,20 @@ async function findArtifacts(wanted, { store, log, runAttempt }) {
     return all;
 }
 /**
- * Selects the newest artifact of each name that is wanted.
+ * Selects the newest artifact of each name that is wanted, and those with a wanted id.
  * @param artifacts newest first
- * @returns the artifacts sorted by name, and the names and patterns without one
+ * @returns the artifacts sorted by name, and the names, patterns and ids without one
  */
 function selectArtifacts(wanted, artifacts) {
     const newest = new Map();
     for (const artifact of artifacts)
         if (!newest.has(artifact.name))
             newest.set(artifact.name, artifact);
-    const all = [...newest.values()].sort((one, other) => (one.name < other.name ? -1 : 1));
+    const counts = (artifact, one) => (0,_image_artifact_name_js__WEBPACK_IMPORTED_MODULE_1__/* .isWanted */ .Yu)(one, artifact) && ((0,_image_artifact_name_js__WEBPACK_IMPORTED_MODULE_1__/* .isId */ .eQ)(one) || newest.get(artifact.name) === artifact);
+    const all = artifacts.toSorted((one, other) => (one.name < other.name ? -1 : 1));
     return {
-        selected: all.filter(({ name }) => wanted.some((pattern) => (0,_image_artifact_name_js__WEBPACK_IMPORTED_MODULE_1__/* .matchesPattern */ .MT)(pattern, name))),
-        missing: wanted.filter((pattern) => !all.some(({ name }) => (0,_image_artifact_name_js__WEBPACK_IMPORTED_MODULE_1__/* .matchesPattern */ .MT)(pattern, name))),
+        selected: all.filter((artifact) => wanted.some((one) => counts(artifact, one))),
+        missing: wanted.filter((one) => !artifacts.some((artifact) => counts(artifact, one))),
     };
 }
 
@@ -40892,9 +41144,11 @@ function again(policy, request, { what, onRetry, signal, isRetryable = isTransie
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   Al: () => (/* binding */ requireNameOrPattern),
 /* harmony export */   MT: () => (/* binding */ matchesPattern),
 /* harmony export */   Pt: () => (/* binding */ isPattern),
+/* harmony export */   Yu: () => (/* binding */ isWanted),
+/* harmony export */   eQ: () => (/* binding */ isId),
+/* harmony export */   rg: () => (/* binding */ chooseWanted),
 /* harmony export */   to: () => (/* binding */ requireArtifactName)
 /* harmony export */ });
 /* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
@@ -40943,6 +41197,33 @@ function matchesPattern(pattern, name) {
         }
     }
     return /^\**$/.test(pattern.slice(at));
+}
+// A wanted artifact is given by its name, a pattern, or `id:` and its id, which can't be a name.
+const wantedId = /^id:(\d+)$/;
+/** Returns whether a wanted text is the id of one artifact. */
+function isId(wanted) {
+    return wantedId.test(wanted);
+}
+/** Returns whether an artifact has a wanted name, pattern or id. */
+function isWanted(wanted, { id, name }) {
+    const [, wantedNumber] = wantedId.exec(wanted) ?? [];
+    return wantedNumber === undefined ? matchesPattern(wanted, name) : wantedNumber === String(id);
+}
+/**
+ * Decides which artifacts are wanted: those with the ids, or else with the names or patterns. Each is returned once.
+ * @throws HandoverError `invalid-input`
+ */
+function chooseWanted(names, ids) {
+    const wrong = ids.find((id) => !/^[1-9]\d{0,14}$/.test(id));
+    if (wrong !== undefined) {
+        throw (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .invalidInput */ .aY)(`The input \`artifact-ids\` has "${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_1__/* .quoteForeign */ .xS)(wrong)}"; expected the id of an artifact, a number.`, 'Give it the output `artifact-id` of export-image: ${{ needs.build.outputs.artifact-id }}.');
+    }
+    if (ids.length > 0)
+        return [...new Set(ids)].map((id) => `id:${id}`);
+    if (names.length === 0)
+        throw (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .invalidInput */ .aY)('The input `artifact-name` is empty.', 'Leave it out for `docker-image`.');
+    names.forEach(requireNameOrPattern);
+    return [...new Set(names)];
 }
 /**
  * Checks a name or a pattern of artifacts.
@@ -41111,6 +41392,7 @@ __nccwpck_require__.d(__webpack_exports__, {
   C1: () => (/* binding */ isIndexDocument),
   sG: () => (/* binding */ layerMediaType),
   Ib: () => (/* binding */ mediaTypes),
+  eZ: () => (/* binding */ namesOf),
   Ts: () => (/* binding */ parseArchiveManifest),
   o4: () => (/* binding */ parseConfig),
   A1: () => (/* binding */ parseIndex),
@@ -41118,7 +41400,7 @@ __nccwpck_require__.d(__webpack_exports__, {
   bW: () => (/* binding */ requireConfigSize)
 });
 
-// UNUSED EXPORTS: formatIndex
+// UNUSED EXPORTS: formatIndex, isAttestationOf
 
 // EXTERNAL MODULE: ./build/shared/base/errors.js + 1 modules
 var errors = __nccwpck_require__(4754);
@@ -41355,6 +41637,8 @@ function at(path) {
 var image_digest = __nccwpck_require__(3968);
 // EXTERNAL MODULE: ./build/shared/image/platform.js
 var image_platform = __nccwpck_require__(4851);
+// EXTERNAL MODULE: ./build/shared/image/reference.js
+var image_reference = __nccwpck_require__(9607);
 ;// CONCATENATED MODULE: ./build/shared/image/shapes.js
 // The shapes of the documents that name an image, as in the structs of the engines. Members without a struct field are unknown.
 // Sources: OCI image-spec 1.1 (specs-go/v1); moby daemon/internal/image/image.go, api/types/container/config.go and
@@ -41482,6 +41766,7 @@ const archiveShape = {
 
 
 
+
 /** How a layer of that format is called in a manifest. */
 function layerMediaType(format) {
     const suffix = { gzip: '+gzip', zstd: '+zstd', uncompressed: '' };
@@ -41520,6 +41805,22 @@ function configFault({ config, layers }, bytes, { diffIds }) {
 /** Attestations travel as manifests of an unknown platform (BuildKit docs/attestations/attestation-storage.md). */
 function isAttestation(descriptor) {
     return descriptor.annotations['vnd.docker.reference.type'] === 'attestation-manifest';
+}
+/** Returns whether a descriptor is an attestation of that image. */
+function isAttestationOf(descriptor, image) {
+    return isAttestation(descriptor) && descriptor.annotations['vnd.docker.reference.digest'] === image;
+}
+/**
+ * Returns the image's names in an index. The first annotation is containerd's and holds a whole reference. In the other one BuildKit writes
+ * a tag alone (`v1`), which names no repository. skopeo writes what it is given (`oci-archive:FILE:app:v1`), and docker load takes a
+ * reference as the image's name.
+ */
+function namesOf({ annotations }) {
+    const short = annotations['org.opencontainers.image.ref.name'];
+    const name = annotations['io.containerd.image.name'] ?? (/[:/]/.test(short ?? '') ? short : undefined);
+    // Some tools write something else there.
+    const reference = name === undefined ? undefined : (0,errors/* attempt */.CD)(() => (0,image_reference/* parseReference */.F2)(name), undefined);
+    return reference === undefined ? [] : [reference];
 }
 /** @throws HandoverError `tarball-invalid` */
 function parseIndex(bytes, where) {
@@ -41621,7 +41922,7 @@ function formatManifest(config, layers) {
 }
 /**
  * An index of images for several platforms, in the order of their names: the same images make the same bytes. Docker manifests alone
- * make a Docker manifest list, because Quay refuses an OCI index of them.
+ * make a Docker manifest list, because Quay refuses an OCI index of them. Attestations follow the images, as in BuildKit's indexes.
  */
 function formatIndex(images) {
     const byName = images.toSorted((one, other) => formatPlatform(one.platform) < formatPlatform(other.platform) ? -1 : 1);
@@ -41629,9 +41930,14 @@ function formatIndex(images) {
         ...{ mediaType, digest, size },
         platform: { architecture, os, variant },
     }));
-    const isDocker = images.every((image) => image.mediaType === mediaTypes.dockerManifest);
+    const unknown = { architecture: 'unknown', os: 'unknown' };
+    const attestations = byName
+        .flatMap((image) => image.attestations ?? [])
+        .map(({ mediaType, digest, size, annotations }) => ({ mediaType, digest, size, annotations, platform: unknown }));
+    const all = [...manifests, ...attestations];
+    const isDocker = all.every((item) => item.mediaType === mediaTypes.dockerManifest);
     const mediaType = isDocker ? mediaTypes.dockerIndex : mediaTypes.index;
-    return { bytes: Buffer.from(JSON.stringify({ schemaVersion: 2, mediaType, manifests })), mediaType };
+    return { bytes: Buffer.from(JSON.stringify({ schemaVersion: 2, mediaType, manifests: all })), mediaType };
 }
 function parseDescriptor(value, where) {
     const { digest, size, platform } = value;
@@ -41780,7 +42086,7 @@ function isKnown({ architecture }) {
 /* harmony export */   qb: () => (/* binding */ corrupt),
 /* harmony export */   xD: () => (/* binding */ recordName)
 /* harmony export */ });
-/* unused harmony export formatRecord */
+/* unused harmony exports attestationsName, formatRecord */
 /* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
 /* harmony import */ var _base_json_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(604);
 /* harmony import */ var _base_limits_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(2618);
@@ -41797,6 +42103,8 @@ function isKnown({ architecture }) {
 
 /** The record's file name within the artifact. */
 const recordName = 'image-handover.json';
+/** The artifact's file with the image's attestations, a tar: their blobs, and the index of the image and them as `index.json`. */
+const attestationsName = 'image-attestations.tar';
 /** The version of its format. */
 const recordSchema = 1;
 /** @param found the schema in the record */
@@ -41861,6 +42169,7 @@ function parseRecord(text) {
         tarballDigest: digest(value, 'tarballDigest'),
         tarballCompression: compression(value['tarballCompression']),
         producer: producer(value['producer']),
+        ...(value['indexDigest'] === undefined ? {} : { indexDigest: digest(value, 'indexDigest') }),
         ...(pushed === undefined ? {} : { pushedReference: parsed('its pushed reference', pushed, _reference_js__WEBPACK_IMPORTED_MODULE_5__/* .parsePinnedReference */ .Pe) }),
         ...times(value['times']),
     };
@@ -44544,6 +44853,7 @@ function jobContext(env = process.env) {
         repositoryUrl,
         apiUrl: (variable('GITHUB_API_URL') || 'https://api.github.com').replace(/\/+$/, ''),
         isGithubRunner: variable('GITHUB_ACTIONS') === 'true',
+        host: workflowHost(variable),
         maxRetentionDays: Number.isFinite(retention) && retention > 0 ? retention : undefined,
         runner: { os: variable('RUNNER_OS'), architecture: variable('RUNNER_ARCH') },
         runnerName: variable('RUNNER_NAME'),
@@ -44554,6 +44864,20 @@ function jobContext(env = process.env) {
         dockerVariables: variablesOf(env, 'DOCKER_'),
         metadata: variablesOf(env, 'DOCKER_METADATA_OUTPUT_'),
     };
+}
+// Gitea's runner sets the first (gitea.com/gitea/act_runner, internal/app/run/runner.go). Forgejo's sets both (code.forgejo.org/forgejo/runner).
+// Both contain act, which sets the last (nektos/act, pkg/runner/run_context.go). The names of GitHub's hosts are those that its own clients
+// accept (actions/toolkit, artifact, config.ts).
+function workflowHost(variable) {
+    if (variable('FORGEJO_ACTIONS') === 'true')
+        return 'Forgejo';
+    if (variable('GITEA_ACTIONS') === 'true')
+        return 'Gitea';
+    if (variable('ACT') === 'true')
+        return 'act';
+    return /^https:\/\/(?:github\.com|[^/]+\.ghe\.com)(?:\/|$)/i.test(variable('GITHUB_SERVER_URL') || 'https://github.com')
+        ? 'GitHub'
+        : 'GitHub Enterprise Server';
 }
 // The runner sets it to `<id of the attempt's plan>.<job, with the jobs that call it>.<leg>`, a leg without a matrix being `__default`
 // (seen on hosted runners). GITHUB_JOB is the same for all calls of a workflow.

@@ -30052,6 +30052,7 @@ module.exports = __WEBPACK_EXTERNAL_createRequire(import.meta.url)("zlib");
 function readPublishInputs(inputs) {
     return {
         artifactNames: inputs.list('artifact-name'),
+        artifactIds: inputs.listOrNone('artifact-ids'),
         image: inputs.optional('image'),
         tags: inputs.text('tags'),
         repository: inputs.optional('repository'),
@@ -30080,7 +30081,7 @@ __nccwpck_require__.a(__webpack_module__, async (__webpack_handle_async_dependen
 /* harmony import */ var _inputs_js__WEBPACK_IMPORTED_MODULE_11__ = __nccwpck_require__(7539);
 /* harmony import */ var _outputs_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(5730);
 /* harmony import */ var _plan_plan_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(1713);
-/* harmony import */ var _publish_image_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(2787);
+/* harmony import */ var _publish_image_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(1660);
 /* harmony import */ var _summary_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(8020);
 /* harmony import */ var _shared_artifacts_service_other_run_store_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(2481);
 /* harmony import */ var _shared_artifacts_service_run_store_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(9648);
@@ -30600,10 +30601,7 @@ function planPublish(inputs, facts) {
     if (first === undefined)
         throw (0,errors/* invalidInput */.aY)('`tags` names no reference to publish under.', 'Give one reference a line.');
     notices.push(...loweredNotices([first, ...others]));
-    const wanted = [...new Set(inputs.artifactNames)];
-    if (wanted.length === 0)
-        throw (0,errors/* invalidInput */.aY)('The input `artifact-name` is empty.', 'Leave it out for `docker-image`.');
-    wanted.forEach(artifact_name/* requireNameOrPattern */.Al);
+    const wanted = (0,artifact_name/* chooseWanted */.rg)(inputs.artifactNames, inputs.artifactIds);
     const run = { ...inputs, repository: inputs.runRepository, allowForkRuns: false };
     return {
         wanted,
@@ -30640,7 +30638,7 @@ function planLogin({ username, password }, tags) {
 
 /***/ }),
 
-/***/ 2787:
+/***/ 1660:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -30651,18 +30649,18 @@ __nccwpck_require__.d(__webpack_exports__, {
 
 // EXTERNAL MODULE: ./build/shared/base/errors.js + 1 modules
 var errors = __nccwpck_require__(4754);
-// EXTERNAL MODULE: ./build/shared/base/text.js
-var base_text = __nccwpck_require__(1453);
-// EXTERNAL MODULE: ./build/shared/image/artifact-name.js
-var artifact_name = __nccwpck_require__(2704);
+// EXTERNAL MODULE: ./build/shared/image/digest.js
+var image_digest = __nccwpck_require__(3968);
+// EXTERNAL MODULE: ./build/shared/image/manifest.js + 2 modules
+var image_manifest = __nccwpck_require__(8088);
+// EXTERNAL MODULE: ./build/shared/image/platform.js
+var image_platform = __nccwpck_require__(4851);
 // EXTERNAL MODULE: ./build/shared/base/json.js
 var json = __nccwpck_require__(604);
 // EXTERNAL MODULE: ./build/shared/base/limits.js
 var base_limits = __nccwpck_require__(2618);
-// EXTERNAL MODULE: ./build/shared/image/digest.js
-var digest = __nccwpck_require__(3968);
-// EXTERNAL MODULE: ./build/shared/image/platform.js
-var image_platform = __nccwpck_require__(4851);
+// EXTERNAL MODULE: ./build/shared/base/text.js
+var base_text = __nccwpck_require__(1453);
 // EXTERNAL MODULE: ./build/shared/image/reference.js
 var image_reference = __nccwpck_require__(9607);
 ;// CONCATENATED MODULE: ./build/shared/image/record.js
@@ -30675,6 +30673,8 @@ var image_reference = __nccwpck_require__(9607);
 
 /** The record's file name within the artifact. */
 const record_recordName = 'image-handover.json';
+/** The artifact's file with the image's attestations, a tar: their blobs, and the index of the image and them as `index.json`. */
+const attestationsName = 'image-attestations.tar';
 /** The version of its format. */
 const recordSchema = 1;
 /** @param found the schema in the record */
@@ -30736,9 +30736,10 @@ function parseRecord(text) {
         ...(created === undefined ? {} : { created }),
         tarballName: fileName(value['tarballName']),
         tarballSize: byteCount(value, 'tarballSize'),
-        tarballDigest: record_digest(value, 'tarballDigest'),
+        tarballDigest: digest(value, 'tarballDigest'),
         tarballCompression: compression(value['tarballCompression']),
         producer: producer(value['producer']),
+        ...(value['indexDigest'] === undefined ? {} : { indexDigest: digest(value, 'indexDigest') }),
         ...(pushed === undefined ? {} : { pushedReference: parsed('its pushed reference', pushed, image_reference/* parsePinnedReference */.Pe) }),
         ...times(value['times']),
     };
@@ -30758,7 +30759,7 @@ function record_image(value) {
     return {
         references: references(value['references']),
         platform: parsed('its platform', value['platform'], image_platform/* parsePlatform */.FL),
-        configDigest: record_digest(value, 'configDigest'),
+        configDigest: digest(value, 'configDigest'),
         manifestDigests: digests(value, 'manifestDigests'),
         diffIds: digests(value, 'diffIds'),
         labels: (0,json/* stringMapOf */.pn)(value['labels']),
@@ -30796,7 +30797,7 @@ function record_layers(value) {
     if (items.length > base_limits/* limits */.F.layers)
         throw record_corrupt(`it lists ${String(items.length)} layers`);
     return items.map((item) => ({
-        digest: record_digest(item, 'digest'),
+        digest: digest(item, 'digest'),
         size: byteCount(item, 'size'),
         mediaType: (0,json/* stringOr */.JI)(item['mediaType'], ''),
         ...(item['offset'] === undefined ? {} : { offset: byteCount(item, 'offset') }),
@@ -30847,15 +30848,15 @@ function shown(value) {
     const text = value === undefined ? 'undefined' : JSON.stringify(value);
     return (0,base_text/* quoteForeign */.xS)((0,json/* stringOr */.JI)(value, text));
 }
-function record_digest(from, name) {
+function digest(from, name) {
     const value = from[name];
-    if (!(0,digest/* isDigest */.Bc)(value))
+    if (!(0,image_digest/* isDigest */.Bc)(value))
         throw record_corrupt(`its ${name} is not a digest`);
     return value;
 }
 function digests(from, name) {
     const value = (0,json/* stringsOf */.iw)(from[name]);
-    if (value.length > base_limits/* limits */.F.layers || !value.every(digest/* isDigest */.Bc))
+    if (value.length > base_limits/* limits */.F.layers || !value.every(image_digest/* isDigest */.Bc))
         throw record_corrupt(`its ${name} are not digests`);
     return value;
 }
@@ -30866,10 +30867,107 @@ function byteCount(from, name) {
     return value;
 }
 
+// EXTERNAL MODULE: external "node:path"
+var external_node_path_ = __nccwpck_require__(6760);
 // EXTERNAL MODULE: ./build/shared/bytes/chunks.js
 var bytes_chunks = __nccwpck_require__(4256);
-// EXTERNAL MODULE: ./build/shared/image/manifest.js + 2 modules
-var image_manifest = __nccwpck_require__(8088);
+// EXTERNAL MODULE: ./build/shared/bytes/verified.js
+var verified = __nccwpck_require__(7606);
+;// CONCATENATED MODULE: ./build/shared/tar/header.js
+/** Tar works in blocks of 512 bytes (POSIX.1-2024, pax, "ustar Interchange Format"). */
+const tarBlock = 512;
+/** Two zero blocks end an archive. */
+const endOfArchive = Buffer.alloc(2 * tarBlock);
+/** Bytes of zeros that follow an entry's content of `size` bytes. */
+function tarPadding(size) {
+    return (tarBlock - (size % tarBlock)) % tarBlock;
+}
+/** An entry's header. The same input gives the same bytes: owner root, times zero. */
+function tarHeader(name, size) {
+    const isDirectory = name.endsWith('/');
+    const block = Buffer.alloc(tarBlock);
+    if (Buffer.byteLength(name) > 100)
+        throw new RangeError(`tar entry name too long: ${name}`);
+    block.write(name, 0);
+    block.write(octal(isDirectory ? 0o755 : 0o644, 7), 100);
+    block.write(octal(0, 7), 108);
+    block.write(octal(0, 7), 116);
+    writeSize(block, size);
+    block.write(octal(0, 11), 136);
+    block.write(isDirectory ? '5' : '0', 156);
+    block.write('ustar\u000000', 257, 'latin1');
+    writeChecksum(block);
+    return block;
+}
+/** Whether bytes begin with a tar entry's header: POSIX and GNU tar both write `ustar` at byte 257. JSON contains no zero bytes. */
+function looksLikeTar(head) {
+    return head.toString('latin1', 257, 262) === 'ustar' && head.subarray(0, tarBlock).includes(0);
+}
+/** Undefined for a block whose checksum is wrong. */
+function readTarHeader(block) {
+    if (Number.parseInt(textAt(block, 148, 8), 8) !== checksumOf(block))
+        return undefined;
+    const name = textAt(block, 0, 100);
+    // GNU tar has other things in the prefix's place, and two spaces behind `ustar`.
+    const prefix = block.toString('latin1', 257, 263) === 'ustar\0' ? textAt(block, 345, 155) : '';
+    return {
+        name: prefix === '' ? name : `${prefix}/${name}`,
+        size: readSize(block),
+        type: block.toString('latin1', 156, 157),
+        linkTarget: textAt(block, 157, 100),
+    };
+}
+/** Whether a block ends an archive. */
+function isZero(block) {
+    return block[0] === 0 && block.every((byte) => byte === 0);
+}
+/** The records `length key=value` of a pax header (POSIX.1-2024, pax, "pax Header Block"). */
+function readPaxRecords(content) {
+    const records = new Map();
+    for (let at = 0; at < content.length;) {
+        const space = content.indexOf(' ', at);
+        const length = Number(content.toString('latin1', at, Math.max(at, space)));
+        if (space < at || !Number.isSafeInteger(length) || length <= space - at)
+            break;
+        const [key = '', ...value] = content.toString('utf8', space + 1, at + length - 1).split('=');
+        records.set(key, value.join('='));
+        at += length;
+    }
+    return records;
+}
+/** The text of a field, which ends at a zero byte if it's shorter. */
+function textAt(bytes, start, length) {
+    return bytes.toString('utf8', start, start + length).replace(/\0.*$/s, '');
+}
+function octal(value, digits) {
+    return value.toString(8).padStart(digits, '0');
+}
+// Eleven octal digits reach 8 GiB; above that GNU tar's base-256 form, which every reader of today knows.
+function writeSize(block, size) {
+    if (size < 8 ** 11) {
+        block.write(octal(size, 11), 124);
+        return;
+    }
+    block[124] = 0x80;
+    block.writeBigUInt64BE(BigInt(size), 128);
+}
+function readSize(block) {
+    if (block[124] === 0x80)
+        return Number(block.readBigUInt64BE(128));
+    return Number.parseInt(textAt(block, 124, 12), 8);
+}
+// The checksum's own place counts as eight spaces.
+function checksumOf(block) {
+    return block.reduce((total, byte, at) => total + (at >= 148 && at < 156 ? 0x20 : byte), 0);
+}
+function writeChecksum(block) {
+    block.write(`${octal(checksumOf(block), 6)}\u0000 `, 148, 'latin1');
+}
+/** Whether an entry or a blob that begins so is a config or a manifest, and no layer. JSON may begin with any number of blanks. */
+function looksLikeJson(head) {
+    return !looksLikeTar(head) && /^[ \t\r\n]*[{[]|^[ \t\r\n]+$/.test(head.toString('latin1', 0, tarBlock));
+}
+
 // EXTERNAL MODULE: external "node:stream"
 var external_node_stream_ = __nccwpck_require__(7075);
 // EXTERNAL MODULE: external "node:zlib"
@@ -30920,22 +31018,22 @@ const zstdOptions = {
     params: { [external_node_zlib_.constants.ZSTD_d_windowLogMax]: 31 },
 };
 /** The plain tarball's bytes. Damaged or cut input makes the iteration throw zlib's error. */
-function compression_decompress(chunks, compression) {
+function decompress(chunks, compression) {
     if (compression === 'none')
         return chunks;
     if (compression === 'zstd')
         return zstdFrames(chunks);
     // An error on either side destroys the decoder, and so its consumer gets it.
-    return pipeline(chunks, createGunzip(gunzipOptions), () => undefined);
+    return (0,external_node_stream_.pipeline)(chunks, (0,external_node_zlib_.createGunzip)(gunzipOptions), () => undefined);
 }
 /** Zstandard files may hold several frames (RFC 8878 section 3), and Node's decoder stops behind one of them. */
 async function* zstdFrames(chunks) {
     const source = chunks[Symbol.asyncIterator]();
     let rest = await nextOf(source);
     while (rest !== undefined) {
-        const decoder = createZstdDecompress(zstdOptions);
+        const decoder = (0,external_node_zlib_.createZstdDecompress)(zstdOptions);
         const feeding = feed(decoder, rest, source);
-        feeding.catch((error) => decoder.destroy(asError(error)));
+        feeding.catch((error) => decoder.destroy((0,errors/* asError */.zR)(error)));
         const decoded = decoder;
         yield* decoded;
         rest = await feeding;
@@ -30969,99 +31067,158 @@ async function nextOf(source) {
     return next.done === true ? undefined : next.value;
 }
 
-;// CONCATENATED MODULE: ./build/shared/tar/header.js
-/** Tar works in blocks of 512 bytes (POSIX.1-2024, pax, "ustar Interchange Format"). */
-const header_tarBlock = 512;
-/** Two zero blocks end an archive. */
-const endOfArchive = Buffer.alloc(2 * header_tarBlock);
-/** Bytes of zeros that follow an entry's content of `size` bytes. */
-function header_tarPadding(size) {
-    return (header_tarBlock - (size % header_tarBlock)) % header_tarBlock;
+;// CONCATENATED MODULE: ./build/shared/tar/entries.js
+
+
+
+
+
+const linkKinds = { '1': 'hard', '2': 'symbolic' };
+/**
+ * Reads the entries of a plain tar, ustar, GNU or pax, as it arrives. It requests a chunk when all of the previous one is used, and holds
+ * none, so the chunks can share memory. Bytes after the end of the archive are read and ignored, as by engines (Go archive/tar,
+ * Reader.Next).
+ * @throws HandoverError `tarball-invalid` when it is cut or no tar; errors of `chunks`
+ */
+async function* tarEntries(chunks) {
+    const bytes = new ByteSource(chunks);
+    let extension = {};
+    let isEnded = false;
+    let count = 0;
+    try {
+        for (let block; (block = await bytes.block()) !== undefined;) {
+            if (isZero(block)) {
+                if (isEnded)
+                    await bytes.skipAll();
+                isEnded = true;
+                continue;
+            }
+            const header = readTarHeader(block);
+            if (header === undefined)
+                throw invalid('a header has a wrong checksum');
+            count += 1;
+            if (count > base_limits/* limits */.F.tarEntries)
+                throw invalid(`it has more than ${String(base_limits/* limits */.F.tarEntries)} entries`);
+            const { type } = header;
+            const { name, size: told } = { ...header, ...extension };
+            if (![told, header.size].every(json/* isByteCount */.A0))
+                throw invalid(`${(0,base_text/* quoteForeign */.xS)(name, 80)} has an impossible size`);
+            if (Math.max(name.length, extension.link?.length ?? 0) > base_limits/* limits */.F.tarNameLength)
+                throw invalid(`${(0,base_text/* quoteForeign */.xS)(name, 80)} is a name that goes on for ${String(name.length)} letters`);
+            const size = hasContent(type) ? told : 0;
+            if (type === 'x' || type === 'L' || type === 'K') {
+                extension = {
+                    ...extension,
+                    ...readExtension(type, await bytes.exactly(atMost(header.size, base_limits/* limits */.F.tarHeaderBytes))),
+                };
+                await bytes.skip(tarPadding(header.size));
+                continue;
+            }
+            // Values for all entries are not needed.
+            if (type === 'g') {
+                await bytes.skip(header.size + tarPadding(header.size));
+                continue;
+            }
+            const end = bytes.position + size;
+            const kind = linkKinds[type];
+            const link = kind === undefined ? {} : { link: { kind, target: extension.link ?? header.linkTarget } };
+            // Type 7 is a file that old systems kept in one piece (POSIX.1-2024, pax, "ustar Interchange Format").
+            const isFile = ['0', '\0', '7'].includes(type);
+            yield { name, size, offset: bytes.position, isFile, ...link, content: bytes.until(end) };
+            await bytes.skip(end + tarPadding(size) - bytes.position);
+            extension = {};
+        }
+        // The sender may have stopped between two entries.
+        if (!isEnded)
+            throw invalid('its end is missing');
+    }
+    finally {
+        await bytes.close();
+    }
 }
-/** An entry's header. The same input gives the same bytes: owner root, times zero. */
-function tarHeader(name, size) {
-    const isDirectory = name.endsWith('/');
-    const block = Buffer.alloc(header_tarBlock);
-    if (Buffer.byteLength(name) > 100)
-        throw new RangeError(`tar entry name too long: ${name}`);
-    block.write(name, 0);
-    block.write(octal(isDirectory ? 0o755 : 0o644, 7), 100);
-    block.write(octal(0, 7), 108);
-    block.write(octal(0, 7), 116);
-    writeSize(block, size);
-    block.write(octal(0, 11), 136);
-    block.write(isDirectory ? '5' : '0', 156);
-    block.write('ustar\u000000', 257, 'latin1');
-    writeChecksum(block);
-    return block;
-}
-/** Whether bytes begin with a tar entry's header: POSIX and GNU tar both write `ustar` at byte 257. JSON contains no zero bytes. */
-function looksLikeTar(head) {
-    return head.toString('latin1', 257, 262) === 'ustar' && head.subarray(0, header_tarBlock).includes(0);
-}
-/** Undefined for a block whose checksum is wrong. */
-function header_readTarHeader(block) {
-    if (Number.parseInt(header_textAt(block, 148, 8), 8) !== checksumOf(block))
-        return undefined;
-    const name = header_textAt(block, 0, 100);
-    // GNU tar has other things in the prefix's place, and two spaces behind `ustar`.
-    const prefix = block.toString('latin1', 257, 263) === 'ustar\0' ? header_textAt(block, 345, 155) : '';
+function readExtension(type, content) {
+    // GNU tar ends the name with a zero byte.
+    if (type === 'L')
+        return { name: textAt(content, 0, content.length) };
+    if (type === 'K')
+        return { link: textAt(content, 0, content.length) };
+    const records = readPaxRecords(content);
+    const [path, link, size] = [records.get('path'), records.get('linkpath'), Number(records.get('size') ?? Number.NaN)];
     return {
-        name: prefix === '' ? name : `${prefix}/${name}`,
-        size: readSize(block),
-        type: block.toString('latin1', 156, 157),
-        linkTarget: header_textAt(block, 157, 100),
+        ...(path === undefined ? {} : { name: path }),
+        ...(link === undefined ? {} : { link }),
+        ...((0,json/* isByteCount */.A0)(size) ? { size } : {}),
     };
 }
-/** Whether a block ends an archive. */
-function header_isZero(block) {
-    return block[0] === 0 && block.every((byte) => byte === 0);
+// Links, devices, folders and pipes have no content, even if their header has a size (Go archive/tar, isHeaderOnly).
+function hasContent(type) {
+    return !/^[1-6]$/.test(type);
 }
-/** The records `length key=value` of a pax header (POSIX.1-2024, pax, "pax Header Block"). */
-function header_readPaxRecords(content) {
-    const records = new Map();
-    for (let at = 0; at < content.length;) {
-        const space = content.indexOf(' ', at);
-        const length = Number(content.toString('latin1', at, Math.max(at, space)));
-        if (space < at || !Number.isSafeInteger(length) || length <= space - at)
-            break;
-        const [key = '', ...value] = content.toString('utf8', space + 1, at + length - 1).split('=');
-        records.set(key, value.join('='));
-        at += length;
+function atMost(size, most) {
+    if (size > most)
+        throw invalid(`a header goes on for ${String(size)} bytes`);
+    return size;
+}
+function invalid(why) {
+    return (0,errors/* invalidTarball */.EK)(`The tarball is not a whole tar archive: ${why}.`, 'Run the job again; if it repeats, look for a full disk: df -h.');
+}
+/** Reads numbers of bytes from chunks. */
+class ByteSource {
+    #chunks;
+    #rest = Buffer.alloc(0);
+    #position = 0;
+    constructor(chunks) {
+        this.#chunks = chunks[Symbol.asyncIterator]();
     }
-    return records;
-}
-/** The text of a field, which ends at a zero byte if it's shorter. */
-function header_textAt(bytes, start, length) {
-    return bytes.toString('utf8', start, start + length).replace(/\0.*$/s, '');
-}
-function octal(value, digits) {
-    return value.toString(8).padStart(digits, '0');
-}
-// Eleven octal digits reach 8 GiB; above that GNU tar's base-256 form, which every reader of today knows.
-function writeSize(block, size) {
-    if (size < 8 ** 11) {
-        block.write(octal(size, 11), 124);
-        return;
+    /** The number of bytes that have been read. */
+    get position() {
+        return this.#position;
     }
-    block[124] = 0x80;
-    block.writeBigUInt64BE(BigInt(size), 128);
-}
-function readSize(block) {
-    if (block[124] === 0x80)
-        return Number(block.readBigUInt64BE(128));
-    return Number.parseInt(header_textAt(block, 124, 12), 8);
-}
-// The checksum's own place counts as eight spaces.
-function checksumOf(block) {
-    return block.reduce((total, byte, at) => total + (at >= 148 && at < 156 ? 0x20 : byte), 0);
-}
-function writeChecksum(block) {
-    block.write(`${octal(checksumOf(block), 6)}\u0000 `, 148, 'latin1');
-}
-/** Whether an entry or a blob that begins so is a config or a manifest, and no layer. JSON may begin with any number of blanks. */
-function header_looksLikeJson(head) {
-    return !looksLikeTar(head) && /^[ \t\r\n]*[{[]|^[ \t\r\n]+$/.test(head.toString('latin1', 0, header_tarBlock));
+    /** Reads a copy of a block; undefined at the end. */
+    async block() {
+        return (await this.#more()) ? this.exactly(tarBlock) : undefined;
+    }
+    async exactly(bytes) {
+        const all = Buffer.alloc(bytes);
+        let filled = 0;
+        for await (const part of this.until(this.#position + bytes))
+            filled += part.copy(all, filled);
+        return all;
+    }
+    async skip(bytes) {
+        const end = this.#position + bytes;
+        while (this.#position < end)
+            await this.#take(end);
+    }
+    async skipAll() {
+        this.#rest = Buffer.alloc(0);
+        while (await this.#more())
+            this.#rest = Buffer.alloc(0);
+    }
+    async *until(end) {
+        while (this.#position < end)
+            yield await this.#take(end);
+    }
+    async close() {
+        await this.#chunks.return?.();
+    }
+    async #take(end) {
+        if (!(await this.#more()))
+            throw invalid(`it ends at byte ${String(this.#position)}`);
+        const part = this.#rest.subarray(0, end - this.#position);
+        this.#rest = this.#rest.subarray(part.length);
+        this.#position += part.length;
+        return part;
+    }
+    async #more() {
+        while (this.#rest.length === 0) {
+            const next = await this.#chunks.next();
+            if (next.done === true)
+                return false;
+            this.#rest = next.value;
+        }
+        return true;
+    }
 }
 
 ;// CONCATENATED MODULE: ./build/shared/tar/layer-form.js
@@ -31071,17 +31228,17 @@ function header_looksLikeJson(head) {
 // A layer's first bytes must match its media type. An engine keeps every blob that it receives: a config that was sent as a layer
 // could be used by another document later.
 /** Number of bytes at a layer's start that identify its format. */
-const layerHeadBytes = header_tarBlock;
+const layerHeadBytes = tarBlock;
 /** Returns how a layer is packed, from its first bytes; undefined when it can't be a layer, such as JSON. */
-function layer_form_layerPackingOf(head) {
+function layerPackingOf(head) {
     const packing = packingOf(head);
     if (packing !== 'none')
         return packing;
-    const block = head.subarray(0, header_tarBlock);
+    const block = head.subarray(0, tarBlock);
     // Go reads an empty file as an empty tar. A tar header contains zero bytes, which JSON never does.
-    if (block.length === 0 || (block.length === header_tarBlock && header_isZero(block)))
+    if (block.length === 0 || (block.length === tarBlock && isZero(block)))
         return 'none';
-    return block.length === header_tarBlock && block.includes(0) && header_readTarHeader(block) !== undefined ? 'none' : undefined;
+    return block.length === tarBlock && block.includes(0) && readTarHeader(block) !== undefined ? 'none' : undefined;
 }
 /**
  * Returns how a layer's packing differs from its media type, or undefined when they match. Docker's type without a compression covers
@@ -31105,12 +31262,222 @@ function nameOf(packing) {
  */
 async function* layerChunks(chunks, mediaType, refuse) {
     const { head, all } = await (0,bytes_chunks/* withHead */.V5)(chunks, layerHeadBytes);
-    const wrong = layer_form_wrongForm(mediaType, layer_form_layerPackingOf(head));
+    const wrong = layer_form_wrongForm(mediaType, layerPackingOf(head));
     if (wrong !== undefined)
         throw refuse(wrong);
     yield* all;
 }
 
+;// CONCATENATED MODULE: ./build/shared/tar/tarball-reader.js
+
+
+
+
+
+
+
+
+
+
+
+function isKept(entry) {
+    return entry.bytes !== undefined;
+}
+/** The entries of a tarball, by their names. */
+class SeenTarball {
+    #entries = new Map();
+    #blobs = new Map();
+    #links = new Map();
+    #diffIds = new Map();
+    #jsonBytes = 0;
+    #unnamed = 0;
+    /** Returns the entry under a name, after following links. */
+    find(name) {
+        let path = pathOf(name);
+        for (let steps = 0; steps < base_limits/* limits */.F.tarLinks; steps += 1) {
+            const target = this.#links.get(path);
+            if (target === undefined)
+                return this.#entries.get(path);
+            path = target;
+        }
+        return undefined;
+    }
+    blob(digest) {
+        return this.#blobs.get(digest);
+    }
+    /** Returns the digest of a layer's uncompressed content, if it is known. */
+    diffIdOf({ name, digest, packing }) {
+        return packing === 'none' ? digest : this.#diffIds.get(name);
+    }
+    /** Returns the kept entries in the tarball's order, each digest once. */
+    kept() {
+        return [...this.#blobs.values()].filter(isKept);
+    }
+    /** Returns the first names, for messages. */
+    names() {
+        return [...this.#entries.keys()].slice(0, 5);
+    }
+    add(entry) {
+        this.#links.delete(entry.path);
+        this.#entries.set(entry.path, entry);
+        // The first one was passed on.
+        if (!this.#blobs.has(entry.digest))
+            this.#blobs.set(entry.digest, entry);
+        this.#jsonBytes += entry.bytes?.length ?? 0;
+    }
+    addLink(path, { kind, target }) {
+        this.#links.set(path, pathOf(kind === 'hard' ? target : external_node_path_.posix.join(external_node_path_.posix.dirname(path), target)));
+    }
+    addDiffId(name, diffId) {
+        this.#diffIds.set(name, diffId);
+    }
+    /** Whether to keep an entry's content: it looks like JSON, and the limits allow it. */
+    keeps(size, head) {
+        return looksLikeJson(head) && size <= base_limits/* limits */.F.jsonBytes && this.#jsonBytes + size <= base_limits/* limits */.F.jsonBytesInAll;
+    }
+    nextName() {
+        this.#unnamed += 1;
+        return `layer-${String(this.#unnamed)}.tar`;
+    }
+}
+/**
+ * Reads a plain tarball of images, made by any tool. Yields the large entries, each once and in order, and keeps the small ones, which
+ * describe the images. Holds nothing else.
+ * @param seen gets the entries
+ * @throws HandoverError `tarball-invalid` when it is cut or no tar, or when a blob's digest differs from its name; errors of `chunks`
+ */
+async function* readTarball(chunks, seen) {
+    for await (const { name, size, offset, isFile, link, content } of tarEntries(chunks)) {
+        const path = pathOf(name);
+        if (link !== undefined)
+            seen.addLink(path, link);
+        if (!isFile)
+            continue;
+        const named = digestIn(path);
+        const { head, all } = await (0,bytes_chunks/* withHead */.V5)(content, tarBlock);
+        const packing = layerPackingOf(head);
+        if (seen.keeps(size, head)) {
+            const bytes = await (0,bytes_chunks/* copiedBytes */.QB)(all);
+            const digest = requireNamed(named, (0,image_digest/* digestOf */.ol)(bytes));
+            seen.add({ path, name: (0,image_digest/* blobName */.PF)(digest), digest, size, offset, packing, bytes });
+            continue;
+        }
+        const checksum = new verified/* Checksum */.M();
+        const passing = (0,verified/* checksummed */.Wk)(all, checksum);
+        const before = named === undefined ? undefined : seen.blob(named);
+        const out = before?.name ?? (named === undefined ? seen.nextName() : (0,image_digest/* blobName */.PF)(named));
+        // Other files are not passed on, because one could be a config that another document names.
+        if (before === undefined && packing !== undefined)
+            yield { path, name: out, digest: named, size, offset, packing, chunks: passing };
+        await (0,verified/* drain */.Ze)(passing);
+        seen.add({ path, name: out, digest: requireNamed(named, checksum.found().digest), size, offset, packing });
+    }
+}
+/**
+ * Reads a plain tarball to its end, and checks each layer: by the digest in its name, or else by the diff ID in the config, after
+ * decompressing it.
+ * @throws HandoverError like `readTarball`; errors of `chunks`
+ */
+async function seeTarball(chunks) {
+    const seen = new SeenTarball();
+    for await (const { path, name, digest, packing, chunks: passing } of readTarball(chunks, seen)) {
+        if (digest !== undefined || (packing !== 'gzip' && packing !== 'zstd'))
+            continue;
+        const source = { failed: false };
+        const watched = (0,bytes_chunks/* watchedChunks */.bM)((0,bytes_chunks/* streamableChunks */.V$)(passing), () => (source.failed = true));
+        const diffId = await contentDigest(decompress(watched, packing)).catch((error) => {
+            throw source.failed ? error : undecodable(path, packing, error);
+        });
+        seen.addDiffId(name, diffId);
+    }
+    return seen;
+}
+async function contentDigest(chunks) {
+    const checksum = new verified/* Checksum */.M();
+    await (0,verified/* drain */.Ze)((0,verified/* checksummed */.Wk)(chunks, checksum));
+    return checksum.found().digest;
+}
+function digestIn(path) {
+    return (0,image_digest/* parseDigest */.m)(`sha256:${/^blobs\/sha256\/([0-9a-f]{64})$/.exec(path)?.[1] ?? ''}`);
+}
+// Some tools write `./manifest.json`. For engines, which unpack the tar, that is `manifest.json`.
+function pathOf(name) {
+    return external_node_path_.posix.join('/', name).slice(1);
+}
+function undecodable(path, packing, cause) {
+    return (0,errors/* invalidTarball */.EK)(`The layer ${path} in the tarball is damaged ${packing} data: ${(0,errors/* messageOf */.bD)(cause)}.`, 'Make the tarball again. If it was copied or downloaded, compare its checksum with that of the original.', cause);
+}
+function requireNamed(named, digest) {
+    if (named !== undefined && named !== digest)
+        throw tarball_reader_damaged((0,image_digest/* blobName */.PF)(named), named, digest);
+    return digest;
+}
+/** Returns the error for an entry whose content has another digest than in the tarball's documents. */
+function tarball_reader_damaged(name, expected, found) {
+    return (0,errors/* invalidTarball */.EK)(`${name} in the tarball is damaged: its content has the digest ${found}; ${expected} was expected.`, 'Make the tarball again. If it was copied or downloaded, compare its checksum with that of the original.');
+}
+
+;// CONCATENATED MODULE: ./build/shared/handed-over/attestations.js
+
+
+
+
+
+
+/**
+ * Reads the attestations of an identified image. The index may list only that image and its attestations.
+ * @param indexDigest in the record
+ * @throws HandoverError `artifact-corrupt`, `transfer-failed`
+ */
+async function readAttestations(content, image, indexDigest) {
+    const size = content.files.find(({ name }) => name === attestationsName)?.size;
+    const read = size === undefined ? undefined : await content.ranges(attestationsName);
+    if (size === undefined || read === undefined)
+        throw attestations_corrupt('the file is missing or compressed');
+    try {
+        const seen = await seeTarball(read(0, size, () => undefined));
+        return { ...attestationsIn(seen, image, indexDigest), read };
+    }
+    catch (error) {
+        throw error instanceof errors/* HandoverError */.Cu && error.code === 'tarball-invalid' ? attestations_corrupt(error.message, error) : error;
+    }
+}
+function attestationsIn(seen, image, indexDigest) {
+    const index = seen.find('index.json')?.bytes ?? Buffer.alloc(0);
+    if ((0,image_digest/* digestOf */.ol)(index) !== indexDigest)
+        throw attestations_corrupt(`its index is not ${indexDigest}`);
+    const listed = (0,image_manifest/* parseIndex */.A1)(index, 'index.json');
+    const [main, ...others] = listed.filter((item) => !(0,image_manifest/* isAttestationOf */.Ez)(item, image.manifestDigest));
+    if (main === undefined || others.length > 0 || !describes(main, image))
+        throw attestations_corrupt(`its index lists something other than the image ${image.manifestDigest} and its attestations`);
+    const manifests = listed
+        .filter((item) => item !== main)
+        .map((descriptor) => ({ descriptor, bytes: required(seen, descriptor).bytes ?? Buffer.alloc(0) }));
+    const blobs = manifests.flatMap(({ descriptor, bytes }) => {
+        const { config, layers } = (0,image_manifest/* parseManifest */.Ng)(bytes, `attestation ${descriptor.digest}`);
+        return [config, ...layers].map((blob) => required(seen, blob));
+    });
+    return { index, manifests, blobs };
+}
+function describes({ digest, size, mediaType, platform }, image) {
+    return (digest === image.manifestDigest &&
+        size === image.manifestBytes.length &&
+        mediaType === image.manifestMediaType &&
+        (platform === undefined || (0,image_platform/* samePlatform */.my)(platform, image.config.platform)));
+}
+function required(seen, { digest, size }) {
+    const entry = seen.blob(digest);
+    if (entry?.size === size)
+        return entry;
+    throw attestations_corrupt(`${digest} is missing or has another size`);
+}
+/** @param why in words that go on after a colon */
+function attestations_corrupt(why, cause) {
+    return (0,errors/* corruptArtifact */.G8)(`The attestations in the artifact (${attestationsName}) can't be used: ${why}.`, cause);
+}
+
+// EXTERNAL MODULE: ./build/shared/image/artifact-name.js
+var artifact_name = __nccwpck_require__(2704);
 ;// CONCATENATED MODULE: ./build/shared/handed-over/identity.js
 
 
@@ -31171,7 +31538,7 @@ async function reader(read, places) {
 async function identifiedImage(image, bytesAt, read) {
     const { references, configAt, manifestAt } = image;
     const configBytes = configAt === undefined ? Buffer.alloc(0) : await bytesAt(configAt);
-    const configDigest = (0,digest/* digestOf */.ol)(configBytes);
+    const configDigest = (0,image_digest/* digestOf */.ol)(configBytes);
     requireAgreement('config digest', image.configDigest, configDigest);
     const config = identity_parsed(() => (0,image_manifest/* parseConfig */.o4)(configBytes, 'the config'));
     if (manifestAt === undefined) {
@@ -31181,7 +31548,7 @@ async function identifiedImage(image, bytesAt, read) {
     }
     const manifestBytes = await bytesAt(manifestAt);
     const manifest = identity_parsed(() => (0,image_manifest/* parseManifest */.Ng)(manifestBytes, 'the manifest'));
-    const identity = { ...config, configDigest, manifestDigest: (0,digest/* digestOf */.ol)(manifestBytes) };
+    const identity = { ...config, configDigest, manifestDigest: (0,image_digest/* digestOf */.ol)(manifestBytes) };
     requireAgreement('config digest', image.configDigest, manifest.config.digest);
     identity_requireRecorded(image, identity, manifest.layers);
     const fault = (0,image_manifest/* configFault */.fT)(manifest, configBytes, config);
@@ -31310,14 +31677,14 @@ function requireAll(outcomes, done) {
 /** The file that holds the mapping in its artifact. */
 const digestsFileName = 'docker-image-digests.json';
 /**
- * Finds the newest artifact of that name, and identifies its images.
+ * Finds the newest artifact of that name, or the one with that id, and identifies its images.
  * @throws HandoverError `artifact-not-found` with the names that exist, `artifact-corrupt`, `transfer-failed`
  */
-async function findArtifact(name, { store, log, runAttempt }) {
+async function findArtifact(wanted, { store, log, runAttempt }) {
     const artifacts = await store.list();
-    const found = artifacts.find((artifact) => artifact.name === name);
+    const found = artifacts.find((artifact) => isWanted(wanted, artifact));
     if (found === undefined)
-        throw artifactNotFound([name], artifacts, runAttempt);
+        throw artifactNotFound([wanted], artifacts, runAttempt);
     return identified(await store.open(found), log);
 }
 /** Reads the record and identifies the images: some kilobytes. */
@@ -31340,13 +31707,14 @@ async function readRecord(content) {
     return text === undefined ? undefined : parseRecord(text);
 }
 /**
- * Returns the error for names, or patterns, without an artifact. It lists the artifacts that exist.
+ * Returns the error for names, patterns or ids without an artifact. It lists the artifacts that exist.
  * @param runAttempt number of this attempt of the run
  */
 function artifactNotFound(wanted, artifacts, runAttempt, timeout) {
-    const there = [...new Set(artifacts.map((artifact) => artifact.name))].map((other) => `"${other}"`);
+    const withId = wanted.some(artifact_name/* isId */.eQ);
+    const there = [...new Set(artifacts.map(({ name, id }) => (withId ? `"${name}" (id:${String(id)})` : `"${name}"`)))];
     return new errors/* HandoverError */.Cu('artifact-not-found', `This run has no artifact ${wanted.map((name) => `"${name}"`).join(' and no ')}; it has ${there.length === 0 ? 'none' : there.slice(0, 30).join(', ')}.${timeout === undefined ? '' : ` ${timeout.why}`}`, (timeout?.hint ??
-        'Check `artifact-name`, and that this job has `needs:` the job that exports the image and that it uploaded it.') +
+        'Check `artifact-name` or `artifact-ids`, and that this job has `needs:` the job that exports the image and that it uploaded it.') +
         (runAttempt > 1
             ? ` This is attempt ${String(runAttempt)}: an earlier attempt's artifact may have expired (\`retention-days\` of export-image), ` +
                 'or a step with `remove: true` has removed it. Re-run all jobs.'
@@ -31356,7 +31724,7 @@ const opensAtOnce = 8;
 /**
  * Finds the newest artifact of each name that is wanted, and identifies its images: some kilobytes each. Skips an artifact that
  * contains only the mapping of an earlier step, unless it is named.
- * @param wanted names and patterns
+ * @param wanted names, patterns and ids
  * @throws HandoverError `artifact-not-found` with the names that have no artifact, and those that exist
  */
 async function findArtifacts(wanted, { store, log, runAttempt }) {
@@ -31368,7 +31736,8 @@ async function findArtifacts(wanted, { store, log, runAttempt }) {
     const opened = await sideBySide(found, opensAtOnce, async (artifact) => {
         const content = await store.open(artifact);
         const isMapping = content.files.length === 1 && content.files[0]?.name === digestsFileName;
-        return isMapping && !wanted.includes(artifact.name) ? undefined : await identified(content, log);
+        const isExact = wanted.some((one) => !(0,artifact_name/* isPattern */.Pt)(one) && (0,artifact_name/* isWanted */.Yu)(one, artifact));
+        return isMapping && !isExact ? undefined : await identified(content, log);
     });
     const all = opened.flatMap((outcome) => {
         if (!outcome.ok)
@@ -31380,327 +31749,21 @@ async function findArtifacts(wanted, { store, log, runAttempt }) {
     return all;
 }
 /**
- * Selects the newest artifact of each name that is wanted.
+ * Selects the newest artifact of each name that is wanted, and those with a wanted id.
  * @param artifacts newest first
- * @returns the artifacts sorted by name, and the names and patterns without one
+ * @returns the artifacts sorted by name, and the names, patterns and ids without one
  */
 function selectArtifacts(wanted, artifacts) {
     const newest = new Map();
     for (const artifact of artifacts)
         if (!newest.has(artifact.name))
             newest.set(artifact.name, artifact);
-    const all = [...newest.values()].sort((one, other) => (one.name < other.name ? -1 : 1));
+    const counts = (artifact, one) => (0,artifact_name/* isWanted */.Yu)(one, artifact) && ((0,artifact_name/* isId */.eQ)(one) || newest.get(artifact.name) === artifact);
+    const all = artifacts.toSorted((one, other) => (one.name < other.name ? -1 : 1));
     return {
-        selected: all.filter(({ name }) => wanted.some((pattern) => (0,artifact_name/* matchesPattern */.MT)(pattern, name))),
-        missing: wanted.filter((pattern) => !all.some(({ name }) => (0,artifact_name/* matchesPattern */.MT)(pattern, name))),
+        selected: all.filter((artifact) => wanted.some((one) => counts(artifact, one))),
+        missing: wanted.filter((one) => !artifacts.some((artifact) => counts(artifact, one))),
     };
-}
-
-// EXTERNAL MODULE: external "node:path"
-var external_node_path_ = __nccwpck_require__(6760);
-// EXTERNAL MODULE: ./build/shared/bytes/verified.js
-var verified = __nccwpck_require__(7606);
-;// CONCATENATED MODULE: ./build/shared/tar/entries.js
-
-
-
-
-
-const linkKinds = { '1': 'hard', '2': 'symbolic' };
-/**
- * Reads the entries of a plain tar, ustar, GNU or pax, as it arrives. It requests a chunk when all of the previous one is used, and holds
- * none, so the chunks can share memory. Bytes after the end of the archive are read and ignored, as by engines (Go archive/tar,
- * Reader.Next).
- * @throws HandoverError `tarball-invalid` when it is cut or no tar; errors of `chunks`
- */
-async function* entries_tarEntries(chunks) {
-    const bytes = new ByteSource(chunks);
-    let extension = {};
-    let isEnded = false;
-    let count = 0;
-    try {
-        for (let block; (block = await bytes.block()) !== undefined;) {
-            if (isZero(block)) {
-                if (isEnded)
-                    await bytes.skipAll();
-                isEnded = true;
-                continue;
-            }
-            const header = readTarHeader(block);
-            if (header === undefined)
-                throw invalid('a header has a wrong checksum');
-            count += 1;
-            if (count > limits.tarEntries)
-                throw invalid(`it has more than ${String(limits.tarEntries)} entries`);
-            const { type } = header;
-            const { name, size: told } = { ...header, ...extension };
-            if (![told, header.size].every(isByteCount))
-                throw invalid(`${quoteForeign(name, 80)} has an impossible size`);
-            if (Math.max(name.length, extension.link?.length ?? 0) > limits.tarNameLength)
-                throw invalid(`${quoteForeign(name, 80)} is a name that goes on for ${String(name.length)} letters`);
-            const size = hasContent(type) ? told : 0;
-            if (type === 'x' || type === 'L' || type === 'K') {
-                extension = {
-                    ...extension,
-                    ...readExtension(type, await bytes.exactly(atMost(header.size, limits.tarHeaderBytes))),
-                };
-                await bytes.skip(tarPadding(header.size));
-                continue;
-            }
-            // Values for all entries are not needed.
-            if (type === 'g') {
-                await bytes.skip(header.size + tarPadding(header.size));
-                continue;
-            }
-            const end = bytes.position + size;
-            const kind = linkKinds[type];
-            const link = kind === undefined ? {} : { link: { kind, target: extension.link ?? header.linkTarget } };
-            // Type 7 is a file that old systems kept in one piece (POSIX.1-2024, pax, "ustar Interchange Format").
-            const isFile = ['0', '\0', '7'].includes(type);
-            yield { name, size, offset: bytes.position, isFile, ...link, content: bytes.until(end) };
-            await bytes.skip(end + tarPadding(size) - bytes.position);
-            extension = {};
-        }
-        // The sender may have stopped between two entries.
-        if (!isEnded)
-            throw invalid('its end is missing');
-    }
-    finally {
-        await bytes.close();
-    }
-}
-function readExtension(type, content) {
-    // GNU tar ends the name with a zero byte.
-    if (type === 'L')
-        return { name: textAt(content, 0, content.length) };
-    if (type === 'K')
-        return { link: textAt(content, 0, content.length) };
-    const records = readPaxRecords(content);
-    const [path, link, size] = [records.get('path'), records.get('linkpath'), Number(records.get('size') ?? Number.NaN)];
-    return {
-        ...(path === undefined ? {} : { name: path }),
-        ...(link === undefined ? {} : { link }),
-        ...(isByteCount(size) ? { size } : {}),
-    };
-}
-// Links, devices, folders and pipes have no content, even if their header has a size (Go archive/tar, isHeaderOnly).
-function hasContent(type) {
-    return !/^[1-6]$/.test(type);
-}
-function atMost(size, most) {
-    if (size > most)
-        throw invalid(`a header goes on for ${String(size)} bytes`);
-    return size;
-}
-function invalid(why) {
-    return invalidTarball(`The tarball is not a whole tar archive: ${why}.`, 'Run the job again; if it repeats, look for a full disk: df -h.');
-}
-/** Reads numbers of bytes from chunks. */
-class ByteSource {
-    #chunks;
-    #rest = Buffer.alloc(0);
-    #position = 0;
-    constructor(chunks) {
-        this.#chunks = chunks[Symbol.asyncIterator]();
-    }
-    /** The number of bytes that have been read. */
-    get position() {
-        return this.#position;
-    }
-    /** Reads a copy of a block; undefined at the end. */
-    async block() {
-        return (await this.#more()) ? this.exactly(tarBlock) : undefined;
-    }
-    async exactly(bytes) {
-        const all = Buffer.alloc(bytes);
-        let filled = 0;
-        for await (const part of this.until(this.#position + bytes))
-            filled += part.copy(all, filled);
-        return all;
-    }
-    async skip(bytes) {
-        const end = this.#position + bytes;
-        while (this.#position < end)
-            await this.#take(end);
-    }
-    async skipAll() {
-        this.#rest = Buffer.alloc(0);
-        while (await this.#more())
-            this.#rest = Buffer.alloc(0);
-    }
-    async *until(end) {
-        while (this.#position < end)
-            yield await this.#take(end);
-    }
-    async close() {
-        await this.#chunks.return?.();
-    }
-    async #take(end) {
-        if (!(await this.#more()))
-            throw invalid(`it ends at byte ${String(this.#position)}`);
-        const part = this.#rest.subarray(0, end - this.#position);
-        this.#rest = this.#rest.subarray(part.length);
-        this.#position += part.length;
-        return part;
-    }
-    async #more() {
-        while (this.#rest.length === 0) {
-            const next = await this.#chunks.next();
-            if (next.done === true)
-                return false;
-            this.#rest = next.value;
-        }
-        return true;
-    }
-}
-
-;// CONCATENATED MODULE: ./build/shared/tar/tarball-reader.js
-
-
-
-
-
-
-
-
-
-
-
-function isKept(entry) {
-    return entry.bytes !== undefined;
-}
-/** The entries of a tarball, by their names. */
-class SeenTarball {
-    #entries = new Map();
-    #blobs = new Map();
-    #links = new Map();
-    #diffIds = new Map();
-    #jsonBytes = 0;
-    #unnamed = 0;
-    /** Returns the entry under a name, after following links. */
-    find(name) {
-        let path = pathOf(name);
-        for (let steps = 0; steps < limits.tarLinks; steps += 1) {
-            const target = this.#links.get(path);
-            if (target === undefined)
-                return this.#entries.get(path);
-            path = target;
-        }
-        return undefined;
-    }
-    blob(digest) {
-        return this.#blobs.get(digest);
-    }
-    /** Returns the digest of a layer's uncompressed content, if it is known. */
-    diffIdOf({ name, digest, packing }) {
-        return packing === 'none' ? digest : this.#diffIds.get(name);
-    }
-    /** Returns the kept entries in the tarball's order, each digest once. */
-    kept() {
-        return [...this.#blobs.values()].filter(isKept);
-    }
-    /** Returns the first names, for messages. */
-    names() {
-        return [...this.#entries.keys()].slice(0, 5);
-    }
-    add(entry) {
-        this.#links.delete(entry.path);
-        this.#entries.set(entry.path, entry);
-        // The first one was passed on.
-        if (!this.#blobs.has(entry.digest))
-            this.#blobs.set(entry.digest, entry);
-        this.#jsonBytes += entry.bytes?.length ?? 0;
-    }
-    addLink(path, { kind, target }) {
-        this.#links.set(path, pathOf(kind === 'hard' ? target : posix.join(posix.dirname(path), target)));
-    }
-    addDiffId(name, diffId) {
-        this.#diffIds.set(name, diffId);
-    }
-    /** Whether to keep an entry's content: it looks like JSON, and the limits allow it. */
-    keeps(size, head) {
-        return looksLikeJson(head) && size <= limits.jsonBytes && this.#jsonBytes + size <= limits.jsonBytesInAll;
-    }
-    nextName() {
-        this.#unnamed += 1;
-        return `layer-${String(this.#unnamed)}.tar`;
-    }
-}
-/**
- * Reads a plain tarball of images, made by any tool. Yields the large entries, each once and in order, and keeps the small ones, which
- * describe the images. Holds nothing else.
- * @param seen gets the entries
- * @throws HandoverError `tarball-invalid` when it is cut or no tar, or when a blob's digest differs from its name; errors of `chunks`
- */
-async function* readTarball(chunks, seen) {
-    for await (const { name, size, offset, isFile, link, content } of tarEntries(chunks)) {
-        const path = pathOf(name);
-        if (link !== undefined)
-            seen.addLink(path, link);
-        if (!isFile)
-            continue;
-        const named = digestIn(path);
-        const { head, all } = await withHead(content, tarBlock);
-        const packing = layerPackingOf(head);
-        if (seen.keeps(size, head)) {
-            const bytes = await copiedBytes(all);
-            const digest = requireNamed(named, digestOf(bytes));
-            seen.add({ path, name: blobName(digest), digest, size, offset, packing, bytes });
-            continue;
-        }
-        const checksum = new Checksum();
-        const passing = checksummed(all, checksum);
-        const before = named === undefined ? undefined : seen.blob(named);
-        const out = before?.name ?? (named === undefined ? seen.nextName() : blobName(named));
-        // Other files are not passed on, because one could be a config that another document names.
-        if (before === undefined && packing !== undefined)
-            yield { path, name: out, digest: named, size, offset, packing, chunks: passing };
-        await drain(passing);
-        seen.add({ path, name: out, digest: requireNamed(named, checksum.found().digest), size, offset, packing });
-    }
-}
-/**
- * Reads a plain tarball to its end, and checks each layer: by the digest in its name, or else by the diff ID in the config, after
- * decompressing it.
- * @throws HandoverError like `readTarball`; errors of `chunks`
- */
-async function seeTarball(chunks) {
-    const seen = new SeenTarball();
-    for await (const { path, name, digest, packing, chunks: passing } of readTarball(chunks, seen)) {
-        if (digest !== undefined || (packing !== 'gzip' && packing !== 'zstd'))
-            continue;
-        const source = { failed: false };
-        const watched = watchedChunks(streamableChunks(passing), () => (source.failed = true));
-        const diffId = await contentDigest(decompress(watched, packing)).catch((error) => {
-            throw source.failed ? error : undecodable(path, packing, error);
-        });
-        seen.addDiffId(name, diffId);
-    }
-    return seen;
-}
-async function contentDigest(chunks) {
-    const checksum = new Checksum();
-    await drain(checksummed(chunks, checksum));
-    return checksum.found().digest;
-}
-function digestIn(path) {
-    return parseDigest(`sha256:${/^blobs\/sha256\/([0-9a-f]{64})$/.exec(path)?.[1] ?? ''}`);
-}
-// Some tools write `./manifest.json`. For engines, which unpack the tar, that is `manifest.json`.
-function pathOf(name) {
-    return posix.join('/', name).slice(1);
-}
-function undecodable(path, packing, cause) {
-    return invalidTarball(`The layer ${path} in the tarball is damaged ${packing} data: ${messageOf(cause)}.`, 'Make the tarball again. If it was copied or downloaded, compare its checksum with that of the original.', cause);
-}
-function requireNamed(named, digest) {
-    if (named !== undefined && named !== digest)
-        throw tarball_reader_damaged(blobName(named), named, digest);
-    return digest;
-}
-/** Returns the error for an entry whose content has another digest than in the tarball's documents. */
-function tarball_reader_damaged(name, expected, found) {
-    return invalidTarball(`${name} in the tarball is damaged: its content has the digest ${found}; ${expected} was expected.`, 'Make the tarball again. If it was copied or downloaded, compare its checksum with that of the original.');
 }
 
 ;// CONCATENATED MODULE: ./build/shared/tar/tarball-images.js
@@ -31795,15 +31858,6 @@ function looseManifests(seen) {
         const manifest = attempt(() => parseManifest(bytes, 'a manifest'), undefined);
         return manifest === undefined ? [] : [{ ...manifest, digest, bytes, offset, around: [] }];
     });
-}
-// The first annotation is containerd's and holds a whole reference. In the other one BuildKit writes a tag alone (`v1`), which names no
-// repository; skopeo writes what it is given (`oci-archive:FILE:app:v1`), and docker load takes a reference as the image's name.
-function namesOf({ annotations }) {
-    const short = annotations['org.opencontainers.image.ref.name'];
-    const name = annotations['io.containerd.image.name'] ?? (/[:/]/.test(short ?? '') ? short : undefined);
-    // Some tools write something else there.
-    const reference = name === undefined ? undefined : attempt(() => parseReference(name), undefined);
-    return reference === undefined ? [] : [reference];
 }
 function ociImage({ references, ...manifest }, seen) {
     const by = `The tarball's manifest ${manifest.digest}`;
@@ -32149,10 +32203,15 @@ function manifestOf({ contents }) {
         bytes: contents.manifestBytes,
     };
 }
+function attestationsOf({ attestations }) {
+    const manifests = attestations?.manifests ?? [];
+    return manifests.map(({ descriptor: { digest, mediaType }, bytes }) => ({ digest, mediaType, bytes }));
+}
 async function intoRegistries(plan, tools, images, top) {
     const sent = { isNew: false, bytes: { there: 0, mounted: 0, pushed: 0 } };
     const repositories = [...new Set(plan.tags.map(({ repository }) => repository))];
-    const children = images.length === 1 ? [] : images.map(manifestOf);
+    const manifests = images.flatMap((image) => [manifestOf(image), ...attestationsOf(image)]);
+    const children = manifests.filter(({ digest }) => digest !== top.digest);
     const blobs = [...new Map(images.flatMap(blobsOf).map((blob) => [blob.digest, blob])).values()];
     const jobs = new Map();
     const resultFor = (references) => ({
@@ -32172,12 +32231,11 @@ async function intoRegistries(plan, tools, images, top) {
             const client = await tools.registry(repository);
             // Blobs are mounted only from the user's own inputs: an artifact could name a private repository.
             const mountFrom = mountable([...jobs.keys(), ...plan.mountFrom], repository);
-            const manifests = [...children, top];
             const job = {
                 client,
                 repository,
                 blobs,
-                manifests,
+                manifests: [...children, top],
                 mountFrom,
                 origins: new Map(),
                 sent,
@@ -32279,7 +32337,7 @@ async function putBlobs(job, lost) {
         });
     });
 }
-function blobsOf({ contents, layers, read }) {
+function blobsOf({ contents, layers, read, attestations }) {
     const { configDigest, configBytes } = contents;
     const config = {
         digest: configDigest,
@@ -32296,7 +32354,15 @@ function blobsOf({ contents, layers, read }) {
             open: () => layerBytes(layer, read, nothing),
         })),
         config,
+        ...(attestations === undefined ? [] : attestationBlobs(attestations)),
     ];
+}
+function attestationBlobs({ blobs, read }) {
+    return blobs.map(({ digest, size, offset }) => ({
+        digest,
+        size,
+        open: () => read(offset, offset + size, () => undefined),
+    }));
 }
 
 ;// CONCATENATED MODULE: ./build/publish-image/publish-image.js
@@ -32308,8 +32374,9 @@ function blobsOf({ contents, layers, read }) {
 
 
 
-// Publishes the artifact's blobs and manifest unchanged, without an engine and without a file. So the published digest is the digest that
-// was tested. Several artifacts, one for each platform, become an index.
+
+// Publishes the artifact's blobs and manifest unchanged, without an engine and without a file. So the published manifest is the one that was
+// tested. Its attestations are published with it, in the index of the build. Several artifacts, one for each platform, become an index.
 /**
  * @throws HandoverError `artifact-not-found`, `artifact-corrupt`, `transfer-failed`, `image-not-found`, `tarball-invalid`,
  *   `image-mismatch`, `revision-mismatch`, `registry-failed`
@@ -32326,13 +32393,14 @@ async function publishImage(plan, tools) {
 }
 async function findImages(plan, tools) {
     const artifacts = requireAll(await findArtifacts(plan.wanted, tools), 'read');
-    const images = requireOne(artifacts.map((artifact) => sourceImage(artifact, plan)));
+    const images = requireOne(await Promise.all(artifacts.map((artifact) => sourceImage(artifact, plan))));
     requirePlatforms(images);
     requireDigests(plan, images);
     return images;
 }
-function sourceImage(found, { image, expectedRevision }) {
-    const { artifact } = found.content;
+async function sourceImage(found, { image, expectedRevision }) {
+    const { content, record } = found;
+    const { artifact } = content;
     if (found.identified === undefined)
         throw unsuitable(artifact);
     // The config digests of all artifacts are compared together.
@@ -32340,7 +32408,12 @@ function sourceImage(found, { image, expectedRevision }) {
     const [resolved] = resolveArtifact(onlyImage(found, image), wish).images ?? [];
     if (resolved?.ranged === undefined)
         throw unsuitable(artifact);
-    return { artifact, platform: resolved.identity.platform, ...resolved.ranged };
+    const { contents } = resolved.ranged;
+    const isMain = record?.manifestDigests.includes(contents.manifestDigest) === true;
+    const attestations = isMain && record.indexDigest !== undefined
+        ? await readAttestations(content, contents, record.indexDigest)
+        : undefined;
+    return { artifact, platform: resolved.identity.platform, ...resolved.ranged, attestations };
 }
 function unsuitable({ name }) {
     return (0,errors/* invalidTarball */.EK)(`The artifact "${name}" has no image that can be published as it is: it holds a tarball of docker save, or one that is ` +
@@ -32364,18 +32437,22 @@ function requireDigests({ expectedConfigDigests: expected }, images) {
         return;
     throw new errors/* HandoverError */.Cu('image-mismatch', `The config digests of what would be published are ${found.join(', ')}; \`expected-config-digest\` is ${expected.join(', ')}.`, 'Check that `artifact-name` and `expected-config-digest` come from the same export jobs, and re-run all jobs.');
 }
-/** Returns the manifest for the tags: the image's own, or an index of several images. */
+/** Returns the manifest for the tags: the image's own, or an index of several images, or of images with attestations. */
 function topOf(images) {
     const [first, ...others] = images;
-    if (others.length === 0)
+    const index = first.attestations?.index;
+    if (others.length === 0 && index === undefined)
         return manifestOf(first);
-    const { bytes, mediaType } = (0,image_manifest/* formatIndex */.Qe)(images.map(({ platform, contents }) => ({
+    if (others.length === 0 && index !== undefined)
+        return { digest: (0,image_digest/* digestOf */.ol)(index), mediaType: image_manifest/* mediaTypes */.Ib.index, bytes: index };
+    const { bytes, mediaType } = (0,image_manifest/* formatIndex */.Qe)(images.map(({ platform, contents, attestations: own }) => ({
+        ...(own === undefined ? {} : { attestations: own.manifests.map(({ descriptor }) => descriptor) }),
         mediaType: contents.manifestMediaType,
         digest: contents.manifestDigest,
         size: contents.manifestBytes.length,
         platform,
     })));
-    return { digest: (0,digest/* digestOf */.ol)(bytes), mediaType, bytes };
+    return { digest: (0,image_digest/* digestOf */.ol)(bytes), mediaType, bytes };
 }
 
 
@@ -33091,7 +33168,7 @@ async function runById(runs, search, runId) {
     const missing = firstMissing(search.wanted, artifacts);
     if (missing === undefined)
         return { run, artifacts };
-    const expired = all.find(({ name }) => (0,artifact_name/* matchesPattern */.MT)(missing, name));
+    const expired = all.find((artifact) => (0,artifact_name/* isWanted */.Yu)(missing, artifact));
     throw expired === undefined ? notInRun(missing, run, artifacts) : expiredIn(run, expired);
 }
 async function latestRun(runs, search, filter, onSkip) {
@@ -33109,7 +33186,7 @@ async function latestRun(runs, search, filter, onSkip) {
         const missing = firstMissing(search.wanted, artifacts);
         if (missing === undefined)
             return { run, artifacts };
-        const expired = found.find(({ name }) => (0,artifact_name/* matchesPattern */.MT)(missing, name));
+        const expired = found.find((artifact) => (0,artifact_name/* isWanted */.Yu)(missing, artifact));
         if (expired !== undefined)
             newestExpired ??= expiredIn(run, expired);
         const why = expired === undefined ? 'never had' : 'no longer has';
@@ -33123,14 +33200,14 @@ async function latestRun(runs, search, filter, onSkip) {
         throw noRun(search, filter, forks);
     throw newestExpired ?? inNoRun(search, filter, newest, seen.length);
 }
-/** Returns the first name or pattern that matches none of the artifacts. */
+/** Returns the first name, pattern or id that matches none of the artifacts. */
 function firstMissing(wanted, artifacts) {
-    return wanted.find((pattern) => !artifacts.some(({ name }) => (0,artifact_name/* matchesPattern */.MT)(pattern, name)));
+    return wanted.find((one) => !artifacts.some((artifact) => (0,artifact_name/* isWanted */.Yu)(one, artifact)));
 }
 /** Returns the only wanted name, which the REST API can filter by. */
 function onlyName(wanted) {
     const [name, ...others] = wanted;
-    return others.length > 0 || name === undefined || (0,artifact_name/* isPattern */.Pt)(name) ? undefined : name;
+    return others.length > 0 || name === undefined || (0,artifact_name/* isPattern */.Pt)(name) || (0,artifact_name/* isId */.eQ)(name) ? undefined : name;
 }
 function refused(run) {
     return (0,errors/* invalidInput */.aY)(`Run ${String(run.id)} (${run.url}) ran for the fork ${(0,base_text/* quoteForeign */.xS)(run.headRepository) || '(deleted)'}: the author of ` +
@@ -33180,6 +33257,7 @@ function restClient(options) {
         return { body, next: nextPage(answer.header('link'), apiUrl) };
     };
     return {
+        isGitea: apiUrl.endsWith('/api/v1'),
         get: async (path) => (await get(`${apiUrl}${path}`)).body,
         pages: async function* (path) {
             let url = `${apiUrl}${path}`;
@@ -33290,6 +33368,7 @@ function workflowRuns(rest, repository) {
     return {
         get: async (runId) => parseRun(await rest.get(`${actions}/runs/${String(runId)}?exclude_pull_requests=true`)),
         successful: async function* ({ workflow, branch, event }) {
+            const isOfWorkflow = ({ path }) => !rest.isGitea || (0,json/* stringOr */.JI)(path, '').startsWith(`${workflow}@`);
             const query = new URLSearchParams({
                 branch,
                 ...(event === undefined ? {} : { event }),
@@ -33297,15 +33376,20 @@ function workflowRuns(rest, repository) {
                 exclude_pull_requests: 'true',
                 per_page: String(runsPerPage),
             });
-            const path = `${actions}/workflows/${encodeURIComponent(workflow)}/runs?${query.toString()}`;
-            for await (const page of rest.pages(path))
-                yield* (0,json/* objectsOf */.iZ)(page['workflow_runs']).map(parseRun);
+            const path = rest.isGitea ? 'runs' : `workflows/${encodeURIComponent(workflow)}/runs`;
+            for await (const page of rest.pages(`${actions}/${path}?${query.toString()}`))
+                yield* (0,json/* objectsOf */.iZ)(page['workflow_runs']).filter(isOfWorkflow).map(parseRun);
         },
         artifacts: async (runId, name) => {
             const query = new URLSearchParams({ per_page: '100', ...(name === undefined ? {} : { name }) });
             const found = [];
-            for await (const page of rest.pages(`${actions}/runs/${String(runId)}/artifacts?${query.toString()}`)) {
-                found.push(...(0,json/* objectsOf */.iZ)(page['artifacts']).map(parseArtifact));
+            // Gitea has no link to the next page here.
+            for (let [page, isLast] = [1, false]; !isLast; page += 1) {
+                query.set('page', String(page));
+                const answer = await rest.get(`${actions}/runs/${String(runId)}/artifacts?${query.toString()}`);
+                const items = (0,json/* objectsOf */.iZ)(answer['artifacts']);
+                found.push(...items.map(parseArtifact));
+                isLast = items.length === 0 || found.length >= Number(answer['total_count'] ?? 0);
             }
             return found.sort((one, other) => other.id - one.id);
         },
@@ -33315,13 +33399,15 @@ function workflowRuns(rest, repository) {
 function parseRun(item) {
     const { id } = item;
     const repository = fullName(item['repository']);
-    const headRepository = fullName(item['head_repository']);
+    // Gitea has none. There, only a pull request can be of a fork (services/convert/convert.go, ToActionWorkflowRun).
+    const isOwn = !('head_repository' in item) && !(0,json/* stringOr */.JI)(item['event'], 'pull_request').startsWith('pull_request');
+    const headRepository = isOwn ? repository : fullName(item['head_repository']);
     if (!(0,json/* isByteCount */.A0)(id) || repository === '')
         throw unknownForm('a workflow run without id or repository');
     return {
         id,
         url: (0,json/* stringOr */.JI)(item['html_url'], ''),
-        createdAt: (0,json/* stringOr */.JI)(item['created_at'], ''),
+        createdAt: (0,json/* stringOr */.JI)(item['created_at'], (0,json/* stringOr */.JI)(item['started_at'], '')),
         headRepository,
         isOfFork: headRepository.toLowerCase() !== repository.toLowerCase(),
     };
@@ -33456,7 +33542,7 @@ class UnknownAnswer extends Error {
  * Returns a function that makes one request to a service.
  * It throws HttpError for a refusal, and UnknownAnswer for an answer that isn't a JSON object.
  */
-function twirp(http, { origin, service, token }) {
+function twirp(http, { origin, service, token, answerMs }) {
     return async (method, body, signal) => {
         const response = await http.send({
             method: 'POST',
@@ -33464,6 +33550,7 @@ function twirp(http, { origin, service, token }) {
             headers: { 'content-type': 'application/json', authorization: `Bearer ${token}` },
             body: JSON.stringify(body),
             ...(signal === undefined ? {} : { signal }),
+            ...(answerMs === undefined ? {} : { answerMs }),
         });
         const value = (0,json/* parseJson */.qF)(await (0,answer/* readText */.yR)(response));
         if (!(0,json/* isObject */.Gv)(value))
@@ -33482,6 +33569,8 @@ function signedUrl(value, method) {
     throw new UnknownAnswer(`${method}: no signed URL`);
 }
 
+// EXTERNAL MODULE: external "node:crypto"
+var external_node_crypto_ = __nccwpck_require__(7598);
 // EXTERNAL MODULE: ./build/shared/base/pool.js
 var pool = __nccwpck_require__(2668);
 // EXTERNAL MODULE: ./build/shared/bytes/chunks.js
@@ -33499,6 +33588,7 @@ var slow_parts = __nccwpck_require__(5942);
 
 
 
+
 // Put Block and Put Block List of the Blob service REST API, which the artifact service's signed URLs lead to.
 const apiVersion = '2024-11-04';
 const blockBytes = 4 * 1024 * 1024;
@@ -33510,6 +33600,8 @@ const blocksInFlight = 8;
  */
 async function uploadBlob(target, chunks, onBytes) {
     const checksum = new verified/* Checksum */.M();
+    // Forgejo and Gitea before 1.26 store a block by run, length and id: those of two uploads of a run must differ.
+    const upload = (0,external_node_crypto_.randomBytes)(6).toString('hex');
     const ids = [];
     const free = [];
     const all = (0,slow_parts/* parts */.r)(target.adapts ?? true, target.figures);
@@ -33519,7 +33611,7 @@ async function uploadBlob(target, chunks, onBytes) {
         if (bytes.length === 0)
             return;
         // Blocks are taken in order. All ids of a blob have one length (Put Block, "Remarks").
-        const id = Buffer.from(String(ids.length).padStart(6, '0')).toString('base64');
+        const id = Buffer.from(`${upload}${String(ids.length).padStart(6, '0')}`).toString('base64');
         const start = ids.length * blockBytes;
         ids.push(id);
         // A refused block ends the others.
@@ -33716,6 +33808,8 @@ var external_node_stream_promises_ = __nccwpck_require__(6466);
 var image_digest = __nccwpck_require__(3968);
 // EXTERNAL MODULE: ./build/shared/artifacts/on-disk.js
 var on_disk = __nccwpck_require__(9341);
+// EXTERNAL MODULE: external "node:stream"
+var external_node_stream_ = __nccwpck_require__(7075);
 // EXTERNAL MODULE: external "node:timers/promises"
 var external_node_timers_promises_ = __nccwpck_require__(8500);
 // EXTERNAL MODULE: ./build/shared/base/deadline.js
@@ -33728,41 +33822,57 @@ var locks = __nccwpck_require__(1344);
 
 
 
+
 function isOwnedBy(one, other) {
     return one.runBackendId === other.runBackendId && one.jobBackendId === other.jobBackendId;
 }
 const service = 'github.actions.results.api.v1.ArtifactService';
-// 4 is the format of artifacts since v4 of the upload action; its client has sent 7 since there are raw artifacts.
-const formatVersion = 7;
+// The format of zips since v4 of the upload action. Its client also sends 7, with a media type, since there are raw artifacts. Gitea before
+// 1.26 and Forgejo answer 500 to a media type.
+const formatVersion = 4;
+// Gitea answers when it has copied all blocks into one file (artifacts_chunks.go, mergeChunksForArtifact). It first removes the list of
+// blocks. So a second request fails, even after a success whose answer was lost.
+const onGitea = {
+    answerMs: 10 * 60_000,
+    isRetryable: (error) => (0,retry/* isTransient */.dg)(error) && !(error instanceof answer/* HttpError */.j$ && error.status === 500),
+};
 /** @param onRetry called with one log line before each retry */
 function resultsService(http, credentials, onRetry, signal) {
     const idsOf = ({ runBackendId, jobBackendId }) => ({
         workflow_run_backend_id: runBackendId,
         workflow_job_run_backend_id: jobBackendId,
     });
-    const post = twirp(http, { ...credentials, service });
-    const call = (method, body) => (0,retry/* again */.TG)('call', () => post(method, { ...idsOf(credentials), ...body }), {
-        what: () => method,
-        onRetry,
-        signal,
-    });
+    // Of a run without artifacts: Gitea before 1.26 and Forgejo (routers/api/actions/artifactsv4.go).
+    const noList = (error) => {
+        if (credentials.isGitea && error instanceof answer/* HttpError */.j$ && error.status === 404)
+            return {};
+        throw (0,errors/* asError */.zR)(error);
+    };
+    const call = (method, body, atEnd = {}) => {
+        const post = twirp(http, { ...credentials, service, ...atEnd });
+        const retries = { what: () => method, onRetry, signal, ...atEnd };
+        return (0,retry/* again */.TG)('call', () => post(method, { ...idsOf(credentials), ...body }), retries);
+    };
     return {
         self: credentials,
         list: async (name) => {
-            const answer = await call('ListArtifacts', name === undefined ? {} : { name_filter: name });
-            return listed(answer).sort((one, other) => other.id - one.id);
+            const answer = await call('ListArtifacts', name === undefined ? {} : { name_filter: name }).catch(noList);
+            // Gitea lists an artifact without a size while it is being replaced, and Forgejo from the start of its upload.
+            const complete = listed(answer).filter(({ size }) => size > 0);
+            return complete.sort((one, other) => other.id - one.id);
         },
         signDownload: async (artifact) => {
             const answer = await call('GetSignedArtifactURL', { ...idsOf(artifact), name: artifact.name });
             return signedUrl(field(answer, 'signed_url', 'signedUrl'), 'GetSignedArtifactURL');
         },
         create: async (name, expiresAt) => {
-            const format = { mime_type: 'application/zip', version: formatVersion };
-            const answer = await call('CreateArtifact', { name, ...format, expires_at: expiresAt?.toISOString() });
+            const body = { name, version: formatVersion, expires_at: expiresAt?.toISOString() };
+            const answer = await call('CreateArtifact', body);
             return signedUrl(field(answer, 'signed_upload_url', 'signedUploadUrl'), 'CreateArtifact');
         },
         finalize: async (name, size, digest) => {
-            const answer = await call('FinalizeArtifact', { name, size: String(size), hash: digest });
+            const body = { name, size: String(size), hash: digest };
+            const answer = await call('FinalizeArtifact', body, credentials.isGitea ? onGitea : {});
             const id = wholeNumber(field(answer, 'artifact_id', 'artifactId'));
             if (answer['ok'] === true && id !== undefined)
                 return id;
@@ -33812,9 +33922,10 @@ function listedArtifact(item) {
 /**
  * @param token `ACTIONS_RUNTIME_TOKEN`; its claim `scp` holds `Actions.Results:<run>:<job>` (actions/toolkit, artifact, util.ts)
  * @param url `ACTIONS_RESULTS_URL`
- * @throws HandoverError `unsupported-host` when either is missing or not of that form
+ * @throws HandoverError `unsupported-host` when either is missing or not of that form, or the service is act's own
  */
-function serviceCredentials(token, url) {
+function serviceCredentials(token, url, host) {
+    const unsupported = (why) => unsupportedHost(host, why);
     if (token === '' || url === '') {
         const missing = token === '' ? 'ACTIONS_RUNTIME_TOKEN' : 'ACTIONS_RESULTS_URL';
         throw unsupported(`${missing} is not set`);
@@ -33828,10 +33939,25 @@ function serviceCredentials(token, url) {
     if (runBackendId === undefined || jobBackendId === undefined) {
         throw unsupported('ACTIONS_RUNTIME_TOKEN has no scope for the artifact service');
     }
-    return { token, origin: new URL(url).origin, runBackendId, jobBackendId };
+    // GitHub's are UUIDs. Gitea's are numbers (services/actions/auth.go), and act has copied that.
+    const isGitea = /^\d+$/.test(runBackendId);
+    if (host === 'act' && isGitea)
+        throw unsupported('this is act’s own artifact server, which ends the connection while there is no artifact, and lists the sizes of folders');
+    return { token, origin: new URL(url).origin, runBackendId, jobBackendId, isGitea };
 }
-function unsupported(why) {
-    return new errors/* HandoverError */.Cu('unsupported-host', `The artifact service can't be reached: ${why}.`, 'Run this as a `uses:` step of a workflow on github.com; GitHub Enterprise Server lacks this artifact service.');
+const supported = 'github.com, GHE.com, or Gitea 1.26 or newer';
+const otherWay = 'Or pass the image on by a registry.';
+const nextSteps = {
+    GitHub: `Run this as a \`uses:\` step of a workflow on ${supported}.`,
+    'GitHub Enterprise Server': `It lacks this artifact service: run the workflow on ${supported}. ${otherWay}`,
+    Gitea: `Update Gitea to 1.26 or newer, and its runner to a current version. ${otherWay}`,
+    Forgejo: `Forgejo’s artifact service is only supported as far as it is that of Gitea 1.26. ${otherWay}`,
+    act: `Run the workflow on ${supported}. act can set ACTIONS_RESULTS_URL and ACTIONS_RUNTIME_TOKEN to the service of one of these.`,
+};
+/** Returns the error for an artifact service that this action can't use. */
+function unsupportedHost(host, why, cause) {
+    const where = host === 'GitHub' ? 'The artifact service' : `The artifact service of ${host}`;
+    return new errors/* HandoverError */.Cu('unsupported-host', `${where} can't be used: ${why}.`, nextSteps[host], cause);
 }
 
 ;// CONCATENATED MODULE: ./build/shared/artifacts/service/reservation.js
@@ -33894,10 +34020,15 @@ var __disposeResources = (undefined && undefined.__disposeResources) || (functio
 
 
 
+
+
+
 // A cancelled step is killed after 7.5 s. Until then it waits for the answer to a reservation, and then removes that.
 const answerMs = 2000;
 const cleanupMs = 4500;
 const latePauseMs = 500;
+// More than one day, which Gitea counts as one.
+const claimMs = 25 * 60 * 60 * 1000;
 /**
  * Locks a name among the steps of one job that run at the same time. These have the same ids, and one must not remove another's
  * reservation.
@@ -33949,6 +34080,84 @@ async function reserveName(name, expiresAt, options, isAlone) {
             await result_1;
     }
 }
+const claimStart = /^\.uploading-\d+-/;
+const claimAttempts = 5;
+const claimPauseMs = 100;
+/** Whether an artifact with this name only shows that a job uploads under another name. */
+function isClaim(name) {
+    return claimStart.test(name);
+}
+/**
+ * Claims a name on Gitea, which doesn't refuse one that is taken: a new upload replaces the artifact, and two at the same time damage each
+ * other. So this job stores a small artifact, and then looks for one of another job. Of two jobs, the later one sees the other's, because
+ * each stores before it looks. If both do, both try again after a random pause. The names begin with a dot: no usual pattern matches them.
+ * @param removed ids of artifacts that this step has removed: Forgejo still lists them
+ * @param isAlone whether no other step of this job uploads under the name
+ * @returns the claim, to be disposed of when the artifact is complete
+ * @throws HandoverError `artifact-name-taken`; what the service throws
+ */
+async function claimOnGitea(name, removed, options, isAlone) {
+    const env_2 = { stack: [], error: void 0, hasError: false };
+    try {
+        if (!isAlone)
+            throw nameTaken(name, new Error('another step of this job uploads to it'));
+        const { signal, credentials } = options;
+        // A re-run of this job finds the claim of an attempt that was killed.
+        const claim = `.uploading-${credentials.jobBackendId}-${name}`;
+        const release = () => removeClaim(claim, options);
+        const client = __addDisposableResource(env_2, connect(options, signal), true);
+        const { http, service } = client;
+        for (let attempt = 1;; attempt += 1) {
+            const url = (0,signed_blob/* maskedUrl */.HB)(await service.create(claim, new Date(Date.now() + claimMs)), options.maskSecret);
+            const target = { http, url, onRetry: options.log.info, signal };
+            const { size, digest } = await uploadBlob(target, external_node_stream_.Readable.from([Buffer.from(name)]), () => undefined);
+            await service.finalize(claim, size, digest).catch(async (error) => {
+                // Its answer may have been lost.
+                if ((await service.list(claim)).length === 0)
+                    throw error;
+            });
+            const found = (await service.list()).find((other) => other.name !== claim && other.name.replace(claimStart, '') === name && !removed.has(other.id));
+            if (found === undefined)
+                return { [Symbol.asyncDispose]: release };
+            await release();
+            if (!isClaim(found.name) || attempt === claimAttempts)
+                throw nameTaken(name, new Error(`the artifact "${found.name}" (id ${String(found.id)}) is there`));
+            await (0,external_node_timers_promises_.setTimeout)(Math.random() * claimPauseMs * 2 ** attempt, undefined, { signal });
+        }
+    }
+    catch (e_2) {
+        env_2.error = e_2;
+        env_2.hasError = true;
+    }
+    finally {
+        const result_2 = __disposeResources(env_2);
+        if (result_2)
+            await result_2;
+    }
+}
+async function removeClaim(claim, options) {
+    const env_3 = { stack: [], error: void 0, hasError: false };
+    try {
+        const client = __addDisposableResource(env_3, connect(options, AbortSignal.timeout(cleanupMs)), true);
+        try {
+            await removeOwn(client.service, claim);
+            // Forgejo and Gitea before 1.26 list what is deleted, but without a size when it is about to be replaced.
+            await client.service.create(claim, undefined);
+        }
+        catch {
+            // A cancelled job has no valid token. The claim is then there until it expires.
+        }
+    }
+    catch (e_3) {
+        env_3.error = e_3;
+        env_3.hasError = true;
+    }
+    finally {
+        const result_3 = __disposeResources(env_3);
+        if (result_3)
+            await result_3;
+    }
+}
 function isTaken(error) {
     return error instanceof answer/* HttpError */.j$ && error.status === 409;
 }
@@ -33957,11 +34166,14 @@ function isTaken(error) {
  * @returns whether there was a reservation or an artifact
  */
 async function removeUnfinished(name, options, { unlessListed = false, lateMs = 0 } = {}) {
-    const env_2 = { stack: [], error: void 0, hasError: false };
+    const env_4 = { stack: [], error: void 0, hasError: false };
     try {
+        // There is no reservation. A removal would remove the artifact of the job that has the name now.
+        if (options.credentials.isGitea)
+            return false;
         const giveUpAt = Date.now() + lateMs;
         const signal = AbortSignal.timeout(cleanupMs);
-        const client = __addDisposableResource(env_2, connect(options, signal), true);
+        const client = __addDisposableResource(env_4, connect(options, signal), true);
         const { service } = client;
         try {
             const isOurs = (artifact) => isOwnedBy(artifact, service.self);
@@ -33979,14 +34191,14 @@ async function removeUnfinished(name, options, { unlessListed = false, lateMs = 
             return false;
         }
     }
-    catch (e_2) {
-        env_2.error = e_2;
-        env_2.hasError = true;
+    catch (e_4) {
+        env_4.error = e_4;
+        env_4.hasError = true;
     }
     finally {
-        const result_2 = __disposeResources(env_2);
-        if (result_2)
-            await result_2;
+        const result_4 = __disposeResources(env_4);
+        if (result_4)
+            await result_4;
     }
 }
 async function removeOwn(service, name) {
@@ -34002,7 +34214,11 @@ async function removeOwn(service, name) {
 }
 function connect({ credentials, proxies, log }, signal) {
     const http = (0,client/* httpClient */.o)(proxies, signal);
-    return { service: resultsService(http, credentials, log.info, signal), [Symbol.asyncDispose]: () => http.close() };
+    return {
+        http,
+        service: resultsService(http, credentials, log.info, signal),
+        [Symbol.asyncDispose]: () => http.close(),
+    };
 }
 function nameTaken(name, error) {
     return new errors/* HandoverError */.Cu('artifact-name-taken', `The artifact service refuses the name "${name}": ${(0,errors/* messageOf */.bD)(error)}. Another job or step of this run uses it, or is uploading to it now.`, `Give each job, and each step that hands over, its own \`artifact-name\`. In a matrix, add what varies: \`${name}-\${{ matrix.component }}\`.`, error);
@@ -34087,6 +34303,7 @@ var official_store_disposeResources = (undefined && undefined.__disposeResources
 
 
 
+
 /**
  * Uses another store until the service answers in a form that it doesn't know, and from then on the official client. That is slower
  * and needs the disk, but is kept up to date with the service.
@@ -34102,6 +34319,9 @@ function withOfficialClient(own, options) {
         catch (error) {
             if (!(error instanceof UnknownAnswer))
                 throw error;
+            // The official client refuses every host but GitHub's (actions/toolkit, artifact, config.ts: isGhes).
+            if (options.credentials.isGitea)
+                throw unsupportedHost(options.host, `it answered in an unknown way (${error.message})`, error);
             options.log.notice(`The artifact service answered in an unknown way (${error.message}): using the official client instead.`);
             official ??= officialStore(options);
             return work(official);
@@ -34285,7 +34505,7 @@ var run_store_disposeResources = (undefined && undefined.__disposeResources) || 
  * @throws HandoverError `unsupported-host` outside a runner
  */
 function runStore(options) {
-    const own = { ...options, credentials: serviceCredentials(options.runtimeToken, options.resultsUrl) };
+    const own = { ...options, credentials: serviceCredentials(options.runtimeToken, options.resultsUrl, options.host) };
     return withOfficialClient(ownStore(own), own);
 }
 function ownStore(options) {
@@ -34294,6 +34514,7 @@ function ownStore(options) {
     const service = resultsService(http, credentials, log.info, signal);
     const folders = (0,files/* tempDirs */.zE)(options.tempRoot);
     const known = new Map();
+    const removed = new Set();
     const listed = ({ id }) => {
         const found = known.get(id);
         if (found === undefined)
@@ -34305,7 +34526,7 @@ function ownStore(options) {
             const artifacts = await service.list();
             for (const artifact of artifacts)
                 known.set(artifact.id, artifact);
-            return artifacts;
+            return artifacts.filter(({ name }) => !isClaim(name));
         }),
         open: async (artifact) => {
             const [what, found] = [`read the artifact "${artifact.name}"`, listed(artifact)];
@@ -34319,26 +34540,36 @@ function ownStore(options) {
             isOpen = true;
             return content;
         },
-        upload: (request) => run_store_upload(http, service, options, request),
-        remove: (artifact) => explain(`delete the artifact "${artifact.name}"`, () => service.remove(artifact.name, listed(artifact)).catch((error) => {
-            if (!(error instanceof answer/* HttpError */.j$) || error.status !== 404)
-                throw error;
-        })),
+        upload: (request) => run_store_upload(http, service, { ...options, removed }, request),
+        remove: (artifact) => explain(`delete the artifact "${artifact.name}"`, async () => {
+            await service.remove(artifact.name, listed(artifact)).catch((error) => {
+                if (!(error instanceof answer/* HttpError */.j$) || error.status !== 404)
+                    throw error;
+            });
+            removed.add(artifact.id);
+        }),
         [Symbol.asyncDispose]: async () => {
             await http.close();
             await folders[Symbol.asyncDispose]();
         },
     };
 }
-const dayMs = 24 * 60 * 60 * 1000;
+const hourMs = 60 * 60 * 1000;
+const dayMs = 24 * hourMs;
 async function run_store_upload(http, service, options, { name, retentionDays, files, onBytes }) {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
-        const { log, signal, figures } = options;
-        const lock = run_store_addDisposableResource(env_1, await lockName(options.credentials, name), true);
-        const expiresAt = retentionDays === 0 ? undefined : new Date(Date.now() + retentionDays * dayMs);
-        const reserve = () => reserveName(name, expiresAt, options, lock !== undefined);
-        const url = await explain(`create the artifact "${name}"`, reserve);
+        const { log, signal, figures, removed, credentials } = options;
+        const lock = run_store_addDisposableResource(env_1, await lockName(credentials, name), true);
+        // Gitea counts the whole days that are left (createArtifact in routers/api/actions/artifactsv4.go).
+        const lastMs = retentionDays * dayMs + (credentials.isGitea ? hourMs : 0);
+        const expiresAt = retentionDays === 0 ? undefined : new Date(Date.now() + lastMs);
+        const claims = run_store_addDisposableResource(env_1, new AsyncDisposableStack(), true);
+        const url = await explain(`create the artifact "${name}"`, async () => {
+            if (credentials.isGitea)
+                claims.use(await claimOnGitea(name, removed, options, lock !== undefined));
+            return reserveName(name, expiresAt, options, lock !== undefined);
+        });
         try {
             const target = { http, url: (0,signed_blob/* maskedUrl */.HB)(url, options.maskSecret), onRetry: log.info, signal, figures };
             const blob = await uploadBlob(target, storedZip(files), onBytes);
@@ -34365,7 +34596,10 @@ async function run_store_upload(http, service, options, { name, retentionDays, f
 /** Returns the id of an uploaded artifact from the service's list, after the answer to the end of its upload was lost or unknown. */
 async function listedId(service, name, sent, error) {
     const artifacts = await service.list(name).catch(() => []);
-    const found = artifacts.find((artifact) => isOwnedBy(artifact, service.self) && artifact.size === sent.size && artifact.digest === sent.digest);
+    const found = artifacts.find((artifact) => isOwnedBy(artifact, service.self) &&
+        artifact.size === sent.size &&
+        // Gitea lists none. There, nothing is listed from the start of an upload to its end, and the end compares the digest.
+        (artifact.digest ?? sent.digest) === sent.digest);
     if (found === undefined)
         throw error;
     return found.id;
@@ -36222,9 +36456,9 @@ function unknownScope() {
 /* harmony export */   Dc: () => (/* binding */ verifiedChunks),
 /* harmony export */   M: () => (/* binding */ Checksum),
 /* harmony export */   Wk: () => (/* binding */ checksummed),
+/* harmony export */   Ze: () => (/* binding */ drain),
 /* harmony export */   Zg: () => (/* binding */ heldBack)
 /* harmony export */ });
-/* unused harmony export drain */
 /* harmony import */ var node_crypto__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(7598);
 /* harmony import */ var _chunks_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4256);
 
@@ -36777,11 +37011,12 @@ function again(policy, request, { what, onRetry, signal, isRetryable = isTransie
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   Al: () => (/* binding */ requireNameOrPattern),
-/* harmony export */   MT: () => (/* binding */ matchesPattern),
-/* harmony export */   Pt: () => (/* binding */ isPattern)
+/* harmony export */   Pt: () => (/* binding */ isPattern),
+/* harmony export */   Yu: () => (/* binding */ isWanted),
+/* harmony export */   eQ: () => (/* binding */ isId),
+/* harmony export */   rg: () => (/* binding */ chooseWanted)
 /* harmony export */ });
-/* unused harmony export requireArtifactName */
+/* unused harmony exports requireArtifactName, matchesPattern */
 /* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
 /* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(1453);
 
@@ -36829,6 +37064,33 @@ function matchesPattern(pattern, name) {
     }
     return /^\**$/.test(pattern.slice(at));
 }
+// A wanted artifact is given by its name, a pattern, or `id:` and its id, which can't be a name.
+const wantedId = /^id:(\d+)$/;
+/** Returns whether a wanted text is the id of one artifact. */
+function isId(wanted) {
+    return wantedId.test(wanted);
+}
+/** Returns whether an artifact has a wanted name, pattern or id. */
+function isWanted(wanted, { id, name }) {
+    const [, wantedNumber] = wantedId.exec(wanted) ?? [];
+    return wantedNumber === undefined ? matchesPattern(wanted, name) : wantedNumber === String(id);
+}
+/**
+ * Decides which artifacts are wanted: those with the ids, or else with the names or patterns. Each is returned once.
+ * @throws HandoverError `invalid-input`
+ */
+function chooseWanted(names, ids) {
+    const wrong = ids.find((id) => !/^[1-9]\d{0,14}$/.test(id));
+    if (wrong !== undefined) {
+        throw (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .invalidInput */ .aY)(`The input \`artifact-ids\` has "${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_1__/* .quoteForeign */ .xS)(wrong)}"; expected the id of an artifact, a number.`, 'Give it the output `artifact-id` of export-image: ${{ needs.build.outputs.artifact-id }}.');
+    }
+    if (ids.length > 0)
+        return [...new Set(ids)].map((id) => `id:${id}`);
+    if (names.length === 0)
+        throw (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .invalidInput */ .aY)('The input `artifact-name` is empty.', 'Leave it out for `docker-image`.');
+    names.forEach(requireNameOrPattern);
+    return [...new Set(names)];
+}
 /**
  * Checks a name or a pattern of artifacts.
  * @throws HandoverError `invalid-input`
@@ -36849,11 +37111,12 @@ function requireNameOrPattern(text) {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
 /* harmony export */   Bc: () => (/* binding */ isDigest),
+/* harmony export */   PF: () => (/* binding */ blobName),
 /* harmony export */   Zg: () => (/* binding */ isOtherDigest),
 /* harmony export */   m: () => (/* binding */ parseDigest),
 /* harmony export */   ol: () => (/* binding */ digestOf)
 /* harmony export */ });
-/* unused harmony exports hexOf, blobName */
+/* unused harmony export hexOf */
 /* harmony import */ var node_crypto__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(7598);
 
 const pattern = /^sha256:[0-9a-f]{64}$/;
@@ -36891,12 +37154,14 @@ function digestOf(bytes) {
 __nccwpck_require__.d(__webpack_exports__, {
   fT: () => (/* binding */ configFault),
   Qe: () => (/* binding */ formatIndex),
+  Ez: () => (/* binding */ isAttestationOf),
   Ib: () => (/* binding */ mediaTypes),
   o4: () => (/* binding */ parseConfig),
+  A1: () => (/* binding */ parseIndex),
   Ng: () => (/* binding */ parseManifest)
 });
 
-// UNUSED EXPORTS: formatManifest, invalidLayout, isAttestation, isImageConfig, isIndex, isIndexDocument, layerMediaType, parseArchiveManifest, parseIndex, requireConfigSize
+// UNUSED EXPORTS: formatManifest, invalidLayout, isAttestation, isImageConfig, isIndex, isIndexDocument, layerMediaType, namesOf, parseArchiveManifest, requireConfigSize
 
 // EXTERNAL MODULE: ./build/shared/base/errors.js + 1 modules
 var errors = __nccwpck_require__(4754);
@@ -37133,6 +37398,8 @@ function at(path) {
 var image_digest = __nccwpck_require__(3968);
 // EXTERNAL MODULE: ./build/shared/image/platform.js
 var image_platform = __nccwpck_require__(4851);
+// EXTERNAL MODULE: ./build/shared/image/reference.js
+var reference = __nccwpck_require__(9607);
 ;// CONCATENATED MODULE: ./build/shared/image/shapes.js
 // The shapes of the documents that name an image, as in the structs of the engines. Members without a struct field are unknown.
 // Sources: OCI image-spec 1.1 (specs-go/v1); moby daemon/internal/image/image.go, api/types/container/config.go and
@@ -37260,6 +37527,7 @@ const shapes_archiveShape = {
 
 
 
+
 /** How a layer of that format is called in a manifest. */
 function layerMediaType(format) {
     const suffix = { gzip: '+gzip', zstd: '+zstd', uncompressed: '' };
@@ -37299,13 +37567,29 @@ function configFault({ config, layers }, bytes, { diffIds }) {
 function isAttestation(descriptor) {
     return descriptor.annotations['vnd.docker.reference.type'] === 'attestation-manifest';
 }
+/** Returns whether a descriptor is an attestation of that image. */
+function isAttestationOf(descriptor, image) {
+    return isAttestation(descriptor) && descriptor.annotations['vnd.docker.reference.digest'] === image;
+}
+/**
+ * Returns the image's names in an index. The first annotation is containerd's and holds a whole reference. In the other one BuildKit writes
+ * a tag alone (`v1`), which names no repository. skopeo writes what it is given (`oci-archive:FILE:app:v1`), and docker load takes a
+ * reference as the image's name.
+ */
+function namesOf({ annotations }) {
+    const short = annotations['org.opencontainers.image.ref.name'];
+    const name = annotations['io.containerd.image.name'] ?? (/[:/]/.test(short ?? '') ? short : undefined);
+    // Some tools write something else there.
+    const reference = name === undefined ? undefined : attempt(() => parseReference(name), undefined);
+    return reference === undefined ? [] : [reference];
+}
 /** @throws HandoverError `tarball-invalid` */
 function parseIndex(bytes, where) {
-    const value = manifest_document(bytes, manifestShape, where, 'an image index');
+    const value = manifest_document(bytes, shapes_manifestShape, where, 'an image index');
     requireKind(value, where, ['', mediaTypes.index, mediaTypes.dockerIndex], ['config', 'layers', 'fsLayers']);
     if (!Array.isArray(value['manifests']))
         throw invalid(where, 'an image index', bytes);
-    return objectsOf(value['manifests']).map((item) => parseDescriptor(item, where));
+    return (0,json/* objectsOf */.iZ)(value['manifests']).map((item) => parseDescriptor(item, where));
 }
 /**
  * Returns whether a document is an index and not a manifest: an index has `manifests` (OCI image-spec, image-index.md).
@@ -37399,7 +37683,7 @@ function formatManifest(config, layers) {
 }
 /**
  * An index of images for several platforms, in the order of their names: the same images make the same bytes. Docker manifests alone
- * make a Docker manifest list, because Quay refuses an OCI index of them.
+ * make a Docker manifest list, because Quay refuses an OCI index of them. Attestations follow the images, as in BuildKit's indexes.
  */
 function formatIndex(images) {
     const byName = images.toSorted((one, other) => (0,image_platform/* formatPlatform */.Bq)(one.platform) < (0,image_platform/* formatPlatform */.Bq)(other.platform) ? -1 : 1);
@@ -37407,9 +37691,14 @@ function formatIndex(images) {
         ...{ mediaType, digest, size },
         platform: { architecture, os, variant },
     }));
-    const isDocker = images.every((image) => image.mediaType === mediaTypes.dockerManifest);
+    const unknown = { architecture: 'unknown', os: 'unknown' };
+    const attestations = byName
+        .flatMap((image) => image.attestations ?? [])
+        .map(({ mediaType, digest, size, annotations }) => ({ mediaType, digest, size, annotations, platform: unknown }));
+    const all = [...manifests, ...attestations];
+    const isDocker = all.every((item) => item.mediaType === mediaTypes.dockerManifest);
     const mediaType = isDocker ? mediaTypes.dockerIndex : mediaTypes.index;
-    return { bytes: Buffer.from(JSON.stringify({ schemaVersion: 2, mediaType, manifests })), mediaType };
+    return { bytes: Buffer.from(JSON.stringify({ schemaVersion: 2, mediaType, manifests: all })), mediaType };
 }
 function parseDescriptor(value, where) {
     const { digest, size, platform } = value;
@@ -41036,6 +41325,7 @@ function jobContext(env = process.env) {
         repositoryUrl,
         apiUrl: (variable('GITHUB_API_URL') || 'https://api.github.com').replace(/\/+$/, ''),
         isGithubRunner: variable('GITHUB_ACTIONS') === 'true',
+        host: workflowHost(variable),
         maxRetentionDays: Number.isFinite(retention) && retention > 0 ? retention : undefined,
         runner: { os: variable('RUNNER_OS'), architecture: variable('RUNNER_ARCH') },
         runnerName: variable('RUNNER_NAME'),
@@ -41046,6 +41336,20 @@ function jobContext(env = process.env) {
         dockerVariables: variablesOf(env, 'DOCKER_'),
         metadata: variablesOf(env, 'DOCKER_METADATA_OUTPUT_'),
     };
+}
+// Gitea's runner sets the first (gitea.com/gitea/act_runner, internal/app/run/runner.go). Forgejo's sets both (code.forgejo.org/forgejo/runner).
+// Both contain act, which sets the last (nektos/act, pkg/runner/run_context.go). The names of GitHub's hosts are those that its own clients
+// accept (actions/toolkit, artifact, config.ts).
+function workflowHost(variable) {
+    if (variable('FORGEJO_ACTIONS') === 'true')
+        return 'Forgejo';
+    if (variable('GITEA_ACTIONS') === 'true')
+        return 'Gitea';
+    if (variable('ACT') === 'true')
+        return 'act';
+    return /^https:\/\/(?:github\.com|[^/]+\.ghe\.com)(?:\/|$)/i.test(variable('GITHUB_SERVER_URL') || 'https://github.com')
+        ? 'GitHub'
+        : 'GitHub Enterprise Server';
 }
 // The runner sets it to `<id of the attempt's plan>.<job, with the jobs that call it>.<leg>`, a leg without a matrix being `__default`
 // (seen on hosted runners). GITHUB_JOB is the same for all calls of a workflow.
