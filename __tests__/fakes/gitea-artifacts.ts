@@ -22,6 +22,8 @@ export interface GiteaArtifacts {
   /** The token of a job of run 7. */
   token(job: number): string;
   readonly artifacts: readonly Stored[];
+  /** Ranges of the downloads; empty for a whole one. */
+  readonly ranges: string[];
   /** Called before an answer. `lost` destroys the connection in its place, and `unknown` changes the answer. */
   onAnswer: (method: string) => 'lost' | 'unknown' | undefined;
   close(): Promise<void>;
@@ -58,6 +60,7 @@ export async function startGiteaArtifacts(manners: Manners): Promise<GiteaArtifa
       return `${part({ alg: 'HS256' })}.${part({ scp: `Actions.Results:${run}:${String(job)}` })}.${randomUUID()}`;
     },
     artifacts,
+    ranges: [],
     onAnswer: () => undefined,
     close: async () => {
       server.closeAllConnections();
@@ -149,6 +152,7 @@ export async function startGiteaArtifacts(manners: Manners): Promise<GiteaArtifa
       );
   };
   const download = (response: ServerResponse, { content }: Stored, range = ''): void => {
+    service.ranges.push(range);
     const [, from, to] = /^bytes=(\d+)-(\d+)$/.exec(range) ?? [];
     if (manners === 'older' || from === undefined || to === undefined) {
       response.writeHead(200).end(content);

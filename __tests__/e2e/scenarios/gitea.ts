@@ -180,27 +180,32 @@ const otherRun = onItsOwn('other-run', 'the image of another run, by its id and 
 
 const cancel = onItsOwn(
   'cancel',
-  'a run that is cancelled during its upload leaves the name to the next one',
+  'a run that is cancelled during its upload leaves the name to the next one, and to its re-run',
   async (stage) => {
     const { gitea, world } = stage;
     const repository = world.repository({
       Dockerfile: 'FROM scratch\nCOPY rootfs /\nRUN head -c 40000000 /dev/urandom > /random\nCMD ["cat", "/random"]\n',
     });
     await using hold = await holdingProxy(gitea.url, 12_000_000);
-    const text = `concurrency:\n  group: one\n  cancel-in-progress: true\n${workflowOf(build('build'), load('integration', 'build'))}`;
+    const jobs = [build('build'), load('integration', 'build')];
+    const text = `concurrency:\n  group: one\n  cancel-in-progress: true\n${workflowOf(...jobs)}`.replace(
+      'scripts/waf_integration.sh',
+      'docker run --rm charon:local | wc -c',
+    );
     const cancelled = await stage.push(text, { repository, resultsUrl: hold.url });
     await hold.reached;
     const folder = join(gitea.artifacts, 'tmp-upload');
     assert.ok(existsSync(folder) && readdirSync(folder).length > 0, 'the upload has begun');
-    const next = await stage.push(
-      text.replace('run: scripts/waf_integration.sh', 'run: docker run --rm charon:local | wc -c'),
-      { repository },
-    );
-    const first = await stage.finished(cancelled);
-    assert.equal(first.succeeded, false);
-    const second = await stage.finished(next);
-    assert.deepEqual(results(second), ['build: success', 'integration: success']);
-    assert.match(jobOf(second, 'integration').log, /^40000000$/m);
+    const next = await stage.push(text, { repository });
+    assert.equal((await stage.finished(cancelled)).succeeded, false);
+    const expectLoaded = async (runId: number): Promise<void> => {
+      const run = await stage.finished(runId);
+      assert.deepEqual(results(run), ['build: success', 'integration: success']);
+      assert.match(jobOf(run, 'integration').log, /^40000000$/m);
+    };
+    await expectLoaded(next);
+    await gitea.api('POST', `/repos/${gitea.repository}/actions/runs/${String(cancelled)}/rerun`);
+    await expectLoaded(cancelled);
   },
 );
 

@@ -14,7 +14,8 @@ import {
 } from './signed-blob.ts';
 import { type Part, type PartFigures, type Parts, parts } from './slow-parts.ts';
 
-const partBytes = 2 * 1024 * 1024;
+const usualPartBytes = 2 * 1024 * 1024;
+const maxHeldBytes = 64 * 1024 * 1024;
 
 export interface RangedReader {
   /** Size of the blob in bytes. */
@@ -41,7 +42,7 @@ interface RangedReaderOptions extends SignedBlobOptions {
  *   server answers the first request with the whole blob
  */
 export function rangedReader(options: RangedReaderOptions): RangedReader {
-  const { size, onRetry, figures, adapts = true } = options;
+  const { size, onRetry, figures, adapts = true, partBytes = usualPartBytes } = options;
   const blob = signedBlob(options);
   const source: Source = { blob, size, givesParts: false };
   const request = (all: Parts, bytes: Buffer, start: number): Part => {
@@ -69,7 +70,7 @@ export function rangedReader(options: RangedReaderOptions): RangedReader {
     const queue: Part[] = [];
     let next = start;
     while (next < end || queue.length > 0) {
-      while (next < end && queue.length < all.inFlight(partBytes)) {
+      while (next < end && queue.length < Math.min(all.inFlight(partBytes), maxHeldBytes / partBytes)) {
         const bytes = free.pop() ?? Buffer.allocUnsafeSlow(Math.min(partBytes, end - start));
         queue.push(request(all, bytes.subarray(0, end - next), next));
         next = Math.min(end, next + partBytes);

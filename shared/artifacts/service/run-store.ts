@@ -70,8 +70,9 @@ function ownStore(options: OwnStoreOptions): ArtifactStore {
           // The official client can't continue what was read in part.
           throw isOpen ? transferFailed(what, error) : asError(error);
         });
-      const blob = { http, artifact, sign, onRetry: log.info, progress: log.progress, folders, signal, figures };
-      const content = await openArtifact(artifact, await openBlob(blob));
+      const gitea = credentials.isGitea ? { partBytes: giteaPartBytes } : {};
+      const transfer = { http, artifact, sign, onRetry: log.info, progress: log.progress, folders, signal, figures };
+      const content = await openArtifact(artifact, await openBlob({ ...transfer, ...gitea }));
       isOpen = true;
       return content;
     },
@@ -90,6 +91,8 @@ function ownStore(options: OwnStoreOptions): ArtifactStore {
   };
 }
 
+// Gitea reads a file from its start up to the requested part (modules/httplib/serve.go, ServeUserContentByReader).
+const giteaPartBytes = 16 * 1024 * 1024;
 const hourMs = 60 * 60 * 1000;
 const dayMs = 24 * hourMs;
 

@@ -1,6 +1,7 @@
 import { isByteCount, isObject, type JsonObject, objectsOf, stringOr } from '../../base/json.ts';
 import { parseDigest } from '../../image/digest.ts';
 import { HttpError } from '../../http/answer.ts';
+import { isClaim } from './reservation.ts';
 import type { RestClient } from './rest-client.ts';
 import type { Artifact, RunLink } from '../store.ts';
 
@@ -75,7 +76,9 @@ export function workflowRuns(rest: RestClient, repository: string): WorkflowRuns
         found.push(...items.map(parseArtifact));
         isLast = items.length === 0 || found.length >= Number(answer['total_count'] ?? 0);
       }
-      return found.sort((one, other) => other.id - one.id);
+      // Gitea lists an artifact without a size while it is being replaced.
+      const complete = found.filter(({ name: listed, size }) => size > 0 && !isClaim(listed));
+      return complete.sort((one, other) => other.id - one.id);
     },
     signDownload: (artifactId) => rest.redirect(`${actions}/artifacts/${String(artifactId)}/zip`),
   };
