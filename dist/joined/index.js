@@ -37439,14 +37439,15 @@ var slow_parts = __nccwpck_require__(5942);
 
 
 
-const partBytes = 2 * 1024 * 1024;
+const usualPartBytes = 2 * 1024 * 1024;
+const maxHeldBytes = 64 * 1024 * 1024;
 /**
  * Reads a blob through signed URLs that expire.
  * @throws (from its methods) HandoverError `transfer-failed`, `artifact-expired` or `artifact-corrupt`; `RangesIgnored` when the
  *   server answers the first request with the whole blob
  */
 function rangedReader(options) {
-    const { size, onRetry, figures, adapts = true } = options;
+    const { size, onRetry, figures, adapts = true, partBytes = usualPartBytes } = options;
     const blob = (0,signed_blob/* signedBlob */.sY)(options);
     const source = { blob, size, givesParts: false };
     const request = (all, bytes, start) => {
@@ -37471,7 +37472,7 @@ function rangedReader(options) {
         const queue = [];
         let next = start;
         while (next < end || queue.length > 0) {
-            while (next < end && queue.length < all.inFlight(partBytes)) {
+            while (next < end && queue.length < Math.min(all.inFlight(partBytes), maxHeldBytes / partBytes)) {
                 const bytes = free.pop() ?? Buffer.allocUnsafeSlow(Math.min(partBytes, end - start));
                 queue.push(request(all, bytes.subarray(0, end - next), next));
                 next = Math.min(end, next + partBytes);
@@ -38502,8 +38503,9 @@ function ownStore(options) {
                 // The official client can't continue what was read in part.
                 throw isOpen ? transferFailed(what, error) : (0,errors/* asError */.zR)(error);
             });
-            const blob = { http, artifact, sign, onRetry: log.info, progress: log.progress, folders, signal, figures };
-            const content = await (0,zip_content/* openArtifact */.H)(artifact, await openBlob(blob));
+            const gitea = credentials.isGitea ? { partBytes: giteaPartBytes } : {};
+            const transfer = { http, artifact, sign, onRetry: log.info, progress: log.progress, folders, signal, figures };
+            const content = await (0,zip_content/* openArtifact */.H)(artifact, await openBlob({ ...transfer, ...gitea }));
             isOpen = true;
             return content;
         },
@@ -38521,6 +38523,8 @@ function ownStore(options) {
         },
     };
 }
+// Gitea reads a file from its start up to the requested part (modules/httplib/serve.go, ServeUserContentByReader).
+const giteaPartBytes = 16 * 1024 * 1024;
 const hourMs = 60 * 60 * 1000;
 const dayMs = 24 * hourMs;
 async function run_store_upload(http, service, options, { name, retentionDays, files, onBytes }) {

@@ -33751,7 +33751,7 @@ __nccwpck_require__.a(__webpack_module__, async (__webpack_handle_async_dependen
 /* harmony import */ var _wait_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(149);
 /* harmony import */ var _shared_artifacts_service_other_run_store_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(7393);
 /* harmony import */ var _shared_artifacts_service_run_jobs_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(5902);
-/* harmony import */ var _shared_artifacts_service_run_store_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(9648);
+/* harmony import */ var _shared_artifacts_service_run_store_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(8010);
 /* harmony import */ var _shared_artifacts_blob_slow_parts_js__WEBPACK_IMPORTED_MODULE_10__ = __nccwpck_require__(5942);
 /* harmony import */ var _shared_base_timeline_js__WEBPACK_IMPORTED_MODULE_19__ = __nccwpck_require__(1829);
 /* harmony import */ var _shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_11__ = __nccwpck_require__(8100);
@@ -34599,6 +34599,103 @@ function listed(names) {
 
 /***/ }),
 
+/***/ 4145:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   P: () => (/* binding */ uploadBlob)
+/* harmony export */ });
+/* harmony import */ var node_crypto__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(7598);
+/* harmony import */ var _base_pool_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(2668);
+/* harmony import */ var _bytes_chunks_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(4256);
+/* harmony import */ var _bytes_verified_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(7606);
+/* harmony import */ var _http_answer_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(9147);
+/* harmony import */ var _http_retry_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(3775);
+/* harmony import */ var _slow_parts_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(5942);
+
+
+
+
+
+
+
+// Put Block and Put Block List of the Blob service REST API, which the artifact service's signed URLs lead to.
+const apiVersion = '2024-11-04';
+const blockBytes = 4 * 1024 * 1024;
+const blocksInFlight = 8;
+/**
+ * Uploads chunks as one blob while they are produced, several blocks of 4 MiB at a time.
+ * @param onBytes called with the number of bytes of each block that has arrived
+ * @throws HttpError or a connection error after the last retry; errors of `chunks`
+ */
+async function uploadBlob(target, chunks, onBytes) {
+    const checksum = new _bytes_verified_js__WEBPACK_IMPORTED_MODULE_3__/* .Checksum */ .M();
+    // Forgejo and Gitea before 1.26 store a block by run, length and id: those of two uploads of a run must differ.
+    const upload = (0,node_crypto__WEBPACK_IMPORTED_MODULE_0__.randomBytes)(6).toString('hex');
+    const ids = [];
+    const free = [];
+    const all = (0,_slow_parts_js__WEBPACK_IMPORTED_MODULE_6__/* .parts */ .r)(target.adapts ?? true, target.figures);
+    /** For each block under way, the blocks that started after it. */
+    const later = new Set();
+    await (0,_base_pool_js__WEBPACK_IMPORTED_MODULE_1__/* .inPool */ .Q)((0,_bytes_chunks_js__WEBPACK_IMPORTED_MODULE_2__/* .pieces */ .IE)((0,_bytes_verified_js__WEBPACK_IMPORTED_MODULE_3__/* .checksummed */ .Wk)(chunks, checksum), blockBytes, free), target.maxConcurrent ?? blocksInFlight, async (bytes, failed) => {
+        if (bytes.length === 0)
+            return;
+        // Blocks are taken in order. All ids of a blob have one length (Put Block, "Remarks").
+        const id = Buffer.from(`${upload}${String(ids.length).padStart(6, '0')}`).toString('base64');
+        const start = ids.length * blockBytes;
+        ids.push(id);
+        // A refused block ends the others.
+        const signal = AbortSignal.any([target.signal, failed]);
+        const what = `Bytes ${String(start)}-${String(start + bytes.length)} of the upload`;
+        const query = { comp: 'block', blockid: id };
+        const block = all.request(async (abandoned, timed) => {
+            const ends = { ...target, signal: AbortSignal.any([signal, abandoned]) };
+            await persist(ends, what, () => timed(() => put(ends, query, bytes)));
+            return bytes;
+        }, 
+        // The service takes the same bytes for the same id in any order.
+        async (abandoned) => {
+            target.onRetry(`${what} take far longer than their neighbours: sending them again.`);
+            await put({ ...target, signal: AbortSignal.any([signal, abandoned]) }, query, bytes);
+            return bytes;
+        });
+        for (const started of later)
+            started.push(block);
+        const startedLater = [];
+        later.add(startedLater);
+        await all.firstResponse(block, startedLater).finally(() => later.delete(startedLater));
+        onBytes(bytes.length);
+        free.push(Buffer.from(bytes.buffer));
+    });
+    await putBlockList(target, ids);
+    return checksum.found();
+}
+function putBlockList(target, ids) {
+    const list = ids.map((id) => `<Latest>${id}</Latest>`).join('');
+    const body = `<?xml version="1.0" encoding="utf-8"?><BlockList>${list}</BlockList>`;
+    const headers = {
+        'content-type': 'application/xml',
+        'x-ms-blob-content-type': target.contentType ?? 'application/zip',
+    };
+    return persist(target, 'The end of the upload', () => put(target, { comp: 'blocklist' }, body, headers));
+}
+function persist({ onRetry, signal }, what, request) {
+    return (0,_http_retry_js__WEBPACK_IMPORTED_MODULE_5__/* .again */ .TG)('part', request, { what: () => what, onRetry, signal });
+}
+async function put({ http, url, signal }, query, body, more = {}) {
+    const headers = { 'x-ms-version': apiVersion, ...more };
+    await (0,_http_answer_js__WEBPACK_IMPORTED_MODULE_4__/* .readText */ .yR)(await http.send({ method: 'PUT', url: withQuery(url, query), headers, body, signal }));
+}
+function withQuery(url, query) {
+    const result = new URL(url);
+    for (const [name, value] of Object.entries(query))
+        result.searchParams.set(name, value);
+    return result.href;
+}
+
+
+/***/ }),
+
 /***/ 250:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
@@ -34640,14 +34737,15 @@ var slow_parts = __nccwpck_require__(5942);
 
 
 
-const partBytes = 2 * 1024 * 1024;
+const usualPartBytes = 2 * 1024 * 1024;
+const maxHeldBytes = 64 * 1024 * 1024;
 /**
  * Reads a blob through signed URLs that expire.
  * @throws (from its methods) HandoverError `transfer-failed`, `artifact-expired` or `artifact-corrupt`; `RangesIgnored` when the
  *   server answers the first request with the whole blob
  */
 function rangedReader(options) {
-    const { size, onRetry, figures, adapts = true } = options;
+    const { size, onRetry, figures, adapts = true, partBytes = usualPartBytes } = options;
     const blob = (0,signed_blob/* signedBlob */.sY)(options);
     const source = { blob, size, givesParts: false };
     const request = (all, bytes, start) => {
@@ -34672,7 +34770,7 @@ function rangedReader(options) {
         const queue = [];
         let next = start;
         while (next < end || queue.length > 0) {
-            while (next < end && queue.length < all.inFlight(partBytes)) {
+            while (next < end && queue.length < Math.min(all.inFlight(partBytes), maxHeldBytes / partBytes)) {
                 const bytes = free.pop() ?? Buffer.allocUnsafeSlow(Math.min(partBytes, end - start));
                 queue.push(request(all, bytes.subarray(0, end - next), next));
                 next = Math.min(end, next + partBytes);
@@ -35255,7 +35353,10 @@ var rest_client = __nccwpck_require__(3438);
 var json = __nccwpck_require__(604);
 // EXTERNAL MODULE: ./build/shared/image/digest.js
 var image_digest = __nccwpck_require__(3968);
+// EXTERNAL MODULE: ./build/shared/artifacts/service/reservation.js
+var reservation = __nccwpck_require__(9034);
 ;// CONCATENATED MODULE: ./build/shared/artifacts/service/workflow-runs.js
+
 
 
 
@@ -35293,7 +35394,9 @@ function workflowRuns(rest, repository) {
                 found.push(...items.map(parseArtifact));
                 isLast = items.length === 0 || found.length >= Number(answer['total_count'] ?? 0);
             }
-            return found.sort((one, other) => other.id - one.id);
+            // Gitea lists an artifact without a size while it is being replaced.
+            const complete = found.filter(({ name: listed, size }) => size > 0 && !(0,reservation/* isClaim */.j_)(listed));
+            return complete.sort((one, other) => other.id - one.id);
         },
         signDownload: (artifactId) => rest.redirect(`${actions}/artifacts/${String(artifactId)}/zip`),
     };
@@ -35408,6 +35511,308 @@ function explained(what, search, error) {
         ? 'Give the job `permissions: actions: read`; for another repository pass a `github-token` that may read its actions, ' +
             'and check that it has not expired.'
         : 'Re-run the job. If it repeats, look at https://www.githubstatus.com and at the proxy of a self-hosted runner.', error);
+}
+
+
+/***/ }),
+
+/***/ 9034:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   E1: () => (/* binding */ removeUnfinished),
+/* harmony export */   Fr: () => (/* binding */ transferFailed),
+/* harmony export */   K6: () => (/* binding */ reserveName),
+/* harmony export */   SG: () => (/* binding */ claimOnGitea),
+/* harmony export */   j_: () => (/* binding */ isClaim),
+/* harmony export */   l4: () => (/* binding */ lockName),
+/* harmony export */   nn: () => (/* binding */ nameTaken)
+/* harmony export */ });
+/* harmony import */ var node_stream__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(7075);
+/* harmony import */ var node_timers_promises__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(8500);
+/* harmony import */ var _base_deadline_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(2442);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(4754);
+/* harmony import */ var _bytes_locks_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(1344);
+/* harmony import */ var _http_answer_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(9147);
+/* harmony import */ var _http_client_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(4242);
+/* harmony import */ var _blob_blob_upload_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(4145);
+/* harmony import */ var _blob_signed_blob_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(78);
+/* harmony import */ var _results_service_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(744);
+var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
+    if (value !== null && value !== void 0) {
+        if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
+        var dispose, inner;
+        if (async) {
+            if (!Symbol.asyncDispose) throw new TypeError("Symbol.asyncDispose is not defined.");
+            dispose = value[Symbol.asyncDispose];
+        }
+        if (dispose === void 0) {
+            if (!Symbol.dispose) throw new TypeError("Symbol.dispose is not defined.");
+            dispose = value[Symbol.dispose];
+            if (async) inner = dispose;
+        }
+        if (typeof dispose !== "function") throw new TypeError("Object not disposable.");
+        if (inner) dispose = function() { try { inner.call(this); } catch (e) { return Promise.reject(e); } };
+        env.stack.push({ value: value, dispose: dispose, async: async });
+    }
+    else if (async) {
+        env.stack.push({ async: true });
+    }
+    return value;
+};
+var __disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
+    return function (env) {
+        function fail(e) {
+            env.error = env.hasError ? new SuppressedError(e, env.error, "An error was suppressed during disposal.") : e;
+            env.hasError = true;
+        }
+        var r, s = 0;
+        function next() {
+            while (r = env.stack.pop()) {
+                try {
+                    if (!r.async && s === 1) return s = 0, env.stack.push(r), Promise.resolve().then(next);
+                    if (r.dispose) {
+                        var result = r.dispose.call(r.value);
+                        if (r.async) return s |= 2, Promise.resolve(result).then(next, function(e) { fail(e); return next(); });
+                    }
+                    else s |= 1;
+                }
+                catch (e) {
+                    fail(e);
+                }
+            }
+            if (s === 1) return env.hasError ? Promise.reject(env.error) : Promise.resolve();
+            if (env.hasError) throw env.error;
+        }
+        return next();
+    };
+})(typeof SuppressedError === "function" ? SuppressedError : function (error, suppressed, message) {
+    var e = new Error(message);
+    return e.name = "SuppressedError", e.error = error, e.suppressed = suppressed, e;
+});
+
+
+
+
+
+
+
+
+
+
+// A cancelled step is killed after 7.5 s. Until then it waits for the answer to a reservation, and then removes that.
+const answerMs = 2000;
+const cleanupMs = 4500;
+const latePauseMs = 500;
+// More than one day, which Gitea counts as one.
+const claimMs = 25 * 60 * 60 * 1000;
+/**
+ * Locks a name among the steps of one job that run at the same time. These have the same ids, and one must not remove another's
+ * reservation.
+ * @returns undefined when another step has the lock
+ */
+function lockName({ origin, runBackendId, jobBackendId }, name) {
+    return (0,_bytes_locks_js__WEBPACK_IMPORTED_MODULE_3__/* .lockKey */ .TL)(JSON.stringify([origin, runBackendId, jobBackendId, name]), 'taken');
+}
+/**
+ * Reserves a name, and returns the URL to write the blob to.
+ * @param expiresAt undefined takes the repository's default
+ * @param isAlone whether no other step of this job uploads under the name
+ * @throws HandoverError `artifact-name-taken`; what the service throws. After any error, a cancel included, the name isn't reserved.
+ */
+async function reserveName(name, expiresAt, options, isAlone) {
+    const env_1 = { stack: [], error: void 0, hasError: false };
+    try {
+        const { signal } = options;
+        const client = __addDisposableResource(env_1, connect(options, (0,_base_deadline_js__WEBPACK_IMPORTED_MODULE_9__/* .abortedAfter */ .U)(signal, answerMs)), true);
+        const removeLeftover = async (lateMs) => isAlone && (await removeUnfinished(name, options, { unlessListed: true, lateMs }));
+        try {
+            const url = await client.service.create(name, expiresAt).catch(async (error) => {
+                // Possibly our own earlier reservation: by a request whose answer was lost, or by a killed step of this job.
+                if (!isTaken(error) || !(await removeLeftover(0)))
+                    throw error;
+                return client.service.create(name, expiresAt);
+            });
+            if (!signal.aborted)
+                return url;
+            await removeUnfinished(name, options);
+            throw (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .asError */ .zR)(signal.reason);
+        }
+        catch (error) {
+            if (isTaken(error))
+                throw nameTaken(name, error);
+            // A refused request reserved nothing; after any other error, or a success in an unknown form, a name may be reserved.
+            if (!(error instanceof _http_answer_js__WEBPACK_IMPORTED_MODULE_4__/* .HttpError */ .j$ && error.status < 500))
+                await removeLeftover(answerMs);
+            throw error;
+        }
+    }
+    catch (e_1) {
+        env_1.error = e_1;
+        env_1.hasError = true;
+    }
+    finally {
+        const result_1 = __disposeResources(env_1);
+        if (result_1)
+            await result_1;
+    }
+}
+const claimStart = /^\.uploading-\d+-/;
+const claimAttempts = 5;
+const claimPauseMs = 100;
+/** Whether an artifact with this name only shows that a job uploads under another name. */
+function isClaim(name) {
+    return claimStart.test(name);
+}
+/**
+ * Claims a name on Gitea, which doesn't refuse one that is taken: a new upload replaces the artifact, and two at the same time damage each
+ * other. So this job stores a small artifact, and then looks for one of another job. Of two jobs, the later one sees the other's, because
+ * each stores before it looks. If both do, both try again after a random pause. The names begin with a dot: no usual pattern matches them.
+ * @param removed ids of artifacts that this step has removed: Forgejo still lists them
+ * @param isAlone whether no other step of this job uploads under the name
+ * @returns the claim, to be disposed of when the artifact is complete
+ * @throws HandoverError `artifact-name-taken`; what the service throws
+ */
+async function claimOnGitea(name, removed, options, isAlone) {
+    const env_2 = { stack: [], error: void 0, hasError: false };
+    try {
+        if (!isAlone)
+            throw nameTaken(name, new Error('another step of this job uploads to it'));
+        const { signal, credentials } = options;
+        // A re-run of this job finds the claim of an attempt that was killed.
+        const claim = `.uploading-${credentials.jobBackendId}-${name}`;
+        const release = () => removeClaim(claim, options);
+        const client = __addDisposableResource(env_2, connect(options, signal), true);
+        const { http, service } = client;
+        for (let attempt = 1;; attempt += 1) {
+            const url = (0,_blob_signed_blob_js__WEBPACK_IMPORTED_MODULE_7__/* .maskedUrl */ .HB)(await service.create(claim, new Date(Date.now() + claimMs)), options.maskSecret);
+            const target = { http, url, onRetry: options.log.info, signal };
+            const { size, digest } = await (0,_blob_blob_upload_js__WEBPACK_IMPORTED_MODULE_6__/* .uploadBlob */ .P)(target, node_stream__WEBPACK_IMPORTED_MODULE_0__.Readable.from([Buffer.from(name)]), () => undefined);
+            await service.finalize(claim, size, digest).catch(async (error) => {
+                // Its answer may have been lost.
+                if ((await service.list(claim)).length === 0)
+                    throw error;
+            });
+            const found = (await service.list()).find((other) => other.name !== claim && other.name.replace(claimStart, '') === name && !removed.has(other.id));
+            if (found === undefined)
+                return { [Symbol.asyncDispose]: release };
+            await release();
+            if (!isClaim(found.name) || attempt === claimAttempts)
+                throw nameTaken(name, new Error(`the artifact "${found.name}" (id ${String(found.id)}) is there`));
+            await (0,node_timers_promises__WEBPACK_IMPORTED_MODULE_1__.setTimeout)(Math.random() * claimPauseMs * 2 ** attempt, undefined, { signal });
+        }
+    }
+    catch (e_2) {
+        env_2.error = e_2;
+        env_2.hasError = true;
+    }
+    finally {
+        const result_2 = __disposeResources(env_2);
+        if (result_2)
+            await result_2;
+    }
+}
+async function removeClaim(claim, options) {
+    const env_3 = { stack: [], error: void 0, hasError: false };
+    try {
+        const client = __addDisposableResource(env_3, connect(options, AbortSignal.timeout(cleanupMs)), true);
+        try {
+            await removeOwn(client.service, claim);
+            // Forgejo and Gitea before 1.26 list what is deleted, but without a size when it is about to be replaced.
+            await client.service.create(claim, undefined);
+        }
+        catch {
+            // A cancelled job has no valid token. The claim is then there until it expires.
+        }
+    }
+    catch (e_3) {
+        env_3.error = e_3;
+        env_3.hasError = true;
+    }
+    finally {
+        const result_3 = __disposeResources(env_3);
+        if (result_3)
+            await result_3;
+    }
+}
+function isTaken(error) {
+    return error instanceof _http_answer_js__WEBPACK_IMPORTED_MODULE_4__/* .HttpError */ .j$ && error.status === 409;
+}
+/**
+ * Removes what this attempt of this job has reserved under a name, over its own connection, because the step may be cancelled.
+ * @returns whether there was a reservation or an artifact
+ */
+async function removeUnfinished(name, options, { unlessListed = false, lateMs = 0 } = {}) {
+    const env_4 = { stack: [], error: void 0, hasError: false };
+    try {
+        // There is no reservation. A removal would remove the artifact of the job that has the name now.
+        if (options.credentials.isGitea)
+            return false;
+        const giveUpAt = Date.now() + lateMs;
+        const signal = AbortSignal.timeout(cleanupMs);
+        const client = __addDisposableResource(env_4, connect(options, signal), true);
+        const { service } = client;
+        try {
+            const isOurs = (artifact) => (0,_results_service_js__WEBPACK_IMPORTED_MODULE_8__/* .isOwnedBy */ .D0)(artifact, service.self);
+            if (unlessListed && (await service.list(name)).some(isOurs))
+                return false;
+            for (;;) {
+                const isGone = await removeOwn(service, name);
+                if (isGone || Date.now() >= giveUpAt)
+                    return isGone;
+                await (0,node_timers_promises__WEBPACK_IMPORTED_MODULE_1__.setTimeout)(latePauseMs, undefined, { signal });
+            }
+        }
+        catch {
+            // The error that led here is the one to report.
+            return false;
+        }
+    }
+    catch (e_4) {
+        env_4.error = e_4;
+        env_4.hasError = true;
+    }
+    finally {
+        const result_4 = __disposeResources(env_4);
+        if (result_4)
+            await result_4;
+    }
+}
+async function removeOwn(service, name) {
+    try {
+        await service.remove(name, service.self);
+        return true;
+    }
+    catch (error) {
+        if (error instanceof _http_answer_js__WEBPACK_IMPORTED_MODULE_4__/* .HttpError */ .j$ && error.status === 404)
+            return false;
+        throw error;
+    }
+}
+function connect({ credentials, proxies, log }, signal) {
+    const http = (0,_http_client_js__WEBPACK_IMPORTED_MODULE_5__/* .httpClient */ .o)(proxies, signal);
+    return {
+        http,
+        service: (0,_results_service_js__WEBPACK_IMPORTED_MODULE_8__/* .resultsService */ .UD)(http, credentials, log.info, signal),
+        [Symbol.asyncDispose]: () => http.close(),
+    };
+}
+function nameTaken(name, error) {
+    return new _base_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .HandoverError */ .Cu('artifact-name-taken', `The artifact service refuses the name "${name}": ${(0,_base_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .messageOf */ .bD)(error)}. Another job or step of this run uses it, or is uploading to it now.`, `Give each job, and each step that hands over, its own \`artifact-name\`. In a matrix, add what varies: \`${name}-\${{ matrix.component }}\`.`, error);
+}
+// actions/toolkit, artifact, shared/errors.ts: UsageError.
+const quota = /insufficient usage|storage quota/i;
+/** @param what the work that failed, in the imperative */
+function transferFailed(what, error) {
+    if (error instanceof _base_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .HandoverError */ .Cu)
+        return error;
+    const authorization = error instanceof _http_answer_js__WEBPACK_IMPORTED_MODULE_4__/* .HttpError */ .j$ && (error.status === 401 || error.status === 403);
+    return new _base_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .HandoverError */ .Cu('transfer-failed', `Could not ${what}: ${(0,_base_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .messageOf */ .bD)(error)}.`, quota.test((0,_base_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .messageOf */ .bD)(error))
+        ? 'The artifact storage of this account is used up; GitHub recalculates it every 6 to 12 hours. Delete artifacts of earlier runs, and ' +
+            'let the last job remove this one: `remove: true` of load-image.'
+        : authorization
+            ? "The job's token was refused: it is valid only while the job runs. Re-run the job."
+            : 'Re-run the job. If it repeats, look at https://www.githubstatus.com and at the proxy of a self-hosted runner.', error);
 }
 
 
@@ -35537,6 +35942,167 @@ function nextPage(header, apiUrl) {
 
 /***/ }),
 
+/***/ 744:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   D0: () => (/* binding */ isOwnedBy),
+/* harmony export */   UD: () => (/* binding */ resultsService),
+/* harmony export */   sw: () => (/* binding */ unsupportedHost),
+/* harmony export */   uB: () => (/* binding */ serviceCredentials)
+/* harmony export */ });
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
+/* harmony import */ var _base_json_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(604);
+/* harmony import */ var _image_digest_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(3968);
+/* harmony import */ var _http_answer_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(9147);
+/* harmony import */ var _http_retry_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(3775);
+/* harmony import */ var _http_twirp_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(9359);
+
+
+
+
+
+
+function isOwnedBy(one, other) {
+    return one.runBackendId === other.runBackendId && one.jobBackendId === other.jobBackendId;
+}
+const service = 'github.actions.results.api.v1.ArtifactService';
+// The format of zips since v4 of the upload action. Its client also sends 7, with a media type, since there are raw artifacts. Gitea before
+// 1.26 and Forgejo answer 500 to a media type.
+const formatVersion = 4;
+// Gitea answers when it has copied all blocks into one file (artifacts_chunks.go, mergeChunksForArtifact). It first removes the list of
+// blocks. So a second request fails, even after a success whose answer was lost.
+const onGitea = {
+    answerMs: 10 * 60_000,
+    isRetryable: (error) => (0,_http_retry_js__WEBPACK_IMPORTED_MODULE_4__/* .isTransient */ .dg)(error) && !(error instanceof _http_answer_js__WEBPACK_IMPORTED_MODULE_3__/* .HttpError */ .j$ && error.status === 500),
+};
+/** @param onRetry called with one log line before each retry */
+function resultsService(http, credentials, onRetry, signal) {
+    const idsOf = ({ runBackendId, jobBackendId }) => ({
+        workflow_run_backend_id: runBackendId,
+        workflow_job_run_backend_id: jobBackendId,
+    });
+    // Of a run without artifacts: Gitea before 1.26 and Forgejo (routers/api/actions/artifactsv4.go).
+    const noList = (error) => {
+        if (credentials.isGitea && error instanceof _http_answer_js__WEBPACK_IMPORTED_MODULE_3__/* .HttpError */ .j$ && error.status === 404)
+            return {};
+        throw (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .asError */ .zR)(error);
+    };
+    const call = (method, body, atEnd = {}) => {
+        const post = (0,_http_twirp_js__WEBPACK_IMPORTED_MODULE_5__/* .twirp */ .lo)(http, { ...credentials, service, ...atEnd });
+        const retries = { what: () => method, onRetry, signal, ...atEnd };
+        return (0,_http_retry_js__WEBPACK_IMPORTED_MODULE_4__/* .again */ .TG)('call', () => post(method, { ...idsOf(credentials), ...body }), retries);
+    };
+    return {
+        self: credentials,
+        list: async (name) => {
+            const answer = await call('ListArtifacts', name === undefined ? {} : { name_filter: name }).catch(noList);
+            // Gitea lists an artifact without a size while it is being replaced, and Forgejo from the start of its upload.
+            const complete = listed(answer).filter(({ size }) => size > 0);
+            return complete.sort((one, other) => other.id - one.id);
+        },
+        signDownload: async (artifact) => {
+            const answer = await call('GetSignedArtifactURL', { ...idsOf(artifact), name: artifact.name });
+            return (0,_http_twirp_js__WEBPACK_IMPORTED_MODULE_5__/* .signedUrl */ .iB)((0,_http_twirp_js__WEBPACK_IMPORTED_MODULE_5__/* .field */ .ZZ)(answer, 'signed_url', 'signedUrl'), 'GetSignedArtifactURL');
+        },
+        create: async (name, expiresAt) => {
+            const body = { name, version: formatVersion, expires_at: expiresAt?.toISOString() };
+            const answer = await call('CreateArtifact', body);
+            return (0,_http_twirp_js__WEBPACK_IMPORTED_MODULE_5__/* .signedUrl */ .iB)((0,_http_twirp_js__WEBPACK_IMPORTED_MODULE_5__/* .field */ .ZZ)(answer, 'signed_upload_url', 'signedUploadUrl'), 'CreateArtifact');
+        },
+        finalize: async (name, size, digest) => {
+            const body = { name, size: String(size), hash: digest };
+            const answer = await call('FinalizeArtifact', body, credentials.isGitea ? onGitea : {});
+            const id = wholeNumber((0,_http_twirp_js__WEBPACK_IMPORTED_MODULE_5__/* .field */ .ZZ)(answer, 'artifact_id', 'artifactId'));
+            if (answer['ok'] === true && id !== undefined)
+                return id;
+            throw new _http_twirp_js__WEBPACK_IMPORTED_MODULE_5__/* .UnknownAnswer */ .by('FinalizeArtifact: no artifact id');
+        },
+        remove: async (name, owner) => {
+            await call('DeleteArtifact', { ...idsOf(owner), name });
+        },
+    };
+}
+/** Reads a number of protobuf's JSON, where 64 bits are a string. */
+function wholeNumber(value) {
+    const number = typeof value === 'string' && /^\d{1,16}$/.test(value) ? Number(value) : value;
+    return (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .isByteCount */ .A0)(number) ? number : undefined;
+}
+function listed(answer) {
+    const items = answer['artifacts'];
+    // Protobuf's JSON may leave out an empty list; any other form is unknown.
+    if (items !== undefined && !Array.isArray(items))
+        throw new _http_twirp_js__WEBPACK_IMPORTED_MODULE_5__/* .UnknownAnswer */ .by('ListArtifacts: no list of artifacts');
+    if (items === undefined && Object.keys(answer).length > 0)
+        throw new _http_twirp_js__WEBPACK_IMPORTED_MODULE_5__/* .UnknownAnswer */ .by('ListArtifacts: unknown fields');
+    return (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .arrayOf */ .jk)(items).map(listedArtifact);
+}
+function listedArtifact(item) {
+    if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .isObject */ .Gv)(item))
+        throw new _http_twirp_js__WEBPACK_IMPORTED_MODULE_5__/* .UnknownAnswer */ .by('ListArtifacts: an artifact that is no object');
+    const id = wholeNumber((0,_http_twirp_js__WEBPACK_IMPORTED_MODULE_5__/* .field */ .ZZ)(item, 'database_id', 'databaseId'));
+    // Protobuf's JSON leaves out a zero.
+    const size = wholeNumber(item['size'] ?? 0);
+    const name = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)(item['name'], '');
+    if (id === undefined || size === undefined || name === '') {
+        throw new _http_twirp_js__WEBPACK_IMPORTED_MODULE_5__/* .UnknownAnswer */ .by('ListArtifacts: an artifact without id, size or name');
+    }
+    const digest = (0,_image_digest_js__WEBPACK_IMPORTED_MODULE_2__/* .parseDigest */ .m)((0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)(item['digest'], ''));
+    const createdAt = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)((0,_http_twirp_js__WEBPACK_IMPORTED_MODULE_5__/* .field */ .ZZ)(item, 'created_at', 'createdAt'), undefined);
+    return {
+        id,
+        name,
+        size,
+        ...(digest === undefined ? {} : { digest }),
+        ...(createdAt === undefined ? {} : { createdAt }),
+        runBackendId: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)((0,_http_twirp_js__WEBPACK_IMPORTED_MODULE_5__/* .field */ .ZZ)(item, 'workflow_run_backend_id', 'workflowRunBackendId'), ''),
+        jobBackendId: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)((0,_http_twirp_js__WEBPACK_IMPORTED_MODULE_5__/* .field */ .ZZ)(item, 'workflow_job_run_backend_id', 'workflowJobRunBackendId'), ''),
+    };
+}
+/**
+ * @param token `ACTIONS_RUNTIME_TOKEN`; its claim `scp` holds `Actions.Results:<run>:<job>` (actions/toolkit, artifact, util.ts)
+ * @param url `ACTIONS_RESULTS_URL`
+ * @throws HandoverError `unsupported-host` when either is missing or not of that form, or the service is act's own
+ */
+function serviceCredentials(token, url, host) {
+    const unsupported = (why) => unsupportedHost(host, why);
+    if (token === '' || url === '') {
+        const missing = token === '' ? 'ACTIONS_RUNTIME_TOKEN' : 'ACTIONS_RESULTS_URL';
+        throw unsupported(`${missing} is not set`);
+    }
+    if (!URL.canParse(url))
+        throw unsupported('ACTIONS_RESULTS_URL is not a URL');
+    const payload = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .parseJson */ .qF)(Buffer.from(token.split('.')[1] ?? '', 'base64url').toString());
+    const scopes = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .isObject */ .Gv)(payload) ? (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)(payload['scp'], '') : '';
+    const match = /(?:^|\s)Actions\.Results:([^:\s]+):([^:\s]+)(?:\s|$)/.exec(scopes);
+    const [, runBackendId, jobBackendId] = match ?? [];
+    if (runBackendId === undefined || jobBackendId === undefined) {
+        throw unsupported('ACTIONS_RUNTIME_TOKEN has no scope for the artifact service');
+    }
+    // GitHub's are UUIDs. Gitea's are numbers (services/actions/auth.go), and act has copied that.
+    const isGitea = /^\d+$/.test(runBackendId);
+    if (host === 'act' && isGitea)
+        throw unsupported('this is act’s own artifact server, which ends the connection while there is no artifact, and lists the sizes of folders');
+    return { token, origin: new URL(url).origin, runBackendId, jobBackendId, isGitea };
+}
+const supported = 'github.com, GHE.com, or Gitea 1.26 or newer';
+const otherWay = 'Or pass the image on by a registry.';
+const nextSteps = {
+    GitHub: `Run this as a \`uses:\` step of a workflow on ${supported}.`,
+    'GitHub Enterprise Server': `It lacks this artifact service: run the workflow on ${supported}. ${otherWay}`,
+    Gitea: `Update Gitea to 1.26 or newer, and its runner to a current version. ${otherWay}`,
+    Forgejo: `Forgejo’s artifact service is only supported as far as it is that of Gitea 1.26. ${otherWay}`,
+    act: `Run the workflow on ${supported}. act can set ACTIONS_RESULTS_URL and ACTIONS_RUNTIME_TOKEN to the service of one of these.`,
+};
+/** Returns the error for an artifact service that this action can't use. */
+function unsupportedHost(host, why, cause) {
+    const where = host === 'GitHub' ? 'The artifact service' : `The artifact service of ${host}`;
+    return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('unsupported-host', `${where} can't be used: ${why}.`, nextSteps[host], cause);
+}
+
+
+/***/ }),
+
 /***/ 5902:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
@@ -35598,7 +36164,7 @@ function parseJob(item) {
 
 /***/ }),
 
-/***/ 9648:
+/***/ 8010:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -35615,141 +36181,10 @@ var files = __nccwpck_require__(9543);
 var answer = __nccwpck_require__(9147);
 // EXTERNAL MODULE: ./build/shared/http/client.js
 var client = __nccwpck_require__(4242);
-// EXTERNAL MODULE: ./build/shared/base/json.js
-var json = __nccwpck_require__(604);
-;// CONCATENATED MODULE: ./build/shared/http/twirp.js
-
-
-// The services behind ACTIONS_RESULTS_URL speak Twirp: each call is a POST with JSON (twirp specification, v7).
-/** The service answered with success in an unknown form: it is newer than this client. */
-class UnknownAnswer extends Error {
-    name = 'UnknownAnswer';
-}
-/**
- * Returns a function that makes one request to a service.
- * It throws HttpError for a refusal, and UnknownAnswer for an answer that isn't a JSON object.
- */
-function twirp(http, { origin, service, token, answerMs }) {
-    return async (method, body, signal) => {
-        const response = await http.send({
-            method: 'POST',
-            url: `${origin}/twirp/${service}/${method}`,
-            headers: { 'content-type': 'application/json', authorization: `Bearer ${token}` },
-            body: JSON.stringify(body),
-            ...(signal === undefined ? {} : { signal }),
-            ...(answerMs === undefined ? {} : { answerMs }),
-        });
-        const value = (0,json/* parseJson */.qF)(await (0,answer/* readText */.yR)(response));
-        if (!(0,json/* isObject */.Gv)(value))
-            throw new UnknownAnswer(`${method}: the answer is not a JSON object`);
-        return value;
-    };
-}
-/** Returns a field of an answer: in snake_case or in camelCase (protobuf's JSON allows both). */
-function field(from, snake, camel) {
-    return from[snake] ?? from[camel];
-}
-/** Returns the value if it is a signed URL; throws UnknownAnswer otherwise. */
-function signedUrl(value, method) {
-    if (typeof value === 'string' && URL.canParse(value) && /^https?:$/.test(new URL(value).protocol))
-        return value;
-    throw new UnknownAnswer(`${method}: no signed URL`);
-}
-
-// EXTERNAL MODULE: external "node:crypto"
-var external_node_crypto_ = __nccwpck_require__(7598);
-// EXTERNAL MODULE: ./build/shared/base/pool.js
-var pool = __nccwpck_require__(2668);
-// EXTERNAL MODULE: ./build/shared/bytes/chunks.js
-var bytes_chunks = __nccwpck_require__(4256);
-// EXTERNAL MODULE: ./build/shared/bytes/verified.js
-var verified = __nccwpck_require__(7606);
-// EXTERNAL MODULE: ./build/shared/http/retry.js
-var retry = __nccwpck_require__(3775);
-// EXTERNAL MODULE: ./build/shared/artifacts/blob/slow-parts.js
-var slow_parts = __nccwpck_require__(5942);
-;// CONCATENATED MODULE: ./build/shared/artifacts/blob/blob-upload.js
-
-
-
-
-
-
-
-// Put Block and Put Block List of the Blob service REST API, which the artifact service's signed URLs lead to.
-const apiVersion = '2024-11-04';
-const blockBytes = 4 * 1024 * 1024;
-const blocksInFlight = 8;
-/**
- * Uploads chunks as one blob while they are produced, several blocks of 4 MiB at a time.
- * @param onBytes called with the number of bytes of each block that has arrived
- * @throws HttpError or a connection error after the last retry; errors of `chunks`
- */
-async function uploadBlob(target, chunks, onBytes) {
-    const checksum = new verified/* Checksum */.M();
-    // Forgejo and Gitea before 1.26 store a block by run, length and id: those of two uploads of a run must differ.
-    const upload = (0,external_node_crypto_.randomBytes)(6).toString('hex');
-    const ids = [];
-    const free = [];
-    const all = (0,slow_parts/* parts */.r)(target.adapts ?? true, target.figures);
-    /** For each block under way, the blocks that started after it. */
-    const later = new Set();
-    await (0,pool/* inPool */.Q)((0,bytes_chunks/* pieces */.IE)((0,verified/* checksummed */.Wk)(chunks, checksum), blockBytes, free), target.maxConcurrent ?? blocksInFlight, async (bytes, failed) => {
-        if (bytes.length === 0)
-            return;
-        // Blocks are taken in order. All ids of a blob have one length (Put Block, "Remarks").
-        const id = Buffer.from(`${upload}${String(ids.length).padStart(6, '0')}`).toString('base64');
-        const start = ids.length * blockBytes;
-        ids.push(id);
-        // A refused block ends the others.
-        const signal = AbortSignal.any([target.signal, failed]);
-        const what = `Bytes ${String(start)}-${String(start + bytes.length)} of the upload`;
-        const query = { comp: 'block', blockid: id };
-        const block = all.request(async (abandoned, timed) => {
-            const ends = { ...target, signal: AbortSignal.any([signal, abandoned]) };
-            await persist(ends, what, () => timed(() => put(ends, query, bytes)));
-            return bytes;
-        }, 
-        // The service takes the same bytes for the same id in any order.
-        async (abandoned) => {
-            target.onRetry(`${what} take far longer than their neighbours: sending them again.`);
-            await put({ ...target, signal: AbortSignal.any([signal, abandoned]) }, query, bytes);
-            return bytes;
-        });
-        for (const started of later)
-            started.push(block);
-        const startedLater = [];
-        later.add(startedLater);
-        await all.firstResponse(block, startedLater).finally(() => later.delete(startedLater));
-        onBytes(bytes.length);
-        free.push(Buffer.from(bytes.buffer));
-    });
-    await putBlockList(target, ids);
-    return checksum.found();
-}
-function putBlockList(target, ids) {
-    const list = ids.map((id) => `<Latest>${id}</Latest>`).join('');
-    const body = `<?xml version="1.0" encoding="utf-8"?><BlockList>${list}</BlockList>`;
-    const headers = {
-        'content-type': 'application/xml',
-        'x-ms-blob-content-type': target.contentType ?? 'application/zip',
-    };
-    return persist(target, 'The end of the upload', () => put(target, { comp: 'blocklist' }, body, headers));
-}
-function persist({ onRetry, signal }, what, request) {
-    return (0,retry/* again */.TG)('part', request, { what: () => what, onRetry, signal });
-}
-async function put({ http, url, signal }, query, body, more = {}) {
-    const headers = { 'x-ms-version': apiVersion, ...more };
-    await (0,answer/* readText */.yR)(await http.send({ method: 'PUT', url: withQuery(url, query), headers, body, signal }));
-}
-function withQuery(url, query) {
-    const result = new URL(url);
-    for (const [name, value] of Object.entries(query))
-        result.searchParams.set(name, value);
-    return result.href;
-}
-
+// EXTERNAL MODULE: ./build/shared/http/twirp.js
+var twirp = __nccwpck_require__(9359);
+// EXTERNAL MODULE: ./build/shared/artifacts/blob/blob-upload.js
+var blob_upload = __nccwpck_require__(4145);
 // EXTERNAL MODULE: ./build/shared/artifacts/blob/open-blob.js + 1 modules
 var open_blob = __nccwpck_require__(250);
 // EXTERNAL MODULE: ./build/shared/artifacts/blob/signed-blob.js
@@ -35758,6 +36193,8 @@ var signed_blob = __nccwpck_require__(78);
 var zip_content = __nccwpck_require__(6720);
 // EXTERNAL MODULE: external "node:zlib"
 var external_node_zlib_ = __nccwpck_require__(8522);
+// EXTERNAL MODULE: ./build/shared/bytes/chunks.js
+var chunks = __nccwpck_require__(4256);
 ;// CONCATENATED MODULE: ./build/shared/artifacts/zip/zip-writer.js
 
 
@@ -35783,7 +36220,7 @@ async function* storedZip(entries) {
         let size = 0;
         let crc = 0;
         for await (const chunk of entry.chunks) {
-            crc = (0,external_node_zlib_.crc32)((0,bytes_chunks/* viewOf */.du)(chunk), crc);
+            crc = (0,external_node_zlib_.crc32)((0,chunks/* viewOf */.du)(chunk), crc);
             size += chunk.length;
             yield chunk;
         }
@@ -35895,159 +36332,11 @@ var external_node_stream_promises_ = __nccwpck_require__(6466);
 var image_digest = __nccwpck_require__(3968);
 // EXTERNAL MODULE: ./build/shared/artifacts/on-disk.js
 var on_disk = __nccwpck_require__(9341);
-// EXTERNAL MODULE: external "node:stream"
-var external_node_stream_ = __nccwpck_require__(7075);
-// EXTERNAL MODULE: external "node:timers/promises"
-var external_node_timers_promises_ = __nccwpck_require__(8500);
-// EXTERNAL MODULE: ./build/shared/base/deadline.js
-var deadline = __nccwpck_require__(2442);
-// EXTERNAL MODULE: ./build/shared/bytes/locks.js + 1 modules
-var locks = __nccwpck_require__(1344);
-;// CONCATENATED MODULE: ./build/shared/artifacts/service/results-service.js
-
-
-
-
-
-
-function isOwnedBy(one, other) {
-    return one.runBackendId === other.runBackendId && one.jobBackendId === other.jobBackendId;
-}
-const service = 'github.actions.results.api.v1.ArtifactService';
-// The format of zips since v4 of the upload action. Its client also sends 7, with a media type, since there are raw artifacts. Gitea before
-// 1.26 and Forgejo answer 500 to a media type.
-const formatVersion = 4;
-// Gitea answers when it has copied all blocks into one file (artifacts_chunks.go, mergeChunksForArtifact). It first removes the list of
-// blocks. So a second request fails, even after a success whose answer was lost.
-const onGitea = {
-    answerMs: 10 * 60_000,
-    isRetryable: (error) => (0,retry/* isTransient */.dg)(error) && !(error instanceof answer/* HttpError */.j$ && error.status === 500),
-};
-/** @param onRetry called with one log line before each retry */
-function resultsService(http, credentials, onRetry, signal) {
-    const idsOf = ({ runBackendId, jobBackendId }) => ({
-        workflow_run_backend_id: runBackendId,
-        workflow_job_run_backend_id: jobBackendId,
-    });
-    // Of a run without artifacts: Gitea before 1.26 and Forgejo (routers/api/actions/artifactsv4.go).
-    const noList = (error) => {
-        if (credentials.isGitea && error instanceof answer/* HttpError */.j$ && error.status === 404)
-            return {};
-        throw (0,errors/* asError */.zR)(error);
-    };
-    const call = (method, body, atEnd = {}) => {
-        const post = twirp(http, { ...credentials, service, ...atEnd });
-        const retries = { what: () => method, onRetry, signal, ...atEnd };
-        return (0,retry/* again */.TG)('call', () => post(method, { ...idsOf(credentials), ...body }), retries);
-    };
-    return {
-        self: credentials,
-        list: async (name) => {
-            const answer = await call('ListArtifacts', name === undefined ? {} : { name_filter: name }).catch(noList);
-            // Gitea lists an artifact without a size while it is being replaced, and Forgejo from the start of its upload.
-            const complete = listed(answer).filter(({ size }) => size > 0);
-            return complete.sort((one, other) => other.id - one.id);
-        },
-        signDownload: async (artifact) => {
-            const answer = await call('GetSignedArtifactURL', { ...idsOf(artifact), name: artifact.name });
-            return signedUrl(field(answer, 'signed_url', 'signedUrl'), 'GetSignedArtifactURL');
-        },
-        create: async (name, expiresAt) => {
-            const body = { name, version: formatVersion, expires_at: expiresAt?.toISOString() };
-            const answer = await call('CreateArtifact', body);
-            return signedUrl(field(answer, 'signed_upload_url', 'signedUploadUrl'), 'CreateArtifact');
-        },
-        finalize: async (name, size, digest) => {
-            const body = { name, size: String(size), hash: digest };
-            const answer = await call('FinalizeArtifact', body, credentials.isGitea ? onGitea : {});
-            const id = wholeNumber(field(answer, 'artifact_id', 'artifactId'));
-            if (answer['ok'] === true && id !== undefined)
-                return id;
-            throw new UnknownAnswer('FinalizeArtifact: no artifact id');
-        },
-        remove: async (name, owner) => {
-            await call('DeleteArtifact', { ...idsOf(owner), name });
-        },
-    };
-}
-/** Reads a number of protobuf's JSON, where 64 bits are a string. */
-function wholeNumber(value) {
-    const number = typeof value === 'string' && /^\d{1,16}$/.test(value) ? Number(value) : value;
-    return (0,json/* isByteCount */.A0)(number) ? number : undefined;
-}
-function listed(answer) {
-    const items = answer['artifacts'];
-    // Protobuf's JSON may leave out an empty list; any other form is unknown.
-    if (items !== undefined && !Array.isArray(items))
-        throw new UnknownAnswer('ListArtifacts: no list of artifacts');
-    if (items === undefined && Object.keys(answer).length > 0)
-        throw new UnknownAnswer('ListArtifacts: unknown fields');
-    return (0,json/* arrayOf */.jk)(items).map(listedArtifact);
-}
-function listedArtifact(item) {
-    if (!(0,json/* isObject */.Gv)(item))
-        throw new UnknownAnswer('ListArtifacts: an artifact that is no object');
-    const id = wholeNumber(field(item, 'database_id', 'databaseId'));
-    // Protobuf's JSON leaves out a zero.
-    const size = wholeNumber(item['size'] ?? 0);
-    const name = (0,json/* stringOr */.JI)(item['name'], '');
-    if (id === undefined || size === undefined || name === '') {
-        throw new UnknownAnswer('ListArtifacts: an artifact without id, size or name');
-    }
-    const digest = (0,image_digest/* parseDigest */.m)((0,json/* stringOr */.JI)(item['digest'], ''));
-    const createdAt = (0,json/* stringOr */.JI)(field(item, 'created_at', 'createdAt'), undefined);
-    return {
-        id,
-        name,
-        size,
-        ...(digest === undefined ? {} : { digest }),
-        ...(createdAt === undefined ? {} : { createdAt }),
-        runBackendId: (0,json/* stringOr */.JI)(field(item, 'workflow_run_backend_id', 'workflowRunBackendId'), ''),
-        jobBackendId: (0,json/* stringOr */.JI)(field(item, 'workflow_job_run_backend_id', 'workflowJobRunBackendId'), ''),
-    };
-}
-/**
- * @param token `ACTIONS_RUNTIME_TOKEN`; its claim `scp` holds `Actions.Results:<run>:<job>` (actions/toolkit, artifact, util.ts)
- * @param url `ACTIONS_RESULTS_URL`
- * @throws HandoverError `unsupported-host` when either is missing or not of that form, or the service is act's own
- */
-function serviceCredentials(token, url, host) {
-    const unsupported = (why) => unsupportedHost(host, why);
-    if (token === '' || url === '') {
-        const missing = token === '' ? 'ACTIONS_RUNTIME_TOKEN' : 'ACTIONS_RESULTS_URL';
-        throw unsupported(`${missing} is not set`);
-    }
-    if (!URL.canParse(url))
-        throw unsupported('ACTIONS_RESULTS_URL is not a URL');
-    const payload = (0,json/* parseJson */.qF)(Buffer.from(token.split('.')[1] ?? '', 'base64url').toString());
-    const scopes = (0,json/* isObject */.Gv)(payload) ? (0,json/* stringOr */.JI)(payload['scp'], '') : '';
-    const match = /(?:^|\s)Actions\.Results:([^:\s]+):([^:\s]+)(?:\s|$)/.exec(scopes);
-    const [, runBackendId, jobBackendId] = match ?? [];
-    if (runBackendId === undefined || jobBackendId === undefined) {
-        throw unsupported('ACTIONS_RUNTIME_TOKEN has no scope for the artifact service');
-    }
-    // GitHub's are UUIDs. Gitea's are numbers (services/actions/auth.go), and act has copied that.
-    const isGitea = /^\d+$/.test(runBackendId);
-    if (host === 'act' && isGitea)
-        throw unsupported('this is act’s own artifact server, which ends the connection while there is no artifact, and lists the sizes of folders');
-    return { token, origin: new URL(url).origin, runBackendId, jobBackendId, isGitea };
-}
-const supported = 'github.com, GHE.com, or Gitea 1.26 or newer';
-const otherWay = 'Or pass the image on by a registry.';
-const nextSteps = {
-    GitHub: `Run this as a \`uses:\` step of a workflow on ${supported}.`,
-    'GitHub Enterprise Server': `It lacks this artifact service: run the workflow on ${supported}. ${otherWay}`,
-    Gitea: `Update Gitea to 1.26 or newer, and its runner to a current version. ${otherWay}`,
-    Forgejo: `Forgejo’s artifact service is only supported as far as it is that of Gitea 1.26. ${otherWay}`,
-    act: `Run the workflow on ${supported}. act can set ACTIONS_RESULTS_URL and ACTIONS_RUNTIME_TOKEN to the service of one of these.`,
-};
-/** Returns the error for an artifact service that this action can't use. */
-function unsupportedHost(host, why, cause) {
-    const where = host === 'GitHub' ? 'The artifact service' : `The artifact service of ${host}`;
-    return new errors/* HandoverError */.Cu('unsupported-host', `${where} can't be used: ${why}.`, nextSteps[host], cause);
-}
-
-;// CONCATENATED MODULE: ./build/shared/artifacts/service/reservation.js
+// EXTERNAL MODULE: ./build/shared/artifacts/service/reservation.js
+var reservation = __nccwpck_require__(9034);
+// EXTERNAL MODULE: ./build/shared/artifacts/service/results-service.js
+var results_service = __nccwpck_require__(744);
+;// CONCATENATED MODULE: ./build/shared/artifacts/service/official-store.js
 var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
     if (value !== null && value !== void 0) {
         if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
@@ -36110,284 +36399,6 @@ var __disposeResources = (undefined && undefined.__disposeResources) || (functio
 
 
 
-// A cancelled step is killed after 7.5 s. Until then it waits for the answer to a reservation, and then removes that.
-const answerMs = 2000;
-const cleanupMs = 4500;
-const latePauseMs = 500;
-// More than one day, which Gitea counts as one.
-const claimMs = 25 * 60 * 60 * 1000;
-/**
- * Locks a name among the steps of one job that run at the same time. These have the same ids, and one must not remove another's
- * reservation.
- * @returns undefined when another step has the lock
- */
-function lockName({ origin, runBackendId, jobBackendId }, name) {
-    return (0,locks/* lockKey */.TL)(JSON.stringify([origin, runBackendId, jobBackendId, name]), 'taken');
-}
-/**
- * Reserves a name, and returns the URL to write the blob to.
- * @param expiresAt undefined takes the repository's default
- * @param isAlone whether no other step of this job uploads under the name
- * @throws HandoverError `artifact-name-taken`; what the service throws. After any error, a cancel included, the name isn't reserved.
- */
-async function reserveName(name, expiresAt, options, isAlone) {
-    const env_1 = { stack: [], error: void 0, hasError: false };
-    try {
-        const { signal } = options;
-        const client = __addDisposableResource(env_1, connect(options, (0,deadline/* abortedAfter */.U)(signal, answerMs)), true);
-        const removeLeftover = async (lateMs) => isAlone && (await removeUnfinished(name, options, { unlessListed: true, lateMs }));
-        try {
-            const url = await client.service.create(name, expiresAt).catch(async (error) => {
-                // Possibly our own earlier reservation: by a request whose answer was lost, or by a killed step of this job.
-                if (!isTaken(error) || !(await removeLeftover(0)))
-                    throw error;
-                return client.service.create(name, expiresAt);
-            });
-            if (!signal.aborted)
-                return url;
-            await removeUnfinished(name, options);
-            throw (0,errors/* asError */.zR)(signal.reason);
-        }
-        catch (error) {
-            if (isTaken(error))
-                throw nameTaken(name, error);
-            // A refused request reserved nothing; after any other error, or a success in an unknown form, a name may be reserved.
-            if (!(error instanceof answer/* HttpError */.j$ && error.status < 500))
-                await removeLeftover(answerMs);
-            throw error;
-        }
-    }
-    catch (e_1) {
-        env_1.error = e_1;
-        env_1.hasError = true;
-    }
-    finally {
-        const result_1 = __disposeResources(env_1);
-        if (result_1)
-            await result_1;
-    }
-}
-const claimStart = /^\.uploading-\d+-/;
-const claimAttempts = 5;
-const claimPauseMs = 100;
-/** Whether an artifact with this name only shows that a job uploads under another name. */
-function isClaim(name) {
-    return claimStart.test(name);
-}
-/**
- * Claims a name on Gitea, which doesn't refuse one that is taken: a new upload replaces the artifact, and two at the same time damage each
- * other. So this job stores a small artifact, and then looks for one of another job. Of two jobs, the later one sees the other's, because
- * each stores before it looks. If both do, both try again after a random pause. The names begin with a dot: no usual pattern matches them.
- * @param removed ids of artifacts that this step has removed: Forgejo still lists them
- * @param isAlone whether no other step of this job uploads under the name
- * @returns the claim, to be disposed of when the artifact is complete
- * @throws HandoverError `artifact-name-taken`; what the service throws
- */
-async function claimOnGitea(name, removed, options, isAlone) {
-    const env_2 = { stack: [], error: void 0, hasError: false };
-    try {
-        if (!isAlone)
-            throw nameTaken(name, new Error('another step of this job uploads to it'));
-        const { signal, credentials } = options;
-        // A re-run of this job finds the claim of an attempt that was killed.
-        const claim = `.uploading-${credentials.jobBackendId}-${name}`;
-        const release = () => removeClaim(claim, options);
-        const client = __addDisposableResource(env_2, connect(options, signal), true);
-        const { http, service } = client;
-        for (let attempt = 1;; attempt += 1) {
-            const url = (0,signed_blob/* maskedUrl */.HB)(await service.create(claim, new Date(Date.now() + claimMs)), options.maskSecret);
-            const target = { http, url, onRetry: options.log.info, signal };
-            const { size, digest } = await uploadBlob(target, external_node_stream_.Readable.from([Buffer.from(name)]), () => undefined);
-            await service.finalize(claim, size, digest).catch(async (error) => {
-                // Its answer may have been lost.
-                if ((await service.list(claim)).length === 0)
-                    throw error;
-            });
-            const found = (await service.list()).find((other) => other.name !== claim && other.name.replace(claimStart, '') === name && !removed.has(other.id));
-            if (found === undefined)
-                return { [Symbol.asyncDispose]: release };
-            await release();
-            if (!isClaim(found.name) || attempt === claimAttempts)
-                throw nameTaken(name, new Error(`the artifact "${found.name}" (id ${String(found.id)}) is there`));
-            await (0,external_node_timers_promises_.setTimeout)(Math.random() * claimPauseMs * 2 ** attempt, undefined, { signal });
-        }
-    }
-    catch (e_2) {
-        env_2.error = e_2;
-        env_2.hasError = true;
-    }
-    finally {
-        const result_2 = __disposeResources(env_2);
-        if (result_2)
-            await result_2;
-    }
-}
-async function removeClaim(claim, options) {
-    const env_3 = { stack: [], error: void 0, hasError: false };
-    try {
-        const client = __addDisposableResource(env_3, connect(options, AbortSignal.timeout(cleanupMs)), true);
-        try {
-            await removeOwn(client.service, claim);
-            // Forgejo and Gitea before 1.26 list what is deleted, but without a size when it is about to be replaced.
-            await client.service.create(claim, undefined);
-        }
-        catch {
-            // A cancelled job has no valid token. The claim is then there until it expires.
-        }
-    }
-    catch (e_3) {
-        env_3.error = e_3;
-        env_3.hasError = true;
-    }
-    finally {
-        const result_3 = __disposeResources(env_3);
-        if (result_3)
-            await result_3;
-    }
-}
-function isTaken(error) {
-    return error instanceof answer/* HttpError */.j$ && error.status === 409;
-}
-/**
- * Removes what this attempt of this job has reserved under a name, over its own connection, because the step may be cancelled.
- * @returns whether there was a reservation or an artifact
- */
-async function removeUnfinished(name, options, { unlessListed = false, lateMs = 0 } = {}) {
-    const env_4 = { stack: [], error: void 0, hasError: false };
-    try {
-        // There is no reservation. A removal would remove the artifact of the job that has the name now.
-        if (options.credentials.isGitea)
-            return false;
-        const giveUpAt = Date.now() + lateMs;
-        const signal = AbortSignal.timeout(cleanupMs);
-        const client = __addDisposableResource(env_4, connect(options, signal), true);
-        const { service } = client;
-        try {
-            const isOurs = (artifact) => isOwnedBy(artifact, service.self);
-            if (unlessListed && (await service.list(name)).some(isOurs))
-                return false;
-            for (;;) {
-                const isGone = await removeOwn(service, name);
-                if (isGone || Date.now() >= giveUpAt)
-                    return isGone;
-                await (0,external_node_timers_promises_.setTimeout)(latePauseMs, undefined, { signal });
-            }
-        }
-        catch {
-            // The error that led here is the one to report.
-            return false;
-        }
-    }
-    catch (e_4) {
-        env_4.error = e_4;
-        env_4.hasError = true;
-    }
-    finally {
-        const result_4 = __disposeResources(env_4);
-        if (result_4)
-            await result_4;
-    }
-}
-async function removeOwn(service, name) {
-    try {
-        await service.remove(name, service.self);
-        return true;
-    }
-    catch (error) {
-        if (error instanceof answer/* HttpError */.j$ && error.status === 404)
-            return false;
-        throw error;
-    }
-}
-function connect({ credentials, proxies, log }, signal) {
-    const http = (0,client/* httpClient */.o)(proxies, signal);
-    return {
-        http,
-        service: resultsService(http, credentials, log.info, signal),
-        [Symbol.asyncDispose]: () => http.close(),
-    };
-}
-function nameTaken(name, error) {
-    return new errors/* HandoverError */.Cu('artifact-name-taken', `The artifact service refuses the name "${name}": ${(0,errors/* messageOf */.bD)(error)}. Another job or step of this run uses it, or is uploading to it now.`, `Give each job, and each step that hands over, its own \`artifact-name\`. In a matrix, add what varies: \`${name}-\${{ matrix.component }}\`.`, error);
-}
-// actions/toolkit, artifact, shared/errors.ts: UsageError.
-const quota = /insufficient usage|storage quota/i;
-/** @param what the work that failed, in the imperative */
-function transferFailed(what, error) {
-    if (error instanceof errors/* HandoverError */.Cu)
-        return error;
-    const authorization = error instanceof answer/* HttpError */.j$ && (error.status === 401 || error.status === 403);
-    return new errors/* HandoverError */.Cu('transfer-failed', `Could not ${what}: ${(0,errors/* messageOf */.bD)(error)}.`, quota.test((0,errors/* messageOf */.bD)(error))
-        ? 'The artifact storage of this account is used up; GitHub recalculates it every 6 to 12 hours. Delete artifacts of earlier runs, and ' +
-            'let the last job remove this one: `remove: true` of load-image.'
-        : authorization
-            ? "The job's token was refused: it is valid only while the job runs. Re-run the job."
-            : 'Re-run the job. If it repeats, look at https://www.githubstatus.com and at the proxy of a self-hosted runner.', error);
-}
-
-;// CONCATENATED MODULE: ./build/shared/artifacts/service/official-store.js
-var official_store_addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
-    if (value !== null && value !== void 0) {
-        if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
-        var dispose, inner;
-        if (async) {
-            if (!Symbol.asyncDispose) throw new TypeError("Symbol.asyncDispose is not defined.");
-            dispose = value[Symbol.asyncDispose];
-        }
-        if (dispose === void 0) {
-            if (!Symbol.dispose) throw new TypeError("Symbol.dispose is not defined.");
-            dispose = value[Symbol.dispose];
-            if (async) inner = dispose;
-        }
-        if (typeof dispose !== "function") throw new TypeError("Object not disposable.");
-        if (inner) dispose = function() { try { inner.call(this); } catch (e) { return Promise.reject(e); } };
-        env.stack.push({ value: value, dispose: dispose, async: async });
-    }
-    else if (async) {
-        env.stack.push({ async: true });
-    }
-    return value;
-};
-var official_store_disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
-    return function (env) {
-        function fail(e) {
-            env.error = env.hasError ? new SuppressedError(e, env.error, "An error was suppressed during disposal.") : e;
-            env.hasError = true;
-        }
-        var r, s = 0;
-        function next() {
-            while (r = env.stack.pop()) {
-                try {
-                    if (!r.async && s === 1) return s = 0, env.stack.push(r), Promise.resolve().then(next);
-                    if (r.dispose) {
-                        var result = r.dispose.call(r.value);
-                        if (r.async) return s |= 2, Promise.resolve(result).then(next, function(e) { fail(e); return next(); });
-                    }
-                    else s |= 1;
-                }
-                catch (e) {
-                    fail(e);
-                }
-            }
-            if (s === 1) return env.hasError ? Promise.reject(env.error) : Promise.resolve();
-            if (env.hasError) throw env.error;
-        }
-        return next();
-    };
-})(typeof SuppressedError === "function" ? SuppressedError : function (error, suppressed, message) {
-    var e = new Error(message);
-    return e.name = "SuppressedError", e.error = error, e.suppressed = suppressed, e;
-});
-
-
-
-
-
-
-
-
-
-
 
 
 
@@ -36404,11 +36415,11 @@ function withOfficialClient(own, options) {
             return await work(own);
         }
         catch (error) {
-            if (!(error instanceof UnknownAnswer))
+            if (!(error instanceof twirp/* UnknownAnswer */.by))
                 throw error;
             // The official client refuses every host but GitHub's (actions/toolkit, artifact, config.ts: isGhes).
             if (options.credentials.isGitea)
-                throw unsupportedHost(options.host, `it answered in an unknown way (${error.message})`, error);
+                throw (0,results_service/* unsupportedHost */.sw)(options.host, `it answered in an unknown way (${error.message})`, error);
             options.log.notice(`The artifact service answered in an unknown way (${error.message}): using the official client instead.`);
             official ??= officialStore(options);
             return work(official);
@@ -36445,7 +36456,7 @@ async function explained(what, name, work) {
     catch (error) {
         if (error instanceof Error && error.name === 'ArtifactNotFoundError')
             throw notFound(name, error);
-        throw transferFailed(`${what} by way of the official client`, error);
+        throw (0,reservation/* transferFailed */.Fr)(`${what} by way of the official client`, error);
     }
 }
 // All bundles share one bundle of the client, at the same relative path as here: the bundler keeps this import unchanged.
@@ -36479,15 +36490,15 @@ async function uploadLocked(request, folder, options) {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
         const { name } = request;
-        const lock = official_store_addDisposableResource(env_1, await lockName(options.credentials, name), true);
+        const lock = __addDisposableResource(env_1, await (0,reservation/* lockName */.l4)(options.credentials, name), true);
         try {
             return await upload(request, folder);
         }
         catch (error) {
             // Possibly the client's own reservation: it tries again when an answer was lost.
-            const wasOurs = lock !== undefined && (await removeUnfinished(name, options, { unlessListed: true }));
+            const wasOurs = lock !== undefined && (await (0,reservation/* removeUnfinished */.E1)(name, options, { unlessListed: true }));
             if (!wasOurs && (0,errors/* messageOf */.bD)(error).includes('(409)'))
-                throw nameTaken(name, error);
+                throw (0,reservation/* nameTaken */.nn)(name, error);
             throw error;
         }
     }
@@ -36496,7 +36507,7 @@ async function uploadLocked(request, folder, options) {
         env_1.hasError = true;
     }
     finally {
-        const result_1 = official_store_disposeResources(env_1);
+        const result_1 = __disposeResources(env_1);
         if (result_1)
             await result_1;
     }
@@ -36506,7 +36517,7 @@ async function upload(request, folder) {
     const paths = [];
     for await (const file of request.files) {
         const path = (0,external_node_path_.join)(folder, file.name);
-        await (0,external_node_stream_promises_.pipeline)((0,bytes_chunks/* streamableChunks */.V$)(file.chunks), (0,external_node_fs_.createWriteStream)(path));
+        await (0,external_node_stream_promises_.pipeline)((0,chunks/* streamableChunks */.V$)(file.chunks), (0,external_node_fs_.createWriteStream)(path));
         paths.push(path);
         request.onBytes((await (0,promises_.stat)(path)).size);
     }
@@ -36592,13 +36603,13 @@ var run_store_disposeResources = (undefined && undefined.__disposeResources) || 
  * @throws HandoverError `unsupported-host` outside a runner
  */
 function runStore(options) {
-    const own = { ...options, credentials: serviceCredentials(options.runtimeToken, options.resultsUrl, options.host) };
+    const own = { ...options, credentials: (0,results_service/* serviceCredentials */.uB)(options.runtimeToken, options.resultsUrl, options.host) };
     return withOfficialClient(ownStore(own), own);
 }
 function ownStore(options) {
     const { credentials, log, maskSecret, signal, figures } = options;
     const http = (0,client/* httpClient */.o)(options.proxies, signal);
-    const service = resultsService(http, credentials, log.info, signal);
+    const service = (0,results_service/* resultsService */.UD)(http, credentials, log.info, signal);
     const folders = (0,files/* tempDirs */.zE)(options.tempRoot);
     const known = new Map();
     const removed = new Set();
@@ -36613,17 +36624,18 @@ function ownStore(options) {
             const artifacts = await service.list();
             for (const artifact of artifacts)
                 known.set(artifact.id, artifact);
-            return artifacts.filter(({ name }) => !isClaim(name));
+            return artifacts.filter(({ name }) => !(0,reservation/* isClaim */.j_)(name));
         }),
         open: async (artifact) => {
             const [what, found] = [`read the artifact "${artifact.name}"`, listed(artifact)];
             let isOpen = false;
             const sign = () => explain(what, async () => (0,signed_blob/* maskedUrl */.HB)(await service.signDownload(found), maskSecret)).catch((error) => {
                 // The official client can't continue what was read in part.
-                throw isOpen ? transferFailed(what, error) : (0,errors/* asError */.zR)(error);
+                throw isOpen ? (0,reservation/* transferFailed */.Fr)(what, error) : (0,errors/* asError */.zR)(error);
             });
-            const blob = { http, artifact, sign, onRetry: log.info, progress: log.progress, folders, signal, figures };
-            const content = await (0,zip_content/* openArtifact */.H)(artifact, await (0,open_blob/* openBlob */.Y)(blob));
+            const gitea = credentials.isGitea ? { partBytes: giteaPartBytes } : {};
+            const transfer = { http, artifact, sign, onRetry: log.info, progress: log.progress, folders, signal, figures };
+            const content = await (0,zip_content/* openArtifact */.H)(artifact, await (0,open_blob/* openBlob */.Y)({ ...transfer, ...gitea }));
             isOpen = true;
             return content;
         },
@@ -36641,33 +36653,35 @@ function ownStore(options) {
         },
     };
 }
+// Gitea reads a file from its start up to the requested part (modules/httplib/serve.go, ServeUserContentByReader).
+const giteaPartBytes = 16 * 1024 * 1024;
 const hourMs = 60 * 60 * 1000;
 const dayMs = 24 * hourMs;
 async function run_store_upload(http, service, options, { name, retentionDays, files, onBytes }) {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
         const { log, signal, figures, removed, credentials } = options;
-        const lock = run_store_addDisposableResource(env_1, await lockName(credentials, name), true);
+        const lock = run_store_addDisposableResource(env_1, await (0,reservation/* lockName */.l4)(credentials, name), true);
         // Gitea counts the whole days that are left (createArtifact in routers/api/actions/artifactsv4.go).
         const lastMs = retentionDays * dayMs + (credentials.isGitea ? hourMs : 0);
         const expiresAt = retentionDays === 0 ? undefined : new Date(Date.now() + lastMs);
         const claims = run_store_addDisposableResource(env_1, new AsyncDisposableStack(), true);
         const url = await explain(`create the artifact "${name}"`, async () => {
             if (credentials.isGitea)
-                claims.use(await claimOnGitea(name, removed, options, lock !== undefined));
-            return reserveName(name, expiresAt, options, lock !== undefined);
+                claims.use(await (0,reservation/* claimOnGitea */.SG)(name, removed, options, lock !== undefined));
+            return (0,reservation/* reserveName */.K6)(name, expiresAt, options, lock !== undefined);
         });
         try {
             const target = { http, url: (0,signed_blob/* maskedUrl */.HB)(url, options.maskSecret), onRetry: log.info, signal, figures };
-            const blob = await uploadBlob(target, storedZip(files), onBytes);
+            const blob = await (0,blob_upload/* uploadBlob */.P)(target, storedZip(files), onBytes);
             const id = await service
                 .finalize(name, blob.size, blob.digest)
                 .catch((error) => listedId(service, name, blob, error));
             return { id, name, ...blob };
         }
         catch (error) {
-            await removeUnfinished(name, options);
-            throw error instanceof errors/* HandoverError */.Cu ? error : transferFailed(`upload the artifact "${name}"`, error);
+            await (0,reservation/* removeUnfinished */.E1)(name, options);
+            throw error instanceof errors/* HandoverError */.Cu ? error : (0,reservation/* transferFailed */.Fr)(`upload the artifact "${name}"`, error);
         }
     }
     catch (e_1) {
@@ -36683,7 +36697,7 @@ async function run_store_upload(http, service, options, { name, retentionDays, f
 /** Returns the id of an uploaded artifact from the service's list, after the answer to the end of its upload was lost or unknown. */
 async function listedId(service, name, sent, error) {
     const artifacts = await service.list(name).catch(() => []);
-    const found = artifacts.find((artifact) => isOwnedBy(artifact, service.self) &&
+    const found = artifacts.find((artifact) => (0,results_service/* isOwnedBy */.D0)(artifact, service.self) &&
         artifact.size === sent.size &&
         // Gitea lists none. There, nothing is listed from the start of an upload to its end, and the end compares the digest.
         (artifact.digest ?? sent.digest) === sent.digest);
@@ -36696,7 +36710,7 @@ async function explain(what, work) {
         return await work();
     }
     catch (error) {
-        throw error instanceof UnknownAnswer ? error : transferFailed(what, error);
+        throw error instanceof twirp/* UnknownAnswer */.by ? error : (0,reservation/* transferFailed */.Fr)(what, error);
     }
 }
 
@@ -41135,6 +41149,58 @@ function again(policy, request, { what, onRetry, signal, isRetryable = isTransie
         },
         signal,
     });
+}
+
+
+/***/ }),
+
+/***/ 9359:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   ZZ: () => (/* binding */ field),
+/* harmony export */   by: () => (/* binding */ UnknownAnswer),
+/* harmony export */   iB: () => (/* binding */ signedUrl),
+/* harmony export */   lo: () => (/* binding */ twirp)
+/* harmony export */ });
+/* harmony import */ var _base_json_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(604);
+/* harmony import */ var _answer_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(9147);
+
+
+// The services behind ACTIONS_RESULTS_URL speak Twirp: each call is a POST with JSON (twirp specification, v7).
+/** The service answered with success in an unknown form: it is newer than this client. */
+class UnknownAnswer extends Error {
+    name = 'UnknownAnswer';
+}
+/**
+ * Returns a function that makes one request to a service.
+ * It throws HttpError for a refusal, and UnknownAnswer for an answer that isn't a JSON object.
+ */
+function twirp(http, { origin, service, token, answerMs }) {
+    return async (method, body, signal) => {
+        const response = await http.send({
+            method: 'POST',
+            url: `${origin}/twirp/${service}/${method}`,
+            headers: { 'content-type': 'application/json', authorization: `Bearer ${token}` },
+            body: JSON.stringify(body),
+            ...(signal === undefined ? {} : { signal }),
+            ...(answerMs === undefined ? {} : { answerMs }),
+        });
+        const value = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .parseJson */ .qF)(await (0,_answer_js__WEBPACK_IMPORTED_MODULE_1__/* .readText */ .yR)(response));
+        if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(value))
+            throw new UnknownAnswer(`${method}: the answer is not a JSON object`);
+        return value;
+    };
+}
+/** Returns a field of an answer: in snake_case or in camelCase (protobuf's JSON allows both). */
+function field(from, snake, camel) {
+    return from[snake] ?? from[camel];
+}
+/** Returns the value if it is a signed URL; throws UnknownAnswer otherwise. */
+function signedUrl(value, method) {
+    if (typeof value === 'string' && URL.canParse(value) && /^https?:$/.test(new URL(value).protocol))
+        return value;
+    throw new UnknownAnswer(`${method}: no signed URL`);
 }
 
 
