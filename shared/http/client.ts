@@ -66,15 +66,22 @@ export function httpClient(proxies: Proxies, signal: AbortSignal, authority?: st
       const dispatcher = isLoopback(host) ? direct : protocol === 'https:' ? secure : plain;
       const common = { dispatcher, method, signal: ends, headersTimeout: answerMs };
       if (body === undefined || typeof body === 'string')
-        return request(url, { ...common, headers, ...(body === undefined ? {} : { body }) });
+        return watched(await request(url, { ...common, headers, ...(body === undefined ? {} : { body }) }));
       const streamed = Buffer.isBuffer(body) ? { size: body.length, chunks: inPieces(body) } : body;
       const length = { 'content-length': String(streamed.size) };
-      return request(url, { ...common, headers: { ...headers, ...length }, body: Readable.from(streamed.chunks) });
+      const chunks = Readable.from(streamed.chunks);
+      return watched(await request(url, { ...common, headers: { ...headers, ...length }, body: chunks }));
     },
     close: async () => {
       await Promise.all([...new Set([direct, plain, secure])].map((each) => each.destroy()));
     },
   };
+}
+
+// A connection can break before the body has a reader, which gets that error later. Without this, it would end the process.
+function watched(response: HttpResponse): HttpResponse {
+  response.body.on('error', () => undefined);
+  return response;
 }
 
 // Node's TLS holds a copy of each write, and an encrypted one: for a piece that is little.
