@@ -40993,15 +40993,21 @@ function httpClient(proxies, signal, authority) {
             const dispatcher = (0,_proxies_js__WEBPACK_IMPORTED_MODULE_3__/* .isLoopback */ .U9)(host) ? direct : protocol === 'https:' ? secure : plain;
             const common = { dispatcher, method, signal: ends, headersTimeout: answerMs };
             if (body === undefined || typeof body === 'string')
-                return (0,undici__WEBPACK_IMPORTED_MODULE_2__/* .request */ .Em)(url, { ...common, headers, ...(body === undefined ? {} : { body }) });
+                return watched(await (0,undici__WEBPACK_IMPORTED_MODULE_2__/* .request */ .Em)(url, { ...common, headers, ...(body === undefined ? {} : { body }) }));
             const streamed = Buffer.isBuffer(body) ? { size: body.length, chunks: inPieces(body) } : body;
             const length = { 'content-length': String(streamed.size) };
-            return (0,undici__WEBPACK_IMPORTED_MODULE_2__/* .request */ .Em)(url, { ...common, headers: { ...headers, ...length }, body: node_stream__WEBPACK_IMPORTED_MODULE_0__.Readable.from(streamed.chunks) });
+            const chunks = node_stream__WEBPACK_IMPORTED_MODULE_0__.Readable.from(streamed.chunks);
+            return watched(await (0,undici__WEBPACK_IMPORTED_MODULE_2__/* .request */ .Em)(url, { ...common, headers: { ...headers, ...length }, body: chunks }));
         },
         close: async () => {
             await Promise.all([...new Set([direct, plain, secure])].map((each) => each.destroy()));
         },
     };
+}
+// A connection can break before the body has a reader, which gets that error later. Without this, it would end the process.
+function watched(response) {
+    response.body.on('error', () => undefined);
+    return response;
 }
 // Node's TLS holds a copy of each write, and an encrypted one: for a piece that is little.
 function inPieces(body) {
