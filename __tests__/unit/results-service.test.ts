@@ -8,11 +8,14 @@ import { type ResultsService, resultsService } from '../../shared/artifacts/serv
 let server: Server;
 let http: Http;
 let body = '';
+/** The body of the last request. */
+let sent = '';
 let service: ResultsService;
 
 beforeEach(async () => {
   server = createServer((request, response) => {
-    request.resume();
+    sent = '';
+    request.setEncoding('utf8').on('data', (text: string) => (sent += text));
     response.writeHead(200, { 'content-type': 'application/json' }).end(body);
   }).listen(0, '127.0.0.1');
   await once(server, 'listening');
@@ -27,6 +30,12 @@ beforeEach(async () => {
 afterEach(async () => {
   await http.close();
   server.close();
+});
+
+test('a zip is announced in the form of the current official client', async () => {
+  body = '{"ok": true, "signed_upload_url": "https://blob.example/a"}';
+  await service.create('docker-image', undefined);
+  expect(JSON.parse(sent)).toMatchObject({ name: 'docker-image', version: 7, mime_type: 'application/zip' });
 });
 
 const listed = { id: 1, name: 'docker-image', size: 1, runBackendId: 'r', jobBackendId: 'j' };

@@ -36,9 +36,10 @@ export function isOwnedBy(one: ArtifactOwner, other: ArtifactOwner): boolean {
 }
 
 const service = 'github.actions.results.api.v1.ArtifactService';
-// The format of zips since v4 of the upload action. Its client also sends 7, with a media type, since there are raw artifacts. Gitea before
-// 1.26 and Forgejo answer 500 to a media type.
-const formatVersion = 4;
+// What the official client sends since there are raw artifacts (@actions/artifact, upload-artifact.ts).
+const zipFormat = { mime_type: 'application/zip', version: 7 };
+// What it sent before. Gitea before 1.26 and Forgejo answer 500 to a media type.
+const giteaFormat = { version: 4 };
 
 interface EndOfUpload {
   readonly answerMs?: number;
@@ -86,7 +87,8 @@ export function resultsService(
       return signedUrl(field(answer, 'signed_url', 'signedUrl'), 'GetSignedArtifactURL');
     },
     create: async (name, expiresAt) => {
-      const body = { name, version: formatVersion, expires_at: expiresAt?.toISOString() };
+      const format = credentials.isGitea ? giteaFormat : zipFormat;
+      const body = { name, ...format, expires_at: expiresAt?.toISOString() };
       const answer = await call('CreateArtifact', body);
       return signedUrl(field(answer, 'signed_upload_url', 'signedUploadUrl'), 'CreateArtifact');
     },
