@@ -33941,9 +33941,10 @@ function isOwnedBy(one, other) {
     return one.runBackendId === other.runBackendId && one.jobBackendId === other.jobBackendId;
 }
 const service = 'github.actions.results.api.v1.ArtifactService';
-// The format of zips since v4 of the upload action. Its client also sends 7, with a media type, since there are raw artifacts. Gitea before
-// 1.26 and Forgejo answer 500 to a media type.
-const formatVersion = 4;
+// What the official client sends since there are raw artifacts (@actions/artifact, upload-artifact.ts).
+const zipFormat = { mime_type: 'application/zip', version: 7 };
+// What it sent before. Gitea before 1.26 and Forgejo answer 500 to a media type.
+const giteaFormat = { version: 4 };
 // Gitea answers when it has copied all blocks into one file (artifacts_chunks.go, mergeChunksForArtifact). It first removes the list of
 // blocks. So a second request fails, even after a success whose answer was lost.
 const onGitea = {
@@ -33980,7 +33981,8 @@ function resultsService(http, credentials, onRetry, signal) {
             return (0,_http_twirp_js__WEBPACK_IMPORTED_MODULE_5__/* .signedUrl */ .iB)((0,_http_twirp_js__WEBPACK_IMPORTED_MODULE_5__/* .field */ .ZZ)(answer, 'signed_url', 'signedUrl'), 'GetSignedArtifactURL');
         },
         create: async (name, expiresAt) => {
-            const body = { name, version: formatVersion, expires_at: expiresAt?.toISOString() };
+            const format = credentials.isGitea ? giteaFormat : zipFormat;
+            const body = { name, ...format, expires_at: expiresAt?.toISOString() };
             const answer = await call('CreateArtifact', body);
             return (0,_http_twirp_js__WEBPACK_IMPORTED_MODULE_5__/* .signedUrl */ .iB)((0,_http_twirp_js__WEBPACK_IMPORTED_MODULE_5__/* .field */ .ZZ)(answer, 'signed_upload_url', 'signedUploadUrl'), 'CreateArtifact');
         },
