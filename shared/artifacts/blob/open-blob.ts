@@ -12,8 +12,7 @@ import { readAnswer, serviceError } from '../../http/answer.ts';
 import { fileReader } from '../on-disk.ts';
 import type { Artifact } from '../store.ts';
 import { otherDigest } from '../zip/content.ts';
-import { type RangedReader, rangedReader } from './ranged-reader.ts';
-import type { PartFigures } from './slow-parts.ts';
+import { type RangedReader, rangedReader, type RangedReaderOptions } from './ranged-reader.ts';
 import {
   CutShort,
   discard,
@@ -24,12 +23,11 @@ import {
   type SignedBlobOptions,
 } from './signed-blob.ts';
 
-interface BlobOptions extends Omit<SignedBlobOptions, 'size'> {
+interface BlobOptions extends Omit<RangedReaderOptions, 'size'> {
   readonly artifact: Artifact;
   /** For a whole blob, as long as it is read. */
   readonly folders: TempDirs;
   readonly progress: Log['progress'];
-  readonly figures?: PartFigures | undefined;
 }
 
 const spaceAdvice =

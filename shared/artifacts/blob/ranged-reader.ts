@@ -30,7 +30,9 @@ export interface RangedReader {
   readonly lend: (start: number, end: number) => LentChunks;
 }
 
-interface RangedReaderOptions extends SignedBlobOptions {
+export interface RangedReaderOptions extends SignedBlobOptions {
+  /** Bytes of each part. Default: 2 MiB. */
+  readonly partBytes?: number;
   readonly figures?: PartFigures | undefined;
   /** Whether slow parts are requested again, and more of them at once; the benchmark measures both. */
   readonly adapts?: boolean;

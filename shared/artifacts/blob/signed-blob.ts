@@ -12,8 +12,6 @@ export interface SignedBlobOptions {
   /** Called with one log line before each retry. */
   readonly onRetry: (message: string) => void;
   readonly signal: AbortSignal;
-  /** Bytes of each part of a download. Default: 2 MiB. */
-  readonly partBytes?: number;
 }
 
 /** A blob behind signed URLs that expire. */
