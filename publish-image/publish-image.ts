@@ -93,9 +93,10 @@ function requireDigests({ expectedConfigDigests: expected }: PublishPlan, images
 function topOf(images: readonly [SourceImage, ...SourceImage[]]): PushedManifest {
   const [first, ...others] = images;
   const index = first.attestations?.index;
-  if (others.length === 0 && index === undefined) return manifestOf(first);
-  if (others.length === 0 && index !== undefined)
-    return { digest: digestOf(index), mediaType: mediaTypes.index, bytes: index };
+  if (others.length === 0)
+    return index === undefined
+      ? manifestOf(first)
+      : { digest: digestOf(index), mediaType: mediaTypes.index, bytes: index };
   const { bytes, mediaType } = formatIndex(
     images.map(({ platform, contents, attestations: own }) => ({
       ...(own === undefined ? {} : { attestations: own.manifests.map(({ descriptor }) => descriptor) }),

@@ -32441,10 +32441,10 @@ function requireDigests({ expectedConfigDigests: expected }, images) {
 function topOf(images) {
     const [first, ...others] = images;
     const index = first.attestations?.index;
-    if (others.length === 0 && index === undefined)
-        return manifestOf(first);
-    if (others.length === 0 && index !== undefined)
-        return { digest: (0,image_digest/* digestOf */.ol)(index), mediaType: image_manifest/* mediaTypes */.Ib.index, bytes: index };
+    if (others.length === 0)
+        return index === undefined
+            ? manifestOf(first)
+            : { digest: (0,image_digest/* digestOf */.ol)(index), mediaType: image_manifest/* mediaTypes */.Ib.index, bytes: index };
     const { bytes, mediaType } = (0,image_manifest/* formatIndex */.Qe)(images.map(({ platform, contents, attestations: own }) => ({
         ...(own === undefined ? {} : { attestations: own.manifests.map(({ descriptor }) => descriptor) }),
         mediaType: contents.manifestMediaType,
