@@ -7,7 +7,15 @@ import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import type { StepOutcome } from '../../dev/action-runner.ts';
 import { type DockerEngine, startDockerEngine } from '../../dev/docker-engine.ts';
 import type { ArtifactService } from '../fakes/artifact-service/service.ts';
-import { type Inputs, shareOn, startArtifactService, stepOn, stores, testedDocker } from '../fixtures/engines.ts';
+import {
+  imagesOn,
+  type Inputs,
+  shareOn,
+  startArtifactService,
+  stepOn,
+  stores,
+  testedDocker,
+} from '../fixtures/engines.ts';
 import { type FixtureImage, makeImage, savedTarball } from '../fixtures/image.ts';
 import { errorCode } from '../fixtures/scenario.ts';
 
@@ -38,12 +46,6 @@ async function handOver(image: FixtureImage, artifact: string, reference: string
   const inputs = { 'source-tarball': tarball, 'artifact-name': artifact, image: reference };
   expect((await stepOn(service, engine, 'export-image', inputs)).outputs['run-integration']).toBe('true');
 }
-const everything = (): readonly string[] =>
-  engine
-    .docker('image', 'ls', '--all', '--no-trunc', '--format', '{{.Repository}}:{{.Tag}} {{.ID}}')
-    .trim()
-    .split('\n')
-    .filter((line) => line !== '');
 
 /** Fills the disk except for that number of bytes. */
 function fill(freeBytes: number): void {
@@ -70,11 +72,11 @@ describe.each(stores)('the disk of an engine with the %s store', (store) => {
       expect(outcome.log).toMatch(/no space left on device|free/i);
       expect(outcome.log).toContain('df -h');
       expect(outcome.leftInTemp).toEqual([]);
-      expect(everything()).toEqual([]);
+      expect(imagesOn(engine)).toEqual([]);
       rmSync(join(folder, 'filler'));
       const again = await load({ overlap });
       expect(again.log).not.toContain('::error');
-      expect(everything()).toEqual([expect.stringMatching(/^charon:local /)]);
+      expect(imagesOn(engine)).toEqual([expect.stringMatching(/^charon:local /)]);
     },
   );
 
@@ -97,10 +99,10 @@ describe.each(stores)('the disk of an engine with the %s store', (store) => {
         expect(outcome.log).not.toContain('::error');
         expect(outcome.outputs['config-digest']).toBe((names[at] === 'one' ? one : other).configDigest);
       }
-      expect(everything().map((line) => line.split(' ')[0])).toEqual(
+      expect(imagesOn(engine).map((line) => line.split(' ')[0])).toEqual(
         expect.arrayContaining(['one:local', 'other:local']),
       );
-      expect(everything()).toHaveLength(2);
+      expect(imagesOn(engine)).toHaveLength(2);
       engine.docker('save', '--output', join(folder, 'saved.tar'), 'one:local', 'other:local');
     },
   );

@@ -7,7 +7,7 @@ import { afterEach, describe, expect, test } from '@jest/globals';
 import type { StepOutcome } from '../../dev/action-runner.ts';
 import type { EngineClient } from '../../dev/docker-engine.ts';
 import { engines, service, useEngines } from '../fixtures/engine-suite.ts';
-import { halfOf, type Inputs, namesOn, oneOf, stepOn, waysToLoad } from '../fixtures/engines.ts';
+import { halfOf, imagesOn, type Inputs, namesOn, oneOf, stepOn, waysToLoad } from '../fixtures/engines.ts';
 import { officialDownload, officialUpload } from '../fixtures/official-client.ts';
 import { startPlainServer } from '../fixtures/plain-server.ts';
 import { errorCode } from '../fixtures/scenario.ts';
@@ -346,10 +346,10 @@ describe.each(waysToLoad())('into the %s store, overlap: %s', (store, overlap) =
     await stepOn(service, builder, 'export-image', build(context));
     await service.blobs.flipByte(service.artifacts[0]?.blob ?? '', 1_000_000);
     const engine = engines[store];
-    const before = engine.docker('image', 'ls', '--all', '--digests');
+    const before = imagesOn(engine);
     const loaded = await stepOn(service, engine, 'load-image', { overlap });
     expect(errorCode(loaded)).toBe('artifact-corrupt');
-    expect(engine.docker('image', 'ls', '--all', '--digests')).toBe(before);
+    expect(imagesOn(engine)).toEqual(before);
   });
 
   test('the store ends in the same state: one tag, and no temporary tags', async () => {

@@ -6,7 +6,7 @@ import type { StepOutcome } from '../../dev/action-runner.ts';
 import { runStep } from '../../dev/action-runner.ts';
 import type { EngineClient } from '../../dev/docker-engine.ts';
 import { engines, pruneAfterEach, service, useEngines } from '../fixtures/engine-suite.ts';
-import { type Inputs, shareOn, stores, stepOn } from '../fixtures/engines.ts';
+import { imagesOn, type Inputs, shareOn, stores, stepOn } from '../fixtures/engines.ts';
 import { makeImage, savedTarball } from '../fixtures/image.ts';
 import { artifactOf, publish } from '../fixtures/lying-artifact.ts';
 import { errorCode } from '../fixtures/scenario.ts';
@@ -19,12 +19,6 @@ const image = makeImage({
   layerBytes: 3_000_000,
   labels: { 'org.opencontainers.image.revision': 'abc123' },
 });
-const everything = ({ docker }: EngineClient): readonly string[] =>
-  docker('image', 'ls', '--all', '--no-trunc', '--digests', '--format', '{{.Repository}}:{{.Tag}} {{.ID}}')
-    .trim()
-    .split('\n')
-    .filter((line) => line !== '')
-    .sort();
 const load = (engine: EngineClient, inputs: Inputs = {}): Promise<StepOutcome> =>
   stepOn(service, engine, 'load-image', inputs);
 
@@ -46,14 +40,14 @@ describe.each(stores)('on the %s store', (store) => {
     async (overlap) => {
       const engine = engines[store];
       await seedNameless(engine);
-      const before = everything(engine);
+      const before = imagesOn(engine);
       expect(before).toEqual([expect.stringMatching(/^<none>:<none> sha256:/)]);
       // A foreign tarball is identified only after loading; a record identifies the image before.
       for (const record of [undefined, artifactOf(image, ['charon:local']).record]) {
         await publish(service, { tarball: savedTarball(image, ['charon:local']), record });
         const outcome = await load(engine, { image: 'charon:local', overlap, 'expected-revision': 'other' });
         expect(errorCode(outcome)).toBe('revision-mismatch');
-        expect(everything(engine)).toEqual(before);
+        expect(imagesOn(engine)).toEqual(before);
       }
     },
   );
@@ -63,7 +57,7 @@ describe.each(stores)('on the %s store', (store) => {
     await publish(service, { tarball: savedTarball(image, ['charon:local']), record: undefined });
     const outcome = await load(engine, { 'expected-revision': 'other' });
     expect(errorCode(outcome)).toBe('revision-mismatch');
-    expect(everything(engine)).toEqual([]);
+    expect(imagesOn(engine)).toEqual([]);
   });
 
   test('the next load removes what a killed load left in the engine and in RUNNER_TEMP', async () => {
@@ -76,17 +70,17 @@ describe.each(stores)('on the %s store', (store) => {
     const onOutput = (text: string): void => {
       if (/^Downloaded: /m.test(text)) killing.abort();
     };
-    for (let tries = 0; tries < 20 && !everything(engine).some((line) => line.includes('handover')); tries += 1) {
+    for (let tries = 0; tries < 20 && !imagesOn(engine).some((line) => line.includes('handover')); tries += 1) {
       await runStep({ action: 'load-image', env, signal: killing.signal, killWith: 'SIGKILL', onOutput });
-      if (everything(engine).some((line) => line.startsWith('charon:local')))
+      if (imagesOn(engine).some((line) => line.startsWith('charon:local')))
         engine.docker('image', 'rm', 'charon:local');
     }
-    const left = everything(engine).filter((line) => line.includes('handover'));
+    const left = imagesOn(engine).filter((line) => line.includes('handover'));
     expect(left).toHaveLength(1);
     const outcome = await runStep({ action: 'load-image', env });
     expect(outcome.log).not.toContain('::error');
     expect(outcome.log).toContain('left behind by a killed step');
-    expect(everything(engine)).toEqual([expect.stringMatching(/^charon:local /)]);
+    expect(imagesOn(engine)).toEqual([expect.stringMatching(/^charon:local /)]);
     expect(await readdir(temp)).toEqual([]);
     await rm(temp, { recursive: true, force: true });
   });

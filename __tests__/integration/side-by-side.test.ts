@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { expect, test } from '@jest/globals';
 import { runStep, type StepOutcome } from '../../dev/action-runner.ts';
 import { engines, service, useEngines } from '../fixtures/engine-suite.ts';
-import { type Inputs, oneOf, stores, stepOn } from '../fixtures/engines.ts';
+import { imagesOn, type Inputs, oneOf, stores, stepOn } from '../fixtures/engines.ts';
 
 // Simulates `background: true`: several steps of one job run at once, with one engine and one RUNNER_TEMP. `cancel:` sends SIGINT.
 
@@ -29,7 +29,7 @@ test.each(oneOf(stores, 0))(
     const temp = join(engines.directory, `temp-${store}`);
     mkdirSync(temp);
     for (const name of ['one', 'two']) await handOver(name);
-    const before = docker('image', 'ls', '--all', '--no-trunc');
+    const before = imagesOn(engines[store]);
     const start = (inputs: Inputs, cancel?: AbortController): Promise<StepOutcome> =>
       runStep({
         action: 'load-image',
@@ -54,7 +54,7 @@ test.each(oneOf(stores, 0))(
     for (const name of ['one', 'two']) expect(docker('run', '--rm', '--network=none', `${name}:local`)).toBe(name);
     expect(readdirSync(temp)).toEqual([]);
     docker('image', 'rm', '-f', 'one:local', 'two:local');
-    expect(docker('image', 'ls', '--all', '--no-trunc')).toBe(before);
+    expect(imagesOn(engines[store])).toEqual(before);
     rmSync(temp, { recursive: true });
   },
 );
@@ -64,7 +64,7 @@ test.each(oneOf(stores, 1))(
   async (store) => {
     const { docker, env } = engines[store];
     for (const name of ['one', 'two']) await handOver(name);
-    const before = docker('image', 'ls', '--all', '--no-trunc');
+    const before = imagesOn(engines[store]);
     const start = (name: string, cancel?: AbortController): Promise<StepOutcome> =>
       runStep({
         action: 'load-image',
@@ -88,7 +88,7 @@ test.each(oneOf(stores, 1))(
       docker('image', 'rm', '-f', 'shared:1');
       // If two images were verified one after the other, the first has lost its only name.
       if (new Set(green).size > 1) docker('image', 'prune', '-f');
-      expect(docker('image', 'ls', '--all', '--no-trunc')).toBe(before);
+      expect(imagesOn(engines[store])).toEqual(before);
     }
   },
   180_000,
