@@ -65,14 +65,39 @@ describe('cache-to: auto writes a cache that a later run can read (B.12)', () =>
   });
 
   test.each([
-    ['a push to the branch of a merge queue', 'push', 'refs/heads/gh-readonly-queue/main/pr-1-abc1234', {}],
-    ['a closed pull request', 'pull_request', 'refs/pull/7/merge', { action: 'closed' }],
-    ['a merged pull request, which runs on its base branch', 'pull_request', 'refs/heads/main', { action: 'closed' }],
-    ['a deployment of a bare commit', 'deployment', '', {}],
-  ])('it writes nothing on %s', (_, name, ref, payload) => {
+    [
+      'a push to the branch of a merge queue',
+      'push',
+      'refs/heads/gh-readonly-queue/main/pr-1-abc1234',
+      {},
+      'of a merge queue',
+    ],
+    ['a merge queue, whatever its ref is', 'merge_group', 'refs/heads/main', {}, 'of a merge queue'],
+    ['a merge queue’s own form of its ref', 'push', 'refs/gh-readonly-queue/main/pr-1-abc1234', {}, 'of a merge queue'],
+    ['a closed pull request', 'pull_request', 'refs/pull/7/merge', { action: 'closed' }, 'this pull request is closed'],
+    [
+      'a merged pull request, which runs on its base branch',
+      'pull_request',
+      'refs/heads/main',
+      { action: 'closed' },
+      'a run for pull_request may not write',
+    ],
+    ['a deployment of a bare commit', 'deployment', '', {}, 'this run has no branch or pull request'],
+  ])('it writes nothing on %s', (_, name, ref, payload, why) => {
     const event = { ...noEvent, name, ref, payload };
-    expect(written({ event })).toEqual({ caches: [], remarks: [expect.stringContaining('auto writes nothing: ')] });
+    expect(written({ event })).toEqual({
+      caches: [],
+      remarks: [expect.stringMatching(`^cache-to: auto writes nothing: .*${why}`)],
+    });
   });
+
+  test.each(['push', 'repository_dispatch', 'create', 'delete', 'registry_package', 'page_build'])(
+    'it writes the cache of a branch on the event %s',
+    (name) => {
+      const event = { ...noEvent, name, ref: 'refs/heads/topic/gh-readonly-queue/x' };
+      expect(written({ event }).caches).toEqual(gha);
+    },
+  );
 
   test.each([
     ['in a job with cache-mode read', { cacheMode: 'read' }, "this job's `cache-mode` is `read`"],

@@ -46,7 +46,24 @@ describe('caches are written with the image or after it (B.12)', () => {
     ]);
     expect(planCacheWrites(['type=gha,token=t,url=http://x'], nowhere, true).afterImage).toHaveLength(1);
     expect(() => planCacheWrites(['type=gha,ignore-error=false'], nowhere, true)).toThrow(
-      expect.objectContaining({ code: 'unsupported-host' }),
+      expect.objectContaining({
+        code: 'unsupported-host',
+        message: expect.stringContaining("The build cache type=gha can't be written, and `ignore-error=false`"),
+      }),
+    );
+  });
+
+  test('the docker driver on the classic store only writes inline caches, and says what to do about others', () => {
+    expect(planCacheWrites(['type=inline', 'type=local,dest=x'], service, false)).toEqual({
+      withImage: ['type=inline'],
+      afterImage: [],
+      problems: [expect.stringMatching(/^type=local,dest=x was not written: the docker driver .*setup-buildx-action/)],
+    });
+    expect(() => planCacheWrites(['type=local,dest=x,ignore-error=false'], service, false)).toThrow(
+      expect.objectContaining({
+        code: 'builder-unsupported',
+        message: expect.stringContaining('(cache-to: type=local,dest=x)'),
+      }),
     );
   });
 
@@ -88,7 +105,11 @@ test('the folder of a local cache may have a comma and quotes in its name', () =
 test('a cache is described by its type and place, and never by fields that may be secret', () => {
   const secret = 'type=s3,bucket=b,secret_access_key=hunter2,session_token=hunter3,"name=a,b",mode=max';
   expect(describeCache(secret)).toBe('type=s3,bucket=b,name=a,b,mode=max');
-  expect(describeCache('example.com/app:cache')).toBe('type=registry,ref=example.com/app:cache');
+  expect(describeCache(' example.com/app:cache ')).toBe('type=registry,ref=example.com/app:cache');
+  expect(describeCache('type=registry,ref=a/b:c,mode=')).toBe('type=registry,ref=a/b:c');
+  expect(describeCache('type=local,src=in,"dest=a ""b""",scope=s')).toBe('type=local,dest=a "b",src=in,scope=s');
+  expect(describeCache('app:cache,mode=max')).toBe('mode=max');
+  expect(notWritten('type=gha', '1.2.3.4 refused it.')).toBe('type=gha was not written: 1.2.3.4 refused it.');
   expect(describeCache('mode=max,token=hunter2,type=gha')).toBe('type=gha,mode=max');
   expect(notWritten('type=gha,token=hunter2', 'failed to reserve cache.')).toMatch(
     /^type=gha was not written: failed to reserve cache \(for jobs of low-trust events, .*read-only\)\.$/,

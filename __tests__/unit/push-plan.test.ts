@@ -86,6 +86,33 @@ describe('what push uploads', () => {
     expect(plan?.listedPlatforms.map(({ architecture }) => architecture)).toEqual(listed);
   });
 
+  test.each([
+    ['tarball', {}, tags, 'A `source-tarball` can be handed over, but not pushed.'],
+    ['layout', {}, tags, 'A `source-layout` can be handed over, but not pushed.'],
+    [
+      'engine',
+      { platforms: ['linux/amd64', 'linux/arm64'] },
+      tags,
+      '`push-platforms` is linux/amd64, linux/arm64, but',
+    ],
+    ['build', {}, [], 'the input `tags` is empty'],
+    ['build', { onFailure: 'ignore' }, tags, 'The input `push-failure` is "ignore"; expected error or warn.'],
+    ['build', { enabled: false, onFailure: '' }, tags, 'The input `push-failure` is ""'],
+    ['build', { enabled: false, platforms: ['linux'] }, tags, 'linux'],
+  ] as const)('a push of a %s with %j is refused, with the value seen (S1.5)', (source, given, references, message) => {
+    const plan = (): unknown => planPush({ ...inputs, ...given }, references, source, amd64, noAttestations);
+    expect(plan).toThrow(expect.objectContaining({ code: 'invalid-input', message: expect.stringContaining(message) }));
+  });
+
+  test('the image of an engine is pushed for its own platform, and a failure may only warn', () => {
+    const engine = { ...inputs, platforms: ['linux/amd64'], onFailure: 'warn' };
+    expect(planPush(engine, tags, 'engine', amd64, noAttestations)).toEqual({
+      references: tags,
+      listedPlatforms: [],
+      onFailure: 'warn',
+    });
+  });
+
   test('each line is one reference in lower case, a missing tag is latest, and JSON is also read (S1.6, S2.4)', () => {
     expect(tagList('\nghcr.io/Org/App:V1\r\n\r\n b/c \n').map(formatReference)).toEqual([
       'ghcr.io/org/app:V1',

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from '@jest/globals';
-import { requireExpected } from '../../shared/handed-over/expectations.ts';
+import { parseExpectedDigest, requireExpected } from '../../shared/handed-over/expectations.ts';
 import type { Identity } from '../../shared/handed-over/identity.ts';
 import { differences, requireSameImage } from '../../load-image/into/prove.ts';
 import type { InspectedImage } from '../../shared/docker/output.ts';
@@ -170,6 +170,7 @@ describe('requireExpected', () => {
     ['the expected revision (S1.8)', check({ expectedRevision: 'abc' })(revision('abc'))],
     ['the expected config digest', check({ expectedConfigDigest: digestOf('config') })({})],
     ['an image without a revision if none is expected', check({})({})],
+    ['an image with a revision if none is expected', check({})(revision('abc'))],
     ['another variant of the engine’s architecture', check({})({ platform: platformOf('linux', 'arm64', 'v9') })],
     ['an emulated platform', check({ host: undefined })({ platform: platformOf('linux', 'x86_64') })],
   ])('%s passes', (_, work) => {
@@ -190,6 +191,16 @@ describe('requireExpected', () => {
     ['another system', check({})({}, platformOf('windows', 'arm64')), 'platform-mismatch', 'windows/arm64'],
   ])('%s fails', (_, work, code, words) => {
     expect(work).toThrow(expect.objectContaining({ code, message: expect.stringContaining(words) }));
+  });
+
+  test('an expected digest is read whole, and another text is shown with what was expected', () => {
+    expect(parseExpectedDigest(digestOf('config'))).toBe(digestOf('config'));
+    expect(() => parseExpectedDigest('sha256:1')).toThrow(
+      expect.objectContaining({
+        code: 'invalid-input',
+        message: expect.stringContaining('is "sha256:1"; expected sha256:'),
+      }),
+    );
   });
 
   test('a label of a third party can’t start a new line in the message', () => {
