@@ -31,6 +31,7 @@ import {
 } from '../shared/tar/tarball-writer.ts';
 import type { NameClaim } from './name-claim.ts';
 import type { ExportPlan, LayoutPlan } from './plan/plan.ts';
+import { isPushedByItsBuild } from './plan/push-plan.ts';
 import { pushedByBuild, type PushState } from './push.ts';
 import type { CacheWriting } from './source/cache-writing.ts';
 
@@ -171,8 +172,8 @@ export interface LayoutUpload {
  */
 export async function uploadLayout(plan: LayoutPlan, tools: UploadTools, layout: LayoutUpload): Promise<Uploaded> {
   const { directory, filled, file, claim } = layout;
-  // The result of the build decides whether anything is uploaded.
-  if (plan.requireCache || plan.push !== undefined) await filled;
+  // A failed push leaves the layout unfinished. The image is then built again, and may get other layers.
+  if (plan.kind === 'image' && plan.source.kind === 'build' && isPushedByItsBuild(plan)) await filled;
   const layers = await begun(arrivingLayers(directory, filled));
   const images = async (): Promise<FilledLayout['images']> => (await filled).images;
   const written = Promise.withResolvers<WrittenTarball>();

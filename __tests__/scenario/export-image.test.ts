@@ -6,6 +6,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
 import { runnerCommands } from '../fixtures/runner-commands.ts';
 import { describe, expect, test } from '@jest/globals';
+import type { StepOutcome } from '../../dev/action-runner.ts';
+import type { FakeState } from '../fakes/docker/state.ts';
 import { eventEnvironment, type RecordedEvent } from '../fixtures/events.ts';
 import {
   attested,
@@ -16,7 +18,7 @@ import {
   writeAttestedLayout,
   writeLayout,
 } from '../fixtures/image.ts';
-import { errorCode, errorMessage, testStore } from '../fixtures/scenario.ts';
+import { errorCode, errorMessage, shortPauses, testStore } from '../fixtures/scenario.ts';
 import { begin, useScenarios } from '../fixtures/scenario-suite.ts';
 import { digestOf } from '../../shared/image/digest.ts';
 import { attestationsName, parseRecord, recordName } from '../../shared/image/record.ts';
@@ -257,7 +259,7 @@ describe('a build', () => {
   });
 
   test('require-cache turns an executed step into an error that shows the step (S0.3, S0.6)', async () => {
-    const { exports, tarball, service } = await begin({ docker: { progress } });
+    const { exports, tarball, store } = await begin({ docker: { progress } });
     const outcome = await exports({ 'require-cache': 'true' });
     expect(outcome.exitCode).toBe(1);
     expect(errorCode(outcome)).toBe('cache-missed');
@@ -265,7 +267,59 @@ describe('a build', () => {
     expect(errorMessage(outcome)).toMatch(/context ".".*Next step: Give .* the same `context`/s);
     expect(outcome.outputs).toEqual({ 'run-integration': 'false', 'cached-steps': '1', 'executed-steps': '1' });
     expect(existsSync(tarball)).toBe(false);
-    expect(service.artifacts).toEqual([]);
+    expect(await store().list()).toEqual([]);
+  });
+});
+
+describe('the upload starts with the first layer, before buildx has ended', () => {
+  const pushing = { push: 'true', tags: 'ghcr.io/org/app:1' } as const;
+  const registry = { failures: [], digest: `sha256:${'e'.repeat(64)}`, pushed: [], images: {}, manifests: {} };
+  const large = { layerBytes: 5_000_000 } as const;
+
+  /** Starts an export, and returns when it has sent a block while buildx still runs. `end` lets buildx end. */
+  async function uploading(docker: Partial<FakeState>, inputs: Readonly<Record<string, string>>) {
+    const started = await begin({ image: makeImage(large), docker: { registry, ...docker } });
+    const { directory, service, exports } = started;
+    const gate = join(directory, 'gate');
+    started.docker.set({ buildWaitsFor: gate });
+    const running = exports(inputs, { env: shortPauses });
+    const giveUp = Date.now() + 10_000;
+    while (service.traffic.up === 0 && Date.now() < giveUp) await sleep(20);
+    const sent = service.traffic.up;
+    const end = async (): Promise<StepOutcome> => {
+      await writeFile(gate, '');
+      return running;
+    };
+    return { ...started, sent, end };
+  }
+
+  test.each([
+    ['several platforms', { ...pushing, 'push-platforms': 'linux/amd64,linux/arm64' }],
+    ['require-cache', { 'require-cache': 'true' }],
+    ['neither', {}],
+  ])('with %s', async (_, inputs) => {
+    const { sent, end, service, image } = await uploading({}, inputs);
+    expect(service.artifacts).toMatchObject([{ finalised: false }]);
+    const outcome = await end();
+    expect(sent).toBeGreaterThan(0);
+    expect(outcome.log).not.toContain('::error');
+    expect(outcome.outputs).toMatchObject({ 'run-integration': 'true', 'config-digest': image.configDigest });
+    expect(service.artifacts).toMatchObject([{ finalised: true }]);
+  });
+
+  test('cache-missed leaves no artifact, no tarball and no reserved name (S0.3)', async () => {
+    const { sent, end, exports, store, service, tarball } = await uploading({ progress }, { 'require-cache': 'true' });
+    const outcome = await end();
+    expect(sent).toBeGreaterThan(0);
+    expect(errorCode(outcome)).toBe('cache-missed');
+    expect(outcome.outputs['run-integration']).toBe('false');
+    expect(outcome.leftInTemp).toEqual([]);
+    expect(existsSync(tarball)).toBe(false);
+    expect(await store().list()).toEqual([]);
+    // The name is free.
+    const again = await exports();
+    expect(again.log).not.toContain('::error');
+    expect(service.artifacts.filter(({ finalised }) => finalised)).toHaveLength(1);
   });
 });
 

@@ -10,7 +10,7 @@ import {
   withoutGhaCache,
 } from '../plan/build-arguments.ts';
 import { planCacheWrites } from '../plan/cache.ts';
-import type { PushPlan } from '../plan/push-plan.ts';
+import { isPushedByItsBuild, type PushPlan } from '../plan/push-plan.ts';
 import { pushFromEngine, type PushState } from '../push.ts';
 import { writeCache } from './blobs-first.ts';
 import type { CacheBuild } from './cache-writing.ts';
@@ -160,8 +160,8 @@ type Build = (
 ) => Promise<BuildOutcome>;
 
 /**
- * Builds into the OCI layout. The same build pushes, if it is one image and nothing has to be checked first. If only the push fails, the
- * build is repeated from its cache for the layout alone.
+ * Builds into the OCI layout, and pushes with the same build where that is planned. If only the push fails, the build is repeated from its
+ * cache for the layout alone.
  * @throws HandoverError `build-failed`
  */
 async function buildAndPush(
@@ -191,9 +191,7 @@ async function buildAndPush(
   };
   const metadataFile = join(tools.tempDir, 'pushed.json');
   const registry = { kind: 'registry', metadataFile, compression, attested } as const;
-  // An SBOM takes a scan of the image, whose failure would fail the build.
-  const scans = attestations.sbom !== 'false';
-  const pushes = push !== undefined && !several && !scans && !request.requireCache;
+  const pushes = isPushedByItsBuild(request);
   const { steps, pushFailure, unreadCaches } = await run(build, [platform], pushes ? [layout, registry] : [layout]);
   const isNew = steps.every(({ cached }) => !cached);
   const builds = writes.afterImage.map((cache): CacheBuild => {

@@ -1,4 +1,4 @@
-import { cpSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import type { Readable } from 'node:stream';
 import { buffer } from 'node:stream/consumers';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -159,6 +159,8 @@ async function build(images: FakeImages, { args, err, signal }: Call): Promise<v
     // Like BuildKit's client, renames blobs into place: partial blobs are never visible.
     cpSync(state.buildLayout ?? '', `${directory}.part`, { recursive: true });
     renameSync(`${directory}.part`, directory);
+    while (state.buildWaitsFor !== undefined && !existsSync(state.buildWaitsFor))
+      await sleep(20, undefined, { signal });
   }
   const pushedNames = /"name=([^"]+)"/.exec(outputs)?.[1]?.split(',') ?? [];
   if (outputs.includes('push=true')) buildPushes(images, args, pushedNames, directory, err);

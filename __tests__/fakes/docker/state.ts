@@ -43,6 +43,8 @@ export interface FakeState {
   readonly loadedFiles: readonly (readonly [string, string])[];
   /** Folder with the OCI layout that a build exports. */
   readonly buildLayout?: string;
+  /** A file that a build waits for, after its layers are written. */
+  readonly buildWaitsFor?: string;
   /** Tarball that `docker save` writes. */
   readonly saved?: string;
   /** rawjson progress lines that a build prints. */
