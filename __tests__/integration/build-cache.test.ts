@@ -1,4 +1,5 @@
 import { execFileSync } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
@@ -334,6 +335,31 @@ describe.each(oneOf(builders, 1))('with %s alone', (_, builder) => {
     pruneCacheOf(builder);
     const again = await exports({ context, 'require-cache': 'true', 'artifact-name': 'again' });
     expect(again.outputs['manifest-digest']).toBe(first.outputs['manifest-digest']);
+  }, 120_000);
+
+  test('a change in another stage stores the new layers of all stages, and downloads no cached stage (B.12)', async () => {
+    const context = newContext();
+    const stages = ['FROM scratch AS kept', 'COPY kept /kept', 'COPY tool.txt /kept.txt', 'FROM scratch AS changed'];
+    const copies = ['COPY src /src', 'FROM scratch', 'COPY --from=kept /kept.txt /', 'COPY --from=changed /src /src'];
+    writeFileSync(join(context, 'Dockerfile'), [...stages, ...copies].join('\n'));
+    writeFileSync(join(context, 'kept'), randomBytes(2_000_000));
+    writeFileSync(join(context, 'src'), randomBytes(200_000));
+    expect((await exports({ context, 'cache-to': gha })).annotations).toEqual([]);
+    pruneCacheOf(builder);
+    const [entries, down] = [service.cacheEntries.length, service.traffic.down];
+    writeFileSync(join(context, 'src'), randomBytes(200_000));
+    const changed = await exports({ context, 'cache-to': gha, 'artifact-name': 'changed' });
+    expect(changed.annotations).toEqual([]);
+    expect(changed.outputs).toMatchObject({ 'cached-steps': '3', 'executed-steps': '2' });
+    expect(changed.log).toContain('Stored 2 layers of the build cache');
+    // With BuildKit's index.
+    expect(service.cacheEntries).toHaveLength(entries + 3);
+    expect(service.traffic.down - down).toBeLessThan(1_000_000);
+    expect(changed.leftInTemp).toEqual([]);
+    pruneCacheOf(builder);
+    const again = await exports({ context, 'require-cache': 'true', 'artifact-name': 'again' });
+    expect(again.annotations).toEqual([]);
+    expect(again.outputs['manifest-digest']).toBe(changed.outputs['manifest-digest']);
   }, 120_000);
 
   test('a run after an upload that broke off builds the missing step again (B.12)', async () => {

@@ -144,3 +144,31 @@ test('a service that does not answer is given up (B.12)', async () => {
     isUnfinished: false,
   });
 });
+
+test('the layers in a scope’s newest index are listed; without a readable index there is no list (B.12)', async () => {
+  open();
+  const layers = contents.slice(0, 2).map((content) => digestOf(content));
+  const write = async (key: string, text: string): Promise<void> => {
+    const call = async (method: string, more: object): Promise<string> =>
+      (
+        await fetch(`${service.url}/twirp/github.actions.results.api.v1.CacheService/${method}`, {
+          method: 'POST',
+          headers: { authorization: `Bearer ${service.env()['ACTIONS_RUNTIME_TOKEN'] ?? ''}` },
+          body: JSON.stringify({ key, version, ...more }),
+        })
+      ).text();
+    const url = /"signed_upload_url":"([^"]+)"/.exec(await call('CreateCacheEntry', {}))?.[1] ?? '';
+    await fetch(url, { method: 'PUT', headers: { 'x-ms-blob-type': 'BlockBlob' }, body: text });
+    await call('FinalizeCacheEntryUpload', { size_bytes: String(text.length) });
+  };
+  const listed = (scope: string): Promise<readonly string[] | undefined> => cache.listed(scope, never);
+  expect(await listed('buildkit')).toBeUndefined();
+  await write('index-buildkit-1-aaaaaaaa#1', JSON.stringify({ layers: [{ blob: layers[1] }] }));
+  await write('index-buildkit-1-aaaaaaaa#2', JSON.stringify({ layers: [...layers, 'x'].map((blob) => ({ blob })) }));
+  await write('index-damaged-1-aaaaaaaa#1', '{');
+  expect(await listed('buildkit')).toEqual(layers);
+  expect(await listed('other')).toBeUndefined();
+  expect(await listed('damaged')).toBeUndefined();
+  service.faults.add({ on: 'GetCacheEntryDownloadURL', effect: { kind: 'status', status: 500 } });
+  expect(await listed('buildkit')).toBeUndefined();
+});

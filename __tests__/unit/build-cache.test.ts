@@ -5,6 +5,7 @@ import {
   mayReadCache,
   notWritten,
   ownLayers,
+  ownScopes,
   planCacheWrites,
 } from '../../export-image/plan/cache.ts';
 import { BuildProgress } from '../../shared/docker/build-progress.ts';
@@ -77,6 +78,19 @@ describe('caches are written with the image or after it (B.12)', () => {
     expect(mayReadCache({ isThere: true, mode })).toBe(may);
     expect(mayReadCache({ isThere: false, mode })).toBe(false);
   });
+});
+
+test.each([
+  [['type=gha'], ['buildkit']],
+  [
+    ['type=gha,scope=a', 'type=gha,scope=b,timeout=1m', 'type=gha,scope=a'],
+    ['a', 'b'],
+  ],
+  [[], []],
+  [['type=gha', 'type=registry,ref=x'], undefined],
+  [['type=gha,token=x'], undefined],
+])('a build that reads %j finds all of its cached layers in the scopes %j (B.12)', (cacheFrom, scopes) => {
+  expect(ownScopes(cacheFrom)).toEqual(scopes);
 });
 
 test.each([

@@ -79,6 +79,11 @@ export function isOnlyAutomatic(caches: readonly string[]): boolean {
   return caches.every((cache) => cache.trim() === automatic);
 }
 
+/** Returns the caches as buildx reads them. */
+export function cachesRead(caches: readonly string[]): readonly string[] {
+  return caches.map((cache) => (cache.trim() === automatic ? 'type=gha' : cache));
+}
+
 /** Returns the caches without the Actions cache service, and whether the inputs name that service. */
 export function withoutGhaCache(caches: readonly string[]): {
   readonly caches: readonly string[];
@@ -172,10 +177,7 @@ export function buildArguments(
     ...each('--label', build.labels),
     ...each('--secret', secrets.map(formatSecret)),
     ...each('--ssh', build.ssh),
-    ...each(
-      '--cache-from',
-      build.cacheFrom.map((cache) => (cache.trim() === automatic ? 'type=gha' : cache)),
-    ),
+    ...each('--cache-from', cachesRead(build.cacheFrom)),
     ...each('--cache-to', build.cacheTo),
     ...one('--network', build.network),
     ...(build.noCache ? ['--no-cache'] : []),

@@ -130,6 +130,12 @@ export function ownLayers(cache: string): 'image' | 'all' | undefined {
   return valueOf(cache, 'mode') === 'max' ? 'all' : 'image';
 }
 
+/** Returns the scopes of this job's own Actions cache that a build reads; undefined if it also reads other caches. */
+export function ownScopes(cacheFrom: readonly string[]): readonly string[] | undefined {
+  if (cacheFrom.some((cache) => ownLayers(cache) === undefined)) return undefined;
+  return [...new Set(cacheFrom.map((cache) => valueOf(cache, 'scope') ?? 'buildkit'))];
+}
+
 /** Returns the `cache-to` line of a folder with the layers of all stages. */
 export function folderCache(directory: string): string {
   return `type=local,mode=max,"dest=${directory.replaceAll('"', '""')}"`;

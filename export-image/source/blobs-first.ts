@@ -1,13 +1,15 @@
-import { link, mkdir, mkdtemp, readdir, rm } from 'node:fs/promises';
+import { link, mkdir, mkdtemp, open, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { folderCache, ownLayers } from '../plan/cache.ts';
+import { folderCache, ownLayers, ownScopes } from '../plan/cache.ts';
 import type { SourceTools } from './from-engine.ts';
 import { formatBytes, formatDuration } from '../../shared/base/text.ts';
 import { requireDiskSpace } from '../../shared/bytes/disk-space.ts';
+import type { BuildStep } from '../../shared/docker/build-progress.ts';
 import type { BuildCommand } from '../../shared/docker/buildx.ts';
-import type { CacheBlob } from '../../shared/cache/actions-cache.ts';
+import type { ActionsCache, CacheBlob } from '../../shared/cache/actions-cache.ts';
 import type { Digest } from '../../shared/image/digest.ts';
 import { completeLayers } from '../../shared/layout/arriving-layers.ts';
+import { blobPath } from '../../shared/layout/read-layout.ts';
 
 /** A cache to write after the image. */
 export interface CacheRequest {
@@ -16,8 +18,15 @@ export interface CacheRequest {
   readonly layout: string;
   /** Returns the command that writes a cache of this build, all of whose steps are cached. */
   readonly commandOf: (cache: string) => BuildCommand;
-  /** Whether this build ran every step, so the builder has all layers and needn't download any. */
-  readonly isNew: boolean;
+  /** The build's steps and caches, if it may have made layers that aren't in the image. */
+  readonly stages?: BuiltStages | undefined;
+}
+
+/** What decides whether other stages have new layers. */
+export interface BuiltStages {
+  readonly steps: readonly BuildStep[];
+  /** The `cache-from` lines. */
+  readonly cacheFrom: readonly string[];
 }
 
 type Tools = Pick<SourceTools, 'buildx' | 'actionsCache' | 'log' | 'tempDir'>;
@@ -36,7 +45,10 @@ export async function writeCache(
   const layers = ownLayers(request.cache);
   if (actionsCache !== undefined && layers !== undefined) {
     const began = performance.now();
-    const more = layers === 'all' && request.isNew ? otherStages(tools, request, signal) : undefined;
+    const more =
+      layers === 'all' && ranStages(request.stages)
+        ? otherStages({ ...tools, actionsCache }, request, signal)
+        : undefined;
     const { count, bytes, failure } = await actionsCache.store(layersOf(request.layout, more), signal);
     await more?.[Symbol.asyncDispose]();
     const duration = formatDuration(performance.now() - began);
@@ -52,40 +64,73 @@ export async function writeCache(
 
 /** The layers of stages that aren't in the image, as a folder that BuildKit writes. */
 interface OtherStages extends AsyncDisposable {
-  readonly written: Promise<string>;
+  /** Undefined if BuildKit would have to download layers for it. */
+  readonly written: Promise<WrittenStages | undefined>;
+}
+
+interface WrittenStages {
+  readonly folder: string;
+  /** Layers in the cache, which the folder has as empty files only. */
+  readonly known: readonly Digest[];
+}
+
+/** Returns whether a build ran steps of several stages. Most layers of a single stage are in the image. */
+function ranStages(stages: BuiltStages | undefined): boolean {
+  const ran = (stages?.steps ?? []).filter(({ cached }) => !cached);
+  return new Set(ran.map(({ name }) => /^\[(?:([^\]]+) )?\d+\/\d+\]/.exec(name)?.[1])).size > 1;
+}
+
+/**
+ * Returns the layers that the builder may lack, because it has only found their steps in a cache; undefined if they are unknown. Of an
+ * executed step, the builder has all layers.
+ */
+async function knownLayers(
+  actionsCache: ActionsCache,
+  { steps, cacheFrom }: BuiltStages,
+  signal: AbortSignal,
+): Promise<readonly Digest[] | undefined> {
+  if (steps.every(({ cached }) => !cached)) return [];
+  const scopes = ownScopes(cacheFrom) ?? [];
+  const listed = await Promise.all(scopes.map((scope) => actionsCache.listed(scope, signal)));
+  const found = listed.filter((layers) => layers !== undefined);
+  return found.length === 0 ? undefined : found.flat();
 }
 
 async function* layersOf(layout: string, more: OtherStages | undefined): AsyncGenerator<CacheBlob> {
   const seen = new Set<Digest>();
-  for (const folder of [() => Promise.resolve(layout), ...(more === undefined ? [] : [() => more.written])]) {
-    for await (const layer of completeLayers(await folder(), seen)) {
-      seen.add(layer.digest);
-      yield layer;
-    }
+  for await (const layer of completeLayers(layout, seen)) {
+    seen.add(layer.digest);
+    yield layer;
   }
+  const others = await more?.written;
+  if (others !== undefined) yield* completeLayers(others.folder, new Set([...seen, ...others.known]));
 }
 
 // Layers of other stages are often larger than the image. The image is more important than the cache.
 const roomBytes = 4 * 1024 ** 3;
 
 function otherStages(
-  { buildx, tempDir }: Tools,
-  { layout, commandOf }: CacheRequest,
+  { actionsCache, buildx, tempDir }: Tools & { readonly actionsCache: ActionsCache },
+  { layout, commandOf, stages }: CacheRequest,
   signal: AbortSignal,
 ): OtherStages {
   const folder = mkdtemp(join(tempDir, 'cache-'));
   const stop = new AbortController();
-  const write = async (): Promise<string> => {
+  const ends = AbortSignal.any([signal, stop.signal]);
+  const write = async (): Promise<WrittenStages | undefined> => {
     const directory = await folder;
+    const known = stages === undefined ? undefined : await knownLayers(actionsCache, stages, ends);
+    if (known === undefined) return undefined;
     await requireDiskSpace(tempDir, roomBytes, 'The build cache', 'Free space in RUNNER_TEMP.');
     const blobsOf = (each: string): string => join(each, 'blobs', 'sha256');
     const [from, to] = [blobsOf(layout), blobsOf(directory)];
-    // BuildKit writes only the blobs that the folder lacks (containerd content.Copy).
+    // BuildKit writes only the blobs whose files the folder lacks (containerd, plugins/content/local/store.go: writer).
     await mkdir(to, { recursive: true });
     for (const name of await readdir(from)) await link(join(from, name), join(to, name));
-    const why = await buildx.writeCache(commandOf(folderCache(directory)), AbortSignal.any([signal, stop.signal]));
+    for (const digest of known) await (await open(blobPath(directory, digest), 'a')).close();
+    const why = await buildx.writeCache(commandOf(folderCache(directory)), ends);
     if (why !== undefined) throw new Error(why);
-    return directory;
+    return { folder: directory, known };
   };
   const written = write();
   written.catch(() => undefined); // thrown where it is read

@@ -190,7 +190,7 @@ async function bakeDirectly(
         workdir,
       });
       // bake would need a permission for the folder with the other stages' layers.
-      const request = { cache, layout: directory, commandOf, isNew: false };
+      const request = { cache, layout: directory, commandOf };
       return { cache, write: (signal) => writeCache(tools, request, signal) };
     }),
   );

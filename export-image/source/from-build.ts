@@ -5,6 +5,7 @@ import type { Attestations } from '../plan/attestations.ts';
 import {
   buildArguments,
   type BuildSecret,
+  cachesRead,
   type Exporter,
   type PassedSecret,
   withoutGhaCache,
@@ -193,13 +194,13 @@ async function buildAndPush(
   const registry = { kind: 'registry', metadataFile, compression, attested } as const;
   const pushes = isPushedByItsBuild(request);
   const { steps, pushFailure, unreadCaches } = await run(build, [platform], pushes ? [layout, registry] : [layout]);
-  const isNew = steps.every(({ cached }) => !cached);
+  const stages = { steps, cacheFrom: cachesRead(build.cacheFrom) };
   const builds = writes.afterImage.map((cache): CacheBuild => {
     const cacheCommand = (line: string): BuildCommand =>
       commandOf({ ...outOfCache(build), cacheTo: [line] }, several ? push.listedPlatforms : [platform], [
         { kind: 'nothing' },
       ]);
-    const request = { cache, layout: layout.directory, commandOf: cacheCommand, isNew };
+    const request = { cache, layout: layout.directory, commandOf: cacheCommand, stages };
     return { cache, write: (signal) => writeCache(tools, request, signal) };
   });
   const caches = { problems: [...missed(unreadCaches, build, tools.log), ...writes.problems], builds };

@@ -3,16 +3,16 @@ import { uploadBlob } from '../artifacts/blob/blob-upload.ts';
 import { maskedUrl } from '../artifacts/blob/signed-blob.ts';
 import { timeLimit } from '../base/deadline.ts';
 import { asError, messageOf } from '../base/errors.ts';
-import type { JsonObject } from '../base/json.ts';
+import { isObject, type JsonObject, objectsOf, parseJson } from '../base/json.ts';
 import { inPool } from '../base/pool.ts';
 import { formatDuration, quoteForeign } from '../base/text.ts';
 import type { LentChunks } from '../bytes/chunks.ts';
-import { HttpError } from '../http/answer.ts';
+import { HttpError, readText } from '../http/answer.ts';
 import { type Http, httpClient } from '../http/client.ts';
 import type { Proxies } from '../http/proxies.ts';
 import { again } from '../http/retry.ts';
 import { field, signedUrl, twirp } from '../http/twirp.ts';
-import type { Digest } from '../image/digest.ts';
+import { type Digest, isDigest } from '../image/digest.ts';
 
 // The GitHub Actions cache, as BuildKit's `type=gha` uses it. BuildKit writes one layer after another, in blocks of 1 MiB, one at a time. Each
 // costs a round trip, so a cache of 1.4 GB takes minutes. Before each layer, it asks whether the cache has it. So this room stores layers
@@ -57,6 +57,11 @@ export interface ActionsCache extends AsyncDisposable {
    * itself. Throws nothing.
    */
   store(blobs: AsyncIterable<CacheBlob>, signal: AbortSignal): Promise<StoredBlobs>;
+  /**
+   * Returns the layers in the newest index of a scope that this job can read. Most are still in the cache. Undefined without such an index,
+   * or if it can't be read.
+   */
+  listed(scope: string, signal: AbortSignal): Promise<readonly Digest[] | undefined>;
 }
 
 export interface ActionsCacheOptions {
@@ -91,8 +96,31 @@ export function actionsCache(options: ActionsCacheOptions): ActionsCache {
       }
       return { ...stored, failure };
     },
+    listed: (scope, signal) => listedLayers(http, options, scope, signal).catch(() => undefined),
     [Symbol.asyncDispose]: () => http.close(),
   };
+}
+
+async function listedLayers(
+  http: Http,
+  options: ActionsCacheOptions,
+  scope: string,
+  signal: AbortSignal,
+): Promise<readonly Digest[] | undefined> {
+  // BuildKit, gha.go: indexKey. A hash of the ref and a number follow.
+  const key = `index-${scope}-1-`;
+  const found = await askOf(http, options)('GetCacheEntryDownloadURL', { key, restore_keys: [key], version }, signal);
+  if (found['ok'] !== true) return undefined;
+  const url = signedUrl(field(found, 'signed_download_url', 'signedDownloadUrl'), 'GetCacheEntryDownloadURL');
+  const index = parseJson(
+    await readText(await http.send({ method: 'GET', url: maskedUrl(url, options.maskSecret), signal })),
+  );
+  return isObject(index) ? objectsOf(index['layers']).flatMap(({ blob }) => (isDigest(blob) ? [blob] : [])) : undefined;
+}
+
+// As BuildKit appends it to the address (go-actions-cache, cache_v2.go: urlV2).
+function askOf(http: Http, { resultsUrl, runtimeToken }: ActionsCacheOptions): ReturnType<typeof twirp> {
+  return twirp(http, { origin: resultsUrl.replace(/\/+$/, ''), service, token: runtimeToken });
 }
 
 /** An upload that broke off. GitHub never releases its key. */
@@ -105,8 +133,7 @@ async function storeBlob(
   { digest, size, chunks }: CacheBlob,
   signal: AbortSignal,
 ): Promise<boolean> {
-  // As BuildKit appends it to the address (go-actions-cache, cache_v2.go: urlV2).
-  const ask = twirp(http, { origin: options.resultsUrl.replace(/\/+$/, ''), service, token: options.runtimeToken });
+  const ask = askOf(http, options);
   const idleMs = Math.min(2, options.stepMinutes / 20) * 60_000;
   const idle = timeLimit(idleMs, new Error(`no progress for ${formatDuration(idleMs)}`));
   idle.start();
