@@ -26,6 +26,9 @@ interface Recipe {
   readonly minutes: number;
 }
 
+/** Another version to run the tests with, such as `TESTED_BUILDKIT=v0.29.0`. */
+const buildkitVersion = process.env['TESTED_BUILDKIT'] ?? 'v0.34.2';
+
 /** The programs and their pinned versions. */
 export const goParts = {
   act: {
@@ -37,13 +40,13 @@ export const goParts = {
     minutes: 1,
   },
   buildkit: {
-    title: 'BuildKit 0.34.2',
+    title: `BuildKit ${buildkitVersion}`,
     module: 'github.com/moby/buildkit',
-    version: 'v0.34.2',
+    version: buildkitVersion,
     programs: ['./cmd/buildkitd', './cmd/buildctl'],
     flags: [
       '-tags=osusergo netgo static_build seccomp',
-      '-ldflags=-X github.com/moby/buildkit/version.Version=v0.34.2',
+      `-ldflags=-X github.com/moby/buildkit/version.Version=${buildkitVersion}`,
     ],
     minutes: 2,
   },
