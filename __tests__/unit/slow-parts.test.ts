@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { createServer, type RequestListener, type ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
 import { Readable } from 'node:stream';
 import { setImmediate } from 'node:timers';
 import { afterAll, beforeEach, describe, expect, jest, test } from '@jest/globals';
@@ -231,35 +232,54 @@ describe('the number of parts in flight', () => {
     expect(await after(10_000, false)).toBe(8);
   });
 
-  test('reaches the server: a reader of slow parts has more requests open than eight', async () => {
-    const open: ServerResponse[] = [];
-    let [most, answered] = [0, 0];
-    await using blobs = await serveBlob(({ headers }, response) => {
+  /** Reads 64 parts; `msOf` is the time that a connection takes for a part. */
+  async function readSlowly(msOf: (connection: number) => number) {
+    const open = new Map<ServerResponse, number>();
+    const connections: Socket[] = [];
+    const served: number[] = [];
+    let most = 0;
+    await using blobs = await serveBlob(({ headers, socket }, response) => {
       const [, start = '', end = ''] = /^bytes=(\d+)-(\d+)$/.exec(headers.range ?? '') ?? [];
       const length = Number(end) - Number(start) + 1;
-      response.writeHead(206, { 'content-range': `bytes ${start}-${end}/${String(size)}`, 'content-length': length });
-      open.push(response);
-      most = Math.max(most, open.length);
-      response.on('close', () => (answered += 1));
+      const contentRange = `bytes ${start}-${end}/${String(size)}`;
+      response.writeHead(206, { 'content-range': contentRange, 'content-length': length }).flushHeaders();
+      if (!connections.includes(socket)) connections.push(socket);
+      const connection = connections.indexOf(socket);
+      open.set(response, now + msOf(connection));
+      most = Math.max(most, open.size);
+      response.on('close', () => (served[connection] = (served[connection] ?? 0) + 1));
     });
-    const size = 64 * partBytes;
+    const [smallBytes, size] = [16 * 1024, 64 * 16 * 1024];
     const { url, http, signal } = blobs;
     const sign = (): Promise<string> => Promise.resolve(url);
-    const reader = rangedReader({ http, size, sign, onRetry: () => undefined, signal });
+    const reader = rangedReader({ http, size, sign, partBytes: smallBytes, onRetry: () => undefined, signal });
     let [read, hasEnded] = [0, false];
     const reading = (async () => {
       for await (const part of reader.lend(0, size)) read += part.length;
     })().finally(() => (hasEnded = true));
     while (!hasEnded) {
-      await pass(900);
-      for (const response of open.splice(0)) response.end(Buffer.alloc(partBytes));
-      await settled();
+      await pass(100);
+      for (const [response, due] of open)
+        if (due <= now && open.delete(response)) response.end(Buffer.alloc(smallBytes));
+      for (let turn = 0; turn < 20; turn += 1) await settled();
     }
     await reading;
     expect(read).toBe(size);
+    return { most, served };
+  }
+
+  test('reaches the server: a reader of slow parts has more requests open than eight', async () => {
+    const { most, served } = await readSlowly(() => 900);
     expect(most).toBeGreaterThan(8);
     expect(most).toBeLessThanOrEqual(32 + 3); // and those that are requested again
-    expect(answered).toBeGreaterThanOrEqual(64);
+    expect(served.reduce((all, parts) => all + parts)).toBeGreaterThanOrEqual(64);
+  });
+
+  test('where all connections are slow, one that takes far longer than the others has one part alone (B.14)', async () => {
+    const isSlower = (connection: number): boolean => connection % 3 === 2;
+    const { served } = await readSlowly((connection) => (isSlower(connection) ? 3000 : 1000));
+    expect(Math.max(...served.filter((_, connection) => !isSlower(connection)))).toBeGreaterThan(1);
+    expect(Math.max(...served.filter((_, connection) => isSlower(connection)))).toBe(1);
   });
 });
 

@@ -46,13 +46,13 @@ export interface RangedReaderOptions extends SignedBlobOptions {
 export function rangedReader(options: RangedReaderOptions): RangedReader {
   const { size, onRetry, figures, adapts = true, partBytes = usualPartBytes } = options;
   const blob = signedBlob(options);
-  const source: Source = { blob, size, givesParts: false };
+  const source: Source = { blob, size, partBytes, givesParts: false };
   const request = (all: Parts, bytes: Buffer, start: number): Part => {
     const end = start + bytes.length;
     return all.request(
       async (signal, timed) => {
         const filling = { bytes, start, filled: 0 };
-        const attempt = (): Promise<void> => timed(() => fill(source, filling, signal));
+        const attempt = (): Promise<void> => timed(() => fill(source, filling, all, signal));
         await blob.persist(attempt, () => start + filling.filled, end);
         return bytes;
       },
@@ -60,7 +60,7 @@ export function rangedReader(options: RangedReaderOptions): RangedReader {
         const what = `Bytes ${String(start)}-${String(end)} of the download`;
         onRetry(`${what} take far longer than their neighbours: requesting them again.`);
         const filling = { bytes: Buffer.allocUnsafeSlow(bytes.length), start, filled: 0 };
-        await fill(source, filling, signal);
+        await fill(source, filling, all, signal);
         return filling.bytes;
       },
     );
@@ -106,20 +106,26 @@ interface Filling {
 interface Source {
   readonly blob: SignedBlob;
   readonly size: number;
+  readonly partBytes: number;
   /** Whether the server has answered with a part. */
   givesParts: boolean;
 }
 
 /** Requests the bytes that a part still lacks, once. */
-async function fill(source: Source, part: Filling, signal: AbortSignal): Promise<void> {
+async function fill(source: Source, part: Filling, all: Parts, signal: AbortSignal): Promise<void> {
   const { bytes, start } = part;
+  const sentAt = performance.now();
   const end = start + bytes.length;
   const body = await requestRange(source, start + part.filled, end, signal);
   // An event for each chunk: promises for each would cost a tenth of a load's CPU time.
   body.on('data', (chunk: Buffer) => {
     part.filled += chunk.copy(bytes, part.filled);
+    // Before the end of the answer, this closes its connection. The next one looks the host's name up again.
+    if (part.filled === bytes.length && all.retires(source.partBytes, performance.now() - sentAt)) body.destroy();
   });
-  await finished(body);
+  await finished(body).catch((error: unknown) => {
+    if (part.filled < bytes.length) throw error;
+  });
   if (part.filled < bytes.length) throw new CutShort(start + part.filled, end);
 }
 

@@ -10,6 +10,8 @@ const lookEveryMs = 100;
 /** A part is slow when it takes this many times as long as the median part, and at least this long. */
 const slowFactor = 4;
 const minSlowMs = 1000;
+/** When all connections are slow, one is closed after a part that took this many times as long as the median part. */
+const retiredFactor = 2;
 /** One received part in this many may be requested again, and this many in addition. */
 const oneIn = 20;
 const beyond = 2;
@@ -70,6 +72,8 @@ type RequestOnce = (signal: AbortSignal) => Promise<Buffer>;
 export interface Parts {
   /** Returns how many parts of that size to have in flight. */
   inFlight(bytes: number): number;
+  /** Returns whether the connection of a part that took `ms` should be closed, because others are faster. */
+  retires(bytes: number, ms: number): boolean;
   request(first: RequestPart, again: RequestOnce): Part;
   /**
    * Returns the part's bytes from the first response, and ends the other request.
@@ -89,11 +93,13 @@ export function parts(adapts: boolean, figures = new PartFigures()): Parts {
   // the last two parts of a blob can both have a slow connection.
   const isAlone = (neighbours: readonly Part[]): boolean =>
     neighbours.filter(({ hasArrived }) => !hasArrived()).length <= Math.max(1, neighbours.length / 2);
+  const inFlight = (bytes: number): number => {
+    const wanted = adapts ? Math.ceil((medianMs() * floorBytesPerMs) / bytes) : 0;
+    return Math.min(mostInFlight, Math.max(usuallyInFlight, wanted));
+  };
   return {
-    inFlight: (bytes) => {
-      const wanted = adapts ? Math.ceil((medianMs() * floorBytesPerMs) / bytes) : 0;
-      return Math.min(mostInFlight, Math.max(usuallyInFlight, wanted));
-    },
+    inFlight,
+    retires: (bytes, ms) => inFlight(bytes) > usuallyInFlight && ms > retiredFactor * medianMs(),
     request: (first, again) =>
       requestPart(first, again, (ms) => {
         received += 1;
