@@ -52,7 +52,7 @@ const download: Side = async (service, adapts) => {
   const http = httpClient({ except: '' }, signal);
   const [{ blob, size } = { blob: '', size: 0 }] = service.artifacts;
   const sign = (): Promise<string> => Promise.resolve(service.signDownload(blob));
-  const reader = rangedReader({ http, size, sign, onRetry: () => undefined, signal, adapts });
+  const reader = rangedReader({ http, host: 'GitHub', size, sign, onRetry: () => undefined, signal, adapts });
   const run = await measured(service, async () => {
     let read = 0;
     for await (const part of reader.lend(0, size)) read += part.length;

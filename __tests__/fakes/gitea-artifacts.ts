@@ -24,8 +24,8 @@ export interface GiteaArtifacts {
   readonly artifacts: readonly Stored[];
   /** Ranges of the downloads; empty for a whole one. */
   readonly ranges: string[];
-  /** Called before an answer. `lost` destroys the connection in its place, and `unknown` changes the answer. */
-  onAnswer: (method: string) => 'lost' | 'unknown' | undefined;
+  /** Called before an answer. `lost` destroys the connection in its place, `unknown` changes the answer, and `refused` refuses. */
+  onAnswer: (method: string) => 'lost' | 'unknown' | 'refused' | undefined;
   close(): Promise<void>;
 }
 
@@ -167,13 +167,14 @@ export async function startGiteaArtifacts(manners: Manners): Promise<GiteaArtifa
     const method = pathname.split('/').at(-1) ?? '';
     const answer = async (): Promise<void> => {
       const bytes = await buffer(request);
+      const change = service.onAnswer(method);
+      if (change === 'refused') throw new Refusal(400, 'Bad Request');
       if (method === 'DownloadArtifact') {
         download(response, byId(searchParams), request.headers.range);
         return;
       }
       if (method === 'UploadArtifact') upload(searchParams, bytes);
       const result: unknown = method === 'UploadArtifact' ? 'appended' : calls[method]?.(JSON.parse(bytes.toString()));
-      const change = service.onAnswer(method);
       if (change === 'lost') return void request.socket.destroy();
       response.writeHead(method === 'UploadArtifact' ? 201 : 200, { 'content-type': 'application/json;charset=utf-8' });
       response.end(change === 'unknown' ? '<html>' : JSON.stringify(result));

@@ -40,7 +40,15 @@ function upload(blob: string, lifetimeMs = 5 * minutes): Promise<unknown> {
 }
 
 function reader(sign: () => Promise<string>, said: string[] = [], adapts = true): RangedReader {
-  return rangedReader({ http, size: bytes.length, sign, onRetry: (message) => said.push(message), signal, adapts });
+  return rangedReader({
+    http,
+    host: 'GitHub',
+    size: bytes.length,
+    sign,
+    onRetry: (message) => said.push(message),
+    signal,
+    adapts,
+  });
 }
 
 test('a blob uploaded in blocks is read back by ranges, in order', async () => {

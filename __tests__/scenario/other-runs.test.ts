@@ -325,7 +325,7 @@ describe('fallback-image', () => {
   test.each([
     ['the artifact has expired', { 'run-id': '100' }, 'expired on'],
     ['the run has no such artifact', { 'run-id': '100', 'artifact-name': 'other' }, 'has no artifact "other"'],
-    ['there is no such run', { 'run-id': '404' }, 'GitHub knows no run 404'],
+    ['there is no such run', { 'run-id': '404' }, 'Could not find run 404'],
     ['no run has succeeded', { workflow: 'ci.yml', branch: 'release' }, 'There is no successful run'],
     ['this run has no artifact', {}, 'This run has no artifact'],
   ])('is pulled when %s, with a warning that says why (S3.4)', async (_, inputs, why) => {

@@ -89,7 +89,8 @@ describe.each([503, 429])('a service that always responds with %i', (status) => 
     expect(await failing(upload())).toEqual({ 'PUT /blob': 7 });
   });
 
-  const readerOptions = () => ({ http, size: 10, sign: () => Promise.resolve(`${origin}/blob`), onRetry, signal });
+  const sign = (): Promise<string> => Promise.resolve(`${origin}/blob`);
+  const readerOptions = () => ({ http, host: 'GitHub' as const, size: 10, sign, onRetry, signal });
 
   test('a busy service receives 6 attempts for a part of a download', async () => {
     expect(await failing(rangedReader(readerOptions()).read(0, 10))).toEqual({ 'GET /blob': 6 });

@@ -136,6 +136,21 @@ describe.each(['1.26', 'older'] as const)('the artifact service of Gitea, %s (B.
     await expect(upload(jobOf(1), 'image', randomBytes(10))).rejects.toMatchObject(error);
   });
 
+  test.each(['CreateArtifact', 'UploadArtifact', 'DownloadArtifact'])(
+    'the next step after a refused %s is about Gitea, not GitHub',
+    async (refused) => {
+      await upload(jobOf(1), 'image', randomBytes(10));
+      service.onAnswer = (method) => (method === refused ? 'refused' : undefined);
+      const work =
+        refused === 'DownloadArtifact' ? read(jobOf(2), 'image') : upload(jobOf(1), 'other', randomBytes(10));
+      const error = {
+        code: 'transfer-failed',
+        hint: expect.stringMatching(/^(?!.*github)Re-run .* the log of Gitea/i),
+      };
+      await expect(work).rejects.toMatchObject(error);
+    },
+  );
+
   test('an upload succeeds although the answer to its end was lost', async () => {
     let calls = 0;
     service.onAnswer = (method) => (method === 'FinalizeArtifact' && (calls += 1) === 1 ? 'lost' : undefined);

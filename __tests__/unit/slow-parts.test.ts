@@ -252,7 +252,15 @@ describe('the number of parts in flight', () => {
     const [smallBytes, size] = [16 * 1024, 64 * 16 * 1024];
     const { url, http, signal } = blobs;
     const sign = (): Promise<string> => Promise.resolve(url);
-    const reader = rangedReader({ http, size, sign, partBytes: smallBytes, onRetry: () => undefined, signal });
+    const reader = rangedReader({
+      http,
+      host: 'GitHub',
+      size,
+      sign,
+      partBytes: smallBytes,
+      onRetry: () => undefined,
+      signal,
+    });
     let [read, hasEnded] = [0, false];
     const reading = (async () => {
       for await (const part of reader.lend(0, size)) read += part.length;
@@ -294,7 +302,7 @@ test('the two requests for one part read the same bytes into separate memory', a
   const { url, http, signal } = blobs;
   const lines: string[] = [];
   const sign = (): Promise<string> => Promise.resolve(url);
-  const reader = rangedReader({ http, size: 1000, sign, onRetry: (line) => lines.push(line), signal });
+  const reader = rangedReader({ http, host: 'GitHub', size: 1000, sign, onRetry: (line) => lines.push(line), signal });
   const reading = reader.read(100, 200);
   while (responses.length < 1) await settled();
   responses[0]?.write('1'.repeat(10));

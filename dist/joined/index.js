@@ -30508,7 +30508,7 @@ function requireWritable(cache, service, exportsCaches) {
 /** Returns the sentence for a cache that was not written. */
 function notWritten(cache, why) {
     const hint = /failed to reserve cache|write denied/.test(why)
-        ? ' (for jobs of low-trust events, such as pull_request_target, the GitHub cache is read-only)'
+        ? ' (for jobs of low-trust events, such as pull_request_target, the Actions cache is read-only)'
         : '';
     return `${describeCache(cache)} was not written: ${(0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_1__/* .quoteForeign */ .xS)(why.replace(/\.$/, ''), 500)}${hint}.`;
 }
@@ -37119,6 +37119,8 @@ function withQuery(url, query) {
 /* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
 /* harmony import */ var _http_answer_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(9147);
 /* harmony import */ var _http_retry_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(3775);
+/* harmony import */ var _image_host_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(8118);
+
 
 
 
@@ -37194,7 +37196,7 @@ function explained(error, at, options) {
     if (error instanceof _http_answer_js__WEBPACK_IMPORTED_MODULE_1__/* .HttpError */ .j$ && (error.status === 404 || error.status === 410)) {
         return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('artifact-expired', `The artifact's content is gone: ${error.message}. It has expired or was deleted.`, 'Re-run all jobs, so that the image is built and handed over again, or raise `retention-days` of export-image.', error);
     }
-    return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('transfer-failed', `The download failed at byte ${String(at)} of ${String(options.size)}: ${(0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .messageOf */ .bD)(error)}.`, 'Re-run the job. If it repeats, look at https://www.githubstatus.com and at the proxy of a self-hosted runner.', error);
+    return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('transfer-failed', `The download failed at byte ${String(at)} of ${String(options.size)}: ${(0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .messageOf */ .bD)(error)}.`, (0,_image_host_js__WEBPACK_IMPORTED_MODULE_3__/* .retryHint */ .IR)(options.host), error);
 }
 /**
  * Returns the same URL after masking its signature: in the form that the URL has, which is the one that can be printed, and in
@@ -37233,6 +37235,8 @@ const lookEveryMs = 100;
 /** A part is slow when it takes this many times as long as the median part, and at least this long. */
 const slowFactor = 4;
 const minSlowMs = 1000;
+/** When all connections are slow, one is closed after a part that took this many times as long as the median part. */
+const retiredFactor = 2;
 /** One received part in this many may be requested again, and this many in addition. */
 const oneIn = 20;
 const beyond = 2;
@@ -37274,11 +37278,13 @@ function parts(adapts, figures = new PartFigures()) {
     // When its neighbours are slow as well, the link is slow, and another request would make it slower. One slow neighbour shows nothing:
     // the last two parts of a blob can both have a slow connection.
     const isAlone = (neighbours) => neighbours.filter(({ hasArrived }) => !hasArrived()).length <= Math.max(1, neighbours.length / 2);
+    const inFlight = (bytes) => {
+        const wanted = adapts ? Math.ceil((medianMs() * floorBytesPerMs) / bytes) : 0;
+        return Math.min(mostInFlight, Math.max(usuallyInFlight, wanted));
+    };
     return {
-        inFlight: (bytes) => {
-            const wanted = adapts ? Math.ceil((medianMs() * floorBytesPerMs) / bytes) : 0;
-            return Math.min(mostInFlight, Math.max(usuallyInFlight, wanted));
-        },
+        inFlight,
+        retires: (bytes, ms) => inFlight(bytes) > usuallyInFlight && ms > retiredFactor * medianMs(),
         request: (first, again) => requestPart(first, again, (ms) => {
             received += 1;
             figures.add(ms);
@@ -37449,19 +37455,19 @@ const maxHeldBytes = 64 * 1024 * 1024;
 function rangedReader(options) {
     const { size, onRetry, figures, adapts = true, partBytes = usualPartBytes } = options;
     const blob = (0,signed_blob/* signedBlob */.sY)(options);
-    const source = { blob, size, givesParts: false };
+    const source = { blob, size, partBytes, givesParts: false };
     const request = (all, bytes, start) => {
         const end = start + bytes.length;
         return all.request(async (signal, timed) => {
             const filling = { bytes, start, filled: 0 };
-            const attempt = () => timed(() => fill(source, filling, signal));
+            const attempt = () => timed(() => fill(source, filling, all, signal));
             await blob.persist(attempt, () => start + filling.filled, end);
             return bytes;
         }, async (signal) => {
             const what = `Bytes ${String(start)}-${String(end)} of the download`;
             onRetry(`${what} take far longer than their neighbours: requesting them again.`);
             const filling = { bytes: Buffer.allocUnsafeSlow(bytes.length), start, filled: 0 };
-            await fill(source, filling, signal);
+            await fill(source, filling, all, signal);
             return filling.bytes;
         });
     };
@@ -37497,15 +37503,22 @@ function rangedReader(options) {
     };
 }
 /** Requests the bytes that a part still lacks, once. */
-async function fill(source, part, signal) {
+async function fill(source, part, all, signal) {
     const { bytes, start } = part;
+    const sentAt = performance.now();
     const end = start + bytes.length;
     const body = await requestRange(source, start + part.filled, end, signal);
     // An event for each chunk: promises for each would cost a tenth of a load's CPU time.
     body.on('data', (chunk) => {
         part.filled += chunk.copy(bytes, part.filled);
+        // Before the end of the answer, this closes its connection. The next one looks the host's name up again.
+        if (part.filled === bytes.length && all.retires(source.partBytes, performance.now() - sentAt))
+            body.destroy();
     });
-    await (0,external_node_stream_promises_.finished)(body);
+    await (0,external_node_stream_promises_.finished)(body).catch((error) => {
+        if (part.filled < bytes.length)
+            throw error;
+    });
     if (part.filled < bytes.length)
         throw new signed_blob/* CutShort */.fo(start + part.filled, end);
 }
@@ -37780,6 +37793,8 @@ var external_node_timers_promises_ = __nccwpck_require__(8500);
 var deadline = __nccwpck_require__(2442);
 // EXTERNAL MODULE: ./build/shared/bytes/locks.js + 1 modules
 var locks = __nccwpck_require__(1344);
+// EXTERNAL MODULE: ./build/shared/image/host.js
+var image_host = __nccwpck_require__(8118);
 // EXTERNAL MODULE: ./build/shared/base/json.js
 var json = __nccwpck_require__(604);
 // EXTERNAL MODULE: ./build/shared/http/retry.js
@@ -37993,6 +38008,7 @@ var __disposeResources = (undefined && undefined.__disposeResources) || (functio
 
 
 
+
 // A cancelled step is killed after 7.5 s. Until then it waits for the answer to a reservation, and then removes that.
 const answerMs = 2000;
 const cleanupMs = 4500;
@@ -38196,16 +38212,16 @@ function nameTaken(name, error) {
 // actions/toolkit, artifact, shared/errors.ts: UsageError.
 const quota = /insufficient usage|storage quota/i;
 /** @param what the work that failed, in the imperative */
-function transferFailed(what, error) {
+function transferFailed(host, what, error) {
     if (error instanceof errors/* HandoverError */.Cu)
         return error;
     const authorization = error instanceof answer/* HttpError */.j$ && (error.status === 401 || error.status === 403);
     return new errors/* HandoverError */.Cu('transfer-failed', `Could not ${what}: ${(0,errors/* messageOf */.bD)(error)}.`, quota.test((0,errors/* messageOf */.bD)(error))
-        ? 'The artifact storage of this account is used up; GitHub recalculates it every 6 to 12 hours. Delete artifacts of earlier runs, and ' +
+        ? 'The artifact storage of this account is used up; its use is calculated every 6 to 12 hours. Delete artifacts of earlier runs, and ' +
             'let the last job remove this one: `remove: true` of load-image.'
         : authorization
             ? "The job's token was refused: it is valid only while the job runs. Re-run the job."
-            : 'Re-run the job. If it repeats, look at https://www.githubstatus.com and at the proxy of a self-hosted runner.', error);
+            : (0,image_host/* retryHint */.IR)(host), error);
 }
 
 ;// CONCATENATED MODULE: ./build/shared/artifacts/service/official-store.js
@@ -38328,7 +38344,8 @@ async function explained(what, name, work) {
     catch (error) {
         if (error instanceof Error && error.name === 'ArtifactNotFoundError')
             throw notFound(name, error);
-        throw transferFailed(`${what} by way of the official client`, error);
+        // The client refuses every other host.
+        throw transferFailed('GitHub', `${what} by way of the official client`, error);
     }
 }
 // All bundles share one bundle of the client, at the same relative path as here: the bundler keeps this import unchanged.
@@ -38479,7 +38496,7 @@ function runStore(options) {
     return withOfficialClient(ownStore(own), own);
 }
 function ownStore(options) {
-    const { credentials, log, maskSecret, signal, figures } = options;
+    const { credentials, host, log, maskSecret, signal } = options;
     const http = (0,client/* httpClient */.o)(options.proxies, signal);
     const service = resultsService(http, credentials, log.info, signal);
     const folders = (0,files/* tempDirs */.zE)(options.tempRoot);
@@ -38492,7 +38509,7 @@ function ownStore(options) {
         return found;
     };
     return {
-        list: () => explain('list the artifacts of this run', async () => {
+        list: () => explain(host, 'list the artifacts of this run', async () => {
             const artifacts = await service.list();
             for (const artifact of artifacts)
                 known.set(artifact.id, artifact);
@@ -38501,18 +38518,19 @@ function ownStore(options) {
         open: async (artifact) => {
             const [what, found] = [`read the artifact "${artifact.name}"`, listed(artifact)];
             let isOpen = false;
-            const sign = () => explain(what, async () => (0,signed_blob/* maskedUrl */.HB)(await service.signDownload(found), maskSecret)).catch((error) => {
+            const signOnce = async () => (0,signed_blob/* maskedUrl */.HB)(await service.signDownload(found), maskSecret);
+            const sign = () => explain(host, what, signOnce).catch((error) => {
                 // The official client can't continue what was read in part.
-                throw isOpen ? transferFailed(what, error) : (0,errors/* asError */.zR)(error);
+                throw isOpen ? transferFailed(host, what, error) : (0,errors/* asError */.zR)(error);
             });
             const gitea = credentials.isGitea ? { partBytes: giteaPartBytes } : {};
-            const transfer = { http, artifact, sign, onRetry: log.info, progress: log.progress, folders, signal, figures };
+            const transfer = { ...options, http, artifact, sign, onRetry: log.info, progress: log.progress, folders };
             const content = await (0,zip_content/* openArtifact */.H)(artifact, await openBlob({ ...transfer, ...gitea }));
             isOpen = true;
             return content;
         },
         upload: (request) => run_store_upload(http, service, { ...options, removed }, request),
-        remove: (artifact) => explain(`delete the artifact "${artifact.name}"`, async () => {
+        remove: (artifact) => explain(host, `delete the artifact "${artifact.name}"`, async () => {
             await service.remove(artifact.name, listed(artifact)).catch((error) => {
                 if (!(error instanceof answer/* HttpError */.j$) || error.status !== 404)
                     throw error;
@@ -38532,13 +38550,13 @@ const dayMs = 24 * hourMs;
 async function run_store_upload(http, service, options, { name, retentionDays, files, onBytes }) {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
-        const { log, signal, figures, removed, credentials } = options;
+        const { host, log, signal, figures, removed, credentials } = options;
         const lock = run_store_addDisposableResource(env_1, await lockName(credentials, name), true);
         // Gitea counts the whole days that are left (createArtifact in routers/api/actions/artifactsv4.go).
         const lastMs = retentionDays * dayMs + (credentials.isGitea ? hourMs : 0);
         const expiresAt = retentionDays === 0 ? undefined : new Date(Date.now() + lastMs);
         const claims = run_store_addDisposableResource(env_1, new AsyncDisposableStack(), true);
-        const url = await explain(`create the artifact "${name}"`, async () => {
+        const url = await explain(host, `create the artifact "${name}"`, async () => {
             if (credentials.isGitea)
                 claims.use(await claimOnGitea(name, removed, options, lock !== undefined));
             return reserveName(name, expiresAt, options, lock !== undefined);
@@ -38553,7 +38571,7 @@ async function run_store_upload(http, service, options, { name, retentionDays, f
         }
         catch (error) {
             await removeUnfinished(name, options);
-            throw error instanceof errors/* HandoverError */.Cu ? error : transferFailed(`upload the artifact "${name}"`, error);
+            throw transferFailed(host, `upload the artifact "${name}"`, error);
         }
     }
     catch (e_1) {
@@ -38577,12 +38595,12 @@ async function listedId(service, name, sent, error) {
         throw error;
     return found.id;
 }
-async function explain(what, work) {
+async function explain(host, what, work) {
     try {
         return await work();
     }
     catch (error) {
-        throw error instanceof twirp/* UnknownAnswer */.by ? error : transferFailed(what, error);
+        throw error instanceof twirp/* UnknownAnswer */.by ? error : transferFailed(host, what, error);
     }
 }
 
@@ -43558,6 +43576,7 @@ function digestOf(bytes) {
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
 /* harmony export */   D7: () => (/* binding */ parseEngineName),
 /* harmony export */   GQ: () => (/* binding */ runnerPlatform),
+/* harmony export */   IR: () => (/* binding */ retryHint),
 /* harmony export */   c1: () => (/* binding */ requireDocker),
 /* harmony export */   gQ: () => (/* binding */ explainRunner)
 /* harmony export */ });
@@ -43565,6 +43584,11 @@ function digestOf(bytes) {
 /* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(1453);
 
 
+/** Returns the next step after an exchange with the services of the workflow's host failed. */
+function retryHint(host) {
+    const where = host === 'GitHub' ? 'https://www.githubstatus.com' : `the log of ${host}`;
+    return `Re-run the job. If it repeats, look at ${where} and at the proxy of a self-hosted runner.`;
+}
 const architectures = new Map([
     ['X64', 'amd64'],
     ['ARM64', 'arm64'],

@@ -30090,7 +30090,7 @@ __nccwpck_require__.a(__webpack_module__, async (__webpack_handle_async_dependen
 /* harmony import */ var _shared_runner_inputs_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(6110);
 /* harmony import */ var _shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(197);
 /* harmony import */ var _shared_registry_registries_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(2593);
-/* harmony import */ var _shared_runner_run_js__WEBPACK_IMPORTED_MODULE_10__ = __nccwpck_require__(6510);
+/* harmony import */ var _shared_runner_run_js__WEBPACK_IMPORTED_MODULE_10__ = __nccwpck_require__(9688);
 var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
     if (value !== null && value !== void 0) {
         if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
@@ -32734,19 +32734,19 @@ const maxHeldBytes = 64 * 1024 * 1024;
 function rangedReader(options) {
     const { size, onRetry, figures, adapts = true, partBytes = usualPartBytes } = options;
     const blob = (0,signed_blob/* signedBlob */.sY)(options);
-    const source = { blob, size, givesParts: false };
+    const source = { blob, size, partBytes, givesParts: false };
     const request = (all, bytes, start) => {
         const end = start + bytes.length;
         return all.request(async (signal, timed) => {
             const filling = { bytes, start, filled: 0 };
-            const attempt = () => timed(() => fill(source, filling, signal));
+            const attempt = () => timed(() => fill(source, filling, all, signal));
             await blob.persist(attempt, () => start + filling.filled, end);
             return bytes;
         }, async (signal) => {
             const what = `Bytes ${String(start)}-${String(end)} of the download`;
             onRetry(`${what} take far longer than their neighbours: requesting them again.`);
             const filling = { bytes: Buffer.allocUnsafeSlow(bytes.length), start, filled: 0 };
-            await fill(source, filling, signal);
+            await fill(source, filling, all, signal);
             return filling.bytes;
         });
     };
@@ -32782,15 +32782,22 @@ function rangedReader(options) {
     };
 }
 /** Requests the bytes that a part still lacks, once. */
-async function fill(source, part, signal) {
+async function fill(source, part, all, signal) {
     const { bytes, start } = part;
+    const sentAt = performance.now();
     const end = start + bytes.length;
     const body = await requestRange(source, start + part.filled, end, signal);
     // An event for each chunk: promises for each would cost a tenth of a load's CPU time.
     body.on('data', (chunk) => {
         part.filled += chunk.copy(bytes, part.filled);
+        // Before the end of the answer, this closes its connection. The next one looks the host's name up again.
+        if (part.filled === bytes.length && all.retires(source.partBytes, performance.now() - sentAt))
+            body.destroy();
     });
-    await (0,external_node_stream_promises_.finished)(body);
+    await (0,external_node_stream_promises_.finished)(body).catch((error) => {
+        if (part.filled < bytes.length)
+            throw error;
+    });
     if (part.filled < bytes.length)
         throw new signed_blob/* CutShort */.fo(start + part.filled, end);
 }
@@ -32943,6 +32950,8 @@ async function writeWhole(blob, options, path, onBytes) {
 /* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
 /* harmony import */ var _http_answer_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(9147);
 /* harmony import */ var _http_retry_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(3775);
+/* harmony import */ var _image_host_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(8118);
+
 
 
 
@@ -33018,7 +33027,7 @@ function explained(error, at, options) {
     if (error instanceof _http_answer_js__WEBPACK_IMPORTED_MODULE_1__/* .HttpError */ .j$ && (error.status === 404 || error.status === 410)) {
         return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('artifact-expired', `The artifact's content is gone: ${error.message}. It has expired or was deleted.`, 'Re-run all jobs, so that the image is built and handed over again, or raise `retention-days` of export-image.', error);
     }
-    return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('transfer-failed', `The download failed at byte ${String(at)} of ${String(options.size)}: ${(0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .messageOf */ .bD)(error)}.`, 'Re-run the job. If it repeats, look at https://www.githubstatus.com and at the proxy of a self-hosted runner.', error);
+    return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('transfer-failed', `The download failed at byte ${String(at)} of ${String(options.size)}: ${(0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .messageOf */ .bD)(error)}.`, (0,_image_host_js__WEBPACK_IMPORTED_MODULE_3__/* .retryHint */ .IR)(options.host), error);
 }
 /**
  * Returns the same URL after masking its signature: in the form that the URL has, which is the one that can be printed, and in
@@ -33057,6 +33066,8 @@ const lookEveryMs = 100;
 /** A part is slow when it takes this many times as long as the median part, and at least this long. */
 const slowFactor = 4;
 const minSlowMs = 1000;
+/** When all connections are slow, one is closed after a part that took this many times as long as the median part. */
+const retiredFactor = 2;
 /** One received part in this many may be requested again, and this many in addition. */
 const oneIn = 20;
 const beyond = 2;
@@ -33098,11 +33109,13 @@ function parts(adapts, figures = new PartFigures()) {
     // When its neighbours are slow as well, the link is slow, and another request would make it slower. One slow neighbour shows nothing:
     // the last two parts of a blob can both have a slow connection.
     const isAlone = (neighbours) => neighbours.filter(({ hasArrived }) => !hasArrived()).length <= Math.max(1, neighbours.length / 2);
+    const inFlight = (bytes) => {
+        const wanted = adapts ? Math.ceil((medianMs() * floorBytesPerMs) / bytes) : 0;
+        return Math.min(mostInFlight, Math.max(usuallyInFlight, wanted));
+    };
     return {
-        inFlight: (bytes) => {
-            const wanted = adapts ? Math.ceil((medianMs() * floorBytesPerMs) / bytes) : 0;
-            return Math.min(mostInFlight, Math.max(usuallyInFlight, wanted));
-        },
+        inFlight,
+        retires: (bytes, ms) => inFlight(bytes) > usuallyInFlight && ms > retiredFactor * medianMs(),
         request: (first, again) => requestPart(first, again, (ms) => {
             received += 1;
             figures.add(ms);
@@ -33233,6 +33246,8 @@ var files = __nccwpck_require__(4189);
 var http_answer = __nccwpck_require__(9147);
 // EXTERNAL MODULE: ./build/shared/http/client.js
 var client = __nccwpck_require__(4242);
+// EXTERNAL MODULE: ./build/shared/image/host.js
+var image_host = __nccwpck_require__(8118);
 // EXTERNAL MODULE: ./build/shared/artifacts/blob/open-blob.js + 2 modules
 var open_blob = __nccwpck_require__(7444);
 // EXTERNAL MODULE: ./build/shared/artifacts/blob/signed-blob.js
@@ -33385,7 +33400,7 @@ function send(options, url) {
         throw restError(await (0,http_answer/* readAnswer */.JN)(response));
     };
     return (0,retry/* again */.TG)('call', attempt, {
-        what: () => "GitHub's REST API",
+        what: () => 'The REST API',
         onRetry: options.onRetry,
         signal: options.signal,
         // Whether a longer wait is worth it is the user's decision.
@@ -33550,14 +33565,15 @@ function unknownForm(what) {
 
 
 
+
 /** Returns the artifacts of another workflow run, in this repository or another one, through the REST API. */
 function otherRunStore(options) {
-    const { search, apiUrl, token, log, maskSecret, signal, figures } = options;
+    const { search, apiUrl, token, log, maskSecret, signal } = options;
     const folders = (0,files/* tempDirs */.zE)(options.tempRoot);
     const http = (0,client/* httpClient */.o)(options.proxies, signal);
     const runs = workflowRuns(restClient({ http, apiUrl, token, onRetry: log.info, signal }), search.repository);
     const explain = (what, work) => work().catch((error) => {
-        throw signal.aborted ? error : explained(what, search, error);
+        throw signal.aborted ? error : explained(what, options, error);
     });
     let chosen;
     return {
@@ -33570,7 +33586,7 @@ function otherRunStore(options) {
         },
         open: async (artifact) => {
             const sign = async () => (0,signed_blob/* maskedUrl */.HB)(await explain('read the artifact', () => signDownload(runs, artifact)), maskSecret);
-            const blob = { http, artifact, sign, onRetry: log.info, progress: log.progress, folders, signal, figures };
+            const blob = { ...options, http, artifact, sign, onRetry: log.info, progress: log.progress, folders };
             return (0,content/* openArtifact */.H)(artifact, await (0,open_blob/* openBlob */.Y)(blob));
         },
         [Symbol.asyncDispose]: async () => {
@@ -33590,7 +33606,7 @@ async function signDownload(runs, artifact) {
         throw new errors/* HandoverError */.Cu('artifact-expired', `The artifact "${artifact.name}" (id ${String(artifact.id)}) has expired or was deleted: ${error.message} (${artifact.run?.url ?? ''}).`, 'Run that workflow again, raise `retention-days` of its export-image, or name a `fallback-image` to pull instead.', error);
     }
 }
-function explained(what, search, error) {
+function explained(what, { search, host }, error) {
     if (error instanceof errors/* HandoverError */.Cu)
         return error;
     const status = error instanceof http_answer/* HttpError */.j$ ? error.status : 0;
@@ -33600,7 +33616,7 @@ function explained(what, search, error) {
         ? `run ${String(choice.runId)} in ${(0,base_text/* quoteForeign */.xS)(search.repository)}`
         : describeSearch(search, choice);
     if (status === 404) {
-        return new errors/* HandoverError */.Cu('run-not-found', `GitHub knows no ${wanted}: ${(0,errors/* messageOf */.bD)(error)}.`, `Check \`${'runId' in choice ? 'run-id' : 'workflow'}\` and \`repository\`. A private repository gives the same answer when ` +
+        return new errors/* HandoverError */.Cu('run-not-found', `Could not find ${wanted}: ${(0,errors/* messageOf */.bD)(error)}.`, `Check \`${'runId' in choice ? 'run-id' : 'workflow'}\` and \`repository\`. A private repository gives the same answer when ` +
             'the token can’t read it: the job needs `permissions: actions: read`, and another repository a `github-token` ' +
             'that can read its actions.', error);
     }
@@ -33608,7 +33624,7 @@ function explained(what, search, error) {
     return new errors/* HandoverError */.Cu('transfer-failed', `Could not ${what} (${wanted}): ${(0,errors/* messageOf */.bD)(error)}.`, denied
         ? 'Give the job `permissions: actions: read`; for another repository pass a `github-token` that may read its actions, ' +
             'and check that it has not expired.'
-        : 'Re-run the job. If it repeats, look at https://www.githubstatus.com and at the proxy of a self-hosted runner.', error);
+        : (0,image_host/* retryHint */.IR)(host), error);
 }
 
 
@@ -33628,14 +33644,15 @@ function explained(what, search, error) {
 /* harmony export */ });
 /* harmony import */ var node_stream__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(7075);
 /* harmony import */ var node_timers_promises__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(8500);
-/* harmony import */ var _base_deadline_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(2442);
+/* harmony import */ var _base_deadline_js__WEBPACK_IMPORTED_MODULE_10__ = __nccwpck_require__(2442);
 /* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(4754);
 /* harmony import */ var _bytes_locks_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(1344);
 /* harmony import */ var _http_answer_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(9147);
 /* harmony import */ var _http_client_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(4242);
-/* harmony import */ var _blob_blob_upload_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(4145);
-/* harmony import */ var _blob_signed_blob_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(78);
-/* harmony import */ var _results_service_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(744);
+/* harmony import */ var _image_host_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(8118);
+/* harmony import */ var _blob_blob_upload_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(4145);
+/* harmony import */ var _blob_signed_blob_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(78);
+/* harmony import */ var _results_service_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(744);
 var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
     if (value !== null && value !== void 0) {
         if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
@@ -33698,6 +33715,7 @@ var __disposeResources = (undefined && undefined.__disposeResources) || (functio
 
 
 
+
 // A cancelled step is killed after 7.5 s. Until then it waits for the answer to a reservation, and then removes that.
 const answerMs = 2000;
 const cleanupMs = 4500;
@@ -33722,7 +33740,7 @@ async function reserveName(name, expiresAt, options, isAlone) {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
         const { signal } = options;
-        const client = __addDisposableResource(env_1, connect(options, (0,_base_deadline_js__WEBPACK_IMPORTED_MODULE_9__/* .abortedAfter */ .U)(signal, answerMs)), true);
+        const client = __addDisposableResource(env_1, connect(options, (0,_base_deadline_js__WEBPACK_IMPORTED_MODULE_10__/* .abortedAfter */ .U)(signal, answerMs)), true);
         const removeLeftover = async (lateMs) => isAlone && (await removeUnfinished(name, options, { unlessListed: true, lateMs }));
         try {
             const url = await client.service.create(name, expiresAt).catch(async (error) => {
@@ -33783,9 +33801,9 @@ async function claimOnGitea(name, removed, options, isAlone) {
         const client = __addDisposableResource(env_2, connect(options, signal), true);
         const { http, service } = client;
         for (let attempt = 1;; attempt += 1) {
-            const url = (0,_blob_signed_blob_js__WEBPACK_IMPORTED_MODULE_7__/* .maskedUrl */ .HB)(await service.create(claim, new Date(Date.now() + claimMs)), options.maskSecret);
+            const url = (0,_blob_signed_blob_js__WEBPACK_IMPORTED_MODULE_8__/* .maskedUrl */ .HB)(await service.create(claim, new Date(Date.now() + claimMs)), options.maskSecret);
             const target = { http, url, onRetry: options.log.info, signal };
-            const { size, digest } = await (0,_blob_blob_upload_js__WEBPACK_IMPORTED_MODULE_6__/* .uploadBlob */ .P)(target, node_stream__WEBPACK_IMPORTED_MODULE_0__.Readable.from([Buffer.from(name)]), () => undefined);
+            const { size, digest } = await (0,_blob_blob_upload_js__WEBPACK_IMPORTED_MODULE_7__/* .uploadBlob */ .P)(target, node_stream__WEBPACK_IMPORTED_MODULE_0__.Readable.from([Buffer.from(name)]), () => undefined);
             await service.finalize(claim, size, digest).catch(async (error) => {
                 // Its answer may have been lost.
                 if ((await service.list(claim)).length === 0)
@@ -33851,7 +33869,7 @@ async function removeUnfinished(name, options, { unlessListed = false, lateMs = 
         const client = __addDisposableResource(env_4, connect(options, signal), true);
         const { service } = client;
         try {
-            const isOurs = (artifact) => (0,_results_service_js__WEBPACK_IMPORTED_MODULE_8__/* .isOwnedBy */ .D0)(artifact, service.self);
+            const isOurs = (artifact) => (0,_results_service_js__WEBPACK_IMPORTED_MODULE_9__/* .isOwnedBy */ .D0)(artifact, service.self);
             if (unlessListed && (await service.list(name)).some(isOurs))
                 return false;
             for (;;) {
@@ -33891,7 +33909,7 @@ function connect({ credentials, proxies, log }, signal) {
     const http = (0,_http_client_js__WEBPACK_IMPORTED_MODULE_5__/* .httpClient */ .o)(proxies, signal);
     return {
         http,
-        service: (0,_results_service_js__WEBPACK_IMPORTED_MODULE_8__/* .resultsService */ .UD)(http, credentials, log.info, signal),
+        service: (0,_results_service_js__WEBPACK_IMPORTED_MODULE_9__/* .resultsService */ .UD)(http, credentials, log.info, signal),
         [Symbol.asyncDispose]: () => http.close(),
     };
 }
@@ -33901,16 +33919,16 @@ function nameTaken(name, error) {
 // actions/toolkit, artifact, shared/errors.ts: UsageError.
 const quota = /insufficient usage|storage quota/i;
 /** @param what the work that failed, in the imperative */
-function transferFailed(what, error) {
+function transferFailed(host, what, error) {
     if (error instanceof _base_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .HandoverError */ .Cu)
         return error;
     const authorization = error instanceof _http_answer_js__WEBPACK_IMPORTED_MODULE_4__/* .HttpError */ .j$ && (error.status === 401 || error.status === 403);
     return new _base_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .HandoverError */ .Cu('transfer-failed', `Could not ${what}: ${(0,_base_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .messageOf */ .bD)(error)}.`, quota.test((0,_base_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .messageOf */ .bD)(error))
-        ? 'The artifact storage of this account is used up; GitHub recalculates it every 6 to 12 hours. Delete artifacts of earlier runs, and ' +
+        ? 'The artifact storage of this account is used up; its use is calculated every 6 to 12 hours. Delete artifacts of earlier runs, and ' +
             'let the last job remove this one: `remove: true` of load-image.'
         : authorization
             ? "The job's token was refused: it is valid only while the job runs. Re-run the job."
-            : 'Re-run the job. If it repeats, look at https://www.githubstatus.com and at the proxy of a self-hosted runner.', error);
+            : (0,_image_host_js__WEBPACK_IMPORTED_MODULE_6__/* .retryHint */ .IR)(host), error);
 }
 
 
@@ -34371,7 +34389,8 @@ async function explained(what, name, work) {
     catch (error) {
         if (error instanceof Error && error.name === 'ArtifactNotFoundError')
             throw notFound(name, error);
-        throw (0,reservation/* transferFailed */.Fr)(`${what} by way of the official client`, error);
+        // The client refuses every other host.
+        throw (0,reservation/* transferFailed */.Fr)('GitHub', `${what} by way of the official client`, error);
     }
 }
 // All bundles share one bundle of the client, at the same relative path as here: the bundler keeps this import unchanged.
@@ -34522,7 +34541,7 @@ function runStore(options) {
     return withOfficialClient(ownStore(own), own);
 }
 function ownStore(options) {
-    const { credentials, log, maskSecret, signal, figures } = options;
+    const { credentials, host, log, maskSecret, signal } = options;
     const http = (0,client/* httpClient */.o)(options.proxies, signal);
     const service = (0,results_service/* resultsService */.UD)(http, credentials, log.info, signal);
     const folders = (0,files/* tempDirs */.zE)(options.tempRoot);
@@ -34535,7 +34554,7 @@ function ownStore(options) {
         return found;
     };
     return {
-        list: () => explain('list the artifacts of this run', async () => {
+        list: () => explain(host, 'list the artifacts of this run', async () => {
             const artifacts = await service.list();
             for (const artifact of artifacts)
                 known.set(artifact.id, artifact);
@@ -34544,18 +34563,19 @@ function ownStore(options) {
         open: async (artifact) => {
             const [what, found] = [`read the artifact "${artifact.name}"`, listed(artifact)];
             let isOpen = false;
-            const sign = () => explain(what, async () => (0,signed_blob/* maskedUrl */.HB)(await service.signDownload(found), maskSecret)).catch((error) => {
+            const signOnce = async () => (0,signed_blob/* maskedUrl */.HB)(await service.signDownload(found), maskSecret);
+            const sign = () => explain(host, what, signOnce).catch((error) => {
                 // The official client can't continue what was read in part.
-                throw isOpen ? (0,reservation/* transferFailed */.Fr)(what, error) : (0,errors/* asError */.zR)(error);
+                throw isOpen ? (0,reservation/* transferFailed */.Fr)(host, what, error) : (0,errors/* asError */.zR)(error);
             });
             const gitea = credentials.isGitea ? { partBytes: giteaPartBytes } : {};
-            const transfer = { http, artifact, sign, onRetry: log.info, progress: log.progress, folders, signal, figures };
+            const transfer = { ...options, http, artifact, sign, onRetry: log.info, progress: log.progress, folders };
             const content = await (0,zip_content/* openArtifact */.H)(artifact, await (0,open_blob/* openBlob */.Y)({ ...transfer, ...gitea }));
             isOpen = true;
             return content;
         },
         upload: (request) => run_store_upload(http, service, { ...options, removed }, request),
-        remove: (artifact) => explain(`delete the artifact "${artifact.name}"`, async () => {
+        remove: (artifact) => explain(host, `delete the artifact "${artifact.name}"`, async () => {
             await service.remove(artifact.name, listed(artifact)).catch((error) => {
                 if (!(error instanceof answer/* HttpError */.j$) || error.status !== 404)
                     throw error;
@@ -34575,13 +34595,13 @@ const dayMs = 24 * hourMs;
 async function run_store_upload(http, service, options, { name, retentionDays, files, onBytes }) {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
-        const { log, signal, figures, removed, credentials } = options;
+        const { host, log, signal, figures, removed, credentials } = options;
         const lock = run_store_addDisposableResource(env_1, await (0,reservation/* lockName */.l4)(credentials, name), true);
         // Gitea counts the whole days that are left (createArtifact in routers/api/actions/artifactsv4.go).
         const lastMs = retentionDays * dayMs + (credentials.isGitea ? hourMs : 0);
         const expiresAt = retentionDays === 0 ? undefined : new Date(Date.now() + lastMs);
         const claims = run_store_addDisposableResource(env_1, new AsyncDisposableStack(), true);
-        const url = await explain(`create the artifact "${name}"`, async () => {
+        const url = await explain(host, `create the artifact "${name}"`, async () => {
             if (credentials.isGitea)
                 claims.use(await (0,reservation/* claimOnGitea */.SG)(name, removed, options, lock !== undefined));
             return (0,reservation/* reserveName */.K6)(name, expiresAt, options, lock !== undefined);
@@ -34596,7 +34616,7 @@ async function run_store_upload(http, service, options, { name, retentionDays, f
         }
         catch (error) {
             await (0,reservation/* removeUnfinished */.E1)(name, options);
-            throw error instanceof errors/* HandoverError */.Cu ? error : (0,reservation/* transferFailed */.Fr)(`upload the artifact "${name}"`, error);
+            throw (0,reservation/* transferFailed */.Fr)(host, `upload the artifact "${name}"`, error);
         }
     }
     catch (e_1) {
@@ -34620,12 +34640,12 @@ async function listedId(service, name, sent, error) {
         throw error;
     return found.id;
 }
-async function explain(what, work) {
+async function explain(host, what, work) {
     try {
         return await work();
     }
     catch (error) {
-        throw error instanceof twirp/* UnknownAnswer */.by ? error : (0,reservation/* transferFailed */.Fr)(what, error);
+        throw error instanceof twirp/* UnknownAnswer */.by ? error : (0,reservation/* transferFailed */.Fr)(host, what, error);
     }
 }
 
@@ -37215,6 +37235,71 @@ function blobName(digest) {
 }
 function digestOf(bytes) {
     return `sha256:${(0,node_crypto__WEBPACK_IMPORTED_MODULE_0__.createHash)('sha256').update(bytes).digest('hex')}`;
+}
+
+
+/***/ }),
+
+/***/ 8118:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   IR: () => (/* binding */ retryHint),
+/* harmony export */   gQ: () => (/* binding */ explainRunner)
+/* harmony export */ });
+/* unused harmony exports runnerPlatform, parseEngineName, requireDocker */
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
+
+
+/** Returns the next step after an exchange with the services of the workflow's host failed. */
+function retryHint(host) {
+    const where = host === 'GitHub' ? 'https://www.githubstatus.com' : `the log of ${host}`;
+    return `Re-run the job. If it repeats, look at ${where} and at the proxy of a self-hosted runner.`;
+}
+const architectures = new Map([
+    ['X64', 'amd64'],
+    ['ARM64', 'arm64'],
+]);
+const supported = 'Use a Linux runner such as ubuntu-latest (amd64) or ubuntu-24.04-arm (arm64).';
+/**
+ * The platform of the containers that fit this machine: Linux, even where it runs in a virtual machine.
+ * @throws HandoverError `unsupported-host` when the runner is neither X64 nor ARM64
+ */
+function runnerPlatform({ architecture }) {
+    const known = architectures.get(architecture);
+    if (known !== undefined)
+        return { os: 'linux', architecture: known };
+    throw new HandoverError('unsupported-host', `\`platform: native\` needs a runner that is X64 or ARM64; RUNNER_ARCH is "${quoteForeign(architecture)}".`, 'Set `platform` to the platform of the image, such as linux/arm64.');
+}
+/**
+ * Explains an error by the runner, if that is the cause. Most Windows and macOS runners, and those of other architectures, have no engine
+ * for Linux containers.
+ */
+function explainRunner(error, { os, architecture }) {
+    const isUsual = (os === 'Linux' && architectures.has(architecture)) || os === '';
+    if (isUsual || !(error instanceof _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu))
+        return error;
+    const { code } = error;
+    if (code !== 'docker-unavailable' && !(code === 'builder-unsupported' && os === 'Windows'))
+        return error;
+    return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('unsupported-host', `This runner is ${os} ${architecture}, and has no engine that serves: ${error.message}`, `${supported} Or start an engine with Linux containers on this runner in a step before.`, error);
+}
+/** @throws HandoverError `invalid-input` when the text is neither `docker` nor `podman` */
+function parseEngineName(text) {
+    const name = text.trim().toLowerCase();
+    if (name === 'docker' || name === 'podman')
+        return name;
+    throw invalidInput(`The input \`engine\` is "${quoteForeign(text)}"; expected docker or podman.`, 'Set `engine` to the command that your jobs use, or remove the line for docker.');
+}
+/**
+ * Checks that the engine is Docker, which is required for registries.
+ * @param what the input that needs a registry, with its value
+ * @throws HandoverError `invalid-input` for another engine
+ */
+function requireDocker(engine, what) {
+    if (engine === 'docker')
+        return;
+    throw invalidInput(`\`engine: ${engine}\` and ${what} are given together, but registries are reached through docker only.`, `Leave one of them out, and use ${engine} itself in a step of its own.`);
 }
 
 
@@ -41321,7 +41406,7 @@ function maskLines(secret, mask) {
 
 /***/ }),
 
-/***/ 6510:
+/***/ 9688:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -41483,55 +41568,8 @@ function readPayload(path) {
     }
 }
 
-;// CONCATENATED MODULE: ./build/shared/image/host.js
-
-
-const architectures = new Map([
-    ['X64', 'amd64'],
-    ['ARM64', 'arm64'],
-]);
-const supported = 'Use a Linux runner such as ubuntu-latest (amd64) or ubuntu-24.04-arm (arm64).';
-/**
- * The platform of the containers that fit this machine: Linux, even where it runs in a virtual machine.
- * @throws HandoverError `unsupported-host` when the runner is neither X64 nor ARM64
- */
-function runnerPlatform({ architecture }) {
-    const known = architectures.get(architecture);
-    if (known !== undefined)
-        return { os: 'linux', architecture: known };
-    throw new HandoverError('unsupported-host', `\`platform: native\` needs a runner that is X64 or ARM64; RUNNER_ARCH is "${quoteForeign(architecture)}".`, 'Set `platform` to the platform of the image, such as linux/arm64.');
-}
-/**
- * Explains an error by the runner, if that is the cause. Most Windows and macOS runners, and those of other architectures, have no engine
- * for Linux containers.
- */
-function explainRunner(error, { os, architecture }) {
-    const isUsual = (os === 'Linux' && architectures.has(architecture)) || os === '';
-    if (isUsual || !(error instanceof errors/* HandoverError */.Cu))
-        return error;
-    const { code } = error;
-    if (code !== 'docker-unavailable' && !(code === 'builder-unsupported' && os === 'Windows'))
-        return error;
-    return new errors/* HandoverError */.Cu('unsupported-host', `This runner is ${os} ${architecture}, and has no engine that serves: ${error.message}`, `${supported} Or start an engine with Linux containers on this runner in a step before.`, error);
-}
-/** @throws HandoverError `invalid-input` when the text is neither `docker` nor `podman` */
-function parseEngineName(text) {
-    const name = text.trim().toLowerCase();
-    if (name === 'docker' || name === 'podman')
-        return name;
-    throw invalidInput(`The input \`engine\` is "${quoteForeign(text)}"; expected docker or podman.`, 'Set `engine` to the command that your jobs use, or remove the line for docker.');
-}
-/**
- * Checks that the engine is Docker, which is required for registries.
- * @param what the input that needs a registry, with its value
- * @throws HandoverError `invalid-input` for another engine
- */
-function requireDocker(engine, what) {
-    if (engine === 'docker')
-        return;
-    throw invalidInput(`\`engine: ${engine}\` and ${what} are given together, but registries are reached through docker only.`, `Leave one of them out, and use ${engine} itself in a step of its own.`);
-}
-
+// EXTERNAL MODULE: ./build/shared/image/host.js
+var host = __nccwpck_require__(8118);
 ;// CONCATENATED MODULE: ./build/shared/runner/log.js
 
 
@@ -41645,7 +41683,7 @@ async function run(name, step) {
     }
     catch (error) {
         const reason = controller.signal.reason;
-        await fail(name, controller.signal.aborted ? reason : explainRunner(firstError(error), context.runner));
+        await fail(name, controller.signal.aborted ? reason : (0,host/* explainRunner */.gQ)(firstError(error), context.runner));
     }
     return process.exit(1);
 }

@@ -65,7 +65,7 @@ function requireWritable(cache: string, service: CacheService, exportsCaches: bo
 /** Returns the sentence for a cache that was not written. */
 export function notWritten(cache: string, why: string): string {
   const hint = /failed to reserve cache|write denied/.test(why)
-    ? ' (for jobs of low-trust events, such as pull_request_target, the GitHub cache is read-only)'
+    ? ' (for jobs of low-trust events, such as pull_request_target, the Actions cache is read-only)'
     : '';
   return `${describeCache(cache)} was not written: ${quoteForeign(why.replace(/\.$/, ''), 500)}${hint}.`;
 }

@@ -5,6 +5,12 @@ import type { Platform } from './platform.ts';
 /** What runs the workflow, by its product name. */
 export type WorkflowHost = 'GitHub' | 'GitHub Enterprise Server' | 'Gitea' | 'Forgejo' | 'act';
 
+/** Returns the next step after an exchange with the services of the workflow's host failed. */
+export function retryHint(host: WorkflowHost): string {
+  const where = host === 'GitHub' ? 'https://www.githubstatus.com' : `the log of ${host}`;
+  return `Re-run the job. If it repeats, look at ${where} and at the proxy of a self-hosted runner.`;
+}
+
 /** The machine that the step runs on, in the runner's words; empty where there is no runner. */
 export interface Runner {
   /** `RUNNER_OS`: Linux, Windows or macOS. */

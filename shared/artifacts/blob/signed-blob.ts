@@ -2,9 +2,11 @@ import { asError, corruptArtifact, HandoverError, messageOf } from '../../base/e
 import { HttpError } from '../../http/answer.ts';
 import type { Http, HttpResponse } from '../../http/client.ts';
 import { again, isTransient } from '../../http/retry.ts';
+import { retryHint, type WorkflowHost } from '../../image/host.ts';
 
 export interface SignedBlobOptions {
   readonly http: Http;
+  readonly host: WorkflowHost;
   /** Of the blob, in bytes. */
   readonly size: number;
   /** Returns a new signed URL. Its errors are thrown unchanged, and it is not called again after one. */
@@ -110,7 +112,7 @@ function explained(error: unknown, at: number, options: SignedBlobOptions): unkn
   return new HandoverError(
     'transfer-failed',
     `The download failed at byte ${String(at)} of ${String(options.size)}: ${messageOf(error)}.`,
-    'Re-run the job. If it repeats, look at https://www.githubstatus.com and at the proxy of a self-hosted runner.',
+    retryHint(options.host),
     error,
   );
 }

@@ -81,7 +81,8 @@ async function explained<T>(what: string, name: string, work: Promise<T>): Promi
     return await work;
   } catch (error) {
     if (error instanceof Error && error.name === 'ArtifactNotFoundError') throw notFound(name, error);
-    throw transferFailed(`${what} by way of the official client`, error);
+    // The client refuses every other host.
+    throw transferFailed('GitHub', `${what} by way of the official client`, error);
   }
 }
 

@@ -3,6 +3,7 @@ import { quoteForeign } from '../../base/text.ts';
 import { tempDirs } from '../../bytes/files.ts';
 import { HttpError } from '../../http/answer.ts';
 import { httpClient } from '../../http/client.ts';
+import { retryHint } from '../../image/host.ts';
 import { openBlob } from '../blob/open-blob.ts';
 import { maskedUrl } from '../blob/signed-blob.ts';
 import type { Artifact, ArtifactReader, StoreOptions } from '../store.ts';
@@ -17,13 +18,13 @@ interface OtherRunOptions extends StoreOptions, Pick<RestClientOptions, 'apiUrl'
 
 /** Returns the artifacts of another workflow run, in this repository or another one, through the REST API. */
 export function otherRunStore(options: OtherRunOptions): ArtifactReader {
-  const { search, apiUrl, token, log, maskSecret, signal, figures } = options;
+  const { search, apiUrl, token, log, maskSecret, signal } = options;
   const folders = tempDirs(options.tempRoot);
   const http = httpClient(options.proxies, signal);
   const runs = workflowRuns(restClient({ http, apiUrl, token, onRetry: log.info, signal }), search.repository);
   const explain = <T>(what: string, work: () => Promise<T>): Promise<T> =>
     work().catch((error: unknown) => {
-      throw signal.aborted ? error : explained(what, search, error);
+      throw signal.aborted ? error : explained(what, options, error);
     });
   let chosen: Promise<ChosenRun> | undefined;
   return {
@@ -37,7 +38,7 @@ export function otherRunStore(options: OtherRunOptions): ArtifactReader {
     open: async (artifact) => {
       const sign = async (): Promise<string> =>
         maskedUrl(await explain('read the artifact', () => signDownload(runs, artifact)), maskSecret);
-      const blob = { http, artifact, sign, onRetry: log.info, progress: log.progress, folders, signal, figures };
+      const blob = { ...options, http, artifact, sign, onRetry: log.info, progress: log.progress, folders };
       return openArtifact(artifact, await openBlob(blob));
     },
     [Symbol.asyncDispose]: async () => {
@@ -62,7 +63,7 @@ async function signDownload(runs: WorkflowRuns, artifact: Artifact): Promise<str
   }
 }
 
-function explained(what: string, search: RunSearch, error: unknown): unknown {
+function explained(what: string, { search, host }: OtherRunOptions, error: unknown): unknown {
   if (error instanceof HandoverError) return error;
   const status = error instanceof HttpError ? error.status : 0;
   const limited = error instanceof HttpError && error.serviceCode === rateLimited;
@@ -74,7 +75,7 @@ function explained(what: string, search: RunSearch, error: unknown): unknown {
   if (status === 404) {
     return new HandoverError(
       'run-not-found',
-      `GitHub knows no ${wanted}: ${messageOf(error)}.`,
+      `Could not find ${wanted}: ${messageOf(error)}.`,
       `Check \`${'runId' in choice ? 'run-id' : 'workflow'}\` and \`repository\`. A private repository gives the same answer when ` +
         'the token can’t read it: the job needs `permissions: actions: read`, and another repository a `github-token` ' +
         'that can read its actions.',
@@ -88,7 +89,7 @@ function explained(what: string, search: RunSearch, error: unknown): unknown {
     denied
       ? 'Give the job `permissions: actions: read`; for another repository pass a `github-token` that may read its actions, ' +
           'and check that it has not expired.'
-      : 'Re-run the job. If it repeats, look at https://www.githubstatus.com and at the proxy of a self-hosted runner.',
+      : retryHint(host),
     error,
   );
 }

@@ -5,6 +5,7 @@ import { asError, HandoverError, messageOf } from '../../base/errors.ts';
 import { lockKey } from '../../bytes/locks.ts';
 import { HttpError } from '../../http/answer.ts';
 import { type Http, httpClient } from '../../http/client.ts';
+import { retryHint, type WorkflowHost } from '../../image/host.ts';
 import { uploadBlob } from '../blob/blob-upload.ts';
 import { maskedUrl } from '../blob/signed-blob.ts';
 import type { StoreOptions } from '../store.ts';
@@ -211,18 +212,18 @@ export function nameTaken(name: string, error: unknown): HandoverError {
 const quota = /insufficient usage|storage quota/i;
 
 /** @param what the work that failed, in the imperative */
-export function transferFailed(what: string, error: unknown): Error {
+export function transferFailed(host: WorkflowHost, what: string, error: unknown): Error {
   if (error instanceof HandoverError) return error;
   const authorization = error instanceof HttpError && (error.status === 401 || error.status === 403);
   return new HandoverError(
     'transfer-failed',
     `Could not ${what}: ${messageOf(error)}.`,
     quota.test(messageOf(error))
-      ? 'The artifact storage of this account is used up; GitHub recalculates it every 6 to 12 hours. Delete artifacts of earlier runs, and ' +
+      ? 'The artifact storage of this account is used up; its use is calculated every 6 to 12 hours. Delete artifacts of earlier runs, and ' +
           'let the last job remove this one: `remove: true` of load-image.'
       : authorization
         ? "The job's token was refused: it is valid only while the job runs. Re-run the job."
-        : 'Re-run the job. If it repeats, look at https://www.githubstatus.com and at the proxy of a self-hosted runner.',
+        : retryHint(host),
     error,
   );
 }

@@ -74,7 +74,7 @@ function send(options: RestClientOptions, url: string): Promise<HttpResponse> {
     throw restError(await readAnswer(response));
   };
   return again('call', attempt, {
-    what: () => "GitHub's REST API",
+    what: () => 'The REST API',
     onRetry: options.onRetry,
     signal: options.signal,
     // Whether a longer wait is worth it is the user's decision.

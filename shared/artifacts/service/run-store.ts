@@ -1,9 +1,10 @@
-import { asError, HandoverError } from '../../base/errors.ts';
+import { asError } from '../../base/errors.ts';
 import { tempDirs } from '../../bytes/files.ts';
 import type { Found } from '../../bytes/verified.ts';
 import { HttpError } from '../../http/answer.ts';
 import { type Http, httpClient } from '../../http/client.ts';
 import { UnknownAnswer } from '../../http/twirp.ts';
+import type { WorkflowHost } from '../../image/host.ts';
 import { uploadBlob } from '../blob/blob-upload.ts';
 import { openBlob } from '../blob/open-blob.ts';
 import { maskedUrl } from '../blob/signed-blob.ts';
@@ -44,7 +45,7 @@ export function runStore(options: RunStoreOptions): ArtifactStore {
 }
 
 function ownStore(options: OwnStoreOptions): ArtifactStore {
-  const { credentials, log, maskSecret, signal, figures } = options;
+  const { credentials, host, log, maskSecret, signal } = options;
   const http = httpClient(options.proxies, signal);
   const service = resultsService(http, credentials, log.info, signal);
   const folders = tempDirs(options.tempRoot);
@@ -57,7 +58,7 @@ function ownStore(options: OwnStoreOptions): ArtifactStore {
   };
   return {
     list: () =>
-      explain('list the artifacts of this run', async () => {
+      explain(host, 'list the artifacts of this run', async () => {
         const artifacts = await service.list();
         for (const artifact of artifacts) known.set(artifact.id, artifact);
         return artifacts.filter(({ name }) => !isClaim(name));
@@ -65,20 +66,21 @@ function ownStore(options: OwnStoreOptions): ArtifactStore {
     open: async (artifact) => {
       const [what, found] = [`read the artifact "${artifact.name}"`, listed(artifact)];
       let isOpen = false;
+      const signOnce = async (): Promise<string> => maskedUrl(await service.signDownload(found), maskSecret);
       const sign = (): Promise<string> =>
-        explain(what, async () => maskedUrl(await service.signDownload(found), maskSecret)).catch((error: unknown) => {
+        explain(host, what, signOnce).catch((error: unknown) => {
           // The official client can't continue what was read in part.
-          throw isOpen ? transferFailed(what, error) : asError(error);
+          throw isOpen ? transferFailed(host, what, error) : asError(error);
         });
       const gitea = credentials.isGitea ? { partBytes: giteaPartBytes } : {};
-      const transfer = { http, artifact, sign, onRetry: log.info, progress: log.progress, folders, signal, figures };
+      const transfer = { ...options, http, artifact, sign, onRetry: log.info, progress: log.progress, folders };
       const content = await openArtifact(artifact, await openBlob({ ...transfer, ...gitea }));
       isOpen = true;
       return content;
     },
     upload: (request) => upload(http, service, { ...options, removed }, request),
     remove: (artifact) =>
-      explain(`delete the artifact "${artifact.name}"`, async () => {
+      explain(host, `delete the artifact "${artifact.name}"`, async () => {
         await service.remove(artifact.name, listed(artifact)).catch((error: unknown) => {
           if (!(error instanceof HttpError) || error.status !== 404) throw error;
         });
@@ -102,13 +104,13 @@ async function upload(
   options: OwnStoreOptions & { readonly removed: ReadonlySet<number> },
   { name, retentionDays, files, onBytes }: UploadRequest,
 ): Promise<Artifact> {
-  const { log, signal, figures, removed, credentials } = options;
+  const { host, log, signal, figures, removed, credentials } = options;
   await using lock = await lockName(credentials, name);
   // Gitea counts the whole days that are left (createArtifact in routers/api/actions/artifactsv4.go).
   const lastMs = retentionDays * dayMs + (credentials.isGitea ? hourMs : 0);
   const expiresAt = retentionDays === 0 ? undefined : new Date(Date.now() + lastMs);
   await using claims = new AsyncDisposableStack();
-  const url = await explain(`create the artifact "${name}"`, async () => {
+  const url = await explain(host, `create the artifact "${name}"`, async () => {
     if (credentials.isGitea) claims.use(await claimOnGitea(name, removed, options, lock !== undefined));
     return reserveName(name, expiresAt, options, lock !== undefined);
   });
@@ -121,7 +123,7 @@ async function upload(
     return { id, name, ...blob };
   } catch (error) {
     await removeUnfinished(name, options);
-    throw error instanceof HandoverError ? error : transferFailed(`upload the artifact "${name}"`, error);
+    throw transferFailed(host, `upload the artifact "${name}"`, error);
   }
 }
 
@@ -139,10 +141,10 @@ async function listedId(service: ResultsService, name: string, sent: Found, erro
   return found.id;
 }
 
-async function explain<T>(what: string, work: () => Promise<T>): Promise<T> {
+async function explain<T>(host: WorkflowHost, what: string, work: () => Promise<T>): Promise<T> {
   try {
     return await work();
   } catch (error) {
-    throw error instanceof UnknownAnswer ? error : transferFailed(what, error);
+    throw error instanceof UnknownAnswer ? error : transferFailed(host, what, error);
   }
 }
