@@ -30659,7 +30659,7 @@ async function readOciLayout(layout, platform, replaced = new Map()) {
  * Reads the image with the wanted name, or else the only one, as `readOciLayout` does.
  * @throws HandoverError as `readOciLayout`; `image-not-found` when several images could be meant
  */
-async function readNamedImage(layout, platform, wanted) {
+async function readNamedImage(layout, platform, wanted, replaced) {
     const index = await readIndex(layout);
     const all = index.filter((item) => !(0,image_manifest/* isAttestation */.H3)(item));
     const name = wanted === undefined ? undefined : (0,image_reference/* formatReference */.FH)(wanted);
@@ -30673,17 +30673,10 @@ async function readNamedImage(layout, platform, wanted) {
     const listed = index.filter((item) => (0,image_manifest/* isAttestation */.H3)(item) || candidates.includes(item));
     const found = await findManifest(layout, { listed }, platform);
     return {
-        image: await readImage(layout, found.descriptor, platform),
+        image: await readImage(layout, found.descriptor, platform, replaced),
         references: (fitting.length > 0 ? fitting : candidates).flatMap(image_manifest/* namesOf */.eZ),
         attestations: await readAttestations(layout, found, platform),
     };
-}
-/**
- * Returns the attestations of the one image for `platform`; undefined without any.
- * @throws HandoverError `tarball-invalid` when a blob is missing
- */
-async function readLayoutAttestations(layout, platform) {
-    return readAttestations(layout, await findManifest(layout, { listed: await readIndex(layout) }, platform), platform);
 }
 /**
  * Returns the attestations of a found image; undefined without any. The layout's own index is returned if it lists nothing else, because
@@ -30940,10 +30933,12 @@ async function* tarballChunks(layers, images, told) {
     };
     for (const folder of ['blobs/', 'blobs/sha256/'])
         yield count((0,tar_header/* tarHeader */.pI)(folder, 0));
-    for await (const layer of layers) {
-        offsets.set(layer.digest, position + tar_header/* tarBlock */.TR);
-        for await (const chunk of blobEntry(layer))
+    for await (const { digest, size, chunks } of layers) {
+        offsets.set(digest, position + tar_header/* tarBlock */.TR);
+        yield count((0,tar_header/* tarHeader */.pI)((0,image_digest/* blobName */.PF)(digest), size));
+        for await (const chunk of chunks())
             yield count(chunk);
+        yield count(Buffer.alloc((0,tar_header/* tarPadding */.vr)(size)));
     }
     const named = await images();
     requireLayers(named, offsets);
@@ -30954,15 +30949,13 @@ async function* tarballChunks(layers, images, told) {
     yield count(tar_header/* endOfArchive */.PG);
     told({ size: position, offsets });
 }
-async function* blobEntry({ digest, size, chunks }) {
-    yield (0,tar_header/* tarHeader */.pI)((0,image_digest/* blobName */.PF)(digest), size);
-    yield* chunks();
-    yield Buffer.alloc((0,tar_header/* tarPadding */.vr)(size));
-}
 /** Returns the bytes of a tar of some blobs and the index that lists them. */
 async function* indexedBlobs(index, blobs) {
-    for (const blob of blobs)
-        yield* blobEntry(blob);
+    for (const { digest, size, chunks } of blobs) {
+        yield (0,tar_header/* tarHeader */.pI)((0,image_digest/* blobName */.PF)(digest), size);
+        yield* chunks();
+        yield Buffer.alloc((0,tar_header/* tarPadding */.vr)(size));
+    }
     yield smallEntry('index.json', index);
     yield tar_header/* endOfArchive */.PG;
 }
@@ -32688,9 +32681,10 @@ async function fillLayout(plan, tools, directory, kept) {
         requireCached(source.steps, plan, log);
     }
     const caches = kept.use(cacheWriting(source.caches ?? { problems: [], builds: [] }, log));
-    const image = await readOciLayout(directory, plan.platform, source.replaced);
+    const { image, attestations } = plan.source.kind === 'build'
+        ? await readNamedImage(directory, plan.platform, undefined, source.replaced)
+        : { image: await readOciLayout(directory, plan.platform, source.replaced), attestations: undefined };
     const references = [plan.reference, ...plan.tags];
-    const attestations = plan.source.kind === 'build' ? await readLayoutAttestations(directory, plan.platform) : undefined;
     const further = await saveFurther(plan, tools, directory);
     const images = [{ image, references }, ...further];
     return { images, attestations, steps: source.steps, push: source.push, caches };

@@ -31542,10 +31542,12 @@ async function* tarballChunks(layers, images, told) {
     };
     for (const folder of ['blobs/', 'blobs/sha256/'])
         yield count(tarHeader(folder, 0));
-    for await (const layer of layers) {
-        offsets.set(layer.digest, position + tarBlock);
-        for await (const chunk of blobEntry(layer))
+    for await (const { digest, size, chunks } of layers) {
+        offsets.set(digest, position + tarBlock);
+        yield count(tarHeader(blobName(digest), size));
+        for await (const chunk of chunks())
             yield count(chunk);
+        yield count(Buffer.alloc(tarPadding(size)));
     }
     const named = await images();
     tarball_writer_requireLayers(named, offsets);
@@ -31556,15 +31558,13 @@ async function* tarballChunks(layers, images, told) {
     yield count(endOfArchive);
     told({ size: position, offsets });
 }
-async function* blobEntry({ digest, size, chunks }) {
-    yield tarHeader(blobName(digest), size);
-    yield* chunks();
-    yield Buffer.alloc(tarPadding(size));
-}
 /** Returns the bytes of a tar of some blobs and the index that lists them. */
 async function* indexedBlobs(index, blobs) {
-    for (const blob of blobs)
-        yield* blobEntry(blob);
+    for (const { digest, size, chunks } of blobs) {
+        yield tarHeader(blobName(digest), size);
+        yield* chunks();
+        yield Buffer.alloc(tarPadding(size));
+    }
     yield smallEntry('index.json', index);
     yield endOfArchive;
 }
@@ -31650,7 +31650,7 @@ async function readOciLayout(layout, platform, replaced = new Map()) {
  * Reads the image with the wanted name, or else the only one, as `readOciLayout` does.
  * @throws HandoverError as `readOciLayout`; `image-not-found` when several images could be meant
  */
-async function readNamedImage(layout, platform, wanted) {
+async function readNamedImage(layout, platform, wanted, replaced) {
     const index = await readIndex(layout);
     const all = index.filter((item) => !isAttestation(item));
     const name = wanted === undefined ? undefined : formatReference(wanted);
@@ -31664,17 +31664,10 @@ async function readNamedImage(layout, platform, wanted) {
     const listed = index.filter((item) => isAttestation(item) || candidates.includes(item));
     const found = await findManifest(layout, { listed }, platform);
     return {
-        image: await readImage(layout, found.descriptor, platform),
+        image: await readImage(layout, found.descriptor, platform, replaced),
         references: (fitting.length > 0 ? fitting : candidates).flatMap(namesOf),
         attestations: await readAttestations(layout, found, platform),
     };
-}
-/**
- * Returns the attestations of the one image for `platform`; undefined without any.
- * @throws HandoverError `tarball-invalid` when a blob is missing
- */
-async function readLayoutAttestations(layout, platform) {
-    return readAttestations(layout, await findManifest(layout, { listed: await readIndex(layout) }, platform), platform);
 }
 /**
  * Returns the attestations of a found image; undefined without any. The layout's own index is returned if it lists nothing else, because

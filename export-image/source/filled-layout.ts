@@ -6,7 +6,7 @@ import { quoteForeign } from '../../shared/base/text.ts';
 import type { Timeline } from '../../shared/base/timeline.ts';
 import type { BuildStep } from '../../shared/docker/build-progress.ts';
 import { formatReference } from '../../shared/image/reference.ts';
-import { readLayoutAttestations, readOciLayout } from '../../shared/layout/read-layout.ts';
+import { readNamedImage, readOciLayout } from '../../shared/layout/read-layout.ts';
 import { type BakedImages, bakeIntoLayout } from './from-bake.ts';
 import { buildIntoLayout } from './from-build.ts';
 import { cacheWriting } from './cache-writing.ts';
@@ -45,10 +45,11 @@ export async function fillLayout(
     requireCached(source.steps, plan, log);
   }
   const caches = kept.use(cacheWriting(source.caches ?? { problems: [], builds: [] }, log));
-  const image = await readOciLayout(directory, plan.platform, source.replaced);
+  const { image, attestations } =
+    plan.source.kind === 'build'
+      ? await readNamedImage(directory, plan.platform, undefined, source.replaced)
+      : { image: await readOciLayout(directory, plan.platform, source.replaced), attestations: undefined };
   const references = [plan.reference, ...plan.tags];
-  const attestations =
-    plan.source.kind === 'build' ? await readLayoutAttestations(directory, plan.platform) : undefined;
   const further = await saveFurther(plan, tools, directory);
   const images = [{ image, references }, ...further] as const;
   return { images, attestations, steps: source.steps, push: source.push, caches };

@@ -46,7 +46,7 @@ export async function readOciLayout(
   return readImage(layout, descriptor, platform, replaced);
 }
 
-/** An image in an OCI layout that another program wrote. */
+/** An image in an OCI layout, its names and its attestations. */
 export interface NamedLayoutImage {
   readonly image: ImageContents;
   /** The image's names in the layout's index. */
@@ -62,6 +62,7 @@ export async function readNamedImage(
   layout: string,
   platform: Platform,
   wanted: Reference | undefined,
+  replaced?: ReadonlyMap<Digest, ReplacedLayer>,
 ): Promise<NamedLayoutImage> {
   const index = await readIndex(layout);
   const all = index.filter((item) => !isAttestation(item));
@@ -80,7 +81,7 @@ export async function readNamedImage(
   const listed = index.filter((item) => isAttestation(item) || candidates.includes(item));
   const found = await findManifest(layout, { listed }, platform);
   return {
-    image: await readImage(layout, found.descriptor, platform),
+    image: await readImage(layout, found.descriptor, platform, replaced),
     references: (fitting.length > 0 ? fitting : candidates).flatMap(namesOf),
     attestations: await readAttestations(layout, found, platform),
   };
@@ -94,17 +95,6 @@ export interface LayoutAttestations {
   readonly index: Buffer;
   /** The attestations' manifests, and what these refer to. */
   readonly blobs: readonly Descriptor[];
-}
-
-/**
- * Returns the attestations of the one image for `platform`; undefined without any.
- * @throws HandoverError `tarball-invalid` when a blob is missing
- */
-export async function readLayoutAttestations(
-  layout: string,
-  platform: Platform,
-): Promise<LayoutAttestations | undefined> {
-  return readAttestations(layout, await findManifest(layout, { listed: await readIndex(layout) }, platform), platform);
 }
 
 /**
