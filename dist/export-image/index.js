@@ -31520,13 +31520,15 @@ var plan_cache = __nccwpck_require__(337);
 
 
 /**
- * Writes a cache. The layers of this job's own Actions cache are stored first, many blocks at a time. BuildKit finds them there, and writes
- * what is missing and its index. If storing fails, BuildKit writes everything, as without it.
- * @returns why it failed; undefined if the cache was written
+ * Returns the builds that write caches. The layers of this job's own Actions cache are stored first, many blocks at a time. BuildKit finds
+ * them there, and writes what is missing and its index. If storing fails, BuildKit writes everything, as without it.
  */
-async function writeCache(tools, request, signal) {
+function cacheBuilds(tools, caches, request) {
+    return caches.map((cache) => ({ cache, write: (signal) => writeCache(tools, cache, request, signal) }));
+}
+async function writeCache(tools, cache, request, signal) {
     const { actionsCache, buildx, log } = tools;
-    const layers = (0,plan_cache/* ownLayers */.Ze)(request.cache);
+    const layers = (0,plan_cache/* ownLayers */.Ze)(cache);
     if (actionsCache !== undefined && layers !== undefined) {
         const began = performance.now();
         const more = layers === 'all' && request.isNew ? otherStages(tools, request, signal) : undefined;
@@ -31537,10 +31539,10 @@ async function writeCache(tools, request, signal) {
             log.info(`Stored ${String(count)} layers of the build cache, ${(0,base_text/* formatBytes */.z3)(bytes)}, in ${duration}`);
         if (failure !== undefined)
             log.info(`BuildKit writes the other layers of the build cache: ${failure.why}`);
-        const why = await buildx.writeCache(request.commandOf(request.cache), signal);
+        const why = await buildx.writeCache(request.commandOf(cache), signal);
         return (why ?? (failure?.isUnfinished === true ? `an upload broke off, so a layer is missing: ${failure.why}` : undefined));
     }
-    return buildx.writeCache(request.commandOf(request.cache), signal);
+    return buildx.writeCache(request.commandOf(cache), signal);
 }
 async function* layersOf(layout, more) {
     const seen = new Set();
@@ -32188,21 +32190,47 @@ var from_bake_disposeResources = (undefined && undefined.__disposeResources) || 
 
 /** @throws HandoverError `invalid-input` for targets that don't exist or have no name; `builder-unsupported`, `build-failed` */
 async function bakeIntoLayout(tools, plan, directory) {
-    const { buildx, log } = tools;
-    const { source } = plan;
-    await requireBakePaths(source);
-    const direct = await exportsLayouts(tools, source.builder);
-    const found = await findTargets(buildx, source, directory);
-    const targets = namedTargets(found.filter(({ isLinked }) => isLinked !== true));
-    // Only one of several targets with the same definition is built.
-    const isBuilt = ({ name, isLinked }) => isLinked === true || targets.some((target) => target.name === name);
-    const caches = found
-        .filter(isBuilt)
-        .flatMap(({ name, cacheTo = [] }) => cacheTo.length === 0 ? [] : [{ target: name, writes: (0,plan_cache/* planCacheWrites */.uS)(cacheTo, tools.cacheService, direct) }]);
-    for (const { name, references } of targets)
-        log.info(`${name}: ${references.map(image_reference/* formatReference */.FH).join(', ')}`);
-    const wanted = { targets, caches };
-    return direct ? bakeDirectly(tools, plan, wanted, directory) : bakeByEngine(tools, plan, wanted, directory);
+    const env_1 = { stack: [], error: void 0, hasError: false };
+    try {
+        const { buildx, log } = tools;
+        const { source, platform } = plan;
+        await requireBakePaths(source);
+        const direct = await exportsLayouts(tools, source.builder);
+        const found = await findTargets(buildx, source, directory);
+        const targets = namedTargets(found.filter(({ isLinked }) => isLinked !== true));
+        // Only one of several targets with the same definition is built.
+        const isBuilt = ({ name, isLinked }) => isLinked === true || targets.some((target) => target.name === name);
+        const caches = found
+            .filter(isBuilt)
+            .flatMap(({ name, cacheTo = [] }) => cacheTo.length === 0 ? [] : [{ target: name, writes: (0,plan_cache/* planCacheWrites */.uS)(cacheTo, tools.cacheService, direct) }]);
+        for (const { name, references } of targets)
+            log.info(`${name}: ${references.map(image_reference/* formatReference */.FH).join(', ')}`);
+        const names = from_bake_addDisposableResource(env_1, direct ? undefined : await engineTags(tools), true);
+        const { outputs, readImage } = names === undefined
+            ? await layoutOutputs(plan, targets, directory)
+            : engineOutputs(tools, plan, targets, directory, names);
+        const withImage = caches.map(({ target, writes }) => ({ target, cacheTo: writes.withImage }));
+        const args = (0,bake/* bakeArguments */._u)(source, platform, outputs, { written: directory, caches: withImage });
+        const { steps, unreadCaches } = await buildx.build({ name: 'bake', args, workdir: source.workdir }, log.info);
+        const images = [];
+        for (const [position, { references }] of targets.entries())
+            images.push({ image: await readImage(position), references });
+        const problems = [...new Set([...unreadCaches, ...caches.flatMap(({ writes }) => writes.problems)])];
+        return {
+            steps,
+            images: requireSome(images),
+            caches: { problems, builds: laterBuilds(tools, plan, caches, directory) },
+        };
+    }
+    catch (e_1) {
+        env_1.error = e_1;
+        env_1.hasError = true;
+    }
+    finally {
+        const result_1 = from_bake_disposeResources(env_1);
+        if (result_1)
+            await result_1;
+    }
 }
 /**
  * Returns the targets to build, with all of their names.
@@ -32278,7 +32306,7 @@ function sharedName(some, others) {
 function from_bake_contested(one, other) {
     return (0,errors/* invalidInput */.aY)(`${sharedName(one.references, other.references) ?? ''} is the name of the targets ${one.name} and ${other.name}, which are built differently.`, 'Give each target `tags` of its own in the bake file (`image:` in a compose file), or build both alike.');
 }
-async function bakeDirectly(tools, { source, platform, compression }, { targets, caches }, directory) {
+async function layoutOutputs({ platform, compression }, targets, directory) {
     const blobs = (0,external_node_path_.join)(directory, 'blobs');
     await (0,promises_.mkdir)((0,external_node_path_.join)(blobs, 'sha256'), { recursive: true });
     const layouts = targets.map(({ name }) => (0,external_node_path_.join)(directory, 'targets', name));
@@ -32287,67 +32315,35 @@ async function bakeDirectly(tools, { source, platform, compression }, { targets,
         await (0,promises_.symlink)(blobs, (0,external_node_path_.join)(layout, 'blobs'));
     }
     const outputs = targets.map(({ name }, position) => {
-        const exporter = {
-            kind: 'oci-layout',
-            directory: layouts[position] ?? '',
-            compression: compression.built,
-        };
-        return { target: name, name: `baked:${String(position)}`, exporter };
+        const exporter = { directory: layouts[position] ?? '', compression: compression.built };
+        return { target: name, name: `baked:${String(position)}`, exporter: { kind: 'oci-layout', ...exporter } };
     });
-    const withImage = caches.map(({ target, writes }) => ({ target, cacheTo: writes.withImage }));
-    const { workdir } = source;
-    const args = (0,bake/* bakeArguments */._u)(source, platform, outputs, { written: directory, caches: withImage });
-    const { steps, unreadCaches } = await tools.buildx.build({ name: 'bake', args, workdir }, tools.log.info);
-    const builds = caches.flatMap(({ target, writes }) => writes.afterImage.map((cache) => {
+    return { outputs, readImage: (position) => readOciLayout(layouts[position] ?? '', platform) };
+}
+function engineOutputs(tools, { platform, compression }, targets, directory, names) {
+    const nameOf = (position) => `${names.repository}:${String(position)}`;
+    const outputs = targets.map(({ name: target }, position) => {
+        names.add(nameOf(position));
+        return { target, name: nameOf(position), exporter: 'engine' };
+    });
+    const readImage = async (position) => {
+        const { replaced } = await saveIntoLayout(tools, nameOf(position), { directory, compression }, undefined);
+        return readOciLayout(directory, platform, replaced);
+    };
+    return { outputs, readImage };
+}
+/** Returns the builds that write caches after the images. */
+function laterBuilds(tools, { source, platform }, caches, directory) {
+    return caches.flatMap(({ target, writes }) => {
         const others = caches.flatMap((other) => (other.target === target ? [] : [{ ...other, cacheTo: [] }]));
         const commandOf = (line) => ({
             name: 'bake',
             args: (0,bake/* bakeCacheArguments */.s_)(source, platform, target, [{ target, cacheTo: [line] }, ...others]),
-            workdir,
+            workdir: source.workdir,
         });
         // bake would need a permission for the folder with the other stages' layers.
-        const request = { cache, layout: directory, commandOf, isNew: false };
-        return { cache, write: (signal) => writeCache(tools, request, signal) };
-    }));
-    const problems = [...new Set([...unreadCaches, ...caches.flatMap(({ writes }) => writes.problems)])];
-    const images = await Promise.all(targets.map(async ({ references }, position) => ({
-        image: await readOciLayout(layouts[position] ?? '', platform),
-        references,
-    })));
-    return { steps, images: requireSome(images), caches: { problems, builds } };
-}
-async function bakeByEngine(tools, { source, platform, compression }, { targets, caches }, directory) {
-    const env_1 = { stack: [], error: void 0, hasError: false };
-    try {
-        const { buildx, log } = tools;
-        const names = from_bake_addDisposableResource(env_1, await engineTags(tools), true);
-        const outputs = targets.map(({ name: target }, position) => {
-            const name = `${names.repository}:${String(position)}`;
-            names.add(name);
-            return { target, name, exporter: 'engine' };
-        });
-        const written = caches.map(({ target, writes }) => ({ target, cacheTo: writes.withImage }));
-        const problems = new Set(caches.flatMap(({ writes }) => writes.problems));
-        const args = (0,bake/* bakeArguments */._u)(source, platform, outputs, { written: directory, caches: written });
-        const command = { name: 'bake', args, workdir: source.workdir };
-        const { steps, unreadCaches } = await buildx.build(command, log.info);
-        const images = [];
-        for (const [position, { references }] of targets.entries()) {
-            const name = outputs[position]?.name ?? '';
-            const { replaced } = await saveIntoLayout(tools, name, { directory, compression }, undefined);
-            images.push({ image: await readOciLayout(directory, platform, replaced), references });
-        }
-        return { steps, images: requireSome(images), caches: { problems: [...unreadCaches, ...problems], builds: [] } };
-    }
-    catch (e_1) {
-        env_1.error = e_1;
-        env_1.hasError = true;
-    }
-    finally {
-        const result_1 = from_bake_disposeResources(env_1);
-        if (result_1)
-            await result_1;
-    }
+        return cacheBuilds(tools, writes.afterImage, { layout: directory, commandOf, isNew: false });
+    });
 }
 function requireSome(images) {
     const [first, ...further] = images;
@@ -32563,13 +32559,10 @@ async function buildAndPush(tools, request, secrets) {
     const pushes = push !== undefined && !several && !scans && !request.requireCache;
     const { steps, pushFailure, unreadCaches } = await run(build, [platform], pushes ? [layout, registry] : [layout]);
     const isNew = steps.every(({ cached }) => !cached);
-    const builds = writes.afterImage.map((cache) => {
-        const cacheCommand = (line) => commandOf({ ...outOfCache(build), cacheTo: [line] }, several ? push.listedPlatforms : [platform], [
-            { kind: 'nothing' },
-        ]);
-        const request = { cache, layout: layout.directory, commandOf: cacheCommand, isNew };
-        return { cache, write: (signal) => writeCache(tools, request, signal) };
-    });
+    const cacheCommand = (line) => commandOf({ ...outOfCache(build), cacheTo: [line] }, several ? push.listedPlatforms : [platform], [
+        { kind: 'nothing' },
+    ]);
+    const builds = cacheBuilds(tools, writes.afterImage, { layout: directory, commandOf: cacheCommand, isNew });
     const caches = { problems: [...missed(unreadCaches, build, tools.log), ...writes.problems], builds };
     if (push === undefined)
         return { steps, caches };

@@ -1,6 +1,7 @@
 import { link, mkdir, mkdtemp, open, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { folderCache, ownLayers, ownScopes } from '../plan/cache.ts';
+import type { CacheBuild } from './cache-writing.ts';
 import type { SourceTools } from './from-engine.ts';
 import { formatBytes, formatDuration } from '../../shared/base/text.ts';
 import { requireDiskSpace } from '../../shared/bytes/disk-space.ts';
@@ -11,9 +12,8 @@ import type { Digest } from '../../shared/image/digest.ts';
 import { completeLayers } from '../../shared/layout/arriving-layers.ts';
 import { blobPath } from '../../shared/layout/read-layout.ts';
 
-/** A cache to write after the image. */
-export interface CacheRequest {
-  readonly cache: string;
+/** A build whose caches are written after the image. */
+interface CachedBuild {
   /** The image's OCI layout, complete. */
   readonly layout: string;
   /** Returns the command that writes a cache of this build, all of whose steps are cached. */
@@ -23,7 +23,7 @@ export interface CacheRequest {
 }
 
 /** What decides whether other stages have new layers. */
-export interface BuiltStages {
+interface BuiltStages {
   readonly steps: readonly BuildStep[];
   /** The `cache-from` lines. */
   readonly cacheFrom: readonly string[];
@@ -32,17 +32,21 @@ export interface BuiltStages {
 type Tools = Pick<SourceTools, 'buildx' | 'actionsCache' | 'log' | 'tempDir'>;
 
 /**
- * Writes a cache. The layers of this job's own Actions cache are stored first, many blocks at a time. BuildKit finds them there, and writes
- * what is missing and its index. If storing fails, BuildKit writes everything, as without it.
- * @returns why it failed; undefined if the cache was written
+ * Returns the builds that write caches. The layers of this job's own Actions cache are stored first, many blocks at a time. BuildKit finds
+ * them there, and writes what is missing and its index. If storing fails, BuildKit writes everything, as without it.
  */
-export async function writeCache(
+export function cacheBuilds(tools: Tools, caches: readonly string[], request: CachedBuild): readonly CacheBuild[] {
+  return caches.map((cache) => ({ cache, write: (signal) => writeCache(tools, cache, request, signal) }));
+}
+
+async function writeCache(
   tools: Tools,
-  request: CacheRequest,
+  cache: string,
+  request: CachedBuild,
   signal: AbortSignal,
 ): Promise<string | undefined> {
   const { actionsCache, buildx, log } = tools;
-  const layers = ownLayers(request.cache);
+  const layers = ownLayers(cache);
   if (actionsCache !== undefined && layers !== undefined) {
     const began = performance.now();
     const more =
@@ -54,12 +58,12 @@ export async function writeCache(
     const duration = formatDuration(performance.now() - began);
     if (count > 0) log.info(`Stored ${String(count)} layers of the build cache, ${formatBytes(bytes)}, in ${duration}`);
     if (failure !== undefined) log.info(`BuildKit writes the other layers of the build cache: ${failure.why}`);
-    const why = await buildx.writeCache(request.commandOf(request.cache), signal);
+    const why = await buildx.writeCache(request.commandOf(cache), signal);
     return (
       why ?? (failure?.isUnfinished === true ? `an upload broke off, so a layer is missing: ${failure.why}` : undefined)
     );
   }
-  return buildx.writeCache(request.commandOf(request.cache), signal);
+  return buildx.writeCache(request.commandOf(cache), signal);
 }
 
 /** The layers of stages that aren't in the image, as a folder that BuildKit writes. */
@@ -111,7 +115,7 @@ const roomBytes = 4 * 1024 ** 3;
 
 function otherStages(
   { actionsCache, buildx, tempDir }: Tools & { readonly actionsCache: ActionsCache },
-  { layout, commandOf, stages }: CacheRequest,
+  { layout, commandOf, stages }: CachedBuild,
   signal: AbortSignal,
 ): OtherStages {
   const folder = mkdtemp(join(tempDir, 'cache-'));

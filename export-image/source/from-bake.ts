@@ -4,6 +4,7 @@ import type { FilledLayout, ExportedImage } from '../upload.ts';
 import {
   bakeArguments,
   bakeCacheArguments,
+  type BakeOutput,
   bakePrintArguments,
   type BakeSource,
   isComposeFile,
@@ -11,14 +12,15 @@ import {
 } from '../plan/bake.ts';
 import { type CacheWrites, planCacheWrites } from '../plan/cache.ts';
 import type { BakePlan } from '../plan/plan.ts';
-import { writeCache } from './blobs-first.ts';
+import { cacheBuilds } from './blobs-first.ts';
 import type { CacheBuild, UsedCaches } from './cache-writing.ts';
 import { requireBakePaths } from './given-paths.ts';
 import { exportsLayouts, saveIntoLayout, type SourceTools } from './from-engine.ts';
 import { HandoverError, invalidInput, setupBuildxHint } from '../../shared/base/errors.ts';
 import { quoteForeign } from '../../shared/base/text.ts';
 import type { BakeTarget, BuildCommand, Buildx } from '../../shared/docker/buildx.ts';
-import { engineTags } from '../../shared/docker/engine-tags.ts';
+import { engineTags, type EngineTags } from '../../shared/docker/engine-tags.ts';
+import type { ImageContents } from '../../shared/image/manifest.ts';
 import { formatReference, parseTaggedReference, type TaggedReference } from '../../shared/image/reference.ts';
 import { readOciLayout } from '../../shared/layout/read-layout.ts';
 
@@ -30,7 +32,7 @@ export type BakedImages = Pick<FilledLayout, 'images' | 'steps'> & { readonly ca
 /** @throws HandoverError `invalid-input` for targets that don't exist or have no name; `builder-unsupported`, `build-failed` */
 export async function bakeIntoLayout(tools: SourceTools, plan: BakePlan, directory: string): Promise<BakedImages> {
   const { buildx, log } = tools;
-  const { source } = plan;
+  const { source, platform } = plan;
   await requireBakePaths(source);
   const direct = await exportsLayouts(tools, source.builder);
   const found = await findTargets(buildx, source, directory);
@@ -44,8 +46,23 @@ export async function bakeIntoLayout(tools: SourceTools, plan: BakePlan, directo
       cacheTo.length === 0 ? [] : [{ target: name, writes: planCacheWrites(cacheTo, tools.cacheService, direct) }],
     );
   for (const { name, references } of targets) log.info(`${name}: ${references.map(formatReference).join(', ')}`);
-  const wanted = { targets, caches };
-  return direct ? bakeDirectly(tools, plan, wanted, directory) : bakeByEngine(tools, plan, wanted, directory);
+  await using names = direct ? undefined : await engineTags(tools);
+  const { outputs, readImage } =
+    names === undefined
+      ? await layoutOutputs(plan, targets, directory)
+      : engineOutputs(tools, plan, targets, directory, names);
+  const withImage = caches.map(({ target, writes }) => ({ target, cacheTo: writes.withImage }));
+  const args = bakeArguments(source, platform, outputs, { written: directory, caches: withImage });
+  const { steps, unreadCaches } = await buildx.build({ name: 'bake', args, workdir: source.workdir }, log.info);
+  const images: ExportedImage[] = [];
+  for (const [position, { references }] of targets.entries())
+    images.push({ image: await readImage(position), references });
+  const problems = [...new Set([...unreadCaches, ...caches.flatMap(({ writes }) => writes.problems)])];
+  return {
+    steps,
+    images: requireSome(images),
+    caches: { problems, builds: laterBuilds(tools, plan, caches, directory) },
+  };
 }
 
 interface NamedTarget {
@@ -60,10 +77,10 @@ interface TargetCaches {
   readonly writes: CacheWrites;
 }
 
-interface WantedTargets {
-  readonly targets: readonly NamedTarget[];
-  /** Of the targets that have any. */
-  readonly caches: readonly TargetCaches[];
+interface BuiltTargets {
+  readonly outputs: readonly BakeOutput[];
+  /** Reads the built image of the target at that position. */
+  readonly readImage: (position: number) => Promise<ImageContents>;
 }
 
 /**
@@ -156,12 +173,11 @@ function contested(one: NamedTarget, other: NamedTarget): HandoverError {
   );
 }
 
-async function bakeDirectly(
-  tools: SourceTools,
-  { source, platform, compression }: BakePlan,
-  { targets, caches }: WantedTargets,
+async function layoutOutputs(
+  { platform, compression }: BakePlan,
+  targets: readonly NamedTarget[],
   directory: string,
-): Promise<BakedImages> {
+): Promise<BuiltTargets> {
   const blobs = join(directory, 'blobs');
   await mkdir(join(blobs, 'sha256'), { recursive: true });
   const layouts = targets.map(({ name }) => join(directory, 'targets', name));
@@ -169,66 +185,49 @@ async function bakeDirectly(
     await mkdir(layout, { recursive: true });
     await symlink(blobs, join(layout, 'blobs'));
   }
-  const outputs = targets.map(({ name }, position) => {
-    const exporter = {
-      kind: 'oci-layout',
-      directory: layouts[position] ?? '',
-      compression: compression.built,
-    } as const;
-    return { target: name, name: `baked:${String(position)}`, exporter };
+  const outputs = targets.map(({ name }, position): BakeOutput => {
+    const exporter = { directory: layouts[position] ?? '', compression: compression.built };
+    return { target: name, name: `baked:${String(position)}`, exporter: { kind: 'oci-layout', ...exporter } };
   });
-  const withImage = caches.map(({ target, writes }) => ({ target, cacheTo: writes.withImage }));
-  const { workdir } = source;
-  const args = bakeArguments(source, platform, outputs, { written: directory, caches: withImage });
-  const { steps, unreadCaches } = await tools.buildx.build({ name: 'bake', args, workdir }, tools.log.info);
-  const builds = caches.flatMap(({ target, writes }) =>
-    writes.afterImage.map((cache): CacheBuild => {
-      const others = caches.flatMap((other) => (other.target === target ? [] : [{ ...other, cacheTo: [] }]));
-      const commandOf = (line: string): BuildCommand => ({
-        name: 'bake',
-        args: bakeCacheArguments(source, platform, target, [{ target, cacheTo: [line] }, ...others]),
-        workdir,
-      });
-      // bake would need a permission for the folder with the other stages' layers.
-      const request = { cache, layout: directory, commandOf };
-      return { cache, write: (signal) => writeCache(tools, request, signal) };
-    }),
-  );
-  const problems = [...new Set([...unreadCaches, ...caches.flatMap(({ writes }) => writes.problems)])];
-  const images = await Promise.all(
-    targets.map(async ({ references }, position) => ({
-      image: await readOciLayout(layouts[position] ?? '', platform),
-      references,
-    })),
-  );
-  return { steps, images: requireSome(images), caches: { problems, builds } };
+  return { outputs, readImage: (position) => readOciLayout(layouts[position] ?? '', platform) };
 }
 
-async function bakeByEngine(
+function engineOutputs(
   tools: SourceTools,
-  { source, platform, compression }: BakePlan,
-  { targets, caches }: WantedTargets,
+  { platform, compression }: BakePlan,
+  targets: readonly NamedTarget[],
   directory: string,
-): Promise<BakedImages> {
-  const { buildx, log } = tools;
-  await using names = await engineTags(tools);
-  const outputs = targets.map(({ name: target }, position) => {
-    const name = `${names.repository}:${String(position)}`;
-    names.add(name);
-    return { target, name, exporter: 'engine' } as const;
+  names: EngineTags,
+): BuiltTargets {
+  const nameOf = (position: number): string => `${names.repository}:${String(position)}`;
+  const outputs = targets.map(({ name: target }, position): BakeOutput => {
+    names.add(nameOf(position));
+    return { target, name: nameOf(position), exporter: 'engine' };
   });
-  const written = caches.map(({ target, writes }) => ({ target, cacheTo: writes.withImage }));
-  const problems = new Set(caches.flatMap(({ writes }) => writes.problems));
-  const args = bakeArguments(source, platform, outputs, { written: directory, caches: written });
-  const command = { name: 'bake', args, workdir: source.workdir } as const;
-  const { steps, unreadCaches } = await buildx.build(command, log.info);
-  const images: ExportedImage[] = [];
-  for (const [position, { references }] of targets.entries()) {
-    const name = outputs[position]?.name ?? '';
-    const { replaced } = await saveIntoLayout(tools, name, { directory, compression }, undefined);
-    images.push({ image: await readOciLayout(directory, platform, replaced), references });
-  }
-  return { steps, images: requireSome(images), caches: { problems: [...unreadCaches, ...problems], builds: [] } };
+  const readImage = async (position: number): Promise<ImageContents> => {
+    const { replaced } = await saveIntoLayout(tools, nameOf(position), { directory, compression }, undefined);
+    return readOciLayout(directory, platform, replaced);
+  };
+  return { outputs, readImage };
+}
+
+/** Returns the builds that write caches after the images. */
+function laterBuilds(
+  tools: SourceTools,
+  { source, platform }: BakePlan,
+  caches: readonly TargetCaches[],
+  directory: string,
+): readonly CacheBuild[] {
+  return caches.flatMap(({ target, writes }) => {
+    const others = caches.flatMap((other) => (other.target === target ? [] : [{ ...other, cacheTo: [] }]));
+    const commandOf = (line: string): BuildCommand => ({
+      name: 'bake',
+      args: bakeCacheArguments(source, platform, target, [{ target, cacheTo: [line] }, ...others]),
+      workdir: source.workdir,
+    });
+    // bake would need a permission for the folder with the other stages' layers.
+    return cacheBuilds(tools, writes.afterImage, { layout: directory, commandOf });
+  });
 }
 
 function requireSome(images: readonly ExportedImage[]): FilledLayout['images'] {

@@ -13,8 +13,7 @@ import {
 import { planCacheWrites } from '../plan/cache.ts';
 import { isPushedByItsBuild, type PushPlan } from '../plan/push-plan.ts';
 import { pushFromEngine, type PushState } from '../push.ts';
-import { writeCache } from './blobs-first.ts';
-import type { CacheBuild } from './cache-writing.ts';
+import { cacheBuilds } from './blobs-first.ts';
 import { requireBuildPaths } from './given-paths.ts';
 import { exportsLayouts, type LayoutRequest, type SourcedImage, type SourceTools } from './from-engine.ts';
 import {
@@ -195,14 +194,11 @@ async function buildAndPush(
   const pushes = isPushedByItsBuild(request);
   const { steps, pushFailure, unreadCaches } = await run(build, [platform], pushes ? [layout, registry] : [layout]);
   const stages = { steps, cacheFrom: cachesRead(build.cacheFrom) };
-  const builds = writes.afterImage.map((cache): CacheBuild => {
-    const cacheCommand = (line: string): BuildCommand =>
-      commandOf({ ...outOfCache(build), cacheTo: [line] }, several ? push.listedPlatforms : [platform], [
-        { kind: 'nothing' },
-      ]);
-    const request = { cache, layout: layout.directory, commandOf: cacheCommand, stages };
-    return { cache, write: (signal) => writeCache(tools, request, signal) };
-  });
+  const cacheCommand = (line: string): BuildCommand =>
+    commandOf({ ...outOfCache(build), cacheTo: [line] }, several ? push.listedPlatforms : [platform], [
+      { kind: 'nothing' },
+    ]);
+  const builds = cacheBuilds(tools, writes.afterImage, { layout: directory, commandOf: cacheCommand, stages });
   const caches = { problems: [...missed(unreadCaches, build, tools.log), ...writes.problems], builds };
   if (push === undefined) return { steps, caches };
   const later = (failed?: RegistryFailure): PushState => ({
