@@ -1,11 +1,11 @@
 import {
   artifactRow,
   code,
-  gantt,
   joined,
   layerTable,
   type Markdown,
   markdownTable,
+  page,
   safe,
   prose,
   words,
@@ -28,15 +28,10 @@ export function exportSummary(result: ShownExport, spans: readonly Span[], note?
   const { record, artifact, steps } = result;
   const executed = steps.filter((step) => !step.cached);
   const manifests = record.manifestDigests.map(code);
+  const references = record.references.map(formatReference);
   const path = result.tarballPath === undefined ? undefined : code(result.tarballPath);
   const facts = [
-    [
-      safe`Image`,
-      joined(
-        record.references.map((reference) => code(formatReference(reference))),
-        ', ',
-      ),
-    ],
+    [safe`Image`, joined(references.map(code), ', ')],
     [safe`Platform`, words(formatPlatform(record.platform))],
     [safe`Config digest`, code(record.configDigest)],
     [safe`Manifest digest`, manifests.length === 0 ? safe`none` : joined(manifests, ', ')],
@@ -54,17 +49,15 @@ export function exportSummary(result: ShownExport, spans: readonly Span[], note?
   ];
   const title = artifact === undefined ? safe`Kept here, not handed over:` : safe`Handed over`;
   const names = executed.map((step) => code(step.name));
-  return joined(
+  return page(
     [
-      safe`### 📦 ${title} ${code(record.references.map(formatReference)[0] ?? '')}`,
+      safe`### 📦 ${title} ${code(references[0] ?? '')}`,
       note,
       markdownTable(['Property', 'Value'], facts),
       executed.length === 0 ? undefined : safe`**Executed steps:** ${joined(names, ', ')}`,
       layerTable(record.layers),
-      gantt(spans),
-      safe``,
     ],
-    '\n\n',
+    spans,
   );
 }
 

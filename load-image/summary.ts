@@ -1,12 +1,12 @@
 import {
   artifactRow,
   code,
-  gantt,
   joined,
   layerTable,
   link,
   type Markdown,
   markdownTable,
+  page,
   safe,
   prose,
   words,
@@ -49,15 +49,13 @@ export function loadSummary(result: LoadResult, timeline: Timeline): Markdown {
     [safe`Checked against`, words(checkedAgainst(result))],
     ...minutes(result, timeline),
   ];
-  return joined(
+  return page(
     [
       safe`### ${words(title(result))} ${code(result.reference)}`,
       markdownTable(['Property', 'Value'], facts),
       record && layerTable(record.layers),
-      gantt(timeline.spans()),
-      safe``,
     ],
-    '\n\n',
+    timeline.spans(),
   );
 }
 
@@ -105,15 +103,13 @@ function checkedAgainst({ record, artifact, fallback }: LoadResult): string {
 export function imagesSummary(result: ImagesResult, timeline: Timeline): Markdown {
   const { images, loaded, digests, removed } = result;
   const [only] = images.length === 1 ? loaded : [];
-  const changes = joined(
-    [
-      digests && safe`The digests are ${code(digestsFileName)} in the artifact ${code(digests.name)}.\n\n`,
-      removed.length === 0 ? undefined : safe`Removed from this run: ${joined(removed.map(code), ', ')}.\n\n`,
-    ],
-    '',
-  );
-  if (images.length === 0) return changes;
-  if (only !== undefined) return joined([loadSummary(only, timeline), changes], '');
+  const changes = [
+    digests && safe`The digests are ${code(digestsFileName)} in the artifact ${code(digests.name)}.`,
+    removed.length === 0 ? undefined : safe`Removed from this run: ${joined(removed.map(code), ', ')}.`,
+  ];
+  const below = joined([...changes, safe``], '\n\n');
+  if (images.length === 0) return below;
+  if (only !== undefined) return joined([loadSummary(only, timeline), below], '');
 
   const known = loaded.length === 0;
   const wasLoaded = new Map(loaded.map((each) => [each.artifact?.id, each.loaded]));
@@ -129,13 +125,12 @@ export function imagesSummary(result: ImagesResult, timeline: Timeline): Markdow
   ]);
   const head = ['Artifact', 'Image', 'Config digest', 'Manifest digest', 'Pushed as', 'Platform', 'Size'];
   const title = known ? 'Digests of' : 'Loaded and verified';
-  return joined(
+  return page(
     [
       safe`### 📦 ${words(`${title} ${String(images.length)} ${images.length === 1 ? 'image' : 'images'}`)}`,
       markdownTable([...head, ...(known ? [] : ['Here'])], rows),
-      safe`${changes}${gantt(timeline.spans())}`,
-      safe``,
+      ...changes,
     ],
-    '\n\n',
+    timeline.spans(),
   );
 }

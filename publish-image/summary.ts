@@ -1,4 +1,4 @@
-import { code, gantt, joined, link, type Markdown, markdownTable, safe, words } from '../shared/base/markdown.ts';
+import { code, joined, link, type Markdown, markdownTable, page, safe, words } from '../shared/base/markdown.ts';
 import { formatBytes } from '../shared/base/text.ts';
 import type { Span } from '../shared/base/timeline.ts';
 import { formatPlatform } from '../shared/image/platform.ts';
@@ -7,16 +7,11 @@ import type { PublishResult } from './result.ts';
 
 /** The job summary of an image that is in its registry. */
 export function publishSummary(result: PublishResult, spans: readonly Span[]): Markdown {
-  const { digest, references, images, isNew, bytes } = result;
+  const { digest, images, isNew, bytes } = result;
+  const references = result.references.map((reference) => code(formatReference(reference)));
   const facts = [
     [safe`Digest`, code(digest)],
-    [
-      safe`References`,
-      joined(
-        references.map((one) => code(formatReference(one))),
-        '<br>',
-      ),
-    ],
+    [safe`References`, joined(references, '<br>')],
     [safe`Sent`, words(formatBytes(bytes.pushed))],
     bytes.mounted === 0 ? undefined : [safe`Taken from other repositories there`, words(formatBytes(bytes.mounted))],
     bytes.there === 0 ? undefined : [safe`Was there already`, words(formatBytes(bytes.there))],
@@ -29,14 +24,12 @@ export function publishSummary(result: PublishResult, spans: readonly Span[]): M
     code(configDigest),
   ]);
   const title = isNew ? safe`🚀 Published` : safe`🚀 Was published already:`;
-  return joined(
+  return page(
     [
-      safe`### ${title} ${code(formatReference(references[0]))}`,
+      safe`### ${title} ${references[0] ?? safe``}`,
       markdownTable(['Property', 'Value'], facts),
       markdownTable(['Platform', 'Artifact', 'Of run', 'Manifest digest', 'Config digest'], rows),
-      gantt(spans),
-      safe``,
     ],
-    '\n\n',
+    spans,
   );
 }

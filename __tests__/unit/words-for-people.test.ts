@@ -1,15 +1,5 @@
 import { describe, expect, test } from '@jest/globals';
-import {
-  code,
-  gantt,
-  joined,
-  layerTable,
-  link,
-  markdownTable,
-  prose,
-  safe,
-  words,
-} from '../../shared/base/markdown.ts';
+import { code, joined, layerTable, link, markdownTable, page, prose, safe, words } from '../../shared/base/markdown.ts';
 import { formatBytes, formatDuration, quoteForeign } from '../../shared/base/text.ts';
 
 describe('formatting of texts', () => {
@@ -51,9 +41,9 @@ describe('formatting of texts', () => {
     const table = markdownTable(['a'], [[code('b|c\nd')], [words('b|c\nd')]]);
     expect(String(table)).toBe('| a |\n| --- |\n| `b\\|c d` |\n| b&#124;c d |');
     expect(String(code('a`b'))).toBe("`a'b`");
-    const chart = gantt([{ name: 'Load: x\n%%{init: a}%%;<b>', startMs: 1, endMs: 1 }]);
+    const chart = page([], [{ name: 'Load: x\n%%{init: a}%%;<b>', startMs: 1, endMs: 1 }]);
     expect(String(chart)).toContain('    Load  x init  a b  (1 ms) :t0, 1, 2\n');
-    expect(String(gantt([]))).toBe('');
+    expect(String(page([], [])).trim()).toBe('');
   });
 });
 
@@ -135,7 +125,7 @@ describe('Markdown of any text', () => {
     [60_000, '%S.%L s'],
     [60_001, '%M:%S'],
   ])('a chart of %d ms has the axis %s', (endMs, axis) => {
-    expect(String(gantt([{ name: 'a', startMs: 0, endMs }])).split('\n')).toContain(`    axisFormat ${axis}`);
+    expect(String(page([], [{ name: 'a', startMs: 0, endMs }])).split('\n')).toContain(`    axisFormat ${axis}`);
   });
 
   test('a chart of one job has no sections', () => {
@@ -143,7 +133,7 @@ describe('Markdown of any text', () => {
       { name: 'a.b-c_(d)/+', startMs: 10.4, endMs: 20.6 },
       { name: 'é: 1', startMs: 20.6, endMs: 20.6 },
     ];
-    expect(String(gantt(spans))).toBe(
+    expect(String(page([], spans)).trimEnd()).toBe(
       [
         '```mermaid',
         'gantt',

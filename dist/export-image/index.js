@@ -35280,12 +35280,10 @@ function exportSummary(result, spans, note) {
     const { record, artifact, steps } = result;
     const executed = steps.filter((step) => !step.cached);
     const manifests = record.manifestDigests.map(_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .code */ .aY);
+    const references = record.references.map(_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_2__/* .formatReference */ .FH);
     const path = result.tarballPath === undefined ? undefined : (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .code */ .aY)(result.tarballPath);
     const facts = [
-        [
-            (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `Image`,
-            (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .joined */ .oR)(record.references.map((reference) => (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .code */ .aY)((0,_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_2__/* .formatReference */ .FH)(reference))), ', '),
-        ],
+        [(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `Image`, (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .joined */ .oR)(references.map(_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .code */ .aY), ', ')],
         [(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `Platform`, (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .words */ .aL)((0,_shared_image_platform_js__WEBPACK_IMPORTED_MODULE_1__/* .formatPlatform */ .Bq)(record.platform))],
         [(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `Config digest`, (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .code */ .aY)(record.configDigest)],
         [(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `Manifest digest`, manifests.length === 0 ? (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `none` : (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .joined */ .oR)(manifests, ', ')],
@@ -35303,15 +35301,13 @@ function exportSummary(result, spans, note) {
     ];
     const title = artifact === undefined ? (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `Kept here, not handed over:` : (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `Handed over`;
     const names = executed.map((step) => (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .code */ .aY)(step.name));
-    return (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .joined */ .oR)([
-        (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `### 📦 ${title} ${(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .code */ .aY)(record.references.map(_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_2__/* .formatReference */ .FH)[0] ?? '')}`,
+    return (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .page */ .MY)([
+        (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `### 📦 ${title} ${(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .code */ .aY)(references[0] ?? '')}`,
         note,
         (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .markdownTable */ .Qj)(['Property', 'Value'], facts),
         executed.length === 0 ? undefined : (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `**Executed steps:** ${(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .joined */ .oR)(names, ', ')}`,
         (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .layerTable */ ._N)(record.layers),
-        (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .gantt */ .VM)(spans),
-        (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) ``,
-    ], '\n\n');
+    ], spans);
 }
 function minutes({ record: { times }, artifact }) {
     if (times === undefined || artifact === undefined)
@@ -37623,8 +37619,8 @@ const limits = {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
 /* harmony export */   CS: () => (/* binding */ prose),
+/* harmony export */   MY: () => (/* binding */ page),
 /* harmony export */   Qj: () => (/* binding */ markdownTable),
-/* harmony export */   VM: () => (/* binding */ gantt),
 /* harmony export */   XV: () => (/* binding */ artifactRow),
 /* harmony export */   _N: () => (/* binding */ layerTable),
 /* harmony export */   aL: () => (/* binding */ words),
@@ -37719,7 +37715,11 @@ function artifactRow(artifact) {
     const { id, name, size } = artifact;
     return [safe `Artifact`, safe `${code(name)}${words(` (id ${String(id)}), ${(0,_text_js__WEBPACK_IMPORTED_MODULE_0__/* .formatBytes */ .z3)(size)}`)}`];
 }
-/** Returns a chart of where the time went, which GitHub draws (Mermaid gantt; `x` is ms since the epoch). */
+/** Returns a page of the sections that are there, and a chart of where the time went. */
+function page(sections, spans) {
+    return joined([...sections, gantt(spans), safe ``], '\n\n');
+}
+// GitHub draws it (Mermaid gantt; `x` is ms since the epoch).
 function gantt(spans) {
     if (spans.length === 0)
         return safe ``;

@@ -36651,7 +36651,7 @@ var base_text = __nccwpck_require__(1453);
 // EXTERNAL MODULE: ./build/shared/image/platform.js
 var platform = __nccwpck_require__(4851);
 // EXTERNAL MODULE: ./build/shared/image/reference.js
-var image_reference = __nccwpck_require__(9607);
+var reference = __nccwpck_require__(9607);
 ;// CONCATENATED MODULE: ./build/export-image/summary.js
 
 
@@ -36665,12 +36665,10 @@ function exportSummary(result, spans, note) {
     const { record, artifact, steps } = result;
     const executed = steps.filter((step) => !step.cached);
     const manifests = record.manifestDigests.map(markdown/* code */.aY);
+    const references = record.references.map(reference/* formatReference */.FH);
     const path = result.tarballPath === undefined ? undefined : (0,markdown/* code */.aY)(result.tarballPath);
     const facts = [
-        [
-            (0,markdown/* safe */.gB) `Image`,
-            (0,markdown/* joined */.oR)(record.references.map((reference) => (0,markdown/* code */.aY)((0,image_reference/* formatReference */.FH)(reference))), ', '),
-        ],
+        [(0,markdown/* safe */.gB) `Image`, (0,markdown/* joined */.oR)(references.map(markdown/* code */.aY), ', ')],
         [(0,markdown/* safe */.gB) `Platform`, (0,markdown/* words */.aL)((0,platform/* formatPlatform */.Bq)(record.platform))],
         [(0,markdown/* safe */.gB) `Config digest`, (0,markdown/* code */.aY)(record.configDigest)],
         [(0,markdown/* safe */.gB) `Manifest digest`, manifests.length === 0 ? (0,markdown/* safe */.gB) `none` : (0,markdown/* joined */.oR)(manifests, ', ')],
@@ -36688,15 +36686,13 @@ function exportSummary(result, spans, note) {
     ];
     const title = artifact === undefined ? (0,markdown/* safe */.gB) `Kept here, not handed over:` : (0,markdown/* safe */.gB) `Handed over`;
     const names = executed.map((step) => (0,markdown/* code */.aY)(step.name));
-    return (0,markdown/* joined */.oR)([
-        (0,markdown/* safe */.gB) `### 📦 ${title} ${(0,markdown/* code */.aY)(record.references.map(image_reference/* formatReference */.FH)[0] ?? '')}`,
+    return (0,markdown/* page */.MY)([
+        (0,markdown/* safe */.gB) `### 📦 ${title} ${(0,markdown/* code */.aY)(references[0] ?? '')}`,
         note,
         (0,markdown/* markdownTable */.Qj)(['Property', 'Value'], facts),
         executed.length === 0 ? undefined : (0,markdown/* safe */.gB) `**Executed steps:** ${(0,markdown/* joined */.oR)(names, ', ')}`,
         (0,markdown/* layerTable */._N)(record.layers),
-        (0,markdown/* gantt */.VM)(spans),
-        (0,markdown/* safe */.gB) ``,
-    ], '\n\n');
+    ], spans);
 }
 function minutes({ record: { times }, artifact }) {
     if (times === undefined || artifact === undefined)
@@ -36706,7 +36702,7 @@ function minutes({ record: { times }, artifact }) {
 function pushRow(push) {
     if (push.kind === 'none')
         return undefined;
-    const outcome = push.kind === 'pushed' ? (0,markdown/* code */.aY)((0,image_reference/* formatReference */.FH)(push.reference)) : (0,markdown/* safe */.gB) `❌ ${(0,markdown/* prose */.CS)(push.error.message)}`;
+    const outcome = push.kind === 'pushed' ? (0,markdown/* code */.aY)((0,reference/* formatReference */.FH)(push.reference)) : (0,markdown/* safe */.gB) `❌ ${(0,markdown/* prose */.CS)(push.error.message)}`;
     return [(0,markdown/* safe */.gB) `Pushed`, outcome];
 }
 
@@ -36747,13 +36743,11 @@ function loadSummary(result, timeline) {
         [(0,markdown/* safe */.gB) `Checked against`, (0,markdown/* words */.aL)(checkedAgainst(result))],
         ...summary_minutes(result, timeline),
     ];
-    return (0,markdown/* joined */.oR)([
+    return (0,markdown/* page */.MY)([
         (0,markdown/* safe */.gB) `### ${(0,markdown/* words */.aL)(title(result))} ${(0,markdown/* code */.aY)(result.reference)}`,
         (0,markdown/* markdownTable */.Qj)(['Property', 'Value'], facts),
         record && (0,markdown/* layerTable */._N)(record.layers),
-        (0,markdown/* gantt */.VM)(timeline.spans()),
-        (0,markdown/* safe */.gB) ``,
-    ], '\n\n');
+    ], timeline.spans());
 }
 /** When another job of this run built the image, and how long this job took. */
 function summary_minutes({ artifact, record }, timeline) {
@@ -36800,14 +36794,15 @@ function checkedAgainst({ record, artifact, fallback }) {
 function imagesSummary(result, timeline) {
     const { images, loaded, digests, removed } = result;
     const [only] = images.length === 1 ? loaded : [];
-    const changes = joined([
-        digests && safe `The digests are ${code(digestsFileName)} in the artifact ${code(digests.name)}.\n\n`,
-        removed.length === 0 ? undefined : safe `Removed from this run: ${joined(removed.map(code), ', ')}.\n\n`,
-    ], '');
+    const changes = [
+        digests && safe `The digests are ${code(digestsFileName)} in the artifact ${code(digests.name)}.`,
+        removed.length === 0 ? undefined : safe `Removed from this run: ${joined(removed.map(code), ', ')}.`,
+    ];
+    const below = joined([...changes, safe ``], '\n\n');
     if (images.length === 0)
-        return changes;
+        return below;
     if (only !== undefined)
-        return joined([loadSummary(only, timeline), changes], '');
+        return joined([loadSummary(only, timeline), below], '');
     const known = loaded.length === 0;
     const wasLoaded = new Map(loaded.map((each) => [each.artifact?.id, each.loaded]));
     const rows = images.map((image) => [
@@ -36822,12 +36817,11 @@ function imagesSummary(result, timeline) {
     ]);
     const head = ['Artifact', 'Image', 'Config digest', 'Manifest digest', 'Pushed as', 'Platform', 'Size'];
     const title = known ? 'Digests of' : 'Loaded and verified';
-    return joined([
+    return page([
         safe `### 📦 ${words(`${title} ${String(images.length)} ${images.length === 1 ? 'image' : 'images'}`)}`,
         markdownTable([...head, ...(known ? [] : ['Here'])], rows),
-        safe `${changes}${gantt(timeline.spans())}`,
-        safe ``,
-    ], '\n\n');
+        ...changes,
+    ], timeline.spans());
 }
 
 ;// CONCATENATED MODULE: ./build/joined/summary.js
@@ -39334,8 +39328,8 @@ const limits = {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
 /* harmony export */   CS: () => (/* binding */ prose),
+/* harmony export */   MY: () => (/* binding */ page),
 /* harmony export */   Qj: () => (/* binding */ markdownTable),
-/* harmony export */   VM: () => (/* binding */ gantt),
 /* harmony export */   XV: () => (/* binding */ artifactRow),
 /* harmony export */   _N: () => (/* binding */ layerTable),
 /* harmony export */   aL: () => (/* binding */ words),
@@ -39430,7 +39424,11 @@ function artifactRow(artifact) {
     const { id, name, size } = artifact;
     return [safe `Artifact`, safe `${code(name)}${words(` (id ${String(id)}), ${(0,_text_js__WEBPACK_IMPORTED_MODULE_0__/* .formatBytes */ .z3)(size)}`)}`];
 }
-/** Returns a chart of where the time went, which GitHub draws (Mermaid gantt; `x` is ms since the epoch). */
+/** Returns a page of the sections that are there, and a chart of where the time went. */
+function page(sections, spans) {
+    return joined([...sections, gantt(spans), safe ``], '\n\n');
+}
+// GitHub draws it (Mermaid gantt; `x` is ms since the epoch).
 function gantt(spans) {
     if (spans.length === 0)
         return safe ``;

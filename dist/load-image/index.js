@@ -34284,13 +34284,11 @@ function loadSummary(result, timeline) {
         [(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `Checked against`, (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .words */ .aL)(checkedAgainst(result))],
         ...minutes(result, timeline),
     ];
-    return (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .joined */ .oR)([
+    return (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .page */ .MY)([
         (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `### ${(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .words */ .aL)(title(result))} ${(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .code */ .aY)(result.reference)}`,
         (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .markdownTable */ .Qj)(['Property', 'Value'], facts),
         record && (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .layerTable */ ._N)(record.layers),
-        (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .gantt */ .VM)(timeline.spans()),
-        (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) ``,
-    ], '\n\n');
+    ], timeline.spans());
 }
 /** When another job of this run built the image, and how long this job took. */
 function minutes({ artifact, record }, timeline) {
@@ -34337,14 +34335,15 @@ function checkedAgainst({ record, artifact, fallback }) {
 function imagesSummary(result, timeline) {
     const { images, loaded, digests, removed } = result;
     const [only] = images.length === 1 ? loaded : [];
-    const changes = (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .joined */ .oR)([
-        digests && (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `The digests are ${(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .code */ .aY)(_shared_handed_over_find_js__WEBPACK_IMPORTED_MODULE_2__/* .digestsFileName */ .td)} in the artifact ${(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .code */ .aY)(digests.name)}.\n\n`,
-        removed.length === 0 ? undefined : (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `Removed from this run: ${(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .joined */ .oR)(removed.map(_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .code */ .aY), ', ')}.\n\n`,
-    ], '');
+    const changes = [
+        digests && (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `The digests are ${(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .code */ .aY)(_shared_handed_over_find_js__WEBPACK_IMPORTED_MODULE_2__/* .digestsFileName */ .td)} in the artifact ${(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .code */ .aY)(digests.name)}.`,
+        removed.length === 0 ? undefined : (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `Removed from this run: ${(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .joined */ .oR)(removed.map(_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .code */ .aY), ', ')}.`,
+    ];
+    const below = (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .joined */ .oR)([...changes, (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) ``], '\n\n');
     if (images.length === 0)
-        return changes;
+        return below;
     if (only !== undefined)
-        return (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .joined */ .oR)([loadSummary(only, timeline), changes], '');
+        return (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .joined */ .oR)([loadSummary(only, timeline), below], '');
     const known = loaded.length === 0;
     const wasLoaded = new Map(loaded.map((each) => [each.artifact?.id, each.loaded]));
     const rows = images.map((image) => [
@@ -34359,12 +34358,11 @@ function imagesSummary(result, timeline) {
     ]);
     const head = ['Artifact', 'Image', 'Config digest', 'Manifest digest', 'Pushed as', 'Platform', 'Size'];
     const title = known ? 'Digests of' : 'Loaded and verified';
-    return (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .joined */ .oR)([
+    return (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .page */ .MY)([
         (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `### 📦 ${(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .words */ .aL)(`${title} ${String(images.length)} ${images.length === 1 ? 'image' : 'images'}`)}`,
         (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .markdownTable */ .Qj)([...head, ...(known ? [] : ['Here'])], rows),
-        (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `${changes}${(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .gantt */ .VM)(timeline.spans())}`,
-        (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) ``,
-    ], '\n\n');
+        ...changes,
+    ], timeline.spans());
 }
 
 
@@ -37470,8 +37468,8 @@ const limits = {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
 /* harmony export */   CS: () => (/* binding */ prose),
+/* harmony export */   MY: () => (/* binding */ page),
 /* harmony export */   Qj: () => (/* binding */ markdownTable),
-/* harmony export */   VM: () => (/* binding */ gantt),
 /* harmony export */   XV: () => (/* binding */ artifactRow),
 /* harmony export */   _N: () => (/* binding */ layerTable),
 /* harmony export */   aL: () => (/* binding */ words),
@@ -37566,7 +37564,11 @@ function artifactRow(artifact) {
     const { id, name, size } = artifact;
     return [safe `Artifact`, safe `${code(name)}${words(` (id ${String(id)}), ${(0,_text_js__WEBPACK_IMPORTED_MODULE_0__/* .formatBytes */ .z3)(size)}`)}`];
 }
-/** Returns a chart of where the time went, which GitHub draws (Mermaid gantt; `x` is ms since the epoch). */
+/** Returns a page of the sections that are there, and a chart of where the time went. */
+function page(sections, spans) {
+    return joined([...sections, gantt(spans), safe ``], '\n\n');
+}
+// GitHub draws it (Mermaid gantt; `x` is ms since the epoch).
 function gantt(spans) {
     if (spans.length === 0)
         return safe ``;

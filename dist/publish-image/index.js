@@ -32474,13 +32474,11 @@ function topOf(images) {
 
 /** The job summary of an image that is in its registry. */
 function publishSummary(result, spans) {
-    const { digest, references, images, isNew, bytes } = result;
+    const { digest, images, isNew, bytes } = result;
+    const references = result.references.map((reference) => (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .code */ .aY)((0,_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_2__/* .formatReference */ .FH)(reference)));
     const facts = [
         [(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `Digest`, (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .code */ .aY)(digest)],
-        [
-            (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `References`,
-            (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .joined */ .oR)(references.map((one) => (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .code */ .aY)((0,_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_2__/* .formatReference */ .FH)(one))), '<br>'),
-        ],
+        [(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `References`, (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .joined */ .oR)(references, '<br>')],
         [(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `Sent`, (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .words */ .aL)((0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_3__/* .formatBytes */ .z3)(bytes.pushed))],
         bytes.mounted === 0 ? undefined : [(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `Taken from other repositories there`, (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .words */ .aL)((0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_3__/* .formatBytes */ .z3)(bytes.mounted))],
         bytes.there === 0 ? undefined : [(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `Was there already`, (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .words */ .aL)((0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_3__/* .formatBytes */ .z3)(bytes.there))],
@@ -32493,13 +32491,11 @@ function publishSummary(result, spans) {
         (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .code */ .aY)(configDigest),
     ]);
     const title = isNew ? (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `🚀 Published` : (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `🚀 Was published already:`;
-    return (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .joined */ .oR)([
-        (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `### ${title} ${(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .code */ .aY)((0,_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_2__/* .formatReference */ .FH)(references[0]))}`,
+    return (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .page */ .MY)([
+        (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `### ${title} ${references[0] ?? (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) ``}`,
         (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .markdownTable */ .Qj)(['Property', 'Value'], facts),
         (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .markdownTable */ .Qj)(['Platform', 'Artifact', 'Of run', 'Manifest digest', 'Config digest'], rows),
-        (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .gantt */ .VM)(spans),
-        (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) ``,
-    ], '\n\n');
+    ], spans);
 }
 
 
@@ -35389,8 +35385,8 @@ const limits = {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
 /* harmony export */   CS: () => (/* binding */ prose),
+/* harmony export */   MY: () => (/* binding */ page),
 /* harmony export */   Qj: () => (/* binding */ markdownTable),
-/* harmony export */   VM: () => (/* binding */ gantt),
 /* harmony export */   aL: () => (/* binding */ words),
 /* harmony export */   aY: () => (/* binding */ code),
 /* harmony export */   gB: () => (/* binding */ safe),
@@ -35484,7 +35480,11 @@ function artifactRow(artifact) {
     const { id, name, size } = artifact;
     return [safe `Artifact`, safe `${code(name)}${words(` (id ${String(id)}), ${formatBytes(size)}`)}`];
 }
-/** Returns a chart of where the time went, which GitHub draws (Mermaid gantt; `x` is ms since the epoch). */
+/** Returns a page of the sections that are there, and a chart of where the time went. */
+function page(sections, spans) {
+    return joined([...sections, gantt(spans), safe ``], '\n\n');
+}
+// GitHub draws it (Mermaid gantt; `x` is ms since the epoch).
 function gantt(spans) {
     if (spans.length === 0)
         return safe ``;

@@ -127,8 +127,13 @@ export function artifactRow(artifact: {
   return [safe`Artifact`, safe`${code(name)}${words(` (id ${String(id)}), ${formatBytes(size)}`)}`];
 }
 
-/** Returns a chart of where the time went, which GitHub draws (Mermaid gantt; `x` is ms since the epoch). */
-export function gantt(spans: readonly Span[]): Markdown {
+/** Returns a page of the sections that are there, and a chart of where the time went. */
+export function page(sections: readonly (Markdown | undefined)[], spans: readonly Span[]): Markdown {
+  return joined([...sections, gantt(spans), safe``], '\n\n');
+}
+
+// GitHub draws it (Mermaid gantt; `x` is ms since the epoch).
+function gantt(spans: readonly Span[]): Markdown {
   if (spans.length === 0) return safe``;
   const tasks = spans.map((span, position) => {
     const start = Math.round(span.startMs);
