@@ -4,7 +4,6 @@ import { buildInputs } from '../fixtures/export-inputs.ts';
 import type { BuildInputs } from '../../export-image/inputs.ts';
 import {
   buildArguments,
-  isGhaCache,
   parseSecrets,
   type PassedSecret,
   requireBuildLines,
@@ -253,6 +252,6 @@ describe('the Actions cache', () => {
     ['user/app:gha', false],
     ['', false],
   ])('the Actions cache is recognized in %j: %s (S0.3)', (cache, expected) => {
-    expect(isGhaCache(cache)).toBe(expected);
+    expect(withoutGhaCache([cache]).caches).toEqual(expected ? [] : [cache]);
   });
 });

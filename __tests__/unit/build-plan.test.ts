@@ -1,7 +1,7 @@
 import { describe, expect, test } from '@jest/globals';
 import { buildInputs as build, exportFacts as runner, exportInputs } from '../fixtures/export-inputs.ts';
 import type { ExportInputs } from '../../export-image/inputs.ts';
-import { buildArguments, isGhaCache } from '../../export-image/plan/build-arguments.ts';
+import { buildArguments, withoutGhaCache } from '../../export-image/plan/build-arguments.ts';
 import { planExport } from '../../export-image/plan/plan.ts';
 import { parsePlatform } from '../../shared/image/platform.ts';
 
@@ -49,7 +49,7 @@ describe('the plan of an export', () => {
     ['type=registry,ref=ghcr.io/gha', false],
     ['type=local,src=gha', false],
   ])('the cache %s is recognized as the Actions cache: %s', (cache, is) => {
-    expect(isGhaCache(cache)).toBe(is);
+    expect(withoutGhaCache([cache]).caches).toEqual(is ? [] : [cache]);
   });
 
   test('the arguments of a build end with the context behind --, so that it is never taken for a flag', () => {

@@ -13,7 +13,7 @@ import { engineApi } from '../../shared/docker/api.ts';
 import { apiEngine } from '../../shared/docker/api-engine.ts';
 import { dockerCli } from '../../shared/docker/cli.ts';
 import { deadlines } from '../../shared/docker/deadlines.ts';
-import type { Endpoint, Tls } from '../../shared/docker/endpoint.ts';
+import type { Endpoint } from '../../shared/docker/endpoint.ts';
 import type { Engine } from '../../shared/docker/engine.ts';
 
 let folder: string;
@@ -120,7 +120,7 @@ describe('a request to the engine', () => {
     const port = typeof address === 'object' && address !== null ? address.port : 0;
     makeCertificate(folder);
     const ca = knows ? cert.toString() : readFileSync(join(folder, 'cert.pem'), 'utf8');
-    const tls: Tls = { ca, cert: undefined, key: undefined, verify };
+    const tls = { ca, cert: undefined, key: undefined, verify };
     const list = engine(
       at({ host: 'tcp://there', address: { kind: 'tcp', hostname: '127.0.0.1', port, tls } }),
     ).images();

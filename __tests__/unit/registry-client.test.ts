@@ -5,8 +5,8 @@ import { connect as connectTcp, createServer as createTcpServer } from 'node:net
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
-import { parseRetryAfter } from '../../shared/http/answer.ts';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, jest, test } from '@jest/globals';
+import { refusal } from '../../shared/http/answer.ts';
 import { RegistryFailure } from '../../shared/base/errors.ts';
 import type { Credentials } from '../../shared/registry/logins.ts';
 import { type Digest, digestOf } from '../../shared/image/digest.ts';
@@ -744,7 +744,10 @@ test.each([
   ['soon', undefined],
   ['', undefined],
 ])('a `Retry-After` of "%s" means a pause of %s ms', (header, ms) => {
-  expect(parseRetryAfter(header, Date.parse('1994-11-06T08:49:37Z'))).toBe(ms);
+  const clock = jest.spyOn(Date, 'now').mockReturnValue(Date.parse('1994-11-06T08:49:37Z'));
+  const { retryAfterMs } = refusal({ status: 503, header: () => header }, '', '');
+  clock.mockRestore();
+  expect(retryAfterMs).toBe(ms);
 });
 
 describe('a failure’s hint fits its cause, and only a refused login suggests a login (S1.5)', () => {

@@ -68,8 +68,8 @@ function notAPair(input: string, what: string, number: number): HandoverError {
 // The default of `cache-from`: the Actions cache, if there is one and the builder can read it.
 const automatic = 'auto';
 
-/** Returns whether a cache is the Actions cache service, in the long or the short form of `cache-from`. @internal */
-export function isGhaCache(cache: string): boolean {
+/** Returns whether a cache is the Actions cache service, in the long or the short form of `cache-from`. */
+function isGhaCache(cache: string): boolean {
   const text = cache.trim();
   return text === automatic || text === 'gha' || cache.split(',').some((part) => part.trim() === 'type=gha');
 }

@@ -70,8 +70,8 @@ export function notWritten(cache: string, why: string): string {
   return `${describeCache(cache)} was not written: ${quoteForeign(why.replace(/\.$/, ''), 500)}${hint}.`;
 }
 
-/** Returns a cache for the log: its type and location, without fields that may be secret. @internal */
-export function describeCache(cache: string): string {
+/** Returns a cache for the log: its type and location, without fields that may be secret. */
+function describeCache(cache: string): string {
   const fields = fieldsOf(cache);
   const [only, ...more] = fields;
   if (only?.value === undefined && more.length === 0) return `type=registry,ref=${quoteForeign(cache.trim())}`;

@@ -64,9 +64,8 @@ function requireGrammar(text: string): void {
 /**
  * Folds a member name so that two names are equal here if they are equal to Go, which uses Unicode's simple folding (encoding/json,
  * fold.go). This folding is coarser for a few letters. `ſ` becomes s, and the Kelvin sign becomes k.
- * @internal
  */
-export function foldedName(name: string): string {
+function foldedName(name: string): string {
   // Of ASCII, only capitals fold.
   if (/^[ -@[-~]*$/.test(name)) return name;
   return Array.from(name, (letter) => letter.toLowerCase().toUpperCase().toLowerCase()).join('');

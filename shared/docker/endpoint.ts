@@ -42,8 +42,8 @@ interface TcpAddress {
   readonly tls: Tls | undefined;
 }
 
-/** PEM texts. @internal */
-export interface Tls {
+/** PEM texts. */
+interface Tls {
   readonly ca: string | undefined;
   readonly cert: string | undefined;
   readonly key: string | undefined;

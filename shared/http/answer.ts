@@ -76,9 +76,9 @@ export function refusal({ status, header }: Omit<Answer, 'text'>, serviceCode: s
   return new HttpError(status, serviceCode, message, parseRetryAfter(header('retry-after')));
 }
 
-/** Returns the wait that a `Retry-After` header asks for, in ms; undefined unless it has seconds or a date (RFC 9110, section 10.2.3). @internal */
-export function parseRetryAfter(header: string, now = Date.now()): number | undefined {
+// In ms; undefined unless the header has seconds or a date (RFC 9110, section 10.2.3).
+function parseRetryAfter(header: string): number | undefined {
   const text = header.trim();
-  const ms = /^\d+$/.test(text) ? Number(text) * 1000 : /^[a-z]+,? /i.test(text) ? Date.parse(text) - now : NaN;
+  const ms = /^\d+$/.test(text) ? Number(text) * 1000 : /^[a-z]+,? /i.test(text) ? Date.parse(text) - Date.now() : NaN;
   return Number.isNaN(ms) ? undefined : Math.max(ms, 0);
 }
