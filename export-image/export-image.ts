@@ -1,5 +1,4 @@
 import { basename, join, resolve } from 'node:path';
-import type { Artifact } from '../shared/artifacts/store.ts';
 import { asError, CacheFailure, invalidInput } from '../shared/base/errors.ts';
 import type { Log } from '../shared/base/log.ts';
 import { formatBytes } from '../shared/base/text.ts';
@@ -9,7 +8,7 @@ import { type PartialFile, partialFile } from '../shared/bytes/partial-file.ts';
 import type { BuildStep } from '../shared/docker/build-progress.ts';
 import type { HandoverRecord } from '../shared/image/record.ts';
 import { formatReference } from '../shared/image/reference.ts';
-import { mayKeep, spaceAdvice, upload, uploadLayout, type UploadTools } from './upload.ts';
+import { mayKeep, spaceAdvice, type Uploaded, upload, uploadLayout, type UploadTools } from './upload.ts';
 import { claimName, type NameClaim } from './name-claim.ts';
 import { describeSource, type ExportPlan, type LayoutPlan, type TarballPlan, withoutCacheFrom } from './plan/plan.ts';
 import { finishPush, type PushOutcome } from './push.ts';
@@ -18,10 +17,7 @@ import { openSourceLayout } from './source/from-layout.ts';
 import { openSourceTarball } from './source/from-tarball.ts';
 import type { SourceTools } from './source/from-engine.ts';
 
-export interface ExportResult {
-  readonly record: HandoverRecord;
-  /** Undefined if another job has the name and the plan keeps the image anyway. */
-  readonly artifact: Artifact | undefined;
+export interface ExportResult extends Uploaded {
   readonly tarballPath: string;
   readonly steps: readonly BuildStep[];
   readonly push: PushOutcome;

@@ -26,9 +26,13 @@ export interface BuildInputs {
 
 /** What is built of a bake file. */
 export interface BakeInputs {
+  /** Targets and groups. */
   readonly targets: readonly string[];
+  /** Relative to `workdir`. */
   readonly files: readonly string[];
+  /** Overrides for the file, as `docker buildx bake --set` accepts them. */
   readonly set: readonly string[];
+  /** The folder that bake runs in, and resolves paths from. */
   readonly workdir: string | undefined;
 }
 

@@ -60,7 +60,7 @@ export function requirePushed(plan: PushPlan | undefined, outcome: PushOutcome):
   if (outcome.kind === 'failed' && plan?.onFailure === 'error') throw outcome.error;
 }
 
-interface PushTools {
+export interface PushTools {
   readonly engine: Engine;
   readonly registry: RegistryCommands;
   readonly log: Log;

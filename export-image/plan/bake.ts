@@ -1,25 +1,14 @@
 import { dirname, isAbsolute, relative } from 'node:path';
-import type { BakeInputs, ExportInputs } from '../inputs.ts';
+import type { BakeInputs, BuildInputs, ExportInputs } from '../inputs.ts';
 import { type Exporter, isOnlyAutomatic, outputOf } from './build-arguments.ts';
 import { type HandoverError, invalidInput } from '../../shared/base/errors.ts';
 import { quoteForeign } from '../../shared/base/text.ts';
 import { formatPlatform, type Platform } from '../../shared/image/platform.ts';
 
 /** Targets of a bake file, or services of a compose file. The file defines their builds and their names. */
-export interface BakeSource {
+export interface BakeSource extends BakeInputs, Pick<BuildInputs, 'builder' | 'noCache' | 'pull' | 'allow'> {
   readonly kind: 'bake';
-  /** Targets and groups, in the order of the input. */
-  readonly targets: readonly string[];
-  /** Relative to `workdir`. */
-  readonly files: readonly string[];
-  /** The folder that bake runs in, and resolves paths from. */
   readonly workdir: string;
-  /** Overrides for the file, as `docker buildx bake --set` accepts them. */
-  readonly set: readonly string[];
-  readonly builder: string | undefined;
-  readonly noCache: boolean;
-  readonly pull: boolean;
-  readonly allow: readonly string[];
 }
 
 // What buildx builds by default.

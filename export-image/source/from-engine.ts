@@ -1,15 +1,13 @@
 import type { CacheService } from '../plan/cache.ts';
 import type { NewLayers } from '../plan/compression.ts';
 import type { PushPlan } from '../plan/push-plan.ts';
-import { pushFromEngine, type PushState } from '../push.ts';
+import { pushFromEngine, type PushState, type PushTools } from '../push.ts';
 import type { UsedCaches } from './cache-writing.ts';
 import { HandoverError } from '../../shared/base/errors.ts';
-import type { Log } from '../../shared/base/log.ts';
 import type { BuildStep } from '../../shared/docker/build-progress.ts';
 import type { ActionsCache } from '../../shared/cache/actions-cache.ts';
 import type { Buildx } from '../../shared/docker/buildx.ts';
 import type { Engine } from '../../shared/docker/engine.ts';
-import type { RegistryCommands } from '../../shared/docker/registry-commands.ts';
 import type { Digest } from '../../shared/image/digest.ts';
 import { isImageId } from '../../shared/image/reference.ts';
 import type { ReplacedLayer } from '../../shared/layout/read-layout.ts';
@@ -32,12 +30,8 @@ function tagColon(reference: string): number {
   return colon > reference.lastIndexOf('/') ? colon : reference.length;
 }
 
-export interface SourceTools {
-  readonly engine: Engine;
+export interface SourceTools extends PushTools {
   readonly buildx: Buildx;
-  readonly registry: RegistryCommands;
-  readonly log: Log;
-  readonly signal: AbortSignal;
   readonly cacheService: CacheService;
   /** Undefined if BuildKit's `gha` cache uses another service than this job's own. */
   readonly actionsCache: ActionsCache | undefined;

@@ -216,7 +216,7 @@ export function parseArchiveManifest(bytes: Uint8Array, where: string): readonly
 export function formatManifest(
   config: Pick<Descriptor, 'digest' | 'size'>,
   layers: readonly Pick<Descriptor, 'digest' | 'size' | 'mediaType'>[],
-): { readonly manifestBytes: Buffer; readonly manifestDigest: Digest; readonly manifestMediaType: string } {
+): Pick<ImageContents, 'manifestBytes' | 'manifestDigest' | 'manifestMediaType'> {
   const manifestBytes = Buffer.from(
     JSON.stringify({
       schemaVersion: 2,

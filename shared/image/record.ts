@@ -12,7 +12,8 @@ import {
 import { limits } from '../base/limits.ts';
 import { quoteForeign } from '../base/text.ts';
 import { type Digest, isDigest } from './digest.ts';
-import { formatPlatform, parsePlatform, type Platform } from './platform.ts';
+import type { ImageConfig } from './manifest.ts';
+import { formatPlatform, parsePlatform } from './platform.ts';
 import {
   formatReference,
   parsePinnedReference,
@@ -83,14 +84,11 @@ export interface BytePlace {
 }
 
 /** One image, and what it must be on every engine. */
-export interface RecordedImage {
+export interface RecordedImage extends Pick<ImageConfig, 'platform' | 'diffIds' | 'labels'> {
   readonly references: readonly TaggedReference[];
-  readonly platform: Platform;
   readonly configDigest: Digest;
   /** Digests of the image's manifest, then of indexes around it. */
   readonly manifestDigests: readonly Digest[];
-  readonly diffIds: readonly Digest[];
-  readonly labels: Readonly<Record<string, string>>;
   readonly layers: readonly RecordLayer[];
   /** Where its config lies; unknown in a tarball that is compressed. */
   readonly configAt?: BytePlace;

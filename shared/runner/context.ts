@@ -34,7 +34,6 @@ export interface JobContext {
   readonly repositoryUrl: string;
   /** Base URL of the REST API without a trailing slash; on GitHub Enterprise it has a path. */
   readonly apiUrl: string;
-  readonly isGithubRunner: boolean;
   readonly host: WorkflowHost;
   /** The repository's maximum retention in days, if the runner sets it. */
   readonly maxRetentionDays: number | undefined;
@@ -87,7 +86,6 @@ export function jobContext(env: Readonly<Record<string, string | undefined>> = p
     runUrl: repositoryUrl === '' || runId === '' ? '' : `${repositoryUrl}/actions/runs/${runId}`,
     repositoryUrl,
     apiUrl: (variable('GITHUB_API_URL') || 'https://api.github.com').replace(/\/+$/, ''),
-    isGithubRunner: variable('GITHUB_ACTIONS') === 'true',
     host: workflowHost(variable),
     maxRetentionDays: Number.isFinite(retention) && retention > 0 ? retention : undefined,
     runner: { os: variable('RUNNER_OS'), architecture: variable('RUNNER_ARCH') },

@@ -5,7 +5,7 @@ import type { Digest } from '../image/digest.ts';
 import {
   configFault,
   type Descriptor,
-  type ImageConfig,
+  type Manifest,
   type ImageContents,
   isAttestation,
   isImageConfig,
@@ -24,25 +24,19 @@ import { wrongForm } from './layer-form.ts';
 import { damaged, type SeenEntry, type SeenTarball } from './tarball-reader.ts';
 
 /** An image's own manifest in a tarball. */
-export interface TarballManifest {
+export interface TarballManifest extends Manifest {
   readonly digest: Digest;
   readonly bytes: Buffer;
   /** Where it begins in the tarball, in bytes. */
   readonly offset: number;
-  readonly mediaType: string;
-  readonly config: Descriptor;
-  readonly layers: readonly Descriptor[];
   /** Digests of the indexes around it, the outermost first. */
   readonly around: readonly Digest[];
 }
 
-export interface TarballImage {
+export interface TarballImage extends Pick<ImageContents, 'configDigest' | 'configBytes' | 'config'> {
   readonly references: readonly Reference[];
-  readonly configDigest: Digest;
-  readonly configBytes: Buffer;
   /** Where the config begins in the tarball, in bytes. */
   readonly configOffset: number;
-  readonly config: ImageConfig;
   /**
    * Its manifests: of this config and these layers, those that `index.json` leads to first. None in the format of Docker 24 and
    * older, and in the Docker archives of other tools.

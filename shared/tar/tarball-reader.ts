@@ -27,16 +27,8 @@ export interface PassingEntry {
 }
 
 /** An entry that has been read. */
-export interface SeenEntry {
-  /** Its name in the tarball. */
-  readonly path: string;
-  /** Its name in a rewritten tarball. */
-  readonly name: string;
+export interface SeenEntry extends Pick<PassingEntry, 'path' | 'name' | 'size' | 'offset'> {
   readonly digest: Digest;
-  /** Bytes. */
-  readonly size: number;
-  /** Where its content begins in the tarball, in bytes. */
-  readonly offset: number;
   /** Undefined when it can't be a layer. */
   readonly packing: Packing | undefined;
   /** The content of an entry that looks like JSON and isn't too large. Such an entry was not passed on. */

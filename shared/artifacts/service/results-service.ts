@@ -8,10 +8,13 @@ import { again, isTransient } from '../../http/retry.ts';
 import { field, signedUrl, twirp, UnknownAnswer } from '../../http/twirp.ts';
 import type { Artifact } from '../store.ts';
 
-export interface ListedArtifact extends Artifact {
+/** The service's ids of one attempt of a job. */
+interface ArtifactOwner {
   readonly runBackendId: string;
   readonly jobBackendId: string;
 }
+
+export interface ListedArtifact extends Artifact, ArtifactOwner {}
 
 /** Calls of the artifact service that the official client doesn't export. */
 export interface ResultsService {
@@ -27,9 +30,6 @@ export interface ResultsService {
   /** The ids of this job. */
   readonly self: ArtifactOwner;
 }
-
-/** The service's ids of one attempt of a job. */
-type ArtifactOwner = Pick<ListedArtifact, 'runBackendId' | 'jobBackendId'>;
 
 export function isOwnedBy(one: ArtifactOwner, other: ArtifactOwner): boolean {
   return one.runBackendId === other.runBackendId && one.jobBackendId === other.jobBackendId;
@@ -142,12 +142,10 @@ function listedArtifact(item: unknown): ListedArtifact {
 }
 
 /** The credentials that the runner gives an action for the artifact service. */
-export interface ServiceCredentials {
+export interface ServiceCredentials extends ArtifactOwner {
   readonly token: string;
   /** Origin of the results service. */
   readonly origin: string;
-  readonly runBackendId: string;
-  readonly jobBackendId: string;
   /**
    * Whether the service is that of Gitea or Forgejo. It doesn't refuse a name that is taken, lists every artifact with the ids of the
    * job that asks, and knows no digests (routers/api/actions/artifactsv4.go).
