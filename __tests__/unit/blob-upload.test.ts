@@ -54,8 +54,8 @@ afterEach(async () => {
   server.close();
 });
 
-const upload = (chunks: AsyncIterable<Buffer>): ReturnType<typeof uploadBlob> => {
-  const target = { http, url, onRetry: (line: string) => void retries.push(line), signal: stop.signal };
+const upload = (chunks: AsyncIterable<Buffer>, adapts = true): ReturnType<typeof uploadBlob> => {
+  const target = { http, url, onRetry: (line: string) => void retries.push(line), signal: stop.signal, adapts };
   return uploadBlob(target, chunks, (bytes) => void arrived.push(bytes));
 };
 const blocks = (): readonly Put[] => puts.filter(({ query }) => query.get('comp') === 'block');
@@ -129,7 +129,8 @@ describe('an upload in blocks', () => {
         yield await Promise.resolve(Buffer.alloc(blockBytes));
       }
     };
-    await upload(chunks());
+    // On a busy machine, a block may take so long that it is sent again.
+    await upload(chunks(), false);
     expect(Math.max(...unanswered)).toBe(7);
     expect(blocks()).toHaveLength(10);
   });

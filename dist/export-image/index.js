@@ -33961,7 +33961,6 @@ function selection({ files }, set) {
 /* harmony export */   fb: () => (/* binding */ buildArguments),
 /* harmony export */   jH: () => (/* binding */ outputOf)
 /* harmony export */ });
-/* unused harmony export isGhaCache */
 /* harmony import */ var _attestations_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(5160);
 /* harmony import */ var _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4754);
 /* harmony import */ var _shared_base_text_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(1453);
@@ -34007,7 +34006,7 @@ function notAPair(input, what, number) {
 }
 // The default of `cache-from`: the Actions cache, if there is one and the builder can read it.
 const automatic = 'auto';
-/** Returns whether a cache is the Actions cache service, in the long or the short form of `cache-from`. @internal */
+/** Returns whether a cache is the Actions cache service, in the long or the short form of `cache-from`. */
 function isGhaCache(cache) {
     const text = cache.trim();
     return text === automatic || text === 'gha' || cache.split(',').some((part) => part.trim() === 'type=gha');
@@ -34124,7 +34123,6 @@ function quoted(text) {
 /* harmony export */   uS: () => (/* binding */ planCacheWrites),
 /* harmony export */   xc: () => (/* binding */ notWritten)
 /* harmony export */ });
-/* unused harmony export describeCache */
 /* harmony import */ var _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
 /* harmony import */ var _shared_base_text_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(1453);
 
@@ -34165,7 +34163,7 @@ function notWritten(cache, why) {
         : '';
     return `${describeCache(cache)} was not written: ${(0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_1__/* .quoteForeign */ .xS)(why.replace(/\.$/, ''), 500)}${hint}.`;
 }
-/** Returns a cache for the log: its type and location, without fields that may be secret. @internal */
+/** Returns a cache for the log: its type and location, without fields that may be secret. */
 function describeCache(cache) {
     const fields = fieldsOf(cache);
     const [only, ...more] = fields;
@@ -40796,7 +40794,7 @@ async function rawManifest(cli, reference) {
 /* harmony export */   j$: () => (/* binding */ HttpError),
 /* harmony export */   yR: () => (/* binding */ readText)
 /* harmony export */ });
-/* unused harmony exports refusal, parseRetryAfter */
+/* unused harmony export refusal */
 /* harmony import */ var node_zlib__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(8522);
 /* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4754);
 /* harmony import */ var _base_limits_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(2618);
@@ -40866,10 +40864,10 @@ function serviceError(answer) {
 function refusal({ status, header }, serviceCode, message) {
     return new HttpError(status, serviceCode, message, parseRetryAfter(header('retry-after')));
 }
-/** Returns the wait that a `Retry-After` header asks for, in ms; undefined unless it has seconds or a date (RFC 9110, section 10.2.3). @internal */
-function parseRetryAfter(header, now = Date.now()) {
+// In ms; undefined unless the header has seconds or a date (RFC 9110, section 10.2.3).
+function parseRetryAfter(header) {
     const text = header.trim();
-    const ms = /^\d+$/.test(text) ? Number(text) * 1000 : /^[a-z]+,? /i.test(text) ? Date.parse(text) - now : NaN;
+    const ms = /^\d+$/.test(text) ? Number(text) * 1000 : /^[a-z]+,? /i.test(text) ? Date.parse(text) - Date.now() : NaN;
     return Number.isNaN(ms) ? undefined : Math.max(ms, 0);
 }
 
@@ -41455,7 +41453,6 @@ function requireGrammar(text) {
 /**
  * Folds a member name so that two names are equal here if they are equal to Go, which uses Unicode's simple folding (encoding/json,
  * fold.go). This folding is coarser for a few letters. `ſ` becomes s, and the Kelvin sign becomes k.
- * @internal
  */
 function foldedName(name) {
     // Of ASCII, only capitals fold.
@@ -44634,7 +44631,6 @@ function jobContext(env = process.env) {
         runUrl: repositoryUrl === '' || runId === '' ? '' : `${repositoryUrl}/actions/runs/${runId}`,
         repositoryUrl,
         apiUrl: (variable('GITHUB_API_URL') || 'https://api.github.com').replace(/\/+$/, ''),
-        isGithubRunner: variable('GITHUB_ACTIONS') === 'true',
         host: workflowHost(variable),
         maxRetentionDays: Number.isFinite(retention) && retention > 0 ? retention : undefined,
         runner: { os: variable('RUNNER_OS'), architecture: variable('RUNNER_ARCH') },

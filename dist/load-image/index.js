@@ -40883,7 +40883,6 @@ function requireAll(outcomes, done) {
 /* harmony export */   x5: () => (/* binding */ refusal),
 /* harmony export */   yR: () => (/* binding */ readText)
 /* harmony export */ });
-/* unused harmony export parseRetryAfter */
 /* harmony import */ var node_zlib__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(8522);
 /* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4754);
 /* harmony import */ var _base_limits_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(2618);
@@ -40953,10 +40952,10 @@ function serviceError(answer) {
 function refusal({ status, header }, serviceCode, message) {
     return new HttpError(status, serviceCode, message, parseRetryAfter(header('retry-after')));
 }
-/** Returns the wait that a `Retry-After` header asks for, in ms; undefined unless it has seconds or a date (RFC 9110, section 10.2.3). @internal */
-function parseRetryAfter(header, now = Date.now()) {
+// In ms; undefined unless the header has seconds or a date (RFC 9110, section 10.2.3).
+function parseRetryAfter(header) {
     const text = header.trim();
-    const ms = /^\d+$/.test(text) ? Number(text) * 1000 : /^[a-z]+,? /i.test(text) ? Date.parse(text) - now : NaN;
+    const ms = /^\d+$/.test(text) ? Number(text) * 1000 : /^[a-z]+,? /i.test(text) ? Date.parse(text) - Date.now() : NaN;
     return Number.isNaN(ms) ? undefined : Math.max(ms, 0);
 }
 
@@ -41548,7 +41547,6 @@ function requireGrammar(text) {
 /**
  * Folds a member name so that two names are equal here if they are equal to Go, which uses Unicode's simple folding (encoding/json,
  * fold.go). This folding is coarser for a few letters. `ſ` becomes s, and the Kelvin sign becomes k.
- * @internal
  */
 function foldedName(name) {
     // Of ASCII, only capitals fold.
@@ -44947,7 +44945,6 @@ function jobContext(env = process.env) {
         runUrl: repositoryUrl === '' || runId === '' ? '' : `${repositoryUrl}/actions/runs/${runId}`,
         repositoryUrl,
         apiUrl: (variable('GITHUB_API_URL') || 'https://api.github.com').replace(/\/+$/, ''),
-        isGithubRunner: variable('GITHUB_ACTIONS') === 'true',
         host: workflowHost(variable),
         maxRetentionDays: Number.isFinite(retention) && retention > 0 ? retention : undefined,
         runner: { os: variable('RUNNER_OS'), architecture: variable('RUNNER_ARCH') },
