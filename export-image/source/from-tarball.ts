@@ -63,7 +63,7 @@ export async function openSourceTarball(plan: TarballPlan, producer: Producer): 
     return { size, chunks: transientFileChunks(path), isNew: false, unsealed: () => Promise.resolve({ record }) };
   }
   const image = { image: contentsOf(chosen, manifest), references };
-  return repacked(layersOf({ path, compression, layers: chosen.layers }), image, plan, producer);
+  return repacked(layersOf({ path, compression }, chosen.layers), image, plan, producer);
 }
 
 interface TarballFile {
@@ -103,11 +103,6 @@ function recordOf(
   };
 }
 
-/** An OCI archive, and the positions of its layers. */
-interface ArchiveFile extends Omit<TarballFile, 'size'> {
-  readonly layers: readonly SeenEntry[];
-}
-
 /** Returns a new tarball of an image and its layers. */
 export function repacked(
   layers: AsyncIterable<ArrivingLayer> | Iterable<ArrivingLayer>,
@@ -131,7 +126,10 @@ export function repacked(
 }
 
 // They are read a second time.
-async function* layersOf({ path, compression, layers }: ArchiveFile): AsyncGenerator<ArrivingLayer> {
+async function* layersOf(
+  { path, compression }: Omit<TarballFile, 'size'>,
+  layers: readonly SeenEntry[],
+): AsyncGenerator<ArrivingLayer> {
   const seen = new SeenTarball();
   const wanted = new Map(layers.map((layer) => [layer.offset, layer.digest]));
   for await (const entry of readTarball(decompress(fileChunks(path, chunkBytes), compression), seen)) {
