@@ -15,6 +15,8 @@ export interface BenchService {
   readonly env: Readonly<Record<string, string>>;
   /** Returns the number of blob bytes downloaded so far. */
   downloaded(): Promise<number>;
+  /** Returns the number of blob bytes uploaded so far, of artifacts and caches. */
+  uploaded(): Promise<number>;
   /** Protects the current artifacts from `forget`. */
   keep(): Promise<void>;
   /** Removes the content of all other artifacts. */
@@ -22,9 +24,13 @@ export interface BenchService {
   stop(): Promise<void>;
 }
 
-export async function startService(link: LinkOptions): Promise<BenchService> {
+/** @param tls false for services that BuildKit uses too: it doesn't know the fake's certificate */
+export async function startService(
+  link: LinkOptions,
+  { tls }: { readonly tls: boolean } = { tls: true },
+): Promise<BenchService> {
   const script = fileURLToPath(new URL('../__tests__/fakes/artifact-service/main.ts', import.meta.url));
-  const child = spawn(process.execPath, [script, JSON.stringify({ tls: true, link })], {
+  const child = spawn(process.execPath, [script, JSON.stringify({ tls, link })], {
     stdio: ['pipe', 'pipe', 'inherit'],
   });
   const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
@@ -37,12 +43,15 @@ export async function startService(link: LinkOptions): Promise<BenchService> {
     child.stdin.write(`${line}\n`);
     return answer();
   };
+  const moved = async (way: 'down' | 'up'): Promise<number> => {
+    const traffic = await ask('');
+    const bytes = isObject(traffic) ? traffic[way] : undefined;
+    return typeof bytes === 'number' ? bytes : Number.NaN;
+  };
   return {
     env,
-    downloaded: async () => {
-      const traffic = await ask('');
-      return isObject(traffic) && typeof traffic['down'] === 'number' ? traffic['down'] : Number.NaN;
-    },
+    downloaded: () => moved('down'),
+    uploaded: () => moved('up'),
     keep: async () => {
       await ask('keep');
     },
