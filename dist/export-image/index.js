@@ -24687,7 +24687,7 @@ module.exports = {
 
 /***/ }),
 
-/***/ 2607:
+/***/ 4988:
 /***/ ((module) => {
 
 
@@ -25450,7 +25450,7 @@ const {
   kLastProgressEventFired
 } = __nccwpck_require__(961)
 const { ProgressEvent } = __nccwpck_require__(8573)
-const { getEncoding } = __nccwpck_require__(2607)
+const { getEncoding } = __nccwpck_require__(4988)
 const { serializeAMimeType, parseMIMEType } = __nccwpck_require__(1900)
 const { types } = __nccwpck_require__(7975)
 const { StringDecoder } = __nccwpck_require__(3193)
@@ -31013,9 +31013,12 @@ function tarball_writer_json(value) {
     return Buffer.from(JSON.stringify(value));
 }
 
+// EXTERNAL MODULE: ./build/export-image/plan/push-plan.js
+var push_plan = __nccwpck_require__(2607);
 // EXTERNAL MODULE: ./build/export-image/push.js + 1 modules
 var export_image_push = __nccwpck_require__(4853);
 ;// CONCATENATED MODULE: ./build/export-image/upload.js
+
 
 
 
@@ -31102,8 +31105,8 @@ const spaceAdvice = 'Free space on that filesystem, or set `tarball` (export-ima
  */
 async function uploadLayout(plan, tools, layout) {
     const { directory, filled, file, claim } = layout;
-    // The result of the build decides whether anything is uploaded.
-    if (plan.requireCache || plan.push !== undefined)
+    // A failed push leaves the layout unfinished. The image is then built again, and may get other layers.
+    if (plan.kind === 'image' && plan.source.kind === 'build' && (0,push_plan/* isPushedByItsBuild */.z)(plan))
         await filled;
     const layers = await begun(arrivingLayers(directory, filled));
     const images = async () => (await filled).images;
@@ -31506,13 +31509,14 @@ async function ownerOf(store, artifact) {
     }
 }
 
-// EXTERNAL MODULE: ./build/export-image/plan/plan.js + 6 modules
-var plan_plan = __nccwpck_require__(6880);
+// EXTERNAL MODULE: ./build/export-image/plan/plan.js + 5 modules
+var plan_plan = __nccwpck_require__(2299);
 // EXTERNAL MODULE: ./build/export-image/plan/bake.js
 var bake = __nccwpck_require__(2402);
 // EXTERNAL MODULE: ./build/export-image/plan/cache.js
 var plan_cache = __nccwpck_require__(337);
 ;// CONCATENATED MODULE: ./build/export-image/source/blobs-first.js
+
 
 
 
@@ -31531,7 +31535,9 @@ async function writeCache(tools, cache, request, signal) {
     const layers = (0,plan_cache/* ownLayers */.Ze)(cache);
     if (actionsCache !== undefined && layers !== undefined) {
         const began = performance.now();
-        const more = layers === 'all' && request.isNew ? otherStages(tools, request, signal) : undefined;
+        const more = layers === 'all' && ranStages(request.stages)
+            ? otherStages({ ...tools, actionsCache }, request, signal)
+            : undefined;
         const { count, bytes, failure } = await actionsCache.store(layersOf(request.layout, more), signal);
         await more?.[Symbol.asyncDispose]();
         const duration = (0,base_text/* formatDuration */.a3)(performance.now() - began);
@@ -31544,33 +31550,57 @@ async function writeCache(tools, cache, request, signal) {
     }
     return buildx.writeCache(request.commandOf(cache), signal);
 }
+/** Returns whether a build ran steps of several stages. Most layers of a single stage are in the image. */
+function ranStages(stages) {
+    const ran = (stages?.steps ?? []).filter(({ cached }) => !cached);
+    return new Set(ran.map(({ name }) => /^\[(?:([^\]]+) )?\d+\/\d+\]/.exec(name)?.[1])).size > 1;
+}
+/**
+ * Returns the layers that the builder may lack, because it has only found their steps in a cache; undefined if they are unknown. Of an
+ * executed step, the builder has all layers.
+ */
+async function knownLayers(actionsCache, { steps, cacheFrom }, signal) {
+    if (steps.every(({ cached }) => !cached))
+        return [];
+    const scopes = (0,plan_cache/* ownScopes */.Q2)(cacheFrom) ?? [];
+    const listed = await Promise.all(scopes.map((scope) => actionsCache.listed(scope, signal)));
+    const found = listed.filter((layers) => layers !== undefined);
+    return found.length === 0 ? undefined : found.flat();
+}
 async function* layersOf(layout, more) {
     const seen = new Set();
-    for (const folder of [() => Promise.resolve(layout), ...(more === undefined ? [] : [() => more.written])]) {
-        for await (const layer of completeLayers(await folder(), seen)) {
-            seen.add(layer.digest);
-            yield layer;
-        }
+    for await (const layer of completeLayers(layout, seen)) {
+        seen.add(layer.digest);
+        yield layer;
     }
+    const others = await more?.written;
+    if (others !== undefined)
+        yield* completeLayers(others.folder, new Set([...seen, ...others.known]));
 }
 // Layers of other stages are often larger than the image. The image is more important than the cache.
 const roomBytes = 4 * 1024 ** 3;
-function otherStages({ buildx, tempDir }, { layout, commandOf }, signal) {
+function otherStages({ actionsCache, buildx, tempDir }, { layout, commandOf, stages }, signal) {
     const folder = (0,promises_.mkdtemp)((0,external_node_path_.join)(tempDir, 'cache-'));
     const stop = new AbortController();
+    const ends = AbortSignal.any([signal, stop.signal]);
     const write = async () => {
         const directory = await folder;
+        const known = stages === undefined ? undefined : await knownLayers(actionsCache, stages, ends);
+        if (known === undefined)
+            return undefined;
         await (0,disk_space/* requireDiskSpace */.T1)(tempDir, roomBytes, 'The build cache', 'Free space in RUNNER_TEMP.');
         const blobsOf = (each) => (0,external_node_path_.join)(each, 'blobs', 'sha256');
         const [from, to] = [blobsOf(layout), blobsOf(directory)];
-        // BuildKit writes only the blobs that the folder lacks (containerd content.Copy).
+        // BuildKit writes only the blobs whose files the folder lacks (containerd, plugins/content/local/store.go: writer).
         await (0,promises_.mkdir)(to, { recursive: true });
         for (const name of await (0,promises_.readdir)(from))
             await (0,promises_.link)((0,external_node_path_.join)(from, name), (0,external_node_path_.join)(to, name));
-        const why = await buildx.writeCache(commandOf((0,plan_cache/* folderCache */.Pv)(directory)), AbortSignal.any([signal, stop.signal]));
+        for (const digest of known)
+            await (await (0,promises_.open)(blobPath(directory, digest), 'a')).close();
+        const why = await buildx.writeCache(commandOf((0,plan_cache/* folderCache */.Pv)(directory)), ends);
         if (why !== undefined)
             throw new Error(why);
-        return directory;
+        return { folder: directory, known };
     };
     const written = write();
     written.catch(() => undefined); // thrown where it is read
@@ -32342,7 +32372,7 @@ function laterBuilds(tools, { source, platform }, caches, directory) {
             workdir: source.workdir,
         });
         // bake would need a permission for the folder with the other stages' layers.
-        return cacheBuilds(tools, writes.afterImage, { layout: directory, commandOf, isNew: false });
+        return cacheBuilds(tools, writes.afterImage, { layout: directory, commandOf });
     });
 }
 function requireSome(images) {
@@ -32407,6 +32437,7 @@ var from_build_disposeResources = (undefined && undefined.__disposeResources) ||
     var e = new Error(message);
     return e.name = "SuppressedError", e.error = error, e.suppressed = suppressed, e;
 });
+
 
 
 
@@ -32531,8 +32562,8 @@ async function saveOnce(tools, imageId, { layout, push }, names) {
     }
 }
 /**
- * Builds into the OCI layout. The same build pushes, if it is one image and nothing has to be checked first. If only the push fails, the
- * build is repeated from its cache for the layout alone.
+ * Builds into the OCI layout, and pushes with the same build where that is planned. If only the push fails, the build is repeated from its
+ * cache for the layout alone.
  * @throws HandoverError `build-failed`
  */
 async function buildAndPush(tools, request, secrets) {
@@ -32554,15 +32585,13 @@ async function buildAndPush(tools, request, secrets) {
     };
     const metadataFile = (0,external_node_path_.join)(tools.tempDir, 'pushed.json');
     const registry = { kind: 'registry', metadataFile, compression, attested };
-    // An SBOM takes a scan of the image, whose failure would fail the build.
-    const scans = attestations.sbom !== 'false';
-    const pushes = push !== undefined && !several && !scans && !request.requireCache;
+    const pushes = (0,push_plan/* isPushedByItsBuild */.z)(request);
     const { steps, pushFailure, unreadCaches } = await run(build, [platform], pushes ? [layout, registry] : [layout]);
-    const isNew = steps.every(({ cached }) => !cached);
+    const stages = { steps, cacheFrom: (0,build_arguments/* cachesRead */.sQ)(build.cacheFrom) };
     const cacheCommand = (line) => commandOf({ ...outOfCache(build), cacheTo: [line] }, several ? push.listedPlatforms : [platform], [
         { kind: 'nothing' },
     ]);
-    const builds = cacheBuilds(tools, writes.afterImage, { layout: directory, commandOf: cacheCommand, isNew });
+    const builds = cacheBuilds(tools, writes.afterImage, { layout: directory, commandOf: cacheCommand, stages });
     const caches = { problems: [...missed(unreadCaches, build, tools.log), ...writes.problems], builds };
     if (push === undefined)
         return { steps, caches };
@@ -33147,7 +33176,7 @@ async function openSourceTarball(plan, producer) {
         return { size, chunks: (0,bytes_files/* transientFileChunks */.jx)(path), isNew: false, unsealed: () => Promise.resolve({ record }) };
     }
     const image = { image: contentsOf(chosen, manifest), references };
-    return repacked(from_tarball_layersOf({ path, compression, layers: chosen.layers }), image, plan, producer);
+    return repacked(from_tarball_layersOf({ path, compression }, chosen.layers), image, plan, producer);
 }
 function recordOf({ path, size, compression }, image, references, producer) {
     const [manifest] = image.manifests;
@@ -33187,7 +33216,7 @@ function repacked(layers, image, plan, producer, attestations) {
     };
 }
 // They are read a second time.
-async function* from_tarball_layersOf({ path, compression, layers }) {
+async function* from_tarball_layersOf({ path, compression }, layers) {
     const seen = new SeenTarball();
     const wanted = new Map(layers.map((layer) => [layer.offset, layer.digest]));
     for await (const entry of readTarball(decompress((0,bytes_files/* fileChunks */.T9)(path, chunkBytes), compression), seen)) {
@@ -33531,7 +33560,7 @@ __nccwpck_require__.a(__webpack_module__, async (__webpack_handle_async_dependen
 /* harmony import */ var _export_image_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(6988);
 /* harmony import */ var _inputs_js__WEBPACK_IMPORTED_MODULE_15__ = __nccwpck_require__(5878);
 /* harmony import */ var _outputs_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4133);
-/* harmony import */ var _plan_plan_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(6880);
+/* harmony import */ var _plan_plan_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(2299);
 /* harmony import */ var _push_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(4853);
 /* harmony import */ var _summary_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(447);
 /* harmony import */ var _shared_artifacts_service_run_store_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(8663);
@@ -33959,7 +33988,8 @@ function selection({ files }, set) {
 /* harmony export */   c_: () => (/* binding */ isOnlyAutomatic),
 /* harmony export */   dC: () => (/* binding */ parseSecrets),
 /* harmony export */   fb: () => (/* binding */ buildArguments),
-/* harmony export */   jH: () => (/* binding */ outputOf)
+/* harmony export */   jH: () => (/* binding */ outputOf),
+/* harmony export */   sQ: () => (/* binding */ cachesRead)
 /* harmony export */ });
 /* harmony import */ var _attestations_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(5160);
 /* harmony import */ var _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4754);
@@ -34015,6 +34045,10 @@ function isGhaCache(cache) {
 function isOnlyAutomatic(caches) {
     return caches.every((cache) => cache.trim() === automatic);
 }
+/** Returns the caches as buildx reads them. */
+function cachesRead(caches) {
+    return caches.map((cache) => (cache.trim() === automatic ? 'type=gha' : cache));
+}
 /** Returns the caches without the Actions cache service, and whether the inputs name that service. */
 function withoutGhaCache(caches) {
     const left = caches.filter(isGhaCache);
@@ -34062,7 +34096,7 @@ function buildArguments(build, platforms, exporters, secrets) {
         ...each('--label', build.labels),
         ...each('--secret', secrets.map(formatSecret)),
         ...each('--ssh', build.ssh),
-        ...each('--cache-from', build.cacheFrom.map((cache) => (cache.trim() === automatic ? 'type=gha' : cache))),
+        ...each('--cache-from', cachesRead(build.cacheFrom)),
         ...each('--cache-to', build.cacheTo),
         ...one('--network', build.network),
         ...(build.noCache ? ['--no-cache'] : []),
@@ -34118,6 +34152,7 @@ function quoted(text) {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
 /* harmony export */   Pv: () => (/* binding */ folderCache),
+/* harmony export */   Q2: () => (/* binding */ ownScopes),
 /* harmony export */   Wo: () => (/* binding */ mayReadCache),
 /* harmony export */   Ze: () => (/* binding */ ownLayers),
 /* harmony export */   uS: () => (/* binding */ planCacheWrites),
@@ -34214,6 +34249,12 @@ function ownLayers(cache) {
         return undefined;
     return valueOf(cache, 'mode') === 'max' ? 'all' : 'image';
 }
+/** Returns the scopes of this job's own Actions cache that a build reads; undefined if it also reads other caches. */
+function ownScopes(cacheFrom) {
+    if (cacheFrom.some((cache) => ownLayers(cache) === undefined))
+        return undefined;
+    return [...new Set(cacheFrom.map((cache) => valueOf(cache, 'scope') ?? 'buildkit'))];
+}
 /** Returns the `cache-to` line of a folder with the layers of all stages. */
 function folderCache(directory) {
     return `type=local,mode=max,"dest=${directory.replaceAll('"', '""')}"`;
@@ -34234,7 +34275,7 @@ function valueOf(cache, key) {
 
 /***/ }),
 
-/***/ 6880:
+/***/ 2299:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -34505,48 +34546,8 @@ function noRepository() {
     return (0,errors/* invalidInput */.aY)('The inputs contain {{defaultContext}}, but this step runs for no repository (GITHUB_REPOSITORY is empty).', 'Set `context` to a path or to the URL of a repository.');
 }
 
-// EXTERNAL MODULE: ./build/shared/image/platform.js
-var image_platform = __nccwpck_require__(4851);
-;// CONCATENATED MODULE: ./build/export-image/plan/push-plan.js
-
-
-
-/**
- * @param tags the references to push. The outputs contain the first.
- * @param source the kind of the image's source
- * @param platform of the handed-over image
- * @param attestations of a build
- * @throws HandoverError `invalid-input`
- */
-function planPush(inputs, tags, source, platform, attestations) {
-    const onFailure = chooseOnFailure(inputs.onFailure);
-    const platforms = inputs.platforms.map(image_platform/* parsePlatform */.FL);
-    if (!inputs.enabled)
-        return undefined;
-    if (source === 'tarball' || source === 'layout') {
-        throw (0,errors/* invalidInput */.aY)(`A \`source-${source}\` can be handed over, but not pushed.`, 'Remove `push: true`. Push it in the step that makes it, or in a later job with org/image-handover/publish-image@v1.');
-    }
-    const listedPlatforms = platforms.every((one) => (0,image_platform/* samePlatform */.my)(one, platform)) ? [] : platforms;
-    if (source === 'engine' && listedPlatforms.length > 0) {
-        throw (0,errors/* invalidInput */.aY)(`\`push-platforms\` is ${platforms.map(image_platform/* formatPlatform */.Bq).join(', ')}, but \`source-image\` is for one platform.`, 'Remove `push-platforms`, or let this action build the image.');
-    }
-    if (source === 'engine' && attestations.areWanted) {
-        throw (0,errors/* invalidInput */.aY)('`provenance` or `sbom` is set, but only a build has attestations: `source-image` is pushed as it is.', 'Remove them, or let this action build the image.');
-    }
-    const [first, ...rest] = tags;
-    if (first === undefined)
-        throw noTags();
-    return { references: [first, ...rest], listedPlatforms, onFailure };
-}
-function noTags() {
-    return (0,errors/* invalidInput */.aY)('`push` is true, but the input `tags` is empty: there is no reference to push.', 'Set `tags` to the output of docker/metadata-action, to one reference per line, or to `auto` with a `repository`.');
-}
-function chooseOnFailure(text) {
-    if (text === 'error' || text === 'warn')
-        return text;
-    throw (0,errors/* invalidInput */.aY)(`The input \`push-failure\` is "${(0,base_text/* quoteForeign */.xS)(text)}"; expected error or warn.`, 'Correct `push-failure` under `with:`.');
-}
-
+// EXTERNAL MODULE: ./build/export-image/plan/push-plan.js
+var push_plan = __nccwpck_require__(2607);
 // EXTERNAL MODULE: ./build/shared/image/reference.js
 var image_reference = __nccwpck_require__(9607);
 ;// CONCATENATED MODULE: ./build/shared/image/tags.js
@@ -34715,6 +34716,8 @@ function loweredNotices(references) {
 var artifact_name = __nccwpck_require__(2704);
 // EXTERNAL MODULE: ./build/shared/image/digest.js
 var image_digest = __nccwpck_require__(3968);
+// EXTERNAL MODULE: ./build/shared/image/platform.js
+var image_platform = __nccwpck_require__(4851);
 // EXTERNAL MODULE: ./build/shared/image/host.js
 var host = __nccwpck_require__(8118);
 ;// CONCATENATED MODULE: ./build/export-image/plan/plan.js
@@ -34755,7 +34758,7 @@ function planExport(inputs, facts) {
     const platform = choosePlatform(inputs, facts.runner);
     const engine = chooseEngine(inputs.engine, source);
     const attestations = (0,plan_attestations/* planAttestations */.R)(inputs.push, facts);
-    const push = planPush(inputs.push, tags, source.kind, platform, attestations);
+    const push = (0,push_plan/* planPush */.M)(inputs.push, tags, source.kind, platform, attestations);
     if (source.kind !== 'build' && attestations.areWanted)
         notices.push('`provenance` and `sbom` have no effect: only a build of a Dockerfile gets attestations here.');
     if (push !== undefined)
@@ -34947,6 +34950,63 @@ function describeSource(source) {
     if (source.kind === 'layout')
         return `the OCI layout ${source.path}`;
     return `the image ${source.image} in this engine`;
+}
+
+
+/***/ }),
+
+/***/ 2607:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   M: () => (/* binding */ planPush),
+/* harmony export */   z: () => (/* binding */ isPushedByItsBuild)
+/* harmony export */ });
+/* harmony import */ var _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
+/* harmony import */ var _shared_base_text_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(1453);
+/* harmony import */ var _shared_image_platform_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4851);
+
+
+
+/**
+ * @param tags the references to push. The outputs contain the first.
+ * @param source the kind of the image's source
+ * @param platform of the handed-over image
+ * @param attestations of a build
+ * @throws HandoverError `invalid-input`
+ */
+function planPush(inputs, tags, source, platform, attestations) {
+    const onFailure = chooseOnFailure(inputs.onFailure);
+    const platforms = inputs.platforms.map(_shared_image_platform_js__WEBPACK_IMPORTED_MODULE_1__/* .parsePlatform */ .FL);
+    if (!inputs.enabled)
+        return undefined;
+    if (source === 'tarball' || source === 'layout') {
+        throw (0,_shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .invalidInput */ .aY)(`A \`source-${source}\` can be handed over, but not pushed.`, 'Remove `push: true`. Push it in the step that makes it, or in a later job with org/image-handover/publish-image@v1.');
+    }
+    const listedPlatforms = platforms.every((one) => (0,_shared_image_platform_js__WEBPACK_IMPORTED_MODULE_1__/* .samePlatform */ .my)(one, platform)) ? [] : platforms;
+    if (source === 'engine' && listedPlatforms.length > 0) {
+        throw (0,_shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .invalidInput */ .aY)(`\`push-platforms\` is ${platforms.map(_shared_image_platform_js__WEBPACK_IMPORTED_MODULE_1__/* .formatPlatform */ .Bq).join(', ')}, but \`source-image\` is for one platform.`, 'Remove `push-platforms`, or let this action build the image.');
+    }
+    if (source === 'engine' && attestations.areWanted) {
+        throw (0,_shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .invalidInput */ .aY)('`provenance` or `sbom` is set, but only a build has attestations: `source-image` is pushed as it is.', 'Remove them, or let this action build the image.');
+    }
+    const [first, ...rest] = tags;
+    if (first === undefined)
+        throw noTags();
+    return { references: [first, ...rest], listedPlatforms, onFailure };
+}
+/** Whether the image's own build pushes it: it is one image, and nothing has to be checked first. */
+function isPushedByItsBuild({ push, attestations, requireCache, }) {
+    // An SBOM takes a scan of the image, whose failure would fail the build.
+    return push?.listedPlatforms.length === 0 && attestations.sbom === 'false' && !requireCache;
+}
+function noTags() {
+    return (0,_shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .invalidInput */ .aY)('`push` is true, but the input `tags` is empty: there is no reference to push.', 'Set `tags` to the output of docker/metadata-action, to one reference per line, or to `auto` with a `repository`.');
+}
+function chooseOnFailure(text) {
+    if (text === 'error' || text === 'warn')
+        return text;
+    throw (0,_shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .invalidInput */ .aY)(`The input \`push-failure\` is "${(0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_2__/* .quoteForeign */ .xS)(text)}"; expected error or warn.`, 'Correct `push-failure` under `with:`.');
 }
 
 
@@ -38920,14 +38980,18 @@ async function* heldBack(chunks, bytes) {
 /* harmony import */ var node_crypto__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(7598);
 /* harmony import */ var _artifacts_blob_blob_upload_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4145);
 /* harmony import */ var _artifacts_blob_signed_blob_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(78);
-/* harmony import */ var _base_deadline_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(2442);
+/* harmony import */ var _base_deadline_js__WEBPACK_IMPORTED_MODULE_11__ = __nccwpck_require__(2442);
 /* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(4754);
-/* harmony import */ var _base_pool_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(2668);
-/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_10__ = __nccwpck_require__(1453);
-/* harmony import */ var _http_answer_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(9147);
-/* harmony import */ var _http_client_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(4242);
-/* harmony import */ var _http_retry_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(3775);
-/* harmony import */ var _http_twirp_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(9359);
+/* harmony import */ var _base_json_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(604);
+/* harmony import */ var _base_pool_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(2668);
+/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_12__ = __nccwpck_require__(1453);
+/* harmony import */ var _http_answer_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(9147);
+/* harmony import */ var _http_client_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(4242);
+/* harmony import */ var _http_retry_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(3775);
+/* harmony import */ var _http_twirp_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(9359);
+/* harmony import */ var _image_digest_js__WEBPACK_IMPORTED_MODULE_10__ = __nccwpck_require__(3968);
+
+
 
 
 
@@ -38952,7 +39016,7 @@ const version = (0,node_crypto__WEBPACK_IMPORTED_MODULE_0__.createHash)('sha256'
 const blobsAtOnce = 4;
 const blocksPerBlob = 4;
 function actionsCache(options) {
-    const http = (0,_http_client_js__WEBPACK_IMPORTED_MODULE_6__/* .httpClient */ .o)(options.proxies, options.signal);
+    const http = (0,_http_client_js__WEBPACK_IMPORTED_MODULE_7__/* .httpClient */ .o)(options.proxies, options.signal);
     let failure;
     return {
         store: async (blobs, signal) => {
@@ -38961,7 +39025,7 @@ function actionsCache(options) {
                 return { ...stored, failure: { ...failure, isUnfinished: false } };
             try {
                 // A failure doesn't end the others: an entry that breaks off can't be written again.
-                await (0,_base_pool_js__WEBPACK_IMPORTED_MODULE_4__/* .inPool */ .Q)(blobs, blobsAtOnce, async (blob) => {
+                await (0,_base_pool_js__WEBPACK_IMPORTED_MODULE_5__/* .inPool */ .Q)(blobs, blobsAtOnce, async (blob) => {
                     if (!(await storeBlob(http, options, blob, signal)))
                         return;
                     stored.count += 1;
@@ -38973,22 +39037,36 @@ function actionsCache(options) {
             }
             return { ...stored, failure };
         },
+        listed: (scope, signal) => listedLayers(http, options, scope, signal).catch(() => undefined),
         [Symbol.asyncDispose]: () => http.close(),
     };
+}
+async function listedLayers(http, options, scope, signal) {
+    // BuildKit, gha.go: indexKey. A hash of the ref and a number follow.
+    const key = `index-${scope}-1-`;
+    const found = await askOf(http, options)('GetCacheEntryDownloadURL', { key, restore_keys: [key], version }, signal);
+    if (found['ok'] !== true)
+        return undefined;
+    const url = (0,_http_twirp_js__WEBPACK_IMPORTED_MODULE_9__/* .signedUrl */ .iB)((0,_http_twirp_js__WEBPACK_IMPORTED_MODULE_9__/* .field */ .ZZ)(found, 'signed_download_url', 'signedDownloadUrl'), 'GetCacheEntryDownloadURL');
+    const index = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_4__/* .parseJson */ .qF)(await (0,_http_answer_js__WEBPACK_IMPORTED_MODULE_6__/* .readText */ .yR)(await http.send({ method: 'GET', url: (0,_artifacts_blob_signed_blob_js__WEBPACK_IMPORTED_MODULE_2__/* .maskedUrl */ .HB)(url, options.maskSecret), signal })));
+    return (0,_base_json_js__WEBPACK_IMPORTED_MODULE_4__/* .isObject */ .Gv)(index) ? (0,_base_json_js__WEBPACK_IMPORTED_MODULE_4__/* .objectsOf */ .iZ)(index['layers']).flatMap(({ blob }) => ((0,_image_digest_js__WEBPACK_IMPORTED_MODULE_10__/* .isDigest */ .Bc)(blob) ? [blob] : [])) : undefined;
+}
+// As BuildKit appends it to the address (go-actions-cache, cache_v2.go: urlV2).
+function askOf(http, { resultsUrl, runtimeToken }) {
+    return (0,_http_twirp_js__WEBPACK_IMPORTED_MODULE_9__/* .twirp */ .lo)(http, { origin: resultsUrl.replace(/\/+$/, ''), service, token: runtimeToken });
 }
 /** An upload that broke off. GitHub never releases its key. */
 class UnfinishedEntry extends Error {
 }
 /** Returns whether the blob was stored; false if it was there, or another job is storing it. */
 async function storeBlob(http, options, { digest, size, chunks }, signal) {
-    // As BuildKit appends it to the address (go-actions-cache, cache_v2.go: urlV2).
-    const ask = (0,_http_twirp_js__WEBPACK_IMPORTED_MODULE_8__/* .twirp */ .lo)(http, { origin: options.resultsUrl.replace(/\/+$/, ''), service, token: options.runtimeToken });
+    const ask = askOf(http, options);
     const idleMs = Math.min(2, options.stepMinutes / 20) * 60_000;
-    const idle = (0,_base_deadline_js__WEBPACK_IMPORTED_MODULE_9__/* .timeLimit */ .z)(idleMs, new Error(`no progress for ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_10__/* .formatDuration */ .a3)(idleMs)}`));
+    const idle = (0,_base_deadline_js__WEBPACK_IMPORTED_MODULE_11__/* .timeLimit */ .z)(idleMs, new Error(`no progress for ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_12__/* .formatDuration */ .a3)(idleMs)}`));
     idle.start();
     const ends = AbortSignal.any([signal, idle.signal]);
     const { onRetry } = options;
-    const call = (method, more = {}) => (0,_http_retry_js__WEBPACK_IMPORTED_MODULE_7__/* .again */ .TG)('call', () => ask(method, { key: keyOf(digest), version, ...more }, ends), {
+    const call = (method, more = {}) => (0,_http_retry_js__WEBPACK_IMPORTED_MODULE_8__/* .again */ .TG)('call', () => ask(method, { key: keyOf(digest), version, ...more }, ends), {
         ...{ what: () => method, onRetry, signal: ends },
     });
     try {
@@ -39020,22 +39098,22 @@ async function storeBlob(http, options, { digest, size, chunks }, signal) {
 /** Returns a URL to write the entry to; undefined if a run can read the entry, or another job is writing it. */
 async function reserve(call, key) {
     const found = await call('GetCacheEntryDownloadURL', { restore_keys: [key] });
-    if (found['ok'] === true && (0,_http_twirp_js__WEBPACK_IMPORTED_MODULE_8__/* .field */ .ZZ)(found, 'matched_key', 'matchedKey') === key)
+    if (found['ok'] === true && (0,_http_twirp_js__WEBPACK_IMPORTED_MODULE_9__/* .field */ .ZZ)(found, 'matched_key', 'matchedKey') === key)
         return undefined;
     try {
         const made = await call('CreateCacheEntry');
         if (made['ok'] === true)
-            return (0,_http_twirp_js__WEBPACK_IMPORTED_MODULE_8__/* .signedUrl */ .iB)((0,_http_twirp_js__WEBPACK_IMPORTED_MODULE_8__/* .field */ .ZZ)(made, 'signed_upload_url', 'signedUploadUrl'), 'CreateCacheEntry');
+            return (0,_http_twirp_js__WEBPACK_IMPORTED_MODULE_9__/* .signedUrl */ .iB)((0,_http_twirp_js__WEBPACK_IMPORTED_MODULE_9__/* .field */ .ZZ)(made, 'signed_upload_url', 'signedUploadUrl'), 'CreateCacheEntry');
         throw refused(made);
     }
     catch (error) {
-        if (error instanceof _http_answer_js__WEBPACK_IMPORTED_MODULE_5__/* .HttpError */ .j$ && error.status === 409)
+        if (error instanceof _http_answer_js__WEBPACK_IMPORTED_MODULE_6__/* .HttpError */ .j$ && error.status === 409)
             return undefined;
         throw error;
     }
 }
 function refused({ message }) {
-    return new Error(typeof message === 'string' && message !== '' ? (0,_base_text_js__WEBPACK_IMPORTED_MODULE_10__/* .quoteForeign */ .xS)(message) : 'the cache refused it');
+    return new Error(typeof message === 'string' && message !== '' ? (0,_base_text_js__WEBPACK_IMPORTED_MODULE_12__/* .quoteForeign */ .xS)(message) : 'the cache refused it');
 }
 
 
