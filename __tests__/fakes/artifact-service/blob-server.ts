@@ -37,7 +37,8 @@ export async function serveBlob(
   response.setHeader('x-ms-version', '2024-11-04');
   response.setHeader('x-ms-request-id', crypto.randomUUID());
   await parts.link.latency();
-  const fault = parts.faults.strike(operation);
+  const fileName = /filename="(.*)"/.exec(url.searchParams.get('rscd') ?? '')?.[1];
+  const fault = parts.faults.strike(operation, fileName);
   if (fault?.kind === 'hang') await sleep(fault.ms, undefined, { ref: false });
   if (fault?.kind === 'status') {
     request.resume();

@@ -2,6 +2,8 @@
 export interface Fault {
   /** `get`, `put-block`, `put-block-list`, or a method of the control plane such as `ListArtifacts`. */
   readonly on: string;
+  /** Only for blobs whose name, such as a cache entry's key, begins like this. */
+  readonly name?: string;
   /** Number of requests that fail. Default: 1. */
   times?: number;
   /** Number of requests that succeed first. */
@@ -41,8 +43,8 @@ export interface Faults {
   /** All requested operations in order, with or without a fault. */
   readonly seen: readonly string[];
   add(fault: Fault): void;
-  /** Returns the fault for this request, if any. */
-  strike(operation: string): Fault['effect'] | undefined;
+  /** Returns the fault for this request, if any. `name` is that of the blob. */
+  strike(operation: string, name?: string): Fault['effect'] | undefined;
   clear(): void;
 }
 
@@ -53,9 +55,9 @@ export function faults(): Faults {
     seen,
     add: (fault) => void active.push({ ...fault }),
     clear: () => void (active = []),
-    strike: (operation) => {
+    strike: (operation, blobName = '') => {
       seen.push(operation);
-      const fault = active.find((candidate) => candidate.on === operation);
+      const fault = active.find(({ on, name = '' }) => on === operation && blobName.startsWith(name));
       if (fault === undefined) return undefined;
       if ((fault.after ?? 0) > 0) {
         fault.after = (fault.after ?? 0) - 1;
