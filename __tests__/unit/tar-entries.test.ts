@@ -11,7 +11,15 @@ import { pack } from 'tar-stream';
 import { inReusedMemory } from '../fixtures/reused-memory.ts';
 import { viewOf } from '../../shared/bytes/chunks.ts';
 import { tarEntries } from '../../shared/tar/entries.ts';
-import { endOfArchive, tarHeader } from '../../shared/tar/header.ts';
+import {
+  endOfArchive,
+  isZero,
+  looksLikeTar,
+  readPaxRecords,
+  readTarHeader,
+  tarBlock,
+  tarHeader,
+} from '../../shared/tar/header.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'tar-entries-'));
 afterAll(() => rmSync(directory, { recursive: true }));
@@ -41,6 +49,59 @@ async function packed(files: readonly (readonly [string, Buffer])[]): Promise<Bu
   archive.finalize();
   return buffer(archive);
 }
+
+describe('a block of a tar', () => {
+  test('is a header if it has the magic word and a zero byte', () => {
+    expect(looksLikeTar(tarHeader('a', 1))).toBe(true);
+    expect(looksLikeTar(Buffer.alloc(tarBlock))).toBe(false);
+    expect(looksLikeTar(Buffer.from(`${' '.repeat(257)}ustar`.padEnd(tarBlock)))).toBe(false);
+    expect(
+      looksLikeTar(Buffer.concat([Buffer.from(`${' '.repeat(257)}ustar`.padEnd(tarBlock)), Buffer.alloc(9)])),
+    ).toBe(false);
+  });
+
+  test('ends the archive only if all of its bytes are zero', () => {
+    const last = Buffer.alloc(tarBlock);
+    expect(isZero(last)).toBe(true);
+    last[tarBlock - 1] = 1;
+    expect(isZero(last)).toBe(false);
+    expect(isZero(tarHeader('a', 1))).toBe(false);
+  });
+
+  test('has a prefix in its name in the POSIX format only', () => {
+    const withPrefix = (magic: string): string | undefined => {
+      const block = tarHeader('name', 1);
+      block.write(magic, 257, 'latin1');
+      block.write('folder', 345);
+      block.fill(' ', 148, 156);
+      block.write(
+        block
+          .reduce((sum, byte) => sum + byte)
+          .toString(8)
+          .padStart(6, '0'),
+        148,
+      );
+      return readTarHeader(block)?.name;
+    };
+    expect(withPrefix('ustar\u000000')).toBe('folder/name');
+    expect(withPrefix('ustar  \u0000')).toBe('name');
+  });
+});
+
+test.each<[string, Record<string, string>]>([
+  ['9 path=a\n', { path: 'a' }],
+  ['11 path=ä\n9 size=1\n', { path: 'ä', size: '1' }],
+  ['11 c=a=b=c\n', { c: 'a=b=c' }],
+  ['', {}],
+  // Whatever follows a record that can't be read is left out.
+  ['9 path=a\nx y=z\n', { path: 'a' }],
+  ['9 path=a\n1 y=z\n', { path: 'a' }],
+  ['9 path=a\n1.5 y=z\n', { path: 'a' }],
+  ['9 path=a\nnothing', { path: 'a' }],
+  ['9 path=a\n 9 path=b\n', { path: 'a' }],
+])('the pax records of %j are %j', (content, records) => {
+  expect(Object.fromEntries(readPaxRecords(Buffer.from(content)))).toEqual(records);
+});
 
 describe('the entries of a tar', () => {
   // tar-stream writes ustar, and pax for values that don't fit into it.
