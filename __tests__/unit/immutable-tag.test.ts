@@ -291,3 +291,168 @@ describe('other events', () => {
     expect(() => automaticTags(found)).toThrow(reason);
   });
 });
+
+describe('an event that says less, or something else', () => {
+  const other = '2ffea6db159f6b6c47a24e778fb9ef40cf6b1c7d';
+  const repository = { full_name: 'org/charon', default_branch: 'main' };
+  const run = (facts: object, more: object = {}): Partial<EventFacts> => ({
+    name: 'workflow_run',
+    ref: 'refs/heads/main',
+    payload: { repository, workflow_run: { head_sha: other, head_repository: repository, ...facts }, ...more },
+  });
+  const requests = [
+    { number: 1, head: { sha } },
+    { number: 2, head: { sha: other } },
+  ];
+  test.each<[string, Partial<EventFacts>, Partial<WorkflowEvent>]>([
+    [
+      'a release without a ref',
+      { name: 'release', payload: { release: { tag_name: 'v1' } } },
+      { kind: 'tag', name: 'v1' },
+    ],
+    ['nothing but a commit', { name: 'deployment' }, { kind: 'commit', sha }],
+    ['a short name of a tag', { name: 'push', refName: 'v1', refType: 'tag' }, { kind: 'tag', name: 'v1' }],
+    ['a short name of a branch', { name: 'push', refName: 'v1', refType: 'branch' }, { kind: 'branch', name: 'v1' }],
+    ['a created tag', { name: 'create', payload: { ref: 'v1', ref_type: 'tag' } }, { kind: 'tag', name: 'v1' }],
+    ['a created branch', { name: 'create', payload: { ref: 'b', ref_type: 'branch' } }, { kind: 'branch', name: 'b' }],
+    [
+      'a branch, whatever the payload calls it',
+      { name: 'push', ref: 'b', refType: 'branch', payload: { ref_type: 'tag' } },
+      { kind: 'branch', name: 'b' },
+    ],
+    ['an unusual ref', { name: 'push', ref: 'refs/heads' }, { kind: 'commit' }],
+    ['a ref within another', { name: 'push', ref: 'refs/x/refs/tags/v1' }, { kind: 'commit' }],
+    ['the head of a pull request', { name: 'push', ref: 'refs/pull/12/head' }, { kind: 'pull-request', number: 12 }],
+    ['another pull ref', { name: 'push', ref: 'refs/pull/x/1/head' }, { kind: 'none' }],
+    ['a merge commit', { name: 'push', ref: 'refs/pull/12/merge' }, { kind: 'none' }],
+    [
+      'a branch like a queue’s',
+      { name: 'push', ref: 'refs/heads/x/gh-readonly-queue/main/pr-1-abc1234' },
+      { kind: 'branch' },
+    ],
+    [
+      'a queue’s branch with a tail',
+      { name: 'push', ref: 'refs/heads/gh-readonly-queue/main/pr-1-abc/x' },
+      { kind: 'branch' },
+    ],
+    [
+      'a merge queue by its payload',
+      {
+        name: 'merge_group',
+        payload: { merge_group: { head_ref: 'refs/heads/gh-readonly-queue/main/pr-7-abc1234', head_sha: other } },
+      },
+      { kind: 'merge-queue', number: 7, sha: other },
+    ],
+    [
+      'a merge queue of the default branch',
+      { name: 'merge_group', ref: 'refs/heads/main', payload: { repository } },
+      { kind: 'branch', isDefault: false, sha },
+    ],
+    [
+      'a pull request whose number is only in its ref',
+      {
+        name: 'pull_request',
+        ref: 'refs/pull/123/merge',
+        payload: { number: 0, pull_request: { number: -1, head: { sha: other } } },
+      },
+      { kind: 'pull-request', number: 123, sha: other },
+    ],
+    [
+      'a pull request without a number',
+      {
+        name: 'pull_request',
+        ref: 'refs/heads/refs/pull/1/merge',
+        payload: { pull_request: { number: '5', head: { sha: other } } },
+      },
+      { kind: 'none', reason: 'the payload of pull_request has no pull request number' },
+    ],
+    [
+      'an event about a pull request',
+      { name: 'check', payload: { number: 3, pull_request: { head: { sha: other } } } },
+      { number: 3 },
+    ],
+    [
+      'an event that only ends like one about a pull request',
+      { name: 'not_pull_request', ref: 'refs/heads/b' },
+      { kind: 'branch', name: 'b' },
+    ],
+    [
+      'a comment on a pull request',
+      { name: 'issue_comment', ref: 'refs/heads/main', payload: { issue: { pull_request: {} } } },
+      { kind: 'none', reason: 'the event issue_comment names a pull request, but not its commit' },
+    ],
+    [
+      'no GITHUB_SHA',
+      { name: 'push', ref: 'refs/heads/b', sha: '', payload: { head_commit: { id: other } } },
+      { kind: 'branch', sha: other },
+    ],
+    [
+      'zeros for a commit',
+      { name: 'push', ref: 'refs/heads/b', sha: '0'.repeat(40), payload: { after: other } },
+      { sha: other },
+    ],
+    [
+      'a commit that begins with zeros',
+      { name: 'push', ref: 'refs/heads/b', sha: `000${sha.slice(3)}` },
+      { kind: 'branch' },
+    ],
+    [
+      'a commit that ends with zeros',
+      { name: 'push', ref: 'refs/heads/b', sha: `${sha.slice(3)}000` },
+      { kind: 'branch' },
+    ],
+    [
+      'a commit in other words',
+      { name: 'push', ref: 'refs/heads/b', sha: `x${sha}`, payload: { after: `${other}x` } },
+      { kind: 'none' },
+    ],
+    [
+      'a deleted file',
+      { name: 'workflow_dispatch', ref: 'refs/heads/b', payload: { deleted: true } },
+      { kind: 'branch' },
+    ],
+    ['a run for a release', run({ event: 'release', head_branch: 'v1' }), { kind: 'tag', name: 'v1', sha: other }],
+    ['a run for a release without a tag', run({ event: 'release' }), { kind: 'commit', sha: other }],
+    ['a run without a branch', run({ event: 'push' }), { kind: 'commit', sha: other }],
+    ['a run of the default branch', run({ event: 'push', head_branch: 'main' }), { kind: 'branch', isDefault: true }],
+    [
+      'a run of a fork’s branch of that name',
+      run({ event: 'push', head_branch: 'main', head_repository: { full_name: 'fork/charon' } }),
+      { kind: 'branch', isDefault: false },
+    ],
+    [
+      'a run whose repositories are unknown',
+      run({ event: 'push', head_branch: 'main', head_repository: {} }, { repository: { default_branch: 'main' } }),
+      { isDefault: false },
+    ],
+    [
+      'the pull request of that commit',
+      run({ event: 'pull_request', pull_requests: requests }),
+      { number: 2, sha: other },
+    ],
+    ['the first pull request', run({ event: 'pull_request', pull_requests: requests.slice(0, 1) }), { number: 1 }],
+    [
+      'a push with pull requests',
+      run({ event: 'push', pull_requests: requests, head_branch: 'b' }),
+      { kind: 'branch' },
+    ],
+    ['a schedule without a repository', { name: 'schedule', ref: 'refs/heads/b' }, { isDefault: true }],
+    ['a push without a repository', { name: 'push', ref: 'refs/heads/b' }, { isDefault: false }],
+    [
+      'an event of no branch',
+      { name: 'deployment', ref: 'refs/heads/main', payload: { repository } },
+      { isDefault: false },
+    ],
+  ])('%s', (_, facts, expected) => {
+    expect(event(facts)).toMatchObject(expected);
+  });
+
+  test('a pull request has a branch only if it is known', () => {
+    const found = event(run({ event: 'pull_request', pull_requests: requests }));
+    expect(found).not.toHaveProperty('branch');
+    expect(branchOf({ kind: 'tag', name: 'v1', sha })).toBeUndefined();
+    expect(event(run({ event: 'pull_request', pull_requests: requests, head_branch: 'b' }))).toMatchObject({
+      branch: 'b',
+    });
+  });
+});
