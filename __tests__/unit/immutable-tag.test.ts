@@ -402,7 +402,7 @@ describe('an event that says less, or something else', () => {
       { kind: 'branch' },
     ],
     [
-      'a commit in other words',
+      'texts that only contain a commit',
       { name: 'push', ref: 'refs/heads/b', sha: `x${sha}`, payload: { after: `${other}x` } },
       { kind: 'none' },
     ],
