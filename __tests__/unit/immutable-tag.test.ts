@@ -316,7 +316,7 @@ describe('an event that says less, or something else', () => {
     ['a created tag', { name: 'create', payload: { ref: 'v1', ref_type: 'tag' } }, { kind: 'tag', name: 'v1' }],
     ['a created branch', { name: 'create', payload: { ref: 'b', ref_type: 'branch' } }, { kind: 'branch', name: 'b' }],
     [
-      'a branch, whatever the payload calls it',
+      'a branch that the payload calls a tag',
       { name: 'push', ref: 'b', refType: 'branch', payload: { ref_type: 'tag' } },
       { kind: 'branch', name: 'b' },
     ],
