@@ -32128,12 +32128,10 @@ async function* tarballChunks(layers, images, told) {
     };
     for (const folder of ['blobs/', 'blobs/sha256/'])
         yield count((0,tar_header/* tarHeader */.pI)(folder, 0));
-    for await (const { digest, size, chunks } of layers) {
-        offsets.set(digest, position + tar_header/* tarBlock */.TR);
-        yield count((0,tar_header/* tarHeader */.pI)((0,image_digest/* blobName */.PF)(digest), size));
-        for await (const chunk of chunks())
+    for await (const layer of layers) {
+        offsets.set(layer.digest, position + tar_header/* tarBlock */.TR);
+        for await (const chunk of blobEntry(layer))
             yield count(chunk);
-        yield count(Buffer.alloc((0,tar_header/* tarPadding */.vr)(size)));
     }
     const named = await images();
     requireLayers(named, offsets);
@@ -32144,13 +32142,15 @@ async function* tarballChunks(layers, images, told) {
     yield count(tar_header/* endOfArchive */.PG);
     told({ size: position, offsets });
 }
+async function* blobEntry({ digest, size, chunks }) {
+    yield (0,tar_header/* tarHeader */.pI)((0,image_digest/* blobName */.PF)(digest), size);
+    yield* chunks();
+    yield Buffer.alloc((0,tar_header/* tarPadding */.vr)(size));
+}
 /** Returns the bytes of a tar of some blobs and the index that lists them. */
 async function* indexedBlobs(index, blobs) {
-    for (const { digest, size, chunks } of blobs) {
-        yield (0,tar_header/* tarHeader */.pI)((0,image_digest/* blobName */.PF)(digest), size);
-        yield* chunks();
-        yield Buffer.alloc((0,tar_header/* tarPadding */.vr)(size));
-    }
+    for (const blob of blobs)
+        yield* blobEntry(blob);
     yield smallEntry('index.json', index);
     yield tar_header/* endOfArchive */.PG;
 }

@@ -31542,12 +31542,10 @@ async function* tarballChunks(layers, images, told) {
     };
     for (const folder of ['blobs/', 'blobs/sha256/'])
         yield count(tarHeader(folder, 0));
-    for await (const { digest, size, chunks } of layers) {
-        offsets.set(digest, position + tarBlock);
-        yield count(tarHeader(blobName(digest), size));
-        for await (const chunk of chunks())
+    for await (const layer of layers) {
+        offsets.set(layer.digest, position + tarBlock);
+        for await (const chunk of blobEntry(layer))
             yield count(chunk);
-        yield count(Buffer.alloc(tarPadding(size)));
     }
     const named = await images();
     tarball_writer_requireLayers(named, offsets);
@@ -31558,13 +31556,15 @@ async function* tarballChunks(layers, images, told) {
     yield count(endOfArchive);
     told({ size: position, offsets });
 }
+async function* blobEntry({ digest, size, chunks }) {
+    yield tarHeader(blobName(digest), size);
+    yield* chunks();
+    yield Buffer.alloc(tarPadding(size));
+}
 /** Returns the bytes of a tar of some blobs and the index that lists them. */
 async function* indexedBlobs(index, blobs) {
-    for (const { digest, size, chunks } of blobs) {
-        yield tarHeader(blobName(digest), size);
-        yield* chunks();
-        yield Buffer.alloc(tarPadding(size));
-    }
+    for (const blob of blobs)
+        yield* blobEntry(blob);
     yield smallEntry('index.json', index);
     yield endOfArchive;
 }

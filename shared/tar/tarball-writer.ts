@@ -50,11 +50,9 @@ export async function* tarballChunks(
     return chunk;
   };
   for (const folder of ['blobs/', 'blobs/sha256/']) yield count(tarHeader(folder, 0));
-  for await (const { digest, size, chunks } of layers) {
-    offsets.set(digest, position + tarBlock);
-    yield count(tarHeader(blobName(digest), size));
-    for await (const chunk of chunks()) yield count(chunk);
-    yield count(Buffer.alloc(tarPadding(size)));
+  for await (const layer of layers) {
+    offsets.set(layer.digest, position + tarBlock);
+    for await (const chunk of blobEntry(layer)) yield count(chunk);
   }
   const named = await images();
   requireLayers(named, offsets);
@@ -66,13 +64,15 @@ export async function* tarballChunks(
   told({ size: position, offsets });
 }
 
+async function* blobEntry({ digest, size, chunks }: ArrivingLayer): AsyncGenerator<LentChunk> {
+  yield tarHeader(blobName(digest), size);
+  yield* chunks();
+  yield Buffer.alloc(tarPadding(size));
+}
+
 /** Returns the bytes of a tar of some blobs and the index that lists them. */
 export async function* indexedBlobs(index: Buffer, blobs: readonly ArrivingLayer[]): AsyncGenerator<LentChunk> {
-  for (const { digest, size, chunks } of blobs) {
-    yield tarHeader(blobName(digest), size);
-    yield* chunks();
-    yield Buffer.alloc(tarPadding(size));
-  }
+  for (const blob of blobs) yield* blobEntry(blob);
   yield smallEntry('index.json', index);
   yield endOfArchive;
 }
