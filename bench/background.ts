@@ -11,6 +11,7 @@ import { projectRoot, runStep } from '../dev/action-runner.ts';
 import { build } from '../dev/build.ts';
 import { startDockerEngine } from '../dev/docker-engine.ts';
 import { median } from './measured.ts';
+import { table } from './tables.ts';
 
 // What `background: true` saves: a job that installs its packages (`npm ci` of this project, from npm's cache) and loads an image of 240 MB,
 // one after the other and side by side. `node dev/run.mjs bench/background.ts [rounds]`; both take turns.
@@ -63,8 +64,8 @@ await Promise.all([service.close(), engine.stop()]);
 rmSync(folder, { recursive: true });
 const rows = [...times].map(([name, seconds]) => {
   const spread = [Math.min(...seconds), Math.max(...seconds)].map((time) => time.toFixed(1)).join('–');
-  return `| ${name} | ${median(seconds).toFixed(1)} s | ${spread} |`;
+  return [name, `${median(seconds).toFixed(1)} s`, spread];
 });
-const table = ['| | Median | Spread (s) |', '| --- | --- | --- |', ...rows].join('\n');
-writeFileSync(join(fileURLToPath(new URL('.', import.meta.url)), 'results/background.md'), `${table}\n`);
-console.log(table);
+const results = table(['', 'Median', 'Spread (s)'], rows);
+writeFileSync(join(fileURLToPath(new URL('.', import.meta.url)), 'results/background.md'), `${results}\n`);
+console.log(results);

@@ -13,7 +13,7 @@ import { pushBase } from './base-image.ts';
 import { removeOutputs } from './clean-slate.ts';
 import { type Arena, docsRecipe, outputsOf, tunedRecipe, upload } from './contenders.ts';
 import { median } from './measured.ts';
-import { seconds } from './tables.ts';
+import { seconds, table } from './tables.ts';
 import { sh, startService } from './world.ts';
 
 // The build job as users have it: a fresh builder, `cache-from: type=gha`, `cache-to: type=gha,mode=max`, and the artifact. Three jobs in a
@@ -45,6 +45,12 @@ interface Sample {
 
 type Job = (arena: Arena, artifact: string) => Promise<Omit<Sample, 'ms' | 'uploaded'>>;
 
+const jobEnv = ({ service, engine: { env } }: Arena): Readonly<Record<string, string>> => ({
+  ...service.env,
+  ...env,
+  ACTIONS_CACHE_SERVICE_V2: 'true',
+});
+
 const ours: Job = async (arena, artifact) => {
   const began = performance.now();
   let handedOverMs = 0;
@@ -59,7 +65,7 @@ const ours: Job = async (arena, artifact) => {
       'cache-to': 'type=gha,mode=max',
       'artifact-name': artifact,
     },
-    env: { ...arena.service.env, ...arena.engine.env, ACTIONS_CACHE_SERVICE_V2: 'true' },
+    env: jobEnv(arena),
     onOutput: (text) => {
       if (handedOverMs === 0 && text.includes('Waiting for the build cache')) handedOverMs = performance.now() - began;
     },
@@ -81,8 +87,7 @@ const recipe =
     const caches = ['--cache-from', 'type=gha', '--cache-to', 'type=gha,mode=max'];
     const output = ['--output', `type=docker,dest=${file}`, '-t', 'charon:local'];
     const plain = ['--provenance=false', '--sbom=false', '--network=none', '--builder', builder];
-    const env = { ...arena.service.env, ...arena.engine.env, ACTIONS_CACHE_SERVICE_V2: 'true' };
-    await sh(env, 'docker', 'buildx', 'build', ...plain, ...caches, ...output, arena.context);
+    await sh(jobEnv(arena), 'docker', 'buildx', 'build', ...plain, ...caches, ...output, arena.context);
     await upload(arena, artifact, file, level);
     return { handedOverMs: performance.now() - began, cacheMs: undefined, peakMemoryKb: 0 };
   };
@@ -140,7 +145,7 @@ async function turn(name: string, run: Job, round: number): Promise<void> {
   await service.stop();
 }
 
-function table(): string {
+function results(): string {
   const medianOf = (name: string, job: string, part: (sample: Sample) => number | undefined): number =>
     median((samples.get(`${name} ${job}`) ?? []).map((sample) => part(sample) ?? 0));
   const rows = jobs.flatMap((job) =>
@@ -174,7 +179,7 @@ function table(): string {
   ];
   const day = new Date().toISOString().slice(0, 10);
   const title = `#### Build job with \`cache-to: type=gha,mode=max\`, ${String(megabytes)} MB image, BuildKit in a container, ${String(rounds)} rounds, ${day}`;
-  return [title, '', ...[names, names.map(() => '---'), ...rows].map((cells) => `| ${cells.join(' | ')} |`)].join('\n');
+  return `${title}\n\n${table(names, rows)}\n`;
 }
 
 try {
@@ -188,8 +193,8 @@ try {
     const turns = [...contenders.slice(round % 3), ...contenders.slice(0, round % 3)];
     for (const [name, run] of round % 2 === 1 ? turns : turns.reverse()) await turn(name, run, round);
   }
-  console.log(`\n${table()}`);
-  writeFileSync(fileURLToPath(new URL('results/build-cache.md', import.meta.url)), `${table()}\n`);
+  console.log(`\n${results()}`);
+  writeFileSync(fileURLToPath(new URL('results/build-cache.md', import.meta.url)), results());
 } finally {
   await sh(engine.env, 'docker', 'buildx', 'rm', builder).catch(() => undefined);
   await engine.stop();

@@ -159,7 +159,8 @@ export function waysTable(races: readonly Race[]): string {
   );
 }
 
-function table(names: readonly string[], rows: readonly (readonly string[])[]): string {
+/** Returns a Markdown table. */
+export function table(names: readonly string[], rows: readonly (readonly string[])[]): string {
   return [names, names.map(() => '---'), ...rows].map((cells) => `| ${cells.join(' | ')} |`).join('\n');
 }
 
