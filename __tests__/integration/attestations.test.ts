@@ -110,7 +110,7 @@ test.each([
   ['the default builder', {}],
   ...(noGo === undefined ? ([['BuildKit 0.34', { ...contained, tags: 'ghcr.io/org/charon:1' }]] as const) : []),
 ])(
-  'provenance of a build by %s without a push is published after the test, and the loaded image has none',
+  'provenance of a build by %s without a push is published after the test, and the loaded image has none (B.13)',
   async (_, more) => {
     const inputs = { push: 'false', provenance: 'mode=max', 'artifact-name': 'attested', ...more };
     const exported = await exportOn(engines.containerd, inputs);
@@ -207,7 +207,7 @@ withGo(`an SBOM by BuildKit 0.34${noGo === undefined ? '' : ` (left out: ${noGo}
     return reference;
   }
 
-  test('is pushed after the handover or published later, and a scanner that fails doesn’t cost the artifact', async () => {
+  test('is pushed after the handover or published later, and a scanner that fails doesn’t cost the artifact (B.13)', async () => {
     const scanner = pushScanner();
     const inputs = { ...contained, tags: `${registry.address}/org/scanned:1` };
     const exported = await exportOn(engines.containerd, { ...inputs, sbom: `generator=${scanner}` });

@@ -410,7 +410,7 @@ describe('other sources', () => {
     expect(loaded.outputs).toMatchObject({ image: 'charon:local', loaded: 'true' });
   });
 
-  test('an OCI layout is handed over and loaded under its own name, without docker in the export, and isn’t changed', async () => {
+  test('an OCI layout is handed over and loaded under its own name, without docker in the export, and isn’t changed (B.16)', async () => {
     const { service, directory, docker, image, exports, loads } = await begin();
     const layout = join(directory, 'layout');
     const { index, blobs } = attested(image);

@@ -317,7 +317,7 @@ test('the two requests for one part read the same bytes into separate memory', a
   ]);
 });
 
-test('a block of an upload is sent again on another connection, with the same id and bytes, and the slow request is ended', async () => {
+test('a block of an upload is sent again on another connection, with the same id and bytes, and the slow request is ended (B.14)', async () => {
   const puts: { readonly id: string; readonly body: string; readonly port: number | undefined }[] = [];
   const slowRequest = Promise.withResolvers<undefined>();
   await using blobs = await serveBlob((request, response) => {
