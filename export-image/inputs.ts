@@ -1,7 +1,7 @@
 import type { Inputs } from '../shared/runner/inputs.ts';
 
 /** The build as `docker buildx build` takes it. */
-export interface BuildInputs {
+export interface BuildInputs extends RareBuildInputs {
   readonly context: string;
   readonly file: string | undefined;
   readonly target: string | undefined;
@@ -18,6 +18,10 @@ export interface BuildInputs {
   readonly network: string | undefined;
   readonly noCache: boolean;
   readonly pull: boolean;
+}
+
+/** The settings of a build that few workflows need. The joined action doesn't have them. */
+interface RareBuildInputs {
   readonly allow: readonly string[];
   readonly addHosts: readonly string[];
   readonly shmSize: string | undefined;
@@ -80,12 +84,11 @@ export function readAttestationInputs(inputs: Inputs): Pick<PushInputs, 'provena
 /** The inputs of an image that is built here, which the joined action has as well. */
 type BuiltImageInputs = Pick<
   ExportInputs,
-  | ('image' | 'tags' | 'repository' | 'artifactName' | 'retentionDays')
-  | ('platform' | 'platforms' | 'build' | 'bake' | 'jobKey')
+  ('image' | 'tags' | 'repository' | 'artifactName' | 'retentionDays') | ('platform' | 'build' | 'bake' | 'jobKey')
 >;
 
 /** @throws HandoverError `invalid-input` */
-export function readBuiltImageInputs(inputs: Inputs): BuiltImageInputs {
+export function readBuiltImageInputs(inputs: Inputs, rare: RareBuildInputs = noRareInputs): BuiltImageInputs {
   return {
     image: inputs.optional('image'),
     tags: inputs.optional('tags'),
@@ -93,8 +96,7 @@ export function readBuiltImageInputs(inputs: Inputs): BuiltImageInputs {
     artifactName: inputs.text('artifact-name'),
     retentionDays: inputs.integer('retention-days', 0, 90),
     platform: inputs.text('platform'),
-    platforms: inputs.list('platforms'),
-    build: readBuildInputs(inputs),
+    build: { ...readBuildInputs(inputs), ...rare },
     bake: {
       targets: inputs.listOrNone('bake-targets'),
       files: inputs.listOrNone('bake-files'),
@@ -108,7 +110,8 @@ export function readBuiltImageInputs(inputs: Inputs): BuiltImageInputs {
 /** @throws HandoverError `invalid-input` */
 export function readExportInputs(inputs: Inputs): ExportInputs {
   return {
-    ...readBuiltImageInputs(inputs),
+    ...readBuiltImageInputs(inputs, readRareInputs(inputs)),
+    platforms: inputs.list('platforms'),
     branchLabel: inputs.optional('branch-label'),
     tarball: inputs.text('tarball'),
     sourceImage: inputs.unlessNone('source-image'),
@@ -128,7 +131,18 @@ export function readExportInputs(inputs: Inputs): ExportInputs {
   };
 }
 
-function readBuildInputs(inputs: Inputs): BuildInputs {
+const noRareInputs: RareBuildInputs = { allow: [], addHosts: [], shmSize: undefined, ulimit: [] };
+
+function readRareInputs(inputs: Inputs): RareBuildInputs {
+  return {
+    allow: inputs.list('allow'),
+    addHosts: inputs.list('add-hosts'),
+    shmSize: inputs.optional('shm-size'),
+    ulimit: inputs.lines('ulimit'),
+  };
+}
+
+function readBuildInputs(inputs: Inputs): Omit<BuildInputs, keyof RareBuildInputs> {
   return {
     context: inputs.text('context'),
     file: inputs.optional('file'),
@@ -146,9 +160,5 @@ function readBuildInputs(inputs: Inputs): BuildInputs {
     network: inputs.optional('network'),
     noCache: inputs.boolean('no-cache'),
     pull: inputs.boolean('pull'),
-    allow: inputs.list('allow'),
-    addHosts: inputs.list('add-hosts'),
-    shmSize: inputs.optional('shm-size'),
-    ulimit: inputs.lines('ulimit'),
   };
 }

@@ -125,15 +125,6 @@ describe('a job whose artifact name was taken during its build keeps its image, 
     expect(note).toContain(scenario.image.configDigest);
   });
 
-  test('`expected-config-digest` still decides', async () => {
-    scenario = await startScenario();
-    await have('a');
-    const digest = scenario.image.configDigest;
-    const outcome = await comesSecond({ 'expected-config-digest': digest }, makeImage());
-    expect(errorCode(outcome)).toBe('image-mismatch');
-    expect(outcome.docker.state().images).toEqual([]);
-  });
-
   test('nothing is compared if the first job hasn’t finished its upload', async () => {
     scenario = await startScenario();
     let end: () => void = () => undefined;
