@@ -83,7 +83,7 @@ const notFromOthers = (room) => [
   Object.keys(mayImport)
     .filter((other) => other !== room && !mayImport[room].includes(other))
     .map((other) => `**/${other}/**`),
-  `shared/${room} imports only ${mayImport[room].join(', ') || 'no other room'} (design, section 2).`,
+  `shared/${room} imports only ${mayImport[room].join(', ') || 'no other room'} (CONTRIBUTING.md, "Where things are").`,
 ];
 const insideOf = (room, ...groups) => ({
   files: [`shared/${room}/**/*.ts`],

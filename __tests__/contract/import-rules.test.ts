@@ -28,9 +28,9 @@ test.each([
   ['load-image/inputs.ts', "import { getInput } from '@actions/core';"],
   ['load-image/summary.ts', "import { hostname } from 'node:os';"],
   ['export-image/plan/plan.ts', "import { readFile } from 'node:fs/promises';"],
-  ['load-image/plan/plan.ts', "import { dockerEngine } from '../../shared/docker/engine.ts';"],
+  ['load-image/plan/plan.ts', "import { commandEngine } from '../../shared/docker/engine.ts';"],
   // The top-level code of an action knows only interfaces. It runs no programs and opens no connections.
-  ['load-image/into/prove.ts', "import { dockerEngine } from '../../shared/docker/engine.ts';"],
+  ['load-image/into/prove.ts', "import { commandEngine } from '../../shared/docker/engine.ts';"],
   ['load-image/load-image.ts', "import { runStore } from '../shared/artifacts/service/run-store.ts';"],
   ['load-image/load-image.ts', "import { spawn } from 'node:child_process';"],
   ['load-image/registry.ts', "import { request } from 'undici';"],
@@ -43,14 +43,14 @@ test.each([
   ['shared/registry/registries.ts', "import { spawn } from 'node:child_process';"],
   ['export-image/push.ts', "import { publishImage } from '../publish-image/publish-image.ts';"],
   ['export-image/export-image.ts', "import { info } from '@actions/core';"],
-  ['export-image/export-image.ts', "import { dockerEngine } from '../shared/docker/engine.ts';"],
-  ['export-image/source/from-build.ts', "import { dockerEngine } from '../../shared/docker/engine.ts';"],
+  ['export-image/export-image.ts', "import { commandEngine } from '../shared/docker/engine.ts';"],
+  ['export-image/source/from-build.ts', "import { commandEngine } from '../../shared/docker/engine.ts';"],
   ['export-image/export-image.ts', "export const path = process.env['PATH'];"],
   // Other rooms import only the doors of a room; loading into holders is independent of the story.
-  ['load-image/load-image.ts', "import { offerImage } from './into/offer.ts';"],
+  ['load-image/load-image.ts', "import { fetchOverlapped } from './into/overlap.ts';"],
   ['load-image/registry.ts', "import { loopbackRegistry } from './into/loopback-registry.ts';"],
-  ['load-image/into/offer.ts', "import { loadImage } from '../load-image.ts';"],
-  ['load-image/into/offer.ts', "import { planLoad } from '../plan/plan.ts';"],
+  ['load-image/into/overlap.ts', "import { loadImage } from '../load-image.ts';"],
+  ['load-image/into/overlap.ts', "import { planLoad } from '../plan/plan.ts';"],
   ['load-image/into/overlap.ts', "import { spawn } from 'node:child_process';"],
   // No action imports files of another; the joined action imports the doors of two.
   ['publish-image/publish-image.ts', "import { loadImage } from '../load-image/load-image.ts';"],
@@ -68,7 +68,7 @@ test.each([
   ['shared/image/record.ts', "import { readFile } from 'node:fs/promises';"],
   ['shared/tar/entries.ts', "import { readLayout } from '../layout/read-layout.ts';"],
   ['shared/tar/entries.ts', "import { open } from 'node:fs/promises';"],
-  ['shared/layout/read-layout.ts', "import { dockerEngine } from '../docker/engine.ts';"],
+  ['shared/layout/read-layout.ts', "import { commandEngine } from '../docker/engine.ts';"],
   ['shared/layout/read-layout.ts', "import { info } from '@actions/core';"],
   ['shared/image/record.ts', "import { planExport } from '../../export-image/plan/plan.ts';"],
   // A fact of an image store is in one table: no other code compares stores.
@@ -84,7 +84,7 @@ test.each([
   ['shared/http/client.ts', "import { info } from '@actions/core';"],
   ['load-image/wait.ts', "import { httpClient } from '../shared/http/client.ts';"],
   // An opened artifact is made of words and the interface of artifacts.
-  ['shared/handed-over/find.ts', "import { dockerEngine } from '../docker/engine.ts';"],
+  ['shared/handed-over/find.ts', "import { commandEngine } from '../docker/engine.ts';"],
   ['shared/handed-over/find.ts', "import { runStore } from '../artifacts/service/run-store.ts';"],
   ['shared/handed-over/find.ts', "import { registryClient } from '../registry/registry-client.ts';"],
   ['shared/handed-over/find.ts', "import { info } from '@actions/core';"],
@@ -99,7 +99,7 @@ test.each([
   ['shared/docker/api.ts', "import { runStore } from '../artifacts/service/run-store.ts';"],
   ['shared/docker/engine.ts', "export const path = process.env['PATH'];"],
   ['shared/artifacts/service/run-store.ts', "import { getExecOutput } from '@actions/exec';"],
-  ['shared/artifacts/service/run-store.ts', "import { dockerEngine } from '../docker/engine.ts';"],
+  ['shared/artifacts/service/run-store.ts', "import { commandEngine } from '../docker/engine.ts';"],
   ['shared/artifacts/service/run-store.ts', "import { info } from '@actions/core';"],
   ['shared/cache/actions-cache.ts', "import { request } from 'undici';"],
   ['shared/cache/actions-cache.ts', "import { readFile } from 'node:fs/promises';"],
@@ -108,7 +108,7 @@ test.each([
   ['export-image/source/blobs-first.ts', "import { actionsCache } from '../../shared/cache/actions-cache.ts';"],
   ['shared/runner/run.ts', "import { request } from 'undici';"],
   ['shared/runner/run.ts', "import { getExecOutput } from '@actions/exec';"],
-  ['shared/runner/run.ts', "import { dockerEngine } from '../docker/engine.ts';"],
+  ['shared/runner/run.ts', "import { commandEngine } from '../docker/engine.ts';"],
 ])('%s must not have: %s', async (file, line) => {
   expect(await complaints(file, line)).toEqual([expect.stringMatching(/restricted/)]);
 });
