@@ -13,8 +13,7 @@ import { claimName, type NameClaim } from './name-claim.ts';
 import { describeSource, type ExportPlan, type LayoutPlan, type TarballPlan, withoutCacheFrom } from './plan/plan.ts';
 import { finishPush, type PushOutcome } from './push.ts';
 import { fillLayout, type StepsListener } from './source/filled-layout.ts';
-import { openSourceLayout } from './source/from-layout.ts';
-import { openSourceTarball } from './source/from-tarball.ts';
+import { openSourceLayout, openSourceTarball } from './source/from-tarball.ts';
 import type { SourceTools } from './source/from-engine.ts';
 
 export interface ExportResult extends Uploaded {

@@ -33,7 +33,7 @@ import type { NameClaim } from './name-claim.ts';
 import type { ExportPlan, LayoutPlan } from './plan/plan.ts';
 import { isPushedByItsBuild } from './plan/push-plan.ts';
 import { pushedByBuild, type PushState } from './push.ts';
-import type { CacheWriting } from './source/cache-writing.ts';
+import type { CacheWriting } from './source/build-caches.ts';
 
 /** The record without the facts that are known only after the tarball is written. */
 type UnsealedRecord = Omit<HandoverRecord, 'tarballDigest' | 'times'>;

@@ -105,7 +105,7 @@ test.each([
   ['shared/cache/actions-cache.ts', "import { readFile } from 'node:fs/promises';"],
   ['shared/cache/actions-cache.ts', "import { dockerCli } from '../docker/cli.ts';"],
   ['shared/artifacts/service/run-store.ts', "import { actionsCache } from '../../cache/actions-cache.ts';"],
-  ['export-image/source/blobs-first.ts', "import { actionsCache } from '../../shared/cache/actions-cache.ts';"],
+  ['export-image/source/build-caches.ts', "import { actionsCache } from '../../shared/cache/actions-cache.ts';"],
   ['shared/runner/run.ts', "import { request } from 'undici';"],
   ['shared/runner/run.ts', "import { getExecOutput } from '@actions/exec';"],
   ['shared/runner/run.ts', "import { commandEngine } from '../docker/engine.ts';"],

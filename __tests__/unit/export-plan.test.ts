@@ -1,7 +1,7 @@
 import { describe, expect, test } from '@jest/globals';
 import { buildInputs as build, exportFacts as facts, exportInputs as defaults } from '../fixtures/export-inputs.ts';
 import type { ExportInputs } from '../../export-image/inputs.ts';
-import { noAttestations } from '../../export-image/plan/attestations.ts';
+import { noAttestations } from '../../export-image/plan/push-plan.ts';
 import { describeSource, type ExportFacts, planExport } from '../../export-image/plan/plan.ts';
 import { formatReference } from '../../shared/image/reference.ts';
 

@@ -1,8 +1,7 @@
 import { describe, expect, jest, test } from '@jest/globals';
 import fc from 'fast-check';
 import type { PushInputs } from '../../export-image/inputs.ts';
-import { noAttestations, planAttestations } from '../../export-image/plan/attestations.ts';
-import { planPush } from '../../export-image/plan/push-plan.ts';
+import { noAttestations, planAttestations, planPush } from '../../export-image/plan/push-plan.ts';
 import { chooseTags } from '../../shared/image/tags.ts';
 import { exceeded, registryLimit } from '../../shared/docker/registry-commands.ts';
 import { RegistryFailure } from '../../shared/base/errors.ts';

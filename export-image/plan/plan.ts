@@ -1,12 +1,22 @@
 import type { BuildInputs, ExportInputs } from '../inputs.ts';
-import { resolveCacheTo } from './auto-cache.ts';
-import { type AttestationFacts, type Attestations, noAttestations, planAttestations } from './attestations.ts';
+import { resolveCacheTo, mayReadCache } from './cache.ts';
+import {
+  type AttestationFacts,
+  type Attestations,
+  noAttestations,
+  planAttestations,
+  planPush,
+  type PushPlan,
+} from './push-plan.ts';
 import { type BakeSource, planBake, withoutCachesRead } from './bake.ts';
-import { type BuildSecret, parseSecrets, requireBuildLines, withoutGhaCache } from './build-arguments.ts';
-import { mayReadCache } from './cache.ts';
+import {
+  type BuildSecret,
+  parseSecrets,
+  requireBuildLines,
+  withoutGhaCache,
+  withDefaultContext,
+} from './build-arguments.ts';
 import { chooseCompression, type NewLayers } from './compression.ts';
-import { withDefaultContext } from './default-context.ts';
-import { planPush, type PushPlan } from './push-plan.ts';
 import { chooseTags, immutableTag, lines, loweredNotices, parseMetadataTags } from '../../shared/image/tags.ts';
 import { HandoverError, invalidInput } from '../../shared/base/errors.ts';
 import { quoteForeign } from '../../shared/base/text.ts';

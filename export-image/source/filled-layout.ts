@@ -9,7 +9,7 @@ import { formatReference } from '../../shared/image/reference.ts';
 import { readNamedImage, readOciLayout } from '../../shared/layout/read-layout.ts';
 import { type BakedImages, bakeIntoLayout } from './from-bake.ts';
 import { buildIntoLayout } from './from-build.ts';
-import { cacheWriting } from './cache-writing.ts';
+import { cacheWriting } from './build-caches.ts';
 import { saveIntoLayout, type SourcedImage, type SourceTools } from './from-engine.ts';
 
 type Tools = SourceTools & StepsListener & { readonly timeline: Timeline };

@@ -12,8 +12,7 @@ import {
 } from '../plan/bake.ts';
 import { type CacheWrites, planCacheWrites } from '../plan/cache.ts';
 import type { BakePlan } from '../plan/plan.ts';
-import { cacheBuilds } from './blobs-first.ts';
-import type { CacheBuild, UsedCaches } from './cache-writing.ts';
+import { cacheBuilds, type CacheBuild, type UsedCaches } from './build-caches.ts';
 import { requireBakePaths } from './given-paths.ts';
 import { exportsLayouts, saveIntoLayout, type SourceTools } from './from-engine.ts';
 import { HandoverError, invalidInput, setupBuildxHint } from '../../shared/base/errors.ts';

@@ -1,7 +1,7 @@
 import { readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { BuildInputs } from '../inputs.ts';
-import type { Attestations } from '../plan/attestations.ts';
+import { type Attestations, isPushedByItsBuild, type PushPlan } from '../plan/push-plan.ts';
 import {
   buildArguments,
   type BuildSecret,
@@ -11,9 +11,8 @@ import {
   withoutGhaCache,
 } from '../plan/build-arguments.ts';
 import { planCacheWrites } from '../plan/cache.ts';
-import { isPushedByItsBuild, type PushPlan } from '../plan/push-plan.ts';
 import { pushFromEngine, type PushState } from '../push.ts';
-import { cacheBuilds } from './blobs-first.ts';
+import { cacheBuilds } from './build-caches.ts';
 import { requireBuildPaths } from './given-paths.ts';
 import { exportsLayouts, type LayoutRequest, type SourcedImage, type SourceTools } from './from-engine.ts';
 import {

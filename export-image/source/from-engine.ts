@@ -2,7 +2,7 @@ import type { CacheService } from '../plan/cache.ts';
 import type { NewLayers } from '../plan/compression.ts';
 import type { PushPlan } from '../plan/push-plan.ts';
 import { pushFromEngine, type PushState, type PushTools } from '../push.ts';
-import type { UsedCaches } from './cache-writing.ts';
+import type { UsedCaches } from './build-caches.ts';
 import { HandoverError } from '../../shared/base/errors.ts';
 import type { BuildStep } from '../../shared/docker/build-progress.ts';
 import type { ActionsCache } from '../../shared/cache/actions-cache.ts';

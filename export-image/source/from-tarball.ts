@@ -6,12 +6,11 @@ import { HandoverError, invalidInput, invalidTarball, messageOf } from '../../sh
 import type { LentChunks } from '../../shared/bytes/chunks.ts';
 import { fileChunks, fileHead, transientFileChunks } from '../../shared/bytes/files.ts';
 import { formatPlatform, samePlatform } from '../../shared/image/platform.ts';
-import type { Producer } from '../../shared/image/record.ts';
+import type { Producer, RecordLayer, TarballCompression } from '../../shared/image/record.ts';
 import type { Reference, TaggedReference } from '../../shared/image/reference.ts';
-import type { LayoutAttestations } from '../../shared/layout/read-layout.ts';
-import type { ArrivingLayer } from '../../shared/tar/tarball-writer.ts';
+import { type LayoutAttestations, readNamedImage } from '../../shared/layout/read-layout.ts';
+import { type ArrivingLayer, tarballChunks, type WrittenTarball } from '../../shared/tar/tarball-writer.ts';
 import { compressionOf, decompress, magicBytes } from '../../shared/tar/compression.ts';
-import type { RecordLayer, TarballCompression } from '../../shared/image/record.ts';
 import {
   chooseImage,
   contentsOf,
@@ -20,7 +19,7 @@ import {
   type TarballImages,
 } from '../../shared/tar/tarball-images.ts';
 import { readTarball, SeenTarball, seeTarball, type SeenEntry } from '../../shared/tar/tarball-reader.ts';
-import { tarballChunks, type WrittenTarball } from '../../shared/tar/tarball-writer.ts';
+import { layoutBlobs } from '../../shared/layout/arriving-layers.ts';
 
 const chunkBytes = 256 * 1024;
 
@@ -104,7 +103,7 @@ function recordOf(
 }
 
 /** Returns a new tarball of an image and its layers. */
-export function repacked(
+function repacked(
   layers: AsyncIterable<ArrivingLayer> | Iterable<ArrivingLayer>,
   image: ExportedImage,
   plan: TarballPlan,
@@ -142,7 +141,7 @@ async function* layersOf(
 }
 
 /** Returns the wanted reference, or else the references that the image has in its file or folder. */
-export function chooseReferences(
+function chooseReferences(
   path: string,
   wanted: TaggedReference | undefined,
   found: readonly Reference[],
@@ -182,5 +181,30 @@ function invalid(message: string, cause?: unknown): HandoverError {
     message,
     'Set `source-tarball` to a file that docker save wrote, or to an OCI archive, plain or compressed with gzip or zstd.',
     cause,
+  );
+}
+
+/**
+ * Opens an OCI layout that another step wrote, such as docker/build-push-action. Its image becomes a tarball that every engine loads. Each
+ * blob is verified while it is read.
+ * @throws HandoverError `tarball-invalid`, `image-not-found`, `platform-mismatch`
+ */
+export async function openSourceLayout(plan: TarballPlan, producer: Producer): Promise<OpenedTarball> {
+  const { source, platform, reference, tags } = plan;
+  const { path } = source;
+  const { image, references, attestations } = await readNamedImage(path, platform, reference).catch(
+    (error: unknown) => {
+      throw error instanceof HandoverError && error.code === 'tarball-invalid' ? unusable(path, error) : error;
+    },
+  );
+  const named = { image, references: [...chooseReferences(path, reference, references), ...tags] };
+  return repacked(layoutBlobs(path, image.layers), named, plan, producer, attestations);
+}
+
+function unusable(path: string, error: HandoverError): HandoverError {
+  return invalidTarball(
+    `The OCI layout in ${path} can't be handed over: ${error.message}`,
+    'Set `source-layout` to the folder of `outputs: type=oci,tar=false,dest=FOLDER`. A file is a `source-tarball`.',
+    error,
   );
 }
