@@ -1,116 +1,13 @@
 import type { Inputs } from '../shared/runner/inputs.ts';
 
-/** The build as `docker buildx build` takes it. */
-export interface BuildInputs extends RareBuildInputs {
-  readonly context: string;
-  readonly file: string | undefined;
-  readonly target: string | undefined;
-  readonly buildArgs: readonly string[];
-  readonly buildContexts: readonly string[];
-  readonly labels: readonly string[];
-  readonly secrets: readonly string[];
-  readonly secretFiles: readonly string[];
-  readonly secretEnvs: readonly string[];
-  readonly ssh: readonly string[];
-  readonly cacheFrom: readonly string[];
-  readonly cacheTo: readonly string[];
-  readonly builder: string | undefined;
-  readonly network: string | undefined;
-  readonly noCache: boolean;
-  readonly pull: boolean;
-}
-
-/** The settings of a build that few workflows need. The joined action doesn't have them. */
-interface RareBuildInputs {
-  readonly allow: readonly string[];
-  readonly addHosts: readonly string[];
-  readonly shmSize: string | undefined;
-  readonly ulimit: readonly string[];
-}
-
-/** What is built of a bake file. */
-export interface BakeInputs {
-  /** Targets and groups. */
-  readonly targets: readonly string[];
-  /** Relative to `workdir`. */
-  readonly files: readonly string[];
-  /** Overrides for the file, as `docker buildx bake --set` accepts them. */
-  readonly set: readonly string[];
-  /** The folder that bake runs in, and resolves paths from. */
-  readonly workdir: string | undefined;
-}
-
 /** The inputs of export-image as they were given; `planExport` decides what they mean. */
-export interface ExportInputs {
-  readonly image: string | undefined;
-  readonly tags: string | undefined;
-  readonly repository: string | undefined;
-  readonly branchLabel: string | undefined;
-  readonly tarball: string;
-  readonly artifactName: string;
-  /** 0 is the repository's default. */
-  readonly retentionDays: number;
-  readonly platform: string;
-  /** As docker/build-push-action names it. */
-  readonly platforms: readonly string[];
-  readonly sourceImage: string | undefined;
-  readonly sourceTarball: string | undefined;
-  readonly sourceLayout: string | undefined;
-  readonly furtherImages: readonly string[];
-  readonly build: BuildInputs;
-  readonly bake: BakeInputs;
-  readonly requireCache: boolean;
-  readonly compression: string;
-  readonly compressionLevel: string | undefined;
-  readonly engine: string;
-  readonly jobKey: string | undefined;
-  readonly push: PushInputs;
-}
-
-/** What is pushed to a registry besides. */
-export interface PushInputs {
-  readonly enabled: boolean;
-  readonly platforms: readonly string[];
-  readonly onFailure: string;
-  readonly provenance: string | undefined;
-  readonly sbom: string | undefined;
-}
+export type ExportInputs = ReturnType<typeof readExportInputs>;
 
 /** @throws HandoverError `invalid-input` */
-export function readAttestationInputs(inputs: Inputs): Pick<PushInputs, 'provenance' | 'sbom'> {
-  return { provenance: inputs.optional('provenance'), sbom: inputs.optional('sbom') };
-}
-
-/** The inputs of an image that is built here, which the joined action has as well. */
-type BuiltImageInputs = Pick<
-  ExportInputs,
-  ('image' | 'tags' | 'repository' | 'artifactName' | 'retentionDays') | ('platform' | 'build' | 'bake' | 'jobKey')
->;
-
-/** @throws HandoverError `invalid-input` */
-export function readBuiltImageInputs(inputs: Inputs, rare: RareBuildInputs = noRareInputs): BuiltImageInputs {
-  return {
-    image: inputs.optional('image'),
-    tags: inputs.optional('tags'),
-    repository: inputs.optional('repository'),
-    artifactName: inputs.text('artifact-name'),
-    retentionDays: inputs.integer('retention-days', 0, 90),
-    platform: inputs.text('platform'),
-    build: { ...readBuildInputs(inputs), ...rare },
-    bake: {
-      targets: inputs.listOrNone('bake-targets'),
-      files: inputs.listOrNone('bake-files'),
-      set: inputs.lines('bake-set'),
-      workdir: inputs.optional('workdir'),
-    },
-    jobKey: inputs.optional('job-key'),
-  };
-}
-
-/** @throws HandoverError `invalid-input` */
-export function readExportInputs(inputs: Inputs): ExportInputs {
+export function readExportInputs(inputs: Inputs) {
   return {
     ...readBuiltImageInputs(inputs, readRareInputs(inputs)),
+    /** As docker/build-push-action names it. */
     platforms: inputs.list('platforms'),
     branchLabel: inputs.optional('branch-label'),
     tarball: inputs.text('tarball'),
@@ -128,21 +25,52 @@ export function readExportInputs(inputs: Inputs): ExportInputs {
       onFailure: inputs.text('push-failure'),
       ...readAttestationInputs(inputs),
     },
-  };
+  } as const;
 }
 
-const noRareInputs: RareBuildInputs = { allow: [], addHosts: [], shmSize: undefined, ulimit: [] };
+/** What is pushed to a registry in addition to the artifact. */
+export type PushInputs = ExportInputs['push'];
 
-function readRareInputs(inputs: Inputs): RareBuildInputs {
+/** @throws HandoverError `invalid-input` */
+export function readAttestationInputs(inputs: Inputs) {
+  return { provenance: inputs.optional('provenance'), sbom: inputs.optional('sbom') } as const;
+}
+
+/**
+ * Reads the inputs of an image that is built here, which the joined action has as well.
+ * @throws HandoverError `invalid-input`
+ */
+export function readBuiltImageInputs(inputs: Inputs, rare: RareBuildInputs = noRareInputs) {
   return {
-    allow: inputs.list('allow'),
-    addHosts: inputs.list('add-hosts'),
-    shmSize: inputs.optional('shm-size'),
-    ulimit: inputs.lines('ulimit'),
-  };
+    image: inputs.optional('image'),
+    tags: inputs.optional('tags'),
+    repository: inputs.optional('repository'),
+    artifactName: inputs.text('artifact-name'),
+    /** 0 is the repository's default. */
+    retentionDays: inputs.integer('retention-days', 0, 90),
+    platform: inputs.text('platform'),
+    build: { ...readBuildInputs(inputs), ...rare },
+    bake: {
+      /** Targets and groups. */
+      targets: inputs.listOrNone('bake-targets'),
+      /** Relative to `workdir`. */
+      files: inputs.listOrNone('bake-files'),
+      /** Overrides for the file, as `docker buildx bake --set` accepts them. */
+      set: inputs.lines('bake-set'),
+      /** The folder that bake runs in, and resolves paths from. */
+      workdir: inputs.optional('workdir'),
+    },
+    jobKey: inputs.optional('job-key'),
+  } as const;
 }
 
-function readBuildInputs(inputs: Inputs): Omit<BuildInputs, keyof RareBuildInputs> {
+/** What is built of a bake file. */
+export type BakeInputs = ExportInputs['bake'];
+
+/** The build as `docker buildx build` takes it. */
+export type BuildInputs = ExportInputs['build'];
+
+function readBuildInputs(inputs: Inputs) {
   return {
     context: inputs.text('context'),
     file: inputs.optional('file'),
@@ -160,5 +88,19 @@ function readBuildInputs(inputs: Inputs): Omit<BuildInputs, keyof RareBuildInput
     network: inputs.optional('network'),
     noCache: inputs.boolean('no-cache'),
     pull: inputs.boolean('pull'),
-  };
+  } as const;
+}
+
+/** The settings of a build that few workflows need. The joined action doesn't have them. */
+type RareBuildInputs = ReturnType<typeof readRareInputs>;
+
+const noRareInputs: RareBuildInputs = { allow: [], addHosts: [], shmSize: undefined, ulimit: [] };
+
+function readRareInputs(inputs: Inputs) {
+  return {
+    allow: inputs.list('allow'),
+    addHosts: inputs.list('add-hosts'),
+    shmSize: inputs.optional('shm-size'),
+    ulimit: inputs.lines('ulimit'),
+  } as const;
 }
