@@ -28,7 +28,7 @@ export function planBake(inputs: ExportInputs): BakeSource | undefined {
       'Set `bake-files` or `bake-targets`, or remove `workdir`. For a build, set `context`.',
     );
   }
-  const [ignored] = ignoredInputs(inputs);
+  const ignored = ignoredInput(inputs);
   if (ignored !== undefined) throw notWithBake(ignored);
   const wrong = targets.find((name) => !/^\w[\w.-]*$/.test(name));
   if (wrong !== undefined) {
@@ -60,37 +60,23 @@ function placeOf({ files, workdir }: BakeInputs): Pick<BakeSource, 'files' | 'wo
   return { files: local.map((file) => (isAbsolute(file) ? file : relative(folder, file))), workdir: folder };
 }
 
-/** Returns the inputs that are set, but would have no effect. */
-function ignoredInputs(inputs: ExportInputs): readonly string[] {
-  const { build, push, engine } = inputs;
-  const given: readonly (readonly [string, boolean])[] = [
-    ['image', inputs.image !== undefined],
-    ['tags', inputs.tags !== undefined],
-    ['branch-label', inputs.branchLabel !== undefined],
-    ['source-image', inputs.sourceImage !== undefined],
-    ['source-tarball', inputs.sourceTarball !== undefined],
-    ['source-layout', inputs.sourceLayout !== undefined],
-    ['further-images', inputs.furtherImages.length > 0],
-    ['push', push.enabled],
-    ['engine', engine !== 'docker'],
-    ['context', build.context !== workspace],
-    ['file', build.file !== undefined],
-    ['target', build.target !== undefined],
-    ['build-args', build.buildArgs.length > 0],
-    ['build-contexts', build.buildContexts.length > 0],
-    ['labels', build.labels.length > 0],
-    ['secrets', build.secrets.length > 0],
-    ['secret-files', build.secretFiles.length > 0],
-    ['secret-envs', build.secretEnvs.length > 0],
-    ['ssh', build.ssh.length > 0],
-    ['cache-from', !isOnlyAutomatic(build.cacheFrom)],
-    ['cache-to', build.cacheTo.length > 0],
-    ['network', build.network !== undefined],
-    ['add-hosts', build.addHosts.length > 0],
-    ['shm-size', build.shmSize !== undefined],
-    ['ulimit', build.ulimit.length > 0],
-  ];
-  return given.flatMap(([name, isGiven]) => (isGiven ? [name] : []));
+/** Returns the first input that is set, but would have no effect. */
+function ignoredInput(inputs: ExportInputs): string | undefined {
+  const { image, tags, branchLabel, sourceImage, sourceTarball, sourceLayout, furtherImages, build } = inputs;
+  const given = {
+    ...{ image, tags, branchLabel, sourceImage, sourceTarball, sourceLayout, furtherImages },
+    push: inputs.push.enabled,
+    engine: inputs.engine !== 'docker',
+    ...build,
+    context: build.context !== workspace,
+    cacheFrom: !isOnlyAutomatic(build.cacheFrom),
+    // These have an effect.
+    ...{ builder: false, noCache: false, pull: false, allow: false },
+  };
+  const isGiven = (value: string | boolean | readonly string[] | undefined): boolean =>
+    typeof value === 'object' ? value.length > 0 : value !== undefined && value !== false;
+  const [name] = Object.entries(given).find(([, value]) => isGiven(value)) ?? [];
+  return name?.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
 }
 
 const hints: Readonly<Record<string, string>> = {
