@@ -1,4 +1,4 @@
-import { basename, join, resolve } from 'node:path';
+import { join, resolve } from 'node:path';
 import { asError, CacheFailure, invalidInput } from '../shared/base/errors.ts';
 import type { Log } from '../shared/base/log.ts';
 import { formatBytes } from '../shared/base/text.ts';
@@ -8,13 +8,12 @@ import { type PartialFile, partialFile } from '../shared/bytes/partial-file.ts';
 import type { BuildStep } from '../shared/docker/build-progress.ts';
 import type { HandoverRecord } from '../shared/image/record.ts';
 import { formatReference } from '../shared/image/reference.ts';
-import { mayKeep, spaceAdvice, type Uploaded, upload, uploadLayout, type UploadTools } from './upload.ts';
-import { claimName, type NameClaim } from './name-claim.ts';
+import { chapter, type Tools } from './tools.ts';
+import { claimFor, spaceAdvice, type Uploaded, upload, uploadLayout } from './upload.ts';
 import { describeSource, type ExportPlan, type LayoutPlan, type TarballPlan, withoutCacheFrom } from './plan/plan.ts';
 import { finishPush, type PushOutcome } from './push.ts';
-import { fillLayout, type StepsListener } from './source/filled-layout.ts';
+import { fillLayout } from './source/filled-layout.ts';
 import { openSourceLayout, openSourceTarball } from './source/from-tarball.ts';
-import type { SourceTools } from './source/from-engine.ts';
 
 export interface ExportResult extends Uploaded {
   readonly tarballPath: string;
@@ -22,7 +21,7 @@ export interface ExportResult extends Uploaded {
   readonly push: PushOutcome;
 }
 
-export interface ExportTools extends Omit<SourceTools, 'tempDir'>, UploadTools, StepsListener {
+export interface ExportTools extends Tools {
   readonly tempRoot: string;
   /** Called with the result when the image is handed over, which may be before the build caches are written. */
   readonly onHandedOver: (result: ExportResult) => void;
@@ -41,7 +40,7 @@ export async function exportImage(plan: ExportPlan, tools: ExportTools): Promise
   for (const remark of plan.remarks) log.info(remark);
   for (const notice of plan.notices) log.notice(notice);
   for (const warning of plan.warnings) log.warning(warning);
-  if (plan.kind === 'tarball') return exportTarball(plan, tools, await claimFor(plan, tools));
+  if (plan.kind === 'tarball') return exportTarball(plan, tools);
   try {
     return await exportLayout(plan, tools, []);
   } catch (error) {
@@ -58,11 +57,11 @@ async function exportLayout(plan: LayoutPlan, tools: ExportTools, problems: read
   await using temp = await makeTempDir(tools.tempRoot);
   await using file = await partialFile(plan.tarballPath, spaceAdvice, log);
   await using kept = new AsyncDisposableStack();
-  const directory = join(temp.path, 'layout');
-  const filled = fillLayout(plan, { ...tools, tempDir: temp.path }, directory, kept).catch((error: unknown) => {
+  const layoutTools = { ...tools, kept, tempDir: temp.path, layout: join(temp.path, 'layout') };
+  const filled = fillLayout(plan, layoutTools).catch((error: unknown) => {
     throw asError(explainDiskFull(error, temp.path, tempAdvice));
   });
-  const uploaded = uploadLayout(plan, tools, { directory, filled, file, claim });
+  const uploaded = uploadLayout(plan, layoutTools, filled, { file, claim });
   // During the upload. A push that still has to build writes its cache first.
   if (plan.push === undefined || plan.push.listedPlatforms.length === 0)
     void filled.then(
@@ -83,39 +82,24 @@ async function exportLayout(plan: LayoutPlan, tools: ExportTools, problems: read
   return result;
 }
 
-async function claimFor(plan: ExportPlan, { store, producer }: ExportTools): Promise<NameClaim> {
-  try {
-    return await claimName(store, plan.artifactName, producer);
-  } catch (error) {
-    if (!mayKeep(plan, error)) throw error;
-    return { release: () => Promise.reject(asError(error)) };
-  }
-}
-
-async function exportTarball(plan: TarballPlan, tools: ExportTools, claim: NameClaim): Promise<ExportResult> {
-  const { log, timeline } = tools;
-  const { kind, path } = plan.source;
+async function exportTarball(plan: TarballPlan, tools: ExportTools): Promise<ExportResult> {
+  const { log } = tools;
+  const claim = await claimFor(plan, tools);
+  const { kind, path: given } = plan.source;
   const open = kind === 'layout' ? openSourceLayout : openSourceTarball;
-  const source = await log.chapter(`Check the ${kind}`, () =>
-    timeline.measure(`Check the ${kind}`, () => open(plan, tools.producer)),
-  );
-  await using file = source.isNew ? await newFile(plan, log) : undefined;
+  const tarball = await chapter(tools, `Check the ${kind}`, () => open(plan));
+  await using file = tarball.isNew ? await newFile(plan, log) : undefined;
   if (file !== undefined)
     log.info(
-      `${path} is an OCI ${kind === 'layout' ? kind : 'archive'}. Its image is handed over as a tarball that every engine loads.`,
+      `${given} is an OCI ${kind === 'layout' ? kind : 'archive'}. Its image is handed over as a tarball that every engine loads.`,
     );
-  const tarballPath = file === undefined ? path : plan.tarballPath;
-  const { size, chunks } = source;
-  const tarball = { name: basename(tarballPath), size, chunks: file === undefined ? chunks : file.tee(chunks) };
+  const path = file === undefined ? given : plan.tarballPath;
   const uploaded = await log.chapter('Upload', () =>
-    timeline.measure(
-      (done) => (done !== undefined && done.artifact === undefined ? 'Read' : 'Upload'),
-      () => upload(plan, tools, { tarball, claim }, source.unsealed),
-    ),
+    upload(plan, tools, { tarball, path, file, claim, spans: ['Upload', 'Read'] }),
   );
   await file?.commit();
-  log.info(`Tarball: ${tarballPath}, ${formatBytes(uploaded.record.tarballSize)}`);
-  const result = { ...uploaded, tarballPath, steps: [], push: { kind: 'none' } } as const;
+  log.info(`Tarball: ${path}, ${formatBytes(uploaded.record.tarballSize)}`);
+  const result = { ...uploaded, tarballPath: path, steps: [], push: { kind: 'none' } } as const;
   tools.onHandedOver(result);
   return result;
 }

@@ -1,33 +1,21 @@
 import { HandoverError } from '../shared/base/errors.ts';
-import type { Log } from '../shared/base/log.ts';
-import type { Timeline } from '../shared/base/timeline.ts';
-import type { Engine } from '../shared/docker/engine.ts';
-import type { RegistryCommands } from '../shared/docker/registry-commands.ts';
 import { claimTags, guardTags, placeOf } from '../shared/docker/tag-guard.ts';
 import type { Digest } from '../shared/image/digest.ts';
 import { formatReference, type PinnedReference, type TaggedReference } from '../shared/image/reference.ts';
 import type { PushPlan } from './plan/push-plan.ts';
+import { chapter, type Tools } from './tools.ts';
 
-/** The state of a push after the build. */
-export type PushState =
-  /** The build has pushed the image. */
-  | { readonly kind: 'done'; readonly digest: Digest }
-  /** `push` makes all remaining attempts, and returns the image's digest in the registry. */
-  | { readonly kind: 'to-do'; readonly push: () => Promise<Digest> };
+/** The image that the build has pushed, or a function that makes all remaining attempts to push it. */
+export type PushState = PinnedReference | (() => Promise<PinnedReference>);
 
 export type PushOutcome =
   | { readonly kind: 'none' }
   | { readonly kind: 'pushed'; readonly reference: PinnedReference }
   | { readonly kind: 'failed'; readonly error: HandoverError };
 
-/** Returns the pushed reference, if the build has pushed the image. */
-export function pushedByBuild(plan: PushPlan | undefined, state: PushState | undefined): PinnedReference | undefined {
-  return plan !== undefined && state?.kind === 'done' ? pinned(plan, state.digest) : undefined;
-}
-
-// By digest, because a tag can move.
-function pinned(plan: PushPlan, digest: Digest): PinnedReference {
-  return { repository: plan.references[0].repository, digest };
+/** Returns the pushed image by its digest in the registry, because a tag can move. */
+export function pinned({ references: [{ repository }] }: PushPlan, digest: Digest): PinnedReference {
+  return { repository, digest };
 }
 
 /**
@@ -38,14 +26,12 @@ function pinned(plan: PushPlan, digest: Digest): PinnedReference {
 export async function finishPush(
   plan: PushPlan | undefined,
   state: PushState | undefined,
-  tools: { readonly log: Log; readonly timeline: Timeline },
+  tools: Tools,
 ): Promise<PushOutcome> {
   if (plan === undefined || state === undefined) return { kind: 'none' };
-  const { log, timeline } = tools;
+  const { log } = tools;
   try {
-    const digest =
-      state.kind === 'done' ? state.digest : await log.chapter('Push', () => timeline.measure('Push', state.push));
-    const reference = pinned(plan, digest);
+    const reference = typeof state === 'function' ? await chapter(tools, 'Push', state) : state;
     log.info(`Pushed ${plan.references.map(formatReference).join(', ')}: ${formatReference(reference)}`);
     return { kind: 'pushed', reference };
   } catch (error) {
@@ -60,19 +46,12 @@ export function requirePushed(plan: PushPlan | undefined, outcome: PushOutcome):
   if (outcome.kind === 'failed' && plan?.onFailure === 'error') throw outcome.error;
 }
 
-export interface PushTools {
-  readonly engine: Engine;
-  readonly registry: RegistryCommands;
-  readonly log: Log;
-  readonly signal: AbortSignal;
-}
-
 /** Pushes an image of the engine, by ID or reference. It has the tags only during the push, unless it had them before. */
 export async function pushFromEngine(
-  { engine, registry, log, signal }: PushTools,
+  { engine, registry, log, signal }: Tools,
   image: string,
   plan: PushPlan,
-): Promise<Digest> {
+): Promise<PinnedReference> {
   const place = placeOf(await engine.info());
   await using guard = guardTags(engine, log.warning, await claimTags([place], plan.references, { log, signal }));
   const pushAs = async (reference: TaggedReference): Promise<Digest> => {
@@ -86,5 +65,5 @@ export async function pushFromEngine(
   const [first, ...others] = plan.references;
   const digest = await pushAs(first);
   for (const reference of others) await pushAs(reference);
-  return digest;
+  return pinned(plan, digest);
 }

@@ -1,14 +1,14 @@
 import { basename } from 'node:path';
 import { Readable } from 'node:stream';
 import type { Artifact, ArtifactFile, ArtifactStore } from '../shared/artifacts/store.ts';
-import { HandoverError, messageOf } from '../shared/base/errors.ts';
-import type { Log } from '../shared/base/log.ts';
+import { asError, HandoverError, isUnreadable, messageOf } from '../shared/base/errors.ts';
+import { quoteForeign } from '../shared/base/text.ts';
 import type { Timeline } from '../shared/base/timeline.ts';
 import { requireDiskSpace } from '../shared/bytes/disk-space.ts';
 import type { LentChunks } from '../shared/bytes/chunks.ts';
 import type { PartialFile } from '../shared/bytes/partial-file.ts';
 import { Checksum, checksummed, drain } from '../shared/bytes/verified.ts';
-import type { BuildStep } from '../shared/docker/build-progress.ts';
+import { readRecord } from '../shared/handed-over/find.ts';
 import { type Digest, digestOf } from '../shared/image/digest.ts';
 import {
   attestationsName,
@@ -19,7 +19,7 @@ import {
   type RecordedImage,
   recordName,
 } from '../shared/image/record.ts';
-import type { PinnedReference, TaggedReference } from '../shared/image/reference.ts';
+import type { TaggedReference } from '../shared/image/reference.ts';
 import { arrivingLayers, begun, layoutBlobs } from '../shared/layout/arriving-layers.ts';
 import type { LayoutAttestations } from '../shared/layout/read-layout.ts';
 import {
@@ -29,17 +29,26 @@ import {
   tarballChunks,
   type WrittenTarball,
 } from '../shared/tar/tarball-writer.ts';
-import type { NameClaim } from './name-claim.ts';
-import type { ExportPlan, LayoutPlan } from './plan/plan.ts';
-import { isPushedByItsBuild } from './plan/push-plan.ts';
-import { pushedByBuild, type PushState } from './push.ts';
-import type { CacheWriting } from './source/build-caches.ts';
+import { type ExportPlan, isPushedByItsBuild, type LayoutPlan } from './plan/plan.ts';
+import type { PushState } from './push.ts';
+import type { LayoutTools, Tools } from './tools.ts';
 
-/** The record without the facts that are known only after the tarball is written. */
-type UnsealedRecord = Omit<HandoverRecord, 'tarballDigest' | 'times'>;
+/** The record without the facts that are known only after the tarball is read. */
+export type UnsealedRecord = Omit<
+  HandoverRecord,
+  'tarballName' | 'tarballSize' | 'tarballDigest' | 'producer' | 'times'
+>;
 
-/** What follows the tarball. */
-export interface Unsealed {
+/** A tarball to hand over. */
+export interface OpenedTarball {
+  /** Bytes; undefined when that is known only at the end. */
+  readonly size: number | undefined;
+  readonly chunks: LentChunks;
+  /** Returns what follows it. Called after all chunks are read. */
+  readonly unsealed: () => Promise<Unsealed>;
+}
+
+interface Unsealed {
   readonly record: UnsealedRecord;
   /** The file of the image's attestations, if it has any. */
   readonly attestations?: LentChunks | undefined;
@@ -47,21 +56,20 @@ export interface Unsealed {
 
 /**
  * Returns the artifact's files: the tarball, the attestations if there are any, and the record with the tarball's digest.
- * @param unsealed called after the tarball is read
  * @param sealed called with the finished record
  */
 async function* artifactFiles(
-  tarball: ArtifactFile,
-  unsealed: () => Promise<Unsealed>,
-  timeline: Timeline,
+  { unsealed, ...tarball }: OpenedTarball & ArtifactFile,
+  { producer, timeline }: Tools,
   sealed: (record: HandoverRecord) => void,
 ): AsyncGenerator<ArtifactFile> {
   const checksum = new Checksum();
   yield { ...tarball, chunks: checksummed(tarball.chunks, checksum) };
-  const tarballDigest = checksum.found().digest;
+  const { size: tarballSize, digest: tarballDigest } = checksum.found();
   const { record: facts, attestations } = await unsealed();
   if (attestations !== undefined) yield { name: attestationsName, size: undefined, chunks: attestations };
-  const record: HandoverRecord = { ...facts, tarballDigest, times: timesOf(timeline) };
+  const times = timesOf(timeline);
+  const record: HandoverRecord = { ...facts, tarballName: tarball.name, tarballSize, tarballDigest, producer, times };
   sealed(record);
   const text = Buffer.from(formatRecord(record));
   yield { name: recordName, size: text.length, chunks: Readable.from([text]) };
@@ -78,47 +86,42 @@ function timesOf(timeline: Timeline): RecordTimes {
 
 export type ExportedImage = NamedImage<TaggedReference>;
 
-/** An OCI layout with all images of the export. */
-export interface FilledLayout {
+/** What a new tarball contains, and where it is pushed. */
+export interface TarballContents {
   readonly images: readonly [ExportedImage, ...ExportedImage[]];
   /** Of the first image. */
   readonly attestations?: LayoutAttestations | undefined;
-  readonly steps: readonly BuildStep[];
-  readonly push: PushState | undefined;
-  readonly caches: CacheWriting;
+  readonly push?: PushState | undefined;
 }
 
-export interface WrittenExport extends ExportedImage {
-  readonly further: readonly ExportedImage[];
-  readonly tarball: WrittenTarball;
-  readonly path: string;
-  readonly producer: Producer;
-  readonly pushedReference?: PinnedReference | undefined;
-  readonly attestations?: LayoutAttestations | undefined;
+/** Returns a new tarball of layers, and of the images that consist of them. */
+export function newTarball(
+  layers: AsyncIterable<ArrivingLayer> | Iterable<ArrivingLayer>,
+  contents: Promise<TarballContents>,
+): OpenedTarball {
+  const written = Promise.withResolvers<WrittenTarball>();
+  return {
+    size: undefined,
+    chunks: tarballChunks(layers, async () => (await contents).images, written.resolve),
+    unsealed: async () => unsealedOf(await contents, await written.promise),
+  };
 }
 
-/** Returns what follows the tarball of an image. */
-export function unsealedExport(planned: WrittenExport): Unsealed {
-  const { attestations } = planned;
-  const record = imageRecord(planned);
+function unsealedOf({ images, attestations, push }: TarballContents, tarball: WrittenTarball): Unsealed {
+  const [first, ...further] = images;
+  const { created } = first.image.config;
+  const record: UnsealedRecord = {
+    ...recordedImage(first, tarball),
+    ...(further.length === 0 ? {} : { further: further.map((other) => recordedImage(other, tarball)) }),
+    ...(created === undefined ? {} : { created }),
+    tarballCompression: 'none',
+    ...(typeof push === 'object' ? { pushedReference: push } : {}),
+  };
   if (attestations === undefined) return { record };
   const { layout, blobs, index } = attestations;
-  return { record, attestations: indexedBlobs(index, layoutBlobs(layout, blobs)) };
-}
-
-function imageRecord(planned: WrittenExport): UnsealedRecord {
-  const { image, further, tarball, path, producer, pushedReference, attestations } = planned;
-  const { config } = image;
   return {
-    ...recordedImage(planned, tarball),
-    ...(further.length === 0 ? {} : { further: further.map((other) => recordedImage(other, tarball)) }),
-    ...(config.created === undefined ? {} : { created: config.created }),
-    tarballName: basename(path),
-    tarballSize: tarball.size,
-    tarballCompression: 'none',
-    producer,
-    ...(pushedReference === undefined ? {} : { pushedReference }),
-    ...(attestations === undefined ? {} : { indexDigest: digestOf(attestations.index) }),
+    record: { ...record, indexDigest: digestOf(index) },
+    attestations: indexedBlobs(index, layoutBlobs(layout, blobs)),
   };
 }
 
@@ -152,45 +155,32 @@ export interface Uploaded {
   readonly artifact: Artifact | undefined;
 }
 
-export interface UploadTools {
-  readonly store: ArtifactStore;
-  readonly log: Log;
-  readonly producer: Producer;
-  readonly timeline: Timeline;
-}
-
-export interface LayoutUpload {
-  readonly directory: string;
-  readonly filled: Promise<FilledLayout>;
-  readonly file: PartialFile;
+interface TarballUpload {
+  readonly tarball: OpenedTarball;
+  readonly path: string;
+  /** Undefined if the tarball is at the path already. */
+  readonly file: PartialFile | undefined;
   readonly claim: NameClaim;
+  /** The name of this work in the timeline, and its name if the artifact is not uploaded. */
+  readonly spans: readonly [uploaded: string, kept: string];
 }
 
 /**
- * Writes the tarball and uploads it while its layers arrive. It starts with the first layer.
+ * Writes the tarball of an OCI layout and uploads it while its layers arrive. It starts with the first layer.
  * @throws HandoverError with the error of `filled`, `artifact-name-taken`, `transfer-failed` or `not-enough-space`
  */
-export async function uploadLayout(plan: LayoutPlan, tools: UploadTools, layout: LayoutUpload): Promise<Uploaded> {
-  const { directory, filled, file, claim } = layout;
+export async function uploadLayout(
+  plan: LayoutPlan,
+  tools: LayoutTools,
+  filled: Promise<TarballContents>,
+  rest: Pick<TarballUpload, 'file' | 'claim'>,
+): Promise<Uploaded> {
+  const path = plan.tarballPath;
   // A failed push leaves the layout unfinished. The image is then built again, and may get other layers.
-  if (plan.kind === 'image' && plan.source.kind === 'build' && isPushedByItsBuild(plan)) await filled;
-  const layers = await begun(arrivingLayers(directory, filled));
-  const images = async (): Promise<FilledLayout['images']> => (await filled).images;
-  const written = Promise.withResolvers<WrittenTarball>();
-  const fitting = whileItFits(layers, plan.tarballPath);
-  const chunks = file.tee(tarballChunks(fitting, images, written.resolve));
-  const source = { name: basename(plan.tarballPath), size: undefined, chunks };
-  const unsealed = async (): Promise<Unsealed> => {
-    const { images: named, attestations, push } = await filled;
-    const [first, ...further] = named;
-    const tarball = await written.promise;
-    const facts = { ...first, further, attestations, tarball, path: plan.tarballPath, producer: tools.producer };
-    return unsealedExport({ ...facts, pushedReference: pushedByBuild(plan.push, push) });
-  };
-  return tools.timeline.measure(
-    (done) => (done !== undefined && done.artifact === undefined ? 'Write' : 'Write and upload'),
-    () => upload(plan, tools, { tarball: source, claim }, unsealed),
-  );
+  if (isPushedByItsBuild(plan)) await filled;
+  const layers = await begun(arrivingLayers(tools.layout, filled));
+  const tarball = newTarball(whileItFits(layers, path), filled);
+  return upload(plan, tools, { ...rest, tarball, path, spans: ['Write and upload', 'Write'] });
 }
 
 // The total size is known only at the end, so each layer is checked separately.
@@ -201,26 +191,33 @@ async function* whileItFits(layers: AsyncIterable<ArrivingLayer>, path: string):
   }
 }
 
-export interface ClaimedTarball {
-  readonly tarball: ArtifactFile;
-  readonly claim: NameClaim;
-}
-
 /**
  * Uploads a tarball with its record. If the name is taken and the plan keeps the image, the tarball is still read, so that its file is
  * written.
- * @param unsealed called after the tarball is read
  * @throws HandoverError `artifact-name-taken`, `transfer-failed`
  */
-export async function upload(
+export function upload(
   plan: ExportPlan,
-  { store, log, timeline }: UploadTools,
-  { tarball, claim }: ClaimedTarball,
-  unsealed: () => Promise<Unsealed>,
+  tools: Tools,
+  { tarball, path, file, claim, spans: [uploaded, kept] }: TarballUpload,
 ): Promise<Uploaded> {
+  const chunks = file === undefined ? tarball.chunks : file.tee(tarball.chunks);
+  return tools.timeline.measure(
+    (done) => (done !== undefined && done.artifact === undefined ? kept : uploaded),
+    () => uploadFiles(plan, tools, { ...tarball, name: basename(path), chunks }, claim),
+  );
+}
+
+async function uploadFiles(
+  plan: ExportPlan,
+  tools: Tools,
+  tarball: OpenedTarball & ArtifactFile,
+  claim: NameClaim,
+): Promise<Uploaded> {
+  const { store, log } = tools;
   const { artifactName: name, retentionDays } = plan;
   let record: HandoverRecord | undefined;
-  const files = artifactFiles(tarball, unsealed, timeline, (sealed) => (record = sealed));
+  const files = artifactFiles(tarball, tools, (sealed) => (record = sealed));
   let artifact: Artifact | undefined;
   try {
     await claim.release();
@@ -243,6 +240,86 @@ export async function upload(
 }
 
 /** Returns whether another job has the name and the plan keeps the image in that case. */
-export function mayKeep({ whenTaken }: ExportPlan, error: unknown): boolean {
+function mayKeep({ whenTaken }: ExportPlan, error: unknown): boolean {
   return whenTaken === 'keep' && error instanceof HandoverError && error.code === 'artifact-name-taken';
+}
+
+/**
+ * Claims the artifact's name. If another job has it and the plan keeps the image, only the upload fails.
+ * @throws HandoverError `artifact-name-taken` when another job of this run uses it
+ */
+export async function claimFor(plan: ExportPlan, { store, producer }: Tools): Promise<NameClaim> {
+  try {
+    return await claimName(store, plan.artifactName, producer);
+  } catch (error) {
+    if (!mayKeep(plan, error)) throw error;
+    return { release: () => Promise.reject(asError(error)) };
+  }
+}
+
+export interface NameClaim {
+  /** Removes the artifact of an earlier attempt of this job; called just before the upload. */
+  release(): Promise<void>;
+}
+
+/**
+ * Checks, before any work, that the name is free or was used by an earlier attempt of this job.
+ * @throws HandoverError `artifact-name-taken` when another job of this run uses it
+ */
+export async function claimName(store: ArtifactStore, name: string, producer: Producer): Promise<NameClaim> {
+  const existing = (await store.list()).find((artifact) => artifact.name === name);
+  if (existing === undefined) return { release: () => Promise.resolve() };
+  const owner = await ownerOf(store, existing);
+  if (owner?.jobKey === producer.jobKey && owner.runAttempt < producer.runAttempt) {
+    return { release: () => store.remove(existing) };
+  }
+  throw nameTaken(existing, owner, producer);
+}
+
+function nameTaken({ id, name }: Artifact, owner: Producer | undefined, producer: Producer): HandoverError {
+  const { by, hint } = describeOwner(name, owner, producer);
+  return new HandoverError(
+    'artifact-name-taken',
+    `The artifact "${name}" (id ${String(id)}) exists in this run already, uploaded by ${by}; this is job ` +
+      `${producer.jobKey} in attempt ${String(producer.runAttempt)}.`,
+    hint,
+  );
+}
+
+function describeOwner(
+  name: string,
+  owner: Producer | undefined,
+  producer: Producer,
+): { readonly by: string; readonly hint: string } {
+  const sameInLoad = 'Give load-image the same name.';
+  const job = quoteForeign(owner?.jobKey ?? '', 100);
+  if (owner === undefined) {
+    return {
+      by: 'a step that is not export-image',
+      hint: `Give each export and each upload of a run its own name. ${sameInLoad}`,
+    };
+  }
+  if (owner.jobKey !== producer.jobKey) {
+    const varied = `\`artifact-name: ${name}-\${{ matrix.component }}\``;
+    return {
+      by: `job ${job} in attempt ${String(owner.runAttempt)}`,
+      hint: `Give each job its own name. In a matrix, add what varies: ${varied}. ${sameInLoad}`,
+    };
+  }
+  return {
+    by: `${job} in this same attempt: by an earlier step of this job, or by a called workflow's job of the same id`,
+    hint:
+      'In one job, give each step an `artifact-name` of its own (and a `tarball`). Of called workflows, give each its name ' +
+      `as an input. ${sameInLoad}`,
+  };
+}
+
+async function ownerOf(store: ArtifactStore, artifact: Artifact): Promise<Producer | undefined> {
+  try {
+    return (await readRecord(await store.open(artifact)))?.producer;
+  } catch (error) {
+    if (!isUnreadable(error)) throw error;
+    // export-image didn't make it, so it isn't of an earlier attempt of this job.
+    return undefined;
+  }
 }

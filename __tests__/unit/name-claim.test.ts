@@ -1,6 +1,6 @@
 import { expect, test } from '@jest/globals';
 import fc from 'fast-check';
-import { claimName } from '../../export-image/name-claim.ts';
+import { claimName } from '../../export-image/upload.ts';
 import type { Artifact, ArtifactStore } from '../../shared/artifacts/store.ts';
 import { HandoverError } from '../../shared/base/errors.ts';
 import { digestOf } from '../../shared/image/digest.ts';

@@ -51,8 +51,7 @@ test('the record of an OCI archive with two entries of one name points to the la
     warnings: [],
     tarballPath: join(directory, 'charon.tar'),
   };
-  const producer = { repository: '', runId: '', runAttempt: 1, commit: '', jobKey: '' };
-  const opened = await openSourceTarball(plan, producer);
+  const opened = await openSourceTarball(plan);
   const bytes = await copiedBytes(opened.chunks);
   const [layer] = (await opened.unsealed()).record.layers;
   const start = layer?.offset ?? 0;

@@ -110,6 +110,9 @@ export interface ImagePlan extends AnyLayoutPlan {
   readonly attestations: Attestations;
 }
 
+/** An image to build. */
+export type BuildPlan = ImagePlan & { readonly source: BuildSource };
+
 /** Images that a bake file defines. */
 export interface BakePlan extends AnyLayoutPlan {
   readonly kind: 'bake';
@@ -201,6 +204,14 @@ export function planExport(inputs: ExportInputs, facts: ExportFacts): ExportPlan
   // Only a push has them by default: the artifact is then what it was before.
   const isAttested = source.kind === 'build' && (push !== undefined || attestations.areWanted);
   return { ...layout, ...what, further, push, attestations: isAttested ? attestations : noAttestations };
+}
+
+/** Returns whether the image's own build pushes it: it is one image, and nothing has to be checked first. */
+export function isPushedByItsBuild(plan: LayoutPlan): boolean {
+  const { source, push, requireCache } = plan;
+  // An SBOM takes a scan of the image, whose failure would fail the build.
+  const isScanned = plan.kind === 'image' && plan.attestations.sbom !== 'false';
+  return source.kind === 'build' && push?.listedPlatforms.length === 0 && !isScanned && !requireCache;
 }
 
 /** Returns the same build without the caches that it reads. */

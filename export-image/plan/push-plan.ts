@@ -55,20 +55,6 @@ export function planPush(
   return { references: [first, ...rest], listedPlatforms, onFailure };
 }
 
-/** Whether the image's own build pushes it: it is one image, and nothing has to be checked first. */
-export function isPushedByItsBuild({
-  push,
-  attestations,
-  requireCache,
-}: {
-  readonly push: PushPlan | undefined;
-  readonly attestations: Attestations;
-  readonly requireCache: boolean;
-}): boolean {
-  // An SBOM takes a scan of the image, whose failure would fail the build.
-  return push?.listedPlatforms.length === 0 && attestations.sbom === 'false' && !requireCache;
-}
-
 function noTags(): HandoverError {
   return invalidInput(
     '`push` is true, but the input `tags` is empty: there is no reference to push.',

@@ -1,7 +1,7 @@
 import { link, mkdir, mkdtemp, open, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { folderCache, notWritten, ownLayers, ownScopes } from '../plan/cache.ts';
-import type { SourceTools } from './from-engine.ts';
+import type { LayoutTools } from '../tools.ts';
 import { formatBytes, formatDuration } from '../../shared/base/text.ts';
 import { requireDiskSpace } from '../../shared/bytes/disk-space.ts';
 import type { BuildStep } from '../../shared/docker/build-progress.ts';
@@ -11,72 +11,15 @@ import type { Digest } from '../../shared/image/digest.ts';
 import { completeLayers } from '../../shared/layout/arriving-layers.ts';
 import { blobPath } from '../../shared/layout/read-layout.ts';
 import { messageOf } from '../../shared/base/errors.ts';
-import type { Log } from '../../shared/base/log.ts';
 
-/** The build caches of an image that was built. */
-export interface UsedCaches {
-  /** A sentence for each cache that was not read or not written. */
-  readonly problems: readonly string[];
-  /** The caches that are still to be written. */
-  readonly builds: readonly CacheBuild[];
-}
-
-/** A cache, and the build that writes it. */
-export interface CacheBuild {
-  readonly cache: string;
-  /** Returns why it failed; undefined if the cache was written. */
-  readonly write: (signal: AbortSignal) => Promise<string | undefined>;
-}
-
-/** Writes caches after the image is built. No failure is thrown. */
-export interface CacheWriting extends AsyncDisposable {
-  /** Starts writing, unless it has started before. */
-  begin(): void;
-  /** Waits for the end. Returns a sentence for each cache that was not read or not written. */
-  problems(): Promise<readonly string[]>;
-}
-
-/** Writes caches one after another, because they share the builder and most of their blobs. Disposing stops it. */
-export function cacheWriting({ builds, problems }: UsedCaches, log: Log): CacheWriting {
-  const stop = new AbortController();
-  let work: Promise<readonly string[]> | undefined;
-  let isWriting = builds.length > 0;
-  const begin = (): Promise<readonly string[]> =>
-    (work ??= writeAll(builds, log, stop.signal).finally(() => (isWriting = false)));
-  return {
-    begin: () => void begin(),
-    problems: async () => {
-      const written = begin();
-      if (isWriting) log.info('The image is handed over. Waiting for the build cache.');
-      return [...problems, ...(await written)];
-    },
-    [Symbol.asyncDispose]: async () => {
-      stop.abort();
-      await work;
-    },
-  };
-}
-
-async function writeAll(builds: readonly CacheBuild[], log: Log, signal: AbortSignal): Promise<readonly string[]> {
-  const problems: string[] = [];
-  for (const { cache, write } of builds) {
-    if (signal.aborted) break;
-    const began = performance.now();
-    const why = await write(signal).catch(messageOf);
-    if (why !== undefined) problems.push(notWritten(cache, why));
-    else log.info(`Wrote the build cache in ${formatDuration(performance.now() - began)}`);
-  }
-  return problems;
-}
-
-/** A build whose caches are written after the image. */
-interface CachedBuild {
-  /** The image's OCI layout, complete. */
-  readonly layout: string;
-  /** Returns the command that writes a cache of this build, all of whose steps are cached. */
-  readonly commandOf: (cache: string) => BuildCommand;
+/** A cache that is written after the image. */
+export interface LaterCache {
+  /** Its `cache-to` line. */
+  readonly line: string;
+  /** Returns the command that writes a cache of the build, all of whose steps are cached. */
+  readonly commandOf: (line: string) => BuildCommand;
   /** The build's steps and caches, if it may have made layers that aren't in the image. */
-  readonly stages?: BuiltStages | undefined;
+  readonly stages?: BuiltStages;
 }
 
 /** What decides whether other stages have new layers. */
@@ -86,41 +29,78 @@ interface BuiltStages {
   readonly cacheFrom: readonly string[];
 }
 
-type Tools = Pick<SourceTools, 'buildx' | 'actionsCache' | 'log' | 'tempDir'>;
-
-/**
- * Returns the builds that write caches. The layers of this job's own Actions cache are stored first, many blocks at a time. BuildKit finds
- * them there, and writes what is missing and its index. If storing fails, BuildKit writes everything, as without it.
- */
-export function cacheBuilds(tools: Tools, caches: readonly string[], request: CachedBuild): readonly CacheBuild[] {
-  return caches.map((cache) => ({ cache, write: (signal) => writeCache(tools, cache, request, signal) }));
+/** Writes caches after the image is built. No failure is thrown. */
+export interface CacheWriting {
+  /** Starts writing, unless it has started before. */
+  begin(): void;
+  /** Waits for the end. Returns a sentence for each cache that was not read or not written. */
+  problems(): Promise<readonly string[]>;
 }
 
-async function writeCache(
-  tools: Tools,
-  cache: string,
-  request: CachedBuild,
+/**
+ * Writes caches one after another, because they share the builder and most of their blobs. The end of the export stops it.
+ * @param problems a sentence for each cache that was not read, or can't be written
+ */
+export function cacheWriting(
+  tools: LayoutTools,
+  caches: readonly LaterCache[],
+  problems: readonly string[],
+): CacheWriting {
+  const stop = new AbortController();
+  let work: Promise<readonly string[]> | undefined;
+  let isWriting = caches.length > 0;
+  const begin = (): Promise<readonly string[]> =>
+    (work ??= writeAll(tools, caches, stop.signal).finally(() => (isWriting = false)));
+  tools.kept.defer(async () => {
+    stop.abort();
+    await work;
+  });
+  return {
+    begin: () => void begin(),
+    problems: async () => {
+      const written = begin();
+      if (isWriting) tools.log.info('The image is handed over. Waiting for the build cache.');
+      return [...problems, ...(await written)];
+    },
+  };
+}
+
+async function writeAll(
+  tools: LayoutTools,
+  caches: readonly LaterCache[],
   signal: AbortSignal,
-): Promise<string | undefined> {
-  const { actionsCache, buildx, log } = tools;
-  const layers = ownLayers(cache);
-  if (actionsCache !== undefined && layers !== undefined) {
+): Promise<readonly string[]> {
+  const problems: string[] = [];
+  for (const cache of caches) {
+    if (signal.aborted) break;
     const began = performance.now();
-    const more =
-      layers === 'all' && ranStages(request.stages)
-        ? otherStages({ ...tools, actionsCache }, request, signal)
-        : undefined;
-    const { count, bytes, failure } = await actionsCache.store(layersOf(request.layout, more), signal);
-    await more?.[Symbol.asyncDispose]();
-    const duration = formatDuration(performance.now() - began);
-    if (count > 0) log.info(`Stored ${String(count)} layers of the build cache, ${formatBytes(bytes)}, in ${duration}`);
-    if (failure !== undefined) log.info(`BuildKit writes the other layers of the build cache: ${failure.why}`);
-    const why = await buildx.writeCache(request.commandOf(cache), signal);
-    return (
-      why ?? (failure?.isUnfinished === true ? `an upload broke off, so a layer is missing: ${failure.why}` : undefined)
-    );
+    const why = await writeCache(tools, cache, signal).catch(messageOf);
+    if (why !== undefined) problems.push(notWritten(cache.line, why));
+    else tools.log.info(`Wrote the build cache in ${formatDuration(performance.now() - began)}`);
   }
-  return buildx.writeCache(request.commandOf(cache), signal);
+  return problems;
+}
+
+/**
+ * Writes a cache. The layers of this job's own Actions cache are stored first, many blocks at a time. BuildKit finds them there, and writes
+ * what is missing and its index. If storing fails, BuildKit writes everything, as without it.
+ * @returns why it failed; undefined if the cache was written
+ */
+async function writeCache(tools: LayoutTools, cache: LaterCache, signal: AbortSignal): Promise<string | undefined> {
+  const { actionsCache, buildx, log } = tools;
+  const layers = ownLayers(cache.line);
+  if (actionsCache === undefined || layers === undefined) return buildx.writeCache(cache.commandOf(cache.line), signal);
+  const began = performance.now();
+  const more =
+    layers === 'all' && ranStages(cache.stages) ? otherStages(tools, actionsCache, cache, signal) : undefined;
+  const { count, bytes, failure } = await actionsCache.store(layersOf(tools.layout, more), signal);
+  await more?.[Symbol.asyncDispose]();
+  const duration = formatDuration(performance.now() - began);
+  if (count > 0) log.info(`Stored ${String(count)} layers of the build cache, ${formatBytes(bytes)}, in ${duration}`);
+  if (failure !== undefined) log.info(`BuildKit writes the other layers of the build cache: ${failure.why}`);
+  const why = await buildx.writeCache(cache.commandOf(cache.line), signal);
+  if (why !== undefined || failure?.isUnfinished !== true) return why;
+  return `an upload broke off, so a layer is missing: ${failure.why}`;
 }
 
 /** The layers of stages that aren't in the image, as a folder that BuildKit writes. */
@@ -171,8 +151,9 @@ async function* layersOf(layout: string, more: OtherStages | undefined): AsyncGe
 const roomBytes = 4 * 1024 ** 3;
 
 function otherStages(
-  { actionsCache, buildx, tempDir }: Tools & { readonly actionsCache: ActionsCache },
-  { layout, commandOf, stages }: CachedBuild,
+  { buildx, layout, tempDir }: LayoutTools,
+  actionsCache: ActionsCache,
+  { commandOf, stages }: LaterCache,
   signal: AbortSignal,
 ): OtherStages {
   const folder = mkdtemp(join(tempDir, 'cache-'));

@@ -1,96 +1,65 @@
-import type { FilledLayout, ExportedImage } from '../upload.ts';
 import { describeSource, type ImagePlan, type LayoutPlan } from '../plan/plan.ts';
+import { pushFromEngine } from '../push.ts';
+import { chapter, type LayoutTools } from '../tools.ts';
+import type { ExportedImage } from '../upload.ts';
 import { HandoverError } from '../../shared/base/errors.ts';
-import type { Log } from '../../shared/base/log.ts';
 import { quoteForeign } from '../../shared/base/text.ts';
-import type { Timeline } from '../../shared/base/timeline.ts';
 import type { BuildStep } from '../../shared/docker/build-progress.ts';
 import { formatReference } from '../../shared/image/reference.ts';
-import { readNamedImage, readOciLayout } from '../../shared/layout/read-layout.ts';
-import { type BakedImages, bakeIntoLayout } from './from-bake.ts';
-import { buildIntoLayout } from './from-build.ts';
+import { readNamedImage } from '../../shared/layout/read-layout.ts';
 import { cacheWriting } from './build-caches.ts';
-import { saveIntoLayout, type SourcedImage, type SourceTools } from './from-engine.ts';
-
-type Tools = SourceTools & StepsListener & { readonly timeline: Timeline };
-
-/** Called with the Dockerfile's steps as soon as they are known, even if the export fails later. */
-export interface StepsListener {
-  readonly onSteps: (steps: readonly BuildStep[]) => void;
-}
+import { bakeIntoLayout } from './from-bake.ts';
+import { buildIntoLayout } from './from-build.ts';
+import { type FilledLayout, saveIntoLayout } from './from-engine.ts';
 
 /**
  * Builds or saves the image, and saves the further images to the same layout, which keeps each layer once.
- * @param kept receives everything that is disposed of at the end of the export
  * @throws HandoverError with any code of an export
  */
-export async function fillLayout(
-  plan: LayoutPlan,
-  tools: Tools,
-  directory: string,
-  kept: AsyncDisposableStack,
-): Promise<FilledLayout> {
-  const { log, timeline } = tools;
+export async function fillLayout(plan: LayoutPlan, tools: LayoutTools): Promise<FilledLayout> {
   if (plan.kind === 'bake') {
-    const bake = (): Promise<BakedImages> => bakeIntoLayout(tools, plan, directory);
-    const { steps, ...baked } = await log.chapter('Bake', () => timeline.measure('Bake', bake));
-    tools.onSteps(steps);
-    requireCached(steps, plan, log);
-    return { ...baked, steps, push: undefined, caches: kept.use(cacheWriting(baked.caches, log)) };
+    const baked = await chapter(tools, 'Bake', () => bakeIntoLayout(tools, plan));
+    takeSteps(baked.steps, plan, tools);
+    return baked;
   }
-  const source = await takeSource(plan, tools, directory);
-  kept.use(source.kept);
-  if (plan.source.kind === 'build') {
-    tools.onSteps(source.steps);
-    requireCached(source.steps, plan, log);
-  }
-  const caches = kept.use(cacheWriting(source.caches ?? { problems: [], builds: [] }, log));
-  const { image, attestations } =
-    plan.source.kind === 'build'
-      ? await readNamedImage(directory, plan.platform, undefined, source.replaced)
-      : { image: await readOciLayout(directory, plan.platform, source.replaced), attestations: undefined };
-  const references = [plan.reference, ...plan.tags];
-  const further = await saveFurther(plan, tools, directory);
-  const images = [{ image, references }, ...further] as const;
-  return { images, attestations, steps: source.steps, push: source.push, caches };
-}
-
-async function takeSource(
-  { source, platform, push, attestations, tags, requireCache, compression }: ImagePlan,
-  tools: Tools,
-  directory: string,
-): Promise<SourcedImage> {
-  const { log, timeline } = tools;
-  const layout = { directory, compression };
-  if (source.kind === 'engine') {
-    const save = (): Promise<SourcedImage> => saveIntoLayout(tools, source.image, layout, push);
-    return log.chapter('Save', () => timeline.measure('Save', save));
-  }
-  const { build, secrets } = source;
-  const request = { build, secrets, platform, layout, push, attestations, tags, requireCache };
-  return log.chapter('Build', () => timeline.measure('Build', () => buildIntoLayout(tools, request)));
-}
-
-async function saveFurther(
-  { further, platform, compression }: ImagePlan,
-  tools: Tools,
-  directory: string,
-): Promise<readonly ExportedImage[]> {
-  const images: ExportedImage[] = [];
-  for (const reference of further) {
+  const filled = await fillFirst(plan, tools);
+  const further: ExportedImage[] = [];
+  for (const reference of plan.further) {
     const name = formatReference(reference);
-    const save = (): Promise<SourcedImage> => saveIntoLayout(tools, name, { directory, compression }, undefined);
-    const { replaced } = await tools.log.chapter(`Save ${name}`, () => tools.timeline.measure('Save', save));
-    images.push({ image: await readOciLayout(directory, platform, replaced), references: [reference] });
+    const { image } = await chapter(tools, `Save ${name}`, () => saveIntoLayout(tools, name, plan), 'Save');
+    further.push({ image, references: [reference] });
   }
-  return images;
+  return { ...filled, images: [...filled.images, ...further] };
 }
 
-function requireCached(steps: readonly BuildStep[], plan: LayoutPlan, log: Log): void {
+async function fillFirst(plan: ImagePlan, tools: LayoutTools): Promise<FilledLayout> {
+  const { source, platform, push } = plan;
+  const references = [plan.reference, ...plan.tags];
+  if (source.kind === 'engine') {
+    const { image, id } = await chapter(tools, 'Save', () => saveIntoLayout(tools, source.image, plan));
+    const caches = cacheWriting(tools, [], []);
+    return {
+      images: [{ image, references }],
+      steps: [],
+      push: push && (() => pushFromEngine(tools, id, push)),
+      caches,
+    };
+  }
+  const { replaced, ...built } = await chapter(tools, 'Build', () => buildIntoLayout(tools, { ...plan, source }));
+  takeSteps(built.steps, plan, tools);
+  const { image, attestations } = await readNamedImage(tools.layout, platform, undefined, replaced);
+  return { ...built, images: [{ image, references }], attestations };
+}
+
+function takeSteps(
+  steps: readonly BuildStep[],
+  { source, requireCache }: LayoutPlan,
+  { log, onSteps }: LayoutTools,
+): void {
+  onSteps(steps);
   const executed = steps.filter((step) => !step.cached);
   log.info(`Build steps: ${String(steps.length - executed.length)} cached, ${String(executed.length)} executed`);
-  if (!plan.requireCache || executed.length === 0) return;
-  const { source } = plan;
+  if (!requireCache || executed.length === 0) return;
   const what =
     source.kind === 'build' ? `with the context "${quoteForeign(source.build.context)}"` : describeSource(source);
   throw new HandoverError(

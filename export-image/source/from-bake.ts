@@ -1,6 +1,6 @@
 import { mkdir, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
-import type { FilledLayout, ExportedImage } from '../upload.ts';
+import type { ExportedImage } from '../upload.ts';
 import {
   bakeArguments,
   bakeCacheArguments,
@@ -12,9 +12,10 @@ import {
 } from '../plan/bake.ts';
 import { type CacheWrites, planCacheWrites } from '../plan/cache.ts';
 import type { BakePlan } from '../plan/plan.ts';
-import { cacheBuilds, type CacheBuild, type UsedCaches } from './build-caches.ts';
+import { cacheWriting, type LaterCache } from './build-caches.ts';
 import { requireBakePaths } from './given-paths.ts';
-import { exportsLayouts, saveIntoLayout, type SourceTools } from './from-engine.ts';
+import { exportsLayouts, type FilledLayout, saveIntoLayout } from './from-engine.ts';
+import type { LayoutTools } from '../tools.ts';
 import { HandoverError, invalidInput, setupBuildxHint } from '../../shared/base/errors.ts';
 import { quoteForeign } from '../../shared/base/text.ts';
 import type { BakeTarget, BuildCommand, Buildx } from '../../shared/docker/buildx.ts';
@@ -26,42 +27,35 @@ import { readOciLayout } from '../../shared/layout/read-layout.ts';
 // One command builds all targets of a bake file, so their shared steps are built once. Each target writes its own OCI layout, because
 // buildx locks a layout's index. All layouts have one folder of blobs, so that a layer of six images is handed over once.
 
-export type BakedImages = Pick<FilledLayout, 'images' | 'steps'> & { readonly caches: UsedCaches };
-
 /** @throws HandoverError `invalid-input` for targets that don't exist or have no name; `builder-unsupported`, `build-failed` */
-export async function bakeIntoLayout(tools: SourceTools, plan: BakePlan, directory: string): Promise<BakedImages> {
-  const { buildx, log } = tools;
+export async function bakeIntoLayout(tools: LayoutTools, plan: BakePlan): Promise<FilledLayout> {
+  const { buildx, layout, log } = tools;
   const { source, platform } = plan;
   await requireBakePaths(source);
   const direct = await exportsLayouts(tools, source.builder);
-  const found = await findTargets(buildx, source, directory);
+  const found = await findTargets(buildx, source, layout);
   const targets = namedTargets(found.filter(({ isLinked }) => isLinked !== true));
   // Only one of several targets with the same definition is built.
   const isBuilt = ({ name, isLinked }: BakeTarget): boolean =>
     isLinked === true || targets.some((target) => target.name === name);
-  const caches = found
+  const writes = found
     .filter(isBuilt)
     .flatMap(({ name, cacheTo = [] }): readonly TargetCaches[] =>
-      cacheTo.length === 0 ? [] : [{ target: name, writes: planCacheWrites(cacheTo, tools.cacheService, direct) }],
+      cacheTo.length === 0 ? [] : [{ target: name, ...planCacheWrites(cacheTo, tools.cacheService, direct) }],
     );
   for (const { name, references } of targets) log.info(`${name}: ${references.map(formatReference).join(', ')}`);
   await using names = direct ? undefined : await engineTags(tools);
   const { outputs, readImage } =
-    names === undefined
-      ? await layoutOutputs(plan, targets, directory)
-      : engineOutputs(tools, plan, targets, directory, names);
-  const withImage = caches.map(({ target, writes }) => ({ target, cacheTo: writes.withImage }));
-  const args = bakeArguments(source, platform, outputs, { written: directory, caches: withImage });
+    names === undefined ? await layoutOutputs(plan, targets, layout) : engineOutputs(tools, plan, targets, names);
+  const withImage = writes.map(({ target, withImage: cacheTo }) => ({ target, cacheTo }));
+  const args = bakeArguments(source, platform, outputs, { written: layout, caches: withImage });
   const { steps, unreadCaches } = await buildx.build({ name: 'bake', args, workdir: source.workdir }, log.info);
   const images: ExportedImage[] = [];
   for (const [position, { references }] of targets.entries())
     images.push({ image: await readImage(position), references });
-  const problems = [...new Set([...unreadCaches, ...caches.flatMap(({ writes }) => writes.problems)])];
-  return {
-    steps,
-    images: requireSome(images),
-    caches: { problems, builds: laterBuilds(tools, plan, caches, directory) },
-  };
+  const problems = new Set([...unreadCaches, ...writes.flatMap((caches) => caches.problems)]);
+  const caches = cacheWriting(tools, laterCaches(plan, writes), [...problems]);
+  return { steps, images: requireSome(images), caches };
 }
 
 interface NamedTarget {
@@ -71,9 +65,8 @@ interface NamedTarget {
 }
 
 /** A target's `cache-to`. BuildKit also writes the caches of targets that others are built on. */
-interface TargetCaches {
+interface TargetCaches extends CacheWrites {
   readonly target: string;
-  readonly writes: CacheWrites;
 }
 
 interface BuiltTargets {
@@ -192,10 +185,9 @@ async function layoutOutputs(
 }
 
 function engineOutputs(
-  tools: SourceTools,
-  { platform, compression }: BakePlan,
+  tools: LayoutTools,
+  plan: BakePlan,
   targets: readonly NamedTarget[],
-  directory: string,
   names: EngineTags,
 ): BuiltTargets {
   const nameOf = (position: number): string => `${names.repository}:${String(position)}`;
@@ -203,29 +195,20 @@ function engineOutputs(
     names.add(nameOf(position));
     return { target, name: nameOf(position), exporter: 'engine' };
   });
-  const readImage = async (position: number): Promise<ImageContents> => {
-    const { replaced } = await saveIntoLayout(tools, nameOf(position), { directory, compression }, undefined);
-    return readOciLayout(directory, platform, replaced);
-  };
+  const readImage = async (position: number): Promise<ImageContents> =>
+    (await saveIntoLayout(tools, nameOf(position), plan)).image;
   return { outputs, readImage };
 }
 
-/** Returns the builds that write caches after the images. */
-function laterBuilds(
-  tools: SourceTools,
-  { source, platform }: BakePlan,
-  caches: readonly TargetCaches[],
-  directory: string,
-): readonly CacheBuild[] {
-  return caches.flatMap(({ target, writes }) => {
-    const others = caches.flatMap((other) => (other.target === target ? [] : [{ ...other, cacheTo: [] }]));
-    const commandOf = (line: string): BuildCommand => ({
-      name: 'bake',
-      args: bakeCacheArguments(source, platform, target, [{ target, cacheTo: [line] }, ...others]),
-      workdir: source.workdir,
-    });
+function laterCaches({ source, platform }: BakePlan, writes: readonly TargetCaches[]): readonly LaterCache[] {
+  return writes.flatMap(({ target, afterImage }) => {
+    const commandOf = (line: string): BuildCommand => {
+      const caches = writes.map((each) => ({ target: each.target, cacheTo: each.target === target ? [line] : [] }));
+      const args = bakeCacheArguments(source, platform, target, caches);
+      return { name: 'bake', args, workdir: source.workdir };
+    };
     // bake would need a permission for the folder with the other stages' layers.
-    return cacheBuilds(tools, writes.afterImage, { layout: directory, commandOf });
+    return afterImage.map((line) => ({ line, commandOf }));
   });
 }
 

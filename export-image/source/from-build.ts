@@ -1,7 +1,6 @@
 import { readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { BuildInputs } from '../inputs.ts';
-import { type Attestations, isPushedByItsBuild, type PushPlan } from '../plan/push-plan.ts';
 import {
   buildArguments,
   type BuildSecret,
@@ -11,17 +10,14 @@ import {
   withoutGhaCache,
 } from '../plan/build-arguments.ts';
 import { planCacheWrites } from '../plan/cache.ts';
-import { pushFromEngine, type PushState } from '../push.ts';
-import { cacheBuilds } from './build-caches.ts';
+import { type BuildPlan, isPushedByItsBuild } from '../plan/plan.ts';
+import type { PushPlan } from '../plan/push-plan.ts';
+import { pinned, pushFromEngine } from '../push.ts';
+import type { LayoutTools } from '../tools.ts';
+import { cacheWriting } from './build-caches.ts';
+import { exportsLayouts, type FilledLayout } from './from-engine.ts';
 import { requireBuildPaths } from './given-paths.ts';
-import { exportsLayouts, type LayoutRequest, type SourcedImage, type SourceTools } from './from-engine.ts';
-import {
-  HandoverError,
-  invalidInput,
-  messageOf,
-  type RegistryFailure,
-  setupBuildxHint,
-} from '../../shared/base/errors.ts';
+import { HandoverError, invalidInput, messageOf, setupBuildxHint } from '../../shared/base/errors.ts';
 import { isObject, parseJson } from '../../shared/base/json.ts';
 import type { Log } from '../../shared/base/log.ts';
 import { quoteForeign } from '../../shared/base/text.ts';
@@ -30,20 +26,14 @@ import type { BuildCommand, BuildOutcome } from '../../shared/docker/buildx.ts';
 import { engineTags } from '../../shared/docker/engine-tags.ts';
 import { type Digest, isDigest } from '../../shared/image/digest.ts';
 import { formatPlatform, type Platform } from '../../shared/image/platform.ts';
-import { formatReference, type TaggedReference } from '../../shared/image/reference.ts';
+import { formatReference, type PinnedReference } from '../../shared/image/reference.ts';
+import type { ReplacedLayer } from '../../shared/layout/read-layout.ts';
 import { writeOciLayout } from '../../shared/layout/write-layout.ts';
 
-export interface BuildRequest {
-  readonly build: BuildInputs;
-  readonly secrets: readonly BuildSecret[];
-  readonly platform: Platform;
-  readonly layout: LayoutRequest;
-  readonly push: PushPlan | undefined;
-  readonly attestations: Attestations;
-  /** The image's references for later jobs to push. */
-  readonly tags: readonly TaggedReference[];
-  /** Whether the steps are checked before anything is pushed. */
-  readonly requireCache: boolean;
+/** A build, whose image can be read from the OCI layout. */
+interface Built extends Omit<FilledLayout, 'images' | 'attestations'> {
+  /** Layers that were compressed during a save. */
+  readonly replaced?: ReadonlyMap<Digest, ReplacedLayer>;
 }
 
 /**
@@ -51,26 +41,34 @@ export interface BuildRequest {
  * through the engine's store and `docker save`. If possible, the same build pushes.
  * @throws HandoverError `invalid-input` for a missing file of a secret, `builder-unsupported`, `build-failed`, `docker-unavailable`
  */
-export async function buildIntoLayout(tools: SourceTools, request: BuildRequest): Promise<SourcedImage> {
-  const { buildx, log } = tools;
-  await requireBuildPaths(request.build);
-  const secrets = await writeSecrets(tools.tempDir, request.secrets);
-  if (await exportsLayouts(tools, request.build.builder)) return buildAndPush(tools, request, secrets);
-  requirePlainImage(request);
-  const { build, problems } = withoutRemoteCaches(request.build, tools);
-  const idFile = join(tools.tempDir, 'image-id');
-  await using held = new AsyncDisposableStack();
+export async function buildIntoLayout(tools: LayoutTools, plan: BuildPlan): Promise<Built> {
+  const { buildx, engine, kept, log, tempDir } = tools;
+  const { push, source } = plan;
+  await requireBuildPaths(source.build);
+  const secrets = await writeSecrets(tempDir, source.secrets);
+  if (await exportsLayouts(tools, source.build.builder)) return buildAndPush(tools, plan, secrets);
+  requirePlainImage(plan);
+  const { build, problems } = withoutRemoteCaches(source.build, tools);
+  const idFile = join(tempDir, 'image-id');
+  const held = kept.use(new AsyncDisposableStack());
   const names = held.use(await engineTags(tools));
   const name = `${names.repository}:built`;
   names.add(name);
-  const args = buildArguments(build, [request.platform], [{ kind: 'engine', idFile, name }], secrets);
+  const args = buildArguments(build, [plan.platform], [{ kind: 'engine', idFile, name }], secrets);
   const { steps, unreadCaches } = await buildx.build({ name: 'build', args }, log.info);
-  const caches = { problems: [...problems, ...missed(unreadCaches, build, log)], builds: [] };
-  return { steps, caches, ...(await saveOnce(tools, (await readFile(idFile, 'utf8')).trim(), request, held.move())) };
+  const id = (await readFile(idFile, 'utf8')).trim();
+  const replaced = await writeOciLayout(engine.save(id), tools.layout, plan.compression.saved);
+  const caches = cacheWriting(tools, [], [...problems, ...missed(unreadCaches, build, log)]);
+  if (push !== undefined) return { steps, caches, replaced, push: () => pushFromEngine(tools, id, push) };
+  // Removed during the upload of the last layer.
+  const removed = held.disposeAsync();
+  removed.catch(() => undefined); // rethrown on dispose
+  kept.defer(() => removed);
+  return { steps, caches, replaced };
 }
 
 // `docker save` writes one plain image, and `docker push` sends one.
-function requirePlainImage({ push, attestations }: BuildRequest): void {
+function requirePlainImage({ push, attestations }: BuildPlan): void {
   if (attestations.areWanted) {
     throw new HandoverError(
       'builder-unsupported',
@@ -90,7 +88,7 @@ function requirePlainImage({ push, attestations }: BuildRequest): void {
 // BuildKit inside an engine with the classic store imports from `registry` and inline caches only, and exports none but inline ones.
 function withoutRemoteCaches(
   build: BuildInputs,
-  { log, cacheService }: SourceTools,
+  { log, cacheService }: LayoutTools,
 ): { readonly build: BuildInputs; readonly problems: readonly string[] } {
   const { withImage, problems } = planCacheWrites(build.cacheTo, cacheService, false);
   const { caches, asked } = withoutGhaCache(build.cacheFrom);
@@ -134,85 +132,61 @@ async function requireSecretFile({ id, place }: PassedSecret): Promise<void> {
   await file.close();
 }
 
-/** @param names the image's temporary tag, removed at the end */
-async function saveOnce(
-  tools: SourceTools,
-  imageId: string,
-  { layout, push }: BuildRequest,
-  names: AsyncDisposableStack,
-): Promise<Omit<SourcedImage, 'steps'>> {
-  await using kept = names;
-  const replaced = await writeOciLayout(tools.engine.save(imageId), layout.directory, layout.compression.saved);
-  if (push !== undefined) {
-    return { replaced, push: { kind: 'to-do', push: () => pushFromEngine(tools, imageId, push) }, kept: kept.move() };
-  }
-  // Removed during the upload of the last layer.
-  const removed = kept.disposeAsync();
-  removed.catch(() => undefined); // rethrown on dispose
-  return { replaced, kept: { [Symbol.asyncDispose]: () => removed } };
-}
-
-type Build = (
-  build: BuildInputs,
-  platforms: readonly Platform[],
-  exporters: readonly Exporter[],
-) => Promise<BuildOutcome>;
-
 /**
  * Builds into the OCI layout, and pushes with the same build where that is planned. If only the push fails, the build is repeated from its
  * cache for the layout alone.
  * @throws HandoverError `build-failed`
  */
-async function buildAndPush(
-  tools: SourceTools,
-  request: BuildRequest,
-  secrets: readonly PassedSecret[],
-): Promise<SourcedImage> {
-  const { platform, push, attestations } = request;
-  const writes = planCacheWrites(request.build.cacheTo, tools.cacheService, true);
-  const build = { ...request.build, cacheTo: writes.withImage };
-  const references = (push?.references ?? request.tags).map(formatReference);
-  const commandOf = (...[inputs, platforms, exporters]: Parameters<Build>): BuildCommand => ({
-    name: 'build',
-    args: buildArguments(inputs, platforms, exporters, secrets),
-  });
-  const run: Build = (inputs, platforms, exporters) =>
-    tools.buildx.build(commandOf(inputs, platforms, exporters), tools.log.info, push === undefined ? [] : references);
-  const several = push !== undefined && push.listedPlatforms.length > 0;
-  const {
-    directory,
-    compression: { built: compression },
-  } = request.layout;
+async function buildAndPush(tools: LayoutTools, plan: BuildPlan, secrets: readonly PassedSecret[]): Promise<Built> {
+  const { buildx, cacheService, layout: directory, log, registry, tempDir } = tools;
+  const { platform, push, attestations, source } = plan;
+  const writes = planCacheWrites(source.build.cacheTo, cacheService, true);
+  const build = { ...source.build, cacheTo: writes.withImage };
+  const references = (push?.references ?? plan.tags).map(formatReference);
+  const listed = push?.listedPlatforms ?? [];
+  const pushedPlatforms = listed.length > 0 ? listed : [platform];
+  const command = (
+    inputs: BuildInputs,
+    platforms: readonly Platform[],
+    exporters: readonly Exporter[],
+  ): BuildCommand => ({ name: 'build', args: buildArguments(inputs, platforms, exporters, secrets) });
+  const run = (...request: Parameters<typeof command>): Promise<BuildOutcome> =>
+    buildx.build(command(...request), log.info, push === undefined ? [] : references);
   const attested = { attestations, references };
+  const compression = plan.compression.built;
   const layout: Exporter = {
     ...{ kind: 'oci-layout', directory, compression },
     ...(push === undefined ? { attested } : {}),
   };
-  const metadataFile = join(tools.tempDir, 'pushed.json');
-  const registry = { kind: 'registry', metadataFile, compression, attested } as const;
-  const pushes = isPushedByItsBuild(request);
-  const { steps, pushFailure, unreadCaches } = await run(build, [platform], pushes ? [layout, registry] : [layout]);
+  const metadataFile = join(tempDir, 'pushed.json');
+  const pushed: Exporter = { kind: 'registry', metadataFile, compression, attested };
+  const pushes = isPushedByItsBuild(plan);
+  const { steps, pushFailure, unreadCaches } = await run(build, [platform], pushes ? [layout, pushed] : [layout]);
   const stages = { steps, cacheFrom: cachesRead(build.cacheFrom) };
-  const cacheCommand = (line: string): BuildCommand =>
-    commandOf({ ...outOfCache(build), cacheTo: [line] }, several ? push.listedPlatforms : [platform], [
-      { kind: 'nothing' },
-    ]);
-  const builds = cacheBuilds(tools, writes.afterImage, { layout: directory, commandOf: cacheCommand, stages });
-  const caches = { problems: [...missed(unreadCaches, build, tools.log), ...writes.problems], builds };
+  const commandOf = (line: string): BuildCommand =>
+    command({ ...outOfCache(build), cacheTo: [line] }, pushedPlatforms, [{ kind: 'nothing' }]);
+  const caches = cacheWriting(
+    tools,
+    writes.afterImage.map((line) => ({ line, commandOf, stages })),
+    [...missed(unreadCaches, build, log), ...writes.problems],
+  );
   if (push === undefined) return { steps, caches };
-  const later = (failed?: RegistryFailure): PushState => ({
-    kind: 'to-do',
-    push: () => tools.registry.attempt(() => pushOutOfCache(run, build, push, platform, registry), failed),
-  });
-  if (!pushes) return { steps, caches, push: later() };
-  if (pushFailure === undefined) {
-    const digest = await pushedDigest(registry.metadataFile);
-    return { steps, caches, push: digest === undefined ? later() : { kind: 'done', digest } };
+  // The first build has written the cache, except for the other platforms.
+  const again = { ...outOfCache(build), cacheTo: listed.length > 0 ? build.cacheTo : [] };
+  const pushLater = (): Promise<PinnedReference> =>
+    registry.attempt(async () => {
+      const outcome = await run(again, pushedPlatforms, [pushed]);
+      if (outcome.pushFailure !== undefined) throw outcome.pushFailure;
+      return (await readPushed(metadataFile, push)) ?? noDigest();
+    }, pushFailure);
+  if (pushes && pushFailure === undefined)
+    return { steps, caches, push: (await readPushed(metadataFile, push)) ?? pushLater };
+  if (pushFailure !== undefined) {
+    log.info('The image is built, but not pushed: it is handed over first.');
+    await rm(directory, { recursive: true, force: true });
+    await run(outOfCache(build), [platform], [layout]);
   }
-  tools.log.info('The image is built, but not pushed: it is handed over first.');
-  await rm(directory, { recursive: true, force: true });
-  await run(outOfCache(build), [platform], [layout]);
-  return { steps, caches, push: later(pushFailure) };
+  return { steps, caches, push: pushLater };
 }
 
 // A rebuild, or a newer base image, would give another image.
@@ -220,20 +194,7 @@ function outOfCache(build: BuildInputs): BuildInputs {
   return { ...build, noCache: false, pull: false };
 }
 
-async function pushOutOfCache(
-  run: Build,
-  build: BuildInputs,
-  push: PushPlan,
-  platform: Platform,
-  registry: Extract<Exporter, { kind: 'registry' }>,
-): Promise<Digest> {
-  const several = push.listedPlatforms.length > 0;
-  // The first build has written the cache, except for the other platforms.
-  const inputs = { ...outOfCache(build), cacheTo: several ? build.cacheTo : [] };
-  const { pushFailure } = await run(inputs, several ? push.listedPlatforms : [platform], [registry]);
-  if (pushFailure !== undefined) throw pushFailure;
-  const digest = await pushedDigest(registry.metadataFile);
-  if (digest !== undefined) return digest;
+function noDigest(): never {
   throw new HandoverError(
     'builder-unsupported',
     'docker buildx build pushed the image, but reported no digest.',
@@ -242,8 +203,8 @@ async function pushOutOfCache(
 }
 
 /** Reads the digest of the pushed manifest or manifest list from buildx's `--metadata-file`. */
-async function pushedDigest(metadataFile: string): Promise<Digest | undefined> {
+async function readPushed(metadataFile: string, push: PushPlan): Promise<PinnedReference | undefined> {
   const metadata = parseJson(await readFile(metadataFile, 'utf8'));
   const digest = isObject(metadata) ? metadata['containerimage.digest'] : undefined;
-  return isDigest(digest) ? digest : undefined;
+  return isDigest(digest) ? pinned(push, digest) : undefined;
 }

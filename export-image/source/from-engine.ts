@@ -1,16 +1,13 @@
-import type { CacheService } from '../plan/cache.ts';
-import type { NewLayers } from '../plan/compression.ts';
-import type { PushPlan } from '../plan/push-plan.ts';
-import { pushFromEngine, type PushState, type PushTools } from '../push.ts';
-import type { UsedCaches } from './build-caches.ts';
+import type { LayoutPlan } from '../plan/plan.ts';
+import type { LayoutTools } from '../tools.ts';
+import type { TarballContents } from '../upload.ts';
+import type { CacheWriting } from './build-caches.ts';
 import { HandoverError } from '../../shared/base/errors.ts';
 import type { BuildStep } from '../../shared/docker/build-progress.ts';
-import type { ActionsCache } from '../../shared/cache/actions-cache.ts';
-import type { Buildx } from '../../shared/docker/buildx.ts';
 import type { Engine } from '../../shared/docker/engine.ts';
-import type { Digest } from '../../shared/image/digest.ts';
+import type { ImageContents } from '../../shared/image/manifest.ts';
 import { isImageId } from '../../shared/image/reference.ts';
-import type { ReplacedLayer } from '../../shared/layout/read-layout.ts';
+import { readOciLayout } from '../../shared/layout/read-layout.ts';
 import { writeOciLayout } from '../../shared/layout/write-layout.ts';
 
 /**
@@ -30,23 +27,15 @@ function tagColon(reference: string): number {
   return colon > reference.lastIndexOf('/') ? colon : reference.length;
 }
 
-export interface SourceTools extends PushTools {
-  readonly buildx: Buildx;
-  readonly cacheService: CacheService;
-  /** Undefined if BuildKit's `gha` cache uses another service than this job's own. */
-  readonly actionsCache: ActionsCache | undefined;
-  /** A temporary folder for layouts and secrets. */
-  readonly tempDir: string;
-}
-
-export interface LayoutRequest {
-  readonly directory: string;
-  readonly compression: NewLayers;
+/** An OCI layout with all images of the export. */
+export interface FilledLayout extends TarballContents {
+  readonly steps: readonly BuildStep[];
+  readonly caches: CacheWriting;
 }
 
 /** Returns whether the builder exports OCI layouts. If not, it loads images into the engine. */
 export async function exportsLayouts(
-  { buildx, engine, log }: SourceTools,
+  { buildx, engine, log }: LayoutTools,
   builderName: string | undefined,
 ): Promise<boolean> {
   // At the same time as the builder: each query takes a tenth of a second. A builder outside of the engine needs no answer.
@@ -58,34 +47,23 @@ export async function exportsLayouts(
   return exports;
 }
 
-export interface SourcedImage {
-  readonly steps: readonly BuildStep[];
-  /** Layers that were compressed during the save. */
-  readonly replaced?: ReadonlyMap<Digest, ReplacedLayer>;
-  readonly push?: PushState;
-  readonly caches?: UsedCaches;
-  /** Disposed of at the end of the export. */
-  readonly kept?: AsyncDisposable;
-}
-
 /**
- * Saves an image of this engine into an OCI layout.
+ * Saves an image of this engine into the OCI layout.
  * @param name a reference with a tag or digest, or an image ID
+ * @returns the image, and its name or whole ID
  * @throws HandoverError `image-not-found`, with the local references and similar ones
  */
 export async function saveIntoLayout(
-  tools: SourceTools,
+  { engine, layout, log }: LayoutTools,
   name: string,
-  layout: LayoutRequest,
-  push: PushPlan | undefined,
-): Promise<SourcedImage> {
-  const found = await tools.engine.inspect(name);
-  if (found === undefined) throw await notFound(tools.engine, name);
-  tools.log.info(`Found ${name} (${found.imageId})`);
-  const image = isImageId(name) ? found.imageId : name;
-  const replaced = await writeOciLayout(tools.engine.save(image), layout.directory, layout.compression.saved);
-  if (push === undefined) return { steps: [], replaced };
-  return { steps: [], replaced, push: { kind: 'to-do', push: () => pushFromEngine(tools, image, push) } };
+  { platform, compression }: Pick<LayoutPlan, 'platform' | 'compression'>,
+): Promise<{ readonly image: ImageContents; readonly id: string }> {
+  const found = await engine.inspect(name);
+  if (found === undefined) throw await notFound(engine, name);
+  log.info(`Found ${name} (${found.imageId})`);
+  const id = isImageId(name) ? found.imageId : name;
+  const replaced = await writeOciLayout(engine.save(id), layout, compression.saved);
+  return { image: await readOciLayout(layout, platform, replaced), id };
 }
 
 async function notFound(engine: Engine, name: string): Promise<HandoverError> {

@@ -1,15 +1,13 @@
 import { stat } from 'node:fs/promises';
-import { basename } from 'node:path';
-import { type ExportedImage, type Unsealed, unsealedExport } from '../upload.ts';
+import { newTarball, type OpenedTarball, type UnsealedRecord } from '../upload.ts';
 import type { TarballPlan } from '../plan/plan.ts';
 import { HandoverError, invalidInput, invalidTarball, messageOf } from '../../shared/base/errors.ts';
-import type { LentChunks } from '../../shared/bytes/chunks.ts';
 import { fileChunks, fileHead, transientFileChunks } from '../../shared/bytes/files.ts';
 import { formatPlatform, samePlatform } from '../../shared/image/platform.ts';
-import type { Producer, RecordLayer, TarballCompression } from '../../shared/image/record.ts';
+import type { RecordLayer, TarballCompression } from '../../shared/image/record.ts';
 import type { Reference, TaggedReference } from '../../shared/image/reference.ts';
-import { type LayoutAttestations, readNamedImage } from '../../shared/layout/read-layout.ts';
-import { type ArrivingLayer, tarballChunks, type WrittenTarball } from '../../shared/tar/tarball-writer.ts';
+import { readNamedImage } from '../../shared/layout/read-layout.ts';
+import type { ArrivingLayer } from '../../shared/tar/tarball-writer.ts';
 import { compressionOf, decompress, magicBytes } from '../../shared/tar/compression.ts';
 import {
   chooseImage,
@@ -23,14 +21,9 @@ import { layoutBlobs } from '../../shared/layout/arriving-layers.ts';
 
 const chunkBytes = 256 * 1024;
 
-export interface OpenedTarball {
-  /** Bytes; undefined when that is known only at the end. */
-  readonly size: number | undefined;
-  readonly chunks: LentChunks;
+export interface SourceTarball extends OpenedTarball {
   /** Whether it is a new tarball, because not every engine loads the source. */
   readonly isNew: boolean;
-  /** Called after all chunks are read. */
-  readonly unsealed: () => Promise<Unsealed>;
 }
 
 /**
@@ -38,7 +31,7 @@ export interface OpenedTarball {
  * unchanged. The image for the plan's platform in an OCI archive becomes a new tarball, because the classic store can't load the archive.
  * @throws HandoverError `tarball-invalid`, `image-not-found`, `platform-mismatch`
  */
-export async function openSourceTarball(plan: TarballPlan, producer: Producer): Promise<OpenedTarball> {
+export async function openSourceTarball(plan: TarballPlan): Promise<SourceTarball> {
   const { path } = plan.source;
   const size = await sizeOf(path);
   const head = fileHead(path, magicBytes).catch((error: unknown) => {
@@ -57,27 +50,19 @@ export async function openSourceTarball(plan: TarballPlan, producer: Producer): 
   const references = [...chooseReferences(path, plan.reference, chosen.references), ...plan.tags];
   const [manifest] = chosen.manifests;
   if (kind !== 'oci' || manifest === undefined) {
-    const file = { path, size, compression };
-    const record = recordOf(file, chosen, references, producer);
+    const record = recordOf(compression, chosen, references);
     return { size, chunks: transientFileChunks(path), isNew: false, unsealed: () => Promise.resolve({ record }) };
   }
   const image = { image: contentsOf(chosen, manifest), references };
-  return repacked(layersOf({ path, compression }, chosen.layers), image, plan, producer);
-}
-
-interface TarballFile {
-  readonly path: string;
-  /** Bytes. */
-  readonly size: number;
-  readonly compression: TarballCompression;
+  const contents = Promise.resolve({ images: [image] } as const);
+  return { ...newTarball(layersOf(path, compression, chosen.layers), contents), isNew: true };
 }
 
 function recordOf(
-  { path, size, compression }: TarballFile,
+  compression: TarballCompression,
   image: TarballImage,
   references: readonly TaggedReference[],
-  producer: Producer,
-): Unsealed['record'] {
+): UnsealedRecord {
   const [manifest] = image.manifests;
   const isPlain = compression === 'none';
   const place = ({ offset, size: bytes }: SeenEntry): Pick<RecordLayer, 'size' | 'offset'> =>
@@ -95,38 +80,14 @@ function recordOf(
       : {}),
     labels: image.config.labels,
     ...(image.config.created === undefined ? {} : { created: image.config.created }),
-    tarballName: basename(path),
-    tarballSize: size,
     tarballCompression: compression,
-    producer,
-  };
-}
-
-/** Returns a new tarball of an image and its layers. */
-function repacked(
-  layers: AsyncIterable<ArrivingLayer> | Iterable<ArrivingLayer>,
-  image: ExportedImage,
-  plan: TarballPlan,
-  producer: Producer,
-  attestations?: LayoutAttestations,
-): OpenedTarball {
-  const written = Promise.withResolvers<WrittenTarball>();
-  const images = (): Promise<readonly [ExportedImage]> => Promise.resolve([image]);
-  return {
-    size: undefined,
-    chunks: tarballChunks(layers, images, written.resolve),
-    isNew: true,
-    unsealed: async () =>
-      unsealedExport({
-        ...{ ...image, further: [], attestations },
-        ...{ tarball: await written.promise, path: plan.tarballPath, producer },
-      }),
   };
 }
 
 // They are read a second time.
 async function* layersOf(
-  { path, compression }: Omit<TarballFile, 'size'>,
+  path: string,
+  compression: TarballCompression,
   layers: readonly SeenEntry[],
 ): AsyncGenerator<ArrivingLayer> {
   const seen = new SeenTarball();
@@ -189,7 +150,7 @@ function invalid(message: string, cause?: unknown): HandoverError {
  * blob is verified while it is read.
  * @throws HandoverError `tarball-invalid`, `image-not-found`, `platform-mismatch`
  */
-export async function openSourceLayout(plan: TarballPlan, producer: Producer): Promise<OpenedTarball> {
+export async function openSourceLayout(plan: TarballPlan): Promise<SourceTarball> {
   const { source, platform, reference, tags } = plan;
   const { path } = source;
   const { image, references, attestations } = await readNamedImage(path, platform, reference).catch(
@@ -198,7 +159,8 @@ export async function openSourceLayout(plan: TarballPlan, producer: Producer): P
     },
   );
   const named = { image, references: [...chooseReferences(path, reference, references), ...tags] };
-  return repacked(layoutBlobs(path, image.layers), named, plan, producer, attestations);
+  const contents = Promise.resolve({ images: [named], attestations } as const);
+  return { ...newTarball(layoutBlobs(path, image.layers), contents), isNew: true };
 }
 
 function unusable(path: string, error: HandoverError): HandoverError {
