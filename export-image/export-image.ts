@@ -6,10 +6,9 @@ import { explainDiskFull } from '../shared/bytes/disk-space.ts';
 import { makeTempDir } from '../shared/bytes/files.ts';
 import { type PartialFile, partialFile } from '../shared/bytes/partial-file.ts';
 import type { BuildStep } from '../shared/docker/build-progress.ts';
-import type { HandoverRecord } from '../shared/image/record.ts';
 import { formatReference } from '../shared/image/reference.ts';
 import { chapter, type Tools } from './tools.ts';
-import { claimFor, spaceAdvice, type Uploaded, upload, uploadLayout } from './upload.ts';
+import { claimName, spaceAdvice, type Uploaded, upload, uploadLayout } from './upload.ts';
 import { describeSource, type ExportPlan, type LayoutPlan, type TarballPlan, withoutCacheFrom } from './plan/plan.ts';
 import { finishPush, type PushOutcome } from './push.ts';
 import { fillLayout } from './source/filled-layout.ts';
@@ -53,7 +52,7 @@ export async function exportImage(plan: ExportPlan, tools: ExportTools): Promise
 /** @param problems sentences about its caches that an earlier build has reported */
 async function exportLayout(plan: LayoutPlan, tools: ExportTools, problems: readonly string[]): Promise<ExportResult> {
   const { log } = tools;
-  const claim = await claimFor(plan, tools);
+  const release = await claimName(plan, tools);
   await using temp = await makeTempDir(tools.tempRoot);
   await using file = await partialFile(plan.tarballPath, spaceAdvice, log);
   await using kept = new AsyncDisposableStack();
@@ -61,7 +60,7 @@ async function exportLayout(plan: LayoutPlan, tools: ExportTools, problems: read
   const filled = fillLayout(plan, layoutTools).catch((error: unknown) => {
     throw asError(explainDiskFull(error, temp.path, tempAdvice));
   });
-  const uploaded = uploadLayout(plan, layoutTools, filled, { file, claim });
+  const uploaded = uploadLayout(plan, layoutTools, filled, { file, release });
   // During the upload. A push that still has to build writes its cache first.
   if (plan.push === undefined || plan.push.listedPlatforms.length === 0)
     void filled.then(
@@ -73,7 +72,9 @@ async function exportLayout(plan: LayoutPlan, tools: ExportTools, problems: read
   const { steps, push: pending, caches } = await filled;
   const { record, artifact } = await uploaded;
   await file.commit();
-  logTarball(log, plan.tarballPath, record);
+  log.info(`Image: ${record.references.map(formatReference).join(', ')}, config ${record.configDigest}`);
+  const size = record.tarballSize;
+  log.info(`Tarball: ${plan.tarballPath}, ${formatBytes(size)} (${String(size)} bytes)`);
   const push = await finishPush(plan.push, pending, tools);
   const result = { record, artifact, tarballPath: plan.tarballPath, steps, push };
   tools.onHandedOver(result);
@@ -84,7 +85,7 @@ async function exportLayout(plan: LayoutPlan, tools: ExportTools, problems: read
 
 async function exportTarball(plan: TarballPlan, tools: ExportTools): Promise<ExportResult> {
   const { log } = tools;
-  const claim = await claimFor(plan, tools);
+  const release = await claimName(plan, tools);
   const { kind, path: given } = plan.source;
   const open = kind === 'layout' ? openSourceLayout : openSourceTarball;
   const tarball = await chapter(tools, `Check the ${kind}`, () => open(plan));
@@ -95,7 +96,7 @@ async function exportTarball(plan: TarballPlan, tools: ExportTools): Promise<Exp
     );
   const path = file === undefined ? given : plan.tarballPath;
   const uploaded = await log.chapter('Upload', () =>
-    upload(plan, tools, { tarball, path, file, claim, spans: ['Upload', 'Read'] }),
+    upload(plan, tools, { tarball, path, file, release, spans: ['Upload', 'Read'] }),
   );
   await file?.commit();
   log.info(`Tarball: ${path}, ${formatBytes(uploaded.record.tarballSize)}`);
@@ -110,9 +111,4 @@ async function newFile({ tarballPath, source }: TarballPlan, log: Log): Promise<
     `The OCI archive ${source.path} is handed over as a new tarball, which would overwrite it: \`tarball\` is the same path.`,
     'Set `tarball` to another path.',
   );
-}
-
-function logTarball(log: Log, path: string, record: HandoverRecord): void {
-  log.info(`Image: ${record.references.map(formatReference).join(', ')}, config ${record.configDigest}`);
-  log.info(`Tarball: ${path}, ${formatBytes(record.tarballSize)} (${String(record.tarballSize)} bytes)`);
 }

@@ -1,7 +1,7 @@
 import { basename } from 'node:path';
 import { Readable } from 'node:stream';
 import type { Artifact, ArtifactFile, ArtifactStore } from '../shared/artifacts/store.ts';
-import { asError, HandoverError, isUnreadable, messageOf } from '../shared/base/errors.ts';
+import { HandoverError, isUnreadable, messageOf } from '../shared/base/errors.ts';
 import { quoteForeign } from '../shared/base/text.ts';
 import type { Timeline } from '../shared/base/timeline.ts';
 import { requireDiskSpace } from '../shared/bytes/disk-space.ts';
@@ -160,7 +160,8 @@ interface TarballUpload {
   readonly path: string;
   /** Undefined if the tarball is at the path already. */
   readonly file: PartialFile | undefined;
-  readonly claim: NameClaim;
+  /** Frees the artifact's name. */
+  readonly release: () => Promise<void>;
   /** The name of this work in the timeline, and its name if the artifact is not uploaded. */
   readonly spans: readonly [uploaded: string, kept: string];
 }
@@ -173,7 +174,7 @@ export async function uploadLayout(
   plan: LayoutPlan,
   tools: LayoutTools,
   filled: Promise<TarballContents>,
-  rest: Pick<TarballUpload, 'file' | 'claim'>,
+  rest: Pick<TarballUpload, 'file' | 'release'>,
 ): Promise<Uploaded> {
   const path = plan.tarballPath;
   // A failed push leaves the layout unfinished. The image is then built again, and may get other layers.
@@ -199,12 +200,12 @@ async function* whileItFits(layers: AsyncIterable<ArrivingLayer>, path: string):
 export function upload(
   plan: ExportPlan,
   tools: Tools,
-  { tarball, path, file, claim, spans: [uploaded, kept] }: TarballUpload,
+  { tarball, path, file, release, spans: [uploaded, kept] }: TarballUpload,
 ): Promise<Uploaded> {
   const chunks = file === undefined ? tarball.chunks : file.tee(tarball.chunks);
   return tools.timeline.measure(
     (done) => (done !== undefined && done.artifact === undefined ? kept : uploaded),
-    () => uploadFiles(plan, tools, { ...tarball, name: basename(path), chunks }, claim),
+    () => uploadFiles(plan, tools, { ...tarball, name: basename(path), chunks }, release),
   );
 }
 
@@ -212,7 +213,7 @@ async function uploadFiles(
   plan: ExportPlan,
   tools: Tools,
   tarball: OpenedTarball & ArtifactFile,
-  claim: NameClaim,
+  release: () => Promise<void>,
 ): Promise<Uploaded> {
   const { store, log } = tools;
   const { artifactName: name, retentionDays } = plan;
@@ -220,12 +221,13 @@ async function uploadFiles(
   const files = artifactFiles(tarball, tools, (sealed) => (record = sealed));
   let artifact: Artifact | undefined;
   try {
-    await claim.release();
+    await release();
     artifact = await log.progress('Uploaded', tarball.size ?? 'unknown', (onBytes) =>
       store.upload({ name, retentionDays, files, onBytes }),
     );
   } catch (error) {
-    if (!mayKeep(plan, error)) throw error;
+    const isTaken = error instanceof HandoverError && error.code === 'artifact-name-taken';
+    if (!isTaken || plan.whenTaken !== 'keep') throw error;
     log.info(`${messageOf(error)} This job keeps its own image.`);
     // A name is reserved before any file is read. The official client has read all of them.
     for await (const { chunks } of files) await drain(chunks);
@@ -239,41 +241,22 @@ async function uploadFiles(
   return { record, artifact };
 }
 
-/** Returns whether another job has the name and the plan keeps the image in that case. */
-function mayKeep({ whenTaken }: ExportPlan, error: unknown): boolean {
-  return whenTaken === 'keep' && error instanceof HandoverError && error.code === 'artifact-name-taken';
-}
-
-/**
- * Claims the artifact's name. If another job has it and the plan keeps the image, only the upload fails.
- * @throws HandoverError `artifact-name-taken` when another job of this run uses it
- */
-export async function claimFor(plan: ExportPlan, { store, producer }: Tools): Promise<NameClaim> {
-  try {
-    return await claimName(store, plan.artifactName, producer);
-  } catch (error) {
-    if (!mayKeep(plan, error)) throw error;
-    return { release: () => Promise.reject(asError(error)) };
-  }
-}
-
-export interface NameClaim {
-  /** Removes the artifact of an earlier attempt of this job; called just before the upload. */
-  release(): Promise<void>;
-}
-
 /**
  * Checks, before any work, that the name is free or was used by an earlier attempt of this job.
- * @throws HandoverError `artifact-name-taken` when another job of this run uses it
+ * @returns a function for the beginning of the upload. It removes the artifact of that attempt, or throws the error below.
+ * @throws HandoverError `artifact-name-taken` when another job of this run uses it, unless the plan keeps the image then
  */
-export async function claimName(store: ArtifactStore, name: string, producer: Producer): Promise<NameClaim> {
-  const existing = (await store.list()).find((artifact) => artifact.name === name);
-  if (existing === undefined) return { release: () => Promise.resolve() };
+export async function claimName(
+  { artifactName, whenTaken }: Pick<ExportPlan, 'artifactName' | 'whenTaken'>,
+  { store, producer }: Pick<Tools, 'store' | 'producer'>,
+): Promise<() => Promise<void>> {
+  const existing = (await store.list()).find(({ name }) => name === artifactName);
+  if (existing === undefined) return () => Promise.resolve();
   const owner = await ownerOf(store, existing);
-  if (owner?.jobKey === producer.jobKey && owner.runAttempt < producer.runAttempt) {
-    return { release: () => store.remove(existing) };
-  }
-  throw nameTaken(existing, owner, producer);
+  if (owner?.jobKey === producer.jobKey && owner.runAttempt < producer.runAttempt) return () => store.remove(existing);
+  const taken = nameTaken(existing, owner, producer);
+  if (whenTaken === 'keep') return () => Promise.reject(taken);
+  throw taken;
 }
 
 function nameTaken({ id, name }: Artifact, owner: Producer | undefined, producer: Producer): HandoverError {

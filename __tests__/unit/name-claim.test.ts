@@ -80,8 +80,8 @@ async function* noFiles(): AsyncGenerator<never> {
 /** Does what export-image does with a name, from the look-up to the upload. */
 async function handOver(run: Run, producer: Producer): Promise<void> {
   const store = run.seenBy(producer);
-  const claim = await claimName(store, name, producer);
-  await claim.release();
+  const release = await claimName({ artifactName: name, whenTaken: 'fail' }, { store, producer });
+  await release();
   await store.upload({ name, retentionDays: 1, files: noFiles(), onBytes: () => undefined });
 }
 
