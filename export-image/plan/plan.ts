@@ -53,22 +53,18 @@ interface EngineSource {
   readonly image: string;
 }
 
-/** An existing tarball. */
-interface TarballSource {
-  readonly kind: 'tarball';
+/** An existing tarball, or the folder of an existing OCI layout. */
+interface GivenSource {
+  readonly kind: 'tarball' | 'layout';
   readonly path: string;
 }
 
-/** The folder of an existing OCI layout. */
-interface LayoutSource {
-  readonly kind: 'layout';
-  readonly path: string;
-}
-
-export type ExportSource = BuildSource | BakeSource | EngineSource | TarballSource | LayoutSource;
+export type ExportSource = BuildSource | BakeSource | EngineSource | GivenSource;
 
 /** The decisions for all sources. */
 interface AnyPlan {
+  /** The image's reference in later jobs; undefined is the one that it has in its bake file, tarball or layout. */
+  readonly reference: TaggedReference | undefined;
   /** Additional references of the image, in the order of the input, without `reference`. */
   readonly tags: readonly TaggedReference[];
   /** The event's immutable tag, if it has a commit. */
@@ -82,6 +78,8 @@ interface AnyPlan {
   readonly retentionDays: number;
   readonly engine: EngineName;
   readonly jobKey: string;
+  /** Undefined pushes nothing. */
+  readonly push: PushPlan | undefined;
   /** Decisions that the log shows. */
   readonly remarks: readonly string[];
   /** Changes to the inputs, for the log. */
@@ -94,15 +92,12 @@ interface AnyPlan {
 interface AnyLayoutPlan extends AnyPlan {
   readonly requireCache: boolean;
   readonly compression: NewLayers;
-  /** Undefined pushes nothing. */
-  readonly push: PushPlan | undefined;
 }
 
 /** An image to build, or in the engine. */
 export interface ImagePlan extends AnyLayoutPlan {
   readonly kind: 'image';
   readonly source: BuildSource | EngineSource;
-  /** The image's reference in later jobs. */
   readonly reference: TaggedReference;
   /** Images in this engine for the same tarball. */
   readonly further: readonly TaggedReference[];
@@ -117,9 +112,6 @@ export type BuildPlan = ImagePlan & { readonly source: BuildSource };
 export interface BakePlan extends AnyLayoutPlan {
   readonly kind: 'bake';
   readonly source: BakeSource;
-  /** The file names the images. */
-  readonly reference: undefined;
-  readonly push: undefined;
 }
 
 export type LayoutPlan = ImagePlan | BakePlan;
@@ -127,10 +119,7 @@ export type LayoutPlan = ImagePlan | BakePlan;
 /** An existing tarball or OCI layout. */
 export interface TarballPlan extends AnyPlan {
   readonly kind: 'tarball';
-  readonly source: TarballSource | LayoutSource;
-  /** The image's reference in later jobs; undefined is the one that it has there. */
-  readonly reference: TaggedReference | undefined;
-  readonly push: undefined;
+  readonly source: GivenSource;
 }
 
 export type ExportPlan = LayoutPlan | TarballPlan;
@@ -151,24 +140,13 @@ const defaultReference = 'charon:local';
 
 /** @throws HandoverError `invalid-input` */
 export function planExport(inputs: ExportInputs, facts: ExportFacts): ExportPlan {
-  const remarks: string[] = [];
-  const notices: string[] = [];
-  const warnings: string[] = [];
+  const messages: Messages = { remarks: [], notices: [], warnings: [] };
+  const { notices } = messages;
   const event = workflowEvent(facts.event);
   const taken = inputs.sourceImage === undefined ? undefined : parseEngineImage(inputs.sourceImage);
-  const source = withBranchLabel(
-    chooseSource(inputs, facts, taken, { remarks, notices, warnings }),
-    inputs.branchLabel,
-    event,
-    notices,
-  );
-  const given = inputs.image === undefined ? undefined : parseTaggedReference(inputs.image);
-  const what =
-    source.kind === 'tarball' || source.kind === 'layout'
-      ? ({ kind: 'tarball', source, reference: given } as const)
-      : source.kind === 'bake'
-        ? ({ kind: 'bake', source, reference: undefined } as const)
-        : ({ kind: 'image', source, reference: given ?? ownReference(source, inputs.sourceImage, taken) } as const);
+  const chosen = chooseSource(inputs, facts, taken, messages);
+  const source = withBranchLabel(chosen, inputs.branchLabel, event, notices);
+  const what = identify(source, inputs, taken);
   const { reference } = what;
   const tags = chooseTags(inputs, { event, metadata: facts.metadata }, notices);
   const platform = choosePlatform(inputs, facts.runner);
@@ -193,17 +171,16 @@ export function planExport(inputs: ExportInputs, facts: ExportFacts): ExportPlan
     retentionDays: chooseRetention(inputs.retentionDays, facts, notices),
     engine,
     jobKey: inputs.jobKey ?? '',
-    remarks,
-    notices,
-    warnings,
+    push,
+    ...messages,
   } as const;
-  if (what.kind === 'tarball') return { ...plan, ...what, push: undefined };
+  if (what.kind === 'tarball') return { ...plan, ...what };
   const compression = chooseCompression(inputs.compression, inputs.compressionLevel);
   const layout = { ...plan, requireCache: inputs.requireCache, compression } as const;
-  if (what.kind === 'bake') return { ...layout, ...what, push: undefined };
+  if (what.kind === 'bake') return { ...layout, ...what };
   // Only a push has them by default: the artifact is then what it was before.
   const isAttested = source.kind === 'build' && (push !== undefined || attestations.areWanted);
-  return { ...layout, ...what, further, push, attestations: isAttested ? attestations : noAttestations };
+  return { ...layout, ...what, further, attestations: isAttested ? attestations : noAttestations };
 }
 
 /** Returns whether the image's own build pushes it: it is one image, and nothing has to be checked first. */
@@ -219,10 +196,7 @@ export function withoutCacheFrom(plan: LayoutPlan): LayoutPlan {
   if (plan.kind === 'bake') return { ...plan, source: withoutCachesRead(plan.source) };
   const { source } = plan;
   if (source.kind !== 'build') return plan;
-  return {
-    ...plan,
-    source: { ...source, build: { ...source.build, cacheFrom: [] } },
-  };
+  return { ...plan, source: { ...source, build: { ...source.build, cacheFrom: [] } } };
 }
 
 /** The image of `source-image`. */
@@ -255,24 +229,37 @@ function chooseSource(
   const build = withDefaultContext(inputs.build, facts.event, facts.repositoryUrl);
   const bake = planBake(inputs);
   if (bake !== undefined) return bake;
-  const given = [
-    ...(sourceImage === undefined ? [] : ['source-image']),
-    ...(sourceTarball === undefined ? [] : ['source-tarball']),
-    ...(sourceLayout === undefined ? [] : ['source-layout']),
-    ...(build.file === undefined ? [] : ['file']),
-    ...(build.target === undefined ? [] : ['target']),
-  ];
-  const sources = given.filter((name) => name.startsWith('source-')).length;
-  if (sources > 1 || (sources === 1 && given.length > 1)) throw twoSources(given);
+  const named = {
+    ...{ 'source-image': sourceImage, 'source-tarball': sourceTarball, 'source-layout': sourceLayout },
+    ...{ file: build.file, target: build.target },
+  };
+  const given = Object.entries(named).flatMap(([name, value]) => (value === undefined ? [] : [name]));
+  if (given.length > 1 && given[0]?.startsWith('source-') === true) {
+    throw invalidInput(
+      `The image has more than one source: ${given.join(', ')} are set.`,
+      'Set one of `source-image`, `source-tarball`, `source-layout` or the inputs of a build (`file`, `target`).',
+    );
+  }
   if (taken !== undefined) return { kind: 'engine', image: taken.image };
-  const [made] = given;
-  if (made !== undefined && sources === 1 && inputs.compression.trim() !== 'auto')
-    throw compressedAlready(made, inputs.compression);
-  if (sourceTarball !== undefined) return { kind: 'tarball', path: requirePath('source-tarball', sourceTarball) };
-  if (sourceLayout !== undefined) return { kind: 'layout', path: requirePath('source-layout', sourceLayout) };
+  if (sourceTarball !== undefined) return givenSource('tarball', sourceTarball, inputs.compression);
+  if (sourceLayout !== undefined) return givenSource('layout', sourceLayout, inputs.compression);
   requireBuildLines(build);
   const secrets = parseSecrets(build, messages.warnings);
   return { kind: 'build', build: { ...build, ...chooseCaches(inputs, facts, messages) }, secrets };
+}
+
+function givenSource(kind: GivenSource['kind'], path: string, compression: string): GivenSource {
+  if (compression.trim() !== 'auto') {
+    throw invalidInput(
+      `A \`source-${kind}\` is handed over unchanged, but \`compression\` is "${quoteForeign(compression)}".`,
+      'Remove `compression`, or set `source-image`.',
+    );
+  }
+  if (path.trim() !== '') return { kind, path: path.trim() };
+  throw invalidInput(
+    `The input \`source-${kind}\` is "${quoteForeign(path)}"; expected a path.`,
+    'Check the expression it comes from, or remove the line to build the image here.',
+  );
 }
 
 function chooseCaches(
@@ -322,6 +309,15 @@ function noLabel(name: string, source: ExportSource): HandoverError {
     `The input \`branch-label\` is "${quoteForeign(name)}": ${why}.`,
     'Set it to a name such as io.charon.feature.branch, or remove the line. Label other images in their builds.',
   );
+}
+
+/** Returns the kind of the plan, and the image's reference in later jobs. */
+function identify(source: ExportSource, { image, sourceImage }: ExportInputs, taken: EngineImage | undefined) {
+  const reference = image === undefined ? undefined : parseTaggedReference(image);
+  if (source.kind === 'bake') return { kind: 'bake', source, reference } as const;
+  if (source.kind === 'build' || source.kind === 'engine')
+    return { kind: 'image', source, reference: reference ?? ownReference(source, sourceImage, taken) } as const;
+  return { kind: 'tarball', source, reference } as const;
 }
 
 /** Returns the reference if `image` is not set. */
@@ -395,33 +391,10 @@ function chooseRetention(days: number, facts: ExportFacts, notices: string[]): n
   return maxRetentionDays;
 }
 
-function requirePath(input: string, path: string): string {
-  if (path.trim() !== '') return path.trim();
-  throw invalidInput(
-    `The input \`${input}\` is "${quoteForeign(path)}"; expected a path.`,
-    'Check the expression it comes from, or remove the line to build the image here.',
-  );
-}
-
-function compressedAlready(input: string, compression: string): HandoverError {
-  return invalidInput(
-    `A \`${input}\` is handed over unchanged, but \`compression\` is "${quoteForeign(compression)}".`,
-    'Remove `compression`, or set `source-image`.',
-  );
-}
-
-function twoSources(given: readonly string[]): HandoverError {
-  return invalidInput(
-    `The image has more than one source: ${given.join(', ')} are set.`,
-    'Set one of `source-image`, `source-tarball`, `source-layout` or the inputs of a build (`file`, `target`).',
-  );
-}
-
 /** Returns a description of the source for the log. */
 export function describeSource(source: ExportSource): string {
   if (source.kind === 'build') return `a build of ${source.build.context}`;
   if (source.kind === 'bake') return `the targets ${source.targets.join(', ')} of a bake file`;
-  if (source.kind === 'tarball') return `the tarball ${source.path}`;
-  if (source.kind === 'layout') return `the OCI layout ${source.path}`;
-  return `the image ${source.image} in this engine`;
+  if (source.kind === 'engine') return `the image ${source.image} in this engine`;
+  return `the ${source.kind === 'layout' ? 'OCI layout' : 'tarball'} ${source.path}`;
 }
