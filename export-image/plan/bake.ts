@@ -1,7 +1,7 @@
 import { dirname, isAbsolute, relative } from 'node:path';
 import type { BakeInputs, BuildInputs, ExportInputs } from '../inputs.ts';
 import { type Exporter, isOnlyAutomatic, outputOf } from './build-arguments.ts';
-import { type HandoverError, invalidInput } from '../../shared/base/errors.ts';
+import { invalidInput } from '../../shared/base/errors.ts';
 import { quoteForeign } from '../../shared/base/text.ts';
 import { formatPlatform, type Platform } from '../../shared/image/platform.ts';
 
@@ -29,7 +29,12 @@ export function planBake(inputs: ExportInputs): BakeSource | undefined {
     );
   }
   const ignored = ignoredInput(inputs);
-  if (ignored !== undefined) throw notWithBake(ignored);
+  if (ignored !== undefined) {
+    throw invalidInput(
+      `\`${ignored}\` is given together with a bake file (\`bake-targets\`, \`bake-files\` or \`bake-set\`), which defines what is built.`,
+      hints[ignored] ?? `Set it in the bake file or with \`bake-set\`, or remove \`${ignored}\`.`,
+    );
+  }
   const wrong = targets.find((name) => !/^\w[\w.-]*$/.test(name));
   if (wrong !== undefined) {
     throw invalidInput(
@@ -86,13 +91,6 @@ const hints: Readonly<Record<string, string>> = {
   engine: 'Remove it: buildx needs Docker.',
 };
 
-function notWithBake(input: string): HandoverError {
-  return invalidInput(
-    `\`${input}\` is given together with a bake file (\`bake-targets\`, \`bake-files\` or \`bake-set\`), which defines what is built.`,
-    hints[input] ?? `Set it in the bake file or with \`bake-set\`, or remove \`${input}\`.`,
-  );
-}
-
 /** Returns the arguments of `docker buildx bake` that print its targets. */
 export function bakePrintArguments(source: BakeSource): readonly string[] {
   return [...selection(source, source.set), '--print', '--', ...source.targets];
@@ -139,21 +137,16 @@ export function bakeArguments(
   outputs: readonly BakeOutput[],
   { written, caches }: { readonly written: string; readonly caches: readonly BakeCaches[] },
 ): readonly string[] {
-  const set = [
-    ...source.set.filter((item) => !ours.test(item)),
-    `*.platform=${formatPlatform(platform)}`,
-    ...outputs.flatMap(({ target, name, exporter }) => [
-      `${target}.tags=${name}`,
-      `${target}.output=${exporter === 'engine' ? 'type=docker' : outputOf(exporter)}`,
-    ]),
-    ...caches.flatMap(setCaches),
-  ];
+  const set = outputs.flatMap(({ target, name, exporter }) => [
+    `${target}.tags=${name}`,
+    `${target}.output=${exporter === 'engine' ? 'type=docker' : outputOf(exporter)}`,
+  ]);
   return [
-    ...common(source, set),
+    ...overridden(source, [`*.platform=${formatPlatform(platform)}`, ...set], caches),
     ...(source.noCache ? ['--no-cache'] : []),
     ...(source.pull ? ['--pull'] : []),
-    ...allow([...allowed(source), `fs.write=${written}`]),
-    '--',
+    ...allowed(source),
+    ...['--allow', `fs.write=${written}`, '--'],
     ...outputs.map(({ target }) => target),
   ];
 }
@@ -170,12 +163,8 @@ export function bakeCacheArguments(
 ): readonly string[] {
   // Nothing is built again, even if the file requests it.
   const again = ['*.no-cache=false', `*.no-cache-filter=${noStage}`, '*.pull=false'];
-  const set = [
-    ...source.set.filter((item) => !ours.test(item)),
-    ...[`${target}.platform=${formatPlatform(platform)}`, `${target}.output=type=cacheonly`, ...again],
-    ...caches.flatMap(setCaches),
-  ];
-  return [...common(source, set), ...allow(allowed(source)), '--', target];
+  const set = [`${target}.platform=${formatPlatform(platform)}`, `${target}.output=type=cacheonly`, ...again];
+  return [...overridden(source, set, caches), ...allowed(source), '--', target];
 }
 
 /** Returns the same targets without the caches that they read. */
@@ -183,20 +172,19 @@ export function withoutCachesRead(source: BakeSource): BakeSource {
   return { ...source, set: [...source.set.filter((item) => !cachesRead.test(item)), '*.cache-from='] };
 }
 
-function common(source: BakeSource, set: readonly string[]): readonly string[] {
+/** @param set the overrides that this action sets itself */
+function overridden(source: BakeSource, set: readonly string[], caches: readonly BakeCaches[]): readonly string[] {
+  const given = source.set.filter((item) => !ours.test(item));
   return [
     ...(source.builder === undefined ? [] : ['--builder', source.builder]),
-    ...selection(source, set),
+    ...selection(source, [...given, ...set, ...caches.flatMap(setCaches)]),
     ...['--provenance=false', '--sbom=false'],
   ];
 }
 
 // buildx needs a permission to access files outside of its folder. The workspace is always permitted.
-function allowed({ allow: items, workdir }: BakeSource): readonly string[] {
-  return workdir === workspace ? items : [...items, `fs=${relative(workdir, workspace)}`];
-}
-
-function allow(items: readonly string[]): readonly string[] {
+function allowed({ allow, workdir }: BakeSource): readonly string[] {
+  const items = workdir === workspace ? allow : [...allow, `fs=${relative(workdir, workspace)}`];
   return items.flatMap((item) => ['--allow', item]);
 }
 

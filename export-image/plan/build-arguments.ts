@@ -1,6 +1,6 @@
 import type { BuildInputs } from '../inputs.ts';
 import { type Attestations, noAttestations } from './push-plan.ts';
-import { type HandoverError, invalidInput } from '../../shared/base/errors.ts';
+import { invalidInput } from '../../shared/base/errors.ts';
 import { quoteForeign } from '../../shared/base/text.ts';
 import { formatPlatform, type Platform } from '../../shared/image/platform.ts';
 import type { LayerCompression } from '../../shared/layout/compress-layer.ts';
@@ -48,7 +48,12 @@ function pairs(
   return items.flatMap((item, position) => {
     const at = item.indexOf('=');
     const id = item.slice(0, at).trim();
-    if (at < 0 || id === '') throw notAPair(input, what, position + 1);
+    if (at < 0 || id === '') {
+      throw invalidInput(
+        `Item ${String(position + 1)} of the input \`${input}\` does not have the form id=${what} (it is not shown here).`,
+        `Write one id=${what} per line. Put a multi-line value in double quotes together with its id: "id=first line…".`,
+      );
+    }
     const value = item.slice(at + 1);
     if (value.trim() !== '') return [[id, value] as const];
     warnings.push(
@@ -57,13 +62,6 @@ function pairs(
     );
     return [];
   });
-}
-
-function notAPair(input: string, what: string, number: number): HandoverError {
-  return invalidInput(
-    `Item ${String(number)} of the input \`${input}\` does not have the form id=${what} (it is not shown here).`,
-    `Write one id=${what} per line. Put a multi-line value in double quotes together with its id: "id=first line…".`,
-  );
 }
 
 // The default of `cache-from`: the Actions cache, if there is one and the builder can read it.
@@ -239,15 +237,13 @@ const placeholder = /\{\{\s*defaultContext\s*\}\}/g;
 export function withDefaultContext(build: BuildInputs, { ref, sha }: EventFacts, repositoryUrl: string): BuildInputs {
   const render = (text: string): string =>
     text.replace(placeholder, () => {
-      if (repositoryUrl === '') throw noRepository();
+      if (repositoryUrl === '') {
+        throw invalidInput(
+          'The inputs contain {{defaultContext}}, but this step runs for no repository (GITHUB_REPOSITORY is empty).',
+          'Set `context` to a path or to the URL of a repository.',
+        );
+      }
       return `${repositoryUrl}.git#${ref.startsWith('refs/pull/') || sha === '' ? ref : sha}`;
     });
   return { ...build, context: render(build.context), buildContexts: build.buildContexts.map(render) };
-}
-
-function noRepository(): HandoverError {
-  return invalidInput(
-    'The inputs contain {{defaultContext}}, but this step runs for no repository (GITHUB_REPOSITORY is empty).',
-    'Set `context` to a path or to the URL of a repository.',
-  );
 }

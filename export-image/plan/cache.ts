@@ -183,16 +183,15 @@ export interface CacheFacts {
 export function resolveCacheTo(caches: readonly string[], facts: CacheFacts, remarks: string[]): readonly string[] {
   const others = caches.filter((cache) => cache.trim() !== automatic);
   if (others.length === caches.length) return caches;
-  const { readers, why } = readersOf(facts);
-  remarks.push(`cache-to: auto writes ${readers === undefined ? `nothing: ${why}` : `${written}, for ${readers}`}.`);
-  return readers === undefined ? others : [...others, written];
+  const found = readersOf(facts);
+  remarks.push(
+    `cache-to: auto writes ${'why' in found ? `nothing: ${found.why}` : `${written}, for ${found.readers}`}.`,
+  );
+  return 'why' in found ? others : [...others, written];
 }
 
-type Readers =
-  /** The later runs that can read the cache. */
-  | { readonly readers: string; readonly why?: undefined }
-  /** Why there are none. */
-  | { readonly readers?: undefined; readonly why: string };
+/** The later runs that can read the cache, or why there are none. */
+type Readers = { readonly readers: string } | { readonly why: string };
 
 function readersOf({ event, service, requireCache }: CacheFacts): Readers {
   const { isThere, mode } = service;

@@ -289,7 +289,16 @@ function withBranchLabel(
   notices: string[],
 ): ExportSource {
   if (name === undefined) return source;
-  if (source.kind !== 'build' || !/^[^\s=]+$/.test(name)) throw noLabel(name, source);
+  if (source.kind !== 'build' || !/^[^\s=]+$/.test(name)) {
+    const why =
+      source.kind === 'build'
+        ? 'the name of a label has no "=" and no white space'
+        : 'only a build can add a label, and the image has another source';
+    throw invalidInput(
+      `The input \`branch-label\` is "${quoteForeign(name)}": ${why}.`,
+      'Set it to a name such as io.charon.feature.branch, or remove the line. Label other images in their builds.',
+    );
+  }
   const { labels } = source.build;
   if (labels.some((label) => label.startsWith(`${name}=`))) return source;
   const branch = branchOf(event);
@@ -298,17 +307,6 @@ function withBranchLabel(
     return source;
   }
   return { ...source, build: { ...source.build, labels: [...labels, `${name}=${branch}`] } };
-}
-
-function noLabel(name: string, source: ExportSource): HandoverError {
-  const why =
-    source.kind === 'build'
-      ? 'the name of a label has no "=" and no white space'
-      : 'only a build can add a label, and the image has another source';
-  return invalidInput(
-    `The input \`branch-label\` is "${quoteForeign(name)}": ${why}.`,
-    'Set it to a name such as io.charon.feature.branch, or remove the line. Label other images in their builds.',
-  );
 }
 
 /** Returns the kind of the plan, and the image's reference in later jobs. */

@@ -1,5 +1,5 @@
 import type { PushInputs } from '../inputs.ts';
-import { type HandoverError, invalidInput } from '../../shared/base/errors.ts';
+import { invalidInput } from '../../shared/base/errors.ts';
 import { quoteForeign } from '../../shared/base/text.ts';
 import { formatPlatform, parsePlatform, type Platform, samePlatform } from '../../shared/image/platform.ts';
 import type { TaggedReference } from '../../shared/image/reference.ts';
@@ -51,12 +51,8 @@ export function planPush(
     );
   }
   const [first, ...rest] = tags;
-  if (first === undefined) throw noTags();
-  return { references: [first, ...rest], listedPlatforms, onFailure };
-}
-
-function noTags(): HandoverError {
-  return invalidInput(
+  if (first !== undefined) return { references: [first, ...rest], listedPlatforms, onFailure };
+  throw invalidInput(
     '`push` is true, but the input `tags` is empty: there is no reference to push.',
     'Set `tags` to the output of docker/metadata-action, to one reference per line, or to `auto` with a `repository`.',
   );

@@ -45,14 +45,18 @@ export async function bakeIntoLayout(tools: LayoutTools, plan: BakePlan): Promis
     );
   for (const { name, references } of targets) log.info(`${name}: ${references.map(formatReference).join(', ')}`);
   await using names = direct ? undefined : await engineTags(tools);
-  const { outputs, readImage } =
-    names === undefined ? await layoutOutputs(plan, targets, layout) : engineOutputs(tools, plan, targets, names);
+  const outputs: TargetOutput[] = [];
+  for (const target of targets)
+    outputs.push(
+      names === undefined
+        ? await layoutOutput(tools, plan, target, outputs.length)
+        : engineOutput(tools, plan, target, outputs.length, names),
+    );
   const withImage = writes.map(({ target, withImage: cacheTo }) => ({ target, cacheTo }));
   const args = bakeArguments(source, platform, outputs, { written: layout, caches: withImage });
   const { steps, unreadCaches } = await buildx.build({ name: 'bake', args, workdir: source.workdir }, log.info);
   const images: ExportedImage[] = [];
-  for (const [position, { references }] of targets.entries())
-    images.push({ image: await readImage(position), references });
+  for (const { readImage, references } of outputs) images.push({ image: await readImage(), references });
   const problems = new Set([...unreadCaches, ...writes.flatMap((caches) => caches.problems)]);
   const caches = cacheWriting(tools, laterCaches(plan, writes), [...problems]);
   return { steps, images: requireSome(images), caches };
@@ -69,10 +73,9 @@ interface TargetCaches extends CacheWrites {
   readonly target: string;
 }
 
-interface BuiltTargets {
-  readonly outputs: readonly BakeOutput[];
-  /** Reads the built image of the target at that position. */
-  readonly readImage: (position: number) => Promise<ImageContents>;
+interface TargetOutput extends BakeOutput, Pick<NamedTarget, 'references'> {
+  /** Reads the built image. */
+  readonly readImage: () => Promise<ImageContents>;
 }
 
 /**
@@ -140,7 +143,12 @@ export function namedTargets(targets: readonly BakeTarget[]): readonly NamedTarg
     const mates = images.filter(({ references }) => sharedName(references, image.references) !== undefined);
     const [first = image, ...further] = mates;
     const stranger = mates.find((mate) => mate.definition !== definition);
-    if (stranger !== undefined) throw contested(stranger, image);
+    if (stranger !== undefined) {
+      throw invalidInput(
+        `${sharedName(stranger.references, image.references) ?? ''} is the name of the targets ${stranger.name} and ${name}, which are built differently.`,
+        'Give each target `tags` of its own in the bake file (`image:` in a compose file), or build both alike.',
+      );
+    }
     const merged = { ...first, references: unique([first, ...further, image].flatMap(({ references }) => references)) };
     if (first === image) images.push(image);
     else images.splice(images.indexOf(first), 1, merged);
@@ -158,46 +166,33 @@ function sharedName(some: readonly TaggedReference[], others: readonly TaggedRef
   return some.map(formatReference).find((name) => names.has(name));
 }
 
-function contested(one: NamedTarget, other: NamedTarget): HandoverError {
-  return invalidInput(
-    `${sharedName(one.references, other.references) ?? ''} is the name of the targets ${one.name} and ${other.name}, which are built differently.`,
-    'Give each target `tags` of its own in the bake file (`image:` in a compose file), or build both alike.',
-  );
-}
-
-async function layoutOutputs(
+async function layoutOutput(
+  { layout }: LayoutTools,
   { platform, compression }: BakePlan,
-  targets: readonly NamedTarget[],
-  directory: string,
-): Promise<BuiltTargets> {
-  const blobs = join(directory, 'blobs');
+  { name: target, references }: NamedTarget,
+  position: number,
+): Promise<TargetOutput> {
+  const blobs = join(layout, 'blobs');
+  const directory = join(layout, 'targets', target);
   await mkdir(join(blobs, 'sha256'), { recursive: true });
-  const layouts = targets.map(({ name }) => join(directory, 'targets', name));
-  for (const layout of layouts) {
-    await mkdir(layout, { recursive: true });
-    await symlink(blobs, join(layout, 'blobs'));
-  }
-  const outputs = targets.map(({ name }, position): BakeOutput => {
-    const exporter = { directory: layouts[position] ?? '', compression: compression.built };
-    return { target: name, name: `baked:${String(position)}`, exporter: { kind: 'oci-layout', ...exporter } };
-  });
-  return { outputs, readImage: (position) => readOciLayout(layouts[position] ?? '', platform) };
+  await mkdir(directory, { recursive: true });
+  await symlink(blobs, join(directory, 'blobs'));
+  const exporter = { kind: 'oci-layout', directory, compression: compression.built } as const;
+  const readImage = (): Promise<ImageContents> => readOciLayout(directory, platform);
+  return { target, references, name: `baked:${String(position)}`, exporter, readImage };
 }
 
-function engineOutputs(
+function engineOutput(
   tools: LayoutTools,
   plan: BakePlan,
-  targets: readonly NamedTarget[],
+  { name: target, references }: NamedTarget,
+  position: number,
   names: EngineTags,
-): BuiltTargets {
-  const nameOf = (position: number): string => `${names.repository}:${String(position)}`;
-  const outputs = targets.map(({ name: target }, position): BakeOutput => {
-    names.add(nameOf(position));
-    return { target, name: nameOf(position), exporter: 'engine' };
-  });
-  const readImage = async (position: number): Promise<ImageContents> =>
-    (await saveIntoLayout(tools, nameOf(position), plan)).image;
-  return { outputs, readImage };
+): TargetOutput {
+  const name = `${names.repository}:${String(position)}`;
+  names.add(name);
+  const readImage = async (): Promise<ImageContents> => (await saveIntoLayout(tools, name, plan)).image;
+  return { target, references, name, exporter: 'engine', readImage };
 }
 
 function laterCaches({ source, platform }: BakePlan, writes: readonly TargetCaches[]): readonly LaterCache[] {

@@ -109,10 +109,7 @@ function chooseReferences(
 ): readonly TaggedReference[] {
   if (wanted !== undefined) return [wanted];
   const own = found.flatMap(({ tag, ...rest }) => (tag === undefined ? [] : [{ ...rest, tag }]));
-  return own.length > 0 ? own : [missingReference(path)];
-}
-
-function missingReference(path: string): never {
+  if (own.length > 0) return own;
   throw invalidInput(
     `The image in ${path} has no reference.`,
     'Set `image` to a reference for it, such as charon:local.',
@@ -155,18 +152,15 @@ export async function openSourceLayout(plan: TarballPlan): Promise<SourceTarball
   const { path } = source;
   const { image, references, attestations } = await readNamedImage(path, platform, reference).catch(
     (error: unknown) => {
-      throw error instanceof HandoverError && error.code === 'tarball-invalid' ? unusable(path, error) : error;
+      if (!(error instanceof HandoverError) || error.code !== 'tarball-invalid') throw error;
+      throw invalidTarball(
+        `The OCI layout in ${path} can't be handed over: ${error.message}`,
+        'Set `source-layout` to the folder of `outputs: type=oci,tar=false,dest=FOLDER`. A file is a `source-tarball`.',
+        error,
+      );
     },
   );
   const named = { image, references: [...chooseReferences(path, reference, references), ...tags] };
   const contents = Promise.resolve({ images: [named], attestations } as const);
   return { ...newTarball(layoutBlobs(path, image.layers), contents), isNew: true };
-}
-
-function unusable(path: string, error: HandoverError): HandoverError {
-  return invalidTarball(
-    `The OCI layout in ${path} can't be handed over: ${error.message}`,
-    'Set `source-layout` to the folder of `outputs: type=oci,tar=false,dest=FOLDER`. A file is a `source-tarball`.',
-    error,
-  );
 }
