@@ -202,43 +202,33 @@ export function upload(
   tools: Tools,
   { tarball, path, file, release, spans: [uploaded, kept] }: TarballUpload,
 ): Promise<Uploaded> {
-  const chunks = file === undefined ? tarball.chunks : file.tee(tarball.chunks);
-  return tools.timeline.measure(
-    (done) => (done !== undefined && done.artifact === undefined ? kept : uploaded),
-    () => uploadFiles(plan, tools, { ...tarball, name: basename(path), chunks }, release),
-  );
-}
-
-async function uploadFiles(
-  plan: ExportPlan,
-  tools: Tools,
-  tarball: OpenedTarball & ArtifactFile,
-  release: () => Promise<void>,
-): Promise<Uploaded> {
-  const { store, log } = tools;
+  const { store, log, timeline } = tools;
   const { artifactName: name, retentionDays } = plan;
+  const chunks = file === undefined ? tarball.chunks : file.tee(tarball.chunks);
   let record: HandoverRecord | undefined;
-  const files = artifactFiles(tarball, tools, (sealed) => (record = sealed));
-  let artifact: Artifact | undefined;
-  try {
-    await release();
-    artifact = await log.progress('Uploaded', tarball.size ?? 'unknown', (onBytes) =>
-      store.upload({ name, retentionDays, files, onBytes }),
-    );
-  } catch (error) {
-    const isTaken = error instanceof HandoverError && error.code === 'artifact-name-taken';
-    if (!isTaken || plan.whenTaken !== 'keep') throw error;
-    log.info(`${messageOf(error)} This job keeps its own image.`);
-    // A name is reserved before any file is read. The official client has read all of them.
-    for await (const { chunks } of files) await drain(chunks);
-  }
-  if (record === undefined)
+  const files = artifactFiles({ ...tarball, name: basename(path), chunks }, tools, (sealed) => (record = sealed));
+  const work = async (): Promise<Uploaded> => {
+    let artifact: Artifact | undefined;
+    try {
+      await release();
+      artifact = await log.progress('Uploaded', tarball.size ?? 'unknown', (onBytes) =>
+        store.upload({ name, retentionDays, files, onBytes }),
+      );
+    } catch (error) {
+      const isTaken = error instanceof HandoverError && error.code === 'artifact-name-taken';
+      if (!isTaken || plan.whenTaken !== 'keep') throw error;
+      log.info(`${messageOf(error)} This job keeps its own image.`);
+      // A name is reserved before any file is read. The official client has read all of them.
+      for await (const { chunks: rest } of files) await drain(rest);
+    }
+    if (record !== undefined) return { record, artifact };
     throw new HandoverError(
       'transfer-failed',
       `The upload of the artifact "${name}" ended without reading its last file.`,
       'Re-run the job.',
     );
-  return { record, artifact };
+  };
+  return timeline.measure((done) => (done !== undefined && done.artifact === undefined ? kept : uploaded), work);
 }
 
 /**

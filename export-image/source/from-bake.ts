@@ -13,8 +13,7 @@ import {
 import { type CacheWrites, planCacheWrites } from '../plan/cache.ts';
 import type { BakePlan } from '../plan/plan.ts';
 import { cacheWriting, type LaterCache } from './build-caches.ts';
-import { requireBakePaths } from './given-paths.ts';
-import { exportsLayouts, type FilledLayout, saveIntoLayout } from './from-engine.ts';
+import { exportsLayouts, type FilledLayout, requireNoPipes, saveIntoLayout } from './from-engine.ts';
 import type { LayoutTools } from '../tools.ts';
 import { HandoverError, invalidInput, setupBuildxHint } from '../../shared/base/errors.ts';
 import { quoteForeign } from '../../shared/base/text.ts';
@@ -31,7 +30,7 @@ import { readOciLayout } from '../../shared/layout/read-layout.ts';
 export async function bakeIntoLayout(tools: LayoutTools, plan: BakePlan): Promise<FilledLayout> {
   const { buildx, layout, log } = tools;
   const { source, platform } = plan;
-  await requireBakePaths(source);
+  await requireNoPipes(source.files.map((file) => ['bake-files', file.replace(/^cwd:\/\//, '')]));
   const direct = await exportsLayouts(tools, source.builder);
   const found = await findTargets(buildx, source, layout);
   const targets = namedTargets(found.filter(({ isLinked }) => isLinked !== true));

@@ -15,8 +15,7 @@ import type { PushPlan } from '../plan/push-plan.ts';
 import { pinned, pushFromEngine } from '../push.ts';
 import type { LayoutTools } from '../tools.ts';
 import { cacheWriting } from './build-caches.ts';
-import { exportsLayouts, type FilledLayout } from './from-engine.ts';
-import { requireBuildPaths } from './given-paths.ts';
+import { exportsLayouts, type FilledLayout, type GivenPath, requireNoPipes } from './from-engine.ts';
 import { HandoverError, invalidInput, messageOf, setupBuildxHint } from '../../shared/base/errors.ts';
 import { isObject, parseJson } from '../../shared/base/json.ts';
 import type { Log } from '../../shared/base/log.ts';
@@ -44,7 +43,7 @@ interface Built extends Omit<FilledLayout, 'images' | 'attestations'> {
 export async function buildIntoLayout(tools: LayoutTools, plan: BuildPlan): Promise<Built> {
   const { buildx, engine, kept, log, tempDir } = tools;
   const { push, source } = plan;
-  await requireBuildPaths(source.build);
+  await requireNoPipes(pathsOf(source.build));
   const secrets = await writeSecrets(tempDir, source.secrets);
   if (await exportsLayouts(tools, source.build.builder)) return buildAndPush(tools, plan, secrets);
   requirePlainImage(plan);
@@ -67,20 +66,33 @@ export async function buildIntoLayout(tools: LayoutTools, plan: BuildPlan): Prom
   return { steps, caches, replaced };
 }
 
+function pathsOf({ context, file, buildContexts, ssh }: BuildInputs): readonly GivenPath[] {
+  const valueOf = (item: string): string => item.slice(item.indexOf('=') + 1);
+  const files = file === undefined ? [] : [file, join(context, file)];
+  return [
+    ['context', context],
+    ...files.map((path) => ['file', path] as const),
+    ...buildContexts.map((item) => ['build-contexts', layoutIndex(valueOf(item))] as const),
+    ...ssh.map((item) => ['ssh', valueOf(item)] as const),
+  ];
+}
+
+// buildx reads the index of a layout.
+function layoutIndex(context: string): string {
+  const layout = /^oci-layout:\/\/([^@:]+)/.exec(context)?.[1];
+  return layout === undefined ? context : join(layout, 'index.json');
+}
+
 // `docker save` writes one plain image, and `docker push` sends one.
 function requirePlainImage({ push, attestations }: BuildPlan): void {
-  if (attestations.areWanted) {
-    throw new HandoverError(
-      'builder-unsupported',
-      'The docker driver on the classic image store has no attestations (`provenance`, `sbom`).',
-      setupBuildxHint,
-    );
-  }
-  if (push === undefined || push.listedPlatforms.length === 0) return;
+  const listed = push?.listedPlatforms ?? [];
+  if (!attestations.areWanted && listed.length === 0) return;
+  const lack = attestations.areWanted
+    ? 'has no attestations (`provenance`, `sbom`)'
+    : `can't build for the platforms of \`push-platforms\`: ${listed.map(formatPlatform).join(', ')}`;
   throw new HandoverError(
     'builder-unsupported',
-    "The docker driver on the classic image store can't build for the platforms of `push-platforms`: " +
-      `${push.listedPlatforms.map(formatPlatform).join(', ')}.`,
+    `The docker driver on the classic image store ${lack}.`,
     setupBuildxHint,
   );
 }

@@ -1,8 +1,11 @@
+import { stat } from 'node:fs/promises';
 import type { LayoutPlan } from '../plan/plan.ts';
 import type { LayoutTools } from '../tools.ts';
 import type { TarballContents } from '../upload.ts';
 import type { CacheWriting } from './build-caches.ts';
-import { HandoverError } from '../../shared/base/errors.ts';
+import { HandoverError, invalidInput } from '../../shared/base/errors.ts';
+import { quoteForeign } from '../../shared/base/text.ts';
+import { kindOf } from '../../shared/bytes/files.ts';
 import type { BuildStep } from '../../shared/docker/build-progress.ts';
 import type { Engine } from '../../shared/docker/engine.ts';
 import type { ImageContents } from '../../shared/image/manifest.ts';
@@ -26,6 +29,25 @@ export function nearMisses(wanted: string, local: readonly string[]): readonly s
 export interface FilledLayout extends TarballContents {
   readonly steps: readonly BuildStep[];
   readonly caches: CacheWriting;
+}
+
+export type GivenPath = readonly [input: string, path: string];
+
+/**
+ * Refuses pipes and devices among the paths that buildx opens: it would wait for a pipe's writer, and read a device endlessly. buildx
+ * reports all other problems itself, and some of these texts are not paths, such as a Git repository.
+ * @throws HandoverError `invalid-input`
+ */
+export async function requireNoPipes(given: readonly GivenPath[]): Promise<void> {
+  for (const [input, path] of given) {
+    const found = await stat(path).catch(() => undefined);
+    // An SSH agent is a socket.
+    if (found === undefined || found.isFile() || found.isDirectory() || found.isSocket()) continue;
+    throw invalidInput(
+      `The input \`${input}\` leads to ${quoteForeign(path)}, which is ${kindOf(found)}, not a file.`,
+      'Write its content to a file first, and use the path of that file.',
+    );
+  }
 }
 
 /** Returns whether the builder exports OCI layouts. If not, it loads images into the engine. */
