@@ -89,7 +89,8 @@ async function exportTarball(plan: TarballPlan, tools: ExportTools): Promise<Exp
   const { kind, path: given } = plan.source;
   const open = kind === 'layout' ? openSourceLayout : openSourceTarball;
   const tarball = await chapter(tools, `Check the ${kind}`, () => open(plan));
-  await using file = tarball.isNew ? await newFile(plan, log) : undefined;
+  // Not every engine loads every source.
+  await using file = tarball.size === undefined ? await newFile(plan, log) : undefined;
   if (file !== undefined)
     log.info(
       `${given} is an OCI ${kind === 'layout' ? kind : 'archive'}. Its image is handed over as a tarball that every engine loads.`,

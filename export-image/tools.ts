@@ -37,11 +37,6 @@ export interface LayoutTools extends Tools {
 }
 
 /** Runs one chapter of the log, and measures it. */
-export function chapter<T>(
-  { log, timeline }: Pick<Tools, 'log' | 'timeline'>,
-  title: string,
-  work: () => Promise<T>,
-  span = title,
-): Promise<T> {
+export function chapter<T>({ log, timeline }: Tools, title: string, work: () => Promise<T>, span = title): Promise<T> {
   return log.chapter(title, () => timeline.measure(span, work));
 }

@@ -41,7 +41,7 @@ export type UnsealedRecord = Omit<
 
 /** A tarball to hand over. */
 export interface OpenedTarball {
-  /** Bytes; undefined when that is known only at the end. */
+  /** Bytes; undefined for a new tarball, whose size is known only at the end. */
   readonly size: number | undefined;
   readonly chunks: LentChunks;
   /** Returns what follows it. Called after all chunks are read. */
@@ -97,7 +97,7 @@ export interface TarballContents {
 /** Returns a new tarball of layers, and of the images that consist of them. */
 export function newTarball(
   layers: AsyncIterable<ArrivingLayer> | Iterable<ArrivingLayer>,
-  contents: Promise<TarballContents>,
+  contents: TarballContents | Promise<TarballContents>,
 ): OpenedTarball {
   const written = Promise.withResolvers<WrittenTarball>();
   return {
@@ -250,41 +250,28 @@ export async function claimName(
 }
 
 function nameTaken({ id, name }: Artifact, owner: Producer | undefined, producer: Producer): HandoverError {
-  const { by, hint } = describeOwner(name, owner, producer);
-  return new HandoverError(
-    'artifact-name-taken',
-    `The artifact "${name}" (id ${String(id)}) exists in this run already, uploaded by ${by}; this is job ` +
-      `${producer.jobKey} in attempt ${String(producer.runAttempt)}.`,
-    hint,
-  );
-}
-
-function describeOwner(
-  name: string,
-  owner: Producer | undefined,
-  producer: Producer,
-): { readonly by: string; readonly hint: string } {
-  const sameInLoad = 'Give load-image the same name.';
-  const job = quoteForeign(owner?.jobKey ?? '', 100);
-  if (owner === undefined) {
-    return {
-      by: 'a step that is not export-image',
-      hint: `Give each export and each upload of a run its own name. ${sameInLoad}`,
-    };
-  }
-  if (owner.jobKey !== producer.jobKey) {
+  const { jobKey, runAttempt } = producer;
+  const takenBy = (by: string, hint: string): HandoverError =>
+    new HandoverError(
+      'artifact-name-taken',
+      `The artifact "${name}" (id ${String(id)}) exists in this run already, uploaded by ${by}; this is job ` +
+        `${jobKey} in attempt ${String(runAttempt)}.`,
+      `${hint} Give load-image the same name.`,
+    );
+  if (owner === undefined)
+    return takenBy('a step that is not export-image', 'Give each export and each upload of a run its own name.');
+  const job = quoteForeign(owner.jobKey, 100);
+  if (owner.jobKey !== jobKey) {
     const varied = `\`artifact-name: ${name}-\${{ matrix.component }}\``;
-    return {
-      by: `job ${job} in attempt ${String(owner.runAttempt)}`,
-      hint: `Give each job its own name. In a matrix, add what varies: ${varied}. ${sameInLoad}`,
-    };
+    return takenBy(
+      `job ${job} in attempt ${String(owner.runAttempt)}`,
+      `Give each job its own name. In a matrix, add what varies: ${varied}.`,
+    );
   }
-  return {
-    by: `${job} in this same attempt: by an earlier step of this job, or by a called workflow's job of the same id`,
-    hint:
-      'In one job, give each step an `artifact-name` of its own (and a `tarball`). Of called workflows, give each its name ' +
-      `as an input. ${sameInLoad}`,
-  };
+  return takenBy(
+    `${job} in this same attempt: by an earlier step of this job, or by a called workflow's job of the same id`,
+    'In one job, give each step an `artifact-name` of its own (and a `tarball`). Of called workflows, give each its name as an input.',
+  );
 }
 
 async function ownerOf(store: ArtifactStore, artifact: Artifact): Promise<Producer | undefined> {

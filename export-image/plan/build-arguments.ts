@@ -23,13 +23,33 @@ export type BuildSecret = PassedSecret | { readonly id: string; readonly from: '
  * @throws HandoverError `invalid-input` for an item of another form. The message doesn't contain the item.
  */
 export function parseSecrets(build: BuildInputs, warnings: string[]): readonly BuildSecret[] {
-  const { secrets, secretFiles, secretEnvs } = build;
+  const read = (
+    items: readonly string[],
+    input: string,
+    what: string,
+    secretOf: (id: string, text: string) => BuildSecret,
+  ): readonly BuildSecret[] =>
+    items.flatMap((item, position) => {
+      const at = item.indexOf('=');
+      const id = item.slice(0, at).trim();
+      if (at < 0 || id === '') {
+        throw invalidInput(
+          `Item ${String(position + 1)} of the input \`${input}\` does not have the form id=${what} (it is not shown here).`,
+          `Write one id=${what} per line. Put a multi-line value in double quotes together with its id: "id=first line…".`,
+        );
+      }
+      const text = item.slice(at + 1);
+      if (text.trim() !== '') return [secretOf(id, text)];
+      warnings.push(
+        `The secret "${quoteForeign(id)}" in the input \`${input}\` is empty and was omitted. A repository that lacks a ` +
+          'secret, and a pull request from a fork, pass an empty one.',
+      );
+      return [];
+    });
   return [
-    ...pairs(secrets, 'secrets', 'value', warnings).map(([id, value]) => ({ id, from: 'value', value }) as const),
-    ...pairs(secretFiles, 'secret-files', 'path', warnings).map(([id, place]) => ({ id, from: 'src', place }) as const),
-    ...pairs(secretEnvs, 'secret-envs', 'VARIABLE', warnings).map(
-      ([id, place]) => ({ id, from: 'env', place }) as const,
-    ),
+    ...read(build.secrets, 'secrets', 'value', (id, value) => ({ id, from: 'value', value })),
+    ...read(build.secretFiles, 'secret-files', 'path', (id, place) => ({ id, from: 'src', place })),
+    ...read(build.secretEnvs, 'secret-envs', 'VARIABLE', (id, place) => ({ id, from: 'env', place })),
   ];
 }
 
@@ -37,31 +57,6 @@ export function parseSecrets(build: BuildInputs, warnings: string[]): readonly B
 function formatSecret({ id, from, place }: PassedSecret): string {
   const field = `${from}=${place}`;
   return `id=${id},${/[",]/.test(field) ? quoted(field) : field}`;
-}
-
-function pairs(
-  items: readonly string[],
-  input: string,
-  what: string,
-  warnings: string[],
-): readonly (readonly [string, string])[] {
-  return items.flatMap((item, position) => {
-    const at = item.indexOf('=');
-    const id = item.slice(0, at).trim();
-    if (at < 0 || id === '') {
-      throw invalidInput(
-        `Item ${String(position + 1)} of the input \`${input}\` does not have the form id=${what} (it is not shown here).`,
-        `Write one id=${what} per line. Put a multi-line value in double quotes together with its id: "id=first line…".`,
-      );
-    }
-    const value = item.slice(at + 1);
-    if (value.trim() !== '') return [[id, value] as const];
-    warnings.push(
-      `The secret "${quoteForeign(id)}" in the input \`${input}\` is empty and was omitted. A repository that lacks a ` +
-        'secret, and a pull request from a fork, pass an empty one.',
-    );
-    return [];
-  });
 }
 
 // The default of `cache-from`: the Actions cache, if there is one and the builder can read it.
@@ -127,24 +122,20 @@ interface Attested {
  * `=` gets its value from the environment, and a label without one is empty.
  * @throws HandoverError `invalid-input`
  */
-export function requireBuildLines(build: BuildInputs): void {
-  requireLines(
-    'build-args',
-    build.buildArgs,
-    /^[^\s=]+(?:=|$)/,
-    'NAME=value (or NAME alone for the value in the environment)',
-  );
-  requireLines('labels', build.labels, /^(?:[^\s=]+$|[^=]+=)/, 'name=value');
-  requireLines('build-contexts', build.buildContexts, /^[^\s=]+=./, 'name=path');
-}
-
-function requireLines(input: string, lines: readonly string[], form: RegExp, expected: string): void {
-  const wrong = lines.findIndex((line) => !form.test(line));
-  if (wrong === -1) return;
-  throw invalidInput(
-    `Line ${String(wrong + 1)} of the input \`${input}\` is "${quoteForeign(lines[wrong] ?? '')}"; expected ${expected}.`,
-    'Write one per line. Put a multi-line value in double quotes together with its name.',
-  );
+export function requireBuildLines({ buildArgs, buildContexts, labels }: BuildInputs): void {
+  const forms = [
+    ['build-args', buildArgs, /^[^\s=]+(?:=|$)/, 'NAME=value (or NAME alone for the value in the environment)'],
+    ['labels', labels, /^(?:[^\s=]+$|[^=]+=)/, 'name=value'],
+    ['build-contexts', buildContexts, /^[^\s=]+=./, 'name=path'],
+  ] as const;
+  for (const [input, lines, form, expected] of forms) {
+    const wrong = lines.findIndex((line) => !form.test(line));
+    if (wrong === -1) continue;
+    throw invalidInput(
+      `Line ${String(wrong + 1)} of the input \`${input}\` is "${quoteForeign(lines[wrong] ?? '')}"; expected ${expected}.`,
+      'Write one per line. Put a multi-line value in double quotes together with its name.',
+    );
+  }
 }
 
 /**

@@ -58,7 +58,9 @@ export async function bakeIntoLayout(tools: LayoutTools, plan: BakePlan): Promis
   for (const { readImage, references } of outputs) images.push({ image: await readImage(), references });
   const problems = new Set([...unreadCaches, ...writes.flatMap((caches) => caches.problems)]);
   const caches = cacheWriting(tools, laterCaches(plan, writes), [...problems]);
-  return { steps, images: requireSome(images), caches };
+  const [first, ...further] = images;
+  if (first !== undefined) return { steps, images: [first, ...further], caches };
+  throw new HandoverError('builder-unsupported', 'docker buildx bake built no image.', setupBuildxHint);
 }
 
 interface NamedTarget {
@@ -204,10 +206,4 @@ function laterCaches({ source, platform }: BakePlan, writes: readonly TargetCach
     // bake would need a permission for the folder with the other stages' layers.
     return afterImage.map((line) => ({ line, commandOf }));
   });
-}
-
-function requireSome(images: readonly ExportedImage[]): FilledLayout['images'] {
-  const [first, ...further] = images;
-  if (first !== undefined) return [first, ...further];
-  throw new HandoverError('builder-unsupported', 'docker buildx bake built no image.', setupBuildxHint);
 }

@@ -4,7 +4,7 @@ import type { TarballPlan } from '../plan/plan.ts';
 import { HandoverError, invalidInput, invalidTarball, messageOf } from '../../shared/base/errors.ts';
 import { fileChunks, fileHead, transientFileChunks } from '../../shared/bytes/files.ts';
 import { formatPlatform, samePlatform } from '../../shared/image/platform.ts';
-import type { RecordLayer, TarballCompression } from '../../shared/image/record.ts';
+import type { TarballCompression } from '../../shared/image/record.ts';
 import type { Reference, TaggedReference } from '../../shared/image/reference.ts';
 import { readNamedImage } from '../../shared/layout/read-layout.ts';
 import type { ArrivingLayer } from '../../shared/tar/tarball-writer.ts';
@@ -21,17 +21,12 @@ import { layoutBlobs } from '../../shared/layout/arriving-layers.ts';
 
 const chunkBytes = 256 * 1024;
 
-export interface SourceTarball extends OpenedTarball {
-  /** Whether it is a new tarball, because not every engine loads the source. */
-  readonly isNew: boolean;
-}
-
 /**
  * Checks a complete tarball: each layer, and whether an engine can load it. A Docker archive (`docker save` or another tool) is handed over
  * unchanged. The image for the plan's platform in an OCI archive becomes a new tarball, because the classic store can't load the archive.
  * @throws HandoverError `tarball-invalid`, `image-not-found`, `platform-mismatch`
  */
-export async function openSourceTarball(plan: TarballPlan): Promise<SourceTarball> {
+export async function openSourceTarball(plan: TarballPlan): Promise<OpenedTarball> {
   const { path } = plan.source;
   const size = await sizeOf(path);
   const head = fileHead(path, magicBytes).catch((error: unknown) => {
@@ -41,21 +36,21 @@ export async function openSourceTarball(plan: TarballPlan): Promise<SourceTarbal
   const { kind, images } = await inspectFile(path, compression);
   const chosen = chooseImage(images, plan.reference, plan.platform);
   if (!samePlatform(chosen.config.platform, plan.platform)) {
+    const there = formatPlatform(chosen.config.platform);
     throw new HandoverError(
       'platform-mismatch',
-      `${path} holds an image for ${formatPlatform(chosen.config.platform)}; \`platform\` is ${formatPlatform(plan.platform)}.`,
-      `Set \`platform: ${formatPlatform(chosen.config.platform)}\`, or give the tarball of the other platform.`,
+      `${path} holds an image for ${there}; \`platform\` is ${formatPlatform(plan.platform)}.`,
+      `Set \`platform: ${there}\`, or give the tarball of the other platform.`,
     );
   }
   const references = [...chooseReferences(path, plan.reference, chosen.references), ...plan.tags];
   const [manifest] = chosen.manifests;
   if (kind !== 'oci' || manifest === undefined) {
     const record = recordOf(compression, chosen, references);
-    return { size, chunks: transientFileChunks(path), isNew: false, unsealed: () => Promise.resolve({ record }) };
+    return { size, chunks: transientFileChunks(path), unsealed: () => Promise.resolve({ record }) };
   }
   const image = { image: contentsOf(chosen, manifest), references };
-  const contents = Promise.resolve({ images: [image] } as const);
-  return { ...newTarball(layersOf(path, compression, chosen.layers), contents), isNew: true };
+  return newTarball(layersOf(path, compression, chosen.layers), { images: [image] });
 }
 
 function recordOf(
@@ -63,24 +58,22 @@ function recordOf(
   image: TarballImage,
   references: readonly TaggedReference[],
 ): UnsealedRecord {
-  const [manifest] = image.manifests;
-  const isPlain = compression === 'none';
-  const place = ({ offset, size: bytes }: SeenEntry): Pick<RecordLayer, 'size' | 'offset'> =>
-    isPlain ? { size: bytes, offset } : { size: bytes };
-  return {
-    references,
-    platform: image.config.platform,
-    configDigest: image.configDigest,
-    manifestDigests: image.manifestDigests,
-    diffIds: image.config.diffIds,
-    layers: image.layers.map((layer) => ({ digest: layer.digest, mediaType: '', ...place(layer) })),
-    ...(isPlain ? { configAt: { offset: image.configOffset, size: image.configBytes.length } } : {}),
-    ...(isPlain && manifest !== undefined
-      ? { manifestAt: { offset: manifest.offset, size: manifest.bytes.length } }
-      : {}),
-    labels: image.config.labels,
-    ...(image.config.created === undefined ? {} : { created: image.config.created }),
+  const { config, configDigest, manifestDigests, layers } = image;
+  const { platform, diffIds, labels, created } = config;
+  const facts = {
+    ...{ references, platform, configDigest, manifestDigests, diffIds, labels },
+    ...(created === undefined ? {} : { created }),
     tarballCompression: compression,
+  };
+  const blobs = layers.map(({ digest, size }) => ({ digest, size, mediaType: '' }));
+  // Nothing has a place in a compressed tarball.
+  if (compression !== 'none') return { ...facts, layers: blobs };
+  const [manifest] = image.manifests;
+  return {
+    ...facts,
+    layers: layers.map(({ digest, size, offset }) => ({ digest, size, mediaType: '', offset })),
+    configAt: { offset: image.configOffset, size: image.configBytes.length },
+    ...(manifest === undefined ? {} : { manifestAt: { offset: manifest.offset, size: manifest.bytes.length } }),
   };
 }
 
@@ -147,7 +140,7 @@ function invalid(message: string, cause?: unknown): HandoverError {
  * blob is verified while it is read.
  * @throws HandoverError `tarball-invalid`, `image-not-found`, `platform-mismatch`
  */
-export async function openSourceLayout(plan: TarballPlan): Promise<SourceTarball> {
+export async function openSourceLayout(plan: TarballPlan): Promise<OpenedTarball> {
   const { source, platform, reference, tags } = plan;
   const { path } = source;
   const { image, references, attestations } = await readNamedImage(path, platform, reference).catch(
@@ -161,6 +154,5 @@ export async function openSourceLayout(plan: TarballPlan): Promise<SourceTarball
     },
   );
   const named = { image, references: [...chooseReferences(path, reference, references), ...tags] };
-  const contents = Promise.resolve({ images: [named], attestations } as const);
-  return { ...newTarball(layoutBlobs(path, image.layers), contents), isNew: true };
+  return newTarball(layoutBlobs(path, image.layers), { images: [named], attestations });
 }
