@@ -17,7 +17,7 @@ import { addSummary, maskSecret, setOutputs } from '../shared/runner/outputs.ts'
 import { run } from '../shared/runner/run.ts';
 
 await run('export-image', async ({ context, log, signal, limit }) => {
-  setOutputs(failedOutputs());
+  setOutputs(failedOutputs);
   const inputs = actionInputs();
   const minutes = limit(inputs);
   const plan = planExport(readExportInputs(inputs), context);

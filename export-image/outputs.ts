@@ -4,10 +4,8 @@ import { formatReference } from '../shared/image/reference.ts';
 import type { ExportResult } from './export-image.ts';
 import type { ExportPlan } from './plan/plan.ts';
 
-/** Returns the outputs of a step that fails. They are set before anything else. */
-export function failedOutputs(): Readonly<Record<string, string>> {
-  return { 'run-integration': 'false' };
-}
+/** The outputs of a step that fails. They are set before anything else. */
+export const failedOutputs = { 'run-integration': 'false' };
 
 /** Returns the outputs of a build, which are set even if the export fails later. */
 export function stepOutputs(steps: readonly BuildStep[]): Readonly<Record<string, string>> {

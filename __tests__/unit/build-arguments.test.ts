@@ -7,8 +7,8 @@ import {
   parseSecrets,
   type PassedSecret,
   requireBuildLines,
-  withoutGhaCache,
 } from '../../export-image/plan/build-arguments.ts';
+import { withoutGhaCache } from '../../export-image/plan/cache.ts';
 import { parsePlatform } from '../../shared/image/platform.ts';
 
 const plain: BuildInputs = { ...buildInputs, context: '.', cacheFrom: [] };

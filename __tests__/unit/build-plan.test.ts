@@ -1,7 +1,8 @@
 import { describe, expect, test } from '@jest/globals';
 import { buildInputs as build, exportFacts as runner, exportInputs } from '../fixtures/export-inputs.ts';
 import type { ExportInputs } from '../../export-image/inputs.ts';
-import { buildArguments, withoutGhaCache } from '../../export-image/plan/build-arguments.ts';
+import { buildArguments } from '../../export-image/plan/build-arguments.ts';
+import { withoutGhaCache } from '../../export-image/plan/cache.ts';
 import { planExport } from '../../export-image/plan/plan.ts';
 import { parsePlatform } from '../../shared/image/platform.ts';
 

@@ -1,6 +1,7 @@
 import { dirname, isAbsolute, relative } from 'node:path';
 import type { BakeInputs, BuildInputs, ExportInputs } from '../inputs.ts';
-import { type Exporter, isOnlyAutomatic, outputOf } from './build-arguments.ts';
+import { type Exporter, outputOf } from './build-arguments.ts';
+import { isOnlyAutomatic } from './cache.ts';
 import { invalidInput } from '../../shared/base/errors.ts';
 import { quoteForeign } from '../../shared/base/text.ts';
 import { formatPlatform, type Platform } from '../../shared/image/platform.ts';

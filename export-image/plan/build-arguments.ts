@@ -1,3 +1,4 @@
+import { cachesRead } from './cache.ts';
 import type { BuildInputs } from '../inputs.ts';
 import { type Attestations, noAttestations } from './push-plan.ts';
 import { invalidInput } from '../../shared/base/errors.ts';
@@ -57,37 +58,6 @@ export function parseSecrets(build: BuildInputs, warnings: string[]): readonly B
 function formatSecret({ id, from, place }: PassedSecret): string {
   const field = `${from}=${place}`;
   return `id=${id},${/[",]/.test(field) ? quoted(field) : field}`;
-}
-
-// The default of `cache-from`: the Actions cache, if there is one and the builder can read it.
-const automatic = 'auto';
-
-/** Returns whether a cache is the Actions cache service, in the long or the short form of `cache-from`. */
-function isGhaCache(cache: string): boolean {
-  const text = cache.trim();
-  return text === automatic || text === 'gha' || cache.split(',').some((part) => part.trim() === 'type=gha');
-}
-
-/** Returns whether the caches are the default. */
-export function isOnlyAutomatic(caches: readonly string[]): boolean {
-  return caches.every((cache) => cache.trim() === automatic);
-}
-
-/** Returns the caches as buildx reads them. */
-export function cachesRead(caches: readonly string[]): readonly string[] {
-  return caches.map((cache) => (cache.trim() === automatic ? 'type=gha' : cache));
-}
-
-/** Returns the caches without the Actions cache service, and whether the inputs name that service. */
-export function withoutGhaCache(caches: readonly string[]): {
-  readonly caches: readonly string[];
-  readonly asked: boolean;
-} {
-  const left = caches.filter(isGhaCache);
-  return {
-    caches: caches.filter((cache) => !left.includes(cache)),
-    asked: left.some((cache) => cache.trim() !== automatic),
-  };
 }
 
 /** An output of the build. */

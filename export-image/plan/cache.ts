@@ -8,6 +8,9 @@ import { type EventFacts, type WorkflowEvent, workflowEvent } from '../../shared
 // an azblob container that doesn't respond). So the image is built first. Separate builds write its caches, and their failures are reported
 // in one notice.
 
+// The default of `cache-from`: the Actions cache, if there is one and the builder can read it. In `cache-to`, if a later run can.
+const automatic = 'auto';
+
 /** The Actions cache service of this job. */
 export interface CacheService {
   /** Whether BuildKit's `gha` cache has a service. */
@@ -95,6 +98,34 @@ function isRequired(cache: string): boolean {
   return ['0', 'f', 'F', 'false', 'FALSE', 'False'].includes(valueOf(cache, 'ignore-error') ?? '');
 }
 
+/** Returns whether a cache is the Actions cache service, in the long or the short form of `cache-from`. */
+function isGhaCache(cache: string): boolean {
+  const text = cache.trim();
+  return text === automatic || text === 'gha' || cache.split(',').some((part) => part.trim() === 'type=gha');
+}
+
+/** Returns whether the caches are the default. */
+export function isOnlyAutomatic(caches: readonly string[]): boolean {
+  return caches.every((cache) => cache.trim() === automatic);
+}
+
+/** Returns the caches as buildx reads them. */
+export function cachesRead(caches: readonly string[]): readonly string[] {
+  return caches.map((cache) => (cache.trim() === automatic ? 'type=gha' : cache));
+}
+
+/** Returns the caches without the Actions cache service, and whether the inputs name that service. */
+export function withoutGhaCache(caches: readonly string[]): {
+  readonly caches: readonly string[];
+  readonly asked: boolean;
+} {
+  const left = caches.filter(isGhaCache);
+  return {
+    caches: caches.filter((cache) => !left.includes(cache)),
+    asked: left.some((cache) => cache.trim() !== automatic),
+  };
+}
+
 /** Returns whether the job may read the Actions cache. */
 export function mayReadCache({ isThere, mode }: CacheService): boolean {
   return isThere && mode !== 'none' && mode !== 'write-only';
@@ -160,7 +191,6 @@ function valueOf(cache: string, key: string): string | undefined {
 // A cache belongs to the ref of its run. A run reads the caches of its own ref, of the default branch, and of a pull request's base branch.
 // Sources: GitHub docs, "Dependency caching reference"; GitHub changelog, 2026-06-26 and 2026-09-10; docs/decisions/0030.
 
-const automatic = 'auto';
 const written = 'type=gha,mode=max';
 
 // Events of a branch that may write its cache. Others, such as issue_comment, get a read-only token, or build another commit.

@@ -1,5 +1,4 @@
 import type { BuildInputs, ExportInputs } from '../inputs.ts';
-import { resolveCacheTo, mayReadCache } from './cache.ts';
 import {
   type AttestationFacts,
   type Attestations,
@@ -9,13 +8,8 @@ import {
   type PushPlan,
 } from './push-plan.ts';
 import { type BakeSource, planBake, withoutCachesRead } from './bake.ts';
-import {
-  type BuildSecret,
-  parseSecrets,
-  requireBuildLines,
-  withoutGhaCache,
-  withDefaultContext,
-} from './build-arguments.ts';
+import { type BuildSecret, parseSecrets, requireBuildLines, withDefaultContext } from './build-arguments.ts';
+import { mayReadCache, resolveCacheTo, withoutGhaCache } from './cache.ts';
 import { chooseCompression, type NewLayers } from './compression.ts';
 import { chooseTags, immutableTag, lines, loweredNotices, parseMetadataTags } from '../../shared/image/tags.ts';
 import { HandoverError, invalidInput } from '../../shared/base/errors.ts';

@@ -28,7 +28,13 @@ export function planPush(
   platform: Platform,
   attestations: Attestations,
 ): PushPlan | undefined {
-  const onFailure = chooseOnFailure(inputs.onFailure);
+  const { onFailure } = inputs;
+  if (onFailure !== 'error' && onFailure !== 'warn') {
+    throw invalidInput(
+      `The input \`push-failure\` is "${quoteForeign(onFailure)}"; expected error or warn.`,
+      'Correct `push-failure` under `with:`.',
+    );
+  }
   const platforms = inputs.platforms.map(parsePlatform);
   if (!inputs.enabled) return undefined;
   if (source === 'tarball' || source === 'layout') {
@@ -55,14 +61,6 @@ export function planPush(
   throw invalidInput(
     '`push` is true, but the input `tags` is empty: there is no reference to push.',
     'Set `tags` to the output of docker/metadata-action, to one reference per line, or to `auto` with a `repository`.',
-  );
-}
-
-function chooseOnFailure(text: string): PushPlan['onFailure'] {
-  if (text === 'error' || text === 'warn') return text;
-  throw invalidInput(
-    `The input \`push-failure\` is "${quoteForeign(text)}"; expected error or warn.`,
-    'Correct `push-failure` under `with:`.',
   );
 }
 

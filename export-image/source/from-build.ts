@@ -1,15 +1,8 @@
 import { readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { BuildInputs } from '../inputs.ts';
-import {
-  buildArguments,
-  type BuildSecret,
-  cachesRead,
-  type Exporter,
-  type PassedSecret,
-  withoutGhaCache,
-} from '../plan/build-arguments.ts';
-import { planCacheWrites } from '../plan/cache.ts';
+import { buildArguments, type BuildSecret, type Exporter, type PassedSecret } from '../plan/build-arguments.ts';
+import { cachesRead, planCacheWrites, withoutGhaCache } from '../plan/cache.ts';
 import { type BuildPlan, isPushedByItsBuild } from '../plan/plan.ts';
 import type { PushPlan } from '../plan/push-plan.ts';
 import { pinned, pushFromEngine } from '../push.ts';
