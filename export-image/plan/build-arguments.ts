@@ -1,4 +1,4 @@
-import { cachesRead } from './cache.ts';
+import { cachesRead, quoted } from './cache.ts';
 import type { BuildInputs } from '../inputs.ts';
 import { type Attestations, noAttestations } from './push-plan.ts';
 import { invalidInput } from '../../shared/base/errors.ts';
@@ -180,11 +180,6 @@ function namesOf(references: readonly string[]): readonly string[] {
 function compressionOf({ compression }: { readonly compression: LayerCompression }): readonly string[] {
   const { format, level } = compression;
   return [`compression=${format}`, ...(level === undefined ? [] : [`compression-level=${String(level)}`])];
-}
-
-// A field of CSV.
-function quoted(text: string): string {
-  return `"${text.replaceAll('"', '""')}"`;
 }
 
 const placeholder = /\{\{\s*defaultContext\s*\}\}/g;

@@ -171,7 +171,12 @@ export function ownScopes(cacheFrom: readonly string[]): readonly string[] | und
 
 /** Returns the `cache-to` line of a folder with the layers of all stages. */
 export function folderCache(directory: string): string {
-  return `type=local,mode=max,"dest=${directory.replaceAll('"', '""')}"`;
+  return `type=local,mode=max,${quoted(`dest=${directory}`)}`;
+}
+
+/** Returns a field of a line of CSV. */
+export function quoted(text: string): string {
+  return `"${text.replaceAll('"', '""')}"`;
 }
 
 // One line of CSV, as buildx reads it (util/buildflags/cache.go).

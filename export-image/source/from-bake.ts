@@ -17,7 +17,7 @@ import { exportsLayouts, type FilledLayout, requireNoPipes, saveIntoLayout } fro
 import type { LayoutTools } from '../tools.ts';
 import { HandoverError, invalidInput, setupBuildxHint } from '../../shared/base/errors.ts';
 import { quoteForeign } from '../../shared/base/text.ts';
-import type { BakeTarget, BuildCommand, Buildx } from '../../shared/docker/buildx.ts';
+import type { BakeTarget, BuildCommand } from '../../shared/docker/buildx.ts';
 import { engineTags, type EngineTags } from '../../shared/docker/engine-tags.ts';
 import type { ImageContents } from '../../shared/image/manifest.ts';
 import { formatReference, parseTaggedReference, type TaggedReference } from '../../shared/image/reference.ts';
@@ -32,7 +32,7 @@ export async function bakeIntoLayout(tools: LayoutTools, plan: BakePlan): Promis
   const { source, platform } = plan;
   await requireNoPipes(source.files.map((file) => ['bake-files', file.replace(/^cwd:\/\//, '')]));
   const direct = await exportsLayouts(tools, source.builder);
-  const found = await findTargets(buildx, source, layout);
+  const found = await findTargets(tools, source);
   const targets = namedTargets(found.filter(({ isLinked }) => isLinked !== true));
   // Only one of several targets with the same definition is built.
   const isBuilt = ({ name, isLinked }: BakeTarget): boolean =>
@@ -81,10 +81,9 @@ interface TargetOutput extends BakeOutput, Pick<NamedTarget, 'references'> {
 
 /**
  * Returns the targets to build, with all of their names.
- * @param directory a folder for temporary files
  * @throws HandoverError `invalid-input`
  */
-async function findTargets(buildx: Buildx, source: BakeSource, directory: string): Promise<readonly BakeTarget[]> {
+async function findTargets({ buildx, layout }: LayoutTools, source: BakeSource): Promise<readonly BakeTarget[]> {
   const { targets: names, workdir } = source;
   const place = await stat(workdir).catch(() => undefined);
   if (place?.isDirectory() !== true) {
@@ -97,8 +96,8 @@ async function findTargets(buildx: Buildx, source: BakeSource, directory: string
   const files = source.files.length === 0 ? await defaultFiles(workdir) : source.files;
   const lastComposeFile = files.findLastIndex(isComposeFile);
   if (lastComposeFile === -1) return found;
-  const override = join(directory, 'without-build-tags.yaml');
-  await mkdir(directory, { recursive: true });
+  const override = join(layout, 'without-build-tags.yaml');
+  await mkdir(layout, { recursive: true });
   await writeFile(
     override,
     withoutBuildTags(found.filter(({ isLinked }) => isLinked !== true).map(({ name }) => name)),
