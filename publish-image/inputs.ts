@@ -1,27 +1,10 @@
-import type { OtherRunInputs } from '../shared/handed-over/other-run-plan.ts';
 import type { Inputs } from '../shared/runner/inputs.ts';
 
 /** The inputs of publish-image, as given; `planPublish` interprets them. */
-export interface PublishInputs extends Omit<OtherRunInputs, 'repository' | 'allowForkRuns'> {
-  /** Names and patterns. */
-  readonly artifactNames: readonly string[];
-  /** Instead of the names, unless empty. */
-  readonly artifactIds: readonly string[];
-  readonly image: string | undefined;
-  readonly tags: string;
-  readonly repository: string | undefined;
-  readonly mountFrom: readonly string[];
-  readonly username: string | undefined;
-  readonly password: string | undefined;
-  readonly registryCa: string | undefined;
-  readonly expectedConfigDigests: readonly string[];
-  readonly expectedRevision: string | undefined;
-  /** The `repository` of the run. */
-  readonly runRepository: string | undefined;
-}
+export type PublishInputs = Readonly<ReturnType<typeof readPublishInputs>>;
 
 /** @throws HandoverError `invalid-input` */
-export function readPublishInputs(inputs: Inputs): PublishInputs {
+export function readPublishInputs(inputs: Inputs) {
   return {
     artifactNames: inputs.list('artifact-name'),
     artifactIds: inputs.listOrNone('artifact-ids'),
