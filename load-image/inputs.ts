@@ -1,54 +1,16 @@
-import type { OtherRunInputs } from '../shared/handed-over/other-run-plan.ts';
 import type { Inputs } from '../shared/runner/inputs.ts';
 
-/** The inputs of load-image for one image, as given; `planLoad` interprets them. */
-export interface LoadInputs {
-  readonly artifactName: string;
-  readonly image: string | undefined;
-  readonly into: string;
-  readonly tarball: string | undefined;
-  readonly ociLayout: string | undefined;
-  readonly expectedConfigDigest: string | undefined;
-  readonly expectedRevision: string | undefined;
-  readonly checkPlatform: boolean;
-  readonly overlap: boolean;
-  readonly from: string;
-  readonly registryImage: string | undefined;
-  readonly engine: string;
-}
+/** The inputs about each image, as given; `planEach` interprets them. */
+export type EachInputs = Readonly<ReturnType<typeof readEachInputs>>;
 
-/** The inputs of load-image for any number of images, as given; `planImages` interprets them. */
-export interface ImagesInputs extends LoadInputs {
-  /** Names and patterns. */
-  readonly artifactNames: readonly string[];
-  /** Instead of the names, unless empty. */
-  readonly artifactIds: readonly string[];
-  readonly load: boolean;
-  readonly remove: boolean;
-  readonly digestsArtifact: string | undefined;
-}
+/** The inputs for the image of one artifact, as given; `planLoad` interprets them. */
+export type LoadInputs = EachInputs & { readonly artifactName: string };
 
-/** The inputs of load-image that select another run or image, as given; `planRun` interprets them. */
-export interface RunInputs extends OtherRunInputs {
-  readonly fallbackImage: string | undefined;
-}
+/** All inputs of load-image, as given; `planImages` interprets them. */
+export type ImagesInputs = Readonly<ReturnType<typeof readImagesInputs>>;
 
-/** The inputs of load-image about an artifact that doesn't exist yet, as given; `planWait` interprets them. */
-export interface WaitInputs {
-  /** 0 doesn't wait. */
-  readonly waitMinutes: number;
-  readonly waitForJob: string | undefined;
-}
-
-/** @throws HandoverError `invalid-input` */
-export function readImagesInputs(inputs: Inputs): ImagesInputs {
+function readEachInputs(inputs: Inputs) {
   return {
-    artifactName: inputs.text('artifact-name'),
-    artifactNames: inputs.list('artifact-name'),
-    artifactIds: inputs.listOrNone('artifact-ids'),
-    load: inputs.boolean('load'),
-    remove: inputs.boolean('remove'),
-    digestsArtifact: inputs.optional('digests-artifact'),
     image: inputs.optional('image'),
     into: inputs.text('into'),
     tarball: inputs.optional('tarball'),
@@ -64,8 +26,14 @@ export function readImagesInputs(inputs: Inputs): ImagesInputs {
 }
 
 /** @throws HandoverError `invalid-input` */
-export function readRunInputs(inputs: Inputs): RunInputs {
+export function readImagesInputs(inputs: Inputs) {
   return {
+    ...readEachInputs(inputs),
+    artifactNames: inputs.list('artifact-name'),
+    artifactIds: inputs.listOrNone('artifact-ids'),
+    load: inputs.boolean('load'),
+    remove: inputs.boolean('remove'),
+    digestsArtifact: inputs.optional('digests-artifact'),
     runId: inputs.orNone('run-id'),
     workflow: inputs.orNone('workflow'),
     branch: inputs.orNone('branch'),
@@ -74,10 +42,7 @@ export function readRunInputs(inputs: Inputs): RunInputs {
     githubToken: inputs.optional('github-token'),
     allowForkRuns: inputs.boolean('allow-fork-runs'),
     fallbackImage: inputs.optional('fallback-image'),
+    waitMinutes: inputs.decimal('wait-minutes', 0, 7200),
+    waitForJob: inputs.optional('wait-for-job'),
   };
-}
-
-/** @throws HandoverError `invalid-input` */
-export function readWaitInputs(inputs: Inputs): WaitInputs {
-  return { waitMinutes: inputs.decimal('wait-minutes', 0, 7200), waitForJob: inputs.optional('wait-for-job') };
 }

@@ -10,13 +10,12 @@ import { resolveArtifact } from '../shared/handed-over/opened-artifact.ts';
 import { type Outcome, requireAll, sideBySide } from '../shared/handed-over/side-by-side.ts';
 import { isId, isPattern, isWanted } from '../shared/image/artifact-name.ts';
 import { recordName } from '../shared/image/record.ts';
-import { formatReference, type Reference } from '../shared/image/reference.ts';
+import { formatReference } from '../shared/image/reference.ts';
 import { claimDigests, type MappedImage, mappedImages } from './digests.ts';
 import { chooseAtOnce, hostInfo } from './into/into-holders.ts';
 import { differences } from './into/prove.ts';
 import { loadArtifact, loadImage, type LoadTools } from './load-image.ts';
-import type { ImagesPlan } from './plan/images-plan.ts';
-import type { EachPlan } from './plan/plan.ts';
+import type { EachPlan, ImagesPlan } from './plan/plan.ts';
 import type { LoadResult } from './result.ts';
 
 export type ImagesTools = LoadTools & {
@@ -37,17 +36,12 @@ export interface ImagesResult {
 
 /**
  * Loads one image, or several at once, or only reads their digests. Uploads the mapping and removes the artifacts if the plan says so.
- * @param fallback the image to pull when the artifact of one image doesn't exist
  * @throws HandoverError of any code of the consumer, with every image that failed. Verified images are kept
  */
-export async function loadImages(
-  plan: ImagesPlan,
-  fallback: Reference | undefined,
-  tools: ImagesTools,
-): Promise<ImagesResult> {
+export async function loadImages(plan: ImagesPlan, tools: ImagesTools): Promise<ImagesResult> {
   if (plan.kind === 'removal')
     return { images: [], loaded: [], digests: undefined, removed: await removeArtifacts(plan.wanted, tools) };
-  const result = await loadAndMap(plan, fallback, tools);
+  const result = await loadAndMap(plan, tools);
   if (!plan.remove) return { ...result, removed: [] };
   // A pattern may also match the mapping, or an artifact that another job has uploaded meanwhile.
   const names = plan.wanted.some(isPattern)
@@ -75,16 +69,12 @@ async function removeArtifacts(
   return [...new Set(artifacts.map(({ name }) => name))];
 }
 
-async function loadAndMap(
-  plan: ImagesPlan,
-  fallback: Reference | undefined,
-  tools: ImagesTools,
-): Promise<Omit<ImagesResult, 'removed'>> {
+async function loadAndMap(plan: ImagesPlan, tools: ImagesTools): Promise<Omit<ImagesResult, 'removed'>> {
   if (plan.kind === 'one') {
     const [artifactName = ''] = plan.wanted;
     const name = await nameOf(artifactName, tools);
     return withDigests(plan.digests, tools, [name], async () => {
-      const loaded = await loadImage({ ...plan.each, artifactName }, tools, fallback);
+      const loaded = await loadImage({ ...plan.each, artifactName }, tools, plan.fallback);
       return { images: mappedLoad(loaded, name), loaded: [loaded] };
     });
   }

@@ -1,8 +1,6 @@
 import { loadOutputs } from './outputs.ts';
-import { readImagesInputs, readRunInputs, readWaitInputs } from './inputs.ts';
-import { planImages } from './plan/images-plan.ts';
-import { planRun } from './plan/run-plan.ts';
-import { planWait } from './plan/wait-plan.ts';
+import { readImagesInputs } from './inputs.ts';
+import { planImages } from './plan/plan.ts';
 import { loadImages } from './load-images.ts';
 import { imagesSummary } from './summary.ts';
 import { waitingReader } from './wait.ts';
@@ -23,10 +21,9 @@ import { run } from '../shared/runner/run.ts';
 await run('load-image', async ({ context, log, signal, limit }) => {
   const inputs = actionInputs();
   const limitMinutes = limit(inputs);
-  const plan = planImages(readImagesInputs(inputs));
-  const runInputs = readRunInputs(inputs);
-  const { other, fallback } = planRun(runInputs, plan, context.producer.repository);
-  const wait = planWait(readWaitInputs(inputs), plan, other !== undefined, limitMinutes);
+  const given = readImagesInputs(inputs);
+  const plan = planImages(given, { ownRepository: context.producer.repository, limitMinutes });
+  const { other, wait } = plan;
   const times = timeline();
   const engine = await containerEngine(plan.each.engine, context, signal);
   const holders = await holdersOf(plan.each.into, engine, signal);
@@ -34,12 +31,12 @@ await run('load-image', async ({ context, log, signal, limit }) => {
   const tools = { ...context, log, maskSecret, signal, figures };
   const ownStore = (): ArtifactStore => runStore(tools);
   await using found = other === undefined ? ownStore() : otherRunStore({ ...tools, ...other });
-  const { githubToken: token = '' } = runInputs;
+  const { githubToken: token = '' } = given;
   const reads = { ...context, ...context.producer, token, onRetry: log.info, signal };
   await using jobs = wait === undefined || token === '' ? undefined : runJobs(reads);
   const waiting = { ...context, ...context.producer, jobs, log, timeline: times, signal };
   const store: ArtifactReader = wait === undefined ? found : waitingReader(found, wait, waiting);
-  const result = await loadImages(plan, fallback, {
+  const result = await loadImages(plan, {
     engine,
     holders,
     signal,

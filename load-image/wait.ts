@@ -5,7 +5,7 @@ import { backoff } from '../shared/http/retry.ts';
 import { formatDuration } from '../shared/base/text.ts';
 import type { Timeline } from '../shared/base/timeline.ts';
 import { artifactNotFound, selectArtifacts, type WaitTimeout } from '../shared/handed-over/find.ts';
-import type { WaitPlan } from './plan/wait-plan.ts';
+import type { WaitPlan } from './plan/plan.ts';
 import { type Producers, type ProducersTools, watchProducers } from './producers.ts';
 
 // Waits for an artifact that is still being built. The rest of the code only sees a list of artifacts that takes long. The wait ends when

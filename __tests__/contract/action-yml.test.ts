@@ -6,7 +6,7 @@ import { projectRoot } from '../../dev/action-runner.ts';
 import { readEntries, updateDocs } from '../../dev/docs.ts';
 import { readExportInputs } from '../../export-image/inputs.ts';
 import { readJoinedInputs } from '../../joined/inputs.ts';
-import { readImagesInputs, readRunInputs, readWaitInputs } from '../../load-image/inputs.ts';
+import { readImagesInputs } from '../../load-image/inputs.ts';
 import { readPublishInputs } from '../../publish-image/inputs.ts';
 import { errorCodes } from '../../shared/base/errors.ts';
 import type { Inputs } from '../../shared/runner/inputs.ts';
@@ -55,7 +55,7 @@ const writtenOutputs = (file: string): readonly string[] =>
   ].sort();
 
 const ofExport = readInputs(readExportInputs, readTimeLimit);
-const ofLoad = readInputs(readImagesInputs, readRunInputs, readWaitInputs, readTimeLimit);
+const ofLoad = readInputs(readImagesInputs, readTimeLimit);
 const ofPublish = readInputs(readPublishInputs, readTimeLimit);
 const ofJoined = readInputs((inputs) => readJoinedInputs(inputs, 'charon.tar'), readTimeLimit);
 const actions = [

@@ -57,7 +57,7 @@ test.each([
   ['publish-image/plan/plan.ts', "import { wishOf } from '../../load-image/plan/plan.ts';"],
   ['joined/joined.ts', "import { publishImage } from '../publish-image/publish-image.ts';"],
   ['joined/joined.ts', "import { loadInto } from '../load-image/into/into-holders.ts';"],
-  ['joined/joined.ts', "import { planRun } from '../load-image/plan/run-plan.ts';"],
+  ['joined/joined.ts', "import { planBake } from '../export-image/plan/bake.ts';"],
   ['export-image/plan/plan.ts', "import { planLoad } from '../../load-image/plan/plan.ts';"],
   ['load-image/load-image.ts', "import { exportImage } from '../export-image/export-image.ts';"],
   ['export-image/export-image.ts', "import { loadOrExport } from '../joined/joined.ts';"],

@@ -1,21 +1,15 @@
 import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
-import { loadInputs } from '../fixtures/load-inputs.ts';
+import { imagesInputs } from '../fixtures/load-inputs.ts';
 import { formatMapping, type MappedImage } from '../../load-image/digests.ts';
 import { selectArtifacts } from '../../shared/handed-over/find.ts';
 import type { ImagesInputs } from '../../load-image/inputs.ts';
-import { planImages } from '../../load-image/plan/images-plan.ts';
+import { type ImagesPlan, planImages } from '../../load-image/plan/plan.ts';
 import { fittingLoads } from '../../load-image/into/space.ts';
 import { isPattern, matchesPattern } from '../../shared/image/artifact-name.ts';
 
-const inputs: ImagesInputs = {
-  ...loadInputs,
-  artifactNames: ['docker-image'],
-  artifactIds: [],
-  load: true,
-  remove: false,
-  digestsArtifact: undefined,
-};
+const plan = (change: Partial<ImagesInputs> = {}): ImagesPlan =>
+  planImages({ ...imagesInputs, ...change }, { ownRepository: 'org/charon', limitMinutes: 30 });
 
 describe('matchesPattern', () => {
   test.each([
@@ -78,12 +72,12 @@ describe('matchesPattern', () => {
 
 describe('planImages', () => {
   test('one name has the plan of one image', () => {
-    expect(planImages(inputs)).toMatchObject({
+    expect(plan()).toMatchObject({
       kind: 'one',
       wanted: ['docker-image'],
       each: { checkPlatform: true },
     });
-    expect(planImages({ ...inputs, artifactNames: ['a', 'a'] })).toMatchObject({ kind: 'one' });
+    expect(plan({ artifactNames: ['a', 'a'] })).toMatchObject({ kind: 'one' });
   });
 
   test.each([
@@ -92,7 +86,7 @@ describe('planImages', () => {
     [['a'], false, 'mapping'],
     [['a', 'b?'], false, 'mapping'],
   ] as const)('the names %j with load: %j have the plan %s', (artifactNames, load, kind) => {
-    expect(planImages({ ...inputs, artifactNames, load })).toMatchObject({
+    expect(plan({ artifactNames, load })).toMatchObject({
       kind,
       wanted: artifactNames,
       remove: false,
@@ -101,16 +95,16 @@ describe('planImages', () => {
 
   test('ids select artifacts instead of the names; one id is one image', () => {
     const expectedConfigDigest = `sha256:${'a'.repeat(64)}`;
-    const one = { ...inputs, artifactIds: ['7', '7'], image: 'x', expectedConfigDigest };
-    expect(planImages(one)).toMatchObject({ kind: 'one', wanted: ['id:7'] });
-    const both = { ...inputs, artifactIds: ['7', '8'] };
-    expect(planImages(both)).toMatchObject({ kind: 'several', wanted: ['id:7', 'id:8'] });
-    expect(planImages({ ...both, load: false })).toMatchObject({ kind: 'mapping', wanted: ['id:7', 'id:8'] });
+    const one = { artifactIds: ['7', '7'], image: 'x', expectedConfigDigest };
+    expect(plan(one)).toMatchObject({ kind: 'one', wanted: ['id:7'] });
+    const both = { artifactIds: ['7', '8'] };
+    expect(plan(both)).toMatchObject({ kind: 'several', wanted: ['id:7', 'id:8'] });
+    expect(plan({ ...both, load: false })).toMatchObject({ kind: 'mapping', wanted: ['id:7', 'id:8'] });
   });
 
   test('`remove` removes what was loaded, and without a load does nothing else', () => {
-    expect(planImages({ ...inputs, remove: true })).toMatchObject({ kind: 'one', remove: true });
-    expect(planImages({ ...inputs, load: false, remove: true })).toMatchObject({ kind: 'removal' });
+    expect(plan({ remove: true })).toMatchObject({ kind: 'one', remove: true });
+    expect(plan({ load: false, remove: true })).toMatchObject({ kind: 'removal' });
   });
 
   test.each([
@@ -163,21 +157,21 @@ describe('planImages', () => {
       'but `image` and `from` can',
     ],
   ])('the plan refuses %s', (_, change, message) => {
-    expect(() => planImages({ ...inputs, ...change })).toThrow(
+    expect(() => plan(change)).toThrow(
       expect.objectContaining({ code: 'invalid-input', message: expect.stringContaining(message) }),
     );
   });
 
   test('several images are accepted for a cluster, and an expected digest is accepted for a mapping', () => {
     const hint = 'Leave it out, or load that one image in a step of its own.';
-    expect(() => planImages({ ...inputs, load: false, image: 'x' })).toThrow(expect.objectContaining({ hint }));
-    expect(planImages({ ...inputs, artifactNames: ['a', 'b'], into: 'kind' })).toMatchObject({
+    expect(() => plan({ load: false, image: 'x' })).toThrow(expect.objectContaining({ hint }));
+    expect(plan({ artifactNames: ['a', 'b'], into: 'kind' })).toMatchObject({
       kind: 'several',
       each: { into: { kind: 'kind', cluster: 'kind' } },
       digests: undefined,
     });
     const expectedConfigDigest = `sha256:${'a'.repeat(64)}`;
-    expect(planImages({ ...inputs, load: false, expectedConfigDigest })).toMatchObject({
+    expect(plan({ load: false, expectedConfigDigest })).toMatchObject({
       kind: 'mapping',
       each: { expectedConfigDigest },
     });

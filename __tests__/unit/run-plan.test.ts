@@ -1,42 +1,24 @@
 import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
-import { loadInputs } from '../fixtures/load-inputs.ts';
-import type { RunInputs } from '../../load-image/inputs.ts';
-import type { ImagesPlan } from '../../load-image/plan/images-plan.ts';
-import { planEach, planLoad } from '../../load-image/plan/plan.ts';
-import { planRun, type RunPlan } from '../../load-image/plan/run-plan.ts';
+import { imagesInputs } from '../fixtures/load-inputs.ts';
+import type { ImagesInputs } from '../../load-image/inputs.ts';
+import { type ImagesPlan, planImages } from '../../load-image/plan/plan.ts';
 import { chooseRun, type RunSearch } from '../../shared/artifacts/service/other-run.ts';
 import type { RunArtifact, WorkflowRun, WorkflowRuns } from '../../shared/artifacts/service/workflow-runs.ts';
 import { formatReference } from '../../shared/image/reference.ts';
 
-const none: RunInputs = {
-  runId: undefined,
-  workflow: undefined,
-  branch: undefined,
-  event: undefined,
-  repository: undefined,
-  githubToken: 'token',
-  allowForkRuns: false,
-  fallbackImage: undefined,
-};
-const images: ImagesPlan = {
-  kind: 'one',
-  wanted: ['docker-image'],
-  each: planLoad(loadInputs),
-  digests: undefined,
-  remove: false,
-};
 const invalid = (message: string, hint: string): unknown =>
   expect.objectContaining({
     code: 'invalid-input',
     message: expect.stringContaining(message),
     hint: expect.stringContaining(hint),
   });
-const plan = (inputs: Partial<RunInputs>): RunPlan => planRun({ ...none, ...inputs }, images, 'org/charon');
+const plan = (inputs: Partial<ImagesInputs>): ImagesPlan =>
+  planImages({ ...imagesInputs, ...inputs }, { ownRepository: 'org/charon', limitMinutes: 30 });
 
-describe('planRun', () => {
+describe('the plan of a run and a fallback', () => {
   test('the default is this run, without a fallback, and needs no token', () => {
-    expect(plan({ githubToken: undefined })).toEqual({ other: undefined, fallback: undefined });
+    expect(plan({ githubToken: undefined })).toMatchObject({ other: undefined, fallback: undefined });
   });
 
   test.each([
@@ -60,7 +42,7 @@ describe('planRun', () => {
     });
   });
 
-  test.each<readonly [Partial<RunInputs>, string]>([
+  test.each<readonly [Partial<ImagesInputs>, string]>([
     [{ runId: '1', branch: 'main' }, 'Both `run-id` (1) and `branch`'],
     [{ runId: 'latest' }, '`run-id` is "latest"'],
     [{ runId: '0' }, '`run-id` is "0"'],
@@ -92,56 +74,47 @@ describe('planRun', () => {
   });
 
   test('a fallback needs exactly one image, and a fork’s run needs `image`', () => {
-    const several: ImagesPlan = {
-      kind: 'several',
-      wanted: ['a', 'b'],
-      each: planEach(loadInputs),
-      digests: undefined,
-      remove: false,
-    };
-    const named: ImagesPlan = { ...images, each: planLoad({ ...loadInputs, image: 'charon:pr' }) };
-    const forks = { ...none, runId: '7', allowForkRuns: true };
-    expect(planRun(forks, named, 'org/charon').other?.search).toMatchObject({ allowForkRuns: true });
-    expect(planRun({ ...forks, runId: undefined }, images, 'org/charon').other).toBeUndefined();
-    expect(planRun(forks, { ...several, kind: 'mapping' }, 'org/charon').other?.search.wanted).toEqual(['a', 'b']);
-    expect(planRun({ ...none, runId: '7' }, several, 'org/charon').other?.search.wanted).toEqual(['a', 'b']);
-    for (const refused of [images, several])
-      expect(() => planRun(forks, refused, 'org/charon')).toThrow(
+    const several = { artifactNames: ['a', 'b'] };
+    const forks = { runId: '7', allowForkRuns: true };
+    expect(plan({ ...forks, image: 'charon:pr' }).other?.search).toMatchObject({ allowForkRuns: true });
+    expect(plan({ allowForkRuns: true }).other).toBeUndefined();
+    expect(plan({ ...forks, ...several, load: false }).other?.search.wanted).toEqual(['a', 'b']);
+    expect(plan({ runId: '7', ...several }).other?.search.wanted).toEqual(['a', 'b']);
+    for (const refused of [{}, several])
+      expect(() => plan({ ...forks, ...refused })).toThrow(
         invalid('`allow-fork-runs` is given without `image`', 'Set `image` to the one reference'),
       );
-    expect(() => planRun({ ...none, fallbackImage: 'a' }, several, 'org/charon')).toThrow(
-      invalid('The input `fallback-image` replaces one image', 'Leave it out.'),
-    );
+    for (const refused of [several, { load: false }])
+      expect(() => plan({ fallbackImage: 'a', ...refused })).toThrow(
+        invalid('The input `fallback-image` replaces one image', 'Leave it out.'),
+      );
   });
 
-  test.each<[Partial<typeof loadInputs>, string]>([
+  test.each<[Partial<ImagesInputs>, string]>([
     [{ tarball: '/x.tar' }, '`tarball`'],
     [{ ociLayout: '/out' }, '`oci-layout`'],
     [{ into: 'kind' }, '`into`'],
     [{ tarball: '/x.tar', ociLayout: '/out' }, '`tarball`'],
   ])('a fallback is refused with %j, because a pull writes neither a tarball nor a layout', (change, named) => {
-    const one: ImagesPlan = { ...images, each: planLoad({ ...loadInputs, ...change }) };
-    expect(() => planRun({ ...none, fallbackImage: 'a' }, one, 'org/charon')).toThrow(
+    expect(() => plan({ fallbackImage: 'a', ...change })).toThrow(
       invalid(`Both \`fallback-image\` and ${named} are given`, 'Leave one of them out.'),
     );
   });
 
   test('`remove` is refused with another run, because a job can remove only its own run’s artifacts', () => {
-    const removing = { ...images, remove: true };
-    expect(planRun(none, removing, 'org/charon').other).toBeUndefined();
-    expect(() => planRun({ ...none, runId: '7' }, removing, 'org/charon')).toThrow(
+    expect(plan({ remove: true }).other).toBeUndefined();
+    expect(() => plan({ remove: true, runId: '7' })).toThrow(
       invalid('`remove: true` is given with another run', 'gh api --method DELETE'),
     );
   });
 
   test('a fallback is refused with podman', () => {
-    const podman: ImagesPlan = { ...images, each: planLoad({ ...loadInputs, engine: 'podman' }) };
-    expect(() => planRun({ ...none, fallbackImage: 'a' }, podman, 'org/charon')).toThrow(
+    expect(() => plan({ engine: 'podman', fallbackImage: 'a' })).toThrow(
       invalid('`engine: podman` and `fallback-image` are given together', ''),
     );
   });
 
-  test.each<[Partial<RunInputs>, string, string]>([
+  test.each<[Partial<ImagesInputs>, string, string]>([
     [{ runId: '7', githubToken: undefined }, 'The input `github-token` is empty', 'permissions: actions: read'],
     [{ runId: '7', repository: 'charon' }, 'is "charon"; expected owner/name.', 'Correct it under `with:`.'],
     [{ runId: '7', repository: 'a/b/c' }, 'is "a/b/c"; expected owner/name.', ''],

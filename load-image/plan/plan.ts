@@ -1,20 +1,22 @@
-import type { LoadInputs } from '../inputs.ts';
+import type { EachInputs, ImagesInputs, LoadInputs } from '../inputs.ts';
 import { invalidInput } from '../../shared/base/errors.ts';
 import { quoteForeign } from '../../shared/base/text.ts';
 import { type Expectations, parseExpectedDigest } from '../../shared/handed-over/expectations.ts';
 import type { Wish } from '../../shared/handed-over/opened-artifact.ts';
-import { requireArtifactName } from '../../shared/image/artifact-name.ts';
+import { type OtherRun, planOtherRun } from '../../shared/handed-over/other-run-plan.ts';
+import { chooseWanted, isPattern, requireArtifactName } from '../../shared/image/artifact-name.ts';
 import { type Destination, formatDestination, parseDestination } from '../../shared/image/destination.ts';
+import { type EngineName, parseEngineName, requireDocker } from '../../shared/image/host.ts';
 import type { Platform } from '../../shared/image/platform.ts';
 import {
   parsePinnedReference,
+  parseReference,
   parseTaggedReference,
   type PinnedReference,
   type Reference,
 } from '../../shared/image/reference.ts';
-import { type EngineName, parseEngineName, requireDocker } from '../../shared/image/host.ts';
 
-/** Everything that is decided before any work. */
+/** Everything that is decided before any work about the image of one artifact. */
 export interface LoadPlan extends Omit<Expectations, 'host'> {
   /** The name, or `id:` and the id. */
   readonly artifactName: string;
@@ -44,8 +46,7 @@ export function planLoad(inputs: LoadInputs): LoadPlan {
   return { artifactName: requireArtifactName(inputs.artifactName), ...planEach(inputs) };
 }
 
-/** @throws HandoverError `invalid-input` */
-export function planEach(inputs: LoadInputs): EachPlan {
+function planEach(inputs: EachInputs): EachPlan {
   const engine = parseEngineName(inputs.engine);
   const from = choosePlace(inputs.from);
   if (from !== 'artifact') requireDocker(engine, `\`from: ${from}\``);
@@ -67,7 +68,7 @@ export function planEach(inputs: LoadInputs): EachPlan {
 }
 
 function planDestination(
-  { tarball, into: text, ociLayout }: LoadInputs,
+  { tarball, into: text, ociLayout }: EachInputs,
   from: ImagePlace,
   engine: EngineName,
 ): Destination {
@@ -110,4 +111,156 @@ function choosePlace(text: string): ImagePlace {
 export function wishOf(plan: EachPlan, platform: Platform): Wish {
   const { reference, expectedConfigDigest, expectedRevision, checkPlatform } = plan;
   return { reference, expectedConfigDigest, expectedRevision, host: checkPlatform ? platform : undefined };
+}
+
+/** Everything that is decided before any work: to load one image, to load several, or only to read the mapping or remove artifacts. */
+export interface ImagesPlan {
+  readonly kind: 'one' | 'several' | 'mapping' | 'removal';
+  /** Names, patterns and ids of artifacts; the one name or id of one image. */
+  readonly wanted: readonly string[];
+  readonly each: EachPlan;
+  /** The name of the artifact for the mapping. */
+  readonly digests: string | undefined;
+  /** Whether the artifacts are removed at the end. */
+  readonly remove: boolean;
+  /** The run with the artifacts; undefined for this job's own run. */
+  readonly other: OtherRun | undefined;
+  /** The image to pull when the artifact of one image doesn't exist. */
+  readonly fallback: Reference | undefined;
+  /** Undefined without a wait. */
+  readonly wait: WaitPlan | undefined;
+}
+
+/** How long a load waits for artifacts that don't exist yet, and for which job. */
+export interface WaitPlan {
+  /** Names, and patterns that one artifact has to match. */
+  readonly wanted: readonly string[];
+  readonly minutes: number;
+  /** The name of the job that makes them, as on the run's page, or a pattern. Undefined when unknown. */
+  readonly job: string | undefined;
+}
+
+interface StepFacts {
+  /** `owner/name` of this job's repository. */
+  readonly ownRepository: string;
+  /** Time limit of the step. */
+  readonly limitMinutes: number;
+}
+
+/** @throws HandoverError `invalid-input` */
+export function planImages(inputs: ImagesInputs, { ownRepository, limitMinutes }: StepFacts): ImagesPlan {
+  const { artifactNames, artifactIds, digestsArtifact, load, remove } = inputs;
+  const digests = digestsArtifact === undefined ? undefined : requireArtifactName(digestsArtifact);
+  const wanted = chooseWanted(artifactNames, artifactIds);
+  const isOne = wanted.length === 1 && !wanted.some(isPattern);
+  if (!isOne)
+    requireNoneOf(
+      inputs,
+      ['image', 'tarball', 'oci-layout', 'expected-config-digest', 'from'],
+      `\`${artifactIds.length > 0 ? 'artifact-ids' : 'artifact-name'}\` (${wanted.join(', ')}) selects several images`,
+    );
+  if (!load)
+    requireNoneOf(inputs, ['image', 'tarball', 'oci-layout', 'from', 'into'], 'With `load: false` no image is loaded');
+  if (!load && remove && digests !== undefined) {
+    throw invalidInput(
+      'With `load: false` and `remove: true` no record is read, so there are no digests for `digests-artifact`.',
+      'Remove the artifacts in a step of its own, after the one with `digests-artifact`.',
+    );
+  }
+  const plan = { kind: kindOf(inputs, isOne), wanted, each: planEach(inputs), digests, remove };
+  const fallback = planFallback(inputs, plan);
+  const other = planOtherRun(inputs, { wanted, ownRepository });
+  if (other !== undefined) requireForOther(inputs, plan);
+  return { ...plan, fallback, other, wait: planWait(inputs, wanted, other !== undefined, limitMinutes) };
+}
+
+function kindOf({ load, remove }: ImagesInputs, isOne: boolean): ImagesPlan['kind'] {
+  if (load) return isOne ? 'one' : 'several';
+  return remove ? 'removal' : 'mapping';
+}
+
+type OnlyForOne = 'image' | 'tarball' | 'oci-layout' | 'expected-config-digest' | 'from' | 'into';
+
+function requireNoneOf(inputs: EachInputs, names: readonly OnlyForOne[], why: string): void {
+  const { image, tarball, expectedConfigDigest, ociLayout } = inputs;
+  const from = inputs.from === 'artifact' ? undefined : inputs.from;
+  const into = inputs.into === 'docker' ? undefined : inputs.into;
+  const given = { image, tarball, 'oci-layout': ociLayout, 'expected-config-digest': expectedConfigDigest, from, into };
+  const set = names.filter((name) => given[name] !== undefined);
+  if (set.length === 0) return;
+  throw invalidInput(
+    `${why}, but ${set.map((name) => `\`${name}\``).join(' and ')} can be true of one loaded image only.`,
+    'Leave it out, or load that one image in a step of its own.',
+  );
+}
+
+type Selection = Pick<ImagesPlan, 'kind' | 'each'>;
+
+function planFallback({ fallbackImage }: ImagesInputs, { kind, each }: Selection): Reference | undefined {
+  if (fallbackImage === undefined) return undefined;
+  if (kind !== 'one') {
+    throw invalidInput(
+      'The input `fallback-image` replaces one image, but this step does not load one image.',
+      'Leave it out.',
+    );
+  }
+  const { tarballPath, layoutPath, into, engine } = each;
+  requireDocker(engine, '`fallback-image`');
+  const [conflict] = [
+    ...(tarballPath === undefined ? [] : ['tarball']),
+    ...(layoutPath === undefined ? [] : ['oci-layout']),
+    ...(into.kind === 'engine' ? [] : ['into']),
+  ];
+  if (conflict !== undefined) {
+    throw invalidInput(
+      `Both \`fallback-image\` and \`${conflict}\` are given, but an image that is pulled leaves no tarball and no layout, and goes into the engine alone.`,
+      'Leave one of them out.',
+    );
+  }
+  const reference = parseReference(fallbackImage);
+  return reference.tag === undefined && reference.digest === undefined ? { ...reference, tag: 'latest' } : reference;
+}
+
+/** Rejects what a job may not do with the artifacts of another run. */
+function requireForOther({ remove, allowForkRuns }: ImagesInputs, { kind, each }: Selection): void {
+  if (remove) {
+    throw invalidInput(
+      '`remove: true` is given with another run, but a job can remove only the artifacts of its own run.',
+      'Remove them in a job of that run, or with the REST API: `gh api --method DELETE repos/OWNER/REPO/actions/artifacts/ID`.',
+    );
+  }
+  // The author of a pull request also chooses the references in its artifact, such as `alpine:latest`.
+  if (!allowForkRuns || kind === 'mapping' || each.reference !== undefined) return;
+  throw invalidInput(
+    '`allow-fork-runs` is given without `image`: a fork would decide which names its images get here.',
+    'Set `image` to the one reference that the image is to have, such as `image: charon:pr`, and load one artifact.',
+  );
+}
+
+function planWait(
+  { waitMinutes: minutes, waitForJob: job }: ImagesInputs,
+  wanted: readonly string[],
+  isOtherRun: boolean,
+  limitMinutes: number,
+): WaitPlan | undefined {
+  if (minutes === 0) {
+    if (job === undefined) return undefined;
+    throw invalidInput(
+      `\`wait-for-job\` (${job}) is given, but nothing is waited for.`,
+      'Set `wait-minutes` too, or leave `wait-for-job` out.',
+    );
+  }
+  if (isOtherRun) {
+    throw invalidInput(
+      '`wait-minutes` is given, but the artifact is of another run, and only this run’s jobs are waited for.',
+      'Leave `wait-minutes` out: start the workflow with `on: workflow_run` when the other one is done.',
+    );
+  }
+  if (minutes >= limitMinutes) {
+    throw invalidInput(
+      `\`wait-minutes\` is ${String(minutes)}, but the step is ended after ${String(limitMinutes)} minutes (\`timeout-minutes\`).`,
+      'Raise `timeout-minutes`: it has to cover the wait and the load.',
+    );
+  }
+  return { wanted, minutes, job };
 }
