@@ -50,50 +50,34 @@ export function mappedImages(
 
 /** Returns the mapping as JSON: name → reference, digests, platform and size in bytes; sorted by name. */
 export function formatMapping(images: readonly MappedImage[], indent?: number): string {
-  const entries = images.map(
-    (image) =>
-      [
-        image.name,
-        {
-          reference: image.reference,
-          'config-digest': image.configDigest,
-          'manifest-digest': image.manifestDigest,
-          'pushed-reference': image.pushedReference,
-          platform: image.platform,
-          size: image.size,
-        },
-      ] as const,
-  );
-  const sorted = entries.sort(([one], [other]) => (one < other ? -1 : 1));
-  return JSON.stringify(Object.fromEntries(sorted), undefined, indent);
-}
-
-export interface DigestsClaim {
-  /** Uploads the mapping as the only file of its artifact, and replaces an earlier one. */
-  upload(images: readonly MappedImage[]): Promise<Artifact>;
+  const sorted = images.toSorted((one, other) => (one.name < other.name ? -1 : 1));
+  const entries = sorted.map(({ name, reference, configDigest, manifestDigest, pushedReference, platform, size }) => {
+    const digests = { 'config-digest': configDigest, 'manifest-digest': manifestDigest };
+    return [name, { reference, ...digests, 'pushed-reference': pushedReference, platform, size }] as const;
+  });
+  return JSON.stringify(Object.fromEntries(entries), undefined, indent);
 }
 
 /**
  * Checks, before any work, that the name is free. An earlier attempt's mapping may be replaced if the new one has all of its images.
  * @param name of the artifact
  * @param names of the images in the new mapping
+ * @returns uploads the mapping as the only file of its artifact, and replaces an earlier one
  * @throws HandoverError `artifact-name-taken`
  */
 export async function claimDigests(
   store: ArtifactStore,
   name: string,
   names: readonly string[],
-): Promise<DigestsClaim> {
+): Promise<(images: readonly MappedImage[]) => Promise<Artifact>> {
   const existing = (await store.list()).find((artifact) => artifact.name === name);
   const held = existing === undefined ? [] : await mappedNames(store, existing);
   if (held?.every((other) => names.includes(other)) !== true) throw taken(name, held);
-  return {
-    upload: async (images) => {
-      const text = Buffer.from(`${formatMapping(images, 2)}\n`);
-      if (existing !== undefined) await store.remove(existing);
-      const file = { name: digestsFileName, size: text.length, chunks: Readable.from([text]) };
-      return store.upload({ name, retentionDays: 0, files: Readable.from([file]), onBytes: () => undefined });
-    },
+  return async (images) => {
+    const text = Buffer.from(`${formatMapping(images, 2)}\n`);
+    if (existing !== undefined) await store.remove(existing);
+    const file = { name: digestsFileName, size: text.length, chunks: Readable.from([text]) };
+    return store.upload({ name, retentionDays: 0, files: Readable.from([file]), onBytes: () => undefined });
   };
 }
 

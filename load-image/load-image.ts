@@ -16,16 +16,27 @@ export type LoadTools = FindTools & IntoTools & RegistryTools;
 
 const missingArtifact: readonly ErrorCode[] = ['run-not-found', 'artifact-not-found', 'artifact-expired'];
 
+type Source = 'artifact' | 'registry';
+
+const orders: Readonly<Record<EachPlan['from'], readonly [Source, Source?]>> = {
+  artifact: ['artifact'],
+  registry: ['registry'],
+  'artifact-then-registry': ['artifact', 'registry'],
+  'registry-then-artifact': ['registry', 'artifact'],
+};
+
 // Failures of the source. A second source can't help against a wrong image, runner or input.
-const failedRegistry: readonly ErrorCode[] = ['registry-failed'];
-const failedArtifact: readonly ErrorCode[] = [
-  'artifact-not-found',
-  'artifact-expired',
-  'artifact-corrupt',
-  'tarball-invalid',
-  'image-not-found',
-  'transfer-failed',
-];
+const failures: Readonly<Record<Source, readonly ErrorCode[]>> = {
+  registry: ['registry-failed'],
+  artifact: [
+    'artifact-not-found',
+    'artifact-expired',
+    'artifact-corrupt',
+    'tarball-invalid',
+    'image-not-found',
+    'transfer-failed',
+  ],
+};
 
 /**
  * Loads the image from the sources in the plan.
@@ -51,45 +62,30 @@ async function fromSources(plan: LoadPlan, tools: LoadTools): Promise<LoadResult
     (found ??= log.chapter('Find the artifact', () =>
       timeline.measure('Find', () => findArtifact(plan.artifactName, tools)),
     ));
-  const fromArtifact = async (): Promise<LoadResult> => {
-    find().catch(() => undefined); // thrown below; a missing engine is reported first
-    const info = await hostInfo(holders);
-    return loadArtifact(plan, tools, await find(), info);
+  // The artifact is needed only to know what to pull, and compared where it is the second source.
+  const findToCompare = async (): Promise<FoundArtifact | undefined> => {
+    if (plan.registryImage === undefined) return find();
+    if (plan.from !== 'registry-then-artifact') return undefined;
+    return find().catch((error: unknown) => {
+      log.info(`There is no artifact to compare with: ${messageOf(error)}`);
+      return undefined;
+    });
   };
-  // The artifact is needed only to know what to pull.
-  const fromRegistry = async (): Promise<LoadResult> =>
-    loadFromRegistry(plan, tools, plan.registryImage === undefined ? await find() : undefined);
-  switch (plan.from) {
-    case 'artifact':
-      return fromArtifact();
-    case 'registry':
-      return fromRegistry();
-    case 'artifact-then-registry':
-      return withSecond(tools, ['artifact', fromArtifact, failedArtifact], ['registry', fromRegistry]);
-    case 'registry-then-artifact': {
-      const findIfThere = (): Promise<FoundArtifact | undefined> =>
-        find().catch((error: unknown) => {
-          log.info(`There is no artifact to compare with: ${messageOf(error)}`);
-          return undefined;
-        });
-      const compared = async (): Promise<LoadResult> =>
-        loadFromRegistry(plan, tools, plan.registryImage === undefined ? await find() : await findIfThere());
-      return withSecond(tools, ['registry', compared, failedRegistry], ['artifact', fromArtifact]);
-    }
-  }
-}
-
-async function withSecond(
-  { log }: Pick<LoadTools, 'log'>,
-  [name, first, failures]: readonly [string, () => Promise<LoadResult>, readonly ErrorCode[]],
-  [secondName, second]: readonly [string, () => Promise<LoadResult>],
-): Promise<LoadResult> {
+  const load: Readonly<Record<Source, () => Promise<LoadResult>>> = {
+    artifact: async () => {
+      find().catch(() => undefined); // thrown below; a missing engine is reported first
+      const info = await hostInfo(holders);
+      return loadArtifact(plan, tools, await find(), info);
+    },
+    registry: async () => loadFromRegistry(plan, tools, await findToCompare()),
+  };
+  const [first, second] = orders[plan.from];
   try {
-    return await first();
+    return await load[first]();
   } catch (error) {
-    if (!(error instanceof HandoverError) || !failures.includes(error.code)) throw error;
-    log.warning(`The image can't come from the ${name}, so it comes from the ${secondName}. ${error.message}`);
-    return second();
+    if (second === undefined || !(error instanceof HandoverError) || !failures[first].includes(error.code)) throw error;
+    log.warning(`The image can't come from the ${first}, so it comes from the ${second}. ${error.message}`);
+    return load[second]();
   }
 }
 

@@ -111,9 +111,9 @@ async function withDigests(
 ): Promise<Omit<ImagesResult, 'removed'>> {
   if (artifactName === undefined) return { ...(await work()), digests: undefined };
   await using store = ownStore();
-  const claim = await claimDigests(store, artifactName, names);
+  const upload = await claimDigests(store, artifactName, names);
   const result = await work();
-  const digests = await claim.upload(result.images);
+  const digests = await upload(result.images);
   log.info(`Uploaded the digests as the artifact "${digests.name}" (id ${String(digests.id)})`);
   return { ...result, digests };
 }
