@@ -1,27 +1,167 @@
+import { Readable } from 'node:stream';
+import type { Artifact } from '../shared/artifacts/store.ts';
 import { RegistryFailure } from '../shared/base/errors.ts';
 import { inPool } from '../shared/base/pool.ts';
+import type { Timeline } from '../shared/base/timeline.ts';
 import type { ImageAttestations } from '../shared/handed-over/attestations.ts';
-import { layerBytes } from '../shared/handed-over/identity.ts';
+import type { FindTools } from '../shared/handed-over/find.ts';
+import { layerBytes, type RangedImage } from '../shared/handed-over/identity.ts';
 import type { Digest } from '../shared/image/digest.ts';
+import type { ImageContents } from '../shared/image/manifest.ts';
+import type { Platform } from '../shared/image/platform.ts';
 import { formatReference, registryHost, type TaggedReference } from '../shared/image/reference.ts';
 import type { BlobOrigin, PushedBlob, PushedManifest, RegistryClient } from '../shared/registry/registry-client.ts';
 import type { PublishPlan } from './plan/plan.ts';
-import type { PublishResult, PublishTools, SourceImage } from './result.ts';
 
 // Puts the image into all repositories first, and then sets the tags. So if one repository refuses it, no tag is set in another. Each blob
 // is looked up, because a registry may have lost a part of a tagged image.
 
-export function manifestOf({ contents }: SourceImage): PushedManifest {
-  return {
-    digest: contents.manifestDigest,
-    mediaType: contents.manifestMediaType,
-    bytes: contents.manifestBytes,
-  };
+export interface SourceImage extends RangedImage {
+  readonly artifact: Artifact;
+  readonly platform: Platform;
+  readonly attestations: ImageAttestations | undefined;
 }
 
-function attestationsOf({ attestations }: SourceImage): readonly PushedManifest[] {
-  const manifests = attestations?.manifests ?? [];
-  return manifests.map(({ descriptor: { digest, mediaType }, bytes }) => ({ digest, mediaType, bytes }));
+export interface PublishResult {
+  /** Digest of the manifest or index under each reference. */
+  readonly digest: Digest;
+  readonly references: readonly [TaggedReference, ...TaggedReference[]];
+  readonly images: readonly (Pick<SourceImage, 'artifact' | 'platform'> & {
+    readonly contents: Pick<ImageContents, 'manifestDigest' | 'configDigest'>;
+  })[];
+  /** Whether anything was published. */
+  readonly isNew: boolean;
+  /** Bytes of blobs by their origin; each is counted once for each repository. */
+  readonly bytes: Readonly<Record<BlobOrigin, number>>;
+}
+
+export interface PublishTools extends FindTools {
+  readonly timeline: Timeline;
+  readonly registry: (repository: string) => Promise<RegistryClient>;
+  /** Called with the references that are set, before the step fails. */
+  readonly onPartial: (result: PublishResult) => void;
+}
+
+/** @param top the manifest for the tags */
+export async function intoRegistries(
+  plan: PublishPlan,
+  tools: PublishTools,
+  images: readonly SourceImage[],
+  top: PushedManifest,
+): Promise<PublishResult> {
+  const { log, registry, onPartial } = tools;
+  const sent: Sent = { isNew: false, bytes: { there: 0, mounted: 0, pushed: 0 } };
+  const children = images.flatMap(manifestsOf).filter(({ digest }) => digest !== top.digest);
+  const blobs = [...new Map(images.flatMap(blobsOf).map((blob) => [blob.digest, blob])).values()];
+  const pushes = new Map<string, RepositoryPush>();
+  const resultFor = (references: PublishResult['references']): PublishResult => ({
+    digest: top.digest,
+    references,
+    images,
+    ...sent,
+  });
+  const set: TaggedReference[] = [];
+  try {
+    for (const repository of new Set(plan.tags.map((tag) => tag.repository))) {
+      // Blobs are mounted only from the user's own inputs: an artifact could name a private repository.
+      const mountFrom = mountable([...pushes.keys(), ...plan.mountFrom], repository);
+      const job = { client: await registry(repository), repository, blobs, manifests: [...children, top], mountFrom };
+      const push = repositoryPush(job, sent, log);
+      pushes.set(repository, push);
+      await push.contents();
+    }
+    for (const reference of plan.tags) {
+      await pushes.get(reference.repository)?.tag(reference.tag, top);
+      set.push(reference);
+    }
+  } catch (error) {
+    const names = (references: readonly TaggedReference[]): string => references.map(formatReference).join(', ');
+    const missing = names(plan.tags.filter((reference) => !set.includes(reference)));
+    const [first, ...others] = set;
+    const tell = first === undefined ? log.info : log.warning;
+    tell(`References that are set: ${names(set) || 'none'}. Not set, or not confirmed: ${missing}.`);
+    if (first !== undefined) onPartial(resultFor([first, ...others]));
+    throw error;
+  }
+  return resultFor(plan.tags);
+}
+
+/** A registry mounts blobs only from its own repositories. */
+function mountable(from: readonly string[], repository: string): readonly string[] {
+  return [...new Set(from)].filter((one) => registryHost(one) === registryHost(repository) && one !== repository);
+}
+
+interface Sent {
+  isNew: boolean;
+  readonly bytes: Record<BlobOrigin, number>;
+}
+
+interface RepositoryPush {
+  /** Puts everything into the repository, without a tag. */
+  contents(): Promise<void>;
+  /** Sets a tag unless it has that manifest. */
+  tag(tag: string, top: PushedManifest): Promise<void>;
+}
+
+// Each blob is already read in several parts at a time.
+const blobsAtOnce = 3;
+
+/** Pushes into one repository, and counts it in `sent`. */
+function repositoryPush(
+  { client, repository, blobs, manifests, mountFrom }: Job,
+  sent: Sent,
+  log: PublishTools['log'],
+): RepositoryPush {
+  const origins = new Map<Digest, BlobOrigin>();
+  /** Counts each blob once, including one that was sent again. */
+  const count = ({ digest, size }: PushedBlob, origin: BlobOrigin): void => {
+    const before = origins.get(digest);
+    if (before !== undefined && origin === 'there') return;
+    if (before !== undefined) sent.bytes[before] -= size;
+    origins.set(digest, origin);
+    sent.bytes[origin] += size;
+    sent.isNew ||= origin !== 'there';
+  };
+  /** Puts the blobs, and then the manifests, as a registry requires: `lost` even if the registry reports them as present. */
+  const put = async (lost: ReadonlySet<Digest>): Promise<void> => {
+    const atMost = blobs.reduce((sum, { size }) => sum + size, 0);
+    await log.progress('Pushed', { atMost }, async (onBytes) => {
+      // After an error, the others end their uploads in the registry.
+      await inPool(blobs, blobsAtOnce, async (blob, signal) => {
+        const anyway = lost.has(blob.digest);
+        count(blob, await client.pushBlob(repository, blob, { mountFrom, anyway, onBytes, signal }));
+      });
+    });
+    for (const manifest of manifests) {
+      const { digest } = manifest;
+      if (!lost.has(digest) && (await client.manifestDigest(repository, digest, digest)) === digest) continue;
+      await client.pushManifest(repository, manifest, digest);
+      sent.isNew = true;
+    }
+  };
+  /** Retries once if the registry lacks a blob that it reported as present. Sends the blobs in its error first, or else all blobs. */
+  const despiteLostBlobs = async (work: () => Promise<void>): Promise<void> => {
+    try {
+      await work();
+    } catch (error) {
+      if (!(error instanceof RegistryFailure) || error.reason !== 'unknown-blob') throw error;
+      log.info(`${error.message}. Sending again what is missing.`);
+      const all = [...blobs, ...manifests].map(({ digest }) => digest);
+      const named = all.filter((digest) => error.said.includes(digest));
+      await put(new Set(named.length > 0 ? named : all));
+      await work();
+    }
+  };
+  return {
+    contents: () => despiteLostBlobs(() => put(new Set())),
+    tag: async (tag, top) => {
+      const found = await client.manifestDigest(repository, tag, top.digest);
+      const isNew = found !== top.digest;
+      if (isNew) await despiteLostBlobs(() => client.pushManifest(repository, top, tag, found));
+      sent.isNew ||= isNew;
+      log.info(`${formatReference({ repository, tag })}: ${isNew ? 'published' : 'was there already'}, ${top.digest}`);
+    },
+  };
 }
 
 /** The content for one repository. */
@@ -32,181 +172,29 @@ interface Job {
   /** Each after the manifests that it refers to. */
   readonly manifests: readonly PushedManifest[];
   readonly mountFrom: readonly string[];
-  readonly origins: Map<Digest, BlobOrigin>;
-  readonly sent: Sent;
-  readonly tools: PublishTools;
 }
 
-interface Sent {
-  isNew: boolean;
-  readonly bytes: Record<BlobOrigin, number>;
-}
-
-export async function intoRegistries(
-  plan: PublishPlan,
-  tools: PublishTools,
-  images: readonly SourceImage[],
-  top: PushedManifest,
-): Promise<PublishResult> {
-  const sent: Sent = { isNew: false, bytes: { there: 0, mounted: 0, pushed: 0 } };
-  const repositories = [...new Set(plan.tags.map(({ repository }) => repository))];
-  const manifests = images.flatMap((image) => [manifestOf(image), ...attestationsOf(image)]);
-  const children = manifests.filter(({ digest }) => digest !== top.digest);
-  const blobs = [...new Map(images.flatMap(blobsOf).map((blob) => [blob.digest, blob])).values()];
-  const jobs = new Map<string, Job>();
-  const resultFor = (references: PublishResult['references']): PublishResult => ({
-    digest: top.digest,
-    references,
-    images: images.map(({ artifact, platform, contents }) => ({
-      artifact,
-      platform,
-      manifestDigest: contents.manifestDigest,
-      configDigest: contents.configDigest,
-    })),
-    ...sent,
-  });
-  const set: TaggedReference[] = [];
-  try {
-    for (const repository of repositories) {
-      const client = await tools.registry(repository);
-      // Blobs are mounted only from the user's own inputs: an artifact could name a private repository.
-      const mountFrom = mountable([...jobs.keys(), ...plan.mountFrom], repository);
-      const job = {
-        client,
-        repository,
-        blobs,
-        manifests: [...children, top],
-        mountFrom,
-        origins: new Map<Digest, BlobOrigin>(),
-        sent,
-        tools,
-      };
-      jobs.set(repository, job);
-      await despiteLostBlobs(job, () => putContents(job));
-    }
-    for (const reference of plan.tags) {
-      const job = jobs.get(reference.repository);
-      if (job !== undefined) await setTag(job, reference, top);
-      set.push(reference);
-    }
-  } catch (error) {
-    tellPartial(plan.tags, set, tools, resultFor);
-    throw error;
-  }
-  return resultFor(plan.tags);
-}
-
-/** Reports the references that are set when another one is refused, in the log and in the outputs. */
-function tellPartial(
-  tags: PublishPlan['tags'],
-  set: readonly TaggedReference[],
-  { log, onPartial }: PublishTools,
-  resultFor: (references: PublishResult['references']) => PublishResult,
-): void {
-  const names = (references: readonly TaggedReference[]): string => references.map(formatReference).join(', ');
-  const missing = names(tags.filter((reference) => !set.includes(reference)));
-  const [first, ...others] = set;
-  const tell = first === undefined ? log.info : log.warning;
-  tell(`References that are set: ${names(set) || 'none'}. Not set, or not confirmed: ${missing}.`);
-  if (first !== undefined) onPartial(resultFor([first, ...others]));
-}
-
-async function setTag(job: Job, reference: TaggedReference, top: PushedManifest): Promise<void> {
-  const { client, tools, sent } = job;
-  const { repository, tag } = reference;
-  const found = await client.manifestDigest(repository, tag, top.digest);
-  const isNew = found !== top.digest;
-  if (isNew) await despiteLostBlobs(job, () => client.pushManifest(repository, top, tag, found));
-  sent.isNew ||= isNew;
-  const outcome = isNew ? 'published' : 'was there already';
-  tools.log.info(`${formatReference(reference)}: ${outcome}, ${top.digest}`);
-}
-
-/** A registry mounts blobs only from its own repositories. */
-function mountable(from: readonly string[], repository: string): readonly string[] {
-  return [...new Set(from)].filter((one) => registryHost(one) === registryHost(repository) && one !== repository);
-}
-
-/** Retries once if the registry lacks a blob that it reported as present. Sends the blobs in its error first, or else all blobs. */
-async function despiteLostBlobs(job: Job, work: () => Promise<void>): Promise<void> {
-  try {
-    await work();
-  } catch (error) {
-    if (!(error instanceof RegistryFailure) || error.reason !== 'unknown-blob') throw error;
-    job.tools.log.info(`${error.message}. Sending again what is missing.`);
-    const all = [...job.blobs, ...job.manifests].map(({ digest }) => digest);
-    const named = all.filter((digest) => error.said.includes(digest));
-    await putContents(job, new Set(named.length > 0 ? named : all));
-    await work();
-  }
-}
-
-// Each blob is already read in several parts at a time.
-const blobsAtOnce = 3;
-
-/**
- * Puts everything that the top manifest refers to into the repository, and then the manifest itself, as a registry requires.
- * @param lost digests to send even if the registry reports them as present
- */
-async function putContents(job: Job, lost: ReadonlySet<Digest> = new Set()): Promise<void> {
-  const { client, repository, manifests, sent } = job;
-  await putBlobs(job, lost);
-  for (const manifest of manifests) {
-    const { digest } = manifest;
-    if (!lost.has(digest) && (await client.manifestDigest(repository, digest, digest)) === digest) continue;
-    await client.pushManifest(repository, manifest, digest);
-    sent.isNew = true;
-  }
-}
-
-/** Counts each blob once for each repository, including one that was sent again. */
-function count({ sent, origins }: Job, { digest, size }: PushedBlob, origin: BlobOrigin): void {
-  const before = origins.get(digest);
-  if (before !== undefined && origin === 'there') return;
-  if (before !== undefined) sent.bytes[before] -= size;
-  origins.set(digest, origin);
-  sent.bytes[origin] += size;
-  sent.isNew ||= origin !== 'there';
-}
-
-async function putBlobs(job: Job, lost: ReadonlySet<Digest>): Promise<void> {
-  const { client, repository, blobs, mountFrom, tools } = job;
-  const atMost = blobs.reduce((sum, { size }) => sum + size, 0);
-  await tools.log.progress('Pushed', { atMost }, async (onBytes) => {
-    // After an error, the others end their uploads in the registry.
-    await inPool(blobs, blobsAtOnce, async (blob, signal) => {
-      const anyway = lost.has(blob.digest);
-      const origin = await client.pushBlob(repository, blob, { mountFrom, anyway, onBytes, signal });
-      count(job, blob, origin);
-    });
-  });
+/** Returns an image's manifest, and those of its attestations. */
+export function manifestsOf({ contents, attestations }: SourceImage): readonly [PushedManifest, ...PushedManifest[]] {
+  const { manifestDigest, manifestMediaType, manifestBytes } = contents;
+  const further = attestations?.manifests ?? [];
+  return [
+    { digest: manifestDigest, mediaType: manifestMediaType, bytes: manifestBytes },
+    ...further.map(({ descriptor: { digest, mediaType }, bytes }) => ({ digest, mediaType, bytes })),
+  ];
 }
 
 function blobsOf({ contents, layers, read, attestations }: SourceImage): readonly PushedBlob[] {
   const { configDigest, configBytes } = contents;
-  const config = {
-    digest: configDigest,
-    size: configBytes.length,
-    open: async function* () {
-      yield await Promise.resolve(configBytes);
-    },
-  };
   const nothing = (): void => undefined;
-  return [
-    ...layers.map((layer) => ({
-      digest: layer.digest,
-      size: layer.size,
-      open: () => layerBytes(layer, read, nothing),
-    })),
-    config,
-    ...(attestations === undefined ? [] : attestationBlobs(attestations)),
-  ];
-}
-
-function attestationBlobs({ blobs, read }: ImageAttestations): readonly PushedBlob[] {
-  return blobs.map(({ digest, size, offset }) => ({
+  const attested = attestations?.blobs.map(({ digest, size, offset }) => ({
     digest,
     size,
-    open: () => read(offset, offset + size, () => undefined),
+    open: () => attestations.read(offset, offset + size, nothing),
   }));
+  return [
+    ...layers.map((layer) => ({ ...layer, open: () => layerBytes(layer, read, nothing) })),
+    { digest: configDigest, size: configBytes.length, open: () => Readable.from([configBytes]) },
+    ...(attested ?? []),
+  ];
 }

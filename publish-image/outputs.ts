@@ -1,5 +1,5 @@
 import { canonicalReference, formatReference } from '../shared/image/reference.ts';
-import type { PublishResult } from './result.ts';
+import type { PublishResult } from './into-registries.ts';
 
 export function publishOutputs({ digest, references, bytes, isNew }: PublishResult): Readonly<Record<string, string>> {
   const [{ repository }] = references;

@@ -8,9 +8,14 @@ import { digestOf } from '../shared/image/digest.ts';
 import { formatIndex, mediaTypes } from '../shared/image/manifest.ts';
 import { formatPlatform, samePlatform } from '../shared/image/platform.ts';
 import type { PushedManifest } from '../shared/registry/registry-client.ts';
-import { intoRegistries, manifestOf } from './into-registries.ts';
+import {
+  intoRegistries,
+  manifestsOf,
+  type PublishResult,
+  type PublishTools,
+  type SourceImage,
+} from './into-registries.ts';
 import type { PublishPlan } from './plan/plan.ts';
-import type { PublishResult, PublishTools, SourceImage } from './result.ts';
 
 // Publishes the artifact's blobs and manifest unchanged, without an engine and without a file. So the published manifest is the one that was
 // tested. Its attestations are published with it, in the index of the build. Several artifacts, one for each platform, become an index.
@@ -95,7 +100,7 @@ function topOf(images: readonly [SourceImage, ...SourceImage[]]): PushedManifest
   const index = first.attestations?.index;
   if (others.length === 0)
     return index === undefined
-      ? manifestOf(first)
+      ? manifestsOf(first)[0]
       : { digest: digestOf(index), mediaType: mediaTypes.index, bytes: index };
   const { bytes, mediaType } = formatIndex(
     images.map(({ platform, contents, attestations: own }) => ({

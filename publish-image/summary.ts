@@ -3,7 +3,7 @@ import { formatBytes } from '../shared/base/text.ts';
 import type { Span } from '../shared/base/timeline.ts';
 import { formatPlatform } from '../shared/image/platform.ts';
 import { formatReference } from '../shared/image/reference.ts';
-import type { PublishResult } from './result.ts';
+import type { PublishResult } from './into-registries.ts';
 
 /** The job summary of an image that is in its registry. */
 export function publishSummary(result: PublishResult, spans: readonly Span[]): Markdown {
@@ -16,12 +16,12 @@ export function publishSummary(result: PublishResult, spans: readonly Span[]): M
     bytes.mounted === 0 ? undefined : [safe`Taken from other repositories there`, words(formatBytes(bytes.mounted))],
     bytes.there === 0 ? undefined : [safe`Was there already`, words(formatBytes(bytes.there))],
   ];
-  const rows = images.map(({ artifact, platform, manifestDigest, configDigest }) => [
+  const rows = images.map(({ artifact, platform, contents }) => [
     words(formatPlatform(platform)),
     code(artifact.name),
     artifact.run === undefined ? safe`this run` : link(String(artifact.run.id), artifact.run.url),
-    code(manifestDigest),
-    code(configDigest),
+    code(contents.manifestDigest),
+    code(contents.configDigest),
   ]);
   const title = isNew ? safe`🚀 Published` : safe`🚀 Was published already:`;
   return page(

@@ -5,7 +5,7 @@ import { exportSummary } from '../../export-image/summary.ts';
 import { joinedSummary } from '../../joined/summary.ts';
 import type { LoadResult } from '../../load-image/result.ts';
 import { imagesSummary, loadSummary } from '../../load-image/summary.ts';
-import type { PublishResult } from '../../publish-image/result.ts';
+import type { PublishResult } from '../../publish-image/into-registries.ts';
 import { publishSummary } from '../../publish-image/summary.ts';
 import { HandoverError } from '../../shared/base/errors.ts';
 import type { Timeline } from '../../shared/base/timeline.ts';
@@ -84,8 +84,7 @@ const published = (word: string): PublishResult => ({
     {
       artifact: artifactOf(word, true),
       platform: { os: word, architecture: word },
-      manifestDigest: digest,
-      configDigest: digest,
+      contents: { manifestDigest: digest, configDigest: digest },
     },
   ],
   isNew: true,

@@ -52,15 +52,16 @@ export function planPublish(inputs: PublishInputs, facts: PublishFacts): Publish
   const [first, ...others] = chooseTags(inputs, { event: workflowEvent(event), metadata }, notices);
   if (first === undefined)
     throw invalidInput('`tags` names no reference to publish under.', 'Give one reference a line.');
-  notices.push(...loweredNotices([first, ...others]));
+  const tags = [first, ...others] as const;
+  notices.push(...loweredNotices(tags));
   const wanted = chooseWanted(inputs.artifactNames, inputs.artifactIds);
   const run = { ...inputs, repository: inputs.runRepository, allowForkRuns: false };
   return {
     wanted,
     image: inputs.image === undefined ? undefined : parseTaggedReference(inputs.image),
-    tags: [first, ...others],
+    tags,
     mountFrom: inputs.mountFrom.map(repositoryOf),
-    login: planLogin(inputs, [first, ...others]),
+    login: planLogin(inputs, tags),
     authorityPath: inputs.registryCa,
     expectedConfigDigests: inputs.expectedConfigDigests.map(parseExpectedDigest),
     expectedRevision: inputs.expectedRevision,
