@@ -17,18 +17,13 @@ export type OtherImage =
   | { readonly kind: 'unknown'; readonly why: string };
 
 /** What happened. The image is in the engine in each case. */
-export type JoinedResult =
-  /** The run had the artifact. */
-  | { readonly kind: 'loaded'; readonly loaded: LoadResult }
-  /** This job built the image and handed it over. */
-  | { readonly kind: 'handed-over'; readonly exported: ExportResult; readonly loaded: LoadResult }
-  /** This job built the image, but another job used the name first: `other` is that job's image. */
-  | {
-      readonly kind: 'kept';
-      readonly exported: ExportResult;
-      readonly loaded: LoadResult;
-      readonly other: OtherImage;
-    };
+export interface JoinedResult {
+  readonly loaded: LoadResult;
+  /** Undefined if the run had the artifact. */
+  readonly exported: ExportResult | undefined;
+  /** The image of another job that used the name first, after this job built its own. */
+  readonly other: OtherImage | undefined;
+}
 
 interface JoinedTools extends Omit<ExportTools, 'onHandedOver'>, LoadTools {
   readonly store: ArtifactStore;
@@ -45,19 +40,11 @@ interface JoinedPlans {
  * @throws HandoverError of any code
  */
 export async function loadOrExport(plans: JoinedPlans, tools: JoinedTools): Promise<JoinedResult> {
-  const loaded = await loadIfThere(plans.load, tools);
-  if (loaded !== undefined) return { kind: 'loaded', loaded };
+  const there = await loadIfThere(plans.load, tools);
+  if (there !== undefined) return { loaded: there, exported: undefined, other: undefined };
   tools.log.info(`This run has no artifact "${plans.load.artifactName}" that can be loaded: building it here.`);
-  const { exported, loaded: own } = await exportAndLoad(plans, tools);
-  return own === undefined ? keepOwn(plans, tools, exported) : { kind: 'handed-over', exported, loaded: own };
-}
-
-/** Loads the image as soon as it is handed over: the build cache may take longer. @returns `loaded` undefined if the name was taken */
-async function exportAndLoad(
-  plans: JoinedPlans,
-  tools: JoinedTools,
-): Promise<{ readonly exported: ExportResult; readonly loaded: LoadResult | undefined }> {
   const loads: Promise<LoadResult>[] = [];
+  // Loaded as soon as it is handed over: the build cache may take longer.
   const onHandedOver = ({ artifact }: ExportResult): void => {
     if (artifact === undefined) return;
     const loading = loadImage(plans.load, tools);
@@ -67,7 +54,8 @@ async function exportAndLoad(
   const exported = await exportImage({ ...plans.export, whenTaken: 'keep' }, { ...tools, onHandedOver }).finally(() =>
     Promise.allSettled(loads),
   );
-  return { exported, loaded: await loads[0] };
+  const loaded = await loads[0];
+  return loaded === undefined ? keepOwn(plans, tools, exported) : { loaded, exported, other: undefined };
 }
 
 async function loadIfThere(plan: LoadPlan, tools: JoinedTools): Promise<LoadResult | undefined> {
@@ -96,7 +84,7 @@ async function keepOwn(
   const loaded = await loadArtifact(load, tools, own, await tools.engine.info());
   // As late as possible: the other job may still be uploading.
   const other = await compareWithOther(tools, artifactName, record);
-  return { kind: 'kept', exported, loaded, other };
+  return { loaded, exported, other };
 }
 
 /**
@@ -104,7 +92,9 @@ async function keepOwn(
  * Doesn't wait for that job. An error is only logged, because this job has its image.
  */
 async function compareWithOther({ store, log }: JoinedTools, name: string, own: HandoverRecord): Promise<OtherImage> {
-  const other = await readOther(store, name, own).catch((error: unknown) => unknown(messageOf(error)));
+  const other = await readOther(store, name, own).catch(
+    (error: unknown) => ({ kind: 'unknown', why: messageOf(error) }) as const,
+  );
   const image = own.references.map(formatReference)[0] ?? '';
   if (other.kind === 'unknown') {
     log.info(`It is unknown whether the artifact "${name}" holds the same image as ${image} here: ${other.why}`);
@@ -125,13 +115,9 @@ async function compareWithOther({ store, log }: JoinedTools, name: string, own: 
 
 async function readOther(store: ArtifactStore, name: string, own: HandoverRecord): Promise<OtherImage> {
   const artifact = (await store.list()).find((candidate) => candidate.name === name);
-  if (artifact === undefined) return unknown('the other job has not finished its upload.');
+  if (artifact === undefined) throw new Error('the other job has not finished its upload.');
   const record = await readRecord(await store.open(artifact));
-  if (record === undefined) return unknown(`it has no ${recordName}.`);
+  if (record === undefined) throw new Error(`it has no ${recordName}.`);
   const { configDigest } = record;
   return { kind: configDigest === own.configDigest ? 'same' : 'different', artifact, configDigest };
-}
-
-function unknown(why: string): OtherImage {
-  return { kind: 'unknown', why };
 }

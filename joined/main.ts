@@ -49,5 +49,5 @@ await run('image-handover', async ({ context, log, signal, limit }) => {
   });
   setOutputs(joinedOutputs(result));
   await addSummary(joinedSummary(result, plans.load.artifactName, times), figures.describe());
-  if (result.kind !== 'loaded') requirePushed(plans.export.push, result.exported.push);
+  if (result.exported !== undefined) requirePushed(plans.export.push, result.exported.push);
 });

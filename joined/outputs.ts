@@ -2,12 +2,10 @@ import { formatPlatform } from '../shared/image/platform.ts';
 import { formatReference } from '../shared/image/reference.ts';
 import type { JoinedResult } from './joined.ts';
 
-export function joinedOutputs(result: JoinedResult): Readonly<Record<string, string>> {
-  const { loaded } = result;
-  const push = result.kind === 'loaded' ? undefined : result.exported.push;
-  const pushed = push?.kind === 'pushed' ? push.reference : undefined;
+export function joinedOutputs({ loaded, exported }: JoinedResult): Readonly<Record<string, string>> {
+  const pushed = exported?.push.kind === 'pushed' ? exported.push.reference : undefined;
   return {
-    source: result.kind === 'loaded' ? 'artifact' : 'build',
+    source: exported === undefined ? 'artifact' : 'build',
     image: loaded.reference,
     'image-id': loaded.image?.imageId ?? '',
     'config-digest': loaded.identity.configDigest ?? '',

@@ -8,11 +8,11 @@ import type { JoinedResult, OtherImage } from './joined.ts';
  * The job summary of the joined action.
  * @param name of the artifact
  */
-export function joinedSummary(result: JoinedResult, name: string, timeline: Timeline): Markdown {
-  const loaded = loadSummary(result.loaded, timeline);
-  if (result.kind === 'loaded') return loaded;
-  const note = result.kind === 'kept' ? keptNote(result.other, name) : undefined;
-  return joined([exportSummary({ ...result.exported, tarballPath: undefined }, [], note), loaded], '');
+export function joinedSummary({ loaded, exported, other }: JoinedResult, name: string, timeline: Timeline): Markdown {
+  const ofLoad = loadSummary(loaded, timeline);
+  if (exported === undefined) return ofLoad;
+  const note = other && keptNote(other, name);
+  return joined([exportSummary({ ...exported, tarballPath: undefined }, [], note), ofLoad], '');
 }
 
 function keptNote(other: OtherImage, name: string): Markdown {

@@ -119,7 +119,7 @@ const summaries: Readonly<Record<string, (word: string) => string>> = {
   'of the joined action': (word) =>
     String(
       joinedSummary(
-        { kind: 'kept', exported: exportedOf(word), loaded: loadedOf(word), other: { kind: 'unknown', why: word } },
+        { exported: exportedOf(word), loaded: loadedOf(word), other: { kind: 'unknown', why: word } },
         word,
         nowhere,
       ),
