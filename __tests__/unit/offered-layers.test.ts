@@ -179,7 +179,7 @@ describe('the layers of an artifact, offered separately', () => {
       onAsked: (digest: Digest) => void asked.push(digest),
       onBytes: (more: number) => void (bytes += more),
     };
-    const { blobs, manifestDigest } = (await offer({ record, content }, watch)).image;
+    const { blobs, manifestDigest } = await offer({ record, content }, watch);
     expect(manifestDigest).toBe(image.manifestDigest);
     for (const [digest, { size, chunks }] of blobs) {
       const bytes = await copiedBytes(chunks());
@@ -197,9 +197,8 @@ describe('the layers of an artifact, offered separately', () => {
 
   test('large gzip layers are unpacked for the classic store, in a generated manifest with the same config', async () => {
     const { record, content, image } = handedOver(undefined, { layers: 2, layerBytes: 8_000_000, compressible: true });
-    const { image: offered, unpacked } = await offer({ record, content });
+    const { blobs, manifestDigest, unpacked } = await offer({ record, content });
     expect(unpacked.size).toBe(2);
-    const { blobs, manifestDigest } = offered;
     const manifest = parseManifest(await bytesOf(blobs.get(manifestDigest) ?? missing()), 'manifest');
     expect(manifest.config.digest).toBe(image.configDigest);
     expect(manifest.layers.map(({ digest }) => digest)).toEqual(image.diffIds);
@@ -215,8 +214,8 @@ describe('the layers of an artifact, offered separately', () => {
 
   test('layers are offered unchanged to the containerd store', async () => {
     const { record, content, image } = handedOver(undefined, { layers: 2, layerBytes: 8_000_000, compressible: true });
-    const { image: offered, unpacked } = await offer({ record, content }, nobody, 'containerd');
-    expect(unpacked.size).toBe(0);
+    const offered = await offer({ record, content }, nobody, 'containerd');
+    expect(offered.unpacked.size).toBe(0);
     expect(offered.manifestDigest).toBe(image.manifestDigest);
     expect([...offered.blobs.keys()].sort()).toEqual([...image.blobs.keys()].sort());
   });
@@ -230,7 +229,7 @@ describe('the layers of an artifact, offered separately', () => {
 
   test('a manifest without a media type has the type that its layers show', async () => {
     const changed = handedOver((manifest) => ({ ...manifest, mediaType: undefined }));
-    const { blobs, manifestDigest } = (await offer(changed)).image;
+    const { blobs, manifestDigest } = await offer(changed);
     expect(blobs.get(manifestDigest)).toMatchObject({ mediaType: 'application/vnd.oci.image.manifest.v1+json' });
     expect(changed.record.manifestDigests).toEqual([manifestDigest]);
   });

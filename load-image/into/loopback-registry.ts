@@ -4,6 +4,7 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { type LentChunk, type LentChunks, streamableChunks, watchedChunks } from '../../shared/bytes/chunks.ts';
+import type { PullWatch } from '../../shared/docker/engine.ts';
 import { layerBytes, type LocatedLayer, type RangedImage } from '../../shared/handed-over/identity.ts';
 import { type Digest, parseDigest } from '../../shared/image/digest.ts';
 import type { ImageStore } from '../../shared/image/image-store.ts';
@@ -27,13 +28,9 @@ export interface OfferedImage {
 }
 
 /** A registry with one image, in this process, on the loopback interface. */
-export interface LoopbackRegistry extends AsyncDisposable {
+export interface LoopbackRegistry extends PullWatch, AsyncDisposable {
   /** The image's reference, with its digest. */
   readonly reference: string;
-  /** Settles at the first request for the image. */
-  readonly reached: Promise<void>;
-  /** Settles with the error when a blob can't be read. */
-  readonly failed: Promise<unknown>;
 }
 
 /**
@@ -104,8 +101,7 @@ export interface LayerWatch {
 }
 
 /** An image for the registry. */
-export interface Offer {
-  readonly image: OfferedImage;
+export interface Offer extends OfferedImage {
   /** Digests of the layers that are offered unpacked. */
   readonly unpacked: ReadonlySet<Digest>;
 }
@@ -118,22 +114,23 @@ export interface Offer {
  */
 export async function offerImage(ranged: RangedImage, store: ImageStore, watch: LayerWatch): Promise<Offer> {
   const { contents, layers } = ranged;
-  const { configDigest, configBytes, manifestDigest, manifestBytes, manifestMediaType } = contents;
+  const { configDigest, configBytes } = contents;
   const plain = store.keepsBlobs ? new Map<Digest, PlainLayer>() : await plainLayers(ranged);
-  const config = [configDigest, smallBlob(configBytes, mediaTypes.config)] as const;
-  const blobs = [config, ...layerBlobs(ranged, plain, watch)];
-  if (plain.size === 0) {
-    const manifest = [manifestDigest, smallBlob(manifestBytes, manifestMediaType)] as const;
-    return { image: { manifestDigest, blobs: new Map([...blobs, manifest]) }, unpacked: new Set() };
-  }
-  // A different manifest with the same config is the same image in the classic store.
   const described = layers.map((layer) => offeredAs(layer, plain));
-  const other = formatManifest({ digest: configDigest, size: configBytes.length }, described);
-  const manifest = [other.manifestDigest, smallBlob(other.manifestBytes, other.manifestMediaType)] as const;
-  return {
-    image: { manifestDigest: other.manifestDigest, blobs: new Map([...blobs, manifest]) },
-    unpacked: new Set(plain.keys()),
-  };
+  // A different manifest with the same config is the same image in the classic store.
+  const { manifestDigest, manifestBytes, manifestMediaType } =
+    plain.size === 0 ? contents : formatManifest({ digest: configDigest, size: configBytes.length }, described);
+  const blobs = new Map([
+    [configDigest, smallBlob(configBytes, mediaTypes.config)],
+    [manifestDigest, smallBlob(manifestBytes, manifestMediaType)],
+    ...layerBlobs(ranged, plain, watch),
+  ]);
+  return { manifestDigest, blobs, unpacked: new Set(plain.keys()) };
+}
+
+/** Returns an image's layers, each once. */
+export function distinctLayers({ layers }: RangedImage): readonly LocatedLayer[] {
+  return [...new Map(layers.map((layer) => [layer.digest, layer])).values()];
 }
 
 /** Returns the layers to offer unpacked, by their digest in the manifest. */
@@ -150,16 +147,15 @@ async function plainLayers({ contents, layers, read }: RangedImage): Promise<Rea
 }
 
 function layerBlobs(
-  { layers, read }: RangedImage,
+  image: RangedImage,
   plain: ReadonlyMap<Digest, PlainLayer>,
   watch: LayerWatch,
 ): readonly (readonly [Digest, OfferedBlob])[] {
   const turns = new LayerTurns();
-  const distinct = [...new Map(layers.map((layer) => [layer.digest, layer])).values()];
-  return distinct.map((layer, position) => {
+  return distinctLayers(image).map((layer, position) => {
     const { digest, size, mediaType } = offeredAs(layer, plain);
     const bytes = (): LentChunks => {
-      const stored = layerBytes(layer, read, watch.onBytes);
+      const stored = layerBytes(layer, image.read, watch.onBytes);
       return plain.has(layer.digest) ? plainLayerChunks(stored, size) : stored;
     };
     const chunks = (): LentChunks => {

@@ -8,7 +8,7 @@ import { layerBytes, type LocatedLayer, type RangedImage } from '../../shared/ha
 import { parseTaggedReference } from '../../shared/image/reference.ts';
 import { endOfArchive, tarHeader, tarPadding } from '../../shared/tar/header.ts';
 import { smallEntries, smallEntry } from '../../shared/tar/tarball-writer.ts';
-import { loopbackRegistry, offerImage } from './loopback-registry.ts';
+import { distinctLayers, loopbackRegistry, type Offer, offerImage } from './loopback-registry.ts';
 import type { HolderTools } from './prove.ts';
 
 // The overlapped load. `docker load` reads a whole tarball before it unpacks anything, and also gets the layers that the engine has.
@@ -31,18 +31,35 @@ export interface FetchRequest {
  * @returns the image's temporary tag; undefined when the engine can't pull it, so that the whole tarball has to be loaded
  * @throws HandoverError `transfer-failed`, `artifact-expired`, `artifact-corrupt`, when the artifact can't be read
  */
-export async function fetchOverlapped(tools: HolderTools, request: FetchRequest): Promise<string | undefined> {
-  const { engine, log } = tools;
-  const { image, word } = request;
-  if (engine.pull === undefined) return undefined;
-  const layers = distinctLayers(image);
+export async function fetchOverlapped(
+  { engine, log, info }: HolderTools,
+  { image, names, word, onBytes }: FetchRequest,
+): Promise<string | undefined> {
+  const { pull } = engine;
+  if (pull === undefined) return undefined;
   try {
-    return await log.progress(word, { atMost: bytesOf(layers) }, (passed) =>
-      fetchImage(tools, request, (bytes) => {
-        request.onBytes(bytes);
-        passed(bytes);
-      }),
-    );
+    return await log.progress(word, { atMost: bytesOf(distinctLayers(image)) }, async (passed) => {
+      const asked = new Set<Digest>();
+      const watch = {
+        onAsked: (digest: Digest) => void asked.add(digest),
+        onBytes: (bytes: number) => {
+          onBytes(bytes);
+          passed(bytes);
+        },
+      };
+      const offer = await offerImage(image, info.imageStore, watch);
+      const pulled = await pullOffered(pull, offer, names);
+      const skipped = tellLayers(log, image, offer, asked);
+      // A containerd store doesn't request a layer that it has unpacked for another manifest, and then lacks it for this one. It gets the
+      // layers that it didn't request.
+      const isWhole = skipped.length === 0 || !info.imageStore.keepsBlobs || (await engine.inspect(pulled))?.isWhole;
+      if (isWhole === true) return pulled;
+      log.info('The engine stores these layers in a different form; sending them anyway.');
+      const name = `${names.repository}:${offer.manifestDigest.slice('sha256:'.length, 19)}`;
+      names.add(name);
+      await engine.load(completing(image, skipped, name, watch.onBytes));
+      return name;
+    });
   } catch (error) {
     if (!(error instanceof HandoverError) || error.code !== 'load-failed') throw error;
     log.info(`${error.message} Sending the whole tarball to docker load.`);
@@ -50,38 +67,16 @@ export async function fetchOverlapped(tools: HolderTools, request: FetchRequest)
   }
 }
 
-async function fetchImage(
-  { engine, log, info }: HolderTools,
-  { image, names }: FetchRequest,
-  onBytes: (bytes: number) => void,
+/** Returns the temporary tag of the pulled image. */
+async function pullOffered(
+  pull: NonNullable<HolderTools['engine']['pull']>,
+  offer: Offer,
+  names: EngineTags,
 ): Promise<string> {
-  const asked = new Set<Digest>();
-  const { image: offered, unpacked } = await offerImage(image, info.imageStore, {
-    onAsked: (digest) => void asked.add(digest),
-    onBytes,
-  });
-  let name: string;
-  {
-    await using registry = await loopbackRegistry(offered, names.loopbackName);
-    name = registry.reference;
-    names.add(name);
-    await engine.pull?.(name, registry);
-  }
-  const skipped = distinctLayers(image).filter(({ digest }) => !asked.has(digest));
-  tellLayers(log, image, {
-    skipped,
-    unpacked: [...asked].filter((digest) => unpacked.has(digest)).length,
-    asked: asked.size,
-  });
-  // A containerd store doesn't request a layer that it has unpacked for another manifest, and then lacks it for this one. It gets the
-  // layers that it didn't request.
-  if (skipped.length > 0 && info.imageStore.keepsBlobs && (await engine.inspect(name))?.isWhole !== true) {
-    log.info('The engine stores these layers in a different form; sending them anyway.');
-    name = `${names.repository}:${offered.manifestDigest.slice('sha256:'.length, 19)}`;
-    names.add(name);
-    await engine.load(completing(image, skipped, name, onBytes));
-  }
-  return name;
+  await using registry = await loopbackRegistry(offer, names.loopbackName);
+  names.add(registry.reference);
+  await pull(registry.reference, registry);
+  return registry.reference;
 }
 
 /** Yields a tarball that completes an image whose other layers the engine has. */
@@ -101,25 +96,26 @@ async function* completing(
   yield endOfArchive;
 }
 
-interface Fetch {
-  readonly skipped: readonly LocatedLayer[];
-  readonly unpacked: number;
-  readonly asked: number;
-}
-
-function tellLayers(log: Log, image: RangedImage, { skipped, unpacked, asked }: Fetch): void {
-  if (unpacked > 0) {
-    log.info(`Unpacked for the engine: ${String(unpacked)} of the ${String(asked)} layers that it requested.`);
+/** Returns the layers that the engine didn't request. */
+function tellLayers(
+  log: Log,
+  image: RangedImage,
+  { unpacked }: Offer,
+  asked: ReadonlySet<Digest>,
+): readonly LocatedLayer[] {
+  const layers = distinctLayers(image);
+  const skipped = layers.filter(({ digest }) => !asked.has(digest));
+  const count = [...asked].filter((digest) => unpacked.has(digest)).length;
+  if (count > 0) {
+    log.info(`Unpacked for the engine: ${String(count)} of the ${String(asked.size)} layers that it requested.`);
   }
-  if (skipped.length === 0) return;
-  log.info(
-    `The engine has ${String(skipped.length)} of ${String(distinctLayers(image).length)} layers already: ` +
-      `${formatBytes(bytesOf(skipped))} less to download.`,
-  );
-}
-
-function distinctLayers({ layers }: RangedImage): readonly LocatedLayer[] {
-  return [...new Map(layers.map((layer) => [layer.digest, layer])).values()];
+  if (skipped.length > 0) {
+    log.info(
+      `The engine has ${String(skipped.length)} of ${String(layers.length)} layers already: ` +
+        `${formatBytes(bytesOf(skipped))} less to download.`,
+    );
+  }
+  return skipped;
 }
 
 function bytesOf(layers: readonly LocatedLayer[]): number {
