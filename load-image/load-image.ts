@@ -3,7 +3,8 @@ import type { EngineInfo } from '../shared/docker/output.ts';
 import { findArtifact, type FindTools, type FoundArtifact } from '../shared/handed-over/find.ts';
 import { resolveArtifact } from '../shared/handed-over/opened-artifact.ts';
 import { formatReference, type Reference } from '../shared/image/reference.ts';
-import { type HeldImage, hostInfo, type IntoTools, loadInto } from './into/into-holders.ts';
+import { hostInfo, type IntoTools, loadInto } from './into/into-holders.ts';
+import type { HeldImage } from './into/prove.ts';
 import { type EachPlan, type LoadPlan, wishOf } from './plan/plan.ts';
 import { loadFromRegistry, pullFallback, type RegistryTools } from './registry.ts';
 import type { LoadResult } from './result.ts';
@@ -100,7 +101,7 @@ export async function loadArtifact(
   info: EngineInfo,
 ): Promise<LoadResult> {
   const opened = resolveArtifact(found, wishOf(plan, info.platform));
-  const { images, image, loaded, size } = await loadInto(tools, { ...plan, opened, info });
+  const { images, image, loaded, size } = await loadInto({ ...tools, ...plan, opened, info });
   const { origin, content, record } = opened;
   const [main, ...further] = images;
   const nodes = tools.holders.flatMap(({ node }) => node ?? []);

@@ -10,20 +10,15 @@ import { type PartialFile, partialFile } from '../../shared/bytes/partial-file.t
 import type { Holder } from '../../shared/docker/holders.ts';
 import type { EngineInfo, InspectedImage } from '../../shared/docker/output.ts';
 import { sweepTags } from '../../shared/docker/engine-tags.ts';
-import { claimTags, guardTags, placeOf, type TagGuard } from '../../shared/docker/tag-guard.ts';
-import {
-  type OpenedArtifact,
-  requireOne,
-  type ResolvedImage,
-  type ResolvedImages,
-} from '../../shared/handed-over/opened-artifact.ts';
+import { claimTags, guardTags, placeOf } from '../../shared/docker/tag-guard.ts';
+import { type OpenedArtifact, requireOne, type ResolvedImages } from '../../shared/handed-over/opened-artifact.ts';
 import { imageStores } from '../../shared/image/image-store.ts';
 import { platformOf } from '../../shared/image/platform.ts';
 import type { ImageContents } from '../../shared/image/manifest.ts';
-import { formatReference, type Reference } from '../../shared/image/reference.ts';
+import { formatReference } from '../../shared/image/reference.ts';
 import { type LayoutFolder, layoutFolder } from '../../shared/layout/layout-folder.ts';
 import { fetchOverlapped } from './overlap.ts';
-import { findImage, proveAndName, requireNames } from './prove.ts';
+import { findImage, type HeldImage, proveAndName, requireNames } from './prove.ts';
 import { loadsAtOnce, requireSpace, spaceAdvice } from './space.ts';
 import { onHolder, type TemporaryTags, temporaryTags } from './temporary-tags.ts';
 import { wholeTarball } from './whole-tarball.ts';
@@ -33,16 +28,6 @@ import { wholeTarball } from './whole-tarball.ts';
 // holders at once (whole-tarball.ts), and the slowest sets the pace. Images arrive under temporary tags. They get their references
 // when every holder has the right image. After an error, every holder has the references that it had before.
 
-/** What to load, and the files to write. */
-export interface IntoRequest {
-  readonly opened: OpenedArtifact;
-  readonly info: EngineInfo;
-  /** Whether the engine may pull layers one by one. */
-  readonly overlap: boolean;
-  readonly tarballPath: string | undefined;
-  readonly layoutPath: string | undefined;
-}
-
 export interface IntoTools {
   readonly holders: readonly Holder[];
   readonly log: Log;
@@ -50,7 +35,15 @@ export interface IntoTools {
   readonly signal: AbortSignal;
 }
 
-export type HeldImage = Pick<ResolvedImage, 'identity' | 'references'>;
+/** What to load, and the files to write. */
+interface IntoRequest extends IntoTools {
+  readonly opened: OpenedArtifact;
+  readonly info: EngineInfo;
+  /** Whether the engine may pull layers one by one. */
+  readonly overlap: boolean;
+  readonly tarballPath: string | undefined;
+  readonly layoutPath: string | undefined;
+}
 
 /** Images that every holder has. */
 export interface HeldImages {
@@ -91,19 +84,19 @@ function takesTurns(holders: readonly Holder[]): boolean {
  * Loads the images into all holders, proves them there, and sets their references. Writes the wanted files.
  * @throws HandoverError of any code of the consumer, with the node's name if it failed there. Then no reference and no file is left
  */
-export async function loadInto(tools: IntoTools, request: IntoRequest): Promise<HeldImages> {
-  const { holders, log, timeline } = tools;
+export async function loadInto(request: IntoRequest): Promise<HeldImages> {
+  const { holders, log, timeline } = request;
   await using turn = new AsyncDisposableStack();
-  turn.use(await takeTurn(tools));
-  const { lacking, held } = await nameWhereHeld(tools, request);
+  turn.use(await takeTurn(request));
+  const { lacking, held } = await nameWhereHeld(request);
   if (held !== undefined) return held;
-  await requireSpace(request, request.opened.content, request.info);
+  await requireSpace(request, request.opened.content.artifact.size);
   const isLoad = holders.length > 0;
   const ofNodes = `Load into ${String(lacking.length)} of ${String(holders.length)} nodes`;
   const title = !isLoad ? 'Download' : holders.some(({ node }) => node === undefined) ? 'Load' : ofNodes;
   const span = (result: HeldImages | undefined): string =>
     !isLoad ? 'Download' : result?.size === 0 ? 'Load' : 'Download and load';
-  return await log.chapter(title, () => timeline.measure(span, () => receive(tools, request, lacking)));
+  return await log.chapter(title, () => timeline.measure(span, () => receive(request, lacking)));
 }
 
 async function takeTurn({ log, holders, signal }: IntoTools): Promise<AsyncDisposable | undefined> {
@@ -129,25 +122,21 @@ interface Found {
 }
 
 /** Sets the references if every holder has all images already. */
-async function nameWhereHeld(tools: IntoTools, request: IntoRequest): Promise<Found> {
-  const { holders, log } = tools;
-  const { opened, info, tarballPath, layoutPath } = request;
+async function nameWhereHeld(request: IntoRequest): Promise<Found> {
+  const { holders, log, opened, info, tarballPath, layoutPath } = request;
   const { images, content } = opened;
   if (images === undefined || (tarballPath ?? layoutPath) !== undefined) return { lacking: holders };
   // The references are claimed first: another step may be about to put one back.
   await using claim = new AsyncDisposableStack();
-  claim.use(await claimReferences(tools, info, images));
-  const found = await Promise.all(holders.map((holder) => onHolder(holder, () => namesOf(holder, images, info))));
-  const lacking = holders.filter((_, at) => found[at] === undefined);
+  claim.use(await claimReferences(request, images));
+  const names = await Promise.all(holders.map((holder) => onHolder(holder, () => namesOf(holder, images, info))));
+  const lacking = holders.filter((_, at) => names[at] === undefined);
   if (lacking.length > 0 || holders.length === 0) return { lacking };
   const nodes = holders.filter(({ node }) => node !== undefined);
   await using temporary = await temporaryTags(nodes, () => [], log);
-  await using guards = new AsyncDisposableStack();
-  const names = new Map(holders.map((holder, at) => [holder, found[at] ?? []]));
   const where = nodes.length === 0 ? 'The engine has' : 'Every node has';
-  for (const name of found[0] ?? []) log.info(`${where} this image already: ${name}. Nothing to load.`);
-  const { image, keep } = await nameOnAll(tools, { ...request, images, names, temporary, guards });
-  keep();
+  for (const name of names[0] ?? []) log.info(`${where} this image already: ${name}. Nothing to load.`);
+  const image = await nameOnAll(request, { images, names, temporary });
   for (const { engine, node } of holders)
     if (node === undefined) await sweepTags({ engine, log }, image?.repoTags ?? []);
   return { lacking, held: { images, image, loaded: false, size: content.downloaded() ?? 0 } };
@@ -170,9 +159,8 @@ async function namesOf(
 
 /** Claims the references of the images in every holder. */
 function claimReferences(
-  { holders, log, signal }: IntoTools,
-  info: EngineInfo,
-  images: readonly { readonly references: readonly Reference[] }[],
+  { holders, info, log, signal }: IntoRequest,
+  images: readonly HeldImage[],
 ): Promise<AsyncDisposable> {
   return claimTags(
     holders.map(({ node }) => (node === undefined ? placeOf(info) : `node ${node}`)),
@@ -195,9 +183,8 @@ interface Receiving extends IntoRequest {
   readonly onBytes: (bytes: number) => void;
 }
 
-async function receive(tools: IntoTools, request: IntoRequest, lacking: readonly Holder[]): Promise<HeldImages> {
-  const { holders, log } = tools;
-  const { opened, info, tarballPath, layoutPath } = request;
+async function receive(request: IntoRequest, lacking: readonly Holder[]): Promise<HeldImages> {
+  const { holders, log, opened, tarballPath, layoutPath } = request;
   await using kept = tarballPath === undefined ? undefined : await partialFile(tarballPath, spaceAdvice, log);
   await using layout = layoutPath === undefined ? undefined : await layoutFolder(layoutPath, log);
   let size = 0;
@@ -206,57 +193,66 @@ async function receive(tools: IntoTools, request: IntoRequest, lacking: readonly
   // Disposed of after the guards: an image that loses its references still needs its temporary tag, and is removed with it.
   await using temporary = await temporaryTags(holders, () => arrived, log);
   const receiving = { ...request, lacking, temporary, kept, layout, onBytes };
-  const images = (await pullOverlapped(tools, receiving)) ?? (await loadWhole(tools, receiving));
+  const images = (await pullOverlapped(receiving)) ?? (await loadWhole(receiving));
   arrived = images;
   await using claim = new AsyncDisposableStack();
-  claim.use(await claimReferences(tools, info, images));
-  await using guards = new AsyncDisposableStack();
+  claim.use(await claimReferences(request, images));
   const tags = images.map(({ name }) => name);
-  const names = new Map(lacking.map((holder) => [holder, tags]));
-  const { image, keep } = await nameOnAll(tools, { ...request, images, names, temporary, guards });
-  // A layout of one image needs no more than one reference.
-  await layout?.commit(
-    images.flatMap(({ contents, references: [reference] }) =>
-      contents === undefined ? [] : [{ image: contents, references: [reference] }],
-    ),
-  );
-  await kept?.commit();
-  keep();
+  const names = holders.map((holder) => (lacking.includes(holder) ? tags : undefined));
+  const image = await nameOnAll(request, { images, names, temporary }, async () => {
+    // A layout of one image needs no more than one reference.
+    await layout?.commit(
+      images.flatMap(({ contents, references: [reference] }) =>
+        contents === undefined ? [] : [{ image: contents, references: [reference] }],
+      ),
+    );
+    await kept?.commit();
+  });
   return { images, image, loaded: holders.length > 0, size: opened.content.downloaded() ?? size };
 }
 
 /** @returns undefined when the whole tarball has to be loaded */
-async function pullOverlapped(
-  { holders, log }: IntoTools,
-  { opened, info, overlap, kept, layout, temporary, onBytes }: Receiving,
-): Promise<ResolvedImages<ArrivedImage> | undefined> {
-  const { content, images } = opened;
-  const [holder, ...others] = holders;
+async function pullOverlapped({
+  holders: [holder, ...others],
+  log,
+  opened: { content, images },
+  info,
+  overlap,
+  kept,
+  layout,
+  temporary,
+  onBytes,
+}: Receiving): Promise<ResolvedImages<ArrivedImage> | undefined> {
   // Files are written from the whole tarball.
   if (!overlap || holder === undefined || others.length > 0 || (kept ?? layout) !== undefined) return undefined;
-  if (images === undefined || holder.engine.pull === undefined) return undefined;
-  const names = temporary.of(holder);
+  if (images === undefined) return undefined;
+  const tools = { engine: holder.engine, log, info };
   const arrived: ArrivedImage[] = [];
   for (const { identity, references, ranged } of images) {
     if (ranged === undefined) return undefined;
-    const request = { image: ranged, names, word: wordFor(content), onBytes };
-    const name = await fetchOverlapped({ engine: holder.engine, log, info }, request);
+    const fetch = { image: ranged, names: temporary.of(holder), word: wordFor(content), onBytes };
+    const name = await fetchOverlapped(tools, fetch);
     if (name === undefined) return undefined;
     arrived.push({ identity, references, name });
   }
   return requireOne(arrived);
 }
 
-async function loadWhole(
-  { holders, log }: IntoTools,
-  { opened, info, lacking, temporary, kept, layout, onBytes }: Receiving,
-): Promise<ResolvedImages<ArrivedImage>> {
-  const { content } = opened;
-  const request = {
-    ...{ opened, platform: info.platform, repository: temporary.repository },
-    ...{ tee: kept?.tee, teeLayer: layout?.tee, needsManifest: holders.some(({ node }) => node !== undefined) },
-  };
-  return log.progress(wordFor(content), wholeSize(opened), async (count) => {
+async function loadWhole({
+  holders,
+  log,
+  opened,
+  info: { platform },
+  lacking,
+  temporary,
+  kept,
+  layout,
+  onBytes,
+}: Receiving): Promise<ResolvedImages<ArrivedImage>> {
+  const { repository } = temporary;
+  const needsManifest = holders.some(({ node }) => node !== undefined);
+  const request = { opened, platform, repository, tee: kept?.tee, teeLayer: layout?.tee, needsManifest };
+  return log.progress(wordFor(opened.content), wholeSize(opened), async (count) => {
     const tarball = wholeTarball(request, (bytes) => {
       onBytes(bytes);
       count(bytes);
@@ -278,53 +274,49 @@ async function feedAll(chunks: LentChunks, holders: readonly Holder[]): Promise<
 }
 
 interface Naming {
-  readonly opened: OpenedArtifact;
-  readonly info: EngineInfo;
   readonly images: readonly HeldImage[];
-  /** What each holder calls the images; one without an entry had them before. */
-  readonly names: ReadonlyMap<Holder, readonly string[]>;
+  /** What each holder calls the images; undefined for one that had them before. */
+  readonly names: readonly (readonly string[] | undefined)[];
   readonly temporary: TemporaryTags;
-  /** Restores the earlier references unless `keep` is called. */
-  readonly guards: AsyncDisposableStack;
 }
 
-/** Proves the images on all holders, and sets their references there. */
+/**
+ * Proves the images on all holders, and sets their references there. The earlier references are restored if that or `commit` fails.
+ * @returns the main image on the first holder
+ */
 async function nameOnAll(
-  { log, holders }: IntoTools,
-  { opened, info, images, names, temporary, guards }: Naming,
-): Promise<Pick<HeldImages, 'image'> & { readonly keep: () => void }> {
+  { log, holders, opened, info }: IntoRequest,
+  { images, names, temporary }: Naming,
+  commit?: () => Promise<void>,
+): Promise<InspectedImage | undefined> {
   const what = opened.origin === 'artifact' ? 'the image that was handed over' : 'this job’s own image';
-  const kept: TagGuard[] = [];
-  const nameOn = async (holder: Holder): Promise<InspectedImage | undefined> => {
+  await using guards = new AsyncDisposableStack();
+  const naming = holders.map((holder, position) => {
     const { engine, node } = holder;
-    const inspected = await temporary.keepEarlier(holder, images);
-    const guard = guardTags(engine, log.warning);
-    guards.use(guard);
-    kept.push(guard);
-    const known = names.get(holder) ?? (await namesOf(holder, images, info)) ?? [];
-    let first: InspectedImage | undefined;
-    for (const [at, { identity, references }] of images.entries()) {
-      const name = known[at] ?? formatReference(references[0]);
-      // Two images can have the same reference.
-      const request = { name, identity, references, ...(images.length === 1 ? { inspected } : {}) };
-      const where = node === undefined ? '' : `, on ${node}`;
-      const image = await proveAndName({ engine, log, info }, request, `${what}${where}`, guard);
-      first ??= image;
-    }
-    // Of two images with one reference, only the last one has it.
-    if (images.length > 1) await requireNames({ engine, info }, images);
-    return first;
-  };
-  const outcomes = await Promise.allSettled(holders.map((holder) => onHolder(holder, () => nameOn(holder))));
-  const failed = outcomes.find((outcome) => outcome.status === 'rejected');
-  if (failed !== undefined) throw failed.reason;
-  const [image] = outcomes.flatMap((outcome) => (outcome.status === 'fulfilled' ? [outcome.value] : []));
-  return {
-    image,
-    keep: () => {
-      for (const guard of kept) guard.keep();
-    },
-  };
+    const guard = guards.use(guardTags(engine, log.warning));
+    const where = node === undefined ? '' : `, on ${node}`;
+    return onHolder(holder, async () => {
+      const inspected = await temporary.keepEarlier(holder, images);
+      const known = names[position] ?? (await namesOf(holder, images, info)) ?? [];
+      let first: InspectedImage | undefined;
+      for (const [at, { identity, references }] of images.entries()) {
+        const name = known[at] ?? formatReference(references[0]);
+        // Two images can have the same reference.
+        const request = { name, identity, references, ...(images.length === 1 ? { inspected } : {}) };
+        const image = await proveAndName({ engine, log, info }, request, `${what}${where}`, guard);
+        first ??= image;
+      }
+      // Of two images with one reference, only the last one has it.
+      if (images.length > 1) await requireNames({ engine, info }, images);
+      return { guard, first };
+    });
+  });
+  // Nothing is restored while another holder still sets references.
+  await Promise.allSettled(naming);
+  const named = await Promise.all(naming);
+  await commit?.();
+  for (const { guard } of named) guard.keep();
+  return named[0]?.first;
 }
 
 /** The verb in the log for the artifact's bytes. */

@@ -6,6 +6,7 @@ import type { Engine } from '../../shared/docker/engine.ts';
 import type { EngineInfo, InspectedImage } from '../../shared/docker/output.ts';
 import type { TagGuard } from '../../shared/docker/tag-guard.ts';
 import type { Identity } from '../../shared/handed-over/identity.ts';
+import type { ResolvedImage } from '../../shared/handed-over/opened-artifact.ts';
 import type { Digest } from '../../shared/image/digest.ts';
 import type { ImageStore } from '../../shared/image/image-store.ts';
 import { formatPlatform, samePlatform } from '../../shared/image/platform.ts';
@@ -39,10 +40,11 @@ export async function findImage(
   return undefined;
 }
 
-export interface NamingRequest {
+/** An image, and the references that it will have. */
+export type HeldImage = Pick<ResolvedImage, 'identity' | 'references'>;
+
+interface NamingRequest extends HeldImage {
   readonly name: string;
-  readonly identity: Identity;
-  readonly references: readonly Reference[];
   /** What references have now, where this is known. */
   readonly inspected?: ReadonlyMap<string, InspectedImage | undefined>;
 }
@@ -61,11 +63,12 @@ export async function proveAndName(
   what: string,
   guard: TagGuard,
 ): Promise<InspectedImage> {
-  const [first] = references.map(formatReference);
+  const names = references.map(formatReference);
+  const [first = name, ...others] = names;
   const image = await inspect(engine, name);
-  requireSameImage(first ?? name, identity, image, info.imageStore);
+  requireSameImage(first, identity, image, info.imageStore);
   const named: InspectedImage[] = [];
-  for (const reference of references.map(formatReference)) {
+  for (const reference of names) {
     const isKnown = inspected?.has(reference) === true;
     const before = reference === name ? image : isKnown ? inspected.get(reference) : await engine.inspect(reference);
     const hasIt = before !== undefined && differences(identity, before, info.imageStore).length === 0;
@@ -74,24 +77,13 @@ export async function proveAndName(
     requireSameImage(reference, identity, found, info.imageStore);
     named.push(found);
   }
-  const [last = image] = (await confirmed({ engine, info }, identity, references)) ?? named;
-  log.info(`Verified: ${first ?? name} is ${what} (${last.imageId})`);
-  for (const reference of references.slice(1)) log.info(`Also tagged ${formatReference(reference)}.`);
+  // Undefined where `inspect` is the engine's own command.
+  const confirmed = await engine.confirm?.(names);
+  confirmed?.forEach((found, at) => requireSameImage(names[at] ?? name, identity, found, info.imageStore));
+  const [last = image] = confirmed ?? named;
+  log.info(`Verified: ${first} is ${what} (${last.imageId})`);
+  for (const reference of others) log.info(`Also tagged ${reference}.`);
   return last;
-}
-
-/** Verifies the references with the engine's own command; undefined where `inspect` is that command. */
-async function confirmed(
-  { engine, info }: Omit<HolderTools, 'log'>,
-  identity: Identity,
-  references: readonly Reference[],
-): Promise<readonly InspectedImage[] | undefined> {
-  const names = references.map(formatReference);
-  if (engine.confirm === undefined || names.length === 0) return undefined;
-  const images = await engine.confirm(names);
-  for (const [position, image] of images.entries())
-    requireSameImage(names[position] ?? '', identity, image, info.imageStore);
-  return images;
 }
 
 /**
@@ -100,7 +92,7 @@ async function confirmed(
  */
 export async function requireNames(
   { engine, info }: Omit<HolderTools, 'log'>,
-  images: readonly { readonly identity: Identity; readonly references: readonly Reference[] }[],
+  images: readonly HeldImage[],
 ): Promise<void> {
   for (const { identity, references } of images)
     for (const name of references.map(formatReference))

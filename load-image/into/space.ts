@@ -1,5 +1,4 @@
 import { hostname } from 'node:os';
-import type { ArtifactContent } from '../../shared/artifacts/store.ts';
 import { diskSpace, requireDiskSpace } from '../../shared/bytes/disk-space.ts';
 import type { EngineInfo } from '../../shared/docker/output.ts';
 
@@ -29,15 +28,8 @@ export function fittingLoads(needs: readonly number[], freeBytes: number | undef
 export async function loadsAtOnce(info: EngineInfo, sizes: readonly number[]): Promise<number> {
   const folder = engineFolder(info);
   const space = folder === undefined ? undefined : await diskSpace(folder);
-  return fittingLoads(
-    sizes.map((size) => spaceNeeded(info, size)),
-    space?.freeBytes,
-  );
-}
-
-/** Returns the bytes that the engine needs to load an artifact of that size. */
-function spaceNeeded(info: EngineInfo, size: number): number {
-  return info.imageStore.sizesWhileLoading * size;
+  const needs = sizes.map((size) => info.imageStore.sizesWhileLoading * size);
+  return fittingLoads(needs, space?.freeBytes);
 }
 
 /** Returns the engine's folder if it is on this machine. */
@@ -45,17 +37,22 @@ function engineFolder(info: EngineInfo): string | undefined {
   return info.dataRoot === '' || info.hostName !== hostname() ? undefined : info.dataRoot;
 }
 
-/** @throws HandoverError `not-enough-space` */
-export async function requireSpace(
-  { tarballPath, layoutPath }: { readonly tarballPath: string | undefined; readonly layoutPath: string | undefined },
-  content: ArtifactContent,
-  info: EngineInfo,
-): Promise<void> {
-  const { size } = content.artifact;
+interface SpaceRequest {
+  readonly info: EngineInfo;
+  readonly tarballPath: string | undefined;
+  readonly layoutPath: string | undefined;
+}
+
+/**
+ * @param size of the artifact, in bytes
+ * @throws HandoverError `not-enough-space`
+ */
+export async function requireSpace({ tarballPath, layoutPath, info }: SpaceRequest, size: number): Promise<void> {
   if (tarballPath !== undefined) await requireDiskSpace(tarballPath, size, 'The tarball', spaceAdvice);
   if (layoutPath !== undefined) await requireDiskSpace(layoutPath, size, 'The OCI layout', layoutAdvice);
   const folder = engineFolder(info);
   if (folder === undefined) return;
   const advice = 'Free space first: docker system prune -af; df -h.';
-  await requireDiskSpace(folder, spaceNeeded(info, size), 'Loading the image into the engine', advice);
+  const needed = info.imageStore.sizesWhileLoading * size;
+  await requireDiskSpace(folder, needed, 'Loading the image into the engine', advice);
 }
