@@ -1,7 +1,6 @@
 import { exportImage, type ExportResult, type ExportTools } from '../export-image/export-image.ts';
 import type { ExportPlan } from '../export-image/plan/plan.ts';
-import { loadArtifact, loadImage, type LoadTools } from '../load-image/load-image.ts';
-import type { LoadResult } from '../load-image/result.ts';
+import { loadArtifact, loadImage, type LoadResult, type LoadTools } from '../load-image/load-image.ts';
 import type { LoadPlan } from '../load-image/plan/plan.ts';
 import { openOnDisk } from '../shared/artifacts/on-disk.ts';
 import type { Artifact, ArtifactStore } from '../shared/artifacts/store.ts';

@@ -14,9 +14,8 @@ import { formatReference } from '../shared/image/reference.ts';
 import { claimDigests, type MappedImage, mappedImages } from './digests.ts';
 import { chooseAtOnce, hostInfo } from './into/into-holders.ts';
 import { differences } from './into/prove.ts';
-import { loadArtifact, loadImage, type LoadTools } from './load-image.ts';
+import { loadArtifact, loadImage, type LoadResult, type LoadTools } from './load-image.ts';
 import type { EachPlan, ImagesPlan } from './plan/plan.ts';
-import type { LoadResult } from './result.ts';
 
 export type ImagesTools = LoadTools & {
   /** Opens the artifact store of this job's run, for the mapping. */

@@ -15,7 +15,7 @@ import { formatBytes, formatDuration } from '../shared/base/text.ts';
 import type { Timeline } from '../shared/base/timeline.ts';
 import { formatPlatform } from '../shared/image/platform.ts';
 import { digestsFileName } from '../shared/handed-over/find.ts';
-import type { LoadResult } from './result.ts';
+import type { LoadResult } from './load-image.ts';
 import type { ImagesResult } from './load-images.ts';
 
 const sources = {

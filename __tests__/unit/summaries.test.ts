@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import type { ExportResult } from '../../export-image/export-image.ts';
 import { exportSummary } from '../../export-image/summary.ts';
 import { joinedSummary } from '../../joined/summary.ts';
-import type { LoadResult } from '../../load-image/result.ts';
+import type { LoadResult } from '../../load-image/load-image.ts';
 import { imagesSummary, loadSummary } from '../../load-image/summary.ts';
 import type { PublishResult } from '../../publish-image/into-registries.ts';
 import { publishSummary } from '../../publish-image/summary.ts';
