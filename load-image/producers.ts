@@ -71,13 +71,14 @@ export function watchProducers(
       failures = 0;
     } catch (error) {
       signal.throwIfAborted();
+      // Nothing shows yet that an older artifact will be replaced.
+      const mayUseOlder = isAgain && wanted !== undefined && known === nothingKnown;
       if (!jobs.isRefusal(error)) {
         failures += 1;
         if (failures === 1)
           log.info(`The jobs of this run could not be read (${messageOf(error)}): trying again later.`);
-        if (!isAgain || wanted === undefined || known !== nothingKnown) return known;
-        if (failures === triesBeforeOlder) log.warning(mayBeOlder(runAttempt));
-        if (failures >= triesBeforeOlder) return known;
+        if (mayUseOlder && failures === triesBeforeOlder) log.warning(mayBeOlder(runAttempt));
+        if (!mayUseOlder || failures >= triesBeforeOlder) return known;
         askedMs = -Infinity;
         return { ...nothingKnown, since: Infinity };
       }
@@ -86,7 +87,7 @@ export function watchProducers(
         `The jobs of this run can't be read (${messageOf(error)}): so a failed build is noticed only when the wait times out. ` +
           'The job’s own token may read them with `permissions: actions: read`.',
       );
-      if (isAgain && wanted !== undefined && known === nothingKnown) log.warning(mayBeOlder(runAttempt));
+      if (mayUseOlder) log.warning(mayBeOlder(runAttempt));
       // The artifact that will be replaced is still known.
       known = { ...known, over: undefined };
     }

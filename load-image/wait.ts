@@ -46,23 +46,23 @@ async function untilThere(reader: ArtifactReader, plan: WaitPlan, tools: WaitToo
   const producers = watchProducers(plan.job, tools, pace.jobs);
   const began = performance.now();
   const limitMs = plan.minutes * 60_000;
-  const look = async (): Promise<Look> => {
+  /** Returns the artifacts, and the names without one. Throws when the wait is over without them. */
+  const look = async () => {
     // The jobs come first: an artifact that a job made before it ended is then listed.
     const state = await producers();
     const all = await reader.list();
-    const artifacts = all.filter(({ createdAt }) => counts(createdAt, state));
-    return { state, all, artifacts, missing: selectArtifacts(plan.wanted, artifacts).missing };
-  };
-  /** Returns the artifacts if all exist. Throws when the wait is over without them. */
-  const found = ({ state, all, artifacts, missing }: Look): readonly Artifact[] | undefined => {
-    if (missing.length === 0) return artifacts;
+    // Without those of an earlier attempt that are being made again.
+    const artifacts = all.filter(
+      ({ createdAt }) => createdAt === undefined || state.since === undefined || Date.parse(createdAt) >= state.since,
+    );
+    const { missing } = selectArtifacts(plan.wanted, artifacts);
     const waitedMs = performance.now() - began;
-    if (state.over === undefined && waitedMs < limitMs) return undefined;
-    throw artifactNotFound(missing, all, runAttempt, waitTimeout(state, waitedMs));
+    if (missing.length > 0 && (state.over !== undefined || waitedMs >= limitMs))
+      throw artifactNotFound(missing, all, runAttempt, waitTimeout(state, waitedMs));
+    return { artifacts, missing, waitedMs };
   };
   const first = await look();
-  const there = found(first);
-  if (there !== undefined) return there;
+  if (first.missing.length === 0) return first.artifacts;
   return timeline.measure('Wait for the artifact', async () => {
     log.info(`Waiting for ${listed(first.missing)}, for ${formatDuration(limitMs)} at most.`);
     const pauseMs = backoff(...pace.pause);
@@ -70,37 +70,30 @@ async function untilThere(reader: ArtifactReader, plan: WaitPlan, tools: WaitToo
     for (let looks = 1; ; looks += 1) {
       const leftMs = limitMs - (performance.now() - began);
       await sleep(Math.min(pauseMs(looks), Math.max(0, leftMs)), undefined, { signal });
-      const now = await look();
-      const artifacts = found(now);
-      const waitedMs = performance.now() - began;
-      if (artifacts !== undefined) {
+      const { artifacts, missing, waitedMs } = await look();
+      if (missing.length === 0) {
         log.info(`Artifact ${listed(plan.wanted)} appeared after ${formatDuration(waitedMs)}.`);
         return artifacts;
       }
       if (waitedMs - toldMs < pace.tell) continue;
-      log.info(`Still waiting for ${listed(now.missing)}, after ${formatDuration(waitedMs)}.`);
+      log.info(`Still waiting for ${listed(missing)}, after ${formatDuration(waitedMs)}.`);
       toldMs = waitedMs;
     }
   });
 }
 
-function waitTimeout(state: Producers, waitedMs: number): WaitTimeout {
+function waitTimeout({ over, jobs }: Producers, waitedMs: number): WaitTimeout {
   const gaveUp = `Gave up after ${formatDuration(waitedMs)} (\`wait-minutes\`)`;
-  return state.over === undefined
-    ? { why: `${gaveUp}.`, hint: lateHint(state) }
-    : { why: `${gaveUp}: ${described(state.over)}.`, hint: endedHint };
-}
-
-interface Look {
-  readonly state: Producers;
-  readonly all: readonly Artifact[];
-  /** Without those of an earlier attempt that are being made again. */
-  readonly artifacts: readonly Artifact[];
-  readonly missing: readonly string[];
-}
-
-function counts(createdAt: string | undefined, { since }: Producers): boolean {
-  return since === undefined || createdAt === undefined || Date.parse(createdAt) >= since;
+  if (over !== undefined)
+    return {
+      why: `${gaveUp}: ${described(over)}.`,
+      hint: 'Look at the log of that job. If it is another one that makes the image, name it: `wait-for-job`.',
+    };
+  const there = jobs.length === 0 ? '' : ` The run’s jobs: ${jobs.slice(0, 30).join(', ')}.`;
+  return {
+    why: `${gaveUp}.`,
+    hint: `Raise \`wait-minutes\` if the image takes longer to build; else check \`artifact-name\`, and whether its job ran at all.${there}`,
+  };
 }
 
 function described(ended: readonly RunJob[]): string {
@@ -109,13 +102,6 @@ function described(ended: readonly RunJob[]): string {
   if (shown.length === 0) return 'no other job of this run can still make it';
   const words = shown.map(({ name, conclusion, url }) => `"${name}" (${conclusion ?? ''}, ${url})`).join(', ');
   return `${shown.length === 1 ? 'the job' : 'the jobs'} ${words} ended without it`;
-}
-
-const endedHint = 'Look at the log of that job. If it is another one that makes the image, name it: `wait-for-job`.';
-
-function lateHint({ jobs }: Producers): string {
-  const there = jobs.length === 0 ? '' : ` The run’s jobs: ${jobs.slice(0, 30).join(', ')}.`;
-  return `Raise \`wait-minutes\` if the image takes longer to build; else check \`artifact-name\`, and whether its job ran at all.${there}`;
 }
 
 function listed(names: readonly string[]): string {

@@ -127,18 +127,24 @@ export function differences(expected: Identity, found: InspectedImage, store: Im
   const layersFit =
     expected.diffIds.length === found.diffIds.length &&
     expected.diffIds.every((diffId, position) => diffId === found.diffIds[position]);
+  const unless = (isSame: boolean, text: string): readonly string[] => (isSame ? [] : [text]);
   return [
-    ...(imageId === undefined || imageId === found.imageId ? [] : [`image ID ${found.imageId} instead of ${imageId}`]),
-    ...(found.configDigest === undefined || found.configDigest === expected.configDigest
-      ? []
-      : [`config digest ${found.configDigest} instead of ${expected.configDigest ?? 'none'}`]),
+    ...unless(
+      imageId === undefined || imageId === found.imageId,
+      `image ID ${found.imageId} instead of ${imageId ?? ''}`,
+    ),
+    ...unless(
+      found.configDigest === undefined || found.configDigest === expected.configDigest,
+      `config digest ${found.configDigest ?? ''} instead of ${expected.configDigest ?? 'none'}`,
+    ),
     // Podman changes members of the config in its answer. Its image ID is the config digest.
     ...(store.returnsConfig ? configDifferences(expected, found) : []),
-    ...(layersFit ? [] : [`layers ${listed(found.diffIds)} instead of ${listed(expected.diffIds)}`]),
-    ...(samePlatform(expected.platform, found.platform)
-      ? []
-      : [`platform ${formatPlatform(found.platform)} instead of ${formatPlatform(expected.platform)}`]),
-    ...(found.isWhole === false ? ['content that the engine lacks, so that docker save would fail'] : []),
+    ...unless(layersFit, `layers ${listed(found.diffIds)} instead of ${listed(expected.diffIds)}`),
+    ...unless(
+      samePlatform(expected.platform, found.platform),
+      `platform ${formatPlatform(found.platform)} instead of ${formatPlatform(expected.platform)}`,
+    ),
+    ...unless(found.isWhole !== false, 'content that the engine lacks, so that docker save would fail'),
   ];
 }
 
