@@ -72,7 +72,14 @@ export async function claimDigests(
 ): Promise<(images: readonly MappedImage[]) => Promise<Artifact>> {
   const existing = (await store.list()).find((artifact) => artifact.name === name);
   const held = existing === undefined ? [] : await mappedNames(store, existing);
-  if (held?.every((other) => names.includes(other)) !== true) throw taken(name, held);
+  if (held?.every((other) => names.includes(other)) !== true) {
+    const holds = held === undefined ? 'something else' : `the digests of ${held.slice(0, 20).join(', ')}`;
+    throw new HandoverError(
+      'artifact-name-taken',
+      `The artifact "${name}" exists in this run already, and holds ${holds}.`,
+      'Give `digests-artifact` another name, one for each job that writes such a mapping.',
+    );
+  }
   return async (images) => {
     const text = Buffer.from(`${formatMapping(images, 2)}\n`);
     if (existing !== undefined) await store.remove(existing);
@@ -92,13 +99,4 @@ async function mappedNames(store: ArtifactStore, artifact: Artifact): Promise<re
     if (!isUnreadable(error)) throw error;
     return undefined;
   }
-}
-
-function taken(name: string, held: readonly string[] | undefined): HandoverError {
-  const holds = held === undefined ? 'something else' : `the digests of ${held.slice(0, 20).join(', ')}`;
-  return new HandoverError(
-    'artifact-name-taken',
-    `The artifact "${name}" exists in this run already, and holds ${holds}.`,
-    'Give `digests-artifact` another name, one for each job that writes such a mapping.',
-  );
 }

@@ -203,7 +203,15 @@ async function loadFromRegistry(
     pulled.defer(() => removePinned(tools, source));
   }
   const image = before ?? (await engine.inspect(name)) ?? missingImage(name);
-  if (image.isWhole === false) throw notWhole(name);
+  // The containerd store doesn't pull a layer that it has unpacked for another manifest.
+  if (image.isWhole === false) {
+    throw new HandoverError(
+      'registry-failed',
+      `The engine did not pull all of ${name}: it has layers of it unpacked from another image, in another form. docker ` +
+        'save and docker push would fail.',
+      'Set `from: artifact` or `from: registry-then-artifact`, or load into an engine without that other image.',
+    );
+  }
   const identity = await identifyPulled(plan, { ...tools, info }, source, image, opened);
   // A known image was compared with the expectations before, and this is that image.
   if (known === undefined) requireExpected(wish, [identity]);
@@ -311,16 +319,6 @@ async function fallbackDigest(
   if (plan.expectedConfigDigest === undefined) return undefined;
   const { images } = imagesIn(await seeTarball(engine.save(formatReference(fallback))));
   return chooseImage(images, fallback, image.platform).configDigest;
-}
-
-// The containerd store doesn't pull a layer that it has unpacked for another manifest.
-function notWhole(reference: string): HandoverError {
-  return new HandoverError(
-    'registry-failed',
-    `The engine did not pull all of ${reference}: it has layers of it unpacked from another image, in another form. docker ` +
-      'save and docker push would fail.',
-    'Set `from: artifact` or `from: registry-then-artifact`, or load into an engine without that other image.',
-  );
 }
 
 function missingReference(): never {

@@ -27,12 +27,13 @@ const sources = {
 
 /** The job summary of a load that worked. */
 export function loadSummary(result: LoadResult, timeline: Timeline): Markdown {
-  const { artifact, record, identity, fallback } = result;
+  const { artifact, record, identity, nodes = [], layoutPath, fallback } = result;
   const from = record?.producer;
   const facts = [
     [safe`Image`, code(result.reference)],
     result.image && [safe`Image ID here`, code(result.image.imageId)],
-    ...places(result),
+    nodes.length === 0 ? undefined : [safe`Nodes`, joined(nodes.map(code), ', ')],
+    layoutPath === undefined ? undefined : [safe`OCI layout`, code(layoutPath)],
     [safe`Config digest`, identity.configDigest === undefined ? safe`unknown` : code(identity.configDigest)],
     [safe`Platform`, words(formatPlatform(identity.platform))],
     [safe`Layers`, words(String(identity.diffIds.length))],
@@ -69,14 +70,6 @@ function minutes({ artifact, record }: LoadResult, timeline: Timeline): readonly
   return [
     [safe`Built`, words(`once, in ${formatDuration(times.built - times.started)}; ready ${when}`)],
     [safe`Took here`, words(formatDuration(took))],
-  ];
-}
-
-/** Where the image is, besides the engine. */
-function places({ nodes = [], layoutPath }: LoadResult): readonly (readonly Markdown[])[] {
-  return [
-    ...(nodes.length === 0 ? [] : [[safe`Nodes`, joined(nodes.map(code), ', ')]]),
-    ...(layoutPath === undefined ? [] : [[safe`OCI layout`, code(layoutPath)]]),
   ];
 }
 

@@ -88,8 +88,8 @@ export async function loadInto(request: IntoRequest): Promise<HeldImages> {
   const { holders, log, timeline } = request;
   await using turn = new AsyncDisposableStack();
   turn.use(await takeTurn(request));
-  const { lacking, held } = await nameWhereHeld(request);
-  if (held !== undefined) return held;
+  const lacking = await nameWhereHeld(request);
+  if ('images' in lacking) return lacking;
   await requireSpace(request, request.opened.content.artifact.size);
   const isLoad = holders.length > 0;
   const ofNodes = `Load into ${String(lacking.length)} of ${String(holders.length)} nodes`;
@@ -114,24 +114,20 @@ async function takeTurn({ log, holders, signal }: IntoTools): Promise<AsyncDispo
   });
 }
 
-interface Found {
-  /** The holders that lack one of the images. */
-  readonly lacking: readonly Holder[];
-  /** Undefined unless every holder has all images. */
-  readonly held?: HeldImages;
-}
-
-/** Sets the references if every holder has all images already. */
-async function nameWhereHeld(request: IntoRequest): Promise<Found> {
+/**
+ * Sets the references if every holder has all images already.
+ * @returns the holders that lack one of the images if there are any, or if files are wanted
+ */
+async function nameWhereHeld(request: IntoRequest): Promise<HeldImages | readonly Holder[]> {
   const { holders, log, opened, info, tarballPath, layoutPath } = request;
   const { images, content } = opened;
-  if (images === undefined || (tarballPath ?? layoutPath) !== undefined) return { lacking: holders };
+  if (images === undefined || (tarballPath ?? layoutPath) !== undefined) return holders;
   // The references are claimed first: another step may be about to put one back.
   await using claim = new AsyncDisposableStack();
   claim.use(await claimReferences(request, images));
   const names = await Promise.all(holders.map((holder) => onHolder(holder, () => namesOf(holder, images, info))));
   const lacking = holders.filter((_, at) => names[at] === undefined);
-  if (lacking.length > 0 || holders.length === 0) return { lacking };
+  if (lacking.length > 0 || holders.length === 0) return lacking;
   const nodes = holders.filter(({ node }) => node !== undefined);
   await using temporary = await temporaryTags(nodes, () => [], log);
   const where = nodes.length === 0 ? 'The engine has' : 'Every node has';
@@ -139,7 +135,7 @@ async function nameWhereHeld(request: IntoRequest): Promise<Found> {
   const image = await nameOnAll(request, { images, names, temporary });
   for (const { engine, node } of holders)
     if (node === undefined) await sweepTags({ engine, log }, image?.repoTags ?? []);
-  return { lacking, held: { images, image, loaded: false, size: content.downloaded() ?? 0 } };
+  return { images, image, loaded: false, size: content.downloaded() ?? 0 };
 }
 
 /** Returns what the holder calls each of the images; undefined if it lacks one. */

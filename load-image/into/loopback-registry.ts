@@ -193,13 +193,22 @@ interface Waiting {
  */
 export class LayerTurns {
   readonly #asked = new Set<number>();
-  #waiting: readonly Waiting[] = [];
+  readonly #waiting: Waiting[] = [];
   #taken = false;
-  #grace: 'unused' | 'running' | 'over' = 'unused';
+  #isGraceOver = false;
 
   /** Yields the chunks when it is this layer's turn. */
   async *pass<Chunk extends LentChunk>(position: number, chunks: () => AsyncIterable<Chunk>): AsyncGenerator<Chunk> {
-    await this.#turn(position);
+    if (this.#asked.size === 0)
+      setTimeout(() => {
+        this.#isGraceOver = true;
+        this.#next();
+      }, graceMs);
+    this.#asked.add(position);
+    await new Promise<void>((start) => {
+      this.#waiting.push({ position, start });
+      this.#next();
+    });
     try {
       yield* chunks();
     } finally {
@@ -208,33 +217,13 @@ export class LayerTurns {
     }
   }
 
-  #turn(position: number): Promise<void> {
-    this.#asked.add(position);
-    if (this.#grace === 'unused') this.#startGrace();
-    return new Promise((start) => {
-      this.#waiting = [...this.#waiting, { position, start }].sort((one, other) => one.position - other.position);
-      this.#next();
-    });
-  }
-
-  #startGrace(): void {
-    this.#grace = 'running';
-    setTimeout(() => {
-      this.#grace = 'over';
-      this.#next();
-    }, graceMs);
-  }
-
   #next(): void {
-    const [lowest, ...others] = this.#waiting;
-    if (this.#taken || lowest === undefined || !this.#mayStart(lowest.position)) return;
-    this.#waiting = others;
+    const [lowest] = this.#waiting.sort((one, other) => one.position - other.position);
+    if (this.#taken || lowest === undefined) return;
+    const lower = [...this.#asked].filter((asked) => asked < lowest.position);
+    if (!this.#isGraceOver && lower.length < lowest.position) return;
+    this.#waiting.shift();
     this.#taken = true;
     lowest.start();
-  }
-
-  #mayStart(position: number): boolean {
-    const lower = [...this.#asked].filter((asked) => asked < position);
-    return this.#grace === 'over' || lower.length === position;
   }
 }

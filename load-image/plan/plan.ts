@@ -109,8 +109,7 @@ function choosePlace(text: string): ImagePlace {
 
 /** Returns what the plan wants of an artifact's images, for an engine of that platform. */
 export function wishOf(plan: EachPlan, platform: Platform): Wish {
-  const { reference, expectedConfigDigest, expectedRevision, checkPlatform } = plan;
-  return { reference, expectedConfigDigest, expectedRevision, host: checkPlatform ? platform : undefined };
+  return { ...plan, host: plan.checkPlatform ? platform : undefined };
 }
 
 /** Everything that is decided before any work: to load one image, to load several, or only to read the mapping or remove artifacts. */
