@@ -1,8 +1,7 @@
 import { readPublishInputs } from './inputs.ts';
-import type { PublishResult } from './into-registries.ts';
 import { publishOutputs } from './outputs.ts';
 import { planPublish } from './plan/plan.ts';
-import { publishImage } from './publish-image.ts';
+import { publishImage, type PublishResult } from './publish-image.ts';
 import { publishSummary } from './summary.ts';
 import { otherRunStore } from '../shared/artifacts/service/other-run-store.ts';
 import { runStore } from '../shared/artifacts/service/run-store.ts';

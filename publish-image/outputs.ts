@@ -1,5 +1,5 @@
 import { canonicalReference, formatReference } from '../shared/image/reference.ts';
-import type { PublishResult } from './into-registries.ts';
+import type { PublishResult } from './publish-image.ts';
 
 export function publishOutputs({ digest, references, bytes, isNew }: PublishResult): Readonly<Record<string, string>> {
   const [{ repository }] = references;

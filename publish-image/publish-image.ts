@@ -1,24 +1,49 @@
-import { readAttestations } from '../shared/handed-over/attestations.ts';
-import { findArtifacts, type FoundArtifact } from '../shared/handed-over/find.ts';
+import { Readable } from 'node:stream';
+import type { Artifact } from '../shared/artifacts/store.ts';
+import { HandoverError, invalidInput, invalidTarball, RegistryFailure } from '../shared/base/errors.ts';
+import { inPool } from '../shared/base/pool.ts';
+import type { Timeline } from '../shared/base/timeline.ts';
+import { type ImageAttestations, readAttestations } from '../shared/handed-over/attestations.ts';
+import { findArtifacts, type FindTools, type FoundArtifact } from '../shared/handed-over/find.ts';
+import { layerBytes, type RangedImage } from '../shared/handed-over/identity.ts';
 import { onlyImage, requireOne, resolveArtifact } from '../shared/handed-over/opened-artifact.ts';
 import { requireAll } from '../shared/handed-over/side-by-side.ts';
-import type { Artifact } from '../shared/artifacts/store.ts';
-import { HandoverError, invalidInput, invalidTarball } from '../shared/base/errors.ts';
-import { digestOf } from '../shared/image/digest.ts';
-import { formatIndex, mediaTypes } from '../shared/image/manifest.ts';
-import { formatPlatform, samePlatform } from '../shared/image/platform.ts';
-import type { PushedManifest } from '../shared/registry/registry-client.ts';
-import {
-  intoRegistries,
-  manifestsOf,
-  type PublishResult,
-  type PublishTools,
-  type SourceImage,
-} from './into-registries.ts';
+import { type Digest, digestOf } from '../shared/image/digest.ts';
+import { formatIndex, type ImageContents, mediaTypes } from '../shared/image/manifest.ts';
+import { formatPlatform, type Platform, samePlatform } from '../shared/image/platform.ts';
+import { formatReference, registryHost, type TaggedReference } from '../shared/image/reference.ts';
+import type { BlobOrigin, PushedBlob, PushedManifest, RegistryClient } from '../shared/registry/registry-client.ts';
 import type { PublishPlan } from './plan/plan.ts';
 
 // Publishes the artifact's blobs and manifest unchanged, without an engine and without a file. So the published manifest is the one that was
 // tested. Its attestations are published with it, in the index of the build. Several artifacts, one for each platform, become an index.
+// Each blob is looked up, because a registry may have lost a part of a tagged image.
+
+interface SourceImage extends RangedImage {
+  readonly artifact: Artifact;
+  readonly platform: Platform;
+  readonly attestations: ImageAttestations | undefined;
+}
+
+export interface PublishResult {
+  /** Digest of the manifest or index under each reference. */
+  readonly digest: Digest;
+  readonly references: readonly [TaggedReference, ...TaggedReference[]];
+  readonly images: readonly (Pick<SourceImage, 'artifact' | 'platform'> & {
+    readonly contents: Pick<ImageContents, 'manifestDigest' | 'configDigest'>;
+  })[];
+  /** Whether anything was published. */
+  readonly isNew: boolean;
+  /** Bytes of blobs by their origin; each is counted once for each repository. */
+  readonly bytes: Readonly<Record<BlobOrigin, number>>;
+}
+
+interface PublishTools extends FindTools {
+  readonly timeline: Timeline;
+  readonly registry: (repository: string) => Promise<RegistryClient>;
+  /** Called with the references that are set, before the step fails. */
+  readonly onPartial: (result: PublishResult) => void;
+}
 
 /**
  * @throws HandoverError `artifact-not-found`, `artifact-corrupt`, `transfer-failed`, `image-not-found`, `tarball-invalid`,
@@ -112,4 +137,164 @@ function topOf(images: readonly [SourceImage, ...SourceImage[]]): PushedManifest
     })),
   );
   return { digest: digestOf(bytes), mediaType, bytes };
+}
+
+/**
+ * Puts the images into all repositories first, and then sets the tags. So if one repository refuses it, no tag is set in another.
+ * @param top the manifest for the tags
+ */
+async function intoRegistries(
+  plan: PublishPlan,
+  tools: PublishTools,
+  images: readonly SourceImage[],
+  top: PushedManifest,
+): Promise<PublishResult> {
+  const { log, registry, onPartial } = tools;
+  const sent: Sent = { isNew: false, bytes: { there: 0, mounted: 0, pushed: 0 } };
+  const children = images.flatMap(manifestsOf).filter(({ digest }) => digest !== top.digest);
+  const blobs = [...new Map(images.flatMap(blobsOf).map((blob) => [blob.digest, blob])).values()];
+  const pushes = new Map<string, RepositoryPush>();
+  const resultFor = (references: PublishResult['references']): PublishResult => ({
+    digest: top.digest,
+    references,
+    images,
+    ...sent,
+  });
+  const set: TaggedReference[] = [];
+  try {
+    for (const repository of new Set(plan.tags.map((tag) => tag.repository))) {
+      // Blobs are mounted only from the user's own inputs: an artifact could name a private repository.
+      const mountFrom = mountable([...pushes.keys(), ...plan.mountFrom], repository);
+      const job = { client: await registry(repository), repository, blobs, manifests: [...children, top], mountFrom };
+      const push = repositoryPush(job, sent, log);
+      pushes.set(repository, push);
+      await push.contents();
+    }
+    for (const reference of plan.tags) {
+      await pushes.get(reference.repository)?.tag(reference.tag, top);
+      set.push(reference);
+    }
+  } catch (error) {
+    const names = (references: readonly TaggedReference[]): string => references.map(formatReference).join(', ');
+    const missing = names(plan.tags.filter((reference) => !set.includes(reference)));
+    const [first, ...others] = set;
+    const tell = first === undefined ? log.info : log.warning;
+    tell(`References that are set: ${names(set) || 'none'}. Not set, or not confirmed: ${missing}.`);
+    if (first !== undefined) onPartial(resultFor([first, ...others]));
+    throw error;
+  }
+  return resultFor(plan.tags);
+}
+
+/** A registry mounts blobs only from its own repositories. */
+function mountable(from: readonly string[], repository: string): readonly string[] {
+  return [...new Set(from)].filter((one) => registryHost(one) === registryHost(repository) && one !== repository);
+}
+
+interface Sent {
+  isNew: boolean;
+  readonly bytes: Record<BlobOrigin, number>;
+}
+
+interface RepositoryPush {
+  /** Puts everything into the repository, without a tag. */
+  contents(): Promise<void>;
+  /** Sets a tag unless it has that manifest. */
+  tag(tag: string, top: PushedManifest): Promise<void>;
+}
+
+// Each blob is already read in several parts at a time.
+const blobsAtOnce = 3;
+
+/** Pushes into one repository, and counts it in `sent`. */
+function repositoryPush(
+  { client, repository, blobs, manifests, mountFrom }: Job,
+  sent: Sent,
+  log: PublishTools['log'],
+): RepositoryPush {
+  const origins = new Map<Digest, BlobOrigin>();
+  /** Counts each blob once, including one that was sent again. */
+  const count = ({ digest, size }: PushedBlob, origin: BlobOrigin): void => {
+    const before = origins.get(digest);
+    if (before !== undefined && origin === 'there') return;
+    if (before !== undefined) sent.bytes[before] -= size;
+    origins.set(digest, origin);
+    sent.bytes[origin] += size;
+    sent.isNew ||= origin !== 'there';
+  };
+  /** Puts the blobs, and then the manifests, as a registry requires: `lost` even if the registry reports them as present. */
+  const put = async (lost: ReadonlySet<Digest>): Promise<void> => {
+    const atMost = blobs.reduce((sum, { size }) => sum + size, 0);
+    await log.progress('Pushed', { atMost }, async (onBytes) => {
+      // After an error, the others end their uploads in the registry.
+      await inPool(blobs, blobsAtOnce, async (blob, signal) => {
+        const anyway = lost.has(blob.digest);
+        count(blob, await client.pushBlob(repository, blob, { mountFrom, anyway, onBytes, signal }));
+      });
+    });
+    for (const manifest of manifests) {
+      const { digest } = manifest;
+      if (!lost.has(digest) && (await client.manifestDigest(repository, digest, digest)) === digest) continue;
+      await client.pushManifest(repository, manifest, digest);
+      sent.isNew = true;
+    }
+  };
+  /** Retries once if the registry lacks a blob that it reported as present. Sends the blobs in its error first, or else all blobs. */
+  const despiteLostBlobs = async (work: () => Promise<void>): Promise<void> => {
+    try {
+      await work();
+    } catch (error) {
+      if (!(error instanceof RegistryFailure) || error.reason !== 'unknown-blob') throw error;
+      log.info(`${error.message}. Sending again what is missing.`);
+      const all = [...blobs, ...manifests].map(({ digest }) => digest);
+      const named = all.filter((digest) => error.said.includes(digest));
+      await put(new Set(named.length > 0 ? named : all));
+      await work();
+    }
+  };
+  return {
+    contents: () => despiteLostBlobs(() => put(new Set())),
+    tag: async (tag, top) => {
+      const found = await client.manifestDigest(repository, tag, top.digest);
+      const isNew = found !== top.digest;
+      if (isNew) await despiteLostBlobs(() => client.pushManifest(repository, top, tag, found));
+      sent.isNew ||= isNew;
+      log.info(`${formatReference({ repository, tag })}: ${isNew ? 'published' : 'was there already'}, ${top.digest}`);
+    },
+  };
+}
+
+/** The content for one repository. */
+interface Job {
+  readonly client: RegistryClient;
+  readonly repository: string;
+  readonly blobs: readonly PushedBlob[];
+  /** Each after the manifests that it refers to. */
+  readonly manifests: readonly PushedManifest[];
+  readonly mountFrom: readonly string[];
+}
+
+/** Returns an image's manifest, and those of its attestations. */
+function manifestsOf({ contents, attestations }: SourceImage): readonly [PushedManifest, ...PushedManifest[]] {
+  const { manifestDigest, manifestMediaType, manifestBytes } = contents;
+  const further = attestations?.manifests ?? [];
+  return [
+    { digest: manifestDigest, mediaType: manifestMediaType, bytes: manifestBytes },
+    ...further.map(({ descriptor: { digest, mediaType }, bytes }) => ({ digest, mediaType, bytes })),
+  ];
+}
+
+function blobsOf({ contents, layers, read, attestations }: SourceImage): readonly PushedBlob[] {
+  const { configDigest, configBytes } = contents;
+  const nothing = (): void => undefined;
+  const attested = attestations?.blobs.map(({ digest, size, offset }) => ({
+    digest,
+    size,
+    open: () => attestations.read(offset, offset + size, nothing),
+  }));
+  return [
+    ...layers.map((layer) => ({ ...layer, open: () => layerBytes(layer, read, nothing) })),
+    { digest: configDigest, size: configBytes.length, open: () => Readable.from([configBytes]) },
+    ...(attested ?? []),
+  ];
 }

@@ -3,7 +3,7 @@ import { formatBytes } from '../shared/base/text.ts';
 import type { Span } from '../shared/base/timeline.ts';
 import { formatPlatform } from '../shared/image/platform.ts';
 import { formatReference } from '../shared/image/reference.ts';
-import type { PublishResult } from './into-registries.ts';
+import type { PublishResult } from './publish-image.ts';
 
 /** The job summary of an image that is in its registry. */
 export function publishSummary(result: PublishResult, spans: readonly Span[]): Markdown {

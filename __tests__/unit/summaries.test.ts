@@ -5,7 +5,7 @@ import { exportSummary } from '../../export-image/summary.ts';
 import { joinedSummary } from '../../joined/summary.ts';
 import type { LoadResult } from '../../load-image/load-image.ts';
 import { imagesSummary, loadSummary } from '../../load-image/summary.ts';
-import type { PublishResult } from '../../publish-image/into-registries.ts';
+import type { PublishResult } from '../../publish-image/publish-image.ts';
 import { publishSummary } from '../../publish-image/summary.ts';
 import { HandoverError } from '../../shared/base/errors.ts';
 import type { Timeline } from '../../shared/base/timeline.ts';
