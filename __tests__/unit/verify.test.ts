@@ -2,11 +2,14 @@ import fc from 'fast-check';
 import { describe, expect, test } from '@jest/globals';
 import { parseExpectedDigest, requireExpected } from '../../shared/handed-over/expectations.ts';
 import type { Identity } from '../../shared/handed-over/identity.ts';
-import { differences, requireSameImage } from '../../load-image/into/prove.ts';
+import { differences, requireNames } from '../../load-image/into/prove.ts';
+import type { Engine } from '../../shared/docker/engine.ts';
 import type { InspectedImage } from '../../shared/docker/output.ts';
 import { type Digest, digestOf } from '../../shared/image/digest.ts';
-import { imageStores } from '../../shared/image/image-store.ts';
+import { type ImageStore, imageStores } from '../../shared/image/image-store.ts';
 import { parsePlatform, platformOf } from '../../shared/image/platform.ts';
+import { parseTaggedReference } from '../../shared/image/reference.ts';
+import { RacingStore } from '../fixtures/racing-store.ts';
 
 const expected: Identity = {
   configDigest: digestOf('config'),
@@ -27,16 +30,25 @@ const found: InspectedImage = {
 const nothing = { expectedConfigDigest: undefined, expectedRevision: undefined };
 const host = platformOf('linux', 'aarch64');
 
-describe('requireSameImage', () => {
-  test('the same image passes in any spelling of its platform by the engine (S0.4)', () => {
-    expect(() => {
-      requireSameImage('charon:local', expected, found, imageStores.classic);
-      requireSameImage('charon:local', expected, { ...found, imageId: digestOf('manifest') }, imageStores.containerd);
-      requireSameImage('charon:local', expected, found, imageStores.podman);
-    }).not.toThrow();
+/** Verifies the reference charon:local of an engine that returns this image. */
+async function verify(image: InspectedImage, imageStore: ImageStore): Promise<void> {
+  const engine: Engine = {
+    ...new RacingStore().engine(() => Promise.resolve()),
+    inspect: () => Promise.resolve(image),
+  };
+  const info = { platform: image.platform, imageStore, dataRoot: '', hostName: '' };
+  await requireNames({ engine, info }, [{ identity: expected, references: [parseTaggedReference('charon:local')] }]);
+}
+
+describe('requireNames', () => {
+  test('the same image passes in any spelling of its platform by the engine (S0.4)', async () => {
+    const inContainerd = { ...found, imageId: digestOf('manifest') };
+    await expect(verify(found, imageStores.classic)).resolves.toBeUndefined();
+    await expect(verify(inContainerd, imageStores.containerd)).resolves.toBeUndefined();
+    await expect(verify(found, imageStores.podman)).resolves.toBeUndefined();
   });
 
-  test('another image under the tag is image-mismatch, and the error shows all differences and the tag', () => {
+  test('another image under the tag is image-mismatch, and the error shows all differences and the tag', async () => {
     const other = { ...found, imageId: digestOf('other'), diffIds: [], platform: platformOf('linux', 'amd64') };
     const message = [
       `charon:local is not the image that was handed over: image ID ${digestOf('other')} instead of ` +
@@ -44,9 +56,7 @@ describe('requireSameImage', () => {
       `layers none instead of 2 up to ${digestOf('2').slice(0, 19)}…`,
       'platform linux/amd64 instead of linux/arm64.',
     ].join('; ');
-    expect(() => {
-      requireSameImage('charon:local', expected, other, imageStores.classic);
-    }).toThrow(expect.objectContaining({ code: 'image-mismatch', message }));
+    await expect(verify(other, imageStores.classic)).rejects.toMatchObject({ code: 'image-mismatch', message });
   });
 
   test('property: any change of the layers is one difference, and unchanged layers are no difference', () => {

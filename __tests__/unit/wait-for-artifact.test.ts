@@ -1,6 +1,5 @@
 import { expect, test } from '@jest/globals';
-import { type Producers, type ProducersTools, watchProducers } from '../../load-image/producers.ts';
-import { waitingReader } from '../../load-image/wait.ts';
+import { waitingReader, watchProducers } from '../../load-image/wait.ts';
 import type { RunJob, RunJobs } from '../../shared/artifacts/service/run-jobs.ts';
 import type { Artifact } from '../../shared/artifacts/store.ts';
 import type { Log } from '../../shared/base/log.ts';
@@ -21,9 +20,10 @@ const listing: RunJobs = {
 };
 
 /** Watches jobs in the second attempt of a run, on the runner `mine`. */
-function producersOf(wanted: string | undefined, tools: Partial<ProducersTools>): () => Promise<Producers> {
+function producersOf(wanted: string | undefined, tools: Partial<Parameters<typeof watchProducers>[1]>) {
   const { signal } = new AbortController();
-  return watchProducers(wanted, { jobs: listing, runnerName: 'mine', runAttempt: 2, log, signal, ...tools }, 0);
+  const usual = { jobs: listing, runnerName: 'mine', runAttempt: 2, log, timeline: timeline(), signal };
+  return watchProducers(wanted, { ...usual, ...tools }, 0);
 }
 
 test.each<[string, readonly RunJob[], string | undefined, string, boolean, boolean]>([

@@ -20,7 +20,7 @@ import { type LayoutFolder, layoutFolder } from '../../shared/layout/layout-fold
 import { fetchOverlapped } from './overlap.ts';
 import { findImage, type HeldImage, proveAndName, requireNames } from './prove.ts';
 import { loadsAtOnce, requireSpace, spaceAdvice } from './space.ts';
-import { onHolder, type TemporaryTags, temporaryTags } from './temporary-tags.ts';
+import { keepEarlier, onHolder, type TemporaryTags, temporaryTags } from './temporary-tags.ts';
 import { wholeTarball } from './whole-tarball.ts';
 
 // Loads an artifact's images into any number of holders: no holder where only files are wanted, one engine, or the nodes of a cluster.
@@ -46,7 +46,7 @@ interface IntoRequest extends IntoTools {
 }
 
 /** Images that every holder has. */
-export interface HeldImages {
+interface HeldImages {
   readonly images: ResolvedImages<HeldImage>;
   /** The main image in the first holder; undefined without a holder. */
   readonly image: InspectedImage | undefined;
@@ -69,15 +69,7 @@ export async function chooseAtOnce(
   info: EngineInfo,
   sizes: readonly number[],
 ): Promise<number> {
-  return takesTurns(holders) ? 1 : loadsAtOnce(info, sizes);
-}
-
-/**
- * Whether images are loaded one after the other. containerd makes an import wait while another import writes the same blob. Two
- * images with a common layer could then wait for each other: on one node the first for the second, on another the reverse.
- */
-function takesTurns(holders: readonly Holder[]): boolean {
-  return holders.length > 1;
+  return holders.length > 1 ? 1 : loadsAtOnce(info, sizes);
 }
 
 /**
@@ -99,18 +91,18 @@ export async function loadInto(request: IntoRequest): Promise<HeldImages> {
   return await log.chapter(title, () => timeline.measure(span, () => receive(request, lacking)));
 }
 
+/**
+ * Nodes load one image after the other. containerd makes an import wait while another import writes the same blob. Two images with a
+ * common layer could then wait for each other: on one node the first for the second, on another the reverse.
+ */
 async function takeTurn({ log, holders, signal }: IntoTools): Promise<AsyncDisposable | undefined> {
-  if (!takesTurns(holders)) return undefined;
+  if (holders.length <= 1) return undefined;
   const nodes = holders.map(({ node }) => node);
   const names = nodes.join(', ');
   return awaitKey(`nodes ${nodes.join()}`, {
     signal,
-    onWait: (owner) => {
-      log.info(`Waiting for another image to finish loading into ${names}: ${owner} has the turn.`);
-    },
-    onGiveUp: (owner) => {
-      log.warning(`Loading into ${names} without a turn: ${owner} has had it for too long.`);
-    },
+    onWait: (owner) => log.info(`Waiting for another image to finish loading into ${names}: ${owner} has the turn.`),
+    onGiveUp: (owner) => log.warning(`Loading into ${names} without a turn: ${owner} has had it for too long.`),
   });
 }
 
@@ -292,7 +284,7 @@ async function nameOnAll(
     const guard = guards.use(guardTags(engine, log.warning));
     const where = node === undefined ? '' : `, on ${node}`;
     return onHolder(holder, async () => {
-      const inspected = await temporary.keepEarlier(holder, images);
+      const inspected = await keepEarlier(holder, images, temporary);
       const known = names[position] ?? (await namesOf(holder, images, info)) ?? [];
       let first: InspectedImage | undefined;
       for (const [at, { identity, references }] of images.entries()) {

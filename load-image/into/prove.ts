@@ -229,13 +229,8 @@ function listed(diffIds: readonly Digest[]): string {
   return last === undefined ? 'none' : `${String(diffIds.length)} up to ${last.slice(0, 19)}…`;
 }
 
-/** @throws HandoverError `image-mismatch` @internal */
-export function requireSameImage(
-  reference: string,
-  expected: Identity,
-  found: InspectedImage,
-  store: ImageStore,
-): void {
+/** @throws HandoverError `image-mismatch` */
+function requireSameImage(reference: string, expected: Identity, found: InspectedImage, store: ImageStore): void {
   const wrong = differences(expected, found, store);
   if (wrong.length === 0) return;
   throw new HandoverError(

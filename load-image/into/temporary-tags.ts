@@ -13,11 +13,6 @@ export interface TemporaryTags extends AsyncDisposable {
   /** The same repository in all holders. */
   readonly repository: string;
   of(holder: Holder): EngineTags;
-  /**
-   * Tags the images that have the references now, because containerd removes an image without a reference.
-   * @returns the image of each reference that was inspected
-   */
-  keepEarlier(holder: Holder, images: readonly HeldImage[]): Promise<ReadonlyMap<string, InspectedImage | undefined>>;
 }
 
 /** @param arrived returns the images that were loaded under temporary tags */
@@ -38,30 +33,40 @@ export async function temporaryTags(
     all.use(tags);
   }
   const byHolder = new Map(own);
-  const of = (holder: Holder): EngineTags => {
-    const tags = byHolder.get(holder);
-    if (tags === undefined) throw new RangeError(`no temporary tags for ${holder.node ?? 'the engine'}`);
-    return tags;
-  };
   return {
     repository: own[0]?.[1].repository ?? 'nowhere',
-    of,
-    keepEarlier: async (holder, images) => {
-      const inspected = new Map<string, InspectedImage | undefined>();
-      if (holder.node === undefined) return inspected;
-      const references = new Set(images.flatMap((image) => image.references.map(formatReference)));
-      for (const [position, reference] of [...references].entries()) {
-        const image = await holder.engine.inspect(reference);
-        inspected.set(reference, image);
-        if (image === undefined) continue;
-        const name = `${of(holder).repository}/before:${String(position + 1)}`;
-        of(holder).add(name);
-        await holder.engine.tag(reference, name);
-      }
-      return inspected;
+    of: (holder) => {
+      const tags = byHolder.get(holder);
+      if (tags === undefined) throw new RangeError(`no temporary tags for ${holder.node ?? 'the engine'}`);
+      return tags;
     },
     [Symbol.asyncDispose]: () => all.disposeAsync(),
   };
+}
+
+/**
+ * Tags the images that have the references now, because containerd removes an image without a reference.
+ * @returns the image of each reference that was inspected
+ */
+export async function keepEarlier(
+  holder: Holder,
+  images: readonly HeldImage[],
+  temporary: TemporaryTags,
+): Promise<ReadonlyMap<string, InspectedImage | undefined>> {
+  const { engine, node } = holder;
+  const inspected = new Map<string, InspectedImage | undefined>();
+  if (node === undefined) return inspected;
+  const tags = temporary.of(holder);
+  const references = new Set(images.flatMap((image) => image.references.map(formatReference)));
+  for (const [position, reference] of [...references].entries()) {
+    const image = await engine.inspect(reference);
+    inspected.set(reference, image);
+    if (image === undefined) continue;
+    const name = `${tags.repository}/before:${String(position + 1)}`;
+    tags.add(name);
+    await engine.tag(reference, name);
+  }
+  return inspected;
 }
 
 /** Removes the digest by which Kubernetes lists an image, if the image has no other reference. */
