@@ -2,6 +2,7 @@ import { Readable } from 'node:stream';
 import type { Artifact, ArtifactStore } from '../shared/artifacts/store.ts';
 import { HandoverError, isUnreadable } from '../shared/base/errors.ts';
 import { isObject, parseJson } from '../shared/base/json.ts';
+import type { Log } from '../shared/base/log.ts';
 import { formatPlatform } from '../shared/image/platform.ts';
 import type { HandoverRecord } from '../shared/image/record.ts';
 import { formatReference } from '../shared/image/reference.ts';
@@ -59,17 +60,20 @@ export function formatMapping(images: readonly MappedImage[], indent?: number): 
 }
 
 /**
- * Checks, before any work, that the name is free. An earlier attempt's mapping may be replaced if the new one has all of its images.
- * @param name of the artifact
+ * Does work, and uploads the mapping of its images as the only file of an artifact. Checks before the work that the name is free. An earlier
+ * attempt's mapping is replaced if the new one has all of its images.
+ * @param name of the artifact; undefined uploads nothing
  * @param names of the images in the new mapping
- * @returns uploads the mapping as the only file of its artifact, and replaces an earlier one
  * @throws HandoverError `artifact-name-taken`
  */
-export async function claimDigests(
-  store: ArtifactStore,
-  name: string,
+export async function withDigests<Result extends { readonly images: readonly MappedImage[] }>(
+  name: string | undefined,
   names: readonly string[],
-): Promise<(images: readonly MappedImage[]) => Promise<Artifact>> {
+  { ownStore, log }: { readonly ownStore: () => ArtifactStore; readonly log: Log },
+  work: () => Promise<Result>,
+): Promise<Result & { readonly digests: Artifact | undefined }> {
+  if (name === undefined) return { ...(await work()), digests: undefined };
+  await using store = ownStore();
   const existing = (await store.list()).find((artifact) => artifact.name === name);
   const held = existing === undefined ? [] : await mappedNames(store, existing);
   if (held?.every((other) => names.includes(other)) !== true) {
@@ -80,12 +84,18 @@ export async function claimDigests(
       'Give `digests-artifact` another name, one for each job that writes such a mapping.',
     );
   }
-  return async (images) => {
-    const text = Buffer.from(`${formatMapping(images, 2)}\n`);
-    if (existing !== undefined) await store.remove(existing);
-    const file = { name: digestsFileName, size: text.length, chunks: Readable.from([text]) };
-    return store.upload({ name, retentionDays: 0, files: Readable.from([file]), onBytes: () => undefined });
-  };
+  const result = await work();
+  const text = Buffer.from(`${formatMapping(result.images, 2)}\n`);
+  if (existing !== undefined) await store.remove(existing);
+  const file = { name: digestsFileName, size: text.length, chunks: Readable.from([text]) };
+  const digests = await store.upload({
+    name,
+    retentionDays: 0,
+    files: Readable.from([file]),
+    onBytes: () => undefined,
+  });
+  log.info(`Uploaded the digests as the artifact "${digests.name}" (id ${String(digests.id)})`);
+  return { ...result, digests };
 }
 
 /** Returns the names in the artifact's mapping; undefined when the artifact contains no mapping, or can't be read. */

@@ -11,7 +11,7 @@ import { type Outcome, requireAll, sideBySide } from '../shared/handed-over/side
 import { isId, isPattern, isWanted } from '../shared/image/artifact-name.ts';
 import { recordName } from '../shared/image/record.ts';
 import { formatReference } from '../shared/image/reference.ts';
-import { claimDigests, type MappedImage, mappedImages } from './digests.ts';
+import { type MappedImage, mappedImages, withDigests } from './digests.ts';
 import { chooseAtOnce, hostInfo } from './into/into-holders.ts';
 import { differences } from './into/prove.ts';
 import { loadArtifact, loadImage, type LoadResult, type LoadTools } from './load-image.ts';
@@ -72,7 +72,7 @@ async function loadAndMap(plan: ImagesPlan, tools: ImagesTools): Promise<Omit<Im
   if (plan.kind === 'one') {
     const [artifactName = ''] = plan.wanted;
     const name = await nameOf(artifactName, tools);
-    return withDigests(plan.digests, tools, [name], async () => {
+    return withDigests(plan.digests, [name], tools, async () => {
       const loaded = await loadImage({ ...plan.each, artifactName }, tools, plan.fallback);
       return { images: mappedLoad(loaded, name), loaded: [loaded] };
     });
@@ -82,7 +82,7 @@ async function loadAndMap(plan: ImagesPlan, tools: ImagesTools): Promise<Omit<Im
     timeline.measure('Find', () => findArtifacts(plan.wanted, tools)),
   );
   const names = found.map(({ name }) => name);
-  return withDigests(plan.digests, tools, names, async () => {
+  return withDigests(plan.digests, names, tools, async () => {
     if (plan.kind === 'mapping') return { images: await readMapping(plan.each, found), loaded: [] };
     const loaded = await loadSideBySide(plan.each, tools, found);
     return { images: loaded.flatMap((result) => mappedLoad(result)), loaded };
@@ -100,21 +100,6 @@ function mappedLoad(
   name = artifact?.name ?? reference,
 ): readonly MappedImage[] {
   return mappedImages(name, artifact, record, [{ reference, identity }, ...further]);
-}
-
-async function withDigests(
-  artifactName: string | undefined,
-  { ownStore, log }: ImagesTools,
-  names: readonly string[],
-  work: () => Promise<Pick<ImagesResult, 'images' | 'loaded'>>,
-): Promise<Omit<ImagesResult, 'removed'>> {
-  if (artifactName === undefined) return { ...(await work()), digests: undefined };
-  await using store = ownStore();
-  const upload = await claimDigests(store, artifactName, names);
-  const result = await work();
-  const digests = await upload(result.images);
-  log.info(`Uploaded the digests as the artifact "${digests.name}" (id ${String(digests.id)})`);
-  return { ...result, digests };
 }
 
 async function readMapping(each: EachPlan, found: readonly Outcome<FoundArtifact>[]): Promise<readonly MappedImage[]> {

@@ -153,7 +153,7 @@ async function intoRegistries(
   const sent: Sent = { isNew: false, bytes: { there: 0, mounted: 0, pushed: 0 } };
   const children = images.flatMap(manifestsOf).filter(({ digest }) => digest !== top.digest);
   const blobs = [...new Map(images.flatMap(blobsOf).map((blob) => [blob.digest, blob])).values()];
-  const pushes = new Map<string, RepositoryPush>();
+  const pushes = new Map<string, ReturnType<typeof repositoryPush>>();
   const resultFor = (references: PublishResult['references']): PublishResult => ({
     digest: top.digest,
     references,
@@ -196,13 +196,6 @@ interface Sent {
   readonly bytes: Record<BlobOrigin, number>;
 }
 
-interface RepositoryPush {
-  /** Puts everything into the repository, without a tag. */
-  contents(): Promise<void>;
-  /** Sets a tag unless it has that manifest. */
-  tag(tag: string, top: PushedManifest): Promise<void>;
-}
-
 // Each blob is already read in several parts at a time.
 const blobsAtOnce = 3;
 
@@ -211,7 +204,7 @@ function repositoryPush(
   { client, repository, blobs, manifests, mountFrom }: Job,
   sent: Sent,
   log: PublishTools['log'],
-): RepositoryPush {
+) {
   const origins = new Map<Digest, BlobOrigin>();
   /** Counts each blob once, including one that was sent again. */
   const count = ({ digest, size }: PushedBlob, origin: BlobOrigin): void => {
@@ -253,8 +246,10 @@ function repositoryPush(
     }
   };
   return {
+    /** Puts everything into the repository, without a tag. */
     contents: () => despiteLostBlobs(() => put(new Set())),
-    tag: async (tag, top) => {
+    /** Sets a tag unless it has that manifest. */
+    tag: async (tag: string, top: PushedManifest): Promise<void> => {
       const found = await client.manifestDigest(repository, tag, top.digest);
       const isNew = found !== top.digest;
       if (isNew) await despiteLostBlobs(() => client.pushManifest(repository, top, tag, found));
