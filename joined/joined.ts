@@ -91,32 +91,27 @@ async function keepOwn(
  * Doesn't wait for that job. An error is only logged, because this job has its image.
  */
 async function compareWithOther({ store, log }: JoinedTools, name: string, own: HandoverRecord): Promise<OtherImage> {
-  const other = await readOther(store, name, own).catch(
-    (error: unknown) => ({ kind: 'unknown', why: messageOf(error) }) as const,
-  );
   const image = own.references.map(formatReference)[0] ?? '';
-  if (other.kind === 'unknown') {
-    log.info(`It is unknown whether the artifact "${name}" holds the same image as ${image} here: ${other.why}`);
-  } else if (other.kind === 'same') {
-    log.info(
-      `It is the same image as in the artifact "${name}" (id ${String(other.artifact.id)}), which another job handed over.`,
-    );
-  } else {
+  try {
+    const artifact = (await store.list()).find((candidate) => candidate.name === name);
+    if (artifact === undefined) throw new Error('the other job has not finished its upload.');
+    const record = await readRecord(await store.open(artifact));
+    if (record === undefined) throw new Error(`it has no ${recordName}.`);
+    const { configDigest } = record;
+    const where = `the artifact "${name}" (id ${String(artifact.id)})`;
+    if (configDigest === own.configDigest) {
+      log.info(`It is the same image as in ${where}, which another job handed over.`);
+      return { kind: 'same', artifact, configDigest };
+    }
     log.warning(
-      `${image} in this job is not the image that later jobs get: this job has ${own.configDigest}, and the artifact ` +
-        `"${name}" (id ${String(other.artifact.id)}) of another job holds ${other.configDigest}. Two builds of one definition ` +
-        'differ unless every step comes from a shared cache. To test one image everywhere, build it in one job, and give ' +
-        'the others `needs:` that job.',
+      `${image} in this job is not the image that later jobs get: this job has ${own.configDigest}, and ${where} of another ` +
+        `job holds ${configDigest}. Two builds of one definition differ unless every step comes from a shared cache. To test ` +
+        'one image everywhere, build it in one job, and give the others `needs:` that job.',
     );
+    return { kind: 'different', artifact, configDigest };
+  } catch (error) {
+    const why = messageOf(error);
+    log.info(`It is unknown whether the artifact "${name}" holds the same image as ${image} here: ${why}`);
+    return { kind: 'unknown', why };
   }
-  return other;
-}
-
-async function readOther(store: ArtifactStore, name: string, own: HandoverRecord): Promise<OtherImage> {
-  const artifact = (await store.list()).find((candidate) => candidate.name === name);
-  if (artifact === undefined) throw new Error('the other job has not finished its upload.');
-  const record = await readRecord(await store.open(artifact));
-  if (record === undefined) throw new Error(`it has no ${recordName}.`);
-  const { configDigest } = record;
-  return { kind: configDigest === own.configDigest ? 'same' : 'different', artifact, configDigest };
 }

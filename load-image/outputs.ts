@@ -1,14 +1,14 @@
 import { formatMapping } from './digests.ts';
 import type { ImagesResult } from './load-images.ts';
 
-/** This job's own run. */
-export interface OwnRun {
-  readonly id: string;
-  readonly url: string;
-}
-
-/** Outputs about one image are empty when several were loaded, and outputs about a load are empty without one. */
-export function loadOutputs({ images, loaded }: ImagesResult, own: OwnRun): Readonly<Record<string, string>> {
+/**
+ * Outputs about one image are empty when several were loaded, and outputs about a load are empty without one.
+ * @param own this job's own run
+ */
+export function loadOutputs(
+  { images, loaded }: ImagesResult,
+  own: { readonly id: string; readonly url: string },
+): Readonly<Record<string, string>> {
   const [image] = images.length === 1 ? images : [];
   const [result] = images.length === 1 ? loaded : [];
   const [first] = images;

@@ -5,7 +5,7 @@ import { formatMapping, type MappedImage } from '../../load-image/digests.ts';
 import { selectArtifacts } from '../../shared/handed-over/find.ts';
 import type { ImagesInputs } from '../../load-image/inputs.ts';
 import { type ImagesPlan, planImages } from '../../load-image/plan/plan.ts';
-import { fittingLoads } from '../../load-image/into/space.ts';
+import { fittingLoads } from '../../load-image/into/into-holders.ts';
 import { isPattern, matchesPattern } from '../../shared/image/artifact-name.ts';
 
 const plan = (change: Partial<ImagesInputs> = {}): ImagesPlan =>

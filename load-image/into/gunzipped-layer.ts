@@ -12,11 +12,7 @@ import { decompress } from '../../shared/tar/compression.ts';
 const gzipTrailerBytes = 4;
 
 /** An uncompressed layer. Its digest is the layer's diff ID. */
-export interface PlainLayer {
-  readonly digest: Digest;
-  /** Bytes. */
-  readonly size: number;
-}
+export type PlainLayer = Pick<LocatedLayer, 'digest' | 'size'>;
 
 /**
  * Unpacks a gzip layer.

@@ -1,9 +1,10 @@
-import { arch } from 'node:os';
+import { arch, hostname } from 'node:os';
 import type { ArtifactContent } from '../../shared/artifacts/store.ts';
 import { HandoverError } from '../../shared/base/errors.ts';
 import type { Log, TotalBytes } from '../../shared/base/log.ts';
 import type { Timeline } from '../../shared/base/timeline.ts';
 import type { LentChunks } from '../../shared/bytes/chunks.ts';
+import { diskSpace, requireDiskSpace } from '../../shared/bytes/disk-space.ts';
 import { fanOut } from '../../shared/bytes/fan-out.ts';
 import { awaitKey } from '../../shared/bytes/locks.ts';
 import { type PartialFile, partialFile } from '../../shared/bytes/partial-file.ts';
@@ -19,7 +20,6 @@ import { formatReference } from '../../shared/image/reference.ts';
 import { type LayoutFolder, layoutFolder } from '../../shared/layout/layout-folder.ts';
 import { fetchOverlapped } from './overlap.ts';
 import { findImage, type HeldImage, proveAndName, requireNames } from './prove.ts';
-import { loadsAtOnce, requireSpace, spaceAdvice } from './space.ts';
 import { keepEarlier, onHolder, type TemporaryTags, temporaryTags } from './temporary-tags.ts';
 import { wholeTarball } from './whole-tarball.ts';
 
@@ -63,13 +63,38 @@ export async function hostInfo([first]: readonly Holder[]): Promise<EngineInfo> 
   return { platform, imageStore: imageStores.containerd, dataRoot: '', hostName: '' };
 }
 
-/** Returns how many artifacts of these sizes, in bytes, to load at once. */
+/** Returns how many artifacts of these sizes, in bytes, to load at once: as many as the engine has space for, but one by one into nodes. */
 export async function chooseAtOnce(
   holders: readonly Holder[],
   info: EngineInfo,
   sizes: readonly number[],
 ): Promise<number> {
-  return holders.length > 1 ? 1 : loadsAtOnce(info, sizes);
+  if (holders.length > 1) return 1;
+  const folder = engineFolder(info);
+  const space = folder === undefined ? undefined : await diskSpace(folder);
+  const needs = sizes.map((size) => info.imageStore.sizesWhileLoading * size);
+  return fittingLoads(needs, space?.freeBytes);
+}
+
+// Each load holds about 20 MB of its download. More loads at once aren't faster, and memory has to stay constant.
+const maxConcurrent = 3;
+
+/**
+ * Returns the number of images to load at once: as many as fit on the disk even when the largest load together, but at least one.
+ * @param needs bytes that each load needs on the disk
+ * @param freeBytes bytes free there; undefined when unknown
+ * @internal
+ */
+export function fittingLoads(needs: readonly number[], freeBytes: number | undefined): number {
+  const largest = [...needs].sort((one, other) => other - one).slice(0, maxConcurrent);
+  let sum = 0;
+  const fitting = largest.filter((bytes) => (sum += bytes) <= (freeBytes ?? Infinity));
+  return Math.max(1, fitting.length);
+}
+
+/** Returns the engine's folder if it is on this machine. */
+function engineFolder(info: EngineInfo): string | undefined {
+  return info.dataRoot === '' || info.hostName !== hostname() ? undefined : info.dataRoot;
 }
 
 /**
@@ -82,7 +107,7 @@ export async function loadInto(request: IntoRequest): Promise<HeldImages> {
   turn.use(await takeTurn(request));
   const lacking = await nameWhereHeld(request);
   if ('images' in lacking) return lacking;
-  await requireSpace(request, request.opened.content.artifact.size);
+  await requireSpace(request);
   const isLoad = holders.length > 0;
   const ofNodes = `Load into ${String(lacking.length)} of ${String(holders.length)} nodes`;
   const title = !isLoad ? 'Download' : holders.some(({ node }) => node === undefined) ? 'Load' : ofNodes;
@@ -104,6 +129,23 @@ async function takeTurn({ log, holders, signal }: IntoTools): Promise<AsyncDispo
     onWait: (owner) => log.info(`Waiting for another image to finish loading into ${names}: ${owner} has the turn.`),
     onGiveUp: (owner) => log.warning(`Loading into ${names} without a turn: ${owner} has had it for too long.`),
   });
+}
+
+/** The hint when the disk is full. */
+const spaceAdvice = 'Set `tarball` to a path on a filesystem with more space, or leave it empty: then no file is kept.';
+
+const layoutAdvice = 'Set `oci-layout` to a path on a filesystem with more space.';
+
+/** @throws HandoverError `not-enough-space` */
+async function requireSpace({ tarballPath, layoutPath, info, opened }: IntoRequest): Promise<void> {
+  const { size } = opened.content.artifact;
+  if (tarballPath !== undefined) await requireDiskSpace(tarballPath, size, 'The tarball', spaceAdvice);
+  if (layoutPath !== undefined) await requireDiskSpace(layoutPath, size, 'The OCI layout', layoutAdvice);
+  const folder = engineFolder(info);
+  if (folder === undefined) return;
+  const advice = 'Free space first: docker system prune -af; df -h.';
+  const needed = info.imageStore.sizesWhileLoading * size;
+  await requireDiskSpace(folder, needed, 'Loading the image into the engine', advice);
 }
 
 /**
@@ -200,20 +242,13 @@ async function receive(request: IntoRequest, lacking: readonly Holder[]): Promis
 }
 
 /** @returns undefined when the whole tarball has to be loaded */
-async function pullOverlapped({
-  holders: [holder, ...others],
-  log,
-  opened: { content, images },
-  info,
-  overlap,
-  kept,
-  layout,
-  temporary,
-  onBytes,
-}: Receiving): Promise<ResolvedImages<ArrivedImage> | undefined> {
+async function pullOverlapped(request: Receiving): Promise<ResolvedImages<ArrivedImage> | undefined> {
+  const { log, opened, info, overlap, tarballPath, layoutPath, temporary, onBytes } = request;
+  const { content, images } = opened;
+  const [holder, ...others] = request.holders;
   // Files are written from the whole tarball.
-  if (!overlap || holder === undefined || others.length > 0 || (kept ?? layout) !== undefined) return undefined;
-  if (images === undefined) return undefined;
+  if (!overlap || holder === undefined || others.length > 0) return undefined;
+  if (images === undefined || (tarballPath ?? layoutPath) !== undefined) return undefined;
   const tools = { engine: holder.engine, log, info };
   const arrived: ArrivedImage[] = [];
   for (const { identity, references, ranged } of images) {
@@ -226,17 +261,9 @@ async function pullOverlapped({
   return requireOne(arrived);
 }
 
-async function loadWhole({
-  holders,
-  log,
-  opened,
-  info: { platform },
-  lacking,
-  temporary,
-  kept,
-  layout,
-  onBytes,
-}: Receiving): Promise<ResolvedImages<ArrivedImage>> {
+async function loadWhole(receiving: Receiving): Promise<ResolvedImages<ArrivedImage>> {
+  const { holders, log, opened, info, lacking, temporary, kept, layout, onBytes } = receiving;
+  const { platform } = info;
   const { repository } = temporary;
   const needsManifest = holders.some(({ node }) => node !== undefined);
   const request = { opened, platform, repository, tee: kept?.tee, teeLayer: layout?.tee, needsManifest };
