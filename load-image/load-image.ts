@@ -45,7 +45,7 @@ export interface LoadResult {
   readonly size: number;
   readonly loaded: boolean;
   /** Names of the nodes; undefined for an engine. */
-  readonly nodes?: readonly string[];
+  readonly nodes?: readonly string[] | undefined;
   /** Path of the OCI layout that was written. */
   readonly layoutPath?: string | undefined;
   /** The fallback image that was pulled, and the reason. */
@@ -154,7 +154,7 @@ export async function loadArtifact(
     record,
     layoutPath: plan.layoutPath,
     further: further.map(namedImage),
-    ...(nodes.length === tools.holders.length ? { nodes } : {}),
+    nodes: nodes.length === tools.holders.length ? nodes : undefined,
   };
 }
 
@@ -288,12 +288,12 @@ async function pullFallback(
 ): Promise<LoadResult> {
   const { engine, registry, log, timeline } = tools;
   const pulledFrom = formatReference(fallback);
-  const reference = plan.reference === undefined ? pulledFrom : formatReference(plan.reference);
+  const target = plan.reference ?? fallback;
+  const reference = formatReference(target);
   return log.chapter('Pull the fallback image', () =>
     timeline.measure('Pull', async () => {
       const info = await engine.info();
-      const claimed = [fallback, plan.reference ?? fallback];
-      await using guard = guardTags(engine, log.warning, await claimTags([placeOf(info)], claimed, tools));
+      await using guard = guardTags(engine, log.warning, await claimTags([placeOf(info)], [fallback, target], tools));
       await guard.during(pulledFrom, () => registry.pull(fallback));
       const image = (await engine.inspect(pulledFrom)) ?? missingImage(pulledFrom);
       const configDigest = await fallbackDigest(plan, fallback, image, { ...tools, info });
