@@ -36,7 +36,7 @@ export function updateCoverage(check: boolean): readonly string[] {
   ];
 }
 
-/** Returns the requirements that aren't open although no title cites them, and the cited numbers that don't exist. */
+/** Returns the requirements that no title cites although they aren't open, and the cited numbers that don't exist. */
 export function coverageProblems(requirements: readonly Requirement[], proofs: readonly Proof[]): readonly string[] {
   const rows = new Set(requirements.map(({ id }) => id));
   const cited = new Set(proofs.flatMap(({ ids }) => ids));

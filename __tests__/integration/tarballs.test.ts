@@ -197,7 +197,7 @@ describe('an archive of a real tool is bit for bit the same image on both stores
 
 describe('archives that engines accept and that no tool here writes', () => {
   test.each([
-    ['white space in front of all JSON', { leading: ' \r\n\t' }],
+    ['white space before all JSON', { leading: ' \r\n\t' }],
     ['a config without architecture', { architecture: 'none' }],
     ['a label of 3.9 MB', { labels: { long: 'x'.repeat(3_900_000) } }],
   ])('%s: it is the same image on both stores (B.9)', async (name, options) => {

@@ -15,7 +15,7 @@ import { type Http, httpClient } from '../../shared/http/client.ts';
 import { digestOf } from '../../shared/image/digest.ts';
 import { registryClient, type RegistryClient } from '../../shared/registry/registry-client.ts';
 
-// How often a request is made to a server that stays busy: the number depends only on the policy for its kind.
+// Counts the requests to a server that is always busy. The number depends only on the policy for the kind of request.
 
 interface Given {
   readonly status: number;

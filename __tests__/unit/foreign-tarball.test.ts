@@ -261,7 +261,7 @@ describe('an index of a tarball', () => {
   });
 });
 
-test('an OCI archive with sha512 digests is refused by that name, in an export and in a load', async () => {
+test('an OCI archive with sha512 digests is refused with an error that names sha512, in an export and in a load', async () => {
   const image = makeImage();
   const digests = new Map<string, string>([...image.blobs].map(([digest, bytes]) => [digest, sha512Of(bytes)]));
   const renamed = (text: string): string => text.replace(/sha256:[0-9a-f]{64}/g, (one) => digests.get(one) ?? one);

@@ -26,7 +26,7 @@ describe.each(['1.26', 'older'] as const)('the artifact service of Gitea, %s (B.
     await service.close();
   });
 
-  /** Returns the artifacts of the run, as a job of it sees them. */
+  /** Returns the artifacts of the run, as one of its jobs sees them. */
   const jobOf = (job: number): ArtifactStore => {
     const store = runStore({
       ...{ runtimeToken: service.token(job), resultsUrl: service.url, host: 'Gitea', proxies: { except: '' } },
@@ -72,7 +72,7 @@ describe.each(['1.26', 'older'] as const)('the artifact service of Gitea, %s (B.
     expect((await read(jobOf(3), 'other')).equals(other)).toBe(true);
   });
 
-  test('an artifact is stored for as many days as it should be', async () => {
+  test('an artifact is stored for the requested number of days', async () => {
     await upload(jobOf(1), 'image', randomBytes(10));
     expect(stored()).toMatchObject([{ days: 1 }]);
   });
@@ -94,7 +94,7 @@ describe.each(['1.26', 'older'] as const)('the artifact service of Gitea, %s (B.
     expect((await read(jobOf(3), 'image')).equals(bytes)).toBe(true);
   });
 
-  test('an attempt that was killed during its upload leaves the name to the next attempt of its job alone', async () => {
+  test('an attempt that was killed during its upload leaves the name only to the next attempt of its job', async () => {
     await upload(jobOf(3), '.uploading-1-image', randomBytes(10));
     expect(await listed()).toEqual([]);
     expect(await codeOf(() => upload(jobOf(2), 'image', randomBytes(10)))).toBe('artifact-name-taken');
@@ -111,7 +111,7 @@ describe.each(['1.26', 'older'] as const)('the artifact service of Gitea, %s (B.
     }
   });
 
-  test('an unfinished artifact is not listed, nor one that is being replaced', async () => {
+  test('an unfinished artifact is not listed, and neither is one that is being replaced', async () => {
     const seen: unknown[] = [];
     await upload(jobOf(1), 'image', randomBytes(10), async () => seen.push(await listed()));
     const store = jobOf(1);
@@ -122,7 +122,7 @@ describe.each(['1.26', 'older'] as const)('the artifact service of Gitea, %s (B.
     expect(await listed()).toEqual(['image']);
   });
 
-  test('a failed upload leaves the name to the next one', async () => {
+  test('a failed upload leaves the name to the next upload', async () => {
     const failed = upload(jobOf(1), 'image', randomBytes(10), () => Promise.reject(new RangeError('the build failed')));
     await expect(failed).rejects.toThrow('the build failed');
     expect(await listed()).toEqual([]);
@@ -130,7 +130,7 @@ describe.each(['1.26', 'older'] as const)('the artifact service of Gitea, %s (B.
     expect(await listed()).toEqual(['image']);
   });
 
-  test('an unknown answer ends the step, because the official client refuses Gitea', async () => {
+  test('an unknown response ends the step, because the official client refuses Gitea', async () => {
     service.onAnswer = () => 'unknown';
     const error = { code: 'unsupported-host', message: expect.stringContaining('of Gitea') };
     await expect(upload(jobOf(1), 'image', randomBytes(10))).rejects.toMatchObject(error);
@@ -151,7 +151,7 @@ describe.each(['1.26', 'older'] as const)('the artifact service of Gitea, %s (B.
     },
   );
 
-  test('an upload succeeds although the answer to its end was lost', async () => {
+  test('an upload succeeds although the response to its end was lost', async () => {
     let calls = 0;
     service.onAnswer = (method) => (method === 'FinalizeArtifact' && (calls += 1) === 1 ? 'lost' : undefined);
     const bytes = randomBytes(10);
@@ -266,13 +266,13 @@ describe('Gitea’s REST API (B.15)', () => {
       () => undefined,
     );
 
-  test('the latest run of a workflow is found, and none of a pull request, which may be of a fork', async () => {
+  test('the latest run of a workflow is found, but no run of a pull request, which may be from a fork', async () => {
     const { run: found } = await choose({ workflow: 'ci.yml', branch: 'main', event: undefined });
     expect(found).toMatchObject({ id: 3, createdAt: '2026-11-30T12:00:00Z', isOfFork: false });
     expect(await codeOf(() => choose({ runId: 4 }))).toBe('invalid-input');
   });
 
-  test('artifacts on later pages are found, although no page links to the next, and no unfinished ones', async () => {
+  test('finished artifacts on later pages are found, although no page links to the next one', async () => {
     expect((await choose({ runId: 3 }, ['image-1', 'image-70'])).artifacts).toHaveLength(70);
   });
 

@@ -19,7 +19,7 @@ const oldTar = (): Buffer => {
   bytes.write(`${sum.toString(8).padStart(6, '0')}\u0000 `, 148, 'latin1');
   return bytes;
 };
-/** Returns JSON that is also a valid tar header, with the right checksum and with `ustar` in its place. */
+/** Returns JSON that is also a valid tar header, with the right checksum and with `ustar` in the right place. */
 const both = (): Buffer => {
   const bytes = Buffer.alloc(600, ' ');
   bytes.write('{"a":"');

@@ -39,7 +39,7 @@ describe('references', () => {
     expect(canonicalReference(parseReference(text))).toBe(full);
   });
 
-  test('upper case in the repository is lowered and the change is remembered; a tag keeps its case (S2.4)', () => {
+  test('upper case in the repository becomes lower case, and the change is recorded; a tag keeps its case (S2.4)', () => {
     expect(parseReference('ghcr.io/Wikid82/Charon:PR-1')).toEqual({
       repository: 'ghcr.io/wikid82/charon',
       tag: 'PR-1',

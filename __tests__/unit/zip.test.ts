@@ -46,7 +46,7 @@ test('property: files are read back as they were written, for any names and cont
 });
 
 // This test takes seconds, because it computes a checksum of 4.4 GB.
-test('a file above 4 GiB makes a zip64, and the entry after it is found', async () => {
+test('a file above 4 GiB creates a zip64, and the entry after it is found', async () => {
   const size = 4_400_000_000;
   const zeros = Buffer.alloc(4_000_000);
   // eslint-disable-next-line @typescript-eslint/require-await -- a source without waiting
@@ -118,7 +118,7 @@ test('a file of more than 8 MiB is refused before its bytes are read as text', a
   expect((await content.text('most'))?.length).toBe(limits.recordBytes);
 });
 
-test('a header that moves a file behind the end of the zip is refused before it is read', async () => {
+test('a header that moves a file past the end of the zip is refused before it is read', async () => {
   const zip = await buffer(storedZip([entry('a.json', Buffer.from('{}'))]));
   zip.writeUInt16LE(0xffff, 28);
   const content = await openArtifact({ id: 1, name: 'a', size: zip.length }, readerOf(zip));
@@ -127,7 +127,7 @@ test('a header that moves a file behind the end of the zip is refused before it 
   await expect(content.ranges('a.json')).rejects.toMatchObject(refused);
 });
 
-test('an entry with another length than announced is an error', async () => {
+test('an entry whose length differs from the announced one is an error', async () => {
   const wrong = { ...entry('a', Buffer.from('abc')), size: 4 };
   await expect(buffer(storedZip([wrong]))).rejects.toThrow('a: 3 bytes instead of 4');
 });
