@@ -117,7 +117,7 @@ export function readmeTable(races: readonly Race[]): string {
       return race === undefined ? '' : `${seconds(timeOf(race, name))} s`;
     }),
   ]);
-  const names = ['1 GB image', 'The build job hands it over', 'A test job loads it', 'A warm runner has it already'];
+  const names = ['1 GB image', 'The build job hands it over', 'A test job loads it', 'A warm runner already has it'];
   return table(names, rows);
 }
 

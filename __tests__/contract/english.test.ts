@@ -16,6 +16,9 @@ const rewrittenSources = [
   '__tests__/{e2e,fakes,fixtures}/**/*.{ts,mjs}',
   '__tests__/{contract,scenario,faults}/!(english).test.ts',
   '__tests__/unit/!(save-image).test.ts',
+  '__tests__/integration/!(podman|tarballs).test.ts',
+  '__tests__/fakes/docker/client.cjs',
+  '*.config.mjs',
 ];
 
 /** Written by `npm run docs` from the titles of the tests. */

@@ -175,7 +175,7 @@ test('`provenance: false` pushes the plain manifest', async () => {
   expect(rawOf(exported.outputs['pushed-reference'] ?? '').layers).toHaveLength(2);
 });
 
-test('attestations that the builder can’t make are an error before the build', async () => {
+test('attestations that the builder can’t create are an error before the build', async () => {
   for (const push of ['true', 'false']) {
     const inputs = { push, tags: `${registry.address}/org/none:1`, provenance: 'true' };
     const exported = await exportOn(engines.classic, inputs);

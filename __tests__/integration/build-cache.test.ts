@@ -238,7 +238,7 @@ describe.each(builders)('with %s', (name, builder) => {
 });
 
 // All builders behave the same in these cases, so one of them is enough.
-describe.each(oneOf(builders, 0))('with %s alone', (_, builder) => {
+describe.each(oneOf(builders, 0))('with %s only', (_, builder) => {
   const exports = exportsWith(builder);
 
   test('a small change stores the new layers only (B.12)', async () => {
@@ -321,7 +321,7 @@ describe.each(oneOf(builders, 0))('with %s alone', (_, builder) => {
   }, 60_000);
 });
 
-describe.each(oneOf(builders, 1))('with %s alone', (_, builder) => {
+describe.each(oneOf(builders, 1))('with %s only', (_, builder) => {
   const exports = exportsWith(builder);
 
   test('a new build stores the layers of all stages (B.12)', async () => {

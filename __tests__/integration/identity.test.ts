@@ -44,7 +44,7 @@ pruneAfterEach();
 const ways = waysToLoad();
 
 const image = makeImage({ labels: { 'org.opencontainers.image.revision': 'abc123' } });
-/** An image with the same layers and another config: the layers alone don't distinguish it from the first. */
+/** An image with the same layers and a different config: the layers alone don't distinguish it from the first image. */
 const other = reconfigured(image, (config) => ({ ...config, config: { Labels: {}, Env: ['OTHER=1'] } }));
 const names = ['charon:local'];
 
@@ -489,7 +489,7 @@ describe.each(ways)('an index that doesn’t lead to the manifest, on the %s sto
 });
 
 test.each(stores)(
-  'on the %s store, an image without a manifest doesn’t make the other lose its own; each keeps its ID and can be saved (B.8, B.9)',
+  'on the %s store, an image without a manifest doesn’t affect the other’s manifest; each keeps its ID and can be saved (B.8, B.9)',
   async (store) => {
     const engine = engines[store];
     const bare = makeImage({ layers: 1, gzip: false });

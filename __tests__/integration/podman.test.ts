@@ -49,7 +49,7 @@ async function exportHello(): Promise<Readonly<Record<string, string>>> {
   return exported.outputs;
 }
 
-/** Builds an image with podman alone: no instruction needs a container. */
+/** Builds an image with only podman: no instruction needs a container. */
 function buildWithPodman(reference: string, text: string, format: 'oci' | 'docker' = 'oci'): void {
   const context = mkdtempSync(join(tmpdir(), 'podman-context-'));
   try {

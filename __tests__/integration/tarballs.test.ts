@@ -20,8 +20,8 @@ import {
 import { makeImage, ociArchive, savedTarball } from '../fixtures/image.ts';
 import { errorCode, errorMessage, testStore } from '../fixtures/scenario.ts';
 
-// Tarballs that real tools made, each loaded on both stores: on one as a source-tarball, on the other as an artifact without a record. The
-// stores alternate. With ALL_WAYS=1 each tarball is loaded in both ways on both stores.
+//Tests tarballs of real tools. Each is loaded on both stores: on one as a source-tarball, on the other as an artifact without a
+// record. The stores alternate. With ALL_WAYS=1 each tarball is loaded in both ways on both stores.
 
 let engines: Engines;
 let podman: Podman;
@@ -58,7 +58,7 @@ afterAll(async () => {
   await engines.stop();
 });
 
-/** A small image of two layers, made by each tool. */
+/** Creates a small image of two layers with each tool. */
 function makeTarballs(): void {
   const context = at('context');
   mkdirSync(context, { recursive: true });

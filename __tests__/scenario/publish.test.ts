@@ -351,7 +351,7 @@ describe.each(software)('to %s', (kind) => {
 });
 
 // Behaviour that doesn't depend on the registry, and logins, which all registries accept in the same way.
-describe.each(oneOf(software, 0))('to %s alone', (kind) => {
+describe.each(oneOf(software, 0))('to %s only', (kind) => {
   useRegistry(kind);
 
   test('the tags of docker/metadata-action’s output, and `auto`', async () => {

@@ -108,7 +108,7 @@ describe('a push', () => {
     });
     const outcome = await exports({ ...pushing, 'no-cache': 'true' }, { env: shortPauses });
     expect(outcome.exitCode).toBe(0);
-    // Both outputs, then the layout alone, then the push alone twice, from the cache.
+    // Both outputs, then only the layout, then only the push twice, from the cache.
     expect(builds().map((call) => outputsOf(call).length)).toEqual([2, 1, 1, 1]);
     expect(builds().map((call) => call.includes('--no-cache'))).toEqual([true, false, false, false]);
     expect(warnings(outcome)).toEqual([
