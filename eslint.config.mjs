@@ -203,7 +203,7 @@ export default tseslint.config(
     insideOf(room, commands, network, officialClient, theRunner, [fs, 'This room uses no files.']),
   ),
   {
-    // A lock on this host is a socket, which also shows who holds the lock.
+    // A lock on this host is a socket, which also identifies its holder.
     files: ['shared/bytes/{locks,lock-holder}.ts'],
     rules: rule([commands, theRunner, notFromOthers('bytes')]),
   },

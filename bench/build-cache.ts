@@ -105,7 +105,7 @@ const samples = new Map<string, Sample[]>();
 const registry = await startRegistry();
 const engine = await startDockerEngine({ store: 'containerd', name: 'build-cache' });
 
-/** Writes a Dockerfile. One stage, with text that compresses like source code, isn't in the image. Its data can't be compressed. */
+/** Writes a Dockerfile. One stage has text that compresses like source code. The image itself has data that can't be compressed. */
 function writeContext(base: string): void {
   mkdirSync(context);
   const lines = `for (i = 0; i < ${String(megabytes * 6000)}; i++) print "export const value" i " = " rand() ";"`;

@@ -36,7 +36,7 @@ export async function provideBuildKit(engine: EngineClient): Promise<void> {
   }
 }
 
-// Copies what BuildKit needs to fetch a Git context: git, its shared libraries, and the scripts that `git submodule` consists of.
+// Copies what BuildKit needs to fetch a Git context: git, its shared libraries, and the scripts that `git submodule` runs.
 function copyGit(root: string): void {
   const ask = (program: string, ...args: readonly string[]): string =>
     execFileSync(program, args, { encoding: 'utf8' }).trim();

@@ -80,7 +80,7 @@ export const goParts = {
     flags: [],
     minutes: 1,
   },
-  // Debian stable's runc is too old for Docker 29.7: it doesn't support time namespaces. It is static, so it also runs in images.
+  // Debian stable's runc is too old for Docker 29.7: it doesn't support time namespaces. This build is static, so it also runs in images.
   runc: {
     title: 'runc 1.5.2',
     module: 'github.com/opencontainers/runc',
@@ -247,7 +247,7 @@ async function installForC(needs: 'cc' | 'libseccomp'): Promise<void> {
   });
 }
 
-// `node dev/run.mjs dev/go-parts.ts` builds the parts that the tests need in advance.
+// `node dev/run.mjs dev/go-parts.ts` builds in advance the parts that the tests need.
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   for (const name of ['dockerd', 'runc', 'buildkit', 'act', 'zot', 'kind'] as const) await goPart(name);
 }

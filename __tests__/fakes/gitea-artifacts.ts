@@ -40,7 +40,7 @@ class Refusal extends Error {
 
 const run = '7';
 const dayMs = 24 * 60 * 60 * 1000;
-// In versions that don't know a field, protojson reports an error.
+// The fields that each version knows. For any other field, protojson reports an error.
 const known = {
   '1.26': ['name', 'version', 'expires_at', 'mime_type'],
   older: ['name', 'version', 'expires_at'],

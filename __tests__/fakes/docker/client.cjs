@@ -1,5 +1,5 @@
 'use strict';
-//`docker` and `podman` in scenarios: sends its arguments and its input to the test's process, and prints the response. It is
+// `docker` and `podman` in scenarios: sends its arguments and its input to the test's process, and prints the response. It is
 // started for each command, so it loads as little as possible. The response consists of frames: a channel (1 and 2 are output, 0
 // is the exit code), a length of four bytes, and that many bytes.
 const { connect } = require('node:net');
