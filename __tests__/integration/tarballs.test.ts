@@ -20,7 +20,7 @@ import {
 import { makeImage, ociArchive, savedTarball } from '../fixtures/image.ts';
 import { errorCode, errorMessage, testStore } from '../fixtures/scenario.ts';
 
-//Tests tarballs of real tools. Each is loaded on both stores: on one as a source-tarball, on the other as an artifact without a
+// Tests tarballs of real tools. Each is loaded on both stores: on one as a source-tarball, on the other as an artifact without a
 // record. The stores alternate. With ALL_WAYS=1 each tarball is loaded in both ways on both stores.
 
 let engines: Engines;
