@@ -1,6 +1,7 @@
 import { closeSync, constants, fstatSync, openSync, readFileSync, type Stats, statSync } from 'node:fs';
 import { type FileHandle, open, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { buffer } from 'node:stream/consumers';
 import { onForcedEnd } from '../base/forced-end.ts';
 import { formatBytes } from '../base/text.ts';
 import { type LentChunk, viewOf } from './chunks.ts';
@@ -31,25 +32,15 @@ export async function openFile(path: string): Promise<FileHandle> {
  * @throws Error as openFile does, and when it has more than `maxBytes`
  */
 export async function readSmallFile(path: string, maxBytes: number): Promise<Buffer> {
-  await using file = await openFile(path);
-  const chunks: Buffer[] = [];
-  let bytes = 0;
   // Its size may be wrong: for files in /proc it is 0.
-  for (let length = 1; length > 0;) {
-    const { buffer, bytesRead } = await file.read(Buffer.alloc(Math.min(chunkBytes, maxBytes + 1 - bytes)));
-    length = bytesRead;
-    bytes += bytesRead;
-    if (bytes > maxBytes) throw tooLarge(path, maxBytes);
-    chunks.push(buffer.subarray(0, bytesRead));
-  }
-  return Buffer.concat(chunks);
+  const bytes = await fileHead(path, maxBytes + 1);
+  if (bytes.length > maxBytes) throw tooLarge(path, maxBytes);
+  return bytes;
 }
 
 /** Returns the first bytes of any file, or all if it has fewer. Throws as `openFile` does. */
-export async function fileHead(path: string, bytes: number): Promise<Buffer> {
-  await using file = await openFile(path);
-  const { buffer, bytesRead } = await file.read(Buffer.alloc(bytes), 0, bytes, 0);
-  return buffer.subarray(0, bytesRead);
+export function fileHead(path: string, bytes: number): Promise<Buffer> {
+  return buffer(fileChunks(path, chunkBytes, { start: 0, end: bytes }));
 }
 
 /** Reads any small file synchronously, for a step that reads its inputs. */
@@ -171,16 +162,10 @@ export interface TempDirs extends AsyncDisposable {
 
 /** @param root where they are made */
 export function tempDirs(root: string): TempDirs {
-  const made: TempDir[] = [];
+  const made = new AsyncDisposableStack();
   return {
-    make: async () => {
-      const dir = await makeTempDir(root);
-      made.push(dir);
-      return dir.path;
-    },
-    [Symbol.asyncDispose]: async () => {
-      for (const dir of made.splice(0)) await dir[Symbol.asyncDispose]();
-    },
+    make: async () => made.use(await makeTempDir(root)).path,
+    [Symbol.asyncDispose]: () => made.disposeAsync(),
   };
 }
 
