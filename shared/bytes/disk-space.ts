@@ -1,41 +1,28 @@
-import { type FileHandle, readFile, stat, statfs } from 'node:fs/promises';
+import { type FileHandle, readFile, statfs } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
-import { asError, HandoverError } from '../base/errors.ts';
+import { asError, HandoverError, systemCodeOf } from '../base/errors.ts';
 import { formatBytes } from '../base/text.ts';
 import type { LentChunk } from './chunks.ts';
 import { writeAll } from './files.ts';
 
-interface DiskSpace {
+interface Mount {
   readonly mountPoint: string;
   readonly type: string;
-  readonly freeBytes: number;
 }
 
 /**
  * Returns the free space for an ordinary user at a path; undefined when the system doesn't show it.
  * @param path a file or folder, which may not exist yet
  */
-export async function diskSpace(path: string): Promise<DiskSpace | undefined> {
-  const existing = await nearestExisting(resolve(path));
-  try {
-    const { bavail, bsize } = await statfs(existing);
-    return { ...(await mountOf(existing)), freeBytes: bavail * bsize };
-  } catch {
-    return undefined;
-  }
+export async function diskSpace(path: string): Promise<(Mount & { readonly freeBytes: number }) | undefined> {
+  const there = resolve(path);
+  const found = await statfs(there).catch(() => undefined);
+  if (found !== undefined) return { ...(await mountOf(there)), freeBytes: found.bavail * found.bsize };
+  const parent = dirname(there);
+  return parent === there ? undefined : diskSpace(parent);
 }
 
-async function nearestExisting(path: string): Promise<string> {
-  try {
-    await stat(path);
-    return path;
-  } catch {
-    const parent = dirname(path);
-    return parent === path ? path : nearestExisting(parent);
-  }
-}
-
-async function mountOf(path: string): Promise<{ mountPoint: string; type: string }> {
+async function mountOf(path: string): Promise<Mount> {
   // Format: proc(5), /proc/mounts: device, mount point, type, options; the last match in the file is on top.
   const text = await readFile('/proc/mounts', 'utf8').catch(() => '');
   let found = { mountPoint: '/', type: 'unknown' };
@@ -89,7 +76,7 @@ export async function* teeFile<Chunk extends LentChunk>(
 
 /** Turns the system's "disk full" into `not-enough-space`, and returns any other error unchanged. */
 export function explainDiskFull(error: unknown, path: string, advice: string): unknown {
-  const code = error instanceof Error && 'code' in error ? error.code : undefined;
+  const code = systemCodeOf(error);
   if (code !== 'ENOSPC' && code !== 'EDQUOT') return error;
   return new HandoverError(
     'not-enough-space',
