@@ -197,7 +197,7 @@ export default tseslint.config(
   ),
   {
     // A lock on this host is a socket, and who holds it is asked through it.
-    files: ['shared/bytes/{locks,lock-holder}.ts'],
+    files: ['shared/bytes/locks.ts'],
     rules: rule([commands, theRunner, notFromOthers('bytes')]),
   },
   {
