@@ -38,13 +38,7 @@ async function tryLock(key: string): Promise<AsyncDisposable | 'taken' | 'unknow
   } catch (error) {
     return systemCodeOf(error) === 'EADDRINUSE' ? 'taken' : 'unknown';
   }
-  server.unref();
-  return {
-    [Symbol.asyncDispose]: () =>
-      new Promise((resolve) => {
-        server.close(() => resolve());
-      }),
-  };
+  return server.unref();
 }
 
 /** Names the process that has a key, for a message. */
@@ -120,11 +114,17 @@ interface LockHolder {
 
 async function lockHolder(key: string): Promise<LockHolder> {
   const name = socketName(key);
-  const [greets, found] = [await isGreeted(name), processOf(name)];
-  const isThisUser = found?.uids.every((uid) => uid === process.getuid?.()) === true;
+  const greets = await isGreeted(name);
+  const pid = processOf(name);
+  if (pid === undefined)
+    return { words: 'a process of another user or container', kind: greets ? 'other-user' : 'stranger' };
+  // proc_pid_status(5), Uid: real, effective, saved set and filesystem; a setuid program's real one is its user's.
+  const uids = (/^Uid:\s*(.*)$/m.exec(readText(`/proc/${pid}/status`))?.[1] ?? '').split(/\s+/).map(Number);
+  const command = quoteForeign(readText(`/proc/${pid}/cmdline`).replaceAll('\0', ' '), 120);
+  const step = uids.every((uid) => uid === process.getuid?.()) ? 'this-user' : 'other-user';
   return {
-    words: found?.words ?? 'a process of another user or container',
-    kind: !greets ? 'stranger' : isThisUser ? 'this-user' : 'other-user',
+    words: `process ${pid} of uid ${String(uids[0])}${command === '' ? '' : ` (${command})`}`,
+    kind: greets ? step : 'stranger',
   };
 }
 
@@ -148,21 +148,13 @@ async function isGreeted(name: string): Promise<boolean> {
   return answer === lockGreeting;
 }
 
-interface FoundProcess {
-  readonly words: string;
-  readonly uids: readonly number[];
-}
-
-function processOf(name: string): FoundProcess | undefined {
+function processOf(name: string): string | undefined {
   // proc_net(5), /proc/net/unix: Num RefCount Protocol Flags Type St Inode Path. An abstract name begins with `@`. The connections
   // have the same name; the flag says which socket takes them (linux, include/uapi/linux/net.h, __SO_ACCEPTCON).
   const listening = new RegExp(`^\\S+ \\S+ \\S+ 00010000 \\S+ \\S+ +(\\d+) @${name}$`, 'm');
   const inode = listening.exec(readText('/proc/net/unix'))?.[1];
   if (inode === undefined) return undefined;
-  const pid = attempt(() => readdirSync('/proc'), [])
-    .filter((folder) => /^\d+$/.test(folder))
-    .find((folder) => hasSocket(folder, inode));
-  return pid === undefined ? undefined : describeProcess(pid);
+  return attempt(() => readdirSync('/proc'), []).find((pid) => /^\d+$/.test(pid) && hasSocket(pid, inode));
 }
 
 function hasSocket(pid: string, inode: string): boolean {
@@ -170,13 +162,6 @@ function hasSocket(pid: string, inode: string): boolean {
   return attempt(() => readdirSync(folder), []).some(
     (name) => attempt(() => readlinkSync(`${folder}/${name}`), '') === `socket:[${inode}]`,
   );
-}
-
-function describeProcess(pid: string): FoundProcess {
-  // proc_pid_status(5), Uid: real, effective, saved set and filesystem; a setuid program's real one is its user's.
-  const uids = (/^Uid:\s*(.*)$/m.exec(readText(`/proc/${pid}/status`))?.[1] ?? '').split(/\s+/).map(Number);
-  const command = quoteForeign(readText(`/proc/${pid}/cmdline`).replaceAll('\0', ' '), 120);
-  return { words: `process ${pid} of uid ${String(uids[0])}${command === '' ? '' : ` (${command})`}`, uids };
 }
 
 function readText(path: string): string {
