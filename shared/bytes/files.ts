@@ -192,8 +192,8 @@ export async function makeTempDir(root: string): Promise<TempDir> {
 }
 
 function removeRemains(root: string): Promise<void> {
-  return removeOwn(root, async (name, kind) => {
+  return removeOwn(root, async (name, found) => {
     const owner = isTempDir.exec(name)?.[1];
-    return owner !== undefined && kind === 'folder' && isDead(owner);
+    return owner !== undefined && found.isDirectory() && isDead(owner);
   });
 }

@@ -127,10 +127,10 @@ async function requireReplaceable(path: string, place: string): Promise<void> {
  */
 function removeRemains(path: string): Promise<void> {
   const prefix = `${basename(path)}.partial-`;
-  return removeOwn(dirname(path), async (name, _kind, writtenMs) => {
+  return removeOwn(dirname(path), async (name, { mtimeMs }) => {
     const owner = name.slice(prefix.length);
     if (!name.startsWith(prefix) || !isLivingName.test(owner)) return false;
-    return (await isOfAnotherScope(owner)) ? Date.now() - writtenMs > longestStepMs : isDead(owner);
+    return (await isOfAnotherScope(owner)) ? Date.now() - mtimeMs > longestStepMs : isDead(owner);
   });
 }
 
