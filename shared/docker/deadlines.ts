@@ -27,13 +27,14 @@ export interface Deadlines {
  * @param program the engine's command, for messages
  */
 export function deadlines(signal: AbortSignal, program: string): Deadlines {
+  const over = abortedAfter(signal, cancelGraceMs);
   const late = abortedAfter(signal, cleanUpMs, noAnswer(program, cleanUpMs));
   const cleaning: Deadlines = {
     signal: late,
     within: (work, giveUp) => {
       const answer = timeLimit(answerMs, noAnswer(program, answerMs));
       answer.start();
-      return unlessAborted(work, AbortSignal.any([late, answer.signal]), 0, giveUp).finally(answer.stop);
+      return unlessAborted(work, AbortSignal.any([late, answer.signal]), giveUp).finally(answer.stop);
     },
     get forCleanUp() {
       return cleaning;
@@ -41,25 +42,17 @@ export function deadlines(signal: AbortSignal, program: string): Deadlines {
   };
   return {
     signal,
-    within: (work, giveUp) => unlessAborted(work, signal, cancelGraceMs, giveUp),
+    within: (work, giveUp) => unlessAborted(work, over, giveUp),
     forCleanUp: cleaning,
   };
 }
 
-/** Returns the work's result. Throws the signal's reason if the work has not ended `graceMs` after the abort, and gives it up. */
-async function unlessAborted<T>(
-  work: Promise<T>,
-  signal: AbortSignal,
-  graceMs: number,
-  giveUp: () => void,
-): Promise<T> {
+/** Returns the work's result. Gives the work up at the abort, and throws the signal's reason. */
+async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal, giveUp: () => void): Promise<T> {
   const { promise, reject } = Promise.withResolvers<never>();
-  let timer: NodeJS.Timeout | undefined;
   const stop = (): void => {
-    timer = setTimeout(() => {
-      giveUp();
-      reject(asError(signal.reason));
-    }, graceMs);
+    giveUp();
+    reject(asError(signal.reason));
   };
   signal.addEventListener('abort', stop, { once: true });
   // Aborted during the start.
@@ -67,7 +60,6 @@ async function unlessAborted<T>(
   try {
     return await Promise.race([work, promise]);
   } finally {
-    clearTimeout(timer);
     signal.removeEventListener('abort', stop);
   }
 }
