@@ -105,11 +105,10 @@ function pull(api: EngineApi, reference: string, registry: PullWatch): Promise<v
     const answer = await api
       .follow(request, () => undefined)
       .catch((error: unknown) => {
-        if (signal.aborted) return undefined;
-        throw error;
+        if (!signal.aborted) throw error;
+        return { ok: false, message: '' } as const;
       });
-    if (signal.aborted) return '';
-    return answer?.ok === false ? answer.message : undefined;
+    return answer.ok ? undefined : answer.message;
   });
 }
 
