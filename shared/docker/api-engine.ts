@@ -1,10 +1,17 @@
 import { HandoverError } from '../base/errors.ts';
 import { stringOr } from '../base/json.ts';
 import type { LentChunks } from '../bytes/chunks.ts';
-import { endOfArchive } from '../tar/header.ts';
 import { type EngineAnswer, type EngineApi, inPath } from './api.ts';
 import { type DockerCli, failedCommand, failedWork, type FailureCode, requireDocker } from './cli.ts';
-import { type Engine, inspectArgs, pullWatched, requireSupportedEngine, saveFrom, type PullWatch } from './engine.ts';
+import {
+  commandEngine,
+  emptyTarball,
+  type Engine,
+  inspectArgs,
+  pullWatched,
+  requireSupportedEngine,
+  type PullWatch,
+} from './engine.ts';
 import {
   type EngineInfo,
   type InspectedImage,
@@ -18,15 +25,14 @@ import {
 
 /**
  * Docker over its API.
- * @param cli runs the commands that have no use of the API, such as the last inspect and `docker save`
+ * @param cli runs the last inspect, and `docker save`: a process costs little compared with the bytes of an image
  */
 export function apiEngine(api: EngineApi, cli: DockerCli): Engine {
   return {
-    program: cli.program,
+    ...commandEngine(cli),
     get forCleanUp() {
       return apiEngine(api.forCleanUp, cli.forCleanUp);
     },
-    nameOf: (reference) => reference,
     info: async () => {
       await cli.available();
       const answer = await api.ask({ method: 'GET', path: '/info' }).catch(async (error: unknown) => {
@@ -41,8 +47,6 @@ export function apiEngine(api: EngineApi, cli: DockerCli): Engine {
     confirm: (references) => confirm(cli, references),
     load: (chunks) => load(api, chunks),
     pull: (reference, registry) => pull(api, reference, registry),
-    // A process costs little compared with the bytes of an image.
-    save: (image) => saveFrom(cli, ['save', image]),
     tag: (image, reference) => tag(api, image, reference),
     untag: (reference) => untag(api, reference),
     release: (reference) => release(api, reference),
@@ -131,10 +135,6 @@ async function release(api: EngineApi, reference: string): Promise<void> {
   const answer = await api.forCleanUp.follow(request, () => undefined);
   must(answer, 'image-missing', `import - ${reference}`);
   await untag(api, reference);
-}
-
-async function* emptyTarball(): AsyncGenerator<Buffer> {
-  yield await Promise.resolve(endOfArchive);
 }
 
 async function list(api: EngineApi): Promise<readonly ListedImage[]> {

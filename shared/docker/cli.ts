@@ -7,6 +7,7 @@ import { which } from '@actions/io';
 import { killChildren, killTree } from '../base/forced-end.ts';
 import { HandoverError, messageOf } from '../base/errors.ts';
 import { quoteError, quoteForeign } from '../base/text.ts';
+import { type LentChunks, writeChunks } from '../bytes/chunks.ts';
 import type { EngineName } from '../image/host.ts';
 import { type Deadlines, deadlines } from './deadlines.ts';
 
@@ -157,10 +158,26 @@ function unavailable(name: CommandName, why: string, cause?: unknown): HandoverE
   return new HandoverError('docker-unavailable', `${titles[name]} can't be run: ${why}.`, runnerHints[name], cause);
 }
 
-/** Waits for the end of a command, and returns its output. */
-export async function outputOf({ stdout, stderr, exit }: RunningCli): Promise<CliOutput> {
-  const [printed, errors, exitCode] = await Promise.all([text(stdout), text(stderr), exit]);
-  return { exitCode, stdout: printed, stderr: errors };
+/**
+ * Waits for the end of a command, and returns its output.
+ * @param input its chunks are written to the command; their error kills it and is rethrown
+ */
+export async function outputOf(running: RunningCli, input?: LentChunks): Promise<CliOutput> {
+  const { stdin, stdout, stderr, exit } = running;
+  const printed = Promise.all([text(stdout), text(stderr), exit]);
+  const ended = new AbortController();
+  void exit.then(() => ended.abort());
+  try {
+    if (input !== undefined) await writeChunks(stdin, input, ended.signal);
+  } catch (error) {
+    // Killed before its input ends, so that it can't accept a part as the whole.
+    running.kill();
+    await exit;
+    throw error;
+  }
+  stdin.end();
+  const [output, errors, exitCode] = await printed;
+  return { exitCode, stdout: output, stderr: errors };
 }
 
 /** Returns the last line of a command's output, which shows its failure. */
@@ -209,6 +226,13 @@ const meanings: readonly (readonly [RegExp, string])[] = [
 
 /** The codes of failed work of an engine. */
 export type FailureCode = keyof typeof hints;
+
+/** Runs a short command, and returns what it printed. Throws `code` if it fails. */
+export async function must(cli: DockerCli, code: FailureCode, args: readonly string[]): Promise<string> {
+  const output = await cli.query(args);
+  if (output.exitCode === 0) return output.stdout;
+  throw failedCommand(cli, code, args, output);
+}
 
 /** Creates the error for a failed command, with its last line. */
 export function failedCommand(

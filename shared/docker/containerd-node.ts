@@ -1,14 +1,13 @@
 import { arch } from 'node:os';
 import { HandoverError } from '../base/errors.ts';
-import type { LentChunks } from '../bytes/chunks.ts';
 import { type Digest, digestOf, isDigest } from '../image/digest.ts';
 import { imageStores } from '../image/image-store.ts';
 import { parseConfig, parseManifest } from '../image/manifest.ts';
 import { platformOf } from '../image/platform.ts';
 import { canonicalReference, parseReference } from '../image/reference.ts';
-import { type CliOutput, type DockerCli, failedCommand } from './cli.ts';
+import { type DockerCli, failedCommand, must, outputOf } from './cli.ts';
 import { type CtrImage, parseCtrCheck, parseCtrConfigDigest, parseCtrImages } from './ctr-output.ts';
-import { type Engine, feedCommand, saveFrom } from './engine.ts';
+import { type Engine, saveFrom } from './engine.ts';
 import type { EngineInfo, InspectedImage } from './output.ts';
 
 // A containerd as an engine: a node of a cluster, where `docker exec` runs ctr, or a containerd of this machine. An image's ID is its
@@ -34,21 +33,9 @@ class KnownContent {
 
 export function containerdNode(command: CtrCommand, known = new KnownContent()): Engine {
   const { cli, before, snapshotter } = command;
-  const ask = (...args: readonly string[]): Promise<CliOutput> => cli.query([...before(false), ...args]);
-  const must = async (code: 'load-failed' | 'image-missing', ...args: readonly string[]): Promise<string> => {
-    const output = await ask(...args);
-    if (output.exitCode !== 0) throw failedCommand(cli, code, [...before(false), ...args], output);
-    return output.stdout;
-  };
   const list = async (...filter: readonly string[]): Promise<readonly CtrImage[]> =>
-    parseCtrImages(await must('image-missing', 'images', 'ls', ...filter));
-  const content = contentOf((...args) => must('image-missing', 'content', ...args), known);
-  const untag = async (reference: string): Promise<void> => {
-    // A missing image is not an error.
-    const args = [...before(false), 'images', 'rm', containerdName(reference)];
-    const output = await cli.forCleanUp.query(args);
-    if (output.exitCode !== 0) throw failedCommand(cli, 'image-missing', args, output);
-  };
+    parseCtrImages(await must(cli, 'image-missing', [...before(false), 'images', 'ls', ...filter]));
+  const content = contentOf((...args) => must(cli, 'image-missing', [...before(false), 'content', ...args]), known);
   const withSnapshotter = snapshotter === undefined ? [] : [`--snapshotter=${snapshotter}`];
   return {
     program: 'ctr',
@@ -59,16 +46,18 @@ export function containerdNode(command: CtrCommand, known = new KnownContent()):
     info: () => nodeInfo(command),
     inspect: async (image) => {
       const filter = isDigest(image) ? `target.digest==${image}` : `name==${containerdName(image)}`;
-      const args = ['images', 'check', ...withSnapshotter, filter];
+      const args = [...before(false), 'images', 'check', ...withSnapshotter, filter];
       // It lists the images like `images ls`, and fails after that if the image is damaged.
-      const output = await ask(...args);
+      const output = await cli.query(args);
       const [found] = parseCtrImages(output.stdout);
       if (found !== undefined) return inspected(found, content, parseCtrCheck(output.stdout, found.name));
       if (output.exitCode === 0) return undefined;
-      throw failedCommand(cli, 'image-missing', [...before(false), ...args], output);
+      throw failedCommand(cli, 'image-missing', args, output);
     },
     load: async (chunks) => {
-      await importInto(command, ['images', 'import', '--all-platforms', ...withSnapshotter, '-'], chunks);
+      const args = [...before(true), 'images', 'import', '--all-platforms', ...withSnapshotter, '-'];
+      const output = await outputOf(await cli.start(args), chunks);
+      if (output.exitCode !== 0) throw failedCommand(cli, 'load-failed', args, output);
       return [];
     },
     confirm: undefined,
@@ -77,9 +66,14 @@ export function containerdNode(command: CtrCommand, known = new KnownContent()):
     save: (image) => saveFrom(cli, [...before(false), 'images', 'export', '-', containerdName(image)]),
     tag: async (image, reference) => {
       const source = isDigest(image) ? (await list(`target.digest==${image}`))[0]?.name : containerdName(image);
-      await must('load-failed', 'images', 'tag', '--force', source ?? image, containerdName(reference));
+      const args = ['images', 'tag', '--force', source ?? image, containerdName(reference)];
+      await must(cli, 'load-failed', [...before(false), ...args]);
     },
-    untag,
+    untag: async (reference) => {
+      // A missing image is not an error.
+      const args = [...before(false), 'images', 'rm', containerdName(reference)];
+      await must(cli.forCleanUp, 'image-missing', args);
+    },
     // containerd keeps no image without a name.
     release: undefined,
     images: async () => (await list()).map(({ name, target }) => ({ reference: name, imageId: target })),
@@ -92,19 +86,8 @@ function containerdName(reference: string): string {
 }
 
 async function nodeInfo({ cli, architecture }: CtrCommand): Promise<EngineInfo> {
-  const output = architecture === undefined ? undefined : await cli.query(architecture);
-  if (output !== undefined && output.exitCode !== 0)
-    throw failedCommand(cli, 'load-failed', architecture ?? [], output);
-  return ctrInfo(output?.stdout.trim() ?? arch());
-}
-
-function ctrInfo(architecture: string): EngineInfo {
-  return {
-    platform: platformOf('linux', architecture),
-    imageStore: imageStores.containerd,
-    dataRoot: '',
-    hostName: '',
-  };
+  const machine = architecture === undefined ? arch() : (await must(cli, 'load-failed', architecture)).trim();
+  return { platform: platformOf('linux', machine), imageStore: imageStores.containerd, dataRoot: '', hostName: '' };
 }
 
 interface Content {
@@ -156,10 +139,4 @@ async function inspected(
     if (!(error instanceof HandoverError) || !['tarball-invalid', 'image-missing'].includes(error.code)) throw error;
     return { ...common, platform: platformOf('', ''), diffIds: [], labels: {}, config: {} };
   }
-}
-
-async function importInto({ cli, before }: CtrCommand, args: readonly string[], chunks: LentChunks): Promise<void> {
-  const all = [...before(true), ...args];
-  const output = await feedCommand(await cli.start(all), chunks);
-  if (output.exitCode !== 0) throw failedCommand(cli, 'load-failed', all, output);
 }

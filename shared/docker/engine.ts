@@ -1,15 +1,15 @@
 import { text } from 'node:stream/consumers';
 import { asError, HandoverError } from '../base/errors.ts';
-import { type LentChunks, writeChunks } from '../bytes/chunks.ts';
+import type { LentChunks } from '../bytes/chunks.ts';
 import {
   type CliOutput,
   type CommandName,
   type DockerCli,
   failedCommand,
   lastLine,
+  must,
   outputOf,
   requireDocker,
-  type RunningCli,
 } from './cli.ts';
 import {
   type EngineInfo,
@@ -88,7 +88,7 @@ export function commandEngine(cli: DockerCli): Engine {
     pull: (reference, registry) => pullByCommand(cli, reference, registry),
     save: (image) => saveFrom(cli, ['save', image]),
     tag: async (image, reference) => {
-      await must(cli, ['image', 'tag', image, reference], 'load-failed');
+      await must(cli, 'load-failed', ['image', 'tag', image, reference]);
     },
     untag: (reference) => removeReference(cli, reference),
     release: (reference) => releaseTag(cli, reference),
@@ -101,19 +101,7 @@ export function inspectArgs(...images: readonly string[]): readonly string[] {
   return ['image', 'inspect', '--format', '{{json .}}', ...images];
 }
 
-/** Runs a short command. Throws `code` if it fails. */
-export async function must(
-  cli: DockerCli,
-  args: readonly string[],
-  code: 'load-failed' | 'image-missing',
-): Promise<CliOutput> {
-  const output = await cli.query(args);
-  if (output.exitCode !== 0) throw failedCommand(cli, code, args, output);
-  return output;
-}
-
-/** Removes a reference if it exists, in docker or podman. */
-export async function removeReference(cli: DockerCli, name: string): Promise<void> {
+async function removeReference(cli: DockerCli, name: string): Promise<void> {
   const args = ['image', 'rm', name];
   const output = await cli.forCleanUp.query(args);
   if (output.exitCode !== 0 && !saysNoSuchImage(output.stderr)) throw failedCommand(cli, 'image-missing', args, output);
@@ -122,17 +110,18 @@ export async function removeReference(cli: DockerCli, name: string): Promise<voi
 // Docker has no command that removes the last tag of an image without the image. So an empty image gets the tag first.
 async function releaseTag({ forCleanUp }: DockerCli, reference: string): Promise<void> {
   const args = ['import', '-', reference];
-  const running = await forCleanUp.start(args);
-  running.stdin.end(endOfArchive);
-  const output = await outputOf(running);
+  const output = await outputOf(await forCleanUp.start(args), emptyTarball());
   if (output.exitCode !== 0) throw failedCommand(forCleanUp, 'image-missing', args, output);
   await removeReference(forCleanUp, reference);
 }
 
-export async function listImages(cli: DockerCli): Promise<readonly ListedImage[]> {
+export async function* emptyTarball(): AsyncGenerator<Buffer> {
+  yield await Promise.resolve(endOfArchive);
+}
+
+async function listImages(cli: DockerCli): Promise<readonly ListedImage[]> {
   const args = ['image', 'ls', '--all', '--no-trunc', '--digests', '--format', listingFormat];
-  const output = await must(cli, args, 'image-missing');
-  return parseListing(output.stdout);
+  return parseListing(await must(cli, 'image-missing', args));
 }
 
 async function info(cli: DockerCli): Promise<EngineInfo> {
@@ -164,27 +153,10 @@ export async function inspectWith(
 
 /** Implements `Engine.load` with a command. */
 export async function loadInto(cli: DockerCli, chunks: LentChunks, tempDir?: string): Promise<readonly string[]> {
-  const output = await feedCommand(await cli.start(['load'], { tempDir }), chunks);
+  const output = await outputOf(await cli.start(['load'], { tempDir }), chunks);
   const { loaded, unpackError = '' } = parseLoadOutput(`${output.stdout}\n${output.stderr}`);
   if (output.exitCode === 0 && unpackError === '') return loaded;
   throw failedCommand(cli, 'load-failed', ['load'], { ...output, stderr: unpackError || output.stderr });
-}
-
-/** Writes the chunks to a command. An error of the chunks kills it and is rethrown. */
-export async function feedCommand(running: RunningCli, chunks: LentChunks): Promise<CliOutput> {
-  const output = outputOf(running);
-  const ended = new AbortController();
-  void running.exit.then(() => ended.abort());
-  try {
-    await writeChunks(running.stdin, chunks, ended.signal);
-  } catch (error) {
-    // Killed before its input ends, so that it can't accept a part as the whole.
-    running.kill();
-    await running.exit;
-    throw error;
-  }
-  running.stdin.end();
-  return output;
 }
 
 // An engine on this machine sends its first request immediately. A remote one may wait for its own loopback interface.
@@ -219,9 +191,7 @@ export async function pullWatched(
 
 function pullByCommand(cli: DockerCli, reference: string, registry: PullWatch): Promise<void> {
   return pullWatched(registry, async (signal) => {
-    const running = await cli.start(['pull', '--quiet', reference], { signal });
-    running.stdin.end();
-    const output = await outputOf(running);
+    const output = await outputOf(await cli.start(['pull', '--quiet', reference], { signal }));
     return output.exitCode === 0 ? undefined : lastLine(output);
   });
 }

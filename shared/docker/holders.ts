@@ -1,6 +1,6 @@
 import { HandoverError } from '../base/errors.ts';
 import type { Destination } from '../image/destination.ts';
-import { type DockerCli, dockerCli, failedCommand, lastLine } from './cli.ts';
+import { type DockerCli, dockerCli, lastLine, must } from './cli.ts';
 import { containerdNode } from './containerd-node.ts';
 import { parseSnapshotter } from './ctr-output.ts';
 import type { Engine } from './engine.ts';
@@ -149,12 +149,8 @@ function clusterOf(tool: ToolName, label: string): string {
 async function clusterNode(cli: DockerCli, tool: ToolName, name: string): Promise<Holder> {
   // As kind runs its own commands in a node.
   const inside = (stdin: boolean): readonly string[] => ['exec', '--privileged', ...(stdin ? ['-i'] : []), name];
-  const run = async (...command: readonly string[]): Promise<string> => {
-    const args = [...inside(false), ...command];
-    const output = await cli.query(args);
-    if (output.exitCode !== 0) throw failedCommand(cli, 'load-failed', args, output);
-    return output.stdout;
-  };
+  const run = (...command: readonly string[]): Promise<string> =>
+    must(cli, 'load-failed', [...inside(false), ...command]);
   if (tool === 'minikube') requireContainerd(name, await run('cat', '/etc/crictl.yaml'));
   const engine = containerdNode({
     cli,

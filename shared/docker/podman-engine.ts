@@ -5,17 +5,8 @@ import { isDigest } from '../image/digest.ts';
 import { imageStores } from '../image/image-store.ts';
 import { platformOf } from '../image/platform.ts';
 import { registryOf } from '../image/reference.ts';
-import { type DockerCli, lastLine } from './cli.ts';
-import {
-  type Engine,
-  inspectWith,
-  listImages,
-  loadInto,
-  must,
-  removeReference,
-  requireSupportedEngine,
-  saveFrom,
-} from './engine.ts';
+import { type DockerCli, lastLine, must } from './cli.ts';
+import { commandEngine, type Engine, inspectWith, loadInto, requireSupportedEngine, saveFrom } from './engine.ts';
 import { type EngineInfo, type InspectedImage, inspectedImage } from './output.ts';
 
 /**
@@ -23,8 +14,9 @@ import { type EngineInfo, type InspectedImage, inspectedImage } from './output.t
  * @param tempRoot folder for them. A load needs up to twice the tarball's size.
  */
 export function podmanEngine(cli: DockerCli, tempRoot: string): Engine {
+  const common = commandEngine(cli);
   return {
-    program: cli.program,
+    ...common,
     get forCleanUp() {
       return podmanEngine(cli.forCleanUp, tempRoot);
     },
@@ -35,18 +27,14 @@ export function podmanEngine(cli: DockerCli, tempRoot: string): Engine {
       await using temp = await makeTempDir(tempRoot);
       return await loadInto(cli, chunks, temp.path);
     },
-    confirm: undefined,
     // It only accepts whole tarballs.
     pull: undefined,
     save: (image) => save(cli, tempRoot, image),
-    tag: async (image, reference) => {
-      await must(cli, ['image', 'tag', image, podmanName(reference)], 'load-failed');
-    },
-    untag: (reference) => removeReference(cli, podmanName(reference)),
+    tag: (image, reference) => common.tag(image, podmanName(reference)),
+    untag: (reference) => common.untag(podmanName(reference)),
     release: async (reference) => {
-      await must(cli.forCleanUp, ['image', 'untag', podmanName(reference), podmanName(reference)], 'image-missing');
+      await must(cli.forCleanUp, 'image-missing', ['image', 'untag', podmanName(reference), podmanName(reference)]);
     },
-    images: () => listImages(cli),
   };
 }
 

@@ -77,7 +77,6 @@ export function registryCommands(cli: DockerCli, { warning, signal }: AttemptOpt
 async function run(cli: DockerCli, work: string, args: readonly string[]): Promise<CliOutput> {
   const limit = registryLimit();
   const running = await cli.start(args, limit);
-  running.stdin.end();
   limit.start();
   const output = await outputOf(running);
   limit.stop();
