@@ -1,7 +1,7 @@
 import { HandoverError } from '../base/errors.ts';
 import { stringOr } from '../base/json.ts';
 import type { LentChunks } from '../bytes/chunks.ts';
-import { type EngineAnswer, type EngineApi, inPath } from './api.ts';
+import type { EngineAnswer, EngineApi } from './api.ts';
 import { type DockerCli, failedCommand, failedWork, type FailureCode, requireDocker } from './cli.ts';
 import {
   commandEngine,
@@ -15,7 +15,6 @@ import {
 import {
   type EngineInfo,
   type InspectedImage,
-  type ListedImage,
   parseImages,
   parseInfo,
   parseInspect,
@@ -43,15 +42,33 @@ export function apiEngine(api: EngineApi, cli: DockerCli): Engine {
       if (!answer.ok || answer.text.includes('"BuildahVersion"')) await requireDocker(cli);
       return info(answer);
     },
-    inspect: (image) => inspect(api, image),
+    inspect: async (image) => {
+      // `docker image inspect` can't return the image's manifests.
+      const answer = await api.ask({ method: 'GET', path: `${pathOf(image)}/json`, query: { manifests: '1' } });
+      if (!answer.ok && saysNoSuchImage(answer.message)) return undefined;
+      const command = `image inspect ${image}`;
+      return parseInspect(must(answer, 'image-missing', command)) ?? unreadable(command);
+    },
     confirm: (references) => confirm(cli, references),
     load: (chunks) => load(api, chunks),
     pull: (reference, registry) => pull(api, reference, registry),
-    tag: (image, reference) => tag(api, image, reference),
+    tag: async (image, reference) => {
+      const [, repo = '', tag = ''] = /^(.*):([^/:]+)$/.exec(reference) ?? [undefined, reference];
+      const answer = await api.ask({ method: 'POST', path: `${pathOf(image)}/tag`, query: { repo, tag } });
+      must(answer, 'load-failed', `image tag ${image} ${reference}`);
+    },
     untag: (reference) => untag(api, reference),
     release: (reference) => release(api, reference),
-    images: () => list(api),
+    images: async () => {
+      const answer = await api.ask({ method: 'GET', path: '/images/json', query: { all: '1', digests: '1' } });
+      return parseImages(must(answer, 'image-missing', 'image ls')) ?? unreadable('image ls');
+    },
   };
+}
+
+/** Returns the path of an image, by a name with slashes. */
+function pathOf(name: string): string {
+  return `/images/${name.split('/').map(encodeURIComponent).join('/')}`;
 }
 
 /** Returns the text of an answer. Throws `code` for a refusal. */
@@ -68,14 +85,6 @@ function info(answer: EngineAnswer): EngineInfo {
     `No Docker engine answers: ${answer.ok ? 'its answer to `docker info` can’t be read' : answer.message}.`,
     'Run `docker info` in an earlier step, and fix what it reports.',
   );
-}
-
-async function inspect(api: EngineApi, name: string): Promise<InspectedImage | undefined> {
-  // `docker image inspect` can't return the image's manifests.
-  const answer = await api.ask({ method: 'GET', path: `/images/${inPath(name)}/json`, query: { manifests: '1' } });
-  if (!answer.ok && saysNoSuchImage(answer.message)) return undefined;
-  const command = `image inspect ${name}`;
-  return parseInspect(must(answer, 'image-missing', command)) ?? unreadable(command);
 }
 
 function unreadable(command: string): never {
@@ -116,14 +125,8 @@ function pull(api: EngineApi, reference: string, registry: PullWatch): Promise<v
   });
 }
 
-async function tag(api: EngineApi, image: string, reference: string): Promise<void> {
-  const [, repo = '', name = ''] = /^(.*):([^/:]+)$/.exec(reference) ?? [undefined, reference];
-  const answer = await api.ask({ method: 'POST', path: `/images/${inPath(image)}/tag`, query: { repo, tag: name } });
-  must(answer, 'load-failed', `image tag ${image} ${reference}`);
-}
-
 async function untag(api: EngineApi, reference: string): Promise<void> {
-  const answer = await api.forCleanUp.ask({ method: 'DELETE', path: `/images/${inPath(reference)}` });
+  const answer = await api.forCleanUp.ask({ method: 'DELETE', path: pathOf(reference) });
   if (!answer.ok && saysNoSuchImage(answer.message)) return;
   must(answer, 'image-missing', `image rm ${reference}`);
 }
@@ -135,9 +138,4 @@ async function release(api: EngineApi, reference: string): Promise<void> {
   const answer = await api.forCleanUp.follow(request, () => undefined);
   must(answer, 'image-missing', `import - ${reference}`);
   await untag(api, reference);
-}
-
-async function list(api: EngineApi): Promise<readonly ListedImage[]> {
-  const answer = await api.ask({ method: 'GET', path: '/images/json', query: { all: '1', digests: '1' } });
-  return parseImages(must(answer, 'image-missing', 'image ls')) ?? unreadable('image ls');
 }

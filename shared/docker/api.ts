@@ -102,11 +102,6 @@ function olderOf(one: string, other: string): string {
   return minor(one) < minor(other) ? one : other;
 }
 
-/** Encodes a name for a path, with its slashes. */
-export function inPath(name: string): string {
-  return name.split('/').map(encodeURIComponent).join('/');
-}
-
 function open({ address, headers }: Endpoint, { method, path, body }: EngineRequest): ClientRequest {
   const common = { method, path, agent: false as const };
   const type = body === undefined ? {} : { 'content-type': 'application/x-tar' };

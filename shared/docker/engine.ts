@@ -85,14 +85,21 @@ export function commandEngine(cli: DockerCli): Engine {
     inspect: (image) => inspectWith(cli, inspectArgs(image), parseInspect),
     confirm: undefined,
     load: (chunks) => loadInto(cli, chunks),
-    pull: (reference, registry) => pullByCommand(cli, reference, registry),
+    pull: (reference, registry) =>
+      pullWatched(registry, async (signal) => {
+        const output = await outputOf(await cli.start(['pull', '--quiet', reference], { signal }));
+        return output.exitCode === 0 ? undefined : lastLine(output);
+      }),
     save: (image) => saveFrom(cli, ['save', image]),
     tag: async (image, reference) => {
       await must(cli, 'load-failed', ['image', 'tag', image, reference]);
     },
     untag: (reference) => removeReference(cli, reference),
     release: (reference) => releaseTag(cli, reference),
-    images: () => listImages(cli),
+    images: async () => {
+      const args = ['image', 'ls', '--all', '--no-trunc', '--digests', '--format', listingFormat];
+      return parseListing(await must(cli, 'image-missing', args));
+    },
   };
 }
 
@@ -117,11 +124,6 @@ async function releaseTag({ forCleanUp }: DockerCli, reference: string): Promise
 
 export async function* emptyTarball(): AsyncGenerator<Buffer> {
   yield await Promise.resolve(endOfArchive);
-}
-
-async function listImages(cli: DockerCli): Promise<readonly ListedImage[]> {
-  const args = ['image', 'ls', '--all', '--no-trunc', '--digests', '--format', listingFormat];
-  return parseListing(await must(cli, 'image-missing', args));
 }
 
 async function info(cli: DockerCli): Promise<EngineInfo> {
@@ -187,13 +189,6 @@ export async function pullWatched(
     `The engine can't fetch layers from this step: ${refusal || 'it did not ask'}.`,
     'Set `overlap: false`.',
   );
-}
-
-function pullByCommand(cli: DockerCli, reference: string, registry: PullWatch): Promise<void> {
-  return pullWatched(registry, async (signal) => {
-    const output = await outputOf(await cli.start(['pull', '--quiet', reference], { signal }));
-    return output.exitCode === 0 ? undefined : lastLine(output);
-  });
 }
 
 /** Returns the output of a save command. Throws `image-not-found` during the iteration. */
