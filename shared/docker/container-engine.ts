@@ -11,6 +11,7 @@ import {
   emptyTarball,
   type Engine,
   inspectArgs,
+  podmanEngine,
   pullWatched,
   requireSupportedEngine,
   type PullWatch,
@@ -24,7 +25,6 @@ import {
   parseLoadOutput,
   saysNoSuchImage,
 } from './output.ts';
-import { podmanEngine } from './podman-engine.ts';
 
 export interface EngineSettings extends DockerSettings {
   /** Folder for podman's temporary files. */

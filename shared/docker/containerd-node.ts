@@ -6,9 +6,15 @@ import { parseConfig, parseManifest } from '../image/manifest.ts';
 import { platformOf } from '../image/platform.ts';
 import { canonicalReference, parseReference } from '../image/reference.ts';
 import { type DockerCli, failedCommand, must, outputOf } from './cli.ts';
-import { type CtrImage, parseCtrCheck, parseCtrConfigDigest, parseCtrImages } from './ctr-output.ts';
 import { type Engine, saveFrom } from './engine.ts';
-import type { EngineInfo, InspectedImage } from './output.ts';
+import {
+  type CtrImage,
+  type EngineInfo,
+  type InspectedImage,
+  parseCtrCheck,
+  parseCtrConfigDigest,
+  parseCtrImages,
+} from './output.ts';
 
 // A containerd as an engine: a node of a cluster, where `docker exec` runs ctr, or a containerd of this machine. An image's ID is its
 // manifest's digest. The image's facts are read from the stored blobs, not from containerd's listing. Names are containerd's: Kubernetes

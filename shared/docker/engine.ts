@@ -1,6 +1,7 @@
 import { text } from 'node:stream/consumers';
 import { asError, HandoverError } from '../base/errors.ts';
 import type { LentChunks } from '../bytes/chunks.ts';
+import { makeTempDir } from '../bytes/files.ts';
 import {
   type CliOutput,
   type CommandName,
@@ -20,9 +21,13 @@ import {
   parseInspect,
   parseListing,
   parseLoadOutput,
+  parsePodmanInfo,
+  parsePodmanInspect,
   saysNoSuchImage,
 } from './output.ts';
+import { isDigest } from '../image/digest.ts';
 import { formatPlatform } from '../image/platform.ts';
+import { registryOf } from '../image/reference.ts';
 import { endOfArchive } from '../tar/header.ts';
 
 /** The state of the registry that an image is pulled from. */
@@ -103,6 +108,61 @@ export function commandEngine(cli: DockerCli): Engine {
   };
 }
 
+/**
+ * Podman as an engine. It has no daemon, so this step removes its temporary files.
+ * @param tempRoot folder for them. A load needs up to twice the tarball's size.
+ */
+export function podmanEngine(cli: DockerCli, tempRoot: string): Engine {
+  const common = commandEngine(cli);
+  return {
+    ...common,
+    get forCleanUp() {
+      return podmanEngine(cli.forCleanUp, tempRoot);
+    },
+    nameOf: podmanName,
+    info: () => podmanInfo(cli),
+    inspect: (image) => inspectWith(cli, ['image', 'inspect', image], parsePodmanInspect),
+    load: async (chunks) => {
+      await using temp = await makeTempDir(tempRoot);
+      return await loadInto(cli, chunks, temp.path);
+    },
+    // It only accepts whole tarballs.
+    pull: undefined,
+    save: (image) => savePodman(cli, tempRoot, image),
+    tag: (image, reference) => common.tag(image, podmanName(reference)),
+    untag: (reference) => common.untag(podmanName(reference)),
+    release: async (reference) => {
+      await must(cli.forCleanUp, 'image-missing', ['image', 'untag', podmanName(reference), podmanName(reference)]);
+    },
+  };
+}
+
+async function podmanInfo(cli: DockerCli): Promise<EngineInfo> {
+  const output = await cli.query(['info', '--format', 'json']);
+  const parsed = output.exitCode === 0 ? parsePodmanInfo(output.stdout) : undefined;
+  if (parsed !== undefined) return requireSupportedEngine(parsed);
+  throw new HandoverError(
+    'docker-unavailable',
+    `Podman fails: ${lastLine(output) || `podman info exited with ${String(output.exitCode)}`}`,
+    'Run `podman info` in an earlier step, and fix what it reports.',
+  );
+}
+
+// The Docker format keeps the config. `oci-archive` would convert it (without the health check), which gives another image.
+async function* savePodman(cli: DockerCli, tempRoot: string, image: string): AsyncGenerator<Buffer> {
+  await using temp = await makeTempDir(tempRoot);
+  yield* saveFrom(cli, ['save', '--format', 'docker-archive', image], temp.path);
+}
+
+/**
+ * Returns a reference in the form of podman's list. One without a registry is under `localhost/`, as in `podman tag`. Image IDs are
+ * returned unchanged.
+ * @internal
+ */
+export function podmanName(reference: string): string {
+  return registryOf(reference) !== undefined || isDigest(reference) ? reference : `localhost/${reference}`;
+}
+
 /** Returns the arguments to inspect images, one line of JSON each. */
 export function inspectArgs(...images: readonly string[]): readonly string[] {
   return ['image', 'inspect', '--format', '{{json .}}', ...images];
@@ -141,7 +201,7 @@ async function info(cli: DockerCli): Promise<EngineInfo> {
 }
 
 /** Returns the image of an inspect command, or undefined if there is none. Throws `image-missing` if the command fails. */
-export async function inspectWith(
+async function inspectWith(
   cli: DockerCli,
   args: readonly string[],
   parse: (stdout: string) => InspectedImage | undefined,
@@ -154,7 +214,7 @@ export async function inspectWith(
 }
 
 /** Implements `Engine.load` with a command. */
-export async function loadInto(cli: DockerCli, chunks: LentChunks, tempDir?: string): Promise<readonly string[]> {
+async function loadInto(cli: DockerCli, chunks: LentChunks, tempDir?: string): Promise<readonly string[]> {
   const output = await outputOf(await cli.start(['load'], { tempDir }), chunks);
   const { loaded, unpackError = '' } = parseLoadOutput(`${output.stdout}\n${output.stderr}`);
   if (output.exitCode === 0 && unpackError === '') return loaded;

@@ -2,8 +2,8 @@ import { HandoverError } from '../base/errors.ts';
 import type { Destination } from '../image/destination.ts';
 import { type DockerCli, dockerCli, lastLine, must } from './cli.ts';
 import { containerdNode } from './containerd-node.ts';
-import { parseSnapshotter } from './ctr-output.ts';
 import type { Engine } from './engine.ts';
+import { parseSnapshotter } from './output.ts';
 
 /** What an image is loaded into: an engine, or a node of a cluster. */
 export interface Holder {
