@@ -23,23 +23,13 @@ export interface DockerSettings {
 export interface Endpoint {
   /** In docker's form: `unix:///var/run/docker.sock`. */
   readonly host: string;
-  readonly address: UnixAddress | TcpAddress;
+  readonly address:
+    | { readonly kind: 'unix'; readonly socketPath: string }
+    | { readonly kind: 'tcp'; readonly hostname: string; readonly port: number; readonly tls: Tls | undefined };
   /** Sent with each request, as in docker (config.json, `HttpHeaders`). */
   readonly headers: Readonly<Record<string, string>>;
   /** The version in `DOCKER_API_VERSION`; undefined is negotiated with the engine. */
   readonly apiVersion: string | undefined;
-}
-
-interface UnixAddress {
-  readonly kind: 'unix';
-  readonly socketPath: string;
-}
-
-interface TcpAddress {
-  readonly kind: 'tcp';
-  readonly hostname: string;
-  readonly port: number;
-  readonly tls: Tls | undefined;
 }
 
 /** PEM texts. */
