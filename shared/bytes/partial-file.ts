@@ -110,11 +110,9 @@ async function requireReplaceable(path: string, place: string): Promise<void> {
   if (existing?.isDirectory() === true) throw unwritable(path, 'it is a folder');
   // Replacing a device would remove it for all processes.
   if (existing?.isFile() === false) throw unwritable(path, `it is ${kindOf(existing)}, not a file`);
-  const [there, folder, uid] = [
-    await lstat(place).catch(() => undefined),
-    await stat(dirname(place)),
-    process.getuid?.(),
-  ];
+  const there = await lstat(place).catch(() => undefined);
+  const folder = await stat(dirname(place));
+  const uid = process.getuid?.();
   if (there === undefined || uid === undefined || uid === 0) return;
   // In a folder such as /tmp, only the file's or the folder's owner can replace a file (unlink(2), EPERM).
   if ((folder.mode & 0o1000) !== 0 && there.uid !== uid && folder.uid !== uid)
