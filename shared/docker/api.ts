@@ -1,3 +1,4 @@
+import { addAbortListener } from 'node:events';
 import { type ClientRequest, type IncomingMessage, request as plainRequest } from 'node:http';
 import { request as tlsRequest } from 'node:https';
 import { asError, HandoverError, messageOf, systemCodeOf } from '../base/errors.ts';
@@ -133,8 +134,7 @@ async function exchange<T>(
     endpoint.address.kind === 'tcp' && endpoint.address.tls !== undefined ? 'secureConnect' : 'connect';
   asked.on('socket', (socket) => socket.once(connection, () => void (connected = true)));
   const answered = new AbortController();
-  signal.addEventListener('abort', end, { once: true });
-  if (signal.aborted) end();
+  const listening = addAbortListener(signal, end);
   const responded = new Promise<IncomingMessage | Refusal>((resolve, reject) => {
     asked.once('response', resolve);
     asked.on('error', (error) => {
@@ -143,7 +143,7 @@ async function exchange<T>(
       else reject(unreachable(endpoint, error));
     });
     asked.once('close', () => {
-      signal.removeEventListener('abort', end);
+      listening[Symbol.dispose]();
       answered.abort();
     });
     asked.once('response', () => answered.abort());

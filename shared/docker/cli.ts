@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process';
-import { once } from 'node:events';
+import { addAbortListener, once } from 'node:events';
 import type { Readable, Writable } from 'node:stream';
 import { text } from 'node:stream/consumers';
 import { getExecOutput } from '@actions/exec';
@@ -115,17 +115,14 @@ function running(name: CommandName, child: ChildProcess, signal: AbortSignal, ki
     child.kill('SIGTERM');
     setTimeout(kill, killMs).unref();
   };
-  signal.addEventListener('abort', stop, { once: true });
-  kills?.addEventListener('abort', kill, { once: true });
-  // Aborted during the start.
-  if (signal.aborted) stop();
-  if (kills?.aborted === true) kill();
+  const listening = new DisposableStack();
+  listening.use(addAbortListener(signal, stop));
+  if (kills !== undefined) listening.use(addAbortListener(kills, kill));
   // If a command ends before it has read its input, its exit code counts, not the broken pipe.
   stdin.on('error', () => undefined);
   const exit = new Promise<number>((resolve) => {
     const end = (code: number | null): void => {
-      signal.removeEventListener('abort', stop);
-      kills?.removeEventListener('abort', kill);
+      listening.dispose();
       resolve(code ?? 1);
     };
     child.on('close', end);
@@ -148,14 +145,14 @@ async function findProgram(name: CommandName): Promise<string> {
 }
 
 const runnerHints = {
-  docker: 'Use a runner with Docker, such as ubuntu-latest (ubuntu-slim and macOS runners have no engine).',
-  podman: 'Install podman in an earlier step (apt-get install podman), or remove `engine: podman`.',
-  ctr: 'Install containerd on this runner. It contains ctr.',
+  docker: ['Docker', 'Use a runner with Docker, such as ubuntu-latest (ubuntu-slim and macOS runners have no engine).'],
+  podman: ['Podman', 'Install podman in an earlier step (apt-get install podman), or remove `engine: podman`.'],
+  ctr: ['containerd’s ctr', 'Install containerd on this runner. It contains ctr.'],
 } as const;
 
 function unavailable(name: CommandName, why: string, cause?: unknown): HandoverError {
-  const titles = { docker: 'Docker', podman: 'Podman', ctr: 'containerd’s ctr' } as const;
-  return new HandoverError('docker-unavailable', `${titles[name]} can't be run: ${why}.`, runnerHints[name], cause);
+  const [title, hint] = runnerHints[name];
+  return new HandoverError('docker-unavailable', `${title} can't be run: ${why}.`, hint, cause);
 }
 
 /**
@@ -214,15 +211,11 @@ const hints = {
   'image-not-found': (program: CommandName) => `Check that the image is in this engine: ${program} image ls.`,
 } as const;
 
-// Explanations of messages of engines.
-const meanings: readonly (readonly [RegExp, string])[] = [
-  [
-    // moby layer/layer_store.go, maxLayerDepth
-    /max depth exceeded/,
-    "The engine's classic image store accepts 125 layers at most, and the image has more. Build it with fewer: join RUN and COPY " +
-      'instructions, or copy the result to a last stage (COPY --from). The containerd image store has no such limit.',
-  ],
-];
+// moby layer/layer_store.go, maxLayerDepth
+const tooManyLayers = 'max depth exceeded';
+const tooManyLayersHint =
+  "The engine's classic image store accepts 125 layers at most, and the image has more. Build it with fewer: join RUN and COPY " +
+  'instructions, or copy the result to a last stage (COPY --from). The containerd image store has no such limit.';
 
 /** The codes of failed work of an engine. */
 export type FailureCode = keyof typeof hints;
@@ -251,6 +244,6 @@ export function failedCommand(
  * @param said the engine's message
  */
 export function failedWork(program: CommandName, code: FailureCode, what: string, said: string): HandoverError {
-  const hint = meanings.find(([words]) => words.test(said))?.[1] ?? hints[code](program);
+  const hint = said.includes(tooManyLayers) ? tooManyLayersHint : hints[code](program);
   return new HandoverError(code, `${what}: ${said}`, hint);
 }

@@ -1,3 +1,4 @@
+import { addAbortListener } from 'node:events';
 import { abortedAfter, timeLimit } from '../base/deadline.ts';
 import { asError, HandoverError } from '../base/errors.ts';
 
@@ -54,13 +55,11 @@ async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal, giveUp: (
     giveUp();
     reject(asError(signal.reason));
   };
-  signal.addEventListener('abort', stop, { once: true });
-  // Aborted during the start.
-  if (signal.aborted) stop();
+  const listening = addAbortListener(signal, stop);
   try {
     return await Promise.race([work, promise]);
   } finally {
-    signal.removeEventListener('abort', stop);
+    listening[Symbol.dispose]();
   }
 }
 
