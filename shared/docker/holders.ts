@@ -200,22 +200,45 @@ interface CtrCommand {
   readonly snapshotter: string | undefined;
 }
 
-/** A cache. The content of a digest never changes, nor does containerd's reading of it. */
-class KnownContent {
-  readonly blobs = new Map<Digest, Buffer>();
-  readonly configs = new Map<Digest, Digest>();
+/** Runs `ctr content`, and returns its output. */
+type AskContent = (...args: readonly string[]) => Promise<string>;
+
+/** A node's content. The bytes of a digest never change, nor does containerd's reading of them, so each is read once. */
+class Content {
+  readonly #blobs = new Map<Digest, Buffer>();
+  readonly #configs = new Map<Digest, Digest>();
+
+  async blob(ask: AskContent, digest: Digest): Promise<Buffer> {
+    // The digest proves that decoding to text lost no byte.
+    const content = this.#blobs.get(digest) ?? Buffer.from(await ask('get', digest));
+    if (digestOf(content) !== digest)
+      throw new HandoverError(
+        'image-mismatch',
+        `containerd has other bytes under the digest ${digest}.`,
+        'Check the disk of that node. Its content store is damaged.',
+      );
+    this.#blobs.set(digest, content);
+    return content;
+  }
+
+  /** Returns the config digest in containerd's own reading of a manifest. */
+  async configDigest(ask: AskContent, manifest: Digest): Promise<Digest | undefined> {
+    const found = this.#configs.get(manifest) ?? parseCtrConfigDigest(await ask('ls', `digest==${manifest}`), manifest);
+    if (found !== undefined) this.#configs.set(manifest, found);
+    return found;
+  }
 }
 
-function containerdNode(command: CtrCommand, known = new KnownContent()): Engine {
+function containerdNode(command: CtrCommand, content = new Content()): Engine {
   const { cli, before, snapshotter } = command;
   const list = async (...filter: readonly string[]): Promise<readonly CtrImage[]> =>
     parseCtrImages(await must(cli, 'image-missing', [...before(false), 'images', 'ls', ...filter]));
-  const content = contentOf((...args) => must(cli, 'image-missing', [...before(false), 'content', ...args]), known);
+  const ask: AskContent = (...args) => must(cli, 'image-missing', [...before(false), 'content', ...args]);
   const withSnapshotter = snapshotter === undefined ? [] : [`--snapshotter=${snapshotter}`];
   return {
     program: 'ctr',
     get forCleanUp() {
-      return containerdNode({ ...command, cli: cli.forCleanUp }, known);
+      return containerdNode({ ...command, cli: cli.forCleanUp }, content);
     },
     nameOf: containerdName,
     info: () => nodeInfo(command),
@@ -225,7 +248,7 @@ function containerdNode(command: CtrCommand, known = new KnownContent()): Engine
       // It lists the images like `images ls`, and fails after that if the image is damaged.
       const output = await cli.query(args);
       const [found] = parseCtrImages(output.stdout);
-      if (found !== undefined) return inspected(found, content, parseCtrCheck(output.stdout, found.name));
+      if (found !== undefined) return inspected(found, content, ask, parseCtrCheck(output.stdout, found.name));
       if (output.exitCode === 0) return undefined;
       throw failedCommand(cli, 'image-missing', args, output);
     },
@@ -265,49 +288,20 @@ async function nodeInfo({ cli, architecture }: CtrCommand): Promise<EngineInfo> 
   return { platform: platformOf('linux', machine), imageStore: imageStores.containerd, dataRoot: '', hostName: '' };
 }
 
-interface Content {
-  readonly blob: (digest: Digest) => Promise<Buffer>;
-  /** The config digest in containerd's own reading of a manifest. */
-  readonly configDigest: (manifest: Digest) => Promise<Digest | undefined>;
-}
-
-/** @param ask runs `ctr content` and returns its output */
-function contentOf(ask: (...args: readonly string[]) => Promise<string>, known: KnownContent): Content {
-  return {
-    blob: async (digest) => {
-      // The digest proves that decoding to text lost no byte.
-      const content = known.blobs.get(digest) ?? Buffer.from(await ask('get', digest));
-      if (digestOf(content) !== digest)
-        throw new HandoverError(
-          'image-mismatch',
-          `containerd has other bytes under the digest ${digest}.`,
-          'Check the disk of that node. Its content store is damaged.',
-        );
-      known.blobs.set(digest, content);
-      return content;
-    },
-    configDigest: async (manifest) => {
-      const found =
-        known.configs.get(manifest) ?? parseCtrConfigDigest(await ask('ls', `digest==${manifest}`), manifest);
-      if (found !== undefined) known.configs.set(manifest, found);
-      return found;
-    },
-  };
-}
-
 async function inspected(
   { name, target }: CtrImage,
-  { blob, configDigest }: Content,
+  content: Content,
+  ask: AskContent,
   isWhole: boolean,
 ): Promise<InspectedImage> {
   const common = { imageId: target, repoTags: [name], isWhole };
   try {
-    const manifest = parseManifest(await blob(target), `manifest ${target}`);
+    const manifest = parseManifest(await content.blob(ask, target), `manifest ${target}`);
     const { platform, diffIds, labels, config, created } = parseConfig(
-      await blob(manifest.config.digest),
+      await content.blob(ask, manifest.config.digest),
       `config ${manifest.config.digest}`,
     );
-    const read = { platform, diffIds, labels, config, configDigest: await configDigest(target) };
+    const read = { platform, diffIds, labels, config, configDigest: await content.configDigest(ask, target) };
     return { ...common, ...read, ...(created === undefined ? {} : { created }) };
   } catch (error) {
     // An index of several platforms, a chart, or an image without content: never a handed-over image.
