@@ -32,27 +32,23 @@ export type CommandName = EngineName | 'ctr';
 
 /** Runs docker, podman or ctr. The caller checks the exit code. */
 export interface DockerCli {
-  /** The command's name. */
   readonly program: CommandName;
   /** Throws `docker-unavailable` if there is no such command. */
   available(): Promise<void>;
   /**
    * Runs a short command to its end. Throws `docker-unavailable` if it can't be started.
-   * @param workdir the folder that it runs in; the step's by default
+   * @param workdir the folder that it runs in; undefined is the step's
    */
   query(args: readonly string[], workdir?: string): Promise<CliOutput>;
   /** The same command for cleanup. It works after a cancel, with little time for each query. */
   readonly forCleanUp: DockerCli;
-  /**
-   * Starts a long command. Throws `docker-unavailable` if the program can't be started.
-   */
+  /** Starts a long command. Throws `docker-unavailable` if it can't be started. */
   start(args: readonly string[], options?: StartOptions): Promise<RunningCli>;
 }
 
 interface StartOptions {
   /** Folder for the command's temporary files. */
   readonly tempDir?: string | undefined;
-  /** The folder that it runs in; undefined is the step's. */
   readonly workdir?: string | undefined;
   /** Kills the command when it is aborted. */
   readonly signal?: AbortSignal;
@@ -178,13 +174,13 @@ export async function outputOf(running: RunningCli, input?: LentChunks): Promise
 }
 
 /** Returns the last line of a command's output, which shows its failure. */
-export function lastLine(output: Pick<CliOutput, 'stdout' | 'stderr'>): string {
-  const said = output.stderr.trim() === '' ? output.stdout : output.stderr;
+export function lastLine({ stdout, stderr }: CliOutput): string {
+  const said = stderr.trim() === '' ? stdout : stderr;
   return quoteError(said.trim().split('\n').at(-1) ?? '');
 }
 
 /** Returns the line with a command's error, or its first line. Later lines are often about its usage. */
-export function causeLine({ stdout, stderr }: Pick<CliOutput, 'stdout' | 'stderr'>): string {
+export function causeLine({ stdout, stderr }: CliOutput): string {
   const lines = `${stderr}\n${stdout}`.split('\n').filter((line) => line.trim() !== '');
   return quoteError(lines.find((line) => line.startsWith('ERROR: ')) ?? lines[0] ?? '');
 }

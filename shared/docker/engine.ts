@@ -256,15 +256,13 @@ export async function* saveFrom(cli: DockerCli, args: readonly string[], tempDir
   const running = await cli.start(args, { tempDir });
   const said = text(running.stderr);
   running.stdin.end();
-  let finished = false;
   try {
     const stdout: AsyncIterable<Buffer> = running.stdout;
     yield* stdout;
     const exitCode = await running.exit;
-    finished = true;
     if (exitCode !== 0) throw failedSave(cli, args, { exitCode, stdout: '', stderr: await said });
   } finally {
-    if (!finished) running.kill();
+    running.kill();
     await running.exit;
   }
 }
