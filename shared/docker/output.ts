@@ -36,7 +36,7 @@ interface LoadReport {
   /** The printed references and image IDs. */
   readonly loaded: readonly string[];
   /** The engine's message if an image was stored but not unpacked. */
-  readonly unpackError?: string;
+  readonly unpackError: string | undefined;
 }
 
 /** Reads `docker info --format '{{json .}}'`, or the API's SystemInfo; undefined without an engine. */
@@ -101,8 +101,7 @@ function inspectedImage(image: JsonObject): InspectedImage | undefined {
 export function parseLoadOutput(text: string): LoadReport {
   const lines = text.split(/[\r\n]+/);
   const loaded = lines.flatMap((line) => /^Loaded image(?: ID)?: (.+)$/.exec(line.trim())?.[1] ?? []);
-  const unpackError = lines.find((line) => line.includes('Error unpacking image'));
-  return { loaded, ...(unpackError === undefined ? {} : { unpackError: unpackError.trim() }) };
+  return { loaded, unpackError: lines.find((line) => line.includes('Error unpacking image'))?.trim() };
 }
 
 /** For `image ls --digests --format`. */
