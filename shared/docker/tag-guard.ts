@@ -1,5 +1,6 @@
 import { messageOf } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
+import { inPool } from '../base/pool.ts';
 import { awaitKey, type KeyWaits } from '../bytes/locks.ts';
 import { formatReference, type Reference } from '../image/reference.ts';
 import type { Engine } from './engine.ts';
@@ -83,10 +84,8 @@ export function guardTags(engine: Engine, onTrouble: (message: string) => void, 
     },
     keep: () => void (keepsAll = true),
     [Symbol.asyncDispose]: async () => {
-      const references = keepsAll ? [] : [...new Set(changes.map(({ reference }) => reference))];
-      for (let at = 0; at < references.length; at += atOnce) {
-        await Promise.all(references.slice(at, at + atOnce).map(putBackAll));
-      }
+      const references = new Set(keepsAll ? [] : changes.map(({ reference }) => reference));
+      await inPool(references, atOnce, putBackAll);
       await claim?.[Symbol.asyncDispose]();
     },
   };
