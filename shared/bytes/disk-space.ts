@@ -10,10 +10,7 @@ interface Mount {
   readonly type: string;
 }
 
-/**
- * Returns the free space for an ordinary user at a path; undefined when the system doesn't show it.
- * @param path a file or folder, which may not exist yet
- */
+/** Returns the free space for an ordinary user at a path, which may not exist yet; undefined when the system doesn't show it. */
 export async function diskSpace(path: string): Promise<(Mount & { readonly freeBytes: number }) | undefined> {
   const there = resolve(path);
   const found = await statfs(there).catch(() => undefined);

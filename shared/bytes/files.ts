@@ -27,10 +27,7 @@ export async function openFile(path: string): Promise<FileHandle> {
   }
 }
 
-/**
- * Reads any file as a whole.
- * @throws Error as openFile does, and when it has more than `maxBytes`
- */
+/** Reads any file as a whole. Throws as `openFile` does, and when it has more than `maxBytes`. */
 export async function readSmallFile(path: string, maxBytes: number): Promise<Buffer> {
   // Its size may be wrong: for files in /proc it is 0.
   const bytes = await fileHead(path, maxBytes + 1);
@@ -57,10 +54,7 @@ export function readSmallFileSync(path: string, maxBytes: number): Buffer {
   }
 }
 
-/**
- * Reads a file in order. Throws as `openFile` does.
- * @param range the bytes from `start` up to but not including `end`
- */
+/** Reads a file in order, from `start` up to but not including `end`. Throws as `openFile` does. */
 export async function* fileChunks(
   path: string,
   atMostBytes: number,

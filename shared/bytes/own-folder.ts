@@ -31,10 +31,7 @@ export interface OwnFolder {
   readonly keep: () => void;
 }
 
-/**
- * Makes a new folder that only its owner can read. Throws the system's error when it can't be made, and an error when another process
- * has replaced it at once.
- */
+/** Makes a new folder that only its owner can read. Throws the system's errors, and one when another process has replaced it at once. */
 export function makeOwnFolder(path: string): OwnFolder {
   mkdirSync(path, { mode: 0o700 });
   const folder = openOwnFolder(path);
@@ -43,11 +40,7 @@ export function makeOwnFolder(path: string): OwnFolder {
   throw new Error(`another process has put a folder of its own in the place of ${path}`);
 }
 
-/**
- * Opens an existing folder.
- * @param removedAt its path at the time of its removal
- * @throws Error when it is another user's, or no folder
- */
+/** Opens an existing folder, which is at `removedAt` when it is removed. Throws when it is another user's, or no folder. */
 export function openOwnFolder(path: string, removedAt: string = path): OwnFolder {
   let isOpen = true;
   if (process.platform !== 'linux') {

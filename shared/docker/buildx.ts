@@ -123,11 +123,7 @@ export class Buildx {
     return exitCode === 0 ? undefined : progress.cause();
   }
 
-  /**
-   * Runs buildx to its end, or until the signal is aborted.
-   * @param onLine called with each line of its progress
-   * @returns the exit code
-   */
+  /** Runs buildx to its end, or until the signal is aborted. Calls `onLine` with each line of its progress. Returns the exit code. */
   async #run(
     { name, args, workdir }: BuildCommand,
     signal: AbortSignal,

@@ -35,10 +35,7 @@ export interface DockerCli {
   readonly program: CommandName;
   /** Throws `docker-unavailable` if there is no such command. */
   available(): Promise<void>;
-  /**
-   * Runs a short command to its end. Throws `docker-unavailable` if it can't be started.
-   * @param workdir the folder that it runs in; undefined is the step's
-   */
+  /** Runs a short command to its end, in `workdir` or the step's folder. Throws `docker-unavailable` if it can't be started. */
   query(args: readonly string[], workdir?: string): Promise<CliOutput>;
   /** The same command for cleanup. It works after a cancel, with little time for each query. */
   readonly forCleanUp: DockerCli;
@@ -151,10 +148,7 @@ function unavailable(name: CommandName, why: string, cause?: unknown): HandoverE
   return new HandoverError('docker-unavailable', `${title} can't be run: ${why}.`, hint, cause);
 }
 
-/**
- * Waits for the end of a command, and returns its output.
- * @param input its chunks are written to the command; their error kills it and is rethrown
- */
+/** Waits for the end of a command, and returns its output. An error of its input's chunks kills it and is rethrown. */
 export async function outputOf(running: RunningCli, input?: LentChunks): Promise<CliOutput> {
   const { stdin, stdout, stderr, exit } = running;
   const printed = Promise.all([text(stdout), text(stderr), exit]);
@@ -185,10 +179,7 @@ export function causeLine({ stdout, stderr }: CliOutput): string {
   return quoteError(lines.find((line) => line.startsWith('ERROR: ')) ?? lines[0] ?? '');
 }
 
-/**
- * Throws `docker-unavailable` if the command `docker` is podman's, as in the package podman-docker. Call it after a failure, because it
- * costs a process.
- */
+/** Throws `docker-unavailable` if `docker` is podman's, as in the package podman-docker. It costs a process: call it after a failure. */
 export async function requireDocker(cli: DockerCli): Promise<void> {
   const { stdout } = await cli.query(['--version']);
   const version = /^podman version .+/m.exec(stdout)?.[0];
@@ -234,11 +225,7 @@ export function failedCommand(
   return failedWork(program, code, `${command} failed with exit code ${String(output.exitCode)}`, lastLine(output));
 }
 
-/**
- * Creates the error for failed work of an engine.
- * @param what such as `docker load failed`
- * @param said the engine's message
- */
+/** Creates the error for failed work of an engine (`docker load failed`), with the engine's message. */
 export function failedWork(program: CommandName, code: FailureCode, what: string, said: string): HandoverError {
   const hint = said.includes(tooManyLayers) ? tooManyLayersHint : hints[code](program);
   return new HandoverError(code, `${what}: ${said}`, hint);

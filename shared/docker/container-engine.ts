@@ -47,10 +47,7 @@ export async function containerEngine(
   return endpoint === undefined ? commandEngine(cli) : apiEngine(engineApi(endpoint, deadlines(signal, name)), cli);
 }
 
-/**
- * Docker over its API.
- * @param cli runs the last inspect, and `docker save`: a process costs little compared with the bytes of an image
- */
+/** Docker over its API. The command does the last inspect, and the save: a process costs little compared with the bytes of an image. */
 function apiEngine(api: EngineApi, cli: DockerCli): Engine {
   return {
     ...commandEngine(cli),

@@ -13,20 +13,13 @@ const answerMs = 60_000;
 export interface Deadlines {
   /** Ends long work. */
   readonly signal: AbortSignal;
-  /**
-   * Waits for short work.
-   * @param giveUp called to end the work, if it is late
-   * @throws the signal's reason, or `docker-unavailable` after the time limit
-   */
+  /** Waits for short work, or calls `giveUp`. Throws the signal's reason, or `docker-unavailable` after the time limit. */
   within<T>(work: Promise<T>, giveUp: () => void): Promise<T>;
   /** The same for cleanup. It works after a cancel, with little time for each query. */
   readonly forCleanUp: Deadlines;
 }
 
-/**
- * @param signal aborted by the cancel of the step
- * @param program the engine's command, for messages
- */
+/** @param program the engine's command, for messages */
 export function deadlines(signal: AbortSignal, program: string): Deadlines {
   const over = abortedAfter(signal, cancelGraceMs);
   const late = abortedAfter(signal, cleanUpMs, noAnswer(program, cleanUpMs));

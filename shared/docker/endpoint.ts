@@ -63,10 +63,7 @@ async function readConfig(folder: string): Promise<JsonObject | undefined> {
   return isObject(config) ? config : undefined;
 }
 
-/**
- * @returns '' for a file that isn't there; undefined for one that can't be read
- * @throws HandoverError `docker-unavailable` for a pipe
- */
+/** Returns '' for a missing file, undefined for an unreadable one. Throws `docker-unavailable` for a pipe. */
 async function readIfThere(path: string): Promise<string | undefined> {
   try {
     return (await readSmallFile(path, limits.jsonBytes)).toString();

@@ -47,30 +47,18 @@ export interface Engine {
   info(): Promise<EngineInfo>;
   /** Returns the image of a reference or ID, or undefined. */
   inspect(image: string): Promise<InspectedImage | undefined>;
-  /**
-   * Returns the images of these references from the engine's own command, as the last check. Undefined if `inspect` uses that command.
-   * Throws `image-missing`.
-   */
+  /** Inspects references by the engine's own command, as the last check; undefined if `inspect` uses it. Throws `image-missing`. */
   readonly confirm: ((references: readonly string[]) => Promise<readonly InspectedImage[]>) | undefined;
-  /**
-   * Loads an uncompressed tarball, and returns the loaded references and IDs. Throws `load-failed`. An error of `chunks` ends the load and
-   * is rethrown.
-   */
+  /** Loads an uncompressed tarball. Returns the loaded references and IDs. Throws `load-failed`, or an error of `chunks`, which ends it. */
   load(chunks: LentChunks): Promise<readonly string[]>;
-  /**
-   * Pulls an image by digest from this step's registry; undefined for an engine that only accepts whole tarballs. Throws `load-failed`, or
-   * the registry's error.
-   */
+  /** Pulls by digest from this step's registry; undefined if only whole tarballs are accepted. Throws `load-failed` or its error. */
   readonly pull: ((reference: string, registry: PullWatch) => Promise<void>) | undefined;
   /** Returns the bytes of `docker save`. Throws `image-not-found` during the iteration. */
   save(image: string): AsyncIterable<Buffer>;
   tag(image: string, reference: string): Promise<void>;
   /** Removes a reference if it exists, and the image with its last one. Also works after a cancel. */
   untag(reference: string): Promise<void>;
-  /**
-   * Removes a tag but keeps the image, untagged if that was its last tag. Also works after a cancel. Undefined for an engine that keeps no
-   * image without a name.
-   */
+  /** Removes a tag but keeps the image, even untagged. Also works after a cancel. Undefined if the engine keeps no image without a name. */
   readonly release: ((reference: string) => Promise<void>) | undefined;
   /** Returns all images, including untagged ones. An image with several names is listed several times. */
   images(): Promise<readonly ListedImage[]>;
@@ -280,10 +268,7 @@ function failedSave(cli: DockerCli, args: readonly string[], output: CliOutput):
 
 const architectures = ['amd64', 'arm64'];
 
-/**
- * Checks that the engine runs Linux containers on amd64 or arm64.
- * @throws HandoverError `unsupported-host` with its platform
- */
+/** Checks that the engine runs Linux containers on amd64 or arm64. Throws `unsupported-host` with its platform. */
 export function requireSupportedEngine(info: EngineInfo): EngineInfo {
   const { os, architecture } = info.platform;
   if (os === 'linux' && architectures.includes(architecture)) return info;

@@ -65,11 +65,7 @@ const tools = {
 
 type ToolName = keyof typeof tools;
 
-/**
- * Returns the holders of a destination: no holder for `none`.
- * @param engine the job's own engine
- * @throws HandoverError `cluster-not-found`, `docker-unavailable`
- */
+/** Returns the holders of a destination: none for `none`. Throws `cluster-not-found`, `docker-unavailable`. */
 export async function holdersOf(
   destination: Destination,
   engine: Engine,

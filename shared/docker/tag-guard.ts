@@ -40,10 +40,7 @@ interface Change {
   readonly wasHere: boolean;
 }
 
-/**
- * @param onTrouble called with a message if a reference can't be restored
- * @param claim on the references, released after that
- */
+/** @param claim on the references, released on dispose */
 export function guardTags(engine: Engine, onTrouble: (message: string) => void, claim?: AsyncDisposable): TagGuard {
   const changes: Change[] = [];
   let keepsAll = false;

@@ -31,10 +31,7 @@ export function jobContext(env: Environment = process.env) {
     resultsUrl,
     /** Whether BuildKit's `gha` cache has a service. */
     hasCacheService: runtimeToken !== '' && (variable('ACTIONS_CACHE_URL') !== '' || resultsUrl !== ''),
-    /**
-     * Whether BuildKit's `gha` cache uses the service at `resultsUrl`. As buildx reads it (util/buildflags/cache.go, with Go's
-     * strconv.ParseBool).
-     */
+    /** Whether BuildKit's `gha` cache uses `resultsUrl`, as buildx reads it (util/buildflags/cache.go, with Go's strconv.ParseBool). */
     usesCacheV2:
       runtimeToken !== '' &&
       resultsUrl !== '' &&
@@ -102,10 +99,7 @@ function jobPath(orchestration: string): string | undefined {
   return /^[0-9a-f-]{36}\.(.+?)(?:\.__default)?$/i.exec(orchestration)?.[1];
 }
 
-/**
- * Checks that the step can set outputs and write temporary files.
- * @throws HandoverError `unsupported-host`
- */
+/** Checks that the step can set outputs and write temporary files. Throws `unsupported-host`. */
 export function requireRunnerFiles(env: Environment = process.env): void {
   const { GITHUB_OUTPUT: output = '', RUNNER_TEMP: temp = '', GITHUB_ACTIONS: isRunner } = env;
   if (output !== '') requirePath('GITHUB_OUTPUT', output, 'file');
