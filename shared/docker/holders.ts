@@ -28,30 +28,21 @@ export interface Holder {
 // containerd's namespace for Kubernetes' images (containerd, internal/cri/constants).
 const kubernetes = 'k8s.io';
 
-/** A tool that runs a cluster's nodes as containers. */
-interface ClusterTool {
-  /** The label with the cluster's name. */
-  readonly cluster: string;
-  readonly role: string;
-  /** Whether a container with this role is a node. Clusters also have other containers: load balancers, registries. */
-  readonly isNode: (role: string) => boolean;
-  /** Whether `containerd config dump` shows the snapshotter. */
-  readonly showsSnapshotter: boolean;
-}
-
+// The tools that run a cluster's nodes as containers: the labels with the cluster's name and a container's role, the roles of nodes
+// (clusters also have load balancers and registries), and whether `containerd config dump` shows the snapshotter.
 const tools = {
   // kind, pkg/cluster/internal/providers/docker/constants.go and pkg/cluster/constants/constants.go
   kind: {
     cluster: 'io.x-k8s.kind.cluster',
     role: 'io.x-k8s.kind.role',
-    isNode: (role) => ['control-plane', 'worker'].includes(role),
+    isNode: (role: string) => ['control-plane', 'worker'].includes(role),
     showsSnapshotter: true,
   },
   // k3d, pkg/types/types.go
   k3d: {
     cluster: 'k3d.cluster',
     role: 'k3d.role',
-    isNode: (role) => ['server', 'agent'].includes(role),
+    isNode: (role: string) => ['server', 'agent'].includes(role),
     showsSnapshotter: false,
   },
   // minikube, pkg/drivers/kic/oci/types.go. The label contains the node's name, and nodes have no role.
@@ -61,7 +52,7 @@ const tools = {
     isNode: () => true,
     showsSnapshotter: true,
   },
-} as const satisfies Readonly<Record<string, ClusterTool>>;
+} as const;
 
 type ToolName = keyof typeof tools;
 
