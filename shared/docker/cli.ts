@@ -1,8 +1,8 @@
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
 import { addAbortListener, once } from 'node:events';
 import type { Readable, Writable } from 'node:stream';
 import { text } from 'node:stream/consumers';
-import { getExecOutput } from '@actions/exec';
+import { type ExecOutput, getExecOutput } from '@actions/exec';
 import { which } from '@actions/io';
 import { killChildren, killTree } from '../base/forced-end.ts';
 import { HandoverError, messageOf } from '../base/errors.ts';
@@ -11,11 +11,8 @@ import { type LentChunks, writeChunks } from '../bytes/chunks.ts';
 import type { EngineName } from '../image/host.ts';
 import { type Deadlines, deadlines } from './deadlines.ts';
 
-export interface CliOutput {
-  readonly exitCode: number;
-  readonly stdout: string;
-  readonly stderr: string;
-}
+/** The output and the exit code of a command that has ended. */
+export type CliOutput = Readonly<ExecOutput>;
 
 /** A docker command that is running, with its streams. */
 export interface RunningCli {
@@ -85,11 +82,11 @@ export function dockerCli(signal: AbortSignal, name: CommandName = 'docker'): Do
       const path = await programFor(times);
       // `env` replaces itself with the command, so the child is the command.
       const [file, before] = tempDir === undefined ? [path, []] : ['env', [`TMPDIR=${tempDir}`, path]];
-      const child = spawn(file, [...before, ...args], { stdio: ['pipe', 'pipe', 'pipe'], cwd: workdir });
+      const child = spawn(file, [...before, ...args], { cwd: workdir });
       await once(child, 'spawn').catch((error: unknown) => {
         throw unavailable(name, messageOf(error), error);
       });
-      return running(name, child, times.signal, kills);
+      return running(child, times.signal, kills);
     },
     get forCleanUp() {
       return cliWithin(times.forCleanUp);
@@ -98,9 +95,8 @@ export function dockerCli(signal: AbortSignal, name: CommandName = 'docker'): Do
   return cliWithin(deadlines(signal, name));
 }
 
-function running(name: CommandName, child: ChildProcess, signal: AbortSignal, kills?: AbortSignal): RunningCli {
+function running(child: ChildProcessWithoutNullStreams, signal: AbortSignal, kills?: AbortSignal): RunningCli {
   const { stdin, stdout, stderr } = child;
-  if (stdin === null || stdout === null || stderr === null) throw unavailable(name, 'it has no streams');
   const kill = (): void => {
     if (child.pid !== undefined && child.exitCode === null && child.signalCode === null) killTree(child.pid);
   };

@@ -26,19 +26,15 @@ import {
   saysNoSuchImage,
 } from './output.ts';
 
-export interface EngineSettings extends DockerSettings {
-  /** Folder for podman's temporary files. */
-  readonly tempRoot: string;
-}
-
 /**
  * Returns the engine that the input `engine` names: podman by its command; Docker over its API where that can be reached, else by its
  * command.
+ * @param settings `tempRoot` is the folder for podman's temporary files
  * @param signal ends work under way when it is aborted
  */
 export async function containerEngine(
   name: EngineName,
-  settings: EngineSettings,
+  settings: DockerSettings & { readonly tempRoot: string },
   signal: AbortSignal,
 ): Promise<Engine> {
   const cli = dockerCli(signal, name);
