@@ -32,21 +32,14 @@ interface Refusal {
 
 export type EngineAnswer = { readonly ok: true; readonly text: string } | Refusal;
 
-/** An engine's API. Its calls throw `docker-unavailable` if the engine can't be reached. */
-export interface EngineApi {
-  /** Sends a request with a quick answer. */
-  ask(request: EngineRequest): Promise<EngineAnswer>;
-  /** Starts long work. The engine reports it in JSON messages. A failure's message becomes the answer. */
-  follow(request: EngineRequest, onMessage: (message: JsonObject) => void): Promise<EngineAnswer>;
-  /** The same API for cleanup. It works after a cancel, with little time for each request. */
-  readonly forCleanUp: EngineApi;
-}
-
 // The newest version with known answers: Docker 28.5's. Docker 29.7 serves all from 1.40 on.
 const newestVersion = '1.51';
 
+/** An engine's API. Its calls throw `docker-unavailable` if the engine can't be reached. */
+export type EngineApi = Readonly<ReturnType<typeof engineApi>>;
+
 /** @param agreed the version that was negotiated with the engine */
-export function engineApi(endpoint: Endpoint, times: Deadlines, agreed: { version?: string } = {}): EngineApi {
+export function engineApi(endpoint: Endpoint, times: Deadlines, agreed: { version?: string }) {
   // The newest version of both, as in docker (docker/docker, client, NegotiateAPIVersion).
   const version = async (signal: AbortSignal): Promise<string> => {
     if (endpoint.apiVersion !== undefined) return endpoint.apiVersion;
@@ -69,19 +62,21 @@ export function engineApi(endpoint: Endpoint, times: Deadlines, agreed: { versio
     return exchange(endpoint, { ...request, path, signal }, (response) => answerIn(response, onLine));
   };
   return {
-    ask: async (request) => {
+    /** Sends a request with a quick answer. */
+    ask: async (request: EngineRequest): Promise<EngineAnswer> => {
       times.signal.throwIfAborted();
       const own = new AbortController();
       return times.within(send(request, own.signal), () => own.abort());
     },
-    follow: async (request, onMessage) => {
+    /** Starts long work. The engine reports it in JSON messages. A failure's message becomes the answer. */
+    follow: async (request: EngineRequest, onMessage?: (message: JsonObject) => void): Promise<EngineAnswer> => {
       times.signal.throwIfAborted();
       const signal = request.signal === undefined ? times.signal : AbortSignal.any([times.signal, request.signal]);
       let failure: EngineAnswer | undefined;
       const onLine = (line: string): void => {
         const message = parseJson(line);
         if (!isObject(message)) return;
-        onMessage(message);
+        onMessage?.(message);
         const said = failureIn(message);
         if (said !== undefined) failure ??= { ok: false, message: quoteError(said) };
       };
@@ -91,9 +86,6 @@ export function engineApi(endpoint: Endpoint, times: Deadlines, agreed: { versio
       } finally {
         signal.throwIfAborted();
       }
-    },
-    get forCleanUp() {
-      return engineApi(endpoint, times.forCleanUp, agreed);
     },
   };
 }

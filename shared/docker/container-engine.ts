@@ -4,8 +4,8 @@ import type { LentChunks } from '../bytes/chunks.ts';
 import type { EngineName } from '../image/host.ts';
 import { type EngineAnswer, type EngineApi, engineApi } from './api.ts';
 import { type DockerCli, dockerCli, failedCommand, failedWork, type FailureCode, requireDocker } from './cli.ts';
-import { deadlines } from './deadlines.ts';
-import { type DockerSettings, engineEndpoint } from './endpoint.ts';
+import { type Deadlines, deadlines } from './deadlines.ts';
+import { type DockerSettings, type Endpoint, engineEndpoint } from './endpoint.ts';
 import {
   commandEngine,
   emptyTarball,
@@ -40,15 +40,17 @@ export async function containerEngine(
   const cli = dockerCli(signal, name);
   if (name === 'podman') return podmanEngine(cli, settings.tempRoot);
   const endpoint = await engineEndpoint(settings);
-  return endpoint === undefined ? commandEngine(cli) : apiEngine(engineApi(endpoint, deadlines(signal, name)), cli);
+  return endpoint === undefined ? commandEngine(cli) : apiEngine(endpoint, deadlines(signal, name), cli);
 }
 
 /** Docker over its API. The command does the last inspect, and the save: a process costs little compared with the bytes of an image. */
-function apiEngine(api: EngineApi, cli: DockerCli): Engine {
+function apiEngine(endpoint: Endpoint, times: Deadlines, cli: DockerCli, agreed: { version?: string } = {}): Engine {
+  const api = engineApi(endpoint, times, agreed);
+  const cleanUp = engineApi(endpoint, times.forCleanUp, agreed);
   return {
     ...commandEngine(cli),
     get forCleanUp() {
-      return apiEngine(api.forCleanUp, cli.forCleanUp);
+      return apiEngine(endpoint, times.forCleanUp, cli.forCleanUp, agreed);
     },
     info: async () => {
       await cli.available();
@@ -75,8 +77,8 @@ function apiEngine(api: EngineApi, cli: DockerCli): Engine {
       const answer = await api.ask({ method: 'POST', path: `${pathOf(image)}/tag`, query: { repo, tag } });
       must(answer, 'load-failed', `image tag ${image} ${reference}`);
     },
-    untag: (reference) => untag(api, reference),
-    release: (reference) => release(api, reference),
+    untag: (reference) => untag(cleanUp, reference),
+    release: (reference) => release(cleanUp, reference),
     images: async () => {
       const answer = await api.ask({ method: 'GET', path: '/images/json', query: { all: '1', digests: '1' } });
       return parseImages(must(answer, 'image-missing', 'image ls')) ?? unreadable('image ls');
@@ -133,18 +135,16 @@ function pull(api: EngineApi, reference: string, registry: PullWatch): Promise<v
   const [fromImage = '', tag = ''] = reference.split('@');
   return pullWatched(registry, async (signal) => {
     const request = { method: 'POST', path: '/images/create', query: { fromImage, tag }, signal } as const;
-    const answer = await api
-      .follow(request, () => undefined)
-      .catch((error: unknown) => {
-        if (!signal.aborted) throw error;
-        return { ok: false, message: '' } as const;
-      });
+    const answer = await api.follow(request).catch((error: unknown) => {
+      if (!signal.aborted) throw error;
+      return { ok: false, message: '' } as const;
+    });
     return answer.ok ? undefined : answer.message;
   });
 }
 
 async function untag(api: EngineApi, reference: string): Promise<void> {
-  const answer = await api.forCleanUp.ask({ method: 'DELETE', path: pathOf(reference) });
+  const answer = await api.ask({ method: 'DELETE', path: pathOf(reference) });
   if (!answer.ok && saysNoSuchImage(answer.message)) return;
   must(answer, 'image-missing', `image rm ${reference}`);
 }
@@ -153,7 +153,7 @@ async function untag(api: EngineApi, reference: string): Promise<void> {
 async function release(api: EngineApi, reference: string): Promise<void> {
   const query = { fromSrc: '-', repo: reference };
   const request = { method: 'POST', path: '/images/create', query, body: emptyTarball() } as const;
-  const answer = await api.forCleanUp.follow(request, () => undefined);
+  const answer = await api.follow(request);
   must(answer, 'image-missing', `import - ${reference}`);
   await untag(api, reference);
 }
