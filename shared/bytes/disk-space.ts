@@ -5,30 +5,27 @@ import { formatBytes } from '../base/text.ts';
 import type { LentChunk } from './chunks.ts';
 import { writeAll } from './files.ts';
 
-interface Mount {
+interface DiskSpace {
   readonly mountPoint: string;
   readonly type: string;
+  readonly freeBytes: number;
 }
 
 /** Returns the free space for an ordinary user at a path, which may not exist yet; undefined when the system doesn't show it. */
-export async function diskSpace(path: string): Promise<(Mount & { readonly freeBytes: number }) | undefined> {
+export async function diskSpace(path: string): Promise<DiskSpace | undefined> {
   const there = resolve(path);
-  const found = await statfs(there).catch(() => undefined);
-  if (found !== undefined) return { ...(await mountOf(there)), freeBytes: found.bavail * found.bsize };
+  const stats = await statfs(there).catch(() => undefined);
   const parent = dirname(there);
-  return parent === there ? undefined : diskSpace(parent);
-}
-
-async function mountOf(path: string): Promise<Mount> {
+  if (stats === undefined) return parent === there ? undefined : diskSpace(parent);
+  let found = { mountPoint: '/', type: 'unknown', freeBytes: stats.bavail * stats.bsize };
   // Format: proc(5), /proc/mounts: device, mount point, type, options; the last match in the file is on top.
-  const text = await readFile('/proc/mounts', 'utf8').catch(() => '');
-  let found = { mountPoint: '/', type: 'unknown' };
-  for (const line of text.split('\n')) {
+  const mounts = await readFile('/proc/mounts', 'utf8').catch(() => '');
+  for (const line of mounts.split('\n')) {
     const [, rawPoint, type] = line.split(' ');
     if (rawPoint === undefined || type === undefined) continue;
     const mountPoint = rawPoint.replaceAll('\\040', ' ');
-    const inside = path === mountPoint || path.startsWith(mountPoint === '/' ? '/' : `${mountPoint}/`);
-    if (inside && mountPoint.length >= found.mountPoint.length) found = { mountPoint, type };
+    const inside = there === mountPoint || there.startsWith(mountPoint === '/' ? '/' : `${mountPoint}/`);
+    if (inside && mountPoint.length >= found.mountPoint.length) found = { ...found, mountPoint, type };
   }
   return found;
 }
