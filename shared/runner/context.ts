@@ -112,11 +112,10 @@ function requirePath(variable: string, path: string, kind: 'file' | 'folder'): v
   const expected = `${variable} is "${quoteForeign(path)}"; expected a ${kind} that this step can write to`;
   try {
     const found = statSync(path);
-    if (!(kind === 'file' ? found.isFile() : found.isDirectory()))
-      throw unfit(`${expected}: it is not a ${kind}.`, variable);
+    if (!(kind === 'file' ? found.isFile() : found.isDirectory())) throw new Error(`it is not a ${kind}`);
     accessSync(path, constants.W_OK);
   } catch (error) {
-    throw error instanceof HandoverError ? error : unfit(`${expected}: ${messageOf(error)}.`, variable, error);
+    throw unfit(`${expected}: ${messageOf(error)}.`, variable, error);
   }
 }
 

@@ -93,17 +93,12 @@ function firstError(error: unknown): unknown {
 }
 
 async function report(name: string, error: unknown): Promise<void> {
-  if (!(error instanceof HandoverError)) {
-    const stack = error instanceof Error ? error.stack : undefined;
-    if (stack !== undefined) runnerLog.info(stack);
-    annotate(`${messageOf(error)}\nThis is a bug in ${name}. Please report it with the log.`, {
-      title: `${name}: unexpected error`,
-    });
-  } else {
-    annotate(`${error.message}\nNext step: ${error.hint}\n(code ${error.code}; see TROUBLESHOOTING.md)`, {
-      title: `${name}: ${error.code}`,
-    });
-  }
+  const isKnown = error instanceof HandoverError;
+  if (!isKnown && error instanceof Error && error.stack !== undefined) runnerLog.info(error.stack);
+  const [title, text] = isKnown
+    ? [error.code, `${error.message}\nNext step: ${error.hint}\n(code ${error.code}; see TROUBLESHOOTING.md)`]
+    : ['unexpected error', `${messageOf(error)}\nThis is a bug in ${name}. Please report it with the log.`];
+  annotate(text, { title: `${name}: ${title}` });
   await addSummary(failureSummary(name, error));
 }
 
