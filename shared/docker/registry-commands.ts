@@ -15,11 +15,6 @@ const pauseMs = 10_000;
 /** How long one push or pull may take, in ms. */
 const registryLimitMs = 25 * 60_000;
 
-interface AttemptOptions {
-  readonly warning: (message: string) => void;
-  readonly signal: AbortSignal;
-}
-
 /** Limits the time that a command works on a registry. */
 export const registryLimit = (): TimeLimit => timeLimit(registryLimitMs);
 
@@ -31,7 +26,10 @@ export function exceeded({ signal }: TimeLimit): string | undefined {
 /** Docker's commands for registries. Each throws a RegistryFailure after its last attempt. */
 export type RegistryCommands = Readonly<ReturnType<typeof registryCommands>>;
 
-export function registryCommands(cli: DockerCli, { warning, signal }: AttemptOptions) {
+export function registryCommands(
+  cli: DockerCli,
+  { warning, signal }: { readonly warning: (message: string) => void; readonly signal: AbortSignal },
+) {
   /**
    * Runs other registry work until it succeeds, with at most three attempts and a warning before each retry.
    * @param failed the error of the first attempt, if that was made before

@@ -96,11 +96,6 @@ export function placeOf({ hostName, dataRoot }: Pick<EngineInfo, 'hostName' | 'd
   return `${hostName} ${dataRoot}`;
 }
 
-interface Tools {
-  readonly log: Pick<Log, 'info' | 'warning'>;
-  readonly signal: AbortSignal;
-}
-
 // Longer than a step needs to tag its images, and than most pulls and pushes.
 const usualWaits: KeyWaits = { 'this-user': 120_000, 'other-user': 120_000, stranger: 10_000 };
 
@@ -113,7 +108,7 @@ const usualWaits: KeyWaits = { 'this-user': 120_000, 'other-user': 120_000, stra
 export async function claimTags(
   places: readonly string[],
   references: readonly Reference[],
-  { log, signal }: Tools,
+  { log, signal }: { readonly log: Pick<Log, 'info' | 'warning'>; readonly signal: AbortSignal },
   waits = usualWaits,
 ): Promise<AsyncDisposable> {
   const names = [...new Set(references.map(formatReference))];
