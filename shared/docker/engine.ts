@@ -66,6 +66,13 @@ export interface Engine {
   readonly forCleanUp: Engine;
 }
 
+// What failed, and a hint.
+const noDocker = [
+  'No Docker engine answers',
+  'Start the engine, or check DOCKER_HOST and the permission of its socket. ubuntu-slim and macOS runners have none.',
+] as const;
+const noPodman = ['Podman fails', 'Run `podman info` in an earlier step, and fix what it reports.'] as const;
+
 /** Docker through its command. */
 export function commandEngine(cli: DockerCli): Engine {
   return {
@@ -74,7 +81,7 @@ export function commandEngine(cli: DockerCli): Engine {
       return commandEngine(cli.forCleanUp);
     },
     nameOf: (reference) => reference,
-    info: () => info(cli),
+    info: () => infoWith(cli, '{{json .}}', parseInfo, noDocker),
     inspect: (image) => inspectWith(cli, inspectArgs(image), parseInspect),
     confirm: undefined,
     load: (chunks) => loadInto(cli, chunks),
@@ -108,7 +115,7 @@ export function podmanEngine(cli: DockerCli, tempRoot: string): Engine {
       return podmanEngine(cli.forCleanUp, tempRoot);
     },
     nameOf: podmanName,
-    info: () => podmanInfo(cli),
+    info: () => infoWith(cli, 'json', parsePodmanInfo, noPodman),
     inspect: (image) => inspectWith(cli, ['image', 'inspect', image], parsePodmanInspect),
     load: async (chunks) => {
       await using temp = await makeTempDir(tempRoot);
@@ -123,17 +130,6 @@ export function podmanEngine(cli: DockerCli, tempRoot: string): Engine {
       await must(cli.forCleanUp, 'image-missing', ['image', 'untag', podmanName(reference), podmanName(reference)]);
     },
   };
-}
-
-async function podmanInfo(cli: DockerCli): Promise<EngineInfo> {
-  const output = await cli.query(['info', '--format', 'json']);
-  const parsed = output.exitCode === 0 ? parsePodmanInfo(output.stdout) : undefined;
-  if (parsed !== undefined) return requireSupportedEngine(parsed);
-  throw new HandoverError(
-    'docker-unavailable',
-    `Podman fails: ${lastLine(output) || `podman info exited with ${String(output.exitCode)}`}`,
-    'Run `podman info` in an earlier step, and fix what it reports.',
-  );
 }
 
 // The Docker format keeps the config. `oci-archive` would convert it (without the health check), which gives another image.
@@ -174,18 +170,18 @@ export async function* emptyTarball(): AsyncGenerator<Buffer> {
   yield await Promise.resolve(endOfArchive);
 }
 
-async function info(cli: DockerCli): Promise<EngineInfo> {
-  const output = await cli.query(['info', '--format', '{{json .}}']);
-  const parsed = parseInfo(output.stdout);
-  if (output.exitCode !== 0 || parsed === undefined) {
-    await requireDocker(cli);
-    throw new HandoverError(
-      'docker-unavailable',
-      `No Docker engine answers: ${lastLine(output) || `docker info exited with ${String(output.exitCode)}`}`,
-      'Start the engine, or check DOCKER_HOST and the permission of its socket. ubuntu-slim and macOS runners have none.',
-    );
-  }
-  return requireSupportedEngine(parsed);
+async function infoWith(
+  cli: DockerCli,
+  format: string,
+  parse: (stdout: string) => EngineInfo | undefined,
+  [what, hint]: readonly [string, string],
+): Promise<EngineInfo> {
+  const output = await cli.query(['info', '--format', format]);
+  const parsed = output.exitCode === 0 ? parse(output.stdout) : undefined;
+  if (parsed !== undefined) return requireSupportedEngine(parsed);
+  if (cli.program === 'docker') await requireDocker(cli);
+  const cause = lastLine(output) || `${cli.program} info exited with ${String(output.exitCode)}`;
+  throw new HandoverError('docker-unavailable', `${what}: ${cause}`, hint);
 }
 
 /** Returns the image of an inspect command, or undefined if there is none. Throws `image-missing` if the command fails. */
