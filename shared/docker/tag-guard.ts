@@ -13,22 +13,7 @@ const atOnce = 8;
  * Sets references, and restores them on dispose unless the step succeeds. So no tag keeps a wrong image, and no earlier image loses its
  * tag. References that another process has set since are not changed.
  */
-export interface TagGuard extends AsyncDisposable {
-  /**
-   * Tags an image. Throws `load-failed`.
-   * @param known the image's ID, and the reference's image, if they have just been inspected
-   * @returns the reference's image after that
-   */
-  tag(
-    image: string,
-    reference: string,
-    known?: { readonly imageId: string; readonly before: InspectedImage | undefined },
-  ): Promise<InspectedImage | undefined>;
-  /** Runs work that sets a reference, such as a pull. Rethrows its error. */
-  during(reference: string, work: () => Promise<void>): Promise<void>;
-  /** Keeps all references. */
-  keep(): void;
-}
+export type TagGuard = ReturnType<typeof guardTags>;
 
 interface Change {
   readonly reference: string;
@@ -41,7 +26,7 @@ interface Change {
 }
 
 /** @param claim on the references, released on dispose */
-export function guardTags(engine: Engine, onTrouble: (message: string) => void, claim?: AsyncDisposable): TagGuard {
+export function guardTags(engine: Engine, onTrouble: (message: string) => void, claim?: AsyncDisposable) {
   const changes: Change[] = [];
   let keepsAll = false;
   const { forCleanUp } = engine;
@@ -61,7 +46,8 @@ export function guardTags(engine: Engine, onTrouble: (message: string) => void, 
     }
   };
   return {
-    during: async (reference, work) => {
+    /** Runs work that sets a reference, such as a pull. Rethrows its error. */
+    during: async (reference: string, work: () => Promise<void>): Promise<void> => {
       const here = new Set((await engine.images()).map(({ imageId }) => imageId));
       const before = (await engine.inspect(reference))?.imageId;
       try {
@@ -71,7 +57,16 @@ export function guardTags(engine: Engine, onTrouble: (message: string) => void, 
         changes.push({ reference, before, after, wasHere: after !== undefined && here.has(after) });
       }
     },
-    tag: async (image, reference, known) => {
+    /**
+     * Tags an image. Throws `load-failed`.
+     * @param known the image's ID, and the reference's image, if they have just been inspected
+     * @returns the reference's image after that
+     */
+    tag: async (
+      image: string,
+      reference: string,
+      known?: { readonly imageId: string; readonly before: InspectedImage | undefined },
+    ): Promise<InspectedImage | undefined> => {
       const after = known?.imageId ?? (await engine.inspect(image))?.imageId ?? image;
       const before = (known === undefined ? await engine.inspect(reference) : known.before)?.imageId;
       // Also if the command fails after it has set the tag.
@@ -79,8 +74,9 @@ export function guardTags(engine: Engine, onTrouble: (message: string) => void, 
       await engine.tag(image, reference);
       return engine.inspect(reference);
     },
+    /** Keeps all references. */
     keep: () => void (keepsAll = true),
-    [Symbol.asyncDispose]: async () => {
+    [Symbol.asyncDispose]: async (): Promise<void> => {
       const references = new Set(keepsAll ? [] : changes.map(({ reference }) => reference));
       await inPool(references, atOnce, putBackAll);
       await claim?.[Symbol.asyncDispose]();
