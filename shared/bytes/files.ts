@@ -143,11 +143,6 @@ export async function writeAll(file: FileHandle, chunk: LentChunk): Promise<void
   }
 }
 
-/** A folder that is removed at the end of its scope: `await using dir = await makeTempDir(root)`. */
-interface TempDir extends AsyncDisposable {
-  readonly path: string;
-}
-
 /** Temporary folders that are removed at the end of their scope. */
 export interface TempDirs extends AsyncDisposable {
   /** Makes another one, and returns its path. */
@@ -166,10 +161,10 @@ export function tempDirs(root: string): TempDirs {
 const isTempDir = new RegExp(`^image-handover-(${livingNamePattern})$`);
 
 /**
- * Makes a new folder in `root` that only its owner can read. Removes folders that killed steps of this user left there. Throws the system's
- * error when `root` can't be written.
+ * Makes a new folder in `root` that only its owner can read, and that is removed at the end of its scope. Removes folders that killed steps
+ * of this user left there. Throws the system's error when `root` can't be written.
  */
-export async function makeTempDir(root: string): Promise<TempDir> {
+export async function makeTempDir(root: string): Promise<AsyncDisposable & { readonly path: string }> {
   await removeRemains(root);
   const own = await livingName();
   const path = join(root, `image-handover-${own.name}`);

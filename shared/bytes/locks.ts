@@ -168,16 +168,14 @@ function readText(path: string): string {
   return attempt(() => readFileSync(path, 'utf8'), '');
 }
 
-/** A unique name until it is disposed of. The name alone shows whether its process still runs. */
-interface LivingName extends AsyncDisposable {
-  readonly name: string;
-}
-
 /** The form of a living name, as part of a regular expression. */
 export const livingNamePattern = '[0-9a-f]{8}-[0-9a-f]{32}';
 
-/** Makes a name from the scope of its lock and 128 random bits. */
-export async function livingName(): Promise<LivingName> {
+/**
+ * Makes a name, from the scope of its lock and 128 random bits, that is unique until it is disposed of. The name alone shows whether its
+ * process still runs.
+ */
+export async function livingName(): Promise<AsyncDisposable & { readonly name: string }> {
   const random = randomBytes(16).toString('hex');
   const scope = await lockScope();
   const name = `${scope ?? unknownScope()}-${random}`;
