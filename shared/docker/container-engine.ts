@@ -114,8 +114,7 @@ function unreadable(command: string): never {
 async function confirm(cli: DockerCli, references: readonly string[]): Promise<readonly InspectedImage[]> {
   const args = inspectArgs(...references);
   const output = await cli.query(args);
-  const lines = output.stdout.split('\n').filter((line) => line.trim() !== '');
-  const images = lines.flatMap((line) => parseInspect(line) ?? []);
+  const images = output.stdout.split('\n').flatMap((line) => parseInspect(line) ?? []);
   if (output.exitCode === 0 && images.length === references.length) return images;
   // The images that it found are not the cause.
   throw failedCommand(cli, 'image-missing', ['image', 'inspect', ...references], { ...output, stdout: '' });
