@@ -62,11 +62,7 @@ export async function claimPlace(path: string, held: AsyncDisposableStack, claim
  * A file that appears under its name only when it is complete, and that only its owner can read, as with `docker save -o`. It is removed
  * when its scope ends before `commit`. A killed step may leave a partial file, which the next step that writes there removes.
  */
-export interface PartialFile extends AsyncDisposable {
-  /** Returns the same chunks, and writes them. Throws `not-enough-space` when the disk is full. */
-  readonly tee: <Chunk extends LentChunk>(chunks: AsyncIterable<Chunk>) => AsyncGenerator<Chunk>;
-  commit(): Promise<void>;
-}
+export type PartialFile = Awaited<ReturnType<typeof partialFile>>;
 
 /**
  * @param path of the complete file; its folder is made
@@ -74,7 +70,7 @@ export interface PartialFile extends AsyncDisposable {
  * @param log gets a warning when another process of this host is writing the same path
  * @throws HandoverError `invalid-input` when the path can't be written, or an existing file can't be replaced
  */
-export async function partialFile(path: string, advice: string, log: Pick<Log, 'warning'>): Promise<PartialFile> {
+export async function partialFile(path: string, advice: string, log: Pick<Log, 'warning'>) {
   await using opening = new AsyncDisposableStack();
   const { place, partial, refuse } = await claimPlace(path, opening, {
     unwritable: (why, cause) => unwritable(path, why, cause),
@@ -93,8 +89,9 @@ export async function partialFile(path: string, advice: string, log: Pick<Log, '
   opening.use(file);
   const held = opening.move();
   return {
-    tee: (chunks) => teeFile(chunks, file, path, advice),
-    commit: async () => {
+    /** Returns the same chunks, and writes them. Throws `not-enough-space` when the disk is full. */
+    tee: <Chunk extends LentChunk>(chunks: AsyncIterable<Chunk>) => teeFile(chunks, file, path, advice),
+    commit: async (): Promise<void> => {
       await file.close();
       // Renaming over a file makes ext4 write the new one to the disk first: 0.3 s for 560 MB.
       await rm(place, { force: true })
