@@ -30,11 +30,7 @@ export async function diskSpace(path: string): Promise<DiskSpace | undefined> {
   return found;
 }
 
-/**
- * Throws `not-enough-space` when fewer than `neededBytes` are free where `path` is.
- * @param what what the space is for, as the subject of the message
- * @param advice the input to change or the thing to do
- */
+/** Throws `not-enough-space` when fewer than `neededBytes` are free at `path`. `what` needs them, and is the message's subject. */
 export async function requireDiskSpace(path: string, neededBytes: number, what: string, advice: string): Promise<void> {
   const space = await diskSpace(path);
   if (space === undefined || space.freeBytes >= neededBytes) return;
@@ -46,12 +42,7 @@ export async function requireDiskSpace(path: string, neededBytes: number, what: 
   );
 }
 
-/**
- * Writes chunks to a file while they are used further.
- * @param path for messages
- * @param advice what to do when the disk is full
- * @throws HandoverError `not-enough-space`; the system's errors
- */
+/** Writes chunks to the file at `path` while they are used further. Throws `not-enough-space`, or the system's errors. */
 export async function* teeFile<Chunk extends LentChunk>(
   chunks: AsyncIterable<Chunk>,
   file: FileHandle,

@@ -64,11 +64,7 @@ interface KeyWait {
 const bindEveryMs = 100;
 const lookEveryMs = 2000;
 
-/**
- * Locks a key like `lockKey`, as soon as it is free.
- * @returns the lock; undefined when that took too long, and when nothing can be locked
- * @throws AbortError when the signal is aborted
- */
+/** Locks a key like `lockKey`, once it is free. Undefined after too long, or when nothing can be locked. Throws an AbortError. */
 export async function awaitKey(
   key: string,
   { signal, onWait, onGiveUp, waits = usualWaits }: KeyWait,

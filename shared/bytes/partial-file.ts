@@ -64,12 +64,7 @@ export async function claimPlace(path: string, held: AsyncDisposableStack, claim
  */
 export type PartialFile = Awaited<ReturnType<typeof partialFile>>;
 
-/**
- * @param path of the complete file; its folder is made
- * @param advice what to do when the disk is full
- * @param log gets a warning when another process of this host is writing the same path
- * @throws HandoverError `invalid-input` when the path can't be written, or an existing file can't be replaced
- */
+/** Makes the folder of `path`. Throws `invalid-input` if it can't be written or replaced, `not-enough-space` with the advice. */
 export async function partialFile(path: string, advice: string, log: Pick<Log, 'warning'>) {
   await using opening = new AsyncDisposableStack();
   const { place, partial, refuse } = await claimPlace(path, opening, {

@@ -64,10 +64,7 @@ export class Buildx {
     throw new HandoverError('builder-unsupported', `docker buildx can't use ${which}: ${cause}`, hint);
   }
 
-  /**
-   * Runs a build. Throws `build-failed`, or a CacheFailure if the build may succeed without `cache-from`.
-   * @param pushed the references that the build pushes
-   */
+  /** Runs a build, which pushes `pushed`. Throws `build-failed`, or a CacheFailure if it may succeed without `cache-from`. */
   async build(
     command: BuildCommand,
     print: (line: string) => void,
@@ -89,10 +86,7 @@ export class Buildx {
     throw buildFailure(progress, failure, `docker buildx ${command.name} failed with exit code ${String(exitCode)}`);
   }
 
-  /**
-   * Returns the targets that a bake would build, and those with caches that they are built on. Throws `invalid-input` if `docker buildx
-   * bake --print` doesn't print them.
-   */
+  /** Returns a bake's targets, and those with caches that they are built on. Throws `invalid-input` if `bake --print` lacks them. */
   async targets(
     { name: command, args, workdir }: BuildCommand,
     names: readonly string[],

@@ -15,12 +15,7 @@ const answerMs = 60_000;
 const streamMs = 500;
 const mostBytes = 1024 * 1024;
 
-/**
- * Requests the login of a registry from a helper.
- * @param key docker's name for the registry
- * @returns undefined if it has none
- * @throws HandoverError `registry-failed` if it can't run, fails, or returns anything else; the signal's reason
- */
+/** Requests a login by docker's name of the registry. Undefined if there is none. Throws `registry-failed`, or the signal's reason. */
 export async function askHelper(
   name: string,
   key: string,

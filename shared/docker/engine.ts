@@ -103,10 +103,7 @@ export function commandEngine(cli: DockerCli): Engine {
   };
 }
 
-/**
- * Podman as an engine. It has no daemon, so this step removes its temporary files.
- * @param tempRoot folder for them. A load needs up to twice the tarball's size.
- */
+/** Podman, which has no daemon: this step removes its files in `tempRoot`. A load needs up to twice the tarball's size there. */
 export function podmanEngine(cli: DockerCli, tempRoot: string): Engine {
   const common = commandEngine(cli);
   return {
@@ -138,11 +135,7 @@ async function* savePodman(cli: DockerCli, tempRoot: string, image: string): Asy
   yield* saveFrom(cli, ['save', '--format', 'docker-archive', image], temp.path);
 }
 
-/**
- * Returns a reference in the form of podman's list. One without a registry is under `localhost/`, as in `podman tag`. Image IDs are
- * returned unchanged.
- * @internal
- */
+/** Returns a reference as podman lists it: under `localhost/` without a registry, as in `podman tag`. IDs don't change. @internal */
 export function podmanName(reference: string): string {
   return registryOf(reference) !== undefined || isDigest(reference) ? reference : `localhost/${reference}`;
 }

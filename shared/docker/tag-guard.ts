@@ -57,11 +57,7 @@ export function guardTags(engine: Engine, onTrouble: (message: string) => void, 
         changes.push({ reference, before, after, wasHere: after !== undefined && here.has(after) });
       }
     },
-    /**
-     * Tags an image. Throws `load-failed`.
-     * @param known the image's ID, and the reference's image, if they have just been inspected
-     * @returns the reference's image after that
-     */
+    /** Tags an image, and returns the reference's image. `known` has just been inspected. Throws `load-failed`. */
     tag: async (
       image: string,
       reference: string,
@@ -95,12 +91,7 @@ export function placeOf({ hostName, dataRoot }: Pick<EngineInfo, 'hostName' | 'd
 // Longer than a step needs to tag its images, and than most pulls and pushes.
 const usualWaits: KeyWaits = { 'this-user': 120_000, 'other-user': 120_000, stranger: 10_000 };
 
-/**
- * Claims references in some engines. The order is fixed, so that two steps can't wait for each other.
- * @param waits how long to wait for another process before a warning
- * @returns disposed of to release them
- * @throws AbortError if the signal is aborted
- */
+/** Claims references in some engines until disposed of, in a fixed order, so that two steps can't wait for each other. */
 export async function claimTags(
   places: readonly string[],
   references: readonly Reference[],
