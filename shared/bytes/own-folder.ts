@@ -114,21 +114,13 @@ function isOwn(uid: number): boolean {
   return uid === (process.geteuid?.() ?? uid);
 }
 
-/** A folder that is held open for writing to it. */
-export interface HeldFolder extends AsyncDisposable {
-  /** A path to its contents, even when its own path leads elsewhere by now. */
-  readonly inside: string;
-  /** Returns an error's message, with the folder's path. */
-  readonly wordsOf: (error: unknown) => string;
-}
-
 /**
  * Makes a folder and its missing parents, and holds it open. Another user may own a parent, and replace it with any link. So each folder is
  * opened through its parent. A link is followed only if it is this user's or root's, or no other user can have made it. Linux has the
  * same rule in folders such as /tmp (proc_sys_fs(5), protected_symlinks).
  * @throws Error that names the link; the system's errors
  */
-export async function holdFolder(path: string): Promise<HeldFolder> {
+export async function holdFolder(path: string) {
   const way = resolve(path);
   if (process.platform !== 'linux') {
     await mkdir(way, { recursive: true });
@@ -164,8 +156,10 @@ export async function holdFolder(path: string): Promise<HeldFolder> {
   }
   const { fd } = held;
   return {
+    /** A path to its contents, even when its own path leads elsewhere by now. */
     inside: throughHandle(fd),
-    wordsOf: (error) => withPath(error, fd),
+    /** Returns an error's message, with the folder's path. */
+    wordsOf: (error: unknown) => withPath(error, fd),
     [Symbol.asyncDispose]: () => held.close(),
   };
 }

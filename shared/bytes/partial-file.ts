@@ -14,15 +14,6 @@ import { holdFolder, removeOwn } from './own-folder.ts';
 const longestStepMs = 6 * 24 * 60 * 60_000;
 const isLivingName = new RegExp(`^${livingNamePattern}$`);
 
-/** Where a file or folder is written before it gets its name. */
-interface ClaimedPlace {
-  /** The path of the complete one. */
-  readonly place: string;
-  readonly partial: string;
-  /** Throws an error at that place as the claim's own. */
-  readonly refuse: (error: unknown) => never;
-}
-
 /** The claim on a path. */
 interface PlaceClaim {
   /** Makes the error when the path can't be written. */
@@ -36,8 +27,9 @@ interface PlaceClaim {
 /**
  * Makes the folder of a path, holds it, and locks the path among the processes of this project on this host. Removes what killed steps left.
  * @param held gets all that has to be disposed of
+ * @returns the path of the complete one, that of the partial one, and a function that throws an error as the claim's own
  */
-export async function claimPlace(path: string, held: AsyncDisposableStack, claim: PlaceClaim): Promise<ClaimedPlace> {
+export async function claimPlace(path: string, held: AsyncDisposableStack, claim: PlaceClaim) {
   const { unwritable, requireReplaceable, onTaken } = claim;
   const folder = holdFolder(dirname(resolve(path))).catch((error: unknown) => {
     throw unwritable(messageOf(error), error);

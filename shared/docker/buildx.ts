@@ -7,11 +7,6 @@ import { causeLine, type DockerCli, lastLine, requireDocker } from './cli.ts';
 import { timeLimit } from '../base/deadline.ts';
 import { exceeded, registryLimit } from './registry-commands.ts';
 
-interface Builder {
-  readonly name: string;
-  readonly driver: string;
-}
-
 export interface BuildOutcome {
   readonly steps: readonly BuildStep[];
   /** Set if only the push failed. */
@@ -50,7 +45,7 @@ export class Buildx {
   }
 
   /** Returns the named builder, or the current one. Throws `builder-unsupported` without buildx or that builder. */
-  async builder(name: string | undefined): Promise<Builder> {
+  async builder(name: string | undefined): Promise<{ readonly name: string; readonly driver: string }> {
     const output = await this.#cli.query(['buildx', 'inspect', ...(name === undefined ? [] : [name])]);
     const driver = /^Driver:\s+(\S+)/m.exec(output.stdout)?.[1];
     if (output.exitCode === 0 && driver !== undefined) {

@@ -91,12 +91,6 @@ async function localNode(cli: DockerCli, namespace: string): Promise<Holder> {
   return { node: `containerd:${namespace}`, engine };
 }
 
-interface NodeContainer {
-  readonly name: string;
-  readonly state: string;
-  readonly cluster: string;
-}
-
 async function clusterNodes(cli: DockerCli, tool: ToolName, cluster: string): Promise<readonly Holder[]> {
   const all = await nodeContainers(cli, tool);
   const nodes = all.filter((node) => node.cluster === cluster);
@@ -122,7 +116,7 @@ function clusterNotFound(message: string, hint: string): HandoverError {
 }
 
 /** Returns the nodes of all clusters of a tool, sorted by name. */
-async function nodeContainers(cli: DockerCli, tool: ToolName): Promise<readonly NodeContainer[]> {
+async function nodeContainers(cli: DockerCli, tool: ToolName) {
   const { cluster: label, role, isNode } = tools[tool];
   const format = `{{.Names}}\t{{.State}}\t{{.Label "${label}"}}\t{{.Label "${role}"}}`;
   const output = await cli.query(['ps', '--all', '--filter', `label=${label}`, '--format', format]);

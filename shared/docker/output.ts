@@ -31,14 +31,6 @@ export interface InspectedImage {
   readonly isWhole?: boolean | undefined;
 }
 
-/** The report of `docker load`. */
-interface LoadReport {
-  /** The printed references and image IDs. */
-  readonly loaded: readonly string[];
-  /** The engine's message if an image was stored but not unpacked. */
-  readonly unpackError: string | undefined;
-}
-
 /** Reads `docker info --format '{{json .}}'`, or the API's SystemInfo; undefined without an engine. */
 export function parseInfo(text: string): EngineInfo | undefined {
   const info = parseJson(text);
@@ -95,10 +87,10 @@ function inspectedImage(image: JsonObject): InspectedImage | undefined {
 }
 
 /**
- * Reads the output of `docker load`. With the containerd store, a failed unpack is only printed, and load exits with 0 (moby
- * daemon/containerd/image_exporter.go).
+ * Reads the references and image IDs that `docker load` prints. With the containerd store, a failed unpack of a stored image is only
+ * printed, and load exits with 0 (moby daemon/containerd/image_exporter.go).
  */
-export function parseLoadOutput(text: string): LoadReport {
+export function parseLoadOutput(text: string) {
   const lines = text.split(/[\r\n]+/);
   const loaded = lines.flatMap((line) => /^Loaded image(?: ID)?: (.+)$/.exec(line.trim())?.[1] ?? []);
   return { loaded, unpackError: lines.find((line) => line.includes('Error unpacking image'))?.trim() };
