@@ -1,6 +1,5 @@
 import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
 import { addAbortListener, once } from 'node:events';
-import type { Readable, Writable } from 'node:stream';
 import { text } from 'node:stream/consumers';
 import { type ExecOutput, getExecOutput } from '@actions/exec';
 import { which } from '@actions/io';
@@ -14,16 +13,8 @@ import { type Deadlines, deadlines } from './deadlines.ts';
 /** The output and the exit code of a command that has ended. */
 export type CliOutput = Readonly<ExecOutput>;
 
-/** A docker command that is running, with its streams. */
-export interface RunningCli {
-  readonly stdin: Writable;
-  readonly stdout: Readable;
-  readonly stderr: Readable;
-  /** The exit code; a command ended by a signal counts as 1. */
-  readonly exit: Promise<number>;
-  /** Kills the command. */
-  kill(): void;
-}
+/** A command that is running, with its streams. */
+type RunningCli = Readonly<ReturnType<typeof running>>;
 
 export type CommandName = EngineName | 'ctr';
 
@@ -95,7 +86,7 @@ export function dockerCli(signal: AbortSignal, name: CommandName = 'docker'): Do
   return cliWithin(deadlines(signal, name));
 }
 
-function running(child: ChildProcessWithoutNullStreams, signal: AbortSignal, kills?: AbortSignal): RunningCli {
+function running(child: ChildProcessWithoutNullStreams, signal: AbortSignal, kills?: AbortSignal) {
   const { stdin, stdout, stderr } = child;
   const kill = (): void => {
     if (child.pid !== undefined && child.exitCode === null && child.signalCode === null) killTree(child.pid);
@@ -109,6 +100,7 @@ function running(child: ChildProcessWithoutNullStreams, signal: AbortSignal, kil
   if (kills !== undefined) listening.use(addAbortListener(kills, kill));
   // If a command ends before it has read its input, its exit code counts, not the broken pipe.
   stdin.on('error', () => undefined);
+  // A command that is ended by a signal counts as 1.
   const exit = new Promise<number>((resolve) => {
     const end = (code: number | null): void => {
       listening.dispose();

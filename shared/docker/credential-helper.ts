@@ -37,12 +37,7 @@ export async function askHelper(
   return secret === '' ? undefined : { username, secret };
 }
 
-async function run(
-  name: string,
-  path: string,
-  key: string,
-  signal: AbortSignal,
-): Promise<{ readonly exitCode: number | null; readonly stdout: string }> {
+async function run(name: string, path: string, key: string, signal: AbortSignal) {
   signal.throwIfAborted();
   const limit = AbortSignal.timeout(answerMs);
   const { promise, resolve } = Promise.withResolvers<{ readonly error: ExecFileException | null; stdout: string }>();
