@@ -77,8 +77,10 @@ export function engineApi(endpoint: Endpoint, times: Deadlines, agreed: { versio
         const message = parseJson(line);
         if (!isObject(message)) return;
         onMessage?.(message);
-        const said = failureIn(message);
-        if (said !== undefined) failure ??= { ok: false, message: quoteError(said) };
+        // A failure in a message of long work (moby, pkg/jsonmessage).
+        const { errorDetail: detail, error } = message;
+        const said = (isObject(detail) && stringOr(detail['message'], '')) || stringOr(error, '');
+        if (said !== '') failure ??= { ok: false, message: quoteError(said) };
       };
       try {
         const answer = await send(request, signal, onLine);
@@ -187,13 +189,6 @@ async function answerIn(response: IncomingMessage, onLine?: (line: string) => vo
   const body = parseJson(text);
   const message = stringOr(isObject(body) ? body['message'] : undefined, text);
   return { ok: false, message: quoteError(message) || `HTTP ${String(statusCode)}` };
-}
-
-/** Returns the failure in a message of long work (moby, pkg/jsonmessage). */
-function failureIn(message: JsonObject): string | undefined {
-  const { errorDetail: detail, error } = message;
-  const said = isObject(detail) ? stringOr(detail['message'], '') : '';
-  return said || stringOr(error, '') || undefined;
 }
 
 const start =

@@ -146,8 +146,7 @@ function buildFailure(progress: BuildProgress, failure: string, what: string): H
 /**
  * Reads the output of `docker buildx bake --print`.
  * @param names targets and groups. A group means its targets, even if one of them has the group's name.
- * @returns the targets in the order of the names, each once. Targets with caches that they are built on follow. Undefined if one is
- * missing.
+ * @returns the targets in the order of the names, each once, then those with caches that they are built on. Undefined if one is missing.
  * @internal
  */
 export function parseBakeFile(json: string, names: readonly string[]): readonly BakeTarget[] | undefined {

@@ -27,10 +27,8 @@ import {
 } from './output.ts';
 
 /**
- * Returns the engine that the input `engine` names: podman by its command; Docker over its API where that can be reached, else by its
- * command.
+ * Returns the engine of the input `engine`: podman by its command; Docker over its API, or by its command where that can't be reached.
  * @param settings `tempRoot` is the folder for podman's temporary files
- * @param signal ends work under way when it is aborted
  */
 export async function containerEngine(
   name: EngineName,
