@@ -165,7 +165,10 @@ const isTempDir = new RegExp(`^image-handover-(${livingNamePattern})$`);
  * of this user left there. Throws the system's error when `root` can't be written.
  */
 export async function makeTempDir(root: string): Promise<AsyncDisposable & { readonly path: string }> {
-  await removeRemains(root);
+  await removeOwn(root, async (name, found) => {
+    const owner = isTempDir.exec(name)?.[1];
+    return owner !== undefined && found.isDirectory() && isDead(owner);
+  });
   const own = await livingName();
   const path = join(root, `image-handover-${own.name}`);
   const folder = makeOwnFolder(path);
@@ -178,11 +181,4 @@ export async function makeTempDir(root: string): Promise<AsyncDisposable & { rea
       await own[Symbol.asyncDispose]();
     },
   };
-}
-
-function removeRemains(root: string): Promise<void> {
-  return removeOwn(root, async (name, found) => {
-    const owner = isTempDir.exec(name)?.[1];
-    return owner !== undefined && found.isDirectory() && isDead(owner);
-  });
 }

@@ -66,11 +66,7 @@ export async function partialFile(path: string, advice: string, log: Pick<Log, '
   });
   // No other user can have made a link there: the name is random, and must not exist.
   const file = await open(partial, 'wx', 0o600).catch(refuse);
-  opening.defer(
-    onForcedEnd(() => {
-      rmSync(partial, { force: true });
-    }),
-  );
+  opening.defer(onForcedEnd(() => rmSync(partial, { force: true })));
   opening.defer(() => rm(partial, { force: true }));
   // Closing it again after `commit` does nothing.
   opening.use(file);

@@ -105,9 +105,7 @@ export async function claimTags(
     const lock = await awaitKey(key, {
       signal,
       waits,
-      onWait: (holder) => {
-        log.info(`Waiting for another step that sets ${name}: ${holder}.`);
-      },
+      onWait: (holder) => log.info(`Waiting for another step that sets ${name}: ${holder}.`),
       onGiveUp: (holder) => {
         log.warning(
           `Setting ${name} without waiting any longer for ${holder}. If one of the two fails, the reference may be removed.`,
