@@ -144,16 +144,14 @@ export async function writeAll(file: FileHandle, chunk: LentChunk): Promise<void
 }
 
 /** Temporary folders that are removed at the end of their scope. */
-export interface TempDirs extends AsyncDisposable {
-  /** Makes another one, and returns its path. */
-  make(): Promise<string>;
-}
+export type TempDirs = ReturnType<typeof tempDirs>;
 
 /** @param root where they are made */
-export function tempDirs(root: string): TempDirs {
+export function tempDirs(root: string) {
   const made = new AsyncDisposableStack();
   return {
-    make: async () => made.use(await makeTempDir(root)).path,
+    /** Makes another one, and returns its path. */
+    make: async (): Promise<string> => made.use(await makeTempDir(root)).path,
     [Symbol.asyncDispose]: () => made.disposeAsync(),
   };
 }
