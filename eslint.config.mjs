@@ -204,7 +204,7 @@ export default tseslint.config(
   ),
   {
     // A lock on this host is a socket, which also identifies its holder.
-    files: ['shared/bytes/{locks,lock-holder}.ts'],
+    files: ['shared/bytes/locks.ts'],
     rules: rule([commands, theRunner, notFromOthers('bytes')]),
   },
   {

@@ -11,8 +11,15 @@ import { limits } from '../../shared/base/limits.ts';
 import { proxyUrl } from '../../shared/http/proxies.ts';
 import { harmlessLines } from '../../shared/base/text.ts';
 import { BuildProgress } from '../../shared/docker/build-progress.ts';
-import { parseInfo, parseInspect, parseListing, parseLoadOutput, parsePush } from '../../shared/docker/output.ts';
-import { parsePodmanInfo, parsePodmanInspect } from '../../shared/docker/podman-engine.ts';
+import {
+  parseInfo,
+  parseInspect,
+  parseListing,
+  parseLoadOutput,
+  parsePodmanInfo,
+  parsePodmanInspect,
+  parsePush,
+} from '../../shared/docker/output.ts';
 import { digestOf } from '../../shared/image/digest.ts';
 import { parseArchiveManifest, parseConfig, parseIndex, parseManifest } from '../../shared/image/manifest.ts';
 import { imagesOf, parseRecord, recordName } from '../../shared/image/record.ts';

@@ -4,7 +4,7 @@ import type { RunJob, RunJobs } from '../../shared/artifacts/service/run-jobs.ts
 import type { Artifact } from '../../shared/artifacts/store.ts';
 import type { Log } from '../../shared/base/log.ts';
 import { timeline } from '../../shared/base/timeline.ts';
-import { progressTo } from '../../shared/runner/log.ts';
+import { progressTo } from '../../shared/runner/run.ts';
 
 const job = (name: string, conclusion?: string, runner = ''): RunJob => ({ name, conclusion, runner, url: '' });
 const own = job('test', undefined, 'mine');

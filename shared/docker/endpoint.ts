@@ -23,23 +23,13 @@ export interface DockerSettings {
 export interface Endpoint {
   /** In docker's form: `unix:///var/run/docker.sock`. */
   readonly host: string;
-  readonly address: UnixAddress | TcpAddress;
+  readonly address:
+    | { readonly kind: 'unix'; readonly socketPath: string }
+    | { readonly kind: 'tcp'; readonly hostname: string; readonly port: number; readonly tls: Tls | undefined };
   /** Sent with each request, as in docker (config.json, `HttpHeaders`). */
   readonly headers: Readonly<Record<string, string>>;
   /** The version in `DOCKER_API_VERSION`; undefined is negotiated with the engine. */
   readonly apiVersion: string | undefined;
-}
-
-interface UnixAddress {
-  readonly kind: 'unix';
-  readonly socketPath: string;
-}
-
-interface TcpAddress {
-  readonly kind: 'tcp';
-  readonly hostname: string;
-  readonly port: number;
-  readonly tls: Tls | undefined;
 }
 
 /** PEM texts. */
@@ -73,10 +63,7 @@ async function readConfig(folder: string): Promise<JsonObject | undefined> {
   return isObject(config) ? config : undefined;
 }
 
-/**
- * @returns '' for a file that isn't there; undefined for one that can't be read
- * @throws HandoverError `docker-unavailable` for a pipe
- */
+/** Returns '' for a missing file, undefined for an unreadable one. Throws `docker-unavailable` for a pipe. */
 async function readIfThere(path: string): Promise<string | undefined> {
   try {
     return (await readSmallFile(path, limits.jsonBytes)).toString();

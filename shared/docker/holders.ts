@@ -1,9 +1,22 @@
+import { arch } from 'node:os';
 import { HandoverError } from '../base/errors.ts';
 import type { Destination } from '../image/destination.ts';
-import { type DockerCli, dockerCli, failedCommand, lastLine } from './cli.ts';
-import { containerdNode } from './containerd-node.ts';
-import { parseSnapshotter } from './ctr-output.ts';
-import type { Engine } from './engine.ts';
+import { type Digest, digestOf, isDigest } from '../image/digest.ts';
+import { imageStores } from '../image/image-store.ts';
+import { parseConfig, parseManifest } from '../image/manifest.ts';
+import { platformOf } from '../image/platform.ts';
+import { canonicalReference, parseReference } from '../image/reference.ts';
+import { type DockerCli, dockerCli, failedCommand, lastLine, must, outputOf } from './cli.ts';
+import { type Engine, saveFrom } from './engine.ts';
+import {
+  type CtrImage,
+  type EngineInfo,
+  type InspectedImage,
+  parseCtrCheck,
+  parseCtrConfigDigest,
+  parseCtrImages,
+  parseSnapshotter,
+} from './output.ts';
 
 /** What an image is loaded into: an engine, or a node of a cluster. */
 export interface Holder {
@@ -15,30 +28,21 @@ export interface Holder {
 // containerd's namespace for Kubernetes' images (containerd, internal/cri/constants).
 const kubernetes = 'k8s.io';
 
-/** A tool that runs a cluster's nodes as containers. */
-interface ClusterTool {
-  /** The label with the cluster's name. */
-  readonly cluster: string;
-  readonly role: string;
-  /** Whether a container with this role is a node. Clusters also have other containers: load balancers, registries. */
-  readonly isNode: (role: string) => boolean;
-  /** Whether `containerd config dump` shows the snapshotter. */
-  readonly showsSnapshotter: boolean;
-}
-
+// The tools that run a cluster's nodes as containers: the labels with the cluster's name and a container's role, the roles of nodes
+// (clusters also have load balancers and registries), and whether `containerd config dump` shows the snapshotter.
 const tools = {
   // kind, pkg/cluster/internal/providers/docker/constants.go and pkg/cluster/constants/constants.go
   kind: {
     cluster: 'io.x-k8s.kind.cluster',
     role: 'io.x-k8s.kind.role',
-    isNode: (role) => ['control-plane', 'worker'].includes(role),
+    isNode: (role: string) => ['control-plane', 'worker'].includes(role),
     showsSnapshotter: true,
   },
   // k3d, pkg/types/types.go
   k3d: {
     cluster: 'k3d.cluster',
     role: 'k3d.role',
-    isNode: (role) => ['server', 'agent'].includes(role),
+    isNode: (role: string) => ['server', 'agent'].includes(role),
     showsSnapshotter: false,
   },
   // minikube, pkg/drivers/kic/oci/types.go. The label contains the node's name, and nodes have no role.
@@ -48,15 +52,11 @@ const tools = {
     isNode: () => true,
     showsSnapshotter: true,
   },
-} as const satisfies Readonly<Record<string, ClusterTool>>;
+} as const;
 
 type ToolName = keyof typeof tools;
 
-/**
- * Returns the holders of a destination: no holder for `none`.
- * @param engine the job's own engine
- * @throws HandoverError `cluster-not-found`, `docker-unavailable`
- */
+/** Returns the holders of a destination: none for `none`. Throws `cluster-not-found`, `docker-unavailable`. */
 export async function holdersOf(
   destination: Destination,
   engine: Engine,
@@ -91,12 +91,6 @@ async function localNode(cli: DockerCli, namespace: string): Promise<Holder> {
   return { node: `containerd:${namespace}`, engine };
 }
 
-interface NodeContainer {
-  readonly name: string;
-  readonly state: string;
-  readonly cluster: string;
-}
-
 async function clusterNodes(cli: DockerCli, tool: ToolName, cluster: string): Promise<readonly Holder[]> {
   const all = await nodeContainers(cli, tool);
   const nodes = all.filter((node) => node.cluster === cluster);
@@ -122,7 +116,7 @@ function clusterNotFound(message: string, hint: string): HandoverError {
 }
 
 /** Returns the nodes of all clusters of a tool, sorted by name. */
-async function nodeContainers(cli: DockerCli, tool: ToolName): Promise<readonly NodeContainer[]> {
+async function nodeContainers(cli: DockerCli, tool: ToolName) {
   const { cluster: label, role, isNode } = tools[tool];
   const format = `{{.Names}}\t{{.State}}\t{{.Label "${label}"}}\t{{.Label "${role}"}}`;
   const output = await cli.query(['ps', '--all', '--filter', `label=${label}`, '--format', format]);
@@ -149,12 +143,8 @@ function clusterOf(tool: ToolName, label: string): string {
 async function clusterNode(cli: DockerCli, tool: ToolName, name: string): Promise<Holder> {
   // As kind runs its own commands in a node.
   const inside = (stdin: boolean): readonly string[] => ['exec', '--privileged', ...(stdin ? ['-i'] : []), name];
-  const run = async (...command: readonly string[]): Promise<string> => {
-    const args = [...inside(false), ...command];
-    const output = await cli.query(args);
-    if (output.exitCode !== 0) throw failedCommand(cli, 'load-failed', args, output);
-    return output.stdout;
-  };
+  const run = (...command: readonly string[]): Promise<string> =>
+    must(cli, 'load-failed', [...inside(false), ...command]);
   if (tool === 'minikube') requireContainerd(name, await run('cat', '/etc/crictl.yaml'));
   const engine = containerdNode({
     cli,
@@ -174,4 +164,129 @@ function requireContainerd(node: string, crictl: string): void {
     'Create the cluster with `minikube start --driver=docker --container-runtime=containerd`. With another runtime, load the image into ' +
       'docker, and use `minikube image load`.',
   );
+}
+
+// A containerd as an engine: a node of a cluster, where `docker exec` runs ctr, or a containerd of this machine. An image's ID is its
+// manifest's digest. The image's facts are read from the stored blobs, not from containerd's listing. Names are containerd's: Kubernetes
+// looks for `docker.io/library/charon:local` if a pod has the image `charon:local`.
+
+interface CtrCommand {
+  /** docker to run ctr in a container, or ctr. */
+  readonly cli: DockerCli;
+  /** Returns the arguments before ctr's. */
+  readonly before: (stdin: boolean) => readonly string[];
+  /** A command that prints the machine's architecture; undefined for this machine. */
+  readonly architecture: readonly string[] | undefined;
+  /** Undefined is ctr's default. */
+  readonly snapshotter: string | undefined;
+}
+
+/** Runs `ctr content`, and returns its output. */
+type AskContent = (...args: readonly string[]) => Promise<string>;
+
+/** A node's content. The bytes of a digest never change, nor does containerd's reading of them, so each is read once. */
+class Content {
+  readonly #blobs = new Map<Digest, Buffer>();
+  readonly #configs = new Map<Digest, Digest>();
+
+  async blob(ask: AskContent, digest: Digest): Promise<Buffer> {
+    // The digest proves that decoding to text lost no byte.
+    const content = this.#blobs.get(digest) ?? Buffer.from(await ask('get', digest));
+    if (digestOf(content) !== digest)
+      throw new HandoverError(
+        'image-mismatch',
+        `containerd has other bytes under the digest ${digest}.`,
+        'Check the disk of that node. Its content store is damaged.',
+      );
+    this.#blobs.set(digest, content);
+    return content;
+  }
+
+  /** Returns the config digest in containerd's own reading of a manifest. */
+  async configDigest(ask: AskContent, manifest: Digest): Promise<Digest | undefined> {
+    const found = this.#configs.get(manifest) ?? parseCtrConfigDigest(await ask('ls', `digest==${manifest}`), manifest);
+    if (found !== undefined) this.#configs.set(manifest, found);
+    return found;
+  }
+}
+
+function containerdNode(command: CtrCommand, content = new Content()): Engine {
+  const { cli, before, snapshotter } = command;
+  const list = async (...filter: readonly string[]): Promise<readonly CtrImage[]> =>
+    parseCtrImages(await must(cli, 'image-missing', [...before(false), 'images', 'ls', ...filter]));
+  const ask: AskContent = (...args) => must(cli, 'image-missing', [...before(false), 'content', ...args]);
+  const withSnapshotter = snapshotter === undefined ? [] : [`--snapshotter=${snapshotter}`];
+  return {
+    program: 'ctr',
+    get forCleanUp() {
+      return containerdNode({ ...command, cli: cli.forCleanUp }, content);
+    },
+    nameOf: containerdName,
+    info: () => nodeInfo(command),
+    inspect: async (image) => {
+      const filter = isDigest(image) ? `target.digest==${image}` : `name==${containerdName(image)}`;
+      const args = [...before(false), 'images', 'check', ...withSnapshotter, filter];
+      // It lists the images like `images ls`, and fails after that if the image is damaged.
+      const output = await cli.query(args);
+      const [found] = parseCtrImages(output.stdout);
+      if (found !== undefined) return inspected(found, content, ask, parseCtrCheck(output.stdout, found.name));
+      if (output.exitCode === 0) return undefined;
+      throw failedCommand(cli, 'image-missing', args, output);
+    },
+    load: async (chunks) => {
+      const args = [...before(true), 'images', 'import', '--all-platforms', ...withSnapshotter, '-'];
+      const output = await outputOf(await cli.start(args), chunks);
+      if (output.exitCode !== 0) throw failedCommand(cli, 'load-failed', args, output);
+      return [];
+    },
+    confirm: undefined,
+    // It only accepts whole tarballs.
+    pull: undefined,
+    save: (image) => saveFrom(cli, [...before(false), 'images', 'export', '-', containerdName(image)]),
+    tag: async (image, reference) => {
+      const source = isDigest(image) ? (await list(`target.digest==${image}`))[0]?.name : containerdName(image);
+      const args = ['images', 'tag', '--force', source ?? image, containerdName(reference)];
+      await must(cli, 'load-failed', [...before(false), ...args]);
+    },
+    untag: async (reference) => {
+      // A missing image is not an error.
+      const args = [...before(false), 'images', 'rm', containerdName(reference)];
+      await must(cli.forCleanUp, 'image-missing', args);
+    },
+    // containerd keeps no image without a name.
+    release: undefined,
+    images: async () => (await list()).map(({ name, target }) => ({ reference: name, imageId: target })),
+  };
+}
+
+/** Returns a reference in containerd's normal form. IDs, which Kubernetes uses as names, are returned unchanged. */
+function containerdName(reference: string): string {
+  return isDigest(reference) ? reference : canonicalReference(parseReference(reference));
+}
+
+async function nodeInfo({ cli, architecture }: CtrCommand): Promise<EngineInfo> {
+  const machine = architecture === undefined ? arch() : (await must(cli, 'load-failed', architecture)).trim();
+  return { platform: platformOf('linux', machine), imageStore: imageStores.containerd, dataRoot: '', hostName: '' };
+}
+
+async function inspected(
+  { name, target }: CtrImage,
+  content: Content,
+  ask: AskContent,
+  isWhole: boolean,
+): Promise<InspectedImage> {
+  const common = { imageId: target, repoTags: [name], isWhole };
+  try {
+    const manifest = parseManifest(await content.blob(ask, target), `manifest ${target}`);
+    const { platform, diffIds, labels, config, created } = parseConfig(
+      await content.blob(ask, manifest.config.digest),
+      `config ${manifest.config.digest}`,
+    );
+    const read = { platform, diffIds, labels, config, configDigest: await content.configDigest(ask, target) };
+    return { ...common, ...read, ...(created === undefined ? {} : { created }) };
+  } catch (error) {
+    // An index of several platforms, a chart, or an image without content: never a handed-over image.
+    if (!(error instanceof HandoverError) || !['tarball-invalid', 'image-missing'].includes(error.code)) throw error;
+    return { ...common, platform: platformOf('', ''), diffIds: [], labels: {}, config: {} };
+  }
 }

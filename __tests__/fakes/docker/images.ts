@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import type { Readable } from 'node:stream';
 import { extract } from 'tar-stream';
-import { podmanName } from '../../../shared/docker/podman-engine.ts';
+import { podmanName } from '../../../shared/docker/engine.ts';
 import { emptyState, type FakeImage, type FakeState } from './state.ts';
 
 /** An engine error, with the status and message of its API (moby, daemon and errdefs). */
