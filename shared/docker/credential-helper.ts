@@ -1,5 +1,5 @@
-import { execFile, type ExecFileException } from 'node:child_process';
-import { addAbortListener } from 'node:events';
+import { spawn } from 'node:child_process';
+import { addAbortListener, once } from 'node:events';
 import { which } from '@actions/io';
 import { HandoverError, messageOf } from '../base/errors.ts';
 import { killTree } from '../base/forced-end.ts';
@@ -40,25 +40,29 @@ export async function askHelper(
 async function run(name: string, path: string, key: string, signal: AbortSignal) {
   signal.throwIfAborted();
   const limit = AbortSignal.timeout(answerMs);
-  const { promise, resolve } = Promise.withResolvers<{ readonly error: ExecFileException | null; stdout: string }>();
-  const child = execFile(path, ['get'], { maxBuffer: mostBytes }, (error, stdout) => resolve({ error, stdout }));
-  const close = (): void => {
-    child.stdout?.destroy();
-    child.stderr?.destroy();
-  };
+  // Not `execFile`: it would read and limit what the helper tells its user.
+  const child = spawn(path, ['get'], { stdio: ['pipe', 'pipe', 'ignore'] });
+  const close = (): void => void child.stdout.destroy();
   const ending = addAbortListener(AbortSignal.any([signal, limit]), () => {
     if (child.pid !== undefined && child.exitCode === null) killTree(child.pid);
     close();
   });
   child.once('exit', () => setTimeout(close, streamMs).unref());
-  child.stdin?.on('error', () => undefined).end(key);
-  const { error, stdout } = await promise;
+  child.stdin.on('error', () => undefined).end(key);
+  let stdout = '';
+  child.stdout.setEncoding('utf8').on('data', (part: string) => {
+    stdout += part;
+    if (stdout.length > mostBytes) close();
+  });
+  const failure = await once(child, 'close').then(
+    () => (stdout.length > mostBytes ? 'its output is too long' : undefined),
+    messageOf,
+  );
   ending[Symbol.dispose]();
   signal.throwIfAborted();
   if (limit.aborted) throw badHelper(name, `it gave no answer within ${String(answerMs / 1000)} s`);
-  // A text is the code of a system error, not an exit code.
-  if (typeof error?.code === 'string') throw badHelper(name, messageOf(error));
-  return { exitCode: error === null ? 0 : (error.code ?? null), stdout };
+  if (failure !== undefined) throw badHelper(name, failure);
+  return { exitCode: child.exitCode, stdout };
 }
 
 function badHelper(name: string, why: string): HandoverError {
