@@ -140,6 +140,7 @@ function unavailable(name: CommandName, why: string, cause?: unknown): HandoverE
 export async function outputOf(running: RunningCli, input?: LentChunks): Promise<CliOutput> {
   const { stdin, stdout, stderr, exit } = running;
   const printed = Promise.all([text(stdout), text(stderr), exit]);
+  printed.catch(() => undefined); // thrown at the end, unless the input fails
   const ended = new AbortController();
   void exit.then(() => ended.abort());
   try {

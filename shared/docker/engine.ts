@@ -232,6 +232,7 @@ export async function pullWatched(
 export async function* saveFrom(cli: DockerCli, args: readonly string[], tempDir?: string): AsyncGenerator<Buffer> {
   const running = await cli.start(args, { tempDir });
   const said = text(running.stderr);
+  said.catch(() => undefined); // thrown where it is awaited
   running.stdin.end();
   try {
     const stdout: AsyncIterable<Buffer> = running.stdout;
