@@ -24,7 +24,7 @@ export interface InspectedImage {
   readonly labels: Readonly<Record<string, string>>;
   /** Inspect's `Config`, which containers use. */
   readonly config: JsonObject;
-  readonly created?: string;
+  readonly created?: string | undefined;
   /** The config digest in the engine's own reading of the manifest; undefined if the engine doesn't return it. */
   readonly configDigest?: Digest | undefined;
   /** Whether the engine has all of its content, as its manifest names it; undefined if that is unknown. */

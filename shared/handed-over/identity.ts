@@ -37,7 +37,7 @@ export interface Identity extends ImageConfig {
 }
 
 /** A layer and its position in the tarball. */
-export type LocatedLayer = Required<RecordLayer>;
+export type LocatedLayer = RecordLayer & { readonly offset: number };
 
 /** An image in an artifact whose layers can be read one by one. */
 export interface RangedImage {

@@ -42,7 +42,7 @@ export interface Descriptor {
   readonly mediaType: string;
   readonly digest: Digest;
   readonly size: number;
-  readonly platform?: Platform;
+  readonly platform?: Platform | undefined;
   readonly annotations: Readonly<Record<string, string>>;
 }
 
@@ -59,7 +59,7 @@ export interface ImageConfig {
   readonly platform: Platform;
   readonly diffIds: readonly Digest[];
   readonly labels: Readonly<Record<string, string>>;
-  readonly created?: string;
+  readonly created?: string | undefined;
   /** Its member `config`: what containers are made of. */
   readonly config: JsonObject;
 }
@@ -189,14 +189,13 @@ export function parseConfig(bytes: Uint8Array, where: string): ImageConfig {
   const other = diffIds.find(isOtherDigest);
   if (other !== undefined) throw unsupportedDigest(where, other);
   if (!diffIds.every(isDigest)) throw ambiguous(where, 'has a diff ID that is no sha256 digest');
-  const created = stringOr(value['created'], undefined);
   const config = isObject(value['config']) ? value['config'] : {};
   return {
     platform: platformIn(value),
     diffIds,
     labels: stringMapOf(config['Labels']),
     config,
-    ...(created === undefined ? {} : { created }),
+    created: stringOr(value['created'], undefined),
   };
 }
 
@@ -235,7 +234,7 @@ export function formatManifest(
 export function formatIndex(
   images: readonly (Pick<Descriptor, 'digest' | 'size' | 'mediaType'> & {
     readonly platform: Platform;
-    readonly attestations?: readonly Descriptor[];
+    readonly attestations?: readonly Descriptor[] | undefined;
   })[],
 ): { readonly bytes: Buffer; readonly mediaType: string } {
   const byName = images.toSorted((one, other) =>
@@ -272,7 +271,7 @@ function parseDescriptor(value: JsonObject, where: string): Descriptor {
     mediaType,
     digest,
     size,
-    ...(isKnown ? { platform: platformIn(platform) } : {}),
+    platform: isKnown ? platformIn(platform) : undefined,
     annotations: stringMapOf(value['annotations']),
   };
 }

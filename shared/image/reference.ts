@@ -6,10 +6,10 @@ import { type Digest, isDigest } from './digest.ts';
 export interface Reference {
   /** Registry and path without tag and digest, lower-case, as Docker prints it (`charon`, `ghcr.io/org/charon`). */
   readonly repository: string;
-  readonly tag?: string;
-  readonly digest?: Digest;
+  readonly tag?: string | undefined;
+  readonly digest?: Digest | undefined;
   /** Set when upper-case letters had to be lowered: the text as it was given. */
-  readonly loweredFrom?: string;
+  readonly loweredFrom?: string | undefined;
 }
 
 /** The name an image has in an engine or registry. */
@@ -65,12 +65,7 @@ export function parseReference(text: string): Reference {
   const repository = parseRepository(name.toLowerCase(), text);
   // However it is spelled, an engine would look for an ID, or its first digits (moby, daemon/images/image.go).
   if (repository === 'sha256') throw invalid(text, 'it would be an image ID, not a reference');
-  return {
-    repository,
-    ...(tag === undefined ? {} : { tag }),
-    ...(digest === undefined ? {} : { digest }),
-    ...(name === name.toLowerCase() ? {} : { loweredFrom: given }),
-  };
+  return { repository, tag, digest, loweredFrom: name === name.toLowerCase() ? undefined : given };
 }
 
 function split(given: string): { name: string; tag: string | undefined; digest: string | undefined } {

@@ -19,7 +19,12 @@ export interface EventFacts {
 /** What the workflow runs for. A schedule, a manual run and the like run for the branch or the tag they run on. */
 export type WorkflowEvent =
   /** `sha` is the head of the pull request, never the merge commit; `branch` is its head branch, if known. */
-  | { readonly kind: 'pull-request'; readonly number: number; readonly sha: string; readonly branch?: string }
+  | {
+      readonly kind: 'pull-request';
+      readonly number: number;
+      readonly sha: string;
+      readonly branch?: string | undefined;
+    }
   /** `branch` is the queue's own, `gh-readonly-queue/…`; `number` the last pull request of the group. */
   | { readonly kind: 'merge-queue'; readonly number: number; readonly sha: string; readonly branch: string }
   | { readonly kind: 'branch'; readonly name: string; readonly sha: string; readonly isDefault: boolean }
@@ -66,8 +71,7 @@ function pullRequest(facts: EventFacts, payload: JsonObject): WorkflowEvent {
   if (number === undefined) return none(`the payload of ${quoteForeign(facts.name)} has no pull request number`);
   // GITHUB_SHA is the merge commit of this run. The head's commit would not lead to a tag with it.
   if (sha === undefined) return none(`the payload of ${quoteForeign(facts.name)} has no pull_request.head.sha`);
-  const branch = stringOr(head['ref'], '') || facts.headRef;
-  return { kind: 'pull-request', number, sha, ...(branch === '' ? {} : { branch }) };
+  return { kind: 'pull-request', number, sha, branch: stringOr(head['ref'], '') || facts.headRef || undefined };
 }
 
 function mergeGroup(facts: EventFacts, payload: JsonObject): WorkflowEvent {
@@ -92,7 +96,7 @@ function triggeringRun(payload: JsonObject): WorkflowEvent {
   const requests = trigger.startsWith('pull_request') ? objectsOf(run['pull_requests']) : [];
   const request = requests.find((one) => member(one, 'head')['sha'] === sha) ?? requests[0];
   const number = request?.['number'];
-  if (isNumber(number)) return { kind: 'pull-request', number, sha, ...(branch === '' ? {} : { branch }) };
+  if (isNumber(number)) return { kind: 'pull-request', number, sha, branch: branch || undefined };
   // A fork's branch may be called main too; a fork's pull request is not listed in the payload.
   const [home, head] = [member(payload, 'repository'), member(run, 'head_repository')].map((one) => one['full_name']);
   const isOurs = home !== undefined && head === home;

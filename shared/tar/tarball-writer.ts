@@ -110,7 +110,7 @@ function describe(image: ImageContents, references: readonly Reference[]): reado
     mediaType: image.manifestMediaType,
     digest: image.manifestDigest,
     size: image.manifestBytes.length,
-    ...(isKnown(platform) ? { platform: { architecture, os, variant } } : {}),
+    platform: isKnown(platform) ? { architecture, os, variant } : undefined,
   };
   // containerd names an image after the first annotation, the OCI tools after the second.
   return references.map((reference) => ({
