@@ -237,7 +237,7 @@ function repositoryPush(
     try {
       await work();
     } catch (error) {
-      if (!(error instanceof RegistryFailure) || error.reason !== 'unknown-blob') throw error;
+      if (!(error instanceof RegistryFailure) || !error.isBlobLost) throw error;
       log.info(`${error.message}. Sending again what is missing.`);
       const all = [...blobs, ...manifests].map(({ digest }) => digest);
       const named = all.filter((digest) => error.said.includes(digest));

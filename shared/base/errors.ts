@@ -1,4 +1,4 @@
-import { explainRegistry, type RegistryCause } from './registry-causes.ts';
+import { explainRegistry } from './registry-causes.ts';
 import { quoteForeign } from './text.ts';
 
 /** All error codes. Each has a scenario that produces it, and a heading in TROUBLESHOOTING.md. @internal */
@@ -125,7 +125,8 @@ interface RegistrySeen {
 
 /** A push or a pull that failed. */
 export class RegistryFailure extends HandoverError {
-  readonly reason: RegistryCause;
+  /** Whether the registry lacks a blob that it reported as present. */
+  readonly isBlobLost: boolean;
   /** Whether another attempt would fail in the same way: a wrong login, a missing image. */
   readonly permanent: boolean;
   /** The client's full message. */
@@ -138,13 +139,13 @@ export class RegistryFailure extends HandoverError {
    */
   constructor(work: string, references: readonly string[], said: string, seen: RegistrySeen = {}) {
     const words = `${withoutNames(seen.why ?? said, references)} ${seen.systemCode ?? ''}`;
-    const { cause, permanent, hint } = explainRegistry(words, seen.status);
+    const { isBlobLost = false, permanent, hint } = explainRegistry(words, seen.status);
     super(
       'registry-failed',
       `${work} of ${references.join(', ')} failed: ${quoteForeign(said, 700) || 'no message'}`,
       hint,
     );
-    this.reason = cause;
+    this.isBlobLost = isBlobLost;
     this.permanent = permanent;
     this.said = said;
   }
