@@ -3,19 +3,14 @@ import { newTarball, type OpenedTarball, type UnsealedRecord } from '../upload.t
 import type { TarballPlan } from '../plan/plan.ts';
 import { HandoverError, invalidInput, invalidTarball, messageOf } from '../../shared/base/errors.ts';
 import { fileChunks, fileHead, transientFileChunks } from '../../shared/bytes/files.ts';
+import { contentsOf } from '../../shared/image/manifest.ts';
 import { formatPlatform, samePlatform } from '../../shared/image/platform.ts';
 import type { TarballCompression } from '../../shared/image/record.ts';
 import type { Reference, TaggedReference } from '../../shared/image/reference.ts';
 import { readNamedImage } from '../../shared/layout/read-layout.ts';
 import type { ArrivingLayer } from '../../shared/tar/tarball-writer.ts';
 import { compressionOf, decompress, magicBytes } from '../../shared/tar/compression.ts';
-import {
-  chooseImage,
-  contentsOf,
-  imagesIn,
-  type TarballImage,
-  type TarballImages,
-} from '../../shared/tar/tarball-images.ts';
+import { chooseImage, imagesIn, type TarballImage, type TarballImages } from '../../shared/tar/tarball-images.ts';
 import { readTarball, SeenTarball, seeTarball, type SeenEntry } from '../../shared/tar/tarball-reader.ts';
 import { layoutBlobs } from '../../shared/layout/arriving-layers.ts';
 

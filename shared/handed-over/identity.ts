@@ -6,6 +6,7 @@ import { copiedBytes, type LentChunks } from '../bytes/chunks.ts';
 import { type Digest, digestOf } from '../image/digest.ts';
 import {
   configFault,
+  contentsOf,
   type Descriptor,
   type ImageConfig,
   type ImageContents,
@@ -126,20 +127,12 @@ async function identifiedImage(image: RecordedImage, bytesAt: BytesAt, read: Rea
   }
   const manifestBytes = await bytesAt(manifestAt);
   const manifest = parsed(() => parseManifest(manifestBytes, 'the manifest'));
-  const identity = { ...config, configDigest, manifestDigest: digestOf(manifestBytes) };
+  const identity = { ...config, configDigest, manifestDigest: manifest.digest };
   requireAgreement('config digest', image.configDigest, manifest.config.digest);
   requireRecorded(image, identity, manifest.layers);
   const fault = configFault(manifest, configBytes, config);
   if (fault !== undefined) throw corrupt(`the manifest ${identity.manifestDigest} ${fault}`);
-  const contents = {
-    configDigest,
-    configBytes,
-    config,
-    manifestDigest: identity.manifestDigest,
-    manifestBytes,
-    manifestMediaType: manifest.mediaType,
-    layers: manifest.layers,
-  };
+  const contents = contentsOf({ configBytes, config }, manifest);
   const layers = locatedLayers(image, manifest.layers);
   return { identity, references, ranged: layers === undefined ? undefined : { contents, layers, read } };
 }

@@ -1,10 +1,10 @@
 import { HandoverError, invalidTarball } from '../base/errors.ts';
 import type { Digest } from '../image/digest.ts';
-import { formatManifest, type ImageContents, layerMediaType } from '../image/manifest.ts';
+import { contentsOf, formatManifest, type ImageContents, type Manifest, layerMediaType } from '../image/manifest.ts';
 import type { Platform } from '../image/platform.ts';
 import { corrupt, type HandoverRecord, imagesOf, recordName } from '../image/record.ts';
 import { canonicalReference, formatReference, parseTaggedReference, type Reference } from '../image/reference.ts';
-import { chooseImage, contentsOf, type TarballImage, type TarballManifest } from '../tar/tarball-images.ts';
+import { chooseImage, type TarballImage, type TarballManifest } from '../tar/tarball-images.ts';
 import { type Expectations, requireExpected } from './expectations.ts';
 import type { FoundArtifact } from './find.ts';
 import { type IdentifiedImage, type Identity, requireRecorded } from './identity.ts';
@@ -226,21 +226,19 @@ function requireDistinctReferences(selected: readonly SelectedImage[]): void {
 // A containerd store would generate a manifest for an image without one, from whatever layers it has. The image ID would then be
 // unpredictable.
 function resolvedImage({ image, manifest, references }: SelectedImage): TarballResolvedImage {
-  const contents = manifest === undefined ? generatedContents(image) : contentsOf(image, manifest);
+  const contents = contentsOf(image, manifest ?? generatedManifest(image));
   const { config, configDigest, manifestDigest } = contents;
   const layerNames = image.layers.map(({ name }) => name);
   return { identity: { ...config, configDigest, manifestDigest }, contents, references, layerNames };
 }
 
-function generatedContents({ configDigest, configBytes, config, layers }: TarballImage): ImageContents {
+function generatedManifest({ configDigest, configBytes, layers }: TarballImage): Manifest {
   const described = layers.map(({ digest, size, packing }) => ({
     digest,
     size,
     mediaType: layerMediaType(packing === 'gzip' || packing === 'zstd' ? packing : 'uncompressed'),
-    annotations: {},
   }));
-  const manifest = formatManifest({ digest: configDigest, size: configBytes.length }, described);
-  return { configDigest, configBytes, config, ...manifest, layers: described };
+  return formatManifest({ digest: configDigest, size: configBytes.length }, described);
 }
 
 /**

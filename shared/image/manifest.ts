@@ -48,6 +48,8 @@ export interface Descriptor {
 
 /** A manifest (OCI image-spec, manifest.md). */
 export interface Manifest {
+  readonly bytes: Buffer;
+  readonly digest: Digest;
   /** The OCI type when it isn't set. */
   readonly mediaType: string;
   readonly config: Descriptor;
@@ -138,13 +140,15 @@ export function isIndexDocument(bytes: Uint8Array, where: string): boolean {
 }
 
 /** @throws HandoverError `tarball-invalid`, also for layers with `urls` and nondistributable layers */
-export function parseManifest(bytes: Uint8Array, where: string): Manifest {
+export function parseManifest(bytes: Buffer, where: string): Manifest {
   const value = document(bytes, manifestShape, where, 'an image manifest');
   requireKind(value, where, ['', mediaTypes.manifest, mediaTypes.dockerManifest], ['manifests', 'fsLayers']);
   // BuildKit writes `null` for an image without layers.
   const listsLayers = Array.isArray(value['layers']) || value['layers'] === null;
   if (!listsLayers || !isObject(value['config'])) throw invalid(where, 'an image manifest', bytes);
   return {
+    bytes,
+    digest: digestOf(bytes),
     mediaType: stringOr(value['mediaType'], '') || mediaTypes.manifest,
     config: parseDescriptor(value['config'], where),
     layers: requireCount(objectsOf(value['layers']), where).map((layer) => parseDescriptor(layer, where)),
@@ -212,11 +216,12 @@ export function parseArchiveManifest(bytes: Uint8Array, where: string): readonly
   });
 }
 
+/** Makes the manifest of a config and its layers. */
 export function formatManifest(
   config: Pick<Descriptor, 'digest' | 'size'>,
   layers: readonly Pick<Descriptor, 'digest' | 'size' | 'mediaType'>[],
-): Pick<ImageContents, 'manifestBytes' | 'manifestDigest' | 'manifestMediaType'> {
-  const manifestBytes = Buffer.from(
+): Manifest {
+  const bytes = Buffer.from(
     JSON.stringify({
       schemaVersion: 2,
       mediaType: mediaTypes.manifest,
@@ -224,7 +229,7 @@ export function formatManifest(
       layers: layers.map(({ mediaType, digest, size }) => ({ mediaType, digest, size })),
     }),
   );
-  return { manifestBytes, manifestDigest: digestOf(manifestBytes), manifestMediaType: mediaTypes.manifest };
+  return parseManifest(bytes, 'the new manifest');
 }
 
 /**
@@ -343,6 +348,22 @@ export interface ImageContents {
   readonly manifestMediaType: string;
   /** In the order of application. A blob can occur twice. */
   readonly layers: readonly Descriptor[];
+}
+
+/** Returns an image's contents by its config and one of its manifests. */
+export function contentsOf(
+  { configBytes, config }: Pick<ImageContents, 'configBytes' | 'config'>,
+  manifest: Manifest,
+): ImageContents {
+  return {
+    configDigest: manifest.config.digest,
+    configBytes,
+    config,
+    manifestDigest: manifest.digest,
+    manifestBytes: manifest.bytes,
+    manifestMediaType: manifest.mediaType,
+    layers: manifest.layers,
+  };
 }
 
 /** What's wrong with an OCI layout that a builder or an engine has written for us. */

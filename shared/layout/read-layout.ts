@@ -6,6 +6,7 @@ import { fileHead, readSmallFile } from '../bytes/files.ts';
 import { type Digest, digestOf, hexOf } from '../image/digest.ts';
 import {
   configFault,
+  contentsOf,
   type Descriptor,
   formatIndex,
   formatManifest,
@@ -132,8 +133,7 @@ async function readImage(
   platform: Platform,
   replaced: ReadonlyMap<Digest, ReplacedLayer> = new Map(),
 ): Promise<ImageContents> {
-  const manifestBytes = await readJsonBlob(layout, descriptor);
-  const manifest = parseManifest(manifestBytes, `manifest ${descriptor.digest}`);
+  const manifest = parseManifest(await readJsonBlob(layout, descriptor), `manifest ${descriptor.digest}`);
   requireConfigSize(manifest.config.size);
   const configBytes = await readJsonBlob(layout, manifest.config);
   const config = parseConfig(configBytes, `config ${manifest.config.digest}`);
@@ -148,16 +148,8 @@ async function readImage(
   if (fault !== undefined) throw invalidLayout(`The manifest ${descriptor.digest} ${fault}.`);
   const layers = manifest.layers.map((layer) => ({ ...layer, ...replaced.get(layer.digest) }));
   await Promise.all(layers.map((layer, position) => requireLayer(layout, layer, config.diffIds[position])));
-  const unchanged = {
-    configDigest: manifest.config.digest,
-    configBytes,
-    config,
-    manifestDigest: descriptor.digest,
-    manifestBytes,
-    manifestMediaType: manifest.mediaType,
-    layers,
-  };
-  return replaced.size === 0 ? unchanged : { ...unchanged, ...formatManifest(manifest.config, layers) };
+  const stored = replaced.size === 0 ? manifest : formatManifest(manifest.config, layers);
+  return contentsOf({ configBytes, config }, stored);
 }
 
 /** An index: what it lists, and its bytes if it is a blob. */

@@ -63,9 +63,9 @@ async function writeIndexOf(
   );
   const [config, ...layers] = await Promise.all(digests.map((digest) => describe(layout, digest, replaced)));
   if (config === undefined || layers.length !== image?.layers.length) return false;
-  const { manifestBytes, manifestDigest, manifestMediaType } = formatManifest(config, layers);
-  await placeBlob(layout, manifestDigest, manifestBytes);
-  const manifest = { mediaType: manifestMediaType, digest: manifestDigest, size: manifestBytes.length };
+  const { bytes, digest, mediaType } = formatManifest(config, layers);
+  await placeBlob(layout, digest, bytes);
+  const manifest = { mediaType, digest, size: bytes.length };
   await writeFile(join(layout, 'index.json'), JSON.stringify({ schemaVersion: 2, manifests: [manifest] }));
   return true;
 }

@@ -25,8 +25,6 @@ import { damaged, type SeenEntry, type SeenTarball } from './tarball-reader.ts';
 
 /** An image's own manifest in a tarball. */
 export interface TarballManifest extends Manifest {
-  readonly digest: Digest;
-  readonly bytes: Buffer;
   /** Where it begins in the tarball, in bytes. */
   readonly offset: number;
   /** Digests of the indexes around it, the outermost first. */
@@ -115,7 +113,7 @@ function manifestsIn(index: Buffer, seen: SeenTarball): readonly IndexedManifest
         continue;
       }
       const before = found.get(digest);
-      const manifest = before ?? { ...parseManifest(bytes, `manifest ${digest}`), digest, bytes, offset };
+      const manifest = before ?? { ...parseManifest(bytes, `manifest ${digest}`), offset };
       found.set(digest, {
         ...manifest,
         around: [...new Set([...(before?.around ?? []), ...around])],
@@ -142,9 +140,9 @@ function tooMany(where: string, count: number): HandoverError {
 
 /** Returns all manifests in the tarball, also those that no index names. */
 function looseManifests(seen: SeenTarball): readonly TarballManifest[] {
-  return seen.kept().flatMap(({ digest, bytes, offset }) => {
+  return seen.kept().flatMap(({ bytes, offset }) => {
     const manifest = attempt(() => parseManifest(bytes, 'a manifest'), undefined);
-    return manifest === undefined ? [] : [{ ...manifest, digest, bytes, offset, around: [] }];
+    return manifest === undefined ? [] : [{ ...manifest, offset, around: [] }];
   });
 }
 
@@ -324,22 +322,6 @@ export function chooseImage(
     `The tarball holds ${String(images.length)} images (${there.join('; ')}), and ${name ?? 'no reference'} was requested.`,
     'Set the input `image` to one of them.',
   );
-}
-
-/** Returns the image's contents by one of its manifests. */
-export function contentsOf(
-  { configDigest, configBytes, config }: TarballImage,
-  manifest: TarballManifest,
-): ImageContents {
-  return {
-    configDigest,
-    configBytes,
-    config,
-    manifestDigest: manifest.digest,
-    manifestBytes: manifest.bytes,
-    manifestMediaType: manifest.mediaType,
-    layers: manifest.layers,
-  };
 }
 
 function namesIn({ references }: TarballImage): string {
