@@ -16,6 +16,11 @@ export function isOtherDigest(text: unknown): text is string {
   );
 }
 
+/** Returns the digest in the path of a blob in an OCI layout or a tarball; undefined for another path. */
+export function blobDigest(path: string): Digest | undefined {
+  return parseDigest(/^blobs\/sha256\/([0-9a-f]{64})$/.exec(path)?.[1] ?? '');
+}
+
 /** Takes `sha256:<hex>` or the bare hex that some clients print. Returns undefined for anything else. */
 export function parseDigest(text: string): Digest | undefined {
   const full = text.includes(':') ? text : `sha256:${text}`;

@@ -20,6 +20,12 @@ import { archiveShape, configShape, manifestShape } from './shapes.ts';
 /** How layers are stored in a manifest (OCI image-spec, layer.md). */
 export type LayerFormat = 'gzip' | 'zstd' | 'uncompressed';
 
+/** A format and its level; without one the compressor's own default counts. */
+export interface LayerCompression {
+  readonly format: LayerFormat;
+  readonly level: number | undefined;
+}
+
 /** How a layer of that format is called in a manifest. */
 export function layerMediaType(format: LayerFormat): string {
   const suffix = { gzip: '+gzip', zstd: '+zstd', uncompressed: '' } as const;

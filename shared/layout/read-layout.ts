@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { HandoverError, messageOf } from '../base/errors.ts';
 import { limits } from '../base/limits.ts';
 import { fileHead, readSmallFile } from '../bytes/files.ts';
-import { type Digest, digestOf, hexOf } from '../image/digest.ts';
+import { blobName, type Digest, digestOf } from '../image/digest.ts';
 import {
   configFault,
   contentsOf,
@@ -28,9 +28,9 @@ import { layerHeadBytes, layerPackingOf, wrongForm } from '../tar/layer-form.ts'
 /** A layer that has been compressed, so its digest in the layout differs from the one in the layout's manifest. */
 export type ReplacedLayer = Pick<Descriptor, 'digest' | 'size' | 'mediaType'>;
 
-/** Returns the path of a blob in an OCI layout (OCI image-spec, image-layout.md). */
+/** Returns the path of a blob of an OCI layout's folder. */
 export function blobPath(layout: string, digest: Digest): string {
-  return join(layout, 'blobs', 'sha256', hexOf(digest));
+  return join(layout, blobName(digest));
 }
 
 /**

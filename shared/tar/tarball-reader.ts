@@ -3,7 +3,7 @@ import { limits } from '../base/limits.ts';
 import { type HandoverError, invalidTarball, messageOf } from '../base/errors.ts';
 import { copiedBytes, type LentChunks, streamableChunks, watchedChunks, withHead } from '../bytes/chunks.ts';
 import { Checksum, checksummed, drain } from '../bytes/verified.ts';
-import { blobName, type Digest, digestOf, parseDigest } from '../image/digest.ts';
+import { blobDigest, blobName, type Digest, digestOf } from '../image/digest.ts';
 import { looksLikeJson } from './header.ts';
 import { decompress, type Packing } from './compression.ts';
 import { tarEntries, type TarLink } from './entries.ts';
@@ -118,7 +118,7 @@ export async function* readTarball(chunks: LentChunks, seen: SeenTarball): Async
     const path = pathOf(name);
     if (link !== undefined) seen.addLink(path, link);
     if (!isFile) continue;
-    const named = digestIn(path);
+    const named = blobDigest(path);
     const { head, all } = await withHead(content, tarBlock);
     const packing = layerPackingOf(head);
     if (seen.keeps(size, head)) {
@@ -162,10 +162,6 @@ async function contentDigest(chunks: LentChunks): Promise<Digest> {
   const checksum = new Checksum();
   await drain(checksummed(chunks, checksum));
   return checksum.found().digest;
-}
-
-function digestIn(path: string): Digest | undefined {
-  return parseDigest(`sha256:${/^blobs\/sha256\/([0-9a-f]{64})$/.exec(path)?.[1] ?? ''}`);
 }
 
 // Some tools write `./manifest.json`. For engines, which unpack the tar, that is `manifest.json`.
