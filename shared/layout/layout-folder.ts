@@ -16,7 +16,7 @@ import { claimPlace } from '../bytes/partial-file.ts';
 import { Checksum } from '../bytes/verified.ts';
 import type { Digest } from '../image/digest.ts';
 import { invalidLayout } from '../image/manifest.ts';
-import { type NamedImage, smallEntries } from '../tar/tarball-writer.ts';
+import { layoutEntries, type NamedImage } from '../tar/tarball-writer.ts';
 import { blobPath } from './read-layout.ts';
 
 // An OCI layout for other programs, such as a build with `build-contexts: base=oci-layout://DIR`. It is written next to its place, and
@@ -63,7 +63,7 @@ export async function layoutFolder(path: string, log: Pick<Log, 'warning'>): Pro
     tee: (chunks) => teeBlob(chunks, inside, path, sizes),
     commit: async (images) => {
       requireLayers(images, sizes);
-      for (const [name, bytes] of layoutEntries(images)) await writeFile(join(inside, name), bytes);
+      for (const [name, bytes] of layoutEntries(images, { [mark]: '1' })) await writeFile(join(inside, name), bytes);
       await chmod(inside, 0o755);
       const put = isMount ? putInside(path, folder, folderOf(place)) : putInPlace(path, folder, partial, place);
       await put.catch(refuse);
@@ -101,18 +101,6 @@ function requireLayers(images: readonly NamedImage[], sizes: ReadonlyMap<Digest,
     const seen = found === undefined ? 'is not among those that came' : `has ${String(found)} bytes`;
     throw invalidLayout(`The layer ${digest} ${seen}; its manifest says ${String(size)} bytes.`);
   }
-}
-
-/** Returns the tarball's small entries without Docker's own, and with this project's mark. */
-function layoutEntries(images: readonly NamedImage[]): ReadonlyMap<string, Buffer> {
-  const entries = new Map(smallEntries(images));
-  entries.delete('manifest.json');
-  const index = parseJson(entries.get('index.json')?.toString() ?? '');
-  entries.set(
-    'index.json',
-    Buffer.from(JSON.stringify({ ...(isObject(index) ? index : {}), annotations: { [mark]: '1' } })),
-  );
-  return entries;
 }
 
 async function putInPlace(path: string, folder: OwnFolder, partial: string, place: string): Promise<void> {

@@ -50,9 +50,9 @@ export async function* tarballChunks(
     return chunk;
   };
   for (const folder of ['blobs/', 'blobs/sha256/']) yield count(tarHeader(folder, 0));
-  for await (const layer of layers) {
-    offsets.set(layer.digest, position + tarBlock);
-    for await (const chunk of blobEntry(layer)) yield count(chunk);
+  for await (const { digest, size, chunks } of layers) {
+    offsets.set(digest, position + tarBlock);
+    for await (const chunk of tarEntry(blobName(digest), size, chunks())) yield count(chunk);
   }
   const named = await images();
   requireLayers(named, offsets);
@@ -64,28 +64,45 @@ export async function* tarballChunks(
   told({ size: position, offsets });
 }
 
-async function* blobEntry({ digest, size, chunks }: ArrivingLayer): AsyncGenerator<LentChunk> {
-  yield tarHeader(blobName(digest), size);
-  yield* chunks();
+/** Returns the bytes of a tar's entry whose content has `size` bytes. */
+export async function* tarEntry(name: string, size: number, content: LentChunks): AsyncGenerator<LentChunk> {
+  yield tarHeader(name, size);
+  yield* content;
   yield Buffer.alloc(tarPadding(size));
 }
 
 /** Returns the bytes of a tar of some blobs and the index that lists them. */
 export async function* indexedBlobs(index: Buffer, blobs: readonly ArrivingLayer[]): AsyncGenerator<LentChunk> {
-  for (const blob of blobs) yield* blobEntry(blob);
+  for (const { digest, size, chunks } of blobs) yield* tarEntry(blobName(digest), size, chunks());
   yield smallEntry('index.json', index);
   yield endOfArchive;
 }
 
-export function smallEntry(name: string, bytes: Buffer): Buffer {
+function smallEntry(name: string, bytes: Buffer): Buffer {
   return Buffer.concat([tarHeader(name, bytes.length), bytes, Buffer.alloc(tarPadding(bytes.length))]);
+}
+
+/** Returns the end of a tarball, behind the layers: its small entries, and the end of the archive. */
+export function tarballEnd(images: readonly NamedImage[]): readonly Buffer[] {
+  return [...[...smallEntries(images)].map(([name, bytes]) => smallEntry(name, bytes)), endOfArchive];
 }
 
 /**
  * Returns the entries other than layers: configs, manifests, `index.json` and `manifest.json`. A containerd store finds a layer by its
  * digest, whatever its name in the tar (containerd core/images/archive/importer.go); the classic store by that name.
  */
-export function smallEntries(images: readonly NamedImage[]): ReadonlyMap<string, Buffer> {
+function smallEntries(images: readonly NamedImage[]): ReadonlyMap<string, Buffer> {
+  return new Map([...layoutEntries(images), ['manifest.json', json(images.map(archiveManifestOf))]]);
+}
+
+/**
+ * Returns the files of an OCI layout other than layers.
+ * @param annotations of its index
+ */
+export function layoutEntries(
+  images: readonly NamedImage[],
+  annotations?: Readonly<Record<string, string>>,
+): ReadonlyMap<string, Buffer> {
   const descriptors = images.flatMap(({ image, references }) => describe(image, references));
   return new Map<string, Buffer>([
     ...images.flatMap(({ image }): readonly (readonly [string, Buffer])[] => [
@@ -93,8 +110,7 @@ export function smallEntries(images: readonly NamedImage[]): ReadonlyMap<string,
       [blobName(image.manifestDigest), image.manifestBytes],
     ]),
     ['oci-layout', json({ imageLayoutVersion: '1.0.0' })],
-    ['index.json', json({ schemaVersion: 2, mediaType: mediaTypes.index, manifests: descriptors })],
-    ['manifest.json', json(images.map(archiveManifestOf))],
+    ['index.json', json({ schemaVersion: 2, mediaType: mediaTypes.index, manifests: descriptors, annotations })],
   ]);
 }
 
