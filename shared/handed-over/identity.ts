@@ -2,7 +2,7 @@ import type { ArtifactContent, ReadRange } from '../artifacts/store.ts';
 import { corruptArtifact, messageOf } from '../base/errors.ts';
 import { limits } from '../base/limits.ts';
 import { quoteForeign } from '../base/text.ts';
-import { copiedBytes, type LentChunks } from '../bytes/chunks.ts';
+import { copiedBytes, type LentChunk, withHead } from '../bytes/chunks.ts';
 import { type Digest, digestOf } from '../image/digest.ts';
 import {
   configFault,
@@ -23,7 +23,8 @@ import {
   type RecordLayer,
 } from '../image/record.ts';
 import type { Reference } from '../image/reference.ts';
-import { layerChunks } from '../tar/layer-form.ts';
+import { layerPackingOf, wrongForm } from '../tar/compression.ts';
+import { tarBlock } from '../tar/header.ts';
 
 // An image's identity is computed from the bytes of its config and manifest, never taken from the record. The record only gives
 // the positions of these bytes, and everything else in it has to match them. The inputs' expectations and the engine's image are
@@ -53,14 +54,15 @@ export interface RangedImage {
  * @param onBytes called with the number of bytes of each part that has arrived
  * @throws HandoverError `artifact-corrupt` while iterating, when the first bytes don't match the media type
  */
-export function layerBytes(
+export async function* layerBytes(
   { digest, size, mediaType, offset }: LocatedLayer,
   read: ReadRange,
   onBytes: (bytes: number) => void,
-): LentChunks {
-  return layerChunks(read(offset, offset + size, onBytes), mediaType, (what) =>
-    corruptArtifact(`The layer ${digest} in the artifact ${what}.`),
-  );
+): AsyncGenerator<LentChunk> {
+  const { head, all } = await withHead(read(offset, offset + size, onBytes), tarBlock);
+  const wrong = wrongForm(mediaType, layerPackingOf(head));
+  if (wrong !== undefined) throw corruptArtifact(`The layer ${digest} in the artifact ${wrong}.`);
+  yield* all;
 }
 
 /** An image of an artifact, identified before any of its layers is read. */

@@ -16,25 +16,17 @@ import type { ArrivingLayer } from '../tar/tarball-writer.ts';
  * @param written settles when the writer has ended; its error is thrown
  */
 function untilWritten(written: Promise<unknown>, waitMs: number): () => Promise<boolean> {
-  let [isFirst, isLast, hasFailed] = [true, false, false];
+  let [isFirst, isLast] = [true, false];
   const over = new AbortController();
   const { signal } = over;
-  const end = (failed: boolean): void => {
-    hasFailed = failed;
-    over.abort();
-  };
-  written.then(
-    () => end(false),
-    () => end(true),
-  );
+  const end = (): void => over.abort();
+  written.then(end, end);
   return async () => {
-    if (!isFirst && !isLast) await sleep(waitMs, undefined, { signal }).catch(() => undefined);
-    if (isLast || hasFailed) {
-      await written;
-      return false;
-    }
+    if (isLast) return false;
+    if (!isFirst) await sleep(waitMs, undefined, { signal }).catch(() => undefined);
     isFirst = false;
     isLast = signal.aborted;
+    if (isLast) await written;
     return true;
   };
 }
@@ -114,19 +106,20 @@ export async function* completeLayers(layout: string, seen: Set<Digest>): AsyncG
   for (const name of names.sort()) {
     const digest = parseDigest(name);
     if (digest === undefined || seen.has(digest)) continue;
-    const path = blobPath(layout, digest);
-    const size = await wholeLayerSize(path);
+    const size = await wholeLayerSize(blobPath(layout, digest));
     if (size === undefined) seen.add(digest);
-    else yield { digest, size, chunks: () => verified({ digest, size }, path, transientFileChunks(path)) };
+    else yield storedBlob(layout, { digest, size });
   }
 }
 
 /** Returns some blobs of a complete OCI layout, each once. */
 export function layoutBlobs(layout: string, blobs: readonly LayerBlob[]): readonly ArrivingLayer[] {
-  return [...new Map(blobs.map(({ digest, size }) => [digest, size]))].map(([digest, size]) => {
-    const path = blobPath(layout, digest);
-    return { digest, size, chunks: () => verified({ digest, size }, path, transientFileChunks(path)) };
-  });
+  return [...new Map(blobs.map((blob) => [blob.digest, storedBlob(layout, blob)])).values()];
+}
+
+function storedBlob(layout: string, { digest, size }: LayerBlob): ArrivingLayer {
+  const path = blobPath(layout, digest);
+  return { digest, size, chunks: () => verified({ digest, size }, path, transientFileChunks(path)) };
 }
 
 async function growingLayer(

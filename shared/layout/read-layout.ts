@@ -23,7 +23,8 @@ import {
 } from '../image/manifest.ts';
 import { formatPlatform, type Platform, samePlatform } from '../image/platform.ts';
 import { formatReference, type Reference } from '../image/reference.ts';
-import { layerHeadBytes, layerPackingOf, wrongForm } from '../tar/layer-form.ts';
+import { layerPackingOf, wrongForm } from '../tar/compression.ts';
+import { tarBlock } from '../tar/header.ts';
 
 /** A layer that has been compressed, so its digest in the layout differs from the one in the layout's manifest. */
 export type ReplacedLayer = Pick<Descriptor, 'digest' | 'size' | 'mediaType'>;
@@ -192,7 +193,7 @@ async function readJsonBlob(layout: string, descriptor: Descriptor): Promise<Buf
 
 async function requireLayer(layout: string, layer: Descriptor, diffId: Digest | undefined): Promise<void> {
   await requireBlob(layout, layer);
-  const head = await fileHead(blobPath(layout, layer.digest), layerHeadBytes);
+  const head = await fileHead(blobPath(layout, layer.digest), tarBlock);
   const packing = layerPackingOf(head);
   const wrong = wrongForm(layer.mediaType, packing);
   if (wrong !== undefined) throw invalidLayout(`The layer ${layer.digest} ${wrong}.`);

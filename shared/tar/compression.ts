@@ -1,8 +1,8 @@
 import { pipeline } from 'node:stream';
 import { constants, createGunzip, createZstdDecompress, type ZstdDecompress } from 'node:zlib';
 import { asError, type HandoverError, invalidTarball } from '../base/errors.ts';
-
 import type { TarballCompression } from '../image/record.ts';
+import { isZero, readTarHeader, tarBlock } from './header.ts';
 
 /** How something is packed that docker load may unpack. */
 export type Packing = TarballCompression | 'xz' | 'bzip2';
@@ -25,7 +25,7 @@ export function compressionOf(head: Buffer): TarballCompression {
 }
 
 /** How something is packed, from its first bytes (RFC 1952 section 2.3.1, RFC 8878 sections 3.1.1 and 3.1.2). */
-export function packingOf(head: Buffer): Packing {
+function packingOf(head: Buffer): Packing {
   if (head[0] === 0x1f && head[1] === 0x8b) return 'gzip';
   if (head.subarray(0, xzMagic.length).equals(xzMagic)) return 'xz';
   if (/^BZh[1-9]/.test(head.toString('latin1', 0, 4))) return 'bzip2';
@@ -33,6 +33,36 @@ export function packingOf(head: Buffer): Packing {
   // pzstd begins with a frame that is there to be skipped.
   if (magic === zstdMagic || (magic & 0xfffffff0) >>> 0 === 0x184d2a50) return 'zstd';
   return 'none';
+}
+
+// A layer's first bytes must match its media type. An engine keeps every blob that it receives: a config that was sent as a layer
+// could be used by another document later.
+
+/** Returns how a layer is packed, from its first 512 bytes; undefined when it can't be a layer, such as JSON. */
+export function layerPackingOf(head: Buffer): Packing | undefined {
+  const packing = packingOf(head);
+  if (packing !== 'none') return packing;
+  const block = head.subarray(0, tarBlock);
+  // Go reads an empty file as an empty tar. A tar header contains zero bytes, which JSON never does.
+  if (block.length === 0 || (block.length === tarBlock && isZero(block))) return 'none';
+  return block.length === tarBlock && block.includes(0) && readTarHeader(block) !== undefined ? 'none' : undefined;
+}
+
+/**
+ * Returns how a layer's packing differs from its media type, or undefined when they match. Docker's type without a compression covers
+ * every packing (containerd, core/images/mediatypes.go, DiffCompression).
+ * @param mediaType empty when unknown
+ * @param packing undefined when the blob can't be a layer
+ */
+export function wrongForm(mediaType: string, packing: Packing | undefined): string | undefined {
+  if (packing === undefined) return 'is no tar, whether packed or not';
+  const packed = /[+.](gzip|zstd)$/.exec(mediaType)?.[1];
+  const expected = packed ?? (mediaType.startsWith('application/vnd.oci.image.layer.') ? 'none' : packing);
+  return packing === expected ? undefined : `is ${nameOf(packing)}, and of the media type ${mediaType}`;
+}
+
+function nameOf(packing: Packing): string {
+  return packing === 'none' ? 'a plain tar' : `${packing} data`;
 }
 
 function unread(format: string, command: string): HandoverError {

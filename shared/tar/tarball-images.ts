@@ -20,7 +20,7 @@ import {
 } from '../image/manifest.ts';
 import { formatPlatform, type Platform, runsOn, samePlatform } from '../image/platform.ts';
 import { formatReference, parseReference, type Reference } from '../image/reference.ts';
-import { wrongForm } from './layer-form.ts';
+import { wrongForm } from './compression.ts';
 import { damaged, type SeenEntry, type SeenTarball } from './tarball-reader.ts';
 
 /** An image's own manifest in a tarball. */

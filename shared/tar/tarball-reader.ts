@@ -4,11 +4,9 @@ import { type HandoverError, invalidTarball, messageOf } from '../base/errors.ts
 import { copiedBytes, type LentChunks, streamableChunks, watchedChunks, withHead } from '../bytes/chunks.ts';
 import { Checksum, checksummed, drain } from '../bytes/verified.ts';
 import { blobDigest, blobName, type Digest, digestOf } from '../image/digest.ts';
-import { looksLikeJson } from './header.ts';
-import { decompress, type Packing } from './compression.ts';
+import { decompress, layerPackingOf, type Packing } from './compression.ts';
 import { tarEntries, type TarLink } from './entries.ts';
-import { tarBlock } from './header.ts';
-import { layerPackingOf } from './layer-form.ts';
+import { looksLikeJson, tarBlock } from './header.ts';
 
 /** An entry that is being read: a layer, or something as large as one. */
 export interface PassingEntry {
