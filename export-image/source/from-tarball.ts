@@ -10,7 +10,13 @@ import type { Reference, TaggedReference } from '../../shared/image/reference.ts
 import { readNamedImage } from '../../shared/layout/read-layout.ts';
 import type { ArrivingLayer } from '../../shared/tar/tarball-writer.ts';
 import { compressionOf, decompress, magicBytes } from '../../shared/tar/compression.ts';
-import { chooseImage, imagesIn, type TarballImage, type TarballImages } from '../../shared/tar/tarball-images.ts';
+import {
+  chooseImage,
+  imagesIn,
+  manifestDigestsOf,
+  type TarballImage,
+  type TarballImages,
+} from '../../shared/tar/tarball-images.ts';
 import { readTarball, SeenTarball, seeTarball, type SeenEntry } from '../../shared/tar/tarball-reader.ts';
 import { layoutBlobs } from '../../shared/layout/arriving-layers.ts';
 
@@ -53,8 +59,9 @@ function recordOf(
   image: TarballImage,
   references: readonly TaggedReference[],
 ): UnsealedRecord {
-  const { config, configDigest, manifestDigests, layers } = image;
+  const { config, configDigest, layers } = image;
   const { platform, diffIds, labels, created } = config;
+  const manifestDigests = manifestDigestsOf(image);
   const facts = {
     ...{ references, platform, configDigest, manifestDigests, diffIds, labels },
     ...(created === undefined ? {} : { created }),

@@ -38,16 +38,7 @@ export function parseDestination(text: string): Destination {
 
 /** The destination as it was given. */
 export function formatDestination(destination: Destination): string {
-  switch (destination.kind) {
-    case 'engine':
-      return 'docker';
-    case 'none':
-      return 'none';
-    case 'containerd':
-      return `containerd:${destination.namespace}`;
-    case 'kind':
-    case 'k3d':
-    case 'minikube':
-      return `${destination.kind}:${destination.cluster}`;
-  }
+  if (destination.kind === 'engine') return 'docker';
+  if ('cluster' in destination) return `${destination.kind}:${destination.cluster}`;
+  return 'namespace' in destination ? `${destination.kind}:${destination.namespace}` : destination.kind;
 }

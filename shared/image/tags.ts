@@ -1,4 +1,4 @@
-import { type HandoverError, invalidInput } from '../base/errors.ts';
+import { invalidInput } from '../base/errors.ts';
 import { isObject, parseJson, stringsOf } from '../base/json.ts';
 import { quoteForeign } from '../base/text.ts';
 import {
@@ -23,7 +23,7 @@ const maxTagLength = 128;
  */
 export function immutableTag(event: WorkflowEvent): string | undefined {
   if (event.kind === 'none') return undefined;
-  const short = shortSha(event.sha);
+  const short = event.sha.slice(0, shortShaLength);
   if (event.kind === 'pull-request') return `pr-${String(event.number)}-${short}`;
   if (event.kind === 'merge-queue') return `merge-queue-pr-${String(event.number)}-${short}`;
   if (event.kind === 'commit') return `sha-${short}`;
@@ -41,13 +41,9 @@ function automaticTags(event: WorkflowEvent): readonly string[] {
     immutable,
     ...(event.kind === 'tag' ? [cleanGitTag(event.name)] : []),
     ...(event.kind === 'branch' && event.isDefault ? ['latest'] : []),
-    `sha-${shortSha(event.sha)}`,
+    `sha-${event.sha.slice(0, shortShaLength)}`,
   ];
   return [...new Set(tags)].filter(isTag);
-}
-
-function shortSha(sha: string): string {
-  return sha.slice(0, shortShaLength);
 }
 
 /** Returns a branch's name as the first part of a tag: `feature/Add_New-Feature` becomes `feature-add-new-feature`. */
@@ -75,20 +71,16 @@ function cleanGitTag(name: string): string {
  * @throws HandoverError `invalid-input` with the text, if it has no reference
  */
 export function parseMetadataTags(text: string): readonly [Reference, ...Reference[]] {
-  const [first, ...rest] = tagLines(text).map(parseReference);
-  if (first === undefined) throw noReference(text);
-  return [first, ...rest];
+  return parseTagList(text, parseReference);
 }
 
-/**
- * Reads references, each with a tag.
- * @param repository the repository of bare tags, which metadata-action returns if its input `images` is empty
- * @throws HandoverError `invalid-input` without any reference, for a malformed line, or for a bare tag without a repository
- */
-function parseTagList(text: string, repository: string | undefined): readonly TaggedReference[] {
-  const found = tagLines(text).map((line) => taggedReference(line, repository));
-  if (found.length === 0) throw noReference(text);
-  return found;
+function parseTagList<T extends Reference>(text: string, parse: (line: string) => T): readonly [T, ...T[]] {
+  const [first, ...rest] = tagLines(text).map(parse);
+  if (first !== undefined) return [first, ...rest];
+  throw invalidInput(
+    `No image reference in the metadata output: received "${quoteForeign(text)}".`,
+    'Pass ${{ steps.meta.outputs.tags }} and check that the step has the id "meta" and ran before this one.',
+  );
 }
 
 /**
@@ -119,19 +111,13 @@ function tagLines(text: string): readonly string[] {
   return parts.flatMap((part) => lines(part.replaceAll(',', '\n')));
 }
 
+/** @param repository the repository of bare tags, which metadata-action returns if its input `images` is empty */
 function taggedReference(line: string, repository: string | undefined): TaggedReference {
   if (/[/:@]/.test(line)) return parseTaggedReference(line);
   if (repository !== undefined) return parseTaggedReference(`${repository}:${line}`);
   throw invalidInput(
     `"${quoteForeign(line)}" in the list of tags is a tag without a repository.`,
     'Write the full reference, such as ghcr.io/org/charon:1.2.3, or set `repository`.',
-  );
-}
-
-function noReference(text: string): HandoverError {
-  return invalidInput(
-    `No image reference in the metadata output: received "${quoteForeign(text)}".`,
-    'Pass ${{ steps.meta.outputs.tags }} and check that the step has the id "meta" and ran before this one.',
   );
 }
 
@@ -152,22 +138,22 @@ interface TagFacts {
  */
 export function chooseTags(inputs: TagInputs, facts: TagFacts, notices: string[]): readonly TaggedReference[] {
   const repository = requireRepository(inputs.repository);
-  const tags = tagsOf(inputs.tags, repository, facts, notices);
+  const text = tagText(inputs.tags, repository, facts, notices);
+  const tags = text === undefined ? [] : parseTagList(text, (line) => taggedReference(line, repository));
   return [...new Map(tags.map((tag) => [formatReference(tag), tag])).values()];
 }
 
-function tagsOf(
+function tagText(
   given: string | undefined,
   repository: string | undefined,
   { event, metadata }: TagFacts,
   notices: string[],
-): readonly TaggedReference[] {
-  if (given === undefined) return [];
-  if (given !== 'auto') return parseTagList(given, repository);
+): string | undefined {
+  if (given !== 'auto') return given;
   const variable = metadataVariable(metadata);
   if (variable !== undefined) {
     notices.push(`tags: auto takes the tags of docker/metadata-action, from ${variable.name}.`);
-    return parseTagList(variable.text, repository);
+    return variable.text;
   }
   if (repository === undefined)
     throw invalidInput(
@@ -179,7 +165,7 @@ function tagsOf(
       `\`tags: auto\` can't create tags for this run: ${event.reason}.`,
       'Set `tags` to the references of the image, one per line.',
     );
-  return parseTagList(automaticTags(event).join('\n'), repository);
+  return automaticTags(event).join('\n');
 }
 
 // Returned unchanged, so that each reference made from it has its original spelling.

@@ -40,8 +40,6 @@ export interface TarballImage extends Pick<ImageContents, 'configDigest' | 'conf
    * older, and in the Docker archives of other tools.
    */
   readonly manifests: readonly TarballManifest[];
-  /** Digests of its manifests, then of the indexes around them; empty where it has no manifest. */
-  readonly manifestDigests: readonly Digest[];
   /** In the order in which they are applied; may contain the same entry twice. */
   readonly layers: readonly SeenEntry[];
 }
@@ -148,16 +146,9 @@ function looseManifests(seen: SeenTarball): readonly TarballManifest[] {
 
 function ociImage({ references, ...manifest }: IndexedManifest, seen: SeenTarball): TarballImage {
   const by = `The tarball's manifest ${manifest.digest}`;
-  return checked(
-    {
-      references,
-      ...requireConfig(seen.blob(manifest.config.digest), by, manifest.config.digest),
-      manifests: [manifest],
-      manifestDigests: [manifest.digest, ...manifest.around],
-      layers: manifest.layers.map(({ digest }) => requireEntry(seen.blob(digest), by, digest)),
-    },
-    seen,
-  );
+  const config = requireConfig(seen.blob(manifest.config.digest), by, manifest.config.digest);
+  const layers = manifest.layers.map(({ digest }) => requireEntry(seen.blob(digest), by, digest));
+  return checked({ references, ...config, manifests: [manifest], layers }, seen);
 }
 
 /**
@@ -174,6 +165,11 @@ function checked(image: TarballImage, seen: SeenTarball): TarballImage {
   return image;
 }
 
+/** Returns the digests of an image's manifests, then of the indexes around them; none where it has no manifest. */
+export function manifestDigestsOf({ manifests }: TarballImage): readonly Digest[] {
+  return [...new Set([...manifests.map(({ digest }) => digest), ...manifests.flatMap(({ around }) => around)])];
+}
+
 /** @param all manifests of the tarball, those that an index leads to first */
 function archiveImage(
   { config, repoTags, layers }: ReturnType<typeof parseArchiveManifest>[number],
@@ -184,10 +180,7 @@ function archiveImage(
   const entry = requireConfig(seen.find(config), by, config);
   const found = layers.map((name) => requireEntry(seen.find(name), by, name));
   const manifests = manifestsOf(entry.configDigest, found, all);
-  const digests = [...manifests.map(({ digest }) => digest), ...manifests.flatMap(({ around }) => around)];
-  const references = referencesIn(repoTags);
-  const image = { references, ...entry, manifests, manifestDigests: [...new Set(digests)], layers: found };
-  return checked(image, seen);
+  return checked({ references: referencesIn(repoTags), ...entry, manifests, layers: found }, seen);
 }
 
 /** @throws HandoverError `tarball-invalid` for a text that is no reference, because it is no input of this step */
