@@ -282,7 +282,8 @@ const otherCause: Omit<RegistryCause, 'words' | 'statuses'> = {
   hint: 'See the registry’s message. Its log may show more.',
 };
 
-// NaN without one. docker, containerd and BuildKit: "unexpected status from PUT request to <url>: 400 Bad Request", "received unexpected HTTP status: 500".
+// NaN without one. Messages of docker, containerd and BuildKit: "unexpected status from PUT request to <url>: 400 Bad Request",
+// "received unexpected HTTP status: 500".
 function statusIn(words: string): number {
   return Number(/(?:\bHTTP(?: status)?:? |\bstatus(?: code)?:? |\brequest to\s*:?\s*)([345]\d\d)\b/i.exec(words)?.[1]);
 }

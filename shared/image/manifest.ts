@@ -152,12 +152,19 @@ export function parseManifest(bytes: Buffer, where: string): Manifest {
   // BuildKit writes `null` for an image without layers.
   const listsLayers = Array.isArray(value['layers']) || value['layers'] === null;
   if (!listsLayers || !isObject(value['config'])) throw invalid(where, 'an image manifest', bytes);
+  const layers = objectsOf(value['layers']);
+  if (layers.length > limits.layers)
+    throw invalid(
+      where,
+      `a manifest of at most ${String(limits.layers)} layers`,
+      Buffer.from(`${String(layers.length)} layers`),
+    );
   return {
     bytes,
     digest: digestOf(bytes),
     mediaType: stringOr(value['mediaType'], '') || mediaTypes.manifest,
     config: parseDescriptor(value['config'], where),
-    layers: requireCount(objectsOf(value['layers']), where).map((layer) => parseDescriptor(layer, where)),
+    layers: layers.map((layer) => parseDescriptor(layer, where)),
   };
 }
 
@@ -167,15 +174,6 @@ function requireKind(value: JsonObject, where: string, types: readonly string[],
   if (!types.includes(mediaType)) throw ambiguous(where, `calls itself ${quoteForeign(mediaType, 100)}`);
   const member = foreign.find((name) => value[name] !== undefined);
   if (member !== undefined) throw ambiguous(where, `has "${member}", which makes it another kind of document`);
-}
-
-function requireCount<T>(layers: readonly T[], where: string): readonly T[] {
-  if (layers.length <= limits.layers) return layers;
-  throw invalid(
-    where,
-    `a manifest of at most ${String(limits.layers)} layers`,
-    Buffer.from(`${String(layers.length)} layers`),
-  );
 }
 
 /**
@@ -268,7 +266,7 @@ export function formatIndex(
 function parseDescriptor(value: JsonObject, where: string): Descriptor {
   const { digest, size, platform } = value;
   const mediaType = stringOr(value['mediaType'], '');
-  const isDescriptor = isDigest(digest) && isByteCount(size) && (mediaType === '' || isMediaType(mediaType));
+  const isDescriptor = isDigest(digest) && isByteCount(size) && mediaTypePattern.test(mediaType);
   if (isOtherDigest(digest)) throw unsupportedDigest(where, digest);
   if (!isDescriptor) throw ambiguous(where, `has an invalid descriptor: ${quoteForeign(JSON.stringify(value), 120)}`);
   requireHere(value, where);
@@ -287,10 +285,8 @@ function parseDescriptor(value: JsonObject, where: string): Descriptor {
   };
 }
 
-/** Whether a text can be a media type (RFC 6838, section 4.2): it is sent on in a header. */
-function isMediaType(text: string): boolean {
-  return /^[a-z0-9][\w!#$&^.+-]{0,126}\/[a-z0-9][\w!#$&^.+-]{0,126}$/i.test(text);
-}
+// None, or one of RFC 6838, section 4.2: it is sent on in a header.
+const mediaTypePattern = /^(?:[a-z0-9][\w!#$&^.+-]{0,126}\/[a-z0-9][\w!#$&^.+-]{0,126})?$/i;
 
 const foreignLayer = /^application\/vnd\.(?:oci\.image\.layer\.nondistributable|docker\.image\.rootfs\.foreign)\./i;
 

@@ -23,13 +23,12 @@ const pathComponent = '[a-z0-9]+(?:(?:\\.|_|__|-+)[a-z0-9]+)*';
 const path = new RegExp(`^${pathComponent}(?:/${pathComponent})*$`);
 const domainComponent = '(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])';
 const domain = new RegExp(`^(?:${domainComponent}(?:\\.${domainComponent})*|\\[[a-fA-F0-9:]+\\])(?::[0-9]+)?$`);
-const tagPattern = /^\w[\w.-]{0,127}$/;
 // Of the full form, without the registry.
 const maxPathLength = 255;
 
 /** A valid tag: up to 128 of `[A-Za-z0-9_.-]`, not starting with `.` or `-`. */
 export function isTag(text: string): boolean {
-  return tagPattern.test(text);
+  return /^\w[\w.-]{0,127}$/.test(text);
 }
 
 /**

@@ -58,11 +58,8 @@ export function wrongForm(mediaType: string, packing: Packing | undefined): stri
   if (packing === undefined) return 'is no tar, whether packed or not';
   const packed = /[+.](gzip|zstd)$/.exec(mediaType)?.[1];
   const expected = packed ?? (mediaType.startsWith('application/vnd.oci.image.layer.') ? 'none' : packing);
-  return packing === expected ? undefined : `is ${nameOf(packing)}, and of the media type ${mediaType}`;
-}
-
-function nameOf(packing: Packing): string {
-  return packing === 'none' ? 'a plain tar' : `${packing} data`;
+  if (packing === expected) return undefined;
+  return `is ${packing === 'none' ? 'a plain tar' : `${packing} data`}, and of the media type ${mediaType}`;
 }
 
 function unread(format: string, command: string): HandoverError {

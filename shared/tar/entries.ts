@@ -61,9 +61,9 @@ export async function* tarEntries(chunks: LentChunks): AsyncGenerator<TarEntry> 
       if (![told, header.size].every(isByteCount)) throw invalid(`${quoteForeign(name, 80)} has an impossible size`);
       if (Math.max(name.length, target.length) > limits.tarNameLength)
         throw invalid(`${quoteForeign(name, 80)} is a name that goes on for ${String(name.length)} letters`);
-      const size = hasContent(type) ? told : 0;
       if (type === 'x' || type === 'L' || type === 'K') {
-        readExtension(type, await bytes.exactly(atMost(header.size, limits.tarHeaderBytes)), extension);
+        if (header.size > limits.tarHeaderBytes) throw invalid(`a header goes on for ${String(header.size)} bytes`);
+        readExtension(type, await bytes.exactly(header.size), extension);
         await bytes.skip(tarPadding(header.size));
         continue;
       }
@@ -72,6 +72,8 @@ export async function* tarEntries(chunks: LentChunks): AsyncGenerator<TarEntry> 
         await bytes.skip(header.size + tarPadding(header.size));
         continue;
       }
+      // Links, devices, folders and pipes have no content, even if their header has a size (Go archive/tar, isHeaderOnly).
+      const size = /^[1-6]$/.test(type) ? 0 : told;
       const end = bytes.position + size;
       const kind = linkKinds[type];
       const link = kind && { kind, target };
@@ -99,16 +101,6 @@ function readExtension(type: 'x' | 'L' | 'K', content: Buffer, extension: Extens
     const size = Number(records.get('size'));
     if (isByteCount(size)) extension.size = size;
   }
-}
-
-// Links, devices, folders and pipes have no content, even if their header has a size (Go archive/tar, isHeaderOnly).
-function hasContent(type: string): boolean {
-  return !/^[1-6]$/.test(type);
-}
-
-function atMost(size: number, most: number): number {
-  if (size > most) throw invalid(`a header goes on for ${String(size)} bytes`);
-  return size;
 }
 
 function invalid(why: string): HandoverError {

@@ -94,7 +94,9 @@ function manifestsIn(index: Buffer, seen: SeenTarball): readonly IndexedManifest
     count += descriptors.length;
     if (count > limits.indexed) throw tooMany('index.json', count);
     for (const descriptor of descriptors) {
-      if (isAttestation(descriptor) || !isManifestOrIndex(descriptor)) continue;
+      const isManifest = ['', mediaTypes.manifest, mediaTypes.dockerManifest].includes(descriptor.mediaType);
+      // An index may name other things, which are ignored (OCI image-spec, image-index.md).
+      if (isAttestation(descriptor) || (!isManifest && !isIndex(descriptor))) continue;
       const { digest } = descriptor;
       const references = [...names, ...namesOf(descriptor)];
       const { bytes, offset = 0, size } = seen.blob(digest) ?? {};
@@ -123,12 +125,6 @@ function manifestsIn(index: Buffer, seen: SeenTarball): readonly IndexedManifest
   return [...found.values()];
 }
 
-// An index may name other things, which are ignored (OCI image-spec, image-index.md).
-function isManifestOrIndex(descriptor: Descriptor): boolean {
-  const { manifest, dockerManifest } = mediaTypes;
-  return isIndex(descriptor) || ['', manifest, dockerManifest].includes(descriptor.mediaType);
-}
-
 function tooMany(where: string, count: number): HandoverError {
   return invalidTarball(
     `The tarball's ${where} names ${String(count)} images or more: too many.`,
@@ -138,8 +134,8 @@ function tooMany(where: string, count: number): HandoverError {
 
 /** Returns all manifests in the tarball, also those that no index names. */
 function looseManifests(seen: SeenTarball): readonly TarballManifest[] {
-  return seen.kept().flatMap(({ bytes, offset }) => {
-    const manifest = attempt(() => parseManifest(bytes, 'a manifest'), undefined);
+  return seen.blobs().flatMap(({ bytes, offset }) => {
+    const manifest = bytes && attempt(() => parseManifest(bytes, 'a manifest'), undefined);
     return manifest === undefined ? [] : [{ ...manifest, offset, around: [] }];
   });
 }
@@ -220,14 +216,13 @@ function manifestsOf(
     (manifest) => isImageConfig(manifest.config) && manifest.layers.map(({ digest }) => digest).join() === digests,
   );
   const [first] = own;
-  if (first !== undefined && fitting.length === 0) throw contradicting(first, contradiction(first));
-  return fitting.filter(({ digest }, position) => fitting.findIndex((one) => one.digest === digest) === position);
-}
-
-function contradiction({ config }: TarballManifest): string {
-  return isImageConfig(config)
+  if (first === undefined || fitting.length > 0)
+    return fitting.filter(({ digest }, position) => fitting.findIndex((one) => one.digest === digest) === position);
+  const { config } = first;
+  const fault = isImageConfig(config)
     ? 'lists other layers than its manifest.json'
     : `describes its config as ${quoteForeign(config.mediaType)}, which is not an image's`;
+  throw contradicting(first, fault);
 }
 
 /** @param how the end of a sentence whose subject is the manifest */
@@ -263,16 +258,13 @@ function requireLayers({ manifests, layers }: TarballImage, seen: SeenTarball): 
   for (const { mediaType, size, entry } of [...own, ...described]) {
     if (entry === undefined) continue;
     const wrong = wrongForm(mediaType, entry.packing);
-    if (wrong !== undefined || size !== entry.size)
-      throw falseLayer(entry.path, wrong ?? `has ${String(entry.size)} bytes, and ${String(size)} by its manifest`);
+    if (wrong === undefined && size === entry.size) continue;
+    const what = wrong ?? `has ${String(entry.size)} bytes, and ${String(size)} by its manifest`;
+    throw invalidTarball(
+      `The layer ${quoteForeign(entry.path, 100)} in the tarball ${what}.`,
+      'The tarball was edited, or made by a tool that mistakes what a layer is: make it again with docker save.',
+    );
   }
-}
-
-function falseLayer(path: string, what: string): HandoverError {
-  return invalidTarball(
-    `The layer ${quoteForeign(path, 100)} in the tarball ${what}.`,
-    'The tarball was edited, or made by a tool that mistakes what a layer is: make it again with docker save.',
-  );
 }
 
 function requireDiffIds({ config, layers }: TarballImage, seen: SeenTarball): void {

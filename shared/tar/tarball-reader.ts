@@ -33,12 +33,6 @@ export interface SeenEntry extends Pick<PassingEntry, 'path' | 'name' | 'size' |
   readonly bytes?: Buffer;
 }
 
-type KeptEntry = SeenEntry & { readonly bytes: Buffer };
-
-function isKept(entry: SeenEntry): entry is KeptEntry {
-  return entry.bytes !== undefined;
-}
-
 /** The entries of a tarball, by their names. */
 export class SeenTarball {
   readonly #entries = new Map<string, SeenEntry>();
@@ -68,9 +62,9 @@ export class SeenTarball {
     return packing === 'none' ? digest : this.#diffIds.get(name);
   }
 
-  /** Returns the kept entries in the tarball's order, each digest once. */
-  kept(): readonly KeptEntry[] {
-    return [...this.#blobs.values()].filter(isKept);
+  /** Returns the entries in the tarball's order, each digest once. */
+  blobs(): readonly SeenEntry[] {
+    return [...this.#blobs.values()];
   }
 
   /** Returns the first names, for messages. */
@@ -148,18 +142,13 @@ export async function seeTarball(chunks: LentChunks): Promise<SeenTarball> {
     if (digest !== undefined || (packing !== 'gzip' && packing !== 'zstd')) continue;
     const source = { failed: false };
     const watched = watchedChunks(streamableChunks(passing), () => (source.failed = true));
-    const diffId = await contentDigest(decompress(watched, packing)).catch((error: unknown) => {
+    const checksum = new Checksum();
+    await drain(checksummed(decompress(watched, packing), checksum)).catch((error: unknown) => {
       throw source.failed ? error : undecodable(path, packing, error);
     });
-    seen.addDiffId(name, diffId);
+    seen.addDiffId(name, checksum.found().digest);
   }
   return seen;
-}
-
-async function contentDigest(chunks: LentChunks): Promise<Digest> {
-  const checksum = new Checksum();
-  await drain(checksummed(chunks, checksum));
-  return checksum.found().digest;
 }
 
 // Some tools write `./manifest.json`. For engines, which unpack the tar, that is `manifest.json`.
