@@ -104,7 +104,7 @@ async function* rewritten(
     for await (const { name, size, chunks } of readTarball(plain, seen)) {
       yield* tarEntry(name, size, teeLayer === undefined ? chunks : teeLayer(chunks));
     }
-    const resolved = resolveTarball(imagesIn(seen).images, opened, { platform, needsManifest });
+    const resolved = resolveTarball(imagesIn(seen).images, opened, platform, needsManifest);
     const passed = resolved.map((image, at) => ({ ...image, name: `${repository}:${String(at + 1)}` }));
     onImages(passed);
     yield* tarballEnd(passed.map(namedImage));

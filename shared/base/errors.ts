@@ -160,14 +160,10 @@ function withoutNames(said: string, references: readonly string[]): string {
 }
 
 /** A cause of registry failures, in the messages of docker's commands and of this project's client. */
-interface RegistryCause {
+interface RegistryCause extends Pick<RegistryFailure, 'permanent' | 'hint'> {
   readonly words: RegExp;
   readonly statuses?: readonly number[];
-  /** Whether another attempt would fail in the same way. */
-  readonly permanent: boolean;
-  /** Whether the registry lacks a blob that it reported as present. */
   readonly isBlobLost?: true;
-  readonly hint: string;
 }
 
 // Words: distribution-spec, "Error Codes"; docker's, containerd's and BuildKit's messages; Node's and OpenSSL's codes; what Amazon ECR,

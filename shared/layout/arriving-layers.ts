@@ -36,11 +36,6 @@ const growEveryMs = 10;
 /** The digest and size of a layer's blob, from its name and its writer. */
 type LayerBlob = Omit<ArrivingLayer, 'chunks'>;
 
-/** Returns the size of a layer's file in bytes; undefined for a config or a manifest, which are JSON objects. */
-async function wholeLayerSize(path: string): Promise<number | undefined> {
-  return looksLikeJson(await fileHead(path, tarBlock)) ? undefined : (await stat(path)).size;
-}
-
 /**
  * Reads a layer's file while it is written.
  * @param wholePath its path when it is complete
@@ -81,8 +76,10 @@ type Growing = ArrivingLayer & { readonly arrived: number };
 export async function* arrivingLayers(layout: string, written: Promise<unknown>): AsyncGenerator<ArrivingLayer> {
   const look = untilWritten(written, lookEveryMs);
   const seen = new Set<Digest>();
-  const next = async (): Promise<ArrivingLayer | undefined> =>
-    (await wholeLayer(layout, seen)) ?? growingLayer(layout, seen, written);
+  const next = async (): Promise<ArrivingLayer | undefined> => {
+    for await (const layer of completeLayers(layout, seen)) return layer;
+    return growingLayer(layout, seen, written);
+  };
   while (await look()) {
     for (let layer; (layer = await next()) !== undefined;) {
       seen.add(layer.digest);
@@ -90,11 +87,6 @@ export async function* arrivingLayers(layout: string, written: Promise<unknown>)
     }
   }
   await written;
-}
-
-async function wholeLayer(layout: string, seen: Set<Digest>): Promise<ArrivingLayer | undefined> {
-  for await (const layer of completeLayers(layout, seen)) return layer;
-  return undefined;
 }
 
 /**
@@ -106,9 +98,10 @@ export async function* completeLayers(layout: string, seen: Set<Digest>): AsyncG
   for (const name of names.sort()) {
     const digest = parseDigest(name);
     if (digest === undefined || seen.has(digest)) continue;
-    const size = await wholeLayerSize(blobPath(layout, digest));
-    if (size === undefined) seen.add(digest);
-    else yield storedBlob(layout, { digest, size });
+    const path = blobPath(layout, digest);
+    // Configs and manifests are JSON objects.
+    if (looksLikeJson(await fileHead(path, tarBlock))) seen.add(digest);
+    else yield storedBlob(layout, { digest, size: (await stat(path)).size });
   }
 }
 

@@ -42,7 +42,7 @@ export function blobPath(layout: string, digest: Digest): string {
 export async function readOciLayout(
   layout: string,
   platform: Platform,
-  replaced: ReadonlyMap<Digest, ReplacedLayer> = new Map(),
+  replaced?: ReadonlyMap<Digest, ReplacedLayer>,
 ): Promise<ImageContents> {
   const { descriptor } = await findManifest(layout, { listed: await readIndex(layout) }, platform);
   return readImage(layout, descriptor, platform, replaced);

@@ -77,10 +77,9 @@ async function describe(
   digest: Digest,
   replaced: ReadonlyMap<Digest, ReplacedLayer>,
 ): Promise<ReplacedLayer> {
-  const layer = replaced.get(digest);
-  if (layer !== undefined) return layer;
   const found = await stat(blobPath(layout, digest)).catch(() => undefined);
-  return { digest, size: found?.size ?? 0, mediaType: layerMediaType('uncompressed') };
+  const stored = { digest, size: found?.size ?? 0, mediaType: layerMediaType('uncompressed') };
+  return replaced.get(digest) ?? stored;
 }
 
 async function writeBlob(
