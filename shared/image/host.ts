@@ -23,7 +23,6 @@ const architectures = new Map([
   ['X64', 'amd64'],
   ['ARM64', 'arm64'],
 ]);
-const supported = 'Use a Linux runner such as ubuntu-latest (amd64) or ubuntu-24.04-arm (arm64).';
 
 /**
  * The platform of the containers that fit this machine: Linux, even where it runs in a virtual machine.
@@ -51,7 +50,7 @@ export function explainRunner(error: unknown, { os, architecture }: Runner): unk
   return new HandoverError(
     'unsupported-host',
     `This runner is ${os} ${architecture}, and has no engine that serves: ${error.message}`,
-    `${supported} Or start an engine with Linux containers on this runner in a step before.`,
+    'Use a Linux runner such as ubuntu-latest (amd64) or ubuntu-24.04-arm (arm64). Or start an engine with Linux containers on this runner in a step before.',
     error,
   );
 }

@@ -28,10 +28,9 @@ export const recordName = 'image-handover.json';
 /** The artifact's file with the image's attestations, a tar: their blobs, and the index of the image and them as `index.json`. */
 export const attestationsName = 'image-attestations.tar';
 
-/** The version of its format. */
+// The version of its format.
 const recordSchema = 1;
 
-/** @param found the schema in the record */
 function wrongSchema(found: unknown): HandoverError {
   const newer = typeof found === 'number' && found > recordSchema;
   return new HandoverError(
@@ -40,14 +39,6 @@ function wrongSchema(found: unknown): HandoverError {
     newer
       ? 'The artifact was made by a newer export-image: use the same version of both actions.'
       : 'Use the same version of export-image and load-image.',
-  );
-}
-
-/** @param bytes of a record that is too large */
-function tooLarge(bytes: number): HandoverError {
-  return invalidTarball(
-    `The labels of the images are too long to be handed over: the record of them would have ${String(bytes)} bytes, more than 8 MiB.`,
-    'Shorten the labels, or hand over fewer images in one artifact.',
   );
 }
 
@@ -144,8 +135,12 @@ export function formatRecord(record: HandoverRecord): string {
     pushedReference: pushedReference && formatReference(pushedReference),
   };
   const formatted = `${JSON.stringify(text, undefined, 2)}\n`;
-  if (Buffer.byteLength(formatted) > limits.recordBytes) throw tooLarge(Buffer.byteLength(formatted));
-  return formatted;
+  const bytes = Buffer.byteLength(formatted);
+  if (bytes <= limits.recordBytes) return formatted;
+  throw invalidTarball(
+    `The labels of the images are too long to be handed over: the record of them would have ${String(bytes)} bytes, more than 8 MiB.`,
+    'Shorten the labels, or hand over fewer images in one artifact.',
+  );
 }
 
 function formatImage({ references, platform, ...rest }: RecordedImage): JsonObject {

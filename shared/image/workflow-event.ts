@@ -37,7 +37,7 @@ export type WorkflowEvent =
 // payload-examples. Payloads are checked member by member: other forges and local runners send less.
 
 /** Events for the branch that they run on. For example, a comment runs on the default branch and may be about a pull request. */
-const branchEvents = ['push', 'schedule', 'workflow_dispatch', 'repository_dispatch', 'create'] as const;
+const branchEvents: readonly string[] = ['push', 'schedule', 'workflow_dispatch', 'repository_dispatch', 'create'];
 
 /** Returns what the workflow runs for, or why that is unknown. Never throws. */
 export function workflowEvent(facts: EventFacts): WorkflowEvent {
@@ -131,7 +131,7 @@ function refOf(facts: EventFacts, payload: JsonObject): string {
 
 function isDefaultBranch(eventName: string, payload: JsonObject): (branch: string) => boolean {
   const known = member(payload, 'repository')['default_branch'];
-  if (!branchEvents.some((name) => name === eventName)) return () => false;
+  if (!branchEvents.includes(eventName)) return () => false;
   // A schedule runs on the default branch only.
   return (branch) => branch === known || (known === undefined && eventName === 'schedule');
 }
