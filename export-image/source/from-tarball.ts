@@ -50,7 +50,7 @@ export async function openSourceTarball(plan: TarballPlan): Promise<OpenedTarbal
     const record = recordOf(compression, chosen, references);
     return { size, chunks: transientFileChunks(path), unsealed: () => Promise.resolve({ record }) };
   }
-  const image = { image: contentsOf(chosen, manifest), references };
+  const image = { image: contentsOf(chosen.configBytes, chosen.config, manifest), references };
   return newTarball(layersOf(path, compression, chosen.layers), { images: [image] });
 }
 

@@ -124,7 +124,7 @@ async function identifiedImage(image: RecordedImage, bytesAt: BytesAt, read: Rea
   const config = parsed(() => parseConfig(configBytes, 'the config'));
   if (manifestAt === undefined) {
     const identity = { ...config, configDigest, manifestDigest: undefined };
-    requireRecorded(image, identity, undefined);
+    requireRecorded(image, identity);
     return { identity, references, ranged: undefined };
   }
   const manifestBytes = await bytesAt(manifestAt);
@@ -134,7 +134,7 @@ async function identifiedImage(image: RecordedImage, bytesAt: BytesAt, read: Rea
   requireRecorded(image, identity, manifest.layers);
   const fault = configFault(manifest, configBytes, config);
   if (fault !== undefined) throw corrupt(`the manifest ${identity.manifestDigest} ${fault}`);
-  const contents = contentsOf({ configBytes, config }, manifest);
+  const contents = contentsOf(configBytes, config, manifest);
   const layers = locatedLayers(image, manifest.layers);
   return { identity, references, ranged: layers === undefined ? undefined : { contents, layers, read } };
 }
@@ -162,11 +162,7 @@ function locatedLayers(record: RecordedImage, layers: readonly Descriptor[]): re
  * @param layers the layers in the image's manifest; undefined for an image without one
  * @throws HandoverError `artifact-corrupt` when they differ
  */
-export function requireRecorded(
-  record: RecordedImage,
-  identity: Identity,
-  layers: readonly Descriptor[] | undefined,
-): void {
+export function requireRecorded(record: RecordedImage, identity: Identity, layers?: readonly Descriptor[]): void {
   const { configDigest, manifestDigest, diffIds, platform, labels } = identity;
   requireAgreement('config digest', record.configDigest, configDigest ?? 'none');
   if (record.manifestDigests.length > 0)

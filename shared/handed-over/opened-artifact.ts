@@ -219,7 +219,7 @@ function requireDistinctReferences(selected: readonly SelectedImage[]): void {
 // A containerd store would generate a manifest for an image without one, from whatever layers it has. The image ID would then be
 // unpredictable.
 function resolvedImage({ image, manifest, references }: SelectedImage): TarballResolvedImage {
-  const contents = contentsOf(image, manifest ?? generatedManifest(image));
+  const contents = contentsOf(image.configBytes, image.config, manifest ?? generatedManifest(image));
   const { config, configDigest, manifestDigest } = contents;
   const layerNames = image.layers.map(({ name }) => name);
   return { identity: { ...config, configDigest, manifestDigest }, contents, references, layerNames };

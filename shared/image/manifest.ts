@@ -44,10 +44,14 @@ export const mediaTypes = {
 } as const;
 
 /** Points to a blob: what it is, which, and its size in bytes. */
-export interface Descriptor {
+export interface BlobDescriptor {
   readonly mediaType: string;
   readonly digest: Digest;
   readonly size: number;
+}
+
+/** A blob in a manifest or an index. */
+export interface Descriptor extends BlobDescriptor {
   readonly platform?: Platform | undefined;
   readonly annotations: Readonly<Record<string, string>>;
 }
@@ -93,11 +97,7 @@ export function isImageConfig({ mediaType }: Descriptor): boolean {
  * such an image later, after the step.
  * @returns the end of a sentence whose subject is the manifest
  */
-export function configFault(
-  { config, layers }: Pick<Manifest, 'config' | 'layers'>,
-  bytes: Buffer,
-  { diffIds }: Pick<ImageConfig, 'diffIds'>,
-): string | undefined {
+export function configFault({ config, layers }: Manifest, bytes: Buffer, { diffIds }: ImageConfig): string | undefined {
   if (!isImageConfig(config))
     return `describes its config as ${quoteForeign(config.mediaType, 100)}, which is not an image's`;
   if (config.size !== bytes.length)
@@ -223,7 +223,7 @@ export function parseArchiveManifest(bytes: Uint8Array, where: string): readonly
 /** Makes the manifest of a config and its layers. */
 export function formatManifest(
   config: Pick<Descriptor, 'digest' | 'size'>,
-  layers: readonly Pick<Descriptor, 'digest' | 'size' | 'mediaType'>[],
+  layers: readonly BlobDescriptor[],
 ): Manifest {
   const bytes = Buffer.from(
     JSON.stringify({
@@ -241,7 +241,7 @@ export function formatManifest(
  * make a Docker manifest list, because Quay refuses an OCI index of them. Attestations follow the images, as in BuildKit's indexes.
  */
 export function formatIndex(
-  images: readonly (Pick<Descriptor, 'digest' | 'size' | 'mediaType'> & {
+  images: readonly (BlobDescriptor & {
     readonly platform: Platform;
     readonly attestations?: readonly Descriptor[] | undefined;
   })[],
@@ -353,10 +353,7 @@ export interface ImageContents {
 }
 
 /** Returns an image's contents by its config and one of its manifests. */
-export function contentsOf(
-  { configBytes, config }: Pick<ImageContents, 'configBytes' | 'config'>,
-  manifest: Manifest,
-): ImageContents {
+export function contentsOf(configBytes: Buffer, config: ImageConfig, manifest: Manifest): ImageContents {
   return {
     configDigest: manifest.config.digest,
     configBytes,

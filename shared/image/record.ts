@@ -12,7 +12,7 @@ import {
 import { limits } from '../base/limits.ts';
 import { quoteForeign } from '../base/text.ts';
 import { type Digest, isDigest } from './digest.ts';
-import type { ImageConfig } from './manifest.ts';
+import type { BlobDescriptor, ImageConfig } from './manifest.ts';
 import { formatPlatform, parsePlatform } from './platform.ts';
 import {
   formatReference,
@@ -47,11 +47,8 @@ export function corrupt(why: string, cause?: unknown): HandoverError {
   return corruptArtifact(`The record ${recordName} in the artifact can't be used: ${why}.`, cause);
 }
 
-export interface RecordLayer {
-  readonly digest: Digest;
-  /** Bytes in the tarball. */
-  readonly size: number;
-  readonly mediaType: string;
+/** A layer in the tarball. */
+export interface RecordLayer extends BlobDescriptor {
   /** Where the layer's bytes start within the plain tarball; unknown for a tarball that we didn't write. */
   readonly offset?: number | undefined;
 }

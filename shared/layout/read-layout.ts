@@ -5,6 +5,7 @@ import { limits } from '../base/limits.ts';
 import { fileHead, readSmallFile } from '../bytes/files.ts';
 import { blobName, type Digest, digestOf } from '../image/digest.ts';
 import {
+  type BlobDescriptor,
   configFault,
   contentsOf,
   type Descriptor,
@@ -26,8 +27,8 @@ import { formatReference, type Reference } from '../image/reference.ts';
 import { layerPackingOf, wrongForm } from '../tar/compression.ts';
 import { tarBlock } from '../tar/header.ts';
 
-/** A layer that has been compressed, so its digest in the layout differs from the one in the layout's manifest. */
-export type ReplacedLayer = Pick<Descriptor, 'digest' | 'size' | 'mediaType'>;
+/** Compressed layers, by their digest in the layout's manifest: they have another one in the layout. */
+export type ReplacedLayers = ReadonlyMap<Digest, BlobDescriptor>;
 
 /** Returns the path of a blob of an OCI layout's folder. */
 export function blobPath(layout: string, digest: Digest): string {
@@ -42,7 +43,7 @@ export function blobPath(layout: string, digest: Digest): string {
 export async function readOciLayout(
   layout: string,
   platform: Platform,
-  replaced?: ReadonlyMap<Digest, ReplacedLayer>,
+  replaced?: ReplacedLayers,
 ): Promise<ImageContents> {
   const { descriptor } = await findManifest(layout, { listed: await readIndex(layout) }, platform);
   return readImage(layout, descriptor, platform, replaced);
@@ -64,7 +65,7 @@ export async function readNamedImage(
   layout: string,
   platform: Platform,
   wanted: Reference | undefined,
-  replaced?: ReadonlyMap<Digest, ReplacedLayer>,
+  replaced?: ReplacedLayers,
 ): Promise<NamedLayoutImage> {
   const index = await readIndex(layout);
   const all = index.filter((item) => !isAttestation(item));
@@ -132,7 +133,7 @@ async function readImage(
   layout: string,
   descriptor: Descriptor,
   platform: Platform,
-  replaced: ReadonlyMap<Digest, ReplacedLayer> = new Map(),
+  replaced: ReplacedLayers = new Map(),
 ): Promise<ImageContents> {
   const manifest = parseManifest(await readJsonBlob(layout, descriptor), `manifest ${descriptor.digest}`);
   requireConfigSize(manifest.config.size);
@@ -150,7 +151,7 @@ async function readImage(
   const layers = manifest.layers.map((layer) => ({ ...layer, ...replaced.get(layer.digest) }));
   await Promise.all(layers.map((layer, position) => requireLayer(layout, layer, config.diffIds[position])));
   const stored = replaced.size === 0 ? manifest : formatManifest(manifest.config, layers);
-  return contentsOf({ configBytes, config }, stored);
+  return contentsOf(configBytes, config, stored);
 }
 
 /** An index: what it lists, and its bytes if it is a blob. */

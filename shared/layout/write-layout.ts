@@ -8,10 +8,16 @@ import { copiedBytes, type LentChunk, type LentChunks, pieces, withHead } from '
 import { writeAll } from '../bytes/files.ts';
 import { Checksum } from '../bytes/verified.ts';
 import { blobDigest, type Digest, hexOf, parseDigest } from '../image/digest.ts';
-import { formatManifest, type LayerCompression, layerMediaType, parseArchiveManifest } from '../image/manifest.ts';
+import {
+  type BlobDescriptor,
+  formatManifest,
+  type LayerCompression,
+  layerMediaType,
+  parseArchiveManifest,
+} from '../image/manifest.ts';
 import { tarEntries } from '../tar/entries.ts';
 import { looksLikeTar, tarBlock } from '../tar/header.ts';
-import { blobPath, type ReplacedLayer } from './read-layout.ts';
+import { blobPath, type ReplacedLayers } from './read-layout.ts';
 
 const top = /^(?:oci-layout|index\.json)$/;
 const archiveManifest = 'manifest.json';
@@ -26,9 +32,9 @@ export async function writeOciLayout(
   chunks: LentChunks,
   layout: string,
   compression: LayerCompression,
-): Promise<ReadonlyMap<Digest, ReplacedLayer>> {
+): Promise<ReplacedLayers> {
   await mkdir(join(layout, 'blobs', 'sha256'), { recursive: true });
-  const replaced = new Map<Digest, ReplacedLayer>();
+  const replaced = new Map<Digest, BlobDescriptor>();
   let [hasIndex, entries] = [false, 0];
   let archive: Buffer | undefined;
   for await (const { name, isFile, content } of tarEntries(chunks)) {
@@ -51,11 +57,7 @@ export async function writeOciLayout(
 }
 
 /** Writes the manifest and the index for the one image of podman's archive; false when it is another kind of archive. */
-async function writeIndexOf(
-  archive: Buffer,
-  layout: string,
-  replaced: ReadonlyMap<Digest, ReplacedLayer>,
-): Promise<boolean> {
+async function writeIndexOf(archive: Buffer, layout: string, replaced: ReplacedLayers): Promise<boolean> {
   const [image] = parseArchiveManifest(archive, archiveManifest);
   const digests = [image?.config ?? '', ...(image?.layers ?? [])].flatMap((name) => archiveDigest(name) ?? []);
   const [config, ...layers] = await Promise.all(digests.map((digest) => describe(layout, digest, replaced)));
@@ -72,11 +74,7 @@ function archiveDigest(name: string): Digest | undefined {
   return parseDigest(/^([0-9a-f]{64})\.(?:tar|json)$/.exec(name)?.[1] ?? '');
 }
 
-async function describe(
-  layout: string,
-  digest: Digest,
-  replaced: ReadonlyMap<Digest, ReplacedLayer>,
-): Promise<ReplacedLayer> {
+async function describe(layout: string, digest: Digest, replaced: ReplacedLayers): Promise<BlobDescriptor> {
   const found = await stat(blobPath(layout, digest)).catch(() => undefined);
   const stored = { digest, size: found?.size ?? 0, mediaType: layerMediaType('uncompressed') };
   return replaced.get(digest) ?? stored;
@@ -87,7 +85,7 @@ async function writeBlob(
   layout: string,
   digest: Digest,
   { format, level }: LayerCompression,
-): Promise<ReplacedLayer | undefined> {
+): Promise<BlobDescriptor | undefined> {
   const { head, all } = await withHead(content, tarBlock);
   if (format === 'uncompressed' || !looksLikeTar(head)) {
     await placeBlob(layout, digest, all);
@@ -192,11 +190,7 @@ const framesInFlight = 4;
  * (RFC 1952 section 2.2) and zstd (RFC 8878 section 3) files. Node's own parallel zstd cuts its output short (nodejs/node#59899).
  * Holds at most nine frames.
  */
-async function* compressLayer(
-  chunks: LentChunks,
-  format: 'gzip' | 'zstd',
-  level: number | undefined,
-): AsyncGenerator<LentChunk> {
+async function* compressLayer(chunks: LentChunks, format: 'gzip' | 'zstd', level?: number): AsyncGenerator<LentChunk> {
   const newCompressor = (): FrameCompressor => (format === 'gzip' ? gzipCompressor(level) : zstdCompressor(level));
   const pool: Buffer[] = [];
   const compressors: FrameCompressor[] = [];

@@ -101,13 +101,9 @@ async function* zstdFrames(chunks: AsyncIterable<Buffer>): AsyncGenerator<Buffer
 }
 
 /** Writes until the decoder has come to the end of a frame in the middle of a chunk; returns what is left of that. */
-async function feed(
-  decoder: ZstdDecompress,
-  first: Buffer,
-  source: AsyncIterator<Buffer>,
-): Promise<Buffer | undefined> {
+async function feed(decoder: ZstdDecompress, head: Buffer, source: AsyncIterator<Buffer>): Promise<Buffer | undefined> {
   let written = 0;
-  for (let chunk: Buffer | undefined = first; chunk !== undefined; chunk = await nextOf(source)) {
+  for (let chunk: Buffer | undefined = head; chunk !== undefined; chunk = await nextOf(source)) {
     written += chunk.length;
     await write(decoder, chunk);
     const left = written - decoder.bytesWritten;

@@ -3,6 +3,7 @@ import { attempt, HandoverError, invalidTarball, messageOf } from '../base/error
 import { quoteForeign } from '../base/text.ts';
 import type { Digest } from '../image/digest.ts';
 import {
+  type ArchiveImage,
   configFault,
   type Descriptor,
   type Manifest,
@@ -168,7 +169,7 @@ export function manifestDigestsOf({ manifests }: TarballImage): readonly Digest[
 
 /** @param all manifests of the tarball, those that an index leads to first */
 function archiveImage(
-  { config, repoTags, layers }: ReturnType<typeof parseArchiveManifest>[number],
+  { config, repoTags, layers }: ArchiveImage,
   all: readonly TarballManifest[],
   seen: SeenTarball,
 ): TarballImage {

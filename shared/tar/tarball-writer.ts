@@ -1,3 +1,4 @@
+import type { JsonObject } from '../base/json.ts';
 import type { LentChunk, LentChunks } from '../bytes/chunks.ts';
 import { blobName, type Digest, digestOf } from '../image/digest.ts';
 import { type ImageContents, invalidLayout, mediaTypes } from '../image/manifest.ts';
@@ -95,14 +96,8 @@ function smallEntries(images: readonly NamedImage[]): ReadonlyMap<string, Buffer
   return new Map([...layoutEntries(images), ['manifest.json', json(images.map(archiveManifestOf))]]);
 }
 
-/**
- * Returns the files of an OCI layout other than layers.
- * @param annotations of its index
- */
-export function layoutEntries(
-  images: readonly NamedImage[],
-  annotations?: Readonly<Record<string, string>>,
-): ReadonlyMap<string, Buffer> {
+/** Returns the files of an OCI layout other than layers. The annotations are those of its index. */
+export function layoutEntries(images: readonly NamedImage[], annotations?: JsonObject): ReadonlyMap<string, Buffer> {
   const descriptors = images.flatMap(({ image, references }) => describe(image, references));
   return new Map<string, Buffer>([
     ...images.flatMap(({ image }): readonly (readonly [string, Buffer])[] => [
