@@ -131,11 +131,7 @@ export class RegistryFailure extends HandoverError {
   /** The client's full message. */
   readonly said: string;
 
-  /**
-   * @param work such as `The pull`
-   * @param references the images
-   * @param said the client's message
-   */
+  /** @param work such as `The pull` */
   constructor(work: string, references: readonly string[], said: string, seen: RegistrySeen = {}) {
     const words = `${withoutNames(seen.why ?? said, references)} ${seen.systemCode ?? ''}`;
     const status = seen.status ?? statusIn(words);

@@ -7,22 +7,20 @@ import { quoteForeign } from './text.ts';
 // to this step and another to the engine. So this reader refuses any document that can be read in two ways. A property test compares
 // it with Go's own reader (__tests__/unit/strict-json.test.ts).
 
-/** The members that Go's structs have, and their types. Unknown members may have any value. */
-export type Shape = 'any' | 'string' | 'integer' | 'boolean' | ObjectShape | ListShape | MapShape;
+/**
+ * The types of Go. A struct has a fixed set of member names; unknown members may have any value. In a map, such as labels, the names are
+ * data and case-sensitive: only its values have a shape.
+ */
+export type Shape =
+  | 'any'
+  | 'string'
+  | 'integer'
+  | 'boolean'
+  | { readonly members: Members }
+  | { readonly items: Shape }
+  | { readonly values: Shape };
 
-/** A Go struct: a fixed set of member names. */
-interface ObjectShape {
-  readonly members: Readonly<Record<string, Shape>>;
-}
-
-interface ListShape {
-  readonly items: Shape;
-}
-
-/** A Go map, such as labels: member names are data and case-sensitive. */
-interface MapShape {
-  readonly values: Shape;
-}
+type Members = Readonly<Record<string, Shape>>;
 
 /** The value, or the reason for a refusal: the end of a sentence whose subject is the document. */
 type StrictJson = { readonly value: unknown } | { readonly why: string };
@@ -71,11 +69,11 @@ function foldedName(name: string): string {
   return Array.from(name, (letter) => letter.toLowerCase().toUpperCase().toLowerCase()).join('');
 }
 
-const noMembers: ObjectShape['members'] = {};
-const spellings = new WeakMap<ObjectShape['members'], ReadonlyMap<string, string>>();
+const noMembers: Members = {};
+const spellings = new WeakMap<Members, ReadonlyMap<string, string>>();
 
 /** The known names, by what they fold to. Worked out once for each shape: a document may have millions of objects. */
-function spellingsOf(members: ObjectShape['members']): ReadonlyMap<string, string> {
+function spellingsOf(members: Members): ReadonlyMap<string, string> {
   const found = spellings.get(members) ?? new Map(Object.keys(members).map((name) => [foldedName(name), name]));
   spellings.set(members, found);
   return found;

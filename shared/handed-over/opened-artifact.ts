@@ -183,11 +183,7 @@ function recordedImages(
   });
 }
 
-/**
- * @param known the digest of the manifest that was read by its position
- * @param recorded the digests in the record; may be empty
- * @throws HandoverError `artifact-corrupt` when the tarball has no such manifest
- */
+/** @param known the digest of the manifest that was read by its position, before those in the record */
 function requireManifest(
   { manifests }: TarballImage,
   known: Digest | undefined,

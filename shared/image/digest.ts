@@ -3,10 +3,8 @@ import { createHash } from 'node:crypto';
 /** `sha256:` and 64 lower-case hex digits (OCI image-spec, descriptor.md, "Digests"). */
 export type Digest = `sha256:${string}`;
 
-const pattern = /^sha256:[0-9a-f]{64}$/;
-
 export function isDigest(text: unknown): text is Digest {
-  return typeof text === 'string' && pattern.test(text);
+  return typeof text === 'string' && /^sha256:[0-9a-f]{64}$/.test(text);
 }
 
 /** Whether a text is a digest of another algorithm, such as `sha512:…` (OCI image-spec, descriptor.md, "Digests"). */

@@ -38,10 +38,8 @@ export function runnerPlatform({ architecture }: Runner): Platform {
   );
 }
 
-/**
- * Explains an error by the runner, if that is the cause. Most Windows and macOS runners, and those of other architectures, have no engine
- * for Linux containers.
- */
+// Most Windows and macOS runners, and those of other architectures, have no engine for Linux containers.
+/** Explains an error by the runner, if that is the cause. */
 export function explainRunner(error: unknown, { os, architecture }: Runner): unknown {
   const isUsual = (os === 'Linux' && architectures.has(architecture)) || os === '';
   if (isUsual || !(error instanceof HandoverError)) return error;

@@ -137,10 +137,7 @@ export function parseIndex(bytes: Uint8Array, where: string): readonly Descripto
   return objectsOf(value['manifests']).map((item) => parseDescriptor(item, where));
 }
 
-/**
- * Returns whether a document is an index and not a manifest: an index has `manifests` (OCI image-spec, image-index.md).
- * @throws HandoverError `tarball-invalid`
- */
+/** Returns whether a document is an index (OCI image-spec, image-index.md). Throws `tarball-invalid`. */
 export function isIndexDocument(bytes: Uint8Array, where: string): boolean {
   return document(bytes, manifestShape, where, 'an image manifest or index')['manifests'] !== undefined;
 }
@@ -176,10 +173,7 @@ function requireKind(value: JsonObject, where: string, types: readonly string[],
   if (member !== undefined) throw ambiguous(where, `has "${member}", which makes it another kind of document`);
 }
 
-/**
- * @param size of an image's config, in bytes
- * @throws HandoverError `tarball-invalid` when no engine could take it
- */
+/** @throws HandoverError `tarball-invalid` when no engine could take a config of `size` bytes */
 export function requireConfigSize(size: number): void {
   if (size <= limits.jsonBytes) return;
   throw invalidTarball(

@@ -28,7 +28,6 @@ export const recordName = 'image-handover.json';
 /** The artifact's file with the image's attestations, a tar: their blobs, and the index of the image and them as `index.json`. */
 export const attestationsName = 'image-attestations.tar';
 
-// The version of its format.
 const recordSchema = 1;
 
 function wrongSchema(found: unknown): HandoverError {
@@ -119,10 +118,7 @@ export interface HandoverRecord extends RecordedImage {
   readonly times?: RecordTimes | undefined;
 }
 
-/**
- * Formats a record for the artifact.
- * @throws HandoverError `tarball-invalid` if it would be too large to be read
- */
+/** @throws HandoverError `tarball-invalid` if the record would be too large to be read */
 export function formatRecord(record: HandoverRecord): string {
   const { pushedReference, further, ...rest } = record;
   const text = {

@@ -83,11 +83,8 @@ function parseTagList<T extends Reference>(text: string, parse: (line: string) =
   );
 }
 
-/**
- * Finds the tags that docker/metadata-action has set for later steps. It exports each output as `DOCKER_METADATA_OUTPUT_<NAME>`, unless
- * DOCKER_METADATA_SET_OUTPUT_ENV is false (src/main.ts; TAG_NAMES since 5.9).
- * @returns undefined if it did not run
- */
+// docker/metadata-action exports each output as `DOCKER_METADATA_OUTPUT_<NAME>`, unless DOCKER_METADATA_SET_OUTPUT_ENV is false
+// (src/main.ts; TAG_NAMES since 5.9).
 function metadataVariable(env: TagFacts['metadata']): { readonly name: string; readonly text: string } | undefined {
   const variables = ['TAGS', 'JSON', 'TAG_NAMES', 'VERSION'].map((output) => {
     const name = `DOCKER_METADATA_OUTPUT_${output}`;
@@ -121,7 +118,6 @@ function taggedReference(line: string, repository: string | undefined): TaggedRe
   );
 }
 
-/** The inputs that decide which references an image is published under. */
 interface TagInputs {
   readonly tags: string | undefined;
   readonly repository: string | undefined;

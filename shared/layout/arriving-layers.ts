@@ -36,11 +36,7 @@ const growEveryMs = 10;
 /** The digest and size of a layer's blob, from its name and its writer. */
 type LayerBlob = Omit<ArrivingLayer, 'chunks'>;
 
-/**
- * Reads a layer's file while it is written.
- * @param wholePath its path when it is complete
- * @param written settles when the writer has ended; its error is thrown
- */
+/** @param wholePath the file's path when it is complete */
 async function* growingFileChunks(
   path: string,
   wholePath: string,

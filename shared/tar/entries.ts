@@ -114,15 +114,11 @@ function invalid(why: string): HandoverError {
 class ByteSource {
   readonly #chunks: AsyncIterator<LentChunk>;
   #rest: LentChunk = Buffer.alloc(0);
-  #position = 0;
+  /** The number of bytes that have been read. */
+  position = 0;
 
   constructor(chunks: LentChunks) {
     this.#chunks = chunks[Symbol.asyncIterator]();
-  }
-
-  /** The number of bytes that have been read. */
-  get position(): number {
-    return this.#position;
   }
 
   /** Reads a copy of a block; undefined at the end. */
@@ -133,22 +129,22 @@ class ByteSource {
   async exactly(bytes: number): Promise<Buffer> {
     const all = Buffer.alloc(bytes);
     let filled = 0;
-    for await (const part of this.until(this.#position + bytes)) filled += part.copy(all, filled);
+    for await (const part of this.until(this.position + bytes)) filled += part.copy(all, filled);
     return all;
   }
 
   async skip(bytes: number): Promise<void> {
-    const end = this.#position + bytes;
-    while (this.#position < end) await this.#take(end);
+    const end = this.position + bytes;
+    while (this.position < end) await this.#take(end);
   }
 
   async skipAll(): Promise<void> {
-    this.#rest = Buffer.alloc(0);
-    while (await this.#more()) this.#rest = Buffer.alloc(0);
+    do this.#rest = Buffer.alloc(0);
+    while (await this.#more());
   }
 
   async *until(end: number): AsyncGenerator<LentChunk> {
-    while (this.#position < end) yield await this.#take(end);
+    while (this.position < end) yield await this.#take(end);
   }
 
   async close(): Promise<void> {
@@ -156,10 +152,10 @@ class ByteSource {
   }
 
   async #take(end: number): Promise<LentChunk> {
-    if (!(await this.#more())) throw invalid(`it ends at byte ${String(this.#position)}`);
-    const part = this.#rest.subarray(0, end - this.#position);
+    if (!(await this.#more())) throw invalid(`it ends at byte ${String(this.position)}`);
+    const part = this.#rest.subarray(0, end - this.position);
     this.#rest = this.#rest.subarray(part.length);
-    this.#position += part.length;
+    this.position += part.length;
     return part;
   }
 

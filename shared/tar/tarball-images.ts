@@ -148,10 +148,7 @@ function ociImage({ references, ...manifest }: IndexedManifest, seen: SeenTarbal
   return checked({ references, ...config, manifests: [manifest], layers }, seen);
 }
 
-/**
- * Returns an image after comparing its config, its manifests and the tarball's entries.
- * @throws HandoverError `tarball-invalid`
- */
+/** Compares an image's config, its manifests and the tarball's entries. */
 function checked(image: TarballImage, seen: SeenTarball): TarballImage {
   for (const manifest of image.manifests) {
     const fault = configFault(manifest, image.configBytes, image.config);
@@ -180,7 +177,7 @@ function archiveImage(
   return checked({ references: referencesIn(repoTags), ...entry, manifests, layers: found }, seen);
 }
 
-/** @throws HandoverError `tarball-invalid` for a text that is no reference, because it is no input of this step */
+// Its error is not `invalid-input`, because the text is no input of this step.
 function referencesIn(repoTags: readonly string[]): readonly Reference[] {
   if (repoTags.length > limits.references)
     throw invalidNames(`has ${String(repoTags.length)} references for one image`);
@@ -202,10 +199,7 @@ function invalidNames(what: string, cause?: unknown): HandoverError {
   );
 }
 
-/**
- * Returns the manifests of an image in `manifest.json`, each once.
- * @throws HandoverError `tarball-invalid` when there are some of this config, and none of them describes this image
- */
+/** Returns the manifests of an image in `manifest.json`, each once. Refuses manifests of its config that all describe another image. */
 function manifestsOf(
   configDigest: Digest,
   layers: readonly SeenEntry[],

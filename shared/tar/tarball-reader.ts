@@ -40,7 +40,6 @@ export class SeenTarball {
   readonly #links = new Map<string, string>();
   readonly #diffIds = new Map<string, Digest>();
   #jsonBytes = 0;
-  #unnamed = 0;
 
   /** Returns the entry under a name, after following links. */
   find(name: string): SeenEntry | undefined {
@@ -92,11 +91,6 @@ export class SeenTarball {
   keeps(size: number, head: Buffer): boolean {
     return looksLikeJson(head) && size <= limits.jsonBytes && this.#jsonBytes + size <= limits.jsonBytesInAll;
   }
-
-  nextName(): string {
-    this.#unnamed += 1;
-    return `layer-${String(this.#unnamed)}.tar`;
-  }
 }
 
 /**
@@ -106,6 +100,7 @@ export class SeenTarball {
  * @throws HandoverError `tarball-invalid` when it is cut or no tar, or when a blob's digest differs from its name; errors of `chunks`
  */
 export async function* readTarball(chunks: LentChunks, seen: SeenTarball): AsyncGenerator<PassingEntry> {
+  let unnamed = 0;
   for await (const { name, size, offset, isFile, link, content } of tarEntries(chunks)) {
     const path = pathOf(name);
     if (link !== undefined) seen.addLink(path, link);
@@ -122,7 +117,8 @@ export async function* readTarball(chunks: LentChunks, seen: SeenTarball): Async
     const checksum = new Checksum();
     const passing = checksummed(all, checksum);
     const before = named === undefined ? undefined : seen.blob(named);
-    const out = before?.name ?? (named === undefined ? seen.nextName() : blobName(named));
+    if (named === undefined) unnamed += 1;
+    const out = before?.name ?? (named === undefined ? `layer-${String(unnamed)}.tar` : blobName(named));
     // Other files are not passed on, because one could be a config that another document names.
     if (before === undefined && packing !== undefined)
       yield { path, name: out, digest: named, size, offset, packing, chunks: passing };
