@@ -12,9 +12,6 @@ import {
 import type { WorkflowEvent } from './workflow-event.ts';
 
 const shortShaLength = 7;
-/** Leaves room for `-<short sha>` in Docker's 128 characters. */
-const maxNameLength = 120;
-const maxTagLength = 128;
 
 /**
  * Returns the tag that no other commit gets: `pr-<number>-<sha>`, `merge-queue-pr-<number>-<sha>`, `<branch or git tag>-<sha>`, or
@@ -27,7 +24,12 @@ export function immutableTag(event: WorkflowEvent): string | undefined {
   if (event.kind === 'pull-request') return `pr-${String(event.number)}-${short}`;
   if (event.kind === 'merge-queue') return `merge-queue-pr-${String(event.number)}-${short}`;
   if (event.kind === 'commit') return `sha-${short}`;
-  return `${cleanName(event.name) || event.kind}-${short}`;
+  // `feature/Add_New-Feature` becomes `feature-add-new-feature`. Leaves room for `-<short sha>` in Docker's 128 characters.
+  const name = event.name
+    .toLowerCase()
+    .replace(/[^a-z0-9.-]/gu, '-')
+    .replace(/-{2,}/g, '-');
+  return `${fitted(name, 120) || event.kind}-${short}`;
 }
 
 /**
@@ -39,30 +41,18 @@ function automaticTags(event: WorkflowEvent): readonly string[] {
   if (event.kind === 'none' || immutable === undefined) return [];
   const tags = [
     immutable,
-    ...(event.kind === 'tag' ? [cleanGitTag(event.name)] : []),
+    // `v1.2.3+build.5` becomes `v1.2.3-build.5`.
+    ...(event.kind === 'tag' ? [fitted(event.name.replace(/[^\w.-]+/gu, '-'), 128)] : []),
     ...(event.kind === 'branch' && event.isDefault ? ['latest'] : []),
     `sha-${event.sha.slice(0, shortShaLength)}`,
   ];
   return [...new Set(tags)].filter(isTag);
 }
 
-/** Returns a branch's name as the first part of a tag: `feature/Add_New-Feature` becomes `feature-add-new-feature`. */
-function cleanName(name: string): string {
-  return name
-    .toLowerCase()
-    .replace(/[^a-z0-9.-]/gu, '-')
-    .replace(/-{2,}/g, '-')
+function fitted(tag: string, maxLength: number): string {
+  return tag
     .replace(/^[.-]+/, '')
-    .slice(0, maxNameLength)
-    .replace(/-+$/, '');
-}
-
-/** Returns a git tag as a tag of an image: `v1.2.3+build.5` becomes `v1.2.3-build.5`. */
-function cleanGitTag(name: string): string {
-  return name
-    .replace(/[^\w.-]+/gu, '-')
-    .replace(/^[.-]+/, '')
-    .slice(0, maxTagLength)
+    .slice(0, maxLength)
     .replace(/-+$/, '');
 }
 

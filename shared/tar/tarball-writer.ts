@@ -93,19 +93,26 @@ export function tarballEnd(images: readonly NamedImage[]): readonly Buffer[] {
  * digest, whatever its name in the tar (containerd core/images/archive/importer.go); the classic store by that name.
  */
 function smallEntries(images: readonly NamedImage[]): ReadonlyMap<string, Buffer> {
-  return new Map([...layoutEntries(images), ['manifest.json', json(images.map(archiveManifestOf))]]);
+  const archive = images.map(({ image, references, layerNames }) => ({
+    Config: blobName(image.configDigest),
+    RepoTags: references.map(formatReference),
+    Layers: layerNames ?? image.layers.map(({ digest }) => blobName(digest)),
+  }));
+  return new Map([...layoutEntries(images), ['manifest.json', json(archive)]]);
 }
 
 /** Returns the files of an OCI layout other than layers. The annotations are those of its index. */
 export function layoutEntries(images: readonly NamedImage[], annotations?: JsonObject): ReadonlyMap<string, Buffer> {
-  const descriptors = images.flatMap(({ image, references }) => describe(image, references));
   return new Map<string, Buffer>([
     ...images.flatMap(({ image }): readonly (readonly [string, Buffer])[] => [
       [blobName(image.configDigest), image.configBytes],
       [blobName(image.manifestDigest), image.manifestBytes],
     ]),
     ['oci-layout', json({ imageLayoutVersion: '1.0.0' })],
-    ['index.json', json({ schemaVersion: 2, mediaType: mediaTypes.index, manifests: descriptors, annotations })],
+    [
+      'index.json',
+      json({ schemaVersion: 2, mediaType: mediaTypes.index, manifests: images.flatMap(describe), annotations }),
+    ],
   ]);
 }
 
@@ -114,7 +121,7 @@ function requireLayers(images: readonly NamedImage[], written: ReadonlyMap<Diges
   if (missing !== undefined) throw invalidLayout(`The layer ${missing.digest} is not in the OCI layout.`);
 }
 
-function describe(image: ImageContents, references: readonly Reference[]): readonly unknown[] {
+function describe({ image, references }: NamedImage): readonly unknown[] {
   const { platform } = image.config;
   const { os, architecture, variant } = platform;
   const descriptor = {
@@ -131,15 +138,6 @@ function describe(image: ImageContents, references: readonly Reference[]): reado
       'org.opencontainers.image.ref.name': reference.tag ?? 'latest',
     },
   }));
-}
-
-function archiveManifestOf({ image, references, layerNames }: NamedImage): unknown {
-  const { configDigest, layers } = image;
-  return {
-    Config: blobName(configDigest),
-    RepoTags: references.map(formatReference),
-    Layers: layerNames ?? layers.map(({ digest }) => blobName(digest)),
-  };
 }
 
 function json(value: unknown): Buffer {
