@@ -63,8 +63,7 @@ function recordOf(
   const { platform, diffIds, labels, created } = config;
   const manifestDigests = manifestDigestsOf(image);
   const facts = {
-    ...{ references, platform, configDigest, manifestDigests, diffIds, labels },
-    ...(created === undefined ? {} : { created }),
+    ...{ references, platform, configDigest, manifestDigests, diffIds, labels, created },
     tarballCompression: compression,
   };
   const blobs = layers.map(({ digest, size }) => ({ digest, size, mediaType: '' }));
@@ -75,7 +74,7 @@ function recordOf(
     ...facts,
     layers: layers.map(({ digest, size, offset }) => ({ digest, size, mediaType: '', offset })),
     configAt: { offset: image.configOffset, size: image.configBytes.length },
-    ...(manifest === undefined ? {} : { manifestAt: { offset: manifest.offset, size: manifest.bytes.length } }),
+    manifestAt: manifest && { offset: manifest.offset, size: manifest.bytes.length },
   };
 }
 
