@@ -1,3 +1,4 @@
+import { isObject, stringOr } from './json.ts';
 import { quoteForeign } from './text.ts';
 
 /** All error codes. Each has a scenario that produces it, and a heading in TROUBLESHOOTING.md. @internal */
@@ -77,8 +78,7 @@ export function messageOf(error: unknown): string {
 /** Returns the system error code (`ENOENT`, `ECONNRESET`, …) of anything that was thrown, or undefined. */
 export function systemCodeOf(error: unknown): string | undefined {
   // An Error of another realm is not an instance of this realm's (ECMA-262, "Realms").
-  if (typeof error !== 'object' || error === null || !('code' in error)) return undefined;
-  return typeof error.code === 'string' ? error.code : undefined;
+  return isObject(error) ? stringOr(error['code'], undefined) : undefined;
 }
 
 /** Returns the result of `look`, such as a read of a file that may disappear; `otherwise` if it throws. */

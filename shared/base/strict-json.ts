@@ -1,3 +1,4 @@
+import { attempt } from './errors.ts';
 import { limits } from './limits.ts';
 import { quoteForeign } from './text.ts';
 
@@ -29,7 +30,8 @@ type StrictJson = { readonly value: unknown } | { readonly why: string };
 export function readStrictJson(bytes: Uint8Array, shape: Shape): StrictJson {
   try {
     const text = textOf(bytes);
-    requireGrammar(text);
+    // Go and JavaScript accept the same grammar (RFC 8259): they differ only in what a valid text means.
+    if (attempt((): unknown => JSON.parse(text), undefined) === undefined) throw new Refusal('is not one JSON value');
     return { value: new Reader(text).value(shape) };
   } catch (error) {
     if (error instanceof Refusal) return { why: error.message };
@@ -41,22 +43,10 @@ class Refusal extends Error {}
 
 function textOf(bytes: Uint8Array): string {
   if (bytes.length > limits.jsonBytes) throw new Refusal(`has more than ${String(limits.jsonBytes)} bytes`);
-  try {
-    const text = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
-    if (text.startsWith('\ufeff')) throw new Refusal('begins with a byte-order mark');
-    return text;
-  } catch (error) {
-    throw error instanceof Refusal ? error : new Refusal('is not UTF-8');
-  }
-}
-
-// Go and JavaScript accept the same grammar (RFC 8259): they differ only in what a valid text means.
-function requireGrammar(text: string): void {
-  try {
-    JSON.parse(text);
-  } catch {
-    throw new Refusal('is not one JSON value');
-  }
+  const text = attempt(() => new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes), undefined);
+  if (text === undefined) throw new Refusal('is not UTF-8');
+  if (text.startsWith('\ufeff')) throw new Refusal('begins with a byte-order mark');
+  return text;
 }
 
 /**

@@ -1,6 +1,6 @@
 import { pipeline } from 'node:stream';
 import { constants, createGunzip, createZstdDecompress, type ZstdDecompress } from 'node:zlib';
-import { asError, type HandoverError, invalidTarball } from '../base/errors.ts';
+import { asError, invalidTarball } from '../base/errors.ts';
 import type { TarballCompression } from '../image/record.ts';
 import { isZero, readTarHeader, tarBlock } from './header.ts';
 
@@ -19,9 +19,11 @@ const xzMagic = Buffer.from([0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00]);
  */
 export function compressionOf(head: Buffer): TarballCompression {
   const packing = packingOf(head);
-  if (packing === 'xz') throw unread('xz', 'unxz');
-  if (packing === 'bzip2') throw unread('bzip2', 'bunzip2');
-  return packing;
+  if (packing !== 'xz' && packing !== 'bzip2') return packing;
+  throw invalidTarball(
+    `The tarball is compressed with ${packing}, which can't be looked into here.`,
+    `Run ${packing === 'xz' ? 'unxz' : 'bunzip2'} on it in a step before it's handed over, or compress it with zstd or gzip instead.`,
+  );
 }
 
 /** How something is packed, from its first bytes (RFC 1952 section 2.3.1, RFC 8878 sections 3.1.1 and 3.1.2). */
@@ -60,13 +62,6 @@ export function wrongForm(mediaType: string, packing: Packing | undefined): stri
   const expected = packed ?? (mediaType.startsWith('application/vnd.oci.image.layer.') ? 'none' : packing);
   if (packing === expected) return undefined;
   return `is ${packing === 'none' ? 'a plain tar' : `${packing} data`}, and of the media type ${mediaType}`;
-}
-
-function unread(format: string, command: string): HandoverError {
-  return invalidTarball(
-    `The tarball is compressed with ${format}, which can't be looked into here.`,
-    `Run ${command} on it in a step before it's handed over, or compress it with zstd or gzip instead.`,
-  );
 }
 
 // Node comes back from its thread for each chunk: 16 KiB by default.
