@@ -4,6 +4,7 @@ import {
   isByteCount,
   isObject,
   type JsonObject,
+  objectOf,
   objectsOf,
   stringMapOf,
   stringOr,
@@ -191,7 +192,7 @@ export function parseConfig(bytes: Uint8Array, where: string): ImageConfig {
   const other = diffIds.find(isOtherDigest);
   if (other !== undefined) throw unsupportedDigest(where, other);
   if (!diffIds.every(isDigest)) throw ambiguous(where, 'has a diff ID that is no sha256 digest');
-  const config = isObject(value['config']) ? value['config'] : {};
+  const config = objectOf(value['config']);
   return {
     platform: platformIn(value),
     diffIds,
@@ -208,7 +209,7 @@ export function parseArchiveManifest(bytes: Uint8Array, where: string): readonly
   return objectsOf(value).map((image) => {
     const config = image['Config'];
     if (typeof config !== 'string') throw invalid(where, 'a list of images with a Config each', bytes);
-    const sources = isObject(image['LayerSources']) ? Object.values(image['LayerSources']) : [];
+    const sources = Object.values(objectOf(image['LayerSources']));
     for (const source of objectsOf(sources)) requireHere(source, where);
     return { config, repoTags: stringsOf(image['RepoTags']), layers: stringsOf(image['Layers']) };
   });

@@ -3,6 +3,7 @@ import {
   isByteCount,
   isObject,
   type JsonObject,
+  objectOf,
   objectsOf,
   parseJson,
   stringMapOf,
@@ -240,7 +241,7 @@ function requireInside(record: HandoverRecord): void {
 }
 
 function producer(value: unknown): Producer {
-  const from = isObject(value) ? value : {};
+  const from = objectOf(value);
   return {
     repository: stringOr(from['repository'], ''),
     runId: stringOr(from['runId'], ''),

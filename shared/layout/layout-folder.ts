@@ -4,7 +4,7 @@ import { chmod, lstat, mkdir, open, readdir, readFile, realpath, rename, writeFi
 import { dirname, join } from 'node:path';
 import { type HandoverError, invalidInput, messageOf } from '../base/errors.ts';
 import { onForcedEnd } from '../base/forced-end.ts';
-import { isObject, parseJson } from '../base/json.ts';
+import { objectOf, parseJson } from '../base/json.ts';
 import { limits } from '../base/limits.ts';
 import type { Log } from '../base/log.ts';
 import type { LentChunk } from '../bytes/chunks.ts';
@@ -168,8 +168,8 @@ async function openReplaced(path: string, place: string, removedAt: string): Pro
 
 async function isOurs(path: string): Promise<boolean> {
   const text = await readSmallFile(join(path, 'index.json'), limits.jsonBytes).catch(() => Buffer.alloc(0));
-  const index = parseJson(text.toString());
-  return isObject(index) && isObject(index['annotations']) && index['annotations'][mark] !== undefined;
+  const index = objectOf(parseJson(text.toString()));
+  return objectOf(index['annotations'])[mark] !== undefined;
 }
 
 function orElse<T>(work: () => T, otherwise: (error: unknown) => T): T {
