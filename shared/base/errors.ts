@@ -90,6 +90,15 @@ export function attempt<T>(look: () => T, otherwise: T): T {
   }
 }
 
+/** Returns the result of `work`. Throws the error that `translate` makes from its error. */
+export function translated<T>(work: () => T, translate: (error: unknown) => Error): T {
+  try {
+    return work();
+  } catch (error) {
+    throw translate(error);
+  }
+}
+
 /** Returns a caught value as an error. Some libraries throw other values. */
 export function asError(error: unknown): Error {
   return Error.isError(error) ? error : new Error(String(error));

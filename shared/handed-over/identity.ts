@@ -1,5 +1,5 @@
 import type { ArtifactContent, ReadRange } from '../artifacts/store.ts';
-import { corruptArtifact, messageOf } from '../base/errors.ts';
+import { corruptArtifact, type HandoverError, messageOf, translated } from '../base/errors.ts';
 import { limits } from '../base/limits.ts';
 import { quoteForeign } from '../base/text.ts';
 import { copiedBytes, type LentChunk, withHead } from '../bytes/chunks.ts';
@@ -121,14 +121,16 @@ async function identifiedImage(image: RecordedImage, bytesAt: BytesAt, read: Rea
   const configBytes = configAt === undefined ? Buffer.alloc(0) : await bytesAt(configAt);
   const configDigest = digestOf(configBytes);
   requireAgreement('config digest', image.configDigest, configDigest);
-  const config = parsed(() => parseConfig(configBytes, 'the config'));
+  // An unreadable document is a mismatch with the record.
+  const mismatch = (error: unknown): HandoverError => corrupt(messageOf(error), error);
+  const config = translated(() => parseConfig(configBytes, 'the config'), mismatch);
   if (manifestAt === undefined) {
     const identity = { ...config, configDigest, manifestDigest: undefined };
     requireRecorded(image, identity);
     return { identity, references, ranged: undefined };
   }
   const manifestBytes = await bytesAt(manifestAt);
-  const manifest = parsed(() => parseManifest(manifestBytes, 'the manifest'));
+  const manifest = translated(() => parseManifest(manifestBytes, 'the manifest'), mismatch);
   const identity = { ...config, configDigest, manifestDigest: manifest.digest };
   requireAgreement('config digest', image.configDigest, manifest.config.digest);
   requireRecorded(image, identity, manifest.layers);
@@ -137,15 +139,6 @@ async function identifiedImage(image: RecordedImage, bytesAt: BytesAt, read: Rea
   const contents = contentsOf(configBytes, config, manifest);
   const layers = locatedLayers(image, manifest.layers);
   return { identity, references, ranged: layers === undefined ? undefined : { contents, layers, read } };
-}
-
-/** Reports an unreadable document as a mismatch with the record. */
-function parsed<T>(parse: () => T): T {
-  try {
-    return parse();
-  } catch (error) {
-    throw corrupt(messageOf(error), error);
-  }
 }
 
 /** Returns the manifest's layers with their positions; undefined where the record lacks a position. */

@@ -1,4 +1,4 @@
-import { corruptArtifact, HandoverError, invalidTarball } from '../base/errors.ts';
+import { corruptArtifact, HandoverError, invalidTarball, translated } from '../base/errors.ts';
 import {
   isByteCount,
   isObject,
@@ -211,11 +211,10 @@ function references(value: unknown): HandoverRecord['references'] {
 }
 
 function parsed<T>(what: string, value: unknown, parse: (text: string) => T): T {
-  try {
-    return parse(stringOr(value, ''));
-  } catch (error) {
-    throw corrupt(`${what} is malformed`, error);
-  }
+  return translated(
+    () => parse(stringOr(value, '')),
+    (error) => corrupt(`${what} is malformed`, error),
+  );
 }
 
 function layers(value: JsonObject): readonly RecordLayer[] {

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { renameSync } from 'node:fs';
 import { chmod, lstat, mkdir, open, readdir, readFile, realpath, rename, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { type HandoverError, invalidInput, messageOf } from '../base/errors.ts';
+import { type HandoverError, invalidInput, messageOf, translated } from '../base/errors.ts';
 import { onForcedEnd } from '../base/forced-end.ts';
 import { objectOf, parseJson } from '../base/json.ts';
 import { limits } from '../base/limits.ts';
@@ -52,7 +52,7 @@ export async function layoutFolder(path: string, log: Pick<Log, 'warning'>): Pro
     onTaken: (holder) => log.warning(`Another step on this host is writing ${path} at this moment (${holder}).`),
   });
   // Its owner's alone until it is whole.
-  const folder = orElse(() => makeOwnFolder(partial), refuse);
+  const folder = translated(() => makeOwnFolder(partial), refuse);
   opening.defer(onForcedEnd(folder.remove));
   opening.defer(folder.remove);
   const { inside } = folder;
@@ -159,7 +159,7 @@ async function openReplaced(path: string, place: string, removedAt: string): Pro
   const all = await readdir(place).catch(refuse);
   const names = all.filter((name) => !name.startsWith('index.json.partial-'));
   if (names.length === 0) return undefined;
-  const folder = orElse(() => openOwnFolder(place, removedAt), refuse);
+  const folder = translated(() => openOwnFolder(place, removedAt), refuse);
   if (await isOurs(folder.inside)) return folder;
   folder.keep();
   const some = names.sort().slice(0, 5).join(', ');
@@ -170,14 +170,6 @@ async function isOurs(path: string): Promise<boolean> {
   const text = await readSmallFile(join(path, 'index.json'), limits.jsonBytes).catch(() => Buffer.alloc(0));
   const index = objectOf(parseJson(text.toString()));
   return objectOf(index['annotations'])[mark] !== undefined;
-}
-
-function orElse<T>(work: () => T, otherwise: (error: unknown) => T): T {
-  try {
-    return work();
-  } catch (error) {
-    return otherwise(error);
-  }
 }
 
 function unwritable(path: string, why: string, cause?: unknown): HandoverError {

@@ -1,5 +1,5 @@
 import { limits } from '../base/limits.ts';
-import { attempt, HandoverError, invalidTarball, messageOf } from '../base/errors.ts';
+import { attempt, HandoverError, invalidTarball, messageOf, translated } from '../base/errors.ts';
 import { quoteForeign } from '../base/text.ts';
 import type { Digest } from '../image/digest.ts';
 import {
@@ -181,13 +181,9 @@ function archiveImage(
 function referencesIn(repoTags: readonly string[]): readonly Reference[] {
   if (repoTags.length > limits.references)
     throw invalidNames(`has ${String(repoTags.length)} references for one image`);
-  return repoTags.map((tag) => {
-    try {
-      return parseReference(tag);
-    } catch (error) {
-      throw invalidNames(`calls an image by something that is no reference: ${messageOf(error)}`, error);
-    }
-  });
+  const invalidName = (error: unknown): HandoverError =>
+    invalidNames(`calls an image by something that is no reference: ${messageOf(error)}`, error);
+  return repoTags.map((tag) => translated(() => parseReference(tag), invalidName));
 }
 
 /** @param what the end of a sentence whose subject is the manifest.json */

@@ -9,7 +9,7 @@ import { tarEntries, type TarLink } from './entries.ts';
 import { looksLikeJson, tarBlock } from './header.ts';
 
 /** An entry that is being read: a layer, or something as large as one. */
-export interface PassingEntry {
+interface PassingEntry {
   /** Its name in the tarball. */
   readonly path: string;
   /** Its name in a rewritten tarball: `blobs/sha256/…` if its own name contains its digest, else a new name. */

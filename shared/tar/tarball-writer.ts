@@ -46,7 +46,7 @@ export async function* tarballChunks(
 ): AsyncGenerator<LentChunk> {
   const offsets = new Map<Digest, number>();
   let position = 0;
-  const count = <Chunk extends LentChunk>(chunk: Chunk): Chunk => {
+  const count = (chunk: LentChunk): LentChunk => {
     position += chunk.length;
     return chunk;
   };
