@@ -129,7 +129,7 @@ function topOf(images: readonly [SourceImage, ...SourceImage[]]): PushedManifest
       : { digest: digestOf(index), mediaType: mediaTypes.index, bytes: index };
   const { bytes, mediaType } = formatIndex(
     images.map(({ platform, contents, attestations: own }) => ({
-      ...(own === undefined ? {} : { attestations: own.manifests.map(({ descriptor }) => descriptor) }),
+      attestations: own?.manifests.map(({ descriptor }) => descriptor),
       mediaType: contents.manifestMediaType,
       digest: contents.manifestDigest,
       size: contents.manifestBytes.length,
