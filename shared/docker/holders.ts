@@ -278,12 +278,9 @@ async function inspected(
   const common = { imageId: target, repoTags: [name], isWhole };
   try {
     const manifest = parseManifest(await content.blob(ask, target), `manifest ${target}`);
-    const { platform, diffIds, labels, config, created } = parseConfig(
-      await content.blob(ask, manifest.config.digest),
-      `config ${manifest.config.digest}`,
-    );
-    const read = { platform, diffIds, labels, config, configDigest: await content.configDigest(ask, target) };
-    return { ...common, ...read, ...(created === undefined ? {} : { created }) };
+    const { digest } = manifest.config;
+    const config = parseConfig(await content.blob(ask, digest), `config ${digest}`);
+    return { ...common, ...config, configDigest: await content.configDigest(ask, target) };
   } catch (error) {
     // An index of several platforms, a chart, or an image without content: never a handed-over image.
     if (!(error instanceof HandoverError) || !['tarball-invalid', 'image-missing'].includes(error.code)) throw error;
