@@ -21,6 +21,11 @@ export class HttpError extends Error {
   }
 }
 
+/** Whether an error is an answer with one of these statuses. */
+export function hasStatus(error: unknown, ...statuses: readonly number[]): error is HttpError {
+  return error instanceof HttpError && statuses.includes(error.status);
+}
+
 export interface Answer {
   readonly status: number;
   /** Returns a header's values, joined with commas; empty without one. */

@@ -37,9 +37,9 @@ export function backoff(firstMs: number, maxMs: number): (attempt: number) => nu
 
 const transientStatus: readonly number[] = [408, 429, 500, 502, 503, 504];
 
-/** Whether a service that answers with this status may give another answer in a moment. */
-export function isTransientStatus(status: number): boolean {
-  return transientStatus.includes(status);
+/** Whether a service that answers with this status will not give another answer in a moment. */
+export function isFinal(status: number): boolean {
+  return !transientStatus.includes(status);
 }
 
 // Of the system (errno(3), getaddrinfo(3)), of undici and of Node's HTTP parser: the connection failed, not the request, the
@@ -52,7 +52,7 @@ const transientCodes: readonly string[] = [
 
 /** Whether the same request may succeed in a moment, after a lost connection, a time-out or a busy service. */
 export function isTransient(error: unknown): boolean {
-  if (error instanceof HttpError) return isTransientStatus(error.status);
+  if (error instanceof HttpError) return !isFinal(error.status);
   return transientCodes.includes(systemCodeOf(error) ?? '');
 }
 

@@ -4,8 +4,7 @@ import { isLoopback } from '../http/proxies.ts';
 import { quoteForeign } from '../base/text.ts';
 import type { Http, HttpRequest } from '../http/client.ts';
 import type { Credentials } from './logins.ts';
-import { answerTo, required } from './answers.ts';
-import { withoutSecrets } from './locations.ts';
+import { answerTo, required, withoutSecrets } from './answers.ts';
 
 // Authentication with a registry. It answers 401 with a challenge, and then gets a name and password, or a token that its token service
 // returns for these (distribution, "Token Authentication Specification" and "Oauth2 Token Authentication").

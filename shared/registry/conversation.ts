@@ -1,28 +1,33 @@
 import type { Http, HttpRequest } from '../http/client.ts';
-import { again, type AgainOptions, isTransient, isTransientStatus } from '../http/retry.ts';
+import { again, type AgainOptions, isFinal, isTransient } from '../http/retry.ts';
 import { asError, systemCodeOf } from '../base/errors.ts';
 import { isLoopback } from '../http/proxies.ts';
-import { type RegistryAnswer, answerTo, required } from './answers.ts';
+import { answerTo, pathOf, pushes, type RegistryAnswer, required } from './answers.ts';
 import { authorization, type AuthorizationOptions, parseChallenges } from './authorization.ts';
 
-// Requests to one registry, with its login, which no other host gets, and with retries.
-
+/** Requests about one repository of a registry, with the registry's login, which no other host gets, and with retries. */
 export interface Conversation {
+  readonly repository: string;
   /** Returns the origin of the registry. */
   readonly origin: () => Promise<URL>;
-  /** Makes one request, and another with the login if the registry requires it. Calls `request` for each. Throws HttpError, errors of the connection. */
-  readonly ask: (scopes: readonly string[], request: () => HttpRequest) => Promise<RegistryAnswer>;
-  /** Requests a path of the registry, with retries, until the answer's status is accepted. Throws HttpError. */
+  /** Returns the URL of a path in the repository, such as `blobs/uploads/`. */
+  readonly urlOf: (path: string) => Promise<string>;
+  /**
+   * Makes one request, and another with the login if the registry requires it. Calls `request` for each.
+   * @param scopes those that the request needs in addition to a push to the repository
+   * @throws HttpError, errors of the connection
+   */
+  readonly ask: (request: () => HttpRequest, scopes?: readonly string[]) => Promise<RegistryAnswer>;
+  /** Requests a path in the repository, with retries, until the answer's status is accepted. Throws HttpError. */
   readonly call: (
     what: string,
-    scopes: readonly string[],
     path: string,
     request: Omit<HttpRequest, 'url'>,
     isAccepted: (status: number) => boolean,
     isRetryable?: AgainOptions['isRetryable'],
   ) => Promise<RegistryAnswer>;
   /** Ends an upload, even after a cancel. Never fails. */
-  readonly endUpload: (scopes: readonly string[], url: URL) => Promise<void>;
+  readonly endUpload: (url: URL) => Promise<void>;
 }
 
 // The host of Docker Hub's API (moby, registry/config.go).
@@ -36,7 +41,8 @@ interface ConversationOptions extends AuthorizationOptions {
   readonly signal: AbortSignal;
 }
 
-export function conversation(host: string, options: ConversationOptions): Conversation {
+/** @returns makes the conversation about a repository */
+export function conversation(host: string, options: ConversationOptions): (repository: string) => Conversation {
   const { http, onRetry, signal } = options;
   const login = authorization(options);
   let found: Promise<URL> | undefined;
@@ -56,29 +62,33 @@ export function conversation(host: string, options: ConversationOptions): Conver
     const another = await login.answer(challenges, scopes, header, { own, via });
     return another === undefined ? first : send(another);
   };
-  const ask: Conversation['ask'] = (scopes, request) => askBy(http, scopes, request);
 
-  return {
-    origin,
-    ask,
-    call: async (what, scopes, path, request, isAccepted, isRetryable = isTransient) => {
-      const ends = request.signal ?? signal;
-      const attempt = async (): Promise<RegistryAnswer> => {
-        const url = new URL(path, await origin()).href;
-        return required(await ask(scopes, () => ({ ...request, url })), isAccepted);
-      };
-      return again('call', attempt, { what: () => what, onRetry, signal: ends, isRetryable });
-    },
-    endUpload: async (scopes, url) => {
-      const ends = { outlivesStep: true, signal: AbortSignal.timeout(endMs) } as const;
-      const via: Http = { ...http, send: (request) => http.send({ ...request, ...ends }) };
-      const attempt = async (): Promise<void> => {
-        const answer = await askBy(via, scopes, () => ({ method: 'DELETE', url: url.href }));
-        required(answer, (status) => !isTransientStatus(status));
-      };
-      const what = (): string => 'The end of an unfinished upload';
-      await again('cleanup', attempt, { what, onRetry, signal: ends.signal }).catch(() => undefined);
-    },
+  return (repository) => {
+    const own = [pushes(repository)];
+    const urlOf = async (path: string): Promise<string> =>
+      new URL(`/v2/${pathOf(repository)}/${path}`, await origin()).href;
+    const ask: Conversation['ask'] = (request, scopes = []) => askBy(http, [...own, ...scopes], request);
+    return {
+      repository,
+      origin,
+      urlOf,
+      ask,
+      call: async (what, path, request, isAccepted, isRetryable = isTransient) => {
+        const attempt = async (): Promise<RegistryAnswer> => {
+          const url = await urlOf(path);
+          return required(await ask(() => ({ ...request, url })), isAccepted);
+        };
+        return again('call', attempt, { what: () => what, onRetry, signal: request.signal ?? signal, isRetryable });
+      },
+      endUpload: async ({ href: url }) => {
+        const ends = { outlivesStep: true, signal: AbortSignal.timeout(endMs) } as const;
+        const via: Http = { ...http, send: (request) => http.send({ ...request, ...ends }) };
+        const attempt = async (): Promise<RegistryAnswer> =>
+          required(await askBy(via, own, () => ({ method: 'DELETE', url })), isFinal);
+        const what = (): string => 'The end of an unfinished upload';
+        await again('cleanup', attempt, { what, onRetry, signal: ends.signal }).catch(() => undefined);
+      },
+    };
   };
 }
 
