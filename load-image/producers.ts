@@ -1,4 +1,4 @@
-import type { RunJob, RunJobs } from '../shared/artifacts/service/run-jobs.ts';
+import type { RunJob, RunJobs } from '../shared/artifacts/service/workflow-runs.ts';
 import { messageOf } from '../shared/base/errors.ts';
 import type { Log } from '../shared/base/log.ts';
 import { isPattern, matchesPattern } from '../shared/image/artifact-name.ts';

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { RunJob } from '../shared/artifacts/service/run-jobs.ts';
+import type { RunJob } from '../shared/artifacts/service/workflow-runs.ts';
 import type { Artifact, ArtifactReader } from '../shared/artifacts/store.ts';
 import { backoff } from '../shared/http/retry.ts';
 import { formatDuration } from '../shared/base/text.ts';

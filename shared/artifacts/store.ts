@@ -16,8 +16,8 @@ export interface Artifact {
   readonly name: string;
   /** Bytes of the blob. */
   readonly size: number;
-  readonly digest?: Digest;
-  readonly createdAt?: string;
+  readonly digest?: Digest | undefined;
+  readonly createdAt?: string | undefined;
   /** The run that produced it, unless that is this job's own. */
   readonly run?: RunLink;
 }

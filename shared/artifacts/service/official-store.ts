@@ -6,7 +6,7 @@ import type { ArtifactClient } from '@actions/artifact';
 import { corruptArtifact, HandoverError, messageOf } from '../../base/errors.ts';
 import { streamableChunks } from '../../bytes/chunks.ts';
 import { tempDirs } from '../../bytes/files.ts';
-import { type Digest, parseDigest } from '../../image/digest.ts';
+import { parseDigest } from '../../image/digest.ts';
 import { openOnDisk } from '../on-disk.ts';
 import { type Artifact, type ArtifactContent, type ArtifactStore, type UploadRequest } from '../store.ts';
 import { lockName, nameTaken, removeUnfinished, type OwnStoreOptions, transferFailed } from './reservation.ts';
@@ -92,17 +92,13 @@ async function client(): Promise<ArtifactClient> {
   return new DefaultArtifactClient();
 }
 
-const withDigest = (text: string | undefined): { readonly digest?: Digest } => {
-  const digest = parseDigest(text ?? '');
-  return digest === undefined ? {} : { digest };
-};
-
 async function list(): Promise<readonly Artifact[]> {
   const { artifacts } = await (await client()).listArtifacts();
   return artifacts
-    .map(({ id, name, size, createdAt, digest }) => ({
-      ...{ id, name, size, ...withDigest(digest) },
-      ...(createdAt === undefined ? {} : { createdAt: createdAt.toISOString() }),
+    .map(({ createdAt, digest = '', ...listed }) => ({
+      ...listed,
+      digest: parseDigest(digest),
+      createdAt: createdAt?.toISOString(),
     }))
     .sort((one, other) => other.id - one.id);
 }
@@ -142,9 +138,9 @@ async function upload(request: UploadRequest, folder: string): Promise<Artifact>
     request.onBytes((await stat(path)).size);
   }
   const options = { compressionLevel: 0, retentionDays };
-  const { id, size = 0, digest } = await (await client()).uploadArtifact(name, paths, folder, options);
+  const { id, size = 0, digest = '' } = await (await client()).uploadArtifact(name, paths, folder, options);
   await Promise.all(paths.map((path) => rm(path)));
-  if (id !== undefined) return { id, name, size, ...withDigest(digest) };
+  if (id !== undefined) return { id, name, size, digest: parseDigest(digest) };
   throw new HandoverError(
     'transfer-failed',
     'The official client uploaded the artifact, but got no id for it.',

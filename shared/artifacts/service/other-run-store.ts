@@ -1,7 +1,7 @@
 import { HandoverError, messageOf } from '../../base/errors.ts';
 import { quoteForeign } from '../../base/text.ts';
 import { tempDirs } from '../../bytes/files.ts';
-import { HttpError } from '../../http/answer.ts';
+import { hasStatus } from '../../http/answer.ts';
 import { httpClient } from '../../http/client.ts';
 import { retryHint } from '../../image/host.ts';
 import { openBlob } from '../blob/open-blob.ts';
@@ -9,19 +9,18 @@ import { maskedUrl } from '../blob/signed-blob.ts';
 import type { Artifact, ArtifactReader, StoreOptions } from '../store.ts';
 import { openArtifact } from '../zip/content.ts';
 import { chooseRun, type ChosenRun, type RunSearch, describeSearch } from './other-run.ts';
-import { rateLimited, restClient, type RestClientOptions } from './rest-client.ts';
-import { type WorkflowRuns, workflowRuns } from './workflow-runs.ts';
+import { isRefusal, type RestOptions, type WorkflowRuns, workflowRuns } from './workflow-runs.ts';
 
-interface OtherRunOptions extends StoreOptions, Pick<RestClientOptions, 'apiUrl' | 'token'> {
+interface OtherRunOptions extends StoreOptions, Pick<RestOptions, 'apiUrl' | 'token'> {
   readonly search: RunSearch;
 }
 
 /** Returns the artifacts of another workflow run, in this repository or another one, through the REST API. */
 export function otherRunStore(options: OtherRunOptions): ArtifactReader {
-  const { search, apiUrl, token, log, maskSecret, signal } = options;
+  const { search, log, maskSecret, signal } = options;
   const folders = tempDirs(options.tempRoot);
   const http = httpClient(options.proxies, signal);
-  const runs = workflowRuns(restClient({ http, apiUrl, token, onRetry: log.info, signal }), search.repository);
+  const runs = workflowRuns({ ...options, ...search, http, onRetry: log.info });
   const explain = <T>(what: string, work: () => Promise<T>): Promise<T> =>
     work().catch((error: unknown) => {
       throw signal.aborted ? error : explained(what, options, error);
@@ -53,7 +52,7 @@ async function signDownload(runs: WorkflowRuns, artifact: Artifact): Promise<str
   try {
     return await runs.signDownload(artifact.id);
   } catch (error) {
-    if (!(error instanceof HttpError) || (error.status !== 410 && error.status !== 404)) throw error;
+    if (!hasStatus(error, 404, 410)) throw error;
     throw new HandoverError(
       'artifact-expired',
       `The artifact "${artifact.name}" (id ${String(artifact.id)}) has expired or was deleted: ${error.message} (${artifact.run?.url ?? ''}).`,
@@ -65,14 +64,12 @@ async function signDownload(runs: WorkflowRuns, artifact: Artifact): Promise<str
 
 function explained(what: string, { search, host }: OtherRunOptions, error: unknown): unknown {
   if (error instanceof HandoverError) return error;
-  const status = error instanceof HttpError ? error.status : 0;
-  const limited = error instanceof HttpError && error.serviceCode === rateLimited;
   const { choice } = search;
   const wanted =
     'runId' in choice
       ? `run ${String(choice.runId)} in ${quoteForeign(search.repository)}`
       : describeSearch(search, choice);
-  if (status === 404) {
+  if (hasStatus(error, 404)) {
     return new HandoverError(
       'run-not-found',
       `Could not find ${wanted}: ${messageOf(error)}.`,
@@ -82,11 +79,10 @@ function explained(what: string, { search, host }: OtherRunOptions, error: unkno
       error,
     );
   }
-  const denied = (status === 401 || status === 403) && !limited;
   return new HandoverError(
     'transfer-failed',
     `Could not ${what} (${wanted}): ${messageOf(error)}.`,
-    denied
+    isRefusal(error)
       ? 'Give the job `permissions: actions: read`; for another repository pass a `github-token` that may read its actions, ' +
           'and check that it has not expired.'
       : retryHint(host),

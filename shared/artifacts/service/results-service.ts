@@ -128,14 +128,12 @@ function listedArtifact(item: unknown): ListedArtifact {
   if (id === undefined || size === undefined || name === '') {
     throw new UnknownAnswer('ListArtifacts: an artifact without id, size or name');
   }
-  const digest = parseDigest(stringOr(item['digest'], ''));
-  const createdAt = stringOr(field(item, 'created_at', 'createdAt'), undefined);
   return {
     id,
     name,
     size,
-    ...(digest === undefined ? {} : { digest }),
-    ...(createdAt === undefined ? {} : { createdAt }),
+    digest: parseDigest(stringOr(item['digest'], '')),
+    createdAt: stringOr(field(item, 'created_at', 'createdAt'), undefined),
     runBackendId: stringOr(field(item, 'workflow_run_backend_id', 'workflowRunBackendId'), ''),
     jobBackendId: stringOr(field(item, 'workflow_job_run_backend_id', 'workflowJobRunBackendId'), ''),
   };
