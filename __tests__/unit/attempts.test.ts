@@ -112,7 +112,8 @@ describe.each([503, 429])('a service that always responds with %i', (status) => 
     answer = ({ headers }) => (headers.range === undefined ? undefined : { status: 200, body: 'whole' });
     const progress = <T>(_verb: string, _size: unknown, work: (onBytes: (count: number) => void) => Promise<T>) =>
       work(() => undefined);
-    const opening = openBlob({ ...readerOptions(), artifact: { id: 1, name: 'a', size: 10 }, folders, progress });
+    const log = { info: onRetry, progress };
+    const opening = openBlob({ ...readerOptions(), artifact: { id: 1, name: 'a', size: 10 }, folders, log });
     expect(await failing(opening)).toEqual({ 'GET /blob': 7 });
     rmSync(root, { recursive: true });
   });

@@ -1,6 +1,5 @@
 import { createHash } from 'node:crypto';
 import { uploadBlob } from '../artifacts/blob/blob-upload.ts';
-import { maskedUrl } from '../artifacts/blob/signed-blob.ts';
 import { timeLimit } from '../base/deadline.ts';
 import { asError, messageOf } from '../base/errors.ts';
 import { isObject, type JsonObject, objectsOf, parseJson } from '../base/json.ts';
@@ -11,7 +10,7 @@ import { HttpError, readText } from '../http/answer.ts';
 import { type Http, httpClient } from '../http/client.ts';
 import type { Proxies } from '../http/proxies.ts';
 import { again } from '../http/retry.ts';
-import { field, signedUrl, twirp } from '../http/twirp.ts';
+import { field, maskedUrl, signedUrl, twirp } from '../http/twirp.ts';
 import { type Digest, isDigest } from '../image/digest.ts';
 
 // The GitHub Actions cache, as BuildKit's `type=gha` uses it. BuildKit writes one layer after another, in blocks of 1 MiB, one at a time. Each

@@ -52,3 +52,16 @@ export function signedUrl(value: unknown, method: string): string {
   if (typeof value === 'string' && URL.canParse(value) && /^https?:$/.test(new URL(value).protocol)) return value;
   throw new UnknownAnswer(`${method}: no signed URL`);
 }
+
+/**
+ * Returns the same URL after masking its signature: in the form that the URL has, which is the one that can be printed, and in
+ * the form that `URLSearchParams` writes.
+ */
+export function maskedUrl(url: string, maskSecret: (secret: string) => void): string {
+  const signature = (text: string): string | undefined => /[?&]sig=([^&#]+)/.exec(text)?.[1];
+  const { searchParams } = new URL(url);
+  for (const form of new Set([signature(url), signature(`?${searchParams.toString()}`)])) {
+    if (form !== undefined) maskSecret(form);
+  }
+  return url;
+}

@@ -3,11 +3,10 @@ import { quoteForeign } from '../../base/text.ts';
 import { tempDirs } from '../../bytes/files.ts';
 import { hasStatus } from '../../http/answer.ts';
 import { httpClient } from '../../http/client.ts';
+import { maskedUrl } from '../../http/twirp.ts';
 import { retryHint } from '../../image/host.ts';
 import { openBlob } from '../blob/open-blob.ts';
-import { maskedUrl } from '../blob/signed-blob.ts';
 import type { Artifact, ArtifactReader, StoreOptions } from '../store.ts';
-import { openArtifact } from '../zip/content.ts';
 import { chooseRun, type ChosenRun, type RunSearch, describeSearch } from './other-run.ts';
 import { isRefusal, type RestOptions, type WorkflowRuns, workflowRuns } from './workflow-runs.ts';
 
@@ -37,8 +36,7 @@ export function otherRunStore(options: OtherRunOptions): ArtifactReader {
     open: async (artifact) => {
       const sign = async (): Promise<string> =>
         maskedUrl(await explain('read the artifact', () => signDownload(runs, artifact)), maskSecret);
-      const blob = { ...options, http, artifact, sign, onRetry: log.info, progress: log.progress, folders };
-      return openArtifact(artifact, await openBlob(blob));
+      return openBlob({ ...options, http, artifact, sign, folders });
     },
     [Symbol.asyncDispose]: async () => {
       await http.close();

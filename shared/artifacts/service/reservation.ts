@@ -5,9 +5,9 @@ import { asError, HandoverError, messageOf } from '../../base/errors.ts';
 import { lockKey } from '../../bytes/locks.ts';
 import { HttpError } from '../../http/answer.ts';
 import { type Http, httpClient } from '../../http/client.ts';
+import { maskedUrl } from '../../http/twirp.ts';
 import { retryHint, type WorkflowHost } from '../../image/host.ts';
 import { uploadBlob } from '../blob/blob-upload.ts';
-import { maskedUrl } from '../blob/signed-blob.ts';
 import type { StoreOptions } from '../store.ts';
 import {
   isOwnedBy,

@@ -3,13 +3,11 @@ import { tempDirs } from '../../bytes/files.ts';
 import type { Found } from '../../bytes/verified.ts';
 import { HttpError } from '../../http/answer.ts';
 import { type Http, httpClient } from '../../http/client.ts';
-import { UnknownAnswer } from '../../http/twirp.ts';
+import { maskedUrl, UnknownAnswer } from '../../http/twirp.ts';
 import type { WorkflowHost } from '../../image/host.ts';
 import { uploadBlob } from '../blob/blob-upload.ts';
 import { openBlob } from '../blob/open-blob.ts';
-import { maskedUrl } from '../blob/signed-blob.ts';
 import type { Artifact, ArtifactStore, StoreOptions, UploadRequest } from '../store.ts';
-import { openArtifact } from '../zip/content.ts';
 import { storedZip } from '../zip/zip-writer.ts';
 import { withOfficialClient } from './official-store.ts';
 import {
@@ -73,8 +71,7 @@ function ownStore(options: OwnStoreOptions): ArtifactStore {
           throw isOpen ? transferFailed(host, what, error) : asError(error);
         });
       const gitea = credentials.isGitea ? { partBytes: giteaPartBytes } : {};
-      const transfer = { ...options, http, artifact, sign, onRetry: log.info, progress: log.progress, folders };
-      const content = await openArtifact(artifact, await openBlob({ ...transfer, ...gitea }));
+      const content = await openBlob({ ...options, http, artifact, sign, folders, ...gitea });
       isOpen = true;
       return content;
     },
