@@ -6,10 +6,10 @@ import { isObject, type JsonObject, objectsOf, parseJson } from '../base/json.ts
 import { inPool } from '../base/pool.ts';
 import { formatDuration, quoteForeign } from '../base/text.ts';
 import type { LentChunks } from '../bytes/chunks.ts';
-import { HttpError, readText } from '../http/answer.ts';
+import { hasStatus, readText } from '../http/answer.ts';
 import { type Http, httpClient } from '../http/client.ts';
 import type { Proxies } from '../http/proxies.ts';
-import { again } from '../http/retry.ts';
+import { again, type Retries } from '../http/retry.ts';
 import { field, maskedUrl, signedUrl, twirp } from '../http/twirp.ts';
 import { type Digest, isDigest } from '../image/digest.ts';
 
@@ -63,17 +63,14 @@ export interface ActionsCache extends AsyncDisposable {
   listed(scope: string, signal: AbortSignal): Promise<readonly Digest[] | undefined>;
 }
 
-export interface ActionsCacheOptions {
+export interface ActionsCacheOptions extends Retries {
   /** `ACTIONS_RUNTIME_TOKEN` and `ACTIONS_RESULTS_URL`. */
   readonly runtimeToken: string;
   readonly resultsUrl: string;
   readonly proxies: Proxies;
   readonly maskSecret: (secret: string) => void;
-  /** Called with one log line before each retry. */
-  readonly onRetry: (line: string) => void;
   /** The step's time limit. A blob gives up after a twentieth of it without progress, and after 2 minutes at most. */
   readonly stepMinutes: number;
-  readonly signal: AbortSignal;
 }
 
 export function actionsCache(options: ActionsCacheOptions): ActionsCache {
@@ -175,7 +172,7 @@ async function reserve(call: Call, key: string): Promise<string | undefined> {
     if (made['ok'] === true) return signedUrl(field(made, 'signed_upload_url', 'signedUploadUrl'), 'CreateCacheEntry');
     throw refused(made);
   } catch (error) {
-    if (error instanceof HttpError && error.status === 409) return undefined;
+    if (hasStatus(error, 409)) return undefined;
     throw error;
   }
 }

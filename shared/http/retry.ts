@@ -12,7 +12,7 @@ interface RetryOptions {
   readonly isRetryable: (error: unknown) => boolean;
   /** Called before each pause. */
   readonly onRetry?: (error: unknown, attempt: number, delayMs: number) => void;
-  readonly signal?: AbortSignal;
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** Runs the work until it succeeds, an error isn't retryable, or the attempts are used up; throws the last error. */
@@ -25,7 +25,7 @@ export async function retry<T>(work: (attempt: number) => Promise<T>, options: R
       if (attempt >= options.attempts || !options.isRetryable(error)) throw error;
       const delayMs = options.delayMs(attempt, error);
       options.onRetry?.(error, attempt, delayMs);
-      await sleep(delayMs, undefined, options.signal ? { signal: options.signal } : {});
+      await sleep(delayMs, undefined, { signal: options.signal });
     }
   }
 }
@@ -72,12 +72,17 @@ const policies = {
 /** The longest pause that a service gets, in ms, if it asks for a longer one. */
 export const longestRetryAfterMs = 60_000;
 
-export interface AgainOptions {
-  /** The request's name in the log. */
-  readonly what: () => string;
+/** What requests that are retried have in common. */
+export interface Retries {
   /** Called with one log line before each retry. */
   readonly onRetry: (line: string) => void;
+  /** Ends the requests, and the pauses between them. */
   readonly signal: AbortSignal;
+}
+
+export interface AgainOptions extends Retries {
+  /** The request's name in the log. */
+  readonly what: () => string;
   /** Whether another request can help; `isTransient` by default. */
   readonly isRetryable?: (error: unknown) => boolean;
   /** Whether it can help without a pause; called before the pause. */

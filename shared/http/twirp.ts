@@ -33,8 +33,8 @@ export function twirp(
       url: `${origin}/twirp/${service}/${method}`,
       headers: { 'content-type': 'application/json', authorization: `Bearer ${token}` },
       body: JSON.stringify(body),
-      ...(signal === undefined ? {} : { signal }),
-      ...(answerMs === undefined ? {} : { answerMs }),
+      signal,
+      answerMs,
     });
     const value = parseJson(await readText(response));
     if (!isObject(value)) throw new UnknownAnswer(`${method}: the answer is not a JSON object`);

@@ -1,5 +1,5 @@
 import type { Http, HttpRequest } from '../http/client.ts';
-import { again, type AgainOptions, isFinal, isTransient } from '../http/retry.ts';
+import { again, type AgainOptions, isFinal, isTransient, type Retries } from '../http/retry.ts';
 import { asError, systemCodeOf } from '../base/errors.ts';
 import { isLoopback } from '../http/proxies.ts';
 import { answerTo, pathOf, pushes, type RegistryAnswer, required } from './answers.ts';
@@ -35,10 +35,8 @@ const apiHosts: Readonly<Record<string, string>> = { 'docker.io': 'registry-1.do
 // A cancelled step has seconds.
 const endMs = 2000;
 
-interface ConversationOptions extends AuthorizationOptions {
+export interface ConversationOptions extends AuthorizationOptions, Retries {
   readonly http: Http;
-  readonly onRetry: (line: string) => void;
-  readonly signal: AbortSignal;
 }
 
 /** @returns makes the conversation about a repository */

@@ -1,15 +1,14 @@
 import { hasStatus, HttpError } from '../http/answer.ts';
 import { httpClient } from '../http/client.ts';
-import { again, isFinal, isTransient } from '../http/retry.ts';
+import { again, isFinal, isTransient, type Retries } from '../http/retry.ts';
 import { HandoverError, messageOf, RegistryFailure, systemCodeOf } from '../base/errors.ts';
 import { quoteForeign } from '../base/text.ts';
 import type { Proxies } from '../http/proxies.ts';
 import { type Digest, digestOf, isDigest } from '../image/digest.ts';
 import { mediaTypes } from '../image/manifest.ts';
-import type { Credentials } from './logins.ts';
 import { isTaken, required } from './answers.ts';
 import { type BlobOrigin, type BlobPush, pushBlob, type PushedBlob } from './blobs.ts';
-import { type Conversation, conversation } from './conversation.ts';
+import { type Conversation, conversation, type ConversationOptions } from './conversation.ts';
 
 export type { BlobOrigin, PushedBlob } from './blobs.ts';
 
@@ -43,14 +42,10 @@ export interface RegistryClient extends AsyncDisposable {
   pushManifest(repository: string, manifest: PushedManifest, name: string, replaced?: Digest): Promise<void>;
 }
 
-export interface RegistryClientOptions {
-  readonly credentials: Credentials | undefined;
+export interface RegistryClientOptions extends Omit<ConversationOptions, 'http'> {
   readonly proxies: Proxies;
   /** A certificate to trust in addition to the system's, in PEM. */
   readonly authority: string | undefined;
-  readonly onRetry: (line: string) => void;
-  readonly maskSecret: (secret: string) => void;
-  readonly signal: AbortSignal;
 }
 
 /** @param host of the registry, `docker.io` for Docker Hub */
@@ -117,7 +112,7 @@ async function pushManifest(
   { bytes, mediaType, digest }: PushedManifest,
   name: string,
   replaced: Digest | undefined,
-  retries: Pick<RegistryClientOptions, 'onRetry' | 'signal'>,
+  retries: Retries,
 ): Promise<void> {
   const path = `manifests/${name}`;
   const what = `The manifest ${repository} ${name}`;

@@ -5,9 +5,9 @@ import { quoteForeign } from '../../base/text.ts';
 import type { LentChunk, LentChunks } from '../../bytes/chunks.ts';
 import { hasStatus, readAnswer, serviceError } from '../../http/answer.ts';
 import type { Http, HttpResponse } from '../../http/client.ts';
-import { again, isTransient } from '../../http/retry.ts';
+import { again, isTransient, type Retries } from '../../http/retry.ts';
 import { retryHint, type WorkflowHost } from '../../image/host.ts';
-import { type Part, type PartFigures, type Parts, parts } from './slow-parts.ts';
+import { type Part, type PartOptions, type Parts, parts } from './slow-parts.ts';
 
 const usualPartBytes = 2 * 1024 * 1024;
 const maxHeldBytes = 64 * 1024 * 1024;
@@ -25,21 +25,15 @@ export interface RangedReader {
   readonly lend: (start: number, end: number) => LentChunks;
 }
 
-export interface BlobOptions {
+export interface BlobOptions extends Retries, PartOptions {
   readonly http: Http;
   readonly host: WorkflowHost;
   /** Of the blob, in bytes. */
   readonly size: number;
   /** Returns a new signed URL. Its errors are thrown unchanged, and it is not called again after one. */
   readonly sign: () => Promise<string>;
-  /** Called with one log line before each retry. */
-  readonly onRetry: (message: string) => void;
-  readonly signal: AbortSignal;
   /** Bytes of each part. Default: 2 MiB. */
-  readonly partBytes?: number;
-  readonly figures?: PartFigures | undefined;
-  /** Whether slow parts are requested again, and more of them at once; the benchmark measures both. */
-  readonly adapts?: boolean;
+  readonly partBytes?: number | undefined;
 }
 
 /**
@@ -48,7 +42,7 @@ export interface BlobOptions {
  *   server answers the first request with the whole blob
  */
 export function rangedReader(options: BlobOptions): RangedReader {
-  const { size, onRetry, figures, adapts = true, partBytes = usualPartBytes } = options;
+  const { size, onRetry, partBytes = usualPartBytes } = options;
   const blob = signedBlob(options);
   const source: Source = { blob, size, partBytes, givesParts: false };
   const request = (all: Parts, bytes: Buffer, start: number): Part => {
@@ -69,10 +63,10 @@ export function rangedReader(options: BlobOptions): RangedReader {
       },
     );
   };
-  const small = parts(adapts, figures);
+  const small = parts(options);
   /** @param free memory to use again */
   const inParts = async function* (start: number, end: number, free: Buffer[]): AsyncGenerator<Buffer> {
-    const all = parts(adapts, figures);
+    const all = parts(options);
     const queue: Part[] = [];
     let next = start;
     while (next < end || queue.length > 0) {
@@ -189,7 +183,7 @@ export function signedBlob(options: BlobOptions): SignedBlob {
         method: 'GET',
         url: await url,
         headers: { ...headers, 'accept-encoding': 'identity' },
-        ...(signal === undefined ? {} : { signal }),
+        signal,
       });
     },
     persist: async (work, reached, end) => {

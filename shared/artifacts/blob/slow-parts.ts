@@ -94,8 +94,13 @@ export interface Parts {
   firstResponse(part: Part, neighbours: readonly Part[]): Promise<Buffer>;
 }
 
-/** @param adapts whether a slow part is requested again, and more parts at once when all are slow */
-export function parts(adapts: boolean, figures = new PartFigures()): Parts {
+export interface PartOptions {
+  readonly figures?: PartFigures | undefined;
+  /** Whether a slow part is requested or sent again, and more parts at once when all are slow; the benchmark measures both. */
+  readonly adapts?: boolean;
+}
+
+export function parts({ adapts = true, figures = new PartFigures() }: PartOptions): Parts {
   const lastMs: number[] = [];
   let [received, duplicateRequests] = [0, 0];
   const medianMs = (): number => lastMs.toSorted((one, other) => one - other)[lastMs.length >> 1] ?? 0;

@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { abortedAfter } from '../../base/deadline.ts';
 import { asError, HandoverError, messageOf } from '../../base/errors.ts';
 import { lockKey } from '../../bytes/locks.ts';
-import { HttpError } from '../../http/answer.ts';
+import { hasStatus, HttpError } from '../../http/answer.ts';
 import { type Http, httpClient } from '../../http/client.ts';
 import { maskedUrl } from '../../http/twirp.ts';
 import { retryHint, type WorkflowHost } from '../../image/host.ts';
@@ -62,14 +62,14 @@ export async function reserveName(
   try {
     const url = await client.service.create(name, expiresAt).catch(async (error: unknown) => {
       // Possibly our own earlier reservation: by a request whose answer was lost, or by a killed step of this job.
-      if (!isTaken(error) || !(await removeLeftover(0))) throw error;
+      if (!hasStatus(error, 409) || !(await removeLeftover(0))) throw error;
       return client.service.create(name, expiresAt);
     });
     if (!signal.aborted) return url;
     await removeUnfinished(name, options);
     throw asError(signal.reason);
   } catch (error) {
-    if (isTaken(error)) throw nameTaken(name, error);
+    if (hasStatus(error, 409)) throw nameTaken(name, error);
     // A refused request reserved nothing; after any other error, or a success in an unknown form, a name may be reserved.
     if (!(error instanceof HttpError && error.status < 500)) await removeLeftover(answerMs);
     throw error;
@@ -137,10 +137,6 @@ async function removeClaim(claim: string, options: OwnStoreOptions): Promise<voi
   }
 }
 
-function isTaken(error: unknown): boolean {
-  return error instanceof HttpError && error.status === 409;
-}
-
 interface RemovalOptions {
   /** Whether a listed artifact is kept: it is complete, and another step's of this job. */
   readonly unlessListed?: boolean;
@@ -182,7 +178,7 @@ async function removeOwn(service: ResultsService, name: string): Promise<boolean
     await service.remove(name, service.self);
     return true;
   } catch (error) {
-    if (error instanceof HttpError && error.status === 404) return false;
+    if (hasStatus(error, 404)) return false;
     throw error;
   }
 }
@@ -214,14 +210,13 @@ const quota = /insufficient usage|storage quota/i;
 /** @param what the work that failed, in the imperative */
 export function transferFailed(host: WorkflowHost, what: string, error: unknown): Error {
   if (error instanceof HandoverError) return error;
-  const authorization = error instanceof HttpError && (error.status === 401 || error.status === 403);
   return new HandoverError(
     'transfer-failed',
     `Could not ${what}: ${messageOf(error)}.`,
     quota.test(messageOf(error))
       ? 'The artifact storage of this account is used up; its use is calculated every 6 to 12 hours. Delete artifacts of earlier runs, and ' +
           'let the last job remove this one: `remove: true` of load-image.'
-      : authorization
+      : hasStatus(error, 401, 403)
         ? "The job's token was refused: it is valid only while the job runs. Re-run the job."
         : retryHint(host),
     error,

@@ -2,7 +2,7 @@ import { asError, HandoverError } from '../../base/errors.ts';
 import { arrayOf, isByteCount, isObject, type JsonObject, parseJson, stringOr } from '../../base/json.ts';
 import { type Digest, parseDigest } from '../../image/digest.ts';
 import type { WorkflowHost } from '../../image/host.ts';
-import { HttpError } from '../../http/answer.ts';
+import { hasStatus } from '../../http/answer.ts';
 import type { Http } from '../../http/client.ts';
 import { again, isTransient } from '../../http/retry.ts';
 import { field, signedUrl, twirp, UnknownAnswer } from '../../http/twirp.ts';
@@ -50,7 +50,7 @@ interface EndOfUpload {
 // blocks. So a second request fails, even after a success whose answer was lost.
 const onGitea: EndOfUpload = {
   answerMs: 10 * 60_000,
-  isRetryable: (error) => isTransient(error) && !(error instanceof HttpError && error.status === 500),
+  isRetryable: (error) => isTransient(error) && !hasStatus(error, 500),
 };
 
 /** @param onRetry called with one log line before each retry */
@@ -66,7 +66,7 @@ export function resultsService(
   });
   // Of a run without artifacts: Gitea before 1.26 and Forgejo (routers/api/actions/artifactsv4.go).
   const noList = (error: unknown): JsonObject => {
-    if (credentials.isGitea && error instanceof HttpError && error.status === 404) return {};
+    if (credentials.isGitea && hasStatus(error, 404)) return {};
     throw asError(error);
   };
   const call = (method: string, body: JsonObject, atEnd: EndOfUpload = {}): Promise<JsonObject> => {

@@ -1,7 +1,7 @@
 import { asError } from '../../base/errors.ts';
 import { tempDirs } from '../../bytes/files.ts';
 import type { Found } from '../../bytes/verified.ts';
-import { HttpError } from '../../http/answer.ts';
+import { hasStatus } from '../../http/answer.ts';
 import { type Http, httpClient } from '../../http/client.ts';
 import { maskedUrl, UnknownAnswer } from '../../http/twirp.ts';
 import type { WorkflowHost } from '../../image/host.ts';
@@ -70,8 +70,8 @@ function ownStore(options: OwnStoreOptions): ArtifactStore {
           // The official client can't continue what was read in part.
           throw isOpen ? transferFailed(host, what, error) : asError(error);
         });
-      const gitea = credentials.isGitea ? { partBytes: giteaPartBytes } : {};
-      const content = await openBlob({ ...options, http, artifact, sign, folders, ...gitea });
+      const partBytes = credentials.isGitea ? giteaPartBytes : undefined;
+      const content = await openBlob({ ...options, http, artifact, sign, folders, partBytes });
       isOpen = true;
       return content;
     },
@@ -79,7 +79,7 @@ function ownStore(options: OwnStoreOptions): ArtifactStore {
     remove: (artifact) =>
       explain(host, `delete the artifact "${artifact.name}"`, async () => {
         await service.remove(artifact.name, listed(artifact)).catch((error: unknown) => {
-          if (!(error instanceof HttpError) || error.status !== 404) throw error;
+          if (!hasStatus(error, 404)) throw error;
         });
         removed.add(artifact.id);
       }),

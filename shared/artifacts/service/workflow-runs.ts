@@ -3,7 +3,7 @@ import { quoteForeign } from '../../base/text.ts';
 import { type Answer, hasStatus, HttpError, readAnswer, refusal } from '../../http/answer.ts';
 import { type Http, httpClient, type HttpResponse } from '../../http/client.ts';
 import type { Proxies } from '../../http/proxies.ts';
-import { again, isTransient, longestRetryAfterMs } from '../../http/retry.ts';
+import { again, isTransient, longestRetryAfterMs, type Retries } from '../../http/retry.ts';
 import { parseDigest } from '../../image/digest.ts';
 import type { Artifact, RunLink } from '../store.ts';
 import { isClaim } from './reservation.ts';
@@ -46,7 +46,7 @@ export interface WorkflowRuns {
   signDownload(artifactId: number): Promise<string>;
 }
 
-export interface RestOptions {
+export interface RestOptions extends Retries {
   readonly http: Http;
   /** Without a slash at its end: `https://api.github.com`, `https://host/api/v3` on GitHub Enterprise, or `https://host/api/v1` on Gitea. */
   readonly apiUrl: string;
@@ -54,9 +54,6 @@ export interface RestOptions {
   readonly repository: string;
   /** Needs `actions: read` in the repository. */
   readonly token: string;
-  /** Called with one log line before each retry. */
-  readonly onRetry: (message: string) => void;
-  readonly signal: AbortSignal;
 }
 
 // A run is about 20 kB of JSON.
