@@ -63,14 +63,10 @@ function officialStore(options: OwnStoreOptions): ArtifactStore {
         request.name,
         folders.make().then((path) => uploadLocked(request, path, options)),
       ),
-    remove: ({ name }) =>
-      explained(
-        `delete the artifact "${name}"`,
-        name,
-        client().then(async (official) => {
-          await official.deleteArtifact(name);
-        }),
-      ),
+    remove: async ({ name }) => {
+      const deleted = client().then((official) => official.deleteArtifact(name));
+      await explained(`delete the artifact "${name}"`, name, deleted);
+    },
     [Symbol.asyncDispose]: () => folders[Symbol.asyncDispose](),
   };
 }

@@ -1,5 +1,4 @@
 import { HandoverError, messageOf } from '../../base/errors.ts';
-import { quoteForeign } from '../../base/text.ts';
 import { tempDirs } from '../../bytes/files.ts';
 import { hasStatus } from '../../http/answer.ts';
 import { httpClient } from '../../http/client.ts';
@@ -7,7 +6,7 @@ import { maskedUrl } from '../../http/twirp.ts';
 import { retryHint } from '../../image/host.ts';
 import { openBlob } from '../blob/open-blob.ts';
 import type { Artifact, ArtifactReader, StoreOptions } from '../store.ts';
-import { chooseRun, type ChosenRun, type RunSearch, describeSearch } from './other-run.ts';
+import { artifactExpired, chooseRun, type ChosenRun, describeSearch, type RunSearch } from './other-run.ts';
 import { isRefusal, type RestOptions, type WorkflowRuns, workflowRuns } from './workflow-runs.ts';
 
 interface OtherRunOptions extends StoreOptions, Pick<RestOptions, 'apiUrl' | 'token'> {
@@ -20,14 +19,14 @@ export function otherRunStore(options: OtherRunOptions): ArtifactReader {
   const folders = tempDirs(options.tempRoot);
   const http = httpClient(options.proxies, signal);
   const runs = workflowRuns({ ...options, ...search, http, onRetry: log.info });
-  const explain = <T>(what: string, work: () => Promise<T>): Promise<T> =>
-    work().catch((error: unknown) => {
+  const explain = <T>(what: string, work: Promise<T>): Promise<T> =>
+    work.catch((error: unknown) => {
       throw signal.aborted ? error : explained(what, options, error);
     });
   let chosen: Promise<ChosenRun> | undefined;
   return {
     list: async () => {
-      chosen ??= explain('find the run', () => chooseRun(runs, search, log.info));
+      chosen ??= explain('find the run', chooseRun(runs, search, log.info));
       const { run, artifacts } = await chosen;
       log.info(`Using run ${String(run.id)} of ${run.createdAt}: ${run.url}`);
       const link = { id: run.id, url: run.url };
@@ -35,7 +34,7 @@ export function otherRunStore(options: OtherRunOptions): ArtifactReader {
     },
     open: async (artifact) => {
       const sign = async (): Promise<string> =>
-        maskedUrl(await explain('read the artifact', () => signDownload(runs, artifact)), maskSecret);
+        maskedUrl(await explain('read the artifact', signDownload(runs, artifact)), maskSecret);
       return openBlob({ ...options, http, artifact, sign, folders });
     },
     [Symbol.asyncDispose]: async () => {
@@ -46,32 +45,24 @@ export function otherRunStore(options: OtherRunOptions): ArtifactReader {
 }
 
 // The list may be older than the expiry; then the download answers 410.
-async function signDownload(runs: WorkflowRuns, artifact: Artifact): Promise<string> {
+async function signDownload(runs: WorkflowRuns, { name, id, run }: Artifact): Promise<string> {
   try {
-    return await runs.signDownload(artifact.id);
+    return await runs.signDownload(id);
   } catch (error) {
     if (!hasStatus(error, 404, 410)) throw error;
-    throw new HandoverError(
-      'artifact-expired',
-      `The artifact "${artifact.name}" (id ${String(artifact.id)}) has expired or was deleted: ${error.message} (${artifact.run?.url ?? ''}).`,
-      'Run that workflow again, raise `retention-days` of its export-image, or name a `fallback-image` to pull instead.',
-      error,
-    );
+    const what = `The artifact "${name}" (id ${String(id)})`;
+    throw artifactExpired(`${what} has expired or was deleted: ${error.message} (${run?.url ?? ''}).`, error);
   }
 }
 
 function explained(what: string, { search, host }: OtherRunOptions, error: unknown): unknown {
   if (error instanceof HandoverError) return error;
-  const { choice } = search;
-  const wanted =
-    'runId' in choice
-      ? `run ${String(choice.runId)} in ${quoteForeign(search.repository)}`
-      : describeSearch(search, choice);
+  const wanted = describeSearch(search);
   if (hasStatus(error, 404)) {
     return new HandoverError(
       'run-not-found',
-      `Could not find ${wanted}: ${messageOf(error)}.`,
-      `Check \`${'runId' in choice ? 'run-id' : 'workflow'}\` and \`repository\`. A private repository gives the same answer when ` +
+      `Could not find ${wanted}: ${error.message}.`,
+      `Check \`${'runId' in search.choice ? 'run-id' : 'workflow'}\` and \`repository\`. A private repository gives the same answer when ` +
         'the token can’t read it: the job needs `permissions: actions: read`, and another repository a `github-token` ' +
         'that can read its actions.',
       error,

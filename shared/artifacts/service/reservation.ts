@@ -129,7 +129,7 @@ export async function claimOnGitea(
 async function removeClaim(claim: string, options: OwnStoreOptions): Promise<void> {
   await using client = connect(options, AbortSignal.timeout(cleanupMs));
   try {
-    await removeOwn(client.service, claim);
+    await client.service.remove(claim, client.service.self);
     // Forgejo and Gitea before 1.26 list what is deleted, but without a size when it is about to be replaced.
     await client.service.create(claim, undefined);
   } catch {
@@ -163,23 +163,13 @@ export async function removeUnfinished(
     const isOurs = (artifact: ListedArtifact): boolean => isOwnedBy(artifact, service.self);
     if (unlessListed && (await service.list(name)).some(isOurs)) return false;
     for (;;) {
-      const isGone = await removeOwn(service, name);
+      const isGone = await service.remove(name, service.self);
       if (isGone || Date.now() >= giveUpAt) return isGone;
       await sleep(latePauseMs, undefined, { signal });
     }
   } catch {
     // The error that led here is the one to report.
     return false;
-  }
-}
-
-async function removeOwn(service: ResultsService, name: string): Promise<boolean> {
-  try {
-    await service.remove(name, service.self);
-    return true;
-  } catch (error) {
-    if (hasStatus(error, 404)) return false;
-    throw error;
   }
 }
 

@@ -25,8 +25,8 @@ export interface ResultsService {
   /** Reserves a name and returns a URL to write the blob to. Throws `HttpError` 409 when the name is taken. */
   create(name: string, expiresAt: Date | undefined): Promise<string>;
   finalize(name: string, size: number, digest: Digest): Promise<number>;
-  /** Removes a job's artifact by name. Each attempt of a job has its own ids. Throws `HttpError` 404 without one. */
-  remove(name: string, owner: ArtifactOwner): Promise<void>;
+  /** Removes a job's artifact by name, and returns whether there was one. Each attempt of a job has its own ids. */
+  remove(name: string, owner: ArtifactOwner): Promise<boolean>;
   /** The ids of this job. */
   readonly self: ArtifactOwner;
 }
@@ -99,9 +99,14 @@ export function resultsService(
       if (answer['ok'] === true && id !== undefined) return id;
       throw new UnknownAnswer('FinalizeArtifact: no artifact id');
     },
-    remove: async (name, owner) => {
-      await call('DeleteArtifact', { ...idsOf(owner), name });
-    },
+    remove: (name, owner) =>
+      call('DeleteArtifact', { ...idsOf(owner), name }).then(
+        () => true,
+        (error: unknown) => {
+          if (hasStatus(error, 404)) return false;
+          throw asError(error);
+        },
+      ),
   };
 }
 

@@ -1,7 +1,6 @@
 import { asError } from '../../base/errors.ts';
 import { tempDirs } from '../../bytes/files.ts';
 import type { Found } from '../../bytes/verified.ts';
-import { hasStatus } from '../../http/answer.ts';
 import { type Http, httpClient } from '../../http/client.ts';
 import { maskedUrl, UnknownAnswer } from '../../http/twirp.ts';
 import type { WorkflowHost } from '../../image/host.ts';
@@ -78,9 +77,7 @@ function ownStore(options: OwnStoreOptions): ArtifactStore {
     upload: (request) => upload(http, service, { ...options, removed }, request),
     remove: (artifact) =>
       explain(host, `delete the artifact "${artifact.name}"`, async () => {
-        await service.remove(artifact.name, listed(artifact)).catch((error: unknown) => {
-          if (!hasStatus(error, 404)) throw error;
-        });
+        await service.remove(artifact.name, listed(artifact));
         removed.add(artifact.id);
       }),
     [Symbol.asyncDispose]: async () => {
