@@ -75,6 +75,9 @@ export interface ActionsCacheOptions extends Retries {
 
 export function actionsCache(options: ActionsCacheOptions): ActionsCache {
   const http = httpClient(options.proxies, options.signal);
+  // As BuildKit appends it to the address (go-actions-cache, cache_v2.go: urlV2).
+  const origin = options.resultsUrl.replace(/\/+$/, '');
+  const tools = { ...options, http, ask: twirp(http, { origin, service, token: options.runtimeToken }) };
   let failure: StoreFailure | undefined;
   return {
     store: async (blobs, signal) => {
@@ -83,7 +86,7 @@ export function actionsCache(options: ActionsCacheOptions): ActionsCache {
       try {
         // A failure doesn't end the others: an entry that breaks off can't be written again.
         await inPool(blobs, blobsAtOnce, async (blob) => {
-          if (!(await storeBlob(http, options, blob, signal))) return;
+          if (!(await storeBlob(tools, blob, signal))) return;
           stored.count += 1;
           stored.bytes += blob.size;
         });
@@ -92,31 +95,29 @@ export function actionsCache(options: ActionsCacheOptions): ActionsCache {
       }
       return { ...stored, failure };
     },
-    listed: (scope, signal) => listedLayers(http, options, scope, signal).catch(() => undefined),
+    listed: (scope, signal) => listedLayers(tools, scope, signal).catch(() => undefined),
     [Symbol.asyncDispose]: () => http.close(),
   };
 }
 
+interface CacheTools extends Pick<ActionsCacheOptions, 'maskSecret' | 'onRetry' | 'stepMinutes'> {
+  readonly http: Http;
+  readonly ask: ReturnType<typeof twirp>;
+}
+
 async function listedLayers(
-  http: Http,
-  options: ActionsCacheOptions,
+  { http, ask, maskSecret }: CacheTools,
   scope: string,
   signal: AbortSignal,
 ): Promise<readonly Digest[] | undefined> {
   // BuildKit, gha.go: indexKey. A hash of the ref and a number follow.
   const key = `index-${scope}-1-`;
-  const found = await askOf(http, options)('GetCacheEntryDownloadURL', { key, restore_keys: [key], version }, signal);
+  const found = await ask('GetCacheEntryDownloadURL', { key, restore_keys: [key], version }, signal);
   if (found['ok'] !== true) return undefined;
-  const url = signedUrl(field(found, 'signed_download_url', 'signedDownloadUrl'), 'GetCacheEntryDownloadURL');
-  const index = parseJson(
-    await readText(await http.send({ method: 'GET', url: maskedUrl(url, options.maskSecret), signal })),
-  );
+  const url = signedUrl(field(found, 'signed_download_url'), 'GetCacheEntryDownloadURL');
+  const answer = await http.send({ method: 'GET', url: maskedUrl(url, maskSecret), signal });
+  const index = parseJson(await readText(answer));
   return isObject(index) ? objectsOf(index['layers']).flatMap(({ blob }) => (isDigest(blob) ? [blob] : [])) : undefined;
-}
-
-// As BuildKit appends it to the address (go-actions-cache, cache_v2.go: urlV2).
-function askOf(http: Http, { resultsUrl, runtimeToken }: ActionsCacheOptions): ReturnType<typeof twirp> {
-  return twirp(http, { origin: resultsUrl.replace(/\/+$/, ''), service, token: runtimeToken });
 }
 
 /** An upload that broke off. GitHub never releases its key. */
@@ -124,29 +125,27 @@ class UnfinishedEntry extends Error {}
 
 /** Returns whether the blob was stored; false if it was there, or another job is storing it. */
 async function storeBlob(
-  http: Http,
-  options: ActionsCacheOptions,
+  { http, ask, maskSecret, onRetry, stepMinutes }: CacheTools,
   { digest, size, chunks }: CacheBlob,
   signal: AbortSignal,
 ): Promise<boolean> {
-  const ask = askOf(http, options);
-  const idleMs = Math.min(2, options.stepMinutes / 20) * 60_000;
+  const idleMs = Math.min(2, stepMinutes / 20) * 60_000;
   const idle = timeLimit(idleMs, new Error(`no progress for ${formatDuration(idleMs)}`));
   idle.start();
   const ends = AbortSignal.any([signal, idle.signal]);
-  const { onRetry } = options;
+  const retries = { onRetry, signal: ends };
   const call = (method: string, more: JsonObject = {}): Promise<JsonObject> =>
     again('call', () => ask(method, { key: keyOf(digest), version, ...more }, ends), {
-      ...{ what: () => method, onRetry, signal: ends },
+      what: () => method,
+      ...retries,
     });
   try {
     const url = await reserve(call, keyOf(digest));
     idle.restart();
     if (url === undefined) return false;
-    const target = { http, url: maskedUrl(url, options.maskSecret), onRetry, signal: ends };
-    const blob = { ...target, contentType: 'application/octet-stream', maxConcurrent: blocksPerBlob };
+    const target = { http, url: maskedUrl(url, maskSecret), maxConcurrent: blocksPerBlob, ...retries };
     try {
-      await uploadBlob(blob, chunks(), idle.restart);
+      await uploadBlob({ ...target, contentType: 'application/octet-stream' }, chunks(), idle.restart);
       // The service compares the size with the blob's.
       const answer = await call('FinalizeCacheEntryUpload', { size_bytes: String(size) });
       if (answer['ok'] !== true) throw refused(answer);
@@ -166,10 +165,10 @@ type Call = (method: string, more?: JsonObject) => Promise<JsonObject>;
 /** Returns a URL to write the entry to; undefined if a run can read the entry, or another job is writing it. */
 async function reserve(call: Call, key: string): Promise<string | undefined> {
   const found = await call('GetCacheEntryDownloadURL', { restore_keys: [key] });
-  if (found['ok'] === true && field(found, 'matched_key', 'matchedKey') === key) return undefined;
+  if (found['ok'] === true && field(found, 'matched_key') === key) return undefined;
   try {
     const made = await call('CreateCacheEntry');
-    if (made['ok'] === true) return signedUrl(field(made, 'signed_upload_url', 'signedUploadUrl'), 'CreateCacheEntry');
+    if (made['ok'] === true) return signedUrl(field(made, 'signed_upload_url'), 'CreateCacheEntry');
     throw refused(made);
   } catch (error) {
     if (hasStatus(error, 409)) return undefined;

@@ -1,6 +1,6 @@
 import { isObject, type JsonObject, parseJson } from '../base/json.ts';
 import { readText } from './answer.ts';
-import type { Http } from './client.ts';
+import type { Http, HttpRequest } from './client.ts';
 
 // The services behind ACTIONS_RESULTS_URL speak Twirp: each call is a POST with JSON (twirp specification, v7).
 
@@ -9,14 +9,12 @@ export class UnknownAnswer extends Error {
   override readonly name = 'UnknownAnswer';
 }
 
-interface Service {
+interface Service extends Pick<HttpRequest, 'answerMs'> {
   /** The address of all services, without a trailing slash. */
   readonly origin: string;
   /** The full name of one of them. */
   readonly service: string;
   readonly token: string;
-  /** How long an answer may take, in ms; 30 s by default. */
-  readonly answerMs?: number;
 }
 
 /**
@@ -42,9 +40,9 @@ export function twirp(
   };
 }
 
-/** Returns a field of an answer: in snake_case or in camelCase (protobuf's JSON allows both). */
-export function field(from: JsonObject, snake: string, camel: string): unknown {
-  return from[snake] ?? from[camel];
+/** Returns a field of an answer by its name in snake_case. It may also be in camelCase (protobuf's JSON allows both). */
+export function field(from: JsonObject, name: string): unknown {
+  return from[name] ?? from[name.replace(/_(.)/g, (_, letter: string) => letter.toUpperCase())];
 }
 
 /** Returns the value if it is a signed URL; throws UnknownAnswer otherwise. */

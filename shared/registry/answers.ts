@@ -2,7 +2,7 @@ import { type Answer, readAnswer, refusal } from '../http/answer.ts';
 import type { Http, HttpRequest, HttpResponse } from '../http/client.ts';
 import { isTransient } from '../http/retry.ts';
 import { asError } from '../base/errors.ts';
-import { isObject, objectsOf, parseJson, stringOr } from '../base/json.ts';
+import { isObject, objectsOf, parseJson, stringOr, stringsOf } from '../base/json.ts';
 import { quoteForeign } from '../base/text.ts';
 import { isLoopback } from '../http/proxies.ts';
 import { canonicalReference } from '../image/reference.ts';
@@ -63,36 +63,29 @@ export async function answerTo(
   return { ...(await readAnswer(response)), url, isElsewhere: new URL(url).origin !== own.origin };
 }
 
-/** @throws HttpError unless the status is accepted */
+/** @throws HttpError with the registry's messages (distribution-spec, "Error Codes") unless the status is accepted */
 export function required(answer: RegistryAnswer, isAccepted: (status: number) => boolean): RegistryAnswer {
-  const { status, header, url, isElsewhere } = answer;
+  const { status, header, text, url, isElsewhere } = answer;
   if (isAccepted(status)) return answer;
-  const { words, details } = wordsOf(answer);
+  const body = parseJson(text);
+  const errors = isObject(body) ? objectsOf(body['errors']) : [];
+  const said = errors.map(({ code, message }) => stringsOf([code, message]).filter(Boolean).join(': '));
+  const words = errors.length > 0 ? said.join('; ') : text.trim();
+  const empty: readonly string[] = ['null', '{}', '[]', ''];
+  const details = errors
+    .map(({ detail = null }) => stringOr(detail, JSON.stringify(detail)))
+    .filter((detail) => !empty.includes(detail))
+    .join('; ');
   const parts = [
     `HTTP ${String(status)}`,
-    ...(isElsewhere ? [` from another host, ${new URL(url).host}`] : []),
-    ...(redirects.includes(status) ? [` to "${quoteForeign(withoutSecrets(header('location')))}"`] : []),
-    ...(words === '' ? [] : [` (${quoteForeign(words, 300)})`]),
-    ...(details === '' ? [] : [`; detail: ${quoteForeign(details, 300)}`]),
+    isElsewhere ? ` from another host, ${new URL(url).host}` : '',
+    redirects.includes(status) ? ` to "${quoteForeign(withoutSecrets(header('location')))}"` : '',
+    words === '' ? '' : ` (${quoteForeign(words, 300)})`,
+    details === '' ? '' : `; detail: ${quoteForeign(details, 300)}`,
   ];
   // A login wouldn't help: that host gets none.
   const why = isElsewhere && (status === 401 || status === 403) ? 'refused by another host' : words;
   throw refusal(answer, why, parts.join(''));
-}
-
-/** Reads the registry's error messages (distribution-spec, "Error Codes"). */
-function wordsOf({ text }: RegistryAnswer): { readonly words: string; readonly details: string } {
-  const body = parseJson(text);
-  const errors = isObject(body) ? objectsOf(body['errors']) : [];
-  const said = errors.map(({ code, message }) =>
-    [stringOr(code, ''), stringOr(message, '')].filter(Boolean).join(': '),
-  );
-  const details = errors.map(({ detail = null }) => (typeof detail === 'string' ? detail : JSON.stringify(detail)));
-  const empty: readonly string[] = ['null', '{}', '[]', ''];
-  return {
-    words: said.length > 0 ? said.join('; ') : text.trim(),
-    details: details.filter((one) => !empty.includes(one)).join('; '),
-  };
 }
 
 /** Returns a repository's path in its registry, with `library/` for Docker Hub. */

@@ -41,17 +41,12 @@ interface Job {
   readonly options: BlobPush;
 }
 
-export async function pushBlob(
-  talk: Conversation,
-  blob: PushedBlob,
-  options: BlobPush,
-  onRetry: (line: string) => void,
-): Promise<BlobOrigin> {
+export async function pushBlob(talk: Conversation, blob: PushedBlob, options: BlobPush): Promise<BlobOrigin> {
   const job = { talk, blob, options };
   if (!options.anyway && showsBlob(job, await head(job, isFinal))) return 'there';
   await using uploads = openUploads(job);
   if (!options.anyway && (await mount(job, uploads))) return 'mounted';
-  return await upload(job, uploads, onRetry);
+  return await upload(job, uploads);
 }
 
 const what = ({ blob }: Job): string => `The blob ${blob.digest}`;
@@ -136,7 +131,7 @@ async function mount(job: Job, uploads: Uploads): Promise<boolean> {
 // A registry may move a large blob before it answers.
 const commitMs = 5 * 60_000;
 
-async function upload(job: Job, uploads: Uploads, onRetry: (line: string) => void): Promise<BlobOrigin> {
+async function upload(job: Job, uploads: Uploads): Promise<BlobOrigin> {
   const attempt = async (): Promise<number | undefined> => {
     uploads.open ??= await begin(job);
     if (uploads.open === undefined) return undefined;
@@ -153,8 +148,8 @@ async function upload(job: Job, uploads: Uploads, onRetry: (line: string) => voi
   const isLostUpload = (error: unknown): boolean =>
     error instanceof HttpError && /^BLOB_UPLOAD_(?:UNKNOWN|INVALID)/.test(error.serviceCode);
   const status = await again('part', attempt, {
+    ...job.talk.retries,
     what: () => what(job),
-    onRetry,
     signal: job.options.signal,
     isRetryable: (error) => isTransient(error) || isLostUpload(error),
   });

@@ -8,6 +8,7 @@ import { authorization, type AuthorizationOptions, parseChallenges } from './aut
 /** Requests about one repository of a registry, with the registry's login, which no other host gets, and with retries. */
 export interface Conversation {
   readonly repository: string;
+  readonly retries: Retries;
   /** Returns the origin of the registry. */
   readonly origin: () => Promise<URL>;
   /** Returns the URL of a path in the repository, such as `blobs/uploads/`. */
@@ -41,7 +42,8 @@ export interface ConversationOptions extends AuthorizationOptions, Retries {
 
 /** @returns makes the conversation about a repository */
 export function conversation(host: string, options: ConversationOptions): (repository: string) => Conversation {
-  const { http, onRetry, signal } = options;
+  const { http } = options;
+  const retries = { onRetry: options.onRetry, signal: options.signal };
   const login = authorization(options);
   let found: Promise<URL> | undefined;
   const origin = (): Promise<URL> =>
@@ -68,6 +70,7 @@ export function conversation(host: string, options: ConversationOptions): (repos
     const ask: Conversation['ask'] = (request, scopes = []) => askBy(http, [...own, ...scopes], request);
     return {
       repository,
+      retries,
       origin,
       urlOf,
       ask,
@@ -76,7 +79,8 @@ export function conversation(host: string, options: ConversationOptions): (repos
           const url = await urlOf(path);
           return required(await ask(() => ({ ...request, url })), isAccepted);
         };
-        return again('call', attempt, { what: () => what, onRetry, signal: request.signal ?? signal, isRetryable });
+        const signal = request.signal ?? retries.signal;
+        return again('call', attempt, { ...retries, what: () => what, signal, isRetryable });
       },
       endUpload: async ({ href: url }) => {
         const ends = { outlivesStep: true, signal: AbortSignal.timeout(endMs) } as const;
@@ -84,7 +88,7 @@ export function conversation(host: string, options: ConversationOptions): (repos
         const attempt = async (): Promise<RegistryAnswer> =>
           required(await askBy(via, own, () => ({ method: 'DELETE', url })), isFinal);
         const what = (): string => 'The end of an unfinished upload';
-        await again('cleanup', attempt, { what, onRetry, signal: ends.signal }).catch(() => undefined);
+        await again('cleanup', attempt, { ...retries, what, signal: ends.signal }).catch(() => undefined);
       },
     };
   };

@@ -1,6 +1,6 @@
 import { hasStatus, HttpError } from '../http/answer.ts';
 import { httpClient } from '../http/client.ts';
-import { again, isFinal, isTransient, type Retries } from '../http/retry.ts';
+import { again, isFinal, isTransient } from '../http/retry.ts';
 import { HandoverError, messageOf, RegistryFailure, systemCodeOf } from '../base/errors.ts';
 import { quoteForeign } from '../base/text.ts';
 import type { Proxies } from '../http/proxies.ts';
@@ -50,20 +50,17 @@ export interface RegistryClientOptions extends Omit<ConversationOptions, 'http'>
 
 /** @param host of the registry, `docker.io` for Docker Hub */
 export function registryClient(host: string, options: RegistryClientOptions): RegistryClient {
-  const { onRetry, signal } = options;
-  const http = httpClient(options.proxies, signal, options.authority);
+  const http = httpClient(options.proxies, options.signal, options.authority);
   const about = conversation(host, { ...options, http });
   return {
     manifestDigest: (repository, name, wanted) =>
       failing('The look-up', repository, name, () => manifestDigest(about(repository), name, wanted)),
     pushBlob: (repository, blob, push) => {
-      const ends = { ...push, signal: AbortSignal.any([signal, push.signal]) };
-      return failing('The push', repository, blob.digest, () => pushBlob(about(repository), blob, ends, onRetry));
+      const ends = { ...push, signal: AbortSignal.any([options.signal, push.signal]) };
+      return failing('The push', repository, blob.digest, () => pushBlob(about(repository), blob, ends));
     },
     pushManifest: (repository, manifest, name, replaced) =>
-      failing('The push', repository, name, () =>
-        pushManifest(about(repository), manifest, name, replaced, { onRetry, signal }),
-      ),
+      failing('The push', repository, name, () => pushManifest(about(repository), manifest, name, replaced)),
     [Symbol.asyncDispose]: () => http.close(),
   };
 }
@@ -108,11 +105,10 @@ const withoutHead: readonly number[] = [405, 501];
 const unreadable: readonly number[] = [401, 403];
 
 async function pushManifest(
-  { repository, call, ask, urlOf }: Conversation,
+  { repository, retries, call, ask, urlOf }: Conversation,
   { bytes, mediaType, digest }: PushedManifest,
   name: string,
   replaced: Digest | undefined,
-  retries: Retries,
 ): Promise<void> {
   const path = `manifests/${name}`;
   const what = `The manifest ${repository} ${name}`;

@@ -3,8 +3,8 @@ import { arrayOf, isByteCount, isObject, type JsonObject, parseJson, stringOr } 
 import { type Digest, parseDigest } from '../../image/digest.ts';
 import type { WorkflowHost } from '../../image/host.ts';
 import { hasStatus } from '../../http/answer.ts';
-import type { Http } from '../../http/client.ts';
-import { again, isTransient } from '../../http/retry.ts';
+import type { Http, HttpRequest } from '../../http/client.ts';
+import { again, type AgainOptions, isTransient } from '../../http/retry.ts';
 import { field, signedUrl, twirp, UnknownAnswer } from '../../http/twirp.ts';
 import type { Artifact } from '../store.ts';
 
@@ -41,10 +41,7 @@ const zipFormat = { mime_type: 'application/zip', version: 7 };
 // What it sent before. Gitea before 1.26 and Forgejo answer 500 to a media type.
 const giteaFormat = { version: 4 };
 
-interface EndOfUpload {
-  readonly answerMs?: number;
-  readonly isRetryable?: (error: unknown) => boolean;
-}
+type EndOfUpload = Pick<HttpRequest, 'answerMs'> & Pick<AgainOptions, 'isRetryable'>;
 
 // Gitea answers when it has copied all blocks into one file (artifacts_chunks.go, mergeChunksForArtifact). It first removes the list of
 // blocks. So a second request fails, even after a success whose answer was lost.
@@ -84,18 +81,18 @@ export function resultsService(
     },
     signDownload: async (artifact) => {
       const answer = await call('GetSignedArtifactURL', { ...idsOf(artifact), name: artifact.name });
-      return signedUrl(field(answer, 'signed_url', 'signedUrl'), 'GetSignedArtifactURL');
+      return signedUrl(field(answer, 'signed_url'), 'GetSignedArtifactURL');
     },
     create: async (name, expiresAt) => {
       const format = credentials.isGitea ? giteaFormat : zipFormat;
       const body = { name, ...format, expires_at: expiresAt?.toISOString() };
       const answer = await call('CreateArtifact', body);
-      return signedUrl(field(answer, 'signed_upload_url', 'signedUploadUrl'), 'CreateArtifact');
+      return signedUrl(field(answer, 'signed_upload_url'), 'CreateArtifact');
     },
     finalize: async (name, size, digest) => {
       const body = { name, size: String(size), hash: digest };
       const answer = await call('FinalizeArtifact', body, credentials.isGitea ? onGitea : {});
-      const id = wholeNumber(field(answer, 'artifact_id', 'artifactId'));
+      const id = wholeNumber(field(answer, 'artifact_id'));
       if (answer['ok'] === true && id !== undefined) return id;
       throw new UnknownAnswer('FinalizeArtifact: no artifact id');
     },
@@ -126,7 +123,7 @@ function listed(answer: JsonObject): ListedArtifact[] {
 
 function listedArtifact(item: unknown): ListedArtifact {
   if (!isObject(item)) throw new UnknownAnswer('ListArtifacts: an artifact that is no object');
-  const id = wholeNumber(field(item, 'database_id', 'databaseId'));
+  const id = wholeNumber(field(item, 'database_id'));
   // Protobuf's JSON leaves out a zero.
   const size = wholeNumber(item['size'] ?? 0);
   const name = stringOr(item['name'], '');
@@ -138,9 +135,9 @@ function listedArtifact(item: unknown): ListedArtifact {
     name,
     size,
     digest: parseDigest(stringOr(item['digest'], '')),
-    createdAt: stringOr(field(item, 'created_at', 'createdAt'), undefined),
-    runBackendId: stringOr(field(item, 'workflow_run_backend_id', 'workflowRunBackendId'), ''),
-    jobBackendId: stringOr(field(item, 'workflow_job_run_backend_id', 'workflowJobRunBackendId'), ''),
+    createdAt: stringOr(field(item, 'created_at'), undefined),
+    runBackendId: stringOr(field(item, 'workflow_run_backend_id'), ''),
+    jobBackendId: stringOr(field(item, 'workflow_job_run_backend_id'), ''),
   };
 }
 
