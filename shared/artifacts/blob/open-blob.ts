@@ -20,8 +20,7 @@ import {
   rangedReader,
   RangesIgnored,
   requireListedSize,
-  type SignedBlob,
-  signedBlob,
+  SignedBlob,
 } from './ranged-reader.ts';
 
 interface OpenOptions extends Omit<BlobOptions, 'size' | 'onRetry'> {
@@ -80,7 +79,7 @@ async function fetchWhole(options: WholeOptions): Promise<string> {
   );
   const path = join(await folders.make(), 'blob');
   await requireDiskSpace(path, size, `The artifact "${artifact.name}"`, spaceAdvice);
-  const blob = signedBlob(options);
+  const blob = new SignedBlob(options);
   let written = 0;
   await options.log.progress('Downloaded', size, (passed) =>
     blob.persist(

@@ -43,14 +43,14 @@ export interface BlobOptions extends Retries, PartOptions {
  */
 export function rangedReader(options: BlobOptions): RangedReader {
   const { size, onRetry, partBytes = usualPartBytes } = options;
-  const blob = signedBlob(options);
-  const source: Source = { blob, size, partBytes, givesParts: false };
+  const blob = new SignedBlob(options);
   const request = (all: Parts, bytes: Buffer, start: number): Part => {
     const end = start + bytes.length;
+    const retires = (ms: number): boolean => all.retires(partBytes, ms);
     return all.request(
       async (signal, timed) => {
         const filling = { bytes, start, filled: 0 };
-        const attempt = (): Promise<void> => timed(() => fill(source, filling, all, signal));
+        const attempt = (): Promise<void> => timed(() => fill(blob, filling, retires, signal));
         await blob.persist(attempt, () => start + filling.filled, end);
         return bytes;
       },
@@ -58,7 +58,7 @@ export function rangedReader(options: BlobOptions): RangedReader {
         const what = `Bytes ${String(start)}-${String(end)} of the download`;
         onRetry(`${what} take far longer than their neighbours: requesting them again.`);
         const filling = { bytes: Buffer.allocUnsafeSlow(bytes.length), start, filled: 0 };
-        await fill(source, filling, all, signal);
+        await fill(blob, filling, retires, signal);
         return filling.bytes;
       },
     );
@@ -101,25 +101,22 @@ interface Filling {
   filled: number;
 }
 
-interface Source {
-  readonly blob: SignedBlob;
-  readonly size: number;
-  readonly partBytes: number;
-  /** Whether the server has answered with a part. */
-  givesParts: boolean;
-}
-
 /** Requests the bytes that a part still lacks, once. */
-async function fill(source: Source, part: Filling, all: Parts, signal: AbortSignal): Promise<void> {
+async function fill(
+  blob: SignedBlob,
+  part: Filling,
+  retires: (ms: number) => boolean,
+  signal: AbortSignal,
+): Promise<void> {
   const { bytes, start } = part;
   const sentAt = performance.now();
   const end = start + bytes.length;
-  const body = await requestRange(source, start + part.filled, end, signal);
+  const body = await requestRange(blob, start + part.filled, end, signal);
   // An event for each chunk: promises for each would cost a tenth of a load's CPU time.
   body.on('data', (chunk: Buffer) => {
     part.filled += chunk.copy(bytes, part.filled);
     // Before the end of the answer, this closes its connection. The next one looks the host's name up again.
-    if (part.filled === bytes.length && all.retires(source.partBytes, performance.now() - sentAt)) body.destroy();
+    if (part.filled === bytes.length && retires(performance.now() - sentAt)) body.destroy();
   });
   await finished(body).catch((error: unknown) => {
     if (part.filled < bytes.length) throw error;
@@ -127,19 +124,19 @@ async function fill(source: Source, part: Filling, all: Parts, signal: AbortSign
   if (part.filled < bytes.length) throw new CutShort(start + part.filled, end);
 }
 
-async function requestRange(source: Source, start: number, end: number, signal: AbortSignal): Promise<Readable> {
-  const response = await source.blob.get({ range: `bytes=${String(start)}-${String(end - 1)}` }, signal);
+async function requestRange(blob: SignedBlob, start: number, end: number, signal: AbortSignal): Promise<Readable> {
+  const response = await blob.get({ range: `bytes=${String(start)}-${String(end - 1)}` }, signal);
   const { statusCode, headers } = response;
   if (statusCode !== 200 && statusCode !== 206) throw serviceError(await readAnswer(response));
   try {
-    if (statusCode === 200 && !source.givesParts)
+    if (statusCode === 200 && !blob.givesParts)
       throw new RangesIgnored(`HTTP 200 for bytes ${String(start)}-${String(end)}`);
     if (statusCode === 200) throw new CutShort(start, end, 'the answer is the whole blob');
     const range = String(headers['content-range'] ?? '');
     const [, from, size] = /^bytes (\d+)-\d+\/(\d+)$/.exec(range) ?? [];
-    requireListedSize(Number(size), source);
+    requireListedSize(Number(size), blob);
     if (Number(from) !== start) throw new CutShort(start, end, `the answer is "${quoteForeign(range, 80)}"`);
-    source.givesParts = true;
+    blob.givesParts = true;
     return response.body;
   } catch (error) {
     await discard(response);
@@ -148,62 +145,62 @@ async function requestRange(source: Source, start: number, end: number, signal: 
 }
 
 /** A blob behind signed URLs that expire. */
-export interface SignedBlob {
+export class SignedBlob {
+  readonly size: number;
+  /** Whether the server has answered with a part. */
+  givesParts = false;
+  readonly #options: BlobOptions;
+  #url: Promise<string> | undefined;
+  #unsigned: Error | undefined;
+
+  constructor(options: BlobOptions) {
+    this.size = options.size;
+    this.#options = options;
+  }
+
   /**
    * Requests the blob; the body of the answer must be read to its end or destroyed.
    * @param signal ends this request alone
    */
-  get(headers?: Readonly<Record<string, string>>, signal?: AbortSignal): Promise<HttpResponse>;
+  async get(headers?: Readonly<Record<string, string>>, signal?: AbortSignal): Promise<HttpResponse> {
+    this.#url ??= this.#sign();
+    const identity = { ...headers, 'accept-encoding': 'identity' };
+    return this.#options.http.send({ method: 'GET', url: await this.#url, headers: identity, signal });
+  }
+
   /**
    * Repeats work until it succeeds, with a new URL when the last one has expired.
    * @param reached returns the position that the work has reached, in bytes
    * @param end the position that it has to reach
    * @throws HandoverError `transfer-failed`, `artifact-expired`; HandoverErrors and `RangesIgnored` of the work unchanged
    */
-  persist(work: () => Promise<void>, reached: () => number, end: number): Promise<void>;
-}
-
-export function signedBlob(options: BlobOptions): SignedBlob {
-  let url: Promise<string> | undefined;
-  let unsigned: Error | undefined;
-  const sign = async (): Promise<string> => {
+  async persist(work: () => Promise<void>, reached: () => number, end: number): Promise<void> {
+    const { onRetry, signal } = this.#options;
     try {
-      return await options.sign();
-    } catch (error) {
-      throw (unsigned = asError(error));
-    }
-  };
-  const isExpired = (error: unknown): boolean =>
-    // Azure answers 403 AuthenticationFailed for an expired signature.
-    error !== unsigned && hasStatus(error, 401, 403);
-  return {
-    get: async (headers, signal) => {
-      url ??= sign();
-      return options.http.send({
-        method: 'GET',
-        url: await url,
-        headers: { ...headers, 'accept-encoding': 'identity' },
+      await again('part', work, {
+        what: () => `Bytes ${String(reached())}-${String(end)} of the download`,
+        onRetry,
         signal,
+        isRetryable: (error) => error !== this.#unsigned && isTransient(error),
+        isAtOnce: (error) => {
+          // Azure answers 403 AuthenticationFailed for an expired signature.
+          if (error === this.#unsigned || !hasStatus(error, 401, 403)) return false;
+          this.#url = undefined;
+          return true;
+        },
       });
-    },
-    persist: async (work, reached, end) => {
-      try {
-        await again('part', work, {
-          what: () => `Bytes ${String(reached())}-${String(end)} of the download`,
-          onRetry: options.onRetry,
-          signal: options.signal,
-          isRetryable: (error) => error !== unsigned && isTransient(error),
-          isAtOnce: (error) => {
-            if (!isExpired(error)) return false;
-            url = undefined;
-            return true;
-          },
-        });
-      } catch (error) {
-        throw error === unsigned ? error : explained(error, reached(), options);
-      }
-    },
-  };
+    } catch (error) {
+      throw error === this.#unsigned ? error : explained(error, reached(), this.#options);
+    }
+  }
+
+  async #sign(): Promise<string> {
+    try {
+      return await this.#options.sign();
+    } catch (error) {
+      throw (this.#unsigned = asError(error));
+    }
+  }
 }
 
 /** The connection ended normally before all bytes had arrived, or other bytes than the requested ones arrived. */
