@@ -98,9 +98,13 @@ export function conversation(host: string, options: ConversationOptions): (repos
 async function findOrigin(host: string, http: Http): Promise<URL> {
   const secure = new URL(`https://${apiHosts[host] ?? host}`);
   if (!isLoopback(host)) return secure;
+  const statusOf = async (origin: URL): Promise<number> => {
+    const { statusCode, body } = await http.send({ method: 'GET', url: new URL('/v2/', origin).href });
+    await body.dump();
+    return statusCode;
+  };
   try {
-    const response = await http.send({ method: 'GET', url: new URL('/v2/', secure).href });
-    await response.body.dump();
+    await statusOf(secure);
     return secure;
   } catch (error) {
     const [code, plain] = [systemCodeOf(error) ?? '', new URL(`http://${host}`)];
@@ -108,9 +112,7 @@ async function findOrigin(host: string, http: Http): Promise<URL> {
     if (/^(?:ERR_SSL_|EPROTO)/.test(code)) return plain;
     if (!/^(?:ECONNRESET|UND_ERR_SOCKET)/.test(code)) throw asError(error);
     // Such a server may also hang up. So may a busy one with TLS, which then doesn't answer a plain request, or answers 400.
-    const response = await http.send({ method: 'GET', url: new URL('/v2/', plain).href });
-    await response.body.dump();
-    if (response.statusCode === 400) throw asError(error);
+    if ((await statusOf(plain)) === 400) throw asError(error);
     return plain;
   }
 }

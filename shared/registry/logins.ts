@@ -48,18 +48,16 @@ export async function loginFolder(
   const files = await readdir(root, { recursive: true }).catch(() => []);
   const host = registryHost(repository);
   const path = canonicalReference({ repository }).slice(host.length + 1);
-  const fitting = files
+  const [best] = files
     .filter((file) => basename(file) === 'config.json')
     .toSorted()
     .map((file) => parseScope(dirname(file)))
-    .filter((one) => one.host === (host === 'docker.io' ? hubApi : host))
-    .filter((one) => one.repository === '' || one.repository === path)
+    .filter((one) => one.host === (host === 'docker.io' ? hubApi : host) && ['', path].includes(one.repository))
     .filter((one) => one.actions.every((action) => ['pull', 'push'].includes(action)))
     .toSorted(
-      (one, other) =>
-        Number(other.repository !== '') - Number(one.repository !== '') || other.actions.length - one.actions.length,
+      (one, other) => other.repository.length - one.repository.length || other.actions.length - one.actions.length,
     );
-  return fitting[0] === undefined ? dockerConfigFolder : join(root, fitting[0].folder);
+  return best === undefined ? dockerConfigFolder : join(root, best.folder);
 }
 
 const hubApi = 'registry-1.docker.io';
@@ -144,10 +142,9 @@ function inEnvironment(host: string, { dockerAuthConfig, onNotice }: Credentials
   const value = parseJson(dockerAuthConfig);
   const auths =
     isObject(value) && Object.keys(value).every((key) => key === 'auths') ? (value['auths'] ?? {}) : undefined;
-  const entries = isObject(auths) ? Object.entries(auths) : undefined;
-  const found = entries?.map(([key, entry]) => [key, onlyAuth(entry)] as const);
-  if (found?.every(([, credentials]) => credentials !== undefined) === true)
-    return found.find(([key]) => key === keysOf(host)[0])?.[1];
+  const [key = ''] = keysOf(host);
+  if (isObject(auths) && Object.values(auths).every((entry) => onlyAuth(entry) !== undefined))
+    return onlyAuth(auths[key]);
   onNotice(
     'The variable DOCKER_AUTH_CONFIG is ignored, as docker does: expected {"auths": {"<registry>": {"auth": "<base64 of user:password>"}}}.',
   );
@@ -164,8 +161,8 @@ function inConfig(config: JsonObject, host: string): Credentials | undefined {
   // First the exact key, then other addresses of the same host.
   const exact = keysOf(host).map((key) => auths[key]);
   const alike = Object.entries(auths).filter(([key]) => names.includes(hostPart(key)));
-  const entry = [...exact, ...alike.map(([, value]) => value)].filter(isObject).find((one) => credentialsIn(one));
-  return entry === undefined ? undefined : credentialsIn(entry);
+  const entries = [...exact, ...alike.map(([, value]) => value)].filter(isObject);
+  return entries.map(credentialsIn).find((credentials) => credentials !== undefined);
 }
 
 // docker/cli, cli/config/credentials, ConvertToHostname

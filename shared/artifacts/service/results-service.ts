@@ -160,10 +160,8 @@ export interface ServiceCredentials extends ArtifactOwner {
  */
 export function serviceCredentials(token: string, url: string, host: WorkflowHost): ServiceCredentials {
   const unsupported = (why: string): HandoverError => unsupportedHost(host, why);
-  if (token === '' || url === '') {
-    const missing = token === '' ? 'ACTIONS_RUNTIME_TOKEN' : 'ACTIONS_RESULTS_URL';
-    throw unsupported(`${missing} is not set`);
-  }
+  if (token === '') throw unsupported('ACTIONS_RUNTIME_TOKEN is not set');
+  if (url === '') throw unsupported('ACTIONS_RESULTS_URL is not set');
   if (!URL.canParse(url)) throw unsupported('ACTIONS_RESULTS_URL is not a URL');
   const payload = parseJson(Buffer.from(token.split('.')[1] ?? '', 'base64url').toString());
   const scopes = isObject(payload) ? stringOr(payload['scp'], '') : '';

@@ -159,10 +159,8 @@ function verifiedBlob(
   artifact: Artifact,
   onBytes: (bytes: number) => void,
 ): AsyncIterable<Buffer> {
-  const { name, digest } = artifact;
   const chunks = countedChunks(reader.stream(0, reader.size), onBytes);
-  if (digest === undefined) return chunks;
-  return verifiedChunks(chunks, { digest }, (found) => otherDigest({ name, digest }, found.digest));
+  return verifiedChunks(chunks, { digest: artifact.digest }, (found) => otherDigest(artifact, found.digest));
 }
 
 /** Returns the bytes from `start` up to but not including `end`, and reads also the others. */
