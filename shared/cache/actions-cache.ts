@@ -112,7 +112,7 @@ async function listedLayers(
 ): Promise<readonly Digest[] | undefined> {
   // BuildKit, gha.go: indexKey. A hash of the ref and a number follow.
   const key = `index-${scope}-1-`;
-  const found = await ask('GetCacheEntryDownloadURL', { key, restore_keys: [key], version }, signal);
+  const found = await ask('GetCacheEntryDownloadURL', { key, restore_keys: [key], version }, { signal });
   if (found['ok'] !== true) return undefined;
   const url = signedUrl(field(found, 'signed_download_url'), 'GetCacheEntryDownloadURL');
   const answer = await http.send({ method: 'GET', url: maskedUrl(url, maskSecret), signal });
@@ -135,7 +135,7 @@ async function storeBlob(
   const ends = AbortSignal.any([signal, idle.signal]);
   const retries = { onRetry, signal: ends };
   const call = (method: string, more: JsonObject = {}): Promise<JsonObject> =>
-    again('call', () => ask(method, { key: keyOf(digest), version, ...more }, ends), {
+    again('call', () => ask(method, { key: keyOf(digest), version, ...more }, retries), {
       what: () => method,
       ...retries,
     });

@@ -9,7 +9,7 @@ export class UnknownAnswer extends Error {
   override readonly name = 'UnknownAnswer';
 }
 
-interface Service extends Pick<HttpRequest, 'answerMs'> {
+interface Service {
   /** The address of all services, without a trailing slash. */
   readonly origin: string;
   /** The full name of one of them. */
@@ -23,16 +23,15 @@ interface Service extends Pick<HttpRequest, 'answerMs'> {
  */
 export function twirp(
   http: Http,
-  { origin, service, token, answerMs }: Service,
-): (method: string, body: JsonObject, signal?: AbortSignal) => Promise<JsonObject> {
-  return async (method, body, signal) => {
+  { origin, service, token }: Service,
+): (method: string, body: JsonObject, ends?: Pick<HttpRequest, 'signal' | 'answerMs'>) => Promise<JsonObject> {
+  return async (method, body, ends) => {
     const response = await http.send({
       method: 'POST',
       url: `${origin}/twirp/${service}/${method}`,
       headers: { 'content-type': 'application/json', authorization: `Bearer ${token}` },
       body: JSON.stringify(body),
-      signal,
-      answerMs,
+      ...ends,
     });
     const value = parseJson(await readText(response));
     if (!isObject(value)) throw new UnknownAnswer(`${method}: the answer is not a JSON object`);

@@ -35,18 +35,37 @@ export interface BlobPush {
 /** How the registry got a blob. */
 export type BlobOrigin = 'there' | 'mounted' | 'pushed';
 
-interface Job {
+interface Job extends AsyncDisposable {
   readonly talk: Conversation;
   readonly blob: PushedBlob;
   readonly options: BlobPush;
+  /** The upload that was begun and not finished, if there is one; ended on dispose. */
+  begun: URL | undefined;
+  /** Starts to end it. That has retries of its own, so no attempt waits for it. */
+  end(): void;
 }
 
 export async function pushBlob(talk: Conversation, blob: PushedBlob, options: BlobPush): Promise<BlobOrigin> {
-  const job = { talk, blob, options };
-  if (!options.anyway && showsBlob(job, await head(job, isFinal))) return 'there';
-  await using uploads = openUploads(job);
-  if (!options.anyway && (await mount(job, uploads))) return 'mounted';
-  return await upload(job, uploads);
+  await using job = newJob(talk, blob, options);
+  if (options.anyway) return await upload(job);
+  if (showsBlob(job, await head(job, isFinal))) return 'there';
+  return (await mount(job)) ? 'mounted' : await upload(job);
+}
+
+function newJob(talk: Conversation, blob: PushedBlob, options: BlobPush): Job {
+  const endings: Promise<void>[] = [];
+  const job: Job = {
+    ...{ talk, blob, options, begun: undefined },
+    end: () => {
+      if (job.begun !== undefined) endings.push(talk.endUpload(job.begun));
+      job.begun = undefined;
+    },
+    [Symbol.asyncDispose]: async () => {
+      job.end();
+      await Promise.all(endings);
+    },
+  };
+  return job;
 }
 
 const what = ({ blob }: Job): string => `The blob ${blob.digest}`;
@@ -68,29 +87,6 @@ function head(
   return job.talk.call(what(job), pathOfBlob(job), request, isAccepted, isRetryable);
 }
 
-/** The upload that was begun and not finished, if there is one; ended on dispose. */
-interface Uploads extends AsyncDisposable {
-  open: URL | undefined;
-  /** Starts to end the open one. It has retries of its own, so no attempt waits for it. */
-  end(): void;
-}
-
-function openUploads({ talk }: Job): Uploads {
-  const endings: Promise<void>[] = [];
-  const uploads: Uploads = {
-    open: undefined,
-    end: () => {
-      if (uploads.open !== undefined) endings.push(talk.endUpload(uploads.open));
-      uploads.open = undefined;
-    },
-    [Symbol.asyncDispose]: async () => {
-      uploads.end();
-      await Promise.all(endings);
-    },
-  };
-  return uploads;
-}
-
 // A cancelled step has seconds.
 const graceMs = 2000;
 
@@ -110,7 +106,7 @@ async function requestUpload(
  * Mounts the blob from another repository, and returns whether that worked. A refusal is no failure, and isn't retried. If the registry
  * begins an upload instead, that one is used.
  */
-async function mount(job: Job, uploads: Uploads): Promise<boolean> {
+async function mount(job: Job): Promise<boolean> {
   const { talk, blob, options } = job;
   for (const other of options.mountFrom.filter((one) => pathOf(one) !== pathOf(talk.repository))) {
     const query = new URLSearchParams({ mount: blob.digest, from: pathOf(other) });
@@ -121,9 +117,9 @@ async function mount(job: Job, uploads: Uploads): Promise<boolean> {
       throw asError(error);
     });
     if (answer?.status !== 201 && answer?.status !== 202) continue;
-    uploads.end();
+    job.end();
     if (answer.status === 201) return true;
-    uploads.open = uploadPlace(answer, await talk.origin());
+    job.begun = uploadPlace(answer, await talk.origin());
   }
   return false;
 }
@@ -131,16 +127,16 @@ async function mount(job: Job, uploads: Uploads): Promise<boolean> {
 // A registry may move a large blob before it answers.
 const commitMs = 5 * 60_000;
 
-async function upload(job: Job, uploads: Uploads): Promise<BlobOrigin> {
+async function upload(job: Job): Promise<BlobOrigin> {
   const attempt = async (): Promise<number | undefined> => {
-    uploads.open ??= await begin(job);
-    if (uploads.open === undefined) return undefined;
+    job.begun ??= await begin(job);
+    if (job.begun === undefined) return undefined;
     try {
-      const { status } = await send(job, uploads.open);
-      uploads.open = undefined;
+      const { status } = await send(job, job.begun);
+      job.begun = undefined;
       return status;
     } catch (error) {
-      uploads.end();
+      job.end();
       throw asError(error);
     }
   };

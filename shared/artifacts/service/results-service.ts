@@ -66,10 +66,10 @@ export function resultsService(
     if (credentials.isGitea && hasStatus(error, 404)) return {};
     throw asError(error);
   };
+  const post = twirp(http, { ...credentials, service });
   const call = (method: string, body: JsonObject, atEnd: EndOfUpload = {}): Promise<JsonObject> => {
-    const post = twirp(http, { ...credentials, service, ...atEnd });
     const retries = { what: () => method, onRetry, signal, ...atEnd };
-    return again('call', () => post(method, { ...idsOf(credentials), ...body }), retries);
+    return again('call', () => post(method, { ...idsOf(credentials), ...body }, atEnd), retries);
   };
   return {
     self: credentials,
