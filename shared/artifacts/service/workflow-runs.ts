@@ -75,8 +75,8 @@ export function workflowRuns(options: RestOptions): WorkflowRuns {
         per_page: String(runsPerPage),
       });
       const path = rest.isGitea ? 'runs' : `workflows/${encodeURIComponent(workflow)}/runs`;
-      for await (const page of rest.pages(`/${path}?${query.toString()}`))
-        yield* objectsOf(page['workflow_runs']).filter(isOfWorkflow).map(parseRun);
+      for await (const runs of rest.pages(`/${path}?${query.toString()}`, 'workflow_runs'))
+        yield* runs.filter(isOfWorkflow).map(parseRun);
     },
     artifacts: async (runId, name) => {
       const query = new URLSearchParams({ per_page: '100', ...(name === undefined ? {} : { name }) });
@@ -171,7 +171,7 @@ export function runJobs(options: RunJobsOptions): RunJobs {
   const attempt = rest.isGitea ? run : `${run}/attempts/${String(runAttempt)}`;
   const jobsAt = async (path: string): Promise<readonly JsonObject[]> => {
     const jobs: JsonObject[] = [];
-    for await (const page of rest.pages(path)) jobs.push(...objectsOf(page['jobs']));
+    for await (const page of rest.pages(path, 'jobs')) jobs.push(...page);
     return jobs;
   };
   return {
@@ -184,10 +184,8 @@ export function runJobs(options: RunJobsOptions): RunJobs {
     },
     isRefusal,
     startedAt: async () => {
-      const { run_started_at: startedAt, started_at: onGitea } = await rest.get(
-        `${attempt}?exclude_pull_requests=true`,
-      );
-      return Date.parse(stringOr(startedAt, stringOr(onGitea, '')));
+      const run = await rest.get(`${attempt}?exclude_pull_requests=true`);
+      return Date.parse(stringOr(run['run_started_at'], stringOr(run['started_at'], '')));
     },
     [Symbol.asyncDispose]: () => http.close(),
   };
@@ -207,18 +205,12 @@ function parseJob(item: JsonObject): RunJob {
   };
 }
 
-interface RestPage {
-  readonly body: JsonObject;
-  /** Address of the next page; undefined on the last one. */
-  readonly next: string | undefined;
-}
-
 /** Reads what the API has about the actions of one repository. Paths begin after `/actions`. */
 interface RestClient {
   readonly isGitea: boolean;
   get(path: string): Promise<JsonObject>;
-  /** Reads the pages of a list, each when the previous one has been used. */
-  pages(path: string): AsyncIterable<JsonObject>;
+  /** Reads the pages of a list, each when the previous one has been used. `key` has the items of a page. */
+  pages(path: string, key: string): AsyncIterable<readonly JsonObject[]>;
   /** Returns the target of a redirect. It contains its own authorization, and must not get the token. */
   redirect(path: string): Promise<string>;
 }
@@ -226,21 +218,20 @@ interface RestClient {
 function restClient(options: RestOptions): RestClient {
   const { apiUrl, repository } = options;
   const actions = `${apiUrl}/repos/${repository.split('/').map(encodeURIComponent).join('/')}/actions`;
-  const get = async (url: string): Promise<RestPage> => {
-    const answer = await readAnswer(await send(options, url));
-    const body = parseJson(answer.text);
-    if (!isObject(body)) throw malformed(answer.status, 'is not a JSON object');
-    return { body, next: nextPage(answer.header('link'), apiUrl) };
+  const get = async (url: string): Promise<readonly [JsonObject, next: string | undefined]> => {
+    const { status, header, text } = await readAnswer(await send(options, url));
+    const body = parseJson(text);
+    if (isObject(body)) return [body, nextPage(header('link'), apiUrl)];
+    throw malformed(status, 'is not a JSON object');
   };
   return {
     isGitea: apiUrl.endsWith('/api/v1'),
-    get: async (path) => (await get(actions + path)).body,
-    pages: async function* (path) {
-      let url: string | undefined = actions + path;
-      while (url !== undefined) {
-        const page: RestPage = await get(url);
-        yield page.body;
-        url = page.next;
+    get: async (path) => (await get(actions + path))[0],
+    pages: async function* (path, key) {
+      for (let url: string | undefined = actions + path; url !== undefined;) {
+        const [body, next] = await get(url);
+        yield objectsOf(body[key]);
+        url = next;
       }
     },
     redirect: async (path) => {
@@ -276,22 +267,19 @@ function send(options: RestOptions, url: string): Promise<HttpResponse> {
 // A renamed repository answers 301 or 307 with its new address in the same API. The target of a 302 doesn't get the token: the caller
 // uses it.
 async function sendOnce(options: RestOptions, url: string, hops = 3): Promise<HttpResponse> {
-  const response = await options.http.send({ method: 'GET', url, headers: headers(options.token) });
-  const location = String(response.headers['location'] ?? '');
-  const moved = [301, 307, 308].includes(response.statusCode) && URL.canParse(location, url);
-  if (!moved || hops === 0 || new URL(location, url).origin !== new URL(url).origin) return response;
-  await response.body.dump();
-  return sendOnce(options, new URL(location, url).href, hops - 1);
-}
-
-// docs.github.com/rest: "Getting started with the REST API", headers.
-function headers(token: string): Readonly<Record<string, string>> {
-  return {
+  // docs.github.com/rest: "Getting started with the REST API", headers.
+  const headers = {
     accept: 'application/vnd.github+json',
-    authorization: `Bearer ${token}`,
+    authorization: `Bearer ${options.token}`,
     'user-agent': 'image-handover',
     'x-github-api-version': '2022-11-28',
   };
+  const response = await options.http.send({ method: 'GET', url, headers });
+  const target = URL.parse(String(response.headers['location'] ?? ''), url);
+  const isMoved = [301, 307, 308].includes(response.statusCode) && target?.origin === new URL(url).origin;
+  if (!isMoved || hops === 0) return response;
+  await response.body.dump();
+  return sendOnce(options, target.href, hops - 1);
 }
 
 const rateLimited = 'rate-limited';
@@ -334,7 +322,6 @@ function rateLimitMs({ status, header }: Answer, words: string): number | undefi
  */
 function nextPage(header: string, apiUrl: string): string | undefined {
   const link = /<([^>]*)>\s*;\s*rel="next"/.exec(header)?.[1];
-  if (link === undefined || !URL.canParse(link, apiUrl)) return undefined;
-  const { pathname, search } = new URL(link, apiUrl);
-  return `${new URL(apiUrl).origin}${pathname}${search}`;
+  const url = link === undefined ? null : URL.parse(link, apiUrl);
+  return url === null ? undefined : `${new URL(apiUrl).origin}${url.pathname}${url.search}`;
 }
