@@ -16,16 +16,19 @@ interface RetryOptions {
 }
 
 /** Runs the work until it succeeds, an error isn't retryable, or the attempts are used up; throws the last error. */
-export async function retry<T>(work: (attempt: number) => Promise<T>, options: RetryOptions): Promise<T> {
+export async function retry<T>(
+  work: (attempt: number) => Promise<T>,
+  { attempts, delayMs, isRetryable, onRetry, signal }: RetryOptions,
+): Promise<T> {
   for (let attempt = 1; ; attempt += 1) {
     try {
       return await work(attempt);
     } catch (error) {
-      options.signal?.throwIfAborted();
-      if (attempt >= options.attempts || !options.isRetryable(error)) throw error;
-      const delayMs = options.delayMs(attempt, error);
-      options.onRetry?.(error, attempt, delayMs);
-      await sleep(delayMs, undefined, { signal: options.signal });
+      signal?.throwIfAborted();
+      if (attempt >= attempts || !isRetryable(error)) throw error;
+      const pauseMs = delayMs(attempt, error);
+      onRetry?.(error, attempt, pauseMs);
+      await sleep(pauseMs, undefined, { signal });
     }
   }
 }
@@ -97,14 +100,13 @@ export function again<T>(
 ): Promise<T> {
   const { attempts, firstMs, longestMs } = policies[policy];
   const doubling = backoff(firstMs, longestMs);
-  const pauseMs = (attempt: number, error: unknown): number => {
-    if (isAtOnce(error)) return 0;
-    const wanted = error instanceof HttpError ? error.retryAfterMs : undefined;
-    return wanted === undefined ? doubling(attempt) : Math.min(wanted, longestRetryAfterMs);
-  };
   return retry(request, {
     attempts,
-    delayMs: pauseMs,
+    delayMs: (attempt, error) => {
+      if (isAtOnce(error)) return 0;
+      const wanted = error instanceof HttpError ? error.retryAfterMs : undefined;
+      return wanted === undefined ? doubling(attempt) : Math.min(wanted, longestRetryAfterMs);
+    },
     isRetryable: (error) => isAtOnce(error) || isRetryable(error),
     onRetry: (error, attempt, delayMs) => {
       const next = delayMs === 0 ? 'at once' : `in ${formatDuration(delayMs)}`;

@@ -4,7 +4,7 @@ import { again, isFinal, isTransient } from '../http/retry.ts';
 import { abortedAfter } from '../base/deadline.ts';
 import { asError, HandoverError } from '../base/errors.ts';
 import { quoteForeign } from '../base/text.ts';
-import { type LentChunks, pieces } from '../bytes/chunks.ts';
+import { type LentChunks, pieces, watchedChunks } from '../bytes/chunks.ts';
 import { heldBack, verifiedChunks } from '../bytes/verified.ts';
 import type { Digest } from '../image/digest.ts';
 import { isTaken, pathOf, pulls, type RegistryAnswer, required, uploadPlace, withoutSecrets } from './answers.ts';
@@ -191,15 +191,10 @@ async function send({ talk, blob, options }: Job, place: URL): Promise<RegistryA
     sent = 0;
   };
   async function* chunks(): AsyncGenerator<Buffer> {
-    try {
-      for await (const piece of verifiedPieces(blob)) {
-        yield piece;
-        sent += piece.length;
-        options.onBytes(piece.length);
-      }
-    } catch (error) {
-      failure = error;
-      throw error;
+    for await (const piece of watchedChunks(verifiedPieces(blob), (error) => (failure = error))) {
+      yield piece;
+      sent += piece.length;
+      options.onBytes(piece.length);
     }
   }
   const request = (): HttpRequest => {

@@ -1,7 +1,7 @@
 import { readdir } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { invalidInput, messageOf, systemCodeOf } from '../base/errors.ts';
-import { isObject, type JsonObject, parseJson, stringOr } from '../base/json.ts';
+import { isObject, type JsonObject, parseJson, stringOr, stringsOf } from '../base/json.ts';
 import { limits } from '../base/limits.ts';
 import { quoteForeign } from '../base/text.ts';
 import { readSmallFile } from '../bytes/files.ts';
@@ -113,8 +113,7 @@ export async function dockerCredentials(host: string, options: CredentialsOption
     );
   const keys = keysOf(host);
   const helpers = isObject(config['credHelpers']) ? config['credHelpers'] : {};
-  const own = keys.map((key) => helpers[key]).find((name) => typeof name === 'string');
-  const helper = typeof own === 'string' ? own : stringOr(config['credsStore'], '');
+  const [helper = stringOr(config['credsStore'], '')] = stringsOf(keys.map((key) => helpers[key]));
   if (helper !== '') {
     for (const key of keys) {
       const found = await askHelper(helper, key, signal);

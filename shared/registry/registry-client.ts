@@ -54,28 +54,26 @@ export function registryClient(host: string, options: RegistryClientOptions): Re
   const about = conversation(host, { ...options, http });
   return {
     manifestDigest: (repository, name, wanted) =>
-      failing('The look-up', repository, name, () => manifestDigest(about(repository), name, wanted)),
+      manifestDigest(about(repository), name, wanted).catch(failed('The look-up', repository, name)),
     pushBlob: (repository, blob, push) => {
       const ends = { ...push, signal: AbortSignal.any([options.signal, push.signal]) };
-      return failing('The push', repository, blob.digest, () => pushBlob(about(repository), blob, ends));
+      return pushBlob(about(repository), blob, ends).catch(failed('The push', repository, blob.digest));
     },
     pushManifest: (repository, manifest, name, replaced) =>
-      failing('The push', repository, name, () => pushManifest(about(repository), manifest, name, replaced)),
+      pushManifest(about(repository), manifest, name, replaced).catch(failed('The push', repository, name)),
     [Symbol.asyncDispose]: () => http.close(),
   };
 }
 
-/** Turns an error of the registry into a RegistryFailure, and throws others unchanged. */
-async function failing<T>(work: string, repository: string, name: string, action: () => Promise<T>): Promise<T> {
-  try {
-    return await action();
-  } catch (error) {
+/** @returns throws an error of the registry as a RegistryFailure, and others unchanged */
+function failed(work: string, repository: string, name: string): (error: unknown) => never {
+  return (error) => {
     if (error instanceof HandoverError) throw error;
     const reference = `${repository}${isDigest(name) ? '@' : ':'}${name}`;
     const systemCode = systemCodeOf(error);
     const seen = error instanceof HttpError ? { status: error.status, why: error.serviceCode } : { systemCode };
     throw new RegistryFailure(work, [reference], messageOf(error), seen);
-  }
+  };
 }
 
 const { index, manifest, dockerIndex, dockerManifest } = mediaTypes;

@@ -173,10 +173,12 @@ export async function removeUnfinished(
   }
 }
 
-function connect(
-  { credentials, proxies, log }: OwnStoreOptions,
-  signal: AbortSignal,
-): AsyncDisposable & { readonly http: Http; readonly service: ResultsService } {
+export interface ServiceClient extends AsyncDisposable {
+  readonly http: Http;
+  readonly service: ResultsService;
+}
+
+export function connect({ credentials, proxies, log }: OwnStoreOptions, signal: AbortSignal): ServiceClient {
   const http = httpClient(proxies, signal);
   return {
     http,

@@ -71,6 +71,8 @@ export function resultsService(
     const retries = { what: () => method, onRetry, signal, ...atEnd };
     return again('call', () => post(method, { ...idsOf(credentials), ...body }, atEnd), retries);
   };
+  const urlFrom = async (name: string, method: string, body: JsonObject): Promise<string> =>
+    signedUrl(field(await call(method, body), name), method);
   return {
     self: credentials,
     list: async (name) => {
@@ -79,15 +81,10 @@ export function resultsService(
       const complete = listed(answer).filter(({ size }) => size > 0);
       return complete.sort((one, other) => other.id - one.id);
     },
-    signDownload: async (artifact) => {
-      const answer = await call('GetSignedArtifactURL', { ...idsOf(artifact), name: artifact.name });
-      return signedUrl(field(answer, 'signed_url'), 'GetSignedArtifactURL');
-    },
-    create: async (name, expiresAt) => {
+    signDownload: ({ name, ...owner }) => urlFrom('signed_url', 'GetSignedArtifactURL', { ...idsOf(owner), name }),
+    create: (name, expiresAt) => {
       const format = credentials.isGitea ? giteaFormat : zipFormat;
-      const body = { name, ...format, expires_at: expiresAt?.toISOString() };
-      const answer = await call('CreateArtifact', body);
-      return signedUrl(field(answer, 'signed_upload_url'), 'CreateArtifact');
+      return urlFrom('signed_upload_url', 'CreateArtifact', { name, ...format, expires_at: expiresAt?.toISOString() });
     },
     finalize: async (name, size, digest) => {
       const body = { name, size: String(size), hash: digest };

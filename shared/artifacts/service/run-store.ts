@@ -1,7 +1,6 @@
 import { asError } from '../../base/errors.ts';
 import { tempDirs } from '../../bytes/files.ts';
 import type { Found } from '../../bytes/verified.ts';
-import { type Http, httpClient } from '../../http/client.ts';
 import { maskedUrl, UnknownAnswer } from '../../http/twirp.ts';
 import type { WorkflowHost } from '../../image/host.ts';
 import { uploadBlob } from '../blob/blob-upload.ts';
@@ -11,20 +10,16 @@ import { storedZip } from '../zip/zip-writer.ts';
 import { withOfficialClient } from './official-store.ts';
 import {
   claimOnGitea,
+  connect,
   isClaim,
   lockName,
   type OwnStoreOptions,
   removeUnfinished,
   reserveName,
+  type ServiceClient,
   transferFailed,
 } from './reservation.ts';
-import {
-  isOwnedBy,
-  type ListedArtifact,
-  type ResultsService,
-  resultsService,
-  serviceCredentials,
-} from './results-service.ts';
+import { isOwnedBy, type ListedArtifact, type ResultsService, serviceCredentials } from './results-service.ts';
 
 interface RunStoreOptions extends StoreOptions {
   /** `ACTIONS_RUNTIME_TOKEN` and `ACTIONS_RESULTS_URL`, empty when not set. */
@@ -42,9 +37,9 @@ export function runStore(options: RunStoreOptions): ArtifactStore {
 }
 
 function ownStore(options: OwnStoreOptions): ArtifactStore {
-  const { credentials, host, log, maskSecret, signal } = options;
-  const http = httpClient(options.proxies, signal);
-  const service = resultsService(http, credentials, log.info, signal);
+  const { credentials, host, maskSecret } = options;
+  const client = connect(options, options.signal);
+  const { http, service } = client;
   const folders = tempDirs(options.tempRoot);
   const known = new Map<number, ListedArtifact>();
   const removed = new Set<number>();
@@ -74,14 +69,14 @@ function ownStore(options: OwnStoreOptions): ArtifactStore {
       isOpen = true;
       return content;
     },
-    upload: (request) => upload(http, service, { ...options, removed }, request),
+    upload: (request) => upload(client, { ...options, removed }, request),
     remove: (artifact) =>
       explain(host, `delete the artifact "${artifact.name}"`, async () => {
         await service.remove(artifact.name, listed(artifact));
         removed.add(artifact.id);
       }),
     [Symbol.asyncDispose]: async () => {
-      await http.close();
+      await client[Symbol.asyncDispose]();
       await folders[Symbol.asyncDispose]();
     },
   };
@@ -93,8 +88,7 @@ const hourMs = 60 * 60 * 1000;
 const dayMs = 24 * hourMs;
 
 async function upload(
-  http: Http,
-  service: ResultsService,
+  { http, service }: ServiceClient,
   options: OwnStoreOptions & { readonly removed: ReadonlySet<number> },
   { name, retentionDays, files, onBytes }: UploadRequest,
 ): Promise<Artifact> {
