@@ -51,15 +51,9 @@ interface StoreFailure {
 
 /** The Actions cache of this job. */
 export interface ActionsCache extends AsyncDisposable {
-  /**
-   * Stores blobs that the cache lacks, several at a time. After a failure, later calls store nothing and read no blobs: BuildKit tries by
-   * itself. Throws nothing.
-   */
+  /** Stores blobs that the cache lacks, several at a time. After a failure, later calls store and read nothing. Throws nothing. */
   store(blobs: AsyncIterable<CacheBlob>, signal: AbortSignal): Promise<StoredBlobs>;
-  /**
-   * Returns the layers in the newest index of a scope that this job can read. Most are still in the cache. Undefined without such an index,
-   * or if it can't be read.
-   */
+  /** Returns the layers in the newest readable index of a scope, if there is one. Most are still in the cache. */
   listed(scope: string, signal: AbortSignal): Promise<readonly Digest[] | undefined>;
 }
 

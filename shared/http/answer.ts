@@ -33,10 +33,7 @@ export interface Answer {
   readonly text: string;
 }
 
-/**
- * Reads an answer to its end, as text.
- * @throws HttpError when it is larger than any honest answer, or can't be unpacked
- */
+/** Reads an answer to its end, as text. Throws HttpError when it is larger than any honest answer, or can't be unpacked. */
 export async function readAnswer({ statusCode: status, headers, body }: HttpResponse): Promise<Answer> {
   const header = (name: string): string => [headers[name] ?? ''].flat().join(', ');
   const chunks: Buffer[] = [];
@@ -58,10 +55,7 @@ export async function readAnswer({ statusCode: status, headers, body }: HttpResp
   }
 }
 
-/**
- * Reads a small answer of the artifact service or its blob store.
- * @throws HttpError unless the status is a success
- */
+/** Reads a small answer of the artifact service or its blob store. Throws HttpError unless the status is a success. */
 export async function readText(response: HttpResponse): Promise<string> {
   const answer = await readAnswer(response);
   if (answer.status < 300) return answer.text;

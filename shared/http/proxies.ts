@@ -1,9 +1,8 @@
 import { HandoverError } from '../base/errors.ts';
 import { quoteForeign } from '../base/text.ts';
 
-/** A proxy of the environment. */
 export interface Proxy {
-  /** The variable's exact name. */
+  /** The exact name of the environment's variable. */
   readonly variable: string;
   readonly value: string;
 }

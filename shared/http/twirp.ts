@@ -17,10 +17,7 @@ interface Service {
   readonly token: string;
 }
 
-/**
- * Returns a function that makes one request to a service.
- * It throws HttpError for a refusal, and UnknownAnswer for an answer that isn't a JSON object.
- */
+/** @returns makes one request to a service; throws HttpError for a refusal, and UnknownAnswer unless the answer is a JSON object */
 export function twirp(
   http: Http,
   { origin, service, token }: Service,
@@ -50,10 +47,7 @@ export function signedUrl(value: unknown, method: string): string {
   throw new UnknownAnswer(`${method}: no signed URL`);
 }
 
-/**
- * Returns the same URL after masking its signature: in the form that the URL has, which is the one that can be printed, and in
- * the form that `URLSearchParams` writes.
- */
+/** Returns the same URL after masking its signature: in the URL's form, which can be printed, and in that of `URLSearchParams`. */
 export function maskedUrl(url: string, maskSecret: (secret: string) => void): string {
   const signature = (text: string): string | undefined => /[?&]sig=([^&#]+)/.exec(text)?.[1];
   const { searchParams } = new URL(url);

@@ -14,9 +14,8 @@ export interface Conversation {
   /** Returns the URL of a path in the repository, such as `blobs/uploads/`. */
   readonly urlOf: (path: string) => Promise<string>;
   /**
-   * Makes one request, and another with the login if the registry requires it. Calls `request` for each.
-   * @param scopes those that the request needs in addition to a push to the repository
-   * @throws HttpError, errors of the connection
+   * Makes one request, and another with the login if the registry requires it. Calls `request` for each. Throws errors of the connection.
+   * @param scopes needed in addition to a push to the repository
    */
   readonly ask: (request: () => HttpRequest, scopes?: readonly string[]) => Promise<RegistryAnswer>;
   /** Requests a path in the repository, with retries, until the answer's status is accepted. Throws HttpError. */

@@ -132,10 +132,8 @@ function keysOf(host: string): readonly string[] {
   return host === 'docker.io' ? [hub, 'docker.io', 'index.docker.io'] : [host];
 }
 
-/**
- * Returns the login in the variable `DOCKER_AUTH_CONFIG`, which has precedence. As with docker, the variable is ignored if it has more than
- * `auth` for each registry (docker/cli, cli/config/configfile/file.go, parseEnvConfig).
- */
+// The variable has precedence. As with docker, it is ignored if it has more than `auth` for each registry (docker/cli,
+// cli/config/configfile/file.go, parseEnvConfig).
 function inEnvironment(host: string, { dockerAuthConfig, onNotice }: CredentialsOptions): Credentials | undefined {
   if (dockerAuthConfig.trim() === '') return undefined;
   const value = parseJson(dockerAuthConfig);

@@ -29,10 +29,7 @@ export interface RegistryClient extends AsyncDisposable {
    * @param wanted the digest that makes a push unnecessary, and so must be proved by reading the manifest
    */
   manifestDigest(repository: string, name: string, wanted?: Digest): Promise<Digest | undefined>;
-  /**
-   * Pushes the blob unless the repository has it.
-   * @throws errors of the blob's chunks; HandoverError `artifact-corrupt` when they are not the blob's
-   */
+  /** Pushes the blob unless the repository has it. Throws errors of its chunks; HandoverError `artifact-corrupt` for other bytes. */
   pushBlob(repository: string, blob: PushedBlob, options: BlobPush): Promise<BlobOrigin>;
   /**
    * Puts a manifest under a tag or its digest, and reads it back.

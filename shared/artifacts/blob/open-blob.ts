@@ -80,20 +80,14 @@ async function fetchWhole(options: WholeOptions): Promise<string> {
   const path = join(await folders.make(), 'blob');
   await requireDiskSpace(path, size, `The artifact "${artifact.name}"`, spaceAdvice);
   const blob = new SignedBlob(options);
-  let written = 0;
-  await options.log.progress('Downloaded', size, (passed) =>
-    blob.persist(
-      async () => {
-        written = 0;
-        await writeWhole(blob, options, path, (bytes) => {
-          written += bytes;
-          passed(bytes);
-        });
-      },
-      () => written,
-      size,
-    ),
-  );
+  let arrived = new Checksum();
+  await options.log.progress('Downloaded', size, (onBytes) => {
+    const attempt = (): Promise<void> => {
+      arrived = new Checksum();
+      return writeWhole(blob, options, path, arrived, onBytes);
+    };
+    return blob.persist(attempt, () => arrived.size, size);
+  });
   return path;
 }
 
@@ -102,12 +96,12 @@ async function writeWhole(
   blob: SignedBlob,
   options: WholeOptions,
   path: string,
+  checksum: Checksum,
   onBytes: (bytes: number) => void,
 ): Promise<void> {
   const response = await blob.get();
   if (response.statusCode !== 200) throw serviceError(await readAnswer(response));
   const announced = response.headers['content-length'];
-  const checksum = new Checksum();
   const file = await open(path, 'w');
   try {
     if (announced !== undefined) requireListedSize(Number(announced), options);

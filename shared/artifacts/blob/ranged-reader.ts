@@ -13,7 +13,7 @@ const usualPartBytes = 2 * 1024 * 1024;
 const maxHeldBytes = 64 * 1024 * 1024;
 
 export interface RangedReader {
-  /** Size of the blob in bytes. */
+  /** Of the blob, in bytes. */
   readonly size: number;
   /** Returns the number of bytes that were downloaded if the whole blob is on this machine, else undefined. */
   readonly downloaded: () => number | undefined;

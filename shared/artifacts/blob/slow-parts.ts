@@ -87,9 +87,8 @@ export interface Parts {
   retires(bytes: number, ms: number): boolean;
   request(first: RequestPart, again: RequestOnce): Part;
   /**
-   * Returns the part's bytes from the first response, and ends the other request.
+   * Returns the part's bytes from the first response, and ends the other request. Throws the first request's error if both fail.
    * @param neighbours parts that were requested after it
-   * @throws the first request's error, when no other request succeeds
    */
   firstResponse(part: Part, neighbours: readonly Part[]): Promise<Buffer>;
 }

@@ -7,10 +7,10 @@ import { corruptArtifact, HandoverError, messageOf } from '../../base/errors.ts'
 import { streamableChunks } from '../../bytes/chunks.ts';
 import { tempDirs } from '../../bytes/files.ts';
 import { parseDigest } from '../../image/digest.ts';
+import { UnknownAnswer } from '../../http/twirp.ts';
 import { openOnDisk } from '../on-disk.ts';
 import { type Artifact, type ArtifactContent, type ArtifactStore, type UploadRequest } from '../store.ts';
 import { lockName, nameTaken, removeUnfinished, type OwnStoreOptions, transferFailed } from './reservation.ts';
-import { UnknownAnswer } from '../../http/twirp.ts';
 import { unsupportedHost } from './results-service.ts';
 
 /**

@@ -32,8 +32,7 @@ const latePauseMs = 500;
 const claimMs = 25 * 60 * 60 * 1000;
 
 /**
- * Locks a name among the steps of one job that run at the same time. These have the same ids, and one must not remove another's
- * reservation.
+ * Locks a name among the simultaneous steps of one job: they have the same ids, and one must not remove another's reservation.
  * @returns undefined when another step has the lock
  */
 export function lockName(

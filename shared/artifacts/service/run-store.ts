@@ -27,10 +27,7 @@ interface RunStoreOptions extends StoreOptions {
   readonly resultsUrl: string;
 }
 
-/**
- * Returns the artifacts of the workflow run that this job belongs to.
- * @throws HandoverError `unsupported-host` outside a runner
- */
+/** Returns the artifacts of this job's own run. Throws HandoverError `unsupported-host` outside a runner. */
 export function runStore(options: RunStoreOptions): ArtifactStore {
   const own = { ...options, credentials: serviceCredentials(options.runtimeToken, options.resultsUrl, options.host) };
   return withOfficialClient(ownStore(own), own);

@@ -76,10 +76,7 @@ interface ZipMember {
 
 const localHeaderBytes = 30;
 
-/**
- * Lists the files of a zip from the directory at its end.
- * @throws HandoverError `artifact-corrupt` when the directory at the end is missing or damaged
- */
+/** Lists the files of a zip. Throws HandoverError `artifact-corrupt` when the directory at its end is missing or damaged. */
 async function listZip(reader: RangedReader): Promise<readonly ZipMember[]> {
   try {
     const zip = await fromRandomAccessReaderPromise(new RangeAccess(reader), reader.size, { autoClose: false });
