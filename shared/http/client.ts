@@ -67,10 +67,9 @@ export function httpClient(proxies: Proxies, signal: AbortSignal, authority?: st
       const common = { dispatcher, method, signal: ends, headersTimeout: answerMs };
       if (body === undefined || typeof body === 'string')
         return watched(await request(url, { ...common, headers, body: body ?? null }));
-      const streamed = Buffer.isBuffer(body) ? { size: body.length, chunks: inPieces(body) } : body;
-      const length = { 'content-length': String(streamed.size) };
-      const chunks = Readable.from(streamed.chunks);
-      return watched(await request(url, { ...common, headers: { ...headers, ...length }, body: chunks }));
+      const { size, chunks } = Buffer.isBuffer(body) ? { size: body.length, chunks: inPieces(body) } : body;
+      const sized = { ...headers, 'content-length': String(size) };
+      return watched(await request(url, { ...common, headers: sized, body: Readable.from(chunks) }));
     },
     close: async () => {
       await Promise.all([...new Set([direct, plain, secure])].map((each) => each.destroy()));

@@ -9,18 +9,14 @@ export class UnknownAnswer extends Error {
   override readonly name = 'UnknownAnswer';
 }
 
-interface Service {
-  /** The address of all services, without a trailing slash. */
-  readonly origin: string;
-  /** The full name of one of them. */
-  readonly service: string;
-  readonly token: string;
-}
-
-/** @returns makes one request to a service; throws HttpError for a refusal, and UnknownAnswer unless the answer is a JSON object */
+/**
+ * @param origin the address of all services, without a trailing slash
+ * @param service the full name of one of them
+ * @returns makes one request to a service; throws HttpError for a refusal, and UnknownAnswer unless the answer is a JSON object
+ */
 export function twirp(
   http: Http,
-  { origin, service, token }: Service,
+  { origin, service, token }: Readonly<Record<'origin' | 'service' | 'token', string>>,
 ): (method: string, body: JsonObject, ends?: Pick<HttpRequest, 'signal' | 'answerMs'>) => Promise<JsonObject> {
   return async (method, body, ends) => {
     const response = await http.send({

@@ -126,6 +126,7 @@ async function mount(job: Job): Promise<boolean> {
 
 // A registry may move a large blob before it answers.
 const commitMs = 5 * 60_000;
+const pieceBytes = 256 * 1024;
 
 async function upload(job: Job): Promise<BlobOrigin> {
   const attempt = async (): Promise<number | undefined> => {
@@ -191,7 +192,13 @@ async function send({ talk, blob, options }: Job, place: URL): Promise<RegistryA
     sent = 0;
   };
   async function* chunks(): AsyncGenerator<Buffer> {
-    for await (const piece of watchedChunks(verifiedPieces(blob), (error) => (failure = error))) {
+    const copies = pieces(blob.open(), pieceBytes, []);
+    // The last piece follows when all are verified.
+    const verified = heldBack(
+      verifiedChunks(copies, blob, (found) => otherBlob(blob, found)),
+      1,
+    );
+    for await (const piece of watchedChunks(verified, (error) => (failure = error))) {
       yield piece;
       sent += piece.length;
       options.onBytes(piece.length);
@@ -209,14 +216,6 @@ async function send({ talk, blob, options }: Job, place: URL): Promise<RegistryA
     revoke();
     throw asError(failure ?? error);
   }
-}
-
-const pieceBytes = 256 * 1024;
-
-/** Returns a blob's bytes, copied in pieces. The last piece follows when all are verified. */
-function verifiedPieces(blob: PushedBlob): AsyncIterable<Buffer> {
-  const verified = verifiedChunks(pieces(blob.open(), pieceBytes, []), blob, (found) => otherBlob(blob, found));
-  return heldBack(verified, 1);
 }
 
 function otherBlob({ digest, size }: PushedBlob, found: { size: number; digest?: string | undefined }): HandoverError {

@@ -49,20 +49,12 @@ export function withOfficialClient(own: ArtifactStore, options: OwnStoreOptions)
 
 function officialStore(options: OwnStoreOptions): ArtifactStore {
   const folders = tempDirs(options.tempRoot);
+  const inFolder = <T>(verb: string, name: string, work: (path: string) => Promise<T>): Promise<T> =>
+    explained(`${verb} the artifact "${name}"`, name, folders.make().then(work));
   return {
     list: () => explained('list the artifacts of this run', '', list()),
-    open: (artifact) =>
-      explained(
-        `read the artifact "${artifact.name}"`,
-        artifact.name,
-        folders.make().then((path) => open(artifact, path)),
-      ),
-    upload: (request) =>
-      explained(
-        `upload the artifact "${request.name}"`,
-        request.name,
-        folders.make().then((path) => uploadLocked(request, path, options)),
-      ),
+    open: (artifact) => inFolder('read', artifact.name, (path) => open(artifact, path)),
+    upload: (request) => inFolder('upload', request.name, (path) => uploadLocked(request, path, options)),
     remove: async ({ name }) => {
       const deleted = client().then((official) => official.deleteArtifact(name));
       await explained(`delete the artifact "${name}"`, name, deleted);
