@@ -9,13 +9,7 @@ import { maskedUrl } from '../../http/twirp.ts';
 import { retryHint, type WorkflowHost } from '../../image/host.ts';
 import { uploadBlob } from '../blob/blob-upload.ts';
 import type { StoreOptions } from '../store.ts';
-import {
-  isOwnedBy,
-  type ListedArtifact,
-  type ResultsService,
-  resultsService,
-  type ServiceCredentials,
-} from './results-service.ts';
+import { type ResultsService, resultsService, type ServiceCredentials } from './results-service.ts';
 
 // A reserved name is taken until the artifact is removed, also for the next attempt of the same step. So a failed or cancelled upload
 // leaves no reservation.
@@ -128,7 +122,7 @@ export async function claimOnGitea(
 async function removeClaim(claim: string, options: OwnStoreOptions): Promise<void> {
   await using client = connect(options, AbortSignal.timeout(cleanupMs));
   try {
-    await client.service.remove(claim, client.service.self);
+    await client.service.remove(claim);
     // Forgejo and Gitea before 1.26 list what is deleted, but without a size when it is about to be replaced.
     await client.service.create(claim, undefined);
   } catch {
@@ -159,10 +153,9 @@ export async function removeUnfinished(
   await using client = connect(options, signal);
   const { service } = client;
   try {
-    const isOurs = (artifact: ListedArtifact): boolean => isOwnedBy(artifact, service.self);
-    if (unlessListed && (await service.list(name)).some(isOurs)) return false;
+    if (unlessListed && (await service.list(name)).some(service.isOwn)) return false;
     for (;;) {
-      const isGone = await service.remove(name, service.self);
+      const isGone = await service.remove(name);
       if (isGone || Date.now() >= giveUpAt) return isGone;
       await sleep(latePauseMs, undefined, { signal });
     }

@@ -25,14 +25,10 @@ export interface ResultsService {
   /** Reserves a name and returns a URL to write the blob to. Throws `HttpError` 409 when the name is taken. */
   create(name: string, expiresAt: Date | undefined): Promise<string>;
   finalize(name: string, size: number, digest: Digest): Promise<number>;
-  /** Removes a job's artifact by name, and returns whether there was one. Each attempt of a job has its own ids. */
-  remove(name: string, owner: ArtifactOwner): Promise<boolean>;
-  /** The ids of this job. */
-  readonly self: ArtifactOwner;
-}
-
-export function isOwnedBy(one: ArtifactOwner, other: ArtifactOwner): boolean {
-  return one.runBackendId === other.runBackendId && one.jobBackendId === other.jobBackendId;
+  /** Removes an artifact of this job, or of another owner, by name, and returns whether there was one. */
+  remove(name: string, owner?: ArtifactOwner): Promise<boolean>;
+  /** Whether an artifact is of this attempt of this job. */
+  readonly isOwn: (artifact: ArtifactOwner) => boolean;
 }
 
 const service = 'github.actions.results.api.v1.ArtifactService';
@@ -74,7 +70,8 @@ export function resultsService(
   const urlFrom = async (name: string, method: string, body: JsonObject): Promise<string> =>
     signedUrl(field(await call(method, body), name), method);
   return {
-    self: credentials,
+    isOwn: ({ runBackendId, jobBackendId }) =>
+      runBackendId === credentials.runBackendId && jobBackendId === credentials.jobBackendId,
     list: async (name) => {
       const answer = await call('ListArtifacts', name === undefined ? {} : { name_filter: name }).catch(noList);
       // Gitea lists an artifact without a size while it is being replaced, and Forgejo from the start of its upload.
@@ -93,7 +90,7 @@ export function resultsService(
       if (answer['ok'] === true && id !== undefined) return id;
       throw new UnknownAnswer('FinalizeArtifact: no artifact id');
     },
-    remove: (name, owner) =>
+    remove: (name, owner = credentials) =>
       call('DeleteArtifact', { ...idsOf(owner), name }).then(
         () => true,
         (error: unknown) => {

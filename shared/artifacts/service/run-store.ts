@@ -19,7 +19,7 @@ import {
   type ServiceClient,
   transferFailed,
 } from './reservation.ts';
-import { isOwnedBy, type ListedArtifact, type ResultsService, serviceCredentials } from './results-service.ts';
+import { type ListedArtifact, type ResultsService, serviceCredentials } from './results-service.ts';
 
 interface RunStoreOptions extends StoreOptions {
   /** `ACTIONS_RUNTIME_TOKEN` and `ACTIONS_RESULTS_URL`, empty when not set. */
@@ -117,7 +117,7 @@ async function listedId(service: ResultsService, name: string, sent: Found, erro
   const artifacts = await service.list(name).catch(() => []);
   const found = artifacts.find(
     (artifact) =>
-      isOwnedBy(artifact, service.self) &&
+      service.isOwn(artifact) &&
       artifact.size === sent.size &&
       // Gitea lists none. There, nothing is listed from the start of an upload to its end, and the end compares the digest.
       (artifact.digest ?? sent.digest) === sent.digest,
