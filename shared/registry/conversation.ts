@@ -4,6 +4,7 @@ import { asError, systemCodeOf } from '../base/errors.ts';
 import { isLoopback } from '../http/proxies.ts';
 import { answerTo, pathOf, pushes, type RegistryAnswer, required } from './answers.ts';
 import { authorization, type AuthorizationOptions, parseChallenges } from './authorization.ts';
+import { apiHost } from './logins.ts';
 
 /** Requests about one repository of a registry, with the registry's login, which no other host gets, and with retries. */
 export interface Conversation {
@@ -30,8 +31,6 @@ export interface Conversation {
   readonly endUpload: (url: URL) => Promise<void>;
 }
 
-// The host of Docker Hub's API (moby, registry/config.go).
-const apiHosts: Readonly<Record<string, string>> = { 'docker.io': 'registry-1.docker.io' };
 // A cancelled step has seconds.
 const endMs = 2000;
 
@@ -95,7 +94,7 @@ export function conversation(host: string, options: ConversationOptions): (repos
 
 /** Returns the origin: on the loopback interface with or without TLS, elsewhere always with TLS, as for docker. */
 async function findOrigin(host: string, http: Http): Promise<URL> {
-  const secure = new URL(`https://${apiHosts[host] ?? host}`);
+  const secure = new URL(`https://${apiHost(host)}`);
   if (!isLoopback(host)) return secure;
   const statusOf = async (origin: URL): Promise<number> => {
     const { statusCode, body } = await http.send({ method: 'GET', url: new URL('/v2/', origin).href });

@@ -12,10 +12,7 @@ export type Credentials =
   | { readonly kind: 'password'; readonly username: string; readonly password: string }
   | { readonly kind: 'identity-token'; readonly token: string };
 
-/**
- * Runs the program that keeps docker's logins under a name (docker/docker-credential-helpers), and returns what it has for a key.
- * @throws HandoverError `registry-failed`; the signal's reason
- */
+/** Asks docker/docker-credential-helpers' program of that name for a key. Throws HandoverError `registry-failed`; the signal's reason. */
 export type AskHelper = (
   name: string,
   key: string,
@@ -52,7 +49,7 @@ export async function loginFolder(
     .filter((file) => basename(file) === 'config.json')
     .toSorted()
     .map((file) => parseScope(dirname(file)))
-    .filter((one) => one.host === (host === 'docker.io' ? hubApi : host) && ['', path].includes(one.repository))
+    .filter((one) => one.host === apiHost(host) && ['', path].includes(one.repository))
     .filter((one) => one.actions.every((action) => ['pull', 'push'].includes(action)))
     .toSorted(
       (one, other) => other.repository.length - one.repository.length || other.actions.length - one.actions.length,
@@ -60,7 +57,8 @@ export async function loginFolder(
   return best === undefined ? dockerConfigFolder : join(root, best.folder);
 }
 
-const hubApi = 'registry-1.docker.io';
+// The host of Docker Hub's API (moby, registry/config.go).
+export const apiHost = (host: string): string => (host === 'docker.io' ? 'registry-1.docker.io' : host);
 
 interface LoginScope {
   readonly folder: string;

@@ -1,4 +1,3 @@
-import { asError } from '../../base/errors.ts';
 import { tempDirs } from '../../bytes/files.ts';
 import type { Found } from '../../bytes/verified.ts';
 import { maskedUrl, UnknownAnswer } from '../../http/twirp.ts';
@@ -55,12 +54,14 @@ function ownStore(options: OwnStoreOptions): ArtifactStore {
     open: async (artifact) => {
       const [what, found] = [`read the artifact "${artifact.name}"`, listed(artifact)];
       let isOpen = false;
-      const signOnce = async (): Promise<string> => maskedUrl(await service.signDownload(found), maskSecret);
-      const sign = (): Promise<string> =>
-        explain(host, what, signOnce).catch((error: unknown) => {
+      const sign = async (): Promise<string> => {
+        try {
+          return maskedUrl(await service.signDownload(found), maskSecret);
+        } catch (error) {
           // The official client can't continue what was read in part.
-          throw isOpen ? transferFailed(host, what, error) : asError(error);
-        });
+          throw error instanceof UnknownAnswer && !isOpen ? error : transferFailed(host, what, error);
+        }
+      };
       const partBytes = credentials.isGitea ? giteaPartBytes : undefined;
       const content = await openBlob({ ...options, http, artifact, sign, folders, partBytes });
       isOpen = true;
