@@ -50,28 +50,29 @@ export function withOfficialClient(own: ArtifactStore, options: OwnStoreOptions)
 function officialStore(options: OwnStoreOptions): ArtifactStore {
   const folders = tempDirs(options.tempRoot);
   const inFolder = <T>(verb: string, name: string, work: (path: string) => Promise<T>): Promise<T> =>
-    explained(`${verb} the artifact "${name}"`, name, folders.make().then(work));
+    folders
+      .make()
+      .then(work)
+      .catch(explained(`${verb} the artifact "${name}"`, name));
   return {
-    list: () => explained('list the artifacts of this run', '', list()),
+    list: () => list().catch(explained('list the artifacts of this run', '')),
     open: (artifact) => inFolder('read', artifact.name, (path) => open(artifact, path)),
     upload: (request) => inFolder('upload', request.name, (path) => uploadLocked(request, path, options)),
     remove: async ({ name }) => {
       const deleted = client().then((official) => official.deleteArtifact(name));
-      await explained(`delete the artifact "${name}"`, name, deleted);
+      await deleted.catch(explained(`delete the artifact "${name}"`, name));
     },
     [Symbol.asyncDispose]: () => folders[Symbol.asyncDispose](),
   };
 }
 
 /** Explains the client's errors, which have only a message, or a name for a missing artifact. */
-async function explained<T>(what: string, name: string, work: Promise<T>): Promise<T> {
-  try {
-    return await work;
-  } catch (error) {
+function explained(what: string, name: string): (error: unknown) => never {
+  return (error) => {
     if (error instanceof Error && error.name === 'ArtifactNotFoundError') throw notFound(name, error);
     // The client refuses every other host.
     throw transferFailed('GitHub', `${what} by way of the official client`, error);
-  }
+  };
 }
 
 // All bundles share one bundle of the client, at the same relative path as here: the bundler keeps this import unchanged.

@@ -15,18 +15,14 @@ interface OtherRunOptions extends StoreOptions, Pick<RestOptions, 'apiUrl' | 'to
 
 /** Returns the artifacts of another workflow run, in this repository or another one, through the REST API. */
 export function otherRunStore(options: OtherRunOptions): ArtifactReader {
-  const { search, log, maskSecret, signal } = options;
+  const { search, log, maskSecret } = options;
   const folders = tempDirs(options.tempRoot);
-  const http = httpClient(options.proxies, signal);
+  const http = httpClient(options.proxies, options.signal);
   const runs = workflowRuns({ ...options, ...search, http, onRetry: log.info });
-  const explain = <T>(what: string, work: Promise<T>): Promise<T> =>
-    work.catch((error: unknown) => {
-      throw signal.aborted ? error : explained(what, options, error);
-    });
   let chosen: Promise<ChosenRun> | undefined;
   return {
     list: async () => {
-      chosen ??= explain('find the run', chooseRun(runs, search, log.info));
+      chosen ??= chooseRun(runs, search, log.info).catch(explained('find the run', options));
       const { run, artifacts } = await chosen;
       log.info(`Using run ${String(run.id)} of ${run.createdAt}: ${run.url}`);
       const link = { id: run.id, url: run.url };
@@ -34,7 +30,7 @@ export function otherRunStore(options: OtherRunOptions): ArtifactReader {
     },
     open: async (artifact) => {
       const sign = async (): Promise<string> =>
-        maskedUrl(await explain('read the artifact', signDownload(runs, artifact)), maskSecret);
+        maskedUrl(await signDownload(runs, artifact).catch(explained('read the artifact', options)), maskSecret);
       return openBlob({ ...options, http, artifact, sign, folders });
     },
     [Symbol.asyncDispose]: async () => {
@@ -55,26 +51,28 @@ async function signDownload(runs: WorkflowRuns, { name, id, run }: Artifact): Pr
   }
 }
 
-function explained(what: string, { search, host }: OtherRunOptions, error: unknown): unknown {
-  if (error instanceof HandoverError) return error;
-  const wanted = describeSearch(search);
-  if (hasStatus(error, 404)) {
-    return new HandoverError(
-      'run-not-found',
-      `Could not find ${wanted}: ${error.message}.`,
-      `Check \`${'runId' in search.choice ? 'run-id' : 'workflow'}\` and \`repository\`. A private repository gives the same answer when ` +
-        'the token can’t read it: the job needs `permissions: actions: read`, and another repository a `github-token` ' +
-        'that can read its actions.',
+/** @returns throws an error with its explanation */
+function explained(what: string, { search, host, signal }: OtherRunOptions): (error: unknown) => never {
+  return (error) => {
+    if (error instanceof HandoverError || signal.aborted) throw error;
+    const wanted = describeSearch(search);
+    if (hasStatus(error, 404))
+      throw new HandoverError(
+        'run-not-found',
+        `Could not find ${wanted}: ${error.message}.`,
+        `Check \`${'runId' in search.choice ? 'run-id' : 'workflow'}\` and \`repository\`. A private repository gives the same answer when ` +
+          'the token can’t read it: the job needs `permissions: actions: read`, and another repository a `github-token` ' +
+          'that can read its actions.',
+        error,
+      );
+    throw new HandoverError(
+      'transfer-failed',
+      `Could not ${what} (${wanted}): ${messageOf(error)}.`,
+      isRefusal(error)
+        ? 'Give the job `permissions: actions: read`; for another repository pass a `github-token` that may read its actions, ' +
+            'and check that it has not expired.'
+        : retryHint(host),
       error,
     );
-  }
-  return new HandoverError(
-    'transfer-failed',
-    `Could not ${what} (${wanted}): ${messageOf(error)}.`,
-    isRefusal(error)
-      ? 'Give the job `permissions: actions: read`; for another repository pass a `github-token` that may read its actions, ' +
-          'and check that it has not expired.'
-      : retryHint(host),
-    error,
-  );
+  };
 }

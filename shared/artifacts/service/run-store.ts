@@ -45,12 +45,11 @@ function ownStore(options: OwnStoreOptions): ArtifactStore {
     return found;
   };
   return {
-    list: () =>
-      explain(host, 'list the artifacts of this run', async () => {
-        const artifacts = await service.list();
-        for (const artifact of artifacts) known.set(artifact.id, artifact);
-        return artifacts.filter(({ name }) => !isClaim(name));
-      }),
+    list: async () => {
+      const artifacts = await service.list().catch(explained(host, 'list the artifacts of this run'));
+      for (const artifact of artifacts) known.set(artifact.id, artifact);
+      return artifacts.filter(({ name }) => !isClaim(name));
+    },
     open: async (artifact) => {
       const [what, found] = [`read the artifact "${artifact.name}"`, listed(artifact)];
       let isOpen = false;
@@ -68,11 +67,11 @@ function ownStore(options: OwnStoreOptions): ArtifactStore {
       return content;
     },
     upload: (request) => upload(client, { ...options, removed }, request),
-    remove: (artifact) =>
-      explain(host, `delete the artifact "${artifact.name}"`, async () => {
-        await service.remove(artifact.name, listed(artifact));
-        removed.add(artifact.id);
-      }),
+    remove: async (artifact) => {
+      const { id, name } = artifact;
+      await service.remove(name, listed(artifact)).catch(explained(host, `delete the artifact "${name}"`));
+      removed.add(id);
+    },
     [Symbol.asyncDispose]: async () => {
       await client[Symbol.asyncDispose]();
       await folders[Symbol.asyncDispose]();
@@ -96,10 +95,9 @@ async function upload(
   const lastMs = retentionDays * dayMs + (credentials.isGitea ? hourMs : 0);
   const expiresAt = retentionDays === 0 ? undefined : new Date(Date.now() + lastMs);
   await using claims = new AsyncDisposableStack();
-  const url = await explain(host, `create the artifact "${name}"`, async () => {
-    if (credentials.isGitea) claims.use(await claimOnGitea(name, removed, options, lock !== undefined));
-    return reserveName(name, expiresAt, options, lock !== undefined);
-  });
+  const notCreated = explained(host, `create the artifact "${name}"`);
+  if (credentials.isGitea) claims.use(await claimOnGitea(name, removed, options, lock !== undefined).catch(notCreated));
+  const url = await reserveName(name, expiresAt, options, lock !== undefined).catch(notCreated);
   try {
     const target = { http, url: maskedUrl(url, options.maskSecret), onRetry: log.info, signal, figures };
     const blob = await uploadBlob(target, storedZip(files), onBytes);
@@ -127,10 +125,9 @@ async function listedId(service: ResultsService, name: string, sent: Found, erro
   return found.id;
 }
 
-async function explain<T>(host: WorkflowHost, what: string, work: () => Promise<T>): Promise<T> {
-  try {
-    return await work();
-  } catch (error) {
+/** @returns throws an error with its explanation, but an unknown answer unchanged */
+function explained(host: WorkflowHost, what: string): (error: unknown) => never {
+  return (error) => {
     throw error instanceof UnknownAnswer ? error : transferFailed(host, what, error);
-  }
+  };
 }
