@@ -130,7 +130,7 @@ async function storeBlob(
   const retries = { onRetry, signal: ends };
   const call = (method: string, more: JsonObject = {}): Promise<JsonObject> =>
     again('call', () => ask(method, { key: keyOf(digest), version, ...more }, retries), {
-      what: () => method,
+      what: method,
       ...retries,
     });
   try {

@@ -85,9 +85,9 @@ export interface Retries {
 
 export interface AgainOptions extends Retries {
   /** The request's name in the log. */
-  readonly what: () => string;
+  readonly what: string;
   /** Whether another request can help; `isTransient` by default. */
-  readonly isRetryable?: (error: unknown) => boolean;
+  readonly isRetryable?: ((error: unknown) => boolean) | undefined;
   /** Whether it can help without a pause; called before the pause. */
   readonly isAtOnce?: (error: unknown) => boolean;
 }
@@ -110,7 +110,7 @@ export function again<T>(
     isRetryable: (error) => isAtOnce(error) || isRetryable(error),
     onRetry: (error, attempt, delayMs) => {
       const next = delayMs === 0 ? 'at once' : `in ${formatDuration(delayMs)}`;
-      onRetry(`${what()}: ${messageOf(error)}; attempt ${String(attempt)} of ${String(attempts)}, the next ${next}.`);
+      onRetry(`${what}: ${messageOf(error)}; attempt ${String(attempt)} of ${String(attempts)}, the next ${next}.`);
     },
     signal,
   });

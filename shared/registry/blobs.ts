@@ -146,7 +146,7 @@ async function upload(job: Job): Promise<BlobOrigin> {
     error instanceof HttpError && /^BLOB_UPLOAD_(?:UNKNOWN|INVALID)/.test(error.serviceCode);
   const status = await again('part', attempt, {
     ...job.talk.retries,
-    what: () => what(job),
+    what: what(job),
     signal: job.options.signal,
     isRetryable: (error) => isTransient(error) || isLostUpload(error),
   });

@@ -1,5 +1,5 @@
 import type { Http, HttpRequest } from '../http/client.ts';
-import { again, type AgainOptions, isFinal, isTransient, type Retries } from '../http/retry.ts';
+import { again, type AgainOptions, isFinal, type Retries } from '../http/retry.ts';
 import { asError, systemCodeOf } from '../base/errors.ts';
 import { isLoopback } from '../http/proxies.ts';
 import { answerTo, pathOf, pushes, type RegistryAnswer, required } from './answers.ts';
@@ -72,20 +72,20 @@ export function conversation(host: string, options: ConversationOptions): (repos
       origin,
       urlOf,
       ask,
-      call: async (what, path, request, isAccepted, isRetryable = isTransient) => {
+      call: async (what, path, request, isAccepted, isRetryable) => {
         const attempt = async (): Promise<RegistryAnswer> => {
           const url = await urlOf(path);
           return required(await ask(() => ({ ...request, url })), isAccepted);
         };
         const signal = request.signal ?? retries.signal;
-        return again('call', attempt, { ...retries, what: () => what, signal, isRetryable });
+        return again('call', attempt, { ...retries, what, signal, isRetryable });
       },
       endUpload: async ({ href: url }) => {
         const ends = { outlivesStep: true, signal: AbortSignal.timeout(endMs) } as const;
         const via: Http = { ...http, send: (request) => http.send({ ...request, ...ends }) };
         const attempt = async (): Promise<RegistryAnswer> =>
           required(await askBy(via, own, () => ({ method: 'DELETE', url })), isFinal);
-        const what = (): string => 'The end of an unfinished upload';
+        const what = 'The end of an unfinished upload';
         await again('cleanup', attempt, { ...retries, what, signal: ends.signal }).catch(() => undefined);
       },
     };

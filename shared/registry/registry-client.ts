@@ -124,7 +124,7 @@ async function pushManifest(
     return found;
   };
   const isRetryable = (error: unknown): boolean => isTransient(error) || hasStatus(error, 404);
-  const back = await again('call', readBack, { ...retries, what: () => what, isRetryable }).catch((error: unknown) => {
+  const back = await again('call', readBack, { ...retries, what, isRetryable }).catch((error: unknown) => {
     if (!hasStatus(error, 404)) throw error;
     const said = `it was accepted (HTTP ${String(put.status)}), but can't be read back: ${error.message}`;
     throw new RegistryFailure('The push', [`${repository} ${name}`], said);

@@ -56,7 +56,7 @@ export async function uploadBlob(
       const block = all.request(
         async (abandoned, timed) => {
           const ends = { ...target, signal: AbortSignal.any([signal, abandoned]) };
-          await persist(ends, what, () => timed(() => put(ends, query, bytes)));
+          await again('part', () => timed(() => put(ends, query, bytes)), { ...ends, what });
           return bytes;
         },
         // The service takes the same bytes for the same id in any order.
@@ -85,11 +85,8 @@ function putBlockList(target: UploadTarget, ids: readonly string[]): Promise<voi
     'content-type': 'application/xml',
     'x-ms-blob-content-type': target.contentType ?? 'application/zip',
   };
-  return persist(target, 'The end of the upload', () => put(target, { comp: 'blocklist' }, body, headers));
-}
-
-function persist({ onRetry, signal }: UploadTarget, what: string, request: () => Promise<void>): Promise<void> {
-  return again('part', request, { what: () => what, onRetry, signal });
+  const request = (): Promise<void> => put(target, { comp: 'blocklist' }, body, headers);
+  return again('part', request, { ...target, what: 'The end of the upload' });
 }
 
 async function put(

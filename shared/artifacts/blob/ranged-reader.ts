@@ -175,11 +175,11 @@ export class SignedBlob {
    * @throws HandoverError `transfer-failed`, `artifact-expired`; HandoverErrors and `RangesIgnored` of the work unchanged
    */
   async persist(work: () => Promise<void>, reached: () => number, end: number): Promise<void> {
-    const { onRetry, signal } = this.#options;
+    const { onRetry, signal, host, size } = this.#options;
     try {
       await again('part', work, {
-        what: () => `Bytes ${String(reached())}-${String(end)} of the download`,
-        onRetry,
+        what: 'the download',
+        onRetry: (line) => onRetry(`Bytes ${String(reached())}-${String(end)} of ${line}`),
         signal,
         isRetryable: (error) => error !== this.#unsigned && isTransient(error),
         isAtOnce: (error) => {
@@ -190,7 +190,21 @@ export class SignedBlob {
         },
       });
     } catch (error) {
-      throw error === this.#unsigned ? error : explained(error, reached(), this.#options);
+      const isExplained = error === this.#unsigned || error instanceof HandoverError || error instanceof RangesIgnored;
+      if (isExplained || signal.aborted) throw error;
+      if (hasStatus(error, 404, 410))
+        throw new HandoverError(
+          'artifact-expired',
+          `The artifact's content is gone: ${error.message}. It has expired or was deleted.`,
+          'Re-run all jobs, so that the image is built and handed over again, or raise `retention-days` of export-image.',
+          error,
+        );
+      throw new HandoverError(
+        'transfer-failed',
+        `The download failed at byte ${String(reached())} of ${String(size)}: ${messageOf(error)}.`,
+        retryHint(host),
+        error,
+      );
     }
   }
 
@@ -225,22 +239,4 @@ export function requireListedSize(size: number, { size: listed }: Pick<BlobOptio
 /** Ends an answer without reading it; to destroy its body would emit an error that nothing can catch. */
 export async function discard(response: HttpResponse): Promise<void> {
   await response.body.dump({ limit: 64 * 1024 }).catch(() => undefined);
-}
-
-function explained(error: unknown, at: number, options: BlobOptions): unknown {
-  if (error instanceof HandoverError || error instanceof RangesIgnored || options.signal.aborted) return error;
-  if (hasStatus(error, 404, 410)) {
-    return new HandoverError(
-      'artifact-expired',
-      `The artifact's content is gone: ${error.message}. It has expired or was deleted.`,
-      'Re-run all jobs, so that the image is built and handed over again, or raise `retention-days` of export-image.',
-      error,
-    );
-  }
-  return new HandoverError(
-    'transfer-failed',
-    `The download failed at byte ${String(at)} of ${String(options.size)}: ${messageOf(error)}.`,
-    retryHint(options.host),
-    error,
-  );
 }

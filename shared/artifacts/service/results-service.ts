@@ -64,7 +64,7 @@ export function resultsService(
   };
   const post = twirp(http, { ...credentials, service });
   const call = (method: string, body: JsonObject, atEnd: EndOfUpload = {}): Promise<JsonObject> => {
-    const retries = { what: () => method, onRetry, signal, ...atEnd };
+    const retries = { what: method, onRetry, signal, ...atEnd };
     return again('call', () => post(method, { ...idsOf(credentials), ...body }, atEnd), retries);
   };
   const urlFrom = async (name: string, method: string, body: JsonObject): Promise<string> =>

@@ -257,7 +257,7 @@ function send(options: RestOptions, url: string): Promise<HttpResponse> {
   };
   return again('call', attempt, {
     ...options,
-    what: () => 'The REST API',
+    what: 'The REST API',
     // Whether a longer wait is worth it is the user's decision.
     isRetryable: (error) =>
       isRateLimit(error) ? (error.retryAfterMs ?? 0) <= longestRetryAfterMs : isTransient(error),
