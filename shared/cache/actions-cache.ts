@@ -94,7 +94,7 @@ export function actionsCache(options: ActionsCacheOptions): ActionsCache {
   };
 }
 
-interface CacheTools extends Pick<ActionsCacheOptions, 'maskSecret' | 'onRetry' | 'stepMinutes'> {
+interface CacheTools extends ActionsCacheOptions {
   readonly http: Http;
   readonly ask: ReturnType<typeof twirp>;
 }
@@ -127,14 +127,11 @@ async function storeBlob(
   const idle = timeLimit(idleMs, new Error(`no progress for ${formatDuration(idleMs)}`));
   idle.start();
   const ends = AbortSignal.any([signal, idle.signal]);
-  const retries = { onRetry, signal: ends };
+  const [key, retries] = [keyOf(digest), { onRetry, signal: ends }];
   const call = (method: string, more: JsonObject = {}): Promise<JsonObject> =>
-    again('call', () => ask(method, { key: keyOf(digest), version, ...more }, retries), {
-      what: method,
-      ...retries,
-    });
+    again('call', () => ask(method, { key, version, ...more }, retries), { ...retries, what: method });
   try {
-    const url = await reserve(call, keyOf(digest));
+    const url = await reserve(call, key);
     idle.restart();
     if (url === undefined) return false;
     const target = { http, url: maskedUrl(url, maskSecret), maxConcurrent: blocksPerBlob, ...retries };

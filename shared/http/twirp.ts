@@ -39,7 +39,7 @@ export function field(from: JsonObject, name: string): unknown {
 
 /** Returns the value if it is a signed URL; throws UnknownAnswer otherwise. */
 export function signedUrl(value: unknown, method: string): string {
-  if (typeof value === 'string' && URL.canParse(value) && /^https?:$/.test(new URL(value).protocol)) return value;
+  if (typeof value === 'string' && /^https?:$/.test(URL.parse(value)?.protocol ?? '')) return value;
   throw new UnknownAnswer(`${method}: no signed URL`);
 }
 

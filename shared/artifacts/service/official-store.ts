@@ -69,7 +69,13 @@ function officialStore(options: OwnStoreOptions): ArtifactStore {
 /** Explains the client's errors, which have only a message, or a name for a missing artifact. */
 function explained(what: string, name: string): (error: unknown) => never {
   return (error) => {
-    if (error instanceof Error && error.name === 'ArtifactNotFoundError') throw notFound(name, error);
+    if (error instanceof Error && error.name === 'ArtifactNotFoundError')
+      throw new HandoverError(
+        'artifact-not-found',
+        `The artifact service lists no artifact "${name}" any more: ${messageOf(error)}.`,
+        'It was deleted meanwhile, or has expired. Re-run all jobs, so that the image is built and handed over again.',
+        error,
+      );
     // The client refuses every other host.
     throw transferFailed('GitHub', `${what} by way of the official client`, error);
   };
@@ -134,14 +140,5 @@ async function upload(request: UploadRequest, folder: string): Promise<Artifact>
     'transfer-failed',
     'The official client uploaded the artifact, but got no id for it.',
     'Re-run the job.',
-  );
-}
-
-function notFound(name: string, error: unknown): HandoverError {
-  return new HandoverError(
-    'artifact-not-found',
-    `The artifact service lists no artifact "${name}" any more: ${messageOf(error)}.`,
-    'It was deleted meanwhile, or has expired. Re-run all jobs, so that the image is built and handed over again.',
-    error,
   );
 }

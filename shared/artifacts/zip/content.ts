@@ -39,11 +39,14 @@ function zipContent(artifact: Artifact, reader: RangedReader, members: readonly 
     files: members.map(({ fileName: name, uncompressedSize: size }) => ({ name, size })),
     text: async (name) => {
       const member = find(name);
-      return member === undefined ? undefined : readText(reader, artifact, member);
+      return member && readText(reader, artifact, member);
     },
     read: async function* (name, onBytes) {
       const member = find(name);
-      if (member === undefined) throw missing(artifact, name, members);
+      if (member === undefined) {
+        const there = members.map(({ fileName }) => fileName).join(', ');
+        throw corruptArtifact(`The artifact "${artifact.name}" has no file ${name}; it contains: ${there}.`);
+      }
       const start = await dataOffset(reader, member);
       const packed = slice(verifiedBlob(reader, artifact, onBytes), start, start + member.compressedSize);
       yield* heldBack(unzipped(packed, member), heldBackBytes);
@@ -196,9 +199,4 @@ function otherMember(
     `${fileName} in the artifact has ${size > listed ? 'at least ' : ''}${String(size)} bytes with CRC ${hex(crc)}; ` +
       `its zip lists ${String(listed)} bytes with CRC ${hex(sum)}.`,
   );
-}
-
-function missing(artifact: Artifact, name: string, members: readonly Entry[]): HandoverError {
-  const there = members.map(({ fileName }) => fileName).join(', ');
-  return corruptArtifact(`The artifact "${artifact.name}" has no file ${name}; it contains: ${there}.`);
 }
