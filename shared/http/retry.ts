@@ -38,11 +38,9 @@ export function backoff(firstMs: number, maxMs: number): (attempt: number) => nu
   return (attempt) => Math.round(Math.min(maxMs, firstMs * 2 ** (attempt - 1)) * (0.75 + Math.random() / 2));
 }
 
-const transientStatus: readonly number[] = [408, 429, 500, 502, 503, 504];
-
 /** Whether a service that answers with this status will not give another answer in a moment. */
 export function isFinal(status: number): boolean {
-  return !transientStatus.includes(status);
+  return ![408, 429, 500, 502, 503, 504].includes(status);
 }
 
 // Of the system (errno(3), getaddrinfo(3)), of undici and of Node's HTTP parser: the connection failed, not the request, the
