@@ -9,7 +9,7 @@ import {
   stringsOf,
 } from '../base/json.ts';
 import { type Digest, isDigest } from '../image/digest.ts';
-import { type ImageStore, imageStores } from '../image/image-store.ts';
+import { dockerStore, type ImageStore, imageStores } from '../image/image-store.ts';
 import { type Platform, platformIn, platformOf, samePlatform } from '../image/platform.ts';
 
 // Pure readers of what docker, podman and ctr print.
@@ -48,7 +48,7 @@ export function parseInfo(text: string): EngineInfo | undefined {
   const status = JSON.stringify(info['DriverStatus'] ?? []);
   return {
     platform: platformOf(stringOr(info['OSType'], ''), stringOr(info['Architecture'], '')),
-    imageStore: imageStores[status.includes('io.containerd.snapshotter') ? 'containerd' : 'classic'],
+    imageStore: dockerStore(status),
     dataRoot: stringOr(info['DockerRootDir'], ''),
     hostName: stringOr(info['Name'], ''),
   };

@@ -246,7 +246,7 @@ function requireLayers({ manifests, layers }: TarballImage, seen: SeenTarball): 
     manifest.layers.map(({ mediaType, digest, size }) => ({ mediaType, size, entry: seen.blob(digest) })),
   );
   const own = layers.map((entry) => ({ mediaType: '', size: entry.size, entry }));
-  for (const { mediaType, size, entry } of [...own, ...described]) {
+  for (const { mediaType, size, entry } of [...described, ...own]) {
     if (entry === undefined) continue;
     const wrong = wrongForm(mediaType, entry.packing);
     if (wrong === undefined && size === entry.size) continue;
