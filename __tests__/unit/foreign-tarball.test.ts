@@ -376,7 +376,7 @@ describe('a tarball that is sent to the engine', () => {
       expect(more).toEqual([]);
       expect(passed).toMatchObject({ name: 'ours.invalid/x:1', references: [reference] });
       expect(passed?.identity.configDigest).toBe(image.configDigest);
-      expect(passed?.identity.manifestDigest).toEqual(again?.manifestDigests[0]);
+      expect(passed?.identity.manifestDigest).toEqual(again?.manifests[0]?.digest);
     },
   );
 

@@ -5,11 +5,9 @@ import { tmpdir } from 'node:os';
 import { buffer } from 'node:stream/consumers';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
 import { chooseRun } from '../../shared/artifacts/service/other-run.ts';
-import { restClient } from '../../shared/artifacts/service/rest-client.ts';
 import { serviceCredentials } from '../../shared/artifacts/service/results-service.ts';
-import { runJobs } from '../../shared/artifacts/service/run-jobs.ts';
 import { runStore } from '../../shared/artifacts/service/run-store.ts';
-import { workflowRuns } from '../../shared/artifacts/service/workflow-runs.ts';
+import { runJobs, workflowRuns } from '../../shared/artifacts/service/workflow-runs.ts';
 import type { Artifact, ArtifactStore } from '../../shared/artifacts/store.ts';
 import { httpClient } from '../../shared/http/client.ts';
 import type { WorkflowHost } from '../../shared/image/host.ts';
@@ -261,7 +259,7 @@ describe('Gitea’s REST API (B.15)', () => {
   const onRetry = (): void => undefined;
   const choose = (choice: Parameters<typeof chooseRun>[1]['choice'], wanted: readonly string[] = ['image-70']) =>
     chooseRun(
-      workflowRuns(restClient({ http, apiUrl, token: 't', onRetry, signal }), 'org/charon'),
+      workflowRuns({ http, apiUrl, repository: 'org/charon', token: 't', onRetry, signal }),
       { choice, repository: 'org/charon', wanted, allowForkRuns: false },
       () => undefined,
     );

@@ -171,7 +171,7 @@ describe('planImages', () => {
     expect(() => plan({ load: false, image: 'x' })).toThrow(expect.objectContaining({ hint }));
     expect(plan({ artifactNames: ['a', 'b'], into: 'kind' })).toMatchObject({
       kind: 'several',
-      each: { into: { kind: 'kind', cluster: 'kind' } },
+      each: { into: { kind: 'cluster', tool: 'kind', cluster: 'kind' } },
       digests: undefined,
     });
     const expectedConfigDigest = `sha256:${'a'.repeat(64)}`;

@@ -3,7 +3,7 @@ import { buffer } from 'node:stream/consumers';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
 import { describe, expect, test } from '@jest/globals';
 import { endOfArchive, looksLikeJson } from '../../shared/tar/header.ts';
-import { layerPackingOf, wrongForm } from '../../shared/tar/layer-form.ts';
+import { layerPackingOf, wrongForm } from '../../shared/tar/compression.ts';
 import { imagesIn } from '../../shared/tar/tarball-images.ts';
 import { readTarball, SeenTarball, seeTarball } from '../../shared/tar/tarball-reader.ts';
 import { codeOf } from '../fixtures/any-bytes.ts';

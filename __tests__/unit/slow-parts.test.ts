@@ -82,7 +82,7 @@ const isFirstBlock = (id: string): boolean => Buffer.from(id, 'base64').toString
 
 /** Returns parts, some of which arrive immediately, so that a slow one can be recognised. */
 async function afterSome(asksAgain: boolean, come = 4, figures = new PartFigures()) {
-  const asking = parts(asksAgain, figures);
+  const asking = parts({ adapts: asksAgain, figures });
   const open = (part: Part) => asking.request(part.ask, part.askAgain);
   const neighbours = Array.from({ length: come }, () => new Part());
   const asked = neighbours.map(open);
@@ -210,7 +210,7 @@ describe('the number of parts in flight', () => {
   const partBytes = 2 * 1024 * 1024;
   /** Requests eight parts that arrive after `ms` each. */
   async function after(ms: number, adapts = true): Promise<number> {
-    const asking = parts(adapts);
+    const asking = parts({ adapts });
     const eight = Array.from({ length: 8 }, () => new Part());
     for (const part of eight) asking.request(part.ask, part.askAgain);
     await pass(ms);
@@ -225,7 +225,7 @@ describe('the number of parts in flight', () => {
     ['29 when each connection has 2 MB/s', 1000, 29],
     ['32 at most', 10_000, 32],
   ])('is %s', async (_, ms, expected) => {
-    expect(ms === 0 ? parts(true).inFlight(partBytes) : await after(ms)).toBe(expected);
+    expect(ms === 0 ? parts({}).inFlight(partBytes) : await after(ms)).toBe(expected);
   });
 
   test('stays the same if that is switched off', async () => {

@@ -66,7 +66,7 @@ describe('writing', () => {
     const [found] = await inspect(bytes);
     expect(found).toMatchObject({
       configDigest: image.configDigest,
-      manifestDigests: [image.manifestDigest],
+      manifests: [{ digest: image.manifestDigest, around: [] }],
       config: { diffIds: image.diffIds },
       references: [
         { repository: 'charon', tag: 'local' },
@@ -229,7 +229,7 @@ describe('reading', () => {
     const [image] = await inspect(bytes);
     expect(image).toMatchObject({
       configDigest: digestOf(config),
-      manifestDigests: [],
+      manifests: [],
       references: [{ repository: 'old', tag: '1' }],
     });
   });

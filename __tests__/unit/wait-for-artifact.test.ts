@@ -1,6 +1,6 @@
 import { expect, test } from '@jest/globals';
 import { waitingReader, watchProducers } from '../../load-image/wait.ts';
-import type { RunJob, RunJobs } from '../../shared/artifacts/service/run-jobs.ts';
+import type { RunJob, RunJobs } from '../../shared/artifacts/service/workflow-runs.ts';
 import type { Artifact } from '../../shared/artifacts/store.ts';
 import type { Log } from '../../shared/base/log.ts';
 import { timeline } from '../../shared/base/timeline.ts';

@@ -16,16 +16,16 @@ import { quoteForeign } from '../../shared/base/text.ts';
 import { openFile } from '../../shared/bytes/files.ts';
 import type { BuildCommand, BuildOutcome } from '../../shared/docker/buildx.ts';
 import { engineTags } from '../../shared/docker/engine-tags.ts';
-import { type Digest, isDigest } from '../../shared/image/digest.ts';
+import { isDigest } from '../../shared/image/digest.ts';
 import { formatPlatform, type Platform } from '../../shared/image/platform.ts';
 import { formatReference, type PinnedReference } from '../../shared/image/reference.ts';
-import type { ReplacedLayer } from '../../shared/layout/read-layout.ts';
+import type { ReplacedLayers } from '../../shared/layout/read-layout.ts';
 import { writeOciLayout } from '../../shared/layout/write-layout.ts';
 
 /** A build, whose image can be read from the OCI layout. */
 interface Built extends Omit<FilledLayout, 'images' | 'attestations'> {
   /** Layers that were compressed during a save. */
-  readonly replaced?: ReadonlyMap<Digest, ReplacedLayer>;
+  readonly replaced?: ReplacedLayers;
 }
 
 /**

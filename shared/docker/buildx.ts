@@ -3,7 +3,7 @@ import { CacheFailure, HandoverError, invalidInput, RegistryFailure, setupBuildx
 import { isObject, parseJson, stringOr, stringsOf } from '../base/json.ts';
 import { formatDuration, quoteForeign } from '../base/text.ts';
 import { BuildProgress, type BuildStep } from './build-progress.ts';
-import { causeLine, type DockerCli, lastLine, requireDocker } from './cli.ts';
+import { causeLine, type DockerCli, lastLine, refusePodman } from './cli.ts';
 import { timeLimit } from '../base/deadline.ts';
 import { exceeded, registryLimit } from './registry-commands.ts';
 
@@ -53,7 +53,7 @@ export class Buildx {
     }
     if (name !== undefined && /no builder .* found/.test(output.stderr)) throw await noSuchBuilder(this.#cli, name);
     const which = name === undefined ? 'the current builder' : `the builder "${quoteForeign(name)}"`;
-    await requireDocker(this.#cli);
+    await refusePodman(this.#cli);
     const cause = causeLine(output);
     const hint = folderHint(cause) ?? setupBuildxHint;
     throw new HandoverError('builder-unsupported', `docker buildx can't use ${which}: ${cause}`, hint);

@@ -169,7 +169,7 @@ export function causeLine({ stdout, stderr }: CliOutput): string {
 }
 
 /** Throws `docker-unavailable` if `docker` is podman's, as in the package podman-docker. It costs a process: call it after a failure. */
-export async function requireDocker(cli: DockerCli): Promise<void> {
+export async function refusePodman(cli: DockerCli): Promise<void> {
   const { stdout } = await cli.query(['--version']);
   const version = /^podman version .+/m.exec(stdout)?.[0];
   if (version === undefined) return;

@@ -3,7 +3,7 @@ import { stringOr } from '../base/json.ts';
 import type { LentChunks } from '../bytes/chunks.ts';
 import type { EngineName } from '../image/host.ts';
 import { type EngineAnswer, type EngineApi, engineApi } from './api.ts';
-import { type DockerCli, dockerCli, failedCommand, failedWork, type FailureCode, requireDocker } from './cli.ts';
+import { type DockerCli, dockerCli, failedCommand, failedWork, type FailureCode, refusePodman } from './cli.ts';
 import { type Deadlines, deadlines } from './deadlines.ts';
 import { type DockerSettings, type Endpoint, engineEndpoint } from './endpoint.ts';
 import {
@@ -36,9 +36,14 @@ export async function containerEngine(
   signal: AbortSignal,
 ): Promise<Engine> {
   const cli = dockerCli(signal, name);
-  if (name === 'podman') return podmanEngine(cli, settings.tempRoot);
-  const endpoint = await engineEndpoint(settings);
-  return endpoint === undefined ? commandEngine(cli) : apiEngine(endpoint, deadlines(signal, name), cli);
+  switch (name) {
+    case 'podman':
+      return podmanEngine(cli, settings.tempRoot);
+    case 'docker': {
+      const endpoint = await engineEndpoint(settings);
+      return endpoint === undefined ? commandEngine(cli) : apiEngine(endpoint, deadlines(signal, name), cli);
+    }
+  }
 }
 
 /** Docker over its API. The command does the last inspect, and the save: a process costs little compared with the bytes of an image. */
@@ -53,11 +58,11 @@ function apiEngine(endpoint: Endpoint, times: Deadlines, cli: DockerCli, agreed:
     info: async () => {
       await cli.available();
       const answer = await api.ask({ method: 'GET', path: '/info' }).catch(async (error: unknown) => {
-        await requireDocker(cli);
+        await refusePodman(cli);
         throw error;
       });
       // Only podman's API returns this (containers/podman, pkg/api/handlers/types.go). Docker's command can use that API.
-      if (!answer.ok || answer.text.includes('"BuildahVersion"')) await requireDocker(cli);
+      if (!answer.ok || answer.text.includes('"BuildahVersion"')) await refusePodman(cli);
       return info(answer);
     },
     inspect: async (image) => {

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { join } from 'node:path';
 import { HandoverError, systemCodeOf } from '../base/errors.ts';
-import { isObject, type JsonObject, parseJson, stringOr } from '../base/json.ts';
+import { isObject, type JsonObject, objectOf, parseJson, stringOr } from '../base/json.ts';
 import { limits } from '../base/limits.ts';
 import type { Proxies } from '../http/proxies.ts';
 import { NotAFile, readSmallFile } from '../bytes/files.ts';
@@ -82,7 +82,7 @@ async function readIfThere(path: string): Promise<string | undefined> {
 
 function headersIn(config: JsonObject): Readonly<Record<string, string>> | undefined {
   const { HttpHeaders: given } = config;
-  const headers = Object.entries(isObject(given) ? given : {});
+  const headers = Object.entries(objectOf(given));
   const valid = headers.filter((header): header is [string, string] => {
     const [name, value] = header;
     return /^[\w-]+$/.test(name) && typeof value === 'string' && /^[\t\x20-\x7e]*$/.test(value);

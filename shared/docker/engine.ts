@@ -10,7 +10,7 @@ import {
   lastLine,
   must,
   outputOf,
-  requireDocker,
+  refusePodman,
 } from './cli.ts';
 import {
   type EngineInfo,
@@ -172,7 +172,7 @@ async function infoWith(
   const output = await cli.query(['info', '--format', format]);
   const parsed = output.exitCode === 0 ? parse(output.stdout) : undefined;
   if (parsed !== undefined) return requireSupportedEngine(parsed);
-  if (cli.program === 'docker') await requireDocker(cli);
+  if (cli.program === 'docker') await refusePodman(cli);
   const cause = lastLine(output) || `${cli.program} info exited with ${String(output.exitCode)}`;
   throw new HandoverError('docker-unavailable', `${what}: ${cause}`, hint);
 }

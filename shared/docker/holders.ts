@@ -1,6 +1,6 @@
 import { arch } from 'node:os';
 import { HandoverError } from '../base/errors.ts';
-import type { Destination } from '../image/destination.ts';
+import type { ClusterTool, Destination } from '../image/destination.ts';
 import { type Digest, digestOf, isDigest } from '../image/digest.ts';
 import { imageStores } from '../image/image-store.ts';
 import { parseConfig, parseManifest } from '../image/manifest.ts';
@@ -28,33 +28,48 @@ export interface Holder {
 // containerd's namespace for Kubernetes' images (containerd, internal/cri/constants).
 const kubernetes = 'k8s.io';
 
-// The tools that run a cluster's nodes as containers: the labels with the cluster's name and a container's role, the roles of nodes
-// (clusters also have load balancers and registries), and whether `containerd config dump` shows the snapshotter.
-const tools = {
+/** What differs between the tools that run a cluster's nodes as containers. */
+interface ToolFacts {
+  /** The label with the cluster's name. */
+  readonly cluster: string;
+  /** Returns the cluster's name from that label. */
+  readonly clusterIn?: (label: string) => string;
+  /** The label with a container's role. */
+  readonly role: string;
+  /** Whether a container of that role is a node: clusters also have load balancers and registries. */
+  readonly isNode: (role: string) => boolean;
+  /** Whether `containerd config dump` shows the snapshotter. */
+  readonly showsSnapshotter: boolean;
+  /** Whether a node can have another container runtime. */
+  readonly hasOtherRuntimes?: true;
+}
+
+const tools: Readonly<Record<ClusterTool, ToolFacts>> = {
   // kind, pkg/cluster/internal/providers/docker/constants.go and pkg/cluster/constants/constants.go
   kind: {
     cluster: 'io.x-k8s.kind.cluster',
     role: 'io.x-k8s.kind.role',
-    isNode: (role: string) => ['control-plane', 'worker'].includes(role),
+    isNode: (role) => ['control-plane', 'worker'].includes(role),
     showsSnapshotter: true,
   },
   // k3d, pkg/types/types.go
   k3d: {
     cluster: 'k3d.cluster',
     role: 'k3d.role',
-    isNode: (role: string) => ['server', 'agent'].includes(role),
+    isNode: (role) => ['server', 'agent'].includes(role),
     showsSnapshotter: false,
   },
-  // minikube, pkg/drivers/kic/oci/types.go. The label contains the node's name, and nodes have no role.
+  // minikube, pkg/drivers/kic/oci/types.go. The label contains the node's name, and nodes have no role. Further nodes are called NAME-m02
+  // and so on (minikube, pkg/minikube/config/node.go, MachineName).
   minikube: {
     cluster: 'name.minikube.sigs.k8s.io',
+    clusterIn: (label) => label.replace(/-m\d{2,}$/, ''),
     role: 'role.minikube.sigs.k8s.io',
     isNode: () => true,
     showsSnapshotter: true,
+    hasOtherRuntimes: true,
   },
-} as const;
-
-type ToolName = keyof typeof tools;
+};
 
 /** Returns the holders of a destination: none for `none`. Throws `cluster-not-found`, `docker-unavailable`. */
 export async function holdersOf(
@@ -69,10 +84,8 @@ export async function holdersOf(
       return [];
     case 'containerd':
       return [await localNode(dockerCli(signal, 'ctr'), destination.namespace)];
-    case 'kind':
-    case 'k3d':
-    case 'minikube':
-      return clusterNodes(dockerCli(signal), destination.kind, destination.cluster);
+    case 'cluster':
+      return clusterNodes(dockerCli(signal), destination.tool, destination.cluster);
   }
 }
 
@@ -91,7 +104,7 @@ async function localNode(cli: DockerCli, namespace: string): Promise<Holder> {
   return { node: `containerd:${namespace}`, engine };
 }
 
-async function clusterNodes(cli: DockerCli, tool: ToolName, cluster: string): Promise<readonly Holder[]> {
+async function clusterNodes(cli: DockerCli, tool: ClusterTool, cluster: string): Promise<readonly Holder[]> {
   const all = await nodeContainers(cli, tool);
   const nodes = all.filter((node) => node.cluster === cluster);
   if (nodes.length === 0) {
@@ -116,8 +129,8 @@ function clusterNotFound(message: string, hint: string): HandoverError {
 }
 
 /** Returns the nodes of all clusters of a tool, sorted by name. */
-async function nodeContainers(cli: DockerCli, tool: ToolName) {
-  const { cluster: label, role, isNode } = tools[tool];
+async function nodeContainers(cli: DockerCli, tool: ClusterTool) {
+  const { cluster: label, clusterIn = (name) => name, role, isNode } = tools[tool];
   const format = `{{.Names}}\t{{.State}}\t{{.Label "${label}"}}\t{{.Label "${role}"}}`;
   const output = await cli.query(['ps', '--all', '--filter', `label=${label}`, '--format', format]);
   if (output.exitCode !== 0) {
@@ -131,26 +144,22 @@ async function nodeContainers(cli: DockerCli, tool: ToolName) {
   return rows
     .map((row) => row.split('\t'))
     .filter(([, , , its = '']) => isNode(its))
-    .map(([name = '', state = '', cluster = '']) => ({ name, state, cluster: clusterOf(tool, cluster) }))
+    .map(([name = '', state = '', cluster = '']) => ({ name, state, cluster: clusterIn(cluster) }))
     .sort((one, other) => (one.name < other.name ? -1 : 1));
 }
 
-// Further nodes of a minikube cluster are called NAME-m02 and so on (minikube, pkg/minikube/config/node.go, MachineName).
-function clusterOf(tool: ToolName, label: string): string {
-  return tool === 'minikube' ? label.replace(/-m\d{2,}$/, '') : label;
-}
-
-async function clusterNode(cli: DockerCli, tool: ToolName, name: string): Promise<Holder> {
+async function clusterNode(cli: DockerCli, tool: ClusterTool, name: string): Promise<Holder> {
   // As kind runs its own commands in a node.
   const inside = (stdin: boolean): readonly string[] => ['exec', '--privileged', ...(stdin ? ['-i'] : []), name];
   const run = (...command: readonly string[]): Promise<string> =>
     must(cli, 'load-failed', [...inside(false), ...command]);
-  if (tool === 'minikube') requireContainerd(name, await run('cat', '/etc/crictl.yaml'));
+  const { showsSnapshotter, hasOtherRuntimes } = tools[tool];
+  if (hasOtherRuntimes === true) requireContainerd(name, await run('cat', '/etc/crictl.yaml'));
   const engine = containerdNode({
     cli,
     before: (stdin) => [...inside(stdin), 'ctr', `--namespace=${kubernetes}`],
     architecture: [...inside(false), 'uname', '-m'],
-    snapshotter: tools[tool].showsSnapshotter ? parseSnapshotter(await run('containerd', 'config', 'dump')) : undefined,
+    snapshotter: showsSnapshotter ? parseSnapshotter(await run('containerd', 'config', 'dump')) : undefined,
   });
   return { node: name, engine };
 }
@@ -278,12 +287,9 @@ async function inspected(
   const common = { imageId: target, repoTags: [name], isWhole };
   try {
     const manifest = parseManifest(await content.blob(ask, target), `manifest ${target}`);
-    const { platform, diffIds, labels, config, created } = parseConfig(
-      await content.blob(ask, manifest.config.digest),
-      `config ${manifest.config.digest}`,
-    );
-    const read = { platform, diffIds, labels, config, configDigest: await content.configDigest(ask, target) };
-    return { ...common, ...read, ...(created === undefined ? {} : { created }) };
+    const { digest } = manifest.config;
+    const config = parseConfig(await content.blob(ask, digest), `config ${digest}`);
+    return { ...common, ...config, configDigest: await content.configDigest(ask, target) };
   } catch (error) {
     // An index of several platforms, a chart, or an image without content: never a handed-over image.
     if (!(error instanceof HandoverError) || !['tarball-invalid', 'image-missing'].includes(error.code)) throw error;

@@ -1,6 +1,15 @@
-import { isObject, type JsonObject, objectsOf, parseJson, stringMapOf, stringOr, stringsOf } from '../base/json.ts';
+import {
+  isObject,
+  type JsonObject,
+  objectOf,
+  objectsOf,
+  parseJson,
+  stringMapOf,
+  stringOr,
+  stringsOf,
+} from '../base/json.ts';
 import { type Digest, isDigest } from '../image/digest.ts';
-import { type ImageStore, imageStores } from '../image/image-store.ts';
+import { dockerStore, type ImageStore, imageStores } from '../image/image-store.ts';
 import { type Platform, platformIn, platformOf, samePlatform } from '../image/platform.ts';
 
 // Pure readers of what docker, podman and ctr print.
@@ -24,7 +33,7 @@ export interface InspectedImage {
   readonly labels: Readonly<Record<string, string>>;
   /** Inspect's `Config`, which containers use. */
   readonly config: JsonObject;
-  readonly created?: string;
+  readonly created?: string | undefined;
   /** The config digest in the engine's own reading of the manifest; undefined if the engine doesn't return it. */
   readonly configDigest?: Digest | undefined;
   /** Whether the engine has all of its content, as its manifest names it; undefined if that is unknown. */
@@ -39,7 +48,7 @@ export function parseInfo(text: string): EngineInfo | undefined {
   const status = JSON.stringify(info['DriverStatus'] ?? []);
   return {
     platform: platformOf(stringOr(info['OSType'], ''), stringOr(info['Architecture'], '')),
-    imageStore: imageStores[status.includes('io.containerd.snapshotter') ? 'containerd' : 'classic'],
+    imageStore: dockerStore(status),
     dataRoot: stringOr(info['DockerRootDir'], ''),
     hostName: stringOr(info['Name'], ''),
   };
@@ -65,8 +74,8 @@ function hasAll(manifests: unknown, platform: Platform): boolean | undefined {
 /** The same for parsed JSON. */
 function inspectedImage(image: JsonObject): InspectedImage | undefined {
   if (typeof image['Id'] !== 'string') return undefined;
-  const rootFs = isObject(image['RootFS']) ? image['RootFS'] : {};
-  const config = isObject(image['Config']) ? image['Config'] : {};
+  const rootFs = objectOf(image['RootFS']);
+  const config = objectOf(image['Config']);
   const platform = platformOf(
     stringOr(image['Os'], ''),
     stringOr(image['Architecture'], ''),
@@ -79,7 +88,7 @@ function inspectedImage(image: JsonObject): InspectedImage | undefined {
     diffIds: stringsOf(rootFs['Layers']).filter(isDigest),
     labels: stringMapOf(config['Labels']),
     config,
-    ...(typeof image['Created'] === 'string' ? { created: image['Created'] } : {}),
+    created: stringOr(image['Created'], undefined),
     // The containerd store returns a descriptor since Docker 28. Since 29.1.2 it also returns one for an image whose layers are only
     // unpacked for another manifest (moby 2e3a23c8ec). It only lists manifests over its API, since Docker 28.
     isWhole: image['Descriptor'] === undefined ? true : hasAll(image['Manifests'], platform),
@@ -152,7 +161,7 @@ export function parsePodmanInfo(text: string): EngineInfo | undefined {
   const info = parseJson(text);
   if (!isObject(info) || !isObject(info['host'])) return undefined;
   const { host } = info;
-  const store = isObject(info['store']) ? info['store'] : {};
+  const store = objectOf(info['store']);
   return {
     platform: platformOf(stringOr(host['os'], ''), stringOr(host['arch'], '')),
     imageStore: imageStores.podman,
