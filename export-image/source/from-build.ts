@@ -42,7 +42,7 @@ export async function buildIntoLayout(tools: LayoutTools, plan: BuildPlan): Prom
   requirePlainImage(plan);
   const { build, problems } = withoutRemoteCaches(source.build, tools);
   const idFile = join(tempDir, 'image-id');
-  const held = kept.use(new AsyncDisposableStack());
+  await using held = new AsyncDisposableStack();
   const names = held.use(await engineTags(tools));
   const name = `${names.repository}:built`;
   names.add(name);
@@ -51,9 +51,10 @@ export async function buildIntoLayout(tools: LayoutTools, plan: BuildPlan): Prom
   const id = (await readFile(idFile, 'utf8')).trim();
   const replaced = await writeOciLayout(engine.save(id), tools.layout, plan.compression.saved);
   const caches = cacheWriting(tools, [], [...problems, ...missed(unreadCaches, build, log)]);
+  const tag = kept.use(held.move());
   if (push !== undefined) return { steps, caches, replaced, push: () => pushFromEngine(tools, id, push) };
   // Removed during the upload of the last layer.
-  const removed = held.disposeAsync();
+  const removed = tag.disposeAsync();
   removed.catch(() => undefined); // rethrown on dispose
   kept.defer(() => removed);
   return { steps, caches, replaced };
