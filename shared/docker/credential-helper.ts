@@ -6,16 +6,16 @@ import { killTree } from '../base/forced-end.ts';
 import { isObject, parseJson, stringOr } from '../base/json.ts';
 import { quoteForeign } from '../base/text.ts';
 
-// A program that stores docker's logins (docker/docker-credential-helpers). Its output may contain a password, so no message contains the
-// output.
+// A credential helper is a program that stores docker's logins (docker/docker-credential-helpers). Its output may contain a password, so
+// no message quotes it.
 
-// A helper that opens a browser or a prompt never returns here.
+// A helper that opens a browser or a prompt never returns on a runner.
 const answerMs = 60_000;
-// Its children may keep its output open.
+// The helper's children may keep its output open.
 const streamMs = 500;
 const mostBytes = 1024 * 1024;
 
-/** Requests a login by docker's name of the registry. Undefined if there is none. Throws `registry-failed`, or the signal's reason. */
+/** Returns the login under docker's name for the registry, or undefined. Throws `registry-failed`, or the signal's reason. */
 export async function askHelper(
   name: string,
   key: string,
@@ -56,7 +56,7 @@ async function run(name: string, path: string, key: string, signal: AbortSignal)
   ending[Symbol.dispose]();
   signal.throwIfAborted();
   if (limit.aborted) throw badHelper(name, `it gave no answer within ${String(answerMs / 1000)} s`);
-  // A text is the code of a system error, not an exit code.
+  // A string is a system error code, not an exit code.
   if (typeof error?.code === 'string') throw badHelper(name, messageOf(error));
   return { exitCode: error === null ? 0 : (error.code ?? null), stdout };
 }
