@@ -6,7 +6,7 @@ import type { LentChunk, LentChunks } from './chunks.ts';
  * requested it, so the slowest consumer sets the pace. Without consumers, all chunks are read and discarded.
  * @param consumers each iterates over its chunks; one that stops early is no longer waited for
  * @returns the consumers' results, in their order
- * @throws the first error of the chunks or a consumer, after the other consumers' chunks have ended with that error
+ * @throws the first error of the chunks or a consumer; the other consumers' chunks end with that error, and all consumers are awaited
  */
 export async function fanOut<T>(
   chunks: LentChunks,

@@ -27,7 +27,7 @@ export async function openFile(path: string): Promise<FileHandle> {
   }
 }
 
-/** Reads a whole file of any kind. Throws like `openFile`, and if the file has more than `maxBytes`. */
+/** Reads a whole file. Throws like `openFile`, and if the file has more than `maxBytes`. */
 export async function readSmallFile(path: string, maxBytes: number): Promise<Buffer> {
   // The size in its metadata may be wrong: for files in /proc, it is 0.
   const bytes = await fileHead(path, maxBytes + 1);

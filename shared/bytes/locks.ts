@@ -49,7 +49,7 @@ export async function holderOf(key: string): Promise<string> {
 /** How long to wait for a key, in ms, by the kind of process that holds it. */
 export type KeyWaits = Readonly<Record<LockHolder['kind'], number>>;
 
-// A step ends at some time, and unlocks its keys. Other users can hold a key forever, so the wait for them is short.
+// Every step ends eventually, and unlocks its keys. Other users can hold a key forever, so the wait for them is short.
 const usualWaits: KeyWaits = { 'this-user': 60 * 60_000, 'other-user': 2 * 60_000, stranger: 10_000 };
 
 interface KeyWait {

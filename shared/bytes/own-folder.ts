@@ -37,7 +37,7 @@ export function makeOwnFolder(path: string): OwnFolder {
   const folder = openOwnFolder(path);
   if (readdirSync(folder.inside).length === 0) return folder;
   folder.keep();
-  throw new Error(`another process has put a folder of its own in the place of ${path}`);
+  throw new Error(`another process has replaced ${path} with its own folder`);
 }
 
 /** Opens an existing folder, which will be at `removedAt` when removed. Throws if it is another user's, or not a folder. */
@@ -73,7 +73,7 @@ export function openOwnFolder(path: string, removedAt: string = path): OwnFolder
 }
 
 function requireOwn(found: Stats): void {
-  if (!found.isDirectory()) throw new Error('it is no folder');
+  if (!found.isDirectory()) throw new Error('it is not a folder');
   if (!isOwn(found.uid)) throw new Error(`it belongs to another user (uid ${String(found.uid)})`);
 }
 

@@ -18,9 +18,9 @@ const isLivingName = new RegExp(`^${livingNamePattern}$`);
 interface PlaceClaim {
   /** Creates the error for a path that can't be written. */
   readonly unwritable: (why: string, cause?: unknown) => HandoverError;
-  /** Throws if the path has something that must not be replaced. */
+  /** Throws if there is something at the path that must not be replaced. */
   readonly requireReplaceable: (place: string) => Promise<void>;
-  /** Called with a description of the process on this host that is writing the same path, such as another job of self-hosted runners. */
+  /** Called with a description of the process on this host that is writing the same path: jobs of two self-hosted runners may do so. */
   readonly onTaken: (holder: string) => void;
 }
 

@@ -165,7 +165,7 @@ async function sendBody(asked: ClientRequest, body: LentChunks | undefined, answ
 }
 
 function brokenOff(what: 'connection' | 'answer', error: unknown): Refusal {
-  return { ok: false, message: `the ${what} broke off (${systemCodeOf(error) ?? messageOf(error)})` };
+  return { ok: false, message: `the ${what} was cut off (${systemCodeOf(error) ?? messageOf(error)})` };
 }
 
 /** @param onLine called with each line of a successful response; the text is then not returned */
@@ -197,9 +197,9 @@ const start =
 // A message and a hint for each system error (connect(2), getaddrinfo(3)).
 const causes: Readonly<Record<string, readonly [string, string]>> = {
   ENOENT: ['there is no such socket', start],
-  ECONNREFUSED: ['nothing listens there', `${start} If it has stopped, \`journalctl -u docker\` shows the cause.`],
+  ECONNREFUSED: ['nothing is listening there', `${start} If it has stopped, \`journalctl -u docker\` shows the cause.`],
   EACCES: [
-    'this user has no permission for the socket',
+    'this user has no permission to use the socket',
     'Add the runner’s user to the group that owns the socket (usermod -aG docker USER) and restart the runner, or run the ' +
       'job as root. A rootless engine has its own socket: set DOCKER_HOST, or use `docker context use rootless`.',
   ],

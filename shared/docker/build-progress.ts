@@ -8,7 +8,7 @@ export interface BuildStep {
 }
 
 interface Vertex {
-  /** Position in the order of starting; 0 until the vertex starts. */
+  /** Position in starting order; 0 until the vertex starts. */
   number: number;
   readonly name: string;
   hasInputs: boolean;

@@ -190,7 +190,7 @@ async function noSuchBuilder(cli: DockerCli, name: string): Promise<HandoverErro
   const { stdout } = await cli.query(['buildx', 'ls', '--format', 'json']);
   const builders = stdout.split('\n').map((line) => parseJson(line));
   const names = builders.map((builder) => (isObject(builder) ? stringOr(builder['Name'], '') : '')).filter(Boolean);
-  const there = names.length === 0 ? '' : ` There ${names.length === 1 ? 'is' : 'are'}: ${names.join(', ')}.`;
+  const there = names.length === 0 ? '' : ` Available: ${names.join(', ')}.`;
   return new HandoverError(
     'builder-unsupported',
     `There is no builder "${quoteForeign(name)}" here.${there}`,

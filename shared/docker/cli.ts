@@ -181,7 +181,7 @@ export async function requireDocker(cli: DockerCli): Promise<void> {
 
 const hints = {
   'load-failed': (program: CommandName) =>
-    `Check for a full disk or an engine of another version on this runner: ${program} ${program === 'ctr' ? 'version' : 'info'}; df -h.`,
+    `Check for a full disk or a different engine version on this runner: ${program} ${program === 'ctr' ? 'version' : 'info'}; df -h.`,
   'image-missing': (program: CommandName) => `Check the engine: ${program} image ls.`,
   'image-not-found': (program: CommandName) => `Check that the image is in this engine: ${program} image ls.`,
 } as const;
@@ -189,8 +189,8 @@ const hints = {
 // moby layer/layer_store.go, maxLayerDepth
 const tooManyLayers = 'max depth exceeded';
 const tooManyLayersHint =
-  "The engine's classic image store accepts 125 layers at most, and the image has more. Build it with fewer: join RUN and COPY " +
-  'instructions, or copy the result to a last stage (COPY --from). The containerd image store has no such limit.';
+  "The engine's classic image store accepts at most 125 layers, and the image has more. Build it with fewer: join RUN and COPY " +
+  'instructions, or copy the result into a final stage (COPY --from). The containerd image store has no such limit.';
 
 /** The error codes for failed engine operations. */
 export type FailureCode = keyof typeof hints;

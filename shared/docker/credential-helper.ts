@@ -21,7 +21,7 @@ export async function askHelper(
   key: string,
   signal: AbortSignal,
 ): Promise<{ readonly username: string; readonly secret: string } | undefined> {
-  if (!/^[\w.-]+$/.test(name)) throw badHelper(name, 'that is not a valid name of a program');
+  if (!/^[\w.-]+$/.test(name)) throw badHelper(name, 'that is not a valid program name');
   const program = `docker-credential-${name}`;
   const path = await which(program, false);
   if (path === '') throw badHelper(name, `there is no ${program} on PATH`);
@@ -55,7 +55,7 @@ async function run(name: string, path: string, key: string, signal: AbortSignal)
   const { error, stdout } = await promise;
   ending[Symbol.dispose]();
   signal.throwIfAborted();
-  if (limit.aborted) throw badHelper(name, `it gave no answer within ${String(answerMs / 1000)} s`);
+  if (limit.aborted) throw badHelper(name, `it did not answer within ${String(answerMs / 1000)} s`);
   // A string is a system error code, not an exit code.
   if (typeof error?.code === 'string') throw badHelper(name, messageOf(error));
   return { exitCode: error === null ? 0 : (error.code ?? null), stdout };

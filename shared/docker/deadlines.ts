@@ -59,7 +59,7 @@ async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal, giveUp: (
 function noAnswer(program: string, ms: number): HandoverError {
   return new HandoverError(
     'docker-unavailable',
-    `${program} gave no answer within ${String(ms / 1000)} s.`,
+    `${program} did not answer within ${String(ms / 1000)} s.`,
     `Check the engine on this runner: ${program} ${program === 'ctr' ? 'version' : 'info'}.`,
   );
 }

@@ -73,7 +73,7 @@ async function readIfThere(path: string): Promise<string | undefined> {
       throw new HandoverError(
         'docker-unavailable',
         `Docker's configuration can't be read: ${error.message}.`,
-        'Look at what DOCKER_CONFIG, DOCKER_CERT_PATH and DOCKER_CONTEXT lead to.',
+        'Check what DOCKER_CONFIG, DOCKER_CERT_PATH and DOCKER_CONTEXT point to.',
         error,
       );
     return systemCodeOf(error) === 'ENOENT' ? '' : undefined;

@@ -45,7 +45,7 @@ export interface Engine {
   nameOf(reference: string): string;
   /** Throws `docker-unavailable` if there is no engine, `unsupported-host` if it doesn't run Linux containers. */
   info(): Promise<EngineInfo>;
-  /** Returns the image with a reference or ID, or undefined. */
+  /** Returns the image with this reference or ID, or undefined. */
   inspect(image: string): Promise<InspectedImage | undefined>;
   /** Inspects references with the engine's own command, as a final check; undefined if `inspect` uses it. Throws `image-missing`. */
   readonly confirm: ((references: readonly string[]) => Promise<readonly InspectedImage[]>) | undefined;
@@ -66,7 +66,7 @@ export interface Engine {
   readonly forCleanUp: Engine;
 }
 
-// What failed, and a hint.
+// What failed, with a hint.
 const noDocker = [
   'No Docker engine answers',
   'Start the engine, or check DOCKER_HOST and the permission of its socket. ubuntu-slim and macOS runners have none.',
@@ -211,7 +211,7 @@ export async function pullWatched(
   pull: (signal: AbortSignal) => Promise<string | undefined>,
 ): Promise<void> {
   const ends = new AbortController();
-  const timer = setTimeout(() => ends.abort(new Error('it did not ask')), reachMs);
+  const timer = setTimeout(() => ends.abort(new Error('it sent no request')), reachMs);
   void reached.then(() => clearTimeout(timer));
   let failure: unknown;
   void failed.then((error) => {
@@ -223,7 +223,7 @@ export async function pullWatched(
   if (refusal === undefined) return;
   throw new HandoverError(
     'load-failed',
-    `The engine can't fetch layers from this step: ${refusal || 'it did not ask'}.`,
+    `The engine can't fetch layers from this step: ${refusal || 'it sent no request'}.`,
     'Set `overlap: false`.',
   );
 }

@@ -117,7 +117,7 @@ async function clusterNodes(cli: DockerCli, tool: ClusterTool, cluster: string):
   const stopped = nodes.filter(({ state }) => state !== 'running');
   if (stopped.length > 0) {
     throw clusterNotFound(
-      `Of the nodes of ${tool}’s cluster "${cluster}", ${stopped.map(({ name, state }) => `${name} is ${state}`).join(', ')}.`,
+      `Not all nodes of ${tool}’s cluster "${cluster}" are running: ${stopped.map(({ name, state }) => `${name} is ${state}`).join(', ')}.`,
       'Start the cluster’s nodes, or create the cluster again.',
     );
   }
@@ -137,7 +137,7 @@ async function nodeContainers(cli: DockerCli, tool: ClusterTool) {
     throw new HandoverError(
       'docker-unavailable',
       `The nodes can't be listed: ${lastLine(output)}`,
-      'Nodes of kind, k3d and minikube are containers of docker: check that its engine runs here, and DOCKER_HOST.',
+      'Nodes of kind, k3d and minikube are Docker containers: check DOCKER_HOST, and that the engine runs here.',
     );
   }
   const rows = output.stdout.split('\n').filter((line) => line.trim() !== '');
@@ -164,7 +164,7 @@ async function clusterNode(cli: DockerCli, tool: ClusterTool, name: string): Pro
   return { node: name, engine };
 }
 
-/** Throws if `crictl`, where minikube writes the runtime's socket, has another (pkg/minikube/cruntime/cri.go, populateCRIConfig). */
+/** Throws if minikube wrote another runtime's socket into `crictl` (pkg/minikube/cruntime/cri.go, populateCRIConfig). */
 function requireContainerd(node: string, crictl: string): void {
   const socket = /^runtime-endpoint: *(?:unix:\/\/)?(\S+)/m.exec(crictl)?.[1];
   if (socket?.endsWith('/containerd.sock') === true) return;
@@ -204,7 +204,7 @@ class Content {
     if (digestOf(content) !== digest)
       throw new HandoverError(
         'image-mismatch',
-        `containerd has other bytes under the digest ${digest}.`,
+        `containerd has different bytes under the digest ${digest}.`,
         'Check the disk of that node. Its content store is damaged.',
       );
     this.#blobs.set(digest, content);

@@ -94,5 +94,5 @@ async function rawManifest(cli: DockerCli, reference: PinnedReference): Promise<
   // The digest proves that no byte was lost by decoding the output as text.
   const bytes = Buffer.from(await run(cli, 'Reading', ['buildx', 'imagetools', 'inspect', '--raw', name]));
   if (digestOf(bytes) === reference.digest) return bytes;
-  throw new RegistryFailure('Reading', [name], 'the received manifest has another digest');
+  throw new RegistryFailure('Reading', [name], 'the received manifest has a different digest');
 }

@@ -40,7 +40,7 @@ export function actionInputs(mask: (secret: string) => void = maskSecret) {
       for (const item of found) maskLines(smallFile(valueOf(item)), mask);
       return found;
     },
-    /** Returns the `id=VARIABLE` items, which lines or commas separate. Masks the values of the variables. */
+    /** Returns the `id=VARIABLE` items, separated by line breaks or commas. Masks the values of the variables. */
     secretEnvs: (name: string): readonly string[] => {
       const found = list(name);
       for (const item of found) maskLines(process.env[valueOf(item)] ?? '', mask);
@@ -61,7 +61,7 @@ function optional(name: string): string | undefined {
   return read(name).trim() || undefined;
 }
 
-/** Returns the unchanged text; undefined for `none`, the runner's default for an input without a line (docs/decisions/0022). */
+/** Returns the unchanged text; undefined for `none`, which the runner sets only if the input's line is missing (docs/decisions/0022). */
 function unlessNone(name: string): string | undefined {
   const given = read(name);
   return process.env[variableOf(name)] === undefined || given.trim() === 'none' ? undefined : given;
@@ -88,7 +88,7 @@ function givenEmpty(name: string): HandoverError {
   return invalidInput(
     `The input \`${name}\` is empty and would have no effect.`,
     'Check its expression. Usually the other job doesn’t declare this output under `outputs:`, or isn’t in the `needs:` of ' +
-      `this job. To disable \`${name}\`, remove the line or set \`none\`, also in a condition: \`\${{ … || 'none' }}\`.`,
+      `this job. To disable \`${name}\`, remove the line or set \`none\`, including in a condition: \`\${{ … || 'none' }}\`.`,
   );
 }
 
@@ -98,8 +98,8 @@ function lines(name: string): readonly string[] {
 }
 
 /**
- * Returns the items, which lines or commas separate, as in the add-hosts of docker/build-push-action. Quotes around a whole line don't
- * protect its commas (docker/actions-toolkit, util.ts, getList).
+ * Returns the items, separated by line breaks or commas, as in the add-hosts of docker/build-push-action. Quotes around a whole line
+ * don't protect its commas (docker/actions-toolkit, util.ts, getList).
  */
 function list(name: string): readonly string[] {
   return items(records(name).flatMap((row) => (row.length === 1 ? (row[0] ?? '').split(',') : row)));

@@ -14,7 +14,7 @@ export interface Step {
   readonly log: Log;
   /** Aborted when the job is cancelled or the time is up. */
   readonly signal: AbortSignal;
-  /** Limits the step's time to the input `timeout-minutes`, and returns it. When the time is up, the step ends as if cancelled. */
+  /** Limits the step's time to the input `timeout-minutes`, and returns the minutes. When the time is up, the step ends as if cancelled. */
   readonly limit: (inputs: Inputs) => number;
 }
 
@@ -132,7 +132,7 @@ export function progressTo(print: (line: string) => void): Log['progress'] {
       else soFar('done, ');
       return result;
     } catch (error) {
-      if (bytes > 0) soFar('broke off after ', share(bytes, total));
+      if (bytes > 0) soFar('interrupted after ', share(bytes, total));
       throw error;
     } finally {
       clearInterval(timer);
