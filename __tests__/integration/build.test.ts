@@ -82,9 +82,9 @@ test('an unknown builder is an error that lists the existing builders', async ()
   engines.containerd.docker('buildx', 'create', '--name', 'other', '--driver', 'docker-container');
   const outcome = await exportOn(engines.containerd, 'labels', { builder: 'nope' });
   expect(errorCode(outcome)).toBe('builder-unsupported');
-  expect(errorMessage(outcome)).toContain('There is no builder "nope" here. There are: ');
-  expect(errorMessage(outcome)).toMatch(/There are: .*\bother\b/);
-  expect(errorMessage(outcome)).toMatch(/There are: .*\bdefault\b/);
+  expect(errorMessage(outcome)).toContain('There is no builder "nope" here. Available: ');
+  expect(errorMessage(outcome)).toMatch(/Available: .*\bother\b/);
+  expect(errorMessage(outcome)).toMatch(/Available: .*\bdefault\b/);
   expect(errorMessage(outcome)).not.toContain('Add this step before it');
 });
 

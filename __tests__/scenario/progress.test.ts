@@ -123,7 +123,7 @@ test('an interrupted upload shows its progress (S2.8)', async () => {
   scenario.service.faults.add({ on: 'put-block-list', times: 50, effect: { kind: 'status', status: 400 } });
   const outcome = await scenario.handOver();
   expect(errorCode(outcome)).toBe('transfer-failed');
-  expect(lines(outcome, 'Uploaded')).toEqual([expect.stringMatching(/^Uploaded: broke off after 6\.\d MB/)]);
+  expect(lines(outcome, 'Uploaded')).toEqual([expect.stringMatching(/^Uploaded: interrupted after 6\.\d MB/)]);
 });
 
 test('the artifact that was found is shown under its heading (S2.8)', async () => {

@@ -378,7 +378,7 @@ describe.each(['classic', 'containerd'] as const)('a pull, on the %s store', (st
     const inputs = { ...pulling, 'expected-config-digest': image.configDigest };
     const outcome = await loads(inputs, { env: shortPauses });
     if (store === 'classic') expect(outcome.outputs['source']).toBe('registry');
-    else expect(errorMessage(outcome)).toContain('the received manifest has another digest');
+    else expect(errorMessage(outcome)).toContain('the received manifest has a different digest');
   });
 
   test('registry-failed: there is no reference to pull', async () => {

@@ -145,7 +145,7 @@ describe('an engine that can’t be reached', () => {
     writeFileSync(socketPath(), '');
     await expect((await engine()).images()).rejects.toMatchObject({
       code: 'docker-unavailable',
-      message: expect.stringContaining('nothing listens there'),
+      message: expect.stringContaining('nothing is listening there'),
     });
   });
 
@@ -159,7 +159,7 @@ describe('an engine that can’t be reached', () => {
     try {
       await expect((await engine()).images()).rejects.toMatchObject({
         code: 'docker-unavailable',
-        message: expect.stringContaining('this user has no permission for the socket'),
+        message: expect.stringContaining('this user has no permission to use the socket'),
         hint: expect.stringMatching(/group .*rootless engine/s),
       });
     } finally {
@@ -184,7 +184,7 @@ describe('an engine that can’t be reached', () => {
     });
     await expect((await engine()).images()).rejects.toMatchObject({
       code: 'image-missing',
-      message: expect.stringMatching(/^docker image ls failed: the answer broke off/),
+      message: expect.stringMatching(/^docker image ls failed: the answer was cut off/),
     });
   });
 
@@ -221,7 +221,7 @@ describe('an engine that hangs', () => {
     await expect(asked.images()).rejects.toBe(reason);
     await expect(asked.forCleanUp.images()).rejects.toMatchObject({
       code: 'docker-unavailable',
-      message: 'docker gave no answer within 5.5 s.',
+      message: 'docker did not answer within 5.5 s.',
     });
   }, 20_000);
 
@@ -363,7 +363,7 @@ describe('a load', () => {
     });
     await expect(load(inReusedMemory(Buffer.alloc(1_000_000), 100_000))).rejects.toMatchObject({
       code: 'load-failed',
-      message: expect.stringMatching(/^docker load failed: the connection broke off \(E/),
+      message: expect.stringMatching(/^docker load failed: the connection was cut off \(E/),
     });
   });
 });
@@ -399,7 +399,7 @@ describe('a pull from this step', () => {
     });
     await withStoppedClock(() =>
       expect(pull({ reached: never, failed: never })).rejects.toMatchObject({
-        message: "The engine can't fetch layers from this step: it did not ask.",
+        message: "The engine can't fetch layers from this step: it sent no request.",
       }),
     );
   });

@@ -1,10 +1,10 @@
 import { once } from 'node:events';
 import type { Writable } from 'node:stream';
 
-// Bytes are read in chunks, and a chunk's type shows the owner of its memory. A `Buffer` belongs to its consumer. The memory of a
-// `LentChunk` is used again when the next one is requested: a new buffer for each would leave hundreds of MB to the garbage collector
-// for one image. A Buffer can be lent, but a lent chunk is no Buffer. So the compiler refuses it wherever bytes are kept, or are passed
-// to a stream or a decoder that may keep them. Only a copy can be kept.
+// Bytes are read in chunks, and a chunk's type shows who owns its memory. A `Buffer` belongs to its consumer. The memory of a `LentChunk`
+// is reused when the next chunk is requested: new buffers would leave hundreds of MB per image to the garbage collector. A Buffer can be
+// lent, but a lent chunk is not a Buffer. So the compiler rejects a lent chunk where bytes are kept, or are passed to a stream or decoder
+// that may keep them. Only a copy can be kept.
 
 /** A chunk that is valid until the next one is requested. */
 export interface LentChunk extends Pick<Buffer, 'length' | 'buffer' | 'byteOffset' | 'copy'> {
@@ -14,12 +14,12 @@ export interface LentChunk extends Pick<Buffer, 'length' | 'buffer' | 'byteOffse
 /** Chunks, each of which is valid until the next one is requested. */
 export type LentChunks = AsyncIterable<LentChunk>;
 
-/** Returns the same bytes, to be used before the next chunk is requested: to hash them, or to write them to a file. */
+/** Returns the same bytes as a Buffer. Hash them or write them to a file before requesting the next chunk. */
 export function viewOf({ buffer, byteOffset, length }: LentChunk): Buffer {
   return Buffer.from(buffer, byteOffset, length);
 }
 
-/** Copies all bytes of some small chunks. */
+/** Copies all bytes of small chunks. */
 export async function copiedBytes(chunks: LentChunks): Promise<Buffer> {
   const copies: Buffer[] = [];
   for await (const chunk of chunks) copies.push(Buffer.from(viewOf(chunk)));
@@ -30,14 +30,14 @@ export async function copiedBytes(chunks: LentChunks): Promise<Buffer> {
 const heldBytes = 64 * 1024;
 
 /**
- * Returns the same chunks for a writable stream of Node's with backpressure. Such a stream holds short chunks and requests more, so they
- * are copied. It has written a longer chunk before it requests the next.
+ * Returns the same chunks for a Node.js writable stream with backpressure. Such a stream holds short chunks while it requests more, so
+ * they are copied. It writes a longer chunk before it requests the next.
  */
 export async function* streamableChunks(chunks: LentChunks): AsyncGenerator<Buffer> {
   for await (const chunk of chunks) yield chunk.length < heldBytes ? Buffer.from(viewOf(chunk)) : viewOf(chunk);
 }
 
-/** Writes all chunks to a stream with backpressure, until `over` is aborted. Throws errors of the chunks. */
+/** Writes all chunks to a stream with backpressure, until `over` is aborted. Throws the chunks' errors. */
 export async function writeChunks(stream: Writable, chunks: LentChunks, over: AbortSignal): Promise<void> {
   for await (const chunk of streamableChunks(chunks)) {
     if (over.aborted) break;
@@ -46,8 +46,8 @@ export async function writeChunks(stream: Writable, chunks: LentChunks, over: Ab
 }
 
 /**
- * Copies chunks into pieces of `bytes` bytes, of which the last is shorter or empty.
- * @param free memory of earlier pieces, which is used again: leaving it to the garbage collector would triple the memory held
+ * Copies chunks into pieces of `bytes` bytes; the last piece is shorter or empty.
+ * @param free memory of earlier pieces to reuse: leaving it to the garbage collector would triple the memory held
  */
 export async function* pieces(chunks: LentChunks, bytes: number, free: Buffer[]): AsyncGenerator<Buffer> {
   let piece = free.pop() ?? Buffer.allocUnsafeSlow(bytes);
@@ -90,7 +90,7 @@ export async function* watchedChunks<Chunk extends LentChunk>(
   }
 }
 
-/** Returns a head of at least `minBytes`, or of all bytes if they are fewer, and all chunks including it. Throws errors of the chunks. */
+/** Returns a head of at least `minBytes`, or all bytes if there are fewer, and all chunks including the head. Throws the chunks' errors. */
 export async function withHead<Chunk extends LentChunk>(
   chunks: AsyncIterable<Chunk>,
   minBytes: number,

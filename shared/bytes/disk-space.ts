@@ -11,14 +11,14 @@ interface DiskSpace {
   readonly freeBytes: number;
 }
 
-/** Returns the free space for an ordinary user at a path, which may not exist yet; undefined when the system doesn't show it. */
+/** Returns the space available to an ordinary user at a path, which need not exist yet; undefined if the system doesn't report it. */
 export async function diskSpace(path: string): Promise<DiskSpace | undefined> {
   const there = resolve(path);
   const stats = await statfs(there).catch(() => undefined);
   const parent = dirname(there);
   if (stats === undefined) return parent === there ? undefined : diskSpace(parent);
   let found = { mountPoint: '/', type: 'unknown', freeBytes: stats.bavail * stats.bsize };
-  // Format: proc(5), /proc/mounts: device, mount point, type, options; the last match in the file is on top.
+  // Each line of /proc/mounts (proc(5)) is: device, mount point, type, options. The last mount that matches is on top.
   const mounts = await readFile('/proc/mounts', 'utf8').catch(() => '');
   for (const line of mounts.split('\n')) {
     const [, rawPoint, type] = line.split(' ');
@@ -30,7 +30,7 @@ export async function diskSpace(path: string): Promise<DiskSpace | undefined> {
   return found;
 }
 
-/** Throws `not-enough-space` when fewer than `neededBytes` are free at `path`. `what` needs them, and is the message's subject. */
+/** Throws `not-enough-space` if fewer than `neededBytes` are free at `path`. `what` is the message's subject. */
 export async function requireDiskSpace(path: string, neededBytes: number, what: string, advice: string): Promise<void> {
   const space = await diskSpace(path);
   if (space === undefined || space.freeBytes >= neededBytes) return;
@@ -42,7 +42,7 @@ export async function requireDiskSpace(path: string, neededBytes: number, what: 
   );
 }
 
-/** Writes chunks to the file at `path` while they are used further. Throws `not-enough-space`, or the system's errors. */
+/** Writes chunks to the file at `path` while also passing them on. Throws `not-enough-space`, or the system's errors. */
 export async function* teeFile<Chunk extends LentChunk>(
   chunks: AsyncIterable<Chunk>,
   file: FileHandle,

@@ -2,11 +2,11 @@ import { asError } from '../base/errors.ts';
 import type { LentChunk, LentChunks } from './chunks.ts';
 
 /**
- * Gives the same chunks to several consumers at the same time. Nothing is held: a chunk is requested when every consumer has requested
- * it, so the slowest sets the pace. Without consumers, all chunks are read and discarded.
+ * Gives the same chunks to several consumers at the same time. Nothing is buffered: a chunk is requested when every consumer has
+ * requested it, so the slowest consumer sets the pace. Without consumers, all chunks are read and discarded.
  * @param consumers each iterates over its chunks; one that stops early is no longer waited for
  * @returns the consumers' results, in their order
- * @throws the first error of the chunks or a consumer; the others' chunks then end with that error, and they are waited for
+ * @throws the first error of the chunks or a consumer; the other consumers' chunks end with that error, and all consumers are awaited
  */
 export async function fanOut<T>(
   chunks: LentChunks,
@@ -14,7 +14,7 @@ export async function fanOut<T>(
 ): Promise<readonly T[]> {
   const ends = consumers.map(() => new ConsumersEnd());
   const failure = Promise.withResolvers<never>();
-  failure.promise.catch(() => undefined); // thrown where it is raced
+  failure.promise.catch(() => undefined); // thrown by `allAsk`
   const taken = consumers.map(async (take, at) => {
     try {
       return await take(ends[at]?.chunks() ?? chunks);
@@ -30,7 +30,7 @@ export async function fanOut<T>(
     await allAsk();
     for await (const chunk of chunks) {
       for (const end of ends) end.give(chunk);
-      // Its memory is used again when the next one is requested.
+      // The chunk's memory is reused when the next chunk is requested.
       await allAsk();
       if (consumers.length > 0 && ends.every((end) => end.hasLeft)) break;
     }
@@ -49,12 +49,12 @@ class ConsumersEnd {
   #asked = Promise.withResolvers<undefined>();
   #given = Promise.withResolvers<LentChunk | undefined>();
 
-  /** Settles when the consumer requests the next chunk, or has left. */
+  /** Settles when the consumer requests the next chunk or leaves. */
   asks(): Promise<unknown> {
     return this.#asked.promise;
   }
 
-  /** Gives the consumer a chunk, or its end. */
+  /** Gives the consumer a chunk; undefined ends its chunks. */
   give(chunk: LentChunk | undefined): void {
     if (this.hasLeft) return;
     const { resolve } = this.#given;
@@ -64,7 +64,7 @@ class ConsumersEnd {
   }
 
   fail(error: unknown): void {
-    this.#given.promise.catch(() => undefined); // thrown with the next request
+    this.#given.promise.catch(() => undefined); // thrown at the next request
     this.#given.reject(asError(error));
   }
 

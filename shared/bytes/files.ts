@@ -11,11 +11,11 @@ import { makeOwnFolder, removeOwn } from './own-folder.ts';
 const chunkBytes = 1024 * 1024;
 
 /**
- * Opens any file for reading. It never blocks, as opening a pipe does until a process writes to it: no signal would end that.
- * @throws Error when it is a pipe, a device, a folder or a socket; the system's errors
+ * Opens any file for reading, without blocking. Opening a pipe would block until a process writes to it, and no signal would end that.
+ * @throws Error if it is a pipe, a device, a folder or a socket; the system's errors
  */
 export async function openFile(path: string): Promise<FileHandle> {
-  // Checked before opening, because that alone starts some devices.
+  // Checked before opening, because opening some devices starts them.
   requireFile(path, await stat(path));
   const file = await open(path, readFlags);
   try {
@@ -27,20 +27,20 @@ export async function openFile(path: string): Promise<FileHandle> {
   }
 }
 
-/** Reads any file as a whole. Throws as `openFile` does, and when it has more than `maxBytes`. */
+/** Reads a whole file. Throws like `openFile`, and if the file has more than `maxBytes`. */
 export async function readSmallFile(path: string, maxBytes: number): Promise<Buffer> {
-  // Its size may be wrong: for files in /proc it is 0.
+  // The size in its metadata may be wrong: for files in /proc, it is 0.
   const bytes = await fileHead(path, maxBytes + 1);
   if (bytes.length > maxBytes) throw tooLarge(path, maxBytes);
   return bytes;
 }
 
-/** Returns the first bytes of any file, or all if it has fewer. Throws as `openFile` does. */
+/** Returns the first bytes of any file, or all bytes if it has fewer. Throws like `openFile`. */
 export function fileHead(path: string, bytes: number): Promise<Buffer> {
   return buffer(fileChunks(path, chunkBytes, { start: 0, end: bytes }));
 }
 
-/** Reads any small file synchronously, for a step that reads its inputs. */
+/** Reads any small file synchronously, for reading the step's inputs. */
 export function readSmallFileSync(path: string, maxBytes: number): Buffer {
   requireFile(path, statSync(path));
   const file = openSync(path, readFlags);
@@ -54,14 +54,14 @@ export function readSmallFileSync(path: string, maxBytes: number): Buffer {
   }
 }
 
-/** Reads a file in order, from `start` up to but not including `end`. Throws as `openFile` does. */
+/** Reads a file in order, from `start` up to but not including `end`. Throws like `openFile`. */
 export async function* fileChunks(
   path: string,
   atMostBytes: number,
   { start, end }: { readonly start: number; readonly end: number } = { start: 0, end: Infinity },
 ): AsyncGenerator<Buffer> {
   const file = await openFile(path);
-  // A stream reads one byte at least.
+  // A stream reads at least one byte.
   if (start < end) yield* file.createReadStream({ highWaterMark: atMostBytes, start, end: end - 1 });
   else await file.close();
 }
@@ -72,7 +72,7 @@ function requireFile(path: string, found: Stats): void {
   if (!found.isFile()) throw new NotAFile(path, found);
 }
 
-/** A path leads to something other than a file. */
+/** The error if a path leads to something other than a file. */
 export class NotAFile extends Error {
   /** Whether opening it would wait for a writer. */
   readonly isPipe: boolean;
@@ -95,9 +95,9 @@ function tooLarge(path: string, maxBytes: number): Error {
 }
 
 /**
- * Reads a file in order, the next chunk while the current one is used, with two buffers.
- * @param source an open file, which is closed at the end, or a path, which is opened as by `openFile`
- * @param grows called at the end of the file, with the number of bytes that were read; returns whether to look for more
+ * Reads a file in order. Two buffers let the next chunk be read while the current one is used.
+ * @param source an open file, which is closed at the end, or a path, which is opened with `openFile`
+ * @param grows called at the end of the file, with the number of bytes read; returns whether to try to read more
  */
 export async function* transientFileChunks(
   source: string | FileHandle,
@@ -124,7 +124,7 @@ export async function* transientFileChunks(
       const length = await filling;
       if (length === 0) return;
       filling = fill(other);
-      filling.catch(() => undefined); // thrown when its turn comes
+      filling.catch(() => undefined); // thrown when awaited
       yield current.subarray(0, length);
       [current, other] = [other, current];
     }
@@ -135,7 +135,7 @@ export async function* transientFileChunks(
   }
 }
 
-/** Appends a chunk, and uses its memory until it is written. Throws the filesystem's errors. */
+/** Appends a chunk, whose memory is in use until it is written. Throws the filesystem's errors. */
 export async function writeAll(file: FileHandle, chunk: LentChunk): Promise<void> {
   const bytes = viewOf(chunk);
   for (let written = 0; written < bytes.length;) {
@@ -146,11 +146,11 @@ export async function writeAll(file: FileHandle, chunk: LentChunk): Promise<void
 /** Temporary folders that are removed at the end of their scope. */
 export type TempDirs = ReturnType<typeof tempDirs>;
 
-/** @param root where they are made */
+/** @param root the folder to create them in */
 export function tempDirs(root: string) {
   const made = new AsyncDisposableStack();
   return {
-    /** Makes another one, and returns its path. */
+    /** Creates another folder, and returns its path. */
     make: async (): Promise<string> => made.use(await makeTempDir(root)).path,
     [Symbol.asyncDispose]: () => made.disposeAsync(),
   };
@@ -159,8 +159,8 @@ export function tempDirs(root: string) {
 const isTempDir = new RegExp(`^image-handover-(${livingNamePattern})$`);
 
 /**
- * Makes a new folder in `root` that only its owner can read, and that is removed at the end of its scope. Removes folders that killed steps
- * of this user left there. Throws the system's error when `root` can't be written.
+ * Creates a folder in `root` that only its owner can read, and that is removed at the end of its scope. Also removes folders that killed
+ * steps of this user left there. Throws the system's error if `root` can't be written.
  */
 export async function makeTempDir(root: string): Promise<AsyncDisposable & { readonly path: string }> {
   await removeOwn(root, async (name, found) => {

@@ -8,10 +8,10 @@ import { attempt, systemCodeOf } from '../base/errors.ts';
 import { quoteForeign } from '../base/text.ts';
 
 /**
- * Locks a key among the processes of this project on this host. The lock is a socket in Linux' abstract namespace (unix(7)): it ends with
+ * Locks a key among the processes of this project on this host. The lock is a socket in Linux's abstract namespace (unix(7)): it ends with
  * the process, and leaves no file. On other systems, and between containers, nothing is locked.
- * @param inDoubt the result when the key can't be tried, for instance because this process can't open another socket
- * @returns the lock, or undefined when another process has it
+ * @param inDoubt the result if the key can't be tried, for instance because this process can't open another socket
+ * @returns the lock, or undefined if another process holds it
  */
 export async function lockKey(key: string, inDoubt: 'free' | 'taken'): Promise<AsyncDisposable | undefined> {
   const lock = await tryLock(key);
@@ -21,7 +21,7 @@ export async function lockKey(key: string, inDoubt: 'free' | 'taken'): Promise<A
 
 const noLock: AsyncDisposable = { [Symbol.asyncDispose]: () => Promise.resolve() };
 
-/** Returns the name of a lock's socket, without the zero byte in front. */
+/** Returns the name of a lock's socket, without the leading zero byte. */
 function socketName(key: string): string {
   return `image-handover-${createHash('sha256').update(key).digest('hex').slice(0, 32)}`;
 }
@@ -41,22 +41,22 @@ async function tryLock(key: string): Promise<AsyncDisposable | 'taken' | 'unknow
   return server.unref();
 }
 
-/** Names the process that has a key, for a message. */
+/** Describes the process that holds a key, for a message. */
 export async function holderOf(key: string): Promise<string> {
   return (await lockHolder(key)).words;
 }
 
-/** How long to wait for a key, in ms, by the kind of process that has it. */
+/** How long to wait for a key, in ms, by the kind of process that holds it. */
 export type KeyWaits = Readonly<Record<LockHolder['kind'], number>>;
 
-// A step ends, and unlocks its keys. Other users can hold a key forever, so the wait for them is short.
+// Every step ends eventually, and unlocks its keys. Other users can hold a key forever, so the wait for them is short.
 const usualWaits: KeyWaits = { 'this-user': 60 * 60_000, 'other-user': 2 * 60_000, stranger: 10_000 };
 
 interface KeyWait {
   readonly signal: AbortSignal;
-  /** Called for each process that is waited for, with its description. */
+  /** Called with a description of each process that is waited for. */
   readonly onWait: (holder: string) => void;
-  /** Called when a process had the key for too long, with its description. */
+  /** Called with a description of a process that held the key for too long. */
   readonly onGiveUp: (holder: string) => void;
   readonly waits?: KeyWaits;
 }
@@ -64,13 +64,13 @@ interface KeyWait {
 const bindEveryMs = 100;
 const lookEveryMs = 2000;
 
-/** Locks a key like `lockKey`, once it is free. Undefined after too long, or when nothing can be locked. Throws an AbortError. */
+/** Waits for a key, and locks it like `lockKey`. Undefined after too long, or if nothing can be locked. Throws an AbortError. */
 export async function awaitKey(
   key: string,
   { signal, onWait, onGiveUp, waits = usualWaits }: KeyWait,
 ): Promise<AsyncDisposable | undefined> {
   const began = performance.now();
-  // A busy step may once answer late, which doesn't shorten the wait.
+  // A busy step may answer late once; this must not shorten the wait.
   const since = { 'this-user': began, 'other-user': began, stranger: began };
   let lookedMs = -Infinity;
   let lastWords = '';
@@ -94,17 +94,17 @@ export async function awaitKey(
   }
 }
 
-// Any process of this machine can bind any name in the abstract namespace, so any process may hold a lock. A step of this project
-// answers connections to its lock. Linux shows which process has it: to root for all processes, to other users for their own.
+// Any process on this machine can bind any name in the abstract namespace, so any process may hold a lock. A step of this project
+// answers connections to its lock. Linux shows which process holds it: root sees all processes, other users only their own.
 
-/** The answer of a step of this project to a connection to its lock. */
+/** What a step of this project sends to each connection to its lock. */
 const lockGreeting = 'image-handover\n';
 
 /** The process that holds a lock. */
 interface LockHolder {
-  /** Such as `process 4711 of uid 1000 (node dist/load-image/index.js)`. */
+  /** A description such as `process 4711 of uid 1000 (node dist/load-image/index.js)`. */
   readonly words: string;
-  /** `stranger`: no step of this project. `other-user`: one of another user, or a process that can't be seen from here. */
+  /** `stranger`: not a step of this project. `other-user`: a step of another user, or one that can't be seen from here. */
   readonly kind: 'this-user' | 'other-user' | 'stranger';
 }
 
@@ -114,7 +114,7 @@ async function lockHolder(key: string): Promise<LockHolder> {
   const pid = processOf(name);
   if (pid === undefined)
     return { words: 'a process of another user or container', kind: greets ? 'other-user' : 'stranger' };
-  // proc_pid_status(5), Uid: real, effective, saved set and filesystem; a setuid program's real one is its user's.
+  // proc_pid_status(5), Uid: real, effective, saved set and filesystem. A setuid program's real UID is that of the user who runs it.
   const uids = (/^Uid:\s*(.*)$/m.exec(readText(`/proc/${pid}/status`))?.[1] ?? '').split(/\s+/).map(Number);
   const command = quoteForeign(readText(`/proc/${pid}/cmdline`).replaceAll('\0', ' '), 120);
   const step = uids.every((uid) => uid === process.getuid?.()) ? 'this-user' : 'other-user';
@@ -146,7 +146,7 @@ async function isGreeted(name: string): Promise<boolean> {
 
 function processOf(name: string): string | undefined {
   // proc_net(5), /proc/net/unix: Num RefCount Protocol Flags Type St Inode Path. An abstract name begins with `@`. The connections
-  // have the same name; the flag says which socket takes them (linux, include/uapi/linux/net.h, __SO_ACCEPTCON).
+  // have the same name; the flag marks the socket that accepts them (linux, include/uapi/linux/net.h, __SO_ACCEPTCON).
   const listening = new RegExp(`^\\S+ \\S+ \\S+ 00010000 \\S+ \\S+ +(\\d+) @${name}$`, 'm');
   const inode = listening.exec(readText('/proc/net/unix'))?.[1];
   if (inode === undefined) return undefined;
@@ -164,12 +164,12 @@ function readText(path: string): string {
   return attempt(() => readFileSync(path, 'utf8'), '');
 }
 
-/** The form of a living name, as part of a regular expression. */
+/** Matches a living name, as part of a regular expression. */
 export const livingNamePattern = '[0-9a-f]{8}-[0-9a-f]{32}';
 
 /**
- * Makes a name, from the scope of its lock and 128 random bits, that is unique until it is disposed of. The name alone shows whether its
- * process still runs.
+ * Creates a name from its lock's scope and 128 random bits, unique until it is disposed of. The name alone shows whether its process is
+ * still running.
  */
 export async function livingName(): Promise<AsyncDisposable & { readonly name: string }> {
   const random = randomBytes(16).toString('hex');
@@ -178,13 +178,13 @@ export async function livingName(): Promise<AsyncDisposable & { readonly name: s
   const lock = await tryLock(name);
   const isLocked = scope !== undefined && typeof lock !== 'string';
   return {
-    // Without a lock, the name must not have this scope: then it would look unlocked.
+    // Without a lock, the name must not have this scope, or its process would seem to have ended.
     name: isLocked ? name : `${unknownScope()}-${random}`,
     [Symbol.asyncDispose]: () => (typeof lock === 'string' ? Promise.resolve() : lock[Symbol.asyncDispose]()),
   };
 }
 
-/** Whether a living name's process has ended, or has disposed of it; false in doubt. */
+/** Returns whether a living name's process has ended or disposed of it; false if unknown. */
 export async function isDead(name: string): Promise<boolean> {
   if (process.platform !== 'linux' || (await isOfAnotherScope(name))) return false;
   const lock = await tryLock(name);
@@ -193,13 +193,13 @@ export async function isDead(name: string): Promise<boolean> {
   return true;
 }
 
-/** Whether a living name may be from another host, boot or container, whose processes can't be seen from here. */
+/** Returns whether a living name may be from another host, boot or container, whose processes can't be seen from here. */
 export async function isOfAnotherScope(name: string): Promise<boolean> {
   const scope = await lockScope();
   return scope === undefined || !name.startsWith(`${scope}-`);
 }
 
-/** Names the scope of a lock, this boot and network namespace; undefined when it is unknown. */
+/** Names the scope of a lock: this boot and network namespace; undefined if unknown. */
 async function lockScope(): Promise<string | undefined> {
   const parts = [readFile('/proc/sys/kernel/random/boot_id', 'utf8'), readlink('/proc/self/ns/net')];
   const found = await Promise.all(parts).catch(() => undefined);

@@ -16,31 +16,31 @@ import { type FileHandle, lstat, mkdir, open, readlink } from 'node:fs/promises'
 import { isAbsolute, join, resolve, sep } from 'node:path';
 import { attempt, messageOf, systemCodeOf } from '../base/errors.ts';
 
-// Folders of this project in places where other users can write, such as /tmp. A user who can rename a parent folder can put something
-// else under a path at any time. So nothing is removed by its path: a folder is held open, and its contents are removed through that
-// handle (`/proc/self/fd/<number>/<name>`, proc_pid_fd(5)), level by level, without following links, and only from folders of this user.
+// Creates and removes folders in places where other users can write, such as /tmp. A user who can rename a parent folder can put something
+// else at a path at any time. So nothing is removed by its path. A folder is held open, and its contents are removed through that handle
+// (`/proc/self/fd/<number>/<name>`, proc_pid_fd(5)). This works level by level, without following links, and only in folders of this user.
 // Only Linux has such paths.
 
 /** A folder of this user, held open. */
 export interface OwnFolder {
-  /** A path to its contents, even when its own path leads elsewhere by now. */
+  /** A path to the contents, even if the folder's own path leads elsewhere by now. */
   readonly inside: string;
-  /** Removes its contents, and then the folder. Synchronous, so that a forced end can use it. */
+  /** Removes the contents, and then the folder. Synchronous, so that it can run when the process is forced to exit. */
   readonly remove: () => void;
   /** Keeps the folder. */
   readonly keep: () => void;
 }
 
-/** Makes a new folder that only its owner can read. Throws the system's errors, and one when another process has replaced it at once. */
+/** Creates a folder that only its owner can read. Throws the system's errors, or an error if another process has replaced the folder. */
 export function makeOwnFolder(path: string): OwnFolder {
   mkdirSync(path, { mode: 0o700 });
   const folder = openOwnFolder(path);
   if (readdirSync(folder.inside).length === 0) return folder;
   folder.keep();
-  throw new Error(`another process has put a folder of its own in the place of ${path}`);
+  throw new Error(`another process has replaced ${path} with its own folder`);
 }
 
-/** Opens an existing folder, which is at `removedAt` when it is removed. Throws when it is another user's, or no folder. */
+/** Opens an existing folder, which will be at `removedAt` when removed. Throws if it is another user's, or not a folder. */
 export function openOwnFolder(path: string, removedAt: string = path): OwnFolder {
   let isOpen = true;
   if (process.platform !== 'linux') {
@@ -73,14 +73,14 @@ export function openOwnFolder(path: string, removedAt: string = path): OwnFolder
 }
 
 function requireOwn(found: Stats): void {
-  if (!found.isDirectory()) throw new Error('it is no folder');
+  if (!found.isDirectory()) throw new Error('it is not a folder');
   if (!isOwn(found.uid)) throw new Error(`it belongs to another user (uid ${String(found.uid)})`);
 }
 
 /**
  * Removes files and folders of this user from a folder. Nothing is removed where other users can rename this user's files: the folder must
- * be this user's or root's, and writable by others only if it is sticky, as /tmp is (unlink(2), rename(2), EPERM).
- * @param isWanted called with each name of a file or folder
+ * be this user's or root's, and writable by others only if it is sticky, like /tmp (unlink(2), rename(2), EPERM).
+ * @param isWanted called with the name of each file or folder; returns whether to remove it
  */
 export async function removeOwn(
   folder: string,
@@ -115,9 +115,9 @@ function isOwn(uid: number): boolean {
 }
 
 /**
- * Makes a folder and its missing parents, and holds it open. Another user may own a parent, and replace it with any link. So each folder is
- * opened through its parent. A link is followed only if it is this user's or root's, or no other user can have made it. Linux has the
- * same rule in folders such as /tmp (proc_sys_fs(5), protected_symlinks).
+ * Creates a folder and its missing parents, and holds it open. Another user may own a parent, and replace it with any link. So each folder
+ * is opened through its parent. A link is followed only if it is this user's or root's, or no other user can have created it. Linux has
+ * the same rule for folders such as /tmp (proc_sys_fs(5), protected_symlinks).
  * @throws Error that names the link; the system's errors
  */
 export async function holdFolder(path: string) {
@@ -141,7 +141,7 @@ export async function holdFolder(path: string) {
         if (isAbsolute(target)) held = await instead(held, sep);
         continue;
       }
-      // Another process may make it at the same time.
+      // Another process may create the folder at the same time.
       if (found === undefined)
         await mkdir(place).catch((error: unknown) => {
           if (systemCodeOf(error) !== 'EEXIST') throw error;
@@ -156,7 +156,7 @@ export async function holdFolder(path: string) {
   }
   const { fd } = held;
   return {
-    /** A path to its contents, even when its own path leads elsewhere by now. */
+    /** A path to the contents, even if the folder's own path leads elsewhere by now. */
     inside: throughHandle(fd),
     /** Returns an error's message, with the folder's path. */
     wordsOf: (error: unknown) => withPath(error, fd),
@@ -185,9 +185,9 @@ function requireOwnLink(link: string, uid: number, above: Stats): void {
   throw new Error(`${link} is a link of another user (uid ${String(uid)})`);
 }
 
-// O_PATH, for which Node has no name: it works also when this user can't list the folder (open(2)).
+// O_PATH, for which Node has no constant. It also works if this user can't list the folder (open(2)).
 const wayFlags = constants.O_DIRECTORY | constants.O_NOFOLLOW | 0o10000000;
-// As many as Linux follows (path_resolution(7)).
+// The number of links that Linux follows (path_resolution(7)).
 const mostLinks = 40;
 
 function throughHandle(handle: number): string {

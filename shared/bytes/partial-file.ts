@@ -10,24 +10,24 @@ import { kindOf } from './files.ts';
 import { isDead, holderOf, isOfAnotherScope, livingName, livingNamePattern, lockKey } from './locks.ts';
 import { holdFolder, removeOwn } from './own-folder.ts';
 
-// Longer than any step: `timeout-minutes` is 5 days at most.
+// Longer than any step: `timeout-minutes` is at most 5 days.
 const longestStepMs = 6 * 24 * 60 * 60_000;
 const isLivingName = new RegExp(`^${livingNamePattern}$`);
 
-/** The claim on a path. */
+/** How to claim a path. */
 interface PlaceClaim {
-  /** Makes the error when the path can't be written. */
+  /** Creates the error for a path that can't be written. */
   readonly unwritable: (why: string, cause?: unknown) => HandoverError;
-  /** Throws when something there must not be replaced. */
+  /** Throws if there is something at the path that must not be replaced. */
   readonly requireReplaceable: (place: string) => Promise<void>;
-  /** Called with a description of the process of this host that is writing the same path: two jobs of self-hosted runners may do so. */
+  /** Called with a description of the process on this host that is writing the same path: jobs of two self-hosted runners may do so. */
   readonly onTaken: (holder: string) => void;
 }
 
 /**
- * Makes the folder of a path, holds it, and locks the path among the processes of this project on this host. Removes what killed steps left.
- * @param held gets all that has to be disposed of
- * @returns the path of the complete one, that of the partial one, and a function that throws an error as the claim's own
+ * Creates a path's folder, holds it, and locks the path among the processes of this project on this host. Removes what killed steps left.
+ * @param held receives everything to dispose of
+ * @returns the final path, the partial path, and a function that rethrows an error as the claim's `unwritable` error
  */
 export async function claimPlace(path: string, held: AsyncDisposableStack, claim: PlaceClaim) {
   const { unwritable, requireReplaceable, onTaken } = claim;
@@ -37,7 +37,7 @@ export async function claimPlace(path: string, held: AsyncDisposableStack, claim
   const { inside, wordsOf } = held.use(await folder);
   const place = join(inside, basename(resolve(path)));
   await requireReplaceable(place);
-  // Containers can share the network, and so the locks' namespace, without sharing the folder.
+  // Containers can share the network, and therefore the locks' namespace, without sharing the folder.
   const { dev, ino } = await stat(inside);
   const key = `${String(dev)}:${String(ino)}/${basename(place)}`;
   const lock = held.use(await lockKey(key, 'free'));
@@ -52,11 +52,11 @@ export async function claimPlace(path: string, held: AsyncDisposableStack, claim
 
 /**
  * A file that appears under its name only when it is complete, and that only its owner can read, as with `docker save -o`. It is removed
- * when its scope ends before `commit`. A killed step may leave a partial file, which the next step that writes there removes.
+ * if its scope ends before `commit`. A killed step may leave a partial file; the next step that writes there removes it.
  */
 export type PartialFile = Awaited<ReturnType<typeof partialFile>>;
 
-/** Makes the folder of `path`. Throws `invalid-input` if it can't be written or replaced, `not-enough-space` with the advice. */
+/** Creates the file and its folder. Throws `invalid-input` if `path` can't be written or replaced, `not-enough-space` with `advice`. */
 export async function partialFile(path: string, advice: string, log: Pick<Log, 'warning'>) {
   await using opening = new AsyncDisposableStack();
   const { place, partial, refuse } = await claimPlace(path, opening, {
@@ -64,7 +64,7 @@ export async function partialFile(path: string, advice: string, log: Pick<Log, '
     requireReplaceable: (there) => requireReplaceable(path, there),
     onTaken: (holder) => log.warning(contested(path, holder)),
   });
-  // No other user can have made a link there: the name is random, and must not exist.
+  // No other user can have created a link there: the name is random, and must not exist yet.
   const file = await open(partial, 'wx', 0o600).catch(refuse);
   opening.defer(onForcedEnd(() => rmSync(partial, { force: true })));
   opening.defer(() => rm(partial, { force: true }));
@@ -72,11 +72,11 @@ export async function partialFile(path: string, advice: string, log: Pick<Log, '
   opening.use(file);
   const held = opening.move();
   return {
-    /** Returns the same chunks, and writes them. Throws `not-enough-space` when the disk is full. */
+    /** Returns the same chunks, and writes them. Throws `not-enough-space` if the disk is full. */
     tee: <Chunk extends LentChunk>(chunks: AsyncIterable<Chunk>) => teeFile(chunks, file, path, advice),
     commit: async (): Promise<void> => {
       await file.close();
-      // Renaming over a file makes ext4 write the new one to the disk first: 0.3 s for 560 MB.
+      // Renaming over a file makes ext4 write the new file to the disk first: 0.3 s for 560 MB.
       await rm(place, { force: true })
         .then(() => rename(partial, place))
         .catch(refuse);
@@ -101,7 +101,7 @@ async function requireReplaceable(path: string, place: string): Promise<void> {
 
 /**
  * Removes what killed steps of this user left next to a path: files or folders called `<path>.partial-<living name>`. Those of another host
- * or container, whose processes can't be seen from here, are removed when they are older than any step.
+ * or container, whose processes can't be seen from here, are removed if they are older than any step.
  */
 function removeRemains(path: string): Promise<void> {
   const prefix = `${basename(path)}.partial-`;
@@ -112,7 +112,7 @@ function removeRemains(path: string): Promise<void> {
   });
 }
 
-// Only a warning: the upload or load of each step is still correct.
+// This is only a warning: each step still uploads or loads correctly.
 function contested(path: string, holder: string): string {
   return (
     `Another step on this host is writing the tarball ${path} now (${holder}): the step that ends last overwrites the other's ` +

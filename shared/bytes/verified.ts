@@ -17,7 +17,7 @@ export class Checksum {
     this.size += chunk.length;
   }
 
-  /** Returns what was added; nothing can be added after that. */
+  /** Returns the size and digest of all added bytes. Nothing can be added after that. */
   found(): Found {
     return { size: this.size, digest: `sha256:${this.#hash.digest('hex')}` };
   }
@@ -45,9 +45,9 @@ export async function drain(chunks: AsyncIterable<unknown>): Promise<void> {
 }
 
 /**
- * Returns the same chunks, and checks at their end that they had a size and a digest.
- * @param expected a size in bytes; undefined values are not checked
- * @param refuse makes the error from what was found; chunks beyond the size are not read
+ * Returns the same chunks, and checks their size and digest at the end.
+ * @param expected a size in bytes and a digest; undefined values are not checked
+ * @param refuse creates the error from the size and digest that were found; chunks beyond the expected size are not read
  */
 export async function* verifiedChunks<Chunk extends LentChunk>(
   chunks: AsyncIterable<Chunk>,

@@ -9,22 +9,22 @@ import { type LentChunks, writeChunks } from '../bytes/chunks.ts';
 import type { Deadlines } from './deadlines.ts';
 import type { Endpoint } from './endpoint.ts';
 
-// Docker's Engine API over HTTP (https://docs.docker.com/reference/api/engine/): the protocol of `docker`, without a process for each
-// request. Each request has its own connection, so none is left open. This is Node's client and not undici's: a tarball's chunks are lent,
-// and undici requests the next chunk before it has sent the last one.
+// Talks to Docker's Engine API over HTTP (https://docs.docker.com/reference/api/engine/) as `docker` does, but without a process for each
+// request. Each request has its own connection, so none is left open. Uses Node's HTTP client instead of undici: a tarball's chunks are
+// lent, and undici requests the next chunk before it has sent the last one.
 
 interface EngineRequest {
   readonly method: 'GET' | 'POST' | 'DELETE';
-  /** Without a version: `/info`. */
+  /** The path without the API version, such as `/info`. */
   readonly path: string;
   readonly query?: Readonly<Record<string, string>>;
-  /** A tarball. An error of its chunks ends the request and is rethrown. */
+  /** A tarball. If reading its chunks fails, the request ends and the error is rethrown. */
   readonly body?: LentChunks;
-  /** Ends this request alone. */
+  /** Ends only this request. */
   readonly signal?: AbortSignal;
 }
 
-/** A refusal of the engine, or a connection that broke off. */
+/** An error response from the engine, or a broken connection. */
 interface Refusal {
   readonly ok: false;
   readonly message: string;
@@ -32,7 +32,7 @@ interface Refusal {
 
 export type EngineAnswer = { readonly ok: true; readonly text: string } | Refusal;
 
-// The newest version with known answers: Docker 28.5's. Docker 29.7 serves all from 1.40 on.
+// The newest version with known responses, from Docker 28.5. Docker 29.7 supports every version since 1.40.
 const newestVersion = '1.51';
 
 /** An engine's API. Its calls throw `docker-unavailable` if the engine can't be reached. */
@@ -40,7 +40,7 @@ export type EngineApi = Readonly<ReturnType<typeof engineApi>>;
 
 /** @param agreed the version that was negotiated with the engine */
 export function engineApi(endpoint: Endpoint, times: Deadlines, agreed: { version?: string }) {
-  // The newest version of both, as in docker (docker/docker, client, NegotiateAPIVersion).
+  // The newest version that both sides support, as docker negotiates it (docker/docker, client, NegotiateAPIVersion).
   const version = async (signal: AbortSignal): Promise<string> => {
     if (endpoint.apiVersion !== undefined) return endpoint.apiVersion;
     if (agreed.version !== undefined) return agreed.version;
@@ -62,13 +62,13 @@ export function engineApi(endpoint: Endpoint, times: Deadlines, agreed: { versio
     return exchange(endpoint, { ...request, path, signal }, (response) => answerIn(response, onLine));
   };
   return {
-    /** Sends a request with a quick answer. */
+    /** Sends a request that the engine answers quickly. */
     ask: async (request: EngineRequest): Promise<EngineAnswer> => {
       times.signal.throwIfAborted();
       const own = new AbortController();
       return times.within(send(request, own.signal), () => own.abort());
     },
-    /** Starts long work. The engine reports it in JSON messages. A failure's message becomes the answer. */
+    /** Starts a long operation. The engine reports its progress in JSON messages. A failure message becomes the answer. */
     follow: async (request: EngineRequest, onMessage?: (message: JsonObject) => void): Promise<EngineAnswer> => {
       times.signal.throwIfAborted();
       const signal = request.signal === undefined ? times.signal : AbortSignal.any([times.signal, request.signal]);
@@ -77,7 +77,7 @@ export function engineApi(endpoint: Endpoint, times: Deadlines, agreed: { versio
         const message = parseJson(line);
         if (!isObject(message)) return;
         onMessage?.(message);
-        // A failure in a message of long work (moby, pkg/jsonmessage).
+        // A progress message may report a failure (moby, pkg/jsonmessage).
         const { errorDetail: detail, error } = message;
         const said = (isObject(detail) && stringOr(detail['message'], '')) || stringOr(error, '');
         if (said !== '') failure ??= { ok: false, message: quoteError(said) };
@@ -111,7 +111,7 @@ function open({ address, headers }: Endpoint, { method, path, body }: EngineRequ
 }
 
 /**
- * Sends a request, and reads its response. Throws `docker-unavailable`, the signal's reason, or an error of the body, which is the cause of
+ * Sends a request, and reads its response. Throws `docker-unavailable`, the signal's reason, or the body's error, which then also causes
  * the engine's error.
  * @returns a refusal if the connection breaks off
  */
@@ -143,7 +143,7 @@ async function exchange<T>(
     asked.once('response', () => answered.abort());
   });
   const sent = sendBody(asked, body, answered.signal);
-  sent.catch(() => undefined); // rethrown with the answer
+  sent.catch(() => undefined); // rethrown after the response
   try {
     const response = await responded;
     return 'ok' in response ? response : await read(response).catch((error: unknown) => brokenOff('answer', error));
@@ -153,7 +153,7 @@ async function exchange<T>(
   }
 }
 
-/** Sends the body. If its chunks fail, the request is broken off before its end, so that the engine can't accept a part as the whole. */
+/** Sends the body. If its chunks fail, aborts the request before its end, so that the engine can't mistake a part for the whole. */
 async function sendBody(asked: ClientRequest, body: LentChunks | undefined, answered: AbortSignal): Promise<void> {
   try {
     if (body !== undefined) await writeChunks(asked, body, answered);
@@ -165,10 +165,10 @@ async function sendBody(asked: ClientRequest, body: LentChunks | undefined, answ
 }
 
 function brokenOff(what: 'connection' | 'answer', error: unknown): Refusal {
-  return { ok: false, message: `the ${what} broke off (${systemCodeOf(error) ?? messageOf(error)})` };
+  return { ok: false, message: `the ${what} was cut off (${systemCodeOf(error) ?? messageOf(error)})` };
 }
 
-/** @param onLine called with each line of a good answer, of which no text is kept then */
+/** @param onLine called with each line of a successful response; the text is then not returned */
 async function answerIn(response: IncomingMessage, onLine?: (line: string) => void): Promise<EngineAnswer> {
   const { statusCode = 0 } = response;
   const isGood = statusCode >= 200 && statusCode < 300;
@@ -194,12 +194,12 @@ async function answerIn(response: IncomingMessage, onLine?: (line: string) => vo
 const start =
   'Start the engine, or set its address: DOCKER_HOST or `docker context use`. ubuntu-slim and macOS runners have no engine.';
 
-// Of the system (connect(2), getaddrinfo(3)).
+// A message and a hint for each system error (connect(2), getaddrinfo(3)).
 const causes: Readonly<Record<string, readonly [string, string]>> = {
   ENOENT: ['there is no such socket', start],
-  ECONNREFUSED: ['nothing listens there', `${start} If it has stopped, \`journalctl -u docker\` shows the cause.`],
+  ECONNREFUSED: ['nothing is listening there', `${start} If it has stopped, \`journalctl -u docker\` shows the cause.`],
   EACCES: [
-    'this user has no permission for the socket',
+    'this user has no permission to use the socket',
     'Add the runner’s user to the group that owns the socket (usermod -aG docker USER) and restart the runner, or run the ' +
       'job as root. A rootless engine has its own socket: set DOCKER_HOST, or use `docker context use rootless`.',
   ],

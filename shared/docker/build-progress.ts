@@ -8,45 +8,45 @@ export interface BuildStep {
 }
 
 interface Vertex {
-  /** In the order of the starts; 0 before it. */
+  /** Position in starting order; 0 until the vertex starts. */
   number: number;
   readonly name: string;
   hasInputs: boolean;
   cached: boolean;
   done: boolean;
-  /** Empty for none. */
+  /** Empty if there is no error. */
   error: string;
 }
 
 const keptLines = 20;
-// In characters. An instruction can have 64 kB, and is in each message about it.
+// Lengths in characters. An instruction can be 64 kB long, and each message about it contains it.
 const longestStep = 300;
 const longestFailure = 3000;
 
 // The vertex that imports a cache (moby/buildkit solver/llbsolver/bridge.go). BuildKit continues without unreachable caches.
 const cacheImport = /^importing cache manifest from (.+)$/;
-// The error for missing or wrong bytes of a layer in a cache or a base image (containerd content.Copy).
+// The error if a layer's bytes are missing or wrong in a cache or a base image (containerd content.Copy).
 const missingBytes = /(?:failed to solve|failed to compute cache key): (?:failed to copy: |failed commit on ref ")/;
-// The vertices before the build: buildx's drivers connect to a builder (driver/*/driver.go), and bake reads its files.
+// Vertices before the build starts: buildx's drivers connect to a builder (driver/*/driver.go), and bake reads its files.
 const builderStart = /^\[internal\] (?:booting buildkit|waiting for connection)/;
 const preparation = /^\[internal\] (?:booting buildkit|waiting for connection|load local bake definitions)/;
-// The errors for an unreachable builder (build/build.go, builder/node.go).
+// Errors that mean an unreachable builder (build/build.go, builder/node.go).
 const unreachable =
   /no valid drivers found|failed to list workers|listing workers|code = Unavailable|Unavailable: connection error/;
 
-// The prefix of a failed build's cause.
+// The prefix before the cause of a failed build.
 const failurePrefix = /^ERROR: (?:failed to build: )?(?:failed to solve: )?/;
 
-// `[build 2/4] RUN …`: an instruction. `FROM` only names a base, and `[internal] …` is internal work.
+// Matches an instruction, such as `[build 2/4] RUN …`. Skips `FROM`, which only names a base image, and BuildKit's `[internal] …` work.
 const instruction = /^(\[(?:[^\]]+ )?\d+\/\d+\]) (?:LINK )?((?!FROM ).+)/s;
 
-// A copy without inputs is the download of an ADD, with the instruction's name. BuildKit requests it in each build, so it is never
-// "cached". If the download has changed, the copy after it is not cached either.
+// A copy without inputs is the download of an ADD, under the instruction's name. BuildKit requests the download in each build, so it is
+// never "cached". If the downloaded file has changed, the copy after it is not cached either.
 const copies = /^(?:ADD|COPY) /;
 
-// The vertex of the image exporter, and its errors of pushes in all versions from 0.13 to 0.34 (moby/buildkit
-// exporter/containerimage/export.go). The push is not part of the exporter's first run since 0.28. It has no vertex in 0.28, and is a
-// second run of the same vertex later.
+// The image exporter's vertex, and its push errors in all versions from 0.13 to 0.34 (moby/buildkit exporter/containerimage/export.go).
+// Since 0.28, the push is not part of the exporter's first run. It has no vertex in 0.28; in later versions it is a second run of the
+// same vertex.
 const imageExporter = 'exporting to image';
 const pushStatus = 'pushing ';
 const pushError =
@@ -82,8 +82,8 @@ export class BuildProgress {
   }
 
   /**
-   * Returns the instructions in the order of their starts. An instruction can have several vertices (a download and its copy, a copy and
-   * its link). It was cached if all of them were.
+   * Returns the instructions in the order in which they started. An instruction can have several vertices (a download and its copy, a
+   * copy and its link). It counts as cached only if all of them were.
    */
   steps(): readonly BuildStep[] {
     const steps = new Map<string, BuildStep>();
@@ -91,7 +91,7 @@ export class BuildProgress {
       const [, place, text = ''] = instruction.exec(vertex.name) ?? [];
       if (place === undefined || !vertex.done || (copies.test(text) && !vertex.hasInputs)) continue;
       const name = quoteForeign(`${place} ${text}`, longestStep);
-      // A cache can lack a layer that its index lists. BuildKit reports that after the hit, and runs the step.
+      // A cache can lack a layer that its index lists. BuildKit reports this after the cache hit, and then runs the step.
       const cached = vertex.cached && vertex.error === '';
       steps.set(name, { name, cached: cached && steps.get(name)?.cached !== false });
     }
@@ -103,25 +103,25 @@ export class BuildProgress {
     return quoteError(this.#lastError() ?? this.#failed ?? this.#otherLines.at(-1) ?? 'no message', longestFailure);
   }
 
-  /** The same without the prefix of every failed build. */
+  /** Returns `failure` without the prefix that every failed build has. */
   cause(): string {
     return this.failure().replace(failurePrefix, '');
   }
 
-  /** A sentence for each unreachable cache. */
+  /** One sentence for each unreachable cache. */
   get unreadCaches(): readonly string[] {
     return this.#imports().flatMap(({ name, error }) =>
       error === '' ? [] : [`${cacheName(name)} was not read: ${quoteError(error)}.`],
     );
   }
 
-  /** Whether bytes of a layer were missing in a build that had found a cache. */
+  /** Whether a layer's bytes were missing in a build that had found a cache. */
   get cacheBroke(): boolean {
     const found = this.#imports().some(({ done, error }) => done && error === '');
     return found && missingBytes.test(this.#lastError() ?? '');
   }
 
-  /** Whether a step of the build has started, so the builder was reached. */
+  /** Whether a build step has started, which shows that the builder was reached. */
   get began(): boolean {
     return [...this.#vertices.values()].some(({ name }) => !preparation.test(name));
   }
@@ -138,16 +138,16 @@ export class BuildProgress {
     return [...this.#vertices.values()].filter(({ name }) => cacheImport.test(name));
   }
 
-  /** Whether a push made the build fail, after all of its steps. */
+  /** Whether the build failed only at the push, after all of its steps. */
   get pushFailed(): boolean {
     return pushError.test(this.#lastError() ?? '');
   }
 
-  // buildx prints the error of the build last. Vertices also have errors of cancelled work and of unreadable caches.
+  // buildx prints the build's error last. Vertices also have errors from cancelled work and unreadable caches.
   #lastError(): string | undefined {
     const at = this.#otherLines.findLastIndex((line) => line.startsWith('ERROR: '));
     if (at === -1) return undefined;
-    // A server's answer has more lines, with rules between them.
+    // A server's response has more lines, separated by rows of dashes.
     return this.#otherLines
       .slice(at)
       .filter((line) => !/^-+$/.test(line))
@@ -164,7 +164,7 @@ export class BuildProgress {
     vertex.cached ||= update['cached'] === true;
     vertex.hasInputs ||= Array.isArray(update['inputs']) && update['inputs'].length > 0;
     const error = stringOr(update['error'], '');
-    // A vertex can run again. Its first end is printed, and every later error.
+    // A vertex can run again. Its first completion is printed, and so is every later error.
     if (typeof update['completed'] !== 'string' || (vertex.done && error === '')) return;
     vertex.done = true;
     vertex.error ||= error;
@@ -196,7 +196,7 @@ export class BuildProgress {
   }
 }
 
-// BuildKit adds the settings' hash to the type, such as `gha:5882378797973059818`. A registry's cache has its reference as its name.
+// BuildKit appends a hash of the settings to the type, as in `gha:5882378797973059818`. A registry cache is named by its reference.
 function cacheName(vertex: string): string {
   const name = cacheImport.exec(vertex)?.[1] ?? '';
   const type = /^([a-z0-9]+):\d{15,}$/.exec(name)?.[1];

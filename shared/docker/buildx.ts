@@ -11,14 +11,14 @@ export interface BuildOutcome {
   readonly steps: readonly BuildStep[];
   /** Set if only the push failed. */
   readonly pushFailure: RegistryFailure | undefined;
-  /** A sentence for each unreachable cache. BuildKit has built without it. */
+  /** One sentence for each unreachable cache, which BuildKit built without. */
   readonly unreadCaches: readonly string[];
 }
 
 export interface BuildCommand {
   readonly name: 'build' | 'bake';
   readonly args: readonly string[];
-  /** The folder that it runs in, where bake resolves paths from; undefined is this step's own. */
+  /** The folder to run in, from which bake resolves paths; undefined for this step's own folder. */
   readonly workdir?: string;
 }
 
@@ -28,7 +28,7 @@ export interface BakeTarget {
   readonly tags: readonly string[];
   /** Its definition as JSON, without its names, platforms and outputs. */
   readonly definition: string;
-  /** Its caches to write, as `cache-to` lines. */
+  /** The caches that it writes, as `cache-to` lines. */
   readonly cacheTo?: readonly string[] | undefined;
   /** Whether it is only built because another target is built on it (`contexts: target:…`). */
   readonly isLinked?: true;
@@ -44,7 +44,7 @@ export class Buildx {
     this.#stepMinutes = stepMinutes;
   }
 
-  /** Returns the named builder, or the current one. Throws `builder-unsupported` without buildx or that builder. */
+  /** Returns the named builder, or the current one. Throws `builder-unsupported` if buildx or that builder is missing. */
   async builder(name: string | undefined): Promise<{ readonly name: string; readonly driver: string }> {
     const output = await this.#cli.query(['buildx', 'inspect', ...(name === undefined ? [] : [name])]);
     const driver = /^Driver:\s+(\S+)/m.exec(output.stdout)?.[1];
@@ -59,14 +59,14 @@ export class Buildx {
     throw new HandoverError('builder-unsupported', `docker buildx can't use ${which}: ${cause}`, hint);
   }
 
-  /** Runs a build, which pushes `pushed`. Throws `build-failed`, or a CacheFailure if it may succeed without `cache-from`. */
+  /** Runs a build that pushes `pushed`. Throws `build-failed`, or a CacheFailure if the build may succeed without `cache-from`. */
   async build(
     command: BuildCommand,
     print: (line: string) => void,
     pushed: readonly string[] = [],
   ): Promise<BuildOutcome> {
     const progress = new BuildProgress(print);
-    // The limit is for the push. The build itself has none.
+    // Only the push has a time limit; the build itself has none.
     const limit = registryLimit();
     const exitCode = await this.#run(command, limit.signal, (line) => {
       progress.line(line);
@@ -81,7 +81,7 @@ export class Buildx {
     throw buildFailure(progress, failure, `docker buildx ${command.name} failed with exit code ${String(exitCode)}`);
   }
 
-  /** Returns a bake's targets, and those with caches that they are built on. Throws `invalid-input` if `bake --print` lacks them. */
+  /** Returns a bake's targets, and the targets with caches that they build on. Throws `invalid-input` if `bake --print` lacks one. */
   async targets(
     { name: command, args, workdir }: BuildCommand,
     names: readonly string[],
@@ -95,11 +95,11 @@ export class Buildx {
     );
   }
 
-  /** Runs a build that only writes a cache, until the signal is aborted. Returns why it failed; undefined if the cache was written. */
+  /** Runs a build that only writes a cache, until the signal is aborted. Returns why it failed, or undefined if the cache was written. */
   async writeCache(command: BuildCommand, signal: AbortSignal): Promise<string | undefined> {
     const progress = new BuildProgress(() => undefined);
-    // A layer is written in one step: 5 minutes without progress are enough for 3 GB at BuildKit's rate. Without a limit, BuildKit repeats
-    // requests with status 500 for a quarter of an hour.
+    // Writing a layer shows no progress in between: 5 minutes are enough for 3 GB at BuildKit's rate. Without a limit, BuildKit would
+    // retry requests that fail with status 500 for a quarter of an hour.
     const idleMs = Math.min(5, this.#stepMinutes / 4) * 60_000;
     const idle = timeLimit(idleMs);
     idle.start();
@@ -112,7 +112,7 @@ export class Buildx {
     return exitCode === 0 ? undefined : progress.cause();
   }
 
-  /** Runs buildx to its end, or until the signal is aborted. Calls `onLine` with each line of its progress. Returns the exit code. */
+  /** Runs buildx until it exits or the signal is aborted. Calls `onLine` with each line of progress. Returns the exit code. */
   async #run(
     { name, args, workdir }: BuildCommand,
     signal: AbortSignal,
@@ -145,8 +145,8 @@ function buildFailure(progress: BuildProgress, failure: string, what: string): H
 
 /**
  * Reads the output of `docker buildx bake --print`.
- * @param names targets and groups. A group means its targets, even if one of them has the group's name.
- * @returns the targets in the order of the names, each once, then those with caches that they are built on. Undefined if one is missing.
+ * @param names targets and groups; a group means its targets, even if one of them has the group's name
+ * @returns each target once, in the order of the names, then the targets with caches that they build on; undefined if one is missing
  * @internal
  */
 export function parseBakeFile(json: string, names: readonly string[]): readonly BakeTarget[] | undefined {
@@ -172,7 +172,7 @@ export function parseBakeFile(json: string, names: readonly string[]): readonly 
   return [...found.values(), ...linked];
 }
 
-// A list of lines before buildx 0.20, of objects since then.
+// buildx printed caches as a list of lines before 0.20, and prints a list of objects since then.
 function cachesOf(value: unknown): readonly string[] | undefined {
   if (!Array.isArray(value) || value.length === 0) return undefined;
   const items: readonly unknown[] = value;
@@ -186,11 +186,11 @@ function cachesOf(value: unknown): readonly string[] | undefined {
 }
 
 async function noSuchBuilder(cli: DockerCli, name: string): Promise<HandoverError> {
-  // One object per line. Older versions of buildx don't know the format.
+  // Prints one object per line. Older versions of buildx don't support this format.
   const { stdout } = await cli.query(['buildx', 'ls', '--format', 'json']);
   const builders = stdout.split('\n').map((line) => parseJson(line));
   const names = builders.map((builder) => (isObject(builder) ? stringOr(builder['Name'], '') : '')).filter(Boolean);
-  const there = names.length === 0 ? '' : ` There ${names.length === 1 ? 'is' : 'are'}: ${names.join(', ')}.`;
+  const there = names.length === 0 ? '' : ` Available: ${names.join(', ')}.`;
   return new HandoverError(
     'builder-unsupported',
     `There is no builder "${quoteForeign(name)}" here.${there}`,

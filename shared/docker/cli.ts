@@ -10,10 +10,10 @@ import { type LentChunks, writeChunks } from '../bytes/chunks.ts';
 import type { EngineName } from '../image/host.ts';
 import { type Deadlines, deadlines } from './deadlines.ts';
 
-/** The output and the exit code of a command that has ended. */
+/** The output and exit code of a finished command. */
 export type CliOutput = Readonly<ExecOutput>;
 
-/** A command that is running, with its streams. */
+/** A running command with its streams. */
 type RunningCli = Readonly<ReturnType<typeof running>>;
 
 export type CommandName = EngineName | 'ctr';
@@ -25,7 +25,7 @@ export interface DockerCli {
   available(): Promise<void>;
   /** Runs a short command to its end, in `workdir` or the step's folder. Throws `docker-unavailable` if it can't be started. */
   query(args: readonly string[], workdir?: string): Promise<CliOutput>;
-  /** The same command for cleanup. It works after a cancel, with little time for each query. */
+  /** The same command for cleanup: it still works after the step is cancelled, with little time for each query. */
   readonly forCleanUp: DockerCli;
   /** Starts a long command. Throws `docker-unavailable` if it can't be started. */
   start(args: readonly string[], options?: StartOptions): Promise<RunningCli>;
@@ -35,22 +35,22 @@ interface StartOptions {
   /** Folder for the command's temporary files. */
   readonly tempDir?: string | undefined;
   readonly workdir?: string | undefined;
-  /** Kills the command when it is aborted. */
+  /** Kills the command when aborted. */
   readonly signal?: AbortSignal;
 }
 
-// The times in ms that a command has to end after SIGTERM, and its streams after its end.
+// How long, in ms, a command may take to exit after SIGTERM, and its streams to close after the exit.
 const killMs = 3000;
 const streamMs = 500;
 
-/** @param signal ends running commands when it is aborted */
+/** @param signal ends running commands when aborted */
 export function dockerCli(signal: AbortSignal, name: CommandName = 'docker'): DockerCli {
   let found: Promise<string> | undefined;
   const program = (): Promise<string> => (found ??= findProgram(name));
   const programFor = async ({ signal: ends }: Deadlines): Promise<string> => {
     ends.throwIfAborted();
     const path = await program();
-    // Aborted during the lookup: nothing would end the command.
+    // If the step is cancelled during the lookup, nothing else would stop the command.
     ends.throwIfAborted();
     return path;
   };
@@ -98,16 +98,16 @@ function running(child: ChildProcessWithoutNullStreams, signal: AbortSignal, kil
   const listening = new DisposableStack();
   listening.use(addAbortListener(signal, stop));
   if (kills !== undefined) listening.use(addAbortListener(kills, kill));
-  // If a command ends before it has read its input, its exit code counts, not the broken pipe.
+  // If a command exits before it has read all of its input, its exit code counts, not the broken pipe.
   stdin.on('error', () => undefined);
-  // A command that is ended by a signal counts as 1.
+  // A command that was killed by a signal gets exit code 1.
   const exit = new Promise<number>((resolve) => {
     const end = (code: number | null): void => {
       listening.dispose();
       resolve(code ?? 1);
     };
     child.on('close', end);
-    // Its children may keep its streams open.
+    // The command's children may keep its streams open.
     child.on('exit', (code) => {
       if (!signal.aborted) return;
       setTimeout(() => {
@@ -136,7 +136,7 @@ function unavailable(name: CommandName, why: string, cause?: unknown): HandoverE
   return new HandoverError('docker-unavailable', `${title} can't be run: ${why}.`, hint, cause);
 }
 
-/** Waits for the end of a command, and returns its output. An error of its input's chunks kills it and is rethrown. */
+/** Waits for a command to exit, and returns its output. If reading the input's chunks fails, kills the command and rethrows the error. */
 export async function outputOf(running: RunningCli, input?: LentChunks): Promise<CliOutput> {
   const { stdin, stdout, stderr, exit } = running;
   const printed = Promise.all([text(stdout), text(stderr), exit]);
@@ -146,7 +146,7 @@ export async function outputOf(running: RunningCli, input?: LentChunks): Promise
   try {
     if (input !== undefined) await writeChunks(stdin, input, ended.signal);
   } catch (error) {
-    // Killed before its input ends, so that it can't accept a part as the whole.
+    // Killed before its input ends, so that it can't mistake a part for the whole.
     running.kill();
     await exit;
     throw error;
@@ -156,19 +156,19 @@ export async function outputOf(running: RunningCli, input?: LentChunks): Promise
   return { exitCode, stdout: output, stderr: errors };
 }
 
-/** Returns the last line of a command's output, which shows its failure. */
+/** Returns the last line of a failed command's output, which contains the error. */
 export function lastLine({ stdout, stderr }: CliOutput): string {
   const said = stderr.trim() === '' ? stdout : stderr;
   return quoteError(said.trim().split('\n').at(-1) ?? '');
 }
 
-/** Returns the line with a command's error, or its first line. Later lines are often about its usage. */
+/** Returns the line with a command's error, or else its first line. Later lines often explain its usage. */
 export function causeLine({ stdout, stderr }: CliOutput): string {
   const lines = `${stderr}\n${stdout}`.split('\n').filter((line) => line.trim() !== '');
   return quoteError(lines.find((line) => line.startsWith('ERROR: ')) ?? lines[0] ?? '');
 }
 
-/** Throws `docker-unavailable` if `docker` is podman's, as in the package podman-docker. It costs a process: call it after a failure. */
+/** Throws `docker-unavailable` if `docker` is really podman (package podman-docker). Starts a process, so call it only after a failure. */
 export async function refusePodman(cli: DockerCli): Promise<void> {
   const { stdout } = await cli.query(['--version']);
   const version = /^podman version .+/m.exec(stdout)?.[0];
@@ -182,7 +182,7 @@ export async function refusePodman(cli: DockerCli): Promise<void> {
 
 const hints = {
   'load-failed': (program: CommandName) =>
-    `Check for a full disk or an engine of another version on this runner: ${program} ${program === 'ctr' ? 'version' : 'info'}; df -h.`,
+    `Check for a full disk or a different engine version on this runner: ${program} ${program === 'ctr' ? 'version' : 'info'}; df -h.`,
   'image-missing': (program: CommandName) => `Check the engine: ${program} image ls.`,
   'image-not-found': (program: CommandName) => `Check that the image is in this engine: ${program} image ls.`,
 } as const;
@@ -190,13 +190,13 @@ const hints = {
 // moby layer/layer_store.go, maxLayerDepth
 const tooManyLayers = 'max depth exceeded';
 const tooManyLayersHint =
-  "The engine's classic image store accepts 125 layers at most, and the image has more. Build it with fewer: join RUN and COPY " +
-  'instructions, or copy the result to a last stage (COPY --from). The containerd image store has no such limit.';
+  "The engine's classic image store accepts at most 125 layers, and the image has more. Build it with fewer: join RUN and COPY " +
+  'instructions, or copy the result into a final stage (COPY --from). The containerd image store has no such limit.';
 
-/** The codes of failed work of an engine. */
+/** The error codes for failed engine operations. */
 export type FailureCode = keyof typeof hints;
 
-/** Runs a short command, and returns what it printed. Throws `code` if it fails. */
+/** Runs a short command, and returns its output. Throws `code` if it fails. */
 export async function must(cli: DockerCli, code: FailureCode, args: readonly string[]): Promise<string> {
   const output = await cli.query(args);
   if (output.exitCode === 0) return output.stdout;
@@ -214,7 +214,7 @@ export function failedCommand(
   return failedWork(program, code, `${command} failed with exit code ${String(output.exitCode)}`, lastLine(output));
 }
 
-/** Creates the error for failed work of an engine (`docker load failed`), with the engine's message. */
+/** Creates the error for a failed engine operation (`docker load failed`), with the engine's message. */
 export function failedWork(program: CommandName, code: FailureCode, what: string, said: string): HandoverError {
   const hint = said.includes(tooManyLayers) ? tooManyLayersHint : hints[code](program);
   return new HandoverError(code, `${what}: ${said}`, hint);

@@ -27,7 +27,8 @@ import {
 } from './output.ts';
 
 /**
- * Returns the engine of the input `engine`: podman by its command; Docker over its API, or by its command where that can't be reached.
+ * Returns the engine that the input `engine` selects: podman through its command; Docker through its API, or through its command if the
+ * API can't be reached.
  * @param settings `tempRoot` is the folder for podman's temporary files
  */
 export async function containerEngine(
@@ -46,7 +47,7 @@ export async function containerEngine(
   }
 }
 
-/** Docker over its API. The command does the last inspect, and the save: a process costs little compared with the bytes of an image. */
+/** Docker through its API. The final inspect and the save use the command: a process costs little compared with an image's bytes. */
 function apiEngine(endpoint: Endpoint, times: Deadlines, cli: DockerCli, agreed: { version?: string } = {}): Engine {
   const api = engineApi(endpoint, times, agreed);
   const cleanUp = engineApi(endpoint, times.forCleanUp, agreed);
@@ -61,7 +62,7 @@ function apiEngine(endpoint: Endpoint, times: Deadlines, cli: DockerCli, agreed:
         await refusePodman(cli);
         throw error;
       });
-      // Only podman's API returns this (containers/podman, pkg/api/handlers/types.go). Docker's command can use that API.
+      // Only podman's API returns this field (containers/podman, pkg/api/handlers/types.go). Docker's command can also use that API.
       if (!answer.ok || answer.text.includes('"BuildahVersion"')) await refusePodman(cli);
       return info(answer);
     },
@@ -89,12 +90,12 @@ function apiEngine(endpoint: Endpoint, times: Deadlines, cli: DockerCli, agreed:
   };
 }
 
-/** Returns the path of an image, by a name with slashes. */
+/** Returns the API path of an image. Its name may contain slashes. */
 function pathOf(name: string): string {
   return `/images/${name.split('/').map(encodeURIComponent).join('/')}`;
 }
 
-/** Returns the text of an answer. Throws `code` for a refusal. */
+/** Returns an answer's text. Throws `code` if the engine reported an error. */
 function must(answer: EngineAnswer, code: FailureCode, command: string): string {
   if (answer.ok) return answer.text;
   throw failedWork('docker', code, `docker ${command} failed`, answer.message);
@@ -119,7 +120,7 @@ async function confirm(cli: DockerCli, references: readonly string[]): Promise<r
   const output = await cli.query(args);
   const images = output.stdout.split('\n').flatMap((line) => parseInspect(line) ?? []);
   if (output.exitCode === 0 && images.length === references.length) return images;
-  // The images that it found are not the cause.
+  // The images that were found don't explain the failure.
   throw failedCommand(cli, 'image-missing', ['image', 'inspect', ...references], { ...output, stdout: '' });
 }
 
@@ -151,7 +152,7 @@ async function untag(api: EngineApi, reference: string): Promise<void> {
   must(answer, 'image-missing', `image rm ${reference}`);
 }
 
-// The API can't remove the last tag of an image without the image. So an empty image gets the tag first.
+// The API can't remove an image's last tag without removing the image. So the tag is first moved to an empty image.
 async function release(api: EngineApi, reference: string): Promise<void> {
   const query = { fromSrc: '-', repo: reference };
   const request = { method: 'POST', path: '/images/create', query, body: emptyTarball() } as const;

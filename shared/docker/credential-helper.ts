@@ -6,22 +6,22 @@ import { killTree } from '../base/forced-end.ts';
 import { isObject, parseJson, stringOr } from '../base/json.ts';
 import { quoteForeign } from '../base/text.ts';
 
-// A program that stores docker's logins (docker/docker-credential-helpers). Its output may contain a password, so no message contains the
-// output.
+// A credential helper is a program that stores docker's logins (docker/docker-credential-helpers). Its output may contain a password, so
+// no message quotes it.
 
-// A helper that opens a browser or a prompt never returns here.
+// A helper that opens a browser or a prompt never returns on a runner.
 const answerMs = 60_000;
-// Its children may keep its output open.
+// The helper's children may keep its output open.
 const streamMs = 500;
 const mostBytes = 1024 * 1024;
 
-/** Requests a login by docker's name of the registry. Undefined if there is none. Throws `registry-failed`, or the signal's reason. */
+/** Returns the login under docker's name for the registry, or undefined. Throws `registry-failed`, or the signal's reason. */
 export async function askHelper(
   name: string,
   key: string,
   signal: AbortSignal,
 ): Promise<{ readonly username: string; readonly secret: string } | undefined> {
-  if (!/^[\w.-]+$/.test(name)) throw badHelper(name, 'that is not a valid name of a program');
+  if (!/^[\w.-]+$/.test(name)) throw badHelper(name, 'that is not a valid program name');
   const program = `docker-credential-${name}`;
   const path = await which(program, false);
   if (path === '') throw badHelper(name, `there is no ${program} on PATH`);
@@ -60,7 +60,7 @@ async function run(name: string, path: string, key: string, signal: AbortSignal)
   );
   ending[Symbol.dispose]();
   signal.throwIfAborted();
-  if (limit.aborted) throw badHelper(name, `it gave no answer within ${String(answerMs / 1000)} s`);
+  if (limit.aborted) throw badHelper(name, `it did not answer within ${String(answerMs / 1000)} s`);
   if (failure !== undefined) throw badHelper(name, failure);
   return { exitCode: child.exitCode, stdout };
 }

@@ -2,20 +2,20 @@ import { addAbortListener } from 'node:events';
 import { abortedAfter, timeLimit } from '../base/deadline.ts';
 import { asError, HandoverError } from '../base/errors.ts';
 
-// The runner kills a cancelled step 7.5 s after its first signal (actions/runner, ProcessInvoker). Short work may finish first, and the
-// cleanup has to end within that time.
+// The runner kills a cancelled step 7.5 s after its first signal (actions/runner, ProcessInvoker). Short work may still finish, and
+// cleanup must end within that time.
 const cancelGraceMs = 1000;
 const cleanUpMs = 5500;
-// Without a cancel: the removal of a large image takes long.
+// The limit for cleanup if the step is not cancelled: removing a large image takes long.
 const answerMs = 60_000;
 
-/** The ends of work on an engine: the cancel of the step, and a time limit for cleanup. */
+/** What ends work on an engine: cancellation of the step, and time limits for cleanup. */
 export interface Deadlines {
   /** Ends long work. */
   readonly signal: AbortSignal;
-  /** Waits for short work, or calls `giveUp`. Throws the signal's reason, or `docker-unavailable` after the time limit. */
+  /** Waits for short work. If it takes too long, calls `giveUp` and throws the signal's reason or `docker-unavailable`. */
   within<T>(work: Promise<T>, giveUp: () => void): Promise<T>;
-  /** The same for cleanup. It works after a cancel, with little time for each query. */
+  /** The same for cleanup: it still works after the step is cancelled, with little time for each query. */
   readonly forCleanUp: Deadlines;
 }
 
@@ -41,7 +41,7 @@ export function deadlines(signal: AbortSignal, program: string): Deadlines {
   };
 }
 
-/** Returns the work's result. Gives the work up at the abort, and throws the signal's reason. */
+/** Returns the work's result. When aborted, gives up the work and throws the signal's reason. */
 async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal, giveUp: () => void): Promise<T> {
   const { promise, reject } = Promise.withResolvers<never>();
   const stop = (): void => {
@@ -59,7 +59,7 @@ async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal, giveUp: (
 function noAnswer(program: string, ms: number): HandoverError {
   return new HandoverError(
     'docker-unavailable',
-    `${program} gave no answer within ${String(ms / 1000)} s.`,
+    `${program} did not answer within ${String(ms / 1000)} s.`,
     `Check the engine on this runner: ${program} ${program === 'ctr' ? 'version' : 'info'}.`,
   );
 }

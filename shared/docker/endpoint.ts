@@ -7,32 +7,32 @@ import type { Proxies } from '../http/proxies.ts';
 import { NotAFile, readSmallFile } from '../bytes/files.ts';
 
 // Finds the API of the engine that docker's commands use, in the same way as docker (docker/cli, cli/command/cli.go and
-// cli/context/docker/load.go). All special cases have no endpoint, and docker's commands are used: SSH, Windows pipes, hosts behind a
-// proxy, unreadable files. Then docker reports the error.
+// cli/context/docker/load.go). Special cases have no endpoint: SSH, Windows pipes, hosts behind a proxy, unreadable files. Docker's
+// commands are used for them, and report any error.
 
 /** The settings that select docker's engine. */
 export interface DockerSettings {
   /** `DOCKER_CONFIG`, else ~/.docker. */
   readonly dockerConfigFolder: string;
-  /** The environment's variables whose names begin with `DOCKER_`. */
+  /** The environment variables that begin with `DOCKER_`. */
   readonly dockerVariables: Readonly<Record<string, string>>;
   readonly proxies: Proxies;
 }
 
 /** The address of an engine's API. */
 export interface Endpoint {
-  /** In docker's form: `unix:///var/run/docker.sock`. */
+  /** The address in docker's form, such as `unix:///var/run/docker.sock`. */
   readonly host: string;
   readonly address:
     | { readonly kind: 'unix'; readonly socketPath: string }
     | { readonly kind: 'tcp'; readonly hostname: string; readonly port: number; readonly tls: Tls | undefined };
   /** Sent with each request, as in docker (config.json, `HttpHeaders`). */
   readonly headers: Readonly<Record<string, string>>;
-  /** The version in `DOCKER_API_VERSION`; undefined is negotiated with the engine. */
+  /** The version in `DOCKER_API_VERSION`; if undefined, it is negotiated with the engine. */
   readonly apiVersion: string | undefined;
 }
 
-/** PEM texts. */
+/** TLS settings, with the files as PEM text. */
 interface Tls {
   readonly ca: string | undefined;
   readonly cert: string | undefined;
@@ -56,7 +56,7 @@ export async function engineEndpoint(settings: DockerSettings): Promise<Endpoint
   return { host: target.host, address, headers, apiVersion: version === '' ? undefined : version.replace(/^v/, '') };
 }
 
-/** @returns an empty one if there is none; undefined if it can't be read */
+/** @returns an empty object if there is no configuration; undefined if it can't be read */
 async function readConfig(folder: string): Promise<JsonObject | undefined> {
   const text = await readIfThere(join(folder, 'config.json'));
   const config = text === undefined ? undefined : parseJson(text === '' ? '{}' : text);
@@ -68,12 +68,12 @@ async function readIfThere(path: string): Promise<string | undefined> {
   try {
     return (await readSmallFile(path, limits.jsonBytes)).toString();
   } catch (error) {
-    // Docker itself would wait there, without end.
+    // Docker itself would wait for the pipe forever.
     if (error instanceof NotAFile && error.isPipe)
       throw new HandoverError(
         'docker-unavailable',
         `Docker's configuration can't be read: ${error.message}.`,
-        'Look at what DOCKER_CONFIG, DOCKER_CERT_PATH and DOCKER_CONTEXT lead to.',
+        'Check what DOCKER_CONFIG, DOCKER_CERT_PATH and DOCKER_CONTEXT point to.',
         error,
       );
     return systemCodeOf(error) === 'ENOENT' ? '' : undefined;
@@ -95,7 +95,7 @@ interface Target {
   readonly tls: Tls | undefined;
 }
 
-/** DOCKER_HOST comes before DOCKER_CONTEXT, and that before the configuration's current context (`resolveContextName`). */
+/** DOCKER_HOST overrides DOCKER_CONTEXT, which overrides the configuration's current context (`resolveContextName`). */
 async function targetOf(
   variables: DockerSettings['dockerVariables'],
   currentContext: string,
@@ -140,13 +140,13 @@ function addressOf({ host, tls }: Target, proxies: Proxies): Endpoint['address']
     return tls === undefined && process.platform !== 'win32' ? { kind: 'unix', socketPath } : undefined;
   const url = host.startsWith('tcp://') ? URL.parse(host.replace(/^tcp:/, 'http:')) : null;
   if (url === null || url.hostname === '' || !['', '/'].includes(url.pathname)) return undefined;
-  // Docker takes the system's authorities where it is given none, Node has a list of its own.
+  // Without a CA file, docker uses the system's CAs, but Node uses its own list.
   if (tls?.verify === true && tls.ca === undefined) return undefined;
   const hostname = url.hostname.replace(/^\[(.*)\]$/, '$1');
   const proxy = tls === undefined ? proxies.http : proxies.https;
-  // Docker uses a proxy for all hosts except this one (golang.org/x/net/http/httpproxy).
+  // Docker uses a proxy for all hosts except the local one (golang.org/x/net/http/httpproxy).
   if (proxy !== undefined && !/^(?:localhost|127\.\d+\.\d+\.\d+|::1)$/.test(hostname)) return undefined;
-  // `tcp://h:80` is port 80, which URLs leave out.
+  // `tcp://h:80` means port 80, which URL parsing drops.
   const port = Number(/:(\d+)\/?$/.exec(host)?.[1] ?? (tls === undefined ? 2375 : 2376));
   return { kind: 'tcp', hostname, port, tls };
 }

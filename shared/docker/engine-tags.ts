@@ -3,9 +3,9 @@ import { isDead, livingName, livingNamePattern } from '../bytes/locks.ts';
 import type { Engine } from './engine.ts';
 import type { ListedImage } from './output.ts';
 
-// A temporary tag is a random, unique name: a loaded image has it until it is verified, and a built image until it is saved. After that,
-// the tag is removed, and the image with it if it was not in the engine before. The next step on the same machine removes the temporary
-// tags of killed steps.
+// A temporary tag is a random, unique name. A loaded image has it until it is verified, and a built image until it is saved. Then the tag
+// is removed, and so is the image if it was not in the engine before. The next step on the same machine removes the temporary tags of
+// killed steps.
 
 /** Temporary tags that this step created; removed on dispose. */
 export type EngineTags = Readonly<Awaited<ReturnType<typeof engineTags>>>;
@@ -28,13 +28,13 @@ export async function engineTags({ engine, log }: Tools) {
   const own = await livingName();
   const added: string[] = [];
   return {
-    /** The images that the engine had before. */
+    /** The images that were already in the engine. */
     before,
     /** A unique repository. */
     repository: `${host}/${own.name}`,
     /** The name of the repository that the engine pulls from this step. */
     loopbackName: `${loopback}${own.name}`,
-    /** Adds a temporary tag. It need not exist on dispose. */
+    /** Registers a temporary tag for removal. The tag need not exist on dispose. */
     add: (name: string) => void added.push(name),
     [Symbol.asyncDispose]: async (): Promise<void> => {
       for (const name of added.splice(0).reverse()) {
@@ -53,7 +53,7 @@ async function takeAway({ forCleanUp }: Engine, here: ReadonlySet<string>, name:
   const image = await forCleanUp.inspect(name);
   if (image === undefined) return;
   if (!here.has(image.imageId) || image.repoTags.some((tag) => tag !== name)) return forCleanUp.untag(name);
-  // The image was untagged before. A name with a digest can't be released, so it gets a tag first.
+  // The image was untagged before. A name with a digest can't be released, so the image gets a tag first.
   if (!name.includes('@')) return release(name);
   const tag = `${name.replace(/@.*/, '')}:1`;
   await forCleanUp.tag(name, tag);
@@ -62,8 +62,8 @@ async function takeAway({ forCleanUp }: Engine, here: ReadonlySet<string>, name:
 }
 
 /**
- * Removes what killed steps left behind. Failures are ignored.
- * @param found names of the image that was found. A list of the containerd store omits names by digest of a tagged image.
+ * Removes temporary tags that killed steps left behind. Ignores failures.
+ * @param found names of the image that was found; the containerd store's list omits a tagged image's names by digest
  */
 export async function sweepTags(tools: Tools, found: readonly string[]): Promise<void> {
   const listed = await tools.engine.images().catch(() => []);

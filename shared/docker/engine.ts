@@ -41,32 +41,32 @@ export interface PullWatch {
 export interface Engine {
   /** The engine's command, for messages. */
   readonly program: CommandName;
-  /** Returns a reference in the form of this engine's list. Image IDs are returned unchanged. */
+  /** Returns a reference as this engine lists it. Image IDs are returned unchanged. */
   nameOf(reference: string): string;
-  /** Throws `docker-unavailable` without an engine, `unsupported-host` if it doesn't run Linux containers. */
+  /** Throws `docker-unavailable` if there is no engine, `unsupported-host` if it doesn't run Linux containers. */
   info(): Promise<EngineInfo>;
-  /** Returns the image of a reference or ID, or undefined. */
+  /** Returns the image with this reference or ID, or undefined. */
   inspect(image: string): Promise<InspectedImage | undefined>;
-  /** Inspects references by the engine's own command, as the last check; undefined if `inspect` uses it. Throws `image-missing`. */
+  /** Inspects references with the engine's own command, as a final check; undefined if `inspect` uses it. Throws `image-missing`. */
   readonly confirm: ((references: readonly string[]) => Promise<readonly InspectedImage[]>) | undefined;
-  /** Loads an uncompressed tarball. Returns the loaded references and IDs. Throws `load-failed`, or an error of `chunks`, which ends it. */
+  /** Loads an uncompressed tarball. Returns the loaded references and IDs. Throws `load-failed`, or an error from reading `chunks`. */
   load(chunks: LentChunks): Promise<readonly string[]>;
-  /** Pulls by digest from this step's registry; undefined if only whole tarballs are accepted. Throws `load-failed` or its error. */
+  /** Pulls by digest from this step's registry; undefined if only tarballs are accepted. Throws `load-failed` or the registry's error. */
   readonly pull: ((reference: string, registry: PullWatch) => Promise<void>) | undefined;
   /** Returns the bytes of `docker save`. Throws `image-not-found` during the iteration. */
   save(image: string): AsyncIterable<Buffer>;
   tag(image: string, reference: string): Promise<void>;
-  /** Removes a reference if it exists, and the image with its last one. Also works after a cancel. */
+  /** Removes a reference if it exists; removing the last one also removes the image. Also works after a cancel. */
   untag(reference: string): Promise<void>;
-  /** Removes a tag but keeps the image, even untagged. Also works after a cancel. Undefined if the engine keeps no image without a name. */
+  /** Removes a tag but keeps the image, even untagged. Also works after a cancel. Undefined if the engine can't keep unnamed images. */
   readonly release: ((reference: string) => Promise<void>) | undefined;
   /** Returns all images, including untagged ones. An image with several names is listed several times. */
   images(): Promise<readonly ListedImage[]>;
-  /** The same engine for cleanup. It works after a cancel, with little time for each query. */
+  /** The same engine for cleanup: it still works after the step is cancelled, with little time for each query. */
   readonly forCleanUp: Engine;
 }
 
-// What failed, and a hint.
+// What failed, with a hint.
 const noDocker = [
   'No Docker engine answers',
   'Start the engine, or check DOCKER_HOST and the permission of its socket. ubuntu-slim and macOS runners have none.',
@@ -103,7 +103,7 @@ export function commandEngine(cli: DockerCli): Engine {
   };
 }
 
-/** Podman, which has no daemon: this step removes its files in `tempRoot`. A load needs up to twice the tarball's size there. */
+/** Podman. It has no daemon, so this step removes its files in `tempRoot`. A load needs up to twice the tarball's size there. */
 export function podmanEngine(cli: DockerCli, tempRoot: string): Engine {
   const common = commandEngine(cli);
   return {
@@ -118,7 +118,7 @@ export function podmanEngine(cli: DockerCli, tempRoot: string): Engine {
       await using temp = await makeTempDir(tempRoot);
       return await loadInto(cli, chunks, temp.path);
     },
-    // It only accepts whole tarballs.
+    // Podman only accepts whole tarballs.
     pull: undefined,
     save: (image) => savePodman(cli, tempRoot, image),
     tag: (image, reference) => common.tag(image, podmanName(reference)),
@@ -129,18 +129,18 @@ export function podmanEngine(cli: DockerCli, tempRoot: string): Engine {
   };
 }
 
-// The Docker format keeps the config. `oci-archive` would convert it (without the health check), which gives another image.
+// The Docker format keeps the config. `oci-archive` would convert it and drop the health check, which makes it a different image.
 async function* savePodman(cli: DockerCli, tempRoot: string, image: string): AsyncGenerator<Buffer> {
   await using temp = await makeTempDir(tempRoot);
   yield* saveFrom(cli, ['save', '--format', 'docker-archive', image], temp.path);
 }
 
-/** Returns a reference as podman lists it: under `localhost/` without a registry, as in `podman tag`. IDs don't change. @internal */
+/** Returns a reference as podman lists it, under `localhost/` if it has no registry (`podman tag`). IDs are unchanged. @internal */
 export function podmanName(reference: string): string {
   return registryOf(reference) !== undefined || isDigest(reference) ? reference : `localhost/${reference}`;
 }
 
-/** Returns the arguments to inspect images, one line of JSON each. */
+/** Returns the arguments of a command that prints one line of JSON for each image. */
 export function inspectArgs(...images: readonly string[]): readonly string[] {
   return ['image', 'inspect', '--format', '{{json .}}', ...images];
 }
@@ -151,7 +151,7 @@ async function removeReference(cli: DockerCli, name: string): Promise<void> {
   if (output.exitCode !== 0 && !saysNoSuchImage(output.stderr)) throw failedCommand(cli, 'image-missing', args, output);
 }
 
-// Docker has no command that removes the last tag of an image without the image. So an empty image gets the tag first.
+// No docker command removes an image's last tag without removing the image. So the tag is first moved to an empty image.
 async function releaseTag({ forCleanUp }: DockerCli, reference: string): Promise<void> {
   const args = ['import', '-', reference];
   const output = await outputOf(await forCleanUp.start(args), emptyTarball());
@@ -177,7 +177,7 @@ async function infoWith(
   throw new HandoverError('docker-unavailable', `${what}: ${cause}`, hint);
 }
 
-/** Returns the image of an inspect command, or undefined if there is none. Throws `image-missing` if the command fails. */
+/** Returns the image that an inspect command prints, or undefined if there is none. Throws `image-missing` if the command fails. */
 async function inspectWith(
   cli: DockerCli,
   args: readonly string[],
@@ -203,15 +203,15 @@ const reachMs = 10_000;
 
 /**
  * Runs a pull by digest from this step's registry.
- * @param pull called to pull until the signal is aborted; returns the engine's message if it fails
- * @throws HandoverError `load-failed` if the pull fails, or without a request within ten seconds; the error that `failed` settles with
+ * @param pull pulls until the signal is aborted; returns the engine's message if the pull fails
+ * @throws HandoverError `load-failed` if the pull fails, or sends no request within ten seconds; the error that `failed` settles with
  */
 export async function pullWatched(
   { reached, failed }: PullWatch,
   pull: (signal: AbortSignal) => Promise<string | undefined>,
 ): Promise<void> {
   const ends = new AbortController();
-  const timer = setTimeout(() => ends.abort(new Error('it did not ask')), reachMs);
+  const timer = setTimeout(() => ends.abort(new Error('it sent no request')), reachMs);
   void reached.then(() => clearTimeout(timer));
   let failure: unknown;
   void failed.then((error) => {
@@ -223,7 +223,7 @@ export async function pullWatched(
   if (refusal === undefined) return;
   throw new HandoverError(
     'load-failed',
-    `The engine can't fetch layers from this step: ${refusal || 'it did not ask'}.`,
+    `The engine can't fetch layers from this step: ${refusal || 'it sent no request'}.`,
     'Set `overlap: false`.',
   );
 }
@@ -246,7 +246,7 @@ export async function* saveFrom(cli: DockerCli, args: readonly string[], tempDir
 }
 
 function failedSave(cli: DockerCli, args: readonly string[], output: CliOutput): HandoverError {
-  // moby layer/empty.go: the classic store has no content of an image without layers.
+  // moby layer/empty.go: the classic store has no content for an image without layers.
   if (!output.stderr.includes('empty export')) return failedCommand(cli, 'image-not-found', args, output);
   return new HandoverError(
     'unsupported-host',

@@ -18,7 +18,7 @@ import {
   parseSnapshotter,
 } from './output.ts';
 
-/** What an image is loaded into: an engine, or a node of a cluster. */
+/** Where an image is loaded: an engine, or a node of a cluster. */
 export interface Holder {
   readonly engine: Engine;
   /** The node's name in its cluster; undefined for the job's own engine. */
@@ -28,7 +28,7 @@ export interface Holder {
 // containerd's namespace for Kubernetes' images (containerd, internal/cri/constants).
 const kubernetes = 'k8s.io';
 
-/** What differs between the tools that run a cluster's nodes as containers. */
+/** The differences between the tools that run a cluster's nodes as containers. */
 interface ToolFacts {
   /** The label with the cluster's name. */
   readonly cluster: string;
@@ -36,11 +36,11 @@ interface ToolFacts {
   readonly clusterIn?: (label: string) => string;
   /** The label with a container's role. */
   readonly role: string;
-  /** Whether a container of that role is a node: clusters also have load balancers and registries. */
+  /** Whether a container with that role is a node. Clusters also have load balancers and registries. */
   readonly isNode: (role: string) => boolean;
   /** Whether `containerd config dump` shows the snapshotter. */
   readonly showsSnapshotter: boolean;
-  /** Whether a node can have another container runtime. */
+  /** Whether a node can have a container runtime other than containerd. */
   readonly hasOtherRuntimes?: true;
 }
 
@@ -71,7 +71,7 @@ const tools: Readonly<Record<ClusterTool, ToolFacts>> = {
   },
 };
 
-/** Returns the holders of a destination: none for `none`. Throws `cluster-not-found`, `docker-unavailable`. */
+/** Returns the holders of a destination; empty for `none`. Throws `cluster-not-found`, `docker-unavailable`. */
 export async function holdersOf(
   destination: Destination,
   engine: Engine,
@@ -117,7 +117,7 @@ async function clusterNodes(cli: DockerCli, tool: ClusterTool, cluster: string):
   const stopped = nodes.filter(({ state }) => state !== 'running');
   if (stopped.length > 0) {
     throw clusterNotFound(
-      `Of the nodes of ${tool}’s cluster "${cluster}", ${stopped.map(({ name, state }) => `${name} is ${state}`).join(', ')}.`,
+      `Not all nodes of ${tool}’s cluster "${cluster}" are running: ${stopped.map(({ name, state }) => `${name} is ${state}`).join(', ')}.`,
       'Start the cluster’s nodes, or create the cluster again.',
     );
   }
@@ -137,7 +137,7 @@ async function nodeContainers(cli: DockerCli, tool: ClusterTool) {
     throw new HandoverError(
       'docker-unavailable',
       `The nodes can't be listed: ${lastLine(output)}`,
-      'Nodes of kind, k3d and minikube are containers of docker: check that its engine runs here, and DOCKER_HOST.',
+      'Nodes of kind, k3d and minikube are Docker containers: check DOCKER_HOST, and that the engine runs here.',
     );
   }
   const rows = output.stdout.split('\n').filter((line) => line.trim() !== '');
@@ -149,7 +149,7 @@ async function nodeContainers(cli: DockerCli, tool: ClusterTool) {
 }
 
 async function clusterNode(cli: DockerCli, tool: ClusterTool, name: string): Promise<Holder> {
-  // As kind runs its own commands in a node.
+  // kind itself runs commands in a node in this way.
   const inside = (stdin: boolean): readonly string[] => ['exec', '--privileged', ...(stdin ? ['-i'] : []), name];
   const run = (...command: readonly string[]): Promise<string> =>
     must(cli, 'load-failed', [...inside(false), ...command]);
@@ -164,7 +164,7 @@ async function clusterNode(cli: DockerCli, tool: ClusterTool, name: string): Pro
   return { node: name, engine };
 }
 
-/** minikube writes the socket of the node's container runtime into this file (pkg/minikube/cruntime/cri.go, populateCRIConfig). */
+/** Throws if minikube wrote another runtime's socket into `crictl` (pkg/minikube/cruntime/cri.go, populateCRIConfig). */
 function requireContainerd(node: string, crictl: string): void {
   const socket = /^runtime-endpoint: *(?:unix:\/\/)?(\S+)/m.exec(crictl)?.[1];
   if (socket?.endsWith('/containerd.sock') === true) return;
@@ -175,43 +175,43 @@ function requireContainerd(node: string, crictl: string): void {
   );
 }
 
-// A containerd as an engine: a node of a cluster, where `docker exec` runs ctr, or a containerd of this machine. An image's ID is its
-// manifest's digest. The image's facts are read from the stored blobs, not from containerd's listing. Names are containerd's: Kubernetes
+// Uses containerd as an engine: in a cluster's node, where `docker exec` runs ctr, or on this machine. An image's ID is its manifest's
+// digest. The image's properties are read from the stored blobs, not from containerd's listing. Names have containerd's form: Kubernetes
 // looks for `docker.io/library/charon:local` if a pod has the image `charon:local`.
 
 interface CtrCommand {
-  /** docker to run ctr in a container, or ctr. */
+  /** docker, which runs ctr in a container, or ctr itself. */
   readonly cli: DockerCli;
   /** Returns the arguments before ctr's. */
   readonly before: (stdin: boolean) => readonly string[];
   /** A command that prints the machine's architecture; undefined for this machine. */
   readonly architecture: readonly string[] | undefined;
-  /** Undefined is ctr's default. */
+  /** Undefined for ctr's default. */
   readonly snapshotter: string | undefined;
 }
 
 /** Runs `ctr content`, and returns its output. */
 type AskContent = (...args: readonly string[]) => Promise<string>;
 
-/** A node's content. The bytes of a digest never change, nor does containerd's reading of them, so each is read once. */
+/** Caches a node's content: neither the bytes under a digest nor containerd's reading of them ever change. */
 class Content {
   readonly #blobs = new Map<Digest, Buffer>();
   readonly #configs = new Map<Digest, Digest>();
 
   async blob(ask: AskContent, digest: Digest): Promise<Buffer> {
-    // The digest proves that decoding to text lost no byte.
+    // The digest proves that no byte was lost by decoding the output as text.
     const content = this.#blobs.get(digest) ?? Buffer.from(await ask('get', digest));
     if (digestOf(content) !== digest)
       throw new HandoverError(
         'image-mismatch',
-        `containerd has other bytes under the digest ${digest}.`,
+        `containerd has different bytes under the digest ${digest}.`,
         'Check the disk of that node. Its content store is damaged.',
       );
     this.#blobs.set(digest, content);
     return content;
   }
 
-  /** Returns the config digest in containerd's own reading of a manifest. */
+  /** Returns the config digest that containerd itself read from a manifest. */
   async configDigest(ask: AskContent, manifest: Digest): Promise<Digest | undefined> {
     const found = this.#configs.get(manifest) ?? parseCtrConfigDigest(await ask('ls', `digest==${manifest}`), manifest);
     if (found !== undefined) this.#configs.set(manifest, found);
@@ -235,7 +235,7 @@ function containerdNode(command: CtrCommand, content = new Content()): Engine {
     inspect: async (image) => {
       const filter = isDigest(image) ? `target.digest==${image}` : `name==${containerdName(image)}`;
       const args = [...before(false), 'images', 'check', ...withSnapshotter, filter];
-      // It lists the images like `images ls`, and fails after that if the image is damaged.
+      // The command lists images like `images ls`, and then fails if the image is damaged.
       const output = await cli.query(args);
       const [found] = parseCtrImages(output.stdout);
       if (found !== undefined) return inspected(found, content, ask, parseCtrCheck(output.stdout, found.name));
@@ -249,7 +249,7 @@ function containerdNode(command: CtrCommand, content = new Content()): Engine {
       return [];
     },
     confirm: undefined,
-    // It only accepts whole tarballs.
+    // ctr only accepts whole tarballs.
     pull: undefined,
     save: (image) => saveFrom(cli, [...before(false), 'images', 'export', '-', containerdName(image)]),
     tag: async (image, reference) => {
@@ -262,7 +262,7 @@ function containerdNode(command: CtrCommand, content = new Content()): Engine {
       const args = [...before(false), 'images', 'rm', containerdName(reference)];
       await must(cli.forCleanUp, 'image-missing', args);
     },
-    // containerd keeps no image without a name.
+    // containerd can't keep an image without a name.
     release: undefined,
     images: async () => (await list()).map(({ name, target }) => ({ reference: name, imageId: target })),
   };
@@ -291,7 +291,7 @@ async function inspected(
     const config = parseConfig(await content.blob(ask, digest), `config ${digest}`);
     return { ...common, ...config, configDigest: await content.configDigest(ask, target) };
   } catch (error) {
-    // An index of several platforms, a chart, or an image without content: never a handed-over image.
+    // It is an index of several platforms, a chart, or an image without content, so it can't be a handed-over image.
     if (!(error instanceof HandoverError) || !['tarball-invalid', 'image-missing'].includes(error.code)) throw error;
     return { ...common, platform: platformOf('', ''), diffIds: [], labels: {}, config: {} };
   }

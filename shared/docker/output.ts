@@ -12,7 +12,7 @@ import { type Digest, isDigest } from '../image/digest.ts';
 import { dockerStore, type ImageStore, imageStores } from '../image/image-store.ts';
 import { type Platform, platformIn, platformOf, samePlatform } from '../image/platform.ts';
 
-// Pure readers of what docker, podman and ctr print.
+// Pure functions that parse the output of docker, podman and ctr.
 
 export interface EngineInfo {
   readonly platform: Platform;
@@ -23,7 +23,7 @@ export interface EngineInfo {
   readonly hostName: string;
 }
 
-/** An image in one engine, as in `docker image inspect`. */
+/** An image in an engine, as shown by `docker image inspect`. */
 export interface InspectedImage {
   /** The image ID in this engine's store. */
   readonly imageId: string;
@@ -34,13 +34,13 @@ export interface InspectedImage {
   /** Inspect's `Config`, which containers use. */
   readonly config: JsonObject;
   readonly created?: string | undefined;
-  /** The config digest in the engine's own reading of the manifest; undefined if the engine doesn't return it. */
+  /** The config digest that the engine itself read from the manifest; undefined if the engine doesn't return it. */
   readonly configDigest?: Digest | undefined;
-  /** Whether the engine has all of its content, as its manifest names it; undefined if that is unknown. */
+  /** Whether the engine has all content that the manifest lists; undefined if unknown. */
   readonly isWhole?: boolean | undefined;
 }
 
-/** Reads `docker info --format '{{json .}}'`, or the API's SystemInfo; undefined without an engine. */
+/** Reads `docker info --format '{{json .}}'`, or the API's SystemInfo; undefined if no engine answered. */
 export function parseInfo(text: string): EngineInfo | undefined {
   const info = parseJson(text);
   if (!isObject(info)) return undefined;
@@ -71,7 +71,7 @@ function hasAll(manifests: unknown, platform: Platform): boolean | undefined {
   return available.includes(true);
 }
 
-/** The same for parsed JSON. */
+/** Does the same as `parseInspect` for parsed JSON. */
 function inspectedImage(image: JsonObject): InspectedImage | undefined {
   if (typeof image['Id'] !== 'string') return undefined;
   const rootFs = objectOf(image['RootFS']);
@@ -89,15 +89,15 @@ function inspectedImage(image: JsonObject): InspectedImage | undefined {
     labels: stringMapOf(config['Labels']),
     config,
     created: stringOr(image['Created'], undefined),
-    // The containerd store returns a descriptor since Docker 28. Since 29.1.2 it also returns one for an image whose layers are only
-    // unpacked for another manifest (moby 2e3a23c8ec). It only lists manifests over its API, since Docker 28.
+    // Since Docker 28, the containerd store returns a descriptor, and lists manifests, but only through the API. Since 29.1.2, it also
+    // returns a descriptor if the image's layers are only unpacked for another manifest (moby 2e3a23c8ec).
     isWhole: image['Descriptor'] === undefined ? true : hasAll(image['Manifests'], platform),
   };
 }
 
 /**
- * Reads the references and image IDs that `docker load` prints. With the containerd store, a failed unpack of a stored image is only
- * printed, and load exits with 0 (moby daemon/containerd/image_exporter.go).
+ * Reads the references and image IDs that `docker load` prints. With the containerd store, load only prints that it could not unpack a
+ * stored image, and exits with 0 (moby daemon/containerd/image_exporter.go).
  */
 export function parseLoadOutput(text: string) {
   const lines = text.split(/[\r\n]+/);
@@ -105,7 +105,7 @@ export function parseLoadOutput(text: string) {
   return { loaded, unpackError: lines.find((line) => line.includes('Error unpacking image'))?.trim() };
 }
 
-/** For `image ls --digests --format`. */
+/** The format for `image ls --digests --format`. */
 export const listingFormat = '{{.Repository}}:{{.Tag}} {{.Digest}} {{.ID}}';
 
 /** A name of an image in an engine. */
@@ -114,7 +114,7 @@ export interface ListedImage {
   readonly imageId: string;
 }
 
-/** Reads `image ls` in that format. An image that was pulled by digest may have no tag. */
+/** Reads `image ls` in `listingFormat`. An image that was pulled by digest may have no tag. */
 export function parseListing(text: string): readonly ListedImage[] {
   return text.split('\n').flatMap((line) => {
     const [tagged = '', digest = '', imageId] = line.trim().split(' ');
@@ -135,7 +135,7 @@ export function parseImages(text: string): readonly ListedImage[] | undefined {
     const imageId = stringOr(image['Id'], '');
     const tags = stringsOf(image['RepoTags']).filter((name) => !name.startsWith('<none>'));
     const repositories = new Set(tags.map((name) => name.slice(0, name.lastIndexOf(':'))));
-    // A containerd store creates a name by digest for each tag.
+    // The containerd store creates a name by digest for each tag.
     const pinned = stringsOf(image['RepoDigests']).filter((name) => {
       const [repository = ''] = name.split('@');
       return repository !== '<none>' && !repositories.has(repository);
@@ -192,7 +192,7 @@ export function parseCtrImages(text: string): readonly CtrImage[] {
   });
 }
 
-/** Reads `ctr images check`: whether all of an image's content is there (STATUS `complete (3/3)`). */
+/** Reads `ctr images check`: whether all of an image's content is present (STATUS `complete (3/3)`). */
 export function parseCtrCheck(text: string, name: string): boolean {
   const line = text.split('\n').find((one) => one.split(/\s/)[0] === name);
   return /\scomplete \((\d+)\/\1\)\s/.test(line ?? '');
@@ -201,7 +201,7 @@ export function parseCtrCheck(text: string, name: string): boolean {
 /**
  * Reads `ctr content ls` of one manifest: the config digest that containerd itself read from it, in the label that keeps the config
  * (core/images/handlers.go, SetChildrenMappedLabels; core/images/mediatypes.go, ChildGCLabels).
- * @returns undefined when there is no such label
+ * @returns undefined if there is no such label
  */
 export function parseCtrConfigDigest(text: string, manifest: Digest): Digest | undefined {
   const line = text.split('\n').find((one) => one.split(/\s/)[0] === manifest);
@@ -209,7 +209,7 @@ export function parseCtrConfigDigest(text: string, manifest: Digest): Digest | u
   return isDigest(digest) ? digest : undefined;
 }
 
-/** Reads the snapshotter of Kubernetes' containers from `containerd config dump` of containerd 1 or 2. Undefined if there is none. */
+/** Reads which snapshotter Kubernetes uses from `containerd config dump` of containerd 1 or 2; undefined if it is not set. */
 export function parseSnapshotter(text: string): string | undefined {
   let isImages = false;
   for (const line of text.split('\n').map((one) => one.trim())) {

@@ -15,10 +15,10 @@ const pauseMs = 10_000;
 /** How long one push or pull may take, in ms. */
 const registryLimitMs = 25 * 60_000;
 
-/** Limits the time that a command works on a registry. */
+/** Limits how long a command may work with a registry. */
 export const registryLimit = (): TimeLimit => timeLimit(registryLimitMs);
 
-/** Why the limit ended a command; undefined if it didn't. */
+/** Returns why the limit ended a command; undefined if it didn't. */
 export function exceeded({ signal }: TimeLimit): string | undefined {
   return signal.aborted ? `it took longer than ${formatDuration(registryLimitMs)}` : undefined;
 }
@@ -32,8 +32,8 @@ export function registryCommands(
 ) {
   /**
    * Runs other registry work until it succeeds, with at most three attempts and a warning before each retry.
-   * @param failed the error of the first attempt, if that was made before
-   * @throws RegistryFailure of the last attempt, or of one that would fail again in the same way
+   * @param failed the error of the first attempt, if that was already made
+   * @throws RegistryFailure of the last attempt, or of an attempt that would fail again in the same way
    */
   const attempt = <T>(work: () => Promise<T>, failed?: RegistryFailure): Promise<T> =>
     retry((count) => (count === 1 && failed !== undefined ? Promise.reject(failed) : work()), {
@@ -65,7 +65,7 @@ export function registryCommands(
   };
 }
 
-/** Returns what a command prints. The reference is its last argument. */
+/** Runs a command, and returns its output. The last argument must be the reference. */
 async function run(cli: DockerCli, work: string, args: readonly string[]): Promise<string> {
   const limit = registryLimit();
   const running = await cli.start(args, limit);
@@ -91,8 +91,8 @@ async function configDigest(cli: DockerCli, reference: PinnedReference, platform
 
 async function rawManifest(cli: DockerCli, reference: PinnedReference): Promise<Buffer> {
   const name = formatReference(reference);
-  // The digest proves that decoding to text lost no byte.
+  // The digest proves that no byte was lost by decoding the output as text.
   const bytes = Buffer.from(await run(cli, 'Reading', ['buildx', 'imagetools', 'inspect', '--raw', name]));
   if (digestOf(bytes) === reference.digest) return bytes;
-  throw new RegistryFailure('Reading', [name], 'the received manifest has another digest');
+  throw new RegistryFailure('Reading', [name], 'the received manifest has a different digest');
 }

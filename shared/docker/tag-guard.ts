@@ -6,26 +6,26 @@ import { formatReference, type Reference } from '../image/reference.ts';
 import type { Engine } from './engine.ts';
 import type { EngineInfo, InspectedImage } from './output.ts';
 
-// A cancelled step has little time.
+// Tags to restore at once: a cancelled step has little time.
 const atOnce = 8;
 
 /**
- * Sets references, and restores them on dispose unless the step succeeds. So no tag keeps a wrong image, and no earlier image loses its
- * tag. References that another process has set since are not changed.
+ * Sets references, and restores them on dispose unless the step succeeds. So no tag is left on a wrong image, and no earlier image loses
+ * its tag. References that another process has set since then are not changed.
  */
 export type TagGuard = ReturnType<typeof guardTags>;
 
 interface Change {
   readonly reference: string;
-  /** Image ID; undefined for none. */
+  /** The earlier image's ID; undefined if the reference didn't exist. */
   readonly before: string | undefined;
-  /** The image that was set. The reference may have another one now. */
+  /** The ID of the image that was set. The reference may point to another image now. */
   readonly after: string | undefined;
   /** Whether that image was in the engine before, tagged or not. */
   readonly wasHere: boolean;
 }
 
-/** @param claim on the references, released on dispose */
+/** @param claim the claim on the references; released on dispose */
 export function guardTags(engine: Engine, onTrouble: (message: string) => void, claim?: AsyncDisposable) {
   const changes: Change[] = [];
   let keepsAll = false;
@@ -57,7 +57,7 @@ export function guardTags(engine: Engine, onTrouble: (message: string) => void, 
         changes.push({ reference, before, after, wasHere: after !== undefined && here.has(after) });
       }
     },
-    /** Tags an image, and returns the reference's image. `known` has just been inspected. Throws `load-failed`. */
+    /** Tags an image, and returns the reference's image. `known` was just inspected. Throws `load-failed`. */
     tag: async (
       image: string,
       reference: string,
@@ -65,7 +65,7 @@ export function guardTags(engine: Engine, onTrouble: (message: string) => void, 
     ): Promise<InspectedImage | undefined> => {
       const after = known?.imageId ?? (await engine.inspect(image))?.imageId ?? image;
       const before = (known === undefined ? await engine.inspect(reference) : known.before)?.imageId;
-      // Also if the command fails after it has set the tag.
+      // Recorded first, because the command may fail after it has set the tag.
       changes.push({ reference, before, after, wasHere: true });
       await engine.tag(image, reference);
       return engine.inspect(reference);
@@ -80,18 +80,19 @@ export function guardTags(engine: Engine, onTrouble: (message: string) => void, 
   };
 }
 
-// Two steps that set the same reference at the same time can't tell whose tag it is. So a step claims its references before it inspects
-// them, and releases them after they are verified or restored. A claim works between the steps of this project on this machine (locks.ts).
+// If two steps set the same reference at the same time, neither can tell which of them set it. So a step claims its references before it
+// inspects them, and releases them after they are verified or restored. A claim only affects this project's steps on this machine
+// (locks.ts).
 
-/** Returns the name of an engine for all steps on this machine. */
+/** Returns an engine's name, which is the same in all steps on this machine. */
 export function placeOf({ hostName, dataRoot }: Pick<EngineInfo, 'hostName' | 'dataRoot'>): string {
   return `${hostName} ${dataRoot}`;
 }
 
-// Longer than a step needs to tag its images, and than most pulls and pushes.
+// Longer than a step needs to tag its images, and longer than most pulls and pushes.
 const usualWaits: KeyWaits = { 'this-user': 120_000, 'other-user': 120_000, stranger: 10_000 };
 
-/** Claims references in some engines until disposed of, in a fixed order, so that two steps can't wait for each other. */
+/** Claims references in engines until dispose, in a fixed order, so that two steps can't wait for each other. */
 export async function claimTags(
   places: readonly string[],
   references: readonly Reference[],

@@ -29,7 +29,7 @@ export function jobContext(env: Environment = process.env) {
     tempRoot: variable('RUNNER_TEMP') || tmpdir(),
     runtimeToken,
     resultsUrl,
-    /** Whether BuildKit's `gha` cache has a service. */
+    /** Whether there is a service for BuildKit's `gha` cache. */
     hasCacheService: runtimeToken !== '' && (variable('ACTIONS_CACHE_URL') !== '' || resultsUrl !== ''),
     /** Whether BuildKit's `gha` cache uses `resultsUrl`, as buildx reads it (util/buildflags/cache.go, with Go's strconv.ParseBool). */
     usesCacheV2:
@@ -46,12 +46,12 @@ export function jobContext(env: Environment = process.env) {
       runAttempt: Number.parseInt(variable('GITHUB_RUN_ATTEMPT'), 10) || 1,
       commit: variable('GITHUB_SHA'),
     },
-    /** Identifies the job in its run, the same in each attempt. Legs of a matrix may share it; calls of a reusable workflow don't. */
+    /** Identifies the job in its run, across attempts. Legs of a matrix may share it; calls of a reusable workflow don't. */
     jobPath: jobPath(variable('ACTIONS_ORCHESTRATION_ID')) ?? variable('GITHUB_JOB'),
     runUrl: repositoryUrl === '' || runId === '' ? '' : `${repositoryUrl}/actions/runs/${runId}`,
     /** Web address of the repository; empty outside of a workflow. */
     repositoryUrl,
-    /** Base URL of the REST API without a trailing slash; on GitHub Enterprise it has a path. */
+    /** Base URL of the REST API, without a trailing slash. On GitHub Enterprise, it includes a path. */
     apiUrl: (variable('GITHUB_API_URL') || 'https://api.github.com').replace(/\/+$/, ''),
     host: workflowHost(variable),
     /** The repository's maximum retention in days, if the runner sets it. */
@@ -79,9 +79,9 @@ export function jobContext(env: Environment = process.env) {
   };
 }
 
-// Gitea's runner sets the first (gitea.com/gitea/act_runner, internal/app/run/runner.go). Forgejo's sets both (code.forgejo.org/forgejo/runner).
-// Both contain act, which sets the last (nektos/act, pkg/runner/run_context.go). The names of GitHub's hosts are those that its own clients
-// accept (actions/toolkit, artifact, config.ts).
+// Gitea's runner sets GITEA_ACTIONS (gitea.com/gitea/act_runner, internal/app/run/runner.go). Forgejo's runner sets both GITEA_ACTIONS and
+// FORGEJO_ACTIONS (code.forgejo.org/forgejo/runner). Both runners contain act, which sets ACT (nektos/act, pkg/runner/run_context.go).
+// GitHub's hosts are those that its own clients accept (actions/toolkit, artifact, config.ts).
 function workflowHost(variable: (name: string) => string): WorkflowHost {
   if (variable('FORGEJO_ACTIONS') === 'true') return 'Forgejo';
   if (variable('GITEA_ACTIONS') === 'true') return 'Gitea';
@@ -93,8 +93,8 @@ function workflowHost(variable: (name: string) => string): WorkflowHost {
     : 'GitHub Enterprise Server';
 }
 
-// The runner sets it to `<id of the attempt's plan>.<job, with the jobs that call it>.<leg>`, a leg without a matrix being `__default`
-// (seen on hosted runners). GITHUB_JOB is the same for all calls of a workflow.
+// The runner sets ACTIONS_ORCHESTRATION_ID to `<id of the attempt's plan>.<job, with the jobs that call it>.<leg>`. Without a matrix, the
+// leg is `__default` (seen on hosted runners). GITHUB_JOB is the same for all calls of a workflow.
 function jobPath(orchestration: string): string | undefined {
   return /^[0-9a-f-]{36}\.(.+?)(?:\.__default)?$/i.exec(orchestration)?.[1];
 }

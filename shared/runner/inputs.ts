@@ -29,7 +29,7 @@ export function actionInputs(mask: (secret: string) => void = maskSecret) {
     /** Returns one `id=value` per line, untrimmed, because a key may need its last line end. Masks the values. */
     secrets: (name: string): readonly string[] => {
       const found = rows(read(name))?.map((row) => row.join(','));
-      // Masked before any error, which would be in the log.
+      // Masked before an error is thrown, because the log shows errors.
       for (const item of found ?? read(name).split('\n')) maskLines(valueOf(item), mask);
       if (found === undefined) throw invalid(name, '(not shown)', closedQuotes);
       return found.filter((item) => item.trim() !== '');
@@ -40,7 +40,7 @@ export function actionInputs(mask: (secret: string) => void = maskSecret) {
       for (const item of found) maskLines(smallFile(valueOf(item)), mask);
       return found;
     },
-    /** Returns one `id=VARIABLE` per line or between commas. Masks the values of the variables. */
+    /** Returns the `id=VARIABLE` items, separated by line breaks or commas. Masks the values of the variables. */
     secretEnvs: (name: string): readonly string[] => {
       const found = list(name);
       for (const item of found) maskLines(process.env[valueOf(item)] ?? '', mask);
@@ -61,15 +61,15 @@ function optional(name: string): string | undefined {
   return read(name).trim() || undefined;
 }
 
-/** Returns the unchanged text; undefined for the default `none`. The runner applies it only if the line is missing (docs/decisions/0022). */
+/** Returns the unchanged text; undefined for `none`, which the runner sets only if the input's line is missing (docs/decisions/0022). */
 function unlessNone(name: string): string | undefined {
   const given = read(name);
   return process.env[variableOf(name)] === undefined || given.trim() === 'none' ? undefined : given;
 }
 
 /**
- * Returns a text whose absence disables a check or selects another image; undefined for the default `none`. Throws `invalid-input` for an
- * empty text, which is the value of an expression with an undeclared output.
+ * Returns a text, or undefined for the default `none`, which disables a check or selects another image. Throws `invalid-input` for an
+ * empty text, the value of an expression with an undeclared output.
  */
 function orNone(name: string): string | undefined {
   const given = unlessNone(name)?.trim();
@@ -77,7 +77,7 @@ function orNone(name: string): string | undefined {
   return given;
 }
 
-/** The same for a list. Empty for `none`. */
+/** Does the same as `orNone` for a list; empty for `none`. */
 function listOrNone(name: string): readonly string[] {
   const given = unlessNone(name) === undefined ? undefined : list(name);
   if (given?.length === 0) throw givenEmpty(name);
@@ -88,7 +88,7 @@ function givenEmpty(name: string): HandoverError {
   return invalidInput(
     `The input \`${name}\` is empty and would have no effect.`,
     'Check its expression. Usually the other job doesn’t declare this output under `outputs:`, or isn’t in the `needs:` of ' +
-      `this job. To disable \`${name}\`, remove the line or set \`none\`, also in a condition: \`\${{ … || 'none' }}\`.`,
+      `this job. To disable \`${name}\`, remove the line or set \`none\`, including in a condition: \`\${{ … || 'none' }}\`.`,
   );
 }
 
@@ -98,8 +98,8 @@ function lines(name: string): readonly string[] {
 }
 
 /**
- * Returns one item per line or between commas, as in the add-hosts of docker/build-push-action. Quotes around a whole line don't protect
- * its commas (docker/actions-toolkit, util.ts, getList).
+ * Returns the items, separated by line breaks or commas, as in the add-hosts of docker/build-push-action. Quotes around a whole line
+ * don't protect its commas (docker/actions-toolkit, util.ts, getList).
  */
 function list(name: string): readonly string[] {
   return items(records(name).flatMap((row) => (row.length === 1 ? (row[0] ?? '').split(',') : row)));
@@ -136,10 +136,10 @@ function valueOf(item: string): string {
   return item.slice(item.indexOf('=') + 1);
 }
 
-// The maximum size of a file of secrets, in bytes. Lines of larger files are not masked.
+// The maximum size of a secret file, in bytes. Lines of larger files are not masked.
 const maxSecretFile = 64 * 1024;
 
-/** Returns the text of a file, or an empty one. The build reports a missing file. */
+/** Returns a file's text, or an empty text if it can't be read. The build reports a missing file. */
 function smallFile(path: string): string {
   try {
     return readSmallFileSync(path, maxSecretFile).toString();

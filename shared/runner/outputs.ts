@@ -11,7 +11,7 @@ export function setOutputs(outputs: Readonly<Record<string, string>>): void {
 // GitHub doesn't show a larger summary of a step (docs.github.com, "Workflow commands", "Step isolation and limits").
 const mostBytes = 1024 * 1024;
 
-/** Adds Markdown to the job summary, with `details` for the log, which fold there. A failure is only a warning. */
+/** Adds Markdown to the job summary. Logs `details`, which the summary folds. A failure is only a warning. */
 export async function addSummary(markdown: Markdown, details?: string): Promise<void> {
   if (details !== undefined) info(details);
   const path = process.env['GITHUB_STEP_SUMMARY'];
@@ -29,16 +29,16 @@ export async function addSummary(markdown: Markdown, details?: string): Promise<
   }
 }
 
-/** Keeps a text out of the log. The runner rejects an empty one. */
+/** Masks a text in the log. The runner rejects an empty text. */
 export function maskSecret(secret: string): void {
   if (secret !== '') setSecret(secret);
 }
 
-// Shorter ones are part of many words and numbers.
+// Shorter texts are part of many words and numbers.
 const shortestSecret = 4;
 
 /**
- * Keeps each line of a secret out of the log. Common texts such as `{` or `true` are not masked, because the runner drops outputs with
+ * Masks each line of a secret in the log. Common texts such as `{` or `true` are not masked, because the runner drops outputs with
  * masked text.
  */
 export function maskLines(secret: string, mask: (line: string) => void): void {

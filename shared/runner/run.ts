@@ -14,7 +14,7 @@ export interface Step {
   readonly log: Log;
   /** Aborted when the job is cancelled or the time is up. */
   readonly signal: AbortSignal;
-  /** Limits the step's time to the input `timeout-minutes`, which it returns. When the time is up, the step ends as after a cancel. */
+  /** Limits the step's time to the input `timeout-minutes`, and returns the minutes. When the time is up, the step ends as if cancelled. */
   readonly limit: (inputs: Inputs) => number;
 }
 
@@ -24,7 +24,7 @@ const graceMs = 15_000;
 const cancelMs = 7_000;
 
 /**
- * Runs a step, and ends the process with 0 or 1. Any error becomes one annotation and a job summary. After a cancel, the step's cleanup
+ * Runs a step, and exits with 0 or 1. Any error becomes one annotation and a job summary. After a cancel, the step's cleanup
  * runs first.
  */
 export async function run(name: string, step: (step: Step) => Promise<void>): Promise<never> {
@@ -42,7 +42,7 @@ export async function run(name: string, step: (step: Step) => Promise<void>): Pr
   const cancel = (signal: NodeJS.Signals): void => {
     end(new HandoverError('cancelled', `The step was cancelled (${signal}).`, 'Run the job again.'), cancelMs);
   };
-  // Errors outside of all promises.
+  // Errors that no caller catches.
   const escaped = (error: unknown): void => void fail(name, error);
   // A closed log is not a failure.
   process.stdout.on('error', () => undefined);
@@ -62,7 +62,7 @@ export async function run(name: string, step: (step: Step) => Promise<void>): Pr
   return process.exit(1);
 }
 
-/** Reads the minutes that a step may take: at most 5 days, as long as a job may run on a self-hosted runner. @internal */
+/** Reads how many minutes a step may take: at most 5 days, the limit of a job on a self-hosted runner. @internal */
 export function readTimeLimit(inputs: Inputs): number {
   return inputs.decimal('timeout-minutes', 0.001, 7200);
 }
@@ -111,7 +111,7 @@ export function failureSummary(name: string, error: unknown): Markdown {
 const everyMs = 5000;
 
 /**
- * Counts bytes during long work, and logs them every five seconds and at the end. The last line has no total, which was only an estimate.
+ * Counts bytes during long work, and logs them every five seconds and at the end. The last line omits the estimated total.
  * @param print called with each line
  * @internal
  */
@@ -132,7 +132,7 @@ export function progressTo(print: (line: string) => void): Log['progress'] {
       else soFar('done, ');
       return result;
     } catch (error) {
-      if (bytes > 0) soFar('broke off after ', share(bytes, total));
+      if (bytes > 0) soFar('interrupted after ', share(bytes, total));
       throw error;
     } finally {
       clearInterval(timer);
@@ -151,12 +151,12 @@ function percent(bytes: number, total: number): string {
   return total === 0 ? '100 %' : `${String(Math.floor((100 * bytes) / total))} %`;
 }
 
-// Much of the log is foreign text: lines of a build, messages of an engine, names in an artifact.
+// Much of the log is text from outside: lines of a build, messages of an engine, names in an artifact.
 function printLines(message: string): void {
   info(harmlessLines(message));
 }
 
-/** The log of a workflow step. Chapters fold, notices and warnings become annotations. */
+/** The log of a workflow step. Chapters are folded; notices and warnings become annotations. */
 const runnerLog: Log = {
   info: printLines,
   notice: (message) => notice(message),
