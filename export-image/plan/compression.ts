@@ -5,9 +5,9 @@ import type { LayerCompression } from '../../shared/layout/compress-layer.ts';
 
 /** The compression of layers that are not compressed yet. */
 export interface NewLayers {
-  /** By BuildKit, which uses the same blobs for later pushes and caches. */
+  /** For layers from BuildKit, which also uses the compressed blobs for later pushes and caches. */
   readonly built: LayerCompression;
-  /** By this action, from an engine's `save`. */
+  /** For layers from an engine's `save`, which this action compresses. */
   readonly saved: LayerCompression;
 }
 

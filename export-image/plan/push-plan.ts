@@ -15,10 +15,10 @@ export interface PushPlan {
 }
 
 /**
- * @param tags the references to push. The outputs contain the first.
+ * @param tags the references to push. The outputs show the first one.
  * @param source the kind of the image's source
- * @param platform of the handed-over image
- * @param attestations of a build
+ * @param platform the platform of the handed-over image
+ * @param attestations the attestations of a build
  * @throws HandoverError `invalid-input`
  */
 export function planPush(
@@ -64,11 +64,11 @@ export function planPush(
   );
 }
 
-/** Attestations of a built image, as values of `--provenance` and `--sbom`. `false` is none. */
+/** Attestations of a built image, as values of `--provenance` and `--sbom`. `false` means none. */
 export interface Attestations {
   readonly provenance: string;
   readonly sbom: string;
-  /** Whether the inputs ask for one. If not, a builder without attestations pushes the image without them. */
+  /** Whether the inputs request attestations. If not, a builder that doesn't support them pushes the image without any. */
   readonly areWanted: boolean;
 }
 
@@ -81,7 +81,7 @@ export interface AttestationFacts {
   readonly noDefaultAttestations: boolean;
 }
 
-/** For a plain image. */
+/** No attestations, for a plain image. */
 export const noAttestations: Attestations = { provenance: 'false', sbom: 'false', areWanted: false };
 
 /** Returns the same attestations as docker/build-push-action with the same inputs (its context.ts, getAttestArgs). */

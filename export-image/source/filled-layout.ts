@@ -13,8 +13,8 @@ import { buildIntoLayout } from './from-build.ts';
 import { type FilledLayout, saveIntoLayout } from './from-engine.ts';
 
 /**
- * Builds or saves the image, and saves the further images to the same layout, which keeps each layer once.
- * @throws HandoverError with any code of an export
+ * Builds or saves the image, and saves the additional images to the same layout, which stores each layer once.
+ * @throws HandoverError with any error code of export-image
  */
 export async function fillLayout(plan: LayoutPlan, tools: LayoutTools): Promise<FilledLayout> {
   if (plan.kind === 'bake') {

@@ -23,7 +23,8 @@ const chunkBytes = 256 * 1024;
 
 /**
  * Checks a complete tarball: each layer, and whether an engine can load it. A Docker archive (`docker save` or another tool) is handed over
- * unchanged. The image for the plan's platform in an OCI archive becomes a new tarball, because the classic store can't load the archive.
+ * unchanged. From an OCI archive, the image for the plan's platform becomes a new tarball, because the classic store can't load the
+ * archive.
  * @throws HandoverError `tarball-invalid`, `image-not-found`, `platform-mismatch`
  */
 export async function openSourceTarball(plan: TarballPlan): Promise<OpenedTarball> {
@@ -66,7 +67,7 @@ function recordOf(
     tarballCompression: compression,
   };
   const blobs = layers.map(({ digest, size }) => ({ digest, size, mediaType: '' }));
-  // Nothing has a place in a compressed tarball.
+  // A compressed tarball has no offsets to record.
   if (compression !== 'none') return { ...facts, layers: blobs };
   const [manifest] = image.manifests;
   return {
@@ -77,7 +78,7 @@ function recordOf(
   };
 }
 
-// They are read a second time.
+// Reads the layers from the file a second time.
 async function* layersOf(
   path: string,
   compression: TarballCompression,
@@ -94,7 +95,7 @@ async function* layersOf(
     throw invalid(`${path} changed during the export: ${changed.path} has different bytes now.`);
 }
 
-/** Returns the wanted reference, or else the references that the image has in its file or folder. */
+/** Returns the wanted reference if there is one, otherwise the image's references in its file or folder. */
 function chooseReferences(
   path: string,
   wanted: TaggedReference | undefined,
@@ -136,8 +137,8 @@ function invalid(message: string, cause?: unknown): HandoverError {
 }
 
 /**
- * Opens an OCI layout that another step wrote, such as docker/build-push-action. Its image becomes a tarball that every engine loads. Each
- * blob is verified while it is read.
+ * Opens an OCI layout that another step wrote, such as docker/build-push-action. Its image becomes a tarball that every engine can load.
+ * Each blob is verified while it is read.
  * @throws HandoverError `tarball-invalid`, `image-not-found`, `platform-mismatch`
  */
 export async function openSourceLayout(plan: TarballPlan): Promise<OpenedTarball> {
