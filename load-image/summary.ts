@@ -25,7 +25,7 @@ const sources = {
   build: 'this job’s own, which was not handed over',
 } as const;
 
-/** The job summary of a load that worked. */
+/** Returns the job summary of a successful load. */
 export function loadSummary(result: LoadResult, timeline: Timeline): Markdown {
   const { artifact, record, identity, nodes = [], layoutPath, fallback } = result;
   const from = record?.producer;
@@ -60,7 +60,7 @@ export function loadSummary(result: LoadResult, timeline: Timeline): Markdown {
   );
 }
 
-/** When another job of this run built the image, and how long this job took. */
+/** Returns when another job of this run built the image, and how long this job took. */
 function minutes({ artifact, record }: LoadResult, timeline: Timeline): readonly (readonly Markdown[])[] {
   const times = artifact === undefined || artifact.run !== undefined ? undefined : record?.times;
   if (times === undefined || times.began === timeline.began) return [];
@@ -92,7 +92,7 @@ function checkedAgainst({ record, artifact, fallback }: LoadResult): string {
   return artifact === undefined ? 'the digest it was pulled by' : "the tarball's own manifest and config";
 }
 
-/** The job summary of a step that worked: of one image in detail, of several as a table. */
+/** Returns the job summary of a successful step: one image in detail, or several images as a table. */
 export function imagesSummary(result: ImagesResult, timeline: Timeline): Markdown {
   const { images, loaded, digests, removed } = result;
   const [only] = images.length === 1 ? loaded : [];

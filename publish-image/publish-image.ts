@@ -15,8 +15,8 @@ import { formatReference, registryHost, type TaggedReference } from '../shared/i
 import type { BlobOrigin, PushedBlob, PushedManifest, RegistryClient } from '../shared/registry/registry-client.ts';
 import type { PublishPlan } from './plan/plan.ts';
 
-// Publishes the artifact's blobs and manifest unchanged, without an engine and without a file. So the published manifest is the one that was
-// tested. Its attestations are published with it, in the index of the build. Several artifacts, one for each platform, become an index.
+// Publishes the artifact's blobs and manifest unchanged, without an engine or a temporary file. So the published manifest is the one that
+// was tested. Its attestations are published with it, in the index of the build. Several artifacts, one for each platform, become an index.
 // Each blob is looked up, because a registry may have lost a part of a tagged image.
 
 interface SourceImage extends RangedImage {
@@ -34,14 +34,14 @@ export interface PublishResult {
   })[];
   /** Whether anything was published. */
   readonly isNew: boolean;
-  /** Bytes of blobs by their origin; each is counted once for each repository. */
+  /** Bytes of blobs by their origin. Each blob is counted once for each repository. */
   readonly bytes: Readonly<Record<BlobOrigin, number>>;
 }
 
 interface PublishTools extends FindTools {
   readonly timeline: Timeline;
   readonly registry: (repository: string) => Promise<RegistryClient>;
-  /** Called with the references that are set, before the step fails. */
+  /** Called before the step fails, with the references that are set. */
   readonly onPartial: (result: PublishResult) => void;
 }
 
@@ -74,7 +74,7 @@ async function sourceImage(found: FoundArtifact, { image, expectedRevision }: Pu
   const { content, record } = found;
   const { artifact } = content;
   if (found.identified === undefined) throw unsuitable(artifact);
-  // The config digests of all artifacts are compared together.
+  // The config digests of all artifacts are compared together, later.
   const wish = { reference: undefined, expectedConfigDigest: undefined, expectedRevision, host: undefined };
   const [resolved] = resolveArtifact(onlyImage(found, image), wish).images ?? [];
   if (resolved?.ranged === undefined) throw unsuitable(artifact);
@@ -140,7 +140,7 @@ function topOf(images: readonly [SourceImage, ...SourceImage[]]): PushedManifest
 }
 
 /**
- * Puts the images into all repositories first, and then sets the tags. So if one repository refuses it, no tag is set in another.
+ * Pushes the images to all repositories first, and then sets the tags. So if one repository refuses an image, no tag is set in another.
  * @param top the manifest for the tags
  */
 async function intoRegistries(
@@ -163,7 +163,7 @@ async function intoRegistries(
   const set: TaggedReference[] = [];
   try {
     for (const repository of new Set(plan.tags.map((tag) => tag.repository))) {
-      // Blobs are mounted only from the user's own inputs: an artifact could name a private repository.
+      // Blobs are mounted only from repositories in the user's inputs. An artifact could name a private repository.
       const mountFrom = mountable([...pushes.keys(), ...plan.mountFrom], repository);
       const job = { client: await registry(repository), repository, blobs, manifests: [...children, top], mountFrom };
       const push = repositoryPush(job, sent, log);
@@ -186,7 +186,7 @@ async function intoRegistries(
   return resultFor(plan.tags);
 }
 
-/** A registry mounts blobs only from its own repositories. */
+/** Returns the repositories to mount blobs from. A registry mounts blobs only from its own repositories. */
 function mountable(from: readonly string[], repository: string): readonly string[] {
   return [...new Set(from)].filter((one) => registryHost(one) === registryHost(repository) && one !== repository);
 }
@@ -199,14 +199,14 @@ interface Sent {
 // Each blob is already read in several parts at a time.
 const blobsAtOnce = 3;
 
-/** Pushes into one repository, and counts it in `sent`. */
+/** Returns functions that push to one repository, and count the bytes in `sent`. */
 function repositoryPush(
   { client, repository, blobs, manifests, mountFrom }: Job,
   sent: Sent,
   log: PublishTools['log'],
 ) {
   const origins = new Map<Digest, BlobOrigin>();
-  /** Counts each blob once, including one that was sent again. */
+  /** Counts each blob once, even if it was sent again. */
   const count = ({ digest, size }: PushedBlob, origin: BlobOrigin): void => {
     const before = origins.get(digest);
     if (before !== undefined && origin === 'there') return;
@@ -215,11 +215,14 @@ function repositoryPush(
     sent.bytes[origin] += size;
     sent.isNew ||= origin !== 'there';
   };
-  /** Puts the blobs, and then the manifests, as a registry requires: `lost` even if the registry reports them as present. */
+  /**
+   * Pushes the blobs, and then the manifests, in the order that a registry requires. Those in `lost` are pushed even if the registry
+   * reports them as present.
+   */
   const put = async (lost: ReadonlySet<Digest>): Promise<void> => {
     const atMost = blobs.reduce((sum, { size }) => sum + size, 0);
     await log.progress('Pushed', { atMost }, async (onBytes) => {
-      // After an error, the others end their uploads in the registry.
+      // After an error, the other blobs' uploads are ended in the registry.
       await inPool(blobs, blobsAtOnce, async (blob, signal) => {
         const anyway = lost.has(blob.digest);
         count(blob, await client.pushBlob(repository, blob, { mountFrom, anyway, onBytes, signal }));
@@ -232,7 +235,10 @@ function repositoryPush(
       sent.isNew = true;
     }
   };
-  /** Retries once if the registry lacks a blob that it reported as present. Sends the blobs in its error first, or else all blobs. */
+  /**
+   * Retries once if the registry lacks a blob that it reported as present. First sends the blobs in the registry's error, or all blobs if
+   * the error lists none.
+   */
   const despiteLostBlobs = async (work: () => Promise<void>): Promise<void> => {
     try {
       await work();
@@ -246,9 +252,9 @@ function repositoryPush(
     }
   };
   return {
-    /** Puts everything into the repository, without a tag. */
+    /** Pushes everything to the repository, without a tag. */
     contents: () => despiteLostBlobs(() => put(new Set())),
-    /** Sets a tag unless it has that manifest. */
+    /** Sets a tag unless it already refers to that manifest. */
     tag: async (tag: string, top: PushedManifest): Promise<void> => {
       const found = await client.manifestDigest(repository, tag, top.digest);
       const isNew = found !== top.digest;
@@ -264,7 +270,7 @@ interface Job {
   readonly client: RegistryClient;
   readonly repository: string;
   readonly blobs: readonly PushedBlob[];
-  /** Each after the manifests that it refers to. */
+  /** Ordered so that each follows the manifests that it refers to. */
   readonly manifests: readonly PushedManifest[];
   readonly mountFrom: readonly string[];
 }

@@ -5,7 +5,7 @@ import { formatPlatform } from '../shared/image/platform.ts';
 import { formatReference } from '../shared/image/reference.ts';
 import type { PublishResult } from './publish-image.ts';
 
-/** The job summary of an image that is in its registry. */
+/** Returns the job summary of a published image. */
 export function publishSummary(result: PublishResult, spans: readonly Span[]): Markdown {
   const { digest, images, isNew, bytes } = result;
   const references = result.references.map((reference) => code(formatReference(reference)));

@@ -26,7 +26,7 @@ export async function temporaryTags(
       onHolder(holder, async () => [holder, await engineTags({ engine: holder.engine, log })] as const),
     ),
   );
-  // The first is disposed of last, because all holders use its repository.
+  // The first holder's tags are disposed of last, because all holders use their repository.
   const all = new AsyncDisposableStack();
   for (const [{ engine, node }, tags] of own) {
     if (node !== undefined) all.defer(() => removeDigests(engine, tags.before, arrived(), log));
@@ -45,8 +45,8 @@ export async function temporaryTags(
 }
 
 /**
- * Tags the images that have the references now, because containerd removes an image without a reference.
- * @returns the image of each reference that was inspected
+ * Tags the images that currently have the references, because containerd removes an image without a reference.
+ * @returns the image that each inspected reference has
  */
 export async function keepEarlier(
   holder: Holder,
@@ -90,7 +90,7 @@ async function removeDigests(
   }
 }
 
-/** Adds the node's name to any error there. */
+/** Runs `work`, and adds the node's name to any error. */
 export async function onHolder<T>({ node }: Holder, work: () => Promise<T>): Promise<T> {
   try {
     return await work();

@@ -16,9 +16,9 @@ import {
   type Reference,
 } from '../../shared/image/reference.ts';
 
-/** Everything that is decided before any work about the image of one artifact. */
+/** All decisions about the image of one artifact, made before any work. */
 export interface LoadPlan extends Omit<Expectations, 'host'> {
-  /** The name, or `id:` and the id. */
+  /** The name, or `id:` followed by the id. */
   readonly artifactName: string;
   /** The wanted reference; undefined keeps the artifact's references. */
   readonly reference: Reference | undefined;
@@ -27,7 +27,7 @@ export interface LoadPlan extends Omit<Expectations, 'host'> {
   /** Whether the engine may pull layers one by one. */
   readonly overlap: boolean;
   readonly from: ImagePlace;
-  /** The reference to pull; undefined uses the record's. */
+  /** The reference to pull; if undefined, the one in the record. */
   readonly registryImage: PinnedReference | undefined;
   readonly engine: EngineName;
   readonly into: Destination;
@@ -107,15 +107,15 @@ function choosePlace(text: string): ImagePlace {
   );
 }
 
-/** Returns what the plan wants of an artifact's images, for an engine of that platform. */
+/** Returns what the plan expects of an artifact's images, for an engine with that platform. */
 export function wishOf(plan: EachPlan, platform: Platform): Wish {
   return { ...plan, host: plan.checkPlatform ? platform : undefined };
 }
 
-/** Everything that is decided before any work: to load one image, to load several, or only to read the mapping or remove artifacts. */
+/** All decisions made before any work: to load one image, to load several, or only to read the mapping or remove artifacts. */
 export interface ImagesPlan {
   readonly kind: 'one' | 'several' | 'mapping' | 'removal';
-  /** Names, patterns and ids of artifacts; the one name or id of one image. */
+  /** Names, patterns and ids of artifacts; only one name or id if one image is loaded. */
   readonly wanted: readonly string[];
   readonly each: EachPlan;
   /** The name of the artifact for the mapping. */
@@ -124,18 +124,18 @@ export interface ImagesPlan {
   readonly remove: boolean;
   /** The run with the artifacts; undefined for this job's own run. */
   readonly other: OtherRun | undefined;
-  /** The image to pull when the artifact of one image doesn't exist. */
+  /** The image to pull if the artifact doesn't exist; only for one image. */
   readonly fallback: Reference | undefined;
-  /** Undefined without a wait. */
+  /** Undefined if the step doesn't wait. */
   readonly wait: WaitPlan | undefined;
 }
 
 /** How long a load waits for artifacts that don't exist yet, and for which job. */
 export interface WaitPlan {
-  /** Names, and patterns that one artifact has to match. */
+  /** Names, and patterns that at least one artifact must match. */
   readonly wanted: readonly string[];
   readonly minutes: number;
-  /** The name of the job that makes them, as on the run's page, or a pattern. Undefined when unknown. */
+  /** The name of the job that creates them, as on the run's page, or a pattern; undefined if unknown. */
   readonly job: string | undefined;
 }
 
@@ -220,7 +220,7 @@ function planFallback({ fallbackImage }: ImagesInputs, { kind, each }: Selection
   return reference.tag === undefined && reference.digest === undefined ? { ...reference, tag: 'latest' } : reference;
 }
 
-/** Rejects what a job may not do with the artifacts of another run. */
+/** Rejects inputs that are not allowed for the artifacts of another run. */
 function requireForOther({ remove, allowForkRuns }: ImagesInputs, { kind, each }: Selection): void {
   if (remove) {
     throw invalidInput(

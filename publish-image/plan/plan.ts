@@ -16,13 +16,13 @@ import {
 } from '../../shared/image/reference.ts';
 import { type EventFacts, workflowEvent } from '../../shared/image/workflow-event.ts';
 
-/** All that is decided before anything is done. */
+/** All decisions made before any work. */
 export interface PublishPlan {
   /** Names, patterns and ids of artifacts. */
   readonly wanted: readonly string[];
   /** Selects one of several images in an artifact. */
   readonly image: Reference | undefined;
-  /** The outputs show the first. */
+  /** The outputs show the first one. */
   readonly tags: readonly [TaggedReference, ...TaggedReference[]];
   /** Repositories to mount blobs from. */
   readonly mountFrom: readonly string[];
@@ -32,7 +32,7 @@ export interface PublishPlan {
   /** The digests of all images; empty accepts any. */
   readonly expectedConfigDigests: readonly Digest[];
   readonly expectedRevision: string | undefined;
-  /** Undefined is this job's own run. */
+  /** The run with the artifacts; undefined for this job's own run. */
   readonly other: OtherRun | undefined;
   readonly notices: readonly string[];
 }
