@@ -45,7 +45,7 @@ export async function exportImage(plan: ExportPlan, tools: ExportTools): Promise
   } catch (error) {
     if (!(error instanceof CacheFailure)) throw error;
     log.info(`${error.message} Building again without \`cache-from\`.`);
-    return exportLayout(withoutCacheFrom(plan), tools, [`cache-from was given up: ${error.why}.`]);
+    return exportLayout(withoutCacheFrom(plan), tools, [`cache-from was ignored: ${error.why}.`]);
   }
 }
 

@@ -63,7 +63,7 @@ export function exportSummary(result: ShownExport, spans: readonly Span[], note?
 
 function minutes({ record: { times }, artifact }: ShownExport): readonly Markdown[] | undefined {
   if (times === undefined || artifact === undefined) return undefined;
-  return [safe`From built to handed over`, words(formatDuration(times.ready - times.built))];
+  return [safe`From build to handover`, words(formatDuration(times.ready - times.built))];
 }
 
 function pushRow(push: PushOutcome): readonly Markdown[] | undefined {

@@ -254,7 +254,7 @@ function nameTaken({ id, name }: Artifact, owner: Producer | undefined, producer
   const takenBy = (by: string, hint: string): HandoverError =>
     new HandoverError(
       'artifact-name-taken',
-      `The artifact "${name}" (id ${String(id)}) exists in this run already, uploaded by ${by}; this is job ` +
+      `The artifact "${name}" (id ${String(id)}) already exists in this run, uploaded by ${by}; this is job ` +
         `${jobKey} in attempt ${String(runAttempt)}.`,
       `${hint} Give load-image the same name.`,
     );
@@ -269,8 +269,8 @@ function nameTaken({ id, name }: Artifact, owner: Producer | undefined, producer
     );
   }
   return takenBy(
-    `${job} in this same attempt: by an earlier step of this job, or by a called workflow's job of the same id`,
-    'In one job, give each step an `artifact-name` of its own (and a `tarball`). Of called workflows, give each its name as an input.',
+    `${job} in this same attempt, by an earlier step of this job or by a job with the same id in a called workflow`,
+    'In one job, give each step its own `artifact-name` and `tarball`. In called workflows, pass a different name to each as an input.',
   );
 }
 

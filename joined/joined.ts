@@ -105,13 +105,13 @@ async function compareWithOther({ store, log }: JoinedTools, name: string, own: 
     }
     log.warning(
       `${image} in this job is not the image that later jobs get: this job has ${own.configDigest}, and ${where} of another ` +
-        `job holds ${configDigest}. Two builds of one definition differ unless every step comes from a shared cache. To test ` +
-        'one image everywhere, build it in one job, and give the others `needs:` that job.',
+        `job contains ${configDigest}. Two builds of one definition differ unless every step comes from a shared cache. To test ` +
+        'one image everywhere, build it in one job, and add `needs:` for that job to the others.',
     );
     return { kind: 'different', artifact, configDigest };
   } catch (error) {
     const why = messageOf(error);
-    log.info(`It is unknown whether the artifact "${name}" holds the same image as ${image} here: ${why}`);
+    log.info(`It is unknown whether the artifact "${name}" contains the same image as ${image} here: ${why}`);
     return { kind: 'unknown', why };
   }
 }

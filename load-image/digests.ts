@@ -77,10 +77,10 @@ export async function withDigests<Result extends { readonly images: readonly Map
   const existing = (await store.list()).find((artifact) => artifact.name === name);
   const held = existing === undefined ? [] : await mappedNames(store, existing);
   if (held?.every((other) => names.includes(other)) !== true) {
-    const holds = held === undefined ? 'something else' : `the digests of ${held.slice(0, 20).join(', ')}`;
+    const contents = held === undefined ? 'something else' : `the digests of ${held.slice(0, 20).join(', ')}`;
     throw new HandoverError(
       'artifact-name-taken',
-      `The artifact "${name}" exists in this run already, and holds ${holds}.`,
+      `The artifact "${name}" already exists in this run, and contains ${contents}.`,
       'Give `digests-artifact` another name, one for each job that writes such a mapping.',
     );
   }

@@ -124,7 +124,7 @@ async function fromSources(plan: LoadPlan, tools: LoadTools): Promise<LoadResult
     return await load[first]();
   } catch (error) {
     if (second === undefined || !(error instanceof HandoverError) || !failures[first].includes(error.code)) throw error;
-    log.warning(`The image can't come from the ${first}, so it comes from the ${second}. ${error.message}`);
+    log.warning(`The image can't be loaded from the ${first}, so it is loaded from the ${second}. ${error.message}`);
     return load[second]();
   }
 }
@@ -207,7 +207,7 @@ async function loadFromRegistry(
   if (image.isWhole === false) {
     throw new HandoverError(
       'registry-failed',
-      `The engine did not pull all of ${name}: it has layers of it unpacked from another image, in another form. docker ` +
+      `The engine did not pull all of ${name}: it already has some layers, unpacked from another image in a different form. docker ` +
         'save and docker push would fail.',
       'Set `from: artifact` or `from: registry-then-artifact`, or load into an engine without that other image.',
     );
@@ -334,6 +334,6 @@ function missingImage(reference: string): never {
   throw new HandoverError(
     'image-missing',
     `docker pull succeeded, but \`docker image inspect ${reference}\` finds no image.`,
-    'Look at the engine on this runner: docker image ls; docker info.',
+    'Check the engine on this runner: docker image ls; docker info.',
   );
 }

@@ -109,8 +109,8 @@ async function readMapping(each: EachPlan, found: readonly Outcome<FoundArtifact
     if (images === undefined)
       throw new HandoverError(
         'image-not-found',
-        `The artifact "${content.artifact.name}" has no ${recordName} with the position of its image’s config: its image is identified only when it is loaded.`,
-        'Make the artifact with export-image, or load it: remove `load: false`.',
+        `The artifact "${content.artifact.name}" has no ${recordName} with the position of its image’s config, so its image can be identified only by loading it.`,
+        'Create the artifact with export-image, or remove `load: false` to load it.',
       );
     const named = images.map(({ identity, references }) => ({ identity, reference: formatReference(references[0]) }));
     return Promise.resolve(mappedImages(content.artifact.name, content.artifact, record, named));
@@ -150,7 +150,7 @@ function requireOwnReferences(artifacts: readonly FoundArtifact[]): void {
       if (owner.configDigest !== mine.configDigest)
         throw invalidInput(
           `The artifacts "${owner.name}" and "${mine.name}" hold different images under the same reference, ${reference}.`,
-          'Give each export a reference of its own, such as `image: ${{ matrix.component }}:local`, or load them in different jobs.',
+          'Give each export its own reference, such as `image: ${{ matrix.component }}:local`, or load them in different jobs.',
         );
     }
   }
@@ -170,7 +170,7 @@ async function requireStillThere(
       throw new HandoverError(
         'image-mismatch',
         `${reference} was loaded and verified, but is ${image === undefined ? 'gone' : 'another image'} now.`,
-        'Two artifacts may hold images of the same reference: give each its own, or load them in different jobs.',
+        'Two artifacts may contain images with the same reference. Give each image its own, or load them in different jobs.',
       );
     }
   }

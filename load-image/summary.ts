@@ -22,7 +22,7 @@ const sources = {
   artifact: 'the artifact',
   registry: 'the registry',
   engine: 'this engine, which already had this image',
-  build: 'this job’s own, which was not handed over',
+  build: 'this job’s own build, which was not handed over',
 } as const;
 
 /** Returns the job summary of a successful load. */
@@ -87,7 +87,7 @@ function title({ fallback, loaded, nodes }: LoadResult): string {
 }
 
 function checkedAgainst({ record, artifact, fallback }: LoadResult): string {
-  if (fallback !== undefined) return 'what the inputs expect, and this engine’s platform';
+  if (fallback !== undefined) return 'the expectations in the inputs, and this engine’s platform';
   if (record !== undefined) return 'the record of the export';
   return artifact === undefined ? 'the digest it was pulled by' : "the tarball's own manifest and config";
 }
@@ -114,7 +114,7 @@ export function imagesSummary(result: ImagesResult, timeline: Timeline): Markdow
     image.pushedReference === '' ? safe`` : code(image.pushedReference),
     words(image.platform),
     words(formatBytes(image.size)),
-    ...(known ? [] : [wasLoaded.get(image.artifact?.id) === true ? safe`loaded` : safe`was here`]),
+    ...(known ? [] : [wasLoaded.get(image.artifact?.id) === true ? safe`loaded` : safe`already here`]),
   ]);
   const head = ['Artifact', 'Image', 'Config digest', 'Manifest digest', 'Pushed as', 'Platform', 'Size'];
   const title = known ? 'Digests of' : 'Loaded and verified';

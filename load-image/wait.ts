@@ -101,12 +101,12 @@ function waitTimeout({ over, jobs }: Producers, waitedMs: number): WaitTimeout {
   if (over !== undefined)
     return {
       why: `${gaveUp}: ${described(over)}.`,
-      hint: 'Look at the log of that job. If it is another one that makes the image, name it: `wait-for-job`.',
+      hint: 'Check the log of that job. If another job creates the artifact, set `wait-for-job` to its name.',
     };
   const there = jobs.length === 0 ? '' : ` The run’s jobs: ${jobs.slice(0, 30).join(', ')}.`;
   return {
     why: `${gaveUp}.`,
-    hint: `Raise \`wait-minutes\` if the image takes longer to build; else check \`artifact-name\`, and whether its job ran at all.${there}`,
+    hint: `Raise \`wait-minutes\` if the image takes longer to build. Otherwise check \`artifact-name\`, and whether its job ran at all.${there}`,
   };
 }
 
@@ -189,7 +189,7 @@ export function watchProducers(
       }
       isReadable = false;
       log.info(
-        `The jobs of this run can't be read (${messageOf(error)}): so a failed build is noticed only when the wait times out. ` +
+        `The jobs of this run can't be read (${messageOf(error)}), so a failed build is noticed only when the wait times out. ` +
           'The job’s own token may read them with `permissions: actions: read`.',
       );
       if (mayUseOlder) log.warning(mayBeOlder(runAttempt));
@@ -243,6 +243,6 @@ function isNamed(name: string, wanted: string): boolean {
 function mayBeOlder(runAttempt: number): string {
   return (
     `This is attempt ${String(runAttempt)} of the run: an artifact of an earlier attempt is used, even if a new one is being built. ` +
-    'With `wait-for-job` and `permissions: actions: read` the step waits for the new one.'
+    'With `wait-for-job` and `permissions: actions: read`, the step waits for the new one.'
   );
 }

@@ -55,7 +55,7 @@ export async function publishImage(plan: PublishPlan, tools: PublishTools): Prom
   const zstd = images.filter(({ layers }) => layers.some(({ mediaType }) => mediaType.endsWith('+zstd')));
   if (zstd.length > 0)
     log.notice(
-      `Publishing zstd layers, as they are in the artifact ${zstd.map(({ artifact }) => artifact.name).join(', ')}: Docker before 23 ` +
+      `Publishing zstd layers, unchanged from the artifact ${zstd.map(({ artifact }) => artifact.name).join(', ')}: Docker before 23 ` +
         "and some other tools can't read them. Set `compression: gzip` in the export to publish gzip layers.",
     );
   const top = topOf(images);
@@ -89,9 +89,9 @@ async function sourceImage(found: FoundArtifact, { image, expectedRevision }: Pu
 
 function unsuitable({ name }: Artifact): HandoverError {
   return invalidTarball(
-    `The artifact "${name}" has no image that can be published as it is: it holds a tarball of docker save, or one that is ` +
-      'compressed as a whole, in which there is no manifest.',
-    'Let export-image build the image, or take it with `source-image`, instead of `source-tarball`.',
+    `The artifact "${name}" has no image that can be published unchanged. It contains the output of docker save, or a tarball that is ` +
+      'compressed as a whole, so there is no manifest.',
+    'Let export-image build the image, or set `source-image` instead of `source-tarball`.',
   );
 }
 
@@ -100,9 +100,9 @@ function requirePlatforms(images: readonly SourceImage[]): void {
     const twin = images.slice(0, position).find((other) => samePlatform(other.platform, image.platform));
     if (twin === undefined) return;
     throw invalidInput(
-      `The artifacts "${twin.artifact.name}" and "${image.artifact.name}" both hold an image for ${formatPlatform(image.platform)}: ` +
-        'one index has one image for each platform.',
-      'Name in `artifact-name` the artifacts of one image alone, such as docker-image-linux-*.',
+      `The artifacts "${twin.artifact.name}" and "${image.artifact.name}" both contain an image for ${formatPlatform(image.platform)}: ` +
+        'an index has one image for each platform.',
+      'In `artifact-name`, list only the artifacts of one image, such as docker-image-linux-*.',
     );
   });
 }
@@ -114,7 +114,7 @@ function requireDigests({ expectedConfigDigests: expected }: PublishPlan, images
   if (same) return;
   throw new HandoverError(
     'image-mismatch',
-    `The config digests of what would be published are ${found.join(', ')}; \`expected-config-digest\` is ${expected.join(', ')}.`,
+    `The images to publish have the config digests ${found.join(', ')}; \`expected-config-digest\` is ${expected.join(', ')}.`,
     'Check that `artifact-name` and `expected-config-digest` come from the same export jobs, and re-run all jobs.',
   );
 }
@@ -244,7 +244,7 @@ function repositoryPush(
       await work();
     } catch (error) {
       if (!(error instanceof RegistryFailure) || error.reason !== 'unknown-blob') throw error;
-      log.info(`${error.message}. Sending again what is missing.`);
+      log.info(`${error.message}. Sending the missing content again.`);
       const all = [...blobs, ...manifests].map(({ digest }) => digest);
       const named = all.filter((digest) => error.said.includes(digest));
       await put(new Set(named.length > 0 ? named : all));

@@ -42,8 +42,8 @@ export function parseSecrets(build: BuildInputs, warnings: string[]): readonly B
       const text = item.slice(at + 1);
       if (text.trim() !== '') return [secretOf(id, text)];
       warnings.push(
-        `The secret "${quoteForeign(id)}" in the input \`${input}\` is empty and was omitted. A repository that lacks a ` +
-          'secret, and a pull request from a fork, pass an empty one.',
+        `The secret "${quoteForeign(id)}" in the input \`${input}\` is empty and was omitted. A secret is empty if the ` +
+          'repository lacks it, and in pull requests from forks.',
       );
       return [];
     });
@@ -196,7 +196,7 @@ export function withDefaultContext(build: BuildInputs, { ref, sha }: EventFacts,
     text.replace(placeholder, () => {
       if (repositoryUrl === '') {
         throw invalidInput(
-          'The inputs contain {{defaultContext}}, but this step runs for no repository (GITHUB_REPOSITORY is empty).',
+          "The inputs contain {{defaultContext}}, but this step doesn't run for a repository (GITHUB_REPOSITORY is empty).",
           'Set `context` to a path or to the URL of a repository.',
         );
       }

@@ -49,7 +49,7 @@ export function planCacheWrites(caches: readonly string[], service: CacheService
   };
 }
 
-const classicStore = `the docker driver on the classic image store writes none. ${setupBuildxHint}`;
+const classicStore = `the docker driver on the classic image store can't write it. ${setupBuildxHint}`;
 
 function requireWritable(cache: string, service: CacheService, exportsCaches: boolean): void {
   const missing = whyNoWrite(cache, { ...service, mode: '' });
@@ -134,7 +134,7 @@ export function mayReadCache({ isThere, mode }: CacheService): boolean {
 
 function whyNoWrite(cache: string, { isThere, mode }: CacheService): string | undefined {
   if (valueOf(cache, 'type') !== 'gha' || valueOf(cache, 'token') !== undefined) return undefined;
-  if (!isThere) return 'there is no Actions cache service here, as its token or its address is missing';
+  if (!isThere) return 'there is no Actions cache service here, because its token or address is missing';
   if (mode === 'read' || mode === 'none') return `this job's \`cache-mode\` is \`${mode}\` (ACTIONS_CACHE_MODE)`;
   return undefined;
 }

@@ -35,7 +35,7 @@ export function chooseCompression(compression: string, level: string | undefined
   if (format !== 'gzip' && format !== 'zstd' && format !== 'uncompressed') {
     throw invalidInput(
       `The input \`compression\` is "${quoteForeign(compression)}"; expected auto, gzip, zstd or uncompressed.`,
-      'Remove it to use the fastest one in most cases.',
+      'Remove it to use the default, which is the fastest in most cases.',
     );
   }
   const chosen: LayerCompression = { format, level: level === undefined ? undefined : chooseLevel(format, level) };

@@ -371,7 +371,7 @@ function chooseEngine(text: string, source: ExportSource): EngineName {
   if (engine === 'docker' || source.kind !== 'build') return engine;
   throw new HandoverError(
     'builder-unsupported',
-    '`engine: podman` has no build, because buildx needs Docker.',
+    "`engine: podman` can't build an image, because buildx needs Docker.",
     'Build with podman or buildah in an earlier step, and set `source-image` to that image.',
   );
 }

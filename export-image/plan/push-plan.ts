@@ -40,7 +40,7 @@ export function planPush(
   if (source === 'tarball' || source === 'layout') {
     throw invalidInput(
       `A \`source-${source}\` can be handed over, but not pushed.`,
-      'Remove `push: true`. Push it in the step that makes it, or in a later job with org/image-handover/publish-image@v1.',
+      'Remove `push: true`. Push it in the step that builds it, or in a later job with org/image-handover/publish-image@v1.',
     );
   }
   const listedPlatforms = platforms.every((one) => samePlatform(one, platform)) ? [] : platforms;
@@ -52,7 +52,7 @@ export function planPush(
   }
   if (source === 'engine' && attestations.areWanted) {
     throw invalidInput(
-      '`provenance` or `sbom` is set, but only a build has attestations: `source-image` is pushed as it is.',
+      '`provenance` or `sbom` is set, but only a build has attestations: `source-image` is pushed unchanged.',
       'Remove them, or let this action build the image.',
     );
   }

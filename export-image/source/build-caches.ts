@@ -100,7 +100,7 @@ async function writeCache(tools: LayoutTools, cache: LaterCache, signal: AbortSi
   if (failure !== undefined) log.info(`BuildKit writes the other layers of the build cache: ${failure.why}`);
   const why = await buildx.writeCache(cache.commandOf(cache.line), signal);
   if (why !== undefined || failure?.isUnfinished !== true) return why;
-  return `an upload broke off, so a layer is missing: ${failure.why}`;
+  return `an upload was interrupted, so a layer is missing: ${failure.why}`;
 }
 
 /** A folder to which BuildKit writes the layers of stages that aren't in the image. */

@@ -89,7 +89,7 @@ async function findTargets({ buildx, layout }: LayoutTools, source: BakeSource):
   if (place?.isDirectory() !== true) {
     throw invalidInput(
       `There is no folder ${quoteForeign(workdir)} to run docker buildx bake in.`,
-      'Correct `workdir` or `bake-files`; check the repository out before this step.',
+      'Correct `workdir` or `bake-files`; check out the repository before this step.',
     );
   }
   const found = await buildx.targets({ name: 'bake', args: bakePrintArguments(source), workdir }, names);
@@ -146,7 +146,7 @@ export function namedTargets(targets: readonly BakeTarget[]): readonly NamedTarg
     if (stranger !== undefined) {
       throw invalidInput(
         `${sharedName(stranger.references, image.references) ?? ''} is the name of the targets ${stranger.name} and ${name}, which are built differently.`,
-        'Give each target `tags` of its own in the bake file (`image:` in a compose file), or build both alike.',
+        'Give each target `tags` of its own in the bake file (`image:` in a compose file), or build both the same way.',
       );
     }
     const merged = { ...first, references: unique([first, ...further, image].flatMap(({ references }) => references)) };

@@ -100,7 +100,7 @@ function withoutRemoteCaches(
   if (caches.length < build.cacheFrom.length) {
     const tell = asked ? log.notice : log.info;
     tell(
-      `The docker driver on the classic image store can't read cache-from type=gha: it is left out. ${setupBuildxHint}`,
+      `The docker driver on the classic image store can't read cache-from type=gha, so it is ignored. ${setupBuildxHint}`,
     );
   }
   return { build: { ...build, cacheFrom: caches, cacheTo: withImage }, problems };
@@ -131,7 +131,7 @@ async function requireSecretFile({ id, place }: PassedSecret): Promise<void> {
   const file = await openFile(place).catch((error: unknown) => {
     throw invalidInput(
       `The file of the secret "${quoteForeign(id)}" is "${quoteForeign(place)}", which can't be read: ${messageOf(error)}.`,
-      'Correct its path in `secret-files`; it is relative to the workspace. A step before this one has to write the file.',
+      'Correct its path in `secret-files`; it is relative to the workspace. An earlier step must write the file.',
     );
   });
   await file.close();
@@ -187,7 +187,7 @@ async function buildAndPush(tools: LayoutTools, plan: BuildPlan, secrets: readon
   if (pushes && pushFailure === undefined)
     return { steps, caches, push: (await readPushed(metadataFile, push)) ?? pushLater };
   if (pushFailure !== undefined) {
-    log.info('The image is built, but not pushed: it is handed over first.');
+    log.info('The image was built, but not pushed. It is handed over first.');
     await rm(directory, { recursive: true, force: true });
     await run(outOfCache(build), [platform], [layout]);
   }

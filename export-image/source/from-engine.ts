@@ -44,7 +44,7 @@ export async function requireNoPipes(given: readonly GivenPath[]): Promise<void>
     // An SSH agent is a socket.
     if (found === undefined || found.isFile() || found.isDirectory() || found.isSocket()) continue;
     throw invalidInput(
-      `The input \`${input}\` leads to ${quoteForeign(path)}, which is ${kindOf(found)}, not a file.`,
+      `The input \`${input}\` points to ${quoteForeign(path)}, which is ${kindOf(found)}, not a file.`,
       'Write its content to a file first, and use the path of that file.',
     );
   }
@@ -101,7 +101,7 @@ async function notFound(engine: Engine, name: string): Promise<HandoverError> {
 
 function missingHint(name: string, near: readonly string[]): string {
   if (isImageId(name)) {
-    return 'Give the reference instead: an image has another ID in each engine and image store, and a build without `load: true` leaves none here.';
+    return 'Use the reference instead: an image has a different ID in each engine and image store. A build without `load: true` leaves no image here.';
   }
   return near.length > 0
     ? 'Correct the tag in `source-image`, or build with that tag.'

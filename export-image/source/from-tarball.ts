@@ -40,8 +40,8 @@ export async function openSourceTarball(plan: TarballPlan): Promise<OpenedTarbal
     const there = formatPlatform(chosen.config.platform);
     throw new HandoverError(
       'platform-mismatch',
-      `${path} holds an image for ${there}; \`platform\` is ${formatPlatform(plan.platform)}.`,
-      `Set \`platform: ${there}\`, or give the tarball of the other platform.`,
+      `${path} contains an image for ${there}; \`platform\` is ${formatPlatform(plan.platform)}.`,
+      `Set \`platform: ${there}\`, or use the tarball for the other platform.`,
     );
   }
   const references = [...chooseReferences(path, plan.reference, chosen.references), ...plan.tags];

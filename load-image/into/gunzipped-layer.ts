@@ -32,7 +32,7 @@ export async function* plainLayerChunks(chunks: LentChunks, size: number): Async
   } catch (error) {
     throw source.failed ? error : unfit(messageOf(error), error);
   }
-  if (length !== size) throw unfit(`it doesn't have the ${String(size)} bytes that its end says`);
+  if (length !== size) throw unfit(`its unpacked length is not the ${String(size)} bytes recorded at its end`);
 }
 
 function unfit(why: string, cause?: unknown): HandoverError {

@@ -127,7 +127,7 @@ async function takeTurn({ log, holders, signal }: IntoTools): Promise<AsyncDispo
   return awaitKey(`nodes ${nodes.join()}`, {
     signal,
     onWait: (owner) => log.info(`Waiting for another image to finish loading into ${names}: ${owner} has the turn.`),
-    onGiveUp: (owner) => log.warning(`Loading into ${names} without a turn: ${owner} has had it for too long.`),
+    onGiveUp: (owner) => log.warning(`Loading into ${names} without waiting any longer: ${owner} is taking too long.`),
   });
 }
 
@@ -350,6 +350,6 @@ function nothingLoaded(holders: readonly Holder[], loaded: readonly string[]): H
   return new HandoverError(
     'load-failed',
     `${program} load ended before it had the whole tarball; it reported ${loaded.join(', ') || 'nothing'}.`,
-    `Look at the engine on this runner: ${program} info; df -h.`,
+    `Check the engine on this runner: ${program} info; df -h.`,
   );
 }

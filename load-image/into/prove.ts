@@ -109,7 +109,7 @@ function missing(engine: Engine, name: string): HandoverError {
   return new HandoverError(
     'image-missing',
     `${engine.program} succeeded, but \`${engine.program} image inspect ${name}\` finds no image.`,
-    `Look at the engine: ${engine.program} image ls; ${engine.program} ${engine.program === 'ctr' ? 'version' : 'info'}.`,
+    `Check the engine: ${engine.program} image ls; ${engine.program} ${engine.program === 'ctr' ? 'version' : 'info'}.`,
   );
 }
 
@@ -144,7 +144,7 @@ export function differences(expected: Identity, found: InspectedImage, store: Im
       samePlatform(expected.platform, found.platform),
       `platform ${formatPlatform(found.platform)} instead of ${formatPlatform(expected.platform)}`,
     ),
-    ...unless(found.isWhole !== false, 'content that the engine lacks, so that docker save would fail'),
+    ...unless(found.isWhole !== false, 'missing content, so that docker save would fail'),
   ];
 }
 
@@ -239,7 +239,7 @@ function requireSameImage(reference: string, expected: Identity, found: Inspecte
   throw new HandoverError(
     'image-mismatch',
     `${reference} is not the image that was handed over: ${wrong.join('; ')}.`,
-    'The tag is as it was before. Run the job that exports the image again; if it repeats, look for a step that builds or ' +
+    'The tag is unchanged. Re-run the job that exports the image. If the error repeats, look for a step that builds or ' +
       'pulls the same tag on this runner.',
   );
 }

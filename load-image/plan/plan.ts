@@ -79,13 +79,13 @@ function planDestination(
   ];
   if (asked !== undefined && from !== 'artifact') {
     throw invalidInput(
-      `\`${asked}\` and \`from: ${from}\` are given together, but only an engine pulls.`,
+      `\`${asked}\` and \`from: ${from}\` are given together, but only an engine can pull.`,
       'Leave `from` out: the image then comes from its artifact.',
     );
   }
   if (into.kind !== 'engine' && engine !== 'docker') {
     throw invalidInput(
-      `\`engine: ${engine}\` and \`into: ${formatDestination(into)}\` are given together, but the image goes into one of them.`,
+      `\`engine: ${engine}\` and \`into: ${formatDestination(into)}\` are given together, but the image can go into only one of them.`,
       'Leave one of them out. Nodes of kind, k3d and minikube are containers of docker.',
     );
   }
@@ -163,7 +163,7 @@ export function planImages(inputs: ImagesInputs, { ownRepository, limitMinutes }
   if (!load && remove && digests !== undefined) {
     throw invalidInput(
       'With `load: false` and `remove: true` no record is read, so there are no digests for `digests-artifact`.',
-      'Remove the artifacts in a step of its own, after the one with `digests-artifact`.',
+      'Remove the artifacts in a separate step, after the one with `digests-artifact`.',
     );
   }
   const plan = { kind: kindOf(inputs, isOne), wanted, each: planEach(inputs), digests, remove };
@@ -188,8 +188,8 @@ function requireNoneOf(inputs: EachInputs, names: readonly OnlyForOne[], why: st
   const set = names.filter((name) => given[name] !== undefined);
   if (set.length === 0) return;
   throw invalidInput(
-    `${why}, but ${set.map((name) => `\`${name}\``).join(' and ')} can be true of one loaded image only.`,
-    'Leave it out, or load that one image in a step of its own.',
+    `${why}, but ${set.map((name) => `\`${name}\``).join(' and ')} can apply to one loaded image only.`,
+    'Leave it out, or load that image in a separate step.',
   );
 }
 
@@ -212,7 +212,7 @@ function planFallback({ fallbackImage }: ImagesInputs, { kind, each }: Selection
   ];
   if (conflict !== undefined) {
     throw invalidInput(
-      `Both \`fallback-image\` and \`${conflict}\` are given, but an image that is pulled leaves no tarball and no layout, and goes into the engine alone.`,
+      `Both \`fallback-image\` and \`${conflict}\` are given, but a pulled image leaves no tarball or layout, and goes only into the engine.`,
       'Leave one of them out.',
     );
   }
@@ -232,7 +232,7 @@ function requireForOther({ remove, allowForkRuns }: ImagesInputs, { kind, each }
   if (!allowForkRuns || kind === 'mapping' || each.reference !== undefined) return;
   throw invalidInput(
     '`allow-fork-runs` is given without `image`: a fork would decide which names its images get here.',
-    'Set `image` to the one reference that the image is to have, such as `image: charon:pr`, and load one artifact.',
+    'Set `image` to the one reference that the image should have, such as `image: charon:pr`, and load one artifact.',
   );
 }
 
@@ -245,20 +245,20 @@ function planWait(
   if (minutes === 0) {
     if (job === undefined) return undefined;
     throw invalidInput(
-      `\`wait-for-job\` (${job}) is given, but nothing is waited for.`,
-      'Set `wait-minutes` too, or leave `wait-for-job` out.',
+      `\`wait-for-job\` (${job}) is given, but the step doesn't wait.`,
+      'Set `wait-minutes` as well, or leave out `wait-for-job`.',
     );
   }
   if (isOtherRun) {
     throw invalidInput(
-      '`wait-minutes` is given, but the artifact is of another run, and only this run’s jobs are waited for.',
+      '`wait-minutes` is given, but the artifact is from another run, and the step can only wait for this run’s jobs.',
       'Leave `wait-minutes` out: start the workflow with `on: workflow_run` when the other one is done.',
     );
   }
   if (minutes >= limitMinutes) {
     throw invalidInput(
-      `\`wait-minutes\` is ${String(minutes)}, but the step is ended after ${String(limitMinutes)} minutes (\`timeout-minutes\`).`,
-      'Raise `timeout-minutes`: it has to cover the wait and the load.',
+      `\`wait-minutes\` is ${String(minutes)}, but the step ends after ${String(limitMinutes)} minutes (\`timeout-minutes\`).`,
+      'Raise `timeout-minutes`: it must cover the wait and the load.',
     );
   }
   return { wanted, minutes, job };

@@ -51,7 +51,7 @@ export function planPublish(inputs: PublishInputs, facts: PublishFacts): Publish
   const { event, metadata, ownRepository } = facts;
   const [first, ...others] = chooseTags(inputs, { event: workflowEvent(event), metadata }, notices);
   if (first === undefined)
-    throw invalidInput('`tags` names no reference to publish under.', 'Give one reference a line.');
+    throw invalidInput('`tags` contains no reference to publish under.', 'Write one reference per line.');
   const tags = [first, ...others] as const;
   notices.push(...loweredNotices(tags));
   const wanted = chooseWanted(inputs.artifactNames, inputs.artifactIds);
@@ -85,13 +85,13 @@ function planLogin({ username, password }: PublishInputs, tags: PublishPlan['tag
     if (hosts.length === 1) return { username, password };
     throw invalidInput(
       `\`username\` and \`password\` are given, but \`tags\` names ${String(hosts.length)} registries: ${hosts.join(', ')}.`,
-      'Log in to each with `docker/login-action` before this step, and leave both out.',
+      'Log in to each with `docker/login-action` before this step, and leave out both inputs.',
     );
   }
   if (username === undefined && password === undefined) return undefined;
   const [given, missing] = username === undefined ? ['password', 'username'] : ['username', 'password'];
   throw invalidInput(
     `\`${given}\` is given without \`${missing}\`.`,
-    'Give both, or neither to use what `docker/login-action` has left. A secret that a fork’s run doesn’t have is empty.',
+    'Set both, or neither to use the credentials stored by `docker/login-action`. In a fork’s run, a missing secret is empty.',
   );
 }
