@@ -51,9 +51,9 @@ export function readBuiltImageInputs(inputs: Inputs, rare: RareBuildInputs = noR
     platform: inputs.text('platform'),
     build: { ...readBuildInputs(inputs), ...rare },
     bake: {
-      /** Targets and groups. */
+      /** Targets and groups to build. */
       targets: inputs.listOrNone('bake-targets'),
-      /** Relative to `workdir`. */
+      /** Paths, relative to `workdir`. */
       files: inputs.listOrNone('bake-files'),
       /** Overrides for the file, in the form that `docker buildx bake --set` accepts. */
       set: inputs.lines('bake-set'),

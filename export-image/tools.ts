@@ -15,7 +15,7 @@ export interface Tools {
   readonly buildx: Buildx;
   readonly registry: RegistryCommands;
   readonly cacheService: CacheService;
-  /** Undefined if BuildKit's `gha` cache uses a different service. */
+  /** Undefined if BuildKit's `gha` cache uses a service other than this job's. */
   readonly actionsCache: ActionsCache | undefined;
   readonly store: ArtifactStore;
   readonly log: Log;

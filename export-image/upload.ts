@@ -145,7 +145,7 @@ function recordedImage({ image, references }: ExportedImage, { offsets }: Writte
   };
 }
 
-/** Hint for a full filesystem under the tarball. */
+/** Hint if the tarball's filesystem is full. */
 export const spaceAdvice =
   'Free space on that filesystem, or set `tarball` (export-image) to a path on another, such as ${{ runner.temp }}/charon.tar.';
 
@@ -218,7 +218,7 @@ export function upload(
       const isTaken = error instanceof HandoverError && error.code === 'artifact-name-taken';
       if (!isTaken || plan.whenTaken !== 'keep') throw error;
       log.info(`${messageOf(error)} This job keeps its own image.`);
-      // The name is reserved before any file is read. Only the official client has already read all files.
+      // Usually, the name is reserved before any file is read. Only the official client has read all files by then.
       for await (const { chunks: rest } of files) await drain(rest);
     }
     if (record !== undefined) return { record, artifact };
@@ -234,7 +234,7 @@ export function upload(
 /**
  * Checks, before any work, that the name is free or was used by an earlier attempt of this job.
  * @returns a function to call when the upload starts. It removes that attempt's artifact, or throws the error below.
- * @throws HandoverError `artifact-name-taken` if another job of this run uses the name, unless the plan then keeps the image
+ * @throws HandoverError `artifact-name-taken` if another job of this run uses the name, unless the plan keeps the image in that case
  */
 export async function claimName(
   { artifactName, whenTaken }: Pick<ExportPlan, 'artifactName' | 'whenTaken'>,

@@ -60,7 +60,7 @@ export async function loadOrExport(plans: JoinedPlans, tools: JoinedTools): Prom
 async function loadIfThere(plan: LoadPlan, tools: JoinedTools): Promise<LoadResult | undefined> {
   const name = plan.artifactName;
   if (!(await tools.store.list()).some((artifact) => artifact.name === name)) return undefined;
-  tools.log.info(`This run has the artifact "${name}" already: loading it.`);
+  tools.log.info(`This run already has the artifact "${name}": loading it.`);
   try {
     return await loadImage(plan, tools);
   } catch (error) {

@@ -190,7 +190,7 @@ async function loadFromRegistry(
   };
   const here = known === undefined ? undefined : await findImage({ engine, info }, known, [reference]);
   if (known !== undefined && here !== undefined) {
-    log.info(`The engine has this image already: ${here}. Nothing to load.`);
+    log.info(`The engine already has this image: ${here}. Nothing to load.`);
     const image = await prove(here, known, 'the image that was handed over');
     return { ...facts, image, identity: known, source: 'engine', loaded: false };
   }

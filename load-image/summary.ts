@@ -60,7 +60,7 @@ export function loadSummary(result: LoadResult, timeline: Timeline): Markdown {
   );
 }
 
-/** Returns when another job of this run built the image, and how long this job took. */
+/** Returns rows that show when another job of this run built the image, and how long this job took. */
 function minutes({ artifact, record }: LoadResult, timeline: Timeline): readonly (readonly Markdown[])[] {
   const times = artifact === undefined || artifact.run !== undefined ? undefined : record?.times;
   if (times === undefined || times.began === timeline.began) return [];

@@ -19,7 +19,7 @@ import type { WaitPlan } from './plan/plan.ts';
 // later jobs are re-run, that job has ended from the start.
 
 interface WaitTools {
-  /** Undefined without a token. */
+  /** Undefined if there is no token. */
   readonly jobs: RunJobs | undefined;
   /** Name of this job's runner; may be empty. */
   readonly runnerName: string;
@@ -30,7 +30,7 @@ interface WaitTools {
   readonly pace?: WaitPace;
 }
 
-/** In ms. */
+/** All times in ms. */
 interface WaitPace {
   /** The first and the longest pause between two lookups of the artifacts. */
   readonly pause: readonly [number, number];

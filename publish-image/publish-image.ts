@@ -119,7 +119,7 @@ function requireDigests({ expectedConfigDigests: expected }: PublishPlan, images
   );
 }
 
-/** Returns the manifest for the tags: the image's own, or an index of several images, or of images with attestations. */
+/** Returns the manifest for the tags: the image's own, or an index of several images or of images with attestations. */
 function topOf(images: readonly [SourceImage, ...SourceImage[]]): PushedManifest {
   const [first, ...others] = images;
   const index = first.attestations?.index;
@@ -222,7 +222,7 @@ function repositoryPush(
   const put = async (lost: ReadonlySet<Digest>): Promise<void> => {
     const atMost = blobs.reduce((sum, { size }) => sum + size, 0);
     await log.progress('Pushed', { atMost }, async (onBytes) => {
-      // After an error, the other blobs' uploads are ended in the registry.
+      // If one blob fails, the uploads of the others are cancelled in the registry.
       await inPool(blobs, blobsAtOnce, async (blob, signal) => {
         const anyway = lost.has(blob.digest);
         count(blob, await client.pushBlob(repository, blob, { mountFrom, anyway, onBytes, signal }));
@@ -260,7 +260,7 @@ function repositoryPush(
       const isNew = found !== top.digest;
       if (isNew) await despiteLostBlobs(() => client.pushManifest(repository, top, tag, found));
       sent.isNew ||= isNew;
-      log.info(`${formatReference({ repository, tag })}: ${isNew ? 'published' : 'was there already'}, ${top.digest}`);
+      log.info(`${formatReference({ repository, tag })}: ${isNew ? 'published' : 'already there'}, ${top.digest}`);
     },
   };
 }

@@ -199,8 +199,8 @@ function valueOf(cache: string, key: string): string | undefined {
 
 const written = 'type=gha,mode=max';
 
-// Events on a branch whose runs may write its cache. Runs for other events, such as issue_comment, get a read-only token or build another
-// commit.
+// Events whose runs may write the cache of their branch. Runs for other events, such as issue_comment, get a read-only token or build
+// another commit.
 const writers: readonly string[] = [
   ...['push', 'schedule', 'workflow_dispatch', 'repository_dispatch'],
   ...['create', 'delete', 'registry_package', 'page_build'],

@@ -66,7 +66,7 @@ interface AnyPlan {
   readonly platform: Platform;
   readonly tarballPath: string;
   readonly artifactName: string;
-  /** What happens if another job has used the artifact's name: `keep` keeps the image on this runner only. */
+  /** What happens if another job has already used the artifact's name: `keep` keeps the image on this runner only. */
   readonly whenTaken: 'fail' | 'keep';
   /** 0 means the repository's default. */
   readonly retentionDays: number;
@@ -120,7 +120,7 @@ export type ExportPlan = LayoutPlan | TarballPlan;
 
 export interface ExportFacts extends AttestationFacts {
   readonly hasCacheService: boolean;
-  /** `ACTIONS_CACHE_MODE`. */
+  /** The value of `ACTIONS_CACHE_MODE`. */
   readonly cacheMode?: string;
   readonly maxRetentionDays: number | undefined;
   /** The variables that docker/metadata-action set: `DOCKER_METADATA_OUTPUT_*`, by name. */
@@ -332,7 +332,7 @@ function noName(givenBy: string): HandoverError {
   );
 }
 
-/** @param taken references of the image itself */
+/** @param taken the image's own references */
 function chooseFurther(
   given: readonly string[],
   source: ExportSource,

@@ -77,7 +77,7 @@ export interface AttestationFacts {
   /** Web address of the workflow run, or empty. */
   readonly runUrl: string;
   readonly producer: { readonly runAttempt: number };
-  /** `BUILDX_NO_DEFAULT_ATTESTATIONS`. */
+  /** The value of `BUILDX_NO_DEFAULT_ATTESTATIONS`. */
   readonly noDefaultAttestations: boolean;
 }
 

@@ -14,7 +14,7 @@ import { messageOf } from '../../shared/base/errors.ts';
 
 /** A cache that is written after the image is built. */
 export interface LaterCache {
-  /** Its `cache-to` line. */
+  /** The cache's `cache-to` line. */
   readonly line: string;
   /** Returns the command that writes a cache of the build. All of the build's steps are already cached. */
   readonly commandOf: (line: string) => BuildCommand;
@@ -147,7 +147,7 @@ async function* layersOf(layout: string, more: OtherStages | undefined): AsyncGe
   if (others !== undefined) yield* completeLayers(others.folder, new Set([...seen, ...others.known]));
 }
 
-// Free space to require. Layers of other stages are often larger than the image, and the image is more important than the cache.
+// Required free space, in bytes. Layers of other stages are often larger than the image, and the image is more important than the cache.
 const roomBytes = 4 * 1024 ** 3;
 
 function otherStages(

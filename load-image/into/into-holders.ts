@@ -26,7 +26,7 @@ import { wholeTarball } from './whole-tarball.ts';
 // Loads an artifact's images into any number of holders: none if only files are wanted, one engine, or the nodes of a cluster. A single
 // holder that can pull fetches the missing layers from this step (overlap.ts). Otherwise the bytes of one download go to all holders at
 // once (whole-tarball.ts), and the slowest sets the pace. Images arrive under temporary tags. They get their references once every holder
-// has the right image. After an error, every holder has its earlier references.
+// has the right image. After an error, every holder's earlier references are restored.
 
 export interface IntoTools {
   readonly holders: readonly Holder[];
@@ -63,7 +63,7 @@ export async function hostInfo([first]: readonly Holder[]): Promise<EngineInfo> 
   return { platform, imageStore: imageStores.containerd, dataRoot: '', hostName: '' };
 }
 
-/** Returns how many artifacts of these sizes, in bytes, to load at once: as many as the engine has space for, but only one into nodes. */
+/** Returns how many artifacts of these sizes, in bytes, to load at once: as many as the engine has space for, or one for several nodes. */
 export async function chooseAtOnce(
   holders: readonly Holder[],
   info: EngineInfo,
@@ -131,7 +131,7 @@ async function takeTurn({ log, holders, signal }: IntoTools): Promise<AsyncDispo
   });
 }
 
-/** The hint for a full disk. */
+/** Hint if the disk is full. */
 const spaceAdvice = 'Set `tarball` to a path on a filesystem with more space, or leave it empty: then no file is kept.';
 
 const layoutAdvice = 'Set `oci-layout` to a path on a filesystem with more space.';
@@ -164,8 +164,8 @@ async function nameWhereHeld(request: IntoRequest): Promise<HeldImages | readonl
   if (lacking.length > 0 || holders.length === 0) return lacking;
   const nodes = holders.filter(({ node }) => node !== undefined);
   await using temporary = await temporaryTags(nodes, () => [], log);
-  const where = nodes.length === 0 ? 'The engine has' : 'Every node has';
-  for (const name of names[0] ?? []) log.info(`${where} this image already: ${name}. Nothing to load.`);
+  const where = nodes.length === 0 ? 'The engine already has' : 'Every node already has';
+  for (const name of names[0] ?? []) log.info(`${where} this image: ${name}. Nothing to load.`);
   const image = await nameOnAll(request, { images, names, temporary });
   for (const { engine, node } of holders)
     if (node === undefined) await sweepTags({ engine, log }, image?.repoTags ?? []);

@@ -21,7 +21,7 @@ interface OfferedBlob {
   chunks(): LentChunks;
 }
 
-/** An image, as the separate blobs that are served: its manifest, config and layers. */
+/** An image as separate blobs: its manifest, config and layers. */
 export interface OfferedImage {
   readonly manifestDigest: Digest;
   readonly blobs: ReadonlyMap<Digest, OfferedBlob>;

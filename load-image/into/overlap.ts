@@ -111,7 +111,7 @@ function tellLayers(
   }
   if (skipped.length > 0) {
     log.info(
-      `The engine has ${String(skipped.length)} of ${String(layers.length)} layers already: ` +
+      `The engine already has ${String(skipped.length)} of ${String(layers.length)} layers: ` +
         `${formatBytes(bytesOf(skipped))} less to download.`,
     );
   }

@@ -15,7 +15,7 @@ import { formatReference, type Reference } from '../../shared/image/reference.ts
 // Proves that the engine's image is the one that was handed over: compares it with the identity that was computed from the artifact's
 // bytes. No other value is accepted.
 
-/** A holder's engine, and its facts. */
+/** A holder's engine, and facts about it. */
 export interface HolderTools {
   readonly engine: Engine;
   readonly log: Log;
@@ -45,7 +45,7 @@ export type HeldImage = Pick<ResolvedImage, 'identity' | 'references'>;
 
 interface NamingRequest extends HeldImage {
   readonly name: string;
-  /** The images that references have now, if they are known. */
+  /** The current images of the references that were already inspected. */
   readonly inspected?: ReadonlyMap<string, InspectedImage | undefined>;
 }
 

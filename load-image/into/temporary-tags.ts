@@ -10,7 +10,7 @@ import type { HeldImage } from './prove.ts';
 
 /** Temporary tags in several holders; removed on dispose. */
 export interface TemporaryTags extends AsyncDisposable {
-  /** The same repository in all holders. */
+  /** The repository of the tags, which is the same in all holders. */
   readonly repository: string;
   of(holder: Holder): EngineTags;
 }
@@ -46,7 +46,7 @@ export async function temporaryTags(
 
 /**
  * Tags the images that currently have the references, because containerd removes an image without a reference.
- * @returns the image that each inspected reference has
+ * @returns the image of each inspected reference
  */
 export async function keepEarlier(
   holder: Holder,

@@ -21,13 +21,13 @@ import { smallEntries, smallEntry } from '../../shared/tar/tarball-writer.ts';
 // and new manifests are written at the end. So the classic store can also load OCI archives, and the artifact can't set any reference in
 // the engine.
 
-/** An image of the tarball, and its temporary tag. */
+/** An image in the tarball, and its temporary tag. */
 type PassedImage = TarballResolvedImage & { readonly name: string };
 
 /** A tarball that is sent from the artifact to the engine. */
 export interface PassingTarball {
   readonly chunks: LentChunks;
-  /** Its images; empty until all of `chunks` has been read. */
+  /** The tarball's images; empty until all of `chunks` has been read. */
   images(): readonly PassedImage[];
 }
 
@@ -62,7 +62,7 @@ export function wholeTarball(request: TarballRequest, onBytes: (bytes: number) =
   return { chunks, images: () => images };
 }
 
-/** Yields the plain tarball, whatever its compression. */
+/** Yields the tarball, decompressed if necessary. */
 async function* plainTarball(chunks: AsyncIterable<Buffer>, name: string): AsyncGenerator<Buffer> {
   let broken: unknown;
   const source = watchedChunks(chunks, (error) => (broken = error));
@@ -81,7 +81,7 @@ async function* plainTarball(chunks: AsyncIterable<Buffer>, name: string): Async
   }
 }
 
-/** Compares the size with the record. Also compares the digest if the artifact service gave none for the artifact. */
+/** Compares the size with the record. Also compares the digest if the artifact service returned none for the artifact. */
 function asRecorded(
   chunks: AsyncIterable<Buffer>,
   { tarballSize: size, tarballDigest }: HandoverRecord,

@@ -124,7 +124,7 @@ export interface ImagesPlan {
   readonly remove: boolean;
   /** The run with the artifacts; undefined for this job's own run. */
   readonly other: OtherRun | undefined;
-  /** The image to pull if the artifact doesn't exist; only for one image. */
+  /** The image to pull if the artifact doesn't exist; set only if one image is loaded. */
   readonly fallback: Reference | undefined;
   /** Undefined if the step doesn't wait. */
   readonly wait: WaitPlan | undefined;
